@@ -1,0 +1,356 @@
+"""Settings: one frozen, validated value, made once from flags, TASKER_* variables and `.env`, and passed down.
+
+A flag wins over the environment, the environment over `.env` in the working folder; an empty string is unset.
+Constructing `Settings` reads nothing from outside; only `load_settings` does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from difflib import get_close_matches
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from tasker.errors import ConfigError
+
+MIN_TOKEN_LENGTH = 16
+SECRET_VARIABLES = ("TASKER_TOKEN", "TASKER_DATABASE_URL")
+"""Tasker's own secrets: child processes do not get them."""
+
+_CLIENT_VARIABLES = {"TASKER_URL"}  # read by the command line and the client, and no fault beside a server's settings
+_SPECIAL_VARIABLES = {"gpt_api_key": "OPENAI_API_KEY", "gpt_base_url": "OPENAI_BASE_URL"}
+_VISIBLE_ASCII = re.compile(r"[!-~]+")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a setting takes, in words: the second half of "expected ..., got ..."."""
+
+    words: str
+    secret: bool = False
+
+
+def available_cpus() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach a server bound to `host`."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _seconds(value: object) -> object:
+    """Take plain numbers as seconds; the rest (ISO 8601, H:MM:SS) is pydantic's."""
+    try:
+        return timedelta(seconds=float(value)) if isinstance(value, int | float | str) else value
+    except (ValueError, OverflowError):
+        return value
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _strong(token: SecretStr | None) -> SecretStr | None:
+    text = token.get_secret_value() if token else None
+    if text is not None and (len(text) < MIN_TOKEN_LENGTH or not _VISIBLE_ASCII.fullmatch(text)):
+        raise ValueError
+    return token
+
+
+def _http_url(url: str | None) -> str | None:
+    if url is not None and (urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname):
+        raise ValueError
+    return url
+
+
+_Lower = BeforeValidator(_lower)
+_positive_seconds = (BeforeValidator(_seconds), Field(gt=timedelta(0), le=timedelta(days=365)))
+Duration = Annotated[timedelta, *_positive_seconds, Expected("more than 0 seconds (30, 0.5, or ISO 8601: PT5M)")]
+Names = Annotated[tuple[str, ...], BeforeValidator(_split), Expected("names, separated by commas")]
+Size = Annotated[ByteSize, Field(ge=1024), Expected("a size of 1 KiB or more (1048576, 1MiB, 512MB)")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
+
+
+class GptSettings(_Frozen):
+    """Where the `gpt` task type gets its text from. `timeout` is for one call to the provider."""
+
+    provider: Annotated[Literal["auto", "openai", "local"], _Lower, Expected("auto, openai or local")] = Field(
+        default="auto",
+        description="Who writes the text: `openai` (billed to your key), `local` (the small model on this machine), "
+        "or `auto`: OpenAI if there is a key, else local",
+    )
+    model: Annotated[str | None, Expected("the name of a model")] = Field(
+        default=None, description="The model asked for when a task names none"
+    )
+    api_key: Annotated[SecretStr | None, Expected("a key", secret=True)] = Field(
+        default=None, description="The provider's key; without one `gpt` uses the local model"
+    )
+    base_url: Annotated[str | None, AfterValidator(_http_url), Expected("a URL with http:// or https://")] = Field(
+        default=None, description="A server that speaks OpenAI's protocol, instead of OpenAI's own"
+    )
+    timeout: Duration = Field(default=timedelta(seconds=60), description="Longest time for one call, in seconds")
+    threads: Annotated[int | None, Field(ge=1, le=1024), Expected("a whole number from 1 to 1024")] = Field(
+        default=None, description="Threads of the local model; unset: one less than there are processors"
+    )
+
+
+class Settings(_Frozen):
+    """How the service runs. Times are timedeltas, sizes are bytes."""
+
+    host: Annotated[str, Field(min_length=1, pattern=r"^[^\s/]+$"), Expected("an address or host name")] = Field(
+        default="127.0.0.1", description="Address to listen on; off loopback it needs `TASKER_TOKEN`"
+    )
+    port: Annotated[int, Field(ge=0, le=65535), Expected("a port from 0 to 65535 (0: any free one)")] = Field(
+        default=5000, description="Port to listen on"
+    )
+    data_dir: Annotated[Path, Expected("a folder")] = Field(
+        default=Path("./.tasker"), description="Folder that holds the tasks (`tasker.db`)"
+    )
+    database_url: Annotated[str | None, Expected("nothing", secret=True)] = Field(
+        default=None, description="Reserved for PostgreSQL, which comes with a later version"
+    )
+    tasks: Annotated[Names, Expected("files, folders or modules, separated by commas")] = Field(
+        default=(), description="Where your own task functions are: files, folders, modules, separated by commas"
+    )
+    auth: Annotated[Literal["auto", "off"], _Lower, Expected("auto or off")] = Field(
+        default="auto", description="`off` serves without a key even off loopback"
+    )
+    token: Annotated[
+        SecretStr | None,
+        AfterValidator(_strong),
+        Expected(f"a token of {MIN_TOKEN_LENGTH} or more visible ASCII characters", secret=True),
+    ] = Field(default=None, description="The key that clients send: `Authorization: Bearer ...`")
+    allowed_hosts: Annotated[Names, Expected("host names, separated by commas")] = Field(
+        default=("localhost", "127.0.0.1", "[::1]"),
+        description="Host names under which the service answers, separated by commas",
+    )
+    slots: Annotated[int, Field(ge=1, le=100_000), Expected("a whole number from 1 to 100000")] = Field(
+        default=100, description="How many `async def` tasks run at a time"
+    )
+    processes: Annotated[int, Field(ge=1, le=1024), Expected("a whole number from 1 to 1024")] = Field(
+        default_factory=lambda: max(2, available_cpus()),
+        description="How many `def` tasks run at a time, each in a process; unset: one for each processor, at least 2",
+    )
+    timeout: Duration = Field(
+        default=timedelta(seconds=300), description="Longest time for an attempt, in seconds, unless its type says"
+    )
+    lease: Duration = Field(
+        default=timedelta(seconds=30), description="Seconds until an attempt that gives no sign of life is taken away"
+    )
+    heartbeat: Duration = Field(
+        default=timedelta(seconds=10), description="Seconds between signs of life; at most half of the lease"
+    )
+    drain: Duration = Field(
+        default=timedelta(seconds=30), description="Seconds that running tasks have to end when the service is stopped"
+    )
+    cancel_grace: Duration = Field(
+        default=timedelta(seconds=5), description="Seconds from asking a task to stop until it is killed"
+    )
+    max_body: Size = Field(default=ByteSize(1 << 20), description="Largest request body")
+    max_result: Size = Field(default=ByteSize(1 << 20), description="Largest result of a task")
+    child_max_tasks: Annotated[int, Field(ge=1), Expected("a whole number from 1")] = Field(
+        default=1000, description="A child process is replaced after so many tasks"
+    )
+    child_max_memory: Annotated[Size | None, Expected("a size of 1 KiB or more (1GiB, 512MB)")] = Field(
+        default=None, description="A child process is replaced once it holds more memory than this; unset: no limit"
+    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], _Lower, Expected("debug, info, warning or error")
+    ] = Field(default="info", description="The least level that is logged")
+    log_format: Annotated[Literal["auto", "text", "json"], _Lower, Expected("auto, text or json")] = Field(
+        default="auto", description="`auto` logs text on a terminal, JSON elsewhere"
+    )
+    gpt: GptSettings = GptSettings()
+
+    @property
+    def database_file(self) -> Path:
+        """Where the tasks are kept."""
+        return self.data_dir / "tasker.db"
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _with_own_host(cls, hosts: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        """Add the address we listen on, unless it stands for every address: the banner's URL must work."""
+        host = str(info.data.get("host", ""))
+        own = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        return hosts if own in {*hosts, "", "0.0.0.0", "[::]"} else (*hosts, own)  # noqa: S104
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        faults = list(self._misfits())
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+    def _misfits(self) -> Iterator[str]:
+        if self.database_url is not None:
+            yield (
+                "TASKER_DATABASE_URL: PostgreSQL comes with a later version; leave it unset, and tasks are kept in "
+                f"{self.database_file}"
+            )
+        if self.heartbeat * 2 > self.lease:
+            yield (
+                f"TASKER_HEARTBEAT: expected at most half of TASKER_LEASE ({self.lease.total_seconds():g} s), "
+                f"got {self.heartbeat.total_seconds():g} s"
+            )
+        if self.auth == "off" and self.token is not None:
+            yield "TASKER_AUTH: expected auto beside TASKER_TOKEN, got off, which would ignore the token; unset one"
+        if not is_loopback(self.host) and self.token is None and self.auth != "off":
+            yield (
+                f"TASKER_HOST: {self.host} is reachable from other machines; set TASKER_TOKEN to a secret of "
+                f"{MIN_TOKEN_LENGTH} or more characters, or TASKER_AUTH=off to serve everyone without a key"
+            )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as users meet it: its variable, flag, default and meaning."""
+
+    variable: str
+    flag: str | None
+    default: str
+    description: str
+    path: tuple[str, ...]
+    expected: Expected
+
+
+def describe_settings() -> list[Setting]:
+    """Return every setting in order of declaration; README, `.env.example` and errors speak from this one table."""
+    own = [(("gpt", name), field) for name, field in GptSettings.model_fields.items()]
+    return [_setting(path, field) for path, field in _paths(Settings.model_fields) + own]
+
+
+def _paths(fields: Mapping[str, FieldInfo]) -> list[tuple[tuple[str, ...], FieldInfo]]:
+    return [((name,), field) for name, field in fields.items() if name != "gpt"]
+
+
+def _setting(path: tuple[str, ...], field: FieldInfo) -> Setting:
+    name = "_".join(path)
+    expected = [item for item in field.metadata if isinstance(item, Expected)][-1]
+    return Setting(
+        variable=_SPECIAL_VARIABLES.get(name, f"TASKER_{name.upper()}"),
+        flag=None if expected.secret else f"--{name.replace('_', '-')}",
+        default=_show_default(field.default if field.default_factory is None else None),
+        description=field.description or "",
+        path=path,
+        expected=expected,
+    )
+
+
+def _show_default(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case timedelta():
+            return f"{value.total_seconds():g}"
+        case tuple():
+            return ",".join(value)
+        case ByteSize():
+            return value.human_readable().replace(".0", "")
+    return str(value)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A value as it came, and the name its giver knows it by."""
+
+    name: str
+    value: object
+
+
+def load_settings(**flags: object) -> Settings:
+    """Return the settings of this process; `flags` are fields by name (gpt's as `gpt_model`...), None is not given.
+
+    Raises ConfigError that names every wrong or unknown variable, what was expected and what was got.
+    """
+    variables = _read_variables()
+    table = describe_settings()
+    faults = [_unknown(given.name, name, table) for name, given in variables.items() if _is_unknown(name, table)]
+    given = {setting.path: found for setting in table if (found := _find_given(setting, flags, variables))}
+    try:
+        settings = Settings.model_validate(_nest(given))
+    except ValidationError as error:
+        faults += [line for fault in error.errors() for line in _explain(fault, table, given)]
+    if faults:
+        count = "A setting is" if len(faults) == 1 else f"{len(faults)} settings are"
+        raise ConfigError("\n  ".join([f"{count} wrong:", *faults]))
+    return settings
+
+
+def _read_variables() -> dict[str, _Given]:
+    """Return what is set, by variable; the environment wins over `.env`, empty values are unset."""
+    try:
+        from_file = dotenv_values(".env")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f".env: expected a readable file in UTF-8, got: {error}") from error
+    found = {name: _Given(f"{name} (in .env)", value) for name, value in from_file.items() if value}
+    return found | {name: _Given(name, value) for name, value in os.environ.items() if value}
+
+
+def _find_given(setting: Setting, flags: Mapping[str, object], variables: Mapping[str, _Given]) -> _Given | None:
+    value = flags.get("_".join(setting.path))
+    if value is not None and value != "":
+        return _Given(setting.flag or setting.variable, value)
+    return variables.get(setting.variable)
+
+
+def _nest(given: Mapping[tuple[str, ...], _Given]) -> dict[str, Any]:
+    nested: dict[str, Any] = {"gpt": {}}
+    for path, found in given.items():
+        (nested["gpt"] if len(path) > 1 else nested)[path[-1]] = found.value
+    return nested
+
+
+def _is_unknown(name: str, table: list[Setting]) -> bool:
+    return name.startswith("TASKER_") and name not in {setting.variable for setting in table} | _CLIENT_VARIABLES
+
+
+def _unknown(shown: str, name: str, table: list[Setting]) -> str:
+    close = get_close_matches(name, [setting.variable for setting in table], n=1, cutoff=0.0)
+    return f"{shown}: expected a setting of Tasker, got an unknown name; the nearest is {close[0]}"
+
+
+def _explain(fault: ErrorDetails, table: list[Setting], given: Mapping[tuple[str, ...], _Given]) -> list[str]:
+    if not fault["loc"]:
+        return fault["msg"].removeprefix("Value error, ").split("\n")
+    setting = next(entry for entry in table if entry.path == fault["loc"][: len(entry.path)])
+    found = given.get(setting.path, _Given(setting.variable, fault["input"]))
+    text = str(found.value)
+    hidden = setting.expected.secret or "@" in text  # a URL may carry a password
+    got = f"a value of {len(text)} characters, not shown" if hidden else repr(found.value)
+    return [f"{found.name}: expected {setting.expected.words}, got {got}"]
