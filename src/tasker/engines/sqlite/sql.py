@@ -1,0 +1,35 @@
+"""The SQL of the embedded engine: named queries from queries.sql, numbered migrations from migrations/."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+_FOLDER = files(__package__)
+
+TASK_COLUMNS = (
+    "seq, task_id, type, params, status, reason, queue, priority, result, error, progress, attempt, tries,"
+    " max_attempts, created_at, run_at, due_at, started_at, finished_at, cancel_requested_at, usage, tags, metadata"
+)
+CLAIM_COLUMNS = "seq, task_id, attempt, type, params, queue, priority, policy, tries, crashes, interruptions"
+EXPIRED_COLUMNS = CLAIM_COLUMNS + ", started_at, worker"
+
+
+def _load() -> dict[str, str]:
+    text = (_FOLDER / "queries.sql").read_text()
+    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)[1:]
+    return {name: _fill(body) for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def _fill(body: str) -> str:
+    columns = {"task": TASK_COLUMNS, "claim": CLAIM_COLUMNS, "expired": EXPIRED_COLUMNS}
+    return re.sub(r"\{(\w+)\}", lambda match: columns[match[1]], body).strip()
+
+
+QUERIES = _load()
+
+
+def migrations() -> list[tuple[int, str]]:
+    """Return (version, script) of every migration, in order."""
+    scripts = (entry for entry in (_FOLDER / "migrations").iterdir() if entry.name.endswith(".sql"))
+    return sorted((int(entry.name.split("_")[0]), entry.read_text()) for entry in scripts)

@@ -1,0 +1,124 @@
+"""The database file: where it may lie, who holds it, how it is opened and migrated.
+
+The file itself is only ever opened by SQLite: POSIX drops a process's locks on a file when any descriptor of it is
+closed, and later commits could be lost (sqlite.org/howtocorrupt.html, 2.2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+import apsw
+import psutil
+
+from tasker.engines.sqlite.sql import migrations
+from tasker.errors import ConfigError
+
+_SAFE_SQLITE = (3, 51, 3)
+_APPLICATION_ID = 0x7A5C3E12
+_NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "9p", "afs", "ceph", "glusterfs")
+
+
+class HolderLock:
+    """One process at a time: an flock on a file beside the database, which also names its holder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock. Raises ConfigError naming the process that has it."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(descriptor, 100).decode(errors="replace").strip() or "another process"
+            os.close(descriptor)
+            raise ConfigError(
+                f"{self._path.parent} is in use by {holder}: stop it, or give this server another TASKER_DATA_DIR"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode())
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let go. Idempotent."""
+        if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder, for its owner alone. Raises ConfigError where the database would not be safe."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(PermissionError):  # a volume of somebody else's that we may still write to
+            folder.chmod(0o700)
+    except OSError as error:
+        raise ConfigError(f"TASKER_DATA_DIR: expected a folder that can be made, got {folder} ({error})") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"TASKER_DATA_DIR: expected a folder that this user can write to, got {folder}")
+    kind = _file_system(folder)
+    if kind.startswith(_NETWORK_FILE_SYSTEMS):
+        raise ConfigError(
+            f"TASKER_DATA_DIR: expected a local disk, got {folder} on {kind}, whose locks SQLite cannot trust"
+        )
+
+
+def _file_system(folder: Path) -> str:
+    resolved = folder.resolve()
+    mounts = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
+    return next((mounts[place] for place in (resolved, *resolved.parents) if place in mounts), "")
+
+
+def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
+    """Open the database with every safety on. Raises ConfigError if this SQLite is not safe."""
+    version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    if version < _SAFE_SQLITE:
+        raise ConfigError(
+            f"SQLite {apsw.sqlite_lib_version()} can corrupt a WAL: expected 3.51.3 or later; upgrade apsw"
+        )
+    flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    connection = apsw.Connection(str(path), flags=flags, statementcachesize=200)
+    connection.pragma("trusted_schema", False)
+    connection.pragma("mmap_size", 0)
+    connection.pragma("temp_store", 2)
+    connection.pragma("cache_size", -65536)
+    return connection
+
+
+def open_writer(path: Path) -> apsw.Connection:
+    """Open the one connection that writes, make the file safe and bring its schema up to date."""
+    umask = os.umask(0o077)
+    try:
+        connection = connect(path)  # with no busy timeout: it would block the event loop; GroupCommit asks again
+        connection.pragma("auto_vacuum", 2)  # takes effect only in a file that is still empty
+        connection.pragma("journal_mode", "wal")
+    except apsw.Error as error:
+        raise ConfigError(f"{path}: expected a Tasker database, got {error}") from error
+    finally:
+        os.umask(umask)
+    connection.pragma("synchronous", 2)  # FULL: NORMAL lost acknowledged rows in a power-cut test
+    connection.pragma("secure_delete", True)
+    connection.pragma("wal_autocheckpoint", 4000)
+    _migrate(connection, path)
+    return connection
+
+
+def _migrate(connection: apsw.Connection, path: Path) -> None:
+    known = migrations()
+    version = connection.pragma("user_version")
+    if version > known[-1][0]:
+        raise ConfigError(f"{path} was written by a newer Tasker (schema {version}, known {known[-1][0]}): upgrade")
+    if version and connection.pragma("application_id") != _APPLICATION_ID:
+        raise ConfigError(f"{path} is not a Tasker database: choose another TASKER_DATA_DIR")
+    for number, script in known:
+        if number > version:
+            with connection:
+                connection.execute(script).fetchall()
+                connection.pragma("application_id", _APPLICATION_ID)
+                connection.pragma("user_version", number)

@@ -1,0 +1,203 @@
+"""Every way Tasker says no, as one tree:
+
+TaskerError
+├── ConfigError            a setting is wrong: the start is refused
+├── RegistrationError      a function cannot become a task type: the start is refused
+├── RequestError           the client's request cannot be done; knows its problem
+│   ├── Malformed          not JSON, or not JSON that we take              400
+│   ├── Invalid            understood, and wrong; names every fault        422
+│   ├── NotFound           no such task, type...                           404
+│   ├── Conflict           wrong state for the request                     409
+│   └── Unavailable        the store cannot take it now; nothing changed   503
+└── ResultError            a task's return value cannot be stored
+
+Fail, Retry and Snooze are not errors of Tasker: a task function raises them to say how its attempt ends.
+Every problem's name, HTTP status, title and advice is a row of PROBLEMS: /problems/{name} shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import ClassVar
+
+from msgspec import Struct
+
+
+class ProblemKind(Struct, frozen=True):
+    """One kind of problem: `status` is the HTTP status, or None for those found only in a failed task's `error`."""
+
+    name: str
+    status: int | None
+    title: str
+    advice: str
+
+
+def _kinds(*rows: tuple[str, int | None, str, str]) -> dict[str, ProblemKind]:
+    return {row[0]: ProblemKind(*row) for row in rows}
+
+
+PROBLEMS: dict[str, ProblemKind] = _kinds(
+    ("malformed-json", 400, "The body is not JSON", "Send one JSON value in UTF-8 (RFC 8259)."),
+    ("too-deep", 400, "The JSON is nested too deeply", "Nest at most 64 levels."),
+    ("duplicate-key", 400, "An object names a key twice", "Name each key once."),
+    ("bad-request", 400, "The request cannot be understood", "Correct the request as the detail says."),
+    ("bad-host", 400, "The Host header is missing or repeated", "Send exactly one Host header."),
+    ("unauthorized", 401, "A key is needed", "Send `Authorization: Bearer <TASKER_TOKEN>`."),
+    ("cross-origin", 403, "Refused for pages of other origins", "Call from the same origin, or from a program."),
+    ("not-found", 404, "There is nothing here", "Check the path and the id; GET /openapi.json lists every path."),
+    ("method-not-allowed", 405, "This path does not take that method", "Use a method of the Allow header."),
+    ("not-acceptable", 406, "The reply is JSON", "Accept application/json or */*."),
+    ("request-timeout", 408, "The request came too slowly", "Send the whole request within the time limit."),
+    ("conflict", 409, "The task's status does not allow this", "Read the task, then decide."),
+    ("idempotency-in-flight", 409, "A request with this key is under way", "Wait for its reply, then ask again."),
+    ("payload-too-large", 413, "The body is too large", "Keep it under the limit, or pass a reference to the data."),
+    ("uri-too-long", 414, "The address is too long", "Shorten the path and the query."),
+    ("unsupported-media-type", 415, "The body must be application/json", "Send Content-Type: application/json."),
+    ("unsupported-encoding", 415, "Compressed bodies are not taken", "Send the body without Content-Encoding."),
+    ("misdirected", 421, "This host name is not served here", "Add the name to TASKER_ALLOWED_HOSTS."),
+    ("invalid-request", 422, "Some fields are wrong", "Correct each field that `errors` names."),
+    ("unknown-field", 422, "A field is not known", "Leave out the fields that `errors` names."),
+    ("unknown-type", 422, "There is no such task type", "GET /type lists the types of this service."),
+    ("invalid-params", 422, "The params do not fit the task type", "GET /type/{name} shows the schema."),
+    ("number-out-of-range", 422, "A number is too large", "Use at most 1,000 digits, and floats below 1.8e308."),
+    ("invalid-unicode", 422, "A string holds no valid text", "Leave out lone surrogates and NUL characters."),
+    ("too-many-items", 422, "There are too many items", "Send at most 100,000 keys and elements in all."),
+    ("idempotency-key-reuse", 422, "This key belongs to another request", "Use a new Idempotency-Key."),
+    ("headers-too-large", 431, "The headers are too large", "Send at most 100 headers, 16 KiB in all."),
+    ("internal", 500, "Tasker has a fault", "Look into the server's log for the Request-Id; please report it."),
+    ("unavailable", 503, "The store cannot take this now", "Nothing was changed: ask again after Retry-After."),
+    ("shutting-down", 503, "The service is stopping", "Ask again after Retry-After."),
+    ("task-failed", None, "The task failed", "Read the detail; it is the task's own word."),
+    ("task-raised", None, "The task's function raised an exception", "Read the exception, correct the function."),
+    ("timed-out", None, "The attempt took longer than its timeout", "Raise `timeout`, or make the task shorter."),
+    ("worker-crashed", None, "The process that ran the task died", "Look for memory limits, signals, native code."),
+    ("memory-limit", None, "The attempt used more memory than it may", "Raise `memory_limit`, or use less."),
+    ("result-not-serializable", None, "The result is not what the function declares", "Return the declared type."),
+    ("result-too-large", None, "The result is too large", "Store it elsewhere and return a reference."),
+    ("gpt-not-configured", None, "No language model is set up", "Set OPENAI_API_KEY, or run `tasker model install`."),
+    ("gpt-refused", None, "The model's provider refused the request", "Read the provider's message."),
+    ("gpt-unavailable", None, "The model's provider could not be reached", "It is tried again by itself."),
+    ("gpt-content-filter", None, "The provider's content filter stopped the text", "Change the prompt."),
+    ("gpt-truncated", None, "The model's text was cut off on its way", "Submit the task again."),
+    ("gpt-quota", None, "The account has no quota left", "Check the plan and billing of the key's account."),
+)
+
+
+class TaskerError(Exception):
+    """Root of the tree."""
+
+
+class ConfigError(TaskerError):
+    """A setting is wrong; the message names the variable, what was expected and what was got."""
+
+
+class RegistrationError(TaskerError):
+    """A function cannot become a task type; the message names file and function."""
+
+
+class ResultError(TaskerError):
+    """A return value cannot be stored; `name` is its problem."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(detail)
+        self.name = name
+
+
+class Fault(Struct, frozen=True):
+    """One thing wrong with an input: an RFC 6901 JSON Pointer into it, and a sentence."""
+
+    pointer: str
+    detail: str
+
+
+class RequestError(TaskerError):
+    """The request cannot be done. `name` is a row of PROBLEMS, `faults` every fault found."""
+
+    default: ClassVar[str] = "bad-request"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        name: str | None = None,
+        faults: Sequence[Fault] = (),
+        retry_after: timedelta | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.kind = PROBLEMS[name or self.default]
+        self.detail = detail
+        self.faults = tuple(faults)
+        self.retry_after = retry_after
+
+
+class Malformed(RequestError):
+    """Not JSON, or not JSON that we take."""
+
+    default = "malformed-json"
+
+
+class Invalid(RequestError):
+    """Understood, and wrong."""
+
+    default = "invalid-request"
+
+
+class NotFound(RequestError):
+    """No such thing."""
+
+    default = "not-found"
+
+
+class Conflict(RequestError):
+    """The wrong state for the request."""
+
+    default = "conflict"
+
+
+class Unavailable(RequestError):
+    """The store cannot take it now, and nothing was changed."""
+
+    default = "unavailable"
+
+
+class Fail(Exception):  # noqa: N818  the public word, and no error of Tasker
+    """Raise in a task to fail it; with `retry=False` (the default) at once and for good.
+
+    `problem` names a row of PROBLEMS for built-in tasks; `after` is the least delay before the next try.
+    """
+
+    def __init__(
+        self, detail: str, *, retry: bool = False, after: timedelta | float | None = None, problem: str = "task-failed"
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry = retry
+        self.after = _delay(after)
+        self.problem = problem
+
+
+class Retry(Exception):  # noqa: N818
+    """Raise in a task to have it tried again, `after` seconds (or by its backoff); uses up a try."""
+
+    def __init__(self, detail: str = "the task asked to be tried again", *, after: timedelta | float | None = None):
+        super().__init__(detail)
+        self.detail = detail
+        self.after = _delay(after)
+
+
+class Snooze(Exception):  # noqa: N818
+    """Raise in a task to postpone it by `after` (seconds or timedelta); uses up no try."""
+
+    def __init__(self, after: timedelta | float) -> None:
+        delay = _delay(after)
+        assert delay is not None
+        super().__init__(f"snoozed for {delay}")
+        self.after = delay
+
+
+def _delay(after: timedelta | float | None) -> timedelta | None:
+    delay = timedelta(seconds=after) if isinstance(after, int | float) else after
+    if delay is not None and delay < timedelta(0):
+        raise ValueError(f"after must not be negative, got {delay}")
+    return delay

@@ -1,0 +1,160 @@
+"""Pure rules of a task's life: how an attempt ended -> what the task becomes. No clock, no store."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from random import Random
+
+from msgspec import Struct, structs
+
+from tasker.errors import PROBLEMS
+from tasker.model import Claim, Ending, RetryPolicy, Status, TaskProblem, Transition
+
+MAX_CRASHES = 3
+"""Attempts of one task whose own child process may die before the task is a dead letter."""
+MAX_INTERRUPTIONS = 3
+"""Ends of the whole service in a row after which a task runs alone, in a child process."""
+
+
+class Succeeded(Struct, frozen=True):
+    """The function returned; `result` is JSON text."""
+
+    result: bytes
+
+
+class Failed(Struct, frozen=True):
+    """The function raised, or its result cannot be stored. `after` is the least delay before the next try."""
+
+    problem: TaskProblem
+    after: timedelta | None = None
+    ending: Ending = "failed"
+
+
+class Snoozed(Struct, frozen=True):
+    """The function asked to be run later; uses up no try."""
+
+    after: timedelta
+
+
+class Cancelled(Struct, frozen=True):
+    """The attempt stopped because a client asked for it."""
+
+
+class TimedOut(Struct, frozen=True):
+    """The attempt took longer than its timeout and was stopped."""
+
+    timeout: timedelta
+
+
+class Crashed(Struct, frozen=True):
+    """The attempt's own child process died under a living service."""
+
+    detail: str
+    problem: str = "worker-crashed"
+
+
+class Interrupted(Struct, frozen=True):
+    """The whole service (or worker) ended under the attempt; uses up no try."""
+
+
+class Released(Struct, frozen=True):
+    """The service drained and gave the attempt back in good order; uses up no try."""
+
+
+Outcome = Succeeded | Failed | Snoozed | Cancelled | TimedOut | Crashed | Interrupted | Released
+
+
+def problem(name: str, detail: str, *, attempt: int = 0, retryable: bool = False) -> TaskProblem:
+    """Return the problem object of the kind `name` (a row of PROBLEMS)."""
+    kind = PROBLEMS[name]
+    return TaskProblem(type=f"/problems/{name}", title=kind.title, detail=detail, retryable=retryable, attempt=attempt)
+
+
+def backoff(policy: RetryPolicy, tries: int, random: Random) -> timedelta:
+    """Return the delay after try number `tries`: exponential, capped, with full jitter (AWS Architecture Blog, 2015)."""
+    try:
+        ceiling = min(policy.max, policy.initial * policy.factor ** (tries - 1))
+    except OverflowError:
+        ceiling = policy.max
+    return ceiling * random.random() if policy.jitter else ceiling
+
+
+def decide(outcome: Outcome, claim: Claim, now: datetime, random: Random) -> Transition:
+    """Return what the task becomes after `outcome` of the attempt `claim`."""
+    match outcome:
+        case Succeeded(result):
+            return _end(claim, now, Status.COMPLETED, "succeeded", tries=claim.tries + 1, result=result)
+        case Failed(error, after, ending):
+            return _failed(claim, now, error, ending, after, random)
+        case TimedOut(timeout):
+            error = problem("timed-out", f"the attempt ran longer than {timeout.total_seconds():g} s", retryable=True)
+            return _failed(claim, now, error, "timed_out", None, random)
+        case Crashed(detail, name):
+            return _crashed(claim, now, problem(name, detail), random)
+        case Snoozed(after):
+            return _again(claim, now, "snoozed", reason="snoozed", run_at=now + after)
+        case Cancelled():
+            return _end(claim, now, Status.CANCELLED, "cancelled", tries=claim.tries)
+        case Interrupted():
+            return _again(claim, now, "interrupted", run_at=now, interruptions=claim.interruptions + 1)
+        case Released():
+            return _again(claim, now, "released", run_at=now)
+
+
+def _failed(
+    claim: Claim, now: datetime, error: TaskProblem, ending: Ending, after: timedelta | None, random: Random
+) -> Transition:
+    error = structs.replace(error, attempt=claim.attempt)
+    tries = claim.tries + 1
+    policy = claim.policy.retry
+    if not error.retryable or tries >= policy.max_attempts:
+        return _end(claim, now, Status.FAILED, ending, tries=tries, error=error)
+    delay = max(backoff(policy, tries, random), after or timedelta(0))
+    return _again(claim, now, ending, reason="retrying", run_at=now + delay, tries=tries, error=error)
+
+
+def _crashed(claim: Claim, now: datetime, error: TaskProblem, random: Random) -> Transition:
+    """A crash uses up no try of the retry policy: it has its own, smaller limit."""
+    crashes = claim.crashes + 1
+    again = claim.policy.on_crash == "retry" and crashes < MAX_CRASHES
+    error = structs.replace(error, attempt=claim.attempt, retryable=again)
+    if not again:
+        return _end(claim, now, Status.FAILED, "crashed", tries=claim.tries, crashes=crashes, error=error)
+    run_at = now + backoff(RetryPolicy(), crashes, random)
+    return _again(claim, now, "crashed", reason="retrying", run_at=run_at, crashes=crashes, error=error)
+
+
+def _end(
+    claim: Claim,
+    now: datetime,
+    status: Status,
+    ending: Ending,
+    *,
+    tries: int,
+    crashes: int | None = None,
+    result: bytes | None = None,
+    error: TaskProblem | None = None,
+) -> Transition:
+    return Transition(
+        status=status, ending=ending, at=now, tries=tries, crashes=claim.crashes if crashes is None else crashes,
+        interruptions=0, result=result, error=error,
+    )  # fmt: skip
+
+
+def _again(
+    claim: Claim,
+    now: datetime,
+    ending: Ending,
+    *,
+    run_at: datetime,
+    reason: str = "queued",
+    tries: int | None = None,
+    crashes: int | None = None,
+    interruptions: int = 0,
+    error: TaskProblem | None = None,
+) -> Transition:
+    return Transition(
+        status=Status.PENDING, ending=ending, at=now, tries=claim.tries if tries is None else tries,
+        crashes=claim.crashes if crashes is None else crashes, interruptions=interruptions,
+        reason=reason, run_at=run_at, error=error,  # type: ignore[arg-type]
+    )  # fmt: skip

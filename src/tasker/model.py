@@ -1,0 +1,281 @@
+"""The values that Tasker is about: frozen, typed, free of I/O. Shapes on the wire are these structs, encoded by msgspec."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Raw, Struct
+
+
+class Status(StrEnum):
+    """What a task is doing; the last three are terminal."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self not in _OPEN
+
+
+_OPEN = frozenset({Status.PENDING, Status.RUNNING})
+
+type_name_pattern = r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$"
+queue_name_pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
+
+Reason = Literal["queued", "scheduled", "retrying", "snoozed"]
+OnCrash = Literal["retry", "fail"]
+Ending = Literal["succeeded", "failed", "timed_out", "crashed", "snoozed", "cancelled", "interrupted", "released"]
+
+
+class RetryPolicy(Struct, frozen=True, kw_only=True):
+    """When a failed attempt is tried again: exponential backoff with full jitter.
+
+    The delay before try n+1 is uniform in [0, min(max, initial * factor ** (n-1))] when `jitter`, else the upper end.
+    """
+
+    max_attempts: int = 1
+    initial: timedelta = timedelta(seconds=1)
+    factor: float = 2.0
+    max: timedelta = timedelta(minutes=10)
+    jitter: bool = True
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """How the attempts of one task are run; settled at submission from the type's defaults and the request."""
+
+    retry: RetryPolicy = RetryPolicy()
+    timeout: timedelta | None = None
+    on_crash: OnCrash = "retry"
+
+
+class ExceptionInfo(Struct, frozen=True, kw_only=True):
+    """The exception behind a failure: `class` is its qualified name."""
+
+    class_: str = msgspec.field(name="class")
+    message: str
+
+
+class TaskProblem(Struct, frozen=True, kw_only=True):
+    """Why an attempt failed: an RFC 9457 problem object, stored with the task."""
+
+    type: str
+    title: str
+    detail: str
+    retryable: bool = False
+    attempt: int = 0
+    exception: ExceptionInfo | None = None
+    traceback: str | None = None
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """How far an attempt has come, in its own words. `fraction` is between 0 and 1."""
+
+    fraction: float | None = None
+    current: float | None = None
+    total: float | None = None
+    message: str | None = None
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """One submission, as a client sees it (API.md, "Task"). `params` and `result` are JSON text, kept as it came."""
+
+    task_id: UUID
+    type: str
+    params: Raw
+    status: Status
+    reason: Reason | None
+    queue: str
+    priority: int
+    result: Raw | None
+    error: TaskProblem | None
+    progress: Progress | None
+    attempt: int
+    tries_left: int
+    created_at: datetime
+    run_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    next_attempt_at: datetime | None
+    cancel_requested_at: datetime | None
+    usage: Raw
+    tags: list[str]
+    metadata: Raw
+
+
+class Attempt(Struct, frozen=True, kw_only=True):
+    """One claim of a task by a worker: when, where and how it ended (`ending` is None while it runs)."""
+
+    attempt: int
+    worker: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    ending: Ending | None = None
+    error: TaskProblem | None = None
+
+
+class Idempotency(Struct, frozen=True, kw_only=True):
+    """A client's key for one submission: `fingerprint` tells equal requests, `reply` is what an equal one is told."""
+
+    key: str
+    fingerprint: bytes
+    reply: bytes
+    expires_at: datetime
+
+
+class Draft(Struct, frozen=True, kw_only=True):
+    """A validated submission on its way to the engine. `params` and `metadata` are JSON text.
+
+    `run_at` is None for a task that may start at once. `policy` and `max_attempts` are what the row keeps of the
+    settled defaults: `policy` is the JSON text of a Policy, encoded once for each type.
+    """
+
+    task_id: UUID
+    type: str
+    params: bytes
+    queue: str
+    priority: int
+    created_at: datetime
+    policy: bytes
+    max_attempts: int
+    run_at: datetime | None = None
+    tags: tuple[str, ...] = ()
+    metadata: bytes = b"{}"
+    idempotency: Idempotency | None = None
+
+
+class Receipt(Struct, frozen=True):
+    """What became of a draft: stored; or its idempotency key was known, with an equal or another request."""
+
+    task_id: UUID
+    outcome: Literal["stored", "replayed", "mismatched"]
+    reply: bytes | None = None
+
+
+class Lease(Struct, frozen=True):
+    """The right to one attempt: the pair that fences every write of it."""
+
+    task_id: UUID
+    attempt: int
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """A task handed to a worker, with what is needed to run it and to decide what follows.
+
+    `tries` counts attempts that used up a try, `crashes` those whose own child died, `interruptions` the ends of the
+    whole service that cut it off, in a row; none of them includes the attempt claimed here.
+    """
+
+    task_id: UUID
+    attempt: int
+    type: str
+    params: bytes
+    queue: str
+    priority: int
+    policy: Policy
+    tries: int
+    crashes: int
+    interruptions: int
+    started_at: datetime
+    worker: str
+
+    @property
+    def lease(self) -> Lease:
+        return Lease(self.task_id, self.attempt)
+
+
+class Transition(Struct, frozen=True, kw_only=True):
+    """What completing an attempt changes in the task; made by `lifecycle.decide` alone."""
+
+    status: Status
+    ending: Ending
+    at: datetime
+    tries: int
+    crashes: int
+    interruptions: int
+    reason: Reason | None = None
+    run_at: datetime | None = None
+    result: bytes | None = None
+    error: TaskProblem | None = None
+
+
+class NewEvent(Struct, frozen=True, kw_only=True):
+    """Something a running attempt says; `data` is a JSON object's text."""
+
+    type: Literal["progress", "output", "log"]
+    time: datetime
+    data: bytes
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """An immutable record of what happened to a task; `sequence` only grows."""
+
+    sequence: int
+    task_id: UUID
+    attempt: int
+    type: str
+    time: datetime
+    data: Raw
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """What an attempt has said since its last report: events in order, and the newest progress and usage."""
+
+    events: tuple[NewEvent, ...] = ()
+    progress: Progress | None = None
+    usage: bytes | None = None
+
+
+class Change(Struct, frozen=True):
+    """News from the engine: this task now has this status; for wake-ups, never a source of truth."""
+
+    task_id: UUID
+    status: Status
+    cancel_requested: bool = False
+
+
+class TaskFilter(Struct, frozen=True, kw_only=True):
+    """Which tasks a list shows; every given field must hold."""
+
+    status: tuple[Status, ...] = ()
+    type: str | None = None
+    queue: str | None = None
+    tag: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """A slice of a list, newest first; `next_cursor` is opaque, None at the end."""
+
+    items: list[Task]
+    next_cursor: str | None = None
+
+
+class QueueStats(Struct, frozen=True, kw_only=True):
+    """One queue at this moment; `oldest_ready_at` is when its longest-waiting due task became due."""
+
+    queue: str
+    pending: int = 0
+    scheduled: int = 0
+    running: int = 0
+    oldest_ready_at: datetime | None = None
+
+
+def new_task_id(now: datetime) -> UUID:
+    """Return a UUIDv7 (RFC 9562): milliseconds of `now`, then 74 random bits."""
+    millis = int(now.timestamp() * 1000)
+    random = int.from_bytes(os.urandom(10), "big")
+    value = (millis & 0xFFFFFFFFFFFF) << 80 | 0x7 << 76 | (random >> 68) << 64 | 0b10 << 62 | random & ((1 << 62) - 1)
+    return UUID(int=value)
+
+
+JsonObject = dict[str, Any]
