@@ -1,0 +1,135 @@
+"""Strict reading of JSON text from outside: one pass of the standard decoder, with limits that it does not have.
+
+Refused beyond RFC 8259: NaN and Infinity, repeated keys, more than MAX_DEPTH levels or MAX_ITEMS keys and elements,
+integers of more than MAX_DIGITS digits, floats that overflow, lone surrogates and NUL, encodings other than UTF-8.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from math import isinf
+from typing import Any, NoReturn
+
+from tasker.errors import Fault, Invalid, Malformed
+
+MAX_DEPTH = 64
+MAX_ITEMS = 100_000
+MAX_DIGITS = 1_000
+
+# An unclosed string runs to the end of the text, so that the scan stays linear whatever is sent.
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_BETWEEN_BRACKETS = re.compile(r"[^\[\]{}]+")
+_EMPTY = re.compile(r"\[\s*+\]|\{\s*+\}")
+# Escapes that may stand for no text: NUL and surrogates; pairs of surrogates are told apart by looking at the values.
+_SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+_UNTEXT = re.compile("[\0\ud800-\udfff]")
+
+
+def read_json(body: bytes) -> Any:
+    """Return the value of a JSON text.
+
+    Raises Malformed (not JSON in UTF-8, too deep, a key twice) or Invalid (numbers out of range, strings that are no
+    text, too many items).
+    """
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Malformed(f"the body is not UTF-8: byte {error.start} is 0x{body[error.start]:02x}") from None
+    _check_shape(text)
+    value = _decode(text)
+    if _SUSPECT.search(text):
+        _check_strings(value)
+    return value
+
+
+def _check_shape(text: str) -> None:
+    """Refuse what is too deep or too many before it is built. Most bodies are small: two counts settle them."""
+    opened = text.count("[") + text.count("{")
+    items = opened + text.count(",")
+    if opened <= MAX_DEPTH and items <= MAX_ITEMS:
+        return
+    bare = _STRING.sub("0", text)
+    commas = bare.count(",")
+    if commas <= MAX_ITEMS and _is_too_deep(bare):
+        raise Malformed(f"the JSON is nested more than {MAX_DEPTH} levels deep", name="too-deep")
+    # Every array and object that is not empty has one item more than commas.
+    if commas > MAX_ITEMS or commas + bare.count("[") + bare.count("{") - len(_EMPTY.findall(bare)) > MAX_ITEMS:
+        raise Invalid(f"the JSON holds more than {MAX_ITEMS:,} keys and elements", name="too-many-items")
+
+
+def _is_too_deep(bare: str) -> bool:
+    """Tell whether a text without strings has more than MAX_DEPTH arrays and objects open at once."""
+    depth = 0
+    for bracket in _BETWEEN_BRACKETS.sub("", bare):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MAX_DEPTH:
+            return True
+    return False
+
+
+def _decode(text: str) -> Any:
+    # No integer of a short text can have too many digits; asking each of them would cost more than the rest.
+    decoder = _SHORT if len(text) <= MAX_DIGITS else _LONG
+    try:
+        return decoder.decode(text)
+    except json.JSONDecodeError as error:
+        raise Malformed(f"{error.msg} (line {error.lineno}, column {error.colno})") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise Malformed(f"an object names the key {repeated[:100]!r} twice", name="duplicate-key")
+    return value
+
+
+def _constant(name: str) -> NoReturn:
+    raise Malformed(f"{name} is not JSON")
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if isinf(value):
+        raise Invalid(f"the number {digits[:40]} is too large for a float", name="number-out-of-range")
+    return value
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS + (digits[0] == "-"):
+        raise Invalid(f"an integer has {len(digits):,} digits, more than {MAX_DIGITS:,}", name="number-out-of-range")
+    return int(digits)
+
+
+_SHORT = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+_LONG = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_integer)
+
+
+def _check_strings(value: Any) -> None:
+    faults: list[Fault] = []
+    _find_untext(value, "", faults)
+    if faults:
+        raise Invalid("a string holds a lone surrogate or a NUL character", name="invalid-unicode", faults=faults)
+
+
+def _find_untext(value: Any, pointer: str, faults: list[Fault]) -> None:
+    """Add a fault for every key and string that is no text. The depth of `value` is bounded by then."""
+    if isinstance(value, str):
+        if _UNTEXT.search(value):
+            faults.append(Fault(pointer, "holds a lone surrogate or a NUL character"))
+    elif isinstance(value, list):
+        for index, element in enumerate(value):
+            _find_untext(element, f"{pointer}/{index}", faults)
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            if _UNTEXT.search(key):
+                faults.append(Fault(pointer, "has a key that holds a lone surrogate or a NUL character"))
+            else:
+                _find_untext(member, f"{pointer}/{escape(key)}", faults)
+
+
+def escape(key: str) -> str:
+    """Return a key as one step of a JSON Pointer (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,314 @@
+"""What a client may ask for when it submits a task: the body of a submission, read, checked and typed.
+
+Every fault of the envelope, the options and the params is found in one go and named by a JSON Pointer (RFC 6901)
+into the body that was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from tasker.errors import Fault, Invalid
+from tasker.jsontext import escape, read_json
+from tasker.model import queue_name_pattern
+from tasker.registry import Registry, TaskType
+
+MAX_AHEAD = timedelta(days=3653)
+"""How far ahead a task may be put off: ten years."""
+MAX_TIMEOUT = timedelta(hours=24)
+MAX_RETRY_DELAY = timedelta(days=7)
+MAX_TAGS = 20
+MAX_METADATA = 16 * 1024
+"""Bytes of the JSON text of `metadata`."""
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+
+QueueName = Annotated[str, Meta(pattern=queue_name_pattern, description="The queue to wait in.")]
+Priority = Annotated[int, Meta(ge=-100, le=100, description="Larger is sooner, strictly; equal ones in order of time.")]
+Tag = Annotated[str, Meta(min_length=1, max_length=100)]
+Tags = Annotated[list[Tag], Meta(max_length=MAX_TAGS, description="Words to find the task by.")]
+Metadata = Annotated[dict[str, Any], Meta(description="The client's own notes, at most 16 KiB; Tasker keeps them.")]
+RunAt = Annotated[
+    datetime,
+    Meta(tz=True, description="Not before this time (RFC 3339 with a zone; at most 10 years ahead). Not with `delay`."),
+]
+MaxAttempts = Annotated[int, Meta(ge=1, le=100, description="How many tries in all.")]
+Factor = Annotated[float, Meta(ge=1, le=100, description="By how much each delay is longer than the one before.")]
+_Iso = Annotated[str, Meta(max_length=100, extra_json_schema={"format": "duration"})]
+Duration = Annotated[float, Meta(ge=0, description="Seconds, or an ISO 8601 duration of days and smaller.")] | _Iso
+
+
+class RetryBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a failed attempt is tried again; what is not given comes from the task type."""
+
+    max_attempts: MaxAttempts | None = None
+    initial: Duration | None = None
+    factor: Factor | None = None
+    max: Duration | None = None
+    jitter: bool | None = None
+
+
+class SubmissionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /task: a task type, its params, and options; null is the same as left out."""
+
+    type: Annotated[str, Meta(description="The name of a task type (GET /type).")]
+    params: Annotated[list[Any] | dict[str, Any], Meta(description="By position or by name; one schema for both.")] = []
+    queue: QueueName | None = None
+    priority: Priority | None = None
+    delay: Duration | None = None
+    run_at: RunAt | None = None
+    timeout: Duration | None = None
+    retry: RetryBody | None = None
+    tags: Tags | None = None
+    metadata: Metadata | None = None
+
+
+class RetryOptions(Struct, frozen=True, kw_only=True):
+    """What the client says about retries; None where it says nothing."""
+
+    max_attempts: int | None = None
+    initial: timedelta | None = None
+    factor: float | None = None
+    max: timedelta | None = None
+    jitter: bool | None = None
+
+
+class Submission(Struct, frozen=True, kw_only=True):
+    """A valid request to run `type` with `params` (JSON text, exactly as sent); None where the type's default holds."""
+
+    type: str
+    params: Raw
+    queue: str | None = None
+    priority: int | None = None
+    delay: timedelta | None = None
+    run_at: datetime | None = None
+    timeout: timedelta | None = None
+    retry: RetryOptions | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Raw | None = None
+
+
+class _Texts(Struct):
+    """The parts of the body that are kept as the text they came in."""
+
+    params: Raw = Raw(b"[]")
+    metadata: Raw = Raw(b"null")
+
+
+class _Faults:
+    """Everything wrong with one body, each with the name of its problem."""
+
+    def __init__(self) -> None:
+        self.found: list[Fault] = []
+        self.names: set[str] = set()
+
+    def add(self, pointer: str, detail: str, name: str = "invalid-request") -> None:
+        self.found.append(Fault(pointer, detail))
+        self.names.add(name)
+
+    def check(self) -> None:
+        """Raise Invalid if anything was found; by the specific name if all of it is of one kind."""
+        if self.found:
+            name = self.names.pop() if len(self.names) == 1 else "invalid-request"
+            raise Invalid(_summary(self.found), name=name, faults=self.found)
+
+
+def _summary(faults: list[Fault]) -> str:
+    lines = [f"{fault.pointer}: {fault.detail}" if fault.pointer else fault.detail for fault in faults[:3]]
+    more = [f"and {len(faults) - 3} more"] if len(faults) > 3 else []
+    return "; ".join(lines + more)
+
+
+_decode_texts = msgspec.json.Decoder(_Texts).decode
+
+
+def read_submission(
+    body: bytes, registry: Registry, now: datetime, *, type_name: str | None = None
+) -> tuple[TaskType, Submission]:
+    """Read the body of a submission; with `type_name` the body is the params alone.
+
+    Raises Malformed (not JSON that is taken) or Invalid (with every fault).
+    """
+    value = read_json(body)
+    if type_name is not None:
+        task_type = registry.get(type_name)
+        task_type.check(value)
+        return task_type, Submission(type=task_type.name, params=Raw(body.strip()))
+    if not isinstance(value, dict):
+        raise Invalid("expected an object with `type` and `params`", faults=[Fault("", "expected an object")])
+    return _read_envelope(value, _decode_texts(body), registry, now)
+
+
+def _read_envelope(
+    value: dict[str, Any], texts: _Texts, registry: Registry, now: datetime
+) -> tuple[TaskType, Submission]:
+    faults = _Faults()
+    task_type = _find_type(value, registry, faults)
+    if task_type is not None:
+        _check_params(task_type, value.get("params", []), faults)
+    if len(value) == 2 and "params" in value:  # nothing but type and params: by far the most
+        options: dict[str, Any] = {}
+    else:
+        options = _read_options(value, texts, now, faults)
+    faults.check()
+    assert task_type is not None
+    return task_type, Submission(type=task_type.name, params=texts.params, **options)
+
+
+def _find_type(value: dict[str, Any], registry: Registry, faults: _Faults) -> TaskType | None:
+    name = value.get("type")
+    if not isinstance(name, str) or not name:
+        faults.add("/type", "expected the name of a task type" if "type" in value else "is missing")
+        return None
+    task_type = registry.find(name)
+    if task_type is None:
+        faults.add("/type", _unknown_type(name, registry), "unknown-type")
+    return task_type
+
+
+def _unknown_type(name: str, registry: Registry) -> str:
+    if len(name) > 100:
+        return "there is no task type with a name of more than 100 characters"
+    try:
+        registry.get(name)
+    except Invalid as error:
+        return error.detail
+    raise AssertionError(name)
+
+
+def _check_params(task_type: TaskType, params: Any, faults: _Faults) -> None:
+    try:
+        task_type.check(params)
+    except Invalid as error:
+        for fault in error.faults or (Fault("", error.detail),):
+            faults.add("/params" + fault.pointer, fault.detail, error.kind.name)
+
+
+def _read_options(value: dict[str, Any], texts: _Texts, now: datetime, faults: _Faults) -> dict[str, Any]:
+    options = _read_fields({k: v for k, v in value.items() if k not in ("type", "params")}, _OPTIONS, "", faults)
+    if "delay" in options and "run_at" in options:
+        faults.add("/run_at", "give `delay` or `run_at`, not both")
+    if "run_at" in options:
+        options["run_at"] = _check_run_at(options["run_at"], now, faults)
+    if "metadata" in options:
+        options["metadata"] = texts.metadata
+        if len(memoryview(texts.metadata)) > MAX_METADATA:
+            faults.add("/metadata", f"expected at most {MAX_METADATA:,} bytes of JSON")
+    return options
+
+
+def _check_run_at(moment: datetime, now: datetime, faults: _Faults) -> datetime | None:
+    if not _EARLIEST <= moment <= now + MAX_AHEAD:
+        faults.add("/run_at", "expected a time after the year 2000 and at most 10 years ahead")
+        return None
+    return moment.astimezone(UTC)
+
+
+_Reader = Callable[[Any, str, _Faults], Any]
+
+
+def _read_fields(value: dict[str, Any], readers: dict[str, _Reader], pointer: str, faults: _Faults) -> dict[str, Any]:
+    """Return the fields that are given and right; add a fault for each other one."""
+    read = {}
+    for key, member in value.items():
+        reader = readers.get(key)
+        at = f"{pointer}/{escape(key)}"
+        if reader is None:
+            faults.add(at, _unknown_field(key, readers), "unknown-field")
+        elif member is not None:
+            result = reader(member, at, faults)
+            if result is not None:
+                read[key] = result
+    return read
+
+
+_NOT_BUILT = frozenset({"deadline", "unique_key", "on_conflict", "depends_on", "retention", "cache", "webhook"})
+
+
+def _unknown_field(key: str, readers: dict[str, _Reader]) -> str:
+    if key in _NOT_BUILT:
+        return "this option is not built yet"
+    close = get_close_matches(key[:100], readers, n=1)
+    return f"is not known; did you mean `{close[0]}`?" if close else "is not known"
+
+
+def _typed(type_: Any) -> _Reader:
+    """Return a reader that takes exactly what msgspec takes as `type_`: no bool for a number, no string for one."""
+
+    def read(value: Any, pointer: str, faults: _Faults) -> Any:
+        try:
+            return msgspec.convert(value, type_)
+        except msgspec.ValidationError as error:
+            faults.add(pointer, _plain(error))
+            return None
+
+    return read
+
+
+def _plain(error: msgspec.ValidationError) -> str:
+    """Return what msgspec says is wrong, without its own way of saying where."""
+    text = str(error).partition(" - at `")[0]
+    return text[:1].lower() + text[1:]
+
+
+def _duration(most: timedelta, *, zero: bool = True) -> _Reader:
+    """Return a reader of seconds or an ISO 8601 duration from nothing (or just above, if not `zero`) to `most`."""
+    read_number_or_text = _typed(float | str)
+    read_text = _typed(timedelta)
+
+    def read(value: Any, pointer: str, faults: _Faults) -> timedelta | None:
+        given = read_number_or_text(value, pointer, faults)
+        if isinstance(given, str):
+            given = read_text(given, pointer, faults)
+        elif given is not None:
+            given = timedelta(seconds=min(max(given, -1.0), most.total_seconds() + 1))
+        if given is None:
+            return None
+        if not timedelta(0) <= given <= most or not (given or zero):
+            least = "0" if zero else "more than 0"
+            faults.add(pointer, f"expected {least} to {most.total_seconds():,.0f} seconds")
+            return None
+        return given
+
+    return read
+
+
+def _tags(value: Any, pointer: str, faults: _Faults) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > MAX_TAGS:
+        faults.add(pointer, f"expected an array of at most {MAX_TAGS} strings")
+        return ()
+    return tuple(_read_tag(element, f"{pointer}/{index}", faults) for index, element in enumerate(value))
+
+
+def _retry(value: Any, pointer: str, faults: _Faults) -> RetryOptions | None:
+    if not isinstance(value, dict):
+        faults.add(pointer, "expected an object")
+        return None
+    return RetryOptions(**_read_fields(value, _RETRY, pointer, faults))
+
+
+_read_tag = _typed(Tag)
+
+_RETRY: dict[str, _Reader] = {
+    "max_attempts": _typed(MaxAttempts),
+    "initial": _duration(MAX_RETRY_DELAY),
+    "factor": _typed(Factor),
+    "max": _duration(MAX_RETRY_DELAY),
+    "jitter": _typed(bool),
+}
+
+_OPTIONS: dict[str, _Reader] = {
+    "queue": _typed(QueueName),
+    "priority": _typed(Priority),
+    "delay": _duration(MAX_AHEAD),
+    "run_at": _typed(RunAt),
+    "timeout": _duration(MAX_TIMEOUT, zero=False),
+    "retry": _retry,
+    "tags": _tags,
+    "metadata": _typed(Metadata),
+}
