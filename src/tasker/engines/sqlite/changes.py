@@ -15,13 +15,15 @@ from msgspec import structs
 from tasker.clock import to_micros
 from tasker.engine import Heartbeat
 from tasker.engines.sqlite import reads
+from tasker.engines.sqlite.lines import Lines
 from tasker.engines.sqlite.rows import draft_row, encode, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.errors import Conflict, NotFound
+from tasker.lifecycle import MAX_INTERRUPTIONS
 from tasker.model import Change, Draft, Lease, Receipt, Report, Status, Task, TaskProblem, Transition
 
 
-def insert(connection: apsw.Connection, draft: Draft, now: int) -> Receipt:
+def insert(connection: apsw.Connection, lines: Lines, draft: Draft, now: int) -> Receipt:
     """Store a draft, unless its idempotency key is known."""
     key = draft.idempotency
     if key is not None:
@@ -30,13 +32,15 @@ def insert(connection: apsw.Connection, draft: Draft, now: int) -> Receipt:
             task_id, fingerprint, reply = known
             same = fingerprint == key.fingerprint
             return Receipt(task_id_of(task_id), "replayed" if same else "mismatched", reply if same else None)
-    connection.execute(QUERIES["insert_task"], draft_row(draft))
+    row = draft_row(draft)
+    connection.execute(QUERIES["insert_task"], row)
+    lines.joined(draft.queue, draft.type, row[7], later=row[3] != "queued")
     if draft.tags:
         seq = connection.last_insert_rowid()
         connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in draft.tags])
     if key is not None:
-        row = (key.key, draft.task_id.bytes, key.fingerprint, to_micros(key.expires_at), key.reply)
-        connection.execute(QUERIES["insert_key"], row)
+        kept = (key.key, draft.task_id.bytes, key.fingerprint, to_micros(key.expires_at), key.reply)
+        connection.execute(QUERIES["insert_key"], kept)
     return Receipt(draft.task_id, "stored")
 
 
@@ -62,7 +66,7 @@ def record(connection: apsw.Connection, lease: Lease, report: Report) -> bool:
 
 
 def complete(
-    connection: apsw.Connection, lease: Lease, change: Transition, report: Report | None
+    connection: apsw.Connection, lines: Lines, lease: Lease, change: Transition, report: Report | None
 ) -> tuple[bool, Change | None]:
     """End an attempt, if `lease` is current."""
     if change.status is Status.PENDING or report is not None:
@@ -73,7 +77,7 @@ def complete(
         if report is not None:
             _store(connection, seq, lease.attempt, report)
         if change.status is Status.PENDING and cancel_requested_at is None:
-            _back_to_line(connection, seq, change)
+            _back_to_line(connection, lines, seq, change)
             return True, Change(lease.task_id, Status.PENDING)
         if change.status is Status.PENDING:
             change = structs.replace(change, status=Status.CANCELLED, run_at=None, reason=None)
@@ -93,7 +97,7 @@ def cancel(connection: apsw.Connection, task_id: UUID, now: int) -> tuple[Task, 
     return task, Change(task_id, task.status, cancel_requested=True)
 
 
-def retry(connection: apsw.Connection, task_id: UUID, now: int) -> tuple[Task, Change | None]:
+def retry(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) -> tuple[Task, Change | None]:
     """Make a failed or cancelled task pending again."""
     seq, status, worker, finished_at, ending, error = _row(connection, task_id)
     if status not in ("failed", "cancelled"):
@@ -101,7 +105,9 @@ def retry(connection: apsw.Connection, task_id: UUID, now: int) -> tuple[Task, C
     if worker is not None:
         connection.execute(QUERIES["keep_attempt"], (finished_at, ending, error, seq))
     connection.execute(QUERIES["retry_task"], (now, seq))
-    return _task(connection, task_id, now), Change(task_id, Status.PENDING)
+    task = _task(connection, task_id, now)
+    lines.joined(task.queue, task.type, now, later=False)
+    return task, Change(task_id, Status.PENDING)
 
 
 def delete(connection: apsw.Connection, task_id: UUID) -> None:
@@ -140,13 +146,14 @@ def _store(connection: apsw.Connection, seq: int, attempt: int, report: Report) 
         connection.execute(QUERIES["set_usage"], (report.usage, seq))
 
 
-def _back_to_line(connection: apsw.Connection, seq: int, change: Transition) -> None:
+def _back_to_line(connection: apsw.Connection, lines: Lines, seq: int, change: Transition) -> None:
     error = _error(change.error)
+    due_at = to_micros(_due_at(change))
     connection.execute(QUERIES["keep_attempt"], (to_micros(change.at), change.ending, error, seq))
-    row = (
-        change.reason, to_micros(_due_at(change)), change.tries, change.crashes, change.interruptions, error, seq
-    )  # fmt: skip
-    connection.execute(QUERIES["back_to_line"], row)
+    row = (change.reason, due_at, change.tries, change.crashes, change.interruptions, error, seq)
+    queue, type_ = connection.execute(QUERIES["back_to_line"], row).fetchone()  # type: ignore[misc]
+    suspect = change.interruptions >= MAX_INTERRUPTIONS
+    lines.joined(str(queue), str(type_), due_at, later=change.reason != "queued", suspect=suspect)
 
 
 def _due_at(change: Transition) -> datetime:

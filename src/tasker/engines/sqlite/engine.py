@@ -18,7 +18,7 @@ from tasker.clock import Clock, to_micros
 from tasker.engine import ClaimRequest, Heartbeat, Listener
 from tasker.engines.sqlite import changes, reads
 from tasker.engines.sqlite.commits import GroupCommit
-from tasker.engines.sqlite.line import Line, Waiter
+from tasker.engines.sqlite.lines import Lines, Waiter
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import HolderLock, connect, open_writer, prepare_folder
 from tasker.lifecycle import Released, decide
@@ -33,7 +33,6 @@ from tasker.model import (
     QueueStats,
     Receipt,
     Report,
-    Status,
     Task,
     TaskFilter,
     Transition,
@@ -52,7 +51,7 @@ class SqliteEngine:
         self.path = path
         self._clock = clock
         self._lock = HolderLock(path.with_name("tasker.lock"))
-        self._line = Line(clock)
+        self._lines = Lines(clock)
         self._listeners: list[Listener] = []
         self._news: list[Change] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -73,7 +72,7 @@ class SqliteEngine:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="tasker-read")
         self._commits = GroupCommit(
             writer,
-            before_commit=self._line.serve,
+            before_commit=self._lines.serve,
             after_commit=self._committed,
             after_rollback=self._rolled_back,
         )
@@ -99,11 +98,9 @@ class SqliteEngine:
     async def submit(self, drafts: Sequence[Draft]) -> list[Receipt]:
         now = self._micros()
 
-        def work(connection: apsw.Connection) -> list[Receipt]:
-            self._line.changed()
-            return [changes.insert(connection, draft, now) for draft in drafts]
-
-        return await self._commits.run(work)
+        return await self._commits.run(
+            lambda connection: [changes.insert(connection, self._lines, draft, now) for draft in drafts]
+        )
 
     async def find(self, task_id: UUID) -> Task | None:
         return reads.find(self._points, task_id, self._micros())
@@ -119,7 +116,7 @@ class SqliteEngine:
 
     async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
         waiter = Waiter(request, self._loop.create_future())
-        self._line.join(waiter)
+        self._lines.join(waiter)
         self._commits.run(_nothing)
         deadline = self._loop.call_later(wait_for.total_seconds(), waiter.give_up)
         try:
@@ -130,7 +127,7 @@ class SqliteEngine:
             raise
         finally:
             deadline.cancel()
-            self._line.leave(waiter)
+            self._lines.leave(waiter)
 
     async def heartbeat(self, leases: Sequence[Lease], extend_by: timedelta) -> Heartbeat:
         expires_at = self._micros() + extend_by // timedelta(microseconds=1)
@@ -140,7 +137,9 @@ class SqliteEngine:
         return await self._commits.run(functools.partial(changes.record, lease=lease, report=report))
 
     async def complete(self, lease: Lease, change: Transition, report: Report | None = None) -> bool:
-        return await self._change(functools.partial(changes.complete, lease=lease, change=change, report=report))
+        return await self._change(
+            functools.partial(changes.complete, lines=self._lines, lease=lease, change=change, report=report)
+        )
 
     async def cancel(self, task_id: UUID) -> Task:
         now = self._micros()
@@ -148,7 +147,7 @@ class SqliteEngine:
 
     async def retry(self, task_id: UUID) -> Task:
         now = self._micros()
-        return await self._change(functools.partial(changes.retry, task_id=task_id, now=now))
+        return await self._change(functools.partial(changes.retry, lines=self._lines, task_id=task_id, now=now))
 
     async def delete(self, task_id: UUID) -> None:
         await self._commits.run(functools.partial(changes.delete, task_id=task_id))
@@ -182,14 +181,17 @@ class SqliteEngine:
             result, change = work(connection)
             if change is not None:
                 self._news.append(change)
-                if change.status is Status.PENDING:
-                    self._line.changed()
             return result
 
         return self._commits.run(noted)
 
+    def _end(self, lease: Lease, change: Transition, report: Report | None) -> asyncio.Future[bool]:
+        return self._change(
+            functools.partial(changes.complete, lines=self._lines, lease=lease, change=change, report=report)
+        )
+
     def _committed(self) -> None:
-        changed, abandoned = self._line.deliver()
+        changed, abandoned = self._lines.deliver()
         news, self._news = self._news + changed, []
         if news:
             for listener in tuple(self._listeners):
@@ -201,16 +203,20 @@ class SqliteEngine:
         """Release claims whose caller went away while they were being stored."""
         for claim in claims:
             transition = decide(Released(), claim, self._clock.now(), Random())  # noqa: S311
-            self._change(functools.partial(changes.complete, lease=claim.lease, change=transition, report=None))
+            self._change(
+                functools.partial(
+                    changes.complete, lines=self._lines, lease=claim.lease, change=transition, report=None
+                )
+            )
 
     def _rolled_back(self) -> None:
         self._news.clear()
-        self._line.take_back()
-        if self._line.has_waiters:
+        self._lines.take_back()
+        if self._lines.has_waiters:
             self._schedule(_AFTER_A_FAULT)
 
     def _look_later(self) -> None:
-        seconds = self._line.seconds_to_next()
+        seconds = self._lines.seconds_to_next()
         if seconds is not None:
             self._schedule(seconds)
 
@@ -221,8 +227,7 @@ class SqliteEngine:
 
     def _look(self) -> None:
         self._timer = None
-        if self._opened and self._line.has_waiters:
-            self._line.changed()
+        if self._opened and self._lines.has_waiters:
             self._commits.run(_nothing)
 
 

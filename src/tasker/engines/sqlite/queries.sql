@@ -15,22 +15,23 @@ INSERT OR REPLACE INTO idempotency (key, task_id, fingerprint, expires_at, reply
 -- name: task_by_id
 SELECT {task} FROM task WHERE task_id = ?;
 
--- name: first_level
-SELECT max(priority) FROM task INDEXED BY task_line WHERE status = 'pending';
+-- name: next_line
+-- The line after (queue, type), in the index's order: one seek, however long the lines are.
+SELECT queue, type FROM task INDEXED BY task_line
+WHERE status = 'pending' AND (queue, type) > (?, ?) ORDER BY queue, type LIMIT 1;
 
 -- name: next_level
-SELECT max(priority) FROM task INDEXED BY task_line WHERE status = 'pending' AND priority < ?;
+SELECT max(priority) FROM task INDEXED BY task_line
+WHERE status = 'pending' AND queue = ? AND type = ? AND priority < ?;
 
 -- name: due_in_level
 -- One level of priority at a time, so that tasks of a higher one that are due later cost nothing.
-SELECT {claim} FROM task INDEXED BY task_line
-WHERE status = 'pending' AND priority = :priority AND due_at <= :now AND interruptions < 3
-  AND type IN (SELECT value FROM json_each(:types))
-  AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
-ORDER BY due_at, seq LIMIT :limit;
+SELECT -priority, due_at, seq FROM task INDEXED BY task_line
+WHERE status = 'pending' AND queue = ? AND type = ? AND priority = ? AND due_at <= ? AND interruptions < 3
+ORDER BY due_at, seq LIMIT ?;
 
 -- name: due_suspects
-SELECT {claim} FROM task INDEXED BY task_suspect
+SELECT seq FROM task INDEXED BY task_suspect
 WHERE status = 'pending' AND interruptions >= 3 AND due_at <= :now
   AND type IN (SELECT value FROM json_each(:types))
   AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
@@ -40,10 +41,14 @@ ORDER BY due_at, seq LIMIT :limit;
 SELECT due_at FROM task INDEXED BY task_later
 WHERE status = 'pending' AND reason <> 'queued' AND due_at > ? ORDER BY due_at LIMIT 1;
 
+-- name: lines_due
+SELECT DISTINCT queue, type FROM task INDEXED BY task_later
+WHERE status = 'pending' AND reason <> 'queued' AND due_at > ? AND due_at <= ?;
+
 -- name: start_attempt
 UPDATE task SET status = 'running', reason = NULL, attempt = attempt + 1, worker = ?, started_at = ?,
     lease_expires_at = ?, finished_at = NULL, ending = NULL, progress = NULL
-WHERE seq = ?;
+WHERE seq = ? RETURNING {claim};
 
 -- name: extend_lease
 UPDATE task SET lease_expires_at = ? WHERE task_id = ? AND attempt = ? AND status = 'running'
@@ -65,7 +70,7 @@ SELECT seq, attempt, worker, started_at, ?, ?, ? FROM task WHERE seq = ?;
 -- name: back_to_line
 UPDATE task SET status = 'pending', reason = ?, due_at = ?, tries = ?, crashes = ?, interruptions = ?, error = ?,
     worker = NULL, lease_expires_at = NULL, started_at = NULL
-WHERE seq = ?;
+WHERE seq = ? RETURNING queue, type;
 
 -- name: insert_event
 INSERT INTO event (task_seq, attempt, type, time, data) VALUES (?, ?, ?, ?, ?);
@@ -107,7 +112,7 @@ DELETE FROM task_tag WHERE (tag, seq) IN (SELECT value, task.seq FROM task, json
 DELETE FROM idempotency WHERE task_id = ?;
 
 -- name: expired
-SELECT {expired} FROM task INDEXED BY task_running
+SELECT {claim} FROM task INDEXED BY task_running
 WHERE status = 'running' AND lease_expires_at <= ? ORDER BY lease_expires_at LIMIT ?;
 
 -- name: expire_all

@@ -8,7 +8,7 @@ from uuid import UUID
 import apsw
 
 from tasker.clock import from_micros, to_micros
-from tasker.engines.sqlite.rows import Row, attempt_of, event_of, expired_of, from_cursor, task_of, to_cursor
+from tasker.engines.sqlite.rows import Row, attempt_of, claim_of, event_of, from_cursor, task_of, to_cursor
 from tasker.engines.sqlite.sql import QUERIES, TASK_COLUMNS
 from tasker.model import Attempt, Claim, Event, Page, QueueStats, Task, TaskFilter
 
@@ -67,14 +67,13 @@ def find_events(connection: apsw.Connection, task_id: UUID, after: int, limit: i
 
 def find_expired(connection: apsw.Connection, now: int, limit: int) -> list[Claim]:
     """Return running attempts whose lease is over."""
-    return [expired_of(row) for row in connection.execute(QUERIES["expired"], (now, limit))]
+    return [claim_of(row) for row in connection.execute(QUERIES["expired"], (now, limit))]
 
 
 def stats(connection: apsw.Connection, now: int) -> list[QueueStats]:
     """Return the open tasks by queue."""
-    running: dict[str, int] = dict(
-        cast(list[tuple[str, int]], connection.execute(QUERIES["running_by_queue"]).fetchall())
-    )
+    rows: list[Row] = connection.execute(QUERIES["running_by_queue"]).fetchall()
+    running: dict[str, int] = dict(rows)  # type: ignore[arg-type]
     queues = {name: QueueStats(queue=name, running=count) for name, count in running.items()}
     for name, pending, scheduled, oldest in connection.execute(QUERIES["pending_by_queue"], {"now": now}):
         queues[name] = QueueStats(

@@ -64,21 +64,15 @@ def _reason(stored: Reason, due_at: int, now: int) -> Reason:
     return stored if due_at > now else "queued"
 
 
-def claim_of(row: Row, worker: str, now: datetime) -> Claim:
-    """Return the Claim that takes the pending task of a row of CLAIM_COLUMNS."""
-    _, task_id, attempt, type_, params, queue, priority, policy, tries, crashes, interruptions = row
+def claim_of(row: Row) -> Claim:
+    """Return the Claim of a running attempt, from a row of CLAIM_COLUMNS."""
+    (task_id, attempt, type_, params, queue, priority, policy, tries, crashes, interruptions, started_at,
+     worker) = row  # fmt: skip
     return Claim(
-        task_id=UUID(bytes=task_id), attempt=attempt + 1, type=type_, params=params, queue=queue, priority=priority,
-        policy=_policy(policy), tries=tries, crashes=crashes, interruptions=interruptions, started_at=now,
-        worker=worker,
+        task_id=UUID(bytes=task_id), attempt=attempt, type=type_, params=params, queue=queue, priority=priority,
+        policy=_policy(policy), tries=tries, crashes=crashes, interruptions=interruptions,
+        started_at=from_micros(started_at), worker=worker,
     )  # fmt: skip
-
-
-def expired_of(row: Row) -> Claim:
-    """Return the Claim of a running attempt, from a row of EXPIRED_COLUMNS."""
-    *columns, started_at, worker = row
-    columns[2] -= 1
-    return claim_of(tuple(columns), worker, from_micros(started_at))
 
 
 def attempt_of(row: Row) -> Attempt:

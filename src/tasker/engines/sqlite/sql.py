@@ -11,8 +11,9 @@ TASK_COLUMNS = (
     "seq, task_id, type, params, status, reason, queue, priority, result, error, progress, attempt, tries,"
     " max_attempts, created_at, run_at, due_at, started_at, finished_at, cancel_requested_at, usage, tags, metadata"
 )
-CLAIM_COLUMNS = "seq, task_id, attempt, type, params, queue, priority, policy, tries, crashes, interruptions"
-EXPIRED_COLUMNS = CLAIM_COLUMNS + ", started_at, worker"
+CLAIM_COLUMNS = (
+    "task_id, attempt, type, params, queue, priority, policy, tries, crashes, interruptions, started_at, worker"
+)
 
 
 def _load() -> dict[str, str]:
@@ -22,7 +23,7 @@ def _load() -> dict[str, str]:
 
 
 def _fill(body: str) -> str:
-    columns = {"task": TASK_COLUMNS, "claim": CLAIM_COLUMNS, "expired": EXPIRED_COLUMNS}
+    columns = {"task": TASK_COLUMNS, "claim": CLAIM_COLUMNS}
     return re.sub(r"\{(\w+)\}", lambda match: columns[match[1]], body).strip()
 
 

@@ -34,11 +34,11 @@ CREATE TABLE task (
     result              BLOB
 ) STRICT;
 
--- The line: only pending tasks are in it, so that a claim costs the same however many have finished.
--- `queue` makes it cover the counts by queue.
-CREATE INDEX task_line ON task (priority DESC, due_at, seq, queue) WHERE status = 'pending';
--- Tasks that waited for a moment: the next one to become due.
-CREATE INDEX task_later ON task (due_at) WHERE status = 'pending' AND reason <> 'queued';
+-- The lines: pending tasks alone, so that a claim costs the same however many have finished, and one line for each
+-- queue and type, so that tasks nobody here can run are never walked over. It covers the claim's choice and the counts.
+CREATE INDEX task_line ON task (queue, type, priority DESC, due_at, seq, interruptions) WHERE status = 'pending';
+-- Tasks that wait for a moment: the next one to become due, and the lines of those that just did.
+CREATE INDEX task_later ON task (due_at, queue, type) WHERE status = 'pending' AND reason <> 'queued';
 CREATE INDEX task_suspect ON task (due_at, seq) WHERE status = 'pending' AND interruptions >= 3;
 CREATE INDEX task_running ON task (lease_expires_at, queue) WHERE status = 'running';
 CREATE INDEX task_failed ON task (seq) WHERE status = 'failed';

@@ -1,0 +1,203 @@
+"""The lines of pending tasks: serve the workers that wait, inside the transactions that bring tasks.
+
+A line is a queue and a type. Which lines may hold a due task is remembered, so that a transaction asks the table only
+about those; the tasks themselves never are: a million may be pending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import apsw
+
+from tasker.clock import Clock, to_micros
+from tasker.engine import ClaimRequest
+from tasker.engines.sqlite.rows import Row, claim_of
+from tasker.engines.sqlite.sql import QUERIES
+from tasker.model import Change, Claim, Status
+
+_LOOK_AGAIN = 1.0
+"""Seconds between looks at the clock while a task waits for its moment: the wall clock may be set."""
+_ABOVE_ALL = 1 << 31
+"""Above every priority."""
+
+LineName = tuple[str, str]
+
+
+class Waiter:
+    """One call of claim: what it asks for, and the future that its tasks go to."""
+
+    __slots__ = ("future", "given_up", "request", "served", "types")
+
+    def __init__(self, request: ClaimRequest, future: asyncio.Future[list[Claim]]) -> None:
+        self.request = request
+        self.types = frozenset(request.types)
+        self.future = future
+        self.served: list[Claim] = []
+        self.given_up = False
+
+    def takes(self, line: LineName) -> bool:
+        """Tell whether this worker takes tasks of the line."""
+        queues = self.request.queues
+        return line[1] in self.types and (queues is None or line[0] in queues)
+
+    def give_up(self) -> None:
+        """Answer with nothing, unless there is an answer."""
+        self.given_up = True
+        if not self.served and not self.future.done():
+            self.future.set_result([])
+
+
+class Lines:
+    """Matches waiting claims with due tasks. `serve` runs inside a transaction, `deliver` when it is durable."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._waiters: list[Waiter] = []
+        self._served: list[Waiter] = []
+        self._active: set[LineName] = set()
+        self._may_have_suspects = True
+        self._seen_until = 0
+        self._next_due: int | None = None
+        self._is_loaded = False
+
+    def join(self, waiter: Waiter) -> None:
+        """Let `waiter` be served from now on, from tasks that are already due first."""
+        self._waiters.append(waiter)
+
+    def leave(self, waiter: Waiter) -> None:
+        """Take `waiter` out, if it is still waiting."""
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+
+    def joined(self, queue: str, type_: str, due_at: int, *, later: bool, suspect: bool = False) -> None:
+        """Tell that a task has joined its line, to be claimed from `due_at` (microseconds)."""
+        if later:
+            self._next_due = due_at if self._next_due is None else min(self._next_due, due_at)
+            self._seen_until = min(self._seen_until, due_at - 1)
+        elif suspect:
+            self._may_have_suspects = True
+        else:
+            self._active.add((queue, type_))
+
+    @property
+    def has_waiters(self) -> bool:
+        return bool(self._waiters)
+
+    def seconds_to_next(self) -> float | None:
+        """Return when to look again: None if no worker or no task waits for a moment."""
+        if not self._waiters or self._next_due is None:
+            return None
+        wait = (self._next_due - to_micros(self._clock.now())) / 1e6
+        return min(max(wait, 0.0), _LOOK_AGAIN)
+
+    def serve(self, connection: apsw.Connection) -> None:
+        """Claim due tasks for the waiters, longest waiting first."""
+        if not self._waiters:
+            return
+        now = to_micros(self._clock.now())
+        self._look_round(connection, now)
+        still_waiting = []
+        for waiter in self._waiters:
+            chosen = self._suspects(connection, waiter, now) + self._choose(connection, waiter, now)
+            if chosen:
+                waiter.served = [_start(connection, waiter.request, seq, now) for seq in chosen]
+                self._served.append(waiter)
+            else:
+                still_waiting.append(waiter)
+        self._waiters = still_waiting
+
+    def deliver(self) -> tuple[list[Change], list[Claim]]:
+        """Hand out what was served, now that it is durable.
+
+        Returns the news of it, and the claims whose caller has gone in the meantime: they must be given back.
+        """
+        served, self._served = self._served, []
+        changes, abandoned = [], []
+        for waiter in served:
+            changes += [Change(claim.task_id, Status.RUNNING) for claim in waiter.served]
+            if waiter.future.done():
+                abandoned += waiter.served
+            else:
+                waiter.future.set_result(waiter.served)
+        return changes, abandoned
+
+    def take_back(self) -> None:
+        """The transaction was rolled back: the waiters wait again, unless their time is up."""
+        for waiter in self._served:
+            waiter.served = []
+            if waiter.given_up:
+                waiter.give_up()
+        self._waiters = [waiter for waiter in self._served if not waiter.given_up] + self._waiters
+        self._served = []
+        self._is_loaded = False
+
+    def _look_round(self, connection: apsw.Connection, now: int) -> None:
+        """Bring up to date which lines may hold a due task."""
+        if not self._is_loaded:
+            self._active = _all_lines(connection)
+            self._may_have_suspects = True
+        elif self._next_due is not None and self._next_due <= now:
+            self._active.update(connection.execute(QUERIES["lines_due"], (self._seen_until, now)))
+            self._may_have_suspects = True
+        else:
+            return
+        self._is_loaded = True
+        self._seen_until = now
+        self._next_due = connection.execute(QUERIES["next_due"], (now,)).get
+
+    def _suspects(self, connection: apsw.Connection, waiter: Waiter, now: int) -> list[int]:
+        request = waiter.request
+        if not self._may_have_suspects or request.suspects < 1:
+            return []
+        names = {
+            "now": now,
+            "types": json.dumps(list(waiter.types)),
+            "queues": None if request.queues is None else json.dumps(list(request.queues)),
+            "limit": request.suspects,
+        }
+        rows: list[Row] = connection.execute(QUERIES["due_suspects"], names).fetchall()
+        if len(rows) < request.suspects:
+            self._may_have_suspects = False
+        return [row[0] for row in rows]
+
+    def _choose(self, connection: apsw.Connection, waiter: Waiter, now: int) -> list[int]:
+        """Return the rows that `waiter` gets: of all its lines the first, by priority and then by time."""
+        room = waiter.request.limit
+        found: list[tuple[Row, LineName]] = []
+        for line in [line for line in self._active if waiter.takes(line)] if room > 0 else ():
+            due = _due(connection, line, now, room)
+            if len(due) < room:
+                self._active.discard(line)
+            found += [(row, line) for row in due]
+        if len(found) > room:
+            found.sort()
+            self._active.update(line for _, line in found[room:])  # they hold due tasks still
+        return [row[2] for row, _ in found[:room]]
+
+
+def _due(connection: apsw.Connection, line: LineName, now: int, limit: int) -> list[Row]:
+    """Return up to `limit` due tasks of one line as (-priority, due_at, seq), first things first."""
+    rows: list[Row] = []
+    level = connection.execute(QUERIES["next_level"], (*line, _ABOVE_ALL)).get
+    while level is not None and len(rows) < limit:
+        rows += connection.execute(QUERIES["due_in_level"], (*line, level, now, limit - len(rows))).fetchall()
+        if len(rows) < limit:
+            level = connection.execute(QUERIES["next_level"], (*line, level)).get
+    return rows
+
+
+def _start(connection: apsw.Connection, request: ClaimRequest, seq: int, now: int) -> Claim:
+    expires_at = now + int(request.lease_for.total_seconds() * 1e6)
+    row = connection.execute(QUERIES["start_attempt"], (request.worker, now, expires_at, seq)).fetchone()
+    assert row is not None
+    return claim_of(row)
+
+
+def _all_lines(connection: apsw.Connection) -> set[LineName]:
+    lines: set[LineName] = set()
+    line: tuple[str, str] | None = ("", "")
+    while (line := connection.execute(QUERIES["next_line"], line).fetchone()) is not None:
+        lines.add(line)
+    return lines
