@@ -1,0 +1,142 @@
+"""What Prometheus is told: counters and histograms kept as things happen, gauges read from the engine when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from importlib.metadata import version
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from tasker.clock import to_micros
+from tasker.model import Claim, QueueStats, Transition
+
+MAX_QUEUES = 200
+"""Queues told apart; clients name queues, so those beyond share the label `other` and cannot fill the memory."""
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
+_REQUEST_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """The figures of one service, in a registry of their own. Never labelled by task.
+
+    slots: how many attempts the worker runs at a time.
+    """
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self, *, slots: int = 0) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._tasks = Counter(
+            "tasker_tasks", "Tasks that ended, by outcome.", ("type", "queue", "outcome"), registry=registry
+        )
+        self._attempts = Counter(
+            "tasker_attempts", "Attempts that ended, by how.", ("type", "ending"), registry=registry
+        )
+        self._wait = Histogram(
+            "tasker_task_wait_seconds", "From submission to the first start, a delay that was asked for included.",
+            ("type",), buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._run = Histogram(
+            "tasker_attempt_run_seconds", "How long attempts ran.", ("type",), buckets=_SECONDS, registry=registry
+        )
+        self._requests = Histogram(
+            "tasker_http_request_seconds", "HTTP requests, waiting for a task included.", ("operation", "status"),
+            buckets=_REQUEST_SECONDS, registry=registry,
+        )  # fmt: skip
+        Gauge("tasker_slots", "Attempts that can run at a time.", registry=registry).set(slots)
+        Info("tasker_build", "The version that runs.", registry=registry).info({"version": version("taskerd")})
+        ProcessCollector(registry=registry)
+        self._queues = _QueueGauges()
+        registry.register(self._queues)
+        # `labels()` takes a lock and compares names; these tables are what makes counting cheap.
+        self._ended: dict[tuple[str, str, str], Counter] = {}
+        self._endings: dict[tuple[str, str], Counter] = {}
+        self._waits: dict[str, Histogram] = {}
+        self._runs: dict[str, Histogram] = {}
+        self._served: dict[tuple[str, int], Histogram] = {}
+        self._names: set[str] = set()
+
+    def attempt_started(self, claim: Claim, now: datetime) -> None:
+        """Count a start; the first of a task tells how long it waited."""
+        if claim.attempt == 1:
+            child = self._waits.get(claim.type)
+            if child is None:
+                child = self._waits[claim.type] = self._wait.labels(claim.type)
+            submitted_millis = claim.task_id.int >> 80  # a UUIDv7 begins with the time of submission
+            child.observe(max(0.0, to_micros(now) / 1e6 - submitted_millis / 1e3))
+
+    def attempt_ended(self, claim: Claim, transition: Transition) -> None:
+        """Count the end of an attempt, and of its task if it is terminal."""
+        ending = self._endings.get((claim.type, transition.ending))
+        if ending is None:
+            ending = self._attempts.labels(claim.type, transition.ending)
+            self._endings[claim.type, transition.ending] = ending
+        ending.inc()
+        run = self._runs.get(claim.type)
+        if run is None:
+            run = self._runs[claim.type] = self._run.labels(claim.type)
+        run.observe(max(0.0, (transition.at - claim.started_at).total_seconds()))
+        if transition.status.is_terminal:
+            self.task_ended(claim.type, claim.queue, transition.status)
+
+    def task_ended(self, type_: str, queue: str, outcome: str) -> None:
+        """Count a task that reached a terminal status (also one cancelled before it ran)."""
+        child = self._ended.get((type_, queue, outcome))
+        if child is None:
+            known = queue in self._names or len(self._names) < MAX_QUEUES
+            child = self._tasks.labels(type_, queue if known else "other", outcome)
+            if known:
+                self._names.add(queue)
+                self._ended[type_, queue, outcome] = child
+        child.inc()
+
+    def request_ended(self, operation: str, status: int, seconds: float) -> None:
+        """Count one HTTP request."""
+        child = self._served.get((operation, status))
+        if child is None:
+            child = self._served[operation, status] = self._requests.labels(operation, status)
+        child.observe(seconds)
+
+    def render(self, stats: Sequence[QueueStats], now: datetime) -> bytes:
+        """Return everything as Prometheus text, the gauges as `stats` says."""
+        self._queues.families = tuple(_queue_families(stats, now))
+        return generate_latest(self.registry)
+
+
+class _QueueGauges(Collector):
+    """Hands out what the last reading of the engine gave."""
+
+    def __init__(self) -> None:
+        self.families: tuple[Metric, ...] = ()
+
+    def collect(self) -> Iterator[Metric]:
+        return iter(self.families)
+
+
+def _queue_families(stats: Sequence[QueueStats], now: datetime) -> Iterator[Metric]:
+    tasks = GaugeMetricFamily("tasker_tasks", "Open tasks.", labels=("queue", "status"))
+    oldest = GaugeMetricFamily(
+        "tasker_oldest_waiting_seconds", "How long the oldest due task has waited.", labels=("queue",)
+    )
+    for queue in stats[:MAX_QUEUES]:
+        tasks.add_metric((queue.queue, "pending"), queue.pending)
+        tasks.add_metric((queue.queue, "scheduled"), queue.scheduled)
+        tasks.add_metric((queue.queue, "running"), queue.running)
+        waited = (now - queue.oldest_ready_at).total_seconds() if queue.oldest_ready_at else 0.0
+        oldest.add_metric((queue.queue,), max(0.0, waited))
+    yield tasks
+    yield oldest
