@@ -1,0 +1,154 @@
+"""The ceiling: an engine that keeps tasks in dicts and answers at once. Nothing is durable; for the benchmark only.
+
+With `runs=True` tasks are handed to workers and completed, so that all but the store is Tasker's own work; with
+`runs=False` they are only accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from uuid import UUID
+
+import msgspec
+from msgspec import Raw
+
+from tasker.clock import Clock
+from tasker.engine import ClaimRequest, Heartbeat, Listener
+from tasker.model import (
+    Attempt,
+    Change,
+    Claim,
+    Draft,
+    Event,
+    Lease,
+    Page,
+    Policy,
+    QueueStats,
+    Receipt,
+    Report,
+    Status,
+    Task,
+    TaskFilter,
+    Transition,
+)
+
+_policy = lru_cache(maxsize=64)(msgspec.json.Decoder(Policy).decode)
+
+
+class NullEngine:
+    """Implements `tasker.engine.Engine` as far as the benchmark uses it; the rest raises NotImplementedError."""
+
+    def __init__(self, clock: Clock, *, runs: bool = True) -> None:
+        self._clock = clock
+        self._runs = runs
+        self._drafts: dict[UUID, Draft] = {}
+        self._ended: dict[UUID, Transition] = {}
+        self._ready: deque[Draft] = deque()
+        self._more = asyncio.Event()
+        self._listeners: list[Listener] = []
+        self._news: list[Change] = []
+
+    async def open(self) -> None:
+        """Do nothing."""
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+    async def submit(self, drafts: Sequence[Draft]) -> list[Receipt]:
+        for draft in drafts:
+            self._drafts[draft.task_id] = draft
+            self._ready.append(draft)
+        if self._runs:
+            self._more.set()
+        return [Receipt(draft.task_id, "stored") for draft in drafts]
+
+    async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
+        if not self._ready or not self._runs:
+            self._more.clear()
+            try:
+                await asyncio.wait_for(self._more.wait(), wait_for.total_seconds())
+            except TimeoutError:
+                return []
+        now = self._clock.now()
+        count = min(request.limit, len(self._ready))
+        return [_claim(self._ready.popleft(), now, request.worker) for _ in range(count)]
+
+    async def complete(self, lease: Lease, change: Transition, report: Report | None = None) -> bool:
+        self._ended[lease.task_id] = change
+        if self._listeners:
+            if not self._news:
+                asyncio.get_running_loop().call_soon(self._tell)
+            self._news.append(Change(lease.task_id, change.status))
+        return True
+
+    def _tell(self) -> None:
+        news, self._news = self._news, []
+        for listener in self._listeners:
+            listener(news)
+
+    async def heartbeat(self, leases: Sequence[Lease], extend_by: timedelta) -> Heartbeat:
+        return Heartbeat(set(), set())
+
+    async def record(self, lease: Lease, report: Report) -> bool:
+        return True
+
+    async def find(self, task_id: UUID) -> Task | None:
+        draft = self._drafts.get(task_id)
+        return _task(draft, self._ended.get(task_id)) if draft else None
+
+    async def find_expired(self, *, limit: int) -> list[Claim]:
+        return []
+
+    async def prune(self, *, limit: int) -> int:
+        return 0
+
+    async def stats(self) -> list[QueueStats]:
+        return []
+
+    async def check(self) -> None:
+        """Always well."""
+
+    def watch(self, listener: Listener) -> Callable[[], None]:
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    async def find_many(self, where: TaskFilter, *, limit: int, cursor: str | None = None) -> Page:
+        raise NotImplementedError
+
+    async def find_attempts(self, task_id: UUID) -> list[Attempt]:
+        raise NotImplementedError
+
+    async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
+        raise NotImplementedError
+
+    async def cancel(self, task_id: UUID) -> Task:
+        raise NotImplementedError
+
+    async def retry(self, task_id: UUID) -> Task:
+        raise NotImplementedError
+
+    async def delete(self, task_id: UUID) -> None:
+        raise NotImplementedError
+
+
+def _claim(draft: Draft, now: datetime, worker: str) -> Claim:
+    return Claim(
+        task_id=draft.task_id, attempt=1, type=draft.type, params=draft.params, queue=draft.queue,
+        priority=draft.priority, policy=_policy(draft.policy), tries=0, crashes=0, interruptions=0,
+        started_at=now, worker=worker,
+    )  # fmt: skip
+
+
+def _task(draft: Draft, ended: Transition | None) -> Task:
+    return Task(
+        task_id=draft.task_id, type=draft.type, params=Raw(draft.params),
+        status=ended.status if ended else Status.PENDING, reason=None if ended else "queued", queue=draft.queue,
+        priority=draft.priority, result=Raw(ended.result) if ended and ended.result else None,
+        error=ended.error if ended else None, progress=None, attempt=1 if ended else 0, tries_left=0,
+        created_at=draft.created_at, run_at=None, started_at=None, finished_at=ended.at if ended else None,
+        next_attempt_at=None, cancel_requested_at=None, usage=Raw(b"{}"), tags=[], metadata=Raw(draft.metadata),
+    )  # fmt: skip

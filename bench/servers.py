@@ -1,0 +1,159 @@
+"""Starting and stopping what is measured: each server in a fresh folder, pinned to one core, ended by its pid."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from bench.load import HOST, Client, get
+
+ROOT = Path(__file__).parent.parent
+NOOP = ROOT / "bench" / "noop.py"
+SERVER_CORE, LOAD_CORE = 0, 1
+Commands = Callable[[int, Path], list[list[str]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Peer:
+    """Something to measure: `commands(port, folder)` are its processes' arguments, the web server first."""
+
+    name: str
+    commands: Commands
+
+
+@dataclass
+class Server:
+    """A started peer."""
+
+    port: int
+    folder: Path
+    processes: list[subprocess.Popen[bytes]]
+
+    def rss(self) -> int:
+        """Return the resident bytes of the web server's process (not of its children)."""
+        return int(psutil.Process(self.processes[0].pid).memory_info().rss)
+
+
+def _python(*arguments: str) -> list[str]:
+    return [sys.executable, *arguments]
+
+
+def _gunicorn(port: int, *options: str) -> list[str]:
+    return _python("-m", "gunicorn", "-b", f"{HOST}:{port}", "--log-level", "error", "--keep-alive", "30", *options,
+                   "bench.peers.huey_flask:app")  # fmt: skip
+
+
+def _consumer(workers: int) -> list[str]:
+    return _python("-m", "huey.bin.huey_consumer", "bench.peers.huey_flask.huey", "-w", str(workers), "-k", "thread",
+                   "-q", "-d", "0.01", "-m", "0.05")  # fmt: skip
+
+
+def huey_peer(name: str, workers: int, *options: str) -> Peer:
+    """Return Flask + huey with gunicorn's `options` and a consumer of so many threads."""
+    return Peer(name, lambda port, _: [_gunicorn(port, *options), _consumer(workers)])
+
+
+def _tasker(port: int, folder: Path) -> list[list[str]]:
+    return [_python("-m", "tasker", "serve", "--port", str(port), "--data-dir", str(folder), str(NOOP))]
+
+
+TASKER = Peer("tasker", _tasker)
+NULL = Peer("tasker, no store", lambda port, _: [_python("-m", "bench.null_app", str(port))])
+NULL_IDLE = Peer("tasker, accepting only", lambda port, _: [_python("-m", "bench.null_app", str(port), "--idle")])
+SEED = Peer("seed's design", lambda port, _: [_python("-m", "bench.peers.seed_flask", str(port))])
+HUEY_SYNC = huey_peer("huey + Flask (sync)", 1, "-k", "sync", "-w", "1")
+HUEY_GTHREAD = huey_peer("huey + Flask (gthread)", 1, "-k", "gthread", "-w", "1", "--threads", "4")
+ECHO = Peer("echo", lambda port, _: [_python("-m", "bench.peers.echo", str(port))])
+
+
+def free_port() -> int:
+    """Return a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def pin(core: int) -> None:
+    """Keep this process, and what it starts, on one core; on a machine with a single one, do nothing."""
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, {core})
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Give a folder on the disk of `parent`, and remove it."""
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running(peer: Peer, disk: Path, *, folder: Path | None = None, ready_within: float = 30) -> Iterator[Server]:
+    """Run the peer in `folder`, or in a fresh one on `disk`, until the block ends."""
+    with contextlib.ExitStack() as stack:
+        place = folder or stack.enter_context(temporary_folder(disk))
+        server = Server(free_port(), place, [])
+        stack.callback(_stop, server)
+        _start(server, peer)
+        _await_ready(server, peer, ready_within)
+        yield server
+
+
+def _start(server: Server, peer: Peer) -> None:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("TASKER_", "OPENAI_"))}
+    env = {**ours, "PYTHONPATH": str(ROOT), "HUEY_FILE": str(server.folder / "huey.db")}
+    with (server.folder / "bench.log").open("ab") as log:
+        for command in peer.commands(server.port, server.folder):
+            process = subprocess.Popen(
+                command, cwd=server.folder, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, preexec_fn=lambda: pin(SERVER_CORE),
+            )  # fmt: skip
+            server.processes.append(process)
+
+
+def _await_ready(server: Server, peer: Peer, within: float) -> None:
+    deadline = time.monotonic() + within
+    while not is_ready(server.port):
+        ended = any(process.poll() is not None for process in server.processes)
+        if ended or time.monotonic() > deadline:
+            log = (server.folder / "bench.log").read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"{peer.name} did not start:\n{log}")
+        time.sleep(0.01)
+
+
+def is_ready(port: int) -> bool:
+    """Tell whether GET /readyz answers 200."""
+    statuses: list[int] = []
+    with contextlib.suppress(OSError), Client(port, 1) as client:
+        client.exchange([get("/readyz")], lambda status, _body, _took: statuses.append(status), until=float("inf"))
+    return statuses == [200]
+
+
+def _stop(server: Server) -> None:
+    for process in server.processes:
+        _signal_group(process, signal.SIGTERM)
+    for process in server.processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+        _signal_group(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Signal the process group that this process was started as the leader of."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
