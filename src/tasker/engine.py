@@ -24,7 +24,7 @@ from tasker.model import (
     Event,
     Lease,
     Page,
-    QueueStats,
+    LineStats,
     Receipt,
     Report,
     Task,
@@ -130,8 +130,8 @@ class Engine(Protocol):
     async def prune(self, *, limit: int) -> int:
         """Erase what is past its time (idempotency keys), at most `limit` rows; return how many."""
 
-    async def stats(self) -> list[QueueStats]:
-        """Return the open tasks by queue."""
+    async def stats(self) -> list[LineStats]:
+        """Return the open tasks by queue and type."""
 
     async def check(self) -> None:
         """Prove that the store takes a durable write now. Raises Unavailable."""

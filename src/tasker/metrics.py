@@ -21,7 +21,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tasker.clock import to_micros
-from tasker.model import Claim, QueueStats, Transition
+from tasker.model import Claim, LineStats, Transition
 
 MAX_QUEUES = 200
 """Queues told apart; clients name queues, so those beyond share the label `other` and cannot fill the memory."""
@@ -111,7 +111,7 @@ class Metrics:
             child = self._served[operation, status] = self._requests.labels(operation, status)
         child.observe(seconds)
 
-    def render(self, stats: Sequence[QueueStats], now: datetime) -> bytes:
+    def render(self, stats: Sequence[LineStats], now: datetime) -> bytes:
         """Return everything as Prometheus text, the gauges as `stats` says."""
         self._queues.families = tuple(_queue_families(stats, now))
         return generate_latest(self.registry)
@@ -127,16 +127,15 @@ class _QueueGauges(Collector):
         return iter(self.families)
 
 
-def _queue_families(stats: Sequence[QueueStats], now: datetime) -> Iterator[Metric]:
-    tasks = GaugeMetricFamily("tasker_tasks", "Open tasks.", labels=("queue", "status"))
+def _queue_families(stats: Sequence[LineStats], now: datetime) -> Iterator[Metric]:
+    tasks = GaugeMetricFamily("tasker_tasks", "Open tasks.", labels=("queue", "type", "status"))
     oldest = GaugeMetricFamily(
-        "tasker_oldest_waiting_seconds", "How long the oldest due task has waited.", labels=("queue",)
+        "tasker_oldest_waiting_seconds", "How long the oldest due task has waited.", labels=("queue", "type")
     )
-    for queue in stats[:MAX_QUEUES]:
-        tasks.add_metric((queue.queue, "pending"), queue.pending)
-        tasks.add_metric((queue.queue, "scheduled"), queue.scheduled)
-        tasks.add_metric((queue.queue, "running"), queue.running)
-        waited = (now - queue.oldest_ready_at).total_seconds() if queue.oldest_ready_at else 0.0
-        oldest.add_metric((queue.queue,), max(0.0, waited))
+    for line in stats[:MAX_QUEUES]:
+        for status in ("pending", "scheduled", "running"):
+            tasks.add_metric((line.queue, line.type, status), getattr(line, status))
+        waited = (now - line.oldest_due_at).total_seconds() if line.oldest_due_at else 0.0
+        oldest.add_metric((line.queue, line.type), max(0.0, waited))
     yield tasks
     yield oldest

@@ -260,14 +260,18 @@ class Page(Struct, frozen=True, kw_only=True):
     next_cursor: str | None = None
 
 
-class QueueStats(Struct, frozen=True, kw_only=True):
-    """One queue at this moment; `oldest_ready_at` is when its longest-waiting due task became due."""
+class LineStats(Struct, frozen=True, kw_only=True):
+    """The open tasks of one queue and type at this moment.
+
+    `pending` are due, `scheduled` wait for a moment; `oldest_due_at` is when the longest-waiting due task became due.
+    """
 
     queue: str
+    type: str
     pending: int = 0
     scheduled: int = 0
     running: int = 0
-    oldest_ready_at: datetime | None = None
+    oldest_due_at: datetime | None = None
 
 
 def new_task_id(now: datetime) -> UUID:

@@ -30,7 +30,7 @@ from tasker.model import (
     Event,
     Lease,
     Page,
-    QueueStats,
+    LineStats,
     Receipt,
     Report,
     Task,
@@ -158,7 +158,7 @@ class SqliteEngine:
     async def prune(self, *, limit: int) -> int:
         return await self._commits.run(functools.partial(changes.prune, now=self._micros(), limit=limit))
 
-    async def stats(self) -> list[QueueStats]:
+    async def stats(self) -> list[LineStats]:
         return await self._read(reads.stats, self._micros())
 
     async def check(self) -> None:

@@ -133,12 +133,12 @@ ORDER BY attempt;
 SELECT sequence, attempt, type, time, data FROM event
 WHERE task_seq = (SELECT seq FROM task WHERE task_id = ?) AND sequence > ? ORDER BY sequence LIMIT ?;
 
--- name: pending_by_queue
-SELECT queue, sum(due_at <= :now), sum(due_at > :now), min(due_at) FROM task INDEXED BY task_line
-WHERE status = 'pending' GROUP BY queue;
+-- name: pending_by_line
+SELECT queue, type, sum(due_at <= :now), sum(due_at > :now), min(due_at) FROM task INDEXED BY task_line
+WHERE status = 'pending' GROUP BY queue, type;
 
--- name: running_by_queue
-SELECT queue, count(*) FROM task INDEXED BY task_running WHERE status = 'running' GROUP BY queue;
+-- name: running_by_line
+SELECT queue, type, count(*) FROM task INDEXED BY task_running WHERE status = 'running' GROUP BY queue, type;
 
 -- name: probe
 INSERT INTO probe (id, checked_at) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET checked_at = excluded.checked_at;

@@ -6,11 +6,12 @@ from typing import Any
 from uuid import UUID
 
 import apsw
+from msgspec import structs
 
 from tasker.clock import from_micros, to_micros
 from tasker.engines.sqlite.rows import Row, attempt_of, claim_of, event_of, from_cursor, task_of, to_cursor
 from tasker.engines.sqlite.sql import QUERIES, TASK_COLUMNS
-from tasker.model import Attempt, Claim, Event, Page, QueueStats, Task, TaskFilter
+from tasker.model import Attempt, Claim, Event, Page, LineStats, Task, TaskFilter
 
 
 def find(connection: apsw.Connection, task_id: UUID, now: int) -> Task | None:
@@ -70,14 +71,18 @@ def find_expired(connection: apsw.Connection, now: int, limit: int) -> list[Clai
     return [claim_of(row) for row in connection.execute(QUERIES["expired"], (now, limit))]
 
 
-def stats(connection: apsw.Connection, now: int) -> list[QueueStats]:
-    """Return the open tasks by queue."""
-    rows: list[Row] = connection.execute(QUERIES["running_by_queue"]).fetchall()
-    running: dict[str, int] = dict(rows)  # type: ignore[arg-type]
-    queues = {name: QueueStats(queue=name, running=count) for name, count in running.items()}
-    for name, pending, scheduled, oldest in connection.execute(QUERIES["pending_by_queue"], {"now": now}):
-        queues[name] = QueueStats(
-            queue=name, pending=pending, scheduled=scheduled, running=running.get(name, 0),
-            oldest_ready_at=from_micros(oldest) if oldest <= now else None,
-        )  # fmt: skip
-    return sorted(queues.values(), key=lambda stats: stats.queue)
+def stats(connection: apsw.Connection, now: int) -> list[LineStats]:
+    """Return the open tasks by queue and type."""
+    rows: list[Row] = connection.execute(QUERIES["pending_by_line"], {"now": now}).fetchall()
+    lines = {
+        (queue, type_): LineStats(
+            queue=queue, type=type_, pending=pending, scheduled=scheduled,
+            oldest_due_at=from_micros(oldest) if oldest <= now else None,
+        )
+        for queue, type_, pending, scheduled, oldest in rows
+    }  # fmt: skip
+    running: list[Row] = connection.execute(QUERIES["running_by_line"]).fetchall()
+    for queue, type_, count in running:
+        line = lines.get((queue, type_), LineStats(queue=queue, type=type_))
+        lines[queue, type_] = structs.replace(line, running=count)
+    return [lines[name] for name in sorted(lines)]

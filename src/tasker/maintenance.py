@@ -1,0 +1,70 @@
+"""Background chores: each is a `run_once`, all share one loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from random import Random
+from typing import NamedTuple
+
+import structlog
+
+from tasker.clock import Clock
+from tasker.engine import Engine
+from tasker.errors import Unavailable
+from tasker.lifecycle import Interrupted, decide
+
+BATCH = 500
+"""Rows that one run of a chore touches at the most."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Chore(NamedTuple):
+    """Something to do every so often; `run_once` returns how many rows it changed."""
+
+    name: str
+    every: timedelta
+    run_once: Callable[[], Awaitable[int]]
+
+
+async def reap(engine: Engine, clock: Clock, random: Random, *, limit: int = BATCH) -> int:
+    """Give tasks whose lease has expired back to their line: their attempts end as interrupted."""
+    reaped = 0
+    for claim in await engine.find_expired(limit=limit):
+        transition = decide(Interrupted(), claim, clock.now(), random)
+        if await engine.complete(claim.lease, transition):
+            reaped += 1
+            _log.warning("task.attempt_interrupted", task_id=str(claim.task_id), type=claim.type, attempt=claim.attempt)
+    return reaped
+
+
+def chores(engine: Engine, clock: Clock, random: Random) -> list[Chore]:
+    """Return what has to be done beside running tasks."""
+
+    async def prune() -> int:
+        return await engine.prune(limit=BATCH)
+
+    async def reap_expired() -> int:
+        return await reap(engine, clock, random)
+
+    return [Chore("reap", timedelta(seconds=5), reap_expired), Chore("prune", timedelta(minutes=1), prune)]
+
+
+async def run_chores(chores: Sequence[Chore]) -> None:
+    """Run every chore now and then at its interval, until cancelled; a full batch is followed by the next at once."""
+    async with asyncio.TaskGroup() as group:
+        for chore in chores:
+            group.create_task(_repeat(chore))
+
+
+async def _repeat(chore: Chore) -> None:
+    while True:
+        try:
+            changed = await chore.run_once()
+        except Unavailable as error:
+            _log.warning("chore.failed", chore=chore.name, reason=error.detail)
+            changed = 0
+        if changed < BATCH:
+            await asyncio.sleep(chore.every.total_seconds())

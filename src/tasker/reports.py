@@ -1,0 +1,112 @@
+"""What a running attempt says, gathered for the engine: many words a second become a few writes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import structlog
+
+from tasker.clock import Clock
+from tasker.engine import Engine
+from tasker.errors import Unavailable
+from tasker.model import Lease, NewEvent, Progress, Report
+
+FLUSH_AFTER = 0.05
+"""Seconds that words of an attempt may wait for more before they are stored."""
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+_log = structlog.get_logger(__name__)
+
+
+class ReportBuffer:
+    """The Reporter of one attempt: keeps what it says for a moment, then stores all of it at once.
+
+    lost: whether the engine has answered that the attempt is no longer the current one.
+    """
+
+    def __init__(self, engine: Engine, lease: Lease, clock: Clock) -> None:
+        self._engine = engine
+        self._lease = lease
+        self._clock = clock
+        self._events: list[NewEvent] = []
+        self._output: list[str] = []
+        self._progress: Progress | None = None
+        self._usage: dict[str, Any] = {}
+        self._usage_changed = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._storing: asyncio.Task[None] | None = None
+        self.lost = False
+
+    def progress(self, progress: Progress) -> None:
+        self._progress = progress
+        self._flush_soon()
+
+    def output(self, chunk: str) -> None:
+        self._output.append(chunk)
+        self._flush_soon()
+
+    def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
+        self._end_output()  # so that words and log lines keep their order
+        self._add("log", _encode({"level": level, "message": message, "fields": dict(fields)}))
+        self._flush_soon()
+
+    def usage(self, usage: Mapping[str, Any]) -> None:
+        self._usage.update(usage)
+        self._usage_changed = True
+        self._flush_soon()
+
+    async def finish(self) -> Report | None:
+        """Wait for a write that is under way; return what is left to store, None if nothing is."""
+        if self._storing is not None:
+            await asyncio.wait([self._storing])
+        if self._timer is not None:
+            self._timer.cancel()
+        return self._take() if self._has_words else None
+
+    @property
+    def _has_words(self) -> bool:
+        return bool(self._events or self._output or self._progress is not None or self._usage_changed)
+
+    def _flush_soon(self) -> None:
+        if self._timer is None and self._storing is None and not self.lost:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER, self._flush)
+
+    def _flush(self) -> None:
+        self._timer = None
+        self._storing = asyncio.get_running_loop().create_task(self._store(self._take()))
+
+    async def _store(self, report: Report) -> None:
+        try:
+            self.lost = not await self._engine.record(self._lease, report)
+        except Unavailable as error:
+            self._put_back(report)
+            _log.warning("report.not_stored", task_id=str(self._lease.task_id), reason=error.detail)
+        finally:
+            self._storing = None
+        if self._has_words:
+            self._flush_soon()
+
+    def _add(self, type_: Any, data: bytes) -> None:
+        self._events.append(NewEvent(type=type_, time=self._clock.now(), data=data))
+
+    def _end_output(self) -> None:
+        if self._output:
+            self._add("output", _encode({"chunk": "".join(self._output)}))
+            self._output = []
+
+    def _take(self) -> Report:
+        self._end_output()
+        progress, self._progress = self._progress, None
+        if progress is not None:
+            self._add("progress", _encode(progress))
+        events, self._events = tuple(self._events), []
+        changed, self._usage_changed = self._usage_changed, False
+        return Report(events=events, progress=progress, usage=_encode(self._usage) if changed else None)
+
+    def _put_back(self, report: Report) -> None:
+        self._events = [*report.events, *self._events]
+        self._progress = self._progress or report.progress
+        self._usage_changed = self._usage_changed or report.usage is not None

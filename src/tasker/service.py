@@ -1,0 +1,248 @@
+"""The use cases: submit, get, find, wait, cancel, retry, delete. Knows no HTTP and no SQL."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+from msgspec import Raw, Struct, structs
+
+from tasker.clock import Clock
+from tasker.engine import Engine
+from tasker.errors import Conflict, Invalid, NotFound, Unavailable
+from tasker.events import Hub
+from tasker.model import (
+    Attempt,
+    Draft,
+    Idempotency,
+    LineStats,
+    Page,
+    Policy,
+    Reason,
+    RetryPolicy,
+    Status,
+    Task,
+    TaskFilter,
+    new_task_id,
+)
+from tasker.registry import Registry, TaskType
+from tasker.submission import RetryOptions, Submission
+
+KEEP_KEYS_FOR = timedelta(hours=24)
+"""How long an idempotency key is remembered."""
+_CHECK_WITHIN = 2.0
+"""Seconds that the store has for the write of a readiness check."""
+
+_encode = msgspec.json.Encoder().encode
+_decode_task = msgspec.json.Decoder(Task).decode
+
+
+class Submitted(NamedTuple):
+    """A task as it was accepted; `replayed` when an earlier request with the same idempotency key submitted it."""
+
+    task: Task
+    replayed: bool
+
+
+class Readiness(Struct, frozen=True):
+    """Whether the service can do its work; `checks` names each part: "ok", or what is wrong."""
+
+    ready: bool
+    checks: dict[str, str]
+
+
+class Service:
+    """What can be asked of Tasker, by any face of it.
+
+    health: what the worker says of itself for readiness, by name: "ok", or what is wrong.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        registry: Registry,
+        hub: Hub,
+        clock: Clock,
+        *,
+        health: Callable[[list[LineStats]], dict[str, str]],
+    ) -> None:
+        self.registry = registry
+        self._engine = engine
+        self._hub = hub
+        self._clock = clock
+        self._health = health
+        self._in_flight: set[str] = set()
+
+    async def submit(
+        self, task_type: TaskType, submission: Submission, *, idempotency_key: str | None = None
+    ) -> Submitted:
+        """Accept a submission that `submission.read_submission` found valid; return when it is durable.
+
+        Raises Invalid (the key belongs to another request), Conflict (one with the key is under way), Unavailable.
+        """
+        draft = _draft(task_type, submission, self._clock.now())
+        task = _as_accepted(draft)
+        if idempotency_key is None:
+            await self._engine.submit([draft])
+            return Submitted(task, replayed=False)
+        return await self._submit_once(draft, task, submission, idempotency_key)
+
+    async def _submit_once(self, draft: Draft, task: Task, submission: Submission, key: str) -> Submitted:
+        if key in self._in_flight:
+            raise Conflict(
+                f"a request with Idempotency-Key {key!r} is under way",
+                name="idempotency-in-flight",
+                retry_after=timedelta(seconds=1),
+            )
+        idempotency = Idempotency(
+            key=key, fingerprint=_fingerprint(submission), reply=_encode(task),
+            expires_at=draft.created_at + KEEP_KEYS_FOR,
+        )  # fmt: skip
+        self._in_flight.add(key)
+        try:
+            [receipt] = await self._engine.submit([structs.replace(draft, idempotency=idempotency)])
+        finally:
+            self._in_flight.discard(key)
+        if receipt.outcome == "mismatched":
+            raise Invalid(
+                f"Idempotency-Key {key!r} was used for another request: task {receipt.task_id}",
+                name="idempotency-key-reuse",
+            )
+        if receipt.outcome == "replayed" and receipt.reply is not None:
+            return Submitted(_decode_task(receipt.reply), replayed=True)
+        return Submitted(task, replayed=False)
+
+    async def get(self, task_id: UUID) -> Task:
+        """Return the task. Raises NotFound."""
+        task = await self._engine.find(task_id)
+        if task is None:
+            raise NotFound(f"there is no task {task_id}")
+        return task
+
+    async def find_many(self, where: TaskFilter, *, limit: int, cursor: str | None = None) -> Page:
+        """Return tasks, newest first. Raises Invalid for a cursor that no page gave out."""
+        return await self._engine.find_many(where, limit=limit, cursor=cursor)
+
+    async def attempts(self, task_id: UUID) -> list[Attempt]:
+        """Return the attempts of a task, oldest first."""
+        return await self._engine.find_attempts(task_id)
+
+    async def wait(self, task_id: UUID, at_most: timedelta) -> Task:
+        """Return the task once it has ended, or as it is when the time is over or the service stops. Raises NotFound."""
+        with self._hub.ending(task_id) as ended:
+            task = await self.get(task_id)
+            if task.status.is_terminal or self._hub.closed:
+                return task
+            timer = asyncio.get_running_loop().call_later(at_most.total_seconds(), _finish, ended)
+            try:
+                await ended
+            finally:
+                timer.cancel()
+        return await self.get(task_id)
+
+    async def cancel(self, task_id: UUID) -> Task:
+        """Cancel a pending task; ask a running one to stop. Raises NotFound, Conflict (it has ended)."""
+        return await self._engine.cancel(task_id)
+
+    async def retry(self, task_id: UUID) -> Task:
+        """Make a failed or cancelled task pending again. Raises NotFound, Conflict (any other status)."""
+        return await self._engine.retry(task_id)
+
+    async def delete(self, task_id: UUID) -> None:
+        """Erase a task that has ended. Raises NotFound, Conflict (it is open)."""
+        await self._engine.delete(task_id)
+
+    async def stats(self) -> list[LineStats]:
+        """Return the open tasks by queue and type."""
+        return await self._engine.stats()
+
+    async def readiness(self) -> Readiness:
+        """Tell whether the store takes writes, the workers live and they keep up."""
+        checks = {"store": await self._check_store()}
+        if checks["store"] == "ok":
+            checks |= self._health(await self._engine.stats())
+        if self._hub.closed:
+            checks["service"] = "stopping"
+        return Readiness(all(word == "ok" for word in checks.values()), checks)
+
+    def stop(self) -> None:
+        """Let every wait return now; readiness says that the service is stopping."""
+        self._hub.close()
+
+    async def _check_store(self) -> str:
+        try:
+            async with asyncio.timeout(_CHECK_WITHIN):
+                await self._engine.check()
+        except Unavailable as error:
+            return error.detail
+        except TimeoutError:
+            return f"no write was durable within {_CHECK_WITHIN:g} s"
+        return "ok"
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _fingerprint(submission: Submission) -> bytes:
+    """Return what equal requests have in common: the meaning of the request, not its spacing."""
+    plain = msgspec.to_builtins(submission) | {
+        "params": msgspec.json.decode(submission.params),
+        "metadata": None if submission.metadata is None else msgspec.json.decode(submission.metadata),
+    }
+    return hashlib.sha256(msgspec.json.encode(plain, order="deterministic")).digest()
+
+
+def _draft(task_type: TaskType, submission: Submission, now: datetime) -> Draft:
+    policy, policy_json = task_type.policy, task_type.policy_json
+    if submission.timeout is not None or submission.retry is not None:
+        policy = _settle(policy, submission)
+        policy_json = _encode(policy)
+    return Draft(
+        task_id=new_task_id(now),
+        type=submission.type,
+        params=bytes(submission.params),
+        queue=task_type.queue if submission.queue is None else submission.queue,
+        priority=task_type.priority if submission.priority is None else submission.priority,
+        created_at=now,
+        policy=policy_json,
+        max_attempts=policy.retry.max_attempts,
+        run_at=submission.run_at if submission.delay is None else now + submission.delay,
+        tags=submission.tags,
+        metadata=b"{}" if submission.metadata is None else bytes(submission.metadata),
+    )
+
+
+def _settle(policy: Policy, submission: Submission) -> Policy:
+    """Return the type's policy with what the client asked for instead."""
+    return structs.replace(
+        policy,
+        timeout=policy.timeout if submission.timeout is None else submission.timeout,
+        retry=policy.retry if submission.retry is None else _settle_retry(policy.retry, submission.retry),
+    )
+
+
+def _settle_retry(retry: RetryPolicy, asked: RetryOptions) -> RetryPolicy:
+    return structs.replace(retry, **{name: value for name, value in structs.asdict(asked).items() if value is not None})
+
+
+def _as_accepted(draft: Draft) -> Task:
+    """Return the task that `draft` becomes, as it is the moment it is stored."""
+    scheduled = draft.run_at is not None and draft.run_at > draft.created_at
+    reason: Reason = "scheduled" if scheduled else "queued"
+    return Task(
+        task_id=draft.task_id, type=draft.type, params=Raw(draft.params), status=Status.PENDING, reason=reason,
+        queue=draft.queue, priority=draft.priority, result=None, error=None, progress=None, attempt=0,
+        tries_left=draft.max_attempts, created_at=draft.created_at, run_at=draft.run_at, started_at=None,
+        finished_at=None, next_attempt_at=None, cancel_requested_at=None, usage=_NOTHING, tags=list(draft.tags),
+        metadata=Raw(draft.metadata),
+    )  # fmt: skip
+
+
+_NOTHING = Raw(b"{}")

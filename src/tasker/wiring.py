@@ -1,0 +1,170 @@
+"""The one place that names concrete parts: Settings -> engine, service, worker, ASGI app, server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from random import SystemRandom
+
+import uvloop
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+from starlette.types import ASGIApp
+
+from tasker.api.app import build_app
+from tasker.builtin import builtin_registry
+from tasker.clock import SystemClock
+from tasker.config import SECRET_VARIABLES, Settings
+from tasker.engine import Engine
+from tasker.engines.sqlite import SqliteEngine
+from tasker.events import Hub
+from tasker.executor import Executor
+from tasker.executor.loop_watch import LoopWatch
+from tasker.maintenance import chores, run_chores
+from tasker.metrics import Metrics
+from tasker.model import LineStats
+from tasker.registry import Registry, load, load_entry_points
+from tasker.service import Service
+from tasker.worker import Worker
+
+_MAX_CONNECTIONS = 20_000
+"""Held connections before new ones queue: Granian's default queues clients past about 1,000 open waits."""
+_HEADERS_WITHIN = 10_000
+"""Milliseconds that a client has for the headers of a request."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class App:
+    """Everything of one running service."""
+
+    settings: Settings
+    registry: Registry
+    engine: Engine
+    service: Service
+    worker: Worker
+    asgi: ASGIApp
+
+    async def drain(self, hurry: asyncio.Event | None = None) -> None:
+        """Let waits return, stop claiming, and give running attempts `settings.drain` (less on `hurry`). Idempotent."""
+        self.service.stop()
+        await self.worker.drain(self.settings.drain, hurry or asyncio.Event())
+
+
+def make_registry(settings: Settings) -> Registry:
+    """Return every task type of this service: built in, installed, and the user's own. Raises RegistrationError."""
+    registry = builtin_registry(settings.gpt, default_timeout=settings.timeout)
+    load_entry_points(registry)
+    load(registry, settings.tasks)
+    return registry
+
+
+@contextlib.asynccontextmanager
+async def open_app(settings: Settings) -> AsyncIterator[App]:
+    """Run the service without a network server: store, worker, chores and the ASGI app.
+
+    Leaving it drains: running attempts may end within `settings.drain`, the rest is given back.
+    Raises ConfigError, RegistrationError.
+    """
+    clock, random, hub = SystemClock(), SystemRandom(), Hub()
+    registry = make_registry(settings)
+    metrics = Metrics(slots=settings.slots)
+    async with contextlib.AsyncExitStack() as stack:
+        engine = SqliteEngine(settings.database_file, clock)
+        await engine.open()
+        stack.push_async_callback(engine.close)
+        stack.callback(engine.watch(hub.publish))
+        executor = Executor(
+            registry, targets=settings.tasks, processes=settings.processes, cancel_grace=settings.cancel_grace,
+            child_max_tasks=settings.child_max_tasks, child_max_memory=settings.child_max_memory,
+            max_result=settings.max_result, gpt=settings.gpt, secrets=SECRET_VARIABLES,
+        )  # fmt: skip
+        await executor.open()
+        stack.push_async_callback(executor.close)
+        loop_watch = LoopWatch()
+        loop_watch.start()
+        stack.callback(loop_watch.stop)
+        worker = Worker(
+            engine, registry, executor, clock, metrics, slots=settings.slots, processes=settings.processes,
+            lease_for=settings.lease, heartbeat_every=settings.heartbeat, random=random,
+        )  # fmt: skip
+
+        def health(lines: list[LineStats]) -> dict[str, str]:
+            return worker.health(lines) | {"loop": loop_watch.health()}
+
+        service = Service(engine, registry, hub, clock, health=health)
+        asgi = build_app(service, settings, metrics)
+        app = App(settings=settings, registry=registry, engine=engine, service=service, worker=worker, asgi=asgi)
+        stack.push_async_callback(app.drain)
+        chore_loop = asyncio.create_task(run_chores(chores(engine, clock, random)))
+        stack.push_async_callback(_cancelled, chore_loop)
+        worker.start()
+        yield app
+
+
+async def serve(settings: Settings, *, started: Callable[[App], None] = lambda _: None) -> None:
+    """Serve HTTP until SIGTERM or SIGINT, then drain; a second signal cuts the drain short.
+
+    While it drains, HTTP goes on: tasks can be read and submitted, and those submitted are kept for the next start.
+    started: called once the service answers. Raises ConfigError, RegistrationError, OSError (the port is taken).
+    """
+    stopping, hurry = asyncio.Event(), asyncio.Event()
+    _on_signals(stopping, hurry)
+    async with open_app(settings) as app, _listening(app):
+        started(app)
+        await stopping.wait()
+        await app.drain(hurry)
+
+
+def run(settings: Settings, *, started: Callable[[App], None] = lambda _: None) -> None:
+    """Run `serve` on an event loop of its own."""
+    uvloop.run(serve(settings, started=started))
+
+
+@contextlib.asynccontextmanager
+async def _listening(app: App) -> AsyncIterator[None]:
+    host, port = app.settings.host.strip("[]"), app.settings.port
+    server = Server(
+        app.asgi, address=host, port=port, interface=Interfaces.ASGINL, websockets=False, http=HTTPModes.http1,
+        backlog=4096, backpressure=_MAX_CONNECTIONS, log_enabled=False,
+        http1_settings=HTTP1Settings(header_read_timeout=_HEADERS_WITHIN),
+    )  # fmt: skip
+    serving = asyncio.create_task(server.serve())
+    try:
+        await _answering(host, port, serving)
+        yield
+    finally:
+        server.stop()
+        await serving
+
+
+async def _answering(host: str, port: int, serving: asyncio.Task[None]) -> None:
+    """Return once a connection is taken; raise what ended the server instead."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  no address, but every address
+    while True:
+        if serving.done():
+            await serving
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(reachable, port)
+            writer.close()
+            return
+        await asyncio.sleep(0.01)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def _on_signals(stopping: asyncio.Event, hurry: asyncio.Event) -> None:
+    def stop() -> None:
+        if stopping.is_set():
+            hurry.set()
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)

@@ -1,0 +1,287 @@
+"""The worker: claims tasks, has them run, keeps their leases alive and stores how they ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+import structlog
+
+from tasker.clock import Clock
+from tasker.engine import ClaimRequest, Engine
+from tasker.errors import Unavailable
+from tasker.executor import Executor, Stop
+from tasker.lifecycle import Interrupted, Outcome, Released, decide
+from tasker.metrics import Metrics
+from tasker.model import Change, Claim, Lease, LineStats, Report, Transition
+from tasker.registry import Registry
+from tasker.reports import ReportBuffer
+
+_CLAIM_WAIT = timedelta(seconds=60)
+"""How long one claim waits for a task before it asks again."""
+_STORE_AGAIN = 0.5, 5.0
+"""Seconds between tries to write while the store cannot: the first, and the longest."""
+_END_WITHIN = timedelta(seconds=2)
+"""How long given-up attempts have to end and be stored."""
+_BEHIND_AFTER = timedelta(seconds=10)
+"""A due task that has waited so long beside a free slot means that the worker does not keep up."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Lane:
+    """A kind of room for attempts, and what may use it."""
+
+    def __init__(self, name: str, types: frozenset[str], slots: int, *, suspects: bool = False) -> None:
+        self.name = name
+        self.types = types
+        self.slots = slots
+        self.suspects = suspects
+        self.used = 0
+        self._freed = asyncio.Event()
+
+    @property
+    def free(self) -> int:
+        return self.slots - self.used
+
+    def take(self) -> None:
+        self.used += 1
+
+    def give_back(self) -> None:
+        self.used -= 1
+        self._freed.set()
+
+    async def room(self) -> int:
+        """Return the number of free slots once there is one."""
+        while self.free < 1:
+            self._freed.clear()
+            await self._freed.wait()
+        return self.free
+
+
+class Running:
+    """An attempt that this worker runs."""
+
+    __slots__ = ("claim", "report", "stop")
+
+    def __init__(self, claim: Claim, report: ReportBuffer) -> None:
+        self.claim = claim
+        self.report = report
+        self.stop = Stop()
+
+
+class Worker:
+    """Runs tasks of the registry's types until it is drained.
+
+    Three lanes, each claiming for itself: `async def` tasks share the loop (`slots`), `def` tasks have child processes
+    (`processes`), and suspects (tasks that saw several ends of the service in a row) run one at a time, in a child.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        registry: Registry,
+        executor: Executor,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        slots: int,
+        processes: int,
+        lease_for: timedelta,
+        heartbeat_every: timedelta,
+        random: Random,
+    ) -> None:
+        self.worker_id = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._engine = engine
+        self._executor = executor
+        self._clock = clock
+        self._metrics = metrics
+        self._lease_for = lease_for
+        self._heartbeat_every = heartbeat_every
+        self._random = random
+        on_loop = frozenset(kind.name for kind in registry if kind.is_async)
+        in_child = frozenset(registry.names()) - on_loop
+        self._lanes = [
+            Lane("loop", on_loop, slots),
+            Lane("children", in_child, processes),
+            Lane("suspects", on_loop | in_child, 1, suspects=True),
+        ]
+        self._running: dict[Lease, Running] = {}
+        self._attempts: set[asyncio.Task[None]] = set()
+        self._claiming: list[asyncio.Task[None]] = []
+        self._loops: list[asyncio.Task[None]] = []
+        self._last_heartbeat = clock.monotonic()
+        self._unwatch: Callable[[], None] | None = None
+
+    @property
+    def running(self) -> int:
+        """How many attempts run."""
+        return len(self._running)
+
+    def start(self) -> None:
+        """Begin to claim."""
+        self._unwatch = self._engine.watch(self._on_changes)
+        self._last_heartbeat = self._clock.monotonic()
+        self._claiming = [asyncio.create_task(self._claim_for(lane)) for lane in self._lanes if lane.types]
+        self._loops = [*self._claiming, asyncio.create_task(self._keep_leases())]
+
+    async def drain(self, within: timedelta, hurry: asyncio.Event) -> None:
+        """Stop claiming, let attempts end within the time (or until `hurry`), give the rest back. Idempotent."""
+        await _cancel(self._claiming)
+        if self._attempts:
+            _log.info("worker.draining", running=len(self._running), seconds=within.total_seconds())
+            await self._attempts_end(within, hurry)
+        for running in self._running.values():
+            running.stop.abandon(Released())
+        if self._attempts:
+            await asyncio.wait(self._attempts, timeout=_END_WITHIN.total_seconds())
+        await _cancel([*self._attempts, *self._loops])
+        self._loops = []
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+
+    def health(self, lines: Sequence[LineStats]) -> dict[str, str]:
+        """Tell whether the worker lives and keeps up: by name, "ok" or what is wrong."""
+        return {"worker": self._alive(), "line": self._keeping_up(lines)}
+
+    def _alive(self) -> str:
+        if not self._loops or any(loop.done() for loop in self._loops):
+            return "not running"
+        silent = self._clock.monotonic() - self._last_heartbeat
+        return "ok" if silent < self._lease_for.total_seconds() else f"no heartbeat for {silent:.0f} s"
+
+    def _keeping_up(self, lines: Sequence[LineStats]) -> str:
+        now = self._clock.now()
+        for line in lines:
+            has_room = any(lane.free > 0 for lane in self._lanes if line.type in lane.types and not lane.suspects)
+            if has_room and line.oldest_due_at is not None and now - line.oldest_due_at > _BEHIND_AFTER:
+                waited = (now - line.oldest_due_at).total_seconds()
+                return f"a {line.type} task of queue {line.queue} has waited {waited:.0f} s beside free slots"
+        return "ok"
+
+    async def _claim_for(self, lane: Lane) -> None:
+        pause = _Pause()
+        while True:
+            room = await lane.room()
+            request = ClaimRequest(
+                worker=self.worker_id, types=lane.types, lease_for=self._lease_for,
+                limit=0 if lane.suspects else room, suspects=room if lane.suspects else 0,
+            )  # fmt: skip
+            try:
+                claims = await self._engine.claim(request, wait_for=_CLAIM_WAIT)
+            except Unavailable as error:
+                _log.warning("worker.cannot_claim", reason=error.detail)
+                await pause.take()
+                continue
+            pause.reset()
+            for claim in claims:
+                self._begin(claim, lane)
+
+    def _begin(self, claim: Claim, lane: Lane) -> None:
+        lane.take()
+        running = Running(claim, ReportBuffer(self._engine, claim.lease, self._clock))
+        self._running[claim.lease] = running
+        attempt = asyncio.create_task(self._run(running, lane))
+        self._attempts.add(attempt)
+        attempt.add_done_callback(self._attempts.discard)
+
+    async def _run(self, running: Running, lane: Lane) -> None:
+        claim = running.claim
+        try:
+            self._metrics.attempt_started(claim, claim.started_at)
+            outcome = await self._executor.run(claim, running.report, running.stop, isolate=lane.suspects)
+            await self._complete(running, outcome)
+        finally:
+            del self._running[claim.lease]
+            lane.give_back()
+
+    async def _complete(self, running: Running, outcome: Outcome) -> None:
+        claim = running.claim
+        report = await running.report.finish()
+        transition = decide(outcome, claim, self._clock.now(), self._random)
+        if await self._store(claim.lease, transition, report):
+            self._metrics.attempt_ended(claim, transition)
+            if transition.error is not None:
+                _log.warning(
+                    "task.attempt_failed", task_id=str(claim.task_id), type=claim.type, attempt=claim.attempt,
+                    ending=transition.ending, status=transition.status, detail=transition.error.detail,
+                )  # fmt: skip
+        else:
+            _log.warning("task.attempt_superseded", task_id=str(claim.task_id), type=claim.type, attempt=claim.attempt)
+
+    async def _store(self, lease: Lease, transition: Transition, report: Report | None) -> bool:
+        """Store the end of an attempt; a store that cannot write now is asked again, for the work is done."""
+        pause = _Pause()
+        while True:
+            try:
+                return await self._engine.complete(lease, transition, report)
+            except Unavailable as error:
+                _log.warning("task.end_not_stored", task_id=str(lease.task_id), reason=error.detail)
+                await pause.take()
+
+    async def _keep_leases(self) -> None:
+        while True:
+            await asyncio.sleep(self._heartbeat_every.total_seconds())
+            try:
+                await self.heartbeat()
+            except Unavailable as error:
+                _log.warning("worker.cannot_heartbeat", reason=error.detail)
+
+    async def heartbeat(self) -> None:
+        """Extend the leases of what runs; stop what is no longer ours, and what a client wants cancelled."""
+        leases = list(self._running)
+        if leases:
+            beat = await self._engine.heartbeat(leases, self._lease_for)
+            for lease in beat.lost & self._running.keys():
+                self._running[lease].stop.abandon(Interrupted())
+            for lease in beat.cancelled & self._running.keys():
+                self._running[lease].stop.cancel()
+        self._last_heartbeat = self._clock.monotonic()
+
+    def _on_changes(self, changes: Sequence[Change]) -> None:
+        """Hear of a cancel at once, not only with the next heartbeat."""
+        for change in changes:
+            if change.cancel_requested:
+                for lease, running in self._running.items():
+                    if lease.task_id == change.task_id:
+                        running.stop.cancel()
+
+    async def _attempts_end(self, within: timedelta, hurry: asyncio.Event) -> None:
+        """Wait until every attempt has ended, the time is over, or somebody is in a hurry."""
+        hurried = asyncio.create_task(hurry.wait())
+        deadline = self._clock.monotonic() + within.total_seconds()
+        while self._attempts and not hurried.done():
+            left = deadline - self._clock.monotonic()
+            if left <= 0:
+                break
+            await asyncio.wait({*self._attempts, hurried}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        await _cancel([hurried])
+
+
+class _Pause:
+    """Waits longer each time, until reset."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._seconds, self._longest = _STORE_AGAIN
+
+    async def take(self) -> None:
+        await asyncio.sleep(self._seconds)
+        self._seconds = min(self._seconds * 2, self._longest)
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
