@@ -1,0 +1,20 @@
+"""Tasker: a durable task runner behind a REST API. These are the names for those who write tasks or call them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasker.context import Context
+from tasker.errors import Fail, Retry, Snooze
+from tasker.registry import task
+
+__all__ = ["Context", "Fail", "Retry", "Snooze", "Tasker", "task"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the client when it is first asked for: a child process that runs a task needs no HTTP."""
+    if name == "Tasker":
+        from tasker.client import Tasker
+
+        return Tasker
+    raise AttributeError(f"module 'tasker' has no attribute {name!r}")
