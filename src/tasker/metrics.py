@@ -112,8 +112,8 @@ class Metrics:
         child.observe(seconds)
 
     def render(self, stats: Sequence[LineStats], now: datetime) -> bytes:
-        """Return everything as Prometheus text, the gauges as `stats` says."""
-        self._queues.families = tuple(_queue_families(stats, now))
+        """Return everything as Prometheus text, the gauges as `lines` say."""
+        self._queues.families = tuple(_queue_families(lines, now))
         return generate_latest(self.registry)
 
 
@@ -127,15 +127,19 @@ class _QueueGauges(Collector):
         return iter(self.families)
 
 
-def _queue_families(stats: Sequence[LineStats], now: datetime) -> Iterator[Metric]:
-    tasks = GaugeMetricFamily("tasker_tasks", "Open tasks.", labels=("queue", "type", "status"))
+def _queue_families(lines: Sequence[LineStats], now: datetime) -> Iterator[Metric]:
+    tasks = GaugeMetricFamily("tasker_tasks", "Open tasks.", labels=("queue", "status"))
     oldest = GaugeMetricFamily(
-        "tasker_oldest_waiting_seconds", "How long the oldest due task has waited.", labels=("queue", "type")
+        "tasker_oldest_waiting_seconds", "How long the oldest due task has waited.", labels=("queue",)
     )
-    for line in stats[:MAX_QUEUES]:
-        for status in ("pending", "scheduled", "running"):
-            tasks.add_metric((line.queue, line.type, status), getattr(line, status))
-        waited = (now - line.oldest_due_at).total_seconds() if line.oldest_due_at else 0.0
-        oldest.add_metric((line.queue, line.type), max(0.0, waited))
+    queues: dict[str, list[LineStats]] = {}
+    for line in lines:
+        queues.setdefault(line.queue if line.queue in queues or len(queues) < MAX_QUEUES else "other", []).append(line)
+    for queue, own in queues.items():
+        tasks.add_metric((queue, "pending"), sum(line.pending for line in own))
+        tasks.add_metric((queue, "scheduled"), sum(line.scheduled for line in own))
+        tasks.add_metric((queue, "running"), sum(line.running for line in own))
+        waited = [(now - line.oldest_due_at).total_seconds() for line in own if line.oldest_due_at]
+        oldest.add_metric((queue,), max(0.0, *waited, 0.0))
     yield tasks
     yield oldest

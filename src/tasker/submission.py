@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from tasker.errors import Fault, Invalid
+from tasker.faults import refusal_fault, unknown_field
 from tasker.jsontext import escape, read_json
 from tasker.model import queue_name_pattern
 from tasker.registry import Registry, TaskType
@@ -210,6 +210,7 @@ def _check_run_at(moment: datetime, now: datetime, faults: _Faults) -> datetime 
 
 
 _Reader = Callable[[Any, str, _Faults], Any]
+_NOT_BUILT = frozenset({"deadline", "unique_key", "on_conflict", "depends_on", "retention", "cache", "webhook"})
 
 
 def _read_fields(value: dict[str, Any], readers: dict[str, _Reader], pointer: str, faults: _Faults) -> dict[str, Any]:
@@ -217,24 +218,18 @@ def _read_fields(value: dict[str, Any], readers: dict[str, _Reader], pointer: st
     read = {}
     for key, member in value.items():
         reader = readers.get(key)
-        at = f"{pointer}/{escape(key)}"
         if reader is None:
-            faults.add(at, _unknown_field(key, readers), "unknown-field")
+            fault = unknown_field(pointer, key, readers)
+            detail = "this option is not built yet" if key in _NOT_BUILT else fault.detail
+            faults.add(fault.pointer, detail, "unknown-field")
         elif member is not None:
-            result = reader(member, at, faults)
+            result = reader(member, f"{pointer}/{escape(key)}", faults)
             if result is not None:
                 read[key] = result
     return read
 
 
 _NOT_BUILT = frozenset({"deadline", "unique_key", "on_conflict", "depends_on", "retention", "cache", "webhook"})
-
-
-def _unknown_field(key: str, readers: dict[str, _Reader]) -> str:
-    if key in _NOT_BUILT:
-        return "this option is not built yet"
-    close = get_close_matches(key[:100], readers, n=1)
-    return f"is not known; did you mean `{close[0]}`?" if close else "is not known"
 
 
 def _typed(type_: Any) -> _Reader:
@@ -244,16 +239,11 @@ def _typed(type_: Any) -> _Reader:
         try:
             return msgspec.convert(value, type_)
         except msgspec.ValidationError as error:
-            faults.add(pointer, _plain(error))
+            fault = refusal_fault(str(error), pointer)
+            faults.add(fault.pointer, fault.detail)
             return None
 
     return read
-
-
-def _plain(error: msgspec.ValidationError) -> str:
-    """Return what msgspec says is wrong, without its own way of saying where."""
-    text = str(error).partition(" - at `")[0]
-    return text[:1].lower() + text[1:]
 
 
 def _duration(most: timedelta, *, zero: bool = True) -> _Reader:
