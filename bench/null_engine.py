@@ -7,7 +7,8 @@ With `runs=True` tasks are handed to workers and completed, so that all but the 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import contextlib
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -25,9 +26,9 @@ from tasker.model import (
     Draft,
     Event,
     Lease,
+    LineStats,
     Page,
     Policy,
-    QueueStats,
     Receipt,
     Report,
     Status,
@@ -47,8 +48,8 @@ class NullEngine:
         self._runs = runs
         self._drafts: dict[UUID, Draft] = {}
         self._ended: dict[UUID, Transition] = {}
-        self._ready: deque[Draft] = deque()
-        self._more = asyncio.Event()
+        self._ready: defaultdict[str, deque[Draft]] = defaultdict(deque)
+        self._more: dict[str, asyncio.Event] = {}
         self._listeners: list[Listener] = []
         self._news: list[Change] = []
 
@@ -61,21 +62,30 @@ class NullEngine:
     async def submit(self, drafts: Sequence[Draft]) -> list[Receipt]:
         for draft in drafts:
             self._drafts[draft.task_id] = draft
-            self._ready.append(draft)
-        if self._runs:
-            self._more.set()
+            if self._runs:
+                self._ready[draft.type].append(draft)
+                if draft.type in self._more:
+                    self._more[draft.type].set()
         return [Receipt(draft.task_id, "stored") for draft in drafts]
 
     async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
-        if not self._ready or not self._runs:
-            self._more.clear()
-            try:
-                await asyncio.wait_for(self._more.wait(), wait_for.total_seconds())
-            except TimeoutError:
-                return []
+        claims = self._take(request)
+        if not claims:
+            more = asyncio.Event()
+            if request.limit:
+                self._more.update(dict.fromkeys(request.types, more))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(more.wait(), wait_for.total_seconds())
+            claims = self._take(request)
+        return claims
+
+    def _take(self, request: ClaimRequest) -> list[Claim]:
         now = self._clock.now()
-        count = min(request.limit, len(self._ready))
-        return [_claim(self._ready.popleft(), now, request.worker) for _ in range(count)]
+        drafts: list[Draft] = []
+        for line in [self._ready[name] for name in request.types]:
+            while line and len(drafts) < request.limit:
+                drafts.append(line.popleft())
+        return [_claim(draft, now, request.worker) for draft in drafts]
 
     async def complete(self, lease: Lease, change: Transition, report: Report | None = None) -> bool:
         self._ended[lease.task_id] = change
@@ -106,7 +116,7 @@ class NullEngine:
     async def prune(self, *, limit: int) -> int:
         return 0
 
-    async def stats(self) -> list[QueueStats]:
+    async def stats(self) -> list[LineStats]:
         return []
 
     async def check(self) -> None:

@@ -70,8 +70,10 @@ def _tasker(port: int, folder: Path) -> list[list[str]]:
 
 
 TASKER = Peer("tasker", _tasker)
-NULL = Peer("tasker, no store", lambda port, _: [_python("-m", "bench.null_app", str(port))])
-NULL_IDLE = Peer("tasker, accepting only", lambda port, _: [_python("-m", "bench.null_app", str(port), "--idle")])
+NULL = Peer("tasker, no store", lambda port, folder: [_python("-m", "bench.null_app", str(port), str(folder))])
+NULL_IDLE = Peer(
+    "tasker, accepting only", lambda port, folder: [_python("-m", "bench.null_app", str(port), str(folder), "--idle")]
+)
 SEED = Peer("seed's design", lambda port, _: [_python("-m", "bench.peers.seed_flask", str(port))])
 HUEY_SYNC = huey_peer("huey + Flask (sync)", 1, "-k", "sync", "-w", "1")
 HUEY_GTHREAD = huey_peer("huey + Flask (gthread)", 1, "-k", "gthread", "-w", "1", "--threads", "4")

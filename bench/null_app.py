@@ -1,0 +1,38 @@
+"""The same service without its store: `python -m bench.null_app PORT FOLDER [--idle]`.
+
+Everything but the engine is what `tasker serve` runs. With --idle tasks are accepted and never run.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import uvloop
+
+from bench.noop import __file__ as noop_file
+from bench.null_engine import NullEngine
+from tasker import wiring
+from tasker.clock import Clock
+from tasker.config import load_settings
+from tasker.logs import configure_logs
+
+
+def main(port: int, folder: Path, *, idle: bool) -> int:
+    """Serve until SIGTERM."""
+
+    def engine(_path: Path, clock: Clock) -> NullEngine:
+        return NullEngine(clock, runs=not idle)
+
+    wiring.SqliteEngine = engine  # type: ignore[assignment, misc]  # the one change to the wiring
+    settings = load_settings(port=str(port), data_dir=str(folder), tasks=str(noop_file))
+    configure_logs(settings.log_level, settings.log_format)
+    return uvloop.run(wiring.serve(settings, started=_nothing))
+
+
+async def _nothing(_: wiring.App) -> None:
+    """There is no banner here."""
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), Path(sys.argv[2]), idle="--idle" in sys.argv))
