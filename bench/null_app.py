@@ -24,7 +24,7 @@ def main(port: int, folder: Path, *, idle: bool) -> int:
     def engine(_path: Path, clock: Clock) -> NullEngine:
         return NullEngine(clock, runs=not idle)
 
-    wiring.SqliteEngine = engine  # type: ignore[assignment, misc]  # the one change to the wiring
+    vars(wiring)["SqliteEngine"] = engine  # the one change to the wiring
     settings = load_settings(port=str(port), data_dir=str(folder), tasks=str(noop_file))
     configure_logs(settings.log_level, settings.log_format)
     return uvloop.run(wiring.serve(settings, started=_nothing))
