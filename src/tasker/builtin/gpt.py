@@ -1,0 +1,178 @@
+"""The built-in task type `gpt`: text from a language model, OpenAI's with a key, the local one without.
+
+Which of the two is settled by the settings and the key alone; neither ever stands in for the other in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from msgspec import Meta
+
+from tasker.builtin.gpt_errors import unreachable
+from tasker.builtin.gpt_openai import OpenAiWriter, Request, Server, openai_server
+from tasker.builtin.local_model import MODEL_NAME, Endpoint, LocalModel, is_installed
+from tasker.clock import Clock, SystemClock
+from tasker.config import GptSettings
+from tasker.context import Context
+from tasker.errors import Fail
+from tasker.model import RetryPolicy
+from tasker.registry import task
+
+OPENAI_MODEL = "gpt-5.4-mini"
+"""Asked for when neither the task nor TASKER_GPT_MODEL names one: small, and writes without reasoning first."""
+LOCAL_SYSTEM = "You are a storyteller and teacher. Tell the story that the user begins, or answer the user's question."
+"""For the local model when a task has no `system`; without it, it takes the start of a story for a greeting."""
+TIMEOUT = timedelta(minutes=10)
+"""Of an attempt; a provider that falls silent is given up far sooner (TASKER_GPT_TIMEOUT)."""
+RETRY = RetryPolicy(max_attempts=4, initial=timedelta(seconds=1), factor=4)
+
+Provider = Literal["openai", "local"]
+Prompt = Annotated[str, Meta(min_length=1, description="What to answer or go on from")]
+Model = Annotated[
+    str, Meta(min_length=1, max_length=200, description="A model of the provider; unset: the server's choice")
+]
+MaxTokens = Annotated[int, Meta(ge=1, le=100_000, description="Longest text, in tokens (about four letters each)")]
+Temperature = Annotated[float, Meta(ge=0, le=2, description="0 is sober, 2 is wild; unset: the model's own")]
+System = Annotated[str, Meta(min_length=1, description="Who the model is to be, and how it is to answer")]
+GptFunction = Callable[..., Awaitable[str]]
+
+
+def find_provider(settings: GptSettings) -> Provider | None:
+    """Return who writes the text under `settings`; None if that one is not set up."""
+    if settings.provider != "local" and read_key(settings):
+        return "openai"
+    return "local" if settings.provider != "openai" and is_installed() else None
+
+
+def read_key(settings: GptSettings) -> str:
+    """Return the provider's key, or "" if there is none. (Keys come with stray blanks and line ends.)"""
+    return settings.api_key.get_secret_value().strip() if settings.api_key else ""
+
+
+def describe(settings: GptSettings) -> str:
+    """Return the start banner's line on `gpt`."""
+    match find_provider(settings):
+        case "openai":
+            place = f" (at {urlsplit(settings.base_url).hostname})" if settings.base_url else ""
+            return f"gpt: OpenAI, {settings.model or OPENAI_MODEL}, billed to your key{place}"
+        case "local":
+            return f"gpt: local {MODEL_NAME} (demo quality)"
+    return "gpt: not set up: set OPENAI_API_KEY or run tasker model install"
+
+
+class Gpt:
+    """The task type `gpt` under `settings`, with what it keeps between tasks: connections and the local model."""
+
+    def __init__(self, settings: GptSettings, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._openai: OpenAiWriter | None = None
+        self._local: tuple[Endpoint, OpenAiWriter] | None = None
+        self.local_model = LocalModel(settings.threads)
+        self.function: GptFunction = self._make_function()
+
+    def describe(self) -> str:
+        """Return the start banner's line."""
+        return describe(self._settings)
+
+    async def aclose(self) -> None:
+        """End the local model and close the connections of the running loop."""
+        await self.local_model.aclose()
+        for writer in (self._openai, self._local and self._local[1]):
+            if writer is not None:
+                await writer.aclose()
+
+    def _make_function(self) -> GptFunction:
+        @task(
+            name="gpt", queue="llm", retry=RETRY, timeout=TIMEOUT, example=["Once upon a time"],
+        )  # fmt: skip
+        async def gpt(
+            context: Context,
+            prompt: Prompt,
+            model: Model | None = None,
+            max_tokens: MaxTokens = 256,
+            temperature: Temperature | None = None,
+            system: System | None = None,
+        ) -> str:
+            """Write text with a language model.
+
+            OpenAI's with a key (OPENAI_API_KEY), else the small one of this machine. The text is streamed as output
+            events; tokens, provider and model are the task's usage.
+            """
+            request = Request(
+                prompt=prompt, model=model or "", max_tokens=max_tokens, temperature=temperature, system=system
+            )
+            return await self._write(request, context)
+
+        return gpt
+
+    async def _write(self, request: Request, context: Context) -> str:
+        match find_provider(self._settings):
+            case "openai":
+                return await self._write_by_openai(request, context)
+            case "local":
+                return await self._write_locally(request, context)
+        raise Fail(_explain_missing(self._settings), problem="gpt-not-configured")
+
+    async def _write_by_openai(self, request: Request, context: Context) -> str:
+        if self._openai is None:
+            settings = self._settings
+            server = openai_server(settings.base_url, read_key(settings), settings.timeout)
+            self._openai = OpenAiWriter(server, self._clock)
+        model = request.model or self._settings.model or OPENAI_MODEL
+        return await self._openai.write(replace(request, model=model), context)
+
+    async def _write_locally(self, request: Request, context: Context) -> str:
+        if request.model not in {"", MODEL_NAME}:
+            raise Fail(
+                f"the model {request.model!r} is not here: without OPENAI_API_KEY there is only {MODEL_NAME}",
+                problem="gpt-refused",
+            )
+        request = replace(request, model=MODEL_NAME, system=request.system or LOCAL_SYSTEM)
+        async with self.local_model.turn():
+            writer = self._connect(await self.local_model.start())
+            try:
+                return await writer.write(request, context)
+            except Fail as failure:
+                if await self._has_ended(writer, failure):
+                    raise unreachable("the local model", "ended while it wrote, and is started again") from None
+                raise
+
+    def _connect(self, endpoint: Endpoint) -> OpenAiWriter:
+        """Return the writer of this sidecar; a new one has another port and key."""
+        if self._local is None or self._local[0] != endpoint:
+            server = Server(
+                provider="local", speaker="the local model", url=endpoint.url, key=endpoint.key,
+                timeout=self._settings.timeout, is_local=True,
+            )  # fmt: skip
+            self._local = endpoint, OpenAiWriter(server, self._clock)
+        return self._local[1]
+
+    async def _has_ended(self, writer: OpenAiWriter, failure: Fail) -> bool:
+        """Tell whether the sidecar has died under the text, or hangs (then it is killed): a new one may do better."""
+        if failure.problem not in {"gpt-unavailable", "gpt-truncated"}:
+            return False
+        if self.local_model.pid is not None and await writer.is_alive():
+            return False
+        self.local_model.kill()
+        return True
+
+
+def make_gpt(settings: GptSettings) -> GptFunction:
+    """Return the task type's function alone; what it keeps ends with the process, or when it is garbage."""
+    return Gpt(settings).function
+
+
+def _explain_missing(settings: GptSettings) -> str:
+    ways = "set OPENAI_API_KEY, or run `tasker model install`"
+    match settings.provider:
+        case "openai":
+            return f"TASKER_GPT_PROVIDER is openai, and there is no key: {ways} and unset TASKER_GPT_PROVIDER"
+        case "local":
+            return f"TASKER_GPT_PROVIDER is local, and the local model is not installed: {ways}"
+    return f"there is no key and no local model: {ways}"

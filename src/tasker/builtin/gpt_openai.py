@@ -1,0 +1,375 @@
+"""One server that speaks OpenAI's protocol: OpenAI's own, a compatible one, or the local model's sidecar.
+
+Text is streamed, by the Responses API or, on other servers that lack it, by Chat Completions. Nothing is retried here:
+an attempt that fails says how, and the task's own retries are the only ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Generic, TypeVar
+from urllib.parse import urlsplit
+
+from tasker.builtin.gpt_errors import Refusal, explain, read_refusal, read_retry_after, redact, truncated, unreachable
+from tasker.clock import Clock
+from tasker.context import Context
+from tasker.errors import Fail
+
+if TYPE_CHECKING:  # importing it takes half a second: done at the first use, in a thread
+    from openai import APIError, AsyncOpenAI, AsyncStream
+    from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
+    from openai.types.responses import Response, ResponseStreamEvent
+
+OPENAI_URL = "https://api.openai.com/v1"
+CONNECT_TIMEOUT = timedelta(seconds=10)
+CHECK_TIMEOUT = timedelta(seconds=5)
+TAIL_TIMEOUT = timedelta(seconds=2)
+"""How long what follows a finished text is waited for."""
+
+_NO_RESPONSES = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}
+T = TypeVar("T")
+Complaint = dict[str, object]
+"""An error that came inside a stream, as its JSON object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """Where to ask. `provider` is its name in a task's usage, `speaker` in sentences; `timeout` its longest silence."""
+
+    provider: str
+    speaker: str
+    url: str
+    key: str
+    timeout: timedelta
+    is_local: bool = False
+
+    def __repr__(self) -> str:
+        return f"Server({self.provider!r}, {self.speaker!r})"  # the key stays out of every log
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked of the model."""
+
+    prompt: str
+    model: str
+    max_tokens: int
+    temperature: float | None = None
+    system: str | None = None
+
+
+def openai_server(url: str | None, key: str, timeout: timedelta) -> Server:
+    """Return OpenAI, or the compatible server at `url`."""
+    speaker = f"the server at {urlsplit(url).hostname}" if url else "OpenAI"
+    return Server(provider="openai", speaker=speaker, url=url or OPENAI_URL, key=key, timeout=timeout)
+
+
+class PerLoop(Generic[T]):
+    """A value for the running event loop: asyncio's locks and pools of connections work in one loop only."""
+
+    def __init__(self) -> None:
+        self._held: tuple[asyncio.AbstractEventLoop, T] | None = None
+
+    def find(self) -> T | None:
+        """Return the running loop's value if there is one."""
+        loop = asyncio.get_running_loop()
+        return self._held[1] if self._held and self._held[0] is loop else None
+
+    def put(self, value: T) -> T:
+        """Make `value` the running loop's, and return it."""
+        self._held = (asyncio.get_running_loop(), value)
+        return value
+
+
+class Reply:
+    """The text as it comes: passed on to the task's output, counted into its usage."""
+
+    def __init__(self, context: Context, server: Server, model: str, clock: Clock) -> None:
+        self._context = context
+        self._speaker = server.speaker
+        self._clock = clock
+        self._asked_at = clock.monotonic()
+        self._pieces: list[str] = []
+        self._refusals: list[str] = []
+        self._content_type = ""
+        self.has_begun = False
+        self.end: str | None = None
+        context.usage(provider=server.provider, model=model)
+
+    def begin(self, headers: Mapping[str, str]) -> None:
+        """Note that the server has taken the request."""
+        self.has_begun = True
+        self._content_type = headers.get("content-type", "")
+
+    def write(self, chunk: str | None) -> None:
+        if not chunk:
+            return
+        if not self._pieces:
+            self._context.usage(time_to_first_token=round(self._clock.monotonic() - self._asked_at, 4))
+        self._pieces.append(chunk)
+        self._context.output(chunk)
+
+    def refuse(self, chunk: str | None) -> None:
+        """Note that the model itself declines to answer."""
+        if chunk:
+            self._refusals.append(chunk)
+
+    def count(self, input_tokens: object, output_tokens: object) -> None:
+        """Report the tokens at once: a failing attempt is billed too."""
+        if isinstance(input_tokens, int) and isinstance(output_tokens, int):
+            self._context.usage(input_tokens=input_tokens, output_tokens=output_tokens)
+
+    @property
+    def has_text(self) -> bool:
+        return bool(self._pieces)
+
+    def finish(self) -> str:
+        """Return the whole text; raises Fail if it is not what was asked for. A text cut at `max_tokens` is."""
+        if self._refusals:
+            raise Fail(f"{self._speaker} declined: {''.join(self._refusals)}", problem="gpt-refused")
+        if self.end is None:
+            raise self._broken_off()
+        if self.end == "content_filter":
+            raise Fail(f"the content filter of {self._speaker} stopped the text", problem="gpt-content-filter")
+        if self.end == "length" and not self._pieces:
+            raise truncated(self._speaker, "used up max_tokens before its first word: ask for more")
+        return "".join(self._pieces)
+
+    def _broken_off(self) -> Fail:
+        if self._pieces or self._content_type.startswith("text/event-stream"):
+            return truncated(self._speaker, "ended the text before its end")
+        kind = self._content_type or "nothing"
+        detail = f"{self._speaker} answered with {kind} instead of a stream of events: is OPENAI_BASE_URL right?"
+        return Fail(detail, problem="gpt-refused")
+
+
+class OpenAiWriter:
+    """Asks one server for texts, over one pool of connections for each event loop."""
+
+    def __init__(self, server: Server, clock: Clock) -> None:
+        self.server = server
+        self._clock = clock
+        self._client: PerLoop[AsyncOpenAI] = PerLoop()
+        self._has_responses = True
+
+    async def write(self, request: Request, context: Context) -> str:
+        """Return the text, having streamed it to `context.output`; raises Fail, never the library's errors."""
+        client = await self._open()
+        from openai import OpenAIError
+
+        reply = Reply(context, self.server, request.model, self._clock)
+        try:
+            await self._stream(client, request, reply)
+        except (OpenAIError, ValueError) as error:  # ValueError: a stream that is not JSON, a URL that is none
+            failure = self._explain(error, reply)
+        else:
+            return reply.finish()
+        if reply.end is not None:  # only what follows the text was lost
+            return reply.finish()
+        # Raised here, outside the `except`: the library's error may quote the key and must not become the context.
+        raise failure
+
+    async def is_alive(self) -> bool:
+        """Tell whether the server answers anything soon."""
+        client = await self._open()
+        from openai import OpenAIError
+
+        try:
+            await client.with_options(timeout=CHECK_TIMEOUT.total_seconds()).models.list()
+        except OpenAIError:
+            return False
+        return True
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop."""
+        client = self._client.find()
+        if client is not None:
+            await client.close()
+
+    async def _open(self) -> AsyncOpenAI:
+        client = self._client.find()
+        if client is not None:
+            return client
+        made = await asyncio.to_thread(self._make_client)
+        return self._client.find() or self._client.put(made)
+
+    def _make_client(self) -> AsyncOpenAI:
+        import httpx2
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+        seconds = self.server.timeout.total_seconds()
+        client = AsyncOpenAI(
+            api_key=self.server.key,
+            base_url=self.server.url,
+            max_retries=0,
+            timeout=httpx2.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT.total_seconds())),
+            # The way to the sidecar must not lead through a proxy of the environment.
+            http_client=DefaultAsyncHttpxClient(trust_env=False) if self.server.is_local else None,
+        )
+        _ = client.chat.completions, client.models  # more imports: here, and not on the loop
+        _warm_up()
+        return client
+
+    async def _stream(self, client: AsyncOpenAI, request: Request, reply: Reply) -> None:
+        from openai import APIStatusError
+
+        if self._has_responses:
+            try:
+                return await _stream_response(client, request, reply)
+            except APIStatusError as error:
+                if self.server.url == OPENAI_URL or error.status_code not in _NO_RESPONSES:
+                    raise
+        await _stream_chat(client, request, reply)
+        self._has_responses = False  # remembered once the other way has worked: a 404 may also mean the model
+        return None
+
+    def _explain(self, error: Exception, reply: Reply) -> Fail:
+        from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
+
+        speaker = self.server.speaker
+        match error:
+            case APITimeoutError():
+                return unreachable(speaker, f"was silent for {self.server.timeout.total_seconds():g} s")
+            case APIConnectionError() if reply.has_begun:
+                return truncated(speaker, "broke off in the middle of the text")
+            case APIConnectionError():
+                return unreachable(speaker, "could not be reached")
+            case APIStatusError():
+                after = read_retry_after(error.response.headers, self._clock.now())
+                return self._refused(error, error.status_code, after)
+            case APIError():
+                return self._refused(error, None, None)
+        return truncated(speaker, "answered with something that is not OpenAI's protocol")
+
+    def _refused(self, error: APIError, status: int | None, after: timedelta | None) -> Fail:
+        message, codes = read_refusal(error.body or error.message)
+        text = redact(message, self.server.key)
+        return explain(Refusal(self.server.speaker, text, status or _status_among(codes), codes, after))
+
+
+_SAMPLE = b"".join(
+    b"data: %b\n\n" % event
+    for event in (
+        b'{"type":"response.output_text.delta","item_id":"i","output_index":0,"content_index":0,"delta":"a"}',
+        b'{"type":"response.completed","response":{"id":"r","status":"completed","output":[{"type":"message","id":"i",'
+        b'"role":"assistant","content":[{"type":"output_text","text":"a","annotations":[]}]}],'
+        b'"usage":{"input_tokens":1,"output_tokens":1,"total_tokens":2}}}',
+    )
+)
+
+
+def _warm_up() -> None:
+    """Read a stream that never left this process: at the first one the library works out its readers for half a second.
+
+    Done in a thread, so that this does not block the loop when the first text comes.
+    """
+    import httpx2
+    from openai import OpenAI
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=_SAMPLE, request=request)
+
+    network = httpx2.Client(transport=httpx2.MockTransport(answer), trust_env=False)
+    with OpenAI(api_key="none", base_url="http://sample.invalid", max_retries=0, http_client=network) as client:
+        for _ in client.responses.create(model="sample", input="sample", stream=True):
+            pass
+
+
+def _status_among(codes: frozenset[str]) -> int | None:
+    """Return the HTTP status among the codes of an error that came inside a stream."""
+    return next((int(code) for code in codes if code.isdecimal() and 400 <= int(code) < 600), None)
+
+
+async def _stream_response(client: AsyncOpenAI, request: Request, reply: Reply) -> None:
+    """Stream by the Responses API."""
+    from openai import omit
+
+    stream = await client.responses.create(
+        model=request.model,
+        input=request.prompt,
+        instructions=omit if request.system is None else request.system,
+        temperature=omit if request.temperature is None else request.temperature,
+        max_output_tokens=request.max_tokens,
+        store=False,
+        stream=True,
+    )
+    await _read(stream, _take_event, reply)
+
+
+def _take_event(event: ResponseStreamEvent, reply: Reply) -> Complaint | None:
+    match event.type:
+        case "response.output_text.delta":
+            reply.write(event.delta)
+        case "response.refusal.delta":
+            reply.refuse(event.delta)
+        case "response.completed" | "response.incomplete" | "response.failed":
+            return _take_response(event.response, reply)
+        case "error":
+            return {"code": event.code, "message": event.message}
+    return None
+
+
+def _take_response(response: Response, reply: Reply) -> Complaint | None:
+    """Take the end of a response: its usage, and why it ended."""
+    if response.usage:
+        reply.count(response.usage.input_tokens, response.usage.output_tokens)
+    if response.status == "failed":
+        return response.error.to_dict() if response.error else {}
+    if not reply.has_text and response.output:  # some servers send no deltas
+        reply.write(response.output_text)
+    reason = response.incomplete_details.reason if response.incomplete_details else None
+    reply.end = {None: "stop", "max_output_tokens": "length"}.get(reason, reason)
+    return None
+
+
+async def _stream_chat(client: AsyncOpenAI, request: Request, reply: Reply) -> None:
+    """Stream by Chat Completions, with the names of fields that older servers know."""
+    from openai import omit
+
+    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": request.prompt}]
+    if request.system is not None:
+        messages.insert(0, {"role": "system", "content": request.system})
+    stream = await client.chat.completions.create(
+        model=request.model,
+        messages=messages,
+        temperature=omit if request.temperature is None else request.temperature,
+        max_tokens=request.max_tokens,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    await _read(stream, _take_chunk, reply)
+
+
+def _take_chunk(chunk: ChatCompletionChunk, reply: Reply) -> Complaint | None:
+    if chunk.usage:
+        reply.count(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+    for choice in chunk.choices or ():
+        reply.write(choice.delta.content)
+        reply.refuse(choice.delta.refusal)
+        reply.end = choice.finish_reason or reply.end
+    return None
+
+
+async def _read(stream: AsyncStream[T], take: Callable[[T, Reply], Complaint | None], reply: Reply) -> None:
+    """Hand each event of the stream to `take`; raises APIError for the complaint that it returns.
+
+    What follows the text is read too, for the usage and so that the connection can serve again, but not for long.
+    """
+    from openai import APIError
+
+    async with stream:
+        reply.begin(stream.response.headers)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None) as limit:
+                while (event := await anext(stream, None)) is not None:
+                    complaint = take(event, reply)
+                    if complaint is not None:
+                        message = str(complaint.get("message"))
+                        raise APIError(message, stream.response.request, body=complaint)
+                    if reply.end is not None and limit.when() is None:
+                        limit.reschedule(asyncio.get_running_loop().time() + TAIL_TIMEOUT.total_seconds())
