@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from random import SystemRandom
 
-import uvloop
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
@@ -105,23 +104,20 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
         yield app
 
 
-async def serve(settings: Settings, *, started: Callable[[App], None] = lambda _: None) -> None:
+async def serve(settings: Settings, *, started: Callable[[App], Awaitable[None]]) -> int:
     """Serve HTTP until SIGTERM or SIGINT, then drain; a second signal cuts the drain short.
 
     While it drains, HTTP goes on: tasks can be read and submitted, and those submitted are kept for the next start.
-    started: called once the service answers. Raises ConfigError, RegistrationError, OSError (the port is taken).
+    started: called once the service answers. Returns the exit code.
+    Raises ConfigError, RegistrationError, OSError (the port is taken).
     """
     stopping, hurry = asyncio.Event(), asyncio.Event()
     _on_signals(stopping, hurry)
     async with open_app(settings) as app, _listening(app):
-        started(app)
+        await started(app)
         await stopping.wait()
         await app.drain(hurry)
-
-
-def run(settings: Settings, *, started: Callable[[App], None] = lambda _: None) -> None:
-    """Run `serve` on an event loop of its own."""
-    uvloop.run(serve(settings, started=started))
+    return 0
 
 
 @contextlib.asynccontextmanager

@@ -19,7 +19,6 @@ from tasker.engines.sqlite.lines import Lines
 from tasker.engines.sqlite.rows import draft_row, encode, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.errors import Conflict, NotFound
-from tasker.lifecycle import MAX_INTERRUPTIONS
 from tasker.model import Change, Draft, Lease, Receipt, Report, Status, Task, TaskProblem, Transition
 
 
@@ -94,7 +93,7 @@ def cancel(connection: apsw.Connection, task_id: UUID, now: int) -> tuple[Task, 
     else:
         raise Conflict(f"the task is {status}: only a pending or running task can be cancelled")
     task = _task(connection, task_id, now)
-    return task, Change(task_id, task.status, cancel_requested=True)
+    return task, Change(task_id, task.status, cancel_requested=task.status is Status.RUNNING)
 
 
 def retry(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) -> tuple[Task, Change | None]:
@@ -152,8 +151,7 @@ def _back_to_line(connection: apsw.Connection, lines: Lines, seq: int, change: T
     connection.execute(QUERIES["keep_attempt"], (to_micros(change.at), change.ending, error, seq))
     row = (change.reason, due_at, change.tries, change.crashes, change.interruptions, error, seq)
     queue, type_ = connection.execute(QUERIES["back_to_line"], row).fetchone()  # type: ignore[misc]
-    suspect = change.interruptions >= MAX_INTERRUPTIONS
-    lines.joined(str(queue), str(type_), due_at, later=change.reason != "queued", suspect=suspect)
+    lines.joined(str(queue), str(type_), due_at, later=change.reason != "queued")
 
 
 def _due_at(change: Transition) -> datetime:

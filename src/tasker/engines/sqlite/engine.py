@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import apsw
+import structlog
 
 from tasker.clock import Clock, to_micros
 from tasker.engine import ClaimRequest, Heartbeat, Listener
@@ -29,16 +30,18 @@ from tasker.model import (
     Draft,
     Event,
     Lease,
-    Page,
     LineStats,
+    Page,
     Receipt,
     Report,
+    Status,
     Task,
     TaskFilter,
     Transition,
 )
 
 T = TypeVar("T")
+_log = structlog.get_logger(__name__)
 
 _AFTER_A_FAULT = 0.5
 """Seconds after a failed commit until waiting claims are tried again."""
@@ -84,6 +87,7 @@ class SqliteEngine:
         self._opened = False
         if self._timer is not None:
             self._timer.cancel()
+        self._lines.close()
         await self._commits.close()
         self._reader.shutdown()
         self._points.close()
@@ -98,9 +102,14 @@ class SqliteEngine:
     async def submit(self, drafts: Sequence[Draft]) -> list[Receipt]:
         now = self._micros()
 
-        return await self._commits.run(
-            lambda connection: [changes.insert(connection, self._lines, draft, now) for draft in drafts]
-        )
+        def work(connection: apsw.Connection) -> list[Receipt]:
+            receipts = [changes.insert(connection, self._lines, draft, now) for draft in drafts]
+            self._news += [
+                Change(receipt.task_id, Status.PENDING) for receipt in receipts if receipt.outcome == "stored"
+            ]
+            return receipts
+
+        return await self._commits.run(work)
 
     async def find(self, task_id: UUID) -> Task | None:
         return reads.find(self._points, task_id, self._micros())
@@ -166,7 +175,12 @@ class SqliteEngine:
 
     def watch(self, listener: Listener) -> Callable[[], None]:
         self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+
+        def stop() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return stop
 
     def _micros(self) -> int:
         return to_micros(self._clock.now())
@@ -194,10 +208,16 @@ class SqliteEngine:
         changed, abandoned = self._lines.deliver()
         news, self._news = self._news + changed, []
         if news:
-            for listener in tuple(self._listeners):
-                listener(news)
+            self._tell(news)
         self._give_back(abandoned)
         self._look_later()
+
+    def _tell(self, news: Sequence[Change]) -> None:
+        for listener in tuple(self._listeners):
+            try:
+                listener(news)
+            except Exception:  # a listener's fault is its own: the others hear the news, and the writer goes on
+                _log.exception("store.listener_failed")
 
     def _give_back(self, claims: Sequence[Claim]) -> None:
         """Release claims whose caller went away while they were being stored."""

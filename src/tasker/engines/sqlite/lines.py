@@ -28,14 +28,20 @@ LineName = tuple[str, str]
 class Waiter:
     """One call of claim: what it asks for, and the future that its tasks go to."""
 
-    __slots__ = ("future", "given_up", "request", "served", "types")
+    __slots__ = ("future", "given_up", "has_looked", "names", "request", "served", "types")
 
     def __init__(self, request: ClaimRequest, future: asyncio.Future[list[Claim]]) -> None:
         self.request = request
         self.types = frozenset(request.types)
+        self.names = {
+            "types": json.dumps(list(request.types)),
+            "queues": None if request.queues is None else json.dumps(list(request.queues)),
+            "limit": request.suspects,
+        }
         self.future = future
         self.served: list[Claim] = []
         self.given_up = False
+        self.has_looked = False
 
     def takes(self, line: LineName) -> bool:
         """Tell whether this worker takes tasks of the line."""
@@ -43,10 +49,15 @@ class Waiter:
         return line[1] in self.types and (queues is None or line[0] in queues)
 
     def give_up(self) -> None:
-        """Answer with nothing, unless there is an answer."""
+        """Its time is up: answer with nothing, once it has looked at least once."""
         self.given_up = True
-        if not self.served and not self.future.done():
+        self.settle()
+
+    def settle(self) -> bool:
+        """Answer with nothing if its time is up and nothing was found; tell whether it has its answer."""
+        if self.given_up and self.has_looked and not self.served and not self.future.done():
             self.future.set_result([])
+        return self.future.done()
 
 
 class Lines:
@@ -57,7 +68,6 @@ class Lines:
         self._waiters: list[Waiter] = []
         self._served: list[Waiter] = []
         self._active: set[LineName] = set()
-        self._may_have_suspects = True
         self._seen_until = 0
         self._next_due: int | None = None
         self._is_loaded = False
@@ -71,13 +81,11 @@ class Lines:
         if waiter in self._waiters:
             self._waiters.remove(waiter)
 
-    def joined(self, queue: str, type_: str, due_at: int, *, later: bool, suspect: bool = False) -> None:
+    def joined(self, queue: str, type_: str, due_at: int, *, later: bool) -> None:
         """Tell that a task has joined its line, to be claimed from `due_at` (microseconds)."""
         if later:
             self._next_due = due_at if self._next_due is None else min(self._next_due, due_at)
             self._seen_until = min(self._seen_until, due_at - 1)
-        elif suspect:
-            self._may_have_suspects = True
         else:
             self._active.add((queue, type_))
 
@@ -104,9 +112,18 @@ class Lines:
             if chosen:
                 waiter.served = [_start(connection, waiter.request, seq, now) for seq in chosen]
                 self._served.append(waiter)
-            else:
+                continue
+            waiter.has_looked = True
+            if not waiter.settle():
                 still_waiting.append(waiter)
         self._waiters = still_waiting
+
+    def close(self) -> None:
+        """Answer every waiter with nothing."""
+        for waiter in self._waiters:
+            waiter.has_looked = True
+            waiter.give_up()
+        self._waiters = []
 
     def deliver(self) -> tuple[list[Change], list[Claim]]:
         """Hand out what was served, now that it is durable.
@@ -127,9 +144,10 @@ class Lines:
         """The transaction was rolled back: the waiters wait again, unless their time is up."""
         for waiter in self._served:
             waiter.served = []
-            if waiter.given_up:
-                waiter.give_up()
-        self._waiters = [waiter for waiter in self._served if not waiter.given_up] + self._waiters
+        waiters = self._served + self._waiters
+        for waiter in waiters:
+            waiter.has_looked = True
+        self._waiters = [waiter for waiter in waiters if not waiter.settle()]
         self._served = []
         self._is_loaded = False
 
@@ -137,10 +155,8 @@ class Lines:
         """Bring up to date which lines may hold a due task."""
         if not self._is_loaded:
             self._active = _all_lines(connection)
-            self._may_have_suspects = True
         elif self._next_due is not None and self._next_due <= now:
             self._active.update(connection.execute(QUERIES["lines_due"], (self._seen_until, now)))
-            self._may_have_suspects = True
         else:
             return
         self._is_loaded = True
@@ -148,18 +164,9 @@ class Lines:
         self._next_due = connection.execute(QUERIES["next_due"], (now,)).get
 
     def _suspects(self, connection: apsw.Connection, waiter: Waiter, now: int) -> list[int]:
-        request = waiter.request
-        if not self._may_have_suspects or request.suspects < 1:
+        if waiter.request.suspects < 1:
             return []
-        names = {
-            "now": now,
-            "types": json.dumps(list(waiter.types)),
-            "queues": None if request.queues is None else json.dumps(list(request.queues)),
-            "limit": request.suspects,
-        }
-        rows: list[Row] = connection.execute(QUERIES["due_suspects"], names).fetchall()
-        if len(rows) < request.suspects:
-            self._may_have_suspects = False
+        rows: list[Row] = connection.execute(QUERIES["due_suspects"], waiter.names | {"now": now}).fetchall()
         return [row[0] for row in rows]
 
     def _choose(self, connection: apsw.Connection, waiter: Waiter, now: int) -> list[int]:

@@ -11,7 +11,7 @@ from msgspec import structs
 from tasker.clock import from_micros, to_micros
 from tasker.engines.sqlite.rows import Row, attempt_of, claim_of, event_of, from_cursor, task_of, to_cursor
 from tasker.engines.sqlite.sql import QUERIES, TASK_COLUMNS
-from tasker.model import Attempt, Claim, Event, Page, LineStats, Task, TaskFilter
+from tasker.model import Attempt, Claim, Event, LineStats, Page, Task, TaskFilter
 
 
 def find(connection: apsw.Connection, task_id: UUID, now: int) -> Task | None:
