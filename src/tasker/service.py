@@ -192,11 +192,8 @@ def _finish(future: asyncio.Future[None]) -> None:
 
 def _fingerprint(submission: Submission) -> bytes:
     """Return what equal requests have in common: the meaning of the request, not its spacing."""
-    plain = msgspec.to_builtins(submission) | {
-        "params": msgspec.json.decode(submission.params),
-        "metadata": None if submission.metadata is None else msgspec.json.decode(submission.metadata),
-    }
-    return hashlib.sha256(msgspec.json.encode(plain, order="deterministic")).digest()
+    meaning = msgspec.json.decode(_encode(submission))
+    return hashlib.sha256(msgspec.json.encode(meaning, order="deterministic")).digest()
 
 
 def _draft(task_type: TaskType, submission: Submission, now: datetime) -> Draft:
