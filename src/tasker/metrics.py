@@ -111,7 +111,7 @@ class Metrics:
             child = self._served[operation, status] = self._requests.labels(operation, status)
         child.observe(seconds)
 
-    def render(self, stats: Sequence[LineStats], now: datetime) -> bytes:
+    def render(self, lines: Sequence[LineStats], now: datetime) -> bytes:
         """Return everything as Prometheus text, the gauges as `lines` say."""
         self._queues.families = tuple(_queue_families(lines, now))
         return generate_latest(self.registry)

@@ -219,7 +219,8 @@ def _read_fields(value: dict[str, Any], readers: dict[str, _Reader], pointer: st
     for key, member in value.items():
         reader = readers.get(key)
         if reader is None:
-            fault = unknown_field(pointer, key, readers)
+            known = readers if pointer else ("type", "params", *readers)
+            fault = unknown_field(pointer, key, known)
             detail = "this option is not built yet" if key in _NOT_BUILT else fault.detail
             faults.add(fault.pointer, detail, "unknown-field")
         elif member is not None:
@@ -254,16 +255,16 @@ def _duration(most: timedelta, *, zero: bool = True) -> _Reader:
     def read(value: Any, pointer: str, faults: _Faults) -> timedelta | None:
         given = read_number_or_text(value, pointer, faults)
         if isinstance(given, str):
-            given = read_text(given, pointer, faults)
-        elif given is not None:
-            given = timedelta(seconds=min(max(given, -1.0), most.total_seconds() + 1))
-        if given is None:
+            length: timedelta | None = read_text(given, pointer, faults)
+        else:
+            length = None if given is None else timedelta(seconds=min(max(given, -1.0), most.total_seconds() + 1))
+        if length is None:
             return None
-        if not timedelta(0) <= given <= most or not (given or zero):
+        if not timedelta(0) <= length <= most or not (length or zero):
             least = "0" if zero else "more than 0"
             faults.add(pointer, f"expected {least} to {most.total_seconds():,.0f} seconds")
             return None
-        return given
+        return length
 
     return read
 

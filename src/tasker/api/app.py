@@ -1,0 +1,106 @@
+"""The ASGI application: the guards, then a route for each path of the table of operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+from starlette.routing import BaseRoute, Route, Router
+
+from tasker.api.accepts import accepts
+from tasker.api.calls import Call
+from tasker.api.catalogue import TypeOperations
+from tasker.api.docs import DocsOperations
+from tasker.api.guards import Guard, Rules
+from tasker.api.health import HealthOperations
+from tasker.api.openapi import make_document
+from tasker.api.operations import (
+    Operation,
+    docs_operations,
+    health_operations,
+    task_operations,
+    type_operations,
+)
+from tasker.api.problems import Refused, method_not_allowed
+from tasker.api.replies import ASGIApp, Head, Receive, Scope, Send, empty_reply, send_reply
+from tasker.api.tasks import TaskOperations
+from tasker.clock import Clock, SystemClock
+from tasker.config import Settings
+from tasker.errors import NotFound
+from tasker.metrics import Metrics
+from tasker.service import Service
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def build_app(service: Service, settings: Settings, metrics: Metrics, clock: Clock | None = None) -> ASGIApp:
+    """Return the HTTP face of `service`. Tracebacks are shown where no token is needed: to this machine alone."""
+    operations = make_operations(service, metrics, clock or SystemClock(), tracebacks=settings.token is None)
+    router = Router(_routes(operations, settings.max_body), redirect_slashes=False, default=_nothing)
+    return Guard(router, _rules(settings), metrics)
+
+
+def make_operations(service: Service, metrics: Metrics, clock: Clock, *, tracebacks: bool) -> list[Operation]:
+    """Return the whole table."""
+    document = cache(lambda: make_document(operations, service.registry))
+    operations = [
+        *task_operations(TaskOperations(service, clock, tracebacks=tracebacks)),
+        *type_operations(TypeOperations(service.registry)),
+        *health_operations(HealthOperations(service, clock, metrics), metrics.content_type),
+        *docs_operations(DocsOperations(document)),
+    ]
+    return operations
+
+
+def _rules(settings: Settings) -> Rules:
+    token = settings.token if settings.auth != "off" else None
+    return Rules(
+        allowed_hosts=frozenset(host.lower().encode() for host in settings.allowed_hosts),
+        token=None if token is None else token.get_secret_value().encode(),
+        max_body=settings.max_body,
+    )
+
+
+def _routes(operations: Sequence[Operation], max_body: int) -> list[BaseRoute]:
+    by_path: dict[str, list[Operation]] = {}
+    for operation in operations:
+        by_path.setdefault(operation.path, []).append(operation)
+    return [Route(path, endpoint=Resource(own, max_body)) for path, own in by_path.items()]
+
+
+class Resource:
+    """ASGI: everything that can be asked of one path. Any other method is told which ones there are."""
+
+    def __init__(self, operations: Sequence[Operation], max_body: int) -> None:
+        self._by_method = {operation.method: operation for operation in operations}
+        if "GET" in self._by_method:
+            self._by_method["HEAD"] = self._by_method["GET"]
+        self._allowed = tuple(method for method in _METHODS if method in self._by_method or method == "OPTIONS")
+        self._max_body = max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head: Head = scope["tasker"]
+        operation = self._by_method.get(head.method)
+        if operation is not None:
+            head.operation = operation.name
+            _check_accept(head, operation.media)
+            call = Call(scope, receive, operation.parameters, self._max_body)
+            await send_reply(send, head, await operation.handler(call))
+        elif head.method == "OPTIONS":
+            # No Access-Control header: a page of another origin may not go on from here.
+            await send_reply(send, head, empty_reply(204, (b"allow", ", ".join(self._allowed).encode())))
+        else:
+            raise method_not_allowed(head.method, self._allowed)
+
+
+def _check_accept(head: Head, media: str) -> None:
+    accept = head.headers.get(b"accept")
+    if accept is not None and accept != b"*/*" and not accepts(accept, media):
+        raise Refused("not-acceptable", f"the reply is {media}, which Accept leaves out")
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    method = scope["method"]
+    if method not in _METHODS:
+        raise method_not_allowed(method, _METHODS)
+    raise NotFound("there is nothing at this path")

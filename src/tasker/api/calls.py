@@ -1,0 +1,241 @@
+"""One request as an operation sees it: its path, query and preferences, its body, and whether anybody still waits."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+import msgspec
+
+from tasker.api.guards import ClientGone
+from tasker.api.problems import Refused
+from tasker.api.replies import Head, Header, Receive, Scope
+from tasker.errors import Fault, Invalid, NotFound
+from tasker.submission import RunAt
+
+MAX_WAIT = 60
+"""Seconds that one request may wait for a task."""
+BODY_WITHIN = 30.0
+"""Seconds that a client has for sending a body."""
+
+_MAX_PARAMETERS = 200
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+_WAIT = re.compile(rb'(?:^|[,;\s])wait\s*=\s*"?([^,;"\s]*)', re.IGNORECASE)
+_DIGITS = re.compile(r"[0-9]{1,1000}")  # more than int() takes is no number
+_T = TypeVar("_T")
+
+
+class Parameter(NamedTuple):
+    """A query parameter: `read` takes its text and raises ValueError with what was expected.
+
+    With `many` it may be given more than once, or once with commas, and is a tuple.
+    """
+
+    name: str
+    description: str
+    schema: dict[str, Any]
+    read: Callable[[str], Any]
+    many: bool = False
+
+
+class Call:
+    """A request that the guards let through, for one operation."""
+
+    __slots__ = ("_max_body", "_parameters", "_receive", "_scope", "head")
+
+    def __init__(self, scope: Scope, receive: Receive, parameters: Sequence[Parameter], max_body: int) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._parameters = parameters
+        self._max_body = max_body
+        self.head: Head = scope["tasker"]
+
+    @property
+    def path(self) -> dict[str, str]:
+        """The parts of the path that the route leaves open."""
+        return self._scope["path_params"]  # type: ignore[no-any-return]
+
+    @property
+    def query_string(self) -> str:
+        """The query as it was sent."""
+        return self._scope["query_string"].decode("latin-1")  # type: ignore[no-any-return]
+
+    def task_id(self) -> UUID:
+        """Return the id in the path; only the usual 36 characters are one. Raises NotFound."""
+        text = self.path["task_id"]
+        if not _UUID.fullmatch(text):
+            raise NotFound(f"{text[:50]!r} is no task id")
+        return UUID(text)
+
+    def query(self) -> dict[str, Any]:
+        """Return the parameters that are given. Raises Invalid with every fault, pointers being names (`/limit`)."""
+        return read_query(self._scope["query_string"], self._parameters)
+
+    async def body(self) -> bytes:
+        """Return the whole body. Raises Refused when it is too large or comes too slowly."""
+        try:
+            async with asyncio.timeout(BODY_WITHIN):
+                return await _read_body(self._receive, self._max_body, self.head.headers.get(b"content-length"))
+        except TimeoutError:
+            detail = f"the body did not come within {BODY_WITHIN:g} seconds"
+            raise Refused("request-timeout", detail, (b"connection", b"close")) from None
+
+    async def unless_gone(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Return the result of `work`; give it up and raise ClientGone when the client closes the connection."""
+        working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(self._receive))
+        try:
+            await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise ClientGone
+            return working.result()
+        finally:
+            working.cancel()
+            leaving.cancel()
+
+
+async def _read_body(receive: Receive, limit: int, content_length: bytes | None) -> bytes:
+    expected = -1 if content_length is None else int(content_length)
+    if expected == 0:
+        return b""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise Refused("payload-too-large", f"expected a body of at most {limit:,} bytes", (b"connection", b"close"))
+        # The server may say that more comes when all of the announced body is here; asking again would cost a turn.
+        if size == expected or not message.get("more_body", False):
+            return part if not parts else b"".join([*parts, part])
+        parts.append(part)
+
+
+async def _gone(receive: Receive) -> None:
+    """Return when the client has left; what it still sends is of no interest."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def read_query(query_string: bytes, parameters: Sequence[Parameter]) -> dict[str, Any]:
+    """Return the given parameters, typed. Raises Invalid with every fault."""
+    if not query_string:
+        return {}
+    given: dict[str, list[str]] = {}
+    faults: list[Fault] = []
+    for name, text in _pairs(query_string):
+        given.setdefault(name, []).append(text)
+    known = {parameter.name: parameter for parameter in parameters}
+    values = {}
+    for name, texts in given.items():
+        parameter = known.get(name)
+        if parameter is None:
+            faults.append(Fault(f"/{name[:100]}", "unknown query parameter"))
+            continue
+        try:
+            values[name] = _read_parameter(parameter, texts)
+        except ValueError as error:
+            faults.append(Fault(f"/{name}", str(error)))
+    if faults:
+        name = "unknown-field" if all(f.detail == "unknown query parameter" for f in faults) else "invalid-request"
+        raise Invalid("; ".join(f"?{f.pointer[1:]}: {f.detail}" for f in faults[:3]), name=name, faults=faults)
+    return values
+
+
+def _pairs(query_string: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(
+            query_string.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS
+        )
+    except ValueError:  # not ASCII, not UTF-8 behind the percent signs, or too many
+        raise Invalid("the query is not percent-encoded UTF-8, or has too many parameters") from None
+
+
+def _read_parameter(parameter: Parameter, texts: list[str]) -> Any:
+    if parameter.many:
+        return tuple(parameter.read(part) for text in texts for part in text.split(","))
+    if len(texts) > 1:
+        raise ValueError("expected once, got more")
+    return parameter.read(texts[0])
+
+
+def one_of(*names: str) -> Callable[[str], str]:
+    """Return a reader of one of these words."""
+
+    def read(text: str) -> str:
+        if text not in names:
+            raise ValueError("expected " + " or ".join(names))
+        return text
+
+    return read
+
+
+def text_of(most: int) -> Callable[[str], str]:
+    """Return a reader of 1 to `most` characters."""
+
+    def read(text: str) -> str:
+        if not 1 <= len(text) <= most or "\0" in text:
+            raise ValueError(f"expected 1 to {most} characters")
+        return text
+
+    return read
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """Return a reader of a whole number that is at least `low`; a larger one than `high` counts as `high`."""
+
+    def read(text: str) -> int:
+        if not _DIGITS.fullmatch(text) or int(text) < low:
+            raise ValueError(f"expected a whole number from {low}")
+        return min(int(text), high)
+
+    return read
+
+
+def moment(text: str) -> datetime:
+    """Read an RFC 3339 time with a zone. Raises ValueError."""
+    try:
+        # An unescaped + in a query is a space; no time has one before its zone.
+        return msgspec.convert(text.replace(" ", "+"), RunAt).astimezone(UTC)
+    except (msgspec.ValidationError, OverflowError):
+        raise ValueError("expected an RFC 3339 time with a zone, like 2026-01-31T12:00:00Z") from None
+
+
+wait_parameter = Parameter(
+    "wait",
+    f"Seconds to wait for the task to end, at most {MAX_WAIT}; the same as `Prefer: wait=N`.",
+    {"type": "integer", "minimum": 0},
+    whole(0, MAX_WAIT),
+)
+
+
+class Wait(NamedTuple):
+    """How long the client wants to wait, and what tells it that this was heard (RFC 7240)."""
+
+    time: timedelta
+    applied: tuple[Header, ...]
+
+
+def preferred_wait(call: Call, query: dict[str, Any]) -> Wait | None:
+    """Return the wait asked for by `?wait=`, else by `Prefer: wait=`; None if there is none.
+
+    Raises Invalid for a preference that is no whole number.
+    """
+    seconds = query.get("wait")
+    if seconds is None:
+        prefer = call.head.headers.get(b"prefer")
+        found = _WAIT.search(prefer) if prefer is not None else None
+        if found is None:
+            return None
+        try:
+            seconds = whole(0, MAX_WAIT)(found[1].decode("latin-1"))
+        except ValueError as error:
+            raise Invalid(f"Prefer: wait: {error}") from None
+    return Wait(timedelta(seconds=seconds), ((b"preference-applied", b"wait=%d" % seconds),))

@@ -1,0 +1,96 @@
+"""The operations on task types: what can be submitted, and how."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from tasker.api.calls import Call
+from tasker.api.replies import Reply, json_reply
+from tasker.errors import NotFound
+from tasker.model import OnCrash
+from tasker.registry import Registry, TaskType
+
+
+class RetryView(Struct, frozen=True, kw_only=True):
+    """When a failed attempt is tried again; delays in seconds."""
+
+    max_attempts: int
+    initial: float
+    factor: float
+    max: float
+    jitter: bool
+
+
+class TypeView(Struct, frozen=True, kw_only=True):
+    """A task type: what it takes and returns (JSON Schema 2020-12), and the defaults of its tasks.
+
+    `input_schema` is that of named params; an array gives those of `positional` in this order, then `rest`.
+    `timeout` is in seconds and for one attempt, `memory_limit` in bytes.
+    """
+
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+    positional: list[str]
+    rest: str | None
+    output_schema: dict[str, Any]
+    example: Any
+    queue: str
+    priority: int
+    timeout: float | None
+    retry: RetryView
+    on_crash: OnCrash
+    memory_limit: int | None
+    links: dict[str, str]
+
+
+class TypePage(Struct, frozen=True, kw_only=True):
+    """Every task type, by name; `next_cursor` is always null."""
+
+    items: list[TypeView]
+    next_cursor: None = None
+
+
+class TypeOperations:
+    """What the registry holds."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def find_many(self, _: Call) -> Reply:
+        return json_reply(TypePage(items=[_view(task_type) for task_type in self._registry]))
+
+    async def get(self, call: Call) -> Reply:
+        name = call.path["name"]
+        task_type = self._registry.find(name)
+        if task_type is None:
+            raise NotFound(f"there is no task type {name[:100]!r}; GET /type lists them")
+        return json_reply(_view(task_type))
+
+
+def _view(task_type: TaskType) -> TypeView:
+    policy, retry = task_type.policy, task_type.policy.retry
+    return TypeView(
+        name=task_type.name,
+        description=task_type.description,
+        input_schema=task_type.input_schema,
+        positional=list(task_type.positional),
+        rest=task_type.rest,
+        output_schema=task_type.output_schema,
+        example=task_type.example,
+        queue=task_type.queue,
+        priority=task_type.priority,
+        timeout=None if policy.timeout is None else policy.timeout.total_seconds(),
+        retry=RetryView(
+            max_attempts=retry.max_attempts,
+            initial=retry.initial.total_seconds(),
+            factor=retry.factor,
+            max=retry.max.total_seconds(),
+            jitter=retry.jitter,
+        ),
+        on_crash=policy.on_crash,
+        memory_limit=task_type.memory_limit,
+        links={"self": f"/type/{task_type.name}", "submit": f"/type/{task_type.name}/task"},
+    )

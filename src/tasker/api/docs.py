@@ -1,0 +1,66 @@
+"""The pages for people: the docs (Swagger UI, vendored: no other server is asked) and what each problem means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+
+from tasker.api.calls import Call
+from tasker.api.problems import explain_kind, find_kind
+from tasker.api.replies import Header, Reply, empty_reply, json_reply, text_reply
+from tasker.errors import NotFound
+
+# Nothing but our own files: no inline script or style, no other origin, no frame around the page.
+CONTENT_POLICY: Header = (
+    b"content-security-policy",
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+)
+PAGE_HEADERS: tuple[Header, ...] = (
+    CONTENT_POLICY,
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+_FILES = {
+    "docs.js": ("docs.js", "text/javascript; charset=utf-8"),
+    "swagger-ui-bundle.js": ("swagger-ui/swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
+    "swagger-ui.css": ("swagger-ui/swagger-ui.css", "text/css; charset=utf-8"),
+}
+
+
+def read_static(path: str) -> bytes:
+    """Return a file of the package's `static` folder."""
+    return files("tasker.api").joinpath("static", path).read_bytes()
+
+
+class DocsOperations:
+    """document: makes the OpenAPI document as JSON text."""
+
+    def __init__(self, document: Callable[[], bytes]) -> None:
+        self._document = document
+
+    async def index(self, _: Call) -> Reply:
+        return empty_reply(307, (b"location", b"/docs"))
+
+    async def page(self, _: Call) -> Reply:
+        return text_reply(read_static("docs.html"), "text/html; charset=utf-8", *PAGE_HEADERS)
+
+    async def file(self, call: Call) -> Reply:
+        """Return one of the files that the page names, and never another."""
+        found = _FILES.get(call.path["file"])
+        if found is None:
+            raise NotFound("there is no such file")
+        return text_reply(read_static(found[0]), found[1], *PAGE_HEADERS, cache=b"public, max-age=3600")
+
+    async def openapi(self, _: Call) -> Reply:
+        return text_reply(self._document(), "application/json")
+
+    async def problem(self, call: Call) -> Reply:
+        """Explain a kind of problem: as a page for a browser, as JSON for anybody else."""
+        name = call.path["name"]
+        kind = find_kind(name)
+        if kind is None:
+            raise NotFound(f"there is no problem {name[:100]!r}")
+        if b"text/html" in call.head.headers.get(b"accept", b""):
+            return text_reply(explain_kind(kind), "text/html; charset=utf-8", *PAGE_HEADERS)
+        return json_reply(kind)

@@ -1,0 +1,195 @@
+"""What every request must pass before its path is looked at: one pass over its head, the same for every route.
+
+Allow-lists only, and deny by default: a request without a good Host, or without the token where one is set, reaches
+nothing but /livez and /readyz.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from hmac import compare_digest
+from itertools import count
+from time import perf_counter
+from typing import NamedTuple
+
+import structlog
+
+from tasker.api.problems import Refused, problem_reply
+from tasker.api.replies import ASGIApp, Head, Header, Receive, Scope, Send, send_reply
+from tasker.errors import RequestError
+from tasker.metrics import Metrics
+
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 16 * 1024
+MAX_URI_BYTES = 8 * 1024
+PUBLIC_PATHS = frozenset({"/livez", "/readyz"})
+"""Served without a token, for Docker and Kubernetes: compared as a whole, never by how a path begins or ends."""
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_ONCE = frozenset({
+    b"host", b"authorization", b"origin", b"sec-fetch-site", b"content-type", b"content-length", b"content-encoding",
+    b"transfer-encoding", b"idempotency-key", b"request-id",
+})  # fmt: skip
+_LISTS = frozenset({b"accept", b"prefer", b"if-none-match"})
+_READ = _ONCE | _LISTS
+_MAX_KNOWN_HOSTS = 64
+_REPEATED = {b"host": "bad-host", b"authorization": "unauthorized"}
+_CLOSE: Header = (b"connection", b"close")
+_CHALLENGE: Header = (b"www-authenticate", b'Bearer realm="tasker"')
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+_HOST = re.compile(rb"(\[[0-9a-f:.]+\]|[^\[\]:@/\s]+)(?::[0-9]{1,5})?")
+_JSON_TYPE = re.compile(rb'\s*application/json\s*(?:;\s*charset\s*=\s*"?utf-?8"?\s*)?;?\s*', re.IGNORECASE)
+
+log = structlog.get_logger("tasker.api")
+
+
+class ClientGone(Exception):
+    """The client has closed the connection."""
+
+
+class Rules(NamedTuple):
+    """What the guards ask for. `token` is None where no key is needed, `max_body` is in bytes."""
+
+    allowed_hosts: frozenset[bytes]
+    token: bytes | None
+    max_body: int
+
+
+class Guard:
+    """ASGI: lets a good request through to `app`, and answers for it when it is refused or fails."""
+
+    def __init__(self, app: ASGIApp, rules: Rules, metrics: Metrics) -> None:
+        self._app = app
+        self._rules = rules
+        self._metrics = metrics
+        self._known_hosts: set[bytes] = set()
+        self._prefix = os.urandom(6).hex()
+        self._number = count()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._no_request(scope, receive, send)
+        started = perf_counter()
+        head = scope["tasker"] = Head(scope["method"])
+        try:
+            self._check(scope, head)
+            await self._app(scope, receive, send)
+        except RequestError as error:
+            await send_reply(send, head, problem_reply(error, head.request_id))
+        except ClientGone:
+            head.status = 499  # nginx's word for it; nothing is sent
+        except Exception:  # a fault of ours, of any kind: the client learns its number, the log the rest
+            log.exception("request failed", request_id=head.request_id.decode(), method=head.method, path=scope["path"])
+            if head.status:
+                raise
+            fault = RequestError("Tasker has a fault; its log says more", name="internal")
+            await send_reply(send, head, problem_reply(fault, head.request_id))
+        finally:
+            self._metrics.request_ended(head.operation, head.status, perf_counter() - started)
+
+    async def _no_request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on the server's own start and stop; refuse WebSockets, which nothing here speaks."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+
+    def _check(self, scope: Scope, head: Head) -> None:
+        """Read the head and refuse what the rules refuse, in the order of what is surest to be meant badly."""
+        oversized = _read_headers(scope["headers"], head)
+        given = head.headers.get(b"request-id", b"")
+        head.request_id = given if _REQUEST_ID.fullmatch(given) else f"{self._prefix}-{next(self._number):x}".encode()
+        if oversized:
+            detail = f"expected at most {MAX_HEADERS} headers and {MAX_HEADER_BYTES:,} bytes of them"
+            raise Refused("headers-too-large", detail, _CLOSE)
+        if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_URI_BYTES:
+            raise Refused("uri-too-long", f"expected at most {MAX_URI_BYTES:,} bytes of path and query", _CLOSE)
+        _check_repeated(head)
+        self._check_host(head.headers.get(b"host", b""))
+        self._check_token(scope["path"], head)
+        if head.method not in SAFE_METHODS:
+            _check_origin(head.headers)
+            _check_body(head.headers, self._rules.max_body)
+
+    def _check_host(self, host: bytes) -> None:
+        if host in self._known_hosts:
+            return
+        found = _HOST.fullmatch(host.lower())
+        if found is None:
+            raise Refused("bad-host", "expected one Host header with a host name or address", _CLOSE)
+        if found[1] not in self._rules.allowed_hosts:
+            name = host[:100].decode("latin-1")
+            raise Refused("misdirected", f"{name!r} is not served here; TASKER_ALLOWED_HOSTS names what is")
+        if len(self._known_hosts) < _MAX_KNOWN_HOSTS:
+            self._known_hosts.add(host)
+
+    def _check_token(self, path: str, head: Head) -> None:
+        token = self._rules.token
+        if token is None:
+            head.authorised = True
+            return
+        scheme, _, given = head.headers.get(b"authorization", b"").partition(b" ")
+        head.authorised = scheme.lower() == b"bearer" and compare_digest(given.strip(), token)
+        if not head.authorised and path not in PUBLIC_PATHS:
+            detail = "the token is wrong" if given else "send `Authorization: Bearer <token>`"
+            raise Refused("unauthorized", detail, _CHALLENGE)
+
+
+def _read_headers(headers: Iterable[Header], head: Head) -> bool:
+    """Keep the headers that mean something here; tell whether there are too many or they are too large."""
+    size = number = 0
+    kept = head.headers
+    for name, value in headers:
+        number += 1
+        size += len(name) + len(value)
+        if name in _READ:
+            if name not in kept:
+                kept[name] = value
+            elif name in _LISTS:
+                kept[name] += b"," + value
+            else:
+                head.repeated = head.repeated or name
+    return number > MAX_HEADERS or size > MAX_HEADER_BYTES
+
+
+def _check_repeated(head: Head) -> None:
+    name = head.repeated
+    if name is None:
+        return
+    detail = f"expected one {name.decode()} header, got more"
+    problem = _REPEATED.get(name, "bad-request")
+    raise Refused(problem, detail, _CHALLENGE if problem == "unauthorized" else _CLOSE)
+
+
+def _check_origin(headers: dict[bytes, bytes]) -> None:
+    """Refuse what a page of another origin makes a browser send.
+
+    Browsers set both headers themselves: Sec-Fetch-Site (W3C Fetch Metadata) and Origin (RFC 6454).
+    """
+    site = headers.get(b"sec-fetch-site")
+    if site is not None and site not in (b"same-origin", b"none"):
+        raise Refused("cross-origin", f"Sec-Fetch-Site is {site[:40].decode('latin-1')!r}")
+    origin = headers.get(b"origin")
+    if origin is not None and origin.lower().partition(b"://")[2] != headers[b"host"].lower():
+        raise Refused("cross-origin", f"the page's origin {origin[:100].decode('latin-1')!r} is not this service")
+
+
+def _check_body(headers: dict[bytes, bytes], max_body: int) -> None:
+    """Refuse a body by what the head says of it; a request without one needs no media type."""
+    length = headers.get(b"content-length")
+    if length is not None:
+        if not length.isdigit():
+            raise Refused("bad-request", "expected a number as Content-Length", _CLOSE)
+        if len(length) > 15 or int(length) > max_body:
+            raise Refused("payload-too-large", f"expected a body of at most {max_body:,} bytes", _CLOSE)
+    if b"transfer-encoding" not in headers and (length is None or int(length) == 0):
+        return
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise Refused("unsupported-encoding", "expected a body without Content-Encoding", _CLOSE)
+    kind = headers.get(b"content-type", b"")
+    if kind != b"application/json" and not _JSON_TYPE.fullmatch(kind):
+        got = kind[:100].decode("latin-1") or "none"
+        raise Refused("unsupported-media-type", f"expected Content-Type: application/json (UTF-8), got {got}", _CLOSE)

@@ -1,0 +1,260 @@
+"""The OpenAPI 3.1 document, made from the table of operations, the structs on the wire and the task types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from tasker.api.catalogue import TypePage, TypeView
+from tasker.api.health import LiveView, ReadyView
+from tasker.api.operations import Answer, Operation
+from tasker.api.problems import Problem
+from tasker.api.replies import encode
+from tasker.api.tasks import TaskPage, TaskView
+from tasker.errors import PROBLEMS, ProblemKind
+from tasker.model import TaskProblem
+from tasker.registry import Registry, TaskType
+from tasker.submission import SubmissionBody
+
+Node = dict[str, Any]
+
+_REF = "#/components/schemas/{name}"
+_STRUCTS = (
+    TaskView, TaskPage, TypeView, TypePage, SubmissionBody, Problem, TaskProblem, ProblemKind, LiveView, ReadyView,
+)  # fmt: skip
+_NAMES = {
+    "TaskView": "Task", "TypeView": "TaskType", "TypePage": "TaskTypePage", "RetryView": "Retry",
+    "SubmissionBody": "Submission", "RetryBody": "RetryOptions", "LiveView": "Live", "ReadyView": "Ready",
+}  # fmt: skip
+"""What the structs on the wire are called outside."""
+_DESCRIPTION = (
+    "Post a task, get its id at once, read its status and result by that id. An accepted task is on disk and reaches "
+    "exactly one terminal status. Every error is a problem (RFC 9457); its `type` is a page that explains it."
+)
+_TAGS = {
+    "tasks": "Submit, read, wait for and control tasks.",
+    "types": "What can be submitted.",
+    "health": "For probes and Prometheus.",
+    "docs": "About this API.",
+}
+_STRING: Node = {"type": "string"}
+_REQUEST_HEADERS: dict[str, tuple[str, Node]] = {
+    "Prefer": ("`wait=N`: wait up to N seconds, at most 60, for the task to end (RFC 7240).", _STRING),
+    "Idempotency-Key": (
+        "The client's key of this request: the same key and request again give the same task, for 24 hours.",
+        {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    ),
+    "If-None-Match": ("The ETag that is known: 304 if it still holds.", _STRING),
+}
+_REPLY_HEADERS: dict[str, tuple[str, Node]] = {
+    "Location": ("Where the task is.", _STRING),
+    "Retry-After": ("Seconds after which it is worth asking again; for open tasks.", {"type": "integer", "minimum": 1}),
+    "Preference-Applied": ("The wait that was granted.", _STRING),
+    "Idempotency-Replayed": ("`true` when an earlier request with this key submitted the task.", _STRING),
+    "ETag": ("Changes with anything in the task.", _STRING),
+    "Link": ('`rel="next"`: the next page.', _STRING),
+}
+# What the guards may refuse, whatever the operation is.
+_ANY_PROBLEMS = (
+    "bad-request", "bad-host", "unauthorized", "not-acceptable", "uri-too-long", "misdirected", "headers-too-large",
+    "internal",
+)  # fmt: skip
+
+
+def make_document(operations: Sequence[Operation], registry: Registry) -> bytes:
+    """Return the document as JSON text: each documented operation, with one path for each task type's params."""
+    schemas = _struct_schemas()
+    paths: dict[str, Node] = {}
+    for operation in operations:
+        if operation.documented and operation.body == "params":
+            for task_type in registry:
+                path = operation.path.replace("{name}", task_type.name)
+                paths[path] = {"post": _typed_operation(operation, task_type, schemas)}
+        elif operation.documented:
+            paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+    document = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Tasker",
+            "version": version("taskerd"),
+            "description": _DESCRIPTION,
+            "contact": {"name": "The operator of this service"},
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": words} for name, words in _TAGS.items()],
+        "security": [{"token": []}, {}],
+        "paths": paths,
+        "components": {"schemas": schemas, "securitySchemes": {"token": _SECURITY}},
+    }
+    return encode(document)
+
+
+_SECURITY = {"type": "http", "scheme": "bearer", "description": "TASKER_TOKEN, where one is set."}
+
+
+def _struct_schemas() -> dict[str, Node]:
+    _, found = msgspec.json.schema_components(_STRUCTS, ref_template=_REF)
+    return {_NAMES.get(name, name): _outside(schema) for name, schema in found.items()}
+
+
+def _outside(node: Any) -> Any:
+    """Return a schema with the names that structs have outside."""
+    if isinstance(node, list):
+        return [_outside(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {key: _renamed(value) if key in ("$ref", "title") else _outside(value) for key, value in node.items()}
+
+
+def _renamed(value: Any) -> Any:
+    if not isinstance(value, str):  # a property that happens to be called `title`
+        return _outside(value)
+    start, slash, name = value.rpartition("/")
+    return start + slash + _NAMES.get(name, name)
+
+
+def _operation(operation: Operation) -> Node:
+    described: Node = {
+        "operationId": operation.name,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "description": operation.summary + ".",
+        "parameters": _parameters(operation),
+        "responses": _responses(operation),
+    }
+    if operation.body == "submission":
+        schema = {"$ref": _REF.format(name="Submission")}
+        described["requestBody"] = _body(schema, {"type": "sum", "params": [4, 2]})
+    if operation.public:
+        described["security"] = []
+    return described
+
+
+def _body(schema: Node, example: Any) -> Node:
+    content: Node = {"schema": schema}
+    if example is not None:
+        content["example"] = example
+    return {"required": True, "content": {"application/json": content}}
+
+
+def _parameters(operation: Operation) -> list[Node]:
+    in_path = [
+        {"name": name, "in": "path", "required": True, "description": words, "schema": schema}
+        for name, (words, schema) in _PATH_PARTS.items()
+        if f"{{{name}}}" in operation.path and operation.body != "params"
+    ]
+    in_query = [
+        {"name": parameter.name, "in": "query", "description": parameter.description, "schema": parameter.schema}
+        for parameter in operation.parameters
+    ]
+    in_header = [
+        {"name": name, "in": "header", "description": words, "schema": schema}
+        for name, (words, schema) in _REQUEST_HEADERS.items()
+        if name in operation.request_headers
+    ]
+    return [*in_path, *in_query, *in_header]
+
+
+_PATH_PARTS: dict[str, tuple[str, Node]] = {
+    "task_id": ("The id that the submission gave out.", {"type": "string", "format": "uuid"}),
+    "name": ("A name.", _STRING),
+}
+
+
+def _responses(operation: Operation) -> Node:
+    responses = {str(status): _answer(answer, operation.media) for status, answer in operation.answers.items()}
+    by_status: dict[int, list[ProblemKind]] = {}
+    for name in (*operation.problems, *_ANY_PROBLEMS):
+        kind = PROBLEMS[name]
+        if not (operation.public and kind.status == 401):
+            by_status.setdefault(kind.status or 422, []).append(kind)
+    for status, kinds in sorted(by_status.items()):
+        responses.setdefault(str(status), _problem_answer(list(dict.fromkeys(kinds))))
+    return responses
+
+
+def _answer(answer: Answer, media: str) -> Node:
+    described: Node = {"description": answer.description}
+    if answer.headers:
+        described["headers"] = {
+            name: {"description": words, "schema": schema}
+            for name, (words, schema) in _REPLY_HEADERS.items()
+            if name in answer.headers
+        }
+    if answer.body is not None:
+        (schema,), _ = msgspec.json.schema_components([answer.body], ref_template=_REF)
+        described["content"] = {media: {"schema": _outside(schema)}}
+    return described
+
+
+def _problem_answer(kinds: Sequence[ProblemKind]) -> Node:
+    words = "; ".join(f"`{kind.name}`: {kind.title.lower()}" for kind in kinds)
+    shapes = [{"$ref": _REF.format(name=name)} for name in _problem_shapes(kinds)]
+    schema = shapes[0] if len(shapes) == 1 else {"anyOf": shapes}
+    return {"description": words, "content": {"application/problem+json": {"schema": schema}}}
+
+
+def _problem_shapes(kinds: Sequence[ProblemKind]) -> list[str]:
+    """Return which schemas describe these problems: those of a request, and that of a failed task."""
+    of_request = ["Problem"] if any(kind.status is not None for kind in kinds) else []
+    return of_request + (["TaskProblem"] if any(kind.status is None for kind in kinds) else [])
+
+
+def _typed_operation(operation: Operation, task_type: TaskType, schemas: dict[str, Node]) -> Node:
+    described = _operation(operation)
+    described["operationId"] = f"submit_{task_type.name}"
+    described["summary"] = f"Submit `{task_type.name}`; the body is its params"
+    described["description"] = task_type.description or described["summary"] + "."
+    described["requestBody"] = _body(_params_schema(task_type, schemas), task_type.example)
+    return described
+
+
+def _params_schema(task_type: TaskType, schemas: dict[str, Node]) -> Node:
+    """Return the schema of a type's params, named or in an array; its own definitions go to `schemas`."""
+    prefix = f"{task_type.name}."
+    named = _hoisted(task_type.input_schema, prefix)
+    for name, schema in named.pop("$defs", {}).items():
+        schemas[prefix + _plain(name)] = schema
+    named.pop("$schema", None)
+    by_position = _array_schema(task_type, named)
+    return named if by_position is None else {"anyOf": [by_position, named]}
+
+
+def _array_schema(task_type: TaskType, named: Node) -> Node | None:
+    """Return the schema of the params in an array, or None if an array cannot reach all that is required."""
+    properties, required = named["properties"], set(named.get("required", ()))
+    if not required <= {*task_type.positional, task_type.rest}:
+        return None
+    prefix = [properties[name] for name in task_type.positional]
+    least = max((place + 1 for place, name in enumerate(task_type.positional) if name in required), default=0)
+    rest = properties[task_type.rest] if task_type.rest is not None else {}
+    if rest.get("minItems"):
+        least = len(prefix) + rest["minItems"]
+    schema: Node = {"type": "array", "items": rest.get("items", {}) if task_type.rest else False}
+    if prefix:
+        schema["prefixItems"] = prefix
+    if least:
+        schema["minItems"] = least
+    return schema
+
+
+def _hoisted(node: Any, prefix: str) -> Any:
+    """Return a schema whose references point to where its definitions are put in this document."""
+    if isinstance(node, list):
+        return [_hoisted(item, prefix) for item in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: _hoisted(value, prefix) for key, value in node.items()}
+    reference = found.get("$ref")
+    if isinstance(reference, str):
+        found["$ref"] = _REF.format(name=prefix + _plain(reference.rpartition("/")[2]))
+    return found
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)

@@ -1,0 +1,174 @@
+"""The one table of operations: from it come the routes, the OpenAPI document and the docs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+from tasker.api.calls import Call, Parameter, wait_parameter
+from tasker.api.catalogue import TypeOperations, TypePage, TypeView
+from tasker.api.docs import DocsOperations
+from tasker.api.health import HealthOperations, LiveView, ReadyView
+from tasker.api.replies import Reply
+from tasker.api.tasks import GET_PARAMETERS, LIST_PARAMETERS, TaskOperations, TaskPage, TaskView
+from tasker.errors import ProblemKind
+
+
+class Answer(NamedTuple):
+    """A reply that is no problem: what it means, the type of its body (None: empty), and the headers worth telling."""
+
+    description: str
+    body: Any = None
+    headers: tuple[str, ...] = ()
+
+
+class Operation(NamedTuple):
+    """One thing that a client can ask for.
+
+    request_headers, and `headers` of the answers, are names of rows in openapi.py; `problems` of rows in PROBLEMS.
+    body: "submission" is SubmissionBody, "params" the params of the task type in the path.
+    """
+
+    method: str
+    path: str
+    name: str
+    tag: str
+    summary: str
+    handler: Callable[[Call], Awaitable[Reply]]
+    answers: dict[int, Answer]
+    problems: tuple[str, ...] = ()
+    parameters: Sequence[Parameter] = ()
+    request_headers: tuple[str, ...] = ()
+    body: Literal["submission", "params"] | None = None
+    media: str = "application/json"
+    documented: bool = True
+    public: bool = False
+
+
+_BODY_PROBLEMS = (
+    "malformed-json", "too-deep", "duplicate-key", "bad-request", "request-timeout", "payload-too-large",
+    "unsupported-media-type", "unsupported-encoding",
+)  # fmt: skip
+_INPUT_PROBLEMS = (
+    "invalid-request", "unknown-field", "invalid-params", "number-out-of-range", "invalid-unicode", "too-many-items",
+)  # fmt: skip
+_SUBMIT_PROBLEMS = (
+    *_BODY_PROBLEMS, *_INPUT_PROBLEMS, "cross-origin", "idempotency-in-flight", "idempotency-key-reuse", "unavailable",
+)  # fmt: skip
+_ACCEPTED = ("Location", "Retry-After", "Preference-Applied", "Idempotency-Replayed")
+_SUBMIT_ANSWERS = {
+    202: Answer("Accepted: it is on disk and will reach exactly one terminal status.", TaskView, _ACCEPTED),
+    200: Answer("Accepted, waited for as asked, and ended.", TaskView, _ACCEPTED),
+}
+
+
+def task_operations(tasks: TaskOperations) -> list[Operation]:
+    """Return what can be done with tasks."""
+    return [
+        Operation(
+            "POST", "/task", "submit_task", "tasks", "Submit a task", tasks.submit,
+            answers=_SUBMIT_ANSWERS, problems=(*_SUBMIT_PROBLEMS, "unknown-type"), parameters=(wait_parameter,),
+            request_headers=("Prefer", "Idempotency-Key"), body="submission",
+        ),
+        Operation(
+            "GET", "/task/{task_id}", "get_task", "tasks", "Read a task", tasks.get,
+            answers={
+                200: Answer("The task.", TaskView, ("ETag", "Retry-After", "Preference-Applied")),
+                304: Answer("It is as the client knows it (If-None-Match).", None, ("ETag", "Retry-After")),
+            },
+            problems=("not-found", "invalid-request", "unknown-field"), parameters=GET_PARAMETERS,
+            request_headers=("Prefer", "If-None-Match"),
+        ),
+        Operation(
+            "GET", "/task", "list_tasks", "tasks", "List tasks, newest first", tasks.find_many,
+            answers={200: Answer("A page of tasks.", TaskPage, ("Link",))},
+            problems=("invalid-request", "unknown-field"), parameters=LIST_PARAMETERS,
+        ),
+        Operation(
+            "POST", "/type/{name}/task", "submit_params", "tasks", "Submit a task of this type; the body is its params",
+            tasks.submit_params, answers=_SUBMIT_ANSWERS, problems=(*_SUBMIT_PROBLEMS, "not-found"),
+            parameters=(wait_parameter,), request_headers=("Prefer", "Idempotency-Key"), body="params",
+        ),
+        *_control_operations(tasks),
+    ]  # fmt: skip
+
+
+def _control_operations(tasks: TaskOperations) -> list[Operation]:
+    on_one = ("not-found", "conflict", "cross-origin", "unavailable")
+    return [
+        Operation(
+            "GET", "/task/{task_id}/result", "get_result", "tasks", "Read the bare result of a task", tasks.result,
+            answers={200: Answer("The result, as the function returned it.", Any, ("Preference-Applied",))},
+            problems=("not-found", "conflict", "task-failed", "invalid-request", "unknown-field"),
+            parameters=(wait_parameter,), request_headers=("Prefer",),
+        ),
+        Operation(
+            "POST", "/task/{task_id}/cancel", "cancel_task", "tasks", "Cancel a task", tasks.cancel,
+            answers={
+                200: Answer("It was pending, and is cancelled.", TaskView),
+                202: Answer("It runs: asked to stop, and killed after a grace.", TaskView, ("Retry-After",)),
+            },
+            problems=on_one,
+        ),
+        Operation(
+            "POST", "/task/{task_id}/retry", "retry_task", "tasks", "Run a failed or cancelled task again", tasks.retry,
+            answers={202: Answer("It is pending again, with all its tries.", TaskView, ("Retry-After",))},
+            problems=on_one,
+        ),
+        Operation(
+            "DELETE", "/task/{task_id}", "delete_task", "tasks", "Erase a task that has ended", tasks.delete,
+            answers={204: Answer("It is erased, and all that belongs to it.")}, problems=on_one,
+        ),
+    ]  # fmt: skip
+
+
+def type_operations(types: TypeOperations) -> list[Operation]:
+    """Return what can be asked about task types."""
+    return [
+        Operation(
+            "GET", "/type", "list_types", "types", "List the task types", types.find_many,
+            answers={200: Answer("Every task type.", TypePage)}, problems=("unknown-field",),
+        ),
+        Operation(
+            "GET", "/type/{name}", "get_type", "types", "Read a task type", types.get,
+            answers={200: Answer("The task type.", TypeView)}, problems=("not-found", "unknown-field"),
+        ),
+    ]  # fmt: skip
+
+
+def health_operations(health: HealthOperations, metrics_media: str) -> list[Operation]:
+    """Return what probes and Prometheus ask for."""
+    return [
+        Operation(
+            "GET", "/livez", "is_alive", "health", "Whether the process answers", health.live,
+            answers={200: Answer("It does.", LiveView)}, public=True,
+        ),
+        Operation(
+            "GET", "/readyz", "is_ready", "health", "Whether the service can do its work", health.ready,
+            answers={200: Answer("It can.", ReadyView), 503: Answer("It cannot now.", ReadyView)}, public=True,
+        ),
+        Operation(
+            "GET", "/metrics", "get_metrics", "health", "Figures for Prometheus", health.metrics,
+            answers={200: Answer("Prometheus text.", str)}, media=metrics_media,
+        ),
+    ]  # fmt: skip
+
+
+def docs_operations(docs: DocsOperations) -> list[Operation]:
+    """Return the pages for people, and the document that describes the rest."""
+    return [
+        Operation(
+            "GET", "/openapi.json", "get_openapi", "docs", "This document", docs.openapi,
+            answers={200: Answer("OpenAPI 3.1.", dict[str, Any])},
+        ),
+        Operation(
+            "GET", "/problems/{name}", "explain_problem", "docs", "What a kind of problem means", docs.problem,
+            answers={200: Answer("What it means and what to do.", ProblemKind)}, problems=("not-found",),
+        ),
+        Operation("GET", "/", "index", "docs", "To the docs", docs.index, answers={}, media="*/*", documented=False),
+        Operation("GET", "/docs", "docs", "docs", "Docs", docs.page, answers={}, media="text/html", documented=False),
+        Operation(
+            "GET", "/docs/{file}", "docs_file", "docs", "Parts of the docs", docs.file, answers={}, media="*/*",
+            documented=False,
+        ),
+    ]  # fmt: skip

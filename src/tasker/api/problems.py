@@ -1,0 +1,101 @@
+"""The one place where errors become RFC 9457 problems, and where each kind of problem is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from math import ceil
+
+from msgspec import Struct
+
+from tasker.api.replies import Header, Reply, encode
+from tasker.errors import PROBLEMS, Fault, ProblemKind, RequestError, Unavailable
+from tasker.model import TaskProblem
+
+MAX_FAULTS = 100
+"""Faults shown in one problem: a body can hold very many."""
+
+
+class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An RFC 9457 problem; `type` is a page that explains it, `errors` has every fault of the input."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: tuple[Fault, ...] = ()
+
+
+class Refused(RequestError):
+    """A request refused for what its head says; `headers` go with the reply."""
+
+    def __init__(self, name: str, detail: str, *headers: Header) -> None:
+        super().__init__(detail, name=name)
+        self.headers = headers
+
+
+def method_not_allowed(method: str, allowed: Iterable[str]) -> Refused:
+    """Return the 405 for a path that takes only `allowed`."""
+    names = ", ".join(allowed)
+    return Refused("method-not-allowed", f"{method[:20]} is not taken here, but {names}", (b"allow", names.encode()))
+
+
+def problem_reply(error: RequestError, request_id: bytes) -> Reply:
+    """Return `error` as application/problem+json, with the headers that its kind asks for."""
+    status = error.kind.status or 500
+    body = Problem(
+        type=f"/problems/{error.kind.name}",
+        title=error.kind.title,
+        status=status,
+        detail=_sendable(error.detail),
+        request_id=request_id.decode(),
+        errors=tuple(Fault(_sendable(fault.pointer), _sendable(fault.detail)) for fault in error.faults[:MAX_FAULTS]),
+    )
+    return Reply(status, encode(body), PROBLEM_HEADERS + _own_headers(error))
+
+
+def task_problem_reply(problem: TaskProblem, request_id: bytes) -> Reply:
+    """Return why a task failed as the 422 of its missing result."""
+    body = {**_fields(problem), "status": 422, "request_id": request_id.decode()}
+    return Reply(422, encode(body), PROBLEM_HEADERS)
+
+
+PROBLEM_HEADERS: tuple[Header, ...] = (
+    (b"content-type", b"application/problem+json"),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+
+def _fields(problem: TaskProblem) -> dict[str, object]:
+    return {name: getattr(problem, name) for name in problem.__struct_fields__}
+
+
+def _own_headers(error: RequestError) -> tuple[Header, ...]:
+    headers = error.headers if isinstance(error, Refused) else ()
+    if error.retry_after is not None:
+        return (*headers, (b"retry-after", b"%d" % max(1, ceil(error.retry_after.total_seconds()))))
+    if isinstance(error, Unavailable) or error.kind.name == "idempotency-in-flight":
+        return (*headers, (b"retry-after", b"1"))
+    return headers
+
+
+def _sendable(text: str) -> str:
+    """Return `text` as UTF-8 can hold it: a lone surrogate of the input may be quoted in it."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def find_kind(name: str) -> ProblemKind | None:
+    """Return the kind of problem that /problems/{name} explains."""
+    return PROBLEMS.get(name)
+
+
+def explain_kind(kind: ProblemKind) -> bytes:
+    """Return the page that explains `kind`, as HTML without anything active."""
+    where = f"HTTP status {kind.status}" if kind.status else "Found in the <code>error</code> of a failed task"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{escape(kind.title)}</title></head>\n<body><main><h1>{escape(kind.title)}</h1>\n"
+        f"<p><code>{escape(kind.name)}</code>. {where}.</p>\n<p>{escape(kind.advice)}</p></main></body></html>\n"
+    ).encode()

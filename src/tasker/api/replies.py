@@ -1,0 +1,132 @@
+"""What goes back to the client: a status, headers and a body that is encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import datetime
+from hashlib import blake2b
+from math import ceil
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from tasker.model import Attempt, Status, Task
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Header = tuple[bytes, bytes]
+_T = TypeVar("_T", Task, Attempt)
+
+encode = msgspec.json.Encoder().encode
+
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
+_NO_STORE = (b"cache-control", b"no-store")
+JSON_HEADERS: tuple[Header, ...] = ((b"content-type", b"application/json"), _NO_STORE, _NOSNIFF)
+MAX_RETRY_AFTER = 3600
+
+
+class Reply(NamedTuple):
+    """One whole answer."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[Header, ...] = JSON_HEADERS
+
+
+class Head:
+    """The head of one request as the guards read it, and what is known of it by the end."""
+
+    __slots__ = ("authorised", "headers", "method", "operation", "repeated", "request_id", "status")
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.request_id = b""
+        self.headers: dict[bytes, bytes] = {}
+        self.repeated: bytes | None = None
+        self.authorised = False
+        self.operation = "none"
+        self.status = 0
+
+
+async def send_reply(send: Send, head: Head, reply: Reply) -> None:
+    """Send `reply`; for HEAD all but its body."""
+    head.status = reply.status
+    headers = [*reply.headers, (b"request-id", head.request_id)]
+    body = reply.body
+    if head.method == "HEAD":
+        headers.append((b"content-length", b"%d" % len(body)))
+        body = b""
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def json_reply(value: Any, status: int = 200, *headers: Header) -> Reply:
+    """Return a reply that carries `value` as JSON."""
+    return Reply(status, encode(value), JSON_HEADERS + headers)
+
+
+def text_reply(body: bytes, content_type: str, *headers: Header, cache: bytes = b"no-store") -> Reply:
+    """Return a 200 of another media type than JSON."""
+    own = ((b"content-type", content_type.encode()), (b"cache-control", cache), _NOSNIFF)
+    return Reply(200, body, own + headers)
+
+
+def empty_reply(status: int, *headers: Header) -> Reply:
+    """Return a reply without a body."""
+    return Reply(status, b"", (_NO_STORE, _NOSNIFF, *headers))
+
+
+def encode_task(task: Task, *, tracebacks: bool, attempts: list[Attempt] | None = None) -> bytes:
+    """Return the Task as API.md shows it: the stored one and its links, with its attempts if given.
+
+    The links are put in as text: it saves copying the whole Task into another struct.
+    """
+    if not tracebacks:
+        task = _without_traceback(task)
+    more = b""
+    if attempts is not None:
+        shown = attempts if tracebacks else [_without_traceback(attempt) for attempt in attempts]
+        more = b',"attempts":' + encode(shown)
+    return b"%b%b,%b}" % (encode(task)[:-1], more, _links(task))
+
+
+def _without_traceback(item: _T) -> _T:
+    if item.error is None or item.error.traceback is None:
+        return item
+    return msgspec.structs.replace(item, error=msgspec.structs.replace(item.error, traceback=None))
+
+
+def _links(task: Task) -> bytes:
+    """Return the links of a task: only what can be done with it now."""
+    path = b"/task/" + str(task.task_id).encode()
+    links = b'"links":{"self":"%b","result":"%b/result"' % (path, path)
+    if not task.status.is_terminal:
+        return b'%b,"cancel":"%b/cancel"}' % (links, path)
+    if task.status is not Status.COMPLETED:
+        return b'%b,"retry":"%b/retry"}' % (links, path)
+    return links + b"}"
+
+
+def make_etag(body: bytes) -> bytes:
+    """Return a weak entity tag (RFC 9110, 8.8.3) that changes with anything in `body`."""
+    return b'W/"%b"' % blake2b(body, digest_size=12).hexdigest().encode()
+
+
+def etag_matches(if_none_match: bytes, etag: bytes) -> bool:
+    """Tell whether If-None-Match names `etag`, by weak comparison (RFC 9110, 13.1.2)."""
+    if if_none_match.strip() == b"*":
+        return True
+    opaque = etag.removeprefix(b"W/")
+    return any(tag.strip().removeprefix(b"W/") == opaque for tag in if_none_match.split(b","))
+
+
+def retry_after(task: Task, now: datetime) -> tuple[Header, ...]:
+    """Return when it is worth asking again about an open task: whole seconds, at least one."""
+    if task.status.is_terminal:
+        return ()
+    due = task.next_attempt_at or task.run_at
+    wait = ceil((due - now).total_seconds()) if due is not None and task.status is Status.PENDING else 1
+    return ((b"retry-after", b"%d" % min(max(wait, 1), MAX_RETRY_AFTER)),)

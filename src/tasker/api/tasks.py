@@ -1,0 +1,200 @@
+"""The operations on tasks: from a request to the service and back."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlencode
+
+import msgspec
+from msgspec import Struct
+
+from tasker.api.calls import Call, Parameter, Wait, moment, one_of, preferred_wait, text_of, wait_parameter, whole
+from tasker.api.problems import Refused, task_problem_reply
+from tasker.api.replies import (
+    JSON_HEADERS,
+    Header,
+    Reply,
+    empty_reply,
+    encode,
+    encode_task,
+    etag_matches,
+    make_etag,
+    retry_after,
+)
+from tasker.clock import Clock
+from tasker.errors import Conflict, NotFound
+from tasker.model import Attempt, Status, Task, TaskFilter
+from tasker.registry import TaskType
+from tasker.service import Service, Submitted
+from tasker.submission import Submission, read_submission
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 500
+
+
+class TaskView(Task, frozen=True, kw_only=True):
+    """One submission. A failed task is read with 200 as well: `error` says why it failed."""
+
+    links: dict[str, str]
+    attempts: list[Attempt] | msgspec.UnsetType = msgspec.UNSET
+
+
+class TaskPage(Struct, frozen=True, kw_only=True):
+    """A slice of a list, newest first; `next_cursor` is opaque, null at the end."""
+
+    items: list[TaskView]
+    next_cursor: str | None
+
+
+_TIME = {"type": "string", "format": "date-time"}
+LIST_PARAMETERS = (
+    Parameter(
+        "status",
+        "Only tasks of these statuses; repeated or separated by commas.",
+        {"type": "array", "items": {"type": "string", "enum": [status.value for status in Status]}},
+        lambda text: Status(one_of(*Status)(text)),
+        many=True,
+    ),
+    Parameter("type", "Only tasks of this type.", {"type": "string", "minLength": 1}, text_of(100)),
+    Parameter("queue", "Only tasks of this queue.", {"type": "string", "minLength": 1}, text_of(100)),
+    Parameter("tag", "Only tasks with this tag.", {"type": "string", "minLength": 1}, text_of(100)),
+    Parameter("created_after", "Only tasks submitted after this time.", _TIME, moment),
+    Parameter("created_before", "Only tasks submitted before this time.", _TIME, moment),
+    Parameter(
+        "limit",
+        f"So many tasks at most; default {DEFAULT_LIMIT}, and never more than {MAX_LIMIT}.",
+        {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
+        whole(1, MAX_LIMIT),
+    ),
+    Parameter("cursor", "Where to go on: `next_cursor` of the page before.", {"type": "string"}, text_of(1000)),
+)
+GET_PARAMETERS = (
+    wait_parameter,
+    Parameter(
+        "include", "`attempts`: also when, where and how each attempt ended.", {"type": "string", "enum": ["attempts"]},
+        one_of("attempts"),
+    ),
+)  # fmt: skip
+
+
+class TaskOperations:
+    """tracebacks: whether `error` shows them."""
+
+    def __init__(self, service: Service, clock: Clock, *, tracebacks: bool) -> None:
+        self._service = service
+        self._clock = clock
+        self._tracebacks = tracebacks
+
+    async def submit(self, call: Call) -> Reply:
+        body = await call.body()
+        return await self._submit(call, *read_submission(body, self._service.registry, self._clock.now()))
+
+    async def submit_params(self, call: Call) -> Reply:
+        name = call.path["name"]
+        if name not in self._service.registry:
+            raise NotFound(f"there is no task type {name[:100]!r}; GET /type lists them")
+        body = await call.body()
+        registry, now = self._service.registry, self._clock.now()
+        return await self._submit(call, *read_submission(body, registry, now, type_name=name))
+
+    async def _submit(self, call: Call, task_type: TaskType, submission: Submission) -> Reply:
+        wait = preferred_wait(call, call.query())  # before anything is stored: it may be refused
+        submitted = await self._service.submit(task_type, submission, idempotency_key=_idempotency_key(call))
+        return await self._accepted(call, submitted, wait)
+
+    async def _accepted(self, call: Call, submitted: Submitted, wait: Wait | None) -> Reply:
+        task = submitted.task
+        headers: tuple[Header, ...] = ((b"location", b"/task/" + str(task.task_id).encode()),)
+        if submitted.replayed:
+            headers += ((b"idempotency-replayed", b"true"),)
+        if wait is None:
+            return self._reply(202, task, *headers)
+        task = await self._wait(call, task, wait)
+        return self._reply(200 if task.status.is_terminal else 202, task, *headers, *wait.applied)
+
+    async def find_many(self, call: Call) -> Reply:
+        query = call.query()
+        limit, cursor = query.pop("limit", DEFAULT_LIMIT), query.pop("cursor", None)
+        page = await self._service.find_many(TaskFilter(**query), limit=limit, cursor=cursor)
+        items = b",".join([encode_task(task, tracebacks=self._tracebacks) for task in page.items])
+        body = b'{"items":[%b],"next_cursor":%b}' % (items, encode(page.next_cursor))
+        return Reply(200, body, JSON_HEADERS + _next_link(call, page.next_cursor))
+
+    async def get(self, call: Call) -> Reply:
+        task_id, query = call.task_id(), call.query()
+        wait = preferred_wait(call, query)
+        known = call.head.headers.get(b"if-none-match")
+        with_attempts = "include" in query
+        task = await self._service.get(task_id)
+        body = await self._encode(task, with_attempts)
+        if wait is not None and not task.status.is_terminal and _is_known(known, body, default=True):
+            task = await self._wait(call, task, wait)
+            body = await self._encode(task, with_attempts)
+        headers = ((b"etag", make_etag(body)), *retry_after(task, self._clock.now()), *(wait.applied if wait else ()))
+        if _is_known(known, body, default=False):
+            return empty_reply(304, *headers)
+        return Reply(200, body, JSON_HEADERS + headers)
+
+    async def _encode(self, task: Task, with_attempts: bool) -> bytes:
+        attempts = await self._service.attempts(task.task_id) if with_attempts else None
+        return encode_task(task, tracebacks=self._tracebacks, attempts=attempts)
+
+    async def result(self, call: Call) -> Reply:
+        task_id = call.task_id()
+        wait = preferred_wait(call, call.query())
+        task = await self._service.get(task_id)
+        applied: tuple[Header, ...] = ()
+        if wait is not None:
+            task = await self._wait(call, task, wait)
+            applied = wait.applied
+        if task.result is not None and task.status is Status.COMPLETED:
+            return Reply(200, bytes(task.result), JSON_HEADERS + applied)
+        if task.error is not None and task.status is Status.FAILED:
+            error = task.error if self._tracebacks else msgspec.structs.replace(task.error, traceback=None)
+            return task_problem_reply(error, call.head.request_id)
+        if task.status.is_terminal:
+            raise Conflict(f"the task was {task.status.value} and has no result")
+        raise Refused(
+            "conflict", f"the task is {task.status.value}: it has no result yet", *retry_after(task, self._clock.now())
+        )
+
+    async def cancel(self, call: Call) -> Reply:
+        task = await self._service.cancel(call.task_id())
+        return self._reply(200 if task.status.is_terminal else 202, task)
+
+    async def retry(self, call: Call) -> Reply:
+        return self._reply(202, await self._service.retry(call.task_id()))
+
+    async def delete(self, call: Call) -> Reply:
+        await self._service.delete(call.task_id())
+        return empty_reply(204)
+
+    async def _wait(self, call: Call, task: Task, wait: Wait) -> Task:
+        if task.status.is_terminal or not wait.time:
+            return task
+        return await call.unless_gone(self._service.wait(task.task_id, wait.time))
+
+    def _reply(self, status: int, task: Task, *headers: Header) -> Reply:
+        body = encode_task(task, tracebacks=self._tracebacks)
+        return Reply(status, body, (*JSON_HEADERS, *headers, *retry_after(task, self._clock.now())))
+
+
+def _is_known(if_none_match: bytes | None, body: bytes, *, default: bool) -> bool:
+    """Tell whether the client has this version already; `default` if it does not say."""
+    return default if if_none_match is None else etag_matches(if_none_match, make_etag(body))
+
+
+def _idempotency_key(call: Call) -> str | None:
+    key = call.head.headers.get(b"idempotency-key")
+    if key is None:
+        return None
+    if not 1 <= len(key) <= 255 or min(key) < 0x21 or max(key) > 0x7E:
+        raise Refused("bad-request", "expected an Idempotency-Key of 1 to 255 visible ASCII characters")
+    return key.decode("ascii")
+
+
+def _next_link(call: Call, cursor: str | None) -> tuple[Header, ...]:
+    """Return the Link (RFC 8288) to the next page: the same query, further on."""
+    if cursor is None:
+        return ()
+    same = [pair for pair in parse_qsl(call.query_string) if pair[0] != "cursor"]
+    return ((b"link", f'</task?{urlencode([*same, ("cursor", cursor)])}>; rel="next"'.encode()),)
