@@ -1,0 +1,26 @@
+"""The task types that come with Tasker."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from tasker.registry import Registry
+
+if TYPE_CHECKING:  # slow to import, and a child process that runs the users' functions has no need of it
+    from tasker.config import GptSettings
+
+
+def builtin_registry(gpt: GptSettings | None, *, default_timeout: timedelta = timedelta(seconds=300)) -> Registry:
+    """Return a registry of `sum`, `reverse` and, where its settings are given, `gpt`."""
+    from tasker.builtin.reverse import reverse
+    from tasker.builtin.sum import sum as sum_
+
+    registry = Registry(default_timeout=default_timeout)
+    registry.add(sum_)
+    registry.add(reverse)
+    if gpt is not None:
+        from tasker.builtin.gpt import make_gpt
+
+        registry.add(make_gpt(gpt))
+    return registry

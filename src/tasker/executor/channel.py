@@ -1,0 +1,79 @@
+"""A child's end of the socket pair to the service."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from threading import Lock
+
+from tasker.executor.frames import Cancel, FromChild, Init, Reader, Run, ToChild, encode
+
+CHUNK = 64 * 1024
+MAX_FRAME = 1 << 30
+"""The service is trusted; this only keeps nonsense from being taken for a size."""
+
+
+class Channel:
+    """Sends from any thread; receives in the main thread; tells from any thread whether the attempt is cancelled.
+
+    In a process that the task forks it is closed: frames of two processes must not mix.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket: socket.socket | None = sock
+        self._reader = Reader(ToChild, MAX_FRAME)
+        self._waiting: deque[Init | Run | Cancel] = deque()
+        self._cancelled: Cancel | None = None
+        self._sending = Lock()
+        self._receiving = Lock()
+        os.register_at_fork(after_in_child=self._forget)
+
+    @property
+    def is_open(self) -> bool:
+        return self._socket is not None
+
+    def fileno(self) -> int:
+        return -1 if self._socket is None else self._socket.fileno()
+
+    def send(self, frame: FromChild) -> None:
+        """Send a frame; waits while the service is slower than we are. Dropped in a forked process."""
+        if self._socket is not None:
+            data = encode(frame)
+            with self._sending:
+                self._socket.sendall(data)
+
+    def receive(self) -> Init | Run | None:
+        """Wait for the next order; None once the service has closed its end. Cancels that come too late are dropped."""
+        while True:
+            while self._waiting:
+                if not isinstance(frame := self._waiting.popleft(), Cancel):
+                    return frame
+            if not self._take(0):
+                return None
+
+    def is_cancelled(self, run: Run) -> bool:
+        """Tell whether a cancel of this attempt has come; does not wait."""
+        with self._receiving:
+            while self._socket is not None and self._take(socket.MSG_DONTWAIT):
+                pass
+            for frame in self._waiting:
+                if isinstance(frame, Cancel):
+                    self._cancelled = frame
+        told = self._cancelled
+        return told is not None and told.task_id == run.task_id and told.attempt == run.attempt
+
+    def _take(self, flags: int) -> bool:
+        """Read once; False at the end, or when nothing is there and we are not to wait."""
+        assert self._socket is not None
+        try:
+            data = self._socket.recv(CHUNK, flags)
+        except (BlockingIOError, ConnectionError):
+            return False
+        self._waiting.extend(self._reader.feed(data))
+        return bool(data)
+
+    def _forget(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

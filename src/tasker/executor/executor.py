@@ -1,0 +1,162 @@
+"""Runs attempts: picks the place for each, and says how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import Any
+
+from pydantic import SecretStr
+
+from tasker.config import GptSettings
+from tasker.context import Reporter
+from tasker.executor.in_child import ChildAttempt
+from tasker.executor.on_loop import LoopAttempt
+from tasker.executor.pool import CannotStart, Pool
+from tasker.executor.process import ChildProcess, ChildSpec
+from tasker.executor.stop import Stop
+from tasker.lifecycle import Cancelled, Crashed, Failed, Outcome, Released, problem
+from tasker.model import Claim
+from tasker.registry import Registry, TaskType
+
+CLOSE_WITHIN = 1.0
+"""Seconds that cancelled functions on the loop have to end when the executor closes."""
+
+
+class Executor:
+    """Runs attempts: `async def` functions on the loop, `def` functions in child processes.
+
+    targets: what children load (files, folders, modules). processes: children at a time. cancel_grace: how long a
+    cancelled function may take to end. child_max_tasks, child_max_memory (bytes, None: any): a child is replaced after
+    so many attempts, or when it holds more after one. max_result: bytes of JSON. secrets: environment variables that
+    children do not get. log_level: of `logging` in children.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        targets: Sequence[str],
+        processes: int,
+        cancel_grace: timedelta,
+        child_max_tasks: int,
+        child_max_memory: int | None,
+        max_result: int,
+        gpt: GptSettings,
+        secrets: Collection[str],
+        log_level: int = logging.INFO,
+    ) -> None:
+        self._registry = registry
+        self._grace = cancel_grace
+        self._max_result = max_result
+        self._gpt = gpt
+        self._processes = processes
+        spec = ChildSpec(targets=tuple(targets), max_result=max_result, log_level=log_level, secrets=tuple(secrets))
+        self._pool = Pool(spec, size=processes, max_attempts=child_max_tasks, max_memory=child_max_memory)
+        self._stops: set[Stop] = set()
+        self._on_loop: set[asyncio.Task[Outcome]] = set()
+
+    async def open(self) -> None:
+        """Start a first child, so that the first task finds it ready; does not wait for it."""
+        self._pool.open()
+
+    async def close(self) -> None:
+        """End what still runs as Released, kill every child process with its group, wait for their end. Idempotent."""
+        for stop in list(self._stops):
+            stop.abandon(Released())
+        await self._pool.close()
+        if self._on_loop:
+            await asyncio.wait(self._on_loop, timeout=CLOSE_WITHIN)
+
+    @property
+    def free_processes(self) -> int:
+        """How many `def` tasks could begin now without waiting for another to end."""
+        return self._pool.free
+
+    def health(self) -> str:
+        """Return "ok", or why child processes do not start."""
+        return f"child processes do not start: {self._pool.fault}" if self._pool.fault else "ok"
+
+    async def run(self, claim: Claim, reporter: Reporter, stop: Stop, *, isolate: bool = False) -> Outcome:
+        """Run one attempt and return how it ended; never raises, whatever the function does.
+
+        A `def` function waits for a free child process; its time counts from its start there. isolate: run it, async
+        or not, in a child of its own, beside the others, that ends with it.
+        """
+        if stop.is_requested:
+            return stop.abandoned or Cancelled()
+        task_type = self._registry.find(claim.type)
+        if task_type is None:
+            return Failed(problem("unknown-type", f"there is no task type {claim.type}"))
+        self._stops.add(stop)
+        try:
+            if task_type.is_async and not isolate:
+                return await self._run_on_loop(task_type, claim, reporter, stop)
+            return await self._run_in_child(task_type, claim, reporter, stop, isolate)
+        finally:
+            self._stops.discard(stop)
+
+    async def _run_on_loop(self, task_type: TaskType, claim: Claim, reporter: Reporter, stop: Stop) -> Outcome:
+        attempt = LoopAttempt(task_type, claim, reporter, stop, grace=self._grace, max_result=self._max_result)
+        self._on_loop.add(attempt.asyncio_task)
+        attempt.asyncio_task.add_done_callback(self._on_loop.discard)
+        return await attempt.outcome()
+
+    async def _run_in_child(
+        self, task_type: TaskType, claim: Claim, reporter: Reporter, stop: Stop, isolate: bool
+    ) -> Outcome:
+        child = None if isolate else self._pool.take()
+        if child is None:
+            obtained = await self._obtain(task_type, stop, isolate)
+            if not isinstance(obtained, ChildProcess):
+                return obtained
+            child = obtained
+        attempt = ChildAttempt(child, claim, reporter, stop, grace=self._grace, memory_limit=task_type.memory_limit)
+        try:
+            return await attempt.outcome()
+        finally:
+            self._give_back(child, isolate, attempt.leftovers)
+
+    async def _obtain(self, task_type: TaskType, stop: Stop, isolate: bool) -> ChildProcess | Outcome:
+        """Wait for a child; or return the outcome if none comes up, or if the worker stops the attempt meanwhile."""
+        start = self._pool.start_alone(self._gpt_fields(task_type)) if isolate else self._pool.acquire()
+        waiting = asyncio.get_running_loop().create_task(start)
+        stop.attach(lambda: _cancel(waiting))
+        try:
+            await asyncio.wait([waiting])
+        except asyncio.CancelledError:
+            waiting.cancel()
+            waiting.add_done_callback(lambda done: self._drop(done, isolate))
+            raise
+        finally:
+            stop.detach()
+        if stop.is_requested:
+            self._drop(waiting, isolate)
+            return stop.abandoned or Cancelled()
+        try:
+            return waiting.result()
+        except CannotStart as error:
+            return Crashed(str(error))
+
+    def _drop(self, waiting: asyncio.Task[ChildProcess], isolate: bool) -> None:
+        """Give back a child that came when it was no longer wanted."""
+        if not waiting.cancelled() and waiting.exception() is None:
+            self._give_back(waiting.result(), isolate, False)
+
+    def _give_back(self, child: ChildProcess, isolate: bool, leftovers: bool) -> None:
+        if isolate:
+            self._pool.end(child, leftovers=leftovers)
+        else:
+            self._pool.release(child, leftovers=leftovers)
+
+    def _gpt_fields(self, task_type: TaskType) -> dict[str, Any] | None:
+        """Return the settings of gpt, key included, if the child is to run gpt, else None."""
+        if task_type.function.__module__ != "tasker.builtin.gpt":
+            return None
+        return {name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in self._gpt}
+
+
+def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()

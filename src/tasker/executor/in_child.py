@@ -1,0 +1,129 @@
+"""Runs an attempt in a child process, where it can be killed, limited in memory, and crash without harm."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import assert_never
+
+import msgspec
+
+from tasker.context import Reporter
+from tasker.executor.attempt import Attempt
+from tasker.executor.frames import (
+    Broken,
+    Cancel,
+    Ended,
+    FromChild,
+    Line,
+    Log,
+    Output,
+    Progressed,
+    Ready,
+    Run,
+    Usage,
+)
+from tasker.executor.pool import END_WITHIN, log_line
+from tasker.executor.process import ChildProcess
+from tasker.executor.process_tree import resident_memory
+from tasker.executor.stop import Stop
+from tasker.lifecycle import Cancelled, Crashed, Outcome
+from tasker.model import Claim
+
+SAMPLE_EVERY = timedelta(seconds=0.2)
+"""How often the memory of an attempt with a limit is looked at."""
+
+
+class ChildAttempt(Attempt):
+    """An attempt in a child; the child's listener while it runs. `leftovers`: it has left processes behind."""
+
+    def __init__(
+        self,
+        child: ChildProcess,
+        claim: Claim,
+        reporter: Reporter,
+        stop: Stop,
+        *,
+        grace: timedelta,
+        memory_limit: int | None = None,
+    ) -> None:
+        super().__init__(claim, stop, grace)
+        self.leftovers = True
+        self._child = child
+        self._reporter = reporter
+        self._memory_limit = memory_limit
+        child.listener = self
+        child.attempts += 1
+        child.send(Run(claim.task_id, claim.attempt, claim.type, claim.params))
+        self._watch()
+        if memory_limit is not None:
+            self._later(SAMPLE_EVERY, self._sample_memory)
+
+    def on_frame(self, frame: FromChild) -> None:
+        if self._done.done():
+            return
+        match frame:
+            case Ended():
+                self._function_ended(frame)
+            case Progressed(progress):
+                self._reporter.progress(progress)
+            case Output(chunk):
+                self._reporter.output(chunk)
+            case Log(level, message, fields):
+                self._reporter.log(level, message, msgspec.json.decode(fields))
+            case Usage(values):
+                self._reporter.usage(msgspec.json.decode(values))
+            case Line():
+                log_line(frame, task_id=str(self.claim.task_id), attempt=self.claim.attempt, type=self.claim.type)
+            case Ready() | Broken():
+                pass  # said at its start only
+            case _:
+                assert_never(frame)
+
+    def on_corrupt(self, reason: str) -> None:
+        if self._verdict is None:
+            self._verdict = Crashed(f"the process of the task disturbed its connection to the service: {reason}")
+
+    def on_exit(self, detail: str) -> None:
+        self._settle(self._verdict or Crashed(detail))
+
+    def _function_ended(self, frame: Ended) -> None:
+        """A verdict other than Cancelled means that the child is being killed: its word comes too late."""
+        if self._verdict is None:
+            self.leftovers = frame.leftovers
+            self._settle(frame.outcome)
+        elif isinstance(self._verdict, Cancelled) and self._child.is_usable:
+            self.leftovers = frame.leftovers
+            self._settle(self._verdict if frame.noticed else frame.outcome)
+
+    def _sample_memory(self) -> None:
+        assert self._memory_limit is not None
+        used = resident_memory(self._child.pid)
+        if used > self._memory_limit and self._verdict is None:
+            detail = f"the task used {_mebibytes(used)} of memory, more than {_mebibytes(self._memory_limit)}"
+            self._verdict = Crashed(detail, problem="memory-limit")
+            self._end()
+        else:
+            self._later(SAMPLE_EVERY, self._sample_memory)
+
+    def _tell_cancelled(self) -> bool:
+        self._child.send(Cancel(self.claim.task_id, self.claim.attempt))
+        return True
+
+    def _tell_timed_out(self) -> None:
+        self._end()
+
+    def _give_up(self) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        """Kill, and settle once the child is gone, so that no two runs of a task overlap."""
+        self._child.kill()
+        self._later(timedelta(seconds=END_WITHIN), self._stop_waiting)
+
+    def _stop_waiting(self) -> None:
+        outcome: Outcome = self._verdict or Crashed("the process of the task could not be killed")
+        self._settle(outcome)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"

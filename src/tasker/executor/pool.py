@@ -1,0 +1,241 @@
+"""The child processes of a service: started when needed, kept for the next attempt, replaced when worn out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from tasker.executor.frames import Broken, FromChild, Line, Ready
+from tasker.executor.process import ChildProcess, ChildSpec
+from tasker.executor.process_tree import resident_memory
+
+START_WITHIN = 60.0
+"""Seconds that a child may take to load its task types."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds between starts of children that do not come up."""
+END_WITHIN = 5.0
+"""Seconds that killed processes have to end; only the kernel can hold them longer."""
+
+_log = structlog.get_logger("tasker.executor")
+
+
+class CannotStart(Exception):
+    """A child process did not come up; the message says why."""
+
+
+class Starting:
+    """The listener of a child until it is ready; `ready` raises CannotStart if it does not come up."""
+
+    def __init__(self) -> None:
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def on_frame(self, frame: FromChild) -> None:
+        match frame:
+            case Ready() if not self.ready.done():
+                self.ready.set_result(None)
+            case Broken(detail):
+                self._fail(detail)
+            case Line():
+                log_line(frame)
+
+    def on_corrupt(self, reason: str) -> None:
+        self._fail(reason)
+
+    def on_exit(self, detail: str) -> None:
+        self._fail(detail)
+
+    def _fail(self, reason: str) -> None:
+        if not self.ready.done():
+            self.ready.set_exception(CannotStart(reason))
+
+
+class Idle:
+    """The listener of a child that waits for its next attempt."""
+
+    def __init__(self, lost: Callable[[str], None]) -> None:
+        self._lost = lost
+
+    def on_frame(self, frame: FromChild) -> None:
+        if isinstance(frame, Line):  # from a thread that an attempt has left behind
+            log_line(frame)
+
+    def on_corrupt(self, reason: str) -> None:
+        self._lost(reason)
+
+    def on_exit(self, detail: str) -> None:
+        self._lost(detail)
+
+
+class Ending:
+    """The listener of a child that is no longer wanted."""
+
+    def on_frame(self, frame: FromChild) -> None:
+        pass
+
+    def on_corrupt(self, reason: str) -> None:
+        pass
+
+    def on_exit(self, detail: str) -> None:
+        pass
+
+
+class Pool:
+    """At most `size` children at a time. `fault` is why the last start failed, None while children start."""
+
+    def __init__(self, spec: ChildSpec, *, size: int, max_attempts: int, max_memory: int | None) -> None:
+        self.fault: str | None = None
+        self._spec = spec
+        self._size = size
+        self._max_attempts = max_attempts
+        self._max_memory = max_memory
+        self._slots = asyncio.Semaphore(size)
+        self._busy = 0
+        self._idle: list[ChildProcess] = []
+        self._children: set[ChildProcess] = set()
+        self._spare: asyncio.Task[ChildProcess] | None = None
+        self._failures = 0
+        self._start_after = 0.0
+        self._is_closed = False
+
+    @property
+    def free(self) -> int:
+        """How many attempts could begin without waiting for another to end."""
+        return self._size - self._busy
+
+    def open(self) -> None:
+        self._start_spare()
+
+    async def close(self) -> None:
+        """Kill every child and what it has started, and wait until they are gone. Idempotent."""
+        self._is_closed = True
+        if self._spare is not None:
+            self._spare.cancel()
+            await asyncio.wait([self._spare])
+        self._idle.clear()
+        children = list(self._children)
+        for child in children:
+            child.kill()
+        if children:
+            await asyncio.wait([child.exited for child in children], timeout=END_WITHIN)
+
+    def take(self) -> ChildProcess | None:
+        """Return an idle child if there is one and a slot for it: `acquire` without waiting."""
+        if not self._idle or self._slots.locked():
+            return None
+        # Nobody waits and the value is positive, so that this does not suspend: asyncio has no non-waiting form.
+        with contextlib.suppress(StopIteration):
+            self._slots.acquire().send(None)
+        self._busy += 1
+        return self._idle.pop()
+
+    async def acquire(self) -> ChildProcess:
+        """Wait for a slot and return a child that is ready. Raises CannotStart."""
+        await self._slots.acquire()
+        self._busy += 1
+        try:
+            return self._idle.pop() if self._idle else await self._next()
+        except BaseException:
+            self._free_slot()
+            raise
+
+    async def start_alone(self, gpt: Mapping[str, Any] | None) -> ChildProcess:
+        """Return a fresh child outside the slots, for one attempt. Raises CannotStart."""
+        return await self._start(gpt)
+
+    def release(self, child: ChildProcess, *, leftovers: bool) -> None:
+        """Give back what `acquire` or `take` returned: the child is kept for more, or ended."""
+        self._free_slot()
+        if child.is_usable and not leftovers and not self._is_worn(child) and not self._is_closed:
+            self._keep(child)
+            return
+        self.end(child, leftovers=leftovers)
+        self._start_spare()
+
+    def end(self, child: ChildProcess, *, leftovers: bool) -> None:
+        """End a child that has done its work."""
+        child.listener = Ending()
+        if leftovers:
+            child.kill()
+        else:
+            child.kill_alone()
+
+    def _keep(self, child: ChildProcess) -> None:
+        child.listener = Idle(lambda detail: self._lose(child, detail))
+        self._idle.append(child)
+
+    def _lose(self, child: ChildProcess, detail: str) -> None:
+        if child in self._idle:
+            self._idle.remove(child)
+            _log.warning("a child process ended between tasks", pid=child.pid, detail=detail)
+
+    def _free_slot(self) -> None:
+        self._busy -= 1
+        self._slots.release()
+
+    def _is_worn(self, child: ChildProcess) -> bool:
+        if child.attempts >= self._max_attempts:
+            return True
+        return self._max_memory is not None and resident_memory(child.pid) > self._max_memory
+
+    def _start_spare(self) -> None:
+        """Have one child ready before it is needed."""
+        if self._spare is None and not self._idle and self.free > 0 and not self._is_closed:
+            self._spare = asyncio.get_running_loop().create_task(self._start())
+            self._spare.add_done_callback(self._spare_started)
+
+    def _spare_started(self, task: asyncio.Task[ChildProcess]) -> None:
+        if task is not self._spare:
+            return  # somebody waits for it
+        self._spare = None
+        if not task.cancelled() and task.exception() is None:
+            self._keep(task.result())
+
+    async def _next(self) -> ChildProcess:
+        if self._spare is None:
+            return await self._start()
+        spare, self._spare = self._spare, None
+        return await spare
+
+    async def _start(self, gpt: Mapping[str, Any] | None = None) -> ChildProcess:
+        await asyncio.sleep(max(0.0, self._start_after - asyncio.get_running_loop().time()))
+        try:
+            child = await self._start_now(gpt)
+        except (CannotStart, OSError) as error:
+            self._failed(str(error))
+            raise CannotStart(f"the child process for the task did not start: {error}") from None
+        self._failures, self.fault = 0, None
+        return child
+
+    def _failed(self, reason: str) -> None:
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._failures)
+        self._failures = min(self._failures + 1, 10)
+        self._start_after = asyncio.get_running_loop().time() + pause
+        self.fault = reason
+        _log.error("a child process did not start", reason=reason, next_try_seconds=pause)
+
+    async def _start_now(self, gpt: Mapping[str, Any] | None) -> ChildProcess:
+        starting = Starting()
+        child = ChildProcess(self._spec, starting)
+        self._children.add(child)
+        child.exited.add_done_callback(lambda _: self._children.discard(child))
+        try:
+            async with asyncio.timeout(START_WITHIN):
+                await child.connect(self._spec.init(gpt))
+                await starting.ready
+        except TimeoutError:
+            self.end(child, leftovers=True)
+            raise CannotStart(f"it took longer than {START_WITHIN:g} s to load the tasks") from None
+        except BaseException:
+            self.end(child, leftovers=True)
+            raise
+        return child
+
+
+def log_line(line: Line, **names: Any) -> None:
+    """Write a line of a child into the service's log, at the nearest level that it knows."""
+    level = min(50, max(10, line.level // 10 * 10))
+    _log.log(level, line.text, source=line.source, **names)

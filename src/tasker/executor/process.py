@@ -1,0 +1,168 @@
+"""The service's side of one child process: starting it, talking to it, ending it and all that it has started."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol, cast
+
+from msgspec import Struct
+
+from tasker.executor.frames import SLACK, Corrupt, FromChild, Init, Reader, ToChild, encode
+from tasker.executor.process_tree import kill_group, kill_tree
+
+LAST_WORDS = 1.0
+"""Seconds that the frames of a dead child may take to arrive, should something else hold its socket open."""
+
+
+class ChildSpec(Struct, frozen=True, kw_only=True):
+    """How children are started. `secrets` are the environment variables that they do not get."""
+
+    targets: tuple[str, ...]
+    max_result: int
+    log_level: int
+    secrets: tuple[str, ...]
+
+    def init(self, gpt: Mapping[str, Any] | None) -> Init:
+        """Return the first frame. A child that is given the settings of gpt, a key among them, runs no user's code."""
+        return Init(
+            targets=() if gpt is not None else self.targets,
+            sys_path=tuple(sys.path),
+            max_result=self.max_result,
+            log_level=self.log_level,
+            gpt=None if gpt is None else dict(gpt),
+        )
+
+
+class Listener(Protocol):
+    """Who a child belongs to at the moment."""
+
+    def on_frame(self, frame: FromChild) -> None:
+        """The child says something."""
+
+    def on_corrupt(self, reason: str) -> None:
+        """The child has sent bytes that are no frame, and is being killed."""
+
+    def on_exit(self, detail: str) -> None:
+        """The child has ended; it has been waited for, and its process group killed."""
+
+
+class ChildProcess(asyncio.Protocol):
+    """One child. It leads a process group (and session) of its own, and is always ended by SIGKILL."""
+
+    def __init__(self, spec: ChildSpec, listener: Listener) -> None:
+        self.listener = listener
+        self.attempts = 0
+        self.exited = asyncio.get_running_loop().create_future()
+        self.exited_detail = ""
+        self._loop = asyncio.get_running_loop()
+        self._reader = Reader(FromChild, spec.max_result + SLACK)
+        self._socket, theirs = socket.socketpair()
+        lifeline, self._lifeline = os.pipe()
+        try:
+            self._process = _spawn(theirs.fileno(), lifeline, spec.secrets)
+        except BaseException:
+            self._socket.close()
+            os.close(self._lifeline)
+            raise
+        finally:
+            theirs.close()
+            os.close(lifeline)
+        self.pid = self._process.pid
+        self._pidfd = os.pidfd_open(self.pid)
+        self._loop.add_reader(self._pidfd, self._on_exit)
+        self._transport: asyncio.WriteTransport | None = None
+        self._is_killed = False
+        self._has_ended = False
+
+    async def connect(self, init: Init) -> None:
+        """Begin to talk."""
+        transport, _ = await self._loop.create_unix_connection(lambda: self, sock=self._socket)
+        self._transport = cast(asyncio.WriteTransport, transport)
+        self.send(init)
+
+    @property
+    def is_usable(self) -> bool:
+        return not (self._is_killed or self._has_ended)
+
+    def send(self, frame: ToChild) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode(frame))
+
+    def kill(self) -> None:
+        """Kill the child and its descendants. Returns before they have ended; idempotent."""
+        if self.is_usable:
+            self._is_killed = True
+            kill_tree(self.pid)
+
+    def kill_alone(self) -> None:
+        """As `kill`, for a child known to have no descendants: looking for them takes a while."""
+        if self.is_usable:
+            self._is_killed = True
+            kill_group(self.pid)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._reader.feed(data):
+                self.listener.on_frame(frame)
+        except Corrupt as error:
+            if self.is_usable:
+                self.listener.on_corrupt(str(error))
+                self.kill()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The child has ended, or has closed its socket, and then it is of no more use."""
+        self._transport = None
+        if self._has_ended:
+            self._finish()
+        else:
+            self.kill()
+
+    def _on_exit(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        self._has_ended = True
+        kill_group(self.pid)  # before it is waited for: only until then is the number surely still its own
+        self.exited_detail = _describe(self._process.wait())
+        os.close(self._pidfd)
+        os.close(self._lifeline)
+        if self._transport is None:
+            self._socket.close()
+            self._finish()
+        else:
+            self._loop.call_later(LAST_WORDS, self._finish)
+
+    def _finish(self) -> None:
+        if not self.exited.done():
+            self.exited.set_result(None)
+            if self._transport is not None:
+                self._transport.abort()
+            self.listener.on_exit(self.exited_detail)
+
+
+def _spawn(sock: int, lifeline: int, secrets: Collection[str]) -> subprocess.Popen[bytes]:
+    """Start the interpreter afresh: a fork would carry the service's threads' locks and open database along."""
+    return subprocess.Popen(  # noqa: S603  our own program
+        # -P: nothing in the working directory may stand in for a module of ours; sys.path comes with Init
+        [sys.executable, "-P", "-m", "tasker.executor.child", str(sock), str(lifeline)],
+        pass_fds=(sock, lifeline),
+        env={name: value for name, value in os.environ.items() if name not in secrets},
+        stdin=subprocess.DEVNULL,
+        stdout=2,  # what native code and grandchildren print goes to the log's stream, not into the service's output
+        start_new_session=True,
+    )
+
+
+def _describe(code: int) -> str:
+    if code >= 0:
+        return f"the process of the task ended by itself, with exit code {code}"
+    name = str(-code)
+    with contextlib.suppress(ValueError):
+        name = signal.Signals(-code).name
+    hint = " (the system may have run out of memory)" if -code == signal.SIGKILL else ""
+    return f"the process of the task was killed by {name}{hint}"
