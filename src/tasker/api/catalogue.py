@@ -59,10 +59,12 @@ class TypeOperations:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    async def find_many(self, _: Call) -> Reply:
+    async def find_many(self, call: Call) -> Reply:
+        call.query()
         return json_reply(TypePage(items=[_view(task_type) for task_type in self._registry]))
 
     async def get(self, call: Call) -> Reply:
+        call.query()
         name = call.path["name"]
         task_type = self._registry.find(name)
         if task_type is None:

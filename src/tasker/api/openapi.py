@@ -108,7 +108,14 @@ def _outside(node: Any) -> Any:
         return [_outside(item) for item in node]
     if not isinstance(node, dict):
         return node
-    return {key: _renamed(value) if key in ("$ref", "title") else _outside(value) for key, value in node.items()}
+    return _with_items(
+        {key: _renamed(value) if key in ("$ref", "title") else _outside(value) for key, value in node.items()}
+    )
+
+
+def _with_items(schema: Node) -> Node:
+    """Return an array's schema with its `items`, which JSON Schema lets out but some readers of OpenAPI need."""
+    return {**schema, "items": {}} if schema.get("type") == "array" and "items" not in schema else schema
 
 
 def _renamed(value: Any) -> Any:
@@ -235,7 +242,9 @@ def _array_schema(task_type: TaskType, named: Node) -> Node | None:
     rest = properties[task_type.rest] if task_type.rest is not None else {}
     if rest.get("minItems"):
         least = len(prefix) + rest["minItems"]
-    schema: Node = {"type": "array", "items": rest.get("items", {}) if task_type.rest else False}
+    schema: Node = {"type": "array", "items": rest.get("items", {})}
+    if task_type.rest is None:
+        schema["maxItems"] = len(prefix)
     if prefix:
         schema["prefixItems"] = prefix
     if least:
@@ -253,7 +262,7 @@ def _hoisted(node: Any, prefix: str) -> Any:
     reference = found.get("$ref")
     if isinstance(reference, str):
         found["$ref"] = _REF.format(name=prefix + _plain(reference.rpartition("/")[2]))
-    return found
+    return _with_items(found)
 
 
 def _plain(name: str) -> str:

@@ -94,7 +94,7 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
 
 
 def _control_operations(tasks: TaskOperations) -> list[Operation]:
-    on_one = ("not-found", "conflict", "cross-origin", "unavailable")
+    on_one = ("not-found", "conflict", "cross-origin", "unknown-field", "unavailable")
     return [
         Operation(
             "GET", "/task/{task_id}/result", "get_result", "tasks", "Read the bare result of a task", tasks.result,

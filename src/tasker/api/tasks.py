@@ -158,13 +158,16 @@ class TaskOperations:
         )
 
     async def cancel(self, call: Call) -> Reply:
+        call.query()
         task = await self._service.cancel(call.task_id())
         return self._reply(200 if task.status.is_terminal else 202, task)
 
     async def retry(self, call: Call) -> Reply:
+        call.query()
         return self._reply(202, await self._service.retry(call.task_id()))
 
     async def delete(self, call: Call) -> Reply:
+        call.query()
         await self._service.delete(call.task_id())
         return empty_reply(204)
 

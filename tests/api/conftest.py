@@ -1,0 +1,138 @@
+"""The HTTP face over a real service and a real engine, with a clock and a worker moved by hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from pydantic import SecretStr
+
+from tasker import Context, task
+from tasker.api.app import build_app
+from tasker.api.replies import ASGIApp
+from tasker.builtin import builtin_registry
+from tasker.config import Settings
+from tasker.engines.sqlite import SqliteEngine
+from tasker.events import Hub
+from tasker.lifecycle import Outcome, Succeeded
+from tasker.metrics import Metrics
+from tasker.model import LineStats, Task
+from tasker.service import Service
+from tasker.testing import Driver, ManualClock
+
+TOKEN = "a-token-of-more-than-16-characters"
+TYPES = ("sum", "reverse", "named", "echo")
+
+
+@task
+async def named(context: Context, prompt: str, *, times: int = 1) -> str:
+    """Say it again."""
+    return prompt * times
+
+
+@task
+async def echo(value: Any = None) -> Any:
+    """Return what came."""
+    return value
+
+
+class FakeHealth:
+    """What the worker says of itself, set by the test."""
+
+    def __init__(self) -> None:
+        self.words = {"worker": "ok"}
+
+    def __call__(self, _: list[LineStats]) -> dict[str, str]:
+        return self.words
+
+
+@dataclass
+class Rig:
+    """One service behind its HTTP face; `client` talks to it as localhost."""
+
+    app: ASGIApp
+    client: httpx2.AsyncClient
+    service: Service
+    engine: SqliteEngine
+    driver: Driver
+    clock: ManualClock
+    health: FakeHealth
+    settings: Settings
+
+    async def submit(self, type: str = "sum", params: Any = (4, 2), **options: Any) -> str:
+        """Submit a task and return its id."""
+        reply = await self.client.post("/task", json={"type": type, "params": params, **options})
+        assert reply.status_code == 202, reply.text
+        return str(reply.json()["task_id"])
+
+    async def finish(self, outcome: Outcome | None = None) -> Task:
+        """Run the next task to the outcome, by default a result of 6."""
+        claim = await self.driver.claim_one(types=TYPES)
+        await self.driver.finish(claim, outcome or Succeeded(b"6"))
+        return await self.driver.get(claim.task_id)
+
+
+MakeRig = Callable[..., Awaitable[Rig]]
+
+
+@pytest.fixture
+async def make_rig(tmp_path: Path) -> AsyncIterator[MakeRig]:
+    opened: list[Rig] = []
+
+    async def make(**settings: Any) -> Rig:
+        rig = await _open(Settings(data_dir=tmp_path, **settings))
+        opened.append(rig)
+        return rig
+
+    yield make
+    for rig in opened:
+        await rig.client.aclose()
+        await rig.engine.close()
+
+
+async def _open(settings: Settings) -> Rig:
+    clock, hub, health = ManualClock(), Hub(), FakeHealth()
+    engine = SqliteEngine(settings.database_file, clock)
+    await engine.open()
+    engine.watch(hub.publish)
+    registry = builtin_registry(None)
+    registry.add(named)
+    registry.add(echo)
+    service = Service(engine, registry, hub, clock, health=health)
+    app = build_app(service, settings, Metrics(slots=4), clock)
+    client = make_client(app)
+    return Rig(app, client, service, engine, Driver(engine, clock), clock, health, settings)
+
+
+def make_client(app: ASGIApp, **options: Any) -> httpx2.AsyncClient:
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    return httpx2.AsyncClient(transport=transport, base_url="http://localhost:5000", **options)
+
+
+@pytest.fixture
+async def rig(make_rig: MakeRig) -> Rig:
+    return await make_rig()
+
+
+@pytest.fixture
+async def locked(make_rig: MakeRig) -> Rig:
+    """A service that needs TOKEN; the client does not send it."""
+    return await make_rig(token=SecretStr(TOKEN))
+
+
+def problem(reply: httpx2.Response) -> tuple[int, str]:
+    """Return status and name of a problem, once everything that holds for all of them was checked."""
+    assert reply.headers["content-type"] == "application/problem+json", reply.text
+    assert reply.headers["cache-control"] == "no-store"
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    body = reply.json()
+    assert body["status"] == reply.status_code
+    assert body["request_id"] == reply.headers["request-id"]
+    assert body["title"]
+    assert body["detail"]
+    assert "Traceback" not in reply.text
+    return reply.status_code, body["type"].removeprefix("/problems/")
