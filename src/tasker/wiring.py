@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from tasker.api.app import build_app
 from tasker.builtin import builtin_registry
+from tasker.builtin.gpt import Gpt
 from tasker.clock import SystemClock
 from tasker.config import SECRET_VARIABLES, Settings
 from tasker.engine import Engine
@@ -53,9 +54,10 @@ class App:
         await self.worker.drain(self.settings.drain, hurry or asyncio.Event())
 
 
-def make_registry(settings: Settings) -> Registry:
+def make_registry(settings: Settings, gpt: Gpt) -> Registry:
     """Return every task type of this service: built in, installed, and the user's own. Raises RegistrationError."""
-    registry = builtin_registry(settings.gpt, default_timeout=settings.timeout)
+    registry = builtin_registry(None, default_timeout=settings.timeout)
+    registry.add(gpt.function)
     load_entry_points(registry)
     load(registry, settings.tasks)
     return registry
@@ -69,17 +71,20 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
     Raises ConfigError, RegistrationError.
     """
     clock, random, hub = SystemClock(), SystemRandom(), Hub()
-    registry = make_registry(settings)
+    gpt = Gpt(settings.gpt, clock)
+    registry = make_registry(settings, gpt)
     metrics = Metrics(slots=settings.slots)
     async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(gpt.aclose)
         engine = SqliteEngine(settings.database_file, clock)
         await engine.open()
         stack.push_async_callback(engine.close)
         stack.callback(engine.watch(hub.publish))
         executor = Executor(
             registry, targets=settings.tasks, processes=settings.processes, cancel_grace=settings.cancel_grace,
-            child_max_tasks=settings.child_max_tasks, child_max_memory=settings.child_max_memory,
-            max_result=settings.max_result, gpt=settings.gpt, secrets=SECRET_VARIABLES,
+            child_max_tasks=settings.child_max_tasks,
+            child_max_memory=None if settings.child_max_memory is None else int(settings.child_max_memory),
+            max_result=int(settings.max_result), gpt=settings.gpt, secrets=SECRET_VARIABLES,
         )  # fmt: skip
         await executor.open()
         stack.push_async_callback(executor.close)
@@ -92,7 +97,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
         )  # fmt: skip
 
         def health(lines: list[LineStats]) -> dict[str, str]:
-            return worker.health(lines) | {"loop": loop_watch.health()}
+            return worker.health(lines) | {"children": executor.health(), "loop": loop_watch.health()}
 
         service = Service(engine, registry, hub, clock, health=health)
         asgi = build_app(service, settings, metrics)
@@ -133,7 +138,7 @@ async def _listening(app: App) -> AsyncIterator[None]:
         await _answering(host, port, serving)
         yield
     finally:
-        server.stop()
+        server.stop()  # type: ignore[no-untyped-call]
         await serving
 
 

@@ -17,7 +17,7 @@ from tasker.clock import Clock
 from tasker.engine import ClaimRequest, Engine
 from tasker.errors import Unavailable
 from tasker.executor import Executor, Stop
-from tasker.lifecycle import Interrupted, Outcome, Released, decide
+from tasker.lifecycle import Crashed, Interrupted, Outcome, Released, decide
 from tasker.metrics import Metrics
 from tasker.model import Change, Claim, Lease, LineStats, Report, Transition
 from tasker.registry import Registry
@@ -196,11 +196,18 @@ class Worker:
         claim = running.claim
         try:
             self._metrics.attempt_started(claim, claim.started_at)
-            outcome = await self._executor.run(claim, running.report, running.stop, isolate=lane.suspects)
-            await self._complete(running, outcome)
+            await self._complete(running, await self._outcome(running, isolate=lane.suspects))
         finally:
             del self._running[claim.lease]
             lane.give_back()
+
+    async def _outcome(self, running: Running, *, isolate: bool) -> Outcome:
+        claim = running.claim
+        try:
+            return await self._executor.run(claim, running.report, running.stop, isolate=isolate)
+        except Exception as error:  # a fault of ours: the task must not hang for it, nor be tried for ever
+            _log.exception("worker.executor_failed", task_id=str(claim.task_id), type=claim.type, attempt=claim.attempt)
+            return Crashed(f"the executor failed: {error!r}")
 
     async def _complete(self, running: Running, outcome: Outcome) -> None:
         claim = running.claim

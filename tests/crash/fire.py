@@ -1,0 +1,129 @@
+"""A client that keeps a journal of what it was promised, and the oracles that hold the service to it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+
+from tests.server import Server
+
+TASKS = Path(__file__).with_name("tasks_under_fire.py")
+UNEXPLAINED = "succeeded"
+EXPLAINED = {"interrupted", "crashed", "released"}
+
+
+class Client:
+    """Plain HTTP calls to one service; a reply that never came is None."""
+
+    def __init__(self, server: Server) -> None:
+        self._http = httpx2.Client(base_url=server.url, timeout=10)
+
+    def submit(self, type: str, params: list[Any], **more: Any) -> str:
+        """Submit one task that must be accepted; return its id."""
+        reply = self._http.post("/task", json={"type": type, "params": params} | more)
+        assert reply.status_code == 202, reply.text
+        return str(reply.json()["task_id"])
+
+    def offer(self, type: str, params: list[Any], key: str) -> str | None:
+        """Submit with a key while the service may die: its id, or None if nobody knows what became of it."""
+        try:
+            reply = self._http.post("/task", json={"type": type, "params": params}, headers={"Idempotency-Key": key})
+        except httpx2.HTTPError:
+            return None
+        return str(reply.json()["task_id"]) if reply.status_code == 202 else None
+
+    def get(self, task_id: str) -> dict[str, Any]:
+        reply = self._http.get(f"/task/{task_id}", params={"include": "attempts"})
+        assert reply.status_code == 200, reply.text
+        return dict(reply.json())
+
+    def until(self, task_id: str, is_so: Callable[[dict[str, Any]], bool], limit: float = 60) -> dict[str, Any]:
+        """Ask until `is_so`; a time limit tells what it was instead."""
+        end = monotonic() + limit
+        while not is_so(task := self.get(task_id)):
+            assert monotonic() < end, f"the task never came so far: {task}"
+            sleep(_ASK_EVERY)
+        return task
+
+    def end(self, task_id: str, limit: float = 60) -> dict[str, Any]:
+        return self.until(task_id, lambda task: task["status"] in ("completed", "failed", "cancelled"), limit)
+
+    def status(self, path: str) -> int:
+        return int(self._http.get(path).status_code)
+
+
+_ASK_EVERY = 0.05
+
+
+class Load:
+    """Threads that submit until told to stop, each submission under a key of its own."""
+
+    def __init__(self, server: Server, threads: int = 4) -> None:
+        self.accepted: dict[str, str] = {}
+        self.unknown: list[tuple[str, str]] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._submit, args=(Client(server),)) for _ in range(threads)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _submit(self, client: Client) -> None:
+        count = 0
+        while not self._stop.is_set():
+            count += 1
+            key, type = uuid4().hex, "in_child" if count % 20 == 0 else "on_loop"
+            task_id = client.offer(type, [count % 40], key)
+            if task_id is not None:
+                self.accepted[key] = task_id
+            else:
+                self.unknown.append((key, type))
+                self._stop.wait(_ASK_EVERY)
+
+
+def read_journal(folder: Path) -> list[dict[str, Any]]:
+    """Return what the tasks wrote; the last line may have been cut off by a kill."""
+    lines = (folder / "journal.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def check_runs(tasks: list[dict[str, Any]], journal: list[dict[str, Any]]) -> Counter[str]:
+    """Hold every ended task to the promises; return how its attempts ended, counted.
+
+    D: each start in the journal is an attempt that the service tells of, none twice, and every attempt but the last
+    has a cause. F: the stored result is that of the last attempt.
+    """
+    starts: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for line in journal:
+        if line["what"] == "start":
+            starts[line["task_id"]].append(line)
+    endings: Counter[str] = Counter()
+    for task in tasks:
+        attempts = {attempt["attempt"]: attempt for attempt in task["attempts"]}
+        assert sorted(attempts) == list(range(1, task["attempt"] + 1)), task
+        *extra, last = (attempts[number]["ending"] for number in sorted(attempts))
+        assert set(extra) <= EXPLAINED, task
+        assert last == "succeeded", task
+        endings.update([*extra, last])
+        ran = Counter(line["attempt"] for line in starts[task["task_id"]])
+        assert set(ran) <= set(attempts), (ran, task)
+        assert max(ran.values()) == 1, f"an attempt ran twice: {ran} {task}"
+        nonces = {line["nonce"] for line in starts[task["task_id"]] if line["attempt"] == task["attempt"]}
+        assert {task["result"]} == nonces, f"not the last attempt's result: {nonces} {task}"
+    unexpected = set(starts) - {task["task_id"] for task in tasks}
+    assert not unexpected, f"ran, but nobody submitted them: {unexpected}"
+    return endings

@@ -1,0 +1,78 @@
+"""Tasks whose every start and end is written to a journal beside the database, by appends that a kill cannot undo."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from uuid import uuid4
+
+from tasker import Context, task
+
+
+def _note(context: Context, what: str, nonce: str) -> None:
+    line = json.dumps({"task_id": str(context.task_id), "attempt": context.attempt, "what": what, "nonce": nonce})
+    journal = os.open("journal.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(journal, line.encode() + b"\n")
+    os.close(journal)
+
+
+@task
+async def on_loop(context: Context, milliseconds: int) -> str:
+    """Take some time on the loop; the result is the nonce of this run."""
+    nonce = uuid4().hex
+    _note(context, "start", nonce)
+    await asyncio.sleep(milliseconds / 1000)
+    _note(context, "end", nonce)
+    return nonce
+
+
+@task
+def in_child(context: Context, milliseconds: int) -> str:
+    """The same in a child process."""
+    nonce = uuid4().hex
+    _note(context, "start", nonce)
+    time.sleep(milliseconds / 1000)
+    _note(context, "end", nonce)
+    return nonce
+
+
+@task
+async def steps(context: Context, seconds: float) -> str:
+    """Take `seconds` in one attempt, saying that it began."""
+    _note(context, "start", "steps")
+    await asyncio.sleep(seconds)
+    return "done"
+
+
+@task
+def tell_pid(context: Context, gate: str) -> int:
+    """Write this child's process id, then wait for a file of the name `gate`."""
+    Path(f"{gate}.pid").write_text(str(os.getpid()))
+    while not Path(gate).exists():
+        time.sleep(0.01)
+    return os.getpid()
+
+
+@task
+def poison(context: Context) -> None:
+    """Kill the child that runs it."""
+    _note(context, "start", "poison")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(on_crash="fail")
+def poison_once(context: Context) -> None:
+    """Kill the child that runs it; must not run twice."""
+    _note(context, "start", "poison")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task
+async def poison_on_loop(context: Context) -> None:
+    """Kill the process that runs it: the whole service, until it is run in a child."""
+    _note(context, "start", "poison")
+    os.kill(os.getpid(), signal.SIGKILL)

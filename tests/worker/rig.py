@@ -1,0 +1,131 @@
+"""A worker over the real engine and the real executor; tasks signal what they do, nothing sleeps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+
+from tasker import Context, Fail, Retry, Snooze, task
+from tasker.clock import SystemClock
+from tasker.config import GptSettings
+from tasker.engines.sqlite import SqliteEngine
+from tasker.executor import Executor
+from tasker.metrics import Metrics
+from tasker.model import Task
+from tasker.registry import Registry
+from tasker.testing import make_draft
+from tasker.worker import Worker
+
+NOW = timedelta(0)
+
+
+class Stage:
+    """What the tasks of a test do, and how the test steers them."""
+
+    def __init__(self) -> None:
+        self.started = asyncio.Event()
+        self.release = asyncio.Event()
+        self.runs: list[str] = []
+
+
+class Rig:
+    """A worker with all it needs; `submit` and `until` are what a test says."""
+
+    def __init__(self, folder: Path, **worker: timedelta | int) -> None:
+        self.clock = SystemClock()
+        self.engine = SqliteEngine(folder / "tasker.db", self.clock)
+        self.stage = Stage()
+        self.registry = Registry()
+        for function in _functions(self.stage):
+            self.registry.add(function)
+        self.executor = Executor(
+            self.registry, targets=(), processes=1, cancel_grace=timedelta(seconds=0.2), child_max_tasks=10,
+            child_max_memory=None, max_result=1000, gpt=GptSettings(), secrets=(),
+        )  # fmt: skip
+        self.settings = {"slots": 3, "processes": 1, "lease_for": timedelta(seconds=30)} | worker
+        self._news = asyncio.Event()
+
+    async def open(self) -> None:
+        await self.engine.open()
+        self.engine.watch(lambda _: self._news.set())
+        self.worker = Worker(
+            self.engine, self.registry, self.executor, self.clock, Metrics(), random=Random(0),
+            heartbeat_every=timedelta(seconds=10), **self.settings,  # type: ignore[arg-type]
+        )  # fmt: skip
+        self.worker.start()
+
+    async def close(self) -> None:
+        await self.worker.drain(NOW, asyncio.Event())
+        await self.executor.close()
+        await self.engine.close()
+
+    async def submit(self, type: str, params: bytes = b"[]", **more: object) -> Task:
+        draft = make_draft(self.clock.now(), type=type, params=params, **more)  # type: ignore[arg-type]
+        await self.engine.submit([draft])
+        return await self.get(draft)
+
+    async def get(self, task: object) -> Task:
+        found = await self.engine.find(task.task_id)  # type: ignore[attr-defined]
+        assert found is not None
+        return found
+
+    async def until(self, task: Task, is_so: Callable[[Task], bool]) -> Task:
+        """Return the task once `is_so`; a time limit tells what it was instead."""
+        try:
+            async with asyncio.timeout(10):
+                while not is_so(found := await self.get(task)):
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(f"the task never came so far: {await self.get(task)}") from None
+        return found
+
+    async def end(self, task: Task) -> Task:
+        return await self.until(task, lambda found: found.status.is_terminal)
+
+
+def _functions(stage: Stage) -> list[Callable[..., object]]:
+    @task
+    async def add(a: int, b: int) -> int:
+        stage.runs.append("add")
+        return a + b
+
+    @task
+    async def hold(context: Context) -> str:
+        """Runs until the test releases it."""
+        stage.runs.append("hold")
+        stage.started.set()
+        await stage.release.wait()
+        return "released"
+
+    @task
+    async def fail() -> None:
+        raise Fail("it cannot work")
+
+    @task
+    async def again() -> None:
+        stage.runs.append("again")
+        raise Retry(after=0)
+
+    @task
+    async def later(context: Context) -> int:
+        if context.attempt == 1:
+            raise Snooze(0)
+        return context.attempt
+
+    @task
+    async def chatty(context: Context) -> None:
+        context.output("one ")
+        context.output("two")
+        context.progress(0.5, message="half")
+        context.log("a line", colour="red")
+        context.usage(tokens=3)
+        stage.started.set()
+        await stage.release.wait()
+        context.output("three")
+        context.usage(seconds=1)
+
+    return [add, hold, fail, again, later, chatty]

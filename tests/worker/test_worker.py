@@ -1,0 +1,186 @@
+"""The worker: what becomes of tasks in its hands."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import apsw
+import msgspec
+
+from tasker.errors import Unavailable
+from tasker.lifecycle import Interrupted, decide
+from tasker.maintenance import reap
+from tasker.model import LineStats, RetryPolicy, Status
+from tests.worker.rig import NOW, Rig
+
+MINUTE = timedelta(minutes=1)
+
+
+async def test_a_task_is_run_and_its_result_stored(rig: Rig) -> None:
+    done = await rig.end(await rig.submit("add", b'{"a":4,"b":2}'))
+    assert (done.status, done.result, done.attempt, done.tries_left) == (Status.COMPLETED, msgspec.Raw(b"6"), 1, 0)
+    [attempt] = await rig.engine.find_attempts(done.task_id)
+    assert (attempt.ending, attempt.worker) == ("succeeded", rig.worker.worker_id)
+
+
+async def test_a_failure_is_told_with_its_attempt(rig: Rig) -> None:
+    done = await rig.end(await rig.submit("fail"))
+    assert done.status is Status.FAILED
+    assert done.error is not None
+    assert (done.error.type, done.error.detail, done.error.attempt) == ("/problems/task-failed", "it cannot work", 1)
+
+
+async def test_a_retry_uses_up_tries_and_ends(rig: Rig) -> None:
+    retry = RetryPolicy(max_attempts=3, initial=timedelta(0))
+    done = await rig.end(await rig.submit("again", retry=retry))
+    assert (done.status, done.attempt, done.tries_left) == (Status.FAILED, 3, 0)
+    assert rig.stage.runs == ["again"] * 3
+    attempts = await rig.engine.find_attempts(done.task_id)
+    assert [(attempt.attempt, attempt.ending) for attempt in attempts] == [(1, "failed"), (2, "failed"), (3, "failed")]
+
+
+async def test_a_snooze_uses_up_no_try(rig: Rig) -> None:
+    done = await rig.end(await rig.submit("later"))
+    assert (done.status, done.result, done.attempt) == (Status.COMPLETED, msgspec.Raw(b"2"), 2)
+    assert [attempt.ending for attempt in await rig.engine.find_attempts(done.task_id)] == ["snoozed", "succeeded"]
+
+
+async def test_no_more_run_at_a_time_than_there_are_slots(rig: Rig) -> None:
+    tasks = [await rig.submit("hold") for _ in range(5)]
+    for task in tasks[:3]:
+        await rig.until(task, lambda found: found.status is Status.RUNNING)
+    assert [(await rig.get(task)).status for task in tasks[3:]] == [Status.PENDING] * 2
+    rig.stage.release.set()
+    assert {(await rig.end(task)).status for task in tasks} == {Status.COMPLETED}
+
+
+async def test_a_cancelled_task_is_stopped_at_once(rig: Rig) -> None:
+    task = await rig.submit("hold")
+    await rig.stage.started.wait()
+    assert (await rig.engine.cancel(task.task_id)).status is Status.RUNNING
+    assert (await rig.end(task)).status is Status.CANCELLED
+
+
+async def test_what_an_attempt_says_is_stored_while_it_runs(rig: Rig) -> None:
+    task = await rig.submit("chatty")
+    await rig.stage.started.wait()
+    async with asyncio.timeout(10):
+        while (running := await rig.get(task)).progress is None:
+            await asyncio.sleep(0.01)
+    assert running.status is Status.RUNNING
+    assert running.progress is not None
+    assert running.progress.fraction == 0.5
+    rig.stage.release.set()
+    done = await rig.end(task)
+    assert msgspec.json.decode(done.usage) == {"tokens": 3, "seconds": 1}
+    events = await rig.engine.find_events(task.task_id)
+    chunks = [msgspec.json.decode(event.data)["chunk"] for event in events if event.type == "output"]
+    assert "".join(chunks) == "one twothree"
+    assert chunks[0] == "one two"  # words close together are one event
+    log = next(msgspec.json.decode(event.data) for event in events if event.type == "log")
+    assert log == {"level": "info", "message": "a line", "fields": {"colour": "red"}}
+
+
+async def test_a_lease_that_is_lost_stops_the_attempt_and_its_result_counts_for_nothing(rig: Rig) -> None:
+    task = await rig.submit("hold")
+    await rig.stage.started.wait()
+    claim = next(iter(rig.worker._running.values())).claim
+    await rig.engine.complete(claim.lease, decide(Interrupted(), claim, rig.clock.now(), rig.worker._random))
+    await rig.worker.heartbeat()
+    again = await rig.until(task, lambda found: found.attempt == 2)
+    assert again.status is Status.RUNNING
+    rig.stage.release.set()
+    done = await rig.end(task)
+    assert (done.status, done.attempt) == (Status.COMPLETED, 2)
+    assert [attempt.ending for attempt in await rig.engine.find_attempts(task.task_id)] == ["interrupted", "succeeded"]
+
+
+async def test_draining_lets_what_runs_end(rig: Rig) -> None:
+    task = await rig.submit("hold")
+    await rig.stage.started.wait()
+    draining = asyncio.create_task(rig.worker.drain(MINUTE, asyncio.Event()))
+    late = await rig.submit("add", b"[1,2]")
+    rig.stage.release.set()
+    await asyncio.wait_for(draining, 10)
+    assert (await rig.get(task)).status is Status.COMPLETED
+    assert (await rig.get(late)).status is Status.PENDING
+
+
+async def test_draining_gives_back_what_does_not_end(rig: Rig) -> None:
+    task = await rig.submit("hold")
+    await rig.stage.started.wait()
+    await rig.worker.drain(NOW, asyncio.Event())
+    found = await rig.get(task)
+    assert (found.status, found.reason, found.attempt, found.tries_left) == (Status.PENDING, "queued", 1, 1)
+    assert [attempt.ending for attempt in await rig.engine.find_attempts(task.task_id)] == ["released"]
+
+
+async def test_a_second_signal_cuts_the_drain_short(rig: Rig) -> None:
+    task = await rig.submit("hold")
+    await rig.stage.started.wait()
+    hurry = asyncio.Event()
+    draining = asyncio.create_task(rig.worker.drain(MINUTE, hurry))
+    await asyncio.sleep(0)
+    hurry.set()
+    await asyncio.wait_for(draining, 10)
+    assert (await rig.get(task)).status is Status.PENDING
+
+
+async def test_an_end_that_the_store_cannot_take_now_is_stored_later(rig: Rig) -> None:
+    """The work is done: its result must not be lost because the disk was full for a moment."""
+    task = await rig.submit("hold")
+    await rig.stage.started.wait()
+    pages = rig.engine._commits._connection
+    used = pages.pragma("page_count")
+    big = "x" * 8000
+    pages.pragma("max_page_count", used)
+    rig.stage.release.set()
+    refused = 0
+    while not refused:  # until a write needs a page more than there is
+        try:
+            await rig.submit("add", b"[1,2]", tags=(big,))
+        except Unavailable:
+            refused += 1
+    pages.pragma("max_page_count", used + 100_000)
+    assert (await rig.end(task)).status is Status.COMPLETED
+
+
+async def test_readiness_sees_a_worker_that_ended(rig: Rig) -> None:
+    assert rig.worker.health([]) == {"worker": "ok", "line": "ok"}
+    await rig.worker.drain(NOW, asyncio.Event())
+    assert rig.worker.health([])["worker"] == "not running"
+
+
+async def test_readiness_sees_tasks_that_wait_beside_free_slots(rig: Rig) -> None:
+    due_at = rig.clock.now() - MINUTE
+    waiting = LineStats(queue="default", type="add", pending=1, oldest_due_at=due_at)
+    assert "waited 60 s" in rig.worker.health([waiting])["line"]
+    unknown = LineStats(queue="default", type="nobody_has_it", pending=1, oldest_due_at=due_at)
+    assert rig.worker.health([unknown])["line"] == "ok"
+
+
+async def test_what_ran_when_the_service_ended_runs_again(tmp_path: Path) -> None:
+    """The next process finds the attempt running, reaps it as interrupted and runs it again, with all its tries."""
+    first = Rig(tmp_path)
+    await first.open()
+    task = await first.submit("hold")
+    await first.stage.started.wait()
+    copy = tmp_path / "after-the-end"
+    copy.mkdir()
+    target = apsw.Connection(str(copy / "tasker.db"))
+    with target.backup("main", first.engine._points, "main") as backup:
+        backup.step()
+    target.close()
+    await first.close()
+
+    second = Rig(copy)
+    await second.open()
+    assert await reap(second.engine, second.clock, second.worker._random) == 1
+    second.stage.release.set()
+    done = await second.end(task)
+    assert (done.status, done.attempt, done.tries_left) == (Status.COMPLETED, 2, 0)
+    endings = [attempt.ending for attempt in await second.engine.find_attempts(task.task_id)]
+    assert endings == ["interrupted", "succeeded"]
+    await second.close()
