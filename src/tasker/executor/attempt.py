@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 from tasker.executor.stop import Stop
@@ -45,8 +46,8 @@ class Attempt:
             self._later(self.claim.policy.timeout, self._time_out)
         self._stop.attach(self._stop_requested)
 
-    def _later(self, delay: timedelta, callback: object) -> None:
-        self._timers.append(self._loop.call_later(delay.total_seconds(), callback))  # type: ignore[arg-type]
+    def _later(self, delay: timedelta, callback: Callable[[], None]) -> None:
+        self._timers.append(self._loop.call_later(delay.total_seconds(), callback))
 
     def _settle(self, outcome: Outcome) -> None:
         if not self._done.done():

@@ -23,7 +23,8 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         self._socket: socket.socket | None = sock
         self._reader = Reader(ToChild, MAX_FRAME)
-        self._waiting: deque[Init | Run | Cancel] = deque()
+        self._orders: deque[Init | Run] = deque()
+        self._running: Run | None = None
         self._cancelled: Cancel | None = None
         self._sending = Lock()
         self._receiving = Lock()
@@ -44,24 +45,25 @@ class Channel:
                 self._socket.sendall(data)
 
     def receive(self) -> Init | Run | None:
-        """Wait for the next order; None once the service has closed its end. Cancels that come too late are dropped."""
-        while True:
-            while self._waiting:
-                if not isinstance(frame := self._waiting.popleft(), Cancel):
-                    return frame
+        """End the attempt that ran, wait for the next order and return it; None once the service has gone."""
+        with self._receiving:
+            self._running = None  # from here on no other thread reads
+        while not self._orders:
             if not self._take(0):
                 return None
+        order = self._orders.popleft()
+        self._running = order if isinstance(order, Run) else None
+        return order
 
     def is_cancelled(self, run: Run) -> bool:
-        """Tell whether a cancel of this attempt has come; does not wait."""
+        """Tell whether a cancel of this attempt has come; does not wait. False once the attempt has ended."""
         with self._receiving:
+            if self._running is not run:
+                return False
             while self._socket is not None and self._take(socket.MSG_DONTWAIT):
                 pass
-            for frame in self._waiting:
-                if isinstance(frame, Cancel):
-                    self._cancelled = frame
-        told = self._cancelled
-        return told is not None and told.task_id == run.task_id and told.attempt == run.attempt
+            told = self._cancelled
+        return told is not None and (told.task_id, told.attempt) == (run.task_id, run.attempt)
 
     def _take(self, flags: int) -> bool:
         """Read once; False at the end, or when nothing is there and we are not to wait."""
@@ -70,10 +72,15 @@ class Channel:
             data = self._socket.recv(CHUNK, flags)
         except (BlockingIOError, ConnectionError):
             return False
-        self._waiting.extend(self._reader.feed(data))
+        for frame in self._reader.feed(data):
+            if isinstance(frame, Cancel):
+                self._cancelled = frame
+            else:
+                self._orders.append(frame)
         return bool(data)
 
     def _forget(self) -> None:
+        self._receiving = Lock()  # whoever held it is not in this process
         if self._socket is not None:
             self._socket.close()
             self._socket = None

@@ -29,8 +29,8 @@ from tasker.executor.stop import Stop
 from tasker.lifecycle import Cancelled, Crashed, Outcome
 from tasker.model import Claim
 
-SAMPLE_EVERY = timedelta(seconds=0.2)
-"""How often the memory of an attempt with a limit is looked at."""
+SAMPLE_EVERY = 0.2
+"""Seconds between looks at the memory of an attempt that has a limit."""
 
 
 class ChildAttempt(Attempt):
@@ -56,7 +56,7 @@ class ChildAttempt(Attempt):
         child.send(Run(claim.task_id, claim.attempt, claim.type, claim.params))
         self._watch()
         if memory_limit is not None:
-            self._later(SAMPLE_EVERY, self._sample_memory)
+            self._sample_later()
 
     def on_frame(self, frame: FromChild) -> None:
         if self._done.done():
@@ -96,14 +96,18 @@ class ChildAttempt(Attempt):
             self._settle(self._verdict if frame.noticed else frame.outcome)
 
     def _sample_memory(self) -> None:
-        assert self._memory_limit is not None
+        if self._done.done() or self._memory_limit is None:
+            return
         used = resident_memory(self._child.pid)
         if used > self._memory_limit and self._verdict is None:
             detail = f"the task used {_mebibytes(used)} of memory, more than {_mebibytes(self._memory_limit)}"
             self._verdict = Crashed(detail, problem="memory-limit")
             self._end()
         else:
-            self._later(SAMPLE_EVERY, self._sample_memory)
+            self._sample_later()
+
+    def _sample_later(self) -> None:
+        self._loop.call_later(SAMPLE_EVERY, self._sample_memory)
 
     def _tell_cancelled(self) -> bool:
         self._child.send(Cancel(self.claim.task_id, self.claim.attempt))

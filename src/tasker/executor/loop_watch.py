@@ -26,9 +26,10 @@ class LoopWatch:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = 0
         self._asked_at: float | None = None
-        self._blocked_by: str | None = None
-        self._longest = 0.0
-        self._ended_at = 0.0
+        self._is_reported = False
+        self._blocked_by = ""
+        self._lasted = 0.0
+        self._ended_at = -RECENT
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -55,9 +56,10 @@ class LoopWatch:
 
     def health(self) -> str:
         """Return "ok", or what blocks the event loop or did so a moment ago."""
-        if self._blocked_by is None or (not self.blocked_for and time.monotonic() - self._ended_at > RECENT):
-            return "ok"
-        return f"event loop blocked by {self._blocked_by} for {max(self._longest, self.blocked_for):.1f} s"
+        seconds = self.blocked_for
+        if not seconds and time.monotonic() - self._ended_at < RECENT:
+            seconds = self._lasted
+        return f"event loop blocked by {self._blocked_by} for {seconds:.1f} s" if seconds else "ok"
 
     def _watch(self) -> None:
         while not self._stopping.wait(self._threshold / 4):
@@ -65,8 +67,6 @@ class LoopWatch:
                 self._ask()
             elif self.blocked_for and not self._is_reported:
                 self._report()
-
-    _is_reported = False
 
     def _ask(self) -> None:
         assert self._loop is not None
@@ -78,22 +78,21 @@ class LoopWatch:
             self._stopping.set()
 
     def _answer(self) -> None:
-        blocked_for, self._asked_at = self.blocked_for, None
-        if blocked_for:
-            self._ended_at, self._longest = time.monotonic(), blocked_for
-            if not self._is_reported:  # whatever blocked the loop also held the interpreter's lock
-                self._blocked_by = self._blocked_by or "a call that held the interpreter's lock"
-            _log.warning("the event loop goes on", blocked_by=self._blocked_by, seconds=round(blocked_for, 3))
+        seconds, self._asked_at = self.blocked_for, None
+        if seconds:
+            if not self._is_reported:
+                self._blocked_by = "a call that also held the interpreter's lock"
+            self._ended_at, self._lasted = time.monotonic(), seconds
+            _log.warning("loop.goes_on", blocked_by=self._blocked_by, seconds=round(seconds, 3))
 
     def _report(self) -> None:
         self._is_reported = True
-        self._longest = 0.0
         self._blocked_by = self._name()
         frame = sys._current_frames().get(self._loop_thread)
         stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
         _log.error(
-            "the event loop is blocked: nothing else can run or be answered; use `def`, or await what takes long",
-            blocked_by=self._blocked_by, seconds=round(self.blocked_for, 3), stack=stack,
+            "loop.blocked", blocked_by=self._blocked_by, seconds=round(self.blocked_for, 3), stack=stack,
+            detail="nothing else runs or is answered: make the function a `def`, or have it await what takes long",
         )  # fmt: skip
 
     def _name(self) -> str:

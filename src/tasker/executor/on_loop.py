@@ -73,7 +73,8 @@ class LoopAttempt(Attempt):
 
     def _give_up(self) -> None:
         _log.error(
-            "a function goes on although it was cancelled: its attempt is decided without it",
+            "task.ignores_cancel",
+            detail="its function goes on all the same; the attempt is decided without it",
             type=self.claim.type, task_id=str(self.claim.task_id), attempt=self.claim.attempt,
             seconds=self._grace.total_seconds(),
         )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ import structlog
 from tasker.executor.frames import Broken, FromChild, Line, Ready
 from tasker.executor.process import ChildProcess, ChildSpec
 from tasker.executor.process_tree import resident_memory
+from tasker.executor.slots import Slots
 
 START_WITHIN = 60.0
 """Seconds that a child may take to load its task types."""
@@ -89,14 +89,13 @@ class Pool:
     def __init__(self, spec: ChildSpec, *, size: int, max_attempts: int, max_memory: int | None) -> None:
         self.fault: str | None = None
         self._spec = spec
-        self._size = size
         self._max_attempts = max_attempts
         self._max_memory = max_memory
-        self._slots = asyncio.Semaphore(size)
-        self._busy = 0
+        self._slots = Slots(size)
         self._idle: list[ChildProcess] = []
         self._children: set[ChildProcess] = set()
         self._spare: asyncio.Task[ChildProcess] | None = None
+        self._starts: set[asyncio.Task[ChildProcess]] = set()
         self._failures = 0
         self._start_after = 0.0
         self._is_closed = False
@@ -104,7 +103,7 @@ class Pool:
     @property
     def free(self) -> int:
         """How many attempts could begin without waiting for another to end."""
-        return self._size - self._busy
+        return self._slots.free
 
     def open(self) -> None:
         self._start_spare()
@@ -112,9 +111,10 @@ class Pool:
     async def close(self) -> None:
         """Kill every child and what it has started, and wait until they are gone. Idempotent."""
         self._is_closed = True
-        if self._spare is not None:
-            self._spare.cancel()
-            await asyncio.wait([self._spare])
+        for start in self._starts:
+            start.cancel()
+        if self._starts:
+            await asyncio.wait(self._starts)
         self._idle.clear()
         children = list(self._children)
         for child in children:
@@ -124,22 +124,15 @@ class Pool:
 
     def take(self) -> ChildProcess | None:
         """Return an idle child if there is one and a slot for it: `acquire` without waiting."""
-        if not self._idle or self._slots.locked():
-            return None
-        # Nobody waits and the value is positive, so that this does not suspend: asyncio has no non-waiting form.
-        with contextlib.suppress(StopIteration):
-            self._slots.acquire().send(None)
-        self._busy += 1
-        return self._idle.pop()
+        return self._idle.pop() if self._idle and self._slots.take() else None
 
     async def acquire(self) -> ChildProcess:
         """Wait for a slot and return a child that is ready. Raises CannotStart."""
         await self._slots.acquire()
-        self._busy += 1
         try:
             return self._idle.pop() if self._idle else await self._next()
         except BaseException:
-            self._free_slot()
+            self._slots.release()
             raise
 
     async def start_alone(self, gpt: Mapping[str, Any] | None) -> ChildProcess:
@@ -148,7 +141,7 @@ class Pool:
 
     def release(self, child: ChildProcess, *, leftovers: bool) -> None:
         """Give back what `acquire` or `take` returned: the child is kept for more, or ended."""
-        self._free_slot()
+        self._slots.release()
         if child.is_usable and not leftovers and not self._is_worn(child) and not self._is_closed:
             self._keep(child)
             return
@@ -170,11 +163,7 @@ class Pool:
     def _lose(self, child: ChildProcess, detail: str) -> None:
         if child in self._idle:
             self._idle.remove(child)
-            _log.warning("a child process ended between tasks", pid=child.pid, detail=detail)
-
-    def _free_slot(self) -> None:
-        self._busy -= 1
-        self._slots.release()
+            _log.warning("child.ended_while_idle", pid=child.pid, detail=detail)
 
     def _is_worn(self, child: ChildProcess) -> bool:
         if child.attempts >= self._max_attempts:
@@ -185,20 +174,29 @@ class Pool:
         """Have one child ready before it is needed."""
         if self._spare is None and not self._idle and self.free > 0 and not self._is_closed:
             self._spare = asyncio.get_running_loop().create_task(self._start())
+            self._starts.add(self._spare)
             self._spare.add_done_callback(self._spare_started)
 
-    def _spare_started(self, task: asyncio.Task[ChildProcess]) -> None:
-        if task is not self._spare:
-            return  # somebody waits for it
-        self._spare = None
-        if not task.cancelled() and task.exception() is None:
-            self._keep(task.result())
+    def _spare_started(self, spare: asyncio.Task[ChildProcess]) -> None:
+        self._starts.discard(spare)
+        if spare is self._spare:
+            self._spare = None
+            self._keep_started(spare)
+
+    def _keep_started(self, spare: asyncio.Task[ChildProcess]) -> None:
+        if not spare.cancelled() and spare.exception() is None:
+            self._keep(spare.result())
 
     async def _next(self) -> ChildProcess:
+        """Return the child that is being started as a spare, else start one."""
         if self._spare is None:
             return await self._start()
         spare, self._spare = self._spare, None
-        return await spare
+        try:
+            return await asyncio.shield(spare)
+        except asyncio.CancelledError:  # it was wanted for this attempt no longer: it is for another
+            spare.add_done_callback(self._keep_started)
+            raise
 
     async def _start(self, gpt: Mapping[str, Any] | None = None) -> ChildProcess:
         await asyncio.sleep(max(0.0, self._start_after - asyncio.get_running_loop().time()))
@@ -215,7 +213,7 @@ class Pool:
         self._failures = min(self._failures + 1, 10)
         self._start_after = asyncio.get_running_loop().time() + pause
         self.fault = reason
-        _log.error("a child process did not start", reason=reason, next_try_seconds=pause)
+        _log.error("child.did_not_start", reason=reason, next_try_seconds=pause)
 
     async def _start_now(self, gpt: Mapping[str, Any] | None) -> ChildProcess:
         starting = Starting()
