@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import Route, Router
 
 from tasker.api.accepts import accepts
+from tasker.api.bodies import BodyReader
 from tasker.api.calls import Call
 from tasker.api.catalogue import TypeOperations
 from tasker.api.docs import DocsOperations
@@ -36,8 +37,7 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 def build_app(service: Service, settings: Settings, metrics: Metrics, clock: Clock | None = None) -> ASGIApp:
     """Return the HTTP face of `service`. Tracebacks are shown where no token is needed: to this machine alone."""
     operations = make_operations(service, metrics, clock or SystemClock(), tracebacks=settings.token is None)
-    router = Router(_routes(operations, settings.max_body), redirect_slashes=False, default=_nothing)
-    return Guard(router, _rules(settings), metrics)
+    return Guard(_dispatch(operations, BodyReader(settings.max_body)), _rules(settings), metrics)
 
 
 def make_operations(service: Service, metrics: Metrics, clock: Clock, *, tracebacks: bool) -> list[Operation]:
@@ -61,22 +61,32 @@ def _rules(settings: Settings) -> Rules:
     )
 
 
-def _routes(operations: Sequence[Operation], max_body: int) -> list[BaseRoute]:
+def _dispatch(operations: Sequence[Operation], bodies: BodyReader) -> ASGIApp:
+    """Return what hands a request to the resource of its path."""
     by_path: dict[str, list[Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, []).append(operation)
-    return [Route(path, endpoint=Resource(own, max_body)) for path, own in by_path.items()]
+    resources = {path: Resource(own, bodies) for path, own in by_path.items()}
+    fixed = {path: resource for path, resource in resources.items() if "{" not in path}
+    routes = [Route(path, endpoint=resource) for path, resource in resources.items()]
+    router = Router(routes, redirect_slashes=False, default=_nothing)
+
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        # A path without open parts needs no patterns; POST /task is by far the most frequent.
+        await fixed.get(scope.get("path", ""), router)(scope, receive, send)
+
+    return dispatch
 
 
 class Resource:
     """ASGI: everything that can be asked of one path. Any other method is told which ones there are."""
 
-    def __init__(self, operations: Sequence[Operation], max_body: int) -> None:
+    def __init__(self, operations: Sequence[Operation], bodies: BodyReader) -> None:
         self._by_method = {operation.method: operation for operation in operations}
         if "GET" in self._by_method:
             self._by_method["HEAD"] = self._by_method["GET"]
         self._allowed = tuple(method for method in _METHODS if method in self._by_method or method == "OPTIONS")
-        self._max_body = max_body
+        self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head: Head = scope["tasker"]
@@ -84,7 +94,7 @@ class Resource:
         if operation is not None:
             head.operation = operation.name
             _check_accept(head, operation.media)
-            call = Call(scope, receive, operation.parameters, self._max_body)
+            call = Call(scope, receive, operation.parameters, self._bodies)
             await send_reply(send, head, await operation.handler(call))
         elif head.method == "OPTIONS":
             # No Access-Control header: a page of another origin may not go on from here.

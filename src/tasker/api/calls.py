@@ -12,17 +12,13 @@ from uuid import UUID
 
 import msgspec
 
-from tasker.api.guards import ClientGone
-from tasker.api.problems import Refused
-from tasker.api.replies import Head, Header, Receive, Scope
+from tasker.api.bodies import BodyReader
+from tasker.api.replies import ClientGone, Head, Header, Receive, Scope
 from tasker.errors import Fault, Invalid, NotFound
 from tasker.submission import RunAt
 
 MAX_WAIT = 60
 """Seconds that one request may wait for a task."""
-BODY_WITHIN = 30.0
-"""Seconds that a client has for sending a body."""
-
 _MAX_PARAMETERS = 200
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _WAIT = re.compile(rb'(?:^|[,;\s])wait\s*=\s*"?([^,;"\s]*)', re.IGNORECASE)
@@ -46,13 +42,13 @@ class Parameter(NamedTuple):
 class Call:
     """A request that the guards let through, for one operation."""
 
-    __slots__ = ("_max_body", "_parameters", "_receive", "_scope", "head")
+    __slots__ = ("_bodies", "_parameters", "_receive", "_scope", "head")
 
-    def __init__(self, scope: Scope, receive: Receive, parameters: Sequence[Parameter], max_body: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, parameters: Sequence[Parameter], bodies: BodyReader) -> None:
         self._scope = scope
         self._receive = receive
         self._parameters = parameters
-        self._max_body = max_body
+        self._bodies = bodies
         self.head: Head = scope["tasker"]
 
     @property
@@ -78,12 +74,7 @@ class Call:
 
     async def body(self) -> bytes:
         """Return the whole body. Raises Refused when it is too large or comes too slowly."""
-        try:
-            async with asyncio.timeout(BODY_WITHIN):
-                return await _read_body(self._receive, self._max_body, self.head.headers.get(b"content-length"))
-        except TimeoutError:
-            detail = f"the body did not come within {BODY_WITHIN:g} seconds"
-            raise Refused("request-timeout", detail, (b"connection", b"close")) from None
+        return await self._bodies.read(self._receive, self.head.headers.get(b"content-length"))
 
     async def unless_gone(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Return the result of `work`; give it up and raise ClientGone when the client closes the connection."""
@@ -96,26 +87,6 @@ class Call:
         finally:
             working.cancel()
             leaving.cancel()
-
-
-async def _read_body(receive: Receive, limit: int, content_length: bytes | None) -> bytes:
-    expected = -1 if content_length is None else int(content_length)
-    if expected == 0:
-        return b""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        part = message.get("body", b"")
-        size += len(part)
-        if size > limit:
-            raise Refused("payload-too-large", f"expected a body of at most {limit:,} bytes", (b"connection", b"close"))
-        # The server may say that more comes when all of the announced body is here; asking again would cost a turn.
-        if size == expected or not message.get("more_body", False):
-            return part if not parts else b"".join([*parts, part])
-        parts.append(part)
 
 
 async def _gone(receive: Receive) -> None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import structlog
 
 from tasker.api.problems import Refused, problem_reply
-from tasker.api.replies import ASGIApp, Head, Header, Receive, Scope, Send, send_reply
+from tasker.api.replies import ASGIApp, ClientGone, Head, Header, Receive, Scope, Send, send_reply
 from tasker.errors import RequestError
 from tasker.metrics import Metrics
 
@@ -43,10 +43,6 @@ _HOST = re.compile(rb"(\[[0-9a-f:.]+\]|[^\[\]:@/\s]+)(?::[0-9]{1,5})?")
 _JSON_TYPE = re.compile(rb'\s*application/json\s*(?:;\s*charset\s*=\s*"?utf-?8"?\s*)?;?\s*', re.IGNORECASE)
 
 log = structlog.get_logger("tasker.api")
-
-
-class ClientGone(Exception):
-    """The client has closed the connection."""
 
 
 class Rules(NamedTuple):

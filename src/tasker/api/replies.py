@@ -28,6 +28,10 @@ JSON_HEADERS: tuple[Header, ...] = ((b"content-type", b"application/json"), _NO_
 MAX_RETRY_AFTER = 3600
 
 
+class ClientGone(Exception):
+    """The client has closed the connection."""
+
+
 class Reply(NamedTuple):
     """One whole answer."""
 
@@ -79,10 +83,12 @@ def empty_reply(status: int, *headers: Header) -> Reply:
     return Reply(status, b"", (_NO_STORE, _NOSNIFF, *headers))
 
 
-def encode_task(task: Task, *, tracebacks: bool, attempts: list[Attempt] | None = None) -> bytes:
+def encode_task(
+    task: Task, *, tracebacks: bool, attempts: list[Attempt] | None = None, path: bytes | None = None
+) -> bytes:
     """Return the Task as API.md shows it: the stored one and its links, with its attempts if given.
 
-    The links are put in as text: it saves copying the whole Task into another struct.
+    The links are put in as text: it saves copying the whole Task into another struct. path: its `path_of`, if known.
     """
     if not tracebacks:
         task = _without_traceback(task)
@@ -90,7 +96,7 @@ def encode_task(task: Task, *, tracebacks: bool, attempts: list[Attempt] | None 
     if attempts is not None:
         shown = attempts if tracebacks else [_without_traceback(attempt) for attempt in attempts]
         more = b',"attempts":' + encode(shown)
-    return b"%b%b,%b}" % (encode(task)[:-1], more, _links(task))
+    return b"%b%b,%b}" % (encode(task)[:-1], more, _links(task, path or path_of(task)))
 
 
 def _without_traceback(item: _T) -> _T:
@@ -99,9 +105,13 @@ def _without_traceback(item: _T) -> _T:
     return msgspec.structs.replace(item, error=msgspec.structs.replace(item.error, traceback=None))
 
 
-def _links(task: Task) -> bytes:
+def path_of(task: Task) -> bytes:
+    """Return where a task is read."""
+    return b"/task/%b" % str(task.task_id).encode()
+
+
+def _links(task: Task, path: bytes) -> bytes:
     """Return the links of a task: only what can be done with it now."""
-    path = b"/task/" + str(task.task_id).encode()
     links = b'"links":{"self":"%b","result":"%b/result"' % (path, path)
     if not task.status.is_terminal:
         return b'%b,"cancel":"%b/cancel"}' % (links, path)

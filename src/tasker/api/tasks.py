@@ -18,6 +18,7 @@ from tasker.api.replies import (
     encode_task,
     etag_matches,
     make_etag,
+    path_of,
     retry_after,
 )
 from tasker.clock import Clock
@@ -103,13 +104,17 @@ class TaskOperations:
 
     async def _accepted(self, call: Call, submitted: Submitted, wait: Wait | None) -> Reply:
         task = submitted.task
-        headers: tuple[Header, ...] = ((b"location", b"/task/" + str(task.task_id).encode()),)
+        path = path_of(task)
+        headers: tuple[Header, ...] = (*JSON_HEADERS, (b"location", path))
         if submitted.replayed:
             headers += ((b"idempotency-replayed", b"true"),)
-        if wait is None:
-            return self._reply(202, task, *headers)
-        task = await self._wait(call, task, wait)
-        return self._reply(200 if task.status.is_terminal else 202, task, *headers, *wait.applied)
+        status = 202
+        if wait is not None:
+            task = await self._wait(call, task, wait)
+            status = 200 if task.status.is_terminal else 202
+            headers += wait.applied
+        body = encode_task(task, tracebacks=self._tracebacks, path=path)
+        return Reply(status, body, headers + retry_after(task, self._clock.now()))
 
     async def find_many(self, call: Call) -> Reply:
         query = call.query()
@@ -176,9 +181,9 @@ class TaskOperations:
             return task
         return await call.unless_gone(self._service.wait(task.task_id, wait.time))
 
-    def _reply(self, status: int, task: Task, *headers: Header) -> Reply:
+    def _reply(self, status: int, task: Task) -> Reply:
         body = encode_task(task, tracebacks=self._tracebacks)
-        return Reply(status, body, (*JSON_HEADERS, *headers, *retry_after(task, self._clock.now())))
+        return Reply(status, body, JSON_HEADERS + retry_after(task, self._clock.now()))
 
 
 def _is_known(if_none_match: bytes | None, body: bytes, *, default: bool) -> bool:

@@ -1,0 +1,76 @@
+"""Receiving the body of a request: never more than the limit, and never longer than the client is given."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tasker.api.problems import Refused
+from tasker.api.replies import ClientGone, Header, Receive
+
+BODY_WITHIN = 30.0
+"""Seconds that a client has for sending a body."""
+
+_CLOSE: Header = (b"connection", b"close")
+
+
+class BodyReader:
+    """Reads bodies of at most `max_body` bytes, each within `within` seconds.
+
+    One timer serves all the bodies that are on their way: `asyncio.timeout`, a timer for each, costs more than reading.
+    """
+
+    def __init__(self, max_body: int, within: float = BODY_WITHIN) -> None:
+        self._max_body = max_body
+        self._within = within
+        self._reading: dict[asyncio.Task[object], float] = {}  # the oldest first, as all have the same time
+        self._late: set[asyncio.Task[object]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def read(self, receive: Receive, content_length: bytes | None) -> bytes:
+        """Return the whole body. Raises Refused when it is too large or too slow, ClientGone when it never comes."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        self._reading[task] = loop.time() + self._within
+        if self._timer is None:
+            self._timer = loop.call_later(self._within, self._cut_off)
+        try:
+            return await self._read(receive, content_length)
+        except asyncio.CancelledError:
+            if task not in self._late:
+                raise
+            task.uncancel()
+            raise Refused("request-timeout", f"the body did not come within {self._within:g} seconds", _CLOSE) from None
+        finally:
+            del self._reading[task]
+            self._late.discard(task)
+
+    def _cut_off(self) -> None:
+        """Cancel the reads that are late, and come back when the next one would be."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._timer = None
+        for task, deadline in self._reading.items():
+            if deadline > now:
+                self._timer = loop.call_at(deadline, self._cut_off)
+                return
+            if task not in self._late:
+                self._late.add(task)
+                task.cancel()
+
+    async def _read(self, receive: Receive, content_length: bytes | None) -> bytes:
+        expected = -1 if content_length is None else int(content_length)
+        parts: list[bytes] = []
+        size = 0
+        while expected != 0:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self._max_body:
+                raise Refused("payload-too-large", f"expected a body of at most {self._max_body:,} bytes", _CLOSE)
+            parts.append(part)
+            # The server may say that more comes when all that was announced is here; asking again would cost a turn.
+            if size == expected or not message.get("more_body", False):
+                break
+        return parts[0] if len(parts) == 1 else b"".join(parts)
