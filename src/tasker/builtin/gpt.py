@@ -5,10 +5,10 @@ Which of the two is settled by the settings and the key alone; neither ever stan
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from msgspec import Meta
@@ -39,7 +39,7 @@ Model = Annotated[
 MaxTokens = Annotated[int, Meta(ge=1, le=100_000, description="Longest text, in tokens (about four letters each)")]
 Temperature = Annotated[float, Meta(ge=0, le=2, description="0 is sober, 2 is wild; unset: the model's own")]
 System = Annotated[str, Meta(min_length=1, description="Who the model is to be, and how it is to answer")]
-GptFunction = Callable[..., Awaitable[str]]
+GptFunction = Callable[..., Coroutine[Any, Any, str]]
 
 
 def find_provider(settings: GptSettings) -> Provider | None:
@@ -122,7 +122,10 @@ class Gpt:
     async def _write_by_openai(self, request: Request, context: Context) -> str:
         if self._openai is None:
             settings = self._settings
-            server = openai_server(settings.base_url, read_key(settings), settings.timeout)
+            key = read_key(settings)
+            if not key.isascii() or not key.isprintable() or " " in key:  # it would break the request's header
+                raise Fail("OPENAI_API_KEY holds characters that no key has", problem="gpt-not-configured")
+            server = openai_server(settings.base_url, key, settings.timeout)
             self._openai = OpenAiWriter(server, self._clock)
         model = request.model or self._settings.model or OPENAI_MODEL
         return await self._openai.write(replace(request, model=model), context)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from urllib.parse import urlsplit
 
 from tasker.builtin.gpt_errors import Refusal, explain, read_refusal, read_retry_after, redact, truncated, unreachable
@@ -80,6 +80,11 @@ class PerLoop(Generic[T]):
         loop = asyncio.get_running_loop()
         return self._held[1] if self._held and self._held[0] is loop else None
 
+    def get(self, make: Callable[[], T]) -> T:
+        """Return the running loop's value, made now if there is none."""
+        found = self.find()
+        return self.put(make()) if found is None else found
+
     def put(self, value: T) -> T:
         """Make `value` the running loop's, and return it."""
         self._held = (asyncio.get_running_loop(), value)
@@ -91,6 +96,7 @@ class Reply:
 
     def __init__(self, context: Context, server: Server, model: str, clock: Clock) -> None:
         self._context = context
+        self._server = server
         self._speaker = server.speaker
         self._clock = clock
         self._asked_at = clock.monotonic()
@@ -131,7 +137,8 @@ class Reply:
     def finish(self) -> str:
         """Return the whole text; raises Fail if it is not what was asked for. A text cut at `max_tokens` is."""
         if self._refusals:
-            raise Fail(f"{self._speaker} declined: {''.join(self._refusals)}", problem="gpt-refused")
+            words = redact("".join(self._refusals), self._server.key)
+            raise Fail(f"{self._speaker} declined: {words}", problem="gpt-refused")
         if self.end is None:
             raise self._broken_off()
         if self.end == "content_filter":
@@ -155,6 +162,7 @@ class OpenAiWriter:
         self.server = server
         self._clock = clock
         self._client: PerLoop[AsyncOpenAI] = PerLoop()
+        self._opening: PerLoop[asyncio.Lock] = PerLoop()
         self._has_responses = True
 
     async def write(self, request: Request, context: Context) -> str:
@@ -195,8 +203,8 @@ class OpenAiWriter:
         client = self._client.find()
         if client is not None:
             return client
-        made = await asyncio.to_thread(self._make_client)
-        return self._client.find() or self._client.put(made)
+        async with self._opening.get(asyncio.Lock):
+            return self._client.find() or self._client.put(await asyncio.to_thread(self._make_client))
 
     def _make_client(self) -> AsyncOpenAI:
         import httpx2
@@ -212,7 +220,7 @@ class OpenAiWriter:
             http_client=DefaultAsyncHttpxClient(trust_env=False) if self.server.is_local else None,
         )
         _ = client.chat.completions, client.models  # more imports: here, and not on the loop
-        _warm_up()
+        _warm_up(client)
         return client
 
     async def _stream(self, client: AsyncOpenAI, request: Request, reply: Reply) -> None:
@@ -263,20 +271,18 @@ _SAMPLE = b"".join(
 )
 
 
-def _warm_up() -> None:
+def _warm_up(client: AsyncOpenAI) -> None:
     """Read a stream that never left this process: at the first one the library works out its readers for half a second.
 
     Done in a thread, so that this does not block the loop when the first text comes.
     """
     import httpx2
-    from openai import OpenAI
+    from openai import OpenAI, Stream
+    from openai.types.responses import ResponseStreamEvent
 
-    def answer(request: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=_SAMPLE, request=request)
-
-    network = httpx2.Client(transport=httpx2.MockTransport(answer), trust_env=False)
-    with OpenAI(api_key="none", base_url="http://sample.invalid", max_retries=0, http_client=network) as client:
-        for _ in client.responses.create(model="sample", input="sample", stream=True):
+    reply = httpx2.Response(200, content=_SAMPLE, request=httpx2.Request("POST", client.base_url))
+    with OpenAI(api_key="none", base_url=client.base_url) as reader:
+        for _ in Stream[ResponseStreamEvent](cast_to=cast(Any, ResponseStreamEvent), response=reply, client=reader):
             pass
 
 

@@ -108,6 +108,8 @@ class _Sidecar:
             answer = b""
         if answer:
             self.endpoint = Endpoint(json.loads(answer)["url"] + "/v1", self.key)
+        else:
+            self._process.wait()
 
     def kill(self) -> None:
         """End the process at once: it holds nothing that could be lost."""
@@ -163,7 +165,7 @@ class LocalModel:
 
         Raises Snooze when the line is long, so that those who wait do not keep other tasks from running.
         """
-        line = self._line.find() or self._line.put(asyncio.Lock())
+        line = self._line.get(asyncio.Lock)
         try:
             async with asyncio.timeout(LINE_TIMEOUT.total_seconds()):
                 await line.acquire()
@@ -176,7 +178,7 @@ class LocalModel:
 
     async def start(self) -> Endpoint:
         """Return the running sidecar's endpoint, started now if there is none or it has died; raises Fail."""
-        async with self._starting.find() or self._starting.put(asyncio.Lock()):
+        async with self._starting.get(asyncio.Lock):
             if self._sidecar is not None and self._sidecar.is_running and self._sidecar.endpoint is not None:
                 return self._sidecar.endpoint
             await self.aclose()

@@ -1,0 +1,34 @@
+"""A task's context whose words a test can read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from tasker.context import Context
+from tasker.model import Progress
+
+
+class Recorder:
+    """A Reporter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.chunks: list[str] = []
+        self.used: dict[str, Any] = {}
+
+    @property
+    def context(self) -> Context:
+        return Context(UUID(int=1), 1, self, lambda: False)
+
+    def progress(self, progress: Progress) -> None:
+        raise AssertionError("gpt has no progress to tell")
+
+    def output(self, chunk: str) -> None:
+        self.chunks.append(chunk)
+
+    def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
+        raise AssertionError("gpt has nothing to log")
+
+    def usage(self, usage: Mapping[str, Any]) -> None:
+        self.used |= usage
