@@ -1,0 +1,92 @@
+"""One suite for every engine: a new engine is one more line of ENGINES."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tasker.clock import Clock
+from tasker.engine import Engine
+from tasker.engines.sqlite import SqliteEngine
+from tasker.model import Change
+from tasker.testing import Driver, ManualClock
+
+
+class MakeEngine(Protocol):
+    """Returns an engine that is not open yet; each one of a test is on the same store."""
+
+    def __call__(self, clock: Clock | None = None) -> Engine: ...
+
+
+def _sqlite(folder: Path, clock: Clock) -> Engine:
+    return SqliteEngine(folder / "data" / "tasker.db", clock)
+
+
+ENGINES: dict[str, Callable[[Path, Clock], Engine]] = {
+    "sqlite": _sqlite,
+}
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(params=sorted(ENGINES))
+async def make_engine(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[MakeEngine]:
+    made: list[Engine] = []
+
+    def make(other: Clock | None = None) -> Engine:
+        made.append(ENGINES[request.param](tmp_path, other or clock))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        await engine.close()
+
+
+@pytest.fixture
+async def engine(make_engine: MakeEngine) -> Engine:
+    engine = make_engine()
+    await engine.open()
+    return engine
+
+
+@pytest.fixture
+def driver(engine: Engine, clock: ManualClock) -> Driver:
+    return Driver(engine, clock)
+
+
+class Changes:
+    """What an engine's listener has heard, to be waited for."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.heard: list[Change] = []
+        self.batches: list[tuple[Change, ...]] = []
+        self._news = asyncio.Event()
+        self.stop = engine.watch(self._listen)
+
+    def _listen(self, changes: Sequence[Change]) -> None:
+        self.batches.append(tuple(changes))
+        self.heard.extend(changes)
+        self._news.set()
+
+    async def until(self, *expected: Change) -> None:
+        """Return once each of `expected` was heard. Raises AssertionError telling what was heard instead."""
+        try:
+            async with asyncio.timeout(5):
+                while not set(expected) <= set(self.heard):
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            missing = [change for change in expected if change not in self.heard]
+            raise AssertionError(f"never heard {missing}; heard {self.heard}") from None
+
+
+@pytest.fixture
+def changes(engine: Engine) -> Changes:
+    return Changes(engine)
