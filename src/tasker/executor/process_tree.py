@@ -41,10 +41,24 @@ def resident_memory(pid: int) -> int:
 
 
 def _descendants(pid: int) -> set[psutil.Process]:
+    if not _may_have_children(pid):
+        return set()
     try:
         return set(psutil.Process(pid).children(recursive=True))
     except psutil.NoSuchProcess:
         return set()
+
+
+def _may_have_children(pid: int) -> bool:
+    """Ask the kernel about this process alone (proc_pid_task(5)): psutil reads through every process of the machine."""
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as children:
+                if children.read(1):
+                    return True
+    except OSError:  # a thread has ended meanwhile, or the kernel does not tell
+        return True
+    return False
 
 
 def _resident(process: psutil.Process) -> int:

@@ -1,0 +1,138 @@
+"""An executor over real child processes, and a reporter that a test can wait on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tasker.builtin import builtin_registry
+from tasker.config import GptSettings
+from tasker.executor import Executor, Stop
+from tasker.lifecycle import Outcome
+from tasker.model import Claim, Policy, Progress, new_task_id
+from tasker.registry import Registry, load
+from tasker.testing import START
+
+TASKS = str(Path(__file__).with_name("sample_tasks.py"))
+LIMIT = 20.0
+"""Seconds after which a test gives up waiting; none is meant to take as long."""
+
+
+class Recorder:
+    """A Reporter that keeps what it is told, by kind."""
+
+    def __init__(self) -> None:
+        self.progresses: list[Progress] = []
+        self.chunks: list[str] = []
+        self.logs: list[tuple[str, str, dict[str, Any]]] = []
+        self.used: dict[str, Any] = {}
+        self._news = asyncio.Event()
+
+    def progress(self, progress: Progress) -> None:
+        self.progresses.append(progress)
+
+    def output(self, chunk: str) -> None:
+        self.chunks.append(chunk)
+        self._news.set()
+
+    def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
+        self.logs.append((level, message, dict(fields)))
+
+    def usage(self, usage: Mapping[str, Any]) -> None:
+        self.used.update(usage)
+
+    async def heard(self, count: int = 1) -> list[str]:
+        """Wait for that many pieces of output and return them."""
+        async with asyncio.timeout(LIMIT):
+            while len(self.chunks) < count:
+                self._news.clear()
+                await self._news.wait()
+        return self.chunks
+
+
+class Running:
+    """An attempt under way in a test."""
+
+    def __init__(self, task: asyncio.Task[Outcome], stop: Stop, recorder: Recorder, claim: Claim) -> None:
+        self.task = task
+        self.stop = stop
+        self.recorder = recorder
+        self.claim = claim
+
+    async def outcome(self) -> Outcome:
+        async with asyncio.timeout(LIMIT):
+            return await self.task
+
+
+class Rig:
+    """An executor; `run` runs a type by name and returns the outcome, `start` does not wait for it."""
+
+    def __init__(self, registry: Registry, executor: Executor) -> None:
+        self.registry = registry
+        self.executor = executor
+
+    def start(
+        self, type_name: str, *params: Any, timeout: float | None = None, isolate: bool = False, attempt: int = 1
+    ) -> Running:
+        stop, recorder, claim = Stop(), Recorder(), make_claim(type_name, params, timeout, attempt)
+        run = self.executor.run(claim, recorder, stop, isolate=isolate)
+        return Running(asyncio.create_task(run), stop, recorder, claim)
+
+    async def run(self, type_name: str, *params: Any, timeout: float | None = None, isolate: bool = False) -> Outcome:
+        return await self.start(type_name, *params, timeout=timeout, isolate=isolate).outcome()
+
+    async def value(self, type_name: str, *params: Any, isolate: bool = False) -> Any:
+        """Run and return what the function returned."""
+        outcome = await self.run(type_name, *params, isolate=isolate)
+        return msgspec.json.decode(outcome.result)  # type: ignore[union-attr]
+
+
+def make_claim(type_name: str, params: Iterable[Any] = (), timeout: float | None = None, attempt: int = 1) -> Claim:
+    limit = None if timeout is None else timedelta(seconds=timeout)
+    return Claim(
+        task_id=new_task_id(START), attempt=attempt, type=type_name, params=msgspec.json.encode(tuple(params)),
+        queue="default", priority=0, policy=Policy(timeout=limit), tries=0, crashes=0, interruptions=0,
+        started_at=START, worker="test",
+    )  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def open_rig(*, targets: Iterable[str] = (TASKS,), **settings: Any) -> AsyncIterator[Rig]:
+    registry = builtin_registry(GptSettings(provider="openai"))
+    load(registry, [target for target in targets if target == TASKS])
+    defaults: dict[str, Any] = {
+        "processes": 1, "cancel_grace": timedelta(seconds=LIMIT), "child_max_tasks": 1000, "child_max_memory": None,
+        "max_result": 1 << 20, "gpt": GptSettings(provider="openai"), "secrets": (),
+    }  # fmt: skip
+    executor = Executor(registry, targets=tuple(targets), **(defaults | settings))
+    await executor.open()
+    try:
+        yield Rig(registry, executor)
+    finally:
+        async with asyncio.timeout(LIMIT):
+            await executor.close()
+
+
+class Vanishing:
+    """Knows a process from while it lives, so that its end can be waited for (and no other be taken for it)."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._pidfd = os.pidfd_open(pid)
+
+    async def gone(self) -> None:
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._pidfd, ended.set)
+        try:
+            async with asyncio.timeout(LIMIT):
+                await ended.wait()
+        finally:
+            loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
