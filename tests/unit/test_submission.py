@@ -1,0 +1,220 @@
+"""Bodies of submissions: what is read from them, and that every fault is found at once."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tasker import task
+from tasker.errors import Invalid, Malformed
+from tasker.registry import Registry
+from tasker.submission import RetryOptions, Submission, read_submission
+from tasker.testing import START
+
+
+@task
+async def add(a: float, b: float = 0) -> float:
+    return a + b
+
+
+@task
+async def nothing() -> None: ...
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    registry = Registry()
+    registry.add(add)
+    registry.add(nothing)
+    return registry
+
+
+def read(registry: Registry, body: bytes | dict[str, Any], **options: Any) -> Submission:
+    text = body if isinstance(body, bytes) else json.dumps({"type": "add", "params": [4, 2]} | body).encode()
+    return read_submission(text, registry, START, **options)[1]
+
+
+def faults(registry: Registry, body: bytes | dict[str, Any], **options: Any) -> tuple[str, dict[str, str]]:
+    with pytest.raises(Invalid) as caught:
+        read(registry, body, **options)
+    return caught.value.kind.name, {fault.pointer: fault.detail for fault in caught.value.faults}
+
+
+def test_type_and_params_are_enough(registry: Registry) -> None:
+    task_type, submission = read_submission(b'{"type":"add","params":[4,2]}', registry, START)
+    assert task_type is registry.get("add")
+    assert submission.type == "add"
+    assert bytes(submission.params) == b"[4,2]"
+    rest = [getattr(submission, name) for name in submission.__struct_fields__ if name not in ("type", "params")]
+    assert rest == [None, None, None, None, None, None, (), None]
+
+
+def test_params_stay_as_they_were_written(registry: Registry) -> None:
+    text = b"[ -0 ,\n9223372036854775808 ]"
+    assert bytes(read(registry, b'{"params": %b, "type":"add", "tags":[]}' % text).params) == text
+    assert bytes(read(registry, b' {"a":1.10, "b":1e2}\n', type_name="add").params) == b'{"a":1.10, "b":1e2}'
+
+
+def test_params_may_be_left_out_where_none_are_needed(registry: Registry) -> None:
+    assert bytes(read(registry, b'{"type":"nothing"}').params) == b"[]"
+    assert faults(registry, b'{"type":"add"}') == ("invalid-params", {"/params/0": "`a` is missing"})
+
+
+def test_every_option(registry: Registry) -> None:
+    submission = read(
+        registry,
+        b'{"type":"add","params":[1],"queue":"q","priority":-100,"delay":1.5,"timeout":"PT5M","tags":["a","b"],'
+        b'"retry":{"max_attempts":100,"initial":0,"factor":1,"max":"PT1H","jitter":false},"metadata":{"n": 1.10}}',
+    )
+    assert submission.queue == "q"
+    assert submission.priority == -100
+    assert submission.delay == timedelta(seconds=1.5)
+    assert submission.timeout == timedelta(minutes=5)
+    assert submission.tags == ("a", "b")
+    assert submission.retry == RetryOptions(
+        max_attempts=100, initial=timedelta(0), factor=1.0, max=timedelta(hours=1), jitter=False
+    )
+    assert submission.metadata is not None
+    assert bytes(submission.metadata) == b'{"n": 1.10}'
+
+
+def test_run_at_is_kept_in_utc(registry: Registry) -> None:
+    submission = read(registry, {"run_at": "2026-03-01T12:00:00+02:00"})
+    assert submission.run_at == datetime(2026, 3, 1, 10, tzinfo=UTC)
+    assert submission.run_at.tzinfo is UTC
+
+
+def test_null_is_the_same_as_left_out(registry: Registry) -> None:
+    names = ("queue", "priority", "delay", "run_at", "timeout", "retry", "tags", "metadata")
+    plain = read(registry, {})
+    nulls = read(registry, dict.fromkeys(names))
+    assert [getattr(nulls, name) for name in names] == [getattr(plain, name) for name in names]
+    assert read(registry, {"retry": {"jitter": None}}).retry == RetryOptions()
+
+
+@pytest.mark.parametrize(
+    ("options", "pointer"),
+    [
+        ({"queue": ""}, "/queue"),
+        ({"queue": "a b"}, "/queue"),
+        ({"queue": "q" * 101}, "/queue"),
+        ({"queue": 1}, "/queue"),
+        ({"priority": 101}, "/priority"),
+        ({"priority": -101}, "/priority"),
+        ({"priority": True}, "/priority"),
+        ({"priority": "5"}, "/priority"),
+        ({"priority": 1.5}, "/priority"),
+        ({"priority": 10**400}, "/priority"),
+        ({"delay": -1}, "/delay"),
+        ({"delay": True}, "/delay"),
+        ({"delay": "5"}, "/delay"),
+        ({"delay": "P1Y"}, "/delay"),
+        ({"delay": "-PT5S"}, "/delay"),
+        ({"delay": 1e300}, "/delay"),
+        ({"delay": 10**400}, "/delay"),
+        ({"delay": "P99999999999D"}, "/delay"),
+        ({"delay": 3654 * 86400}, "/delay"),
+        ({"timeout": 0}, "/timeout"),
+        ({"timeout": 1e-9}, "/timeout"),
+        ({"timeout": -1}, "/timeout"),
+        ({"timeout": 86401}, "/timeout"),
+        ({"timeout": "PT25H"}, "/timeout"),
+        ({"timeout": True}, "/timeout"),
+        ({"run_at": "2026-03-01T12:00:00"}, "/run_at"),
+        ({"run_at": "9999-12-31T23:59:59Z"}, "/run_at"),
+        ({"run_at": "9999-12-31T23:59:59-14:00"}, "/run_at"),
+        ({"run_at": "1970-01-01T00:00:00Z"}, "/run_at"),
+        ({"run_at": "0001-01-01T00:00:00+14:00"}, "/run_at"),
+        ({"run_at": "2126-01-01T00:00:00Z"}, "/run_at"),
+        ({"run_at": "tomorrow"}, "/run_at"),
+        ({"run_at": 1767225600}, "/run_at"),
+        ({"run_at": "2026-03-01T12:00:00Z", "delay": 1}, "/run_at"),
+        ({"retry": 3}, "/retry"),
+        ({"retry": {"max_attempts": 0}}, "/retry/max_attempts"),
+        ({"retry": {"max_attempts": 101}}, "/retry/max_attempts"),
+        ({"retry": {"max_attempts": True}}, "/retry/max_attempts"),
+        ({"retry": {"initial": -1}}, "/retry/initial"),
+        ({"retry": {"factor": 0.5}}, "/retry/factor"),
+        ({"retry": {"factor": 1000}}, "/retry/factor"),
+        ({"retry": {"max": "PT200H"}}, "/retry/max"),
+        ({"retry": {"jitter": 1}}, "/retry/jitter"),
+        ({"tags": "a"}, "/tags"),
+        ({"tags": ["a"] * 21}, "/tags"),
+        ({"tags": ["a", ""]}, "/tags/1"),
+        ({"tags": ["a" * 101]}, "/tags/0"),
+        ({"tags": [1]}, "/tags/0"),
+        ({"metadata": []}, "/metadata"),
+        ({"metadata": "x"}, "/metadata"),
+        ({"metadata": {"a": "x" * 16 * 1024}}, "/metadata"),
+        ({"type": 1}, "/type"),
+        ({"type": ""}, "/type"),
+        ({"type": None}, "/type"),
+    ],
+)
+def test_one_wrong_option(registry: Registry, options: dict[str, Any], pointer: str) -> None:
+    name, found = faults(registry, options)
+    assert name == "invalid-request"
+    assert list(found) == [pointer]
+    assert found[pointer]
+
+
+@pytest.mark.parametrize("name", ["nope", "__import__('os')", "os.system", "../x", "Add", "x" * 10_000])
+def test_an_unknown_type_is_looked_up_and_nothing_else(registry: Registry, name: str) -> None:
+    problem, found = faults(registry, {"type": name})
+    assert problem == "unknown-type"
+    assert list(found) == ["/type"]
+    assert len(found["/type"]) < 300
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["status", "id", "owner", "__proto__", "deadline", "unique_key", "on_conflict", "depends_on", "retention", "cache",
+     "webhook", "a/b", "x" * 5000],
+)  # fmt: skip
+def test_an_unknown_field(registry: Registry, name: str) -> None:
+    problem, found = faults(registry, {name: 1})
+    assert problem == "unknown-field"
+    assert len(found) == 1
+
+
+def test_options_that_are_not_built_yet_say_so(registry: Registry) -> None:
+    assert faults(registry, {"deadline": None})[1] == {"/deadline": "this option is not built yet"}
+
+
+def test_an_unknown_field_of_the_params_is_told_like_one_of_the_body(registry: Registry) -> None:
+    assert faults(registry, {"params": {"a": 1, "__class__": 1}})[0] == "unknown-field"
+    name, found = faults(registry, {"params": {"a": 1, "c": 1}, "prams": [], "retry": {"tries": 1}})
+    assert name == "unknown-field"
+    assert set(found) == {"/params/c", "/prams", "/retry/tries"}
+    assert "params" in found["/prams"]
+
+
+def test_all_faults_at_once(registry: Registry) -> None:
+    name, found = faults(
+        registry,
+        {"params": ["4", True], "priority": "5", "tags": ["", 1], "retry": {"max_attempts": 0, "x": 1}, "status": 1},
+    )
+    assert name == "invalid-request"
+    assert set(found) == {
+        "/params/0", "/params/1", "/priority", "/tags/0", "/tags/1", "/retry/max_attempts", "/retry/x", "/status",
+    }  # fmt: skip
+
+
+def test_params_alone_have_pointers_into_themselves(registry: Registry) -> None:
+    assert faults(registry, b'["x"]', type_name="add") == ("invalid-params", {"/0": "expected number, got string"})
+    assert faults(registry, b"5", type_name="add")[0] == "invalid-params"
+
+
+@pytest.mark.parametrize("body", [b"null", b"[]", b'"x"', b"1"])
+def test_a_body_that_is_no_object(registry: Registry, body: bytes) -> None:
+    assert faults(registry, body) == ("invalid-request", {"": "expected an object"})
+
+
+def test_what_is_not_json_is_malformed(registry: Registry) -> None:
+    with pytest.raises(Malformed):
+        read(registry, b'{"type":"add","params":[1,]}')
+    with pytest.raises(Malformed):
+        read(registry, b"", type_name="add")
