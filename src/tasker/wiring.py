@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -119,10 +120,21 @@ async def serve(settings: Settings, *, started: Callable[[App], Awaitable[None]]
     stopping, hurry = asyncio.Event(), asyncio.Event()
     _on_signals(stopping, hurry)
     async with open_app(settings) as app, _listening(app):
+        _settle_memory()
         await started(app)
         await stopping.wait()
         await app.drain(hurry)
     return 0
+
+
+def _settle_memory() -> None:
+    """Keep the garbage collector away from what lives as long as the service, and have it look less often.
+
+    A task makes hundreds of short-lived objects; at Python's defaults the collector took 8 % of a submission's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @contextlib.asynccontextmanager

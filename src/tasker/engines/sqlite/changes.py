@@ -13,17 +13,18 @@ import apsw
 from msgspec import structs
 
 from tasker.clock import to_micros
-from tasker.engine import Heartbeat
+from tasker.engine import ClaimRequest, Heartbeat
 from tasker.engines.sqlite import reads
-from tasker.engines.sqlite.lines import Lines
-from tasker.engines.sqlite.rows import draft_row, encode, task_id_of
+from tasker.engines.sqlite.lines import Lines, lease_end
+from tasker.engines.sqlite.rows import draft_row, encode, first_claim, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.errors import Conflict, NotFound
-from tasker.model import Change, Draft, Lease, Receipt, Report, Status, Task, TaskProblem, Transition
+from tasker.lifecycle import MAX_INTERRUPTIONS
+from tasker.model import Change, Claim, Draft, Lease, Receipt, Report, Status, Task, TaskProblem, Transition
 
 
-def insert(connection: apsw.Connection, lines: Lines, draft: Draft, now: int) -> Receipt:
-    """Store a draft, unless its idempotency key is known."""
+def insert(connection: apsw.Connection, lines: Lines, draft: Draft, now: int, *, alone: bool) -> Receipt:
+    """Store a draft, unless its idempotency key is known. `alone`: a waiting worker may take it at once."""
     key = draft.idempotency
     if key is not None:
         known = connection.execute(QUERIES["find_key"], (key.key, now)).fetchone()
@@ -31,9 +32,13 @@ def insert(connection: apsw.Connection, lines: Lines, draft: Draft, now: int) ->
             task_id, fingerprint, reply = known
             same = fingerprint == key.fingerprint
             return Receipt(task_id_of(task_id), "replayed" if same else "mismatched", reply if same else None)
-    row = draft_row(draft)
-    connection.execute(QUERIES["insert_task"], row)
-    lines.joined(draft.queue, draft.type, row[7], later=row[3] != "queued")
+    taker = lines.taker(draft.queue, draft.type) if alone and draft.run_at is None else None
+    if taker is None:
+        row = draft_row(draft)
+        connection.execute(QUERIES["insert_task"], row)
+        lines.joined(draft.queue, draft.type, row[7], later=row[3] != "queued")
+    else:
+        taker.served.append(_insert_running(connection, draft, taker.request, now))
     if draft.tags:
         seq = connection.last_insert_rowid()
         connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in draft.tags])
@@ -41,6 +46,13 @@ def insert(connection: apsw.Connection, lines: Lines, draft: Draft, now: int) ->
         kept = (key.key, draft.task_id.bytes, key.fingerprint, to_micros(key.expires_at), key.reply)
         connection.execute(QUERIES["insert_key"], kept)
     return Receipt(draft.task_id, "stored")
+
+
+def _insert_running(connection: apsw.Connection, draft: Draft, request: ClaimRequest, now: int) -> Claim:
+    task_id, type_, queue, _, *rest = draft_row(draft)
+    lease_ends = lease_end(now, request)
+    connection.execute(QUERIES["insert_running"], (task_id, type_, queue, *rest, request.worker, now, lease_ends))
+    return first_claim(draft, request.worker, now)
 
 
 def extend(connection: apsw.Connection, leases: Sequence[Lease], expires_at: int) -> Heartbeat:
@@ -151,7 +163,8 @@ def _back_to_line(connection: apsw.Connection, lines: Lines, seq: int, change: T
     connection.execute(QUERIES["keep_attempt"], (to_micros(change.at), change.ending, error, seq))
     row = (change.reason, due_at, change.tries, change.crashes, change.interruptions, error, seq)
     queue, type_ = connection.execute(QUERIES["back_to_line"], row).fetchone()  # type: ignore[misc]
-    lines.joined(str(queue), str(type_), due_at, later=change.reason != "queued")
+    suspect = change.interruptions >= MAX_INTERRUPTIONS
+    lines.joined(str(queue), str(type_), due_at, later=change.reason != "queued", suspect=suspect)
 
 
 def _due_at(change: Transition) -> datetime:

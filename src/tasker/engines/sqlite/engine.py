@@ -102,8 +102,10 @@ class SqliteEngine:
     async def submit(self, drafts: Sequence[Draft]) -> list[Receipt]:
         now = self._micros()
 
+        alone = len(drafts) == 1
+
         def work(connection: apsw.Connection) -> list[Receipt]:
-            receipts = [changes.insert(connection, self._lines, draft, now) for draft in drafts]
+            receipts = [changes.insert(connection, self._lines, draft, now, alone=alone) for draft in drafts]
             self._news += [
                 Change(receipt.task_id, Status.PENDING) for receipt in receipts if receipt.outcome == "stored"
             ]

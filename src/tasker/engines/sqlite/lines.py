@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 
 import apsw
 
@@ -68,6 +69,7 @@ class Lines:
         self._waiters: list[Waiter] = []
         self._served: list[Waiter] = []
         self._active: set[LineName] = set()
+        self._has_suspects = True
         self._seen_until = 0
         self._next_due: int | None = None
         self._is_loaded = False
@@ -81,9 +83,11 @@ class Lines:
         if waiter in self._waiters:
             self._waiters.remove(waiter)
 
-    def joined(self, queue: str, type_: str, due_at: int, *, later: bool) -> None:
+    def joined(self, queue: str, type_: str, due_at: int, *, later: bool, suspect: bool = False) -> None:
         """Tell that a task has joined its line, to be claimed from `due_at` (microseconds)."""
-        if later:
+        if suspect:
+            self._has_suspects = True
+        elif later:
             self._next_due = due_at if self._next_due is None else min(self._next_due, due_at)
             self._seen_until = min(self._seen_until, due_at - 1)
         else:
@@ -100,6 +104,19 @@ class Lines:
         wait = (self._next_due - to_micros(self._clock.now())) / 1e6
         return min(max(wait, 0.0), _LOOK_AGAIN)
 
+    def taker(self, queue: str, type_: str) -> Waiter | None:
+        """Return a waiter that can take one new task of a line at once, if none that it takes is before it."""
+        line = queue, type_
+        if not self._is_loaded or self._has_due(to_micros(self._clock.now())):
+            return None
+        for waiter in self._waiters:
+            if waiter.takes(line) and waiter.request.limit > len(waiter.served):
+                return None if any(waiter.takes(other) for other in self._active) else waiter
+        return None
+
+    def _has_due(self, now: int) -> bool:
+        return self._next_due is not None and self._next_due <= now
+
     def serve(self, connection: apsw.Connection) -> None:
         """Claim due tasks for the waiters, longest waiting first."""
         if not self._waiters:
@@ -109,8 +126,8 @@ class Lines:
         still_waiting = []
         for waiter in self._waiters:
             chosen = self._suspects(connection, waiter, now) + self._choose(connection, waiter, now)
-            if chosen:
-                waiter.served = [_start(connection, waiter.request, seq, now) for seq in chosen]
+            waiter.served += [_start(connection, waiter.request, seq, now) for seq in chosen]
+            if waiter.served:
                 self._served.append(waiter)
                 continue
             waiter.has_looked = True
@@ -142,10 +159,9 @@ class Lines:
 
     def take_back(self) -> None:
         """The transaction was rolled back: the waiters wait again, unless their time is up."""
-        for waiter in self._served:
-            waiter.served = []
         waiters = self._served + self._waiters
         for waiter in waiters:
+            waiter.served = []
             waiter.has_looked = True
         self._waiters = [waiter for waiter in waiters if not waiter.settle()]
         self._served = []
@@ -155,7 +171,7 @@ class Lines:
         """Bring up to date which lines may hold a due task."""
         if not self._is_loaded:
             self._active = _all_lines(connection)
-        elif self._next_due is not None and self._next_due <= now:
+        elif self._has_due(now):
             self._active.update(connection.execute(QUERIES["lines_due"], (self._seen_until, now)))
         else:
             return
@@ -164,14 +180,16 @@ class Lines:
         self._next_due = connection.execute(QUERIES["next_due"], (now,)).get
 
     def _suspects(self, connection: apsw.Connection, waiter: Waiter, now: int) -> list[int]:
-        if waiter.request.suspects < 1:
+        if waiter.request.suspects < 1 or not self._has_suspects:
             return []
         rows: list[Row] = connection.execute(QUERIES["due_suspects"], waiter.names | {"now": now}).fetchall()
+        if not rows:
+            self._has_suspects = connection.execute(QUERIES["any_suspect"]).get is not None
         return [row[0] for row in rows]
 
     def _choose(self, connection: apsw.Connection, waiter: Waiter, now: int) -> list[int]:
         """Return the rows that `waiter` gets: of all its lines the first, by priority and then by time."""
-        room = waiter.request.limit
+        room = waiter.request.limit - len(waiter.served)
         found: list[tuple[Row, LineName]] = []
         for line in [line for line in self._active if waiter.takes(line)] if room > 0 else ():
             due = _due(connection, line, now, room)
@@ -196,8 +214,8 @@ def _due(connection: apsw.Connection, line: LineName, now: int, limit: int) -> l
 
 
 def _start(connection: apsw.Connection, request: ClaimRequest, seq: int, now: int) -> Claim:
-    expires_at = now + int(request.lease_for.total_seconds() * 1e6)
-    row = connection.execute(QUERIES["start_attempt"], (request.worker, now, expires_at, seq)).fetchone()
+    values = (request.worker, now, lease_end(now, request), seq)
+    row = connection.execute(QUERIES["start_attempt"], values).fetchone()
     assert row is not None
     return claim_of(row)
 
@@ -208,3 +226,8 @@ def _all_lines(connection: apsw.Connection) -> set[LineName]:
     while (line := connection.execute(QUERIES["next_line"], line).fetchone()) is not None:
         lines.add(line)
     return lines
+
+
+def lease_end(now: int, request: ClaimRequest) -> int:
+    """Return the microseconds at which a lease that is taken at `now` ends."""
+    return now + request.lease_for // timedelta(microseconds=1)

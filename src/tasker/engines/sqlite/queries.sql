@@ -3,6 +3,12 @@ INSERT INTO task (task_id, type, queue, status, reason, priority, created_at, ru
                   tags, metadata, params)
 VALUES (?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
+-- name: insert_running
+-- A task that a waiting worker takes at once: it is born running, and never enters a line.
+INSERT INTO task (task_id, type, queue, status, priority, created_at, run_at, due_at, max_attempts, policy,
+                  tags, metadata, params, attempt, worker, started_at, lease_expires_at)
+VALUES (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?);
+
 -- name: insert_tag
 INSERT OR IGNORE INTO task_tag (tag, seq) VALUES (?, ?);
 
@@ -44,6 +50,9 @@ WHERE status = 'pending' AND reason <> 'queued' AND due_at > ? ORDER BY due_at L
 -- name: lines_due
 SELECT DISTINCT queue, type FROM task INDEXED BY task_later
 WHERE status = 'pending' AND reason <> 'queued' AND due_at > ? AND due_at <= ?;
+
+-- name: any_suspect
+SELECT 1 FROM task INDEXED BY task_suspect WHERE status = 'pending' AND interruptions >= 3 LIMIT 1;
 
 -- name: start_attempt
 UPDATE task SET status = 'running', reason = NULL, attempt = attempt + 1, worker = ?, started_at = ?,

@@ -75,6 +75,15 @@ def claim_of(row: Row) -> Claim:
     )  # fmt: skip
 
 
+def first_claim(draft: Draft, worker: str, now: int) -> Claim:
+    """Return the Claim of a task whose first attempt begins as it is stored."""
+    return Claim(
+        task_id=draft.task_id, attempt=1, type=draft.type, params=draft.params, queue=draft.queue,
+        priority=draft.priority, policy=_policy(draft.policy), tries=0, crashes=0, interruptions=0,
+        started_at=from_micros(now), worker=worker,
+    )  # fmt: skip
+
+
 def attempt_of(row: Row) -> Attempt:
     """Return the Attempt of a row of the query `attempts`."""
     attempt, worker, started_at, finished_at, ending, error = row
