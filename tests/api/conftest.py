@@ -84,7 +84,7 @@ async def make_rig(tmp_path: Path) -> AsyncIterator[MakeRig]:
     opened: list[Rig] = []
 
     async def make(**settings: Any) -> Rig:
-        rig = await _open(Settings(data_dir=tmp_path, **settings))
+        rig = await _open(Settings(data_dir=tmp_path / str(len(opened)), **settings))
         opened.append(rig)
         return rig
 

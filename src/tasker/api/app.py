@@ -68,12 +68,16 @@ def _dispatch(operations: Sequence[Operation], bodies: BodyReader) -> ASGIApp:
         by_path.setdefault(operation.path, []).append(operation)
     resources = {path: Resource(own, bodies) for path, own in by_path.items()}
     fixed = {path: resource for path, resource in resources.items() if "{" not in path}
-    routes = [Route(path, endpoint=resource) for path, resource in resources.items()]
-    router = Router(routes, redirect_slashes=False, default=_nothing)
+    open_ = [Route(path, endpoint=resource) for path, resource in resources.items() if path not in fixed]
+    router = Router(open_, redirect_slashes=False, default=_nothing)
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         # A path without open parts needs no patterns; POST /task is by far the most frequent.
-        await fixed.get(scope.get("path", ""), router)(scope, receive, send)
+        path = scope.get("path", "")
+        app: ASGIApp | None = fixed.get(path)
+        if app is None:  # a pattern's end would let a line break pass
+            app = router if path.isprintable() else _nothing
+        await app(scope, receive, send)
 
     return dispatch
 
