@@ -55,6 +55,10 @@ class ManualClock:
         self._monotonic += by.total_seconds()
         return self._now
 
+    def set(self, now: datetime) -> None:
+        """Set the wall clock alone, to any moment, as a person or a time server does."""
+        self._now = now.astimezone(UTC)
+
 
 def make_draft(
     now: datetime = START,

@@ -1,17 +1,17 @@
-"""One suite for every engine: a new engine is one more line of ENGINES."""
+"""One suite for every engine of engines.py."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+from tests.contract.engines import ENGINES
 
 from tasker.clock import Clock
 from tasker.engine import Engine
-from tasker.engines.sqlite import SqliteEngine
 from tasker.model import Change
 from tasker.testing import Driver, ManualClock
 
@@ -20,15 +20,6 @@ class MakeEngine(Protocol):
     """Returns an engine that is not open yet; each one of a test is on the same store."""
 
     def __call__(self, clock: Clock | None = None) -> Engine: ...
-
-
-def _sqlite(folder: Path, clock: Clock) -> Engine:
-    return SqliteEngine(folder / "data" / "tasker.db", clock)
-
-
-ENGINES: dict[str, Callable[[Path, Clock], Engine]] = {
-    "sqlite": _sqlite,
-}
 
 
 @pytest.fixture

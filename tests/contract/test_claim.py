@@ -86,6 +86,18 @@ async def test_larger_priorities_come_first(driver: Driver, clock: ManualClock) 
     assert ids(claims)[1:3] == threes, "equal priorities: in the order of submission"
 
 
+async def test_the_order_is_one_over_all_queues_and_types(driver: Driver, clock: ManualClock) -> None:
+    drafts = [
+        make_draft(clock.now(), queue=f"queue-{number % 5}", type=f"type-{number % 3}", priority=-number // 4)
+        for number in range(60)
+    ]
+    await driver.engine.submit(drafts)
+    types = [f"type-{number}" for number in range(3)]
+    first, rest = await driver.claim(20, types=types), await driver.claim(100, types=types)
+    assert ids(first) == [draft.task_id for draft in drafts[:20]], "with more tasks than room"
+    assert ids(rest) == [draft.task_id for draft in drafts[20:]], "with room for all of them"
+
+
 async def test_equal_priorities_come_in_the_order_in_which_they_became_due(driver: Driver, clock: ManualClock) -> None:
     in_ten = await driver.submit(make_draft(clock.now(), delay=10 * SECOND))
     clock.advance(5 * SECOND)
@@ -277,6 +289,18 @@ async def test_a_claim_that_was_given_up_takes_no_task_with_it(driver: Driver) -
     assert ids(await driver.claim()) == [task_id]
 
 
+@pytest.mark.parametrize("delay", [None, SECOND], ids=["due at once", "due later"])
+async def test_a_wall_clock_set_back_loses_no_task(driver: Driver, clock: ManualClock, delay: timedelta | None) -> None:
+    """Set back, the clock says that the task is not due yet: it must be found when the clock gets there again."""
+    task_id = await driver.submit(make_draft(clock.now(), delay=delay))
+    clock.advance(2 * SECOND)
+    await driver.claim(types=["other"])
+    clock.set(clock.now() - MINUTE)
+    early = await driver.claim()
+    clock.advance(2 * MINUTE)
+    assert ids(early or await driver.claim()) == [task_id], "the task is never claimed again"
+
+
 async def test_waiting_ends_when_its_time_is_up(make_engine) -> None:
     engine = make_engine(SystemClock())
     await engine.open()
@@ -318,6 +342,38 @@ async def test_close_ends_a_waiting_claim(engine: Engine, driver: Driver) -> Non
     assert reply == [] or isinstance(reply, Unavailable), f"expected [] or Unavailable, got {reply!r}"
 
 
+@pytest.mark.parametrize("ticks", range(8))
+async def test_a_claim_given_up_at_any_moment_neither_loses_its_task_nor_stops_the_close(
+    engine: Engine, make_engine, driver: Driver, clock: ManualClock, ticks: int
+) -> None:
+    """A worker that drains cancels its claim, and the engine is closed at once."""
+    task_id = await driver.submit()
+    claiming = asyncio.create_task(driver.claim(wait_for=MINUTE))
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    claiming.cancel()
+    async with asyncio.timeout(5):
+        await engine.close()
+    await asyncio.gather(claiming, return_exceptions=True)
+    again = Driver(make_engine(), clock)
+    await again.engine.open()
+    await again.reap()
+    assert ids(await again.claim()) == [task_id]
+
+
+@pytest.mark.parametrize("ticks", range(8))
+async def test_a_claim_given_up_at_any_moment_gives_back_what_it_took(driver: Driver, ticks: int) -> None:
+    task_id = await driver.submit()
+    claiming = asyncio.create_task(driver.claim(wait_for=MINUTE))
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    claiming.cancel()
+    [reply] = await asyncio.gather(claiming, return_exceptions=True)
+    taken = [] if isinstance(reply, BaseException) else reply
+    async with asyncio.timeout(5):
+        assert ids(taken or await driver.claim(wait_for=MINUTE)) == [task_id]
+
+
 @pytest.fixture
 async def suspect(make_engine, engine: Engine, clock: ManualClock) -> Driver:
     """A driver of a store with one task that was running at MAX_INTERRUPTIONS ends of the service in a row."""
@@ -342,6 +398,19 @@ async def test_suspects_and_ordinary_tasks_are_counted_apart(suspect: Driver, cl
     claims = await suspect.claim(2, suspects=5)
     assert sorted(claim.interruptions for claim in claims) == [0, 0, MAX_INTERRUPTIONS]
     assert [claim.task_id for claim in claims if not claim.interruptions] == ordinary[:2]
+
+
+async def test_suspects_too_come_by_priority(engine: Engine, make_engine, clock: ManualClock) -> None:
+    priorities = [-1, 0, 3, 1]
+    await engine.submit([make_draft(clock.now(), priority=priority) for priority in priorities])
+    for _ in range(MAX_INTERRUPTIONS):
+        await Driver(engine, clock).claim(4)
+        await engine.close()
+        engine = make_engine()
+        await engine.open()
+        await Driver(engine, clock).reap()
+    taken = [await Driver(engine, clock).claim_one(suspects=1) for _ in priorities]
+    assert [claim.priority for claim in taken] == sorted(priorities, reverse=True)
 
 
 async def test_suspects_too_are_taken_by_type_queue_and_time(suspect: Driver, clock: ManualClock) -> None:

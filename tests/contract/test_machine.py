@@ -1,0 +1,424 @@
+"""Random lives of tasks, on an engine and on a small model of it side by side: both must always tell the same.
+
+A failure prints the steps that lead to it, as short as Hypothesis can make them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
+from tests.contract.engines import ENGINES
+
+from tasker.engine import ClaimRequest, Engine
+from tasker.errors import Conflict, NotFound
+from tasker.lifecycle import (
+    MAX_INTERRUPTIONS,
+    Cancelled,
+    Crashed,
+    Failed,
+    Interrupted,
+    Outcome,
+    Released,
+    Snoozed,
+    Succeeded,
+    TimedOut,
+    decide,
+    problem,
+)
+from tasker.model import Claim, Draft, Lease, NewEvent, Policy, Report, RetryPolicy, Status, TaskFilter, Transition
+from tasker.testing import ManualClock, make_draft, make_key
+
+SECOND = timedelta(seconds=1)
+LEASE = 30.5 * SECOND
+"""Leases and keys end between whole seconds, the clock moves by whole ones: what holds at the very moment is open."""
+CUT_OFF = datetime.min.replace(tzinfo=UTC)
+"""The end of a lease whose holder ended with an earlier process."""
+
+
+class Twin:
+    """A task as the model sees it."""
+
+    def __init__(self, draft: Draft, order: int) -> None:
+        self.draft = draft
+        self.order = order
+        self.status = Status.PENDING
+        self.reason = "queued" if draft.run_at is None else "scheduled"
+        self.due_at = draft.run_at or draft.created_at
+        self.attempt = self.tries = self.crashes = self.interruptions = 0
+        self.cancel_requested = False
+        self.lease_until = CUT_OFF
+        self.claim: Claim | None = None
+        self.endings: list[str | None] = []
+        self.said: list[tuple[int, str]] = []
+
+    @property
+    def is_suspect(self) -> bool:
+        return self.interruptions >= MAX_INTERRUPTIONS
+
+    @property
+    def rank(self) -> tuple[int, datetime, int]:
+        return -self.draft.priority, self.due_at, self.order
+
+    def start(self, claim: Claim, now: datetime) -> None:
+        self.status = Status.RUNNING
+        self.attempt += 1
+        self.claim = claim
+        self.lease_until = now + LEASE
+        self.endings.append(None)
+
+    def end(self, change: Transition, now: datetime) -> None:
+        self.endings[-1] = change.ending
+        self.tries, self.crashes, self.interruptions = change.tries, change.crashes, change.interruptions
+        self.status = change.status
+        if change.status is Status.PENDING and self.cancel_requested:
+            self.status = Status.CANCELLED
+        elif change.status is Status.PENDING:
+            self.reason, self.due_at = str(change.reason), change.run_at or now
+
+    def retry(self, now: datetime) -> None:
+        self.status, self.reason, self.due_at = Status.PENDING, "queued", now
+        self.tries = self.crashes = self.interruptions = 0
+        self.cancel_requested = False
+
+    def seen(self, now: datetime) -> tuple[Any, ...]:
+        reason = None
+        if self.status is Status.PENDING:
+            reason = self.reason if self.due_at > now else "queued"
+        tries_left = self.draft.max_attempts - self.tries
+        return self.draft.task_id, self.status, reason, self.attempt, tries_left
+
+
+outcomes: st.SearchStrategy[Outcome] = st.sampled_from(
+    [
+        Succeeded(b"6"),
+        Failed(problem("task-failed", "for good")),
+        Failed(problem("task-failed", "busy", retryable=True)),
+        Failed(problem("task-failed", "busy", retryable=True), after=40 * SECOND),
+        Snoozed(15 * SECOND),
+        TimedOut(SECOND),
+        Crashed("gone"),
+        Cancelled(),
+        Released(),
+        Interrupted(),
+    ]
+)
+policies = st.builds(
+    RetryPolicy,
+    max_attempts=st.integers(1, 3),
+    initial=st.sampled_from([timedelta(0), 10 * SECOND]),
+    jitter=st.booleans(),
+)
+keys = st.tuples(st.sampled_from(["k1", "k2"]), st.sampled_from([b"a", b"b"]))
+
+
+async def _reply(step: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await step
+    except (NotFound, Conflict) as refusal:
+        return refusal
+
+
+class EngineMachine(RuleBasedStateMachine):
+    """Every step is done to the engine and to the model."""
+
+    tasks: Bundle[UUID] = Bundle("tasks")
+    claims: Bundle[Claim] = Bundle("claims")
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.make = ENGINES[name]
+        self.folder = tempfile.TemporaryDirectory(prefix="tasker-machine-")
+        self.runner = asyncio.Runner()
+        self.clock = ManualClock()
+        self.random = Random(0)
+        self.twins: dict[UUID, Twin] = {}
+        self.keys: dict[str, tuple[bytes, UUID, datetime]] = {}
+        self.submitted = self.spoken = 0
+        self.engine = self.open()
+
+    def run(self, step: Coroutine[Any, Any, Any]) -> Any:
+        async def limited() -> Any:
+            async with asyncio.timeout(20):
+                return await step
+
+        return self.runner.run(limited())
+
+    def open(self) -> Engine:
+        engine = self.make(Path(self.folder.name), self.clock)
+        self.run(engine.open())
+        return engine
+
+    def teardown(self) -> None:
+        self.run(self.engine.close())
+        self.runner.close()
+        self.folder.cleanup()
+
+    # what clients do
+
+    @rule(
+        target=tasks,
+        options=st.lists(
+            st.tuples(
+                st.sampled_from([-1, 0, 1]),
+                st.sampled_from([None, None, 10 * SECOND, 60 * SECOND]),
+                st.sampled_from(["sum", "sum", "gpt"]),
+                st.none() | keys,
+            ),
+            min_size=1,
+            max_size=4,
+        ),
+        policy=policies,
+        on_crash=st.sampled_from(["retry", "retry", "fail"]),
+    )
+    def submit(self, options: list[Any], policy: RetryPolicy, on_crash: Any) -> Any:
+        now = self.clock.now()
+        drafts = []
+        for priority, delay, type_, key in options:
+            kept = None if key is None else make_key(now, key[0], fingerprint=key[1], lasts=100.5 * SECOND)
+            drafts.append(
+                make_draft(
+                    now, type=type_, priority=priority, delay=delay, retry=policy, on_crash=on_crash, idempotency=kept
+                )
+            )
+        receipts = self.run(self.engine.submit(drafts))
+        expected = [self.expect_submission(draft) for draft in drafts]
+        assert [(receipt.task_id, receipt.outcome) for receipt in receipts] == expected
+        return multiple(*(task_id for task_id, outcome in expected if outcome == "stored"))
+
+    def expect_submission(self, draft: Draft) -> tuple[UUID, str]:
+        key = draft.idempotency
+        if key is not None:
+            fingerprint, task_id, expires_at = self.keys.get(key.key, (b"", draft.task_id, CUT_OFF))
+            if expires_at > self.clock.now():
+                return task_id, "replayed" if fingerprint == key.fingerprint else "mismatched"
+            self.keys[key.key] = (key.fingerprint, draft.task_id, key.expires_at)
+        self.submitted += 1
+        self.twins[draft.task_id] = Twin(draft, self.submitted)
+        return draft.task_id, "stored"
+
+    @rule(task_id=tasks)
+    def cancel(self, task_id: UUID) -> None:
+        twin = self.twins.get(task_id)
+        if not self.is_allowed(self.engine.cancel(task_id), twin, Status.PENDING, Status.RUNNING):
+            return
+        assert twin is not None
+        if twin.status is Status.RUNNING:
+            twin.cancel_requested = True
+        else:
+            twin.status = Status.CANCELLED
+        self.agree_on(task_id)
+
+    @rule(task_id=tasks)
+    def retry(self, task_id: UUID) -> None:
+        twin = self.twins.get(task_id)
+        if self.is_allowed(self.engine.retry(task_id), twin, Status.FAILED, Status.CANCELLED):
+            assert twin is not None
+            twin.retry(self.clock.now())
+            self.agree_on(task_id)
+
+    @rule(task_id=tasks)
+    def delete(self, task_id: UUID) -> None:
+        twin = self.twins.get(task_id)
+        if self.is_allowed(self.engine.delete(task_id), twin, Status.COMPLETED, Status.FAILED, Status.CANCELLED):
+            del self.twins[task_id]
+            self.keys = {name: key for name, key in self.keys.items() if key[1] != task_id}
+            assert self.run(self.engine.find(task_id)) is None
+            assert self.run(self.engine.find_attempts(task_id)) == []
+            assert self.run(self.engine.find_events(task_id)) == []
+
+    def is_allowed(self, step: Coroutine[Any, Any, Any], twin: Twin | None, *allowed: Status) -> bool:
+        """Take the step, and see that it is refused where the model says so."""
+        reply = self.run(_reply(step))
+        if twin is None:
+            assert isinstance(reply, NotFound), f"expected NotFound for a task that does not exist, got {reply!r}"
+        elif twin.status in allowed:
+            assert not isinstance(reply, Exception), f"refused in status {twin.status}: {reply!r}"
+        else:
+            assert isinstance(reply, Conflict), f"expected Conflict in status {twin.status}, got {reply!r}"
+        return not isinstance(reply, Exception)
+
+    # what workers do
+
+    @rule(
+        target=claims,
+        limit=st.integers(0, 4),
+        suspects=st.sampled_from([0, 0, 1, 2]),
+        types=st.sampled_from([("sum", "gpt"), ("sum",), ("gpt",)]),
+        worker=st.sampled_from(["worker-1", "worker-2"]),
+    )
+    def claim(self, limit: int, suspects: int, types: tuple[str, ...], worker: str) -> Any:
+        return multiple(*self.claim_and_check(limit, suspects, types, worker))
+
+    def claim_and_check(self, limit: int, suspects: int, types: tuple[str, ...], worker: str) -> list[Claim]:
+        now = self.clock.now()
+        due = [twin for twin in self.twins.values() if twin.status is Status.PENDING and twin.due_at <= now]
+        line = sorted((twin for twin in due if twin.draft.type in types), key=lambda twin: twin.rank)
+        request = ClaimRequest(worker=worker, types=types, limit=limit, lease_for=LEASE, suspects=suspects)
+        claims: list[Claim] = self.run(self.engine.claim(request, wait_for=timedelta(0)))
+        for is_suspect, room in ((False, limit), (True, suspects)):
+            got = [claim for claim in claims if (claim.interruptions >= MAX_INTERRUPTIONS) == is_suspect]
+            expected = [twin for twin in line if twin.is_suspect == is_suspect][:room]
+            for claim, twin in zip(got, expected, strict=True):
+                assert claim == self.expect_claim(twin, worker)
+                twin.start(claim, now)
+                self.agree_on(claim.task_id)
+        return claims
+
+    def expect_claim(self, twin: Twin, worker: str) -> Claim:
+        draft = twin.draft
+        return Claim(
+            task_id=draft.task_id,
+            attempt=twin.attempt + 1,
+            type=draft.type,
+            params=draft.params,
+            queue=draft.queue,
+            priority=draft.priority,
+            policy=msgspec.json.decode(draft.policy, type=Policy),
+            tries=twin.tries,
+            crashes=twin.crashes,
+            interruptions=twin.interruptions,
+            started_at=self.clock.now(),
+            worker=worker,
+        )
+
+    def current(self, lease: Lease) -> Twin | None:
+        """Return the twin whose current attempt has this lease: the fence, as the model sees it."""
+        twin = self.twins.get(lease.task_id)
+        is_current = twin is not None and twin.status is Status.RUNNING and twin.attempt == lease.attempt
+        return twin if is_current else None
+
+    @rule(claim=claims, outcome=outcomes, speaks=st.booleans())
+    def complete(self, claim: Claim, outcome: Outcome, speaks: bool) -> None:
+        """Also with leases that were lost long ago."""
+        now = self.clock.now()
+        change = decide(outcome, claim, now, self.random)
+        text, report = self.words() if speaks else ("", None)
+        twin = self.current(claim.lease)
+        assert self.run(self.engine.complete(claim.lease, change, report)) == (twin is not None)
+        if twin is not None:
+            if speaks:
+                twin.said.append((claim.attempt, text))
+            twin.end(change, now)
+        self.agree_on(claim.task_id)
+
+    @rule(claim=claims)
+    def record(self, claim: Claim) -> None:
+        text, report = self.words()
+        twin = self.current(claim.lease)
+        assert self.run(self.engine.record(claim.lease, report)) == (twin is not None)
+        if twin is not None:
+            twin.said.append((claim.attempt, text))
+        self.agree_on(claim.task_id)
+
+    def words(self) -> tuple[str, Report]:
+        """Return something that was never said before, and the report that says it."""
+        self.spoken += 1
+        text = f"word {self.spoken}"
+        event = NewEvent(type="output", time=self.clock.now(), data=msgspec.json.encode({"chunk": text}))
+        return text, Report(events=(event,))
+
+    @rule(claims=st.lists(claims, min_size=1, max_size=4, unique_by=lambda claim: claim.lease))
+    def heartbeat(self, claims: list[Claim]) -> None:
+        current = {claim.lease: self.current(claim.lease) for claim in claims}
+        # Whoever was cut off by a restart is gone and sends no heartbeat.
+        leases = [lease for lease, twin in current.items() if twin is None or twin.lease_until != CUT_OFF]
+        lost, cancelled = self.run(self.engine.heartbeat(leases, 20.5 * SECOND))
+        assert lost == {lease for lease in leases if current[lease] is None}
+        held = {lease: twin for lease in leases if (twin := current[lease]) is not None}
+        assert cancelled == {lease for lease, twin in held.items() if twin.cancel_requested}
+        for twin in held.values():
+            twin.lease_until = self.clock.now() + 20.5 * SECOND
+
+    # what happens
+
+    @rule(seconds=st.sampled_from([1, 7, 31, 61, 601]))
+    def time_passes(self, seconds: int) -> None:
+        self.clock.advance(seconds * SECOND)
+
+    @rule()
+    def reap(self) -> None:
+        now = self.clock.now()
+        expired = self.run(self.engine.find_expired(limit=1000))
+        cut_off = {
+            twin.draft.task_id: twin
+            for twin in self.twins.values()
+            if twin.status is Status.RUNNING and twin.lease_until < now
+        }
+        assert {claim.task_id: claim for claim in expired} == {task_id: twin.claim for task_id, twin in cut_off.items()}
+        for claim in expired:
+            change = decide(Interrupted(), claim, now, self.random)
+            assert self.run(self.engine.complete(claim.lease, change))
+            cut_off[claim.task_id].end(change, now)
+            self.agree_on(claim.task_id)
+
+    @rule()
+    def restart(self) -> None:
+        self.run(self.engine.close())
+        self.engine = self.open()
+        for twin in self.twins.values():
+            twin.lease_until = CUT_OFF
+        for task_id in self.twins:
+            self.agree_on(task_id)
+
+    @rule(target=claims, suspects=st.integers(0, 4))
+    def service_ends_under_load(self, suspects: int) -> Any:
+        """All in one step, so that three in a row, which make suspects, are not a rarity."""
+        claims = self.claim_and_check(4, suspects, ("sum", "gpt"), "worker-1")
+        self.restart()
+        self.reap()
+        return multiple(*claims)
+
+    @rule(seconds=st.sampled_from([1, 200]))
+    def prune(self, seconds: int) -> None:
+        self.clock.advance(seconds * SECOND)
+        expired = [name for name, key in self.keys.items() if key[2] < self.clock.now()]
+        assert self.run(self.engine.prune(limit=100)) == len(expired)
+        for name in expired:
+            del self.keys[name]
+
+    # what must always hold
+
+    @invariant()
+    def agree(self) -> None:
+        """Nothing is lost, nothing came from nowhere, and every status is the model's."""
+        now = self.clock.now()
+        page = self.run(self.engine.find_many(TaskFilter(), limit=1000))
+        seen = [(task.task_id, task.status, task.reason, task.attempt, task.tries_left) for task in page.items]
+        assert seen == [twin.seen(now) for twin in sorted(self.twins.values(), key=lambda twin: -twin.order)]
+
+    def agree_on(self, task_id: UUID) -> None:
+        """Attempts are numbered 1, 2, 3..., at most the last is open; what was said is said once, by its attempt."""
+        twin = self.twins.get(task_id)
+        attempts = self.run(self.engine.find_attempts(task_id))
+        events = self.run(self.engine.find_events(task_id))
+        endings = [] if twin is None else twin.endings
+        assert [attempt.attempt for attempt in attempts] == [*range(1, len(endings) + 1)]
+        assert [attempt.ending for attempt in attempts] == endings
+        said = [(event.attempt, msgspec.json.decode(event.data)["chunk"]) for event in events if event.type == "output"]
+        assert said == ([] if twin is None else twin.said)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_and_its_model_always_tell_the_same(name: str) -> None:
+    run_state_machine_as_test(
+        lambda: EngineMachine(name),
+        settings=settings(
+            max_examples=60,
+            stateful_step_count=40,
+            deadline=None,
+            print_blob=True,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )
