@@ -136,3 +136,9 @@ class Vanishing:
         finally:
             loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
+
+
+async def gone(pid: int) -> None:
+    """Wait for the end of a process that may have ended already."""
+    with contextlib.suppress(ProcessLookupError):
+        await Vanishing(pid).gone()

@@ -113,7 +113,8 @@ def start_and_die() -> None:
 
 def _start_orphan() -> int:
     """Start a daemon by the book (setsid, double fork) and return its pid."""
-    program = f"import subprocess, sys; print(subprocess.Popen({NAPPER!r}, start_new_session=True).pid)"
+    how = "start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL"
+    program = f"import subprocess; print(subprocess.Popen({NAPPER!r}, {how}).pid)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
     return int(done.stdout)
 
@@ -182,7 +183,7 @@ def hold_memory_below(context: Context) -> None:
 
 @task
 def hold_on(mebibytes: int) -> int:
-    hoard.append(bytes(mebibytes * 2**20))
+    hoard.append(b"x" * (mebibytes * 2**20))
     return os.getpid()
 
 

@@ -1,0 +1,134 @@
+"""What a function may say through its Context, and what of it arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tasker.context import MAX_FIELDS, MAX_MESSAGE, Context
+from tasker.model import Progress
+
+
+class Said:
+    def __init__(self) -> None:
+        self.progresses: list[Progress] = []
+        self.chunks: list[str] = []
+        self.logs: list[tuple[str, str, Mapping[str, Any]]] = []
+        self.usages: list[Mapping[str, Any]] = []
+
+    def progress(self, progress: Progress) -> None:
+        self.progresses.append(progress)
+
+    def output(self, chunk: str) -> None:
+        self.chunks.append(chunk)
+
+    def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
+        self.logs.append((level, message, fields))
+
+    def usage(self, usage: Mapping[str, Any]) -> None:
+        self.usages.append(usage)
+
+
+@pytest.fixture
+def said() -> Said:
+    return Said()
+
+
+@pytest.fixture
+def context(said: Said) -> Context:
+    return Context(UUID(int=1), 2, said, lambda: False)
+
+
+def test_tells_who_it_is_and_whether_to_stop(said: Said) -> None:
+    answers = iter([False, True])
+    context = Context(UUID(int=1), 2, said, lambda: next(answers))
+    assert (context.task_id, context.attempt) == (UUID(int=1), 2)
+    assert [context.cancelled, context.cancelled] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("given", "fraction"),
+    [
+        ({"fraction": 0.25}, 0.25),
+        ({"fraction": 1.0000001}, 1.0),
+        ({"fraction": -1}, 0.0),
+        ({"current": 1, "total": 4}, 0.25),
+        ({"current": 5, "total": 4}, 1.0),
+        ({"current": 1, "total": 0}, None),
+        ({"current": 1}, None),
+        ({"fraction": 0.5, "current": 1, "total": 4}, 0.5),
+        ({"message": "on it"}, None),
+    ],
+)
+def test_progress(context: Context, said: Said, given: dict[str, Any], fraction: float | None) -> None:
+    context.progress(**given)
+    (progress,) = said.progresses
+    assert progress.fraction == fraction
+    assert progress.message == given.get("message")
+
+
+def test_numbers_of_progress_keep_their_kind_if_every_reader_can_hold_them(context: Context, said: Said) -> None:
+    context.progress(current=3, total=2**70)
+    (progress,) = said.progresses
+    assert repr((progress.current, progress.total)) == repr((3, float(2**70)))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 10**400])
+@pytest.mark.parametrize("name", ["fraction", "current", "total"])
+def test_progress_refuses_what_is_no_number(context: Context, said: Said, name: str, number: float) -> None:
+    with pytest.raises(ValueError, match="progress must be"):
+        context.progress(**{name: number})
+    assert said.progresses == []
+
+
+def test_log_keeps_json_and_makes_the_rest_text(context: Context, said: Said) -> None:
+    context.log("note", count=2**70, when=datetime(2026, 1, 2, tzinfo=UTC), odd=ValueError("x"), message="a field")
+    assert said.logs == [
+        ("info", "note", {"count": 2**70, "when": "2026-01-02T00:00:00Z", "odd": "x", "message": "a field"})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"), [("lone \ud800", "lone \\ud800"), ({1: {2: "\ud800"}}, "{1: {2: '\\ud800'}}")]
+)
+def test_log_takes_text_that_no_json_can_hold(context: Context, said: Said, value: Any, kept: str) -> None:
+    context.log("lone \ud800", level="debug", value=value)
+    level, message, fields = said.logs[0]
+    assert (level, message) == ("debug", "lone \\ud800")
+    assert fields["value"].replace("\\\\", "\\") == kept
+
+
+def test_log_takes_a_value_that_contains_itself(context: Context, said: Said) -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    context.log("note", endless=endless)
+    assert said.logs[0][2] == {"endless": "[[...]]"}
+
+
+def test_log_refuses_an_unknown_level(context: Context) -> None:
+    with pytest.raises(ValueError, match="level must be one of debug, info"):
+        context.log("note", level="loud")  # type: ignore[arg-type]
+
+
+def test_too_much_is_cut_and_says_so(context: Context, said: Said) -> None:
+    context.log("x" * (MAX_MESSAGE + 1), blob="y" * MAX_FIELDS)
+    context.progress(message="x" * (MAX_MESSAGE + 1))
+    context.usage(blob="y" * MAX_FIELDS)
+    assert said.logs == [("info", "x" * MAX_MESSAGE + "...", {"dropped": "16,395 bytes of fields, more than 16,384"})]
+    assert said.progresses[0].message == "x" * MAX_MESSAGE + "..."
+    assert list(said.usages[0]) == ["dropped"]
+
+
+def test_output_is_any_text_but_none(context: Context, said: Said) -> None:
+    for chunk in ("a", "", "\ud800 é"):
+        context.output(chunk)
+    assert said.chunks == ["a", "\\ud800 é"]
+
+
+def test_usage(context: Context, said: Said) -> None:
+    context.usage(model="small", tokens=3)
+    assert said.usages == [{"model": "small", "tokens": 3}]
