@@ -58,6 +58,7 @@ class Rig:
     client: httpx2.AsyncClient
     service: Service
     engine: SqliteEngine
+    hub: Hub
     driver: Driver
     clock: ManualClock
     health: FakeHealth
@@ -105,7 +106,7 @@ async def _open(settings: Settings) -> Rig:
     service = Service(engine, registry, hub, clock, health=health)
     app = build_app(service, settings, Metrics(slots=4), clock)
     client = make_client(app)
-    return Rig(app, client, service, engine, Driver(engine, clock), clock, health, settings)
+    return Rig(app, client, service, engine, hub, Driver(engine, clock), clock, health, settings)
 
 
 def make_client(app: ASGIApp, **options: Any) -> httpx2.AsyncClient:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from tasker.api.calls import Call, Parameter, Wait, moment, one_of, preferred_wait, text_of, wait_parameter, whole
 from tasker.api.problems import Refused, task_problem_reply
@@ -32,9 +34,27 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
 
 
-class TaskView(Task, frozen=True, kw_only=True):
-    """One submission. A failed task is read with 200 as well: `error` says why it failed."""
+Moment = Annotated[datetime, Meta(tz=True)]
+Params = Annotated[Any, Meta(extra_json_schema={"type": ["array", "object"]}, description="As they were sent.")]
+Object = Annotated[Any, Meta(extra_json_schema={"type": "object"})]
 
+
+class TaskView(Task, frozen=True, kw_only=True):
+    """One submission. A failed task is read with 200 as well: `error` says why it failed.
+
+    The stored Task and what the wire adds to it; where that keeps JSON text, this says what the text holds.
+    """
+
+    params: Params
+    result: Any
+    usage: Object
+    metadata: Object
+    created_at: Moment
+    run_at: Moment | None
+    started_at: Moment | None
+    finished_at: Moment | None
+    next_attempt_at: Moment | None
+    cancel_requested_at: Moment | None
     links: dict[str, str]
     attempts: list[Attempt] | msgspec.UnsetType = msgspec.UNSET
 

@@ -1,0 +1,336 @@
+"""The operations on tasks: what they answer, in status, headers and body."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from tests.api.conftest import TOKEN, Rig, problem
+
+from tasker.api.tasks import TaskView
+from tasker.errors import Unavailable
+from tasker.lifecycle import Cancelled, Failed, Snoozed, Succeeded
+from tasker.lifecycle import problem as make_problem
+from tasker.model import ExceptionInfo, TaskProblem
+
+NOBODY = "0198e000-0000-7000-8000-000000000000"
+
+
+def failure(*, retryable: bool = False) -> Failed:
+    error = msgspec.structs.replace(
+        make_problem("task-raised", "ValueError: no", retryable=retryable),
+        exception=ExceptionInfo(class_="ValueError", message="no"),
+        traceback="Traceback: line 1",
+    )
+    return Failed(error)
+
+
+async def read(rig: Rig, task_id: str, query: str = "") -> dict[str, Any]:
+    reply = await rig.client.get(f"/task/{task_id}{query}")
+    assert reply.status_code == 200
+    view = msgspec.json.decode(reply.content, type=TaskView)
+    assert set(view.__struct_fields__) >= set(reply.json()), "nothing on the wire but what the schema has"
+    return dict(reply.json())
+
+
+async def test_submit(rig: Rig) -> None:
+    reply = await rig.client.post("/task", json={"type": "sum", "params": [4, 2]})
+    assert reply.status_code == 202
+    body = reply.json()
+    task_id = body["task_id"]
+    assert reply.headers["location"] == f"/task/{task_id}"
+    assert reply.headers["retry-after"] == "1"
+    assert reply.headers["content-type"] == "application/json"
+    assert body == await read(rig, task_id)
+    assert body["status"] == "pending"
+    assert body["params"] == [4, 2]
+    assert body["links"] == {
+        "self": f"/task/{task_id}", "result": f"/task/{task_id}/result", "cancel": f"/task/{task_id}/cancel"
+    }  # fmt: skip
+
+
+async def test_submit_the_params_alone(rig: Rig) -> None:
+    reply = await rig.client.post("/type/named/task", json={"prompt": "a", "times": 2})
+    assert reply.status_code == 202
+    body = await read(rig, reply.json()["task_id"])
+    assert (body["type"], body["params"]) == ("named", {"prompt": "a", "times": 2})
+
+
+async def test_options_reach_the_task(rig: Rig) -> None:
+    options = {"queue": "fast", "priority": 7, "tags": ["a"], "metadata": {"n": 1}}
+    task_id = await rig.submit(**options, delay=90, retry={"max_attempts": 3})
+    body = await read(rig, task_id)
+    assert {name: body[name] for name in options} == options
+    assert (body["reason"], body["run_at"], body["tries_left"]) == ("scheduled", "2026-01-02T03:05:35.678901Z", 3)
+    reply = await rig.client.get(f"/task/{task_id}")
+    assert reply.headers["retry-after"] == "90"
+
+
+async def test_retry_after_is_never_too_long(rig: Rig) -> None:
+    task_id = await rig.submit(delay="P30D")
+    assert (await rig.client.get(f"/task/{task_id}")).headers["retry-after"] == "3600"
+
+
+async def test_a_completed_task(rig: Rig) -> None:
+    task_id = await rig.submit()
+    await rig.finish()
+    body = await read(rig, task_id)
+    assert (body["status"], body["result"], body["error"], body["attempt"]) == ("completed", 6, None, 1)
+    assert set(body["links"]) == {"self", "result"}
+    reply = await rig.client.get(f"/task/{task_id}")
+    assert "retry-after" not in reply.headers
+    assert "attempts" not in body
+
+
+async def test_a_failed_task_reads_with_200(rig: Rig) -> None:
+    task_id = await rig.submit()
+    await rig.finish(failure())
+    body = await read(rig, task_id)
+    assert body["status"] == "failed"
+    assert set(body["links"]) == {"self", "result", "retry"}
+    error = body["error"]
+    assert (error["type"], error["attempt"], error["retryable"]) == ("/problems/task-raised", 1, False)
+    assert error["exception"] == {"class": "ValueError", "message": "no"}
+
+
+async def test_attempts(rig: Rig) -> None:
+    task_id = await rig.submit(retry={"max_attempts": 2, "jitter": False})
+    await rig.finish(failure(retryable=True))
+    rig.clock.advance(timedelta(seconds=5))
+    await rig.finish()
+    attempts = (await read(rig, task_id, "?include=attempts"))["attempts"]
+    assert [(a["attempt"], a["ending"], a["worker"]) for a in attempts] == [
+        (1, "failed", "worker-1"), (2, "succeeded", "worker-1"),
+    ]  # fmt: skip
+    assert attempts[0]["error"]["detail"] == "ValueError: no"
+
+
+async def test_tracebacks_are_for_this_machine_alone(rig: Rig, locked: Rig) -> None:
+    for one, shown in ((rig, True), (locked, False)):
+        one.client.headers["authorization"] = f"Bearer {TOKEN}"
+        task_id = await one.submit()
+        await one.finish(failure())
+        for path in (f"/task/{task_id}", f"/task/{task_id}?include=attempts", "/task", f"/task/{task_id}/result"):
+            text = (await one.client.get(path)).text
+            assert ("Traceback: line 1" in text) is shown, path
+            assert "ValueError: no" in text
+
+
+async def test_the_bare_result(rig: Rig) -> None:
+    task_id = await rig.submit("echo", [{"a": 1}])
+    reply = await rig.client.get(f"/task/{task_id}/result")
+    assert problem(reply) == (409, "conflict")
+    assert reply.headers["retry-after"] == "1"
+    await rig.finish(Succeeded(b'{"a":1.10}'))
+    reply = await rig.client.get(f"/task/{task_id}/result")
+    assert (reply.status_code, reply.text) == (200, '{"a":1.10}')
+    assert reply.headers["content-type"] == "application/json"
+
+
+async def test_a_result_of_null(rig: Rig) -> None:
+    task_id = await rig.submit("echo", [])
+    await rig.finish(Succeeded(b"null"))
+    reply = await rig.client.get(f"/task/{task_id}/result")
+    assert (reply.status_code, reply.text) == (200, "null")
+
+
+async def test_the_result_of_a_failed_task_is_its_problem(rig: Rig) -> None:
+    task_id = await rig.submit()
+    await rig.finish(failure())
+    reply = await rig.client.get(f"/task/{task_id}/result")
+    assert reply.status_code == 422
+    assert reply.headers["content-type"] == "application/problem+json"
+    body = reply.json()
+    assert (body["type"], body["status"], body["detail"]) == ("/problems/task-raised", 422, "ValueError: no")
+    assert msgspec.convert(body, TaskProblem).exception == ExceptionInfo(class_="ValueError", message="no")
+
+
+async def test_the_result_of_a_cancelled_task(rig: Rig) -> None:
+    task_id = await rig.submit()
+    await rig.client.post(f"/task/{task_id}/cancel")
+    reply = await rig.client.get(f"/task/{task_id}/result")
+    assert problem(reply) == (409, "conflict")
+    assert "retry-after" not in reply.headers
+
+
+async def test_cancel(rig: Rig) -> None:
+    pending, running = await rig.submit(), await rig.submit(priority=1)
+    claim = await rig.driver.claim_one()
+    reply = await rig.client.post(f"/task/{pending}/cancel")
+    assert (reply.status_code, reply.json()["status"]) == (200, "cancelled")
+    reply = await rig.client.post(f"/task/{running}/cancel")
+    assert (reply.status_code, reply.json()["status"]) == (202, "running")
+    assert reply.json()["cancel_requested_at"] is not None
+    assert (await rig.client.post(f"/task/{running}/cancel")).status_code == 202, "again changes nothing"
+    await rig.driver.finish(claim, Cancelled())
+    assert problem(await rig.client.post(f"/task/{running}/cancel")) == (409, "conflict")
+
+
+async def test_retry(rig: Rig) -> None:
+    task_id = await rig.submit()
+    assert problem(await rig.client.post(f"/task/{task_id}/retry")) == (409, "conflict")
+    claim = await rig.driver.claim_one()
+    assert problem(await rig.client.post(f"/task/{task_id}/retry")) == (409, "conflict")
+    await rig.driver.finish(claim, failure())
+    reply = await rig.client.post(f"/task/{task_id}/retry")
+    assert (reply.status_code, reply.json()["status"], reply.json()["attempt"]) == (202, "pending", 1)
+    assert reply.headers["retry-after"] == "1"
+    done = await rig.finish()
+    assert done.attempt == 2
+    assert problem(await rig.client.post(f"/task/{task_id}/retry")) == (409, "conflict")
+
+
+async def test_delete(rig: Rig) -> None:
+    task_id = await rig.submit()
+    assert problem(await rig.client.delete(f"/task/{task_id}")) == (409, "conflict")
+    await rig.finish()
+    reply = await rig.client.delete(f"/task/{task_id}")
+    assert (reply.status_code, reply.content) == (204, b"")
+    assert problem(await rig.client.delete(f"/task/{task_id}")) == (404, "not-found")
+    assert problem(await rig.client.get(f"/task/{task_id}")) == (404, "not-found")
+
+
+async def test_no_such_task(rig: Rig) -> None:
+    for method, path in (
+        ("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("POST", "/retry"), ("GET", "/result"), ("GET", "?wait=1")
+    ):  # fmt: skip
+        reply = await rig.client.request(method, f"/task/{NOBODY}{path}")
+        assert problem(reply) == (404, "not-found"), (method, path)
+
+
+async def test_unknown_query_parameters_are_refused(rig: Rig) -> None:
+    task_id = await rig.submit()
+    for method, path in (
+        ("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("POST", "/retry"), ("GET", "/result"),
+    ):  # fmt: skip
+        reply = await rig.client.request(method, f"/task/{task_id}{path}?forec=1")
+        assert problem(reply) == (422, "unknown-field"), (method, path)
+        assert reply.json()["errors"] == [{"pointer": "/forec", "detail": "unknown query parameter"}]
+    assert problem(await rig.client.post("/task?priority=1", json={"type": "sum", "params": [1, 2]}))[0] == 422
+    assert (await read(rig, task_id))["status"] == "pending"
+
+
+async def test_etag(rig: Rig) -> None:
+    task_id = await rig.submit()
+    path = f"/task/{task_id}"
+    etag = (await rig.client.get(path)).headers["etag"]
+    assert etag.startswith('W/"')
+    for known in (etag, etag.removeprefix("W/"), f'"x", {etag}', "*"):
+        reply = await rig.client.get(path, headers={"if-none-match": known})
+        assert (reply.status_code, reply.content, reply.headers["etag"]) == (304, b"", etag)
+    assert (await rig.client.get(path, headers={"if-none-match": '"x"'})).status_code == 200
+    await rig.driver.claim_one()
+    reply = await rig.client.get(path, headers={"if-none-match": etag})
+    assert reply.status_code == 200
+    assert reply.headers["etag"] != etag
+
+
+async def test_list(rig: Rig) -> None:
+    ids = []
+    for number in range(5):
+        rig.clock.advance(timedelta(seconds=1))
+        ids.append(await rig.submit(params=[number, 1], queue="q" if number % 2 else "default", tags=[f"t{number}"]))
+    await rig.finish()
+
+    async def listed(query: str) -> list[int]:
+        reply = await rig.client.get(f"/task?{query}")
+        assert reply.status_code == 200, reply.text
+        return [ids.index(item["task_id"]) for item in reply.json()["items"]]
+
+    assert await listed("") == [4, 3, 2, 1, 0]
+    assert await listed("status=completed") == [0]
+    assert await listed("status=completed,pending") == [4, 3, 2, 1, 0]
+    assert await listed("status=completed&status=running") == [0]
+    assert await listed("queue=q") == [3, 1]
+    assert await listed("tag=t2") == [2]
+    assert await listed("type=reverse") == []
+    assert await listed("type=sum&queue=q&tag=t1") == [1]
+    assert await listed("created_after=2026-01-02T03:04:08.678901Z") == [4, 3]
+    assert await listed("created_before=2026-01-02T05:04:08.678901%2B02:00") == [1, 0]
+    assert await listed("created_before=2026-01-02T05:04:08.678901+02:00") == [1, 0], "an unescaped + is understood"
+
+
+async def test_pages(rig: Rig) -> None:
+    ids = [await rig.submit(tags=["a b&c"]) for _ in range(5)]
+    seen: list[str] = []
+    path: str | None = "/task?limit=2&tag=a%20b%26c&status=pending"
+    while path is not None:
+        reply = await rig.client.get(path)
+        body = reply.json()
+        seen += [item["task_id"] for item in body["items"]]
+        assert (body["next_cursor"] is None) == ("link" not in reply.headers)
+        path = reply.links["next"]["url"] if "link" in reply.headers else None
+    assert seen == ids[::-1]
+
+
+async def test_items_of_a_list_are_tasks(rig: Rig) -> None:
+    task_id = await rig.submit()
+    body = (await rig.client.get("/task")).json()
+    assert body == {"items": [await read(rig, task_id)], "next_cursor": None}
+
+
+async def test_a_snoozed_task_tells_when_to_come_back(rig: Rig) -> None:
+    task_id = await rig.submit()
+    await rig.finish(Snoozed(timedelta(minutes=5)))
+    reply = await rig.client.get(f"/task/{task_id}")
+    assert (reply.json()["reason"], reply.headers["retry-after"]) == ("snoozed", "300")
+
+
+async def test_full_store_is_503(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine's own tests fill a disk; here it is how that is told."""
+
+    async def full(_: Any) -> Any:
+        raise Unavailable("no space left on the device")
+
+    monkeypatch.setattr(rig.engine, "submit", full)
+    reply = await rig.client.post("/task", json={"type": "sum", "params": [1, 2]})
+    assert problem(reply) == (503, "unavailable")
+    assert reply.headers["retry-after"] == "1"
+
+
+async def test_idempotency(rig: Rig) -> None:
+    body = {"type": "sum", "params": [1, 2]}
+    key = {"idempotency-key": "a-1"}
+    first = await rig.client.post("/task", json=body, headers=key)
+    assert first.status_code == 202
+    assert "idempotency-replayed" not in first.headers
+    again = await rig.client.post("/task", json=body, headers=key)
+    assert (again.status_code, again.headers["idempotency-replayed"]) == (202, "true")
+    assert again.json()["task_id"] == first.json()["task_id"]
+    assert again.headers["location"] == first.headers["location"]
+    other = await rig.client.post("/task", json=body | {"priority": 1}, headers=key)
+    assert problem(other) == (422, "idempotency-key-reuse")
+    by_params = await rig.client.post("/type/sum/task", json=[1, 2], headers=key)
+    assert by_params.json()["task_id"] == first.json()["task_id"], "the same request by another path"
+    rig.clock.advance(timedelta(hours=25))
+    later = await rig.client.post("/task", json=body, headers=key)
+    assert later.json()["task_id"] != first.json()["task_id"]
+
+
+async def test_idempotency_in_flight(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, entered, go_on = rig.engine.submit, asyncio.Event(), asyncio.Event()
+
+    async def slow(drafts: Any) -> Any:
+        entered.set()
+        await go_on.wait()
+        return await real(drafts)
+
+    monkeypatch.setattr(rig.engine, "submit", slow)
+    options: dict[str, Any] = {"json": {"type": "sum", "params": [1, 2]}, "headers": {"idempotency-key": "k"}}
+    first = asyncio.create_task(rig.client.post("/task", **options))
+    await entered.wait()
+    second = await rig.client.post("/task", **options)
+    assert problem(second) == (409, "idempotency-in-flight")
+    assert second.headers["retry-after"] == "1"
+    go_on.set()
+    assert (await first).status_code == 202
+
+
+@pytest.mark.parametrize("key", [b"", b"a" * 256, b"a b", b"a\xe4", b"a\tb"])
+async def test_strange_idempotency_keys(rig: Rig, key: bytes) -> None:
+    reply = await rig.client.post("/task", json={"type": "sum", "params": [1, 2]}, headers={"idempotency-key": key})
+    assert problem(reply) == (400, "bad-request")
+    assert (await rig.client.get("/task")).json()["items"] == []

@@ -1,0 +1,155 @@
+"""`Prefer: wait` and `?wait=`: answered as soon as the task ends, when time is up, or when the service stops."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx2
+import pytest
+from tests.api.conftest import Rig, problem
+
+SUM = {"type": "sum", "params": [4, 2]}
+
+
+async def until_waiting(rig: Rig, number: int = 1) -> None:
+    """Return once so many requests wait for a task."""
+    async with asyncio.timeout(5):
+        while rig.hub.waiting < number:
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("ask", [{"params": {"wait": "30"}}, {"headers": {"prefer": "wait=30"}},
+                                 {"headers": {"prefer": 'respond-async, wait="30"'}}])  # fmt: skip
+async def test_a_submission_is_answered_when_the_task_has_ended(rig: Rig, ask: dict[str, Any]) -> None:
+    asking = asyncio.create_task(rig.client.post("/task", json=SUM, **ask))
+    await until_waiting(rig)
+    await rig.finish()
+    reply = await asking
+    assert (reply.status_code, reply.json()["status"], reply.json()["result"]) == (200, "completed", 6)
+    assert reply.headers["preference-applied"] == "wait=30"
+    assert reply.headers["location"] == f"/task/{reply.json()['task_id']}"
+    assert "retry-after" not in reply.headers
+
+
+async def test_reading_is_answered_when_the_task_has_ended(rig: Rig) -> None:
+    task_id = await rig.submit()
+    asking = [asyncio.create_task(rig.client.get(f"/task/{task_id}{path}?wait=30")) for path in ("", "", "/result")]
+    await until_waiting(rig, 3)
+    await rig.finish()
+    replies = await asyncio.gather(*asking)
+    assert [reply.status_code for reply in replies] == [200, 200, 200]
+    assert [reply.headers["preference-applied"] for reply in replies] == ["wait=30"] * 3
+    assert replies[0].json()["status"] == "completed"
+    assert replies[2].text == "6"
+
+
+async def test_time_is_up(rig: Rig) -> None:
+    reply = await rig.client.post("/task?wait=0", json=SUM)
+    assert (reply.status_code, reply.headers["preference-applied"]) == (202, "wait=0")
+    reply = await rig.client.get(reply.headers["location"], headers={"prefer": "wait=1"})
+    assert (reply.status_code, reply.json()["status"], reply.headers["retry-after"]) == (200, "pending", "1")
+    assert rig.hub.waiting == 0
+
+
+async def test_a_task_that_has_ended_is_not_waited_for(rig: Rig) -> None:
+    task_id = await rig.submit()
+    await rig.finish()
+    assert (await rig.client.get(f"/task/{task_id}?wait=60")).json()["status"] == "completed"
+
+
+@pytest.mark.parametrize("wait", ["61", "100000", "9" * 50])
+async def test_long_waits_are_clamped(rig: Rig, wait: str) -> None:
+    task_id = await rig.submit()
+    await rig.finish()
+    reply = await rig.client.get(f"/task/{task_id}?wait={wait}")
+    assert reply.headers["preference-applied"] == "wait=60"
+
+
+@pytest.mark.parametrize("wait", ["-1", "abc", "1.5", "", "1e3", "true"])
+async def test_waits_that_are_no_number(rig: Rig, wait: str) -> None:
+    assert problem(await rig.client.post(f"/task?wait={wait}", json=SUM)) == (422, "invalid-request")
+    assert problem(await rig.client.post("/task", json=SUM, headers={"prefer": f"wait={wait}"}))[0] == 422
+    assert (await rig.client.get("/task")).json()["items"] == [], "refused before anything is stored"
+
+
+async def test_other_preferences_are_ignored(rig: Rig) -> None:
+    reply = await rig.client.post("/task", json=SUM, headers={"prefer": "respond-async, await=5, return=minimal"})
+    assert reply.status_code == 202
+    assert "preference-applied" not in reply.headers
+
+
+async def test_a_known_version_is_waited_for(rig: Rig) -> None:
+    task_id = await rig.submit()
+    etag = (await rig.client.get(f"/task/{task_id}")).headers["etag"]
+    known = {"if-none-match": etag}
+    reply = await rig.client.get(f"/task/{task_id}?wait=0", headers=known)
+    assert reply.status_code == 304
+    asking = asyncio.create_task(rig.client.get(f"/task/{task_id}?wait=30", headers=known))
+    await until_waiting(rig)
+    await rig.finish()
+    assert ((await asking).status_code, (await asking).json()["status"]) == (200, "completed")
+
+
+async def test_another_version_than_the_known_one_is_answered_at_once(rig: Rig) -> None:
+    task_id = await rig.submit()
+    reply = await rig.client.get(f"/task/{task_id}?wait=60", headers={"if-none-match": '"old"'})
+    assert (reply.status_code, reply.json()["status"]) == (200, "pending")
+
+
+async def test_waits_end_when_the_service_stops(rig: Rig) -> None:
+    task_id = await rig.submit()
+    asking = [asyncio.create_task(rig.client.get(f"/task/{task_id}?wait=60")) for _ in range(20)]
+    asking.append(asyncio.create_task(rig.client.post("/task?wait=60", json=SUM)))
+    await until_waiting(rig, 21)
+    rig.service.stop()
+    async with asyncio.timeout(1):
+        replies = await asyncio.gather(*asking)
+    assert {reply.status_code for reply in replies[:-1]} == {200}
+    assert replies[-1].status_code == 202
+    assert (await rig.client.get("/readyz")).status_code == 503
+
+
+async def test_a_client_that_leaves_is_noticed(rig: Rig) -> None:
+    task_id = await rig.submit()
+    left, sent = asyncio.Event(), []
+    messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> dict[str, Any]:
+        for message in messages:
+            return message
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "GET", "path": f"/task/{task_id}", "raw_path": b"", "query_string": b"wait=60",
+        "headers": [(b"host", b"localhost")],
+    }  # fmt: skip
+    asking = asyncio.create_task(rig.app(scope, receive, send))  # type: ignore[arg-type]
+    await until_waiting(rig)
+    left.set()
+    async with asyncio.timeout(5):
+        await asking
+    assert sent == []
+    assert rig.hub.waiting == 0
+
+
+async def test_a_replayed_submission_can_be_waited_for(rig: Rig) -> None:
+    key = {"idempotency-key": "k"}
+    await rig.client.post("/task", json=SUM, headers=key)
+    asking = asyncio.create_task(rig.client.post("/task?wait=30", json=SUM, headers=key))
+    await until_waiting(rig)
+    await rig.finish()
+    reply: httpx2.Response = await asking
+    assert (reply.status_code, reply.json()["result"], reply.headers["idempotency-replayed"]) == (200, 6, "true")
+
+
+async def test_a_replay_of_a_task_that_has_ended_is_seen(rig: Rig) -> None:
+    key = {"idempotency-key": "k"}
+    await rig.client.post("/task", json=SUM, headers=key)
+    await rig.finish()
+    reply = await rig.client.post("/task?wait=30", json=SUM, headers=key)
+    assert (reply.status_code, reply.json()["result"]) == (200, 6)
