@@ -1,0 +1,219 @@
+"""The OpenAPI document: valid, whole, and true to what the service answers."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from referencing import Registry as Schemas
+from referencing.jsonschema import DRAFT202012
+from tests.api.conftest import Rig
+
+from tasker.api.app import make_operations
+from tasker.errors import PROBLEMS
+from tasker.lifecycle import Failed, problem
+from tasker.metrics import Metrics
+
+Document = dict[str, Any]
+
+
+@pytest.fixture
+async def document(rig: Rig) -> Document:
+    reply = await rig.client.get("/openapi.json")
+    assert reply.status_code == 200
+    return dict(reply.json())
+
+
+def schema_at(document: Document, *steps: str) -> Draft202012Validator:
+    """Return a validator of a schema within the document."""
+    resource = DRAFT202012.create_resource(document)
+    pointer = "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in steps)
+    return Draft202012Validator({"$ref": f"urn:doc#{pointer}"}, registry=Schemas().with_resource("urn:doc", resource))
+
+
+def documented(document: Document, method: str, path: str) -> tuple[str, Document]:
+    """Return the documented path and operation that a request is answered by."""
+    plain = path.partition("?")[0]
+    for template, operations in sorted(document["paths"].items(), key=lambda item: "{" in item[0]):
+        if re.fullmatch(re.sub(r"\\{\w+\\}|\{\w+\}", "[^/]+", template), plain):
+            return template, operations[method.lower()]
+    raise AssertionError(f"{path} is not documented")
+
+
+def check_reply(document: Document, method: str, path: str, reply: httpx2.Response) -> None:
+    """Raise AssertionError unless status, media type and body are as the document says."""
+    template, operation = documented(document, method, path)
+    answer = operation["responses"][str(reply.status_code)]
+    if not reply.content:
+        assert "content" not in answer
+        return
+    media = reply.headers["content-type"]
+    assert media in answer["content"], (media, list(answer["content"]))
+    if media.endswith("json"):
+        steps = ("paths", template, method.lower(), "responses", str(reply.status_code), "content", media, "schema")
+        schema_at(document, *steps).validate(reply.json())
+    for name in ("location", "link", "etag", "retry-after", "preference-applied", "idempotency-replayed"):
+        told = {header.lower() for header in answer.get("headers", {})}
+        # On a problem, Retry-After is told by its kind.
+        assert name not in reply.headers or name in told or reply.status_code >= 400, (name, path)
+
+
+async def test_it_is_valid(document: Document) -> None:
+    OpenAPIV31SpecValidator(document).validate()
+    assert document["openapi"] == "3.1.0"
+
+
+async def test_every_operation_is_in_it_and_no_other(rig: Rig, document: Document) -> None:
+    operations = make_operations(rig.service, Metrics(), rig.clock, tracebacks=True)
+    hidden = {operation.path for operation in operations if not operation.documented}
+    assert hidden == {"/", "/docs", "/docs/{file}"}
+    expected = {(o.method.lower(), o.path) for o in operations if o.documented and o.body != "params"}
+    expected |= {("post", f"/type/{name}/task") for name in rig.service.registry.names()}
+    assert {(method, path) for path, own in document["paths"].items() for method in own} == expected
+
+
+async def test_names_of_operations_are_unique(document: Document) -> None:
+    names = [operation["operationId"] for own in document["paths"].values() for operation in own.values()]
+    assert len(names) == len(set(names))
+
+
+async def test_every_reference_leads_somewhere(document: Document) -> None:
+    seen = 0
+
+    def walk(node: Any) -> None:
+        nonlocal seen
+        if isinstance(node, dict):
+            if isinstance(node.get("$ref"), str):
+                seen += 1
+                assert node["$ref"].removeprefix("#/components/schemas/") in document["components"]["schemas"]
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(document)
+    assert seen > 20
+
+
+async def test_replies_are_as_it_says(rig: Rig, document: Document) -> None:
+    task_id = await rig.submit(retry={"max_attempts": 2, "jitter": False}, tags=["t"], metadata={"a": 1})
+    failed = await rig.submit(params=[1, 2])
+    await rig.finish(Failed(problem("task-raised", "no", retryable=True)))
+    await rig.finish(Failed(problem("task-raised", "no")))
+    rig.clock.advance(timedelta(seconds=9))
+    await rig.finish()
+    etag = (await rig.client.get(f"/task/{task_id}")).headers["etag"]
+    calls: list[tuple[int, str, str, dict[str, Any]]] = [
+        (202, "POST", "/task", {"json": {"type": "sum", "params": [1, 2], "delay": 60}}),
+        (202, "POST", "/type/named/task", {"json": {"prompt": "a"}}),
+        (422, "POST", "/task", {"json": {"type": "sum", "params": ["1"], "x": 1}}),
+        (422, "POST", "/type/named/task", {"json": []}),
+        (400, "POST", "/task", {"content": b"{", "headers": {"content-type": "application/json"}}),
+        (415, "POST", "/task", {"content": b"{}"}),
+        (413, "POST", "/task", {"content": b" " * 2_000_000}),
+        (403, "POST", "/task", {"json": {}, "headers": {"origin": "null"}}),
+        (200, "GET", f"/task/{task_id}?include=attempts", {}),
+        (200, "GET", f"/task/{failed}?include=attempts&wait=1", {}),
+        (304, "GET", f"/task/{task_id}", {"headers": {"if-none-match": etag}}),
+        (404, "GET", "/task/x", {}),
+        (406, "GET", f"/task/{task_id}", {"headers": {"accept": "text/html"}}),
+        (421, "GET", f"/task/{task_id}", {"headers": {"host": "evil"}}),
+        (200, "GET", "/task?limit=1", {}),
+        (422, "GET", "/task?limit=0", {}),
+        (200, "GET", f"/task/{task_id}/result?wait=1", {}),
+        (422, "GET", f"/task/{failed}/result", {}),
+        (409, "POST", f"/task/{task_id}/cancel", {}),
+        (409, "POST", f"/task/{task_id}/retry", {}),
+        (202, "POST", f"/task/{failed}/retry", {}),
+        (409, "GET", f"/task/{failed}/result", {}),
+        (200, "POST", f"/task/{failed}/cancel", {}),
+        (204, "DELETE", f"/task/{failed}", {}),
+        (404, "DELETE", f"/task/{failed}", {}),
+        (200, "GET", "/type", {}),
+        (200, "GET", "/type/sum", {}),
+        (404, "GET", "/type/nope", {}),
+        (200, "GET", "/livez", {}),
+        (200, "GET", "/readyz", {}),
+        (200, "GET", "/metrics", {}),
+        (200, "GET", "/openapi.json", {}),
+        (200, "GET", "/problems/task-failed", {}),
+        (404, "GET", "/problems/nope", {}),
+    ]
+    for status, method, path, options in calls:
+        reply = await rig.client.request(method, path, **options)
+        assert reply.status_code == status, (method, path, reply.text)
+        check_reply(document, method, path, reply)
+    rig.health.words = {"worker": "not running"}
+    check_reply(document, "GET", "/readyz", await rig.client.get("/readyz"))
+
+
+SAMPLES: dict[str, list[Any]] = {
+    "sum": [[1, 2], [1, 2.5, 3], {"a": 1, "b": 2}, {"a": 1, "b": 2, "more": [3]}, [1], [], ["1", 2], [True, 1],
+            {"a": 1}, {"a": 1, "b": 2, "c": 3}, 5, None, "x", [[1], 2], {"a": 1, "b": 2, "more": 3}],
+    "reverse": [["a"], {"text": "a"}, [], [1], ["a", "b"], {}, {"text": 1}, {"text": "a", "x": 1}],
+    "named": [["a"], {"prompt": "a"}, {"prompt": "a", "times": 2}, ["a", 2], [], {"times": 2},
+              {"prompt": "a", "times": "2"}],
+    "echo": [[], [1], [None], {}, {"value": {"a": [1]}}, [1, 2], {"x": 1}, 5],
+}  # fmt: skip
+
+
+async def test_the_schemas_of_params_take_what_the_service_takes(rig: Rig, document: Document) -> None:
+    taken = 0
+    for name, samples in SAMPLES.items():
+        body = ("paths", f"/type/{name}/task", "post", "requestBody", "content", "application/json", "schema")
+        validator = schema_at(document, *body)
+        for params in samples:
+            reply = await rig.client.post(f"/type/{name}/task", json=params)
+            assert (reply.status_code == 202) == validator.is_valid(params), (name, params, reply.text)
+            taken += reply.status_code == 202
+    assert 10 < taken < 30
+
+
+async def test_the_schema_of_submissions_takes_what_the_service_takes(rig: Rig, document: Document) -> None:
+    validator = schema_at(document, "components", "schemas", "Submission")
+    sum_ = {"type": "sum", "params": [1, 2]}
+    for options, is_valid in (
+        ({}, True), ({"priority": 100}, True), ({"priority": 101}, False), ({"priority": "5"}, False),
+        ({"delay": 5}, True), ({"delay": "PT5S"}, True), ({"delay": True}, False), ({"delay": -1}, False),
+        ({"tags": ["a"]}, True), ({"tags": [""]}, False), ({"tags": ["a"] * 21}, False), ({"metadata": {}}, True),
+        ({"metadata": []}, False), ({"retry": {"max_attempts": 2}}, True), ({"retry": {"max_attempts": 0}}, False),
+        ({"retry": {"x": 0}}, False), ({"queue": "a b"}, False), ({"queue": None, "retry": None}, True),
+        ({"status": "completed"}, False), ({"params": {"a": 1, "b": 2}}, True), ({"params": 5}, False),
+        ({"type": 5}, False), ({"run_at": 5}, False), ({"timeout": 1.5}, True), ({"timeout": {}}, False),
+    ):  # fmt: skip
+        body = {**sum_, **options}
+        reply = await rig.client.post("/task", json=body)
+        assert (reply.status_code == 202) is is_valid, (options, reply.text)
+        assert validator.is_valid(body) is is_valid, options
+
+
+async def test_examples_are_taken(rig: Rig, document: Document) -> None:
+    number = 0
+    for path, own in document["paths"].items():
+        for method, operation in own.items():
+            content = operation.get("requestBody", {}).get("content", {})
+            if "example" in content.get("application/json", {}):
+                number += 1
+                example = content["application/json"]["example"]
+                reply = await rig.client.request(method, path, json=example)
+                assert reply.status_code == 202, (path, reply.text)
+    assert number == 1 + len(rig.service.registry)
+
+
+async def test_every_problem_of_a_request_is_documented_somewhere(document: Document) -> None:
+    told = set(re.findall(r"`([a-z-]+)`: ", str(document)))
+    of_requests = {kind.name for kind in PROBLEMS.values() if kind.status is not None}
+    assert of_requests - told == {"method-not-allowed", "shutting-down"}
+
+
+async def test_query_parameters_are_those_that_are_read(rig: Rig, document: Document) -> None:
+    for operation in make_operations(rig.service, Metrics(), rig.clock, tracebacks=True):
+        if operation.documented and operation.body != "params":
+            told = document["paths"][operation.path][operation.method.lower()]["parameters"]
+            assert [p["name"] for p in told if p["in"] == "query"] == [p.name for p in operation.parameters]
