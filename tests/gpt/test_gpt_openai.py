@@ -158,7 +158,7 @@ async def test_what_follows_the_text_is_not_waited_for(ask: Ask, monkeypatch: py
         await exchange.send(delta("done"), completed())
         await exchange.wait_for_hang_up()
 
-    async with fault_server(answer) as server:
+    async with fault_server(answer) as server, asyncio.timeout(10):
         assert await ask(server) == "done"
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import psutil
@@ -67,6 +68,11 @@ async def has_ended(pid: int) -> bool:
         os.close(watch)
 
 
+def sidecars() -> list[int]:
+    """Return the sidecars of this process."""
+    return [child.pid for child in psutil.Process().children() if "local_server.py" in " ".join(child.cmdline())]
+
+
 def pid_of(gpt: Gpt) -> int:
     assert gpt.local_model.pid is not None
     return gpt.local_model.pid
@@ -98,6 +104,14 @@ async def test_options_reach_the_model(gpt: Gpt) -> None:
     assert other.used["input_tokens"] > first.used["input_tokens"] + 50
 
 
+async def test_a_beginning_is_told_from_a_sentence(gpt: Gpt) -> None:
+    beginning, sentence = Recorder(), Recorder()
+    await gpt.function(beginning.context, "Once upon a time", max_tokens=1)
+    await gpt.function(sentence.context, "Once upon a time. ", max_tokens=1)
+    # The storyteller's instructions are the longer ones.
+    assert beginning.used["input_tokens"] > sentence.used["input_tokens"] + 10
+
+
 async def test_prompts_at_the_same_time_share_one_sidecar(gpt: Gpt) -> None:
     recorders = [Recorder() for _ in range(3)]
     texts = await asyncio.gather(
@@ -105,7 +119,7 @@ async def test_prompts_at_the_same_time_share_one_sidecar(gpt: Gpt) -> None:
     )
     assert all(texts)
     assert ["".join(recorder.chunks) for recorder in recorders] == texts
-    assert [child.pid for child in psutil.Process().children()] == [pid_of(gpt)]
+    assert sidecars() == [pid_of(gpt)]
 
 
 async def test_no_secret_is_shown_and_strangers_are_refused(monkeypatch: pytest.MonkeyPatch, model: LocalModel) -> None:
@@ -172,7 +186,7 @@ async def test_a_killed_sidecar_is_replaced(gpt: Gpt, recorder: Recorder) -> Non
     assert await has_ended(pid)
     assert await gpt.function(recorder.context, "Hi", max_tokens=5)
     assert pid_of(gpt) != pid
-    assert [child.pid for child in psutil.Process().children()] == [pid_of(gpt)]
+    assert sidecars() == [pid_of(gpt)]
 
 
 @pytest.mark.crash
@@ -195,12 +209,16 @@ async def test_a_sidecar_lost_under_a_text_is_a_passing_failure(
 
 
 PARENT = """
-import asyncio, sys
+import asyncio, subprocess, sys
 from tasker.builtin.local_model import LocalModel
 
 async def main():
     model = LocalModel(threads=1)
     await model.start()
+    if "--share-pipe" in sys.argv:  # somebody else holds the pipe open: only the kernel can tell of our end
+        pipe = model._sidecar._process.stdin.fileno()
+        holder = [sys.executable, "-c", "import signal; signal.alarm(60); signal.pause()"]
+        print(subprocess.Popen(holder, pass_fds=[pipe]).pid)
     print(model.pid, flush=True)
     await asyncio.to_thread(sys.stdin.readline)
 
@@ -208,22 +226,46 @@ asyncio.run(main())
 """
 
 
+async def start_parent(*options: str) -> Any:
+    """Start a process that keeps a sidecar, and ends when it is sent a line; its stdin and stdout are pipes."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PARENT, *options, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+
+
 @pytest.mark.crash
 @pytest.mark.parametrize("end", ["killed", "returned"])
 async def test_the_sidecar_ends_with_its_parent(end: str) -> None:
-    parent = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PARENT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    assert parent.stdout is not None
-    assert parent.stdin is not None
+    parent = await start_parent()
     pid = int(await parent.stdout.readline())
     assert psutil.Process(pid).is_running()
-    if end == "killed":
-        parent.kill()
-    else:
+    if end == "returned":
         parent.stdin.write(b"\n")
+    else:
+        parent.kill()
     await parent.communicate()
     assert await has_ended(pid)
+
+
+@pytest.mark.crash
+async def test_the_kernel_tells_of_the_parents_end() -> None:
+    parent = await start_parent("--share-pipe")
+    holder, pid = int(await parent.stdout.readline()), int(await parent.stdout.readline())
+    try:
+        parent.kill()
+        assert await has_ended(pid)
+    finally:
+        os.kill(holder, signal.SIGKILL)
+        await parent.communicate()
+
+
+async def test_the_sidecar_ends_with_its_pipe(model: LocalModel) -> None:
+    await model.start()
+    assert model.pid is not None
+    assert model._sidecar is not None
+    assert model._sidecar._process.stdin is not None
+    model._sidecar._process.stdin.close()  # as the kernel does when the parent is gone
+    assert await has_ended(model.pid)
 
 
 async def test_closing_leaves_nothing_behind(model: LocalModel) -> None:
@@ -239,7 +281,7 @@ async def test_closing_leaves_nothing_behind(model: LocalModel) -> None:
 async def test_one_start_for_all(model: LocalModel) -> None:
     endpoints = await asyncio.gather(*(model.start() for _ in range(5)))
     assert len(set(endpoints)) == 1
-    assert [child.pid for child in psutil.Process().children()] == [model.pid]
+    assert sidecars() == [model.pid]
 
 
 async def test_the_sidecar_outlives_an_event_loop(model: LocalModel) -> None:
@@ -255,7 +297,7 @@ async def test_a_cancelled_start_leaves_nothing_behind(model: LocalModel) -> Non
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert psutil.Process().children() == []
+    assert sidecars() == []
     assert await model.start()
 
 
@@ -266,7 +308,7 @@ async def test_a_start_that_takes_too_long_is_a_passing_failure(
     with pytest.raises(Fail, match="did not answer in time") as caught:
         await model.start()
     assert (caught.value.problem, caught.value.retry) == ("gpt-unavailable", True)
-    assert psutil.Process().children() == []
+    assert sidecars() == []
 
 
 async def test_a_start_that_fails_says_why(model: LocalModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -276,7 +318,7 @@ async def test_a_start_that_fails_says_why(model: LocalModel, monkeypatch: pytes
     with pytest.raises(Fail, match=r"the local model ended \(1\): .*failed to load model") as caught:
         await model.start()
     assert (caught.value.problem, caught.value.retry) == ("gpt-unavailable", True)
-    assert psutil.Process().children() == []
+    assert sidecars() == []
 
 
 async def test_a_forgotten_model_ends_its_sidecar() -> None:

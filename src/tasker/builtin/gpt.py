@@ -5,6 +5,7 @@ Which of the two is settled by the settings and the key alone; neither ever stan
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta
 
 from tasker.builtin.gpt_errors import unreachable
-from tasker.builtin.gpt_openai import OpenAiWriter, Request, Server, openai_server
+from tasker.builtin.gpt_openai import OpenAiWriter, Request, Server, openai_server, warm_up
 from tasker.builtin.local_model import MODEL_NAME, Endpoint, LocalModel, is_installed
 from tasker.clock import Clock, SystemClock
 from tasker.config import GptSettings
@@ -25,8 +26,12 @@ from tasker.registry import task
 
 OPENAI_MODEL = "gpt-5.4-mini"
 """Asked for when neither the task nor TASKER_GPT_MODEL names one: small, and writes without reasoning first."""
-LOCAL_SYSTEM = "You are a storyteller and teacher. Tell the story that the user begins, or answer the user's question."
-"""For the local model when a task has no `system`; without it, it takes the start of a story for a greeting."""
+LOCAL_ANSWERS = "You write stories and answer questions clearly and briefly."
+LOCAL_STORIES = (
+    "You are a writer of short stories. When the user begins a story, tell how it goes on: who lived there, and what "
+    "happened. Answer questions in a few sentences."
+)
+"""For the local model when a task has no `system`. It is too small to tell a beginning from a greeting by itself."""
 TIMEOUT = timedelta(minutes=10)
 """Of an attempt; a provider that falls silent is given up far sooner (TASKER_GPT_TIMEOUT)."""
 RETRY = RetryPolicy(max_attempts=4, initial=timedelta(seconds=1), factor=4)
@@ -136,8 +141,10 @@ class Gpt:
                 f"the model {request.model!r} is not here: without OPENAI_API_KEY there is only {MODEL_NAME}",
                 problem="gpt-refused",
             )
-        request = replace(request, model=MODEL_NAME, system=request.system or LOCAL_SYSTEM)
+        request = replace(request, model=MODEL_NAME, system=request.system or _choose_system(request.prompt))
         async with self.local_model.turn():
+            if self._local is None:  # the first text of all: load both sides at the same time
+                await asyncio.gather(self.local_model.start(), asyncio.to_thread(warm_up))
             writer = self._connect(await self.local_model.start())
             try:
                 return await writer.write(request, context)
@@ -169,6 +176,11 @@ class Gpt:
 def make_gpt(settings: GptSettings) -> GptFunction:
     """Return the task type's function alone; what it keeps ends with the process, or when it is garbage."""
     return Gpt(settings).function
+
+
+def _choose_system(prompt: str) -> str:
+    """Return what the local model is told to be: a prompt that ends no sentence is a text to go on with."""
+    return LOCAL_ANSWERS if prompt.rstrip().endswith((".", "?", "!", ":")) else LOCAL_STORIES
 
 
 def _explain_missing(settings: GptSettings) -> str:

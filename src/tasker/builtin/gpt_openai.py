@@ -220,7 +220,7 @@ class OpenAiWriter:
             http_client=DefaultAsyncHttpxClient(trust_env=False) if self.server.is_local else None,
         )
         _ = client.chat.completions, client.models  # more imports: here, and not on the loop
-        _warm_up(client)
+        warm_up()
         return client
 
     async def _stream(self, client: AsyncOpenAI, request: Request, reply: Reply) -> None:
@@ -271,17 +271,17 @@ _SAMPLE = b"".join(
 )
 
 
-def _warm_up(client: AsyncOpenAI) -> None:
-    """Read a stream that never left this process: at the first one the library works out its readers for half a second.
+def warm_up() -> None:
+    """Import the library and read a stream that never left this process; both take half a second, the first time.
 
-    Done in a thread, so that this does not block the loop when the first text comes.
+    At its first stream the library works out its readers. Done in a thread, so that neither blocks the loop.
     """
     import httpx2
     from openai import OpenAI, Stream
     from openai.types.responses import ResponseStreamEvent
 
-    reply = httpx2.Response(200, content=_SAMPLE, request=httpx2.Request("POST", client.base_url))
-    with OpenAI(api_key="none", base_url=client.base_url) as reader:
+    reply = httpx2.Response(200, content=_SAMPLE, request=httpx2.Request("POST", OPENAI_URL))
+    with OpenAI(api_key="none", base_url=OPENAI_URL) as reader:
         for _ in Stream[ResponseStreamEvent](cast_to=cast(Any, ResponseStreamEvent), response=reply, client=reader):
             pass
 

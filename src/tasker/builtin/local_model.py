@@ -76,7 +76,7 @@ class _Sidecar:
     def __init__(self, model: Path, threads: int) -> None:
         self.key = secrets.token_urlsafe(32)
         self.endpoint: Endpoint | None = None
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the process
+        self._log = _open_log()
         # Started on the loop's own thread: PR_SET_PDEATHSIG watches the thread, and those of a pool may end.
         # `-P`: the folder of the script is no place to import from.
         self._process = subprocess.Popen(  # noqa: S603
@@ -128,6 +128,13 @@ class _Sidecar:
         self._log.seek(0)
         words = " ".join(self._log.read().decode(errors="replace")[-_LAST_WORDS:].split())
         return f"{end}: {words}" if words else end
+
+
+def _open_log() -> IO[bytes]:
+    """Return a file without a name for the sidecar's errors: in memory, as a container may have no writable folder."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("tasker-local-model"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _end(process: subprocess.Popen[bytes], log: IO[bytes] | None = None) -> None:
