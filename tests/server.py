@@ -44,14 +44,19 @@ class Server:
 
 @contextmanager
 def run_server(
-    folder: Path, *args: str, env: Mapping[str, str] | None = None, port: int | None = None
+    folder: Path,
+    *args: str,
+    env: Mapping[str, str] | None = None,
+    port: int | None = None,
+    under: tuple[str, ...] = (),
 ) -> Iterator[Server]:
     """Start a service in `folder` (data in `folder`/data, kept for a second start) and wait until it is ready.
 
-    `args` go to `tasker serve`. TASKER_* and OPENAI_* of the surroundings are withheld; `env` is added.
+    `args` go to `tasker serve`, which runs `under` another command if one is given (strace...).
+    TASKER_* and OPENAI_* of the surroundings are withheld; `env` is added.
     On the way out the process is ended; its log is printed if the body failed.
     """
-    server = _start(folder, args, env or {}, port or free_port())
+    server = _start(folder, args, env or {}, port or free_port(), under)
     try:
         _wait_until_ready(server)
         yield server
@@ -75,10 +80,10 @@ def clean_environment(**more: str) -> dict[str, str]:
     return kept | more
 
 
-def _start(folder: Path, args: tuple[str, ...], env: Mapping[str, str], port: int) -> Server:
+def _start(folder: Path, args: tuple[str, ...], env: Mapping[str, str], port: int, under: tuple[str, ...]) -> Server:
     data_dir = folder / "data"
     log = folder / "server.log"
-    command = [sys.executable, "-m", "tasker", "serve", "--port", str(port), "--data-dir", str(data_dir), *args]
+    command = [*under, sys.executable, "-m", "tasker", "serve", "--port", str(port), "--data-dir", str(data_dir), *args]
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,

@@ -71,7 +71,7 @@ def problem(name: str, detail: str, *, attempt: int = 0, retryable: bool = False
 
 
 def backoff(policy: RetryPolicy, tries: int, random: Random) -> timedelta:
-    """Return the delay after try number `tries`: exponential, capped, with full jitter (AWS Architecture Blog, 2015)."""
+    """Return the delay after try number `tries`: exponential, capped, full jitter (AWS Architecture Blog, 2015)."""
     try:
         ceiling = min(policy.max, policy.initial * policy.factor ** (tries - 1))
     except OverflowError:
@@ -98,7 +98,7 @@ def decide(outcome: Outcome, claim: Claim, now: datetime, random: Random) -> Tra
         case Interrupted():
             return _again(claim, now, "interrupted", run_at=now, interruptions=claim.interruptions + 1)
         case Released():
-            return _again(claim, now, "released", run_at=now)
+            return _again(claim, now, "released", run_at=now, interruptions=claim.interruptions)
 
 
 def _failed(
@@ -114,14 +114,17 @@ def _failed(
 
 
 def _crashed(claim: Claim, now: datetime, error: TaskProblem, random: Random) -> Transition:
-    """A crash uses up no try of the retry policy: it has its own, smaller limit."""
+    """A crash uses up no try of the retry policy, for it has its own, smaller limit; a suspect stays one."""
     crashes = claim.crashes + 1
     again = claim.policy.on_crash == "retry" and crashes < MAX_CRASHES
     error = structs.replace(error, attempt=claim.attempt, retryable=again)
     if not again:
         return _end(claim, now, Status.FAILED, "crashed", tries=claim.tries, crashes=crashes, error=error)
     run_at = now + backoff(RetryPolicy(), crashes, random)
-    return _again(claim, now, "crashed", reason="retrying", run_at=run_at, crashes=crashes, error=error)
+    return _again(
+        claim, now, "crashed", reason="retrying", run_at=run_at, crashes=crashes,
+        interruptions=claim.interruptions, error=error,
+    )  # fmt: skip
 
 
 def _end(

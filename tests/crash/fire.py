@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections import Counter, defaultdict
@@ -16,7 +17,6 @@ import httpx2
 from tests.server import Server
 
 TASKS = Path(__file__).with_name("tasks_under_fire.py")
-UNEXPLAINED = "succeeded"
 EXPLAINED = {"interrupted", "crashed", "released"}
 
 
@@ -25,6 +25,12 @@ class Client:
 
     def __init__(self, server: Server) -> None:
         self._http = httpx2.Client(base_url=server.url, timeout=10)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
 
     def submit(self, type: str, params: list[Any], **more: Any) -> str:
         """Submit one task that must be accepted; return its id."""
@@ -56,6 +62,16 @@ class Client:
     def end(self, task_id: str, limit: float = 60) -> dict[str, Any]:
         return self.until(task_id, lambda task: task["status"] in ("completed", "failed", "cancelled"), limit)
 
+    def all_ids(self) -> set[str]:
+        """Return the ids of every task, page by page."""
+        ids: set[str] = set()
+        query: dict[str, Any] | None = {"limit": 500}
+        while query is not None:
+            page = self._http.get("/task", params=query).json()
+            ids |= {task["task_id"] for task in page["items"]}
+            query = {"limit": 500, "cursor": page["next_cursor"]} if page["next_cursor"] else None
+        return ids
+
     def status(self, path: str) -> int:
         return int(self._http.get(path).status_code)
 
@@ -68,9 +84,9 @@ class Load:
 
     def __init__(self, server: Server, threads: int = 4) -> None:
         self.accepted: dict[str, str] = {}
-        self.unknown: list[tuple[str, str]] = []
+        self.unknown: list[tuple[str, str, int]] = []
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._submit, args=(Client(server),)) for _ in range(threads)]
+        self._threads = [threading.Thread(target=self._submit, args=(server,)) for _ in range(threads)]
 
     def __enter__(self) -> Load:
         for thread in self._threads:
@@ -82,22 +98,24 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def _submit(self, client: Client) -> None:
-        count = 0
-        while not self._stop.is_set():
-            count += 1
-            key, type = uuid4().hex, "in_child" if count % 20 == 0 else "on_loop"
-            task_id = client.offer(type, [count % 40], key)
-            if task_id is not None:
-                self.accepted[key] = task_id
-            else:
-                self.unknown.append((key, type))
-                self._stop.wait(_ASK_EVERY)
+    def _submit(self, server: Server) -> None:
+        with Client(server) as client:
+            for count in itertools.count(1):
+                if self._stop.is_set():
+                    return
+                key, type = uuid4().hex, "in_child" if count % 20 == 0 else "on_loop"
+                task_id = client.offer(type, [count % 40], key)
+                if task_id is not None:
+                    self.accepted[key] = task_id
+                else:
+                    self.unknown.append((key, type, count % 40))
+                    self._stop.wait(_ASK_EVERY)
 
 
 def read_journal(folder: Path) -> list[dict[str, Any]]:
     """Return what the tasks wrote; the last line may have been cut off by a kill."""
-    lines = (folder / "journal.jsonl").read_text().splitlines()
+    journal = folder / "journal.jsonl"
+    lines = journal.read_text().splitlines() if journal.exists() else []
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 

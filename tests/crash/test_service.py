@@ -24,7 +24,7 @@ KILLS = 5
 def test_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
     """`kill -9` under load, again and again: every accepted task ends, and each extra run has its cause."""
     accepted: dict[str, str] = {}
-    unknown: list[tuple[str, str]] = []
+    unknown: list[tuple[str, str, int]] = []
     for _ in range(KILLS):
         with run_server(tmp_path, str(TASKS)) as server, Load(server) as load:
             sleep(random.uniform(0.3, 1.5))  # the moment is the point: no event stands for it
@@ -32,45 +32,39 @@ def test_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
         assert load.accepted, "nothing was accepted before the kill: this run proves nothing"
         accepted |= load.accepted
         unknown += load.unknown
-    with run_server(tmp_path, str(TASKS)) as server:
-        client = Client(server)
-        for key, type in unknown:  # the client asks again with the same key, as it should
-            again = client.offer(type, [1], key)
-            if again is None:  # other params than the first time, and the first was stored: 422 by design
-                continue
-            accepted[key] = again
+    with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
+        for key, type, milliseconds in unknown:  # the client asks again with the same key, as it should
+            task_id = client.offer(type, [milliseconds], key)
+            assert task_id is not None, f"the same request under its key was refused: {key}"
+            accepted[key] = task_id
         tasks = [client.end(task_id) for task_id in accepted.values()]
-        listed = _all_ids(client)
+        listed = client.all_ids()
     assert {task["status"] for task in tasks} == {"completed"}
-    lost = set(accepted.values()) - listed
-    assert not lost
-    stored = [task for task in tasks if task["task_id"] in listed]
-    endings = check_runs(stored + _unacknowledged(tmp_path, listed - set(accepted.values())), read_journal(tmp_path))
+    assert listed == set(accepted.values()), "each key is one task, and there is no other"
+    endings = check_runs(tasks, read_journal(tmp_path))
     assert endings["interrupted"], "no attempt was cut off: the kills came at no interesting moment"
 
 
 def test_a_long_task_survives_six_kills(tmp_path: Path) -> None:
     """30 s in one attempt, cut off six times: it uses up no try, and is completed."""
-    with run_server(tmp_path, str(TASKS)) as server:
-        task_id = Client(server).submit("steps", [30])
-        Client(server).until(task_id, lambda task: task["status"] == "running")
+    with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
+        task_id = client.submit("steps", [30])
+        _until_started(tmp_path, 1)
         server.kill()
     for attempt in range(2, 7):
-        with run_server(tmp_path, str(TASKS)) as server:
-            running = Client(server).until(task_id, lambda task, n=attempt: task["attempt"] == n)
-            assert running["tries_left"] == 1
+        with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
             _until_started(tmp_path, attempt)
+            assert client.get(task_id)["tries_left"] == 1
             server.kill()
-    with run_server(tmp_path, str(TASKS)) as server:
-        done = Client(server).end(task_id)
+    with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
+        done = client.end(task_id)
     assert (done["status"], done["result"], done["attempt"]) == ("completed", "done", 7)
     assert [attempt["ending"] for attempt in done["attempts"]] == ["interrupted"] * 6 + ["succeeded"]
 
 
 def test_the_death_of_a_child_is_an_attempt_that_crashed(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    with run_server(tmp_path, str(TASKS)) as server:
-        client = Client(server)
+    with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
         task_id = client.submit("tell_pid", [str(gate)])
         first = _read_pid(gate)
         os.kill(first, signal.SIGKILL)
@@ -84,8 +78,7 @@ def test_the_death_of_a_child_is_an_attempt_that_crashed(tmp_path: Path) -> None
 
 
 def test_a_poison_pill_stops_after_three_crashes_and_others_go_on(tmp_path: Path) -> None:
-    with run_server(tmp_path, str(TASKS)) as server:
-        client = Client(server)
+    with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
         pill, once = client.submit("poison", []), client.submit("poison_once", [])
         others = [client.submit("in_child", [1]) for _ in range(10)]
         assert {client.end(other)["status"] for other in others} == {"completed"}
@@ -99,13 +92,12 @@ def test_a_poison_pill_stops_after_three_crashes_and_others_go_on(tmp_path: Path
 
 def test_a_task_that_kills_the_service_ends_alone_in_a_child(tmp_path: Path) -> None:
     """After three ends of the service it runs by itself in a child: there it can only kill that."""
-    with run_server(tmp_path, str(TASKS)) as server:
-        pill = Client(server).submit("poison_on_loop", [])
+    with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
+        pill = client.submit("poison_on_loop", [], delay=0.5)
         server.process.wait(30)
     for _ in range(2):
         _start_and_see_it_die(tmp_path)
-    with run_server(tmp_path, str(TASKS)) as server:
-        client = Client(server)
+    with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
         dead = client.end(pill)
         other = client.submit("on_loop", [1])
         assert client.end(other)["status"] == "completed"
@@ -115,8 +107,7 @@ def test_a_task_that_kills_the_service_ends_alone_in_a_child(tmp_path: Path) -> 
 
 
 def test_a_drain_lets_tasks_end_and_gives_the_rest_back_at_once(tmp_path: Path) -> None:
-    with run_server(tmp_path, str(TASKS), "--drain", "2") as server:
-        client = Client(server)
+    with run_server(tmp_path, str(TASKS), "--drain", "2") as server, Client(server) as client:
         short, long = client.submit("on_loop", [1000]), client.submit("steps", [600])
         child = client.submit("tell_pid", [str(tmp_path / "never")])
         for task_id in (short, long, child):
@@ -124,8 +115,7 @@ def test_a_drain_lets_tasks_end_and_gives_the_rest_back_at_once(tmp_path: Path) 
         pid = _read_pid(tmp_path / "never")
         assert server.stop() == 0
     assert not psutil.pid_exists(pid)
-    with run_server(tmp_path, str(TASKS), "--drain", "0.1") as server:
-        client = Client(server)
+    with run_server(tmp_path, str(TASKS), "--drain", "0.1") as server, Client(server) as client:
         assert client.get(short)["status"] == "completed"
         again = client.until(long, lambda task: task["status"] == "running" and task["attempt"] == 2)
         assert again["attempts"][0]["ending"] == "released"
@@ -134,20 +124,19 @@ def test_a_drain_lets_tasks_end_and_gives_the_rest_back_at_once(tmp_path: Path) 
 
 
 def test_a_second_server_on_the_same_file_names_the_first(tmp_path: Path) -> None:
-    with run_server(tmp_path) as server:
+    with run_server(tmp_path) as server, Client(server) as client:
         second = subprocess.run(
             [sys.executable, "-m", "tasker", "serve", "--port", str(free_port()), "--data-dir", str(server.data_dir)],
             capture_output=True, text=True, timeout=60, env=clean_environment(), cwd=tmp_path,
         )  # fmt: skip
         assert second.returncode != 0
         assert f"process {server.process.pid}" in second.stderr
-        assert Client(server).end(Client(server).submit("sum", [4, 2]))["result"] == 6
+        assert client.end(client.submit("sum", [4, 2]))["result"] == 6
 
 
 def test_a_stop_does_not_wait_for_those_who_wait(tmp_path: Path) -> None:
     """Open long-polls return when the service stops, with the task as it is."""
-    with run_server(tmp_path, str(TASKS)) as server, Load(server, threads=0):
-        client = Client(server)
+    with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
         task_id = client.submit("sum", [4, 2], delay=600)
         waiting = [
             subprocess.Popen(
@@ -185,23 +174,3 @@ def _read_pid(gate: Path) -> int:
         assert monotonic() < limit, "the task never started"
         sleep(0.02)
     return int(file.read_text())
-
-
-def _all_ids(client: Client) -> set[str]:
-    ids: set[str] = set()
-    cursor: str | None = None
-    while True:
-        page = client._http.get("/task", params={"limit": 500} | ({"cursor": cursor} if cursor else {})).json()
-        ids |= {task["task_id"] for task in page["items"]}
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return ids
-
-
-def _unacknowledged(folder: Path, task_ids: set[str]) -> list[dict[str, object]]:
-    """Tasks that were stored although the client never heard so: they too must have run as promised."""
-    if not task_ids:
-        return []
-    with run_server(folder, str(TASKS)) as server:
-        client = Client(server)
-        return [client.end(task_id) for task_id in task_ids]

@@ -21,7 +21,7 @@ from tasker.engines.sqlite import changes, reads
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.engines.sqlite.lines import Lines, Waiter
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.storage import HolderLock, connect, open_writer, prepare_folder
+from tasker.engines.sqlite.storage import HolderLock, check_space, connect, open_writer, prepare_folder
 from tasker.lifecycle import Released, decide
 from tasker.model import (
     Attempt,
@@ -173,6 +173,7 @@ class SqliteEngine:
         return await self._read(reads.stats, self._micros())
 
     async def check(self) -> None:
+        check_space(self.path.parent)
         await self._commits.run(functools.partial(changes.probe, now=self._micros()))
 
     def watch(self, listener: Listener) -> Callable[[], None]:

@@ -85,12 +85,11 @@ class Lines:
 
     def joined(self, queue: str, type_: str, due_at: int, *, later: bool, suspect: bool = False) -> None:
         """Tell that a task has joined its line, to be claimed from `due_at` (microseconds)."""
-        if suspect:
-            self._has_suspects = True
-        elif later:
+        self._has_suspects = self._has_suspects or suspect
+        if later:
             self._next_due = due_at if self._next_due is None else min(self._next_due, due_at)
             self._seen_until = min(self._seen_until, due_at - 1)
-        else:
+        elif not suspect:
             self._active.add((queue, type_))
 
     @property

@@ -15,10 +15,12 @@ import apsw
 import psutil
 
 from tasker.engines.sqlite.sql import migrations
-from tasker.errors import ConfigError
+from tasker.errors import ConfigError, Unavailable
 
 _SAFE_SQLITE = (3, 51, 3)
 _APPLICATION_ID = 0x7A5C3E12
+_LEAST_FREE = 8 << 20
+"""Bytes of free disk below which the store is not ready for more tasks."""
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "9p", "afs", "ceph", "glusterfs")
 
 
@@ -73,6 +75,16 @@ def _file_system(folder: Path) -> str:
     resolved = folder.resolve()
     mounts = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
     return next((mounts[place] for place in (resolved, *resolved.parents) if place in mounts), "")
+
+
+def check_space(folder: Path) -> None:
+    """Raise Unavailable if the disk is about to be full: a small write may still succeed where a task would not."""
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if free < _LEAST_FREE:
+        raise Unavailable(
+            f"the disk of TASKER_DATA_DIR is full: {free >> 20} MiB are left of {_LEAST_FREE >> 20} needed"
+        )
 
 
 def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
