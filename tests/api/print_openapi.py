@@ -1,0 +1,28 @@
+"""Print the OpenAPI document of a service with the built-in task types; nothing is started."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tasker.api.app import make_operations
+from tasker.api.openapi import make_document
+from tasker.builtin import builtin_registry
+from tasker.clock import SystemClock
+from tasker.config import GptSettings
+from tasker.engines.sqlite import SqliteEngine
+from tasker.events import Hub
+from tasker.metrics import Metrics
+from tasker.service import Service
+
+
+def main() -> None:
+    clock, registry = SystemClock(), builtin_registry(GptSettings())
+    engine = SqliteEngine(Path("never-opened.db"), clock)
+    service = Service(engine, registry, Hub(), clock, health=lambda _: {})
+    operations = make_operations(service, Metrics(), clock, tracebacks=True)
+    sys.stdout.write(make_document(operations, registry).decode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""The real server on a real socket: what the HTTP layer below the application does with strange requests."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx2
+import pytest
+from tests.server import Server, run_server
+
+HOST = b"Host: localhost\r\n"
+JSON = b"Content-Type: application/json\r\n"
+BODY = b'{"type":"sum","params":[4,2]}'
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with run_server(tmp_path_factory.mktemp("wire")) as server:
+        yield server
+
+
+class Answer:
+    """A reply as it came: status, headers, body, and whether the connection was closed after it."""
+
+    def __init__(self, data: bytes, closed: bool) -> None:
+        head, _, self.body = data.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        self.status = int(first.split()[1])
+        self.headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        self.closed = closed
+
+    @property
+    def problem(self) -> str:
+        assert self.headers["content-type"] == "application/problem+json"
+        return str(json.loads(self.body)["type"]).removeprefix("/problems/")
+
+
+def connect(server: Server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=20)
+
+
+def send(server: Server, *parts: bytes) -> Answer:
+    """Send raw bytes; return the reply."""
+    with connect(server) as sock:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            for part in parts:
+                sock.sendall(part)
+        return receive(sock)
+
+
+def receive(sock: socket.socket) -> Answer:
+    data = b""
+    while b"\r\n\r\n" not in data or len(data) < _length(data):
+        part = sock.recv(65536)
+        if not part:
+            break
+        data += part
+    return Answer(data, _is_closed(sock))
+
+
+def _length(data: bytes) -> int:
+    head, _, _ = data.partition(b"\r\n\r\n")
+    lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    return len(head) + 4 + (int(lengths[0].partition(b":")[2]) if lengths else 0)
+
+
+def _is_closed(sock: socket.socket) -> bool:
+    sock.settimeout(0.2)
+    try:
+        return sock.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def test_the_two_calls_that_must_always_work(server: Server) -> None:
+    for type_, params, result in (("sum", [4, 2], 6), ("reverse", ["Hello Seemplicity"], "yticilpmeeS olleH")):
+        reply = httpx2.post(f"{server.url}/task", json={"type": type_, "params": params})
+        assert reply.status_code == 202
+        task_id = reply.json()["task_id"]
+        assert reply.headers["location"] == f"/task/{task_id}"
+        done = httpx2.get(f"{server.url}/task/{task_id}?wait=30", timeout=40)
+        assert (done.status_code, done.json()["status"], done.json()["result"]) == (200, "completed", result)
+
+
+def test_a_wait_of_a_submission(server: Server) -> None:
+    reply = httpx2.post(f"{server.url}/task", json={"type": "sum", "params": [4, 2]}, headers={"prefer": "wait=30"})
+    assert (reply.status_code, reply.json()["result"]) == (200, 6)
+
+
+def test_one_connection_for_many_requests(server: Server) -> None:
+    with connect(server) as sock:
+        for path in (b"/livez", b"/nothing", b"/task", b"/livez"):
+            sock.sendall(b"GET %b HTTP/1.1\r\n%b\r\n" % (path, HOST))
+            assert receive(sock).closed is False
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (b"", "bad-host"),
+        (b"Host:\r\n", "bad-host"),
+        (HOST + HOST, "bad-host"),
+        (b"Host: evil.example\r\n", "misdirected"),
+        (b"Host: 0.0.0.0:5000\r\n", "misdirected"),
+        (HOST + b"Authorization: a\r\nAuthorization: b\r\n", "unauthorized"),
+    ],
+)
+def test_hosts(server: Server, head: bytes, expected: str) -> None:
+    assert send(server, b"GET /livez HTTP/1.1\r\n%b\r\n" % head).problem == expected
+
+
+def test_an_absolute_address_does_not_stand_for_the_host(server: Server) -> None:
+    answer = send(server, b"GET http://localhost/livez HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+    assert answer.problem == "misdirected"
+
+
+@pytest.mark.parametrize(
+    "length",
+    [b"Content-Length: -1\r\n", b"Content-Length: x\r\n", b"Content-Length: 29\r\nContent-Length: 30\r\n",
+     b"Content-Length: 99999999999999999999999\r\n", b"Content-Length: 29, 30\r\n"],
+)  # fmt: skip
+def test_lengths_that_are_none(server: Server, length: bytes) -> None:
+    answer = send(server, b"POST /task HTTP/1.1\r\n" + HOST + JSON + length + b"\r\n" + BODY)
+    assert answer.status == 400
+    assert answer.closed
+
+
+def test_a_length_beside_chunks_cannot_smuggle(server: Server) -> None:
+    """RFC 9112, 6.3: the chunks count, and the connection is closed; nothing behind them is read as a request."""
+    head = b"POST /task HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = send(
+        server, head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY) + b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n"
+    )
+    assert answer.status == 202
+    assert answer.closed
+    assert b"HTTP/1.1" not in answer.body
+
+
+def test_a_large_body_is_refused_before_it_comes(server: Server) -> None:
+    answer = send(server, b"POST /task HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: 60000000\r\n\r\n")
+    assert (answer.status, answer.problem, answer.closed) == (413, "payload-too-large", True)
+
+
+def test_a_large_body_in_chunks_is_cut_off(server: Server) -> None:
+    chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
+    head = b"POST /task HTTP/1.1\r\n" + HOST + JSON + b"Transfer-Encoding: chunked\r\n\r\n"
+    answer = send(server, head, *[chunk] * 400)
+    assert (answer.status, answer.problem, answer.closed) == (413, "payload-too-large", True)
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"A: " + b"x" * 20_000 + b"\r\n", 431),
+        (b"A: " + b"x" * 100_000 + b"\r\n", 431),
+        (b"A: " + b"x" * 2_000_000 + b"\r\n", 431),
+        (b"".join(b"A%d: b\r\n" % number for number in range(1000)), 431),
+        (b"A: a\0b\r\n", 400),
+        (b"A\r\n b: c\r\n", 400),
+    ],
+)
+def test_large_and_broken_heads(server: Server, head: bytes, status: int) -> None:
+    answer = send(server, b"GET /livez HTTP/1.1\r\n" + HOST + head + b"\r\n")
+    assert (answer.status, answer.closed) == (status, True)
+
+
+@pytest.mark.parametrize("size", [9_000, 64_000, 200_000])
+def test_long_addresses(server: Server, size: int) -> None:
+    answer = send(server, b"GET /" + b"a" * size + b" HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert (answer.status, answer.closed) == (414, True)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [b"/task/%00", b"/task/%0d%0aX:1", b"/task/..%2f..%2fetc%2fpasswd", b"//task", b"/task/", b"/TASK", b"/task;a=b",
+     b"/task/%ff", b"/%2e%2e/livez", b"/livez/../task/", b"/task/%zz", b"/task%0a"],
+)  # fmt: skip
+def test_paths_with_nothing_behind_them(server: Server, path: bytes) -> None:
+    answer = send(server, b"GET %b HTTP/1.1\r\n%b\r\n" % (path, HOST))
+    assert (answer.status, answer.problem) == (404, "not-found")
+    assert "x" not in answer.headers
+
+
+@pytest.mark.parametrize("method", [b"TRACE", b"PROPFIND", b"CONNECT", b"BREW", b"get"])
+def test_methods(server: Server, method: bytes) -> None:
+    target = b"localhost:80" if method == b"CONNECT" else b"/task"
+    answer = send(server, b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, HOST))
+    assert answer.status == 405
+    assert "GET" in answer.headers["allow"]
+
+
+@pytest.mark.parametrize("start", [b"\x16\x03\x01\x00", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\0" * 100,
+                                   b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])  # fmt: skip
+def test_what_is_not_http_ends_the_connection(server: Server, start: bytes) -> None:
+    with connect(server) as sock:
+        sock.sendall(start + b"\r\n\r\n")
+        data = b""
+        with suppress(ConnectionResetError):
+            while part := sock.recv(65536):
+                data += part
+        assert data == b"" or data.startswith((b"HTTP/1.1 400", b"HTTP/1.1 505", b"HTTP/1.0 400"))
+    assert httpx2.get(f"{server.url}/livez").status_code == 200
+
+
+def test_head_has_the_length_and_no_body(server: Server) -> None:
+    got = httpx2.get(f"{server.url}/type")
+    answer = send(server, b"HEAD /type HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
+    assert (answer.status, answer.headers["content-length"], answer.body) == (200, str(len(got.content)), b"")
+
+
+def test_a_client_that_leaves_is_noticed(server: Server) -> None:
+    task = httpx2.post(f"{server.url}/task", json={"type": "sum", "params": [1, 2], "delay": 3600}).json()
+    with connect(server) as sock:
+        sock.sendall(b"GET /task/%b?wait=60 HTTP/1.1\r\n%b\r\n" % (task["task_id"].encode(), HOST))
+    counted = 'tasker_http_request_seconds_count{operation="get_task",status="499"}'
+    while counted not in httpx2.get(f"{server.url}/metrics").text:
+        pass  # the test's own time limit ends this
+
+
+def test_slow_heads_are_cut_off_while_others_are_served(server: Server) -> None:
+    """The server gives a head ten seconds; idle connections as many."""
+    slow = [connect(server) for _ in range(100)]
+    for number, sock in enumerate(slow):
+        if number % 2:
+            sock.sendall(b"GET /livez HTTP/1.1\r\n" + HOST + b"A: ")
+    for _ in range(20):
+        assert httpx2.post(f"{server.url}/task", json={"type": "sum", "params": [4, 2]}).status_code == 202
+    for sock in slow:
+        with suppress(ConnectionResetError):
+            assert sock.recv(1000) == b""
+        sock.close()
+
+
+def test_open_waits_are_answered_when_the_service_stops(tmp_path: Path) -> None:
+    with run_server(tmp_path) as server:
+        task = httpx2.post(f"{server.url}/task", json={"type": "sum", "params": [1, 2], "delay": 3600}).json()
+        waiting = [connect(server) for _ in range(50)]
+        for sock in waiting:
+            sock.sendall(b"GET /task/%b?wait=60 HTTP/1.1\r\n%b\r\n" % (task["task_id"].encode(), HOST))
+        assert httpx2.get(f"{server.url}/readyz").status_code == 200
+        assert server.stop(timeout=15) == 0
+        for sock in waiting:
+            assert receive(sock).status == 200
+            sock.close()
