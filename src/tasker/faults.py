@@ -176,12 +176,17 @@ def _union_faults(error: ValidationError, pointer: str) -> Iterator[Fault]:
     for inner in error.context or ():
         members.setdefault(inner.relative_schema_path[0], []).append(inner)
     meant = [errors for errors in members.values() if not any(_is_choice(inner, depth=0) for inner in errors)]
-    if meant:
-        for inner in min(meant, key=_distance):
-            yield from _faults_of(inner, pointer)
-    else:
+    if not meant:
         choices = [choice for errors in members.values() for inner in errors for choice in _choices(inner)]
         yield Fault(pointer, f"expected {_either(choices)}, got {kind_of(error.instance)}")
+        return
+    tags = [inner for errors in meant for inner in errors if _is_choice(inner, depth=1)]
+    if len(tags) == len(meant):  # a tag that no struct of the union has
+        choices = [choice for inner in tags for choice in _choices(inner)]
+        yield Fault(f"{pointer}/{escape(str(tags[0].relative_path[0]))}", f"expected {_either(choices)}")
+        return
+    for inner in min(meant, key=_distance):
+        yield from _faults_of(inner, pointer)
 
 
 def _is_choice(error: ValidationError, *, depth: int) -> bool:
@@ -227,4 +232,5 @@ def _sentence(rule: str, limit: Any, value: Any) -> str:
 
 def _one_of(allowed: list[Any]) -> str:
     shown = ", ".join(msgspec.json.encode(value).decode() for value in allowed[:10])
-    return f"expected one of {shown}{', ...' if len(allowed) > 10 else ''}"[:300]
+    one_of = "one of " if len(allowed) > 1 else ""
+    return f"expected {one_of}{shown}{', ...' if len(allowed) > 10 else ''}"[:300]
