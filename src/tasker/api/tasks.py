@@ -35,7 +35,9 @@ MAX_LIMIT = 500
 
 
 Moment = Annotated[datetime, Meta(tz=True)]
-Params = Annotated[Any, Meta(extra_json_schema={"type": ["array", "object"]}, description="As they were sent.")]
+Params = Annotated[
+    Any, Meta(extra_json_schema={"type": ["array", "object"], "items": {}}, description="As they were sent.")
+]
 Object = Annotated[Any, Meta(extra_json_schema={"type": "object"})]
 
 
