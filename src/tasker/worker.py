@@ -36,25 +36,36 @@ _log = structlog.get_logger(__name__)
 
 
 class Lane:
-    """A kind of room for attempts, and what may use it."""
+    """A kind of room for attempts, and what may use it.
+
+    A slot is free again when the function has ended; that its end is still being stored costs no room, unless the store
+    is so slow that as many ends as there are slots wait for it.
+    """
 
     def __init__(self, name: str, types: frozenset[str], slots: int, *, suspects: bool = False) -> None:
         self.name = name
         self.types = types
         self.slots = slots
         self.suspects = suspects
-        self.used = 0
+        self._running = 0
+        self._storing = 0
         self._freed = asyncio.Event()
 
     @property
     def free(self) -> int:
-        return self.slots - self.used
+        return self.slots - self._running - max(0, self._storing - self.slots)
 
-    def take(self) -> None:
-        self.used += 1
+    def begin(self) -> None:
+        self._running += 1
 
-    def give_back(self) -> None:
-        self.used -= 1
+    def end(self) -> None:
+        """The function has ended; its end is about to be stored."""
+        self._running -= 1
+        self._storing += 1
+        self._freed.set()
+
+    def stored(self) -> None:
+        self._storing -= 1
         self._freed.set()
 
     async def room(self) -> int:
@@ -185,7 +196,7 @@ class Worker:
                 self._begin(claim, lane)
 
     def _begin(self, claim: Claim, lane: Lane) -> None:
-        lane.take()
+        lane.begin()
         running = Running(claim, ReportBuffer(self._engine, claim.lease, self._clock))
         self._running[claim.lease] = running
         attempt = asyncio.create_task(self._run(running, lane))
@@ -194,12 +205,16 @@ class Worker:
 
     async def _run(self, running: Running, lane: Lane) -> None:
         claim = running.claim
+        self._metrics.attempt_started(claim, claim.started_at)
         try:
-            self._metrics.attempt_started(claim, claim.started_at)
-            await self._complete(running, await self._outcome(running, isolate=lane.suspects))
+            outcome = await self._outcome(running, isolate=lane.suspects)
+        finally:
+            lane.end()
+        try:
+            await self._complete(running, outcome)
         finally:
             del self._running[claim.lease]
-            lane.give_back()
+            lane.stored()
 
     async def _outcome(self, running: Running, *, isolate: bool) -> Outcome:
         claim = running.claim
