@@ -20,21 +20,25 @@ from tasker.errors import RegistrationError
 GROUP = "tasker.tasks"
 """The group of entry points by which an installed package offers its tasks."""
 
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_LIBRARIES = (*{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},)
+_MODULE_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_TASKER = str(Path(__file__).parent)
 
 
 def import_target(target: str) -> list[ModuleType]:
     """Import what `target` names: a file, every .py file of a folder (but those beginning with _), or a dotted module.
 
-    A file is imported under a name made from its path, the same in every process. Raises RegistrationError.
+    A file is imported under a name made from its path, the same in every process. A package in the working directory is
+    a module when named like one (`shop`), a folder when named like one (`shop/`). Raises RegistrationError.
     """
     path = Path(target)
-    if path.is_dir():
+    is_name = _MODULE_NAME.fullmatch(target) is not None
+    if path.is_dir() and not (is_name and (path / "__init__.py").is_file()):
         files = sorted(file for file in path.glob("*.py") if not file.name.startswith("_"))
         return [_import_file(file) for file in files]
     if path.suffix == ".py" or path.is_file():
         return [_import_file(path)]
-    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", target):
+    if not is_name:
         raise RegistrationError(f"{target}: there is no such file or folder, and it is not the name of a module")
     return [_import_module(target)]
 
@@ -96,9 +100,9 @@ def _explain(target: str, error: BaseException) -> NoReturn:
 
 
 def _place_in(error: BaseException, target: str) -> str:
-    """Return the innermost "file:line" of the traceback that is no library's."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__ and f.filename[0] != "<"]
-    own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
+    """Return the innermost "file:line" of the traceback that is no library's and not ours."""
+    foreign = ("<", _TASKER, *_LIBRARIES)
+    own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(foreign)]
     return f"{own[-1].filename}:{own[-1].lineno}" if own else target
 
 
@@ -113,8 +117,8 @@ def functions_in(module: ModuleType, is_task: Callable[[Any], bool]) -> list[Any
         if is_task(member) and f"{member.__module__}.".startswith(f"{module.__name__}.")
     }
     if not found:
-        raise RegistrationError(
-            f"{module.__file__ or module.__name__}: no function with @task; in a folder of tasks, "
-            "begin the name of a file that has none with _"
-        )
+        advice = "in a folder of tasks, begin the name of a file that has none with _"
+        if hasattr(module, "__path__"):
+            advice = f"import them in it, or name {module.__name__}.MODULE, or the folder as {module.__name__}/"
+        raise RegistrationError(f"{module.__file__ or module.__name__}: no function with @task; {advice}")
     return list(found.values())

@@ -1,0 +1,239 @@
+"""Loading users' files, folders, modules and entry points into a Registry."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasker.errors import RegistrationError
+from tasker.registry import Registry, load, load_entry_points
+
+TASK = """
+from tasker import task
+
+@task
+def {name}(value: int) -> int:
+    return value
+"""
+
+
+@pytest.fixture(autouse=True)
+def clean_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test imports into a process as it was, from an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def write(path: str, text: str) -> str:
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return path
+
+
+def loaded(*targets: str) -> Registry:
+    registry = Registry()
+    load(registry, targets)
+    return registry
+
+
+def refusal(*targets: str) -> str:
+    with pytest.raises(RegistrationError) as caught:
+        loaded(*targets)
+    return str(caught.value)
+
+
+def test_a_file() -> None:
+    registry = loaded(write("mytasks.py", TASK.format(name="one") + TASK.format(name="two")))
+    assert registry.names() == ["one", "two"]
+    assert registry.get("one").source == "mytasks.py:4"
+    assert registry.get("one").function(3) == 3
+
+
+def test_a_file_by_its_whole_path_and_twice(tmp_path: Path) -> None:
+    write("mytasks.py", TASK.format(name="one"))
+    assert loaded("mytasks.py", str(tmp_path / "mytasks.py"), "./mytasks.py").names() == ["one"]
+
+
+def test_files_of_the_same_name_are_apart() -> None:
+    first, second = write("a/mytasks.py", TASK.format(name="one")), write("b/mytasks.py", TASK.format(name="two"))
+    assert loaded(first, second).names() == ["one", "two"]
+
+
+def test_a_folder_is_every_file_in_it_but_those_with_an_underscore() -> None:
+    write("tasks/b.py", TASK.format(name="b"))
+    write("tasks/a.py", "from _helper import OFFSET\n" + TASK.format(name="a"))
+    write("tasks/_helper.py", "OFFSET = 1\n")
+    write("tasks/notes.txt", "not Python")
+    write("tasks/deeper/c.py", TASK.format(name="c"))
+    assert loaded("tasks").names() == ["a", "b"]
+
+
+def test_a_folder_may_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    assert len(loaded("tasks")) == 0
+
+
+def test_a_dotted_module_in_the_working_directory() -> None:
+    write("shop/__init__.py", "")
+    write("shop/tasks.py", TASK.format(name="sell"))
+    assert loaded("shop.tasks").names() == ["sell"]
+
+
+def test_a_package_may_show_the_tasks_of_its_modules() -> None:
+    write("shop/__init__.py", "from shop.tasks import sell")
+    write("shop/tasks.py", TASK.format(name="sell"))
+    assert loaded("shop", "shop.tasks").names() == ["sell"]
+
+
+def test_a_package_is_a_folder_when_named_like_one() -> None:
+    write("shop/__init__.py", "")
+    write("shop/tasks.py", TASK.format(name="sell"))
+    assert "no function with @task; import them in it, or name shop.MODULE, or the folder as shop/" in refusal("shop")
+    assert loaded("shop/").names() == loaded("./shop").names() == ["sell"]
+
+
+def test_tasks_imported_from_elsewhere_are_not_registered_again() -> None:
+    write("tasks/a.py", TASK.format(name="a"))
+    write("tasks/b.py", "from a import a\n" + TASK.format(name="b"))
+    assert loaded("tasks").names() == ["a", "b"]
+
+
+def test_what_lies_beside_a_file_hides_no_other_module() -> None:
+    write("mytasks.py", "import json\nassert json.dumps\n" + TASK.format(name="one"))
+    write("json.py", "raise RuntimeError")
+    assert loaded("mytasks.py").names() == ["one"]
+
+
+def test_a_file_has_the_same_module_name_in_every_process() -> None:
+    write("mytasks.py", TASK.format(name="one"))
+    script = (
+        "from tasker.registry import *; r = Registry(); load(r, ['./mytasks.py'])\n"
+        "print(r.get('one').function.__module__)"
+    )
+    elsewhere = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    name = loaded("mytasks.py").get("one").function.__module__
+    assert elsewhere.stdout.strip() == name
+    assert name.startswith("tasker_file_mytasks_")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("import tasker\n\ndef broken(:\n", r"mytasks\.py:3: SyntaxError: "),
+        ("if True:\nx = 1\n", r"mytasks\.py:2: IndentationError: "),
+        ("\nimport nothing\n", r"mytasks\.py:2: import failed: ModuleNotFoundError: No module named 'nothing'"),
+        ("\n\n1 / 0\n", r"mytasks\.py:3: import failed: ZeroDivisionError: division by zero"),
+        ("import json\n\njson.loads('x')\n", r"mytasks\.py:3: import failed: JSONDecodeError: "),
+        ("import sys\nsys.exit(3)\n", r"mytasks\.py:2: import failed: SystemExit: 3"),
+        ("x = 1\n", r"mytasks\.py: no function with @task"),
+        ("from tasker import task\ntask(lambda: 1)\n", r"mytasks\.py: no function with @task"),
+        ("from tasker import task\ntask(int)\n", r"only a function can be a task"),
+        ("from tasker import task\nf = task(lambda x: 1)\n", r"mytasks\.py:2: <lambda>: a lambda cannot be a task"),
+        ("from tasker import task\n@task(tries=3)\ndef f(): ...\n", r"mytasks\.py:2: import failed: TypeError: .*trie"),
+        ("from tasker import task\n@task(retry=0)\ndef f(): ...\n", r"mytasks\.py:2: f: retry must allow"),
+        ("from tasker import task\n@task\ndef f(x): ...\n", r"mytasks\.py:2: f: parameter 'x' has no annotation"),
+    ],
+)  # fmt: skip
+def test_faults_of_a_file_name_the_place(text: str, says: str) -> None:
+    write("mytasks.py", text)
+    assert re.search(says, refusal("mytasks.py"))
+
+
+def test_a_fault_in_a_helper_is_told_where_it_is() -> None:
+    write("mytasks.py", "import helper\n" + TASK.format(name="one"))
+    write("helper.py", "\n\nundefined_name\n")
+    assert re.search(r"helper\.py:3: import failed: NameError", refusal("mytasks.py"))
+
+
+def test_a_file_that_failed_is_read_again() -> None:
+    write("mytasks.py", "1 / 0")
+    refusal("mytasks.py")
+    write("mytasks.py", TASK.format(name="one"))
+    assert loaded("mytasks.py").names() == ["one"]
+
+
+def test_an_interrupt_is_no_fault_of_the_file() -> None:
+    write("mytasks.py", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        loaded("mytasks.py")
+
+
+def test_two_functions_of_one_name_are_both_named() -> None:
+    first, second = write("a.py", TASK.format(name="one")), write("b.py", "\n" + TASK.format(name="one"))
+    assert refusal(first, second).startswith(
+        "b.py:5: one: the name 'one' is taken by one at a.py:4; choose another with @task(name=...)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("missing.py", "missing.py: there is no such file"),
+        ("missing/tasks.py", "missing/tasks.py: there is no such file"),
+        ("no_such_module", "no_such_module: there is no file, folder or module of this name"),
+        ("no_such.module", "no_such.module: there is no file, folder or module of this name"),
+        ("tasker.no_such", "tasker.no_such: there is no file, folder or module of this name"),
+        ("tasker.model", "no function with @task"),
+        ("some/folder", "some/folder: there is no such file or folder, and it is not the name of a module"),
+        ("__import__('os')", "it is not the name of a module"),
+    ],
+)
+def test_targets_that_are_not_there(target: str, says: str) -> None:
+    assert says in refusal(target)
+
+
+def test_a_file_that_is_not_python() -> None:
+    write("tasks.txt", "x")
+    assert refusal("tasks.txt") == "tasks.txt: expected a file that ends in .py"
+
+
+# Entry points, as an installed package would have them
+
+
+def install(name: str, value: str) -> None:
+    write("site/plugin-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n")
+    write("site/plugin-1.0.dist-info/entry_points.txt", f"[tasker.tasks]\n{name} = {value}\n")
+    sys.path.insert(0, str(Path("site").absolute()))
+
+
+def from_entry_points() -> Registry:
+    registry = Registry()
+    load_entry_points(registry)
+    return registry
+
+
+def test_without_entry_points_nothing_happens() -> None:
+    assert len(from_entry_points()) == 0
+
+
+@pytest.mark.parametrize("value", ["plugin_tasks", "plugin_tasks:one"])
+def test_an_entry_point_is_a_module_or_a_function(value: str) -> None:
+    write("site/plugin_tasks.py", TASK.format(name="one"))
+    install("mine", value)
+    assert from_entry_points().names() == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("plugin_missing", "entry point mine = plugin_missing: import failed: ModuleNotFoundError"),
+        ("plugin_tasks:missing", "entry point mine = plugin_tasks:missing: import failed: AttributeError"),
+        ("plugin_tasks:plain", "plugin_tasks.py:8: entry point mine = plugin_tasks:plain is no module and no @task"),
+        ("plugin_tasks:number", "entry point mine = plugin_tasks:number is no module and no @task"),
+    ],
+)
+def test_a_wrong_entry_point_is_named(value: str, says: str) -> None:
+    write("site/plugin_tasks.py", TASK.format(name="one") + "\ndef plain() -> None: ...\nnumber = 3\n")
+    install("mine", value)
+    with pytest.raises(RegistrationError, match=re.escape(says)):
+        from_entry_points()
