@@ -26,7 +26,7 @@ LIMIT = 20.0
 
 
 class Recorder:
-    """A Reporter that keeps what it is told, by kind."""
+    """A Reporter that keeps what it is told, by kind. Like the worker's, it must be told on the loop's thread."""
 
     def __init__(self) -> None:
         self.progresses: list[Progress] = []
@@ -36,16 +36,20 @@ class Recorder:
         self._news = asyncio.Event()
 
     def progress(self, progress: Progress) -> None:
+        asyncio.get_running_loop()
         self.progresses.append(progress)
 
     def output(self, chunk: str) -> None:
+        asyncio.get_running_loop()
         self.chunks.append(chunk)
         self._news.set()
 
     def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
+        asyncio.get_running_loop()
         self.logs.append((level, message, dict(fields)))
 
     def usage(self, usage: Mapping[str, Any]) -> None:
+        asyncio.get_running_loop()
         self.used.update(usage)
 
     async def heard(self, count: int = 1) -> list[str]:

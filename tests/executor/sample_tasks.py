@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -107,7 +108,8 @@ def start_and_leave() -> list[int]:
 
 @task
 def start_and_die() -> None:
-    print(subprocess.Popen(NAPPER).pid, flush=True)
+    """Leave a grandchild that keeps the connection to the service open."""
+    print(subprocess.Popen(NAPPER, pass_fds=[int(sys.argv[1])]).pid)
     os._exit(3)
 
 
@@ -210,6 +212,18 @@ def print_much(lines: int) -> None:
 @task
 def get_environment(names: list[str]) -> list[str | None]:
     return [os.environ.get(name) for name in names]
+
+
+@task
+def look_around() -> dict[str, str | int | bool]:
+    with open("/proc/self/oom_score_adj") as file:
+        first_to_go = int(file.read())
+    return {
+        "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
+        "first_to_go": first_to_go,
+        "is_leader": os.getsid(0) == os.getpgrp() == os.getpid(),
+        "stdin": sys.stdin.read(),
+    }
 
 
 @task

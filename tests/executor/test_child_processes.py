@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -45,6 +46,8 @@ async def test_an_isolated_function_has_a_child_of_its_own_that_ends_with_it(rig
     await running.recorder.heard()
     alone = [await rig.value(name, isolate=True) for name in ("get_pid", "get_pid_async")]
     assert len({shared, os.getpid(), *alone}) == 4
+    for pid in alone:
+        await gone(pid)
     running.stop.cancel()
     await running.outcome()
     assert await rig.value("get_pid") == shared
@@ -136,6 +139,10 @@ async def test_the_environment_is_passed_on_without_the_secrets(monkeypatch: pyt
         assert await rig.value("get_environment", ["TASKER_TOKEN", "PLAIN"]) == [None, "visible"]
 
 
+async def test_a_child_is_set_apart_from_the_service(rig: Rig) -> None:
+    assert await rig.value("look_around") == {"core": 0, "first_to_go": 500, "is_leader": True, "stdin": ""}
+
+
 async def test_nothing_in_the_working_directory_stands_in_for_a_module(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,13 +153,13 @@ async def test_nothing_in_the_working_directory_stands_in_for_a_module(
 
 
 async def test_children_that_cannot_load_the_tasks_crash_with_the_reason_and_start_at_growing_intervals(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("tasker.executor.pool.FIRST_PAUSE", 0.05)
     broken = tmp_path / "broken.py"
     broken.write_text("print('loading')\nraise SystemExit('no database')")
     with capture_logs() as logs:
         async with open_rig(targets=[TASKS, str(broken)]) as rig:
+            started_at = time.monotonic()
             for _ in range(2):
                 outcome = await rig.run("add", 2, 3)
                 assert isinstance(outcome, Crashed)
@@ -161,9 +168,9 @@ async def test_children_that_cannot_load_the_tasks_crash_with_the_reason_and_sta
             broken.write_text("from tasker import task\n@task\ndef mended() -> None: ...")
             assert await rig.run("add", 2, 3) == Succeeded(b"5")
             assert rig.executor.health() == "ok"
+            assert time.monotonic() - started_at > FIRST_PAUSE + 2 * FIRST_PAUSE
     pauses = [line["next_try_seconds"] for line in logs if line["event"] == "child.did_not_start"]
-    assert pauses == [0.05, 0.1]
-    assert FIRST_PAUSE == 0.5
+    assert pauses == [FIRST_PAUSE, 2 * FIRST_PAUSE]
     assert "loading" in [line["event"] for line in logs]
 
 

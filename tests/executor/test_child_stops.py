@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tasker.executor import Stop
 from tasker.lifecycle import Cancelled, Interrupted, Released, Succeeded
-from tests.executor.rig import Recorder, Rig, Vanishing, make_claim, open_rig
+from tests.executor.rig import LIMIT, Recorder, Rig, Vanishing, make_claim, open_rig
 
 
 @pytest.fixture
@@ -73,6 +74,27 @@ async def test_an_isolated_async_function_is_cancelled_in_its_child(rig: Rig) ->
     assert running.recorder.chunks == ["started", "cleaned up"]
 
 
+class StopAtOnce(Stop):
+    """Cancels as soon as the attempt itself listens: the cancel goes out together with the order to run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._listeners = 0
+
+    def attach(self, listener: Callable[[], None]) -> None:
+        super().attach(listener)
+        self._listeners += 1
+        if self._listeners == 2:  # the first waits for the child
+            self.cancel()
+
+
+async def test_a_cancel_that_comes_together_with_the_order_is_heard(rig: Rig) -> None:
+    for name in ("wait_async", "stop_when_asked"):
+        claim = make_claim(name, ["return"] if name == "stop_when_asked" else [])
+        async with asyncio.timeout(LIMIT / 2):
+            assert await rig.executor.run(claim, Recorder(), StopAtOnce(), isolate=True) == Cancelled()
+
+
 async def test_an_abandoned_attempt_ends_at_once_with_the_workers_outcome(rig: Rig) -> None:
     running = rig.start("ignore_signals")
     await running.recorder.heard()
@@ -126,11 +148,12 @@ async def test_a_run_that_is_itself_cancelled_kills_its_child(rig: Rig) -> None:
 async def test_a_run_that_is_cancelled_while_its_child_starts_keeps_the_child_for_others() -> None:
     async with open_rig(processes=2) as rig:
         running = rig.start("add", 2, 3)
-        await asyncio.sleep(0)
+        while not (children := psutil.Process().children()):
+            await asyncio.sleep(0)
         running.task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running.outcome()
-        assert await rig.run("add", 2, 3) == Succeeded(b"5")
+        assert await rig.value("get_pid") == children[0].pid
         assert rig.executor.free_processes == 2
 
 

@@ -20,6 +20,7 @@ def block_until_reported(logs: Logs) -> None:
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline and not any(line["event"] == "loop.blocked" for line in logs):
         time.sleep(0.001)
+    time.sleep(0.1)  # further looks at the blocked loop, and none of them a further report
 
 
 async def hear_the_end(logs: Logs) -> None:

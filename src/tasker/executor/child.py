@@ -35,7 +35,7 @@ from tasker.executor.frames import (
     ended,
 )
 from tasker.executor.gate import Gate
-from tasker.executor.outcomes import describe
+from tasker.executor.outcomes import describe, raised
 from tasker.executor.printed import Capture
 from tasker.lifecycle import Failed, Outcome, problem
 from tasker.model import Progress
@@ -145,7 +145,7 @@ def _run_async(call: Call, channel: Channel, notice: Notice) -> Outcome:
         look()  # it may have come together with the order to run
         await asyncio.wait([task])
         loop.remove_reader(channel)
-        return task.result()
+        return raised(asyncio.CancelledError()) if task.cancelled() else task.result()
 
     return asyncio.run(main())
 
