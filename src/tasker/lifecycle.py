@@ -14,6 +14,8 @@ MAX_CRASHES = 3
 """Attempts of one task whose own child process may die before the task is a dead letter."""
 MAX_INTERRUPTIONS = 3
 """Ends of the whole service in a row after which a task runs alone, in a child process."""
+MAX_DELAY = timedelta(days=3653)
+"""Ten years: a task that asks for a longer delay (a typing error, a far Retry-After) gets this one."""
 
 
 class Succeeded(Struct, frozen=True):
@@ -92,7 +94,7 @@ def decide(outcome: Outcome, claim: Claim, now: datetime, random: Random) -> Tra
         case Crashed(detail, name):
             return _crashed(claim, now, problem(name, detail), random)
         case Snoozed(after):
-            return _again(claim, now, "snoozed", reason="snoozed", run_at=now + after)
+            return _again(claim, now, "snoozed", reason="snoozed", run_at=now + min(after, MAX_DELAY))
         case Cancelled():
             return _end(claim, now, Status.CANCELLED, "cancelled", tries=claim.tries)
         case Interrupted():
@@ -109,7 +111,7 @@ def _failed(
     policy = claim.policy.retry
     if not error.retryable or tries >= policy.max_attempts:
         return _end(claim, now, Status.FAILED, ending, tries=tries, error=error)
-    delay = max(backoff(policy, tries, random), after or timedelta(0))
+    delay = min(max(backoff(policy, tries, random), after or timedelta(0)), MAX_DELAY)
     return _again(claim, now, ending, reason="retrying", run_at=now + delay, tries=tries, error=error)
 
 
