@@ -172,8 +172,6 @@ def _find_type(value: dict[str, Any], registry: Registry, faults: _Faults) -> Ta
 
 
 def _unknown_type(name: str, registry: Registry) -> str:
-    if len(name) > 100:
-        return "there is no task type with a name of more than 100 characters"
     try:
         registry.get(name)
     except Invalid as error:

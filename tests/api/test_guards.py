@@ -259,6 +259,16 @@ async def test_paths_with_nothing_behind_them(rig: Rig) -> None:
         reply = await rig.client.get(HERE + path)
         assert problem(reply) == (404, "not-found"), path
         assert "x" not in reply.headers
+    task_id = await rig.submit()
+    assert problem(await rig.client.post(f"/task/{task_id}/cancel%0a")) == (404, "not-found")
+    assert (await rig.client.get(f"/task/{task_id}")).json()["status"] == "pending"
+
+
+async def test_methods_that_nothing_takes_are_refused_where_nothing_is(rig: Rig) -> None:
+    for method in ("TRACE", "PROPFIND"):
+        reply = await rig.client.request(method, "/nothing")
+        assert problem(reply) == (405, "method-not-allowed")
+        assert reply.headers["allow"] == "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
 @pytest.mark.parametrize("change", [str.upper, lambda text: text[:-1], lambda text: text + "0",

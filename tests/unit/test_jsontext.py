@@ -61,6 +61,7 @@ def test_json_is_read(body: bytes, value: Any) -> None:
 
 
 def test_depth() -> None:
+    assert MAX_DEPTH == 64
     assert read_json(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)
     assert refused(b"[" * 65 + b"]" * 65) == "too-deep"
     assert refused(b'{"a":' * 65 + b"1" + b"}" * 65) == "too-deep"
@@ -71,6 +72,7 @@ def test_depth() -> None:
 
 
 def test_items() -> None:
+    assert MAX_ITEMS == 100_000
     assert len(read_json(b"[" + b"1," * (MAX_ITEMS - 1) + b"1]")) == MAX_ITEMS
     assert refused(b"[" + b"1," * MAX_ITEMS + b"1]") == "too-many-items"
     assert refused(b"[" + b"[1]," * (MAX_ITEMS // 2) + b"[1]]") == "too-many-items"
@@ -80,6 +82,7 @@ def test_items() -> None:
 
 
 def test_digits() -> None:
+    assert MAX_DIGITS == 1000
     assert read_json(b"[-" + b"9" * MAX_DIGITS + b"]") == [-(10**MAX_DIGITS - 1)]
     assert refused(b"9" * (MAX_DIGITS + 1)) == "number-out-of-range"
     assert refused(b"[" + b"9" * 4301 + b"]") == "number-out-of-range"
