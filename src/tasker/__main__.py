@@ -1,6 +1,8 @@
 """`python -m tasker`: the same as the command `tasker`."""
 
+import sys
+
 from tasker.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

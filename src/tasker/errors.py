@@ -161,7 +161,7 @@ class Unavailable(RequestError):
     default = "unavailable"
 
 
-class Fail(Exception):  # noqa: N818  the public word, and no error of Tasker
+class Fail(Exception):
     """Raise in a task to fail it; with `retry=False` (the default) at once and for good.
 
     `problem` names a row of PROBLEMS for built-in tasks; `after` is the least delay before the next try.
@@ -177,7 +177,7 @@ class Fail(Exception):  # noqa: N818  the public word, and no error of Tasker
         self.problem = problem
 
 
-class Retry(Exception):  # noqa: N818
+class Retry(Exception):
     """Raise in a task to have it tried again, `after` seconds (or by its backoff); uses up a try."""
 
     def __init__(self, detail: str = "the task asked to be tried again", *, after: timedelta | float | None = None):
@@ -186,7 +186,7 @@ class Retry(Exception):  # noqa: N818
         self.after = _delay(after)
 
 
-class Snooze(Exception):  # noqa: N818
+class Snooze(Exception):
     """Raise in a task to postpone it by `after` (seconds or timedelta); uses up no try."""
 
     def __init__(self, after: timedelta | float) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Mapping
 from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from tasker.printing import escape, has_colours
 
 _TALKATIVE = ("asyncio", "httpcore2", "httpx2", "openai")  # they log each request, openai its body too
 _COLOURS = {"debug": "2", "warning": "33", "error": "31", "critical": "31;1"}
@@ -60,18 +61,6 @@ def _route_standard_logging(stream: TextIO, level: int, shared: list[Processor],
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
     logging.captureWarnings(True)
-
-
-def has_colours(stream: TextIO) -> bool:
-    """Tell whether to colour what goes to `stream` (https://no-color.org)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def escape(text: str) -> str:
-    """Replace what does not print (control characters, ANSI sequences, line ends, bidi marks) by its escape."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:

@@ -1,4 +1,4 @@
-"""The values that Tasker is about: frozen, typed, free of I/O. Shapes on the wire are these structs, encoded by msgspec."""
+"""The values that Tasker is about: frozen, typed, free of I/O. On the wire they are encoded by msgspec."""
 
 from __future__ import annotations
 

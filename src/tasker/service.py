@@ -133,7 +133,7 @@ class Service:
         return await self._engine.find_attempts(task_id)
 
     async def wait(self, task_id: UUID, at_most: timedelta) -> Task:
-        """Return the task once it has ended, or as it is when the time is over or the service stops. Raises NotFound."""
+        """Return the task once it has ended, or as it is when time is up or the service stops. Raises NotFound."""
         with self._hub.ending(task_id) as ended:
             task = await self.get(task_id)
             if task.status.is_terminal or self._hub.closed:

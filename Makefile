@@ -1,0 +1,59 @@
+# Tasker: `make run` serves, `make test` tests; each sets up .venv by itself when needed. `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_STAMP := $(VENV)/.run-stamp
+DEV_STAMP := $(VENV)/.dev-stamp
+
+# What `make run` passes on: make run TASKS=mytasks.py PORT=5001
+TASKS ?=
+PORT ?=
+
+.PHONY: help run test check format bench clean
+
+help: ## list what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+run: $(RUN_STAMP) ## serve on http://localhost:5000 (TASKS=mytasks.py, PORT=5001)
+	@exec $(BIN)/tasker serve $(if $(PORT),--port $(PORT)) $(TASKS)
+
+test: check ## everything that needs no root, no Docker and no network
+	$(BIN)/pytest -n 2 -m "not root"
+
+check: $(DEV_STAMP) ## format, lint, types, imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV_STAMP) ## bring the code into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(DEV_STAMP) ## measure beside peers (about 12 minutes; BENCH=--quick for two)
+	$(BIN)/python -m bench $(BENCH)
+
+clean: ## remove what was made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+
+$(RUN_STAMP): pyproject.toml | $(BIN)/python
+	@echo "Installing Tasker and the local model into $(VENV) (once, about a minute)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[local]'
+	@$(BIN)/tasker model install
+	@touch $@
+
+$(DEV_STAMP): pyproject.toml | $(BIN)/python
+	@echo "Installing Tasker, the local model and what the tests need into $(VENV) (once, about a minute)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,local]'
+	@$(BIN)/tasker model install
+	@touch $@ $(RUN_STAMP)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Tasker needs Python 3.11 or later, and $(PYTHON) is $$($(PYTHON) --version 2>&1 || echo missing)."; \
+	  echo "Install it (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python),"; \
+	  echo "or name another one: make PYTHON=python3.13 ..."; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "$(PYTHON) lacks venv. Install it (Debian, Ubuntu: apt install python3-venv)."; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=24'

@@ -1,0 +1,91 @@
+"""The command `tasker`: parse, call, print. Commands are imported when they are used.
+
+Data goes to standard output, all else to standard error. Exit codes are those of `cli.exits`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from tasker.cli.exits import Exit
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+_EXIT_CODES = (
+    "Exit codes: 0 ok, 1 the task failed, 2 usage or settings, 3 not found, 4 not allowed, 5 no answer from the "
+    "service, 6 conflict, 124 waiting took too long, 130 interrupted."
+)
+_COMMANDS = (
+    ("serve", "tasker.cli.serve:serve", "Run the service."),
+    ("run", "tasker.cli.run:run", "Submit a task, wait for it and print its result."),
+    ("ls", "tasker.cli.tasks:ls", "List tasks, newest first."),
+    ("get", "tasker.cli.tasks:get", "Show one task."),
+    ("model", "tasker.cli.model:app", "The local language model: install it, or see what is there."),
+    ("healthcheck", "tasker.cli.health:healthcheck", "Ask the service whether it is ready."),
+    ("version", "tasker.cli.version:version", "Print the version."),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:  # `tasker ls | head`: the reader has seen enough
+        sys.stderr.close()
+        return Exit.OK
+
+
+def _dispatch(arguments: list[str]) -> int:
+    quick = _find_quick(arguments)
+    if quick is not None:
+        return quick()
+    from cyclopts import CycloptsError
+
+    from tasker.cli.faults import explain
+    from tasker.errors import TaskerError
+
+    try:
+        return int(build()(arguments, exit_on_error=False, result_action="return_value") or 0)
+    except CycloptsError:  # has been printed
+        return Exit.USAGE
+    except TaskerError as error:
+        return explain(error)
+
+
+def _find_quick(arguments: list[str]) -> Callable[[], int] | None:
+    """Return what runs without the parser's 100 ms: a health check runs every few seconds."""
+    match arguments:
+        case ["version" | "--version"]:
+            from tasker.cli.version import version
+
+            return version
+        case ["healthcheck"]:
+            from tasker.cli.health import healthcheck
+
+            return healthcheck
+    return None
+
+
+def build() -> App:
+    """Return the parser."""
+    from cyclopts import App
+
+    from tasker.cli.version import read_version
+
+    app = App(
+        name="tasker",
+        help="Submit tasks, and run the service that keeps and runs them.",
+        help_epilogue=_EXIT_CODES,
+        version=read_version,
+        help_format="plaintext",
+        suppress_keyboard_interrupt=False,
+    )
+    for name, path, help in _COMMANDS:
+        app.command(path, name=name, help=help)
+    return app

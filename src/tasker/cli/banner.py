@@ -1,0 +1,75 @@
+"""What `tasker serve` says once it runs: where it is, what it can run, what it holds, who may call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import tasker.builtin
+from tasker.builtin import gpt
+from tasker.cli.terminal import note
+from tasker.cli.version import read_version
+from tasker.config import Settings, is_loopback
+from tasker.model import LineStats
+from tasker.registry import Registry, TaskType
+from tasker.wiring import App
+
+_BUILTIN = Path(tasker.builtin.__file__).parent
+
+
+async def print_banner(app: App) -> None:
+    """Print the banner of a service that has just become ready."""
+    note(describe(app.settings, app.registry, await app.service.stats()))
+
+
+def describe(settings: Settings, registry: Registry, stats: Sequence[LineStats]) -> str:
+    """Return the banner's text."""
+    url = settings_url(settings)
+    lines = [
+        f"tasks: {_tasks(registry)}",
+        gpt.describe(settings.gpt),
+        f"data: {settings.database_file.absolute()} ({_holdings(stats)})",
+        f"access: {_access(settings)}",
+        "stop: Ctrl-C",
+    ]
+    return "\n  ".join([f"Tasker {read_version()} runs at {url} (try it at {url}/docs)", *lines])
+
+
+def settings_url(settings: Settings) -> str:
+    """Return the URL at which this machine reaches the service."""
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", "[::]"} else settings.host  # noqa: S104
+    return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{settings.port}"
+
+
+def _tasks(registry: Registry) -> str:
+    return "; ".join(f"{', '.join(names)} ({where})" for where, names in _by_place(registry).items()) or "none"
+
+
+def _by_place(registry: Iterable[TaskType]) -> dict[str, list[str]]:
+    places: dict[str, list[str]] = {}
+    for task_type in registry:
+        file = task_type.source.rpartition(":")[0]
+        places.setdefault("built in" if Path(file).parent == _BUILTIN else _short(file), []).append(task_type.name)
+    return places
+
+
+def _short(file: str) -> str:
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _holdings(stats: Sequence[LineStats]) -> str:
+    counts = {
+        "pending": sum(line.pending for line in stats),
+        "scheduled": sum(line.scheduled for line in stats),
+        "running": sum(line.running for line in stats),
+    }
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "no open tasks"
+
+
+def _access(settings: Settings) -> str:
+    if settings.token is not None:
+        return "with the token of TASKER_TOKEN"
+    if is_loopback(settings.host):
+        return "from this machine only, without a key"
+    return "for everyone who can reach it, without a key (TASKER_AUTH=off)"

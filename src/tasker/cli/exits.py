@@ -1,0 +1,19 @@
+"""What the command's exit codes mean."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes; scripts rely on them."""
+
+    OK = 0
+    TASK_FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    NOT_ALLOWED = 4
+    UNREACHABLE = 5
+    CONFLICT = 6
+    WAIT_TIMED_OUT = 124
+    INTERRUPTED = 130

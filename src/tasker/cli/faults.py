@@ -1,0 +1,40 @@
+"""Turns an error into what the user reads, what to do next, and the exit code."""
+
+from __future__ import annotations
+
+from tasker.cli.exits import Exit
+from tasker.cli.terminal import note
+from tasker.client import errors as client
+from tasker.errors import PROBLEMS, TaskerError
+
+_CODES: tuple[tuple[type[TaskerError], Exit], ...] = (
+    (client.TaskFailed, Exit.TASK_FAILED),
+    (client.TaskCancelled, Exit.TASK_FAILED),
+    (client.WaitTimeout, Exit.WAIT_TIMED_OUT),
+    (client.NotAllowed, Exit.NOT_ALLOWED),
+    (client.NotFound, Exit.NOT_FOUND),
+    (client.Conflict, Exit.CONFLICT),
+    (client.InvalidRequest, Exit.USAGE),
+    (client.ClientError, Exit.UNREACHABLE),
+)
+
+
+def explain(error: TaskerError) -> Exit:
+    """Print what went wrong and what to do; return the exit code."""
+    note(f"tasker: {error}")
+    if isinstance(error, client.ServiceError):
+        for fault in error.faults:
+            note(f"  {fault.pointer or 'params'}: {fault.detail}")
+    advice = _advise(error)
+    if advice:
+        note(advice)
+    return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.USAGE)
+
+
+def _advise(error: TaskerError) -> str:
+    if isinstance(error, client.Unreachable):
+        return f"Is the service running at {error.url}? Start it with `tasker serve`, or set TASKER_URL (or --url)."
+    if isinstance(error, client.NotAllowed) and error.status == 401:
+        return "Set TASKER_TOKEN to the token of the service."
+    kind = PROBLEMS.get(error.name) if isinstance(error, client.ServiceError) else None
+    return kind.advice if kind else ""

@@ -1,0 +1,64 @@
+"""`tasker run`: submit a task, follow it, print its result."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from tasker.cli.exits import Exit
+from tasker.cli.options import Json, Timeout, Url
+
+
+def run(
+    type: str,
+    /,
+    *params: str,
+    detach: Annotated[bool, Parameter(alias="-d", negative="", show_default=False)] = False,
+    timeout: Timeout = None,
+    json: Json = False,
+    queue: str | None = None,
+    priority: int | None = None,
+    delay: float | None = None,
+    tag: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    key: str | None = None,
+    url: Url = None,
+) -> int:
+    """Submit a task, wait for it and print its result.
+
+    Params by position are JSON values or else strings: tasker run sum 4 2, tasker run reverse "Hello".
+    Params by name are key=text or key:=json: tasker run gpt prompt="Once upon a time" max_tokens:=40.
+    @file and - (standard input) stand for what they hold; alone and with a JSON array or object, for all params.
+    After -- every word is a param, also one that begins with a dash.
+    Ctrl-C stops the waiting, never the task.
+
+    Parameters
+    ----------
+    type
+        A task type of the service.
+    params
+        What the task is given.
+    detach
+        Do not wait: print the task's id.
+    queue
+        The queue to wait in.
+    priority
+        From -100 to 100; larger is sooner.
+    delay
+        Seconds to wait before the start.
+    tag
+        A tag of the task; may be repeated.
+    key
+        Idempotency key: the same key submits the same task only once.
+    """
+    from tasker.cli.params import read_params
+    from tasker.cli.service import connect, follow
+    from tasker.client import SubmitOptions
+
+    options = SubmitOptions(queue=queue, priority=priority, delay=delay, tags=tag or None, idempotency_key=key)
+    with connect(url) as client:
+        handle = client.submit_params(type, read_params(params), options=options)
+        if detach:
+            print(handle.task_id)
+            return Exit.OK
+        return follow(client, handle.task_id, timeout, as_json=json)

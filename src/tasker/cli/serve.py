@@ -1,0 +1,92 @@
+"""`tasker serve`: settle the settings and the port, then run the service and say where it is."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, field, make_dataclass
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from tasker.cli.exits import Exit
+from tasker.config import Setting, Settings, describe_settings, load_settings
+
+_GROUP = Group(
+    "Settings", help="Each wins over the variable of the same name (TASKER_PORT...), which wins over `.env`."
+)
+
+
+def _flag(setting: Setting) -> tuple[str, Any, Any]:
+    default = f" [{setting.default}]" if setting.default else ""
+    help = f"{setting.description}.{default}"
+    name = "_".join(setting.path)
+    annotation = Annotated[str | None, Parameter(name=setting.flag, help=help, group=_GROUP, show_default=False)]
+    return name, annotation, field(default=None)
+
+
+_Flags = make_dataclass(
+    "_Flags",
+    [_flag(setting) for setting in describe_settings() if setting.flag],
+    namespace={"__module__": __name__},  # without it the parser takes the class for a built-in one, with no fields
+)
+
+
+def serve(*targets: str, flags: Any = None) -> int:
+    """Run the service until it is stopped (Ctrl-C, SIGTERM).
+
+    Tokens and keys have no flag, because others could read them in the list of processes: set TASKER_TOKEN and
+    OPENAI_API_KEY in the environment or in `.env`.
+
+    Parameters
+    ----------
+    targets
+        Where your own task functions are: files (mytasks.py), folders or modules (package.module).
+    """
+    given = asdict(flags) if flags else {}
+    if targets:
+        given["tasks"] = ",".join([*targets, *filter(None, [given.get("tasks")])])
+    settings = _settle_port(load_settings(**given))
+    return Exit.USAGE if settings is None else _run(settings)
+
+
+serve.__annotations__["flags"] = Annotated[_Flags, Parameter(name="*")]  # made from the table of settings
+
+
+def _settle_port(settings: Settings) -> Settings | None:
+    """Return the settings with a port that is free, or None if there is none to be agreed on."""
+    from tasker.cli import ports, terminal
+
+    if settings.port == 0:
+        return settings.model_copy(update={"port": ports.free_port(settings.host)})
+    if not ports.is_taken(settings.host, settings.port):
+        return settings
+    other = ports.next_free_port(settings.host, settings.port)
+    terminal.note(f"Port {settings.port} is taken{ports.describe_holder(settings.port)}.")
+    if terminal.confirm(f"Use port {other} instead?"):
+        return settings.model_copy(update={"port": other})
+    terminal.note(f"Free it, or use another: {_command_with_port(sys.argv[1:], other)}")
+    return None
+
+
+def _command_with_port(arguments: Sequence[str], port: int) -> str:
+    """Return the command line that was given, on another port."""
+    from shlex import join
+
+    kept: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--port":
+            next(rest, None)
+        elif not argument.startswith("--port="):
+            kept.append(argument)
+    return join(["tasker", *kept, "--port", str(port)])
+
+
+def _run(settings: Settings) -> int:
+    import uvloop
+
+    from tasker import wiring
+    from tasker.cli.banner import print_banner
+    from tasker.logs import configure_logs
+
+    configure_logs(settings.log_level, settings.log_format)
+    return uvloop.run(wiring.serve(settings, started=print_banner))

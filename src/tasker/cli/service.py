@@ -1,0 +1,114 @@
+"""What commands do with a running service: connect to it, follow a task to its end, show tasks."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from tasker.cli.exits import Exit
+from tasker.cli.faults import explain
+from tasker.cli.terminal import note, show
+from tasker.client import DEFAULT_URL, ClientError, Task, Tasker, WaitTimeout
+from tasker.model import Progress
+from tasker.printing import escape, has_colours
+
+_GLANCE = timedelta(seconds=1)  # between looks at the progress, where somebody watches
+
+
+def connect(url: str | None) -> Tasker:
+    """Return a client of the service at `url`, else at TASKER_URL, else on this machine.
+
+    Like the service, it takes TASKER_URL, TASKER_TOKEN and TASKER_PORT from the environment or from `.env`.
+    """
+    variables = _read_dotenv() | {name: value for name, value in os.environ.items() if value}
+    port = variables.get("TASKER_PORT")
+    default = f"http://127.0.0.1:{port}" if port else DEFAULT_URL
+    return Tasker(url or variables.get("TASKER_URL") or default, variables.get("TASKER_TOKEN"))
+
+
+def _read_dotenv() -> dict[str, str]:
+    if not os.path.exists(".env"):
+        return {}
+    from dotenv import dotenv_values
+
+    return {name: value for name, value in dotenv_values(".env").items() if value}
+
+
+def follow(client: Tasker, task_id: UUID, timeout: float | None, *, as_json: bool) -> int:
+    """Wait for a task, show its progress where somebody watches, and print what came of it."""
+    watched = has_colours(sys.stderr)
+    try:
+        task = _watch(client, task_id, timeout) if watched else client.wait(task_id, timeout)
+    except KeyboardInterrupt:
+        note(f"\nNo longer waiting; the task goes on. Wait again: tasker get {task_id} --wait")
+        return Exit.INTERRUPTED
+    except WaitTimeout as error:
+        note(f"tasker: {error}. Wait again: tasker get {task_id} --wait")
+        return Exit.WAIT_TIMED_OUT
+    return report(client, task, as_json=as_json)
+
+
+def _watch(client: Tasker, task_id: UUID, timeout: float | None) -> Task:
+    """Wait in short steps and keep one line of the terminal true."""
+    waited = timedelta(0)
+    limit = timedelta.max if timeout is None else timedelta(seconds=timeout)
+    try:
+        while True:
+            step = min(_GLANCE, limit - waited)
+            try:
+                return client.wait(task_id, step)
+            except WaitTimeout as error:
+                waited += step
+                if waited >= limit:
+                    raise WaitTimeout(error.task, limit) from None
+                _overwrite(describe_progress(error.task))
+    finally:
+        _overwrite("")
+
+
+def _overwrite(text: str) -> None:
+    print(f"\r\x1b[K{escape(text)}", end="", file=sys.stderr, flush=True)
+
+
+def describe_progress(task: Task) -> str:
+    """Return one line on where an open task is."""
+    waits = f" ({task.reason})" if task.reason else ""
+    return f"{task.type} {task.status}{waits}{_numbers(task.progress)}"
+
+
+def _numbers(progress: Progress | None) -> str:
+    if progress is None:
+        return ""
+    fraction = "" if progress.fraction is None else f" {progress.fraction:.0%}"
+    counted = "" if progress.current is None else f" {progress.current:g}"
+    total = "" if progress.total is None else f"/{progress.total:g}"
+    return f"{fraction}{counted}{total} {progress.message or ''}".rstrip()
+
+
+def report(client: Tasker, task: Task, *, as_json: bool) -> int:
+    """Print the result of a task that has ended, or why there is none; return the exit code."""
+    if as_json:
+        show(to_json(task))
+    try:
+        result = client.result_of(task)
+    except ClientError as error:
+        return explain(error)
+    if not as_json:
+        show(to_text(result))
+    return Exit.OK
+
+
+def to_text(value: Any) -> str:
+    """Return a result as text: a string as it is, all else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def to_json(value: Any) -> str:
+    """Return a value of the client as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()

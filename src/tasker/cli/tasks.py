@@ -1,0 +1,149 @@
+"""`tasker ls` and `tasker get`: look at tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from tasker.cli.exits import Exit
+from tasker.cli.options import Json, Timeout, Url
+
+if TYPE_CHECKING:
+    from tasker.client import Task
+    from tasker.model import Attempt
+
+_Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+
+
+def ls(
+    *,
+    status: str | None = None,
+    type: str | None = None,
+    queue: str | None = None,
+    tag: str | None = None,
+    limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
+    quiet: Annotated[bool, Parameter(alias="-q", negative="", show_default=False)] = False,
+    json: Json = False,
+    url: Url = None,
+) -> int:
+    """List tasks, newest first: a table on a terminal, tab-separated lines elsewhere.
+
+    Parameters
+    ----------
+    status
+        Only tasks that are pending, running, completed, failed or cancelled; several with commas.
+    type
+        Only tasks of this type.
+    queue
+        Only tasks of this queue.
+    tag
+        Only tasks with this tag.
+    limit
+        How many at most.
+    quiet
+        Print the ids alone.
+    """
+    from tasker.cli.service import connect, to_json
+    from tasker.cli.terminal import note, print_table, show
+
+    with connect(url) as client:
+        found = list(client.find_many(status=status, type=type, queue=queue, tag=tag, limit=limit))
+    if json:
+        show(to_json(found))
+    elif quiet:
+        show("\n".join(str(task.task_id) for task in found))
+    elif found:
+        now = datetime.now(UTC)
+        print_table(("TASK", "TYPE", "STATUS", "TRIES", "SUBMITTED", "DETAIL"), [_row(task, now) for task in found])
+    else:
+        note("No tasks.")
+    return Exit.OK
+
+
+def get(
+    task_id: str,
+    /,
+    *,
+    wait: _Flag = False,
+    timeout: Timeout = None,
+    attempts: _Flag = False,
+    json: Json = False,
+    url: Url = None,
+) -> int:
+    """Show one task.
+
+    Parameters
+    ----------
+    task_id
+        The id that `tasker run` or the API gave.
+    wait
+        Wait until it has ended and print its result, as `tasker run` does (exit code 1 if it failed).
+    attempts
+        Show also when each attempt ran and how it ended.
+    """
+    from tasker.cli.params import UsageError
+    from tasker.cli.service import connect, follow, to_json
+    from tasker.cli.terminal import show
+
+    try:
+        wanted = UUID(task_id)
+    except ValueError:
+        raise UsageError(f"TASK_ID: expected a UUID, got {task_id!r}; `tasker ls -q` lists them") from None
+    with connect(url) as client:
+        if wait:
+            return follow(client, wanted, timeout, as_json=json)
+        task = client.get(wanted, attempts=attempts)
+        show(to_json(task) if json else "\n".join(_lines(task)))
+    return Exit.OK
+
+
+def _row(task: Task, now: datetime) -> tuple[str, ...]:
+    from tasker.cli.terminal import ago
+
+    submitted = ago(task.created_at, now) if task.created_at else ""
+    return (str(task.task_id), task.type, task.status, str(task.attempt), submitted, _detail(task))
+
+
+def _detail(task: Task) -> str:
+    if task.error is not None and task.status != "completed":
+        return task.error.detail
+    return (task.progress.message if task.progress else None) or task.reason or ""
+
+
+def _lines(task: Task) -> Iterator[str]:
+    """Yield what is known of a task as `name: value`, leaving out what says nothing."""
+    from tasker.cli.service import describe_progress, to_text
+
+    yield f"task:      {task.task_id}"
+    yield f"type:      {task.type}"
+    yield f"status:    {describe_progress(task).removeprefix(task.type).strip()}"
+    yield f"queue:     {task.queue}, priority {task.priority}"
+    yield f"params:    {to_text(task.params)}"
+    if task.status == "completed":
+        yield f"result:    {to_text(task.result)}"
+    if task.error is not None:
+        yield f"error:     {task.error.title}: {task.error.detail}"
+        yield from (f"           {line}" for line in (task.error.traceback or "").splitlines())
+    yield f"attempts:  {task.attempt} ({task.tries_left} tries left)"
+    times = {"submitted": task.created_at, "started": task.started_at, "finished": task.finished_at}
+    times |= {"next try": task.next_attempt_at} if task.status == "pending" else {}
+    yield from (f"{name + ':':<10} {_local(time)}" for name, time in times.items() if time)
+    for name, value in {"usage": task.usage, "tags": task.tags, "metadata": task.metadata}.items():
+        if value:
+            yield f"{name + ':':<10} {to_text(value)}"
+    yield from (f"attempt {one.attempt}: {_describe_attempt(one)}" for one in task.attempts)
+
+
+def _local(time: datetime) -> str:
+    return time.astimezone().isoformat(sep=" ", timespec="milliseconds")
+
+
+def _describe_attempt(attempt: Attempt) -> str:
+    end = f" to {_local(attempt.finished_at)}" if attempt.finished_at else ""
+    why = f": {attempt.error.detail}" if attempt.error else ""
+    return f"{attempt.ending or 'running'}, {_local(attempt.started_at)}{end}, {attempt.worker}{why}"

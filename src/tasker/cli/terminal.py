@@ -1,0 +1,64 @@
+"""What commands print and ask: tables, notes and questions, fit for the stream they go to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from shutil import get_terminal_size
+from typing import TextIO
+
+from tasker.printing import escape, has_colours
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+
+
+def paint(text: str, colour: str, stream: TextIO) -> str:
+    """Return `text` in an ANSI colour ("31", "2"...) where `stream` shows colours."""
+    return f"\x1b[{colour}m{text}\x1b[0m" if has_colours(stream) else text
+
+
+def printable(text: str) -> str:
+    """Escape what could move a terminal's cursor; line ends and tabs stay."""
+    return escape(text, keep="\n\t")
+
+
+def note(text: str) -> None:
+    """Tell the user something that is not data."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """Print data: as it is into a pipe or file, without control characters on a terminal."""
+    print(printable(text) if sys.stdout.isatty() else text, flush=True)
+
+
+def confirm(question: str) -> bool:
+    """Ask a yes-or-no question whose answer is yes by default; no one at the terminal means no."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"{question} [Y/n] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes", ""}
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows: aligned, cut to the width and with a header on a terminal; tab-separated and whole elsewhere."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            print("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
+        return
+    lines = [[printable(cell).replace("\n", " ") for cell in row] for row in [header, *rows]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    limit = get_terminal_size().columns
+    for number, line in enumerate(lines):
+        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()[:limit]
+        print(paint(text, "2", sys.stdout) if number == 0 else text)
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """Return how long `moment` lies back, in the largest unit that fits: `5m ago`, `in 20s`."""
+    seconds = round((now - moment) / timedelta(seconds=1))
+    if seconds == 0:
+        return "now"
+    size, unit = next((size, unit) for size, unit in _UNITS if abs(seconds) >= size)
+    return f"{abs(seconds) // size}{unit} ago" if seconds > 0 else f"in {abs(seconds) // size}{unit}"

@@ -1,0 +1,235 @@
+"""The Python client: submit tasks to a running service and wait for their results.
+
+with Tasker() as tasker:
+    total = tasker.run("sum", 4, 2)
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Self
+from uuid import UUID, uuid4
+
+import msgspec
+from httpx2 import Response
+
+from tasker.client.connection import Connection, read_retry_after
+from tasker.client.errors import (
+    ClientError,
+    Conflict,
+    InvalidRequest,
+    NotAllowed,
+    NotFound,
+    ServiceError,
+    TaskCancelled,
+    TaskFailed,
+    Unavailable,
+    Unreachable,
+    WaitTimeout,
+)
+from tasker.client.values import Page, SubmitOptions, Task, as_timedelta
+from tasker.model import JsonObject, Status
+
+__all__ = [
+    "ClientError",
+    "Conflict",
+    "InvalidRequest",
+    "NotAllowed",
+    "NotFound",
+    "ServiceError",
+    "SubmitOptions",
+    "Task",
+    "TaskCancelled",
+    "TaskFailed",
+    "TaskHandle",
+    "Tasker",
+    "Unavailable",
+    "Unreachable",
+    "WaitTimeout",
+]
+
+DEFAULT_URL = "http://127.0.0.1:5000"
+_LONGEST_POLL = timedelta(seconds=60)  # the service holds a reply back no longer
+_SHORTEST_POLL = 1.0
+_PATIENCE = 6  # retries while waiting: a service that restarts is back within half a minute
+
+
+class Tasker:
+    """A client of one service. Not bound to a thread; close it, or use it as a context manager.
+
+    `url` defaults to TASKER_URL, else http://127.0.0.1:5000; `token` to TASKER_TOKEN. `timeout` bounds each step of
+    a request, in seconds; waiting for a task is not limited by it. Every method may raise Unreachable and
+    ServiceError (see tasker.client.errors); requests without answer are repeated `retries` times, a submission under
+    one idempotency key, so that it is made once.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        timeout: float = 30.0,
+        retries: int = 2,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        url = url or os.environ.get("TASKER_URL") or DEFAULT_URL
+        token = token or os.environ.get("TASKER_TOKEN") or None
+        self._connection = Connection(url, token, timeout=timeout, retries=retries, sleep=sleep)
+        self._sleep = sleep
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def url_of(self, task_id: UUID | str) -> str:
+        """Return the address of a task."""
+        return f"{self._connection.url}/task/{task_id}"
+
+    def submit(self, type: str, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any) -> TaskHandle:
+        """Submit a task of `type` with params by position or by name; it is stored when this returns.
+
+        Raises InvalidRequest with every fault of the params, TypeError for params by position and by name at once.
+        """
+        return self.submit_params(type, _params(args, kwargs), options=options)
+
+    def submit_params(
+        self, type: str, params: Sequence[Any] | Mapping[str, Any], *, options: SubmitOptions | None = None
+    ) -> TaskHandle:
+        """Submit a task with params as one list or mapping. Raises InvalidRequest."""
+        task = self._submit(type, params, options or SubmitOptions(), wait=timedelta(0))
+        return TaskHandle(self, task.task_id)
+
+    def run(self, type: str, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any) -> Any:
+        """Submit a task, wait until it has ended, and return its result.
+
+        Raises TaskFailed, TaskCancelled. To wait for a limited time: `submit(...).result(timeout)`.
+        """
+        task = self._submit(type, _params(args, kwargs), options or SubmitOptions(), wait=_LONGEST_POLL)
+        return self.result_of(task if task.status.is_terminal else self.wait(task.task_id))
+
+    def get(self, task_id: UUID | str, *, attempts: bool = False) -> Task:
+        """Return the task as it is now, with its attempts if asked for. Raises NotFound."""
+        return _task(self._read(task_id, query={"include": "attempts"} if attempts else None))
+
+    def wait(self, task_id: UUID | str, timeout: timedelta | float | None = None) -> Task:
+        """Return the task once it has ended. Raises WaitTimeout after `timeout` (None: never), NotFound.
+
+        A restart of the service in between is waited out.
+        """
+        limit = None if timeout is None else as_timedelta(timeout)
+        start = time.monotonic()
+        while True:
+            waited = timedelta(seconds=time.monotonic() - start)
+            left = _LONGEST_POLL if limit is None else min(max(limit - waited, timedelta(0)), _LONGEST_POLL)
+            reply = self._read(task_id, wait=left, retries=_PATIENCE)
+            task = _task(reply)
+            if task.status.is_terminal:
+                return task
+            waited = timedelta(seconds=time.monotonic() - start)
+            if limit is not None and waited >= limit:
+                raise WaitTimeout(task, limit)
+            self._pace(reply)
+
+    def cancel(self, task_id: UUID | str) -> Task:
+        """Ask for the task to be cancelled; a running one may still end otherwise. Raises NotFound, Conflict."""
+        return _task(self._connection.send("POST", f"/task/{task_id}/cancel"))
+
+    def find_many(
+        self,
+        *,
+        status: str | None = None,
+        type: str | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Task]:
+        """Yield tasks, newest first, at most `limit`; pages are read as they are needed."""
+        filters = {"status": status, "type": type, "queue": queue, "tag": tag, "limit": limit and min(limit, 100)}
+        query = {name: value for name, value in filters.items() if value is not None}
+        yield from itertools.islice(self._read_pages(query), limit)
+
+    def _read_pages(self, query: dict[str, Any]) -> Iterator[Task]:
+        while True:
+            reply = self._connection.send("GET", "/task", query=query)
+            page = msgspec.json.decode(reply.content, type=Page)
+            yield from page.items
+            if page.next_cursor is None:
+                return
+            query["cursor"] = page.next_cursor
+
+    def result_of(self, task: Task) -> Any:
+        """Return the result of a task that has ended. Raises TaskFailed, TaskCancelled."""
+        if task.status is Status.FAILED and task.error is not None:
+            raise TaskFailed(task.task_id, self.url_of(task.task_id), task.error)
+        if task.status is Status.CANCELLED:
+            raise TaskCancelled(task.task_id, self.url_of(task.task_id))
+        return task.result
+
+    def _submit(self, type: str, params: Any, options: SubmitOptions, *, wait: timedelta) -> Task:
+        body: JsonObject = {"type": type, "params": params, **options.as_json()}
+        key = options.idempotency_key or str(uuid4())
+        return _task(self._connection.send("POST", "/task", body=body, headers={"Idempotency-Key": key}, wait=wait))
+
+    def _read(
+        self,
+        task_id: UUID | str,
+        *,
+        query: dict[str, str] | None = None,
+        wait: timedelta = timedelta(0),
+        retries: int | None = None,
+    ) -> Response:
+        return self._connection.send("GET", f"/task/{task_id}", query=query, wait=wait, retries=retries)
+
+    def _pace(self, reply: Response) -> None:
+        """Keep a service that does not hold replies back (because it stops, say) from being asked in a tight loop."""
+        if reply.elapsed.total_seconds() < _SHORTEST_POLL:
+            asked = read_retry_after(reply)
+            self._sleep(asked.total_seconds() if asked else _SHORTEST_POLL)
+
+
+@dataclass(frozen=True)
+class TaskHandle:
+    """A submitted task: what to ask about it."""
+
+    client: Tasker
+    task_id: UUID
+
+    def wait(self, timeout: timedelta | float | None = None) -> Task:
+        """Return the task once it has ended. Raises WaitTimeout after `timeout` (None: never)."""
+        return self.client.wait(self.task_id, timeout)
+
+    def result(self, timeout: timedelta | float | None = None) -> Any:
+        """Wait, and return the result. Raises TaskFailed, TaskCancelled, WaitTimeout."""
+        return self.client.result_of(self.wait(timeout))
+
+    def get(self) -> Task:
+        """Return the task as it is now."""
+        return self.client.get(self.task_id)
+
+    def status(self) -> Status:
+        """Return the task's status now."""
+        return self.get().status
+
+    def cancel(self) -> Task:
+        """Ask for the task to be cancelled. Raises Conflict if it has ended."""
+        return self.client.cancel(self.task_id)
+
+
+def _params(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    if args and kwargs:
+        raise TypeError("give the params by position or by name, not both")
+    return kwargs or list(args)
+
+
+def _task(reply: Response) -> Task:
+    return msgspec.json.decode(reply.content, type=Task)

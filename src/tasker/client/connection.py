@@ -1,0 +1,157 @@
+"""One request at a time to the service: retries, authentication, and problems turned into exceptions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx2
+import msgspec
+
+from tasker.client.errors import ServiceError, Unreachable, error_class
+from tasker.errors import Fault
+from tasker.model import JsonObject
+
+_TRANSIENT = {429, 502, 503, 504}
+_MAX_PAUSE = 60.0
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+class _Problem(msgspec.Struct):
+    """What is read of an RFC 9457 problem."""
+
+    type: str = ""
+    title: str = ""
+    detail: str = ""
+    errors: list[Fault] = []
+
+
+class Connection:
+    """Sends requests to one service. `timeout` bounds each step of a request (connect, send, read), in seconds.
+
+    A request without answer, or answered 429, 502, 503 or 504, is sent again up to `retries` times, after a random
+    pause that doubles, or after what Retry-After says. Callers pass only requests that may be repeated.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        *,
+        timeout: float,
+        retries: int,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError(f"expected a URL with http:// or https://, got {url!r}")
+        self.url = url.rstrip("/")
+        self._retries = retries
+        self._timeout = timeout
+        self._sleep = sleep
+        self._http = httpx2.Client(
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=timeout,
+            trust_env=parts.hostname
+            not in _LOOPBACK,  # a proxy of the environment cannot reach this machine's services
+            verify=parts.scheme == "https",  # spares plain HTTP the loading of certificates; redirects are not followed
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: JsonObject | None = None,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        wait: timedelta = timedelta(0),
+        retries: int | None = None,
+    ) -> httpx2.Response:
+        """Send a request, again if need be, and return the reply if its status is below 300.
+
+        `wait` is how long the service may hold the reply back. Raises Unreachable, ServiceError.
+        """
+        request = self._http.build_request(
+            method,
+            self.url + path,
+            content=None if body is None else msgspec.json.encode(body),
+            params=dict(query) if query else None,
+            headers=_headers(headers, wait=wait, has_body=body is not None),
+            timeout=httpx2.Timeout(self._timeout, read=self._timeout + wait.total_seconds()),
+        )
+        limit = self._retries if retries is None else retries
+        for retry in itertools.count():
+            try:
+                return self._exchange(request)
+            except (Unreachable, ServiceError) as error:
+                if retry >= limit or not _is_transient(error):
+                    raise
+                self._sleep(_pause(error, retry))
+        raise AssertionError("endless")
+
+    def _exchange(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            reply = self._http.send(request)
+        except httpx2.RequestError as error:
+            raise Unreachable(self.url, str(error) or type(error).__name__) from error
+        if reply.status_code >= 300:
+            raise _read_problem(reply)
+        return reply
+
+
+def _headers(given: Mapping[str, str] | None, *, wait: timedelta, has_body: bool) -> dict[str, str]:
+    headers = dict(given or {})
+    if wait:
+        headers["Prefer"] = f"wait={math.ceil(wait.total_seconds())}"
+    if has_body:
+        headers["Content-Type"] = "application/json"
+    return headers
+
+
+def _is_transient(error: Unreachable | ServiceError) -> bool:
+    return isinstance(error, Unreachable) or error.status in _TRANSIENT or error.name == "idempotency-in-flight"
+
+
+def _pause(error: Unreachable | ServiceError, retry: int) -> float:
+    """Return the seconds before the next try: what the service asks for, else up to 0.5 s doubled with each retry."""
+    if isinstance(error, ServiceError) and error.retry_after is not None:
+        return min(error.retry_after.total_seconds(), _MAX_PAUSE) + random.uniform(0, 0.25)  # noqa: S311
+    return random.uniform(0.25, 0.5) * float(2 ** min(retry, 4))  # noqa: S311  spreads clients, keeps no secret
+
+
+def _read_problem(reply: httpx2.Response) -> ServiceError:
+    try:
+        problem = msgspec.json.decode(reply.content, type=_Problem)
+    except msgspec.DecodeError:  # of something before the service: a proxy's page
+        problem = _Problem(detail=f"{reply.status_code} {reply.reason_phrase}")
+    return error_class(reply.status_code)(
+        reply.status_code,
+        problem.detail,
+        name=problem.type.rpartition("/")[2],
+        title=problem.title,
+        faults=problem.errors,
+        request_id=reply.headers.get("Request-Id"),
+        retry_after=read_retry_after(reply),
+    )
+
+
+def read_retry_after(reply: httpx2.Response) -> timedelta | None:
+    """Return what the Retry-After header asks for; its form with a date is not the service's, and ignored."""
+    value = reply.headers.get("Retry-After", "")
+    return timedelta(seconds=int(value)) if value.isdigit() and len(value) < 8 else None

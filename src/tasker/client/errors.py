@@ -1,0 +1,129 @@
+"""What a call of the client can raise, as one tree:
+
+ClientError
+├── Unreachable        no answer came, also not to the retries
+├── ServiceError       the service answered no; `status`, `name`, `detail` and `faults` are its problem (RFC 9457)
+│   ├── InvalidRequest     400, 413, 414, 415, 422, 431: correct the request
+│   ├── NotAllowed         401, 403
+│   ├── NotFound           404
+│   ├── Conflict           409
+│   └── Unavailable        429, 5xx: ask again later
+├── TaskFailed         the task ended as failed
+├── TaskCancelled      the task was cancelled
+└── WaitTimeout        the task was still open when the time was up
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from tasker.client.values import Task
+from tasker.errors import Fault, TaskerError
+from tasker.model import TaskProblem
+
+
+class ClientError(TaskerError):
+    """Root of what the client raises."""
+
+
+class Unreachable(ClientError):
+    """No answer came from `url`."""
+
+    def __init__(self, url: str, detail: str) -> None:
+        super().__init__(f"no answer from {url}: {detail}")
+        self.url = url
+
+
+class ServiceError(ClientError):
+    """The service answered no. `name` is the last part of the problem's type, "" if the reply holds no problem."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        name: str = "",
+        title: str = "",
+        faults: Sequence[Fault] = (),
+        request_id: str | None = None,
+        retry_after: timedelta | None = None,
+    ) -> None:
+        super().__init__(": ".join(part for part in (title, detail) if part) or f"HTTP status {status}")
+        self.status = status
+        self.name = name
+        self.title = title
+        self.detail = detail
+        self.faults = tuple(faults)
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class InvalidRequest(ServiceError):
+    """The request is wrong; `faults` names each field."""
+
+
+class NotAllowed(ServiceError):
+    """The token is missing, wrong, or may not do this."""
+
+
+class NotFound(ServiceError):
+    """No such task or type."""
+
+
+class Conflict(ServiceError):
+    """The task's status does not allow this."""
+
+
+class Unavailable(ServiceError):
+    """The service cannot do it now; `retry_after` says when to ask again, where it knows."""
+
+
+class TaskFailed(ClientError):
+    """The task failed: `type` is the exception's class where there is one, else the problem's name."""
+
+    def __init__(self, task_id: UUID, url: str, problem: TaskProblem) -> None:
+        exception = problem.exception
+        self.type = exception.class_ if exception else problem.type.rpartition("/")[2]
+        self.message = exception.message if exception else problem.detail
+        super().__init__(f"task {task_id} failed in attempt {problem.attempt}: {problem.detail}")
+        self.task_id = task_id
+        self.url = url
+        self.problem = problem
+        self.attempt = problem.attempt
+        self.traceback = problem.traceback
+
+
+class TaskCancelled(ClientError):
+    """The task was cancelled before it had a result."""
+
+    def __init__(self, task_id: UUID, url: str) -> None:
+        super().__init__(f"task {task_id} was cancelled")
+        self.task_id = task_id
+        self.url = url
+
+
+class WaitTimeout(ClientError, TimeoutError):
+    """The task was still open when the time to wait was up; it goes on. `task` is how it was last seen."""
+
+    def __init__(self, task: Task, waited: timedelta) -> None:
+        super().__init__(f"task {task.task_id} is not finished after {waited.total_seconds():g} s; it goes on")
+        self.task = task
+        self.task_id = task.task_id
+        self.waited = waited
+
+
+def error_class(status: int) -> type[ServiceError]:
+    """Return the class for an HTTP status of 300 or more."""
+    match status:
+        case 401 | 403:
+            return NotAllowed
+        case 404 | 410:
+            return NotFound
+        case 409:
+            return Conflict
+        case 429:
+            return Unavailable
+        case _:
+            return Unavailable if status >= 500 else InvalidRequest

@@ -1,0 +1,80 @@
+"""What the client sends and gets, without the sending."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+
+from tasker.model import Attempt, Progress, Status, TaskProblem
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """A task as the service showed it (API.md, "Task"). `params` and `result` are plain Python values."""
+
+    task_id: UUID
+    type: str
+    status: Status
+    params: Any = None
+    reason: str | None = None
+    queue: str = "default"
+    priority: int = 0
+    result: Any = None
+    error: TaskProblem | None = None
+    progress: Progress | None = None
+    attempt: int = 0
+    tries_left: int = 0
+    created_at: datetime | None = None
+    run_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    next_attempt_at: datetime | None = None
+    cancel_requested_at: datetime | None = None
+    usage: dict[str, Any] = {}
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, Any] = {}
+    attempts: tuple[Attempt, ...] = ()
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """A slice of a list of tasks."""
+
+    items: list[Task]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitOptions:
+    """How a task is to be run; what is None is left to the type's defaults. Numbers for times are seconds.
+
+    `retry` takes max_attempts, initial, factor, max and jitter. `idempotency_key` replaces the one that is made for
+    each submission: give your own to have a submission made once even over restarts of your program.
+    """
+
+    queue: str | None = None
+    priority: int | None = None
+    delay: timedelta | float | None = None
+    run_at: datetime | None = None
+    timeout: timedelta | float | None = None
+    retry: Mapping[str, Any] | None = None
+    tags: Sequence[str] | None = None
+    metadata: Mapping[str, Any] | None = None
+    idempotency_key: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields of the request's body that these options give."""
+        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "idempotency_key"}
+        return {name: _plain(value) for name, value in given.items() if value is not None}
+
+
+def as_timedelta(value: timedelta | float) -> timedelta:
+    """Return a duration; numbers are seconds."""
+    return value if isinstance(value, timedelta) else timedelta(seconds=value)
+
+
+def _plain(value: Any) -> Any:
+    return value.total_seconds() if isinstance(value, timedelta) else value
