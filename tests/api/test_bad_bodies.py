@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from tests.api.conftest import Rig, problem
 
 from tasker.lifecycle import Succeeded
+from tests.api.conftest import Rig, problem
 
 JSON = {"content-type": "application/json"}
 

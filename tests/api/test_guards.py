@@ -10,11 +10,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.api.conftest import TOKEN, MakeRig, Rig, make_client, problem
 
 from tasker.api.bodies import BodyReader
 from tasker.api.problems import Refused
 from tasker.model import TaskFilter
+from tests.api.conftest import TOKEN, MakeRig, Rig, make_client, problem
 
 BODY = '{"type":"sum","params":[1,2]}'
 JSON = {"content-type": "application/json"}

@@ -12,12 +12,12 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from referencing import Registry as Schemas
 from referencing.jsonschema import DRAFT202012
-from tests.api.conftest import Rig
 
 from tasker.api.app import make_operations
 from tasker.errors import PROBLEMS
 from tasker.lifecycle import Failed, problem
 from tasker.metrics import Metrics
+from tests.api.conftest import Rig
 
 Document = dict[str, Any]
 

@@ -6,9 +6,9 @@ from hashlib import sha256
 from importlib.resources import files
 
 import pytest
-from tests.api.conftest import Rig, problem
 
 from tasker.errors import PROBLEMS, Unavailable
+from tests.api.conftest import Rig, problem
 
 
 async def test_types(rig: Rig) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
+
 from tests.api.conftest import Rig, problem
 
 SUM = {"type": "sum", "params": [4, 2]}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+
 from tests.server import Server, run_server
 
 HOST = b"Host: localhost\r\n"
