@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tasker.executor.pool import FIRST_PAUSE
-from tasker.lifecycle import Crashed, Succeeded, TimedOut
+from tasker.lifecycle import Cancelled, Crashed, Succeeded, TimedOut
 from tests.executor.rig import TASKS, Rig, Vanishing, gone, open_rig
 
 
@@ -159,7 +158,6 @@ async def test_children_that_cannot_load_the_tasks_crash_with_the_reason_and_sta
     broken.write_text("print('loading')\nraise SystemExit('no database')")
     with capture_logs() as logs:
         async with open_rig(targets=[TASKS, str(broken)]) as rig:
-            started_at = time.monotonic()
             for _ in range(2):
                 outcome = await rig.run("add", 2, 3)
                 assert isinstance(outcome, Crashed)
@@ -168,10 +166,24 @@ async def test_children_that_cannot_load_the_tasks_crash_with_the_reason_and_sta
             broken.write_text("from tasker import task\n@task\ndef mended() -> None: ...")
             assert await rig.run("add", 2, 3) == Succeeded(b"5")
             assert rig.executor.health() == "ok"
-            assert time.monotonic() - started_at > FIRST_PAUSE + 2 * FIRST_PAUSE
     pauses = [line["next_try_seconds"] for line in logs if line["event"] == "child.did_not_start"]
     assert pauses == [FIRST_PAUSE, 2 * FIRST_PAUSE]
     assert "loading" in [line["event"] for line in logs]
+
+
+async def test_no_child_is_started_while_a_pause_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasker.executor.pool.FIRST_PAUSE", 600.0)
+    monkeypatch.setattr("tasker.executor.pool.LONGEST_PAUSE", 600.0)
+    async with open_rig(targets=[TASKS, str(tmp_path / "missing.py")]) as rig:
+        assert isinstance(await rig.run("add", 2, 3), Crashed)
+        while psutil.Process().children():  # the one that did not come up
+            await asyncio.sleep(0)
+        running = rig.start("add", 2, 3)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert psutil.Process().children() == []
+        running.stop.cancel()
+        assert await running.outcome() == Cancelled()
 
 
 async def test_200_tasks_leave_no_descriptor_and_no_zombie() -> None:

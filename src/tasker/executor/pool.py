@@ -194,8 +194,11 @@ class Pool:
         spare, self._spare = self._spare, None
         try:
             return await asyncio.shield(spare)
-        except asyncio.CancelledError:  # it was wanted for this attempt no longer: it is for another
-            spare.add_done_callback(self._keep_started)
+        except asyncio.CancelledError:  # it is for another attempt then
+            if self._spare is None and not spare.done():
+                self._spare = spare
+            else:
+                spare.add_done_callback(self._keep_started)
             raise
 
     async def _start(self, gpt: Mapping[str, Any] | None = None) -> ChildProcess:
