@@ -19,9 +19,10 @@ COPY . .
 RUN pip install --no-deps --force-reinstall . && tasker model install
 
 FROM python:3.13-slim
-# tini reaps what tasks leave behind and passes signals on, also where the container runs without --init.
+# tini reaps what tasks leave behind and passes signals on, also where the container runs without --init; the local
+# model's library is linked against libgomp, which slim images lack.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates tini \
+    && apt-get install -y --no-install-recommends ca-certificates libgomp1 tini \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
     && useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin tasker \
     && install -d -o tasker -g tasker -m 0700 /data \
@@ -35,6 +36,8 @@ ENV PATH=/opt/tasker/bin:$PATH \
     TASKER_DATA_DIR=/data \
     TASKER_TASKS=/tasks
 USER 10001:10001
+# A library that cannot be loaded here is to stop the build, not the first gpt task.
+RUN python -c "import xllamacpp"
 WORKDIR /data
 VOLUME /data
 EXPOSE 5000
