@@ -18,7 +18,15 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from tests.contract.engines import ENGINES
 
 from tasker.engine import ClaimRequest, Engine
@@ -145,6 +153,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.random = Random(0)
         self.twins: dict[UUID, Twin] = {}
         self.keys: dict[str, tuple[bytes, UUID, datetime]] = {}
+        self.past: dict[Lease, Claim] = {}
         self.submitted = self.spoken = 0
         self.engine = self.open()
 
@@ -196,6 +205,9 @@ class EngineMachine(RuleBasedStateMachine):
         expected = [self.expect_submission(draft) for draft in drafts]
         assert [(receipt.task_id, receipt.outcome) for receipt in receipts] == expected
         return multiple(*(task_id for task_id, outcome in expected if outcome == "stored"))
+
+    def is_any(self, *statuses: Status) -> bool:
+        return any(twin.status in statuses for twin in self.twins.values())
 
     def expect_submission(self, draft: Draft) -> tuple[UUID, str]:
         key = draft.idempotency
@@ -251,6 +263,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     # what workers do
 
+    @precondition(lambda self: self.is_any(Status.PENDING))
     @rule(
         target=claims,
         limit=st.integers(0, 4),
@@ -273,6 +286,7 @@ class EngineMachine(RuleBasedStateMachine):
             for claim, twin in zip(got, expected, strict=True):
                 assert claim == self.expect_claim(twin, worker)
                 twin.start(claim, now)
+                self.past[claim.lease] = claim
                 self.agree_on(claim.task_id)
         return claims
 
@@ -313,6 +327,22 @@ class EngineMachine(RuleBasedStateMachine):
             twin.end(change, now)
         self.agree_on(claim.task_id)
 
+    @precondition(lambda self: self.past)
+    @rule(outcome=outcomes)
+    def stale_workers_wake_up(self, outcome: Outcome) -> None:
+        """Every worker that ever lost an attempt does all it can do with its old lease."""
+        stale = [claim for claim in self.past.values() if self.current(claim.lease) is None]
+        for claim in stale:
+            change = decide(outcome, claim, self.clock.now(), self.random)
+            _, report = self.words()
+            assert not self.run(self.engine.complete(claim.lease, change))
+            assert not self.run(self.engine.complete(claim.lease, change, report))
+            assert not self.run(self.engine.record(claim.lease, report))
+        lost, cancelled = self.run(self.engine.heartbeat([claim.lease for claim in stale], 10 * LEASE))
+        assert (lost, cancelled) == ({claim.lease for claim in stale}, set())
+        for task_id in {claim.task_id for claim in stale}:
+            self.agree_on(task_id)
+
     @rule(claim=claims)
     def record(self, claim: Claim) -> None:
         text, report = self.words()
@@ -343,10 +373,12 @@ class EngineMachine(RuleBasedStateMachine):
 
     # what happens
 
+    @precondition(lambda self: self.twins)
     @rule(seconds=st.sampled_from([1, 7, 31, 61, 601]))
     def time_passes(self, seconds: int) -> None:
         self.clock.advance(seconds * SECOND)
 
+    @precondition(lambda self: self.is_any(Status.RUNNING))
     @rule()
     def reap(self) -> None:
         now = self.clock.now()
@@ -363,6 +395,7 @@ class EngineMachine(RuleBasedStateMachine):
             cut_off[claim.task_id].end(change, now)
             self.agree_on(claim.task_id)
 
+    @precondition(lambda self: self.is_any(Status.PENDING, Status.RUNNING))
     @rule()
     def restart(self) -> None:
         self.run(self.engine.close())
@@ -372,6 +405,7 @@ class EngineMachine(RuleBasedStateMachine):
         for task_id in self.twins:
             self.agree_on(task_id)
 
+    @precondition(lambda self: self.is_any(Status.PENDING))
     @rule(target=claims, suspects=st.integers(0, 4))
     def service_ends_under_load(self, suspects: int) -> Any:
         """All in one step, so that three in a row, which make suspects, are not a rarity."""
@@ -380,6 +414,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.reap()
         return multiple(*claims)
 
+    @precondition(lambda self: self.keys)
     @rule(seconds=st.sampled_from([1, 200]))
     def prune(self, seconds: int) -> None:
         self.clock.advance(seconds * SECOND)
@@ -415,7 +450,7 @@ def test_an_engine_and_its_model_always_tell_the_same(name: str) -> None:
     run_state_machine_as_test(
         lambda: EngineMachine(name),
         settings=settings(
-            max_examples=60,
+            max_examples=50,
             stateful_step_count=40,
             deadline=None,
             print_blob=True,
