@@ -11,10 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import uvloop
 from structlog.testing import capture_logs
 
 from tasker.executor.pool import FIRST_PAUSE
-from tasker.lifecycle import Cancelled, Crashed, Succeeded, TimedOut
+from tasker.lifecycle import Cancelled, Crashed, Released, Succeeded, TimedOut
 from tests.executor.rig import TASKS, Rig, Vanishing, gone, open_rig
 
 
@@ -184,6 +185,26 @@ async def test_no_child_is_started_while_a_pause_lasts(tmp_path: Path, monkeypat
         assert psutil.Process().children() == []
         running.stop.cancel()
         assert await running.outcome() == Cancelled()
+
+
+async def test_params_and_results_larger_than_a_socket_buffer_pass(rig: Rig) -> None:
+    assert await rig.value("reverse", "a" + "b" * 900_000) == "b" * 900_000 + "a"
+
+
+def test_children_are_run_and_killed_under_the_services_loop_as_well() -> None:
+    async def scenario() -> None:
+        async with open_rig() as rig:
+            assert await rig.run("add", 2, 3) == Succeeded(b"5")
+            running = rig.start("start_and_hang")
+            group = [Vanishing(int(pid)) for pid in await running.recorder.heard(3)]
+            running.stop.abandon(Released())
+            assert await running.outcome() == Released()
+            for process in group:
+                await process.gone()
+            assert isinstance(await rig.run("die", "SIGKILL"), Crashed)
+
+    uvloop.run(scenario())
+    assert psutil.Process().children() == []
 
 
 async def test_200_tasks_leave_no_descriptor_and_no_zombie() -> None:
