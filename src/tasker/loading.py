@@ -7,10 +7,8 @@ import importlib
 import importlib.util
 import re
 import sys
-import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -20,7 +18,6 @@ from tasker.errors import RegistrationError
 GROUP = "tasker.tasks"
 """The group of entry points by which an installed package offers its tasks."""
 
-_LIBRARIES = (*{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},)
 _MODULE_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _TASKER = str(Path(__file__).parent)
 
@@ -74,14 +71,17 @@ def _import_module(name: str) -> ModuleType:
         _explain(name, error)
 
 
-def import_entry_points() -> Iterator[tuple[EntryPoint, Any]]:
-    """Yield what installed packages offer: modules or functions. Raises RegistrationError."""
+def import_entry_points() -> Iterator[tuple[str, Any]]:
+    """Yield what installed packages offer, modules or functions, after its description. Raises RegistrationError."""
+    from importlib.metadata import entry_points  # here: it takes 20 ms, which a child process can do without
+
     for entry in entry_points(group=GROUP):
+        description = f"entry point {entry.name} = {entry.value}"
         try:
             found = entry.load()
         except BaseException as error:
-            _explain(f"entry point {entry.name} = {entry.value}", error)
-        yield entry, found
+            _explain(description, error)
+        yield description, found
 
 
 def _allow_imports_from(folder: Path) -> None:
@@ -101,7 +101,10 @@ def _explain(target: str, error: BaseException) -> NoReturn:
 
 def _place_in(error: BaseException, target: str) -> str:
     """Return the innermost "file:line" of the traceback that is no library's and not ours."""
-    foreign = ("<", _TASKER, *_LIBRARIES)
+    import sysconfig
+
+    libraries = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    foreign = ("<", _TASKER, *libraries)
     own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(foreign)]
     return f"{own[-1].filename}:{own[-1].lineno}" if own else target
 

@@ -127,14 +127,14 @@ def load_entry_points(registry: Registry) -> None:
 
     Raises RegistrationError.
     """
-    for entry, found in import_entry_points():
+    for description, found in import_entry_points():
         if isinstance(found, ModuleType):
             _add_all(registry, found)
         elif _is_task(found):
             registry.add(found)
         else:
             offered = f"{place_of(found)}: " if isinstance(found, FunctionType) else ""
-            raise RegistrationError(f"{offered}entry point {entry.name} = {entry.value} is no module and no @task")
+            raise RegistrationError(f"{offered}{description} is no module and no @task")
 
 
 def _add_all(registry: Registry, module: ModuleType) -> None:

@@ -73,7 +73,7 @@ class Description:
 
 def place_of(function: Function) -> str:
     """Return "file:line" of a function, the file relative to the working directory where it is below it."""
-    code = inspect.unwrap(function).__code__
+    code = getattr(inspect.unwrap(function), "__code__", function.__code__)  # a class may be wrapped, too
     path = Path(code.co_filename)
     with suppress(ValueError):  # somewhere else: the whole path
         path = path.relative_to(Path.cwd())

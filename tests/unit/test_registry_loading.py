@@ -109,8 +109,8 @@ def test_tasks_imported_from_elsewhere_are_not_registered_again() -> None:
 
 
 def test_what_lies_beside_a_file_hides_no_other_module() -> None:
-    write("mytasks.py", "import json\nassert json.dumps\n" + TASK.format(name="one"))
-    write("json.py", "raise RuntimeError")
+    write("mytasks.py", "import colorsys\n" + TASK.format(name="one"))
+    write("colorsys.py", "raise RuntimeError")
     assert loaded("mytasks.py").names() == ["one"]
 
 
@@ -153,6 +153,13 @@ def test_a_fault_in_a_helper_is_told_where_it_is() -> None:
     write("mytasks.py", "import helper\n" + TASK.format(name="one"))
     write("helper.py", "\n\nundefined_name\n")
     assert re.search(r"helper\.py:3: import failed: NameError", refusal("mytasks.py"))
+
+
+def test_a_module_that_lacks_another_one_is_not_taken_for_missing() -> None:
+    write("shop.py", "\nimport not_installed\n")
+    assert re.search(
+        r"shop\.py:2: import failed: ModuleNotFoundError: No module named 'not_installed'", refusal("shop")
+    )
 
 
 def test_a_file_that_failed_is_read_again() -> None:

@@ -200,6 +200,13 @@ def test_a_wrapped_function_has_the_signature_of_the_inner_one() -> None:
     assert task_type.bind([1]) == ((1,), {})
 
 
+def test_a_wrapper_of_what_is_no_function_is_named_by_its_own_place() -> None:
+    @functools.wraps(Opaque)
+    def outer(*args: Any, **kwargs: Any) -> Any: ...
+
+    assert re.search(r"test_registry_signature\.py:\d+$", Registry().add(outer).source)
+
+
 # The Context
 
 
