@@ -100,7 +100,12 @@ def decide(outcome: Outcome, claim: Claim, now: datetime, random: Random) -> Tra
         case Interrupted():
             return _again(claim, now, "interrupted", run_at=now, interruptions=claim.interruptions + 1)
         case Released():
-            return _again(claim, now, "released", run_at=now, interruptions=claim.interruptions)
+            return _again(claim, now, "released", run_at=now, interruptions=_suspicion(claim))
+
+
+def _suspicion(claim: Claim) -> int:
+    """Return the interruptions to keep after an end that clears no suspect: in its child it could harm nobody."""
+    return claim.interruptions if claim.interruptions >= MAX_INTERRUPTIONS else 0
 
 
 def _failed(
@@ -125,7 +130,7 @@ def _crashed(claim: Claim, now: datetime, error: TaskProblem, random: Random) ->
     run_at = now + backoff(RetryPolicy(), crashes, random)
     return _again(
         claim, now, "crashed", reason="retrying", run_at=run_at, crashes=crashes,
-        interruptions=claim.interruptions, error=error,
+        interruptions=_suspicion(claim), error=error,
     )  # fmt: skip
 
 

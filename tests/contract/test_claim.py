@@ -11,7 +11,7 @@ import pytest
 from tasker.clock import SystemClock
 from tasker.engine import Engine
 from tasker.errors import Unavailable
-from tasker.lifecycle import MAX_INTERRUPTIONS, Released, Succeeded, problem
+from tasker.lifecycle import MAX_INTERRUPTIONS, Released, problem
 from tasker.lifecycle import Failed as FailedOutcome
 from tasker.model import Claim, Policy, RetryPolicy, Status
 from tasker.testing import Driver, ManualClock, make_draft
@@ -419,14 +419,6 @@ async def test_suspects_too_are_taken_by_type_queue_and_time(suspect: Driver, cl
     assert await suspect.claim(0, suspects=1, queues=["other"]) == []
     claim = await suspect.claim_one(suspects=1)
     assert claim.queue == "default"
-
-
-async def test_a_suspect_that_ended_is_no_suspect_any_more(suspect: Driver) -> None:
-    claim = await suspect.claim_one(suspects=1)
-    assert await suspect.finish(claim, Released())
-    [again] = await suspect.claim(1)
-    assert again.interruptions == 0
-    assert await suspect.finish(again, Succeeded(b"6"))
 
 
 async def test_a_waiting_claim_without_room_for_suspects_gets_an_ordinary_task(suspect: Driver) -> None:

@@ -77,9 +77,12 @@ class GroupCommit:
         self._idle.set()
         self.commits = 0
 
-    def run(self, work: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
-        """Queue `work`; the future has its result once that is durable. Raises Unavailable once closed."""
-        if self._closed:
+    def run(self, work: Callable[[apsw.Connection], T], *, at_close: bool = False) -> asyncio.Future[T]:
+        """Queue `work`; the future has its result once that is durable.
+
+        Raises Unavailable once closed, but for work that belongs to closing (`at_close`, from `after_commit` alone).
+        """
+        if self._closed and not at_close:
             raise Unavailable("the store is closed")
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.append(_Item(work, future))

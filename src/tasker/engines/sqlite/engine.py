@@ -133,7 +133,7 @@ class SqliteEngine:
         try:
             return await waiter.future
         except asyncio.CancelledError:
-            if not waiter.future.cancelled():  # the answer came in the same moment
+            if self._opened and not waiter.future.cancelled():  # the answer came in the same moment
                 self._give_back(waiter.served)
             raise
         finally:
@@ -148,9 +148,7 @@ class SqliteEngine:
         return await self._commits.run(functools.partial(changes.record, lease=lease, report=report))
 
     async def complete(self, lease: Lease, change: Transition, report: Report | None = None) -> bool:
-        return await self._change(
-            functools.partial(changes.complete, lines=self._lines, lease=lease, change=change, report=report)
-        )
+        return await self._end(lease, change, report)
 
     async def cancel(self, task_id: UUID) -> Task:
         now = self._micros()
@@ -191,7 +189,9 @@ class SqliteEngine:
     def _read(self, query: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
         return self._loop.run_in_executor(self._reader, query, self._scans, *arguments)
 
-    def _change(self, work: Callable[[apsw.Connection], tuple[T, Change | None]]) -> asyncio.Future[T]:
+    def _change(
+        self, work: Callable[[apsw.Connection], tuple[T, Change | None]], *, at_close: bool = False
+    ) -> asyncio.Future[T]:
         """Run work that changes a task's status and tells the news of it."""
 
         def noted(connection: apsw.Connection) -> T:
@@ -200,12 +200,13 @@ class SqliteEngine:
                 self._news.append(change)
             return result
 
-        return self._commits.run(noted)
+        return self._commits.run(noted, at_close=at_close)
 
-    def _end(self, lease: Lease, change: Transition, report: Report | None) -> asyncio.Future[bool]:
-        return self._change(
-            functools.partial(changes.complete, lines=self._lines, lease=lease, change=change, report=report)
-        )
+    def _end(
+        self, lease: Lease, change: Transition, report: Report | None, *, at_close: bool = False
+    ) -> asyncio.Future[bool]:
+        work = functools.partial(changes.complete, lines=self._lines, lease=lease, change=change, report=report)
+        return self._change(work, at_close=at_close)
 
     def _committed(self) -> None:
         changed, abandoned = self._lines.deliver()
@@ -226,11 +227,7 @@ class SqliteEngine:
         """Release claims whose caller went away while they were being stored."""
         for claim in claims:
             transition = decide(Released(), claim, self._clock.now(), Random())  # noqa: S311
-            self._change(
-                functools.partial(
-                    changes.complete, lines=self._lines, lease=claim.lease, change=transition, report=None
-                )
-            )
+            self._end(claim.lease, transition, None, at_close=True)
 
     def _rolled_back(self) -> None:
         self._news.clear()

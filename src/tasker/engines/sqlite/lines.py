@@ -70,6 +70,7 @@ class Lines:
         self._served: list[Waiter] = []
         self._active: set[LineName] = set()
         self._has_suspects = True
+        self._latest = 0
         self._seen_until = 0
         self._next_due: int | None = None
         self._is_loaded = False
@@ -168,7 +169,12 @@ class Lines:
 
     def _look_round(self, connection: apsw.Connection, now: int) -> None:
         """Bring up to date which lines may hold a due task."""
+        if now < self._latest:
+            self._is_loaded = False
+        self._latest = now
         if not self._is_loaded:
+            # The wall clock may have been set back, now or while no process ran: what was due stays due.
+            connection.execute(QUERIES["stay_due"], {"now": now})
             self._active = _all_lines(connection)
         elif self._has_due(now):
             self._active.update(connection.execute(QUERIES["lines_due"], (self._seen_until, now)))
@@ -195,8 +201,8 @@ class Lines:
             if len(due) < room:
                 self._active.discard(line)
             found += [(row, line) for row in due]
+        found.sort()
         if len(found) > room:
-            found.sort()
             self._active.update(line for _, line in found[room:])  # they hold due tasks still
         return [row[2] for row, _ in found[:room]]
 

@@ -41,7 +41,7 @@ SELECT seq FROM task INDEXED BY task_suspect
 WHERE status = 'pending' AND interruptions >= 3 AND due_at <= :now
   AND type IN (SELECT value FROM json_each(:types))
   AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
-ORDER BY due_at, seq LIMIT :limit;
+ORDER BY priority DESC, due_at, seq LIMIT :limit;
 
 -- name: next_due
 SELECT due_at FROM task INDEXED BY task_later
@@ -50,6 +50,9 @@ WHERE status = 'pending' AND reason <> 'queued' AND due_at > ? ORDER BY due_at L
 -- name: lines_due
 SELECT DISTINCT queue, type FROM task INDEXED BY task_later
 WHERE status = 'pending' AND reason <> 'queued' AND due_at > ? AND due_at <= ?;
+
+-- name: stay_due
+UPDATE task SET due_at = :now WHERE status = 'pending' AND reason = 'queued' AND due_at > :now;
 
 -- name: any_suspect
 SELECT 1 FROM task INDEXED BY task_suspect WHERE status = 'pending' AND interruptions >= 3 LIMIT 1;

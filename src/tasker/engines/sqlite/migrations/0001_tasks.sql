@@ -39,7 +39,7 @@ CREATE TABLE task (
 CREATE INDEX task_line ON task (queue, type, priority DESC, due_at, seq, interruptions) WHERE status = 'pending';
 -- Tasks that wait for a moment: the next one to become due, and the lines of those that just did.
 CREATE INDEX task_later ON task (due_at, queue, type) WHERE status = 'pending' AND reason <> 'queued';
-CREATE INDEX task_suspect ON task (due_at, seq) WHERE status = 'pending' AND interruptions >= 3;
+CREATE INDEX task_suspect ON task (priority DESC, due_at, seq) WHERE status = 'pending' AND interruptions >= 3;
 CREATE INDEX task_running ON task (lease_expires_at, queue) WHERE status = 'running';
 CREATE INDEX task_failed ON task (seq) WHERE status = 'failed';
 CREATE INDEX task_cancelled ON task (seq) WHERE status = 'cancelled';
