@@ -178,16 +178,17 @@ async def test_a_crash_is_final_where_the_policy_says_so(driver: Driver, clock: 
     assert (await driver.get(task_id)).status is Status.FAILED
 
 
-async def test_interruptions_count_in_a_row(driver: Driver) -> None:
-    await driver.submit()
+async def test_interruptions_count_in_a_row(driver: Driver, clock: ManualClock) -> None:
+    await driver.submit(make_draft(clock.now(), retry=TEN_TRIES))
     for interruptions in (0, 1):
         claim = await driver.claim_one()
         assert claim.interruptions == interruptions
         assert await driver.finish(claim, Interrupted())
     claim = await driver.claim_one()
     assert claim.interruptions == 2
-    assert await driver.finish(claim, Released())
-    assert (await driver.claim_one()).interruptions == 0, "an attempt that ended in good order ends the row"
+    assert await driver.finish(claim, Failed(problem("task-failed", "busy", retryable=True)))
+    clock.advance(10 * SECOND)
+    assert (await driver.claim_one()).interruptions == 0, "an attempt that came to its own end ends the row"
 
 
 async def test_an_attempt_that_stopped_for_a_cancel_is_cancelled(driver: Driver, clock: ManualClock) -> None:

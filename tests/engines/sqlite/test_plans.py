@@ -1,0 +1,158 @@
+"""The cost of claims and lists does not grow with history: shown by query plans and by counted steps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from tasker.engines.sqlite import SqliteEngine, reads
+from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.sqlite.storage import connect
+from tasker.lifecycle import Cancelled, Failed, Succeeded, problem
+from tasker.model import Status, TaskFilter
+from tasker.testing import START, Driver, ManualClock, make_draft
+
+OPEN_TASKS_ONLY = (
+    "next_line", "next_level", "due_in_level", "due_suspects", "any_suspect", "next_due", "lines_due",
+    "expired", "expire_all", "pending_by_line", "running_by_line",
+)  # fmt: skip
+"""Queries on the way of every claim, heartbeat and count: they must see open tasks alone."""
+HISTORY = 5000
+
+
+@pytest.fixture
+async def path(tmp_path: Path) -> Path:
+    """A store with a few tasks of every status."""
+    path = tmp_path / "data" / "tasker.db"
+    clock = ManualClock()
+    engine = SqliteEngine(path, clock)
+    await engine.open()
+    driver = Driver(engine, clock)
+    for outcome in (Succeeded(b"6"), Failed(problem("task-failed", "no")), Cancelled()):
+        for number in range(20):
+            await driver.submit(make_draft(clock.now(), tags=("rare",) if number % 10 == 0 else ()))
+            await driver.finish(await driver.claim_one(), outcome)
+    await engine.submit([make_draft(clock.now()) for _ in range(40)])
+    await driver.claim(20)
+    await engine.close()
+    return path
+
+
+@pytest.fixture
+def connection(path: Path) -> Iterator[apsw.Connection]:
+    connection = connect(path)
+    yield connection
+    connection.close()
+
+
+def plan(connection: apsw.Connection, query: str, values: Any) -> list[str]:
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
+
+
+def partial_indexes(connection: apsw.Connection) -> set[str]:
+    found = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'task'")
+    return {name for name, sql in found if re.search(r"WHERE\s+status = '(pending|running)'", sql or "")}
+
+
+@pytest.mark.parametrize("name", OPEN_TASKS_ONLY)
+def test_queries_for_open_tasks_go_by_an_index_of_open_tasks(connection: apsw.Connection, name: str) -> None:
+    query = re.sub("--.*", "", QUERIES[name])
+    values: Any = {"now": 1, "types": "[]", "queues": None, "limit": 1} if ":" in query else ("",) * query.count("?")
+    steps = plan(connection, query, values)
+    touching = [step for step in steps if re.match(r"(SCAN|SEARCH) task\b", step)]
+    assert touching, f"{name} does not touch the tasks: {steps}"
+    for step in touching:
+        index = re.search(r"INDEX (\w+)", step)
+        assert index, f"{name}: {step}"
+        assert index[1] in partial_indexes(connection), f"{name}: {step}"
+
+
+@pytest.mark.parametrize("name", ["next_level", "due_in_level", "next_due", "next_line"])
+def test_the_line_is_read_in_order_and_never_sorted(connection: apsw.Connection, name: str) -> None:
+    query = re.sub("--.*", "", QUERIES[name])
+    steps = plan(connection, query, ("",) * query.count("?"))
+    assert [step for step in steps if "TEMP B-TREE" in step] == []
+
+
+class Steps:
+    """Counts what SQLite does: instructions of its virtual machine, the same on every machine."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.count = 0
+        connection.trace_v2(apsw.SQLITE_TRACE_PROFILE, self._note)
+
+    def _note(self, event: dict[str, Any]) -> None:
+        self.count += event["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]
+
+
+def list_steps(path: Path, where: TaskFilter) -> int:
+    connection = connect(path, read_only=True)
+    steps = Steps(connection)
+    page = reads.find_many(connection, where, 10, None, 0)
+    if page.next_cursor is not None:
+        reads.find_many(connection, where, 10, page.next_cursor, 0)
+    connection.close()
+    return steps.count
+
+
+async def claim_steps(path: Path) -> int:
+    """Steps of everything that a claim asks of the table, on a connection that can be watched."""
+    connection = connect(path)
+    steps = Steps(connection)
+    now = 1 << 60
+    connection.execute(QUERIES["next_line"], ("", "")).fetchall()
+    connection.execute(QUERIES["next_level"], ("default", "sum", 1 << 31)).fetchall()
+    connection.execute(QUERIES["due_in_level"], ("default", "sum", 0, now, 10)).fetchall()
+    connection.execute(QUERIES["due_suspects"], {"now": now, "types": '["sum"]', "queues": None, "limit": 1}).fetchall()
+    connection.execute(QUERIES["expired"], (now, 10)).fetchall()
+    connection.close()
+    return steps.count
+
+
+def add_history(path: Path) -> None:
+    """Many completed tasks, newer than all others: what a list, newest first, would have to wade through."""
+    connection = connect(path)
+    columns = [row[1] for row in connection.execute("PRAGMA table_info(task)") if row[1] not in ("seq", "task_id")]
+    names = ", ".join(columns)
+    with connection:
+        connection.execute(
+            f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {HISTORY})"
+            f" INSERT INTO task (task_id, {names}) SELECT randomblob(16), {names} FROM task, n WHERE seq = 2"
+        )
+    connection.execute("UPDATE task SET type = 'reverse', tags = '[]' WHERE status = 'completed'")
+    connection.close()
+
+
+async def test_a_claim_costs_the_same_with_a_long_history(path: Path) -> None:
+    before = await claim_steps(path)
+    add_history(path)
+    after = await claim_steps(path)
+    assert after <= before * 1.1, f"{before} steps before, {after} with {HISTORY} more finished tasks"
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param(TaskFilter(), id="everything"),
+        *(pytest.param(TaskFilter(status=(status,)), id=status.value) for status in Status),
+        pytest.param(TaskFilter(status=(Status.PENDING, Status.RUNNING)), id="open"),
+        pytest.param(TaskFilter(status=(Status.FAILED, Status.CANCELLED)), id="failed or cancelled"),
+        pytest.param(TaskFilter(type="sum"), id="type"),
+        pytest.param(TaskFilter(type="sum", status=(Status.FAILED,)), id="type and status"),
+        pytest.param(TaskFilter(tag="rare"), id="tag"),
+        pytest.param(TaskFilter(tag="rare", status=(Status.FAILED,)), id="tag and status"),
+        pytest.param(TaskFilter(created_before=START + timedelta(days=1)), id="until a time"),
+        pytest.param(TaskFilter(created_after=START - timedelta(days=1)), id="since a time"),
+    ],
+)
+async def test_a_list_costs_the_same_with_a_long_history(path: Path, where: TaskFilter) -> None:
+    before = list_steps(path, where)
+    add_history(path)
+    after = list_steps(path, where)
+    assert after <= max(before * 2, 2000), f"{before} steps before, {after} with {HISTORY} more finished tasks"

@@ -1,0 +1,290 @@
+"""The database file: who may read it, who holds it, how it is opened, and where it comes from."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import apsw
+import pytest
+
+from tasker.clock import SystemClock
+from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite.sql import migrations
+from tasker.engines.sqlite.storage import connect, open_writer
+from tasker.errors import ConfigError
+from tasker.testing import Driver, ManualClock
+
+LATEST = migrations()[-1][0]
+
+
+def mode(path: Path) -> str:
+    return oct(stat.S_IMODE(path.stat().st_mode))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "tasker.db"
+
+
+async def open_and_close(path: Path) -> None:
+    engine = SqliteEngine(path, ManualClock())
+    await engine.open()
+    await engine.close()
+
+
+def write_database(path: Path, *scripts: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    connection = apsw.Connection(str(path))
+    for script in scripts:
+        connection.execute(script).fetchall()
+    connection.close()
+
+
+# safe for its owner alone
+
+
+async def test_folder_and_files_are_for_their_owner_alone(path: Path) -> None:
+    old = os.umask(0)
+    try:
+        engine = SqliteEngine(path, ManualClock())
+        await engine.open()
+        await Driver(engine, ManualClock()).submit()
+        files = {file.name: mode(file) for file in path.parent.iterdir()}
+    finally:
+        os.umask(old)
+    await engine.close()
+    assert mode(path.parent) == "0o700"
+    assert {"tasker.db", "tasker.db-wal", "tasker.db-shm"} <= set(files)
+    assert set(files.values()) == {"0o600"}, files
+
+
+async def test_the_process_keeps_its_umask(path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        await open_and_close(path)
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(old)
+
+
+async def test_a_closed_store_is_one_file_and_its_lock(path: Path) -> None:
+    await open_and_close(path)
+    assert {file.name for file in path.parent.iterdir()} == {"tasker.db", "tasker.lock"}, "the WAL was not folded in"
+
+
+# safe against loss
+
+
+def test_the_writer_is_durable_at_every_commit(path: Path) -> None:
+    path.parent.mkdir()
+    connection = open_writer(path)
+    settings = {
+        name: connection.pragma(name)
+        for name in ("journal_mode", "synchronous", "mmap_size", "trusted_schema", "auto_vacuum", "secure_delete")
+    }
+    connection.close()
+    assert settings == {
+        "journal_mode": "wal",
+        "synchronous": 2,  # FULL
+        "mmap_size": 0,
+        "trusted_schema": 0,
+        "auto_vacuum": 2,  # incremental
+        "secure_delete": 1,
+    }
+
+
+def test_a_reader_cannot_write(path: Path) -> None:
+    path.parent.mkdir()
+    open_writer(path).close()
+    reader = connect(path, read_only=True)
+    with pytest.raises(apsw.ReadOnlyError):
+        reader.execute("DELETE FROM task")
+    assert (reader.pragma("mmap_size"), reader.pragma("trusted_schema")) == (0, 0)
+    reader.close()
+
+
+def test_the_library_has_no_known_way_to_corrupt_a_wal() -> None:
+    version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    assert version >= (3, 51, 3), "earlier ones have the WAL-reset bug (sqlite.org/wal.html#walresetbug)"
+
+
+_LIVE = """
+import asyncio, os, sys
+from datetime import timedelta
+from pathlib import Path
+
+path = Path(sys.argv[1])
+touched = []
+started = False
+
+def hook(event, args):
+    if started and event.split(".")[0] in ("open", "os", "shutil", "mmap") and args:
+        touched.extend(str(a) for a in args if isinstance(a, (str, bytes, os.PathLike)) and ".db" in os.fsdecode(a))
+
+from tasker.engines.sqlite import SqliteEngine
+from tasker.lifecycle import Succeeded
+from tasker.model import Report, TaskFilter
+from tasker.testing import Driver, ManualClock
+
+async def live():
+    clock = ManualClock()
+    engine = SqliteEngine(path, clock)
+    await engine.open()
+    driver = Driver(engine, clock)
+    task_id = await driver.submit()
+    claim = await driver.claim_one()
+    await engine.heartbeat([claim.lease], timedelta(seconds=30))
+    await engine.record(claim.lease, Report())
+    await driver.finish(claim, Succeeded(b"6"))
+    await engine.find_many(TaskFilter(), limit=10)
+    await engine.find_attempts(task_id)
+    await engine.find_events(task_id)
+    await engine.find_expired(limit=10)
+    await engine.stats()
+    await engine.check()
+    await engine.prune(limit=10)
+    await engine.delete(task_id)
+    await engine.close()
+
+sys.addaudithook(hook)
+started = True
+if len(sys.argv) > 2:
+    open(path, "a").close()  # the control: shows that the hook sees it
+asyncio.run(live())
+print("touched", sorted(set(touched)))
+"""
+
+
+@pytest.mark.parametrize("control", [False, True], ids=["engine", "control"])
+def test_python_never_opens_the_database_file(path: Path, control: bool) -> None:
+    """POSIX drops the process's locks on a file when any descriptor of it is closed: later commits can be lost."""
+    path.parent.mkdir()
+    arguments = [sys.executable, "-c", _LIVE, str(path), *(["control"] if control else [])]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"touched {[str(path)] if control else []}"
+
+
+# one holder
+
+
+async def test_a_second_engine_is_refused_and_told_who_holds_the_file(path: Path) -> None:
+    first, second = SqliteEngine(path, ManualClock()), SqliteEngine(path, ManualClock())
+    await first.open()
+    with pytest.raises(ConfigError, match=rf"\b{os.getpid()}\b.*TASKER_DATA_DIR") as refusal:
+        await second.open()
+    assert str(path.parent) in str(refusal.value)
+    await second.close()
+    await Driver(first, ManualClock()).submit()
+    with pytest.raises(ConfigError, match=rf"\b{os.getpid()}\b"):
+        await SqliteEngine(path, ManualClock()).open()
+    await first.close()
+    await second.open()
+    await second.close()
+
+
+async def test_another_process_is_refused_and_told_who_holds_the_file(path: Path) -> None:
+    engine = SqliteEngine(path, ManualClock())
+    await engine.open()
+    script = (
+        "import asyncio, sys; from pathlib import Path; from tasker.clock import SystemClock;"
+        "from tasker.engines.sqlite import SqliteEngine;"
+        "asyncio.run(SqliteEngine(Path(sys.argv[1]), SystemClock()).open())"
+    )
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, timeout=60, check=False)
+    await engine.close()
+    assert done.returncode != 0
+    assert "ConfigError" in done.stderr
+    assert f"process {os.getpid()}" in done.stderr
+
+
+async def test_a_failed_start_holds_nothing(path: Path) -> None:
+    write_database(path, f"PRAGMA user_version = {LATEST + 1}")
+    with pytest.raises(ConfigError):
+        await open_and_close(path)
+    path.unlink()
+    await open_and_close(path)
+
+
+# where it comes from
+
+
+def schema(path: Path) -> set[tuple[str, str, str]]:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    rows = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'").fetchall()
+    found = {(*row, f"version {connection.pragma('user_version')}") for row in rows}
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize("version", range(LATEST))
+async def test_every_older_version_becomes_the_newest(tmp_path: Path, version: int) -> None:
+    """Version 0 is an empty file."""
+    new, old = tmp_path / "new" / "tasker.db", tmp_path / "old" / "tasker.db"
+    await open_and_close(new)
+    scripts = [script for number, script in migrations() if number <= version]
+    application_id = apsw.Connection(str(new)).pragma("application_id")
+    write_database(old, *scripts, f"PRAGMA user_version = {version}", f"PRAGMA application_id = {application_id}")
+    await open_and_close(old)
+    assert schema(old) == schema(new)
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    assert [number for number, _ in migrations()] == list(range(1, LATEST + 1))
+
+
+async def test_opening_again_migrates_nothing_and_loses_nothing(path: Path) -> None:
+    clock = ManualClock()
+    engine = SqliteEngine(path, clock)
+    await engine.open()
+    task_id = await Driver(engine, clock).submit()
+    await engine.close()
+    before = schema(path)
+    await open_and_close(path)
+    assert schema(path) == before
+    again = SqliteEngine(path, SystemClock())
+    await again.open()
+    assert await again.find(task_id) is not None
+    await again.close()
+
+
+async def test_a_file_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None:
+    write_database(path, "CREATE TABLE future (x)", f"PRAGMA user_version = {LATEST + 1}")
+    before = schema(path)
+    with pytest.raises(ConfigError, match=f"newer.*{LATEST + 1}.*upgrade"):
+        await open_and_close(path)
+    assert schema(path) == before
+
+
+async def test_the_database_of_another_program_is_refused_and_left_alone(path: Path) -> None:
+    write_database(path, "CREATE TABLE theirs (x)", "PRAGMA user_version = 1", "PRAGMA application_id = 42")
+    before = schema(path)
+    with pytest.raises(ConfigError, match="not a Tasker database"):
+        await open_and_close(path)
+    assert schema(path) == before
+
+
+async def test_the_database_of_a_program_that_names_no_version_is_refused_too(path: Path) -> None:
+    write_database(path, "CREATE TABLE task (theirs)")
+    before = schema(path)
+    with pytest.raises(ConfigError, match="not a Tasker database"):
+        await open_and_close(path)
+    assert schema(path) == before
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"These are my notes. " * 100)
+    with pytest.raises(ConfigError, match=r"tasker\.db"):
+        await open_and_close(path)
+    assert path.read_bytes() == b"These are my notes. " * 100
+
+
+async def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where the folder should be")
+    with pytest.raises(ConfigError, match="TASKER_DATA_DIR"):
+        await open_and_close(tmp_path / "data" / "tasker.db")
