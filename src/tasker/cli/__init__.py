@@ -51,7 +51,7 @@ def _dispatch(arguments: list[str]) -> int:
     from tasker.errors import TaskerError
 
     try:
-        return int(build()(arguments, exit_on_error=False, result_action="return_value") or 0)
+        return int(build(arguments)(arguments, exit_on_error=False, result_action="return_value") or 0)
     except CycloptsError:  # has been printed
         return Exit.USAGE
     except TaskerError as error:
@@ -72,8 +72,8 @@ def _find_quick(arguments: list[str]) -> Callable[[], int] | None:
     return None
 
 
-def build() -> App:
-    """Return the parser."""
+def build(arguments: Sequence[str] = ()) -> App:
+    """Return the parser. Only the command that `arguments` name is asked for its own, longer help."""
     from cyclopts import App
 
     from tasker.cli.version import read_version
@@ -87,5 +87,5 @@ def build() -> App:
         suppress_keyboard_interrupt=False,
     )
     for name, path, help in _COMMANDS:
-        app.command(path, name=name, help=help)
+        app.command(path, name=name, **({} if name in arguments[:1] else {"help": help}))
     return app
