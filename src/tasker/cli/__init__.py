@@ -51,7 +51,8 @@ def _dispatch(arguments: list[str]) -> int:
     from tasker.errors import TaskerError
 
     try:
-        return int(build(arguments)(arguments, exit_on_error=False, result_action="return_value") or 0)
+        words = ["@-" if word == "-" else word for word in arguments]  # a lone dash is no option
+        return int(build(arguments)(words, exit_on_error=False, result_action="return_value") or 0)
     except CycloptsError:  # has been printed
         return Exit.USAGE
     except TaskerError as error:

@@ -21,10 +21,10 @@ _CODES: tuple[tuple[type[TaskerError], Exit], ...] = (
 
 def explain(error: TaskerError) -> Exit:
     """Print what went wrong and what to do; return the exit code."""
-    note(f"tasker: {error}")
-    if isinstance(error, client.ServiceError):
-        for fault in error.faults:
-            note(f"  {fault.pointer or 'params'}: {fault.detail}")
+    faults = error.faults if isinstance(error, client.ServiceError) else ()
+    note(f"tasker: {error.title if faults and isinstance(error, client.ServiceError) else error}")
+    for fault in faults:
+        note(f"  {fault.pointer or 'params'}: {fault.detail}")
     advice = _advise(error)
     if advice:
         note(advice)
@@ -32,9 +32,16 @@ def explain(error: TaskerError) -> Exit:
 
 
 def _advise(error: TaskerError) -> str:
-    if isinstance(error, client.Unreachable):
-        return f"Is the service running at {error.url}? Start it with `tasker serve`, or set TASKER_URL (or --url)."
-    if isinstance(error, client.NotAllowed) and error.status == 401:
-        return "Set TASKER_TOKEN to the token of the service."
-    kind = PROBLEMS.get(error.name) if isinstance(error, client.ServiceError) else None
-    return kind.advice if kind else ""
+    match error:
+        case client.Unreachable():
+            return f"Is the service running at {error.url}? Start it with `tasker serve`, or set TASKER_URL (or --url)."
+        case client.TaskFailed():
+            return f"More: tasker get {error.task_id} --attempts"
+        case client.NotAllowed(status=401):
+            return "Set TASKER_TOKEN to the token of the service."
+        case client.NotFound():
+            return "`tasker ls` lists the tasks there are."
+        case client.ServiceError():
+            kind = PROBLEMS.get(error.name)
+            return kind.advice if kind else ""
+    return ""

@@ -42,7 +42,7 @@ def _is_source(word: str) -> bool:
 
 def _content(source: str) -> str:
     try:
-        return sys.stdin.read() if source == "-" else Path(source[1:]).read_text(encoding="utf-8")
+        return sys.stdin.read() if source in {"-", "@-"} else Path(source[1:]).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(f"{source}: expected text in UTF-8: {error}") from error
     except OSError as error:

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 
 from tasker.config import is_loopback
+from tasker.errors import ConfigError
 
 _LOCALHOST = ("127.0.0.1", "::1")  # a browser's "localhost" is either
 _WILDCARDS = {"0.0.0.0", "::", "[::]"}  # noqa: S104  compared with, not bound to
 
 
+def resolve(host: str) -> str:
+    """Return the address that the name `host` stands for, IPv4 before IPv6. Raises ConfigError."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConfigError(f"TASKER_HOST: expected an address or host name of this machine, got {host!r}") from error
+    return str(min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0])
+
+
 def is_taken(host: str, port: int) -> bool:
-    """Tell whether a server on `host` would not be the one that answers at `port`."""
+    """Tell whether a server on `host` would not be the one that answers at `port`.
+
+    Raises ConfigError where `host` is not this machine's, or the port is not for this user.
+    """
     reached_as = _LOCALHOST if is_loopback(host) or host in _WILDCARDS else (host,)
-    return any(_answers(address, port) for address in reached_as) or not _can_bind(host, port)
+    return not _can_bind(host, port) or any(_answers(address, port) for address in reached_as)
 
 
 def next_free_port(host: str, port: int) -> int:
@@ -56,8 +70,11 @@ def _answers(address: str, port: int) -> bool:
 def _can_bind(host: str, port: int) -> bool:
     try:
         socket.create_server((host.strip("[]"), port), family=_family(host)).close()
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return False
+        why = str(error.strerror).partition(" (while")[0]
+        raise ConfigError(f"TASKER_HOST, TASKER_PORT: cannot listen on {host} at port {port}: {why}") from error
     return True
 
 

@@ -44,17 +44,18 @@ def serve(*targets: str, flags: Any = None) -> int:
     given = asdict(flags) if flags else {}
     if targets:
         given["tasks"] = ",".join([*targets, *filter(None, [given.get("tasks")])])
-    settings = _settle_port(load_settings(**given))
-    return Exit.USAGE if settings is None else _run(settings)
+    settings = _settle_address(load_settings(**given))
+    return Exit.TASK_FAILED if settings is None else _run(settings)
 
 
 serve.__annotations__["flags"] = Annotated[_Flags, Parameter(name="*")]  # made from the table of settings
 
 
-def _settle_port(settings: Settings) -> Settings | None:
-    """Return the settings with a port that is free, or None if there is none to be agreed on."""
+def _settle_address(settings: Settings) -> Settings | None:
+    """Return the settings with an address and a port that is free, or None if there is none to be agreed on."""
     from tasker.cli import ports, terminal
 
+    settings = Settings.model_validate(settings.model_dump() | {"host": ports.resolve(settings.host)})
     if settings.port == 0:
         return settings.model_copy(update={"port": ports.free_port(settings.host)})
     if not ports.is_taken(settings.host, settings.port):

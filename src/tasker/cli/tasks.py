@@ -59,7 +59,7 @@ def ls(
         show("\n".join(str(task.task_id) for task in found))
     elif found:
         now = datetime.now(UTC)
-        print_table(("TASK", "TYPE", "STATUS", "TRIES", "SUBMITTED", "DETAIL"), [_row(task, now) for task in found])
+        print_table(("TASK", "TYPE", "STATUS", "ATTEMPT", "SUBMITTED", "DETAIL"), [_row(task, now) for task in found])
     else:
         note("No tasks.")
     return Exit.OK
@@ -136,7 +136,7 @@ def _lines(task: Task) -> Iterator[str]:
     for name, value in {"usage": task.usage, "tags": task.tags, "metadata": task.metadata}.items():
         if value:
             yield f"{name + ':':<10} {to_text(value)}"
-    yield from (f"attempt {one.attempt}: {_describe_attempt(one)}" for one in task.attempts)
+    yield from (f"attempt {one.attempt}: {_describe_attempt(one)}" for one in task.attempts or ())
 
 
 def _local(time: datetime) -> str:

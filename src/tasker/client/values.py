@@ -37,7 +37,7 @@ class Task(Struct, frozen=True, kw_only=True):
     usage: dict[str, Any] = {}
     tags: tuple[str, ...] = ()
     metadata: dict[str, Any] = {}
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[Attempt, ...] | None = None  # only where they were asked for
 
 
 class Page(Struct, frozen=True, kw_only=True):
