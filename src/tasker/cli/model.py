@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 from cyclopts import App
 
 from tasker.cli.exits import Exit
@@ -15,13 +18,27 @@ def install() -> int:
     """Fetch the model (about 140 MB) and what runs it into this Python's environment, and check its SHA-256."""
     from tasker.builtin.local_install import ModelInstallError
     from tasker.builtin.local_install import install as install_model
+    from tasker.builtin.local_model import SERVER_MODULE
 
     try:
         show(str(install_model()))
     except ModelInstallError as error:
         note(f"tasker: {error}")
         return Exit.TASK_FAILED
-    return Exit.OK
+    return _check_loading(SERVER_MODULE)
+
+
+def _check_loading(module: str) -> int:
+    """Load what runs the model, in a process of its own: its libraries are the system's affair, and may be missing."""
+    command = [sys.executable, "-c", f"import {module}"]
+    loading = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if loading.returncode == 0:
+        return Exit.OK
+    last_line = (loading.stderr.strip().splitlines() or [f"exit code {loading.returncode}"])[-1]
+    note(f"tasker: the model is there, but what runs it cannot be loaded: {last_line}")
+    if "libgomp" in last_line:
+        note("Install the library (Debian, Ubuntu: apt install libgomp1).")
+    return Exit.TASK_FAILED
 
 
 @app.command
