@@ -45,7 +45,19 @@ from tasker.lifecycle import (
     decide,
     problem,
 )
-from tasker.model import Claim, Draft, Lease, NewEvent, Policy, Report, RetryPolicy, Status, TaskFilter, Transition
+from tasker.model import (
+    Claim,
+    Draft,
+    Lease,
+    NewEvent,
+    Policy,
+    Receipt,
+    Report,
+    RetryPolicy,
+    Status,
+    TaskFilter,
+    Transition,
+)
 from tasker.testing import ManualClock, make_draft, make_key
 
 SECOND = timedelta(seconds=1)
@@ -78,6 +90,9 @@ class Twin:
     @property
     def rank(self) -> tuple[int, datetime, int]:
         return -self.draft.priority, self.due_at, self.order
+
+    def is_due_for(self, types: tuple[str, ...], now: datetime) -> bool:
+        return self.status is Status.PENDING and self.due_at <= now and self.draft.type in types
 
     def start(self, claim: Claim, now: datetime) -> None:
         self.status = Status.RUNNING
@@ -129,6 +144,15 @@ policies = st.builds(
     jitter=st.booleans(),
 )
 keys = st.tuples(st.sampled_from(["k1", "k2"]), st.sampled_from([b"a", b"b"]))
+crash_rules = st.sampled_from(["retry", "retry", "fail"])
+submissions = st.tuples(
+    st.sampled_from([-1, 0, 1]),
+    st.sampled_from([None, None, 10 * SECOND, 60 * SECOND]),
+    st.sampled_from(["sum", "sum", "gpt"]),
+    st.none() | keys,
+)
+claimed_types = st.sampled_from([("sum", "gpt"), ("sum",), ("gpt",)])
+workers = st.sampled_from(["worker-1", "worker-2"])
 
 
 async def _reply(step: Coroutine[Any, Any, Any]) -> Any:
@@ -138,11 +162,28 @@ async def _reply(step: Coroutine[Any, Any, Any]) -> Any:
         return refusal
 
 
+async def _wait_and_submit(
+    engine: Engine, request: ClaimRequest, drafts: list[Draft], ticks: int, *, is_served: bool
+) -> tuple[list[Receipt], list[Claim]]:
+    """Let a claim wait, submit each draft on its own, and return what both are told."""
+    claiming = asyncio.create_task(engine.claim(request, wait_for=timedelta(hours=1)))
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    receipts = await asyncio.gather(*(engine.submit([draft]) for draft in drafts))
+    if is_served:
+        return [receipt for [receipt] in receipts], await claiming
+    claiming.cancel()
+    await asyncio.wait([claiming])
+    assert claiming.cancelled(), f"nothing was to be claimed, and the answer was {claiming}"
+    return [receipt for [receipt] in receipts], []
+
+
 class EngineMachine(RuleBasedStateMachine):
     """Every step is done to the engine and to the model."""
 
     tasks: Bundle[UUID] = Bundle("tasks")
     claims: Bundle[Claim] = Bundle("claims")
+    known = tasks | claims.map(lambda claim: claim.task_id)
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -176,35 +217,21 @@ class EngineMachine(RuleBasedStateMachine):
 
     # what clients do
 
-    @rule(
-        target=tasks,
-        options=st.lists(
-            st.tuples(
-                st.sampled_from([-1, 0, 1]),
-                st.sampled_from([None, None, 10 * SECOND, 60 * SECOND]),
-                st.sampled_from(["sum", "sum", "gpt"]),
-                st.none() | keys,
-            ),
-            min_size=1,
-            max_size=4,
-        ),
-        policy=policies,
-        on_crash=st.sampled_from(["retry", "retry", "fail"]),
-    )
+    @rule(target=tasks, options=st.lists(submissions, min_size=1, max_size=4), policy=policies, on_crash=crash_rules)
     def submit(self, options: list[Any], policy: RetryPolicy, on_crash: Any) -> Any:
-        now = self.clock.now()
-        drafts = []
-        for priority, delay, type_, key in options:
-            kept = None if key is None else make_key(now, key[0], fingerprint=key[1], lasts=100.5 * SECOND)
-            drafts.append(
-                make_draft(
-                    now, type=type_, priority=priority, delay=delay, retry=policy, on_crash=on_crash, idempotency=kept
-                )
-            )
+        drafts = [self.draft(option, policy, on_crash) for option in options]
         receipts = self.run(self.engine.submit(drafts))
         expected = [self.expect_submission(draft) for draft in drafts]
         assert [(receipt.task_id, receipt.outcome) for receipt in receipts] == expected
         return multiple(*(task_id for task_id, outcome in expected if outcome == "stored"))
+
+    def draft(self, option: Any, policy: RetryPolicy, on_crash: Any) -> Draft:
+        now = self.clock.now()
+        priority, delay, type_, key = option
+        kept = None if key is None else make_key(now, key[0], fingerprint=key[1], lasts=100.5 * SECOND)
+        return make_draft(
+            now, type=type_, priority=priority, delay=delay, retry=policy, on_crash=on_crash, idempotency=kept
+        )
 
     def is_any(self, *statuses: Status) -> bool:
         return any(twin.status in statuses for twin in self.twins.values())
@@ -220,7 +247,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.twins[draft.task_id] = Twin(draft, self.submitted)
         return draft.task_id, "stored"
 
-    @rule(task_id=tasks)
+    @rule(task_id=known)
     def cancel(self, task_id: UUID) -> None:
         twin = self.twins.get(task_id)
         if not self.is_allowed(self.engine.cancel(task_id), twin, Status.PENDING, Status.RUNNING):
@@ -232,7 +259,7 @@ class EngineMachine(RuleBasedStateMachine):
             twin.status = Status.CANCELLED
         self.agree_on(task_id)
 
-    @rule(task_id=tasks)
+    @rule(task_id=known)
     def retry(self, task_id: UUID) -> None:
         twin = self.twins.get(task_id)
         if self.is_allowed(self.engine.retry(task_id), twin, Status.FAILED, Status.CANCELLED):
@@ -240,7 +267,7 @@ class EngineMachine(RuleBasedStateMachine):
             twin.retry(self.clock.now())
             self.agree_on(task_id)
 
-    @rule(task_id=tasks)
+    @rule(task_id=known)
     def delete(self, task_id: UUID) -> None:
         twin = self.twins.get(task_id)
         if self.is_allowed(self.engine.delete(task_id), twin, Status.COMPLETED, Status.FAILED, Status.CANCELLED):
@@ -268,16 +295,16 @@ class EngineMachine(RuleBasedStateMachine):
         target=claims,
         limit=st.integers(0, 4),
         suspects=st.sampled_from([0, 0, 1, 2]),
-        types=st.sampled_from([("sum", "gpt"), ("sum",), ("gpt",)]),
-        worker=st.sampled_from(["worker-1", "worker-2"]),
+        types=claimed_types,
+        worker=workers,
     )
     def claim(self, limit: int, suspects: int, types: tuple[str, ...], worker: str) -> Any:
         return multiple(*self.claim_and_check(limit, suspects, types, worker))
 
     def claim_and_check(self, limit: int, suspects: int, types: tuple[str, ...], worker: str) -> list[Claim]:
         now = self.clock.now()
-        due = [twin for twin in self.twins.values() if twin.status is Status.PENDING and twin.due_at <= now]
-        line = sorted((twin for twin in due if twin.draft.type in types), key=lambda twin: twin.rank)
+        due = [twin for twin in self.twins.values() if twin.is_due_for(types, now)]
+        line = sorted(due, key=lambda twin: twin.rank)
         request = ClaimRequest(worker=worker, types=types, limit=limit, lease_for=LEASE, suspects=suspects)
         claims: list[Claim] = self.run(self.engine.claim(request, wait_for=timedelta(0)))
         for is_suspect, room in ((False, limit), (True, suspects)):
@@ -289,6 +316,37 @@ class EngineMachine(RuleBasedStateMachine):
                 self.past[claim.lease] = claim
                 self.agree_on(claim.task_id)
         return claims
+
+    @rule(
+        target=claims,
+        options=st.lists(submissions, min_size=1, max_size=2),
+        limit=st.integers(1, 2),
+        types=claimed_types,
+        worker=workers,
+        ticks=st.integers(0, 6),
+    )
+    def work_comes_to_a_waiting_worker(
+        self, options: list[Any], limit: int, types: tuple[str, ...], worker: str, ticks: int
+    ) -> Any:
+        """Each draft is a submission of its own; the worker gets the first that it can take, and maybe the second."""
+        if any(twin.is_due_for(types, self.clock.now()) and not twin.is_suspect for twin in self.twins.values()):
+            return multiple()  # the worker would not wait
+        drafts = [self.draft(option, RetryPolicy(max_attempts=2), "retry") for option in options]
+        expected = [self.expect_submission(draft) for draft in drafts]
+        takes = [self.twins[task_id] for task_id, outcome in expected if outcome == "stored"]
+        takes = [twin for twin in takes if twin.is_due_for(types, self.clock.now())]
+        request = ClaimRequest(worker=worker, types=types, limit=limit, lease_for=LEASE)
+        receipts, claims = self.run(_wait_and_submit(self.engine, request, drafts, ticks, is_served=bool(takes)))
+        assert [(receipt.task_id, receipt.outcome) for receipt in receipts] == expected
+        assert min(len(takes), 1) <= len(claims) <= min(len(takes), limit)
+        twins = {twin.draft.task_id: twin for twin in takes}
+        for claim in claims:
+            assert claim == self.expect_claim(twins[claim.task_id], worker)
+            twins.pop(claim.task_id).start(claim, self.clock.now())
+            self.past[claim.lease] = claim
+        for task_id in self.twins:
+            self.agree_on(task_id)
+        return multiple(*claims)
 
     def expect_claim(self, twin: Twin, worker: str) -> Claim:
         draft = twin.draft

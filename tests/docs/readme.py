@@ -1,0 +1,97 @@
+"""Reads README.md: its code blocks in order, and how its shortened replies compare with real ones."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PROJECT = Path(__file__).parents[2]
+TEXT = (PROJECT / "README.md").read_text(encoding="utf-8")
+MORE = "..."
+"""In a README's JSON: last in an object, that it has more members; last in a string, that its text varies."""
+
+_RUNNABLE = {"bash", "python"}
+_OUTPUT = {"json", "text", "http"}
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n(\n?)", re.MULTILINE | re.DOTALL)
+_VOLATILE = re.compile(r".*_at|time_to_first_token|(in|out)put_tokens|request_id")
+"""Members whose values differ from run to run; their types do not."""
+
+
+class Block(NamedTuple):
+    """A code block; `follows` if nothing but the end of the one before stands before it: it is that one's output."""
+
+    language: str
+    text: str
+    follows: bool
+
+
+class Example(NamedTuple):
+    """Commands (or a Python program) of the README, and what it says they print: (language, text) or None."""
+
+    language: str
+    text: str
+    output: Block | None
+
+    @property
+    def name(self) -> str:
+        return self.text.strip().splitlines()[-1][:100]
+
+
+def blocks() -> Iterator[Block]:
+    end = -1
+    for match in _BLOCK.finditer(TEXT):
+        yield Block(match[1], match[2], match.start() == end)
+        end = match.end() if not match[3] else -1
+
+
+def examples() -> list[Example]:
+    """Return what can be run, in order, each with its output."""
+    found = list(blocks())
+    after = [block if block.follows and block.language in _OUTPUT else None for block in found[1:]]
+    pairs = zip(found, [*after, None], strict=True)
+    return [Example(block.language, block.text, output) for block, output in pairs if block.language in _RUNNABLE]
+
+
+def find_block(language: str, part: str) -> str:
+    """Return the one block of the language that holds `part`."""
+    (found,) = [block.text for block in blocks() if block.language == language and part in block.text]
+    return found
+
+
+def read_json(text: str) -> Any:
+    """Return the value of a README's JSON; an object that ends in `...` has the member MORE."""
+    return json.loads(re.sub(r",\s*\.\.\.\s*\}", f', "{MORE}": null}}', text))
+
+
+def differences(shown: Any, real: Any, path: str = "") -> list[str]:
+    """Return where the real value is not what is shown: other members, types, or values that do not vary."""
+    match shown, real:
+        case dict(), dict():
+            return _differing_members(shown, real, path)
+        case list(), list() if len(shown) == len(real):
+            pairs = enumerate(zip(shown, real, strict=True))
+            return [line for index, (a, b) in pairs for line in differences(a, b, f"{path}/{index}")]
+    return [] if _is_alike(shown, real, path) else [f"{path}: shown {shown!r}, got {real!r}"]
+
+
+def _differing_members(shown: dict[str, Any], real: dict[str, Any], path: str) -> list[str]:
+    names = set(shown) - {MORE}
+    lines = [f"{path}/{name}: shown, not there" for name in names - set(real)]
+    if MORE not in shown:
+        lines += [f"{path}/{name}: there, not shown" for name in set(real) - names]
+    for name in sorted(names & set(real)):
+        lines += differences(shown[name], real[name], f"{path}/{name}")
+    return lines
+
+
+def _is_alike(shown: Any, real: Any, path: str) -> bool:
+    if type(shown) is not type(real):
+        return False
+    if _VOLATILE.fullmatch(path.rpartition("/")[2]):
+        return True
+    if isinstance(shown, str) and shown.endswith(MORE):
+        return bool(real)
+    return bool(shown == real)

@@ -1,0 +1,159 @@
+"""The README is true: its commands run and print what it says, and whatever it names is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasker.cli.version import read_version
+from tasker.config import describe_settings
+from tasker.submission import Submission
+from tasker.tasktype import Options
+from tests.docs import readme
+from tests.server import Server, clean_environment, run_server
+
+NOT_RUN = ("make ", "docker-compose ")
+"""How examples begin that are for the user's own machine: their targets and files are tested apart."""
+OTHER_VARIABLES = {"TASKER_URL"}
+"""Read by the client and the command line alone."""
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Reader:
+    """Somebody who types what the README says, from the first line to the last, in one folder, with one service."""
+
+    def __init__(self, folder: Path, server: Server) -> None:
+        self.server = server
+        self._folder = folder
+        self._ids: dict[str, str] = {}
+        (folder / ".venv").symlink_to(sys.prefix)
+
+    def faults_of(self, example: readme.Example) -> list[str]:
+        """Run an example and return how what it prints differs from what the README shows."""
+        printed = self._run(example)
+        if example.output is None:
+            return [f"refused: {reply}" for reply in _replies(printed) if isinstance(reply.get("status"), int)]
+        match example.output.language:
+            case "json":
+                return self._compare(readme.read_json(example.output.text), json.loads(printed))
+            case "http":
+                last = UUID.sub("UUID", printed[printed.rindex("HTTP/1.1") :]).splitlines()
+                return [line for line in UUID.sub("UUID", example.output.text).splitlines() if line not in last]
+        return [] if _mask(printed) == _mask(example.output.text) else [printed]
+
+    def _run(self, example: readme.Example) -> str:
+        text = self._real(example.text)
+        command = [sys.executable, "-c", text] if example.language == "python" else ["bash", "-euc", _patient(text)]
+        tools = Path(sys.executable).parent
+        environment = clean_environment(TASKER_URL=self.server.url, PATH=f"{tools}{os.pathsep}{os.environ['PATH']}")
+        done = subprocess.run(
+            command, cwd=self._folder, env=environment, capture_output=True, text=True, timeout=90, check=False
+        )
+        assert done.returncode == 0, f"{example.name}\n{done.stderr}"
+        return done.stdout.replace(f"localhost:{self.server.port}", "localhost:5000")
+
+    def _real(self, text: str) -> str:
+        """Put in the address and the ids of the real service for those of the README."""
+        return self._with_ids(text).replace("localhost:5000", f"localhost:{self.server.port}")
+
+    def _with_ids(self, text: str) -> str:
+        for shown, real in self._ids.items():
+            text = text.replace(shown, real)
+        return text
+
+    def _compare(self, shown: Any, real: Any) -> list[str]:
+        if isinstance(shown, dict) and "task_id" in shown and shown["task_id"] not in self._ids:
+            self._ids[shown["task_id"]] = real["task_id"]
+        return readme.differences(json.loads(self._with_ids(json.dumps(shown))), real)
+
+
+def _patient(commands: str) -> str:
+    """Let reads wait for the task's end: the README's reader types slower than this."""
+    return re.sub(r"^curl -X GET (\S+)$", r"curl -X GET '\1?wait=60'", commands, flags=re.MULTILINE)
+
+
+def _replies(printed: str) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects that several commands have printed one after the other."""
+    decoder, rest = json.JSONDecoder(), printed
+    while rest.startswith("{"):
+        reply, end = decoder.raw_decode(rest)
+        yield reply
+        rest = rest[end:].lstrip()
+
+
+def _mask(text: str) -> list[str]:
+    """Return the text with what differs from run to run made equal."""
+    lines = re.sub(r"\b(now|\d+s ago)\b", "now", UUID.sub("UUID", text)).splitlines()
+    return [line.rstrip() for line in lines]
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    (tmp_path / "mytasks.py").write_text(readme.find_block("python", "def page_size"))
+    (tmp_path / "more.py").write_text(readme.find_block("python", "def import_rows"))
+    with run_server(tmp_path, "mytasks.py", "more.py") as server:
+        yield Reader(tmp_path, server)
+
+
+def test_the_examples_print_what_is_shown(reader: Reader) -> None:
+    meant = [one for one in readme.examples() if one.language == "bash" or "Tasker()" in one.text]
+    run = [example for example in meant if not example.text.startswith(NOT_RUN)]
+    faults = [f"{example.name}\n    {fault}" for example in run for fault in reader.faults_of(example)]
+    assert not faults, "\n".join(faults)
+    assert len(run) > 10
+
+
+def test_the_banner_is_as_shown(reader: Reader) -> None:
+    shown = readme.find_block("text", "runs at").replace("Tasker 0.1.0", f"Tasker {read_version()}").splitlines()
+    real = reader.server.text().replace(f":{reader.server.port}", ":5000").splitlines()
+    varies = ("  tasks:", "  data:")
+    assert [line for line in shown if not line.startswith(varies) and line not in real] == []
+    assert all(any(line.startswith(label) for line in real) for label in varies)
+
+
+def test_the_table_of_settings_is_that_of_the_code() -> None:
+    rows = re.findall(r"^\| `(?:TASKER|OPENAI)_.*$", readme.TEXT, re.MULTILINE)
+    described = [
+        f"| `{setting.variable}` | {f'`{setting.default}`' if setting.default else ''} | {setting.description} |"
+        for setting in describe_settings()
+    ]
+    assert rows == described
+
+
+@pytest.mark.parametrize("file", ["README.md", ".env.example", "docker-compose.yml", "Dockerfile"])
+def test_every_variable_named_is_a_setting(file: str) -> None:
+    named = set(re.findall(r"\b(?:TASKER|OPENAI)_[A-Z_]*[A-Z]\b", (readme.PROJECT / file).read_text()))
+    assert named
+    assert named <= {setting.variable for setting in describe_settings()} | OTHER_VARIABLES
+
+
+def test_the_table_of_options_is_that_of_the_api() -> None:
+    table = readme.TEXT.partition("| Option |")[2].partition("\n\n")[0]
+    named = {name for row in table.strip().splitlines() for name in re.findall(r"`([a-z_]+)`", row.split("|")[1])}
+    assert named == set(Submission.__struct_fields__) - {"type", "params"}
+
+
+def test_the_options_of_task_are_those_of_the_code() -> None:
+    sentence = readme.TEXT.partition("`@task` takes ")[2].partition(".")[0]
+    assert set(re.findall(r"`([a-z_]+)`", sentence)) == {field.name for field in fields(Options)}
+
+
+def test_links_lead_to_files() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", readme.TEXT) if not link.startswith("http")]
+    assert links
+    assert [link for link in links if not (readme.PROJECT / link).exists()] == []
+
+
+def test_every_make_target_named_exists() -> None:
+    named = set(re.findall(r"(?:`|^)make ([a-z]+)", readme.TEXT, re.MULTILINE))
+    made = set(re.findall(r"^([a-z]+):", (readme.PROJECT / "Makefile").read_text(), re.MULTILINE))
+    assert {"run", "test"} <= named <= made
