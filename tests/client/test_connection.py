@@ -8,7 +8,6 @@ from datetime import timedelta
 import pytest
 
 from tasker.client import (
-    ClientError,
     Conflict,
     InvalidRequest,
     NotAllowed,
@@ -17,6 +16,7 @@ from tasker.client import (
     SubmitOptions,
     Tasker,
     Unavailable,
+    UnexpectedReply,
     Unreachable,
     WaitTimeout,
 )
@@ -76,9 +76,12 @@ def test_a_key_of_ones_own_is_kept(connect: Connect) -> None:
 
 
 def test_the_third_failure_is_the_last(connect: Connect, sleeper: Sleeper) -> None:
-    with play(Reply(503, problem("unavailable", 503))) as script, connect(script.url) as client:
-        with pytest.raises(Unavailable) as caught:
-            client.submit("sum", 4, 2)
+    with (
+        play(Reply(503, problem("unavailable", 503))) as script,
+        connect(script.url) as client,
+        pytest.raises(Unavailable) as caught,
+    ):
+        client.submit("sum", 4, 2)
     assert len(script.asked) == 3
     assert len(sleeper.pauses) == 2
     assert (caught.value.status, caught.value.name) == (503, "unavailable")
@@ -120,9 +123,12 @@ def test_a_request_under_way_is_asked_for_again(connect: Connect) -> None:
     ],
 )
 def test_a_refusal_is_not_repeated(status: int, kind: type[ServiceError], connect: Connect, sleeper: Sleeper) -> None:
-    with play(Reply(status, problem("some-name", status))) as script, connect(script.url) as client:
-        with pytest.raises(ServiceError) as caught:
-            client.get(TASK_ID)
+    with (
+        play(Reply(status, problem("some-name", status))) as script,
+        connect(script.url) as client,
+        pytest.raises(ServiceError) as caught,
+    ):
+        client.get(TASK_ID)
     assert type(caught.value) is kind
     assert (caught.value.status, caught.value.name, caught.value.detail) == (status, "some-name", "no")
     assert len(script.asked) == 1
@@ -131,24 +137,33 @@ def test_a_refusal_is_not_repeated(status: int, kind: type[ServiceError], connec
 
 def test_a_refusal_tells_what_the_service_told(connect: Connect) -> None:
     body = problem("invalid-params", 422, errors=[{"pointer": "/params/0", "detail": "expected number"}])
-    with play(Reply(422, body, {"Request-Id": "r-1"})) as script, connect(script.url) as client:
-        with pytest.raises(InvalidRequest, match="Title: no") as caught:
-            client.submit("sum", "a", 2)
+    with (
+        play(Reply(422, body, {"Request-Id": "r-1"})) as script,
+        connect(script.url) as client,
+        pytest.raises(InvalidRequest, match="Title: no") as caught,
+    ):
+        client.submit("sum", "a", 2)
     assert caught.value.faults == (Fault("/params/0", "expected number"),)
     assert caught.value.request_id == "r-1"
 
 
 def test_a_refusal_by_something_else_than_the_service(connect: Connect) -> None:
-    with play(Reply(404, "<html>no such page</html>")) as script, connect(script.url) as client:
-        with pytest.raises(NotFound, match="404"):
-            client.get(TASK_ID)
+    with (
+        play(Reply(404, "<html>no such page</html>")) as script,
+        connect(script.url) as client,
+        pytest.raises(NotFound, match="404"),
+    ):
+        client.get(TASK_ID)
 
 
 @pytest.mark.parametrize("body", ["<html>welcome</html>", [1], {"task_id": "no uuid"}])
 def test_a_reply_that_is_no_task(body: object, connect: Connect) -> None:
-    with play(Reply(200, body)) as script, connect(script.url) as client:
-        with pytest.raises(ClientError, match=f"{script.url}.*is not what a Tasker service replies"):
-            client.get(TASK_ID)
+    with (
+        play(Reply(200, body)) as script,
+        connect(script.url) as client,
+        pytest.raises(UnexpectedReply, match=r"http.*/task/.*is not what a Tasker service replies"),
+    ):
+        client.get(TASK_ID)
 
 
 def test_nobody_there(connect: Connect, sleeper: Sleeper) -> None:
@@ -212,9 +227,12 @@ def test_waiting_outlasts_a_restart(connect: Connect, sleeper: Sleeper) -> None:
 
 
 def test_the_time_to_wait_is_an_upper_limit(connect: Connect) -> None:
-    with play(Reply(200, task("running"))) as script, connect(script.url) as client:
-        with pytest.raises(WaitTimeout, match="not finished after 0 s; it goes on") as caught:
-            client.wait(TASK_ID, timeout=0)
+    with (
+        play(Reply(200, task("running"))) as script,
+        connect(script.url) as client,
+        pytest.raises(WaitTimeout, match="not finished after 0 s; it goes on") as caught,
+    ):
+        client.wait(TASK_ID, timeout=0)
     assert caught.value.task.status == "running"
     assert isinstance(caught.value, TimeoutError)
     assert len(script.asked) == 1
@@ -246,9 +264,8 @@ def test_names_of_the_client_are_free_for_params(connect: Connect) -> None:
 
 
 def test_params_are_by_position_or_by_name(connect: Connect) -> None:
-    with play(DONE) as script, connect(script.url) as client:
-        with pytest.raises(TypeError, match="by position or by name"):
-            client.submit("sum", 1, b=2)
+    with play(DONE) as script, connect(script.url) as client, pytest.raises(TypeError, match="by position or by name"):
+        client.submit("sum", 1, b=2)
     assert script.asked == []
 
 

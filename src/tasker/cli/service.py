@@ -13,6 +13,7 @@ import msgspec
 
 from tasker.cli.exits import Exit
 from tasker.cli.faults import explain
+from tasker.cli.params import UsageError
 from tasker.cli.terminal import note, show
 from tasker.client import DEFAULT_URL, ClientError, Task, Tasker, WaitTimeout
 from tasker.model import Progress
@@ -25,11 +26,15 @@ def connect(url: str | None) -> Tasker:
     """Return a client of the service at `url`, else at TASKER_URL, else on this machine.
 
     Like the service, it takes TASKER_URL, TASKER_TOKEN and TASKER_PORT from the environment or from `.env`.
+    Raises UsageError.
     """
     variables = _read_dotenv() | {name: value for name, value in os.environ.items() if value}
     port = variables.get("TASKER_PORT")
     default = f"http://127.0.0.1:{port}" if port else DEFAULT_URL
-    return Tasker(url or variables.get("TASKER_URL") or default, variables.get("TASKER_TOKEN"))
+    try:
+        return Tasker(url or variables.get("TASKER_URL") or default, variables.get("TASKER_TOKEN"))
+    except ValueError as error:
+        raise UsageError(f"{'--url' if url else 'TASKER_URL'}: {error}") from error
 
 
 def _read_dotenv() -> dict[str, str]:

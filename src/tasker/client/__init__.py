@@ -15,10 +15,9 @@ from datetime import timedelta
 from typing import Any, Self
 from uuid import UUID, uuid4
 
-import msgspec
 from httpx2 import Response
 
-from tasker.client.connection import Connection, read_retry_after
+from tasker.client.connection import Connection, read_body, read_retry_after
 from tasker.client.errors import (
     ClientError,
     Conflict,
@@ -29,6 +28,7 @@ from tasker.client.errors import (
     TaskCancelled,
     TaskFailed,
     Unavailable,
+    UnexpectedReply,
     Unreachable,
     WaitTimeout,
 )
@@ -49,6 +49,7 @@ __all__ = [
     "TaskHandle",
     "Tasker",
     "Unavailable",
+    "UnexpectedReply",
     "Unreachable",
     "WaitTimeout",
 ]
@@ -161,7 +162,7 @@ class Tasker:
     def _read_pages(self, query: dict[str, Any]) -> Iterator[Task]:
         while True:
             reply = self._connection.send("GET", "/task", query=query)
-            page = msgspec.json.decode(reply.content, type=Page)
+            page = read_body(reply, Page)
             yield from page.items
             if page.next_cursor is None:
                 return
@@ -232,4 +233,4 @@ def _params(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 
 def _task(reply: Response) -> Task:
-    return msgspec.json.decode(reply.content, type=Task)
+    return read_body(reply, Task)

@@ -8,16 +8,17 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
 
-from tasker.client.errors import ServiceError, Unreachable, error_class
+from tasker.client.errors import ServiceError, UnexpectedReply, Unreachable, error_class
 from tasker.errors import Fault
 from tasker.model import JsonObject
 
+_T = TypeVar("_T")
 _TRANSIENT = {429, 502, 503, 504}
 _MAX_PAUSE = 60.0
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -149,6 +150,14 @@ def _read_problem(reply: httpx2.Response) -> ServiceError:
         request_id=reply.headers.get("Request-Id"),
         retry_after=read_retry_after(reply),
     )
+
+
+def read_body(reply: httpx2.Response, type: type[_T]) -> _T:
+    """Return the reply's body as a value of `type`. Raises UnexpectedReply."""
+    try:
+        return msgspec.json.decode(reply.content, type=type)
+    except msgspec.DecodeError as error:  # also that of a wrong type: most likely something else has the port
+        raise UnexpectedReply(str(reply.request.url), str(error)) from error
 
 
 def read_retry_after(reply: httpx2.Response) -> timedelta | None:

@@ -2,6 +2,7 @@
 
 ClientError
 ├── Unreachable        no answer came, also not to the retries
+├── UnexpectedReply    what answered is no Tasker service
 ├── ServiceError       the service answered no; `status`, `name`, `detail` and `faults` are its problem (RFC 9457)
 │   ├── InvalidRequest     400, 413, 414, 415, 422, 431: correct the request
 │   ├── NotAllowed         401, 403
@@ -33,6 +34,14 @@ class Unreachable(ClientError):
 
     def __init__(self, url: str, detail: str) -> None:
         super().__init__(f"no answer from {url}: {detail}")
+        self.url = url
+
+
+class UnexpectedReply(ClientError):
+    """What answered at `url` is no Tasker service, or one that this client does not understand."""
+
+    def __init__(self, url: str, detail: str) -> None:
+        super().__init__(f"{url}: the reply is not what a Tasker service replies: {detail}")
         self.url = url
 
 
