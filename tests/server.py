@@ -20,13 +20,14 @@ STOP_LIMIT = 40.0
 
 @dataclass(frozen=True)
 class Server:
-    """A running service: `log` is the file with everything it has printed."""
+    """A running service: `log` is the file with all it has printed, from byte `log_start` on since this start."""
 
     url: str
     port: int
     process: subprocess.Popen[bytes]
     log: Path
     data_dir: Path
+    log_start: int = 0
 
     def kill(self) -> None:
         """End it as a power cut would: no chance to clean up."""
@@ -84,6 +85,7 @@ def _start(folder: Path, args: tuple[str, ...], env: Mapping[str, str], port: in
     data_dir = folder / "data"
     log = folder / "server.log"
     command = [*under, sys.executable, "-m", "tasker", "serve", "--port", str(port), "--data-dir", str(data_dir), *args]
+    log_start = log.stat().st_size if log.exists() else 0
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -94,12 +96,12 @@ def _start(folder: Path, args: tuple[str, ...], env: Mapping[str, str], port: in
             stderr=output,
             start_new_session=True,
         )
-    return Server(f"http://127.0.0.1:{port}", port, process, log, data_dir)
+    return Server(f"http://127.0.0.1:{port}", port, process, log, data_dir, log_start)
 
 
 def _wait_until_ready(server: Server) -> None:
     limit = monotonic() + START_LIMIT
-    while not _is_ready(server.port):
+    while not (_is_ready(server.port) and _has_banner(server)):
         with suppress(subprocess.TimeoutExpired):
             code = server.process.wait(timeout=0.05)
             raise AssertionError(f"the server ended with exit code {code} before it was ready")
@@ -115,6 +117,11 @@ def _is_ready(port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _has_banner(server: Server) -> bool:
+    """Tell whether the banner is complete: it is printed once the service answers."""
+    return b"stop: Ctrl-C" in server.log.read_bytes()[server.log_start :]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -47,7 +47,6 @@ def _dispatch(arguments: list[str]) -> int:
         return quick()
     from cyclopts import CycloptsError
 
-    from tasker.cli.faults import explain
     from tasker.errors import TaskerError
 
     try:
@@ -56,6 +55,8 @@ def _dispatch(arguments: list[str]) -> int:
     except CycloptsError:  # has been printed
         return Exit.USAGE
     except TaskerError as error:
+        from tasker.cli.faults import explain
+
         return explain(error)
 
 

@@ -33,7 +33,12 @@ def read_params(words: Sequence[str]) -> list[Any] | dict[str, Any]:
         return [_guess(_content(word) if _is_source(word) else word) for word in words]
     if len(named) < len(words):
         raise UsageError("give the params by position or by name, not both; quote a text with = as '\"a=b\"'")
-    return {key: _named_value(key, operator, text) for key, operator, text in (match.groups() for match in named)}
+    params: dict[str, Any] = {}
+    for key, operator, text in (match.groups() for match in named):
+        if key in params:
+            raise UsageError(f"{key}: given twice")
+        params[key] = _named_value(key, operator, text)
+    return params
 
 
 def _is_source(word: str) -> bool:

@@ -56,7 +56,8 @@ def ls(
     if json:
         show(to_json(found))
     elif quiet:
-        show("\n".join(str(task.task_id) for task in found))
+        for task in found:
+            show(str(task.task_id))
     elif found:
         now = datetime.now(UTC)
         print_table(("TASK", "TYPE", "STATUS", "ATTEMPT", "SUBMITTED", "DETAIL"), [_row(task, now) for task in found])

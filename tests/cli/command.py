@@ -1,0 +1,105 @@
+"""Runs `tasker` as a user does: in a process of its own, with pipes or on a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.server import clean_environment
+
+LIMIT = 60.0
+
+
+class Done(NamedTuple):
+    """What a finished command left."""
+
+    code: int
+    out: str
+    err: str
+
+
+def tasker(*args: str, env: Mapping[str, str] | None = None, input: str = "", folder: Path | None = None) -> Done:
+    """Run `tasker` with pipes until it ends."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tasker", *args],
+        env=clean_environment(**(env or {})),
+        input=input,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+class Terminal:
+    """`tasker` on a terminal of its own: what it shows so far, keys pressed, its end."""
+
+    def __init__(self, process: subprocess.Popen[bytes], screen: int) -> None:
+        self.process = process
+        self.shown = ""
+        self._screen = screen
+
+    def wait_for(self, text: str) -> str:
+        """Return all that was shown once `text` is there."""
+        while text not in self.shown:
+            assert self._read(), f"ended without showing {text!r}:\n{self.shown}"
+        return self.shown
+
+    def press(self, keys: str) -> None:
+        os.write(self._screen, keys.encode())
+
+    def end(self) -> int:
+        """Read what is still shown, and return the exit code."""
+        while self._read():
+            pass
+        return self.process.wait(LIMIT)
+
+    def _read(self) -> bool:
+        ready, _, _ = select.select([self._screen], [], [], LIMIT)
+        assert ready, f"nothing new for {LIMIT:g} s:\n{self.shown}"
+        try:
+            data = os.read(self._screen, 65536)
+        except OSError:  # Linux says so when the other side has closed
+            return False
+        self.shown += data.decode(errors="replace")
+        return bool(data)
+
+
+@contextmanager
+def on_terminal(*args: str, env: Mapping[str, str] | None = None, folder: Path | None = None) -> Iterator[Terminal]:
+    """Run `tasker` on a terminal; it is killed on the way out if it still runs."""
+    screen, inner = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tasker", *args],
+        env=clean_environment(**{"TERM": "xterm", "COLUMNS": "200", **(env or {})}),
+        cwd=folder,
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+        start_new_session=True,
+        preexec_fn=_take_terminal,
+    )
+    os.close(inner)
+    try:
+        yield Terminal(process, screen)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(screen)
+
+
+def _take_terminal() -> None:
+    """Make standard input the controlling terminal, so that Ctrl-C is a signal."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

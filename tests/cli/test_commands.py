@@ -1,0 +1,244 @@
+"""run, ls, get, healthcheck and version against a real service: what goes where, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasker.cli.version import read_version
+from tests.cli.command import Done, on_terminal, tasker
+from tests.server import Server, free_port, run_server
+
+Run = Callable[..., Done]
+NO_TASK = "01a20cbf-4de7-7f49-82b5-e8e26ef64288"
+TOKEN = "a-token-for-this-test"
+
+
+@pytest.mark.parametrize(
+    ("args", "printed"),
+    [
+        (["sum", "4", "2"], "6\n"),
+        (["sum", "-4", "2.5"], "-1.5\n"),
+        (["reverse", "Hello Seemplicity"], "yticilpmeeS olleH\n"),
+        (["reverse", "text=abc"], "cba\n"),
+        (["echo", "value:=null"], "null\n"),
+        (["echo", 'value:={"a":1}'], '{"a": 1}\n'),
+        (["echo", "--", "--not-an-option"], "--not-an-option\n"),
+    ],
+)
+def test_run_prints_the_result_and_nothing_else(args: list[str], printed: str, run: Run) -> None:
+    assert run("run", *args) == Done(0, printed, "")
+
+
+def test_run_takes_params_from_standard_input(run: Run) -> None:
+    assert run("run", "sum", "-", input="[1, 2, 3]").out == "6\n"
+    assert run("run", "reverse", "-", input="abc").out == "cba\n"
+
+
+def test_run_detached_prints_the_id_and_get_waits_for_it(run: Run) -> None:
+    task_id = run("run", "sum", "4", "2", "--detach").out.strip()
+    assert run("get", task_id, "--wait") == Done(0, "6\n", "")
+
+
+def test_run_can_print_the_whole_task(run: Run) -> None:
+    done = run("run", "echo", "x", "--json", "--queue", "q", "--priority", "3", "--tag", "a", "--tag", "b")
+    task = json.loads(done.out)
+    assert (task["status"], task["result"], task["queue"], task["priority"]) == ("completed", "x", "q", 3)
+    assert task["tags"] == ["a", "b"]
+
+
+def test_run_with_a_key_makes_one_task(run: Run) -> None:
+    first, second = (run("run", "sum", "4", "2", "--detach", "--key", "cli-test-key") for _ in range(2))
+    assert first.out == second.out != ""
+
+
+def test_a_failed_task_is_exit_code_1(run: Run) -> None:
+    done = run("run", "explode", "no \x1b[2J good")
+    assert (done.code, done.out) == (1, "")
+    assert r"ValueError: no \x1b[2J good" in done.err
+    assert "More: tasker get " in done.err
+    task_id = done.err.split()[2]
+    assert run("get", task_id, "--wait").code == 1
+    shown = run("get", task_id)
+    assert shown.code == 0
+    assert "sample_tasks.py" in shown.out
+
+
+def test_a_failed_task_in_json_is_still_exit_code_1(run: Run) -> None:
+    done = run("run", "fail", "so it is", "--json")
+    assert done.code == 1
+    assert json.loads(done.out)["error"]["detail"] == "so it is"
+
+
+def test_a_cancelled_task_is_exit_code_1(run: Run, service: Server) -> None:
+    from tasker.client import SubmitOptions, Tasker
+
+    with Tasker(service.url) as client:
+        handle = client.submit("sum", 4, 2, options=SubmitOptions(delay=3600))
+        handle.cancel()
+    done = run("get", str(handle.task_id), "--wait")
+    assert (done.code, done.out) == (1, "")
+    assert "was cancelled" in done.err
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["run", "sum", "a", "b"], "/params/1: expected number, got string"),
+        (["run", "no_such_type"], "GET /type lists the types"),
+        (["run", "sum", "1", "2", "--priority", "1000"], "/priority"),
+        (["run", "sum", "1", "2", "--priorty", "4"], "Did you mean --priority?"),
+        (["run"], "requires an argument"),
+        (["rnu"], 'Did you mean "run"?'),
+        (["run", "reverse", "@no-such-file"], "No such file"),
+        (["ls", "--status", "done"], "expected pending"),
+        (["ls", "--limit", "0"], "--limit"),
+        (["get", "no-uuid"], "expected a UUID, got 'no-uuid'"),
+        (["ls", "--url", "localhost"], "--url: expected a URL"),
+    ],
+)
+def test_usage_is_exit_code_2_and_says_what_is_wrong(args: list[str], said: str, run: Run) -> None:
+    done = run(*args)
+    assert (done.code, done.out) == (2, "")
+    assert said in " ".join(done.err.replace("│", " ").split())
+
+
+def test_a_task_that_is_not_there_is_exit_code_3(run: Run) -> None:
+    done = run("get", NO_TASK)
+    assert (done.code, done.out) == (3, "")
+    assert f"there is no task {NO_TASK}" in done.err
+
+
+def test_nobody_there_is_exit_code_5() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    done = tasker("ls", "--url", url)
+    assert (done.code, done.out) == (5, "")
+    assert f"no answer from {url}" in done.err
+    assert "tasker serve" in done.err
+
+
+def test_a_wait_that_is_over_is_exit_code_124(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "content"
+    done = run("run", "wait_for_file", str(file), "--timeout", "0")
+    assert (done.code, done.out) == (124, "")
+    task_id = done.err.split()[2]
+    file.write_text("here")
+    assert run("get", task_id, "--wait").out == "here\n"
+
+
+def test_tokens_are_asked_for_and_found(tmp_path: Path) -> None:
+    with run_server(tmp_path, env={"TASKER_TOKEN": TOKEN}) as server:
+        done = tasker("ls", "--url", server.url)
+        assert (done.code, "Set TASKER_TOKEN" in done.err) == (4, True)
+        (tmp_path / ".env").write_text(f"TASKER_TOKEN={TOKEN}\nTASKER_PORT={server.port}\n")
+        assert tasker("run", "sum", "4", "2", folder=tmp_path) == Done(0, "6\n", "")
+        health = {"TASKER_PORT": str(server.port), "TASKER_HOST": "0.0.0.0"}
+        assert tasker("healthcheck", env=health).code == 0
+
+
+def test_ls_in_its_forms(run: Run) -> None:
+    ids = [run("run", "echo", str(number), "--tag", "ls-test", "--detach").out.strip() for number in range(3)]
+    for task_id in ids:
+        run("get", task_id, "--wait")
+    listed = run("ls", "--tag", "ls-test", "-q")
+    assert listed.out.split() == ids[::-1]
+    lines = run("ls", "--tag", "ls-test", "--limit", "2").out.splitlines()
+    assert [line.split("\t")[:3] for line in lines] == [[task_id, "echo", "completed"] for task_id in ids[:0:-1]]
+    tasks = json.loads(run("ls", "--tag", "ls-test", "--type", "echo", "--status", "completed", "--json").out)
+    assert [task["result"] for task in tasks] == [2, 1, 0]
+    nothing = run("ls", "--tag", "no-such-tag")
+    assert nothing == Done(0, "", "No tasks.\n")
+    assert run("ls", "--tag", "no-such-tag", "-q") == Done(0, "", "")
+    assert run("ls", "--tag", "no-such-tag", "--json").out == "[]\n"
+
+
+def test_ls_is_a_table_on_a_terminal(service: Server) -> None:
+    env = {"TASKER_URL": service.url}
+    tasker("run", "explode", "no \x1b[2J good", "--tag", "table", env=env)
+    with on_terminal("ls", "--tag", "table", env={**env, "NO_COLOR": "1"}) as terminal:
+        assert terminal.end() == 0
+    header, row = terminal.shown.splitlines()
+    assert header.split() == ["TASK", "TYPE", "STATUS", "ATTEMPT", "SUBMITTED", "DETAIL"]
+    assert row.index("explode") == header.index("TYPE")
+    assert r"no \x1b[2J good" in row
+    assert "\x1b" not in terminal.shown
+
+
+def test_a_result_cannot_move_the_cursor_of_a_terminal(service: Server) -> None:
+    args = ["run", "echo", "\x1b[2Jtext\nmore"]
+    with on_terminal(*args, env={"TASKER_URL": service.url, "TERM": "dumb"}) as terminal:
+        assert terminal.end() == 0
+    assert terminal.shown == "\\x1b[2Jtext\r\nmore\r\n"
+    assert tasker(*args, env={"TASKER_URL": service.url}).out == "\x1b[2Jtext\nmore\n"
+
+
+def test_ctrl_c_detaches_and_says_how_to_resume(service: Server, tmp_path: Path, run: Run) -> None:
+    file = tmp_path / "content"
+    with on_terminal("run", "wait_for_file", str(file), env={"TASKER_URL": service.url}) as terminal:
+        terminal.wait_for("wait_for_file running 25% waiting for the file")
+        terminal.press("\x03")
+        assert terminal.end() == 130
+    command, task_id, flag = terminal.shown.split("Wait again: tasker ")[1].split()
+    file.write_text("here")
+    assert run(command, task_id, flag).out == "here\n"
+
+
+def test_get_shows_what_is_known(run: Run) -> None:
+    task_id = run("run", "sum", "4", "2", "--tag", "seen", "--detach").out.strip()
+    run("get", task_id, "--wait")
+    shown = run("get", task_id, "--attempts").out
+    for line in (
+        f"task:      {task_id}",
+        "status:    completed",
+        "params:    [4, 2]",
+        "result:    6",
+        'tags:      ["seen"]',
+    ):
+        assert line in shown.splitlines()
+    assert "attempt 1: succeeded, " in shown
+    task = json.loads(run("get", task_id, "--attempts", "--json").out)
+    assert [attempt["ending"] for attempt in task["attempts"]] == ["succeeded"]
+
+
+def test_healthcheck(service: Server) -> None:
+    done = tasker("healthcheck", env={"TASKER_PORT": str(service.port)})
+    assert (done.code, json.loads(done.out)["ready"]) == (0, True)
+    nobody = tasker("healthcheck", env={"TASKER_PORT": str(free_port())})
+    assert (nobody.code, nobody.out) == (5, "")
+    assert tasker("healthcheck", env={"TASKER_PORT": "tcp://10.0.0.1:5000"}).code == 5
+
+
+@pytest.mark.parametrize("args", [["version"], ["--version"]])
+def test_version(args: list[str]) -> None:
+    assert tasker(*args) == Done(0, f"{read_version()}\n", "")
+
+
+def test_help_names_every_command_and_exit_code() -> None:
+    done = tasker("--help")
+    assert done.code == 0
+    for word in ("serve", "run", "ls", "get", "model", "healthcheck", "version", "124 waiting took too long"):
+        assert word in " ".join(done.out.split())
+    assert "Ctrl-C stops the waiting, never the task" in tasker("run", "--help").out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(service: Server) -> None:
+    import subprocess
+    import sys
+
+    from tests.server import clean_environment
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tasker", "ls", "--json"],
+        env=clean_environment(TASKER_URL=service.url),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    said = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(60), said) == (0, b"")

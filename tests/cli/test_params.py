@@ -1,0 +1,87 @@
+"""Which params the words of a command line stand for."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasker.cli.params import UsageError, read_params
+
+
+@pytest.mark.parametrize(
+    ("words", "params"),
+    [
+        ([], []),
+        (["4", "2"], [4, 2]),
+        (["-4", "2.5", "1e3"], [-4, 2.5, 1000.0]),
+        (["hello", "two words", ""], ["hello", "two words", ""]),
+        (["true", "null", "[1, 2]", '{"a": 1}'], [True, None, [1, 2], {"a": 1}]),
+        (['"4"', '"a=b"', '"@text"'], ["4", "a=b", "@text"]),
+        (["NaN", "Infinity", "01", "'x'"], ["NaN", "Infinity", "01", "'x'"]),
+        (["123456789012345678901234567890"], [123456789012345678901234567890]),
+        (["[1,2]"], [[1, 2]]),
+        (["@"], ["@"]),
+        (["a=4", "b:=4"], {"a": "4", "b": 4}),
+        (["text=x=y", "empty=", "list:=[1]"], {"text": "x=y", "empty": "", "list": [1]}),
+        (["text=two\nlines"], {"text": "two\nlines"}),
+        (["1=2", "a-b=c", "http://host/?a=b"], ["1=2", "a-b=c", "http://host/?a=b"]),
+    ],
+)
+def test_words(words: list[str], params: Any) -> None:
+    read = read_params(words)
+    assert read == params
+    assert repr(read) == repr(params)
+
+
+@pytest.mark.parametrize(
+    ("content", "params"),
+    [
+        ("[4, 2]", [4, 2]),
+        ('{"text": "x"}', {"text": "x"}),
+        ("plain text\n", ["plain text\n"]),
+        ("42", [42]),
+        ("[not json", ["[not json"]),
+    ],
+)
+@pytest.mark.parametrize("source", ["file", "-", "@-"])
+def test_one_file_or_standard_input(
+    source: str, content: str, params: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "content"
+    file.write_text(content)
+    monkeypatch.setattr("sys.stdin", io.StringIO(content))
+    assert read_params([f"@{file}" if source == "file" else source]) == params
+
+
+def test_files_among_other_words(tmp_path: Path) -> None:
+    file = tmp_path / "content"
+    file.write_text("[1, 2]")
+    assert read_params([f"@{file}", "x"]) == [[1, 2], "x"]
+    assert read_params([f"text=@{file}", f"list:=@{file}"]) == {"text": "[1, 2]", "list": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["4", "a=b"], "by position or by name, not both"),
+        (["a:=text"], "a: expected JSON after :=, got 'text'"),
+        (["a:=NaN"], "NaN is not JSON"),
+        (["@no-such-file"], "@no-such-file: No such file or directory; quote a text that begins with @"),
+        (["@/"], "@/: Is a directory"),
+        (["a=1", "a=2"], "a: given twice"),
+    ],
+)
+def test_what_cannot_be_understood(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_params(words)
+    assert message in str(caught.value)
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "content"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="expected text in UTF-8"):
+        read_params([f"@{file}"])

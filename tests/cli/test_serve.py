@@ -1,0 +1,155 @@
+"""`tasker serve`: its flags, its banner, and how it refuses to start."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasker.cli import ports
+from tasker.config import describe_settings
+from tasker.errors import ConfigError
+from tests.cli.command import on_terminal, tasker
+from tests.server import free_port, run_server
+
+OWN_TASK = "from tasker import task\n@task\ndef own() -> int:\n    return 1\n"
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def taken(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A port that somebody holds on one of the addresses that localhost stands for."""
+    family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
+    with socket.create_server((request.param, 0), family=family) as holder:
+        yield holder.getsockname()[1]
+
+
+def test_the_banner_says_where_what_and_for_whom(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN_TASK)
+    with run_server(tmp_path, "own.py", env={"OPENAI_API_KEY": "sk-not-to-be-shown"}) as server:
+        later = ["run", "sum", "4", "2", "--delay", "3600", "--detach", "--url", server.url]
+        assert tasker(*later).code == 0
+        shown = server.text().splitlines()
+        assert shown[0].startswith("Tasker ")
+        assert f"runs at {server.url} (try it at {server.url}/docs)" in shown[0]
+        assert "  tasks: sum, reverse, gpt (built in); own (own.py)" in shown
+        assert any(line.startswith("  gpt: OpenAI, ") and "billed to your key" in line for line in shown)
+        assert f"  data: {server.data_dir}/tasker.db (no open tasks)" in shown
+        assert "  access: from this machine only, without a key" in shown
+    with run_server(tmp_path, env={"TASKER_TOKEN": "a-token-not-to-be-shown"}) as server:
+        assert f"  data: {server.data_dir}/tasker.db (1 scheduled)" in server.text()
+        assert "  access: with the token of TASKER_TOKEN" in server.text()
+        assert "not-to-be-shown" not in server.text()
+
+
+def test_every_setting_but_the_secret_ones_has_a_flag() -> None:
+    help = tasker("serve", "--help").out
+    for setting in describe_settings():
+        assert (setting.flag is None) == setting.expected.secret
+        assert setting.flag is None or f" {setting.flag} " in help
+
+
+def test_flags_and_targets_reach_the_service(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN_TASK)
+    (tmp_path / "more.py").write_text(OWN_TASK.replace("own", "more"))
+    (tmp_path / "left_out.py").write_text(OWN_TASK.replace("own", "left_out"))
+    args = ["own.py", "--tasks", "more.py", "--log-format", "text", "--host", "localhost"]
+    with run_server(tmp_path, *args, env={"TASKER_TASKS": "left_out.py"}) as server:
+        assert tasker("run", "more", "--url", server.url).out == "1\n"
+        assert "own (own.py); more (more.py)" in server.text()
+        assert "left_out" not in server.text()
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "said"),
+    [
+        (["--port", "abc"], {}, "--port: expected a port from 0 to 65535 (0: any free one), got 'abc'"),
+        ([], {"TASKER_PORTS": "1"}, "TASKER_PORTS: expected a setting of Tasker, got an unknown name"),
+        (["--host", "0.0.0.0"], {}, "set TASKER_TOKEN to a secret of 16 or more characters, or TASKER_AUTH=off"),
+        (["--host", "no-such-host.invalid"], {"TASKER_AUTH": "off"}, "TASKER_HOST: expected an address or host name"),
+        (["--no-such-flag"], {}, "--no-such-flag"),
+        (["no_such_file.py"], {}, "no_such_file.py: there is no such file"),
+        (["own.py", "same.py"], {}, "same.py"),
+        (["broken.py"], {}, "broken.py"),
+    ],
+)
+def test_a_wrong_start_is_refused_with_the_reason(
+    args: list[str], env: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(OWN_TASK)
+    (tmp_path / "same.py").write_text(OWN_TASK)
+    (tmp_path / "broken.py").write_text("import no_such_module\n")
+    port = [] if "--port" in args else ["--port", "0"]
+    done = tasker("serve", *port, *args, env=env, folder=tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert said in " ".join(done.err.replace("│", " ").split())
+    assert "Traceback" not in done.err
+
+
+def test_a_second_service_on_the_same_data_is_refused(tmp_path: Path) -> None:
+    with run_server(tmp_path) as server:
+        done = tasker("serve", "--port", "0", "--data-dir", str(server.data_dir))
+    assert done.code == 2
+    assert str(server.process.pid) in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_port_that_is_taken_is_said_with_another_to_use(taken: int, tmp_path: Path) -> None:
+    done = tasker("serve", "own.py", f"--port={taken}", "--slots", "4", folder=tmp_path)
+    assert (done.code, done.out) == (1, "")
+    assert f"Port {taken} is taken" in done.err
+    other = done.err.split()[-1]
+    assert done.err.rstrip().endswith(f"tasker serve own.py --slots 4 --port {other}")
+    assert not ports.is_taken("127.0.0.1", int(other))
+
+
+@pytest.mark.parametrize(("answer", "starts"), [("y", True), ("", True), ("n", False)])
+def test_on_a_terminal_the_other_port_is_one_key_away(answer: str, starts: bool, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        args = ["serve", "--port", str(holder.getsockname()[1])]
+        with on_terminal(*args, env={"TASKER_LOG_FORMAT": "text"}, folder=tmp_path) as terminal:
+            other = terminal.wait_for("instead? [Y/n] ").split("Use port ")[1].split()[0]
+            terminal.press(f"{answer}\n")
+            if starts:
+                terminal.wait_for(f"runs at http://127.0.0.1:{other} ")
+                terminal.wait_for("stop: Ctrl-C")
+                terminal.press("\x03")
+            assert terminal.end() == (0 if starts else 1)
+
+
+def test_ports_of_either_localhost_count(taken: int) -> None:
+    for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::"):
+        assert ports.is_taken(host, taken)
+        assert ports.next_free_port(host, taken) != taken
+
+
+def test_a_port_that_is_bound_and_does_not_answer_counts() -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        assert ports.is_taken("127.0.0.1", holder.getsockname()[1])
+
+
+def test_free_ports_are_free() -> None:
+    assert not ports.is_taken("127.0.0.1", free_port())
+    assert not ports.is_taken("::1", ports.free_port("::1"))
+
+
+def test_who_holds_a_port_is_told_where_it_can_be_seen() -> None:
+    import os
+
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        assert f"(process {os.getpid()})" in ports.describe_holder(holder.getsockname()[1])
+    assert ports.describe_holder(free_port()) == ""
+
+
+def test_an_address_of_another_machine_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1 at port 5000"):
+        ports.is_taken("192.0.2.1", 5000)
+
+
+def test_names_are_resolved_to_addresses() -> None:
+    assert ports.resolve("localhost") == "127.0.0.1"
+    assert ports.resolve("[::1]") == "::1"
+    with pytest.raises(ConfigError, match="no-such-host"):
+        ports.resolve("no-such-host.invalid")
