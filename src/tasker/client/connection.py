@@ -59,8 +59,7 @@ class Connection:
         self._http = httpx2.Client(
             headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=timeout,
-            trust_env=parts.hostname
-            not in _LOOPBACK,  # a proxy of the environment cannot reach this machine's services
+            trust_env=parts.hostname not in _LOOPBACK,  # no proxy reaches this machine's own services
             verify=parts.scheme == "https",  # spares plain HTTP the loading of certificates; redirects are not followed
         )
 
