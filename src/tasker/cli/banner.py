@@ -49,7 +49,7 @@ def _by_place(registry: Iterable[TaskType]) -> dict[str, list[str]]:
     places: dict[str, list[str]] = {}
     for task_type in registry:
         file = task_type.source.rpartition(":")[0]
-        places.setdefault("built in" if Path(file).parent == _BUILTIN else _short(file), []).append(task_type.name)
+        places.setdefault("built in" if Path(file).resolve().parent == _BUILTIN else _short(file), []).append(task_type.name)
     return places
 
 
