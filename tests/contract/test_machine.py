@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Coroutine
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,6 +28,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from tests.contract.engines import ENGINES
+from tests.contract.twin import CUT_OFF, LEASE, SECOND, Twin
 
 from tasker.engine import ClaimRequest, Engine
 from tasker.errors import Conflict, NotFound
@@ -56,72 +57,8 @@ from tasker.model import (
     RetryPolicy,
     Status,
     TaskFilter,
-    Transition,
 )
 from tasker.testing import ManualClock, make_draft, make_key
-
-SECOND = timedelta(seconds=1)
-LEASE = 30.5 * SECOND
-"""Leases and keys end between whole seconds, the clock moves by whole ones: what holds at the very moment is open."""
-CUT_OFF = datetime.min.replace(tzinfo=UTC)
-"""The end of a lease whose holder ended with an earlier process."""
-
-
-class Twin:
-    """A task as the model sees it."""
-
-    def __init__(self, draft: Draft, order: int) -> None:
-        self.draft = draft
-        self.order = order
-        self.status = Status.PENDING
-        self.reason = "queued" if draft.run_at is None else "scheduled"
-        self.due_at = draft.run_at or draft.created_at
-        self.attempt = self.tries = self.crashes = self.interruptions = 0
-        self.cancel_requested = False
-        self.lease_until = CUT_OFF
-        self.claim: Claim | None = None
-        self.endings: list[str | None] = []
-        self.said: list[tuple[int, str]] = []
-
-    @property
-    def is_suspect(self) -> bool:
-        return self.interruptions >= MAX_INTERRUPTIONS
-
-    @property
-    def rank(self) -> tuple[int, datetime, int]:
-        return -self.draft.priority, self.due_at, self.order
-
-    def is_due_for(self, types: tuple[str, ...], now: datetime) -> bool:
-        return self.status is Status.PENDING and self.due_at <= now and self.draft.type in types
-
-    def start(self, claim: Claim, now: datetime) -> None:
-        self.status = Status.RUNNING
-        self.attempt += 1
-        self.claim = claim
-        self.lease_until = now + LEASE
-        self.endings.append(None)
-
-    def end(self, change: Transition, now: datetime) -> None:
-        self.endings[-1] = change.ending
-        self.tries, self.crashes, self.interruptions = change.tries, change.crashes, change.interruptions
-        self.status = change.status
-        if change.status is Status.PENDING and self.cancel_requested:
-            self.status = Status.CANCELLED
-        elif change.status is Status.PENDING:
-            self.reason, self.due_at = str(change.reason), change.run_at or now
-
-    def retry(self, now: datetime) -> None:
-        self.status, self.reason, self.due_at = Status.PENDING, "queued", now
-        self.tries = self.crashes = self.interruptions = 0
-        self.cancel_requested = False
-
-    def seen(self, now: datetime) -> tuple[Any, ...]:
-        reason = None
-        if self.status is Status.PENDING:
-            reason = self.reason if self.due_at > now else "queued"
-        tries_left = self.draft.max_attempts - self.tries
-        return self.draft.task_id, self.status, reason, self.attempt, tries_left
-
 
 outcomes: st.SearchStrategy[Outcome] = st.sampled_from(
     [
