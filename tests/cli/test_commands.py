@@ -10,6 +10,7 @@ import pytest
 
 from tasker.cli.version import read_version
 from tests.cli.command import Done, on_terminal, tasker
+from tests.client.scripted import Reply, play
 from tests.server import Server, free_port, run_server
 
 Run = Callable[..., Done]
@@ -209,6 +210,13 @@ def test_healthcheck(service: Server) -> None:
     nobody = tasker("healthcheck", env={"TASKER_PORT": str(free_port())})
     assert (nobody.code, nobody.out) == (5, "")
     assert tasker("healthcheck", env={"TASKER_PORT": "tcp://10.0.0.1:5000"}).code == 5
+
+
+def test_healthcheck_asks_under_a_name_that_is_allowed() -> None:
+    with play(Reply(200, {"ready": True})) as script:
+        port = script.url.rpartition(":")[2]
+        assert tasker("healthcheck", env={"TASKER_PORT": port, "TASKER_ALLOWED_HOSTS": "tasks.example.org,x"}).code == 0
+    assert script.asked[0].headers["Host"] == "tasks.example.org"
 
 
 @pytest.mark.parametrize("args", [["version"], ["--version"]])

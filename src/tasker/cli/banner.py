@@ -14,7 +14,7 @@ from tasker.model import LineStats
 from tasker.registry import Registry, TaskType
 from tasker.wiring import App
 
-_BUILTIN = Path(tasker.builtin.__file__).parent
+_BUILTIN = Path(tasker.builtin.__file__).resolve().parent
 
 
 async def print_banner(app: App) -> None:
@@ -49,7 +49,8 @@ def _by_place(registry: Iterable[TaskType]) -> dict[str, list[str]]:
     places: dict[str, list[str]] = {}
     for task_type in registry:
         file = task_type.source.rpartition(":")[0]
-        places.setdefault("built in" if Path(file).resolve().parent == _BUILTIN else _short(file), []).append(task_type.name)
+        place = "built in" if Path(file).resolve().parent == _BUILTIN else _short(file)
+        places.setdefault(place, []).append(task_type.name)
     return places
 
 
