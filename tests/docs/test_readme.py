@@ -19,7 +19,7 @@ from tasker.config import describe_settings
 from tasker.submission import Submission
 from tasker.tasktype import Options
 from tests.docs import readme
-from tests.server import Server, clean_environment, run_server
+from tests.server import Server, clean_environment, free_port, run_server
 
 NOT_RUN = ("make ", "docker-compose ")
 """How examples begin that are for the user's own machine: their targets and files are tested apart."""
@@ -118,6 +118,21 @@ def test_the_banner_is_as_shown(reader: Reader) -> None:
     varies = ("  tasks:", "  data:")
     assert [line for line in shown if not line.startswith(varies) and line not in real] == []
     assert all(any(line.startswith(label) for line in real) for label in varies)
+
+
+def test_the_first_command_needs_no_arguments(tmp_path: Path) -> None:
+    """`make run` is `tasker serve` with nothing behind it (tests/server.py always gives flags)."""
+    port = str(free_port())
+    with subprocess.Popen(
+        [sys.executable, "-m", "tasker", "serve"],
+        cwd=tmp_path, env=clean_environment(TASKER_PORT=port), stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        banner = process.stderr.readline()
+        process.terminate()
+        process.communicate()
+    assert f"runs at http://127.0.0.1:{port}" in banner
+    assert process.returncode == 0
 
 
 def test_the_table_of_settings_is_that_of_the_code() -> None:
