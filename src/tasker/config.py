@@ -123,7 +123,7 @@ class GptSettings(_Frozen):
     base_url: Annotated[str | None, AfterValidator(_http_url), Expected("a URL with http:// or https://")] = Field(
         default=None, description="A server that speaks OpenAI's protocol, instead of OpenAI's own"
     )
-    timeout: Duration = Field(default=timedelta(seconds=60), description="Longest time for one call, in seconds")
+    timeout: Duration = Field(default=timedelta(seconds=60), description="Longest silence of the provider, in seconds")
     threads: Annotated[int | None, Field(ge=1, le=1024), Expected("a whole number from 1 to 1024")] = Field(
         default=None, description="Threads of the local model; unset: one less than there are processors"
     )

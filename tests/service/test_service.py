@@ -160,3 +160,16 @@ async def test_a_store_that_takes_no_write_is_not_ready(service: Service, engine
     holder.execute("ROLLBACK")
     holder.close()
     assert (await service.readiness()).ready
+
+
+async def test_a_good_check_of_the_store_stands_for_a_second(
+    service: Service, engine: SqliteEngine, clock: ManualClock
+) -> None:
+    """Anybody may ask for readiness: it must not be a way to keep the disk busy."""
+    await service.readiness()
+    commits = engine.commits
+    await service.readiness()
+    assert engine.commits == commits
+    clock.advance(timedelta(seconds=1))
+    await service.readiness()
+    assert engine.commits == commits + 1
