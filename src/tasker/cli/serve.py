@@ -30,7 +30,10 @@ _Flags = make_dataclass(
 )
 
 
-def serve(*targets: str, flags: Any = None) -> int:
+_NONE_GIVEN = _Flags()
+
+
+def serve(*targets: str, flags: Any = _NONE_GIVEN) -> int:
     """Run the service until it is stopped (Ctrl-C, SIGTERM).
 
     Tokens and keys have no flag, because others could read them in the list of processes: set TASKER_TOKEN and
@@ -41,7 +44,7 @@ def serve(*targets: str, flags: Any = None) -> int:
     targets
         Where your own task functions are: files (mytasks.py), folders or modules (package.module).
     """
-    given = asdict(flags) if flags else {}
+    given = asdict(flags)
     if targets:
         given["tasks"] = ",".join([*targets, *filter(None, [given.get("tasks")])])
     settings = _settle_address(load_settings(**given))
