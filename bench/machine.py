@@ -42,6 +42,7 @@ def describe(disk: Path) -> dict[str, Any]:
         "commit": _commit(),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 2),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "sqlite": apsw.sqlite_lib_version(),

@@ -72,7 +72,8 @@ def _markdown(rows: list[Row], machine: dict[str, Any], mode: str) -> str:
         [
             "# The newest run of `make bench`",
             "",
-            f"{machine['taken']}, commit {machine['commit']}, {mode} run. {machine['cpu']}, {machine['cores']} cores,",
+            f"{machine['taken']}, commit {machine['commit']}, {mode} run. {machine['cpu']}, {machine['cores']} cores, "
+            f"load average {machine['load_average']} at the start,",
             f"Linux {machine['kernel']}, fdatasync {machine['fdatasync_ms']} ms. Python {machine['python']}, "
             f"SQLite {machine['sqlite']}, {versions}.",
             "",

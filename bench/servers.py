@@ -41,6 +41,12 @@ class Server:
     folder: Path
     processes: list[subprocess.Popen[bytes]]
 
+    def cpu_seconds(self) -> float:
+        """Return the processor time of all its processes so far, their children's included."""
+        started = [psutil.Process(process.pid) for process in self.processes]
+        every = started + [child for process in started for child in process.children(recursive=True)]
+        return sum(times.user + times.system for times in (process.cpu_times() for process in every))
+
     def rss(self) -> int:
         """Return the resident bytes of the web server's process (not of its children)."""
         return int(psutil.Process(self.processes[0].pid).memory_info().rss)
@@ -75,6 +81,9 @@ NULL_IDLE = Peer(
     "tasker, accepting only", lambda port, folder: [_python("-m", "bench.null_app", str(port), str(folder), "--idle")]
 )
 SEED = Peer("seed's design", lambda port, _: [_python("-m", "bench.peers.seed_flask", str(port))])
+SEED_QUIET = Peer(
+    "seed's design, no request log", lambda port, _: [_python("-m", "bench.peers.seed_flask", str(port), "--quiet")]
+)
 HUEY_SYNC = huey_peer("huey + Flask (sync)", 1, "-k", "sync", "-w", "1")
 HUEY_GTHREAD = huey_peer("huey + Flask (gthread)", 1, "-k", "gthread", "-w", "1", "--threads", "4")
 ECHO = Peer("echo", lambda port, _: [_python("-m", "bench.peers.echo", str(port))])

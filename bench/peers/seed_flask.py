@@ -1,6 +1,7 @@
 """The original Tasker's design: Flask's own server, a thread for each task, everything in a dict in memory.
 
-Run as `python -m bench.peers.seed_flask PORT`. Nothing survives the process.
+Run as `python -m bench.peers.seed_flask PORT [--quiet]`. Nothing survives the process. Flask's server writes a line for
+each request, as it does when nobody tells it otherwise; `--quiet` turns that off.
 """
 
 from __future__ import annotations
@@ -48,6 +49,6 @@ def build_app() -> Flask:
 
 
 if __name__ == "__main__":
-    # One line in the log for each request would cost it a tenth of its speed.
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    if "--quiet" in sys.argv:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
     build_app().run(port=int(sys.argv[1]), threaded=True)
