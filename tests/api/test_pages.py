@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from hashlib import sha256
 from importlib.resources import files
 
@@ -44,6 +45,7 @@ async def test_readiness(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         raise Unavailable("no space left")
 
     monkeypatch.setattr(rig.engine, "check", full)
+    rig.clock.advance(timedelta(seconds=1))  # so long does a good check stand
     reply = await rig.client.get("/readyz")
     assert (reply.status_code, reply.json()) == (503, {"ready": False, "checks": {"store": "no space left"}})
     assert (await rig.client.get("/livez")).status_code == 200

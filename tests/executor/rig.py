@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 
 from tasker.builtin import builtin_registry
 from tasker.config import GptSettings
@@ -146,3 +147,15 @@ async def gone(pid: int) -> None:
     """Wait for the end of a process that may have ended already."""
     with contextlib.suppress(ProcessLookupError):
         await Vanishing(pid).gone()
+
+
+def own_children() -> list[psutil.Process]:
+    """Return this process's children, zombies too, but not the service that other suites may have running."""
+    return [child for child in psutil.Process().children() if not _is_service(child)]
+
+
+def _is_service(child: psutil.Process) -> bool:
+    try:
+        return "serve" in child.cmdline()
+    except psutil.Error:
+        return False

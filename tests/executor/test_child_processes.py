@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from tasker.executor.pool import FIRST_PAUSE
 from tasker.lifecycle import Cancelled, Crashed, Released, Succeeded, TimedOut
-from tests.executor.rig import TASKS, Rig, Vanishing, gone, open_rig
+from tests.executor.rig import TASKS, Rig, Vanishing, gone, open_rig, own_children
 
 
 @pytest.fixture
@@ -177,12 +177,12 @@ async def test_no_child_is_started_while_a_pause_lasts(tmp_path: Path, monkeypat
     monkeypatch.setattr("tasker.executor.pool.LONGEST_PAUSE", 600.0)
     async with open_rig(targets=[TASKS, str(tmp_path / "missing.py")]) as rig:
         assert isinstance(await rig.run("add", 2, 3), Crashed)
-        while psutil.Process().children():  # the one that did not come up
+        while own_children():  # the one that did not come up
             await asyncio.sleep(0)
         running = rig.start("add", 2, 3)
         for _ in range(20):
             await asyncio.sleep(0)
-        assert psutil.Process().children() == []
+        assert own_children() == []
         running.stop.cancel()
         assert await running.outcome() == Cancelled()
 
@@ -204,7 +204,7 @@ def test_children_are_run_and_killed_under_the_services_loop_as_well() -> None:
             assert isinstance(await rig.run("die", "SIGKILL"), Crashed)
 
     uvloop.run(scenario())
-    assert psutil.Process().children() == []
+    assert own_children() == []
 
 
 async def test_200_tasks_leave_no_descriptor_and_no_zombie() -> None:
@@ -214,8 +214,8 @@ async def test_200_tasks_leave_no_descriptor_and_no_zombie() -> None:
         for _ in range(10):
             await asyncio.gather(*(rig.run("add", 2, 3) for _ in range(18)), rig.run("die", "exit"), rig.run("get_pid"))
         await asyncio.gather(*(rig.run("get_pid") for _ in range(2)))
-        children = psutil.Process().children()
+        children = own_children()
         assert len(os.listdir("/proc/self/fd")) <= before + 8  # a child takes three, and one may be starting
         assert all(child.status() != psutil.STATUS_ZOMBIE for child in children)
         assert len(children) <= 3
-    assert psutil.Process().children() == []
+    assert own_children() == []

@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tasker.executor import Stop
 from tasker.lifecycle import Cancelled, Interrupted, Released, Succeeded
-from tests.executor.rig import LIMIT, Recorder, Rig, Vanishing, make_claim, open_rig
+from tests.executor.rig import LIMIT, Recorder, Rig, Vanishing, make_claim, open_rig, own_children
 
 
 @pytest.fixture
@@ -148,7 +147,7 @@ async def test_a_run_that_is_itself_cancelled_kills_its_child(rig: Rig) -> None:
 async def test_a_run_that_is_cancelled_while_its_child_starts_keeps_the_child_for_others() -> None:
     async with open_rig(processes=2) as rig:
         running = rig.start("add", 2, 3)
-        while not (children := psutil.Process().children()):
+        while not (children := own_children()):
             await asyncio.sleep(0)
         running.task.cancel()
         with pytest.raises(asyncio.CancelledError):
