@@ -211,13 +211,19 @@ class OpenAiWriter:
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
         seconds = self.server.timeout.total_seconds()
+        local = self.server.is_local
         client = AsyncOpenAI(
             api_key=self.server.key,
             base_url=self.server.url,
             max_retries=0,
-            timeout=httpx2.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT.total_seconds())),
-            # The way to the sidecar must not lead through a proxy of the environment.
-            http_client=DefaultAsyncHttpxClient(trust_env=False) if self.server.is_local else None,
+            timeout=httpx2.Timeout(
+                seconds, connect=seconds if local else min(seconds, CONNECT_TIMEOUT.total_seconds())
+            ),
+            # The way to the sidecar must not lead through a proxy of the environment, nor over a connection that the
+            # sidecar may be about to close: a new one costs nothing here.
+            http_client=DefaultAsyncHttpxClient(trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0))
+            if local
+            else None,
         )
         _ = client.chat.completions, client.models  # more imports: here, and not on the loop
         warm_up()
