@@ -6,7 +6,6 @@ closed, and later commits could be lost (sqlite.org/howtocorrupt.html, 2.2).
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -55,11 +54,13 @@ class HolderLock:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder, for its owner alone. Raises ConfigError where the database would not be safe."""
+    """Make the folder, for its owner alone; one that is there keeps its mode, for it may be used by others.
+
+    Raises ConfigError where the database would not be safe.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(PermissionError):  # a volume of somebody else's that we may still write to
-            folder.chmod(0o700)
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, parents=True)
     except OSError as error:
         raise ConfigError(f"TASKER_DATA_DIR: expected a folder that can be made, got {folder} ({error})") from error
     if not os.access(folder, os.W_OK | os.X_OK):
