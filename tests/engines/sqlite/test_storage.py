@@ -290,12 +290,12 @@ async def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         await open_and_close(tmp_path / "data" / "tasker.db")
 
 
-async def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path, clock: ManualClock) -> None:
+async def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
     """It may be used by others: TASKER_DATA_DIR=/tmp must not lock everybody out of /tmp."""
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(0o755)
-    engine = SqliteEngine(folder / "tasker.db", clock)
+    engine = SqliteEngine(folder / "tasker.db", ManualClock())
     await engine.open()
     await engine.close()
     assert folder.stat().st_mode & 0o777 == 0o755
