@@ -1,0 +1,66 @@
+"""`make` on a machine that lacks something: it says what to install, and leaves nothing half done."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+
+
+def make(target: str, python: str, venv: Path) -> subprocess.CompletedProcess[str]:
+    command = ["make", "--no-print-directory", target, f"PYTHON={python}", f"VENV={venv}"]
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def fake_python(folder: Path, *, version: str = "3.12.1", has_venv: bool = True) -> str:
+    """Write a Python that knows its version, tells whether it has venv, and fails to make one."""
+    program = folder / "python"
+    lines = [
+        "#!/bin/sh",
+        'case "$*" in',
+        f'  --version) echo "Python {version}";;',
+        f"  *version_info*) exit {0 if version >= '3.11' else 1};;",
+        f"  *ensurepip*) exit {0 if has_venv else 1};;",
+        '  "-m venv"*) mkdir -p "$3/bin"; touch "$3/bin/python"; exit 1;;',
+        "esac",
+    ]
+    program.write_text("\n".join(lines) + "\n")
+    program.chmod(0o755)
+    return str(program)
+
+
+@pytest.mark.parametrize("target", ["run", "test", "check", "bench"])
+def test_python_is_missing(target: str, tmp_path: Path) -> None:
+    done = make(target, "no-such-python", tmp_path / "venv")
+    assert done.returncode == 2
+    assert "Tasker needs Python 3.11 or later" in done.stdout
+    assert "apt install python3 python3-venv; macOS: brew install python" in done.stdout
+    assert not (tmp_path / "venv").exists()
+
+
+def test_python_is_too_old(tmp_path: Path) -> None:
+    done = make("run", fake_python(tmp_path, version="3.10.9"), tmp_path / "venv")
+    assert done.returncode == 2
+    assert "is Python 3.10.9" in done.stdout
+    assert "make PYTHON=python3.13" in done.stdout
+
+
+def test_venv_is_missing(tmp_path: Path) -> None:
+    done = make("test", fake_python(tmp_path, has_venv=False), tmp_path / "venv")
+    assert done.returncode == 2
+    assert "lacks venv. Install it (Debian, Ubuntu: apt install python3-venv)" in done.stdout
+
+
+def test_half_a_venv_is_not_left_behind(tmp_path: Path) -> None:
+    done = make("run", fake_python(tmp_path), tmp_path / "venv")
+    assert done.returncode == 2
+    assert not (tmp_path / "venv").exists()
+
+
+def test_help_lists_the_targets() -> None:
+    done = make("help", sys.executable, PROJECT / ".venv")
+    assert {"run", "test", "check", "bench"} <= {line.split()[1] for line in done.stdout.splitlines()}
