@@ -24,6 +24,7 @@ from tasker.model import (
     Page,
     Policy,
     Reason,
+    Receipt,
     RetryPolicy,
     Status,
     Task,
@@ -91,7 +92,7 @@ class Service:
         draft = _draft(task_type, submission, self._clock.now())
         task = _as_accepted(draft)
         if idempotency_key is None:
-            await self._engine.submit([draft])
+            await self._store(draft)
             return Submitted(task, replayed=False)
         return await self._submit_once(draft, task, submission, idempotency_key)
 
@@ -108,7 +109,7 @@ class Service:
         )  # fmt: skip
         self._in_flight.add(key)
         try:
-            [receipt] = await self._engine.submit([structs.replace(draft, idempotency=idempotency)])
+            receipt = await self._store(structs.replace(draft, idempotency=idempotency))
         finally:
             self._in_flight.discard(key)
         if receipt.outcome == "mismatched":
@@ -119,6 +120,14 @@ class Service:
         if receipt.outcome == "replayed" and receipt.reply is not None:
             return Submitted(_decode_task(receipt.reply), replayed=True)
         return Submitted(task, replayed=False)
+
+    async def _store(self, draft: Draft) -> Receipt:
+        try:
+            [receipt] = await self._engine.submit([draft])
+        except Unavailable:
+            self._checked_at = None  # what a check said a moment ago no longer holds
+            raise
+        return receipt
 
     async def get(self, task_id: UUID) -> Task:
         """Return the task. Raises NotFound."""
