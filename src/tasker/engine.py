@@ -30,9 +30,15 @@ from tasker.model import (
     Task,
     TaskFilter,
     Transition,
+    WorkerInfo,
+    WorkerState,
 )
 
 Listener = Callable[[Sequence[Change]], None]
+"""Hears of committed changes. An empty batch means that news may have been lost: look again at whatever matters."""
+
+KEEP_WORKERS_FOR = timedelta(minutes=5)
+"""How long a worker that says nothing more is still shown."""
 
 
 class Heartbeat(NamedTuple):
@@ -58,8 +64,23 @@ class ClaimRequest(NamedTuple):
     queues: Collection[str] | None = None
 
 
+class WorkerBook(Protocol):
+    """Which workers there are. For people and for noticing the dead: no lease depends on it."""
+
+    async def announce(self, worker: WorkerInfo) -> None:
+        """Note that the worker lives now, and what it says of itself: at its start and with each heartbeat."""
+
+    async def withdraw(self, worker_id: str) -> None:
+        """Forget a worker that has ended in good order. Idempotent."""
+
+    async def find_all(self) -> list[WorkerState]:
+        """Return the workers heard of within KEEP_WORKERS_FOR, in order of their start."""
+
+
 class Engine(Protocol):
-    """Stores tasks and coordinates workers. See the module's rules."""
+    """Stores tasks and coordinates workers, in this process or in many. See the module's rules."""
+
+    workers: WorkerBook
 
     async def open(self) -> None:
         """Make ready: lock, migrate, recover. Attempts cut off by the end of an earlier process count as expired.
@@ -92,8 +113,8 @@ class Engine(Protocol):
     async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
         """Take due tasks: each becomes running with attempt + 1 and a lease, in one commit.
 
-        Order: priority (larger first), then the time it became due, then order of submission. Returns at once when
-        there is one; else waits for the first, at most `wait_for`, and then returns [].
+        Order: priority (larger first), then the time it became due; in one process, then order of submission. Returns
+        at once when there is one; else waits for the first, at most `wait_for`, and then returns [].
         """
 
     async def heartbeat(self, leases: Sequence[Lease], extend_by: timedelta) -> Heartbeat:
@@ -129,6 +150,9 @@ class Engine(Protocol):
 
     async def prune(self, *, limit: int) -> int:
         """Erase what is past its time (idempotency keys), at most `limit` rows; return how many."""
+
+    async def sweep(self, *, limit: int) -> int:
+        """Put right what a crash or a person's hand has left inconsistent, at most `limit` rows; return how many."""
 
     async def stats(self) -> list[LineStats]:
         """Return the open tasks by queue and type."""

@@ -274,6 +274,39 @@ class LineStats(Struct, frozen=True, kw_only=True):
     oldest_due_at: datetime | None = None
 
 
+class WorkerInfo(Struct, frozen=True, kw_only=True):
+    """What a worker says of itself. `queues` is None for every queue."""
+
+    worker_id: str
+    host: str
+    pid: int
+    version: str
+    started_at: datetime
+    queues: tuple[str, ...] | None
+    types: tuple[str, ...]
+    slots: int
+    processes: int
+    draining: bool = False
+
+
+class RunningAttempt(Struct, frozen=True, kw_only=True):
+    """An attempt that a worker runs."""
+
+    task_id: UUID
+    attempt: int
+    type: str
+    queue: str
+    started_at: datetime
+
+
+class WorkerState(Struct, frozen=True, kw_only=True):
+    """A worker as the engine knows it: what it last said, when, and what it runs, oldest first."""
+
+    info: WorkerInfo
+    heartbeat_at: datetime
+    running: tuple[RunningAttempt, ...] = ()
+
+
 def new_task_id(now: datetime) -> UUID:
     """Return a UUIDv7 (RFC 9562): milliseconds of `now`, then 74 random bits."""
     millis = int(now.timestamp() * 1000)
