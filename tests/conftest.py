@@ -1,4 +1,4 @@
-"""What every suite may use: one real service for tests that only need some service."""
+"""What every suite may use: one real service for tests that only need some service, and one PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import postgres
 from tests.server import Server, run_server
 
 SAMPLE_TASKS = Path(__file__).with_name("sample_tasks.py")
@@ -17,3 +18,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running service with the tasks of sample_tasks.py, shared by all tests of this process that ask for it."""
     with run_server(tmp_path_factory.mktemp("service"), str(SAMPLE_TASKS)) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def cluster() -> postgres.Cluster:
+    """The PostgreSQL server of this process of pytest; take a fresh_database() of it."""
+    return postgres.cluster()
+
+
+def pytest_sessionfinish() -> None:
+    """End the PostgreSQL server, whether tests failed or not."""
+    postgres.end_cluster()
