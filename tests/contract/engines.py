@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from tests.postgres import cluster
 
 from tasker.clock import Clock
 from tasker.engine import Engine
+from tasker.engines.postgres import PostgresEngine
 from tasker.engines.sqlite import SqliteEngine
 
 
@@ -14,7 +19,38 @@ def _sqlite(folder: Path, clock: Clock) -> Engine:
     return SqliteEngine(folder / "data" / "tasker.db", clock)
 
 
+def _postgres(folder: Path, clock: Clock) -> Engine:
+    """An engine in a schema of the folder's, whose database tells the time of `clock`.
+
+    Its sessions find a function now() before PostgreSQL's own, and are told the time whenever they are used.
+    """
+
+    async def tell_time(connection: Any) -> None:
+        await connection.execute(_TELL_TIME, clock.now().isoformat())
+
+    schema = "t" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    return PostgresEngine(
+        _clockwork_database(), schema=schema, session={"search_path": "clockwork, pg_catalog"}, on_acquire=tell_time,
+        pool_size=4,
+    )  # fmt: skip
+
+
+_TELL_TIME = "SELECT pg_catalog.set_config('tasker.now', $1, false)"
+_CLOCKWORK = """
+CREATE SCHEMA IF NOT EXISTS clockwork;
+CREATE OR REPLACE FUNCTION clockwork.now() RETURNS timestamptz STABLE LANGUAGE sql
+    AS $$ SELECT pg_catalog.current_setting('tasker.now')::timestamptz $$;
+"""
+
+
+def _clockwork_database() -> str:
+    server = cluster()
+    server.sql(_CLOCKWORK)
+    return server.url
+
+
 ENGINES: dict[str, Callable[[Path, Clock], Engine]] = {
+    "postgres": _postgres,
     "sqlite": _sqlite,
 }
 """By name: what makes an engine, not open yet, whose store is that of the folder."""

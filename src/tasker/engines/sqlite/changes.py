@@ -16,8 +16,9 @@ from tasker.clock import to_micros
 from tasker.engine import ClaimRequest, Heartbeat
 from tasker.engines.sqlite import reads
 from tasker.engines.sqlite.lines import Lines, lease_end
-from tasker.engines.sqlite.rows import draft_row, encode, first_claim, task_id_of
+from tasker.engines.sqlite.rows import draft_row, first_claim, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.values import encode
 from tasker.errors import Conflict, NotFound
 from tasker.lifecycle import MAX_INTERRUPTIONS
 from tasker.model import Change, Claim, Draft, Lease, Receipt, Report, Status, Task, TaskProblem, Transition

@@ -167,6 +167,9 @@ class SqliteEngine:
     async def prune(self, *, limit: int) -> int:
         return await self._commits.run(functools.partial(changes.prune, now=self._micros(), limit=limit))
 
+    async def sweep(self, *, limit: int) -> int:
+        return 0  # a task is its own place in the line: nothing can come apart
+
     async def stats(self) -> list[LineStats]:
         return await self._read(reads.stats, self._micros())
 

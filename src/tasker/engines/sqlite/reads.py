@@ -9,8 +9,9 @@ import apsw
 from msgspec import structs
 
 from tasker.clock import from_micros, to_micros
-from tasker.engines.sqlite.rows import Row, attempt_of, claim_of, event_of, from_cursor, task_of, to_cursor
+from tasker.engines.sqlite.rows import Row, attempt_of, claim_of, event_of, task_of
 from tasker.engines.sqlite.sql import QUERIES, TASK_COLUMNS
+from tasker.engines.values import from_cursor, to_cursor
 from tasker.model import Attempt, Claim, Event, LineStats, Page, Status, Task, TaskFilter
 
 

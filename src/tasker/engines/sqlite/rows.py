@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import struct
-import zlib
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -15,16 +10,12 @@ import msgspec
 from msgspec import Raw
 
 from tasker.clock import from_micros, to_micros
-from tasker.errors import Fault, Invalid
-from tasker.model import Attempt, Claim, Draft, Event, Policy, Progress, Reason, Status, Task, TaskProblem
+from tasker.engines.values import decode_policy, decode_problem, decode_progress, encode
+from tasker.model import Attempt, Claim, Draft, Event, Reason, Status, Task
 
 Row = tuple[Any, ...]
 
-_problem = msgspec.json.Decoder(TaskProblem)
-_progress = msgspec.json.Decoder(Progress)
-_policy = lru_cache(maxsize=1000)(msgspec.json.Decoder(Policy).decode)  # tasks of a type share one text
 _tags = msgspec.json.Decoder(list[str])
-encode = msgspec.json.Encoder().encode
 
 
 def task_id_of(blob: bytes) -> UUID:
@@ -50,8 +41,8 @@ def task_of(row: Row, now: int) -> Task:
         task_id=UUID(bytes=task_id), type=type_, params=Raw(params), status=Status(status),
         reason=_reason(reason, due_at, now) if pending else None,
         queue=queue, priority=priority, result=None if result is None else Raw(result),
-        error=None if error is None else _problem.decode(error),
-        progress=None if progress is None else _progress.decode(progress),
+        error=None if error is None else decode_problem(error),
+        progress=None if progress is None else decode_progress(progress),
         attempt=attempt, tries_left=max(0, max_attempts - tries), created_at=from_micros(created_at),
         run_at=_moment(run_at), started_at=_moment(started_at), finished_at=_moment(finished_at),
         next_attempt_at=from_micros(due_at) if pending and attempt else None,
@@ -70,7 +61,7 @@ def claim_of(row: Row) -> Claim:
      worker) = row  # fmt: skip
     return Claim(
         task_id=UUID(bytes=task_id), attempt=attempt, type=type_, params=params, queue=queue, priority=priority,
-        policy=_policy(policy), tries=tries, crashes=crashes, interruptions=interruptions,
+        policy=decode_policy(policy), tries=tries, crashes=crashes, interruptions=interruptions,
         started_at=from_micros(started_at), worker=worker,
     )  # fmt: skip
 
@@ -79,7 +70,7 @@ def first_claim(draft: Draft, worker: str, now: int) -> Claim:
     """Return the Claim of a task whose first attempt begins as it is stored."""
     return Claim(
         task_id=draft.task_id, attempt=1, type=draft.type, params=draft.params, queue=draft.queue,
-        priority=draft.priority, policy=_policy(draft.policy), tries=0, crashes=0, interruptions=0,
+        priority=draft.priority, policy=decode_policy(draft.policy), tries=0, crashes=0, interruptions=0,
         started_at=from_micros(now), worker=worker,
     )  # fmt: skip
 
@@ -89,7 +80,7 @@ def attempt_of(row: Row) -> Attempt:
     attempt, worker, started_at, finished_at, ending, error = row
     return Attempt(
         attempt=attempt, worker=worker, started_at=from_micros(started_at), finished_at=_moment(finished_at),
-        ending=ending, error=None if error is None else _problem.decode(error),
+        ending=ending, error=None if error is None else decode_problem(error),
     )  # fmt: skip
 
 
@@ -111,21 +102,3 @@ def draft_row(draft: Draft) -> Row:
         run_at, run_at if later else created_at, draft.max_attempts, draft.policy,
         encode(draft.tags).decode() if draft.tags else "[]", draft.metadata, draft.params,
     )  # fmt: skip
-
-
-def to_cursor(seq: int) -> str:
-    """Return the opaque cursor of the page that starts below `seq`."""
-    body = struct.pack(">Q", seq)
-    return base64.urlsafe_b64encode(body + zlib.crc32(body).to_bytes(4, "big")).decode()
-
-
-def from_cursor(cursor: str) -> int:
-    """Return the seq of a cursor. Raises Invalid for one that no page gave out."""
-    try:
-        data = base64.b64decode(cursor, altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        data = b""
-    if len(data) != 12 or zlib.crc32(data[:8]).to_bytes(4, "big") != data[8:]:
-        fault = Fault("/cursor", "expected the next_cursor of an earlier page")
-        raise Invalid("the cursor is not one that this service gave out", faults=[fault])
-    return int(struct.unpack(">Q", data[:8])[0])

@@ -1,0 +1,6 @@
+"""The distributed engine: PostgreSQL through asyncpg, and PgQueuer."""
+
+from tasker.engines.postgres.engine import PostgresEngine
+from tasker.engines.postgres.schema import migrate
+
+__all__ = ["PostgresEngine", "migrate"]

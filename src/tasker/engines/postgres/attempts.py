@@ -1,0 +1,250 @@
+"""What workers write: claims, signs of life, words and ends of attempts, many in one transaction.
+
+Heartbeats, words and ends of one process go through one lane, one transaction after the other: two that update the same
+rows in different orders would deadlock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from msgspec import structs
+
+from tasker.engine import ClaimRequest, Heartbeat
+from tasker.engines.postgres.connections import Connection
+from tasker.engines.postgres.line import Line, wanted
+from tasker.engines.postgres.news import News
+from tasker.engines.postgres.promotion import promote
+from tasker.engines.postgres.rows import claim_of
+from tasker.engines.values import encode
+from tasker.model import Change, Claim, Lease, Report, Status, TaskProblem, Transition
+
+_IN_ITS_WORDS = {Status.COMPLETED: "successful", Status.FAILED: "exception"}
+
+
+class Words(NamedTuple):
+    """What an attempt says, and its end if it ends."""
+
+    lease: Lease
+    report: Report | None
+    change: Transition | None
+
+
+class Beat(NamedTuple):
+    """Leases of one worker, to be extended."""
+
+    leases: Sequence[Lease]
+    extend_by: timedelta
+
+
+class _Held(NamedTuple):
+    """A running attempt whose row this transaction holds."""
+
+    seq: int
+    job_id: int | None
+    cancelled: bool
+
+
+class Attempts:
+    """The writes of attempts, on the tables of one schema."""
+
+    def __init__(self, queries: dict[str, str], line: Line) -> None:
+        self._queries = queries
+        self._line = line
+
+    async def claim(
+        self, connection: Connection, news: News, request: ClaimRequest, lines: Sequence[str]
+    ) -> list[Claim]:
+        """Take due tasks out of the lines; each begins its next attempt."""
+        ordinary, suspects = wanted(request, lines)
+        picked = []
+        if suspects:
+            picked += await self._line.take(connection, request.worker, suspects, request.suspects)
+        if ordinary:
+            picked += await self._line.take(connection, request.worker, ordinary, request.limit)
+        if not picked:
+            return []
+        rows = await connection.fetch(
+            self._queries["start_attempts"], [job.task_id for job in picked], [job.job_id for job in picked],
+            request.worker, request.lease_for,
+        )  # fmt: skip
+        started = {row["task_id"] for row in rows}
+        await self._line.leave(connection, ((job.job_id, "deleted") for job in picked if job.task_id not in started))
+        news.changes += [Change(task_id, Status.RUNNING) for task_id in started]
+        rows.sort(key=lambda row: (-row["priority"], row["due_at"], row["seq"]))
+        return [claim_of(row) for row in rows]
+
+    async def write(
+        self, connection: Connection, news: News, items: Sequence[Words | Beat], again: bool
+    ) -> list[bool | Heartbeat]:
+        """Store what attempts say, their ends and their signs of life; reply to each item in order."""
+        beats = [item for item in items if isinstance(item, Beat)]
+        words = [item for item in items if isinstance(item, Words)]
+        extended = await self._extend(connection, beats)
+        stored = await self._words(connection, news, words, again)
+        return [_heartbeat(item, extended) if isinstance(item, Beat) else item.lease in stored for item in items]
+
+    async def _extend(self, connection: Connection, beats: Sequence[Beat]) -> dict[Lease, bool]:
+        """Extend leases; return those that are current, and whether their task is to be cancelled."""
+        leases = sorted(
+            ((lease.task_id, lease.attempt, beat.extend_by) for beat in beats for lease in beat.leases),
+        )
+        if not leases:
+            return {}
+        rows = await connection.fetch(self._queries["extend_leases"], *_columns(leases))
+        await self._line.beat(connection, [row["job_id"] for row in rows if row["job_id"] is not None])
+        return {Lease(row["task_id"], row["attempt"]): row["cancelled"] for row in rows}
+
+    async def _words(self, connection: Connection, news: News, words: Sequence[Words], again: bool) -> set[Lease]:
+        """Store words and ends; return the leases that were current."""
+        plain = [said for said in words if said.report is None and _is_final(said.change)]
+        others = [said for said in words if said.report is not None or not _is_final(said.change)]
+        stored: set[Lease] = set()
+        # An attempt is ended once: a second end of the same one (or words after it) finds another status.
+        for some in _rounds(others):
+            stored |= await self._with_row(connection, news, some, again)
+        stored |= await self._end(connection, news, plain)
+        if again:
+            stored |= await self._was_ended(connection, [said for said in words if said.lease not in stored])
+        return stored
+
+    async def _with_row(self, connection: Connection, news: News, words: Sequence[Words], again: bool) -> set[Lease]:
+        """Store what needs the task's row first: words, and attempts that are followed by another."""
+        leases = [(said.lease.task_id, said.lease.attempt) for said in words]
+        rows = await connection.fetch(self._queries["lock_running"], *_columns(leases))
+        held = {row["task_id"]: _Held(row["seq"], row["job_id"], row["cancelled"]) for row in rows}
+        current = [said for said in words if said.lease.task_id in held]
+        await self._report(connection, current, held, again)
+        await self._back_to_line(
+            connection, news,
+            [said for said in current if _is_again(said.change) and not held[said.lease.task_id].cancelled], held,
+        )  # fmt: skip
+        ends = [
+            said._replace(change=_cancelled(said.change)) if _is_again(said.change) else said
+            for said in current
+            if _is_final(said.change) or (_is_again(said.change) and held[said.lease.task_id].cancelled)
+        ]
+        await self._end(connection, news, ends)
+        return {said.lease for said in current}
+
+    async def _report(
+        self, connection: Connection, words: Sequence[Words], held: dict[UUID, _Held], again: bool
+    ) -> None:
+        events, states = [], []
+        for said in words:
+            if said.report is None or (again and await self._was_reported(connection, said, held)):
+                continue
+            seq = held[said.lease.task_id].seq
+            events += [(seq, said.lease.attempt, event.type, event.time, event.data) for event in said.report.events]
+            progress = None if said.report.progress is None else encode(said.report.progress)
+            if progress is not None or said.report.usage is not None:
+                states.append((seq, progress, said.report.usage))
+        if events:
+            await connection.execute(self._queries["insert_events"], *_columns(events))
+        if states:
+            await connection.execute(self._queries["set_words"], *_columns(states))
+
+    async def _was_reported(self, connection: Connection, said: Words, held: dict[UUID, _Held]) -> bool:
+        """Tell whether an earlier try, whose answer was lost, has stored these words."""
+        if said.report is None or not said.report.events:
+            return False
+        last = said.report.events[-1]
+        query = self._queries["last_event"]
+        row = await connection.fetchrow(query, held[said.lease.task_id].seq, said.lease.attempt)
+        return row is not None and (row["time"], row["data"]) == (last.time, last.data)
+
+    async def _back_to_line(
+        self, connection: Connection, news: News, words: Sequence[Words], held: dict[UUID, _Held]
+    ) -> None:
+        if not words:
+            return
+        kept, again, jobs = [], [], []
+        for said in words:
+            change, row = said.change, held[said.lease.task_id]
+            assert change is not None
+            error, delay = _error(change.error), (change.run_at or change.at) - change.at
+            kept.append((row.seq, change.ending, error))
+            again.append((row.seq, change.reason, delay, change.tries, change.crashes, change.interruptions, error))
+            jobs.append((row.job_id, "canceled"))
+        await connection.execute(self._queries["keep_attempts"], *_columns(kept))
+        await connection.execute(self._queries["back_to_line"], *_columns(again))
+        await self._line.leave(connection, _known(jobs))
+        await promote(connection, self._queries, self._line, news)
+        news.changes += [Change(said.lease.task_id, Status.PENDING) for said in words]
+
+    async def _end(self, connection: Connection, news: News, words: Iterable[Words]) -> set[Lease]:
+        """Store ends for good; return the leases that were current."""
+        ends = {said.lease: said.change for said in words if said.change is not None}
+        if not ends:
+            return set()
+        values = [
+            (
+                lease.task_id, lease.attempt, change.status.value, change.ending, change.tries, change.crashes,
+                change.result, _error(change.error),
+            )
+            for lease, change in sorted(ends.items(), key=lambda end: end[0].task_id)
+        ]  # fmt: skip
+        rows = await connection.fetch(self._queries["end_attempts"], *_columns(values))
+        jobs = {row["task_id"]: row["job_id"] for row in rows}
+        stored = {lease: change for lease, change in ends.items() if lease.task_id in jobs}
+        await self._line.leave(
+            connection,
+            _known(
+                (jobs[lease.task_id], _IN_ITS_WORDS.get(change.status, "canceled")) for lease, change in stored.items()
+            ),
+        )
+        news.changes += [Change(lease.task_id, change.status) for lease, change in stored.items()]
+        return set(stored)
+
+    async def _was_ended(self, connection: Connection, words: Sequence[Words]) -> set[Lease]:
+        ends = [
+            (said.lease.task_id, said.lease.attempt, said.change.ending) for said in words if said.change is not None
+        ]
+        rows = await connection.fetch(self._queries["was_ended"], *_columns(ends)) if ends else []
+        return {Lease(row["task_id"], row["attempt"]) for row in rows}
+
+
+def _heartbeat(beat: Beat, extended: dict[Lease, bool]) -> Heartbeat:
+    lost = {lease for lease in beat.leases if lease not in extended}
+    return Heartbeat(lost, {lease for lease in beat.leases if extended.get(lease)})
+
+
+def _rounds(words: Sequence[Words]) -> list[list[Words]]:
+    """Return the words in rounds of one for each attempt, so that those of one keep their order."""
+    rounds: list[list[Words]] = []
+    count: dict[Lease, int] = {}
+    for said in words:
+        number = count[said.lease] = count.get(said.lease, -1) + 1
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(said)
+    return rounds
+
+
+def _is_final(change: Transition | None) -> bool:
+    return change is not None and change.status is not Status.PENDING
+
+
+def _is_again(change: Transition | None) -> bool:
+    return change is not None and change.status is Status.PENDING
+
+
+def _cancelled(change: Transition | None) -> Transition:
+    """A request to cancel wins over another attempt."""
+    assert change is not None
+    return structs.replace(change, status=Status.CANCELLED, run_at=None, reason=None)
+
+
+def _error(error: TaskProblem | None) -> bytes | None:
+    return None if error is None else encode(error)
+
+
+def _known(jobs: Iterable[tuple[int | None, str]]) -> list[tuple[int, str]]:
+    return [(job_id, status) for job_id, status in jobs if job_id is not None]
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

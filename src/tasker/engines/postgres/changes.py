@@ -1,0 +1,112 @@
+"""What clients and chores change: cancel, retry, delete, prune and sweep. Each is one transaction."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from tasker.engine import KEEP_WORKERS_FOR
+from tasker.engines.postgres.connections import Connection
+from tasker.engines.postgres.line import Line
+from tasker.engines.postgres.news import News
+from tasker.engines.postgres.promotion import promote
+from tasker.engines.postgres.rows import task_of
+from tasker.errors import Conflict, NotFound
+from tasker.model import Change, Status, Task
+
+LARGEST_LOG = 64 << 20
+"""Bytes that PgQueuer's own log may take before it is emptied: nothing of ours reads it."""
+_FIRST: tuple[str, str, datetime, int] = ("", "", datetime(1, 1, 1, tzinfo=UTC), 0)
+
+
+class Changes:
+    """The changes of clients and chores, on the tables of one schema."""
+
+    def __init__(self, queries: dict[str, str], line: Line) -> None:
+        self._queries = queries
+        self._line = line
+        self._pending_from = _FIRST
+        self._jobs_from = 0
+
+    async def cancel(self, connection: Connection, news: News, task_id: UUID) -> Task:
+        """Cancel a pending task, or ask the worker of a running one to."""
+        row = await self._locked(connection, task_id)
+        if row["status"] == "pending":
+            await connection.execute(self._queries["cancel_pending"], row["seq"])
+            jobs = await connection.fetch(self._queries["job_of"], str(task_id))
+            await self._line.leave(connection, [(job["id"], "canceled") for job in jobs])
+        elif row["status"] == "running":
+            await connection.execute(self._queries["request_cancel"], row["seq"])
+        else:
+            raise Conflict(f"the task is {row['status']}: only a pending or running task can be cancelled")
+        task = await self._task(connection, task_id)
+        news.changes.append(Change(task_id, task.status, cancel_requested=task.status is Status.RUNNING))
+        return task
+
+    async def retry(self, connection: Connection, news: News, task_id: UUID) -> Task:
+        """Make a failed or cancelled task pending again."""
+        row = await self._locked(connection, task_id)
+        if row["status"] not in ("failed", "cancelled"):
+            raise Conflict(f"the task is {row['status']}: only a failed or cancelled task can be retried")
+        await connection.execute(self._queries["keep_latest_attempt"], row["seq"])
+        await connection.execute(self._queries["retry_task"], row["seq"])
+        await promote(connection, self._queries, self._line, news)
+        news.changes.append(Change(task_id, Status.PENDING))
+        return await self._task(connection, task_id)
+
+    async def delete(self, connection: Connection, task_id: UUID) -> None:
+        """Erase a terminal task with all that belongs to it."""
+        row = await self._locked(connection, task_id)
+        if row["status"] in ("pending", "running"):
+            raise Conflict(f"the task is {row['status']}: cancel it first, then delete it")
+        for query in ("delete_attempts", "delete_events", "delete_task"):
+            await connection.execute(self._queries[query], row["seq"])
+        await connection.execute(self._queries["delete_keys"], task_id)
+
+    async def prune(self, connection: Connection, limit: int) -> int:
+        """Erase what is past its time: keys, and workers that have long said nothing."""
+        done = await connection.execute(self._queries["prune_keys"], limit)
+        await connection.execute(self._queries["prune_workers"], KEEP_WORKERS_FOR)
+        return int(done.split()[-1])
+
+    async def empty_log(self, connection: Connection) -> None:
+        """Empty PgQueuer's log and statistics once they are large: at once, and only if nobody holds them just now."""
+        if await connection.fetchval(self._queries["log_size"]) > LARGEST_LOG:
+            await connection.execute("SET LOCAL lock_timeout = '200ms'")
+            queries = self._line.queries(connection)
+            await queries.clear_queue_log()
+            await queries.clear_statistics_log()
+
+    async def sweep(self, connection: Connection, news: News, limit: int) -> int:
+        """Put right one window of the pending tasks and one of the line; the next call goes on behind them."""
+        found = await self._sweep_pending(connection, limit) + await self._sweep_line(connection, limit)
+        await promote(connection, self._queries, self._line, news, limit=limit)
+        return found
+
+    async def _sweep_pending(self, connection: Connection, limit: int) -> int:
+        """Pending tasks that should be in line, and are not."""
+        window = *self._pending_from, limit
+        rows = await connection.fetch(self._queries["unlined"], *window)
+        end = await connection.fetchrow(self._queries["pending_window"], *window)
+        self._pending_from = _FIRST if end is None else (end["queue"], end["type"], end["due_at"], end["seq"])
+        return len(rows)
+
+    async def _sweep_line(self, connection: Connection, limit: int) -> int:
+        """Jobs in line of which no open task knows."""
+        rows = await connection.fetch(self._queries["strays"], self._jobs_from, limit)
+        await self._line.leave(connection, [(row["id"], "deleted") for row in rows])
+        self._jobs_from = await connection.fetchval(self._queries["jobs_window"], self._jobs_from, limit) or 0
+        return len(rows)
+
+    async def _locked(self, connection: Connection, task_id: UUID) -> asyncpg.Record:
+        row: asyncpg.Record | None = await connection.fetchrow(self._queries["lock_task"], task_id)
+        if row is None:
+            raise NotFound(f"there is no task {task_id}")
+        return row
+
+    async def _task(self, connection: Connection, task_id: UUID) -> Task:
+        row: Any = await connection.fetchrow(self._queries["task_by_id"], task_id)
+        return task_of(row)

@@ -1,0 +1,32 @@
+"""The database's time, for all of a process: its machine's wall clock may be wrong, or be set."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+from tasker.engines.postgres.connections import Connection, Connections
+
+
+class DatabaseClock:
+    """A Clock that counts on from what the database said last, by the monotonic clock."""
+
+    def __init__(self) -> None:
+        self._said = datetime.now(UTC)
+        self._at = time.monotonic()
+
+    def now(self) -> datetime:
+        return self._said + timedelta(seconds=time.monotonic() - self._at)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def set(self, connections: Connections) -> None:
+        """Ask the database for its time. Raises Unavailable."""
+
+        async def ask(connection: Connection) -> tuple[datetime, float]:
+            asked = time.monotonic()
+            said = await connection.fetchval("SELECT clock_timestamp()")
+            return said, (asked + time.monotonic()) / 2
+
+        self._said, self._at = await connections.read(ask)

@@ -1,0 +1,215 @@
+"""Connections to PostgreSQL: a bounded pool, transactions that are tried again, and faults in the seam's words."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Any, TypeAlias, TypeVar
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from tasker.engines.postgres.news import News
+from tasker.errors import ConfigError, RequestError, Unavailable
+
+T = TypeVar("T")
+Connection: TypeAlias = Any
+"""One of asyncpg, which comes without types."""
+OnAcquire = Callable[[Connection], Awaitable[None]]
+
+ANSWER_WITHIN = 5.0
+"""Seconds that a statement, a connection or a free place in the pool may take: then the database counts as away."""
+_AGAIN_FOR = 4.0
+"""Seconds for which work whose connection broke is tried again before its callers are told."""
+_PAUSE = 0.1
+
+CONFLICTS = (
+    asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.InvalidCachedStatementError,
+    asyncpg.LockNotAvailableError,
+)  # fmt: skip
+"""The database undid the work, and the same work may succeed at once."""
+LOST = (
+    OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.TooManyConnectionsError,
+    asyncpg.IdleInTransactionSessionTimeoutError, asyncpg.InternalClientError,
+)  # fmt: skip
+"""Nobody knows whether the last transaction was stored: it must be safe to do it again."""
+REFUSED = (
+    asyncpg.InsufficientResourcesError, asyncpg.OperatorInterventionError, asyncpg.PostgresSystemError,
+    asyncpg.ReadOnlySQLTransactionError, asyncpg.InternalServerError, asyncpg.InvalidAuthorizationSpecificationError,
+)  # fmt: skip
+"""The database answers, and cannot write: a full disk, a standby, a statement that took too long."""
+
+_log = structlog.get_logger(__name__)
+
+
+def session_settings(more: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of every session: nothing may hang for ever, and durability is not left to a default."""
+    return {
+        "application_name": "tasker",
+        "statement_timeout": "10s",
+        "lock_timeout": "5s",
+        "idle_in_transaction_session_timeout": "15s",
+        "synchronous_commit": "on",
+        "tcp_keepalives_idle": "10",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "3",
+        "timezone": "UTC",
+        "jit": "off",  # plans are small: compiling them costs more than running them
+        **more,
+    }
+
+
+async def prepare(connection: Connection) -> None:
+    """Have UUIDs come and go as Python's own."""
+    await connection.set_type_codec(
+        "uuid", schema="pg_catalog", format="binary", encoder=_uuid_bytes, decoder=lambda data: UUID(bytes=bytes(data))
+    )
+
+
+def _uuid_bytes(value: UUID) -> bytes:
+    return value.bytes
+
+
+class Contact:
+    """Since when the database has answered without a break.
+
+    After a break every lease may look over although its worker lives: for a while nobody's is taken away.
+    """
+
+    def __init__(self) -> None:
+        self._since = float("-inf")
+
+    def broken(self) -> None:
+        self._since = time.monotonic()
+
+    def lasts(self, at_least: timedelta) -> bool:
+        return time.monotonic() - self._since >= at_least.total_seconds()
+
+
+class Connections:
+    """The pool of one process.
+
+    on_acquire: called with each connection that is taken, before its use.
+    Raises Unavailable (503) where the database does not answer, RequestError as the work itself does.
+    """
+
+    def __init__(
+        self, url: str, *, size: int, settings: Mapping[str, str] | None = None, on_acquire: OnAcquire | None = None
+    ) -> None:
+        self.url = url
+        self.size = size
+        self.settings = session_settings(settings or {})
+        self.contact = Contact()
+        self._on_acquire = on_acquire
+        self._pool: Any = None
+
+    async def open(self) -> None:
+        """Connect. Raises ConfigError when the database cannot be reached or refuses us."""
+        try:
+            self._pool = await asyncpg.create_pool(
+                self.url, min_size=1, max_size=self.size, timeout=ANSWER_WITHIN, command_timeout=ANSWER_WITHIN,
+                server_settings=self.settings, init=prepare, setup=self._on_acquire, reset=_leave_as_it_is,
+            )  # fmt: skip
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+            raise cannot_connect(error) from error
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            try:
+                async with asyncio.timeout(ANSWER_WITHIN):
+                    await pool.close()
+            except (*LOST, asyncpg.PostgresError):
+                pool.terminate()
+
+    async def connect(self) -> Connection:
+        """Return a connection beside the pool: to listen, or to migrate."""
+        connection = await asyncpg.connect(self.url, timeout=ANSWER_WITHIN, server_settings=self.settings)
+        await prepare(connection)
+        if self._on_acquire is not None:
+            await self._on_acquire(connection)
+        return connection
+
+    @contextlib.asynccontextmanager
+    async def taken(self) -> AsyncIterator[Connection]:
+        """Take a connection out of the pool for a moment. A broken one does not go back."""
+        if self._pool is None:
+            raise Unavailable("the store is closed")
+        connection = await self._pool.acquire(timeout=ANSWER_WITHIN)
+        try:
+            yield connection
+        except BaseException as error:
+            if isinstance(error, LOST | asyncio.CancelledError) or connection.is_in_transaction():
+                connection.terminate()
+            raise
+        finally:
+            await self._pool.release(connection)
+
+    async def read(self, query: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run a query that changes nothing; once more if its connection turns out to be dead."""
+        for final in (False, True):
+            try:
+                async with self.taken() as connection:
+                    return await query(connection)
+            except LOST as error:
+                self.contact.broken()
+                if final or isinstance(error, TimeoutError):
+                    raise self._away(error) from error
+            except REFUSED as error:
+                raise self._away(error) from error
+        raise AssertionError
+
+    async def transact(self, work: Callable[[Connection, News, bool], Awaitable[T]]) -> tuple[T, News]:
+        """Run `work(connection, news, again)` in a transaction; return its result and news once it is durable.
+
+        Work whose connection broke is done again, with `again` set: its first transaction may have been stored.
+        """
+        begun, again = time.monotonic(), False
+        while True:
+            try:
+                return await self._transact_once(work, again)
+            except CONFLICTS as error:
+                fault: Exception = error
+            except LOST as error:
+                self.contact.broken()
+                fault, again = error, True
+            except REFUSED as error:
+                raise self._away(error) from error
+            if time.monotonic() - begun > _AGAIN_FOR:
+                raise self._away(fault) from fault
+            _log.info("store.again", reason=repr(fault))
+            await asyncio.sleep(_PAUSE)
+
+    async def _transact_once(
+        self, work: Callable[[Connection, News, bool], Awaitable[T]], again: bool
+    ) -> tuple[T, News]:
+        async with self.taken() as connection:
+            await connection.execute("BEGIN")
+            news = News()
+            try:
+                result = await work(connection, news, again)
+            except (RequestError, asyncpg.PostgresError):
+                await connection.execute("ROLLBACK")
+                raise
+            await connection.execute("".join([*news.statements(), "COMMIT"]))
+        return result, news
+
+    @staticmethod
+    def _away(error: Exception) -> Unavailable:
+        _log.warning("store.away", reason=repr(error))
+        return Unavailable("the database does not take this now", retry_after=timedelta(seconds=2))
+
+
+def cannot_connect(error: Exception) -> ConfigError:
+    """Return what to tell a person whose TASKER_DATABASE_URL leads nowhere; the URL itself may hold a password."""
+    said = str(error) or type(error).__name__
+    return ConfigError(f"TASKER_DATABASE_URL: expected a PostgreSQL database that answers, got: {said}")
+
+
+async def _leave_as_it_is(_: Connection) -> None:
+    """Nothing of a session is changed between uses, so that there is nothing to reset."""

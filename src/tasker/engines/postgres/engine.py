@@ -1,0 +1,304 @@
+"""The distributed engine: PostgreSQL, and PgQueuer for the line. The Engine protocol says what methods promise."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any, TypeVar
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from tasker.engine import ClaimRequest, Heartbeat
+from tasker.engine import Listener as ChangeListener
+from tasker.engines.postgres.attempts import Attempts, Beat, Words
+from tasker.engines.postgres.batches import Batches
+from tasker.engines.postgres.changes import Changes
+from tasker.engines.postgres.claims import Waiters, seconds_to_look
+from tasker.engines.postgres.clock import DatabaseClock
+from tasker.engines.postgres.connections import Connection, Connections, OnAcquire
+from tasker.engines.postgres.line import Line, wanted
+from tasker.engines.postgres.listener import LOCKS, Listener
+from tasker.engines.postgres.news import News
+from tasker.engines.postgres.promotion import promote
+from tasker.engines.postgres.reads import Reads
+from tasker.engines.postgres.rows import claim_of
+from tasker.engines.postgres.schema import bring_up_to_date
+from tasker.engines.postgres.sql import queries
+from tasker.engines.postgres.submits import store
+from tasker.engines.postgres.workers import PostgresWorkers
+from tasker.errors import ConfigError, Unavailable
+from tasker.lifecycle import Released, decide
+from tasker.model import (
+    Attempt,
+    Change,
+    Claim,
+    Draft,
+    Event,
+    Lease,
+    LineStats,
+    Page,
+    Receipt,
+    Report,
+    Task,
+    TaskFilter,
+    Transition,
+)
+
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+
+MIN_POOL = 3
+_SUBMIT_LANES = 2
+_GONE_AFTER = timedelta(seconds=4)
+"""A worker whose process holds no lock any more, and that has been silent for so long, is gone."""
+_SPARE_AFTER_BREAK = timedelta(seconds=12)
+"""After the database was away no lease is ended for so long: every living worker can extend its own first."""
+
+
+class PostgresEngine:
+    """Tasks in PostgreSQL, shared by any number of processes; see Engine for the contract.
+
+    pool_size: connections at the most, beside the one that listens. on_acquire, session: for tests (see Connections).
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 8,
+        schema: str = "tasker",
+        session: Mapping[str, str] | None = None,
+        on_acquire: OnAcquire | None = None,
+    ) -> None:
+        self._schema = schema
+        self._connections = Connections(url, size=max(pool_size, MIN_POOL), settings=session, on_acquire=on_acquire)
+        self._queries = queries(schema)
+        self._line = Line(schema)
+        self._attempts = Attempts(self._queries, self._line)
+        self._changes = Changes(self._queries, self._line)
+        self._reads = Reads(self._queries, schema)
+        self._waiters = Waiters()
+        self._listeners: list[ChangeListener] = []
+        self._sender = secrets.token_hex(6)
+        self._listener = Listener(self._connections, self._sender, self._heard)
+        self._submits = Batches(self._connections, self._store, self._tell, sender=self._sender, lanes=_SUBMIT_LANES)
+        self._writes = Batches(self._connections, self._attempts.write, self._tell, sender=self._sender)
+        self._claiming: set[asyncio.Task[Any]] = set()
+        self._opened = False
+        self.clock = DatabaseClock()
+        self.workers = PostgresWorkers(self._connections, self._queries, self._listener)
+
+    async def open(self) -> None:
+        await bring_up_to_date(self._connections, self._schema)
+        await self._connections.open()
+        try:
+            await self._listener.open()
+            await self.clock.set(self._connections)
+        except (OSError, TimeoutError, asyncpg.PostgresError, Unavailable) as error:
+            await self._connections.close()
+            raise ConfigError(f"TASKER_DATABASE_URL: expected a database that answers, got: {error}") from error
+        self._opened = True
+
+    async def close(self) -> None:
+        if not self._opened:
+            return
+        self._opened = False
+        self._waiters.wake_all()
+        if self._claiming:
+            await asyncio.wait(self._claiming)
+        await self._submits.close()
+        await self._writes.close()
+        await self._listener.close()
+        await self._connections.close()
+
+    # what clients do
+
+    async def submit(self, drafts: Sequence[Draft]) -> list[Receipt]:
+        if len(drafts) == 1:
+            return [await self._submits.put(drafts[0])]
+
+        async def work(connection: Connection, news: News, _again: bool) -> list[Receipt]:
+            return await store(connection, self._queries, self._line, news, drafts)
+
+        return await self._transact(work)
+
+    async def find(self, task_id: UUID) -> Task | None:
+        return await self._connections.read(lambda connection: self._reads.find(connection, task_id))
+
+    async def find_many(self, where: TaskFilter, *, limit: int, cursor: str | None = None) -> Page:
+        return await self._connections.read(lambda connection: self._reads.find_many(connection, where, limit, cursor))
+
+    async def find_attempts(self, task_id: UUID) -> list[Attempt]:
+        return await self._connections.read(lambda connection: self._reads.find_attempts(connection, task_id))
+
+    async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
+        return await self._connections.read(
+            lambda connection: self._reads.find_events(connection, task_id, after, limit)
+        )
+
+    async def cancel(self, task_id: UUID) -> Task:
+        return await self._transact(lambda connection, news, _again: self._changes.cancel(connection, news, task_id))
+
+    async def retry(self, task_id: UUID) -> Task:
+        return await self._transact(lambda connection, news, _again: self._changes.retry(connection, news, task_id))
+
+    async def delete(self, task_id: UUID) -> None:
+        await self._transact(lambda connection, _news, _again: self._changes.delete(connection, task_id))
+
+    async def stats(self) -> list[LineStats]:
+        return await self._connections.read(self._reads.stats)
+
+    # what workers do
+
+    async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
+        deadline = asyncio.get_running_loop().time() + wait_for.total_seconds()
+        waiter = self._waiters.join(request)
+        try:
+            while True:
+                waiter.news.clear()
+                claims, next_in = await self._kept(self._look_and_claim(request))
+                left = deadline - asyncio.get_running_loop().time()
+                if claims or left <= 0 or not self._opened:
+                    return claims
+                pause = min(left, seconds_to_look(next_in, is_deaf=not self._listener.is_connected))
+                await _set_within(waiter.news, pause)
+        finally:
+            self._waiters.leave(waiter)
+
+    async def heartbeat(self, leases: Sequence[Lease], extend_by: timedelta) -> Heartbeat:
+        beat = await self._writes.put(Beat(leases, extend_by))
+        assert isinstance(beat, Heartbeat)
+        return beat
+
+    async def record(self, lease: Lease, report: Report) -> bool:
+        return bool(await self._writes.put(Words(lease, report, None)))
+
+    async def complete(self, lease: Lease, change: Transition, report: Report | None = None) -> bool:
+        return bool(await self._writes.put(Words(lease, report, change)))
+
+    # what chores do
+
+    async def find_expired(self, *, limit: int) -> list[Claim]:
+        async def query(connection: Connection) -> list[Claim]:
+            gone = await connection.fetch(self._queries["gone_workers"], LOCKS, _GONE_AFTER)
+            names = [row["worker_id"] for row in gone]
+            return [claim_of(row) for row in await connection.fetch(self._queries["expired"], limit, names)]
+
+        expired = await self._connections.read(query)
+        return expired if self._connections.contact.lasts(_SPARE_AFTER_BREAK) else []
+
+    async def prune(self, *, limit: int) -> int:
+        try:
+            await self._transact(lambda connection, _news, _again: self._changes.empty_log(connection))
+        except Unavailable:
+            _log.info("store.log_not_emptied", reason="in use; it is tried again later")
+        return await self._transact(lambda connection, _news, _again: self._changes.prune(connection, limit))
+
+    async def sweep(self, *, limit: int) -> int:
+        await self.clock.set(self._connections)
+        return await self._transact(lambda connection, news, _again: self._changes.sweep(connection, news, limit))
+
+    async def check(self) -> None:
+        await self._transact(lambda connection, _news, _again: connection.execute(self._queries["probe"]))
+
+    def watch(self, listener: ChangeListener) -> Callable[[], None]:
+        self._listeners.append(listener)
+
+        def stop() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return stop
+
+    # inside
+
+    async def _store(
+        self, connection: Connection, news: News, drafts: Sequence[Draft], _again: bool
+    ) -> Sequence[Receipt]:
+        return await store(connection, self._queries, self._line, news, drafts)
+
+    async def _transact(self, work: Callable[[Connection, News, bool], Awaitable[T]]) -> T:
+        """Run one transaction, then tell its news."""
+
+        async def signed(connection: Connection, news: News, again: bool) -> T:
+            news.sender = self._sender
+            return await work(connection, news, again)
+
+        result, news = await self._connections.transact(signed)
+        self._tell(news)
+        return result
+
+    async def _look_and_claim(self, request: ClaimRequest) -> tuple[list[Claim], timedelta | None]:
+        """Claim what is due; return it, and the time to the next task that waits for a moment."""
+        lines, next_in = await self._look()
+        if next_in is not None and next_in <= timedelta(0):
+            await self._transact(lambda connection, news, _again: promote(connection, self._queries, self._line, news))
+            lines, next_in = await self._look()
+        ordinary, suspects = wanted(request, lines)
+        if not ordinary and not suspects:
+            return [], next_in
+        claims = await self._transact(
+            lambda connection, news, _again: self._attempts.claim(connection, news, request, lines)
+        )
+        return claims, next_in
+
+    async def _look(self) -> tuple[list[str], timedelta | None]:
+        row = await self._connections.read(lambda connection: connection.fetchrow(self._queries["look"]))
+        assert row is not None
+        next_due: datetime | None = row["next_due"]
+        return row["lines"], None if next_due is None else next_due - row["now"]
+
+    async def _kept(self, claiming: Any) -> tuple[list[Claim], timedelta | None]:
+        """Await a claim; if the caller goes away meanwhile, what it took is given back."""
+        task: asyncio.Task[tuple[list[Claim], timedelta | None]] = asyncio.ensure_future(claiming)
+        self._claiming.add(task)
+        task.add_done_callback(self._claiming.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            back = asyncio.ensure_future(self._give_back(task))
+            self._claiming.add(back)
+            back.add_done_callback(self._claiming.discard)
+            raise
+
+    async def _give_back(self, claiming: asyncio.Task[tuple[list[Claim], timedelta | None]]) -> None:
+        try:
+            claims, _ = await claiming
+            for claim in claims:
+                await self.complete(claim.lease, decide(Released(), claim, self.clock.now(), Random()))  # noqa: S311
+        except Unavailable as error:
+            _log.warning("store.claims_not_given_back", reason=error.detail)
+
+    def _heard(self, lines: Iterable[str], changes: list[Change]) -> None:
+        """News of another process; without lines and changes: news may be lost."""
+        if changes or not lines:
+            self._tell_listeners(changes)
+        if not changes and not lines:
+            self._waiters.wake_all()
+        self._waiters.wake(lines)
+
+    def _tell(self, news: News) -> None:
+        if news.changes:
+            self._tell_listeners(news.changes)
+        if news.lines:
+            self._waiters.wake(news.lines)
+
+    def _tell_listeners(self, changes: Sequence[Change]) -> None:
+        for listener in tuple(self._listeners):
+            try:
+                listener(changes)
+            except Exception:  # a listener's fault is its own: the others hear the news
+                _log.exception("store.listener_failed")
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    timer = asyncio.get_running_loop().call_later(seconds, event.set)
+    try:
+        await event.wait()
+    finally:
+        timer.cancel()

@@ -1,0 +1,113 @@
+"""The one connection of a process that listens for news of others, and holds the lock of its worker's name."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import asyncpg
+import structlog
+
+from tasker.engines.postgres.connections import ANSWER_WITHIN, LOST, Connection, Connections
+from tasker.engines.postgres.news import News, read_notice
+from tasker.model import Change
+
+LOCKS = 0x7461736B
+"""The class of our advisory locks: "task"."""
+_CHECK_EVERY = 5.0
+"""Seconds between proofs that the connection is alive: a half-open one would stay silent for ever."""
+_AGAIN_AFTER = 0.5
+
+Heard = Callable[[Iterable[str], list[Change]], None]
+_log = structlog.get_logger(__name__)
+
+
+class Listener:
+    """Listens until closed, on a connection that is made anew whenever it breaks.
+
+    heard: called with lines that a task has joined and with changes; with neither after a break, for news may be lost.
+    """
+
+    def __init__(self, connections: Connections, sender: str, heard: Heard) -> None:
+        self._connections = connections
+        self._sender = sender
+        self._heard = heard
+        self._connection: Connection = None
+        self._names: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection is not None and not self._connection.is_closed()
+
+    async def open(self) -> None:
+        self._connection = await self._connect()
+        self._task = asyncio.create_task(self._keep())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        if self._connection is not None:
+            self._connection.terminate()
+
+    async def hold(self, name: str) -> bool:
+        """Hold the lock of a worker's name for as long as this process lives; tell whether it is held now."""
+        if name not in self._names and self.is_connected:
+            assert self._connection is not None
+            with contextlib.suppress(*LOST, asyncpg.PostgresError):
+                await _lock(self._connection, name)
+                self._names.add(name)
+        return name in self._names and self.is_connected
+
+    async def _connect(self) -> Connection:
+        connection = await self._connections.connect()
+        await connection.add_listener(News().channel, self._on_notice)
+        for name in self._names:
+            await _lock(connection, name)
+        return connection
+
+    def _on_notice(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
+        try:
+            sender, lines, changes = read_notice(str(payload))
+        except (ValueError, KeyError):
+            _log.warning("store.odd_notice", payload=str(payload)[:100])
+            return
+        if sender != self._sender:
+            self._heard(lines, changes)
+
+    async def _keep(self) -> None:
+        """Prove now and then that the connection is alive; make a new one when it is not."""
+        while True:
+            await asyncio.sleep(_CHECK_EVERY)
+            if not await self._is_alive():
+                await self._reconnect()
+
+    async def _is_alive(self) -> bool:
+        connection = self._connection
+        if connection is None or connection.is_closed():
+            return False
+        try:
+            await connection.execute("SELECT 1", timeout=ANSWER_WITHIN)
+        except (*LOST, asyncpg.PostgresError):
+            connection.terminate()
+            return False
+        return True
+
+    async def _reconnect(self) -> None:
+        _log.warning("store.listener_lost")
+        self._heard((), [])
+        while True:
+            try:
+                self._connection = await self._connect()
+                break
+            except (*LOST, asyncpg.PostgresError):
+                await asyncio.sleep(_AGAIN_AFTER)
+                self._heard((), [])
+        self._heard((), [])
+
+
+async def _lock(connection: Connection, name: str) -> None:
+    await connection.execute("SELECT pg_advisory_lock_shared($1, hashtext($2))", LOCKS, name)

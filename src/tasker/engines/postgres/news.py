@@ -1,0 +1,75 @@
+"""News between processes: what one transaction changed, in as few notifications as it fits.
+
+NOTIFY takes a lock of the whole database at commit: one transaction sends one (rarely a few), however many tasks it
+touches. A notification is a hint and may be lost; the tables are the truth.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from tasker.model import Change, Status
+
+CHANNEL = "tasker"
+_PER_NOTIFICATION = 250
+"""Changes in one notification: each takes 23 bytes of the 8,000 that PostgreSQL allows, in JSON."""
+_CODES = {"c": Status.COMPLETED, "f": Status.FAILED, "x": Status.CANCELLED, "r": Status.RUNNING}
+_CODE_OF = {status: code for code, status in _CODES.items()}
+
+
+class Notice(NamedTuple):
+    """The payload of a notification. lines: those that a task has joined. changes: see `_pack`."""
+
+    sender: str
+    lines: list[str]
+    changes: str
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Notice).decode
+
+
+class News:
+    """What a transaction has to tell: `changes` to the listeners, `lines` that a task has joined to the workers."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self.lines: set[str] = set()
+        self.sender = ""
+        self.channel = CHANNEL
+
+    def statements(self) -> Iterator[str]:
+        """Return the statements that tell other processes, each with its semicolon.
+
+        Told are ends and requests to cancel: nobody in another process waits for anything else.
+        """
+        told = [change for change in self.changes if change.status.is_terminal or change.cancel_requested]
+        rest = iter(told)
+        lines = sorted(self.lines)
+        while (some := list(islice(rest, _PER_NOTIFICATION))) or lines:
+            payload = _encode(Notice(self.sender, lines, "".join(map(_pack, some)))).decode()
+            yield f"NOTIFY {self.channel}, '{payload.replace(chr(39), chr(39) * 2)}';"
+            lines = []
+
+
+def read_notice(payload: str) -> tuple[str, list[str], list[Change]]:
+    """Return sender, lines and changes of a notification. Raises ValueError for one that is not ours."""
+    notice = _decode(payload)
+    changes = [_unpack(notice.changes[at : at + 23]) for at in range(0, len(notice.changes), 23)]
+    return notice.sender, notice.lines, changes
+
+
+def _pack(change: Change) -> str:
+    return _CODE_OF[change.status] + base64.urlsafe_b64encode(change.task_id.bytes)[:22].decode()
+
+
+def _unpack(text: str) -> Change:
+    status = _CODES[text[0]]
+    task_id = UUID(bytes=base64.urlsafe_b64decode(text[1:] + "=="))
+    return Change(task_id, status, cancel_requested=status is Status.RUNNING)

@@ -1,0 +1,27 @@
+"""Tasks that waited for a moment join the line when it has come."""
+
+from __future__ import annotations
+
+from tasker.engines.postgres.connections import Connection
+from tasker.engines.postgres.line import Line, Place
+from tasker.engines.postgres.news import News
+from tasker.lifecycle import MAX_INTERRUPTIONS
+
+BATCH = 1000
+"""Tasks that join the line in one transaction."""
+
+
+async def promote(
+    connection: Connection, queries: dict[str, str], line: Line, news: News, *, limit: int = BATCH
+) -> int:
+    """Put due tasks that are not in line at the end of it, those due for longest first; return how many."""
+    rows = await connection.fetch(queries["promote"], limit)
+    rows.sort(key=lambda row: (row["due_at"], row["seq"]))
+    places = [
+        Place(row["task_id"], row["queue"], row["type"], row["priority"], row["interruptions"] >= MAX_INTERRUPTIONS)
+        for row in rows
+    ]
+    if places:
+        await line.join(connection, places)
+    news.lines.update(place.line for place in places)
+    return len(places)

@@ -1,0 +1,244 @@
+-- name: find_keys
+SELECT key, task_id, fingerprint, reply FROM {schema}.idempotency WHERE key = ANY($1::text[]) AND expires_at > now();
+
+-- name: insert_keys
+-- A key that is past its time is taken over; one that is kept gives no row back. Sorted: two batches never cross.
+INSERT INTO {schema}.idempotency AS kept (key, task_id, fingerprint, expires_at, reply)
+SELECT * FROM unnest($1::text[], $2::uuid[], $3::bytea[], $4::timestamptz[], $5::bytea[])
+    AS given (key, task_id, fingerprint, expires_at, reply)
+ORDER BY key
+ON CONFLICT (key) DO UPDATE
+    SET task_id = excluded.task_id, fingerprint = excluded.fingerprint, expires_at = excluded.expires_at,
+        reply = excluded.reply
+    WHERE kept.expires_at <= now()
+RETURNING key;
+
+-- name: insert_tasks
+-- A task that is there already was stored by an earlier try of ours whose answer was lost.
+INSERT INTO {schema}.task (task_id, type, queue, status, reason, priority, created_at, run_at, due_at, lined,
+                           max_attempts, policy, metadata, params, tags)
+SELECT task_id, type, queue, 'pending', CASE WHEN run_at > now() THEN 'scheduled' ELSE 'queued' END, priority,
+       created_at, run_at, coalesce(run_at, now()), coalesce(run_at <= now(), true), max_attempts, policy, metadata,
+       params, CASE WHEN tags IS NULL THEN '{}' ELSE array(SELECT jsonb_array_elements_text(tags::jsonb)) END
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int[], $5::timestamptz[], $6::timestamptz[], $7::int[],
+            $8::bytea[], $9::bytea[], $10::bytea[], $11::text[])
+    WITH ORDINALITY AS draft (task_id, type, queue, priority, created_at, run_at, max_attempts, policy, metadata,
+                              params, tags, place)
+ORDER BY place
+ON CONFLICT (task_id) DO NOTHING
+RETURNING task_id, lined,
+          EXISTS (SELECT FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at <= now()) AS others_due;
+
+-- name: look
+-- What a worker needs to know before it claims: the lines that hold a task, by one seek for each, and when the next
+-- task that waits for a moment becomes due.
+WITH RECURSIVE line AS (
+    (SELECT entrypoint FROM {schema}.pgqueuer WHERE status = 'queued' ORDER BY entrypoint LIMIT 1)
+    UNION ALL
+    SELECT (SELECT entrypoint FROM {schema}.pgqueuer WHERE status = 'queued' AND entrypoint > line.entrypoint
+            ORDER BY entrypoint LIMIT 1)
+    FROM line WHERE line.entrypoint IS NOT NULL
+)
+SELECT array(SELECT entrypoint FROM line WHERE entrypoint IS NOT NULL) AS lines, now() AS now,
+       (SELECT due_at FROM {schema}.task WHERE status = 'pending' AND NOT lined ORDER BY due_at LIMIT 1) AS next_due;
+
+-- name: promote
+UPDATE {schema}.task SET lined = true
+FROM (SELECT seq FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at <= now()
+      ORDER BY due_at, seq LIMIT $1 FOR UPDATE SKIP LOCKED) AS due
+WHERE task.seq = due.seq
+RETURNING task.task_id, task.queue, task.type, task.priority, task.interruptions, task.due_at, task.seq;
+
+-- name: start_attempts
+UPDATE {schema}.task SET status = 'running', reason = NULL, attempt = task.attempt + 1, worker = $3,
+    started_at = now(), lease_expires_at = now() + $4::interval, job_id = job.id, finished_at = NULL, ending = NULL,
+    progress = NULL
+FROM unnest($1::uuid[], $2::bigint[]) AS job (task_id, id)
+WHERE task.task_id = job.task_id AND task.status = 'pending'
+RETURNING {claim};
+
+-- name: extend_leases
+UPDATE {schema}.task SET lease_expires_at = now() + lease.extend_by
+FROM unnest($1::uuid[], $2::int[], $3::interval[]) AS lease (task_id, attempt, extend_by)
+WHERE task.task_id = lease.task_id AND task.attempt = lease.attempt AND task.status = 'running'
+RETURNING task.task_id, task.attempt, task.job_id, task.cancel_requested_at IS NOT NULL AS cancelled;
+
+-- name: lock_running
+SELECT task.seq, task.task_id, task.job_id, task.cancel_requested_at IS NOT NULL AS cancelled
+FROM {schema}.task JOIN unnest($1::uuid[], $2::int[]) AS lease (task_id, attempt)
+    ON task.task_id = lease.task_id AND task.attempt = lease.attempt
+WHERE task.status = 'running' ORDER BY task.seq FOR NO KEY UPDATE OF task;
+
+-- name: end_attempts
+UPDATE {schema}.task SET status = ended.status, reason = NULL, ending = ended.ending, finished_at = now(),
+    tries = ended.tries, crashes = ended.crashes, interruptions = 0, result = ended.result, error = ended.error,
+    lease_expires_at = NULL, lined = false
+FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::int[], $6::int[], $7::bytea[], $8::bytea[])
+    AS ended (task_id, attempt, status, ending, tries, crashes, result, error)
+WHERE task.task_id = ended.task_id AND task.attempt = ended.attempt AND task.status = 'running'
+RETURNING task.task_id, task.job_id;
+
+-- name: keep_attempts
+INSERT INTO {schema}.attempt (task_seq, attempt, worker, started_at, finished_at, ending, error)
+SELECT task.seq, task.attempt, task.worker, task.started_at, now(), ended.ending, ended.error
+FROM {schema}.task JOIN unnest($1::bigint[], $2::text[], $3::bytea[]) AS ended (seq, ending, error)
+    ON task.seq = ended.seq;
+
+-- name: back_to_line
+-- Durations were counted by the worker's clock, the moment they lead to is by ours.
+UPDATE {schema}.task SET status = 'pending', reason = again.reason, due_at = now() + again.delay, lined = false,
+    tries = again.tries, crashes = again.crashes, interruptions = again.interruptions, error = again.error,
+    worker = NULL, lease_expires_at = NULL, started_at = NULL
+FROM unnest($1::bigint[], $2::text[], $3::interval[], $4::int[], $5::int[], $6::int[], $7::bytea[])
+    AS again (seq, reason, delay, tries, crashes, interruptions, error)
+WHERE task.seq = again.seq;
+
+-- name: was_ended
+-- Asked when the answer of an earlier try was lost: whether that try ended the attempt so.
+SELECT task.task_id, task.attempt FROM {schema}.task JOIN unnest($1::uuid[], $2::int[], $3::text[])
+    AS lease (task_id, attempt, ending) ON task.task_id = lease.task_id
+WHERE (task.attempt = lease.attempt AND task.ending = lease.ending AND task.status <> 'running')
+   OR EXISTS (SELECT FROM {schema}.attempt WHERE attempt.task_seq = task.seq AND attempt.attempt = lease.attempt
+              AND attempt.ending = lease.ending);
+
+-- name: last_event
+SELECT time, data FROM {schema}.event WHERE task_seq = $1 AND attempt = $2 ORDER BY sequence DESC LIMIT 1;
+
+-- name: insert_events
+INSERT INTO {schema}.event (task_seq, attempt, type, time, data)
+SELECT * FROM unnest($1::bigint[], $2::int[], $3::text[], $4::timestamptz[], $5::bytea[]);
+
+-- name: set_words
+UPDATE {schema}.task SET progress = coalesce(said.progress, task.progress), usage = coalesce(said.usage, task.usage)
+FROM unnest($1::bigint[], $2::bytea[], $3::bytea[]) AS said (seq, progress, usage)
+WHERE task.seq = said.seq;
+
+-- name: task_by_id
+SELECT {task} FROM {schema}.task WHERE task_id = $1;
+
+-- name: lock_task
+SELECT seq, status, worker, lined FROM {schema}.task WHERE task_id = $1 FOR UPDATE;
+
+-- name: cancel_pending
+UPDATE {schema}.task SET status = 'cancelled', reason = NULL, finished_at = now(), cancel_requested_at = now(),
+    lined = false
+WHERE seq = $1;
+
+-- name: request_cancel
+UPDATE {schema}.task SET cancel_requested_at = coalesce(cancel_requested_at, now()) WHERE seq = $1;
+
+-- name: job_of
+-- A row that a claim holds is left to it: that claim finds the task no longer pending and drops it.
+SELECT id FROM {schema}.pgqueuer WHERE dedupe_key = $1 AND status IN ('queued', 'picked') FOR UPDATE SKIP LOCKED;
+
+-- name: keep_latest_attempt
+INSERT INTO {schema}.attempt (task_seq, attempt, worker, started_at, finished_at, ending, error)
+SELECT seq, attempt, worker, started_at, finished_at, ending, error FROM {schema}.task
+WHERE seq = $1 AND worker IS NOT NULL;
+
+-- name: retry_task
+UPDATE {schema}.task SET status = 'pending', reason = 'queued', due_at = now(), lined = false, tries = 0, crashes = 0,
+    interruptions = 0, worker = NULL, started_at = NULL, finished_at = NULL, ending = NULL,
+    cancel_requested_at = NULL, error = NULL, progress = NULL
+WHERE seq = $1;
+
+-- name: delete_attempts
+DELETE FROM {schema}.attempt WHERE task_seq = $1;
+
+-- name: delete_events
+DELETE FROM {schema}.event WHERE task_seq = $1;
+
+-- name: delete_keys
+DELETE FROM {schema}.idempotency WHERE task_id = $1;
+
+-- name: delete_task
+DELETE FROM {schema}.task WHERE seq = $1;
+
+-- name: expired
+-- Those whose lease is over, and those whose worker is gone: its process held a lock of its name, and the database
+-- let that go when the connection closed.
+SELECT {claim} FROM {schema}.task
+WHERE status = 'running' AND (lease_expires_at <= now() OR worker = ANY($2::text[]))
+ORDER BY lease_expires_at LIMIT $1;
+
+-- name: gone_workers
+SELECT worker_id FROM {schema}.worker
+WHERE locked AND heartbeat_at <= now() - $2::interval AND NOT EXISTS (
+    SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = $1 AND objid::bigint =
+        hashtext(worker_id)::bigint & 4294967295 AND database = (SELECT oid FROM pg_database
+                                                                 WHERE datname = current_database()));
+
+-- name: prune_keys
+DELETE FROM {schema}.idempotency WHERE key IN (
+    SELECT key FROM {schema}.idempotency WHERE expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED);
+
+-- name: prune_workers
+DELETE FROM {schema}.worker WHERE heartbeat_at <= now() - $1::interval;
+
+-- name: log_size
+SELECT pg_relation_size('{schema}.pgqueuer_log') + pg_relation_size('{schema}.pgqueuer_statistics');
+
+-- name: pending_window
+SELECT queue, type, due_at, seq FROM {schema}.task WHERE status = 'pending' AND (queue, type, due_at, seq) > ($1, $2, $3, $4)
+ORDER BY queue, type, due_at, seq OFFSET $5 - 1 LIMIT 1;
+
+-- name: unlined
+-- Pending tasks that should be in line, and are not: they are put back as those that wait are, when they are due.
+UPDATE {schema}.task SET lined = false
+WHERE status = 'pending' AND lined AND seq IN (
+    SELECT seq FROM (
+        SELECT seq, task_id, lined FROM {schema}.task
+        WHERE status = 'pending' AND (queue, type, due_at, seq) > ($1, $2, $3, $4)
+        ORDER BY queue, type, due_at, seq LIMIT $5) AS some
+    WHERE lined AND NOT EXISTS (
+        SELECT FROM {schema}.pgqueuer WHERE dedupe_key = some.task_id::text AND status = 'queued'))
+RETURNING seq;
+
+-- name: strays
+-- Rows in line of which no open task knows.
+SELECT id FROM (SELECT id, dedupe_key, status FROM {schema}.pgqueuer WHERE id > $1 ORDER BY id LIMIT $2) AS some
+WHERE NOT EXISTS (
+    SELECT FROM {schema}.task WHERE task.task_id = some.dedupe_key::uuid
+      AND ((task.status = 'pending' AND task.lined AND some.status = 'queued')
+           OR (task.status = 'running' AND task.job_id = some.id)));
+
+-- name: jobs_window
+SELECT id FROM {schema}.pgqueuer WHERE id > $1 ORDER BY id OFFSET $2 - 1 LIMIT 1;
+
+-- name: attempts
+SELECT attempt, worker, started_at, finished_at, ending, error FROM {schema}.attempt
+WHERE task_seq = (SELECT seq FROM {schema}.task WHERE task_id = $1)
+UNION ALL
+SELECT attempt, worker, started_at, finished_at, ending, error FROM {schema}.task
+WHERE task_id = $1 AND worker IS NOT NULL
+ORDER BY attempt;
+
+-- name: events
+SELECT sequence, attempt, type, time, data FROM {schema}.event
+WHERE task_seq = (SELECT seq FROM {schema}.task WHERE task_id = $1) AND sequence > $2 ORDER BY sequence LIMIT $3;
+
+-- name: pending_by_line
+SELECT queue, type, count(*) FILTER (WHERE due_at <= now()) AS pending,
+       count(*) FILTER (WHERE due_at > now()) AS scheduled, min(due_at) FILTER (WHERE due_at <= now()) AS oldest
+FROM {schema}.task WHERE status = 'pending' GROUP BY queue, type;
+
+-- name: running_by_line
+SELECT queue, type, count(*) AS running FROM {schema}.task WHERE status = 'running' GROUP BY queue, type;
+
+-- name: probe
+-- A durable write that no table grows by: the commit waits for the disk.
+SELECT pg_logical_emit_message(true, 'tasker', 'readiness');
+
+-- name: announce
+INSERT INTO {schema}.worker (worker_id, heartbeat_at, locked, info) VALUES ($1, now(), $2, $3)
+ON CONFLICT (worker_id) DO UPDATE SET heartbeat_at = now(), locked = excluded.locked, info = excluded.info;
+
+-- name: withdraw
+DELETE FROM {schema}.worker WHERE worker_id = $1;
+
+-- name: workers
+SELECT worker_id, heartbeat_at, info FROM {schema}.worker WHERE heartbeat_at > now() - $1::interval;
+
+-- name: running_by_worker
+SELECT worker, task_id, attempt, type, queue, started_at FROM {schema}.task
+WHERE status = 'running' AND worker = ANY($1::text[]) ORDER BY started_at, seq;

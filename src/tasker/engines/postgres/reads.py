@@ -1,0 +1,90 @@
+"""What the engine reads."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from msgspec import structs
+
+from tasker.engines.postgres.connections import Connection
+from tasker.engines.postgres.rows import attempt_of, event_of, task_of
+from tasker.engines.postgres.sql import TASK_COLUMNS
+from tasker.engines.values import from_cursor, to_cursor
+from tasker.model import Attempt, Event, LineStats, Page, Task, TaskFilter
+
+
+class Reads:
+    """The reads, on the tables of one schema."""
+
+    def __init__(self, queries: dict[str, str], schema: str) -> None:
+        self._queries = queries
+        self._schema = schema
+
+    async def find(self, connection: Connection, task_id: UUID) -> Task | None:
+        """Return the task, or None."""
+        row = await connection.fetchrow(self._queries["task_by_id"], task_id)
+        return None if row is None else task_of(row)
+
+    async def find_many(self, connection: Connection, where: TaskFilter, limit: int, cursor: str | None) -> Page:
+        """Return one page, newest first."""
+        condition, values = _condition(where, cursor)
+        values.append(limit + 1)
+        condition = self._by_status(where, condition, len(values))
+        query = (
+            f"SELECT {TASK_COLUMNS} FROM {self._schema}.task WHERE {condition} ORDER BY seq DESC LIMIT ${len(values)}"  # noqa: S608  constants only
+        )
+        rows = await connection.fetch(query, *values)
+        more = len(rows) > limit
+        rows = rows[:limit]
+        return Page(items=[task_of(row) for row in rows], next_cursor=to_cursor(rows[-1]["seq"]) if more else None)
+
+    def _by_status(self, where: TaskFilter, condition: str, limit: int) -> str:
+        """Ask for each status by itself, in words that its partial index knows: few tasks among millions that ended."""
+        each = [
+            f"(SELECT seq FROM {self._schema}.task WHERE status = '{status.value}' AND {condition}"  # noqa: S608
+            f" ORDER BY seq DESC LIMIT ${limit})"
+            for status in where.status
+        ]
+        return f"seq IN ({' UNION ALL '.join(each)})" if each else condition
+
+    async def find_attempts(self, connection: Connection, task_id: UUID) -> list[Attempt]:
+        """Return the attempts of a task, oldest first."""
+        return [attempt_of(row) for row in await connection.fetch(self._queries["attempts"], task_id)]
+
+    async def find_events(self, connection: Connection, task_id: UUID, after: int, limit: int) -> list[Event]:
+        """Return the events of a task with a sequence above `after`."""
+        rows = await connection.fetch(self._queries["events"], task_id, after, limit)
+        return [event_of(row, task_id) for row in rows]
+
+    async def stats(self, connection: Connection) -> list[LineStats]:
+        """Return the open tasks by queue and type."""
+        lines = {
+            (row["queue"], row["type"]): LineStats(
+                queue=row["queue"], type=row["type"], pending=row["pending"], scheduled=row["scheduled"],
+                oldest_due_at=row["oldest"],
+            )
+            for row in await connection.fetch(self._queries["pending_by_line"])
+        }  # fmt: skip
+        for row in await connection.fetch(self._queries["running_by_line"]):
+            name = row["queue"], row["type"]
+            line = lines.get(name, LineStats(queue=row["queue"], type=row["type"]))
+            lines[name] = structs.replace(line, running=row["running"])
+        return [lines[name] for name in sorted(lines)]
+
+
+def _condition(where: TaskFilter, cursor: str | None) -> tuple[str, list[Any]]:
+    """Return what every field but the status asks for, as SQL and its values."""
+    terms: list[str] = ["true"]
+    values: list[Any] = []
+    asked = (
+        ("type = $%d", where.type), ("queue = $%d", where.queue), ("created_at > $%d", where.created_after),
+        ("created_at < $%d", where.created_before),
+        ("tags <> '{}' AND tags @> $%d::text[]", None if where.tag is None else [where.tag]),
+        ("seq < $%d", None if cursor is None else from_cursor(cursor)),
+    )  # fmt: skip
+    for term, value in asked:
+        if value is not None:
+            values.append(value)
+            terms.append(term % len(values))
+    return " AND ".join(terms), values

@@ -1,0 +1,59 @@
+"""Records to values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Raw
+
+from tasker.engines.values import decode_policy, decode_problem, decode_progress
+from tasker.model import Attempt, Claim, Event, Status, Task
+
+Row = Mapping[str, Any]
+
+
+def task_of(row: Row) -> Task:
+    """Return the Task of a record of TASK_COLUMNS."""
+    (_, task_id, type_, params, status, reason, queue, priority, result, error, progress, attempt, tries, max_attempts,
+     created_at, run_at, due_at, started_at, finished_at, cancel_requested_at, usage, tags, metadata,
+     is_later) = row.values()  # fmt: skip
+    pending = status == "pending"
+    return Task(
+        task_id=task_id, type=type_, params=Raw(params), status=Status(status),
+        reason=(reason if is_later else "queued") if pending else None,
+        queue=queue, priority=priority, result=None if result is None else Raw(result),
+        error=None if error is None else decode_problem(error),
+        progress=None if progress is None else decode_progress(progress),
+        attempt=attempt, tries_left=max(0, max_attempts - tries), created_at=created_at, run_at=run_at,
+        started_at=started_at, finished_at=finished_at, next_attempt_at=due_at if pending and attempt else None,
+        cancel_requested_at=cancel_requested_at, usage=Raw(usage), tags=tags, metadata=Raw(metadata),
+    )  # fmt: skip
+
+
+def claim_of(row: Row) -> Claim:
+    """Return the Claim of a running attempt, from a record of CLAIM_COLUMNS."""
+    (task_id, attempt, type_, params, queue, priority, policy, tries, crashes, interruptions, started_at, worker,
+     *_) = row.values()  # fmt: skip
+    return Claim(
+        task_id=task_id, attempt=attempt, type=type_, params=params, queue=queue, priority=priority,
+        policy=decode_policy(policy), tries=tries, crashes=crashes, interruptions=interruptions,
+        started_at=started_at, worker=worker,
+    )  # fmt: skip
+
+
+def attempt_of(row: Row) -> Attempt:
+    """Return the Attempt of a record of the query `attempts`."""
+    error = row["error"]
+    return Attempt(
+        attempt=row["attempt"], worker=row["worker"], started_at=row["started_at"], finished_at=row["finished_at"],
+        ending=row["ending"], error=None if error is None else decode_problem(error),
+    )  # fmt: skip
+
+
+def event_of(row: Row, task_id: Any) -> Event:
+    """Return the Event of a record of the query `events`."""
+    return Event(
+        sequence=row["sequence"], task_id=task_id, attempt=row["attempt"], type=row["type"], time=row["time"],
+        data=Raw(row["data"]),
+    )  # fmt: skip

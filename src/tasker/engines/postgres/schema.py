@@ -1,0 +1,101 @@
+"""Bringing the schema up to date, ours and PgQueuer's, under a lock: many processes may start at once.
+
+Every migration only adds, so that processes of the version before go on beside it; a schema that is newer than this
+version is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import version
+
+import asyncpg
+import structlog
+
+from tasker.engines.postgres.connections import Connection, Connections, cannot_connect
+from tasker.engines.postgres.line import Line
+from tasker.engines.postgres.sql import migrations
+from tasker.errors import ConfigError
+
+_LOCK = 0x7461736B_6D696772
+"""The advisory lock of migrations: "taskmigr"."""
+_WAIT_FOR_LOCKS = "3s"
+"""How long a migration may keep others waiting behind it for a table; it is then tried again."""
+_TRIES = 20
+
+_log = structlog.get_logger(__name__)
+
+
+async def migrate(url: str, *, schema: str = "tasker") -> list[str]:
+    """Bring the database up to date; return the names of what was done, none if it was. Raises ConfigError."""
+    connections = Connections(url, size=1, settings={"lock_timeout": _WAIT_FOR_LOCKS, "statement_timeout": "0"})
+    return await bring_up_to_date(connections, schema)
+
+
+async def bring_up_to_date(connections: Connections, schema: str) -> list[str]:
+    """Do what `migrate` does, by a connection of its own."""
+    try:
+        connection = await connections.connect()
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        raise cannot_connect(error) from error
+    try:
+        await connection.execute("SET lock_timeout = 0")
+        await connection.execute("SET statement_timeout = 0")
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await connection.execute(f"SET lock_timeout = '{_WAIT_FOR_LOCKS}'")
+        return await _apply(connection, schema)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise ConfigError(
+            f"TASKER_DATABASE_URL: expected a role that may create the schema {schema}, got: {error}; run"
+            " `tasker migrate` once as one that may"
+        ) from error
+    finally:
+        await connection.close()
+
+
+async def _apply(connection: Connection, schema: str) -> list[str]:
+    if not await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{schema}.migration"):
+        await connection.execute(
+            f"CREATE SCHEMA IF NOT EXISTS {schema};"
+            f"CREATE TABLE {schema}.migration (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+    known = {row["name"] for row in await connection.fetch(f"SELECT name FROM {schema}.migration")}  # noqa: S608
+    done = await _apply_line(connection, schema, known)
+    for step in migrations(schema):
+        if step.name not in known:
+            await _patiently(connection, schema, step.name, step.script)
+            done.append(step.name)
+    return done
+
+
+async def _apply_line(connection: Connection, schema: str, known: set[str]) -> list[str]:
+    """Install PgQueuer's tables, or bring them to this release of it."""
+    name = f"pgqueuer-{version('pgqueuer')}"
+    if name in known:
+        return []
+    line = Line(schema)
+    queries = line.queries(connection)
+    if await queries.schema_is_installed():
+        await queries.upgrade()
+    else:
+        await queries.install()
+    await queries.optimize_autovacuum()
+    trigger = line.settings.trigger
+    await connection.execute(f"ALTER TABLE {schema}.pgqueuer DISABLE TRIGGER {trigger}")  # we send our own news
+    await connection.execute(f"INSERT INTO {schema}.migration (name) VALUES ($1)", name)  # noqa: S608
+    return [name]
+
+
+async def _patiently(connection: Connection, schema: str, name: str, script: str) -> None:
+    """Run one migration; where a table is busy give way and ask again, for all writes queue behind a waiting one."""
+    for tried in range(1, _TRIES + 1):
+        try:
+            async with connection.transaction():
+                await connection.execute(script)
+                await connection.execute(f"INSERT INTO {schema}.migration (name) VALUES ($1)", name)  # noqa: S608
+            _log.info("store.migrated", migration=name)
+            return
+        except asyncpg.LockNotAvailableError:
+            if tried == _TRIES:
+                raise
+            await asyncio.sleep(0.2 * tried)

@@ -1,0 +1,50 @@
+"""The SQL of the distributed engine: named queries from queries.sql, numbered migrations from migrations/."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+_FOLDER = files(__package__)
+
+TASK_COLUMNS = (
+    "seq, task_id, type, params, status, reason, queue, priority, result, error, progress, attempt, tries,"
+    " max_attempts, created_at, run_at, due_at, started_at, finished_at, cancel_requested_at, usage, tags, metadata,"
+    " due_at > now() AS is_later"
+)
+CLAIM_COLUMNS = (
+    "task.task_id, task.attempt, task.type, task.params, task.queue, task.priority, task.policy, task.tries,"
+    " task.crashes, task.interruptions, task.started_at, task.worker, task.due_at, task.seq"
+)
+
+
+class Migration(NamedTuple):
+    """One step of the schema."""
+
+    version: int
+    name: str
+    script: str
+
+
+@cache
+def queries(schema: str) -> dict[str, str]:
+    """Return the named queries, with every table's schema filled in."""
+    parts = re.split(r"^-- name: (\w+)\n", (_FOLDER / "queries.sql").read_text(), flags=re.MULTILINE)[1:]
+    names = {"schema": schema, "task": TASK_COLUMNS, "claim": CLAIM_COLUMNS}
+    return {name: _fill(body, names) for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def migrations(schema: str) -> list[Migration]:
+    """Return every migration, in order."""
+    scripts = [entry for entry in (_FOLDER / "migrations").iterdir() if entry.name.endswith(".sql")]
+    steps = [
+        Migration(int(entry.name.split("_")[0]), entry.name.removesuffix(".sql"), entry.read_text())
+        for entry in scripts
+    ]
+    return [step._replace(script=_fill(step.script, {"schema": schema})) for step in sorted(steps)]
+
+
+def _fill(body: str, names: dict[str, str]) -> str:
+    return re.sub(r"\{(\w+)\}", lambda match: names[match[1]], body).strip()

@@ -1,0 +1,81 @@
+"""Storing drafts: many submissions in one transaction, each with its place in line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tasker.engines.postgres.connections import Connection
+from tasker.engines.postgres.line import Line, Place
+from tasker.engines.postgres.news import News
+from tasker.engines.postgres.promotion import promote
+from tasker.engines.values import encode
+from tasker.model import Change, Draft, Idempotency, Receipt, Status
+
+
+async def store(
+    connection: Connection, queries: dict[str, str], line: Line, news: News, drafts: Sequence[Draft]
+) -> list[Receipt]:
+    """Store all drafts but those whose key is known. Safe to do again after an answer was lost."""
+    known = await _settle_keys(connection, queries, drafts)
+    new = [draft for draft in drafts if draft.task_id not in known]
+    if new:
+        await _insert(connection, queries, line, news, new)
+    return [known.get(draft.task_id) or Receipt(draft.task_id, "stored") for draft in drafts]
+
+
+async def _insert(
+    connection: Connection, queries: dict[str, str], line: Line, news: News, drafts: Sequence[Draft]
+) -> None:
+    rows = await connection.fetch(queries["insert_tasks"], *_columns(drafts))
+    lined = {row["task_id"] for row in rows if row["lined"]}
+    if lined and rows[0]["others_due"]:
+        await promote(connection, queries, line, news)  # they are due for longer: first come, first served
+    places = [
+        Place(draft.task_id, draft.queue, draft.type, draft.priority) for draft in drafts if draft.task_id in lined
+    ]
+    if places:
+        await line.join(connection, places)
+    news.lines.update(place.line for place in places)
+    news.changes += [Change(row["task_id"], Status.PENDING) for row in rows]
+
+
+def _columns(drafts: Sequence[Draft]) -> list[list[Any]]:
+    rows = [
+        (
+            draft.task_id, draft.type, draft.queue, draft.priority, draft.created_at, draft.run_at, draft.max_attempts,
+            draft.policy, draft.metadata, draft.params, encode(draft.tags).decode() if draft.tags else None,
+        )
+        for draft in drafts
+    ]  # fmt: skip
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+async def _settle_keys(connection: Connection, queries: dict[str, str], drafts: Sequence[Draft]) -> dict[Any, Receipt]:
+    """Keep the new idempotency keys; return receipts of the drafts whose key belongs to another task."""
+    keyed = [(draft, draft.idempotency) for draft in drafts if draft.idempotency is not None]
+    if not keyed:
+        return {}
+    first: dict[str, tuple[Draft, Idempotency]] = {}
+    for draft, key in keyed:
+        first.setdefault(key.key, (draft, key))
+    kept = await _insert_keys(connection, queries, list(first.values()))
+    owners = {name: (draft.task_id, key.fingerprint, key.reply) for name, (draft, key) in first.items()}
+    lost = [name for name in first if name not in kept]
+    for row in await connection.fetch(queries["find_keys"], lost) if lost else ():
+        owners[row["key"]] = row["task_id"], row["fingerprint"], row["reply"]
+    receipts = {draft.task_id: _receipt(key, *owners[key.key]) for draft, key in keyed}
+    return {task_id: receipt for task_id, receipt in receipts.items() if receipt.task_id != task_id}
+
+
+async def _insert_keys(
+    connection: Connection, queries: dict[str, str], keyed: Sequence[tuple[Draft, Idempotency]]
+) -> set[str]:
+    rows = [(key.key, draft.task_id, key.fingerprint, key.expires_at, key.reply) for draft, key in keyed]
+    kept = await connection.fetch(queries["insert_keys"], *(list(column) for column in zip(*rows, strict=True)))
+    return {row["key"] for row in kept}
+
+
+def _receipt(key: Idempotency, task_id: Any, fingerprint: bytes, reply: bytes) -> Receipt:
+    same = fingerprint == key.fingerprint
+    return Receipt(task_id, "replayed" if same else "mismatched", reply if same else None)
