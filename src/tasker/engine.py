@@ -81,9 +81,12 @@ class Engine(Protocol):
     """Stores tasks and coordinates workers, in this process or in many. See the module's rules."""
 
     workers: WorkerBook
+    is_shared: bool
+    """Whether other processes may work on the store at the same time: the end of one then ends no lease but its own."""
 
     async def open(self) -> None:
-        """Make ready: lock, migrate, recover. Attempts cut off by the end of an earlier process count as expired.
+        """Make ready: lock, migrate, recover. Attempts cut off by the end of an earlier process count as expired, at
+        once where a store is not shared.
 
         Raises ConfigError when the store cannot be used, naming what to do.
         """
@@ -113,8 +116,8 @@ class Engine(Protocol):
     async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
         """Take due tasks: each becomes running with attempt + 1 and a lease, in one commit.
 
-        Order: priority (larger first), then the time it became due; in one process, then order of submission. Returns
-        at once when there is one; else waits for the first, at most `wait_for`, and then returns [].
+        Order: priority (larger first), then the time it became due, equal ones in any. Returns at once when there is
+        one; else waits for the first, at most `wait_for`, and then returns [].
         """
 
     async def heartbeat(self, leases: Sequence[Lease], extend_by: timedelta) -> Heartbeat:

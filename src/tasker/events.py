@@ -19,7 +19,7 @@ class Hub:
 
     @contextmanager
     def ending(self, task_id: UUID) -> Iterator[asyncio.Future[None]]:
-        """Give a future that is done when the task has ended or the hub is closed. Take it before reading the task."""
+        """Give a future that is done when the task may have ended, or the hub is closed: take it, then read."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._closed:
             future.set_result(None)
@@ -42,7 +42,9 @@ class Hub:
         return sum(len(futures) for futures in self._waiters.values())
 
     def publish(self, changes: Sequence[Change]) -> None:
-        """Wake those who wait for tasks that have ended."""
+        """Wake those who wait for tasks that have ended; everybody when news may have been lost (an empty batch)."""
+        if not changes:
+            self._wake_all()
         for change in changes:
             if change.status.is_terminal:
                 for future in self._waiters.get(change.task_id, ()):
@@ -51,6 +53,9 @@ class Hub:
     def close(self) -> None:
         """Wake everybody, now and from now on: the service is stopping."""
         self._closed = True
+        self._wake_all()
+
+    def _wake_all(self) -> None:
         for futures in self._waiters.values():
             for future in futures:
                 _wake(future)

@@ -49,7 +49,14 @@ def chores(engine: Engine, clock: Clock, random: Random) -> list[Chore]:
     async def reap_expired() -> int:
         return await reap(engine, clock, random)
 
-    return [Chore("reap", timedelta(seconds=5), reap_expired), Chore("prune", timedelta(minutes=1), prune)]
+    async def sweep() -> int:
+        return await engine.sweep(limit=BATCH)
+
+    return [
+        Chore("reap", timedelta(seconds=2), reap_expired),
+        Chore("sweep", timedelta(seconds=10), sweep),
+        Chore("prune", timedelta(minutes=1), prune),
+    ]
 
 
 async def run_chores(chores: Sequence[Chore]) -> None:

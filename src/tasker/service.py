@@ -146,16 +146,18 @@ class Service:
 
     async def wait(self, task_id: UUID, at_most: timedelta) -> Task:
         """Return the task once it has ended, or as it is when time is up or the service stops. Raises NotFound."""
-        with self._hub.ending(task_id) as ended:
-            task = await self.get(task_id)
-            if task.status.is_terminal or self._hub.closed:
-                return task
-            timer = asyncio.get_running_loop().call_later(at_most.total_seconds(), _finish, ended)
-            try:
-                await ended
-            finally:
-                timer.cancel()
-        return await self.get(task_id)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + at_most.total_seconds()
+        while True:
+            with self._hub.ending(task_id) as ended:
+                task = await self.get(task_id)
+                if task.status.is_terminal or self._hub.closed or loop.time() >= deadline:
+                    return task
+                timer = loop.call_at(deadline, _finish, ended)
+                try:
+                    await ended
+                finally:
+                    timer.cancel()
 
     async def cancel(self, task_id: UUID) -> Task:
         """Cancel a pending task; ask a running one to stop. Raises NotFound, Conflict (it has ended)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -50,6 +51,13 @@ async def engine(make_engine: MakeEngine) -> Engine:
 @pytest.fixture
 def driver(engine: Engine, clock: ManualClock) -> Driver:
     return Driver(engine, clock)
+
+
+async def open_after_the_end(engine: Engine, clock: ManualClock, after: timedelta = timedelta(seconds=30)) -> None:
+    """Open a store whose last process has ended. On a shared one its leases end in their own time, `after` at most."""
+    await engine.open()
+    if engine.is_shared:
+        clock.advance(after + timedelta(seconds=1))
 
 
 class Changes:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from tests.contract.conftest import open_after_the_end
 
 from tasker.engine import Engine
 from tasker.errors import Conflict, NotFound
@@ -138,7 +139,7 @@ async def test_a_requested_cancel_survives_the_end_of_the_process(
     await engine.cancel(task_id)
     await engine.close()
     again = Driver(make_engine(), clock)
-    await again.engine.open()
+    await open_after_the_end(again.engine, clock)
     assert [claim.task_id for claim in await again.reap()] == [task_id]
     assert (await again.get(task_id)).status is Status.CANCELLED
 

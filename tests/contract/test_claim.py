@@ -7,6 +7,7 @@ from datetime import timedelta
 from random import Random
 
 import pytest
+from tests.contract.conftest import open_after_the_end
 
 from tasker.clock import SystemClock
 from tasker.engine import Engine
@@ -383,7 +384,7 @@ async def suspect(make_engine, engine: Engine, clock: ManualClock) -> Driver:
         await Driver(engine, clock).claim_one()
         await engine.close()
         engine = make_engine()
-        await engine.open()
+        await open_after_the_end(engine, clock)
         assert len(await Driver(engine, clock).reap()) == 1
     return Driver(engine, clock)
 
@@ -408,7 +409,7 @@ async def test_suspects_too_come_by_priority(engine: Engine, make_engine, clock:
         await Driver(engine, clock).claim(4)
         await engine.close()
         engine = make_engine()
-        await engine.open()
+        await open_after_the_end(engine, clock)
         await Driver(engine, clock).reap()
     taken = [await Driver(engine, clock).claim_one(suspects=1) for _ in priorities]
     assert [claim.priority for claim in taken] == sorted(priorities, reverse=True)

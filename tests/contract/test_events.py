@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import msgspec
 import pytest
+from tests.contract.conftest import open_after_the_end
 
 from tasker.engine import Engine
 from tasker.lifecycle import Cancelled, Failed, Released, Succeeded, problem
@@ -112,7 +113,7 @@ async def test_events_survive_the_end_of_the_process(
     before = await engine.find_events(task_id)
     await engine.close()
     again = make_engine()
-    await again.open()
+    await open_after_the_end(again, clock)
     assert await again.find_events(task_id) == before
     driver = Driver(again, clock)
     await driver.reap()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from tests.contract.conftest import open_after_the_end
+
 from tasker.engine import Engine
 from tasker.lifecycle import MAX_INTERRUPTIONS, Cancelled, Interrupted, Succeeded
 from tasker.model import Claim, Lease, RetryPolicy, Status, new_task_id
@@ -116,13 +118,13 @@ async def test_what_ended_or_waits_does_not_expire(driver: Driver, clock: Manual
 async def test_a_restart_cuts_off_every_running_attempt_at_once(
     driver: Driver, engine: Engine, make_engine, clock: ManualClock
 ) -> None:
-    """Whoever ran them is gone: no lease is waited for."""
+    """Whoever ran them is gone: where the store is not shared no lease is waited for."""
     claims = await running(driver, 3)
     waiting = await driver.submit()
     await engine.close()
 
     again = Driver(make_engine(), clock, worker="worker-2")
-    await again.engine.open()
+    await open_after_the_end(again.engine, clock)
     expired = await again.engine.find_expired(limit=10)
     assert sorted(expired, key=lambda claim: claim.task_id) == sorted(claims, key=lambda claim: claim.task_id)
     assert {claim.worker for claim in expired} == {"worker-1"}
@@ -158,7 +160,7 @@ async def test_a_long_task_outlives_six_ends_of_the_service(
         assert (claim.attempt, claim.tries, claim.interruptions) == (ends + 1, 0, ends)
         await driver.engine.close()
         driver = Driver(make_engine(), clock)
-        await driver.engine.open()
+        await open_after_the_end(driver.engine, clock)
         assert [cut.lease for cut in await driver.reap()] == [claim.lease]
     assert await driver.claim(10) == []
     assert await driver.finish(await driver.claim_one(suspects=1), Succeeded(b"6"))

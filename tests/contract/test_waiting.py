@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from tests.contract.conftest import open_after_the_end
 
 from tasker.engine import Engine
 from tasker.lifecycle import Released, Succeeded
@@ -79,7 +80,7 @@ async def test_its_lease_ends_and_a_restart_cuts_it_off(driver: Driver, make_eng
     await driver.engine.heartbeat([claim.lease], MINUTE)
     await driver.engine.close()
     again = make_engine()
-    await again.open()
+    await open_after_the_end(again, clock, after=MINUTE)
     assert await again.find_expired(limit=10) == [claim]
 
 

@@ -36,8 +36,8 @@ class Twin:
         return self.interruptions >= MAX_INTERRUPTIONS
 
     @property
-    def rank(self) -> tuple[int, datetime, int]:
-        return -self.draft.priority, self.due_at, self.order
+    def rank(self) -> tuple[int, datetime]:
+        return -self.draft.priority, self.due_at
 
     def is_due_for(self, types: tuple[str, ...], now: datetime) -> bool:
         return self.status is Status.PENDING and self.due_at <= now and self.draft.type in types

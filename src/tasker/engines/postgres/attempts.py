@@ -84,8 +84,11 @@ class Attempts:
         beats = [item for item in items if isinstance(item, Beat)]
         words = [item for item in items if isinstance(item, Words)]
         extended = await self._extend(connection, beats)
-        stored = await self._words(connection, news, words, again)
-        return [_heartbeat(item, extended) if isinstance(item, Beat) else item.lease in stored for item in items]
+        stored: dict[int, bool] = {}
+        for some in _rounds(words):  # an attempt is ended once: a second end of it finds another status
+            leases = await self._words(connection, news, some, again)
+            stored |= {id(said): said.lease in leases for said in some}
+        return [_heartbeat(item, extended) if isinstance(item, Beat) else stored[id(item)] for item in items]
 
     async def _extend(self, connection: Connection, beats: Sequence[Beat]) -> dict[Lease, bool]:
         """Extend leases; return those that are current, and whether their task is to be cancelled."""
@@ -99,13 +102,10 @@ class Attempts:
         return {Lease(row["task_id"], row["attempt"]): row["cancelled"] for row in rows}
 
     async def _words(self, connection: Connection, news: News, words: Sequence[Words], again: bool) -> set[Lease]:
-        """Store words and ends; return the leases that were current."""
+        """Store words and ends, one for each attempt; return the leases that were current."""
         plain = [said for said in words if said.report is None and _is_final(said.change)]
         others = [said for said in words if said.report is not None or not _is_final(said.change)]
-        stored: set[Lease] = set()
-        # An attempt is ended once: a second end of the same one (or words after it) finds another status.
-        for some in _rounds(others):
-            stored |= await self._with_row(connection, news, some, again)
+        stored = await self._with_row(connection, news, others, again) if others else set()
         stored |= await self._end(connection, news, plain)
         if again:
             stored |= await self._was_ended(connection, [said for said in words if said.lease not in stored])

@@ -144,7 +144,7 @@ class Connections:
         try:
             yield connection
         except BaseException as error:
-            if isinstance(error, LOST | asyncio.CancelledError) or connection.is_in_transaction():
+            if isinstance(error, (*LOST, asyncio.CancelledError)) or connection.is_in_transaction():
                 connection.terminate()
             raise
         finally:

@@ -24,7 +24,7 @@ from tasker.engines.postgres.connections import Connection, Connections, OnAcqui
 from tasker.engines.postgres.line import Line, wanted
 from tasker.engines.postgres.listener import LOCKS, Listener
 from tasker.engines.postgres.news import News
-from tasker.engines.postgres.promotion import promote
+from tasker.engines.postgres.promotion import BATCH, promote
 from tasker.engines.postgres.reads import Reads
 from tasker.engines.postgres.rows import claim_of
 from tasker.engines.postgres.schema import bring_up_to_date
@@ -65,6 +65,8 @@ class PostgresEngine:
 
     pool_size: connections at the most, beside the one that listens. on_acquire, session: for tests (see Connections).
     """
+
+    is_shared = True
 
     def __init__(
         self,
@@ -237,7 +239,10 @@ class PostgresEngine:
         """Claim what is due; return it, and the time to the next task that waits for a moment."""
         lines, next_in = await self._look()
         if next_in is not None and next_in <= timedelta(0):
-            await self._transact(lambda connection, news, _again: promote(connection, self._queries, self._line, news))
+            limit = max(BATCH, request.limit)
+            await self._transact(
+                lambda connection, news, _again: promote(connection, self._queries, self._line, news, limit=limit)
+            )
             lines, next_in = await self._look()
         ordinary, suspects = wanted(request, lines)
         if not ordinary and not suspects:

@@ -50,6 +50,8 @@ _AFTER_A_FAULT = 0.5
 class SqliteEngine:
     """Tasks in one SQLite file at `path`; see Engine for the contract. Use it on the event loop that opened it."""
 
+    is_shared = False
+
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path = path
         self._clock = clock
