@@ -19,7 +19,7 @@ def _sqlite(folder: Path, clock: Clock) -> Engine:
     return SqliteEngine(folder / "data" / "tasker.db", clock)
 
 
-def _postgres(folder: Path, clock: Clock) -> Engine:
+def postgres_engine(folder: Path, clock: Clock) -> Engine:
     """An engine in a schema of the folder's, whose database tells the time of `clock`.
 
     Its sessions find a function now() before PostgreSQL's own, and are told the time whenever they are used.
@@ -50,7 +50,7 @@ def _clockwork_database() -> str:
 
 
 ENGINES: dict[str, Callable[[Path, Clock], Engine]] = {
-    "postgres": _postgres,
+    "postgres": postgres_engine,
     "sqlite": _sqlite,
 }
 """By name: what makes an engine, not open yet, whose store is that of the folder."""

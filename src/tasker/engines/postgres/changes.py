@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -14,11 +15,13 @@ from tasker.engines.postgres.line import Line
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.promotion import promote
 from tasker.engines.postgres.rows import task_of
-from tasker.errors import Conflict, NotFound
+from tasker.errors import Conflict, NotFound, Unavailable
 from tasker.model import Change, Status, Task
 
 LARGEST_LOG = 64 << 20
 """Bytes that PgQueuer's own log may take before it is emptied: nothing of ours reads it."""
+_CHORES = 0x63686F72
+"""The class of the advisory locks of chores: "chor"."""
 _FIRST: tuple[str, str, datetime, int] = ("", "", datetime(1, 1, 1, tzinfo=UTC), 0)
 
 
@@ -31,8 +34,8 @@ class Changes:
         self._pending_from = _FIRST
         self._jobs_from = 0
 
-    async def cancel(self, connection: Connection, news: News, task_id: UUID) -> Task:
-        """Cancel a pending task, or ask the worker of a running one to."""
+    async def cancel(self, connection: Connection, news: News, task_id: UUID, again: bool) -> Task:
+        """Cancel a pending task, or ask the worker of a running one to. `again`: an earlier try may have done it."""
         row = await self._locked(connection, task_id)
         if row["status"] == "pending":
             await connection.execute(self._queries["cancel_pending"], row["seq"])
@@ -40,15 +43,17 @@ class Changes:
             await self._line.leave(connection, [(job["id"], "canceled") for job in jobs])
         elif row["status"] == "running":
             await connection.execute(self._queries["request_cancel"], row["seq"])
-        else:
+        elif not (again and row["status"] == "cancelled"):
             raise Conflict(f"the task is {row['status']}: only a pending or running task can be cancelled")
         task = await self._task(connection, task_id)
         news.changes.append(Change(task_id, task.status, cancel_requested=task.status is Status.RUNNING))
         return task
 
-    async def retry(self, connection: Connection, news: News, task_id: UUID) -> Task:
-        """Make a failed or cancelled task pending again."""
+    async def retry(self, connection: Connection, news: News, task_id: UUID, again: bool) -> Task:
+        """Make a failed or cancelled task pending again. `again`: an earlier try may have done it."""
         row = await self._locked(connection, task_id)
+        if again and row["status"] in ("pending", "running"):
+            return await self._task(connection, task_id)
         if row["status"] not in ("failed", "cancelled"):
             raise Conflict(f"the task is {row['status']}: only a failed or cancelled task can be retried")
         await connection.execute(self._queries["keep_latest_attempt"], row["seq"])
@@ -57,9 +62,14 @@ class Changes:
         news.changes.append(Change(task_id, Status.PENDING))
         return await self._task(connection, task_id)
 
-    async def delete(self, connection: Connection, task_id: UUID) -> None:
-        """Erase a terminal task with all that belongs to it."""
-        row = await self._locked(connection, task_id)
+    async def delete(self, connection: Connection, task_id: UUID, again: bool) -> None:
+        """Erase a terminal task with all that belongs to it. `again`: an earlier try may have done it."""
+        try:
+            row = await self._locked(connection, task_id)
+        except NotFound:
+            if again:
+                return
+            raise
         if row["status"] in ("pending", "running"):
             raise Conflict(f"the task is {row['status']}: cancel it first, then delete it")
         for query in ("delete_attempts", "delete_events", "delete_task"):
@@ -68,20 +78,31 @@ class Changes:
 
     async def prune(self, connection: Connection, limit: int) -> int:
         """Erase what is past its time: keys, and workers that have long said nothing."""
+        if not await self._alone(connection, "prune"):
+            return 0
         done = await connection.execute(self._queries["prune_keys"], limit)
         await connection.execute(self._queries["prune_workers"], KEEP_WORKERS_FOR)
         return int(done.split()[-1])
 
     async def empty_log(self, connection: Connection) -> None:
-        """Empty PgQueuer's log and statistics once they are large: at once, and only if nobody holds them just now."""
-        if await connection.fetchval(self._queries["log_size"]) > LARGEST_LOG:
-            await connection.execute("SET LOCAL lock_timeout = '200ms'")
-            queries = self._line.queries(connection)
+        """Empty PgQueuer's log and statistics once they are large: at once, and only if nobody holds them just now.
+
+        Raises Unavailable where somebody does: whoever waits for such a lock keeps all others waiting behind.
+        """
+        if await connection.fetchval(self._queries["log_size"]) <= LARGEST_LOG:
+            return
+        queries = self._line.queries(connection)
+        try:
+            await connection.execute("SET LOCAL lock_timeout = '100ms'")
             await queries.clear_queue_log()
             await queries.clear_statistics_log()
+        except asyncpg.LockNotAvailableError as error:
+            raise Unavailable("PgQueuer's log is in use") from error
 
     async def sweep(self, connection: Connection, news: News, limit: int) -> int:
         """Put right one window of the pending tasks and one of the line; the next call goes on behind them."""
+        if not await self._alone(connection, "sweep"):
+            return 0
         found = await self._sweep_pending(connection, limit) + await self._sweep_line(connection, limit)
         await promote(connection, self._queries, self._line, news, limit=limit)
         return found
@@ -100,6 +121,10 @@ class Changes:
         await self._line.leave(connection, [(row["id"], "deleted") for row in rows])
         self._jobs_from = await connection.fetchval(self._queries["jobs_window"], self._jobs_from, limit) or 0
         return len(rows)
+
+    async def _alone(self, connection: Connection, chore: str) -> bool:
+        """Tell whether this process is the one that does a chore; it is until the transaction ends."""
+        return bool(await connection.fetchval(self._queries["only_one"], _CHORES, zlib.crc32(chore.encode()) >> 1))
 
     async def _locked(self, connection: Connection, task_id: UUID) -> asyncpg.Record:
         row: asyncpg.Record | None = await connection.fetchrow(self._queries["lock_task"], task_id)

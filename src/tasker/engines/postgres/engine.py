@@ -144,13 +144,17 @@ class PostgresEngine:
         )
 
     async def cancel(self, task_id: UUID) -> Task:
-        return await self._transact(lambda connection, news, _again: self._changes.cancel(connection, news, task_id))
+        return await self._transact(
+            lambda connection, news, again: self._changes.cancel(connection, news, task_id, again)
+        )
 
     async def retry(self, task_id: UUID) -> Task:
-        return await self._transact(lambda connection, news, _again: self._changes.retry(connection, news, task_id))
+        return await self._transact(
+            lambda connection, news, again: self._changes.retry(connection, news, task_id, again)
+        )
 
     async def delete(self, task_id: UUID) -> None:
-        await self._transact(lambda connection, _news, _again: self._changes.delete(connection, task_id))
+        await self._transact(lambda connection, _news, again: self._changes.delete(connection, task_id, again))
 
     async def stats(self) -> list[LineStats]:
         return await self._connections.read(self._reads.stats)

@@ -11,7 +11,7 @@ import asyncpg
 import structlog
 
 from tasker.engines.postgres.connections import ANSWER_WITHIN, LOST, Connection, Connections
-from tasker.engines.postgres.news import News, read_notice
+from tasker.engines.postgres.news import CHANNEL, read_notice
 from tasker.model import Change
 
 LOCKS = 0x7461736B
@@ -37,6 +37,7 @@ class Listener:
         self._connection: Connection = None
         self._names: set[str] = set()
         self._task: asyncio.Task[None] | None = None
+        self._broken = asyncio.Event()
 
     @property
     def is_connected(self) -> bool:
@@ -64,7 +65,8 @@ class Listener:
 
     async def _connect(self) -> Connection:
         connection = await self._connections.connect()
-        await connection.add_listener(News().channel, self._on_notice)
+        connection.add_termination_listener(lambda _: self._broken.set())
+        await connection.add_listener(CHANNEL, self._on_notice)
         for name in self._names:
             await _lock(connection, name)
         return connection
@@ -81,7 +83,9 @@ class Listener:
     async def _keep(self) -> None:
         """Prove now and then that the connection is alive; make a new one when it is not."""
         while True:
-            await asyncio.sleep(_CHECK_EVERY)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._broken.wait(), _CHECK_EVERY)
+            self._broken.clear()
             if not await self._is_alive():
                 await self._reconnect()
 

@@ -42,7 +42,6 @@ class News:
         self.changes: list[Change] = []
         self.lines: set[str] = set()
         self.sender = ""
-        self.channel = CHANNEL
 
     def statements(self) -> Iterator[str]:
         """Return the statements that tell other processes, each with its semicolon.
@@ -54,7 +53,7 @@ class News:
         lines = sorted(self.lines)
         while (some := list(islice(rest, _PER_NOTIFICATION))) or lines:
             payload = _encode(Notice(self.sender, lines, "".join(map(_pack, some)))).decode()
-            yield f"NOTIFY {self.channel}, '{payload.replace(chr(39), chr(39) * 2)}';"
+            yield f"NOTIFY {CHANNEL}, '{payload.replace(chr(39), chr(39) * 2)}';"
             lines = []
 
 

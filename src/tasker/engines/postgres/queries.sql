@@ -168,6 +168,10 @@ WHERE locked AND heartbeat_at <= now() - $2::interval AND NOT EXISTS (
         hashtext(worker_id)::bigint & 4294967295 AND database = (SELECT oid FROM pg_database
                                                                  WHERE datname = current_database()));
 
+-- name: only_one
+-- Of all processes one does the chore; the lock goes with the transaction.
+SELECT pg_try_advisory_xact_lock($1, $2);
+
 -- name: prune_keys
 DELETE FROM {schema}.idempotency WHERE key IN (
     SELECT key FROM {schema}.idempotency WHERE expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED);
@@ -189,18 +193,18 @@ WHERE status = 'pending' AND lined AND seq IN (
     SELECT seq FROM (
         SELECT seq, task_id, lined FROM {schema}.task
         WHERE status = 'pending' AND (queue, type, due_at, seq) > ($1, $2, $3, $4)
-        ORDER BY queue, type, due_at, seq LIMIT $5) AS some
+        ORDER BY queue, type, due_at, seq LIMIT $5) AS seen
     WHERE lined AND NOT EXISTS (
-        SELECT FROM {schema}.pgqueuer WHERE dedupe_key = some.task_id::text AND status = 'queued'))
+        SELECT FROM {schema}.pgqueuer WHERE dedupe_key = seen.task_id::text AND status = 'queued'))
 RETURNING seq;
 
 -- name: strays
 -- Rows in line of which no open task knows.
-SELECT id FROM (SELECT id, dedupe_key, status FROM {schema}.pgqueuer WHERE id > $1 ORDER BY id LIMIT $2) AS some
+SELECT seen.id FROM (SELECT id, dedupe_key, status FROM {schema}.pgqueuer WHERE id > $1 ORDER BY id LIMIT $2) AS seen
 WHERE NOT EXISTS (
-    SELECT FROM {schema}.task WHERE task.task_id = some.dedupe_key::uuid
-      AND ((task.status = 'pending' AND task.lined AND some.status = 'queued')
-           OR (task.status = 'running' AND task.job_id = some.id)));
+    SELECT FROM {schema}.task WHERE task.task_id = seen.dedupe_key::uuid
+      AND ((task.status = 'pending' AND task.lined AND seen.status = 'queued')
+           OR (task.status = 'running' AND task.job_id = seen.id)));
 
 -- name: jobs_window
 SELECT id FROM {schema}.pgqueuer WHERE id > $1 ORDER BY id OFFSET $2 - 1 LIMIT 1;

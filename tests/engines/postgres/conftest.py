@@ -1,0 +1,65 @@
+"""Engines on one schema, as processes have them, and a look at the tables behind their back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from tests.contract.engines import postgres_engine
+from tests.postgres import cluster
+
+from tasker.engines.postgres import PostgresEngine
+from tasker.testing import Driver, ManualClock
+
+MakeEngine = Callable[[], Awaitable[PostgresEngine]]
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def another(tmp_path: Path, clock: ManualClock) -> AsyncIterator[MakeEngine]:
+    """Opens one more engine on the test's schema."""
+    made: list[PostgresEngine] = []
+
+    async def open_another() -> PostgresEngine:
+        engine = postgres_engine(tmp_path, clock)
+        assert isinstance(engine, PostgresEngine)
+        made.append(engine)
+        await engine.open()
+        return engine
+
+    yield open_another
+    for engine in made:
+        await engine.close()
+
+
+@pytest.fixture
+async def engine(another: MakeEngine) -> PostgresEngine:
+    return await another()
+
+
+@pytest.fixture
+def driver(engine: PostgresEngine, clock: ManualClock) -> Driver:
+    return Driver(engine, clock)
+
+
+@pytest.fixture
+async def sql(tmp_path: Path, engine: PostgresEngine) -> AsyncIterator[Callable[..., Awaitable[list[Any]]]]:
+    """Runs SQL in the test's schema, as a person at psql would."""
+    schema = "t" + hashlib.sha256(str(tmp_path).encode()).hexdigest()[:16]
+    connection = await asyncpg.connect(
+        cluster().url, server_settings={"search_path": f"{schema}, pg_catalog", "tasker.now": "2026-01-02"}
+    )
+
+    async def run(statement: str, *values: Any) -> list[Any]:
+        return [tuple(row) for row in await connection.fetch(statement, *values)]
+
+    yield run
+    await connection.close()

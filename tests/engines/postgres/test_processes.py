@@ -1,0 +1,142 @@
+"""Several engines on one database, as processes on several machines have them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from random import Random
+
+from tests.contract.conftest import Changes
+from tests.engines.postgres.conftest import MakeEngine
+
+from tasker.engines.postgres import PostgresEngine
+from tasker.lifecycle import Interrupted, Succeeded, decide
+from tasker.model import Change, Status, WorkerInfo
+from tasker.testing import Driver, ManualClock, make_draft
+
+SECOND = timedelta(seconds=1)
+HOUR = timedelta(hours=1)
+
+
+def worker(name: str, clock: ManualClock) -> WorkerInfo:
+    return WorkerInfo(
+        worker_id=name, host="here", pid=1, version="0", started_at=clock.now(), queues=None, types=("sum",),
+        slots=1, processes=1,
+    )  # fmt: skip
+
+
+async def test_a_task_submitted_here_wakes_a_worker_there(driver: Driver, another: MakeEngine, clock) -> None:
+    there = Driver(await another(), clock, worker="there")
+    waiting = asyncio.create_task(there.claim(wait_for=HOUR))
+    await asyncio.sleep(0)
+    task_id = await driver.submit()
+    async with asyncio.timeout(5):
+        [claim] = await waiting
+    assert claim.task_id == task_id
+
+
+async def test_ends_and_cancels_are_heard_in_every_process(driver: Driver, another: MakeEngine, clock) -> None:
+    there = Driver(await another(), clock, worker="there")
+    here_hears, there_hears = Changes(driver.engine), Changes(there.engine)
+    done, stopped = await driver.submit(), await driver.submit()
+    claims = {claim.task_id: claim for claim in await there.claim(2)}
+    await driver.engine.cancel(stopped)
+    await there_hears.until(Change(stopped, Status.RUNNING, cancel_requested=True))
+    await there.finish(claims[done], Succeeded(b"6"))
+    await here_hears.until(Change(done, Status.COMPLETED))
+    assert here_hears.heard.count(Change(done, Status.COMPLETED)) == 1, "own news come once, not also by the network"
+
+
+async def test_many_ends_at_once_are_all_told(driver: Driver, another: MakeEngine, clock: ManualClock) -> None:
+    """More than one notification can hold."""
+    there = Driver(await another(), clock, worker="there")
+    hears = Changes(there.engine)
+    await driver.engine.submit([make_draft(clock.now()) for _ in range(700)])
+    claims = await driver.claim(700)
+    assert len(claims) == 700
+    await asyncio.gather(*(driver.finish(claim, Succeeded(b"6")) for claim in claims))
+    await hears.until(*(Change(claim.task_id, Status.COMPLETED) for claim in claims))
+
+
+async def test_a_lost_listener_says_that_news_may_be_lost_and_hears_again(
+    driver: Driver, another: MakeEngine, clock, sql
+) -> None:
+    there = await another()
+    hears = Changes(there)
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' OR query = 'SELECT 1'"
+    assert await sql(cut)
+    async with asyncio.timeout(10):
+        while hears.batches.count(()) < 2:  # at the break, and when it listens again
+            hears._news.clear()
+            await hears._news.wait()
+    task_id = await driver.submit()
+    await driver.finish(await driver.claim_one(), Succeeded(b"6"))
+    await hears.until(Change(task_id, Status.COMPLETED))
+
+
+async def test_an_overtaken_worker_changes_neither_the_task_nor_the_line(
+    driver: Driver, another: MakeEngine, clock: ManualClock, sql
+) -> None:
+    there = Driver(await another(), clock, worker="there")
+    await driver.submit()
+    late = await driver.claim_one()
+    clock.advance(31 * SECOND)
+    await there.reap()
+    current = await there.claim_one()
+    before = await sql("SELECT id, status::text, attempts FROM pgqueuer")
+    assert not await driver.finish(late, Succeeded(b'"stale"'))
+    assert await sql("SELECT id, status::text, attempts FROM pgqueuer") == before
+    assert await there.finish(current, Succeeded(b'"fresh"'))
+    assert bytes((await driver.get(late.task_id)).result or b"") == b'"fresh"'
+
+
+async def test_a_worker_whose_connection_is_gone_is_noticed_before_its_lease_ends(
+    driver: Driver, another: MakeEngine, clock: ManualClock
+) -> None:
+    there = await another()
+    await there.workers.announce(worker("worker-1", clock))
+    await driver.submit()
+    claim = await Driver(there, clock).claim_one()
+    clock.advance(5 * SECOND)
+    assert await driver.engine.find_expired(limit=10) == [], "it is silent, but its process lives"
+    await there.close()
+    assert await driver.engine.find_expired(limit=10) == [claim]
+
+
+async def test_a_worker_that_has_just_spoken_is_not_gone(driver: Driver, another: MakeEngine, clock) -> None:
+    there = await another()
+    await driver.submit()
+    await Driver(there, clock).claim_one()
+    await there.workers.announce(worker("worker-1", clock))
+    await there.close()
+    clock.advance(3 * SECOND)
+    assert await driver.engine.find_expired(limit=10) == []
+
+
+async def test_two_reapers_end_an_attempt_once(driver: Driver, another: MakeEngine, clock: ManualClock) -> None:
+    there = await another()
+    await driver.submit()
+    claim = await driver.claim_one()
+    clock.advance(31 * SECOND)
+    change = decide(Interrupted(), claim, clock.now(), Random(0))
+    ends = await asyncio.gather(*(engine.complete(claim.lease, change) for engine in (driver.engine, there)))
+    assert sorted(ends) == [False, True]
+
+
+async def test_sixteen_claims_at_once_share_the_line_without_a_double(
+    driver: Driver, engine: PostgresEngine, another: MakeEngine, clock: ManualClock
+) -> None:
+    await engine.submit([make_draft(clock.now()) for _ in range(400)])
+    engines = [engine, await another(), await another(), await another()]
+    taken: list[str] = []
+
+    async def work(name: int) -> None:
+        mine = Driver(engines[name % 4], clock, worker=f"worker-{name}")
+        while claims := await mine.claim(7):
+            taken.extend(str(claim.task_id) for claim in claims)
+
+    await asyncio.gather(*(work(name) for name in range(16)))
+    while claims := await driver.claim(7):  # a row that a neighbour had just locked was passed over
+        taken.extend(str(claim.task_id) for claim in claims)
+    assert len(taken) == 400
+    assert len(set(taken)) == 400
