@@ -1,0 +1,145 @@
+"""A broken link to the database at the worst moment, a commit's: nothing is lost, done twice or told wrongly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+from tests.crash.proxy import Proxy
+from tests.postgres import cluster
+
+from tasker.clock import SystemClock
+from tasker.engines.postgres import PostgresEngine
+from tasker.engines.postgres import connections as connections_module
+from tasker.errors import Unavailable
+from tasker.lifecycle import Cancelled, Released, Succeeded
+from tasker.model import NewEvent, Report, Status
+from tasker.testing import Driver, make_draft, make_key
+
+MOMENTS = pytest.mark.parametrize("when", ["before", "after"])
+"""The commit never arrives; it does, and its reply is lost."""
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    server = cluster()
+    with Proxy(server.fresh_database()) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def engine(proxy: Proxy) -> AsyncIterator[PostgresEngine]:
+    engine = PostgresEngine(proxy.url)
+    await engine.open()
+    yield engine
+    proxy.heal()
+    await engine.close()
+
+
+@pytest.fixture
+def driver(engine: PostgresEngine) -> Driver:
+    return Driver(engine, SystemClock())
+
+
+async def _count(proxy: Proxy, query: str) -> int:
+    connection = await asyncpg.connect(proxy.url)
+    try:
+        return int(await connection.fetchval(query))
+    finally:
+        await connection.close()
+
+
+@MOMENTS
+async def test_a_submission_is_stored_once(driver: Driver, proxy: Proxy, when) -> None:
+    proxy.cut(when, "INSERT")
+    key = make_key(datetime.now(UTC))
+    drafts = [make_draft(datetime.now(UTC)), make_draft(datetime.now(UTC), idempotency=key)]
+    receipts = await asyncio.gather(*(driver.engine.submit([draft]) for draft in drafts))
+    assert proxy.cut_off == 1
+    assert [(receipt.task_id, receipt.outcome) for [receipt] in receipts] == [
+        (draft.task_id, "stored") for draft in drafts
+    ]
+    assert await _count(proxy, "SELECT count(*) FROM tasker.task") == 2
+    assert await _count(proxy, "SELECT count(*) FROM tasker.pgqueuer") == 2
+    assert len(await driver.claim(10)) == 2
+
+
+@MOMENTS
+@pytest.mark.parametrize(("outcome", "status"), [
+    (Succeeded(b"6"), Status.COMPLETED), (Cancelled(), Status.CANCELLED), (Released(), Status.PENDING),
+])  # fmt: skip
+async def test_an_end_is_stored_and_told_as_stored(driver: Driver, proxy: Proxy, when, outcome, status) -> None:
+    task_id = await driver.submit()
+    claim = await driver.claim_one()
+    proxy.cut(when, "UPDATE")
+    assert await driver.finish(claim, outcome)
+    assert proxy.cut_off == 1
+    assert (await driver.get(task_id)).status is status
+    assert len(await driver.engine.find_attempts(task_id)) == 1
+
+
+@MOMENTS
+async def test_words_are_stored_once(driver: Driver, proxy: Proxy, when) -> None:
+    task_id = await driver.submit()
+    claim = await driver.claim_one()
+    proxy.cut(when, "INSERT")
+    said = NewEvent(type="output", time=datetime.now(UTC), data=b'{"chunk":"a"}')
+    assert await driver.engine.record(claim.lease, Report(events=(said,)))
+    assert proxy.cut_off == 1
+    assert len(await driver.engine.find_events(task_id)) == 1
+
+
+@MOMENTS
+async def test_a_client_is_told_what_its_step_did(driver: Driver, proxy: Proxy, when) -> None:
+    task_id = await driver.submit()
+    proxy.cut(when, "UPDATE")
+    assert (await driver.engine.cancel(task_id)).status is Status.CANCELLED
+    proxy.cut(when, "UPDATE")
+    assert (await driver.engine.retry(task_id)).status is Status.PENDING
+    await driver.finish(await driver.claim_one(), Succeeded(b"6"))
+    proxy.cut(when, "DELETE")
+    await driver.engine.delete(task_id)
+    assert proxy.cut_off == 3
+    assert await driver.engine.find(task_id) is None
+
+
+@MOMENTS
+async def test_a_claim_whose_answer_was_lost_leaves_no_task_behind(driver: Driver, proxy: Proxy, when) -> None:
+    """Stored, and nobody knows: its lease ends, and it runs again."""
+    task_id = await driver.submit()
+    proxy.cut(when, "UPDATE")
+    claims = await driver.claim(1)
+    assert proxy.cut_off == 1
+    task = await driver.get(task_id)
+    assert task.status is Status.RUNNING
+    assert len(claims) == (1 if when == "before" else 0)
+
+
+@pytest.mark.parametrize("fault", ["half_open", "refuse"])
+async def test_without_a_database_every_step_is_refused_and_it_comes_back_by_itself(
+    driver: Driver, proxy: Proxy, monkeypatch, fault: str
+) -> None:
+    monkeypatch.setattr(connections_module, "_AGAIN_FOR", 0.2)
+    kept = await driver.submit()
+    getattr(proxy, fault)()
+    engine = driver.engine
+    steps = [engine.submit([make_draft(datetime.now(UTC))]), engine.find(kept), engine.check(), engine.cancel(kept)]
+    replies = await asyncio.gather(*steps, return_exceptions=True)
+    assert [type(reply) for reply in replies] == [Unavailable] * 4
+    assert all(isinstance(reply, Unavailable) and reply.retry_after for reply in replies)
+    proxy.heal()
+    async with asyncio.timeout(20):
+        while not await _works(engine):
+            pass
+    assert (await driver.get(kept)).task_id == kept
+
+
+async def _works(engine: PostgresEngine) -> bool:
+    try:
+        await engine.check()
+    except Unavailable:
+        return False
+    return True
