@@ -1,4 +1,4 @@
-"""A real server for tests: `python -m tasker serve` in a process of its own, on a free port of the loopback."""
+"""Real processes for tests: `python -m tasker serve` (or `worker`), each on a free port of the loopback."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,16 +50,36 @@ def run_server(
     env: Mapping[str, str] | None = None,
     port: int | None = None,
     under: tuple[str, ...] = (),
+    name: str = "server",
 ) -> Iterator[Server]:
     """Start a service in `folder` (data in `folder`/data, kept for a second start) and wait until it is ready.
 
     `args` go to `tasker serve`, which runs `under` another command if one is given (strace...).
-    TASKER_* and OPENAI_* of the surroundings are withheld; `env` is added.
+    TASKER_* and OPENAI_* of the surroundings are withheld; `env` is added. `name` names its log.
     On the way out the process is ended; its log is printed if the body failed.
     """
-    server = _start(folder, args, env or {}, port or free_port(), under)
+    command = ("serve", "--data-dir", str(folder / "data"), *args)
+    with _run(folder, command, env or {}, port or free_port(), under, name) as server:
+        _wait_until(server, lambda: _is_ready(server.port) and _has_banner(server))
+        yield server
+
+
+@contextmanager
+def run_worker(
+    folder: Path, *args: str, env: Mapping[str, str], port: int | None = None, under: tuple[str, ...] = (), name: str
+) -> Iterator[Server]:
+    """Start `tasker worker` like run_server; `url` and `port` are those of its health."""
+    with _run(folder, ("worker", *args), env, port or free_port(), under, name) as worker:
+        _wait_until(worker, lambda: _is_ready(worker.port))
+        yield worker
+
+
+@contextmanager
+def _run(
+    folder: Path, command: tuple[str, ...], env: Mapping[str, str], port: int, under: tuple[str, ...], name: str
+) -> Iterator[Server]:
+    server = _start(folder, command, env, port, under, name)
     try:
-        _wait_until_ready(server)
         yield server
     except BaseException:
         print(f"--- {server.log} ---\n{server.text()}", file=sys.stderr)
@@ -81,14 +101,14 @@ def clean_environment(**more: str) -> dict[str, str]:
     return kept | more
 
 
-def _start(folder: Path, args: tuple[str, ...], env: Mapping[str, str], port: int, under: tuple[str, ...]) -> Server:
-    data_dir = folder / "data"
-    log = folder / "server.log"
-    command = [*under, sys.executable, "-m", "tasker", "serve", "--port", str(port), "--data-dir", str(data_dir), *args]
+def _start(
+    folder: Path, command: tuple[str, ...], env: Mapping[str, str], port: int, under: tuple[str, ...], name: str
+) -> Server:
+    log = folder / f"{name}.log"
     log_start = log.stat().st_size if log.exists() else 0
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command,
+            [*under, sys.executable, "-m", "tasker", *command, "--port", str(port)],
             cwd=folder,
             env=clean_environment(**env),
             stdin=subprocess.DEVNULL,
@@ -96,16 +116,16 @@ def _start(folder: Path, args: tuple[str, ...], env: Mapping[str, str], port: in
             stderr=output,
             start_new_session=True,
         )
-    return Server(f"http://127.0.0.1:{port}", port, process, log, data_dir, log_start)
+    return Server(f"http://127.0.0.1:{port}", port, process, log, folder / "data", log_start)
 
 
-def _wait_until_ready(server: Server) -> None:
+def _wait_until(server: Server, is_ready: Callable[[], bool]) -> None:
     limit = monotonic() + START_LIMIT
-    while not (_is_ready(server.port) and _has_banner(server)):
+    while not is_ready():
         with suppress(subprocess.TimeoutExpired):
             code = server.process.wait(timeout=0.05)
-            raise AssertionError(f"the server ended with exit code {code} before it was ready")
-        assert monotonic() < limit, f"the server is not ready after {START_LIMIT:g} s"
+            raise AssertionError(f"the process ended with exit code {code} before it was ready")
+        assert monotonic() < limit, f"the process is not ready after {START_LIMIT:g} s"
 
 
 def _is_ready(port: int) -> bool:
@@ -125,8 +145,9 @@ def _has_banner(server: Server) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the service; whatever it left in its session is ended with it."""
+    """End the process (also one that is stopped); whatever it left in its session is ended with it."""
     if process.poll() is None:
+        process.send_signal(signal.SIGCONT)
         process.terminate()
         try:
             process.wait(STOP_LIMIT)
