@@ -35,6 +35,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from tasker.errors import ConfigError
+from tasker.model import queue_name_pattern
 
 MIN_TOKEN_LENGTH = 16
 SECRET_VARIABLES = ("TASKER_TOKEN", "TASKER_DATABASE_URL")
@@ -51,6 +52,7 @@ class Expected:
 
     words: str
     secret: bool = False
+    flag: bool = True
 
 
 def available_cpus() -> int:
@@ -93,6 +95,18 @@ def _http_url(url: str | None) -> str | None:
     if url is not None and (urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname):
         raise ValueError
     return url
+
+
+def _postgres_url(url: SecretStr | None) -> SecretStr | None:
+    if url is not None and urlsplit(url.get_secret_value()).scheme not in {"postgresql", "postgres"}:
+        raise ValueError
+    return url
+
+
+def _queue_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(re.fullmatch(queue_name_pattern, name) for name in names):
+        raise ValueError
+    return names
 
 
 _Lower = BeforeValidator(_lower)
@@ -141,8 +155,26 @@ class Settings(_Frozen):
     data_dir: Annotated[Path, Expected("a folder")] = Field(
         default=Path("./.tasker"), description="Folder that holds the tasks (`tasker.db`)"
     )
-    database_url: Annotated[str | None, Expected("nothing", secret=True)] = Field(
-        default=None, description="Reserved for PostgreSQL, which comes with a later version"
+    database_url: Annotated[
+        SecretStr | None,
+        AfterValidator(_postgres_url),
+        Expected("a URL with postgresql:// (postgresql://user:password@host:5432/database)", secret=True),
+    ] = Field(
+        default=None,
+        description="Keeps the tasks in this PostgreSQL database, `postgresql://user:password@host/database`, so that "
+        "many processes share them; unset: in a file of `TASKER_DATA_DIR`, for one process",
+    )
+    pool_size: Annotated[int, Field(ge=3, le=1000), Expected("a whole number from 3 to 1000")] = Field(
+        default=8,
+        description="Connections of each process to PostgreSQL, beside the one that listens: two store submissions, "
+        "one stores ends of attempts, the rest claim and read; 4 do for a worker",
+    )
+    worker: Annotated[bool, Expected("on or off", flag=False)] = Field(
+        default=True,
+        description="`off` has `tasker serve` run no tasks (`--no-worker`): `tasker worker` does elsewhere",
+    )
+    queues: Annotated[Names, AfterValidator(_queue_names), Expected("names of queues, separated by commas")] = Field(
+        default=(), description="Queues whose tasks are run here, separated by commas; unset: every queue"
     )
     tasks: Annotated[Names, Expected("files, folders or modules, separated by commas")] = Field(
         default=(), description="Where your own task functions are: files, folders, modules, separated by commas"
@@ -170,10 +202,14 @@ class Settings(_Frozen):
         default=timedelta(seconds=300), description="Longest time for an attempt, in seconds, unless its type says"
     )
     lease: Duration = Field(
-        default=timedelta(seconds=30), description="Seconds until an attempt that gives no sign of life is taken away"
+        default=timedelta(seconds=10),
+        description="Seconds until an attempt that gives no sign of life is taken away: so long a task waits at most "
+        "when its worker's machine is lost",
     )
     heartbeat: Duration = Field(
-        default=timedelta(seconds=10), description="Seconds between signs of life; at most half of the lease"
+        default=timedelta(seconds=3),
+        description="Seconds between signs of life; at most half of the lease, by default less than a third: two may "
+        "fail",
     )
     drain: Duration = Field(
         default=timedelta(seconds=30), description="Seconds that running tasks have to end when the service is stopped"
@@ -218,10 +254,11 @@ class Settings(_Frozen):
         return self
 
     def _misfits(self) -> Iterator[str]:
-        if self.database_url is not None:
+        if not self.worker and self.database_url is None:
             yield (
-                "TASKER_DATABASE_URL: PostgreSQL comes with a later version; leave it unset, and tasks are kept in "
-                f"{self.database_file}"
+                "TASKER_WORKER (--no-worker): expected on, got off without TASKER_DATABASE_URL: one process holds the "
+                f"file {self.database_file}, so no other could run its tasks; set TASKER_DATABASE_URL to a PostgreSQL "
+                "database, or leave the worker on"
             )
         if self.heartbeat * 2 > self.lease:
             yield (
@@ -264,7 +301,7 @@ def _setting(path: tuple[str, ...], field: FieldInfo) -> Setting:
     expected = [item for item in field.metadata if isinstance(item, Expected)][-1]
     return Setting(
         variable=_SPECIAL_VARIABLES.get(name, f"TASKER_{name.upper()}"),
-        flag=None if expected.secret else f"--{name.replace('_', '-')}",
+        flag=None if expected.secret or not expected.flag else f"--{name.replace('_', '-')}",
         default=_show_default(field.default if field.default_factory is None else None),
         description=field.description or "",
         path=path,
@@ -276,6 +313,8 @@ def _show_default(value: object) -> str:
     match value:
         case None:
             return ""
+        case bool():
+            return "on" if value else "off"
         case timedelta():
             return f"{value.total_seconds():g}"
         case tuple():

@@ -29,6 +29,7 @@ from tasker.model import (
     Status,
     Task,
     TaskFilter,
+    WorkerState,
     new_task_id,
 )
 from tasker.registry import Registry, TaskType
@@ -175,8 +176,12 @@ class Service:
         """Return the open tasks by queue and type."""
         return await self._engine.stats()
 
+    async def workers(self) -> list[WorkerState]:
+        """Return the workers of this service, in order of their start."""
+        return await self._engine.workers.find_all()
+
     async def readiness(self) -> Readiness:
-        """Tell whether the store takes writes, the workers live and they keep up."""
+        """Tell whether the store takes writes, and whether what this process has of a worker lives and keeps up."""
         checks = {"store": await self._check_store()}
         if checks["store"] == "ok":
             checks |= self._health(await self._engine.stats())

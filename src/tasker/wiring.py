@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from random import SystemRandom
+from typing import Any
 
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 from starlette.types import ASGIApp
 
-from tasker.api.app import build_app
+from tasker.api.app import build_app, build_probes
 from tasker.builtin import builtin_registry
 from tasker.builtin.gpt import Gpt
-from tasker.clock import SystemClock
+from tasker.clock import Clock, SystemClock
 from tasker.config import SECRET_VARIABLES, Settings
 from tasker.engine import Engine
 from tasker.engines.sqlite import SqliteEngine
+from tasker.errors import ConfigError
 from tasker.events import Hub
 from tasker.executor import Executor
 from tasker.executor.loop_watch import LoopWatch
@@ -34,6 +37,7 @@ from tasker.worker import Worker
 
 _MAX_CONNECTIONS = 20_000
 """Held connections before new ones queue: Granian's default queues clients past about 1,000 open waits."""
+_MAX_FILES = 65_536
 _HEADERS_WITHIN = 10_000
 """Milliseconds that a client has for the headers of a request."""
 
@@ -46,13 +50,14 @@ class App:
     registry: Registry
     engine: Engine
     service: Service
-    worker: Worker
+    worker: Worker | None
     asgi: ASGIApp
 
     async def drain(self, hurry: asyncio.Event | None = None) -> None:
         """Let waits return, stop claiming, and give running attempts `settings.drain` (less on `hurry`). Idempotent."""
         self.service.stop()
-        await self.worker.drain(self.settings.drain, hurry or asyncio.Event())
+        if self.worker is not None:
+            await self.worker.drain(self.settings.drain, hurry or asyncio.Event())
 
 
 def make_registry(settings: Settings, gpt: Gpt) -> Registry:
@@ -64,50 +69,102 @@ def make_registry(settings: Settings, gpt: Gpt) -> Registry:
     return registry
 
 
-@contextlib.asynccontextmanager
-async def open_app(settings: Settings) -> AsyncIterator[App]:
-    """Run the service without a network server: store, worker, chores and the ASGI app.
+def make_engine(settings: Settings) -> tuple[Engine, Clock]:
+    """Return the engine that the settings ask for, not open yet, and the clock of its store. Raises ConfigError."""
+    if settings.database_url is None:
+        clock: Clock = SystemClock()
+        return SqliteEngine(settings.database_file, clock), clock
+    postgres = _import_postgres()
+    engine = postgres.PostgresEngine(settings.database_url.get_secret_value(), pool_size=settings.pool_size)
+    return engine, engine.clock
 
-    Leaving it drains: running attempts may end within `settings.drain`, the rest is given back.
-    Raises ConfigError, RegistrationError.
+
+async def migrate(settings: Settings) -> list[str]:
+    """Bring the store up to date; return what was done where the engine tells. Raises ConfigError."""
+    if settings.database_url is not None:
+        return list(await _import_postgres().migrate(settings.database_url.get_secret_value()))
+    engine, _ = make_engine(settings)
+    await engine.open()
+    await engine.close()
+    return []
+
+
+def _import_postgres() -> Any:
+    """Return the distributed engine's module: its libraries are an extra."""
+    try:
+        from tasker.engines import postgres
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"TASKER_DATABASE_URL: PostgreSQL needs the package {error.name}: pip install 'taskerd[postgres]'"
+        ) from error
+    return postgres
+
+
+@contextlib.asynccontextmanager
+async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App]:
+    """Run the service without a network server: store, worker (`settings.worker`), chores and the ASGI app.
+
+    api: whether the app answers for tasks, or for probes alone. Leaving it drains: running attempts may end within
+    `settings.drain`, the rest is given back. Raises ConfigError, RegistrationError.
     """
-    clock, random, hub = SystemClock(), SystemRandom(), Hub()
+    engine, clock = make_engine(settings)
+    random, hub = SystemRandom(), Hub()
     gpt = Gpt(settings.gpt, clock)
     registry = make_registry(settings, gpt)
-    metrics = Metrics(slots=settings.slots)
+    metrics = Metrics(slots=settings.slots if settings.worker else 0)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(gpt.aclose)
-        engine = SqliteEngine(settings.database_file, clock)
         await engine.open()
         stack.push_async_callback(engine.close)
         stack.callback(engine.watch(hub.publish))
-        executor = Executor(
-            registry, targets=settings.tasks, processes=settings.processes, cancel_grace=settings.cancel_grace,
-            child_max_tasks=settings.child_max_tasks,
-            child_max_memory=None if settings.child_max_memory is None else int(settings.child_max_memory),
-            max_result=int(settings.max_result), gpt=settings.gpt, secrets=SECRET_VARIABLES,
-        )  # fmt: skip
-        await executor.open()
-        stack.push_async_callback(executor.close)
-        loop_watch = LoopWatch()
-        loop_watch.start()
-        stack.callback(loop_watch.stop)
-        worker = Worker(
-            engine, registry, executor, clock, metrics, slots=settings.slots, processes=settings.processes,
-            lease_for=settings.lease, heartbeat_every=settings.heartbeat, random=random,
-        )  # fmt: skip
-
-        def health(lines: list[LineStats]) -> dict[str, str]:
-            return worker.health(lines) | {"children": executor.health(), "loop": loop_watch.health()}
-
+        worker: Worker | None = None
+        health: Health = _no_health
+        if settings.worker:
+            worker, health = await _open_worker(stack, settings, engine, registry, clock, metrics)
         service = Service(engine, registry, hub, clock, health=health)
-        asgi = build_app(service, settings, metrics)
+        asgi = (build_app if api else build_probes)(service, settings, metrics, clock)
         app = App(settings=settings, registry=registry, engine=engine, service=service, worker=worker, asgi=asgi)
         stack.push_async_callback(app.drain)
         chore_loop = asyncio.create_task(run_chores(chores(engine, clock, random)))
         stack.push_async_callback(_cancelled, chore_loop)
-        worker.start()
+        if worker is not None:
+            await worker.start()
         yield app
+
+
+Health = Callable[[list[LineStats]], dict[str, str]]
+
+
+def _no_health(_: list[LineStats]) -> dict[str, str]:
+    """A process without a worker answers for its store alone."""
+    return {}
+
+
+async def _open_worker(
+    stack: contextlib.AsyncExitStack, settings: Settings, engine: Engine, registry: Registry, clock: Clock,
+    metrics: Metrics,
+) -> tuple[Worker, Health]:  # fmt: skip
+    """Make what runs tasks, not started yet; return it and what it says of its health."""
+    executor = Executor(
+        registry, targets=settings.tasks, processes=settings.processes, cancel_grace=settings.cancel_grace,
+        child_max_tasks=settings.child_max_tasks,
+        child_max_memory=None if settings.child_max_memory is None else int(settings.child_max_memory),
+        max_result=int(settings.max_result), gpt=settings.gpt, secrets=SECRET_VARIABLES,
+    )  # fmt: skip
+    await executor.open()
+    stack.push_async_callback(executor.close)
+    loop_watch = LoopWatch()
+    loop_watch.start()
+    stack.callback(loop_watch.stop)
+    worker = Worker(
+        engine, registry, executor, clock, metrics, slots=settings.slots, processes=settings.processes,
+        lease_for=settings.lease, heartbeat_every=settings.heartbeat, random=SystemRandom(), queues=settings.queues,
+    )  # fmt: skip
+
+    def health(lines: list[LineStats]) -> dict[str, str]:
+        return worker.health(lines) | {"children": executor.health(), "loop": loop_watch.health()}
+
+    return worker, health
 
 
 async def serve(settings: Settings, *, started: Callable[[App], Awaitable[None]]) -> int:
@@ -117,14 +174,35 @@ async def serve(settings: Settings, *, started: Callable[[App], Awaitable[None]]
     started: called once the service answers. Returns the exit code.
     Raises ConfigError, RegistrationError, OSError (the port is taken).
     """
+    return await _run(settings, started, api=True, listens=True)
+
+
+async def work(settings: Settings, *, probes: bool, started: Callable[[App], Awaitable[None]]) -> int:
+    """Run tasks until SIGTERM or SIGINT, then drain; a second signal cuts the drain short.
+
+    probes: answer /livez, /readyz and /metrics on the settings' port. Raises what `serve` raises.
+    """
+    return await _run(settings, started, api=False, listens=probes)
+
+
+async def _run(settings: Settings, started: Callable[[App], Awaitable[None]], *, api: bool, listens: bool) -> int:
     stopping, hurry = asyncio.Event(), asyncio.Event()
     _on_signals(stopping, hurry)
-    async with open_app(settings) as app, _listening(app):
+    _raise_file_limit()
+    async with open_app(settings, api=api) as app, _listening(app) if listens else contextlib.nullcontext():
         _settle_memory()
         await started(app)
         await stopping.wait()
         await app.drain(hurry)
     return 0
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as we may: each connection is one, and the usual soft limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _settle_memory() -> None:

@@ -8,10 +8,12 @@ import os
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from importlib.metadata import version
 from random import Random
 from typing import Any
 
 import structlog
+from msgspec import structs
 
 from tasker.clock import Clock
 from tasker.engine import ClaimRequest, Engine
@@ -19,7 +21,7 @@ from tasker.errors import Unavailable
 from tasker.executor import Executor, Stop
 from tasker.lifecycle import Crashed, Interrupted, Outcome, Released, decide
 from tasker.metrics import Metrics
-from tasker.model import Change, Claim, Lease, LineStats, Report, Transition
+from tasker.model import Change, Claim, Lease, LineStats, Report, Transition, WorkerInfo
 from tasker.registry import Registry
 from tasker.reports import ReportBuffer
 
@@ -107,6 +109,7 @@ class Worker:
         lease_for: timedelta,
         heartbeat_every: timedelta,
         random: Random,
+        queues: Sequence[str] = (),
     ) -> None:
         self.worker_id = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
         self._engine = engine
@@ -118,6 +121,13 @@ class Worker:
         self._random = random
         on_loop = frozenset(kind.name for kind in registry if kind.is_async)
         in_child = frozenset(registry.names()) - on_loop
+        self._queues = tuple(queues) or None
+        self._info = WorkerInfo(
+            worker_id=self.worker_id, host=os.uname().nodename, pid=os.getpid(), version=version("taskerd"),
+            started_at=clock.now(), queues=self._queues, types=tuple(sorted(on_loop | in_child)), slots=slots,
+            processes=processes,
+        )  # fmt: skip
+        self._news_lost = asyncio.Event()
         self._lanes = [
             Lane("loop", on_loop, slots),
             Lane("children", in_child, processes),
@@ -135,8 +145,9 @@ class Worker:
         """How many attempts run."""
         return len(self._running)
 
-    def start(self) -> None:
-        """Begin to claim."""
+    async def start(self) -> None:
+        """Say who we are, then begin to claim."""
+        await self._announce()
         self._unwatch = self._engine.watch(self._on_changes)
         self._last_heartbeat = self._clock.monotonic()
         self._claiming = [asyncio.create_task(self._claim_for(lane)) for lane in self._lanes if lane.types]
@@ -145,6 +156,9 @@ class Worker:
     async def drain(self, within: timedelta, hurry: asyncio.Event) -> None:
         """Stop claiming, let attempts end within the time (or until `hurry`), give the rest back. Idempotent."""
         await _cancel(self._claiming)
+        if self._loops:
+            self._info = structs.replace(self._info, draining=True)
+            await self._announce()
         if self._attempts:
             _log.info("worker.draining", running=len(self._running), seconds=within.total_seconds())
             await self._attempts_end(within, hurry)
@@ -153,6 +167,8 @@ class Worker:
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=_END_WITHIN.total_seconds())
         await _cancel([*self._attempts, *self._loops])
+        if self._loops:
+            await self._withdraw()
         self._loops = []
         if self._unwatch is not None:
             self._unwatch()
@@ -183,7 +199,7 @@ class Worker:
             room = await lane.room()
             request = ClaimRequest(
                 worker=self.worker_id, types=lane.types, lease_for=self._lease_for,
-                limit=0 if lane.suspects else room, suspects=room if lane.suspects else 0,
+                limit=0 if lane.suspects else room, suspects=room if lane.suspects else 0, queues=self._queues,
             )  # fmt: skip
             try:
                 claims = await self._engine.claim(request, wait_for=_CLAIM_WAIT)
@@ -250,7 +266,9 @@ class Worker:
 
     async def _keep_leases(self) -> None:
         while True:
-            await asyncio.sleep(self._heartbeat_every.total_seconds())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news_lost.wait(), self._heartbeat_every.total_seconds())
+            self._news_lost.clear()
             try:
                 await self.heartbeat()
             except Unavailable as error:
@@ -266,9 +284,24 @@ class Worker:
             for lease in beat.cancelled & self._running.keys():
                 self._running[lease].stop.cancel()
         self._last_heartbeat = self._clock.monotonic()
+        await self._announce()
+
+    async def _announce(self) -> None:
+        try:
+            await self._engine.workers.announce(self._info)
+        except Unavailable as error:
+            _log.warning("worker.not_announced", reason=error.detail)
+
+    async def _withdraw(self) -> None:
+        try:
+            await self._engine.workers.withdraw(self.worker_id)
+        except Unavailable as error:
+            _log.warning("worker.not_withdrawn", reason=error.detail)
 
     def _on_changes(self, changes: Sequence[Change]) -> None:
-        """Hear of a cancel at once, not only with the next heartbeat."""
+        """Hear of a cancel at once, not only with the next heartbeat; which comes at once where news may be lost."""
+        if not changes:
+            self._news_lost.set()
         for change in changes:
             if change.cancel_requested:
                 for lease, running in self._running.items():

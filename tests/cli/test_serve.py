@@ -45,8 +45,9 @@ def test_the_banner_says_where_what_and_for_whom(tmp_path: Path) -> None:
 
 def test_every_setting_but_the_secret_ones_has_a_flag() -> None:
     help = tasker("serve", "--help").out
+    assert " --no-worker " in help
     for setting in describe_settings():
-        assert (setting.flag is None) == setting.expected.secret
+        assert (setting.flag is None) == (setting.expected.secret or setting.variable == "TASKER_WORKER")
         assert setting.flag is None or f" {setting.flag} " in help
 
 

@@ -188,10 +188,18 @@ def test_the_service_answers_under_the_address_it_listens_on() -> None:
     assert load_settings(host="::", auth="off").allowed_hosts == Settings().allowed_hosts
 
 
-def test_postgresql_comes_later() -> None:
-    (fault,) = faults_of(database_url="postgresql://tasker@db/tasker")
-    assert fault.startswith("TASKER_DATABASE_URL: PostgreSQL comes with a later version")
-    assert ".tasker/tasker.db" in fault
+def test_a_database_url_is_one_of_postgresql() -> None:
+    for url in ("postgresql://tasker@db/tasker", "postgres:///tasker"):
+        assert load_settings(database_url=url).database_url == SecretStr(url)
+    (fault,) = faults_of(database_url="mysql://tasker:secret@db/tasker")
+    assert fault.startswith("TASKER_DATABASE_URL: expected a URL with postgresql://")
+    assert "secret" not in fault
+
+
+def test_a_service_without_a_worker_needs_a_database_for_others() -> None:
+    (fault,) = faults_of(worker="off")
+    assert fault.startswith("TASKER_WORKER (--no-worker)")
+    assert not load_settings(worker="off", database_url="postgresql://db/tasker").worker
 
 
 def test_the_heartbeat_fits_twice_into_the_lease() -> None:

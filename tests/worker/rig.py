@@ -55,7 +55,7 @@ class Rig:
             self.engine, self.registry, self.executor, self.clock, Metrics(), random=Random(0),
             heartbeat_every=timedelta(seconds=10), **self.settings,  # type: ignore[arg-type]
         )  # fmt: skip
-        self.worker.start()
+        await self.worker.start()
 
     async def close(self) -> None:
         await self.worker.drain(NOW, asyncio.Event())

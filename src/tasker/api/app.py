@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import cache
 
 from starlette.routing import Route, Router
@@ -12,12 +13,14 @@ from tasker.api.bodies import BodyReader
 from tasker.api.calls import Call
 from tasker.api.catalogue import TypeOperations
 from tasker.api.docs import DocsOperations
+from tasker.api.fleet import FleetOperations
 from tasker.api.guards import Guard, Rules
 from tasker.api.health import HealthOperations
 from tasker.api.openapi import make_document
 from tasker.api.operations import (
     Operation,
     docs_operations,
+    fleet_operations,
     health_operations,
     task_operations,
     type_operations,
@@ -36,16 +39,28 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 def build_app(service: Service, settings: Settings, metrics: Metrics, clock: Clock | None = None) -> ASGIApp:
     """Return the HTTP face of `service`. Tracebacks are shown where no token is needed: to this machine alone."""
-    operations = make_operations(service, metrics, clock or SystemClock(), tracebacks=settings.token is None)
+    operations = make_operations(
+        service, metrics, clock or SystemClock(), tracebacks=settings.token is None, lease=settings.lease
+    )
     return Guard(_dispatch(operations, BodyReader(settings.max_body)), _rules(settings), metrics)
 
 
-def make_operations(service: Service, metrics: Metrics, clock: Clock, *, tracebacks: bool) -> list[Operation]:
+def build_probes(service: Service, settings: Settings, metrics: Metrics, clock: Clock | None = None) -> ASGIApp:
+    """Return the HTTP face of a worker: /livez, /readyz and /metrics, behind the same guards."""
+    health = HealthOperations(service, clock or SystemClock(), metrics)
+    operations = health_operations(health, metrics.content_type)
+    return Guard(_dispatch(operations, BodyReader(settings.max_body)), _rules(settings), metrics)
+
+
+def make_operations(
+    service: Service, metrics: Metrics, clock: Clock, *, tracebacks: bool, lease: timedelta
+) -> list[Operation]:
     """Return the whole table."""
     document = cache(lambda: make_document(operations, service.registry))
     operations = [
         *task_operations(TaskOperations(service, clock, tracebacks=tracebacks)),
         *type_operations(TypeOperations(service.registry)),
+        *fleet_operations(FleetOperations(service, clock, silent_after=lease)),
         *health_operations(HealthOperations(service, clock, metrics), metrics.content_type),
         *docs_operations(DocsOperations(document)),
     ]

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from tasker.api.catalogue import TypePage, TypeView
+from tasker.api.fleet import QueuePage, QueueView, WorkerPage, WorkerView
 from tasker.api.health import LiveView, ReadyView
 from tasker.api.operations import Answer, Operation
 from tasker.api.problems import Problem
@@ -25,10 +26,12 @@ Node = dict[str, Any]
 _REF = "#/components/schemas/{name}"
 _STRUCTS = (
     TaskView, TaskPage, TypeView, TypePage, SubmissionBody, Problem, TaskProblem, ProblemKind, LiveView, ReadyView,
+    WorkerPage, WorkerView, QueuePage, QueueView,
 )  # fmt: skip
 _NAMES = {
     "TaskView": "Task", "TypeView": "TaskType", "TypePage": "TaskTypePage", "RetryView": "Retry",
-    "SubmissionBody": "Submission", "RetryBody": "RetryOptions", "LiveView": "Live", "ReadyView": "Ready",
+    "SubmissionBody": "Submission", "RetryBody": "RetryOptions", "LiveView": "Live", "WorkerView": "Worker",
+    "QueueView": "Queue", "RunningView": "Running", "ReadyView": "Ready",
 }  # fmt: skip
 """What the structs on the wire are called outside."""
 _DESCRIPTION = (
@@ -38,6 +41,8 @@ _DESCRIPTION = (
 _TAGS = {
     "tasks": "Submit, read, wait for and control tasks.",
     "types": "What can be submitted.",
+    "workers": "Who runs the tasks.",
+    "queues": "What waits for them.",
     "health": "For probes and Prometheus.",
     "docs": "About this API.",
 }

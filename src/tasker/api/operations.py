@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from tasker.api.calls import Call, Parameter, wait_parameter
 from tasker.api.catalogue import TypeOperations, TypePage, TypeView
 from tasker.api.docs import DocsOperations
+from tasker.api.fleet import FleetOperations, QueuePage, QueueView, WorkerPage
 from tasker.api.health import HealthOperations, LiveView, ReadyView
 from tasker.api.replies import Reply
 from tasker.api.tasks import GET_PARAMETERS, LIST_PARAMETERS, TaskOperations, TaskPage, TaskView
@@ -132,6 +133,25 @@ def type_operations(types: TypeOperations) -> list[Operation]:
         Operation(
             "GET", "/type/{name}", "get_type", "types", "Read a task type", types.get,
             answers={200: Answer("The task type.", TypeView)}, problems=("not-found", "unknown-field"),
+        ),
+    ]  # fmt: skip
+
+
+def fleet_operations(fleet: FleetOperations) -> list[Operation]:
+    """Return what can be asked about workers and queues."""
+    return [
+        Operation(
+            "GET", "/worker", "list_workers", "workers", "List the workers and what each runs", fleet.workers,
+            answers={200: Answer("Every worker.", WorkerPage)}, problems=("unknown-field", "unavailable"),
+        ),
+        Operation(
+            "GET", "/queue", "list_queues", "queues", "List the queues that hold open tasks", fleet.queues,
+            answers={200: Answer("Their depths.", QueuePage)}, problems=("unknown-field", "unavailable"),
+        ),
+        Operation(
+            "GET", "/queue/{name}", "get_queue", "queues", "Read the depth of a queue", fleet.queue,
+            answers={200: Answer("Its depth, zero where nothing waits.", QueueView)},
+            problems=("not-found", "unknown-field", "unavailable"),
         ),
     ]  # fmt: skip
 

@@ -20,6 +20,8 @@ _EXIT_CODES = (
 )
 _COMMANDS = (
     ("serve", "tasker.cli.serve:serve", "Run the service."),
+    ("worker", "tasker.cli.worker:worker", "Run tasks beside other processes, without an API."),
+    ("migrate", "tasker.cli.migrate:migrate", "Bring the database up to date."),
     ("run", "tasker.cli.run:run", "Submit a task, wait for it and print its result."),
     ("ls", "tasker.cli.tasks:ls", "List tasks, newest first."),
     ("get", "tasker.cli.tasks:get", "Show one task."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import tasker.builtin
 from tasker.builtin import gpt
@@ -26,19 +27,43 @@ def describe(settings: Settings, registry: Registry, stats: Sequence[LineStats])
     """Return the banner's text."""
     url = settings_url(settings)
     lines = [
-        f"tasks: {_tasks(registry)}",
+        f"tasks: {_tasks(registry)}{_who_runs_them(settings)}",
         gpt.describe(settings.gpt),
-        f"data: {settings.database_file.absolute()} ({_holdings(stats)})",
+        f"data: {describe_store(settings)} ({_holdings(stats)})",
         f"access: {_access(settings)}",
         "stop: Ctrl-C",
     ]
     return "\n  ".join([f"Tasker {read_version()} runs at {url} (try it at {url}/docs)", *lines])
 
 
+async def print_worker_banner(app: App) -> None:
+    """Print the banner of a worker that has just begun."""
+    queues = ", ".join(app.settings.queues) or "every queue"
+    lines = [
+        f"tasks: {_tasks(app.registry)}",
+        f"data: {describe_store(app.settings)} ({_holdings(await app.service.stats())})",
+        "stop: Ctrl-C",
+    ]
+    name = "" if app.worker is None else f" {app.worker.worker_id}"
+    note("\n  ".join([f"Tasker {read_version()} worker{name} takes tasks of {queues}", *lines]))
+
+
+def describe_store(settings: Settings) -> str:
+    """Return where the tasks are kept, without a password."""
+    if settings.database_url is None:
+        return str(settings.database_file.absolute())
+    url = urlsplit(settings.database_url.get_secret_value())
+    return f"PostgreSQL{url.path} at {url.hostname or 'the default host'}"
+
+
 def settings_url(settings: Settings) -> str:
     """Return the URL at which this machine reaches the service."""
     host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", "[::]"} else settings.host  # noqa: S104
     return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{settings.port}"
+
+
+def _who_runs_them(settings: Settings) -> str:
+    return "" if settings.worker else ", run by `tasker worker` processes"
 
 
 def _tasks(registry: Registry) -> str:

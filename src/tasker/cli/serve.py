@@ -23,17 +23,21 @@ def _flag(setting: Setting) -> tuple[str, Any, Any]:
     return name, annotation, field(default=None)
 
 
-_Flags = make_dataclass(
-    "_Flags",
+Flags = make_dataclass(
+    "Flags",
     [_flag(setting) for setting in describe_settings() if setting.flag],
     namespace={"__module__": __name__},  # without it the parser takes the class for a built-in one, with no fields
 )
 
 
-_NONE_GIVEN = _Flags()
+NONE_GIVEN = Flags()
 
 
-def serve(*targets: str, flags: Any = _NONE_GIVEN) -> int:
+def serve(
+    *targets: str,
+    no_worker: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    flags: Any = NONE_GIVEN,
+) -> int:
     """Run the service until it is stopped (Ctrl-C, SIGTERM).
 
     Tokens and keys have no flag, because others could read them in the list of processes: set TASKER_TOKEN and
@@ -43,18 +47,25 @@ def serve(*targets: str, flags: Any = _NONE_GIVEN) -> int:
     ----------
     targets
         Where your own task functions are: files (mytasks.py), folders or modules (package.module).
+    no_worker
+        Serve the API alone, and leave the tasks to `tasker worker` processes on the same TASKER_DATABASE_URL.
     """
-    given = asdict(flags)
-    if targets:
-        given["tasks"] = ",".join([*targets, *filter(None, [given.get("tasks")])])
-    settings = _settle_address(load_settings(**given))
+    given = with_targets(asdict(flags), targets)
+    if no_worker:
+        given["worker"] = "false"
+    settings = settle_address(load_settings(**given))
     return Exit.TASK_FAILED if settings is None else _run(settings)
 
 
-serve.__annotations__["flags"] = Annotated[_Flags, Parameter(name="*")]  # made from the table of settings
+def with_targets(given: dict[str, Any], targets: Sequence[str]) -> dict[str, Any]:
+    """Return the flags with the targets of the command line before those of --tasks."""
+    return given | {"tasks": ",".join([*targets, *filter(None, [given.get("tasks")])])} if targets else given
 
 
-def _settle_address(settings: Settings) -> Settings | None:
+serve.__annotations__["flags"] = Annotated[Flags, Parameter(name="*")]  # made from the table of settings
+
+
+def settle_address(settings: Settings) -> Settings | None:
     """Return the settings with an address and a port that is free, or None if there is none to be agreed on."""
     from tasker.cli import ports, terminal
 

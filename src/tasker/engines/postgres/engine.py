@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from tasker.engine import ClaimRequest, Heartbeat
+from tasker.engine import ClaimRequest, Heartbeat, WorkerBook
 from tasker.engine import Listener as ChangeListener
 from tasker.engines.postgres.attempts import Attempts, Beat, Words
 from tasker.engines.postgres.batches import Batches
@@ -93,7 +93,7 @@ class PostgresEngine:
         self._claiming: set[asyncio.Task[Any]] = set()
         self._opened = False
         self.clock = DatabaseClock()
-        self.workers = PostgresWorkers(self._connections, self._queries, self._listener)
+        self.workers: WorkerBook = PostgresWorkers(self._connections, self._queries, self._listener)
 
     async def open(self) -> None:
         await bring_up_to_date(self._connections, self._schema)

@@ -16,12 +16,13 @@ import apsw
 import structlog
 
 from tasker.clock import Clock, to_micros
-from tasker.engine import ClaimRequest, Heartbeat, Listener
+from tasker.engine import ClaimRequest, Heartbeat, Listener, WorkerBook
 from tasker.engines.sqlite import changes, reads
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.engines.sqlite.lines import Lines, Waiter
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import HolderLock, check_space, connect, open_writer, prepare_folder
+from tasker.engines.sqlite.workers import SqliteWorkers
 from tasker.lifecycle import Released, decide
 from tasker.model import (
     Attempt,
@@ -34,6 +35,7 @@ from tasker.model import (
     Page,
     Receipt,
     Report,
+    RunningAttempt,
     Status,
     Task,
     TaskFilter,
@@ -55,6 +57,7 @@ class SqliteEngine:
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path = path
         self._clock = clock
+        self.workers: WorkerBook = SqliteWorkers(clock, self._find_running)
         self._lock = HolderLock(path.with_name("tasker.lock"))
         self._lines = Lines(clock)
         self._listeners: list[Listener] = []
@@ -187,6 +190,9 @@ class SqliteEngine:
                 self._listeners.remove(listener)
 
         return stop
+
+    async def _find_running(self) -> dict[str, list[RunningAttempt]]:
+        return await self._read(reads.find_running)
 
     def _micros(self) -> int:
         return to_micros(self._clock.now())

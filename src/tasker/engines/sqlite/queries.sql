@@ -152,5 +152,9 @@ WHERE status = 'pending' GROUP BY queue, type;
 -- name: running_by_line
 SELECT queue, type, count(*) FROM task INDEXED BY task_running WHERE status = 'running' GROUP BY queue, type;
 
+-- name: running_by_worker
+SELECT worker, task_id, attempt, type, queue, started_at FROM task INDEXED BY task_running
+WHERE status = 'running' ORDER BY started_at, seq;
+
 -- name: probe
 INSERT INTO probe (id, checked_at) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET checked_at = excluded.checked_at;

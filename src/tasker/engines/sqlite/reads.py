@@ -9,10 +9,10 @@ import apsw
 from msgspec import structs
 
 from tasker.clock import from_micros, to_micros
-from tasker.engines.sqlite.rows import Row, attempt_of, claim_of, event_of, task_of
+from tasker.engines.sqlite.rows import Row, attempt_of, claim_of, event_of, task_id_of, task_of
 from tasker.engines.sqlite.sql import QUERIES, TASK_COLUMNS
 from tasker.engines.values import from_cursor, to_cursor
-from tasker.model import Attempt, Claim, Event, LineStats, Page, Status, Task, TaskFilter
+from tasker.model import Attempt, Claim, Event, LineStats, Page, RunningAttempt, Status, Task, TaskFilter
 
 
 def find(connection: apsw.Connection, task_id: UUID, now: int) -> Task | None:
@@ -90,6 +90,22 @@ def find_events(connection: apsw.Connection, task_id: UUID, after: int, limit: i
 def find_expired(connection: apsw.Connection, now: int, limit: int) -> list[Claim]:
     """Return running attempts whose lease is over."""
     return [claim_of(row) for row in connection.execute(QUERIES["expired"], (now, limit))]
+
+
+def find_running(connection: apsw.Connection) -> dict[str, list[RunningAttempt]]:
+    """Return what runs, by worker, oldest first."""
+    running: dict[str, list[RunningAttempt]] = {}
+    for worker, task_id, attempt, type_, queue, started_at in connection.execute(QUERIES["running_by_worker"]):
+        running.setdefault(worker, []).append(
+            RunningAttempt(
+                task_id=task_id_of(task_id),
+                attempt=attempt,
+                type=type_,
+                queue=queue,
+                started_at=from_micros(started_at),
+            )
+        )
+    return running
 
 
 def stats(connection: apsw.Connection, now: int) -> list[LineStats]:

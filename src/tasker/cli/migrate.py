@@ -1,0 +1,29 @@
+"""`tasker migrate`: bring the store up to date, before the processes of a new version start."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from tasker.cli.exits import Exit
+from tasker.cli.terminal import show
+from tasker.config import load_settings
+
+
+def migrate(*, data_dir: Annotated[str | None, Parameter(show_default=False)] = None) -> int:
+    """Bring the store up to date and say what was done; every start does the same by itself.
+
+    Processes of the version before go on beside it. Useful where those that serve may not change the schema: run it
+    once as a role that may.
+
+    Parameters
+    ----------
+    data_dir
+        Folder that holds the tasks, where TASKER_DATABASE_URL is not set.
+    """
+    import asyncio
+
+    from tasker import wiring
+
+    done = asyncio.run(wiring.migrate(load_settings(data_dir=data_dir)))
+    show("\n".join(done) if done else "up to date")
+    return Exit.OK

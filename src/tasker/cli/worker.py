@@ -1,0 +1,47 @@
+"""`tasker worker`: run tasks, and serve nothing but probes."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from tasker.cli.exits import Exit
+from tasker.cli.serve import NONE_GIVEN, Flags, settle_address, with_targets
+from tasker.config import Settings, load_settings
+from tasker.errors import ConfigError
+
+
+def worker(*targets: str, flags: Any = NONE_GIVEN) -> int:
+    """Run tasks from TASKER_DATABASE_URL until it is stopped (Ctrl-C, SIGTERM).
+
+    With --port it answers /livez, /readyz and /metrics there, for probes.
+
+    Parameters
+    ----------
+    targets
+        Where your own task functions are: files (mytasks.py), folders or modules (package.module).
+    """
+    settings = load_settings(**with_targets(asdict(flags), targets))
+    if settings.database_url is None:
+        raise ConfigError(
+            "TASKER_DATABASE_URL: expected a PostgreSQL database, got none: a worker by itself shares one with"
+            f" `tasker serve`. Without it `tasker serve` runs the tasks in {settings.database_file} itself"
+        )
+    if flags.port is None:
+        return _run(settings, probes=False)
+    settled = settle_address(settings)
+    return Exit.TASK_FAILED if settled is None else _run(settled, probes=True)
+
+
+worker.__annotations__["flags"] = Annotated[Flags, Parameter(name="*")]
+
+
+def _run(settings: Settings, *, probes: bool) -> int:
+    import uvloop
+
+    from tasker import wiring
+    from tasker.cli.banner import print_worker_banner
+    from tasker.logs import configure_logs
+
+    configure_logs(settings.log_level, settings.log_format)
+    return uvloop.run(wiring.work(settings, probes=probes, started=print_worker_banner))

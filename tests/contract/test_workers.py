@@ -1,0 +1,86 @@
+"""Which workers there are, and what each runs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from msgspec import structs
+
+from tasker.engine import KEEP_WORKERS_FOR, Engine
+from tasker.lifecycle import Succeeded
+from tasker.model import RunningAttempt, WorkerInfo
+from tasker.testing import Driver, ManualClock
+
+SECOND = timedelta(seconds=1)
+
+
+def info(name: str, clock: ManualClock) -> WorkerInfo:
+    return WorkerInfo(
+        worker_id=name, host="here", pid=7, version="1.2", started_at=clock.now(), queues=("a", "b"), types=("sum",),
+        slots=3, processes=2,
+    )  # fmt: skip
+
+
+async def test_nobody_is_there_before_somebody_says_so(engine: Engine) -> None:
+    assert await engine.workers.find_all() == []
+
+
+async def test_a_worker_is_shown_as_it_described_itself(engine: Engine, clock: ManualClock) -> None:
+    mine = info("worker-1", clock)
+    await engine.workers.announce(mine)
+    [state] = await engine.workers.find_all()
+    assert (state.info, state.heartbeat_at, state.running) == (mine, clock.now(), ())
+
+
+async def test_a_worker_that_speaks_again_is_heard_now_and_as_it_is_now(engine: Engine, clock: ManualClock) -> None:
+    mine = info("worker-1", clock)
+    await engine.workers.announce(mine)
+    clock.advance(10 * SECOND)
+    await engine.workers.announce(structs.replace(mine, draining=True))
+    [state] = await engine.workers.find_all()
+    assert state.info.draining
+    assert state.heartbeat_at == clock.now()
+
+
+async def test_workers_come_in_order_of_their_start(engine: Engine, clock: ManualClock) -> None:
+    for name in ("z", "m", "a"):
+        await engine.workers.announce(info(name, clock))
+        clock.advance(SECOND)
+    assert [state.info.worker_id for state in await engine.workers.find_all()] == ["z", "m", "a"]
+
+
+async def test_what_a_worker_runs_is_shown_oldest_first(engine: Engine, clock: ManualClock) -> None:
+    await engine.workers.announce(info("worker-1", clock))
+    await engine.workers.announce(info("worker-2", clock))
+    driver = Driver(engine, clock)
+    claims = []
+    for _ in range(2):
+        await driver.submit()
+        claims.append(await driver.claim_one())
+        clock.advance(SECOND)
+    running = {state.info.worker_id: state.running for state in await engine.workers.find_all()}
+    assert running["worker-2"] == ()
+    assert running["worker-1"] == tuple(
+        RunningAttempt(task_id=one.task_id, attempt=1, type="sum", queue="default", started_at=one.started_at)
+        for one in claims
+    )
+    await driver.finish(claims[0], Succeeded(b"6"))
+    running = {state.info.worker_id: state.running for state in await engine.workers.find_all()}
+    assert [one.task_id for one in running["worker-1"]] == [claims[1].task_id]
+
+
+async def test_a_worker_that_withdraws_is_gone_at_once(engine: Engine, clock: ManualClock) -> None:
+    await engine.workers.announce(info("worker-1", clock))
+    await engine.workers.withdraw("worker-1")
+    await engine.workers.withdraw("worker-1")
+    assert await engine.workers.find_all() == []
+
+
+async def test_a_worker_that_says_nothing_more_is_shown_for_a_while(engine: Engine, clock: ManualClock) -> None:
+    await engine.workers.announce(info("worker-1", clock))
+    clock.advance(KEEP_WORKERS_FOR - SECOND)
+    assert len(await engine.workers.find_all()) == 1
+    clock.advance(2 * SECOND)
+    assert await engine.workers.find_all() == []
+    await engine.prune(limit=10)
+    assert await engine.workers.find_all() == []
