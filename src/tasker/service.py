@@ -63,7 +63,7 @@ class Readiness(Struct, frozen=True):
 class Service:
     """What can be asked of Tasker, by any face of it.
 
-    health: what the worker says of itself for readiness, by name: "ok", or what is wrong.
+    health: what the worker says of itself for readiness, by name: "ok", or what is wrong; None without a worker.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Service:
         hub: Hub,
         clock: Clock,
         *,
-        health: Callable[[list[LineStats]], dict[str, str]],
+        health: Callable[[list[LineStats]], dict[str, str]] | None,
     ) -> None:
         self.registry = registry
         self._engine = engine
@@ -183,7 +183,7 @@ class Service:
     async def readiness(self) -> Readiness:
         """Tell whether the store takes writes, and whether what this process has of a worker lives and keeps up."""
         checks = {"store": await self._check_store()}
-        if checks["store"] == "ok":
+        if checks["store"] == "ok" and self._health is not None:
             checks |= self._health(await self._engine.stats())
         if self._hub.closed:
             checks["service"] = "stopping"

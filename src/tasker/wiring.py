@@ -80,13 +80,13 @@ def make_engine(settings: Settings) -> tuple[Engine, Clock]:
 
 
 async def migrate(settings: Settings) -> list[str]:
-    """Bring the store up to date; return what was done where the engine tells. Raises ConfigError."""
+    """Bring the store up to date; return the names of what was done. Raises ConfigError."""
     if settings.database_url is not None:
         return list(await _import_postgres().migrate(settings.database_url.get_secret_value()))
-    engine, _ = make_engine(settings)
+    engine = SqliteEngine(settings.database_file, SystemClock())
     await engine.open()
     await engine.close()
-    return []
+    return engine.migrated
 
 
 def _import_postgres() -> Any:
@@ -94,6 +94,8 @@ def _import_postgres() -> Any:
     try:
         from tasker.engines import postgres
     except ModuleNotFoundError as error:
+        if error.name not in ("asyncpg", "pgqueuer"):
+            raise
         raise ConfigError(
             f"TASKER_DATABASE_URL: PostgreSQL needs the package {error.name}: pip install 'taskerd[postgres]'"
         ) from error
@@ -118,7 +120,7 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
         stack.push_async_callback(engine.close)
         stack.callback(engine.watch(hub.publish))
         worker: Worker | None = None
-        health: Health = _no_health
+        health: Health | None = None
         if settings.worker:
             worker, health = await _open_worker(stack, settings, engine, registry, clock, metrics)
         service = Service(engine, registry, hub, clock, health=health)
@@ -133,11 +135,6 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
 
 
 Health = Callable[[list[LineStats]], dict[str, str]]
-
-
-def _no_health(_: list[LineStats]) -> dict[str, str]:
-    """A process without a worker answers for its store alone."""
-    return {}
 
 
 async def _open_worker(

@@ -156,9 +156,8 @@ class Worker:
     async def drain(self, within: timedelta, hurry: asyncio.Event) -> None:
         """Stop claiming, let attempts end within the time (or until `hurry`), give the rest back. Idempotent."""
         await _cancel(self._claiming)
-        if self._loops:
-            self._info = structs.replace(self._info, draining=True)
-            await self._announce()
+        self._info = structs.replace(self._info, draining=True)
+        self._news_lost.set()  # the next heartbeat tells it, now
         if self._attempts:
             _log.info("worker.draining", running=len(self._running), seconds=within.total_seconds())
             await self._attempts_end(within, hurry)
@@ -168,7 +167,8 @@ class Worker:
             await asyncio.wait(self._attempts, timeout=_END_WITHIN.total_seconds())
         await _cancel([*self._attempts, *self._loops])
         if self._loops:
-            await self._withdraw()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._withdraw(), _END_WITHIN.total_seconds())
         self._loops = []
         if self._unwatch is not None:
             self._unwatch()

@@ -72,6 +72,13 @@ class Client:
             query = {"limit": 500, "cursor": page["next_cursor"]} if page["next_cursor"] else None
         return ids
 
+    def list(self, path: str) -> list[dict[str, Any]]:
+        """Return the items of a list that has one page."""
+        return list(self._http.get(path).json()["items"])
+
+    def post(self, path: str, body: dict[str, Any], timeout: float) -> httpx2.Response:
+        return self._http.post(path, json=body, timeout=timeout)
+
     def status(self, path: str) -> int:
         return int(self._http.get(path).status_code)
 

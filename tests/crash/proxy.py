@@ -157,6 +157,7 @@ class Proxy:
         for handler in self._handlers:
             handler.cancel()
         await asyncio.gather(*self._handlers, return_exceptions=True)
+        await asyncio.sleep(0.01)  # a transport is closed in the turn after its abort
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         handler = asyncio.current_task()
@@ -172,8 +173,9 @@ class Proxy:
             finally:
                 self._links.discard(link)
         except OSError:
-            _abort(writer)
+            pass  # it cannot be reached: the client sees a reset
         finally:
+            _abort(writer)
             self._handlers.discard(handler)
 
 

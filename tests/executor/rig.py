@@ -150,12 +150,12 @@ async def gone(pid: int) -> None:
 
 
 def own_children() -> list[psutil.Process]:
-    """Return this process's children, zombies too, but not the service that other suites may have running."""
+    """Return this process's children, zombies too, but not the services that other suites may have running."""
     return [child for child in psutil.Process().children() if not _is_service(child)]
 
 
 def _is_service(child: psutil.Process) -> bool:
     try:
-        return "serve" in child.cmdline()
+        return child.name() == "postgres" or "serve" in child.cmdline()
     except psutil.Error:
         return False

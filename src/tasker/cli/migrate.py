@@ -23,7 +23,10 @@ def migrate(*, data_dir: Annotated[str | None, Parameter(show_default=False)] = 
     import asyncio
 
     from tasker import wiring
+    from tasker.logs import configure_logs
 
-    done = asyncio.run(wiring.migrate(load_settings(data_dir=data_dir)))
+    settings = load_settings(data_dir=data_dir)
+    configure_logs(settings.log_level, settings.log_format)
+    done = asyncio.run(wiring.migrate(settings))
     show("\n".join(done) if done else "up to date")
     return Exit.OK

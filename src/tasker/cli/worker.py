@@ -21,7 +21,9 @@ def worker(*targets: str, flags: Any = NONE_GIVEN) -> int:
     targets
         Where your own task functions are: files (mytasks.py), folders or modules (package.module).
     """
-    settings = load_settings(**with_targets(asdict(flags), targets))
+    settings = load_settings(
+        **with_targets(asdict(flags), targets), worker="true"
+    )  # a worker is one, whatever .env says
     if settings.database_url is None:
         raise ConfigError(
             "TASKER_DATABASE_URL: expected a PostgreSQL database, got none: a worker by itself shares one with"

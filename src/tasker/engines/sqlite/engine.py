@@ -64,12 +64,13 @@ class SqliteEngine:
         self._news: list[Change] = []
         self._timer: asyncio.TimerHandle | None = None
         self._opened = False
+        self.migrated: list[str] = []
 
     async def open(self) -> None:
         prepare_folder(self.path.parent)
         self._lock.acquire()
         try:
-            writer = open_writer(self.path)
+            writer, self.migrated = open_writer(self.path)
             writer.execute(QUERIES["expire_all"])
             self._points = connect(self.path, read_only=True)
             self._scans = connect(self.path, read_only=True)

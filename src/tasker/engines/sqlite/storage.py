@@ -104,8 +104,11 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
     return connection
 
 
-def open_writer(path: Path) -> apsw.Connection:
-    """Open the one connection that writes, make the file safe and bring its schema up to date."""
+def open_writer(path: Path) -> tuple[apsw.Connection, list[str]]:
+    """Open the one connection that writes, make the file safe and bring its schema up to date.
+
+    Returns it and the names of the migrations that were done.
+    """
     umask = os.umask(0o077)
     try:
         connection = connect(path)  # with no busy timeout: it would block the event loop; GroupCommit asks again
@@ -118,11 +121,10 @@ def open_writer(path: Path) -> apsw.Connection:
     connection.pragma("synchronous", 2)  # FULL: NORMAL lost acknowledged rows in a power-cut test
     connection.pragma("secure_delete", True)
     connection.pragma("wal_autocheckpoint", 4000)
-    _migrate(connection, path)
-    return connection
+    return connection, _migrate(connection, path)
 
 
-def _migrate(connection: apsw.Connection, path: Path) -> None:
+def _migrate(connection: apsw.Connection, path: Path) -> list[str]:
     known = migrations()
     version = connection.pragma("user_version")
     if version > known[-1][0]:
@@ -136,3 +138,4 @@ def _migrate(connection: apsw.Connection, path: Path) -> None:
                 connection.execute(script).fetchall()
                 connection.pragma("application_id", _APPLICATION_ID)
                 connection.pragma("user_version", number)
+    return [f"{number:04}" for number, _ in known if number > version]

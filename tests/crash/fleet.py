@@ -1,0 +1,78 @@
+"""Several real processes on one PostgreSQL database: servers without a worker, and workers, side by side."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+from tests.crash.fire import TASKS, Client, check_runs, read_journal
+from tests.postgres import Cluster, database_of
+from tests.server import Server, run_server, run_worker
+
+SHORT = {"TASKER_LEASE": "2", "TASKER_HEARTBEAT": "0.5", "TASKER_DRAIN": "3", "TASKER_PROCESSES": "2"}
+"""Settings of processes where the length of a lease is not the point."""
+LIMIT = 60.0
+
+
+class Fleet:
+    """Starts processes on one database and in one folder, where their tasks write one journal."""
+
+    def __init__(self, folder: Path, cluster: Cluster) -> None:
+        self.folder = folder
+        self.cluster = cluster
+        self.url = cluster.fresh_database()
+        self._numbers = itertools.count(1)
+
+    def api(self, *args: str, tasks: Path = TASKS, **more: Any) -> AbstractContextManager[Server]:
+        """Run a server without a worker. url: another way to the database; env: settings; under: another command."""
+        return run_server(self.folder, "--no-worker", str(tasks), *args, **self._options("api", more))
+
+    def worker(self, *args: str, tasks: Path = TASKS, **more: Any) -> AbstractContextManager[Server]:
+        """Run a worker; `tasks` is the file of its task types, the rest as for `api`."""
+        return run_worker(self.folder, str(tasks), *args, **self._options("worker", more))
+
+    def sql(self, statement: str) -> list[list[str]]:
+        """Ask the database itself."""
+        return self.cluster.sql(statement, database_of(self.url))
+
+    def until_noted(self, what: str, task_id: str, attempt: int = 1) -> None:
+        """Wait until a task's function has said so in the journal."""
+
+        def is_noted() -> bool:
+            said = ((line["what"], line["task_id"], line["attempt"]) for line in read_journal(self.folder))
+            return (what, task_id, attempt) in said
+
+        until(is_noted, f"attempt {attempt} of {task_id} never noted its {what}")
+
+    def check(self, client: Client, accepted: dict[str, str]) -> list[dict[str, Any]]:
+        """Hold what the clients were promised against what became of it; return the tasks."""
+        tasks = [client.end(task_id) for task_id in accepted.values()]
+        assert {task["status"] for task in tasks} <= {"completed"}
+        assert len(set(accepted.values())) == len(accepted), "two keys share a task"
+        check_runs(tasks, read_journal(self.folder))
+        until(lambda: self.sql("SELECT count(*) FROM tasker.pgqueuer") == [["0"]], "somebody is still in line")
+        return tasks
+
+    def _options(self, kind: str, more: dict[str, Any]) -> dict[str, Any]:
+        env = {"TASKER_DATABASE_URL": more.pop("url", self.url), **SHORT, **more.pop("env", {})}
+        return {"env": env, "name": f"{kind}-{next(self._numbers)}", **more}
+
+
+def until(is_so: Callable[[], bool], otherwise: str, limit: float = LIMIT) -> None:
+    """Ask until it is so; after `limit` seconds fail with these words."""
+    end = monotonic() + limit
+    while not is_so():
+        assert monotonic() < end, otherwise
+        sleep(0.02)
+
+
+def settle(client: Client, unknown: list[tuple[str, str, int]], accepted: dict[str, str]) -> None:
+    """Ask again, under its key, for every submission whose answer never came, as a client should."""
+    for key, type, milliseconds in unknown:
+        task_id = client.offer(type, [milliseconds], key)
+        assert task_id is not None, f"the same request under its key was refused: {key}"
+        accepted[key] = task_id

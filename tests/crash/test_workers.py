@@ -1,0 +1,187 @@
+"""Workers on PostgreSQL killed, frozen, drained and raced, for real; a client's journal says what was promised."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+
+from tests.crash.fire import TASKS, Client, Load, read_journal
+from tests.crash.fleet import Fleet, settle, until
+from tests.postgres import Cluster
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, cluster: Cluster) -> Fleet:
+    return Fleet(tmp_path, cluster)
+
+
+def _freeze(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+
+
+def _thaw(pid: int) -> None:
+    os.kill(pid, signal.SIGCONT)
+
+
+def test_workers_killed_under_load_lose_nothing(fleet: Fleet) -> None:
+    """Rows 3 and 4: `kill -9` at random moments, before and after the function's own end; each extra run is told."""
+    with fleet.api() as server, fleet.worker(), Client(server) as client:
+        with Load(server) as load:
+            for _ in range(4):
+                with fleet.worker() as worker:
+                    sleep(random.uniform(0.2, 0.8))  # the moment is the point: no event stands for it
+                    worker.kill()
+        assert load.accepted, "nothing was accepted: this run proves nothing"
+        settle(client, load.unknown, load.accepted)
+        tasks = fleet.check(client, load.accepted)
+    assert any(len(task["attempts"]) > 1 for task in tasks), "no attempt was cut off: the kills came at no bad moment"
+
+
+def test_an_api_killed_under_load_keeps_what_it_accepted(fleet: Fleet) -> None:
+    """Rows 1 and 2, in the distributed engine: an answer was given only for what is in the database."""
+    accepted: dict[str, str] = {}
+    unknown: list[tuple[str, str, int]] = []
+    with fleet.worker():
+        for _ in range(3):
+            with fleet.api() as server, Load(server) as load:
+                until(lambda load=load: len(load.accepted) > 50, "nothing is accepted")
+                server.kill()
+            accepted |= load.accepted
+            unknown += load.unknown
+        with fleet.api() as server, Client(server) as client:
+            settle(client, unknown, accepted)
+            fleet.check(client, accepted)
+            assert client.all_ids() == set(accepted.values()), "each key is one task, and there is no other"
+
+
+@pytest.mark.parametrize("wakes", ["after", "during"])
+def test_a_frozen_worker_that_wakes_changes_nothing(fleet: Fleet, wakes: str) -> None:
+    """Rows 5 and 6: stopped past its lease; it goes on after the second attempt has ended, or while that runs."""
+    with fleet.api() as server, Client(server) as client:
+        with fleet.worker() as frozen:
+            task_id = client.submit("on_loop", [1500])
+            fleet.until_noted("start", task_id)
+            _freeze(frozen.process.pid)
+            with fleet.worker() as other:
+                fleet.until_noted("start", task_id, attempt=2)
+                if wakes == "after":
+                    client.end(task_id)
+                _thaw(frozen.process.pid)
+                done = client.end(task_id)
+                until(lambda: "superseded" in frozen.text() or "interrupted" in other.text(), "nobody noticed")
+                sleep(0.6)  # the frozen one has had time to do harm: more than a heartbeat
+                assert client.get(task_id) == done, "a terminal task has changed"
+    nonces = {line["attempt"]: line["nonce"] for line in read_journal(fleet.folder)}
+    assert done["result"] == nonces[2]
+    assert [attempt["ending"] for attempt in done["attempts"]] == ["interrupted", "succeeded"]
+
+
+def test_a_worker_killed_at_default_settings_is_replaced_within_15_seconds(fleet: Fleet) -> None:
+    default = {"TASKER_LEASE": "", "TASKER_HEARTBEAT": ""}
+    with fleet.api(env=default) as server, Client(server) as client, fleet.worker(env=default):
+        with fleet.worker(env=default) as doomed:
+            tasks = [client.submit("on_loop", [2000]) for _ in range(20)]
+            for task_id in tasks:
+                fleet.until_noted("start", task_id)
+            doomed.kill()
+        killed_at = monotonic()
+        done = [client.end(task_id) for task_id in tasks]
+        elapsed = monotonic() - killed_at
+    cut_off = [task for task in done if len(task["attempts"]) > 1]
+    assert cut_off, "the killed worker ran nothing"
+    assert all(task["attempts"][0]["ending"] == "interrupted" for task in cut_off)
+    print(f"resumed and done {elapsed:.1f} s after the kill")
+    assert elapsed < 15 + 2 + 3, "12 s for lease and reaper, 2 s for the task, and what a busy machine takes"
+
+
+def test_a_poison_pill_ends_after_three_crashes_and_the_worker_lives(fleet: Fleet) -> None:
+    """Rows 9 and 10: a child killed as the kernel kills for memory; others go on."""
+    with fleet.api() as server, Client(server) as client, fleet.worker() as worker:
+        pill, once = client.submit("poison", []), client.submit("poison_once", [])
+        others = [client.submit("in_child", [1]) for _ in range(10)]
+        assert {client.end(other)["status"] for other in others} == {"completed"}
+        dead, dead_once = client.end(pill), client.end(once)
+        assert worker.process.poll() is None
+        assert client.status("/readyz") == 200
+    assert (dead["status"], dead["attempt"], dead["error"]["type"]) == ("failed", 3, "/problems/worker-crashed")
+    assert (dead_once["status"], dead_once["attempt"]) == ("failed", 1)
+
+
+def test_a_task_that_kills_workers_ends_alone_in_a_child(fleet: Fleet) -> None:
+    with fleet.api() as server, Client(server) as client:
+        pill = client.submit("poison_on_loop", [])
+        for deaths in range(1, 4):
+            with ExitStack() as stack:
+                try:
+                    stack.enter_context(fleet.worker()).process.wait(30)
+                except AssertionError as error:
+                    assert "before it was ready" in str(error)  # noqa: PT017  it may die that soon
+            until(lambda n=deaths: client.get(pill)["attempts"][-1]["ending"] == "interrupted", "it is not given back")
+        with fleet.worker() as worker:
+            dead = client.end(pill)
+            assert worker.process.poll() is None
+    assert dead["status"] == "failed"
+    assert [attempt["ending"] for attempt in dead["attempts"]] == ["interrupted"] * 3 + ["crashed"] * 3
+
+
+def test_many_workers_run_each_task_once(fleet: Fleet) -> None:
+    """Row 29: a race for 2,000 tasks, due at the same moment, without any fault."""
+    with fleet.api() as server, Client(server) as client, ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(fleet.worker())
+        moment = (datetime.now(UTC) + timedelta(seconds=6)).isoformat()
+        accepted = {str(number): client.submit("on_loop", [0], run_at=moment) for number in range(2000)}
+        tasks = fleet.check(client, accepted)
+    assert {len(task["attempts"]) for task in tasks} == {1}
+    assert len({task["attempts"][0]["worker"] for task in tasks}) > 1, "one worker took everything: no race"
+
+
+def test_a_drained_worker_gives_back_what_it_could_not_end(fleet: Fleet) -> None:
+    """Row 34: SIGTERM lets short tasks end and releases the rest at once, not after a lease; a second one hurries."""
+    long_lease = {"TASKER_LEASE": "60", "TASKER_HEARTBEAT": "5", "TASKER_DRAIN": "30"}
+    with fleet.api(env=long_lease) as server, Client(server) as client:
+        with fleet.worker(env=long_lease) as worker:
+            short, long = client.submit("on_loop", [700]), client.submit("steps", [600])
+            for task_id in (short, long):
+                fleet.until_noted("start", task_id)
+            worker.process.terminate()
+            assert client.end(short)["status"] == "completed"
+            until(lambda: "draining" in str(client.list("/worker")), "it does not say that it drains")
+            worker.process.terminate()
+            assert worker.process.wait(20) == 0
+        assert client.list("/worker") == [], "it has withdrawn"
+        with fleet.worker(env=long_lease | {"TASKER_DRAIN": "0.1"}):
+            fleet.until_noted("start", long, attempt=2)
+            again = client.get(long)
+    assert again["attempts"][0]["ending"] == "released"
+    assert again["tries_left"] == 1
+
+
+def test_a_new_version_works_beside_the_old_one(fleet: Fleet, tmp_path: Path) -> None:
+    """Row 35: under load a migration adds a column, and a worker comes that knows one more type."""
+    newer = tmp_path / "newer_tasks.py"
+    newer.write_text(TASKS.read_text() + "\n\n@task\ndef brand_new() -> str:\n    return 'new'\n")
+    with fleet.worker(), fleet.api() as old, Client(old) as client:
+        with Load(old) as load:
+            until(lambda: len(load.accepted) > 50, "nothing is accepted")
+            fleet.sql("ALTER TABLE tasker.task ADD COLUMN colour text; ALTER TABLE tasker.pgqueuer ADD COLUMN hue text")
+            fleet.sql("INSERT INTO tasker.migration (name) VALUES ('9999_newer')")
+            so_far = len(load.accepted)
+            until(lambda: len(load.accepted) > so_far + 50, "nothing is accepted after the migration")
+        with fleet.api(tasks=newer) as new, Client(new) as new_client:
+            unknown_here = new_client.submit("brand_new", [])
+            settle(client, load.unknown, load.accepted)
+            fleet_tasks = [client.end(task_id) for task_id in load.accepted.values()]
+            assert client.get(unknown_here)["status"] == "pending", "nobody here has this type"
+            with fleet.worker(tasks=newer):
+                assert client.end(unknown_here)["result"] == "new"
+    assert {task["status"] for task in fleet_tasks} == {"completed"}
