@@ -75,7 +75,8 @@ def make_engine(settings: Settings) -> tuple[Engine, Clock]:
         clock: Clock = SystemClock()
         return SqliteEngine(settings.database_file, clock), clock
     postgres = _import_postgres()
-    engine = postgres.PostgresEngine(settings.database_url.get_secret_value(), pool_size=settings.pool_size)
+    url = settings.database_url.get_secret_value()
+    engine = postgres.PostgresEngine(url, pool_size=settings.pool_size, lease=settings.lease)
     return engine, engine.clock
 
 

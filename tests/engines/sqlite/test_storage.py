@@ -81,7 +81,7 @@ async def test_a_closed_store_is_one_file_and_its_lock(path: Path) -> None:
 
 def test_the_writer_is_durable_at_every_commit(path: Path) -> None:
     path.parent.mkdir()
-    connection = open_writer(path)
+    connection, _ = open_writer(path)
     settings = {
         name: connection.pragma(name)
         for name in ("journal_mode", "synchronous", "mmap_size", "trusted_schema", "auto_vacuum", "secure_delete")
@@ -99,7 +99,7 @@ def test_the_writer_is_durable_at_every_commit(path: Path) -> None:
 
 def test_a_reader_cannot_write(path: Path) -> None:
     path.parent.mkdir()
-    open_writer(path).close()
+    open_writer(path)[0].close()
     reader = connect(path, read_only=True)
     with pytest.raises(apsw.ReadOnlyError):
         reader.execute("DELETE FROM task")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
@@ -26,6 +26,8 @@ ANSWER_WITHIN = 5.0
 _AGAIN_FOR = 4.0
 """Seconds for which work whose connection broke is tried again before its callers are told."""
 _PAUSE = 0.1
+_SLOW = 1.0
+"""Seconds after which an answer is as good as none, for those who judge others by their silence."""
 
 CONFLICTS = (
     asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.InvalidCachedStatementError,
@@ -86,6 +88,14 @@ class Contact:
 
     def broken(self) -> None:
         self._since = time.monotonic()
+
+    @contextlib.contextmanager
+    def measured(self) -> Iterator[None]:
+        """Take an answer that was long in coming for a break: a database that stood still has let every lease run."""
+        asked = time.monotonic()
+        yield
+        if time.monotonic() - asked > _SLOW:
+            self.broken()
 
     def lasts(self, at_least: timedelta) -> bool:
         return time.monotonic() - self._since >= at_least.total_seconds()
@@ -154,8 +164,9 @@ class Connections:
         """Run a query that changes nothing; once more if its connection turns out to be dead."""
         for final in (False, True):
             try:
-                async with self.taken() as connection:
-                    return await query(connection)
+                with self.contact.measured():
+                    async with self.taken() as connection:
+                        return await query(connection)
             except LOST as error:
                 self.contact.broken()
                 if final or isinstance(error, TimeoutError):
@@ -172,7 +183,8 @@ class Connections:
         begun, again = time.monotonic(), False
         while True:
             try:
-                return await self._transact_once(work, again)
+                with self.contact.measured():
+                    return await self._transact_once(work, again)
             except CONFLICTS as error:
                 fault: Exception = error
             except LOST as error:

@@ -56,14 +56,14 @@ MIN_POOL = 3
 _SUBMIT_LANES = 2
 _GONE_AFTER = timedelta(seconds=4)
 """A worker whose process holds no lock any more, and that has been silent for so long, is gone."""
-_SPARE_AFTER_BREAK = timedelta(seconds=12)
-"""After the database was away no lease is ended for so long: every living worker can extend its own first."""
 
 
 class PostgresEngine:
     """Tasks in PostgreSQL, shared by any number of processes; see Engine for the contract.
 
-    pool_size: connections at the most, beside the one that listens. on_acquire, session: for tests (see Connections).
+    pool_size: connections at the most, beside the one that listens. lease: how long its workers' leases are; after a
+    break in the database's answers none is ended for so long, for every living worker can extend its own first.
+    on_acquire, session: for tests (see Connections).
     """
 
     is_shared = True
@@ -74,10 +74,12 @@ class PostgresEngine:
         *,
         pool_size: int = 8,
         schema: str = "tasker",
+        lease: timedelta = timedelta(seconds=10),
         session: Mapping[str, str] | None = None,
         on_acquire: OnAcquire | None = None,
     ) -> None:
         self._schema = schema
+        self._lease = lease
         self._connections = Connections(url, size=max(pool_size, MIN_POOL), settings=session, on_acquire=on_acquire)
         self._queries = queries(schema)
         self._line = Line(schema)
@@ -196,7 +198,7 @@ class PostgresEngine:
             return [claim_of(row) for row in await connection.fetch(self._queries["expired"], limit, names)]
 
         expired = await self._connections.read(query)
-        return expired if self._connections.contact.lasts(_SPARE_AFTER_BREAK) else []
+        return expired if self._connections.contact.lasts(self._lease) else []
 
     async def prune(self, *, limit: int) -> int:
         try:
