@@ -154,5 +154,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+            raise AssertionError(f"SIGTERM did not end the process within {STOP_LIMIT:g} s") from None
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

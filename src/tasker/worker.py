@@ -168,7 +168,8 @@ class Worker:
         await _cancel([*self._attempts, *self._loops])
         if self._loops:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._withdraw(), _END_WITHIN.total_seconds())
+                async with asyncio.timeout(_END_WITHIN.total_seconds()):
+                    await self._withdraw()
         self._loops = []
         if self._unwatch is not None:
             self._unwatch()
@@ -266,8 +267,9 @@ class Worker:
 
     async def _keep_leases(self) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news_lost.wait(), self._heartbeat_every.total_seconds())
+            with contextlib.suppress(TimeoutError):  # not wait_for: Python 3.11's can swallow a cancellation
+                async with asyncio.timeout(self._heartbeat_every.total_seconds()):
+                    await self._news_lost.wait()
             self._news_lost.clear()
             try:
                 await self.heartbeat()

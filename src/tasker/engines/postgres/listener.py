@@ -83,8 +83,9 @@ class Listener:
     async def _keep(self) -> None:
         """Prove now and then that the connection is alive; make a new one when it is not."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._broken.wait(), _CHECK_EVERY)
+            with contextlib.suppress(TimeoutError):  # not wait_for: Python 3.11's can swallow a cancellation
+                async with asyncio.timeout(_CHECK_EVERY):
+                    await self._broken.wait()
             self._broken.clear()
             if not await self._is_alive():
                 await self._reconnect()
