@@ -18,7 +18,8 @@ import msgspec
 from msgspec import Raw
 
 from tasker.clock import Clock
-from tasker.engine import ClaimRequest, Heartbeat, Listener
+from tasker.engine import ClaimRequest, Heartbeat, Listener, WorkerBook
+from tasker.engines.sqlite.workers import SqliteWorkers
 from tasker.model import (
     Attempt,
     Change,
@@ -31,6 +32,7 @@ from tasker.model import (
     Policy,
     Receipt,
     Report,
+    RunningAttempt,
     Status,
     Task,
     TaskFilter,
@@ -43,8 +45,11 @@ _policy = lru_cache(maxsize=64)(msgspec.json.Decoder(Policy).decode)
 class NullEngine:
     """Implements `tasker.engine.Engine` as far as the benchmark uses it; the rest raises NotImplementedError."""
 
+    is_shared = False
+
     def __init__(self, clock: Clock, *, runs: bool = True) -> None:
         self._clock = clock
+        self.workers: WorkerBook = SqliteWorkers(clock, self._find_running)
         self._runs = runs
         self._drafts: dict[UUID, Draft] = {}
         self._ended: dict[UUID, Transition] = {}
@@ -112,6 +117,12 @@ class NullEngine:
 
     async def find_expired(self, *, limit: int) -> list[Claim]:
         return []
+
+    async def _find_running(self) -> dict[str, list[RunningAttempt]]:
+        return {}
+
+    async def sweep(self, *, limit: int) -> int:
+        return 0
 
     async def prune(self, *, limit: int) -> int:
         return 0
