@@ -22,8 +22,10 @@ def test_compose_passes_on_every_setting_of_gpt_and_none_by_default() -> None:
     own = [setting.variable for setting in describe_settings() if setting.path[0] == "gpt"]
     assert sorted(passed) == sorted(own)
     assert len(own) == len(GptSettings.model_fields)
+    assert COMPOSE.count("<<: *gpt") == 2, "the single process, and the distributed ones"
 
 
 def test_compose_gives_running_tasks_the_time_to_drain() -> None:
-    (seconds,) = re.findall(r"stop_grace_period: (\d+)s", COMPOSE)
-    assert int(seconds) > (Settings().drain + Settings().cancel_grace).total_seconds()
+    periods = [int(seconds) for seconds in re.findall(r"stop_grace_period: (\d+)s", COMPOSE)]
+    assert len(periods) == 3, "the single process, the distributed ones, and the database, which ends last"
+    assert min(periods) > (Settings().drain + Settings().cancel_grace).total_seconds()
