@@ -30,7 +30,8 @@ format: $(DEV_STAMP) ## bring the code into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(DEV_STAMP) ## measure beside peers (about 12 minutes; BENCH=--quick for two)
+bench: $(DEV_STAMP) ## measure beside peers (about 25 minutes; BENCH=--quick for five)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m bench $(BENCH)
 
 clean: ## remove what was made

@@ -12,10 +12,12 @@ import sys
 import time
 from pathlib import Path
 
-from bench import machine
-from bench.measures import MEASURES, Plan
+from bench import distributed, machine, measures
+from bench.measures import Plan
 from bench.report import Row, keep, table
 from bench.servers import LOAD_CORE, pin
+
+MEASURES = measures.MEASURES | distributed.MEASURES
 
 
 def _arguments() -> argparse.Namespace:

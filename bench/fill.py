@@ -10,13 +10,16 @@ import asyncio
 from datetime import timedelta
 from pathlib import Path
 from random import Random
+from urllib.parse import urlsplit
 
 import apsw
+import asyncpg
 import msgspec
 
 from bench import load
 from tasker.clock import SystemClock
-from tasker.engine import ClaimRequest
+from tasker.engine import ClaimRequest, Engine
+from tasker.engines.postgres import PostgresEngine
 from tasker.engines.sqlite import SqliteEngine
 from tasker.lifecycle import Succeeded, decide
 from tasker.model import Draft, Policy, new_task_id
@@ -36,18 +39,16 @@ def finished(folder: Path, count: int) -> None:
     _copy_finished(folder / _FILE, count - 1)
 
 
+def finished_shared(url: str, count: int) -> str:
+    """Put `count` completed no-op tasks into the database at `url`; return its name, to copy from."""
+    asyncio.run(_finish_one_shared(url))
+    asyncio.run(_copy_finished_shared(url, count - 1))
+    return urlsplit(url).path.removeprefix("/")
+
+
 def has_task(port: int, status: str) -> bool:
     """Tell whether the server has a task of that status."""
-    found: list[bool] = []
-
-    def on_reply(code: int, body: bytes, _took: float) -> None:
-        if code != 200:
-            raise load.LoadError(f"the list gave {code} {body[:200]!r}")
-        found.append(b'"task_id"' in body)
-
-    with load.Client(port, 1) as client:
-        client.exchange([load.get(f"/task?status={status}&limit=1")], on_reply, until=float("inf"))
-    return found[0]
+    return b'"task_id"' in load.fetch(port, f"/task?status={status}&limit=1")
 
 
 def _draft() -> Draft:
@@ -73,7 +74,14 @@ async def _fill_pending(folder: Path, count: int) -> None:
 
 
 async def _finish_one(folder: Path) -> None:
-    engine = SqliteEngine(folder / _FILE, SystemClock())
+    await _run_one(SqliteEngine(folder / _FILE, SystemClock()))
+
+
+async def _finish_one_shared(url: str) -> None:
+    await _run_one(PostgresEngine(url))
+
+
+async def _run_one(engine: Engine) -> None:
     await engine.open()
     await engine.submit([_draft()])
     request = ClaimRequest("bench", ["noop"], 1, timedelta(minutes=1))
@@ -103,3 +111,19 @@ def _check_alone(connection: apsw.Connection) -> None:
     filled = {name for name, count in counts.items() if count}
     if filled - {"probe"} != {"task"}:
         raise AssertionError(f"a finished task now has rows in {filled}: copy those too")
+
+
+async def _copy_finished_shared(url: str, copies: int) -> None:
+    """As `_copy_finished`, by one statement; then what autovacuum would have done by the time there are so many."""
+    connection = await asyncpg.connect(url)
+    columns = [row[0] for row in await connection.fetch(
+        "SELECT column_name FROM information_schema.columns WHERE table_schema = 'tasker' AND table_name = 'task'"
+    )]  # fmt: skip
+    same = ", ".join(name for name in columns if name not in {"seq", "task_id"})
+    ids = [new_task_id(SystemClock().now()) for _ in range(copies)]
+    await connection.execute(
+        f"INSERT INTO tasker.task (task_id, {same}) SELECT copy, {same} FROM tasker.task, unnest($1::uuid[]) AS copy",
+        ids,
+    )
+    await connection.execute("VACUUM ANALYZE")
+    await connection.close()

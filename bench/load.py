@@ -173,6 +173,20 @@ class Client:
         return True
 
 
+def fetch(port: int, path: str) -> bytes:
+    """GET `path` once and return the body. Raises LoadError for another status than 200."""
+    bodies: list[bytes] = []
+
+    def on_reply(status: int, body: bytes, _took: float) -> None:
+        if status != 200:
+            raise LoadError(f"GET {path} gave {status} {body[:200]!r}")
+        bodies.append(body)
+
+    with Client(port, 1) as client:
+        client.exchange([get(path)], on_reply, until=float("inf"))
+    return bodies[0]
+
+
 @dataclass
 class Load:
     """What a burst of submissions gave. `rate` is accepted tasks a second; latencies are in seconds, in order."""

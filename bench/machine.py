@@ -16,7 +16,10 @@ import apsw
 
 from bench.servers import temporary_folder
 
-_PACKAGES = ("granian", "starlette", "msgspec", "apsw", "uvloop", "flask", "werkzeug", "gunicorn", "huey")
+_PACKAGES = (
+    "granian", "starlette", "msgspec", "apsw", "uvloop", "flask", "werkzeug", "gunicorn", "huey",
+    "asyncpg", "pgqueuer", "fastapi", "uvicorn", "procrastinate", "celery", "redis",
+)  # fmt: skip
 
 
 def fdatasync_ms(disk: Path, writes: int = 300) -> float:

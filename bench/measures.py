@@ -128,7 +128,7 @@ def submit(plan: Plan) -> list[Row]:
     ours = taken[TASKER].submitted
     to = {peer: ratio(ours, figures.submitted) for peer, figures in taken.items()}
     rates = [
-        Row(f"  {peer.name}: POST /task", figures.submit_rate, "/s", detail=_detail(figures))
+        Row(f"  {peer.name}: POST /task", figures.submit_rate, "/s", detail=detail_of(figures))
         for peer, figures in taken.items()
     ]
     return [
@@ -142,7 +142,8 @@ def submit(plan: Plan) -> list[Row]:
     ]
 
 
-def _detail(figures: Taken) -> str:
+def detail_of(figures: Taken) -> str:
+    """Return spread, latencies and processor time of the submissions as text."""
     p50, p99 = statistics.median(figures.p50), statistics.median(figures.p99)
     cpu = statistics.median(figures.cpu)
     return f"{figures.spread(figures.submitted)}; p50 {p50:.1f} ms, p99 {p99:.1f} ms; {cpu:,.0f} us of CPU each"
@@ -173,8 +174,8 @@ def end_to_end(plan: Plan) -> list[Row]:
     ]
 
 
-def latency(plan: Plan) -> list[Row]:
-    """POST with `Prefer: wait=5` for sum, idle, one connection: the result comes with the reply."""
+def waited_sums(server: Server, samples: int) -> list[float]:
+    """POST so many sums with `Prefer: wait=5` over one connection; return the milliseconds of each, in order."""
     took: list[float] = []
 
     def on_reply(status: int, body: bytes, seconds: float) -> None:
@@ -182,13 +183,19 @@ def latency(plan: Plan) -> list[Row]:
             raise load.LoadError(f"a waited-for sum gave {status} {body[:200]!r}")
         took.append(seconds * 1000)
 
-    with running(TASKER, plan.disk) as server, load.Client(server.port, 1) as client:
+    with load.Client(server.port, 1) as client:
         client.exchange([SUM_WAITED] * 200, on_reply, until=float("inf"))
         took.clear()
+        client.exchange([SUM_WAITED] * samples, on_reply, until=float("inf"))
+    return sorted(took)
+
+
+def latency(plan: Plan) -> list[Row]:
+    """POST with `Prefer: wait=5` for sum, idle, one connection: the result comes with the reply."""
+    with running(TASKER, plan.disk) as server:
         before = fdatasync_ms(plan.disk)
-        client.exchange([SUM_WAITED] * plan.samples, on_reply, until=float("inf"))
+        took = waited_sums(server, plan.samples)
     sync = statistics.mean([before, fdatasync_ms(plan.disk)])
-    took.sort()
     p50, p99 = percentile(took, 50), percentile(took, 99)
     detail = f"{len(took)} requests; fdatasync {sync:.2f} ms; largest {took[-1]:.1f} ms"
     return [

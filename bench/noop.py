@@ -1,4 +1,6 @@
-"""The task type that does nothing: what is left is Tasker's own cost."""
+"""Task types that do nothing: what is left is Tasker's own cost."""
+
+import asyncio
 
 from tasker import task
 
@@ -6,3 +8,9 @@ from tasker import task
 @task
 async def noop() -> None:
     """Do nothing."""
+
+
+@task
+async def nap(seconds: float) -> None:
+    """Do nothing for a while."""
+    await asyncio.sleep(seconds)

@@ -31,6 +31,16 @@ class Peer:
 
     name: str
     commands: Commands
+    setup: tuple[str, ...] = ()
+    """The arguments of a Python process that prepares the store, run to its end before the others."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """A database server beside the peer: what its processes find in their environment, and its process id."""
+
+    env: dict[str, str]
+    pid: int
 
 
 @dataclass
@@ -40,10 +50,13 @@ class Server:
     port: int
     folder: Path
     processes: list[subprocess.Popen[bytes]]
+    store: Store | None = None
 
     def cpu_seconds(self) -> float:
-        """Return the processor time of all its processes so far, their children's included."""
+        """Return the processor time of all its processes so far, their children's and its database's included."""
         started = [psutil.Process(process.pid) for process in self.processes]
+        if self.store:
+            started.append(psutil.Process(self.store.pid))
         every = started + [child for process in started for child in process.children(recursive=True)]
         return sum(times.user + times.system for times in (process.cpu_times() for process in every))
 
@@ -86,6 +99,44 @@ SEED_QUIET = Peer(
 )
 HUEY_SYNC = huey_peer("huey + Flask (sync)", 1, "-k", "sync", "-w", "1")
 HUEY_GTHREAD = huey_peer("huey + Flask (gthread)", 1, "-k", "gthread", "-w", "1", "--threads", "4")
+
+
+def _with_worker(web: Commands, *worker: str) -> Commands:
+    return lambda port, folder: [*web(port, folder), _python(*worker)]
+
+
+def _tasker_api(port: int, _folder: Path) -> list[list[str]]:
+    return [_python("-m", "tasker", "serve", "--no-worker", "--port", str(port), str(NOOP))]
+
+
+def _uvicorn(module: str) -> Commands:
+    return lambda port, _folder: [
+        _python("-m", "uvicorn", f"bench.peers.{module}:app", "--host", HOST, "--port", str(port),
+                "--log-level", "warning", "--no-access-log")
+    ]  # fmt: skip
+
+
+def _fastapi(name: str, module: str, *worker: str, setup: tuple[str, ...] = ()) -> tuple[Peer, Peer]:
+    web = _uvicorn(module)
+    return Peer(f"{name}, web alone", web, setup), Peer(name, _with_worker(web, *worker), setup)
+
+
+SHARED_API = Peer("tasker, API alone", _tasker_api)
+SHARED = Peer("tasker", _with_worker(_tasker_api, "-m", "tasker", "worker", str(NOOP)))
+SHARED_TWO = Peer(
+    "tasker, two workers",
+    lambda port, folder: [*SHARED.commands(port, folder), _python("-m", "tasker", "worker", str(NOOP))],
+)
+_PGQUEUER = ("-m", "bench.peers.pgqueuer_fastapi")
+PGQUEUER_API, PGQUEUER = _fastapi(
+    "FastAPI + PgQueuer", "pgqueuer_fastapi", *_PGQUEUER, "work", setup=(*_PGQUEUER, "install")
+)
+_PROCRASTINATE = ("-m", "bench.peers.procrastinate_fastapi")
+PROCRASTINATE_API, PROCRASTINATE = _fastapi(
+    "FastAPI + Procrastinate", "procrastinate_fastapi", *_PROCRASTINATE, "work", setup=(*_PROCRASTINATE, "install")
+)
+_CELERY = ("-m", "celery", "-A", "bench.peers.celery_fastapi", "worker", "-P", "solo", "-l", "ERROR")
+CELERY_API, CELERY = _fastapi("FastAPI + Celery + Redis", "celery_fastapi", *_CELERY)
 ECHO = Peer("echo", lambda port, _: [_python("-m", "bench.peers.echo", str(port))])
 
 
@@ -113,11 +164,13 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def running(peer: Peer, disk: Path, *, folder: Path | None = None, ready_within: float = 30) -> Iterator[Server]:
+def running(
+    peer: Peer, disk: Path, *, folder: Path | None = None, store: Store | None = None, ready_within: float = 30
+) -> Iterator[Server]:
     """Run the peer in `folder`, or in a fresh one on `disk`, until the block ends."""
     with contextlib.ExitStack() as stack:
         place = folder or stack.enter_context(temporary_folder(disk))
-        server = Server(free_port(), place, [])
+        server = Server(free_port(), place, [], store)
         stack.callback(_stop, server)
         _start(server, peer)
         _await_ready(server, peer, ready_within)
@@ -127,7 +180,10 @@ def running(peer: Peer, disk: Path, *, folder: Path | None = None, ready_within:
 def _start(server: Server, peer: Peer) -> None:
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("TASKER_", "OPENAI_"))}
     env = {**ours, "PYTHONPATH": str(ROOT), "HUEY_FILE": str(server.folder / "huey.db")}
+    env |= server.store.env if server.store else {}
     with (server.folder / "bench.log").open("ab") as log:
+        if peer.setup:
+            subprocess.run(_python(*peer.setup), cwd=server.folder, env=env, stdout=log, stderr=log, check=True)
         for command in peer.commands(server.port, server.folder):
             process = subprocess.Popen(
                 command, cwd=server.folder, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
