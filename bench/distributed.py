@@ -46,9 +46,11 @@ def _rounds(
     taken = {peer: Taken() for peer in peers}
     for _ in range(plan.rounds):
         for peer, figures in taken.items():
-            with redis() if peer is CELERY else database.fresh() as store:
-                with running(peer, plan.disk, store=store) as server:
-                    burst(server, request, plan.seconds, figures, runs=runs)
+            with (
+                redis() if peer is CELERY else database.fresh() as store,
+                running(peer, plan.disk, store=store) as server,
+            ):
+                burst(server, request, plan.seconds, figures, runs=runs)
     return taken
 
 
