@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.load import HOST, Client, get
+from bench.load import HOST, Client, LoadError, get
 
 ROOT = Path(__file__).parent.parent
 NOOP = ROOT / "bench" / "noop.py"
@@ -135,7 +135,7 @@ _PROCRASTINATE = ("-m", "bench.peers.procrastinate_fastapi")
 PROCRASTINATE_API, PROCRASTINATE = _fastapi(
     "FastAPI + Procrastinate", "procrastinate_fastapi", *_PROCRASTINATE, "work", setup=(*_PROCRASTINATE, "install")
 )
-_CELERY = ("-m", "celery", "-A", "bench.peers.celery_fastapi", "worker", "-P", "solo", "-l", "ERROR")
+_CELERY = ("-m", "celery", "-A", "bench.peers.celery_fastapi:celery", "worker", "-P", "solo", "-l", "ERROR")
 CELERY_API, CELERY = _fastapi("FastAPI + Celery + Redis", "celery_fastapi", *_CELERY)
 ECHO = Peer("echo", lambda port, _: [_python("-m", "bench.peers.echo", str(port))])
 
@@ -174,7 +174,10 @@ def running(
         stack.callback(_stop, server)
         _start(server, peer)
         _await_ready(server, peer, ready_within)
-        yield server
+        try:
+            yield server
+        except LoadError as error:
+            raise LoadError(f"{peer.name}: {error}\n{_said(server)}") from error
 
 
 def _start(server: Server, peer: Peer) -> None:
@@ -197,9 +200,13 @@ def _await_ready(server: Server, peer: Peer, within: float) -> None:
     while not is_ready(server.port):
         ended = any(process.poll() is not None for process in server.processes)
         if ended or time.monotonic() > deadline:
-            log = (server.folder / "bench.log").read_text(errors="replace")[-2000:]
-            raise RuntimeError(f"{peer.name} did not start:\n{log}")
+            raise RuntimeError(f"{peer.name} did not start:\n{_said(server)}")
         time.sleep(0.01)
+
+
+def _said(server: Server) -> str:
+    """Return the end of what its processes have logged."""
+    return (server.folder / "bench.log").read_text(errors="replace")[-2000:]
 
 
 def is_ready(port: int) -> bool:

@@ -1,7 +1,7 @@
 """FastAPI with Celery and Redis, as they come: Redis does not sync its log for each task, so it is less durable.
 
 Redis comes in REDIS_URL. Web: `uvicorn bench.peers.celery_fastapi:app`; worker:
-`celery -A bench.peers.celery_fastapi worker`.
+`celery -A bench.peers.celery_fastapi:celery worker`.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ async def install() -> None:
 
 async def work() -> None:
     connection = await asyncpg.connect(URL)
-    manager = QueueManager(AsyncpgDriver(connection))
+    manager = QueueManager(Queries(AsyncpgDriver(connection)))
     async with asyncpg.create_pool(URL, min_size=POOL_SIZE, max_size=POOL_SIZE) as pool:
 
         async def keep(job: Job, result: object) -> None:
