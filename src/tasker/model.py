@@ -216,7 +216,10 @@ class NewEvent(Struct, frozen=True, kw_only=True):
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """An immutable record of what happened to a task; `sequence` only grows."""
+    """An immutable record of what happened to a task; `sequence` counts from 1 within the task.
+
+    type: `created`, `started`, `progress`, `output`, `log`, `retrying`, `completed`, `failed`, `cancelled`.
+    """
 
     sequence: int
     task_id: UUID
@@ -235,11 +238,15 @@ class Report(Struct, frozen=True, kw_only=True):
 
 
 class Change(Struct, frozen=True):
-    """News from the engine: this task now has this status; for wake-ups, never a source of truth."""
+    """News from the engine: this task now has this status; for wake-ups, never a source of truth.
+
+    spoke: its attempt has said something, and nothing else has changed.
+    """
 
     task_id: UUID
     status: Status
     cancel_requested: bool = False
+    spoke: bool = False
 
 
 class TaskFilter(Struct, frozen=True, kw_only=True):

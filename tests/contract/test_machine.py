@@ -6,6 +6,7 @@ A failure prints the steps that lead to it, as short as Hypothesis can make them
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
 from collections.abc import Coroutine
 from datetime import datetime, timedelta
@@ -113,6 +114,11 @@ async def _wait_and_submit(
     await asyncio.wait([claiming])
     assert claiming.cancelled(), f"nothing was to be claimed, and the answer was {claiming}"
     return [receipt for [receipt] in receipts], []
+
+
+_LETTERS = {"created": "c", "started": "s", "retrying": "r", "completed": "e", "failed": "e", "cancelled": "e"}
+_LOG = re.compile("c(s?er|sr)*(s|s?e)?")
+"""The shape of a task's log: attempts that others follow, ends that were no last ones, and what is now."""
 
 
 class EngineMachine(RuleBasedStateMachine):
@@ -445,6 +451,15 @@ class EngineMachine(RuleBasedStateMachine):
         assert [attempt.ending for attempt in attempts] == endings
         said = [(event.attempt, msgspec.json.decode(event.data)["chunk"]) for event in events if event.type == "output"]
         assert said == ([] if twin is None else twin.said)
+        if twin is None:
+            assert events == []
+            return
+        assert [event.sequence for event in events] == [*range(1, len(events) + 1)]
+        shape = "".join(_LETTERS.get(event.type, "") for event in events)
+        assert _LOG.fullmatch(shape), f"no log of a task: {shape}"
+        assert shape.count("s") == len(endings)
+        assert events[: len(twin.log)] == twin.log, "an event was changed"
+        twin.log = events
 
 
 @pytest.mark.parametrize("name", ENGINES)

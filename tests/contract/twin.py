@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tasker.lifecycle import MAX_INTERRUPTIONS
-from tasker.model import Claim, Draft, Status, Transition
+from tasker.model import Claim, Draft, Event, Status, Transition
 
 SECOND = timedelta(seconds=1)
 LEASE = 30.5 * SECOND
@@ -30,6 +30,7 @@ class Twin:
         self.claim: Claim | None = None
         self.endings: list[str | None] = []
         self.said: list[tuple[int, str]] = []
+        self.log: list[Event] = []
 
     @property
     def is_suspect(self) -> bool:

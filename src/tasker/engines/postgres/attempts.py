@@ -14,11 +14,12 @@ from uuid import UUID
 from msgspec import structs
 
 from tasker.engine import ClaimRequest, Heartbeat
+from tasker.engines.log import Entry, Head, followed, numbered
 from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.line import Line, wanted
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.promotion import promote
-from tasker.engines.postgres.rows import claim_of
+from tasker.engines.postgres.rows import claim_of, head_of
 from tasker.engines.values import encode
 from tasker.model import Change, Claim, Lease, Report, Status, TaskProblem, Transition
 
@@ -46,6 +47,7 @@ class _Held(NamedTuple):
     seq: int
     job_id: int | None
     cancelled: bool
+    head: Head
 
 
 class Attempts:
@@ -115,9 +117,9 @@ class Attempts:
         """Store what needs the task's row first: words, and attempts that are followed by another."""
         leases = [(said.lease.task_id, said.lease.attempt) for said in words]
         rows = await connection.fetch(self._queries["lock_running"], *_columns(leases))
-        held = {row["task_id"]: _Held(row["seq"], row["job_id"], row["cancelled"]) for row in rows}
+        held = {row["task_id"]: _Held(row["seq"], row["job_id"], row["cancelled"], head_of(row)) for row in rows}
         current = [said for said in words if said.lease.task_id in held]
-        await self._report(connection, current, held, again)
+        await self._report(connection, news, current, held, again)
         await self._back_to_line(
             connection, news,
             [said for said in current if _is_again(said.change) and not held[said.lease.task_id].cancelled], held,
@@ -131,19 +133,24 @@ class Attempts:
         return {said.lease for said in current}
 
     async def _report(
-        self, connection: Connection, words: Sequence[Words], held: dict[UUID, _Held], again: bool
+        self, connection: Connection, news: News, words: Sequence[Words], held: dict[UUID, _Held], again: bool
     ) -> None:
-        events, states = [], []
+        """Store what attempts say; `held` then has the new ends of their logs."""
+        entries, states = [], []
         for said in words:
             if said.report is None or (again and await self._was_reported(connection, said, held)):
                 continue
-            seq = held[said.lease.task_id].seq
-            events += [(seq, said.lease.attempt, event.type, event.time, event.data) for event in said.report.events]
+            row = held[said.lease.task_id]
+            spoken = numbered(row.head, [(event.type, event.time, event.data) for event in said.report.events])
+            if spoken:
+                entries += [(row.seq, entry) for entry in spoken]
+                held[said.lease.task_id] = row._replace(head=row.head._replace(kept=spoken[-1].sequence))
             progress = None if said.report.progress is None else encode(said.report.progress)
             if progress is not None or said.report.usage is not None:
-                states.append((seq, progress, said.report.usage))
-        if events:
-            await connection.execute(self._queries["insert_events"], *_columns(events))
+                states.append((row.seq, progress, said.report.usage))
+            if said.change is None:
+                news.changes.append(Change(said.lease.task_id, Status.RUNNING, spoke=True))
+        await keep(connection, self._queries, entries)
         if states:
             await connection.execute(self._queries["set_words"], *_columns(states))
 
@@ -161,14 +168,20 @@ class Attempts:
     ) -> None:
         if not words:
             return
-        kept, again, jobs = [], [], []
+        entries, kept, again, jobs = [], [], [], []
         for said in words:
             change, row = said.change, held[said.lease.task_id]
             assert change is not None
             error, delay = _error(change.error), (change.run_at or change.at) - change.at
+            log = followed(row.head, change, change.at)
+            entries += [(row.seq, entry) for entry in log]
             kept.append((row.seq, change.ending, error))
-            again.append((row.seq, change.reason, delay, change.tries, change.crashes, change.interruptions, error))
+            again.append((
+                row.seq, change.reason, delay, change.tries, change.crashes, change.interruptions, error,
+                log[-1].sequence,
+            ))  # fmt: skip
             jobs.append((row.job_id, "canceled"))
+        await keep(connection, self._queries, entries)
         await connection.execute(self._queries["keep_attempts"], *_columns(kept))
         await connection.execute(self._queries["back_to_line"], *_columns(again))
         await self._line.leave(connection, _known(jobs))
@@ -205,6 +218,12 @@ class Attempts:
         ]
         rows = await connection.fetch(self._queries["was_ended"], *_columns(ends)) if ends else []
         return {Lease(row["task_id"], row["attempt"]) for row in rows}
+
+
+async def keep(connection: Connection, queries: dict[str, str], entries: Sequence[tuple[int, Entry]]) -> None:
+    """Add entries to the logs of tasks, each with its task's `seq`; their rows must be held."""
+    if entries:
+        await connection.execute(queries["insert_events"], *_columns([(seq, *entry) for seq, entry in entries]))
 
 
 def _heartbeat(beat: Beat, extended: dict[Lease, bool]) -> Heartbeat:

@@ -10,11 +10,13 @@ from uuid import UUID
 import asyncpg
 
 from tasker.engine import KEEP_WORKERS_FOR
+from tasker.engines.log import reopened
+from tasker.engines.postgres.attempts import keep
 from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.line import Line
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.promotion import promote
-from tasker.engines.postgres.rows import task_of
+from tasker.engines.postgres.rows import head_of, task_of
 from tasker.errors import Conflict, NotFound, Unavailable
 from tasker.model import Change, Status, Task
 
@@ -57,7 +59,10 @@ class Changes:
         if row["status"] not in ("failed", "cancelled"):
             raise Conflict(f"the task is {row['status']}: only a failed or cancelled task can be retried")
         await connection.execute(self._queries["keep_latest_attempt"], row["seq"])
-        await connection.execute(self._queries["retry_task"], row["seq"])
+        head = await connection.fetchrow(self._queries["head_by_seq"], row["seq"])
+        entries = reopened(head_of(head), head["now"])
+        await keep(connection, self._queries, [(row["seq"], entry) for entry in entries])
+        await connection.execute(self._queries["retry_task"], row["seq"], entries[-1].sequence)
         await promote(connection, self._queries, self._line, news)
         news.changes.append(Change(task_id, Status.PENDING))
         return await self._task(connection, task_id)

@@ -19,8 +19,9 @@ from tasker.model import Change, Status
 CHANNEL = "tasker"
 _PER_NOTIFICATION = 250
 """Changes in one notification: each takes 23 bytes of the 8,000 that PostgreSQL allows, in JSON."""
-_CODES = {"c": Status.COMPLETED, "f": Status.FAILED, "x": Status.CANCELLED, "r": Status.RUNNING}
+_CODES = {"c": Status.COMPLETED, "f": Status.FAILED, "x": Status.CANCELLED}
 _CODE_OF = {status: code for code, status in _CODES.items()}
+_CANCEL_REQUESTED, _SPOKE = "r", "w"
 
 
 class Notice(NamedTuple):
@@ -46,9 +47,9 @@ class News:
     def statements(self) -> Iterator[str]:
         """Return the statements that tell other processes, each with its semicolon.
 
-        Told are ends and requests to cancel: nobody in another process waits for anything else.
+        Told are ends, requests to cancel and words: nobody in another process waits for anything else.
         """
-        told = [change for change in self.changes if change.status.is_terminal or change.cancel_requested]
+        told = [change for change in self.changes if change.status.is_terminal or _is_told(change)]
         rest = iter(told)
         lines = sorted(self.lines)
         while (some := list(islice(rest, _PER_NOTIFICATION))) or lines:
@@ -64,11 +65,16 @@ def read_notice(payload: str) -> tuple[str, list[str], list[Change]]:
     return notice.sender, notice.lines, changes
 
 
+def _is_told(change: Change) -> bool:
+    return change.cancel_requested or change.spoke
+
+
 def _pack(change: Change) -> str:
-    return _CODE_OF[change.status] + base64.urlsafe_b64encode(change.task_id.bytes)[:22].decode()
+    running = _SPOKE if change.spoke else _CANCEL_REQUESTED
+    return _CODE_OF.get(change.status, running) + base64.urlsafe_b64encode(change.task_id.bytes)[:22].decode()
 
 
 def _unpack(text: str) -> Change:
-    status = _CODES[text[0]]
-    task_id = UUID(bytes=base64.urlsafe_b64decode(text[1:] + "=="))
-    return Change(task_id, status, cancel_requested=status is Status.RUNNING)
+    code, task_id = text[0], UUID(bytes=base64.urlsafe_b64decode(text[1:] + "=="))
+    status = _CODES.get(code, Status.RUNNING)
+    return Change(task_id, status, cancel_requested=code == _CANCEL_REQUESTED, spoke=code == _SPOKE)

@@ -64,7 +64,7 @@ WHERE task.task_id = lease.task_id AND task.attempt = lease.attempt AND task.sta
 RETURNING task.task_id, task.attempt, task.job_id, task.cancel_requested_at IS NOT NULL AS cancelled;
 
 -- name: lock_running
-SELECT task.seq, task.task_id, task.job_id, task.cancel_requested_at IS NOT NULL AS cancelled
+SELECT task.seq, task.task_id, task.job_id, task.cancel_requested_at IS NOT NULL AS cancelled, {head}
 FROM {schema}.task JOIN unnest($1::uuid[], $2::int[]) AS lease (task_id, attempt)
     ON task.task_id = lease.task_id AND task.attempt = lease.attempt
 WHERE task.status = 'running' ORDER BY task.seq FOR NO KEY UPDATE OF task;
@@ -88,9 +88,9 @@ FROM {schema}.task JOIN unnest($1::bigint[], $2::text[], $3::bytea[]) AS ended (
 -- Durations were counted by the worker's clock, the moment they lead to is by ours.
 UPDATE {schema}.task SET status = 'pending', reason = again.reason, due_at = now() + again.delay, lined = false,
     tries = again.tries, crashes = again.crashes, interruptions = again.interruptions, error = again.error,
-    worker = NULL, lease_expires_at = NULL, started_at = NULL
-FROM unnest($1::bigint[], $2::text[], $3::interval[], $4::int[], $5::int[], $6::int[], $7::bytea[])
-    AS again (seq, reason, delay, tries, crashes, interruptions, error)
+    sequence = again.sequence, worker = NULL, lease_expires_at = NULL, started_at = NULL
+FROM unnest($1::bigint[], $2::text[], $3::interval[], $4::int[], $5::int[], $6::int[], $7::bytea[], $8::int[])
+    AS again (seq, reason, delay, tries, crashes, interruptions, error, sequence)
 WHERE task.seq = again.seq;
 
 -- name: was_ended
@@ -102,11 +102,11 @@ WHERE (task.attempt = lease.attempt AND task.ending = lease.ending AND task.stat
               AND attempt.ending = lease.ending);
 
 -- name: last_event
-SELECT time, data FROM {schema}.event WHERE task_seq = $1 AND attempt = $2 ORDER BY sequence DESC LIMIT 1;
+SELECT time, data FROM {schema}.task_event WHERE task_seq = $1 AND attempt = $2 ORDER BY sequence DESC LIMIT 1;
 
 -- name: insert_events
-INSERT INTO {schema}.event (task_seq, attempt, type, time, data)
-SELECT * FROM unnest($1::bigint[], $2::int[], $3::text[], $4::timestamptz[], $5::bytea[]);
+INSERT INTO {schema}.task_event (task_seq, sequence, attempt, type, time, data)
+SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::text[], $5::timestamptz[], $6::bytea[]);
 
 -- name: set_words
 UPDATE {schema}.task SET progress = coalesce(said.progress, task.progress), usage = coalesce(said.usage, task.usage)
@@ -117,7 +117,13 @@ WHERE task.seq = said.seq;
 SELECT {task} FROM {schema}.task WHERE task_id = $1;
 
 -- name: lock_task
-SELECT seq, status, worker, lined FROM {schema}.task WHERE task_id = $1 FOR UPDATE;
+SELECT seq, status FROM {schema}.task WHERE task_id = $1 FOR UPDATE;
+
+-- name: head_by_seq
+SELECT now() AS now, {head} FROM {schema}.task WHERE seq = $1;
+
+-- name: head_by_id
+SELECT seq, {head} FROM {schema}.task WHERE task_id = $1;
 
 -- name: cancel_pending
 UPDATE {schema}.task SET status = 'cancelled', reason = NULL, finished_at = now(), cancel_requested_at = now(),
@@ -139,14 +145,14 @@ WHERE seq = $1 AND worker IS NOT NULL;
 -- name: retry_task
 UPDATE {schema}.task SET status = 'pending', reason = 'queued', due_at = now(), lined = false, tries = 0, crashes = 0,
     interruptions = 0, worker = NULL, started_at = NULL, finished_at = NULL, ending = NULL,
-    cancel_requested_at = NULL, error = NULL, progress = NULL
+    cancel_requested_at = NULL, error = NULL, progress = NULL, sequence = $2
 WHERE seq = $1;
 
 -- name: delete_attempts
 DELETE FROM {schema}.attempt WHERE task_seq = $1;
 
 -- name: delete_events
-DELETE FROM {schema}.event WHERE task_seq = $1;
+DELETE FROM {schema}.task_event WHERE task_seq = $1;
 
 -- name: delete_keys
 DELETE FROM {schema}.idempotency WHERE task_id = $1;
@@ -218,8 +224,8 @@ WHERE task_id = $1 AND worker IS NOT NULL
 ORDER BY attempt;
 
 -- name: events
-SELECT sequence, attempt, type, time, data FROM {schema}.event
-WHERE task_seq = (SELECT seq FROM {schema}.task WHERE task_id = $1) AND sequence > $2 ORDER BY sequence LIMIT $3;
+SELECT sequence, attempt, type, time, data FROM {schema}.task_event
+WHERE task_seq = $1 AND sequence > $2 ORDER BY sequence LIMIT $3;
 
 -- name: pending_by_line
 SELECT queue, type, count(*) FILTER (WHERE due_at <= now()) AS pending,

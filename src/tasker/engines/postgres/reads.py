@@ -7,8 +7,9 @@ from uuid import UUID
 
 from msgspec import structs
 
+from tasker.engines.log import merge
 from tasker.engines.postgres.connections import Connection
-from tasker.engines.postgres.rows import attempt_of, event_of, task_of
+from tasker.engines.postgres.rows import attempt_of, entry_of, event_of, head_of, task_of
 from tasker.engines.postgres.sql import TASK_COLUMNS
 from tasker.engines.values import from_cursor, to_cursor
 from tasker.model import Attempt, Event, LineStats, Page, Task, TaskFilter
@@ -54,8 +55,11 @@ class Reads:
 
     async def find_events(self, connection: Connection, task_id: UUID, after: int, limit: int) -> list[Event]:
         """Return the events of a task with a sequence above `after`."""
-        rows = await connection.fetch(self._queries["events"], task_id, after, limit)
-        return [event_of(row, task_id) for row in rows]
+        row = await connection.fetchrow(self._queries["head_by_id"], task_id)
+        if row is None:
+            return []
+        kept = map(entry_of, await connection.fetch(self._queries["events"], row["seq"], after, limit))
+        return [event_of(entry, task_id) for entry in merge(head_of(row), kept, after, limit)]
 
     async def stats(self, connection: Connection) -> list[LineStats]:
         """Return the open tasks by queue and type."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import Raw
 
+from tasker.engines.log import Entry, Head
 from tasker.engines.values import decode_policy, decode_problem, decode_progress
 from tasker.model import Attempt, Claim, Event, Status, Task
 
@@ -51,9 +52,17 @@ def attempt_of(row: Row) -> Attempt:
     )  # fmt: skip
 
 
-def event_of(row: Row, task_id: Any) -> Event:
-    """Return the Event of a record of the query `events`."""
-    return Event(
-        sequence=row["sequence"], task_id=task_id, attempt=row["attempt"], type=row["type"], time=row["time"],
-        data=Raw(row["data"]),
-    )  # fmt: skip
+def head_of(row: Row) -> Head:
+    """Return the Head of a record that ends with HEAD_COLUMNS."""
+    return Head(*list(row.values())[-len(Head._fields) :])
+
+
+def entry_of(row: Row) -> Entry:
+    """Return the Entry of a record of the query `events`."""
+    return Entry(*row.values())
+
+
+def event_of(entry: Entry, task_id: Any) -> Event:
+    """Return the Event of an entry of a task's log."""
+    sequence, attempt, type_, time, data = entry
+    return Event(sequence=sequence, task_id=task_id, attempt=attempt, type=type_, time=time, data=Raw(data))

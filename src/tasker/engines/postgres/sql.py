@@ -18,6 +18,11 @@ CLAIM_COLUMNS = (
     "task.task_id, task.attempt, task.type, task.params, task.queue, task.priority, task.policy, task.tries,"
     " task.crashes, task.interruptions, task.started_at, task.worker, task.due_at, task.seq"
 )
+HEAD_COLUMNS = (
+    "task.status, task.sequence, task.attempt, task.worker, task.created_at, task.started_at, task.finished_at,"
+    " (SELECT max(said.sequence) FROM {schema}.task_event AS said WHERE said.task_seq = task.seq) AS kept"
+)
+"""The fields of `log.Head`, in its order."""
 
 
 class Migration(NamedTuple):
@@ -32,7 +37,8 @@ class Migration(NamedTuple):
 def queries(schema: str) -> dict[str, str]:
     """Return the named queries, with every table's schema filled in."""
     parts = re.split(r"^-- name: (\w+)\n", (_FOLDER / "queries.sql").read_text(), flags=re.MULTILINE)[1:]
-    names = {"schema": schema, "task": TASK_COLUMNS, "claim": CLAIM_COLUMNS}
+    head = HEAD_COLUMNS.format(schema=schema)
+    names = {"schema": schema, "task": TASK_COLUMNS, "claim": CLAIM_COLUMNS, "head": head}
     return {name: _fill(body, names) for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import apsw
@@ -14,6 +15,7 @@ from msgspec import structs
 
 from tasker.clock import to_micros
 from tasker.engine import ClaimRequest, Heartbeat
+from tasker.engines.log import Entry, Head, followed, numbered, reopened
 from tasker.engines.sqlite import reads
 from tasker.engines.sqlite.lines import Lines, lease_end
 from tasker.engines.sqlite.rows import draft_row, first_claim, task_id_of
@@ -68,13 +70,13 @@ def extend(connection: apsw.Connection, leases: Sequence[Lease], expires_at: int
     return beat
 
 
-def record(connection: apsw.Connection, lease: Lease, report: Report) -> bool:
+def record(connection: apsw.Connection, lease: Lease, report: Report) -> tuple[bool, Change | None]:
     """Store what a running attempt says, if `lease` is current."""
-    row = _running(connection, lease)
-    if row is None:
-        return False
-    _store(connection, row[0], lease.attempt, report)
-    return True
+    held = _running(connection, lease)
+    if held is None:
+        return False, None
+    _store(connection, held, report)
+    return True, Change(lease.task_id, Status.RUNNING, spoke=True)
 
 
 def complete(
@@ -82,14 +84,13 @@ def complete(
 ) -> tuple[bool, Change | None]:
     """End an attempt, if `lease` is current."""
     if change.status is Status.PENDING or report is not None:
-        row = _running(connection, lease)
-        if row is None:
+        held = _running(connection, lease)
+        if held is None:
             return False, None
-        seq, cancel_requested_at = row
         if report is not None:
-            _store(connection, seq, lease.attempt, report)
-        if change.status is Status.PENDING and cancel_requested_at is None:
-            _back_to_line(connection, lines, seq, change)
+            held = _store(connection, held, report)
+        if change.status is Status.PENDING and not held.cancelled:
+            _back_to_line(connection, lines, held, change)
             return True, Change(lease.task_id, Status.PENDING)
         if change.status is Status.PENDING:
             change = structs.replace(change, status=Status.CANCELLED, run_at=None, reason=None)
@@ -116,7 +117,9 @@ def retry(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) ->
         raise Conflict(f"the task is {status}: only a failed or cancelled task can be retried")
     if worker is not None:
         connection.execute(QUERIES["keep_attempt"], (finished_at, ending, error, seq))
-    connection.execute(QUERIES["retry_task"], (now, seq))
+    head = Head(*connection.execute(QUERIES["head_by_seq"], (seq,)).fetchone())  # type: ignore[misc]
+    last = _keep(connection, seq, reopened(head, now))
+    connection.execute(QUERIES["retry_task"], (now, last, seq))
     task = _task(connection, task_id, now)
     lines.joined(task.queue, task.type, now, later=False)
     return task, Change(task_id, Status.PENDING)
@@ -143,26 +146,47 @@ def probe(connection: apsw.Connection, now: int) -> None:
     connection.execute(QUERIES["probe"], (now,))
 
 
-def _running(connection: apsw.Connection, lease: Lease) -> tuple[int, int | None] | None:
+class _Held(NamedTuple):
+    """A running attempt, and what its row tells of the log."""
+
+    seq: int
+    cancelled: bool
+    head: Head
+
+
+def _running(connection: apsw.Connection, lease: Lease) -> _Held | None:
     row = connection.execute(QUERIES["running_attempt"], (lease.task_id.bytes, lease.attempt)).fetchone()
-    return None if row is None else (row[0], row[1])
+    if row is None:
+        return None
+    seq, cancel_requested_at, *head = row
+    return _Held(int(seq), cancel_requested_at is not None, Head(*head))
 
 
-def _store(connection: apsw.Connection, seq: int, attempt: int, report: Report) -> None:
-    if report.events:
-        rows = [(seq, attempt, event.type, to_micros(event.time), event.data) for event in report.events]
-        connection.executemany(QUERIES["insert_event"], rows)
+def _store(connection: apsw.Connection, held: _Held, report: Report) -> _Held:
+    """Store what the attempt says; return what its row tells then."""
     if report.progress is not None:
-        connection.execute(QUERIES["set_progress"], (encode(report.progress), seq))
+        connection.execute(QUERIES["set_progress"], (encode(report.progress), held.seq))
     if report.usage is not None:
-        connection.execute(QUERIES["set_usage"], (report.usage, seq))
+        connection.execute(QUERIES["set_usage"], (report.usage, held.seq))
+    if not report.events:
+        return held
+    said = [(event.type, to_micros(event.time), event.data) for event in report.events]
+    last = _keep(connection, held.seq, numbered(held.head, said))
+    return held._replace(head=held.head._replace(kept=last))
 
 
-def _back_to_line(connection: apsw.Connection, lines: Lines, seq: int, change: Transition) -> None:
-    error = _error(change.error)
+def _keep(connection: apsw.Connection, seq: int, entries: Sequence[Entry]) -> int:
+    """Add entries to a task's log; return the number of the last one."""
+    connection.executemany(QUERIES["insert_event"], [(seq, *entry) for entry in entries])
+    return entries[-1].sequence
+
+
+def _back_to_line(connection: apsw.Connection, lines: Lines, held: _Held, change: Transition) -> None:
+    seq, error = held.seq, _error(change.error)
     due_at = to_micros(_due_at(change))
+    last = _keep(connection, seq, followed(held.head, change, to_micros(change.at)))
     connection.execute(QUERIES["keep_attempt"], (to_micros(change.at), change.ending, error, seq))
-    row = (change.reason, due_at, change.tries, change.crashes, change.interruptions, error, seq)
+    row = (change.reason, due_at, change.tries, change.crashes, change.interruptions, error, last, seq)
     queue, type_ = connection.execute(QUERIES["back_to_line"], row).fetchone()  # type: ignore[misc]
     suspect = change.interruptions >= MAX_INTERRUPTIONS
     lines.joined(str(queue), str(type_), due_at, later=change.reason != "queued", suspect=suspect)

@@ -151,7 +151,7 @@ class SqliteEngine:
         return await self._commits.run(functools.partial(changes.extend, leases=leases, expires_at=expires_at))
 
     async def record(self, lease: Lease, report: Report) -> bool:
-        return await self._commits.run(functools.partial(changes.record, lease=lease, report=report))
+        return await self._change(functools.partial(changes.record, lease=lease, report=report))
 
     async def complete(self, lease: Lease, change: Transition, report: Report | None = None) -> bool:
         return await self._end(lease, change, report)

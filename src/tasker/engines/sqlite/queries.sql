@@ -73,7 +73,7 @@ UPDATE task SET status = ?, reason = NULL, ending = ?, finished_at = ?, tries = 
 WHERE task_id = ? AND attempt = ? AND status = 'running';
 
 -- name: running_attempt
-SELECT seq, cancel_requested_at FROM task WHERE task_id = ? AND attempt = ? AND status = 'running';
+SELECT seq, cancel_requested_at, {head} FROM task WHERE task_id = ? AND attempt = ? AND status = 'running';
 
 -- name: keep_attempt
 INSERT INTO attempt (task_seq, attempt, worker, started_at, finished_at, ending, error)
@@ -81,11 +81,11 @@ SELECT seq, attempt, worker, started_at, ?, ?, ? FROM task WHERE seq = ?;
 
 -- name: back_to_line
 UPDATE task SET status = 'pending', reason = ?, due_at = ?, tries = ?, crashes = ?, interruptions = ?, error = ?,
-    worker = NULL, lease_expires_at = NULL, started_at = NULL
+    sequence = ?, worker = NULL, lease_expires_at = NULL, started_at = NULL
 WHERE seq = ? RETURNING queue, type;
 
 -- name: insert_event
-INSERT INTO event (task_seq, attempt, type, time, data) VALUES (?, ?, ?, ?, ?);
+INSERT INTO task_event (task_seq, sequence, attempt, type, time, data) VALUES (?, ?, ?, ?, ?, ?);
 
 -- name: set_progress
 UPDATE task SET progress = ? WHERE seq = ?;
@@ -96,6 +96,12 @@ UPDATE task SET usage = ? WHERE seq = ?;
 -- name: status_by_id
 SELECT seq, status, worker, finished_at, ending, error FROM task WHERE task_id = ?;
 
+-- name: head_by_seq
+SELECT {head} FROM task WHERE seq = ?;
+
+-- name: head_by_id
+SELECT seq, {head} FROM task WHERE task_id = ?;
+
 -- name: cancel_pending
 UPDATE task SET status = 'cancelled', reason = NULL, finished_at = :now, cancel_requested_at = :now WHERE seq = :seq;
 
@@ -105,7 +111,7 @@ UPDATE task SET cancel_requested_at = coalesce(cancel_requested_at, ?) WHERE seq
 -- name: retry_task
 UPDATE task SET status = 'pending', reason = 'queued', due_at = ?, tries = 0, crashes = 0, interruptions = 0,
     worker = NULL, started_at = NULL, finished_at = NULL, ending = NULL, cancel_requested_at = NULL, error = NULL,
-    progress = NULL
+    progress = NULL, sequence = ?
 WHERE seq = ?;
 
 -- name: delete_task
@@ -115,7 +121,7 @@ DELETE FROM task WHERE seq = ?;
 DELETE FROM attempt WHERE task_seq = ?;
 
 -- name: delete_events
-DELETE FROM event WHERE task_seq = ?;
+DELETE FROM task_event WHERE task_seq = ?;
 
 -- name: delete_tags
 DELETE FROM task_tag WHERE (tag, seq) IN (SELECT value, task.seq FROM task, json_each(task.tags) WHERE task.seq = ?);
@@ -142,8 +148,8 @@ SELECT attempt, worker, started_at, finished_at, ending, error FROM task WHERE t
 ORDER BY attempt;
 
 -- name: events
-SELECT sequence, attempt, type, time, data FROM event
-WHERE task_seq = (SELECT seq FROM task WHERE task_id = ?) AND sequence > ? ORDER BY sequence LIMIT ?;
+SELECT sequence, attempt, type, time, data FROM task_event
+WHERE task_seq = ? AND sequence > ? ORDER BY sequence LIMIT ?;
 
 -- name: pending_by_line
 SELECT queue, type, sum(due_at <= :now), sum(due_at > :now), min(due_at) FROM task INDEXED BY task_line

@@ -9,6 +9,7 @@ import apsw
 from msgspec import structs
 
 from tasker.clock import from_micros, to_micros
+from tasker.engines.log import Entry, Head, merge
 from tasker.engines.sqlite.rows import Row, attempt_of, claim_of, event_of, task_id_of, task_of
 from tasker.engines.sqlite.sql import QUERIES, TASK_COLUMNS
 from tasker.engines.values import from_cursor, to_cursor
@@ -83,8 +84,12 @@ def find_attempts(connection: apsw.Connection, task_id: UUID) -> list[Attempt]:
 
 def find_events(connection: apsw.Connection, task_id: UUID, after: int, limit: int) -> list[Event]:
     """Return the events of a task with a sequence above `after`."""
-    rows = connection.execute(QUERIES["events"], (task_id.bytes, after, limit))
-    return [event_of(row, task_id) for row in rows]
+    row = connection.execute(QUERIES["head_by_id"], (task_id.bytes,)).fetchone()
+    if row is None:
+        return []
+    seq, *head = row
+    kept = [Entry(*entry) for entry in connection.execute(QUERIES["events"], (seq, after, limit))]
+    return [event_of(entry, task_id) for entry in merge(Head(*head), kept, after, limit)]
 
 
 def find_expired(connection: apsw.Connection, now: int, limit: int) -> list[Claim]:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from tasker.clock import from_micros, to_micros
+from tasker.engines.log import Entry
 from tasker.engines.values import decode_policy, decode_problem, decode_progress, encode
 from tasker.model import Attempt, Claim, Draft, Event, Reason, Status, Task
 
@@ -84,9 +85,9 @@ def attempt_of(row: Row) -> Attempt:
     )  # fmt: skip
 
 
-def event_of(row: Row, task_id: UUID) -> Event:
-    """Return the Event of a row of the query `events`."""
-    sequence, attempt, type_, time, data = row
+def event_of(entry: Entry, task_id: UUID) -> Event:
+    """Return the Event of an entry of a task's log."""
+    sequence, attempt, type_, time, data = entry
     return Event(
         sequence=sequence, task_id=task_id, attempt=attempt, type=type_, time=from_micros(time), data=Raw(data)
     )

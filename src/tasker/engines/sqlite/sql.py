@@ -15,6 +15,12 @@ CLAIM_COLUMNS = (
     "task_id, attempt, type, params, queue, priority, policy, tries, crashes, interruptions, started_at, worker"
 )
 
+HEAD_COLUMNS = (
+    "status, sequence, attempt, worker, created_at, started_at, finished_at,"
+    " (SELECT max(sequence) FROM task_event WHERE task_seq = task.seq)"
+)
+"""The fields of `log.Head`, in its order."""
+
 
 def _load() -> dict[str, str]:
     text = (_FOLDER / "queries.sql").read_text()
@@ -23,7 +29,7 @@ def _load() -> dict[str, str]:
 
 
 def _fill(body: str) -> str:
-    columns = {"task": TASK_COLUMNS, "claim": CLAIM_COLUMNS}
+    columns = {"task": TASK_COLUMNS, "claim": CLAIM_COLUMNS, "head": HEAD_COLUMNS}
     return re.sub(r"\{(\w+)\}", lambda match: columns[match[1]], body).strip()
 
 
