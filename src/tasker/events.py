@@ -9,28 +9,42 @@ from uuid import UUID
 
 from tasker.model import Change
 
+_Waiters = dict[UUID, list[asyncio.Future[None]]]
+
 
 class Hub:
-    """Wakes whoever waits for a task to end. A wake-up is a hint: the waiter reads the task itself."""
+    """Wakes whoever waits for a task to end, or to change. A wake-up is a hint: the waiter reads the task itself."""
 
     def __init__(self) -> None:
-        self._waiters: dict[UUID, list[asyncio.Future[None]]] = {}
+        self._ending: _Waiters = {}
+        self._changing: _Waiters = {}
         self._closed = False
 
     @contextmanager
     def ending(self, task_id: UUID) -> Iterator[asyncio.Future[None]]:
         """Give a future that is done when the task may have ended, or the hub is closed: take it, then read."""
+        with self._waiting(self._ending, task_id) as future:
+            yield future
+
+    @contextmanager
+    def changing(self, task_id: UUID) -> Iterator[asyncio.Future[None]]:
+        """Give a future that is done when anything of the task may have changed; as `ending`."""
+        with self._waiting(self._changing, task_id) as future:
+            yield future
+
+    @contextmanager
+    def _waiting(self, waiters: _Waiters, task_id: UUID) -> Iterator[asyncio.Future[None]]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._closed:
             future.set_result(None)
-        waiters = self._waiters.setdefault(task_id, [])
-        waiters.append(future)
+        own = waiters.setdefault(task_id, [])
+        own.append(future)
         try:
             yield future
         finally:
-            waiters.remove(future)
-            if not waiters:
-                self._waiters.pop(task_id, None)
+            own.remove(future)
+            if not own:
+                waiters.pop(task_id, None)
 
     @property
     def closed(self) -> bool:
@@ -39,16 +53,17 @@ class Hub:
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return sum(len(futures) for futures in self._waiters.values())
+        return sum(len(futures) for waiters in (self._ending, self._changing) for futures in waiters.values())
 
     def publish(self, changes: Sequence[Change]) -> None:
-        """Wake those who wait for tasks that have ended; everybody when news may have been lost (an empty batch)."""
+        """Wake those who wait for these tasks; everybody when news may have been lost (an empty batch)."""
         if not changes:
             self._wake_all()
         for change in changes:
             if change.status.is_terminal:
-                for future in self._waiters.get(change.task_id, ()):
-                    _wake(future)
+                _wake(self._ending.get(change.task_id, ()))
+            if self._changing:
+                _wake(self._changing.get(change.task_id, ()))
 
     def close(self) -> None:
         """Wake everybody, now and from now on: the service is stopping."""
@@ -56,11 +71,12 @@ class Hub:
         self._wake_all()
 
     def _wake_all(self) -> None:
-        for futures in self._waiters.values():
-            for future in futures:
-                _wake(future)
+        for waiters in (self._ending, self._changing):
+            for futures in waiters.values():
+                _wake(futures)
 
 
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+def _wake(futures: Sequence[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -19,6 +19,7 @@ from tasker.events import Hub
 from tasker.model import (
     Attempt,
     Draft,
+    Event,
     Idempotency,
     LineStats,
     Page,
@@ -41,6 +42,13 @@ _CHECK_WITHIN = 2.0
 """Seconds that the store has for the write of a readiness check."""
 _CHECK_EVERY = 1.0
 """Seconds that a good check stands: anybody may ask, and each check is a write."""
+
+EVENTS_AT_ONCE = 100
+"""So many events of a task are read at once at the most: a reader that is slow has no more of them in memory."""
+_LAST_LOOK = 15.0
+"""Seconds between looks at a task that is followed: news of it may have been lost."""
+_FIRST_LOOK = 0.25
+"""The same at first, then longer each time, where other processes run the tasks: they tell of words and ends alone."""
 
 _encode = msgspec.json.Encoder().encode
 _decode_task = msgspec.json.Decoder(Task).decode
@@ -82,6 +90,7 @@ class Service:
         self._health = health
         self._in_flight: set[str] = set()
         self._checked_at: float | None = None
+        self._first_look = _FIRST_LOOK if engine.is_shared else _LAST_LOOK
 
     async def submit(
         self, task_type: TaskType, submission: Submission, *, idempotency_key: str | None = None
@@ -130,9 +139,13 @@ class Service:
             raise
         return receipt
 
+    async def find(self, task_id: UUID) -> Task | None:
+        """Return the task, or None."""
+        return await self._engine.find(task_id)
+
     async def get(self, task_id: UUID) -> Task:
         """Return the task. Raises NotFound."""
-        task = await self._engine.find(task_id)
+        task = await self.find(task_id)
         if task is None:
             raise NotFound(f"there is no task {task_id}")
         return task
@@ -159,6 +172,36 @@ class Service:
                     await ended
                 finally:
                     timer.cancel()
+
+    async def events(self, task_id: UUID, *, after: int = 0) -> list[Event]:
+        """Return the first events of a task with a sequence above `after`, at most EVENTS_AT_ONCE."""
+        return await self._engine.find_events(task_id, after=after, limit=EVENTS_AT_ONCE)
+
+    async def follow(self, task_id: UUID, *, after: int = 0) -> AsyncIterator[list[Event]]:
+        """Yield what happens to a task as it happens, from behind `after` on, until it has ended or the service stops.
+
+        Nothing is kept for the reader: while it is slow, nothing more is read for it. An empty list says that nothing
+        has come for a while. A task that is run again later has a log that goes on: follow it anew.
+        """
+        pause = self._first_look
+        while not self._hub.closed:
+            with self._hub.changing(task_id) as changed:
+                events = await self.events(task_id, after=after)
+                if events:
+                    yield events
+                    after, pause = events[-1].sequence, self._first_look
+                elif await self._is_over(task_id, after):
+                    return
+                elif not (await asyncio.wait([changed], timeout=pause))[0]:
+                    yield []
+                    pause = min(pause * 2, _LAST_LOOK)
+
+    async def _is_over(self, task_id: UUID, after: int) -> bool:
+        """Tell whether the event `after` is the task's last one: it is erased, or has ended and is not run again."""
+        task = await self._engine.find(task_id)
+        if task is None:
+            return True
+        return task.status.is_terminal and not await self._engine.find_events(task_id, after=after, limit=1)
 
     async def cancel(self, task_id: UUID) -> Task:
         """Cancel a pending task; ask a running one to stop. Raises NotFound, Conflict (it has ended)."""

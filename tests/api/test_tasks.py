@@ -48,7 +48,8 @@ async def test_submit(rig: Rig) -> None:
     assert body["status"] == "pending"
     assert body["params"] == [4, 2]
     assert body["links"] == {
-        "self": f"/task/{task_id}", "result": f"/task/{task_id}/result", "cancel": f"/task/{task_id}/cancel"
+        "self": f"/task/{task_id}", "events": f"/task/{task_id}/events", "result": f"/task/{task_id}/result",
+        "cancel": f"/task/{task_id}/cancel",
     }  # fmt: skip
 
 
@@ -79,7 +80,7 @@ async def test_a_completed_task(rig: Rig) -> None:
     await rig.finish()
     body = await read(rig, task_id)
     assert (body["status"], body["result"], body["error"], body["attempt"]) == ("completed", 6, None, 1)
-    assert set(body["links"]) == {"self", "result"}
+    assert set(body["links"]) == {"self", "events", "result"}
     reply = await rig.client.get(f"/task/{task_id}")
     assert "retry-after" not in reply.headers
     assert "attempts" not in body
@@ -90,7 +91,7 @@ async def test_a_failed_task_reads_with_200(rig: Rig) -> None:
     await rig.finish(failure())
     body = await read(rig, task_id)
     assert body["status"] == "failed"
-    assert set(body["links"]) == {"self", "result", "retry"}
+    assert set(body["links"]) == {"self", "events", "result", "retry"}
     error = body["error"]
     assert (error["type"], error["attempt"], error["retryable"]) == ("/problems/task-raised", 1, False)
     assert error["exception"] == {"class": "ValueError", "message": "no"}

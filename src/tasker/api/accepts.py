@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _QUALITY = re.compile(r"\s*q\s*=\s*([01](?:\.[0-9]{0,3})?)\s*", re.IGNORECASE)
 
@@ -12,14 +13,27 @@ def accepts(accept: bytes, media: str) -> bool:
 
     An empty header, and a reply of any type ("*/*"), fit always.
     """
+    return media.startswith("*/*") or choose(accept, [media]) is not None
+
+
+def choose(accept: bytes | None, offered: Sequence[str]) -> str | None:
+    """Return which of the offered media types a client would rather have; the first of equal ones, None for none."""
+    if accept is None or not accept.strip():
+        return offered[0]
+    liked = [(_liking(accept, media), -place, media) for place, media in enumerate(offered)]
+    (quality, _), _, media = max(liked)
+    return media if quality > 0 else None
+
+
+def _liking(accept: bytes, media: str) -> tuple[float, int]:
+    """Return the quality of a media type, and how closely it was named."""
     wanted = media.partition(";")[0].strip().lower()
-    if wanted == "*/*" or not accept.strip():
-        return True
-    best = (-1, 0.0)
+    found = (-1, 0.0)
     for item in accept.decode("latin-1").lower().split(","):
         name, *parameters = item.split(";")
-        best = max(best, (_how_specific(name.strip(), wanted), _quality(parameters)))
-    return best[0] >= 0 and best[1] > 0
+        found = max(found, (_how_specific(name.strip(), wanted), _quality(parameters)))
+    specific, quality = found
+    return (quality if specific >= 0 else 0.0), specific
 
 
 def _how_specific(name: str, wanted: str) -> int:

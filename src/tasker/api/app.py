@@ -13,6 +13,7 @@ from tasker.api.bodies import BodyReader
 from tasker.api.calls import Call
 from tasker.api.catalogue import TypeOperations
 from tasker.api.docs import DocsOperations
+from tasker.api.events import EventOperations
 from tasker.api.fleet import FleetOperations
 from tasker.api.guards import Guard, Rules
 from tasker.api.health import HealthOperations
@@ -20,13 +21,14 @@ from tasker.api.openapi import make_document
 from tasker.api.operations import (
     Operation,
     docs_operations,
+    event_operations,
     fleet_operations,
     health_operations,
     task_operations,
     type_operations,
 )
 from tasker.api.problems import Refused, method_not_allowed
-from tasker.api.replies import ASGIApp, Head, Receive, Scope, Send, empty_reply, send_reply
+from tasker.api.replies import ASGIApp, Head, Receive, Scope, Send, Stream, empty_reply, send_reply, send_stream
 from tasker.api.tasks import TaskOperations
 from tasker.clock import Clock, SystemClock
 from tasker.config import Settings
@@ -57,8 +59,10 @@ def make_operations(
 ) -> list[Operation]:
     """Return the whole table."""
     document = cache(lambda: make_document(operations, service.registry))
+    events = EventOperations(service, tracebacks=tracebacks)
     operations = [
-        *task_operations(TaskOperations(service, clock, tracebacks=tracebacks)),
+        *task_operations(TaskOperations(service, clock, events, tracebacks=tracebacks)),
+        *event_operations(events),
         *type_operations(TypeOperations(service.registry)),
         *fleet_operations(FleetOperations(service, clock, silent_after=lease)),
         *health_operations(HealthOperations(service, clock, metrics), metrics.content_type),
@@ -112,9 +116,13 @@ class Resource:
         operation = self._by_method.get(head.method)
         if operation is not None:
             head.operation = operation.name
-            _check_accept(head, operation.media)
+            _check_accept(head, operation.medias)
             call = Call(scope, receive, operation.parameters, self._bodies)
-            await send_reply(send, head, await operation.handler(call))
+            reply = await operation.handler(call)
+            if isinstance(reply, Stream):
+                await send_stream(send, receive, head, reply)
+            else:
+                await send_reply(send, head, reply)
         elif head.method == "OPTIONS":
             # No Access-Control header: a page of another origin may not go on from here.
             await send_reply(send, head, empty_reply(204, (b"allow", ", ".join(self._allowed).encode())))
@@ -122,10 +130,10 @@ class Resource:
             raise method_not_allowed(head.method, self._allowed)
 
 
-def _check_accept(head: Head, media: str) -> None:
+def _check_accept(head: Head, medias: Sequence[str]) -> None:
     accept = head.headers.get(b"accept")
-    if accept is not None and accept != b"*/*" and not accepts(accept, media):
-        raise Refused("not-acceptable", f"the reply is {media}, which Accept leaves out")
+    if accept is not None and accept != b"*/*" and not any(accepts(accept, media) for media in medias):
+        raise Refused("not-acceptable", f"the reply is {' or '.join(medias)}, which Accept leaves out")
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:

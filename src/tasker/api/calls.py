@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from tasker.api.bodies import BodyReader
-from tasker.api.replies import ClientGone, Head, Header, Receive, Scope
+from tasker.api.replies import ClientGone, Head, Header, Receive, Scope, gone
 from tasker.errors import Fault, Invalid, NotFound
 from tasker.submission import RunAt
 
@@ -78,7 +78,7 @@ class Call:
 
     async def unless_gone(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Return the result of `work`; give it up and raise ClientGone when the client closes the connection."""
-        working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(self._receive))
+        working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(gone(self._receive))
         try:
             await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
@@ -87,12 +87,6 @@ class Call:
         finally:
             working.cancel()
             leaving.cancel()
-
-
-async def _gone(receive: Receive) -> None:
-    """Return when the client has left; what it still sends is of no interest."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def read_query(query_string: bytes, parameters: Sequence[Parameter]) -> dict[str, Any]:

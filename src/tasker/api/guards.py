@@ -30,7 +30,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _ONCE = frozenset({
     b"host", b"authorization", b"origin", b"sec-fetch-site", b"content-type", b"content-length", b"content-encoding",
-    b"transfer-encoding", b"idempotency-key", b"request-id",
+    b"transfer-encoding", b"idempotency-key", b"request-id", b"last-event-id",
 })  # fmt: skip
 _LISTS = frozenset({b"accept", b"prefer", b"if-none-match"})
 _READ = _ONCE | _LISTS
@@ -73,6 +73,9 @@ class Guard:
             self._check(scope, head)
             await self._app(scope, receive, send)
         except RequestError as error:
+            if head.status:  # in the middle of a stream: its client comes again, and is told then
+                log.warning("stream.cut_off", request_id=head.request_id.decode(), reason=error.detail)
+                return await send({"type": "http.response.body", "body": b""})
             await send_reply(send, head, problem_reply(error, head.request_id))
         except ClientGone:
             head.status = 499  # nginx's word for it; nothing is sent

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from tasker.api.catalogue import TypePage, TypeView
+from tasker.api.events import SSE, STREAMS, EventView
 from tasker.api.fleet import QueuePage, QueueView, WorkerPage, WorkerView
 from tasker.api.health import LiveView, ReadyView
 from tasker.api.operations import Answer, Operation
@@ -26,12 +27,13 @@ Node = dict[str, Any]
 _REF = "#/components/schemas/{name}"
 _STRUCTS = (
     TaskView, TaskPage, TypeView, TypePage, SubmissionBody, Problem, TaskProblem, ProblemKind, LiveView, ReadyView,
-    WorkerPage, WorkerView, QueuePage, QueueView,
+    WorkerPage, WorkerView, QueuePage, QueueView, EventView,
 )  # fmt: skip
 _NAMES = {
     "TaskView": "Task", "TypeView": "TaskType", "TypePage": "TaskTypePage", "RetryView": "Retry",
     "SubmissionBody": "Submission", "RetryBody": "RetryOptions", "LiveView": "Live", "WorkerView": "Worker",
     "QueueView": "Queue", "RunningView": "Running", "ReadyView": "Ready",
+    "EventView": "Event",
 }  # fmt: skip
 """What the structs on the wire are called outside."""
 _DESCRIPTION = (
@@ -40,6 +42,7 @@ _DESCRIPTION = (
 )
 _TAGS = {
     "tasks": "Submit, read, wait for and control tasks.",
+    "events": "Watch what happens.",
     "types": "What can be submitted.",
     "workers": "Who runs the tasks.",
     "queues": "What waits for them.",
@@ -53,6 +56,7 @@ _REQUEST_HEADERS: dict[str, tuple[str, Node]] = {
         "The client's key of this request: the same key and request again give the same task, for 24 hours.",
         {"type": "string", "pattern": "^[!-~]{1,255}$"},
     ),
+    "Last-Event-ID": ("The sequence of the last event that the client has.", {"type": "integer", "minimum": 0}),
     "If-None-Match": ("The ETag that is known: 304 if it still holds.", _STRING),
 }
 _REPLY_HEADERS: dict[str, tuple[str, Node]] = {
@@ -179,7 +183,7 @@ _PATH_PARTS: dict[str, tuple[str, Node]] = {
 
 
 def _responses(operation: Operation) -> Node:
-    responses = {str(status): _answer(answer, operation.media) for status, answer in operation.answers.items()}
+    responses = {str(status): _answer(answer, operation) for status, answer in operation.answers.items()}
     by_status: dict[int, list[ProblemKind]] = {}
     for name in (*operation.problems, *_ANY_PROBLEMS):
         kind = PROBLEMS[name]
@@ -190,7 +194,7 @@ def _responses(operation: Operation) -> Node:
     return responses
 
 
-def _answer(answer: Answer, media: str) -> Node:
+def _answer(answer: Answer, operation: Operation) -> Node:
     described: Node = {"description": answer.description}
     if answer.headers:
         described["headers"] = {
@@ -198,10 +202,20 @@ def _answer(answer: Answer, media: str) -> Node:
             for name, (words, schema) in _REPLY_HEADERS.items()
             if name in answer.headers
         }
+    content = {}
     if answer.body is not None:
         (schema,), _ = msgspec.json.schema_components([answer.body], ref_template=_REF)
-        described["content"] = {media: {"schema": _outside(schema)}}
-    return described
+        content[operation.media] = {"schema": _outside(schema)}
+    if answer.item is not None:
+        (item,), _ = msgspec.json.schema_components([answer.item], ref_template=_REF)
+        content |= {media: _stream_of(media, _outside(item)) for media in operation.medias if media in STREAMS}
+    return described | ({"content": content} if content else {})
+
+
+def _stream_of(media: str, item: Node) -> Node:
+    """Return a stream's content: text, for OpenAPI 3.1 has no word for it. `x-item` is what each part holds."""
+    how = "`id`, `event` and in `data` an" if media == SSE else "each line is an"
+    return {"schema": {"type": "string", "description": f"{how} Event, as JSON".capitalize(), "x-item": item}}
 
 
 def _problem_answer(kinds: Sequence[ProblemKind]) -> Node:

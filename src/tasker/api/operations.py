@@ -8,25 +8,31 @@ from typing import Any, Literal, NamedTuple
 from tasker.api.calls import Call, Parameter, wait_parameter
 from tasker.api.catalogue import TypeOperations, TypePage, TypeView
 from tasker.api.docs import DocsOperations
+from tasker.api.events import EVENT_PARAMETERS, JSON_LINES, SSE, STREAMS, EventOperations, EventView
 from tasker.api.fleet import FleetOperations, QueuePage, QueueView, WorkerPage
 from tasker.api.health import HealthOperations, LiveView, ReadyView
-from tasker.api.replies import Reply
+from tasker.api.replies import Reply, Stream
 from tasker.api.tasks import GET_PARAMETERS, LIST_PARAMETERS, TaskOperations, TaskPage, TaskView
 from tasker.errors import ProblemKind
 
 
 class Answer(NamedTuple):
-    """A reply that is no problem: what it means, the type of its body (None: empty), and the headers worth telling."""
+    """A reply that is no problem: what it means, the type of its body (None: empty), and the headers worth telling.
+
+    item: what a stream brings one by one, where it may come as one.
+    """
 
     description: str
     body: Any = None
     headers: tuple[str, ...] = ()
+    item: Any = None
 
 
 class Operation(NamedTuple):
     """One thing that a client can ask for.
 
     request_headers, and `headers` of the answers, are names of rows in openapi.py; `problems` of rows in PROBLEMS.
+    media is what its replies are; streams are the media types that a 200 may also come as, event by event.
     body: "submission" is SubmissionBody, "params" the params of the task type in the path.
     """
 
@@ -35,15 +41,20 @@ class Operation(NamedTuple):
     name: str
     tag: str
     summary: str
-    handler: Callable[[Call], Awaitable[Reply]]
+    handler: Callable[[Call], Awaitable[Reply | Stream]]
     answers: dict[int, Answer]
     problems: tuple[str, ...] = ()
     parameters: Sequence[Parameter] = ()
     request_headers: tuple[str, ...] = ()
     body: Literal["submission", "params"] | None = None
     media: str = "application/json"
+    streams: tuple[str, ...] = ()
     documented: bool = True
     public: bool = False
+
+    @property
+    def medias(self) -> tuple[str, ...]:
+        return (self.media, *self.streams)
 
 
 _BODY_PROBLEMS = (
@@ -59,7 +70,12 @@ _SUBMIT_PROBLEMS = (
 _ACCEPTED = ("Location", "Retry-After", "Preference-Applied", "Idempotency-Replayed")
 _SUBMIT_ANSWERS = {
     202: Answer("Accepted: it is on disk and will reach exactly one terminal status.", TaskView, _ACCEPTED),
-    200: Answer("Accepted, waited for as asked, and ended.", TaskView, _ACCEPTED),
+    200: Answer(
+        "Accepted, waited for as asked, and ended; or, where Accept asks for it, its events as they happen.",
+        TaskView,
+        _ACCEPTED,
+        EventView,
+    ),
 }
 
 
@@ -69,7 +85,7 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
         Operation(
             "POST", "/task", "submit_task", "tasks", "Submit a task", tasks.submit,
             answers=_SUBMIT_ANSWERS, problems=(*_SUBMIT_PROBLEMS, "unknown-type"), parameters=(wait_parameter,),
-            request_headers=("Prefer", "Idempotency-Key"), body="submission",
+            request_headers=("Prefer", "Idempotency-Key"), body="submission", streams=STREAMS,
         ),
         Operation(
             "GET", "/task/{task_id}", "get_task", "tasks", "Read a task", tasks.get,
@@ -89,6 +105,7 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
             "POST", "/type/{name}/task", "submit_params", "tasks", "Submit a task of this type; the body is its params",
             tasks.submit_params, answers=_SUBMIT_ANSWERS, problems=(*_SUBMIT_PROBLEMS, "not-found"),
             parameters=(wait_parameter,), request_headers=("Prefer", "Idempotency-Key"), body="params",
+            streams=STREAMS,
         ),
         *_control_operations(tasks),
     ]  # fmt: skip
@@ -119,6 +136,21 @@ def _control_operations(tasks: TaskOperations) -> list[Operation]:
         Operation(
             "DELETE", "/task/{task_id}", "delete_task", "tasks", "Erase a task that has ended", tasks.delete,
             answers={204: Answer("It is erased, and all that belongs to it.")}, problems=on_one,
+        ),
+    ]  # fmt: skip
+
+
+def event_operations(events: EventOperations) -> list[Operation]:
+    """Return how to watch what happens."""
+    return [
+        Operation(
+            "GET", "/task/{task_id}/events", "follow_task", "events", "Follow what happens to a task", events.of_task,
+            answers={
+                200: Answer("Its events as they happen, the last one with the Task.", item=EventView),
+                204: Answer("It has ended, and there is nothing behind the event that the client knows."),
+            },
+            problems=("not-found", "invalid-request", "unknown-field", "unavailable"), parameters=EVENT_PARAMETERS,
+            request_headers=("Last-Event-ID",), media=SSE, streams=(JSON_LINES,),
         ),
     ]  # fmt: skip
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from datetime import datetime
 from hashlib import blake2b
 from math import ceil
@@ -40,6 +41,14 @@ class Reply(NamedTuple):
     headers: tuple[Header, ...] = JSON_HEADERS
 
 
+class Stream(NamedTuple):
+    """An answer that goes on: its head, then chunks as they come."""
+
+    media: str
+    chunks: AsyncGenerator[bytes, None]
+    headers: tuple[Header, ...] = ()
+
+
 class Head:
     """The head of one request as the guards read it, and what is known of it by the end."""
 
@@ -65,6 +74,45 @@ async def send_reply(send: Send, head: Head, reply: Reply) -> None:
         body = b""
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def send_stream(send: Send, receive: Receive, head: Head, stream: Stream) -> None:
+    """Send `stream` until it ends or the client has left. Raises ClientGone."""
+    head.status = 200
+    headers = [
+        (b"content-type", stream.media.encode()), _NO_STORE, _NOSNIFF,
+        (b"x-accel-buffering", b"no"),  # nginx would hold back what it thinks is too little
+        *stream.headers, (b"request-id", head.request_id),
+    ]  # fmt: skip
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    leaving = asyncio.ensure_future(gone(receive))
+    try:
+        while head.method != "HEAD" and (chunk := await _next(stream.chunks, leaving)) is not None:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        leaving.cancel()
+        await stream.chunks.aclose()
+
+
+async def _next(chunks: AsyncGenerator[bytes, None], leaving: asyncio.Future[None]) -> bytes | None:
+    """Return the next chunk, None at the end. Raises ClientGone when the client leaves first."""
+    coming = asyncio.ensure_future(anext(chunks, None))
+    try:
+        await asyncio.wait((coming, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not coming.done():
+            raise ClientGone
+        return coming.result()
+    finally:
+        if not coming.done():
+            coming.cancel()
+            await asyncio.wait([coming])
+
+
+async def gone(receive: Receive) -> None:
+    """Return when the client has left; what it still sends is of no interest."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def json_reply(value: Any, status: int = 200, *headers: Header) -> Reply:
@@ -112,7 +160,7 @@ def path_of(task: Task) -> bytes:
 
 def _links(task: Task, path: bytes) -> bytes:
     """Return the links of a task: only what can be done with it now."""
-    links = b'"links":{"self":"%b","result":"%b/result"' % (path, path)
+    links = b'"links":{"self":"%b","events":"%b/events","result":"%b/result"' % (path, path, path)
     if not task.status.is_terminal:
         return b'%b,"cancel":"%b/cancel"}' % (links, path)
     if task.status is not Status.COMPLETED:

@@ -9,12 +9,15 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 from msgspec import Meta, Struct
 
+from tasker.api.accepts import choose
 from tasker.api.calls import Call, Parameter, Wait, moment, one_of, preferred_wait, text_of, wait_parameter, whole
+from tasker.api.events import STREAMS, EventOperations
 from tasker.api.problems import Refused, task_problem_reply
 from tasker.api.replies import (
     JSON_HEADERS,
     Header,
     Reply,
+    Stream,
     empty_reply,
     encode,
     encode_task,
@@ -99,19 +102,24 @@ GET_PARAMETERS = (
 )  # fmt: skip
 
 
-class TaskOperations:
-    """tracebacks: whether `error` shows them."""
+SUBMIT_MEDIAS = ("application/json", *STREAMS)
+"""What a submission may be answered with: the Task, or its log as it grows."""
 
-    def __init__(self, service: Service, clock: Clock, *, tracebacks: bool) -> None:
+
+class TaskOperations:
+    """tracebacks: whether `error` shows them. events: what streams the log of a task that is submitted."""
+
+    def __init__(self, service: Service, clock: Clock, events: EventOperations, *, tracebacks: bool) -> None:
         self._service = service
         self._clock = clock
+        self._events = events
         self._tracebacks = tracebacks
 
-    async def submit(self, call: Call) -> Reply:
+    async def submit(self, call: Call) -> Reply | Stream:
         body = await call.body()
         return await self._submit(call, *read_submission(body, self._service.registry, self._clock.now()))
 
-    async def submit_params(self, call: Call) -> Reply:
+    async def submit_params(self, call: Call) -> Reply | Stream:
         name = call.path["name"]
         if name not in self._service.registry:
             raise NotFound(f"there is no task type {name[:100]!r}; GET /type lists them")
@@ -119,17 +127,20 @@ class TaskOperations:
         registry, now = self._service.registry, self._clock.now()
         return await self._submit(call, *read_submission(body, registry, now, type_name=name))
 
-    async def _submit(self, call: Call, task_type: TaskType, submission: Submission) -> Reply:
+    async def _submit(self, call: Call, task_type: TaskType, submission: Submission) -> Reply | Stream:
         wait = preferred_wait(call, call.query())  # before anything is stored: it may be refused
         submitted = await self._service.submit(task_type, submission, idempotency_key=_idempotency_key(call))
         return await self._accepted(call, submitted, wait)
 
-    async def _accepted(self, call: Call, submitted: Submitted, wait: Wait | None) -> Reply:
+    async def _accepted(self, call: Call, submitted: Submitted, wait: Wait | None) -> Reply | Stream:
         task = submitted.task
         path = path_of(task)
         headers: tuple[Header, ...] = (*JSON_HEADERS, (b"location", path))
         if submitted.replayed:
             headers += ((b"idempotency-replayed", b"true"),)
+        media = choose(call.head.headers.get(b"accept"), SUBMIT_MEDIAS)
+        if media in STREAMS:
+            return self._events.stream(task.task_id, str(media), headers=headers[len(JSON_HEADERS) :])
         status = 202
         if wait is not None:
             task = await self._wait(call, task, wait)

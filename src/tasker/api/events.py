@@ -1,0 +1,133 @@
+"""The operations on events: what happens to a task, as it happens, as Server-Sent Events or as JSON Lines."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from tasker.api.accepts import choose
+from tasker.api.calls import Call, Parameter, whole
+from tasker.api.replies import Header, Reply, Stream, empty_reply, encode, encode_task
+from tasker.errors import Invalid
+from tasker.model import Event, Status
+from tasker.service import Service
+
+SSE, JSON_LINES = "text/event-stream", "application/jsonl"
+STREAMS = (SSE, JSON_LINES)
+_MAX_SEQUENCE = 2**31 - 1
+_ON_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
+_ENDS = frozenset(status.value for status in Status if status.is_terminal)
+
+EVENT_PARAMETERS = (
+    Parameter(
+        "after", "Go on behind the event with this sequence; `Last-Event-ID` comes before it.",
+        {"type": "integer", "minimum": 0, "default": 0}, whole(0, _MAX_SEQUENCE),
+    ),
+)  # fmt: skip
+
+
+class EventView(Struct, frozen=True, kw_only=True):
+    """Something that happened to a task; the fields behind `attempt` depend on `type`.
+
+    `output` has `chunk`; `progress` its numbers and message; `log` level, message and fields; `started` the worker;
+    `retrying` how the attempt ended, and in how many seconds the next may start; the last one the Task as it ended.
+    """
+
+    task_id: UUID
+    sequence: int
+    type: str
+    time: Annotated[datetime, Meta(tz=True)]
+    attempt: int
+    chunk: str | UnsetType = UNSET
+    fraction: float | UnsetType | None = UNSET
+    current: float | UnsetType | None = UNSET
+    total: float | UnsetType | None = UNSET
+    message: str | UnsetType | None = UNSET
+    level: str | UnsetType = UNSET
+    fields: dict[str, Any] | UnsetType = UNSET
+    worker: str | UnsetType | None = UNSET
+    ending: str | UnsetType | None = UNSET
+    reason: str | UnsetType | None = UNSET
+    delay: float | UnsetType = UNSET
+    error: dict[str, Any] | UnsetType | None = UNSET
+    task: dict[str, Any] | UnsetType = UNSET
+
+
+class _Envelope(Struct, frozen=True):
+    """What every event has."""
+
+    task_id: UUID
+    sequence: int
+    type: str
+    time: datetime
+    attempt: int
+
+
+class EventOperations:
+    """tracebacks: whether the error of a task that has failed shows them."""
+
+    def __init__(self, service: Service, *, tracebacks: bool) -> None:
+        self._service = service
+        self._tracebacks = tracebacks
+
+    async def of_task(self, call: Call) -> Reply | Stream:
+        """Stream a task's log. Where there is nothing more to come, 204 keeps an EventSource from asking again."""
+        query = call.query()
+        task = await self._service.get(call.task_id())
+        after = _last_event_id(call)
+        after = query.get("after", 0) if after is None else after
+        if after and task.status.is_terminal and not await self._service.events(task.task_id, after=after):
+            return empty_reply(204)
+        media = choose(call.head.headers.get(b"accept"), STREAMS) or SSE
+        return self.stream(task.task_id, media, after=after)
+
+    def stream(self, task_id: UUID, media: str, *, after: int = 0, headers: tuple[Header, ...] = ()) -> Stream:
+        """Return the log of a task from behind `after` on, until its end."""
+        chunks = self._as_sse(task_id, after) if media == SSE else self._as_lines(task_id, after)
+        return Stream(media, chunks, headers)
+
+    async def _as_sse(self, task_id: UUID, after: int) -> AsyncGenerator[bytes, None]:
+        """Format events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+        yield b": the events of a task\n\n"
+        async for events in self._service.follow(task_id, after=after):
+            parts = [
+                b"id: %d\nevent: %b\ndata: %b\n\n" % (event.sequence, event.type.encode(), await self._encode(event))
+                for event in events
+            ]
+            yield b"".join(parts) or b": still here\n\n"
+
+    async def _as_lines(self, task_id: UUID, after: int) -> AsyncGenerator[bytes, None]:
+        async for events in self._service.follow(task_id, after=after):
+            for event in events:
+                yield await self._encode(event) + b"\n"
+
+    async def _encode(self, event: Event) -> bytes:
+        """Return an event as one line of JSON: what every event has, then what this one has."""
+        head = encode(_Envelope(event.task_id, event.sequence, event.type, event.time, event.attempt))
+        more = bytes(event.data)[1:-1].strip()
+        if event.type in _ENDS:
+            more = await self._task_as_it_ended(event)
+        return b"%b,%b}" % (head[:-1], more) if more else head
+
+    async def _task_as_it_ended(self, event: Event) -> bytes:
+        """Return the Task, unless it is run again or erased since."""
+        found = await self._service.find(event.task_id)
+        if found is None or found.status != event.type or found.attempt != event.attempt:
+            return b""
+        text = encode_task(found, tracebacks=self._tracebacks)
+        return b'"task":' + text.translate(_ON_ONE_LINE)  # params are kept as they came: over several lines, perhaps
+
+
+def _last_event_id(call: Call) -> int | None:
+    """Return where a client that comes again left off. Raises Invalid for what is no sequence."""
+    given = call.head.headers.get(b"last-event-id")
+    if given is None or not given:
+        return None
+    try:
+        return int(whole(0, _MAX_SEQUENCE)(given.decode("latin-1")))
+    except ValueError as error:
+        raise Invalid(f"Last-Event-ID: {error}") from None
