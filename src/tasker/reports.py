@@ -16,6 +16,8 @@ from tasker.model import Lease, NewEvent, Progress, Report
 
 FLUSH_AFTER = 0.05
 """Seconds that words of an attempt may wait for more before they are stored."""
+MAX_CHUNK = 16 * 1024
+"""Characters in one output event at the most: readers have a number of events in memory, whatever a task says."""
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _log = structlog.get_logger(__name__)
@@ -93,9 +95,9 @@ class ReportBuffer:
         self._events.append(NewEvent(type=type_, time=self._clock.now(), data=data))
 
     def _end_output(self) -> None:
-        if self._output:
-            self._add("output", _encode({"chunk": "".join(self._output)}))
-            self._output = []
+        text, self._output = "".join(self._output), []
+        for start in range(0, len(text), MAX_CHUNK):
+            self._add("output", _encode({"chunk": text[start : start + MAX_CHUNK]}))
 
     def _take(self) -> Report:
         self._end_output()

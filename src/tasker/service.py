@@ -43,7 +43,7 @@ _CHECK_WITHIN = 2.0
 _CHECK_EVERY = 1.0
 """Seconds that a good check stands: anybody may ask, and each check is a write."""
 
-EVENTS_AT_ONCE = 100
+EVENTS_AT_ONCE = 25
 """So many events of a task are read at once at the most: a reader that is slow has no more of them in memory."""
 _LAST_LOOK = 15.0
 """Seconds between looks at a task that is followed: news of it may have been lost."""

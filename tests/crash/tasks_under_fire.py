@@ -41,6 +41,24 @@ def in_child(context: Context, milliseconds: int) -> str:
 
 
 @task
+async def talk(context: Context, words: int, milliseconds: int) -> int:
+    """Say numbers, with a pause before each."""
+    for number in range(words):
+        await asyncio.sleep(milliseconds / 1000)
+        context.output(f"{number} ")
+    return words
+
+
+@task
+async def shout(context: Context, words: int, kilobytes: int) -> int:
+    """Say much, in large words."""
+    for _ in range(words):
+        await asyncio.sleep(0.005)
+        context.output("x" * 1024 * kilobytes)
+    return words
+
+
+@task
 async def steps(context: Context, seconds: float) -> str:
     """Take `seconds` in one attempt, saying that it began."""
     _note(context, "start", "steps")

@@ -1,0 +1,112 @@
+"""Streams of events over real connections: live, across kills and processes, and beside readers that stand still."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+
+from tests.crash.fire import TASKS, Client
+from tests.crash.fleet import Fleet, until
+from tests.postgres import Cluster
+from tests.server import Server, free_port, run_server
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
+
+LINES = {"accept": "application/jsonl"}
+
+
+def follow(server: Server, task_id: str, after: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield the events of a task until it ends or the connection breaks."""
+    headers = {**LINES, "last-event-id": str(after)}
+    try:
+        with httpx2.stream("GET", f"{server.url}/task/{task_id}/events", headers=headers, timeout=30) as reply:
+            assert reply.status_code in (200, 204), reply.read()
+            yield from map(json.loads, reply.iter_lines())
+    except httpx2.TransportError:
+        return
+
+
+def words(events: list[dict[str, Any]], attempt: int) -> str:
+    return "".join(event["chunk"] for event in events if event["type"] == "output" and event["attempt"] == attempt)
+
+
+def check_whole(events: list[dict[str, Any]], said: int) -> None:
+    """No gap and no repeat, and the last attempt said everything."""
+    assert [event["sequence"] for event in events] == [*range(1, len(events) + 1)]
+    assert events[-1]["type"] == "completed"
+    assert words(events, events[-1]["attempt"]) == "".join(f"{number} " for number in range(said))
+
+
+def test_words_come_while_the_task_runs(tmp_path: Path) -> None:
+    with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
+        task_id = client.submit("talk", [100, 20])
+        seen = []
+        for event in follow(server, task_id):
+            if event["type"] == "output" and not any(one["type"] == "output" for one in seen):
+                assert client.get(task_id)["status"] == "running"
+            seen.append(event)
+    check_whole(seen, 100)
+    assert sum(event["type"] == "output" for event in seen) < 100, "words are gathered for some milliseconds"
+
+
+def test_a_stream_goes_on_after_a_kill(tmp_path: Path) -> None:
+    port, seen = free_port(), []
+    with run_server(tmp_path, str(TASKS), port=port) as server, Client(server) as client:
+        task_id = client.submit("talk", [60, 20])
+        for event in follow(server, task_id):
+            seen.append(event)
+            if len(seen) == 6:
+                server.kill()
+    with run_server(tmp_path, str(TASKS), port=port) as server:
+        seen += follow(server, task_id, after=seen[-1]["sequence"])
+        assert [*follow(server, task_id)] == seen, "an event was changed"
+    check_whole(seen, 60)
+    assert [event["ending"] for event in seen if event["type"] == "retrying"] == ["interrupted"]
+
+
+def test_a_stream_passes_from_process_to_process(tmp_path: Path, cluster: Cluster) -> None:
+    """Two API processes and a worker on PostgreSQL: the reader goes from one to the other after each few events."""
+    fleet = Fleet(tmp_path, cluster)
+    with fleet.api() as one, fleet.api() as other, fleet.worker(), Client(one) as client:
+        task_id = client.submit("talk", [60, 20])
+        seen: list[dict[str, Any]] = []
+        while not seen or seen[-1]["type"] != "completed":
+            after = seen[-1]["sequence"] if seen else 0
+            server = one if len(seen) % 2 else other
+            for event, _ in zip(follow(server, task_id, after), range(5), strict=False):
+                seen.append(event)
+    check_whole(seen, 60)
+
+
+def test_a_stop_ends_streams_at_once(tmp_path: Path) -> None:
+    with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
+        events = follow(server, client.submit("on_loop", [1], delay=3600))
+        assert next(events)["type"] == "created"
+        assert server.stop(timeout=10) == 0
+        assert [*events] == []
+
+
+def test_readers_that_stand_still_cost_a_bounded_amount(tmp_path: Path) -> None:
+    """Each has at most one portion of the log in memory; others are served meanwhile, and the log is whole."""
+    readers, said = 30, 400
+    with run_server(tmp_path, str(TASKS)) as server, Client(server) as client, ExitStack() as stack:
+        task_id = client.submit("shout", [said, 64])
+        for _ in range(readers):
+            still = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            still.sendall(f"GET /task/{task_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        before = psutil.Process(server.process.pid).memory_info().rss
+        assert client.end(task_id)["status"] == "completed"
+        grown = psutil.Process(server.process.pid).memory_info().rss - before
+        assert grown < readers * said * 64 * 1024 / 4, "the log is in memory for each of them"
+        events = [*follow(server, task_id)]
+        assert sum(len(event.get("chunk", "")) for event in events) == said * 64 * 1024
+        stack.close()
+        until(lambda: client.status("/readyz") == 200, "it is not ready")
