@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import inspect
 
 from tasker.signature import ABSENT, How, Parameter
 
@@ -36,7 +37,9 @@ def _name(type_: Any) -> str:
 
 def input_schema(parameters: tuple[Parameter, ...], words: Mapping[str, str]) -> Schema:
     """Return the schema of an object with a member for each parameter; *args is an array."""
-    schemas, definitions = msgspec.json.schema_components([p.type for p in parameters], ref_template=_REF)
+    types = [p.type for p in parameters]
+    schemas, definitions = msgspec.json.schema_components(types, ref_template=_REF)
+    _free_lone_tags(types, definitions)
     properties = {
         parameter.name: _property(parameter, schema, words.get(parameter.name))
         for parameter, schema in zip(parameters, schemas, strict=True)
@@ -52,6 +55,40 @@ def input_schema(parameters: tuple[Parameter, ...], words: Mapping[str, str]) ->
         # A set is written as an array, in which msgspec takes an item twice; the schema must not say otherwise.
         leave_out="uniqueItems",
     )
+
+
+def _free_lone_tags(types: Sequence[Any], definitions: Mapping[str, Schema]) -> None:
+    """Let the tag of a Struct that stands alone be left out, as msgspec does; only among others it must tell which."""
+    found = [one for type_ in types for one in _structs(inspect.type_info(type_), set())]
+    among_others = {struct.cls for struct, has_siblings in found if has_siblings}
+    for struct, _ in found:
+        required = definitions.get(struct.cls.__name__, {}).get("required", [])
+        if struct.cls not in among_others and struct.tag_field in required:
+            required.remove(struct.tag_field)
+
+
+def _structs(node: Any, seen: set[type], *, has_siblings: bool = False) -> Iterator[tuple[inspect.StructType, bool]]:
+    """Yield the Structs in a type, each with whether a union has others beside it."""
+    if isinstance(node, inspect.StructType):
+        yield node, has_siblings
+    cls = getattr(node, "cls", None)
+    if cls in seen:
+        return
+    if cls is not None:  # only a class can hold itself
+        seen.add(cls)
+    parts = _parts(node)
+    many = isinstance(node, inspect.UnionType) and sum(isinstance(part, inspect.StructType) for part in parts) > 1
+    for part in parts:
+        yield from _structs(part, seen, has_siblings=many)
+
+
+def _parts(node: Any) -> list[Any]:
+    """Return the types that a type is made of."""
+    if isinstance(node, inspect.Field):
+        return [node.type]
+    values = [getattr(node, name) for name in getattr(node, "__struct_fields__", ())]
+    flat = [one for value in values for one in (value if isinstance(value, tuple) else (value,))]
+    return [one for one in flat if isinstance(one, inspect.Type | inspect.Field)]
 
 
 def _property(parameter: Parameter, schema: Schema, words: str | None) -> Schema:

@@ -319,7 +319,7 @@ _EXACT = [
     int, float, int | float, str, bool, None, int | None, str | int | None, list[int], list[int | None],
     dict[str, float], tuple[int, str], tuple[bool, ...], set[int], Color, Color | int, Literal["a", "b", None], date,
     timedelta, UUID,
-    Point, list[Point], Point | None, Options, dict[str, Point], Dog, Cat | Dog | None,
+    Point, list[Point], Point | None, Options, dict[str, Point], Dog, Dog | None, list[Dog], Cat | Dog | None,
     Annotated[int, Meta(ge=0, lt=10)], Annotated[str, Meta(min_length=1, max_length=2)],
     Annotated[list[int], Meta(min_length=1)], Any,
 ]  # fmt: skip
