@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -172,6 +172,20 @@ class Service:
                     await ended
                 finally:
                     timer.cancel()
+
+    async def wait_for_change(
+        self, task_id: UUID, at_most: timedelta, is_new: Callable[[Task], Awaitable[bool]]
+    ) -> Task:
+        """Return the task once it is another than the caller knows, and otherwise as `wait` does. Raises NotFound."""
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + at_most.total_seconds(), self._first_look
+        while True:
+            with self._hub.changing(task_id) as changed:
+                task, left = await self.get(task_id), deadline - loop.time()
+                if task.status.is_terminal or self._hub.closed or left <= 0 or await is_new(task):
+                    return task
+                if not (await asyncio.wait([changed], timeout=min(left, pause)))[0]:
+                    pause = min(pause * 2, _LAST_LOOK)
 
     async def events(self, task_id: UUID, *, after: int = 0) -> list[Event]:
         """Return the first events of a task with a sequence above `after`, at most EVENTS_AT_ONCE."""

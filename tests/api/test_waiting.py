@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import httpx2
 import pytest
 
+from tasker.lifecycle import Succeeded
+from tasker.model import NewEvent, Progress, Report
 from tests.api.conftest import Rig, problem
 
 SUM = {"type": "sum", "params": [4, 2]}
@@ -80,16 +83,40 @@ async def test_other_preferences_are_ignored(rig: Rig) -> None:
     assert "preference-applied" not in reply.headers
 
 
-async def test_a_known_version_is_waited_for(rig: Rig) -> None:
+async def test_a_known_version_is_waited_for_until_anything_changes(rig: Rig) -> None:
     task_id = await rig.submit()
+    path, seen = f"/task/{task_id}", []
+    reply = await rig.client.get(path)
+    assert (await rig.client.get(f"{path}?wait=0", headers={"if-none-match": reply.headers["etag"]})).status_code == 304
+
+    async def change(how: Coroutine[Any, Any, Any]) -> Any:
+        nonlocal reply
+        known = {"if-none-match": reply.headers["etag"]}
+        asking = asyncio.create_task(rig.client.get(f"{path}?wait=30", headers=known))
+        await until_waiting(rig)
+        done = await how
+        async with asyncio.timeout(5):
+            reply = await asking
+        seen.append((reply.status_code, reply.json()["status"], reply.json()["progress"]))
+        return done
+
+    claim = await change(rig.driver.claim_one())
+    half = Report(progress=Progress(fraction=0.5))
+    await change(rig.driver.engine.record(claim.lease, half))
+    await change(rig.driver.finish(claim, Succeeded(b"6")))
+    half_way = {"fraction": 0.5, "current": None, "total": None, "message": None}
+    assert seen == [(200, "running", None), (200, "running", half_way), (200, "completed", half_way)]
+
+
+async def test_a_change_that_cannot_be_seen_is_none(rig: Rig) -> None:
+    task_id = await rig.submit()
+    claim = await rig.driver.claim_one()
     etag = (await rig.client.get(f"/task/{task_id}")).headers["etag"]
-    known = {"if-none-match": etag}
-    reply = await rig.client.get(f"/task/{task_id}?wait=0", headers=known)
-    assert reply.status_code == 304
-    asking = asyncio.create_task(rig.client.get(f"/task/{task_id}?wait=30", headers=known))
+    asking = asyncio.create_task(rig.client.get(f"/task/{task_id}?wait=1", headers={"if-none-match": etag}))
     await until_waiting(rig)
-    await rig.finish()
-    assert ((await asking).status_code, (await asking).json()["status"]) == (200, "completed")
+    output = NewEvent(type="output", time=rig.clock.now(), data=b'{"chunk":"a"}')
+    await rig.driver.engine.record(claim.lease, Report(events=(output,)))
+    assert (await asking).status_code == 304
 
 
 async def test_another_version_than_the_known_one_is_answered_at_once(rig: Rig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -285,4 +286,39 @@ def test_lists_are_read_page_by_page(connect: Connect) -> None:
 def test_pages_nobody_takes_are_not_read(connect: Connect) -> None:
     with play(Reply(200, {"items": [task()], "next_cursor": "c1"})) as script, connect(script.url) as client:
         next(client.find_many())
+    assert len(script.asked) == 1
+
+
+def told(*sequences: int, type: str = "output") -> str:
+    """Return events as the service streams them."""
+    event = {"task_id": TASK_ID, "type": type, "time": "2026-01-31T12:00:00Z", "attempt": 1, "chunk": "a", "new": 1}
+    datas = [json.dumps({**event, "sequence": sequence}) for sequence in sequences]
+    return ": here\n\n" + "".join(
+        f"id: {n}\nevent: x\ndata: {data}\n\n" for n, data in zip(sequences, datas, strict=True)
+    )
+
+
+def test_events_are_followed_over_breaks(connect: Connect, sleeper: Sleeper) -> None:
+    replies = (
+        Reply(200, told(1, 2)), Reply(200, task("running")), Reply(0), Reply(503, problem("unavailable", 503)),
+        Reply(200, told(3, 4)), Reply(200, task("completed")),
+    )  # fmt: skip
+    with play(*replies) as script, connect(script.url) as client:
+        assert [event.sequence for event in client.events(TASK_ID)] == [1, 2, 3, 4]
+    asked = [request for request in script.asked if request.path.endswith("/events")]
+    assert [request.headers["Last-Event-ID"] for request in asked] == ["0", "2", "2", "2"]
+    assert {request.headers["Accept"] for request in asked} == {"text/event-stream"}
+    assert len(sleeper.pauses) == 3
+
+
+def test_events_of_a_service_that_stays_away_end_with_an_error(connect: Connect) -> None:
+    with play(Reply(0)) as script, connect(script.url) as client, pytest.raises(Unreachable):
+        next(client.events(TASK_ID))
+    assert len(script.asked) == 7
+
+
+def test_events_of_a_task_that_is_not_there(connect: Connect) -> None:
+    missing = Reply(404, problem("not-found", 404))
+    with play(missing) as script, connect(script.url) as client, pytest.raises(NotFound):
+        next(client.events(TASK_ID))
     assert len(script.asked) == 1

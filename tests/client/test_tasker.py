@@ -55,6 +55,15 @@ def test_a_handle_follows_its_task(client: Tasker, tmp_path: Path) -> None:
     assert handle.status() == "completed"
 
 
+def test_a_handle_tells_what_happens_to_its_task(client: Tasker) -> None:
+    handle = client.submit("sum", 4, 2)
+    events = [*handle.events()]
+    assert [(event.sequence, event.type) for event in events] == [(1, "created"), (2, "started"), (3, "completed")]
+    assert events[-1].task is not None
+    assert events[-1].task.result == 6
+    assert [*handle.events(after=3)] == []
+
+
 def test_a_failure_says_what_where_and_why(client: Tasker, service: Server) -> None:
     with pytest.raises(TaskFailed, match="ValueError: no good") as caught:
         client.run("explode", "no good")

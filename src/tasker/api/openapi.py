@@ -57,7 +57,10 @@ _REQUEST_HEADERS: dict[str, tuple[str, Node]] = {
         {"type": "string", "pattern": "^[!-~]{1,255}$"},
     ),
     "Last-Event-ID": ("The sequence of the last event that the client has.", {"type": "integer", "minimum": 0}),
-    "If-None-Match": ("The ETag that is known: 304 if it still holds.", _STRING),
+    "If-None-Match": (
+        "The ETag that is known: 304 if it still holds; with a wait, once anything has changed.",
+        _STRING,
+    ),
 }
 _REPLY_HEADERS: dict[str, tuple[str, Node]] = {
     "Location": ("Where the task is.", _STRING),

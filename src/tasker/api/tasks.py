@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode
@@ -102,6 +103,8 @@ GET_PARAMETERS = (
 )  # fmt: skip
 
 
+IsNew = Callable[[Task], Awaitable[bool]]
+
 SUBMIT_MEDIAS = ("application/json", *STREAMS)
 """What a submission may be answered with: the Task, or its log as it grows."""
 
@@ -165,12 +168,22 @@ class TaskOperations:
         task = await self._service.get(task_id)
         body = await self._encode(task, with_attempts)
         if wait is not None and not task.status.is_terminal and _is_known(known, body, default=True):
-            task = await self._wait(call, task, wait)
+            task = await self._wait(call, task, wait, self._is_new(known, with_attempts))
             body = await self._encode(task, with_attempts)
         headers = ((b"etag", make_etag(body)), *retry_after(task, self._clock.now()), *(wait.applied if wait else ()))
         if _is_known(known, body, default=False):
             return empty_reply(304, *headers)
         return Reply(200, body, JSON_HEADERS + headers)
+
+    def _is_new(self, known: bytes | None, with_attempts: bool) -> IsNew | None:
+        """Return what tells a version from the one that the client knows; None if it knows none."""
+        if known is None:
+            return None
+
+        async def is_new(task: Task) -> bool:
+            return not _is_known(known, await self._encode(task, with_attempts), default=False)
+
+        return is_new
 
     async def _encode(self, task: Task, with_attempts: bool) -> bytes:
         attempts = await self._service.attempts(task.task_id) if with_attempts else None
@@ -209,10 +222,13 @@ class TaskOperations:
         await self._service.delete(call.task_id())
         return empty_reply(204)
 
-    async def _wait(self, call: Call, task: Task, wait: Wait) -> Task:
+    async def _wait(self, call: Call, task: Task, wait: Wait, is_new: IsNew | None = None) -> Task:
+        """Return the task when it has ended, or earlier where it becomes what `is_new` looks for."""
         if task.status.is_terminal or not wait.time:
             return task
-        return await call.unless_gone(self._service.wait(task.task_id, wait.time))
+        if is_new is None:
+            return await call.unless_gone(self._service.wait(task.task_id, wait.time))
+        return await call.unless_gone(self._service.wait_for_change(task.task_id, wait.time, is_new))
 
     def _reply(self, status: int, task: Task) -> Reply:
         body = encode_task(task, tracebacks=self._tracebacks)

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 from httpx2 import Response
 
-from tasker.client.connection import Connection, read_body, read_retry_after
+from tasker.client.connection import Connection, decode, read_body, read_retry_after
 from tasker.client.errors import (
     ClientError,
     Conflict,
@@ -32,12 +32,13 @@ from tasker.client.errors import (
     Unreachable,
     WaitTimeout,
 )
-from tasker.client.values import Page, SubmitOptions, Task, as_timedelta
+from tasker.client.values import Event, Page, SubmitOptions, Task, as_timedelta
 from tasker.model import JsonObject, Status
 
 __all__ = [
     "ClientError",
     "Conflict",
+    "Event",
     "InvalidRequest",
     "NotAllowed",
     "NotFound",
@@ -141,6 +142,26 @@ class Tasker:
                 raise WaitTimeout(task, limit)
             self._pace(reply)
 
+    def events(self, task_id: UUID | str, *, after: int = 0) -> Iterator[Event]:
+        """Yield what happens to the task as it happens, from behind the sequence `after` on, until it has ended.
+
+        Each event comes once; a restart of the service in between is waited out. Raises NotFound.
+        """
+        misses = 0
+        while True:
+            try:
+                for text in self._connection.stream(f"/task/{task_id}/events", headers={"Last-Event-ID": str(after)}):
+                    event = decode(text, Event, self.url_of(task_id))
+                    after, misses = event.sequence, 0
+                    yield event
+                if self.get(task_id).status.is_terminal:
+                    return
+                raise Unreachable(self._connection.url, "the service ended the stream before the task")
+            except (Unreachable, ServiceError) as error:
+                misses += 1
+                if misses > _PATIENCE or not self._connection.pause(error, misses):
+                    raise
+
     def cancel(self, task_id: UUID | str) -> Task:
         """Ask for the task to be cancelled; a running one may still end otherwise. Raises NotFound, Conflict."""
         return _task(self._connection.send("POST", f"/task/{task_id}/cancel"))
@@ -216,6 +237,10 @@ class TaskHandle:
     def get(self) -> Task:
         """Return the task as it is now."""
         return self.client.get(self.task_id)
+
+    def events(self, *, after: int = 0) -> Iterator[Event]:
+        """Yield what happens to the task as it happens, until it has ended."""
+        return self.client.events(self.task_id, after=after)
 
     def status(self) -> Status:
         """Return the task's status now."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -21,6 +22,8 @@ from tasker.model import JsonObject
 _T = TypeVar("_T")
 _TRANSIENT = {429, 502, 503, 504}
 _MAX_PAUSE = 60.0
+_LONGEST_SILENCE = 60.0
+"""Seconds: a stream says that it lives every fifteen."""
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -100,10 +103,36 @@ class Connection:
             try:
                 return self._exchange(request)
             except (Unreachable, ServiceError) as error:
-                if retry >= limit or not _is_transient(error):
+                if retry >= limit or not self.pause(error, retry):
                     raise
-                self._sleep(_pause(error, retry))
         raise AssertionError("endless")
+
+    def stream(self, path: str, *, headers: Mapping[str, str]) -> Iterator[bytes]:
+        """Yield the data of Server-Sent Events as they come, until the service ends the stream. Raises as `send`.
+
+        Silence longer than a service that lives ever keeps counts as a broken connection.
+        """
+        request = self._http.build_request(
+            "GET", self.url + path, headers={"Accept": "text/event-stream", **headers},
+            timeout=httpx2.Timeout(self._timeout, read=max(self._timeout, _LONGEST_SILENCE)),
+        )  # fmt: skip
+        try:
+            reply = self._http.send(request, stream=True)
+            with contextlib.closing(reply):
+                if reply.status_code >= 300:
+                    reply.read()
+                    raise _read_problem(reply)
+                for line in reply.iter_lines():
+                    if line.startswith("data: "):
+                        yield line.removeprefix("data: ").encode()
+        except httpx2.RequestError as error:
+            raise Unreachable(self.url, str(error) or type(error).__name__) from error
+
+    def pause(self, error: Unreachable | ServiceError, retry: int) -> bool:
+        """Pause before a request is made again after `error`; False, at once, if that is of no use."""
+        if _is_transient(error):
+            self._sleep(_pause(error, retry))
+        return _is_transient(error)
 
     def _exchange(self, request: httpx2.Request) -> httpx2.Response:
         try:
@@ -153,10 +182,15 @@ def _read_problem(reply: httpx2.Response) -> ServiceError:
 
 def read_body(reply: httpx2.Response, type: type[_T]) -> _T:
     """Return the reply's body as a value of `type`. Raises UnexpectedReply."""
+    return decode(reply.content, type, str(reply.request.url))
+
+
+def decode(text: bytes, type: type[_T], url: str) -> _T:
+    """Return what `url` has answered as a value of `type`. Raises UnexpectedReply."""
     try:
-        return msgspec.json.decode(reply.content, type=type)
+        return msgspec.json.decode(text, type=type)
     except msgspec.DecodeError as error:  # also that of a wrong type: most likely something else has the port
-        raise UnexpectedReply(str(reply.request.url), str(error)) from error
+        raise UnexpectedReply(url, str(error)) from error
 
 
 def read_retry_after(reply: httpx2.Response) -> timedelta | None:

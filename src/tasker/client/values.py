@@ -40,6 +40,32 @@ class Task(Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...] | None = None  # only where they were asked for
 
 
+class Event(Struct, frozen=True, kw_only=True):
+    """Something that happened to a task; which of the fields behind `attempt` it has depends on `type`.
+
+    type: `created`, `started`, `progress`, `output`, `log`, `retrying`, `completed`, `failed`, `cancelled`.
+    """
+
+    task_id: UUID
+    sequence: int
+    type: str
+    time: datetime
+    attempt: int
+    chunk: str = ""
+    fraction: float | None = None
+    current: float | None = None
+    total: float | None = None
+    message: str | None = None
+    level: str | None = None
+    fields: dict[str, Any] = {}
+    worker: str | None = None
+    ending: str | None = None
+    reason: str | None = None
+    delay: float | None = None
+    error: TaskProblem | None = None
+    task: Task | None = None
+
+
 class Page(Struct, frozen=True, kw_only=True):
     """A slice of a list of tasks."""
 
