@@ -43,8 +43,8 @@ class PostgreSQL:
 
 
 @contextlib.contextmanager
-def postgresql() -> Iterator[PostgreSQL]:
-    """Run a cluster. Raises SystemExit where its programs are not installed."""
+def postgresql(more: str = "") -> Iterator[PostgreSQL]:
+    """Run a cluster, with `more` lines in its configuration. Raises SystemExit where it is not installed."""
     binaries = find_binaries()
     if binaries is None:
         raise SystemExit(NOT_INSTALLED)
@@ -53,7 +53,7 @@ def postgresql() -> Iterator[PostgreSQL]:
     try:
         cluster.create()
         with (cluster.data / "postgresql.conf").open("a") as configuration:
-            configuration.write(MEMORY)
+            configuration.write(MEMORY + more)
         cluster.start()
         postmaster = psutil.Process(cluster.pid)
         for process in (postmaster, *postmaster.children()):

@@ -1,0 +1,1 @@
+"""What Tasker costs on PostgreSQL, and what gives out first as it grows: measured parts, a model and simulations."""

@@ -1,0 +1,247 @@
+"""What many workers cost: those that are idle, those that all wake for one task, those that claim the same line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from random import Random
+from typing import Any, cast
+
+from bench.noop import nap, noop
+from bench.scale.meter import Place, cluster, place
+from bench.scale.tasks import Figures, claim, complete, draft, submit
+from tasker.builtin import builtin_registry
+from tasker.engine import ClaimRequest
+from tasker.engines.postgres import PostgresEngine
+from tasker.executor import Executor
+from tasker.maintenance import chores, run_chores
+from tasker.metrics import Metrics
+from tasker.registry import Registry
+from tasker.worker import Worker
+
+_LEASE, _HEARTBEAT = timedelta(seconds=10), timedelta(seconds=3)  # the product's defaults
+_AT_ONCE = 20
+_SETTLE = 4.0
+_EACH = 5
+"""Connections of a worker with a pool of four."""
+
+
+@contextlib.asynccontextmanager
+async def engines(
+    at: Place, count: int, *, pool_size: int = 4, on_acquire: Any = None
+) -> AsyncIterator[list[PostgresEngine]]:
+    """Open so many engines, a few at a time: each has the connections of a process."""
+    opened = [PostgresEngine(at.url, pool_size=pool_size, on_acquire=on_acquire) for _ in range(count)]
+    try:
+        for start in range(0, count, _AT_ONCE):
+            await asyncio.gather(*(engine.open() for engine in opened[start : start + _AT_ONCE]))
+        yield opened
+    finally:
+        for start in range(0, count, _AT_ONCE):
+            await asyncio.gather(*(engine.close() for engine in opened[start : start + _AT_ONCE]))
+
+
+def _registry() -> Registry:
+    registry = builtin_registry(None, default_timeout=timedelta(minutes=5))
+    for function in (noop, nap):
+        registry.add(function)
+    return registry
+
+
+class IdleWorkers:
+    """Workers and their chores as in the product, without the processes: nothing is run."""
+
+    def __init__(self, opened: list[PostgresEngine]) -> None:
+        registry, metrics, self._random = _registry(), Metrics(), Random(1)
+        nobody = cast(Executor, None)
+        self._engines = opened
+        self._workers = [
+            Worker(
+                engine, registry, nobody, engine.clock, metrics, slots=100, processes=2, lease_for=_LEASE,
+                heartbeat_every=_HEARTBEAT, random=self._random,
+            )
+            for engine in opened
+        ]  # fmt: skip
+        self._chores: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start them spread over a heartbeat, as processes that were started by people would be."""
+        for engine, worker in zip(self._engines, self._workers, strict=True):
+            await worker.start()
+            chore = run_chores(chores(engine, engine.clock, self._random))
+            self._chores.append(asyncio.create_task(chore))
+            await asyncio.sleep(_HEARTBEAT.total_seconds() / len(self._workers))
+
+    async def stop(self) -> None:
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*(worker.drain(timedelta(0), asyncio.Event()) for worker in self._workers))
+
+
+async def idle(at: Place, count: int, *, pool_size: int = 4, seconds: float = 20) -> Figures:
+    """Return what an idle worker uses in a second: nothing is submitted."""
+    async with engines(at, count, pool_size=pool_size) as opened:
+        workers = IdleWorkers(opened)
+        await workers.start()
+        await asyncio.sleep(_SETTLE)
+        before = await at.used()
+        await asyncio.sleep(seconds)
+        used = (await at.used()).since(before)
+        sessions = await at.control.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tasker'")
+        await workers.stop()
+    each = used.each(count * used.seconds)
+    return {
+        "workers": count, "pool_size": pool_size, "database_us": each.database * 1e6,
+        "client_us": each.client * 1e6, "commits": each.commits, "syncs": each.syncs, "wal_bytes": each.wal,
+        "sessions": sessions / count,
+    }  # fmt: skip
+
+
+async def herd(at: Place, count: int, tasks: int = 20) -> Figures:
+    """Return what one task costs when so many idle workers wait for it: all look, some begin to claim, one has it."""
+    asked: Counter[str] = Counter()
+
+    def note(record: Any) -> None:
+        asked["looks"] += "WITH RECURSIVE line" in record.query
+        asked["claims"] += "available AS" in record.query
+
+    async def watch(connection: Any) -> None:
+        connection.add_query_logger(note)
+
+    claimed = asyncio.Event()
+    async with engines(at, count, pool_size=3, on_acquire=watch) as opened, engines(at, 1) as [submitter]:
+        took = [asyncio.create_task(_keep_claiming(engine, claimed)) for engine in opened]
+        await submit(submitter, [draft()])
+        await asyncio.sleep(2 + count / 100)
+        before, quiet = await at.used(), dict(asked)
+        delays = []
+        for _ in range(tasks):
+            claimed.clear()
+            begun = time.monotonic()
+            await submit(submitter, [draft()])
+            await claimed.wait()
+            delays.append(time.monotonic() - begun)
+            await asyncio.sleep(0.1 + count / 1000)  # the others have asked as well
+        used = (await at.used()).since(before)
+        polls = used.seconds / 2 * count
+        for one in took:
+            one.cancel()
+        await asyncio.gather(*took, return_exceptions=True)
+    return {
+        "workers": count, "database_us": used.database / tasks * 1e6, "client_us": used.client / tasks * 1e6,
+        "looks": (asked["looks"] - quiet["looks"] - polls) / tasks,
+        "claims": (asked["claims"] - quiet.get("claims", 0)) / tasks, "claimed_ms": sorted(delays)[tasks // 2] * 1e3,
+    }  # fmt: skip
+
+
+async def _keep_claiming(engine: PostgresEngine, claimed: asyncio.Event) -> None:
+    """Claim as a worker's lane does, and never end what is claimed."""
+    while True:
+        request = ClaimRequest("bench", ("noop",), 100, timedelta(minutes=10))
+        if await engine.claim(request, wait_for=timedelta(seconds=60)):
+            claimed.set()
+
+
+async def contention(at: Place, workers: int, limit: int, backlog: int) -> Figures:
+    """Return what a claimed task costs while so many take from the same line as fast as they can."""
+    async with engines(at, workers, pool_size=3) as opened:
+        for _ in range(0, backlog, 250):
+            await submit(opened[0], [draft() for _ in range(250)])
+        await at.control.execute("VACUUM ANALYZE")
+        before = await at.used()
+        counts = await asyncio.gather(*(_claim_all(engine, limit) for engine in opened))
+        used = (await at.used()).since(before)
+    claimed, empty = sum(count for count, _ in counts), sum(empty for _, empty in counts)
+    assert claimed == backlog
+    each = used.each(backlog)
+    return {
+        "workers": workers, "limit": limit, "database_us": each.database * 1e6, "client_us": each.client * 1e6,
+        "wal_bytes": each.wal, "per_second": backlog / used.seconds, "empty": empty - workers,
+    }  # fmt: skip
+
+
+async def _claim_all(engine: PostgresEngine, limit: int) -> tuple[int, int]:
+    """Claim until nothing has been left three times; return how many there were, and how many claims were in vain."""
+    count = empty = in_a_row = 0
+    while in_a_row < 3:
+        claims = await claim(engine, limit)
+        count += len(claims)
+        in_a_row = 0 if claims else in_a_row + 1
+        empty += not claims
+    return count, empty - 2
+
+
+async def lines(at: Place, count: int, depth: int, tries: int = 40) -> Figures:
+    """Return what a look and a claim of 100 tasks cost with so many lines, each of `depth` tasks."""
+    async with engines(at, 1) as [engine]:
+        for number in range(count):
+            await submit(engine, [draft(queue=f"q{number:04}") for _ in range(depth)])
+        await at.control.execute("VACUUM ANALYZE")
+        before = await at.used()
+        for _ in range(tries):
+            await claim(engine, 100, types=("none",))
+        look = (await at.used()).since(before).each(tries)
+        await complete(engine, await claim(engine, 100))
+        before = await at.used()
+        for _ in range(5):
+            assert len(await claim(engine, 100)) == 100
+        took = (await at.used()).since(before).each(5)
+    return {
+        "lines": count, "depth": depth, "look_us": look.database * 1e6, "claim_us": took.database * 1e6,
+        "wal_bytes": took.wal,
+    }  # fmt: skip
+
+
+async def gone(at: Place, count: int, tries: int = 50) -> Figures:
+    """Return what the question for gone workers costs with so many, all alive, and with one that is late."""
+    async with engines(at, 1) as [engine]:
+        for number in range(count):
+            name = f"worker-{number}"
+            await engine._listener.hold(name)
+            await at.control.execute(
+                "INSERT INTO tasker.worker (worker_id, heartbeat_at, locked, info) VALUES ($1, now(), true, '{}')", name
+            )
+        await at.control.execute("ANALYZE tasker.worker")
+        figures: Figures = {"workers": count}
+        for name, late in (("alive_us", 0), ("one_late_us", 1), ("all_late_us", count)):
+            await at.control.execute(
+                "UPDATE tasker.worker SET heartbeat_at = now() + CASE WHEN worker_id IN"
+                " (SELECT worker_id FROM tasker.worker LIMIT $1) THEN interval '-5 s' ELSE interval '1 h' END", late
+            )  # fmt: skip
+            before = await at.used()
+            for _ in range(tries):
+                await engine.find_expired(limit=500)
+            figures[name] = (await at.used()).since(before).each(tries).database * 1e6
+    return figures
+
+
+def measure(most: int = 1000) -> Figures:
+    """Return the figures of all parts. `most`: workers at once; each has up to five connections."""
+    return asyncio.run(_measure(most))
+
+
+async def _measure(most: int) -> Figures:
+    figures: Figures = {"idle": [], "herd": [], "contention": [], "lines": [], "gone": []}
+    with cluster(max_connections=most * _EACH + 50) as database:
+        for count in (1, 10, 50, 100, 200, 500, 1000):
+            if count > most:
+                continue
+            for name, part in (("idle", idle), ("herd", herd)):
+                async with place(database) as at:
+                    figures[name].append(await part(at, count))
+        async with place(database) as at:
+            figures["idle"].append(await idle(at, 10, pool_size=8))
+        for limit, backlog in ((1, 1000), (10, 5000), (100, 20_000)):
+            for workers in (1, 2, 4, 8, 16):
+                async with place(database) as at:
+                    figures["contention"].append(await contention(at, workers, limit, backlog))
+        for count, depth in ((1, 1000), (10, 200), (100, 100), (1000, 20)):
+            async with place(database) as at:
+                figures["lines"].append(await lines(at, count, depth))
+            async with place(database) as at:
+                figures["gone"].append(await gone(at, count))
+    return figures

@@ -1,0 +1,233 @@
+"""From measured costs to what gives out first: pure arithmetic, no measuring here.
+
+A transaction costs `per_transaction + per_task * batch` of processor time. How large batches are follows from the
+load: what arrives at a process while its transaction is under way shares the next one. Reads of clients are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any
+
+MAX_BATCH = 256
+BUSY = 0.7
+"""A resource that is used more than this makes its users wait: above it, it counts as saturated."""
+GROUP_COMMIT = 7
+"""Commits that share a sync where none of them notifies: measured with 16 writers."""
+_DAY = 86_400
+
+
+@dataclass(frozen=True)
+class Step:
+    """Seconds of processor time of a transaction, and of each task in it."""
+
+    per_transaction: float
+    per_task: float
+
+    @classmethod
+    def through(cls, one: float, many: float, batch: float) -> Step:
+        """Return the step whose cost for a task is `one` alone and `many` in batches of `batch`."""
+        per_transaction = (one - many) / (1 - 1 / batch)
+        return cls(per_transaction, one - per_transaction)
+
+    def each(self, batch: float) -> float:
+        """Return the seconds for one task of a batch."""
+        return self.per_transaction / batch + self.per_task
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What was measured: seconds of processor time, bytes, counts."""
+
+    submit: Step
+    claim: Step
+    complete: Step
+    api: Step
+    worker: Step
+    wake: float
+    """Of the database, for a worker that is woken and finds nothing left."""
+    wake_worker: float
+    listen: float
+    """Of the database, for one notification to one listener."""
+    listen_worker: float
+    idle: float
+    """Of the database, for an idle worker in a second."""
+    idle_worker: float
+    idle_syncs: float
+    wal: float
+    kept: float
+    round_trips: int = 4
+    wakes_per_second: float = 500.0
+    """How often a worker can look and claim at the most."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The database's machine. round_trip: seconds for a message there and back."""
+
+    cores: float = 2
+    sync: float = 0.17e-3
+    wal_per_second: float = 200e6
+    connections: int = 200
+    round_trip: float = 0.1e-3
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Who works, and how. api_processes: as many as it takes if None. shards: databases that share the load alike."""
+
+    workers: int
+    rate: float
+    api_processes: int | None = None
+    pool_size: int = 8
+    pooled: int | None = None
+    """Connections behind a pooler, instead of a pool for each process; each still listens on one of its own."""
+    submitted_in: float = 1
+    """Tasks that clients submit in one request."""
+    woken: float | None = None
+    """Workers that wake for a notification; all if None."""
+    polls: float | None = None
+    """Seconds between looks, in place of notifications."""
+    shards: int = 1
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What is used of one database: `share` is of what its machine has, the rest is absolute."""
+
+    share: Mapping[str, float]
+    cores: float
+    api_cores: float
+    worker_cores: float
+    api_processes: int
+    connections: int
+    notices: float
+    wal_per_second: float
+    kept_per_day: float
+    batches: tuple[float, float, float]
+
+    @property
+    def first(self) -> str:
+        """The resource that is used most."""
+        return max(self.share, key=lambda name: self.share[name])
+
+    @property
+    def is_saturated(self) -> bool:
+        return self.share[self.first] > BUSY
+
+
+def batch(rate: float, fixed: float, per_task: float, lanes: int = 1) -> float:
+    """Return how many tasks share a transaction of one process: those that come while `lanes` others are under way."""
+    busy = rate * per_task
+    if busy >= 1:
+        return MAX_BATCH
+    return min(MAX_BATCH, max(1.0, rate * fixed / (1 - busy) / lanes))
+
+
+def usage(costs: Costs, machine: Machine, setup: Setup) -> Usage:
+    """Return what a setup uses of one of its databases."""
+    rate, workers = setup.rate / setup.shards, max(1, setup.workers // setup.shards)
+    waits = costs.round_trips * machine.round_trip + machine.sync
+
+    def shared(step: Step, own: Step, at: float, lanes: int = 1) -> float:
+        fixed = waits + step.per_transaction + own.per_transaction / 2
+        return batch(at, fixed, step.per_task + own.per_task / 2, lanes)
+
+    apis = setup.api_processes or _processes(rate, costs, shared)
+    submitted = max(setup.submitted_in, shared(costs.submit, costs.api, rate / apis, lanes=2))
+    completed = shared(costs.complete, costs.worker, rate / workers)
+    claimed = max(submitted if setup.polls is None else 1.0, completed)
+    submits, claims, ends = rate / submitted, rate / claimed, rate / completed
+    if setup.polls is None:
+        woken = min(workers, setup.woken or workers) * min(submits, costs.wakes_per_second)
+        vain, notices = max(0.0, woken - claims), submits + ends
+    else:
+        vain, notices = workers / setup.polls / 4, 0.0  # a look alone: a fourth of a wake-up
+    heard = notices * (workers + apis)
+    processes = workers + apis
+    cores = (
+        rate * (costs.submit.each(submitted) + costs.claim.each(claimed) + costs.complete.each(completed))
+        + vain * costs.wake + heard * costs.listen + processes * costs.idle
+    )  # fmt: skip
+    api_cores = rate * costs.api.each(submitted) + notices * apis * costs.listen_worker
+    worker_cores = (
+        rate * costs.worker.each(completed) + vain * costs.wake_worker + notices * workers * costs.listen_worker
+        + workers * costs.idle_worker
+    )  # fmt: skip
+    each = 1 if setup.pooled else setup.pool_size + 1
+    connections = processes * each + (setup.pooled or 0)
+    syncs = (notices if setup.polls is None else ends + submits) + processes * costs.idle_syncs
+    return Usage(
+        share={
+            "database processor": cores / machine.cores,
+            "commits": syncs * machine.sync / (1 if setup.polls is None else GROUP_COMMIT),
+            "WAL": rate * costs.wal / machine.wal_per_second,
+            "connections": connections / machine.connections * BUSY,  # full is not slow: all of them may be used
+            "worker processor": worker_cores / workers,
+        },
+        cores=cores, api_cores=api_cores, worker_cores=worker_cores, api_processes=apis, connections=connections,
+        notices=notices, wal_per_second=rate * costs.wal, kept_per_day=rate * costs.kept * _DAY,
+        batches=(submitted, claimed, completed),
+    )  # fmt: skip
+
+
+def _processes(rate: float, costs: Costs, shared: Any) -> int:
+    """Return how many API processes keep their core below BUSY."""
+    count = 1
+    while count < 10_000:
+        each = rate / count
+        if each * costs.api.each(shared(costs.submit, costs.api, each, 2)) <= BUSY:
+            return count
+        count = max(count + 1, ceil(count * 1.1))
+    return count
+
+
+def most(costs: Costs, machine: Machine, setup: Setup, *, besides: tuple[str, ...] = ()) -> float:
+    """Return the largest rate at which nothing is saturated (but `besides`), to three digits; 0 if even none is."""
+
+    def fits(rate: float) -> bool:
+        share = usage(costs, machine, replace(setup, rate=rate)).share
+        return all(used <= BUSY for name, used in share.items() if name not in besides)
+
+    low, high = 0.0, 1e7
+    if not fits(1e-3):
+        return 0.0
+    while high - low > 0.001 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def costs_of(kept: Mapping[str, Any]) -> Costs:
+    """Return the costs that `python -m bench.scale` has measured."""
+    steps, accepted, ran = kept["tasks"]["steps"], kept["processes"]["accepted"], kept["processes"]["ran"]
+    crowd, notices = kept["crowd"], kept["notices"]["listeners"]
+    alone, many = accepted[0], accepted[2]
+    one, busy = ran[0], ran[1]
+    herds = [herd for herd in crowd["herd"] if herd["workers"] >= 10]
+    idle = next(row for row in crowd["idle"] if row["workers"] >= 50)
+    few, crowded = next(row for row in notices if row["listeners"] == 1), notices[-1]
+    heard = crowded["listeners"] - 1
+    return Costs(
+        **{name: _step(figures) for name, figures in steps.items()},
+        api=Step.through(alone["api_us"] / 1e6, many["api_us"] / 1e6, 1 / many["notices"]),
+        worker=Step.through(one["worker_us"] / 1e6, busy["worker_us"] / 1e6, 2 / busy["notices"]),
+        wake=_middle(herd["database_us"] / herd["workers"] for herd in herds) / 1e6,
+        wake_worker=_middle(herd["client_us"] / herd["workers"] for herd in herds) / 1e6,
+        listen=(crowded["database_us"] - few["database_us"]) / heard / 1e6,
+        listen_worker=(crowded["client_us"] - few["client_us"]) / heard / 1e6,
+        idle=idle["database_us"] / 1e6, idle_worker=idle["client_us"] / 1e6, idle_syncs=idle["syncs"],
+        wal=sum(figures["100"]["wal_bytes"] for figures in steps.values()),
+        kept=sum(size for name, size in kept["tasks"]["bytes_kept"].items() if name.startswith("task")),
+    )  # fmt: skip
+
+
+def _step(figures: Mapping[str, Any]) -> Step:
+    return Step.through(figures["1"]["database_us"] / 1e6, figures["100"]["database_us"] / 1e6, 100)
+
+
+def _middle(values: Any) -> float:
+    ordered = sorted(values)
+    return float(ordered[len(ordered) // 2])
