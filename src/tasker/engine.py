@@ -11,7 +11,7 @@ validates nothing (service.py does). Rules that hold for every method:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import timedelta
 from typing import NamedTuple, Protocol
 from uuid import UUID
@@ -33,6 +33,7 @@ from tasker.model import (
     WorkerInfo,
     WorkerState,
 )
+from tasker.stored import StoredTask
 
 Listener = Callable[[Sequence[Change]], None]
 """Hears of committed changes. An empty batch means that news may have been lost: look again at whatever matters."""
@@ -77,10 +78,25 @@ class WorkerBook(Protocol):
         """Return the workers heard of within KEEP_WORKERS_FOR, in order of their start."""
 
 
+class Archive(Protocol):
+    """All that is stored, to carry it to another store. Meant for a store that no service works on meanwhile."""
+
+    def read(self, *, at_once: int) -> AsyncIterator[list[StoredTask]]:
+        """Yield every task with all that belongs to it, in order of submission, `at_once` at the most."""
+
+    async def put(self, tasks: Sequence[StoredTask]) -> tuple[int, list[StoredTask]]:
+        """Store those that are not there yet, in order, in one commit; return how many, and all as they are now.
+
+        One that was running has an expired lease. Raises Conflict, and changes nothing, if a task is there with other
+        content than it could have come to from the given one.
+        """
+
+
 class Engine(Protocol):
     """Stores tasks and coordinates workers, in this process or in many. See the module's rules."""
 
     workers: WorkerBook
+    archive: Archive
     is_shared: bool
     """Whether other processes may work on the store at the same time: the end of one then ends no lease but its own."""
 

@@ -22,7 +22,7 @@ from tasker.builtin import builtin_registry
 from tasker.builtin.gpt import Gpt
 from tasker.clock import Clock, SystemClock
 from tasker.config import SECRET_VARIABLES, Settings
-from tasker.engine import Engine
+from tasker.engine import Archive, Engine
 from tasker.engines.sqlite import SqliteEngine
 from tasker.errors import ConfigError
 from tasker.events import Hub
@@ -88,6 +88,17 @@ async def migrate(settings: Settings) -> list[str]:
     await engine.open()
     await engine.close()
     return engine.migrated
+
+
+@contextlib.asynccontextmanager
+async def open_archive(settings: Settings) -> AsyncIterator[Archive]:
+    """Open all that is stored, to export or import. Raises ConfigError, also where a service has the file."""
+    engine, _ = make_engine(settings)
+    await engine.open()
+    try:
+        yield engine.archive
+    finally:
+        await engine.close()
 
 
 def _import_postgres() -> Any:

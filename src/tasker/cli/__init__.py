@@ -22,6 +22,8 @@ _COMMANDS = (
     ("serve", "tasker.cli.serve:serve", "Run the service."),
     ("worker", "tasker.cli.worker:worker", "Run tasks beside other processes, without an API."),
     ("migrate", "tasker.cli.migrate:migrate", "Bring the database up to date."),
+    ("export", "tasker.cli.archive:export", "Write everything stored as JSON Lines."),
+    ("import", "tasker.cli.archive:import_", "Store what `tasker export` wrote, and verify it."),
     ("run", "tasker.cli.run:run", "Submit a task, wait for it and print its result."),
     ("ls", "tasker.cli.tasks:ls", "List tasks, newest first."),
     ("get", "tasker.cli.tasks:get", "Show one task."),

@@ -6,12 +6,15 @@ import base64
 import binascii
 import struct
 import zlib
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from uuid import UUID
 
 import msgspec
 
-from tasker.errors import Fault, Invalid
+from tasker.errors import Conflict, Fault, Invalid
 from tasker.model import Policy, Progress, TaskProblem
+from tasker.stored import StoredTask
 
 encode = msgspec.json.Encoder().encode
 decode_problem = msgspec.json.Decoder(TaskProblem).decode
@@ -35,3 +38,27 @@ def from_cursor(cursor: str) -> int:
         fault = Fault("/cursor", "expected the next_cursor of an earlier page")
         raise Invalid("the cursor is not one that this service gave out", faults=[fault])
     return int(struct.unpack(">Q", data[:8])[0])
+
+
+def check_moved(given: Sequence[StoredTask], found: Sequence[StoredTask | None]) -> None:
+    """Raise Conflict if a task of an archive is in the store, and did not come of the archive's."""
+    for task, there in zip(given, found, strict=True):
+        if there is not None and not task.has_become(there):
+            raise Conflict(f"task {task.task_id} is there with other content than in the archive")
+
+
+def check_keys(new: Sequence[StoredTask], owners: Mapping[str, UUID]) -> None:
+    """Raise Conflict if a task of an archive has an idempotency key that is another's in the store."""
+    for task in new:
+        for one in task.keys:
+            if one.key in owners:
+                raise Conflict(
+                    f"task {task.task_id} has the idempotency key {one.key!r}, which is that of {owners[one.key]} here"
+                )
+
+
+def check_stored(given: Sequence[StoredTask], found: Sequence[StoredTask | None]) -> None:
+    """Raise RuntimeError, which undoes the transaction, if a task was not stored as it was given."""
+    for task, there in zip(given, found, strict=True):
+        if there != task:
+            raise RuntimeError(f"task {task.task_id} would not be stored as it is in the archive: {there}")

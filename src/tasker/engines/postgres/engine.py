@@ -13,8 +13,9 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from tasker.engine import ClaimRequest, Heartbeat, WorkerBook
+from tasker.engine import Archive, ClaimRequest, Heartbeat, WorkerBook
 from tasker.engine import Listener as ChangeListener
+from tasker.engines.postgres.archive import PostgresArchive
 from tasker.engines.postgres.attempts import Attempts, Beat, Words
 from tasker.engines.postgres.batches import Batches
 from tasker.engines.postgres.changes import Changes
@@ -95,6 +96,7 @@ class PostgresEngine:
         self._claiming: set[asyncio.Task[Any]] = set()
         self._opened = False
         self.clock = DatabaseClock()
+        self.archive: Archive = PostgresArchive(self._connections, self._queries)
         self.workers: WorkerBook = PostgresWorkers(self._connections, self._queries, self._listener)
 
     async def open(self) -> None:

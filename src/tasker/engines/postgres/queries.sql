@@ -252,3 +252,36 @@ SELECT worker_id, heartbeat_at, info FROM {schema}.worker WHERE heartbeat_at > n
 -- name: running_by_worker
 SELECT worker, task_id, attempt, type, queue, started_at FROM {schema}.task
 WHERE status = 'running' AND worker = ANY($1::text[]) ORDER BY started_at, seq;
+
+-- name: archive_page
+SELECT seq, {stored} FROM {schema}.task WHERE seq > $1 ORDER BY seq LIMIT $2;
+
+-- name: archive_by_id
+SELECT seq, {stored} FROM {schema}.task WHERE task_id = ANY($1::uuid[]);
+
+-- name: archive_attempts
+SELECT task_seq, attempt, worker, started_at, finished_at, ending, error FROM {schema}.attempt
+WHERE task_seq = ANY($1::bigint[]) ORDER BY task_seq, attempt;
+
+-- name: archive_events
+SELECT task_seq, sequence, attempt, type, time, data FROM {schema}.task_event
+WHERE task_seq = ANY($1::bigint[]) ORDER BY task_seq, sequence;
+
+-- name: archive_keys
+SELECT task_id, key, fingerprint, expires_at, reply FROM {schema}.idempotency
+WHERE task_id = ANY($1::uuid[]) ORDER BY task_id, key COLLATE "C";
+
+-- name: key_owners
+SELECT key, task_id FROM {schema}.idempotency WHERE key = ANY($1::text[]);
+
+-- name: insert_stored
+-- Out of line, its lease over: a worker's next look puts it in line, or the reaper ends what ran elsewhere.
+INSERT INTO {schema}.task ({stored}, lined, lease_expires_at)
+VALUES ({placeholders}, false, CASE WHEN $4 = 'running' THEN to_timestamp(0) END) RETURNING seq;
+
+-- name: insert_attempt
+INSERT INTO {schema}.attempt (task_seq, attempt, worker, started_at, finished_at, ending, error)
+VALUES ($1, $2, $3, $4, $5, $6, $7);
+
+-- name: insert_stored_key
+INSERT INTO {schema}.idempotency (key, task_id, fingerprint, expires_at, reply) VALUES ($1, $2, $3, $4, $5);

@@ -7,6 +7,8 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
+from tasker.stored import COLUMNS
+
 _FOLDER = files(__package__)
 
 TASK_COLUMNS = (
@@ -38,7 +40,10 @@ def queries(schema: str) -> dict[str, str]:
     """Return the named queries, with every table's schema filled in."""
     parts = re.split(r"^-- name: (\w+)\n", (_FOLDER / "queries.sql").read_text(), flags=re.MULTILINE)[1:]
     head = HEAD_COLUMNS.format(schema=schema)
-    names = {"schema": schema, "task": TASK_COLUMNS, "claim": CLAIM_COLUMNS, "head": head}
+    names = {
+        "schema": schema, "task": TASK_COLUMNS, "claim": CLAIM_COLUMNS, "head": head, "stored": ", ".join(COLUMNS),
+        "placeholders": ", ".join(f"${place}" for place in range(1, len(COLUMNS) + 1)),
+    }  # fmt: skip
     return {name: _fill(body, names) for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 

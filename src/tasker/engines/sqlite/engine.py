@@ -16,8 +16,9 @@ import apsw
 import structlog
 
 from tasker.clock import Clock, to_micros
-from tasker.engine import ClaimRequest, Heartbeat, Listener, WorkerBook
+from tasker.engine import Archive, ClaimRequest, Heartbeat, Listener, WorkerBook
 from tasker.engines.sqlite import changes, reads
+from tasker.engines.sqlite.archive import SqliteArchive
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.engines.sqlite.lines import Lines, Waiter
 from tasker.engines.sqlite.sql import QUERIES
@@ -58,6 +59,7 @@ class SqliteEngine:
         self.path = path
         self._clock = clock
         self.workers: WorkerBook = SqliteWorkers(clock, self._find_running)
+        self.archive: Archive = SqliteArchive(self._read, lambda work: self._commits.run(work))
         self._lock = HolderLock(path.with_name("tasker.lock"))
         self._lines = Lines(clock)
         self._listeners: list[Listener] = []

@@ -1,0 +1,148 @@
+"""The Archive of the embedded engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import apsw
+import msgspec
+
+from tasker.clock import from_micros, to_micros
+from tasker.engines.sqlite.rows import Row, optional_micros, task_id_of
+from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.values import check_keys, check_moved, check_stored, encode
+from tasker.stored import COLUMNS, TEXTS, TIMES, StoredAttempt, StoredEvent, StoredKey, StoredTask, bytes_of, text_of
+
+_tags = msgspec.json.Decoder(list[str]).decode
+_INSERT = f"INSERT INTO task ({', '.join(COLUMNS)}, lease_expires_at) VALUES ({', '.join('?' * len(COLUMNS))}, ?)"  # noqa: S608
+_SELECT = f"SELECT seq, {', '.join(COLUMNS)} FROM task"  # noqa: S608  constants only
+
+Run = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
+
+
+class SqliteArchive:
+    """run: does work on the reading connection, or in a transaction of the writing one."""
+
+    def __init__(self, read: Run, write: Run) -> None:
+        self._read = read
+        self._write = write
+
+    async def read(self, *, at_once: int) -> AsyncIterator[list[StoredTask]]:
+        last = 0
+        while True:
+            found = await self._read(lambda connection, after=last: _page(connection, after, at_once))  # type: ignore[misc]
+            if not found:
+                return
+            yield [task for _, task in found]
+            last = found[-1][0]
+
+    async def put(self, tasks: Sequence[StoredTask]) -> tuple[int, list[StoredTask]]:
+        stored: tuple[int, list[StoredTask]] = await self._write(lambda connection: _put(connection, tasks))
+        return stored
+
+
+def _page(connection: apsw.Connection, after: int, limit: int) -> list[tuple[int, StoredTask]]:
+    rows: list[Row] = connection.execute(f"{_SELECT} WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)).fetchall()
+    return [(row[0], _whole(connection, row)) for row in rows]
+
+
+def _put(connection: apsw.Connection, tasks: Sequence[StoredTask]) -> tuple[int, list[StoredTask]]:
+    known = [_find(connection, task) for task in tasks]
+    new = [task for task, there in zip(tasks, known, strict=True) if there is None]
+    check_moved(tasks, known)
+    check_keys(new, {key: task_id_of(owner) for task in new for key, owner in _owners(connection, task)})
+    for task in new:
+        _insert(connection, task)
+    check_stored(new, [_find(connection, task) for task in new])
+    return len(new), [there or task for task, there in zip(tasks, known, strict=True)]
+
+
+def _owners(connection: apsw.Connection, task: StoredTask) -> list[Row]:
+    """Return which of the task's keys are there, and whose they are."""
+    query = "SELECT key, task_id FROM idempotency WHERE key = ?"
+    return [row for one in task.keys for row in connection.execute(query, (one.key,))]
+
+
+def _find(connection: apsw.Connection, task: StoredTask) -> StoredTask | None:
+    row = connection.execute(f"{_SELECT} WHERE task_id = ?", (task.task_id.bytes,)).fetchone()
+    return None if row is None else _whole(connection, row)
+
+
+def _insert(connection: apsw.Connection, task: StoredTask) -> None:
+    lease = 0 if task.status == "running" else None
+    connection.execute(_INSERT, (*(_column(name, getattr(task, name)) for name in COLUMNS), lease))
+    seq = connection.last_insert_rowid()
+    connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in task.tags])
+    connection.executemany(
+        "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (seq, one.attempt, one.worker, to_micros(one.started_at), to_micros(one.finished_at), one.ending,
+             bytes_of(one.error))
+            for one in task.attempts
+        ],
+    )  # fmt: skip
+    connection.executemany(
+        QUERIES["insert_event"],
+        [(seq, one.sequence, one.attempt, one.type, to_micros(one.time), one.data.encode()) for one in task.events],
+    )
+    connection.executemany(
+        QUERIES["insert_key"],
+        [
+            (one.key, task.task_id.bytes, one.fingerprint, to_micros(one.expires_at), one.reply.encode())
+            for one in task.keys
+        ],
+    )
+
+
+def _column(name: str, value: Any) -> Any:
+    if name == "task_id":
+        return value.bytes
+    if name == "tags":
+        return encode(value).decode()
+    if name in TIMES:
+        return optional_micros(value)
+    return bytes_of(value) if name in TEXTS else value
+
+
+def _value(name: str, column: Any) -> Any:
+    if name == "task_id":
+        return task_id_of(column)
+    if name == "tags":
+        return _tags(column)
+    if name in TIMES:
+        return None if column is None else from_micros(column)
+    return text_of(column) if name in TEXTS else column
+
+
+def _whole(connection: apsw.Connection, row: Row) -> StoredTask:
+    """Return a task with all that belongs to it."""
+    seq, *columns = row
+    attempts = connection.execute(
+        "SELECT attempt, worker, started_at, finished_at, ending, error FROM attempt WHERE task_seq = ? ORDER BY 1",
+        (seq,),
+    )
+    events = connection.execute(QUERIES["events"], (seq, 0, -1))
+    values = {name: _value(name, column) for name, column in zip(COLUMNS, columns, strict=True)}
+    keys = connection.execute(
+        "SELECT key, fingerprint, expires_at, reply FROM idempotency WHERE task_id = ? ORDER BY key",
+        (values["task_id"].bytes,),
+    )
+    return StoredTask(
+        **values,
+        attempts=[
+            StoredAttempt(
+                attempt=attempt, worker=worker, started_at=from_micros(started_at),
+                finished_at=from_micros(finished_at), ending=ending, error=text_of(error),
+            )
+            for attempt, worker, started_at, finished_at, ending, error in attempts
+        ],
+        events=[
+            StoredEvent(sequence=sequence, attempt=attempt, type=type_, time=from_micros(time), data=data.decode())
+            for sequence, attempt, type_, time, data in events
+        ],
+        keys=[
+            StoredKey(key=key, fingerprint=fingerprint, expires_at=from_micros(expires_at), reply=reply.decode())
+            for key, fingerprint, expires_at, reply in keys
+        ],
+    )  # fmt: skip

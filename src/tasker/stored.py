@@ -1,0 +1,103 @@
+"""A task with all that belongs to it, as any engine stores it: what goes into an archive and out of it.
+
+JSON that is kept as text (params, results...) is text here too, so that -0, 1e2 and 1.10 stay what they are.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from msgspec import Struct, structs
+
+
+class StoredAttempt(Struct, frozen=True, kw_only=True):
+    """An attempt that another one followed; the latest is in the task."""
+
+    attempt: int
+    worker: str
+    started_at: datetime
+    finished_at: datetime
+    ending: str
+    error: str | None
+
+
+class StoredEvent(Struct, frozen=True, kw_only=True):
+    """An event that has a row of its own."""
+
+    sequence: int
+    attempt: int
+    type: str
+    time: datetime
+    data: str
+
+
+class StoredKey(Struct, frozen=True, kw_only=True):
+    """An idempotency key of the task's submission."""
+
+    key: str
+    fingerprint: bytes
+    expires_at: datetime
+    reply: str
+
+
+class StoredTask(Struct, frozen=True, kw_only=True):
+    """A task, its earlier attempts, its events and its keys. Leases and places in line are the engine's own affair."""
+
+    task_id: UUID
+    type: str
+    queue: str
+    status: str
+    reason: str | None
+    priority: int
+    created_at: datetime
+    run_at: datetime | None
+    due_at: datetime
+    attempt: int
+    tries: int
+    max_attempts: int
+    crashes: int
+    interruptions: int
+    worker: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    ending: str | None
+    cancel_requested_at: datetime | None
+    sequence: int
+    policy: str
+    tags: list[str]
+    metadata: str
+    usage: str
+    progress: str | None
+    error: str | None
+    params: str
+    result: str | None
+    attempts: list[StoredAttempt] = []
+    events: list[StoredEvent] = []
+    keys: list[StoredKey] = []
+
+    def has_become(self, other: StoredTask) -> bool:
+        """Tell whether `other` is this very submission, as it was or further on."""
+        mine = (self.task_id, self.type, self.params, self.created_at)
+        return mine == (other.task_id, other.type, other.params, other.created_at) and self._stage <= other._stage
+
+    @property
+    def _stage(self) -> tuple[int, int]:
+        return self.attempt, self.sequence
+
+
+TEXTS = frozenset({"policy", "metadata", "usage", "progress", "error", "params", "result"})
+"""Columns that hold JSON as bytes."""
+TIMES = frozenset({"created_at", "run_at", "due_at", "started_at", "finished_at", "cancel_requested_at"})
+COLUMNS = tuple(field.name for field in structs.fields(StoredTask) if field.name not in {"attempts", "events", "keys"})
+"""What of a task is a column of its row, in the order of the fields."""
+
+
+def text_of(data: bytes | None) -> str | None:
+    """Return JSON that a column holds as bytes as text."""
+    return None if data is None else bytes(data).decode()
+
+
+def bytes_of(text: str | None) -> bytes | None:
+    """Return JSON text as the bytes of a column."""
+    return None if text is None else text.encode()

@@ -1,0 +1,194 @@
+"""Engine.archive and tasker.archive: everything stored goes from any engine to any other, and is the same there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+import pytest
+from tests.contract.conftest import MakeEngine
+from tests.contract.engines import ENGINES
+
+from tasker import archive
+from tasker.engine import Engine
+from tasker.errors import ConfigError, Conflict
+from tasker.lifecycle import Failed, Snoozed, Succeeded, problem
+from tasker.model import NewEvent, Progress, Report, RetryPolicy, Status, TaskFilter
+from tasker.testing import Driver, ManualClock, make_draft, make_key
+
+SECOND = timedelta(seconds=1)
+ODD = b'{"a": [-0, 1e2, 1.10, 123456789012345678901234567890], "\\u0001\xc3\xa9\xf0\x9f\x91\xa8": "\\r\\n\\u2028"}'
+
+
+@pytest.fixture(params=sorted(ENGINES))
+async def source(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Engine]:
+    engine = ENGINES[request.param](tmp_path / "source", clock)
+    await engine.open()
+    yield engine
+    await engine.close()
+
+
+async def fill(engine: Engine, clock: ManualClock) -> dict[str, UUID]:
+    """Store a task in each stage of life; return their ids, in order of submission."""
+    driver, ids = Driver(engine, clock), {}
+
+    async def submit(name: str, **more: object) -> None:
+        clock.advance(SECOND)
+        ids[name] = await driver.submit(make_draft(clock.now(), type=name, **more))  # type: ignore[arg-type]
+
+    failing = Failed(problem("task-raised", "no", retryable=True))
+    await submit("plain")
+    await submit("odd", params=ODD, metadata=ODD, tags=("b", "a", "é"), idempotency=make_key(clock.now()))
+    await submit("failed")
+    await submit("retrying", retry=RetryPolicy(max_attempts=5, initial=timedelta(hours=1), jitter=False))
+    await submit("running", priority=-7, retry=RetryPolicy(max_attempts=3))
+    await submit("later", delay=timedelta(days=30), queue="q.2")
+    await submit("cancelled")
+    await submit("waiting")
+    said = NewEvent(type="output", time=clock.now(), data=b'{"chunk":"Once \\u0000"}')
+    report = Report(events=(said, said), progress=Progress(fraction=0.5), usage=b'{"output_tokens":1e2}')
+    await driver.finish(await driver.claim_one(types=("odd",)), Succeeded(ODD), report)
+    await driver.finish(await driver.claim_one(types=("failed",)), failing)
+    claim = await driver.claim_one(types=("retrying",))
+    await engine.record(claim.lease, report)
+    await driver.finish(claim, failing)
+    await driver.finish(await driver.claim_one(types=("running",)), Snoozed(timedelta(0)))
+    claim = await driver.claim_one(types=("running",))
+    await engine.record(claim.lease, report)
+    await engine.cancel(ids["cancelled"])
+    return ids
+
+
+async def exported(engine: Engine) -> bytes:
+    return b"".join([line async for line in archive.write(engine.archive)])
+
+
+async def imported(engine: Engine, text: bytes) -> archive.Imported:
+    return await archive.read(engine.archive, text.splitlines(keepends=True))
+
+
+async def test_everything_is_the_same_on_the_other_side(
+    source: Engine, engine: Engine, make_engine: MakeEngine, clock: ManualClock
+) -> None:
+    ids = await fill(source, clock)
+    text = await exported(source)
+    assert (await imported(engine, text)) == archive.Imported(len(ids), 0, 0)
+    assert await exported(engine) == text
+    page, there = [(await one.find_many(TaskFilter(), limit=100)).items for one in (source, engine)]
+    assert msgspec.json.encode(there) == msgspec.json.encode(page)
+    for task_id in ids.values():
+        assert await engine.find_events(task_id) == await source.find_events(task_id)
+        assert await engine.find_attempts(task_id) == await source.find_attempts(task_id)
+    assert [task.task_id for task in (await engine.find_many(TaskFilter(tag="é"), limit=9)).items] == [ids["odd"]]
+    [again] = await engine.submit([make_draft(clock.now(), idempotency=make_key(clock.now()))])
+    assert (again.outcome, again.task_id) == ("replayed", ids["odd"])
+
+
+async def test_what_was_open_goes_on_there(
+    source: Engine, engine: Engine, make_engine: MakeEngine, clock: ManualClock
+) -> None:
+    ids = await fill(source, clock)
+    await imported(engine, await exported(source))
+    await engine.close()
+    later = make_engine()
+    await later.open()
+    driver = Driver(later, clock)
+    assert [claim.task_id for claim in await driver.reap()] == [ids["running"]], "its worker is elsewhere"
+    claim = await driver.claim_one(types=("running",))
+    assert (claim.attempt, claim.interruptions) == (3, 1), "a number is never used again"
+    assert await driver.claim(10, types=("plain", "waiting")) != []
+    assert await driver.claim(10, types=("retrying", "later")) == []
+    clock.advance(timedelta(days=31))
+    due = await driver.claim(10, types=("retrying", "later"))
+    assert {claim.task_id for claim in due} == {ids["retrying"], ids["later"]}
+    await later.sweep(limit=100)
+    for claim in due:
+        assert await driver.finish(claim, Succeeded(b"1"))
+
+
+async def test_an_import_may_be_done_again(source: Engine, engine: Engine, clock: ManualClock, monkeypatch) -> None:
+    monkeypatch.setattr(archive, "AT_ONCE", 1)
+    ids = await fill(source, clock)
+    lines = (await exported(source)).splitlines(keepends=True)
+    with pytest.raises(ConfigError, match="ends after 3 tasks"):
+        await imported(engine, b"".join(lines[:4]))
+    assert await imported(engine, b"".join(lines)) == archive.Imported(len(ids) - 3, 3, 0)
+    await Driver(engine, clock).finish(await Driver(engine, clock).claim_one(types=("plain",)), Succeeded(b"1"))
+    assert await imported(engine, b"".join(lines)) == archive.Imported(0, len(ids), 1)
+    assert (await engine.find(ids["plain"])).status is Status.COMPLETED  # type: ignore[union-attr]
+
+
+async def test_an_earlier_state_is_no_longer_taken_for_the_same(
+    source: Engine, engine: Engine, clock: ManualClock
+) -> None:
+    """What is there may be further on than the archive, never behind it."""
+    driver = Driver(source, clock)
+    await driver.submit()
+    before = await exported(source)
+    await driver.claim_one()
+    await imported(engine, before)
+    with pytest.raises(Conflict, match="other content"):
+        await imported(engine, await exported(source))
+
+
+async def test_a_task_that_is_there_with_other_content_is_refused(
+    source: Engine, engine: Engine, clock: ManualClock
+) -> None:
+    task_id = (await fill(source, clock))["plain"]
+    await Driver(engine, clock).submit(make_draft(clock.now(), task_id=task_id, params=b"[1]"))
+    with pytest.raises(Conflict, match=f"task {task_id} is there with other content"):
+        await imported(engine, await exported(source))
+    assert len((await engine.find_many(TaskFilter(), limit=9)).items) == 1
+
+
+async def test_a_key_that_is_anothers_there_is_refused(source: Engine, engine: Engine, clock: ManualClock) -> None:
+    await fill(source, clock)
+    await Driver(engine, clock).submit(make_draft(clock.now(), idempotency=make_key(clock.now())))
+    with pytest.raises(Conflict, match="idempotency key 'key-1'"):
+        await imported(engine, await exported(source))
+    assert len((await engine.find_many(TaskFilter(), limit=9)).items) == 1
+
+
+def _cut(lines: list[bytes]) -> list[bytes]:
+    return lines[:-1]
+
+
+def _edited(lines: list[bytes]) -> list[bytes]:
+    return [lines[0], lines[1].replace(b'"priority":0', b'"priority":1'), *lines[2:]]
+
+
+def _swapped(lines: list[bytes]) -> list[bytes]:
+    return [lines[0], lines[2], lines[1], *lines[3:]]
+
+
+def _left_out(lines: list[bytes]) -> list[bytes]:
+    return [lines[0], *lines[2:]]
+
+
+FAULTS = [
+    (_cut, "was cut off"), (_edited, "was changed"), (_swapped, "was changed"), (_left_out, "was changed"),
+    (lambda lines: lines[1:], "line 1: expected an archive"), (lambda _: [], "line 1: expected an archive"),
+    (lambda lines: [lines[0].replace(b'"version":1', b'"version":2'), *lines[1:]], "line 1: expected an archive"),
+    (lambda lines: [lines[0], b'{"kind":"schedule"}\n', *lines[1:]], "line 2: expected a task"),
+    (lambda lines: [lines[0], lines[1][:40] + b"\n", *lines[2:]], "line 2: expected a task"),
+    (lambda lines: [*lines, lines[1]], "expected nothing behind"),
+    (lambda lines: [*lines[:-1], b'{"kind":"end"}\n'], "expected the end"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spoil", "why"), FAULTS, ids=[why + str(number) for number, (_, why) in enumerate(FAULTS)])
+async def test_a_spoilt_archive_is_known(tmp_path: Path, clock: ManualClock, spoil, why: str) -> None:
+    engine = ENGINES["sqlite"](tmp_path, clock)
+    await engine.open()
+    await fill(engine, clock)
+    lines = (await exported(engine)).splitlines(keepends=True)
+    await engine.close()
+    trailer = archive.check(lines)
+    assert trailer.sha256 == hashlib.sha256(b"".join(lines[1:-1])).hexdigest()
+    assert (trailer.tasks, trailer.attempts, trailer.keys) == (8, 2, 1)
+    with pytest.raises(ConfigError, match=why):
+        archive.check(spoil(lines))
