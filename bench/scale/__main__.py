@@ -1,7 +1,7 @@
 """`python -m bench.scale`: measure what a task and a worker cost on PostgreSQL, and tell what gives out first.
 
-`tasks`, `crowd`, `notices`, `processes`, `pooler` measure (seconds to minutes each) and keep their figures in
-bench/results/scale.json; `simulation` and `model` compute from those. Without a name: all of them, in that order.
+`tasks`, `notices`, `crowd`, `spread`, `processes` and `pooler` measure (a minute or two each, crowd five) and keep
+their figures in bench/results/scale.json; `simulation` and `model` compute from those. Without a name: all of them.
 """
 
 from __future__ import annotations
@@ -9,22 +9,25 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import structlog
 
+from bench import machine
 from bench.report import RESULTS
 from bench.scale import crowd, notices, pooler, processes, show, tasks
+from bench.stores import DISK
 
 KEPT = RESULTS / "scale.json"
 MEASURES: dict[str, Callable[[], Any]] = {
     "tasks": tasks.measure,
     "notices": notices.measure,
     "crowd": crowd.measure,
+    "spread": crowd.measure_spread,
     "processes": processes.measure,
     "pooler": pooler.measure,
 }
@@ -33,7 +36,7 @@ COMPUTED: dict[str, Callable[[dict[str, Any]], str]] = {"simulation": show.simul
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*MEASURES, *COMPUTED, []], help="which; all if none is named")
+    parser.add_argument("parts", nargs="*", metavar="PART", choices=[*MEASURES, *COMPUTED, []], help="see above")
     return parser.parse_args()
 
 
@@ -45,8 +48,9 @@ def main() -> int:
         if part in COMPUTED:
             print(COMPUTED[part](kept), flush=True)
             continue
-        start, load = time.monotonic(), os.getloadavg()[0]
-        kept[part] = MEASURES[part]() | {"load_average": round(load, 2)}
+        start, about = time.monotonic(), machine.describe(Path(DISK))
+        kept[part] = MEASURES[part]()
+        kept[part]["taken"] = {name: about[name] for name in ("commit", "cpu", "cores", "load_average", "fdatasync_ms")}
         print(f"\n{part} ({time.monotonic() - start:.0f} s)\n{show.figures(kept[part])}", flush=True)
         RESULTS.mkdir(exist_ok=True)
         KEPT.write_text(json.dumps(_rounded(kept), indent=1) + "\n")

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
 from random import Random
 from typing import Any, cast
@@ -101,8 +101,11 @@ async def idle(at: Place, count: int, *, pool_size: int = 4, seconds: float = 20
     }  # fmt: skip
 
 
-async def herd(at: Place, count: int, tasks: int = 20) -> Figures:
-    """Return what one task costs when so many idle workers wait for it: all look, some begin to claim, one has it."""
+async def herd(at: Place, count: int, *, tasks: int = 20, spread: float = 0.0) -> Figures:
+    """Return what one task costs when so many idle workers wait for it: all look, some begin to claim, one has it.
+
+    spread: seconds of which each waits a random part before it looks, as the product does not.
+    """
     asked: Counter[str] = Counter()
 
     def note(record: Any) -> None:
@@ -114,6 +117,8 @@ async def herd(at: Place, count: int, tasks: int = 20) -> Figures:
 
     claimed = asyncio.Event()
     async with engines(at, count, pool_size=3, on_acquire=watch) as opened, engines(at, 1) as [submitter]:
+        for engine in opened if spread else ():
+            _wait_before_looking(engine, spread)
         took = [asyncio.create_task(_keep_claiming(engine, claimed)) for engine in opened]
         await submit(submitter, [draft()])
         await asyncio.sleep(2 + count / 100)
@@ -125,17 +130,27 @@ async def herd(at: Place, count: int, tasks: int = 20) -> Figures:
             await submit(submitter, [draft()])
             await claimed.wait()
             delays.append(time.monotonic() - begun)
-            await asyncio.sleep(0.1 + count / 1000)  # the others have asked as well
+            await asyncio.sleep(0.1 + count / 1000 + spread)  # the others have asked as well
         used = (await at.used()).since(before)
         polls = used.seconds / 2 * count
         for one in took:
             one.cancel()
         await asyncio.gather(*took, return_exceptions=True)
     return {
-        "workers": count, "database_us": used.database / tasks * 1e6, "client_us": used.client / tasks * 1e6,
+        "workers": count, "spread_ms": spread * 1e3, "database_us": used.database / tasks * 1e6,
+        "client_us": used.client / tasks * 1e6,
         "looks": (asked["looks"] - quiet["looks"] - polls) / tasks,
         "claims": (asked["claims"] - quiet.get("claims", 0)) / tasks, "claimed_ms": sorted(delays)[tasks // 2] * 1e3,
     }  # fmt: skip
+
+
+def _wait_before_looking(engine: PostgresEngine, spread: float) -> None:
+    wake, random = engine._waiters.wake, Random(id(engine))
+
+    def later(lines: Iterable[str]) -> None:
+        asyncio.get_running_loop().call_later(random.uniform(0, spread), wake, list(lines))
+
+    engine._waiters.wake = later  # type: ignore[method-assign]
 
 
 async def _keep_claiming(engine: PostgresEngine, claimed: asyncio.Event) -> None:
@@ -219,20 +234,35 @@ async def gone(at: Place, count: int, tries: int = 50) -> Figures:
     return figures
 
 
-def measure(most: int = 1000) -> Figures:
+def measure(most: int = 500) -> Figures:
     """Return the figures of all parts. `most`: workers at once; each has up to five connections."""
     return asyncio.run(_measure(most))
+
+
+def measure_spread() -> Figures:
+    """Return what a task costs idle workers that do not all look at once."""
+    return asyncio.run(_measure_spread())
+
+
+async def _measure_spread() -> Figures:
+    figures: Figures = {"herd": []}
+    with cluster(max_connections=250 * _EACH) as database:
+        for count in (10, 50, 200):
+            for spread in (0.0, count * 0.25e-3, count * 1e-3):
+                async with place(database) as at:
+                    figures["herd"].append(await herd(at, count, spread=spread))
+    return figures
 
 
 async def _measure(most: int) -> Figures:
     figures: Figures = {"idle": [], "herd": [], "contention": [], "lines": [], "gone": []}
     with cluster(max_connections=most * _EACH + 50) as database:
-        for count in (1, 10, 50, 100, 200, 500, 1000):
-            if count > most:
-                continue
-            for name, part in (("idle", idle), ("herd", herd)):
-                async with place(database) as at:
-                    figures[name].append(await part(at, count))
+        for count in (1, 10, 50, 100, 200, most):
+            async with place(database) as at:
+                figures["idle"].append(await idle(at, count))
+        for count in (1, 10, 50, 100, 200):  # 500 keep one core busy for so long that connections time out
+            async with place(database) as at:
+                figures["herd"].append(await herd(at, count))
         async with place(database) as at:
             figures["idle"].append(await idle(at, 10, pool_size=8))
         for limit, backlog in ((1, 1000), (10, 5000), (100, 20_000)):
