@@ -154,8 +154,9 @@ class Connections:
         try:
             yield connection
         except BaseException as error:
-            if isinstance(error, (*LOST, asyncio.CancelledError)) or connection.is_in_transaction():
-                connection.terminate()
+            with contextlib.suppress(asyncpg.InterfaceError):  # it has been dropped already
+                if isinstance(error, (*LOST, asyncio.CancelledError)) or connection.is_in_transaction():
+                    connection.terminate()
             raise
         finally:
             await self._pool.release(connection)
