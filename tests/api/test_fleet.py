@@ -51,6 +51,16 @@ async def test_queues_tell_their_depth(rig: Rig) -> None:
     assert (await rig.client.get("/queue/b")).json() == items[1]
 
 
+async def test_the_load_of_a_queue_is_what_needs_a_worker_now(rig: Rig) -> None:
+    """An autoscaler that went by what waits alone would take away the workers of what runs."""
+    for options in ({}, {}, {"delay": 60}, {"queue": "other"}):
+        await rig.submit(**options)
+    await rig.driver.claim_one()
+    queue = (await rig.client.get("/queue/default")).json()
+    assert (queue["pending"], queue["running"], queue["scheduled"], queue["load"]) == (1, 1, 1, 2)
+    assert (await rig.client.get("/queue/new")).json()["load"] == 0
+
+
 async def test_a_queue_that_holds_nothing_is_empty_not_missing(rig: Rig) -> None:
     """An autoscaler asks before the first task and after the last."""
     reply = await rig.client.get("/queue/new")

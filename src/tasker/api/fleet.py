@@ -58,6 +58,7 @@ class WorkerPage(Struct, frozen=True, kw_only=True):
 class QueueView(Struct, frozen=True, kw_only=True):
     """The open tasks of a queue: `pending` are due, `scheduled` wait for a moment.
 
+    `load`: tasks that need a worker now, pending and running together; autoscalers go by it.
     `oldest_wait`: seconds that the longest-waiting due task has waited, null without one.
     """
 
@@ -65,6 +66,7 @@ class QueueView(Struct, frozen=True, kw_only=True):
     pending: int = 0
     scheduled: int = 0
     running: int = 0
+    load: int = 0
     oldest_wait: float | None = None
 
 
@@ -129,8 +131,9 @@ def _by_queue(lines: Sequence[LineStats], now: datetime) -> list[QueueView]:
 
 def _queue_view(name: str, lines: Sequence[LineStats], now: datetime) -> QueueView:
     oldest = min((line.oldest_due_at for line in lines if line.oldest_due_at is not None), default=None)
+    pending, running = sum(line.pending for line in lines), sum(line.running for line in lines)
     return QueueView(
-        name=name, pending=sum(line.pending for line in lines), scheduled=sum(line.scheduled for line in lines),
-        running=sum(line.running for line in lines),
+        name=name, pending=pending, scheduled=sum(line.scheduled for line in lines), running=running,
+        load=pending + running,
         oldest_wait=None if oldest is None else max(0.0, (now - oldest).total_seconds()),
     )  # fmt: skip
