@@ -115,6 +115,7 @@ class Engine(Protocol):
 
         A draft with an idempotency key that is kept and not expired is not stored: `replayed` with the kept reply if
         the fingerprint is the same, `mismatched` otherwise; `task_id` is then that of the first submission.
+        Raises Conflict, and stores none of them, if a chosen id is that of a task without this key.
         """
 
     async def find(self, task_id: UUID) -> Task | None:

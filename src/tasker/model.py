@@ -135,7 +135,8 @@ class Draft(Struct, frozen=True, kw_only=True):
     """A validated submission on its way to the engine. `params` and `metadata` are JSON text.
 
     `run_at` is None for a task that may start at once. `policy` and `max_attempts` are what the row keeps of the
-    settled defaults: `policy` is the JSON text of a Policy, encoded once for each type.
+    settled defaults: `policy` is the JSON text of a Policy, encoded once for each type. `is_chosen`: the task's id is
+    the client's choice, and may be there already; such a draft has an idempotency key.
     """
 
     task_id: UUID
@@ -150,6 +151,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     metadata: bytes = b"{}"
     idempotency: Idempotency | None = None
+    is_chosen: bool = False
 
 
 class Receipt(Struct, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -38,6 +38,8 @@ from tasker.submission import RetryOptions, Submission
 
 KEEP_KEYS_FOR = timedelta(hours=24)
 """How long an idempotency key is remembered."""
+_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+"""The end of the keys of chosen ids: they go with their task. No client's key has a blank, as theirs have."""
 _CHECK_WITHIN = 2.0
 """Seconds that the store has for the write of a readiness check."""
 _CHECK_EVERY = 1.0
@@ -105,6 +107,24 @@ class Service:
             await self._store(draft)
             return Submitted(task, replayed=False)
         return await self._submit_once(draft, task, submission, idempotency_key)
+
+    async def put(self, task_id: UUID, task_type: TaskType, submission: Submission) -> Submitted:
+        """Accept a submission under the client's own id, as `submit` does; the same one again is the task as it is now.
+
+        Raises Conflict (the id belongs to another request), Unavailable.
+        """
+        draft = structs.replace(
+            _draft(task_type, submission, self._clock.now()), task_id=task_id, is_chosen=True,
+            idempotency=Idempotency(
+                key=f"PUT {task_id}", fingerprint=_fingerprint(submission), reply=b"", expires_at=_NEVER
+            ),
+        )  # fmt: skip
+        receipt = await self._store(draft)
+        if receipt.outcome == "mismatched":
+            raise Conflict(f"task {task_id} was submitted by another request")
+        if receipt.outcome == "replayed":
+            return Submitted(await self.get(task_id), replayed=True)
+        return Submitted(_as_accepted(draft), replayed=False)
 
     async def _submit_once(self, draft: Draft, task: Task, submission: Submission, key: str) -> Submitted:
         if key in self._in_flight:

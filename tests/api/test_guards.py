@@ -228,7 +228,7 @@ async def test_headers_that_mean_nothing_here(rig: Rig, locked: Rig, headers: di
 
 ALLOWED = {
     "/task": "GET, HEAD, POST, OPTIONS",
-    "/task/0198e000-0000-7000-8000-000000000000": "GET, HEAD, DELETE, OPTIONS",
+    "/task/0198e000-0000-7000-8000-000000000000": "GET, HEAD, PUT, DELETE, OPTIONS",
     "/task/0198e000-0000-7000-8000-000000000000/cancel": "POST, OPTIONS",
     "/type/sum": "GET, HEAD, OPTIONS",
     "/livez": "GET, HEAD, OPTIONS",

@@ -335,3 +335,42 @@ async def test_strange_idempotency_keys(rig: Rig, key: bytes) -> None:
     reply = await rig.client.post("/task", json={"type": "sum", "params": [1, 2]}, headers={"idempotency-key": key})
     assert problem(reply) == (400, "bad-request")
     assert (await rig.client.get("/task")).json()["items"] == []
+
+
+OWN = "0198f7a0-0000-7000-8000-000000000001"
+SUM = {"type": "sum", "params": [4, 2], "delay": 60}
+
+
+async def test_an_id_of_the_clients_own(rig: Rig) -> None:
+    first = await rig.client.put(f"/task/{OWN}", json=SUM)
+    assert (first.status_code, first.headers["location"]) == (201, f"/task/{OWN}")
+    assert (first.json()["task_id"], first.json()["status"]) == (OWN, "pending")
+    rig.clock.advance(timedelta(seconds=61))
+    await rig.finish()
+    again = await rig.client.put(f"/task/{OWN.upper()}", content=b'{"delay":60,"params":[4,2],"type":"sum"}',
+                                 headers={"content-type": "application/json"})  # fmt: skip
+    assert (again.status_code, again.json()["status"], again.json()["result"]) == (200, "completed", 6)
+    assert again.headers["idempotency-replayed"] == "true"
+    other = await rig.client.put(f"/task/{OWN}", json={**SUM, "params": [4, 3]})
+    assert problem(other) == (409, "conflict")
+    submitted = await rig.submit()
+    assert problem(await rig.client.put(f"/task/{submitted}", json=SUM)) == (409, "conflict")
+    assert problem(await rig.client.put("/task/nonsense", json=SUM)) == (404, "not-found")
+    assert problem(await rig.client.put(f"/task/{OWN[:-1]}2", json={"type": "sum", "params": ["a"]})) == (
+        422, "invalid-params",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("prefer", ["handling=validate", 'wait=5, handling="validate"', "HANDLING = validate ;x"])
+@pytest.mark.parametrize(("method", "path"), [("POST", "/task"), ("PUT", f"/task/{OWN}")])
+async def test_a_submission_is_checked_and_not_stored(rig: Rig, prefer: str, method: str, path: str) -> None:
+    ask = {"headers": {"prefer": prefer, "idempotency-key": "k"}}
+    reply = await rig.client.request(method, path, json=SUM, **ask)
+    assert (reply.status_code, reply.content) == (204, b"")
+    assert reply.headers["preference-applied"] == "handling=validate"
+    wrong = await rig.client.request(method, path, json={"type": "sum", "params": ["a"], "priority": 101}, **ask)
+    assert problem(wrong)[0] == 422
+    assert len(wrong.json()["errors"]) == 2 + 1, "every fault: both of the params, and the priority's"
+    assert (await rig.client.get("/task")).json()["items"] == []
+    stored = await rig.client.request(method, path, json=SUM, headers={"prefer": "handling=lenient"})
+    assert stored.status_code in (201, 202)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from uuid import UUID, uuid4
 
 import pytest
+from msgspec import structs
 
 from tasker.engine import Engine
+from tasker.errors import Conflict
 from tasker.lifecycle import Succeeded
 from tasker.model import Receipt, Status, TaskFilter
 from tasker.testing import Driver, ManualClock, make_draft, make_key
@@ -140,3 +143,43 @@ async def test_pruning_erases_expired_keys_and_nothing_else(engine: Engine, cloc
 async def test_keys_of_every_length(engine: Engine, clock: ManualClock, key: str) -> None:
     first = await submit(engine, clock, key)
     assert (await submit(engine, clock, key)).task_id == first.task_id
+
+
+async def put(engine: Engine, clock: ManualClock, task_id: UUID, fingerprint: bytes = b"request", **options) -> Receipt:
+    key = make_key(clock.now(), f"PUT {task_id}", fingerprint=fingerprint, reply=b"")
+    draft = make_draft(clock.now(), task_id=task_id, idempotency=key, **options)
+    [receipt] = await engine.submit([structs.replace(draft, is_chosen=True)])
+    return receipt
+
+
+async def test_an_id_of_the_clients_is_stored_once(engine: Engine, driver: Driver, clock: ManualClock) -> None:
+    task_id = uuid4()
+    receipts = await asyncio.gather(*(put(engine, clock, task_id) for _ in range(8)))
+    assert sorted(receipt.outcome for receipt in receipts) == ["replayed"] * 7 + ["stored"]
+    assert {receipt.task_id for receipt in receipts} == {task_id}
+    assert (await put(engine, clock, task_id)).outcome == "replayed"
+    assert (await put(engine, clock, task_id, b"another")).outcome == "mismatched"
+    assert await count(engine) == 1
+    await driver.finish(await driver.claim_one(), Succeeded(b"6"))
+    await engine.delete(task_id)
+    assert (await put(engine, clock, task_id, b"another")).outcome == "stored", "the id is free again"
+
+
+async def test_of_two_requests_for_one_id_one_is_stored(engine: Engine, clock: ManualClock) -> None:
+    task_id = uuid4()
+    receipts = await asyncio.gather(*(put(engine, clock, task_id, b"%d" % number) for number in range(8)))
+    assert sorted(receipt.outcome for receipt in receipts) == ["mismatched"] * 7 + ["stored"]
+
+
+async def test_an_id_of_a_task_that_was_submitted_otherwise_is_refused(
+    engine: Engine, driver: Driver, clock: ManualClock
+) -> None:
+    task_id = await driver.submit()
+    beside = asyncio.gather(driver.submit(), driver.submit())
+    with pytest.raises(Conflict, match=str(task_id)):
+        await put(engine, clock, task_id)
+    await beside
+    assert await count(engine) == 3
+    await driver.finish(await driver.claim_one(), Succeeded(b"6"))
+    await engine.delete(task_id)
+    assert (await put(engine, clock, task_id)).outcome == "stored", "the refused request left no key behind"

@@ -22,6 +22,8 @@ MAX_WAIT = 60
 _MAX_PARAMETERS = 200
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _WAIT = re.compile(rb'(?:^|[,;\s])wait\s*=\s*"?([^,;"\s]*)', re.IGNORECASE)
+_VALIDATE = re.compile(rb'(?:^|[,;\s])handling\s*=\s*"?validate"?\s*(?:[,;]|$)', re.IGNORECASE)
+VALIDATED: Header = (b"preference-applied", b"handling=validate")
 _DIGITS = re.compile(r"[0-9]{1,1000}")  # more than int() takes is no number
 _T = TypeVar("_T")
 
@@ -204,3 +206,9 @@ def preferred_wait(call: Call, query: dict[str, Any]) -> Wait | None:
         except ValueError as error:
             raise Invalid(f"Prefer: wait: {error}") from None
     return Wait(timedelta(seconds=seconds), ((b"preference-applied", b"wait=%d" % seconds),))
+
+
+def prefers_validation(call: Call) -> bool:
+    """Tell whether the client wants its submission checked, and not stored: `Prefer: handling=validate`."""
+    prefer = call.head.headers.get(b"prefer")
+    return prefer is not None and _VALIDATE.search(prefer) is not None

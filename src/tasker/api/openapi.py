@@ -51,7 +51,11 @@ _TAGS = {
 }
 _STRING: Node = {"type": "string"}
 _REQUEST_HEADERS: dict[str, tuple[str, Node]] = {
-    "Prefer": ("`wait=N`: wait up to N seconds, at most 60, for the task to end (RFC 7240).", _STRING),
+    "Prefer": (
+        "`wait=N`: wait up to N seconds, at most 60, for the task to end; `handling=validate`: check a submission, and "
+        "store nothing (RFC 7240).",
+        _STRING,
+    ),
     "Idempotency-Key": (
         "The client's key of this request: the same key and request again give the same task, for 24 hours.",
         {"type": "string", "pattern": "^[!-~]{1,255}$"},

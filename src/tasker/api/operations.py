@@ -76,6 +76,7 @@ _SUBMIT_ANSWERS = {
         _ACCEPTED,
         EventView,
     ),
+    204: Answer("Checked, as `Prefer: handling=validate` asks, and good; not stored.", None, ("Preference-Applied",)),
 }
 
 
@@ -106,6 +107,17 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
             tasks.submit_params, answers=_SUBMIT_ANSWERS, problems=(*_SUBMIT_PROBLEMS, "not-found"),
             parameters=(wait_parameter,), request_headers=("Prefer", "Idempotency-Key"), body="params",
             streams=STREAMS,
+        ),
+        Operation(
+            "PUT", "/task/{task_id}", "put_task", "tasks", "Submit a task under an id of your own", tasks.put,
+            answers={
+                201: Answer("Accepted: it is on disk and will reach exactly one terminal status.", TaskView, _ACCEPTED),
+                200: Answer("This request was accepted before: the task as it is now.", TaskView, _ACCEPTED, EventView),
+                204: _SUBMIT_ANSWERS[204],
+            },
+            problems=(*_BODY_PROBLEMS, *_INPUT_PROBLEMS, "cross-origin", "unknown-type", "conflict", "not-found",
+                      "unavailable"),
+            parameters=(wait_parameter,), request_headers=("Prefer",), body="submission", streams=STREAMS,
         ),
         *_control_operations(tasks),
     ]  # fmt: skip

@@ -11,7 +11,19 @@ import msgspec
 from msgspec import Meta, Struct
 
 from tasker.api.accepts import choose
-from tasker.api.calls import Call, Parameter, Wait, moment, one_of, preferred_wait, text_of, wait_parameter, whole
+from tasker.api.calls import (
+    VALIDATED,
+    Call,
+    Parameter,
+    Wait,
+    moment,
+    one_of,
+    preferred_wait,
+    prefers_validation,
+    text_of,
+    wait_parameter,
+    whole,
+)
 from tasker.api.events import STREAMS, EventOperations
 from tasker.api.problems import Refused, task_problem_reply
 from tasker.api.replies import (
@@ -130,12 +142,26 @@ class TaskOperations:
         registry, now = self._service.registry, self._clock.now()
         return await self._submit(call, *read_submission(body, registry, now, type_name=name))
 
+    async def put(self, call: Call) -> Reply | Stream:
+        task_id = call.task_id()
+        task_type, submission = read_submission(await call.body(), self._service.registry, self._clock.now())
+        wait = preferred_wait(call, call.query())
+        if prefers_validation(call):
+            return empty_reply(204, VALIDATED)
+        submitted = await self._service.put(task_id, task_type, submission)
+        return await self._accepted(call, submitted, wait, status=200 if submitted.replayed else 201)
+
     async def _submit(self, call: Call, task_type: TaskType, submission: Submission) -> Reply | Stream:
-        wait = preferred_wait(call, call.query())  # before anything is stored: it may be refused
-        submitted = await self._service.submit(task_type, submission, idempotency_key=_idempotency_key(call))
+        wait, key = preferred_wait(call, call.query()), _idempotency_key(call)  # before anything is stored
+        if prefers_validation(call):
+            return empty_reply(204, VALIDATED)
+        submitted = await self._service.submit(task_type, submission, idempotency_key=key)
         return await self._accepted(call, submitted, wait)
 
-    async def _accepted(self, call: Call, submitted: Submitted, wait: Wait | None) -> Reply | Stream:
+    async def _accepted(
+        self, call: Call, submitted: Submitted, wait: Wait | None, status: int | None = None
+    ) -> Reply | Stream:
+        """Answer a submission: with `status`, by default 202, or 200 once the task has ended."""
         task = submitted.task
         path = path_of(task)
         headers: tuple[Header, ...] = (*JSON_HEADERS, (b"location", path))
@@ -144,12 +170,11 @@ class TaskOperations:
         media = choose(call.head.headers.get(b"accept"), SUBMIT_MEDIAS)
         if media in STREAMS:
             return self._events.stream(task.task_id, str(media), headers=headers[len(JSON_HEADERS) :])
-        status = 202
         if wait is not None:
             task = await self._wait(call, task, wait)
-            status = 200 if task.status.is_terminal else 202
             headers += wait.applied
         body = encode_task(task, tracebacks=self._tracebacks, path=path)
+        status = status or (200 if wait is not None and task.status.is_terminal else 202)
         return Reply(status, body, headers + retry_after(task, self._clock.now()))
 
     async def find_many(self, call: Call) -> Reply:

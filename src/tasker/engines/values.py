@@ -40,6 +40,11 @@ def from_cursor(cursor: str) -> int:
     return int(struct.unpack(">Q", data[:8])[0])
 
 
+def id_taken(task_id: UUID) -> Conflict:
+    """Return what a client is told whose chosen id belongs to a task that was submitted otherwise."""
+    return Conflict(f"there is a task {task_id} already, and it was submitted by another request")
+
+
 def check_moved(given: Sequence[StoredTask], found: Sequence[StoredTask | None]) -> None:
     """Raise Conflict if a task of an archive is in the store, and did not come of the archive's."""
     for task, there in zip(given, found, strict=True):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
+from uuid import UUID
 
 from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.line import Line, Place
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.promotion import promote
-from tasker.engines.values import encode
+from tasker.engines.values import encode, id_taken
 from tasker.model import Change, Draft, Idempotency, Receipt, Status
 
 
@@ -18,16 +19,17 @@ async def store(
 ) -> list[Receipt]:
     """Store all drafts but those whose key is known. Safe to do again after an answer was lost."""
     known = await _settle_keys(connection, queries, drafts)
-    new = [draft for draft in drafts if draft.task_id not in known]
+    new = [draft for place, draft in enumerate(drafts) if place not in known]
     if new:
         await _insert(connection, queries, line, news, new)
-    return [known.get(draft.task_id) or Receipt(draft.task_id, "stored") for draft in drafts]
+    return [known.get(place) or Receipt(draft.task_id, "stored") for place, draft in enumerate(drafts)]
 
 
 async def _insert(
     connection: Connection, queries: dict[str, str], line: Line, news: News, drafts: Sequence[Draft]
 ) -> None:
     rows = await connection.fetch(queries["insert_tasks"], *_columns(drafts))
+    _check_chosen(drafts, {row["task_id"] for row in rows})
     lined = {row["task_id"] for row in rows if row["lined"]}
     if lined and rows[0]["others_due"]:
         await promote(connection, queries, line, news)  # they are due for longer: first come, first served
@@ -38,6 +40,13 @@ async def _insert(
         await line.join(connection, places)
     news.lines.update(place.line for place in places)
     news.changes += [Change(row["task_id"], Status.PENDING) for row in rows]
+
+
+def _check_chosen(drafts: Sequence[Draft], stored: Collection[UUID]) -> None:
+    """Raise Conflict if a chosen id was not stored: its key is new, so that no earlier try of ours has stored it."""
+    for draft in drafts:
+        if draft.is_chosen and draft.task_id not in stored:
+            raise id_taken(draft.task_id)
 
 
 def _columns(drafts: Sequence[Draft]) -> list[list[Any]]:
@@ -51,21 +60,29 @@ def _columns(drafts: Sequence[Draft]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-async def _settle_keys(connection: Connection, queries: dict[str, str], drafts: Sequence[Draft]) -> dict[Any, Receipt]:
-    """Keep the new idempotency keys; return receipts of the drafts whose key belongs to another task."""
-    keyed = [(draft, draft.idempotency) for draft in drafts if draft.idempotency is not None]
+async def _settle_keys(connection: Connection, queries: dict[str, str], drafts: Sequence[Draft]) -> dict[int, Receipt]:
+    """Keep the new idempotency keys; return the receipts of the drafts whose key was known, by their place."""
+    keyed = [(place, draft, draft.idempotency) for place, draft in enumerate(drafts) if draft.idempotency is not None]
     if not keyed:
         return {}
-    first: dict[str, tuple[Draft, Idempotency]] = {}
-    for draft, key in keyed:
-        first.setdefault(key.key, (draft, key))
-    kept = await _insert_keys(connection, queries, list(first.values()))
-    owners = {name: (draft.task_id, key.fingerprint, key.reply) for name, (draft, key) in first.items()}
+    first: dict[str, tuple[int, Draft, Idempotency]] = {}
+    for place, draft, key in keyed:
+        first.setdefault(key.key, (place, draft, key))
+    kept = await _insert_keys(connection, queries, [(draft, key) for _, draft, key in first.values()])
+    owners = {name: (draft.task_id, key.fingerprint, key.reply) for name, (_, draft, key) in first.items()}
     lost = [name for name in first if name not in kept]
     for row in await connection.fetch(queries["find_keys"], lost) if lost else ():
         owners[row["key"]] = row["task_id"], row["fingerprint"], row["reply"]
-    receipts = {draft.task_id: _receipt(key, *owners[key.key]) for draft, key in keyed}
-    return {task_id: receipt for task_id, receipt in receipts.items() if receipt.task_id != task_id}
+    return {
+        place: _receipt(key, *owners[key.key])
+        for place, draft, key in keyed
+        if not (first[key.key][0] == place and (key.key in kept or _is_ours(draft, owners[key.key][0])))
+    }
+
+
+def _is_ours(draft: Draft, owner: UUID) -> bool:
+    """Tell whether an earlier try, whose answer was lost, has kept the key; of a chosen id that says nothing."""
+    return owner == draft.task_id and not draft.is_chosen
 
 
 async def _insert_keys(

@@ -20,7 +20,7 @@ from tasker.engines.sqlite import reads
 from tasker.engines.sqlite.lines import Lines, lease_end
 from tasker.engines.sqlite.rows import draft_row, first_claim, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.values import encode
+from tasker.engines.values import encode, id_taken
 from tasker.errors import Conflict, NotFound
 from tasker.lifecycle import MAX_INTERRUPTIONS
 from tasker.model import Change, Claim, Draft, Lease, Receipt, Report, Status, Task, TaskProblem, Transition
@@ -35,6 +35,8 @@ def insert(connection: apsw.Connection, lines: Lines, draft: Draft, now: int, *,
             task_id, fingerprint, reply = known
             same = fingerprint == key.fingerprint
             return Receipt(task_id_of(task_id), "replayed" if same else "mismatched", reply if same else None)
+    if draft.is_chosen and connection.execute(QUERIES["status_by_id"], (draft.task_id.bytes,)).fetchone():
+        raise id_taken(draft.task_id)
     taker = lines.taker(draft.queue, draft.type) if alone and draft.run_at is None else None
     if taker is None:
         row = draft_row(draft)
