@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -284,7 +283,7 @@ def test_a_pod_has_good_settings(pod_environment: pytest.MonkeyPatch, deployment
         pod_environment.setenv(name, value)
     settings = load_settings()
     assert settings.host == "0.0.0.0"
-    assert settings.drain == timedelta(seconds=30)
+    assert settings.drain.total_seconds() == float(CONFIG["TASKER_DRAIN"])
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=_name)
