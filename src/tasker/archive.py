@@ -7,19 +7,21 @@ submission, and the last line counts them and has the SHA-256 of the lines betwe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
 from tasker.engine import Archive
-from tasker.errors import ConfigError
+from tasker.errors import ConfigError, Conflict
 from tasker.stored import StoredTask
 
 AT_ONCE = 200
-"""Tasks in one transaction."""
+"""Tasks in one transaction, if they are small."""
+AT_ONCE_SIZE = 8 << 20
+"""Characters with which a transaction is full: tasks can be large, memory and the time of a statement are bounded."""
 Progress = Callable[[int], None]
 """Hears how many tasks are done."""
 
@@ -53,6 +55,7 @@ _decode_header = msgspec.json.Decoder(Header).decode
 _decode_trailer = msgspec.json.Decoder(Trailer).decode
 _decode_task = msgspec.json.Decoder(StoredTask).decode
 _END = b'{"kind":"end"'
+_AGAIN = "copy it again, or export again"
 
 
 class _Tally:
@@ -60,11 +63,11 @@ class _Tally:
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
-        self._tasks = self._attempts = self._events = self._keys = 0
+        self.tasks = self._attempts = self._events = self._keys = 0
 
     def add(self, line: bytes, task: StoredTask) -> None:
         self._digest.update(line + b"\n")
-        self._tasks += 1
+        self.tasks += 1
         self._attempts += len(task.attempts)
         self._events += len(task.events)
         self._keys += len(task.keys)
@@ -72,7 +75,7 @@ class _Tally:
     @property
     def trailer(self) -> Trailer:
         return Trailer(
-            tasks=self._tasks, attempts=self._attempts, events=self._events, keys=self._keys,
+            tasks=self.tasks, attempts=self._attempts, events=self._events, keys=self._keys,
             sha256=self._digest.hexdigest(),
         )  # fmt: skip
 
@@ -81,37 +84,68 @@ async def write(archive: Archive, progress: Progress = lambda _: None) -> AsyncI
     """Yield the lines of an archive of everything stored, each with its line end."""
     yield _encode(Header()) + b"\n"
     tally = _Tally()
-    async for tasks in archive.read(at_once=AT_ONCE):
-        for task in tasks:
-            line = _encode(task)
-            tally.add(line, task)
-            yield line + b"\n"
-        progress(tally.trailer.tasks)
+    async with aclosing(archive.read(at_once=AT_ONCE, size=AT_ONCE_SIZE)) as pages:
+        async for tasks in pages:
+            for task in tasks:
+                line = _encode(task)
+                tally.add(line, task)
+                yield line + b"\n"
+            progress(tally.tasks)
     yield _encode(tally.trailer) + b"\n"
 
 
-def check(lines: Iterable[bytes]) -> Trailer:
+def check(lines: Iterable[bytes], progress: Progress = lambda _: None) -> Trailer:
     """Read an archive to its end; return what its last line says, which was found to hold. Raises ConfigError."""
     tally = _Tally()
     for _ in _tasks(lines, tally):
-        pass
+        if tally.tasks % AT_ONCE == 0:
+            progress(tally.tasks)
     return tally.trailer
 
 
 async def read(archive: Archive, lines: Iterable[bytes], progress: Progress = lambda _: None) -> Imported:
-    """Store what `lines` hold and is not there yet, in order; each transaction is verified before it commits.
+    """Store what `lines` hold and is not there yet, in order; all of it is read again once it is committed.
 
     May be done again after it was cut off. Raises ConfigError for what is no whole archive (what came before the fault
     is stored), Conflict for a task that is there with other content.
     """
+    told, here = _Tally(), _Tally()
     result = Imported(0, 0, 0)
-    tasks = _tasks(lines, _Tally())
-    while given := list(islice(tasks, AT_ONCE)):
-        stored, now = await archive.put(given)
-        gone_on = sum(was != is_now for was, is_now in zip(given, now, strict=True))
+    for given in _batches(_tasks(lines, told)):
+        stored = await archive.put(given)
+        gone_on = _verify(given, await archive.find_many([task.task_id for task in given]), here)
         result = Imported(result.stored + stored, result.known + len(given) - stored, result.gone_on + gone_on)
-        progress(result.stored + result.known)
+        progress(here.tasks)
+    if here.trailer != told.trailer:
+        raise Conflict(f"the archive has {told.trailer}, and what was stored of it here is {here.trailer}")
     return result
+
+
+def _verify(given: Sequence[StoredTask], found: Sequence[StoredTask | None], tally: _Tally) -> int:
+    """Count what is in the store, a task that has gone on there as it was; return how many have. Raises Conflict."""
+    gone_on = 0
+    for task, there in zip(given, found, strict=True):
+        if there is None or not task.has_become(there):
+            raise Conflict(f"task {task.task_id} was stored, and somebody has deleted or changed it: import again")
+        has_gone_on = there != task
+        gone_on += has_gone_on
+        counted = task if has_gone_on else there
+        tally.add(_encode(counted), counted)
+    return gone_on
+
+
+def _batches(tasks: Iterable[StoredTask]) -> Iterator[list[StoredTask]]:
+    """Yield the tasks in order, so many together as one transaction takes."""
+    batch: list[StoredTask] = []
+    size = 0
+    for task in tasks:
+        batch.append(task)
+        size += task.size
+        if len(batch) == AT_ONCE or size >= AT_ONCE_SIZE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _tasks(lines: Iterable[bytes], tally: _Tally) -> Iterator[StoredTask]:
@@ -132,7 +166,7 @@ def _tasks(lines: Iterable[bytes], tally: _Tally) -> Iterator[StoredTask]:
             raise ConfigError(f"line {number}: expected a task: {error}") from None
         tally.add(text, task)
         yield task
-    raise ConfigError(f"the archive ends after {tally.trailer.tasks} tasks without its last line: it was cut off")
+    raise ConfigError(f"the archive ends after {tally.tasks} tasks without its last line: it was cut off; {_AGAIN}")
 
 
 def _check_end(number: int, text: bytes, tally: _Tally, rest: Iterator[tuple[int, bytes]]) -> None:
@@ -141,6 +175,6 @@ def _check_end(number: int, text: bytes, tally: _Tally, rest: Iterator[tuple[int
     except msgspec.DecodeError as error:
         raise ConfigError(f"line {number}: expected the end of an archive: {error}") from None
     if said != tally.trailer:
-        raise ConfigError(f"the archive was changed: its last line says {said}, and it holds {tally.trailer}")
+        raise ConfigError(f"the archive was changed: its last line says {said}, and it holds {tally.trailer}; {_AGAIN}")
     if next(rest, None) is not None:
         raise ConfigError(f"line {number + 1}: expected nothing behind the archive's last line")

@@ -11,7 +11,7 @@ validates nothing (service.py does). Rules that hold for every method:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from datetime import timedelta
 from typing import NamedTuple, Protocol
 from uuid import UUID
@@ -79,17 +79,23 @@ class WorkerBook(Protocol):
 
 
 class Archive(Protocol):
-    """All that is stored, to carry it to another store. Meant for a store that no service works on meanwhile."""
+    """All that is stored, to carry it to another store."""
 
-    def read(self, *, at_once: int) -> AsyncIterator[list[StoredTask]]:
-        """Yield every task with all that belongs to it, in order of submission, `at_once` at the most."""
+    def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredTask]]:
+        """Yield every task with all that belongs to it, as they are at one moment, in order of submission.
 
-    async def put(self, tasks: Sequence[StoredTask]) -> tuple[int, list[StoredTask]]:
-        """Store those that are not there yet, in order, in one commit; return how many, and all as they are now.
+        So many together: `at_once` at the most, and none behind the one with which they come to `size` characters.
+        """
+
+    async def put(self, tasks: Sequence[StoredTask]) -> int:
+        """Store those that are not there yet, in order, in one commit; return how many.
 
         One that was running has an expired lease. Raises Conflict, and changes nothing, if a task is there with other
         content than it could have come to from the given one.
         """
+
+    async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
+        """Return each task with all that belongs to it, or None, in order."""
 
 
 class Engine(Protocol):

@@ -76,16 +76,35 @@ class StoredTask(Struct, frozen=True, kw_only=True):
     events: list[StoredEvent] = []
     keys: list[StoredKey] = []
 
+    @property
+    def size(self) -> int:
+        """About how many characters it has."""
+        wide = len(self.params) + len(self.metadata) + len(self.result or "") + len(self.error or "")
+        return wide + sum(len(event.data) for event in self.events)
+
     def has_become(self, other: StoredTask) -> bool:
         """Tell whether `other` is this very submission, as it was or further on."""
-        mine = (self.task_id, self.type, self.params, self.created_at)
-        return mine == (other.task_id, other.type, other.params, other.created_at) and self._stage <= other._stage
+        if any(getattr(self, name) != getattr(other, name) for name in _SETTLED) or not self._is_history_of(other):
+            return False
+        if self.status == "completed" or (self._stage == other._stage and self.status not in ("pending", "running")):
+            return structs.replace(other, keys=self.keys) == self
+        return self._stage <= other._stage
+
+    def _is_history_of(self, other: StoredTask) -> bool:
+        """Tell whether what is only ever added to goes on in `other`; keys are only ever taken away."""
+        attempts, events = other.attempts[: len(self.attempts)], set(other.events)
+        return self.attempts == attempts and events.issuperset(self.events) and set(self.keys).issuperset(other.keys)
 
     @property
     def _stage(self) -> tuple[int, int]:
         return self.attempt, self.sequence
 
 
+_SETTLED = (
+    "task_id", "type", "queue", "priority", "created_at", "run_at", "max_attempts", "policy", "tags", "metadata",
+    "params",
+)  # fmt: skip
+"""What a submission settles for good."""
 TEXTS = frozenset({"policy", "metadata", "usage", "progress", "error", "params", "result"})
 """Columns that hold JSON as bytes."""
 TIMES = frozenset({"created_at", "run_at", "due_at", "started_at", "finished_at", "cancel_requested_at"})

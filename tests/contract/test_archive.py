@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -16,7 +17,7 @@ from tests.contract.engines import ENGINES
 from tasker import archive
 from tasker.engine import Engine
 from tasker.errors import ConfigError, Conflict
-from tasker.lifecycle import Failed, Snoozed, Succeeded, problem
+from tasker.lifecycle import MAX_INTERRUPTIONS, Crashed, Failed, Interrupted, Snoozed, Succeeded, problem
 from tasker.model import NewEvent, Progress, Report, RetryPolicy, Status, TaskFilter
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
@@ -49,6 +50,9 @@ async def fill(engine: Engine, clock: ManualClock) -> dict[str, UUID]:
     await submit("later", delay=timedelta(days=30), queue="q.2")
     await submit("cancelled")
     await submit("waiting")
+    await submit("stopping")
+    await submit("suspect", priority=2_000_000_000)
+    await submit("crashing")
     said = NewEvent(type="output", time=clock.now(), data=b'{"chunk":"Once \\u0000"}')
     report = Report(events=(said, said), progress=Progress(fraction=0.5), usage=b'{"output_tokens":1e2}')
     await driver.finish(await driver.claim_one(types=("odd",)), Succeeded(ODD), report)
@@ -60,6 +64,11 @@ async def fill(engine: Engine, clock: ManualClock) -> dict[str, UUID]:
     claim = await driver.claim_one(types=("running",))
     await engine.record(claim.lease, report)
     await engine.cancel(ids["cancelled"])
+    await driver.claim_one(types=("stopping",))
+    await engine.cancel(ids["stopping"])
+    for _ in range(MAX_INTERRUPTIONS):
+        await driver.finish(await driver.claim_one(types=("suspect",)), Interrupted())
+    await driver.finish(await driver.claim_one(types=("crashing",)), Crashed("killed"))
     return ids
 
 
@@ -97,14 +106,18 @@ async def test_what_was_open_goes_on_there(
     later = make_engine()
     await later.open()
     driver = Driver(later, clock)
-    assert [claim.task_id for claim in await driver.reap()] == [ids["running"]], "its worker is elsewhere"
+    reaped = {claim.task_id: claim.worker for claim in await driver.reap()}
+    assert reaped == dict.fromkeys([ids["running"], ids["stopping"]], "worker-1"), "their worker is elsewhere"
+    assert (await driver.get(ids["stopping"])).status is Status.CANCELLED
+    assert await driver.claim(10, types=("suspect",)) == []
+    assert (await driver.claim_one(types=("suspect",), suspects=1)).attempt == MAX_INTERRUPTIONS + 1
     claim = await driver.claim_one(types=("running",))
     assert (claim.attempt, claim.interruptions) == (3, 1), "a number is never used again"
     assert await driver.claim(10, types=("plain", "waiting")) != []
     assert await driver.claim(10, types=("retrying", "later")) == []
     clock.advance(timedelta(days=31))
-    due = await driver.claim(10, types=("retrying", "later"))
-    assert {claim.task_id for claim in due} == {ids["retrying"], ids["later"]}
+    due = await driver.claim(10, types=("retrying", "later", "crashing"))
+    assert {claim.task_id for claim in due} == {ids["retrying"], ids["later"], ids["crashing"]}
     await later.sweep(limit=100)
     for claim in due:
         assert await driver.finish(claim, Succeeded(b"1"))
@@ -120,6 +133,34 @@ async def test_an_import_may_be_done_again(source: Engine, engine: Engine, clock
     await Driver(engine, clock).finish(await Driver(engine, clock).claim_one(types=("plain",)), Succeeded(b"1"))
     assert await imported(engine, b"".join(lines)) == archive.Imported(0, len(ids), 1)
     assert (await engine.find(ids["plain"])).status is Status.COMPLETED  # type: ignore[union-attr]
+
+
+async def test_two_imports_at_once_store_everything_once(
+    source: Engine, engine: Engine, clock: ManualClock, monkeypatch
+) -> None:
+    monkeypatch.setattr(archive, "AT_ONCE", 2)
+    ids = await fill(source, clock)
+    text = await exported(source)
+    both = await asyncio.gather(imported(engine, text), imported(engine, text))
+    assert sum(done.stored for done in both) == sum(done.known for done in both) == len(ids)
+    assert len((await engine.find_many(TaskFilter(), limit=100)).items) == len(ids)
+
+
+async def test_large_tasks_are_read_and_stored_few_at_a_time(
+    source: Engine, engine: Engine, clock: ManualClock, monkeypatch
+) -> None:
+    monkeypatch.setattr(archive, "AT_ONCE_SIZE", 1000)
+    driver, large = Driver(source, clock), b'"%s"' % (b"x" * 600)
+    for number in range(4):
+        await driver.submit(make_draft(clock.advance(SECOND), params=large if number < 2 else b"1"))
+    claim, *_ = await driver.claim(4)
+    await source.record(claim.lease, Report(events=(NewEvent(type="output", time=clock.now(), data=large),)))
+    pages = [len(page) async for page in source.archive.read(at_once=3, size=1000)]
+    assert pages == [1, 3], "the event counts as well, and one task is always read"
+    text, done = await exported(source), list[int]()
+    assert (await archive.read(engine.archive, text.splitlines(keepends=True), done.append)).stored == 4
+    assert done == [1, 4]
+    assert await exported(engine) == text
 
 
 async def test_an_earlier_state_is_no_longer_taken_for_the_same(
@@ -143,6 +184,22 @@ async def test_a_task_that_is_there_with_other_content_is_refused(
     with pytest.raises(Conflict, match=f"task {task_id} is there with other content"):
         await imported(engine, await exported(source))
     assert len((await engine.find_many(TaskFilter(), limit=9)).items) == 1
+
+
+async def test_a_task_that_ended_otherwise_there_is_refused(
+    source: Engine, engine: Engine, make_engine: MakeEngine, clock: ManualClock
+) -> None:
+    """Both stores ran the same task: neither result is the other's next step."""
+    task_id = await Driver(source, clock).submit()
+    await imported(engine, await exported(source))
+    await engine.close()
+    later = make_engine()
+    await later.open()
+    await Driver(later, clock).finish(await Driver(later, clock).claim_one(), Succeeded(b"7"))
+    await Driver(source, clock).finish(await Driver(source, clock).claim_one(), Succeeded(b"6"))
+    with pytest.raises(Conflict, match=f"task {task_id} is there with other content"):
+        await imported(later, await exported(source))
+    assert msgspec.json.encode((await Driver(later, clock).get(task_id)).result) == b"7"
 
 
 async def test_a_key_that_is_anothers_there_is_refused(source: Engine, engine: Engine, clock: ManualClock) -> None:
@@ -189,6 +246,6 @@ async def test_a_spoilt_archive_is_known(tmp_path: Path, clock: ManualClock, spo
     await engine.close()
     trailer = archive.check(lines)
     assert trailer.sha256 == hashlib.sha256(b"".join(lines[1:-1])).hexdigest()
-    assert (trailer.tasks, trailer.attempts, trailer.keys) == (8, 2, 1)
+    assert (trailer.tasks, trailer.attempts, trailer.keys) == (11, 3 + MAX_INTERRUPTIONS, 1)
     with pytest.raises(ConfigError, match=why):
         archive.check(spoil(lines))

@@ -49,7 +49,10 @@ def check_moved(given: Sequence[StoredTask], found: Sequence[StoredTask | None])
     """Raise Conflict if a task of an archive is in the store, and did not come of the archive's."""
     for task, there in zip(given, found, strict=True):
         if there is not None and not task.has_become(there):
-            raise Conflict(f"task {task.task_id} is there with other content than in the archive")
+            raise Conflict(
+                f"task {task.task_id} is there with other content than in the archive: it is left as it is; delete the"
+                " one that you do not want there, or import into another database"
+            )
 
 
 def check_keys(new: Sequence[StoredTask], owners: Mapping[str, UUID]) -> None:
@@ -58,7 +61,8 @@ def check_keys(new: Sequence[StoredTask], owners: Mapping[str, UUID]) -> None:
         for one in task.keys:
             if one.key in owners:
                 raise Conflict(
-                    f"task {task.task_id} has the idempotency key {one.key!r}, which is that of {owners[one.key]} here"
+                    f"task {task.task_id} has the idempotency key {one.key!r}, which is that of {owners[one.key]} here:"
+                    " delete the one that you do not want"
                 )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
+from uuid import UUID
 
 from tasker.engines.log import Entry
 from tasker.engines.postgres.attempts import keep
 from tasker.engines.postgres.connections import Connection, Connections
+from tasker.engines.postgres.listener import LOCKS
 from tasker.engines.postgres.news import News
 from tasker.engines.values import check_keys, check_moved, check_stored
 from tasker.stored import COLUMNS, TEXTS, StoredAttempt, StoredEvent, StoredKey, StoredTask, bytes_of, text_of
@@ -21,60 +23,59 @@ class PostgresArchive:
         self._connections = connections
         self._queries = queries
 
-    async def read(self, *, at_once: int) -> AsyncIterator[list[StoredTask]]:
-        last = 0
-        while True:
+    async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredTask]]:
+        async with self._connections.snapshot() as connection:
+            last = 0
+            while rows := await connection.fetch(self._queries["archive_page"], last, at_once, size):
+                last = rows[-1]["seq"]
+                yield await self._whole(connection, rows)
 
-            async def page(connection: Connection, after: int = last) -> tuple[int, list[StoredTask]]:
-                async with connection.transaction(isolation="repeatable_read", readonly=True):
-                    rows = await connection.fetch(self._queries["archive_page"], after, at_once)
-                    return (rows[-1]["seq"] if rows else after), await self._whole(connection, rows)
-
-            last, found = await self._connections.read(page)
-            if not found:
-                return
-            yield found
-
-    async def put(self, tasks: Sequence[StoredTask]) -> tuple[int, list[StoredTask]]:
+    async def put(self, tasks: Sequence[StoredTask]) -> int:
         """Again after a lost answer: what that stored is known then, and counts as stored before."""
 
-        async def work(connection: Connection, _news: News, _again: bool) -> tuple[int, list[StoredTask]]:
+        async def work(connection: Connection, _news: News, _again: bool) -> int:
             return await self._put(connection, tasks)
 
-        result, _ = await self._connections.transact(work)
-        return result
+        stored, _ = await self._connections.transact(work)
+        return stored
 
-    async def _put(self, connection: Connection, tasks: Sequence[StoredTask]) -> tuple[int, list[StoredTask]]:
-        known = await self._find(connection, tasks)
+    async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
+        return await self._connections.read(lambda connection: self._find(connection, task_ids))
+
+    async def _put(self, connection: Connection, tasks: Sequence[StoredTask]) -> int:
+        await connection.execute(self._queries["import_alone"], LOCKS)
+        known = await self._find(connection, [task.task_id for task in tasks])
         new = [task for task, there in zip(tasks, known, strict=True) if there is None]
         check_moved(tasks, known)
         keys = [one.key for task in new for one in task.keys]
         owners = await connection.fetch(self._queries["key_owners"], keys) if keys else []
         check_keys(new, {row["key"]: row["task_id"] for row in owners})
-        for task in new:
-            await self._insert(connection, task)
-        check_stored(new, await self._find(connection, new))
-        return len(new), [there or task for task, there in zip(tasks, known, strict=True)]
+        if new:
+            await self._insert(connection, new)
+            check_stored(new, await self._find(connection, [task.task_id for task in new]))
+        return len(new)
 
-    async def _find(self, connection: Connection, tasks: Sequence[StoredTask]) -> list[StoredTask | None]:
-        rows = await connection.fetch(self._queries["archive_by_id"], [task.task_id for task in tasks])
+    async def _find(self, connection: Connection, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
+        rows = await connection.fetch(self._queries["archive_by_id"], task_ids)
         found = {task.task_id: task for task in await self._whole(connection, rows)}
-        return [found.get(task.task_id) for task in tasks]
+        return [found.get(task_id) for task_id in task_ids]
 
-    async def _insert(self, connection: Connection, task: StoredTask) -> None:
-        values = [bytes_of(getattr(task, name)) if name in TEXTS else getattr(task, name) for name in COLUMNS]
-        seq = await connection.fetchval(self._queries["insert_stored"], *values)
+    async def _insert(self, connection: Connection, tasks: Sequence[StoredTask]) -> None:
+        rows = await connection.fetchmany(self._queries["insert_stored"], [_columns(task) for task in tasks])
+        placed = [(row["seq"], task) for row, task in zip(rows, tasks, strict=True)]
         attempts = [
             (seq, one.attempt, one.worker, one.started_at, one.finished_at, one.ending, bytes_of(one.error))
+            for seq, task in placed
             for one in task.attempts
         ]
-        keys = [(one.key, task.task_id, one.fingerprint, one.expires_at, one.reply.encode()) for one in task.keys]
-        if attempts:
-            await connection.executemany(self._queries["insert_attempt"], attempts)
-        if keys:
-            await connection.executemany(self._queries["insert_stored_key"], keys)
-        events = [Entry(one.sequence, one.attempt, one.type, one.time, one.data.encode()) for one in task.events]
-        await keep(connection, self._queries, [(seq, event) for event in events])
+        await connection.executemany(self._queries["insert_attempt"], attempts)
+        keys = [
+            (one.key, task.task_id, one.fingerprint, one.expires_at, one.reply.encode())
+            for task in tasks
+            for one in task.keys
+        ]
+        await connection.executemany(self._queries["insert_stored_key"], keys)
+        await keep(connection, self._queries, [(seq, _entry(event)) for seq, task in placed for event in task.events])
 
     async def _whole(self, connection: Connection, rows: Sequence[Any]) -> list[StoredTask]:
         """Return the tasks of these rows with all that belongs to them."""
@@ -94,6 +95,14 @@ class PostgresArchive:
             seq = row["seq"]
             tasks.append(StoredTask(**own, attempts=attempts[seq], events=events[seq], keys=keys[row["task_id"]]))
         return tasks
+
+
+def _columns(task: StoredTask) -> list[Any]:
+    return [bytes_of(getattr(task, name)) if name in TEXTS else getattr(task, name) for name in COLUMNS]
+
+
+def _entry(event: StoredEvent) -> Entry:
+    return Entry(event.sequence, event.attempt, event.type, event.time, event.data.encode())
 
 
 def _named(struct: Any, values: Sequence[Any]) -> dict[str, Any]:

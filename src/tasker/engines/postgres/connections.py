@@ -176,6 +176,16 @@ class Connections:
                 raise self._away(error) from error
         raise AssertionError
 
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Connection]:
+        """Take a connection that sees the database as it is now for as long as it is held, however long that is."""
+        try:
+            async with self.taken() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+                await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+                yield connection
+        except (*LOST, *REFUSED) as error:
+            raise self._away(error) from error
+
     async def transact(self, work: Callable[[Connection, News, bool], Awaitable[T]]) -> tuple[T, News]:
         """Run `work(connection, news, again)` in a transaction; return its result and news once it is durable.
 

@@ -254,7 +254,16 @@ SELECT worker, task_id, attempt, type, queue, started_at FROM {schema}.task
 WHERE status = 'running' AND worker = ANY($1::text[]) ORDER BY started_at, seq;
 
 -- name: archive_page
-SELECT seq, {stored} FROM {schema}.task WHERE seq > $1 ORDER BY seq LIMIT $2;
+-- The sizes come first: a value's length is told without reading it, and the rows are fetched as a whole.
+WITH next AS (
+    SELECT seq, octet_length(params) + octet_length(metadata) + coalesce(octet_length(result), 0)
+                + coalesce(octet_length(error), 0)
+                + (SELECT coalesce(sum(octet_length(data)), 0) FROM {schema}.task_event WHERE task_seq = seq) AS size
+    FROM {schema}.task WHERE seq > $1 ORDER BY seq LIMIT $2
+), counted AS (
+    SELECT seq, sum(size) OVER (ORDER BY seq) - size AS before FROM next
+)
+SELECT seq, {stored} FROM {schema}.task WHERE seq IN (SELECT seq FROM counted WHERE before < $3) ORDER BY seq;
 
 -- name: archive_by_id
 SELECT seq, {stored} FROM {schema}.task WHERE task_id = ANY($1::uuid[]);
@@ -270,6 +279,10 @@ WHERE task_seq = ANY($1::bigint[]) ORDER BY task_seq, sequence;
 -- name: archive_keys
 SELECT task_id, key, fingerprint, expires_at, reply FROM {schema}.idempotency
 WHERE task_id = ANY($1::uuid[]) ORDER BY task_id, key COLLATE "C";
+
+-- name: import_alone
+-- Imports take turns: what another one stores is known then, and not stored twice. The lock goes with the transaction.
+SELECT pg_advisory_xact_lock($1, hashtext('tasker import'));
 
 -- name: key_owners
 SELECT key, task_id FROM {schema}.idempotency WHERE key = ANY($1::text[]);

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import functools
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
+from uuid import UUID
 
 import apsw
 import msgspec
@@ -28,34 +30,45 @@ class SqliteArchive:
         self._read = read
         self._write = write
 
-    async def read(self, *, at_once: int) -> AsyncIterator[list[StoredTask]]:
+    async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredTask]]:
+        """As they are at one moment, for whoever reads holds the file alone."""
         last = 0
         while True:
-            found = await self._read(lambda connection, after=last: _page(connection, after, at_once))  # type: ignore[misc]
+            last, found = await self._read(functools.partial(_page, after=last, limit=at_once, size=size))
             if not found:
                 return
-            yield [task for _, task in found]
-            last = found[-1][0]
+            yield found
 
-    async def put(self, tasks: Sequence[StoredTask]) -> tuple[int, list[StoredTask]]:
-        stored: tuple[int, list[StoredTask]] = await self._write(lambda connection: _put(connection, tasks))
+    async def put(self, tasks: Sequence[StoredTask]) -> int:
+        stored: int = await self._write(functools.partial(_put, tasks=tasks))
         return stored
 
+    async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
+        found: list[StoredTask | None] = await self._read(functools.partial(_find_many, task_ids=task_ids))
+        return found
 
-def _page(connection: apsw.Connection, after: int, limit: int) -> list[tuple[int, StoredTask]]:
-    rows: list[Row] = connection.execute(f"{_SELECT} WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)).fetchall()
-    return [(row[0], _whole(connection, row)) for row in rows]
+
+def _page(connection: apsw.Connection, *, after: int, limit: int, size: int) -> tuple[int, list[StoredTask]]:
+    """Return the seq of the last of the next tasks, and the tasks."""
+    found: list[StoredTask] = []
+    for row in connection.execute(f"{_SELECT} WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)):
+        after = row[0]
+        found.append(_whole(connection, row))
+        size -= found[-1].size
+        if size <= 0:
+            break
+    return after, found
 
 
-def _put(connection: apsw.Connection, tasks: Sequence[StoredTask]) -> tuple[int, list[StoredTask]]:
-    known = [_find(connection, task) for task in tasks]
+def _put(connection: apsw.Connection, *, tasks: Sequence[StoredTask]) -> int:
+    known = _find_many(connection, task_ids=[task.task_id for task in tasks])
     new = [task for task, there in zip(tasks, known, strict=True) if there is None]
     check_moved(tasks, known)
     check_keys(new, {key: task_id_of(owner) for task in new for key, owner in _owners(connection, task)})
     for task in new:
         _insert(connection, task)
-    check_stored(new, [_find(connection, task) for task in new])
-    return len(new), [there or task for task, there in zip(tasks, known, strict=True)]
+    check_stored(new, _find_many(connection, task_ids=[task.task_id for task in new]))
+    return len(new)
 
 
 def _owners(connection: apsw.Connection, task: StoredTask) -> list[Row]:
@@ -64,8 +77,12 @@ def _owners(connection: apsw.Connection, task: StoredTask) -> list[Row]:
     return [row for one in task.keys for row in connection.execute(query, (one.key,))]
 
 
-def _find(connection: apsw.Connection, task: StoredTask) -> StoredTask | None:
-    row = connection.execute(f"{_SELECT} WHERE task_id = ?", (task.task_id.bytes,)).fetchone()
+def _find_many(connection: apsw.Connection, *, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
+    return [_find(connection, task_id) for task_id in task_ids]
+
+
+def _find(connection: apsw.Connection, task_id: UUID) -> StoredTask | None:
+    row = connection.execute(f"{_SELECT} WHERE task_id = ?", (task_id.bytes,)).fetchone()
     return None if row is None else _whole(connection, row)
 
 

@@ -1,0 +1,77 @@
+"""tasker.archive on a store that does not keep its word: what was stored is looked at again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from uuid import UUID
+
+import pytest
+from msgspec import structs
+from tests.unit.test_stored import COMPLETED, PENDING
+
+from tasker import archive
+from tasker.errors import ConfigError, Conflict
+from tasker.stored import StoredTask
+
+Tamper = Callable[[StoredTask], StoredTask | None]
+
+
+class Shelf:
+    """An Archive in memory. tamper: what becomes of a task behind the import's back."""
+
+    def __init__(self, tamper: Tamper = lambda task: task) -> None:
+        self.tasks: dict[UUID, StoredTask | None] = {}
+        self._tamper = tamper
+
+    async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredTask]]:
+        yield [task for task in self.tasks.values() if task is not None]
+
+    async def put(self, tasks: Sequence[StoredTask]) -> int:
+        new = [task for task in tasks if task.task_id not in self.tasks]
+        self.tasks |= {task.task_id: self._tamper(task) for task in new}
+        return len(new)
+
+    async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
+        return [self.tasks.get(task_id) for task_id in task_ids]
+
+
+async def lines_of(*tasks: StoredTask) -> list[bytes]:
+    shelf = Shelf()
+    await shelf.put([structs.replace(task, task_id=UUID(int=number)) for number, task in enumerate(tasks)])
+    return [line async for line in archive.write(shelf)]
+
+
+async def test_an_import_counts_what_is_new_known_and_further_on() -> None:
+    shelf = Shelf(lambda task: structs.replace(COMPLETED, task_id=task.task_id))
+    lines = await lines_of(PENDING, COMPLETED)
+    assert await archive.read(shelf, lines) == archive.Imported(2, 0, 1)
+    assert await archive.read(shelf, lines) == archive.Imported(0, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "tamper", [lambda _: None, lambda task: structs.replace(task, result="2"), lambda _: PENDING],
+    ids=["deleted", "changed", "another"],
+)  # fmt: skip
+async def test_what_is_not_there_after_all_is_told(tamper: Tamper) -> None:
+    with pytest.raises(Conflict, match="somebody has deleted or changed it: import again"):
+        await archive.read(Shelf(tamper), await lines_of(COMPLETED))
+
+
+async def test_a_line_that_is_not_what_is_read_back_is_told() -> None:
+    """Whoever wrote it, and whatever its digest says: the digest of what is stored would be another."""
+    head, line, _ = await lines_of(COMPLETED)
+    spaced = line.replace(b'":', b'": ')
+    tally = archive._Tally()
+    tally.add(spaced.rstrip(b"\n"), COMPLETED)
+    shelf = Shelf()
+    with pytest.raises(Conflict, match="what was stored of it here is"):
+        await archive.read(shelf, [head, spaced, archive._encode(tally.trailer) + b"\n"])
+
+
+async def test_a_pipe_that_breaks_leaves_what_came_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "AT_ONCE", 2)
+    lines, shelf = await lines_of(*[COMPLETED] * 5), Shelf()
+    with pytest.raises(ConfigError, match=r"ends after 4 tasks .* export again"):
+        await archive.read(shelf, lines[:5])
+    assert len(shelf.tasks) == 4
+    assert await archive.read(shelf, lines) == archive.Imported(1, 4, 0)
