@@ -16,6 +16,7 @@ BUSY = 0.7
 """A resource that is used more than this makes its users wait: above it, it counts as saturated."""
 GROUP_COMMIT = 7
 """Commits that share a sync where none of them notifies: measured with 16 writers."""
+_BATCH_OF_A_BUSY_API = 16
 _DAY = 86_400
 
 
@@ -69,7 +70,7 @@ class Machine:
 
     cores: float = 2
     sync: float = 0.17e-3
-    wal_per_second: float = 200e6
+    wal_per_second: float = 1.8e9
     connections: int = 200
     round_trip: float = 0.1e-3
 
@@ -135,7 +136,7 @@ def usage(costs: Costs, machine: Machine, setup: Setup) -> Usage:
         fixed = waits + step.per_transaction + own.per_transaction / 2
         return batch(at, fixed, step.per_task + own.per_task / 2, lanes)
 
-    apis = setup.api_processes or _processes(rate, costs, shared)
+    apis = setup.api_processes or _processes(rate, costs)
     submitted = max(setup.submitted_in, shared(costs.submit, costs.api, rate / apis, lanes=2))
     completed = shared(costs.complete, costs.worker, rate / workers)
     claimed = max(submitted if setup.polls is None else 1.0, completed)
@@ -173,15 +174,9 @@ def usage(costs: Costs, machine: Machine, setup: Setup) -> Usage:
     )  # fmt: skip
 
 
-def _processes(rate: float, costs: Costs, shared: Any) -> int:
-    """Return how many API processes keep their core below BUSY."""
-    count = 1
-    while count < 10_000:
-        each = rate / count
-        if each * costs.api.each(shared(costs.submit, costs.api, each, 2)) <= BUSY:
-            return count
-        count = max(count + 1, ceil(count * 1.1))
-    return count
+def _processes(rate: float, costs: Costs) -> int:
+    """Return how many API processes it takes: as few as can be, for more of them would share fewer transactions."""
+    return max(1, ceil(rate * costs.api.each(_BATCH_OF_A_BUSY_API)))
 
 
 def most(costs: Costs, machine: Machine, setup: Setup, *, besides: tuple[str, ...] = ()) -> float:
@@ -204,20 +199,22 @@ def costs_of(kept: Mapping[str, Any]) -> Costs:
     """Return the costs that `python -m bench.scale` has measured."""
     steps, accepted, ran = kept["tasks"]["steps"], kept["processes"]["accepted"], kept["processes"]["ran"]
     crowd, notices = kept["crowd"], kept["notices"]["listeners"]
+    singles = [row for row in ran if row["connections"] == 1]  # each task wakes every worker
+    woken = singles[-1]["workers"] - singles[0]["workers"]
     alone, many = accepted[0], accepted[2]
     one, busy = ran[0], ran[1]
-    herds = [herd for herd in crowd["herd"] if herd["workers"] >= 10]
     idle = next(row for row in crowd["idle"] if row["workers"] >= 50)
     few, crowded = next(row for row in notices if row["listeners"] == 1), notices[-1]
     heard = crowded["listeners"] - 1
+    listen = (crowded["database_us"] - few["database_us"]) / heard / 1e6
+    listen_worker = (crowded["client_us"] - few["client_us"]) / heard / 1e6
     return Costs(
         **{name: _step(figures) for name, figures in steps.items()},
         api=Step.through(alone["api_us"] / 1e6, many["api_us"] / 1e6, 1 / many["notices"]),
         worker=Step.through(one["worker_us"] / 1e6, busy["worker_us"] / 1e6, 2 / busy["notices"]),
-        wake=_middle(herd["database_us"] / herd["workers"] for herd in herds) / 1e6,
-        wake_worker=_middle(herd["client_us"] / herd["workers"] for herd in herds) / 1e6,
-        listen=(crowded["database_us"] - few["database_us"]) / heard / 1e6,
-        listen_worker=(crowded["client_us"] - few["client_us"]) / heard / 1e6,
+        wake=(singles[-1]["database_us"] - singles[0]["database_us"]) / woken / 1e6 - 2 * listen,
+        wake_worker=(singles[-1]["worker_us"] - singles[0]["worker_us"]) / woken / 1e6 - 2 * listen_worker,
+        listen=listen, listen_worker=listen_worker,
         idle=idle["database_us"] / 1e6, idle_worker=idle["client_us"] / 1e6, idle_syncs=idle["syncs"],
         wal=sum(figures["100"]["wal_bytes"] for figures in steps.values()),
         kept=sum(size for name, size in kept["tasks"]["bytes_kept"].items() if name.startswith("task")),
@@ -226,8 +223,3 @@ def costs_of(kept: Mapping[str, Any]) -> Costs:
 
 def _step(figures: Mapping[str, Any]) -> Step:
     return Step.through(figures["1"]["database_us"] / 1e6, figures["100"]["database_us"] / 1e6, 100)
-
-
-def _middle(values: Any) -> float:
-    ordered = sorted(values)
-    return float(ordered[len(ordered) // 2])

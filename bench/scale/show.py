@@ -15,6 +15,7 @@ RATES = 10, 100, 1000, 10_000, 100_000
 HERE = Machine(connections=5000)
 LARGE = Machine(cores=32, wal_per_second=1e9, connections=5000, round_trip=0.3e-3)
 PICTURE = Path(__file__).parent.parent.parent / "docs" / "scale.svg"
+_LOOK = 60e-6
 _SETUP = Setup(workers=1, rate=1, pool_size=4)
 REMEDIES: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -66,7 +67,7 @@ def simulation_of(kept: dict[str, Any]) -> str:
     herds = []
     for workers in (1, 10, 50, 100, 200, 500, 1000):
         for spread in (0.0, workers * 0.5e-3):
-            herd = simulation.herd(workers, listen=costs.listen, spread=spread)
+            herd = simulation.herd(workers, listen=costs.listen, claim=costs.wake - _LOOK, look=_LOOK, spread=spread)
             row = measured.get(workers) if not spread else None
             herds.append(
                 {

@@ -97,10 +97,13 @@ def test_costs_of_what_was_measured() -> None:
         },
         "processes": {
             "accepted": [row, row, {"api_us": 60, "notices": 0.1}],
-            "ran": [row, {"worker_us": 80, "notices": 0.2}],
+            "ran": [
+                row | {"workers": 1, "connections": 1, "database_us": 1000},
+                {"workers": 1, "connections": 64, "worker_us": 80, "notices": 0.2},
+                {"workers": 11, "connections": 1, "worker_us": 9800, "database_us": 8600},
+            ],
         },
         "crowd": {
-            "herd": [{"workers": 10, "database_us": 8000, "client_us": 9000}],
             "idle": [{"workers": 50, "database_us": 800, "client_us": 900, "syncs": 0.3}],
         },
         "notices": {
@@ -114,7 +117,8 @@ def test_costs_of_what_was_measured() -> None:
     assert costs.submit.each(100) == pytest.approx(20e-6)
     assert costs.api.each(10) == pytest.approx(60e-6)
     assert costs.worker.each(10) == pytest.approx(80e-6)
-    assert (costs.wake, costs.listen, costs.listen_worker) == pytest.approx((800e-6, 30e-6, 20e-6))
+    assert (costs.listen, costs.listen_worker) == pytest.approx((30e-6, 20e-6))
+    assert (costs.wake, costs.wake_worker) == pytest.approx((700e-6, 860e-6))  # hearing of both ends apart
     assert (costs.wal, costs.kept) == (3000, 350)
 
 
