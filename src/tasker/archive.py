@@ -7,7 +7,7 @@ submission, and the last line counts them and has the SHA-256 of the lines betwe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Literal
 
@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from tasker.engine import Archive
-from tasker.errors import ConfigError, Conflict
+from tasker.errors import ArchiveError, Conflict
 from tasker.stored import StoredTask
 
 AT_ONCE = 200
@@ -80,7 +80,7 @@ class _Tally:
         )  # fmt: skip
 
 
-async def write(archive: Archive, progress: Progress = lambda _: None) -> AsyncIterator[bytes]:
+async def write(archive: Archive, progress: Progress = lambda _: None) -> AsyncGenerator[bytes]:
     """Yield the lines of an archive of everything stored, each with its line end."""
     yield _encode(Header()) + b"\n"
     tally = _Tally()
@@ -95,7 +95,7 @@ async def write(archive: Archive, progress: Progress = lambda _: None) -> AsyncI
 
 
 def check(lines: Iterable[bytes], progress: Progress = lambda _: None) -> Trailer:
-    """Read an archive to its end; return what its last line says, which was found to hold. Raises ConfigError."""
+    """Read an archive to its end; return what its last line says, which was found to hold. Raises ArchiveError."""
     tally = _Tally()
     for _ in _tasks(lines, tally):
         if tally.tasks % AT_ONCE == 0:
@@ -106,7 +106,7 @@ def check(lines: Iterable[bytes], progress: Progress = lambda _: None) -> Traile
 async def read(archive: Archive, lines: Iterable[bytes], progress: Progress = lambda _: None) -> Imported:
     """Store what `lines` hold and is not there yet, in order; all of it is read again once it is committed.
 
-    May be done again after it was cut off. Raises ConfigError for what is no whole archive (what came before the fault
+    May be done again after it was cut off. Raises ArchiveError for what is no whole archive (what came before the fault
     is stored), Conflict for a task that is there with other content.
     """
     told, here = _Tally(), _Tally()
@@ -149,13 +149,13 @@ def _batches(tasks: Iterable[StoredTask]) -> Iterator[list[StoredTask]]:
 
 
 def _tasks(lines: Iterable[bytes], tally: _Tally) -> Iterator[StoredTask]:
-    """Yield each line's task; at the last line `tally` has all of them. Raises ConfigError."""
+    """Yield each line's task; at the last line `tally` has all of them. Raises ArchiveError."""
     numbered = enumerate(lines, start=1)
     _, first = next(numbered, (1, b""))
     try:
         _decode_header(first)
     except msgspec.DecodeError as error:
-        raise ConfigError(f"line 1: expected an archive of `tasker export`, version 1: {error}") from None
+        raise ArchiveError(f"line 1: expected an archive of `tasker export`, version 1: {error}") from None
     for number, line in numbered:
         text = line.rstrip(b"\n")
         if text.startswith(_END):
@@ -163,18 +163,20 @@ def _tasks(lines: Iterable[bytes], tally: _Tally) -> Iterator[StoredTask]:
         try:
             task = _decode_task(text)
         except msgspec.DecodeError as error:
-            raise ConfigError(f"line {number}: expected a task: {error}") from None
+            raise ArchiveError(f"line {number}: expected a task: {error}") from None
         tally.add(text, task)
         yield task
-    raise ConfigError(f"the archive ends after {tally.tasks} tasks without its last line: it was cut off; {_AGAIN}")
+    raise ArchiveError(f"the archive ends after {tally.tasks} tasks without its last line: it was cut off; {_AGAIN}")
 
 
 def _check_end(number: int, text: bytes, tally: _Tally, rest: Iterator[tuple[int, bytes]]) -> None:
     try:
         said = _decode_trailer(text)
     except msgspec.DecodeError as error:
-        raise ConfigError(f"line {number}: expected the end of an archive: {error}") from None
+        raise ArchiveError(f"line {number}: expected the end of an archive: {error}") from None
     if said != tally.trailer:
-        raise ConfigError(f"the archive was changed: its last line says {said}, and it holds {tally.trailer}; {_AGAIN}")
+        raise ArchiveError(
+            f"the archive was changed: its last line says {said}, and it holds {tally.trailer}; {_AGAIN}"
+        )
     if next(rest, None) is not None:
-        raise ConfigError(f"line {number + 1}: expected nothing behind the archive's last line")
+        raise ArchiveError(f"line {number + 1}: expected nothing behind the archive's last line")

@@ -2,6 +2,7 @@
 
 TaskerError
 ├── ConfigError            a setting is wrong: the start is refused
+├── ArchiveError           what is imported is no whole archive
 ├── RegistrationError      a function cannot become a task type: the start is refused
 ├── RequestError           the client's request cannot be done; knows its problem
 │   ├── Malformed          not JSON, or not JSON that we take              400
@@ -90,6 +91,10 @@ class TaskerError(Exception):
 
 class ConfigError(TaskerError):
     """A setting is wrong; the message names the variable, what was expected and what was got."""
+
+
+class ArchiveError(TaskerError):
+    """What is imported is no whole archive of `tasker export`; the message names the line, and what to do."""
 
 
 class RegistrationError(TaskerError):

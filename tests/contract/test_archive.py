@@ -16,7 +16,7 @@ from tests.contract.engines import ENGINES
 
 from tasker import archive
 from tasker.engine import Engine
-from tasker.errors import ConfigError, Conflict
+from tasker.errors import ArchiveError, Conflict
 from tasker.lifecycle import MAX_INTERRUPTIONS, Crashed, Failed, Interrupted, Snoozed, Succeeded, problem
 from tasker.model import NewEvent, Progress, Report, RetryPolicy, Status, TaskFilter
 from tasker.testing import Driver, ManualClock, make_draft, make_key
@@ -127,7 +127,7 @@ async def test_an_import_may_be_done_again(source: Engine, engine: Engine, clock
     monkeypatch.setattr(archive, "AT_ONCE", 1)
     ids = await fill(source, clock)
     lines = (await exported(source)).splitlines(keepends=True)
-    with pytest.raises(ConfigError, match="ends after 3 tasks"):
+    with pytest.raises(ArchiveError, match="ends after 3 tasks"):
         await imported(engine, b"".join(lines[:4]))
     assert await imported(engine, b"".join(lines)) == archive.Imported(len(ids) - 3, 3, 0)
     await Driver(engine, clock).finish(await Driver(engine, clock).claim_one(types=("plain",)), Succeeded(b"1"))
@@ -247,5 +247,5 @@ async def test_a_spoilt_archive_is_known(tmp_path: Path, clock: ManualClock, spo
     trailer = archive.check(lines)
     assert trailer.sha256 == hashlib.sha256(b"".join(lines[1:-1])).hexdigest()
     assert (trailer.tasks, trailer.attempts, trailer.keys) == (11, 3 + MAX_INTERRUPTIONS, 1)
-    with pytest.raises(ConfigError, match=why):
+    with pytest.raises(ArchiveError, match=why):
         archive.check(spoil(lines))

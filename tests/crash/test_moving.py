@@ -18,7 +18,7 @@ from tests.cli.command import tasker
 from tests.crash.fire import TASKS, Client, check_runs, read_journal
 from tests.crash.fleet import Fleet, until
 from tests.crash.proxy import Proxy
-from tests.postgres import Cluster
+from tests.postgres import Cluster, database_of
 from tests.server import clean_environment, run_server
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
@@ -42,11 +42,16 @@ def test_a_service_moves_to_postgresql_with_all_its_tasks(fleet: Fleet) -> None:
         fleet.until_noted("start", opened[0])
         server.kill()
     exported = tasker("export", archive, *data)
-    assert (exported.code, exported.out, exported.err) == (0, "", "exported 25 tasks\n")
+    assert (exported.code, exported.out, exported.err) == (
+        0,
+        "",
+        f"exported 25 tasks of {folder / 'data' / 'tasker.db'}\n",
+    )
     assert not Path(f"{archive}.part").exists()
     url = {"TASKER_DATABASE_URL": fleet.url, "TASKER_LOG_LEVEL": "error"}
     imported = tasker("import", archive, env=url)
-    assert (imported.code, imported.err) == (0, "imported 25 tasks; counts and digest agree\n")
+    there = f"PostgreSQL/{database_of(fleet.url)} at 127.0.0.1"
+    assert (imported.code, imported.err) == (0, f"imported 25 tasks into {there}; counts and digest agree\n")
     with fleet.api() as server, fleet.worker(), Client(server) as client:
         assert [client.get(task["task_id"]) for task in before] == before
         done = [client.end(task_id) for task_id in opened]
@@ -56,7 +61,8 @@ def test_a_service_moves_to_postgresql_with_all_its_tasks(fleet: Fleet) -> None:
         assert client.all_ids() == {*ended, *opened, later}
     again = tasker("import", archive, env=url)
     assert (again.code, again.err) == (
-        0, "imported 0 tasks, 25 were there already (4 of them have gone on since); counts and digest agree\n",
+        0, f"imported 0 tasks into {there}, 25 were there already (4 of them have gone on since); counts and digest"
+        " agree\n",
     )  # fmt: skip
 
 
@@ -68,7 +74,7 @@ def test_an_import_that_is_killed_is_done_again(fleet: Fleet) -> None:
     env = {"TASKER_LOG_LEVEL": "error"}
     assert tasker("migrate", env=env | {"TASKER_DATABASE_URL": fleet.url}).code == 0
     with Proxy(fleet.url) as proxy:
-        proxy.delay = 0.001
+        proxy.delay = 0.02
         command = [sys.executable, "-m", "tasker", "import", str(fleet.folder / "archive.jsonl")]
         importing = subprocess.Popen(command, env=clean_environment(TASKER_DATABASE_URL=proxy.url, **env))
         try:
@@ -82,18 +88,6 @@ def test_an_import_that_is_killed_is_done_again(fleet: Fleet) -> None:
     assert "were there already; counts and digest agree" in again.err
     back = tasker("export", env=env | {"TASKER_DATABASE_URL": fleet.url})
     assert back.out == piped.out
-
-
-def test_a_damaged_file_changes_nothing(fleet: Fleet) -> None:
-    asyncio.run(_fill(fleet.folder / "data" / "tasker.db", 3))
-    archive = fleet.folder / "archive.jsonl"
-    assert tasker("export", str(archive), "--data-dir", str(fleet.folder / "data")).code == 0
-    archive.write_text("".join(archive.read_text().splitlines(keepends=True)[:-1]))
-    done = tasker("import", str(archive), "--data-dir", str(fleet.folder / "other"))
-    assert (done.code, "it was cut off" in done.err) == (2, True)
-    assert not (fleet.folder / "other").exists()
-    done = tasker("import", str(fleet.folder / "missing"))
-    assert (done.code, "No such file" in done.err) == (2, True)
 
 
 async def _fill(path: Path, number: int) -> None:

@@ -10,7 +10,7 @@ from msgspec import structs
 from tests.unit.test_stored import COMPLETED, PENDING
 
 from tasker import archive
-from tasker.errors import ConfigError, Conflict
+from tasker.errors import ArchiveError, Conflict
 from tasker.stored import StoredTask
 
 Tamper = Callable[[StoredTask], StoredTask | None]
@@ -71,7 +71,7 @@ async def test_a_line_that_is_not_what_is_read_back_is_told() -> None:
 async def test_a_pipe_that_breaks_leaves_what_came_through(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "AT_ONCE", 2)
     lines, shelf = await lines_of(*[COMPLETED] * 5), Shelf()
-    with pytest.raises(ConfigError, match=r"ends after 4 tasks .* export again"):
+    with pytest.raises(ArchiveError, match=r"ends after 4 tasks .* export again"):
         await archive.read(shelf, lines[:5])
     assert len(shelf.tasks) == 4
     assert await archive.read(shelf, lines) == archive.Imported(1, 4, 0)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, Self
 
 from cyclopts import Parameter
 
+from tasker import archive
 from tasker.cli.exits import Exit
 from tasker.cli.terminal import note
 from tasker.config import Settings, load_settings
-from tasker.errors import ConfigError
+from tasker.errors import ArchiveError, ConfigError
 
 DataDir = Annotated[str | None, Parameter(show_default=False)]
 
@@ -21,26 +23,27 @@ DataDir = Annotated[str | None, Parameter(show_default=False)]
 def export(file: str = "-", /, *, data_dir: DataDir = None) -> int:
     """Write everything stored as JSON Lines: every task with its attempts, events and keys, and a digest at the end.
 
-    Stop the service first, so that nothing changes meanwhile; with SQLite it must be stopped.
+    Stop the service first: with SQLite it must be stopped, and what PostgreSQL takes on later is not in the archive.
 
     Parameters
     ----------
     file
-        Where to; `-` is standard output.
+        Where to; `-` is standard output. A file is for its owner alone, and has its name once it is whole.
     data_dir
-        Folder that holds the tasks, where TASKER_DATABASE_URL is not set.
+        Folder that holds the tasks, also where TASKER_DATABASE_URL is set.
     """
     import uvloop
 
     settings = _settings(data_dir)
-    partial = Path(f"{file}.part")
-    with _progress("exported") as progress:
-        if _is_standard(file):
-            return uvloop.run(_export(settings, sys.stdout.buffer, progress))
-        with _opened(partial, "wb") as output:
-            code = uvloop.run(_export(settings, output, progress))
-        partial.rename(file)  # half an archive never has the whole one's name
-    return code
+    if settings.database_url is None and not settings.database_file.exists():
+        raise ConfigError(
+            f"{settings.database_file.absolute()}: expected the tasks of a service, got no such file; name its folder"
+            " by --data-dir or TASKER_DATA_DIR"
+        )
+    with _Progress("exported") as progress, _written(file) as output:
+        uvloop.run(_export(settings, output, progress))
+    note(f"exported {progress.done:,} tasks of {_describe(settings)}")
+    return Exit.OK
 
 
 def import_(file: str = "-", /, *, data_dir: DataDir = None) -> int:
@@ -54,82 +57,133 @@ def import_(file: str = "-", /, *, data_dir: DataDir = None) -> int:
     file
         Where from; `-` is standard input.
     data_dir
-        Folder that holds the tasks, where TASKER_DATABASE_URL is not set.
+        Folder that shall hold the tasks, also where TASKER_DATABASE_URL is set.
     """
-    import uvloop
-
-    from tasker import archive
-
     settings = _settings(data_dir)
-    with _progress("imported") as progress:
-        if _is_standard(file):
-            return uvloop.run(_import(settings, sys.stdin.buffer, progress))
-        with _opened(Path(file), "rb") as lines:
-            archive.check(lines)
-            lines.seek(0)
-            return uvloop.run(_import(settings, lines, progress))
-
-
-async def _export(settings: Settings, output: BinaryIO, progress: Callable[[int], None]) -> int:
-    from tasker import archive, wiring
-
-    tasks = 0
-
-    def count(done: int) -> None:
-        nonlocal tasks
-        tasks = done
-        progress(done)
-
-    async with wiring.open_archive(settings) as store:
-        lines: AsyncIterator[bytes] = archive.write(store, count)
-        async for line in lines:
-            output.write(line)
-    output.flush()
-    note(f"exported {tasks:,} tasks")
-    return Exit.OK
-
-
-async def _import(settings: Settings, lines: BinaryIO, progress: Callable[[int], None]) -> int:
-    from tasker import archive, wiring
-
-    async with wiring.open_archive(settings) as store:
-        done = await archive.read(store, lines, progress)
+    with nullcontext(sys.stdin.buffer) if _is_standard(file) else _opened(_path(file), "rb") as lines:
+        _check(lines)
+        done = _import_lines(settings, lines)
     known = f", {done.known:,} were there already" if done.known else ""
     gone_on = f" ({done.gone_on:,} of them have gone on since)" if done.gone_on else ""
-    note(f"imported {done.stored:,} tasks{known}{gone_on}; counts and digest agree")
+    note(f"imported {done.stored:,} tasks into {_describe(settings)}{known}{gone_on}; counts and digest agree")
     return Exit.OK
+
+
+async def _export(settings: Settings, output: BinaryIO, progress: _Progress) -> None:
+    from tasker import wiring
+
+    async with wiring.open_archive(settings) as store, aclosing(archive.write(store, progress)) as lines:
+        async for line in lines:
+            output.write(line)
+
+
+def _check(lines: BinaryIO) -> None:
+    """Read a file to its end, and go back; what comes through a pipe can be read but once."""
+    if lines.seekable():
+        start = lines.tell()
+        with _Progress("checked") as progress:
+            archive.check(lines, progress)
+        lines.seek(start)
+
+
+def _import_lines(settings: Settings, lines: BinaryIO) -> archive.Imported:
+    import uvloop
+
+    with _Progress("imported") as progress:
+        try:
+            return uvloop.run(_import(settings, lines, progress))
+        except ArchiveError as error:  # it came through a pipe
+            so_far = f"stored so far: {progress.done:,} tasks; import a whole archive, and it goes on from there"
+            raise ArchiveError(f"{error} ({so_far})") from None
+
+
+async def _import(settings: Settings, lines: BinaryIO, progress: _Progress) -> archive.Imported:
+    from tasker import wiring
+
+    async with wiring.open_archive(settings) as store:
+        return await archive.read(store, lines, progress)
 
 
 def _settings(data_dir: str | None) -> Settings:
+    """Return the settings; a folder that is named wins over a database that `.env` may already name."""
     from tasker.logs import configure_logs
 
     settings = load_settings(data_dir=data_dir)
     configure_logs(settings.log_level, settings.log_format)
-    return settings
+    return settings if data_dir is None else settings.model_copy(update={"database_url": None})
+
+
+def _describe(settings: Settings) -> str:
+    from tasker.cli.banner import describe_store
+
+    return describe_store(settings)
 
 
 def _is_standard(file: str) -> bool:
     return file in ("-", "@-")  # a lone dash comes as the latter (cli/__init__.py)
 
 
+def _path(file: str) -> Path:
+    """Return the path of an archive. Raises ConfigError for a database, which is neither one nor to be overwritten."""
+    path = Path(file)
+    if path.name.startswith(("tasker.db", "tasker.lock")):
+        raise ConfigError(f"expected an archive's file, got {file}, the database itself: name its folder by --data-dir")
+    return path
+
+
+@contextmanager
+def _written(file: str) -> Iterator[BinaryIO]:
+    """Open what an archive is written to. Half an archive never has the whole one's name, also after a power cut."""
+    if _is_standard(file):
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    path = _path(file)
+    is_device = path.exists() and not path.is_file()  # /dev/stdout, or a pipe
+    written = path if is_device else path.with_name(f"{path.name}.part")
+    try:
+        with _opened(written, "wb") as output:
+            yield output
+            output.flush()
+            if not is_device:
+                os.fsync(output.fileno())
+                written.rename(path)
+    except OSError as error:
+        raise ConfigError(f"{written} could not be written: {error}") from error
+    finally:
+        if not is_device:
+            written.unlink(missing_ok=True)
+
+
 def _opened(path: Path, mode: str) -> BinaryIO:
     try:
-        return path.open(mode)  # type: ignore[return-value]
+        return open(path, mode, opener=_for_its_owner)  # type: ignore[return-value]
     except OSError as error:
         raise ConfigError(f"expected a file that can be used, got {path} ({error.strerror})") from error
 
 
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how far it has come."""
-    is_shown = sys.stderr.isatty()
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
-    def show(done: int) -> None:
-        if is_shown:
-            print(f"\r{what} {done:,} tasks", end="", file=sys.stderr, flush=True)
 
-    try:
-        yield show
-    finally:
-        if is_shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+class _Progress:
+    """Hears how many tasks are done, and shows it on a terminal until the end."""
+
+    def __init__(self, what: str) -> None:
+        self.done = 0
+        self._what = what
+        self._is_shown = sys.stderr.isatty()
+
+    def __call__(self, done: int) -> None:
+        self.done = done
+        self._show(f"\r{self._what} {done:,} tasks")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._show("\r\x1b[K")
+
+    def _show(self, text: str) -> None:
+        if self._is_shown:
+            print(text, end="", file=sys.stderr, flush=True)

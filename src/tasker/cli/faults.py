@@ -5,7 +5,7 @@ from __future__ import annotations
 from tasker.cli.exits import Exit
 from tasker.cli.terminal import note
 from tasker.client import errors as client
-from tasker.errors import PROBLEMS, TaskerError
+from tasker.errors import PROBLEMS, Conflict, TaskerError, Unavailable
 
 _CODES: tuple[tuple[type[TaskerError], Exit], ...] = (
     (client.TaskFailed, Exit.TASK_FAILED),
@@ -16,6 +16,8 @@ _CODES: tuple[tuple[type[TaskerError], Exit], ...] = (
     (client.Conflict, Exit.CONFLICT),
     (client.InvalidRequest, Exit.USAGE),
     (client.ClientError, Exit.UNREACHABLE),
+    (Conflict, Exit.CONFLICT),
+    (Unavailable, Exit.UNREACHABLE),
 )
 
 
