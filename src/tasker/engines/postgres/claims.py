@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from datetime import timedelta
+from random import Random
 
 from tasker.engine import ClaimRequest
 from tasker.engines.postgres.line import wanted
@@ -15,6 +16,33 @@ POLL_DEAF = 0.5
 """Seconds between looks while the listener is not connected."""
 _LONGEST_SLEEP = 1.0
 """Seconds between looks at the clock while a task waits for its moment: the database's clock may be set."""
+_LEAST_PATIENCE, _MOST_PATIENCE = 0.004, 0.25
+"""Seconds."""
+
+
+class Patience:
+    """How long a claim that news has woken lets others go first: where many hear of one task, most find it taken.
+
+    The first wake-up that finds nothing makes it wait a little, each further one twice as long, and each that finds
+    something half as long. So a worker alone takes a task at once, and of many one comes first by chance.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._most = 0.0
+
+    def found(self, something: bool) -> None:
+        """Learn from what a wake-up led to."""
+        if not something:
+            self._most = min(max(self._most * 2, _LEAST_PATIENCE), _MOST_PATIENCE)
+        elif self._most > _LEAST_PATIENCE:
+            self._most /= 2
+        else:
+            self._most = 0.0
+
+    def seconds(self) -> float:
+        """Return how long to wait this time."""
+        return self._random.uniform(0, self._most)
 
 
 class Waiter:

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from random import Random
+from random import Random, SystemRandom
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from tasker.engines.postgres.archive import PostgresArchive
 from tasker.engines.postgres.attempts import Attempts, Beat, Words
 from tasker.engines.postgres.batches import Batches
 from tasker.engines.postgres.changes import Changes
-from tasker.engines.postgres.claims import Waiters, seconds_to_look
+from tasker.engines.postgres.claims import Patience, Waiters, seconds_to_look
 from tasker.engines.postgres.clock import DatabaseClock
 from tasker.engines.postgres.connections import Connection, Connections, OnAcquire
 from tasker.engines.postgres.line import Line, wanted
@@ -88,6 +88,7 @@ class PostgresEngine:
         self._changes = Changes(self._queries, self._line)
         self._reads = Reads(self._queries, schema)
         self._waiters = Waiters()
+        self._patience = Patience(SystemRandom())
         self._listeners: list[ChangeListener] = []
         self._sender = secrets.token_hex(6)
         self._listener = Listener(self._connections, self._sender, self._heard)
@@ -167,16 +168,20 @@ class PostgresEngine:
 
     async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
         deadline = asyncio.get_running_loop().time() + wait_for.total_seconds()
-        waiter = self._waiters.join(request)
+        waiter, woken = self._waiters.join(request), False
         try:
             while True:
                 waiter.news.clear()
                 claims, next_in = await self._kept(self._look_and_claim(request))
+                if woken:
+                    self._patience.found(bool(claims))
                 left = deadline - asyncio.get_running_loop().time()
                 if claims or left <= 0 or not self._opened:
                     return claims
                 pause = min(left, seconds_to_look(next_in, is_deaf=not self._listener.is_connected))
-                await _set_within(waiter.news, pause)
+                woken = await _set_within(waiter.news, pause)
+                if woken and self._opened:
+                    await asyncio.sleep(self._patience.seconds())
         finally:
             self._waiters.leave(waiter)
 
@@ -309,9 +314,13 @@ class PostgresEngine:
                 _log.exception("store.listener_failed")
 
 
-async def _set_within(event: asyncio.Event, seconds: float) -> None:
-    timer = asyncio.get_running_loop().call_later(seconds, event.set)
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait until the event is set, and tell so; after so many seconds set it."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    timer = loop.call_at(deadline, event.set)
     try:
         await event.wait()
     finally:
         timer.cancel()
+    return loop.time() < deadline
