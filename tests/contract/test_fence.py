@@ -77,6 +77,18 @@ async def test_an_overtaken_attempt_changes_nothing_while_the_next_one_runs(driv
     assert await driver.finish(current, Succeeded(b"6"))
 
 
+async def assert_not_kept_alive(driver: Driver, clock: ManualClock, silent: Claim, current: Claim) -> None:
+    """See that the heartbeat of an overtaken attempt leaves the current one's lease as it is."""
+    await driver.engine.heartbeat([silent.lease], 10 * MINUTE)
+    clock.advance(MINUTE)
+    expired = [claim.lease for claim in await driver.engine.find_expired(limit=10)]
+    assert expired == [current.lease], "a stale heartbeat has kept the lease of another attempt"
+
+
+async def test_an_overtaken_attempt_does_not_keep_the_next_ones_lease(driver: Driver, clock: ManualClock) -> None:
+    await assert_not_kept_alive(driver, clock, *await overtaken(driver, clock))
+
+
 async def test_an_overtaken_attempt_changes_nothing_after_the_next_one_ended(
     driver: Driver, clock: ManualClock
 ) -> None:
