@@ -1,4 +1,4 @@
-"""Real processes for tests: `python -m tasker serve` (or `worker`), each on a free port of the loopback."""
+"""Real processes for tests: `python -m tasker serve` (or `worker`), on free ports, of the loopback by default."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+LOOPBACK = "127.0.0.1"
 START_LIMIT = 30.0
 STOP_LIMIT = 40.0
 
@@ -49,6 +50,7 @@ def run_server(
     *args: str,
     env: Mapping[str, str] | None = None,
     port: int | None = None,
+    host: str = LOOPBACK,
     under: tuple[str, ...] = (),
     name: str = "server",
 ) -> Iterator[Server]:
@@ -59,26 +61,37 @@ def run_server(
     On the way out the process is ended; its log is printed if the body failed.
     """
     command = ("serve", "--data-dir", str(folder / "data"), *args)
-    with _run(folder, command, env or {}, port or free_port(), under, name) as server:
-        _wait_until(server, lambda: _is_ready(server.port) and _has_banner(server))
+    with _run(folder, command, env or {}, (host, port or free_port()), under, name) as server:
+        _wait_until(server, lambda: _is_ready(host, server.port) and _has_banner(server))
         yield server
 
 
 @contextmanager
 def run_worker(
-    folder: Path, *args: str, env: Mapping[str, str], port: int | None = None, under: tuple[str, ...] = (), name: str
+    folder: Path,
+    *args: str,
+    env: Mapping[str, str],
+    port: int | None = None,
+    host: str = LOOPBACK,
+    under: tuple[str, ...] = (),
+    name: str,
 ) -> Iterator[Server]:
     """Start `tasker worker` like run_server; `url` and `port` are those of its health."""
-    with _run(folder, ("worker", *args), env, port or free_port(), under, name) as worker:
-        _wait_until(worker, lambda: _is_ready(worker.port))
+    with _run(folder, ("worker", *args), env, (host, port or free_port()), under, name) as worker:
+        _wait_until(worker, lambda: _is_ready(host, worker.port))
         yield worker
 
 
 @contextmanager
 def _run(
-    folder: Path, command: tuple[str, ...], env: Mapping[str, str], port: int, under: tuple[str, ...], name: str
+    folder: Path,
+    command: tuple[str, ...],
+    env: Mapping[str, str],
+    address: tuple[str, int],
+    under: tuple[str, ...],
+    name: str,
 ) -> Iterator[Server]:
-    server = _start(folder, command, env, port, under, name)
+    server = _start(folder, command, env, address, under, name)
     try:
         yield server
     except BaseException:
@@ -102,13 +115,19 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 
 def _start(
-    folder: Path, command: tuple[str, ...], env: Mapping[str, str], port: int, under: tuple[str, ...], name: str
+    folder: Path,
+    command: tuple[str, ...],
+    env: Mapping[str, str],
+    address: tuple[str, int],
+    under: tuple[str, ...],
+    name: str,
 ) -> Server:
+    host, port = address
     log = folder / f"{name}.log"
     log_start = log.stat().st_size if log.exists() else 0
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [*under, sys.executable, "-m", "tasker", *command, "--port", str(port)],
+            [*under, sys.executable, "-m", "tasker", *command, "--host", host, "--port", str(port)],
             cwd=folder,
             env=clean_environment(**env),
             stdin=subprocess.DEVNULL,
@@ -116,7 +135,7 @@ def _start(
             stderr=output,
             start_new_session=True,
         )
-    return Server(f"http://127.0.0.1:{port}", port, process, log, folder / "data", log_start)
+    return Server(f"http://{host}:{port}", port, process, log, folder / "data", log_start)
 
 
 def _wait_until(server: Server, is_ready: Callable[[], bool]) -> None:
@@ -128,8 +147,8 @@ def _wait_until(server: Server, is_ready: Callable[[], bool]) -> None:
         assert monotonic() < limit, f"the process is not ready after {START_LIMIT:g} s"
 
 
-def _is_ready(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+def _is_ready(host: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=5)
     try:
         connection.request("GET", "/readyz")
         return connection.getresponse().status == 200

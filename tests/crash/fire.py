@@ -6,7 +6,7 @@ import itertools
 import json
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -17,6 +17,7 @@ import httpx2
 from tests.server import Server
 
 TASKS = Path(__file__).with_name("tasks_under_fire.py")
+ENDED = {"completed", "failed", "cancelled"}
 EXPLAINED = {"interrupted", "crashed", "released"}
 
 
@@ -24,7 +25,7 @@ class Client:
     """Plain HTTP calls to one service; a reply that never came is None."""
 
     def __init__(self, server: Server) -> None:
-        self._http = httpx2.Client(base_url=server.url, timeout=10)
+        self._http = httpx2.Client(base_url=server.url, timeout=10, trust_env=False)
 
     def __enter__(self) -> Client:
         return self
@@ -60,17 +61,20 @@ class Client:
         return task
 
     def end(self, task_id: str, limit: float = 60) -> dict[str, Any]:
-        return self.until(task_id, lambda task: task["status"] in ("completed", "failed", "cancelled"), limit)
+        return self.until(task_id, lambda task: task["status"] in ENDED, limit)
 
-    def all_ids(self) -> set[str]:
-        """Return the ids of every task, page by page."""
-        ids: set[str] = set()
+    def all_tasks(self) -> Iterator[dict[str, Any]]:
+        """Yield every task as the list shows it, page by page."""
         query: dict[str, Any] | None = {"limit": 500}
         while query is not None:
-            page = self._http.get("/task", params=query).json()
-            ids |= {task["task_id"] for task in page["items"]}
+            reply = self._http.get("/task", params=query)
+            assert reply.status_code == 200, reply.text
+            page = reply.json()
+            yield from page["items"]
             query = {"limit": 500, "cursor": page["next_cursor"]} if page["next_cursor"] else None
-        return ids
+
+    def all_ids(self) -> set[str]:
+        return {task["task_id"] for task in self.all_tasks()}
 
     def list(self, path: str) -> list[dict[str, Any]]:
         """Return the items of a list that has one page."""
@@ -117,6 +121,54 @@ class Load:
                 else:
                     self.unknown.append((key, type, count % 40))
                     self._stop.wait(_ASK_EVERY)
+
+
+class Watch:
+    """T: a thread that looks at every task, again and again, and must never see a step that there is not.
+
+    What has ended stays as it ended, attempts only count up, and to run or to end takes a new one.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._seen: dict[str, tuple[str, int]] = {}
+        self._looks = 0
+        self._wrong: list[str] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        assert not self._wrong, f"steps that there are not: {self._wrong}"
+        assert self._looks, "it saw nothing: this run proves nothing"
+
+    def _watch(self) -> None:
+        with Client(self._server) as client:
+            while not self._stop.wait(_ASK_EVERY):
+                for task in client.all_tasks():
+                    self._look(task["task_id"], (task["status"], task["attempt"]))
+                self._looks += 1
+
+    def _look(self, task_id: str, now: tuple[str, int]) -> None:
+        before = self._seen.get(task_id, ("pending", 0))
+        self._seen[task_id] = now
+        if now != before and not _is_step(before, now):
+            self._wrong.append(f"{task_id}: {before} -> {now}")
+
+
+def _is_step(before: tuple[str, int], now: tuple[str, int]) -> bool:
+    """Tell whether (status, attempt) may come to this, in one step or several."""
+    (status, attempt), (next_status, next_attempt) = before, now
+    if status in ENDED:
+        return False
+    if status == "pending" and next_status != "cancelled":
+        return next_attempt > attempt
+    return next_attempt >= attempt
 
 
 def read_journal(folder: Path) -> list[dict[str, Any]]:

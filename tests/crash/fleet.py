@@ -48,6 +48,19 @@ class Fleet:
 
         until(is_noted, f"attempt {attempt} of {task_id} never noted its {what}")
 
+    def open_gate(self, task_id: str, attempt: int = 1) -> None:
+        """Let this attempt of a gated task end."""
+        (self.folder / f"{task_id}.{attempt}.open").touch()
+
+    def nonce(self, task_id: str, attempt: int) -> str:
+        """Return what an attempt noted as its own: the result if it is that attempt's."""
+        [nonce] = {
+            str(line["nonce"])
+            for line in read_journal(self.folder)
+            if (line["task_id"], line["attempt"]) == (task_id, attempt)
+        }
+        return nonce
+
     def check(self, client: Client, accepted: dict[str, str]) -> list[dict[str, Any]]:
         """Hold what the clients were promised against what became of it; return the tasks."""
         tasks = [client.end(task_id) for task_id in accepted.values()]
@@ -71,8 +84,13 @@ def until(is_so: Callable[[], bool], otherwise: str, limit: float = LIMIT) -> No
 
 
 def settle(client: Client, unknown: list[tuple[str, str, int]], accepted: dict[str, str]) -> None:
-    """Ask again, under its key, for every submission whose answer never came, as a client should."""
-    for key, type, milliseconds in unknown:
+    """Ask again, under its key, for every submission whose answer never came, as a client should: until it comes."""
+
+    def is_accepted(key: str, type: str, milliseconds: int) -> bool:
         task_id = client.offer(type, [milliseconds], key)
-        assert task_id is not None, f"the same request under its key was refused: {key}"
-        accepted[key] = task_id
+        if task_id is not None:
+            accepted[key] = task_id
+        return task_id is not None
+
+    for key, type, milliseconds in unknown:
+        until(lambda one=(key, type, milliseconds): is_accepted(*one), f"refused again and again: {key}")

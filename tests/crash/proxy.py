@@ -29,8 +29,11 @@ _WRITE = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE|CALL)\b", re.IGNORECASE)
 class Cut:
     """Which commits are cut off, and when: before they reach the database, or after, so that only the reply is lost."""
 
-    def __init__(self, when: Literal["before", "after"], statement: str, times: int, chance: float) -> None:
+    def __init__(
+        self, when: Literal["before", "after"], statement: str, times: int, chance: float, holds: bool
+    ) -> None:
         self.when = when
+        self.holds = holds
         self.left = times
         self._statement = re.compile(statement, re.IGNORECASE)
         self._chance = chance
@@ -45,14 +48,15 @@ class Cut:
 
 
 class Proxy:
-    """A listener on the loopback, in a thread of its own, that passes on to the database of `url`.
+    """A listener on `host`, in a thread of its own, that passes on to the database of `url`.
 
     `mode`, `delay` (seconds before each unit is passed on) and `reset_chance` (of a reset instead of a
-    unit) may be set at any time. `seen` counts the commits, `cut_off` those that were.
+    unit) may be set at any time. `seen` counts the commits, `cut_off` those that were, `held` those that stand still.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, host: str = "127.0.0.1") -> None:
         self._target = urlsplit(url)
+        self._host = host
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._links: set[_Link] = set()
@@ -64,6 +68,7 @@ class Proxy:
         self.reset_chance = 0.0
         self.seen = 0
         self.cut_off = 0
+        self.held = 0
         self.resets = 0
         self.port = 0
 
@@ -81,7 +86,7 @@ class Proxy:
     @property
     def url(self) -> str:
         """The database's URL by way of this proxy."""
-        return urlunsplit(self._target._replace(netloc=f"postgres@127.0.0.1:{self.port}"))
+        return urlunsplit(self._target._replace(netloc=f"postgres@{self._host}:{self.port}"))
 
     @property
     def links(self) -> int:
@@ -89,10 +94,14 @@ class Proxy:
         return len(self._links)
 
     def cut(
-        self, when: Literal["before", "after"], statement: str = "", *, times: int = 1, chance: float = 1.0
-    ) -> None:
-        """Cut off the next commits of transactions in which a statement matches."""
-        self._cut = Cut(when, statement, times, chance)
+        self, when: Literal["before", "after"], statement: str = "", *, times: int = 1, chance: float = 1.0,
+        hold: bool = False,
+    ) -> None:  # fmt: skip
+        """Cut off the next commits of transactions in which a statement matches.
+
+        hold: stop there without a word, with the connection kept until it is dropped, instead of a reset.
+        """
+        self._cut = Cut(when, statement, times, chance, hold)
 
     def half_open(self) -> None:
         """Pass nothing on, and keep every connection: a link that has died without a word."""
@@ -138,7 +147,7 @@ class Proxy:
         asyncio.run_coroutine_threadsafe(step, self._loop).result(30)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, backlog=1000)
+        self._server = await asyncio.start_server(self._connected, self._host, self.port, backlog=1000)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _stop_listening(self) -> None:
@@ -172,8 +181,8 @@ class Proxy:
                 await link.run()
             finally:
                 self._links.discard(link)
-        except OSError:
-            pass  # it cannot be reached: the client sees a reset
+        except (OSError, asyncio.CancelledError):
+            pass  # it cannot be reached, or it is all over: the client sees a reset
         finally:
             _abort(writer)
             self._handlers.discard(handler)
@@ -194,7 +203,7 @@ class _Link:
         self._texts: list[str] = []  # what the current unit executes
         self._transaction: list[str] = []  # what the current transaction has executed
         self._is_idle = True
-        self._drop_reply = False
+        self._drop_reply: Cut | None = None
 
     async def run(self) -> None:
         """Pass on both ways until one side ends or the proxy cuts."""
@@ -259,8 +268,8 @@ class _Link:
         if ends_transaction and self._will_commit():
             cut = self._proxy.commits(self._transaction)
             if cut is not None and cut.when == "before":
-                raise ConnectionResetError
-            self._drop_reply = cut is not None
+                await self._cut_off(cut)
+            self._drop_reply = cut
         if ends_transaction:
             self._texts = []
         writer.write(b"".join(unit))
@@ -280,17 +289,23 @@ class _Link:
                 body = await reader.readexactly(struct.unpack("!I", head[1:])[0] - 4)
                 await self._proxy.passing()
                 if head[:1] == b"Z":
-                    self._unit_is_done(is_idle=body == b"I")
-                if not self._drop_reply:
+                    await self._unit_is_done(is_idle=body == b"I")
+                if self._drop_reply is None:
                     writer.write(head + body)
                     await writer.drain()
 
-    def _unit_is_done(self, *, is_idle: bool) -> None:
-        if self._drop_reply:
-            raise ConnectionResetError
+    async def _unit_is_done(self, *, is_idle: bool) -> None:
+        if self._drop_reply is not None:
+            await self._cut_off(self._drop_reply)
         self._is_idle = is_idle
         if is_idle:
             self._transaction = []
+
+    async def _cut_off(self, cut: Cut) -> None:
+        if cut.holds:
+            self._proxy.held += 1
+            await asyncio.Event().wait()  # until the other direction ends
+        raise ConnectionResetError
 
 
 def _abort(writer: asyncio.StreamWriter) -> None:

@@ -20,6 +20,10 @@ def _note(context: Context, what: str, nonce: str) -> None:
     os.close(journal)
 
 
+def _gate(context: Context) -> Path:
+    return Path(f"{context.task_id}.{context.attempt}.open")
+
+
 @task
 async def on_loop(context: Context, milliseconds: int) -> str:
     """Take some time on the loop; the result is the nonce of this run."""
@@ -38,6 +42,43 @@ def in_child(context: Context, milliseconds: int) -> str:
     time.sleep(milliseconds / 1000)
     _note(context, "end", nonce)
     return nonce
+
+
+@task
+async def gated(context: Context) -> str:
+    """The same, for as long as this attempt's gate is shut (a file is its opening)."""
+    nonce = uuid4().hex
+    _note(context, "start", nonce)
+    while not _gate(context).exists():
+        await asyncio.sleep(0.01)
+    _note(context, "end", nonce)
+    return nonce
+
+
+@task
+def gated_in_child(context: Context) -> str:
+    """The same in a child process."""
+    nonce = uuid4().hex
+    _note(context, "start", nonce)
+    while not _gate(context).exists():
+        time.sleep(0.01)
+    _note(context, "end", nonce)
+    return nonce
+
+
+@task
+def hoard(context: Context) -> None:
+    """Take memory until the kernel has none left."""
+    _note(context, "start", "hoard")
+    kept = []
+    while True:
+        kept.append(b"x" * 2**20)
+
+
+@task
+async def tell_time(context: Context) -> float:
+    """Return what time this machine thinks it is."""
+    return time.time()
 
 
 @task

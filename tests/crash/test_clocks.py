@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.crash.fire import Client
+from tests.crash.fire import Client, Watch
 from tests.crash.fleet import Fleet, until
 from tests.postgres import Cluster
 
@@ -25,6 +28,17 @@ def _wrong(offset: str) -> dict[str, str]:
     return {"LD_PRELOAD": str(library), "FAKETIME": offset, "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_RESET": "1"}
 
 
+def _set_by(file: Path) -> dict[str, str]:
+    """The same, by an offset in a file, which may change at any time."""
+    told = {"FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_NO_CACHE": "1"}
+    return {name: value for name, value in _wrong("").items() if name != "FAKETIME"} | told
+
+
+def _hours_ahead(client: Client) -> int:
+    """Return how wrong the clock of the worker is that takes the next task."""
+    return round((float(client.end(client.submit("tell_time", []))["result"]) - time.time()) / 3600)
+
+
 @pytest.mark.parametrize(("server_is", "worker_is"), [("-1h", "+1h"), ("+1h", "-1h")])
 def test_wrong_clocks_start_nothing_early_late_or_twice(
     tmp_path: Path, cluster: Cluster, server_is: str, worker_is: str
@@ -34,10 +48,50 @@ def test_wrong_clocks_start_nothing_early_late_or_twice(
         with fleet.worker(env=_wrong(worker_is)), fleet.worker(env=_wrong(server_is)):
             began = datetime.now(UTC)
             now, soon = client.submit("on_loop", [3000]), client.submit("on_loop", [1], delay=2)
-            done, later = client.end(now), client.end(soon)
+            done, later = fleet.check(client, {"now": now, "soon": soon})
+            assert _hours_ahead(client) in (-1, 1), "the clocks are right: this run proves nothing"
             until(lambda: client.status("/readyz") == 200, "it is not ready")
     assert [attempt["ending"] for attempt in done["attempts"]] == ["succeeded"], "it outlived its lease of 2 s"
+    assert [attempt["ending"] for attempt in later["attempts"]] == ["succeeded"]
     started = datetime.fromisoformat(later["started_at"]) - began
     assert timedelta(seconds=2) <= started < timedelta(seconds=30), "not early, and not an hour late"
     for task in (done, later):
         assert abs(datetime.fromisoformat(task["created_at"]) - began) < timedelta(minutes=1), "by the database's time"
+
+
+def test_a_clock_that_jumps_ends_no_lease_and_starts_nothing_early(tmp_path: Path, cluster: Cluster) -> None:
+    """Row 30: an hour ahead and then an hour back, while one task runs and another waits."""
+    fleet = Fleet(tmp_path, cluster)
+    offset = tmp_path / "offset"
+    offset.write_text("+0")
+    with fleet.api() as server, Client(server) as client, fleet.worker(env=_set_by(offset)):
+        running, waiting = client.submit("gated", []), client.submit("on_loop", [1], delay=600)
+        fleet.until_noted("start", running)
+        for jump in (1, -1):
+            offset.write_text(f"{jump:+}h")
+            assert _hours_ahead(client) == jump, "the clock did not jump: this run proves nothing"
+            soon = client.submit("on_loop", [1], delay=2.5)  # longer than a lease, and than a round of the reaper
+            assert len(client.end(soon)["attempts"]) == 1
+        assert client.get(waiting)["status"] == "pending", "it started ten minutes early"
+        fleet.open_gate(running)
+        done = client.end(running)
+    assert [attempt["ending"] for attempt in done["attempts"]] == ["succeeded"], "the jump ended a lease"
+
+
+def test_of_two_workers_an_hour_or_two_apart_only_the_later_attempt_counts(tmp_path: Path, cluster: Cluster) -> None:
+    """Row 31: the worker whose lease is over for the database thinks that it has an hour left, and the other way."""
+    fleet = Fleet(tmp_path, cluster)
+    with fleet.api() as server, Client(server) as client, Watch(server):
+        with fleet.worker(env=_wrong("-1h")) as behind:
+            task_id = client.submit("gated", [])
+            fleet.until_noted("start", task_id)
+            os.kill(behind.process.pid, signal.SIGSTOP)
+            with fleet.worker(env=_wrong("+1h")):
+                fleet.until_noted("start", task_id, attempt=2)
+                fleet.open_gate(task_id)
+                os.kill(behind.process.pid, signal.SIGCONT)
+                until(lambda: "attempt_superseded" in behind.text(), "its late result was not refused")
+                fleet.open_gate(task_id, attempt=2)
+                [done] = fleet.check(client, {"only": task_id})
+    assert done["result"] == fleet.nonce(task_id, 2)
+    assert [attempt["ending"] for attempt in done["attempts"]] == ["interrupted", "succeeded"]

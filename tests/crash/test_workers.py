@@ -10,11 +10,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic, sleep
 
+import psutil
 import pytest
 
-from tests.crash.fire import TASKS, Client, Load, read_journal
+from tests.crash.fire import TASKS, Client, Load, Watch, check_runs, read_journal
 from tests.crash.fleet import Fleet, settle, until
+from tests.crash.proxy import Proxy
 from tests.postgres import Cluster
+from tests.server import Server
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
 
@@ -32,8 +35,16 @@ def _thaw(pid: int) -> None:
     os.kill(pid, signal.SIGCONT)
 
 
+def _stop_inside(*workers: Server) -> None:
+    """Stop workers that run under a command which keeps their signals from them."""
+    for worker in workers:
+        [inside] = psutil.Process(worker.process.pid).children()
+        inside.terminate()
+        assert worker.process.wait(20) == 0
+
+
 def test_workers_killed_under_load_lose_nothing(fleet: Fleet) -> None:
-    """Rows 3 and 4: `kill -9` at random moments, before and after the function's own end; each extra run is told."""
+    """Row 3: `kill -9` at random moments, before and after the function's own end; each extra run is told."""
     with fleet.api() as server, fleet.worker(), Client(server) as client:
         with Load(server) as load:
             for _ in range(4):
@@ -63,25 +74,51 @@ def test_an_api_killed_under_load_keeps_what_it_accepted(fleet: Fleet) -> None:
             assert client.all_ids() == set(accepted.values()), "each key is one task, and there is no other"
 
 
-@pytest.mark.parametrize("wakes", ["after", "during"])
-def test_a_frozen_worker_that_wakes_changes_nothing(fleet: Fleet, wakes: str) -> None:
-    """Rows 5 and 6: stopped past its lease; it goes on after the second attempt has ended, or while that runs."""
-    with fleet.api() as server, Client(server) as client:
-        with fleet.worker() as frozen:
-            task_id = client.submit("on_loop", [1500])
+@pytest.mark.parametrize(("type", "when"), [("gated", "before"), ("gated_in_child", "before"), ("gated", "after")])
+def test_a_worker_killed_between_the_end_and_its_record_runs_the_task_again(fleet: Fleet, type: str, when) -> None:
+    """Row 4: the function has ended, and its result waits at the database's door when the worker is killed.
+
+    Behind the door, stored and not yet answered, it counts: the task does not run again.
+    """
+    with fleet.api() as server, Client(server) as client, Proxy(fleet.url) as proxy:
+        with fleet.worker(url=proxy.url) as doomed:
+            task_id = client.submit(type, [])
             fleet.until_noted("start", task_id)
-            _freeze(frozen.process.pid)
-            with fleet.worker() as other:
-                fleet.until_noted("start", task_id, attempt=2)
-                if wakes == "after":
-                    client.end(task_id)
-                _thaw(frozen.process.pid)
-                done = client.end(task_id)
-                until(lambda: "superseded" in frozen.text() or "interrupted" in other.text(), "nobody noticed")
-                sleep(0.6)  # the frozen one has had time to do harm: more than a heartbeat
-                assert client.get(task_id) == done, "a terminal task has changed"
-    nonces = {line["attempt"]: line["nonce"] for line in read_journal(fleet.folder)}
-    assert done["result"] == nonces[2]
+            proxy.cut(when, "SET status = ended.status", hold=True)
+            fleet.open_gate(task_id)
+            fleet.until_noted("end", task_id)
+            until(lambda: proxy.held == 1, "its result never came to the database")
+            doomed.kill()
+        proxy.drop_all()
+        fleet.open_gate(task_id, attempt=2)
+        with fleet.worker():
+            [done] = fleet.check(client, {"only": task_id})
+    endings = ["interrupted", "succeeded"] if when == "before" else ["succeeded"]
+    assert [attempt["ending"] for attempt in done["attempts"]] == endings
+    ends = [line["attempt"] for line in read_journal(fleet.folder) if line["what"] == "end"]
+    assert ends == list(range(1, len(endings) + 1)), "each run had its effect, and is told of"
+
+
+@pytest.mark.parametrize(("type", "wakes"), [("gated", "after"), ("gated", "during"), ("gated_in_child", "during")])
+def test_a_frozen_worker_that_wakes_changes_nothing(fleet: Fleet, type: str, wakes: str) -> None:
+    """Rows 5 and 6: stopped past its lease; its function ends after the second attempt has, or while that runs."""
+    with fleet.api() as server, Client(server) as client, Watch(server), fleet.worker() as frozen:
+        task_id = client.submit(type, [])
+        fleet.until_noted("start", task_id)
+        _freeze(frozen.process.pid)
+        with fleet.worker():
+            fleet.until_noted("start", task_id, attempt=2)
+            if wakes == "after":
+                fleet.open_gate(task_id, attempt=2)
+            before = client.end(task_id) if wakes == "after" else client.get(task_id)
+            fleet.open_gate(task_id)
+            _thaw(frozen.process.pid)
+            fleet.until_noted("end", task_id)
+            until(lambda: "attempt_superseded" in frozen.text(), "its late result was not refused")
+            assert client.get(task_id) == before, "it has changed the task"
+            fleet.open_gate(task_id, attempt=2)
+            [done] = fleet.check(client, {"only": task_id})
+    assert done["result"] == fleet.nonce(task_id, 2)
     assert [attempt["ending"] for attempt in done["attempts"]] == ["interrupted", "succeeded"]
 
 
@@ -166,11 +203,70 @@ def test_a_drained_worker_gives_back_what_it_could_not_end(fleet: Fleet) -> None
     assert again["tries_left"] == 1
 
 
+def test_workers_drained_hurried_and_killed_under_load_hand_over_at_once(fleet: Fleet) -> None:
+    """Row 34: TERM and its grace, TERM twice, and KILL when the grace is over: a lease of a minute is never waited for.
+
+    One task that never ends by itself goes from hand to hand, beside a load of short ones.
+    """
+    minute = {"TASKER_LEASE": "60", "TASKER_HEARTBEAT": "2"}
+    with fleet.api(env=minute) as server, Client(server) as client, Watch(server), ExitStack() as stack:
+
+        def successor(drain: str) -> Server:
+            return stack.enter_context(fleet.worker(env=minute | {"TASKER_DRAIN": drain}))
+
+        def taken_over_by(attempt: int) -> None:
+            until(lambda: client.get(task_id)["attempt"] == attempt, "the lease was waited for", limit=25)
+
+        first = successor(drain="0.5")
+        task_id = client.submit("gated", [])
+        with Load(server, threads=2) as load:
+            taken_over_by(1)
+            second = successor(drain="30")
+            first.process.terminate()
+            taken_over_by(2)
+            third = successor(drain="30")
+            second.process.terminate()
+            until(lambda: "draining" in str(client.list("/worker")), "it does not say that it drains")
+            second.process.terminate()
+            taken_over_by(3)
+            successor(drain="0.5")
+            third.process.terminate()
+            until(lambda: "draining" in str(client.list("/worker")), "it does not say that it drains")
+            third.kill()
+            taken_over_by(4)
+        fleet.open_gate(task_id, attempt=4)
+        settle(client, load.unknown, load.accepted)
+        fleet.check(client, load.accepted | {"from hand to hand": task_id})
+        done = client.get(task_id)
+        assert (first.process.wait(20), second.process.wait(20)) == (0, 0)
+    assert [attempt["ending"] for attempt in done["attempts"]] == ["released", "released", "interrupted", "succeeded"]
+
+
+@pytest.mark.root
+def test_two_workers_of_one_host_name_and_process_id_are_two(fleet: Fleet) -> None:
+    """As in containers, where every worker is process 1: neither takes, extends or ends what is the other's."""
+    as_process_1 = ("unshare", "--pid", "--fork", "--kill-child")
+    with fleet.api() as server, Client(server) as client:
+        with fleet.worker(under=as_process_1) as one, fleet.worker(under=as_process_1) as other:
+            workers = client.list("/worker")
+            assert [worker["pid"] for worker in workers] == [1, 1]
+            assert len({worker["worker_id"] for worker in workers}) == 2
+            accepted = {str(number): client.submit("on_loop", [20]) for number in range(200)}
+            tasks = fleet.check(client, accepted)
+            _stop_inside(one, other)
+        with fleet.worker(under=as_process_1) as one_again:
+            [again] = client.list("/worker")
+            _stop_inside(one_again)
+    assert again["worker_id"] not in {worker["worker_id"] for worker in workers}, "an id is never used again"
+    assert {len(task["attempts"]) for task in tasks} == {1}
+    assert {task["attempts"][0]["worker"] for task in tasks} == {worker["worker_id"] for worker in workers}
+
+
 def test_a_new_version_works_beside_the_old_one(fleet: Fleet, tmp_path: Path) -> None:
     """Row 35: under load a migration adds a column, and a worker comes that knows one more type."""
     newer = tmp_path / "newer_tasks.py"
     newer.write_text(TASKS.read_text() + "\n\n@task\ndef brand_new() -> str:\n    return 'new'\n")
-    with fleet.worker(), fleet.api() as old, Client(old) as client:
+    with fleet.worker(), fleet.api() as old, Client(old) as client, Watch(old):
         with Load(old) as load:
             until(lambda: len(load.accepted) > 50, "nothing is accepted")
             fleet.sql("ALTER TABLE tasker.task ADD COLUMN colour text; ALTER TABLE tasker.pgqueuer ADD COLUMN hue text")
@@ -180,8 +276,9 @@ def test_a_new_version_works_beside_the_old_one(fleet: Fleet, tmp_path: Path) ->
         with fleet.api(tasks=newer) as new, Client(new) as new_client:
             unknown_here = new_client.submit("brand_new", [])
             settle(client, load.unknown, load.accepted)
-            fleet_tasks = [client.end(task_id) for task_id in load.accepted.values()]
+            tasks = [client.end(task_id) for task_id in load.accepted.values()]
             assert client.get(unknown_here)["status"] == "pending", "nobody here has this type"
             with fleet.worker(tasks=newer):
                 assert client.end(unknown_here)["result"] == "new"
-    assert {task["status"] for task in fleet_tasks} == {"completed"}
+    assert {task["status"] for task in tasks} == {"completed"}
+    assert set(check_runs(tasks, read_journal(fleet.folder))) == {"succeeded"}, "an attempt was cut off: by what?"

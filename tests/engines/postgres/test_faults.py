@@ -137,6 +137,20 @@ async def test_without_a_database_every_step_is_refused_and_it_comes_back_by_its
     assert (await driver.get(kept)).task_id == kept
 
 
+async def test_who_is_cancelled_as_the_link_breaks_is_cancelled(engine: PostgresEngine, proxy: Proxy) -> None:
+    """It must not look like one more broken link, after which the work is done again."""
+
+    async def be_cancelled() -> None:
+        async with engine._connections.taken() as connection:
+            proxy.drop_all()
+            with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError)):
+                await connection.fetchval("SELECT 1")
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await be_cancelled()
+
+
 async def _works(engine: PostgresEngine) -> bool:
     try:
         await engine.check()

@@ -126,17 +126,18 @@ async def test_two_reapers_end_an_attempt_once(driver: Driver, another: MakeEngi
 async def test_sixteen_claims_at_once_share_the_line_without_a_double(
     driver: Driver, engine: PostgresEngine, another: MakeEngine, clock: ManualClock
 ) -> None:
-    await engine.submit([make_draft(clock.now()) for _ in range(400)])
+    """Row 29 of the faults."""
+    await engine.submit([make_draft(clock.now()) for _ in range(5000)])
     engines = [engine, await another(), await another(), await another()]
     taken: list[str] = []
 
     async def work(name: int) -> None:
         mine = Driver(engines[name % 4], clock, worker=f"worker-{name}")
-        while claims := await mine.claim(7):
+        while claims := await mine.claim(20):
             taken.extend(str(claim.task_id) for claim in claims)
 
     await asyncio.gather(*(work(name) for name in range(16)))
-    while claims := await driver.claim(7):  # a row that a neighbour had just locked was passed over
+    while claims := await driver.claim(20):  # a row that a neighbour had just locked was passed over
         taken.extend(str(claim.task_id) for claim in claims)
-    assert len(taken) == 400
-    assert len(set(taken)) == 400
+    assert len(taken) == 5000
+    assert len(set(taken)) == 5000
