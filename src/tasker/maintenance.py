@@ -17,6 +17,8 @@ from tasker.lifecycle import Interrupted, decide
 
 BATCH = 500
 """Rows that one run of a chore touches at the most."""
+AT_ONCE = 50
+"""Expired attempts that are ended together."""
 
 _log = structlog.get_logger(__name__)
 
@@ -32,11 +34,15 @@ class Chore(NamedTuple):
 async def reap(engine: Engine, clock: Clock, random: Random, *, limit: int = BATCH) -> int:
     """Give tasks whose lease has expired back to their line: their attempts end as interrupted."""
     reaped = 0
-    for claim in await engine.find_expired(limit=limit):
-        transition = decide(Interrupted(), claim, clock.now(), random)
-        if await engine.complete(claim.lease, transition):
-            reaped += 1
+    while expired := await engine.find_expired(limit=min(AT_ONCE, limit - reaped)):
+        # All at once, in one transaction: until its end is stored, a worker that lives may extend a lease again.
+        ends = [engine.complete(claim.lease, decide(Interrupted(), claim, clock.now(), random)) for claim in expired]
+        ended = [claim for claim, stored in zip(expired, await asyncio.gather(*ends), strict=True) if stored]
+        for claim in ended:
             _log.warning("task.attempt_interrupted", task_id=str(claim.task_id), type=claim.type, attempt=claim.attempt)
+        reaped += len(ended)
+        if reaped >= limit or not ended:
+            break
     return reaped
 
 
@@ -72,6 +78,9 @@ async def _repeat(chore: Chore) -> None:
             changed = await chore.run_once()
         except Unavailable as error:
             _log.warning("chore.failed", chore=chore.name, reason=error.detail)
+            changed = 0
+        except Exception:  # a fault of ours, or of somebody's hand in the store: the next time may go well
+            _log.exception("chore.failed", chore=chore.name)
             changed = 0
         if changed < BATCH:
             await asyncio.sleep(chore.every.total_seconds())

@@ -295,6 +295,7 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     types: tuple[str, ...]
     slots: int
     processes: int
+    heartbeat_every: timedelta = timedelta(0)
     draining: bool = False
 
 

@@ -187,7 +187,7 @@ class Service:
                 task = await self.get(task_id)
                 if task.status.is_terminal or self._hub.closed or loop.time() >= deadline:
                     return task
-                timer = loop.call_at(deadline, _finish, ended)
+                timer = loop.call_at(min(deadline, loop.time() + _LAST_LOOK), _finish, ended)
                 try:
                     await ended
                 finally:

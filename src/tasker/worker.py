@@ -125,7 +125,7 @@ class Worker:
         self._info = WorkerInfo(
             worker_id=self.worker_id, host=os.uname().nodename, pid=os.getpid(), version=version("taskerd"),
             started_at=clock.now(), queues=self._queues, types=tuple(sorted(on_loop | in_child)), slots=slots,
-            processes=processes,
+            processes=processes, heartbeat_every=heartbeat_every,
         )  # fmt: skip
         self._news_lost = asyncio.Event()
         self._lanes = [
@@ -208,6 +208,10 @@ class Worker:
                 _log.warning("worker.cannot_claim", reason=error.detail)
                 await pause.take()
                 continue
+            except Exception:  # a fault of ours, or of somebody's hand in the store: the lane must not end for it
+                _log.exception("worker.cannot_claim", lane=lane.name)
+                await pause.take()
+                continue
             pause.reset()
             for claim in claims:
                 self._begin(claim, lane)
@@ -275,6 +279,8 @@ class Worker:
                 await self.heartbeat()
             except Unavailable as error:
                 _log.warning("worker.cannot_heartbeat", reason=error.detail)
+            except Exception:  # as above: without heartbeats every lease would end
+                _log.exception("worker.cannot_heartbeat")
 
     async def heartbeat(self) -> None:
         """Extend the leases of what runs; stop what is no longer ours, and what a client wants cancelled."""

@@ -55,8 +55,8 @@ def test_flags_and_targets_reach_the_service(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN_TASK)
     (tmp_path / "more.py").write_text(OWN_TASK.replace("own", "more"))
     (tmp_path / "left_out.py").write_text(OWN_TASK.replace("own", "left_out"))
-    args = ["own.py", "--tasks", "more.py", "--log-format", "text", "--host", "localhost"]
-    with run_server(tmp_path, *args, env={"TASKER_TASKS": "left_out.py"}) as server:
+    args = ["own.py", "--tasks", "more.py", "--log-format", "text"]
+    with run_server(tmp_path, *args, host="localhost", env={"TASKER_TASKS": "left_out.py"}) as server:
         assert tasker("run", "more", "--url", server.url).out == "1\n"
         assert "own (own.py); more (more.py)" in server.text()
         assert "left_out" not in server.text()

@@ -77,6 +77,28 @@ async def test_an_overtaken_attempt_changes_nothing_while_the_next_one_runs(driv
     assert await driver.finish(current, Succeeded(b"6"))
 
 
+@pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: type(outcome).__name__)
+@pytest.mark.parametrize("says", [False, True])
+async def test_an_overtaken_attempt_changes_nothing_beside_words_of_the_current_one(
+    driver: Driver, clock: ManualClock, outcome: Outcome, says: bool
+) -> None:
+    """One worker may have lost a task and claimed it again: both of its attempts write in the same moment."""
+    silent, current = await overtaken(driver, clock)
+    output = NewEvent(type="output", time=clock.now(), data=b'{"chunk":"mine"}')
+    written = await asyncio.gather(
+        driver.engine.record(current.lease, Report(events=(output,))),
+        driver.finish(silent, outcome, stale_report(clock) if says else None),
+        driver.engine.record(silent.lease, stale_report(clock)),
+    )
+    assert written == [True, False, False]
+    task = await driver.get(silent.task_id)
+    assert (task.status, task.attempt, task.progress) == (Status.RUNNING, 2, None)
+    events = await driver.engine.find_events(silent.task_id)
+    assert [(event.type, event.attempt) for event in events if event.attempt == 2] == [("started", 2), ("output", 2)]
+    assert b"stale" not in b"".join(bytes(event.data) for event in events)
+    assert await driver.finish(current, Succeeded(b"6"))
+
+
 async def assert_not_kept_alive(driver: Driver, clock: ManualClock, silent: Claim, current: Claim) -> None:
     """See that the heartbeat of an overtaken attempt leaves the current one's lease as it is."""
     await driver.engine.heartbeat([silent.lease], 10 * MINUTE)

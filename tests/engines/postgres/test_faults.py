@@ -8,15 +8,16 @@ from datetime import UTC, datetime
 
 import asyncpg
 import pytest
+from tests.contract.conftest import Changes
 from tests.crash.proxy import Proxy
 from tests.postgres import cluster
 
 from tasker.clock import SystemClock
 from tasker.engines.postgres import PostgresEngine
 from tasker.engines.postgres import connections as connections_module
-from tasker.errors import Unavailable
+from tasker.errors import NotFound, Unavailable
 from tasker.lifecycle import Cancelled, Released, Succeeded
-from tasker.model import NewEvent, Report, Status
+from tasker.model import Change, NewEvent, Report, Status, new_task_id
 from tasker.testing import Driver, make_draft, make_key
 
 MOMENTS = pytest.mark.parametrize("when", ["before", "after"])
@@ -79,6 +80,31 @@ async def test_an_end_is_stored_and_told_as_stored(driver: Driver, proxy: Proxy,
     assert proxy.cut_off == 1
     assert (await driver.get(task_id)).status is status
     assert len(await driver.engine.find_attempts(task_id)) == 1
+
+
+@MOMENTS
+async def test_an_end_whose_answer_was_lost_wakes_who_waits_for_it(driver: Driver, proxy: Proxy, when) -> None:
+    changes = Changes(driver.engine)
+    await driver.submit()
+    claim = await driver.claim_one()
+    proxy.cut(when, "UPDATE")
+    assert await driver.finish(claim, Succeeded(b"6"))
+    if when == "after":
+        assert () in changes.batches, "news were lost, and nobody is told to look again"
+    else:
+        await changes.until(Change(claim.task_id, Status.COMPLETED))
+
+
+async def test_what_was_never_sent_was_not_done(driver: Driver, proxy: Proxy, monkeypatch) -> None:
+    """A link that is down before the first byte: the second try must not take the task for erased by the first."""
+    proxy.reset_chance = 1.0
+    gone = asyncio.create_task(driver.engine.delete(new_task_id(datetime.now(UTC))))
+    async with asyncio.timeout(10):
+        while not proxy.resets:
+            await asyncio.sleep(0)
+    proxy.heal()
+    with pytest.raises(NotFound):
+        await gone
 
 
 @MOMENTS

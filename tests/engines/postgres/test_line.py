@@ -107,6 +107,37 @@ async def test_a_job_that_another_worker_holds_is_left_to_it(driver: Driver, sql
     assert await sql("SELECT * FROM pgqueuer") == []
 
 
+async def test_a_row_that_a_persons_hand_has_put_in_line_disturbs_nobody(driver: Driver, sql) -> None:
+    columns = "INSERT INTO pgqueuer (priority, status, entrypoint, dedupe_key) VALUES "
+    await sql(columns + "(0, 'queued', 'mine', 'no-uuid'), (0, 'queued', 'a/b/c/d', NULL), "
+              "(0, 'queued', 'x', '------------------------------------')")  # fmt: skip
+    task_id = await driver.submit()
+    assert (await driver.claim_one()).task_id == task_id
+    assert await driver.engine.sweep(limit=100) == 3
+    assert await sql("SELECT dedupe_key FROM pgqueuer") == [(str(task_id),)]
+
+
+async def test_a_job_that_a_cancel_left_behind_is_no_obstacle_to_a_retry(driver: Driver, sql) -> None:
+    """The claim that held it was undone: it never dropped it."""
+    task_id = await driver.submit()
+    await sql("BEGIN")
+    await sql("SELECT id FROM pgqueuer FOR UPDATE")
+    await driver.engine.cancel(task_id)
+    await sql("ROLLBACK")
+    assert (await driver.engine.retry(task_id)).status is Status.PENDING
+    assert (await driver.claim_one()).task_id == task_id
+    assert await sql("SELECT count(*) FROM pgqueuer") == [(1,)]
+
+
+async def test_many_tasks_of_long_queue_names_come_due_together(driver: Driver, clock: ManualClock) -> None:
+    """Their lines are more than a notification holds."""
+    for number in range(120):
+        name = f"{number:03}".ljust(100, "q")
+        await driver.submit(make_draft(clock.now(), queue=name, delay=MINUTE))
+    clock.advance(MINUTE)
+    assert len(await driver.claim(200)) == 120
+
+
 async def test_the_log_of_the_line_is_emptied_when_it_is_large(
     driver: Driver, engine: PostgresEngine, sql, monkeypatch
 ) -> None:

@@ -10,15 +10,11 @@ from tasker.lifecycle import Succeeded
 from tasker.testing import Driver, ManualClock
 
 
-@pytest.mark.parametrize(("query", "guard"), [
-    ("end_attempts", " AND task.attempt = ended.attempt"),
-    ("lock_running", " AND task.attempt = lease.attempt"),
-])  # fmt: skip
 async def test_without_the_attempt_in_its_fence_an_overtaken_one_is_taken(
-    driver: Driver, engine: PostgresEngine, clock: ManualClock, monkeypatch, query: str, guard: str
+    driver: Driver, engine: PostgresEngine, clock: ManualClock, monkeypatch
 ) -> None:
     silent, _ = await overtaken(driver, clock)
-    _take_out(engine, monkeypatch, query, guard)
+    _take_out(engine, monkeypatch, "end_attempts", " AND task.attempt = ended.attempt")
     with pytest.raises(AssertionError, match="a stale"):
         await assert_refused(driver, clock, silent.lease, silent)
 

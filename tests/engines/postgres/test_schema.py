@@ -53,7 +53,10 @@ async def test_a_role_that_may_not_create_is_told_what_to_do(url: str) -> None:
         await migrate(url.replace("postgres@", f"{name}_guest@"))
 
 
-@pytest.mark.parametrize("wrong", ["postgresql://someone:hunter22@127.0.0.1:1/nowhere", "postgresql:///?port=x"])
+@pytest.mark.parametrize("wrong", [
+    "postgresql://someone:hunter22@127.0.0.1:1/nowhere", "postgresql:///?port=x", "postgresql://u:hunter22/b@127.0.0.1/x",
+    "postgresql://u:hunter22#b@127.0.0.1/x", "postgresql://u:hunter22?b@127.0.0.1/x",
+])  # fmt: skip
 async def test_a_database_that_does_not_answer_is_named_without_its_password(wrong: str) -> None:
     with pytest.raises(ConfigError) as told:
         await PostgresEngine(wrong).open()

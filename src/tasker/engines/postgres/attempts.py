@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from msgspec import structs
 
@@ -117,34 +116,37 @@ class Attempts:
         """Store what needs the task's row first: words, and attempts that are followed by another."""
         leases = [(said.lease.task_id, said.lease.attempt) for said in words]
         rows = await connection.fetch(self._queries["lock_running"], *_columns(leases))
-        held = {row["task_id"]: _Held(row["seq"], row["job_id"], row["cancelled"], head_of(row)) for row in rows}
-        current = [said for said in words if said.lease.task_id in held]
+        held = {
+            Lease(row["task_id"], row["attempt"]): _Held(row["seq"], row["job_id"], row["cancelled"], head_of(row))
+            for row in rows
+        }
+        current = [said for said in words if said.lease in held]
         await self._report(connection, news, current, held, again)
         await self._back_to_line(
             connection, news,
-            [said for said in current if _is_again(said.change) and not held[said.lease.task_id].cancelled], held,
+            [said for said in current if _is_again(said.change) and not held[said.lease].cancelled], held,
         )  # fmt: skip
         ends = [
             said._replace(change=_cancelled(said.change)) if _is_again(said.change) else said
             for said in current
-            if _is_final(said.change) or (_is_again(said.change) and held[said.lease.task_id].cancelled)
+            if _is_final(said.change) or (_is_again(said.change) and held[said.lease].cancelled)
         ]
         await self._end(connection, news, ends)
         return {said.lease for said in current}
 
     async def _report(
-        self, connection: Connection, news: News, words: Sequence[Words], held: dict[UUID, _Held], again: bool
+        self, connection: Connection, news: News, words: Sequence[Words], held: dict[Lease, _Held], again: bool
     ) -> None:
         """Store what attempts say; `held` then has the new ends of their logs."""
         entries, states = [], []
         for said in words:
             if said.report is None or (again and await self._was_reported(connection, said, held)):
                 continue
-            row = held[said.lease.task_id]
+            row = held[said.lease]
             spoken = numbered(row.head, [(event.type, event.time, event.data) for event in said.report.events])
             if spoken:
                 entries += [(row.seq, entry) for entry in spoken]
-                held[said.lease.task_id] = row._replace(head=row.head._replace(kept=spoken[-1].sequence))
+                held[said.lease] = row._replace(head=row.head._replace(kept=spoken[-1].sequence))
             progress = None if said.report.progress is None else encode(said.report.progress)
             if progress is not None or said.report.usage is not None:
                 states.append((row.seq, progress, said.report.usage))
@@ -154,23 +156,23 @@ class Attempts:
         if states:
             await connection.execute(self._queries["set_words"], *_columns(states))
 
-    async def _was_reported(self, connection: Connection, said: Words, held: dict[UUID, _Held]) -> bool:
+    async def _was_reported(self, connection: Connection, said: Words, held: dict[Lease, _Held]) -> bool:
         """Tell whether an earlier try, whose answer was lost, has stored these words."""
         if said.report is None or not said.report.events:
             return False
         last = said.report.events[-1]
         query = self._queries["last_event"]
-        row = await connection.fetchrow(query, held[said.lease.task_id].seq, said.lease.attempt)
+        row = await connection.fetchrow(query, held[said.lease].seq, said.lease.attempt)
         return row is not None and (row["time"], row["data"]) == (last.time, last.data)
 
     async def _back_to_line(
-        self, connection: Connection, news: News, words: Sequence[Words], held: dict[UUID, _Held]
+        self, connection: Connection, news: News, words: Sequence[Words], held: dict[Lease, _Held]
     ) -> None:
         if not words:
             return
         entries, kept, again, jobs = [], [], [], []
         for said in words:
-            change, row = said.change, held[said.lease.task_id]
+            change, row = said.change, held[said.lease]
             assert change is not None
             error, delay = _error(change.error), (change.run_at or change.at) - change.at
             log = followed(row.head, change, change.at)

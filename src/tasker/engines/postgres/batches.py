@@ -79,7 +79,9 @@ class Batches(Generic[I, R]):
         await asyncio.sleep(0)  # what else this turn of the loop brings shares the transaction
         while self._queue:
             batch = [self._queue.popleft() for _ in range(min(MAX_BATCH, len(self._queue)))]
-            await self._store(batch)
+            batch = [waiting for waiting in batch if not waiting.future.done()]  # whose caller has gone is not stored
+            if batch:
+                await self._store(batch)
         self._free += 1
 
     async def _store(self, batch: list[_Waiting]) -> None:
@@ -89,6 +91,9 @@ class Batches(Generic[I, R]):
 
         try:
             replies, news = await self._connections.transact(work)
+        except Unavailable as error:  # those behind would only wait for the same
+            _fail([*batch, *self._queue], error)
+            self._queue.clear()
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, RequestError) as error:
             await self._one_by_one(batch, error)
         except Exception as error:  # anything: a fault must reach its callers, and the lane goes on
@@ -100,7 +105,7 @@ class Batches(Generic[I, R]):
                     waiting.future.set_result(reply)
 
     async def _one_by_one(self, batch: list[_Waiting], error: Exception) -> None:
-        if len(batch) == 1 or isinstance(error, Unavailable):
+        if len(batch) == 1:
             _fail(batch, error)
             return
         for waiting in batch:

@@ -97,12 +97,14 @@ class Changes:
         if await connection.fetchval(self._queries["log_size"]) <= LARGEST_LOG:
             return
         queries = self._line.queries(connection)
-        try:
+        try:  # a role that may not empty it leaves that to others; see tasker migrate
             await connection.execute("SET LOCAL lock_timeout = '100ms'")
             await queries.clear_queue_log()
             await queries.clear_statistics_log()
         except asyncpg.LockNotAvailableError as error:
             raise Unavailable("PgQueuer's log is in use") from error
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise Unavailable("this role may not empty PgQueuer's log: grant it TRUNCATE") from error
 
     async def sweep(self, connection: Connection, news: News, limit: int) -> int:
         """Put right one window of the pending tasks and one of the line; the next call goes on behind them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from datetime import timedelta
-from random import Random
+from random import Random, SystemRandom
 
 from tasker.engine import ClaimRequest
 from tasker.engines.postgres.line import wanted
@@ -16,6 +16,9 @@ POLL_DEAF = 0.5
 """Seconds between looks while the listener is not connected."""
 _LONGEST_SLEEP = 1.0
 """Seconds between looks at the clock while a task waits for its moment: the database's clock may be set."""
+_SHORTEST_SLEEP = 0.03
+"""Seconds: a due task that somebody holds must not keep us looking all the time."""
+_random = SystemRandom()
 _LEAST_PATIENCE, _MOST_PATIENCE = 0.004, 0.25
 """Seconds."""
 
@@ -85,4 +88,10 @@ def seconds_to_look(next_in: timedelta | None, *, is_deaf: bool) -> float:
     longest = POLL_DEAF if is_deaf else POLL_EVERY
     if next_in is None:
         return longest
-    return max(0.0, min(next_in.total_seconds(), longest, _LONGEST_SLEEP))
+    return max(_SHORTEST_SLEEP, min(next_in.total_seconds(), longest, _LONGEST_SLEEP))
+
+
+def soon(next_in: timedelta | None) -> timedelta:
+    """Return when to look again where others held what was in line: they may leave some of it."""
+    others = timedelta(seconds=_random.uniform(_SHORTEST_SLEEP, 0.15))
+    return others if next_in is None else min(next_in, others)

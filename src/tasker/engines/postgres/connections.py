@@ -189,18 +189,20 @@ class Connections:
     async def transact(self, work: Callable[[Connection, News, bool], Awaitable[T]]) -> tuple[T, News]:
         """Run `work(connection, news, again)` in a transaction; return its result and news once it is durable.
 
-        Work whose connection broke is done again, with `again` set: its first transaction may have been stored.
+        Work whose connection broke is done again, with `again` set once a transaction of it may have been stored.
         """
         begun, again = time.monotonic(), False
         while True:
+            news = News()
+            news.is_unsure = again
             try:
                 with self.contact.measured():
-                    return await self._transact_once(work, again)
+                    return await self._transact_once(work, news), news
             except CONFLICTS as error:
                 fault: Exception = error
             except LOST as error:
                 self.contact.broken()
-                fault, again = error, True
+                fault, again = error, again or news.is_sent
             except REFUSED as error:
                 raise self._away(error) from error
             if time.monotonic() - begun > _AGAIN_FOR:
@@ -208,19 +210,17 @@ class Connections:
             _log.info("store.again", reason=repr(fault))
             await asyncio.sleep(_PAUSE)
 
-    async def _transact_once(
-        self, work: Callable[[Connection, News, bool], Awaitable[T]], again: bool
-    ) -> tuple[T, News]:
+    async def _transact_once(self, work: Callable[[Connection, News, bool], Awaitable[T]], news: News) -> T:
         async with self.taken() as connection:
             await connection.execute("BEGIN")
-            news = News()
             try:
-                result = await work(connection, news, again)
+                result = await work(connection, news, news.is_unsure)
             except (RequestError, asyncpg.PostgresError):
                 await connection.execute("ROLLBACK")
                 raise
+            news.is_sent = True
             await connection.execute("".join([*news.statements(), "COMMIT"]))
-        return result, news
+        return result
 
     @staticmethod
     def _away(error: Exception) -> Unavailable:
@@ -231,6 +231,8 @@ class Connections:
 def cannot_connect(error: Exception) -> ConfigError:
     """Return what to tell a person whose TASKER_DATABASE_URL leads nowhere; the URL itself may hold a password."""
     said = str(error) or type(error).__name__
+    if isinstance(error, ValueError):  # its words quote the URL
+        said = "a URL that cannot be read; are / ? # @ in its password percent-encoded?"
     return ConfigError(f"TASKER_DATABASE_URL: expected a PostgreSQL database that answers, got: {said}")
 
 

@@ -19,7 +19,7 @@ from tasker.engines.postgres.archive import PostgresArchive
 from tasker.engines.postgres.attempts import Attempts, Beat, Words
 from tasker.engines.postgres.batches import Batches
 from tasker.engines.postgres.changes import Changes
-from tasker.engines.postgres.claims import Patience, Waiters, seconds_to_look
+from tasker.engines.postgres.claims import Patience, Waiters, seconds_to_look, soon
 from tasker.engines.postgres.clock import DatabaseClock
 from tasker.engines.postgres.connections import Connection, Connections, OnAcquire
 from tasker.engines.postgres.line import Line, wanted
@@ -210,8 +210,8 @@ class PostgresEngine:
     async def prune(self, *, limit: int) -> int:
         try:
             await self._transact(lambda connection, _news, _again: self._changes.empty_log(connection))
-        except Unavailable:
-            _log.info("store.log_not_emptied", reason="in use; it is tried again later")
+        except Unavailable as error:
+            _log.info("store.log_not_emptied", reason=error.detail)
         return await self._transact(lambda connection, _news, _again: self._changes.prune(connection, limit))
 
     async def sweep(self, *, limit: int) -> int:
@@ -263,7 +263,7 @@ class PostgresEngine:
         claims = await self._transact(
             lambda connection, news, _again: self._attempts.claim(connection, news, request, lines)
         )
-        return claims, next_in
+        return claims, next_in if claims else soon(next_in)
 
     async def _look(self) -> tuple[list[str], timedelta | None]:
         row = await self._connections.read(lambda connection: connection.fetchrow(self._queries["look"]))
@@ -301,6 +301,8 @@ class PostgresEngine:
         self._waiters.wake(lines)
 
     def _tell(self, news: News) -> None:
+        if news.is_unsure:
+            self._heard((), [])
         if news.changes:
             self._tell_listeners(news.changes)
         if news.lines:

@@ -61,7 +61,8 @@ def wanted(request: ClaimRequest, lines: Collection[str]) -> tuple[list[str], li
     ordinary: list[str] = []
     suspects: list[str] = []
     for line in lines:
-        queue, type_, *alone = line.split("/")
+        queue, _, rest = line.partition("/")  # one that a person's hand has put there may have any form
+        type_, _, alone = rest.partition("/")
         if type_ in request.types and (request.queues is None or queue in request.queues):
             (suspects if alone else ordinary).append(line)
     return ordinary if request.limit > 0 else [], suspects if request.suspects > 0 else []

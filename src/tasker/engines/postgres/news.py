@@ -19,6 +19,8 @@ from tasker.model import Change, Status
 CHANNEL = "tasker"
 _PER_NOTIFICATION = 250
 """Changes in one notification: each takes 23 bytes of the 8,000 that PostgreSQL allows, in JSON."""
+_MOST_LINES = 1500
+"""Bytes of lines that are named beside them; instead of more, all are told to look again."""
 _CODES = {"c": Status.COMPLETED, "f": Status.FAILED, "x": Status.CANCELLED}
 _CODE_OF = {status: code for code, status in _CODES.items()}
 _CANCEL_REQUESTED, _SPOKE = "r", "w"
@@ -43,6 +45,10 @@ class News:
         self.changes: list[Change] = []
         self.lines: set[str] = set()
         self.sender = ""
+        self.is_sent = False
+        """Whether the transaction's COMMIT was sent."""
+        self.is_unsure = False
+        """Whether an earlier try of the transaction may have been stored, with news that nobody here has heard."""
 
     def statements(self) -> Iterator[str]:
         """Return the statements that tell other processes, each with its semicolon.
@@ -52,10 +58,17 @@ class News:
         told = [change for change in self.changes if change.status.is_terminal or _is_told(change)]
         rest = iter(told)
         lines = sorted(self.lines)
-        while (some := list(islice(rest, _PER_NOTIFICATION))) or lines:
-            payload = _encode(Notice(self.sender, lines, "".join(map(_pack, some)))).decode()
-            yield f"NOTIFY {CHANNEL}, '{payload.replace(chr(39), chr(39) * 2)}';"
+        if sum(map(len, lines)) + 3 * len(lines) > _MOST_LINES:
+            yield self._statement([], [])
             lines = []
+        while (some := list(islice(rest, _PER_NOTIFICATION))) or lines:
+            yield self._statement(lines, some)
+            lines = []
+
+    def _statement(self, lines: list[str], changes: list[Change]) -> str:
+        """Return one notification; without lines and changes it says that news may be lost."""
+        payload = _encode(Notice(self.sender, lines, "".join(map(_pack, changes)))).decode()
+        return f"NOTIFY {CHANNEL}, '{payload.replace(chr(39), chr(39) * 2)}';"
 
 
 def read_notice(payload: str) -> tuple[str, list[str], list[Change]]:

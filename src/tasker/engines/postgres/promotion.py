@@ -22,6 +22,7 @@ async def promote(
         for row in rows
     ]
     if places:
+        await connection.execute(queries["drop_leftovers"], [str(place.task_id) for place in places])
         await line.join(connection, places)
     news.lines.update(place.line for place in places)
     return len(places)

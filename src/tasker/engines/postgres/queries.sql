@@ -49,6 +49,12 @@ FROM (SELECT seq FROM {schema}.task WHERE status = 'pending' AND NOT lined AND d
 WHERE task.seq = due.seq
 RETURNING task.task_id, task.queue, task.type, task.priority, task.interruptions, task.due_at, task.seq;
 
+-- name: drop_leftovers
+-- A cancelled task's row that a claim held then, and gave back.
+DELETE FROM {schema}.pgqueuer WHERE id IN (
+    SELECT id FROM {schema}.pgqueuer WHERE dedupe_key = ANY($1::text[]) AND status IN ('queued', 'picked')
+    FOR UPDATE SKIP LOCKED);
+
 -- name: start_attempts
 UPDATE {schema}.task SET status = 'running', reason = NULL, attempt = task.attempt + 1, worker = $3,
     started_at = now(), lease_expires_at = now() + $4::interval, job_id = job.id, finished_at = NULL, ending = NULL,
@@ -168,8 +174,10 @@ WHERE status = 'running' AND (lease_expires_at <= now() OR worker = ANY($2::text
 ORDER BY lease_expires_at LIMIT $1;
 
 -- name: gone_workers
+-- Silent for longer than a heartbeat of theirs may be late: one whose connection is made anew lives.
 SELECT worker_id FROM {schema}.worker
-WHERE locked AND heartbeat_at <= now() - $2::interval AND NOT EXISTS (
+WHERE locked AND heartbeat_at <= now() - greatest(
+    $2::interval, 1.5 * (convert_from(info, 'UTF8')::json ->> 'heartbeat_every')::interval) AND NOT EXISTS (
     SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = $1 AND objid::bigint =
         hashtext(worker_id)::bigint & 4294967295 AND database = (SELECT oid FROM pg_database
                                                                  WHERE datname = current_database()));
@@ -205,10 +213,12 @@ WHERE status = 'pending' AND lined AND seq IN (
 RETURNING seq;
 
 -- name: strays
--- Rows in line of which no open task knows.
+-- Rows in line of which no open task knows; one that a person's hand has put there may have any key, or none.
 SELECT seen.id FROM (SELECT id, dedupe_key, status FROM {schema}.pgqueuer WHERE id > $1 ORDER BY id LIMIT $2) AS seen
 WHERE NOT EXISTS (
-    SELECT FROM {schema}.task WHERE task.task_id = seen.dedupe_key::uuid
+    SELECT FROM {schema}.task
+    WHERE task.task_id = CASE WHEN seen.dedupe_key LIKE '________-____-____-____-____________'
+        AND translate(seen.dedupe_key, '0123456789abcdef', '') = '----' THEN seen.dedupe_key::uuid END
       AND ((task.status = 'pending' AND task.lined AND seen.status = 'queued')
            OR (task.status = 'running' AND task.job_id = seen.id)));
 

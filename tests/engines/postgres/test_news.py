@@ -1,0 +1,51 @@
+"""Notifications: whatever a transaction changes, each fits into what PostgreSQL allows."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import pytest
+
+from tasker.engine import ClaimRequest
+from tasker.engines.postgres.claims import POLL_DEAF, POLL_EVERY, seconds_to_look
+from tasker.engines.postgres.line import wanted
+from tasker.engines.postgres.news import News, read_notice
+from tasker.model import Change, Status, new_task_id
+from tasker.testing import START
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("lines", [0, 1, 6, 7, 500])
+@pytest.mark.parametrize("ends", [0, 1, 250, 251, 900])
+def test_every_notification_fits_and_together_they_tell_all(lines: int, ends: int) -> None:
+    news = News()
+    news.sender = "abcdefabcdef"
+    news.lines = {f"{number:03}".ljust(100, "q") + "/" + "t" * 100 for number in range(lines)}
+    news.changes = [Change(new_task_id(START), Status.COMPLETED) for _ in range(ends)]
+    payloads = [re.fullmatch(r"NOTIFY tasker, '(.*)';", statement) for statement in news.statements()]
+    told = [read_notice(payload[1]) for payload in payloads if payload]
+    assert len(told) == len(payloads)
+    assert all(len(payload[0]) < 8000 for payload in payloads if payload)
+    assert [change for _, _, changes in told for change in changes] == news.changes
+    named = {line for _, names, _ in told for line in names}
+    looks_again = any(not names and not changes for _, names, changes in told)
+    assert named == news.lines or looks_again
+
+
+def test_lines_of_any_form_are_passed_over() -> None:
+    request = ClaimRequest(worker="w", types=("sum",), limit=1, lease_for=SECOND, suspects=1)
+    lines = ["default/sum", "default/sum/alone", "sum", "", "/", "a/b/c/d", "default/other"]
+    assert wanted(request, lines) == (["default/sum"], ["default/sum/alone"])
+
+
+@pytest.mark.parametrize(
+    ("next_in", "is_deaf", "seconds"),
+    [
+        (None, False, POLL_EVERY), (None, True, POLL_DEAF), (0.25 * SECOND, False, 0.25), (60 * SECOND, False, 1.0),
+        (0 * SECOND, False, 0.03), (-5 * SECOND, False, 0.03),
+    ],
+)  # fmt: skip
+def test_a_claim_never_looks_all_the_time(next_in: timedelta | None, is_deaf: bool, seconds: float) -> None:
+    assert seconds_to_look(next_in, is_deaf=is_deaf) == seconds
