@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 from random import Random
 
+from msgspec import structs
 from tests.contract.conftest import Changes
 from tests.engines.postgres.conftest import MakeEngine
 
@@ -111,6 +112,34 @@ async def test_a_worker_that_has_just_spoken_is_not_gone(driver: Driver, another
     await there.close()
     clock.advance(3 * SECOND)
     assert await driver.engine.find_expired(limit=10) == []
+
+
+async def test_a_worker_that_seldom_speaks_is_not_gone_between_two_heartbeats(
+    driver: Driver, another: MakeEngine, clock: ManualClock
+) -> None:
+    """Its listening connection is made anew just now."""
+    there = await another()
+    await driver.submit()
+    claim = await Driver(there, clock, lease_for=60 * SECOND).claim_one()
+    await there.workers.announce(structs.replace(worker("worker-1", clock), heartbeat_every=20 * SECOND))
+    await there.close()
+    clock.advance(29 * SECOND)
+    assert await driver.engine.find_expired(limit=10) == []
+    clock.advance(2 * SECOND)
+    assert await driver.engine.find_expired(limit=10) == [claim]
+
+
+async def test_reads_leave_room_for_claims_and_writes(driver: Driver, engine: PostgresEngine) -> None:
+    """More readers than connections, none of which ever gets its answer."""
+    answered = asyncio.Event()
+    reads = [asyncio.create_task(engine._connections.read(lambda _: answered.wait())) for _ in range(20)]
+    await asyncio.sleep(0)
+    task_id = await driver.submit()
+    claim = await driver.claim_one()
+    assert await driver.finish(claim, Succeeded(b"6"))
+    answered.set()
+    await asyncio.gather(*reads)
+    assert (await driver.get(task_id)).status is Status.COMPLETED
 
 
 async def test_two_reapers_end_an_attempt_once(driver: Driver, another: MakeEngine, clock: ManualClock) -> None:

@@ -26,6 +26,8 @@ ANSWER_WITHIN = 5.0
 _AGAIN_FOR = 4.0
 """Seconds for which work whose connection broke is tried again before its callers are told."""
 _PAUSE = 0.1
+_NOT_FOR_READS = 3
+"""Connections that clients' reads leave to claims and writes."""
 _SLOW = 1.0
 """Seconds after which an answer is as good as none, for those who judge others by their silence."""
 
@@ -116,6 +118,7 @@ class Connections:
         self.settings = session_settings(settings or {})
         self.contact = Contact()
         self._on_acquire = on_acquire
+        self._reading = asyncio.Semaphore(max(1, size - _NOT_FOR_READS))
         self._pool: Any = None
 
     async def open(self) -> None:
@@ -162,12 +165,23 @@ class Connections:
             await self._pool.release(connection)
 
     async def read(self, query: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run a client's query; so many at a time that claims and writes always find a connection."""
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                await self._reading.acquire()
+        except TimeoutError as error:
+            raise self._away(error) from error
+        try:
+            return await self.look(query)
+        finally:
+            self._reading.release()
+
+    async def look(self, query: Callable[[Connection], Awaitable[T]]) -> T:
         """Run a query that changes nothing; once more if its connection turns out to be dead."""
         for final in (False, True):
             try:
-                with self.contact.measured():
-                    async with self.taken() as connection:
-                        return await query(connection)
+                async with self.taken() as connection:
+                    return await query(connection)
             except LOST as error:
                 self.contact.broken()
                 if final or isinstance(error, TimeoutError):

@@ -204,7 +204,8 @@ class PostgresEngine:
             names = [row["worker_id"] for row in gone]
             return [claim_of(row) for row in await connection.fetch(self._queries["expired"], limit, names)]
 
-        expired = await self._connections.read(query)
+        with self._connections.contact.measured():
+            expired = await self._connections.look(query)
         return expired if self._connections.contact.lasts(self._lease) else []
 
     async def prune(self, *, limit: int) -> int:
@@ -266,7 +267,7 @@ class PostgresEngine:
         return claims, next_in if claims else soon(next_in)
 
     async def _look(self) -> tuple[list[str], timedelta | None]:
-        row = await self._connections.read(lambda connection: connection.fetchrow(self._queries["look"]))
+        row = await self._connections.look(lambda connection: connection.fetchrow(self._queries["look"]))
         assert row is not None
         next_due: datetime | None = row["next_due"]
         return row["lines"], None if next_due is None else next_due - row["now"]

@@ -103,6 +103,7 @@ class Listener:
 
     async def _reconnect(self) -> None:
         _log.warning("store.listener_lost")
+        self._connections.contact.broken()
         self._heard((), [])
         while True:
             try:
