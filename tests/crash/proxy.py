@@ -162,6 +162,7 @@ class Proxy:
     async def _close(self) -> None:
         self.mode = "pass"
         await self._stop_listening()
+        await asyncio.sleep(0.01)  # what was accepted a moment ago has its handler now
         await self._drop_all()
         for handler in self._handlers:
             handler.cancel()
@@ -171,6 +172,8 @@ class Proxy:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         handler = asyncio.current_task()
         assert handler is not None
+        if self._server is None:  # accepted in its last moment
+            return _abort(writer)
         self._handlers.add(handler)
         try:
             await self.passing()
