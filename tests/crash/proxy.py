@@ -81,6 +81,7 @@ class Proxy:
         self._do(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.run_until_complete(self._settle())
         self._loop.close()
 
     @property
@@ -169,6 +170,14 @@ class Proxy:
         await asyncio.gather(*self._handlers, return_exceptions=True)
         await asyncio.sleep(0.01)  # a transport is closed in the turn after its abort
 
+    async def _settle(self) -> None:
+        """End what is still on its way, and let every transport be closed: it is closed some turns after its abort."""
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        await asyncio.sleep(0.02)
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         handler = asyncio.current_task()
         assert handler is not None
@@ -183,6 +192,7 @@ class Proxy:
             try:
                 await link.run()
             finally:
+                _abort(upstream[1])
                 self._links.discard(link)
         except (OSError, asyncio.CancelledError):
             pass  # it cannot be reached, or it is all over: the client sees a reset
