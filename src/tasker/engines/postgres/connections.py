@@ -143,9 +143,13 @@ class Connections:
     async def connect(self) -> Connection:
         """Return a connection beside the pool: to listen, or to migrate."""
         connection = await asyncpg.connect(self.url, timeout=ANSWER_WITHIN, server_settings=self.settings)
-        await prepare(connection)
-        if self._on_acquire is not None:
-            await self._on_acquire(connection)
+        try:
+            await prepare(connection)
+            if self._on_acquire is not None:
+                await self._on_acquire(connection)
+        except BaseException:  # also a cancellation: nobody else knows of it
+            connection.terminate()
+            raise
         return connection
 
     @contextlib.asynccontextmanager

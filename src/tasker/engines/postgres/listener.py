@@ -66,9 +66,13 @@ class Listener:
     async def _connect(self) -> Connection:
         connection = await self._connections.connect()
         connection.add_termination_listener(lambda _: self._broken.set())
-        await connection.add_listener(CHANNEL, self._on_notice)
-        for name in self._names:
-            await _lock(connection, name)
+        try:
+            await connection.add_listener(CHANNEL, self._on_notice)
+            for name in self._names:
+                await _lock(connection, name)
+        except BaseException:  # also a cancellation: nobody else knows of it
+            connection.terminate()
+            raise
         return connection
 
     def _on_notice(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
