@@ -152,7 +152,11 @@ class Proxy:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _stop_listening(self) -> None:
+        """Accept nothing more; what was accepted gets its transport first, for a closed server leaves it open."""
         if self._server is not None:
+            for listener in self._server.sockets:
+                self._loop.remove_reader(listener.fileno())
+            await asyncio.sleep(0.01)
             self._server.close()
             self._server = None
 
