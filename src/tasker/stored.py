@@ -5,7 +5,7 @@ JSON that is kept as text (params, results...) is text here too, so that -0, 1e2
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from msgspec import Struct, structs
@@ -72,6 +72,16 @@ class StoredTask(Struct, frozen=True, kw_only=True):
     error: str | None
     params: str
     result: str | None
+    owner: str = ""
+    deadline: datetime | None = None
+    retention: timedelta | None = None
+    expires_at: datetime | None = None
+    unique_key: str | None = None
+    concurrency_key: str | None = None
+    weight: int | None = None
+    cache_key: bytes | None = None
+    has_dependants: bool = False
+    extra: str | None = None
     attempts: list[StoredAttempt] = []
     events: list[StoredEvent] = []
     keys: list[StoredKey] = []
@@ -102,12 +112,14 @@ class StoredTask(Struct, frozen=True, kw_only=True):
 
 _SETTLED = (
     "task_id", "type", "queue", "priority", "created_at", "run_at", "max_attempts", "policy", "tags", "metadata",
-    "params",
+    "params", "owner", "deadline", "retention", "unique_key", "concurrency_key", "weight", "cache_key", "extra",
 )  # fmt: skip
 """What a submission settles for good."""
-TEXTS = frozenset({"policy", "metadata", "usage", "progress", "error", "params", "result"})
+TEXTS = frozenset({"policy", "metadata", "usage", "progress", "error", "params", "result", "extra"})
 """Columns that hold JSON as bytes."""
-TIMES = frozenset({"created_at", "run_at", "due_at", "started_at", "finished_at", "cancel_requested_at"})
+TIMES = frozenset(
+    {"created_at", "run_at", "due_at", "started_at", "finished_at", "cancel_requested_at", "deadline", "expires_at"}
+)
 COLUMNS = tuple(field.name for field in structs.fields(StoredTask) if field.name not in {"attempts", "events", "keys"})
 """What of a task is a column of its row, in the order of the fields."""
 

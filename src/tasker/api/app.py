@@ -18,8 +18,8 @@ from tasker.api.fleet import FleetOperations
 from tasker.api.guards import Guard, Rules
 from tasker.api.health import HealthOperations
 from tasker.api.openapi import make_document
+from tasker.api.operation import Operation
 from tasker.api.operations import (
-    Operation,
     docs_operations,
     event_operations,
     fleet_operations,

@@ -13,7 +13,7 @@ from tasker.api.catalogue import TypePage, TypeView
 from tasker.api.events import SSE, STREAMS, EventView
 from tasker.api.fleet import QueuePage, QueueView, WorkerPage, WorkerView
 from tasker.api.health import LiveView, ReadyView
-from tasker.api.operations import Answer, Operation
+from tasker.api.operation import Answer, Operation
 from tasker.api.problems import Problem
 from tasker.api.replies import encode
 from tasker.api.tasks import TaskPage, TaskView

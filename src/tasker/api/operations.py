@@ -2,71 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-from tasker.api.calls import Call, Parameter, wait_parameter
+from tasker.api.calls import wait_parameter
 from tasker.api.catalogue import TypeOperations, TypePage, TypeView
 from tasker.api.docs import DocsOperations
 from tasker.api.events import EVENT_PARAMETERS, JSON_LINES, SSE, STREAMS, EventOperations, EventView
 from tasker.api.fleet import FleetOperations, QueuePage, QueueView, WorkerPage
 from tasker.api.health import HealthOperations, LiveView, ReadyView
-from tasker.api.replies import Reply, Stream
+from tasker.api.operation import BODY_PROBLEMS, INPUT_PROBLEMS, SUBMIT_PROBLEMS, Answer, Operation
 from tasker.api.tasks import GET_PARAMETERS, LIST_PARAMETERS, TaskOperations, TaskPage, TaskView
 from tasker.errors import ProblemKind
 
-
-class Answer(NamedTuple):
-    """A reply that is no problem: what it means, the type of its body (None: empty), and the headers worth telling.
-
-    item: what a stream brings one by one, where it may come as one.
-    """
-
-    description: str
-    body: Any = None
-    headers: tuple[str, ...] = ()
-    item: Any = None
-
-
-class Operation(NamedTuple):
-    """One thing that a client can ask for.
-
-    request_headers, and `headers` of the answers, are names of rows in openapi.py; `problems` of rows in PROBLEMS.
-    media is what its replies are; streams are the media types that a 200 may also come as, event by event.
-    body: "submission" is SubmissionBody, "params" the params of the task type in the path.
-    """
-
-    method: str
-    path: str
-    name: str
-    tag: str
-    summary: str
-    handler: Callable[[Call], Awaitable[Reply | Stream]]
-    answers: dict[int, Answer]
-    problems: tuple[str, ...] = ()
-    parameters: Sequence[Parameter] = ()
-    request_headers: tuple[str, ...] = ()
-    body: Literal["submission", "params"] | None = None
-    media: str = "application/json"
-    streams: tuple[str, ...] = ()
-    documented: bool = True
-    public: bool = False
-
-    @property
-    def medias(self) -> tuple[str, ...]:
-        return (self.media, *self.streams)
-
-
-_BODY_PROBLEMS = (
-    "malformed-json", "too-deep", "duplicate-key", "bad-request", "request-timeout", "payload-too-large",
-    "unsupported-media-type", "unsupported-encoding",
-)  # fmt: skip
-_INPUT_PROBLEMS = (
-    "invalid-request", "unknown-field", "invalid-params", "number-out-of-range", "invalid-unicode", "too-many-items",
-)  # fmt: skip
-_SUBMIT_PROBLEMS = (
-    *_BODY_PROBLEMS, *_INPUT_PROBLEMS, "cross-origin", "idempotency-in-flight", "idempotency-key-reuse", "unavailable",
-)  # fmt: skip
 _ACCEPTED = ("Location", "Retry-After", "Preference-Applied", "Idempotency-Replayed")
 _SUBMIT_ANSWERS = {
     202: Answer("Accepted: it is on disk and will reach exactly one terminal status.", TaskView, _ACCEPTED),
@@ -85,7 +32,7 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
     return [
         Operation(
             "POST", "/task", "submit_task", "tasks", "Submit a task", tasks.submit,
-            answers=_SUBMIT_ANSWERS, problems=(*_SUBMIT_PROBLEMS, "unknown-type"), parameters=(wait_parameter,),
+            answers=_SUBMIT_ANSWERS, problems=(*SUBMIT_PROBLEMS, "unknown-type"), parameters=(wait_parameter,),
             request_headers=("Prefer", "Idempotency-Key"), body="submission", streams=STREAMS,
         ),
         Operation(
@@ -104,7 +51,7 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
         ),
         Operation(
             "POST", "/type/{name}/task", "submit_params", "tasks", "Submit a task of this type; the body is its params",
-            tasks.submit_params, answers=_SUBMIT_ANSWERS, problems=(*_SUBMIT_PROBLEMS, "not-found"),
+            tasks.submit_params, answers=_SUBMIT_ANSWERS, problems=(*SUBMIT_PROBLEMS, "not-found"),
             parameters=(wait_parameter,), request_headers=("Prefer", "Idempotency-Key"), body="params",
             streams=STREAMS,
         ),
@@ -115,7 +62,7 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
                 200: Answer("This request was accepted before: the task as it is now.", TaskView, _ACCEPTED, EventView),
                 204: _SUBMIT_ANSWERS[204],
             },
-            problems=(*_BODY_PROBLEMS, *_INPUT_PROBLEMS, "cross-origin", "unknown-type", "conflict", "not-found",
+            problems=(*BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "unknown-type", "conflict", "not-found",
                       "unavailable"),
             parameters=(wait_parameter,), request_headers=("Prefer",), body="submission", streams=STREAMS,
         ),

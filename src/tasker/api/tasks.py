@@ -73,6 +73,8 @@ class TaskView(Task, frozen=True, kw_only=True):
     finished_at: Moment | None
     next_attempt_at: Moment | None
     cancel_requested_at: Moment | None
+    expires_at: Moment | None
+    deadline: Moment | None = None
     links: dict[str, str]
     attempts: list[Attempt] | msgspec.UnsetType = msgspec.UNSET
 

@@ -8,18 +8,26 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec import structs
 
 from tasker.errors import Conflict, Fault, Invalid
-from tasker.model import Policy, Progress, TaskProblem
+from tasker.model import Extra, Policy, Progress, TaskProblem
 from tasker.stored import StoredTask
 
 encode = msgspec.json.Encoder().encode
 decode_problem = msgspec.json.Decoder(TaskProblem).decode
 decode_progress = msgspec.json.Decoder(Progress).decode
+_decode_extra = msgspec.json.Decoder(Extra).decode
 decode_policy = lru_cache(maxsize=1000)(msgspec.json.Decoder(Policy).decode)  # tasks of a type share one text
+
+
+def read_extra(text: bytes) -> dict[str, Any]:
+    """Return the options of a task's column `extra`, by their names in a Task."""
+    return structs.asdict(_decode_extra(text))
 
 
 def to_cursor(seq: int) -> str:

@@ -8,17 +8,18 @@ from typing import Any
 from msgspec import Raw
 
 from tasker.engines.log import Entry, Head
-from tasker.engines.values import decode_policy, decode_problem, decode_progress
+from tasker.engines.values import decode_policy, decode_problem, decode_progress, read_extra
 from tasker.model import Attempt, Claim, Event, Status, Task
 
 Row = Mapping[str, Any]
+_NO_EXTRA: dict[str, Any] = {}
 
 
 def task_of(row: Row) -> Task:
     """Return the Task of a record of TASK_COLUMNS."""
     (_, task_id, type_, params, status, reason, queue, priority, result, error, progress, attempt, tries, max_attempts,
-     created_at, run_at, due_at, started_at, finished_at, cancel_requested_at, usage, tags, metadata,
-     is_later) = row.values()  # fmt: skip
+     created_at, run_at, due_at, started_at, finished_at, cancel_requested_at, usage, tags, metadata, owner,
+     deadline, expires_at, unique_key, concurrency_key, extra, is_later) = row.values()  # fmt: skip
     pending = status == "pending"
     return Task(
         task_id=task_id, type=type_, params=Raw(params), status=Status(status),
@@ -29,6 +30,8 @@ def task_of(row: Row) -> Task:
         attempt=attempt, tries_left=max(0, max_attempts - tries), created_at=created_at, run_at=run_at,
         started_at=started_at, finished_at=finished_at, next_attempt_at=due_at if pending and attempt else None,
         cancel_requested_at=cancel_requested_at, usage=Raw(usage), tags=tags, metadata=Raw(metadata),
+        owner=owner or None, deadline=deadline, expires_at=expires_at, unique_key=unique_key,
+        concurrency_key=concurrency_key, **(read_extra(extra) if extra else _NO_EXTRA),
     )  # fmt: skip
 
 

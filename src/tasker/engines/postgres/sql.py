@@ -1,4 +1,4 @@
-"""The SQL of the distributed engine: named queries from queries.sql, numbered migrations from migrations/."""
+"""The SQL of the distributed engine: named queries from queries/, numbered migrations from migrations/."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _FOLDER = files(__package__)
 TASK_COLUMNS = (
     "seq, task_id, type, params, status, reason, queue, priority, result, error, progress, attempt, tries,"
     " max_attempts, created_at, run_at, due_at, started_at, finished_at, cancel_requested_at, usage, tags, metadata,"
+    " owner, deadline, expires_at, unique_key, concurrency_key, extra,"
     " due_at > now() AS is_later"
 )
 CLAIM_COLUMNS = (
@@ -38,7 +39,9 @@ class Migration(NamedTuple):
 @cache
 def queries(schema: str) -> dict[str, str]:
     """Return the named queries, with every table's schema filled in."""
-    parts = re.split(r"^-- name: (\w+)\n", (_FOLDER / "queries.sql").read_text(), flags=re.MULTILINE)[1:]
+    scripts = [file for file in (_FOLDER / "queries").iterdir() if file.name.endswith(".sql")]
+    text = "\n".join(file.read_text() for file in scripts)
+    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)[1:]
     head = HEAD_COLUMNS.format(schema=schema)
     names = {
         "schema": schema, "task": TASK_COLUMNS, "claim": CLAIM_COLUMNS, "head": head, "stored": ", ".join(COLUMNS),

@@ -54,10 +54,22 @@ def _columns(drafts: Sequence[Draft]) -> list[list[Any]]:
         (
             draft.task_id, draft.type, draft.queue, draft.priority, draft.created_at, draft.run_at, draft.max_attempts,
             draft.policy, draft.metadata, draft.params, encode(draft.tags).decode() if draft.tags else None,
+            draft.owner, draft.retention, _rare(draft),
         )
         for draft in drafts
     ]  # fmt: skip
     return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _rare(draft: Draft) -> str | None:
+    """Return the options that few drafts have as JSON, in one column: each array of a batch costs all of it."""
+    given = {
+        "deadline": draft.deadline, "unique_key": draft.unique_key, "concurrency_key": draft.concurrency_key,
+        "weight": None if draft.weight == 1 else draft.weight, "cache_key": draft.cache_key,
+        "extra": None if draft.extra is None else encode(draft.extra).decode(),
+    }  # fmt: skip
+    rare = {name: value for name, value in given.items() if value is not None}
+    return encode(rare).decode() if rare else None
 
 
 async def _settle_keys(connection: Connection, queries: dict[str, str], drafts: Sequence[Draft]) -> dict[int, Receipt]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -119,6 +120,8 @@ def _column(name: str, value: Any) -> Any:
         return encode(value).decode()
     if name in TIMES:
         return optional_micros(value)
+    if name == "retention":
+        return None if value is None else value // timedelta(microseconds=1)
     return bytes_of(value) if name in TEXTS else value
 
 
@@ -129,6 +132,10 @@ def _value(name: str, column: Any) -> Any:
         return _tags(column)
     if name in TIMES:
         return None if column is None else from_micros(column)
+    if name == "retention":
+        return None if column is None else timedelta(microseconds=column)
+    if name == "has_dependants":
+        return bool(column)
     return text_of(column) if name in TEXTS else column
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,12 +11,14 @@ from msgspec import Raw
 
 from tasker.clock import from_micros, to_micros
 from tasker.engines.log import Entry
-from tasker.engines.values import decode_policy, decode_problem, decode_progress, encode
+from tasker.engines.values import decode_policy, decode_problem, decode_progress, encode, read_extra
 from tasker.model import Attempt, Claim, Draft, Event, Reason, Status, Task
 
 Row = tuple[Any, ...]
+_MICRO = timedelta(microseconds=1)
 
 _tags = msgspec.json.Decoder(list[str])
+_NO_EXTRA: dict[str, Any] = {}
 
 
 def task_id_of(blob: bytes) -> UUID:
@@ -36,7 +38,8 @@ def _moment(micros: int | None) -> datetime | None:
 def task_of(row: Row, now: int) -> Task:
     """Return the Task of a row of TASK_COLUMNS, as it is at `now` (microseconds)."""
     (_, task_id, type_, params, status, reason, queue, priority, result, error, progress, attempt, tries, max_attempts,
-     created_at, run_at, due_at, started_at, finished_at, cancel_requested_at, usage, tags, metadata) = row  # fmt: skip
+     created_at, run_at, due_at, started_at, finished_at, cancel_requested_at, usage, tags, metadata, owner, deadline,
+     expires_at, unique_key, concurrency_key, extra) = row  # fmt: skip
     pending = status == "pending"
     return Task(
         task_id=UUID(bytes=task_id), type=type_, params=Raw(params), status=Status(status),
@@ -48,7 +51,8 @@ def task_of(row: Row, now: int) -> Task:
         run_at=_moment(run_at), started_at=_moment(started_at), finished_at=_moment(finished_at),
         next_attempt_at=from_micros(due_at) if pending and attempt else None,
         cancel_requested_at=_moment(cancel_requested_at), usage=Raw(usage), tags=_tags.decode(tags),
-        metadata=Raw(metadata),
+        metadata=Raw(metadata), owner=owner or None, deadline=_moment(deadline), expires_at=_moment(expires_at),
+        unique_key=unique_key, concurrency_key=concurrency_key, **(read_extra(extra) if extra else _NO_EXTRA),
     )  # fmt: skip
 
 
@@ -101,5 +105,8 @@ def draft_row(draft: Draft) -> Row:
     return (
         draft.task_id.bytes, draft.type, draft.queue, "scheduled" if later else "queued", draft.priority, created_at,
         run_at, run_at if later else created_at, draft.max_attempts, draft.policy,
-        encode(draft.tags).decode() if draft.tags else "[]", draft.metadata, draft.params,
+        encode(draft.tags).decode() if draft.tags else "[]", draft.metadata, draft.params, draft.owner,
+        optional_micros(draft.deadline), None if draft.retention is None else draft.retention // _MICRO,
+        draft.unique_key, draft.concurrency_key, None if draft.weight == 1 else draft.weight, draft.cache_key,
+        None if draft.extra is None else encode(draft.extra),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The SQL of the embedded engine: named queries from queries.sql, numbered migrations from migrations/."""
+"""The SQL of the embedded engine: named queries from queries/, numbered migrations from migrations/."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ _FOLDER = files(__package__)
 
 TASK_COLUMNS = (
     "seq, task_id, type, params, status, reason, queue, priority, result, error, progress, attempt, tries,"
-    " max_attempts, created_at, run_at, due_at, started_at, finished_at, cancel_requested_at, usage, tags, metadata"
+    " max_attempts, created_at, run_at, due_at, started_at, finished_at, cancel_requested_at, usage, tags, metadata,"
+    " owner, deadline, expires_at, unique_key, concurrency_key, extra"
 )
 CLAIM_COLUMNS = (
     "task_id, attempt, type, params, queue, priority, policy, tries, crashes, interruptions, started_at, worker"
@@ -23,7 +24,7 @@ HEAD_COLUMNS = (
 
 
 def _load() -> dict[str, str]:
-    text = (_FOLDER / "queries.sql").read_text()
+    text = "\n".join(file.read_text() for file in (_FOLDER / "queries").iterdir() if file.name.endswith(".sql"))
     parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)[1:]
     return {name: _fill(body) for name, body in zip(parts[::2], parts[1::2], strict=True)}
 

@@ -1,13 +1,15 @@
 -- name: insert_task
 INSERT INTO task (task_id, type, queue, status, reason, priority, created_at, run_at, due_at, max_attempts, policy,
-                  tags, metadata, params)
-VALUES (?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+                  tags, metadata, params, owner, deadline, retention, unique_key, concurrency_key, weight, cache_key,
+                  extra)
+VALUES (?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_running
 -- A task that a waiting worker takes at once: it is born running, and never enters a line.
 INSERT INTO task (task_id, type, queue, status, priority, created_at, run_at, due_at, max_attempts, policy,
-                  tags, metadata, params, attempt, worker, started_at, lease_expires_at)
-VALUES (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?);
+                  tags, metadata, params, owner, deadline, retention, unique_key, concurrency_key, weight, cache_key,
+                  extra, attempt, worker, started_at, lease_expires_at)
+VALUES (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?);
 
 -- name: insert_tag
 INSERT OR IGNORE INTO task_tag (tag, seq) VALUES (?, ?);

@@ -85,8 +85,11 @@ class Progress(Struct, frozen=True, kw_only=True):
     message: str | None = None
 
 
-class Task(Struct, frozen=True, kw_only=True):
-    """One submission, as a client sees it (API.md, "Task"). `params` and `result` are JSON text, kept as it came."""
+class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One submission, as a client sees it (API.md, "Task"). `params` and `result` are JSON text, kept as it came.
+
+    What has a default here is left out on the wire where nothing was asked for.
+    """
 
     task_id: UUID
     type: str
@@ -105,10 +108,18 @@ class Task(Struct, frozen=True, kw_only=True):
     started_at: datetime | None
     finished_at: datetime | None
     next_attempt_at: datetime | None
+    expires_at: datetime | None
     cancel_requested_at: datetime | None
     usage: Raw
     tags: list[str]
     metadata: Raw
+    owner: str | None = None
+    deadline: datetime | None = None
+    unique_key: str | None = None
+    concurrency_key: str | None = None
+    depends_on: tuple[UUID, ...] = ()
+    replay_of: UUID | None = None
+    schedule_id: UUID | None = None
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -120,6 +131,14 @@ class Attempt(Struct, frozen=True, kw_only=True):
     finished_at: datetime | None = None
     ending: Ending | None = None
     error: TaskProblem | None = None
+
+
+class Extra(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Options of a submission that no query asks for."""
+
+    depends_on: tuple[UUID, ...] = ()
+    replay_of: UUID | None = None
+    schedule_id: UUID | None = None
 
 
 class Idempotency(Struct, frozen=True, kw_only=True):
@@ -136,7 +155,8 @@ class Draft(Struct, frozen=True, kw_only=True):
 
     `run_at` is None for a task that may start at once. `policy` and `max_attempts` are what the row keeps of the
     settled defaults: `policy` is the JSON text of a Policy, encoded once for each type. `is_chosen`: the task's id is
-    the client's choice, and may be there already; such a draft has an idempotency key.
+    the client's choice, and may be there already; such a draft has an idempotency key. `owner` is "" where no keys are
+    used. `retention`: how long it is kept after its end, None for ever. `weight`: what it costs of its queue's rate.
     """
 
     task_id: UUID
@@ -152,6 +172,14 @@ class Draft(Struct, frozen=True, kw_only=True):
     metadata: bytes = b"{}"
     idempotency: Idempotency | None = None
     is_chosen: bool = False
+    owner: str = ""
+    deadline: datetime | None = None
+    retention: timedelta | None = None
+    unique_key: str | None = None
+    concurrency_key: str | None = None
+    weight: int = 1
+    cache_key: bytes | None = None
+    extra: Extra | None = None
 
 
 class Receipt(Struct, frozen=True):

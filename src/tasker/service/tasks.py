@@ -1,4 +1,4 @@
-"""The use cases: submit, get, find, wait, cancel, retry, delete. Knows no HTTP and no SQL."""
+"""The use cases of tasks: submit, get, find, wait, cancel, retry, delete."""
 
 from __future__ import annotations
 
@@ -338,8 +338,10 @@ def _as_accepted(draft: Draft) -> Task:
         task_id=draft.task_id, type=draft.type, params=Raw(draft.params), status=Status.PENDING, reason=reason,
         queue=draft.queue, priority=draft.priority, result=None, error=None, progress=None, attempt=0,
         tries_left=draft.max_attempts, created_at=draft.created_at, run_at=draft.run_at, started_at=None,
-        finished_at=None, next_attempt_at=None, cancel_requested_at=None, usage=_NOTHING, tags=list(draft.tags),
-        metadata=Raw(draft.metadata),
+        finished_at=None, next_attempt_at=None, expires_at=None, cancel_requested_at=None, usage=_NOTHING,
+        tags=list(draft.tags), metadata=Raw(draft.metadata), owner=draft.owner or None, deadline=draft.deadline,
+        unique_key=draft.unique_key, concurrency_key=draft.concurrency_key,
+        **({} if draft.extra is None else structs.asdict(draft.extra)),
     )  # fmt: skip
 
 

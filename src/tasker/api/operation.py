@@ -1,0 +1,62 @@
+"""What an operation of the API is: a row of the table in operations.py, and what many rows have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+from tasker.api.calls import Call, Parameter
+from tasker.api.replies import Reply, Stream
+
+
+class Answer(NamedTuple):
+    """A reply that is no problem: what it means, the type of its body (None: empty), and the headers worth telling.
+
+    item: what a stream brings one by one, where it may come as one.
+    """
+
+    description: str
+    body: Any = None
+    headers: tuple[str, ...] = ()
+    item: Any = None
+
+
+class Operation(NamedTuple):
+    """One thing that a client can ask for.
+
+    request_headers, and `headers` of the answers, are names of rows in openapi.py; `problems` of rows in PROBLEMS.
+    media is what its replies are; streams are the media types that a 200 may also come as, event by event.
+    body: "submission" is SubmissionBody, "params" the params of the task type in the path.
+    """
+
+    method: str
+    path: str
+    name: str
+    tag: str
+    summary: str
+    handler: Callable[[Call], Awaitable[Reply | Stream]]
+    answers: dict[int, Answer]
+    problems: tuple[str, ...] = ()
+    parameters: Sequence[Parameter] = ()
+    request_headers: tuple[str, ...] = ()
+    body: Literal["submission", "params"] | None = None
+    media: str = "application/json"
+    streams: tuple[str, ...] = ()
+    documented: bool = True
+    public: bool = False
+
+    @property
+    def medias(self) -> tuple[str, ...]:
+        return (self.media, *self.streams)
+
+
+BODY_PROBLEMS = (
+    "malformed-json", "too-deep", "duplicate-key", "bad-request", "request-timeout", "payload-too-large",
+    "unsupported-media-type", "unsupported-encoding",
+)  # fmt: skip
+INPUT_PROBLEMS = (
+    "invalid-request", "unknown-field", "invalid-params", "number-out-of-range", "invalid-unicode", "too-many-items",
+)  # fmt: skip
+SUBMIT_PROBLEMS = (
+    *BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "idempotency-in-flight", "idempotency-key-reuse", "unavailable",
+)  # fmt: skip
