@@ -26,7 +26,8 @@ _log = structlog.get_logger(__name__)
 class ReportBuffer:
     """The Reporter of one attempt: keeps what it says for a moment, then stores all of it at once.
 
-    lost: whether the engine has answered that the attempt is no longer the current one.
+    lost: whether the engine has answered that the attempt is no longer the current one. peak: bytes that its process
+    has held at most, as far as that is known; it goes with the attempt's end.
     """
 
     def __init__(self, engine: Engine, lease: Lease, clock: Clock) -> None:
@@ -41,6 +42,10 @@ class ReportBuffer:
         self._timer: asyncio.TimerHandle | None = None
         self._storing: asyncio.Task[None] | None = None
         self.lost = False
+        self.peak: int | None = None
+
+    def peak_memory(self, size: int) -> None:
+        self.peak = size
 
     def progress(self, progress: Progress) -> None:
         self._progress = progress

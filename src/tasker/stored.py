@@ -20,6 +20,7 @@ class StoredAttempt(Struct, frozen=True, kw_only=True):
     finished_at: datetime
     ending: str
     error: str | None
+    peak_memory: int | None = None
 
 
 class StoredEvent(Struct, frozen=True, kw_only=True):
@@ -82,6 +83,7 @@ class StoredTask(Struct, frozen=True, kw_only=True):
     cache_key: bytes | None = None
     has_dependants: bool = False
     extra: str | None = None
+    peak_memory: int | None = None
     attempts: list[StoredAttempt] = []
     events: list[StoredEvent] = []
     keys: list[StoredKey] = []

@@ -249,6 +249,8 @@ class Worker:
         claim = running.claim
         report = await running.report.finish()
         transition = decide(outcome, claim, self._clock.now(), self._random)
+        if running.report.peak is not None:
+            transition = structs.replace(transition, peak_memory=running.report.peak)
         if await self._store(claim.lease, transition, report):
             self._metrics.attempt_ended(claim, transition)
             if transition.error is not None:

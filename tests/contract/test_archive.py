@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 from uuid import UUID
 
 import msgspec
@@ -17,7 +18,7 @@ from tests.contract.engines import ENGINES
 from tasker import archive
 from tasker.engine import Engine
 from tasker.errors import ArchiveError, Conflict
-from tasker.lifecycle import MAX_INTERRUPTIONS, Crashed, Failed, Interrupted, Snoozed, Succeeded, problem
+from tasker.lifecycle import MAX_INTERRUPTIONS, Crashed, Failed, Interrupted, Snoozed, Succeeded, decide, problem
 from tasker.model import NewEvent, Progress, Report, RetryPolicy, Status, TaskFilter
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
@@ -68,7 +69,9 @@ async def fill(engine: Engine, clock: ManualClock) -> dict[str, UUID]:
     await engine.cancel(ids["stopping"])
     for _ in range(MAX_INTERRUPTIONS):
         await driver.finish(await driver.claim_one(types=("suspect",)), Interrupted())
-    await driver.finish(await driver.claim_one(types=("crashing",)), Crashed("killed"))
+    claim = await driver.claim_one(types=("crashing",))
+    crashed = decide(Crashed("killed"), claim, clock.now(), Random(0))
+    await engine.complete(claim.lease, msgspec.structs.replace(crashed, peak_memory=1 << 33))
     return ids
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from random import Random
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from tasker.lifecycle import (
     Snoozed,
     Succeeded,
     TimedOut,
+    decide,
     problem,
 )
 from tasker.model import ExceptionInfo, NewEvent, Progress, Report, RetryPolicy, Status
@@ -235,3 +237,22 @@ async def test_an_end_survives_the_end_of_the_process(
     await again.open()
     assert await again.find(task_id) == before
     assert await Driver(again, clock).claim() == []
+
+
+async def test_each_attempt_keeps_its_peak_of_memory(driver: Driver, clock: ManualClock) -> None:
+    """Also when another attempt follows, and when the task is run again; the latest is in the task's own row."""
+    task_id = await driver.submit(make_draft(clock.now(), retry=TEN_TRIES))
+    outcomes = (
+        Failed(problem("task-raised", "no", retryable=True)),
+        Snoozed(timedelta(0)),
+        Failed(problem("task-failed", "no")),
+    )
+    for peak, outcome in zip((1 << 40, None, 7), outcomes, strict=True):
+        clock.advance(10 * SECOND)
+        claim = await driver.claim_one()
+        change = msgspec.structs.replace(decide(outcome, claim, clock.now(), Random(0)), peak_memory=peak)
+        assert await driver.engine.complete(claim.lease, change)
+    assert [one.peak_memory for one in await driver.engine.find_attempts(task_id)] == [1 << 40, None, 7]
+    await driver.engine.retry(task_id)
+    await driver.claim_one()
+    assert [one.peak_memory for one in await driver.engine.find_attempts(task_id)] == [1 << 40, None, 7, None]

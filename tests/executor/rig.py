@@ -34,6 +34,7 @@ class Recorder:
         self.chunks: list[str] = []
         self.logs: list[tuple[str, str, dict[str, Any]]] = []
         self.used: dict[str, Any] = {}
+        self.peak: int | None = None
         self._news = asyncio.Event()
 
     def progress(self, progress: Progress) -> None:
@@ -52,6 +53,10 @@ class Recorder:
     def usage(self, usage: Mapping[str, Any]) -> None:
         asyncio.get_running_loop()
         self.used.update(usage)
+
+    def peak_memory(self, size: int) -> None:
+        assert self.peak is None, "told once"
+        self.peak = size
 
     async def heard(self, count: int = 1) -> list[str]:
         """Wait for that many pieces of output and return them."""

@@ -176,6 +176,19 @@ async def test_memory_of_what_the_function_starts_counts(rig: Rig) -> None:
     assert outcome.problem == "memory-limit"
 
 
+async def test_each_attempt_tells_its_own_peak_of_memory(rig: Rig) -> None:
+    small, large, small_again = (rig.start("hold_memory", mebibytes) for mebibytes in (1, 120, 1))
+    assert [type(await one.outcome()) for one in (small, large, small_again)] == [Succeeded] * 3
+    peaks = [(one.recorder.peak or 0) / 2**20 for one in (small, large, small_again)]
+    assert peaks[0] < peaks[2] + 20 < 110 < 120 < peaks[1] < 200, "one child ran all three"
+
+
+async def test_a_killed_attempt_tells_its_peak_of_memory(rig: Rig) -> None:
+    running = rig.start("hold_memory", 155, timeout=0.5)
+    assert isinstance(await running.outcome(), TimedOut)
+    assert (running.recorder.peak or 0) > 155 * 2**20
+
+
 async def test_a_process_that_the_function_forks_does_not_speak_for_it(rig: Rig) -> None:
     running = rig.start("fork_and_talk")
     assert await running.outcome() == Succeeded(b'"0"')

@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 
 from tasker import Context, Fail, Retry, Snooze, task
+from tasker.builtin.reverse import reverse
 from tasker.clock import SystemClock
 from tasker.config import GptSettings
 from tasker.engines.sqlite import SqliteEngine
@@ -39,7 +40,7 @@ class Rig:
         self.engine = SqliteEngine(folder / "tasker.db", self.clock)
         self.stage = Stage()
         self.registry = Registry()
-        for function in _functions(self.stage):
+        for function in (*_functions(self.stage), reverse):
             self.registry.add(function)
         self.executor = Executor(
             self.registry, targets=(), processes=1, cancel_grace=timedelta(seconds=0.2), child_max_tasks=10,

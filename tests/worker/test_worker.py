@@ -25,6 +25,15 @@ async def test_a_task_is_run_and_its_result_stored(rig: Rig) -> None:
     assert (attempt.ending, attempt.worker) == ("succeeded", rig.worker.worker_id)
 
 
+async def test_the_attempt_of_a_child_process_has_its_peak_of_memory(rig: Rig) -> None:
+    done = await rig.end(await rig.submit("reverse", b'["abc"]'))
+    [of_child] = await rig.engine.find_attempts(done.task_id)
+    assert done.status is Status.COMPLETED
+    assert 5 << 20 < (of_child.peak_memory or 0) < 200 << 20
+    [on_loop] = await rig.engine.find_attempts((await rig.end(await rig.submit("add", b"[4,2]"))).task_id)
+    assert on_loop.peak_memory is None
+
+
 async def test_a_failure_is_told_with_its_attempt(rig: Rig) -> None:
     done = await rig.end(await rig.submit("fail"))
     assert done.status is Status.FAILED

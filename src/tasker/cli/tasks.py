@@ -147,4 +147,5 @@ def _local(time: datetime) -> str:
 def _describe_attempt(attempt: Attempt) -> str:
     end = f" to {_local(attempt.finished_at)}" if attempt.finished_at else ""
     why = f": {attempt.error.detail}" if attempt.error else ""
-    return f"{attempt.ending or 'running'}, {_local(attempt.started_at)}{end}, {attempt.worker}{why}"
+    memory = f", {attempt.peak_memory / 2**20:,.0f} MiB" if attempt.peak_memory else ""
+    return f"{attempt.ending or 'running'}, {_local(attempt.started_at)}{end}, {attempt.worker}{memory}{why}"

@@ -5,10 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Protocol
 
+from tasker.context import Reporter
 from tasker.executor.stop import Stop
 from tasker.lifecycle import Cancelled, Outcome, TimedOut
 from tasker.model import Claim
+
+
+class Observer(Reporter, Protocol):
+    """Takes what is to be known of an attempt: what its function says, and what its executor sees of it."""
+
+    def peak_memory(self, size: int) -> None:
+        """Take how many bytes its process has held at most; told once, before the attempt ends."""
 
 
 class Attempt:

@@ -36,6 +36,7 @@ from tasker.executor.frames import (
 )
 from tasker.executor.gate import Gate
 from tasker.executor.outcomes import describe, raised
+from tasker.executor.peak import begin_anew, peak_memory
 from tasker.executor.printed import Capture
 from tasker.lifecycle import Failed, Outcome, problem
 from tasker.model import Progress
@@ -90,12 +91,13 @@ class Child:
             self._channel.send(self._attempt(run))
 
     def _attempt(self, run: Run) -> Ended:
+        begin_anew()
         gate = Gate(FrameReporter(self._channel))
         notice = Notice(self._channel, run)
         outcome = self._outcome(run, Context(run.task_id, run.attempt, gate, notice.check), notice)
         gate.shut()
         self._capture.flush()
-        return ended(outcome, noticed=notice.was_seen, leftovers=lifeline.has_children())
+        return ended(outcome, noticed=notice.was_seen, leftovers=lifeline.has_children(), peak_memory=peak_memory())
 
     def _outcome(self, run: Run, context: Context, notice: Notice) -> Outcome:
         task_type = self._find(run.type_name)

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from tasker.config import GptSettings
-from tasker.context import Reporter
+from tasker.executor.attempt import Observer
 from tasker.executor.in_child import ChildAttempt
 from tasker.executor.on_loop import LoopAttempt
 from tasker.executor.pool import CannotStart, Pool
@@ -79,7 +79,7 @@ class Executor:
         """Return "ok", or why child processes do not start."""
         return f"child processes do not start: {self._pool.fault}" if self._pool.fault else "ok"
 
-    async def run(self, claim: Claim, reporter: Reporter, stop: Stop, *, isolate: bool = False) -> Outcome:
+    async def run(self, claim: Claim, reporter: Observer, stop: Stop, *, isolate: bool = False) -> Outcome:
         """Run one attempt and return how it ended; never raises, whatever the function does.
 
         A `def` function waits for a free child process; its time counts from its start there. isolate: run it, async
@@ -98,14 +98,14 @@ class Executor:
         finally:
             self._stops.discard(stop)
 
-    async def _run_on_loop(self, task_type: TaskType, claim: Claim, reporter: Reporter, stop: Stop) -> Outcome:
+    async def _run_on_loop(self, task_type: TaskType, claim: Claim, reporter: Observer, stop: Stop) -> Outcome:
         attempt = LoopAttempt(task_type, claim, reporter, stop, grace=self._grace, max_result=self._max_result)
         self._on_loop.add(attempt.asyncio_task)
         attempt.asyncio_task.add_done_callback(self._on_loop.discard)
         return await attempt.outcome()
 
     async def _run_in_child(
-        self, task_type: TaskType, claim: Claim, reporter: Reporter, stop: Stop, isolate: bool
+        self, task_type: TaskType, claim: Claim, reporter: Observer, stop: Stop, isolate: bool
     ) -> Outcome:
         child = None if isolate else self._pool.take()
         if child is None:

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tasker.lifecycle import Failed, Outcome, Snoozed, Succeeded
 from tasker.model import Progress, TaskProblem
@@ -92,7 +92,8 @@ class Line(Struct, tag="line", array_like=True, frozen=True):
 class Ended(Struct, tag="ended", array_like=True, frozen=True):
     """The function has ended: with a result, a problem or a delay. Last frame of an attempt.
 
-    `noticed`: it knew that it was to be cancelled. `leftovers`: it left processes of its own behind.
+    `noticed`: it knew that it was to be cancelled. `leftovers`: it left processes of its own behind. `peak_memory`:
+    bytes that the child has held at most since the attempt began, None where the kernel does not tell.
     """
 
     result: bytes | None = None
@@ -100,6 +101,7 @@ class Ended(Struct, tag="ended", array_like=True, frozen=True):
     after: timedelta | None = None
     noticed: bool = False
     leftovers: bool = False
+    peak_memory: int | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -118,16 +120,18 @@ class Corrupt(Exception):
     """The bytes that came are no frame."""
 
 
-def ended(outcome: Outcome, *, noticed: bool, leftovers: bool) -> Ended:
+def ended(outcome: Outcome, *, noticed: bool, leftovers: bool, peak_memory: int | None = None) -> Ended:
     """Return the last frame of an attempt that ended in a child with `outcome`."""
     match outcome:
         case Succeeded(result):
-            return Ended(result=result, noticed=noticed, leftovers=leftovers)
+            end = Ended(result=result)
         case Failed(problem, after):
-            return Ended(problem=problem, after=after, noticed=noticed, leftovers=leftovers)
+            end = Ended(problem=problem, after=after)
         case Snoozed(after):
-            return Ended(after=after, noticed=noticed, leftovers=leftovers)
-    raise AssertionError(f"no function ends by itself as {outcome}")
+            end = Ended(after=after)
+        case _:
+            raise AssertionError(f"no function ends by itself as {outcome}")
+    return structs.replace(end, noticed=noticed, leftovers=leftovers, peak_memory=peak_memory)
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -7,8 +7,7 @@ from typing import assert_never
 
 import msgspec
 
-from tasker.context import Reporter
-from tasker.executor.attempt import Attempt
+from tasker.executor.attempt import Attempt, Observer
 from tasker.executor.frames import (
     Broken,
     Cancel,
@@ -22,6 +21,7 @@ from tasker.executor.frames import (
     Run,
     Usage,
 )
+from tasker.executor.peak import peak_memory
 from tasker.executor.pool import END_WITHIN, log_line
 from tasker.executor.process import ChildProcess
 from tasker.executor.process_tree import resident_memory
@@ -31,6 +31,8 @@ from tasker.model import Claim
 
 SAMPLE_EVERY = 0.2
 """Seconds between looks at the memory of an attempt that has a limit."""
+_ALL_MEMORY = 1 << 60
+"""Bytes, above what any machine has."""
 
 
 class ChildAttempt(Attempt):
@@ -40,7 +42,7 @@ class ChildAttempt(Attempt):
         self,
         child: ChildProcess,
         claim: Claim,
-        reporter: Reporter,
+        reporter: Observer,
         stop: Stop,
         *,
         grace: timedelta,
@@ -89,11 +91,18 @@ class ChildAttempt(Attempt):
     def _function_ended(self, frame: Ended) -> None:
         """A verdict other than Cancelled means that the child is being killed: its word comes too late."""
         if self._verdict is None:
-            self.leftovers = frame.leftovers
-            self._settle(frame.outcome)
+            self._settle_as_told(frame, frame.outcome)
         elif isinstance(self._verdict, Cancelled) and self._child.is_usable:
-            self.leftovers = frame.leftovers
-            self._settle(self._verdict if frame.noticed else frame.outcome)
+            self._settle_as_told(frame, self._verdict if frame.noticed else frame.outcome)
+
+    def _settle_as_told(self, frame: Ended, outcome: Outcome) -> None:
+        self.leftovers = frame.leftovers
+        self._tell_peak(frame.peak_memory)
+        self._settle(outcome)
+
+    def _tell_peak(self, size: int | None) -> None:
+        if size is not None:
+            self._reporter.peak_memory(min(size, _ALL_MEMORY))  # the child may say anything: users' code runs there
 
     def _sample_memory(self) -> None:
         if self._done.done() or self._memory_limit is None:
@@ -121,6 +130,8 @@ class ChildAttempt(Attempt):
 
     def _end(self) -> None:
         """Kill, and settle once the child is gone, so that no two runs of a task overlap."""
+        if self._child.is_usable:
+            self._tell_peak(peak_memory(self._child.pid))
         self._child.kill()
         self._later(timedelta(seconds=END_WITHIN), self._stop_waiting)
 

@@ -123,7 +123,11 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """One claim of a task by a worker: when, where and how it ended (`ending` is None while it runs)."""
+    """One claim of a task by a worker: when, where and how it ended (`ending` is None while it runs).
+
+    `peak_memory`: bytes that its process has held at most, without those that it started itself; None for an
+    `async def` function, which shares the worker's, and for an attempt whose process crashed.
+    """
 
     attempt: int
     worker: str
@@ -131,6 +135,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     finished_at: datetime | None = None
     ending: Ending | None = None
     error: TaskProblem | None = None
+    peak_memory: int | None = None
 
 
 class Extra(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -223,7 +228,7 @@ class Claim(Struct, frozen=True, kw_only=True):
 
 
 class Transition(Struct, frozen=True, kw_only=True):
-    """What completing an attempt changes in the task; made by `lifecycle.decide` alone."""
+    """What completing an attempt changes in the task; made by `lifecycle.decide`, but for its peak of memory."""
 
     status: Status
     ending: Ending
@@ -235,6 +240,7 @@ class Transition(Struct, frozen=True, kw_only=True):
     run_at: datetime | None = None
     result: bytes | None = None
     error: TaskProblem | None = None
+    peak_memory: int | None = None
 
 
 class NewEvent(Struct, frozen=True, kw_only=True):

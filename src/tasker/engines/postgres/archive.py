@@ -64,7 +64,16 @@ class PostgresArchive:
         rows = await connection.fetchmany(self._queries["insert_stored"], [_columns(task) for task in tasks])
         placed = [(row["seq"], task) for row, task in zip(rows, tasks, strict=True)]
         attempts = [
-            (seq, one.attempt, one.worker, one.started_at, one.finished_at, one.ending, bytes_of(one.error))
+            (
+                seq,
+                one.attempt,
+                one.worker,
+                one.started_at,
+                one.finished_at,
+                one.ending,
+                bytes_of(one.error),
+                one.peak_memory,
+            )
             for seq, task in placed
             for one in task.attempts
         ]
@@ -83,8 +92,8 @@ class PostgresArchive:
             return []
         seqs, ids = [row["seq"] for row in rows], [row["task_id"] for row in rows]
         attempts, events, keys = defaultdict(list), defaultdict(list), defaultdict(list)
-        for seq, *values, error in await connection.fetch(self._queries["archive_attempts"], seqs):
-            attempts[seq].append(StoredAttempt(**_named(StoredAttempt, [*values, text_of(error)])))
+        for seq, *values, error, peak in await connection.fetch(self._queries["archive_attempts"], seqs):
+            attempts[seq].append(StoredAttempt(**_named(StoredAttempt, [*values, text_of(error), peak])))
         for seq, *values, data in await connection.fetch(self._queries["archive_events"], seqs):
             events[seq].append(StoredEvent(**_named(StoredEvent, [*values, data.decode()])))
         for task_id, *values, reply in await connection.fetch(self._queries["archive_keys"], ids):

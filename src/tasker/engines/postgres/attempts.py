@@ -177,7 +177,7 @@ class Attempts:
             error, delay = _error(change.error), (change.run_at or change.at) - change.at
             log = followed(row.head, change, change.at)
             entries += [(row.seq, entry) for entry in log]
-            kept.append((row.seq, change.ending, error))
+            kept.append((row.seq, change.ending, error, change.peak_memory))
             again.append((
                 row.seq, change.reason, delay, change.tries, change.crashes, change.interruptions, error,
                 log[-1].sequence,
@@ -198,7 +198,7 @@ class Attempts:
         values = [
             (
                 lease.task_id, lease.attempt, change.status.value, change.ending, change.tries, change.crashes,
-                change.result, _error(change.error),
+                change.result, _error(change.error), change.peak_memory,
             )
             for lease, change in sorted(ends.items(), key=lambda end: end[0].task_id)
         ]  # fmt: skip

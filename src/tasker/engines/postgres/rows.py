@@ -51,7 +51,7 @@ def attempt_of(row: Row) -> Attempt:
     error = row["error"]
     return Attempt(
         attempt=row["attempt"], worker=row["worker"], started_at=row["started_at"], finished_at=row["finished_at"],
-        ending=row["ending"], error=None if error is None else decode_problem(error),
+        ending=row["ending"], error=None if error is None else decode_problem(error), peak_memory=row["peak_memory"],
     )  # fmt: skip
 
 

@@ -93,10 +93,10 @@ def _insert(connection: apsw.Connection, task: StoredTask) -> None:
     seq = connection.last_insert_rowid()
     connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in task.tags])
     connection.executemany(
-        "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (seq, one.attempt, one.worker, to_micros(one.started_at), to_micros(one.finished_at), one.ending,
-             bytes_of(one.error))
+             bytes_of(one.error), one.peak_memory)
             for one in task.attempts
         ],
     )  # fmt: skip
@@ -143,7 +143,8 @@ def _whole(connection: apsw.Connection, row: Row) -> StoredTask:
     """Return a task with all that belongs to it."""
     seq, *columns = row
     attempts = connection.execute(
-        "SELECT attempt, worker, started_at, finished_at, ending, error FROM attempt WHERE task_seq = ? ORDER BY 1",
+        "SELECT attempt, worker, started_at, finished_at, ending, error, peak_memory FROM attempt WHERE task_seq = ?"
+        " ORDER BY 1",
         (seq,),
     )
     events = connection.execute(QUERIES["events"], (seq, 0, -1))
@@ -157,9 +158,9 @@ def _whole(connection: apsw.Connection, row: Row) -> StoredTask:
         attempts=[
             StoredAttempt(
                 attempt=attempt, worker=worker, started_at=from_micros(started_at),
-                finished_at=from_micros(finished_at), ending=ending, error=text_of(error),
+                finished_at=from_micros(finished_at), ending=ending, error=text_of(error), peak_memory=peak,
             )
-            for attempt, worker, started_at, finished_at, ending, error in attempts
+            for attempt, worker, started_at, finished_at, ending, error, peak in attempts
         ],
         events=[
             StoredEvent(sequence=sequence, attempt=attempt, type=type_, time=from_micros(time), data=data.decode())

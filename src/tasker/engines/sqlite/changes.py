@@ -114,11 +114,11 @@ def cancel(connection: apsw.Connection, task_id: UUID, now: int) -> tuple[Task, 
 
 def retry(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) -> tuple[Task, Change | None]:
     """Make a failed or cancelled task pending again."""
-    seq, status, worker, finished_at, ending, error = _row(connection, task_id)
+    seq, status, worker, *ended = _row(connection, task_id)
     if status not in ("failed", "cancelled"):
         raise Conflict(f"the task is {status}: only a failed or cancelled task can be retried")
     if worker is not None:
-        connection.execute(QUERIES["keep_attempt"], (finished_at, ending, error, seq))
+        connection.execute(QUERIES["keep_attempt"], (*ended, seq))
     head = Head(*connection.execute(QUERIES["head_by_seq"], (seq,)).fetchone())  # type: ignore[misc]
     last = _keep(connection, seq, reopened(head, now))
     connection.execute(QUERIES["retry_task"], (now, last, seq))
@@ -187,7 +187,7 @@ def _back_to_line(connection: apsw.Connection, lines: Lines, held: _Held, change
     seq, error = held.seq, _error(change.error)
     due_at = to_micros(_due_at(change))
     last = _keep(connection, seq, followed(held.head, change, to_micros(change.at)))
-    connection.execute(QUERIES["keep_attempt"], (to_micros(change.at), change.ending, error, seq))
+    connection.execute(QUERIES["keep_attempt"], (to_micros(change.at), change.ending, error, change.peak_memory, seq))
     row = (change.reason, due_at, change.tries, change.crashes, change.interruptions, error, last, seq)
     queue, type_ = connection.execute(QUERIES["back_to_line"], row).fetchone()  # type: ignore[misc]
     suspect = change.interruptions >= MAX_INTERRUPTIONS
@@ -201,7 +201,7 @@ def _due_at(change: Transition) -> datetime:
 def _end(connection: apsw.Connection, lease: Lease, change: Transition) -> tuple[bool, Change | None]:
     row = (
         change.status.value, change.ending, to_micros(change.at), change.tries, change.crashes, change.result,
-        _error(change.error), lease.task_id.bytes, lease.attempt,
+        _error(change.error), change.peak_memory, lease.task_id.bytes, lease.attempt,
     )  # fmt: skip
     connection.execute(QUERIES["end_attempt"], row)
     if not connection.changes():
@@ -215,7 +215,7 @@ def _error(error: TaskProblem | None) -> bytes | None:
 
 def _row(
     connection: apsw.Connection, task_id: UUID
-) -> tuple[int, str, str | None, int | None, str | None, bytes | None]:
+) -> tuple[int, str, str | None, int | None, str | None, bytes | None, int | None]:
     row = connection.execute(QUERIES["status_by_id"], (task_id.bytes,)).fetchone()
     if row is None:
         raise NotFound(f"there is no task {task_id}")

@@ -82,10 +82,10 @@ def first_claim(draft: Draft, worker: str, now: int) -> Claim:
 
 def attempt_of(row: Row) -> Attempt:
     """Return the Attempt of a row of the query `attempts`."""
-    attempt, worker, started_at, finished_at, ending, error = row
+    attempt, worker, started_at, finished_at, ending, error, peak_memory = row
     return Attempt(
         attempt=attempt, worker=worker, started_at=from_micros(started_at), finished_at=_moment(finished_at),
-        ending=ending, error=None if error is None else decode_problem(error),
+        ending=ending, error=None if error is None else decode_problem(error), peak_memory=peak_memory,
     )  # fmt: skip
 
 

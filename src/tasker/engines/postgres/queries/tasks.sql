@@ -61,7 +61,7 @@ DELETE FROM {schema}.pgqueuer WHERE id IN (
 -- name: start_attempts
 UPDATE {schema}.task SET status = 'running', reason = NULL, attempt = task.attempt + 1, worker = $3,
     started_at = now(), lease_expires_at = now() + $4::interval, job_id = job.id, finished_at = NULL, ending = NULL,
-    progress = NULL
+    progress = NULL, peak_memory = NULL
 FROM unnest($1::uuid[], $2::bigint[]) AS job (task_id, id)
 WHERE task.task_id = job.task_id AND task.status = 'pending'
 RETURNING {claim};
@@ -81,16 +81,17 @@ WHERE task.status = 'running' ORDER BY task.seq FOR NO KEY UPDATE OF task;
 -- name: end_attempts
 UPDATE {schema}.task SET status = ended.status, reason = NULL, ending = ended.ending, finished_at = now(),
     tries = ended.tries, crashes = ended.crashes, interruptions = 0, result = ended.result, error = ended.error,
-    lease_expires_at = NULL, lined = false
-FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::int[], $6::int[], $7::bytea[], $8::bytea[])
-    AS ended (task_id, attempt, status, ending, tries, crashes, result, error)
+    peak_memory = ended.peak_memory, lease_expires_at = NULL, lined = false
+FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::int[], $6::int[], $7::bytea[], $8::bytea[], $9::bigint[])
+    AS ended (task_id, attempt, status, ending, tries, crashes, result, error, peak_memory)
 WHERE task.task_id = ended.task_id AND task.attempt = ended.attempt AND task.status = 'running'
 RETURNING task.task_id, task.job_id;
 
 -- name: keep_attempts
-INSERT INTO {schema}.attempt (task_seq, attempt, worker, started_at, finished_at, ending, error)
-SELECT task.seq, task.attempt, task.worker, task.started_at, now(), ended.ending, ended.error
-FROM {schema}.task JOIN unnest($1::bigint[], $2::text[], $3::bytea[]) AS ended (seq, ending, error)
+INSERT INTO {schema}.attempt (task_seq, attempt, worker, started_at, finished_at, ending, error, peak_memory)
+SELECT task.seq, task.attempt, task.worker, task.started_at, now(), ended.ending, ended.error, ended.peak_memory
+FROM {schema}.task JOIN unnest($1::bigint[], $2::text[], $3::bytea[], $4::bigint[])
+    AS ended (seq, ending, error, peak_memory)
     ON task.seq = ended.seq;
 
 -- name: back_to_line
@@ -147,14 +148,14 @@ UPDATE {schema}.task SET cancel_requested_at = coalesce(cancel_requested_at, now
 SELECT id FROM {schema}.pgqueuer WHERE dedupe_key = $1 AND status IN ('queued', 'picked') FOR UPDATE SKIP LOCKED;
 
 -- name: keep_latest_attempt
-INSERT INTO {schema}.attempt (task_seq, attempt, worker, started_at, finished_at, ending, error)
-SELECT seq, attempt, worker, started_at, finished_at, ending, error FROM {schema}.task
+INSERT INTO {schema}.attempt (task_seq, attempt, worker, started_at, finished_at, ending, error, peak_memory)
+SELECT seq, attempt, worker, started_at, finished_at, ending, error, peak_memory FROM {schema}.task
 WHERE seq = $1 AND worker IS NOT NULL;
 
 -- name: retry_task
 UPDATE {schema}.task SET status = 'pending', reason = 'queued', due_at = now(), lined = false, tries = 0, crashes = 0,
     interruptions = 0, worker = NULL, started_at = NULL, finished_at = NULL, ending = NULL,
-    cancel_requested_at = NULL, error = NULL, progress = NULL, sequence = $2
+    cancel_requested_at = NULL, error = NULL, progress = NULL, peak_memory = NULL, sequence = $2
 WHERE seq = $1;
 
 -- name: delete_attempts
@@ -229,10 +230,10 @@ WHERE NOT EXISTS (
 SELECT id FROM {schema}.pgqueuer WHERE id > $1 ORDER BY id OFFSET $2 - 1 LIMIT 1;
 
 -- name: attempts
-SELECT attempt, worker, started_at, finished_at, ending, error FROM {schema}.attempt
+SELECT attempt, worker, started_at, finished_at, ending, error, peak_memory FROM {schema}.attempt
 WHERE task_seq = (SELECT seq FROM {schema}.task WHERE task_id = $1)
 UNION ALL
-SELECT attempt, worker, started_at, finished_at, ending, error FROM {schema}.task
+SELECT attempt, worker, started_at, finished_at, ending, error, peak_memory FROM {schema}.task
 WHERE task_id = $1 AND worker IS NOT NULL
 ORDER BY attempt;
 
@@ -282,7 +283,7 @@ SELECT seq, {stored} FROM {schema}.task WHERE seq IN (SELECT seq FROM counted WH
 SELECT seq, {stored} FROM {schema}.task WHERE task_id = ANY($1::uuid[]);
 
 -- name: archive_attempts
-SELECT task_seq, attempt, worker, started_at, finished_at, ending, error FROM {schema}.attempt
+SELECT task_seq, attempt, worker, started_at, finished_at, ending, error, peak_memory FROM {schema}.attempt
 WHERE task_seq = ANY($1::bigint[]) ORDER BY task_seq, attempt;
 
 -- name: archive_events
@@ -306,8 +307,8 @@ INSERT INTO {schema}.task ({stored}, lined, lease_expires_at)
 VALUES ({placeholders}, false, CASE WHEN $4 = 'running' THEN to_timestamp(0) END) RETURNING seq;
 
 -- name: insert_attempt
-INSERT INTO {schema}.attempt (task_seq, attempt, worker, started_at, finished_at, ending, error)
-VALUES ($1, $2, $3, $4, $5, $6, $7);
+INSERT INTO {schema}.attempt (task_seq, attempt, worker, started_at, finished_at, ending, error, peak_memory)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
 
 -- name: insert_stored_key
 INSERT INTO {schema}.idempotency (key, task_id, fingerprint, expires_at, reply) VALUES ($1, $2, $3, $4, $5);

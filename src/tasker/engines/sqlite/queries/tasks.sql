@@ -71,15 +71,15 @@ RETURNING cancel_requested_at;
 -- name: end_attempt
 -- For terminal statuses: one update that the fence guards.
 UPDATE task SET status = ?, reason = NULL, ending = ?, finished_at = ?, tries = ?, crashes = ?, interruptions = 0,
-    result = ?, error = ?, lease_expires_at = NULL
+    result = ?, error = ?, peak_memory = ?, lease_expires_at = NULL
 WHERE task_id = ? AND attempt = ? AND status = 'running';
 
 -- name: running_attempt
 SELECT seq, cancel_requested_at, {head} FROM task WHERE task_id = ? AND attempt = ? AND status = 'running';
 
 -- name: keep_attempt
-INSERT INTO attempt (task_seq, attempt, worker, started_at, finished_at, ending, error)
-SELECT seq, attempt, worker, started_at, ?, ?, ? FROM task WHERE seq = ?;
+INSERT INTO attempt (task_seq, attempt, worker, started_at, finished_at, ending, error, peak_memory)
+SELECT seq, attempt, worker, started_at, ?, ?, ?, ? FROM task WHERE seq = ?;
 
 -- name: back_to_line
 UPDATE task SET status = 'pending', reason = ?, due_at = ?, tries = ?, crashes = ?, interruptions = ?, error = ?,
@@ -96,7 +96,7 @@ UPDATE task SET progress = ? WHERE seq = ?;
 UPDATE task SET usage = ? WHERE seq = ?;
 
 -- name: status_by_id
-SELECT seq, status, worker, finished_at, ending, error FROM task WHERE task_id = ?;
+SELECT seq, status, worker, finished_at, ending, error, peak_memory FROM task WHERE task_id = ?;
 
 -- name: head_by_seq
 SELECT {head} FROM task WHERE seq = ?;
@@ -113,7 +113,7 @@ UPDATE task SET cancel_requested_at = coalesce(cancel_requested_at, ?) WHERE seq
 -- name: retry_task
 UPDATE task SET status = 'pending', reason = 'queued', due_at = ?, tries = 0, crashes = 0, interruptions = 0,
     worker = NULL, started_at = NULL, finished_at = NULL, ending = NULL, cancel_requested_at = NULL, error = NULL,
-    progress = NULL, sequence = ?
+    progress = NULL, peak_memory = NULL, sequence = ?
 WHERE seq = ?;
 
 -- name: delete_task
@@ -143,10 +143,11 @@ UPDATE task SET lease_expires_at = 0 WHERE status = 'running';
 DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE expires_at <= ? ORDER BY expires_at LIMIT ?);
 
 -- name: attempts
-SELECT attempt, worker, started_at, finished_at, ending, error FROM attempt
+SELECT attempt, worker, started_at, finished_at, ending, error, peak_memory FROM attempt
 WHERE task_seq = (SELECT seq FROM task WHERE task_id = :task_id)
 UNION ALL
-SELECT attempt, worker, started_at, finished_at, ending, error FROM task WHERE task_id = :task_id AND worker IS NOT NULL
+SELECT attempt, worker, started_at, finished_at, ending, error, peak_memory FROM task
+WHERE task_id = :task_id AND worker IS NOT NULL
 ORDER BY attempt;
 
 -- name: events
