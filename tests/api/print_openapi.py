@@ -21,7 +21,7 @@ def main() -> None:
     clock, registry = SystemClock(), builtin_registry(GptSettings())
     engine = SqliteEngine(Path("never-opened.db"), clock)
     service = Service(engine, registry, Hub(), clock, health=lambda _: {})
-    operations = make_operations(service, Metrics(), clock, tracebacks=True, lease=timedelta(seconds=10))
+    operations = make_operations(service, Metrics(), clock, lease=timedelta(seconds=10))
     sys.stdout.write(make_document(operations, registry).decode())
 
 

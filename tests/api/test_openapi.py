@@ -69,7 +69,7 @@ async def test_it_is_valid(document: Document) -> None:
 
 
 async def test_every_operation_is_in_it_and_no_other(rig: Rig, document: Document) -> None:
-    operations = make_operations(rig.service, Metrics(), rig.clock, tracebacks=True, lease=timedelta(seconds=10))
+    operations = make_operations(rig.service, Metrics(), rig.clock, lease=timedelta(seconds=10))
     hidden = {operation.path for operation in operations if not operation.documented}
     assert hidden == {"/", "/docs", "/docs/{file}"}
     expected = {(o.method.lower(), o.path) for o in operations if o.documented and o.body != "params"}
@@ -222,7 +222,7 @@ async def test_every_problem_of_a_request_is_documented_somewhere(document: Docu
 
 
 async def test_query_parameters_are_those_that_are_read(rig: Rig, document: Document) -> None:
-    for operation in make_operations(rig.service, Metrics(), rig.clock, tracebacks=True, lease=timedelta(seconds=10)):
+    for operation in make_operations(rig.service, Metrics(), rig.clock, lease=timedelta(seconds=10)):
         if operation.documented and operation.body != "params":
             told = document["paths"][operation.path][operation.method.lower()]["parameters"]
             assert [p["name"] for p in told if p["in"] == "query"] == [p.name for p in operation.parameters]

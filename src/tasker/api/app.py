@@ -40,10 +40,8 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def build_app(service: Service, settings: Settings, metrics: Metrics, clock: Clock | None = None) -> ASGIApp:
-    """Return the HTTP face of `service`. Tracebacks are shown where no token is needed: to this machine alone."""
-    operations = make_operations(
-        service, metrics, clock or SystemClock(), tracebacks=settings.token is None, lease=settings.lease
-    )
+    """Return the HTTP face of `service`."""
+    operations = make_operations(service, metrics, clock or SystemClock(), lease=settings.lease)
     return Guard(_dispatch(operations, BodyReader(settings.max_body)), _rules(settings), metrics)
 
 
@@ -54,14 +52,12 @@ def build_probes(service: Service, settings: Settings, metrics: Metrics, clock: 
     return Guard(_dispatch(operations, BodyReader(settings.max_body)), _rules(settings), metrics)
 
 
-def make_operations(
-    service: Service, metrics: Metrics, clock: Clock, *, tracebacks: bool, lease: timedelta
-) -> list[Operation]:
+def make_operations(service: Service, metrics: Metrics, clock: Clock, *, lease: timedelta) -> list[Operation]:
     """Return the whole table."""
     document = cache(lambda: make_document(operations, service.registry))
-    events = EventOperations(service, tracebacks=tracebacks)
+    events = EventOperations(service)
     operations = [
-        *task_operations(TaskOperations(service, clock, events, tracebacks=tracebacks)),
+        *task_operations(TaskOperations(service, clock, events)),
         *event_operations(events),
         *type_operations(TypeOperations(service.registry)),
         *fleet_operations(FleetOperations(service, clock, silent_after=lease)),
@@ -116,6 +112,7 @@ class Resource:
         operation = self._by_method.get(head.method)
         if operation is not None:
             head.operation = operation.name
+            _check_scope(head, operation)
             _check_accept(head, operation.medias)
             call = Call(scope, receive, operation.parameters, self._bodies)
             reply = await operation.handler(call)
@@ -128,6 +125,14 @@ class Resource:
             await send_reply(send, head, empty_reply(204, (b"allow", ", ".join(self._allowed).encode())))
         else:
             raise method_not_allowed(head.method, self._allowed)
+
+
+def _check_scope(head: Head, operation: Operation) -> None:
+    """Refuse what the key may not do. That there is a good one, where one is needed, the guards have seen to."""
+    scope = operation.scope
+    if scope != "public" and scope != "any" and not head.caller.may(scope):
+        challenge = f'Bearer realm="tasker", error="insufficient_scope", scope="{scope}"'
+        raise Refused("forbidden", f"the key lacks the scope {scope}", (b"www-authenticate", challenge.encode()))
 
 
 def _check_accept(head: Head, medias: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ import msgspec
 from tasker.api.bodies import BodyReader
 from tasker.api.replies import ClientGone, Head, Header, Receive, Scope, gone
 from tasker.errors import Fault, Invalid, NotFound
+from tasker.model.keys import Caller
 from tasker.submission import RunAt
 
 MAX_WAIT = 60
@@ -52,6 +53,11 @@ class Call:
         self._parameters = parameters
         self._bodies = bodies
         self.head: Head = scope["tasker"]
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks."""
+        return self.head.caller
 
     @property
     def path(self) -> dict[str, str]:

@@ -11,9 +11,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tasker.api.accepts import choose
 from tasker.api.calls import Call, Parameter, whole
-from tasker.api.replies import Header, Reply, Stream, empty_reply, encode, encode_task
+from tasker.api.replies import Header, Reply, Stream, empty_reply, encode, encode_task, sees_tracebacks
 from tasker.errors import Invalid
 from tasker.model import Event, Status
+from tasker.model.keys import Caller
 from tasker.service import Service
 
 SSE, JSON_LINES = "text/event-stream", "application/jsonl"
@@ -68,57 +69,59 @@ class _Envelope(Struct, frozen=True):
 
 
 class EventOperations:
-    """tracebacks: whether the error of a task that has failed shows them."""
+    """What happens to tasks, as the service tells it."""
 
-    def __init__(self, service: Service, *, tracebacks: bool) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self._tracebacks = tracebacks
 
     async def of_task(self, call: Call) -> Reply | Stream:
         """Stream a task's log. Where there is nothing more to come, 204 keeps an EventSource from asking again."""
         query = call.query()
-        task = await self._service.get(call.task_id())
+        task = await self._service.get(call.caller, call.task_id())
         after = _last_event_id(call)
         after = query.get("after", 0) if after is None else after
-        if after and task.status.is_terminal and not await self._service.events(task.task_id, after=after):
+        if after and task.status.is_terminal and not await self._service.events(call.caller, task.task_id, after=after):
             return empty_reply(204)
         media = choose(call.head.headers.get(b"accept"), STREAMS) or SSE
-        return self.stream(task.task_id, media, after=after)
+        return self.stream(call.caller, task.task_id, media, after=after)
 
-    def stream(self, task_id: UUID, media: str, *, after: int = 0, headers: tuple[Header, ...] = ()) -> Stream:
+    def stream(
+        self, caller: Caller, task_id: UUID, media: str, *, after: int = 0, headers: tuple[Header, ...] = ()
+    ) -> Stream:
         """Return the log of a task from behind `after` on, until its end."""
-        chunks = self._as_sse(task_id, after) if media == SSE else self._as_lines(task_id, after)
+        chunks = (self._as_sse if media == SSE else self._as_lines)(caller, task_id, after)
         return Stream(media, chunks, headers)
 
-    async def _as_sse(self, task_id: UUID, after: int) -> AsyncGenerator[bytes, None]:
+    async def _as_sse(self, caller: Caller, task_id: UUID, after: int) -> AsyncGenerator[bytes, None]:
         """Format events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
         yield b": the events of a task\n\n"
-        async for events in self._service.follow(task_id, after=after):
+        async for events in self._service.follow(caller, task_id, after=after):
             parts = [
-                b"id: %d\nevent: %b\ndata: %b\n\n" % (event.sequence, event.type.encode(), await self._encode(event))
+                b"id: %d\nevent: %b\ndata: %b\n\n"
+                % (event.sequence, event.type.encode(), await self._encode(caller, event))
                 for event in events
             ]
             yield b"".join(parts) or b": still here\n\n"
 
-    async def _as_lines(self, task_id: UUID, after: int) -> AsyncGenerator[bytes, None]:
-        async for events in self._service.follow(task_id, after=after):
+    async def _as_lines(self, caller: Caller, task_id: UUID, after: int) -> AsyncGenerator[bytes, None]:
+        async for events in self._service.follow(caller, task_id, after=after):
             for event in events:
-                yield await self._encode(event) + b"\n"
+                yield await self._encode(caller, event) + b"\n"
 
-    async def _encode(self, event: Event) -> bytes:
+    async def _encode(self, caller: Caller, event: Event) -> bytes:
         """Return an event as one line of JSON: what every event has, then what this one has."""
         head = encode(_Envelope(event.task_id, event.sequence, event.type, event.time, event.attempt))
         more = bytes(event.data)[1:-1].strip()
         if event.type in _ENDS:
-            more = await self._task_as_it_ended(event)
+            more = await self._task_as_it_ended(caller, event)
         return b"%b,%b}" % (head[:-1], more) if more else head
 
-    async def _task_as_it_ended(self, event: Event) -> bytes:
+    async def _task_as_it_ended(self, caller: Caller, event: Event) -> bytes:
         """Return the Task, unless it is run again or erased since."""
-        found = await self._service.find(event.task_id)
+        found = await self._service.find(caller, event.task_id)
         if found is None or found.status != event.type or found.attempt != event.attempt:
             return b""
-        text = encode_task(found, tracebacks=self._tracebacks)
+        text = encode_task(found, tracebacks=sees_tracebacks(caller))
         return b'"task":' + text.translate(_ON_ONE_LINE)  # params are kept as they came: over several lines, perhaps
 
 

@@ -88,7 +88,9 @@ class FleetOperations:
     async def workers(self, call: Call) -> Reply:
         call.query()
         now = self._clock.now()
-        return json_reply(WorkerPage(items=[self._view(state, now) for state in await self._service.workers()]))
+        return json_reply(
+            WorkerPage(items=[self._view(state, now) for state in await self._service.workers(call.caller)])
+        )
 
     async def queues(self, call: Call) -> Reply:
         call.query()

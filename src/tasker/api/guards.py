@@ -20,6 +20,7 @@ from tasker.api.problems import Refused, problem_reply
 from tasker.api.replies import ASGIApp, ClientGone, Head, Header, Receive, Scope, Send, send_reply
 from tasker.errors import RequestError
 from tasker.metrics import Metrics
+from tasker.model.keys import ANYBODY
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024
@@ -128,11 +129,12 @@ class Guard:
     def _check_token(self, path: str, head: Head) -> None:
         token = self._rules.token
         if token is None:
-            head.authorised = True
+            head.caller = ANYBODY
             return
         scheme, _, given = head.headers.get(b"authorization", b"").partition(b" ")
-        head.authorised = scheme.lower() == b"bearer" and compare_digest(given.strip(), token)
-        if not head.authorised and path not in PUBLIC_PATHS:
+        if scheme.lower() == b"bearer" and compare_digest(given.strip(), token):
+            head.caller = ANYBODY
+        elif path not in PUBLIC_PATHS:
             detail = "the token is wrong" if given else "send `Authorization: Bearer <token>`"
             raise Refused("unauthorized", detail, _CHALLENGE)
 

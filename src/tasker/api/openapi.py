@@ -76,14 +76,14 @@ _REPLY_HEADERS: dict[str, tuple[str, Node]] = {
 }
 # What the guards may refuse, whatever the operation is.
 _ANY_PROBLEMS = (
-    "bad-request", "bad-host", "unauthorized", "not-acceptable", "uri-too-long", "misdirected", "headers-too-large",
+    "bad-request", "bad-host", "not-acceptable", "uri-too-long", "misdirected", "headers-too-large",
     "internal",
 )  # fmt: skip
 
 
 def make_document(operations: Sequence[Operation], registry: Registry) -> bytes:
     """Return the document as JSON text: each documented operation, with one path for each task type's params."""
-    schemas = _struct_schemas()
+    schemas = _struct_schemas(operations)
     paths: dict[str, Node] = {}
     for operation in operations:
         if operation.documented and operation.body == "params":
@@ -113,8 +113,9 @@ def make_document(operations: Sequence[Operation], registry: Registry) -> bytes:
 _SECURITY = {"type": "http", "scheme": "bearer", "description": "TASKER_TOKEN, where one is set."}
 
 
-def _struct_schemas() -> dict[str, Node]:
-    _, found = msgspec.json.schema_components(_STRUCTS, ref_template=_REF)
+def _struct_schemas(operations: Sequence[Operation]) -> dict[str, Node]:
+    bodies = [operation.body for operation in operations if isinstance(operation.body, type)]
+    _, found = msgspec.json.schema_components([*_STRUCTS, *bodies], ref_template=_REF)
     return {_NAMES.get(name, name): _outside(schema) for name, schema in found.items()}
 
 
@@ -153,9 +154,23 @@ def _operation(operation: Operation) -> Node:
     if operation.body == "submission":
         schema = {"$ref": _REF.format(name="Submission")}
         described["requestBody"] = _body(schema, {"type": "sum", "params": [4, 2]})
+    elif isinstance(operation.body, type):
+        name = _NAMES.get(operation.body.__name__, operation.body.__name__)
+        described["requestBody"] = _body({"$ref": _REF.format(name=name)}, operation.example)
     if operation.public:
         described["security"] = []
+    else:
+        described["description"] += _NEEDS[operation.scope]
     return described
+
+
+_NEEDS = {
+    "any": " Any key will do.",
+    "submit": " The key needs the scope `submit`.",
+    "read": " The key needs the scope `read`.",
+    "control": " The key needs the scope `control`.",
+    "admin": " The key needs the scope `admin`.",
+}
 
 
 def _body(schema: Node, example: Any) -> Node:
@@ -192,13 +207,21 @@ _PATH_PARTS: dict[str, tuple[str, Node]] = {
 def _responses(operation: Operation) -> Node:
     responses = {str(status): _answer(answer, operation) for status, answer in operation.answers.items()}
     by_status: dict[int, list[ProblemKind]] = {}
-    for name in (*operation.problems, *_ANY_PROBLEMS):
+    for name in (*operation.problems, *_ANY_PROBLEMS, *_key_problems(operation)):
         kind = PROBLEMS[name]
-        if not (operation.public and kind.status == 401):
-            by_status.setdefault(kind.status or 422, []).append(kind)
+        by_status.setdefault(kind.status or 422, []).append(kind)
     for status, kinds in sorted(by_status.items()):
         responses.setdefault(str(status), _problem_answer(list(dict.fromkeys(kinds))))
     return responses
+
+
+def _key_problems(operation: Operation) -> tuple[str, ...]:
+    match operation.scope:
+        case "public":
+            return ()
+        case "any":
+            return ("unauthorized",)
+    return ("unauthorized", "forbidden")
 
 
 def _answer(answer: Answer, operation: Operation) -> Node:

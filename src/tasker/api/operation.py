@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
+from msgspec import Struct
+
 from tasker.api.calls import Call, Parameter
 from tasker.api.replies import Reply, Stream
+from tasker.model.keys import Scope
 
 
 class Answer(NamedTuple):
@@ -25,8 +28,10 @@ class Operation(NamedTuple):
     """One thing that a client can ask for.
 
     request_headers, and `headers` of the answers, are names of rows in openapi.py; `problems` of rows in PROBLEMS.
-    media is what its replies are; streams are the media types that a 200 may also come as, event by event.
-    body: "submission" is SubmissionBody, "params" the params of the task type in the path.
+    scope: what the caller's key must have; "any": whatever key, for what tells nothing of anybody's tasks; "public":
+    none, for the paths of guards.PUBLIC_PATHS alone. media is what its replies are; streams are the media types that a
+    200 may also come as, event by event. body: a struct, or "submission" (SubmissionBody), or "params" (of the task
+    type in the path); example: such a body.
     """
 
     method: str
@@ -36,14 +41,19 @@ class Operation(NamedTuple):
     summary: str
     handler: Callable[[Call], Awaitable[Reply | Stream]]
     answers: dict[int, Answer]
+    scope: Scope | Literal["any", "public"]
     problems: tuple[str, ...] = ()
     parameters: Sequence[Parameter] = ()
     request_headers: tuple[str, ...] = ()
-    body: Literal["submission", "params"] | None = None
+    body: Literal["submission", "params"] | type[Struct] | None = None
+    example: Any = None
     media: str = "application/json"
     streams: tuple[str, ...] = ()
     documented: bool = True
-    public: bool = False
+
+    @property
+    def public(self) -> bool:
+        return self.scope == "public"
 
     @property
     def medias(self) -> tuple[str, ...]:

@@ -32,12 +32,13 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
     return [
         Operation(
             "POST", "/task", "submit_task", "tasks", "Submit a task", tasks.submit,
-            answers=_SUBMIT_ANSWERS, problems=(*SUBMIT_PROBLEMS, "unknown-type"), parameters=(wait_parameter,),
-            request_headers=("Prefer", "Idempotency-Key"), body="submission", streams=STREAMS,
+            scope="submit", answers=_SUBMIT_ANSWERS, problems=(*SUBMIT_PROBLEMS, "unknown-type"),
+            parameters=(wait_parameter,), request_headers=("Prefer", "Idempotency-Key"), body="submission",
+            streams=STREAMS,
         ),
         Operation(
             "GET", "/task/{task_id}", "get_task", "tasks", "Read a task", tasks.get,
-            answers={
+            scope="read", answers={
                 200: Answer("The task.", TaskView, ("ETag", "Retry-After", "Preference-Applied")),
                 304: Answer("It is as the client knows it (If-None-Match).", None, ("ETag", "Retry-After")),
             },
@@ -46,18 +47,18 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
         ),
         Operation(
             "GET", "/task", "list_tasks", "tasks", "List tasks, newest first", tasks.find_many,
-            answers={200: Answer("A page of tasks.", TaskPage, ("Link",))},
+            scope="read", answers={200: Answer("A page of tasks.", TaskPage, ("Link",))},
             problems=("invalid-request", "unknown-field"), parameters=LIST_PARAMETERS,
         ),
         Operation(
             "POST", "/type/{name}/task", "submit_params", "tasks", "Submit a task of this type; the body is its params",
-            tasks.submit_params, answers=_SUBMIT_ANSWERS, problems=(*SUBMIT_PROBLEMS, "not-found"),
+            tasks.submit_params, scope="submit", answers=_SUBMIT_ANSWERS, problems=(*SUBMIT_PROBLEMS, "not-found"),
             parameters=(wait_parameter,), request_headers=("Prefer", "Idempotency-Key"), body="params",
             streams=STREAMS,
         ),
         Operation(
             "PUT", "/task/{task_id}", "put_task", "tasks", "Submit a task under an id of your own", tasks.put,
-            answers={
+            scope="submit", answers={
                 201: Answer("Accepted: it is on disk and will reach exactly one terminal status.", TaskView, _ACCEPTED),
                 200: Answer("This request was accepted before: the task as it is now.", TaskView, _ACCEPTED, EventView),
                 204: _SUBMIT_ANSWERS[204],
@@ -75,13 +76,14 @@ def _control_operations(tasks: TaskOperations) -> list[Operation]:
     return [
         Operation(
             "GET", "/task/{task_id}/result", "get_result", "tasks", "Read the bare result of a task", tasks.result,
+            scope="read",
             answers={200: Answer("The result, as the function returned it.", Any, ("Preference-Applied",))},
             problems=("not-found", "conflict", "task-failed", "invalid-request", "unknown-field"),
             parameters=(wait_parameter,), request_headers=("Prefer",),
         ),
         Operation(
             "POST", "/task/{task_id}/cancel", "cancel_task", "tasks", "Cancel a task", tasks.cancel,
-            answers={
+            scope="control", answers={
                 200: Answer("It was pending, and is cancelled.", TaskView),
                 202: Answer("It runs: asked to stop, and killed after a grace.", TaskView, ("Retry-After",)),
             },
@@ -89,12 +91,13 @@ def _control_operations(tasks: TaskOperations) -> list[Operation]:
         ),
         Operation(
             "POST", "/task/{task_id}/retry", "retry_task", "tasks", "Run a failed or cancelled task again", tasks.retry,
+            scope="control",
             answers={202: Answer("It is pending again, with all its tries.", TaskView, ("Retry-After",))},
             problems=on_one,
         ),
         Operation(
             "DELETE", "/task/{task_id}", "delete_task", "tasks", "Erase a task that has ended", tasks.delete,
-            answers={204: Answer("It is erased, and all that belongs to it.")}, problems=on_one,
+            scope="control", answers={204: Answer("It is erased, and all that belongs to it.")}, problems=on_one,
         ),
     ]  # fmt: skip
 
@@ -104,7 +107,7 @@ def event_operations(events: EventOperations) -> list[Operation]:
     return [
         Operation(
             "GET", "/task/{task_id}/events", "follow_task", "events", "Follow what happens to a task", events.of_task,
-            answers={
+            scope="read", answers={
                 200: Answer("Its events as they happen, the last one with the Task.", item=EventView),
                 204: Answer("It has ended, and there is nothing behind the event that the client knows."),
             },
@@ -119,11 +122,11 @@ def type_operations(types: TypeOperations) -> list[Operation]:
     return [
         Operation(
             "GET", "/type", "list_types", "types", "List the task types", types.find_many,
-            answers={200: Answer("Every task type.", TypePage)}, problems=("unknown-field",),
+            scope="any", answers={200: Answer("Every task type.", TypePage)}, problems=("unknown-field",),
         ),
         Operation(
             "GET", "/type/{name}", "get_type", "types", "Read a task type", types.get,
-            answers={200: Answer("The task type.", TypeView)}, problems=("not-found", "unknown-field"),
+            scope="any", answers={200: Answer("The task type.", TypeView)}, problems=("not-found", "unknown-field"),
         ),
     ]  # fmt: skip
 
@@ -133,15 +136,15 @@ def fleet_operations(fleet: FleetOperations) -> list[Operation]:
     return [
         Operation(
             "GET", "/worker", "list_workers", "workers", "List the workers and what each runs", fleet.workers,
-            answers={200: Answer("Every worker.", WorkerPage)}, problems=("unknown-field", "unavailable"),
+            scope="read", answers={200: Answer("Every worker.", WorkerPage)}, problems=("unknown-field", "unavailable"),
         ),
         Operation(
             "GET", "/queue", "list_queues", "queues", "List the queues that hold open tasks", fleet.queues,
-            answers={200: Answer("Their depths.", QueuePage)}, problems=("unknown-field", "unavailable"),
+            scope="read", answers={200: Answer("Their depths.", QueuePage)}, problems=("unknown-field", "unavailable"),
         ),
         Operation(
             "GET", "/queue/{name}", "get_queue", "queues", "Read the depth of a queue", fleet.queue,
-            answers={200: Answer("Its depth, zero where nothing waits.", QueueView)},
+            scope="read", answers={200: Answer("Its depth, zero where nothing waits.", QueueView)},
             problems=("not-found", "unknown-field", "unavailable"),
         ),
     ]  # fmt: skip
@@ -152,15 +155,15 @@ def health_operations(health: HealthOperations, metrics_media: str) -> list[Oper
     return [
         Operation(
             "GET", "/livez", "is_alive", "health", "Whether the process answers", health.live,
-            answers={200: Answer("It does.", LiveView)}, public=True,
+            scope="public", answers={200: Answer("It does.", LiveView)},
         ),
         Operation(
             "GET", "/readyz", "is_ready", "health", "Whether the service can do its work", health.ready,
-            answers={200: Answer("It can.", ReadyView), 503: Answer("It cannot now.", ReadyView)}, public=True,
+            scope="public", answers={200: Answer("It can.", ReadyView), 503: Answer("It cannot now.", ReadyView)},
         ),
         Operation(
             "GET", "/metrics", "get_metrics", "health", "Figures for Prometheus", health.metrics,
-            answers={200: Answer("Prometheus text.", str)}, media=metrics_media,
+            scope="read", answers={200: Answer("Prometheus text.", str)}, media=metrics_media,
         ),
     ]  # fmt: skip
 
@@ -170,16 +173,22 @@ def docs_operations(docs: DocsOperations) -> list[Operation]:
     return [
         Operation(
             "GET", "/openapi.json", "get_openapi", "docs", "This document", docs.openapi,
-            answers={200: Answer("OpenAPI 3.1.", dict[str, Any])},
+            scope="any", answers={200: Answer("OpenAPI 3.1.", dict[str, Any])},
         ),
         Operation(
             "GET", "/problems/{name}", "explain_problem", "docs", "What a kind of problem means", docs.problem,
-            answers={200: Answer("What it means and what to do.", ProblemKind)}, problems=("not-found",),
+            scope="any", answers={200: Answer("What it means and what to do.", ProblemKind)}, problems=("not-found",),
         ),
-        Operation("GET", "/", "index", "docs", "To the docs", docs.index, answers={}, media="*/*", documented=False),
-        Operation("GET", "/docs", "docs", "docs", "Docs", docs.page, answers={}, media="text/html", documented=False),
         Operation(
-            "GET", "/docs/{file}", "docs_file", "docs", "Parts of the docs", docs.file, answers={}, media="*/*",
+            "GET", "/", "index", "docs", "To the docs", docs.index, scope="any", answers={}, media="*/*",
             documented=False,
+        ),
+        Operation(
+            "GET", "/docs", "docs", "docs", "Docs", docs.page, scope="any", answers={}, media="text/html",
+            documented=False,
+        ),
+        Operation(
+            "GET", "/docs/{file}", "docs_file", "docs", "Parts of the docs", docs.file, scope="any", answers={},
+            media="*/*", documented=False,
         ),
     ]  # fmt: skip

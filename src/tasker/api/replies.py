@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from tasker.model import Attempt, Status, Task
+from tasker.model.keys import NOBODY, Caller
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -52,14 +53,14 @@ class Stream(NamedTuple):
 class Head:
     """The head of one request as the guards read it, and what is known of it by the end."""
 
-    __slots__ = ("authorised", "headers", "method", "operation", "repeated", "request_id", "status")
+    __slots__ = ("caller", "headers", "method", "operation", "repeated", "request_id", "status")
 
     def __init__(self, method: str) -> None:
         self.method = method
         self.request_id = b""
         self.headers: dict[bytes, bytes] = {}
         self.repeated: bytes | None = None
-        self.authorised = False
+        self.caller = NOBODY
         self.operation = "none"
         self.status = 0
 
@@ -145,6 +146,11 @@ def encode_task(
         shown = attempts if tracebacks else [_without_traceback(attempt) for attempt in attempts]
         more = b',"attempts":' + encode(shown)
     return b"%b%b,%b}" % (encode(task)[:-1], more, _links(task, path or path_of(task)))
+
+
+def sees_tracebacks(caller: Caller) -> bool:
+    """Tell whether the caller is shown where in the code a task failed: an admin, or whoever asks without keys."""
+    return caller.may("admin")
 
 
 def _without_traceback(item: _T) -> _T:

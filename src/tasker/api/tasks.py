@@ -38,10 +38,12 @@ from tasker.api.replies import (
     make_etag,
     path_of,
     retry_after,
+    sees_tracebacks,
 )
 from tasker.clock import Clock
 from tasker.errors import Conflict, NotFound
 from tasker.model import Attempt, Status, Task, TaskFilter
+from tasker.model.keys import Caller
 from tasker.registry import TaskType
 from tasker.service import Service, Submitted
 from tasker.submission import Submission, read_submission
@@ -101,6 +103,12 @@ LIST_PARAMETERS = (
     Parameter("created_after", "Only tasks submitted after this time.", _TIME, moment),
     Parameter("created_before", "Only tasks submitted before this time.", _TIME, moment),
     Parameter(
+        "owner",
+        "Only tasks of this owner. Without an admin's key there are none but one's own.",
+        {"type": "string", "minLength": 1},
+        text_of(100),
+    ),
+    Parameter(
         "limit",
         f"So many tasks at most; default {DEFAULT_LIMIT}, and never more than {MAX_LIMIT}.",
         {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
@@ -124,13 +132,12 @@ SUBMIT_MEDIAS = ("application/json", *STREAMS)
 
 
 class TaskOperations:
-    """tracebacks: whether `error` shows them. events: what streams the log of a task that is submitted."""
+    """events: what streams the log of a task that is submitted."""
 
-    def __init__(self, service: Service, clock: Clock, events: EventOperations, *, tracebacks: bool) -> None:
+    def __init__(self, service: Service, clock: Clock, events: EventOperations) -> None:
         self._service = service
         self._clock = clock
         self._events = events
-        self._tracebacks = tracebacks
 
     async def submit(self, call: Call) -> Reply | Stream:
         body = await call.body()
@@ -150,14 +157,14 @@ class TaskOperations:
         wait = preferred_wait(call, call.query())
         if prefers_validation(call):
             return empty_reply(204, VALIDATED)
-        submitted = await self._service.put(task_id, task_type, submission)
+        submitted = await self._service.put(call.caller, task_id, task_type, submission)
         return await self._accepted(call, submitted, wait, status=200 if submitted.replayed else 201)
 
     async def _submit(self, call: Call, task_type: TaskType, submission: Submission) -> Reply | Stream:
         wait, key = preferred_wait(call, call.query()), _idempotency_key(call)  # before anything is stored
         if prefers_validation(call):
             return empty_reply(204, VALIDATED)
-        submitted = await self._service.submit(task_type, submission, idempotency_key=key)
+        submitted = await self._service.submit(call.caller, task_type, submission, idempotency_key=key)
         return await self._accepted(call, submitted, wait)
 
     async def _accepted(
@@ -171,19 +178,19 @@ class TaskOperations:
             headers += ((b"idempotency-replayed", b"true"),)
         media = choose(call.head.headers.get(b"accept"), SUBMIT_MEDIAS)
         if media in STREAMS:
-            return self._events.stream(task.task_id, str(media), headers=headers[len(JSON_HEADERS) :])
+            return self._events.stream(call.caller, task.task_id, str(media), headers=headers[len(JSON_HEADERS) :])
         if wait is not None:
             task = await self._wait(call, task, wait)
             headers += wait.applied
-        body = encode_task(task, tracebacks=self._tracebacks, path=path)
+        body = encode_task(task, tracebacks=sees_tracebacks(call.caller), path=path)
         status = status or (200 if wait is not None and task.status.is_terminal else 202)
         return Reply(status, body, headers + retry_after(task, self._clock.now()))
 
     async def find_many(self, call: Call) -> Reply:
         query = call.query()
         limit, cursor = query.pop("limit", DEFAULT_LIMIT), query.pop("cursor", None)
-        page = await self._service.find_many(TaskFilter(**query), limit=limit, cursor=cursor)
-        items = b",".join([encode_task(task, tracebacks=self._tracebacks) for task in page.items])
+        page = await self._service.find_many(call.caller, TaskFilter(**query), limit=limit, cursor=cursor)
+        items = b",".join([encode_task(task, tracebacks=sees_tracebacks(call.caller)) for task in page.items])
         body = b'{"items":[%b],"next_cursor":%b}' % (items, encode(page.next_cursor))
         return Reply(200, body, JSON_HEADERS + _next_link(call, page.next_cursor))
 
@@ -192,34 +199,34 @@ class TaskOperations:
         wait = preferred_wait(call, query)
         known = call.head.headers.get(b"if-none-match")
         with_attempts = "include" in query
-        task = await self._service.get(task_id)
-        body = await self._encode(task, with_attempts)
+        task = await self._service.get(call.caller, task_id)
+        body = await self._encode(call.caller, task, with_attempts)
         if wait is not None and not task.status.is_terminal and _is_known(known, body, default=True):
-            task = await self._wait(call, task, wait, self._is_new(known, with_attempts))
-            body = await self._encode(task, with_attempts)
+            task = await self._wait(call, task, wait, self._is_new(call.caller, known, with_attempts))
+            body = await self._encode(call.caller, task, with_attempts)
         headers = ((b"etag", make_etag(body)), *retry_after(task, self._clock.now()), *(wait.applied if wait else ()))
         if _is_known(known, body, default=False):
             return empty_reply(304, *headers)
         return Reply(200, body, JSON_HEADERS + headers)
 
-    def _is_new(self, known: bytes | None, with_attempts: bool) -> IsNew | None:
+    def _is_new(self, caller: Caller, known: bytes | None, with_attempts: bool) -> IsNew | None:
         """Return what tells a version from the one that the client knows; None if it knows none."""
         if known is None:
             return None
 
         async def is_new(task: Task) -> bool:
-            return not _is_known(known, await self._encode(task, with_attempts), default=False)
+            return not _is_known(known, await self._encode(caller, task, with_attempts), default=False)
 
         return is_new
 
-    async def _encode(self, task: Task, with_attempts: bool) -> bytes:
-        attempts = await self._service.attempts(task.task_id) if with_attempts else None
-        return encode_task(task, tracebacks=self._tracebacks, attempts=attempts)
+    async def _encode(self, caller: Caller, task: Task, with_attempts: bool) -> bytes:
+        attempts = await self._service.attempts(caller, task.task_id) if with_attempts else None
+        return encode_task(task, tracebacks=sees_tracebacks(caller), attempts=attempts)
 
     async def result(self, call: Call) -> Reply:
         task_id = call.task_id()
         wait = preferred_wait(call, call.query())
-        task = await self._service.get(task_id)
+        task = await self._service.get(call.caller, task_id)
         applied: tuple[Header, ...] = ()
         if wait is not None:
             task = await self._wait(call, task, wait)
@@ -227,7 +234,7 @@ class TaskOperations:
         if task.result is not None and task.status is Status.COMPLETED:
             return Reply(200, bytes(task.result), JSON_HEADERS + applied)
         if task.error is not None and task.status is Status.FAILED:
-            error = task.error if self._tracebacks else msgspec.structs.replace(task.error, traceback=None)
+            error = task.error if sees_tracebacks(call.caller) else msgspec.structs.replace(task.error, traceback=None)
             return task_problem_reply(error, call.head.request_id)
         if task.status.is_terminal:
             raise Conflict(f"the task was {task.status.value} and has no result")
@@ -237,16 +244,16 @@ class TaskOperations:
 
     async def cancel(self, call: Call) -> Reply:
         call.query()
-        task = await self._service.cancel(call.task_id())
-        return self._reply(200 if task.status.is_terminal else 202, task)
+        task = await self._service.cancel(call.caller, call.task_id())
+        return self._reply(call, 200 if task.status.is_terminal else 202, task)
 
     async def retry(self, call: Call) -> Reply:
         call.query()
-        return self._reply(202, await self._service.retry(call.task_id()))
+        return self._reply(call, 202, await self._service.retry(call.caller, call.task_id()))
 
     async def delete(self, call: Call) -> Reply:
         call.query()
-        await self._service.delete(call.task_id())
+        await self._service.delete(call.caller, call.task_id())
         return empty_reply(204)
 
     async def _wait(self, call: Call, task: Task, wait: Wait, is_new: IsNew | None = None) -> Task:
@@ -254,11 +261,11 @@ class TaskOperations:
         if task.status.is_terminal or not wait.time:
             return task
         if is_new is None:
-            return await call.unless_gone(self._service.wait(task.task_id, wait.time))
-        return await call.unless_gone(self._service.wait_for_change(task.task_id, wait.time, is_new))
+            return await call.unless_gone(self._service.wait(call.caller, task.task_id, wait.time))
+        return await call.unless_gone(self._service.wait_for_change(call.caller, task.task_id, wait.time, is_new))
 
-    def _reply(self, status: int, task: Task) -> Reply:
-        body = encode_task(task, tracebacks=self._tracebacks)
+    def _reply(self, call: Call, status: int, task: Task) -> Reply:
+        body = encode_task(task, tracebacks=sees_tracebacks(call.caller))
         return Reply(status, body, JSON_HEADERS + retry_after(task, self._clock.now()))
 
 

@@ -294,6 +294,7 @@ class TaskFilter(Struct, frozen=True, kw_only=True):
     tag: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    owner: str | None = None
 
 
 class Page(Struct, frozen=True, kw_only=True):
@@ -341,6 +342,7 @@ class RunningAttempt(Struct, frozen=True, kw_only=True):
     type: str
     queue: str
     started_at: datetime
+    owner: str = ""
 
 
 class WorkerState(Struct, frozen=True, kw_only=True):

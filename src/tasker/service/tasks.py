@@ -33,6 +33,7 @@ from tasker.model import (
     WorkerState,
     new_task_id,
 )
+from tasker.model.keys import Caller
 from tasker.registry import Registry, TaskType
 from tasker.submission import RetryOptions, Submission
 
@@ -95,41 +96,45 @@ class Service:
         self._first_look = _FIRST_LOOK if engine.is_shared else _LAST_LOOK
 
     async def submit(
-        self, task_type: TaskType, submission: Submission, *, idempotency_key: str | None = None
+        self, caller: Caller, task_type: TaskType, submission: Submission, *, idempotency_key: str | None = None
     ) -> Submitted:
         """Accept a submission that `submission.read_submission` found valid; return when it is durable.
 
         Raises Invalid (the key belongs to another request), Conflict (one with the key is under way), Unavailable.
         """
-        draft = _draft(task_type, submission, self._clock.now())
+        draft = _draft(caller, task_type, submission, self._clock.now())
         task = _as_accepted(draft)
         if idempotency_key is None:
             await self._store(draft)
             return Submitted(task, replayed=False)
         return await self._submit_once(draft, task, submission, idempotency_key)
 
-    async def put(self, task_id: UUID, task_type: TaskType, submission: Submission) -> Submitted:
+    async def put(self, caller: Caller, task_id: UUID, task_type: TaskType, submission: Submission) -> Submitted:
         """Accept a submission under the client's own id, as `submit` does; the same one again is the task as it is now.
 
-        Raises Conflict (the id belongs to another request), Unavailable.
+        Raises Conflict (the id belongs to another request), NotFound (to another owner), Unavailable.
         """
+        key = _owned(caller.owner, f"PUT {task_id}")
         draft = structs.replace(
-            _draft(task_type, submission, self._clock.now()), task_id=task_id, is_chosen=True,
-            idempotency=Idempotency(
-                key=f"PUT {task_id}", fingerprint=_fingerprint(submission), reply=b"", expires_at=_NEVER
-            ),
+            _draft(caller, task_type, submission, self._clock.now()), task_id=task_id, is_chosen=True,
+            idempotency=Idempotency(key=key, fingerprint=_fingerprint(submission), reply=b"", expires_at=_NEVER),
         )  # fmt: skip
-        receipt = await self._store(draft)
+        try:
+            receipt = await self._store(draft)
+        except Conflict:
+            await self.get(caller, task_id)  # of another owner's it says no more than anything else does
+            raise
         if receipt.outcome == "mismatched":
             raise Conflict(f"task {task_id} was submitted by another request")
         if receipt.outcome == "replayed":
-            return Submitted(await self.get(task_id), replayed=True)
+            return Submitted(await self.get(caller, task_id), replayed=True)
         return Submitted(_as_accepted(draft), replayed=False)
 
-    async def _submit_once(self, draft: Draft, task: Task, submission: Submission, key: str) -> Submitted:
+    async def _submit_once(self, draft: Draft, task: Task, submission: Submission, client_key: str) -> Submitted:
+        key = _owned(draft.owner, client_key)
         if key in self._in_flight:
             raise Conflict(
-                f"a request with Idempotency-Key {key!r} is under way",
+                f"a request with Idempotency-Key {client_key!r} is under way",
                 name="idempotency-in-flight",
                 retry_after=timedelta(seconds=1),
             )
@@ -144,7 +149,7 @@ class Service:
             self._in_flight.discard(key)
         if receipt.outcome == "mismatched":
             raise Invalid(
-                f"Idempotency-Key {key!r} was used for another request: task {receipt.task_id}",
+                f"Idempotency-Key {client_key!r} was used for another request: task {receipt.task_id}",
                 name="idempotency-key-reuse",
             )
         if receipt.outcome == "replayed" and receipt.reply is not None:
@@ -159,32 +164,43 @@ class Service:
             raise
         return receipt
 
-    async def find(self, task_id: UUID) -> Task | None:
-        """Return the task, or None."""
-        return await self._engine.find(task_id)
+    async def find(self, caller: Caller, task_id: UUID) -> Task | None:
+        """Return the task, or None; another owner's is not there."""
+        task = await self._engine.find(task_id)
+        return task if task is None or caller.sees(task.owner) else None
 
-    async def get(self, task_id: UUID) -> Task:
+    async def get(self, caller: Caller, task_id: UUID) -> Task:
         """Return the task. Raises NotFound."""
-        task = await self.find(task_id)
+        task = await self.find(caller, task_id)
         if task is None:
             raise NotFound(f"there is no task {task_id}")
         return task
 
-    async def find_many(self, where: TaskFilter, *, limit: int, cursor: str | None = None) -> Page:
+    async def _check_owner(self, caller: Caller, task_id: UUID) -> None:
+        """Raise NotFound for another owner's task. What a caller sees never changes: the owner of a task is settled."""
+        if caller.only is not None:
+            await self.get(caller, task_id)
+
+    async def find_many(self, caller: Caller, where: TaskFilter, *, limit: int, cursor: str | None = None) -> Page:
         """Return tasks, newest first. Raises Invalid for a cursor that no page gave out."""
+        if caller.only is not None:
+            if where.owner not in (None, caller.only):
+                return Page(items=[])
+            where = structs.replace(where, owner=caller.only)
         return await self._engine.find_many(where, limit=limit, cursor=cursor)
 
-    async def attempts(self, task_id: UUID) -> list[Attempt]:
-        """Return the attempts of a task, oldest first."""
+    async def attempts(self, caller: Caller, task_id: UUID) -> list[Attempt]:
+        """Return the attempts of a task, oldest first. Raises NotFound for another owner's."""
+        await self._check_owner(caller, task_id)
         return await self._engine.find_attempts(task_id)
 
-    async def wait(self, task_id: UUID, at_most: timedelta) -> Task:
+    async def wait(self, caller: Caller, task_id: UUID, at_most: timedelta) -> Task:
         """Return the task once it has ended, or as it is when time is up or the service stops. Raises NotFound."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + at_most.total_seconds()
         while True:
             with self._hub.ending(task_id) as ended:
-                task = await self.get(task_id)
+                task = await self.get(caller, task_id)
                 if task.status.is_terminal or self._hub.closed or loop.time() >= deadline:
                     return task
                 timer = loop.call_at(min(deadline, loop.time() + _LAST_LOOK), _finish, ended)
@@ -194,33 +210,42 @@ class Service:
                     timer.cancel()
 
     async def wait_for_change(
-        self, task_id: UUID, at_most: timedelta, is_new: Callable[[Task], Awaitable[bool]]
+        self, caller: Caller, task_id: UUID, at_most: timedelta, is_new: Callable[[Task], Awaitable[bool]]
     ) -> Task:
         """Return the task once it is another than the caller knows, and otherwise as `wait` does. Raises NotFound."""
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + at_most.total_seconds(), self._first_look
         while True:
             with self._hub.changing(task_id) as changed:
-                task, left = await self.get(task_id), deadline - loop.time()
+                task, left = await self.get(caller, task_id), deadline - loop.time()
                 if task.status.is_terminal or self._hub.closed or left <= 0 or await is_new(task):
                     return task
                 if not (await asyncio.wait([changed], timeout=min(left, pause)))[0]:
                     pause = min(pause * 2, _LAST_LOOK)
 
-    async def events(self, task_id: UUID, *, after: int = 0) -> list[Event]:
-        """Return the first events of a task with a sequence above `after`, at most EVENTS_AT_ONCE."""
+    async def events(self, caller: Caller, task_id: UUID, *, after: int = 0) -> list[Event]:
+        """Return the first events of a task with a sequence above `after`, at most EVENTS_AT_ONCE.
+
+        Raises NotFound for another owner's task.
+        """
+        await self._check_owner(caller, task_id)
+        return await self._events(task_id, after)
+
+    async def _events(self, task_id: UUID, after: int) -> list[Event]:
         return await self._engine.find_events(task_id, after=after, limit=EVENTS_AT_ONCE)
 
-    async def follow(self, task_id: UUID, *, after: int = 0) -> AsyncIterator[list[Event]]:
+    async def follow(self, caller: Caller, task_id: UUID, *, after: int = 0) -> AsyncIterator[list[Event]]:
         """Yield what happens to a task as it happens, from behind `after` on, until it has ended or the service stops.
 
         Nothing is kept for the reader: while it is slow, nothing more is read for it. An empty list says that nothing
         has come for a while. A task that is run again later has a log that goes on: follow it anew.
+        Raises NotFound for another owner's task.
         """
+        await self._check_owner(caller, task_id)
         pause = self._first_look
         while not self._hub.closed:
             with self._hub.changing(task_id) as changed:
-                events = await self.events(task_id, after=after)
+                events = await self._events(task_id, after)
                 if events:
                     yield events
                     after, pause = events[-1].sequence, self._first_look
@@ -237,25 +262,34 @@ class Service:
             return True
         return task.status.is_terminal and not await self._engine.find_events(task_id, after=after, limit=1)
 
-    async def cancel(self, task_id: UUID) -> Task:
+    async def cancel(self, caller: Caller, task_id: UUID) -> Task:
         """Cancel a pending task; ask a running one to stop. Raises NotFound, Conflict (it has ended)."""
+        await self._check_owner(caller, task_id)
         return await self._engine.cancel(task_id)
 
-    async def retry(self, task_id: UUID) -> Task:
+    async def retry(self, caller: Caller, task_id: UUID) -> Task:
         """Make a failed or cancelled task pending again. Raises NotFound, Conflict (any other status)."""
+        await self._check_owner(caller, task_id)
         return await self._engine.retry(task_id)
 
-    async def delete(self, task_id: UUID) -> None:
+    async def delete(self, caller: Caller, task_id: UUID) -> None:
         """Erase a task that has ended. Raises NotFound, Conflict (it is open)."""
+        await self._check_owner(caller, task_id)
         await self._engine.delete(task_id)
 
     async def stats(self) -> list[LineStats]:
         """Return the open tasks by queue and type."""
         return await self._engine.stats()
 
-    async def workers(self) -> list[WorkerState]:
-        """Return the workers of this service, in order of their start."""
-        return await self._engine.workers.find_all()
+    async def workers(self, caller: Caller) -> list[WorkerState]:
+        """Return the workers of this service, in order of their start; of what they run that which the caller sees."""
+        found = await self._engine.workers.find_all()
+        if caller.only is None:
+            return found
+        return [
+            structs.replace(state, running=tuple(one for one in state.running if caller.sees(one.owner)))
+            for state in found
+        ]
 
     async def readiness(self) -> Readiness:
         """Tell whether the store takes writes, and whether what this process has of a worker lives and keeps up."""
@@ -297,7 +331,12 @@ def _fingerprint(submission: Submission) -> bytes:
     return hashlib.sha256(msgspec.json.encode(meaning, order="deterministic")).digest()
 
 
-def _draft(task_type: TaskType, submission: Submission, now: datetime) -> Draft:
+def _owned(owner: str, key: str) -> str:
+    """Return how an owner's idempotency key is kept: no two owners' meet, for neither part has a tab."""
+    return f"{key}\t{owner}" if owner else key
+
+
+def _draft(caller: Caller, task_type: TaskType, submission: Submission, now: datetime) -> Draft:
     policy, policy_json = task_type.policy, task_type.policy_json
     if submission.timeout is not None or submission.retry is not None:
         policy = _settle(policy, submission)
@@ -314,6 +353,7 @@ def _draft(task_type: TaskType, submission: Submission, now: datetime) -> Draft:
         run_at=submission.run_at if submission.delay is None else now + submission.delay,
         tags=submission.tags,
         metadata=b"{}" if submission.metadata is None else bytes(submission.metadata),
+        owner=caller.owner,
     )
 
 

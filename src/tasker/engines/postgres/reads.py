@@ -85,6 +85,7 @@ def _condition(where: TaskFilter, cursor: str | None) -> tuple[str, list[Any]]:
         ("type = $%d", where.type), ("queue = $%d", where.queue), ("created_at > $%d", where.created_after),
         ("created_at < $%d", where.created_before),
         ("tags <> '{}' AND tags @> $%d::text[]", None if where.tag is None else [where.tag]),
+        ("owner = $%d AND owner <> ''" if where.owner else "owner = $%d", where.owner),  # so that its index is used
         ("seq < $%d", None if cursor is None else from_cursor(cursor)),
     )  # fmt: skip
     for term, value in asked:

@@ -50,6 +50,7 @@ class PostgresWorkers:
                         type=row["type"],
                         queue=row["queue"],
                         started_at=row["started_at"],
+                        owner=row["owner"],
                     )
                 )
             states = [

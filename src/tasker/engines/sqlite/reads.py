@@ -70,6 +70,9 @@ def _condition(where: TaskFilter, cursor: str | None) -> tuple[str, list[Any]]:
         if moment is not None:
             terms.append(term)
             values.append(to_micros(moment))
+    if where.owner is not None:
+        terms.append("owner = ? AND owner <> ''" if where.owner else "owner = ?")  # so that its index is known to hold
+        values.append(where.owner)
     if cursor is not None:
         terms.append("seq < ?")
         values.append(from_cursor(cursor))
@@ -100,7 +103,7 @@ def find_expired(connection: apsw.Connection, now: int, limit: int) -> list[Clai
 def find_running(connection: apsw.Connection) -> dict[str, list[RunningAttempt]]:
     """Return what runs, by worker, oldest first."""
     running: dict[str, list[RunningAttempt]] = {}
-    for worker, task_id, attempt, type_, queue, started_at in connection.execute(QUERIES["running_by_worker"]):
+    for worker, task_id, attempt, type_, queue, started_at, owner in connection.execute(QUERIES["running_by_worker"]):
         running.setdefault(worker, []).append(
             RunningAttempt(
                 task_id=task_id_of(task_id),
@@ -108,6 +111,7 @@ def find_running(connection: apsw.Connection) -> dict[str, list[RunningAttempt]]
                 type=type_,
                 queue=queue,
                 started_at=from_micros(started_at),
+                owner=owner,
             )
         )
     return running

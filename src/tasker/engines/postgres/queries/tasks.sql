@@ -264,7 +264,7 @@ DELETE FROM {schema}.worker WHERE worker_id = $1;
 SELECT worker_id, heartbeat_at, info FROM {schema}.worker WHERE heartbeat_at > now() - $1::interval;
 
 -- name: running_by_worker
-SELECT worker, task_id, attempt, type, queue, started_at FROM {schema}.task
+SELECT worker, task_id, attempt, type, queue, started_at, owner FROM {schema}.task
 WHERE status = 'running' AND worker = ANY($1::text[]) ORDER BY started_at, seq;
 
 -- name: archive_page

@@ -162,7 +162,7 @@ WHERE status = 'pending' GROUP BY queue, type;
 SELECT queue, type, count(*) FROM task INDEXED BY task_running WHERE status = 'running' GROUP BY queue, type;
 
 -- name: running_by_worker
-SELECT worker, task_id, attempt, type, queue, started_at FROM task INDEXED BY task_running
+SELECT worker, task_id, attempt, type, queue, started_at, owner FROM task INDEXED BY task_running
 WHERE status = 'running' ORDER BY started_at, seq;
 
 -- name: probe

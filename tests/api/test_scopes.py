@@ -1,0 +1,86 @@
+"""What each key may do: every route and method of the table, and all that looks like one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import product
+
+import pytest
+
+from tasker.api.app import make_operations
+from tasker.api.guards import PUBLIC_PATHS
+from tasker.api.operation import Operation
+from tasker.metrics import Metrics
+from tasker.model.keys import ANYBODY, NOBODY, SCOPES, Caller, Scope
+from tests.api.conftest import Rig, problem
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
+ANY_ID = "0198e000-0000-7000-8000-000000000000"
+
+
+def operations(rig: Rig) -> list[Operation]:
+    return make_operations(rig.service, Metrics(), rig.clock, lease=timedelta(seconds=10))
+
+
+def path_of(operation: Operation) -> str:
+    """Return a path that the operation answers for."""
+    parts = [ANY_ID if part.endswith("_id}") else "sum" if "{" in part else part for part in operation.path.split("/")]
+    return "/".join(parts)
+
+
+def test_callers() -> None:
+    alice = Caller(owner="alice", key_id="k", scopes=frozenset[Scope]({"read"}))
+    admin = Caller(owner="root", key_id="a", scopes=frozenset[Scope]({"admin"}))
+    assert [scope for scope in SCOPES if alice.may(scope)] == ["read"]
+    assert [scope for scope in SCOPES if admin.may(scope)] == list(SCOPES)
+    assert [scope for scope in SCOPES if NOBODY.may(scope)] == []
+    assert (alice.only, admin.only, ANYBODY.only, NOBODY.only) == ("alice", None, None, "")
+    assert [alice.sees(owner) for owner in ("alice", "bob", "", None)] == [True, False, False, False]
+    assert all(admin.sees(owner) and ANYBODY.sees(owner) for owner in ("alice", "bob", "", None))
+
+
+def test_public_are_the_paths_of_the_probes_alone(rig: Rig) -> None:
+    assert {operation.path for operation in operations(rig) if operation.scope == "public"} == PUBLIC_PATHS
+
+
+def spellings(path: str) -> Iterator[str]:
+    """Yield the path, and what somebody could take for it."""
+    yield from (path, path + "/", "/" + path, path.upper(), path + ";a=b", path + "%00", path + "/health", path + "%2f")
+    yield from ("/livez" + path, path + "/livez", path + "?a=/livez", "/x" + path)
+
+
+async def test_without_a_key_nothing_but_the_probes_answers(locked: Rig) -> None:
+    asked = 0
+    for operation in operations(locked):
+        for path, method in product(spellings(path_of(operation)), METHODS):
+            if path.partition("?")[0] in PUBLIC_PATHS:
+                continue
+            reply = await locked.client.request(method, "http://localhost:5000" + path)
+            assert reply.status_code == 401, (method, path)
+            assert reply.headers["www-authenticate"] == 'Bearer realm="tasker"'
+            asked += 1
+    assert asked > 1000
+
+
+@pytest.mark.parametrize("scope", [None, *SCOPES])
+async def test_every_operation_asks_for_its_scope(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, scope: Scope | None
+) -> None:
+    caller = Caller(owner="alice", key_id="k", scopes=frozenset([scope] if scope else []))
+    monkeypatch.setattr("tasker.api.guards.ANYBODY", caller)
+    seen = set()
+    for operation in operations(rig):
+        methods = [operation.method] + (["HEAD"] if operation.method == "GET" else [])
+        for method in methods:
+            may = operation.scope in ("any", "public", scope) or scope == "admin"
+            if may and operation.streams and operation.method == "GET" and "{" not in operation.path:
+                continue  # a stream of everything goes on for ever
+            reply = await rig.client.request(method, path_of(operation))
+            assert (reply.status_code != 403) is may, (method, operation.path)
+            if not may:
+                seen.add(operation.scope)
+                expected = f'Bearer realm="tasker", error="insufficient_scope", scope="{operation.scope}"'
+                assert reply.headers["www-authenticate"] == expected
+                assert method == "HEAD" or problem(reply) == (403, "forbidden")
+    assert seen >= ({"submit", "read", "control"} - {scope} if scope != "admin" else set())
