@@ -1,7 +1,7 @@
 """Archives: everything stored, as JSON Lines, to carry it from one store to another.
 
-The first line says what this is, then there is a line for each task with all that belongs to it, in order of
-submission, and the last line counts them and has the SHA-256 of the lines between.
+The first line says what this is. Then there is a line for each record (a schedule...), and one for each task with all
+that belongs to it, in order of submission. The last line counts them and has the SHA-256 of the lines between.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tasker.engine import Archive
 from tasker.errors import ArchiveError, Conflict
-from tasker.stored import StoredTask
+from tasker.stored import StoredRecord, StoredTask
 
 AT_ONCE = 200
 """Tasks in one transaction, if they are small."""
@@ -32,9 +32,12 @@ class Header(Struct, frozen=True, tag_field="kind", tag="tasker-archive", forbid
     version: Literal[1] = 1
 
 
-class Trailer(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", forbid_unknown_fields=True):
+class Trailer(
+    Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", forbid_unknown_fields=True, omit_defaults=True
+):
     """The last line: how many there are of each, and the digest of the lines between header and trailer."""
 
+    records: int = 0
     tasks: int
     attempts: int
     events: int
@@ -43,18 +46,24 @@ class Trailer(Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", fo
 
 
 class Imported(Struct, frozen=True):
-    """What an import did: `stored` are new here, `known` were here already, some of which have `gone_on` since."""
+    """What an import did: `stored` tasks are new here, `known` were here already, some of which have `gone_on` since.
+
+    records: so many other things are new here; those that were here are left as they are.
+    """
 
     stored: int
     known: int
     gone_on: int
+    records: int = 0
 
 
 _encode = msgspec.json.Encoder().encode
 _decode_header = msgspec.json.Decoder(Header).decode
 _decode_trailer = msgspec.json.Decoder(Trailer).decode
 _decode_task = msgspec.json.Decoder(StoredTask).decode
+_decode_record = msgspec.json.Decoder(StoredRecord).decode
 _END = b'{"kind":"end"'
+_RECORD = b'{"kind":"record"'
 _AGAIN = "copy it again, or export again"
 
 
@@ -63,10 +72,16 @@ class _Tally:
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
-        self.tasks = self._attempts = self._events = self._keys = 0
+        self._records = self.tasks = self._attempts = self._events = self._keys = 0
 
-    def add(self, line: bytes, task: StoredTask) -> None:
+    def add(self, line: bytes, item: StoredRecord | StoredTask) -> None:
         self._digest.update(line + b"\n")
+        if isinstance(item, StoredRecord):
+            self._records += 1
+        else:
+            self._add_task(item)
+
+    def _add_task(self, task: StoredTask) -> None:
         self.tasks += 1
         self._attempts += len(task.attempts)
         self._events += len(task.events)
@@ -75,7 +90,7 @@ class _Tally:
     @property
     def trailer(self) -> Trailer:
         return Trailer(
-            tasks=self.tasks, attempts=self._attempts, events=self._events, keys=self._keys,
+            records=self._records, tasks=self.tasks, attempts=self._attempts, events=self._events, keys=self._keys,
             sha256=self._digest.hexdigest(),
         )  # fmt: skip
 
@@ -85,10 +100,10 @@ async def write(archive: Archive, progress: Progress = lambda _: None) -> AsyncG
     yield _encode(Header()) + b"\n"
     tally = _Tally()
     async with aclosing(archive.read(at_once=AT_ONCE, size=AT_ONCE_SIZE)) as pages:
-        async for tasks in pages:
-            for task in tasks:
-                line = _encode(task)
-                tally.add(line, task)
+        async for page in pages:
+            for item in page:
+                line = _encode(item)
+                tally.add(line, item)
                 yield line + b"\n"
             progress(tally.tasks)
     yield _encode(tally.trailer) + b"\n"
@@ -97,7 +112,7 @@ async def write(archive: Archive, progress: Progress = lambda _: None) -> AsyncG
 def check(lines: Iterable[bytes], progress: Progress = lambda _: None) -> Trailer:
     """Read an archive to its end; return what its last line says, which was found to hold. Raises ArchiveError."""
     tally = _Tally()
-    for _ in _tasks(lines, tally):
+    for _ in _items(lines, tally):
         if tally.tasks % AT_ONCE == 0:
             progress(tally.tasks)
     return tally.trailer
@@ -111,14 +126,30 @@ async def read(archive: Archive, lines: Iterable[bytes], progress: Progress = la
     """
     told, here = _Tally(), _Tally()
     result = Imported(0, 0, 0)
-    for given in _batches(_tasks(lines, told)):
-        stored = await archive.put(given)
-        gone_on = _verify(given, await archive.find_many([task.task_id for task in given]), here)
-        result = Imported(result.stored + stored, result.known + len(given) - stored, result.gone_on + gone_on)
+    for given in _batches(_items(lines, told)):
+        if given.records:
+            result = structs.replace(result, records=result.records + await _put_records(archive, given.records, here))
+            continue
+        stored = await archive.put(given.tasks)
+        gone_on = _verify(given.tasks, await archive.find_many([task.task_id for task in given.tasks]), here)
+        result = structs.replace(
+            result, stored=result.stored + stored, known=result.known + len(given.tasks) - stored,
+            gone_on=result.gone_on + gone_on,
+        )  # fmt: skip
         progress(here.tasks)
     if here.trailer != told.trailer:
         raise Conflict(f"the archive has {told.trailer}, and what was stored of it here is {here.trailer}")
     return result
+
+
+async def _put_records(archive: Archive, records: Sequence[StoredRecord], tally: _Tally) -> int:
+    """Store records and count what is in the store then; one that says something else there counts as it was given."""
+    stored = await archive.put_records(records)
+    for record, there in zip(records, await archive.find_records(records), strict=True):
+        if there is None:
+            raise Conflict(f"{record.record} {record.key} was stored, and somebody has deleted it: import again")
+        tally.add(_encode(record if there != record else there), record)
+    return stored
 
 
 def _verify(given: Sequence[StoredTask], found: Sequence[StoredTask | None], tally: _Tally) -> int:
@@ -134,22 +165,35 @@ def _verify(given: Sequence[StoredTask], found: Sequence[StoredTask | None], tal
     return gone_on
 
 
-def _batches(tasks: Iterable[StoredTask]) -> Iterator[list[StoredTask]]:
-    """Yield the tasks in order, so many together as one transaction takes."""
-    batch: list[StoredTask] = []
-    size = 0
-    for task in tasks:
-        batch.append(task)
-        size += task.size
-        if len(batch) == AT_ONCE or size >= AT_ONCE_SIZE:
+class _Batch(NamedTuple):
+    """What one transaction stores: records or tasks."""
+
+    records: list[StoredRecord]
+    tasks: list[StoredTask]
+
+
+def _batches(items: Iterable[StoredRecord | StoredTask]) -> Iterator[_Batch]:
+    """Yield the items in order, so many together as one transaction takes."""
+    batch, size = _Batch([], []), 0
+    for item in items:
+        if isinstance(item, StoredRecord) == bool(batch.tasks) and (batch.records or batch.tasks):
             yield batch
-            batch, size = [], 0
-    if batch:
+            batch, size = _Batch([], []), 0
+        if isinstance(item, StoredRecord):
+            batch.records.append(item)
+            size += len(memoryview(item.data))
+        else:
+            batch.tasks.append(item)
+            size += item.size
+        if len(batch.records) + len(batch.tasks) == AT_ONCE or size >= AT_ONCE_SIZE:
+            yield batch
+            batch, size = _Batch([], []), 0
+    if batch.records or batch.tasks:
         yield batch
 
 
-def _tasks(lines: Iterable[bytes], tally: _Tally) -> Iterator[StoredTask]:
-    """Yield each line's task; at the last line `tally` has all of them. Raises ArchiveError."""
+def _items(lines: Iterable[bytes], tally: _Tally) -> Iterator[StoredRecord | StoredTask]:
+    """Yield each line's record or task; at the last line `tally` has all of them. Raises ArchiveError."""
     numbered = enumerate(lines, start=1)
     _, first = next(numbered, (1, b""))
     try:
@@ -160,13 +204,19 @@ def _tasks(lines: Iterable[bytes], tally: _Tally) -> Iterator[StoredTask]:
         text = line.rstrip(b"\n")
         if text.startswith(_END):
             return _check_end(number, text, tally, numbered)
-        try:
-            task = _decode_task(text)
-        except msgspec.DecodeError as error:
-            raise ArchiveError(f"line {number}: expected a task: {error}") from None
-        tally.add(text, task)
-        yield task
+        item = _read_item(number, text)
+        tally.add(text, item)
+        yield item
     raise ArchiveError(f"the archive ends after {tally.tasks} tasks without its last line: it was cut off; {_AGAIN}")
+
+
+def _read_item(number: int, text: bytes) -> StoredRecord | StoredTask:
+    is_record = text.startswith(_RECORD)
+    try:
+        return _decode_record(text) if is_record else _decode_task(text)
+    except msgspec.DecodeError as error:
+        what = "a record" if is_record else "a task"
+        raise ArchiveError(f"line {number}: expected {what}: {error}") from None
 
 
 def _check_end(number: int, text: bytes, tally: _Tally, rest: Iterator[tuple[int, bytes]]) -> None:

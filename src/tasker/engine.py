@@ -33,7 +33,8 @@ from tasker.model import (
     WorkerInfo,
     WorkerState,
 )
-from tasker.stored import StoredTask
+from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage
+from tasker.stored import StoredRecord, StoredTask
 
 Listener = Callable[[Sequence[Change]], None]
 """Hears of committed changes. An empty batch means that news may have been lost: look again at whatever matters."""
@@ -81,8 +82,9 @@ class WorkerBook(Protocol):
 class Archive(Protocol):
     """All that is stored, to carry it to another store."""
 
-    def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredTask]]:
-        """Yield every task with all that belongs to it, as they are at one moment, in order of submission.
+    def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredRecord] | list[StoredTask]]:
+        """Yield every record, then every task with all that belongs to it, as they are at one moment; tasks in order
+        of submission.
 
         So many together: `at_once` at the most, and none behind the one with which they come to `size` characters.
         """
@@ -97,12 +99,60 @@ class Archive(Protocol):
     async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
         """Return each task with all that belongs to it, or None, in order."""
 
+    async def put_records(self, records: Sequence[StoredRecord]) -> int:
+        """Store those whose name is not there yet, in order, in one commit; return how many.
+
+        What is there is left as it is, whatever it says. Raises ArchiveError for a record that is none of its kind, and
+        Conflict for one that cannot be there together with another, which is named; nothing has changed then.
+        """
+
+    async def find_records(self, records: Sequence[StoredRecord]) -> list[StoredRecord | None]:
+        """Return what is there under the name of each record, or None, in order."""
+
+
+class ScheduleBook(Protocol):
+    """The schedules. Their ticks are found by the store's own time, and a firing is one commit."""
+
+    async def create(self, schedule: Schedule) -> None:
+        """Store a new schedule. Raises Conflict (its owner has one of that name)."""
+
+    async def find(self, schedule_id: UUID) -> Schedule | None:
+        """Return the schedule, or None."""
+
+    async def find_many(
+        self, *, owner: str | None = None, name: str | None = None, limit: int, cursor: str | None = None
+    ) -> SchedulePage:
+        """Return schedules, newest first, of this owner and with this name if given. Raises Invalid (the cursor)."""
+
+    async def update(self, schedule: Schedule) -> bool:
+        """Store the next version of a schedule: False, and no change, unless the version before is the one there.
+
+        Raises Conflict (its owner has another one of that name).
+        """
+
+    async def delete(self, schedule_id: UUID) -> None:
+        """Erase a schedule; its tasks stay. Raises NotFound."""
+
+    async def find_due(self, *, types: Collection[str], limit: int) -> Due:
+        """Return schedules of these task types whose tick has come, those that wait for longest first."""
+
+    async def fire(self, firing: Firing) -> Fired | None:
+        """Do what `timing.resolve` makes of a firing, and go on to the next tick, in one commit.
+
+        None, and no change, unless the schedule there is the one that is given: somebody else has fired or changed it.
+        A draft whose task is there already was submitted before, and one that is refused is left out.
+        """
+
+    async def trigger(self, schedule_id: UUID, draft: Draft) -> Receipt:
+        """Submit a draft as a task of the schedule, beside its ticks. Raises NotFound, and what `submit` does."""
+
 
 class Engine(Protocol):
     """Stores tasks and coordinates workers, in this process or in many. See the module's rules."""
 
     workers: WorkerBook
     archive: Archive
+    schedules: ScheduleBook
     is_shared: bool
     """Whether other processes may work on the store at the same time: the end of one then ends no lease but its own."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from msgspec import Struct, structs
+from msgspec import Raw, Struct, structs
 
 
 class StoredAttempt(Struct, frozen=True, kw_only=True):
@@ -40,6 +40,22 @@ class StoredKey(Struct, frozen=True, kw_only=True):
     fingerprint: bytes
     expires_at: datetime
     reply: str
+
+
+class StoredRecord(Struct, frozen=True, kw_only=True, tag_field="kind", tag="record", forbid_unknown_fields=True):
+    """Something that is stored beside the tasks: a schedule, a queue's settings...
+
+    record: which kind of thing it is. key: which of them, as text. data: all of it, a JSON object's text.
+    """
+
+    record: str
+    key: str
+    data: Raw
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """What no two of a store have in common."""
+        return self.record, self.key
 
 
 class StoredTask(Struct, frozen=True, kw_only=True):

@@ -14,12 +14,15 @@ import msgspec
 import pytest
 from tests.contract.conftest import MakeEngine
 from tests.contract.engines import ENGINES
+from tests.contract.test_schedules import fire_all, make_schedule
 
 from tasker import archive
 from tasker.engine import Engine
+from tasker.engines.tables import SCHEDULES
 from tasker.errors import ArchiveError, Conflict
 from tasker.lifecycle import MAX_INTERRUPTIONS, Crashed, Failed, Interrupted, Snoozed, Succeeded, decide, problem
 from tasker.model import NewEvent, Progress, Report, RetryPolicy, Status, TaskFilter
+from tasker.stored import StoredRecord
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 SECOND = timedelta(seconds=1)
@@ -252,3 +255,49 @@ async def test_a_spoilt_archive_is_known(tmp_path: Path, clock: ManualClock, spo
     assert (trailer.tasks, trailer.attempts, trailer.keys) == (11, 3 + MAX_INTERRUPTIONS, 1)
     with pytest.raises(ArchiveError, match=why):
         archive.check(spoil(lines))
+
+
+async def test_schedules_are_the_same_on_the_other_side(
+    source: Engine, engine: Engine, clock: ManualClock, monkeypatch
+) -> None:
+    monkeypatch.setattr(archive, "AT_ONCE", 2)
+    await fill(source, clock)
+    made = [make_schedule(clock.now(), name=f"s{number}", overlap="skip") for number in range(3)]
+    for schedule in made:
+        await source.schedules.create(schedule)
+    clock.advance(timedelta(minutes=1))
+    await fire_all(source, clock)
+    text = await exported(source)
+    assert text.splitlines()[1].startswith(b'{"kind":"record","record":"schedule","key":"')
+    assert (await imported(engine, text)).records == 3
+    assert await exported(engine) == text
+    assert (await imported(engine, text)).records == 0, "they are there already"
+    clock.advance(timedelta(minutes=1))
+    await fire_all(engine, clock)
+    assert (await imported(engine, text)).records == 0, "they have gone on, and are left as they are"
+    there = await engine.schedules.find(made[0].schedule_id)
+    assert there is not None
+    assert there.last_skip is not None, "its task is there, and open"
+
+
+async def test_a_schedule_whose_name_is_taken_there_is_refused(
+    source: Engine, engine: Engine, clock: ManualClock
+) -> None:
+    for name in ("a", "b"):
+        await source.schedules.create(make_schedule(clock.now(), name=name))
+    await engine.schedules.create(make_schedule(clock.now(), name="b"))
+    with pytest.raises(Conflict, match=r"schedule .* cannot be stored beside another one"):
+        await imported(engine, await exported(source))
+    assert len((await engine.schedules.find_many(limit=9)).items) == 1, "none of them was stored"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b'"schedule"', b'"calendar"'), (b'"missed":"once"', b'"missed":"never"'), (b'"key":"0', b'"key":"1')],
+)
+async def test_a_record_that_is_none_is_refused(engine: Engine, clock: ManualClock, old: bytes, new: bytes) -> None:
+    good = SCHEDULES.record(make_schedule(clock.now(), schedule_id=UUID(int=1)))
+    bad = msgspec.json.decode(msgspec.json.encode(good).replace(old, new), type=StoredRecord)
+    with pytest.raises(ArchiveError, match=r"^(schedule|calendar) .0000000"):
+        await engine.archive.put_records([good, bad])
+    assert (await engine.schedules.find_many(limit=9)).items == []

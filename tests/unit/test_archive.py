@@ -11,7 +11,7 @@ from tests.unit.test_stored import COMPLETED, PENDING
 
 from tasker import archive
 from tasker.errors import ArchiveError, Conflict
-from tasker.stored import StoredTask
+from tasker.stored import StoredRecord, StoredTask
 
 Tamper = Callable[[StoredTask], StoredTask | None]
 
@@ -23,13 +23,19 @@ class Shelf:
         self.tasks: dict[UUID, StoredTask | None] = {}
         self._tamper = tamper
 
-    async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredTask]]:
+    async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredRecord] | list[StoredTask]]:
         yield [task for task in self.tasks.values() if task is not None]
 
     async def put(self, tasks: Sequence[StoredTask]) -> int:
         new = [task for task in tasks if task.task_id not in self.tasks]
         self.tasks |= {task.task_id: self._tamper(task) for task in new}
         return len(new)
+
+    async def put_records(self, records: Sequence[StoredRecord]) -> int:
+        raise NotImplementedError
+
+    async def find_records(self, records: Sequence[StoredRecord]) -> list[StoredRecord | None]:
+        raise NotImplementedError
 
     async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
         return [self.tasks.get(task_id) for task_id in task_ids]

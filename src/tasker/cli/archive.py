@@ -21,7 +21,7 @@ DataDir = Annotated[str | None, Parameter(show_default=False)]
 
 
 def export(file: str = "-", /, *, data_dir: DataDir = None) -> int:
-    """Write everything stored as JSON Lines: every task with its attempts, events and keys, and a digest at the end.
+    """Write everything stored as JSON Lines: schedules, every task with its attempts, events and keys, and a digest.
 
     Stop the service first: with SQLite it must be stopped, and what PostgreSQL takes on later is not in the archive.
 
@@ -65,7 +65,8 @@ def import_(file: str = "-", /, *, data_dir: DataDir = None) -> int:
         done = _import_lines(settings, lines)
     known = f", {done.known:,} were there already" if done.known else ""
     gone_on = f" ({done.gone_on:,} of them have gone on since)" if done.gone_on else ""
-    note(f"imported {done.stored:,} tasks into {_describe(settings)}{known}{gone_on}; counts and digest agree")
+    others = f" and {done.records:,} other records" if done.records else ""
+    note(f"imported {done.stored:,} tasks{others} into {_describe(settings)}{known}{gone_on}; counts and digest agree")
     return Exit.OK
 
 

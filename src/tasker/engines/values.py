@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 from msgspec import structs
 
-from tasker.errors import Conflict, Fault, Invalid
+from tasker.errors import Conflict, Fault, Invalid, NotFound
 from tasker.model import Extra, Policy, Progress, TaskProblem
 from tasker.stored import StoredTask
 
@@ -46,6 +46,20 @@ def from_cursor(cursor: str) -> int:
         fault = Fault("/cursor", "expected the next_cursor of an earlier page")
         raise Invalid("the cursor is not one that this service gave out", faults=[fault])
     return int(struct.unpack(">Q", data[:8])[0])
+
+
+NEWEST = (1 << 63) - 1
+"""Above every seq: where the first page starts."""
+
+
+def no_schedule(schedule_id: UUID) -> NotFound:
+    """Return what a client is told who asks for a schedule that is not there."""
+    return NotFound(f"there is no schedule {schedule_id}")
+
+
+def name_taken(name: str) -> Conflict:
+    """Return what a client is told whose name for a new thing another one of the kind has."""
+    return Conflict(f"there is one with the name {name!r} already")
 
 
 def id_taken(task_id: UUID) -> Conflict:

@@ -120,6 +120,7 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     depends_on: tuple[UUID, ...] = ()
     replay_of: UUID | None = None
     schedule_id: UUID | None = None
+    scheduled_for: datetime | None = None
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -139,11 +140,12 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
 
 class Extra(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Options of a submission that no query asks for."""
+    """What belongs to a submission and no query asks for. scheduled_for: the tick of its schedule that it is for."""
 
     depends_on: tuple[UUID, ...] = ()
     replay_of: UUID | None = None
     schedule_id: UUID | None = None
+    scheduled_for: datetime | None = None
 
 
 class Idempotency(Struct, frozen=True, kw_only=True):

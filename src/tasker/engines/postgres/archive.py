@@ -12,19 +12,35 @@ from tasker.engines.postgres.attempts import keep
 from tasker.engines.postgres.connections import Connection, Connections
 from tasker.engines.postgres.listener import LOCKS
 from tasker.engines.postgres.news import News
+from tasker.engines.postgres.tables import Table
+from tasker.engines.tables import InTheWay, Row, read_records
 from tasker.engines.values import check_keys, check_moved, check_stored
-from tasker.stored import COLUMNS, TEXTS, StoredAttempt, StoredEvent, StoredKey, StoredTask, bytes_of, text_of
+from tasker.stored import (
+    COLUMNS,
+    TEXTS,
+    StoredAttempt,
+    StoredEvent,
+    StoredKey,
+    StoredRecord,
+    StoredTask,
+    bytes_of,
+    text_of,
+)
 
 
 class PostgresArchive:
     """The Archive on the tables of one schema."""
 
-    def __init__(self, connections: Connections, queries: dict[str, str]) -> None:
+    def __init__(self, connections: Connections, queries: dict[str, str], tables: dict[str, Table[Any]]) -> None:
         self._connections = connections
         self._queries = queries
+        self._tables = tables
 
-    async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredTask]]:
+    async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredRecord] | list[StoredTask]]:
         async with self._connections.snapshot() as connection:
+            for table in self._tables.values():
+                if values := await table.find_all(connection):
+                    yield [table.shape.record(value) for value in values]
             last = 0
             while rows := await connection.fetch(self._queries["archive_page"], last, at_once, size):
                 last = rows[-1]["seq"]
@@ -41,6 +57,36 @@ class PostgresArchive:
 
     async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
         return await self._connections.read(lambda connection: self._find(connection, task_ids))
+
+    async def put_records(self, records: Sequence[StoredRecord]) -> int:
+        rows = read_records(records)
+
+        async def work(connection: Connection, _news: News, _again: bool) -> int:
+            return await self._put_records(connection, rows)
+
+        stored, _ = await self._connections.transact(work)
+        return stored
+
+    async def find_records(self, records: Sequence[StoredRecord]) -> list[StoredRecord | None]:
+        rows = read_records(records)
+
+        async def query(connection: Connection) -> list[StoredRecord | None]:
+            found = [(self._tables[row.table], await self._tables[row.table].find(connection, row.key)) for row in rows]
+            return [None if value is None else table.shape.record(value) for table, value in found]
+
+        return await self._connections.read(query)
+
+    async def _put_records(self, connection: Connection, rows: Sequence[Row]) -> int:
+        await connection.execute(self._queries["import_alone"], LOCKS)
+        stored = 0
+        for row in rows:
+            table = self._tables[row.table]
+            if await table.insert(connection, row.value):
+                row.check_stored(await table.find(connection, row.key))
+                stored += 1
+            elif await table.find(connection, row.key) is None:
+                raise InTheWay(row).conflict
+        return stored
 
     async def _put(self, connection: Connection, tasks: Sequence[StoredTask]) -> int:
         await connection.execute(self._queries["import_alone"], LOCKS)

@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from tasker.engine import Archive, ClaimRequest, Heartbeat, WorkerBook
+from tasker.engine import Archive, ClaimRequest, Heartbeat, ScheduleBook, WorkerBook
 from tasker.engine import Listener as ChangeListener
 from tasker.engines.postgres.archive import PostgresArchive
 from tasker.engines.postgres.attempts import Attempts, Beat, Words
@@ -28,9 +28,11 @@ from tasker.engines.postgres.news import News
 from tasker.engines.postgres.promotion import BATCH, promote
 from tasker.engines.postgres.reads import Reads
 from tasker.engines.postgres.rows import claim_of
+from tasker.engines.postgres.schedules import PostgresSchedules
 from tasker.engines.postgres.schema import bring_up_to_date
 from tasker.engines.postgres.sql import queries
 from tasker.engines.postgres.submits import store
+from tasker.engines.postgres.tables import make_tables
 from tasker.engines.postgres.workers import PostgresWorkers
 from tasker.errors import ConfigError, Unavailable
 from tasker.lifecycle import Released, decide
@@ -97,7 +99,10 @@ class PostgresEngine:
         self._claiming: set[asyncio.Task[Any]] = set()
         self._opened = False
         self.clock = DatabaseClock()
-        self.archive: Archive = PostgresArchive(self._connections, self._queries)
+        self.archive: Archive = PostgresArchive(self._connections, self._queries, make_tables(schema))
+        self.schedules: ScheduleBook = PostgresSchedules(
+            self._connections, self._transact, schema, self._queries, self._line, self._changes
+        )
         self.workers: WorkerBook = PostgresWorkers(self._connections, self._queries, self._listener)
 
     async def open(self) -> None:

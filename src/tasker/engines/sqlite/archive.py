@@ -12,10 +12,24 @@ import apsw
 import msgspec
 
 from tasker.clock import from_micros, to_micros
-from tasker.engines.sqlite.rows import Row, optional_micros, task_id_of
+from tasker.engines.sqlite.rows import Row as Columns
+from tasker.engines.sqlite.rows import optional_micros, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.sqlite.tables import TABLES, Table
+from tasker.engines.tables import InTheWay, Row, read_records
 from tasker.engines.values import check_keys, check_moved, check_stored, encode
-from tasker.stored import COLUMNS, TEXTS, TIMES, StoredAttempt, StoredEvent, StoredKey, StoredTask, bytes_of, text_of
+from tasker.stored import (
+    COLUMNS,
+    TEXTS,
+    TIMES,
+    StoredAttempt,
+    StoredEvent,
+    StoredKey,
+    StoredRecord,
+    StoredTask,
+    bytes_of,
+    text_of,
+)
 
 _tags = msgspec.json.Decoder(list[str]).decode
 _INSERT = f"INSERT INTO task ({', '.join(COLUMNS)}, lease_expires_at) VALUES ({', '.join('?' * len(COLUMNS))}, ?)"  # noqa: S608
@@ -31,8 +45,11 @@ class SqliteArchive:
         self._read = read
         self._write = write
 
-    async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredTask]]:
+    async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredRecord] | list[StoredTask]]:
         """As they are at one moment, for whoever reads holds the file alone."""
+        for table in TABLES.values():
+            if records := await self._read(functools.partial(_records, table=table)):
+                yield records
         last = 0
         while True:
             last, found = await self._read(functools.partial(_page, after=last, limit=at_once, size=size))
@@ -47,6 +64,40 @@ class SqliteArchive:
     async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
         found: list[StoredTask | None] = await self._read(functools.partial(_find_many, task_ids=task_ids))
         return found
+
+    async def put_records(self, records: Sequence[StoredRecord]) -> int:
+        rows = read_records(records)
+        try:
+            stored: int = await self._write(functools.partial(_put_records, rows=rows))
+        except InTheWay as error:
+            raise error.conflict from error
+        return stored
+
+    async def find_records(self, records: Sequence[StoredRecord]) -> list[StoredRecord | None]:
+        rows = read_records(records)
+        found: list[StoredRecord | None] = await self._read(functools.partial(_find_records, rows=rows))
+        return found
+
+
+def _records(connection: apsw.Connection, *, table: Table[Any]) -> list[StoredRecord]:
+    return [table.shape.record(value) for value in table.find_all(connection)]
+
+
+def _find_records(connection: apsw.Connection, *, rows: Sequence[Row]) -> list[StoredRecord | None]:
+    found = [(TABLES[row.table], TABLES[row.table].find(connection, row.key)) for row in rows]
+    return [None if value is None else table.shape.record(value) for table, value in found]
+
+
+def _put_records(connection: apsw.Connection, *, rows: Sequence[Row]) -> int:
+    """Raises InTheWay, which undoes the transaction."""
+    new = [row for row in rows if TABLES[row.table].find(connection, row.key) is None]
+    for row in new:
+        try:
+            TABLES[row.table].insert(connection, row.value)
+        except apsw.ConstraintError as error:
+            raise InTheWay(row) from error
+        row.check_stored(TABLES[row.table].find(connection, row.key))
+    return len(new)
 
 
 def _page(connection: apsw.Connection, *, after: int, limit: int, size: int) -> tuple[int, list[StoredTask]]:
@@ -72,7 +123,7 @@ def _put(connection: apsw.Connection, *, tasks: Sequence[StoredTask]) -> int:
     return len(new)
 
 
-def _owners(connection: apsw.Connection, task: StoredTask) -> list[Row]:
+def _owners(connection: apsw.Connection, task: StoredTask) -> list[Columns]:
     """Return which of the task's keys are there, and whose they are."""
     query = "SELECT key, task_id FROM idempotency WHERE key = ?"
     return [row for one in task.keys for row in connection.execute(query, (one.key,))]
@@ -139,7 +190,7 @@ def _value(name: str, column: Any) -> Any:
     return text_of(column) if name in TEXTS else column
 
 
-def _whole(connection: apsw.Connection, row: Row) -> StoredTask:
+def _whole(connection: apsw.Connection, row: Columns) -> StoredTask:
     """Return a task with all that belongs to it."""
     seq, *columns = row
     attempts = connection.execute(

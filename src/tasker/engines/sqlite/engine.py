@@ -16,11 +16,12 @@ import apsw
 import structlog
 
 from tasker.clock import Clock, to_micros
-from tasker.engine import Archive, ClaimRequest, Heartbeat, Listener, WorkerBook
+from tasker.engine import Archive, ClaimRequest, Heartbeat, Listener, ScheduleBook, WorkerBook
 from tasker.engines.sqlite import changes, reads
 from tasker.engines.sqlite.archive import SqliteArchive
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.engines.sqlite.lines import Lines, Waiter
+from tasker.engines.sqlite.schedules import SqliteSchedules
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import HolderLock, check_space, connect, open_writer, prepare_folder
 from tasker.engines.sqlite.workers import SqliteWorkers
@@ -62,6 +63,9 @@ class SqliteEngine:
         self.archive: Archive = SqliteArchive(self._read, lambda work: self._commits.run(work))
         self._lock = HolderLock(path.with_name("tasker.lock"))
         self._lines = Lines(clock)
+        self.schedules: ScheduleBook = SqliteSchedules(
+            clock, self._lines, self._read, lambda work: self._commits.run(work), lambda news: self._news.append(news)
+        )
         self._listeners: list[Listener] = []
         self._news: list[Change] = []
         self._timer: asyncio.TimerHandle | None = None

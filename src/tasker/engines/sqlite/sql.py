@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
+from tasker.engines.tables import SCHEDULES
+
 _FOLDER = files(__package__)
 
 TASK_COLUMNS = (
@@ -30,7 +32,7 @@ def _load() -> dict[str, str]:
 
 
 def _fill(body: str) -> str:
-    columns = {"task": TASK_COLUMNS, "claim": CLAIM_COLUMNS, "head": HEAD_COLUMNS}
+    columns = {"task": TASK_COLUMNS, "claim": CLAIM_COLUMNS, "head": HEAD_COLUMNS, "schedule": SCHEDULES.columns}
     return re.sub(r"\{(\w+)\}", lambda match: columns[match[1]], body).strip()
 
 

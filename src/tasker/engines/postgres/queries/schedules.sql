@@ -1,0 +1,17 @@
+-- name: schedules_page
+SELECT seq, {schedules} FROM {schema}.schedule
+WHERE seq < $1 AND ($2::text IS NULL OR owner = $2) AND ($3::text IS NULL OR name = $3)
+ORDER BY seq DESC LIMIT $4;
+
+-- name: schedule_by_name
+SELECT schedule_id FROM {schema}.schedule WHERE owner = $1 AND name = $2;
+
+-- name: schedules_due
+SELECT {schedules} FROM {schema}.schedule
+WHERE next_fire_at <= $1 AND type = ANY($2::text[]) ORDER BY next_fire_at, seq LIMIT $3;
+
+-- name: schedules_now
+SELECT now() AS now, (SELECT min(next_fire_at) FROM {schema}.schedule WHERE next_fire_at > now()) AS next_at;
+
+-- name: open_of
+SELECT task_id FROM {schema}.task WHERE task_id = ANY($1::uuid[]) AND status IN ('pending', 'running') ORDER BY seq;

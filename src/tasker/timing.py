@@ -1,0 +1,215 @@
+"""Pure rules of schedules: when the ticks are, which of them count, and what each does. No clock, no store."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from hashlib import sha256
+from itertools import islice
+from typing import NamedTuple
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+from msgspec import structs
+
+from tasker.model import Draft, Extra
+from tasker.model.schedules import KEEP_RECENT, MISSED_AFTER, MOST_MISSED, Firing, Schedule, Skip
+
+MAX_CRON = 200
+"""Characters of a cron rule."""
+_CRON = re.compile(r"[0-9A-Za-z*/,#\- \t]+")
+_ZONE = re.compile(r"[A-Za-z0-9_+\-/]{1,64}")
+_LOOK_BACK = tuple(timedelta(days=days) for days in (1 / 24, 1, 30, 366, 3660))
+"""How far back missed ticks are looked for, step by step, until there are enough."""
+
+
+def check_cron(rule: str) -> None:
+    """Raise ValueError, with what was expected, for a rule that is none, or none that any time fits."""
+    if not 0 < len(rule) <= MAX_CRON or not _CRON.fullmatch(rule):
+        raise ValueError(f"expected a cron rule of at most {MAX_CRON} characters, like `*/5 9-17 * * MON-FRI`")
+    fields = len(rule.split())
+    if fields != 5:
+        raise ValueError(f"expected 5 fields (minute, hour, day of month, month, day of week), got {fields}")
+    try:
+        next(CronSim(rule, datetime(2024, 1, 1)))  # noqa: DTZ001  any day of a leap year
+    except CronSimError as error:
+        field = str(error).removeprefix("Bad ")
+        raise ValueError(f"expected a {field} that a cron rule can have, and that some date has") from None
+    except (StopIteration, RuntimeError, ValueError, AssertionError):
+        raise ValueError("expected a rule that some time within 50 years fits") from None
+
+
+@lru_cache(maxsize=1000)
+def find_zone(name: str) -> ZoneInfo:
+    """Return the time zone of the IANA database. Raises ValueError where it has none of this name."""
+    try:
+        if _ZONE.fullmatch(name):
+            return ZoneInfo(name)
+    except (ValueError, OSError, LookupError):  # among them a folder of zones
+        pass
+    raise ValueError("expected a time zone of the IANA database, like `Europe/Berlin`")
+
+
+def ticks(schedule: Schedule, after: datetime) -> Iterator[datetime]:
+    """Yield the ticks of a schedule after a moment, in UTC and in order, up to its end."""
+    if schedule.starts_at is not None:
+        after = max(after, schedule.starts_at - timedelta(microseconds=1))
+    found = _cron_ticks(schedule, after) if schedule.cron is not None else _interval_ticks(schedule, after)
+    for tick in found:
+        if schedule.ends_at is not None and tick > schedule.ends_at:
+            return
+        yield tick
+
+
+def _cron_ticks(schedule: Schedule, after: datetime) -> Iterator[datetime]:
+    """A rule for set times has them once on each day, also where the clocks are put back: the second is no tick."""
+    assert schedule.cron is not None
+    try:
+        for local in CronSim(schedule.cron, after.astimezone(find_zone(schedule.time_zone))):
+            tick = local.astimezone(UTC)
+            if tick > after:
+                yield tick
+                after = tick
+    except OverflowError:  # the end of the calendar
+        return
+
+
+def _interval_ticks(schedule: Schedule, after: datetime) -> Iterator[datetime]:
+    interval = schedule.interval
+    assert interval is not None
+    try:
+        first = schedule.anchor if schedule.starts_at is not None else schedule.anchor + interval
+        tick = first if after < first else first + ((after - first) // interval + 1) * interval
+        while True:
+            yield tick
+            tick += interval
+    except OverflowError:  # the end of the calendar
+        return
+
+
+def next_tick(schedule: Schedule, after: datetime) -> datetime | None:
+    """Return the first tick after a moment, None where there is none any more."""
+    return next(ticks(schedule, after), None)
+
+
+def resumed_at(schedule: Schedule, now: datetime) -> datetime | None:
+    """Return the next tick of a schedule that is new, changed or resumed: none that it may have fired before."""
+    if schedule.paused:
+        return None
+    seen = (now, schedule.last_fired_at, None if schedule.last_skip is None else schedule.last_skip.tick)
+    return next_tick(schedule, max(moment for moment in seen if moment is not None))
+
+
+class Plan(NamedTuple):
+    """The ticks to submit for, oldest first, the next one after them, and what becomes of the others."""
+
+    ticks: list[datetime]
+    next_fire_at: datetime | None
+    skip: Skip | None
+
+
+def plan(schedule: Schedule, now: datetime) -> Plan:
+    """Decide about the ticks that have come by `now`, of which there is at least `next_fire_at`.
+
+    All but the last are missed, and the last is where it is MISSED_AFTER or longer ago.
+    """
+    due = _latest_due(schedule, now)
+    following = next_tick(schedule, max(now, due[-1]))
+    if schedule.missed == "all":
+        return Plan(due, following, None)
+    is_missed = now - due[-1] >= MISSED_AFTER
+    if schedule.missed == "skip" and is_missed:
+        return Plan([], following, Skip(tick=due[-1], reason="missed"))
+    skip = Skip(tick=due[-2], reason="missed") if schedule.missed == "skip" and len(due) > 1 else None
+    return Plan(due[-1:], following, skip)
+
+
+def _latest_due(schedule: Schedule, now: datetime) -> list[datetime]:
+    """Return the latest ticks by `now`, at most MOST_MISSED, without walking over the years before them."""
+    first = schedule.next_fire_at
+    assert first is not None
+    for length in _LOOK_BACK:
+        start = max(first - timedelta(microseconds=1), now - length)
+        latest: deque[datetime] = deque(maxlen=MOST_MISSED)
+        for tick in ticks(schedule, start):
+            if tick > now:
+                break
+            latest.append(tick)
+        if len(latest) == MOST_MISSED or start < first:
+            break
+    return list(latest) or [first]
+
+
+class Resolution(NamedTuple):
+    """What a firing does, once it is known which of the schedule's tasks are open."""
+
+    drafts: tuple[Draft, ...]
+    cancel: tuple[UUID, ...]
+    skip: Skip | None
+
+
+def resolve(firing: Firing, open_tasks: Collection[UUID]) -> Resolution:
+    """Apply the schedule's rule for overlaps: of several ticks at once each overlaps the one before."""
+    drafts, overlap = firing.drafts, firing.schedule.overlap
+    if overlap == "allow" or not drafts:
+        return Resolution(drafts, (), firing.skip)
+    if overlap == "replace":
+        return Resolution(drafts[-1:], tuple(open_tasks), firing.skip)
+    kept = () if open_tasks else drafts[:1]
+    if kept == drafts:
+        return Resolution(kept, (), firing.skip)
+    return Resolution(kept, (), Skip(tick=tick_of(drafts[-1]), reason="overlap"))
+
+
+def settle(
+    firing: Firing, resolution: Resolution, open_tasks: Collection[UUID], submitted: Sequence[Draft]
+) -> Schedule:
+    """Return the schedule as it is after a firing that has `submitted` these of the drafts."""
+    before = firing.schedule
+    last = max((tick_of(draft) for draft in submitted), default=before.last_fired_at)
+    kept = before.recent if before.overlap == "allow" else tuple(open_tasks)
+    return structs.replace(
+        before,
+        version=before.version + 1,
+        next_fire_at=firing.next_fire_at,
+        last_fired_at=last,
+        last_skip=resolution.skip or before.last_skip,
+        last_task_id=submitted[-1].task_id if submitted else before.last_task_id,
+        recent=with_recent(kept, *(draft.task_id for draft in submitted)),
+    )
+
+
+def with_recent(recent: Collection[UUID], *task_ids: UUID) -> tuple[UUID, ...]:
+    """Return the tasks to look at, the newest last."""
+    return tuple(dict.fromkeys([*recent, *task_ids]))[-KEEP_RECENT:]
+
+
+def for_tick(draft: Draft, schedule: Schedule, tick: datetime) -> Draft:
+    """Return a draft as the task of a tick. Its id is that of the tick: no store can hold a second one."""
+    extra = structs.replace(draft.extra or Extra(), schedule_id=schedule.schedule_id, scheduled_for=tick)
+    return structs.replace(draft, task_id=tick_task_id(schedule.schedule_id, tick), extra=extra)
+
+
+def tick_of(draft: Draft) -> datetime:
+    """Return the tick that a draft is for."""
+    assert draft.extra is not None
+    assert draft.extra.scheduled_for is not None
+    return draft.extra.scheduled_for
+
+
+def tick_task_id(schedule_id: UUID, tick: datetime) -> UUID:
+    """Return the UUIDv7 of a tick's task: the milliseconds of the tick, then a digest of it and its schedule."""
+    digest = sha256(schedule_id.bytes + tick.astimezone(UTC).isoformat().encode()).digest()
+    value = bytearray(max(0, int(tick.timestamp() * 1000)).to_bytes(6, "big") + digest[:10])
+    value[6] = value[6] & 0x0F | 0x70
+    value[8] = value[8] & 0x3F | 0x80
+    return UUID(bytes=bytes(value))
+
+
+def first_ticks(schedule: Schedule, after: datetime, count: int) -> list[datetime]:
+    """Return the next ticks after a moment, at most `count`."""
+    return list(islice(ticks(schedule, after), count))
