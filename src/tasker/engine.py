@@ -34,6 +34,7 @@ from tasker.model import (
     WorkerState,
 )
 from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage
+from tasker.model.usage import Group, UsageFilter, UsageRow
 from tasker.stored import StoredRecord, StoredTask
 
 Listener = Callable[[Sequence[Change]], None]
@@ -147,12 +148,26 @@ class ScheduleBook(Protocol):
         """Submit a draft as a task of the schedule, beside its ticks. Raises NotFound, and what `submit` does."""
 
 
+class UsageBook(Protocol):
+    """What attempts used up, counted in the transactions that store it: `usage` as it grows, the rest at their ends.
+
+    It outlives the tasks.
+    """
+
+    async def find_many(self, where: UsageFilter, *, group: Collection[Group], limit: int) -> list[UsageRow]:
+        """Return the first sums by `group`, in order of day, owner and type."""
+
+    async def spent_today(self, owner: str) -> int:
+        """Return the nano-dollars that the owner's tasks have cost since midnight UTC."""
+
+
 class Engine(Protocol):
     """Stores tasks and coordinates workers, in this process or in many. See the module's rules."""
 
     workers: WorkerBook
     archive: Archive
     schedules: ScheduleBook
+    usage: UsageBook
     is_shared: bool
     """Whether other processes may work on the store at the same time: the end of one then ends no lease but its own."""
 

@@ -146,7 +146,8 @@ def _end(
     error: TaskProblem | None = None,
 ) -> Transition:
     return Transition(
-        status=status, ending=ending, at=now, tries=tries, crashes=claim.crashes if crashes is None else crashes,
+        status=status, ending=ending, at=now, type=claim.type, owner=claim.owner, started_at=claim.started_at,
+        tries=tries, crashes=claim.crashes if crashes is None else crashes,
         interruptions=0, result=result, error=error,
     )  # fmt: skip
 
@@ -164,7 +165,8 @@ def _again(
     error: TaskProblem | None = None,
 ) -> Transition:
     return Transition(
-        status=Status.PENDING, ending=ending, at=now, tries=claim.tries if tries is None else tries,
+        status=Status.PENDING, ending=ending, at=now, type=claim.type, owner=claim.owner,
+        started_at=claim.started_at, tries=claim.tries if tries is None else tries,
         crashes=claim.crashes if crashes is None else crashes, interruptions=interruptions,
         reason=reason, run_at=run_at, error=error,  # type: ignore[arg-type]
     )  # fmt: skip

@@ -13,6 +13,7 @@ from tasker.clock import Clock
 from tasker.engine import Engine
 from tasker.errors import Unavailable
 from tasker.model import Lease, NewEvent, Progress, Report
+from tasker.model.usage import added, read_usage
 
 FLUSH_AFTER = 0.05
 """Seconds that words of an attempt may wait for more before they are stored."""
@@ -26,17 +27,19 @@ _log = structlog.get_logger(__name__)
 class ReportBuffer:
     """The Reporter of one attempt: keeps what it says for a moment, then stores all of it at once.
 
+    usage: what earlier attempts of the task used up; what this one says is added to it.
     lost: whether the engine has answered that the attempt is no longer the current one. peak: bytes that its process
     has held at most, as far as that is known; it goes with the attempt's end.
     """
 
-    def __init__(self, engine: Engine, lease: Lease, clock: Clock) -> None:
+    def __init__(self, engine: Engine, lease: Lease, clock: Clock, usage: bytes = b"{}") -> None:
         self._engine = engine
         self._lease = lease
         self._clock = clock
         self._events: list[NewEvent] = []
         self._output: list[str] = []
         self._progress: Progress | None = None
+        self._used_before: dict[str, Any] = read_usage(usage)
         self._usage: dict[str, Any] = {}
         self._usage_changed = False
         self._timer: asyncio.TimerHandle | None = None
@@ -111,7 +114,8 @@ class ReportBuffer:
             self._add("progress", _encode(progress))
         events, self._events = tuple(self._events), []
         changed, self._usage_changed = self._usage_changed, False
-        return Report(events=events, progress=progress, usage=_encode(self._usage) if changed else None)
+        usage = _encode(added(self._used_before, self._usage)) if changed else None
+        return Report(events=events, progress=progress, usage=usage)
 
     def _put_back(self, report: Report) -> None:
         self._events = [*report.events, *self._events]

@@ -218,7 +218,7 @@ class Worker:
 
     def _begin(self, claim: Claim, lane: Lane) -> None:
         lane.begin()
-        running = Running(claim, ReportBuffer(self._engine, claim.lease, self._clock))
+        running = Running(claim, ReportBuffer(self._engine, claim.lease, self._clock, claim.usage))
         self._running[claim.lease] = running
         attempt = asyncio.create_task(self._run(running, lane))
         self._attempts.add(attempt)

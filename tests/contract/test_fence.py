@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from uuid import UUID
 
 import pytest
@@ -13,9 +13,11 @@ from msgspec import structs
 from tasker.engine import Engine
 from tasker.lifecycle import Cancelled, Failed, Interrupted, Outcome, Released, Snoozed, Succeeded, problem
 from tasker.model import Claim, Lease, NewEvent, Progress, Report, RetryPolicy, Status, new_task_id
+from tasker.model.usage import GROUPS, UsageFilter
 from tasker.testing import Driver, ManualClock, make_draft
 
 MINUTE = timedelta(minutes=1)
+EVER = UsageFilter(first=date(1971, 1, 1), last=date(9999, 12, 31))
 OUTCOMES: list[Outcome] = [
     Succeeded(b'"stale"'),
     Failed(problem("task-failed", "stale")),
@@ -35,12 +37,13 @@ async def everything(engine: Engine, task_id: UUID) -> tuple:
         await engine.find_events(task_id),
         await engine.find_expired(limit=10),
         await engine.stats(),
+        await engine.usage.find_many(EVER, group=GROUPS, limit=10),
     )
 
 
 def stale_report(clock: ManualClock) -> Report:
     event = NewEvent(type="output", time=clock.now(), data=b'{"chunk":"stale"}')
-    return Report(events=(event,), progress=Progress(fraction=0.99), usage=b'{"stale":true}')
+    return Report(events=(event,), progress=Progress(fraction=0.99), usage=b'{"stale":true,"output_tokens":5,"cost":1}')
 
 
 async def assert_refused(driver: Driver, clock: ManualClock, lease: Lease, claim: Claim) -> None:

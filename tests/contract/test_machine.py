@@ -9,7 +9,7 @@ import asyncio
 import re
 import tempfile
 from collections.abc import Coroutine
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -58,9 +58,12 @@ from tasker.model import (
     RetryPolicy,
     Status,
     TaskFilter,
+    Transition,
 )
+from tasker.model.usage import UsageFilter
 from tasker.testing import ManualClock, make_draft, make_key
 
+EVER = UsageFilter(first=date(1971, 1, 1), last=date(9999, 12, 31))
 outcomes: st.SearchStrategy[Outcome] = st.sampled_from(
     [
         Succeeded(b"6"),
@@ -138,7 +141,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.twins: dict[UUID, Twin] = {}
         self.keys: dict[str, tuple[bytes, UUID, datetime]] = {}
         self.past: dict[Lease, Claim] = {}
-        self.submitted = self.spoken = 0
+        self.submitted = self.spoken = self.ended = self.tokens = 0
         self.engine = self.open()
 
     def run(self, step: Coroutine[Any, Any, Any]) -> Any:
@@ -154,6 +157,7 @@ class EngineMachine(RuleBasedStateMachine):
         return engine
 
     def teardown(self) -> None:
+        self.agree_on_usage()
         self.run(self.engine.close())
         self.runner.close()
         self.folder.cleanup()
@@ -311,6 +315,7 @@ class EngineMachine(RuleBasedStateMachine):
             interruptions=twin.interruptions,
             started_at=self.clock.now(),
             worker=worker,
+            usage=twin.usage,
         )
 
     def current(self, lease: Lease) -> Twin | None:
@@ -329,8 +334,8 @@ class EngineMachine(RuleBasedStateMachine):
         assert self.run(self.engine.complete(claim.lease, change, report)) == (twin is not None)
         if twin is not None:
             if speaks:
-                twin.said.append((claim.attempt, text))
-            twin.end(change, now)
+                self.note(twin, claim, text)
+            self.end(twin, change)
         self.agree_on(claim.task_id)
 
     @precondition(lambda self: self.past)
@@ -355,7 +360,7 @@ class EngineMachine(RuleBasedStateMachine):
         twin = self.current(claim.lease)
         assert self.run(self.engine.record(claim.lease, report)) == (twin is not None)
         if twin is not None:
-            twin.said.append((claim.attempt, text))
+            self.note(twin, claim, text)
         self.agree_on(claim.task_id)
 
     def words(self) -> tuple[str, Report]:
@@ -363,7 +368,17 @@ class EngineMachine(RuleBasedStateMachine):
         self.spoken += 1
         text = f"word {self.spoken}"
         event = NewEvent(type="output", time=self.clock.now(), data=msgspec.json.encode({"chunk": text}))
-        return text, Report(events=(event,))
+        return text, Report(events=(event,), usage=b'{"output_tokens":%d}' % self.spoken)
+
+    def note(self, twin: Twin, claim: Claim, text: str) -> None:
+        """The words that were returned last were taken: only how far the task's usage has grown is counted."""
+        twin.said.append((claim.attempt, text))
+        self.tokens += self.spoken - msgspec.json.decode(twin.usage).get("output_tokens", 0)
+        twin.usage = b'{"output_tokens":%d}' % self.spoken
+
+    def end(self, twin: Twin, change: Transition) -> None:
+        twin.end(change, self.clock.now())
+        self.ended += 1
 
     @rule(claims=st.lists(claims, min_size=1, max_size=4, unique_by=lambda claim: claim.lease))
     def heartbeat(self, claims: list[Claim]) -> None:
@@ -398,7 +413,7 @@ class EngineMachine(RuleBasedStateMachine):
         for claim in expired:
             change = decide(Interrupted(), claim, now, self.random)
             assert self.run(self.engine.complete(claim.lease, change))
-            cut_off[claim.task_id].end(change, now)
+            self.end(cut_off[claim.task_id], change)
             self.agree_on(claim.task_id)
 
     @precondition(lambda self: self.is_any(Status.PENDING, Status.RUNNING))
@@ -440,6 +455,12 @@ class EngineMachine(RuleBasedStateMachine):
         page = self.run(self.engine.find_many(TaskFilter(), limit=1000))
         seen = [(task.task_id, task.status, task.reason, task.attempt, task.tries_left) for task in page.items]
         assert seen == [twin.seen(now) for twin in sorted(self.twins.values(), key=lambda twin: -twin.order)]
+
+    def agree_on_usage(self) -> None:
+        """Each end, and each word, was counted once; also those of tasks that were erased."""
+        rows = self.run(self.engine.usage.find_many(EVER, group=(), limit=1))
+        assert [(row.attempts, row.output_tokens) for row in rows] == [(self.ended, self.tokens)] * len(rows)
+        assert rows or not self.ended
 
     def agree_on(self, task_id: UUID) -> None:
         """Attempts are numbered 1, 2, 3..., at most the last is open; what was said is said once, by its attempt."""

@@ -31,6 +31,7 @@ class Twin:
         self.endings: list[str | None] = []
         self.said: list[tuple[int, str]] = []
         self.log: list[Event] = []
+        self.usage = b"{}"
 
     @property
     def is_suspect(self) -> bool:

@@ -18,8 +18,9 @@ def claim(queue: str = "default", attempt: int = 1) -> Claim:
 
 def change(status: Status = Status.COMPLETED, ending: Ending = "succeeded") -> Transition:
     return Transition(
-        status=status, ending=ending, at=START + timedelta(seconds=3), tries=1, crashes=0, interruptions=0
-    )
+        status=status, ending=ending, at=START + timedelta(seconds=3), type="sum", owner="",
+        started_at=START + timedelta(seconds=1), tries=1, crashes=0, interruptions=0,
+    )  # fmt: skip
 
 
 def lines(metrics: Metrics, *stats: LineStats) -> list[str]:

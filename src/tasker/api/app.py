@@ -30,6 +30,7 @@ from tasker.api.operations import (
 from tasker.api.problems import Refused, method_not_allowed
 from tasker.api.replies import ASGIApp, Head, Receive, Scope, Send, Stream, empty_reply, send_reply, send_stream
 from tasker.api.tasks import TaskOperations
+from tasker.api.usage import UsageOperations, usage_operations
 from tasker.clock import Clock, SystemClock
 from tasker.config import Settings
 from tasker.errors import NotFound
@@ -61,6 +62,7 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, *, lease: 
         *event_operations(events),
         *type_operations(TypeOperations(service.registry)),
         *fleet_operations(FleetOperations(service, clock, silent_after=lease)),
+        *usage_operations(UsageOperations(service.usage)),
         *health_operations(HealthOperations(service, clock, metrics), metrics.content_type),
         *docs_operations(DocsOperations(document)),
     ]

@@ -17,6 +17,7 @@ from tasker.api.operation import Answer, Operation
 from tasker.api.problems import Problem
 from tasker.api.replies import encode
 from tasker.api.tasks import TaskPage, TaskView
+from tasker.api.usage import FiguresView, UsageRowView, UsageView
 from tasker.errors import PROBLEMS, ProblemKind
 from tasker.model import TaskProblem
 from tasker.registry import Registry, TaskType
@@ -28,12 +29,13 @@ _REF = "#/components/schemas/{name}"
 _STRUCTS = (
     TaskView, TaskPage, TypeView, TypePage, SubmissionBody, Problem, TaskProblem, ProblemKind, LiveView, ReadyView,
     WorkerPage, WorkerView, QueuePage, QueueView, EventView,
+    UsageView, UsageRowView, FiguresView,
 )  # fmt: skip
 _NAMES = {
     "TaskView": "Task", "TypeView": "TaskType", "TypePage": "TaskTypePage", "RetryView": "Retry",
     "SubmissionBody": "Submission", "RetryBody": "RetryOptions", "LiveView": "Live", "WorkerView": "Worker",
     "QueueView": "Queue", "RunningView": "Running", "ReadyView": "Ready",
-    "EventView": "Event",
+    "EventView": "Event", "UsageView": "Usage", "UsageRowView": "UsageRow", "FiguresView": "Figures",
 }  # fmt: skip
 """What the structs on the wire are called outside."""
 _DESCRIPTION = (
@@ -46,6 +48,7 @@ _TAGS = {
     "types": "What can be submitted.",
     "workers": "Who runs the tasks.",
     "queues": "What waits for them.",
+    "usage": "What tasks used up.",
     "health": "For probes and Prometheus.",
     "docs": "About this API.",
 }

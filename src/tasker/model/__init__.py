@@ -208,7 +208,8 @@ class Claim(Struct, frozen=True, kw_only=True):
     """A task handed to a worker, with what is needed to run it and to decide what follows.
 
     `tries` counts attempts that used up a try, `crashes` those whose own child died, `interruptions` the ends of the
-    whole service that cut it off, in a row; none of them includes the attempt claimed here.
+    whole service that cut it off, in a row; none of them includes the attempt claimed here. `usage` is what earlier
+    attempts used up (JSON text).
     """
 
     task_id: UUID
@@ -223,6 +224,8 @@ class Claim(Struct, frozen=True, kw_only=True):
     interruptions: int
     started_at: datetime
     worker: str
+    owner: str = ""
+    usage: bytes = b"{}"
 
     @property
     def lease(self) -> Lease:
@@ -230,11 +233,17 @@ class Claim(Struct, frozen=True, kw_only=True):
 
 
 class Transition(Struct, frozen=True, kw_only=True):
-    """What completing an attempt changes in the task; made by `lifecycle.decide`, but for its peak of memory."""
+    """What completing an attempt changes in the task; made by `lifecycle.decide`, but for its peak of memory.
+
+    `type`, `owner` and `started_at` are those of the attempt: what it used up is counted by them.
+    """
 
     status: Status
     ending: Ending
     at: datetime
+    type: str
+    owner: str
+    started_at: datetime
     tries: int
     crashes: int
     interruptions: int

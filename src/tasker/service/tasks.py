@@ -35,6 +35,7 @@ from tasker.model import (
 )
 from tasker.model.keys import Caller
 from tasker.registry import Registry, TaskType
+from tasker.service.usage import UsageService
 from tasker.submission import RetryOptions, Submission
 
 KEEP_KEYS_FOR = timedelta(hours=24)
@@ -91,6 +92,7 @@ class Service:
         self._hub = hub
         self._clock = clock
         self._health = health
+        self.usage = UsageService(engine, clock)
         self._in_flight: set[str] = set()
         self._checked_at: float | None = None
         self._first_look = _FIRST_LOOK if engine.is_shared else _LAST_LOOK

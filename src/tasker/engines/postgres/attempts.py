@@ -19,6 +19,9 @@ from tasker.engines.postgres.line import Line, wanted
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.promotion import promote
 from tasker.engines.postgres.rows import claim_of, head_of
+from tasker.engines.postgres.usage import OwnerTally
+from tasker.engines.postgres.usage import write as write_usage
+from tasker.engines.usage import Tally
 from tasker.engines.values import encode
 from tasker.model import Change, Claim, Lease, Report, Status, TaskProblem, Transition
 
@@ -46,6 +49,9 @@ class _Held(NamedTuple):
     seq: int
     job_id: int | None
     cancelled: bool
+    owner: str
+    type: str
+    usage: bytes
     head: Head
 
 
@@ -117,13 +123,16 @@ class Attempts:
         leases = [(said.lease.task_id, said.lease.attempt) for said in words]
         rows = await connection.fetch(self._queries["lock_running"], *_columns(leases))
         held = {
-            Lease(row["task_id"], row["attempt"]): _Held(row["seq"], row["job_id"], row["cancelled"], head_of(row))
+            Lease(row["task_id"], row["attempt"]): _Held(
+                row["seq"], row["job_id"], row["cancelled"], row["owner"], row["type"], row["usage"], head_of(row)
+            )
             for row in rows
         }
         current = [said for said in words if said.lease in held]
-        await self._report(connection, news, current, held, again)
+        tally: OwnerTally = Tally()
+        await self._report(connection, news, current, held, tally, again)
         await self._back_to_line(
-            connection, news,
+            connection, news, tally,
             [said for said in current if _is_again(said.change) and not held[said.lease].cancelled], held,
         )  # fmt: skip
         ends = [
@@ -131,13 +140,15 @@ class Attempts:
             for said in current
             if _is_final(said.change) or (_is_again(said.change) and held[said.lease].cancelled)
         ]
+        await write_usage(connection, self._queries, news.sender, tally)
         await self._end(connection, news, ends)
         return {said.lease for said in current}
 
     async def _report(
-        self, connection: Connection, news: News, words: Sequence[Words], held: dict[Lease, _Held], again: bool
-    ) -> None:
-        """Store what attempts say; `held` then has the new ends of their logs."""
+        self, connection: Connection, news: News, words: Sequence[Words], held: dict[Lease, _Held],
+        tally: OwnerTally, again: bool,
+    ) -> None:  # fmt: skip
+        """Store what attempts say; `held` then has the new ends of their logs, `tally` what they used up."""
         entries, states = [], []
         for said in words:
             if said.report is None or (again and await self._was_reported(connection, said, held)):
@@ -150,6 +161,8 @@ class Attempts:
             progress = None if said.report.progress is None else encode(said.report.progress)
             if progress is not None or said.report.usage is not None:
                 states.append((row.seq, progress, said.report.usage))
+            if said.report.usage is not None:
+                tally.use((row.owner, row.type), row.usage, said.report.usage)
             if said.change is None:
                 news.changes.append(Change(said.lease.task_id, Status.RUNNING, spoke=True))
         await keep(connection, self._queries, entries)
@@ -166,7 +179,7 @@ class Attempts:
         return row is not None and (row["time"], row["data"]) == (last.time, last.data)
 
     async def _back_to_line(
-        self, connection: Connection, news: News, words: Sequence[Words], held: dict[Lease, _Held]
+        self, connection: Connection, news: News, tally: OwnerTally, words: Sequence[Words], held: dict[Lease, _Held]
     ) -> None:
         if not words:
             return
@@ -176,6 +189,7 @@ class Attempts:
             assert change is not None
             error, delay = _error(change.error), (change.run_at or change.at) - change.at
             log = followed(row.head, change, change.at)
+            tally.end((row.owner, row.type), change)
             entries += [(row.seq, entry) for entry in log]
             kept.append((row.seq, change.ending, error, change.peak_memory))
             again.append((
@@ -202,7 +216,7 @@ class Attempts:
             )
             for lease, change in sorted(ends.items(), key=lambda end: end[0].task_id)
         ]  # fmt: skip
-        rows = await connection.fetch(self._queries["end_attempts"], *_columns(values))
+        rows = await connection.fetch(self._queries["end_attempts"], *_columns(values), news.sender)
         jobs = {row["task_id"]: row["job_id"] for row in rows}
         stored = {lease: change for lease, change in ends.items() if lease.task_id in jobs}
         await self._line.leave(

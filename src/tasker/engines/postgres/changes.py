@@ -87,6 +87,7 @@ class Changes:
             return 0
         done = await connection.execute(self._queries["prune_keys"], limit)
         await connection.execute(self._queries["prune_workers"], KEEP_WORKERS_FOR)
+        await connection.execute(self._queries["merge_usage"], limit)
         return int(done.split()[-1])
 
     async def empty_log(self, connection: Connection) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from tasker.engine import Archive, ClaimRequest, Heartbeat, ScheduleBook, WorkerBook
+from tasker.engine import Archive, ClaimRequest, Heartbeat, ScheduleBook, UsageBook, WorkerBook
 from tasker.engine import Listener as ChangeListener
 from tasker.engines.postgres.archive import PostgresArchive
 from tasker.engines.postgres.attempts import Attempts, Beat, Words
@@ -33,6 +33,7 @@ from tasker.engines.postgres.schema import bring_up_to_date
 from tasker.engines.postgres.sql import queries
 from tasker.engines.postgres.submits import store
 from tasker.engines.postgres.tables import make_tables
+from tasker.engines.postgres.usage import PostgresUsage
 from tasker.engines.postgres.workers import PostgresWorkers
 from tasker.errors import ConfigError, Unavailable
 from tasker.lifecycle import Released, decide
@@ -103,6 +104,7 @@ class PostgresEngine:
         self.schedules: ScheduleBook = PostgresSchedules(
             self._connections, self._transact, schema, self._queries, self._line, self._changes
         )
+        self.usage: UsageBook = PostgresUsage(self._connections, self._queries)
         self.workers: WorkerBook = PostgresWorkers(self._connections, self._queries, self._listener)
 
     async def open(self) -> None:

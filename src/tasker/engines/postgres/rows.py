@@ -38,11 +38,11 @@ def task_of(row: Row) -> Task:
 def claim_of(row: Row) -> Claim:
     """Return the Claim of a running attempt, from a record of CLAIM_COLUMNS."""
     (task_id, attempt, type_, params, queue, priority, policy, tries, crashes, interruptions, started_at, worker,
-     *_) = row.values()  # fmt: skip
+     owner, usage, *_) = row.values()  # fmt: skip
     return Claim(
         task_id=task_id, attempt=attempt, type=type_, params=params, queue=queue, priority=priority,
         policy=decode_policy(policy), tries=tries, crashes=crashes, interruptions=interruptions,
-        started_at=started_at, worker=worker,
+        started_at=started_at, worker=worker, owner=owner, usage=usage,
     )  # fmt: skip
 
 

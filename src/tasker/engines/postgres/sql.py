@@ -20,7 +20,8 @@ TASK_COLUMNS = (
 )
 CLAIM_COLUMNS = (
     "task.task_id, task.attempt, task.type, task.params, task.queue, task.priority, task.policy, task.tries,"
-    " task.crashes, task.interruptions, task.started_at, task.worker, task.due_at, task.seq"
+    " task.crashes, task.interruptions, task.started_at, task.worker, task.owner, task.usage,"
+    " task.due_at, task.seq"
 )
 HEAD_COLUMNS = (
     "task.status, task.sequence, task.attempt, task.worker, task.created_at, task.started_at, task.finished_at,"

@@ -20,6 +20,7 @@ from tasker.engines.sqlite import reads
 from tasker.engines.sqlite.lines import Lines, lease_end
 from tasker.engines.sqlite.rows import draft_row, first_claim, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.sqlite.usage import DayTally, day_of
 from tasker.engines.values import encode, id_taken
 from tasker.errors import Conflict, NotFound
 from tasker.lifecycle import MAX_INTERRUPTIONS
@@ -72,17 +73,19 @@ def extend(connection: apsw.Connection, leases: Sequence[Lease], expires_at: int
     return beat
 
 
-def record(connection: apsw.Connection, lease: Lease, report: Report) -> tuple[bool, Change | None]:
+def record(
+    connection: apsw.Connection, tally: DayTally, lease: Lease, report: Report, now: int
+) -> tuple[bool, Change | None]:
     """Store what a running attempt says, if `lease` is current."""
     held = _running(connection, lease)
     if held is None:
         return False, None
-    _store(connection, held, report)
+    _store(connection, tally, held, report, now)
     return True, Change(lease.task_id, Status.RUNNING, spoke=True)
 
 
 def complete(
-    connection: apsw.Connection, lines: Lines, lease: Lease, change: Transition, report: Report | None
+    connection: apsw.Connection, lines: Lines, tally: DayTally, lease: Lease, change: Transition, report: Report | None
 ) -> tuple[bool, Change | None]:
     """End an attempt, if `lease` is current."""
     if change.status is Status.PENDING or report is not None:
@@ -90,13 +93,13 @@ def complete(
         if held is None:
             return False, None
         if report is not None:
-            held = _store(connection, held, report)
+            held = _store(connection, tally, held, report, to_micros(change.at))
         if change.status is Status.PENDING and not held.cancelled:
-            _back_to_line(connection, lines, held, change)
+            _back_to_line(connection, lines, tally, held, change)
             return True, Change(lease.task_id, Status.PENDING)
         if change.status is Status.PENDING:
             change = structs.replace(change, status=Status.CANCELLED, run_at=None, reason=None)
-    return _end(connection, lease, change)
+    return _end(connection, tally, lease, change)
 
 
 def cancel(connection: apsw.Connection, task_id: UUID, now: int) -> tuple[Task, Change | None]:
@@ -153,6 +156,9 @@ class _Held(NamedTuple):
 
     seq: int
     cancelled: bool
+    type: str
+    owner: str
+    usage: bytes
     head: Head
 
 
@@ -160,16 +166,17 @@ def _running(connection: apsw.Connection, lease: Lease) -> _Held | None:
     row = connection.execute(QUERIES["running_attempt"], (lease.task_id.bytes, lease.attempt)).fetchone()
     if row is None:
         return None
-    seq, cancel_requested_at, *head = row
-    return _Held(int(seq), cancel_requested_at is not None, Head(*head))
+    seq, cancel_requested_at, type_, owner, usage, *head = row
+    return _Held(int(seq), cancel_requested_at is not None, type_, owner, usage, Head(*head))
 
 
-def _store(connection: apsw.Connection, held: _Held, report: Report) -> _Held:
+def _store(connection: apsw.Connection, tally: DayTally, held: _Held, report: Report, now: int) -> _Held:
     """Store what the attempt says; return what its row tells then."""
     if report.progress is not None:
         connection.execute(QUERIES["set_progress"], (encode(report.progress), held.seq))
     if report.usage is not None:
         connection.execute(QUERIES["set_usage"], (report.usage, held.seq))
+        tally.use((day_of(now), held.owner, held.type), held.usage, report.usage)
     if not report.events:
         return held
     said = [(event.type, to_micros(event.time), event.data) for event in report.events]
@@ -183,11 +190,12 @@ def _keep(connection: apsw.Connection, seq: int, entries: Sequence[Entry]) -> in
     return entries[-1].sequence
 
 
-def _back_to_line(connection: apsw.Connection, lines: Lines, held: _Held, change: Transition) -> None:
-    seq, error = held.seq, _error(change.error)
+def _back_to_line(connection: apsw.Connection, lines: Lines, tally: DayTally, held: _Held, change: Transition) -> None:
+    seq, error, at = held.seq, _error(change.error), to_micros(change.at)
+    tally.end((day_of(at), held.owner, held.type), change)
     due_at = to_micros(_due_at(change))
-    last = _keep(connection, seq, followed(held.head, change, to_micros(change.at)))
-    connection.execute(QUERIES["keep_attempt"], (to_micros(change.at), change.ending, error, change.peak_memory, seq))
+    last = _keep(connection, seq, followed(held.head, change, at))
+    connection.execute(QUERIES["keep_attempt"], (at, change.ending, error, change.peak_memory, seq))
     row = (change.reason, due_at, change.tries, change.crashes, change.interruptions, error, last, seq)
     queue, type_ = connection.execute(QUERIES["back_to_line"], row).fetchone()  # type: ignore[misc]
     suspect = change.interruptions >= MAX_INTERRUPTIONS
@@ -198,14 +206,16 @@ def _due_at(change: Transition) -> datetime:
     return change.at if change.run_at is None else change.run_at
 
 
-def _end(connection: apsw.Connection, lease: Lease, change: Transition) -> tuple[bool, Change | None]:
-    row = (
-        change.status.value, change.ending, to_micros(change.at), change.tries, change.crashes, change.result,
+def _end(connection: apsw.Connection, tally: DayTally, lease: Lease, change: Transition) -> tuple[bool, Change | None]:
+    at = to_micros(change.at)
+    values = (
+        change.status.value, change.ending, at, change.tries, change.crashes, change.result,
         _error(change.error), change.peak_memory, lease.task_id.bytes, lease.attempt,
     )  # fmt: skip
-    connection.execute(QUERIES["end_attempt"], row)
+    connection.execute(QUERIES["end_attempt"], values)
     if not connection.changes():
         return False, None
+    tally.end((day_of(at), change.owner, change.type), change)
     return True, Change(lease.task_id, change.status)
 
 

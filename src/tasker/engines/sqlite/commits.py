@@ -50,18 +50,23 @@ class GroupCommit:
     the batch is rolled back; each piece is then tried alone, so that one cannot spoil the others, unless the fault is
     the disk's: then every caller gets Unavailable and nothing has changed.
 
-    before_commit: called inside every transaction after its work. after_commit, after_rollback: on the loop.
+    settle: called inside every transaction after its work; forget: instead of it, when the work is undone.
+    before_commit: called in every transaction of a batch, at its end. after_commit, after_rollback: on the loop.
     """
 
     def __init__(
         self,
         connection: apsw.Connection,
         *,
+        settle: Callable[[apsw.Connection], None],
+        forget: Callable[[], None],
         before_commit: Callable[[apsw.Connection], None],
         after_commit: Callable[[], None],
         after_rollback: Callable[[], None],
     ) -> None:
         self._connection = connection
+        self._settle = settle
+        self._forget = forget
         self._before_commit = before_commit
         self._after_commit = after_commit
         self._after_rollback = after_rollback
@@ -107,6 +112,7 @@ class GroupCommit:
         batch = self._take(min(MAX_BATCH, len(self._queue)))
         try:
             results = [_apply(item.work, self._connection) for item in batch]
+            self._settle(self._connection)
             self._before_commit(self._connection)
         except Exception as error:  # anything: a fault in one piece of work must not stop the writer
             self._failed(batch, error)
@@ -156,6 +162,7 @@ class GroupCommit:
 
     def _failed(self, batch: list[_Item], error: BaseException) -> None:
         self._roll_back()
+        self._forget()
         self._after_rollback()
         if isinstance(error, _ENVIRONMENT) or len(batch) == 1:
             _log.error("store.commit_failed", error=str(error), waiting=len(batch))
@@ -170,7 +177,9 @@ class GroupCommit:
             try:
                 with self._connection:
                     result = _apply(item.work, self._connection)
+                    self._settle(self._connection)
             except Exception as error:  # the caller is told, whatever it is
+                self._forget()
                 result = _refusal(error)
             _answer(item.future, result)
         self._after_commit()

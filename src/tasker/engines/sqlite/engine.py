@@ -16,8 +16,8 @@ import apsw
 import structlog
 
 from tasker.clock import Clock, to_micros
-from tasker.engine import Archive, ClaimRequest, Heartbeat, Listener, ScheduleBook, WorkerBook
-from tasker.engines.sqlite import changes, reads
+from tasker.engine import Archive, ClaimRequest, Heartbeat, Listener, ScheduleBook, UsageBook, WorkerBook
+from tasker.engines.sqlite import changes, reads, usage
 from tasker.engines.sqlite.archive import SqliteArchive
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.engines.sqlite.lines import Lines, Waiter
@@ -25,6 +25,7 @@ from tasker.engines.sqlite.schedules import SqliteSchedules
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import HolderLock, check_space, connect, open_writer, prepare_folder
 from tasker.engines.sqlite.workers import SqliteWorkers
+from tasker.engines.usage import Tally
 from tasker.lifecycle import Released, decide
 from tasker.model import (
     Attempt,
@@ -61,6 +62,8 @@ class SqliteEngine:
         self._clock = clock
         self.workers: WorkerBook = SqliteWorkers(clock, self._find_running)
         self.archive: Archive = SqliteArchive(self._read, lambda work: self._commits.run(work))
+        self.usage: UsageBook = usage.SqliteUsage(clock, self._read)
+        self._tally: usage.DayTally = Tally()
         self._lock = HolderLock(path.with_name("tasker.lock"))
         self._lines = Lines(clock)
         self.schedules: ScheduleBook = SqliteSchedules(
@@ -87,6 +90,8 @@ class SqliteEngine:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="tasker-read")
         self._commits = GroupCommit(
             writer,
+            settle=lambda connection: usage.write(connection, self._tally),
+            forget=self._tally.clear,
             before_commit=self._lines.serve,
             after_commit=self._committed,
             after_rollback=self._rolled_back,
@@ -157,7 +162,10 @@ class SqliteEngine:
         return await self._commits.run(functools.partial(changes.extend, leases=leases, expires_at=expires_at))
 
     async def record(self, lease: Lease, report: Report) -> bool:
-        return await self._change(functools.partial(changes.record, lease=lease, report=report))
+        now = self._micros()
+        return await self._change(
+            functools.partial(changes.record, tally=self._tally, lease=lease, report=report, now=now)
+        )
 
     async def complete(self, lease: Lease, change: Transition, report: Report | None = None) -> bool:
         return await self._end(lease, change, report)
@@ -223,7 +231,9 @@ class SqliteEngine:
     def _end(
         self, lease: Lease, change: Transition, report: Report | None, *, at_close: bool = False
     ) -> asyncio.Future[bool]:
-        work = functools.partial(changes.complete, lines=self._lines, lease=lease, change=change, report=report)
+        work = functools.partial(
+            changes.complete, lines=self._lines, tally=self._tally, lease=lease, change=change, report=report
+        )
         return self._change(work, at_close=at_close)
 
     def _committed(self) -> None:

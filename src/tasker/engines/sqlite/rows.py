@@ -62,12 +62,12 @@ def _reason(stored: Reason, due_at: int, now: int) -> Reason:
 
 def claim_of(row: Row) -> Claim:
     """Return the Claim of a running attempt, from a row of CLAIM_COLUMNS."""
-    (task_id, attempt, type_, params, queue, priority, policy, tries, crashes, interruptions, started_at,
-     worker) = row  # fmt: skip
+    (task_id, attempt, type_, params, queue, priority, policy, tries, crashes, interruptions, started_at, worker,
+     owner, usage) = row  # fmt: skip
     return Claim(
         task_id=UUID(bytes=task_id), attempt=attempt, type=type_, params=params, queue=queue, priority=priority,
         policy=decode_policy(policy), tries=tries, crashes=crashes, interruptions=interruptions,
-        started_at=from_micros(started_at), worker=worker,
+        started_at=from_micros(started_at), worker=worker, owner=owner, usage=usage,
     )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def first_claim(draft: Draft, worker: str, now: int) -> Claim:
     return Claim(
         task_id=draft.task_id, attempt=1, type=draft.type, params=draft.params, queue=draft.queue,
         priority=draft.priority, policy=decode_policy(draft.policy), tries=0, crashes=0, interruptions=0,
-        started_at=from_micros(now), worker=worker,
+        started_at=from_micros(now), worker=worker, owner=draft.owner,
     )  # fmt: skip
 
 

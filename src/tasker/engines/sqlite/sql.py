@@ -15,7 +15,8 @@ TASK_COLUMNS = (
     " owner, deadline, expires_at, unique_key, concurrency_key, extra"
 )
 CLAIM_COLUMNS = (
-    "task_id, attempt, type, params, queue, priority, policy, tries, crashes, interruptions, started_at, worker"
+    "task_id, attempt, type, params, queue, priority, policy, tries, crashes, interruptions, started_at, worker,"
+    " owner, usage"
 )
 
 HEAD_COLUMNS = (

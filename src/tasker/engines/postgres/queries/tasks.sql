@@ -73,19 +73,35 @@ WHERE task.task_id = lease.task_id AND task.attempt = lease.attempt AND task.sta
 RETURNING task.task_id, task.attempt, task.job_id, task.cancel_requested_at IS NOT NULL AS cancelled;
 
 -- name: lock_running
-SELECT task.seq, task.task_id, task.job_id, task.cancel_requested_at IS NOT NULL AS cancelled, {head}
+SELECT task.seq, task.task_id, task.job_id, task.cancel_requested_at IS NOT NULL AS cancelled, task.type,
+       task.owner, task.usage, {head}
 FROM {schema}.task JOIN unnest($1::uuid[], $2::int[]) AS lease (task_id, attempt)
     ON task.task_id = lease.task_id AND task.attempt = lease.attempt
 WHERE task.status = 'running' ORDER BY task.seq FOR NO KEY UPDATE OF task;
 
 -- name: end_attempts
-UPDATE {schema}.task SET status = ended.status, reason = NULL, ending = ended.ending, finished_at = now(),
-    tries = ended.tries, crashes = ended.crashes, interruptions = 0, result = ended.result, error = ended.error,
-    peak_memory = ended.peak_memory, lease_expires_at = NULL, lined = false
-FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::int[], $6::int[], $7::bytea[], $8::bytea[], $9::bigint[])
-    AS ended (task_id, attempt, status, ending, tries, crashes, result, error, peak_memory)
-WHERE task.task_id = ended.task_id AND task.attempt = ended.attempt AND task.status = 'running'
-RETURNING task.task_id, task.job_id;
+-- What they used up is counted by the same statement: it costs no round trip.
+WITH stored AS (
+    UPDATE {schema}.task SET status = ended.status, reason = NULL, ending = ended.ending, finished_at = now(),
+        tries = ended.tries, crashes = ended.crashes, interruptions = 0, result = ended.result, error = ended.error,
+        peak_memory = ended.peak_memory, lease_expires_at = NULL, lined = false
+    FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::int[], $6::int[], $7::bytea[], $8::bytea[],
+                $9::bigint[])
+        AS ended (task_id, attempt, status, ending, tries, crashes, result, error, peak_memory)
+    WHERE task.task_id = ended.task_id AND task.attempt = ended.attempt AND task.status = 'running'
+    RETURNING task.task_id, task.job_id, task.type, task.owner, task.status, task.started_at, task.ending
+), counted AS (
+    INSERT INTO {schema}.usage_by_day AS kept (day, owner, type, writer, attempts, completed, failed, cancelled, run_time)
+    SELECT (now() AT TIME ZONE 'UTC')::date, owner, type, $10, count(*), count(*) FILTER (WHERE status = 'completed'),
+           count(*) FILTER (WHERE status = 'failed'), count(*) FILTER (WHERE status = 'cancelled'),
+           coalesce(sum(greatest(0, extract(epoch FROM now() - started_at) * 1000000)::bigint)
+                    FILTER (WHERE ending <> 'interrupted'), 0)
+    FROM stored GROUP BY owner, type
+    ON CONFLICT (day, owner, type, writer) DO UPDATE SET attempts = kept.attempts + excluded.attempts,
+        completed = kept.completed + excluded.completed, failed = kept.failed + excluded.failed,
+        cancelled = kept.cancelled + excluded.cancelled, run_time = kept.run_time + excluded.run_time
+)
+SELECT task_id, job_id FROM stored;
 
 -- name: keep_attempts
 INSERT INTO {schema}.attempt (task_seq, attempt, worker, started_at, finished_at, ending, error, peak_memory)

@@ -75,7 +75,7 @@ UPDATE task SET status = ?, reason = NULL, ending = ?, finished_at = ?, tries = 
 WHERE task_id = ? AND attempt = ? AND status = 'running';
 
 -- name: running_attempt
-SELECT seq, cancel_requested_at, {head} FROM task WHERE task_id = ? AND attempt = ? AND status = 'running';
+SELECT seq, cancel_requested_at, type, owner, usage, {head} FROM task WHERE task_id = ? AND attempt = ? AND status = 'running';
 
 -- name: keep_attempt
 INSERT INTO attempt (task_seq, attempt, worker, started_at, finished_at, ending, error, peak_memory)

@@ -1,0 +1,66 @@
+"""What the engines share of counting usage: sums of one transaction, written as one row for each key."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+from tasker.model import Status, Transition
+from tasker.model.usage import COUNTED, spent_of
+
+K = TypeVar("K", bound=tuple[object, ...])
+
+_PLACE = {status: COUNTED.index(status.value) for status in Status if status.is_terminal}
+_RUN_TIME = COUNTED.index("run_time")
+_SPENT = COUNTED.index("input_tokens")
+_MICRO = timedelta(microseconds=1)
+
+
+class _Sums:
+    """Sums under one key; the run time is a timedelta until it is written, for each is one."""
+
+    __slots__ = ("figures", "run_time")
+
+    def __init__(self) -> None:
+        self.figures = [0] * len(COUNTED)
+        self.run_time = timedelta(0)
+
+
+class Tally(Generic[K]):
+    """Sums by key, of what the transaction that is under way has stored."""
+
+    def __init__(self) -> None:
+        self._sums: dict[K, _Sums] = {}
+
+    def end(self, key: K, change: Transition) -> None:
+        """Count an attempt that has ended with `change`.
+
+        How long one ran whose process ended under it, nobody knows.
+        """
+        sums = self._sums.get(key) or self._begin(key)
+        sums.figures[0] += 1
+        place = _PLACE.get(change.status)
+        if place is not None:
+            sums.figures[place] += 1
+        if change.ending != "interrupted" and change.at > change.started_at:
+            sums.run_time += change.at - change.started_at
+
+    def use(self, key: K, before: bytes, after: bytes) -> None:
+        """Count by how much a task's usage has grown."""
+        figures = (self._sums.get(key) or self._begin(key)).figures
+        for place, (old, new) in enumerate(zip(spent_of(before), spent_of(after), strict=True), start=_SPENT):
+            figures[place] += new - old
+
+    def take(self) -> list[tuple[object, ...]]:
+        """Return a row for each key, in order: the key, then COUNTED; and begin anew."""
+        sums, self._sums = self._sums, {}
+        for one in sums.values():
+            one.figures[_RUN_TIME] += one.run_time // _MICRO
+        return [(*key, *sums[key].figures) for key in sorted(sums)]
+
+    def clear(self) -> None:
+        self._sums.clear()
+
+    def _begin(self, key: K) -> _Sums:
+        sums = self._sums[key] = _Sums()
+        return sums

@@ -1,0 +1,127 @@
+"""What tasks used up: the words of a task's `usage` that add up, and what is counted of them by day, key and type.
+
+Money is counted in whole nano-dollars, so that sums are exact; a `cost` in JSON is in dollars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from math import isfinite
+from typing import Any, Literal, NamedTuple, TypeGuard
+
+import msgspec
+from msgspec import Struct, structs
+
+NANOS = 1_000_000_000
+"""Nano-dollars in a dollar."""
+MAX_TOKENS = 10**9
+"""Tokens of one task that are counted at the most: a function may say anything."""
+MAX_COST = 10_000 * NANOS
+"""The same of its cost."""
+
+Group = Literal["day", "owner", "type"]
+GROUPS: tuple[Group, ...] = ("day", "owner", "type")
+_SUMMED = ("input_tokens", "output_tokens", "cached_tokens", "cost")
+_LASTING = "estimated"
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Spent(NamedTuple):
+    """What of a `usage` is counted; `cost` in nano-dollars."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cost: int = 0
+
+
+class UsageRow(Struct, frozen=True, kw_only=True):
+    """What attempts used up; `day` (UTC), `owner` and `type` are None where they are summed over.
+
+    `attempts` have ended, so many of them with their task's end (`completed`...). `run_time` is in microseconds, `cost`
+    in nano-dollars.
+    """
+
+    day: date | None
+    owner: str | None
+    type: str | None
+    attempts: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    run_time: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cost: int = 0
+
+
+COUNTED = tuple(field.name for field in structs.fields(UsageRow) if field.name not in GROUPS)
+"""The fields of a row that add up, in order."""
+
+
+class UsageFilter(Struct, frozen=True, kw_only=True):
+    """Which usage is told: of the days from `first` to `last`, both included; every given field must hold."""
+
+    first: date
+    last: date
+    owner: str | None = None
+    type: str | None = None
+
+
+_NOTHING = Spent()
+
+
+def read_usage(usage: bytes) -> dict[str, Any]:
+    """Return a task's `usage`; nothing where it is no object, for an archive may bring anything."""
+    if usage == b"{}":
+        return {}
+    try:
+        return _decode(usage)
+    except msgspec.DecodeError:
+        return {}
+
+
+def spent_of(usage: bytes) -> Spent:
+    """Return what is counted of a task's `usage` (JSON text); what is no sensible number counts as nothing."""
+    if usage == b"{}":
+        return _NOTHING
+    said = read_usage(usage)
+    read, written, cached = (_whole(said.get(name), MAX_TOKENS) for name in _SUMMED[:3])
+    cost = said.get("cost")
+    return Spent(read, written, cached, _whole(min(cost, MAX_COST) * NANOS, MAX_COST) if _is_number(cost) else 0)
+
+
+def _whole(number: Any, most: int) -> int:
+    return min(max(round(number), 0), most) if _is_number(number) and isfinite(number) else 0
+
+
+def added(before: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the usage of a task whose earlier attempts used `before` and whose attempt says `said`.
+
+    Tokens and cost add up (an unknown cost adds nothing), an estimate stays one; of the rest the newer value wins.
+    """
+    usage = {**before, **said}
+    for name in _SUMMED:
+        if _is_number(before.get(name)):
+            more = said.get(name)
+            usage[name] = _sum(before[name], more) if _is_number(more) else before[name]
+    if before.get(_LASTING) is True:
+        usage[_LASTING] = True
+    return usage
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _sum(one: float, other: float) -> float:
+    total = one + other
+    return total if isinstance(total, int) else round(total, 9)
+
+
+def dollars(nanos: int) -> float:
+    """Return nano-dollars as JSON shows them."""
+    return nanos / NANOS

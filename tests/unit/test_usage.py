@@ -1,0 +1,44 @@
+"""Usage of tasks: what adds up over attempts, and what of it is counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tasker.model.usage import NANOS, Spent, added, spent_of
+
+
+@pytest.mark.parametrize(
+    ("before", "said", "expected"),
+    [
+        ({}, {"model": "m", "cost": None}, {"model": "m", "cost": None}),
+        ({"input_tokens": 3}, {"input_tokens": 4}, {"input_tokens": 7}),
+        ({"cost": 0.1}, {"cost": 0.2}, {"cost": 0.3}),
+        ({"cost": 0.1}, {"cost": None}, {"cost": 0.1}),
+        ({"cost": None}, {"cost": 0.2}, {"cost": 0.2}),
+        ({"cost": 0.1}, {}, {"cost": 0.1}),
+        ({"cost": 0.1}, {"cost": "much"}, {"cost": 0.1}),
+        ({"model": "a", "seconds": 2}, {"model": "b", "seconds": 3}, {"model": "b", "seconds": 3}),
+        ({"estimated": True}, {"estimated": False}, {"estimated": True}),
+        ({"estimated": False}, {"estimated": True}, {"estimated": True}),
+        ({"cached_tokens": True}, {"cached_tokens": 2}, {"cached_tokens": 2}),
+    ],
+)
+def test_usage_over_attempts(before: dict[str, Any], said: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert added(before, said) == expected
+
+
+@pytest.mark.parametrize(
+    ("usage", "spent"),
+    [
+        (b"{}", Spent()),
+        (b'{"model":"m"}', Spent()),
+        (b'{"input_tokens":3,"output_tokens":2,"cached_tokens":1,"cost":0.00000015}', Spent(3, 2, 1, 150)),
+        (b'{"cost":2}', Spent(cost=2 * NANOS)),
+        (b'{"cost":18446744073709551615}', Spent(cost=10_000 * NANOS)),
+        (b'{"cost":-1,"input_tokens":-3}', Spent()),
+    ],
+)
+def test_what_is_counted(usage: bytes, spent: Spent) -> None:
+    assert spent_of(usage) == spent
