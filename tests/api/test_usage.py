@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
 from tasker.lifecycle import Succeeded
 from tasker.model import Report
+from tasker.model.keys import ANYBODY, Caller
+from tasker.testing import make_draft
 from tests.api.conftest import Rig, problem
 
 NOTHING = {
@@ -45,7 +48,7 @@ async def test_groups_and_filters(rig: Rig) -> None:
     await run(rig, "reverse", b'{"cost":1}')
     await run(rig)
     by_type = (await rig.client.get("/usage?group=type")).json()
-    assert [next(iter(row)) for row in by_type["items"]] == ["type", "type"]
+    assert all("day" not in row and "owner" not in row for row in by_type["items"])
     assert [(row["type"], row["cost"]) for row in by_type["items"]] == [("reverse", 1), ("sum", 0)]
     only = (await rig.client.get("/usage?type=sum&group=day,owner&from=2026-01-02&to=2026-01-02")).json()
     assert [(row["day"], row["owner"], row["attempts"]) for row in only["items"]] == [("2026-01-02", None, 1)]
@@ -77,3 +80,17 @@ async def test_more_rows_than_an_answer_has(rig: Rig, monkeypatch: pytest.Monkey
     reply = await rig.client.get("/usage")
     assert problem(reply) == (422, "invalid-request")
     assert (await rig.client.get("/usage?group=day")).status_code == 200
+
+
+async def test_a_key_sees_its_own(rig: Rig) -> None:
+    await run(rig)
+    mine = Caller(owner="me", scopes=frozenset(("read",)))
+    usage = rig.service.usage
+    assert (await usage.find(mine, group=())).rows == []
+    assert (await usage.find(mine, group=(), owner="you")).rows == []
+    assert (await usage.find(ANYBODY, group=())).total.attempts == 1
+    await rig.engine.submit([structs.replace(make_draft(rig.clock.now()), owner="me")])
+    await rig.driver.finish(await rig.driver.claim_one(), Succeeded(b"6"))
+    for asked in (None, "me"):
+        assert (await usage.find(mine, group=(), owner=asked)).total.attempts == 1
+    assert (await usage.find(ANYBODY, group=())).total.attempts == 2

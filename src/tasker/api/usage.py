@@ -69,7 +69,10 @@ USAGE_PARAMETERS = (
     Parameter("from", f"The first day (UTC); by default {DEFAULT_DAYS} days in all, at most {MAX_DAYS}.", _DATE, _day),
     Parameter("to", "The last day (UTC), included; by default today.", _DATE, _day),
     Parameter("type", "Only tasks of this type.", {"type": "string", "minLength": 1}, text_of(100)),
-    Parameter("owner", "Only tasks of this owner.", {"type": "string", "minLength": 1}, text_of(100)),
+    Parameter(
+        "owner", "Only tasks of this owner; without the scope admin there are only one's own.",
+        {"type": "string", "minLength": 1}, text_of(100),
+    ),
     Parameter(
         "group",
         "What rows are made by; repeated or separated by commas. By default all three; `total` is there in any case.",
@@ -90,7 +93,7 @@ class UsageOperations:
         query = call.query()
         first, last = query.pop("from", None), query.pop("to", None)
         group = query.pop("group", GROUPS)
-        usage = await self._usage.find(first=first, last=last, group=group, **query)
+        usage = await self._usage.find(call.caller, first=first, last=last, group=group, **query)
         return json_reply(
             UsageView(
                 first=usage.first, last=usage.last, items=[_row_view(row, group) for row in usage.rows],
@@ -117,7 +120,7 @@ def usage_operations(usage: UsageOperations) -> list[Operation]:
     return [
         Operation(
             "GET", "/usage", "get_usage", "usage", "Read what tasks used up, by day, key and type", usage.find,
-            answers={200: Answer("Tokens, cost, run time and counts.", UsageView)},
+            scope="read", answers={200: Answer("Tokens, cost, run time and counts.", UsageView)},
             problems=("invalid-request", "unknown-field", "unavailable"), parameters=USAGE_PARAMETERS,
         ),
     ]  # fmt: skip

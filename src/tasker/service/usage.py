@@ -9,6 +9,7 @@ from typing import NamedTuple
 from tasker.clock import Clock
 from tasker.engine import Engine
 from tasker.errors import Fault, Invalid
+from tasker.model.keys import Caller
 from tasker.model.usage import COUNTED, Group, UsageFilter, UsageRow
 
 DEFAULT_DAYS = 30
@@ -35,6 +36,7 @@ class UsageService:
 
     async def find(
         self,
+        caller: Caller,
         *,
         group: Collection[Group],
         first: date | None = None,
@@ -44,6 +46,8 @@ class UsageService:
     ) -> Usage:
         """Return what was used up, by `group`; of the DEFAULT_DAYS up to `last`, or up to today, where nothing is said.
 
+        Only of what the caller sees.
+
         Raises Invalid for days out of order, for too many, and for more than MAX_ROWS rows.
         """
         last = last or max(self._clock.now().date(), first or date.min)
@@ -51,8 +55,10 @@ class UsageService:
         if not timedelta(0) <= last - first < timedelta(days=MAX_DAYS):
             fault = Fault("/from", f"expected a day up to `to` ({last}), at most {MAX_DAYS} days in all")
             raise Invalid(f"?from: {fault.detail}", faults=[fault])
-        where = UsageFilter(first=first, last=last, owner=owner, type=type)
-        rows = await self._engine.usage.find_many(where, group=group, limit=MAX_ROWS + 1)
+        rows: list[UsageRow] = []
+        if owner is None or caller.sees(owner):
+            where = UsageFilter(first=first, last=last, owner=caller.only if owner is None else owner, type=type)
+            rows = await self._engine.usage.find_many(where, group=group, limit=MAX_ROWS + 1)
         if len(rows) > MAX_ROWS:
             fault = Fault("/group", f"there are more than {MAX_ROWS:,} rows: group by less, or ask for fewer days")
             raise Invalid(f"?group: {fault.detail}", faults=[fault])
