@@ -218,6 +218,9 @@ class Settings(_Frozen):
         default=timedelta(seconds=5), description="Seconds from asking a task to stop until it is killed"
     )
     max_body: Size = Field(default=ByteSize(1 << 20), description="Largest request body")
+    max_batch: Size = Field(
+        default=ByteSize(256 << 20), description="Largest request body of submissions in lines (`POST /batch`)"
+    )
     max_result: Size = Field(default=ByteSize(1 << 20), description="Largest result of a task")
     child_max_tasks: Annotated[int, Field(ge=1), Expected("a whole number from 1")] = Field(
         default=1000, description="A child process is replaced after so many tasks"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
 from pathlib import Path
 
 from tasker.api.app import make_operations
 from tasker.api.openapi import make_document
 from tasker.builtin import builtin_registry
 from tasker.clock import SystemClock
-from tasker.config import GptSettings
+from tasker.config import GptSettings, Settings
 from tasker.engines.sqlite import SqliteEngine
 from tasker.events import Hub
 from tasker.metrics import Metrics
@@ -21,7 +20,7 @@ def main() -> None:
     clock, registry = SystemClock(), builtin_registry(GptSettings())
     engine = SqliteEngine(Path("never-opened.db"), clock)
     service = Service(engine, registry, Hub(), clock, health=lambda _: {})
-    operations = make_operations(service, Metrics(), clock, lease=timedelta(seconds=10))
+    operations = make_operations(service, Metrics(), clock, Settings())
     sys.stdout.write(make_document(operations, registry).decode())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from itertools import product
 
 import pytest
@@ -20,7 +19,7 @@ ANY_ID = "0198e000-0000-7000-8000-000000000000"
 
 
 def operations(rig: Rig) -> list[Operation]:
-    return make_operations(rig.service, Metrics(), rig.clock, lease=timedelta(seconds=10))
+    return make_operations(rig.service, Metrics(), rig.clock, rig.settings)
 
 
 def path_of(operation: Operation) -> str:

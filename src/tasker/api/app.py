@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from functools import cache
 
 from starlette.routing import Route, Router
 
 from tasker.api.accepts import accepts
+from tasker.api.batches import BATCH_LINES, BatchOperations, batch_operations
 from tasker.api.bodies import BodyReader
 from tasker.api.calls import Call
 from tasker.api.catalogue import TypeOperations
 from tasker.api.docs import DocsOperations
 from tasker.api.events import EventOperations
 from tasker.api.fleet import FleetOperations
-from tasker.api.guards import Guard, Rules
+from tasker.api.guards import Body, Guard, Rules
 from tasker.api.health import HealthOperations
 from tasker.api.openapi import make_document
 from tasker.api.operation import Operation
@@ -42,7 +42,7 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 def build_app(service: Service, settings: Settings, metrics: Metrics, clock: Clock | None = None) -> ASGIApp:
     """Return the HTTP face of `service`."""
-    operations = make_operations(service, metrics, clock or SystemClock(), lease=settings.lease)
+    operations = make_operations(service, metrics, clock or SystemClock(), settings)
     return Guard(_dispatch(operations, BodyReader(settings.max_body)), _rules(settings), metrics)
 
 
@@ -53,15 +53,16 @@ def build_probes(service: Service, settings: Settings, metrics: Metrics, clock: 
     return Guard(_dispatch(operations, BodyReader(settings.max_body)), _rules(settings), metrics)
 
 
-def make_operations(service: Service, metrics: Metrics, clock: Clock, *, lease: timedelta) -> list[Operation]:
+def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: Settings) -> list[Operation]:
     """Return the whole table."""
     document = cache(lambda: make_document(operations, service.registry))
     events = EventOperations(service)
     operations = [
         *task_operations(TaskOperations(service, clock, events)),
+        *batch_operations(BatchOperations(service, clock, max_line=settings.max_body, max_size=settings.max_batch)),
         *event_operations(events),
         *type_operations(TypeOperations(service.registry)),
-        *fleet_operations(FleetOperations(service, clock, silent_after=lease)),
+        *fleet_operations(FleetOperations(service, clock, silent_after=settings.lease)),
         *usage_operations(UsageOperations(service.usage)),
         *health_operations(HealthOperations(service, clock, metrics), metrics.content_type),
         *docs_operations(DocsOperations(document)),
@@ -75,6 +76,7 @@ def _rules(settings: Settings) -> Rules:
         allowed_hosts=frozenset(host.lower().encode() for host in settings.allowed_hosts),
         token=None if token is None else token.get_secret_value().encode(),
         max_body=settings.max_body,
+        bodies={"/batch": Body(BATCH_LINES, settings.max_batch)},
     )
 
 

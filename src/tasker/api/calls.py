@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from tasker.api.bodies import BodyReader
+from tasker.api.problems import Refused
 from tasker.api.replies import ClientGone, Head, Header, Receive, Scope, gone
 from tasker.errors import Fault, Invalid, NotFound
 from tasker.model.keys import Caller
@@ -45,11 +46,11 @@ class Parameter(NamedTuple):
 class Call:
     """A request that the guards let through, for one operation."""
 
-    __slots__ = ("_bodies", "_parameters", "_receive", "_scope", "head")
+    __slots__ = ("_bodies", "_parameters", "_scope", "head", "receive")
 
     def __init__(self, scope: Scope, receive: Receive, parameters: Sequence[Parameter], bodies: BodyReader) -> None:
         self._scope = scope
-        self._receive = receive
+        self.receive = receive
         self._parameters = parameters
         self._bodies = bodies
         self.head: Head = scope["tasker"]
@@ -69,6 +70,11 @@ class Call:
         """The query as it was sent."""
         return self._scope["query_string"].decode("latin-1")  # type: ignore[no-any-return]
 
+    @property
+    def media(self) -> str:
+        """The media type of the body, without its parameters."""
+        return self.head.headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+
     def task_id(self) -> UUID:
         """Return the id in the path; only the usual 36 characters are one. Raises NotFound."""
         text = self.path["task_id"]
@@ -82,11 +88,11 @@ class Call:
 
     async def body(self) -> bytes:
         """Return the whole body. Raises Refused when it is too large or comes too slowly."""
-        return await self._bodies.read(self._receive, self.head.headers.get(b"content-length"))
+        return await self._bodies.read(self.receive, self.head.headers.get(b"content-length"))
 
     async def unless_gone(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Return the result of `work`; give it up and raise ClientGone when the client closes the connection."""
-        working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(gone(self._receive))
+        working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(gone(self.receive))
         try:
             await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
@@ -212,6 +218,16 @@ def preferred_wait(call: Call, query: dict[str, Any]) -> Wait | None:
         except ValueError as error:
             raise Invalid(f"Prefer: wait: {error}") from None
     return Wait(timedelta(seconds=seconds), ((b"preference-applied", b"wait=%d" % seconds),))
+
+
+def idempotency_key(call: Call) -> str | None:
+    """Return the client's key of this request, None if it gives none. Raises Refused for what is none."""
+    key = call.head.headers.get(b"idempotency-key")
+    if key is None:
+        return None
+    if not 1 <= len(key) <= 255 or min(key) < 0x21 or max(key) > 0x7E:
+        raise Refused("bad-request", "expected an Idempotency-Key of 1 to 255 visible ASCII characters")
+    return key.decode("ascii")
 
 
 def prefers_validation(call: Call) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hmac import compare_digest
 from itertools import count
 from time import perf_counter
@@ -46,12 +46,23 @@ _JSON_TYPE = re.compile(rb'\s*application/json\s*(?:;\s*charset\s*=\s*"?utf-?8"?
 log = structlog.get_logger("tasker.api")
 
 
+class Body(NamedTuple):
+    """A kind of body: its media types, and how many bytes it may have."""
+
+    medias: tuple[bytes, ...]
+    max_size: int
+
+
 class Rules(NamedTuple):
-    """What the guards ask for. `token` is None where no key is needed, `max_body` is in bytes."""
+    """What the guards ask for. `token` is None where no key is needed, `max_body` is in bytes.
+
+    bodies: what the bodies are that some paths take besides JSON.
+    """
 
     allowed_hosts: frozenset[bytes]
     token: bytes | None
     max_body: int
+    bodies: Mapping[str, Body] = {}
 
 
 class Guard:
@@ -112,7 +123,7 @@ class Guard:
         self._check_token(scope["path"], head)
         if head.method not in SAFE_METHODS:
             _check_origin(head.headers)
-            _check_body(head.headers, self._rules.max_body)
+            _check_body(head.headers, self._rules.max_body, self._rules.bodies.get(scope["path"]))
 
     def _check_host(self, host: bytes) -> None:
         if host in self._known_hosts:
@@ -178,9 +189,12 @@ def _check_origin(headers: dict[bytes, bytes]) -> None:
         raise Refused("cross-origin", f"the page's origin {origin[:100].decode('latin-1')!r} is not this service")
 
 
-def _check_body(headers: dict[bytes, bytes], max_body: int) -> None:
+def _check_body(headers: dict[bytes, bytes], max_body: int, other: Body | None) -> None:
     """Refuse a body by what the head says of it; a request without one needs no media type."""
-    length = headers.get(b"content-length")
+    length, kind = headers.get(b"content-length"), headers.get(b"content-type", b"")
+    is_other = other is not None and _media_of(kind) in other.medias
+    if other is not None and is_other:
+        max_body = other.max_size
     if length is not None:
         if not length.isdigit():
             raise Refused("bad-request", "expected a number as Content-Length", _CLOSE)
@@ -190,7 +204,13 @@ def _check_body(headers: dict[bytes, bytes], max_body: int) -> None:
         return
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise Refused("unsupported-encoding", "expected a body without Content-Encoding", _CLOSE)
-    kind = headers.get(b"content-type", b"")
-    if kind != b"application/json" and not _JSON_TYPE.fullmatch(kind):
+    if kind != b"application/json" and not is_other and not _JSON_TYPE.fullmatch(kind):
         got = kind[:100].decode("latin-1") or "none"
-        raise Refused("unsupported-media-type", f"expected Content-Type: application/json (UTF-8), got {got}", _CLOSE)
+        wanted = b" or ".join((b"application/json", *(other.medias if other else ()))).decode()
+        raise Refused("unsupported-media-type", f"expected Content-Type: {wanted} (UTF-8), got {got}", _CLOSE)
+
+
+def _media_of(kind: bytes) -> bytes:
+    """Return the media type that a Content-Type names, if its text is UTF-8."""
+    media, _, parameters = kind.lower().partition(b";")
+    return media.strip() if parameters.replace(b'"', b"").strip() in (b"", b"charset=utf-8") else b""

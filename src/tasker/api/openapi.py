@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
+from tasker.api.batches import BatchItem, BatchReply, BatchSummary
 from tasker.api.catalogue import TypePage, TypeView
-from tasker.api.events import SSE, STREAMS, EventView
+from tasker.api.events import JSON_LINES, SSE, STREAMS, EventView
 from tasker.api.fleet import QueuePage, QueueView, WorkerPage, WorkerView
 from tasker.api.health import LiveView, ReadyView
 from tasker.api.operation import Answer, Operation
@@ -28,7 +29,7 @@ Node = dict[str, Any]
 _REF = "#/components/schemas/{name}"
 _STRUCTS = (
     TaskView, TaskPage, TypeView, TypePage, SubmissionBody, Problem, TaskProblem, ProblemKind, LiveView, ReadyView,
-    WorkerPage, WorkerView, QueuePage, QueueView, EventView,
+    WorkerPage, WorkerView, QueuePage, QueueView, EventView, BatchReply, BatchItem, BatchSummary,
     UsageView, UsageRowView, FiguresView,
 )  # fmt: skip
 _NAMES = {
@@ -157,6 +158,8 @@ def _operation(operation: Operation) -> Node:
     if operation.body == "submission":
         schema = {"$ref": _REF.format(name="Submission")}
         described["requestBody"] = _body(schema, {"type": "sum", "params": [4, 2]})
+    elif operation.body == "batch":
+        described["requestBody"] = _batch_body({"$ref": _REF.format(name="Submission")})
     elif isinstance(operation.body, type):
         name = _NAMES.get(operation.body.__name__, operation.body.__name__)
         described["requestBody"] = _body({"$ref": _REF.format(name=name)}, operation.example)
@@ -181,6 +184,16 @@ def _body(schema: Node, example: Any) -> Node:
     if example is not None:
         content["example"] = example
     return {"required": True, "content": {"application/json": content}}
+
+
+def _batch_body(item: Node) -> Node:
+    example = {"type": "sum", "params": [4, 2]}
+    body = _body({"type": "array", "items": item, "minItems": 1}, [example, {"type": "sum", "params": [1, 2]}])
+    body["content"][JSON_LINES] = {
+        "schema": {"type": "string", "description": "Each line is a submission, as JSON.", "x-item": item},
+        "example": encode(example).decode() + "\n",
+    }
+    return body
 
 
 def _parameters(operation: Operation) -> list[Node]:
@@ -247,8 +260,8 @@ def _answer(answer: Answer, operation: Operation) -> Node:
 
 def _stream_of(media: str, item: Node) -> Node:
     """Return a stream's content: text, for OpenAPI 3.1 has no word for it. `x-item` is what each part holds."""
-    how = "`id`, `event` and in `data` an" if media == SSE else "each line is an"
-    return {"schema": {"type": "string", "description": f"{how} Event, as JSON".capitalize(), "x-item": item}}
+    how = "`id`, `event` and in `data` one item" if media == SSE else "each line is one item"
+    return {"schema": {"type": "string", "description": f"{how}, as JSON".capitalize(), "x-item": item}}
 
 
 def _problem_answer(kinds: Sequence[ProblemKind]) -> Node:

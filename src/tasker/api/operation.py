@@ -30,8 +30,8 @@ class Operation(NamedTuple):
     request_headers, and `headers` of the answers, are names of rows in openapi.py; `problems` of rows in PROBLEMS.
     scope: what the caller's key must have; "any": whatever key, for what tells nothing of anybody's tasks; "public":
     none, for the paths of guards.PUBLIC_PATHS alone. media is what its replies are; streams are the media types that a
-    200 may also come as, event by event. body: a struct, or "submission" (SubmissionBody), or "params" (of the task
-    type in the path); example: such a body.
+    200 may also come as, event by event. body: a struct, or "submission" (SubmissionBody), or "batch" (many of these),
+    or "params" (of the task type in the path); example: such a body.
     """
 
     method: str
@@ -45,7 +45,7 @@ class Operation(NamedTuple):
     problems: tuple[str, ...] = ()
     parameters: Sequence[Parameter] = ()
     request_headers: tuple[str, ...] = ()
-    body: Literal["submission", "params"] | type[Struct] | None = None
+    body: Literal["submission", "batch", "params"] | type[Struct] | None = None
     example: Any = None
     media: str = "application/json"
     streams: tuple[str, ...] = ()

@@ -43,16 +43,20 @@ def method_not_allowed(method: str, allowed: Iterable[str]) -> Refused:
 
 def problem_reply(error: RequestError, request_id: bytes) -> Reply:
     """Return `error` as application/problem+json, with the headers that its kind asks for."""
-    status = error.kind.status or 500
-    body = Problem(
+    problem = to_problem(error, request_id)
+    return Reply(problem.status, encode(problem), PROBLEM_HEADERS + _own_headers(error))
+
+
+def to_problem(error: RequestError, request_id: bytes) -> Problem:
+    """Return `error` as a client is told of it."""
+    return Problem(
         type=f"/problems/{error.kind.name}",
         title=error.kind.title,
-        status=status,
+        status=error.kind.status or 500,
         detail=_sendable(error.detail),
         request_id=request_id.decode(),
         errors=tuple(Fault(_sendable(fault.pointer), _sendable(fault.detail)) for fault in error.faults[:MAX_FAULTS]),
     )
-    return Reply(status, encode(body), PROBLEM_HEADERS + _own_headers(error))
 
 
 def task_problem_reply(problem: TaskProblem, request_id: bytes) -> Reply:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from datetime import datetime
 from hashlib import blake2b
 from math import ceil
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -42,12 +42,26 @@ class Reply(NamedTuple):
     headers: tuple[Header, ...] = JSON_HEADERS
 
 
+class Chunks(Protocol):
+    """What a stream sends, part by part; an async generator is one."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def __anext__(self) -> bytes: ...
+
+    async def aclose(self) -> None: ...
+
+
 class Stream(NamedTuple):
-    """An answer that goes on: its head, then chunks as they come."""
+    """An answer that goes on: its head, then chunks as they come.
+
+    watched: whether to look if the client has left; not where the chunks are made of a body that is still coming.
+    """
 
     media: str
-    chunks: AsyncGenerator[bytes, None]
+    chunks: Chunks
     headers: tuple[Header, ...] = ()
+    watched: bool = True
 
 
 class Head:
@@ -85,9 +99,10 @@ async def send_stream(send: Send, receive: Receive, head: Head, stream: Stream) 
         (b"x-accel-buffering", b"no"),  # nginx would hold back what it thinks is too little
         *stream.headers, (b"request-id", head.request_id),
     ]  # fmt: skip
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    leaving = asyncio.ensure_future(gone(receive))
+    loop = asyncio.get_running_loop()
+    leaving: asyncio.Future[None] = asyncio.ensure_future(gone(receive)) if stream.watched else loop.create_future()
     try:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         while head.method != "HEAD" and (chunk := await _next(stream.chunks, leaving)) is not None:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
@@ -96,7 +111,7 @@ async def send_stream(send: Send, receive: Receive, head: Head, stream: Stream) 
         await stream.chunks.aclose()
 
 
-async def _next(chunks: AsyncGenerator[bytes, None], leaving: asyncio.Future[None]) -> bytes | None:
+async def _next(chunks: Chunks, leaving: asyncio.Future[None]) -> bytes | None:
     """Return the next chunk, None at the end. Raises ClientGone when the client leaves first."""
     coming = asyncio.ensure_future(anext(chunks, None))
     try:

@@ -16,6 +16,7 @@ from tasker.api.calls import (
     Call,
     Parameter,
     Wait,
+    idempotency_key,
     moment,
     one_of,
     preferred_wait,
@@ -161,7 +162,7 @@ class TaskOperations:
         return await self._accepted(call, submitted, wait, status=200 if submitted.replayed else 201)
 
     async def _submit(self, call: Call, task_type: TaskType, submission: Submission) -> Reply | Stream:
-        wait, key = preferred_wait(call, call.query()), _idempotency_key(call)  # before anything is stored
+        wait, key = preferred_wait(call, call.query()), idempotency_key(call)  # before anything is stored
         if prefers_validation(call):
             return empty_reply(204, VALIDATED)
         submitted = await self._service.submit(call.caller, task_type, submission, idempotency_key=key)
@@ -272,15 +273,6 @@ class TaskOperations:
 def _is_known(if_none_match: bytes | None, body: bytes, *, default: bool) -> bool:
     """Tell whether the client has this version already; `default` if it does not say."""
     return default if if_none_match is None else etag_matches(if_none_match, make_etag(body))
-
-
-def _idempotency_key(call: Call) -> str | None:
-    key = call.head.headers.get(b"idempotency-key")
-    if key is None:
-        return None
-    if not 1 <= len(key) <= 255 or min(key) < 0x21 or max(key) > 0x7E:
-        raise Refused("bad-request", "expected an Idempotency-Key of 1 to 255 visible ASCII characters")
-    return key.decode("ascii")
 
 
 def _next_link(call: Call, cursor: str | None) -> tuple[Header, ...]:

@@ -1,5 +1,16 @@
 """The use cases, by what they are about. They know no HTTP and no SQL."""
 
+from tasker.service.batches import Accepted, Batch, Batches, Wanted
 from tasker.service.tasks import EVENTS_AT_ONCE, KEEP_KEYS_FOR, Readiness, Service, Submitted
 
-__all__ = ["EVENTS_AT_ONCE", "KEEP_KEYS_FOR", "Readiness", "Service", "Submitted"]
+__all__ = [
+    "EVENTS_AT_ONCE",
+    "KEEP_KEYS_FOR",
+    "Accepted",
+    "Batch",
+    "Batches",
+    "Readiness",
+    "Service",
+    "Submitted",
+    "Wanted",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -14,7 +14,7 @@ from msgspec import Raw, Struct, structs
 
 from tasker.clock import Clock
 from tasker.engine import Engine
-from tasker.errors import Conflict, Invalid, NotFound, Unavailable
+from tasker.errors import Conflict, Invalid, NotFound, RequestError, Unavailable
 from tasker.events import Hub
 from tasker.model import (
     Attempt,
@@ -35,6 +35,7 @@ from tasker.model import (
 )
 from tasker.model.keys import Caller
 from tasker.registry import Registry, TaskType
+from tasker.service.batches import Accepted, Batches, Wanted
 from tasker.service.usage import UsageService
 from tasker.submission import RetryOptions, Submission
 
@@ -92,6 +93,7 @@ class Service:
         self._hub = hub
         self._clock = clock
         self._health = health
+        self.batches = Batches(self._submit_many)
         self.usage = UsageService(engine, clock)
         self._in_flight: set[str] = set()
         self._checked_at: float | None = None
@@ -158,13 +160,33 @@ class Service:
             return Submitted(_decode_task(receipt.reply), replayed=True)
         return Submitted(task, replayed=False)
 
+    async def _submit_many(
+        self, caller: Caller, wanted: Sequence[Wanted], key: str | None
+    ) -> list[Accepted | RequestError]:
+        """Accept a part of a batch in one commit; return what became of each submission. Raises Unavailable."""
+        now = self._clock.now()
+        drafts = []
+        for place, task_type, submission in wanted:
+            draft = _draft(caller, task_type, submission, now)
+            if key is not None:
+                idempotency = Idempotency(
+                    key=_owned(caller.owner, f"BATCH {place} {key}"), fingerprint=_fingerprint(submission), reply=b"",
+                    expires_at=now + KEEP_KEYS_FOR,
+                )  # fmt: skip
+                draft = structs.replace(draft, idempotency=idempotency)
+            drafts.append(draft)
+        return [_accepted(receipt, key) for receipt in await self._store_many(drafts)]
+
     async def _store(self, draft: Draft) -> Receipt:
+        [receipt] = await self._store_many([draft])
+        return receipt
+
+    async def _store_many(self, drafts: Sequence[Draft]) -> list[Receipt]:
         try:
-            [receipt] = await self._engine.submit([draft])
+            return await self._engine.submit(drafts)
         except Unavailable:
             self._checked_at = None  # what a check said a moment ago no longer holds
             raise
-        return receipt
 
     async def find(self, caller: Caller, task_id: UUID) -> Task | None:
         """Return the task, or None; another owner's is not there."""
@@ -302,6 +324,10 @@ class Service:
             checks["service"] = "stopping"
         return Readiness(all(word == "ok" for word in checks.values()), checks)
 
+    @property
+    def stopping(self) -> bool:
+        return self._hub.closed
+
     def stop(self) -> None:
         """Let every wait return now; readiness says that the service is stopping."""
         self._hub.close()
@@ -331,6 +357,16 @@ def _fingerprint(submission: Submission) -> bytes:
     """Return what equal requests have in common: the meaning of the request, not its spacing."""
     meaning = msgspec.json.decode(_encode(submission))
     return hashlib.sha256(msgspec.json.encode(meaning, order="deterministic")).digest()
+
+
+def _accepted(receipt: Receipt, key: str | None) -> Accepted | RequestError:
+    """Return what a client is told of a submission of its batch."""
+    if receipt.outcome == "mismatched":
+        return Invalid(
+            f"Idempotency-Key {key!r} was used for another batch: with task {receipt.task_id} at this place",
+            name="idempotency-key-reuse",
+        )
+    return Accepted(receipt.task_id, receipt.outcome == "replayed")
 
 
 def _owned(owner: str, key: str) -> str:

@@ -1,0 +1,243 @@
+"""Many submissions in one body: as lines that are read as they come, or as the elements of one array."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+from tasker.api.problems import Refused
+from tasker.api.replies import ClientGone, Receive
+from tasker.errors import Malformed, RequestError
+
+AT_ONCE = 500
+"""Submissions that are checked and stored together at the most."""
+CHUNK = 1 << 20
+"""Bytes of submissions with which there are enough for one time."""
+MAX_LINES = 1_000_000
+"""Submissions in one request."""
+PIECE_WITHIN = 30.0
+"""Seconds that a client has for the next piece of a body that comes in lines."""
+_PAUSE = 0.02
+"""Seconds without a further piece after which what has come is stored: a reply does not wait for more lines."""
+_LOOK_EVERY = 1.0
+"""Seconds between looks whether the service stops."""
+
+
+class Line(NamedTuple):
+    """One submission as it came. place counts submissions from 0; number: that of its line from 1, if it has one.
+
+    text: None if it is longer than a submission may be.
+    """
+
+    place: int
+    number: int | None
+    text: bytes | None
+
+
+class Source(Protocol):
+    """Where submissions come from."""
+
+    async def chunk(self) -> list[Line]:
+        """Return the next ones, [] at the end. Raises RequestError for what ends the body early, ClientGone."""
+
+    def close(self) -> None:
+        """Read no more."""
+
+
+class Pieces:
+    """A large body, piece by piece: nothing is taken in before somebody asks for it, and so the client waits."""
+
+    def __init__(self, receive: Receive, *, within: float = PIECE_WITHIN, stopping: Callable[[], bool]) -> None:
+        self._receive = receive
+        self._within = within
+        self._stopping = stopping
+        self._coming: asyncio.Future[bytes | None] | None = None
+        self._is_last = False
+
+    async def next(self, patience: float) -> bytes | None:
+        """Return the next piece, b"" at the end, None if none has come within so many seconds.
+
+        Raises ClientGone, Refused (the service stops).
+        """
+        if self._is_last:
+            return b""
+        self._coming = self._coming or asyncio.ensure_future(self._piece())
+        deadline = asyncio.get_running_loop().time() + patience
+        while not self._coming.done():
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                return None
+            await asyncio.wait([self._coming], timeout=min(left, _LOOK_EVERY))
+            if self._stopping():
+                raise Refused("shutting-down", "the service is stopping: send the rest again after a while")
+        piece, self._coming = self._coming.result(), None
+        if piece is None:
+            raise ClientGone
+        return piece
+
+    async def next_in_time(self) -> bytes:
+        """Return the next piece, b"" at the end. Raises Refused if it does not come in time, and as `next`."""
+        piece = await self.next(self._within)
+        if piece is None:
+            raise Refused("request-timeout", f"no further piece of the body came within {self._within:g} seconds")
+        return piece
+
+    async def _piece(self) -> bytes | None:
+        """Return a piece that is not empty, b"" at the end, None when the client has left."""
+        while not self._is_last:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                return None
+            self._is_last = not message.get("more_body", False)
+            if piece := message.get("body", b""):
+                return bytes(piece)
+        return b""
+
+    def close(self) -> None:
+        if self._coming is not None:
+            self._coming.cancel()
+
+
+class LineSource:
+    """JSON Lines (https://jsonlines.org): an object on each line. Blank lines count as lines only.
+
+    Holds one chunk and the last piece of the body. A line of more than `max_line` bytes is passed over.
+    """
+
+    def __init__(self, pieces: Pieces, *, max_line: int, max_size: int) -> None:
+        self._pieces = pieces
+        self._max_line = max_line
+        self._max_size = max_size
+        self._size = 0
+        self._rest = b""
+        self._is_too_long = False
+        self._ready: deque[Line] = deque()
+        self._number = 0
+        self._place = 0
+        self._fault: RequestError | None = None
+        self._has_ended = False
+
+    async def chunk(self) -> list[Line]:
+        while len(self._ready) < AT_ONCE and not self._has_ended:
+            piece = await (self._pieces.next(_PAUSE) if self._ready else self._in_time())
+            if piece is None:
+                break
+            self._take(piece)
+        if not self._ready and self._fault is not None:
+            raise self._fault
+        return self._next_lines()
+
+    def close(self) -> None:
+        self._pieces.close()
+
+    async def _in_time(self) -> bytes | None:
+        try:
+            return await self._pieces.next_in_time()
+        except RequestError as fault:
+            self._end(fault)
+            return None
+
+    def _next_lines(self) -> list[Line]:
+        lines: list[Line] = []
+        size = 0
+        while self._ready and len(lines) < AT_ONCE and size < CHUNK:
+            lines.append(self._ready.popleft())
+            size += len(lines[-1].text or b"")
+        return lines
+
+    def _take(self, piece: bytes) -> None:
+        """Cut a piece into lines."""
+        self._size += len(piece)
+        if self._size > self._max_size:
+            self._end(Refused("payload-too-large", f"expected a body of at most {self._max_size:,} bytes"))
+            return
+        *whole, rest = (self._rest + piece).split(b"\n")
+        if not piece:  # the end: the last line needs no line break
+            whole, rest = [rest], b""
+            self._has_ended = True
+        for text in whole:
+            self._add(text)
+        if len(rest) > self._max_line:
+            rest, self._is_too_long = b"", True
+        self._rest = rest
+
+    def _add(self, text: bytes) -> None:
+        self._number += 1
+        is_too_long, self._is_too_long = self._is_too_long or len(text) > self._max_line, False
+        if self._fault is not None or not (is_too_long or text.strip()):
+            return
+        if self._place == MAX_LINES:
+            self._end(Refused("payload-too-large", f"expected at most {MAX_LINES:,} submissions"))
+            return
+        self._ready.append(Line(self._place, self._number, None if is_too_long else text))
+        self._place += 1
+
+    def _end(self, fault: RequestError) -> None:
+        """Let nothing more come in; what came before is given out first."""
+        self._fault, self._has_ended, self._rest = fault, True, b""
+
+
+class ArraySource:
+    """The elements of a JSON array that is there as a whole. Raises Malformed for a text that is none."""
+
+    def __init__(self, body: bytes) -> None:
+        self._texts = split_array(body)
+        self._next = 0
+
+    async def chunk(self) -> list[Line]:
+        first, self._next = self._next, self._next + AT_ONCE
+        texts = self._texts[first : self._next]
+        return [Line(place, None, text) for place, text in enumerate(texts, start=first)]
+
+    def close(self) -> None:
+        pass
+
+
+# Takes whatever has an end: what is wrong within an element is for that element alone to be told.
+_lenient = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str, strict=False)
+_blanks = re.compile(r"[ \t\r\n]*").match
+
+
+def split_array(body: bytes) -> list[bytes]:
+    """Return the texts of the elements of a JSON array. Raises Malformed."""
+    try:
+        return [text.encode() for text in _split(body.decode())]
+    except RecursionError:
+        raise Malformed("the JSON is nested too deeply", name="too-deep") from None
+    except UnicodeDecodeError as error:
+        raise Malformed(f"the body is not UTF-8: byte {error.start} is 0x{body[error.start]:02x}") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise Malformed(f"expected a JSON array of submissions: {error.msg} ({where})") from None
+
+
+def _split(text: str) -> Iterator[str]:
+    at = _past_mark(text, 0, "[")
+    while text[at : at + 1] != "]":
+        _, end = _lenient.raw_decode(text, at)
+        yield text[at:end]
+        at = _past_blanks(text, end)
+        if text[at : at + 1] == "]":
+            break
+        at = _past_mark(text, at, ",")
+        if text[at : at + 1] == "]":
+            raise json.JSONDecodeError("Expecting value", text, at)
+    if _past_mark(text, at, "]") != len(text):
+        raise json.JSONDecodeError("Extra data", text, at + 1)
+
+
+def _past_blanks(text: str, at: int) -> int:
+    blanks = _blanks(text, at)
+    return at if blanks is None else blanks.end()
+
+
+def _past_mark(text: str, at: int, mark: str) -> int:
+    """Return where the text goes on behind a mark and the blanks around it."""
+    at = _past_blanks(text, at)
+    if text[at : at + 1] != mark:
+        raise json.JSONDecodeError(f"Expecting {mark!r}", text, at)
+    return _past_blanks(text, at + 1)
