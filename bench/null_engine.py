@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from uuid import UUID
@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Raw
 
 from tasker.clock import Clock
-from tasker.engine import ClaimRequest, Heartbeat, Listener, WorkerBook
+from tasker.engine import ClaimRequest, Heartbeat, KeyBook, Listener, WorkerBook
 from tasker.engines.sqlite.workers import SqliteWorkers
 from tasker.model import (
     Attempt,
@@ -38,8 +38,28 @@ from tasker.model import (
     TaskFilter,
     Transition,
 )
+from tasker.model.keys import Key
 
 _policy = lru_cache(maxsize=64)(msgspec.json.Decoder(Policy).decode)
+
+
+class _NoKeys:
+    """Nobody needs a key here."""
+
+    async def version(self) -> int:
+        return 0
+
+    async def add(self, key: Key) -> None:
+        raise NotImplementedError
+
+    async def find_all(self) -> list[Key]:
+        return []
+
+    async def revoke(self, key_id: str) -> Key | None:
+        raise NotImplementedError
+
+    async def note_uses(self, uses: Mapping[str, datetime]) -> None:
+        pass
 
 
 class NullEngine:
@@ -50,6 +70,7 @@ class NullEngine:
     def __init__(self, clock: Clock, *, runs: bool = True) -> None:
         self._clock = clock
         self.workers: WorkerBook = SqliteWorkers(clock, self._find_running)
+        self.keys: KeyBook = _NoKeys()
         self._runs = runs
         self._drafts: dict[UUID, Draft] = {}
         self._ended: dict[UUID, Transition] = {}

@@ -147,7 +147,7 @@ class Settings(_Frozen):
     """How the service runs. Times are timedeltas, sizes are bytes."""
 
     host: Annotated[str, Field(min_length=1, pattern=r"^[^\s/]+$"), Expected("an address or host name")] = Field(
-        default="127.0.0.1", description="Address to listen on; off loopback it needs `TASKER_TOKEN`"
+        default="127.0.0.1", description="Address to listen on; off loopback it needs `TASKER_TOKEN` or `TASKER_AUTH`"
     )
     port: Annotated[int, Field(ge=0, le=65535), Expected("a port from 0 to 65535 (0: any free one)")] = Field(
         default=5000, description="Port to listen on"
@@ -179,14 +179,16 @@ class Settings(_Frozen):
     tasks: Annotated[Names, Expected("files, folders or modules, separated by commas")] = Field(
         default=(), description="Where your own task functions are: files, folders, modules, separated by commas"
     )
-    auth: Annotated[Literal["auto", "off"], _Lower, Expected("auto or off")] = Field(
-        default="auto", description="`off` serves without a key even off loopback"
+    auth: Annotated[Literal["auto", "on", "off"], _Lower, Expected("auto, on or off")] = Field(
+        default="auto",
+        description="`auto` asks for a key as soon as there is one, `on` also before that; `off` serves without a key "
+        "even off loopback",
     )
     token: Annotated[
         SecretStr | None,
         AfterValidator(_strong),
         Expected(f"a token of {MIN_TOKEN_LENGTH} or more visible ASCII characters", secret=True),
-    ] = Field(default=None, description="The key that clients send: `Authorization: Bearer ...`")
+    ] = Field(default=None, description="An admin's key: `Authorization: Bearer ...`; `tasker key create` makes others")
     allowed_hosts: Annotated[Names, Expected("host names, separated by commas")] = Field(
         default=("localhost", "127.0.0.1", "[::1]"),
         description="Host names under which the service answers, separated by commas",
@@ -269,11 +271,12 @@ class Settings(_Frozen):
                 f"got {self.heartbeat.total_seconds():g} s"
             )
         if self.auth == "off" and self.token is not None:
-            yield "TASKER_AUTH: expected auto beside TASKER_TOKEN, got off, which would ignore the token; unset one"
-        if not is_loopback(self.host) and self.token is None and self.auth != "off":
+            yield "TASKER_AUTH: expected auto or on beside TASKER_TOKEN, got off, which ignores the token; unset one"
+        if not is_loopback(self.host) and self.token is None and self.auth == "auto":
             yield (
                 f"TASKER_HOST: {self.host} is reachable from other machines; set TASKER_TOKEN to a secret of "
-                f"{MIN_TOKEN_LENGTH} or more characters, or TASKER_AUTH=off to serve everyone without a key"
+                f"{MIN_TOKEN_LENGTH} or more characters, or TASKER_AUTH=off to serve everyone without a key, or "
+                "TASKER_AUTH=on to serve those alone who have a key of `tasker key create`"
             )
 
 

@@ -11,8 +11,8 @@ validates nothing (service.py does). Rules that hold for every method:
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
-from datetime import timedelta
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -33,6 +33,7 @@ from tasker.model import (
     WorkerInfo,
     WorkerState,
 )
+from tasker.model.keys import Key
 from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage
 from tasker.model.usage import Group, UsageFilter, UsageRow
 from tasker.stored import StoredRecord, StoredTask
@@ -78,6 +79,25 @@ class WorkerBook(Protocol):
 
     async def find_all(self) -> list[WorkerState]:
         """Return the workers heard of within KEEP_WORKERS_FOR, in order of their start."""
+
+
+class KeyBook(Protocol):
+    """The keys of those who may ask."""
+
+    async def version(self) -> int:
+        """Return a number that is a larger one after every `add` and `revoke`, by whatever process."""
+
+    async def add(self, key: Key) -> None:
+        """Store a new key. Raises Conflict if there is one with its id."""
+
+    async def find_all(self) -> list[Key]:
+        """Return every key, in order of creation, also those that are revoked or past their time."""
+
+    async def revoke(self, key_id: str) -> Key | None:
+        """Mark a key as revoked now, and return it; again: no change. None if there is none."""
+
+    async def note_uses(self, uses: Mapping[str, datetime]) -> None:
+        """Remember when keys were last used, by their ids; never an earlier time than is known."""
 
 
 class Archive(Protocol):
@@ -165,6 +185,7 @@ class Engine(Protocol):
     """Stores tasks and coordinates workers, in this process or in many. See the module's rules."""
 
     workers: WorkerBook
+    keys: KeyBook
     archive: Archive
     schedules: ScheduleBook
     usage: UsageBook

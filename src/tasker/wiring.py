@@ -28,7 +28,7 @@ from tasker.errors import ConfigError
 from tasker.events import Hub
 from tasker.executor import Executor
 from tasker.executor.loop_watch import LoopWatch
-from tasker.maintenance import chores, run_chores
+from tasker.maintenance import chores, key_chores, run_chores
 from tasker.metrics import Metrics
 from tasker.model import LineStats
 from tasker.registry import Registry, load, load_entry_points
@@ -136,10 +136,12 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
         if settings.worker:
             worker, health = await _open_worker(stack, settings, engine, registry, clock, metrics)
         service = Service(engine, registry, hub, clock, health=health)
+        await service.keys.refresh()
         asgi = (build_app if api else build_probes)(service, settings, metrics, clock)
         app = App(settings=settings, registry=registry, engine=engine, service=service, worker=worker, asgi=asgi)
         stack.push_async_callback(app.drain)
-        chore_loop = asyncio.create_task(run_chores(chores(engine, clock, random)))
+        own_chores = [*chores(engine, clock, random), *key_chores(service.keys, is_shared=engine.is_shared)]
+        chore_loop = asyncio.create_task(run_chores(own_chores))
         stack.push_async_callback(_cancelled, chore_loop)
         if worker is not None:
             await worker.start()

@@ -21,7 +21,9 @@ from tasker.events import Hub
 from tasker.lifecycle import Outcome, Succeeded
 from tasker.metrics import Metrics
 from tasker.model import LineStats, Task
+from tasker.model.keys import Scope
 from tasker.service import Service
+from tasker.service.keys import NewKey
 from tasker.testing import Driver, ManualClock
 
 TOKEN = "a-token-of-more-than-16-characters"
@@ -69,6 +71,11 @@ class Rig:
         reply = await self.client.post("/task", json={"type": type, "params": params, **options})
         assert reply.status_code == 202, reply.text
         return str(reply.json()["task_id"])
+
+    async def key(self, *scopes: Scope, owner: str = "", **fields: Any) -> dict[str, str]:
+        """Make a key and return the header that shows it."""
+        _, shown = await self.service.keys.create(NewKey(scopes=scopes, owner=owner or None, **fields))
+        return {"authorization": f"Bearer {shown}"}
 
     async def finish(self, outcome: Outcome | None = None) -> Task:
         """Run the next task to the outcome, by default a result of 6."""

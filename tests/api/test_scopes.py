@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from tasker.api.app import make_operations
-from tasker.api.guards import PUBLIC_PATHS
+from tasker.api.auth import PUBLIC_PATHS
 from tasker.api.operation import Operation
 from tasker.metrics import Metrics
 from tasker.model.keys import ANYBODY, NOBODY, SCOPES, Caller, Scope
@@ -67,7 +67,7 @@ async def test_every_operation_asks_for_its_scope(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, scope: Scope | None
 ) -> None:
     caller = Caller(owner="alice", key_id="k", scopes=frozenset([scope] if scope else []))
-    monkeypatch.setattr("tasker.api.guards.ANYBODY", caller)
+    monkeypatch.setattr("tasker.api.auth.ANYBODY", caller)
     seen = set()
     for operation in operations(rig):
         methods = [operation.method] + (["HEAD"] if operation.method == "GET" else [])

@@ -110,11 +110,16 @@ async def test_attempts(rig: Rig) -> None:
 
 
 async def test_tracebacks_are_for_admins_and_where_no_key_is_needed(rig: Rig, locked: Rig) -> None:
-    for one, shown in ((rig, True), (locked, True)):
-        one.client.headers["authorization"] = f"Bearer {TOKEN}"
+    reader, admin = await locked.key("submit", "read"), await locked.key("admin")
+    token = {"authorization": f"Bearer {TOKEN}"}
+    for one, headers, shown in ((rig, {}, True), (locked, token, True), (locked, admin, True), (locked, reader, False)):
+        one.client.headers.update(headers)
         task_id = await one.submit()
         await one.finish(failure())
-        for path in (f"/task/{task_id}", f"/task/{task_id}?include=attempts", "/task", f"/task/{task_id}/result"):
+        for path in (
+            f"/task/{task_id}", f"/task/{task_id}?include=attempts", "/task?limit=1", f"/task/{task_id}/result",
+            f"/task/{task_id}/events",
+        ):  # fmt: skip
             text = (await one.client.get(path)).text
             assert ("Traceback: line 1" in text) is shown, path
             assert "ValueError: no" in text

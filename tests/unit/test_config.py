@@ -100,7 +100,7 @@ def test_every_fault_is_told_at_once_by_the_name_it_was_given_under(monkeypatch:
     assert faults_of(auth="maybe") == [
         "TASKER_DATADIR (in .env): expected a setting of Tasker, got an unknown name; the nearest is TASKER_DATA_DIR",
         "TASKER_PORT: expected a port from 0 to 65535 (0: any free one), got 'abc'",
-        "--auth: expected auto or off, got 'maybe'",
+        "--auth: expected auto, on or off, got 'maybe'",
         "TASKER_SLOTS (in .env): expected a whole number from 1 to 100000, got 'none'",
         "OPENAI_BASE_URL: expected a URL with http:// or https://, got 'api.example.org'",
         "TASKER_GPT_TIMEOUT: expected more than 0 seconds (30, 0.5, or ISO 8601: PT5M), got '-1'",
@@ -167,7 +167,7 @@ def test_off_loopback_it_needs_a_token_or_a_word(host: str) -> None:
 
 def test_a_token_that_would_be_ignored_is_refused() -> None:
     (fault,) = faults_of(auth="off", token=TOKEN)
-    assert fault.startswith("TASKER_AUTH: expected auto beside TASKER_TOKEN, got off")
+    assert fault.startswith("TASKER_AUTH: expected auto or on beside TASKER_TOKEN, got off")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost", "LOCALHOST"])

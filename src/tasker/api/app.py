@@ -8,6 +8,7 @@ from functools import cache
 from starlette.routing import Route, Router
 
 from tasker.api.accepts import accepts
+from tasker.api.auth import Gate
 from tasker.api.batches import BATCH_LINES, BatchOperations, batch_operations
 from tasker.api.bodies import BodyReader
 from tasker.api.calls import Call
@@ -17,6 +18,7 @@ from tasker.api.events import EventOperations
 from tasker.api.fleet import FleetOperations
 from tasker.api.guards import Body, Guard, Rules
 from tasker.api.health import HealthOperations
+from tasker.api.keys import KeyOperations, key_operations
 from tasker.api.openapi import make_document
 from tasker.api.operation import Operation
 from tasker.api.operations import (
@@ -43,14 +45,14 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 def build_app(service: Service, settings: Settings, metrics: Metrics, clock: Clock | None = None) -> ASGIApp:
     """Return the HTTP face of `service`."""
     operations = make_operations(service, metrics, clock or SystemClock(), settings)
-    return Guard(_dispatch(operations, BodyReader(settings.max_body)), _rules(settings), metrics)
+    return _guarded(operations, service, settings, metrics, clock)
 
 
 def build_probes(service: Service, settings: Settings, metrics: Metrics, clock: Clock | None = None) -> ASGIApp:
     """Return the HTTP face of a worker: /livez, /readyz and /metrics, behind the same guards."""
     health = HealthOperations(service, clock or SystemClock(), metrics)
     operations = health_operations(health, metrics.content_type)
-    return Guard(_dispatch(operations, BodyReader(settings.max_body)), _rules(settings), metrics)
+    return _guarded(operations, service, settings, metrics, clock)
 
 
 def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: Settings) -> list[Operation]:
@@ -64,20 +66,25 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
         *type_operations(TypeOperations(service.registry)),
         *fleet_operations(FleetOperations(service, clock, silent_after=settings.lease)),
         *usage_operations(UsageOperations(service.usage)),
+        *key_operations(KeyOperations(service.keys)),
         *health_operations(HealthOperations(service, clock, metrics), metrics.content_type),
         *docs_operations(DocsOperations(document)),
     ]
     return operations
 
 
-def _rules(settings: Settings) -> Rules:
-    token = settings.token if settings.auth != "off" else None
-    return Rules(
+def _guarded(
+    operations: Sequence[Operation], service: Service, settings: Settings, metrics: Metrics, clock: Clock | None
+) -> ASGIApp:
+    """Return what answers for these operations, behind the guards."""
+    rules = Rules(
         allowed_hosts=frozenset(host.lower().encode() for host in settings.allowed_hosts),
-        token=None if token is None else token.get_secret_value().encode(),
         max_body=settings.max_body,
         bodies={"/batch": Body(BATCH_LINES, settings.max_batch)},
     )
+    token = None if settings.token is None else settings.token.get_secret_value().encode()
+    gate = Gate(service.keys, settings.auth, token, clock or SystemClock())
+    return Guard(_dispatch(operations, BodyReader(settings.max_body)), rules, gate, metrics)
 
 
 def _dispatch(operations: Sequence[Operation], bodies: BodyReader) -> ASGIApp:

@@ -1,7 +1,7 @@
 """What every request must pass before its path is looked at: one pass over its head, the same for every route.
 
-Allow-lists only, and deny by default: a request without a good Host, or without the token where one is set, reaches
-nothing but /livez and /readyz.
+Allow-lists only, and deny by default: a request without a good Host, or without a good key where one is needed, reaches
+nothing but /livez and /readyz. What a key may do is checked where the operation is known.
 """
 
 from __future__ import annotations
@@ -9,24 +9,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from hmac import compare_digest
 from itertools import count
 from time import perf_counter
 from typing import NamedTuple
 
 import structlog
 
+from tasker.api.auth import CHALLENGE, Gate
 from tasker.api.problems import Refused, problem_reply
 from tasker.api.replies import ASGIApp, ClientGone, Head, Header, Receive, Scope, Send, send_reply
 from tasker.errors import RequestError
 from tasker.metrics import Metrics
-from tasker.model.keys import ANYBODY
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024
 MAX_URI_BYTES = 8 * 1024
-PUBLIC_PATHS = frozenset({"/livez", "/readyz"})
-"""Served without a token, for Docker and Kubernetes: compared as a whole, never by how a path begins or ends."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _ONCE = frozenset({
@@ -38,7 +35,6 @@ _READ = _ONCE | _LISTS
 _MAX_KNOWN_HOSTS = 64
 _REPEATED = {b"host": "bad-host", b"authorization": "unauthorized"}
 _CLOSE: Header = (b"connection", b"close")
-_CHALLENGE: Header = (b"www-authenticate", b'Bearer realm="tasker"')
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 _HOST = re.compile(rb"(\[[0-9a-f:.]+\]|[^\[\]:@/\s]+)(?::[0-9]{1,5})?")
 _JSON_TYPE = re.compile(rb'\s*application/json\s*(?:;\s*charset\s*=\s*"?utf-?8"?\s*)?;?\s*', re.IGNORECASE)
@@ -54,13 +50,9 @@ class Body(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What the guards ask for. `token` is None where no key is needed, `max_body` is in bytes.
-
-    bodies: what the bodies are that some paths take besides JSON.
-    """
+    """What the guards ask for. `max_body` is in bytes; bodies: what those are that some paths take besides JSON."""
 
     allowed_hosts: frozenset[bytes]
-    token: bytes | None
     max_body: int
     bodies: Mapping[str, Body] = {}
 
@@ -68,9 +60,10 @@ class Rules(NamedTuple):
 class Guard:
     """ASGI: lets a good request through to `app`, and answers for it when it is refused or fails."""
 
-    def __init__(self, app: ASGIApp, rules: Rules, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, rules: Rules, gate: Gate, metrics: Metrics) -> None:
         self._app = app
         self._rules = rules
+        self._gate = gate
         self._metrics = metrics
         self._known_hosts: set[bytes] = set()
         self._prefix = os.urandom(6).hex()
@@ -83,6 +76,10 @@ class Guard:
         head = scope["tasker"] = Head(scope["method"])
         try:
             self._check(scope, head)
+            await self._gate.admit(scope["path"], client_address(scope), head)
+            if head.method not in SAFE_METHODS:
+                _check_origin(head.headers)
+                _check_body(head.headers, self._rules.max_body, self._rules.bodies.get(scope["path"]))
             await self._app(scope, receive, send)
         except RequestError as error:
             if head.status:  # in the middle of a stream: its client comes again, and is told then
@@ -120,10 +117,6 @@ class Guard:
             raise Refused("uri-too-long", f"expected at most {MAX_URI_BYTES:,} bytes of path and query", _CLOSE)
         _check_repeated(head)
         self._check_host(head.headers.get(b"host", b""))
-        self._check_token(scope["path"], head)
-        if head.method not in SAFE_METHODS:
-            _check_origin(head.headers)
-            _check_body(head.headers, self._rules.max_body, self._rules.bodies.get(scope["path"]))
 
     def _check_host(self, host: bytes) -> None:
         if host in self._known_hosts:
@@ -137,17 +130,11 @@ class Guard:
         if len(self._known_hosts) < _MAX_KNOWN_HOSTS:
             self._known_hosts.add(host)
 
-    def _check_token(self, path: str, head: Head) -> None:
-        token = self._rules.token
-        if token is None:
-            head.caller = ANYBODY
-            return
-        scheme, _, given = head.headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() == b"bearer" and compare_digest(given.strip(), token):
-            head.caller = ANYBODY
-        elif path not in PUBLIC_PATHS:
-            detail = "the token is wrong" if given else "send `Authorization: Bearer <token>`"
-            raise Refused("unauthorized", detail, _CHALLENGE)
+
+def client_address(scope: Scope) -> str:
+    """Return the address of whoever is connected to us; what a header says of it counts for nothing."""
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def _read_headers(headers: Iterable[Header], head: Head) -> bool:
@@ -173,7 +160,7 @@ def _check_repeated(head: Head) -> None:
         return
     detail = f"expected one {name.decode()} header, got more"
     problem = _REPEATED.get(name, "bad-request")
-    raise Refused(problem, detail, _CHALLENGE if problem == "unauthorized" else _CLOSE)
+    raise Refused(problem, detail, CHALLENGE if problem == "unauthorized" else _CLOSE)
 
 
 def _check_origin(headers: dict[bytes, bytes]) -> None:

@@ -37,6 +37,7 @@ _NAMES = {
     "SubmissionBody": "Submission", "RetryBody": "RetryOptions", "LiveView": "Live", "WorkerView": "Worker",
     "QueueView": "Queue", "RunningView": "Running", "ReadyView": "Ready",
     "EventView": "Event", "UsageView": "Usage", "UsageRowView": "UsageRow", "FiguresView": "Figures",
+    "EventView": "Event", "KeyView": "Key", "NewKeyView": "NewKey",
 }  # fmt: skip
 """What the structs on the wire are called outside."""
 _DESCRIPTION = (
@@ -50,6 +51,7 @@ _TAGS = {
     "workers": "Who runs the tasks.",
     "queues": "What waits for them.",
     "usage": "What tasks used up.",
+    "keys": "Who may ask, and for what; for admins.",
     "health": "For probes and Prometheus.",
     "docs": "About this API.",
 }
@@ -114,12 +116,14 @@ def make_document(operations: Sequence[Operation], registry: Registry) -> bytes:
     return encode(document)
 
 
-_SECURITY = {"type": "http", "scheme": "bearer", "description": "TASKER_TOKEN, where one is set."}
+_SECURITY = {"type": "http", "scheme": "bearer", "description": "A key of `tasker key create`, or TASKER_TOKEN."}
 
 
 def _struct_schemas(operations: Sequence[Operation]) -> dict[str, Node]:
     bodies = [operation.body for operation in operations if isinstance(operation.body, type)]
-    _, found = msgspec.json.schema_components([*_STRUCTS, *bodies], ref_template=_REF)
+    answers = [answer.body for operation in operations for answer in operation.answers.values()]
+    shown = [body for body in answers if isinstance(body, type) and issubclass(body, msgspec.Struct)]
+    _, found = msgspec.json.schema_components([*_STRUCTS, *bodies, *shown], ref_template=_REF)
     return {_NAMES.get(name, name): _outside(schema) for name, schema in found.items()}
 
 
@@ -217,6 +221,7 @@ def _parameters(operation: Operation) -> list[Node]:
 _PATH_PARTS: dict[str, tuple[str, Node]] = {
     "task_id": ("The id that the submission gave out.", {"type": "string", "format": "uuid"}),
     "name": ("A name.", _STRING),
+    "key_id": ("The id of a key: its middle part.", _STRING),
 }
 
 
@@ -236,8 +241,8 @@ def _key_problems(operation: Operation) -> tuple[str, ...]:
         case "public":
             return ()
         case "any":
-            return ("unauthorized",)
-    return ("unauthorized", "forbidden")
+            return ("unauthorized", "rate-limited")
+    return ("unauthorized", "forbidden", "rate-limited")
 
 
 def _answer(answer: Answer, operation: Operation) -> Node:

@@ -20,17 +20,17 @@ _BUILTIN = Path(tasker.builtin.__file__).resolve().parent
 
 async def print_banner(app: App) -> None:
     """Print the banner of a service that has just become ready."""
-    note(describe(app.settings, app.registry, await app.service.stats()))
+    note(describe(app.settings, app.registry, await app.service.stats(), keys=app.service.keys.are_used))
 
 
-def describe(settings: Settings, registry: Registry, stats: Sequence[LineStats]) -> str:
-    """Return the banner's text."""
+def describe(settings: Settings, registry: Registry, stats: Sequence[LineStats], *, keys: bool = False) -> str:
+    """Return the banner's text. keys: whether the store has any."""
     url = settings_url(settings)
     lines = [
         f"tasks: {_tasks(registry)}{_who_runs_them(settings)}",
         gpt.describe(settings.gpt),
         f"data: {describe_store(settings)} ({_holdings(stats)})",
-        f"access: {_access(settings)}",
+        f"access: {_access(settings, keys=keys)}",
         "stop: Ctrl-C",
     ]
     return "\n  ".join([f"Tasker {read_version()} runs at {url} (try it at {url}/docs)", *lines])
@@ -93,9 +93,11 @@ def _holdings(stats: Sequence[LineStats]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "no open tasks"
 
 
-def _access(settings: Settings) -> str:
+def _access(settings: Settings, *, keys: bool) -> str:
     if settings.token is not None:
-        return "with the token of TASKER_TOKEN"
+        return "with a key, or the token of TASKER_TOKEN" if keys else "with the token of TASKER_TOKEN"
+    if settings.auth == "on" or (keys and settings.auth == "auto"):
+        return "with a key of `tasker key create`" + ("" if keys else ", of which there is none yet")
     if is_loopback(settings.host):
         return "from this machine only, without a key"
     return "for everyone who can reach it, without a key (TASKER_AUTH=off)"

@@ -1,7 +1,8 @@
-"""Who asks, and what they may do."""
+"""Who asks, by which key, and what that may do."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
@@ -40,3 +41,33 @@ NOBODY = Caller()
 """Who has shown no key where one is needed: may do nothing."""
 ANYBODY = Caller(scopes=frozenset(SCOPES))
 """Who asks where no key is needed: may do everything."""
+
+
+class Key(Struct, frozen=True, kw_only=True):
+    """A key as it is stored: `digest` is the SHA-256 of its secret, which nobody keeps.
+
+    rate: requests a second at the most, `burst` of them at once; None for no limit. daily_budget: US dollars that its
+    tasks may cost on one day, None for no limit.
+    """
+
+    key_id: str
+    name: str
+    owner: str
+    scopes: tuple[Scope, ...]
+    digest: bytes
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+    rate: float | None = None
+    burst: int | None = None
+    daily_budget: float | None = None
+
+    def is_good(self, now: datetime) -> bool:
+        """Tell whether it opens anything: it is not revoked, and its time is not over."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks with it."""
+        return Caller(owner=self.owner, key_id=self.key_id, scopes=frozenset(self.scopes))

@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from tasker.engine import Archive, ClaimRequest, Heartbeat, ScheduleBook, UsageBook, WorkerBook
+from tasker.engine import Archive, ClaimRequest, Heartbeat, KeyBook, ScheduleBook, UsageBook, WorkerBook
 from tasker.engine import Listener as ChangeListener
 from tasker.engines.postgres.archive import PostgresArchive
 from tasker.engines.postgres.attempts import Attempts, Beat, Words
@@ -22,6 +22,7 @@ from tasker.engines.postgres.changes import Changes
 from tasker.engines.postgres.claims import Patience, Waiters, seconds_to_look, soon
 from tasker.engines.postgres.clock import DatabaseClock
 from tasker.engines.postgres.connections import Connection, Connections, OnAcquire
+from tasker.engines.postgres.keys import PostgresKeys
 from tasker.engines.postgres.line import Line, wanted
 from tasker.engines.postgres.listener import LOCKS, Listener
 from tasker.engines.postgres.news import News
@@ -105,6 +106,7 @@ class PostgresEngine:
             self._connections, self._transact, schema, self._queries, self._line, self._changes
         )
         self.usage: UsageBook = PostgresUsage(self._connections, self._queries)
+        self.keys: KeyBook = PostgresKeys(self._connections, self._queries)
         self.workers: WorkerBook = PostgresWorkers(self._connections, self._queries, self._listener)
 
     async def open(self) -> None:

@@ -16,10 +16,11 @@ import apsw
 import structlog
 
 from tasker.clock import Clock, to_micros
-from tasker.engine import Archive, ClaimRequest, Heartbeat, Listener, ScheduleBook, UsageBook, WorkerBook
+from tasker.engine import Archive, ClaimRequest, Heartbeat, KeyBook, Listener, ScheduleBook, UsageBook, WorkerBook
 from tasker.engines.sqlite import changes, reads, usage
 from tasker.engines.sqlite.archive import SqliteArchive
 from tasker.engines.sqlite.commits import GroupCommit
+from tasker.engines.sqlite.keys import SqliteKeys
 from tasker.engines.sqlite.lines import Lines, Waiter
 from tasker.engines.sqlite.schedules import SqliteSchedules
 from tasker.engines.sqlite.sql import QUERIES
@@ -61,6 +62,7 @@ class SqliteEngine:
         self.path = path
         self._clock = clock
         self.workers: WorkerBook = SqliteWorkers(clock, self._find_running)
+        self.keys: KeyBook = SqliteKeys(self._read, lambda work: self._commits.run(work), self._micros)
         self.archive: Archive = SqliteArchive(self._read, lambda work: self._commits.run(work))
         self.usage: UsageBook = usage.SqliteUsage(clock, self._read)
         self._tally: usage.DayTally = Tally()

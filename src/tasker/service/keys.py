@@ -1,0 +1,165 @@
+"""The use cases of keys: make, list, revoke; and who it is that shows one.
+
+A key is `tsk_<id>_<secret>`. All keys are in memory, so that a check reads nothing; what another process changes is
+seen with the next `refresh`, and a key that is not known is looked for before it is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from datetime import datetime, timedelta
+
+from msgspec import Struct, structs
+
+from tasker.clock import Clock
+from tasker.engine import KeyBook
+from tasker.errors import Fault, Invalid, NotFound
+from tasker.model.keys import Caller, Key, Scope
+
+REFRESH_EVERY = timedelta(seconds=1)
+"""How long a process may not know what another one has changed."""
+NOTE_USES_EVERY = timedelta(minutes=1)
+_ID_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
+_ID_LENGTH = 12
+_PREFIX = "tsk"
+
+
+class NewKey(Struct, frozen=True, kw_only=True):
+    """What is asked of a new key; without an owner it is its name, without a name its id."""
+
+    scopes: tuple[Scope, ...]
+    name: str | None = None
+    owner: str | None = None
+    expires_at: datetime | None = None
+    rate: float | None = None
+    burst: int | None = None
+    daily_budget: float | None = None
+
+
+class Keys:
+    """The keys of a service. is_shared: whether other processes may change them."""
+
+    def __init__(self, book: KeyBook, clock: Clock, *, is_shared: bool) -> None:
+        self._book = book
+        self._clock = clock
+        self._is_shared = is_shared
+        self._version: int | None = None
+        self._known: dict[str, tuple[Key, Caller]] = {}
+        self._uses: dict[str, datetime] = {}
+        self._refreshing = asyncio.Lock()
+        self._refreshed = float("-inf")
+
+    async def create(self, new: NewKey) -> tuple[Key, str]:
+        """Store a new key; return it and the words that show it, which nobody can be told again. Raises Invalid."""
+        key, shown = make_key(new, self._clock.now())
+        await self._book.add(key)
+        await self.refresh()
+        return key, shown
+
+    async def find_all(self) -> list[Key]:
+        """Return every key, in order of creation, also those that open nothing any more."""
+        return [self._with_last_use(key) for key in await self._book.find_all()]
+
+    async def revoke(self, key_id: str) -> Key:
+        """Have a key open nothing from now on: at once in this process. Raises NotFound."""
+        key = await self._book.revoke(key_id)
+        if key is None:
+            raise NotFound(f"there is no key {key_id[:100]!r}; GET /key lists them")
+        await self.refresh()
+        return key
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the keys are known: before that nobody can be let in or let off."""
+        return self._version is not None
+
+    @property
+    def are_used(self) -> bool:
+        """Whether there is a key, or ever was one."""
+        return bool(self._known)
+
+    def find(self, key_id: str) -> Key | None:
+        """Return a key as this process knows it."""
+        known = self._known.get(key_id)
+        return None if known is None else known[0]
+
+    async def identify(self, shown: str, *, look: bool = True) -> tuple[Key, Caller] | None:
+        """Return the key that these words show, and who asks with it; None if they show no good one.
+
+        look: whether a key that is not known here may be one that another process has just made.
+        """
+        prefix, _, rest = shown.partition("_")
+        key_id, _, secret = rest.partition("_")
+        if prefix != _PREFIX or not secret:
+            return None
+        known = self._known.get(key_id)
+        if known is None and look and self._is_shared and len(key_id) == _ID_LENGTH:
+            await self._look_again()
+            known = self._known.get(key_id)
+        if known is None or not hmac.compare_digest(known[0].digest, _digest(secret)):
+            return None
+        now = self._clock.now()
+        if not known[0].is_good(now):
+            return None
+        self._uses[key_id] = now
+        return known
+
+    async def refresh(self) -> int:
+        """Learn what has changed since; return how many keys there are if anything has, else 0."""
+        version = await self._book.version()  # first: what is read then is at least as new
+        if version == self._version:
+            return 0
+        self._known = {key.key_id: (key, key.caller) for key in await self._book.find_all()}
+        self._version = version
+        return len(self._known)
+
+    async def _look_again(self) -> None:
+        """Return once a refresh has been done that began after this was asked; one serves all who wait for it."""
+        asked = self._clock.monotonic()
+        async with self._refreshing:
+            if self._refreshed <= asked:
+                began = self._clock.monotonic()
+                await self.refresh()
+                self._refreshed = began
+
+    async def note_uses(self) -> int:
+        """Store when keys were last used; return how many."""
+        uses, self._uses = self._uses, {}
+        if uses:
+            await self._book.note_uses(uses)
+        return len(uses)
+
+    def _with_last_use(self, key: Key) -> Key:
+        used = self._uses.get(key.key_id)
+        if used is None or (key.last_used_at is not None and key.last_used_at > used):
+            return key
+        return structs.replace(key, last_used_at=used)
+
+
+def make_key(new: NewKey, now: datetime) -> tuple[Key, str]:
+    """Return a new key, and the words that show it. Raises Invalid for one that opens nothing."""
+    if new.expires_at is not None and new.expires_at <= now:
+        raise Invalid("the key would be past its time", faults=[Fault("/expires_at", "expected a time in the future")])
+    key_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
+    secret = secrets.token_urlsafe(32)
+    name = new.name or key_id
+    key = Key(
+        key_id=key_id, name=name, owner=new.owner or name, scopes=tuple(dict.fromkeys(new.scopes)),
+        digest=_digest(secret), created_at=now, expires_at=new.expires_at, rate=new.rate,
+        burst=_burst(new), daily_budget=new.daily_budget,
+    )  # fmt: skip
+    return key, f"{_PREFIX}_{key_id}_{secret}"
+
+
+def _burst(new: NewKey) -> int | None:
+    """Return how many requests may come at once: by default those of two seconds."""
+    if new.rate is None:
+        return None
+    return new.burst or max(1, round(new.rate * 2))
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "replace")).digest()

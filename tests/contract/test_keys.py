@@ -1,0 +1,97 @@
+"""Keys as engines keep them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.contract.conftest import MakeEngine
+
+from tasker.engine import Engine
+from tasker.errors import Conflict
+from tasker.model.keys import Key
+from tasker.testing import START, ManualClock
+
+DAY = timedelta(days=1)
+
+
+def make(key_id: str = "one", **fields: Any) -> Key:
+    given: dict[str, Any] = {
+        "name": "n",
+        "owner": "alice",
+        "scopes": ("submit", "read"),
+        "digest": b"d",
+        "created_at": START,
+    }
+    return Key(key_id=key_id, **{**given, **fields})
+
+
+WHOLE = make("whole", expires_at=START + DAY, rate=2.5, burst=10, daily_budget=1.25, last_used_at=START, name="ä b")
+
+
+async def test_a_key_is_read_as_it_was_added(engine: Engine) -> None:
+    assert await engine.keys.find_all() == []
+    keys = [make("z"), WHOLE, make("a", scopes=("admin",), owner="")]
+    for key in keys:
+        await engine.keys.add(key)
+    assert await engine.keys.find_all() == keys
+
+
+async def test_an_id_is_given_once(engine: Engine) -> None:
+    await engine.keys.add(make())
+    with pytest.raises(Conflict):
+        await engine.keys.add(make(digest=b"other"))
+    assert await engine.keys.find_all() == [make()]
+
+
+async def test_a_key_is_revoked_once_and_stays(engine: Engine, clock: ManualClock) -> None:
+    await engine.keys.add(make())
+    revoked = await engine.keys.revoke("one")
+    assert revoked == make(revoked_at=clock.now())
+    clock.advance(DAY)
+    assert await engine.keys.revoke("one") == revoked
+    assert await engine.keys.find_all() == [revoked]
+    assert await engine.keys.revoke("none") is None
+
+
+async def test_a_key_is_good_until_it_is_revoked_or_its_time_is_over() -> None:
+    key = make(expires_at=START + DAY)
+    assert key.is_good(START)
+    assert not key.is_good(START + DAY)
+    assert make().is_good(START + DAY)
+    assert not make(revoked_at=START).is_good(START)
+
+
+async def test_the_latest_use_is_kept(engine: Engine) -> None:
+    await engine.keys.add(make())
+    await engine.keys.add(make("two"))
+    await engine.keys.note_uses({"one": START + DAY, "none": START})
+    await engine.keys.note_uses({"two": START, "one": START})
+    assert [key.last_used_at for key in await engine.keys.find_all()] == [START + DAY, START]
+
+
+async def test_the_version_moves_with_every_change_of_any_process(make_engine: MakeEngine) -> None:
+    first = make_engine()
+    await first.open()
+    second = first
+    if first.is_shared:
+        second = make_engine()
+        await second.open()
+    seen = [await first.keys.version()]
+    for change in (second.keys.add(make()), second.keys.revoke("one"), first.keys.add(make("two"))):
+        await change
+        seen.append(await first.keys.version())
+    assert seen == sorted(set(seen))
+    await first.keys.note_uses({"one": START})
+    assert await first.keys.version() == seen[-1]
+
+
+async def test_keys_outlive_the_process(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    await engine.open()
+    await engine.keys.add(WHOLE)
+    await engine.close()
+    engine = make_engine()
+    await engine.open()
+    assert await engine.keys.find_all() == [WHOLE]

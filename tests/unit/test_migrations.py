@@ -1,0 +1,11 @@
+"""Migrations: each has a number of its own, for a database remembers only the last that was done."""
+
+from __future__ import annotations
+
+from tasker.engines.postgres import sql as postgres
+from tasker.engines.sqlite import sql as sqlite
+
+
+def test_no_two_have_one_number() -> None:
+    for numbers in ([number for number, _ in sqlite.migrations()], [one.version for one in postgres.migrations("t")]):
+        assert numbers == list(range(1, len(numbers) + 1))
