@@ -22,6 +22,7 @@ from tasker.engines.tables import SCHEDULES
 from tasker.errors import ArchiveError, Conflict
 from tasker.lifecycle import MAX_INTERRUPTIONS, Crashed, Failed, Interrupted, Snoozed, Succeeded, decide, problem
 from tasker.model import NewEvent, Progress, Report, RetryPolicy, Status, TaskFilter
+from tasker.service.keys import Keys, NewKey
 from tasker.stored import StoredRecord
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
@@ -301,3 +302,21 @@ async def test_a_record_that_is_none_is_refused(engine: Engine, clock: ManualClo
     with pytest.raises(ArchiveError, match=r"^(schedule|calendar) .0000000"):
         await engine.archive.put_records([good, bad])
     assert (await engine.schedules.find_many(limit=9)).items == []
+
+
+async def test_keys_open_the_same_on_the_other_side(source: Engine, engine: Engine, clock: ManualClock) -> None:
+    here = Keys(source.keys, clock, is_shared=source.is_shared)
+    key, shown = await here.create(NewKey(scopes=("submit", "read"), owner="alice", rate=2.5, daily_budget=1.25))
+    revoked, _ = await here.create(NewKey(scopes=("admin",), expires_at=clock.now() + timedelta(days=1)))
+    await here.revoke(revoked.key_id)
+    text = await exported(source)
+    assert shown.encode() not in text
+    version = await engine.keys.version()
+    assert (await imported(engine, text)).records == 2
+    assert await exported(engine) == text
+    there = Keys(engine.keys, clock, is_shared=engine.is_shared)
+    await there.refresh()
+    assert await there.identify(shown) == (key, key.caller)
+    assert [one.revoked_at is None for one in await there.find_all()] == [True, False]
+    if engine.is_shared:
+        assert await engine.keys.version() > version, "processes that run beside the import hear of it"

@@ -37,7 +37,7 @@ _NAMES = {
     "SubmissionBody": "Submission", "RetryBody": "RetryOptions", "LiveView": "Live", "WorkerView": "Worker",
     "QueueView": "Queue", "RunningView": "Running", "ReadyView": "Ready",
     "EventView": "Event", "UsageView": "Usage", "UsageRowView": "UsageRow", "FiguresView": "Figures",
-    "EventView": "Event", "KeyView": "Key", "NewKeyView": "NewKey",
+    "KeyView": "Key", "NewKeyView": "NewKey",
 }  # fmt: skip
 """What the structs on the wire are called outside."""
 _DESCRIPTION = (

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from tasker.errors import ArchiveError, Conflict
+from tasker.model.keys import Key
 from tasker.model.schedules import Schedule
 from tasker.stored import StoredRecord
 
@@ -84,7 +85,8 @@ def _base_of(type_: Any) -> Any:
 
 
 SCHEDULES = Shape("schedule", Schedule, "schedule_id")
-SHAPES: tuple[Shape[Any], ...] = (SCHEDULES,)
+KEYS = Shape("api_key", Key, "key_id")
+SHAPES: tuple[Shape[Any], ...] = (KEYS, SCHEDULES)
 """Every such table, in the order in which an archive has them."""
 _SHAPE_OF = {shape.name: shape for shape in SHAPES}
 

@@ -106,7 +106,7 @@ class PostgresEngine:
             self._connections, self._transact, schema, self._queries, self._line, self._changes
         )
         self.usage: UsageBook = PostgresUsage(self._connections, self._queries)
-        self.keys: KeyBook = PostgresKeys(self._connections, self._queries)
+        self.keys: KeyBook = PostgresKeys(self._connections, self._queries, schema)
         self.workers: WorkerBook = PostgresWorkers(self._connections, self._queries, self._listener)
 
     async def open(self) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
-
-from msgspec import structs
 
 from tasker.engines.postgres.connections import Connection, Connections
 from tasker.engines.postgres.news import News
+from tasker.engines.postgres.tables import Table
+from tasker.engines.tables import KEYS
 from tasker.errors import Conflict
 from tasker.model.keys import Key
 
@@ -17,9 +16,10 @@ from tasker.model.keys import Key
 class PostgresKeys:
     """Keys, shared by every process on the database: each change of them moves the version on, in one transaction."""
 
-    def __init__(self, connections: Connections, queries: dict[str, str]) -> None:
+    def __init__(self, connections: Connections, queries: dict[str, str], schema: str) -> None:
         self._connections = connections
         self._queries = queries
+        self._table = Table(KEYS, schema)
 
     async def version(self) -> int:
         found: int = await self._connections.look(
@@ -28,34 +28,28 @@ class PostgresKeys:
         return found
 
     async def add(self, key: Key) -> None:
-        values = [",".join(key.scopes) if name == "scopes" else value for name, value in structs.asdict(key).items()]
-
         async def work(connection: Connection, _news: News, _again: bool) -> None:
-            if await connection.fetchval(self._queries["insert_api_key"], *values) != key.digest:
+            # One that is there as it is given was stored by an earlier try of ours whose answer was lost.
+            if not await self._table.insert(connection, key) and await self._table.find(connection, key.key_id) != key:
                 raise Conflict(f"there is a key {key.key_id} already")
             await connection.execute(self._queries["change_api_keys"])
 
         await self._connections.transact(work)
 
     async def find_all(self) -> list[Key]:
-        rows = await self._connections.look(lambda connection: connection.fetch(self._queries["api_keys"]))
-        return [_key(row) for row in rows]
+        return await self._connections.look(self._table.find_all)
 
     async def revoke(self, key_id: str) -> Key | None:
-        async def work(connection: Connection, _news: News, _again: bool) -> Any:
-            row = await connection.fetchrow(self._queries["revoke_api_key"], key_id)
+        async def work(connection: Connection, _news: News, _again: bool) -> Key | None:
+            await connection.execute(self._queries["revoke_api_key"], key_id)
             await connection.execute(self._queries["change_api_keys"])
-            return row
+            return await self._table.find(connection, key_id)
 
-        row, _ = await self._connections.transact(work)
-        return None if row is None else _key(row)
+        key, _ = await self._connections.transact(work)
+        return key
 
     async def note_uses(self, uses: Mapping[str, datetime]) -> None:
         async def work(connection: Connection, _news: News, _again: bool) -> None:
             await connection.execute(self._queries["note_api_key_uses"], list(uses), list(uses.values()))
 
         await self._connections.transact(work)
-
-
-def _key(row: Any) -> Key:
-    return Key(**{**row, "scopes": tuple(row["scopes"].split(","))})

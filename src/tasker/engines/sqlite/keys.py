@@ -8,13 +8,15 @@ from typing import Any
 
 import apsw
 
-from tasker.clock import from_micros, to_micros
-from tasker.engines.sqlite.rows import Row, optional_micros
+from tasker.clock import to_micros
 from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.sqlite.tables import Table
+from tasker.engines.tables import KEYS
 from tasker.errors import Conflict
 from tasker.model.keys import Key
 
 Run = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
+_table = Table(KEYS)
 
 
 class SqliteKeys:
@@ -31,18 +33,15 @@ class SqliteKeys:
 
     async def add(self, key: Key) -> None:
         def work(connection: apsw.Connection) -> None:
-            if connection.execute(QUERIES["api_key_by_id"], (key.key_id,)).fetchone():
+            if _table.find(connection, key.key_id) is not None:
                 raise Conflict(f"there is a key {key.key_id} already")
-            connection.execute(QUERIES["insert_api_key"], _row(key))
+            _table.insert(connection, key)
 
         await self._write(work)
         self._version += 1
 
     async def find_all(self) -> list[Key]:
-        def query(connection: apsw.Connection) -> list[Key]:
-            return [_key(row) for row in connection.execute(QUERIES["api_keys"])]
-
-        found: list[Key] = await self._read(query)
+        found: list[Key] = await self._read(_table.find_all)
         return found
 
     async def revoke(self, key_id: str) -> Key | None:
@@ -50,8 +49,7 @@ class SqliteKeys:
 
         def work(connection: apsw.Connection) -> Key | None:
             connection.execute(QUERIES["revoke_api_key"], (now, key_id))
-            row = connection.execute(QUERIES["api_key_by_id"], (key_id,)).fetchone()
-            return None if row is None else _key(row)
+            return _table.find(connection, key_id)
 
         key: Key | None = await self._write(work)
         self._version += 1
@@ -60,25 +58,3 @@ class SqliteKeys:
     async def note_uses(self, uses: Mapping[str, datetime]) -> None:
         rows = [(to_micros(at), key_id) for key_id, at in uses.items()]
         await self._write(lambda connection: connection.executemany(QUERIES["note_api_key_use"], rows))
-
-
-def _row(key: Key) -> Row:
-    return (
-        key.key_id, key.name, key.owner, ",".join(key.scopes), key.digest, to_micros(key.created_at),
-        optional_micros(key.expires_at), optional_micros(key.revoked_at), optional_micros(key.last_used_at), key.rate,
-        key.burst, key.daily_budget,
-    )  # fmt: skip
-
-
-def _key(row: Row) -> Key:
-    key_id, name, owner, scopes, digest, created_at, expires_at, revoked_at, last_used_at, *limits = row
-    rate, burst, daily_budget = limits
-    return Key(
-        key_id=key_id, name=name, owner=owner, scopes=tuple(scopes.split(",")), digest=digest,
-        created_at=from_micros(created_at), expires_at=_moment(expires_at), revoked_at=_moment(revoked_at),
-        last_used_at=_moment(last_used_at), rate=rate, burst=burst, daily_budget=daily_budget,
-    )  # fmt: skip
-
-
-def _moment(micros: int | None) -> datetime | None:
-    return None if micros is None else from_micros(micros)

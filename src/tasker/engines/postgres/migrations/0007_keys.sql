@@ -4,7 +4,7 @@ CREATE TABLE {schema}.api_key (
     key_id       text NOT NULL UNIQUE,
     name         text NOT NULL,
     owner        text NOT NULL,
-    scopes       text NOT NULL,             -- separated by commas
+    scopes       bytea NOT NULL,            -- JSON
     digest       bytea NOT NULL,            -- SHA-256 of the secret
     created_at   timestamptz NOT NULL,
     expires_at   timestamptz,

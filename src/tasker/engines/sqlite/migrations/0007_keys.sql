@@ -4,7 +4,7 @@ CREATE TABLE api_key (
     key_id       TEXT NOT NULL UNIQUE,
     name         TEXT NOT NULL,
     owner        TEXT NOT NULL,
-    scopes       TEXT NOT NULL,             -- separated by commas
+    scopes       BLOB NOT NULL,             -- JSON
     digest       BLOB NOT NULL,             -- SHA-256 of the secret
     created_at   INTEGER NOT NULL,
     expires_at   INTEGER,
