@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from msgspec import structs
 
 from tasker.engine import Engine
 from tasker.errors import Invalid
@@ -241,3 +242,16 @@ async def test_the_oldest_due_task_counts_whatever_its_priority(engine: Engine, 
     await engine.submit([make_draft(clock.now(), priority=5), make_draft(clock.now(), priority=9, delay=MINUTE)])
     [line] = await engine.stats()
     assert line == LineStats(queue="default", type="sum", pending=2, scheduled=1, oldest_due_at=start)
+
+
+async def test_an_owners_tasks(engine: Engine, clock: ManualClock) -> None:
+    owners = ["alice", "", "bob", "alice", "o'hara %"]
+    drafts = [structs.replace(make_draft(clock.now()), owner=owner) for owner in owners]
+    await engine.submit(drafts)
+    for owner in set(owners):
+        expected = [draft.task_id for draft in reversed(drafts) if draft.owner == owner]
+        for status in ((), (Status.PENDING,), (Status.PENDING, Status.COMPLETED)):
+            where = TaskFilter(owner=owner, status=status)
+            assert await listed(engine, where) == expected
+            assert [task_id for page in await walk(engine, where, 1) for task_id in page] == expected
+    assert await listed(engine, TaskFilter(owner="nobody")) == []

@@ -1,0 +1,156 @@
+"""Each owner's things are there for that owner and for admins alone. Reference row 45."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tasker.lifecycle import Failed, problem
+from tasker.model import WorkerInfo, new_task_id
+from tasker.testing import START
+from tests.api.conftest import TOKEN, MakeRig, Rig
+
+ADMIN = {"authorization": f"Bearer {TOKEN}"}
+ALL = ("submit", "read", "control")
+SUM = {"type": "sum", "params": [4, 2]}
+
+
+class People:
+    """Alice, who has a task that failed, and Bob, who looks for it."""
+
+    def __init__(self, rig: Rig, alice: dict[str, str], bob: dict[str, str], task_id: str) -> None:
+        self.rig = rig
+        self.alice = alice
+        self.bob = bob
+        self.task_id = task_id
+
+    async def ask(self, who: dict[str, str], method: str, path: str, **options: Any) -> Any:
+        headers = {**who, "request-id": "r", **options.pop("headers", {})}
+        return await self.rig.client.request(method, path, headers=headers, **options)
+
+
+@pytest.fixture
+async def people(locked: Rig) -> People:
+    alice, bob = await locked.key(*ALL, owner="alice"), await locked.key(*ALL, owner="bob")
+    reply = await locked.client.post("/task", json={**SUM, "tags": ["t"]}, headers=alice)
+    await locked.finish(Failed(problem("task-raised", "no")))
+    return People(locked, alice, bob, reply.json()["task_id"])
+
+
+ON_A_TASK: list[tuple[str, str, Any]] = [
+    ("GET", "/task/{}", None), ("HEAD", "/task/{}", None), ("GET", "/task/{}?include=attempts", None),
+    ("GET", "/task/{}?wait=1", None), ("GET", "/task/{}/result", None), ("GET", "/task/{}/events", None),
+    ("POST", "/task/{}/cancel", None), ("POST", "/task/{}/retry", None), ("DELETE", "/task/{}", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ON_A_TASK)
+async def test_anothers_task_is_answered_like_none(people: People, method: str, path: str, body: Any) -> None:
+    none = str(new_task_id(people.rig.clock.now()))
+    missing = await people.ask(people.bob, method, path.format(none), json=body)
+    anothers = await people.ask(people.bob, method, path.format(people.task_id), json=body)
+    assert anothers.status_code == missing.status_code == 404
+    assert anothers.text == missing.text.replace(none, people.task_id)
+    assert anothers.headers == missing.headers
+    theirs = await people.ask(people.alice, "GET", f"/task/{people.task_id}")
+    assert (theirs.json()["status"], theirs.json()["owner"]) == ("failed", "alice"), "nothing has changed"
+    assert (await people.ask(ADMIN, "GET", f"/task/{people.task_id}")).json() == theirs.json()
+
+
+async def test_an_id_of_anothers_choice_is_answered_like_none(people: People) -> None:
+    own = str(UUID(int=7, version=4))
+    assert (await people.ask(people.alice, "PUT", f"/task/{own}", json=SUM)).status_code == 201
+    missing = await people.ask(people.bob, "GET", f"/task/{own}")
+    for body in (SUM, {"type": "sum", "params": [1, 1]}):
+        taken = await people.ask(people.bob, "PUT", f"/task/{own}", json=body)
+        assert (taken.status_code, taken.text) == (404, missing.text)
+    assert (await people.ask(people.alice, "PUT", f"/task/{own}", json=SUM)).status_code == 200
+    assert (await people.ask(people.alice, "PUT", f"/task/{own}", json={**SUM, "tags": ["x"]})).status_code == 409
+
+
+async def test_lists_have_ones_own(people: People) -> None:
+    mine = (await people.ask(people.bob, "POST", "/task", json=SUM)).json()["task_id"]
+
+    async def ids(who: dict[str, str], query: str = "") -> list[str]:
+        return [task["task_id"] for task in (await people.ask(who, "GET", f"/task{query}")).json()["items"]]
+
+    assert await ids(people.bob) == [mine]
+    assert await ids(people.alice) == [people.task_id]
+    assert await ids(ADMIN) == [mine, people.task_id]
+    assert await ids(people.bob, "?owner=alice") == []
+    assert await ids(people.bob, "?owner=bob") == [mine]
+    assert await ids(ADMIN, "?owner=alice") == [people.task_id]
+    for query in ("?tag=t", "?status=failed", "?status=failed,completed", "?type=sum&status=failed", "?queue=default"):
+        assert people.task_id not in await ids(people.bob, query), query
+        assert people.task_id in await ids(people.alice, query), query
+
+
+async def test_a_cursor_leads_to_nothing_of_anothers(people: People) -> None:
+    for _ in range(3):
+        await people.ask(people.alice, "POST", "/task", json=SUM)
+    cursor = (await people.ask(people.alice, "GET", "/task?limit=1")).json()["next_cursor"]
+    assert (await people.ask(people.bob, "GET", f"/task?cursor={cursor}")).json()["items"] == []
+    assert len((await people.ask(people.alice, "GET", f"/task?cursor={cursor}")).json()["items"]) == 3
+
+
+async def test_an_idempotency_key_is_its_owners(people: People) -> None:
+    async def submit(who: dict[str, str], params: list[int]) -> Any:
+        body = {"type": "sum", "params": params}
+        return await people.ask(who, "POST", "/task", json=body, headers={"idempotency-key": "k"})
+
+    first = await submit(people.alice, [1, 2])
+    other = await submit(people.bob, [3, 4])
+    assert (first.status_code, other.status_code) == (202, 202)
+    assert "idempotency-replayed" not in other.headers
+    again = await submit(people.bob, [3, 4])
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.json()["task_id"] == other.json()["task_id"] != first.json()["task_id"]
+    assert (await submit(people.bob, [1, 2])).status_code == 422
+    assert first.json()["task_id"] not in (await submit(people.bob, [1, 2])).text
+
+
+async def test_workers_show_what_of_ones_own_they_run(people: People) -> None:
+    rig = people.rig
+    mine = (await people.ask(people.bob, "POST", "/task", json=SUM)).json()["task_id"]
+    await people.ask(people.alice, "POST", "/task", json=SUM)
+    claims = await rig.driver.claim(2)
+    assert len(claims) == 2
+    info = WorkerInfo(
+        worker_id=rig.driver.worker, host="h", pid=1, version="1", started_at=START, queues=None, types=("sum",),
+        slots=2, processes=1,
+    )  # fmt: skip
+    await rig.engine.workers.announce(info)
+
+    async def running(who: dict[str, str]) -> list[str]:
+        [worker] = (await people.ask(who, "GET", "/worker")).json()["items"]
+        return [one["task_id"] for one in worker["running"]]
+
+    assert await running(people.bob) == [mine]
+    assert len(await running(ADMIN)) == 2
+
+
+async def test_without_keys_tasks_are_nobodys_and_stay_an_admins(make_rig: MakeRig) -> None:
+    rig = await make_rig()
+    task_id = await rig.submit()
+    assert "owner" not in (await rig.client.get(f"/task/{task_id}")).json()
+    admin, reader = await rig.key("admin"), await rig.key("read")
+    assert (await rig.client.get(f"/task/{task_id}", headers=admin)).status_code == 200
+    assert (await rig.client.get(f"/task/{task_id}", headers=reader)).status_code == 404
+
+
+async def test_no_read_is_added_where_no_keys_are_used(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    task_id = await rig.submit()
+    reads = 0
+    find = rig.engine.find
+
+    async def counted(wanted: UUID) -> Any:
+        nonlocal reads
+        reads += 1
+        return await find(wanted)
+
+    monkeypatch.setattr(rig.engine, "find", counted)
+    await rig.client.post(f"/task/{task_id}/cancel")
+    await rig.client.post(f"/task/{task_id}/retry")
+    assert reads == 0
