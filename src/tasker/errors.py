@@ -2,6 +2,7 @@
 
 TaskerError
 ├── ConfigError            a setting is wrong: the start is refused
+│   └── StoreInUse         another process has the data folder
 ├── ArchiveError           what is imported is no whole archive
 ├── RegistrationError      a function cannot become a task type: the start is refused
 ├── RequestError           the client's request cannot be done; knows its problem
@@ -98,6 +99,14 @@ class TaskerError(Exception):
 
 class ConfigError(TaskerError):
     """A setting is wrong; the message names the variable, what was expected and what was got."""
+
+
+class StoreInUse(ConfigError):
+    """Another process has the store, and one alone may; `holder` says which."""
+
+    def __init__(self, message: str, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
 
 
 class ArchiveError(TaskerError):

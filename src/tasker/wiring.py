@@ -33,6 +33,7 @@ from tasker.metrics import Metrics
 from tasker.model import LineStats
 from tasker.registry import Registry, load, load_entry_points
 from tasker.service import Service
+from tasker.service.keys import Keys
 from tasker.worker import Worker
 
 _MAX_CONNECTIONS = 20_000
@@ -97,6 +98,17 @@ async def open_archive(settings: Settings) -> AsyncIterator[Archive]:
     await engine.open()
     try:
         yield engine.archive
+    finally:
+        await engine.close()
+
+
+@contextlib.asynccontextmanager
+async def open_keys(settings: Settings) -> AsyncIterator[Keys]:
+    """Open the keys of the store. Raises ConfigError, and StoreInUse where a service has the file."""
+    engine, clock = make_engine(settings)
+    await engine.open()
+    try:
+        yield Keys(engine.keys, clock, is_shared=engine.is_shared)
     finally:
         await engine.close()
 

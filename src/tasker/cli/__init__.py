@@ -24,6 +24,7 @@ _COMMANDS = (
     ("migrate", "tasker.cli.migrate:migrate", "Bring the database up to date."),
     ("export", "tasker.cli.archive:export", "Write everything stored as JSON Lines."),
     ("import", "tasker.cli.archive:import_", "Store what `tasker export` wrote, and verify it."),
+    ("key", "tasker.cli.keys:app", "Make, list and revoke the keys of those who may ask."),
     ("run", "tasker.cli.run:run", "Submit a task, wait for it and print its result."),
     ("ls", "tasker.cli.tasks:ls", "List tasks, newest first."),
     ("get", "tasker.cli.tasks:get", "Show one task."),

@@ -32,6 +32,7 @@ from tasker.client.errors import (
     Unreachable,
     WaitTimeout,
 )
+from tasker.client.keys import Key, Keys, NewKey
 from tasker.client.values import Event, Page, SubmitOptions, Task, as_timedelta
 from tasker.model import JsonObject, Status
 
@@ -40,6 +41,9 @@ __all__ = [
     "Conflict",
     "Event",
     "InvalidRequest",
+    "Key",
+    "Keys",
+    "NewKey",
     "NotAllowed",
     "NotFound",
     "ServiceError",
@@ -83,6 +87,7 @@ class Tasker:
         token = token or os.environ.get("TASKER_TOKEN") or None
         self._connection = Connection(url, token, timeout=timeout, retries=retries, sleep=sleep)
         self._sleep = sleep
+        self.keys = Keys(self._connection)
 
     def close(self) -> None:
         self._connection.close()

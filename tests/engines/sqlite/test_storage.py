@@ -198,7 +198,7 @@ async def test_another_process_is_refused_and_told_who_holds_the_file(path: Path
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, timeout=60, check=False)
     await engine.close()
     assert done.returncode != 0
-    assert "ConfigError" in done.stderr
+    assert "StoreInUse" in done.stderr
     assert f"process {os.getpid()}" in done.stderr
 
 

@@ -14,7 +14,7 @@ import apsw
 import psutil
 
 from tasker.engines.sqlite.sql import migrations
-from tasker.errors import ConfigError, Unavailable
+from tasker.errors import ConfigError, StoreInUse, Unavailable
 
 _SAFE_SQLITE = (3, 51, 3)
 _APPLICATION_ID = 0x7A5C3E12
@@ -38,8 +38,9 @@ class HolderLock:
         except OSError:
             holder = os.read(descriptor, 100).decode(errors="replace").strip() or "another process"
             os.close(descriptor)
-            raise ConfigError(
-                f"{self._path.parent} is in use by {holder}: stop it, or give this server another TASKER_DATA_DIR"
+            raise StoreInUse(
+                f"{self._path.parent} is in use by {holder}: stop it, or give this server another TASKER_DATA_DIR",
+                holder,
             ) from None
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode())
