@@ -36,6 +36,7 @@ from pydantic_core import ErrorDetails
 
 from tasker.errors import ConfigError
 from tasker.model import queue_name_pattern
+from tasker.urls import UrlRules
 
 MIN_TOKEN_LENGTH = 16
 SECRET_VARIABLES = ("TASKER_TOKEN", "TASKER_DATABASE_URL")
@@ -230,6 +231,14 @@ class Settings(_Frozen):
     child_max_memory: Annotated[Size | None, Expected("a size of 1 KiB or more (1GiB, 512MB)")] = Field(
         default=None, description="A child process is replaced once it holds more memory than this; unset: no limit"
     )
+    webhook_insecure: Annotated[bool, Expected("on or off", flag=False)] = Field(
+        default=False,
+        description="`on` lets webhooks lead to `http://` and to private addresses: for receivers on your own network",
+    )
+    webhook_hosts: Annotated[Names, Expected("host names, separated by commas")] = Field(
+        default=(),
+        description="Hosts that webhooks may lead to, separated by commas, `*.example.com` for all below; unset: any",
+    )
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _Lower, Expected("debug, info, warning or error")
     ] = Field(default="info", description="The least level that is logged")
@@ -242,6 +251,11 @@ class Settings(_Frozen):
     def database_file(self) -> Path:
         """Where the tasks are kept."""
         return self.data_dir / "tasker.db"
+
+    @property
+    def url_rules(self) -> UrlRules:
+        """Where a webhook may lead."""
+        return UrlRules(self.webhook_insecure, self.webhook_hosts)
 
     @field_validator("allowed_hosts")
     @classmethod

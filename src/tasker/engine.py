@@ -36,6 +36,16 @@ from tasker.model import (
 from tasker.model.keys import Key
 from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage
 from tasker.model.usage import Group, UsageFilter, UsageRow
+from tasker.model.webhooks import (
+    Delivery,
+    DeliveryOutcome,
+    DeliveryPage,
+    DeliveryStatus,
+    DueDelivery,
+    Turn,
+    Webhook,
+    WebhookPage,
+)
 from tasker.stored import StoredRecord, StoredTask
 
 Listener = Callable[[Sequence[Change]], None]
@@ -43,6 +53,8 @@ Listener = Callable[[Sequence[Change]], None]
 
 KEEP_WORKERS_FOR = timedelta(minutes=5)
 """How long a worker that says nothing more is still shown."""
+DELIVERY_LEASE = timedelta(seconds=30)
+"""How long nobody else takes a delivery that somebody has taken: longer than an attempt may last."""
 
 
 class Heartbeat(NamedTuple):
@@ -181,6 +193,68 @@ class UsageBook(Protocol):
         """Return the nano-dollars that the owner's tasks have cost since midnight UTC."""
 
 
+class WebhookBook(Protocol):
+    """The webhooks, and what each has to be told: deliveries, which are tried by one process at a time."""
+
+    async def create(self, webhook: Webhook, *, most: int) -> None:
+        """Store a new webhook. Raises Conflict where its owner has `most` already."""
+
+    async def find(self, webhook_id: UUID) -> Webhook | None:
+        """Return the webhook, or None."""
+
+    async def find_many(self, *, owner: str | None, limit: int, cursor: str | None = None) -> WebhookPage:
+        """Return webhooks, newest first, of this owner if given, but none that came with a task. Raises Invalid."""
+
+    async def change(self, webhook_id: UUID, change: Callable[[Webhook], Webhook]) -> Webhook:
+        """Store what `change` makes of the webhook as it is, and return that; it may run again. Raises NotFound."""
+
+    async def delete(self, webhook_id: UUID) -> None:
+        """Erase a webhook and its deliveries. Raises NotFound."""
+
+    async def find_deliveries(
+        self, webhook_id: UUID, *, status: DeliveryStatus | None, limit: int, cursor: str | None = None
+    ) -> DeliveryPage:
+        """Return deliveries of a webhook, newest first. Raises Invalid (the cursor)."""
+
+    async def redeliver(self, webhook_id: UUID, delivery_id: UUID) -> Delivery:
+        """Make a delivery due now, with all its tries. Raises NotFound."""
+
+    async def turn(self, holder: str) -> Turn | None:
+        """Return how far the journal has become deliveries, or None while another process goes on with it."""
+
+    async def find_hearing(self, task_ids: Collection[UUID]) -> list[Webhook]:
+        """Return every webhook but those that came with other tasks than these."""
+
+    async def dispatch(self, found: Sequence[Delivery], *, after: str | None, to: str) -> bool:
+        """Store deliveries, each event once for a webhook, and move on in the journal, in one commit.
+
+        False, and no change, if it was moved on from `after` already. Those of webhooks that are erased are left out.
+        """
+
+    async def find_due(self, *, full: Collection[str], each: int, limit: int) -> list[DueDelivery]:
+        """Return deliveries whose time has come, oldest first, at most `each` of a lane, none of the lanes `full`.
+
+        None of a paused webhook either.
+        """
+
+    async def take(self, due: Sequence[DueDelivery]) -> list[DueDelivery]:
+        """Begin an attempt of each, for DELIVERY_LEASE; return, as they are now, those that nobody else has begun."""
+
+    async def settle(
+        self, delivery: Delivery, outcome: DeliveryOutcome, *, failing_before: datetime, too_long: str
+    ) -> bool:
+        """Store how an attempt went. False, and no change, if it is not the latest one of a delivery that is pending.
+
+        A webhook that has failed since `failing_before` without a success is paused, and why is `too_long`.
+        """
+
+    async def drop(self, delivery: Delivery) -> None:
+        """Erase a delivery about which there is nothing to tell any more."""
+
+    async def prune(self, *, keep: timedelta, limit: int) -> int:
+        """Erase deliveries that have ended, or waited in vain, for longer than `keep`; return how many."""
+
+
 class Engine(Protocol):
     """Stores tasks and coordinates workers, in this process or in many. See the module's rules."""
 
@@ -189,6 +263,7 @@ class Engine(Protocol):
     archive: Archive
     schedules: ScheduleBook
     usage: UsageBook
+    webhooks: WebhookBook
     is_shared: bool
     """Whether other processes may work on the store at the same time: the end of one then ends no lease but its own."""
 

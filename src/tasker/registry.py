@@ -13,6 +13,7 @@ from tasker.loading import functions_in, import_entry_points, import_target
 from tasker.model import OnCrash, RetryPolicy
 from tasker.signature import Function, place_of
 from tasker.tasktype import Options, TaskType, make_task_type
+from tasker.urls import UrlRules
 
 __all__ = ["Registry", "TaskType", "load", "load_entry_points", "task"]
 
@@ -61,10 +62,14 @@ def _is_task(member: Any) -> bool:
 
 
 class Registry:
-    """Task types by name. `default_timeout` is that of an attempt where the type has none of its own."""
+    """Task types by name. `default_timeout` is that of an attempt where the type has none of its own.
+
+    url_rules: where a webhook may lead that comes with a submission.
+    """
 
     def __init__(self, *, default_timeout: timedelta = timedelta(seconds=300)) -> None:
         self._default_timeout = default_timeout
+        self.url_rules = UrlRules()
         self._types: dict[str, TaskType] = {}
 
     def add(self, what: Function | TaskType) -> TaskType:

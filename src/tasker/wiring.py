@@ -67,6 +67,7 @@ def make_registry(settings: Settings, gpt: Gpt) -> Registry:
     registry.add(gpt.function)
     load_entry_points(registry)
     load(registry, settings.tasks)
+    registry.url_rules = settings.url_rules
     return registry
 
 

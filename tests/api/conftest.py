@@ -110,6 +110,7 @@ async def _open(settings: Settings) -> Rig:
     registry = builtin_registry(None)
     registry.add(named)
     registry.add(echo)
+    registry.url_rules = settings.url_rules
     service = Service(engine, registry, hub, clock, health=health)
     app = build_app(service, settings, Metrics(slots=4), clock)
     client = make_client(app)

@@ -18,6 +18,7 @@ from tasker.errors import PROBLEMS
 from tasker.lifecycle import Failed, problem
 from tasker.metrics import Metrics
 from tests.api.conftest import MakeRig, Rig
+from tests.api.webhooks import tell_in_vain
 
 Document = dict[str, Any]
 
@@ -214,13 +215,15 @@ async def test_the_schema_of_submissions_takes_what_the_service_takes(rig: Rig, 
 
 async def test_examples_are_taken(make_rig: MakeRig, document: Document) -> None:
     rig, number = await make_rig(auth="off"), 0  # one of them makes a key
+    webhook = (await rig.client.post("/webhook", json={"url": "https://example.com"})).json()
+    ids = {"task_id": OWN, "webhook_id": webhook["webhook_id"]}
     for path, own in document["paths"].items():
         for method, operation in own.items():
             content = operation.get("requestBody", {}).get("content", {})
             if "example" in content.get("application/json", {}):
                 number += 1
                 example = content["application/json"]["example"]
-                reply = await rig.client.request(method, path.format(task_id=OWN), json=example)
+                reply = await rig.client.request(method, path.format(**ids), json=example)
                 assert reply.status_code in (200, 201, 202), (path, reply.text)
     assert number >= 4 + len(rig.service.registry)
 
@@ -236,3 +239,31 @@ async def test_query_parameters_are_those_that_are_read(rig: Rig, document: Docu
         if operation.documented and operation.body != "params":
             told = document["paths"][operation.path][operation.method.lower()]["parameters"]
             assert [p["name"] for p in told if p["in"] == "query"] == [p.name for p in operation.parameters]
+
+
+async def test_replies_about_webhooks_are_as_it_says(rig: Rig, document: Document) -> None:
+    made = await rig.client.post("/webhook", json={"url": "https://example.com", "type": "sum"})
+    path = made.json()["links"]["self"]
+    delivery = await tell_in_vain(rig)
+    calls: list[tuple[int, str, str, dict[str, Any]]] = [
+        (201, "POST", "/webhook", {"json": {"url": "https://example.com"}}),
+        (422, "POST", "/webhook", {"json": {"url": "https://localhost"}}),
+        (422, "POST", "/webhook", {"json": {}}),
+        (200, "GET", "/webhook?limit=1", {}),
+        (422, "GET", "/webhook?limit=0", {}),
+        (200, "GET", path, {}),
+        (404, "GET", "/webhook/nope", {}),
+        (200, "PATCH", path, {"json": {"status": "paused", "tag": None}}),
+        (422, "PATCH", path, {"json": {"x": 1}}),
+        (200, "POST", f"{path}/rotate", {}),
+        (422, "POST", f"{path}/rotate", {"json": {"secret": "x"}}),
+        (200, "GET", f"{path}/deliveries?status=failed", {}),
+        (422, "GET", f"{path}/deliveries?status=x", {}),
+        (202, "POST", f"{path}/deliveries/{delivery.delivery_id}/redeliver", {}),
+        (404, "POST", f"{path}/deliveries/{OWN}/redeliver", {}),
+        (204, "DELETE", path, {}),
+    ]
+    for status, method, address, options in calls:
+        reply = await rig.client.request(method, address, **options)
+        assert reply.status_code == status, (method, address, reply.text)
+        check_reply(document, method, address, reply)

@@ -33,6 +33,7 @@ from tasker.api.problems import Refused, method_not_allowed
 from tasker.api.replies import ASGIApp, Head, Receive, Scope, Send, Stream, empty_reply, send_reply, send_stream
 from tasker.api.tasks import TaskOperations
 from tasker.api.usage import UsageOperations, usage_operations
+from tasker.api.webhooks import WebhookOperations, webhook_operations
 from tasker.clock import Clock, SystemClock
 from tasker.config import Settings
 from tasker.errors import NotFound
@@ -65,6 +66,7 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
         *event_operations(events),
         *type_operations(TypeOperations(service.registry)),
         *fleet_operations(FleetOperations(service, clock, silent_after=settings.lease)),
+        *webhook_operations(WebhookOperations(service.webhooks, service.registry.url_rules)),
         *usage_operations(UsageOperations(service.usage)),
         *key_operations(KeyOperations(service.keys)),
         *health_operations(HealthOperations(service, clock, metrics), metrics.content_type),

@@ -19,6 +19,7 @@ from tasker.api.problems import Problem
 from tasker.api.replies import encode
 from tasker.api.tasks import TaskPage, TaskView
 from tasker.api.usage import FiguresView, UsageRowView, UsageView
+from tasker.api.webhooks import DeliveryPageView, DeliveryView, NewWebhookView, WebhookPageView, WebhookView
 from tasker.errors import PROBLEMS, ProblemKind
 from tasker.model import TaskProblem
 from tasker.registry import Registry, TaskType
@@ -30,7 +31,7 @@ _REF = "#/components/schemas/{name}"
 _STRUCTS = (
     TaskView, TaskPage, TypeView, TypePage, SubmissionBody, Problem, TaskProblem, ProblemKind, LiveView, ReadyView,
     WorkerPage, WorkerView, QueuePage, QueueView, EventView, BatchReply, BatchItem, BatchSummary,
-    UsageView, UsageRowView, FiguresView,
+    UsageView, UsageRowView, FiguresView, WebhookView, NewWebhookView, WebhookPageView, DeliveryView, DeliveryPageView,
 )  # fmt: skip
 _NAMES = {
     "TaskView": "Task", "TypeView": "TaskType", "TypePage": "TaskTypePage", "RetryView": "Retry",
@@ -38,6 +39,9 @@ _NAMES = {
     "QueueView": "Queue", "RunningView": "Running", "ReadyView": "Ready",
     "EventView": "Event", "UsageView": "Usage", "UsageRowView": "UsageRow", "FiguresView": "Figures",
     "KeyView": "Key", "NewKeyView": "NewKey",
+    "WebhookView": "Webhook", "NewWebhookView": "WebhookWithSecret", "WebhookPageView": "WebhookPage",
+    "DeliveryView": "Delivery", "DeliveryPageView": "DeliveryPage", "FailureView": "DeliveryFailure",
+    "WebhookBody": "NewWebhook", "WebhookPatch": "WebhookChange", "RotationBody": "SecretRotation",
 }  # fmt: skip
 """What the structs on the wire are called outside."""
 _DESCRIPTION = (
@@ -47,6 +51,7 @@ _DESCRIPTION = (
 _TAGS = {
     "tasks": "Submit, read, wait for and control tasks.",
     "events": "Watch what happens.",
+    "webhooks": "Have others told of what happens.",
     "types": "What can be submitted.",
     "workers": "Who runs the tasks.",
     "queues": "What waits for them.",
@@ -220,6 +225,8 @@ def _parameters(operation: Operation) -> list[Node]:
 
 _PATH_PARTS: dict[str, tuple[str, Node]] = {
     "task_id": ("The id that the submission gave out.", {"type": "string", "format": "uuid"}),
+    "webhook_id": ("The id of the webhook.", {"type": "string", "format": "uuid"}),
+    "delivery_id": ("The id of the delivery.", {"type": "string", "format": "uuid"}),
     "name": ("A name.", _STRING),
     "key_id": ("The id of a key: its middle part.", _STRING),
 }

@@ -14,6 +14,7 @@ from msgspec import Raw, Struct
 from tasker.errors import ArchiveError, Conflict
 from tasker.model.keys import Key
 from tasker.model.schedules import Schedule
+from tasker.model.webhooks import Delivery, Webhook
 from tasker.stored import StoredRecord
 
 S = TypeVar("S", bound=Struct)
@@ -25,11 +26,13 @@ class Shape(Generic[S]):
     """A struct as a row of the table `name`; its row is found by the field `key`.
 
     UUIDs, times, durations and the plain types are columns of that kind; a Raw is one of bytes, and any other value one
-    of JSON as bytes. Every such table has a column `seq` beside them, in order of insertion.
+    of JSON as bytes. Every such table has a column `seq` beside them, in order of insertion. kept: which of the rows an
+    archive has, as a condition.
     """
 
-    def __init__(self, name: str, struct: type[S], key: str) -> None:
+    def __init__(self, name: str, struct: type[S], key: str, *, kept: str = "true") -> None:
         self.name = name
+        self.kept = kept
         self.struct = struct
         self.key = key
         self.fields = {field.name: _base_of(field.type) for field in msgspec.structs.fields(struct)}
@@ -86,7 +89,9 @@ def _base_of(type_: Any) -> Any:
 
 SCHEDULES = Shape("schedule", Schedule, "schedule_id")
 KEYS = Shape("api_key", Key, "key_id")
-SHAPES: tuple[Shape[Any], ...] = (KEYS, SCHEDULES)
+WEBHOOKS = Shape("webhook", Webhook, "webhook_id")
+DELIVERIES = Shape("webhook_delivery", Delivery, "delivery_id", kept="status = 'pending'")
+SHAPES: tuple[Shape[Any], ...] = (KEYS, SCHEDULES, WEBHOOKS, DELIVERIES)
 """Every such table, in the order in which an archive has them."""
 _SHAPE_OF = {shape.name: shape for shape in SHAPES}
 

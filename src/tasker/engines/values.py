@@ -30,6 +30,21 @@ def read_extra(text: bytes) -> dict[str, Any]:
     return structs.asdict(_decode_extra(text))
 
 
+def no_webhook(webhook_id: UUID) -> NotFound:
+    """Return what to say where there is no such webhook."""
+    return NotFound(f"there is no webhook {webhook_id}")
+
+
+def too_many_webhooks(most: int) -> Conflict:
+    """Return what to say to an owner who has as many as there may be."""
+    return Conflict(f"there are {most:,} webhooks already", name="limit-reached")
+
+
+def no_delivery(delivery_id: UUID) -> NotFound:
+    """Return what to say where a webhook has no such delivery."""
+    return NotFound(f"this webhook has no delivery {delivery_id}")
+
+
 def to_cursor(seq: int) -> str:
     """Return the opaque cursor of the page that starts below `seq`."""
     body = struct.pack(">Q", seq)

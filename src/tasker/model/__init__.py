@@ -11,6 +11,8 @@ from uuid import UUID
 import msgspec
 from msgspec import Raw, Struct
 
+from tasker.model.webhooks import Webhook, WebhookRef
+
 
 class Status(StrEnum):
     """What a task is doing; the last three are terminal."""
@@ -121,6 +123,7 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     replay_of: UUID | None = None
     schedule_id: UUID | None = None
     scheduled_for: datetime | None = None
+    webhook: WebhookRef | None = None
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -146,6 +149,7 @@ class Extra(Struct, frozen=True, kw_only=True, omit_defaults=True):
     replay_of: UUID | None = None
     schedule_id: UUID | None = None
     scheduled_for: datetime | None = None
+    webhook: WebhookRef | None = None
 
 
 class Idempotency(Struct, frozen=True, kw_only=True):
@@ -164,6 +168,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     settled defaults: `policy` is the JSON text of a Policy, encoded once for each type. `is_chosen`: the task's id is
     the client's choice, and may be there already; such a draft has an idempotency key. `owner` is "" where no keys are
     used. `retention`: how long it is kept after its end, None for ever. `weight`: what it costs of its queue's rate.
+    `webhook`: who is told of this task alone.
     """
 
     task_id: UUID
@@ -187,6 +192,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     weight: int = 1
     cache_key: bytes | None = None
     extra: Extra | None = None
+    webhook: Webhook | None = None
 
 
 class Receipt(Struct, frozen=True):

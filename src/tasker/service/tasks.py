@@ -38,6 +38,7 @@ from tasker.registry import Registry, TaskType
 from tasker.service.batches import Accepted, Batches, Wanted
 from tasker.service.keys import Keys
 from tasker.service.usage import UsageService
+from tasker.service.webhooks import Webhooks
 from tasker.submission import RetryOptions, Submission
 
 KEEP_KEYS_FOR = timedelta(hours=24)
@@ -97,6 +98,7 @@ class Service:
         self._health = health
         self.batches = Batches(self._submit_many)
         self.usage = UsageService(engine, clock)
+        self.webhooks = Webhooks(engine, clock)
         self._in_flight: set[str] = set()
         self._checked_at: float | None = None
         self._first_look = _FIRST_LOOK if engine.is_shared else _LAST_LOOK

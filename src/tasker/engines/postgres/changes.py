@@ -17,6 +17,7 @@ from tasker.engines.postgres.line import Line
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.promotion import promote
 from tasker.engines.postgres.rows import head_of, task_of
+from tasker.engines.postgres.webhooks import erase_with_task
 from tasker.errors import Conflict, NotFound, Unavailable
 from tasker.model import Change, Status, Task
 
@@ -80,6 +81,7 @@ class Changes:
         for query in ("delete_attempts", "delete_events", "delete_task"):
             await connection.execute(self._queries[query], row["seq"])
         await connection.execute(self._queries["delete_keys"], task_id)
+        await erase_with_task(connection, self._queries, task_id)
 
     async def prune(self, connection: Connection, limit: int) -> int:
         """Erase what is past its time: keys, and workers that have long said nothing."""

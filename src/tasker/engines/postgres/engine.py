@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from tasker.engine import Archive, ClaimRequest, Heartbeat, KeyBook, ScheduleBook, UsageBook, WorkerBook
+from tasker.engine import Archive, ClaimRequest, Heartbeat, KeyBook, ScheduleBook, UsageBook, WebhookBook, WorkerBook
 from tasker.engine import Listener as ChangeListener
 from tasker.engines.postgres.archive import PostgresArchive
 from tasker.engines.postgres.attempts import Attempts, Beat, Words
@@ -35,6 +35,7 @@ from tasker.engines.postgres.sql import queries
 from tasker.engines.postgres.submits import store
 from tasker.engines.postgres.tables import make_tables
 from tasker.engines.postgres.usage import PostgresUsage
+from tasker.engines.postgres.webhooks import PostgresWebhooks
 from tasker.engines.postgres.workers import PostgresWorkers
 from tasker.errors import ConfigError, Unavailable
 from tasker.lifecycle import Released, decide
@@ -101,7 +102,9 @@ class PostgresEngine:
         self._claiming: set[asyncio.Task[Any]] = set()
         self._opened = False
         self.clock = DatabaseClock()
-        self.archive: Archive = PostgresArchive(self._connections, self._queries, make_tables(schema))
+        tables = make_tables(schema)
+        self.archive: Archive = PostgresArchive(self._connections, self._queries, tables)
+        self.webhooks: WebhookBook = PostgresWebhooks(self._connections, self._queries, tables)
         self.schedules: ScheduleBook = PostgresSchedules(
             self._connections, self._transact, schema, self._queries, self._line, self._changes
         )

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-from tasker.engines.tables import SCHEDULES
+from tasker.engines.tables import DELIVERIES, SCHEDULES, WEBHOOKS
 from tasker.stored import COLUMNS
 
 _FOLDER = files(__package__)
@@ -48,7 +48,8 @@ def queries(schema: str) -> dict[str, str]:
     names = {
         "schema": schema, "task": TASK_COLUMNS, "claim": CLAIM_COLUMNS, "head": head, "stored": ", ".join(COLUMNS),
         "placeholders": ", ".join(f"${place}" for place in range(1, len(COLUMNS) + 1)),
-        "schedules": SCHEDULES.columns,
+        "schedules": SCHEDULES.columns, "webhook": WEBHOOKS.columns, "delivery": DELIVERIES.columns,
+        "webhook_places": ", ".join(f"${place}" for place in range(1, len(WEBHOOKS.fields) + 1)),
     }  # fmt: skip
     return {name: _fill(body, names) for name, body in zip(parts[::2], parts[1::2], strict=True)}
 

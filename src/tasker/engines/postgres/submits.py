@@ -10,6 +10,7 @@ from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.line import Line, Place
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.promotion import promote
+from tasker.engines.postgres.webhooks import insert_with_tasks
 from tasker.engines.values import encode, id_taken
 from tasker.model import Change, Draft, Idempotency, Receipt, Status
 
@@ -38,6 +39,8 @@ async def _insert(
     ]
     if places:
         await line.join(connection, places)
+    if any(draft.webhook is not None for draft in drafts):
+        await insert_with_tasks(connection, queries, drafts, {row["task_id"] for row in rows})
     news.lines.update(place.line for place in places)
     news.changes += [Change(row["task_id"], Status.PENDING) for row in rows]
 

@@ -27,7 +27,7 @@ class Table(Generic[S]):
         self._update = f"UPDATE {table} SET {sets} {where}"  # noqa: S608
         self._delete = f"DELETE FROM {table} WHERE {key} = $1"  # noqa: S608
         self._find = f"SELECT {shape.columns} FROM {table} WHERE {key} = $1"  # noqa: S608
-        self._all = f"SELECT {shape.columns} FROM {table} ORDER BY seq"  # noqa: S608
+        self._all = f"SELECT {shape.columns} FROM {table} WHERE {shape.kept} ORDER BY seq"  # noqa: S608
 
     def value(self, columns: Sequence[Any]) -> S:
         """Return the struct of a row of the shape's columns."""
@@ -39,13 +39,17 @@ class Table(Generic[S]):
         return None if row is None else self.value(tuple(row))
 
     async def find_all(self, connection: Connection) -> list[S]:
-        """Return every row, in order of insertion."""
+        """Return every row that an archive has, in order of insertion."""
         return [self.value(tuple(row)) for row in await connection.fetch(self._all)]
 
     async def insert(self, connection: Connection, value: S) -> bool:
         """Store a row; False, and no change, where another one has what only one may have."""
         done: str = await connection.execute(self._insert, *write_row(self.shape, self._codecs, value))
         return done.endswith(" 1")
+
+    async def insert_many(self, connection: Connection, values: Sequence[S]) -> None:
+        """Store rows but for those where another one has what only one may have."""
+        await connection.executemany(self._insert, [write_row(self.shape, self._codecs, value) for value in values])
 
     async def update(self, connection: Connection, value: S) -> None:
         await connection.execute(self._update, *write_row(self.shape, self._codecs, value))

@@ -21,6 +21,7 @@ from tasker.engines.sqlite.lines import Lines, lease_end
 from tasker.engines.sqlite.rows import draft_row, first_claim, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.usage import DayTally, day_of
+from tasker.engines.sqlite.webhooks import erase_with_task, insert_with_task
 from tasker.engines.values import encode, id_taken
 from tasker.errors import Conflict, NotFound
 from tasker.lifecycle import MAX_INTERRUPTIONS
@@ -48,6 +49,8 @@ def insert(connection: apsw.Connection, lines: Lines, draft: Draft, now: int, *,
     if draft.tags:
         seq = connection.last_insert_rowid()
         connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in draft.tags])
+    if draft.webhook is not None:
+        insert_with_task(connection, draft.webhook, draft.task_id)
     if key is not None:
         kept = (key.key, draft.task_id.bytes, key.fingerprint, to_micros(key.expires_at), key.reply)
         connection.execute(QUERIES["insert_key"], kept)
@@ -138,6 +141,7 @@ def delete(connection: apsw.Connection, task_id: UUID) -> None:
     for query in ("delete_tags", "delete_attempts", "delete_events", "delete_task"):
         connection.execute(QUERIES[query], (seq,))
     connection.execute(QUERIES["delete_keys"], (task_id.bytes,))
+    erase_with_task(connection, task_id.bytes)
 
 
 def prune(connection: apsw.Connection, now: int, limit: int) -> int:

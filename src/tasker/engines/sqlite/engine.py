@@ -16,7 +16,17 @@ import apsw
 import structlog
 
 from tasker.clock import Clock, to_micros
-from tasker.engine import Archive, ClaimRequest, Heartbeat, KeyBook, Listener, ScheduleBook, UsageBook, WorkerBook
+from tasker.engine import (
+    Archive,
+    ClaimRequest,
+    Heartbeat,
+    KeyBook,
+    Listener,
+    ScheduleBook,
+    UsageBook,
+    WebhookBook,
+    WorkerBook,
+)
 from tasker.engines.sqlite import changes, reads, usage
 from tasker.engines.sqlite.archive import SqliteArchive
 from tasker.engines.sqlite.commits import GroupCommit
@@ -25,6 +35,7 @@ from tasker.engines.sqlite.lines import Lines, Waiter
 from tasker.engines.sqlite.schedules import SqliteSchedules
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import HolderLock, check_space, connect, open_writer, prepare_folder
+from tasker.engines.sqlite.webhooks import SqliteWebhooks
 from tasker.engines.sqlite.workers import SqliteWorkers
 from tasker.engines.usage import Tally
 from tasker.lifecycle import Released, decide
@@ -71,6 +82,7 @@ class SqliteEngine:
         self.schedules: ScheduleBook = SqliteSchedules(
             clock, self._lines, self._read, lambda work: self._commits.run(work), lambda news: self._news.append(news)
         )
+        self.webhooks: WebhookBook = SqliteWebhooks(self._read, lambda work: self._commits.run(work), clock)
         self._listeners: list[Listener] = []
         self._news: list[Change] = []
         self._timer: asyncio.TimerHandle | None = None

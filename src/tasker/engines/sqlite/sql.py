@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
-from tasker.engines.tables import SCHEDULES
+from tasker.engines.tables import DELIVERIES, SCHEDULES, WEBHOOKS
 
 _FOLDER = files(__package__)
 
@@ -33,10 +33,14 @@ def _load() -> dict[str, str]:
 
 
 def _fill(body: str) -> str:
-    columns = {"task": TASK_COLUMNS, "claim": CLAIM_COLUMNS, "head": HEAD_COLUMNS, "schedule": SCHEDULES.columns}
-    return re.sub(r"\{(\w+)\}", lambda match: columns[match[1]], body).strip()
+    return re.sub(r"\{(\w+)\}", lambda match: _COLUMNS[match[1]], body).strip()
 
 
+_COLUMNS = {
+    "task": TASK_COLUMNS, "claim": CLAIM_COLUMNS, "head": HEAD_COLUMNS, "schedule": SCHEDULES.columns,
+    "webhook": WEBHOOKS.columns, "delivery": DELIVERIES.columns,
+    "delivery_places": ", ".join("?" * len(DELIVERIES.fields)),
+}  # fmt: skip
 QUERIES = _load()
 
 

@@ -36,26 +36,30 @@ class Table(Generic[S]):
         self._update = f"UPDATE {shape.name} SET {sets} WHERE {shape.key} = ?"  # noqa: S608
         self._delete = f"DELETE FROM {shape.name} WHERE {shape.key} = ?"  # noqa: S608
         self._find = f"SELECT {shape.columns} FROM {shape.name} WHERE {shape.key} = ?"  # noqa: S608
-        self._all = f"SELECT {shape.columns} FROM {shape.name} ORDER BY seq"  # noqa: S608
+        self._all = f"SELECT {shape.columns} FROM {shape.name} WHERE {shape.kept} ORDER BY seq"  # noqa: S608
 
     def value(self, columns: Sequence[Any]) -> S:
         """Return the struct of a row of the shape's columns."""
         return read_row(self.shape, self._codecs, columns)
+
+    def row(self, value: S) -> list[Any]:
+        """Return the columns of a struct's row, in the shape's order."""
+        return write_row(self.shape, self._codecs, value)
 
     def find(self, connection: apsw.Connection, key: Any) -> S | None:
         row = connection.execute(self._find, (self._key.write(key),)).fetchone()
         return None if row is None else self.value(row)
 
     def find_all(self, connection: apsw.Connection) -> list[S]:
-        """Return every row, in order of insertion."""
+        """Return every row that an archive has, in order of insertion."""
         return [self.value(row) for row in connection.execute(self._all)]
 
     def insert(self, connection: apsw.Connection, value: S) -> None:
-        connection.execute(self._insert, write_row(self.shape, self._codecs, value))
+        connection.execute(self._insert, self.row(value))
 
     def update(self, connection: apsw.Connection, value: S) -> None:
         key = self._key.write(getattr(value, self.shape.key))
-        connection.execute(self._update, (*write_row(self.shape, self._codecs, value), key))
+        connection.execute(self._update, (*self.row(value), key))
 
     def delete(self, connection: apsw.Connection, key: Any) -> bool:
         """Erase a row; tell whether it was there."""

@@ -1,0 +1,213 @@
+"""What a client may ask for when it wants somebody to be told of events: the bodies about webhooks, read and checked.
+
+Every fault is found in one go and named by a JSON Pointer into the body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from tasker.errors import Fault, Invalid
+from tasker.faults import kind_of, missing_field, refusal_fault, unknown_field
+from tasker.jsontext import escape, read_json
+from tasker.model import queue_name_pattern, type_name_pattern
+from tasker.model.webhooks import DEFAULT_EVENTS, EVENT_TYPES, WebhookStatus
+from tasker.signing import is_secret
+from tasker.urls import MAX_URL, UnsafeUrl, UrlRules, read_url
+
+PREFIX = "task."
+"""What the types of events begin with outside."""
+KEEP_OLD_SECRET = timedelta(hours=24)
+MAX_KEEP_OLD_SECRET = timedelta(days=7)
+_EVENT_NAMES = tuple(PREFIX + name for name in EVENT_TYPES)
+
+Url = Annotated[
+    str, Meta(max_length=MAX_URL, description="Where to: https, a public host, no user, no fragment.", examples=["https://example.com/hook"])
+]  # fmt: skip
+Events = Annotated[
+    list[Annotated[str, Meta(extra_json_schema={"enum": list(_EVENT_NAMES)})]],
+    Meta(min_length=1, description="Of which events to tell; the ends of tasks if not given."),
+]
+Secret = Annotated[
+    str, Meta(description="What signs: `whsec_` and 24 to 64 bytes in base64; made for you if not given.")
+]
+TypeFilter = Annotated[str, Meta(pattern=type_name_pattern, description="Only of tasks of this type.")]
+QueueFilter = Annotated[str, Meta(pattern=queue_name_pattern, description="Only of tasks of this queue.")]
+TagFilter = Annotated[str, Meta(min_length=1, max_length=100, description="Only of tasks with this tag.")]
+Description = Annotated[str, Meta(max_length=200, description="A note of your own.")]
+KeepFor = Annotated[
+    float,
+    Meta(
+        ge=0, le=MAX_KEEP_OLD_SECRET.total_seconds(),
+        description="Seconds for which the old secret signs too, at most a week; a day if not given.",
+    ),
+]  # fmt: skip
+
+
+class OwnWebhookBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is told of one task alone; without a secret it is not signed."""
+
+    url: Url
+    events: Events | None = None
+    secret: Secret | None = None
+
+
+class WebhookBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /webhook; null is the same as left out."""
+
+    url: Url
+    events: Events | None = None
+    type: TypeFilter | None = None
+    queue: QueueFilter | None = None
+    tag: TagFilter | None = None
+    description: Description | None = None
+    secret: Secret | None = None
+
+
+class WebhookPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of PATCH /webhook/{webhook_id}: what is to be changed; null takes back what was set."""
+
+    url: Url | UnsetType = UNSET
+    events: Events | None = None
+    type: TypeFilter | None = None
+    queue: QueueFilter | None = None
+    tag: TagFilter | None = None
+    description: Description | None = None
+    status: Annotated[WebhookStatus, Meta(description="`paused` keeps what is to be told.")] | UnsetType = UNSET
+
+
+class RotationBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /webhook/{webhook_id}/rotate; an empty object will do."""
+
+    secret: Secret | None = None
+    keep_old_for: KeepFor | None = None
+
+
+class NamedFault(Struct, frozen=True):
+    """A fault, and the problem that it is when there is no other."""
+
+    fault: Fault
+    name: str = "invalid-request"
+
+
+def read_webhook(body: bytes, rules: UrlRules) -> dict[str, Any]:
+    """Read the body of a new webhook; return the fields that it sets, and `secret`. Raises Malformed, Invalid."""
+    value = _object(body)
+    fields, faults = _read({key: member for key, member in value.items() if member is not None}, _NEW, "", rules)
+    if value.get("url") is None:
+        faults.append(NamedFault(missing_field("", "url")))
+    _check(faults)
+    return {"events": DEFAULT_EVENTS, **fields}
+
+
+def read_webhook_patch(body: bytes, rules: UrlRules) -> dict[str, Any]:
+    """Read the body of a change; return the fields that it sets. Raises Malformed, Invalid."""
+    value = _object(body)
+    taken_back = {key: _UNSET_VALUES[key] for key in value.keys() & _UNSET_VALUES.keys() if value[key] is None}
+    fields, faults = _read({key: value[key] for key in value if key not in taken_back}, _PATCH, "", rules)
+    _check(faults)
+    return {**taken_back, **fields}
+
+
+def read_rotation(body: bytes) -> tuple[str | None, timedelta]:
+    """Read the body of a rotation; return the secret, if one is given, and how long the old one signs too."""
+    value = _object(body) if body.strip() else {}
+    fields, faults = _read({key: member for key, member in value.items() if member is not None}, _ROTATION, "")
+    _check(faults)
+    keep_for = fields.get("keep_old_for")
+    return fields.get("secret"), KEEP_OLD_SECRET if keep_for is None else timedelta(seconds=keep_for)
+
+
+def read_own_webhook(value: Any, pointer: str, rules: UrlRules) -> tuple[dict[str, Any], list[NamedFault]]:
+    """Return the fields of a webhook that comes with a submission, and everything that is wrong with it."""
+    if not isinstance(value, dict):
+        return {}, [NamedFault(Fault(pointer, f"expected an object with `url`, got {kind_of(value)}"))]
+    given = {key: member for key, member in value.items() if member is not None}
+    fields, faults = _read(given, _OWN, pointer, rules)
+    if "url" not in given:
+        faults.append(NamedFault(missing_field(pointer, "url")))
+    return {"events": DEFAULT_EVENTS, **fields}, faults
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    value = read_json(body)
+    if not isinstance(value, dict):
+        raise Invalid("expected an object", faults=[Fault("", f"expected an object, got {kind_of(value)}")])
+    return value
+
+
+_Reader = Callable[[Any, UrlRules], Any]
+
+
+def _read(
+    value: dict[str, Any], readers: dict[str, _Reader], pointer: str, rules: UrlRules | None = None
+) -> tuple[dict[str, Any], list[NamedFault]]:
+    fields: dict[str, Any] = {}
+    faults: list[NamedFault] = []
+    for key, member in value.items():
+        place = f"{pointer}/{escape(key)}"
+        if key not in readers:
+            faults.append(NamedFault(unknown_field(pointer, key, readers), "unknown-field"))
+            continue
+        try:
+            fields[key] = readers[key](member, rules or UrlRules())
+        except UnsafeUrl as error:
+            faults.append(NamedFault(Fault(place, str(error)), "unsafe-url"))
+        except msgspec.ValidationError as error:
+            faults.append(NamedFault(refusal_fault(str(error), place)))
+        except ValueError as error:
+            faults.append(NamedFault(Fault(place, str(error))))
+    return fields, faults
+
+
+def _check(found: Iterable[NamedFault]) -> None:
+    """Raise Invalid if anything was found; by the specific name if all of it is of one kind."""
+    named = list(found)
+    if named:
+        names = {one.name for one in named}
+        faults = [one.fault for one in named]
+        words = "; ".join(f"{fault.pointer}: {fault.detail}" for fault in faults[:3])
+        more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise Invalid(words + more, name=names.pop() if len(names) == 1 else "invalid-request", faults=faults)
+
+
+def _typed(type_: Any) -> _Reader:
+    return lambda value, _: msgspec.convert(value, type_)
+
+
+def _url(value: Any, rules: UrlRules) -> str:
+    return read_url(msgspec.convert(value, str), rules).url
+
+
+def _events(value: Any, _: UrlRules) -> tuple[str, ...]:
+    names = msgspec.convert(value, list[str])
+    unknown = [name for name in names if name not in _EVENT_NAMES]
+    if unknown or not names:
+        got = f", got {unknown[0][:50]!r}" if unknown else ""
+        raise ValueError(f"expected some of {', '.join(_EVENT_NAMES)}{got}")
+    return tuple(dict.fromkeys(name.removeprefix(PREFIX) for name in names))
+
+
+def _secret(value: Any, _: UrlRules) -> str:
+    text: str = msgspec.convert(value, str)
+    if not is_secret(text):
+        raise ValueError("expected `whsec_` and 24 to 64 bytes in base64")
+    return text
+
+
+_OWN: dict[str, _Reader] = {"url": _url, "events": _events, "secret": _secret}
+_FILTERS: dict[str, _Reader] = {
+    "type": _typed(TypeFilter),
+    "queue": _typed(QueueFilter),
+    "tag": _typed(TagFilter),
+    "description": _typed(Description),
+}
+_NEW = {**_OWN, **_FILTERS}
+_PATCH: dict[str, _Reader] = {"url": _url, "events": _events, **_FILTERS, "status": _typed(WebhookStatus)}
+_ROTATION: dict[str, _Reader] = {"secret": _secret, "keep_old_for": _typed(KeepFor)}
+_UNSET_VALUES: dict[str, Any] = {"events": DEFAULT_EVENTS, **dict.fromkeys(_FILTERS)}

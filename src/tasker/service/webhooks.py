@@ -1,0 +1,99 @@
+"""The use cases of webhooks: create, get, find, change, delete, rotate the secret, read and repeat deliveries."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from msgspec import structs
+
+from tasker.clock import Clock
+from tasker.engine import Engine
+from tasker.errors import Conflict, NotFound
+from tasker.model import new_task_id
+from tasker.model.keys import Caller
+from tasker.model.webhooks import Delivery, DeliveryPage, DeliveryStatus, Webhook, WebhookPage, WebhookSecret
+from tasker.signing import new_secret
+
+MAX_WEBHOOKS = 1000
+"""Webhooks of one owner at the most: each event is held against every one of them."""
+
+
+class Webhooks:
+    """What can be asked of webhooks, by any face of it."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._book = engine.webhooks
+        self._clock = clock
+
+    async def create(self, caller: Caller, fields: dict[str, Any]) -> Webhook:
+        """Store a webhook of the fields that `receivers.read_webhook` found valid. Raises Conflict (too many)."""
+        now = self._clock.now()
+        secret = fields.get("secret") or new_secret()
+        webhook = Webhook(
+            webhook_id=new_task_id(now), owner=caller.owner, created_at=now, secrets=(WebhookSecret(secret=secret),),
+            **{name: value for name, value in fields.items() if name != "secret"},
+        )  # fmt: skip
+        await self._book.create(webhook, most=MAX_WEBHOOKS)
+        return webhook
+
+    async def get(self, caller: Caller, webhook_id: UUID) -> Webhook:
+        """Return the webhook. Raises NotFound, also for another owner's."""
+        webhook = await self._book.find(webhook_id)
+        if webhook is None or not caller.sees(webhook.owner):
+            raise NotFound(f"there is no webhook {webhook_id}")
+        return webhook
+
+    async def find_many(self, caller: Caller, *, limit: int, cursor: str | None = None) -> WebhookPage:
+        """Return webhooks, newest first. Raises Invalid for a cursor that no page gave out."""
+        return await self._book.find_many(owner=caller.only, limit=limit, cursor=cursor)
+
+    async def change(self, caller: Caller, webhook_id: UUID, fields: dict[str, Any]) -> Webhook:
+        """Set the fields that `receivers.read_webhook_patch` found valid; one that is active again has a fresh start.
+
+        Raises NotFound, Conflict (it belongs to a task).
+        """
+        await self._get_changeable(caller, webhook_id)
+        fresh = {"reason": None, "failing_since": None} if "status" in fields else {}
+        return await self._book.change(webhook_id, lambda webhook: structs.replace(webhook, **fields, **fresh))
+
+    async def rotate(self, caller: Caller, webhook_id: UUID, secret: str | None, keep_for: timedelta) -> Webhook:
+        """Have a new secret sign, and the one before it beside it for a while.
+
+        Raises NotFound, Conflict (it belongs to a task).
+        """
+        await self._get_changeable(caller, webhook_id)
+        new, now = secret or new_secret(), self._clock.now()
+        return await self._book.change(webhook_id, lambda webhook: _rotated(webhook, new, now, keep_for))
+
+    async def delete(self, caller: Caller, webhook_id: UUID) -> None:
+        """Erase a webhook and its deliveries. Raises NotFound."""
+        await self.get(caller, webhook_id)
+        await self._book.delete(webhook_id)
+
+    async def deliveries(
+        self, caller: Caller, webhook_id: UUID, *, status: DeliveryStatus | None, limit: int, cursor: str | None = None
+    ) -> DeliveryPage:
+        """Return deliveries, newest first. Raises NotFound, Invalid for a cursor that no page gave out."""
+        await self.get(caller, webhook_id)
+        return await self._book.find_deliveries(webhook_id, status=status, limit=limit, cursor=cursor)
+
+    async def redeliver(self, caller: Caller, webhook_id: UUID, delivery_id: UUID) -> Delivery:
+        """Have a delivery made again, soon and with all its tries. Raises NotFound."""
+        await self.get(caller, webhook_id)
+        return await self._book.redeliver(webhook_id, delivery_id)
+
+    async def _get_changeable(self, caller: Caller, webhook_id: UUID) -> None:
+        webhook = await self.get(caller, webhook_id)
+        if webhook.task_id is not None:
+            raise Conflict(f"this webhook came with task {webhook.task_id}, and stays as it is")
+
+
+def _rotated(webhook: Webhook, secret: str, now: datetime, keep_for: timedelta) -> Webhook:
+    """Return the webhook with a new secret; a rotation that is done again changes nothing more."""
+    newest, *_ = webhook.secrets
+    if newest.secret == secret:
+        return webhook
+    old = structs.replace(newest, expires_at=now + keep_for)
+    return structs.replace(webhook, secrets=(WebhookSecret(secret=secret), *((old,) if keep_for else ())))

@@ -1,0 +1,68 @@
+"""What a receiver is told: the body of one message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct, structs
+
+from tasker.model import Event, Task
+
+MAX_PAYLOAD = 256 << 10
+"""Bytes of a body; a larger one goes without what is large."""
+
+Render = Callable[[Task], bytes]
+"""Returns the Task's JSON as GET /task/{task_id} shows it to anybody."""
+
+_encode = msgspec.json.Encoder().encode
+_NOTHING = Raw(b"null")
+
+
+class EventPart(Struct, frozen=True):
+    """The event itself; `data` is what its stream carries beside this."""
+
+    sequence: int
+    attempt: int
+    data: Raw
+
+
+class Payload(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The body of a message. truncated: the task came with a result or params too large to send; GET has them."""
+
+    type: str
+    timestamp: datetime
+    data: Raw
+    event: EventPart
+    truncated: bool = False
+
+
+def make_body(event: Event, task: Task, render: Render) -> bytes:
+    """Return what to send about `event` of `task` as it is now, in at most MAX_PAYLOAD bytes."""
+    body = _body(event, render(task), event.data)
+    if len(body) <= MAX_PAYLOAD:
+        return body
+    small = structs.replace(task, params=_NOTHING, result=None)
+    body = _body(event, _without(render(small), "params", "result"), event.data, truncated=True)
+    if len(body) <= MAX_PAYLOAD:
+        return body
+    return _body(event, _without(render(small), *_WIDE), Raw(b"{}"), truncated=True)
+
+
+_WIDE = ("params", "result", "metadata", "usage", "progress", "error", "tags")
+
+
+def _body(event: Event, task: bytes, data: Raw, *, truncated: bool = False) -> bytes:
+    return _encode(
+        Payload(
+            type=f"task.{event.type}", timestamp=event.time, data=Raw(task),
+            event=EventPart(event.sequence, event.attempt, data), truncated=truncated,
+        )
+    )  # fmt: skip
+
+
+def _without(task: bytes, *names: str) -> bytes:
+    members: dict[str, Any] = msgspec.json.decode(task, type=dict[str, Raw])
+    return _encode({name: text for name, text in members.items() if name not in names})

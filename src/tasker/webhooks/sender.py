@@ -1,0 +1,195 @@
+"""One request to a receiver: to the very address that was vetted, without redirects, bounded in time and size."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from functools import cached_property
+from ipaddress import ip_address
+from socket import SOCK_STREAM, gaierror, getaddrinfo
+from typing import Any
+from urllib.parse import urljoin
+
+import httpcore2
+
+from tasker.clock import Clock
+from tasker.model.webhooks import Failure
+from tasker.urls import Target, UnsafeUrl, UrlRules, check_addresses, read_url
+from tasker.webhooks.rules import Answer
+
+WITHIN = 10.0
+"""Seconds for all of it: name, connection, TLS, request and the head of the answer."""
+_CONNECT_WITHIN = 3.0
+_MOST_ADDRESSES = 4
+_MOST_LOOKUPS = 32
+"""Names that are looked up at a time: each takes a thread, and a dead name server half a minute."""
+_DRAIN_BYTES, _DRAIN_SECONDS = 16 << 10, 1.0
+"""What is read of an answer's body, to be thrown away: who answers shall be able to finish."""
+_MOST_DETAIL = 300
+
+Resolve = Callable[[str], Awaitable[list[str]]]
+_FAULTS = (httpcore2.NetworkError, httpcore2.ProtocolError, OSError, ValueError)
+
+
+class Sender:
+    """Sends messages. resolve: finds the addresses of a name; ssl_context: for tests, which have their own names."""
+
+    def __init__(
+        self, rules: UrlRules, clock: Clock, *, agent: str, resolve: Resolve | None = None,
+        ssl_context: ssl.SSLContext | None = None, within: float = WITHIN,
+    ) -> None:  # fmt: skip
+        self._rules = rules
+        self._clock = clock
+        self._agent = agent
+        self._ssl_context = ssl_context
+        self._within = within
+        self._network = _VettedNetwork(rules, resolve or Resolver())
+
+    async def post(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
+        """Send one message and return what came of it; never raises."""
+        begun = self._clock.monotonic()
+        status, retry_after, failure = await self._try(url, headers, body)
+        return Answer(duration=self._clock.monotonic() - begun, status=status, retry_after=retry_after, failure=failure)
+
+    async def aclose(self) -> None:
+        """Let go of what is open."""
+        if "_pool" in self.__dict__:
+            await self._pool.aclose()
+
+    @cached_property
+    def _pool(self) -> httpcore2.AsyncConnectionPool:
+        # A connection for each message: what it leads to has just been vetted.
+        return httpcore2.AsyncConnectionPool(
+            ssl_context=self._ssl_context or httpcore2.default_ssl_context(), max_connections=None,
+            max_keepalive_connections=0, network_backend=self._network,
+        )  # fmt: skip
+
+    async def _try(
+        self, url: str, headers: dict[str, str], body: bytes
+    ) -> tuple[int | None, str | None, Failure | None]:
+        try:
+            async with asyncio.timeout(self._within):
+                target = read_url(url, self._rules)  # what is allowed may have changed since the URL was stored
+                return await self._request(target, headers, body)
+        except UnsafeUrl as error:
+            return None, None, _failure("unsafe-url", str(error))
+        except (TimeoutError, httpcore2.TimeoutException):
+            return None, None, _failure("timeout", f"no answer within {self._within:g} s")
+        except gaierror as error:
+            return None, None, _failure("connection", f"the name could not be resolved: {error.strerror}")
+        except _FAULTS as error:
+            return None, None, _failure("connection", str(error) or type(error).__name__)
+
+    async def _request(
+        self, target: Target, headers: dict[str, str], body: bytes
+    ) -> tuple[int | None, str | None, Failure | None]:
+        url = httpcore2.URL(
+            scheme=target.scheme, host=target.host, port=target.port, target=target.path.encode("ascii")
+        )
+        own = {
+            "host": target.authority, "content-type": "application/json", "content-length": str(len(body)),
+            "user-agent": self._agent, "accept": "*/*", "connection": "close",
+        }  # fmt: skip
+        async with self._pool.stream("POST", url, headers=list((own | headers).items()), content=body) as response:
+            head = {name.lower(): value.decode("latin-1") for name, value in reversed(response.headers)}
+            await _drain(response)
+            failure = self._redirect(target, response.status, head.get(b"location"))
+            return response.status, head.get(b"retry-after"), failure
+
+    def _redirect(self, target: Target, status: int, location: str | None) -> Failure | None:
+        """Return what to say of a redirect, which is never followed."""
+        if not 300 <= status < 400 or location is None:
+            return None
+        try:
+            read_url(urljoin(target.url, location), self._rules)
+        except ValueError as error:
+            return _failure("unsafe-url", f"the receiver answered {status}, to where no webhook leads: {error}")
+        return _failure("redirect", f"the receiver answered {status}; redirects are not followed")
+
+
+async def _drain(response: httpcore2.Response) -> None:
+    """Read a little of a body, and throw it away."""
+    size = 0
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            async for chunk in response.aiter_stream():
+                size += len(chunk)
+                if size > _DRAIN_BYTES:
+                    return
+    except (TimeoutError, httpcore2.NetworkError, httpcore2.ProtocolError):
+        return  # the answer itself is there
+
+
+def _failure(name: Any, detail: str) -> Failure:
+    return Failure(name=name, detail=detail.encode("unicode_escape").decode()[:_MOST_DETAIL])
+
+
+class _VettedNetwork(httpcore2.AsyncNetworkBackend):
+    """Connects to names whose every address may be connected to, and to one of the very addresses that were vetted."""
+
+    def __init__(self, rules: UrlRules, resolve: Resolve) -> None:
+        self._rules = rules
+        self._resolve = resolve
+        self._inner = httpcore2.AnyIOBackend()
+
+    async def connect_tcp(
+        self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,  # noqa: ASYNC109
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:  # fmt: skip
+        addresses = check_addresses(await self._addresses(host), self._rules)
+        *others, last = addresses[:_MOST_ADDRESSES]
+        for address in others:
+            try:
+                return await self._inner.connect_tcp(address, port, timeout=_CONNECT_WITHIN)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
+                continue
+        return await self._inner.connect_tcp(last, port)
+
+    async def _addresses(self, host: str) -> list[str]:
+        try:
+            return [str(ip_address(host))]
+        except ValueError:
+            return await self._resolve(host)
+
+    async def connect_unix_socket(self, *_: Any, **__: Any) -> httpcore2.AsyncNetworkStream:
+        raise UnsafeUrl("expected a host")
+
+    async def sleep(self, seconds: float) -> None:
+        await self._inner.sleep(seconds)
+
+
+class Resolver:
+    """Looks names up in threads that nobody waits for at the end: a dead name server must not hold up a stop."""
+
+    def __init__(self) -> None:
+        self._free = asyncio.Semaphore(_MOST_LOOKUPS)
+
+    async def __call__(self, name: str) -> list[str]:
+        """Return the addresses of a name, each once. Raises OSError."""
+        await self._free.acquire()
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[list[str]] = loop.create_future()
+
+        def done(addresses: list[str] | None, error: Exception | None) -> None:
+            self._free.release()
+            if found.cancelled():
+                return
+            if error is not None:
+                found.set_exception(error)
+            else:
+                found.set_result(addresses or [])
+
+        def look_up() -> None:
+            addresses: list[str] | None = None
+            fault: Exception | None = None
+            try:
+                addresses = list(dict.fromkeys(str(row[4][0]) for row in getaddrinfo(name, None, type=SOCK_STREAM)))
+            except (OSError, UnicodeError) as error:
+                fault = error
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(done, addresses, fault)
+
+        threading.Thread(target=look_up, name="tasker-lookup", daemon=True).start()
+        return await found

@@ -1,0 +1,110 @@
+"""Where a webhook may lead, as a table."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasker.urls import Target, UnsafeUrl, UrlRules, check_addresses, read_url
+
+STRICT = UrlRules()
+INSECURE = UrlRules(insecure=True)
+
+GOOD = {
+    "https://example.com": Target("https", "example.com", 443, "/"),
+    "https://example.com/": Target("https", "example.com", 443, "/"),
+    "HTTPS://Example.COM./a%20b?c=d&e": Target("https", "example.com", 443, "/a%20b?c=d&e"),
+    "https://example.com?x=1": Target("https", "example.com", 443, "/?x=1"),
+    "https://hooks.example.com:8443/in": Target("https", "hooks.example.com", 8443, "/in"),
+    "https://xn--bcher-kva.example/": Target("https", "xn--bcher-kva.example", 443, "/"),
+    "https://8.8.8.8/x": Target("https", "8.8.8.8", 443, "/x"),
+    "https://[2606:4700:0::1111]/": Target("https", "2606:4700::1111", 443, "/"),
+    "https://example.com/@me:22": Target("https", "example.com", 443, "/@me:22"),
+}
+PRIVATE = [
+    "https://127.0.0.1", "https://127.1.2.3", "https://[::1]", "https://0.0.0.0", "https://169.254.169.254/latest",
+    "https://10.0.0.1", "https://172.16.0.1", "https://172.31.255.255", "https://192.168.1.1", "https://100.64.0.1",
+    "https://224.0.0.1", "https://255.255.255.255", "https://[::]", "https://[::ffff:127.0.0.1]",
+    "https://[::ffff:7f00:1]", "https://[::ffff:8.8.8.8]", "https://[::127.0.0.1]", "https://[fc00::1]",
+    "https://[fd12:3456::1]", "https://[fe80::1]", "https://[fec0::1]", "https://[ff02::1]",
+    "https://[64:ff9b::7f00:1]", "https://[2002:7f00:1::]", "https://[2001:db8::1]", "https://[2001::1]",
+    "https://localhost", "https://localhost.", "https://LOCALHOST:443/", "https://a.localhost", "https://redis",
+    "https://printer.local", "https://metadata.google.internal", "https://router.home.arpa", "https://nas.lan",
+]  # fmt: skip
+ODD = [
+    "https://2130706433", "https://0x7f.1", "https://0x7f000001", "https://0177.0.0.1", "https://127.1",
+    "https://127.0.0.1.", "https://0", "https://0x", "https://017700000001", "https://1.2.3.0x7f",
+    "https://%31%32%37.0.0.1", "https://①②⑦.0.0.1", "https://127。0。0。1", "https://example.com\\@127.0.0.1",
+    "https://[::1%25lo]", "https://[::1", "https://[127.0.0.1]", "https://[v1.x]", "https://exa mple.com",
+    "https://example.com\t/", "https://example.com/\n", "https://example..com", "https://-a.com", "https://.",
+    "https://a_very" + "x" * 60 + ".com", "https://" + "a." * 127 + "example.com",
+]  # fmt: skip
+WRONG = [
+    "", "example.com", "//example.com", "https:", "https:///x", "https:example.com", "file:///etc/passwd",
+    "file://example.com/x", "gopher://example.com/_x", "ftp://example.com", "javascript:alert(1)", "data:,x",
+    "ws://example.com", "https://user:pw@example.com", "https://user@example.com", "https://@example.com",
+    "https://example.com:22", "https://example.com:25/", "https://example.com:0", "https://example.com:65536",
+    "https://example.com:99999", "https://example.com:6379", "https://example.com:5432", "https://example.com:",
+    "https://example.com:-1", "https://example.com:44 3", "https://example.com/#f", "https://example.com/%zz",
+    "https://example.com/{x}", "https://example.com/" + "x" * 2048,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", GOOD)
+def test_what_is_public_is_read(url: str) -> None:
+    assert read_url(url, STRICT) == GOOD[url]
+    assert read_url(GOOD[url].url, STRICT) == GOOD[url]
+
+
+@pytest.mark.parametrize("url", [*PRIVATE, *ODD, *WRONG])
+def test_nothing_else_is(url: str) -> None:
+    with pytest.raises(UnsafeUrl):
+        read_url(url, STRICT)
+
+
+def test_plain_http_is_not_taken() -> None:
+    with pytest.raises(UnsafeUrl, match="expected https, got http"):
+        read_url("http://example.com", STRICT)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000/x", "http://localhost:8000", "http://redis/", "https://[::1]/"])
+def test_with_the_setting_for_it_http_and_private_addresses_are_taken(url: str) -> None:
+    assert read_url(url, INSECURE).scheme == url.partition(":")[0]
+
+
+@pytest.mark.parametrize(
+    "url", [*WRONG, "http://2130706433", "http://0x7f.1", "http://user:pw@localhost", "http://localhost:22"]
+)
+def test_but_nothing_that_is_no_plain_url(url: str) -> None:
+    with pytest.raises(UnsafeUrl):
+        read_url(url, INSECURE)
+
+
+def test_of_listed_hosts_only_these_are_taken() -> None:
+    rules = UrlRules(hosts=("hooks.example.com", "*.Example.org"))
+    assert read_url("https://HOOKS.example.com/", rules).host == "hooks.example.com"
+    assert read_url("https://a.b.example.org/", rules).host == "a.b.example.org"
+    for url in ("https://example.com", "https://example.org", "https://badexample.org", "https://x.hooks.example.com"):
+        with pytest.raises(UnsafeUrl, match="TASKER_WEBHOOK_HOSTS"):
+            read_url(url, rules)
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        [],
+        ["127.0.0.1"],
+        ["93.184.216.34", "10.0.0.1"],
+        ["2606:4700::1111", "::1"],
+        ["fe80::1%eth0"],
+        ["::ffff:8.8.8.8"],
+    ],
+)
+def test_a_name_is_taken_only_if_each_of_its_addresses_is_public(addresses: list[str]) -> None:
+    with pytest.raises(UnsafeUrl) as caught:
+        check_addresses(addresses, STRICT)
+    assert not any(address in str(caught.value) for address in addresses)
+
+
+def test_public_addresses_are_taken_in_their_order() -> None:
+    assert check_addresses(["93.184.216.34", "2606:4700::1111"], STRICT) == ["93.184.216.34", "2606:4700::1111"]
+    assert check_addresses(["127.0.0.1"], INSECURE) == ["127.0.0.1"]

@@ -1,0 +1,215 @@
+"""Requests to receivers: to the vetted address alone, bounded, and never led elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import trustme
+from tests.webhooks.receiver import Receiver, answer, receiving
+
+from tasker.clock import SystemClock
+from tasker.urls import UrlRules
+from tasker.webhooks.sender import Resolve, Resolver, Sender
+
+INSECURE = UrlRules(insecure=True)
+
+
+def make_sender(
+    rules: UrlRules = INSECURE, *, resolve: Resolve | None = None, ssl_context: ssl.SSLContext | None = None,
+    within: float = 10,
+) -> Sender:  # fmt: skip
+    return Sender(rules, SystemClock(), agent="Tasker/test", resolve=resolve, ssl_context=ssl_context, within=within)
+
+
+def resolving(*answers: list[str]) -> Resolve:
+    """Return a resolver that gives these answers one after the other."""
+    rest = list(answers)
+
+    async def resolve(_: str) -> list[str]:
+        return rest.pop(0)
+
+    return resolve
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as receiver:
+        yield receiver
+
+
+async def test_a_message_arrives_as_it_is(receiver: Receiver) -> None:
+    sender = make_sender()
+    said = await sender.post(receiver.url + "?a=b", {"webhook-id": "evt_1"}, b'{"type":"x"}')
+    assert (said.status, said.failure) == (200, None)
+    assert 0 <= said.duration < 5
+    [heard] = receiver.heard
+    assert (heard.path, heard.body) == ("/hook?a=b", b'{"type":"x"}')
+    assert heard.headers["webhook-id"] == "evt_1"
+    assert heard.headers["content-type"] == "application/json"
+    assert heard.headers["host"] == f"127.0.0.1:{receiver.port}"
+    assert heard.headers["user-agent"] == "Tasker/test"
+
+
+@pytest.mark.parametrize("status", [201, 204, 400, 404, 410, 429, 500, 503])
+async def test_a_status_is_told(receiver: Receiver, status: int) -> None:
+    receiver.answers = [answer(status, "retry-after: 7", body=b"" if status == 204 else b"words")]
+    said = await make_sender().post(receiver.url, {}, b"{}")
+    assert (said.status, said.retry_after, said.failure) == (status, "7", None)
+
+
+async def test_tls_is_for_the_name_and_goes_to_the_vetted_address() -> None:
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("hooks.example.com").configure_cert(tls)
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(trusting)
+    async with receiving(tls) as receiver:
+        asked: list[str] = []
+
+        async def resolve(name: str) -> list[str]:
+            asked.append(name)
+            return ["127.0.0.1"]
+
+        sender = make_sender(resolve=resolve, ssl_context=trusting)
+        said = await sender.post(f"https://hooks.example.com:{receiver.port}/", {}, b"{}")
+        assert (said.status, said.failure) == (200, None)
+        assert asked == ["hooks.example.com"]
+        assert receiver.names == ["hooks.example.com"]
+        assert receiver.heard[0].headers["host"] == f"hooks.example.com:{receiver.port}"
+        said = await sender.post(f"https://other.example.com:{receiver.port}/", {}, b"{}")
+        assert said.failure is not None
+        assert said.failure.name == "connection"
+        assert "certificate" in said.failure.detail
+        assert len(receiver.heard) == 1
+
+
+@pytest.mark.parametrize(
+    "addresses", [["127.0.0.1"], ["10.0.0.1"], ["8.8.8.8", "127.0.0.1"], ["::1"], ["::ffff:127.0.0.1"], []]
+)
+async def test_a_name_that_leads_inside_is_not_connected_to(receiver: Receiver, addresses: list[str]) -> None:
+    sender = make_sender(UrlRules(), resolve=resolving(addresses))
+    said = await sender.post(f"https://rebound.example.com:{receiver.port}/", {}, b"{}")
+    assert said.failure is not None
+    assert said.failure.name == "unsafe-url"
+    assert receiver.connections == 0
+
+
+async def test_a_name_is_resolved_once_for_a_request(receiver: Receiver) -> None:
+    """What it would lead to a moment later is of no interest."""
+    sender = make_sender(UrlRules(), resolve=resolving(["192.0.2.1"]))
+    said = await sender.post(f"https://rebound.example.com:{receiver.port}/", {}, b"{}")
+    assert said.failure is not None
+    sender = make_sender(INSECURE, resolve=resolving(["127.0.0.1"]))  # a second question would raise IndexError
+    said = await sender.post(f"http://rebound.example.com:{receiver.port}/", {}, b"{}")
+    assert (said.status, receiver.connections) == (200, 1)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/", "https://[::1]:{port}/", "https://localhost.:{port}/"])
+async def test_what_was_allowed_when_it_was_stored_is_vetted_again(receiver: Receiver, url: str) -> None:
+    said = await make_sender(UrlRules()).post(url.format(port=receiver.port), {}, b"{}")
+    assert said.failure is not None
+    assert said.failure.name == "unsafe-url"
+    assert receiver.connections == 0
+
+
+@pytest.mark.parametrize(
+    "location", ["https://169.254.169.254/x", "file:///etc/passwd", "https://x.example.com:22/", "http://0x7f.1/"]
+)
+async def test_a_redirect_to_where_no_webhook_leads_is_told(receiver: Receiver, location: str) -> None:
+    receiver.answers = [answer(302, f"location: {location}")]
+    sender = make_sender(UrlRules(insecure=True, hosts=("127.0.0.1",)))
+    said = await sender.post(receiver.url, {}, b"{}")
+    assert said.failure is not None
+    assert (said.status, said.failure.name, receiver.connections) == (302, "unsafe-url", 1)
+
+
+async def test_a_redirect_inside_is_not_followed(receiver: Receiver) -> None:
+    async with receiving() as inside:
+        receiver.answers = [answer(302, f"location: {inside.url}")]
+        said = await make_sender().post(receiver.url, {}, b"{}")
+        assert (said.status, inside.connections) == (302, 0)
+
+
+async def test_no_other_redirect_is_followed_either(receiver: Receiver) -> None:
+    receiver.answers = [answer(307, "location: /elsewhere")]
+    said = await make_sender().post(receiver.url, {}, b"{}")
+    assert said.failure is not None
+    assert (said.status, said.failure.name, receiver.connections) == (307, "redirect", 1)
+
+
+async def test_who_says_nothing_is_given_up(receiver: Receiver) -> None:
+    receiver.answers = [None]
+    said = await make_sender(within=0.2).post(receiver.url, {}, b"{}")
+    assert said.failure is not None
+    assert (said.status, said.failure.name) == (None, "timeout")
+
+
+async def test_who_drips_is_given_up() -> None:
+    gone = asyncio.Event()
+
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                writer.write(b"H")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        gone.set()
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        begun = time.monotonic()
+        said = await make_sender(within=0.3).post(f"http://127.0.0.1:{port}/", {}, b"{}")
+        assert time.monotonic() - begun < 3
+        assert said.failure is not None
+        await gone.wait()
+
+
+async def test_a_body_without_end_is_thrown_away(receiver: Receiver) -> None:
+    receiver.answers = [b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n" + b"x" * 500_000]
+    said = await make_sender().post(receiver.url, {}, b"{}")
+    assert (said.status, said.failure) == (200, None)
+    assert said.duration < 3
+
+
+@pytest.mark.parametrize("said", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nx: " + b"y" * 300_000])
+async def test_what_is_no_http_is_a_failure(receiver: Receiver, said: bytes) -> None:
+    receiver.answers = [said]
+    told = await make_sender(within=2).post(receiver.url, {}, b"{}")
+    assert told.failure is not None
+    assert told.failure.name == "connection"
+
+
+async def test_nobody_there_is_a_failure() -> None:
+    async with receiving() as receiver:
+        url = receiver.url
+    told = await make_sender().post(url, {}, b"{}")
+    assert told.failure is not None
+    assert told.failure.name == "connection"
+
+
+async def test_a_name_that_is_none_is_a_failure() -> None:
+    told = await make_sender(UrlRules(), resolve=Resolver()).post("https://nobody.invalid/", {}, b"{}")
+    assert told.failure is not None
+    assert told.failure.name == "connection"
+
+
+async def test_the_next_address_is_tried(receiver: Receiver) -> None:
+    sender = make_sender(resolve=resolving(["127.0.0.2", "127.0.0.1"]))
+    said = await sender.post(f"http://two.example.com:{receiver.port}/", {}, b"{}")
+    assert (said.status, said.failure) == (200, None)
+
+
+async def test_what_a_failure_says_has_no_control_characters_and_an_end(receiver: Receiver) -> None:
+    receiver.answers = [b"HTTP/1.1 200 " + b"\x1b[31m" * 1000 + b"\r\n\r\n"]
+    told = await make_sender().post(receiver.url, {}, b"{}")
+    if told.failure is not None:
+        assert told.failure.detail.isprintable()
+        assert len(told.failure.detail) <= 300
