@@ -6,15 +6,16 @@ TASKER_AUTH=on, never with TASKER_AUTH=off.
 
 from __future__ import annotations
 
+from functools import partial
 from hmac import compare_digest
 from typing import Literal
 
-from tasker.api.limits import Failures
+from tasker.api.limits import Bucket, Failures, limit_headers
 from tasker.api.problems import Refused
 from tasker.api.replies import Head, Header
 from tasker.clock import Clock
 from tasker.errors import Unavailable
-from tasker.model.keys import ANYBODY, NOBODY, Caller
+from tasker.model.keys import ANYBODY, NOBODY, Caller, Key
 from tasker.service.keys import Keys
 
 PUBLIC_PATHS = frozenset({"/livez", "/readyz"})
@@ -33,37 +34,60 @@ class Gate:
         self._token = token
         self._clock = clock
         self._failures = Failures(FAILURES_PER_MINUTE)
+        self._buckets: dict[str, Bucket] = {}
 
-    async def admit(self, path: str, address: str, head: Head) -> None:
-        """Note in `head` who asks. Raises Refused where a key is needed and none, or no good one, is shown."""
+    async def admit(self, path: str, head: Head) -> None:
+        """Note in `head` who asks. Raises Refused where a key is needed and none, or no good one, is shown, and for one
+        that asks too often.
+        """
         if self._mode == "off":
             head.caller = ANYBODY
             return
         try:
             if not self._keys.is_loaded:
                 await self._keys.refresh()
-            head.caller = await self._identify(address, head.headers.get(b"authorization"))
+            await self._identify(head)
         except (Refused, Unavailable):
             if path not in PUBLIC_PATHS:
                 raise
             head.caller = NOBODY
 
-    async def _identify(self, address: str, authorization: bytes | None) -> Caller:
+    async def _identify(self, head: Head) -> None:
         if self._mode == "auto" and self._token is None and not self._keys.are_used:
-            return ANYBODY
+            head.caller = ANYBODY
+            return
+        authorization = head.headers.get(b"authorization")
         if authorization is None:
             raise Refused("unauthorized", "send `Authorization: Bearer <key>`", CHALLENGE)
         scheme, _, given = authorization.partition(b" ")
         if scheme.lower() == b"bearer":
             given = given.strip()
             if self._token is not None and compare_digest(given, self._token):
-                return ANYBODY
+                head.caller = ANYBODY
+                return
             # Who has failed too often is still let in with a key that is known here, without another look at the store.
-            look = not self._failures.is_over(address, self._clock.monotonic())
+            look = not self._failures.is_over(head.address, self._clock.monotonic())
             found = await self._keys.identify(given.decode("latin-1"), look=look)
             if found is not None:
-                return found[1]
-        raise self._failed(address)
+                self._welcome(head, *found)
+                return
+        raise self._failed(head.address)
+
+    def _welcome(self, head: Head, key: Key, caller: Caller) -> None:
+        """Let in who shows a good key, as often as it may. Raises Refused."""
+        head.caller = caller
+        head.is_welcome = partial(self._keys.is_good, key.key_id)
+        if key.rate is None or key.burst is None:
+            return
+        now = self._clock.monotonic()
+        bucket = self._buckets.get(key.key_id)
+        if bucket is None:
+            bucket = self._buckets[key.key_id] = Bucket(key.rate, key.burst, now)
+        taken = bucket.take(now)
+        head.limits = limit_headers(bucket)
+        if not taken:
+            after = (b"retry-after", b"%d" % bucket.seconds_to_next())
+            raise Refused("rate-limited", f"the key may ask {key.rate:g} times a second, {key.burst} at once", after)
 
     def _failed(self, address: str) -> Refused:
         wait = self._failures.count(address, self._clock.monotonic())

@@ -76,7 +76,8 @@ class Guard:
         head = scope["tasker"] = Head(scope["method"])
         try:
             self._check(scope, head)
-            await self._gate.admit(scope["path"], client_address(scope), head)
+            head.address = client_address(scope)
+            await self._gate.admit(scope["path"], head)
             if head.method not in SAFE_METHODS:
                 _check_origin(head.headers)
                 _check_body(head.headers, self._rules.max_body, self._rules.bodies.get(scope["path"]))

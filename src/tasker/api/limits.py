@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from math import ceil
 
+from tasker.api.replies import Header
+
 _MAX_ADDRESSES = 10_000
 
 
@@ -27,9 +29,14 @@ class Bucket:
         self._level -= 1
         return True
 
-    def left(self, now: float) -> int:
-        """Return how many whole tokens there are."""
+    def is_empty(self, now: float) -> bool:
+        """Tell whether there is no token."""
         self._fill(now)
+        return self._level < 1
+
+    @property
+    def left(self) -> int:
+        """How many whole tokens there are: as of the last look."""
         return int(self._level)
 
     def seconds_to_next(self) -> int:
@@ -45,6 +52,15 @@ class Bucket:
         self._since = now
 
 
+def limit_headers(bucket: Bucket) -> tuple[Header, ...]:
+    """Return what a client is told of its rate (draft-ietf-httpapi-ratelimit-headers-11), as of the last look."""
+    window = ceil(bucket.burst / bucket.rate)
+    return (
+        (b"ratelimit-policy", b'"key";q=%d;w=%d' % (bucket.burst, window)),
+        (b"ratelimit", b'"key";r=%d;t=%d' % (bucket.left, bucket.seconds_to_full())),
+    )
+
+
 class Failures:
     """How often each address may fail: `per_minute`, then as often again each minute."""
 
@@ -55,7 +71,7 @@ class Failures:
     def is_over(self, address: str, now: float) -> bool:
         """Tell whether an address has failed too often."""
         bucket = self._buckets.get(address)
-        return bucket is not None and bucket.left(now) < 1
+        return bucket is not None and bucket.is_empty(now)
 
     def count(self, address: str, now: float) -> int:
         """Note a failure; return 0, or in how many seconds the next one would be answered."""

@@ -84,7 +84,10 @@ _REPLY_HEADERS: dict[str, tuple[str, Node]] = {
     "Idempotency-Replayed": ("`true` when an earlier request with this key submitted the task.", _STRING),
     "ETag": ("Changes with anything in the task.", _STRING),
     "Link": ('`rel="next"`: the next page.', _STRING),
+    "RateLimit-Policy": ("Where the key has a rate: how many requests in how many seconds (`q`, `w`).", _STRING),
+    "RateLimit": ("Where the key has a rate: how many are left (`r`), in how many seconds all are (`t`).", _STRING),
 }
+_LIMITS = ("RateLimit-Policy", "RateLimit")
 # What the guards may refuse, whatever the operation is.
 _ANY_PROBLEMS = (
     "bad-request", "bad-host", "not-acceptable", "uri-too-long", "misdirected", "headers-too-large",
@@ -254,11 +257,12 @@ def _key_problems(operation: Operation) -> tuple[str, ...]:
 
 def _answer(answer: Answer, operation: Operation) -> Node:
     described: Node = {"description": answer.description}
-    if answer.headers:
+    names = (*answer.headers, *(() if operation.public else _LIMITS))
+    if names:
         described["headers"] = {
             name: {"description": words, "schema": schema}
             for name, (words, schema) in _REPLY_HEADERS.items()
-            if name in answer.headers
+            if name in names
         }
     content = {}
     if answer.body is not None:

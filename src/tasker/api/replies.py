@@ -65,24 +65,38 @@ class Stream(NamedTuple):
 
 
 class Head:
-    """The head of one request as the guards read it, and what is known of it by the end."""
+    """The head of one request as the guards read it, and what is known of it by the end.
 
-    __slots__ = ("caller", "headers", "method", "operation", "repeated", "request_id", "status")
+    address: of the connection. limits: the headers that tell what the key's rate leaves. is_welcome: whether the caller
+    still is, in the middle of a stream.
+    """
+
+    __slots__ = (
+        "address", "caller", "headers", "is_welcome", "limits", "method", "operation", "repeated", "request_id",
+        "status",
+    )  # fmt: skip
 
     def __init__(self, method: str) -> None:
         self.method = method
         self.request_id = b""
         self.headers: dict[bytes, bytes] = {}
         self.repeated: bytes | None = None
+        self.address = ""
         self.caller = NOBODY
+        self.is_welcome: Callable[[], bool] = _always
+        self.limits: tuple[Header, ...] = ()
         self.operation = "none"
         self.status = 0
+
+
+def _always() -> bool:
+    return True
 
 
 async def send_reply(send: Send, head: Head, reply: Reply) -> None:
     """Send `reply`; for HEAD all but its body."""
     head.status = reply.status
-    headers = [*reply.headers, (b"request-id", head.request_id)]
+    headers = [*reply.headers, *head.limits, (b"request-id", head.request_id)]
     body = reply.body
     if head.method == "HEAD":
         headers.append((b"content-length", b"%d" % len(body)))
@@ -97,13 +111,15 @@ async def send_stream(send: Send, receive: Receive, head: Head, stream: Stream) 
     headers = [
         (b"content-type", stream.media.encode()), _NO_STORE, _NOSNIFF,
         (b"x-accel-buffering", b"no"),  # nginx would hold back what it thinks is too little
-        *stream.headers, (b"request-id", head.request_id),
+        *stream.headers, *head.limits, (b"request-id", head.request_id),
     ]  # fmt: skip
     loop = asyncio.get_running_loop()
     leaving: asyncio.Future[None] = asyncio.ensure_future(gone(receive)) if stream.watched else loop.create_future()
     try:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         while head.method != "HEAD" and (chunk := await _next(stream.chunks, leaving)) is not None:
+            if not head.is_welcome():
+                break  # it comes again, and is told why
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
     finally:

@@ -81,6 +81,11 @@ class Keys:
         """Whether there is a key, or ever was one."""
         return bool(self._known)
 
+    def is_good(self, key_id: str) -> bool:
+        """Tell whether a key that was good a while ago still is, as far as this process knows."""
+        known = self._known.get(key_id)
+        return known is not None and known[0].is_good(self._clock.now())
+
     def find(self, key_id: str) -> Key | None:
         """Return a key as this process knows it."""
         known = self._known.get(key_id)
