@@ -281,7 +281,11 @@ class Engine(Protocol):
         """Store all drafts in one commit and return a receipt for each, in order, when they are durable.
 
         A draft with an idempotency key that is kept and not expired is not stored: `replayed` with the kept reply if
-        the fingerprint is the same, `mismatched` otherwise; `task_id` is then that of the first submission.
+        the fingerprint is the same, `mismatched` otherwise; `task_id` is then that of the first submission. A draft
+        whose cache key or unique key another task has is not stored but `joined` to that one, or `refused`, or
+        takes its place (Draft.on_conflict). One that depends on tasks waits until these have completed, fails when one
+        of them fails or is cancelled, and is `refused` if one is not there. A reply that is kept for a joined task is
+        empty: it is answered with the task as it is.
         Raises Conflict, and stores none of them, if a chosen id is that of a task without this key.
         """
 
@@ -326,7 +330,8 @@ class Engine(Protocol):
     async def retry(self, task_id: UUID) -> Task:
         """Make a failed or cancelled task pending, due at once, with all its tries; attempt numbers go on.
 
-        Raises NotFound, Conflict (pending, running, completed).
+        It waits for what it depends on, if that runs again. Raises NotFound, Conflict (pending, running, completed;
+        an open task has its unique key; one that it depends on has not completed and is not about to).
         """
 
     async def delete(self, task_id: UUID) -> None:
@@ -334,6 +339,12 @@ class Engine(Protocol):
 
     async def find_expired(self, *, limit: int) -> list[Claim]:
         """Return running attempts whose lease has expired; the reaper completes each as interrupted."""
+
+    async def fail_overdue(self, *, limit: int) -> int:
+        """End pending tasks whose deadline has passed as failed, at most `limit`; return how many.
+
+        A claim starts none of them, whenever this is called.
+        """
 
     async def prune(self, *, limit: int) -> int:
         """Erase what is past its time (idempotency keys), at most `limit` rows; return how many."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from random import Random
+from uuid import UUID
 
 from msgspec import Struct, structs
 
@@ -170,3 +171,17 @@ def _again(
         crashes=claim.crashes if crashes is None else crashes, interruptions=interruptions,
         reason=reason, run_at=run_at, error=error,  # type: ignore[arg-type]
     )  # fmt: skip
+
+
+def deadline_passed(deadline: datetime, last: TaskProblem | None) -> TaskProblem:
+    """Return why a task ends that waited until its deadline; `last`: how its latest attempt failed."""
+    words = f"no attempt could start before {deadline.isoformat()}"
+    return problem("deadline-passed", words if last is None else f"{words}; the last one failed: {last.detail}")
+
+
+def dependency_failed(depends_on: UUID, status: Status, error: TaskProblem | None) -> TaskProblem:
+    """Return why a task ends that depends on one that has not completed."""
+    words = (
+        f"task {depends_on}, on which this one depends, {'was cancelled' if status is Status.CANCELLED else 'failed'}"
+    )
+    return problem("dependency-failed", words if error is None else f"{words}: {error.detail}"[:2000])

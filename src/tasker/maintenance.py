@@ -59,6 +59,9 @@ def chores(engine: Engine, clock: Clock, random: Random) -> list[Chore]:
     async def prune() -> int:
         return await engine.prune(limit=BATCH)
 
+    async def fail_overdue() -> int:
+        return await engine.fail_overdue(limit=BATCH)
+
     async def reap_expired() -> int:
         return await reap(engine, clock, random)
 
@@ -67,6 +70,7 @@ def chores(engine: Engine, clock: Clock, random: Random) -> list[Chore]:
 
     return [
         Chore("reap", timedelta(seconds=2), reap_expired),
+        Chore("deadlines", timedelta(seconds=1), fail_overdue),
         Chore("sweep", timedelta(seconds=10), sweep),
         Chore("prune", timedelta(minutes=1), prune),
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -16,7 +17,7 @@ from msgspec import Meta, Raw, Struct
 from tasker.errors import Fault, Invalid
 from tasker.faults import refusal_fault, unknown_field
 from tasker.jsontext import escape, read_json
-from tasker.model import queue_name_pattern
+from tasker.model import OnConflict, queue_name_pattern
 from tasker.registry import Registry, TaskType
 
 MAX_AHEAD = timedelta(days=3653)
@@ -24,6 +25,8 @@ MAX_AHEAD = timedelta(days=3653)
 MAX_TIMEOUT = timedelta(hours=24)
 MAX_RETRY_DELAY = timedelta(days=7)
 MAX_TAGS = 20
+MAX_DEPENDENCIES = 100
+MAX_CACHE = timedelta(days=366)
 MAX_METADATA = 16 * 1024
 """Bytes of the JSON text of `metadata`."""
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -39,8 +42,28 @@ RunAt = Annotated[
 ]
 MaxAttempts = Annotated[int, Meta(ge=1, le=100, description="How many tries in all.")]
 Factor = Annotated[float, Meta(ge=1, le=100, description="By how much each delay is longer than the one before.")]
+Deadline = Annotated[datetime, Meta(tz=True, description="No attempt starts after this time (RFC 3339 with a zone).")]
+UniqueKey = Annotated[
+    str, Meta(min_length=1, max_length=255, description="One open task of this name at a time; see `on_conflict`.")
+]
+_Conflict = Annotated[
+    OnConflict,
+    Meta(description="What to do if an open task has the `unique_key`: answer with it, 409, or cancel it and go on."),
+]
+DependsOn = Annotated[
+    list[UUID],
+    Meta(max_length=MAX_DEPENDENCIES, description="Starts when these have completed, and fails when one of them does."),
+]
 _Iso = Annotated[str, Meta(max_length=100, extra_json_schema={"format": "duration"})]
 Duration = Annotated[float, Meta(ge=0, description="Seconds, or an ISO 8601 duration of days and smaller.")] | _Iso
+
+
+Cache = Annotated[
+    Duration,
+    Meta(
+        description="An open task with equal params and `cache` is joined; one that completed within so long answers."
+    ),
+]
 
 
 class RetryBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +89,11 @@ class SubmissionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     retry: RetryBody | None = None
     tags: Tags | None = None
     metadata: Metadata | None = None
+    deadline: Deadline | None = None
+    unique_key: UniqueKey | None = None
+    on_conflict: _Conflict | None = None
+    depends_on: DependsOn | None = None
+    cache: Cache | None = None
 
 
 class RetryOptions(Struct, frozen=True, kw_only=True):
@@ -78,8 +106,11 @@ class RetryOptions(Struct, frozen=True, kw_only=True):
     jitter: bool | None = None
 
 
-class Submission(Struct, frozen=True, kw_only=True):
-    """A valid request to run `type` with `params` (JSON text, exactly as sent); None where the type's default holds."""
+class Submission(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A valid request to run `type` with `params` (JSON text, exactly as sent); None where the type's default holds.
+
+    Defaults are left out of its JSON text, so that an option of a later version does not change what was asked before.
+    """
 
     type: str
     params: Raw
@@ -91,6 +122,11 @@ class Submission(Struct, frozen=True, kw_only=True):
     retry: RetryOptions | None = None
     tags: tuple[str, ...] = ()
     metadata: Raw | None = None
+    deadline: datetime | None = None
+    unique_key: str | None = None
+    on_conflict: OnConflict = "return"
+    depends_on: tuple[UUID, ...] = ()
+    cache: timedelta | None = None
 
 
 class _Texts(Struct):
@@ -193,6 +229,10 @@ def _read_options(value: dict[str, Any], texts: _Texts, now: datetime, faults: _
         faults.add("/run_at", "give `delay` or `run_at`, not both")
     if "run_at" in options:
         options["run_at"] = _check_run_at(options["run_at"], now, faults)
+    if "deadline" in options:
+        options["deadline"] = _check_deadline(options, now, faults)
+    if "on_conflict" in options and "unique_key" not in options:
+        faults.add("/on_conflict", "needs a `unique_key`")
     if "metadata" in options:
         options["metadata"] = texts.metadata
         if len(memoryview(texts.metadata)) > MAX_METADATA:
@@ -207,8 +247,18 @@ def _check_run_at(moment: datetime, now: datetime, faults: _Faults) -> datetime 
     return moment.astimezone(UTC)
 
 
+def _check_deadline(options: dict[str, Any], now: datetime, faults: _Faults) -> datetime | None:
+    deadline: datetime = options["deadline"]
+    if not now < deadline <= now + MAX_AHEAD:
+        faults.add("/deadline", "expected a time that is to come, at most 10 years ahead")
+        return None
+    start = now + options["delay"] if "delay" in options else options.get("run_at") or now
+    if deadline <= start:
+        faults.add("/deadline", "expected a time after the moment from which the task may start")
+    return deadline.astimezone(UTC)
+
+
 _Reader = Callable[[Any, str, _Faults], Any]
-_NOT_BUILT = frozenset({"deadline", "unique_key", "on_conflict", "depends_on", "retention", "cache", "webhook"})
 
 
 def _read_fields(value: dict[str, Any], readers: dict[str, _Reader], pointer: str, faults: _Faults) -> dict[str, Any]:
@@ -228,7 +278,7 @@ def _read_fields(value: dict[str, Any], readers: dict[str, _Reader], pointer: st
     return read
 
 
-_NOT_BUILT = frozenset({"deadline", "unique_key", "on_conflict", "depends_on", "retention", "cache", "webhook"})
+_NOT_BUILT = frozenset({"retention", "webhook"})
 
 
 def _typed(type_: Any) -> _Reader:
@@ -274,6 +324,13 @@ def _tags(value: Any, pointer: str, faults: _Faults) -> tuple[str, ...]:
     return tuple(_read_tag(element, f"{pointer}/{index}", faults) for index, element in enumerate(value))
 
 
+def _depends_on(value: Any, pointer: str, faults: _Faults) -> tuple[UUID, ...]:
+    if not isinstance(value, list) or len(value) > MAX_DEPENDENCIES:
+        faults.add(pointer, f"expected an array of at most {MAX_DEPENDENCIES} task ids")
+        return ()
+    return tuple(dict.fromkeys(_read_id(element, f"{pointer}/{index}", faults) for index, element in enumerate(value)))
+
+
 def _retry(value: Any, pointer: str, faults: _Faults) -> RetryOptions | None:
     if not isinstance(value, dict):
         faults.add(pointer, "expected an object")
@@ -282,6 +339,7 @@ def _retry(value: Any, pointer: str, faults: _Faults) -> RetryOptions | None:
 
 
 _read_tag = _typed(Tag)
+_read_id = _typed(UUID)
 
 _RETRY: dict[str, _Reader] = {
     "max_attempts": _typed(MaxAttempts),
@@ -300,4 +358,9 @@ _OPTIONS: dict[str, _Reader] = {
     "retry": _retry,
     "tags": _tags,
     "metadata": _typed(Metadata),
+    "deadline": _typed(Deadline),
+    "unique_key": _typed(UniqueKey),
+    "on_conflict": _typed(OnConflict),
+    "depends_on": _depends_on,
+    "cache": _duration(MAX_CACHE),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -74,8 +75,12 @@ def make_draft(
     tags: tuple[str, ...] = (),
     metadata: bytes = b"{}",
     idempotency: Idempotency | None = None,
+    **options: Any,
 ) -> Draft:
-    """Return a draft submitted at `now`, due at once or after `delay`; by default `sum` of [4,2] with one try."""
+    """Return a draft submitted at `now`, due at once or after `delay`; by default `sum` of [4,2] with one try.
+
+    options: further fields of a Draft.
+    """
     retry = retry or RetryPolicy()
     return Draft(
         task_id=task_id or new_task_id(now),
@@ -90,6 +95,7 @@ def make_draft(
         tags=tags,
         metadata=metadata,
         idempotency=idempotency,
+        **options,
     )
 
 

@@ -379,3 +379,57 @@ async def test_a_submission_is_checked_and_not_stored(rig: Rig, prefer: str, met
     assert (await rig.client.get("/task")).json()["items"] == []
     stored = await rig.client.request(method, path, json=SUM, headers={"prefer": "handling=lenient"})
     assert stored.status_code in (201, 202)
+
+
+async def test_a_unique_key(rig: Rig) -> None:
+    body = {"type": "sum", "params": [4, 2], "unique_key": "k"}
+    first = await rig.client.post("/task", json=body)
+    again = await rig.client.post("/task", json={**body, "params": [1, 1]})
+    assert (again.status_code, again.json()["task_id"]) == (202, first.json()["task_id"])
+    assert again.json()["params"] == [4, 2]
+    refused = await rig.client.post("/task", json={**body, "on_conflict": "reject"})
+    assert problem(refused) == (409, "not-unique")
+    assert problem(await rig.client.put(f"/task/{OWN}", json=body)) == (409, "not-unique")
+    replacing = await rig.client.post("/task", json={**body, "on_conflict": "replace"})
+    assert replacing.json()["task_id"] != first.json()["task_id"]
+    assert (await read(rig, first.json()["task_id"]))["status"] == "cancelled"
+
+
+async def test_a_cached_result(rig: Rig) -> None:
+    body = {"type": "sum", "params": [4, 2], "cache": 60}
+    first = await rig.client.post("/task", json=body)
+    joined = await rig.client.post("/task", content=b'{"params":[4,  2],"cache":"PT60S","type":"sum"}',
+                                   headers={"content-type": "application/json"})  # fmt: skip
+    assert joined.json()["task_id"] == first.json()["task_id"]
+    await rig.finish()
+    again = await rig.client.post("/task", json=body, headers={"prefer": "wait=0"})
+    assert (again.status_code, again.json()["result"]) == (200, 6)
+    assert (await rig.client.post("/task", json={**body, "params": [4, 3]})).json()["status"] == "pending"
+    assert (await rig.client.post("/task", json={"type": "sum", "params": [4, 2]})).json()["status"] == "pending"
+
+
+async def test_dependencies(rig: Rig) -> None:
+    first = await rig.submit()
+    body = {"type": "sum", "params": [1, 1], "depends_on": [first]}
+    second = (await rig.client.post("/task", json=body)).json()
+    assert second["depends_on"] == [first]
+    assert (await read(rig, second["task_id"]))["reason"] == "dependencies"
+    missing = await rig.client.post("/task", json={**body, "depends_on": [first, OWN]})
+    assert problem(missing) == (422, "invalid-request")
+    assert [error["pointer"] for error in missing.json()["errors"]] == ["/depends_on/1"]
+    circle = await rig.client.put(f"/task/{OWN}", json={**body, "depends_on": [OWN]})
+    assert problem(circle) == (422, "invalid-request")
+    await rig.client.post(f"/task/{first}/cancel")
+    failed = await read(rig, second["task_id"])
+    assert (failed["status"], failed["error"]["type"]) == ("failed", "/problems/dependency-failed")
+    assert problem(await rig.client.post(f"/task/{second['task_id']}/retry")) == (409, "conflict")
+
+
+async def test_a_deadline(rig: Rig) -> None:
+    deadline = (rig.clock.now() + timedelta(seconds=5)).isoformat()
+    task = (await rig.client.post("/task", json={"type": "sum", "params": [1, 1], "deadline": deadline})).json()
+    rig.clock.advance(timedelta(seconds=5))
+    await rig.engine.fail_overdue(limit=10)
+    ended = await read(rig, task["task_id"])
+    assert (ended["status"], ended["error"]["type"]) == ("failed", "/problems/deadline-passed")
+    assert ended["deadline"] == task["deadline"] == deadline.replace("+00:00", "Z")

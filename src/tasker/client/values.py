@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from msgspec import Struct
@@ -89,6 +89,11 @@ class SubmitOptions:
     retry: Mapping[str, Any] | None = None
     tags: Sequence[str] | None = None
     metadata: Mapping[str, Any] | None = None
+    deadline: datetime | None = None
+    unique_key: str | None = None
+    on_conflict: Literal["return", "reject", "replace"] | None = None
+    depends_on: Sequence[UUID] | None = None
+    cache: timedelta | float | None = None
     idempotency_key: str | None = None
 
     def as_json(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import binascii
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -15,10 +16,12 @@ import msgspec
 from msgspec import structs
 
 from tasker.errors import Conflict, Fault, Invalid, NotFound
-from tasker.model import Extra, Policy, Progress, TaskProblem
+from tasker.model import Extra, Policy, Progress, Receipt, TaskProblem
 from tasker.stored import StoredTask
 
 encode = msgspec.json.Encoder().encode
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+"""When a task is due that waits for other tasks."""
 decode_problem = msgspec.json.Decoder(TaskProblem).decode
 decode_progress = msgspec.json.Decoder(Progress).decode
 _decode_extra = msgspec.json.Decoder(Extra).decode
@@ -75,6 +78,24 @@ def no_schedule(schedule_id: UUID) -> NotFound:
 def name_taken(name: str) -> Conflict:
     """Return what a client is told whose name for a new thing another one of the kind has."""
     return Conflict(f"there is one with the name {name!r} already")
+
+
+def why_not(receipt: Receipt) -> str | None:
+    """Return why the task of a tick is not stored, if it is not."""
+    if receipt.refusal is not None:
+        return receipt.refusal.detail
+    return f"task {receipt.task_id} answers for it" if receipt.outcome == "joined" else None
+
+
+def not_unique(unique_key: str, task_id: UUID) -> Conflict:
+    """Return what a client is told whose unique key an open task has."""
+    return Conflict(f"task {task_id} is open and has the unique_key {unique_key!r}", name="not-unique")
+
+
+def no_dependency(depends_on: Sequence[UUID], missing: Sequence[int]) -> Invalid:
+    """Return what a client is told whose submission depends on tasks that are not there: those at these places."""
+    faults = [Fault(f"/depends_on/{place}", f"there is no task {depends_on[place]}") for place in missing]
+    return Invalid("it depends on tasks that are not there", faults=faults)
 
 
 def id_taken(task_id: UUID) -> Conflict:

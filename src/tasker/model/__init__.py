@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Raw, Struct
 
+from tasker.errors import RequestError
 from tasker.model.webhooks import Webhook, WebhookRef
 
 
@@ -33,7 +34,8 @@ _OPEN = frozenset({Status.PENDING, Status.RUNNING})
 type_name_pattern = r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$"
 queue_name_pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
 
-Reason = Literal["queued", "scheduled", "retrying", "snoozed"]
+Reason = Literal["queued", "scheduled", "retrying", "snoozed", "dependencies"]
+OnConflict = Literal["return", "reject", "replace"]
 OnCrash = Literal["retry", "fail"]
 Ending = Literal["succeeded", "failed", "timed_out", "crashed", "snoozed", "cancelled", "interrupted", "released"]
 
@@ -169,6 +171,9 @@ class Draft(Struct, frozen=True, kw_only=True):
     the client's choice, and may be there already; such a draft has an idempotency key. `owner` is "" where no keys are
     used. `retention`: how long it is kept after its end, None for ever. `weight`: what it costs of its queue's rate.
     `webhook`: who is told of this task alone.
+
+    unique_key: of one open task of the owner at a time; on_conflict: what becomes of this draft where there is one.
+    cache_key: an open task with this key, or one that has completed within `cache_for`, answers for this draft.
     """
 
     task_id: UUID
@@ -193,14 +198,24 @@ class Draft(Struct, frozen=True, kw_only=True):
     cache_key: bytes | None = None
     extra: Extra | None = None
     webhook: Webhook | None = None
+    on_conflict: OnConflict = "return"
+    cache_for: timedelta = timedelta(0)
+
+    @property
+    def depends_on(self) -> tuple[UUID, ...]:
+        return () if self.extra is None else self.extra.depends_on
 
 
 class Receipt(Struct, frozen=True):
-    """What became of a draft: stored; or its idempotency key was known, with an equal or another request."""
+    """What became of a draft: stored; or its idempotency key was known, with an equal or another request.
+
+    joined: another task answers for it, by its unique or its cache key. refused: `refusal` says why, nothing is stored.
+    """
 
     task_id: UUID
-    outcome: Literal["stored", "replayed", "mismatched"]
+    outcome: Literal["stored", "replayed", "mismatched", "joined", "refused"]
     reply: bytes | None = None
+    refusal: RequestError | None = None
 
 
 class Lease(Struct, frozen=True):

@@ -14,12 +14,13 @@ from msgspec import Raw, Struct, structs
 
 from tasker.clock import Clock
 from tasker.engine import Engine
-from tasker.errors import Conflict, Invalid, NotFound, RequestError, Unavailable
+from tasker.errors import Conflict, Fault, Invalid, NotFound, RequestError, Unavailable
 from tasker.events import Hub
 from tasker.model import (
     Attempt,
     Draft,
     Event,
+    Extra,
     Idempotency,
     LineStats,
     Page,
@@ -62,7 +63,10 @@ _decode_task = msgspec.json.Decoder(Task).decode
 
 
 class Submitted(NamedTuple):
-    """A task as it was accepted; `replayed` when an earlier request with the same idempotency key submitted it."""
+    """A task as it was accepted; `replayed` when an earlier request with the same idempotency key submitted it.
+
+    It may be another one that answers for the submission (by `unique_key` or `cache`), as it is now.
+    """
 
     task: Task
     replayed: bool
@@ -113,8 +117,8 @@ class Service:
         draft = _draft(caller, task_type, submission, self._clock.now())
         task = _as_accepted(draft)
         if idempotency_key is None:
-            await self._store(draft)
-            return Submitted(task, replayed=False)
+            receipt = await self._store(draft)
+            return Submitted(await self._answering(receipt, task), replayed=False)
         return await self._submit_once(draft, task, submission, idempotency_key)
 
     async def put(self, caller: Caller, task_id: UUID, task_type: TaskType, submission: Submission) -> Submitted:
@@ -122,15 +126,21 @@ class Service:
 
         Raises Conflict (the id belongs to another request), NotFound (to another owner), Unavailable.
         """
+        if task_id in submission.depends_on:
+            fault = Fault(f"/depends_on/{submission.depends_on.index(task_id)}", "a task cannot depend on itself")
+            raise Invalid("the task would depend on itself", faults=[fault])
         key = _owned(caller.owner, f"PUT {task_id}")
+        draft = _draft(caller, task_type, submission, self._clock.now())
         draft = structs.replace(
-            _draft(caller, task_type, submission, self._clock.now()), task_id=task_id, is_chosen=True,
+            draft, task_id=task_id, is_chosen=True, cache_key=None,
+            on_conflict="reject" if draft.on_conflict == "return" else draft.on_conflict,
             idempotency=Idempotency(key=key, fingerprint=_fingerprint(submission), reply=b"", expires_at=_NEVER),
         )  # fmt: skip
         try:
             receipt = await self._store(draft)
-        except Conflict:
-            await self.get(caller, task_id)  # of another owner's it says no more than anything else does
+        except Conflict as error:
+            if error.kind.name == "conflict":
+                await self.get(caller, task_id)  # of another owner's it says no more than anything else does
             raise
         if receipt.outcome == "mismatched":
             raise Conflict(f"task {task_id} was submitted by another request")
@@ -161,8 +171,19 @@ class Service:
                 name="idempotency-key-reuse",
             )
         if receipt.outcome == "replayed" and receipt.reply is not None:
-            return Submitted(_decode_task(receipt.reply), replayed=True)
-        return Submitted(task, replayed=False)
+            known = _decode_task(receipt.reply) if receipt.reply else await self._as_it_is(receipt.task_id)
+            return Submitted(known, replayed=True)
+        return Submitted(await self._answering(receipt, task), replayed=False)
+
+    async def _answering(self, receipt: Receipt, task: Task) -> Task:
+        """Return the task that answers for a submission: its own, or the one that it has joined."""
+        return await self._as_it_is(receipt.task_id) if receipt.outcome == "joined" else task
+
+    async def _as_it_is(self, task_id: UUID) -> Task:
+        task = await self._engine.find(task_id)
+        if task is None:
+            raise NotFound(f"task {task_id}, which answered for this request, was erased a moment ago")
+        return task
 
     async def _submit_many(
         self, caller: Caller, wanted: Sequence[Wanted], key: str | None
@@ -183,6 +204,8 @@ class Service:
 
     async def _store(self, draft: Draft) -> Receipt:
         [receipt] = await self._store_many([draft])
+        if receipt.refusal is not None:
+            raise receipt.refusal
         return receipt
 
     async def _store_many(self, drafts: Sequence[Draft]) -> list[Receipt]:
@@ -370,7 +393,7 @@ def _accepted(receipt: Receipt, key: str | None) -> Accepted | RequestError:
             f"Idempotency-Key {key!r} was used for another batch: with task {receipt.task_id} at this place",
             name="idempotency-key-reuse",
         )
-    return Accepted(receipt.task_id, receipt.outcome == "replayed")
+    return receipt.refusal or Accepted(receipt.task_id, receipt.outcome == "replayed")
 
 
 def _owned(owner: str, key: str) -> str:
@@ -396,7 +419,20 @@ def _draft(caller: Caller, task_type: TaskType, submission: Submission, now: dat
         tags=submission.tags,
         metadata=b"{}" if submission.metadata is None else bytes(submission.metadata),
         owner=caller.owner,
+        deadline=submission.deadline,
+        unique_key=submission.unique_key,
+        on_conflict=submission.on_conflict,
+        extra=Extra(depends_on=submission.depends_on) if submission.depends_on else None,
+        cache_key=None if submission.cache is None else _cache_key(caller.owner, submission),
+        cache_for=submission.cache or timedelta(0),
     )
+
+
+def _cache_key(owner: str, submission: Submission) -> bytes:
+    """Return what an owner's requests for the same result have in common: the type, and what the params mean."""
+    params = msgspec.json.decode(submission.params)
+    meaning = msgspec.json.encode([owner, submission.type, params], order="deterministic")
+    return hashlib.sha256(meaning).digest()
 
 
 def _settle(policy: Policy, submission: Submission) -> Policy:

@@ -17,6 +17,7 @@ from tasker.engines.log import Entry, Head, followed, numbered
 from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.line import Line, wanted
 from tasker.engines.postgres.news import News
+from tasker.engines.postgres.options import End, Options
 from tasker.engines.postgres.promotion import promote
 from tasker.engines.postgres.rows import claim_of, head_of
 from tasker.engines.postgres.usage import OwnerTally
@@ -58,9 +59,10 @@ class _Held(NamedTuple):
 class Attempts:
     """The writes of attempts, on the tables of one schema."""
 
-    def __init__(self, queries: dict[str, str], line: Line) -> None:
+    def __init__(self, queries: dict[str, str], line: Line, options: Options) -> None:
         self._queries = queries
         self._line = line
+        self._options = options
 
     async def claim(
         self, connection: Connection, news: News, request: ClaimRequest, lines: Sequence[str]
@@ -79,7 +81,10 @@ class Attempts:
             request.worker, request.lease_for,
         )  # fmt: skip
         started = {row["task_id"] for row in rows}
-        await self._line.leave(connection, ((job.job_id, "deleted") for job in picked if job.task_id not in started))
+        left = [job for job in picked if job.task_id not in started]
+        if left:
+            await self._line.leave(connection, [(job.job_id, "deleted") for job in left])
+            await self._options.fail_overdue(connection, news, len(left), [job.task_id for job in left])
         news.changes += [Change(task_id, Status.RUNNING) for task_id in started]
         rows.sort(key=lambda row: (-row["priority"], row["due_at"], row["seq"]))
         return [claim_of(row) for row in rows]
@@ -226,6 +231,12 @@ class Attempts:
             ),
         )
         news.changes += [Change(lease.task_id, change.status) for lease, change in stored.items()]
+        awaited = {row["task_id"] for row in rows if row["has_dependants"]}
+        if awaited:
+            others = [(lease.task_id, change) for lease, change in stored.items() if lease.task_id in awaited]
+            await self._options.settle_dependants(
+                connection, news, [End(task_id, change.status, change.error) for task_id, change in others]
+            )
         return set(stored)
 
     async def _was_ended(self, connection: Connection, words: Sequence[Words]) -> set[Lease]:

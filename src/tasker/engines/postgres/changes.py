@@ -15,9 +15,11 @@ from tasker.engines.postgres.attempts import keep
 from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.line import Line
 from tasker.engines.postgres.news import News
+from tasker.engines.postgres.options import End, Options
 from tasker.engines.postgres.promotion import promote
 from tasker.engines.postgres.rows import head_of, task_of
 from tasker.engines.postgres.webhooks import erase_with_task
+from tasker.engines.values import read_extra
 from tasker.errors import Conflict, NotFound, Unavailable
 from tasker.model import Change, Status, Task
 
@@ -31,26 +33,34 @@ _FIRST: tuple[str, str, datetime, int] = ("", "", datetime(1, 1, 1, tzinfo=UTC),
 class Changes:
     """The changes of clients and chores, on the tables of one schema."""
 
-    def __init__(self, queries: dict[str, str], line: Line) -> None:
+    def __init__(self, queries: dict[str, str], line: Line, options: Options) -> None:
         self._queries = queries
         self._line = line
+        self._options = options
         self._pending_from = _FIRST
         self._jobs_from = 0
 
     async def cancel(self, connection: Connection, news: News, task_id: UUID, again: bool) -> Task:
         """Cancel a pending task, or ask the worker of a running one to. `again`: an earlier try may have done it."""
+        status = await self.cancel_if_open(connection, news, task_id)
+        if status not in ("pending", "running") and not (again and status == "cancelled"):
+            raise Conflict(f"the task is {status}: only a pending or running task can be cancelled")
+        return await self._task(connection, task_id)
+
+    async def cancel_if_open(self, connection: Connection, news: News, task_id: UUID) -> str:
+        """Do what `cancel` does, or nothing if the task has ended; return the status that was found."""
         row = await self._locked(connection, task_id)
-        if row["status"] == "pending":
-            await connection.execute(self._queries["cancel_pending"], row["seq"])
-            jobs = await connection.fetch(self._queries["job_of"], str(task_id))
-            await self._line.leave(connection, [(job["id"], "canceled") for job in jobs])
-        elif row["status"] == "running":
+        if row["status"] == "running":
             await connection.execute(self._queries["request_cancel"], row["seq"])
-        elif not (again and row["status"] == "cancelled"):
-            raise Conflict(f"the task is {row['status']}: only a pending or running task can be cancelled")
-        task = await self._task(connection, task_id)
-        news.changes.append(Change(task_id, task.status, cancel_requested=task.status is Status.RUNNING))
-        return task
+            news.changes.append(Change(task_id, Status.RUNNING, cancel_requested=True))
+        elif row["status"] == "pending":
+            await connection.execute(self._queries["cancel_pending"], row["seq"])
+            await connection.execute(self._queries["forget_dependencies"], [row["seq"]])
+            await self._options.leave_line(connection, [task_id])
+            news.changes.append(Change(task_id, Status.CANCELLED))
+            if row["has_dependants"]:
+                await self._options.settle_dependants(connection, news, [End(task_id, Status.CANCELLED, None)])
+        return str(row["status"])
 
     async def retry(self, connection: Connection, news: News, task_id: UUID, again: bool) -> Task:
         """Make a failed or cancelled task pending again. `again`: an earlier try may have done it."""
@@ -59,11 +69,17 @@ class Changes:
             return await self._task(connection, task_id)
         if row["status"] not in ("failed", "cancelled"):
             raise Conflict(f"the task is {row['status']}: only a failed or cancelled task can be retried")
+        depends_on = read_extra(row["extra"])["depends_on"] if row["extra"] else ()
+        waits_for, failed = await self._options.check_retry(connection, row["owner"], row["unique_key"], depends_on)
+        if failed is not None:
+            raise Conflict(f"task {failed}, on which it depends, has not completed: retry that one first")
         await connection.execute(self._queries["keep_latest_attempt"], row["seq"])
         head = await connection.fetchrow(self._queries["head_by_seq"], row["seq"])
         entries = reopened(head_of(head), head["now"])
         await keep(connection, self._queries, [(row["seq"], entry) for entry in entries])
         await connection.execute(self._queries["retry_task"], row["seq"], entries[-1].sequence)
+        if waits_for:
+            await self._options.wait_for(connection, row["seq"], waits_for)
         await promote(connection, self._queries, self._line, news)
         news.changes.append(Change(task_id, Status.PENDING))
         return await self._task(connection, task_id)

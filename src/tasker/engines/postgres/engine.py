@@ -26,13 +26,14 @@ from tasker.engines.postgres.keys import PostgresKeys
 from tasker.engines.postgres.line import Line, wanted
 from tasker.engines.postgres.listener import LOCKS, Listener
 from tasker.engines.postgres.news import News
+from tasker.engines.postgres.options import Options
 from tasker.engines.postgres.promotion import BATCH, promote
 from tasker.engines.postgres.reads import Reads
 from tasker.engines.postgres.rows import claim_of
 from tasker.engines.postgres.schedules import PostgresSchedules
 from tasker.engines.postgres.schema import bring_up_to_date
 from tasker.engines.postgres.sql import queries
-from tasker.engines.postgres.submits import store
+from tasker.engines.postgres.submits import Submits
 from tasker.engines.postgres.tables import make_tables
 from tasker.engines.postgres.usage import PostgresUsage
 from tasker.engines.postgres.webhooks import PostgresWebhooks
@@ -89,8 +90,10 @@ class PostgresEngine:
         self._connections = Connections(url, size=max(pool_size, MIN_POOL), settings=session, on_acquire=on_acquire)
         self._queries = queries(schema)
         self._line = Line(schema)
-        self._attempts = Attempts(self._queries, self._line)
-        self._changes = Changes(self._queries, self._line)
+        self._options = Options(self._queries, self._line)
+        self._attempts = Attempts(self._queries, self._line, self._options)
+        self._changes = Changes(self._queries, self._line, self._options)
+        self._stores = Submits(self._queries, self._line, self._options, self._changes)
         self._reads = Reads(self._queries, schema)
         self._waiters = Waiters()
         self._patience = Patience(SystemRandom())
@@ -106,7 +109,7 @@ class PostgresEngine:
         self.archive: Archive = PostgresArchive(self._connections, self._queries, tables)
         self.webhooks: WebhookBook = PostgresWebhooks(self._connections, self._queries, tables)
         self.schedules: ScheduleBook = PostgresSchedules(
-            self._connections, self._transact, schema, self._queries, self._line, self._changes
+            self._connections, self._transact, schema, self._queries, self._stores, self._changes
         )
         self.usage: UsageBook = PostgresUsage(self._connections, self._queries)
         self.keys: KeyBook = PostgresKeys(self._connections, self._queries, schema)
@@ -142,7 +145,7 @@ class PostgresEngine:
             return [await self._submits.put(drafts[0])]
 
         async def work(connection: Connection, news: News, _again: bool) -> list[Receipt]:
-            return await store(connection, self._queries, self._line, news, drafts)
+            return await self._stores.store(connection, news, drafts)
 
         return await self._transact(work)
 
@@ -220,6 +223,11 @@ class PostgresEngine:
             expired = await self._connections.look(query)
         return expired if self._connections.contact.lasts(self._lease) else []
 
+    async def fail_overdue(self, *, limit: int) -> int:
+        return await self._transact(
+            lambda connection, news, _again: self._options.fail_overdue(connection, news, limit)
+        )
+
     async def prune(self, *, limit: int) -> int:
         try:
             await self._transact(lambda connection, _news, _again: self._changes.empty_log(connection))
@@ -248,7 +256,7 @@ class PostgresEngine:
     async def _store(
         self, connection: Connection, news: News, drafts: Sequence[Draft], _again: bool
     ) -> Sequence[Receipt]:
-        return await store(connection, self._queries, self._line, news, drafts)
+        return await self._stores.store(connection, news, drafts)
 
     async def _transact(self, work: Callable[[Connection, News, bool], Awaitable[T]]) -> T:
         """Run one transaction, then tell its news."""

@@ -12,12 +12,11 @@ from msgspec import structs
 
 from tasker.engines.postgres.changes import Changes
 from tasker.engines.postgres.connections import Connection, Connections
-from tasker.engines.postgres.line import Line
 from tasker.engines.postgres.news import News
-from tasker.engines.postgres.submits import store
+from tasker.engines.postgres.submits import Submits
 from tasker.engines.postgres.tables import Table
 from tasker.engines.tables import SCHEDULES
-from tasker.engines.values import NEWEST, from_cursor, name_taken, no_schedule, to_cursor
+from tasker.engines.values import NEWEST, from_cursor, name_taken, no_schedule, to_cursor, why_not
 from tasker.errors import RequestError
 from tasker.model import Draft, Receipt
 from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage, Skip
@@ -36,13 +35,13 @@ class PostgresSchedules:
     """The ScheduleBook on the tables of one schema."""
 
     def __init__(
-        self, connections: Connections, transact: Transact, schema: str, queries: dict[str, str], line: Line,
-        changes: Changes,
+        self, connections: Connections, transact: Transact, schema: str, queries: dict[str, str],
+        stores: Submits, changes: Changes,
     ) -> None:  # fmt: skip
         self._connections = connections
         self._transact = transact
         self._queries = queries
-        self._line = line
+        self._stores = stores
         self._changes = changes
         self._table = Table(SCHEDULES, schema)
 
@@ -109,7 +108,7 @@ class PostgresSchedules:
             schedule = await self._table.find(connection, schedule_id, lock=True)
             if schedule is None:
                 raise no_schedule(schedule_id)
-            [receipt] = await store(connection, self._queries, self._line, news, [draft])
+            [receipt] = await self._stores.store(connection, news, [draft])
             if receipt.outcome == "stored" and draft.task_id not in schedule.recent:
                 recent = with_recent(schedule.recent, draft.task_id)
                 after = structs.replace(
@@ -146,11 +145,11 @@ class PostgresSchedules:
         """Store the task of a tick, unless it is there; return why it is refused, if it is."""
         await connection.execute("SAVEPOINT draft")
         try:
-            await store(connection, self._queries, self._line, news, [draft])
+            [receipt] = await self._stores.store(connection, news, [draft])
         except (RequestError, asyncpg.IntegrityConstraintViolationError) as error:
             await connection.execute("ROLLBACK TO SAVEPOINT draft")
             return error.detail if isinstance(error, RequestError) else "another open task has its unique_key"
-        return None
+        return why_not(receipt)
 
     async def _open_of(self, connection: Connection, schedule: Schedule) -> Sequence[UUID]:
         """Return which of the schedule's tasks are open, oldest first."""

@@ -6,43 +6,76 @@ from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
+from tasker.engines.postgres.changes import Changes
 from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.line import Line, Place
 from tasker.engines.postgres.news import News
+from tasker.engines.postgres.options import Options, is_tied
 from tasker.engines.postgres.promotion import promote
 from tasker.engines.postgres.webhooks import insert_with_tasks
 from tasker.engines.values import encode, id_taken
 from tasker.model import Change, Draft, Idempotency, Receipt, Status
 
 
-async def store(
-    connection: Connection, queries: dict[str, str], line: Line, news: News, drafts: Sequence[Draft]
-) -> list[Receipt]:
-    """Store all drafts but those whose key is known. Safe to do again after an answer was lost."""
-    known = await _settle_keys(connection, queries, drafts)
-    new = [draft for place, draft in enumerate(drafts) if place not in known]
-    if new:
-        await _insert(connection, queries, line, news, new)
-    return [known.get(place) or Receipt(draft.task_id, "stored") for place, draft in enumerate(drafts)]
+class Submits:
+    """Storing drafts, on the tables of one schema."""
 
+    def __init__(self, queries: dict[str, str], line: Line, options: Options, changes: Changes) -> None:
+        self._queries = queries
+        self._line = line
+        self._options = options
+        self._changes = changes
 
-async def _insert(
-    connection: Connection, queries: dict[str, str], line: Line, news: News, drafts: Sequence[Draft]
-) -> None:
-    rows = await connection.fetch(queries["insert_tasks"], *_columns(drafts))
-    _check_chosen(drafts, {row["task_id"] for row in rows})
-    lined = {row["task_id"] for row in rows if row["lined"]}
-    if lined and rows[0]["others_due"]:
-        await promote(connection, queries, line, news)  # they are due for longer: first come, first served
-    places = [
-        Place(draft.task_id, draft.queue, draft.type, draft.priority) for draft in drafts if draft.task_id in lined
-    ]
-    if places:
-        await line.join(connection, places)
-    if any(draft.webhook is not None for draft in drafts):
-        await insert_with_tasks(connection, queries, drafts, {row["task_id"] for row in rows})
-    news.lines.update(place.line for place in places)
-    news.changes += [Change(row["task_id"], Status.PENDING) for row in rows]
+    async def store(self, connection: Connection, news: News, drafts: Sequence[Draft]) -> list[Receipt]:
+        """Store all drafts but those for which another task answers. Safe to do again after an answer was lost."""
+        known = await _settle_keys(connection, self._queries, drafts)
+        new = [(place, draft) for place, draft in enumerate(drafts) if place not in known]
+        tied = [(place, draft) for place, draft in new if is_tied(draft)]
+        plain = [draft for _, draft in new if not is_tied(draft)]
+        if plain:
+            await self._insert(connection, news, plain)
+        if tied:
+            await self._options.lock(connection, [draft for _, draft in tied])
+        for place, draft in tied:  # each sees those before it
+            known[place] = await self._store_tied(connection, news, draft)
+        return [known.get(place) or Receipt(draft.task_id, "stored") for place, draft in enumerate(drafts)]
+
+    async def _store_tied(self, connection: Connection, news: News, draft: Draft) -> Receipt:
+        """Store a draft that is tied to other tasks, as these allow."""
+        ties = await self._options.find(connection, draft)
+        if ties.receipt is not None:
+            if draft.idempotency is not None and ties.receipt.outcome != "stored":
+                joined = ties.receipt.task_id if ties.receipt.outcome == "joined" else None
+                await connection.execute(self._queries["pass_key_on"], draft.idempotency.key, joined)
+            return ties.receipt
+        if ties.replaces is not None:
+            await self._changes.cancel_if_open(connection, news, ties.replaces)
+        for seq in await self._insert(connection, news, [draft], waits=bool(ties.waits_for)):  # none: it was there
+            if ties.waits_for:
+                await self._options.wait_for(connection, seq, ties.waits_for)
+            if ties.error is not None:
+                await self._options.fail_pending(connection, news, {seq: ties.error})
+        return Receipt(draft.task_id, "stored")
+
+    async def _insert(
+        self, connection: Connection, news: News, drafts: Sequence[Draft], *, waits: bool = False
+    ) -> list[int]:
+        """Store drafts and put those in line that are due; return their seqs. waits: they wait for other tasks."""
+        rows = await connection.fetch(self._queries["insert_tasks"], *_columns(drafts))
+        _check_chosen(drafts, {row["task_id"] for row in rows})
+        lined = set() if waits else {row["task_id"] for row in rows if row["lined"]}
+        if lined and rows[0]["others_due"]:
+            await promote(connection, self._queries, self._line, news)  # due for longer: first come, first served
+        places = [
+            Place(draft.task_id, draft.queue, draft.type, draft.priority) for draft in drafts if draft.task_id in lined
+        ]
+        if places:
+            await self._line.join(connection, places)
+        if any(draft.webhook is not None for draft in drafts):
+            await insert_with_tasks(connection, self._queries, drafts, {row["task_id"] for row in rows})
+        news.lines.update(place.line for place in places)
+        news.changes += [Change(row["task_id"], Status.PENDING) for row in rows]
+        return [row["seq"] for row in rows]
 
 
 def _check_chosen(drafts: Sequence[Draft], stored: Collection[UUID]) -> None:

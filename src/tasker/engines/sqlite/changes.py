@@ -18,43 +18,88 @@ from tasker.engine import ClaimRequest, Heartbeat
 from tasker.engines.log import Entry, Head, followed, numbered, reopened
 from tasker.engines.sqlite import reads
 from tasker.engines.sqlite.lines import Lines, lease_end
-from tasker.engines.sqlite.rows import draft_row, first_claim, task_id_of
+from tasker.engines.sqlite.options import (
+    fail_pending,
+    find_open_dependencies,
+    find_ties,
+    settle_dependants,
+    wait_for,
+)
+from tasker.engines.sqlite.rows import draft_row, first_claim, optional_micros, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.usage import DayTally, day_of
 from tasker.engines.sqlite.webhooks import erase_with_task, insert_with_task
-from tasker.engines.values import encode, id_taken
+from tasker.engines.values import encode, id_taken, not_unique
 from tasker.errors import Conflict, NotFound
 from tasker.lifecycle import MAX_INTERRUPTIONS
 from tasker.model import Change, Claim, Draft, Lease, Receipt, Report, Status, Task, TaskProblem, Transition
 
 
-def insert(connection: apsw.Connection, lines: Lines, draft: Draft, now: int, *, alone: bool) -> Receipt:
-    """Store a draft, unless its idempotency key is known. `alone`: a waiting worker may take it at once."""
+def insert(
+    connection: apsw.Connection, lines: Lines, draft: Draft, now: int, *, alone: bool
+) -> tuple[Receipt, list[Change]]:
+    """Store a draft, unless another task answers for it. `alone`: a waiting worker may take it at once."""
     key = draft.idempotency
     if key is not None:
         known = connection.execute(QUERIES["find_key"], (key.key, now)).fetchone()
         if known is not None:
             task_id, fingerprint, reply = known
             same = fingerprint == key.fingerprint
-            return Receipt(task_id_of(task_id), "replayed" if same else "mismatched", reply if same else None)
+            return Receipt(task_id_of(task_id), "replayed" if same else "mismatched", reply if same else None), []
     if draft.is_chosen and connection.execute(QUERIES["status_by_id"], (draft.task_id.bytes,)).fetchone():
         raise id_taken(draft.task_id)
+    if draft.cache_key is not None or draft.unique_key is not None or draft.depends_on:
+        return _insert_tied(connection, lines, draft, now)
+    _insert(connection, lines, draft, now, alone=alone)
+    _keep_key(connection, draft, draft.task_id)
+    return Receipt(draft.task_id, "stored"), [Change(draft.task_id, Status.PENDING)]
+
+
+def _insert_tied(connection: apsw.Connection, lines: Lines, draft: Draft, now: int) -> tuple[Receipt, list[Change]]:
+    """Store a draft that is tied to other tasks, as these allow."""
+    ties = find_ties(connection, draft, now)
+    if ties.receipt is not None:
+        if ties.receipt.outcome == "joined":
+            _keep_key(connection, draft, ties.receipt.task_id)
+        return ties.receipt, []
+    news = _cancel(connection, lines, ties.replaces, now)[1] if ties.replaces is not None else []
+    seq = _insert(connection, lines, draft, now, alone=False)
+    _keep_key(connection, draft, draft.task_id)
+    if ties.waits_for:
+        wait_for(connection, seq, ties.waits_for)
+    if ties.error is not None:
+        fail_pending(connection, seq, ties.error, now)
+    status = Status.PENDING if ties.error is None else Status.FAILED
+    return Receipt(draft.task_id, "stored"), [*news, Change(draft.task_id, status)]
+
+
+def _insert(connection: apsw.Connection, lines: Lines, draft: Draft, now: int, *, alone: bool) -> int:
+    """Store a draft, and return its seq."""
     taker = lines.taker(draft.queue, draft.type) if alone and draft.run_at is None else None
     if taker is None:
         row = draft_row(draft)
         connection.execute(QUERIES["insert_task"], row)
         lines.joined(draft.queue, draft.type, row[7], later=row[3] != "queued")
+        if draft.deadline is not None:
+            lines.note_deadline(to_micros(draft.deadline))
     else:
         taker.served.append(_insert_running(connection, draft, taker.request, now))
+    seq = connection.last_insert_rowid()
     if draft.tags:
-        seq = connection.last_insert_rowid()
         connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in draft.tags])
     if draft.webhook is not None:
         insert_with_task(connection, draft.webhook, draft.task_id)
+    return seq
+
+
+def _keep_key(connection: apsw.Connection, draft: Draft, task_id: UUID) -> None:
+    """Keep a draft's idempotency key; where another task answers for it, that one is the reply, as it is by then."""
+    key = draft.idempotency
     if key is not None:
-        kept = (key.key, draft.task_id.bytes, key.fingerprint, to_micros(key.expires_at), key.reply)
-        connection.execute(QUERIES["insert_key"], kept)
-    return Receipt(draft.task_id, "stored")
+        reply = key.reply if task_id == draft.task_id else b""
+        connection.execute(
+            QUERIES["insert_key"], (key.key, task_id.bytes, key.fingerprint, to_micros(key.expires_at), reply)
+        )
 
 
 def _insert_running(connection: apsw.Connection, draft: Draft, request: ClaimRequest, now: int) -> Claim:
@@ -78,63 +123,91 @@ def extend(connection: apsw.Connection, leases: Sequence[Lease], expires_at: int
 
 def record(
     connection: apsw.Connection, tally: DayTally, lease: Lease, report: Report, now: int
-) -> tuple[bool, Change | None]:
+) -> tuple[bool, list[Change]]:
     """Store what a running attempt says, if `lease` is current."""
     held = _running(connection, lease)
     if held is None:
-        return False, None
+        return False, []
     _store(connection, tally, held, report, now)
-    return True, Change(lease.task_id, Status.RUNNING, spoke=True)
+    return True, [Change(lease.task_id, Status.RUNNING, spoke=True)]
 
 
 def complete(
     connection: apsw.Connection, lines: Lines, tally: DayTally, lease: Lease, change: Transition, report: Report | None
-) -> tuple[bool, Change | None]:
+) -> tuple[bool, list[Change]]:
     """End an attempt, if `lease` is current."""
     if change.status is Status.PENDING or report is not None:
         held = _running(connection, lease)
         if held is None:
-            return False, None
+            return False, []
         if report is not None:
             held = _store(connection, tally, held, report, to_micros(change.at))
         if change.status is Status.PENDING and not held.cancelled:
             _back_to_line(connection, lines, tally, held, change)
-            return True, Change(lease.task_id, Status.PENDING)
+            return True, [Change(lease.task_id, Status.PENDING)]
         if change.status is Status.PENDING:
             change = structs.replace(change, status=Status.CANCELLED, run_at=None, reason=None)
-    return _end(connection, tally, lease, change)
+    return _end(connection, lines, tally, lease, change)
 
 
-def cancel(connection: apsw.Connection, task_id: UUID, now: int) -> tuple[Task, Change | None]:
+def cancel(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) -> tuple[Task, list[Change]]:
     """Cancel a pending task, or ask the worker of a running one to."""
-    seq, status, *_ = _row(connection, task_id)
-    if status == "pending":
-        connection.execute(QUERIES["cancel_pending"], {"now": now, "seq": seq})
-    elif status == "running":
-        connection.execute(QUERIES["request_cancel"], (now, seq))
-    else:
+    status, news = _cancel(connection, lines, task_id, now)
+    if not news:
         raise Conflict(f"the task is {status}: only a pending or running task can be cancelled")
-    task = _task(connection, task_id, now)
-    return task, Change(task_id, task.status, cancel_requested=task.status is Status.RUNNING)
+    return _task(connection, task_id, now), news
 
 
-def retry(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) -> tuple[Task, Change | None]:
+def _cancel(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) -> tuple[str, list[Change]]:
+    """Do what `cancel` does; return the status that was found, and no news if it is terminal."""
+    seq, status, *_ = _row(connection, task_id)
+    if status == "running":
+        connection.execute(QUERIES["request_cancel"], (now, seq))
+        return status, [Change(task_id, Status.RUNNING, cancel_requested=True)]
+    if status != "pending":
+        return status, []
+    has_dependants = connection.execute(QUERIES["cancel_pending"], {"now": now, "seq": seq}).get
+    connection.execute(QUERIES["delete_dependencies"], (seq,))
+    news = [Change(task_id, Status.CANCELLED)]
+    if has_dependants:
+        news += settle_dependants(connection, lines, task_id, Status.CANCELLED, None, now)
+    return status, news
+
+
+def retry(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) -> tuple[Task, list[Change]]:
     """Make a failed or cancelled task pending again."""
     seq, status, worker, *ended = _row(connection, task_id)
     if status not in ("failed", "cancelled"):
         raise Conflict(f"the task is {status}: only a failed or cancelled task can be retried")
+    known = _task(connection, task_id, now)
+    waits_for = _check_ties(connection, known)
     if worker is not None:
         connection.execute(QUERIES["keep_attempt"], (*ended, seq))
     head = Head(*connection.execute(QUERIES["head_by_seq"], (seq,)).fetchone())  # type: ignore[misc]
     last = _keep(connection, seq, reopened(head, now))
     connection.execute(QUERIES["retry_task"], (now, last, seq))
-    task = _task(connection, task_id, now)
-    lines.joined(task.queue, task.type, now, later=False)
-    return task, Change(task_id, Status.PENDING)
+    if waits_for:
+        wait_for(connection, seq, waits_for)
+    else:
+        lines.joined(known.queue, known.type, now, later=False)
+    lines.note_deadline(optional_micros(known.deadline))
+    return _task(connection, task_id, now), [Change(task_id, Status.PENDING)]
+
+
+def _check_ties(connection: apsw.Connection, task: Task) -> list[UUID]:
+    """Return what a task that is run again must wait for. Raises Conflict where other tasks do not allow it."""
+    if task.unique_key is not None:
+        row = connection.execute(QUERIES["unique_task"], (task.owner or "", task.unique_key)).fetchone()
+        if row is not None:
+            raise not_unique(task.unique_key, task_id_of(row[1]))
+    waits_for, failed = find_open_dependencies(connection, task.depends_on)
+    if failed is not None:
+        raise Conflict(f"task {failed}, on which it depends, has not completed: retry that one first")
+    return waits_for
 
 
 def delete(connection: apsw.Connection, task_id: UUID) -> None:
-    """Erase a terminal task with all that belongs to it."""
+    """Erase a terminal task with all that belongs to it; what it depended on is settled."""
     seq, status, *_ = _row(connection, task_id)
     if status in ("pending", "running"):
         raise Conflict(f"the task is {status}: cancel it first, then delete it")
@@ -201,7 +274,8 @@ def _back_to_line(connection: apsw.Connection, lines: Lines, tally: DayTally, he
     last = _keep(connection, seq, followed(held.head, change, at))
     connection.execute(QUERIES["keep_attempt"], (at, change.ending, error, change.peak_memory, seq))
     row = (change.reason, due_at, change.tries, change.crashes, change.interruptions, error, last, seq)
-    queue, type_ = connection.execute(QUERIES["back_to_line"], row).fetchone()  # type: ignore[misc]
+    queue, type_, deadline = connection.execute(QUERIES["back_to_line"], row).fetchone()  # type: ignore[misc]
+    lines.note_deadline(deadline)
     suspect = change.interruptions >= MAX_INTERRUPTIONS
     lines.joined(str(queue), str(type_), due_at, later=change.reason != "queued", suspect=suspect)
 
@@ -210,17 +284,22 @@ def _due_at(change: Transition) -> datetime:
     return change.at if change.run_at is None else change.run_at
 
 
-def _end(connection: apsw.Connection, tally: DayTally, lease: Lease, change: Transition) -> tuple[bool, Change | None]:
+def _end(
+    connection: apsw.Connection, lines: Lines, tally: DayTally, lease: Lease, change: Transition
+) -> tuple[bool, list[Change]]:
     at = to_micros(change.at)
     values = (
         change.status.value, change.ending, at, change.tries, change.crashes, change.result,
         _error(change.error), change.peak_memory, lease.task_id.bytes, lease.attempt,
     )  # fmt: skip
-    connection.execute(QUERIES["end_attempt"], values)
-    if not connection.changes():
-        return False, None
+    has_dependants = connection.execute(QUERIES["end_attempt"], values).get
+    if has_dependants is None:
+        return False, []
     tally.end((day_of(at), change.owner, change.type), change)
-    return True, Change(lease.task_id, change.status)
+    news = [Change(lease.task_id, change.status)]
+    if has_dependants:
+        news += settle_dependants(connection, lines, lease.task_id, change.status, change.error, at)
+    return True, news
 
 
 def _error(error: TaskProblem | None) -> bytes | None:

@@ -32,6 +32,7 @@ from tasker.engines.sqlite.archive import SqliteArchive
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.engines.sqlite.keys import SqliteKeys
 from tasker.engines.sqlite.lines import Lines, Waiter
+from tasker.engines.sqlite.options import fail_overdue
 from tasker.engines.sqlite.schedules import SqliteSchedules
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import HolderLock, check_space, connect, open_writer, prepare_folder
@@ -51,7 +52,6 @@ from tasker.model import (
     Receipt,
     Report,
     RunningAttempt,
-    Status,
     Task,
     TaskFilter,
     Transition,
@@ -80,7 +80,7 @@ class SqliteEngine:
         self._lock = HolderLock(path.with_name("tasker.lock"))
         self._lines = Lines(clock)
         self.schedules: ScheduleBook = SqliteSchedules(
-            clock, self._lines, self._read, lambda work: self._commits.run(work), lambda news: self._news.append(news)
+            clock, self._lines, self._read, lambda work: self._commits.run(work), lambda news: self._news.extend(news)
         )
         self.webhooks: WebhookBook = SqliteWebhooks(self._read, lambda work: self._commits.run(work), clock)
         self._listeners: list[Listener] = []
@@ -136,10 +136,11 @@ class SqliteEngine:
         alone = len(drafts) == 1
 
         def work(connection: apsw.Connection) -> list[Receipt]:
-            receipts = [changes.insert(connection, self._lines, draft, now, alone=alone) for draft in drafts]
-            self._news += [
-                Change(receipt.task_id, Status.PENDING) for receipt in receipts if receipt.outcome == "stored"
-            ]
+            receipts = []
+            for draft in drafts:
+                receipt, news = changes.insert(connection, self._lines, draft, now, alone=alone)
+                receipts.append(receipt)
+                self._news += news
             return receipts
 
         return await self._commits.run(work)
@@ -186,7 +187,7 @@ class SqliteEngine:
 
     async def cancel(self, task_id: UUID) -> Task:
         now = self._micros()
-        return await self._change(functools.partial(changes.cancel, task_id=task_id, now=now))
+        return await self._change(functools.partial(changes.cancel, lines=self._lines, task_id=task_id, now=now))
 
     async def retry(self, task_id: UUID) -> Task:
         now = self._micros()
@@ -197,6 +198,10 @@ class SqliteEngine:
 
     async def find_expired(self, *, limit: int) -> list[Claim]:
         return await self._read(reads.find_expired, self._micros(), limit)
+
+    async def fail_overdue(self, *, limit: int) -> int:
+        now = self._micros()
+        return await self._change(functools.partial(fail_overdue, lines=self._lines, now=now, limit=limit))
 
     async def prune(self, *, limit: int) -> int:
         return await self._commits.run(functools.partial(changes.prune, now=self._micros(), limit=limit))
@@ -230,14 +235,13 @@ class SqliteEngine:
         return self._loop.run_in_executor(self._reader, query, self._scans, *arguments)
 
     def _change(
-        self, work: Callable[[apsw.Connection], tuple[T, Change | None]], *, at_close: bool = False
+        self, work: Callable[[apsw.Connection], tuple[T, list[Change]]], *, at_close: bool = False
     ) -> asyncio.Future[T]:
         """Run work that changes a task's status and tells the news of it."""
 
         def noted(connection: apsw.Connection) -> T:
-            result, change = work(connection)
-            if change is not None:
-                self._news.append(change)
+            result, news = work(connection)
+            self._news += news
             return result
 
         return self._commits.run(noted, at_close=at_close)

@@ -14,10 +14,12 @@ import apsw
 
 from tasker.clock import Clock, to_micros
 from tasker.engine import ClaimRequest
+from tasker.engines.sqlite.options import fail_overdue
 from tasker.engines.sqlite.rows import Row, claim_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.model import Change, Claim, Status
 
+_OVERDUE_AT_ONCE = 500
 _LOOK_AGAIN = 1.0
 """Seconds between looks at the clock while a task waits for its moment: the wall clock may be set."""
 _ABOVE_ALL = 1 << 31
@@ -73,6 +75,8 @@ class Lines:
         self._latest = 0
         self._seen_until = 0
         self._next_due: int | None = None
+        self._next_deadline: int | None = None
+        self._ended: list[Change] = []
         self._is_loaded = False
 
     def join(self, waiter: Waiter) -> None:
@@ -92,6 +96,11 @@ class Lines:
             self._seen_until = min(self._seen_until, due_at - 1)
         elif not suspect:
             self._active.add((queue, type_))
+
+    def note_deadline(self, deadline: int | None) -> None:
+        """Tell that a pending task has a deadline (microseconds), if it has one."""
+        if deadline is not None:
+            self._next_deadline = min(deadline, self._next_deadline or deadline)
 
     @property
     def has_waiters(self) -> bool:
@@ -123,6 +132,7 @@ class Lines:
             return
         now = to_micros(self._clock.now())
         self._look_round(connection, now)
+        self._end_overdue(connection, now)
         still_waiting = []
         for waiter in self._waiters:
             chosen = self._suspects(connection, waiter, now) + self._choose(connection, waiter, now)
@@ -148,7 +158,8 @@ class Lines:
         Returns the news of it, and the claims whose caller has gone in the meantime: they must be given back.
         """
         served, self._served = self._served, []
-        changes, abandoned = [], []
+        changes, self._ended = self._ended, []
+        abandoned: list[Claim] = []
         for waiter in served:
             changes += [Change(claim.task_id, Status.RUNNING) for claim in waiter.served]
             if waiter.future.done():
@@ -164,8 +175,14 @@ class Lines:
             waiter.served = []
             waiter.has_looked = True
         self._waiters = [waiter for waiter in waiters if not waiter.settle()]
-        self._served = []
+        self._served, self._ended = [], []
         self._is_loaded = False
+
+    def _end_overdue(self, connection: apsw.Connection, now: int) -> None:
+        """Let no attempt start after its task's deadline: none is left in line when the waiters choose."""
+        while self._next_deadline is not None and self._next_deadline <= now:
+            self._ended += fail_overdue(connection, self, now, _OVERDUE_AT_ONCE)[1]
+            self._next_deadline = connection.execute(QUERIES["next_deadline"]).get
 
     def _look_round(self, connection: apsw.Connection, now: int) -> None:
         """Bring up to date which lines may hold a due task."""
@@ -176,6 +193,7 @@ class Lines:
             # The wall clock may have been set back, now or while no process ran: what was due stays due.
             connection.execute(QUERIES["stay_due"], {"now": now})
             self._active = _all_lines(connection)
+            self._next_deadline = connection.execute(QUERIES["next_deadline"]).get
         elif self._has_due(now):
             self._active.update(connection.execute(QUERIES["lines_due"], (self._seen_until, now)))
         else:

@@ -19,9 +19,9 @@ from tasker.engines.sqlite.rows import task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.tables import Table
 from tasker.engines.tables import SCHEDULES
-from tasker.engines.values import NEWEST, from_cursor, name_taken, no_schedule, to_cursor
+from tasker.engines.values import NEWEST, from_cursor, name_taken, no_schedule, to_cursor, why_not
 from tasker.errors import RequestError
-from tasker.model import Change, Draft, Receipt, Status
+from tasker.model import Change, Draft, Receipt
 from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage, Skip
 from tasker.timing import resolve, settle, tick_of, with_recent
 
@@ -37,7 +37,9 @@ class SqliteSchedules:
     tell: takes the news of what is written, and tells it once that is durable.
     """
 
-    def __init__(self, clock: Clock, lines: Lines, read: Run, write: Run, tell: Callable[[Change], None]) -> None:
+    def __init__(
+        self, clock: Clock, lines: Lines, read: Run, write: Run, tell: Callable[[Sequence[Change]], None]
+    ) -> None:
         self._clock = clock
         self._lines = lines
         self._read = read
@@ -87,28 +89,31 @@ class SqliteSchedules:
         open_tasks = _open_of(connection, there)
         resolution = resolve(firing, open_tasks)
         for task_id in resolution.cancel:
-            self._tell_of(changes.cancel(connection, task_id, to_micros(now))[1])
+            self._tell(changes.cancel(connection, self._lines, task_id, to_micros(now))[1])
         submitted: list[Draft] = []
         for draft in resolution.drafts:
-            try:
-                self._submit(connection, draft, now)
+            refusal = self._submit(connection, draft, now)
+            if refusal is None:
                 submitted.append(draft)
-            except RequestError as error:  # before it has written anything
-                skip = Skip(tick=tick_of(draft), reason="refused", detail=error.detail)
+            else:
+                skip = Skip(tick=tick_of(draft), reason="refused", detail=refusal)
                 resolution = resolution._replace(skip=skip)
         after = settle(firing, resolution, open_tasks, submitted)
         _table.update(connection, after)
         return Fired(schedule=after, submitted=tuple(draft.task_id for draft in submitted), cancelled=resolution.cancel)
 
-    def _submit(self, connection: apsw.Connection, draft: Draft, now: datetime) -> None:
-        """Store the task of a tick, unless it is there."""
-        if connection.execute(QUERIES["status_by_id"], (draft.task_id.bytes,)).fetchone() is None:
-            self._insert(connection, draft, now)
+    def _submit(self, connection: apsw.Connection, draft: Draft, now: datetime) -> str | None:
+        """Store the task of a tick, unless it is there; return why it is not stored, if it is not."""
+        if connection.execute(QUERIES["status_by_id"], (draft.task_id.bytes,)).fetchone() is not None:
+            return None
+        try:
+            return why_not(self._insert(connection, draft, now))
+        except RequestError as error:  # before it has written anything
+            return error.detail
 
     def _insert(self, connection: apsw.Connection, draft: Draft, now: datetime) -> Receipt:
-        receipt = changes.insert(connection, self._lines, draft, to_micros(now), alone=False)
-        if receipt.outcome == "stored":
-            self._tell(Change(receipt.task_id, Status.PENDING))
+        receipt, news = changes.insert(connection, self._lines, draft, to_micros(now), alone=False)
+        self._tell(news)
         return receipt
 
     def _trigger(self, connection: apsw.Connection, schedule_id: UUID, draft: Draft) -> Receipt:
@@ -121,10 +126,6 @@ class SqliteSchedules:
             after = structs.replace(schedule, version=schedule.version + 1, last_task_id=draft.task_id, recent=recent)
             _table.update(connection, after)
         return receipt
-
-    def _tell_of(self, change: Change | None) -> None:
-        if change is not None:
-            self._tell(change)
 
 
 def _create(connection: apsw.Connection, *, schedule: Schedule) -> None:

@@ -13,6 +13,15 @@ ALTER TABLE {schema}.task
 
 CREATE INDEX task_owner ON {schema}.task (owner, seq) WHERE owner <> '';
 CREATE UNIQUE INDEX task_unique ON {schema}.task (owner, unique_key)
-    WHERE unique_key IS NOT NULL AND status IN ('pending', 'running');
+    WHERE unique_key IS NOT NULL AND status IN ('pending', 'running') AND cancel_requested_at IS NULL;
 CREATE INDEX task_cached ON {schema}.task (cache_key, seq) WHERE cache_key IS NOT NULL;
 CREATE INDEX task_expires ON {schema}.task (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX task_deadline ON {schema}.task (deadline) WHERE status = 'pending' AND deadline IS NOT NULL;
+
+-- What open tasks wait for: a row goes when the task that is waited for has completed.
+CREATE TABLE {schema}.dependency (
+    task_seq   bigint NOT NULL,
+    depends_on uuid NOT NULL,
+    PRIMARY KEY (depends_on, task_seq)
+);
+CREATE INDEX dependency_task ON {schema}.dependency (task_seq);

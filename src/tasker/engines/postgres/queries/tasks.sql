@@ -29,7 +29,7 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int[], $5::timestamptz[], $6
                               params, tags, owner, retention, rare, place)
 ORDER BY place
 ON CONFLICT (task_id) DO NOTHING
-RETURNING task_id, lined,
+RETURNING task_id, seq, lined,
           EXISTS (SELECT FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at <= now()) AS others_due;
 
 -- name: look
@@ -43,7 +43,8 @@ WITH RECURSIVE line AS (
     FROM line WHERE line.entrypoint IS NOT NULL
 )
 SELECT array(SELECT entrypoint FROM line WHERE entrypoint IS NOT NULL) AS lines, now() AS now,
-       (SELECT due_at FROM {schema}.task WHERE status = 'pending' AND NOT lined ORDER BY due_at LIMIT 1) AS next_due;
+       (SELECT due_at FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at < '9999-01-01 00:00:00+00'
+        ORDER BY due_at LIMIT 1) AS next_due;  -- one that waits for other tasks is due then
 
 -- name: promote
 UPDATE {schema}.task SET lined = true
@@ -63,7 +64,7 @@ UPDATE {schema}.task SET status = 'running', reason = NULL, attempt = task.attem
     started_at = now(), lease_expires_at = now() + $4::interval, job_id = job.id, finished_at = NULL, ending = NULL,
     progress = NULL, peak_memory = NULL
 FROM unnest($1::uuid[], $2::bigint[]) AS job (task_id, id)
-WHERE task.task_id = job.task_id AND task.status = 'pending'
+WHERE task.task_id = job.task_id AND task.status = 'pending' AND (task.deadline IS NULL OR task.deadline > now())
 RETURNING {claim};
 
 -- name: extend_leases
@@ -89,7 +90,8 @@ WITH stored AS (
                 $9::bigint[])
         AS ended (task_id, attempt, status, ending, tries, crashes, result, error, peak_memory)
     WHERE task.task_id = ended.task_id AND task.attempt = ended.attempt AND task.status = 'running'
-    RETURNING task.task_id, task.job_id, task.type, task.owner, task.status, task.started_at, task.ending
+    RETURNING task.task_id, task.job_id, task.type, task.owner, task.status, task.started_at, task.ending,
+        task.has_dependants
 ), counted AS (
     INSERT INTO {schema}.usage_by_day AS kept (day, owner, type, writer, attempts, completed, failed, cancelled, run_time)
     SELECT (now() AT TIME ZONE 'UTC')::date, owner, type, $10, count(*), count(*) FILTER (WHERE status = 'completed'),
@@ -101,7 +103,7 @@ WITH stored AS (
         completed = kept.completed + excluded.completed, failed = kept.failed + excluded.failed,
         cancelled = kept.cancelled + excluded.cancelled, run_time = kept.run_time + excluded.run_time
 )
-SELECT task_id, job_id FROM stored;
+SELECT task_id, job_id, has_dependants FROM stored;
 
 -- name: keep_attempts
 INSERT INTO {schema}.attempt (task_seq, attempt, worker, started_at, finished_at, ending, error, peak_memory)
@@ -143,7 +145,7 @@ WHERE task.seq = said.seq;
 SELECT {task} FROM {schema}.task WHERE task_id = $1;
 
 -- name: lock_task
-SELECT seq, status FROM {schema}.task WHERE task_id = $1 FOR UPDATE;
+SELECT seq, status, owner, unique_key, has_dependants, extra FROM {schema}.task WHERE task_id = $1 FOR UPDATE;
 
 -- name: head_by_seq
 SELECT now() AS now, {head} FROM {schema}.task WHERE seq = $1;
@@ -158,10 +160,6 @@ WHERE seq = $1;
 
 -- name: request_cancel
 UPDATE {schema}.task SET cancel_requested_at = coalesce(cancel_requested_at, now()) WHERE seq = $1;
-
--- name: job_of
--- A row that a claim holds is left to it: that claim finds the task no longer pending and drops it.
-SELECT id FROM {schema}.pgqueuer WHERE dedupe_key = $1 AND status IN ('queued', 'picked') FOR UPDATE SKIP LOCKED;
 
 -- name: keep_latest_attempt
 INSERT INTO {schema}.attempt (task_seq, attempt, worker, started_at, finished_at, ending, error, peak_memory)

@@ -58,6 +58,16 @@ CREATE INDEX task_failed ON task (seq) WHERE status = 'failed';
 CREATE INDEX task_cancelled ON task (seq) WHERE status = 'cancelled';
 CREATE INDEX task_type ON task (type, seq);
 CREATE INDEX task_owner ON task (owner, seq) WHERE owner <> '';
-CREATE UNIQUE INDEX task_unique ON task (owner, unique_key) WHERE unique_key IS NOT NULL AND status IN ('pending', 'running');
+CREATE UNIQUE INDEX task_unique ON task (owner, unique_key)
+    WHERE unique_key IS NOT NULL AND status IN ('pending', 'running') AND cancel_requested_at IS NULL;
 CREATE INDEX task_cached ON task (cache_key, seq) WHERE cache_key IS NOT NULL;
 CREATE INDEX task_expires ON task (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX task_deadline ON task (deadline) WHERE status = 'pending' AND deadline IS NOT NULL;
+
+-- What open tasks wait for: a row goes when the task that is waited for has completed.
+CREATE TABLE dependency (
+    task_seq   INTEGER NOT NULL,
+    depends_on BLOB NOT NULL,
+    PRIMARY KEY (depends_on, task_seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX dependency_task ON dependency (task_seq);

@@ -47,7 +47,8 @@ ORDER BY priority DESC, due_at, seq LIMIT :limit;
 
 -- name: next_due
 SELECT due_at FROM task INDEXED BY task_later
-WHERE status = 'pending' AND reason <> 'queued' AND due_at > ? ORDER BY due_at LIMIT 1;
+WHERE status = 'pending' AND reason <> 'queued' AND due_at > ? AND due_at < 253370764800000000
+ORDER BY due_at LIMIT 1;  -- one that waits for other tasks is due in the year 9999
 
 -- name: lines_due
 SELECT DISTINCT queue, type FROM task INDEXED BY task_later
@@ -72,7 +73,7 @@ RETURNING cancel_requested_at;
 -- For terminal statuses: one update that the fence guards.
 UPDATE task SET status = ?, reason = NULL, ending = ?, finished_at = ?, tries = ?, crashes = ?, interruptions = 0,
     result = ?, error = ?, peak_memory = ?, lease_expires_at = NULL
-WHERE task_id = ? AND attempt = ? AND status = 'running';
+WHERE task_id = ? AND attempt = ? AND status = 'running' RETURNING has_dependants;
 
 -- name: running_attempt
 SELECT seq, cancel_requested_at, type, owner, usage, {head} FROM task WHERE task_id = ? AND attempt = ? AND status = 'running';
@@ -84,7 +85,7 @@ SELECT seq, attempt, worker, started_at, ?, ?, ?, ? FROM task WHERE seq = ?;
 -- name: back_to_line
 UPDATE task SET status = 'pending', reason = ?, due_at = ?, tries = ?, crashes = ?, interruptions = ?, error = ?,
     sequence = ?, worker = NULL, lease_expires_at = NULL, started_at = NULL
-WHERE seq = ? RETURNING queue, type;
+WHERE seq = ? RETURNING queue, type, deadline;
 
 -- name: insert_event
 INSERT INTO task_event (task_seq, sequence, attempt, type, time, data) VALUES (?, ?, ?, ?, ?, ?);
@@ -105,7 +106,8 @@ SELECT {head} FROM task WHERE seq = ?;
 SELECT seq, {head} FROM task WHERE task_id = ?;
 
 -- name: cancel_pending
-UPDATE task SET status = 'cancelled', reason = NULL, finished_at = :now, cancel_requested_at = :now WHERE seq = :seq;
+UPDATE task SET status = 'cancelled', reason = NULL, finished_at = :now, cancel_requested_at = :now WHERE seq = :seq
+RETURNING has_dependants;
 
 -- name: request_cancel
 UPDATE task SET cancel_requested_at = coalesce(cancel_requested_at, ?) WHERE seq = ?;

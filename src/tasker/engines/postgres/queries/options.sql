@@ -1,0 +1,69 @@
+-- name: lock_ties
+-- Submissions with the same key take turns, in one order for all; the locks go with the transaction.
+SELECT pg_advisory_xact_lock($1, hash) FROM (
+    SELECT DISTINCT hashtext(name) AS hash FROM unnest($2::text[]) AS name ORDER BY hash) AS sorted;
+
+-- name: cached_task
+-- The newest task that may answer for an equal request: an open one, or one that completed not too long ago.
+SELECT task_id, status <> 'completed' OR finished_at > now() - $2::interval AS fits FROM {schema}.task
+WHERE cache_key = $1 AND (status = 'completed' OR (status IN ('pending', 'running') AND cancel_requested_at IS NULL))
+ORDER BY seq DESC LIMIT 1;
+
+-- name: unique_task
+SELECT task_id FROM {schema}.task WHERE owner = $1 AND unique_key = $2 AND unique_key IS NOT NULL
+    AND status IN ('pending', 'running') AND cancel_requested_at IS NULL;
+
+-- name: lock_dependencies
+-- In one order for all. Who ends such a task waits for us, and finds then that others depend on it.
+SELECT seq, task_id, owner, status, error FROM {schema}.task WHERE task_id = ANY($1::uuid[]) ORDER BY seq
+FOR NO KEY UPDATE;
+
+-- name: have_dependants
+UPDATE {schema}.task SET has_dependants = true WHERE seq = ANY($1::bigint[]) AND NOT has_dependants;
+
+-- name: insert_dependencies
+INSERT INTO {schema}.dependency (task_seq, depends_on) SELECT $1, unnest($2::uuid[]) ON CONFLICT DO NOTHING;
+
+-- name: wait_for
+UPDATE {schema}.task SET reason = 'dependencies', due_at = '9999-01-01 00:00:00+00', lined = false WHERE seq = $1;
+
+-- name: lock_dependants
+-- They are held before their dependencies are counted: of two that end at once the second one sees what the first did.
+SELECT task.seq, dependency.depends_on FROM {schema}.dependency JOIN {schema}.task ON task.seq = dependency.task_seq
+WHERE dependency.depends_on = ANY($1::uuid[]) ORDER BY task.seq FOR NO KEY UPDATE OF task;
+
+-- name: delete_dependencies
+DELETE FROM {schema}.dependency USING unnest($1::bigint[], $2::uuid[]) AS met (task_seq, depends_on)
+WHERE dependency.task_seq = met.task_seq AND dependency.depends_on = met.depends_on;
+
+-- name: forget_dependencies
+DELETE FROM {schema}.dependency WHERE task_seq = ANY($1::bigint[]);
+
+-- name: release
+UPDATE {schema}.task SET reason = CASE WHEN run_at > now() THEN 'scheduled' ELSE 'queued' END,
+    due_at = greatest(now(), run_at)
+WHERE seq = ANY($1::bigint[]) AND status = 'pending' AND reason = 'dependencies'
+    AND NOT EXISTS (SELECT FROM {schema}.dependency WHERE dependency.task_seq = task.seq)
+RETURNING task_id;
+
+-- name: fail_pending
+UPDATE {schema}.task SET status = 'failed', reason = NULL, finished_at = now(), expires_at = now() + retention,
+    error = ended.error, lined = false
+FROM unnest($1::bigint[], $2::bytea[]) AS ended (seq, error)
+WHERE task.seq = ended.seq AND task.status = 'pending'
+RETURNING task.task_id, task.has_dependants, ended.error;
+
+-- name: overdue
+SELECT seq, deadline, error FROM {schema}.task
+WHERE status = 'pending' AND deadline IS NOT NULL AND deadline <= now() AND ($2::uuid[] IS NULL OR task_id = ANY($2))
+ORDER BY deadline LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED;
+
+-- name: jobs_of
+-- A row that a claim holds is left to it: that claim finds the task no longer pending and drops it.
+SELECT id FROM {schema}.pgqueuer WHERE dedupe_key = ANY($1::text[]) AND status IN ('queued', 'picked')
+FOR UPDATE SKIP LOCKED;
+
+-- name: pass_key_on
+-- The task that answers for a submission is what its key stands for; one that is refused keeps none.
+WITH gone AS (DELETE FROM {schema}.idempotency WHERE key = $1 AND $2::uuid IS NULL)
+UPDATE {schema}.idempotency SET task_id = $2, reply = '' WHERE key = $1 AND $2::uuid IS NOT NULL;

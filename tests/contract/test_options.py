@@ -1,0 +1,280 @@
+"""What ties submissions to other tasks: unique keys, cached results, dependencies; and deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tasker.engine import Engine
+from tasker.errors import Conflict
+from tasker.lifecycle import Cancelled, Failed, Outcome, Snoozed, Succeeded, problem
+from tasker.model import Extra, Receipt, RetryPolicy, Status, new_task_id
+from tasker.testing import Driver, ManualClock, make_draft, make_key
+
+SECOND = timedelta(seconds=1)
+FOR_GOOD = Failed(problem("task-failed", "for good"))
+
+
+async def give(driver: Driver, **options: Any) -> Receipt:
+    [receipt] = await driver.engine.submit([make_draft(driver.clock.now(), **options)])
+    return receipt
+
+
+async def status_of(driver: Driver, task_id: UUID) -> tuple[Status, str | None]:
+    task = await driver.get(task_id)
+    return task.status, task.reason if task.error is None else task.error.type.removeprefix("/problems/")
+
+
+def after(*others: UUID) -> Extra:
+    return Extra(depends_on=others)
+
+
+# unique keys
+
+
+async def test_an_open_task_answers_for_another_with_its_unique_key(driver: Driver) -> None:
+    first = await give(driver, unique_key="nightly")
+    again = await give(driver, unique_key="nightly")
+    assert (again.task_id, again.outcome) == (first.task_id, "joined")
+    assert (await give(driver, unique_key="other")).outcome == "stored"
+    assert (await give(driver, unique_key="nightly", owner="somebody")).outcome == "stored"
+    claim = await driver.claim_one()
+    assert claim.task_id == first.task_id
+    assert (await give(driver, unique_key="nightly")).task_id == first.task_id
+    await driver.finish(claim, Succeeded(b"6"))
+    assert (await give(driver, unique_key="nightly")).outcome == "stored"
+
+
+async def test_a_unique_key_can_refuse(driver: Driver) -> None:
+    first = await give(driver, unique_key="nightly")
+    refused = await give(driver, unique_key="nightly", on_conflict="reject", idempotency=make_key(driver.clock.now()))
+    assert refused.outcome == "refused"
+    assert refused.refusal is not None
+    assert refused.refusal.kind.name == "not-unique"
+    assert str(first.task_id) in refused.refusal.detail
+    assert (await give(driver, idempotency=make_key(driver.clock.now()))).outcome == "stored", "the key was not kept"
+
+
+async def test_a_unique_task_replaces_a_pending_one(driver: Driver) -> None:
+    first = await give(driver, unique_key="nightly")
+    second = await give(driver, unique_key="nightly", on_conflict="replace")
+    assert second.outcome == "stored"
+    assert await status_of(driver, first.task_id) == (Status.CANCELLED, None)
+    assert [claim.task_id for claim in await driver.claim(5)] == [second.task_id]
+
+
+async def test_a_unique_task_replaces_a_running_one(driver: Driver, clock: ManualClock) -> None:
+    first = await give(driver, unique_key="nightly")
+    claim = await driver.claim_one()
+    second = await give(driver, unique_key="nightly", on_conflict="replace")
+    assert (await driver.get(first.task_id)).cancel_requested_at == clock.now()
+    assert (await driver.engine.heartbeat([claim.lease], SECOND)).cancelled == {claim.lease}
+    assert (await give(driver, unique_key="nightly")).task_id == second.task_id
+    assert await driver.finish(claim, Cancelled())
+    assert (await driver.get(first.task_id)).status is Status.CANCELLED
+
+
+async def test_a_task_is_not_retried_beside_another_with_its_unique_key(driver: Driver) -> None:
+    first = await give(driver, unique_key="nightly")
+    await driver.engine.cancel(first.task_id)
+    second = await give(driver, unique_key="nightly")
+    with pytest.raises(Conflict, match=str(second.task_id)):
+        await driver.engine.retry(first.task_id)
+    await driver.engine.cancel(second.task_id)
+    assert (await driver.engine.retry(first.task_id)).status is Status.PENDING
+
+
+async def test_of_many_at_once_one_is_stored(driver: Driver) -> None:
+    receipts = await asyncio.gather(*(give(driver, unique_key="nightly") for _ in range(20)))
+    assert sorted(receipt.outcome for receipt in receipts) == ["joined"] * 19 + ["stored"]
+    assert len({receipt.task_id for receipt in receipts}) == 1
+    together = await driver.engine.submit([make_draft(driver.clock.now(), unique_key="weekly") for _ in range(3)])
+    assert [receipt.outcome for receipt in together] == ["stored", "joined", "joined"]
+
+
+async def test_an_idempotency_key_stands_for_the_task_that_answers(driver: Driver) -> None:
+    first = await give(driver, unique_key="nightly")
+    for outcome in ("joined", "replayed"):
+        receipt = await give(driver, unique_key="nightly", idempotency=make_key(driver.clock.now()))
+        assert (receipt.task_id, receipt.outcome, receipt.reply or b"") == (first.task_id, outcome, b"")
+
+
+# cached results
+
+
+async def test_equal_tasks_share_one_run_and_its_result(driver: Driver, clock: ManualClock) -> None:
+    cached = {"cache_key": b"sum 4 2", "cache_for": 60 * SECOND}
+    first = await give(driver, **cached)
+    assert await give(driver, **cached) == Receipt(first.task_id, "joined")
+    claim = await driver.claim_one()
+    assert (await give(driver, **cached)).outcome == "joined"
+    await driver.finish(claim, Succeeded(b"6"))
+    clock.advance(59 * SECOND)
+    assert (await give(driver, **cached)).task_id == first.task_id
+    assert (await give(driver, cache_key=b"another", cache_for=60 * SECOND)).outcome == "stored"
+    clock.advance(2 * SECOND)
+    assert (await give(driver, **cached)).outcome == "stored", "the result is too old"
+
+
+@pytest.mark.parametrize("outcome", [FOR_GOOD, Cancelled()])
+async def test_only_a_good_result_is_shared(driver: Driver, outcome: Outcome) -> None:
+    cached = {"cache_key": b"sum 4 2", "cache_for": 60 * SECOND}
+    await give(driver, **cached)
+    await driver.finish(await driver.claim_one(), outcome)
+    assert (await give(driver, **cached)).outcome == "stored"
+
+
+# dependencies
+
+
+async def test_a_task_waits_for_what_it_depends_on(driver: Driver) -> None:
+    first, second = await driver.submit(), await driver.submit()
+    third = (await give(driver, extra=after(first, second))).task_id
+    assert (await driver.get(third)).depends_on == (first, second)
+    assert await status_of(driver, third) == (Status.PENDING, "dependencies")
+    claims = await driver.claim(5)
+    assert [claim.task_id for claim in claims] == [first, second]
+    await driver.finish(claims[0], Succeeded(b"1"))
+    assert await driver.claim(5) == []
+    await driver.finish(claims[1], Succeeded(b"2"))
+    assert await status_of(driver, third) == (Status.PENDING, "queued")
+    assert (await driver.claim_one()).task_id == third
+    assert (await give(driver, extra=after(first))).outcome == "stored"
+    assert (await driver.claim_one()).task_id, "what has completed is not waited for"
+
+
+async def test_a_waiting_worker_is_woken_by_the_end_of_a_dependency(driver: Driver) -> None:
+    first = await driver.submit()
+    claim = await driver.claim_one()
+    second = (await give(driver, extra=after(first))).task_id
+    waiting = asyncio.create_task(driver.claim(wait_for=timedelta(seconds=20)))
+    await asyncio.sleep(0.05)
+    await driver.finish(claim, Succeeded(b"1"))
+    assert [claim.task_id for claim in await asyncio.wait_for(waiting, 10)] == [second]
+
+
+async def test_dependants_fail_with_what_they_depend_on(driver: Driver) -> None:
+    first = await driver.submit()
+    claim = await driver.claim_one()
+    second = (await give(driver, extra=after(first))).task_id
+    third = (await give(driver, extra=after(second))).task_id
+    other = (await give(driver, extra=after(first, second))).task_id
+    await driver.finish(claim, FOR_GOOD)
+    for task_id in (second, third, other):
+        task = await driver.get(task_id)
+        assert (task.status, task.finished_at, task.attempt) == (Status.FAILED, driver.clock.now(), 0)
+        assert task.error is not None
+        assert task.error.type == "/problems/dependency-failed"
+    error = (await driver.get(second)).error
+    assert error is not None
+    assert (str(first) in error.detail, "for good" in error.detail) == (True, True)
+    assert [event.type for event in await driver.engine.find_events(third)] == ["created", "failed"]
+    late = (await give(driver, extra=after(third))).task_id
+    assert await status_of(driver, late) == (Status.FAILED, "dependency-failed")
+    assert await driver.claim(5) == []
+
+
+async def test_a_cancelled_dependency_fails_its_dependants(driver: Driver) -> None:
+    first = await driver.submit()
+    second = (await give(driver, extra=after(first))).task_id
+    await driver.engine.cancel(first)
+    assert await status_of(driver, second) == (Status.FAILED, "dependency-failed")
+    with pytest.raises(Conflict, match=str(first)):
+        await driver.engine.retry(second)
+    await driver.engine.retry(first)
+    assert (await driver.engine.retry(second)).reason == "dependencies"
+    await driver.finish(await driver.claim_one(), Succeeded(b"1"))
+    assert (await driver.claim_one()).task_id == second
+
+
+async def test_a_cancelled_dependant_is_left_alone(driver: Driver) -> None:
+    first = await driver.submit()
+    second = (await give(driver, extra=after(first))).task_id
+    await driver.engine.cancel(second)
+    await driver.finish(await driver.claim_one(), Succeeded(b"1"))
+    assert await status_of(driver, second) == (Status.CANCELLED, None)
+    assert await driver.claim(5) == []
+
+
+async def test_what_a_task_depends_on_must_be_there(driver: Driver) -> None:
+    there, missing = await driver.submit(), new_task_id(driver.clock.now())
+    receipt = await give(driver, extra=after(there, missing))
+    assert receipt.outcome == "refused"
+    assert receipt.refusal is not None
+    assert [fault.pointer for fault in receipt.refusal.faults] == ["/depends_on/1"]
+    foreign = await give(driver, extra=after(there), owner="somebody")
+    assert foreign.outcome == "refused", "another's task is not there"
+    assert await driver.engine.find(receipt.task_id) is None
+
+
+async def test_a_dependant_keeps_its_own_moment(driver: Driver, clock: ManualClock) -> None:
+    first = await driver.submit()
+    second = (await give(driver, extra=after(first), delay=60 * SECOND)).task_id
+    await driver.finish(await driver.claim_one(), Succeeded(b"1"))
+    assert await status_of(driver, second) == (Status.PENDING, "scheduled")
+    assert await driver.claim(5) == []
+    clock.advance(60 * SECOND)
+    assert (await driver.claim_one()).task_id == second
+
+
+async def test_two_dependencies_that_end_at_once_free_their_dependant(driver: Driver) -> None:
+    for _ in range(10):
+        ids = [await driver.submit(), await driver.submit()]
+        third = (await give(driver, extra=after(*ids))).task_id
+        claims = [await driver.claim_one(), await driver.claim_one()]
+        await asyncio.gather(*(driver.finish(claim, Succeeded(b"1")) for claim in claims))
+        last = await driver.claim_one()
+        assert last.task_id == third
+        await driver.finish(last, Succeeded(b"3"))
+
+
+# deadlines
+
+
+async def test_no_attempt_starts_after_the_deadline(driver: Driver, clock: ManualClock) -> None:
+    in_time = (await give(driver, deadline=clock.now() + 10 * SECOND)).task_id
+    late = (await give(driver, deadline=clock.now() + 5 * SECOND)).task_id
+    clock.advance(5 * SECOND)
+    assert [claim.task_id for claim in await driver.claim(5)] == [in_time]
+    await driver.engine.fail_overdue(limit=10)
+    assert await status_of(driver, late) == (Status.FAILED, "deadline-passed")
+    assert (await driver.get(late)).finished_at == clock.now()
+
+
+async def test_what_nobody_claims_is_ended_at_its_deadline(driver: Driver, engine: Engine, clock: ManualClock) -> None:
+    task_id = (await give(driver, type="other", deadline=clock.now() + 5 * SECOND)).task_id
+    dependant = (await give(driver, extra=after(task_id))).task_id
+    assert await engine.fail_overdue(limit=10) == 0
+    clock.advance(5 * SECOND)
+    assert await engine.fail_overdue(limit=10) == 1
+    assert await status_of(driver, task_id) == (Status.FAILED, "deadline-passed")
+    assert await status_of(driver, dependant) == (Status.FAILED, "dependency-failed")
+    assert await engine.fail_overdue(limit=10) == 0
+
+
+async def test_an_attempt_goes_on_past_the_deadline_but_no_other_follows(driver: Driver, clock: ManualClock) -> None:
+    retry = RetryPolicy(max_attempts=3, initial=timedelta(0))
+    task_id = (await give(driver, deadline=clock.now() + 5 * SECOND, retry=retry)).task_id
+    claim = await driver.claim_one()
+    clock.advance(6 * SECOND)
+    assert await driver.engine.fail_overdue(limit=10) == 0
+    assert await driver.finish(claim, Failed(problem("task-failed", "busy", retryable=True)))
+    assert await driver.claim() == []
+    await driver.engine.fail_overdue(limit=10)
+    task = await driver.get(task_id)
+    assert task.error is not None
+    assert (task.status, task.error.type) == (Status.FAILED, "/problems/deadline-passed")
+    assert "busy" in task.error.detail
+
+
+async def test_a_snoozed_task_may_end_by_its_deadline(driver: Driver, clock: ManualClock) -> None:
+    task_id = (await give(driver, deadline=clock.now() + 5 * SECOND)).task_id
+    await driver.finish(await driver.claim_one(), Snoozed(60 * SECOND))
+    clock.advance(60 * SECOND)
+    assert await driver.claim() == []
+    await driver.engine.fail_overdue(limit=10)
+    assert await status_of(driver, task_id) == (Status.FAILED, "deadline-passed")
