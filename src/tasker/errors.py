@@ -94,6 +94,7 @@ PROBLEMS: dict[str, ProblemKind] = _kinds(
     ("gpt-unavailable", None, "The model's provider could not be reached", "It is tried again by itself."),
     ("gpt-content-filter", None, "The provider's content filter stopped the text", "Change the prompt."),
     ("gpt-truncated", None, "The model's text was cut off on its way", "Submit the task again."),
+    ("gpt-schema-mismatch", None, "The model's text does not fit the schema", "Make the schema simpler, or say more."),
     ("gpt-quota", None, "The account has no quota left", "Check the plan and billing of the key's account."),
 )
 

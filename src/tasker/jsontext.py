@@ -133,3 +133,8 @@ def _find_untext(value: Any, pointer: str, faults: list[Fault]) -> None:
 def escape(key: str) -> str:
     """Return a key as one step of a JSON Pointer (RFC 6901)."""
     return key.replace("~", "~0").replace("/", "~1")
+
+
+def unescape(step: str) -> str:
+    """Return the key that one step of a JSON Pointer names."""
+    return step.replace("~1", "/").replace("~0", "~")

@@ -15,6 +15,7 @@ from msgspec.structs import astuple
 
 from tasker.errors import Fault
 from tasker.faults import MAX_FAULTS, kind_of, missing_field, unknown_field, value_faults
+from tasker.jsontext import unescape
 from tasker.schema import Schema
 from tasker.signature import How, Parameter
 
@@ -68,6 +69,22 @@ class Params:
             arguments += filled[end]
             end += 1
         return tuple(arguments), dict(zip(self._keywords, filled[end:], strict=True))
+
+    def by_name(self, converted: Struct) -> dict[str, Any]:
+        """Return what `convert` returned by the names of the parameters, defaults filled in."""
+        values = zip(self._names, astuple(converted), self._defaults, strict=True)
+        return {name: default if value is UNSET else value for name, value, default in values}
+
+    def place(self, params: Any, pointer: str) -> str:
+        """Return where in `params`, as they were sent, stands what `pointer` names in an object."""
+        if isinstance(params, dict) or not pointer:
+            return pointer
+        _, name, *rest = pointer.split("/")
+        if unescape(name) in self.positional:
+            return "/".join(("", str(self.positional.index(unescape(name))), *rest))
+        if unescape(name) == self.rest and rest:
+            return "/".join(("", str(len(self.positional) + int(rest[0])), *rest[1:]))
+        return ""
 
     def faults(self, params: Any, refusal: str) -> list[Fault]:
         """Return every fault (at most MAX_FAULTS) of params that `convert` refused with `refusal`; at least one."""

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from types import FunctionType, ModuleType
 from typing import Any, TypeVar, overload
 
-from tasker.errors import Invalid, RegistrationError
+from tasker.errors import Fault, Invalid, RegistrationError
 from tasker.loading import functions_in, import_entry_points, import_target
 from tasker.model import OnCrash, RetryPolicy
 from tasker.signature import Function, place_of
@@ -35,6 +35,7 @@ def task(
     on_crash: OnCrash = "retry",
     memory_limit: int | str | None = None,
     example: Any = None,
+    check: Callable[..., Iterable[Fault]] | None = None,
 ) -> Callable[[F], F]: ...
 def task(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
     """Mark a typed function as a task type; it can still be called as before.
@@ -42,7 +43,8 @@ def task(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
     name: default the function's. priority: -100 to 100, larger is sooner. timeout: of an attempt, a timedelta or
     seconds; default that of the service. retry: attempts in all (default 1) or a RetryPolicy. on_crash: "retry" (at
     most 3 crashes) or "fail" when the child process dies. memory_limit: resident memory of a `def` function's child
-    process, bytes or "512MB". example: params to show; default made from the types.
+    process, bytes or "512MB". example: params to show; default made from the types. check: called with the params of a
+    submission by name, defaults filled in; yields a `tasker.errors.Fault` for each thing wrong that types cannot say.
 
     What is wrong with the function or the options is found when it is registered (RegistrationError).
     """

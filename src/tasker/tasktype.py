@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from math import isfinite
@@ -52,6 +53,7 @@ class Options:
     on_crash: OnCrash = "retry"
     memory_limit: int | str | None = None
     example: Any = None
+    check: Callable[..., Iterable[Fault]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,6 +80,7 @@ class TaskType:
     context_parameter: str | None
     source: str
     _params: Params
+    _check: Callable[..., Iterable[Fault]] | None
     _output: type[msgspec.Struct] | None
 
     @property
@@ -97,9 +100,14 @@ class TaskType:
         there is no other kind of fault, else "invalid-params".
         """
         try:
-            self._params.convert(params)
+            converted = self._params.convert(params)
         except msgspec.ValidationError as error:
-            raise self._invalid(params, error) from None
+            raise self._invalid(self._params.faults(params, str(error))) from None
+        if self._check is not None:
+            found = self._check(**self._params.by_name(converted))
+            faults = [Fault(self._params.place(params, fault.pointer), fault.detail) for fault in found]
+            if faults:
+                raise self._invalid(faults)
 
     def bind(self, params: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of the function, converted to its types, the Context left out.
@@ -109,10 +117,9 @@ class TaskType:
         try:
             return self._params.bind(params)
         except msgspec.ValidationError as error:
-            raise self._invalid(params, error) from None
+            raise self._invalid(self._params.faults(params, str(error))) from None
 
-    def _invalid(self, params: Any, error: msgspec.ValidationError) -> Invalid:
-        faults = self._params.faults(params, str(error))
+    def _invalid(self, faults: Sequence[Fault]) -> Invalid:
         unknown = all(fault.detail.startswith("unknown field") for fault in faults)
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         return Invalid(
@@ -200,6 +207,7 @@ def make_task_type(function: Function, options: Options) -> TaskType:
         context_parameter=signature.context_parameter,
         source=place_of(function),
         _params=Params(signature.parameters, takes),
+        _check=_read_check(function, options.check),
         _output=None if signature.returns is Any else make_box(signature.returns),
     )
     return _with_example(task_type)
@@ -296,6 +304,12 @@ def _read_timeout(function: Function, timeout: Any) -> timedelta | None:
     if limit <= timedelta(0) or isinstance(timeout, bool):
         reject(function, f"timeout must be a timedelta or seconds, more than 0, got {timeout!r}")
     return limit
+
+
+def _read_check(function: Function, check: Any) -> Callable[..., Iterable[Fault]] | None:
+    if check is not None and not callable(check):
+        reject(function, f"check must be a function that takes the params and yields faults, got {check!r}")
+    return check  # type: ignore[no-any-return]
 
 
 def _read_memory(function: Function, limit: Any, *, is_async: bool) -> int | None:

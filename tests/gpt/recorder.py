@@ -30,5 +30,8 @@ class Recorder:
     def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
         raise AssertionError("gpt has nothing to log")
 
+    def peak_memory(self, size: int) -> None:
+        pass
+
     def usage(self, usage: Mapping[str, Any]) -> None:
         self.used |= usage

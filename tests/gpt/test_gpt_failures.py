@@ -200,7 +200,8 @@ async def test_a_chat_whose_end_was_seen_is_whole_without_its_usage(ask: Ask, re
 
     async with fault_server(refuses(404), answer) as server:
         assert await ask(server) == "Once"
-    assert "output_tokens" not in recorder.used
+    assert recorder.used["output_tokens"] == 1
+    assert recorder.used["estimated"] is True
 
 
 async def test_what_is_no_stream_of_events(ask: Ask) -> None:

@@ -59,7 +59,8 @@ async def test_usage_names_provider_model_and_tokens(ask: Ask, recorder: Recorde
     async with fault_server(answer) as server:
         await ask(server, model="big-1")
     assert recorder.used == {
-        "provider": "openai", "model": "big-1", "input_tokens": 7, "output_tokens": 3, "time_to_first_token": 1.25,
+        "provider": "openai", "model": "big-1", "input_tokens": 7, "output_tokens": 3, "cached_tokens": 0,
+        "cost": None, "estimated": False, "time_to_first_token": 1.25,
     }  # fmt: skip
 
 

@@ -85,9 +85,11 @@ def test_the_task_type(task_type: TaskType) -> None:
     assert (task_type.name, task_type.queue, task_type.is_async) == ("gpt", "llm", True)
     assert task_type.policy.retry.max_attempts == 4
     assert task_type.policy.timeout == timedelta(minutes=10)
-    assert list(task_type.input_schema["properties"]) == ["prompt", "model", "max_tokens", "temperature", "system"]
-    assert task_type.input_schema["required"] == ["prompt"]
-    assert task_type.output_schema["type"] == "string"
+    assert list(task_type.input_schema["properties"]) == [
+        "prompt", "model", "max_tokens", "temperature", "system", "messages", "schema",
+    ]  # fmt: skip
+    assert task_type.input_schema["required"] == []
+    assert task_type.output_schema["description"].startswith("The text; with a `schema`")
     assert task_type.example == ["Once upon a time"]
 
 
@@ -104,7 +106,9 @@ def test_where_and_as_whom_is_no_param(task_type: TaskType, name: str) -> None:
     [
         [], [""], [1], {"prompt": "Hi", "max_tokens": 0}, {"prompt": "Hi", "max_tokens": 1.5},
         {"prompt": "Hi", "temperature": 2.1}, {"prompt": "Hi", "temperature": -1}, {"prompt": "Hi", "model": ""},
-        {"prompt": "Hi", "system": ""},
+        {"prompt": "Hi", "system": ""}, {}, {"messages": []}, {"messages": [{"role": "user"}]},
+        {"messages": [{"role": "tool", "content": "Hi"}]}, {"messages": [{"role": "user", "content": ""}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, {"prompt": "Hi", "schema": []},
     ],
 )  # fmt: skip
 def test_wrong_params(task_type: TaskType, params: object) -> None:

@@ -6,7 +6,7 @@ Which of the two is settled by the settings and the key alone; neither ever stan
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any, Literal
@@ -15,12 +15,15 @@ from urllib.parse import urlsplit
 from msgspec import Meta
 
 from tasker.builtin.gpt_errors import unreachable
-from tasker.builtin.gpt_openai import OpenAiWriter, Request, Server, openai_server, warm_up
+from tasker.builtin.gpt_messages import Message
+from tasker.builtin.gpt_openai import OpenAiWriter, warm_up
+from tasker.builtin.gpt_request import Request, Server, openai_server
+from tasker.builtin.gpt_schema import Schema, check_schema, make_shape
 from tasker.builtin.local_model import MODEL_NAME, Endpoint, LocalModel, is_installed
 from tasker.clock import Clock, SystemClock
 from tasker.config import GptSettings
 from tasker.context import Context
-from tasker.errors import Fail
+from tasker.errors import Fail, Fault
 from tasker.model import RetryPolicy
 from tasker.registry import task
 
@@ -31,20 +34,40 @@ LOCAL_STORIES = (
     "You are a writer of short stories. When the user begins a story, tell how it goes on: who lived there, and what "
     "happened. Answer questions in a few sentences."
 )
+LOCAL_JSON = "You answer with JSON: short, and with what was asked for."
 """For the local model when a task has no `system`. It is too small to tell a beginning from a greeting by itself."""
 TIMEOUT = timedelta(minutes=10)
 """Of an attempt; a provider that falls silent is given up far sooner (TASKER_GPT_TIMEOUT)."""
 RETRY = RetryPolicy(max_attempts=4, initial=timedelta(seconds=1), factor=4)
 
 Provider = Literal["openai", "local"]
-Prompt = Annotated[str, Meta(min_length=1, description="What to answer or go on from")]
+MAX_TOKENS = 256
+MAX_TOKENS_OF_JSON = 2048
+"""Where a task asks for none: JSON that is cut off is no use at all."""
+
+Prompt = Annotated[str, Meta(min_length=1, description="What to answer or go on from; or give `messages`")]
+Messages = Annotated[
+    list[Message], Meta(min_length=1, description="What was said so far, instead of a `prompt`; the model goes on")
+]
+JsonSchema = Annotated[
+    Schema, Meta(description="A JSON Schema (2020-12): the result is JSON that fits it, instead of a text")
+]
 Model = Annotated[
     str, Meta(min_length=1, max_length=200, description="A model of the provider; unset: the server's choice")
 ]
-MaxTokens = Annotated[int, Meta(ge=1, le=100_000, description="Longest text, in tokens (about four letters each)")]
+MaxTokens = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=100_000,
+        description=f"Longest text, in tokens (about four letters each); unset: {MAX_TOKENS}, with a `schema` "
+        f"{MAX_TOKENS_OF_JSON:,}",
+    ),
+]
 Temperature = Annotated[float, Meta(ge=0, le=2, description="0 is sober, 2 is wild; unset: the model's own")]
 System = Annotated[str, Meta(min_length=1, description="Who the model is to be, and how it is to answer")]
-GptFunction = Callable[..., Coroutine[Any, Any, str]]
+Result = Annotated[Any, Meta(description="The text; with a `schema`, the JSON value that fits it")]
+GptFunction = Callable[..., Coroutine[Any, Any, Any]]
 
 
 def find_provider(settings: GptSettings) -> Provider | None:
@@ -94,27 +117,40 @@ class Gpt:
 
     def _make_function(self) -> GptFunction:
         @task(
-            name="gpt", queue="llm", retry=RETRY, timeout=TIMEOUT, example=["Once upon a time"],
+            name="gpt", queue="llm", retry=RETRY, timeout=TIMEOUT, example=["Once upon a time"], check=check_params,
         )  # fmt: skip
         async def gpt(
             context: Context,
-            prompt: Prompt,
+            prompt: Prompt | None = None,
             model: Model | None = None,
-            max_tokens: MaxTokens = 256,
+            max_tokens: MaxTokens | None = None,
             temperature: Temperature | None = None,
             system: System | None = None,
-        ) -> str:
-            """Write text with a language model.
+            messages: Messages | None = None,
+            schema: JsonSchema | None = None,
+        ) -> Result:
+            """Write text, or JSON that fits a schema, with a language model: give a prompt or messages.
 
             OpenAI's with a key (OPENAI_API_KEY), else the small one of this machine. The text is streamed as output
-            events; tokens, provider and model are the task's usage.
+            events; tokens, cost, provider and model are the task's usage.
             """
-            request = Request(
-                prompt=prompt, model=model or "", max_tokens=max_tokens, temperature=temperature, system=system
-            )
-            return await self._write(request, context)
+            return await self._answer(prompt, messages, schema, context, model, max_tokens, temperature, system)
 
         return gpt
+
+    async def _answer(
+        self, prompt: str | None, messages: list[Message] | None, schema: Schema | None, context: Context,
+        model: str | None, max_tokens: int | None, temperature: float | None, system: str | None,
+    ) -> Any:  # fmt: skip
+        said = tuple(messages or ()) if prompt is None else (Message("user", prompt),)
+        provider = find_provider(self._settings)
+        shape = None if schema is None else make_shape(schema, objects_only=provider == "openai")
+        longest = max_tokens or (MAX_TOKENS if shape is None else MAX_TOKENS_OF_JSON)
+        request = Request(
+            messages=said, model=model or "", max_tokens=longest, temperature=temperature, system=system, shape=shape
+        )
+        text = await self._write(request, context)
+        return text if shape is None else await asyncio.to_thread(shape.read, text)
 
     async def _write(self, request: Request, context: Context) -> str:
         match find_provider(self._settings):
@@ -141,7 +177,7 @@ class Gpt:
                 f"the model {request.model!r} is not here: without OPENAI_API_KEY there is only {MODEL_NAME}",
                 problem="gpt-refused",
             )
-        request = replace(request, model=MODEL_NAME, system=request.system or _choose_system(request.prompt))
+        request = replace(request, model=MODEL_NAME, system=request.system or _choose_system(request))
         async with self.local_model.turn():
             if self._local is None:  # the first text of all: load both sides at the same time
                 await asyncio.gather(self.local_model.start(), asyncio.to_thread(warm_up))
@@ -178,9 +214,27 @@ def make_gpt(settings: GptSettings) -> GptFunction:
     return Gpt(settings).function
 
 
-def _choose_system(prompt: str) -> str:
+def check_params(
+    prompt: str | None, messages: list[Message] | None, schema: Schema | None, **_: Any
+) -> Iterator[Fault]:
+    """Yield what is wrong with params whose types are right."""
+    if prompt is None and messages is None:
+        yield Fault("/prompt", "is missing: give `prompt` or `messages`")
+    if prompt is not None and messages is not None:
+        yield Fault("/messages", "give `prompt` or `messages`, not both")
+    if schema is not None:
+        for fault in check_schema(schema):
+            yield Fault("/schema" + fault.pointer, fault.detail)
+
+
+def _choose_system(request: Request) -> str | None:
     """Return what the local model is told to be: a prompt that ends no sentence is a text to go on with."""
-    return LOCAL_ANSWERS if prompt.rstrip().endswith((".", "?", "!", ":")) else LOCAL_STORIES
+    if any(message.role in ("system", "developer") for message in request.messages):
+        return None
+    if request.shape is not None:
+        return LOCAL_JSON
+    is_sentence = request.messages[-1].text.rstrip().endswith((".", "?", "!", ":"))
+    return LOCAL_ANSWERS if is_sentence or len(request.messages) > 1 else LOCAL_STORIES
 
 
 def _explain_missing(settings: GptSettings) -> str:

@@ -7,25 +7,28 @@ an attempt that fails says how, and the task's own retries are the only ones.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
-from urllib.parse import urlsplit
 
+from tasker.builtin import gpt_cost
 from tasker.builtin.gpt_errors import Refusal, explain, read_refusal, read_retry_after, redact, truncated, unreachable
+from tasker.builtin.gpt_messages import for_chat, for_responses
+from tasker.builtin.gpt_reply import Reply
+from tasker.builtin.gpt_request import OPENAI_URL, Request, Server
+from tasker.builtin.gpt_schema import Shape
 from tasker.clock import Clock
 from tasker.context import Context
 from tasker.errors import Fail
 
 if TYPE_CHECKING:  # importing it takes half a second: done at the first use, in a thread
     from openai import APIError, AsyncOpenAI, AsyncStream
-    from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
-    from openai.types.responses import Response, ResponseStreamEvent
+    from openai.types.chat import ChatCompletionChunk
+    from openai.types.responses import Response, ResponseStreamEvent, ResponseTextConfigParam
+    from openai.types.shared_params import ResponseFormatJSONSchema
 
-OPENAI_URL = "https://api.openai.com/v1"
 CONNECT_TIMEOUT = timedelta(seconds=10)
 CHECK_TIMEOUT = timedelta(seconds=5)
 TAIL_TIMEOUT = timedelta(seconds=2)
@@ -33,40 +36,10 @@ TAIL_TIMEOUT = timedelta(seconds=2)
 
 _NO_RESPONSES = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}
 T = TypeVar("T")
+_NAME = "result"
+"""What a schema is called."""
 Complaint = dict[str, object]
 """An error that came inside a stream, as its JSON object."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Server:
-    """Where to ask. `provider` is its name in a task's usage, `speaker` in sentences; `timeout` its longest silence."""
-
-    provider: str
-    speaker: str
-    url: str
-    key: str
-    timeout: timedelta
-    is_local: bool = False
-
-    def __repr__(self) -> str:
-        return f"Server({self.provider!r}, {self.speaker!r})"  # the key stays out of every log
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What is asked of the model."""
-
-    prompt: str
-    model: str
-    max_tokens: int
-    temperature: float | None = None
-    system: str | None = None
-
-
-def openai_server(url: str | None, key: str, timeout: timedelta) -> Server:
-    """Return OpenAI, or the compatible server at `url`."""
-    speaker = f"the server at {urlsplit(url).hostname}" if url else "OpenAI"
-    return Server(provider="openai", speaker=speaker, url=url or OPENAI_URL, key=key, timeout=timeout)
 
 
 class PerLoop(Generic[T]):
@@ -91,70 +64,6 @@ class PerLoop(Generic[T]):
         return value
 
 
-class Reply:
-    """The text as it comes: passed on to the task's output, counted into its usage."""
-
-    def __init__(self, context: Context, server: Server, model: str, clock: Clock) -> None:
-        self._context = context
-        self._server = server
-        self._speaker = server.speaker
-        self._clock = clock
-        self._asked_at = clock.monotonic()
-        self._pieces: list[str] = []
-        self._refusals: list[str] = []
-        self._content_type = ""
-        self.has_begun = False
-        self.end: str | None = None
-        context.usage(provider=server.provider, model=model)
-
-    def begin(self, headers: Mapping[str, str]) -> None:
-        """Note that the server has taken the request."""
-        self.has_begun = True
-        self._content_type = headers.get("content-type", "")
-
-    def write(self, chunk: str | None) -> None:
-        if not chunk:
-            return
-        if not self._pieces:
-            self._context.usage(time_to_first_token=round(self._clock.monotonic() - self._asked_at, 4))
-        self._pieces.append(chunk)
-        self._context.output(chunk)
-
-    def refuse(self, chunk: str | None) -> None:
-        """Note that the model itself declines to answer."""
-        if chunk:
-            self._refusals.append(chunk)
-
-    def count(self, input_tokens: object, output_tokens: object) -> None:
-        """Report the tokens at once: a failing attempt is billed too."""
-        if isinstance(input_tokens, int) and isinstance(output_tokens, int):
-            self._context.usage(input_tokens=input_tokens, output_tokens=output_tokens)
-
-    @property
-    def has_text(self) -> bool:
-        return bool(self._pieces)
-
-    def finish(self) -> str:
-        """Return the whole text; raises Fail if it is not what was asked for. A text cut at `max_tokens` is."""
-        if self._refusals:
-            words = redact("".join(self._refusals), self._server.key)
-            raise Fail(f"{self._speaker} declined: {words}", problem="gpt-refused")
-        if self.end is None:
-            raise self._broken_off()
-        if self.end == "content_filter":
-            raise Fail(f"the content filter of {self._speaker} stopped the text", problem="gpt-content-filter")
-        if self.end == "length" and not self._pieces:
-            raise truncated(self._speaker, "used up max_tokens before its first word: ask for more")
-        return "".join(self._pieces)
-
-    def _broken_off(self) -> Fail:
-        if self._pieces or self._content_type.startswith("text/event-stream"):
-            return truncated(self._speaker, "ended the text before its end")
-        kind = self._content_type or "nothing"
-        detail = f"{self._speaker} answered with {kind} instead of a stream of events: is OPENAI_BASE_URL right?"
-        return Fail(detail, problem="gpt-refused")
-
-
 class OpenAiWriter:
     """Asks one server for texts, over one pool of connections for each event loop."""
 
@@ -163,20 +72,23 @@ class OpenAiWriter:
         self._clock = clock
         self._client: PerLoop[AsyncOpenAI] = PerLoop()
         self._opening: PerLoop[asyncio.Lock] = PerLoop()
-        self._has_responses = True
+        # The local server has a Responses API, which passes over the schema that a text is to fit.
+        self._has_responses = not server.is_local
 
     async def write(self, request: Request, context: Context) -> str:
         """Return the text, having streamed it to `context.output`; raises Fail, never the library's errors."""
         client = await self._open()
         from openai import OpenAIError
 
-        reply = Reply(context, self.server, request.model, self._clock)
+        reply = Reply(context, self.server, request, self._clock)
         try:
             await self._stream(client, request, reply)
         except (OpenAIError, ValueError) as error:  # ValueError: a stream that is not JSON, a URL that is none
             failure = self._explain(error, reply)
         else:
             return reply.finish()
+        finally:
+            reply.estimate()
         if reply.end is not None:  # only what follows the text was lost
             return reply.finish()
         # Raised here, outside the `except`: the library's error may quote the key and must not become the context.
@@ -227,6 +139,8 @@ class OpenAiWriter:
         )
         _ = client.chat.completions, client.models  # more imports: here, and not on the loop
         warm_up()
+        if not local:
+            gpt_cost.warm_up()
         return client
 
     async def _stream(self, client: AsyncOpenAI, request: Request, reply: Reply) -> None:
@@ -303,10 +217,11 @@ async def _stream_response(client: AsyncOpenAI, request: Request, reply: Reply) 
 
     stream = await client.responses.create(
         model=request.model,
-        input=request.prompt,
+        input=for_responses(request.messages),
         instructions=omit if request.system is None else request.system,
         temperature=omit if request.temperature is None else request.temperature,
         max_output_tokens=request.max_tokens,
+        text=omit if request.shape is None else _response_format(request.shape),
         store=False,
         stream=True,
     )
@@ -329,7 +244,8 @@ def _take_event(event: ResponseStreamEvent, reply: Reply) -> Complaint | None:
 def _take_response(response: Response, reply: Reply) -> Complaint | None:
     """Take the end of a response: its usage, and why it ended."""
     if response.usage:
-        reply.count(response.usage.input_tokens, response.usage.output_tokens)
+        details = response.usage.input_tokens_details  # some servers leave it out
+        reply.count(response.usage.input_tokens, response.usage.output_tokens, details and details.cached_tokens)
     if response.status == "failed":
         return response.error.to_dict() if response.error else {}
     if not reply.has_text and response.output:  # some servers send no deltas
@@ -339,27 +255,37 @@ def _take_response(response: Response, reply: Reply) -> Complaint | None:
     return None
 
 
+def _response_format(shape: Shape) -> ResponseTextConfigParam:
+    return {"format": {"type": "json_schema", "name": _NAME, "schema": shape.asked, "strict": shape.strict}}
+
+
 async def _stream_chat(client: AsyncOpenAI, request: Request, reply: Reply) -> None:
     """Stream by Chat Completions, with the names of fields that older servers know."""
     from openai import omit
 
-    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": request.prompt}]
-    if request.system is not None:
-        messages.insert(0, {"role": "system", "content": request.system})
     stream = await client.chat.completions.create(
         model=request.model,
-        messages=messages,
+        messages=for_chat(request.messages, request.system),
         temperature=omit if request.temperature is None else request.temperature,
         max_tokens=request.max_tokens,
+        response_format=omit if request.shape is None else _chat_format(request.shape),
         stream=True,
         stream_options={"include_usage": True},
     )
     await _read(stream, _take_chunk, reply)
 
 
+def _chat_format(shape: Shape) -> ResponseFormatJSONSchema:
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": _NAME, "schema": shape.asked, "strict": shape.strict},
+    }
+
+
 def _take_chunk(chunk: ChatCompletionChunk, reply: Reply) -> Complaint | None:
     if chunk.usage:
-        reply.count(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+        details = chunk.usage.prompt_tokens_details
+        reply.count(chunk.usage.prompt_tokens, chunk.usage.completion_tokens, details and details.cached_tokens)
     for choice in chunk.choices or ():
         reply.write(choice.delta.content)
         reply.refuse(choice.delta.refusal)

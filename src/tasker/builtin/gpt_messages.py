@@ -1,0 +1,66 @@
+"""What is said to a model: messages, and how each of OpenAI's protocols writes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+Role = Literal["system", "developer", "user", "assistant"]
+BYTES_PER_TOKEN = 4
+"""About so many, in most languages: where a server does not say how many tokens it has read."""
+_TOKENS_AROUND = 4
+"""What a model is told of each message beside its text."""
+
+
+class TextPart(Struct, frozen=True, tag_field="type", tag="text", forbid_unknown_fields=True):
+    """A piece of a message's text."""
+
+    text: Annotated[str, Meta(min_length=1)]
+
+
+class Message(Struct, frozen=True, forbid_unknown_fields=True):
+    """Something said before: by the user, by the model (`assistant`), or by who sets it up (`system`, `developer`)."""
+
+    role: Role
+    content: Annotated[str, Meta(min_length=1)] | Annotated[list[TextPart], Meta(min_length=1)]
+
+    @property
+    def text(self) -> str:
+        """All that it says."""
+        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+
+
+def for_responses(messages: tuple[Message, ...]) -> Any:
+    """Return the `input` of the Responses API."""
+    [first, *more] = messages
+    if not more and first.role == "user" and isinstance(first.content, str):
+        return first.content
+    return [{"role": message.role, "content": _response_content(message)} for message in messages]
+
+
+def _response_content(message: Message) -> Any:
+    if isinstance(message.content, str):
+        return message.content
+    kind = "output_text" if message.role == "assistant" else "input_text"
+    return [{"type": kind, "text": part.text} for part in message.content]
+
+
+def for_chat(messages: tuple[Message, ...], system: str | None) -> list[Any]:
+    """Return the `messages` of Chat Completions, with the roles that older servers know."""
+    said = [] if system is None else [{"role": "system", "content": system}]
+    return said + [
+        {
+            "role": "system" if message.role == "developer" else message.role,
+            "content": message.content
+            if isinstance(message.content, str)
+            else [{"type": "text", "text": part.text} for part in message.content],
+        }
+        for message in messages
+    ]
+
+
+def guess_tokens(messages: tuple[Message, ...], system: str | None) -> int:
+    """Return about how many tokens a model reads of these."""
+    texts = [message.text for message in messages] + ([] if system is None else [system])
+    return sum(_TOKENS_AROUND + -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN) for text in texts)

@@ -1,0 +1,120 @@
+"""What a text costs: by a price table that is part of the installation, and told as far as it is known."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+import pytest
+from tests.gpt.conftest import Ask
+from tests.gpt.fault_server import Exchange, chat_chunk, completed, delta, fault_server, refuses, says
+from tests.gpt.recorder import Recorder
+
+from tasker.builtin import gpt_reply
+from tasker.builtin.gpt import OPENAI_MODEL, Gpt
+from tasker.builtin.gpt_cost import price
+from tasker.builtin.gpt_request import OPENAI_URL
+from tasker.errors import Fail
+
+
+@pytest.mark.parametrize(
+    ("url", "model", "tokens", "dollars"),
+    [
+        (OPENAI_URL, "gpt-4o-mini", (1000, 100, 0), 0.00021),
+        (OPENAI_URL, "gpt-4o-mini", (1000, 100, 500), 0.0001725),
+        (OPENAI_URL, "gpt-4o-mini", (1000, 100, 5000), 0.000135),
+        (OPENAI_URL, "gpt-4o-mini-2024-07-18", (1000, 100, 0), 0.00021),
+        (OPENAI_URL, "gpt-4o-mini", (0, 0, 0), 0.0),
+        (OPENAI_URL, "my-own-model", (1000, 100, 0), None),
+        (OPENAI_URL, "", (1000, 100, 0), None),
+        ("http://127.0.0.1:1234/v1", "gpt-4o-mini", (1000, 100, 0), None),
+        ("https://models.example.com/v1", "gpt-4o-mini", (1000, 100, 0), None),
+    ],
+)
+def test_prices(
+    url: str, model: str, tokens: tuple[int, int, int], dollars: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "socket", None)  # nothing is asked over a network
+    read, written, cached = tokens
+    assert price(url, model, input_tokens=read, output_tokens=written, cached_tokens=cached) == dollars
+
+
+def test_the_model_of_the_house_has_a_price() -> None:
+    assert price(OPENAI_URL, OPENAI_MODEL, input_tokens=1000, output_tokens=100, cached_tokens=0)
+
+
+@pytest.fixture
+def openai_prices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the test's server for OpenAI."""
+
+    def openai_price(_: str, model: str, **tokens: int) -> float | None:
+        return price(OPENAI_URL, model, **tokens)
+
+    monkeypatch.setattr(gpt_reply, "price", openai_price)
+
+
+@pytest.mark.usefixtures("openai_prices")
+async def test_usage_has_the_cost(ask: Ask, recorder: Recorder) -> None:
+    usage = {"input_tokens": 1000, "output_tokens": 100, "total_tokens": 1100,
+             "input_tokens_details": {"cached_tokens": 500}}  # fmt: skip
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.stream(delta("a"), completed(usage=usage))
+
+    async with fault_server(answer) as server:
+        await ask(server, model="gpt-4o-mini")
+    assert {name: recorder.used[name] for name in ("input_tokens", "output_tokens", "cached_tokens", "cost")} == {
+        "input_tokens": 1000, "output_tokens": 100, "cached_tokens": 500, "cost": 0.0001725,
+    }  # fmt: skip
+    assert recorder.used["estimated"] is False
+
+
+@pytest.mark.usefixtures("openai_prices")
+async def test_a_text_that_breaks_off_has_cost_something(ask: Ask, recorder: Recorder) -> None:
+    async def answer(exchange: Exchange) -> None:
+        await exchange.begin()
+        await exchange.send(*(delta("word ") for _ in range(60)))
+        exchange.cut()
+
+    async with fault_server(answer) as server:
+        with pytest.raises(Fail, match="broke off"):
+            await ask(server, "x" * 400, model="gpt-4o-mini")
+    assert (recorder.used["input_tokens"], recorder.used["output_tokens"]) == (104, 60)
+    assert recorder.used["cost"] == pytest.approx(104 * 0.15e-6 + 60 * 0.6e-6, abs=1e-9)
+    assert recorder.used["estimated"] is True
+
+
+@pytest.mark.usefixtures("openai_prices")
+async def test_a_cancelled_text_has_cost_something(connect: Callable[..., Gpt], recorder: Recorder) -> None:
+    writing = asyncio.Event()
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.begin()
+        await exchange.send(*(chat_chunk("word ") for _ in range(7)))
+        writing.set()
+        await exchange.wait_for_hang_up()
+
+    async with fault_server(refuses(404), answer) as server, asyncio.timeout(20):
+        task = asyncio.create_task(connect(server, model="gpt-4o-mini").function(recorder.context, "Hi"))
+        await writing.wait()
+        while len(recorder.chunks) < 7:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert recorder.used["output_tokens"] == 7
+    assert recorder.used["cost"] > 0
+
+
+async def test_a_request_that_is_refused_costs_nothing(ask: Ask, recorder: Recorder) -> None:
+    async with fault_server(refuses(500)) as server:
+        with pytest.raises(Fail):
+            await ask(server)
+    assert "cost" not in recorder.used
+
+
+async def test_a_server_of_ones_own_has_no_price(ask: Ask, recorder: Recorder) -> None:
+    async with fault_server(says("yes")) as server:
+        await ask(server, model="gpt-4o-mini")
+    assert recorder.used["cost"] is None

@@ -1,0 +1,258 @@
+"""`gpt` with a JSON Schema: refused at submission, said to the model, and held to its text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.gpt.conftest import Ask
+from tests.gpt.fault_server import (
+    Exchange,
+    chats,
+    completed,
+    delta,
+    fault_server,
+    incomplete,
+    refuses,
+    says,
+    streams,
+)
+from tests.gpt.recorder import Recorder
+
+from tasker.builtin import gpt_schema
+from tasker.builtin.gpt import Gpt, make_gpt
+from tasker.builtin.gpt_schema import check_schema, make_shape
+from tasker.config import GptSettings
+from tasker.errors import Fail, Invalid
+from tasker.registry import Registry
+
+PERSON: dict[str, Any] = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 0}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+OPEN: dict[str, Any] = {"type": "object", "properties": {"name": {"type": "string"}}}
+NUMBERS: dict[str, Any] = {"type": "array", "items": {"type": "integer"}}
+TREE: dict[str, Any] = {
+    "$ref": "#/$defs/node",
+    "$defs": {"node": {"type": "object", "properties": {"kids": {"type": "array", "items": {"$ref": "#/$defs/node"}}},
+                       "required": ["kids"], "additionalProperties": False}},
+}  # fmt: skip
+LIST_OF_LISTS: dict[str, Any] = {"type": "array", "items": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}
+
+
+async def asked(ask: Ask, schema: Any, text: str) -> tuple[Any, Exchange]:
+    async with fault_server(says(text)) as server:
+        result = await ask(server, schema=schema)
+    return result, server.exchanges[0]
+
+
+async def test_the_result_is_the_value(ask: Ask, recorder: Recorder) -> None:
+    result, exchange = await asked(ask, PERSON, '{"name": "Lena", "age": 31}')
+    assert result == {"name": "Lena", "age": 31}
+    assert recorder.chunks == ['{"name": "Lena", "age": 31}']
+    assert exchange.body["text"] == {
+        "format": {"type": "json_schema", "name": "result", "schema": PERSON, "strict": True}
+    }
+    assert exchange.body["max_output_tokens"] == 2048
+
+
+async def test_chat_completions_are_told_the_schema(ask: Ask) -> None:
+    async with fault_server(refuses(404), chats('{"name": "Lena",', ' "age": 31}')) as server:
+        assert await ask(server, schema=PERSON, max_tokens=99) == {"name": "Lena", "age": 31}
+    body = server.exchanges[1].body
+    assert body["response_format"] == {
+        "type": "json_schema", "json_schema": {"name": "result", "schema": PERSON, "strict": True},
+    }  # fmt: skip
+    assert body["max_tokens"] == 99
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "value"),
+    [
+        (NUMBERS, '{"value": [1, 2]}', [1, 2]),
+        ({"enum": ["a", "b"]}, '{"value": "a"}', "a"),
+        (TREE, '{"value": {"kids": [{"kids": []}]}}', {"kids": [{"kids": []}]}),
+        (LIST_OF_LISTS, '{"value": [[], null, [[]]]}', [[], None, [[]]]),
+        ({}, '{"value": 5}', 5),
+    ],
+)
+async def test_what_is_no_object_is_asked_for_in_one(ask: Ask, schema: Any, text: str, value: Any) -> None:
+    result, exchange = await asked(ask, schema, text)
+    assert result == value
+    told = exchange.body["text"]["format"]["schema"]
+    assert (told["type"], told["required"], list(told["properties"])) == ("object", ["value"], ["value"])
+    assert check_schema(told) == ()
+    for one, holds in ((json.loads(text), True), ({"value": {"kids": 3}}, schema == {}), ([], False)):
+        assert is_fit(told, one) == holds
+
+
+def is_fit(schema: Any, value: Any) -> bool:
+    try:
+        gpt_schema.Shape(schema, schema, True, False).read(json.dumps(value))
+    except Fail:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("schema", "strict"),
+    [
+        (PERSON, True),
+        (NUMBERS, True),
+        (TREE, True),
+        (LIST_OF_LISTS, True),
+        ({"$schema": "https://json-schema.org/draft/2020-12/schema", **PERSON}, True),
+        (OPEN, False),  # what else is there, nobody knows
+        ({**PERSON, "required": ["name"]}, False),  # strict would have the model make up an age
+        ({**PERSON, "minProperties": 1}, False),
+        ({**PERSON, "properties": {**PERSON["properties"], "age": {}}}, False),
+        ({"allOf": [PERSON]}, False),
+        ({"type": "string", "format": "iri"}, False),
+        ({"type": "array"}, False),
+        ({"type": ["object", "null"]}, False),
+    ],
+)
+def test_strict_where_it_says_the_same(schema: Any, strict: bool) -> None:
+    shape = make_shape(schema, objects_only=True)
+    assert shape.strict == strict
+    assert "$schema" not in shape.asked
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"name": "Lena"}', "'age' is a required property"),
+        ('{"name": "Lena", "age": -1}', "-1 is less than the minimum of 0 at /age"),
+        ('{"name": "Lena", "age": 1, "x": 1}', "'x' was unexpected"),
+        ("I am a person", "it is not JSON"),
+        ('{"name": "Lena"', "it is not JSON"),
+        ("[]", "[] is not of type 'object'"),
+        ("[" * 100_000, "it is not JSON"),
+    ],
+)
+async def test_a_text_that_does_not_fit_is_tried_again(ask: Ask, recorder: Recorder, text: str, words: str) -> None:
+    with pytest.raises(Fail, match="the model's text does not fit the schema") as caught:
+        await asked(ask, PERSON, text)
+    assert (caught.value.problem, caught.value.retry) == ("gpt-schema-mismatch", True)
+    assert words in caught.value.detail
+    assert recorder.used["output_tokens"] == 3, "it was paid for"
+
+
+async def test_a_wrapped_text_must_be_the_wrapper(ask: Ask) -> None:
+    with pytest.raises(Fail, match="an object that holds `value` alone"):
+        await asked(ask, NUMBERS, "[1, 2]")
+
+
+async def test_json_that_is_cut_off_is_no_result(ask: Ask) -> None:
+    async with fault_server(streams(delta('{"name"'), incomplete("max_output_tokens"))) as server:
+        with pytest.raises(Fail, match="max_tokens before its JSON was whole") as caught:
+            await ask(server, schema=PERSON)
+    assert (caught.value.problem, caught.value.retry) == ("gpt-truncated", False)
+
+
+async def test_a_refusal_is_not_held_against_the_schema(ask: Ask) -> None:
+    refusal = {"type": "response.refusal.delta", "item_id": "i", "output_index": 0, "content_index": 0, "delta": "No."}
+    async with fault_server(streams(refusal, completed())) as server:
+        with pytest.raises(Fail, match=r"declined: No\.") as caught:
+            await ask(server, schema=PERSON)
+    assert caught.value.problem == "gpt-refused"
+
+
+@pytest.mark.parametrize(
+    ("schema", "pointer", "words"),
+    [
+        ({"type": "objekt"}, "/type", "is not valid"),
+        ({"properties": {"a/b": {"type": 3}}}, "/properties/a~1b/type", "3"),
+        ({"required": "name"}, "/required", "not of type 'array'"),
+        ({"minLength": -1}, "/minLength", "minimum"),
+        ({"items": [{"type": "string"}]}, "/items", "not of type"),
+        ({"$ref": "https://example.com/schema.json"}, "/$ref", "within this one"),
+        ({"$ref": "file:///etc/passwd"}, "/$ref", "within this one"),
+        ({"$ref": "#/$defs/no"}, "/$ref", "within this one"),
+        ({"enum": [{"type": 5}], "$ref": "#/enum/0"}, "/$ref", "within this one"),
+        ({"$ref": "#"}, "/$ref", "without end"),
+        ({"$defs": {"a": {"$ref": "#/$defs/a"}}}, "/$defs/a/$ref", "without end"),
+        ({"$id": "https://example.com/"}, "/$id", "not taken"),
+        ({"$defs": {"a": {"$anchor": "a"}}}, "/$defs/a/$anchor", "not taken"),
+        ({"$defs": {"a": {"$schema": "http://json-schema.org/draft-07/schema#"}}}, "/$defs/a/$schema", "at the top"),
+        ({"patternProperties": {"^x": {}}}, "/patternProperties", "not taken"),
+        ({"pattern": "("}, "/pattern", "no regular expression"),
+        ({"description": "x" * 40_000}, "", "at most 32,768 bytes"),
+    ],
+)
+def test_a_wrong_schema_is_refused(schema: Any, pointer: str, words: str) -> None:
+    task_type = Registry().add(make_gpt(GptSettings()))
+    for params, start in (({"prompt": "Hi", "schema": schema}, "/schema"), (["Hi", *[None] * 5, schema], "/6")):
+        with pytest.raises(Invalid) as caught:
+            task_type.check(params)
+        assert caught.value.kind.name == "invalid-params"
+        assert [fault.pointer for fault in caught.value.faults] == [start + pointer]
+        assert words in caught.value.faults[0].detail
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        PERSON, OPEN, NUMBERS, TREE, LIST_OF_LISTS, {}, {"properties": {"$ref": {"type": "string"}}},
+        {"enum": [{"$ref": "nowhere"}], "default": {"$id": 5}}, {"$ref": "#/$defs/a%20b", "$defs": {"a b": {}}},
+        {"properties": {"pattern": {"type": "string"}}, "pattern": r"^\p{L}+$"},
+    ],
+)  # fmt: skip
+def test_a_good_schema_is_taken(schema: Any) -> None:
+    assert check_schema(schema) == ()
+
+
+def test_faults_are_told_once_and_not_without_end() -> None:
+    faults = check_schema({"properties": {f"p{number}": {"type": number} for number in range(50)}})
+    assert len(faults) == len(set(faults)) == 20
+
+
+def doubling(depth: int) -> dict[str, Any]:
+    """A schema that takes 2 ** depth looks."""
+    defs: dict[str, Any] = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(depth)}
+    return {"$ref": "#/$defs/d0", "$defs": {**defs, f"d{depth}": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        (doubling(40), '"x"'),
+        ({"allOf": [{"$ref": "#"}]}, '"x"'),
+        ({"pattern": "^(a+)+$"}, json.dumps("a" * 5000 + "!")),
+        ({"multipleOf": 1e-308}, "1e308"),
+    ],
+    ids=["doubling", "endless", "pattern", "overflow"],
+)
+def test_no_schema_keeps_the_service_busy(schema: Any, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpt_schema, "MAX_SECONDS", 0.2)
+    assert check_schema(schema) == ()
+    with pytest.raises(Fail, match=r"cannot be held against the schema|does not fit") as caught:
+        make_shape(schema, objects_only=False).read(text)
+    assert caught.value.problem == "gpt-schema-mismatch"
+
+
+def test_nothing_is_fetched() -> None:
+    with pytest.raises(Exception, match=r"example\.invalid"):
+        make_shape({"$ref": "http://example.invalid/"}, objects_only=False).read("1")
+
+
+async def test_the_local_model_writes_what_fits(recorder: Recorder) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer", "maximum": 120},
+                       "mood": {"enum": ["glad", "sad"]}},
+        "required": ["name", "age", "mood"], "additionalProperties": False,
+    }  # fmt: skip
+    gpt = Gpt(GptSettings(provider="local"))
+    try:
+        person = await gpt.function(recorder.context, "Make up a person.", schema=schema, max_tokens=100)
+        mood = await gpt.function(recorder.context, "How are you?", schema={"enum": ["glad", "sad"]}, max_tokens=9)
+    finally:
+        await gpt.aclose()
+    assert set(person) == {"name", "age", "mood"}
+    assert mood in {"glad", "sad"}
+    assert recorder.used["cost"] == 0
+    assert recorder.used["estimated"] is False
