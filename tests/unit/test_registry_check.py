@@ -58,7 +58,7 @@ def test_an_example_must_pass_it() -> None:
     def takes(low: int) -> int:
         return low
 
-    with pytest.raises(RegistrationError, match="example: .*expected less"):
+    with pytest.raises(RegistrationError, match=r"example: .*expected less"):
         Registry().add(task(check=lambda low: [Fault("/low", "expected less")], example=[1])(takes))
     with pytest.raises(RegistrationError, match="check must be a function"):
         Registry().add(task(check=5)(takes))  # type: ignore[call-overload]
