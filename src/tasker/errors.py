@@ -61,6 +61,7 @@ PROBLEMS: dict[str, ProblemKind] = _kinds(
     ("not-unique", 409, "An open task has this unique_key", "Wait for it, or submit with on_conflict `return`."),
     ("idempotency-in-flight", 409, "A request with this key is under way", "Wait for its reply, then ask again."),
     ("limit-reached", 409, "There are as many as there may be", "Delete one that is not needed any more."),
+    ("name-taken", 409, "Another one has this name", "Choose another name, or change the one that has it."),
     ("payload-too-large", 413, "The body is too large", "Keep it under the limit, or pass a reference to the data."),
     ("uri-too-long", 414, "The address is too long", "Shorten the path and the query."),
     ("unsupported-media-type", 415, "The body must be application/json", "Send Content-Type: application/json."),

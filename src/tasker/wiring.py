@@ -156,6 +156,8 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
         own_chores = [*chores(engine, clock, random), *key_chores(service.keys, is_shared=engine.is_shared)]
         chore_loop = asyncio.create_task(run_chores(own_chores))
         stack.push_async_callback(_cancelled, chore_loop)
+        firing = asyncio.create_task(service.schedules.run())
+        stack.push_async_callback(_cancelled, firing)
         if worker is not None:
             await worker.start()
         yield app

@@ -103,6 +103,7 @@ async def test_every_reference_leads_somewhere(document: Document) -> None:
 
 
 OWN = "0198f7a0-0000-7000-8000-000000000001"
+SCHEDULE = {"name": "s", "interval": 60, "overlap": "skip", "task": {"type": "sum", "params": [1, 2]}}
 VALIDATE = "handling=validate"
 
 
@@ -173,6 +174,37 @@ async def test_replies_are_as_it_says(rig: Rig, document: Document) -> None:
     check_reply(document, "GET", "/readyz", await rig.client.get("/readyz"))
 
 
+async def test_replies_of_schedules_are_as_it_says(rig: Rig, document: Document) -> None:
+    path = (await rig.client.post("/schedule", json={**SCHEDULE, "name": "other"})).json()["links"]["self"]
+    for _ in range(2):
+        rig.clock.advance(timedelta(minutes=1))
+        await rig.service.schedules.run_once()
+    assert (await rig.client.get(path)).json()["last_skip"] is not None
+    calls: list[tuple[int, str, str, dict[str, Any]]] = [
+        (201, "POST", "/schedule", {"json": SCHEDULE}),
+        (409, "POST", "/schedule", {"json": SCHEDULE}),
+        (422, "POST", "/schedule", {"json": {**SCHEDULE, "cron": "* * * * * *"}}),
+        (200, "GET", "/schedule?limit=1", {}),
+        (422, "GET", "/schedule?limit=0", {}),
+        (200, "GET", path, {}),
+        (200, "PATCH", path, {"json": {"interval": "PT5M", "task": {"type": "sum", "params": [1, 2], "delay": 1}}}),
+        (409, "PATCH", path, {"json": {"name": "s"}}),
+        (422, "PATCH", path, {"json": {"x": 1}}),
+        (200, "GET", f"{path}/next?count=2", {}),
+        (202, "POST", f"{path}/trigger", {"headers": {"idempotency-key": "k"}}),
+        (202, "POST", f"{path}/trigger", {"headers": {"idempotency-key": "k"}}),
+        (204, "DELETE", path, {}),
+        (404, "DELETE", path, {}),
+        (404, "PATCH", path, {"json": {}}),
+        (404, "POST", f"{path}/trigger", {}),
+        (404, "GET", "/schedule/x/next", {}),
+    ]
+    for status, method, url, options in calls:
+        reply = await rig.client.request(method, url, **options)
+        assert reply.status_code == status, (method, url, reply.text)
+        check_reply(document, method, url, reply)
+
+
 SAMPLES: dict[str, list[Any]] = {
     "sum": [[1, 2], [1, 2.5, 3], {"a": 1, "b": 2}, {"a": 1, "b": 2, "more": [3]}, [1], [], ["1", 2], [True, 1],
             {"a": 1}, {"a": 1, "b": 2, "c": 3}, 5, None, "x", [[1], 2], {"a": 1, "b": 2, "more": 3}],
@@ -215,8 +247,9 @@ async def test_the_schema_of_submissions_takes_what_the_service_takes(rig: Rig, 
 
 async def test_examples_are_taken(make_rig: MakeRig, document: Document) -> None:
     rig, number = await make_rig(auth="off"), 0  # one of them makes a key
+    made = (await rig.client.post("/schedule", json=SCHEDULE)).json()
     webhook = (await rig.client.post("/webhook", json={"url": "https://example.com"})).json()
-    ids = {"task_id": OWN, "webhook_id": webhook["webhook_id"]}
+    ids = {"task_id": OWN, "webhook_id": webhook["webhook_id"], "schedule_id": made["schedule_id"]}
     for path, own in document["paths"].items():
         for method, operation in own.items():
             content = operation.get("requestBody", {}).get("content", {})
@@ -225,7 +258,7 @@ async def test_examples_are_taken(make_rig: MakeRig, document: Document) -> None
                 example = content["application/json"]["example"]
                 reply = await rig.client.request(method, path.format(**ids), json=example)
                 assert reply.status_code in (200, 201, 202), (path, reply.text)
-    assert number >= 4 + len(rig.service.registry)
+    assert number >= 6 + len(rig.service.registry)
 
 
 async def test_every_problem_of_a_request_is_documented_somewhere(document: Document) -> None:

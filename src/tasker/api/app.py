@@ -31,6 +31,7 @@ from tasker.api.operations import (
 )
 from tasker.api.problems import Refused, method_not_allowed
 from tasker.api.replies import ASGIApp, Head, Receive, Scope, Send, Stream, empty_reply, send_reply, send_stream
+from tasker.api.schedules import ScheduleOperations, schedule_operations
 from tasker.api.tasks import TaskOperations
 from tasker.api.usage import UsageOperations, usage_operations
 from tasker.api.webhooks import WebhookOperations, webhook_operations
@@ -64,6 +65,7 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
         *task_operations(TaskOperations(service, clock, events)),
         *batch_operations(BatchOperations(service, clock, max_line=settings.max_body, max_size=settings.max_batch)),
         *event_operations(events),
+        *schedule_operations(ScheduleOperations(service, clock)),
         *type_operations(TypeOperations(service.registry)),
         *fleet_operations(FleetOperations(service, clock, silent_after=settings.lease)),
         *webhook_operations(WebhookOperations(service.webhooks, service.registry.url_rules)),

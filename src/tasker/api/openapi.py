@@ -17,6 +17,7 @@ from tasker.api.health import LiveView, ReadyView
 from tasker.api.operation import Answer, Operation
 from tasker.api.problems import Problem
 from tasker.api.replies import encode
+from tasker.api.schedules import SchedulePage, ScheduleView, TickPage
 from tasker.api.tasks import TaskPage, TaskView
 from tasker.api.usage import FiguresView, UsageRowView, UsageView
 from tasker.api.webhooks import DeliveryPageView, DeliveryView, NewWebhookView, WebhookPageView, WebhookView
@@ -32,6 +33,7 @@ _STRUCTS = (
     TaskView, TaskPage, TypeView, TypePage, SubmissionBody, Problem, TaskProblem, ProblemKind, LiveView, ReadyView,
     WorkerPage, WorkerView, QueuePage, QueueView, EventView, BatchReply, BatchItem, BatchSummary,
     UsageView, UsageRowView, FiguresView, WebhookView, NewWebhookView, WebhookPageView, DeliveryView, DeliveryPageView,
+    ScheduleView, SchedulePage, TickPage,
 )  # fmt: skip
 _NAMES = {
     "TaskView": "Task", "TypeView": "TaskType", "TypePage": "TaskTypePage", "RetryView": "Retry",
@@ -42,6 +44,8 @@ _NAMES = {
     "WebhookView": "Webhook", "NewWebhookView": "WebhookWithSecret", "WebhookPageView": "WebhookPage",
     "DeliveryView": "Delivery", "DeliveryPageView": "DeliveryPage", "FailureView": "DeliveryFailure",
     "WebhookBody": "NewWebhook", "WebhookPatch": "WebhookChange", "RotationBody": "SecretRotation",
+    "ScheduleView": "Schedule", "SkipView": "SkippedTick", "ScheduleBody": "NewSchedule",
+    "SchedulePatch": "ScheduleChange",
 }  # fmt: skip
 """What the structs on the wire are called outside."""
 _DESCRIPTION = (
@@ -52,6 +56,7 @@ _TAGS = {
     "tasks": "Submit, read, wait for and control tasks.",
     "events": "Watch what happens.",
     "webhooks": "Have others told of what happens.",
+    "schedules": "Submit tasks by the clock.",
     "types": "What can be submitted.",
     "workers": "Who runs the tasks.",
     "queues": "What waits for them.",
@@ -230,6 +235,7 @@ _PATH_PARTS: dict[str, tuple[str, Node]] = {
     "task_id": ("The id that the submission gave out.", {"type": "string", "format": "uuid"}),
     "webhook_id": ("The id of the webhook.", {"type": "string", "format": "uuid"}),
     "delivery_id": ("The id of the delivery.", {"type": "string", "format": "uuid"}),
+    "schedule_id": ("The id of the schedule.", {"type": "string", "format": "uuid"}),
     "name": ("A name.", _STRING),
     "key_id": ("The id of a key: its middle part.", _STRING),
 }

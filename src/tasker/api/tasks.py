@@ -78,6 +78,7 @@ class TaskView(Task, frozen=True, kw_only=True):
     cancel_requested_at: Moment | None
     expires_at: Moment | None
     deadline: Moment | None = None
+    scheduled_for: Moment | None = None
     links: dict[str, str]
     attempts: list[Attempt] | msgspec.UnsetType = msgspec.UNSET
 

@@ -77,7 +77,7 @@ def no_schedule(schedule_id: UUID) -> NotFound:
 
 def name_taken(name: str) -> Conflict:
     """Return what a client is told whose name for a new thing another one of the kind has."""
-    return Conflict(f"there is one with the name {name!r} already")
+    return Conflict(f"there is one with the name {name!r} already", name="name-taken")
 
 
 def why_not(receipt: Receipt) -> str | None:

@@ -1,6 +1,7 @@
 """The use cases, by what they are about. They know no HTTP and no SQL."""
 
 from tasker.service.batches import Accepted, Batch, Batches, Wanted
+from tasker.service.schedules import Schedules
 from tasker.service.tasks import EVENTS_AT_ONCE, KEEP_KEYS_FOR, Readiness, Service, Submitted
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Batch",
     "Batches",
     "Readiness",
+    "Schedules",
     "Service",
     "Submitted",
     "Wanted",

@@ -38,6 +38,7 @@ from tasker.model.keys import Caller
 from tasker.registry import Registry, TaskType
 from tasker.service.batches import Accepted, Batches, Wanted
 from tasker.service.keys import Keys
+from tasker.service.schedules import Schedules
 from tasker.service.usage import UsageService
 from tasker.service.webhooks import Webhooks
 from tasker.submission import RetryOptions, Submission
@@ -103,23 +104,46 @@ class Service:
         self.batches = Batches(self._submit_many)
         self.usage = UsageService(engine, clock)
         self.webhooks = Webhooks(engine, clock)
+        self.schedules = Schedules(engine, registry, clock, self.draft)
         self._in_flight: set[str] = set()
         self._checked_at: float | None = None
         self._first_look = _FIRST_LOOK if engine.is_shared else _LAST_LOOK
 
     async def submit(
-        self, caller: Caller, task_type: TaskType, submission: Submission, *, idempotency_key: str | None = None
+        self,
+        caller: Caller,
+        task_type: TaskType,
+        submission: Submission,
+        *,
+        idempotency_key: str | None = None,
+        schedule_id: UUID | None = None,
     ) -> Submitted:
         """Accept a submission that `submission.read_submission` found valid; return when it is durable.
 
-        Raises Invalid (the key belongs to another request), Conflict (one with the key is under way), Unavailable.
+        schedule_id: the schedule whose task it is.
+        Raises Invalid (the key belongs to another request), Conflict (one with the key is under way), NotFound (the
+        schedule), Unavailable.
         """
-        draft = _draft(caller, task_type, submission, self._clock.now())
+        draft = self.draft(caller, task_type, submission)
+        if schedule_id is not None:
+            draft = structs.replace(draft, extra=structs.replace(draft.extra or Extra(), schedule_id=schedule_id))
         task = _as_accepted(draft)
         if idempotency_key is None:
             receipt = await self._store(draft)
             return Submitted(await self._answering(receipt, task), replayed=False)
         return await self._submit_once(draft, task, submission, idempotency_key)
+
+    def draft(self, caller: Caller, task_type: TaskType, submission: Submission) -> Draft:
+        """Return what a valid submission of now is stored as."""
+        return _draft(caller, task_type, submission, self._clock.now())
+
+    async def trigger(self, caller: Caller, schedule_id: UUID, *, idempotency_key: str | None = None) -> Submitted:
+        """Submit a task of a schedule now, beside its ticks, also where it is paused or a task of it is open.
+
+        Raises NotFound, and what `submit` does.
+        """
+        owner, task_type, submission = await self.schedules.template(caller, schedule_id)
+        return await self.submit(owner, task_type, submission, idempotency_key=idempotency_key, schedule_id=schedule_id)
 
     async def put(self, caller: Caller, task_id: UUID, task_type: TaskType, submission: Submission) -> Submitted:
         """Accept a submission under the client's own id, as `submit` does; the same one again is the task as it is now.
@@ -210,10 +234,16 @@ class Service:
 
     async def _store_many(self, drafts: Sequence[Draft]) -> list[Receipt]:
         try:
-            return await self._engine.submit(drafts)
+            return await self._hand_over(drafts)
         except Unavailable:
             self._checked_at = None  # what a check said a moment ago no longer holds
             raise
+
+    async def _hand_over(self, drafts: Sequence[Draft]) -> list[Receipt]:
+        extra = drafts[0].extra if drafts else None
+        if extra is not None and extra.schedule_id is not None:
+            return [await self._engine.schedules.trigger(extra.schedule_id, draft) for draft in drafts]
+        return await self._engine.submit(drafts)
 
     async def find(self, caller: Caller, task_id: UUID) -> Task | None:
         """Return the task, or None; another owner's is not there."""

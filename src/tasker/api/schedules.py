@@ -1,0 +1,233 @@
+"""The operations on schedules: from a request to the service and back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+from urllib.parse import parse_qsl, urlencode
+from uuid import UUID
+
+from msgspec import Struct
+
+from tasker.api.calls import Call, Parameter, idempotency_key, text_of, whole
+from tasker.api.operation import BODY_PROBLEMS, INPUT_PROBLEMS, SUBMIT_PROBLEMS, Answer, Operation
+from tasker.api.replies import JSON_HEADERS, Header, Reply, empty_reply, encode_task, json_reply, path_of, retry_after
+from tasker.api.tasks import DEFAULT_LIMIT, MAX_LIMIT, Moment, TaskView
+from tasker.clock import Clock
+from tasker.errors import NotFound
+from tasker.model.schedules import Missed, Overlap, Schedule
+from tasker.scheduling import ScheduleBody, SchedulePatch, read_patch, read_schedule
+from tasker.service import Service
+from tasker.submission import SubmissionBody
+
+MAX_COUNT = 100
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+class SkipView(Struct, frozen=True, kw_only=True):
+    """A tick that submitted nothing: it was `missed`, an earlier task was open (`overlap`), or it was `refused`."""
+
+    tick: Moment
+    reason: Literal["missed", "overlap", "refused"]
+    detail: str
+
+
+class ScheduleView(Struct, frozen=True, kw_only=True):
+    """A rule that submits `task` at each of its ticks. `interval` is in seconds.
+
+    next_fire_at: its next tick, null while it is paused and after its last one. last_fired_at: the latest tick that
+    submitted a task, `last_task_id` (or that of a trigger since). last_skip: the latest tick that did not.
+    """
+
+    schedule_id: UUID
+    name: str
+    task: SubmissionBody
+    cron: str | None
+    interval: float | None
+    time_zone: str
+    missed: Missed
+    overlap: Overlap
+    paused: bool
+    starts_at: Moment | None
+    ends_at: Moment | None
+    next_fire_at: Moment | None
+    last_fired_at: Moment | None
+    last_task_id: UUID | None
+    last_skip: SkipView | None
+    created_at: Moment
+    updated_at: Moment
+    links: dict[str, str]
+
+
+class SchedulePage(Struct, frozen=True, kw_only=True):
+    """A slice of the list of schedules, newest first; `next_cursor` is opaque, null at the end."""
+
+    items: list[ScheduleView]
+    next_cursor: str | None
+
+
+class TickPage(Struct, frozen=True, kw_only=True):
+    """The next ticks, in order; `next_cursor` is always null."""
+
+    items: list[Moment]
+    next_cursor: None = None
+
+
+_LIST_PARAMETERS = (
+    Parameter("name", "Only the schedule of this name.", {"type": "string", "minLength": 1}, text_of(100)),
+    Parameter(
+        "limit",
+        f"So many schedules at most; default {DEFAULT_LIMIT}, and never more than {MAX_LIMIT}.",
+        {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
+        whole(1, MAX_LIMIT),
+    ),
+    Parameter("cursor", "Where to go on: `next_cursor` of the page before.", {"type": "string"}, text_of(1000)),
+)
+_NEXT_PARAMETERS = (
+    Parameter(
+        "count",
+        f"So many ticks at most; default 5, and never more than {MAX_COUNT}.",
+        {"type": "integer", "minimum": 1, "default": 5},
+        whole(1, MAX_COUNT),
+    ),
+)
+
+
+class ScheduleOperations:
+    """What can be done with schedules."""
+
+    def __init__(self, service: Service, clock: Clock) -> None:
+        self._service = service
+        self._schedules = service.schedules
+        self._clock = clock
+
+    async def create(self, call: Call) -> Reply:
+        call.query()
+        fields = read_schedule(await call.body(), self._service.registry, self._clock.now())
+        schedule = await self._schedules.create(call.caller, fields)
+        return json_reply(_view(schedule), 201, (b"location", _path(schedule).encode()))
+
+    async def find_many(self, call: Call) -> Reply:
+        query = call.query()
+        limit = query.pop("limit", DEFAULT_LIMIT)
+        page = await self._schedules.find_many(call.caller, limit=limit, **query)
+        view = SchedulePage(items=[_view(schedule) for schedule in page.items], next_cursor=page.next_cursor)
+        return json_reply(view, 200, *_next_link(call, page.next_cursor))
+
+    async def get(self, call: Call) -> Reply:
+        call.query()
+        return json_reply(_view(await self._schedules.get(call.caller, _schedule_id(call))))
+
+    async def change(self, call: Call) -> Reply:
+        call.query()
+        schedule_id = _schedule_id(call)
+        fields = read_patch(await call.body(), self._service.registry, self._clock.now())
+        return json_reply(_view(await self._schedules.change(call.caller, schedule_id, fields)))
+
+    async def delete(self, call: Call) -> Reply:
+        call.query()
+        await self._schedules.delete(call.caller, _schedule_id(call))
+        return empty_reply(204)
+
+    async def trigger(self, call: Call) -> Reply:
+        call.query()
+        key = idempotency_key(call)
+        submitted = await self._service.trigger(call.caller, _schedule_id(call), idempotency_key=key)
+        headers: tuple[Header, ...] = (*JSON_HEADERS, (b"location", path_of(submitted.task)))
+        if submitted.replayed:
+            headers += ((b"idempotency-replayed", b"true"),)
+        body = encode_task(submitted.task, tracebacks=False)
+        return Reply(202, body, headers + retry_after(submitted.task, self._clock.now()))
+
+    async def next_ticks(self, call: Call) -> Reply:
+        count = call.query().get("count", 5)
+        return json_reply(TickPage(items=await self._schedules.next_ticks(call.caller, _schedule_id(call), count)))
+
+
+def schedule_operations(schedules: ScheduleOperations) -> list[Operation]:
+    """Return what can be done with schedules."""
+    on_one, example = ("not-found", "unknown-field", "unavailable"), _EXAMPLE
+    inputs = (*BODY_PROBLEMS, *INPUT_PROBLEMS, "unknown-type", "name-taken", "cross-origin", "unavailable")
+    return [
+        Operation(
+            "POST", "/schedule", "create_schedule", "schedules", "Make a schedule", schedules.create, scope="submit",
+            answers={201: Answer("It is kept, and its ticks come.", ScheduleView, ("Location",))}, problems=inputs,
+            body=ScheduleBody, example=example,
+        ),
+        Operation(
+            "GET", "/schedule", "list_schedules", "schedules", "List the schedules, newest first", schedules.find_many,
+            scope="read", answers={200: Answer("A page of schedules.", SchedulePage, ("Link",))},
+            problems=("invalid-request", "unknown-field", "unavailable"), parameters=_LIST_PARAMETERS,
+        ),
+        Operation(
+            "GET", "/schedule/{schedule_id}", "get_schedule", "schedules", "Read a schedule", schedules.get,
+            scope="read", answers={200: Answer("The schedule.", ScheduleView)}, problems=on_one,
+        ),
+        Operation(
+            "PATCH", "/schedule/{schedule_id}", "change_schedule", "schedules",
+            "Change a schedule, pause it or let it go on", schedules.change, scope="submit",
+            answers={200: Answer("The schedule as it is now.", ScheduleView)}, problems=(*inputs, "not-found"),
+            body=SchedulePatch, example={"paused": True},
+        ),
+        Operation(
+            "DELETE", "/schedule/{schedule_id}", "delete_schedule", "schedules", "Erase a schedule; its tasks stay",
+            schedules.delete, scope="control", answers={204: Answer("It is erased.")},
+            problems=(*on_one, "cross-origin"),
+        ),
+        Operation(
+            "POST", "/schedule/{schedule_id}/trigger", "trigger_schedule", "schedules",
+            "Submit a task of the schedule now", schedules.trigger, scope="submit",
+            answers={
+                202: Answer("Accepted, beside the ticks.", TaskView,
+                            ("Location", "Retry-After", "Idempotency-Replayed")),
+            },
+            problems=(*SUBMIT_PROBLEMS, "unknown-type", "not-found"), request_headers=("Idempotency-Key",),
+        ),
+        Operation(
+            "GET", "/schedule/{schedule_id}/next", "list_ticks", "schedules", "Read the next ticks of a schedule",
+            schedules.next_ticks, scope="read",
+            answers={200: Answer("Its ticks, as if it were not paused.", TickPage)},
+            problems=(*on_one, "invalid-request"), parameters=_NEXT_PARAMETERS,
+        ),
+    ]  # fmt: skip
+
+
+_EXAMPLE = {
+    "name": "nightly sum", "cron": "30 2 * * *", "time_zone": "Europe/Berlin", "task": {"type": "sum", "params": [4, 2]}
+}  # fmt: skip
+
+
+def _view(schedule: Schedule) -> ScheduleView:
+    path, skip = _path(schedule), schedule.last_skip
+    links = {"self": path, "next": f"{path}/next", "trigger": f"{path}/trigger"}
+    if schedule.last_task_id is not None:
+        links["last_task"] = f"/task/{schedule.last_task_id}"
+    return ScheduleView(
+        schedule_id=schedule.schedule_id, name=schedule.name, task=cast(Any, schedule.task), cron=schedule.cron,
+        interval=None if schedule.interval is None else schedule.interval.total_seconds(),
+        time_zone=schedule.time_zone, missed=schedule.missed, overlap=schedule.overlap, paused=schedule.paused,
+        starts_at=schedule.starts_at, ends_at=schedule.ends_at, next_fire_at=schedule.next_fire_at,
+        last_fired_at=schedule.last_fired_at, last_task_id=schedule.last_task_id,
+        last_skip=None if skip is None else SkipView(tick=skip.tick, reason=skip.reason, detail=skip.detail),
+        created_at=schedule.created_at, updated_at=schedule.updated_at, links=links,
+    )  # fmt: skip
+
+
+def _path(schedule: Schedule) -> str:
+    return f"/schedule/{schedule.schedule_id}"
+
+
+def _schedule_id(call: Call) -> UUID:
+    """Return the id in the path; only the usual 36 characters are one. Raises NotFound."""
+    text = call.path["schedule_id"]
+    if not _UUID.fullmatch(text):
+        raise NotFound(f"{text[:50]!r} is no schedule id")
+    return UUID(text)
+
+
+def _next_link(call: Call, cursor: str | None) -> Sequence[Header]:
+    if cursor is None:
+        return ()
+    same = [pair for pair in parse_qsl(call.query_string) if pair[0] != "cursor"]
+    return ((b"link", f'</schedule?{urlencode([*same, ("cursor", cursor)])}>; rel="next"'.encode()),)

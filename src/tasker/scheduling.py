@@ -1,0 +1,272 @@
+"""What a client may ask for when it makes or changes a schedule: the body, read, checked and typed.
+
+Every fault is found in one go and named by a JSON Pointer into the body, those of its task's submission among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from tasker.errors import Fault, Invalid
+from tasker.faults import MAX_FAULTS, kind_of, missing_field, refusal_fault, unknown_field
+from tasker.jsontext import read_json
+from tasker.model.schedules import Missed, Overlap
+from tasker.registry import Registry
+from tasker.submission import MAX_AHEAD, RunAt, SubmissionBody, read_submission
+from tasker.timing import MAX_CRON, check_cron, find_zone
+
+MIN_INTERVAL = timedelta(seconds=1)
+MAX_INTERVAL = timedelta(days=366)
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+
+Name = Annotated[
+    str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$", description="Of one schedule at a time.")
+]
+Cron = Annotated[
+    str,
+    Meta(
+        max_length=MAX_CRON,
+        description="Five fields, as cron has them: minute, hour, day of month, month, weekday (`*/5 9-17 * * MON`).",
+    ),
+]
+_Iso = Annotated[str, Meta(max_length=100, extra_json_schema={"format": "duration"})]
+Interval = (
+    Annotated[
+        float,
+        Meta(
+            ge=1, le=MAX_INTERVAL.total_seconds(), description="Seconds, or an ISO 8601 duration: a second to a year."
+        ),
+    ]
+    | _Iso
+)
+Zone = Annotated[str, Meta(max_length=64, description="Of the IANA database, for `cron`; `UTC` if not given.")]
+MissedWord = Annotated[
+    Missed,
+    Meta(
+        description="What to do about ticks that passed while nothing ran: nothing, one task for all, or one for each."
+    ),
+]
+OverlapWord = Annotated[
+    Overlap,
+    Meta(description="At a tick while an earlier task is open: submit, leave the tick out, or cancel that task first."),
+]
+Paused = Annotated[bool, Meta(description="A paused schedule has no ticks; none of them is missed.")]
+StartsAt = Annotated[RunAt, Meta(description="No tick before this time; an interval is counted from it.")]
+EndsAt = Annotated[RunAt, Meta(description="No tick after this time.")]
+Template = Annotated[SubmissionBody, Meta(description="What is submitted at each tick, as in POST /task; no `run_at`.")]
+
+
+class SchedulePatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of PATCH /schedule/{schedule_id}: what is to be changed; null takes back what was set."""
+
+    name: Name | msgspec.UnsetType = msgspec.UNSET
+    task: Template | msgspec.UnsetType = msgspec.UNSET
+    cron: Cron | None = None
+    interval: Interval | None = None
+    time_zone: Zone | None = None
+    missed: MissedWord | None = None
+    overlap: OverlapWord | None = None
+    paused: Paused | None = None
+    starts_at: StartsAt | None = None
+    ends_at: EndsAt | None = None
+
+
+class ScheduleBody(SchedulePatch, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /schedule: `cron` or `interval`, and the task to submit; null is the same as left out."""
+
+    name: Name
+    task: Template
+
+
+class _Texts(Struct):
+    """The part of the body that is kept as the text it came in."""
+
+    task: Raw = Raw(b"null")
+
+
+_decode_texts = msgspec.json.Decoder(_Texts).decode
+
+
+def read_schedule(body: bytes, registry: Registry, now: datetime) -> dict[str, Any]:
+    """Read the body of a new schedule; return the fields of a Schedule that it sets, all of them.
+
+    Raises Malformed (not JSON that is taken) or Invalid (with every fault).
+    """
+    reading = _read(body, registry, now)
+    for name in ("name", "task"):
+        if name not in reading.given:
+            reading.add(missing_field("", name))
+    reading.check_together({})
+    reading.check()
+    return _DEFAULTS | reading.fields
+
+
+def read_patch(body: bytes, registry: Registry, now: datetime) -> dict[str, Any]:
+    """Read the body of a change; return the fields that it sets. Raises as `read_schedule` does."""
+    reading = _read(body, registry, now)
+    if "cron" in reading.given and "interval" in reading.given:
+        reading.check_together({})
+    reading.check()
+    return reading.fields
+
+
+def merge(current: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all fields of a schedule with those that a change gives: a rule given alone takes the other one's place.
+
+    Raises Invalid where the whole does not go together.
+    """
+    fields = dict(given)
+    for name, other in (("cron", "interval"), ("interval", "cron")):
+        if fields.get(name) is not None and other not in fields:
+            fields[other] = None
+    reading = _Reading(dict(fields))
+    reading.fields = fields
+    reading.check_together(current)
+    reading.check()
+    return {**current, **fields}
+
+
+class _Reading:
+    """The members of one body, the fields that they set, and everything wrong with them."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.given = given
+        self.fields: dict[str, Any] = {}
+        self._found: list[Fault] = []
+        self._names: set[str] = set()
+
+    def add(self, fault: Fault, name: str = "invalid-request") -> None:
+        self._found.append(fault)
+        self._names.add(name)
+
+    def check(self) -> None:
+        """Raise Invalid if anything was found; by the specific name if all of it is of one kind."""
+        if not self._found:
+            return
+        name = self._names.pop() if len(self._names) == 1 else "invalid-request"
+        lines = [f"{fault.pointer}: {fault.detail}" if fault.pointer else fault.detail for fault in self._found[:3]]
+        more = [f"and {len(self._found) - 3} more"] if len(self._found) > 3 else []
+        raise Invalid("; ".join(lines + more), name=name, faults=self._found[:MAX_FAULTS])
+
+    def check_together(self, current: Mapping[str, Any]) -> None:
+        """Find what does not go together, in the body and with what is there already."""
+        whole = {**current, **self.fields}
+        is_given = {name: whole.get(name) is not None or self._is_faulty(name) for name in ("cron", "interval")}
+        if all(is_given.values()):
+            self.add(Fault("/interval", "give `cron` or `interval`, not both"))
+        elif not any(is_given.values()):
+            self.add(Fault("/cron", "give `cron` or `interval`"))
+        starts_at, ends_at = whole.get("starts_at"), whole.get("ends_at")
+        if starts_at is not None and ends_at is not None and ends_at <= starts_at:
+            self.add(Fault("/ends_at", "expected a time after `starts_at`"))
+
+    def _is_faulty(self, name: str) -> bool:
+        """Tell whether a member was given, and was wrong by itself."""
+        return self.given.get(name) is not None and name not in self.fields
+
+    def read_member(self, name: str, now: datetime) -> None:
+        """Read a member that is no task, or find its fault."""
+        value = self.given[name]
+        if value is None and name == "name":
+            self.add(Fault("/name", "expected string, got null"))
+            return
+        try:
+            self.fields[name] = _DEFAULTS.get(name) if value is None else _READERS[name](value, now)
+        except msgspec.ValidationError as error:
+            self.add(refusal_fault(str(error), f"/{name}"))
+        except (ValueError, OverflowError) as error:
+            self.add(Fault(f"/{name}", str(error)))
+
+    def read_task(self, text: Raw, registry: Registry, now: datetime) -> None:
+        """Read the submission, with its faults under `/task`."""
+        value = self.given["task"]
+        if not isinstance(value, dict):
+            self.add(Fault("/task", f"expected an object with `type` and `params`, got {kind_of(value)}"))
+            return
+        for name in sorted(_MOMENTS & value.keys()):
+            if value[name] is not None:
+                self.add(Fault(f"/task/{name}", "a schedule submits many tasks, each at its own time"))
+        try:
+            task_type, _ = read_submission(bytes(text), registry, now)
+        except Invalid as error:
+            for fault in error.faults or (Fault("", error.detail),):
+                self.add(Fault("/task" + fault.pointer, fault.detail), error.kind.name)
+        else:
+            self.fields["type"], self.fields["task"] = task_type.name, text
+
+
+def _read(body: bytes, registry: Registry, now: datetime) -> _Reading:
+    value = read_json(body)
+    if not isinstance(value, dict):
+        raise Invalid("expected an object", faults=[Fault("", f"expected an object, got {kind_of(value)}")])
+    reading = _Reading(value)
+    for name in value:
+        if name == "task":
+            reading.read_task(_decode_texts(body).task, registry, now)
+        elif name in _READERS:
+            reading.read_member(name, now)
+        else:
+            reading.add(unknown_field("", name, ("task", *_READERS)), "unknown-field")
+    return reading
+
+
+_Reader = Callable[[Any, datetime], Any]
+_MOMENTS = frozenset({"run_at", "deadline", "depends_on"})
+"""Options of a submission that make sense for one task alone."""
+
+
+def _typed(type_: Any) -> _Reader:
+    return lambda value, _: msgspec.convert(value, type_)
+
+
+def _cron(value: Any, _: datetime) -> str:
+    rule: str = msgspec.convert(value, str)
+    check_cron(rule)
+    return rule
+
+
+def _zone(value: Any, _: datetime) -> str:
+    return find_zone(msgspec.convert(value, str)).key
+
+
+def _interval(value: Any, _: datetime) -> timedelta:
+    given = msgspec.convert(value, float | str)
+    most = MAX_INTERVAL.total_seconds()
+    if isinstance(given, str):
+        length = msgspec.convert(given[:200], timedelta)
+    else:
+        length = timedelta(seconds=min(max(given, 0.0), most + 1))
+    if not MIN_INTERVAL <= length <= MAX_INTERVAL:
+        raise ValueError(f"expected 1 to {most:,.0f} seconds")
+    return length
+
+
+def _moment(value: Any, now: datetime) -> datetime:
+    moment: datetime = msgspec.convert(value, RunAt)
+    if not _EARLIEST <= moment <= now + MAX_AHEAD:
+        raise ValueError("expected a time after the year 2000 and at most 10 years ahead")
+    return moment.astimezone(UTC)
+
+
+_READERS: dict[str, _Reader] = {
+    "name": _typed(Name),
+    "cron": _cron,
+    "interval": _interval,
+    "time_zone": _zone,
+    "missed": _typed(Missed),
+    "overlap": _typed(Overlap),
+    "paused": _typed(bool),
+    "starts_at": _moment,
+    "ends_at": _moment,
+}
+_DEFAULTS: dict[str, Any] = {
+    "cron": None, "interval": None, "time_zone": "UTC", "missed": "once", "overlap": "allow", "paused": False,
+    "starts_at": None, "ends_at": None,
+}  # fmt: skip
+FIELDS = ("name", "type", "task", *_DEFAULTS)
+"""The fields of a Schedule that a client sets."""

@@ -1,0 +1,123 @@
+"""The chore that fires schedules: it wakes for what was changed here, and goes on whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from tasker.engines.sqlite import SqliteEngine
+from tasker.errors import Unavailable
+from tasker.model import TaskFilter
+from tasker.model.keys import ANYBODY, Caller
+from tasker.model.schedules import Due, Schedule
+from tasker.service import Service, schedules
+from tasker.testing import ManualClock
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+async def firing(service: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Task[None]]:
+    """The chore as it runs, in a hurry where it looks at the clock."""
+    for name in ("_LOOK_AGAIN", "_AT_LEAST", "_AFTER_A_FAULT"):
+        monkeypatch.setattr(schedules, name, 0.001)
+    chore = asyncio.create_task(service.schedules.run())
+    yield chore
+    assert not chore.done()
+    chore.cancel()
+    await asyncio.wait([chore])
+
+
+async def create(service: Service, **fields: Any) -> Schedule:
+    given = {
+        "name": "s", "type": "add", "task": Raw(b'{"type":"add","params":[1]}'), "cron": None,
+        "interval": MINUTE, "starts_at": None, **fields,
+    }  # fmt: skip
+    return await service.schedules.create(ANYBODY, given)
+
+
+async def until_fired(engine: SqliteEngine, times: int) -> None:
+    async with asyncio.timeout(5):
+        while len((await engine.find_many(TaskFilter(), limit=100)).items) < times:
+            await asyncio.sleep(0.001)
+
+
+async def test_it_wakes_for_a_new_schedule_and_then_for_each_tick(
+    service: Service, engine: SqliteEngine, clock: ManualClock, firing: asyncio.Task[None]
+) -> None:
+    await asyncio.sleep(0.01)
+    await create(service, starts_at=clock.now() + timedelta(microseconds=1))
+    for tick in range(3):
+        clock.advance(MINUTE)
+        await until_fired(engine, tick + 1)
+
+
+async def test_without_schedules_it_looks_every_few_seconds(
+    service: Service, engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch, firing: asyncio.Task[None]
+) -> None:
+    asked = 0
+    find_due = engine.schedules.find_due
+
+    async def counted(**asked_for: Any) -> Due:
+        nonlocal asked
+        asked += 1
+        return await find_due(**asked_for)
+
+    monkeypatch.setattr(engine.schedules, "find_due", counted)
+    await asyncio.sleep(0.1)
+    assert asked <= 1
+
+
+async def test_a_fault_ends_nothing(
+    service: Service, engine: SqliteEngine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch,
+    firing: asyncio.Task[None],
+) -> None:  # fmt: skip
+    faults = [Unavailable("away"), ValueError("odd row"), Unavailable("away")]
+    fire = engine.schedules.fire
+
+    async def broken(given: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return await fire(given)
+
+    monkeypatch.setattr(engine.schedules, "fire", broken)
+    await create(service)
+    clock.advance(MINUTE)
+    await until_fired(engine, 1)
+    assert faults == []
+
+
+async def test_many_that_are_due_at_once(service: Service, engine: SqliteEngine, clock: ManualClock) -> None:
+    for number in range(schedules.AT_ONCE + 5):
+        await create(service, name=f"s{number}")
+    clock.advance(MINUTE)
+    assert await service.schedules.run_once() == clock.now() + MINUTE
+    assert len((await engine.find_many(TaskFilter(), limit=999)).items) == schedules.AT_ONCE + 5
+
+
+async def test_tasks_belong_to_the_owner_of_the_schedule(
+    service: Service, engine: SqliteEngine, clock: ManualClock
+) -> None:
+    alice = Caller("alice", "k", frozenset(["submit"]))
+    made = await create(service)
+    theirs = await service.schedules.create(
+        alice,
+        {"name": "s", "type": "add", "task": made.task, "cron": None, "interval": MINUTE, "starts_at": None},
+    )
+    assert [one.schedule_id for one in (await service.schedules.find_many(alice, limit=9)).items] == [
+        theirs.schedule_id
+    ]
+    assert len((await service.schedules.find_many(ANYBODY, limit=9)).items) == 2
+    clock.advance(MINUTE)
+    await service.schedules.run_once()
+    triggered = await service.trigger(ANYBODY, theirs.schedule_id)
+    assert triggered.task.owner == "alice"
+    tasks = (await engine.find_many(TaskFilter(), limit=9)).items
+    assert sorted((task.owner or "", task.schedule_id == theirs.schedule_id) for task in tasks) == [
+        ("", False), ("alice", True), ("alice", True),
+    ]  # fmt: skip
