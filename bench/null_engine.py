@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Raw
 
 from tasker.clock import Clock
-from tasker.engine import ClaimRequest, Heartbeat, KeyBook, Listener, WorkerBook
+from tasker.engine import AuditBook, ClaimRequest, Heartbeat, KeyBook, Listener, WorkerBook
 from tasker.engines.sqlite.workers import SqliteWorkers
 from tasker.model import (
     Attempt,
@@ -38,6 +38,7 @@ from tasker.model import (
     TaskFilter,
     Transition,
 )
+from tasker.model.audit import AuditPage, Deed
 from tasker.model.keys import Key
 
 _policy = lru_cache(maxsize=64)(msgspec.json.Decoder(Policy).decode)
@@ -62,6 +63,22 @@ class _NoKeys:
         pass
 
 
+class _NoAudit:
+    """Nothing is on record here."""
+
+    async def begin(self, deed: Deed) -> int:
+        return 0
+
+    async def end(self, sequence: int, outcome: int) -> None:
+        pass
+
+    async def find_many(self, *, limit: int, cursor: str | None = None) -> AuditPage:
+        return AuditPage(items=[])
+
+    async def prune(self, before: datetime, *, limit: int) -> int:
+        return 0
+
+
 class NullEngine:
     """Implements `tasker.engine.Engine` as far as the benchmark uses it; the rest raises NotImplementedError."""
 
@@ -71,6 +88,7 @@ class NullEngine:
         self._clock = clock
         self.workers: WorkerBook = SqliteWorkers(clock, self._find_running)
         self.keys: KeyBook = _NoKeys()
+        self.audit: AuditBook = _NoAudit()
         self._runs = runs
         self._drafts: dict[UUID, Draft] = {}
         self._ended: dict[UUID, Transition] = {}

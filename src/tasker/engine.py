@@ -33,6 +33,7 @@ from tasker.model import (
     WorkerInfo,
     WorkerState,
 )
+from tasker.model.audit import AuditPage, Deed
 from tasker.model.keys import Key
 from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage
 from tasker.model.usage import Group, UsageFilter, UsageRow
@@ -110,6 +111,22 @@ class KeyBook(Protocol):
 
     async def note_uses(self, uses: Mapping[str, datetime]) -> None:
         """Remember when keys were last used, by their ids; never an earlier time than is known."""
+
+
+class AuditBook(Protocol):
+    """Who did what. Nothing is changed or erased but by `prune`; an outcome is added once."""
+
+    async def begin(self, deed: Deed) -> int:
+        """Note what somebody is about to do; return the number of the entry, larger than any before."""
+
+    async def end(self, sequence: int, outcome: int) -> None:
+        """Note how it ended; once that is known, no change."""
+
+    async def find_many(self, *, limit: int, cursor: str | None = None) -> AuditPage:
+        """Return entries, newest first. Raises Invalid for a cursor that no page gave out."""
+
+    async def prune(self, before: datetime, *, limit: int) -> int:
+        """Erase entries that were begun before a moment, at most `limit`; return how many."""
 
 
 class Archive(Protocol):
@@ -260,6 +277,7 @@ class Engine(Protocol):
 
     workers: WorkerBook
     keys: KeyBook
+    audit: AuditBook
     archive: Archive
     schedules: ScheduleBook
     usage: UsageBook

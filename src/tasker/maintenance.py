@@ -14,6 +14,7 @@ from tasker.clock import Clock
 from tasker.engine import Engine
 from tasker.errors import Unavailable
 from tasker.lifecycle import Interrupted, decide
+from tasker.service.audit import PRUNE_AUDIT_EVERY, Audit
 from tasker.service.keys import NOTE_USES_EVERY, REFRESH_EVERY, Keys
 
 BATCH = 500
@@ -51,6 +52,11 @@ def key_chores(keys: Keys, *, is_shared: bool) -> list[Chore]:
     """Return what has to be done about keys: hear of other processes' changes, tell of their uses."""
     refresh = [Chore("keys", REFRESH_EVERY, keys.refresh)] if is_shared else []
     return [*refresh, Chore("key uses", NOTE_USES_EVERY, keys.note_uses)]
+
+
+def audit_chores(audit: Audit) -> list[Chore]:
+    """Return what has to be done about the record of who did what."""
+    return [Chore("audit", PRUNE_AUDIT_EVERY, audit.prune)]
 
 
 def chores(engine: Engine, clock: Clock, random: Random) -> list[Chore]:

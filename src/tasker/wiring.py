@@ -28,11 +28,12 @@ from tasker.errors import ConfigError
 from tasker.events import Hub
 from tasker.executor import Executor
 from tasker.executor.loop_watch import LoopWatch
-from tasker.maintenance import chores, key_chores, run_chores
+from tasker.maintenance import audit_chores, chores, key_chores, run_chores
 from tasker.metrics import Metrics
 from tasker.model import LineStats
 from tasker.registry import Registry, load, load_entry_points
 from tasker.service import Service
+from tasker.service.audit import Audit
 from tasker.service.keys import Keys
 from tasker.worker import Worker
 
@@ -104,12 +105,12 @@ async def open_archive(settings: Settings) -> AsyncIterator[Archive]:
 
 
 @contextlib.asynccontextmanager
-async def open_keys(settings: Settings) -> AsyncIterator[Keys]:
-    """Open the keys of the store. Raises ConfigError, and StoreInUse where a service has the file."""
+async def open_keys(settings: Settings) -> AsyncIterator[tuple[Keys, Audit]]:
+    """Open the keys of the store, and its record. Raises ConfigError, and StoreInUse where a service has the file."""
     engine, clock = make_engine(settings)
     await engine.open()
     try:
-        yield Keys(engine.keys, clock, is_shared=engine.is_shared)
+        yield Keys(engine.keys, clock, is_shared=engine.is_shared), Audit(engine.audit, clock)
     finally:
         await engine.close()
 
@@ -153,7 +154,11 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
         asgi = (build_app if api else build_probes)(service, settings, metrics, clock)
         app = App(settings=settings, registry=registry, engine=engine, service=service, worker=worker, asgi=asgi)
         stack.push_async_callback(app.drain)
-        own_chores = [*chores(engine, clock, random), *key_chores(service.keys, is_shared=engine.is_shared)]
+        own_chores = [
+            *chores(engine, clock, random),
+            *key_chores(service.keys, is_shared=engine.is_shared),
+            *audit_chores(service.audit),
+        ]
         chore_loop = asyncio.create_task(run_chores(own_chores))
         stack.push_async_callback(_cancelled, chore_loop)
         firing = asyncio.create_task(service.schedules.run())

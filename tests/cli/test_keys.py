@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tasker.cli.keys import read_moment
@@ -39,6 +40,10 @@ def test_keys_are_made_in_the_store_and_then_through_the_service_that_has_it(tmp
         assert tasker("ls", "--url", server.url, env={"TASKER_TOKEN": new["key"]}, folder=tmp_path).code == 0
         listed_there = tasker("key", "ls", "--url", server.url, env=there, folder=tmp_path).out.splitlines()
         assert [line.split("\t")[0] for line in listed_there] == [key_id, new["key_id"]]
+        audit = httpx2.get(f"{server.url}/audit", headers={"authorization": f"Bearer {key}"}).json()["items"]
+        assert [(one["action"], one["address"]) for one in audit] == [
+            ("create_key", "127.0.0.1"), ("create_key", "command line"),
+        ]  # fmt: skip
         assert tasker("key", "revoke", new["key_id"], "--url", server.url, env=there, folder=tmp_path).code == 0
         assert tasker("ls", "--url", server.url, env={"TASKER_TOKEN": new["key"]}, folder=tmp_path).code == 4
         assert tasker("key", "revoke", "nope", "--url", server.url, env=there, folder=tmp_path).code == 3

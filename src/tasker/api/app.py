@@ -8,6 +8,7 @@ from functools import cache
 from starlette.routing import Route, Router
 
 from tasker.api.accepts import accepts
+from tasker.api.audit import AuditOperations, Recorder, audit_operations, is_audited
 from tasker.api.auth import Gate
 from tasker.api.batches import BATCH_LINES, BatchOperations, batch_operations
 from tasker.api.bodies import BodyReader
@@ -71,6 +72,7 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
         *webhook_operations(WebhookOperations(service.webhooks, service.registry.url_rules)),
         *usage_operations(UsageOperations(service.usage)),
         *key_operations(KeyOperations(service.keys)),
+        *audit_operations(AuditOperations(service.audit)),
         *health_operations(HealthOperations(service, clock, metrics), metrics.content_type),
         *docs_operations(DocsOperations(document)),
     ]
@@ -88,15 +90,15 @@ def _guarded(
     )
     token = None if settings.token is None else settings.token.get_secret_value().encode()
     gate = Gate(service.keys, settings.auth, token, clock or SystemClock())
-    return Guard(_dispatch(operations, BodyReader(settings.max_body)), rules, gate, metrics)
+    return Guard(_dispatch(operations, BodyReader(settings.max_body), Recorder(service.audit)), rules, gate, metrics)
 
 
-def _dispatch(operations: Sequence[Operation], bodies: BodyReader) -> ASGIApp:
+def _dispatch(operations: Sequence[Operation], bodies: BodyReader, recorder: Recorder) -> ASGIApp:
     """Return what hands a request to the resource of its path."""
     by_path: dict[str, list[Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, []).append(operation)
-    resources = {path: Resource(own, bodies) for path, own in by_path.items()}
+    resources = {path: Resource(own, bodies, recorder) for path, own in by_path.items()}
     fixed = {path: resource for path, resource in resources.items() if "{" not in path}
     open_ = [Route(path, endpoint=resource) for path, resource in resources.items() if path not in fixed]
     router = Router(open_, redirect_slashes=False, default=_nothing)
@@ -115,22 +117,26 @@ def _dispatch(operations: Sequence[Operation], bodies: BodyReader) -> ASGIApp:
 class Resource:
     """ASGI: everything that can be asked of one path. Any other method is told which ones there are."""
 
-    def __init__(self, operations: Sequence[Operation], bodies: BodyReader) -> None:
+    def __init__(self, operations: Sequence[Operation], bodies: BodyReader, recorder: Recorder) -> None:
         self._by_method = {operation.method: operation for operation in operations}
         if "GET" in self._by_method:
             self._by_method["HEAD"] = self._by_method["GET"]
         self._allowed = tuple(method for method in _METHODS if method in self._by_method or method == "OPTIONS")
         self._bodies = bodies
+        self._recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head: Head = scope["tasker"]
         operation = self._by_method.get(head.method)
         if operation is not None:
             head.operation = operation.name
-            _check_scope(head, operation)
+            await self._check_scope(scope, head, operation)
             _check_accept(head, operation.medias)
             call = Call(scope, receive, operation.parameters, self._bodies)
-            reply = await operation.handler(call)
+            if is_audited(operation):
+                reply = await self._recorder.do(operation, call)
+            else:
+                reply = await operation.handler(call)
             if isinstance(reply, Stream):
                 await send_stream(send, receive, head, reply)
             else:
@@ -141,13 +147,16 @@ class Resource:
         else:
             raise method_not_allowed(head.method, self._allowed)
 
-
-def _check_scope(head: Head, operation: Operation) -> None:
-    """Refuse what the key may not do. That there is a good one, where one is needed, the guards have seen to."""
-    scope = operation.scope
-    if scope != "public" and scope != "any" and not head.caller.may(scope):
-        challenge = f'Bearer realm="tasker", error="insufficient_scope", scope="{scope}"'
-        raise Refused("forbidden", f"the key lacks the scope {scope}", (b"www-authenticate", challenge.encode()))
+    async def _check_scope(self, scope: Scope, head: Head, operation: Operation) -> None:
+        """Refuse what the key may not do. That there is a good one, where one is needed, the guards have seen to."""
+        needed = operation.scope
+        if needed == "public" or needed == "any" or head.caller.may(needed):
+            return
+        challenge = f'Bearer realm="tasker", error="insufficient_scope", scope="{needed}"'
+        refused = Refused("forbidden", f"the key lacks the scope {needed}", (b"www-authenticate", challenge.encode()))
+        if is_audited(operation):
+            await self._recorder.refused(operation, head, scope.get("path_params", {}), 403)
+        raise refused
 
 
 def _check_accept(head: Head, medias: Sequence[str]) -> None:

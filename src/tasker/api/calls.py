@@ -63,7 +63,7 @@ class Call:
     @property
     def path(self) -> dict[str, str]:
         """The parts of the path that the route leaves open."""
-        return self._scope["path_params"]  # type: ignore[no-any-return]
+        return self._scope.get("path_params", {})  # type: ignore[no-any-return]
 
     @property
     def query_string(self) -> str:

@@ -40,7 +40,7 @@ _NAMES = {
     "SubmissionBody": "Submission", "RetryBody": "RetryOptions", "LiveView": "Live", "WorkerView": "Worker",
     "QueueView": "Queue", "RunningView": "Running", "ReadyView": "Ready",
     "EventView": "Event", "UsageView": "Usage", "UsageRowView": "UsageRow", "FiguresView": "Figures",
-    "KeyView": "Key", "NewKeyView": "NewKey",
+    "KeyView": "Key", "NewKeyView": "NewKey", "AuditView": "AuditEntry", "AuditViewPage": "AuditPage",
     "WebhookView": "Webhook", "NewWebhookView": "WebhookWithSecret", "WebhookPageView": "WebhookPage",
     "DeliveryView": "Delivery", "DeliveryPageView": "DeliveryPage", "FailureView": "DeliveryFailure",
     "WebhookBody": "NewWebhook", "WebhookPatch": "WebhookChange", "RotationBody": "SecretRotation",

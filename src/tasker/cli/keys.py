@@ -85,7 +85,7 @@ def create(
         from tasker.service.keys import NewKey
 
         given["scopes"] = tuple(given["scopes"])
-        made, shown = _in_store(data_dir, lambda keys: keys.create(NewKey(**given)))
+        made, shown = _in_store(data_dir, lambda keys: keys.create(NewKey(**given)), deed="create_key")
     if json:
         show(_to_json([made], key=shown)[1:-1])
     else:
@@ -136,7 +136,7 @@ def revoke(key_id: str, /, *, url: Url = None, data_dir: DataDir = None) -> int:
             service.keys.revoke(key_id)
     else:
         try:
-            _in_store(data_dir, lambda keys: keys.revoke(key_id))
+            _in_store(data_dir, lambda keys: keys.revoke(key_id), deed="revoke_key", target=key_id)
         except NotFound:
             note(f"tasker: there is no key {key_id!r}; `tasker key ls` lists them")
             return Exit.NOT_FOUND
@@ -180,8 +180,10 @@ def _connect(url: str) -> client.Tasker:
     return connect(url)
 
 
-def _in_store(data_dir: str | None, work: Callable[[Keys], Awaitable[_T]]) -> _T:
-    """Do work on the keys of the store itself. Raises ConfigError, naming what to do, where a service has it."""
+def _in_store(
+    data_dir: str | None, work: Callable[[Keys], Awaitable[_T]], *, deed: str | None = None, target: str = ""
+) -> _T:
+    """Do work on the keys of the store itself, a deed on record. Raises ConfigError where a service has the store."""
     import uvloop
 
     from tasker import wiring
@@ -189,6 +191,7 @@ def _in_store(data_dir: str | None, work: Callable[[Keys], Awaitable[_T]]) -> _T
     from tasker.config import load_settings
     from tasker.errors import ConfigError, StoreInUse
     from tasker.logs import configure_logs
+    from tasker.model.audit import Deed
 
     settings: Settings = load_settings(data_dir=data_dir)
     configure_logs("warning", settings.log_format)
@@ -196,7 +199,10 @@ def _in_store(data_dir: str | None, work: Callable[[Keys], Awaitable[_T]]) -> _T
         settings = settings.model_copy(update={"database_url": None})
 
     async def run() -> _T:
-        async with wiring.open_keys(settings) as keys:
+        async with wiring.open_keys(settings) as (keys, audit):
+            if deed is not None:
+                done = Deed(key_id=None, owner="", action=deed, target=target[:200], address="command line")
+                await audit.begin(done)
             return await work(keys)
 
     try:

@@ -36,6 +36,7 @@ from tasker.model import (
 )
 from tasker.model.keys import Caller
 from tasker.registry import Registry, TaskType
+from tasker.service.audit import Audit
 from tasker.service.batches import Accepted, Batches, Wanted
 from tasker.service.keys import Keys
 from tasker.service.schedules import Schedules
@@ -96,6 +97,7 @@ class Service:
         health: Callable[[list[LineStats]], dict[str, str]] | None,
     ) -> None:
         self.registry = registry
+        self.audit = Audit(engine.audit, clock)
         self.keys = Keys(engine.keys, clock, is_shared=engine.is_shared)
         self._engine = engine
         self._hub = hub

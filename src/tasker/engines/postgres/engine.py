@@ -13,10 +13,21 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from tasker.engine import Archive, ClaimRequest, Heartbeat, KeyBook, ScheduleBook, UsageBook, WebhookBook, WorkerBook
+from tasker.engine import (
+    Archive,
+    AuditBook,
+    ClaimRequest,
+    Heartbeat,
+    KeyBook,
+    ScheduleBook,
+    UsageBook,
+    WebhookBook,
+    WorkerBook,
+)
 from tasker.engine import Listener as ChangeListener
 from tasker.engines.postgres.archive import PostgresArchive
 from tasker.engines.postgres.attempts import Attempts, Beat, Words
+from tasker.engines.postgres.audit import PostgresAudit
 from tasker.engines.postgres.batches import Batches
 from tasker.engines.postgres.changes import Changes
 from tasker.engines.postgres.claims import Patience, Waiters, seconds_to_look, soon
@@ -112,6 +123,7 @@ class PostgresEngine:
             self._connections, self._transact, schema, self._queries, self._stores, self._changes
         )
         self.usage: UsageBook = PostgresUsage(self._connections, self._queries)
+        self.audit: AuditBook = PostgresAudit(self._connections, self._queries)
         self.keys: KeyBook = PostgresKeys(self._connections, self._queries, schema)
         self.workers: WorkerBook = PostgresWorkers(self._connections, self._queries, self._listener)
 

@@ -18,6 +18,7 @@ import structlog
 from tasker.clock import Clock, to_micros
 from tasker.engine import (
     Archive,
+    AuditBook,
     ClaimRequest,
     Heartbeat,
     KeyBook,
@@ -29,6 +30,7 @@ from tasker.engine import (
 )
 from tasker.engines.sqlite import changes, reads, usage
 from tasker.engines.sqlite.archive import SqliteArchive
+from tasker.engines.sqlite.audit import SqliteAudit
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.engines.sqlite.keys import SqliteKeys
 from tasker.engines.sqlite.lines import Lines, Waiter
@@ -73,6 +75,7 @@ class SqliteEngine:
         self.path = path
         self._clock = clock
         self.workers: WorkerBook = SqliteWorkers(clock, self._find_running)
+        self.audit: AuditBook = SqliteAudit(self._read, lambda work: self._commits.run(work), self._micros)
         self.keys: KeyBook = SqliteKeys(self._read, lambda work: self._commits.run(work), self._micros)
         self.archive: Archive = SqliteArchive(self._read, lambda work: self._commits.run(work))
         self.usage: UsageBook = usage.SqliteUsage(clock, self._read)

@@ -1,0 +1,124 @@
+"""The record of who did what: written around every operation that controls something, read by admins."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from msgspec import Meta, Struct, structs
+
+from tasker.api.calls import Call, Parameter, text_of, whole
+from tasker.api.operation import Answer, Operation
+from tasker.api.replies import Head, Reply, Stream, json_reply
+from tasker.errors import RequestError
+from tasker.model.audit import AuditEntry, Deed
+from tasker.service.audit import KEEP_AUDIT_FOR, Audit
+from tasker.submission import RunAt
+
+_DEFAULT_LIMIT, _MAX_LIMIT = 50, 500
+_INTERNAL = 500
+AUDIT_PARAMETERS = (
+    Parameter(
+        "limit", f"So many entries at most; default {_DEFAULT_LIMIT}, and never more than {_MAX_LIMIT}.",
+        {"type": "integer", "minimum": 1, "default": _DEFAULT_LIMIT}, whole(1, _MAX_LIMIT),
+    ),
+    Parameter("cursor", "Where to go on: `next_cursor` of the page before.", {"type": "string"}, text_of(1000)),
+)  # fmt: skip
+
+
+class AuditView(Struct, frozen=True, kw_only=True):
+    """Who did what to what, and the HTTP status it ended with: null if it is under way, or the process ended first.
+
+    `key_id` is null and `owner` empty where it was done without a key of the store; `address` is the connection's.
+    """
+
+    sequence: int
+    time: Annotated[RunAt, Meta(description="When it was begun.")]
+    key_id: str | None
+    owner: str
+    action: str
+    target: str
+    address: str
+    outcome: int | None
+
+
+class AuditViewPage(Struct, frozen=True, kw_only=True):
+    """A slice of the record, newest first; `next_cursor` is opaque, null at the end."""
+
+    items: list[AuditView]
+    next_cursor: str | None
+
+
+class Recorder:
+    """Does what is asked, and has it on record: before it is done, and how it ended."""
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+
+    async def do(self, operation: Operation, call: Call) -> Reply | Stream:
+        """Answer `call`. Raises Unavailable, and does nothing, where that cannot be put on record."""
+        sequence = await self._audit.begin(_deed(operation, call.head, "/".join(call.path.values())))
+        outcome = _INTERNAL
+        try:
+            reply = await operation.handler(call)
+            outcome = 200 if isinstance(reply, Stream) else reply.status
+        except RequestError as error:
+            outcome = error.kind.status or _INTERNAL
+            raise
+        finally:
+            await self._audit.end(sequence, outcome)
+        return reply
+
+    async def refused(self, operation: Operation, head: Head, path: dict[str, str], outcome: int) -> None:
+        """Put on record that somebody was not let."""
+        sequence = await self._audit.begin(_deed(operation, head, "/".join(path.values())))
+        await self._audit.end(sequence, outcome)
+
+
+def is_audited(operation: Operation) -> bool:
+    """Tell whether an operation goes on record: all that changes anything, but for submissions."""
+    return operation.method != "GET" and operation.scope in ("control", "admin")
+
+
+def _deed(operation: Operation, head: Head, target: str) -> Deed:
+    caller = head.caller
+    return Deed(
+        key_id=caller.key_id, owner=caller.owner, action=operation.name, target=target[:200], address=head.address
+    )
+
+
+class AuditOperations:
+    """Shows the record."""
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+
+    async def find_many(self, call: Call) -> Reply:
+        query = call.query()
+        limit = query.get("limit", _DEFAULT_LIMIT)
+        page = await self._audit.find_many(limit=limit, cursor=query.get("cursor"))
+        view = AuditViewPage(items=[_view(entry) for entry in page.items], next_cursor=page.next_cursor)
+        if page.next_cursor is None:
+            return json_reply(view)
+        further = urlencode({"limit": limit, "cursor": page.next_cursor})
+        return json_reply(view, 200, (b"link", f'</audit?{further}>; rel="next"'.encode()))
+
+
+def _view(entry: AuditEntry) -> AuditView:
+    return AuditView(sequence=entry.sequence, time=entry.time, outcome=entry.outcome, **structs.asdict(entry.deed))
+
+
+def audit_operations(audit: AuditOperations) -> list[Operation]:
+    """Return what can be asked of the record."""
+    return [
+        Operation(
+            "GET", "/audit", "list_audit", "keys", "Read who did what, newest first", audit.find_many, scope="admin",
+            answers={
+                200: Answer(
+                    f"A page of the record of what was controlled in the last {KEEP_AUDIT_FOR.days} days.",
+                    AuditViewPage, ("Link",),
+                )
+            },
+            problems=("invalid-request", "unknown-field", "unavailable"), parameters=AUDIT_PARAMETERS,
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,52 @@
+"""The AuditBook on the tables of one schema."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from tasker.engines.postgres.connections import Connection, Connections
+from tasker.engines.postgres.news import News
+from tasker.engines.values import NEWEST, from_cursor, to_cursor
+from tasker.model.audit import AuditEntry, AuditPage, Deed
+
+
+class PostgresAudit:
+    """The record, written by every process. An answer that is lost may leave an entry without an outcome."""
+
+    def __init__(self, connections: Connections, queries: dict[str, str]) -> None:
+        self._connections = connections
+        self._queries = queries
+
+    async def begin(self, deed: Deed) -> int:
+        values = deed.key_id, deed.owner, deed.action, deed.target, deed.address
+
+        async def work(connection: Connection, _news: News, _again: bool) -> int:
+            sequence: int = await connection.fetchval(self._queries["begin_audit"], *values)
+            return sequence
+
+        return (await self._connections.transact(work))[0]
+
+    async def end(self, sequence: int, outcome: int) -> None:
+        async def work(connection: Connection, _news: News, _again: bool) -> None:
+            await connection.execute(self._queries["end_audit"], sequence, outcome)
+
+        await self._connections.transact(work)
+
+    async def find_many(self, *, limit: int, cursor: str | None = None) -> AuditPage:
+        values = NEWEST if cursor is None else from_cursor(cursor), limit + 1
+        rows = await self._connections.read(lambda connection: connection.fetch(self._queries["audit_page"], *values))
+        items = [_entry(row) for row in rows[:limit]]
+        return AuditPage(items=items, next_cursor=to_cursor(items[-1].sequence) if len(rows) > limit else None)
+
+    async def prune(self, before: datetime, *, limit: int) -> int:
+        async def work(connection: Connection, _news: News, _again: bool) -> int:
+            done: str = await connection.execute(self._queries["prune_audit"], before, limit)
+            return int(done.split()[-1])
+
+        return (await self._connections.transact(work))[0]
+
+
+def _entry(row: Any) -> AuditEntry:
+    deed = Deed(**{name: row[name] for name in Deed.__struct_fields__})
+    return AuditEntry(sequence=row["sequence"], time=row["time"], deed=deed, outcome=row["outcome"])

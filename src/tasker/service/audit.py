@@ -1,0 +1,45 @@
+"""The use cases of the record of who did what: written before anything is done, and once more when that is over."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import structlog
+
+from tasker.clock import Clock
+from tasker.engine import AuditBook
+from tasker.errors import Unavailable
+from tasker.model.audit import AuditPage, Deed
+
+KEEP_AUDIT_FOR = timedelta(days=365)
+PRUNE_AUDIT_EVERY = timedelta(minutes=10)
+_BATCH = 500
+
+_log = structlog.get_logger(__name__)
+
+
+class Audit:
+    """The record of one service."""
+
+    def __init__(self, book: AuditBook, clock: Clock) -> None:
+        self._book = book
+        self._clock = clock
+
+    async def begin(self, deed: Deed) -> int:
+        """Note that somebody is about to do something, durably; return the number of the entry. Raises Unavailable."""
+        return await self._book.begin(deed)
+
+    async def end(self, sequence: int, outcome: int) -> None:
+        """Note how it ended. What is done is done: where that cannot be written, the log has it."""
+        try:
+            await self._book.end(sequence, outcome)
+        except Unavailable as error:
+            _log.warning("audit.outcome_not_stored", sequence=sequence, outcome=outcome, reason=error.detail)
+
+    async def find_many(self, *, limit: int, cursor: str | None = None) -> AuditPage:
+        """Return entries, newest first. Raises Invalid for a cursor that no page gave out."""
+        return await self._book.find_many(limit=limit, cursor=cursor)
+
+    async def prune(self) -> int:
+        """Erase entries that are older than KEEP_AUDIT_FOR; return how many."""
+        return await self._book.prune(self._clock.now() - KEEP_AUDIT_FOR, limit=_BATCH)

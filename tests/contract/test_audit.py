@@ -1,0 +1,64 @@
+"""The record of who did what, as engines keep it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from tests.contract.conftest import MakeEngine
+
+from tasker.engine import Engine
+from tasker.errors import Invalid
+from tasker.model.audit import AuditEntry, Deed
+from tasker.testing import ManualClock
+
+DAY = timedelta(days=1)
+DEED = Deed(key_id="k", owner="alice", action="cancel_task", target="t", address="127.0.0.1")
+KEYLESS = Deed(key_id=None, owner="", action="delete_task", target="", address="")
+
+
+async def test_a_deed_is_on_record_before_its_outcome_is(engine: Engine, clock: ManualClock) -> None:
+    first = await engine.audit.begin(DEED)
+    begun_at = clock.now()
+    clock.advance(DAY)
+    second = await engine.audit.begin(KEYLESS)
+    assert second > first
+    entries = [
+        AuditEntry(sequence=second, time=clock.now(), deed=KEYLESS, outcome=None),
+        AuditEntry(sequence=first, time=begun_at, deed=DEED, outcome=None),
+    ]
+    assert (await engine.audit.find_many(limit=10)).items == entries
+    await engine.audit.end(first, 200)
+    await engine.audit.end(first, 500)
+    assert [entry.outcome for entry in (await engine.audit.find_many(limit=10)).items] == [None, 200]
+
+
+async def test_the_record_comes_in_pages(engine: Engine) -> None:
+    sequences = [await engine.audit.begin(DEED) for _ in range(5)]
+    seen, cursor = [], None
+    for _ in range(3):
+        page = await engine.audit.find_many(limit=2, cursor=cursor)
+        seen += [entry.sequence for entry in page.items]
+        cursor = page.next_cursor
+    assert (seen, cursor) == (sequences[::-1], None)
+    with pytest.raises(Invalid):
+        await engine.audit.find_many(limit=2, cursor="forged")
+
+
+async def test_old_entries_are_erased_so_many_at_a_time(engine: Engine, clock: ManualClock) -> None:
+    for _ in range(3):
+        await engine.audit.begin(DEED)
+    clock.advance(DAY)
+    last = await engine.audit.begin(DEED)
+    assert [await engine.audit.prune(clock.now(), limit=2) for _ in range(3)] == [2, 1, 0]
+    assert [entry.sequence for entry in (await engine.audit.find_many(limit=10)).items] == [last]
+
+
+async def test_the_record_outlives_the_process(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    await engine.open()
+    await engine.audit.begin(DEED)
+    await engine.close()
+    engine = make_engine()
+    await engine.open()
+    assert [entry.deed for entry in (await engine.audit.find_many(limit=10)).items] == [DEED]
