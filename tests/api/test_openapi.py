@@ -300,3 +300,11 @@ async def test_replies_about_webhooks_are_as_it_says(rig: Rig, document: Documen
         reply = await rig.client.request(method, address, **options)
         assert reply.status_code == status, (method, address, reply.text)
         check_reply(document, method, address, reply)
+
+
+async def test_answers_link_to_what_can_be_done_with_them(document: Document) -> None:
+    links = document["paths"]["/task"]["post"]["responses"]["202"]["links"]
+    assert {"get_task", "cancel_task", "delete_task"} <= set(links)
+    assert links["get_task"] == {"operationId": "get_task", "parameters": {"task_id": "$response.body#/task_id"}}
+    names = {operation["operationId"] for own in document["paths"].values() for operation in own.values()}
+    assert set(links) <= names

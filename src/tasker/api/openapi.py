@@ -27,6 +27,7 @@ from tasker.registry import Registry, TaskType
 from tasker.submission import SubmissionBody
 
 Node = dict[str, Any]
+Links = dict[str, list[str]]
 
 _REF = "#/components/schemas/{name}"
 _STRUCTS = (
@@ -104,13 +105,14 @@ def make_document(operations: Sequence[Operation], registry: Registry) -> bytes:
     """Return the document as JSON text: each documented operation, with one path for each task type's params."""
     schemas = _struct_schemas(operations)
     paths: dict[str, Node] = {}
+    links = _by_part(operations)
     for operation in operations:
         if operation.documented and operation.body == "params":
             for task_type in registry:
                 path = operation.path.replace("{name}", task_type.name)
-                paths[path] = {"post": _typed_operation(operation, task_type, schemas)}
+                paths[path] = {"post": _typed_operation(operation, task_type, schemas, links)}
         elif operation.documented:
-            paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+            paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, links)
     document = {
         "openapi": "3.1.0",
         "info": {
@@ -127,6 +129,16 @@ def make_document(operations: Sequence[Operation], registry: Registry) -> bytes:
         "components": {"schemas": schemas, "securitySchemes": {"token": _SECURITY}},
     }
     return encode(document)
+
+
+def _by_part(operations: Sequence[Operation]) -> Links:
+    """Return the operations whose path has one open part, by its name: what can be done with such an id."""
+    links: Links = {}
+    for operation in operations:
+        parts = re.findall(r"\{(\w+)\}", operation.path)
+        if operation.documented and len(parts) == 1 and operation.body != "params":
+            links.setdefault(parts[0], []).append(operation.name)
+    return links
 
 
 _SECURITY = {"type": "http", "scheme": "bearer", "description": "A key of `tasker key create`, or TASKER_TOKEN."}
@@ -163,14 +175,14 @@ def _renamed(value: Any) -> Any:
     return start + slash + _NAMES.get(name, name)
 
 
-def _operation(operation: Operation) -> Node:
+def _operation(operation: Operation, links: Links) -> Node:
     described: Node = {
         "operationId": operation.name,
         "tags": [operation.tag],
         "summary": operation.summary,
         "description": operation.summary + ".",
         "parameters": _parameters(operation),
-        "responses": _responses(operation),
+        "responses": _responses(operation, links),
     }
     if operation.body == "submission":
         schema = {"$ref": _REF.format(name="Submission")}
@@ -241,8 +253,8 @@ _PATH_PARTS: dict[str, tuple[str, Node]] = {
 }
 
 
-def _responses(operation: Operation) -> Node:
-    responses = {str(status): _answer(answer, operation) for status, answer in operation.answers.items()}
+def _responses(operation: Operation, links: Links) -> Node:
+    responses = {str(status): _answer(answer, operation, links) for status, answer in operation.answers.items()}
     by_status: dict[int, list[ProblemKind]] = {}
     for name in (*operation.problems, *_ANY_PROBLEMS, *_key_problems(operation)):
         kind = PROBLEMS[name]
@@ -261,7 +273,7 @@ def _key_problems(operation: Operation) -> tuple[str, ...]:
     return ("unauthorized", "forbidden", "rate-limited")
 
 
-def _answer(answer: Answer, operation: Operation) -> Node:
+def _answer(answer: Answer, operation: Operation, links: Links) -> Node:
     described: Node = {"description": answer.description}
     names = (*answer.headers, *(() if operation.public else _LIMITS))
     if names:
@@ -277,7 +289,17 @@ def _answer(answer: Answer, operation: Operation) -> Node:
     if answer.item is not None:
         (item,), _ = msgspec.json.schema_components([answer.item], ref_template=_REF)
         content |= {media: _stream_of(media, _outside(item)) for media in operation.medias if media in STREAMS}
-    return described | ({"content": content} if content else {})
+    if content:
+        described["content"] = content
+    names_one = answer.body.__struct_fields__[0] if _is_struct(answer.body) else ""
+    if names_one in links:
+        taken = {names_one: f"$response.body#/{names_one}"}
+        described["links"] = {name: {"operationId": name, "parameters": taken} for name in links[names_one]}
+    return described
+
+
+def _is_struct(body: Any) -> bool:
+    return isinstance(body, type) and issubclass(body, msgspec.Struct)
 
 
 def _stream_of(media: str, item: Node) -> Node:
@@ -299,8 +321,8 @@ def _problem_shapes(kinds: Sequence[ProblemKind]) -> list[str]:
     return of_request + (["TaskProblem"] if any(kind.status is None for kind in kinds) else [])
 
 
-def _typed_operation(operation: Operation, task_type: TaskType, schemas: dict[str, Node]) -> Node:
-    described = _operation(operation)
+def _typed_operation(operation: Operation, task_type: TaskType, schemas: dict[str, Node], links: Links) -> Node:
+    described = _operation(operation, links)
     described["operationId"] = f"submit_{task_type.name}"
     described["summary"] = f"Submit `{task_type.name}`; the body is its params"
     described["description"] = task_type.description or described["summary"] + "."
