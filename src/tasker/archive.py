@@ -7,13 +7,15 @@ that belongs to it, in order of submission. The last line counts them and has th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence, Set
 from contextlib import aclosing
 from typing import Literal, NamedTuple
+from uuid import UUID
 
 import msgspec
 from msgspec import Struct, structs
 
+from tasker.clock import Clock, SystemClock
 from tasker.engine import Archive
 from tasker.errors import ArchiveError, Conflict
 from tasker.stored import StoredRecord, StoredTask
@@ -48,12 +50,14 @@ class Trailer(
 class Imported(Struct, frozen=True):
     """What an import did: `stored` tasks are new here, `known` were here already, some of which have `gone_on` since.
 
+    erased: their time is over, or they were here and have been erased since; they are not stored (again).
     records: so many other things are new here; those that were here are left as they are.
     """
 
     stored: int
     known: int
     gone_on: int
+    erased: int = 0
     records: int = 0
 
 
@@ -62,6 +66,7 @@ _decode_header = msgspec.json.Decoder(Header).decode
 _decode_trailer = msgspec.json.Decoder(Trailer).decode
 _decode_task = msgspec.json.Decoder(StoredTask).decode
 _decode_record = msgspec.json.Decoder(StoredRecord).decode
+_CLOCK = SystemClock()
 _END = b'{"kind":"end"'
 _RECORD = b'{"kind":"record"'
 _AGAIN = "copy it again, or export again"
@@ -118,23 +123,34 @@ def check(lines: Iterable[bytes], progress: Progress = lambda _: None) -> Traile
     return tally.trailer
 
 
-async def read(archive: Archive, lines: Iterable[bytes], progress: Progress = lambda _: None) -> Imported:
+async def read(
+    archive: Archive, lines: Iterable[bytes], progress: Progress = lambda _: None, *, clock: Clock = _CLOCK
+) -> Imported:
     """Store what `lines` hold and is not there yet, in order; all of it is read again once it is committed.
 
     May be done again after it was cut off. Raises ArchiveError for what is no whole archive (what came before the fault
     is stored), Conflict for a task that is there with other content.
     """
+
+    def is_over(task: StoredTask) -> bool:
+        return task.expires_at is not None and task.expires_at <= clock.now()
+
     told, here = _Tally(), _Tally()
     result = Imported(0, 0, 0)
     for given in _batches(_items(lines, told)):
         if given.records:
             result = structs.replace(result, records=result.records + await _put_records(archive, given.records, here))
             continue
-        stored = await archive.put(given.tasks)
-        gone_on = _verify(given.tasks, await archive.find_many([task.task_id for task in given.tasks]), here)
+        stored = await archive.put([task for task in given.tasks if not is_over(task)])
+        found = await archive.find_many([task.task_id for task in given.tasks])
+        missing = [task for task, there in zip(given.tasks, found, strict=True) if there is None]
+        gone = {task.task_id for task in missing if is_over(task)}
+        if len(missing) > len(gone):
+            gone |= await archive.find_erased([task.task_id for task in missing])
+        gone_on = _verify(given.tasks, found, gone, here)
         result = structs.replace(
-            result, stored=result.stored + stored, known=result.known + len(given.tasks) - stored,
-            gone_on=result.gone_on + gone_on,
+            result, stored=result.stored + stored, known=result.known + len(given.tasks) - stored - len(gone),
+            gone_on=result.gone_on + gone_on, erased=result.erased + len(gone),
         )  # fmt: skip
         progress(here.tasks)
     if here.trailer != told.trailer:
@@ -152,10 +168,13 @@ async def _put_records(archive: Archive, records: Sequence[StoredRecord], tally:
     return stored
 
 
-def _verify(given: Sequence[StoredTask], found: Sequence[StoredTask | None], tally: _Tally) -> int:
+def _verify(given: Sequence[StoredTask], found: Sequence[StoredTask | None], gone: Set[UUID], tally: _Tally) -> int:
     """Count what is in the store, a task that has gone on there as it was; return how many have. Raises Conflict."""
     gone_on = 0
     for task, there in zip(given, found, strict=True):
+        if task.task_id in gone:
+            tally.add(_encode(task), task)
+            continue
         if there is None or not task.has_become(there):
             raise Conflict(f"task {task.task_id} was stored, and somebody has deleted or changed it: import again")
         has_gone_on = there != task

@@ -26,6 +26,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -35,7 +36,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from tasker.errors import ConfigError
-from tasker.model import queue_name_pattern
+from tasker.model import MAX_RETENTION, queue_name_pattern
 from tasker.urls import UrlRules
 
 MIN_TOKEN_LENGTH = 16
@@ -110,9 +111,24 @@ def _queue_names(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _lasting(value: object) -> object:
+    if _lower(value) == "forever":
+        return "forever"
+    length = _read_duration(_seconds(value))
+    if not timedelta(0) < length <= MAX_RETENTION:
+        raise ValueError
+    return length
+
+
 _Lower = BeforeValidator(_lower)
+_read_duration = TypeAdapter(timedelta).validate_python
 _positive_seconds = (BeforeValidator(_seconds), Field(gt=timedelta(0), le=timedelta(days=365)))
 Duration = Annotated[timedelta, *_positive_seconds, Expected("more than 0 seconds (30, 0.5, or ISO 8601: PT5M)")]
+Lasting = Annotated[
+    timedelta | Literal["forever"],
+    BeforeValidator(_lasting),
+    Expected("more than 0 seconds, at most ten years, or forever (2592000, or ISO 8601: P30D)"),
+]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split), Expected("names, separated by commas")]
 Size = Annotated[ByteSize, Field(ge=1024), Expected("a size of 1 KiB or more (1048576, 1MiB, 512MB)")]
 
@@ -219,6 +235,10 @@ class Settings(_Frozen):
     )
     cancel_grace: Duration = Field(
         default=timedelta(seconds=5), description="Seconds from asking a task to stop until it is killed"
+    )
+    retention: Lasting = Field(
+        default=timedelta(days=30),
+        description="Seconds that a task is kept after its end, unless it or its type says; `forever`: until `DELETE`",
     )
     max_body: Size = Field(default=ByteSize(1 << 20), description="Largest request body")
     max_batch: Size = Field(
@@ -336,7 +356,7 @@ def _show_default(value: object) -> str:
         case bool():
             return "on" if value else "off"
         case timedelta():
-            return f"{value.total_seconds():g}"
+            return f"{value.total_seconds():.10g}"
         case tuple():
             return ",".join(value)
         case ByteSize():

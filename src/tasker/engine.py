@@ -29,6 +29,7 @@ from tasker.model import (
     Report,
     Task,
     TaskFilter,
+    Tombstone,
     Transition,
     WorkerInfo,
     WorkerState,
@@ -52,6 +53,10 @@ from tasker.stored import StoredRecord, StoredTask
 Listener = Callable[[Sequence[Change]], None]
 """Hears of committed changes. An empty batch means that news may have been lost: look again at whatever matters."""
 
+KEEP_TOMBSTONES_FOR = timedelta(days=1)
+"""How long it is told at least that a task has expired: no idempotency key of its submission is kept for longer."""
+FOREVER = timedelta(days=30)
+"""How long the tombstone is kept of a deleted task that was to be kept for ever."""
 KEEP_WORKERS_FOR = timedelta(minutes=5)
 """How long a worker that says nothing more is still shown."""
 DELIVERY_LEASE = timedelta(seconds=30)
@@ -129,6 +134,13 @@ class AuditBook(Protocol):
         """Erase entries that were begun before a moment, at most `limit`; return how many."""
 
 
+class Tombstones(Protocol):
+    """What is known of tasks that were erased: that they were, for as long again as they were to be kept."""
+
+    async def find(self, task_id: UUID) -> Tombstone | None:
+        """Return that of a task that has expired, erased or not yet; None for any other, and once it is forgotten."""
+
+
 class Archive(Protocol):
     """All that is stored, to carry it to another store."""
 
@@ -140,7 +152,7 @@ class Archive(Protocol):
         """
 
     async def put(self, tasks: Sequence[StoredTask]) -> int:
-        """Store those that are not there yet, in order, in one commit; return how many.
+        """Store those that are not there yet and were not erased here, in order, in one commit; return how many.
 
         One that was running has an expired lease. Raises Conflict, and changes nothing, if a task is there with other
         content than it could have come to from the given one.
@@ -148,6 +160,9 @@ class Archive(Protocol):
 
     async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
         """Return each task with all that belongs to it, or None, in order."""
+
+    async def find_erased(self, task_ids: Sequence[UUID]) -> set[UUID]:
+        """Return those of which the store has a tombstone: they expired here, or were deleted."""
 
     async def put_records(self, records: Sequence[StoredRecord]) -> int:
         """Store those whose name is not there yet, in order, in one commit; return how many.
@@ -282,6 +297,7 @@ class Engine(Protocol):
     schedules: ScheduleBook
     usage: UsageBook
     webhooks: WebhookBook
+    tombstones: Tombstones
     is_shared: bool
     """Whether other processes may work on the store at the same time: the end of one then ends no lease but its own."""
 
@@ -304,11 +320,15 @@ class Engine(Protocol):
         takes its place (Draft.on_conflict). One that depends on tasks waits until these have completed, fails when one
         of them fails or is cancelled, and is `refused` if one is not there. A reply that is kept for a joined task is
         empty: it is answered with the task as it is.
-        Raises Conflict, and stores none of them, if a chosen id is that of a task without this key.
+        Raises Conflict, and stores none of them, if a chosen id is that of a task without this key; Expired if there
+        was such a task.
         """
 
     async def find(self, task_id: UUID) -> Task | None:
-        """Return the task, or None."""
+        """Return the task, or None.
+
+        What has expired is there no more for any method, from that moment on, also before it is erased.
+        """
 
     async def find_many(self, where: TaskFilter, *, limit: int, cursor: str | None = None) -> Page:
         """Return tasks, newest submission first. Raises Invalid for a cursor that no page gave out."""
@@ -342,18 +362,18 @@ class Engine(Protocol):
     async def cancel(self, task_id: UUID) -> Task:
         """Pending: cancelled at once. Running: mark the request (again: no change); its worker stops the attempt.
 
-        Raises NotFound, Conflict (terminal).
+        Raises NotFound, Expired, Conflict (terminal).
         """
 
     async def retry(self, task_id: UUID) -> Task:
         """Make a failed or cancelled task pending, due at once, with all its tries; attempt numbers go on.
 
-        It waits for what it depends on, if that runs again. Raises NotFound, Conflict (pending, running, completed;
-        an open task has its unique key; one that it depends on has not completed and is not about to).
+        It waits for what it depends on, if that runs again. Raises NotFound, Expired, Conflict (pending, running,
+        completed; an open task has its unique key; one that it depends on has not completed and is not about to).
         """
 
     async def delete(self, task_id: UUID) -> None:
-        """Erase a terminal task, its attempts, events and idempotency key. Raises NotFound, Conflict (open)."""
+        """Erase a terminal task and all that belongs to it. Raises NotFound, Expired, Conflict (open)."""
 
     async def find_expired(self, *, limit: int) -> list[Claim]:
         """Return running attempts whose lease has expired; the reaper completes each as interrupted."""
@@ -365,7 +385,11 @@ class Engine(Protocol):
         """
 
     async def prune(self, *, limit: int) -> int:
-        """Erase what is past its time (idempotency keys), at most `limit` rows; return how many."""
+        """Erase some of what is past its time (tasks, idempotency keys, tombstones), at most `limit` rows of each.
+
+        A step so small that it keeps nobody waiting; afterwards, or meanwhile, unused space is given back. Returns how
+        much was done: 0 when nothing is left to do.
+        """
 
     async def sweep(self, *, limit: int) -> int:
         """Put right what a crash or a person's hand has left inconsistent, at most `limit` rows; return how many."""

@@ -9,6 +9,7 @@ TaskerError
 │   ├── Malformed          not JSON, or not JSON that we take              400
 │   ├── Invalid            understood, and wrong; names every fault        422
 │   ├── NotFound           no such task, type...                           404
+│   │   └── Expired        there was such a task, and its time is over     410
 │   ├── Conflict           wrong state for the request                     409
 │   └── Unavailable        the store cannot take it now; nothing changed   503
 └── ResultError            a task's return value cannot be stored
@@ -20,8 +21,9 @@ Every problem's name, HTTP status, title and advice is a row of PROBLEMS: /probl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import ClassVar
+from datetime import datetime, timedelta
+from typing import ClassVar, Self
+from uuid import UUID
 
 from msgspec import Struct
 
@@ -57,6 +59,7 @@ PROBLEMS: dict[str, ProblemKind] = _kinds(
     ("method-not-allowed", 405, "This path does not take that method", "Use a method of the Allow header."),
     ("not-acceptable", 406, "The reply is JSON", "Accept application/json or */*."),
     ("request-timeout", 408, "The request came too slowly", "Send the whole request within the time limit."),
+    ("expired", 410, "The task has expired", "It ran and was erased when its `retention` was over; submit it anew."),
     ("conflict", 409, "The task's status does not allow this", "Read the task, then decide."),
     ("not-unique", 409, "An open task has this unique_key", "Wait for it, or submit with on_conflict `return`."),
     ("idempotency-in-flight", 409, "A request with this key is under way", "Wait for its reply, then ask again."),
@@ -175,6 +178,17 @@ class NotFound(RequestError):
     """No such thing."""
 
     default = "not-found"
+
+
+class Expired(NotFound):
+    """There was such a task; what there was of it is erased, or about to be."""
+
+    default = "expired"
+
+    @classmethod
+    def of(cls, task_id: UUID, at: datetime) -> Self:
+        """Return what to say of a task whose time was over at `at`."""
+        return cls(f"task {task_id} was kept until {at:%Y-%m-%dT%H:%M:%SZ}, and has expired")
 
 
 class Conflict(RequestError):

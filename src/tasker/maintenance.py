@@ -26,11 +26,16 @@ _log = structlog.get_logger(__name__)
 
 
 class Chore(NamedTuple):
-    """Something to do every so often; `run_once` returns how many rows it changed."""
+    """Something to do every so often; `run_once` returns how many rows it changed.
+
+    full: after so many it is run again at once, or rather after a `pause` that leaves room for others.
+    """
 
     name: str
     every: timedelta
     run_once: Callable[[], Awaitable[int]]
+    full: int = BATCH
+    pause: timedelta = timedelta(0)
 
 
 async def reap(engine: Engine, clock: Clock, random: Random, *, limit: int = BATCH) -> int:
@@ -78,7 +83,7 @@ def chores(engine: Engine, clock: Clock, random: Random) -> list[Chore]:
         Chore("reap", timedelta(seconds=2), reap_expired),
         Chore("deadlines", timedelta(seconds=1), fail_overdue),
         Chore("sweep", timedelta(seconds=10), sweep),
-        Chore("prune", timedelta(minutes=1), prune),
+        Chore("prune", timedelta(minutes=1), prune, full=1, pause=timedelta(milliseconds=10)),
     ]
 
 
@@ -99,5 +104,4 @@ async def _repeat(chore: Chore) -> None:
         except Exception:  # a fault of ours, or of somebody's hand in the store: the next time may go well
             _log.exception("chore.failed", chore=chore.name)
             changed = 0
-        if changed < BATCH:
-            await asyncio.sleep(chore.every.total_seconds())
+        await asyncio.sleep((chore.every if changed < chore.full else chore.pause).total_seconds())

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from difflib import get_close_matches
 from types import FunctionType, ModuleType
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from tasker.errors import Fault, Invalid, RegistrationError
 from tasker.loading import functions_in, import_entry_points, import_target
-from tasker.model import OnCrash, RetryPolicy
+from tasker.model import OnCrash, Retention, RetryPolicy
 from tasker.signature import Function, place_of
 from tasker.tasktype import Options, TaskType, make_task_type
 from tasker.urls import UrlRules
@@ -36,6 +36,7 @@ def task(
     memory_limit: int | str | None = None,
     example: Any = None,
     check: Callable[..., Iterable[Fault]] | None = None,
+    retention: timedelta | float | Literal["forever"] | None = None,
 ) -> Callable[[F], F]: ...
 def task(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
     """Mark a typed function as a task type; it can still be called as before.
@@ -43,7 +44,8 @@ def task(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
     name: default the function's. priority: -100 to 100, larger is sooner. timeout: of an attempt, a timedelta or
     seconds; default that of the service. retry: attempts in all (default 1) or a RetryPolicy. on_crash: "retry" (at
     most 3 crashes) or "fail" when the child process dies. memory_limit: resident memory of a `def` function's child
-    process, bytes or "512MB". example: params to show; default made from the types. check: called with the params of a
+    process, bytes or "512MB". example: params to show; default made from the types. retention: how long a task is kept
+    after its end, a timedelta, seconds or "forever"; default that of the service. check: called with the params of a
     submission by name, defaults filled in; yields a `tasker.errors.Fault` for each thing wrong that types cannot say.
 
     What is wrong with the function or the options is found when it is registered (RegistrationError).
@@ -64,12 +66,16 @@ def _is_task(member: Any) -> bool:
 
 
 class Registry:
-    """Task types by name. `default_timeout` is that of an attempt where the type has none of its own.
+    """Task types by name. The defaults are for types that have none of their own.
 
     url_rules: where a webhook may lead that comes with a submission.
     """
 
-    def __init__(self, *, default_timeout: timedelta = timedelta(seconds=300)) -> None:
+    def __init__(
+        self, *, default_timeout: timedelta = timedelta(seconds=300),
+        default_retention: Retention = timedelta(days=30),
+    ) -> None:  # fmt: skip
+        self._default_retention = default_retention
         self._default_timeout = default_timeout
         self.url_rules = UrlRules()
         self._types: dict[str, TaskType] = {}
@@ -88,7 +94,9 @@ class Registry:
                 f"{task_type.source}: {task_type.function.__qualname__}: the name {task_type.name!r} is taken by "
                 f"{known.function.__qualname__} at {known.source}; choose another with @task(name=...)"
             )
-        self._types[task_type.name] = task_type.with_timeout(self._default_timeout)
+        self._types[task_type.name] = task_type.with_timeout(self._default_timeout).with_retention(
+            self._default_retention
+        )
         return self._types[task_type.name]
 
     def get(self, name: str) -> TaskType:

@@ -17,7 +17,7 @@ from msgspec import Meta, Raw, Struct
 from tasker.errors import Fault, Invalid
 from tasker.faults import refusal_fault, unknown_field
 from tasker.jsontext import escape, read_json
-from tasker.model import OnConflict, queue_name_pattern
+from tasker.model import MAX_RETENTION, OnConflict, Retention, queue_name_pattern
 from tasker.registry import Registry, TaskType
 
 MAX_AHEAD = timedelta(days=3653)
@@ -56,6 +56,10 @@ DependsOn = Annotated[
 ]
 _Iso = Annotated[str, Meta(max_length=100, extra_json_schema={"format": "duration"})]
 Duration = Annotated[float, Meta(ge=0, description="Seconds, or an ISO 8601 duration of days and smaller.")] | _Iso
+Lasting = (
+    Annotated[float, Meta(gt=0, description="Seconds, or an ISO 8601 duration, from the task's end on; or `forever`.")]
+    | Annotated[str, Meta(max_length=100)]
+)
 
 
 Cache = Annotated[
@@ -94,6 +98,7 @@ class SubmissionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     on_conflict: _Conflict | None = None
     depends_on: DependsOn | None = None
     cache: Cache | None = None
+    retention: Lasting | None = None
 
 
 class RetryOptions(Struct, frozen=True, kw_only=True):
@@ -127,6 +132,7 @@ class Submission(Struct, frozen=True, kw_only=True, omit_defaults=True):
     on_conflict: OnConflict = "return"
     depends_on: tuple[UUID, ...] = ()
     cache: timedelta | None = None
+    retention: Retention | None = None
 
 
 class _Texts(Struct):
@@ -278,7 +284,7 @@ def _read_fields(value: dict[str, Any], readers: dict[str, _Reader], pointer: st
     return read
 
 
-_NOT_BUILT = frozenset({"retention", "webhook"})
+_NOT_BUILT = frozenset({"webhook"})
 
 
 def _typed(type_: Any) -> _Reader:
@@ -317,6 +323,16 @@ def _duration(most: timedelta, *, zero: bool = True) -> _Reader:
     return read
 
 
+def _retention(value: Any, pointer: str, faults: _Faults) -> Retention | None:
+    if value == "forever":
+        return "forever"
+    found = len(faults.found)
+    length: timedelta | None = _read_lasting(value, pointer, faults)
+    if len(faults.found) > found:
+        faults.found[-1] = Fault(pointer, f'{faults.found[-1].detail}, or "forever"')
+    return length
+
+
 def _tags(value: Any, pointer: str, faults: _Faults) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) > MAX_TAGS:
         faults.add(pointer, f"expected an array of at most {MAX_TAGS} strings")
@@ -340,6 +356,7 @@ def _retry(value: Any, pointer: str, faults: _Faults) -> RetryOptions | None:
 
 _read_tag = _typed(Tag)
 _read_id = _typed(UUID)
+_read_lasting = _duration(MAX_RETENTION, zero=False)
 
 _RETRY: dict[str, _Reader] = {
     "max_attempts": _typed(MaxAttempts),
@@ -363,4 +380,5 @@ _OPTIONS: dict[str, _Reader] = {
     "on_conflict": _typed(OnConflict),
     "depends_on": _depends_on,
     "cache": _duration(MAX_CACHE),
+    "retention": _retention,
 }

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from math import isfinite
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 from msgspec import structs
 
 from tasker.errors import Fault, Invalid, ResultError
 from tasker.faults import refusal_fault
-from tasker.model import OnCrash, Policy, RetryPolicy, queue_name_pattern, type_name_pattern
+from tasker.model import MAX_RETENTION, OnCrash, Policy, Retention, RetryPolicy, queue_name_pattern, type_name_pattern
 from tasker.params import Params, make_box
 from tasker.schema import NoExampleError, Schema, input_schema, make_example, output_schema, unsupported
 from tasker.signature import (
@@ -54,12 +54,14 @@ class Options:
     memory_limit: int | str | None = None
     example: Any = None
     check: Callable[..., Iterable[Fault]] | None = None
+    retention: timedelta | float | Literal["forever"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TaskType:
-    """A registered function. `policy.timeout` is None until a Registry fills in its default; `policy_json` is its text.
+    """A registered function. `policy.timeout` and `retention` are None until a Registry fills in its defaults.
 
+    policy_json: the text of `policy`. retention: how long a task of the type is kept after its end.
     memory_limit: bytes of resident memory, None for no limit. example: params that `check` takes, None if none could
     be made. input_schema: of the named params; an array gives the same ones in the order of `positional`, then `rest`.
     source: "file:line". Schemas are JSON Schema 2020-12.
@@ -79,6 +81,7 @@ class TaskType:
     output_schema: Schema
     context_parameter: str | None
     source: str
+    retention: Retention | None
     _params: Params
     _check: Callable[..., Iterable[Fault]] | None
     _output: type[msgspec.Struct] | None
@@ -150,6 +153,10 @@ class TaskType:
             raise _not_serializable("it holds NaN or an infinity, which JSON has no word for")
         return text
 
+    def with_retention(self, default: Retention) -> TaskType:
+        """Return the same type with `default` as its retention if it has none of its own."""
+        return self if self.retention is not None else replace(self, retention=default)
+
     def with_timeout(self, default: timedelta) -> TaskType:
         """Return the same type with `default` as the timeout of an attempt if it has none of its own."""
         if self.policy.timeout is not None:
@@ -206,6 +213,7 @@ def make_task_type(function: Function, options: Options) -> TaskType:
         output_schema=_output_schema(function, signature.returns),
         context_parameter=signature.context_parameter,
         source=place_of(function),
+        retention=_read_retention(function, options.retention),
         _params=Params(signature.parameters, takes),
         _check=_read_check(function, options.check),
         _output=None if signature.returns is Any else make_box(signature.returns),
@@ -297,11 +305,8 @@ def _read_retry(function: Function, retry: Any) -> RetryPolicy:
 def _read_timeout(function: Function, timeout: Any) -> timedelta | None:
     if timeout is None:
         return None
-    try:
-        limit = timeout if isinstance(timeout, timedelta) else timedelta(seconds=timeout)
-    except (TypeError, ValueError, OverflowError):
-        limit = timedelta(0)
-    if limit <= timedelta(0) or isinstance(timeout, bool):
+    limit = _read_duration(timeout)
+    if limit <= timedelta(0):
         reject(function, f"timeout must be a timedelta or seconds, more than 0, got {timeout!r}")
     return limit
 
@@ -310,6 +315,27 @@ def _read_check(function: Function, check: Any) -> Callable[..., Iterable[Fault]
     if check is not None and not callable(check):
         reject(function, f"check must be a function that takes the params and yields faults, got {check!r}")
     return check  # type: ignore[no-any-return]
+
+
+def _read_retention(function: Function, retention: Any) -> Retention | None:
+    if retention is None or retention == "forever":
+        return retention  # type: ignore[no-any-return]
+    length = _read_duration(retention)
+    if not timedelta(0) < length <= MAX_RETENTION:
+        reject(
+            function, 'retention must be a timedelta or seconds, more than 0 and at most ten years, or "forever", got'
+            f" {retention!r}",
+        )  # fmt: skip
+    return length
+
+
+def _read_duration(value: Any) -> timedelta:
+    """Return a timedelta or seconds as a timedelta; nothing for what is neither."""
+    try:
+        length = value if isinstance(value, timedelta) else timedelta(seconds=value)
+    except (TypeError, ValueError, OverflowError):
+        return timedelta(0)
+    return timedelta(0) if isinstance(value, bool) else length
 
 
 def _read_memory(function: Function, limit: Any, *, is_async: bool) -> int | None:

@@ -64,7 +64,7 @@ class App:
 
 def make_registry(settings: Settings, gpt: Gpt) -> Registry:
     """Return every task type of this service: built in, installed, and the user's own. Raises RegistrationError."""
-    registry = builtin_registry(None, default_timeout=settings.timeout)
+    registry = builtin_registry(None, default_timeout=settings.timeout, default_retention=settings.retention)
     registry.add(gpt.function)
     load_entry_points(registry)
     load(registry, settings.tasks)

@@ -9,6 +9,7 @@ import pytest
 from msgspec import structs
 
 from tasker.engine import Engine
+from tasker.engines.values import to_cursor
 from tasker.errors import Invalid
 from tasker.lifecycle import Cancelled, Failed, Snoozed, Succeeded, problem
 from tasker.model import Draft, LineStats, Status, TaskFilter
@@ -103,7 +104,23 @@ async def test_a_cursor_survives_the_end_of_the_process(engine: Engine, make_eng
 
 
 @pytest.mark.parametrize(
-    "cursor", ["", "0", "-1", "x", "null", "=", "AAAA", "é", "' OR 1=1 --", "0" * 5000, "\0", "9" * 30]
+    "cursor",
+    [
+        "",
+        "0",
+        "-1",
+        "x",
+        "null",
+        "=",
+        "AAAA",
+        "é",
+        "' OR 1=1 --",
+        "0" * 5000,
+        "\0",
+        "9" * 30,
+        to_cursor(2**63),
+        to_cursor(2**64 - 1),
+    ],
 )
 async def test_a_cursor_that_no_page_gave_out_is_invalid(engine: Engine, clock: ManualClock, cursor: str) -> None:
     await submit(engine, clock, 3)

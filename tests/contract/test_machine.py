@@ -32,8 +32,8 @@ from msgspec import structs
 from tests.contract.engines import ENGINES
 from tests.contract.twin import CUT_OFF, LEASE, SECOND, Twin
 
-from tasker.engine import ClaimRequest, Engine
-from tasker.errors import Conflict, NotFound
+from tasker.engine import FOREVER, KEEP_TOMBSTONES_FOR, ClaimRequest, Engine
+from tasker.errors import Conflict, Expired, NotFound
 from tasker.lifecycle import (
     MAX_INTERRUPTIONS,
     Cancelled,
@@ -92,6 +92,7 @@ submissions = st.tuples(
     st.sampled_from([None, None, 10 * SECOND, 60 * SECOND]),
     st.sampled_from(["sum", "sum", "gpt"]),
     st.none() | keys,
+    st.sampled_from([None, None, 45.25 * SECOND]),
 )
 claimed_types = st.sampled_from([("sum", "gpt"), ("sum",), ("gpt",)])
 workers = st.sampled_from(["worker-1", "worker-2"])
@@ -147,6 +148,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.twins: dict[UUID, Twin] = {}
         self.keys: dict[str, tuple[bytes, UUID, datetime]] = {}
         self.past: dict[Lease, Claim] = {}
+        self.graves: dict[UUID, tuple[datetime | None, datetime]] = {}
         self.submitted = self.spoken = self.ended = self.tokens = 0
         self.engine = self.open()
 
@@ -180,11 +182,12 @@ class EngineMachine(RuleBasedStateMachine):
 
     def draft(self, option: Any, policy: RetryPolicy, on_crash: Any) -> Draft:
         now = self.clock.now()
-        priority, delay, type_, key = option
+        priority, delay, type_, key, retention = option
         kept = None if key is None else make_key(now, key[0], fingerprint=key[1], lasts=100.5 * SECOND)
         return make_draft(
-            now, type=type_, priority=priority, delay=delay, retry=policy, on_crash=on_crash, idempotency=kept
-        )
+            now, type=type_, priority=priority, delay=delay, retry=policy, on_crash=on_crash, idempotency=kept,
+            retention=retention,
+        )  # fmt: skip
 
     def is_any(self, *statuses: Status) -> bool:
         return any(twin.status in statuses for twin in self.twins.values())
@@ -202,44 +205,53 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(task_id=known)
     def cancel(self, task_id: UUID) -> None:
-        twin = self.twins.get(task_id)
-        if not self.is_allowed(self.engine.cancel(task_id), twin, Status.PENDING, Status.RUNNING):
+        if not self.is_allowed(self.engine.cancel(task_id), task_id, Status.PENDING, Status.RUNNING):
             return
-        assert twin is not None
+        twin = self.twins[task_id]
         if twin.status is Status.RUNNING:
             twin.cancel_requested = True
         else:
-            twin.status = Status.CANCELLED
+            twin.close(Status.CANCELLED, self.clock.now())
         self.agree_on(task_id)
 
     @rule(task_id=known)
     def retry(self, task_id: UUID) -> None:
-        twin = self.twins.get(task_id)
-        if self.is_allowed(self.engine.retry(task_id), twin, Status.FAILED, Status.CANCELLED):
-            assert twin is not None
-            twin.retry(self.clock.now())
+        if self.is_allowed(self.engine.retry(task_id), task_id, Status.FAILED, Status.CANCELLED):
+            self.twins[task_id].retry(self.clock.now())
             self.agree_on(task_id)
 
     @rule(task_id=known)
     def delete(self, task_id: UUID) -> None:
-        twin = self.twins.get(task_id)
-        if self.is_allowed(self.engine.delete(task_id), twin, Status.COMPLETED, Status.FAILED, Status.CANCELLED):
-            del self.twins[task_id]
+        if self.is_allowed(self.engine.delete(task_id), task_id, Status.COMPLETED, Status.FAILED, Status.CANCELLED):
+            kept = self.twins.pop(task_id).draft.retention or FOREVER
+            self.graves[task_id] = None, self.clock.now() + max(kept, KEEP_TOMBSTONES_FOR)
             self.keys = {name: key for name, key in self.keys.items() if key[1] != task_id}
             assert self.run(self.engine.find(task_id)) is None
             assert self.run(self.engine.find_attempts(task_id)) == []
             assert self.run(self.engine.find_events(task_id)) == []
 
-    def is_allowed(self, step: Coroutine[Any, Any, Any], twin: Twin | None, *allowed: Status) -> bool:
+    def is_allowed(self, step: Coroutine[Any, Any, Any], task_id: UUID, *allowed: Status) -> bool:
         """Take the step, and see that it is refused where the model says so."""
-        reply = self.run(_reply(step))
-        if twin is None:
+        reply, expired_at = self.run(_reply(step)), self.expired_at(task_id)
+        tombstone = self.run(self.engine.tombstones.find(task_id))
+        assert (tombstone and tombstone.expired_at) == expired_at
+        twin = self.twins.get(task_id)
+        if expired_at is not None:
+            assert isinstance(reply, Expired), f"expected Expired, got {reply!r}"
+        elif twin is None:
             assert isinstance(reply, NotFound), f"expected NotFound for a task that does not exist, got {reply!r}"
         elif twin.status in allowed:
             assert not isinstance(reply, Exception), f"refused in status {twin.status}: {reply!r}"
         else:
             assert isinstance(reply, Conflict), f"expected Conflict in status {twin.status}, got {reply!r}"
         return not isinstance(reply, Exception)
+
+    def expired_at(self, task_id: UUID) -> datetime | None:
+        twin = self.twins.get(task_id)
+        if twin is not None:
+            return twin.expires_at if twin.is_over(self.clock.now()) else None
+        expired_at, forgotten_at = self.graves.get(task_id, (None, CUT_OFF))
+        return expired_at if forgotten_at > self.clock.now() else None
 
     # what workers do
 
@@ -401,7 +413,7 @@ class EngineMachine(RuleBasedStateMachine):
     # what happens
 
     @precondition(lambda self: self.twins)
-    @rule(seconds=st.sampled_from([1, 7, 31, 61, 601]))
+    @rule(seconds=st.sampled_from([1, 7, 31, 61, 601, 90_000]))
     def time_passes(self, seconds: int) -> None:
         self.clock.advance(seconds * SECOND)
 
@@ -445,14 +457,28 @@ class EngineMachine(RuleBasedStateMachine):
         self.reap()
         return multiple(*claims)
 
-    @precondition(lambda self: self.keys)
-    @rule(seconds=st.sampled_from([1, 200]))
-    def prune(self, seconds: int) -> None:
-        self.clock.advance(seconds * SECOND)
-        expired = [name for name, key in self.keys.items() if key[2] < self.clock.now()]
-        assert self.run(self.engine.prune(limit=100)) == len(expired)
-        for name in expired:
-            del self.keys[name]
+    @precondition(lambda self: self.keys or self.graves or any(twin.expires_at for twin in self.twins.values()))
+    @rule(seconds=st.sampled_from([1, 200]), limit=st.sampled_from([1, 2, 100]))
+    def prune(self, seconds: int, limit: int) -> None:
+        """In steps, until nothing is left to do."""
+        now = self.clock.advance(seconds * SECOND)
+        over = {task_id: twin for task_id, twin in self.twins.items() if twin.is_over(now)}
+        for task_id, twin in over.items():
+            del self.twins[task_id]
+            assert twin.expires_at is not None
+            kept = max(twin.draft.retention or FOREVER, KEEP_TOMBSTONES_FOR)
+            self.graves[task_id] = twin.expires_at, twin.expires_at + kept
+        forgotten = [task_id for task_id, grave in self.graves.items() if grave[1] <= now]
+        keys = [name for name, key in self.keys.items() if key[2] < now]
+        done = 0
+        while step := self.run(self.engine.prune(limit=limit)):
+            done += step
+        logs = sum(len(twin.log) for twin in over.values())  # a task's log may go in steps of its own
+        assert 0 <= done - len(over) - len(forgotten) - len(keys) <= logs
+        self.keys = {name: key for name, key in self.keys.items() if name not in keys}
+        self.graves = {task_id: grave for task_id, grave in self.graves.items() if task_id not in forgotten}
+        for task_id in over:
+            self.agree_on(task_id)
 
     # what must always hold
 
@@ -461,8 +487,12 @@ class EngineMachine(RuleBasedStateMachine):
         """Nothing is lost, nothing came from nowhere, and every status is the model's."""
         now = self.clock.now()
         page = self.run(self.engine.find_many(TaskFilter(), limit=1000))
-        seen = [(task.task_id, task.status, task.reason, task.attempt, task.tries_left) for task in page.items]
-        assert seen == [twin.seen(now) for twin in sorted(self.twins.values(), key=lambda twin: -twin.order)]
+        seen = [
+            (task.task_id, task.status, task.reason, task.attempt, task.tries_left, task.expires_at)
+            for task in page.items
+        ]
+        alive = [twin for twin in self.twins.values() if not twin.is_over(now)]
+        assert seen == [twin.seen(now) for twin in sorted(alive, key=lambda twin: -twin.order)]
 
     def agree_on_usage(self) -> None:
         """Each end, and each word, was counted once; also those of tasks that were erased."""
@@ -472,7 +502,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def agree_on(self, task_id: UUID) -> None:
         """Attempts are numbered 1, 2, 3..., at most the last is open; what was said is said once, by its attempt."""
-        twin = self.twins.get(task_id)
+        twin = None if self.expired_at(task_id) else self.twins.get(task_id)
         attempts = self.run(self.engine.find_attempts(task_id))
         events = self.run(self.engine.find_events(task_id))
         endings = [] if twin is None else twin.endings

@@ -32,6 +32,7 @@ class Twin:
         self.said: list[tuple[int, str]] = []
         self.log: list[Event] = []
         self.usage = b"{}"
+        self.expires_at: datetime | None = None
 
     @property
     def is_suspect(self) -> bool:
@@ -44,6 +45,13 @@ class Twin:
     def is_due_for(self, types: tuple[str, ...], now: datetime) -> bool:
         return self.status is Status.PENDING and self.due_at <= now and self.draft.type in types
 
+    def is_over(self, now: datetime) -> bool:
+        return self.expires_at is not None and self.expires_at <= now
+
+    def close(self, status: Status, now: datetime) -> None:
+        self.status = status
+        self.expires_at = None if self.draft.retention is None else now + self.draft.retention
+
     def start(self, claim: Claim, now: datetime) -> None:
         self.status = Status.RUNNING
         self.attempt += 1
@@ -54,20 +62,21 @@ class Twin:
     def end(self, change: Transition, now: datetime) -> None:
         self.endings[-1] = change.ending
         self.tries, self.crashes, self.interruptions = change.tries, change.crashes, change.interruptions
-        self.status = change.status
-        if change.status is Status.PENDING and self.cancel_requested:
-            self.status = Status.CANCELLED
-        elif change.status is Status.PENDING:
-            self.reason, self.due_at = str(change.reason), change.run_at or now
+        if change.status is not Status.PENDING:
+            self.close(change.status, now)
+        elif self.cancel_requested:
+            self.close(Status.CANCELLED, now)
+        else:
+            self.status, self.reason, self.due_at = change.status, str(change.reason), change.run_at or now
 
     def retry(self, now: datetime) -> None:
         self.status, self.reason, self.due_at = Status.PENDING, "queued", now
         self.tries = self.crashes = self.interruptions = 0
-        self.cancel_requested = False
+        self.cancel_requested, self.expires_at = False, None
 
     def seen(self, now: datetime) -> tuple[Any, ...]:
         reason = None
         if self.status is Status.PENDING:
             reason = self.reason if self.due_at > now else "queued"
         tries_left = self.draft.max_attempts - self.tries
-        return self.draft.task_id, self.status, reason, self.attempt, tries_left
+        return self.draft.task_id, self.status, reason, self.attempt, tries_left, self.expires_at

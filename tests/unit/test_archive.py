@@ -40,6 +40,9 @@ class Shelf:
     async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
         return [self.tasks.get(task_id) for task_id in task_ids]
 
+    async def find_erased(self, _: Sequence[UUID]) -> set[UUID]:
+        return set()
+
 
 async def lines_of(*tasks: StoredTask) -> list[bytes]:
     shelf = Shelf()

@@ -110,6 +110,11 @@ def test_every_fault_is_told_at_once_by_the_name_it_was_given_under(monkeypatch:
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
+        ("TASKER_RETENTION", "0"),
+        ("TASKER_RETENTION", "-1"),
+        ("TASKER_RETENTION", "P10000D"),
+        ("TASKER_RETENTION", "long"),
+        ("TASKER_RETENTION", "nan"),
         ("TASKER_PORT", "65536"),
         ("TASKER_PORT", "5000.5"),
         ("TASKER_HOST", "two words"),
@@ -229,3 +234,12 @@ def test_the_example_file_holds_every_setting_with_its_default() -> None:
 def _example(description: str, variable: str, default: str) -> str:
     comment = textwrap.wrap(description + ".", 118, initial_indent="# ", subsequent_indent="# ")
     return "\n".join([*comment, f"#{variable}={default}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "kept_for"),
+    [("60", timedelta(minutes=1)), ("P90D", timedelta(days=90)), ("forever", "forever"), ("FOREVER", "forever")],
+)
+def test_retention_is_a_time_or_forever(text: str, kept_for: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKER_RETENTION", text)
+    assert load_settings().retention == kept_for

@@ -66,6 +66,20 @@ def test_options_are_kept() -> None:
     assert (task_type.memory_limit, task_type.example) == (50_000_000, [3])
 
 
+@pytest.mark.parametrize(
+    ("said", "holds"),
+    [
+        (None, timedelta(days=7)),
+        (60, timedelta(minutes=1)),
+        (timedelta(days=1), timedelta(days=1)),
+        ("forever", "forever"),
+    ],
+)
+def test_a_type_keeps_its_tasks_as_long_as_it_says_or_the_service(said: Any, holds: Any) -> None:
+    registry = Registry(default_retention=timedelta(days=7))
+    assert registry.add(task(retention=said)(resize)).retention == holds
+
+
 def test_the_policy_is_encoded_with_the_timeout_that_holds() -> None:
     own = Registry(default_timeout=timedelta(seconds=7)).add(task(timeout=timedelta(minutes=1))(resize))
     other = Registry(default_timeout=timedelta(seconds=7)).add(task(retry=4)(resize))
@@ -102,6 +116,10 @@ def test_a_memory_limit_may_be_text(limit: str, size: int) -> None:
         ({"timeout": float("nan")}, "timeout must be"),
         ({"timeout": 1e300}, "timeout must be"),
         ({"timeout": "5s"}, "timeout must be"),
+        ({"retention": 0}, "retention must be"),
+        ({"retention": True}, "retention must be"),
+        ({"retention": "for ever"}, "retention must be"),
+        ({"retention": timedelta(days=4000)}, "retention must be"),
         ({"retry": 0}, "1 to 100 attempts"),
         ({"retry": 101}, "1 to 100 attempts"),
         ({"retry": True}, "number of attempts or a RetryPolicy"),

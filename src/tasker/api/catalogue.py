@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from msgspec import Struct
@@ -27,7 +28,8 @@ class TypeView(Struct, frozen=True, kw_only=True):
     """A task type: what it takes and returns (JSON Schema 2020-12), and the defaults of its tasks.
 
     `input_schema` is that of named params; an array gives those of `positional` in this order, then `rest`.
-    `timeout` is in seconds and for one attempt, `memory_limit` in bytes.
+    `timeout` is in seconds and for one attempt, `memory_limit` in bytes; `retention` is for how many seconds after its
+    end a task is kept, null for ever.
     """
 
     name: str
@@ -43,6 +45,7 @@ class TypeView(Struct, frozen=True, kw_only=True):
     retry: RetryView
     on_crash: OnCrash
     memory_limit: int | None
+    retention: float | None
     links: dict[str, str]
 
 
@@ -94,5 +97,6 @@ def _view(task_type: TaskType) -> TypeView:
         ),
         on_crash=policy.on_crash,
         memory_limit=task_type.memory_limit,
+        retention=task_type.retention.total_seconds() if isinstance(task_type.retention, timedelta) else None,
         links={"self": f"/type/{task_type.name}", "submit": f"/type/{task_type.name}/task"},
     )

@@ -68,6 +68,7 @@ INPUT_PROBLEMS = (
     "invalid-request", "unknown-field", "invalid-params", "number-out-of-range", "invalid-unicode", "too-many-items",
 )  # fmt: skip
 SUBMIT_PROBLEMS = (
-    *BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "idempotency-in-flight", "idempotency-key-reuse", "not-unique",
+    *BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "expired", "idempotency-in-flight", "idempotency-key-reuse",
+    "not-unique",
     "unavailable",
 )  # fmt: skip

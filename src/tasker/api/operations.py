@@ -42,7 +42,7 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
                 200: Answer("The task.", TaskView, ("ETag", "Retry-After", "Preference-Applied")),
                 304: Answer("It is as the client knows it (If-None-Match).", None, ("ETag", "Retry-After")),
             },
-            problems=("not-found", "invalid-request", "unknown-field"), parameters=GET_PARAMETERS,
+            problems=("not-found", "expired", "invalid-request", "unknown-field"), parameters=GET_PARAMETERS,
             request_headers=("Prefer", "If-None-Match"),
         ),
         Operation(
@@ -64,8 +64,7 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
                 204: _SUBMIT_ANSWERS[204],
             },
             problems=(*BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "unknown-type", "conflict", "not-unique",
-                      "not-found",
-                      "unavailable"),
+                      "expired", "not-found", "unavailable"),
             parameters=(wait_parameter,), request_headers=("Prefer",), body="submission", streams=STREAMS,
         ),
         *_control_operations(tasks),
@@ -73,13 +72,13 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
 
 
 def _control_operations(tasks: TaskOperations) -> list[Operation]:
-    on_one = ("not-found", "conflict", "cross-origin", "unknown-field", "unavailable")
+    on_one = ("not-found", "expired", "conflict", "cross-origin", "unknown-field", "unavailable")
     return [
         Operation(
             "GET", "/task/{task_id}/result", "get_result", "tasks", "Read the bare result of a task", tasks.result,
             scope="read",
             answers={200: Answer("The result, as the function returned it.", Any, ("Preference-Applied",))},
-            problems=("not-found", "conflict", "task-failed", "invalid-request", "unknown-field"),
+            problems=("not-found", "expired", "conflict", "task-failed", "invalid-request", "unknown-field"),
             parameters=(wait_parameter,), request_headers=("Prefer",),
         ),
         Operation(
@@ -112,8 +111,8 @@ def event_operations(events: EventOperations) -> list[Operation]:
                 200: Answer("Its events as they happen, the last one with the Task.", item=EventView),
                 204: Answer("It has ended, and there is nothing behind the event that the client knows."),
             },
-            problems=("not-found", "invalid-request", "unknown-field", "unavailable"), parameters=EVENT_PARAMETERS,
-            request_headers=("Last-Event-ID",), media=SSE, streams=(JSON_LINES,),
+            problems=("not-found", "expired", "invalid-request", "unknown-field", "unavailable"),
+            parameters=EVENT_PARAMETERS, request_headers=("Last-Event-ID",), media=SSE, streams=(JSON_LINES,),
         ),
     ]  # fmt: skip
 

@@ -223,6 +223,8 @@ class TaskOperations:
 
     async def _encode(self, caller: Caller, task: Task, with_attempts: bool) -> bytes:
         attempts = await self._service.attempts(caller, task.task_id) if with_attempts else None
+        if task.attempt and attempts == []:  # it was erased since it was read
+            await self._service.get(caller, task.task_id)
         return encode_task(task, tracebacks=sees_tracebacks(caller), attempts=attempts)
 
     async def result(self, call: Call) -> Reply:

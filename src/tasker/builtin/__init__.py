@@ -5,18 +5,22 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from tasker.model import Retention
 from tasker.registry import Registry
 
 if TYPE_CHECKING:  # slow to import, and a child process that runs the users' functions has no need of it
     from tasker.config import GptSettings
 
 
-def builtin_registry(gpt: GptSettings | None, *, default_timeout: timedelta = timedelta(seconds=300)) -> Registry:
+def builtin_registry(
+    gpt: GptSettings | None, *, default_timeout: timedelta = timedelta(seconds=300),
+    default_retention: Retention = timedelta(days=30),
+) -> Registry:  # fmt: skip
     """Return a registry of `sum`, `reverse` and, where its settings are given, `gpt`."""
     from tasker.builtin.reverse import reverse
     from tasker.builtin.sum import sum as sum_
 
-    registry = Registry(default_timeout=default_timeout)
+    registry = Registry(default_timeout=default_timeout, default_retention=default_retention)
     registry.add(sum_)
     registry.add(reverse)
     if gpt is not None:

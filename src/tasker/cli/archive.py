@@ -65,8 +65,10 @@ def import_(file: str = "-", /, *, data_dir: DataDir = None) -> int:
         done = _import_lines(settings, lines)
     known = f", {done.known:,} were there already" if done.known else ""
     gone_on = f" ({done.gone_on:,} of them have gone on since)" if done.gone_on else ""
+    erased = f", {done.erased:,} have expired or were erased here, and are not" if done.erased else ""
     others = f" and {done.records:,} other records" if done.records else ""
-    note(f"imported {done.stored:,} tasks{others} into {_describe(settings)}{known}{gone_on}; counts and digest agree")
+    what = f"{done.stored:,} tasks{others} into {_describe(settings)}{known}{gone_on}{erased}"
+    note(f"imported {what}; counts and digest agree")
     return Exit.OK
 
 

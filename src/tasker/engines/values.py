@@ -19,6 +19,9 @@ from tasker.errors import Conflict, Fault, Invalid, NotFound
 from tasker.model import Extra, Policy, Progress, Receipt, TaskProblem
 from tasker.stored import StoredTask
 
+_MAX_SEQ = 2**63 - 1
+"""The largest number of a row."""
+
 encode = msgspec.json.Encoder().encode
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 """When a task is due that waits for other tasks."""
@@ -60,10 +63,11 @@ def from_cursor(cursor: str) -> int:
         data = base64.b64decode(cursor, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         data = b""
-    if len(data) != 12 or zlib.crc32(data[:8]).to_bytes(4, "big") != data[8:]:
+    seq = int.from_bytes(data[:8], "big")
+    if len(data) != 12 or zlib.crc32(data[:8]).to_bytes(4, "big") != data[8:] or seq > _MAX_SEQ:
         fault = Fault("/cursor", "expected the next_cursor of an earlier page")
         raise Invalid("the cursor is not one that this service gave out", faults=[fault])
-    return int(struct.unpack(">Q", data[:8])[0])
+    return seq
 
 
 NEWEST = (1 << 63) - 1

@@ -37,6 +37,9 @@ queue_name_pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
 Reason = Literal["queued", "scheduled", "retrying", "snoozed", "dependencies"]
 OnConflict = Literal["return", "reject", "replace"]
 OnCrash = Literal["retry", "fail"]
+Retention = timedelta | Literal["forever"]
+"""How long a task is kept after its end."""
+MAX_RETENTION = timedelta(days=3653)
 Ending = Literal["succeeded", "failed", "timed_out", "crashed", "snoozed", "cancelled", "interrupted", "released"]
 
 
@@ -327,6 +330,14 @@ class TaskFilter(Struct, frozen=True, kw_only=True):
     created_after: datetime | None = None
     created_before: datetime | None = None
     owner: str | None = None
+
+
+class Tombstone(Struct, frozen=True, kw_only=True):
+    """What is left of a task that has expired."""
+
+    task_id: UUID
+    owner: str
+    expired_at: datetime
 
 
 class Page(Struct, frozen=True, kw_only=True):

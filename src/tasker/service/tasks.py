@@ -14,7 +14,7 @@ from msgspec import Raw, Struct, structs
 
 from tasker.clock import Clock
 from tasker.engine import Engine
-from tasker.errors import Conflict, Fault, Invalid, NotFound, RequestError, Unavailable
+from tasker.errors import Conflict, Expired, Fault, Invalid, NotFound, RequestError, Unavailable
 from tasker.events import Hub
 from tasker.model import (
     Attempt,
@@ -27,6 +27,7 @@ from tasker.model import (
     Policy,
     Reason,
     Receipt,
+    Retention,
     RetryPolicy,
     Status,
     Task,
@@ -164,11 +165,12 @@ class Service:
         )  # fmt: skip
         try:
             receipt = await self._store(draft)
-        except Conflict as error:
-            if error.kind.name == "conflict":
+        except (Conflict, Expired) as error:
+            if error.kind.name in ("conflict", "expired"):
                 await self.get(caller, task_id)  # of another owner's it says no more than anything else does
             raise
         if receipt.outcome == "mismatched":
+            await self.get(caller, task_id)
             raise Conflict(f"task {task_id} was submitted by another request")
         if receipt.outcome == "replayed":
             return Submitted(await self.get(caller, task_id), replayed=True)
@@ -197,6 +199,7 @@ class Service:
                 name="idempotency-key-reuse",
             )
         if receipt.outcome == "replayed" and receipt.reply is not None:
+            await self._check_kept(receipt)
             known = _decode_task(receipt.reply) if receipt.reply else await self._as_it_is(receipt.task_id)
             return Submitted(known, replayed=True)
         return Submitted(await self._answering(receipt, task), replayed=False)
@@ -228,6 +231,12 @@ class Service:
             drafts.append(draft)
         return [_accepted(receipt, key) for receipt in await self._store_many(drafts)]
 
+    async def _check_kept(self, receipt: Receipt) -> None:
+        """Raise Expired if the task that an idempotency key has submitted is there no more; the key may live longer."""
+        tombstone = await self._engine.tombstones.find(receipt.task_id)
+        if tombstone is not None:
+            raise Expired.of(receipt.task_id, tombstone.expired_at)
+
     async def _store(self, draft: Draft) -> Receipt:
         [receipt] = await self._store_many([draft])
         if receipt.refusal is not None:
@@ -253,11 +262,18 @@ class Service:
         return task if task is None or caller.sees(task.owner) else None
 
     async def get(self, caller: Caller, task_id: UUID) -> Task:
-        """Return the task. Raises NotFound."""
+        """Return the task. Raises NotFound, Expired."""
         task = await self.find(caller, task_id)
         if task is None:
-            raise NotFound(f"there is no task {task_id}")
+            raise await self._missing(caller, task_id)
         return task
+
+    async def _missing(self, caller: Caller, task_id: UUID) -> NotFound:
+        """Return what to say of a task that is not there."""
+        tombstone = await self._engine.tombstones.find(task_id)
+        if tombstone is not None and caller.sees(tombstone.owner):
+            return Expired.of(task_id, tombstone.expired_at)
+        return NotFound(f"there is no task {task_id}")
 
     async def _check_owner(self, caller: Caller, task_id: UUID) -> None:
         """Raise NotFound for another owner's task. What a caller sees never changes: the owner of a task is settled."""
@@ -450,6 +466,7 @@ def _draft(caller: Caller, task_type: TaskType, submission: Submission, now: dat
         run_at=submission.run_at if submission.delay is None else now + submission.delay,
         tags=submission.tags,
         metadata=b"{}" if submission.metadata is None else bytes(submission.metadata),
+        retention=_lasting(submission.retention or task_type.retention),
         owner=caller.owner,
         deadline=submission.deadline,
         unique_key=submission.unique_key,
@@ -458,6 +475,11 @@ def _draft(caller: Caller, task_type: TaskType, submission: Submission, now: dat
         cache_key=None if submission.cache is None else _cache_key(caller.owner, submission),
         cache_for=submission.cache or timedelta(0),
     )
+
+
+def _lasting(retention: Retention | None) -> timedelta | None:
+    """Return how long a draft's task is kept after its end, None for ever."""
+    return retention if isinstance(retention, timedelta) else None
 
 
 def _cache_key(owner: str, submission: Submission) -> bytes:

@@ -10,6 +10,7 @@ from uuid import UUID
 from tasker.engines.log import Entry
 from tasker.engines.postgres.attempts import keep
 from tasker.engines.postgres.connections import Connection, Connections
+from tasker.engines.postgres.erasure import Erasure
 from tasker.engines.postgres.listener import LOCKS
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.tables import Table
@@ -31,7 +32,10 @@ from tasker.stored import (
 class PostgresArchive:
     """The Archive on the tables of one schema."""
 
-    def __init__(self, connections: Connections, queries: dict[str, str], tables: dict[str, Table[Any]]) -> None:
+    def __init__(
+        self, connections: Connections, queries: dict[str, str], tables: dict[str, Table[Any]], erasure: Erasure
+    ) -> None:
+        self._erasure = erasure
         self._connections = connections
         self._queries = queries
         self._tables = tables
@@ -57,6 +61,9 @@ class PostgresArchive:
 
     async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
         return await self._connections.read(lambda connection: self._find(connection, task_ids))
+
+    async def find_erased(self, task_ids: Sequence[UUID]) -> set[UUID]:
+        return await self._connections.read(lambda connection: self._erasure.buried(connection, task_ids))
 
     async def put_records(self, records: Sequence[StoredRecord]) -> int:
         rows = read_records(records)
@@ -92,6 +99,8 @@ class PostgresArchive:
         await connection.execute(self._queries["import_alone"], LOCKS)
         known = await self._find(connection, [task.task_id for task in tasks])
         new = [task for task, there in zip(tasks, known, strict=True) if there is None]
+        erased = await self._erasure.buried(connection, [task.task_id for task in new])
+        new = [task for task in new if task.task_id not in erased]
         check_moved(tasks, known)
         keys = [one.key for task in new for one in task.keys]
         owners = await connection.fetch(self._queries["key_owners"], keys) if keys else []

@@ -13,14 +13,14 @@ from tasker.engine import KEEP_WORKERS_FOR
 from tasker.engines.log import reopened
 from tasker.engines.postgres.attempts import keep
 from tasker.engines.postgres.connections import Connection
+from tasker.engines.postgres.erasure import Erasure
 from tasker.engines.postgres.line import Line
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.options import End, Options
 from tasker.engines.postgres.promotion import promote
 from tasker.engines.postgres.rows import head_of, task_of
-from tasker.engines.postgres.webhooks import erase_with_task
 from tasker.engines.values import read_extra
-from tasker.errors import Conflict, NotFound, Unavailable
+from tasker.errors import Conflict, Expired, NotFound, Unavailable
 from tasker.model import Change, Status, Task
 
 LARGEST_LOG = 64 << 20
@@ -33,8 +33,9 @@ _FIRST: tuple[str, str, datetime, int] = ("", "", datetime(1, 1, 1, tzinfo=UTC),
 class Changes:
     """The changes of clients and chores, on the tables of one schema."""
 
-    def __init__(self, queries: dict[str, str], line: Line, options: Options) -> None:
+    def __init__(self, queries: dict[str, str], line: Line, options: Options, erasure: Erasure) -> None:
         self._queries = queries
+        self._erasure = erasure
         self._line = line
         self._options = options
         self._pending_from = _FIRST
@@ -88,25 +89,21 @@ class Changes:
         """Erase a terminal task with all that belongs to it. `again`: an earlier try may have done it."""
         try:
             row = await self._locked(connection, task_id)
-        except NotFound:
-            if again:
+        except NotFound as error:
+            if again and not isinstance(error, Expired):
                 return
             raise
         if row["status"] in ("pending", "running"):
             raise Conflict(f"the task is {row['status']}: cancel it first, then delete it")
-        for query in ("delete_attempts", "delete_events", "delete_task"):
-            await connection.execute(self._queries[query], row["seq"])
-        await connection.execute(self._queries["delete_keys"], task_id)
-        await erase_with_task(connection, self._queries, task_id)
+        await self._erasure.delete(connection, row["seq"], task_id)
 
     async def prune(self, connection: Connection, limit: int) -> int:
-        """Erase what is past its time: keys, and workers that have long said nothing."""
+        """Erase some of what is past its time: tasks, keys, and workers that have long said nothing."""
         if not await self._alone(connection, "prune"):
             return 0
-        done = await connection.execute(self._queries["prune_keys"], limit)
         await connection.execute(self._queries["prune_workers"], KEEP_WORKERS_FOR)
         await connection.execute(self._queries["merge_usage"], limit)
-        return int(done.split()[-1])
+        return await self._erasure.prune(connection, limit)
 
     async def empty_log(self, connection: Connection) -> None:
         """Empty PgQueuer's log and statistics once they are large: at once, and only if nobody holds them just now.
@@ -154,7 +151,10 @@ class Changes:
 
     async def _locked(self, connection: Connection, task_id: UUID) -> asyncpg.Record:
         row: asyncpg.Record | None = await connection.fetchrow(self._queries["lock_task"], task_id)
-        if row is None:
+        if row is None or row["is_over"]:
+            tombstone = await self._erasure.find_tombstone(connection, task_id)
+            if tombstone is not None:
+                raise Expired.of(task_id, tombstone.expired_at)
             raise NotFound(f"there is no task {task_id}")
         return row
 

@@ -20,6 +20,7 @@ from tasker.engine import (
     Heartbeat,
     KeyBook,
     ScheduleBook,
+    Tombstones,
     UsageBook,
     WebhookBook,
     WorkerBook,
@@ -33,6 +34,7 @@ from tasker.engines.postgres.changes import Changes
 from tasker.engines.postgres.claims import Patience, Waiters, seconds_to_look, soon
 from tasker.engines.postgres.clock import DatabaseClock
 from tasker.engines.postgres.connections import Connection, Connections, OnAcquire
+from tasker.engines.postgres.erasure import Erasure, PostgresTombstones
 from tasker.engines.postgres.keys import PostgresKeys
 from tasker.engines.postgres.line import Line, wanted
 from tasker.engines.postgres.listener import LOCKS, Listener
@@ -102,8 +104,9 @@ class PostgresEngine:
         self._queries = queries(schema)
         self._line = Line(schema)
         self._options = Options(self._queries, self._line)
+        self._erasure = Erasure(self._queries)
         self._attempts = Attempts(self._queries, self._line, self._options)
-        self._changes = Changes(self._queries, self._line, self._options)
+        self._changes = Changes(self._queries, self._line, self._options, self._erasure)
         self._stores = Submits(self._queries, self._line, self._options, self._changes)
         self._reads = Reads(self._queries, schema)
         self._waiters = Waiters()
@@ -117,7 +120,8 @@ class PostgresEngine:
         self._opened = False
         self.clock = DatabaseClock()
         tables = make_tables(schema)
-        self.archive: Archive = PostgresArchive(self._connections, self._queries, tables)
+        self.archive: Archive = PostgresArchive(self._connections, self._queries, tables, self._erasure)
+        self.tombstones: Tombstones = PostgresTombstones(self._connections, self._erasure)
         self.webhooks: WebhookBook = PostgresWebhooks(self._connections, self._queries, tables)
         self.schedules: ScheduleBook = PostgresSchedules(
             self._connections, self._transact, schema, self._queries, self._stores, self._changes

@@ -78,9 +78,11 @@ class Reads:
 
 
 def _condition(where: TaskFilter, cursor: str | None) -> tuple[str, list[Any]]:
-    """Return what every field but the status asks for, as SQL and its values."""
+    """Return what every field but the status asks for, as SQL and its values; what has expired is left out."""
     terms: list[str] = ["true"]
     values: list[Any] = []
+    if not where.status or any(status.is_terminal for status in where.status):
+        terms.append("(expires_at IS NULL OR expires_at > now())")
     asked = (
         ("type = $%d", where.type), ("queue = $%d", where.queue), ("created_at > $%d", where.created_after),
         ("created_at < $%d", where.created_before),

@@ -14,6 +14,7 @@ from tasker.engines.postgres.options import Options, is_tied
 from tasker.engines.postgres.promotion import promote
 from tasker.engines.postgres.webhooks import insert_with_tasks
 from tasker.engines.values import encode, id_taken
+from tasker.errors import Expired
 from tasker.model import Change, Draft, Idempotency, Receipt, Status
 
 
@@ -61,6 +62,9 @@ class Submits:
         self, connection: Connection, news: News, drafts: Sequence[Draft], *, waits: bool = False
     ) -> list[int]:
         """Store drafts and put those in line that are due; return their seqs. waits: they wait for other tasks."""
+        for draft in drafts:
+            if draft.is_chosen:
+                await _check_not_expired(connection, self._queries, draft.task_id)
         rows = await connection.fetch(self._queries["insert_tasks"], *_columns(drafts))
         _check_chosen(drafts, {row["task_id"] for row in rows})
         lined = set() if waits else {row["task_id"] for row in rows if row["lined"]}
@@ -76,6 +80,13 @@ class Submits:
         news.lines.update(place.line for place in places)
         news.changes += [Change(row["task_id"], Status.PENDING) for row in rows]
         return [row["seq"] for row in rows]
+
+
+async def _check_not_expired(connection: Connection, queries: dict[str, str], task_id: UUID) -> None:
+    """Raise Expired if a chosen id is that of a task whose time is over."""
+    row = await connection.fetchrow(queries["when_expired"], task_id)
+    if row is not None:
+        raise Expired.of(task_id, row["expired_at"])
 
 
 def _check_chosen(drafts: Sequence[Draft], stored: Collection[UUID]) -> None:

@@ -210,10 +210,10 @@ async def insert_with_tasks(
     await connection.executemany(queries["insert_webhook"], [write_row(WEBHOOKS, _CODECS, one) for one in found])
 
 
-async def erase_with_task(connection: Connection, queries: dict[str, str], task_id: UUID) -> None:
-    """Erase what a task that is erased has of webhooks."""
-    await connection.execute(queries["delete_task_deliveries"], task_id)
-    await connection.execute(queries["delete_task_webhooks"], task_id)
+async def erase_with_tasks(connection: Connection, queries: dict[str, str], task_ids: Sequence[UUID]) -> None:
+    """Erase what tasks that are erased have of webhooks."""
+    await connection.execute(queries["delete_task_deliveries"], task_ids)
+    await connection.execute(queries["delete_task_webhooks"], task_ids)
 
 
 def _next(rows: Sequence[Any], limit: int) -> str | None:

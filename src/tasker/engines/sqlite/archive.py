@@ -11,7 +11,8 @@ from uuid import UUID
 import apsw
 import msgspec
 
-from tasker.clock import from_micros, to_micros
+from tasker.clock import Clock, from_micros, to_micros
+from tasker.engines.sqlite.erasure import is_buried
 from tasker.engines.sqlite.rows import Row as Columns
 from tasker.engines.sqlite.rows import optional_micros, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
@@ -34,14 +35,16 @@ from tasker.stored import (
 _tags = msgspec.json.Decoder(list[str]).decode
 _INSERT = f"INSERT INTO task ({', '.join(COLUMNS)}, lease_expires_at) VALUES ({', '.join('?' * len(COLUMNS))}, ?)"  # noqa: S608
 _SELECT = f"SELECT seq, {', '.join(COLUMNS)} FROM task"  # noqa: S608  constants only
+_NEXT = f"{_SELECT} WHERE seq > ? AND (expires_at IS NULL OR expires_at > ?) ORDER BY seq LIMIT ?"
 
 Run = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
 
 
 class SqliteArchive:
-    """run: does work on the reading connection, or in a transaction of the writing one."""
+    """read, write: do work on the reading connection, or in a transaction of the writing one."""
 
-    def __init__(self, read: Run, write: Run) -> None:
+    def __init__(self, clock: Clock, read: Run, write: Run) -> None:
+        self._clock = clock
         self._read = read
         self._write = write
 
@@ -52,18 +55,24 @@ class SqliteArchive:
                 yield records
         last = 0
         while True:
-            last, found = await self._read(functools.partial(_page, after=last, limit=at_once, size=size))
+            last, found = await self._read(
+                functools.partial(_page, after=last, limit=at_once, size=size, now=self._micros())
+            )
             if not found:
                 return
             yield found
 
     async def put(self, tasks: Sequence[StoredTask]) -> int:
-        stored: int = await self._write(functools.partial(_put, tasks=tasks))
+        stored: int = await self._write(functools.partial(_put, tasks=tasks, now=self._micros()))
         return stored
 
     async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
         found: list[StoredTask | None] = await self._read(functools.partial(_find_many, task_ids=task_ids))
         return found
+
+    async def find_erased(self, task_ids: Sequence[UUID]) -> set[UUID]:
+        erased: set[UUID] = await self._read(functools.partial(_erased, task_ids=task_ids, now=self._micros()))
+        return erased
 
     async def put_records(self, records: Sequence[StoredRecord]) -> int:
         rows = read_records(records)
@@ -77,6 +86,9 @@ class SqliteArchive:
         rows = read_records(records)
         found: list[StoredRecord | None] = await self._read(functools.partial(_find_records, rows=rows))
         return found
+
+    def _micros(self) -> int:
+        return to_micros(self._clock.now())
 
 
 def _records(connection: apsw.Connection, *, table: Table[Any]) -> list[StoredRecord]:
@@ -100,10 +112,10 @@ def _put_records(connection: apsw.Connection, *, rows: Sequence[Row]) -> int:
     return len(new)
 
 
-def _page(connection: apsw.Connection, *, after: int, limit: int, size: int) -> tuple[int, list[StoredTask]]:
-    """Return the seq of the last of the next tasks, and the tasks."""
+def _page(connection: apsw.Connection, *, after: int, limit: int, size: int, now: int) -> tuple[int, list[StoredTask]]:
+    """Return the seq of the last of the next tasks that have not expired, and the tasks."""
     found: list[StoredTask] = []
-    for row in connection.execute(f"{_SELECT} WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)):
+    for row in connection.execute(_NEXT, (after, now, limit)):
         after = row[0]
         found.append(_whole(connection, row))
         size -= found[-1].size
@@ -112,9 +124,15 @@ def _page(connection: apsw.Connection, *, after: int, limit: int, size: int) -> 
     return after, found
 
 
-def _put(connection: apsw.Connection, *, tasks: Sequence[StoredTask]) -> int:
+def _erased(connection: apsw.Connection, *, task_ids: Sequence[UUID], now: int) -> set[UUID]:
+    return {task_id for task_id in task_ids if is_buried(connection, task_id, now)}
+
+
+def _put(connection: apsw.Connection, *, tasks: Sequence[StoredTask], now: int) -> int:
     known = _find_many(connection, task_ids=[task.task_id for task in tasks])
     new = [task for task, there in zip(tasks, known, strict=True) if there is None]
+    erased = _erased(connection, task_ids=[task.task_id for task in new], now=now)
+    new = [task for task in new if task.task_id not in erased]
     check_moved(tasks, known)
     check_keys(new, {key: task_id_of(owner) for task in new for key, owner in _owners(connection, task)})
     for task in new:

@@ -16,7 +16,7 @@ from msgspec import structs
 from tasker.clock import to_micros
 from tasker.engine import ClaimRequest, Heartbeat
 from tasker.engines.log import Entry, Head, followed, numbered, reopened
-from tasker.engines.sqlite import reads
+from tasker.engines.sqlite import erasure, reads
 from tasker.engines.sqlite.lines import Lines, lease_end
 from tasker.engines.sqlite.options import (
     fail_pending,
@@ -25,12 +25,12 @@ from tasker.engines.sqlite.options import (
     settle_dependants,
     wait_for,
 )
-from tasker.engines.sqlite.rows import draft_row, first_claim, optional_micros, task_id_of
+from tasker.engines.sqlite.rows import draft_row, first_claim, is_over, optional_micros, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.usage import DayTally, day_of
-from tasker.engines.sqlite.webhooks import erase_with_task, insert_with_task
+from tasker.engines.sqlite.webhooks import insert_with_task
 from tasker.engines.values import encode, id_taken, not_unique
-from tasker.errors import Conflict, NotFound
+from tasker.errors import Conflict, Expired, NotFound
 from tasker.lifecycle import MAX_INTERRUPTIONS
 from tasker.model import Change, Claim, Draft, Lease, Receipt, Report, Status, Task, TaskProblem, Transition
 
@@ -46,8 +46,8 @@ def insert(
             task_id, fingerprint, reply = known
             same = fingerprint == key.fingerprint
             return Receipt(task_id_of(task_id), "replayed" if same else "mismatched", reply if same else None), []
-    if draft.is_chosen and connection.execute(QUERIES["status_by_id"], (draft.task_id.bytes,)).fetchone():
-        raise id_taken(draft.task_id)
+    if draft.is_chosen:
+        _check_free(connection, draft.task_id, now)
     if draft.cache_key is not None or draft.unique_key is not None or draft.depends_on:
         return _insert_tied(connection, lines, draft, now)
     _insert(connection, lines, draft, now, alone=alone)
@@ -160,7 +160,7 @@ def cancel(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) -
 
 def _cancel(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) -> tuple[str, list[Change]]:
     """Do what `cancel` does; return the status that was found, and no news if it is terminal."""
-    seq, status, *_ = _row(connection, task_id)
+    seq, status, *_ = _row(connection, task_id, now)
     if status == "running":
         connection.execute(QUERIES["request_cancel"], (now, seq))
         return status, [Change(task_id, Status.RUNNING, cancel_requested=True)]
@@ -176,11 +176,11 @@ def _cancel(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) 
 
 def retry(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) -> tuple[Task, list[Change]]:
     """Make a failed or cancelled task pending again."""
-    seq, status, worker, *ended = _row(connection, task_id)
+    seq, status, worker, *ended, _ = _row(connection, task_id, now)
     if status not in ("failed", "cancelled"):
         raise Conflict(f"the task is {status}: only a failed or cancelled task can be retried")
     known = _task(connection, task_id, now)
-    waits_for = _check_ties(connection, known)
+    waits_for = _check_ties(connection, known, now)
     if worker is not None:
         connection.execute(QUERIES["keep_attempt"], (*ended, seq))
     head = Head(*connection.execute(QUERIES["head_by_seq"], (seq,)).fetchone())  # type: ignore[misc]
@@ -194,33 +194,24 @@ def retry(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) ->
     return _task(connection, task_id, now), [Change(task_id, Status.PENDING)]
 
 
-def _check_ties(connection: apsw.Connection, task: Task) -> list[UUID]:
+def _check_ties(connection: apsw.Connection, task: Task, now: int) -> list[UUID]:
     """Return what a task that is run again must wait for. Raises Conflict where other tasks do not allow it."""
     if task.unique_key is not None:
         row = connection.execute(QUERIES["unique_task"], (task.owner or "", task.unique_key)).fetchone()
         if row is not None:
             raise not_unique(task.unique_key, task_id_of(row[1]))
-    waits_for, failed = find_open_dependencies(connection, task.depends_on)
+    waits_for, failed = find_open_dependencies(connection, task.depends_on, now)
     if failed is not None:
         raise Conflict(f"task {failed}, on which it depends, has not completed: retry that one first")
     return waits_for
 
 
-def delete(connection: apsw.Connection, task_id: UUID) -> None:
+def delete(connection: apsw.Connection, task_id: UUID, now: int) -> None:
     """Erase a terminal task with all that belongs to it; what it depended on is settled."""
-    seq, status, *_ = _row(connection, task_id)
+    seq, status, *_ = _row(connection, task_id, now)
     if status in ("pending", "running"):
         raise Conflict(f"the task is {status}: cancel it first, then delete it")
-    for query in ("delete_tags", "delete_attempts", "delete_events", "delete_task"):
-        connection.execute(QUERIES[query], (seq,))
-    connection.execute(QUERIES["delete_keys"], (task_id.bytes,))
-    erase_with_task(connection, task_id.bytes)
-
-
-def prune(connection: apsw.Connection, now: int, limit: int) -> int:
-    """Erase idempotency keys that are past their time."""
-    connection.execute(QUERIES["prune_keys"], (now, limit))
-    return connection.changes()
+    erasure.delete(connection, seq, task_id, now)
 
 
 def probe(connection: apsw.Connection, now: int) -> None:
@@ -290,7 +281,7 @@ def _end(
     at = to_micros(change.at)
     values = (
         change.status.value, change.ending, at, change.tries, change.crashes, change.result,
-        _error(change.error), change.peak_memory, lease.task_id.bytes, lease.attempt,
+        _error(change.error), change.peak_memory, at, lease.task_id.bytes, lease.attempt,
     )  # fmt: skip
     has_dependants = connection.execute(QUERIES["end_attempt"], values).get
     if has_dependants is None:
@@ -306,11 +297,26 @@ def _error(error: TaskProblem | None) -> bytes | None:
     return None if error is None else encode(error)
 
 
+def _check_free(connection: apsw.Connection, task_id: UUID, now: int) -> None:
+    """Raise Conflict if a chosen id is that of a task, Expired if it was."""
+    _check_not_expired(connection, task_id, now)
+    if connection.execute(QUERIES["status_by_id"], (task_id.bytes,)).fetchone():
+        raise id_taken(task_id)
+
+
+def _check_not_expired(connection: apsw.Connection, task_id: UUID, now: int) -> None:
+    tombstone = erasure.find_tombstone(connection, task_id, now)
+    if tombstone is not None:
+        raise Expired.of(task_id, tombstone.expired_at)
+
+
 def _row(
-    connection: apsw.Connection, task_id: UUID
-) -> tuple[int, str, str | None, int | None, str | None, bytes | None, int | None]:
+    connection: apsw.Connection, task_id: UUID, now: int
+) -> tuple[int, str, str | None, int | None, str | None, bytes | None, int | None, int | None]:
+    """Return what decides about a change. Raises NotFound, Expired."""
     row = connection.execute(QUERIES["status_by_id"], (task_id.bytes,)).fetchone()
-    if row is None:
+    if row is None or is_over(row[-1], now):
+        _check_not_expired(connection, task_id, now)
         raise NotFound(f"there is no task {task_id}")
     return row  # type: ignore[no-any-return]
 

@@ -24,14 +24,16 @@ from tasker.engine import (
     KeyBook,
     Listener,
     ScheduleBook,
+    Tombstones,
     UsageBook,
     WebhookBook,
     WorkerBook,
 )
-from tasker.engines.sqlite import changes, reads, usage
+from tasker.engines.sqlite import changes, erasure, reads, usage
 from tasker.engines.sqlite.archive import SqliteArchive
 from tasker.engines.sqlite.audit import SqliteAudit
 from tasker.engines.sqlite.commits import GroupCommit
+from tasker.engines.sqlite.erasure import SqliteTombstones
 from tasker.engines.sqlite.keys import SqliteKeys
 from tasker.engines.sqlite.lines import Lines, Waiter
 from tasker.engines.sqlite.options import fail_overdue
@@ -77,7 +79,8 @@ class SqliteEngine:
         self.workers: WorkerBook = SqliteWorkers(clock, self._find_running)
         self.audit: AuditBook = SqliteAudit(self._read, lambda work: self._commits.run(work), self._micros)
         self.keys: KeyBook = SqliteKeys(self._read, lambda work: self._commits.run(work), self._micros)
-        self.archive: Archive = SqliteArchive(self._read, lambda work: self._commits.run(work))
+        self.archive: Archive = SqliteArchive(clock, self._read, lambda work: self._commits.run(work))
+        self.tombstones: Tombstones = SqliteTombstones(clock, self._read)
         self.usage: UsageBook = usage.SqliteUsage(clock, self._read)
         self._tally: usage.DayTally = Tally()
         self._lock = HolderLock(path.with_name("tasker.lock"))
@@ -155,10 +158,10 @@ class SqliteEngine:
         return await self._read(reads.find_many, where, limit, cursor, self._micros())
 
     async def find_attempts(self, task_id: UUID) -> list[Attempt]:
-        return await self._read(reads.find_attempts, task_id)
+        return await self._read(reads.find_attempts, task_id, self._micros())
 
     async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
-        return await self._read(reads.find_events, task_id, after, limit)
+        return await self._read(reads.find_events, task_id, after, limit, self._micros())
 
     async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
         waiter = Waiter(request, self._loop.create_future())
@@ -197,7 +200,7 @@ class SqliteEngine:
         return await self._change(functools.partial(changes.retry, lines=self._lines, task_id=task_id, now=now))
 
     async def delete(self, task_id: UUID) -> None:
-        await self._commits.run(functools.partial(changes.delete, task_id=task_id))
+        await self._commits.run(functools.partial(changes.delete, task_id=task_id, now=self._micros()))
 
     async def find_expired(self, *, limit: int) -> list[Claim]:
         return await self._read(reads.find_expired, self._micros(), limit)
@@ -207,7 +210,7 @@ class SqliteEngine:
         return await self._change(functools.partial(fail_overdue, lines=self._lines, now=now, limit=limit))
 
     async def prune(self, *, limit: int) -> int:
-        return await self._commits.run(functools.partial(changes.prune, now=self._micros(), limit=limit))
+        return await self._commits.run(functools.partial(erasure.prune, now=self._micros(), limit=limit))
 
     async def sweep(self, *, limit: int) -> int:
         return 0  # a task is its own place in the line: nothing can come apart

@@ -40,7 +40,7 @@ class Ties(NamedTuple):
 def find_ties(connection: apsw.Connection, draft: Draft, now: int) -> Ties:
     """Look at the tasks that a draft is tied to; nothing is written."""
     if draft.cache_key is not None:
-        cached = _cached(connection, draft.cache_key, now - draft.cache_for // timedelta(microseconds=1))
+        cached = _cached(connection, draft.cache_key, now, now - draft.cache_for // timedelta(microseconds=1))
         if cached is not None:
             return Ties(Receipt(cached, "joined"))
     replaces = None
@@ -51,18 +51,18 @@ def find_ties(connection: apsw.Connection, draft: Draft, now: int) -> Ties:
             return Ties(Receipt(replaces, "joined"))
         if replaces is not None and draft.on_conflict == "reject":
             return Ties(Receipt(replaces, "refused", refusal=not_unique(str(draft.unique_key), replaces)))
-    return _dependencies(connection, draft, replaces) if draft.depends_on else Ties(replaces=replaces)
+    return _dependencies(connection, draft, replaces, now) if draft.depends_on else Ties(replaces=replaces)
 
 
-def _cached(connection: apsw.Connection, key: bytes, since: int) -> UUID | None:
-    row = connection.execute(QUERIES["cached_task"], (key,)).fetchone()
+def _cached(connection: apsw.Connection, key: bytes, now: int, since: int) -> UUID | None:
+    row = connection.execute(QUERIES["cached_task"], (key, now)).fetchone()
     if row is None or (row[1] == "completed" and row[2] <= since):
         return None
     return task_id_of(row[0])
 
 
-def _dependencies(connection: apsw.Connection, draft: Draft, replaces: UUID | None) -> Ties:
-    found = [_end_of(connection, task_id, draft.owner) for task_id in draft.depends_on]
+def _dependencies(connection: apsw.Connection, draft: Draft, replaces: UUID | None, now: int) -> Ties:
+    found = [_end_of(connection, task_id, draft.owner, now) for task_id in draft.depends_on]
     missing = [place for place, status in enumerate(found) if status is None]
     if missing:
         return Ties(Receipt(draft.task_id, "refused", refusal=no_dependency(draft.depends_on, missing)))
@@ -73,9 +73,11 @@ def _dependencies(connection: apsw.Connection, draft: Draft, replaces: UUID | No
     return Ties(replaces=replaces, waits_for=tuple(task_id for task_id, status, _ in ends if not status.is_terminal))
 
 
-def _end_of(connection: apsw.Connection, task_id: UUID, owner: str) -> tuple[Status, TaskProblem | None] | None:
+def _end_of(
+    connection: apsw.Connection, task_id: UUID, owner: str, now: int
+) -> tuple[Status, TaskProblem | None] | None:
     """Return the status and error of a task, if it is there and of this owner."""
-    row = connection.execute(QUERIES["end_of"], (task_id.bytes,)).fetchone()
+    row = connection.execute(QUERIES["end_of"], (task_id.bytes, now)).fetchone()
     if row is None or row[0] != owner:
         return None
     return Status(row[1]), None if row[2] is None else decode_problem(row[2])
@@ -89,11 +91,13 @@ def wait_for(connection: apsw.Connection, seq: int, others: Sequence[UUID]) -> N
     connection.execute(QUERIES["wait_for"], (_NEVER, seq))
 
 
-def find_open_dependencies(connection: apsw.Connection, depends_on: Sequence[UUID]) -> tuple[list[UUID], UUID | None]:
+def find_open_dependencies(
+    connection: apsw.Connection, depends_on: Sequence[UUID], now: int
+) -> tuple[list[UUID], UUID | None]:
     """Return which of these a task that is run again must wait for, and one that has not completed and will not."""
     waits: list[UUID] = []
     for task_id in depends_on:
-        row = connection.execute(QUERIES["end_of"], (task_id.bytes,)).fetchone()
+        row = connection.execute(QUERIES["end_of"], (task_id.bytes, now)).fetchone()
         if row is not None and row[1] in ("failed", "cancelled"):
             return [], task_id
         if row is not None and row[1] != "completed":

@@ -8,10 +8,19 @@ from uuid import UUID
 import apsw
 from msgspec import structs
 
-from tasker.clock import from_micros, to_micros
+from tasker.clock import from_micros
 from tasker.engines.log import Entry, Head, merge
-from tasker.engines.sqlite.rows import Row, attempt_of, claim_of, event_of, task_id_of, task_of
-from tasker.engines.sqlite.sql import QUERIES, TASK_COLUMNS
+from tasker.engines.sqlite.rows import (
+    Row,
+    attempt_of,
+    claim_of,
+    event_of,
+    is_over,
+    optional_micros,
+    task_id_of,
+    task_of,
+)
+from tasker.engines.sqlite.sql import EXPIRES_AT, QUERIES, TASK_COLUMNS
 from tasker.engines.values import from_cursor, to_cursor
 from tasker.model import Attempt, Claim, Event, LineStats, Page, RunningAttempt, Status, Task, TaskFilter
 
@@ -19,25 +28,28 @@ from tasker.model import Attempt, Claim, Event, LineStats, Page, RunningAttempt,
 def find(connection: apsw.Connection, task_id: UUID, now: int) -> Task | None:
     """Return the task, or None."""
     row = connection.execute(QUERIES["task_by_id"], (task_id.bytes,)).fetchone()
-    return None if row is None else task_of(row, now)
+    return None if row is None or is_over(row[EXPIRES_AT], now) else task_of(row, now)
 
 
 def find_many(connection: apsw.Connection, where: TaskFilter, limit: int, cursor: str | None, now: int) -> Page:
     """Return one page, newest first."""
-    condition, values = _condition(where, cursor)
+    condition, values = _condition(where, cursor, now, limit + 1)
     statuses = where.status or tuple(Status)
     if all(status in _INDEX_OF for status in statuses):
         # Few tasks among the many that have completed: each status has an index of its own, whose few are sorted.
         each = [
-            _NEWEST.format(index=_INDEX_OF[status], status=status.value, condition=condition) for status in statuses
-        ]
+            _NEWEST.format(
+                index=_INDEX_OF[status], status=status.value, condition=condition,
+                alive=_ALIVE if status.is_terminal else "1",
+            )
+            for status in statuses
+        ]  # fmt: skip
         condition = f"seq IN ({' UNION ALL '.join(each)})"
-        values = [*values, limit + 1] * len(statuses)
-    elif where.status:
+    else:
         names = ", ".join(f"'{status.value}'" for status in where.status)
-        condition = f"status IN ({names}) AND {condition}"
-    query = f"SELECT {TASK_COLUMNS} FROM task WHERE {condition} ORDER BY seq DESC LIMIT ?"  # noqa: S608  constants only
-    rows: list[Row] = connection.execute(query, (*values, limit + 1)).fetchall()
+        condition = f"{f'status IN ({names})' if names else '1'} AND {condition} AND {_ALIVE}"
+    query = f"SELECT {TASK_COLUMNS} FROM task WHERE {condition} ORDER BY seq DESC LIMIT ?2"  # noqa: S608  constants only
+    rows: list[Row] = connection.execute(query, values).fetchall()
     more = len(rows) > limit
     rows = rows[:limit]
     return Page(items=[task_of(row, now) for row in rows], next_cursor=to_cursor(rows[-1][0]) if more else None)
@@ -49,48 +61,43 @@ _INDEX_OF = {
     Status.FAILED: "task_failed",
     Status.CANCELLED: "task_cancelled",
 }
+_ALIVE = "(expires_at IS NULL OR expires_at > ?1)"
 _NEWEST = (
-    "SELECT seq FROM (SELECT seq FROM task INDEXED BY {index} WHERE status = '{status}' AND {condition}"
-    " ORDER BY seq DESC LIMIT ?)"
+    "SELECT seq FROM (SELECT seq FROM task INDEXED BY {index} WHERE status = '{status}' AND {condition} AND {alive}"
+    " ORDER BY seq DESC LIMIT ?2)"
 )
 
 
-def _condition(where: TaskFilter, cursor: str | None) -> tuple[str, list[Any]]:
-    """Return what every field but the status asks for, as SQL and its values."""
+def _condition(where: TaskFilter, cursor: str | None, now: int, limit: int) -> tuple[str, list[Any]]:
+    """Return what every field but the status asks for, as SQL, and the query's values: ?1 is `now`, ?2 `limit`."""
     terms: list[str] = ["1"]
-    values: list[Any] = []
-    if where.tag is not None:
-        terms.append("seq IN (SELECT seq FROM task_tag WHERE tag = ?)")
-        values.append(where.tag)
-    for term, value in (("type = ?", where.type), ("queue = ?", where.queue)):
+    values: list[Any] = [now, limit]
+    asked = (
+        ("seq IN (SELECT seq FROM task_tag WHERE tag = ?%d)", where.tag), ("type = ?%d", where.type),
+        ("queue = ?%d", where.queue), ("created_at > ?%d", optional_micros(where.created_after)),
+        ("created_at < ?%d", optional_micros(where.created_before)),
+        ("owner = ?%d AND owner <> ''" if where.owner else "owner = ?%d", where.owner),  # so its index is known to hold
+        ("seq < ?%d", None if cursor is None else from_cursor(cursor)),
+    )  # fmt: skip
+    for term, value in asked:
         if value is not None:
-            terms.append(term)
             values.append(value)
-    for term, moment in (("created_at > ?", where.created_after), ("created_at < ?", where.created_before)):
-        if moment is not None:
-            terms.append(term)
-            values.append(to_micros(moment))
-    if where.owner is not None:
-        terms.append("owner = ? AND owner <> ''" if where.owner else "owner = ?")  # so that its index is known to hold
-        values.append(where.owner)
-    if cursor is not None:
-        terms.append("seq < ?")
-        values.append(from_cursor(cursor))
+            terms.append(term % len(values))
     return " AND ".join(terms), values
 
 
-def find_attempts(connection: apsw.Connection, task_id: UUID) -> list[Attempt]:
+def find_attempts(connection: apsw.Connection, task_id: UUID, now: int) -> list[Attempt]:
     """Return the attempts of a task, oldest first."""
-    rows = connection.execute(QUERIES["attempts"], {"task_id": task_id.bytes})
+    rows = connection.execute(QUERIES["attempts"], {"task_id": task_id.bytes, "now": now})
     return [attempt_of(row) for row in rows]
 
 
-def find_events(connection: apsw.Connection, task_id: UUID, after: int, limit: int) -> list[Event]:
+def find_events(connection: apsw.Connection, task_id: UUID, after: int, limit: int, now: int) -> list[Event]:
     """Return the events of a task with a sequence above `after`."""
     row = connection.execute(QUERIES["head_by_id"], (task_id.bytes,)).fetchone()
-    if row is None:
+    if row is None or is_over(row[1], now):
         return []
-    seq, *head = row
+    seq, _, *head = row
     kept = [Entry(*entry) for entry in connection.execute(QUERIES["events"], (seq, after, limit))]
     return [event_of(entry, task_id) for entry in merge(Head(*head), kept, after, limit)]
 

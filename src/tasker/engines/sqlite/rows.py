@@ -31,6 +31,11 @@ def optional_micros(moment: datetime | None) -> int | None:
     return None if moment is None else to_micros(moment)
 
 
+def is_over(expires_at: int | None, now: int) -> bool:
+    """Tell whether a task has expired."""
+    return expires_at is not None and expires_at <= now
+
+
 def _moment(micros: int | None) -> datetime | None:
     return None if micros is None else from_micros(micros)
 

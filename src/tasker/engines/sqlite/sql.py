@@ -14,6 +14,8 @@ TASK_COLUMNS = (
     " max_attempts, created_at, run_at, due_at, started_at, finished_at, cancel_requested_at, usage, tags, metadata,"
     " owner, deadline, expires_at, unique_key, concurrency_key, extra"
 )
+EXPIRES_AT = TASK_COLUMNS.split(", ").index("expires_at")
+"""The place of expires_at in TASK_COLUMNS."""
 CLAIM_COLUMNS = (
     "task_id, attempt, type, params, queue, priority, policy, tries, crashes, interruptions, started_at, worker,"
     " owner, usage"

@@ -6,7 +6,8 @@ SELECT pg_advisory_xact_lock($1, hash) FROM (
 -- name: cached_task
 -- The newest task that may answer for an equal request: an open one, or one that completed not too long ago.
 SELECT task_id, status <> 'completed' OR finished_at > now() - $2::interval AS fits FROM {schema}.task
-WHERE cache_key = $1 AND (status = 'completed' OR (status IN ('pending', 'running') AND cancel_requested_at IS NULL))
+WHERE cache_key = $1 AND (expires_at IS NULL OR expires_at > now())
+    AND (status = 'completed' OR (status IN ('pending', 'running') AND cancel_requested_at IS NULL))
 ORDER BY seq DESC LIMIT 1;
 
 -- name: unique_task
@@ -15,8 +16,8 @@ SELECT task_id FROM {schema}.task WHERE owner = $1 AND unique_key = $2 AND uniqu
 
 -- name: lock_dependencies
 -- In one order for all. Who ends such a task waits for us, and finds then that others depend on it.
-SELECT seq, task_id, owner, status, error FROM {schema}.task WHERE task_id = ANY($1::uuid[]) ORDER BY seq
-FOR NO KEY UPDATE;
+SELECT seq, task_id, owner, status, error FROM {schema}.task WHERE task_id = ANY($1::uuid[])
+    AND (expires_at IS NULL OR expires_at > now()) ORDER BY seq FOR NO KEY UPDATE;
 
 -- name: have_dependants
 UPDATE {schema}.task SET has_dependants = true WHERE seq = ANY($1::bigint[]) AND NOT has_dependants;

@@ -85,7 +85,7 @@ WHERE task.status = 'running' ORDER BY task.seq FOR NO KEY UPDATE OF task;
 WITH stored AS (
     UPDATE {schema}.task SET status = ended.status, reason = NULL, ending = ended.ending, finished_at = now(),
         tries = ended.tries, crashes = ended.crashes, interruptions = 0, result = ended.result, error = ended.error,
-        peak_memory = ended.peak_memory, lease_expires_at = NULL, lined = false
+        peak_memory = ended.peak_memory, lease_expires_at = NULL, lined = false, expires_at = now() + task.retention
     FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::int[], $6::int[], $7::bytea[], $8::bytea[],
                 $9::bigint[])
         AS ended (task_id, attempt, status, ending, tries, crashes, result, error, peak_memory)
@@ -142,20 +142,21 @@ FROM unnest($1::bigint[], $2::bytea[], $3::bytea[]) AS said (seq, progress, usag
 WHERE task.seq = said.seq;
 
 -- name: task_by_id
-SELECT {task} FROM {schema}.task WHERE task_id = $1;
+SELECT {task} FROM {schema}.task WHERE task_id = $1 AND (expires_at IS NULL OR expires_at > now());
 
 -- name: lock_task
-SELECT seq, status, owner, unique_key, has_dependants, extra FROM {schema}.task WHERE task_id = $1 FOR UPDATE;
+SELECT seq, status, owner, unique_key, has_dependants, extra, coalesce(expires_at <= now(), false) AS is_over
+FROM {schema}.task WHERE task_id = $1 FOR UPDATE;
 
 -- name: head_by_seq
 SELECT now() AS now, {head} FROM {schema}.task WHERE seq = $1;
 
 -- name: head_by_id
-SELECT seq, {head} FROM {schema}.task WHERE task_id = $1;
+SELECT seq, {head} FROM {schema}.task WHERE task_id = $1 AND (expires_at IS NULL OR expires_at > now());
 
 -- name: cancel_pending
 UPDATE {schema}.task SET status = 'cancelled', reason = NULL, finished_at = now(), cancel_requested_at = now(),
-    lined = false
+    lined = false, expires_at = now() + retention
 WHERE seq = $1;
 
 -- name: request_cancel
@@ -169,20 +170,11 @@ WHERE seq = $1 AND worker IS NOT NULL;
 -- name: retry_task
 UPDATE {schema}.task SET status = 'pending', reason = 'queued', due_at = now(), lined = false, tries = 0, crashes = 0,
     interruptions = 0, worker = NULL, started_at = NULL, finished_at = NULL, ending = NULL,
-    cancel_requested_at = NULL, error = NULL, progress = NULL, peak_memory = NULL, sequence = $2
+    cancel_requested_at = NULL, error = NULL, progress = NULL, peak_memory = NULL, sequence = $2, expires_at = NULL
 WHERE seq = $1;
-
--- name: delete_attempts
-DELETE FROM {schema}.attempt WHERE task_seq = $1;
-
--- name: delete_events
-DELETE FROM {schema}.task_event WHERE task_seq = $1;
 
 -- name: delete_keys
 DELETE FROM {schema}.idempotency WHERE task_id = $1;
-
--- name: delete_task
-DELETE FROM {schema}.task WHERE seq = $1;
 
 -- name: expired
 -- Those whose lease is over, and those whose worker is gone: its process held a lock of its name, and the database
@@ -245,10 +237,10 @@ SELECT id FROM {schema}.pgqueuer WHERE id > $1 ORDER BY id OFFSET $2 - 1 LIMIT 1
 
 -- name: attempts
 SELECT attempt, worker, started_at, finished_at, ending, error, peak_memory FROM {schema}.attempt
-WHERE task_seq = (SELECT seq FROM {schema}.task WHERE task_id = $1)
+WHERE task_seq = (SELECT seq FROM {schema}.task WHERE task_id = $1 AND (expires_at IS NULL OR expires_at > now()))
 UNION ALL
 SELECT attempt, worker, started_at, finished_at, ending, error, peak_memory FROM {schema}.task
-WHERE task_id = $1 AND worker IS NOT NULL
+WHERE task_id = $1 AND worker IS NOT NULL AND (expires_at IS NULL OR expires_at > now())
 ORDER BY attempt;
 
 -- name: events
@@ -287,7 +279,7 @@ WITH next AS (
     SELECT seq, octet_length(params) + octet_length(metadata) + coalesce(octet_length(result), 0)
                 + coalesce(octet_length(error), 0)
                 + (SELECT coalesce(sum(octet_length(data)), 0) FROM {schema}.task_event WHERE task_seq = seq) AS size
-    FROM {schema}.task WHERE seq > $1 ORDER BY seq LIMIT $2
+    FROM {schema}.task WHERE seq > $1 AND (expires_at IS NULL OR expires_at > now()) ORDER BY seq LIMIT $2
 ), counted AS (
     SELECT seq, sum(size) OVER (ORDER BY seq) - size AS before FROM next
 )

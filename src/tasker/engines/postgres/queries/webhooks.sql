@@ -37,10 +37,10 @@ WHERE webhook_id = $1 AND task_id IS NULL AND status = 'active' AND ($2::text IS
 DELETE FROM {schema}.webhook_delivery WHERE webhook_id = $1;
 
 -- name: delete_task_deliveries
-DELETE FROM {schema}.webhook_delivery WHERE task_id = $1;
+DELETE FROM {schema}.webhook_delivery WHERE task_id = ANY($1::uuid[]);
 
 -- name: delete_task_webhooks
-DELETE FROM {schema}.webhook WHERE task_id = $1;
+DELETE FROM {schema}.webhook WHERE task_id = ANY($1::uuid[]);
 
 -- name: turn
 SELECT position, NOT EXISTS (SELECT 1 FROM {schema}.webhook) AS is_idle,

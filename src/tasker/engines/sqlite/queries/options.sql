@@ -1,7 +1,8 @@
 -- name: cached_task
 -- The newest task that may answer for an equal request: an open one, or one that has completed.
 SELECT task_id, status, finished_at FROM task INDEXED BY task_cached
-WHERE cache_key = ? AND (status = 'completed' OR (status IN ('pending', 'running') AND cancel_requested_at IS NULL))
+WHERE cache_key = ? AND (expires_at IS NULL OR expires_at > ?)
+    AND (status = 'completed' OR (status IN ('pending', 'running') AND cancel_requested_at IS NULL))
 ORDER BY seq DESC LIMIT 1;
 
 -- name: unique_task
@@ -10,7 +11,7 @@ WHERE owner = ? AND unique_key = ? AND unique_key IS NOT NULL AND status IN ('pe
   AND cancel_requested_at IS NULL;
 
 -- name: end_of
-SELECT owner, status, error FROM task WHERE task_id = ?;
+SELECT owner, status, error FROM task WHERE task_id = ? AND (expires_at IS NULL OR expires_at > ?);
 
 -- name: insert_dependency
 INSERT OR IGNORE INTO dependency (task_seq, depends_on) VALUES (?, ?);

@@ -72,7 +72,7 @@ RETURNING cancel_requested_at;
 -- name: end_attempt
 -- For terminal statuses: one update that the fence guards.
 UPDATE task SET status = ?, reason = NULL, ending = ?, finished_at = ?, tries = ?, crashes = ?, interruptions = 0,
-    result = ?, error = ?, peak_memory = ?, lease_expires_at = NULL
+    result = ?, error = ?, peak_memory = ?, lease_expires_at = NULL, expires_at = ? + retention
 WHERE task_id = ? AND attempt = ? AND status = 'running' RETURNING has_dependants;
 
 -- name: running_attempt
@@ -97,17 +97,18 @@ UPDATE task SET progress = ? WHERE seq = ?;
 UPDATE task SET usage = ? WHERE seq = ?;
 
 -- name: status_by_id
-SELECT seq, status, worker, finished_at, ending, error, peak_memory FROM task WHERE task_id = ?;
+SELECT seq, status, worker, finished_at, ending, error, peak_memory, expires_at FROM task WHERE task_id = ?;
 
 -- name: head_by_seq
 SELECT {head} FROM task WHERE seq = ?;
 
 -- name: head_by_id
-SELECT seq, {head} FROM task WHERE task_id = ?;
+SELECT seq, expires_at, {head} FROM task WHERE task_id = ?;
 
 -- name: cancel_pending
-UPDATE task SET status = 'cancelled', reason = NULL, finished_at = :now, cancel_requested_at = :now WHERE seq = :seq
-RETURNING has_dependants;
+UPDATE task SET status = 'cancelled', reason = NULL, finished_at = :now, cancel_requested_at = :now,
+    expires_at = :now + retention
+WHERE seq = :seq RETURNING has_dependants;
 
 -- name: request_cancel
 UPDATE task SET cancel_requested_at = coalesce(cancel_requested_at, ?) WHERE seq = ?;
@@ -115,7 +116,7 @@ UPDATE task SET cancel_requested_at = coalesce(cancel_requested_at, ?) WHERE seq
 -- name: retry_task
 UPDATE task SET status = 'pending', reason = 'queued', due_at = ?, tries = 0, crashes = 0, interruptions = 0,
     worker = NULL, started_at = NULL, finished_at = NULL, ending = NULL, cancel_requested_at = NULL, error = NULL,
-    progress = NULL, peak_memory = NULL, sequence = ?
+    progress = NULL, peak_memory = NULL, sequence = ?, expires_at = NULL
 WHERE seq = ?;
 
 -- name: delete_task
@@ -146,10 +147,10 @@ DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE expires_
 
 -- name: attempts
 SELECT attempt, worker, started_at, finished_at, ending, error, peak_memory FROM attempt
-WHERE task_seq = (SELECT seq FROM task WHERE task_id = :task_id)
+WHERE task_seq = (SELECT seq FROM task WHERE task_id = :task_id AND (expires_at IS NULL OR expires_at > :now))
 UNION ALL
 SELECT attempt, worker, started_at, finished_at, ending, error, peak_memory FROM task
-WHERE task_id = :task_id AND worker IS NOT NULL
+WHERE task_id = :task_id AND worker IS NOT NULL AND (expires_at IS NULL OR expires_at > :now)
 ORDER BY attempt;
 
 -- name: events

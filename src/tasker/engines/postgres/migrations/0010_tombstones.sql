@@ -1,0 +1,8 @@
+-- What is left of a task that was erased: so that a client is told that it has expired, and no import brings it back.
+CREATE TABLE {schema}.tombstone (
+    task_id      uuid PRIMARY KEY,
+    owner        text NOT NULL,
+    expired_at   timestamptz,           -- NULL: it was deleted before its time was over
+    forgotten_at timestamptz NOT NULL
+);
+CREATE INDEX tombstone_forgotten ON {schema}.tombstone (forgotten_at);

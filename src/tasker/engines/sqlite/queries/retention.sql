@@ -1,0 +1,35 @@
+-- name: past_their_time
+-- The sizes of blobs are told without reading them.
+SELECT seq, task_id, length(params) + coalesce(length(result), 0) FROM task INDEXED BY task_expires
+WHERE expires_at <= ? ORDER BY expires_at LIMIT ?;
+
+-- name: delete_some_events
+DELETE FROM task_event WHERE (task_seq, sequence) IN (
+    SELECT task_seq, sequence FROM task_event WHERE task_seq = ? LIMIT ?);
+
+-- name: bury
+INSERT OR REPLACE INTO tombstone (task_id, owner, expired_at, forgotten_at)
+SELECT task_id, owner, expires_at, expires_at + max(coalesce(retention, 0), :at_least) FROM task WHERE seq = :seq;
+
+-- name: bury_deleted
+INSERT OR REPLACE INTO tombstone (task_id, owner, expired_at, forgotten_at)
+SELECT task_id, owner, NULL, :now + max(coalesce(retention, :forever), :at_least) FROM task WHERE seq = :seq;
+
+-- name: outlive_task
+-- A key that is kept says that its task has expired: sending the request again must not make another task.
+UPDATE idempotency SET reply = x'', expires_at = min(expires_at, (SELECT forgotten_at FROM tombstone
+                                                                  WHERE tombstone.task_id = idempotency.task_id))
+WHERE task_id = ?;
+
+-- name: when_expired
+SELECT owner, expires_at FROM task WHERE task_id = :task_id AND expires_at <= :now
+UNION ALL
+SELECT owner, expired_at FROM tombstone WHERE task_id = :task_id AND expired_at IS NOT NULL AND forgotten_at > :now
+LIMIT 1;
+
+-- name: is_buried
+SELECT 1 FROM tombstone WHERE task_id = ? AND forgotten_at > ?;
+
+-- name: prune_tombstones
+DELETE FROM tombstone WHERE task_id IN (
+    SELECT task_id FROM tombstone WHERE forgotten_at <= ? ORDER BY forgotten_at LIMIT ?);
