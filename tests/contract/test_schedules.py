@@ -261,6 +261,29 @@ async def test_a_task_that_has_ended_overlaps_nothing(engine: Engine, clock: Man
     assert (await fire(engine, clock)).submitted == (), "one that was triggered does"
 
 
+async def test_a_tick_whose_task_is_refused_is_told_and_the_next_one_comes(engine: Engine, clock: ManualClock) -> None:
+    """An open task has the key that every task of the schedule asks for."""
+    schedule = make_schedule(clock.now())
+    await engine.schedules.create(schedule)
+
+    async def fire_unique() -> Fired:
+        clock.advance(MINUTE)
+        [due] = (await engine.schedules.find_due(types=("sum",), limit=9)).schedules
+        firing = make_firing(due, clock.now())
+        drafts = tuple(structs.replace(draft, unique_key="u", on_conflict="reject") for draft in firing.drafts)
+        fired = await engine.schedules.fire(structs.replace(firing, drafts=drafts))
+        assert fired is not None
+        return fired
+
+    first, second = await fire_unique(), await fire_unique()
+    assert (len(first.submitted), len(second.submitted)) == (1, 0)
+    skip = second.schedule.last_skip
+    assert skip is not None
+    assert (skip.reason, skip.tick) == ("refused", first.schedule.next_fire_at)
+    await Driver(engine, clock).finish(await Driver(engine, clock).claim_one(), Succeeded(b"1"))
+    assert len((await fire_unique()).submitted) == 1
+
+
 async def test_many_missed_ticks_at_once(engine: Engine, clock: ManualClock) -> None:
     schedule = make_schedule(clock.now(), missed="all")
     await engine.schedules.create(schedule)

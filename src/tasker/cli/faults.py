@@ -5,7 +5,7 @@ from __future__ import annotations
 from tasker.cli.exits import Exit
 from tasker.cli.terminal import note
 from tasker.client import errors as client
-from tasker.errors import PROBLEMS, Conflict, TaskerError, Unavailable
+from tasker.errors import PROBLEMS, Conflict, NotFound, TaskerError, Unavailable
 
 _CODES: tuple[tuple[type[TaskerError], Exit], ...] = (
     (client.TaskFailed, Exit.TASK_FAILED),
@@ -17,6 +17,7 @@ _CODES: tuple[tuple[type[TaskerError], Exit], ...] = (
     (client.InvalidRequest, Exit.USAGE),
     (client.ClientError, Exit.UNREACHABLE),
     (Conflict, Exit.CONFLICT),
+    (NotFound, Exit.NOT_FOUND),
     (Unavailable, Exit.UNREACHABLE),
 )
 

@@ -33,6 +33,7 @@ from tasker.client.errors import (
     WaitTimeout,
 )
 from tasker.client.keys import Key, Keys, NewKey
+from tasker.client.schedules import Schedule, Schedules
 from tasker.client.values import Event, Page, SubmitOptions, Task, as_timedelta
 from tasker.model import JsonObject, Status
 
@@ -46,6 +47,8 @@ __all__ = [
     "NewKey",
     "NotAllowed",
     "NotFound",
+    "Schedule",
+    "Schedules",
     "ServiceError",
     "SubmitOptions",
     "Task",
@@ -88,6 +91,7 @@ class Tasker:
         self._connection = Connection(url, token, timeout=timeout, retries=retries, sleep=sleep)
         self._sleep = sleep
         self.keys = Keys(self._connection)
+        self.schedules = Schedules(self._connection)
 
     def close(self) -> None:
         self._connection.close()

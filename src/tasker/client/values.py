@@ -37,6 +37,8 @@ class Task(Struct, frozen=True, kw_only=True):
     usage: dict[str, Any] = {}
     tags: tuple[str, ...] = ()
     metadata: dict[str, Any] = {}
+    schedule_id: UUID | None = None
+    scheduled_for: datetime | None = None
     attempts: tuple[Attempt, ...] | None = None  # only where they were asked for
 
 

@@ -1,0 +1,225 @@
+"""`tasker schedule`: submit tasks by the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID, uuid4
+
+from cyclopts import App, Parameter
+
+from tasker.cli.exits import Exit
+from tasker.cli.options import Json, Url
+
+if TYPE_CHECKING:
+    from tasker.client import Schedule, Tasker
+
+Which = Annotated[str, Parameter(help="The name of the schedule, or its id.")]
+
+
+app = App(name="schedule", help="Submit tasks by the clock: make, list, pause and trigger schedules.")
+
+
+@app.command
+def add(
+    name: str,
+    type: str,
+    /,
+    *params: str,
+    cron: str | None = None,
+    every: str | None = None,
+    time_zone: str | None = None,
+    missed: str | None = None,
+    overlap: str | None = None,
+    json: Json = False,
+    url: Url = None,
+) -> int:
+    """Make a schedule that submits a task at each tick.
+
+    Parameters
+    ----------
+    name
+        What it is called, to name it by in the other commands.
+    type
+        The type of its tasks.
+    params
+        Params of the task as in `tasker run`: by position, or as name=value; JSON where it is JSON.
+    cron
+        Minute, hour, day of month, month and weekday: "30 2 * * *".
+    every
+        Instead of cron: seconds, or an ISO 8601 duration (PT90S).
+    time_zone
+        For cron: Europe/Berlin...; else UTC.
+    missed
+        What to do about ticks that passed while nothing ran: once (the default), skip, all.
+    overlap
+        At a tick while an earlier task is open: allow (the default), skip, replace.
+    """
+    from tasker.cli.params import read_params
+    from tasker.cli.service import connect, to_json
+    from tasker.cli.terminal import note, show
+
+    options = {"cron": cron, "interval": _interval(every), "time_zone": time_zone, "missed": missed, "overlap": overlap}
+    given = {option: value for option, value in options.items() if value is not None}
+    with connect(url) as client:
+        made = client.schedules.create(name, {"type": type, "params": read_params(params)}, **given)
+    if json:
+        show(to_json(made))
+    else:
+        note(f"Schedule {made.name}: the first task is submitted {_when(made)}.")
+        show(str(made.schedule_id))
+    return Exit.OK
+
+
+@app.command
+def ls(*, json: Json = False, url: Url = None) -> int:
+    """List the schedules, newest first: a table on a terminal, tab-separated lines elsewhere."""
+    from tasker.cli.service import connect, to_json
+    from tasker.cli.terminal import note, print_table, show
+
+    with connect(url) as client:
+        found = list(client.schedules.find_many())
+    if json:
+        show(to_json(found))
+    elif found:
+        rows = [(one.name, str(one.task["type"]), _rule(one), _next(one), _last(one)) for one in found]
+        print_table(("NAME", "TYPE", "RULE", "NEXT", "LAST"), rows)
+    else:
+        note("There are no schedules: make one with `tasker schedule add`.")
+    return Exit.OK
+
+
+@app.command
+def show(which: Which, /, *, count: int = 5, json: Json = False, url: Url = None) -> int:
+    """Show one schedule, and its next ticks.
+
+    Parameters
+    ----------
+    count
+        How many ticks.
+    """
+    from tasker.cli.service import connect, to_json
+    from tasker.cli.terminal import show
+
+    with connect(url) as client:
+        schedule = _find(client, which)
+        ticks = client.schedules.next_ticks(schedule.schedule_id, count) if count > 0 else []
+    show(to_json(schedule) if json else "\n".join(_lines(schedule, ticks)))
+    return Exit.OK
+
+
+@app.command
+def pause(which: Which, /, *, url: Url = None) -> int:
+    """Let no tick come until it is resumed; none of them is missed."""
+    return _change(which, url, paused=True)
+
+
+@app.command
+def resume(which: Which, /, *, url: Url = None) -> int:
+    """Let the ticks come again, from the next one on."""
+    return _change(which, url, paused=False)
+
+
+@app.command
+def rm(which: Which, /, *, url: Url = None) -> int:
+    """Erase a schedule; its tasks stay."""
+    from tasker.cli.service import connect
+    from tasker.cli.terminal import note
+
+    with connect(url) as client:
+        schedule = _find(client, which)
+        client.schedules.delete(schedule.schedule_id)
+    note(f"Schedule {schedule.name} is erased.")
+    return Exit.OK
+
+
+@app.command
+def trigger(which: Which, /, *, url: Url = None) -> int:
+    """Submit a task of the schedule now, and print its id."""
+    from tasker.cli.service import connect
+    from tasker.cli.terminal import show
+
+    with connect(url) as client:
+        task = client.schedules.trigger(_find(client, which).schedule_id, idempotency_key=str(uuid4()))
+    show(str(task.task_id))
+    return Exit.OK
+
+
+def _change(which: str, url: str | None, *, paused: bool) -> int:
+    from tasker.cli.service import connect
+    from tasker.cli.terminal import note
+
+    with connect(url) as client:
+        schedule = client.schedules.change(_find(client, which).schedule_id, paused=paused)
+    note(f"Schedule {schedule.name}: {_when(schedule)}.")
+    return Exit.OK
+
+
+def _find(client: Tasker, which: str) -> Schedule:
+    """Return the schedule of a name or an id. Raises NotFound."""
+    from tasker import client as clients
+    from tasker.errors import NotFound
+
+    try:
+        found = client.schedules.find(which) or client.schedules.get(UUID(which))
+    except (ValueError, clients.NotFound):
+        raise NotFound(f"there is no schedule {which!r}; `tasker schedule ls` lists them") from None
+    return found
+
+
+def _interval(every: str | None) -> float | str | None:
+    try:
+        return None if every is None else float(every)
+    except ValueError:
+        return every
+
+
+def _rule(schedule: Schedule) -> str:
+    if schedule.cron is None:
+        return f"every {schedule.interval:g} s"
+    return schedule.cron if schedule.time_zone == "UTC" else f"{schedule.cron} {schedule.time_zone}"
+
+
+def _next(schedule: Schedule) -> str:
+    from tasker.cli.terminal import ago
+
+    if schedule.next_fire_at is None:
+        return "paused" if schedule.paused else "never again"
+    return ago(schedule.next_fire_at, datetime.now(UTC))
+
+
+def _when(schedule: Schedule) -> str:
+    return (
+        _next(schedule) if schedule.next_fire_at is None else f"{_next(schedule)}, at {_local(schedule.next_fire_at)}"
+    )
+
+
+def _last(schedule: Schedule) -> str:
+    from tasker.cli.terminal import ago
+
+    skip = schedule.last_skip
+    if skip is not None and (schedule.last_fired_at is None or skip.tick > schedule.last_fired_at):
+        return f"{skip.reason} {ago(skip.tick, datetime.now(UTC))}"
+    return ago(schedule.last_fired_at, datetime.now(UTC)) if schedule.last_fired_at else "never"
+
+
+def _lines(schedule: Schedule, ticks: list[datetime]) -> Iterator[str]:
+    from tasker.cli.service import to_text
+
+    values: dict[str, Any] = {
+        "schedule": schedule.schedule_id, "name": schedule.name, "rule": _rule(schedule),
+        "task": to_text(schedule.task), "missed": schedule.missed, "overlap": schedule.overlap,
+        "from": schedule.starts_at and _local(schedule.starts_at),
+        "until": schedule.ends_at and _local(schedule.ends_at),
+        "next": _next(schedule), "last": _last(schedule), "last task": schedule.last_task_id,
+    }  # fmt: skip
+    yield from (f"{name + ':':<10} {value}" for name, value in values.items() if value is not None)
+    if schedule.last_skip is not None:
+        skip = schedule.last_skip
+        yield f"{'skipped:':<10} {_local(skip.tick)}: {skip.reason}{f': {skip.detail}' if skip.detail else ''}"
+    yield from (f"{'tick:':<10} {_local(tick)}" for tick in ticks)
+
+
+def _local(time: datetime) -> str:
+    return time.astimezone().isoformat(sep=" ", timespec="seconds")
