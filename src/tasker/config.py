@@ -240,6 +240,11 @@ class Settings(_Frozen):
         default=timedelta(days=30),
         description="Seconds that a task is kept after its end, unless it or its type says; `forever`: until `DELETE`",
     )
+    daily_budget: Annotated[float | None, Field(ge=0, le=1e9), Expected("US dollars, 0 or more")] = Field(
+        default=None,
+        description="US dollars that the tasks of one owner may cost on one day (UTC), where the key has no budget "
+        "of its own; unset: any amount",
+    )
     max_body: Size = Field(default=ByteSize(1 << 20), description="Largest request body")
     max_batch: Size = Field(
         default=ByteSize(256 << 20), description="Largest request body of submissions in lines (`POST /batch`)"

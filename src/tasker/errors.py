@@ -11,6 +11,7 @@ TaskerError
 │   ├── NotFound           no such task, type...                           404
 │   │   └── Expired        there was such a task, and its time is over     410
 │   ├── Conflict           wrong state for the request                     409
+│   ├── Exhausted          what may be spent is spent                      429
 │   └── Unavailable        the store cannot take it now; nothing changed   503
 └── ResultError            a task's return value cannot be stored
 
@@ -79,6 +80,7 @@ PROBLEMS: dict[str, ProblemKind] = _kinds(
     ("invalid-unicode", 422, "A string holds no valid text", "Leave out lone surrogates and NUL characters."),
     ("too-many-items", 422, "There are too many items", "Send at most 100,000 keys and elements in all."),
     ("idempotency-key-reuse", 422, "This key belongs to another request", "Use a new Idempotency-Key."),
+    ("budget-exhausted", 429, "Today's budget is used up", "Ask again after Retry-After, or have the budget raised."),
     ("rate-limited", 429, "That was too often", "Ask again after Retry-After."),
     ("headers-too-large", 431, "The headers are too large", "Send at most 100 headers, 16 KiB in all."),
     ("internal", 500, "Tasker has a fault", "Look into the server's log for the Request-Id; please report it."),
@@ -195,6 +197,12 @@ class Conflict(RequestError):
     """The wrong state for the request."""
 
     default = "conflict"
+
+
+class Exhausted(RequestError):
+    """What may be spent is spent."""
+
+    default = "budget-exhausted"
 
 
 class Unavailable(RequestError):

@@ -9,7 +9,7 @@ from uuid import UUID
 from msgspec import Struct, structs
 
 from tasker.errors import PROBLEMS
-from tasker.model import Claim, Ending, RetryPolicy, Status, TaskProblem, Transition
+from tasker.model import Claim, Ending, Reason, RetryPolicy, Status, TaskProblem, Transition
 
 MAX_CRASHES = 3
 """Attempts of one task whose own child process may die before the task is a dead letter."""
@@ -34,9 +34,10 @@ class Failed(Struct, frozen=True):
 
 
 class Snoozed(Struct, frozen=True):
-    """The function asked to be run later; uses up no try."""
+    """The function asked to be run later, or may not run now; uses up no try."""
 
     after: timedelta
+    reason: Reason = "snoozed"
 
 
 class Cancelled(Struct, frozen=True):
@@ -94,8 +95,8 @@ def decide(outcome: Outcome, claim: Claim, now: datetime, random: Random) -> Tra
             return _failed(claim, now, error, "timed_out", None, random)
         case Crashed(detail, name):
             return _crashed(claim, now, problem(name, detail), random)
-        case Snoozed(after):
-            return _again(claim, now, "snoozed", reason="snoozed", run_at=now + min(after, MAX_DELAY))
+        case Snoozed(after, reason):
+            return _again(claim, now, "snoozed", reason=reason, run_at=now + min(after, MAX_DELAY))
         case Cancelled():
             return _end(claim, now, Status.CANCELLED, "cancelled", tries=claim.tries)
         case Interrupted():

@@ -37,6 +37,7 @@ def task(
     example: Any = None,
     check: Callable[..., Iterable[Fault]] | None = None,
     retention: timedelta | float | Literal["forever"] | None = None,
+    costs: bool = False,
 ) -> Callable[[F], F]: ...
 def task(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
     """Mark a typed function as a task type; it can still be called as before.
@@ -47,6 +48,7 @@ def task(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
     process, bytes or "512MB". example: params to show; default made from the types. retention: how long a task is kept
     after its end, a timedelta, seconds or "forever"; default that of the service. check: called with the params of a
     submission by name, defaults filled in; yields a `tasker.errors.Fault` for each thing wrong that types cannot say.
+    costs: its tasks cost money (`context.usage(cost=...)`, in dollars), and daily budgets hold for them.
 
     What is wrong with the function or the options is found when it is registered (RegistrationError).
     """

@@ -55,6 +55,7 @@ class Options:
     example: Any = None
     check: Callable[..., Iterable[Fault]] | None = None
     retention: timedelta | float | Literal["forever"] | None = None
+    costs: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,9 +63,9 @@ class TaskType:
     """A registered function. `policy.timeout` and `retention` are None until a Registry fills in its defaults.
 
     policy_json: the text of `policy`. retention: how long a task of the type is kept after its end.
-    memory_limit: bytes of resident memory, None for no limit. example: params that `check` takes, None if none could
-    be made. input_schema: of the named params; an array gives the same ones in the order of `positional`, then `rest`.
-    source: "file:line". Schemas are JSON Schema 2020-12.
+    memory_limit: bytes of resident memory, None for no limit. costs: whether daily budgets hold for its tasks.
+    example: params that `check` takes, None if none could be made. input_schema: of the named params; an array gives
+    the same ones in the order of `positional`, then `rest`. source: "file:line". Schemas are JSON Schema 2020-12.
     """
 
     name: str
@@ -80,6 +81,7 @@ class TaskType:
     input_schema: Schema
     output_schema: Schema
     context_parameter: str | None
+    costs: bool
     source: str
     retention: Retention | None
     _params: Params
@@ -212,6 +214,7 @@ def make_task_type(function: Function, options: Options) -> TaskType:
         input_schema=takes,
         output_schema=_output_schema(function, signature.returns),
         context_parameter=signature.context_parameter,
+        costs=bool(options.costs),
         source=place_of(function),
         retention=_read_retention(function, options.retention),
         _params=Params(signature.parameters, takes),

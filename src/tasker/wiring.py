@@ -35,7 +35,7 @@ from tasker.registry import Registry, load, load_entry_points
 from tasker.service import Service
 from tasker.service.audit import Audit
 from tasker.service.keys import Keys
-from tasker.worker import Worker
+from tasker.worker import Hold, Worker
 
 _MAX_CONNECTIONS = 20_000
 """Held connections before new ones queue: Granian's default queues clients past about 1,000 open waits."""
@@ -148,8 +148,10 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
         worker: Worker | None = None
         health: Health | None = None
         if settings.worker:
-            worker, health = await _open_worker(stack, settings, engine, registry, clock, metrics)
-        service = Service(engine, registry, hub, clock, health=health)
+            worker, health = await _open_worker(
+                stack, settings, engine, registry, clock, metrics, hold=lambda claim: service.budgets.hold(claim)
+            )
+        service = Service(engine, registry, hub, clock, health=health, daily_budget=settings.daily_budget)
         await service.keys.refresh()
         asgi = (build_app if api else build_probes)(service, settings, metrics, clock)
         app = App(settings=settings, registry=registry, engine=engine, service=service, worker=worker, asgi=asgi)
@@ -173,7 +175,7 @@ Health = Callable[[list[LineStats]], dict[str, str]]
 
 async def _open_worker(
     stack: contextlib.AsyncExitStack, settings: Settings, engine: Engine, registry: Registry, clock: Clock,
-    metrics: Metrics,
+    metrics: Metrics, *, hold: Hold,
 ) -> tuple[Worker, Health]:  # fmt: skip
     """Make what runs tasks, not started yet; return it and what it says of its health."""
     executor = Executor(
@@ -190,6 +192,7 @@ async def _open_worker(
     worker = Worker(
         engine, registry, executor, clock, metrics, slots=settings.slots, processes=settings.processes,
         lease_for=settings.lease, heartbeat_every=settings.heartbeat, random=SystemRandom(), queues=settings.queues,
+        hold=hold,
     )  # fmt: skip
 
     def health(lines: list[LineStats]) -> dict[str, str]:

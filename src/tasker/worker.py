@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from importlib.metadata import version
 from random import Random
@@ -35,6 +35,9 @@ _BEHIND_AFTER = timedelta(seconds=10)
 """A due task that has waited so long beside a free slot means that the worker does not keep up."""
 
 _log = structlog.get_logger(__name__)
+
+
+Hold = Callable[[Claim], Awaitable[Outcome | None]]
 
 
 class Lane:
@@ -94,6 +97,7 @@ class Worker:
 
     Three lanes, each claiming for itself: `async def` tasks share the loop (`slots`), `def` tasks have child processes
     (`processes`), and suspects (tasks that saw several ends of the service in a row) run one at a time, in a child.
+    hold: asked before an attempt of a type that costs: how it ends instead of being run, None if it may run.
     """
 
     def __init__(
@@ -110,6 +114,7 @@ class Worker:
         heartbeat_every: timedelta,
         random: Random,
         queues: Sequence[str] = (),
+        hold: Hold | None = None,
     ) -> None:
         self.worker_id = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
         self._engine = engine
@@ -119,6 +124,8 @@ class Worker:
         self._lease_for = lease_for
         self._heartbeat_every = heartbeat_every
         self._random = random
+        self._hold = hold
+        self._costs = frozenset(kind.name for kind in registry if kind.costs)
         on_loop = frozenset(kind.name for kind in registry if kind.is_async)
         in_child = frozenset(registry.names()) - on_loop
         self._queues = tuple(queues) or None
@@ -240,6 +247,8 @@ class Worker:
     async def _outcome(self, running: Running, *, isolate: bool) -> Outcome:
         claim = running.claim
         try:
+            if self._hold is not None and claim.type in self._costs and (held := await self._hold(claim)) is not None:
+                return held
             return await self._executor.run(claim, running.report, running.stop, isolate=isolate)
         except Exception as error:  # a fault of ours: the task must not hang for it, nor be tried for ever
             _log.exception("worker.executor_failed", task_id=str(claim.task_id), type=claim.type, attempt=claim.attempt)

@@ -70,7 +70,7 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
         *type_operations(TypeOperations(service.registry)),
         *fleet_operations(FleetOperations(service, clock, silent_after=settings.lease)),
         *webhook_operations(WebhookOperations(service.webhooks, service.registry.url_rules)),
-        *usage_operations(UsageOperations(service.usage)),
+        *usage_operations(UsageOperations(service.usage, service.budgets)),
         *key_operations(KeyOperations(service.keys)),
         *audit_operations(AuditOperations(service.audit)),
         *health_operations(HealthOperations(service, clock, metrics), metrics.content_type),

@@ -19,7 +19,7 @@ from tasker.api.problems import Problem
 from tasker.api.replies import encode
 from tasker.api.schedules import SchedulePage, ScheduleView, TickPage
 from tasker.api.tasks import TaskPage, TaskView
-from tasker.api.usage import FiguresView, UsageRowView, UsageView
+from tasker.api.usage import BudgetView, FiguresView, UsageRowView, UsageView
 from tasker.api.webhooks import DeliveryPageView, DeliveryView, NewWebhookView, WebhookPageView, WebhookView
 from tasker.errors import PROBLEMS, ProblemKind
 from tasker.model import TaskProblem
@@ -33,7 +33,8 @@ _REF = "#/components/schemas/{name}"
 _STRUCTS = (
     TaskView, TaskPage, TypeView, TypePage, SubmissionBody, Problem, TaskProblem, ProblemKind, LiveView, ReadyView,
     WorkerPage, WorkerView, QueuePage, QueueView, EventView, BatchReply, BatchItem, BatchSummary,
-    UsageView, UsageRowView, FiguresView, WebhookView, NewWebhookView, WebhookPageView, DeliveryView, DeliveryPageView,
+    UsageView, UsageRowView, FiguresView, BudgetView,
+    WebhookView, NewWebhookView, WebhookPageView, DeliveryView, DeliveryPageView,
     ScheduleView, SchedulePage, TickPage,
 )  # fmt: skip
 _NAMES = {
@@ -41,6 +42,7 @@ _NAMES = {
     "SubmissionBody": "Submission", "RetryBody": "RetryOptions", "LiveView": "Live", "WorkerView": "Worker",
     "QueueView": "Queue", "RunningView": "Running", "ReadyView": "Ready",
     "EventView": "Event", "UsageView": "Usage", "UsageRowView": "UsageRow", "FiguresView": "Figures",
+    "BudgetView": "Budget",
     "KeyView": "Key", "NewKeyView": "NewKey", "AuditView": "AuditEntry", "AuditViewPage": "AuditPage",
     "WebhookView": "Webhook", "NewWebhookView": "WebhookWithSecret", "WebhookPageView": "WebhookPage",
     "DeliveryView": "Delivery", "DeliveryPageView": "DeliveryPage", "FailureView": "DeliveryFailure",

@@ -68,7 +68,6 @@ INPUT_PROBLEMS = (
     "invalid-request", "unknown-field", "invalid-params", "number-out-of-range", "invalid-unicode", "too-many-items",
 )  # fmt: skip
 SUBMIT_PROBLEMS = (
-    *BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "expired", "idempotency-in-flight", "idempotency-key-reuse",
-    "not-unique",
-    "unavailable",
+    *BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "budget-exhausted", "expired", "idempotency-in-flight",
+    "idempotency-key-reuse", "not-unique", "unavailable",
 )  # fmt: skip

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from datetime import date
-from typing import Any
+from datetime import date, datetime
+from typing import Annotated, Any
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tasker.api.calls import Call, Parameter, one_of, text_of
 from tasker.api.operation import Answer, Operation
 from tasker.api.replies import Reply, json_reply
 from tasker.model.usage import GROUPS, UsageRow, dollars
+from tasker.service.budgets import Budget, Budgets
 from tasker.service.usage import DEFAULT_DAYS, MAX_DAYS, UsageService
 
 
@@ -43,13 +44,25 @@ class UsageRowView(FiguresView, frozen=True, kw_only=True):
     type: str | UnsetType = UNSET
 
 
+class BudgetView(Struct, frozen=True, kw_only=True):
+    """What the caller's tasks may cost today, in USD, what they have cost, and when the next day begins (UTC)."""
+
+    daily: float
+    spent: float
+    ends_at: Annotated[datetime, Meta(tz=True)]
+
+
 class UsageView(Struct, frozen=True, kw_only=True, rename={"first": "from", "last": "to"}):
-    """Usage of the days from `from` to `to`, both included: rows in order of day, owner and type, and their sum."""
+    """Usage of the days from `from` to `to`, both included: rows in order of day, owner and type, and their sum.
+
+    `budget`: of the key that asks, null where it has none.
+    """
 
     first: date
     last: date
     items: list[UsageRowView]
     total: FiguresView
+    budget: BudgetView | None
 
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -84,10 +97,11 @@ USAGE_PARAMETERS = (
 
 
 class UsageOperations:
-    """Tells what was used up."""
+    """Tells what was used up, and what may be."""
 
-    def __init__(self, usage: UsageService) -> None:
+    def __init__(self, usage: UsageService, budgets: Budgets) -> None:
         self._usage = usage
+        self._budgets = budgets
 
     async def find(self, call: Call) -> Reply:
         query = call.query()
@@ -97,9 +111,15 @@ class UsageOperations:
         return json_reply(
             UsageView(
                 first=usage.first, last=usage.last, items=[_row_view(row, group) for row in usage.rows],
-                total=FiguresView(**_figures(usage.total)),
+                total=FiguresView(**_figures(usage.total)), budget=_budget_view(await self._budgets.of(call.caller)),
             )
         )  # fmt: skip
+
+
+def _budget_view(budget: Budget | None) -> BudgetView | None:
+    if budget is None:
+        return None
+    return BudgetView(daily=budget.limit, spent=dollars(budget.spent), ends_at=budget.ends_at)
 
 
 def _row_view(row: UsageRow, group: tuple[str, ...]) -> UsageRowView:

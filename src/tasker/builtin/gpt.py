@@ -118,6 +118,7 @@ class Gpt:
     def _make_function(self) -> GptFunction:
         @task(
             name="gpt", queue="llm", retry=RETRY, timeout=TIMEOUT, example=["Once upon a time"], check=check_params,
+            costs=True,
         )  # fmt: skip
         async def gpt(
             context: Context,

@@ -91,6 +91,11 @@ class Keys:
         known = self._known.get(key_id)
         return None if known is None else known[0]
 
+    def budgets(self, owner: str) -> list[float | None]:
+        """Return the daily budgets of an owner's good keys."""
+        now = self._clock.now()
+        return [key.daily_budget for key, _ in self._known.values() if key.owner == owner and key.is_good(now)]
+
     async def identify(self, shown: str, *, look: bool = True) -> tuple[Key, Caller] | None:
         """Return the key that these words show, and who asks with it; None if they show no good one.
 

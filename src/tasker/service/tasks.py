@@ -39,6 +39,7 @@ from tasker.model.keys import Caller
 from tasker.registry import Registry, TaskType
 from tasker.service.audit import Audit
 from tasker.service.batches import Accepted, Batches, Wanted
+from tasker.service.budgets import Budgets
 from tasker.service.keys import Keys
 from tasker.service.schedules import Schedules
 from tasker.service.usage import UsageService
@@ -86,6 +87,7 @@ class Service:
     """What can be asked of Tasker, by any face of it.
 
     health: what the worker says of itself for readiness, by name: "ok", or what is wrong; None without a worker.
+    daily_budget: of owners whose keys have none.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Service:
         clock: Clock,
         *,
         health: Callable[[list[LineStats]], dict[str, str]] | None,
+        daily_budget: float | None = None,
     ) -> None:
         self.registry = registry
         self.audit = Audit(engine.audit, clock)
@@ -106,6 +109,7 @@ class Service:
         self._health = health
         self.batches = Batches(self._submit_many)
         self.usage = UsageService(engine, clock)
+        self.budgets = Budgets(engine.usage, self.keys, clock, default=daily_budget)
         self.webhooks = Webhooks(engine, clock)
         self.schedules = Schedules(engine, registry, clock, self.draft)
         self._in_flight: set[str] = set()
@@ -124,9 +128,11 @@ class Service:
         """Accept a submission that `submission.read_submission` found valid; return when it is durable.
 
         schedule_id: the schedule whose task it is.
-        Raises Invalid (the key belongs to another request), Conflict (one with the key is under way), NotFound (the
-        schedule), Unavailable.
+        Raises Invalid (the key belongs to another request), Conflict (one with the key is under way), Exhausted (its
+        type costs, and today's budget is used up), NotFound (the schedule), Unavailable.
         """
+        if task_type.costs:
+            await self.budgets.check(caller, task_type)
         draft = self.draft(caller, task_type, submission)
         if schedule_id is not None:
             draft = structs.replace(draft, extra=structs.replace(draft.extra or Extra(), schedule_id=schedule_id))
@@ -151,8 +157,11 @@ class Service:
     async def put(self, caller: Caller, task_id: UUID, task_type: TaskType, submission: Submission) -> Submitted:
         """Accept a submission under the client's own id, as `submit` does; the same one again is the task as it is now.
 
-        Raises Conflict (the id belongs to another request), NotFound (to another owner), Unavailable.
+        Raises Conflict (the id belongs to another request), NotFound (to another owner), Exhausted (as `submit`),
+        Unavailable.
         """
+        if task_type.costs:
+            await self.budgets.check(caller, task_type)
         if task_id in submission.depends_on:
             fault = Fault(f"/depends_on/{submission.depends_on.index(task_id)}", "a task cannot depend on itself")
             raise Invalid("the task would depend on itself", faults=[fault])
@@ -219,8 +228,11 @@ class Service:
     ) -> list[Accepted | RequestError]:
         """Accept a part of a batch in one commit; return what became of each submission. Raises Unavailable."""
         now = self._clock.now()
+        refused = await self.budgets.refused(caller, [one.task_type for one in wanted])
         drafts = []
         for place, task_type, submission in wanted:
+            if task_type.name in refused:
+                continue
             draft = _draft(caller, task_type, submission, now)
             if key is not None:
                 idempotency = Idempotency(
@@ -229,7 +241,8 @@ class Service:
                 )  # fmt: skip
                 draft = structs.replace(draft, idempotency=idempotency)
             drafts.append(draft)
-        return [_accepted(receipt, key) for receipt in await self._store_many(drafts)]
+        receipts = iter(await self._store_many(drafts) if drafts else ())
+        return [refused.get(one.task_type.name) or _accepted(next(receipts), key) for one in wanted]
 
     async def _check_kept(self, receipt: Receipt) -> None:
         """Raise Expired if the task that an idempotency key has submitted is there no more; the key may live longer."""

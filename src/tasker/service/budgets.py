@@ -1,0 +1,125 @@
+"""Daily budgets: what the tasks of an owner may cost on one day, in UTC.
+
+What counts is what attempts have said that they cost. A task that runs goes on when the budget ends; those that have
+not begun wait for the next day, and no further ones of types that cost are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
+
+import structlog
+
+from tasker.clock import Clock
+from tasker.engine import UsageBook
+from tasker.errors import Exhausted, Unavailable
+from tasker.lifecycle import Snoozed
+from tasker.model import Claim
+from tasker.model.keys import Caller
+from tasker.model.usage import NANOS, dollars
+from tasker.registry import TaskType
+from tasker.service.keys import Keys
+
+KNOWN_FOR = timedelta(seconds=1)
+"""How long a sum that was read stands: so much later at the most a budget's end is noticed."""
+_MAX_KNOWN = 10_000
+_ASK_AGAIN = timedelta(seconds=5)
+
+_log = structlog.get_logger(__name__)
+
+
+class _Spent(NamedTuple):
+    """What an owner has spent on a day, as it was read."""
+
+    day: date
+    nanos: int
+    read_at: float
+
+
+class Budget(NamedTuple):
+    """Of today: the dollars that may be spent, the nano-dollars that are, and when the next day begins."""
+
+    limit: float
+    spent: int
+    ends_at: datetime
+
+
+class Budgets:
+    """Whether an owner may spend more today. default: the dollars of those whose keys say nothing, None for any."""
+
+    def __init__(self, usage: UsageBook, keys: Keys, clock: Clock, *, default: float | None) -> None:
+        self._usage = usage
+        self._keys = keys
+        self._clock = clock
+        self._default = default
+        self._known: dict[str, _Spent] = {}
+
+    async def check(self, caller: Caller, task_type: TaskType) -> None:
+        """Raise Exhausted if the owner has spent what the caller's key allows. task_type: one that costs."""
+        budget = await self.of(caller)
+        if budget is not None and budget.spent >= budget.limit * NANOS:
+            raise Exhausted(
+                f"today's tasks have cost {_shown(budget.spent)} USD of a daily budget of {budget.limit:g} USD: no"
+                f" {task_type.name}"
+                " task is taken until midnight UTC",
+                retry_after=budget.ends_at - self._clock.now(),
+            )
+
+    async def of(self, caller: Caller) -> Budget | None:
+        """Return today's budget of the caller's key, None where there is none."""
+        key = None if caller.key_id is None else self._keys.find(caller.key_id)
+        limit = self._default if key is None or key.daily_budget is None else key.daily_budget
+        return None if limit is None else Budget(limit, await self._spent(caller.owner), _midnight(self._clock.now()))
+
+    async def refused(self, caller: Caller, task_types: Iterable[TaskType]) -> dict[str, Exhausted]:
+        """Return by name those of the types that are not taken today, with the reason."""
+        found = {}
+        for task_type in {one.name: one for one in task_types if one.costs}.values():
+            try:
+                await self.check(caller, task_type)
+            except Exhausted as refusal:
+                found[task_type.name] = refusal
+        return found
+
+    async def hold(self, claim: Claim) -> Snoozed | None:
+        """Return how long a task that costs has to wait because its owner's budget is used up; None if it may run.
+
+        Of several keys of one owner the one that allows most says how much that is: nobody knows whose the task was.
+        """
+        limits = [self._default if limit is None else limit for limit in self._keys.budgets(claim.owner)]
+        known = [limit for limit in limits if limit is not None]
+        budget = max(known) if known and len(known) == len(limits) else None if limits else self._default
+        if budget is None:
+            return None
+        try:
+            spent = await self._spent(claim.owner)
+        except Unavailable as error:
+            _log.warning("budget.not_known", owner=claim.owner, reason=error.detail)
+            return Snoozed(_ASK_AGAIN)
+        if spent < budget * NANOS:
+            return None
+        _log.info(
+            "budget.exhausted", owner=claim.owner, task_id=str(claim.task_id), spent=dollars(spent), budget=budget
+        )
+        now = self._clock.now()
+        return Snoozed(_midnight(now) - now, "budget_exhausted")
+
+    async def _spent(self, owner: str) -> int:
+        """Return the nano-dollars of today, at most KNOWN_FOR old."""
+        now, day = self._clock.monotonic(), self._clock.now().astimezone(UTC).date()
+        known = self._known.get(owner)
+        if known is None or known.day != day or now - known.read_at >= KNOWN_FOR.total_seconds():
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            known = self._known[owner] = _Spent(day, await self._usage.spent_today(owner), now)
+        return known.nanos
+
+
+def _shown(nanos: int) -> str:
+    return f"{dollars(nanos):.6f}".rstrip("0").rstrip(".")
+
+
+def _midnight(now: datetime) -> datetime:
+    return datetime.combine(now.astimezone(UTC).date() + timedelta(days=1), time(), UTC)
