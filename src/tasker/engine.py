@@ -35,6 +35,7 @@ from tasker.model import (
     WorkerState,
 )
 from tasker.model.audit import AuditPage, Deed
+from tasker.model.journal import JournalPage
 from tasker.model.keys import Key
 from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage
 from tasker.model.usage import Group, UsageFilter, UsageRow
@@ -287,6 +288,29 @@ class WebhookBook(Protocol):
         """Erase deliveries that have ended, or waited in vain, for longer than `keep`; return how many."""
 
 
+class Journal(Protocol):
+    """The events of all tasks in one line: each event that a reader can find in a task's log stands in it once.
+
+    An event of a task never stands before an earlier one of that task, and nothing is ever put before what was read:
+    who reads on from page to page misses nothing and meets nothing twice, over ends of the process, and through any
+    process of a shared store. Events of tasks that were erased or have expired are left out. Cursors are opaque.
+    """
+
+    async def tail(self) -> str:
+        """Return the cursor of what is stored from now on."""
+
+    async def read(self, after: str | None = None, *, limit: int = 100) -> JournalPage:
+        """Return the entries behind a cursor, at most `limit`, fewer where they are large; None: from the oldest.
+
+        It does not wait for any: listen to `watch`, and look again now and then where the store is shared. A page
+        without entries may have a new cursor all the same: read on until it stays.
+        Raises Invalid for a cursor that no journal gave out.
+        """
+
+    async def prune(self, *, limit: int) -> int:
+        """Erase the oldest of what is past the engine's JournalLimits, at most `limit` rows; return how many."""
+
+
 class Engine(Protocol):
     """Stores tasks and coordinates workers, in this process or in many. See the module's rules."""
 
@@ -298,6 +322,7 @@ class Engine(Protocol):
     usage: UsageBook
     webhooks: WebhookBook
     tombstones: Tombstones
+    journal: Journal
     is_shared: bool
     """Whether other processes may work on the store at the same time: the end of one then ends no lease but its own."""
 
@@ -385,7 +410,7 @@ class Engine(Protocol):
         """
 
     async def prune(self, *, limit: int) -> int:
-        """Erase some of what is past its time (tasks, idempotency keys, tombstones), at most `limit` rows of each.
+        """Erase some of what is past its time (tasks, keys, tombstones, the journal), at most `limit` rows of each.
 
         A step so small that it keeps nobody waiting; afterwards, or meanwhile, unused space is given back. Returns how
         much was done: 0 when nothing is left to do.

@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 )
 from msgspec import structs
 from tests.contract.engines import ENGINES
+from tests.contract.journal import by_task, read_all
 from tests.contract.twin import CUT_OFF, LEASE, SECOND, Twin
 
 from tasker.engine import FOREVER, KEEP_TOMBSTONES_FOR, ClaimRequest, Engine
@@ -51,6 +52,7 @@ from tasker.lifecycle import (
 from tasker.model import (
     Claim,
     Draft,
+    Event,
     Lease,
     NewEvent,
     Policy,
@@ -150,6 +152,8 @@ class EngineMachine(RuleBasedStateMachine):
         self.past: dict[Lease, Claim] = {}
         self.graves: dict[UUID, tuple[datetime | None, datetime]] = {}
         self.submitted = self.spoken = self.ended = self.tokens = 0
+        self.journal: dict[UUID, list[Event]] = {}
+        self.cursor: str | None = None
         self.engine = self.open()
 
     def run(self, step: Coroutine[Any, Any, Any]) -> Any:
@@ -166,6 +170,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.agree_on_usage()
+        self.read_the_journal()
         self.run(self.engine.close())
         self.runner.close()
         self.folder.cleanup()
@@ -456,6 +461,18 @@ class EngineMachine(RuleBasedStateMachine):
             self.clock.advance(31 * SECOND)
         self.reap()
         return multiple(*claims)
+
+    @precondition(lambda self: self.twins)
+    @rule()
+    def read_the_journal(self) -> None:
+        """Read on from where the last reading ended: every event of every log was in it once, in order."""
+        entries = self.run(read_all(self.engine, self.cursor, limit=7))
+        for task_id, events in by_task(entries).items():
+            self.journal.setdefault(task_id, []).extend(events)
+        self.cursor = entries[-1].cursor if entries else self.cursor
+        for task_id in self.twins:
+            if not self.expired_at(task_id):
+                assert self.journal[task_id] == self.run(self.engine.find_events(task_id))
 
     @precondition(lambda self: self.keys or self.graves or any(twin.expires_at for twin in self.twins.values()))
     @rule(seconds=st.sampled_from([1, 200]), limit=st.sampled_from([1, 2, 100]))

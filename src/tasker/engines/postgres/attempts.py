@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from msgspec import structs
 
 from tasker.engine import ClaimRequest, Heartbeat
+from tasker.engines.journal import ended, logged, started
 from tasker.engines.log import Entry, Head, followed, numbered
 from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.line import Line, wanted
@@ -80,12 +81,13 @@ class Attempts:
             self._queries["start_attempts"], [job.task_id for job in picked], [job.job_id for job in picked],
             request.worker, request.lease_for,
         )  # fmt: skip
-        started = {row["task_id"] for row in rows}
-        left = [job for job in picked if job.task_id not in started]
+        begun = {row["task_id"] for row in rows}
+        left = [job for job in picked if job.task_id not in begun]
         if left:
             await self._line.leave(connection, [(job.job_id, "deleted") for job in left])
             await self._options.fail_overdue(connection, news, len(left), [job.task_id for job in left])
-        news.changes += [Change(task_id, Status.RUNNING) for task_id in started]
+        news.notes += [started(row["task_id"], row["attempt"]) for row in rows]
+        news.changes += [Change(task_id, Status.RUNNING) for task_id in begun]
         rows.sort(key=lambda row: (-row["priority"], row["due_at"], row["seq"]))
         return [claim_of(row) for row in rows]
 
@@ -162,6 +164,7 @@ class Attempts:
             spoken = numbered(row.head, [(event.type, event.time, event.data) for event in said.report.events])
             if spoken:
                 entries += [(row.seq, entry) for entry in spoken]
+                news.notes.append(logged(said.lease.task_id, spoken))
                 held[said.lease] = row._replace(head=row.head._replace(kept=spoken[-1].sequence))
             progress = None if said.report.progress is None else encode(said.report.progress)
             if progress is not None or said.report.usage is not None:
@@ -196,6 +199,7 @@ class Attempts:
             log = followed(row.head, change, change.at)
             tally.end((row.owner, row.type), change)
             entries += [(row.seq, entry) for entry in log]
+            news.notes.append(logged(said.lease.task_id, log[-1:]))
             kept.append((row.seq, change.ending, error, change.peak_memory))
             again.append((
                 row.seq, change.reason, delay, change.tries, change.crashes, change.interruptions, error,
@@ -230,6 +234,7 @@ class Attempts:
                 (jobs[lease.task_id], _IN_ITS_WORDS.get(change.status, "canceled")) for lease, change in stored.items()
             ),
         )
+        news.notes += [ended(lease.task_id, change.status, lease.attempt) for lease, change in stored.items()]
         news.changes += [Change(lease.task_id, change.status) for lease, change in stored.items()]
         awaited = {row["task_id"] for row in rows if row["has_dependants"]}
         if awaited:

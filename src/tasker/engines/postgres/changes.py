@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from tasker.engine import KEEP_WORKERS_FOR
+from tasker.engines.journal import ended, logged
 from tasker.engines.log import reopened
 from tasker.engines.postgres.attempts import keep
 from tasker.engines.postgres.connections import Connection
@@ -55,7 +57,8 @@ class Changes:
             await connection.execute(self._queries["request_cancel"], row["seq"])
             news.changes.append(Change(task_id, Status.RUNNING, cancel_requested=True))
         elif row["status"] == "pending":
-            await connection.execute(self._queries["cancel_pending"], row["seq"])
+            head = head_of(await connection.fetchrow(self._queries["cancel_pending"], row["seq"]))
+            news.notes.append(ended(task_id, Status.CANCELLED, head.attempt, head.last + 1))
             await connection.execute(self._queries["forget_dependencies"], [row["seq"]])
             await self._options.leave_line(connection, [task_id])
             news.changes.append(Change(task_id, Status.CANCELLED))
@@ -78,6 +81,7 @@ class Changes:
         head = await connection.fetchrow(self._queries["head_by_seq"], row["seq"])
         entries = reopened(head_of(head), head["now"])
         await keep(connection, self._queries, [(row["seq"], entry) for entry in entries])
+        news.notes.append(logged(task_id, entries[-1:]))
         await connection.execute(self._queries["retry_task"], row["seq"], entries[-1].sequence)
         if waits_for:
             await self._options.wait_for(connection, row["seq"], waits_for)
@@ -104,6 +108,10 @@ class Changes:
         await connection.execute(self._queries["prune_workers"], KEEP_WORKERS_FOR)
         await connection.execute(self._queries["merge_usage"], limit)
         return await self._erasure.prune(connection, limit)
+
+    async def prune_journal(self, connection: Connection, work: Callable[[Connection], Awaitable[int]]) -> int:
+        """Do `work`, unless another process does the same just now."""
+        return await work(connection) if await self._alone(connection, "journal") else 0
 
     async def empty_log(self, connection: Connection) -> None:
         """Empty PgQueuer's log and statistics once they are large: at once, and only if nobody holds them just now.

@@ -106,14 +106,22 @@ class Contact:
 class Connections:
     """The pool of one process.
 
+    journal: the table that transactions add their notes to.
     on_acquire: called with each connection that is taken, before its use.
     Raises Unavailable (503) where the database does not answer, RequestError as the work itself does.
     """
 
     def __init__(
-        self, url: str, *, size: int, settings: Mapping[str, str] | None = None, on_acquire: OnAcquire | None = None
+        self,
+        url: str,
+        *,
+        size: int,
+        journal: str = "",
+        settings: Mapping[str, str] | None = None,
+        on_acquire: OnAcquire | None = None,
     ) -> None:
         self.url = url
+        self.journal = journal
         self.size = size
         self.settings = session_settings(settings or {})
         self.contact = Contact()
@@ -211,7 +219,7 @@ class Connections:
         """
         begun, again = time.monotonic(), False
         while True:
-            news = News()
+            news = News(self.journal)
             news.is_unsure = again
             try:
                 with self.contact.measured():
@@ -237,7 +245,7 @@ class Connections:
                 await connection.execute("ROLLBACK")
                 raise
             news.is_sent = True
-            await connection.execute("".join([*news.statements(), "COMMIT"]))
+            await connection.execute("".join([*news.statements(), news.note(), "COMMIT"]))
         return result
 
     @staticmethod

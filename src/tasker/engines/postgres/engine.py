@@ -18,6 +18,7 @@ from tasker.engine import (
     AuditBook,
     ClaimRequest,
     Heartbeat,
+    Journal,
     KeyBook,
     ScheduleBook,
     Tombstones,
@@ -35,6 +36,7 @@ from tasker.engines.postgres.claims import Patience, Waiters, seconds_to_look, s
 from tasker.engines.postgres.clock import DatabaseClock
 from tasker.engines.postgres.connections import Connection, Connections, OnAcquire
 from tasker.engines.postgres.erasure import Erasure, PostgresTombstones
+from tasker.engines.postgres.journal import PostgresJournal
 from tasker.engines.postgres.keys import PostgresKeys
 from tasker.engines.postgres.line import Line, wanted
 from tasker.engines.postgres.listener import LOCKS, Listener
@@ -68,6 +70,7 @@ from tasker.model import (
     TaskFilter,
     Transition,
 )
+from tasker.model.journal import JournalLimits
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -95,12 +98,15 @@ class PostgresEngine:
         pool_size: int = 8,
         schema: str = "tasker",
         lease: timedelta = timedelta(seconds=10),
+        journal: JournalLimits = JournalLimits(),  # noqa: B008
         session: Mapping[str, str] | None = None,
         on_acquire: OnAcquire | None = None,
     ) -> None:
         self._schema = schema
         self._lease = lease
-        self._connections = Connections(url, size=max(pool_size, MIN_POOL), settings=session, on_acquire=on_acquire)
+        self._connections = Connections(
+            url, size=max(pool_size, MIN_POOL), journal=f"{schema}.journal", settings=session, on_acquire=on_acquire
+        )
         self._queries = queries(schema)
         self._line = Line(schema)
         self._options = Options(self._queries, self._line)
@@ -129,6 +135,7 @@ class PostgresEngine:
         self.usage: UsageBook = PostgresUsage(self._connections, self._queries)
         self.audit: AuditBook = PostgresAudit(self._connections, self._queries)
         self.keys: KeyBook = PostgresKeys(self._connections, self._queries, schema)
+        self.journal: Journal = PostgresJournal(self._connections, self._queries, self._prune_journal, journal)
         self.workers: WorkerBook = PostgresWorkers(self._connections, self._queries, self._listener)
 
     async def open(self) -> None:
@@ -249,7 +256,8 @@ class PostgresEngine:
             await self._transact(lambda connection, _news, _again: self._changes.empty_log(connection))
         except Unavailable as error:
             _log.info("store.log_not_emptied", reason=error.detail)
-        return await self._transact(lambda connection, _news, _again: self._changes.prune(connection, limit))
+        keys = await self._transact(lambda connection, _news, _again: self._changes.prune(connection, limit))
+        return max(keys, await self.journal.prune(limit=limit))
 
     async def sweep(self, *, limit: int) -> int:
         await self.clock.set(self._connections)
@@ -284,6 +292,9 @@ class PostgresEngine:
         result, news = await self._connections.transact(signed)
         self._tell(news)
         return result
+
+    async def _prune_journal(self, work: Callable[[Connection], Awaitable[int]]) -> int:
+        return await self._transact(lambda connection, _news, _again: self._changes.prune_journal(connection, work))
 
     async def _look_and_claim(self, request: ClaimRequest) -> tuple[list[Claim], timedelta | None]:
         """Claim what is due; return it, and the time to the next task that waits for a moment."""

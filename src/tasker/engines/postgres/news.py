@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from tasker.engines.journal import Note, pack
 from tasker.model import Change, Status
 
 CHANNEL = "tasker"
@@ -39,9 +40,14 @@ _decode = msgspec.json.Decoder(Notice).decode
 
 
 class News:
-    """What a transaction has to tell: `changes` to the listeners, `lines` that a task has joined to the workers."""
+    """What a transaction has to tell: `changes` to the listeners, `lines` that a task has joined to the workers.
 
-    def __init__(self) -> None:
+    notes: what it adds to the journal, the table of that name.
+    """
+
+    def __init__(self, journal: str = "") -> None:
+        self.journal = journal
+        self.notes: list[Note] = []
         self.changes: list[Change] = []
         self.lines: set[str] = set()
         self.sender = ""
@@ -64,6 +70,11 @@ class News:
         while (some := list(islice(rest, _PER_NOTIFICATION))) or lines:
             yield self._statement(lines, some)
             lines = []
+
+    def note(self) -> str:
+        """Return the statement that writes the notes: the last one before COMMIT, for that orders the journal."""
+        rows = ", ".join(f"(now(), decode('{row.hex()}', 'hex'))" for row in pack(self.notes))
+        return f"INSERT INTO {self.journal} (noted_at, notes) VALUES {rows};" if rows else ""  # noqa: S608
 
     def _statement(self, lines: list[str], changes: list[Change]) -> str:
         """Return one notification; without lines and changes it says that news may be lost."""

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from tasker.engines.journal import ended
 from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.line import Line
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.promotion import promote
+from tasker.engines.postgres.rows import head_of
 from tasker.engines.values import decode_problem, encode, no_dependency, not_unique
 from tasker.lifecycle import deadline_passed, dependency_failed
 from tasker.model import Change, Draft, Receipt, Status, TaskProblem
@@ -154,7 +156,10 @@ class Options:
         texts = [encode(error) for error in errors.values()]
         rows = await connection.fetch(self._queries["fail_pending"], list(errors), texts)
         await self.leave_line(connection, [row["task_id"] for row in rows])
-        news.changes += [Change(row["task_id"], Status.FAILED) for row in rows]
+        for row in rows:
+            head = head_of(row)
+            news.notes.append(ended(row["task_id"], Status.FAILED, head.attempt, head.last + 1))
+            news.changes.append(Change(row["task_id"], Status.FAILED))
         return [End(row["task_id"], Status.FAILED, _problem(row["error"])) for row in rows if row["has_dependants"]]
 
     async def leave_line(self, connection: Connection, task_ids: Sequence[UUID]) -> None:

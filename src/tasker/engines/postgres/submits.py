@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
+from tasker.engines.journal import created
 from tasker.engines.postgres.changes import Changes
 from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.line import Line, Place
@@ -78,6 +79,7 @@ class Submits:
         if any(draft.webhook is not None for draft in drafts):
             await insert_with_tasks(connection, self._queries, drafts, {row["task_id"] for row in rows})
         news.lines.update(place.line for place in places)
+        news.notes += [created(row["task_id"]) for row in rows]
         news.changes += [Change(row["task_id"], Status.PENDING) for row in rows]
         return [row["seq"] for row in rows]
 

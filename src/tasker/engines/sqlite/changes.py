@@ -15,8 +15,10 @@ from msgspec import structs
 
 from tasker.clock import to_micros
 from tasker.engine import ClaimRequest, Heartbeat
+from tasker.engines.journal import created, ended, logged, started
 from tasker.engines.log import Entry, Head, followed, numbered, reopened
 from tasker.engines.sqlite import erasure, reads
+from tasker.engines.sqlite.journal import Notes
 from tasker.engines.sqlite.lines import Lines, lease_end
 from tasker.engines.sqlite.options import (
     fail_pending,
@@ -68,13 +70,14 @@ def _insert_tied(connection: apsw.Connection, lines: Lines, draft: Draft, now: i
     if ties.waits_for:
         wait_for(connection, seq, ties.waits_for)
     if ties.error is not None:
-        fail_pending(connection, seq, ties.error, now)
+        fail_pending(connection, lines.notes, seq, ties.error, now)
     status = Status.PENDING if ties.error is None else Status.FAILED
     return Receipt(draft.task_id, "stored"), [*news, Change(draft.task_id, status)]
 
 
 def _insert(connection: apsw.Connection, lines: Lines, draft: Draft, now: int, *, alone: bool) -> int:
     """Store a draft, and return its seq."""
+    lines.notes.add(created(draft.task_id))
     taker = lines.taker(draft.queue, draft.type) if alone and draft.run_at is None else None
     if taker is None:
         row = draft_row(draft)
@@ -84,6 +87,7 @@ def _insert(connection: apsw.Connection, lines: Lines, draft: Draft, now: int, *
             lines.note_deadline(to_micros(draft.deadline))
     else:
         taker.served.append(_insert_running(connection, draft, taker.request, now))
+        lines.notes.add(started(draft.task_id, 1))
     seq = connection.last_insert_rowid()
     if draft.tags:
         connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in draft.tags])
@@ -122,13 +126,13 @@ def extend(connection: apsw.Connection, leases: Sequence[Lease], expires_at: int
 
 
 def record(
-    connection: apsw.Connection, tally: DayTally, lease: Lease, report: Report, now: int
+    connection: apsw.Connection, notes: Notes, tally: DayTally, lease: Lease, report: Report, now: int
 ) -> tuple[bool, list[Change]]:
     """Store what a running attempt says, if `lease` is current."""
     held = _running(connection, lease)
     if held is None:
         return False, []
-    _store(connection, tally, held, report, now)
+    _store(connection, notes, tally, held, report, now)
     return True, [Change(lease.task_id, Status.RUNNING, spoke=True)]
 
 
@@ -141,7 +145,7 @@ def complete(
         if held is None:
             return False, []
         if report is not None:
-            held = _store(connection, tally, held, report, to_micros(change.at))
+            held = _store(connection, lines.notes, tally, held, report, to_micros(change.at))
         if change.status is Status.PENDING and not held.cancelled:
             _back_to_line(connection, lines, tally, held, change)
             return True, [Change(lease.task_id, Status.PENDING)]
@@ -166,7 +170,9 @@ def _cancel(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) 
         return status, [Change(task_id, Status.RUNNING, cancel_requested=True)]
     if status != "pending":
         return status, []
-    has_dependants = connection.execute(QUERIES["cancel_pending"], {"now": now, "seq": seq}).get
+    row = connection.execute(QUERIES["cancel_pending"], {"now": now, "seq": seq}).fetchone()
+    has_dependants, head = row[0], Head(*row[1:])  # type: ignore[index]
+    lines.notes.add(ended(task_id, Status.CANCELLED, head.attempt, head.last + 1))
     connection.execute(QUERIES["delete_dependencies"], (seq,))
     news = [Change(task_id, Status.CANCELLED)]
     if has_dependants:
@@ -176,15 +182,17 @@ def _cancel(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) 
 
 def retry(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) -> tuple[Task, list[Change]]:
     """Make a failed or cancelled task pending again."""
-    seq, status, worker, *ended, _ = _row(connection, task_id, now)
+    seq, status, worker, *end, _ = _row(connection, task_id, now)
     if status not in ("failed", "cancelled"):
         raise Conflict(f"the task is {status}: only a failed or cancelled task can be retried")
     known = _task(connection, task_id, now)
     waits_for = _check_ties(connection, known, now)
     if worker is not None:
-        connection.execute(QUERIES["keep_attempt"], (*ended, seq))
+        connection.execute(QUERIES["keep_attempt"], (*end, seq))
     head = Head(*connection.execute(QUERIES["head_by_seq"], (seq,)).fetchone())  # type: ignore[misc]
-    last = _keep(connection, seq, reopened(head, now))
+    log = reopened(head, now)
+    last = _keep(connection, seq, log)
+    lines.notes.add(logged(task_id, log[-1:]))
     connection.execute(QUERIES["retry_task"], (now, last, seq))
     if waits_for:
         wait_for(connection, seq, waits_for)
@@ -222,6 +230,7 @@ def probe(connection: apsw.Connection, now: int) -> None:
 class _Held(NamedTuple):
     """A running attempt, and what its row tells of the log."""
 
+    task_id: UUID
     seq: int
     cancelled: bool
     type: str
@@ -235,10 +244,10 @@ def _running(connection: apsw.Connection, lease: Lease) -> _Held | None:
     if row is None:
         return None
     seq, cancel_requested_at, type_, owner, usage, *head = row
-    return _Held(int(seq), cancel_requested_at is not None, type_, owner, usage, Head(*head))
+    return _Held(lease.task_id, int(seq), cancel_requested_at is not None, type_, owner, usage, Head(*head))
 
 
-def _store(connection: apsw.Connection, tally: DayTally, held: _Held, report: Report, now: int) -> _Held:
+def _store(connection: apsw.Connection, notes: Notes, tally: DayTally, held: _Held, report: Report, now: int) -> _Held:
     """Store what the attempt says; return what its row tells then."""
     if report.progress is not None:
         connection.execute(QUERIES["set_progress"], (encode(report.progress), held.seq))
@@ -247,8 +256,10 @@ def _store(connection: apsw.Connection, tally: DayTally, held: _Held, report: Re
         tally.use((day_of(now), held.owner, held.type), held.usage, report.usage)
     if not report.events:
         return held
-    said = [(event.type, to_micros(event.time), event.data) for event in report.events]
-    last = _keep(connection, held.seq, numbered(held.head, said))
+    words = [(event.type, to_micros(event.time), event.data) for event in report.events]
+    log = numbered(held.head, words)
+    last = _keep(connection, held.seq, log)
+    notes.add(logged(held.task_id, log))
     return held._replace(head=held.head._replace(kept=last))
 
 
@@ -262,7 +273,9 @@ def _back_to_line(connection: apsw.Connection, lines: Lines, tally: DayTally, he
     seq, error, at = held.seq, _error(change.error), to_micros(change.at)
     tally.end((day_of(at), held.owner, held.type), change)
     due_at = to_micros(_due_at(change))
-    last = _keep(connection, seq, followed(held.head, change, at))
+    log = followed(held.head, change, at)
+    last = _keep(connection, seq, log)
+    lines.notes.add(logged(held.task_id, log[-1:]))
     connection.execute(QUERIES["keep_attempt"], (at, change.ending, error, change.peak_memory, seq))
     row = (change.reason, due_at, change.tries, change.crashes, change.interruptions, error, last, seq)
     queue, type_, deadline = connection.execute(QUERIES["back_to_line"], row).fetchone()  # type: ignore[misc]
@@ -287,6 +300,7 @@ def _end(
     if has_dependants is None:
         return False, []
     tally.end((day_of(at), change.owner, change.type), change)
+    lines.notes.add(ended(lease.task_id, change.status, lease.attempt))
     news = [Change(lease.task_id, change.status)]
     if has_dependants:
         news += settle_dependants(connection, lines, lease.task_id, change.status, change.error, at)

@@ -50,8 +50,9 @@ class GroupCommit:
     the batch is rolled back; each piece is then tried alone, so that one cannot spoil the others, unless the fault is
     the disk's: then every caller gets Unavailable and nothing has changed.
 
-    settle: called inside every transaction after its work; forget: instead of it, when the work is undone.
-    before_commit: called in every transaction of a batch, at its end. after_commit, after_rollback: on the loop.
+    before_commit: called in every transaction of a batch, after its work.
+    settle: called inside every transaction at its end; forget: instead of it, when the work is undone.
+    after_commit, after_rollback: on the loop.
     """
 
     def __init__(
@@ -112,8 +113,8 @@ class GroupCommit:
         batch = self._take(min(MAX_BATCH, len(self._queue)))
         try:
             results = [_apply(item.work, self._connection) for item in batch]
-            self._settle(self._connection)
             self._before_commit(self._connection)
+            self._settle(self._connection)
         except Exception as error:  # anything: a fault in one piece of work must not stop the writer
             self._failed(batch, error)
             return

@@ -21,6 +21,7 @@ from tasker.engine import (
     AuditBook,
     ClaimRequest,
     Heartbeat,
+    Journal,
     KeyBook,
     Listener,
     ScheduleBook,
@@ -34,6 +35,7 @@ from tasker.engines.sqlite.archive import SqliteArchive
 from tasker.engines.sqlite.audit import SqliteAudit
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.engines.sqlite.erasure import SqliteTombstones
+from tasker.engines.sqlite.journal import Notes, SqliteJournal
 from tasker.engines.sqlite.keys import SqliteKeys
 from tasker.engines.sqlite.lines import Lines, Waiter
 from tasker.engines.sqlite.options import fail_overdue
@@ -60,6 +62,7 @@ from tasker.model import (
     TaskFilter,
     Transition,
 )
+from tasker.model.journal import JournalLimits
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -73,9 +76,11 @@ class SqliteEngine:
 
     is_shared = False
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock, *, journal: JournalLimits = JournalLimits()) -> None:  # noqa: B008
         self.path = path
         self._clock = clock
+        self._notes = Notes(clock)
+        self.journal: Journal = SqliteJournal(self._read, lambda work: self._commits.run(work), clock, journal)
         self.workers: WorkerBook = SqliteWorkers(clock, self._find_running)
         self.audit: AuditBook = SqliteAudit(self._read, lambda work: self._commits.run(work), self._micros)
         self.keys: KeyBook = SqliteKeys(self._read, lambda work: self._commits.run(work), self._micros)
@@ -84,7 +89,7 @@ class SqliteEngine:
         self.usage: UsageBook = usage.SqliteUsage(clock, self._read)
         self._tally: usage.DayTally = Tally()
         self._lock = HolderLock(path.with_name("tasker.lock"))
-        self._lines = Lines(clock)
+        self._lines = Lines(clock, self._notes)
         self.schedules: ScheduleBook = SqliteSchedules(
             clock, self._lines, self._read, lambda work: self._commits.run(work), lambda news: self._news.extend(news)
         )
@@ -110,8 +115,8 @@ class SqliteEngine:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="tasker-read")
         self._commits = GroupCommit(
             writer,
-            settle=lambda connection: usage.write(connection, self._tally),
-            forget=self._tally.clear,
+            settle=self._settle,
+            forget=self._forget,
             before_commit=self._lines.serve,
             after_commit=self._committed,
             after_rollback=self._rolled_back,
@@ -185,7 +190,7 @@ class SqliteEngine:
     async def record(self, lease: Lease, report: Report) -> bool:
         now = self._micros()
         return await self._change(
-            functools.partial(changes.record, tally=self._tally, lease=lease, report=report, now=now)
+            functools.partial(changes.record, notes=self._notes, tally=self._tally, lease=lease, report=report, now=now)
         )
 
     async def complete(self, lease: Lease, change: Transition, report: Report | None = None) -> bool:
@@ -210,7 +215,8 @@ class SqliteEngine:
         return await self._change(functools.partial(fail_overdue, lines=self._lines, now=now, limit=limit))
 
     async def prune(self, *, limit: int) -> int:
-        return await self._commits.run(functools.partial(erasure.prune, now=self._micros(), limit=limit))
+        done = await self._commits.run(functools.partial(erasure.prune, now=self._micros(), limit=limit))
+        return max(done, await self.journal.prune(limit=limit))
 
     async def sweep(self, *, limit: int) -> int:
         return 0  # a task is its own place in the line: nothing can come apart
@@ -259,6 +265,15 @@ class SqliteEngine:
             changes.complete, lines=self._lines, tally=self._tally, lease=lease, change=change, report=report
         )
         return self._change(work, at_close=at_close)
+
+    def _settle(self, connection: apsw.Connection) -> None:
+        """Write what the work of a transaction has gathered."""
+        usage.write(connection, self._tally)
+        self._notes.write(connection)
+
+    def _forget(self) -> None:
+        self._tally.clear()
+        self._notes.forget()
 
     def _committed(self) -> None:
         changed, abandoned = self._lines.deliver()

@@ -14,6 +14,8 @@ import apsw
 
 from tasker.clock import Clock, to_micros
 from tasker.engine import ClaimRequest
+from tasker.engines.journal import started
+from tasker.engines.sqlite.journal import Notes
 from tasker.engines.sqlite.options import fail_overdue
 from tasker.engines.sqlite.rows import Row, claim_of
 from tasker.engines.sqlite.sql import QUERIES
@@ -64,9 +66,13 @@ class Waiter:
 
 
 class Lines:
-    """Matches waiting claims with due tasks. `serve` runs inside a transaction, `deliver` when it is durable."""
+    """Matches waiting claims with due tasks. `serve` runs inside a transaction, `deliver` when it is durable.
 
-    def __init__(self, clock: Clock) -> None:
+    notes: what the work of the transaction under way has to note in the journal.
+    """
+
+    def __init__(self, clock: Clock, notes: Notes) -> None:
+        self.notes = notes
         self._clock = clock
         self._waiters: list[Waiter] = []
         self._served: list[Waiter] = []
@@ -136,7 +142,10 @@ class Lines:
         still_waiting = []
         for waiter in self._waiters:
             chosen = self._suspects(connection, waiter, now) + self._choose(connection, waiter, now)
-            waiter.served += [_start(connection, waiter.request, seq, now) for seq in chosen]
+            claims = [_start(connection, waiter.request, seq, now) for seq in chosen]
+            for claim in claims:
+                self.notes.add(started(claim.task_id, claim.attempt))
+            waiter.served += claims
             if waiter.served:
                 self._served.append(waiter)
                 continue

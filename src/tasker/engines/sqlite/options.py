@@ -13,6 +13,9 @@ from uuid import UUID
 import apsw
 
 from tasker.clock import from_micros, to_micros
+from tasker.engines.journal import ended
+from tasker.engines.log import Head
+from tasker.engines.sqlite.journal import Notes
 from tasker.engines.sqlite.rows import Row, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.values import NEVER, decode_problem, encode, no_dependency, not_unique
@@ -24,6 +27,8 @@ _NEVER = to_micros(NEVER)
 
 class Joins(Protocol):
     """What hears of tasks that join their line: Lines."""
+
+    notes: Notes
 
     def joined(self, queue: str, type_: str, due_at: int, *, later: bool, suspect: bool = False) -> None: ...
 
@@ -121,7 +126,7 @@ def settle_dependants(
                 continue
             connection.execute(QUERIES["delete_dependencies"], (seq,))
             reason = dependency_failed(other, status, error)
-            row = fail_pending(connection, seq, reason, now)
+            row = fail_pending(connection, lines.notes, seq, reason, now)
             if row is not None:
                 news.append(Change(row[0], Status.FAILED))
                 work += [(row[0], Status.FAILED, reason)] if row[1] else []
@@ -140,10 +145,16 @@ def _release(connection: apsw.Connection, lines: Joins, seq: int, now: int) -> l
     return [Change(task_id_of(task_id), Status.PENDING)]
 
 
-def fail_pending(connection: apsw.Connection, seq: int, error: TaskProblem, now: int) -> tuple[UUID, bool] | None:
+def fail_pending(
+    connection: apsw.Connection, notes: Notes, seq: int, error: TaskProblem, now: int
+) -> tuple[UUID, bool] | None:
     """End a pending task that will have no attempt; return its id and whether others depend on it."""
     row = connection.execute(QUERIES["fail_pending"], {"now": now, "seq": seq, "error": encode(error)}).fetchone()
-    return None if row is None else (task_id_of(row[0]), bool(row[1]))
+    if row is None:
+        return None
+    task_id, head = task_id_of(row[0]), Head(*row[2:])
+    notes.add(ended(task_id, Status.FAILED, head.attempt, head.last + 1))
+    return task_id, bool(row[1])
 
 
 def fail_overdue(connection: apsw.Connection, lines: Joins, now: int, limit: int) -> tuple[int, list[Change]]:
@@ -153,9 +164,9 @@ def fail_overdue(connection: apsw.Connection, lines: Joins, now: int, limit: int
     for seq, deadline, last in rows:
         error = deadline_passed(from_micros(deadline), None if last is None else decode_problem(last))
         connection.execute(QUERIES["delete_dependencies"], (seq,))
-        ended = fail_pending(connection, seq, error, now)
-        if ended is not None:
-            news.append(Change(ended[0], Status.FAILED))
-            if ended[1]:
-                news += settle_dependants(connection, lines, ended[0], Status.FAILED, error, now)
+        failed = fail_pending(connection, lines.notes, seq, error, now)
+        if failed is not None:
+            news.append(Change(failed[0], Status.FAILED))
+            if failed[1]:
+                news += settle_dependants(connection, lines, failed[0], Status.FAILED, error, now)
     return len(rows), news

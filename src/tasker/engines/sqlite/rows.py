@@ -40,6 +40,11 @@ def _moment(micros: int | None) -> datetime | None:
     return None if micros is None else from_micros(micros)
 
 
+def tags_of(text: str) -> tuple[str, ...]:
+    """Return the tags of their column."""
+    return tuple(_tags.decode(text)) if text != "[]" else ()
+
+
 def task_of(row: Row, now: int) -> Task:
     """Return the Task of a row of TASK_COLUMNS, as it is at `now` (microseconds)."""
     (_, task_id, type_, params, status, reason, queue, priority, result, error, progress, attempt, tries, max_attempts,

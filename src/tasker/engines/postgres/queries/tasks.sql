@@ -157,7 +157,7 @@ SELECT seq, {head} FROM {schema}.task WHERE task_id = $1 AND (expires_at IS NULL
 -- name: cancel_pending
 UPDATE {schema}.task SET status = 'cancelled', reason = NULL, finished_at = now(), cancel_requested_at = now(),
     lined = false, expires_at = now() + retention
-WHERE seq = $1;
+WHERE seq = $1 RETURNING {head};
 
 -- name: request_cancel
 UPDATE {schema}.task SET cancel_requested_at = coalesce(cancel_requested_at, now()) WHERE seq = $1;

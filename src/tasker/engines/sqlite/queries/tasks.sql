@@ -108,7 +108,7 @@ SELECT seq, expires_at, {head} FROM task WHERE task_id = ?;
 -- name: cancel_pending
 UPDATE task SET status = 'cancelled', reason = NULL, finished_at = :now, cancel_requested_at = :now,
     expires_at = :now + retention
-WHERE seq = :seq RETURNING has_dependants;
+WHERE seq = :seq RETURNING has_dependants, {head};
 
 -- name: request_cancel
 UPDATE task SET cancel_requested_at = coalesce(cancel_requested_at, ?) WHERE seq = ?;

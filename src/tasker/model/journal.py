@@ -1,0 +1,45 @@
+"""The events of all tasks in one line, as they became durable."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from tasker.model import Event, Task
+
+
+class JournalEntry(Struct, frozen=True, kw_only=True):
+    """One event with its place in the line, and what of its task is asked for.
+
+    cursor: read on behind this entry by it. type, queue, tags, owner: the task's. task: at the event that ends one, the
+    task as it ended; None for any other event, and where it was run again since.
+    """
+
+    cursor: str
+    event: Event
+    type: str
+    queue: str
+    tags: tuple[str, ...]
+    owner: str
+    task: Task | None = None
+
+
+class JournalPage(Struct, frozen=True, kw_only=True):
+    """Entries in order, and the cursor to read on from, also where there are none.
+
+    was_reset: what lay behind the cursor that was asked for is not kept any more, or was never here: the entries are
+    the oldest that are.
+    """
+
+    entries: list[JournalEntry]
+    cursor: str
+    was_reset: bool = False
+
+
+class JournalLimits(NamedTuple):
+    """How long the journal is kept, and about how many bytes of it at the most."""
+
+    keep: timedelta = timedelta(hours=24)
+    size: int = 256 << 20
