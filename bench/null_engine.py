@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Raw
 
 from tasker.clock import Clock
-from tasker.engine import AuditBook, ClaimRequest, Heartbeat, KeyBook, Listener, WorkerBook
+from tasker.engine import AuditBook, ClaimRequest, Heartbeat, KeyBook, Listener, SecretBook, WorkerBook
 from tasker.engines.sqlite.workers import SqliteWorkers
 from tasker.model import (
     Attempt,
@@ -63,6 +63,19 @@ class _NoKeys:
         pass
 
 
+class _NoSecrets:
+    """Nothing is secret here."""
+
+    async def find(self, task_id: UUID) -> bytes | None:
+        return None
+
+    async def erase(self, task_ids: Sequence[UUID]) -> None:
+        pass
+
+    async def find_ended(self, *, limit: int) -> list[UUID]:
+        return []
+
+
 class _NoAudit:
     """Nothing is on record here."""
 
@@ -89,6 +102,7 @@ class NullEngine:
         self.workers: WorkerBook = SqliteWorkers(clock, self._find_running)
         self.keys: KeyBook = _NoKeys()
         self.audit: AuditBook = _NoAudit()
+        self.secrets: SecretBook = _NoSecrets()
         self._runs = runs
         self._drafts: dict[UUID, Draft] = {}
         self._ended: dict[UUID, Transition] = {}

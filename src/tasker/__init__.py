@@ -6,9 +6,10 @@ from typing import Any
 
 from tasker.context import Context
 from tasker.errors import Fail, Retry, Snooze
+from tasker.hiding import secret
 from tasker.registry import task
 
-__all__ = ["Context", "Fail", "Retry", "Snooze", "Tasker", "task"]
+__all__ = ["Context", "Fail", "Retry", "Snooze", "Tasker", "secret", "task"]
 
 
 def __getattr__(name: str) -> Any:

@@ -119,6 +119,19 @@ class KeyBook(Protocol):
         """Remember when keys were last used, by their ids; never an earlier time than is known."""
 
 
+class SecretBook(Protocol):
+    """The secret params of tasks, stored with them (`Draft.secrets`), for as long as they may run."""
+
+    async def find(self, task_id: UUID) -> bytes | None:
+        """Return the secrets of a task, None if it has none, or they are erased."""
+
+    async def erase(self, task_ids: Sequence[UUID]) -> None:
+        """Erase the secrets of tasks. Idempotent."""
+
+    async def find_ended(self, *, limit: int) -> list[UUID]:
+        """Return tasks that have ended, or are erased, and whose secrets are still there, at most `limit`."""
+
+
 class AuditBook(Protocol):
     """Who did what. Nothing is changed or erased but by `prune`; an outcome is added once."""
 
@@ -317,6 +330,7 @@ class Engine(Protocol):
     workers: WorkerBook
     keys: KeyBook
     audit: AuditBook
+    secrets: SecretBook
     archive: Archive
     schedules: ScheduleBook
     usage: UsageBook

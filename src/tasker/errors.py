@@ -95,6 +95,7 @@ PROBLEMS: dict[str, ProblemKind] = _kinds(
     ("memory-limit", None, "The attempt used more memory than it may", "Raise `memory_limit`, or use less."),
     ("result-not-serializable", None, "The result is not what the function declares", "Return the declared type."),
     ("result-too-large", None, "The result is too large", "Store it elsewhere and return a reference."),
+    ("secrets-erased", None, "The task's secret params are not there", "Submit the task again, with its secrets."),
     ("gpt-not-configured", None, "No language model is set up", "Set OPENAI_API_KEY, or run `tasker model install`."),
     ("gpt-refused", None, "The model's provider refused the request", "Read the provider's message."),
     ("gpt-unavailable", None, "The model's provider could not be reached", "It is tried again by itself."),

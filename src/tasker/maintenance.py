@@ -16,6 +16,7 @@ from tasker.errors import Unavailable
 from tasker.lifecycle import Interrupted, decide
 from tasker.service.audit import PRUNE_AUDIT_EVERY, Audit
 from tasker.service.keys import NOTE_USES_EVERY, REFRESH_EVERY, Keys
+from tasker.service.secrets import ERASE_SECRETS_EVERY, erase_secrets
 
 BATCH = 500
 """Rows that one run of a chore touches at the most."""
@@ -79,7 +80,11 @@ def chores(engine: Engine, clock: Clock, random: Random) -> list[Chore]:
     async def sweep() -> int:
         return await engine.sweep(limit=BATCH)
 
+    async def erase() -> int:
+        return await erase_secrets(engine)
+
     return [
+        Chore("secrets", ERASE_SECRETS_EVERY, erase),
         Chore("reap", timedelta(seconds=2), reap_expired),
         Chore("deadlines", timedelta(seconds=1), fail_overdue),
         Chore("sweep", timedelta(seconds=10), sweep),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -29,7 +29,7 @@ class ReportBuffer:
 
     usage: what earlier attempts of the task used up; what this one says is added to it.
     lost: whether the engine has answered that the attempt is no longer the current one. peak: bytes that its process
-    has held at most, as far as that is known; it goes with the attempt's end.
+    has held at most, as far as that is known; it goes with the attempt's end. scrub: takes secrets out of its words.
     """
 
     def __init__(self, engine: Engine, lease: Lease, clock: Clock, usage: bytes = b"{}") -> None:
@@ -44,6 +44,7 @@ class ReportBuffer:
         self._usage_changed = False
         self._timer: asyncio.TimerHandle | None = None
         self._storing: asyncio.Task[None] | None = None
+        self.scrub: Callable[[Report], Report] | None = None
         self.lost = False
         self.peak: int | None = None
 
@@ -115,7 +116,8 @@ class ReportBuffer:
         events, self._events = tuple(self._events), []
         changed, self._usage_changed = self._usage_changed, False
         usage = _encode(added(self._used_before, self._usage)) if changed else None
-        return Report(events=events, progress=progress, usage=usage)
+        report = Report(events=events, progress=progress, usage=usage)
+        return report if self.scrub is None else self.scrub(report)
 
     def _put_back(self, report: Report) -> None:
         self._events = [*report.events, *self._events]

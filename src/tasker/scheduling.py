@@ -14,6 +14,7 @@ from msgspec import Meta, Raw, Struct
 
 from tasker.errors import Fault, Invalid
 from tasker.faults import MAX_FAULTS, kind_of, missing_field, refusal_fault, unknown_field
+from tasker.hiding import hide
 from tasker.jsontext import read_json
 from tasker.model.schedules import Missed, Overlap
 from tasker.registry import Registry
@@ -192,12 +193,14 @@ class _Reading:
             if value[name] is not None:
                 self.add(Fault(f"/task/{name}", "a schedule submits many tasks, each at its own time"))
         try:
-            task_type, _ = read_submission(bytes(text), registry, now)
+            task_type, submission = read_submission(bytes(text), registry, now)
         except Invalid as error:
             for fault in error.faults or (Fault("", error.detail),):
                 self.add(Fault("/task" + fault.pointer, fault.detail), error.kind.name)
         else:
             self.fields["type"], self.fields["task"] = task_type.name, text
+            if task_type.secrets is not None and hide(bytes(submission.params), task_type.secrets).secrets is not None:
+                self.add(Fault("/task/params", "a schedule keeps no secrets: have the function read them elsewhere"))
 
 
 def _read(body: bytes, registry: Registry, now: datetime) -> _Reading:

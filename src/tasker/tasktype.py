@@ -15,6 +15,8 @@ from msgspec import structs
 
 from tasker.errors import Fault, Invalid, ResultError
 from tasker.faults import refusal_fault
+from tasker.hiding import MASK, Places, find_masks, is_secret
+from tasker.jsontext import escape
 from tasker.model import MAX_RETENTION, OnCrash, Policy, Retention, RetryPolicy, queue_name_pattern, type_name_pattern
 from tasker.params import Params, make_box
 from tasker.schema import NoExampleError, Schema, input_schema, make_example, output_schema, unsupported
@@ -66,6 +68,7 @@ class TaskType:
     memory_limit: bytes of resident memory, None for no limit. costs: whether daily budgets hold for its tasks.
     example: params that `check` takes, None if none could be made. input_schema: of the named params; an array gives
     the same ones in the order of `positional`, then `rest`. source: "file:line". Schemas are JSON Schema 2020-12.
+    secrets: where its secret params are, None without any.
     """
 
     name: str
@@ -84,6 +87,7 @@ class TaskType:
     costs: bool
     source: str
     retention: Retention | None
+    secrets: Places | None
     _params: Params
     _check: Callable[..., Iterable[Fault]] | None
     _output: type[msgspec.Struct] | None
@@ -108,11 +112,20 @@ class TaskType:
             converted = self._params.convert(params)
         except msgspec.ValidationError as error:
             raise self._invalid(self._params.faults(params, str(error))) from None
+        if self.secrets is not None:
+            self._check_secrets(params, self.secrets)
         if self._check is not None:
             found = self._check(**self._params.by_name(converted))
             faults = [Fault(self._params.place(params, fault.pointer), fault.detail) for fault in found]
             if faults:
                 raise self._invalid(faults)
+
+    def _check_secrets(self, params: Any, places: Places) -> None:
+        """Refuse the mask: whoever sends it has copied params from where they are shown."""
+        masked = find_masks(params, places)
+        if masked:
+            detail = f"{MASK} stands for a secret that is not shown; give the secret itself"
+            raise self._invalid([Fault(f"/{escape(str(place))}", detail) for place in masked])
 
     def bind(self, params: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of the function, converted to its types, the Context left out.
@@ -217,6 +230,7 @@ def make_task_type(function: Function, options: Options) -> TaskType:
         costs=bool(options.costs),
         source=place_of(function),
         retention=_read_retention(function, options.retention),
+        secrets=_find_secrets(function, signature, takes),
         _params=Params(signature.parameters, takes),
         _check=_read_check(function, options.check),
         _output=None if signature.returns is Any else make_box(signature.returns),
@@ -232,6 +246,17 @@ def _input_schema(function: Function, signature: Signature, words: Description) 
         if parameter.default is not ABSENT and parameter.how is not How.REST:
             _check_default(function, parameter)
     return input_schema(signature.parameters, words.parameters)
+
+
+def _find_secrets(function: Function, signature: Signature, takes: Schema) -> Places | None:
+    """Return where the secret params are. Raises RegistrationError for a mark that nothing would heed."""
+    if b'"writeOnly":true' in msgspec.json.encode(takes.get("$defs", {})):
+        reject(function, "`secret` marks a parameter as a whole: write `name: Annotated[..., secret]` in the function")
+    names = frozenset(parameter.name for parameter in signature.parameters if is_secret(parameter.type))
+    if not names:
+        return None
+    params = Params(signature.parameters, takes)
+    return Places(names, params.positional, params.rest)
 
 
 def _check_default(function: Function, parameter: Parameter) -> None:

@@ -19,7 +19,8 @@ from tasker.clock import Clock
 from tasker.engine import ClaimRequest, Engine
 from tasker.errors import Unavailable
 from tasker.executor import Executor, Stop
-from tasker.lifecycle import Crashed, Interrupted, Outcome, Released, decide
+from tasker.hiding import Erased, Scrubber, reveal
+from tasker.lifecycle import Crashed, Failed, Interrupted, Outcome, Released, decide, problem
 from tasker.metrics import Metrics
 from tasker.model import Change, Claim, Lease, LineStats, Report, Transition, WorkerInfo
 from tasker.registry import Registry
@@ -84,11 +85,12 @@ class Lane:
 class Running:
     """An attempt that this worker runs."""
 
-    __slots__ = ("claim", "report", "stop")
+    __slots__ = ("claim", "report", "scrubber", "stop")
 
     def __init__(self, claim: Claim, report: ReportBuffer) -> None:
         self.claim = claim
         self.report = report
+        self.scrubber: Scrubber | None = None
         self.stop = Stop()
 
 
@@ -128,6 +130,7 @@ class Worker:
         self._costs = frozenset(kind.name for kind in registry if kind.costs)
         on_loop = frozenset(kind.name for kind in registry if kind.is_async)
         in_child = frozenset(registry.names()) - on_loop
+        self._with_secrets = {kind.name: kind.secrets for kind in registry if kind.secrets is not None}
         self._queues = tuple(queues) or None
         self._info = WorkerInfo(
             worker_id=self.worker_id, host=os.uname().nodename, pid=os.getpid(), version=version("taskerd"),
@@ -249,10 +252,28 @@ class Worker:
         try:
             if self._hold is not None and claim.type in self._costs and (held := await self._hold(claim)) is not None:
                 return held
+            if claim.type in self._with_secrets:
+                claim = await self._reveal(running)
             return await self._executor.run(claim, running.report, running.stop, isolate=isolate)
+        except Erased:
+            return Failed(problem("secrets-erased", "its secret params are not here: submit the task again"))
+        except Unavailable as error:  # the store, asked for secrets: the attempt has not begun
+            _log.warning("worker.secrets_not_read", task_id=str(claim.task_id), reason=error.detail)
+            return Released()
         except Exception as error:  # a fault of ours: the task must not hang for it, nor be tried for ever
             _log.exception("worker.executor_failed", task_id=str(claim.task_id), type=claim.type, attempt=claim.attempt)
             return Crashed(f"the executor failed: {error!r}")
+
+    async def _reveal(self, running: Running) -> Claim:
+        """Return the claim with its secret params; what it says is scrubbed of them. Raises Erased, Unavailable."""
+        claim, places = running.claim, self._with_secrets[running.claim.type]
+        found = await self._engine.secrets.find(claim.task_id)
+        params = reveal(claim.params, found, places)
+        if found is None:
+            return claim
+        running.scrubber = Scrubber(found)
+        running.report.scrub = running.scrubber.report
+        return structs.replace(claim, params=params, secrets=found)
 
     async def _complete(self, running: Running, outcome: Outcome) -> None:
         claim = running.claim
@@ -260,8 +281,12 @@ class Worker:
         transition = decide(outcome, claim, self._clock.now(), self._random)
         if running.report.peak is not None:
             transition = structs.replace(transition, peak_memory=running.report.peak)
+        if running.scrubber is not None and transition.error is not None:
+            transition = structs.replace(transition, error=running.scrubber.problem(transition.error))
         if await self._store(claim.lease, transition, report):
             self._metrics.attempt_ended(claim, transition)
+            if running.scrubber is not None and transition.status.is_terminal:
+                await self._erase_secrets(claim)
             if transition.error is not None:
                 _log.warning(
                     "task.attempt_failed", task_id=str(claim.task_id), type=claim.type, attempt=claim.attempt,
@@ -269,6 +294,13 @@ class Worker:
                 )  # fmt: skip
         else:
             _log.warning("task.attempt_superseded", task_id=str(claim.task_id), type=claim.type, attempt=claim.attempt)
+
+    async def _erase_secrets(self, claim: Claim) -> None:
+        """Erase what a task that has ended needs no more; where that fails now, a chore does it later."""
+        try:
+            await self._engine.secrets.erase([claim.task_id])
+        except Unavailable as error:
+            _log.info("worker.secrets_not_erased", task_id=str(claim.task_id), reason=error.detail)
 
     async def _store(self, lease: Lease, transition: Transition, report: Report | None) -> bool:
         """Store the end of an attempt; a store that cannot write now is asked again, for the work is done."""

@@ -215,6 +215,7 @@ def test_only_registered_names_are_found(name: str) -> None:
 
 def test_the_public_names() -> None:
     for name in tasker.__all__:
-        assert getattr(tasker, name).__module__.startswith("tasker.")
+        thing = getattr(tasker, name)
+        assert thing is tasker.hiding.secret or thing.__module__.startswith("tasker.")
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         tasker.Nothing  # noqa: B018

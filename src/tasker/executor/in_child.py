@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import assert_never
 
 import msgspec
+from msgspec.structs import replace
 
 from tasker.executor.attempt import Attempt, Observer
 from tasker.executor.frames import (
@@ -26,6 +27,7 @@ from tasker.executor.pool import END_WITHIN, log_line
 from tasker.executor.process import ChildProcess
 from tasker.executor.process_tree import resident_memory
 from tasker.executor.stop import Stop
+from tasker.hiding import Scrubber
 from tasker.lifecycle import Cancelled, Crashed, Outcome
 from tasker.model import Claim
 
@@ -53,6 +55,7 @@ class ChildAttempt(Attempt):
         self._child = child
         self._reporter = reporter
         self._memory_limit = memory_limit
+        self._scrubber = None if claim.secrets is None else Scrubber(claim.secrets)
         child.listener = self
         child.attempts += 1
         child.send(Run(claim.task_id, claim.attempt, claim.type, claim.params))
@@ -75,6 +78,7 @@ class ChildAttempt(Attempt):
             case Usage(values):
                 self._reporter.usage(msgspec.json.decode(values))
             case Line():
+                frame = frame if self._scrubber is None else replace(frame, text=self._scrubber.text(frame.text))
                 log_line(frame, task_id=str(self.claim.task_id), attempt=self.claim.attempt, type=self.claim.type)
             case Ready() | Broken():
                 pass  # said at its start only

@@ -173,7 +173,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     settled defaults: `policy` is the JSON text of a Policy, encoded once for each type. `is_chosen`: the task's id is
     the client's choice, and may be there already; such a draft has an idempotency key. `owner` is "" where no keys are
     used. `retention`: how long it is kept after its end, None for ever. `weight`: what it costs of its queue's rate.
-    `webhook`: who is told of this task alone.
+    `webhook`: who is told of this task alone. `secrets`: what stands as a mask in the params (hiding.py).
 
     unique_key: of one open task of the owner at a time; on_conflict: what becomes of this draft where there is one.
     cache_key: an open task with this key, or one that has completed within `cache_for`, answers for this draft.
@@ -201,6 +201,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     cache_key: bytes | None = None
     extra: Extra | None = None
     webhook: Webhook | None = None
+    secrets: bytes | None = None
     on_conflict: OnConflict = "return"
     cache_for: timedelta = timedelta(0)
 
@@ -233,7 +234,7 @@ class Claim(Struct, frozen=True, kw_only=True):
 
     `tries` counts attempts that used up a try, `crashes` those whose own child died, `interruptions` the ends of the
     whole service that cut it off, in a row; none of them includes the attempt claimed here. `usage` is what earlier
-    attempts used up (JSON text).
+    attempts used up (JSON text). `secrets`: what of the params is shown nowhere; a worker fills it in.
     """
 
     task_id: UUID
@@ -250,6 +251,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     worker: str
     owner: str = ""
     usage: bytes = b"{}"
+    secrets: bytes | None = None
 
     @property
     def lease(self) -> Lease:

@@ -16,6 +16,7 @@ from tasker.clock import Clock
 from tasker.engine import Engine
 from tasker.errors import Conflict, Expired, Fault, Invalid, NotFound, RequestError, Unavailable
 from tasker.events import Hub
+from tasker.hiding import find_masks, hide
 from tasker.model import (
     Attempt,
     Draft,
@@ -112,6 +113,7 @@ class Service:
         self.budgets = Budgets(engine.usage, self.keys, clock, default=daily_budget)
         self.webhooks = Webhooks(engine, clock)
         self.schedules = Schedules(engine, registry, clock, self.draft)
+        self._has_secrets = any(task_type.secrets is not None for task_type in registry)
         self._in_flight: set[str] = set()
         self._checked_at: float | None = None
         self._first_look = _FIRST_LOOK if engine.is_shared else _LAST_LOOK
@@ -382,7 +384,18 @@ class Service:
     async def retry(self, caller: Caller, task_id: UUID) -> Task:
         """Make a failed or cancelled task pending again. Raises NotFound, Conflict (any other status)."""
         await self._check_owner(caller, task_id)
+        if self._has_secrets:
+            await self._check_secrets(task_id)
         return await self._engine.retry(task_id)
+
+    async def _check_secrets(self, task_id: UUID) -> None:
+        """Raise Conflict for a task that cannot run again: what of its params was secret went with its end."""
+        task = await self._engine.find(task_id)
+        task_type = None if task is None else self.registry.find(task.type)
+        if task is None or task_type is None or task_type.secrets is None or not task.status.is_terminal:
+            return
+        if find_masks(msgspec.json.decode(task.params), task_type.secrets):
+            raise Conflict("its secret params were erased when it ended: submit it again")
 
     async def delete(self, caller: Caller, task_id: UUID) -> None:
         """Erase a task that has ended. Raises NotFound, Conflict (it is open)."""
@@ -467,10 +480,14 @@ def _draft(caller: Caller, task_type: TaskType, submission: Submission, now: dat
     if submission.timeout is not None or submission.retry is not None:
         policy = _settle(policy, submission)
         policy_json = _encode(policy)
+    params, secrets = bytes(submission.params), None
+    if task_type.secrets is not None:
+        params, secrets = hide(params, task_type.secrets)
     return Draft(
         task_id=new_task_id(now),
         type=submission.type,
-        params=bytes(submission.params),
+        params=params,
+        secrets=secrets,
         queue=task_type.queue if submission.queue is None else submission.queue,
         priority=task_type.priority if submission.priority is None else submission.priority,
         created_at=now,

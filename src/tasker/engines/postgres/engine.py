@@ -21,6 +21,7 @@ from tasker.engine import (
     Journal,
     KeyBook,
     ScheduleBook,
+    SecretBook,
     Tombstones,
     UsageBook,
     WebhookBook,
@@ -47,6 +48,7 @@ from tasker.engines.postgres.reads import Reads
 from tasker.engines.postgres.rows import claim_of
 from tasker.engines.postgres.schedules import PostgresSchedules
 from tasker.engines.postgres.schema import bring_up_to_date
+from tasker.engines.postgres.secrets import PostgresSecrets
 from tasker.engines.postgres.sql import queries
 from tasker.engines.postgres.submits import Submits
 from tasker.engines.postgres.tables import make_tables
@@ -134,6 +136,7 @@ class PostgresEngine:
         )
         self.usage: UsageBook = PostgresUsage(self._connections, self._queries)
         self.audit: AuditBook = PostgresAudit(self._connections, self._queries)
+        self.secrets: SecretBook = PostgresSecrets(self._connections, self._queries)
         self.keys: KeyBook = PostgresKeys(self._connections, self._queries, schema)
         self.journal: Journal = PostgresJournal(self._connections, self._queries, self._prune_journal, journal)
         self.workers: WorkerBook = PostgresWorkers(self._connections, self._queries, self._listener)

@@ -24,6 +24,7 @@ class Erasure:
         """Erase a task for its client, with its keys."""
         await connection.execute(self._queries["bury_deleted"], [seq], KEEP_TOMBSTONES_FOR, FOREVER)
         await connection.execute(self._queries["delete_keys"], task_id)
+        await connection.execute(self._queries["erase_secrets"], [task_id])
         await self._erase(connection, [seq], [task_id])
 
     async def prune(self, connection: Connection, limit: int) -> int:

@@ -13,6 +13,7 @@ from tasker.engines.postgres.line import Line, Place
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.options import Options, is_tied
 from tasker.engines.postgres.promotion import promote
+from tasker.engines.postgres.secrets import insert_secrets
 from tasker.engines.postgres.webhooks import insert_with_tasks
 from tasker.engines.values import encode, id_taken
 from tasker.errors import Expired
@@ -76,6 +77,8 @@ class Submits:
         ]
         if places:
             await self._line.join(connection, places)
+        if any(draft.secrets is not None for draft in drafts):
+            await insert_secrets(connection, self._queries, drafts, {row["task_id"] for row in rows})
         if any(draft.webhook is not None for draft in drafts):
             await insert_with_tasks(connection, self._queries, drafts, {row["task_id"] for row in rows})
         news.lines.update(place.line for place in places)

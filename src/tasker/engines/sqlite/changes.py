@@ -91,6 +91,8 @@ def _insert(connection: apsw.Connection, lines: Lines, draft: Draft, now: int, *
     seq = connection.last_insert_rowid()
     if draft.tags:
         connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in draft.tags])
+    if draft.secrets is not None:
+        connection.execute(QUERIES["insert_secrets"], (draft.task_id.bytes, draft.secrets))
     if draft.webhook is not None:
         insert_with_task(connection, draft.webhook, draft.task_id)
     return seq

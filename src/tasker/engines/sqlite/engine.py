@@ -25,6 +25,7 @@ from tasker.engine import (
     KeyBook,
     Listener,
     ScheduleBook,
+    SecretBook,
     Tombstones,
     UsageBook,
     WebhookBook,
@@ -40,6 +41,7 @@ from tasker.engines.sqlite.keys import SqliteKeys
 from tasker.engines.sqlite.lines import Lines, Waiter
 from tasker.engines.sqlite.options import fail_overdue
 from tasker.engines.sqlite.schedules import SqliteSchedules
+from tasker.engines.sqlite.secrets import SqliteSecrets
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import HolderLock, check_space, connect, open_writer, prepare_folder
 from tasker.engines.sqlite.webhooks import SqliteWebhooks
@@ -83,6 +85,7 @@ class SqliteEngine:
         self.journal: Journal = SqliteJournal(self._read, lambda work: self._commits.run(work), clock, journal)
         self.workers: WorkerBook = SqliteWorkers(clock, self._find_running)
         self.audit: AuditBook = SqliteAudit(self._read, lambda work: self._commits.run(work), self._micros)
+        self.secrets: SecretBook = SqliteSecrets(self._read, lambda work: self._commits.run(work))
         self.keys: KeyBook = SqliteKeys(self._read, lambda work: self._commits.run(work), self._micros)
         self.archive: Archive = SqliteArchive(clock, self._read, lambda work: self._commits.run(work))
         self.tombstones: Tombstones = SqliteTombstones(clock, self._read)

@@ -38,6 +38,7 @@ def delete(connection: apsw.Connection, seq: int, task_id: UUID, now: int) -> No
     values = {"seq": seq, "now": now, "forever": FOREVER // _MICRO, "at_least": _AT_LEAST}
     connection.execute(QUERIES["bury_deleted"], values)
     connection.execute(QUERIES["delete_keys"], (task_id.bytes,))
+    connection.execute(QUERIES["erase_secrets"], (task_id.bytes,))
     erase(connection, seq, task_id.bytes)
 
 

@@ -1,0 +1,81 @@
+"""Secret params, as engines keep them: with their task, for as long as it may run."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from msgspec import structs
+from tests.contract.conftest import MakeEngine
+
+from tasker.engine import Engine
+from tasker.lifecycle import Succeeded
+from tasker.model import Draft, new_task_id
+from tasker.service.secrets import erase_secrets
+from tasker.testing import Driver, ManualClock, make_draft, make_key
+
+SECRETS = b'{"1":"t\xc3\xa9"}'
+
+
+def secret_draft(clock: ManualClock, **fields: object) -> Draft:
+    return structs.replace(make_draft(clock.now(), params=b'["u","***"]'), secrets=SECRETS, **fields)
+
+
+async def test_secrets_are_stored_with_their_task_and_shown_with_none(driver: Driver, clock: ManualClock) -> None:
+    engine = driver.engine
+    draft = secret_draft(clock)
+    other = make_draft(clock.now())
+    await engine.submit([draft])
+    await engine.submit([secret_draft(clock), other])
+    assert await engine.secrets.find(draft.task_id) == SECRETS
+    assert await engine.secrets.find(other.task_id) is None
+    claim = await driver.claim_one()
+    assert (claim.task_id, claim.params, claim.secrets) == (draft.task_id, b'["u","***"]', None)
+    assert bytes((await driver.get(draft.task_id)).params) == b'["u","***"]'
+
+
+async def test_secrets_outlive_the_process(make_engine: MakeEngine, clock: ManualClock) -> None:
+    engine = make_engine()
+    await engine.open()
+    draft = secret_draft(clock)
+    await engine.submit([draft])
+    await engine.close()
+    engine = make_engine()
+    await engine.open()
+    assert await engine.secrets.find(draft.task_id) == SECRETS
+
+
+async def test_a_submission_that_is_known_leaves_none_behind(engine: Engine, clock: ManualClock) -> None:
+    key = make_key(clock.now())
+    first, again = secret_draft(clock, idempotency=key), secret_draft(clock, idempotency=key)
+    await engine.submit([first])
+    [receipt] = await engine.submit([again])
+    assert receipt.outcome == "replayed"
+    assert await engine.secrets.find(again.task_id) is None
+
+
+async def test_they_are_erased_with_their_task(driver: Driver, clock: ManualClock) -> None:
+    engine = driver.engine
+    draft = secret_draft(clock)
+    await engine.submit([draft])
+    await engine.cancel(draft.task_id)
+    await engine.delete(draft.task_id)
+    assert await engine.secrets.find(draft.task_id) is None
+    await engine.secrets.erase([draft.task_id, new_task_id(clock.now())])
+
+
+async def test_what_is_left_of_ended_tasks_is_found(driver: Driver, clock: ManualClock) -> None:
+    engine = driver.engine
+    drafts = [secret_draft(clock) for _ in range(4)]
+    for draft in drafts:
+        await engine.submit([draft])
+    pending, running, ended, cancelled = [draft.task_id for draft in drafts]
+    claims = {claim.task_id: claim for claim in await driver.claim(3)}
+    await driver.finish(claims.pop(pending), Succeeded(b"1"))
+    ended, pending = pending, ended
+    await engine.cancel(cancelled)
+    assert sorted(await engine.secrets.find_ended(limit=10)) == sorted([ended, cancelled])
+    assert len(await engine.secrets.find_ended(limit=1)) == 1
+    assert await erase_secrets(engine) == 2
+    assert await erase_secrets(engine) == 0
+    kept: list[UUID] = [draft.task_id for draft in drafts if await engine.secrets.find(draft.task_id) is not None]
+    assert sorted(kept) == sorted([pending, running])

@@ -1,0 +1,128 @@
+"""Secret params: taken out, put back, and found in what a task says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+
+import tasker
+from tasker import task
+from tasker.errors import Invalid, RegistrationError
+from tasker.hiding import Erased, Hidden, Scrubber, find_masks, hide, is_secret, reveal
+from tasker.model import ExceptionInfo, NewEvent, Progress, Report, TaskProblem
+from tasker.registry import Registry
+from tasker.tasktype import TaskType
+from tasker.testing import START
+
+
+@task
+async def call(
+    url: str, token: Annotated[str, tasker.secret], *parts: Annotated[str, tasker.secret], n: int = 1
+) -> str:
+    return url
+
+
+def the_type(function: Any = call) -> TaskType:
+    registry = Registry()
+    return registry.add(function) or registry.get(function.__name__)
+
+
+PLACES = the_type().secrets
+assert PLACES is not None
+
+
+@pytest.mark.parametrize("hint", [
+    Annotated[str, tasker.secret], Annotated[str, msgspec.Meta(min_length=1), tasker.secret],
+    Annotated[str, tasker.secret] | None, list[Annotated[str, tasker.secret]], dict[str, Annotated[int, tasker.secret]],
+])  # fmt: skip
+def test_marks(hint: Any) -> None:
+    assert is_secret(hint)
+
+
+def test_what_is_not_marked() -> None:
+    assert not is_secret(str)
+    assert not is_secret(Annotated[str, msgspec.Meta(extra_json_schema={"writeOnly": True})])
+
+
+@pytest.mark.parametrize(("params", "shown", "secrets"), [
+    (b'["u", "tok"]', b'["u","***"]', b'{"1":"tok"}'),
+    (b'["u", "tok", "p", "q"]', b'["u","***","***","***"]', b'{"1":"tok","2":"p","3":"q"}'),
+    (b'{"n": 1.10, "token": "t\\u00e9", "url": "u"}', b'{"n":1.10,"token":"***","url":"u"}', b'{"token":"t\\u00e9"}'),
+    (b'{"url": "u", "parts": ["p"], "token":"t"}', b'{"url":"u","parts":"***","token":"***"}', None),
+    (b'["u"]', b'["u"]', None), (b"{}", b"{}", None),
+])  # fmt: skip
+def test_secrets_are_taken_out_and_put_back(params: bytes, shown: bytes, secrets: bytes | None) -> None:
+    hidden = hide(params, PLACES)
+    assert hidden.params == shown
+    if secrets is not None:
+        assert hidden.secrets == secrets
+    assert msgspec.json.decode(reveal(hidden.params, hidden.secrets, PLACES)) == msgspec.json.decode(params)
+    if hidden.secrets is None:
+        assert hidden == Hidden(params, None)
+    else:
+        with pytest.raises(Erased):
+            reveal(hidden.params, None, PLACES)
+
+
+def test_the_mask_is_no_secret() -> None:
+    assert sorted(map(str, find_masks(["u", "***", "***"], PLACES))) == ["1", "2"]
+    assert find_masks({"url": "***", "token": "t"}, PLACES) == []
+    for params, pointer in ((["u", "***"], "/1"), ({"url": "u", "token": "***"}, "/token")):
+        with pytest.raises(Invalid) as caught:
+            the_type().check(params)
+        assert [fault.pointer for fault in caught.value.faults] == [pointer]
+
+
+def test_the_schema_says_so() -> None:
+    schema = the_type().input_schema["properties"]["token"]
+    assert (schema["writeOnly"], schema["format"]) == (True, "password")
+
+
+class Inner(msgspec.Struct):
+    token: Annotated[str, tasker.secret]
+
+
+def test_a_mark_that_nothing_would_heed_is_refused() -> None:
+    @task
+    async def nested(inner: Inner) -> None: ...
+
+    with pytest.raises(RegistrationError, match="`secret` marks a parameter as a whole"):
+        the_type(nested)
+
+
+NASTY = 'pa"ss\\wo\nrd-of-many-letters é'
+
+
+SHOWN: list[Callable[[str], str]] = [
+    str, repr, lambda s: msgspec.json.encode(s).decode(), lambda s: str({"a": [s]}),
+    lambda s: msgspec.json.encode(repr(s)).decode(), lambda s: s.splitlines()[1],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("show", SHOWN)
+def test_a_text_is_found_however_it_is_shown(show: Any) -> None:
+    scrubber = Scrubber(msgspec.json.encode({"1": [NASTY, 1, "ab"]}))
+    scrubbed = scrubber.text(f"before {show(NASTY)} after ab 1")
+    assert "letters" not in scrubbed
+    assert scrubbed.startswith("before ")
+    assert scrubbed.endswith(" after ab 1")
+    assert "***" in scrubbed
+
+
+def test_words_and_problems_are_scrubbed() -> None:
+    scrubber = Scrubber(b'{"token":"s3cret-token","pin":1234567}')
+    event = NewEvent(type="log", time=START, data=b'{"message":"s3cret-token!","fields":{"s3cret-token":["1234567"]}}')
+    report = scrubber.report(
+        Report(events=(event,), progress=Progress(fraction=0.5, message="s3cret-token"), usage=b"{}")
+    )
+    assert report.events[0].data == b'{"message":"***!","fields":{"***":["***"]}}'
+    assert report.progress == Progress(fraction=0.5, message="***")
+    problem = TaskProblem(
+        type="t", title="t", detail="ValueError: s3cret-token", traceback="line s3cret-token",
+        exception=ExceptionInfo(class_="ValueError", message="s3cret-token"),
+    )  # fmt: skip
+    assert "s3cret" not in msgspec.json.encode(scrubber.problem(problem)).decode()
+    assert scrubber.problem(problem).exception == ExceptionInfo(class_="ValueError", message="***")
