@@ -269,6 +269,9 @@ async def test_a_trigger_submits_now_and_once_for_each_key(rig: Rig) -> None:
     again = await rig.client.post(path, headers=key)
     assert again.headers["idempotency-replayed"] == "true"
     assert again.json()["task_id"] == first.json()["task_id"]
+    other = await create(rig, name="other")
+    assert problem(await rig.client.post(other["links"]["trigger"], headers=key)) == (422, "idempotency-key-reuse")
+    assert problem(await rig.client.post("/task", json=SUM, headers=key)) == (422, "idempotency-key-reuse")
     assert (await rig.client.post(path)).json()["task_id"] != first.json()["task_id"]
     assert len(await tasks(rig)) == 2
     assert (await rig.client.get(first.headers["location"])).json()["schedule_id"] == made["schedule_id"]

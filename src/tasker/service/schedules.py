@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from random import SystemRandom
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from tasker.engine import Engine
 from tasker.errors import NotFound, RequestError, Unavailable
 from tasker.model import Draft, new_task_id
 from tasker.model.keys import Caller
-from tasker.model.schedules import Firing, Schedule, SchedulePage, Skip
+from tasker.model.schedules import Fired, Firing, Schedule, SchedulePage, Skip
 from tasker.registry import Registry, TaskType
 from tasker.scheduling import FIELDS, merge
 from tasker.submission import Submission, read_submission
@@ -32,7 +33,9 @@ _ASK_AGAIN = 5.0
 """Seconds at the most between looks into the store: another process may have changed a schedule, and ended."""
 _AT_LEAST = 0.02
 """Seconds between looks into a store whose time is behind ours."""
-_AFTER_A_FAULT = 1.0
+_AFTER_A_FAULT = timedelta(seconds=1)
+_LANES = 3
+"""Schedules that one of many processes fires at the same time: each takes a connection."""
 _TIMING = frozenset({"cron", "interval", "time_zone", "starts_at", "ends_at", "paused"})
 """Fields with which the next tick changes."""
 
@@ -52,6 +55,8 @@ class Schedules:
         self._book = engine.schedules
         self._clock = clock
         self._changed = asyncio.Event()
+        self._lanes = _LANES if engine.is_shared else AT_ONCE
+        self._random = SystemRandom()
 
     async def create(self, caller: Caller, fields: dict[str, Any]) -> Schedule:
         """Store a schedule of the fields that `scheduling.read_schedule` found valid. Raises Conflict (its name)."""
@@ -119,10 +124,10 @@ class Schedules:
                 next_at = await self.run_once()
             except Unavailable as error:
                 _log.warning("chore.failed", chore="fire", reason=error.detail)
-                await asyncio.sleep(_AFTER_A_FAULT)
+                await asyncio.sleep(_AFTER_A_FAULT.total_seconds())
             except Exception:  # a fault of ours, or of somebody's hand in the store: the next time may go well
                 _log.exception("chore.failed", chore="fire")
-                await asyncio.sleep(_AFTER_A_FAULT)
+                await asyncio.sleep(_AFTER_A_FAULT.total_seconds())
             else:
                 await self._wait_for(next_at)
 
@@ -143,22 +148,37 @@ class Schedules:
                 return
 
     async def run_once(self) -> datetime | None:
-        """Fire what is due; return when the next tick comes, None if there is none."""
+        """Fire what is due; return when to look again, None if there is nothing to wait for."""
         while True:
             due = await self._book.find_due(types=self._registry.names(), limit=AT_ONCE)
             if not due.schedules:
                 return due.next_at
-            for schedule in due.schedules:
-                await self._fire(schedule, due.now)
+            self._random.shuffle(due.schedules)  # of many processes each has others to begin with
+            lanes = asyncio.Semaphore(self._lanes)
+            done = await asyncio.gather(*(self._fire(schedule, due.now, lanes) for schedule in due.schedules))
+            if not any(done):  # those that cannot be fired do not keep the others from being fired
+                return due.now + _AFTER_A_FAULT
 
-    async def _fire(self, schedule: Schedule, now: datetime) -> None:
-        fired = await self._book.fire(self._firing(schedule, now))
-        if fired is None:  # by another process, or it was changed
-            return
+    async def _fire(self, schedule: Schedule, now: datetime, lanes: asyncio.Semaphore) -> bool:
+        """Fire a schedule, or leave it to whoever has fired or changed it; tell whether this went well."""
+        async with lanes:
+            try:
+                fired = await self._book.fire(self._firing(schedule, now))
+            except Unavailable:
+                raise
+            except Exception:  # a fault of ours, or of somebody's hand in the store
+                _log.exception("schedule.failed", schedule=schedule.name)
+                return False
+        if fired is not None:
+            self._tell(schedule, fired)
+        return True
+
+    def _tell(self, before: Schedule, fired: Fired) -> None:
         skip = fired.schedule.last_skip
-        if skip is not None and skip != schedule.last_skip:
-            _log.warning("schedule.skipped", schedule=schedule.name, tick=skip.tick.isoformat(), reason=skip.reason)
-        _log.info("schedule.fired", schedule=schedule.name, tasks=len(fired.submitted), cancelled=len(fired.cancelled))
+        if skip is not None and skip != before.last_skip:
+            _log.warning("schedule.skipped", schedule=before.name, tick=skip.tick.isoformat(), reason=skip.reason)
+        if fired.submitted:
+            _log.info("schedule.fired", schedule=before.name, tasks=len(fired.submitted))
 
     def _firing(self, schedule: Schedule, now: datetime) -> Firing:
         planned = plan(schedule, now)

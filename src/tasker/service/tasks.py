@@ -196,7 +196,7 @@ class Service:
                 retry_after=timedelta(seconds=1),
             )
         idempotency = Idempotency(
-            key=key, fingerprint=_fingerprint(submission), reply=_encode(task),
+            key=key, fingerprint=_fingerprint(submission, _schedule_of(draft)), reply=_encode(task),
             expires_at=draft.created_at + KEEP_KEYS_FOR,
         )  # fmt: skip
         self._in_flight.add(key)
@@ -266,9 +266,9 @@ class Service:
             raise
 
     async def _hand_over(self, drafts: Sequence[Draft]) -> list[Receipt]:
-        extra = drafts[0].extra if drafts else None
-        if extra is not None and extra.schedule_id is not None:
-            return [await self._engine.schedules.trigger(extra.schedule_id, draft) for draft in drafts]
+        schedule_id = _schedule_of(drafts[0]) if drafts else None
+        if schedule_id is not None:
+            return [await self._engine.schedules.trigger(schedule_id, draft) for draft in drafts]
         return await self._engine.submit(drafts)
 
     async def find(self, caller: Caller, task_id: UUID) -> Task | None:
@@ -454,10 +454,15 @@ def _finish(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _fingerprint(submission: Submission) -> bytes:
+def _schedule_of(draft: Draft) -> UUID | None:
+    return None if draft.extra is None else draft.extra.schedule_id
+
+
+def _fingerprint(submission: Submission, schedule_id: UUID | None = None) -> bytes:
     """Return what equal requests have in common: the meaning of the request, not its spacing."""
     meaning = msgspec.json.decode(_encode(submission))
-    return hashlib.sha256(msgspec.json.encode(meaning, order="deterministic")).digest()
+    text = msgspec.json.encode(meaning, order="deterministic")
+    return hashlib.sha256(text if schedule_id is None else text + schedule_id.bytes).digest()
 
 
 def _accepted(receipt: Receipt, key: str | None) -> Accepted | RequestError:
