@@ -35,6 +35,7 @@ from tasker.model import (
     WorkerState,
 )
 from tasker.model.audit import AuditPage, Deed
+from tasker.model.control import Action, Chosen, Counted
 from tasker.model.journal import JournalPage
 from tasker.model.keys import Key
 from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage
@@ -153,6 +154,28 @@ class Tombstones(Protocol):
 
     async def find(self, task_id: UUID) -> Tombstone | None:
         """Return that of a task that has expired, erased or not yet; None for any other, and once it is forgotten."""
+
+
+class Control(Protocol):
+    """What one task was submitted with, and what is done to many at once."""
+
+    async def find_draft(self, task_id: UUID) -> Draft | None:
+        """Return what a task was submitted with, as far as it would be for another like it; None if it is not there.
+
+        That is what it is to run, in which line, by which policy, and the client's notes; not its times, nor its keys.
+        """
+
+    async def count(self, where: TaskFilter) -> Counted:
+        """Count the tasks of a filter."""
+
+    async def choose(self, where: TaskFilter, *, limit: int, cursor: str | None) -> Chosen:
+        """Return the first tasks of a filter behind a cursor, newest first."""
+
+    async def act(self, action: Action, task_ids: Sequence[UUID]) -> int:
+        """Cancel, retry or delete each of these as the engine's method does, together; return how many it was done to.
+
+        Those that are gone, or have another status by now, are passed over.
+        """
 
 
 class Archive(Protocol):
@@ -332,6 +355,7 @@ class Engine(Protocol):
     audit: AuditBook
     secrets: SecretBook
     archive: Archive
+    control: Control
     schedules: ScheduleBook
     usage: UsageBook
     webhooks: WebhookBook

@@ -12,12 +12,12 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, defstruct, structs
 
 from tasker.errors import Fault, Invalid
 from tasker.faults import refusal_fault, unknown_field
 from tasker.jsontext import escape, read_json
-from tasker.model import MAX_RETENTION, OnConflict, Retention, queue_name_pattern
+from tasker.model import MAX_RETENTION, Draft, OnConflict, Policy, Retention, queue_name_pattern
 from tasker.registry import Registry, TaskType
 
 MAX_AHEAD = timedelta(days=3653)
@@ -101,6 +101,14 @@ class SubmissionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     retention: Lasting | None = None
 
 
+ReplayBody: type[Struct] = defstruct(
+    "ReplayBody",
+    [(field.name, field.type | None, None) for field in structs.fields(SubmissionBody) if field.name != "type"],
+    namespace={"__doc__": "What is to be other than in the task that is replayed; null is the same as left out."},
+    frozen=True, kw_only=True, forbid_unknown_fields=True,
+)  # fmt: skip
+
+
 class RetryOptions(Struct, frozen=True, kw_only=True):
     """What the client says about retries; None where it says nothing."""
 
@@ -133,6 +141,7 @@ class Submission(Struct, frozen=True, kw_only=True, omit_defaults=True):
     depends_on: tuple[UUID, ...] = ()
     cache: timedelta | None = None
     retention: Retention | None = None
+    replay_of: UUID | None = None
 
 
 class _Texts(Struct):
@@ -166,6 +175,7 @@ def _summary(faults: list[Fault]) -> str:
     return "; ".join(lines + more)
 
 
+_decode_policy = msgspec.json.Decoder(Policy).decode
 _decode_texts = msgspec.json.Decoder(_Texts).decode
 
 
@@ -184,6 +194,39 @@ def read_submission(
     if not isinstance(value, dict):
         raise Invalid("expected an object with `type` and `params`", faults=[Fault("", "expected an object")])
     return _read_envelope(value, _decode_texts(body), registry, now)
+
+
+def read_replay(body: bytes, original: Draft, registry: Registry, now: datetime) -> tuple[TaskType, Submission]:
+    """Read the body of a replay: what is to be other than in the original. Nothing, if it is empty.
+
+    Kept are the params, and what is settled for the task itself; not when the original was to run, nor what tied it
+    to other tasks. Raises as `read_submission`.
+    """
+    value = read_json(body) if body.strip() else {}
+    if not isinstance(value, dict):
+        raise Invalid("expected an object", faults=[Fault("", "expected an object")])
+    if "type" in value:
+        fault = Fault("/type", "a replay has the type of its original")
+        raise Invalid(f"{fault.pointer}: {fault.detail}", name="unknown-field", faults=[fault])
+    texts = _decode_texts(body) if value else _Texts()
+    if value.get("params") is None:
+        texts.params = Raw(original.params)
+        value["params"] = read_json(original.params)
+    task_type, asked = _read_envelope(value | {"type": original.type}, texts, registry, now)
+    return task_type, _with_kept(asked, original, value)
+
+
+def _with_kept(asked: Submission, original: Draft, given: dict[str, Any]) -> Submission:
+    """Return a replay with what is kept of its original where nothing else is asked for."""
+    policy = _decode_policy(original.policy)
+    kept: dict[str, Any] = {
+        "queue": original.queue, "priority": original.priority, "timeout": policy.timeout, "tags": original.tags,
+        "metadata": Raw(original.metadata), "retention": original.retention or "forever",
+    }  # fmt: skip
+    asked = structs.replace(asked, **{name: value for name, value in kept.items() if given.get(name) is None})
+    retry = structs.asdict(asked.retry or RetryOptions())
+    tried_as_before = {name: value for name, value in structs.asdict(policy.retry).items() if retry[name] is None}
+    return structs.replace(asked, retry=RetryOptions(**(retry | tried_as_before)), replay_of=original.task_id)
 
 
 def _read_envelope(

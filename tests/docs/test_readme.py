@@ -16,7 +16,7 @@ import pytest
 
 from tasker.cli.version import read_version
 from tasker.config import describe_settings
-from tasker.submission import Submission
+from tasker.submission import SubmissionBody
 from tasker.tasktype import Options
 from tests.docs import readme
 from tests.server import Server, clean_environment, free_port, run_server
@@ -154,7 +154,7 @@ def test_every_variable_named_is_a_setting(file: str) -> None:
 def test_the_table_of_options_is_that_of_the_api() -> None:
     table = readme.TEXT.partition("| Option |")[2].partition("\n\n")[0]
     named = {name for row in table.strip().splitlines() for name in re.findall(r"`([a-z_]+)`", row.split("|")[1])}
-    assert named == set(Submission.__struct_fields__) - {"type", "params"}
+    assert named == set(SubmissionBody.__struct_fields__) - {"type", "params"}
 
 
 def test_the_options_of_task_are_those_of_the_code() -> None:

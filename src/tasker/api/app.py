@@ -12,6 +12,7 @@ from tasker.api.audit import AuditOperations, Recorder, audit_operations, is_aud
 from tasker.api.auth import Gate
 from tasker.api.batches import BATCH_LINES, BatchOperations, batch_operations
 from tasker.api.bodies import BodyReader
+from tasker.api.bulk import BulkOperations, bulk_operations
 from tasker.api.calls import Call
 from tasker.api.catalogue import TypeOperations
 from tasker.api.docs import DocsOperations
@@ -65,6 +66,7 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
     operations = [
         *task_operations(TaskOperations(service, clock, events)),
         *batch_operations(BatchOperations(service, clock, max_line=settings.max_body, max_size=settings.max_batch)),
+        *bulk_operations(BulkOperations(service)),
         *event_operations(events),
         *schedule_operations(ScheduleOperations(service, clock)),
         *type_operations(TypeOperations(service.registry)),

@@ -22,23 +22,38 @@ def read_form(body: bytes, form: type[_T]) -> _T:
     value = read_json(body)
     if not isinstance(value, dict):
         raise Invalid("expected an object", faults=[Fault("", "expected an object")])
-    fields = {field.encode_name: field for field in structs.fields(form)}
     faults: list[Fault] = []
+    read = _read_members(value, form, "", faults)
+    if faults:
+        unknown = len(faults) == 1 and faults[0].detail.startswith("unknown field")
+        detail = "; ".join(f"{fault.pointer}: {fault.detail}" for fault in faults[:3])
+        raise Invalid(detail, name="unknown-field" if unknown else None, faults=faults)
+    return form(**read)
+
+
+def _read_members(value: dict[str, Any], form: type[Struct], pointer: str, faults: list[Fault]) -> dict[str, Any]:
+    """Return the members that are right, by the names of the form's fields; add every fault."""
+    fields = {field.encode_name: field for field in structs.fields(form)}
     read: dict[str, Any] = {}
     for name, member in value.items():
         if name not in fields:
-            faults.append(unknown_field("", name, fields))
+            faults.append(unknown_field(pointer, name, fields))
         elif member is not None:
-            try:
-                read[fields[name].name] = msgspec.convert(member, fields[name].type)
-            except msgspec.ValidationError as error:
-                faults.append(refusal_fault(str(error), f"/{escape(name)}"))
-    unknown = len(faults) > 0 and all(fault.detail.startswith("unknown field") for fault in faults)
-    faults += [missing_field("", name) for name, field in fields.items() if _is_missing(field, value)]
-    if faults:
-        detail = "; ".join(f"{fault.pointer}: {fault.detail}" for fault in faults[:3])
-        raise Invalid(detail, name="unknown-field" if unknown and len(faults) == 1 else None, faults=faults)
-    return form(**read)
+            read[fields[name].name] = _read_member(member, fields[name].type, f"{pointer}/{escape(name)}", faults)
+    faults += [missing_field(pointer, name) for name, field in fields.items() if _is_missing(field, value)]
+    return read
+
+
+def _read_member(member: Any, type_: Any, pointer: str, faults: list[Fault]) -> Any:
+    if isinstance(type_, type) and issubclass(type_, Struct) and isinstance(member, dict):
+        before = len(faults)
+        read = _read_members(member, type_, pointer, faults)
+        return type_(**read) if len(faults) == before else None
+    try:
+        return msgspec.convert(member, type_)
+    except msgspec.ValidationError as error:
+        faults.append(refusal_fault(str(error), pointer))
+        return None
 
 
 def _is_missing(field: structs.FieldInfo, value: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from tasker.api.batches import BatchItem, BatchReply, BatchSummary
+from tasker.api.bulk import BulkBody, BulkReply
 from tasker.api.catalogue import TypePage, TypeView
 from tasker.api.events import JSON_LINES, SSE, STREAMS, EventView
 from tasker.api.fleet import QueuePage, QueueView, WorkerPage, WorkerView
@@ -24,7 +25,7 @@ from tasker.api.webhooks import DeliveryPageView, DeliveryView, NewWebhookView, 
 from tasker.errors import PROBLEMS, ProblemKind
 from tasker.model import TaskProblem
 from tasker.registry import Registry, TaskType
-from tasker.submission import SubmissionBody
+from tasker.submission import ReplayBody, SubmissionBody
 
 Node = dict[str, Any]
 Links = dict[str, list[str]]
@@ -36,10 +37,12 @@ _STRUCTS = (
     UsageView, UsageRowView, FiguresView, BudgetView,
     WebhookView, NewWebhookView, WebhookPageView, DeliveryView, DeliveryPageView,
     ScheduleView, SchedulePage, TickPage,
+    BulkBody, BulkReply, ReplayBody,
 )  # fmt: skip
 _NAMES = {
     "TaskView": "Task", "TypeView": "TaskType", "TypePage": "TaskTypePage", "RetryView": "Retry",
-    "SubmissionBody": "Submission", "RetryBody": "RetryOptions", "LiveView": "Live", "WorkerView": "Worker",
+    "SubmissionBody": "Submission", "RetryBody": "RetryOptions", "ReplayBody": "Replay", "BulkBody": "Bulk",
+    "LiveView": "Live", "WorkerView": "Worker",
     "QueueView": "Queue", "RunningView": "Running", "ReadyView": "Ready",
     "EventView": "Event", "UsageView": "Usage", "UsageRowView": "UsageRow", "FiguresView": "Figures",
     "BudgetView": "Budget",
@@ -194,6 +197,7 @@ def _operation(operation: Operation, links: Links) -> Node:
     elif isinstance(operation.body, type):
         name = _NAMES.get(operation.body.__name__, operation.body.__name__)
         described["requestBody"] = _body({"$ref": _REF.format(name=name)}, operation.example)
+        described["requestBody"]["required"] = not operation.is_optional
     if operation.public:
         described["security"] = []
     else:

@@ -31,7 +31,8 @@ class Operation(NamedTuple):
     scope: what the caller's key must have; "any": whatever key, for what tells nothing of anybody's tasks; "public":
     none, for the paths of guards.PUBLIC_PATHS alone. media is what its replies are; streams are the media types that a
     200 may also come as, event by event. body: a struct, or "submission" (SubmissionBody), or "batch" (many of these),
-    or "params" (of the task type in the path); example: such a body.
+    or "params" (of the task type in the path); example: such a body;
+    is_optional: it may be left out.
     """
 
     method: str
@@ -47,6 +48,7 @@ class Operation(NamedTuple):
     request_headers: tuple[str, ...] = ()
     body: Literal["submission", "batch", "params"] | type[Struct] | None = None
     example: Any = None
+    is_optional: bool = False
     media: str = "application/json"
     streams: tuple[str, ...] = ()
     documented: bool = True

@@ -13,6 +13,7 @@ from tasker.api.health import HealthOperations, LiveView, ReadyView
 from tasker.api.operation import BODY_PROBLEMS, INPUT_PROBLEMS, SUBMIT_PROBLEMS, Answer, Operation
 from tasker.api.tasks import GET_PARAMETERS, LIST_PARAMETERS, TaskOperations, TaskPage, TaskView
 from tasker.errors import ProblemKind
+from tasker.submission import ReplayBody
 
 _ACCEPTED = ("Location", "Retry-After", "Preference-Applied", "Idempotency-Replayed")
 _SUBMIT_ANSWERS = {
@@ -94,6 +95,12 @@ def _control_operations(tasks: TaskOperations) -> list[Operation]:
             scope="control",
             answers={202: Answer("It is pending again, with all its tries.", TaskView, ("Retry-After",))},
             problems=on_one,
+        ),
+        Operation(
+            "POST", "/task/{task_id}/replay", "replay_task", "tasks", "Submit a task once more, as it was or edited",
+            tasks.replay, scope="submit", answers=_SUBMIT_ANSWERS,
+            problems=(*SUBMIT_PROBLEMS, "unknown-type", "not-found"), parameters=(wait_parameter,),
+            request_headers=("Prefer", "Idempotency-Key"), body=ReplayBody, is_optional=True, streams=STREAMS,
         ),
         Operation(
             "DELETE", "/task/{task_id}", "delete_task", "tasks", "Erase a task that has ended", tasks.delete,

@@ -47,7 +47,7 @@ from tasker.model import Attempt, Status, Task, TaskFilter
 from tasker.model.keys import Caller
 from tasker.registry import TaskType
 from tasker.service import Service, Submitted
-from tasker.submission import Submission, read_submission
+from tasker.submission import Submission, read_replay, read_submission
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
@@ -152,6 +152,11 @@ class TaskOperations:
         body = await call.body()
         registry, now = self._service.registry, self._clock.now()
         return await self._submit(call, *read_submission(body, registry, now, type_name=name))
+
+    async def replay(self, call: Call) -> Reply | Stream:
+        original = await self._service.original(call.caller, call.task_id())
+        replay = read_replay(await call.body(), original, self._service.registry, self._clock.now())
+        return await self._submit(call, *replay)
 
     async def put(self, call: Call) -> Reply | Stream:
         task_id = call.task_id()

@@ -1,6 +1,7 @@
 """The use cases, by what they are about. They know no HTTP and no SQL."""
 
 from tasker.service.batches import Accepted, Batch, Batches, Wanted
+from tasker.service.bulk import Acted
 from tasker.service.schedules import Schedules
 from tasker.service.tasks import EVENTS_AT_ONCE, KEEP_KEYS_FOR, Readiness, Service, Submitted
 
@@ -8,6 +9,7 @@ __all__ = [
     "EVENTS_AT_ONCE",
     "KEEP_KEYS_FOR",
     "Accepted",
+    "Acted",
     "Batch",
     "Batches",
     "Readiness",

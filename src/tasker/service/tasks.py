@@ -41,6 +41,7 @@ from tasker.registry import Registry, TaskType
 from tasker.service.audit import Audit
 from tasker.service.batches import Accepted, Batches, Wanted
 from tasker.service.budgets import Budgets
+from tasker.service.bulk import Bulk
 from tasker.service.keys import Keys
 from tasker.service.schedules import Schedules
 from tasker.service.usage import UsageService
@@ -109,6 +110,7 @@ class Service:
         self._clock = clock
         self._health = health
         self.batches = Batches(self._submit_many)
+        self.bulk = Bulk(engine, clock)
         self.usage = UsageService(engine, clock)
         self.budgets = Budgets(engine.usage, self.keys, clock, default=daily_budget)
         self.webhooks = Webhooks(engine, clock)
@@ -155,6 +157,14 @@ class Service:
         """
         owner, task_type, submission = await self.schedules.template(caller, schedule_id)
         return await self.submit(owner, task_type, submission, idempotency_key=idempotency_key, schedule_id=schedule_id)
+
+    async def original(self, caller: Caller, task_id: UUID) -> Draft:
+        """Return what a task was submitted with, for `submission.read_replay`. Raises as `get`."""
+        await self.get(caller, task_id)
+        draft = await self._engine.control.find_draft(task_id)
+        if draft is None:  # it has just been erased
+            raise NotFound(f"there is no task {task_id}")
+        return draft
 
     async def put(self, caller: Caller, task_id: UUID, task_type: TaskType, submission: Submission) -> Submitted:
         """Accept a submission under the client's own id, as `submit` does; the same one again is the task as it is now.
@@ -506,7 +516,7 @@ def _draft(caller: Caller, task_type: TaskType, submission: Submission, now: dat
         deadline=submission.deadline,
         unique_key=submission.unique_key,
         on_conflict=submission.on_conflict,
-        extra=Extra(depends_on=submission.depends_on) if submission.depends_on else None,
+        extra=_extra(submission),
         cache_key=None if submission.cache is None else _cache_key(caller.owner, submission),
         cache_for=submission.cache or timedelta(0),
     )
@@ -515,6 +525,14 @@ def _draft(caller: Caller, task_type: TaskType, submission: Submission, now: dat
 def _lasting(retention: Retention | None) -> timedelta | None:
     """Return how long a draft's task is kept after its end, None for ever."""
     return retention if isinstance(retention, timedelta) else None
+
+
+def _extra(submission: Submission) -> Extra | None:
+    extra = Extra(depends_on=submission.depends_on, replay_of=submission.replay_of)
+    return None if extra == _NO_EXTRA else extra
+
+
+_NO_EXTRA = Extra()
 
 
 def _cache_key(owner: str, submission: Submission) -> bytes:

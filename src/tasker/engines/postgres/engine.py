@@ -17,6 +17,7 @@ from tasker.engine import (
     Archive,
     AuditBook,
     ClaimRequest,
+    Control,
     Heartbeat,
     Journal,
     KeyBook,
@@ -36,6 +37,7 @@ from tasker.engines.postgres.changes import Changes
 from tasker.engines.postgres.claims import Patience, Waiters, seconds_to_look, soon
 from tasker.engines.postgres.clock import DatabaseClock
 from tasker.engines.postgres.connections import Connection, Connections, OnAcquire
+from tasker.engines.postgres.control import PostgresControl
 from tasker.engines.postgres.erasure import Erasure, PostgresTombstones
 from tasker.engines.postgres.journal import PostgresJournal
 from tasker.engines.postgres.keys import PostgresKeys
@@ -133,6 +135,9 @@ class PostgresEngine:
         self.webhooks: WebhookBook = PostgresWebhooks(self._connections, self._queries, tables)
         self.schedules: ScheduleBook = PostgresSchedules(
             self._connections, self._transact, schema, self._queries, self._stores, self._changes
+        )
+        self.control: Control = PostgresControl(
+            self._connections, self._queries, self._reads, self._changes, self._transact
         )
         self.usage: UsageBook = PostgresUsage(self._connections, self._queries)
         self.audit: AuditBook = PostgresAudit(self._connections, self._queries)

@@ -12,7 +12,7 @@ from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.rows import attempt_of, entry_of, event_of, head_of, task_of
 from tasker.engines.postgres.sql import TASK_COLUMNS
 from tasker.engines.values import from_cursor, to_cursor
-from tasker.model import Attempt, Event, LineStats, Page, Task, TaskFilter
+from tasker.model import Attempt, Event, LineStats, Page, Status, Task, TaskFilter
 
 
 class Reads:
@@ -29,16 +29,29 @@ class Reads:
 
     async def find_many(self, connection: Connection, where: TaskFilter, limit: int, cursor: str | None) -> Page:
         """Return one page, newest first."""
-        condition, values = _condition(where, cursor)
-        values.append(limit + 1)
-        condition = self._by_status(where, condition, len(values))
-        query = (
-            f"SELECT {TASK_COLUMNS} FROM {self._schema}.task WHERE {condition} ORDER BY seq DESC LIMIT ${len(values)}"  # noqa: S608  constants only
-        )
+        query, values = self.page_query(TASK_COLUMNS, where, cursor, limit + 1)
         rows = await connection.fetch(query, *values)
         more = len(rows) > limit
         rows = rows[:limit]
         return Page(items=[task_of(row) for row in rows], next_cursor=to_cursor(rows[-1]["seq"]) if more else None)
+
+    def page_query(self, columns: str, where: TaskFilter, cursor: str | None, limit: int) -> tuple[str, list[Any]]:
+        """Return what asks for columns of the first tasks behind a cursor, newest first, and its values."""
+        condition, values = _condition(where, cursor)
+        values.append(limit)
+        condition = self._by_status(where, condition, len(values))
+        query = f"SELECT {columns} FROM {self._schema}.task WHERE {condition} ORDER BY seq DESC LIMIT ${len(values)}"  # noqa: S608  constants only
+        return query, values
+
+    def count_query(self, where: TaskFilter) -> tuple[str, list[Any]]:
+        """Return what counts the tasks of a filter and tells the newest one's seq, and its values."""
+        condition, values = _condition(where, None)
+        each = [
+            f"SELECT count(*) AS number, max(seq) AS newest FROM {self._schema}.task"  # noqa: S608  constants only
+            f" WHERE status = '{status.value}' AND {condition}"
+            for status in where.status or tuple(Status)
+        ]
+        return f"SELECT sum(number)::bigint, max(newest) FROM ({' UNION ALL '.join(each)}) AS counted", values  # noqa: S608
 
     def _by_status(self, where: TaskFilter, condition: str, limit: int) -> str:
         """Ask for each status by itself, in words that its partial index knows: few tasks among millions that ended."""

@@ -20,6 +20,7 @@ from tasker.engine import (
     Archive,
     AuditBook,
     ClaimRequest,
+    Control,
     Heartbeat,
     Journal,
     KeyBook,
@@ -35,6 +36,7 @@ from tasker.engines.sqlite import changes, erasure, reads, usage
 from tasker.engines.sqlite.archive import SqliteArchive
 from tasker.engines.sqlite.audit import SqliteAudit
 from tasker.engines.sqlite.commits import GroupCommit
+from tasker.engines.sqlite.control import SqliteControl
 from tasker.engines.sqlite.erasure import SqliteTombstones
 from tasker.engines.sqlite.journal import Notes, SqliteJournal
 from tasker.engines.sqlite.keys import SqliteKeys
@@ -97,6 +99,7 @@ class SqliteEngine:
             clock, self._lines, self._read, lambda work: self._commits.run(work), lambda news: self._news.extend(news)
         )
         self.webhooks: WebhookBook = SqliteWebhooks(self._read, lambda work: self._commits.run(work), clock)
+        self.control: Control = SqliteControl(clock, self._lines, self._read, self._change)
         self._listeners: list[Listener] = []
         self._news: list[Change] = []
         self._timer: asyncio.TimerHandle | None = None

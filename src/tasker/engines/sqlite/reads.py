@@ -33,7 +33,16 @@ def find(connection: apsw.Connection, task_id: UUID, now: int) -> Task | None:
 
 def find_many(connection: apsw.Connection, where: TaskFilter, limit: int, cursor: str | None, now: int) -> Page:
     """Return one page, newest first."""
-    condition, values = _condition(where, cursor, now, limit + 1)
+    query, values = page_query(TASK_COLUMNS, where, cursor, now, limit + 1)
+    rows: list[Row] = connection.execute(query, values).fetchall()
+    more = len(rows) > limit
+    rows = rows[:limit]
+    return Page(items=[task_of(row, now) for row in rows], next_cursor=to_cursor(rows[-1][0]) if more else None)
+
+
+def page_query(columns: str, where: TaskFilter, cursor: str | None, now: int, limit: int) -> tuple[str, list[Any]]:
+    """Return what asks for columns of the first tasks behind a cursor, newest first, and its values."""
+    condition, values = _condition(where, cursor, now, limit)
     statuses = where.status or tuple(Status)
     if all(status in _INDEX_OF for status in statuses):
         # Few tasks among the many that have completed: each status has an index of its own, whose few are sorted.
@@ -48,11 +57,22 @@ def find_many(connection: apsw.Connection, where: TaskFilter, limit: int, cursor
     else:
         names = ", ".join(f"'{status.value}'" for status in where.status)
         condition = f"{f'status IN ({names})' if names else '1'} AND {condition} AND {_ALIVE}"
-    query = f"SELECT {TASK_COLUMNS} FROM task WHERE {condition} ORDER BY seq DESC LIMIT ?2"  # noqa: S608  constants only
-    rows: list[Row] = connection.execute(query, values).fetchall()
-    more = len(rows) > limit
-    rows = rows[:limit]
-    return Page(items=[task_of(row, now) for row in rows], next_cursor=to_cursor(rows[-1][0]) if more else None)
+    return f"SELECT {columns} FROM task WHERE {condition} ORDER BY seq DESC LIMIT ?2", values  # noqa: S608  constants only
+
+
+def count_query(where: TaskFilter, now: int) -> tuple[str, list[Any]]:
+    """Return what counts the tasks of a filter and tells the newest one's seq, and its values."""
+    condition, values = _condition(where, None, now, 0)
+    each = [
+        _COUNTED.format(
+            index=_BY_INDEX.get(status, ""), status=status.value, condition=condition,
+            alive=_ALIVE if status.is_terminal else "1",
+        )
+        for status in where.status or tuple(Status)
+    ]  # fmt: skip
+    # The end names the values that the rest may have no use for: as many must be named as are given.
+    query = f"SELECT sum(number), max(newest) FROM ({' UNION ALL '.join(each)}) WHERE ?1 + ?2 IS NOT NULL"  # noqa: S608
+    return query, values
 
 
 _INDEX_OF = {
@@ -62,6 +82,11 @@ _INDEX_OF = {
     Status.CANCELLED: "task_cancelled",
 }
 _ALIVE = "(expires_at IS NULL OR expires_at > ?1)"
+_BY_INDEX = {status: f"INDEXED BY {index}" for status, index in _INDEX_OF.items()}
+_COUNTED = (
+    "SELECT count(*) AS number, max(seq) AS newest FROM task {index}"
+    " WHERE status = '{status}' AND {condition} AND {alive}"
+)
 _NEWEST = (
     "SELECT seq FROM (SELECT seq FROM task INDEXED BY {index} WHERE status = '{status}' AND {condition} AND {alive}"
     " ORDER BY seq DESC LIMIT ?2)"

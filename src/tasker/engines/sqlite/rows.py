@@ -107,6 +107,18 @@ def event_of(entry: Entry, task_id: UUID) -> Event:
     )
 
 
+def draft_of(row: Row) -> Draft:
+    """Return what was submitted, from a row of the query `draft_by_id`."""
+    (task_id, type_, params, queue, priority, created_at, policy, max_attempts, tags, metadata, owner, retention,
+     concurrency_key, weight) = row  # fmt: skip
+    return Draft(
+        task_id=UUID(bytes=task_id), type=type_, params=params, queue=queue, priority=priority,
+        created_at=from_micros(created_at), policy=policy, max_attempts=max_attempts, tags=tuple(_tags.decode(tags)),
+        metadata=metadata, owner=owner, retention=None if retention is None else retention * _MICRO,
+        concurrency_key=concurrency_key, weight=weight or 1,
+    )  # fmt: skip
+
+
 def draft_row(draft: Draft) -> Row:
     """Return the parameters of the query `insert_task`."""
     created_at = to_micros(draft.created_at)

@@ -1,0 +1,82 @@
+"""The Control of the distributed engine."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from tasker.engines.postgres.changes import Changes
+from tasker.engines.postgres.connections import Connection, Connections
+from tasker.engines.postgres.news import News
+from tasker.engines.postgres.reads import Reads
+from tasker.engines.values import to_cursor
+from tasker.errors import Conflict, NotFound
+from tasker.model import Draft, TaskFilter
+from tasker.model.control import Action, Chosen, Counted
+
+Act = Callable[[Connection, News, UUID, bool], Awaitable[Any]]
+Transact = Callable[[Callable[[Connection, News, bool], Awaitable[Any]]], Awaitable[Any]]
+
+
+class PostgresControl:
+    """transact: runs work in a transaction and tells its news."""
+
+    def __init__(
+        self, connections: Connections, queries: dict[str, str], reads: Reads, changes: Changes, transact: Transact
+    ) -> None:
+        self._connections = connections
+        self._queries = queries
+        self._reads = reads
+        self._transact = transact
+        self._acts: dict[Action, Act] = {
+            "cancel": changes.cancel,
+            "retry": changes.retry,
+            "delete": lambda connection, _news, task_id, again: changes.delete(connection, task_id, again),
+        }
+
+    async def find_draft(self, task_id: UUID) -> Draft | None:
+        row = await self._connections.read(
+            lambda connection: connection.fetchrow(self._queries["draft_by_id"], task_id)
+        )
+        return None if row is None else Draft(**(dict(row) | {"tags": tuple(row["tags"])}))
+
+    async def count(self, where: TaskFilter) -> Counted:
+        query, values = self._reads.count_query(where)
+        row = await self._connections.read(lambda connection: connection.fetchrow(query, *values))
+        count, newest = row or (0, None)
+        return Counted(count, None if newest is None else to_cursor(newest + 1))
+
+    async def choose(self, where: TaskFilter, *, limit: int, cursor: str | None) -> Chosen:
+        query, values = self._reads.page_query("seq, task_id", where, cursor, limit + 1)
+        rows = await self._connections.read(lambda connection: connection.fetch(query, *values))
+        ids = [row["task_id"] for row in rows[:limit]]
+        return Chosen(ids, to_cursor(rows[limit - 1]["seq"]) if len(rows) > limit else None)
+
+    async def act(self, action: Action, task_ids: Sequence[UUID]) -> int:
+        act = self._acts[action]
+
+        async def free_ones(connection: Connection, news: News, again: bool) -> tuple[int, set[UUID]]:
+            rows = await connection.fetch(self._queries["lock_free"], task_ids)
+            done = [await _done(act(connection, news, row["task_id"], again)) for row in rows]
+            return sum(done), {row["task_id"] for row in rows}
+
+        done, free = await self._transact(free_ones)
+        for task_id in task_ids:
+            if task_id not in free:  # held by others then, or gone
+                done += await _done(self._transact(partial(_alone, act, task_id)))
+        return int(done)
+
+
+async def _alone(act: Act, task_id: UUID, connection: Connection, news: News, again: bool) -> None:
+    await act(connection, news, task_id, again)
+
+
+async def _done(work: Awaitable[Any]) -> bool:
+    """Tell whether a task was as the action needs it."""
+    try:
+        await work
+    except (Conflict, NotFound):  # another status by now, or gone
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""The use case of one action on many tasks: counted first, then done in small steps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from msgspec import structs
+
+from tasker.clock import Clock
+from tasker.engine import Engine
+from tasker.errors import Conflict
+from tasker.model import TaskFilter
+from tasker.model.control import ACTS_ON, Action
+from tasker.model.keys import Caller
+
+WITHIN = 10.0
+"""Seconds after which a call answers, and says where to go on."""
+_CHOSEN_AT_ONCE = 2000
+_IN_ONE_COMMIT = 100
+"""Tasks that are acted on together: others that write wait no longer than for these."""
+
+
+class Acted(NamedTuple):
+    """What was done. `skipped`: tasks that had another status when it was their turn. `next_cursor`: None when done."""
+
+    done: int = 0
+    skipped: int = 0
+    next_cursor: str | None = None
+
+
+class Bulk:
+    """Acts on all tasks of a filter that the caller sees."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    async def count(self, caller: Caller, action: Action, where: TaskFilter) -> int:
+        """Return how many tasks the action would be done to now."""
+        found = _seen(caller, action, where)
+        return 0 if found is None else (await self._engine.control.count(found)).count
+
+    async def begin(self, caller: Caller, action: Action, where: TaskFilter, at_most: int | None) -> tuple[int, Acted]:
+        """Count the tasks, then act on these; return the count as well. No task that comes later is touched.
+
+        Raises Conflict, and changes nothing, if they are more than `at_most`.
+        """
+        found = _seen(caller, action, where)
+        if found is None:
+            return 0, Acted()
+        counted = await self._engine.control.count(found)
+        if at_most is not None and counted.count > at_most:
+            raise Conflict(f"there are {counted.count:,} such tasks, more than {at_most:,}: nothing was changed")
+        if counted.cursor is None:
+            return 0, Acted()
+        return counted.count, await self._act(action, found, counted.cursor, most=at_most)
+
+    async def go_on(self, caller: Caller, action: Action, where: TaskFilter, cursor: str) -> Acted:
+        """Act on the rest, from where an earlier call has stopped. Raises Invalid for a cursor that none gave out."""
+        found = _seen(caller, action, where)
+        return Acted() if found is None else await self._act(action, found, cursor, most=None)
+
+    async def _act(self, action: Action, where: TaskFilter, cursor: str | None, *, most: int | None) -> Acted:
+        """Go through the tasks behind a cursor, newest first, until time is up or the count is reached."""
+        control, until = self._engine.control, self._clock.monotonic() + WITHIN
+        done = skipped = 0
+        while True:
+            room = _CHOSEN_AT_ONCE if most is None else min(most - done, _CHOSEN_AT_ONCE)
+            chosen = await control.choose(where, limit=room, cursor=cursor)
+            for start in range(0, len(chosen.task_ids), _IN_ONE_COMMIT):
+                few = chosen.task_ids[start : start + _IN_ONE_COMMIT]
+                acted_on = await control.act(action, few)
+                done += acted_on
+                skipped += len(few) - acted_on
+            cursor = None if done == most else chosen.next_cursor
+            if cursor is None or self._clock.monotonic() >= until:
+                return Acted(done, skipped, cursor)
+
+
+def _seen(caller: Caller, action: Action, where: TaskFilter) -> TaskFilter | None:
+    """Return the filter of what the action is for and the caller sees; None where there can be nothing."""
+    statuses = tuple(status for status in ACTS_ON[action] if not where.status or status in where.status)
+    if not statuses or (caller.only is not None and where.owner not in (None, caller.only)):
+        return None
+    owner = where.owner if caller.only is None else caller.only
+    return structs.replace(where, status=statuses, owner=owner)
