@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from tasker.api.app import make_operations
 from tasker.lifecycle import Failed, problem
+from tasker.metrics import Metrics
 from tasker.model import WorkerInfo, new_task_id
 from tasker.testing import START
 from tests.api.conftest import TOKEN, MakeRig, Rig
@@ -154,3 +158,72 @@ async def test_no_read_is_added_where_no_keys_are_used(rig: Rig, monkeypatch: py
     await rig.client.post(f"/task/{task_id}/cancel")
     await rig.client.post(f"/task/{task_id}/retry")
     assert reads == 0
+
+
+SCHEDULE = {"name": "s", "interval": 3600, "task": SUM}
+WEBHOOK = {"url": "https://example.org/hook"}
+
+
+async def test_whatever_has_an_id_is_its_owners(people: People) -> None:
+    """Every operation of the table on something with an id, also of kinds that come later."""
+    none = str(new_task_id(people.rig.clock.now()))
+    theirs = {"task_id": people.task_id}
+    for name, path, body in (("schedule_id", "/schedule", SCHEDULE), ("webhook_id", "/webhook", WEBHOOK)):
+        made = await people.ask(people.alice, "POST", path, json=body)
+        assert made.status_code == 201, made.text
+        theirs[name] = made.json()[name]
+    asked = set()
+    operations = make_operations(people.rig.service, Metrics(), people.rig.clock, people.rig.settings)
+    for operation in operations:
+        names = [name for name in re.findall(r"{(\w+_id)}", operation.path) if name not in ("key_id", "delivery_id")]
+        if not names or operation.scope == "admin" or operation.name == "put_task":  # that would make one
+            continue
+        path = operation.path.replace("{delivery_id}", none)
+        body = {"json": {}} if operation.body is not None else {}
+        missing = await people.ask(people.bob, operation.method, path.format(**dict.fromkeys(theirs, none)), **body)
+        anothers = await people.ask(people.bob, operation.method, path.format(**theirs), **body)
+        text = anothers.text
+        for one in theirs.values():
+            text = text.replace(one, none)
+        assert (anothers.status_code, text) == (missing.status_code, missing.text), operation.name
+        asked |= {*names}
+    assert asked >= set(theirs)
+    for name, one in theirs.items():
+        path = f"/{name.removesuffix('_id')}/{one}"
+        assert (await people.ask(people.alice, "GET", path)).status_code == 200
+        assert (await people.ask(ADMIN, "GET", path)).status_code == 200
+
+
+@pytest.mark.parametrize(("path", "body"), [("/schedule", SCHEDULE), ("/webhook", WEBHOOK)])
+async def test_lists_of_other_things_have_ones_own(people: People, path: str, body: Any) -> None:
+    assert (await people.ask(people.alice, "POST", path, json=body)).status_code == 201
+    assert (await people.ask(people.bob, "GET", path)).json()["items"] == []
+    assert len((await people.ask(people.alice, "GET", path)).json()["items"]) == 1
+    assert len((await people.ask(ADMIN, "GET", path)).json()["items"]) == 1
+
+
+async def test_a_task_is_tied_to_its_owners_alone(people: People) -> None:
+    async def submit(who: dict[str, str], **options: Any) -> Any:
+        return await people.ask(who, "POST", "/task", json={**SUM, **options})
+
+    assert (await submit(people.bob, depends_on=[people.task_id])).status_code == 422
+    for options in ({"unique_key": "u"}, {"cache": 60}):
+        first = (await submit(people.alice, **options)).json()["task_id"]
+        assert (await submit(people.alice, **options)).json()["task_id"] == first
+        assert (await submit(people.bob, **options)).json()["task_id"] != first
+    replaced = await submit(people.bob, unique_key="u", on_conflict="replace")
+    assert replaced.status_code == 202
+    still = (await people.ask(people.alice, "GET", "/task?status=pending")).json()["items"]
+    assert "u" in [task.get("unique_key") for task in still]
+
+
+async def test_anothers_task_that_has_expired_is_answered_like_none(people: People) -> None:
+    reply = await people.ask(people.alice, "POST", "/task", json={**SUM, "retention": 60})
+    task_id = reply.json()["task_id"]
+    await people.rig.finish()
+    people.rig.clock.advance(timedelta(seconds=61))
+    assert (await people.ask(people.alice, "GET", f"/task/{task_id}")).status_code == 410
+    none = str(new_task_id(people.rig.clock.now()))
+    missing = await people.ask(people.bob, "GET", f"/task/{none}")
+    anothers = await people.ask(people.bob, "GET", f"/task/{task_id}")
+    assert (anothers.status_code, anothers.text) == (404, missing.text.replace(none, task_id))

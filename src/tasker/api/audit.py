@@ -76,8 +76,8 @@ class Recorder:
 
 
 def is_audited(operation: Operation) -> bool:
-    """Tell whether an operation goes on record: all that changes anything, but for submissions."""
-    return operation.method != "GET" and operation.scope in ("control", "admin")
+    """Tell whether an operation goes on record: all that changes anything, but for the submission of tasks."""
+    return operation.method != "GET" and (operation.scope != "submit" or operation.tag != "tasks")
 
 
 def _deed(operation: Operation, head: Head, target: str) -> Deed:
