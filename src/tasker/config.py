@@ -250,6 +250,10 @@ class Settings(_Frozen):
         default=ByteSize(256 << 20), description="Largest request body of submissions in lines (`POST /batch`)"
     )
     max_result: Size = Field(default=ByteSize(1 << 20), description="Largest result of a task")
+    spill_over: Size = Field(
+        default=ByteSize(256 << 10),
+        description="With SQLite a larger result has a file of its own, in `results` beside the database",
+    )
     child_max_tasks: Annotated[int, Field(ge=1), Expected("a whole number from 1")] = Field(
         default=1000, description="A child process is replaced after so many tasks"
     )

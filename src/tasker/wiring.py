@@ -76,7 +76,7 @@ def make_engine(settings: Settings) -> tuple[Engine, Clock]:
     """Return the engine that the settings ask for, not open yet, and the clock of its store. Raises ConfigError."""
     if settings.database_url is None:
         clock: Clock = SystemClock()
-        return SqliteEngine(settings.database_file, clock), clock
+        return SqliteEngine(settings.database_file, clock, spill_over=int(settings.spill_over)), clock
     postgres = _import_postgres()
     url = settings.database_url.get_secret_value()
     engine = postgres.PostgresEngine(url, pool_size=settings.pool_size, lease=settings.lease)

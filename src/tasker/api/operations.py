@@ -43,13 +43,13 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
                 200: Answer("The task.", TaskView, ("ETag", "Retry-After", "Preference-Applied")),
                 304: Answer("It is as the client knows it (If-None-Match).", None, ("ETag", "Retry-After")),
             },
-            problems=("not-found", "expired", "invalid-request", "unknown-field"), parameters=GET_PARAMETERS,
-            request_headers=("Prefer", "If-None-Match"),
+            problems=("not-found", "expired", "invalid-request", "unknown-field", "unavailable"),
+            parameters=GET_PARAMETERS, request_headers=("Prefer", "If-None-Match"),
         ),
         Operation(
             "GET", "/task", "list_tasks", "tasks", "List tasks, newest first", tasks.find_many,
             scope="read", answers={200: Answer("A page of tasks.", TaskPage, ("Link",))},
-            problems=("invalid-request", "unknown-field"), parameters=LIST_PARAMETERS,
+            problems=("invalid-request", "unknown-field", "unavailable"), parameters=LIST_PARAMETERS,
         ),
         Operation(
             "POST", "/type/{name}/task", "submit_params", "tasks", "Submit a task of this type; the body is its params",
@@ -79,7 +79,8 @@ def _control_operations(tasks: TaskOperations) -> list[Operation]:
             "GET", "/task/{task_id}/result", "get_result", "tasks", "Read the bare result of a task", tasks.result,
             scope="read",
             answers={200: Answer("The result, as the function returned it.", Any, ("Preference-Applied",))},
-            problems=("not-found", "expired", "conflict", "task-failed", "invalid-request", "unknown-field"),
+            problems=("not-found", "expired", "conflict", "task-failed", "invalid-request", "unknown-field",
+                      "unavailable"),
             parameters=(wait_parameter,), request_headers=("Prefer",),
         ),
         Operation(

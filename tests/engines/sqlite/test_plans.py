@@ -12,6 +12,7 @@ import apsw
 import pytest
 
 from tasker.engines.sqlite import SqliteEngine, reads
+from tasker.engines.sqlite.results import Results
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import connect
 from tasker.lifecycle import Cancelled, Failed, Succeeded, problem
@@ -93,10 +94,10 @@ class Steps:
 
 def list_steps(path: Path, where: TaskFilter) -> int:
     connection = connect(path, read_only=True)
-    steps = Steps(connection)
-    page = reads.find_many(connection, where, 10, None, 0)
+    steps, results = Steps(connection), Results(path.with_name("results"), 1 << 18)
+    page = reads.find_many(connection, where, 10, None, 0, results)
     if page.next_cursor is not None:
-        reads.find_many(connection, where, 10, page.next_cursor, 0)
+        reads.find_many(connection, where, 10, page.next_cursor, 0, results)
     connection.close()
     return steps.count
 

@@ -264,8 +264,8 @@ class PostgresEngine:
             await self._transact(lambda connection, _news, _again: self._changes.empty_log(connection))
         except Unavailable as error:
             _log.info("store.log_not_emptied", reason=error.detail)
-        keys = await self._transact(lambda connection, _news, _again: self._changes.prune(connection, limit))
-        return max(keys, await self.journal.prune(limit=limit))
+        done = await self._transact(lambda connection, _news, _again: self._changes.prune(connection, limit))
+        return done or await self.journal.prune(limit=limit)
 
     async def sweep(self, *, limit: int) -> int:
         await self.clock.set(self._connections)

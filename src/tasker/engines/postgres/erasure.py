@@ -24,7 +24,6 @@ class Erasure:
         """Erase a task for its client, with its keys."""
         await connection.execute(self._queries["bury_deleted"], [seq], KEEP_TOMBSTONES_FOR, FOREVER)
         await connection.execute(self._queries["delete_keys"], task_id)
-        await connection.execute(self._queries["erase_secrets"], [task_id])
         await self._erase(connection, [seq], [task_id])
 
     async def prune(self, connection: Connection, limit: int) -> int:
@@ -58,6 +57,7 @@ class Erasure:
     async def _erase(self, connection: Connection, seqs: Sequence[int], task_ids: Sequence[UUID]) -> None:
         """Erase tasks with all that belongs to them but their idempotency keys: the one place that knows what does."""
         await connection.execute(self._queries["erase_tasks"], seqs)
+        await connection.execute(self._queries["erase_secrets"], task_ids)
         await erase_with_tasks(connection, self._queries, task_ids)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -13,12 +13,14 @@ import msgspec
 
 from tasker.clock import Clock, from_micros, to_micros
 from tasker.engines.sqlite.erasure import is_buried
+from tasker.engines.sqlite.results import Results, is_reference
 from tasker.engines.sqlite.rows import Row as Columns
 from tasker.engines.sqlite.rows import optional_micros, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.tables import TABLES, Table
 from tasker.engines.tables import InTheWay, Row, read_records
 from tasker.engines.values import check_keys, check_moved, check_stored, encode
+from tasker.errors import Conflict
 from tasker.stored import (
     COLUMNS,
     TEXTS,
@@ -37,13 +39,16 @@ _INSERT = f"INSERT INTO task ({', '.join(COLUMNS)}, lease_expires_at) VALUES ({'
 _SELECT = f"SELECT seq, {', '.join(COLUMNS)} FROM task"  # noqa: S608  constants only
 _NEXT = f"{_SELECT} WHERE seq > ? AND (expires_at IS NULL OR expires_at > ?) ORDER BY seq LIMIT ?"
 
+_RESULT = COLUMNS.index("result")
+
 Run = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
 
 
 class SqliteArchive:
     """read, write: do work on the reading connection, or in a transaction of the writing one."""
 
-    def __init__(self, clock: Clock, read: Run, write: Run) -> None:
+    def __init__(self, clock: Clock, read: Run, write: Run, results: Results) -> None:
+        self._results = results
         self._clock = clock
         self._read = read
         self._write = write
@@ -56,18 +61,31 @@ class SqliteArchive:
         last = 0
         while True:
             last, found = await self._read(
-                functools.partial(_page, after=last, limit=at_once, size=size, now=self._micros())
+                functools.partial(
+                    _page, results=self._results, after=last, limit=at_once, size=size, now=self._micros()
+                )
             )
             if not found:
                 return
             yield found
 
     async def put(self, tasks: Sequence[StoredTask]) -> int:
-        stored: int = await self._write(functools.partial(_put, tasks=tasks, now=self._micros()))
-        return stored
+        texts = {task.task_id: task.result.encode() for task in tasks if task.result is not None}
+        large = {task_id: text for task_id, text in texts.items() if len(text) > self._results.over}
+        files = {task_id: await self._results.write(task_id, text) for task_id, text in large.items()}
+        work = functools.partial(_put, results=self._results, tasks=tasks, files=files, now=self._micros())
+        try:
+            stored: set[UUID] = await self._write(work)
+        except Conflict:
+            await self._results.remove(files.values())
+            raise
+        await self._results.remove(file for task_id, file in files.items() if task_id not in stored)
+        return len(stored)
 
     async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
-        found: list[StoredTask | None] = await self._read(functools.partial(_find_many, task_ids=task_ids))
+        found: list[StoredTask | None] = await self._read(
+            functools.partial(_find_many, results=self._results, task_ids=task_ids)
+        )
         return found
 
     async def find_erased(self, task_ids: Sequence[UUID]) -> set[UUID]:
@@ -112,12 +130,14 @@ def _put_records(connection: apsw.Connection, *, rows: Sequence[Row]) -> int:
     return len(new)
 
 
-def _page(connection: apsw.Connection, *, after: int, limit: int, size: int, now: int) -> tuple[int, list[StoredTask]]:
+def _page(
+    connection: apsw.Connection, *, results: Results, after: int, limit: int, size: int, now: int
+) -> tuple[int, list[StoredTask]]:
     """Return the seq of the last of the next tasks that have not expired, and the tasks."""
     found: list[StoredTask] = []
     for row in connection.execute(_NEXT, (after, now, limit)):
         after = row[0]
-        found.append(_whole(connection, row))
+        found.append(_whole(connection, results, row))
         size -= found[-1].size
         if size <= 0:
             break
@@ -128,17 +148,20 @@ def _erased(connection: apsw.Connection, *, task_ids: Sequence[UUID], now: int) 
     return {task_id for task_id in task_ids if is_buried(connection, task_id, now)}
 
 
-def _put(connection: apsw.Connection, *, tasks: Sequence[StoredTask], now: int) -> int:
-    known = _find_many(connection, task_ids=[task.task_id for task in tasks])
+def _put(
+    connection: apsw.Connection, *, results: Results, tasks: Sequence[StoredTask], files: Mapping[UUID, bytes], now: int
+) -> set[UUID]:
+    """Store those that are new; return their ids. files: references to the results that are not kept in their rows."""
+    known = _find_many(connection, results=results, task_ids=[task.task_id for task in tasks])
     new = [task for task, there in zip(tasks, known, strict=True) if there is None]
     erased = _erased(connection, task_ids=[task.task_id for task in new], now=now)
     new = [task for task in new if task.task_id not in erased]
     check_moved(tasks, known)
     check_keys(new, {key: task_id_of(owner) for task in new for key, owner in _owners(connection, task)})
     for task in new:
-        _insert(connection, task)
-    check_stored(new, _find_many(connection, task_ids=[task.task_id for task in new]))
-    return len(new)
+        _insert(connection, task, files.get(task.task_id))
+    check_stored(new, _find_many(connection, results=results, task_ids=[task.task_id for task in new]))
+    return {task.task_id for task in new}
 
 
 def _owners(connection: apsw.Connection, task: StoredTask) -> list[Columns]:
@@ -147,18 +170,21 @@ def _owners(connection: apsw.Connection, task: StoredTask) -> list[Columns]:
     return [row for one in task.keys for row in connection.execute(query, (one.key,))]
 
 
-def _find_many(connection: apsw.Connection, *, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
-    return [_find(connection, task_id) for task_id in task_ids]
+def _find_many(connection: apsw.Connection, *, results: Results, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
+    return [_find(connection, results, task_id) for task_id in task_ids]
 
 
-def _find(connection: apsw.Connection, task_id: UUID) -> StoredTask | None:
+def _find(connection: apsw.Connection, results: Results, task_id: UUID) -> StoredTask | None:
     row = connection.execute(f"{_SELECT} WHERE task_id = ?", (task_id.bytes,)).fetchone()
-    return None if row is None else _whole(connection, row)
+    return None if row is None else _whole(connection, results, row)
 
 
-def _insert(connection: apsw.Connection, task: StoredTask) -> None:
+def _insert(connection: apsw.Connection, task: StoredTask, file: bytes | None) -> None:
     lease = 0 if task.status == "running" else None
-    connection.execute(_INSERT, (*(_column(name, getattr(task, name)) for name in COLUMNS), lease))
+    columns = {name: _column(name, getattr(task, name)) for name in COLUMNS}
+    if file is not None:
+        columns["result"] = file
+    connection.execute(_INSERT, (*columns.values(), lease))
     seq = connection.last_insert_rowid()
     connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in task.tags])
     connection.executemany(
@@ -208,9 +234,12 @@ def _value(name: str, column: Any) -> Any:
     return text_of(column) if name in TEXTS else column
 
 
-def _whole(connection: apsw.Connection, row: Columns) -> StoredTask:
+def _whole(connection: apsw.Connection, results: Results, row: Columns) -> StoredTask:
     """Return a task with all that belongs to it."""
     seq, *columns = row
+    result = columns[_RESULT]
+    if is_reference(result):
+        columns[_RESULT] = results.read(result)
     attempts = connection.execute(
         "SELECT attempt, worker, started_at, finished_at, ending, error, peak_memory FROM attempt WHERE task_seq = ?"
         " ORDER BY 1",

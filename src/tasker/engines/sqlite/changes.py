@@ -216,12 +216,12 @@ def _check_ties(connection: apsw.Connection, task: Task, now: int) -> list[UUID]
     return waits_for
 
 
-def delete(connection: apsw.Connection, task_id: UUID, now: int) -> None:
+def delete(connection: apsw.Connection, task_id: UUID, now: int) -> erasure.References:
     """Erase a terminal task with all that belongs to it; what it depended on is settled."""
     seq, status, *_ = _row(connection, task_id, now)
     if status in ("pending", "running"):
         raise Conflict(f"the task is {status}: cancel it first, then delete it")
-    erasure.delete(connection, seq, task_id, now)
+    return erasure.delete(connection, seq, task_id, now)
 
 
 def probe(connection: apsw.Connection, now: int) -> None:

@@ -78,6 +78,7 @@ class GroupCommit:
         self._queue: deque[_Item] = deque()
         self._busy = False
         self._busy_for = 0.0
+        self._empties_log = False
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -97,6 +98,15 @@ class GroupCommit:
             self._idle.clear()
             self._loop.call_soon(self._begin)
         return future
+
+    async def empty_log(self) -> bool:
+        """Have the next commit move all of the WAL into the database and empty it; return whether it could.
+
+        What was overwritten is in the WAL until then. It takes as long as the checkpoints that SQLite does by itself.
+        """
+        self._empties_log = True
+        await self.run(lambda _: None)
+        return not self._empties_log
 
     async def close(self) -> None:
         """Commit what is queued, then close the connection. Idempotent."""
@@ -149,7 +159,17 @@ class GroupCommit:
                 self._connection.execute("COMMIT")
             except Exception as fault:  # whatever it is, the batch's callers must be told
                 error = fault
+            if error is None and self._empties_log:
+                self._empties_log = not self._has_emptied_log()
             self._loop.call_soon_threadsafe(ended, error)
+
+    def _has_emptied_log(self) -> bool:
+        try:
+            rows = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except apsw.Error as error:  # a reader is in the way, or the disk is; nothing is lost by that
+            _log.info("store.log_not_emptied", reason=str(error))
+            return False
+        return rows[0][0] == 0
 
     def _ended(self, batch: list[_Item], results: list[Any], error: BaseException | None) -> None:
         if error is not None:

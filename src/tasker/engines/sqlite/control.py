@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +12,7 @@ import apsw
 
 from tasker.clock import Clock, to_micros
 from tasker.engines.sqlite import changes, reads
+from tasker.engines.sqlite.erasure import References
 from tasker.engines.sqlite.lines import Lines
 from tasker.engines.sqlite.rows import Row, draft_of, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
@@ -23,12 +24,14 @@ from tasker.model.control import Action, Chosen, Counted
 Read = Callable[..., asyncio.Future[Any]]
 Act = Callable[[apsw.Connection, UUID], list[Change]]
 Run = Callable[[Callable[[apsw.Connection], tuple[int, list[Change]]]], asyncio.Future[int]]
+Erase = Callable[[Callable[[apsw.Connection], tuple[int, References]]], Awaitable[int]]
 
 
 class SqliteControl:
-    """run: runs work in a commit and tells its news."""
+    """run: runs work in a commit and tells its news. erase: the same for work that erases."""
 
-    def __init__(self, clock: Clock, lines: Lines, read: Read, run: Run) -> None:
+    def __init__(self, clock: Clock, lines: Lines, read: Read, run: Run, erase: Erase) -> None:
+        self._erase = erase
         self._clock = clock
         self._lines = lines
         self._read = read
@@ -44,6 +47,8 @@ class SqliteControl:
         return await self._read(_choose, where, limit, cursor, self._now())  # type: ignore[no-any-return]
 
     async def act(self, action: Action, task_ids: Sequence[UUID]) -> int:
+        if action == "delete":
+            return await self._erase(functools.partial(_delete, task_ids=task_ids, now=self._now()))
         return await self._run(functools.partial(_act, act=self._acts(action), task_ids=task_ids))
 
     def _now(self) -> int:
@@ -51,15 +56,9 @@ class SqliteControl:
 
     def _acts(self, action: Action) -> Act:
         now, lines = self._now(), self._lines
-
-        def delete(connection: apsw.Connection, task_id: UUID) -> list[Change]:
-            changes.delete(connection, task_id, now)
-            return []
-
         acts: dict[Action, Act] = {
             "cancel": lambda connection, task_id: changes.cancel(connection, lines, task_id, now)[1],
             "retry": lambda connection, task_id: changes.retry(connection, lines, task_id, now)[1],
-            "delete": delete,
         }
         return acts[action]
 
@@ -74,6 +73,18 @@ def _act(connection: apsw.Connection, *, act: Act, task_ids: Sequence[UUID]) -> 
             continue
         done += 1
     return done, news
+
+
+def _delete(connection: apsw.Connection, *, task_ids: Sequence[UUID], now: int) -> tuple[int, References]:
+    """Erase each; one that refuses it has written nothing."""
+    done, references = 0, References()
+    for task_id in task_ids:
+        try:
+            references += changes.delete(connection, task_id, now)
+        except (Conflict, NotFound):
+            continue
+        done += 1
+    return done, references
 
 
 def _find_draft(connection: apsw.Connection, task_id: UUID) -> Draft | None:

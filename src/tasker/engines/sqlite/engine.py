@@ -14,6 +14,7 @@ from uuid import UUID
 
 import apsw
 import structlog
+from msgspec import structs
 
 from tasker.clock import Clock, to_micros
 from tasker.engine import (
@@ -42,6 +43,7 @@ from tasker.engines.sqlite.journal import Notes, SqliteJournal
 from tasker.engines.sqlite.keys import SqliteKeys
 from tasker.engines.sqlite.lines import Lines, Waiter
 from tasker.engines.sqlite.options import fail_overdue
+from tasker.engines.sqlite.results import DEFAULT_OVER, Results, is_reference, lost
 from tasker.engines.sqlite.schedules import SqliteSchedules
 from tasker.engines.sqlite.secrets import SqliteSecrets
 from tasker.engines.sqlite.sql import QUERIES
@@ -76,20 +78,29 @@ _AFTER_A_FAULT = 0.5
 
 
 class SqliteEngine:
-    """Tasks in one SQLite file at `path`; see Engine for the contract. Use it on the event loop that opened it."""
+    """Tasks in one SQLite file at `path`; see Engine for the contract. Use it on the event loop that opened it.
+
+    spill_over: the largest result, in bytes, that is kept in the file; others have files of their own beside it.
+    """
 
     is_shared = False
 
-    def __init__(self, path: Path, clock: Clock, *, journal: JournalLimits = JournalLimits()) -> None:  # noqa: B008
+    def __init__(
+        self, path: Path, clock: Clock, *, journal: JournalLimits = JournalLimits(),  # noqa: B008
+        spill_over: int = DEFAULT_OVER,
+    ) -> None:  # fmt: skip
         self.path = path
         self._clock = clock
         self._notes = Notes(clock)
-        self.journal: Journal = SqliteJournal(self._read, lambda work: self._commits.run(work), clock, journal)
         self.workers: WorkerBook = SqliteWorkers(clock, self._find_running)
         self.audit: AuditBook = SqliteAudit(self._read, lambda work: self._commits.run(work), self._micros)
         self.secrets: SecretBook = SqliteSecrets(self._read, lambda work: self._commits.run(work))
         self.keys: KeyBook = SqliteKeys(self._read, lambda work: self._commits.run(work), self._micros)
-        self.archive: Archive = SqliteArchive(clock, self._read, lambda work: self._commits.run(work))
+        self._results = Results(path.with_name("results"), spill_over)
+        self.journal: Journal = SqliteJournal(
+            self._read, lambda work: self._commits.run(work), clock, journal, self._results
+        )
+        self.archive: Archive = SqliteArchive(clock, self._read, lambda work: self._commits.run(work), self._results)
         self.tombstones: Tombstones = SqliteTombstones(clock, self._read)
         self.usage: UsageBook = usage.SqliteUsage(clock, self._read)
         self._tally: usage.DayTally = Tally()
@@ -99,11 +110,13 @@ class SqliteEngine:
             clock, self._lines, self._read, lambda work: self._commits.run(work), lambda news: self._news.extend(news)
         )
         self.webhooks: WebhookBook = SqliteWebhooks(self._read, lambda work: self._commits.run(work), clock)
-        self.control: Control = SqliteControl(clock, self._lines, self._read, self._change)
+        self.control: Control = SqliteControl(clock, self._lines, self._read, self._change, self._erase)
         self._listeners: list[Listener] = []
         self._news: list[Change] = []
         self._timer: asyncio.TimerHandle | None = None
         self._opened = False
+        self._erasing: set[asyncio.Task[int]] = set()
+        self._has_erased = False
         self.migrated: list[str] = []
 
     async def open(self) -> None:
@@ -117,6 +130,7 @@ class SqliteEngine:
         except BaseException:
             self._lock.release()
             raise
+        self._results.open()
         self._loop = asyncio.get_running_loop()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="tasker-read")
         self._commits = GroupCommit(
@@ -136,9 +150,12 @@ class SqliteEngine:
         if self._timer is not None:
             self._timer.cancel()
         self._lines.close()
+        if self._erasing:
+            await asyncio.wait(self._erasing)
         self._reader.shutdown()
         self._points.close()
         self._scans.close()
+        self._results.close()
         await self._commits.close()  # last: only the last connection of all folds the WAL in
         self._lock.release()
 
@@ -163,10 +180,19 @@ class SqliteEngine:
         return await self._commits.run(work)
 
     async def find(self, task_id: UUID) -> Task | None:
-        return reads.find(self._points, task_id, self._micros())
+        task = reads.find(self._points, task_id, self._micros())
+        while task is not None and is_reference(task.result):
+            reference = bytes(task.result or b"")
+            loaded = await self._results.load(task)
+            if loaded is not None:
+                return loaded
+            task = reads.find(self._points, task_id, self._micros())  # erased meanwhile, and so is its file
+            if task is not None and task.result is not None and bytes(task.result) == reference:
+                raise lost(reference)
+        return task
 
     async def find_many(self, where: TaskFilter, *, limit: int, cursor: str | None = None) -> Page:
-        return await self._read(reads.find_many, where, limit, cursor, self._micros())
+        return await self._read(reads.find_many, where, limit, cursor, self._micros(), self._results)
 
     async def find_attempts(self, task_id: UUID) -> list[Attempt]:
         return await self._read(reads.find_attempts, task_id, self._micros())
@@ -200,7 +226,12 @@ class SqliteEngine:
         )
 
     async def complete(self, lease: Lease, change: Transition, report: Report | None = None) -> bool:
-        return await self._end(lease, change, report)
+        if change.result is None or len(change.result) <= self._results.over:
+            return await self._end(lease, change, report)
+        async with self._results.kept(lease, change.result) as stored:
+            change = structs.replace(change, result=stored.reference)
+            stored.is_stored = await self._end(lease, change, report)
+        return stored.is_stored
 
     async def cancel(self, task_id: UUID) -> Task:
         now = self._micros()
@@ -211,7 +242,8 @@ class SqliteEngine:
         return await self._change(functools.partial(changes.retry, lines=self._lines, task_id=task_id, now=now))
 
     async def delete(self, task_id: UUID) -> None:
-        await self._commits.run(functools.partial(changes.delete, task_id=task_id, now=self._micros()))
+        now = self._micros()
+        await self._erase(lambda connection: (1, changes.delete(connection, task_id, now)))
 
     async def find_expired(self, *, limit: int) -> list[Claim]:
         return await self._read(reads.find_expired, self._micros(), limit)
@@ -221,11 +253,15 @@ class SqliteEngine:
         return await self._change(functools.partial(fail_overdue, lines=self._lines, now=now, limit=limit))
 
     async def prune(self, *, limit: int) -> int:
-        done = await self._commits.run(functools.partial(erasure.prune, now=self._micros(), limit=limit))
-        return max(done, await self.journal.prune(limit=limit))
+        done = await self._erase(functools.partial(erasure.prune, now=self._micros(), limit=limit))
+        done = done or await self.journal.prune(limit=limit)
+        if not done and self._has_erased:  # once all is done, so that it costs those who write but once
+            self._has_erased = not await self._commits.empty_log()
+        return done
 
     async def sweep(self, *, limit: int) -> int:
-        return 0  # a task is its own place in the line: nothing can come apart
+        """A task is its own place in the line, which cannot come apart; files of results may be left behind."""
+        return await self._read(self._results.sweep, limit) if self._results.has_left else 0
 
     async def stats(self) -> list[LineStats]:
         return await self._read(reads.stats, self._micros())
@@ -242,6 +278,21 @@ class SqliteEngine:
                 self._listeners.remove(listener)
 
         return stop
+
+    async def _erase(self, work: Callable[[apsw.Connection], tuple[int, erasure.References]]) -> int:
+        """Do work that erases, then remove the files that it names; also if whoever asked for it has gone meanwhile."""
+
+        async def erase() -> int:
+            done, references = await self._commits.run(work)
+            self._has_erased = self._has_erased or done > 0
+            await self._results.remove(references)
+            return done
+
+        erasing = asyncio.create_task(erase())
+        self._erasing.add(erasing)
+        erasing.add_done_callback(self._erasing.discard)
+        _unheard(erasing)
+        return await asyncio.shield(erasing)
 
     async def _find_running(self) -> dict[str, list[RunningAttempt]]:
         return await self._read(reads.find_running)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from time import perf_counter
+from typing import Any
 from uuid import UUID
 
 import apsw
 
 from tasker.clock import Clock, from_micros, to_micros
 from tasker.engine import FOREVER, KEEP_TOMBSTONES_FOR
+from tasker.engines.sqlite.results import is_reference
 from tasker.engines.sqlite.rows import Row
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.webhooks import erase_with_task
@@ -26,34 +28,41 @@ _SPARE = 256, 10
 """Pages of free space that stay in the file for what comes next: so many, and every so manieth."""
 
 
-def erase(connection: apsw.Connection, seq: int, task_id: bytes) -> None:
+References = list[bytes]
+"""To files that must be removed once a transaction is durable."""
+
+
+def erase(connection: apsw.Connection, seq: int, task_id: bytes) -> References:
     """Erase a task with all that belongs to it but its idempotency keys: the one place that knows what does."""
-    for query in ("delete_tags", "delete_attempts", "delete_events", "delete_task"):
+    for query in ("delete_tags", "delete_attempts", "delete_events"):
         connection.execute(QUERIES[query], (seq,))
+    connection.execute(QUERIES["erase_secrets"], (task_id,))
     erase_with_task(connection, task_id)
+    result: Any = connection.execute(QUERIES["delete_task"], (seq,)).get
+    return [result] if is_reference(result) else []
 
 
-def delete(connection: apsw.Connection, seq: int, task_id: UUID, now: int) -> None:
+def delete(connection: apsw.Connection, seq: int, task_id: UUID, now: int) -> References:
     """Erase a task for its client, with its keys."""
     values = {"seq": seq, "now": now, "forever": FOREVER // _MICRO, "at_least": _AT_LEAST}
     connection.execute(QUERIES["bury_deleted"], values)
     connection.execute(QUERIES["delete_keys"], (task_id.bytes,))
-    connection.execute(QUERIES["erase_secrets"], (task_id.bytes,))
-    erase(connection, seq, task_id.bytes)
+    return erase(connection, seq, task_id.bytes)
 
 
-def prune(connection: apsw.Connection, now: int, limit: int) -> int:
+def prune(connection: apsw.Connection, now: int, limit: int) -> tuple[int, References]:
     """Do one step of what is past its time; return how much was done."""
+    references: References = []
     until = perf_counter() + _STEP
     connection.execute(QUERIES["prune_keys"], (now, limit))
     done = connection.changes()
     connection.execute(QUERIES["prune_tombstones"], (now, limit))
     done += connection.changes()
-    done += _prune_tasks(connection, now, limit, until)
-    return done or _give_space_back(connection, until)
+    done += _prune_tasks(connection, now, limit, until, references)
+    return done or _give_space_back(connection, until), references
 
 
-def _prune_tasks(connection: apsw.Connection, now: int, limit: int, until: float) -> int:
+def _prune_tasks(connection: apsw.Connection, now: int, limit: int, until: float, references: References) -> int:
     done = size = 0
     rows: list[Row] = connection.execute(QUERIES["past_their_time"], (now, limit)).fetchall()
     for seq, task_id, length in rows:
@@ -63,7 +72,7 @@ def _prune_tasks(connection: apsw.Connection, now: int, limit: int, until: float
             break
         connection.execute(QUERIES["bury"], {"seq": seq, "at_least": _AT_LEAST})
         connection.execute(QUERIES["outlive_task"], (task_id,))
-        erase(connection, seq, task_id)
+        references += erase(connection, seq, task_id)
         size += length
         if size > _STEP_SIZE or perf_counter() > until:
             break

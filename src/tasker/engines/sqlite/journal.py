@@ -28,6 +28,7 @@ from tasker.engines.journal import (
 )
 from tasker.engines.log import Entry, Head
 from tasker.engines.sqlite import reads
+from tasker.engines.sqlite.results import Results
 from tasker.engines.sqlite.rows import Row, event_of, tags_of, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.model.journal import JournalEntry, JournalLimits, JournalPage
@@ -61,7 +62,8 @@ class Notes:
 class SqliteJournal:
     """read, write: do work on the reading connection, or in a transaction of the writing one."""
 
-    def __init__(self, read: Run, write: Run, clock: Clock, limits: JournalLimits) -> None:
+    def __init__(self, read: Run, write: Run, clock: Clock, limits: JournalLimits, results: Results) -> None:
+        self._results = results
         self._read = read
         self._write = write
         self._clock = clock
@@ -74,7 +76,8 @@ class SqliteJournal:
     async def read(self, after: str | None = None, *, limit: int = 100) -> JournalPage:
         name, place = (b"", Place(0)) if after is None else from_cursor(after)
         now = to_micros(self._clock.now())
-        work = functools.partial(_page, name=name if after is not None else None, after=place, limit=limit, now=now)
+        known = None if after is None else name
+        work = functools.partial(_page, results=self._results, name=known, after=place, limit=limit, now=now)
         page: JournalPage = await self._read(work)
         return page
 
@@ -103,7 +106,9 @@ def _tail(connection: apsw.Connection) -> str:
     return to_cursor(connection.execute(QUERIES["journal_name"]).get, Place(last + 1))
 
 
-def _page(connection: apsw.Connection, name: bytes | None, after: Place, limit: int, now: int) -> JournalPage:
+def _page(
+    connection: apsw.Connection, results: Results, name: bytes | None, after: Place, limit: int, now: int
+) -> JournalPage:
     with connection:  # one snapshot for all of it
         own = connection.execute(QUERIES["journal_name"]).get
         first, last = connection.execute(QUERIES["journal_ends"]).get
@@ -112,7 +117,7 @@ def _page(connection: apsw.Connection, name: bytes | None, after: Place, limit: 
             after = Place(first)
         rows: list[Row] = connection.execute(QUERIES["journal_rows"], (after.row, ROWS_AT_ONCE)).fetchall()
         noted = spread(rows, after, limit)
-        entries = [_entry(connection, own, told, now) for told in _told(connection, noted, now)]
+        entries = [_entry(connection, results, own, told, now) for told in _told(connection, noted, now)]
     return JournalPage(entries=entries, cursor=to_cursor(own, end_of(noted, after)), was_reset=was_reset)
 
 
@@ -137,10 +142,11 @@ def _entries(connection: apsw.Connection, query: str, values: tuple[int, ...]) -
     return {row[0]: Entry(*row) for row in connection.execute(QUERIES[query], values)}
 
 
-def _entry(connection: apsw.Connection, name: bytes, told: Told, now: int) -> JournalEntry:
+def _entry(connection: apsw.Connection, results: Results, name: bytes, told: Told, now: int) -> JournalEntry:
     noted, subject, entry, is_end = told
     task_id = task_id_of(noted.note.task_id)
     return JournalEntry(
         cursor=to_cursor(name, noted.place), event=event_of(entry, task_id), type=subject.type, queue=subject.queue,
-        tags=subject.tags, owner=subject.owner, task=reads.find(connection, task_id, now) if is_end else None,
+        tags=subject.tags, owner=subject.owner,
+        task=reads.find_whole(connection, task_id, now, results) if is_end else None,
     )  # fmt: skip

@@ -6,10 +6,11 @@ from typing import Any
 from uuid import UUID
 
 import apsw
-from msgspec import structs
+from msgspec import Raw, structs
 
 from tasker.clock import from_micros
 from tasker.engines.log import Entry, Head, merge
+from tasker.engines.sqlite.results import Results, is_reference, lost
 from tasker.engines.sqlite.rows import (
     Row,
     attempt_of,
@@ -31,13 +32,24 @@ def find(connection: apsw.Connection, task_id: UUID, now: int) -> Task | None:
     return None if row is None or is_over(row[EXPIRES_AT], now) else task_of(row, now)
 
 
-def find_many(connection: apsw.Connection, where: TaskFilter, limit: int, cursor: str | None, now: int) -> Page:
+def find_whole(connection: apsw.Connection, task_id: UUID, now: int, results: Results) -> Task | None:
+    """Return the task, or None, with its result also where that has a file; not for the event loop."""
+    task = find(connection, task_id, now)
+    return None if task is None else _loaded(connection, task, now, results)
+
+
+def find_many(
+    connection: apsw.Connection, where: TaskFilter, limit: int, cursor: str | None, now: int, results: Results
+) -> Page:
     """Return one page, newest first."""
     query, values = page_query(TASK_COLUMNS, where, cursor, now, limit + 1)
     rows: list[Row] = connection.execute(query, values).fetchall()
     more = len(rows) > limit
     rows = rows[:limit]
-    return Page(items=[task_of(row, now) for row in rows], next_cursor=to_cursor(rows[-1][0]) if more else None)
+    items = [_loaded(connection, task_of(row, now), now, results) for row in rows]
+    return Page(
+        items=[task for task in items if task is not None], next_cursor=to_cursor(rows[-1][0]) if more else None
+    )
 
 
 def page_query(columns: str, where: TaskFilter, cursor: str | None, now: int, limit: int) -> tuple[str, list[Any]]:
@@ -57,7 +69,20 @@ def page_query(columns: str, where: TaskFilter, cursor: str | None, now: int, li
     else:
         names = ", ".join(f"'{status.value}'" for status in where.status)
         condition = f"{f'status IN ({names})' if names else '1'} AND {condition} AND {_ALIVE}"
-    return f"SELECT {columns} FROM task WHERE {condition} ORDER BY seq DESC LIMIT ?2", values  # noqa: S608  constants only
+    return f"SELECT {columns} FROM task WHERE {condition} ORDER BY seq DESC LIMIT ?2", values  # noqa: S608
+
+
+def _loaded(connection: apsw.Connection, task: Task, now: int, results: Results) -> Task | None:
+    """Return a task with its result, None if it was erased since; one whose file is lost has none in a list."""
+    if not is_reference(task.result):
+        return task
+    reference = bytes(task.result or b"")
+    text = results.find(reference)
+    if text is None:
+        if find(connection, task.task_id, now) is None:
+            return None
+        lost(reference)
+    return structs.replace(task, result=None if text is None else Raw(text))
 
 
 def count_query(where: TaskFilter, now: int) -> tuple[str, list[Any]]:

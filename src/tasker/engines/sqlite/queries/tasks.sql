@@ -120,7 +120,8 @@ UPDATE task SET status = 'pending', reason = 'queued', due_at = ?, tries = 0, cr
 WHERE seq = ?;
 
 -- name: delete_task
-DELETE FROM task WHERE seq = ?;
+-- What may be the reference to a file with its result is given back: the others are not read.
+DELETE FROM task WHERE seq = ? RETURNING CASE WHEN length(result) < 100 THEN result END;
 
 -- name: delete_attempts
 DELETE FROM attempt WHERE task_seq = ?;

@@ -1,0 +1,127 @@
+"""What is erased is nowhere any more: not in the database's pages, not in its log, in no file beside it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite.storage import connect
+from tasker.lifecycle import Failed, Outcome, Snoozed, Succeeded, problem
+from tasker.model import NewEvent, Progress, Report, RetryPolicy, TaskFilter
+from tasker.testing import Driver, ManualClock, make_draft, make_key
+
+CANARY = "canary-7f1e0b52"
+HOUR = timedelta(hours=1)
+EVERYTHING = TaskFilter(type="sum")
+
+
+_KEPT = {"tombstone", "usage_by_day", "webhook_dispatch", "journal", "journal_name"}
+"""Tables that keep no more of a task than its id."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "tasker.db"
+
+
+@pytest.fixture
+async def driver(path: Path) -> AsyncIterator[Driver]:
+    clock = ManualClock()
+    engine = SqliteEngine(path, clock, spill_over=4000)
+    await engine.open()
+    yield Driver(engine, clock)
+    await engine.close()
+
+
+def found(path: Path) -> list[str]:
+    """Return the files that hold the canary; another process looks, for this one must not open the database."""
+    done = subprocess.run(["grep", "-rl", CANARY, path.parent], capture_output=True, text=True, check=False)
+    return [Path(name).name for name in done.stdout.split()]
+
+
+async def sing(driver: Driver, outcome: Outcome | None = None) -> None:
+    """Run a task that has the canary in everything that it may have it in; end it so that it expires in an hour."""
+    now, word = driver.clock.now(), f'{{"word":"{CANARY}"}}'.encode()
+    draft = make_draft(
+        now, params=word, metadata=word, tags=(CANARY,), retention=HOUR, unique_key=CANARY, queue=CANARY,
+        retry=RetryPolicy(max_attempts=9), idempotency=make_key(now, reply=word),
+    )  # fmt: skip
+    await driver.submit(draft)
+    said = NewEvent(type="output", time=now, data=word)
+    report = Report(events=(said,) * 50, progress=Progress(message=CANARY), usage=word)
+    await driver.finish(await driver.claim_one(), Snoozed(timedelta(0)), report)
+    failed = Failed(problem("task-failed", CANARY, retryable=True))
+    await driver.finish(await driver.claim_one(), failed, report)
+    driver.clock.advance(timedelta(minutes=1))  # type: ignore[attr-defined]
+    await driver.finish(await driver.claim_one(), outcome or Succeeded(word), report)
+
+
+async def crowd(driver: Driver) -> None:
+    """Fill pages with others, so that the canary's are not alone in theirs."""
+    for _ in range(60):
+        await driver.submit(make_draft(driver.clock.now(), params=b'["' + b"x" * 300 + b'"]', type="other"))
+
+
+async def prune(driver: Driver) -> None:
+    while await driver.engine.prune(limit=20):
+        pass
+
+
+OUTCOMES = [
+    Succeeded(f'{{"word":"{CANARY}"}}'.encode()),
+    Succeeded(f'{{"word":"{CANARY * 200}"}}'.encode()),
+    Succeeded(f'{{"word":"{CANARY * 2000}"}}'.encode()),
+    Failed(problem("task-failed", CANARY)),
+]
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES, ids=["small", "in more pages", "in a file", "failed"])
+@pytest.mark.parametrize("how", ["deleted", "expired"])
+async def test_nothing_is_left_of_a_task(driver: Driver, path: Path, outcome: Outcome, how: str) -> None:
+    await crowd(driver)
+    await sing(driver, outcome)
+    await crowd(driver)
+    [task] = (await driver.engine.find_many(EVERYTHING, limit=1)).items
+    assert found(path), "there was nothing to be found at all"
+    if how == "deleted":
+        await driver.engine.delete(task.task_id)
+    else:
+        driver.clock.advance(HOUR)  # type: ignore[attr-defined]
+    await prune(driver)
+    assert found(path) == []
+    await driver.engine.close()
+    assert found(path) == []
+
+
+async def test_every_table_that_names_a_task_is_emptied(driver: Driver, path: Path) -> None:
+    """A table of later days that keeps something of tasks must be known to what erases them."""
+    await sing(driver)
+    [task] = (await driver.engine.find_many(EVERYTHING, limit=1)).items
+    await driver.engine.delete(task.task_id)
+    connection = connect(path, read_only=True)
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    counts = {name: connection.execute(f"SELECT count(*) FROM {name}").get for name in tables}
+    connection.close()
+    left = {name for name, count in counts.items() if count} - _KEPT
+    assert {name for name in left if not name.startswith("sqlite_")} == set()
+
+
+async def test_space_is_given_back(driver: Driver, path: Path) -> None:
+    size = b'["' + b"x" * 3000 + b'"]'
+    for _ in range(20):
+        drafts = [make_draft(driver.clock.now(), params=size, retention=HOUR) for _ in range(100)]
+        await driver.engine.submit(drafts)
+        for claim in await driver.claim(100):
+            await driver.finish(claim, Succeeded(b"1"))
+    driver.clock.advance(HOUR)  # type: ignore[attr-defined]
+    largest = path.stat().st_size
+    steps = 0
+    while await driver.engine.prune(limit=500):
+        steps += 1
+    assert path.stat().st_size < largest / 3
+    assert steps > 20, "in one go it would keep others waiting"

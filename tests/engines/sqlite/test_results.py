@@ -1,0 +1,233 @@
+"""Large results: files beside the database that no row ever misses, and that nobody keeps for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tasker import archive
+from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite.storage import connect
+from tasker.errors import Unavailable
+from tasker.lifecycle import Succeeded
+from tasker.model import Claim, Status, TaskFilter
+from tasker.testing import Driver, ManualClock, make_draft
+
+OVER = 2000
+LARGE = b'"' + b"x" * OVER + b'"'
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "tasker.db"
+
+
+@pytest.fixture
+async def driver(path: Path) -> AsyncIterator[Driver]:
+    driver = await opened(path)
+    yield driver
+    await driver.engine.close()
+
+
+async def opened(path: Path, clock: ManualClock | None = None) -> Driver:
+    clock = clock or ManualClock()
+    engine = SqliteEngine(path, clock, spill_over=OVER)
+    await engine.open()
+    return Driver(engine, clock)
+
+
+async def claimed(driver: Driver) -> Claim:
+    await driver.submit(make_draft(driver.clock.now(), retention=HOUR))
+    return await driver.claim_one()
+
+
+def files(path: Path) -> list[Path]:
+    folder = path.with_name("results")
+    return list(folder.iterdir()) if folder.exists() else []
+
+
+async def test_a_large_result_has_a_file_and_reads_as_any_other(driver: Driver, path: Path) -> None:
+    claim = await claimed(driver)
+    assert await driver.finish(claim, Succeeded(LARGE))
+    [file] = files(path)
+    assert file.read_bytes() == LARGE
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    task = await driver.get(claim.task_id)
+    assert task.result is not None
+    assert bytes(task.result) == LARGE
+    assert (await driver.engine.find_many(TaskFilter(), limit=5)).items == [task]
+    connection = connect(path, read_only=True)
+    assert connection.execute("SELECT length(result) < 100 FROM task").get == 1
+    connection.close()
+
+
+async def test_others_have_none(driver: Driver, path: Path) -> None:
+    claim = await claimed(driver)
+    await driver.finish(claim, Succeeded(LARGE[2:]))
+    assert files(path) == []
+    assert not path.with_name("results").exists()
+
+
+@pytest.mark.parametrize("how", ["delete", "prune"])
+async def test_it_goes_with_its_task(driver: Driver, path: Path, how: str) -> None:
+    claim = await claimed(driver)
+    await driver.finish(claim, Succeeded(LARGE))
+    if how == "delete":
+        await driver.engine.delete(claim.task_id)
+    else:
+        driver.clock.advance(HOUR)  # type: ignore[attr-defined]
+        assert await driver.engine.prune(limit=10) == 1
+    assert files(path) == []
+
+
+async def test_it_goes_though_whoever_asked_has_gone(driver: Driver, path: Path) -> None:
+    claim = await claimed(driver)
+    await driver.finish(claim, Succeeded(LARGE))
+    deleting = asyncio.create_task(driver.engine.delete(claim.task_id))
+    await asyncio.sleep(0)
+    deleting.cancel()
+    await asyncio.wait([deleting])
+    await driver.engine.close()
+    assert files(path) == []
+
+
+async def test_an_attempt_that_lost_its_lease_leaves_no_file(driver: Driver, path: Path) -> None:
+    claim = await claimed(driver)
+    assert await driver.finish(claim, Succeeded(LARGE))
+    kept = files(path)
+    assert not await driver.finish(claim, Succeeded(LARGE))
+    assert files(path) == kept
+
+
+async def test_a_commit_that_fails_keeps_the_file_for_the_next_try(driver: Driver, path: Path, monkeypatch) -> None:
+    claim, engine = await claimed(driver), driver.engine
+    end = engine._end
+
+    async def failing(*_: object) -> bool:
+        raise Unavailable("the disk is full")
+
+    monkeypatch.setattr(engine, "_end", failing)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await driver.finish(claim, Succeeded(LARGE))
+    assert len(files(path)) == 1
+    monkeypatch.setattr(engine, "_end", end)
+    assert await driver.finish(claim, Succeeded(LARGE))
+    assert len(files(path)) == 1
+    assert (await driver.get(claim.task_id)).result is not None
+
+
+@pytest.mark.parametrize("broken", ["fsync", "write"])
+async def test_a_disk_that_fails_changes_nothing(driver: Driver, path: Path, monkeypatch, broken: str) -> None:
+    claim = await claimed(driver)
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync" if broken == "fsync" else "open", fail)
+        with pytest.raises(Unavailable):
+            await driver.finish(claim, Succeeded(LARGE))
+    assert files(path) == []
+    assert (await driver.get(claim.task_id)).status is Status.RUNNING
+    assert await driver.finish(claim, Succeeded(LARGE))
+
+
+async def test_the_file_is_durable_before_the_row_refers_to_it(driver: Driver, path: Path, monkeypatch) -> None:
+    claim, done = await claimed(driver), []
+    end, fsync = driver.engine._end, os.fsync
+
+    def noted(descriptor: int) -> None:
+        done.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    async def ending(*arguments):
+        done.append("row")
+        return await end(*arguments)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(driver.engine, "_end", ending)
+    await driver.finish(claim, Succeeded(LARGE))
+    [file] = files(path)
+    assert done == [str(file.parent.parent), str(file), str(file.parent), "row"]
+
+
+async def test_what_a_crash_left_is_swept_and_nothing_else(driver: Driver, path: Path) -> None:
+    claim = await claimed(driver)
+    await driver.finish(claim, Succeeded(LARGE))
+    [kept] = files(path)
+    left = [kept.with_name(f"{claim.task_id}.{'0' * 12}"), kept.with_name(f"{'1' * 8}{kept.name[8:]}")]
+    yours = kept.with_name("notes.txt")
+    for file in (*left, yours):
+        file.write_bytes(LARGE)
+    assert await driver.engine.sweep(limit=10) == 0, "what came while it ran is its own"
+    await driver.engine.close()
+    again = await opened(path)
+    assert sum([await again.engine.sweep(limit=2) for _ in range(3)]) == 2
+    assert set(files(path)) == {kept, yours}
+    assert bytes((await again.get(claim.task_id)).result or b"") == LARGE
+    await again.engine.close()
+
+
+async def test_a_file_that_is_lost_is_told(driver: Driver, path: Path) -> None:
+    claim = await claimed(driver)
+    await driver.finish(claim, Succeeded(LARGE))
+    [file] = files(path)
+    file.unlink()
+    with pytest.raises(Unavailable, match=f"results/{file.name}"):
+        await driver.engine.find(claim.task_id)
+    with pytest.raises(Unavailable):
+        [line async for line in archive.write(driver.engine.archive)]
+    [task] = (await driver.engine.find_many(TaskFilter(), limit=5)).items
+    assert task.result is None, "one loss does not keep the rest of the list away"
+    await driver.engine.delete(claim.task_id)
+
+
+async def test_who_reads_while_it_is_erased_finds_all_of_it_or_nothing(driver: Driver) -> None:
+    for _ in range(20):
+        claim = await claimed(driver)
+        await driver.finish(claim, Succeeded(LARGE))
+        found, page, _ = await asyncio.gather(
+            driver.engine.find(claim.task_id),
+            driver.engine.find_many(TaskFilter(), limit=5),
+            driver.engine.delete(claim.task_id),
+        )
+        for task in (found, *page.items):
+            assert task is None or bytes(task.result or b"") == LARGE
+
+
+async def test_archives_carry_it(driver: Driver, tmp_path: Path) -> None:
+    claim = await claimed(driver)
+    await driver.finish(claim, Succeeded(LARGE))
+    lines = [line async for line in archive.write(driver.engine.archive)]
+    other = await opened(tmp_path / "other" / "tasker.db", driver.clock)  # type: ignore[arg-type]
+    for stored in (1, 0):
+        assert (await archive.read(other.engine.archive, lines, clock=driver.clock)).stored == stored
+        assert len(files(tmp_path / "other" / "tasker.db")) == 1
+    assert await other.get(claim.task_id) == await driver.get(claim.task_id)
+    await other.engine.close()
+
+
+async def test_a_reader_does_not_hold_the_loop(driver: Driver, monkeypatch) -> None:
+    claim = await claimed(driver)
+    await driver.finish(claim, Succeeded(LARGE))
+    read, threads = Path.read_bytes, []
+
+    def noted(self: Path) -> bytes:
+        import threading
+
+        threads.append(threading.current_thread() is threading.main_thread())
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", noted)
+    await driver.get(claim.task_id)
+    await driver.engine.find_many(TaskFilter(), limit=5)
+    assert threads == [False, False]
