@@ -301,3 +301,26 @@ async def test_a_type_that_changed_is_told_and_one_that_is_not_there_is_waited_f
     assert "`prompt`" in skip["detail"] or "prompt" in skip["detail"]
     types["named"] = kept
     assert await tasks(rig) == []
+
+
+async def test_anothers_schedule_is_not_there(rig: Rig) -> None:
+    admin = await rig.key("admin", owner="root")
+    alice, bob = [await rig.key("submit", "read", "control", owner=name) for name in ("alice", "bob")]
+    made = (await rig.client.post("/schedule", json=HOURLY, headers=alice)).json()
+    own = (await rig.client.post("/schedule", json=HOURLY, headers=bob)).json()
+    links = made["links"]
+    for method, path in (
+        ("GET", links["self"]), ("PATCH", links["self"]), ("DELETE", links["self"]), ("GET", links["next"]),
+        ("POST", links["trigger"]),
+    ):  # fmt: skip
+        body = {"json": {"paused": True}} if method == "PATCH" else {}
+        reply = await rig.client.request(method, path, headers=bob, **body)
+        assert problem(reply) == (404, "not-found"), (method, path)
+    for person, expected in ((alice, [made]), (bob, [own]), (admin, [own, made])):
+        assert (await rig.client.get("/schedule", headers=person)).json()["items"] == expected
+    triggered = await rig.client.post(links["trigger"], headers=admin)
+    assert triggered.json()["owner"] == "alice"
+    rig.clock.advance(HOUR)
+    await rig.service.schedules.run_once()
+    assert len((await rig.client.get("/task", headers=alice)).json()["items"]) == 2
+    assert len((await rig.client.get("/task", headers=bob)).json()["items"]) == 1

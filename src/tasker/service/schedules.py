@@ -104,7 +104,8 @@ class Schedules:
     async def template(self, caller: Caller, schedule_id: UUID) -> tuple[Caller, TaskType, Submission]:
         """Return what a schedule submits, and for whom. Raises NotFound, Invalid (the task type has changed since)."""
         schedule = await self.get(caller, schedule_id)
-        return Caller(schedule.owner), *read_submission(bytes(schedule.task), self._registry, self._clock.now())
+        owner = caller if caller.owner == schedule.owner else Caller(schedule.owner)
+        return owner, *read_submission(bytes(schedule.task), self._registry, self._clock.now())
 
     async def next_ticks(self, caller: Caller, schedule_id: UUID, count: int) -> list[datetime]:
         """Return the next ticks that a schedule has, or had if it were not paused. Raises NotFound."""
