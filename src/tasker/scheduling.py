@@ -192,6 +192,9 @@ class _Reading:
         for name in sorted(_MOMENTS & value.keys()):
             if value[name] is not None:
                 self.add(Fault(f"/task/{name}", "a schedule submits many tasks, each at its own time"))
+        webhook = value.get("webhook")
+        if isinstance(webhook, dict) and webhook.get("secret") is not None:
+            self.add(Fault("/task/webhook/secret", "a schedule keeps no secrets: POST /webhook makes one that does"))
         try:
             task_type, submission = read_submission(bytes(text), registry, now)
         except Invalid as error:

@@ -123,6 +123,14 @@ async def test_a_change_is_held_to_the_same(rig: Rig, fields: dict[str, Any], po
     assert await read(rig, made) == made
 
 
+async def test_a_schedule_keeps_no_secrets(rig: Rig) -> None:
+    webhook = {"url": "https://example.com", "secret": "whsec_" + "a" * 32}
+    reply = await rig.client.post("/schedule", json={**HOURLY, "task": {**SUM, "webhook": webhook}})
+    assert problem(reply)[0] == 422
+    assert "/task/webhook/secret" in [fault["pointer"] for fault in reply.json()["errors"]]
+    assert webhook["secret"] not in reply.text
+
+
 async def test_every_fault_is_told_at_once(rig: Rig) -> None:
     body = {"cron": "x", "time_zone": "x", "missed": "x", "x": 1, "task": {"type": "sum", "params": ["a"], "queue": ""}}
     reply = await rig.client.post("/schedule", json=body)
