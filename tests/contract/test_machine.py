@@ -477,7 +477,9 @@ class EngineMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.keys or self.graves or any(twin.expires_at for twin in self.twins.values()))
     @rule(seconds=st.sampled_from([1, 200]), limit=st.sampled_from([1, 2, 100]))
     def prune(self, seconds: int, limit: int) -> None:
-        """In steps, until nothing is left to do."""
+        """In steps, until nothing is left to do. The journal is read first: it is pruned after a day."""
+        self.read_the_journal()
+        self.cursor = self.run(self.engine.journal.tail())
         now = self.clock.advance(seconds * SECOND)
         over = {task_id: twin for task_id, twin in self.twins.items() if twin.is_over(now)}
         for task_id, twin in over.items():
