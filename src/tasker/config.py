@@ -245,6 +245,14 @@ class Settings(_Frozen):
         description="US dollars that the tasks of one owner may cost on one day (UTC), where the key has no budget "
         "of its own; unset: any amount",
     )
+    keep_events: Duration = Field(
+        default=timedelta(hours=24),
+        description="Seconds for which a reader of `GET /events` may be away and miss nothing",
+    )
+    keep_events_size: Size = Field(
+        default=ByteSize(256 << 20),
+        description="About how much of the events' order is kept at most (not what they say): some 100 bytes a task",
+    )
     max_body: Size = Field(default=ByteSize(1 << 20), description="Largest request body")
     max_batch: Size = Field(
         default=ByteSize(256 << 20), description="Largest request body of submissions in lines (`POST /batch`)"

@@ -18,6 +18,7 @@ class Hub:
     def __init__(self) -> None:
         self._ending: _Waiters = {}
         self._changing: _Waiters = {}
+        self._any: list[asyncio.Future[None]] = []
         self._closed = False
 
     @contextmanager
@@ -31,6 +32,18 @@ class Hub:
         """Give a future that is done when anything of the task may have changed; as `ending`."""
         with self._waiting(self._changing, task_id) as future:
             yield future
+
+    @contextmanager
+    def anything(self) -> Iterator[asyncio.Future[None]]:
+        """Give a future that is done when anything of any task may have changed; as `ending`."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            future.set_result(None)
+        self._any.append(future)
+        try:
+            yield future
+        finally:
+            self._any.remove(future)
 
     @contextmanager
     def _waiting(self, waiters: _Waiters, task_id: UUID) -> Iterator[asyncio.Future[None]]:
@@ -53,12 +66,15 @@ class Hub:
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return sum(len(futures) for waiters in (self._ending, self._changing) for futures in waiters.values())
+        of_tasks = sum(len(futures) for waiters in (self._ending, self._changing) for futures in waiters.values())
+        return of_tasks + len(self._any)
 
     def publish(self, changes: Sequence[Change]) -> None:
         """Wake those who wait for these tasks; everybody when news may have been lost (an empty batch)."""
         if not changes:
             self._wake_all()
+        if self._any:
+            _wake(self._any)
         for change in changes:
             if change.status.is_terminal:
                 _wake(self._ending.get(change.task_id, ()))
@@ -71,6 +87,7 @@ class Hub:
         self._wake_all()
 
     def _wake_all(self) -> None:
+        _wake(self._any)
         for waiters in (self._ending, self._changing):
             for futures in waiters.values():
                 _wake(futures)

@@ -31,6 +31,7 @@ from tasker.executor.loop_watch import LoopWatch
 from tasker.maintenance import audit_chores, chores, key_chores, run_chores
 from tasker.metrics import Metrics
 from tasker.model import LineStats
+from tasker.model.journal import JournalLimits
 from tasker.registry import Registry, load, load_entry_points
 from tasker.service import Service
 from tasker.service.audit import Audit
@@ -74,12 +75,14 @@ def make_registry(settings: Settings, gpt: Gpt) -> Registry:
 
 def make_engine(settings: Settings) -> tuple[Engine, Clock]:
     """Return the engine that the settings ask for, not open yet, and the clock of its store. Raises ConfigError."""
+    limits = JournalLimits(settings.keep_events, int(settings.keep_events_size))
     if settings.database_url is None:
         clock: Clock = SystemClock()
-        return SqliteEngine(settings.database_file, clock, spill_over=int(settings.spill_over)), clock
+        spill_over = int(settings.spill_over)
+        return SqliteEngine(settings.database_file, clock, journal=limits, spill_over=spill_over), clock
     postgres = _import_postgres()
     url = settings.database_url.get_secret_value()
-    engine = postgres.PostgresEngine(url, pool_size=settings.pool_size, lease=settings.lease)
+    engine = postgres.PostgresEngine(url, pool_size=settings.pool_size, lease=settings.lease, journal=limits)
     return engine, engine.clock
 
 

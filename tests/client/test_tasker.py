@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -136,3 +137,17 @@ def test_the_token_opens_the_service(tmp_path: Path) -> None:
 def test_the_public_name_is_imported_when_it_is_used() -> None:
     program = "import sys, tasker; assert 'httpx2' not in sys.modules; tasker.Tasker; assert 'httpx2' in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_everything_is_followed(client: Tasker) -> None:
+    first = client.submit("sum", 4, 2)
+    first.wait()
+    events = client.follow(after="oldest", event=["created", "completed"], type="sum")
+    mine = [event for event in itertools.islice(events, 2) if event.task_id == first.task_id]  # type: ignore[union-attr]
+    known = mine[-1].cursor if mine else None
+    second = client.submit("sum", 4, 3)
+    second.wait()
+    for event in client.follow(after=known or "oldest", event=["completed"]):
+        if event.task_id == second.task_id:  # type: ignore[union-attr]
+            assert event.task.result == 7  # type: ignore[union-attr]
+            break

@@ -204,7 +204,8 @@ async def test_what_is_old_is_pruned_and_its_readers_are_told(driver: Driver, cl
     assert await driver.engine.prune(limit=500) > 0
     page = await journal.read(old[-1].cursor)
     assert page.was_reset
-    assert page.entries == everything[2:], "it goes on with the oldest that is kept"
+    assert page.entries == []
+    assert await read_all(driver.engine, page.cursor) == everything[2:], "it goes on with the oldest that is kept"
     assert not (await journal.read(last_old)).was_reset, "nothing was lost"
     assert (await journal.read()).entries == everything[2:]
     assert await driver.engine.prune(limit=500) == 0
@@ -251,7 +252,7 @@ async def test_cursors_of_another_store_are_no_cursors_of_this_one(
         await other.close()
     page = await driver.engine.journal.read(foreign)
     assert page.was_reset
-    assert [entry.event.type for entry in page.entries] == ["created"]
+    assert [entry.event.type for entry in await read_all(driver.engine, page.cursor)] == ["created"]
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "AAAA", "é", "A" * 24, "A" * 1000])

@@ -17,6 +17,7 @@ from tasker.api.calls import Call
 from tasker.api.catalogue import TypeOperations
 from tasker.api.docs import DocsOperations
 from tasker.api.events import EventOperations
+from tasker.api.feed import FeedOperations, feed_operations
 from tasker.api.fleet import FleetOperations
 from tasker.api.guards import Body, Guard, Rules
 from tasker.api.health import HealthOperations
@@ -68,6 +69,7 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
         *batch_operations(BatchOperations(service, clock, max_line=settings.max_body, max_size=settings.max_batch)),
         *bulk_operations(BulkOperations(service)),
         *event_operations(events),
+        *feed_operations(FeedOperations(service.feed)),
         *schedule_operations(ScheduleOperations(service, clock)),
         *type_operations(TypeOperations(service.registry)),
         *fleet_operations(FleetOperations(service, clock, silent_after=settings.lease)),

@@ -178,6 +178,13 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
+def uuid_of(text: str) -> UUID:
+    """Read the usual 36 characters of a UUID. Raises ValueError."""
+    if not _UUID.fullmatch(text):
+        raise ValueError("expected a UUID, like 01a20c8b-c777-7774-af49-131c21b859b2")
+    return UUID(text)
+
+
 def moment(text: str) -> datetime:
     """Read an RFC 3339 time with a zone. Raises ValueError."""
     try:

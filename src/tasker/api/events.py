@@ -13,7 +13,7 @@ from tasker.api.accepts import choose
 from tasker.api.calls import Call, Parameter, whole
 from tasker.api.replies import Header, Reply, Stream, empty_reply, encode, encode_task, sees_tracebacks
 from tasker.errors import Invalid
-from tasker.model import Event, Status
+from tasker.model import Event, Status, Task
 from tasker.model.keys import Caller
 from tasker.service import Service
 
@@ -21,7 +21,7 @@ SSE, JSON_LINES = "text/event-stream", "application/jsonl"
 STREAMS = (SSE, JSON_LINES)
 _MAX_SEQUENCE = 2**31 - 1
 _ON_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
-_ENDS = frozenset(status.value for status in Status if status.is_terminal)
+ENDS = frozenset(status.value for status in Status if status.is_terminal)
 
 EVENT_PARAMETERS = (
     Parameter(
@@ -36,6 +36,7 @@ class EventView(Struct, frozen=True, kw_only=True):
 
     `output` has `chunk`; `progress` its numbers and message; `log` level, message and fields; `started` the worker;
     `retrying` how the attempt ended, and in how many seconds the next may start; the last one the Task as it ended.
+    `cursor` is there in the stream of all tasks.
     """
 
     task_id: UUID
@@ -43,6 +44,7 @@ class EventView(Struct, frozen=True, kw_only=True):
     type: str
     time: Annotated[datetime, Meta(tz=True)]
     attempt: int
+    cursor: str | UnsetType = UNSET
     chunk: str | UnsetType = UNSET
     fraction: float | UnsetType | None = UNSET
     current: float | UnsetType | None = UNSET
@@ -105,24 +107,34 @@ class EventOperations:
 
     async def _as_lines(self, caller: Caller, task_id: UUID, after: int) -> AsyncGenerator[bytes, None]:
         async for events in self._service.follow(caller, task_id, after=after):
-            for event in events:
-                yield await self._encode(caller, event) + b"\n"
+            yield b"".join([await self._encode(caller, event) + b"\n" for event in events]) or b"\n"
 
     async def _encode(self, caller: Caller, event: Event) -> bytes:
         """Return an event as one line of JSON: what every event has, then what this one has."""
-        head = encode(_Envelope(event.task_id, event.sequence, event.type, event.time, event.attempt))
-        more = bytes(event.data)[1:-1].strip()
-        if event.type in _ENDS:
-            more = await self._task_as_it_ended(caller, event)
-        return b"%b,%b}" % (head[:-1], more) if more else head
+        task = None
+        if event.type in ENDS:
+            found = await self._service.find(caller, event.task_id)
+            is_same = found is not None and found.status == event.type and found.attempt == event.attempt
+            task = found if is_same else None  # it may be run again or erased since
+        return encode_event(event, task, tracebacks=sees_tracebacks(caller))
 
-    async def _task_as_it_ended(self, caller: Caller, event: Event) -> bytes:
-        """Return the Task, unless it is run again or erased since."""
-        found = await self._service.find(caller, event.task_id)
-        if found is None or found.status != event.type or found.attempt != event.attempt:
-            return b""
-        text = encode_task(found, tracebacks=sees_tracebacks(caller))
-        return b'"task":' + text.translate(_ON_ONE_LINE)  # params are kept as they came: over several lines, perhaps
+
+def encode_event(event: Event, task: Task | None, *, tracebacks: bool, cursor: str | None = None) -> bytes:
+    """Return an event as one line of JSON: what every event has, then what this one has.
+
+    task: as it ended, for the event of that. cursor: the event's place among those of all tasks.
+    """
+    head = encode(_Envelope(event.task_id, event.sequence, event.type, event.time, event.attempt))
+    more = bytes(event.data)[1:-1].strip()
+    if task is not None:
+        # Params are kept as they came: over several lines, perhaps.
+        more = b'"task":' + encode_task(task, tracebacks=tracebacks).translate(_ON_ONE_LINE)
+    parts = [
+        head[:-1],
+        *([b'"cursor":"%b"' % cursor.encode()] if cursor is not None else ()),
+        *([more] if more else ()),
+    ]
+    return b",".join(parts) + b"}"
 
 
 def _last_event_id(call: Call) -> int | None:

@@ -13,6 +13,7 @@ from tasker.api.batches import BatchItem, BatchReply, BatchSummary
 from tasker.api.bulk import BulkBody, BulkReply
 from tasker.api.catalogue import TypePage, TypeView
 from tasker.api.events import JSON_LINES, SSE, STREAMS, EventView
+from tasker.api.feed import ResetView
 from tasker.api.fleet import QueuePage, QueueView, WorkerPage, WorkerView
 from tasker.api.health import LiveView, ReadyView
 from tasker.api.operation import Answer, Operation
@@ -33,7 +34,7 @@ Links = dict[str, list[str]]
 _REF = "#/components/schemas/{name}"
 _STRUCTS = (
     TaskView, TaskPage, TypeView, TypePage, SubmissionBody, Problem, TaskProblem, ProblemKind, LiveView, ReadyView,
-    WorkerPage, WorkerView, QueuePage, QueueView, EventView, BatchReply, BatchItem, BatchSummary,
+    WorkerPage, WorkerView, QueuePage, QueueView, EventView, ResetView, BatchReply, BatchItem, BatchSummary,
     UsageView, UsageRowView, FiguresView, BudgetView,
     WebhookView, NewWebhookView, WebhookPageView, DeliveryView, DeliveryPageView,
     ScheduleView, SchedulePage, TickPage,
@@ -44,7 +45,8 @@ _NAMES = {
     "SubmissionBody": "Submission", "RetryBody": "RetryOptions", "ReplayBody": "Replay", "BulkBody": "Bulk",
     "LiveView": "Live", "WorkerView": "Worker",
     "QueueView": "Queue", "RunningView": "Running", "ReadyView": "Ready",
-    "EventView": "Event", "UsageView": "Usage", "UsageRowView": "UsageRow", "FiguresView": "Figures",
+    "EventView": "Event", "ResetView": "Reset",
+    "UsageView": "Usage", "UsageRowView": "UsageRow", "FiguresView": "Figures",
     "BudgetView": "Budget",
     "KeyView": "Key", "NewKeyView": "NewKey", "AuditView": "AuditEntry", "AuditViewPage": "AuditPage",
     "WebhookView": "Webhook", "NewWebhookView": "WebhookWithSecret", "WebhookPageView": "WebhookPage",
@@ -82,7 +84,7 @@ _REQUEST_HEADERS: dict[str, tuple[str, Node]] = {
         "The client's key of this request: the same key and request again give the same task, for 24 hours.",
         {"type": "string", "pattern": "^[!-~]{1,255}$"},
     ),
-    "Last-Event-ID": ("The sequence of the last event that the client has.", {"type": "integer", "minimum": 0}),
+    "Last-Event-ID": ("The id of the last event that the client has.", _STRING),
     "If-None-Match": (
         "The ETag that is known: 304 if it still holds; with a wait, once anything has changed.",
         _STRING,
@@ -293,7 +295,9 @@ def _answer(answer: Answer, operation: Operation, links: Links) -> Node:
         (schema,), _ = msgspec.json.schema_components([answer.body], ref_template=_REF)
         content[operation.media] = {"schema": _outside(schema)}
     if answer.item is not None:
-        (item,), _ = msgspec.json.schema_components([answer.item], ref_template=_REF)
+        items = answer.item if isinstance(answer.item, tuple) else (answer.item,)
+        schemas, _ = msgspec.json.schema_components(items, ref_template=_REF)
+        item = {"anyOf": list(schemas)} if len(schemas) > 1 else schemas[0]
         content |= {media: _stream_of(media, _outside(item)) for media in operation.medias if media in STREAMS}
     if content:
         described["content"] = content

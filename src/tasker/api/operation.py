@@ -15,7 +15,7 @@ from tasker.model.keys import Scope
 class Answer(NamedTuple):
     """A reply that is no problem: what it means, the type of its body (None: empty), and the headers worth telling.
 
-    item: what a stream brings one by one, where it may come as one.
+    item: what a stream brings one by one, where it may come as one; of several types, any.
     """
 
     description: str

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
+from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 from httpx2 import Response
@@ -34,7 +35,7 @@ from tasker.client.errors import (
 )
 from tasker.client.keys import Key, Keys, NewKey
 from tasker.client.schedules import Schedule, Schedules
-from tasker.client.values import Event, Page, SubmitOptions, Task, as_timedelta
+from tasker.client.values import Event, Page, Reset, SubmitOptions, Task, as_timedelta
 from tasker.model import JsonObject, Status
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "NewKey",
     "NotAllowed",
     "NotFound",
+    "Reset",
     "Schedule",
     "Schedules",
     "ServiceError",
@@ -166,6 +168,36 @@ class Tasker:
                 if self.get(task_id).status.is_terminal:
                     return
                 raise Unreachable(self._connection.url, "the service ended the stream before the task")
+            except (Unreachable, ServiceError) as error:
+                misses += 1
+                if misses > _PATIENCE or not self._connection.pause(error, misses):
+                    raise
+
+    def follow(
+        self,
+        *,
+        after: str | None = None,
+        event: Sequence[str] = (),
+        type: str | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+    ) -> Iterator[Event | Reset]:
+        """Yield what happens to all tasks as it happens, from behind the `cursor` of an event on, without end.
+
+        after: None for from now on, "oldest" for all that is kept. Each event comes once; a restart of the service in
+        between is waited out. A Reset comes where the service does not keep what is asked for any more.
+        """
+        query = {"after": after, "event": ",".join(event) or None, "type": type, "queue": queue, "tag": tag}
+        path = "/events?" + urlencode({name: value for name, value in query.items() if value is not None})
+        misses, cursor = 0, ""
+        while True:
+            try:
+                for text in self._connection.stream(path, headers={"Last-Event-ID": cursor} if cursor else {}):
+                    kind: Any = Reset if text.startswith(b'{"type":"reset"') else Event
+                    found: Event | Reset = decode(text, kind, self._connection.url)
+                    cursor, misses = found.cursor or cursor, 0
+                    yield found
+                raise Unreachable(self._connection.url, "the service ended the stream")
             except (Unreachable, ServiceError) as error:
                 misses += 1
                 if misses > _PATIENCE or not self._connection.pause(error, misses):

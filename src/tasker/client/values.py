@@ -42,10 +42,18 @@ class Task(Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...] | None = None  # only where they were asked for
 
 
+class Reset(Struct, frozen=True, kw_only=True, tag="reset", tag_field="type"):
+    """Events are missing here, for the client was away for too long; what follows is the oldest that is kept."""
+
+    cursor: str
+    detail: str
+
+
 class Event(Struct, frozen=True, kw_only=True):
     """Something that happened to a task; which of the fields behind `attempt` it has depends on `type`.
 
     type: `created`, `started`, `progress`, `output`, `log`, `retrying`, `completed`, `failed`, `cancelled`.
+    cursor: its place among the events of all tasks, in the stream of these.
     """
 
     task_id: UUID
@@ -53,6 +61,7 @@ class Event(Struct, frozen=True, kw_only=True):
     type: str
     time: datetime
     attempt: int
+    cursor: str | None = None
     chunk: str = ""
     fraction: float | None = None
     current: float | None = None

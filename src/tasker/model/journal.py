@@ -29,8 +29,8 @@ class JournalEntry(Struct, frozen=True, kw_only=True):
 class JournalPage(Struct, frozen=True, kw_only=True):
     """Entries in order, and the cursor to read on from, also where there are none.
 
-    was_reset: what lay behind the cursor that was asked for is not kept any more, or was never here: the entries are
-    the oldest that are.
+    was_reset: what lay behind the cursor that was asked for is not kept any more, or was never here. Such a page has no
+    entries, and its cursor is before the oldest that are kept.
     """
 
     entries: list[JournalEntry]

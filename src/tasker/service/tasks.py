@@ -42,6 +42,7 @@ from tasker.service.audit import Audit
 from tasker.service.batches import Accepted, Batches, Wanted
 from tasker.service.budgets import Budgets
 from tasker.service.bulk import Bulk
+from tasker.service.feed import HEARTBEAT, Feed
 from tasker.service.keys import Keys
 from tasker.service.schedules import Schedules
 from tasker.service.usage import UsageService
@@ -116,6 +117,7 @@ class Service:
         self.webhooks = Webhooks(engine, clock)
         self.schedules = Schedules(engine, registry, clock, self.draft)
         self._has_secrets = any(task_type.secrets is not None for task_type in registry)
+        self.feed = Feed(engine, hub)
         self._in_flight: set[str] = set()
         self._checked_at: float | None = None
         self._first_look = _FIRST_LOOK if engine.is_shared else _LAST_LOOK
@@ -361,22 +363,24 @@ class Service:
     async def follow(self, caller: Caller, task_id: UUID, *, after: int = 0) -> AsyncIterator[list[Event]]:
         """Yield what happens to a task as it happens, from behind `after` on, until it has ended or the service stops.
 
-        Nothing is kept for the reader: while it is slow, nothing more is read for it. An empty list says that nothing
-        has come for a while. A task that is run again later has a log that goes on: follow it anew.
+        Nothing is kept for the reader: while it is slow, nothing more is read for it. Where nothing comes, an empty
+        list does every HEARTBEAT seconds. A task that is run again later has a log that goes on: follow it anew.
         Raises NotFound for another owner's task.
         """
         await self._check_owner(caller, task_id)
-        pause = self._first_look
+        loop = asyncio.get_running_loop()
+        pause, told_at = self._first_look, loop.time()
         while not self._hub.closed:
             with self._hub.changing(task_id) as changed:
                 events = await self._events(task_id, after)
-                if events:
+                if events or loop.time() - told_at >= HEARTBEAT:
                     yield events
+                    told_at = loop.time()
+                if events:
                     after, pause = events[-1].sequence, self._first_look
                 elif await self._is_over(task_id, after):
                     return
-                elif not (await asyncio.wait([changed], timeout=pause))[0]:
-                    yield []
+                elif not (await asyncio.wait([changed], timeout=min(pause, told_at + HEARTBEAT - loop.time())))[0]:
                     pause = min(pause * 2, _LAST_LOOK)
 
     async def _is_over(self, task_id: UUID, after: int) -> bool:

@@ -105,8 +105,9 @@ class PostgresJournal:
         ends = await connection.fetchrow(self._queries["journal_ends"])
         name, first, last = ends["name"], ends["first"], ends["last"]
         self._settled.has_ended(ends["xmin"])
-        was_reset = asked is not None and (asked[0] != name or not first <= asked[1].row <= last + 1)
-        after = Place(first) if asked is None or was_reset else asked[1]
+        if asked is not None and (asked[0] != name or not first <= asked[1].row <= last + 1):
+            return JournalPage(entries=[], cursor=to_cursor(name, Place(first)), was_reset=True), False
+        after = Place(first) if asked is None else asked[1]
         rows = await connection.fetch(self._queries["journal_rows"], after.row, ROWS_AT_ONCE)
         ready = _ready(rows, after.row, self._settled.number)
         is_held = len(ready) < len(rows)
@@ -114,7 +115,7 @@ class PostgresJournal:
             await self._settled.ask(connection, last)
         noted = spread(ready, after, limit)
         entries = await self._entries(connection, name, await self._told(connection, noted))
-        page = JournalPage(entries=entries, cursor=to_cursor(name, end_of(noted, after)), was_reset=was_reset)
+        page = JournalPage(entries=entries, cursor=to_cursor(name, end_of(noted, after)))
         return page, is_held and not noted
 
     async def _told(self, connection: Connection, noted: Sequence[Noted]) -> list[Told]:

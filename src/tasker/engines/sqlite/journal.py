@@ -112,13 +112,14 @@ def _page(
     with connection:  # one snapshot for all of it
         own = connection.execute(QUERIES["journal_name"]).get
         first, last = connection.execute(QUERIES["journal_ends"]).get
-        was_reset = name is not None and (name != own or not first <= after.row <= last + 1)
-        if name is None or was_reset:
+        if name is not None and (name != own or not first <= after.row <= last + 1):
+            return JournalPage(entries=[], cursor=to_cursor(own, Place(first)), was_reset=True)
+        if name is None:
             after = Place(first)
         rows: list[Row] = connection.execute(QUERIES["journal_rows"], (after.row, ROWS_AT_ONCE)).fetchall()
         noted = spread(rows, after, limit)
         entries = [_entry(connection, results, own, told, now) for told in _told(connection, noted, now)]
-    return JournalPage(entries=entries, cursor=to_cursor(own, end_of(noted, after)), was_reset=was_reset)
+    return JournalPage(entries=entries, cursor=to_cursor(own, end_of(noted, after)))
 
 
 def _told(connection: apsw.Connection, noted: Sequence[Noted], now: int) -> list[Told]:

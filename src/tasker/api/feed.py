@@ -1,0 +1,166 @@
+"""GET /events: what happens to all tasks, as it happens, as Server-Sent Events or as JSON Lines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from msgspec import Struct
+
+from tasker.api.accepts import choose
+from tasker.api.calls import Call, Parameter, one_of, text_of, uuid_of
+from tasker.api.events import JSON_LINES, SSE, STREAMS, EventView, encode_event
+from tasker.api.operation import Answer, Operation
+from tasker.api.replies import Stream, encode, sees_tracebacks
+from tasker.errors import Invalid
+from tasker.model.journal import JournalEntry
+from tasker.model.keys import Caller
+from tasker.service.feed import HEARTBEAT, OLDEST, Batch, Feed
+
+_TYPES = ("created", "started", "progress", "output", "log", "retrying", "completed", "failed", "cancelled")
+_MAX_CURSOR = 100
+_SOME = {"type": "string", "minLength": 1}
+
+FEED_PARAMETERS = (
+    Parameter(
+        "after", f"Go on behind the event with this id (`cursor`); `{OLDEST}`: with the oldest that is kept. By "
+        "default it begins with what happens now. `Last-Event-ID` comes before it.", _SOME, text_of(_MAX_CURSOR),
+    ),
+    Parameter(
+        "event", "Only events of these types; repeated or separated by commas.",
+        {"type": "array", "items": {"type": "string", "enum": list(_TYPES)}}, one_of(*_TYPES), many=True,
+    ),
+    Parameter(
+        "task_id", "Only of these tasks; repeated or separated by commas.",
+        {"type": "array", "items": {"type": "string", "format": "uuid"}}, uuid_of, many=True,
+    ),
+    Parameter("type", "Only of tasks of this type.", _SOME, text_of(100)),
+    Parameter("queue", "Only of tasks of this queue.", _SOME, text_of(100)),
+    Parameter("tag", "Only of tasks with this tag.", _SOME, text_of(100)),
+)  # fmt: skip
+
+
+class ResetView(Struct, frozen=True, kw_only=True, tag="reset", tag_field="type"):
+    """What stands in the stream where events are missing: those behind the id that was asked for are not kept."""
+
+    cursor: str
+    detail: str
+
+
+class _Selection(NamedTuple):
+    """Which events a client is told: those that fit every field that is given, of what it may see."""
+
+    caller: Caller
+    events: frozenset[str]
+    task_ids: frozenset[UUID]
+    type: str | None
+    queue: str | None
+    tag: str | None
+
+    @property
+    def is_all(self) -> bool:
+        return self.caller.only is None and not any(self[1:])
+
+    def has(self, entry: JournalEntry) -> bool:
+        return (
+            self.caller.sees(entry.owner)
+            and (not self.events or entry.event.type in self.events)
+            and (not self.task_ids or entry.event.task_id in self.task_ids)
+            and self.type in (None, entry.type)
+            and self.queue in (None, entry.queue)
+            and (self.tag is None or self.tag in entry.tags)
+        )
+
+
+class FeedOperations:
+    """What happens to all tasks, as the service tells it."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+
+    async def follow(self, call: Call) -> Stream:
+        """Stream what happens, from where the client left off."""
+        query = call.query()
+        after = call.head.headers.get(b"last-event-id", b"").decode("latin-1") or query.get("after")
+        if after is not None:
+            await self._check(after)
+        selection = _Selection(
+            call.caller, frozenset(query.get("event", ())), frozenset(query.get("task_id", ())), query.get("type"),
+            query.get("queue"), query.get("tag"),
+        )  # fmt: skip
+        media = choose(call.head.headers.get(b"accept"), STREAMS) or SSE
+        return Stream(media, self._chunks(media, selection, after))
+
+    async def _check(self, after: str) -> None:
+        if len(after) > _MAX_CURSOR:
+            raise Invalid("the cursor is not one that this service gave out")
+        await self._feed.check(after)
+
+    async def _chunks(self, media: str, selection: _Selection, after: str | None) -> AsyncGenerator[bytes, None]:
+        loop = asyncio.get_running_loop()
+        writer = _Writer(media, tracebacks=sees_tracebacks(selection.caller))
+        told_at = loop.time()
+        if media == SSE:
+            yield b": the events of all tasks\n\n"
+        async with contextlib.aclosing(self._feed.follow(after)) as batches:
+            async for batch in batches:
+                chunk = writer.write(batch, selection)
+                if not chunk and loop.time() - told_at >= HEARTBEAT - 0.5:  # many events, but none for this client
+                    chunk = writer.heartbeat(batch.cursor)
+                if chunk:
+                    yield chunk
+                    told_at = loop.time()
+
+
+class _Writer:
+    """Batches in one media type, as who sees tracebacks or not is told them."""
+
+    def __init__(self, media: str, *, tracebacks: bool) -> None:
+        self._is_sse = media == SSE
+        self._tracebacks = tracebacks
+
+    def write(self, batch: Batch, selection: _Selection) -> bytes:
+        """Return the events of a batch that are selected."""
+        if batch.was_reset:
+            return self._reset(batch.cursor)
+        if selection.is_all:
+            return batch.form((self._is_sse, self._tracebacks), lambda: self._join(batch, batch.entries))
+        return self._join(batch, [entry for entry in batch.entries if selection.has(entry)])
+
+    def heartbeat(self, cursor: str) -> bytes:
+        """Return what says that the stream lives; an id without data lets the client come back here."""
+        return b": still here\nid: %b\n\n" % cursor.encode() if self._is_sse else b"\n"
+
+    def _join(self, batch: Batch, entries: Sequence[JournalEntry]) -> bytes:
+        return b"".join([self._event(batch, entry) for entry in entries])
+
+    def _event(self, batch: Batch, entry: JournalEntry) -> bytes:
+        return batch.form((entry.cursor, self._is_sse, self._tracebacks), lambda: self._encode(entry))
+
+    def _encode(self, entry: JournalEntry) -> bytes:
+        data = encode_event(entry.event, entry.task, tracebacks=self._tracebacks, cursor=entry.cursor)
+        return self._frame(entry.cursor, entry.event.type, data)
+
+    def _reset(self, cursor: str) -> bytes:
+        detail = "events are missing here: they are not kept any more; it goes on with the oldest that are"
+        return self._frame(cursor, "reset", encode(ResetView(cursor=cursor, detail=detail)))
+
+    def _frame(self, cursor: str, type_: str, data: bytes) -> bytes:
+        if not self._is_sse:
+            return data + b"\n"
+        return b"id: %b\nevent: %b\ndata: %b\n\n" % (cursor.encode(), type_.encode(), data)
+
+
+def feed_operations(feed: FeedOperations) -> list[Operation]:
+    """Return how to watch everything."""
+    return [
+        Operation(
+            "GET", "/events", "follow_all", "events", "Follow what happens to all tasks", feed.follow, scope="read",
+            answers={200: Answer("Events as they happen, without end.", item=(EventView, ResetView))},
+            problems=("invalid-request", "unknown-field", "unavailable"), parameters=FEED_PARAMETERS,
+            request_headers=("Last-Event-ID",), media=SSE, streams=(JSON_LINES,),
+        ),
+    ]  # fmt: skip
