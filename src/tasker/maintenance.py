@@ -17,6 +17,7 @@ from tasker.lifecycle import Interrupted, decide
 from tasker.service.audit import PRUNE_AUDIT_EVERY, Audit
 from tasker.service.keys import NOTE_USES_EVERY, REFRESH_EVERY, Keys
 from tasker.service.secrets import ERASE_SECRETS_EVERY, erase_secrets
+from tasker.webhooks.courier import KEEP_DELIVERIES
 
 BATCH = 500
 """Rows that one run of a chore touches at the most."""
@@ -83,12 +84,16 @@ def chores(engine: Engine, clock: Clock, random: Random) -> list[Chore]:
     async def erase() -> int:
         return await erase_secrets(engine)
 
+    async def prune_deliveries() -> int:
+        return await engine.webhooks.prune(keep=KEEP_DELIVERIES, limit=BATCH)
+
     return [
         Chore("secrets", ERASE_SECRETS_EVERY, erase),
         Chore("reap", timedelta(seconds=2), reap_expired),
         Chore("deadlines", timedelta(seconds=1), fail_overdue),
         Chore("sweep", timedelta(seconds=10), sweep),
         Chore("prune", timedelta(minutes=1), prune, full=1, pause=timedelta(milliseconds=10)),
+        Chore("prune deliveries", timedelta(minutes=1), prune_deliveries),
     ]
 
 

@@ -57,6 +57,10 @@ class Metrics:
             "tasker_http_request_seconds", "HTTP requests, waiting for a task included.", ("operation", "status"),
             buckets=_REQUEST_SECONDS, registry=registry,
         )  # fmt: skip
+        self._webhooks = Counter(
+            "tasker_webhook_attempts", "Attempts to tell a receiver, by what came of them.", ("outcome",),
+            registry=registry,
+        )  # fmt: skip
         Gauge("tasker_slots", "Attempts that can run at a time.", registry=registry).set(slots)
         Info("tasker_build", "The version that runs.", registry=registry).info({"version": version("taskerd")})
         ProcessCollector(registry=registry)
@@ -103,6 +107,10 @@ class Metrics:
                 self._names.add(queue)
                 self._ended[type_, queue, outcome] = child
         child.inc()
+
+    def webhook_attempted(self, outcome: str) -> None:
+        """Count one attempt to tell a receiver: `delivered`, or the name of its failure."""
+        self._webhooks.labels(outcome).inc()
 
     def request_ended(self, operation: str, status: int, seconds: float) -> None:
         """Count one HTTP request."""

@@ -18,7 +18,9 @@ from tasker.errors import Fault, Invalid
 from tasker.faults import refusal_fault, unknown_field
 from tasker.jsontext import escape, read_json
 from tasker.model import MAX_RETENTION, Draft, OnConflict, Policy, Retention, queue_name_pattern
+from tasker.receivers import OwnWebhookBody, read_own_webhook
 from tasker.registry import Registry, TaskType
+from tasker.urls import UrlRules
 
 MAX_AHEAD = timedelta(days=3653)
 """How far ahead a task may be put off: ten years."""
@@ -99,6 +101,7 @@ class SubmissionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     depends_on: DependsOn | None = None
     cache: Cache | None = None
     retention: Lasting | None = None
+    webhook: OwnWebhookBody | None = None
 
 
 ReplayBody: type[Struct] = defstruct(
@@ -117,6 +120,14 @@ class RetryOptions(Struct, frozen=True, kw_only=True):
     factor: float | None = None
     max: timedelta | None = None
     jitter: bool | None = None
+
+
+class OwnWebhook(Struct, frozen=True, kw_only=True):
+    """Who is told of the task alone: of these events, signed if there is a secret."""
+
+    url: str
+    events: tuple[str, ...]
+    secret: str | None = None
 
 
 class Submission(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -142,6 +153,7 @@ class Submission(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache: timedelta | None = None
     retention: Retention | None = None
     replay_of: UUID | None = None
+    webhook: OwnWebhook | None = None
 
 
 class _Texts(Struct):
@@ -240,6 +252,8 @@ def _read_envelope(
         options: dict[str, Any] = {}
     else:
         options = _read_options(value, texts, now, faults)
+        if value.get("webhook") is not None:
+            options["webhook"] = _read_webhook(value["webhook"], registry.url_rules, faults)
     faults.check()
     assert task_type is not None
     return task_type, Submission(type=task_type.name, params=texts.params, **options)
@@ -307,6 +321,13 @@ def _check_deadline(options: dict[str, Any], now: datetime, faults: _Faults) -> 
     return deadline.astimezone(UTC)
 
 
+def _read_webhook(value: Any, rules: UrlRules, faults: _Faults) -> OwnWebhook | None:
+    fields, found = read_own_webhook(value, "/webhook", rules)
+    for one in found:
+        faults.add(one.fault.pointer, one.fault.detail, one.name)
+    return None if found else OwnWebhook(**fields)
+
+
 _Reader = Callable[[Any, str, _Faults], Any]
 
 
@@ -318,16 +339,12 @@ def _read_fields(value: dict[str, Any], readers: dict[str, _Reader], pointer: st
         if reader is None:
             known = readers if pointer else ("type", "params", *readers)
             fault = unknown_field(pointer, key, known)
-            detail = "this option is not built yet" if key in _NOT_BUILT else fault.detail
-            faults.add(fault.pointer, detail, "unknown-field")
+            faults.add(fault.pointer, fault.detail, "unknown-field")
         elif member is not None:
             result = reader(member, f"{pointer}/{escape(key)}", faults)
             if result is not None:
                 read[key] = result
     return read
-
-
-_NOT_BUILT = frozenset({"webhook"})
 
 
 def _typed(type_: Any) -> _Reader:
@@ -374,6 +391,10 @@ def _retention(value: Any, pointer: str, faults: _Faults) -> Retention | None:
     if len(faults.found) > found:
         faults.found[-1] = Fault(pointer, f'{faults.found[-1].detail}, or "forever"')
     return length
+
+
+def _elsewhere(_value: Any, _pointer: str, _faults: _Faults) -> None:
+    """It is known, and read with the rules of the service (_read_webhook)."""
 
 
 def _tags(value: Any, pointer: str, faults: _Faults) -> tuple[str, ...]:
@@ -424,4 +445,5 @@ _OPTIONS: dict[str, _Reader] = {
     "depends_on": _depends_on,
     "cache": _duration(MAX_CACHE),
     "retention": _retention,
+    "webhook": _elsewhere,
 }

@@ -9,7 +9,9 @@ import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from random import SystemRandom
+from secrets import token_hex
 from typing import Any
 
 from granian.constants import HTTPModes, Interfaces
@@ -18,6 +20,7 @@ from granian.server.embed import Server
 from starlette.types import ASGIApp
 
 from tasker.api.app import build_app, build_probes
+from tasker.api.replies import encode_task
 from tasker.builtin import builtin_registry
 from tasker.builtin.gpt import Gpt
 from tasker.clock import Clock, SystemClock
@@ -36,6 +39,8 @@ from tasker.registry import Registry, load, load_entry_points
 from tasker.service import Service
 from tasker.service.audit import Audit
 from tasker.service.keys import Keys
+from tasker.webhooks.courier import Courier
+from tasker.webhooks.sender import Sender
 from tasker.worker import Hold, Worker
 
 _MAX_CONNECTIONS = 20_000
@@ -168,9 +173,25 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
         stack.push_async_callback(_cancelled, chore_loop)
         firing = asyncio.create_task(service.schedules.run())
         stack.push_async_callback(_cancelled, firing)
+        await _open_courier(stack, settings, engine, clock, metrics)
         if worker is not None:
             await worker.start()
         yield app
+
+
+async def _open_courier(
+    stack: contextlib.AsyncExitStack, settings: Settings, engine: Engine, clock: Clock, metrics: Metrics
+) -> None:
+    """Start what tells the receivers of webhooks."""
+    sender = Sender(settings.url_rules, clock, agent=f"Tasker/{version('taskerd')}")
+    stack.push_async_callback(sender.aclose)
+    courier = Courier(
+        engine, clock, SystemRandom(), post=sender.post, render=lambda task: encode_task(task, tracebacks=False),
+        name=token_hex(8), count=metrics.webhook_attempted,
+    )  # fmt: skip
+    stack.callback(engine.watch(courier.heard))
+    stack.push_async_callback(courier.close)
+    courier.start()
 
 
 Health = Callable[[list[LineStats]], dict[str, str]]

@@ -217,3 +217,40 @@ async def test_a_delivery_is_shown_and_made_again(rig: Rig) -> None:
     other = await create(rig)
     for path in (f"{other['links']['deliveries']}/{shown['delivery_id']}", f"{made['links']['deliveries']}/{uuid4()}"):
         assert problem(await rig.client.post(f"{path}/redeliver")) == (404, "not-found")
+
+
+async def test_a_task_brings_a_receiver_of_its_own(rig: Rig) -> None:
+    asked = {"url": URL, "events": ["task.started"], "secret": SECRET}
+    reply = await rig.client.post("/task", json={"type": "sum", "params": [1, 2], "webhook": asked})
+    assert reply.status_code == 202
+    task = reply.json()
+    assert SECRET not in reply.text
+    assert task["webhook"] == {"webhook_id": task["webhook"]["webhook_id"], "url": URL, "events": ["task.started"]}
+    assert (await rig.client.get(task["links"]["self"])).json()["webhook"] == task["webhook"]
+    path = f"/webhook/{task['webhook']['webhook_id']}"
+    reply = await rig.client.get(path)
+    assert SECRET not in reply.text
+    shown = reply.json()
+    assert (shown["task_id"], shown["events"], shown["is_signed"]) == (task["task_id"], ["task.started"], True)
+    assert shown["links"]["task"] == task["links"]["self"]
+    assert (await rig.client.get("/webhook")).json()["items"] == []
+    assert problem(await rig.client.patch(path, json={"status": "paused"})) == (409, "conflict")
+    assert problem(await rig.client.post(f"{path}/rotate")) == (409, "conflict")
+    await rig.client.post(task["links"]["cancel"])
+    assert (await rig.client.delete(task["links"]["self"])).status_code == 204
+    assert problem(await rig.client.get(path)) == (404, "not-found")
+
+
+async def test_every_fault_of_a_task_s_webhook_is_told(rig: Rig) -> None:
+    asked = {"url": "https://127.0.0.1", "events": [], "secret": "x", "type": "sum"}
+    reply = await rig.client.post("/task", json={"type": "sum", "params": [1, "x"], "webhook": asked})
+    assert problem(reply) == (422, "invalid-request")
+    assert set(pointers(reply)) == {
+        "/params/1", "/webhook/url", "/webhook/events", "/webhook/secret", "/webhook/type",
+    }  # fmt: skip
+    reply = await rig.client.post(
+        "/task", json={"type": "sum", "params": [1, 2], "webhook": {"url": "http://x.com"}},
+        headers={"prefer": "handling=validate"},
+    )  # fmt: skip
+    assert problem(reply) == (422, "unsafe-url")
+    assert (await rig.client.post("/task", json={"type": "sum", "params": [1, 2], "webhook": None})).status_code == 202

@@ -15,6 +15,8 @@ import pytest
 from tests.contract.conftest import MakeEngine
 from tests.contract.engines import ENGINES
 from tests.contract.test_schedules import fire_all, make_schedule
+from tests.webhooks.rig import Receivers
+from tests.webhooks.rig import Rig as Couriers
 
 from tasker import archive
 from tasker.engine import Engine
@@ -320,3 +322,22 @@ async def test_keys_open_the_same_on_the_other_side(source: Engine, engine: Engi
     assert [one.revoked_at is None for one in await there.find_all()] == [True, False]
     if engine.is_shared:
         assert await engine.keys.version() > version, "processes that run beside the import hear of it"
+
+
+async def test_webhooks_are_carried_with_what_they_have_not_told_yet(
+    source: Engine, engine: Engine, clock: ManualClock
+) -> None:
+    here = Couriers(source, clock, Receivers())
+    webhook = await here.hook(tag="t", description="mine")
+    await here.complete(tags=("t",))
+    await here.work()
+    pending = await here.complete(tags=("t",))
+    await here.dispatch()
+    [waiting, _] = await here.deliveries(webhook)
+    text = await exported(source)
+    assert (await imported(engine, text)).records == 2
+    there = Couriers(engine, clock, Receivers())
+    assert await engine.webhooks.find(webhook.webhook_id) == webhook
+    assert await there.deliveries(webhook) == [waiting]
+    await there.work()
+    assert there.receivers.events == [(pending, "task.completed")]

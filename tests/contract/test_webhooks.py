@@ -13,6 +13,7 @@ from tests.contract.conftest import MakeEngine
 
 from tasker.engine import DELIVERY_LEASE, Engine
 from tasker.errors import Conflict, Invalid, NotFound
+from tasker.model import Draft
 from tasker.model.webhooks import Delivery, DeliveryOutcome, DueDelivery, Failure, Webhook, WebhookSecret
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
@@ -192,6 +193,23 @@ async def test_a_submission_that_was_made_before_brings_none_again(rig: Rig, clo
     assert receipt.outcome == "replayed"
     assert again.webhook is not None
     assert await rig.book.find(again.webhook.webhook_id) is None
+
+
+async def test_a_submission_that_joins_another_task_has_its_receiver_told_of_that_one_once(
+    rig: Rig, clock: ManualClock
+) -> None:
+    def draft(webhook: Webhook | None) -> Draft:
+        return structs.replace(make_draft(clock.now()), unique_key="k", webhook=webhook)
+
+    first = draft(None)
+    await rig.engine.submit([first])
+    mine, again = make_webhook(clock.now()), make_webhook(clock.now())
+    for webhook in (mine, again, make_webhook(clock.now(), url="https://other.example.com/")):
+        [receipt] = await rig.engine.submit([draft(webhook)])
+        assert (receipt.outcome, receipt.task_id) == ("joined", first.task_id)
+    found = await rig.book.find_hearing([first.task_id])
+    assert [one.url for one in found] == ["https://example.com/", "https://other.example.com/"]
+    assert found[0] == structs.replace(mine, task_id=first.task_id)
 
 
 # dispatching

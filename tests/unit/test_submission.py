@@ -203,7 +203,7 @@ def test_an_unknown_type_is_looked_up_and_nothing_else(registry: Registry, name:
 
 @pytest.mark.parametrize(
     "name",
-    ["status", "id", "owner", "__proto__", "webhook", "a/b", "x" * 5000],
+    ["status", "id", "owner", "__proto__", "a/b", "x" * 5000],
 )  # fmt: skip
 def test_an_unknown_field(registry: Registry, name: str) -> None:
     problem, found = faults(registry, {name: 1})
@@ -222,10 +222,6 @@ def test_options_that_tie_a_task_to_others(registry: Registry) -> None:
     assert (submission.unique_key, submission.on_conflict) == ("k", "replace")
     assert submission.depends_on == (UUID(other),)
     assert submission.cache == timedelta(minutes=1)
-
-
-def test_options_that_are_not_built_yet_say_so(registry: Registry) -> None:
-    assert faults(registry, {"webhook": None})[1] == {"/webhook": "this option is not built yet"}
 
 
 def test_an_unknown_field_of_the_params_is_told_like_one_of_the_body(registry: Registry) -> None:

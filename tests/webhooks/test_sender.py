@@ -109,7 +109,9 @@ async def test_a_name_is_resolved_once_for_a_request(receiver: Receiver) -> None
     assert (said.status, receiver.connections) == (200, 1)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/", "https://[::1]:{port}/", "https://localhost.:{port}/"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:{port}/", "http://1.1.1.1:{port}/", "https://[::1]:{port}/", "https://localhost.:{port}/"]
+)
 async def test_what_was_allowed_when_it_was_stored_is_vetted_again(receiver: Receiver, url: str) -> None:
     said = await make_sender(UrlRules()).post(url.format(port=receiver.port), {}, b"{}")
     assert said.failure is not None
@@ -176,7 +178,7 @@ async def test_a_body_without_end_is_thrown_away(receiver: Receiver) -> None:
     receiver.answers = [b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n" + b"x" * 500_000]
     said = await make_sender().post(receiver.url, {}, b"{}")
     assert (said.status, said.failure) == (200, None)
-    assert said.duration < 3
+    assert said.duration < 0.9
 
 
 @pytest.mark.parametrize("said", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nx: " + b"y" * 300_000])

@@ -39,6 +39,7 @@ class Task(Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = {}
     schedule_id: UUID | None = None
     scheduled_for: datetime | None = None
+    webhook: dict[str, Any] | None = None
     attempts: tuple[Attempt, ...] | None = None  # only where they were asked for
 
 
@@ -89,7 +90,8 @@ class SubmitOptions:
     """How a task is to be run; what is None is left to the type's defaults. Numbers for times are seconds.
 
     `retry` takes max_attempts, initial, factor, max and jitter. `idempotency_key` replaces the one that is made for
-    each submission: give your own to have a submission made once even over restarts of your program.
+    each submission: give your own to have a submission made once even over restarts of your program. `webhook` takes
+    url, events and secret.
     """
 
     queue: str | None = None
@@ -105,6 +107,7 @@ class SubmitOptions:
     on_conflict: Literal["return", "reject", "replace"] | None = None
     depends_on: Sequence[UUID] | None = None
     cache: timedelta | float | None = None
+    webhook: Mapping[str, Any] | None = None
     idempotency_key: str | None = None
 
     def as_json(self) -> dict[str, Any]:

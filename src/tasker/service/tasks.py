@@ -46,7 +46,7 @@ from tasker.service.feed import HEARTBEAT, Feed
 from tasker.service.keys import Keys
 from tasker.service.schedules import Schedules
 from tasker.service.usage import UsageService
-from tasker.service.webhooks import Webhooks
+from tasker.service.webhooks import Webhooks, with_webhook
 from tasker.submission import RetryOptions, Submission
 
 KEEP_KEYS_FOR = timedelta(hours=24)
@@ -502,7 +502,7 @@ def _draft(caller: Caller, task_type: TaskType, submission: Submission, now: dat
     params, secrets = bytes(submission.params), None
     if task_type.secrets is not None:
         params, secrets = hide(params, task_type.secrets)
-    return Draft(
+    draft = Draft(
         task_id=new_task_id(now),
         type=submission.type,
         params=params,
@@ -524,6 +524,7 @@ def _draft(caller: Caller, task_type: TaskType, submission: Submission, now: dat
         cache_key=None if submission.cache is None else _cache_key(caller.owner, submission),
         cache_for=submission.cache or timedelta(0),
     )
+    return draft if submission.webhook is None else with_webhook(draft, submission.webhook)
 
 
 def _lasting(retention: Retention | None) -> timedelta | None:

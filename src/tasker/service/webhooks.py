@@ -11,10 +11,20 @@ from msgspec import structs
 from tasker.clock import Clock
 from tasker.engine import Engine
 from tasker.errors import Conflict, NotFound
-from tasker.model import new_task_id
+from tasker.model import Draft, Extra, new_task_id
 from tasker.model.keys import Caller
-from tasker.model.webhooks import Delivery, DeliveryPage, DeliveryStatus, Webhook, WebhookPage, WebhookSecret
+from tasker.model.webhooks import (
+    Delivery,
+    DeliveryPage,
+    DeliveryStatus,
+    Webhook,
+    WebhookPage,
+    WebhookRef,
+    WebhookSecret,
+)
+from tasker.receivers import PREFIX
 from tasker.signing import new_secret
+from tasker.submission import OwnWebhook
 
 MAX_WEBHOOKS = 1000
 """Webhooks of one owner at the most: each event is held against every one of them."""
@@ -88,6 +98,18 @@ class Webhooks:
         webhook = await self.get(caller, webhook_id)
         if webhook.task_id is not None:
             raise Conflict(f"this webhook came with task {webhook.task_id}, and stays as it is")
+
+
+def with_webhook(draft: Draft, asked: OwnWebhook) -> Draft:
+    """Return the draft with somebody who is told of its task."""
+    webhook = Webhook(
+        webhook_id=new_task_id(draft.created_at), url=asked.url, events=asked.events, created_at=draft.created_at,
+        owner=draft.owner, secrets=() if asked.secret is None else (WebhookSecret(secret=asked.secret),),
+    )  # fmt: skip
+    shown = WebhookRef(
+        webhook_id=webhook.webhook_id, url=asked.url, events=tuple(PREFIX + name for name in asked.events)
+    )
+    return structs.replace(draft, webhook=webhook, extra=structs.replace(draft.extra or Extra(), webhook=shown))
 
 
 def _rotated(webhook: Webhook, secret: str, now: datetime, keep_for: timedelta) -> Webhook:

@@ -14,7 +14,7 @@ from tasker.engines.postgres.news import News
 from tasker.engines.postgres.options import Options, is_tied
 from tasker.engines.postgres.promotion import promote
 from tasker.engines.postgres.secrets import insert_secrets
-from tasker.engines.postgres.webhooks import insert_with_tasks
+from tasker.engines.postgres.webhooks import insert_with_tasks, join_task
 from tasker.engines.values import encode, id_taken
 from tasker.errors import Expired
 from tasker.model import Change, Draft, Idempotency, Receipt, Status
@@ -50,6 +50,8 @@ class Submits:
             if draft.idempotency is not None and ties.receipt.outcome != "stored":
                 joined = ties.receipt.task_id if ties.receipt.outcome == "joined" else None
                 await connection.execute(self._queries["pass_key_on"], draft.idempotency.key, joined)
+            if draft.webhook is not None and ties.receipt.outcome == "joined":
+                await join_task(connection, self._queries, draft.webhook, ties.receipt.task_id)
             return ties.receipt
         if ties.replaces is not None:
             await self._changes.cancel_if_open(connection, news, ties.replaces)

@@ -216,5 +216,12 @@ async def erase_with_tasks(connection: Connection, queries: dict[str, str], task
     await connection.execute(queries["delete_task_webhooks"], task_ids)
 
 
+async def join_task(connection: Connection, queries: dict[str, str], webhook: Webhook, task_id: UUID) -> None:
+    """Store the webhook of a submission for which another task answers, unless that has one to the same receiver."""
+    if await connection.fetchval(queries["webhook_of_task_to"], task_id, webhook.url) is None:
+        row = write_row(WEBHOOKS, _CODECS, structs.replace(webhook, task_id=task_id))
+        await connection.execute(queries["insert_webhook"], *row)
+
+
 def _next(rows: Sequence[Any], limit: int) -> str | None:
     return to_cursor(rows[limit - 1]["seq"]) if len(rows) > limit else None

@@ -30,7 +30,7 @@ from tasker.engines.sqlite.options import (
 from tasker.engines.sqlite.rows import draft_row, first_claim, is_over, optional_micros, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.usage import DayTally, day_of
-from tasker.engines.sqlite.webhooks import insert_with_task
+from tasker.engines.sqlite.webhooks import insert_with_task, join_task
 from tasker.engines.values import encode, id_taken, not_unique
 from tasker.errors import Conflict, Expired, NotFound
 from tasker.lifecycle import MAX_INTERRUPTIONS
@@ -63,6 +63,8 @@ def _insert_tied(connection: apsw.Connection, lines: Lines, draft: Draft, now: i
     if ties.receipt is not None:
         if ties.receipt.outcome == "joined":
             _keep_key(connection, draft, ties.receipt.task_id)
+            if draft.webhook is not None:
+                join_task(connection, draft.webhook, ties.receipt.task_id)
         return ties.receipt, []
     news = _cancel(connection, lines, ties.replaces, now)[1] if ties.replaces is not None else []
     seq = _insert(connection, lines, draft, now, alone=False)

@@ -18,6 +18,7 @@ from msgspec import structs
 
 from tasker.clock import Clock, to_micros
 from tasker.engine import (
+    DELIVERY_LEASE,
     Archive,
     AuditBook,
     ClaimRequest,
@@ -125,6 +126,7 @@ class SqliteEngine:
         try:
             writer, self.migrated = open_writer(self.path)
             writer.execute(QUERIES["expire_all"])
+            writer.execute(QUERIES["release_deliveries"], (DELIVERY_LEASE // timedelta(microseconds=1),))
             self._points = connect(self.path, read_only=True)
             self._scans = connect(self.path, read_only=True)
         except BaseException:

@@ -156,6 +156,12 @@ def insert_with_task(connection: apsw.Connection, webhook: Webhook, task_id: UUI
     webhooks.insert(connection, structs.replace(webhook, task_id=task_id))
 
 
+def join_task(connection: apsw.Connection, webhook: Webhook, task_id: UUID) -> None:
+    """Store the webhook of a submission for which another task answers, unless that has one to the same receiver."""
+    if connection.execute(QUERIES["webhook_of_task_to"], (task_id.bytes, webhook.url)).fetchone() is None:
+        insert_with_task(connection, webhook, task_id)
+
+
 def erase_with_task(connection: apsw.Connection, task_id: bytes) -> None:
     """Erase what a task that is erased has of webhooks."""
     connection.execute(QUERIES["delete_task_deliveries"], (task_id,))

@@ -13,6 +13,9 @@ SELECT {webhook} FROM {schema}.webhook WHERE task_id IS NULL
 UNION ALL
 SELECT {webhook} FROM {schema}.webhook WHERE task_id = ANY($1::uuid[]);
 
+-- name: webhook_of_task_to
+SELECT 1 FROM {schema}.webhook WHERE task_id = $1 AND url = $2;
+
 -- name: webhooks_by_id
 SELECT {webhook} FROM {schema}.webhook WHERE webhook_id = ANY($1::uuid[]);
 

@@ -12,6 +12,9 @@ SELECT {webhook} FROM webhook INDEXED BY webhook_of_all WHERE task_id IS NULL OR
 -- name: webhooks_of_task
 SELECT {webhook} FROM webhook INDEXED BY webhook_of_task WHERE task_id = ? ORDER BY seq;
 
+-- name: webhook_of_task_to
+SELECT 1 FROM webhook INDEXED BY webhook_of_task WHERE task_id = ? AND url = ?;
+
 -- name: paused_webhooks
 SELECT webhook_id FROM webhook INDEXED BY webhook_of_all WHERE task_id IS NULL AND status = 'paused';
 
@@ -74,6 +77,10 @@ SELECT {delivery} FROM webhook_delivery WHERE seq IN (
 -- name: take_delivery
 UPDATE webhook_delivery SET attempts = attempts + 1, tries = tries + 1, attempted_at = ?, due_at = ?
 WHERE delivery_id = ? AND attempts = ? AND status = 'pending' RETURNING {delivery};
+
+-- name: release_deliveries
+-- At open: whoever had begun these is gone, for the lock on the file is ours.
+UPDATE webhook_delivery SET due_at = attempted_at WHERE status = 'pending' AND due_at = attempted_at + ?;
 
 -- name: settle_delivery
 UPDATE webhook_delivery SET status = ?, due_at = ?, response_code = ?, duration = ?, error = ?

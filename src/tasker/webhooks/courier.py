@@ -1,0 +1,261 @@
+"""The courier of a process: it makes deliveries of what the journal tells, and tells the receivers.
+
+Events become deliveries in one process at a time, and each of them is delivered by whichever process takes it. Nothing
+here keeps a task waiting: it reads what is stored, in its own time, and its requests are bounded for each lane and in
+all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from random import Random
+
+import structlog
+
+from tasker.clock import Clock
+from tasker.engine import Engine
+from tasker.errors import Unavailable
+from tasker.model import Change
+from tasker.model.webhooks import Delivery, DeliveryOutcome, DueDelivery
+from tasker.signing import sign
+from tasker.webhooks.matching import find_deliveries
+from tasker.webhooks.payload import Render, make_body
+from tasker.webhooks.rules import PAUSE_AFTER, Answer, decide
+
+PAGE = 500
+"""Events that are read at a time."""
+STORED_AT_ONCE = 200
+"""Deliveries that are stored in one commit, or a few more: the embedded engine's statements run on the event loop."""
+AT_ONCE = 64
+"""Requests of a process at a time."""
+PER_LANE = 4
+"""Of these, to the same receiver; one while it fails."""
+KEEP_DELIVERIES = timedelta(days=7)
+"""How long a delivery is kept after its end, or waits for a webhook that is paused."""
+_LOOK = 1.0
+"""Seconds between looks at the store without news."""
+_COLLECT = 0.02
+"""Seconds between looks while there are events: so many of them come together."""
+_SKIP_EVERY = 5.0
+"""Seconds between moves to the journal's end while there is no webhook."""
+_SAVE_EVERY = 1.0
+"""Seconds between saves of how far it was read, while nobody has to be told anything."""
+_FINISH_WITHIN = 5.0
+"""Seconds that requests have to end when the service stops; what has not is tried again."""
+_MOST_FAILING = 10_000
+
+Post = Callable[[str, dict[str, str], bytes], Awaitable[Answer]]
+_log = structlog.get_logger(__name__)
+
+
+class Courier:
+    """post: sends one message (Sender.post). render: shows a task. name: tells this process from the others.
+
+    count: hears of each attempt: `delivered`, or the name of its failure.
+    """
+
+    def __init__(
+        self, engine: Engine, clock: Clock, random: Random, *, post: Post, render: Render, name: str,
+        count: Callable[[str], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self._engine = engine
+        self._book = engine.webhooks
+        self._clock = clock
+        self._random = random
+        self._post = post
+        self._render = render
+        self._name = name
+        self._count = count
+        self._saved: str | None = None
+        self._read: str | None = None
+        self._saved_at = self._skipped_at = float("-inf")
+        self._is_idle = True
+        self._lanes: Counter[str] = Counter()
+        self._failing: set[str] = set()
+        self._sending: set[asyncio.Task[None]] = set()
+        self._loops: list[asyncio.Task[None]] = []
+        self._news = asyncio.Event()
+        self._work = asyncio.Event()
+
+    def start(self) -> None:
+        """Go on by itself until `close`."""
+        self._loops = [
+            asyncio.create_task(self._repeat(self.dispatch, PAGE, self._news)),
+            asyncio.create_task(self._repeat(self.deliver, 1, self._work)),
+        ]
+
+    async def close(self) -> None:
+        """Begin nothing more, and give what is under way a moment to end."""
+        for loop in self._loops:
+            loop.cancel()
+        if self._loops:
+            await asyncio.wait(self._loops)
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=_FINISH_WITHIN)
+        await self.settle(cancel=True)
+
+    def heard(self, _: Sequence[Change]) -> None:
+        """Something has happened: a listener of the engine."""
+        self._news.set()
+
+    async def dispatch(self) -> int:
+        """Make deliveries of the journal's next page; return how many events it had, 1 at least if more may come."""
+        if self._is_idle and self._clock.monotonic() - self._skipped_at >= _SKIP_EVERY:
+            await self._skip()
+        turn = await self._book.turn(self._name)
+        self._is_idle = turn is not None and turn.is_idle
+        if turn is None or turn.is_idle:
+            return 0
+        if turn.position != self._saved or self._read is None:
+            self._saved = self._read = turn.position
+        before = self._read
+        page = await self._engine.journal.read(before, limit=PAGE)
+        if page.was_reset:
+            _log.warning("webhooks.events_missed", reason="the journal does not reach back to where it was read")
+        # Only now: whoever was there before one of these events happened is found.
+        hearing = await self._book.find_hearing({entry.event.task_id for entry in page.entries}) if page.entries else []
+        for found, cursor in find_deliveries(hearing, page, self._clock.now(), at_once=STORED_AT_ONCE):
+            if not await self._move(found, cursor):
+                break
+        return max(len(page.entries), page.cursor != before)
+
+    async def deliver(self) -> int:
+        """Begin to deliver what is due, as far as there is room; return how many."""
+        room = AT_ONCE - len(self._sending)
+        if self._is_idle or room <= 0:
+            return 0
+        full = [lane for lane in self._lanes if not self._room(lane)]
+        due = self._choose(await self._book.find_due(full=full, each=PER_LANE, limit=room))
+        taken = await self._book.take(due) if due else []
+        for one in taken:
+            self._lanes[one.delivery.lane] += 1
+            sending = asyncio.create_task(self._send(one))
+            self._sending.add(sending)
+            sending.add_done_callback(self._sending.discard)
+        return len(taken)
+
+    async def settle(self, *, cancel: bool = False) -> None:
+        """Return when no request is under way."""
+        sending = tuple(self._sending)
+        for task in sending if cancel else ():
+            task.cancel()
+        if sending:
+            await asyncio.wait(sending)
+
+    async def _skip(self) -> None:
+        """Move to the end of the journal if there is no webhook: nobody has to be told of what came before it."""
+        tail = await self._engine.journal.tail()
+        turn = await self._book.turn(self._name)  # only now: who comes later hears of nothing before this end
+        if turn is not None and turn.is_idle:
+            self._skipped_at = self._clock.monotonic()
+            if turn.position != tail:
+                await self._book.dispatch([], after=turn.position, to=tail)
+
+    async def _move(self, found: Sequence[Delivery], cursor: str) -> bool:
+        """Store deliveries and how far the journal was read, the latter alone not each time; False if others have."""
+        now = self._clock.monotonic()
+        if not found and (cursor == self._saved or now - self._saved_at < _SAVE_EVERY):
+            self._read = cursor
+            return True
+        if not await self._book.dispatch(found, after=self._saved, to=cursor):
+            self._read = None
+            return False
+        self._saved = self._read = cursor
+        self._saved_at = now
+        if found:
+            self._work.set()
+        return True
+
+    def _choose(self, due: Sequence[DueDelivery]) -> list[DueDelivery]:
+        """Return those for which there is room in their lane."""
+        chosen: list[DueDelivery] = []
+        taken: Counter[str] = Counter()
+        for one in due:
+            lane = one.delivery.lane
+            if taken[lane] < self._room(lane):
+                taken[lane] += 1
+                chosen.append(one)
+        return chosen
+
+    def _room(self, lane: str) -> int:
+        return max(0, (1 if lane in self._failing else PER_LANE) - self._lanes[lane])
+
+    async def _send(self, due: DueDelivery) -> None:
+        lane = due.delivery.lane
+        try:
+            await self._deliver_one(due)
+        except Unavailable as error:
+            _log.warning("webhook.delivery_not_stored", reason=error.detail)
+        except Exception:  # a fault of ours: it is tried again when its lease is over, and keeps no other waiting
+            _log.exception("webhook.delivery_failed", delivery_id=str(due.delivery.delivery_id))
+        finally:
+            self._lanes[lane] -= 1
+            if not self._lanes[lane]:
+                del self._lanes[lane]
+            self._work.set()
+
+    async def _deliver_one(self, due: DueDelivery) -> None:
+        delivery = due.delivery
+        body = await self._body(delivery)
+        if body is None:
+            await self._book.drop(delivery)
+            return
+        now = self._clock.now()
+        headers = sign(due.webhook.signing(now), delivery.message_id, now, body)
+        answer = await self._post(due.webhook.url, headers, body)
+        outcome = decide(answer, delivery.tries, self._clock.now(), self._random)
+        self._note(delivery, outcome)
+        await self._book.settle(
+            delivery, outcome, failing_before=outcome.at - PAUSE_AFTER,
+            too_long=f"nothing could be delivered for {PAUSE_AFTER.days} days",
+        )  # fmt: skip
+
+    async def _body(self, delivery: Delivery) -> bytes | None:
+        """Return what to say, or None if the task is erased."""
+        events = await self._engine.find_events(delivery.task_id, after=delivery.sequence - 1, limit=1)
+        task = await self._engine.find(delivery.task_id)
+        if task is None or not events or events[0].sequence != delivery.sequence:
+            return None
+        return make_body(events[0], task, self._render)
+
+    def _note(self, delivery: Delivery, outcome: DeliveryOutcome) -> None:
+        self._count("delivered" if outcome.error is None else outcome.error.name)
+        if outcome.error is None:
+            self._failing.discard(delivery.lane)
+            return
+        if len(self._failing) >= _MOST_FAILING:
+            self._failing.clear()
+        self._failing.add(delivery.lane)
+        _log.info(
+            "webhook.attempt_failed", webhook_id=str(delivery.webhook_id), delivery_id=str(delivery.delivery_id),
+            attempt=delivery.attempts, why=outcome.error.name, is_last=outcome.status == "failed",
+        )  # fmt: skip
+
+    async def _repeat(self, once: Callable[[], Awaitable[int]], full: int, news: asyncio.Event) -> None:
+        """Do something again and again: at once while there is a full measure, else on news and now and then."""
+        while True:
+            done = 0
+            try:
+                done = await once()
+            except Unavailable as error:
+                _log.warning("webhooks.waiting", reason=error.detail)
+            except Exception:  # a fault of ours, or of somebody's hand in the store: the next time may go well
+                _log.exception("webhooks.failed")
+            if not done:
+                await self._rest(news)
+            elif done < full:
+                await asyncio.sleep(_COLLECT)
+
+    async def _rest(self, news: asyncio.Event) -> None:
+        if self._is_idle and news is self._news:  # whatever happens is nobody's business
+            await asyncio.sleep(_LOOK)
+            return
+        try:
+            async with asyncio.timeout(_LOOK):
+                await news.wait()
+        except TimeoutError:
+            return
+        news.clear()

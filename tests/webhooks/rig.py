@@ -1,0 +1,113 @@
+"""A courier over an engine, moved by hand, and the receivers that it tells."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
+
+from tasker.api.replies import encode_task
+from tasker.engine import Engine
+from tasker.lifecycle import Succeeded
+from tasker.model import Task
+from tasker.model.webhooks import Delivery, Webhook, WebhookSecret
+from tasker.signing import new_secret
+from tasker.testing import Driver, ManualClock, make_draft
+from tasker.webhooks.courier import Courier
+from tasker.webhooks.rules import Answer
+
+SECRET = new_secret()
+
+
+@dataclass
+class Told:
+    """One request that a receiver had."""
+
+    url: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+    @property
+    def event(self) -> tuple[UUID, str]:
+        return UUID(self.body["data"]["task_id"]), self.body["type"]
+
+
+@dataclass
+class Receivers:
+    """Everybody who may be told; answers by URL, 200 if nothing is said. held: URLs that say nothing yet."""
+
+    told: list[Told] = field(default_factory=list)
+    answers: dict[str, int] = field(default_factory=dict)
+    held: dict[str, asyncio.Event] = field(default_factory=dict)
+    under_way: int = 0
+    most: int = 0
+
+    async def post(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
+        self.told.append(Told(url, headers, json.loads(body)))
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            if url in self.held:
+                await self.held[url].wait()
+        finally:
+            self.under_way -= 1
+        return Answer(duration=0.1, status=self.answers.get(url, 200))
+
+    @property
+    def events(self) -> list[tuple[UUID, str]]:
+        return [one.event for one in self.told]
+
+
+def render(task: Task) -> bytes:
+    return encode_task(task, tracebacks=False)
+
+
+class Most(Random):
+    """Always the longest pause."""
+
+    def random(self) -> float:
+        return 1.0
+
+
+class Rig:
+    """An engine with a courier, moved by hand."""
+
+    def __init__(self, engine: Engine, clock: ManualClock, receivers: Receivers, name: str = "one") -> None:
+        self.engine = engine
+        self.clock = clock
+        self.receivers = receivers
+        self.driver = Driver(engine, clock)
+        self.courier = Courier(engine, clock, Most(), post=receivers.post, render=render, name=name)
+
+    async def hook(self, url: str = "https://example.com/", **fields: Any) -> Webhook:
+        webhook = Webhook(
+            webhook_id=uuid4(), url=url, created_at=self.clock.now(),
+            **{"events": ("completed", "failed", "cancelled"), "secrets": (WebhookSecret(secret=SECRET),), **fields},
+        )  # fmt: skip
+        await self.engine.webhooks.create(webhook, most=1000)
+        return webhook
+
+    async def complete(self, **draft: Any) -> UUID:
+        task_id = await self.driver.submit(make_draft(self.clock.now(), **draft))
+        await self.driver.finish(await self.driver.claim_one(), Succeeded(b"6"))
+        return task_id
+
+    async def dispatch(self) -> None:
+        """Go through the journal to its end."""
+        while await self.courier.dispatch():
+            pass
+
+    async def deliver(self) -> None:
+        """Deliver all that is due."""
+        while await self.courier.deliver():
+            await self.courier.settle()
+
+    async def work(self) -> None:
+        await self.dispatch()
+        await self.deliver()
+
+    async def deliveries(self, webhook: Webhook) -> list[Delivery]:
+        return (await self.engine.webhooks.find_deliveries(webhook.webhook_id, status=None, limit=500)).items

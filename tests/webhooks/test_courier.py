@@ -1,0 +1,242 @@
+"""The courier: who hears of what, and how receivers that fail or are slow are treated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import standardwebhooks
+from msgspec import structs
+from tests.webhooks.rig import SECRET, Receivers, Rig, render
+
+from tasker.engines.sqlite import SqliteEngine
+from tasker.lifecycle import Failed, Succeeded, problem
+from tasker.model.webhooks import Delivery
+from tasker.testing import ManualClock, make_draft
+from tasker.webhooks.courier import AT_ONCE, PER_LANE, Courier
+from tasker.webhooks.rules import PAUSE_AFTER, RETRY_WITHIN, Answer
+
+
+@pytest.fixture
+def receivers() -> Receivers:
+    return Receivers()
+
+
+@pytest.fixture
+async def rig(tmp_path: Path, receivers: Receivers) -> AsyncIterator[Rig]:
+    clock = ManualClock()
+    engine = SqliteEngine(tmp_path / "data" / "tasker.db", clock)
+    await engine.open()
+    rig = Rig(engine, clock, receivers)
+    yield rig
+    await rig.courier.close()
+    await engine.close()
+
+
+async def test_the_signature_is_that_of_the_body_sent(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[dict[str, str], bytes]] = []
+
+    async def post(_: str, headers: dict[str, str], body: bytes) -> Answer:
+        sent.append((headers, body))
+        return Answer(duration=0, status=200)
+
+    rig.courier = Courier(rig.engine, rig.clock, Random(), post=post, render=render, name="one")
+    await rig.hook()
+    await rig.complete()
+    await rig.work()
+    [(headers, body)] = sent
+    monkeypatch.setattr("standardwebhooks.webhooks.datetime", _Then(rig.clock))
+    assert standardwebhooks.Webhook(SECRET).verify(body, headers)["type"] == "task.completed"
+
+
+class _Then:
+    """The time of a clock as the library asks for it."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+
+    def now(self, tz: Any = None) -> Any:
+        return self._clock.now()
+
+    def fromtimestamp(self, seconds: float, tz: Any = None) -> Any:
+        from datetime import datetime
+
+        return datetime.fromtimestamp(seconds, tz)
+
+
+async def test_by_default_ends_are_told_and_on_request_everything(rig: Rig, receivers: Receivers) -> None:
+    every = "https://every.example.com/"
+    await rig.hook()
+    await rig.hook(every, events=("created", "started", "retrying", "completed", "failed", "cancelled"))
+    failed = await rig.driver.submit(make_draft(rig.clock.now()))
+    await rig.driver.finish(await rig.driver.claim_one(), Failed(problem("task-failed", "no")))
+    cancelled = await rig.driver.submit(make_draft(rig.clock.now()))
+    await rig.engine.cancel(cancelled)
+    await rig.work()
+    told = [(one.url == every, *one.event) for one in receivers.told]
+    assert sorted(told, key=str) == sorted(
+        [
+            (False, failed, "task.failed"), (False, cancelled, "task.cancelled"),
+            (True, failed, "task.created"), (True, failed, "task.started"), (True, failed, "task.failed"),
+            (True, cancelled, "task.created"), (True, cancelled, "task.cancelled"),
+        ],
+        key=str,
+    )  # fmt: skip
+
+
+async def test_each_filter_must_hold(rig: Rig, receivers: Receivers) -> None:
+    for name, fields in {
+        "type": {"type": "other"}, "queue": {"queue": "other"}, "tag": {"tag": "other"}, "owner": {"owner": "eve"},
+        "fits": {"type": "sum", "queue": "q", "tag": "b"}, "all": {},
+    }.items():  # fmt: skip
+        await rig.hook(f"https://{name}.example.com/", **fields)
+    await rig.complete(queue="q", tags=("a", "b"))
+    await rig.work()
+    assert sorted(one.url for one in receivers.told) == ["https://all.example.com/", "https://fits.example.com/"]
+
+
+async def test_an_owner_hears_of_its_own_tasks_and_nobodys_webhook_of_all(rig: Rig, receivers: Receivers) -> None:
+    await rig.hook("https://ada.example.com/", owner="ada")
+    await rig.hook("https://nobody.example.com/")
+    for owner in ("ada", "eve"):
+        await rig.engine.submit([structs.replace(make_draft(rig.clock.now()), owner=owner)])
+        await rig.driver.finish(await rig.driver.claim_one(), Succeeded(b"6"))
+    await rig.work()
+    assert sorted(one.url[8:11] for one in receivers.told) == ["ada", "nob", "nob"]
+
+
+async def test_nothing_is_told_of_what_came_before_a_webhook(rig: Rig, receivers: Receivers) -> None:
+    await rig.complete()
+    rig.clock.advance(timedelta(seconds=5))
+    await rig.hook()
+    later = await rig.complete()
+    await rig.work()
+    assert receivers.events == [(later, "task.completed")]
+
+
+async def test_of_an_erased_task_nothing_is_told(rig: Rig, receivers: Receivers) -> None:
+    webhook = await rig.hook()
+    task_id = await rig.complete()
+    await rig.dispatch()
+    await rig.engine.delete(task_id)
+    await rig.work()
+    assert receivers.told == []
+    assert await rig.deliveries(webhook) == []
+
+
+async def test_a_receiver_that_works_again_is_told_what_it_missed(rig: Rig, receivers: Receivers) -> None:
+    webhook = await rig.hook()
+    receivers.answers[webhook.url] = 503
+    missed = [await rig.complete() for _ in range(3)]
+    await rig.work()
+    receivers.answers.clear()
+    receivers.told.clear()
+    rig.clock.advance(RETRY_WITHIN[0])
+    await rig.work()
+    assert {task_id for task_id, _ in receivers.events} == set(missed)
+    assert {one.status for one in await rig.deliveries(webhook)} == {"delivered"}
+
+
+async def test_a_receiver_that_fails_for_days_is_left_alone_until_somebody_says_so(
+    rig: Rig, receivers: Receivers
+) -> None:
+    webhook = await rig.hook()
+    receivers.answers[webhook.url] = 500
+    await rig.complete()
+    await rig.work()
+    rig.clock.advance(PAUSE_AFTER)
+    await rig.complete()
+    await rig.work()
+    found = await rig.engine.webhooks.find(webhook.webhook_id)
+    assert found is not None
+    assert (found.status, found.reason) == ("paused", "nothing could be delivered for 3 days")
+    receivers.told.clear()
+    last = await rig.complete()
+    rig.clock.advance(timedelta(hours=3))
+    await rig.work()
+    assert receivers.told == []
+    receivers.answers.clear()
+    await rig.engine.webhooks.change(webhook.webhook_id, lambda one: structs.replace(one, status="active"))
+    await rig.work()
+    assert (last, "task.completed") in receivers.events
+
+
+async def test_a_slow_receiver_keeps_no_other_waiting_and_has_a_few_at_a_time(rig: Rig, receivers: Receivers) -> None:
+    slow, quick = await rig.hook("https://slow.example.com/"), await rig.hook("https://quick.example.com/")
+    receivers.held[slow.url] = asyncio.Event()
+    for _ in range(PER_LANE * 3):
+        await rig.complete()
+    await rig.dispatch()
+    for _ in range(30):
+        await rig.courier.deliver()
+        await asyncio.sleep(0.01)
+    told = [one.url for one in receivers.told]
+    assert told.count(slow.url) == PER_LANE
+    assert told.count(quick.url) == PER_LANE * 3
+    receivers.held[slow.url].set()
+    await rig.courier.settle()
+    await rig.deliver()
+    assert {one.status for one in await rig.deliveries(slow)} == {"delivered"}
+
+
+async def test_many_deliveries_are_stored_in_steps(
+    rig: Rig, receivers: Receivers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(9):
+        await rig.hook()
+    expected = {await rig.complete() for _ in range(7)}
+    stored: list[int] = []
+    dispatch = rig.engine.webhooks.dispatch
+
+    async def counted(found: Sequence[Delivery], *, after: str | None, to: str) -> bool:
+        stored.append(len(found))
+        return await dispatch(found, after=after, to=to)
+
+    monkeypatch.setattr(rig.engine.webhooks, "dispatch", counted)
+    monkeypatch.setattr("tasker.webhooks.courier.STORED_AT_ONCE", 20)
+    await rig.dispatch()
+    assert stored[:3] == [27, 27, 9]
+    await rig.deliver()
+    assert sorted(receivers.events) == sorted((task_id, "task.completed") for task_id in expected for _ in range(9))
+
+
+async def test_a_failing_receiver_has_one_at_a_time(rig: Rig, receivers: Receivers) -> None:
+    webhook = await rig.hook()
+    receivers.answers[webhook.url] = 500
+    await rig.complete()
+    await rig.work()
+    for _ in range(5):
+        await rig.complete()
+    await rig.dispatch()
+    receivers.most = 0
+    receivers.answers.clear()
+    await rig.courier.deliver()
+    await rig.courier.settle()
+    assert receivers.most == 1
+
+
+async def test_in_all_there_are_so_many_at_a_time(rig: Rig, receivers: Receivers) -> None:
+    hold = asyncio.Event()
+    for place in range(AT_ONCE // PER_LANE + 3):
+        url = f"https://r{place}.example.com/"
+        await rig.hook(url)
+        receivers.held[url] = hold
+    for _ in range(PER_LANE):
+        await rig.complete()
+    await rig.dispatch()
+    while await rig.courier.deliver():
+        pass
+    async with asyncio.timeout(10):
+        while receivers.under_way < AT_ONCE:
+            await asyncio.sleep(0.01)
+    assert not await rig.courier.deliver()
+    assert receivers.most == AT_ONCE
+    hold.set()
+    await rig.courier.settle()
+    await rig.deliver()
+    assert len(receivers.told) == PER_LANE * (AT_ONCE // PER_LANE + 3)
