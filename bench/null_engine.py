@@ -82,7 +82,7 @@ class _NoAudit:
     async def begin(self, deed: Deed) -> int:
         return 0
 
-    async def end(self, sequence: int, outcome: int) -> None:
+    async def end(self, sequence: int, outcome: int, target: str = "") -> None:
         pass
 
     async def find_many(self, *, limit: int, cursor: str | None = None) -> AuditPage:

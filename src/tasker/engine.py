@@ -139,8 +139,8 @@ class AuditBook(Protocol):
     async def begin(self, deed: Deed) -> int:
         """Note what somebody is about to do; return the number of the entry, larger than any before."""
 
-    async def end(self, sequence: int, outcome: int) -> None:
-        """Note how it ended; once that is known, no change."""
+    async def end(self, sequence: int, outcome: int, target: str = "") -> None:
+        """Note how it ended, and what was made if the deed has no target; once that is known, no change."""
 
     async def find_many(self, *, limit: int, cursor: str | None = None) -> AuditPage:
         """Return entries, newest first. Raises Invalid for a cursor that no page gave out."""

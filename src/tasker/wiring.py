@@ -27,7 +27,7 @@ from tasker.clock import Clock, SystemClock
 from tasker.config import SECRET_VARIABLES, Settings
 from tasker.engine import Archive, Engine
 from tasker.engines.sqlite import SqliteEngine
-from tasker.errors import ConfigError
+from tasker.errors import ConfigError, Unavailable
 from tasker.events import Hub
 from tasker.executor import Executor
 from tasker.executor.loop_watch import LoopWatch
@@ -161,6 +161,7 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
             )
         service = Service(engine, registry, hub, clock, health=health, daily_budget=settings.daily_budget)
         await service.keys.refresh()
+        stack.push_async_callback(_note_uses, service.keys)
         asgi = (build_app if api else build_probes)(service, settings, metrics, clock)
         app = App(settings=settings, registry=registry, engine=engine, service=service, worker=worker, asgi=asgi)
         stack.push_async_callback(app.drain)
@@ -301,6 +302,11 @@ async def _answering(host: str, port: int, serving: asyncio.Task[None]) -> None:
             writer.close()
             return
         await asyncio.sleep(0.01)
+
+
+async def _note_uses(keys: Keys) -> None:
+    with contextlib.suppress(Unavailable):  # so that the last minute's uses of keys are told, if they can be
+        await keys.note_uses()
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -36,7 +36,8 @@ async def test_what_controls_is_on_record_and_nothing_else(locked: Rig) -> None:
     await locked.client.delete(f"/key/{made['key_id']}", headers=ADMIN)
     assert await recorded(locked) == [
         ("alice", "cancel_task", task_id, 200), ("alice", "cancel_task", task_id, 409),
-        ("bob", "cancel_task", task_id, 403), ("alice", "delete_task", "none", 404), ("", "create_key", "", 201),
+        ("bob", "cancel_task", task_id, 403), ("alice", "delete_task", "none", 404),
+        ("", "create_key", made["key_id"], 201),
         ("", "create_key", "", 422), ("", "revoke_key", made["key_id"], 204),
     ]  # fmt: skip
     entry = (await locked.client.get("/audit", headers=ADMIN)).json()["items"][-1]

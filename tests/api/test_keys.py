@@ -20,12 +20,15 @@ async def test_a_key_is_shown_once(rig: Rig) -> None:
     reply = await rig.client.post("/key", json={"scopes": ["admin"], "name": "shop"})
     assert reply.status_code == 201
     made = reply.json()
+    assert reply.headers["location"] == f"/key/{made['key_id']}"
     prefix, key_id, secret = made["key"].split("_", 2)
     assert (prefix, key_id, len(secret)) == ("tsk", made["key_id"], 43)
     assert (made["name"], made["owner"], made["scopes"]) == ("shop", "shop", ["admin"])
     reply = await rig.client.get("/key", headers={"authorization": f"Bearer {made['key']}"})
     assert secret not in reply.text
     [listed] = reply.json()["items"]
+    one = await rig.client.get(f"/key/{made['key_id']}", headers={"authorization": f"Bearer {made['key']}"})
+    assert one.json() == listed
     assert {**listed, "last_used_at": None, "key": made["key"]} == made
 
 

@@ -28,9 +28,15 @@ async def test_a_deed_is_on_record_before_its_outcome_is(engine: Engine, clock: 
         AuditEntry(sequence=first, time=begun_at, deed=DEED, outcome=None),
     ]
     assert (await engine.audit.find_many(limit=10)).items == entries
-    await engine.audit.end(first, 200)
+    await engine.audit.end(first, 200, "ignored: it has one")
     await engine.audit.end(first, 500)
     assert [entry.outcome for entry in (await engine.audit.find_many(limit=10)).items] == [None, 200]
+
+
+async def test_what_a_deed_has_made_becomes_its_target(engine: Engine) -> None:
+    await engine.audit.end(await engine.audit.begin(KEYLESS), 201, "made")
+    await engine.audit.end(await engine.audit.begin(DEED), 201, "other")
+    assert [entry.deed.target for entry in (await engine.audit.find_many(limit=10)).items] == ["t", "made"]
 
 
 async def test_the_record_comes_in_pages(engine: Engine) -> None:

@@ -167,6 +167,7 @@ def test_off_loopback_it_needs_a_token_or_a_word(host: str) -> None:
     assert "set TASKER_TOKEN" in fault
     assert "TASKER_AUTH=off" in fault
     assert load_settings(host=host, auth="off").host == host
+    assert load_settings(host=host, auth="on").host == host
     assert load_settings(host=host, token=TOKEN).host == host
 
 

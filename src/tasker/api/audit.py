@@ -58,15 +58,16 @@ class Recorder:
     async def do(self, operation: Operation, call: Call) -> Reply | Stream:
         """Answer `call`. Raises Unavailable, and does nothing, where that cannot be put on record."""
         sequence = await self._audit.begin(_deed(operation, call.head, "/".join(call.path.values())))
-        outcome = _INTERNAL
+        outcome, made = _INTERNAL, ""
         try:
             reply = await operation.handler(call)
             outcome = 200 if isinstance(reply, Stream) else reply.status
+            made = _made(reply)
         except RequestError as error:
             outcome = error.kind.status or _INTERNAL
             raise
         finally:
-            await self._audit.end(sequence, outcome)
+            await self._audit.end(sequence, outcome, made)
         return reply
 
     async def refused(self, operation: Operation, head: Head, path: dict[str, str], outcome: int) -> None:
@@ -78,6 +79,12 @@ class Recorder:
 def is_audited(operation: Operation) -> bool:
     """Tell whether an operation goes on record: all that changes anything, but for the submission of tasks."""
     return operation.method != "GET" and (operation.scope != "submit" or operation.tag != "tasks")
+
+
+def _made(reply: Reply | Stream) -> str:
+    """Return the id of what was made: the last part of where it is."""
+    where = next((value for name, value in reply.headers if name == b"location"), b"")
+    return where.rpartition(b"/")[2].decode()
 
 
 def _deed(operation: Operation, head: Head, target: str) -> Deed:

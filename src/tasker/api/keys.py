@@ -84,7 +84,11 @@ class KeyOperations:
                 burst=body.burst, daily_budget=body.daily_budget,
             )
         )  # fmt: skip
-        return json_reply(NewKeyView(**_shown(key), key=shown), 201)
+        return json_reply(NewKeyView(**_shown(key), key=shown), 201, (b"location", f"/key/{key.key_id}".encode()))
+
+    async def get(self, call: Call) -> Reply:
+        call.query()
+        return json_reply(KeyView(**_shown(await self._keys.get(call.path["key_id"]))))
 
     async def revoke(self, call: Call) -> Reply:
         call.query()
@@ -105,9 +109,14 @@ def key_operations(keys: KeyOperations) -> list[Operation]:
         ),
         Operation(
             "POST", "/key", "create_key", "keys", "Make a key", keys.create, scope="admin",
-            answers={201: Answer("Made: `key` is told this once.", NewKeyView)},
+            answers={201: Answer("Made: `key` is told this once.", NewKeyView, ("Location",))},
             problems=(*BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "unavailable"), body=KeyBody,
             example={"scopes": ["submit", "read"], "name": "shop"},
+        ),
+        Operation(
+            "GET", "/key/{key_id}", "get_key", "keys", "Read a key", keys.get, scope="admin",
+            answers={200: Answer("The key, without its secret.", KeyView)},
+            problems=("not-found", "unknown-field", "unavailable"),
         ),
         Operation(
             "DELETE", "/key/{key_id}", "revoke_key", "keys", "Revoke a key", keys.revoke, scope="admin",

@@ -91,7 +91,7 @@ _REQUEST_HEADERS: dict[str, tuple[str, Node]] = {
     ),
 }
 _REPLY_HEADERS: dict[str, tuple[str, Node]] = {
-    "Location": ("Where the task is.", _STRING),
+    "Location": ("Where it is: the task, or what was made.", _STRING),
     "Retry-After": ("Seconds after which it is worth asking again; for open tasks.", {"type": "integer", "minimum": 1}),
     "Preference-Applied": ("The wait that was granted.", _STRING),
     "Idempotency-Replayed": ("`true` when an earlier request with this key submitted the task.", _STRING),

@@ -41,7 +41,7 @@ def _advise(error: TaskerError) -> str:
         case client.TaskFailed():
             return f"More: tasker get {error.task_id} --attempts"
         case client.NotAllowed(status=401):
-            return "Set TASKER_TOKEN to the token of the service."
+            return "Set TASKER_TOKEN to a key of the service: `tasker key create` makes one."
         case client.NotFound():
             return "`tasker ls` lists the tasks there are."
         case client.ServiceError():

@@ -189,7 +189,7 @@ def _in_store(
     from tasker import wiring
     from tasker.cli.banner import settings_url
     from tasker.config import load_settings
-    from tasker.errors import ConfigError, StoreInUse
+    from tasker.errors import ConfigError, NotFound, StoreInUse
     from tasker.logs import configure_logs
     from tasker.model.audit import Deed
 
@@ -200,10 +200,17 @@ def _in_store(
 
     async def run() -> _T:
         async with wiring.open_keys(settings) as (keys, audit):
-            if deed is not None:
-                done = Deed(key_id=None, owner="", action=deed, target=target[:200], address="command line")
-                await audit.begin(done)
-            return await work(keys)
+            if deed is None:
+                return await work(keys)
+            done = Deed(key_id=None, owner="", action=deed, target=target[:200], address="command line")
+            sequence = await audit.begin(done)
+            try:
+                result = await work(keys)
+            except NotFound:
+                await audit.end(sequence, 404)
+                raise
+            await audit.end(sequence, 200)
+            return result
 
     try:
         return uvloop.run(run())

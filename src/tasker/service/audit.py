@@ -29,10 +29,10 @@ class Audit:
         """Note that somebody is about to do something, durably; return the number of the entry. Raises Unavailable."""
         return await self._book.begin(deed)
 
-    async def end(self, sequence: int, outcome: int) -> None:
-        """Note how it ended. What is done is done: where that cannot be written, the log has it."""
+    async def end(self, sequence: int, outcome: int, made: str = "") -> None:
+        """Note how it ended, and what was made. What is done is done: where that cannot be written, the log has it."""
         try:
-            await self._book.end(sequence, outcome)
+            await self._book.end(sequence, outcome, made[:200])
         except Unavailable as error:
             _log.warning("audit.outcome_not_stored", sequence=sequence, outcome=outcome, reason=error.detail)
 

@@ -50,7 +50,7 @@ class Keys:
         self._known: dict[str, tuple[Key, Caller]] = {}
         self._uses: dict[str, datetime] = {}
         self._refreshing = asyncio.Lock()
-        self._refreshed = float("-inf")
+        self._begun = self._done = 0
 
     async def create(self, new: NewKey) -> tuple[Key, str]:
         """Store a new key; return it and the words that show it, which nobody can be told again. Raises Invalid."""
@@ -63,11 +63,18 @@ class Keys:
         """Return every key, in order of creation, also those that open nothing any more."""
         return [self._with_last_use(key) for key in await self._book.find_all()]
 
+    async def get(self, key_id: str) -> Key:
+        """Return a key. Raises NotFound."""
+        found = next((key for key in await self.find_all() if key.key_id == key_id), None)
+        if found is None:
+            raise _no_key(key_id)
+        return found
+
     async def revoke(self, key_id: str) -> Key:
         """Have a key open nothing from now on: at once in this process. Raises NotFound."""
         key = await self._book.revoke(key_id)
         if key is None:
-            raise NotFound(f"there is no key {key_id[:100]!r}; GET /key lists them")
+            raise _no_key(key_id)
         await self.refresh()
         return key
 
@@ -128,12 +135,12 @@ class Keys:
 
     async def _look_again(self) -> None:
         """Return once a refresh has been done that began after this was asked; one serves all who wait for it."""
-        asked = self._clock.monotonic()
+        asked = self._begun
         async with self._refreshing:
-            if self._refreshed <= asked:
-                began = self._clock.monotonic()
+            if self._done <= asked:
+                self._begun += 1
                 await self.refresh()
-                self._refreshed = began
+                self._done = self._begun
 
     async def note_uses(self) -> int:
         """Store when keys were last used; return how many."""
@@ -147,6 +154,10 @@ class Keys:
         if used is None or (key.last_used_at is not None and key.last_used_at > used):
             return key
         return structs.replace(key, last_used_at=used)
+
+
+def _no_key(key_id: str) -> NotFound:
+    return NotFound(f"there is no key {key_id[:100]!r}; GET /key lists them")
 
 
 def make_key(new: NewKey, now: datetime) -> tuple[Key, str]:

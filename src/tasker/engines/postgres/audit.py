@@ -27,9 +27,9 @@ class PostgresAudit:
 
         return (await self._connections.transact(work))[0]
 
-    async def end(self, sequence: int, outcome: int) -> None:
+    async def end(self, sequence: int, outcome: int, target: str = "") -> None:
         async def work(connection: Connection, _news: News, _again: bool) -> None:
-            await connection.execute(self._queries["end_audit"], sequence, outcome)
+            await connection.execute(self._queries["end_audit"], sequence, outcome, target)
 
         await self._connections.transact(work)
 

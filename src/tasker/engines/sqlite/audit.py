@@ -34,8 +34,9 @@ class SqliteAudit:
         sequence: int = await self._write(work)
         return sequence
 
-    async def end(self, sequence: int, outcome: int) -> None:
-        await self._write(lambda connection: connection.execute(QUERIES["end_audit"], (outcome, sequence)))
+    async def end(self, sequence: int, outcome: int, target: str = "") -> None:
+        row = (outcome, target, sequence)
+        await self._write(lambda connection: connection.execute(QUERIES["end_audit"], row))
 
     async def find_many(self, *, limit: int, cursor: str | None = None) -> AuditPage:
         values = NEWEST if cursor is None else from_cursor(cursor), limit + 1

@@ -3,7 +3,8 @@ INSERT INTO {schema}.audit (time, key_id, owner, action, target, address) VALUES
 RETURNING sequence;
 
 -- name: end_audit
-UPDATE {schema}.audit SET outcome = $2 WHERE sequence = $1 AND outcome IS NULL;
+UPDATE {schema}.audit SET outcome = $2, target = CASE target WHEN '' THEN $3::text ELSE target END
+WHERE sequence = $1 AND outcome IS NULL;
 
 -- name: audit_page
 SELECT sequence, time, key_id, owner, action, target, address, outcome FROM {schema}.audit

@@ -2,7 +2,8 @@
 INSERT INTO audit (time, key_id, owner, action, target, address) VALUES (?, ?, ?, ?, ?, ?);
 
 -- name: end_audit
-UPDATE audit SET outcome = ? WHERE sequence = ? AND outcome IS NULL;
+UPDATE audit SET outcome = ?, target = CASE target WHEN '' THEN ? ELSE target END
+WHERE sequence = ? AND outcome IS NULL;
 
 -- name: audit_page
 SELECT sequence, time, key_id, owner, action, target, address, outcome FROM audit
