@@ -6,7 +6,6 @@ A failure prints the steps that lead to it, as short as Hypothesis can make them
 from __future__ import annotations
 
 import asyncio
-import re
 import tempfile
 from collections.abc import Coroutine
 from datetime import date, datetime, timedelta
@@ -28,35 +27,40 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from msgspec import structs
+from tests.contract import ties
 from tests.contract.engines import ENGINES
 from tests.contract.journal import by_task, read_all
+from tests.contract.lives import (
+    LETTERS,
+    LOG,
+    claimed_types,
+    crash_rules,
+    outcomes,
+    policies,
+    reply_of,
+    submissions,
+    unspent,
+    wait_and_submit,
+    workers,
+)  # fmt: skip
 from tests.contract.twin import CUT_OFF, LEASE, SECOND, Twin
 
 from tasker.engine import FOREVER, KEEP_TOMBSTONES_FOR, ClaimRequest, Engine
 from tasker.errors import Conflict, Expired, NotFound
 from tasker.lifecycle import (
     MAX_INTERRUPTIONS,
-    Cancelled,
-    Crashed,
-    Failed,
     Interrupted,
     Outcome,
-    Released,
-    Snoozed,
-    Succeeded,
-    TimedOut,
     decide,
-    problem,
 )
 from tasker.model import (
     Claim,
     Draft,
     Event,
+    Extra,
     Lease,
     NewEvent,
     Policy,
-    Receipt,
     Report,
     RetryPolicy,
     Status,
@@ -67,70 +71,6 @@ from tasker.model.usage import UsageFilter
 from tasker.testing import ManualClock, make_draft, make_key
 
 EVER = UsageFilter(first=date(1971, 1, 1), last=date(9999, 12, 31))
-outcomes: st.SearchStrategy[Outcome] = st.sampled_from(
-    [
-        Succeeded(b"6"),
-        Failed(problem("task-failed", "for good")),
-        Failed(problem("task-failed", "busy", retryable=True)),
-        Failed(problem("task-failed", "busy", retryable=True), after=40 * SECOND),
-        Snoozed(15 * SECOND),
-        TimedOut(SECOND),
-        Crashed("gone"),
-        Cancelled(),
-        Released(),
-        Interrupted(),
-    ]
-)
-policies = st.builds(
-    RetryPolicy,
-    max_attempts=st.integers(1, 3),
-    initial=st.sampled_from([timedelta(0), 10 * SECOND]),
-    jitter=st.booleans(),
-)
-keys = st.tuples(st.sampled_from(["k1", "k2"]), st.sampled_from([b"a", b"b"]))
-crash_rules = st.sampled_from(["retry", "retry", "fail"])
-submissions = st.tuples(
-    st.sampled_from([-1, 0, 1]),
-    st.sampled_from([None, None, 10 * SECOND, 60 * SECOND]),
-    st.sampled_from(["sum", "sum", "gpt"]),
-    st.none() | keys,
-    st.sampled_from([None, None, 45.25 * SECOND]),
-)
-claimed_types = st.sampled_from([("sum", "gpt"), ("sum",), ("gpt",)])
-workers = st.sampled_from(["worker-1", "worker-2"])
-
-
-async def _reply(step: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        return await step
-    except (NotFound, Conflict) as refusal:
-        return refusal
-
-
-async def _wait_and_submit(
-    engine: Engine, request: ClaimRequest, drafts: list[Draft], ticks: int, *, is_served: bool
-) -> tuple[list[Receipt], list[Claim]]:
-    """Let a claim wait, submit each draft on its own, and return what both are told."""
-    claiming = asyncio.create_task(engine.claim(request, wait_for=timedelta(hours=1)))
-    for _ in range(ticks):
-        await asyncio.sleep(0)
-    receipts = await asyncio.gather(*(engine.submit([draft]) for draft in drafts))
-    if is_served:
-        return [receipt for [receipt] in receipts], await claiming
-    claiming.cancel()
-    await asyncio.wait([claiming])
-    assert claiming.cancelled(), f"nothing was to be claimed, and the answer was {claiming}"
-    return [receipt for [receipt] in receipts], []
-
-
-def _unspent(claim: Claim) -> Claim:
-    """A claim without what its attempt has used up since."""
-    return structs.replace(claim, usage=b"{}")
-
-
-_LETTERS = {"created": "c", "started": "s", "retrying": "r", "completed": "e", "failed": "e", "cancelled": "e"}
-_LOG = re.compile("c(s?er|sr)*(s|s?e)?")
-"""The shape of a task's log: attempts that others follow, ends that were no last ones, and what is now."""
 
 
 class EngineMachine(RuleBasedStateMachine):
@@ -185,6 +125,27 @@ class EngineMachine(RuleBasedStateMachine):
         assert [(receipt.task_id, receipt.outcome) for receipt in receipts] == expected
         return multiple(*(task_id for task_id, outcome in expected if outcome == "stored"))
 
+    @rule(
+        target=tasks,
+        unique_key=st.sampled_from([None, "u"]),
+        on_conflict=st.sampled_from(["return", "reject", "replace"]),
+        depends_on=st.lists(known, max_size=3, unique=True),
+        deadline=st.sampled_from([None, None, 20.5 * SECOND]),
+    )
+    def submit_tied(
+        self, unique_key: str | None, on_conflict: Any, depends_on: list[UUID], deadline: timedelta | None
+    ) -> Any:
+        now = self.clock.now()
+        draft = make_draft(
+            now, unique_key=unique_key, on_conflict=on_conflict, extra=Extra(depends_on=tuple(depends_on)),
+            deadline=None if deadline is None else now + deadline,
+        )  # fmt: skip
+        [receipt] = self.run(self.engine.submit([draft]))
+        self.submitted += 1
+        expected = ties.submit(self.twins, draft, self.submitted, now)
+        assert (receipt.task_id, receipt.outcome) == expected
+        return multiple(*([draft.task_id] if receipt.outcome == "stored" else []))
+
     def draft(self, option: Any, policy: RetryPolicy, on_crash: Any) -> Draft:
         now = self.clock.now()
         priority, delay, type_, key, retention = option
@@ -212,18 +173,20 @@ class EngineMachine(RuleBasedStateMachine):
     def cancel(self, task_id: UUID) -> None:
         if not self.is_allowed(self.engine.cancel(task_id), task_id, Status.PENDING, Status.RUNNING):
             return
-        twin = self.twins[task_id]
-        if twin.status is Status.RUNNING:
-            twin.cancel_requested = True
-        else:
-            twin.close(Status.CANCELLED, self.clock.now())
+        ties.cancel(self.twins, self.twins[task_id], self.clock.now())
         self.agree_on(task_id)
 
     @rule(task_id=known)
     def retry(self, task_id: UUID) -> None:
-        if self.is_allowed(self.engine.retry(task_id), task_id, Status.FAILED, Status.CANCELLED):
-            self.twins[task_id].retry(self.clock.now())
+        allowed = (Status.FAILED, Status.CANCELLED) if self.may_retry(task_id) else ()
+        if self.is_allowed(self.engine.retry(task_id), task_id, *allowed):
+            ties.retry(self.twins, self.twins[task_id], self.clock.now())
             self.agree_on(task_id)
+
+    def may_retry(self, task_id: UUID) -> bool:
+        """Tell whether other tasks allow it."""
+        twin = self.twins.get(task_id)
+        return twin is None or ties.may_retry(self.twins, twin, self.clock.now())
 
     @rule(task_id=known)
     def delete(self, task_id: UUID) -> None:
@@ -237,7 +200,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def is_allowed(self, step: Coroutine[Any, Any, Any], task_id: UUID, *allowed: Status) -> bool:
         """Take the step, and see that it is refused where the model says so."""
-        reply, expired_at = self.run(_reply(step)), self.expired_at(task_id)
+        reply, expired_at = self.run(reply_of(step)), self.expired_at(task_id)
         tombstone = self.run(self.engine.tombstones.find(task_id))
         assert (tombstone and tombstone.expired_at) == expired_at
         twin = self.twins.get(task_id)
@@ -308,7 +271,7 @@ class EngineMachine(RuleBasedStateMachine):
         takes = [self.twins[task_id] for task_id, outcome in expected if outcome == "stored"]
         takes = [twin for twin in takes if twin.is_due_for(types, self.clock.now())]
         request = ClaimRequest(worker=worker, types=types, limit=limit, lease_for=LEASE)
-        receipts, claims = self.run(_wait_and_submit(self.engine, request, drafts, ticks, is_served=bool(takes)))
+        receipts, claims = self.run(wait_and_submit(self.engine, request, drafts, ticks, is_served=bool(takes)))
         assert [(receipt.task_id, receipt.outcome) for receipt in receipts] == expected
         assert min(len(takes), 1) <= len(claims) <= min(len(takes), limit)
         twins = {twin.draft.task_id: twin for twin in takes}
@@ -401,6 +364,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def end(self, twin: Twin, change: Transition) -> None:
         twin.end(change, self.clock.now())
+        ties.settle(self.twins, twin, self.clock.now())
         self.ended += 1
 
     @rule(claims=st.lists(claims, min_size=1, max_size=4, unique_by=lambda claim: claim.lease))
@@ -432,8 +396,8 @@ class EngineMachine(RuleBasedStateMachine):
             for twin in self.twins.values()
             if twin.status is Status.RUNNING and twin.lease_until < now
         }
-        found = {claim.task_id: _unspent(claim) for claim in expired}
-        assert found == {task_id: _unspent(twin.claim) for task_id, twin in cut_off.items() if twin.claim is not None}
+        found = {claim.task_id: unspent(claim) for claim in expired}
+        assert found == {task_id: unspent(twin.claim) for task_id, twin in cut_off.items() if twin.claim is not None}
         assert set(found) == set(cut_off)
         for claim in expired:
             change = decide(Interrupted(), claim, now, self.random)
@@ -504,6 +468,8 @@ class EngineMachine(RuleBasedStateMachine):
     def agree(self) -> None:
         """Nothing is lost, nothing came from nowhere, and every status is the model's."""
         now = self.clock.now()
+        self.run(self.engine.fail_overdue(limit=1000))
+        ties.pass_deadlines(self.twins, now)
         page = self.run(self.engine.find_many(TaskFilter(), limit=1000))
         seen = [
             (task.task_id, task.status, task.reason, task.attempt, task.tries_left, task.expires_at)
@@ -532,8 +498,8 @@ class EngineMachine(RuleBasedStateMachine):
             assert events == []
             return
         assert [event.sequence for event in events] == [*range(1, len(events) + 1)]
-        shape = "".join(_LETTERS.get(event.type, "") for event in events)
-        assert _LOG.fullmatch(shape), f"no log of a task: {shape}"
+        shape = "".join(LETTERS.get(event.type, "") for event in events)
+        assert LOG.fullmatch(shape), f"no log of a task: {shape}"
         assert shape.count("s") == len(endings)
         assert events[: len(twin.log)] == twin.log, "an event was changed"
         twin.log = events

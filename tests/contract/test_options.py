@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from tests.contract.journal import by_task, read_all
 
 from tasker.engine import Engine
 from tasker.errors import Conflict
@@ -17,6 +19,15 @@ from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 SECOND = timedelta(seconds=1)
 FOR_GOOD = Failed(problem("task-failed", "for good"))
+
+
+@pytest.fixture(autouse=True)
+async def journal_is_true(engine: Engine) -> AsyncIterator[None]:
+    """Whatever a test does, the journal tells what the logs of the tasks tell."""
+    start = await engine.journal.tail()
+    yield
+    for task_id, events in by_task(await read_all(engine, start)).items():
+        assert events == await engine.find_events(task_id)
 
 
 async def give(driver: Driver, **options: Any) -> Receipt:
@@ -230,6 +241,15 @@ async def test_two_dependencies_that_end_at_once_free_their_dependant(driver: Dr
         last = await driver.claim_one()
         assert last.task_id == third
         await driver.finish(last, Succeeded(b"3"))
+
+
+async def test_a_task_that_depends_on_one_that_it_replaces_fails(driver: Driver) -> None:
+    first = (await give(driver, unique_key="k")).task_id
+    between = (await give(driver, extra=after(first))).task_id
+    second = await give(driver, unique_key="k", on_conflict="replace", extra=after(first, between))
+    assert second.outcome == "stored"
+    assert await status_of(driver, second.task_id) == (Status.FAILED, "dependency-failed")
+    assert await status_of(driver, between) == (Status.FAILED, "dependency-failed")
 
 
 # deadlines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from tasker.lifecycle import MAX_INTERRUPTIONS
 from tasker.model import Claim, Draft, Event, Status, Transition
@@ -33,6 +34,7 @@ class Twin:
         self.log: list[Event] = []
         self.usage = b"{}"
         self.expires_at: datetime | None = None
+        self.waits: set[UUID] = set()
 
     @property
     def is_suspect(self) -> bool:

@@ -55,6 +55,7 @@ class Submits:
             return ties.receipt
         if ties.replaces is not None:
             await self._changes.cancel_if_open(connection, news, ties.replaces)
+            ties = await self._options.find(connection, draft)  # what it depends on may have ended by that
         for seq in await self._insert(connection, news, [draft], waits=bool(ties.waits_for)):  # none: it was there
             if ties.waits_for:
                 await self._options.wait_for(connection, seq, ties.waits_for)

@@ -66,7 +66,10 @@ def _insert_tied(connection: apsw.Connection, lines: Lines, draft: Draft, now: i
             if draft.webhook is not None:
                 join_task(connection, draft.webhook, ties.receipt.task_id)
         return ties.receipt, []
-    news = _cancel(connection, lines, ties.replaces, now)[1] if ties.replaces is not None else []
+    news: list[Change] = []
+    if ties.replaces is not None:
+        news += _cancel(connection, lines, ties.replaces, now)[1]
+        ties = find_ties(connection, draft, now)  # what it depends on may have ended by that
     seq = _insert(connection, lines, draft, now, alone=False)
     _keep_key(connection, draft, draft.task_id)
     if ties.waits_for:

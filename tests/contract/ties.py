@@ -1,0 +1,103 @@
+"""The model of what ties tasks to others: unique keys, dependencies, deadlines. It works on the twins of all tasks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from tests.contract.twin import Twin
+
+from tasker.model import Draft, Status
+
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+Twins = dict[UUID, Twin]
+
+
+def holder(twins: Twins, unique_key: str | None) -> Twin | None:
+    """Return the one task that has the key now."""
+    found = [
+        twin for twin in twins.values()
+        if unique_key is not None and twin.draft.unique_key == unique_key and not twin.status.is_terminal
+        and not twin.cancel_requested
+    ]  # fmt: skip
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def submit(twins: Twins, draft: Draft, order: int, now: datetime) -> tuple[UUID, str]:
+    """Return what a draft's receipt must say; the twins are as they must be then."""
+    other = holder(twins, draft.unique_key)
+    if other is not None and draft.on_conflict != "replace":
+        return other.draft.task_id, "joined" if draft.on_conflict == "return" else "refused"
+    if any(task_id not in twins or twins[task_id].is_over(now) for task_id in draft.depends_on):
+        return draft.task_id, "refused"
+    before = [twins[task_id].status for task_id in draft.depends_on]
+    waits = {task_id for task_id in draft.depends_on if not twins[task_id].status.is_terminal}
+    if other is not None:
+        cancel(twins, other, now)
+    twin = twins[draft.task_id] = Twin(draft, order)
+    if Status.FAILED in before or Status.CANCELLED in before:
+        twin.close(Status.FAILED, now)
+    else:
+        wait_for(twin, waits)
+        for task_id in waits:  # the one that it replaces may be among them
+            settle(twins, twins[task_id], now)
+    return draft.task_id, "stored"
+
+
+def wait_for(twin: Twin, others: set[UUID]) -> None:
+    twin.waits = set(others)
+    if others:
+        twin.reason, twin.due_at = "dependencies", NEVER
+
+
+def cancel(twins: Twins, twin: Twin, now: datetime) -> None:
+    if twin.status is Status.RUNNING:
+        twin.cancel_requested = True
+        return
+    twin.close(Status.CANCELLED, now)
+    twin.waits = set()
+    settle(twins, twin, now)
+
+
+def settle(twins: Twins, ended: Twin, now: datetime) -> None:
+    """Let those that wait for a task that has ended go on, or fail, and those behind them."""
+    if not ended.status.is_terminal:
+        return
+    for twin in list(twins.values()):
+        if ended.draft.task_id not in twin.waits:
+            continue
+        twin.waits.discard(ended.draft.task_id)
+        if ended.status is not Status.COMPLETED:
+            twin.close(Status.FAILED, now)
+            twin.waits = set()
+            settle(twins, twin, now)
+        elif not twin.waits:
+            twin.due_at = max(now, twin.draft.run_at or now)
+            twin.reason = "scheduled" if twin.due_at > now else "queued"
+
+
+def pass_deadlines(twins: Twins, now: datetime) -> None:
+    """End what waits and may not start any more."""
+    for twin in list(twins.values()):
+        late = twin.draft.deadline is not None and twin.draft.deadline <= now
+        if late and twin.status is Status.PENDING:
+            twin.close(Status.FAILED, now)
+            twin.waits = set()
+            settle(twins, twin, now)
+
+
+def may_retry(twins: Twins, twin: Twin, now: datetime) -> bool:
+    """Tell whether other tasks allow that this one is run again."""
+    parents = [
+        twins[task_id].status
+        for task_id in twin.draft.depends_on
+        if task_id in twins and not twins[task_id].is_over(now)
+    ]
+    is_free = holder(twins, twin.draft.unique_key) is None
+    return is_free and Status.FAILED not in parents and Status.CANCELLED not in parents
+
+
+def retry(twins: Twins, twin: Twin, now: datetime) -> None:
+    twin.retry(now)
+    wait_for(twin, {other for other in twin.draft.depends_on if other in twins and not twins[other].status.is_terminal})
