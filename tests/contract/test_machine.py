@@ -60,7 +60,6 @@ from tasker.model import (
     Extra,
     Lease,
     NewEvent,
-    Policy,
     Report,
     RetryPolicy,
     Status,
@@ -246,7 +245,7 @@ class EngineMachine(RuleBasedStateMachine):
             assert [twin.rank for twin in self.twins_of(got)] == [twin.rank for twin in expected]
             for claim, twin in zip(got, self.twins_of(got), strict=True):
                 assert twin in due, f"claimed, and not due for {types}: {claim}"
-                assert claim == self.expect_claim(twin, worker)
+                assert claim == twin.next_claim(worker, now)
                 twin.start(claim, now)
                 self.past[claim.lease] = claim
                 self.agree_on(claim.task_id)
@@ -276,7 +275,7 @@ class EngineMachine(RuleBasedStateMachine):
         assert min(len(takes), 1) <= len(claims) <= min(len(takes), limit)
         twins = {twin.draft.task_id: twin for twin in takes}
         for claim in claims:
-            assert claim == self.expect_claim(twins[claim.task_id], worker)
+            assert claim == twins[claim.task_id].next_claim(worker, self.clock.now())
             twins.pop(claim.task_id).start(claim, self.clock.now())
             self.past[claim.lease] = claim
         for task_id in self.twins:
@@ -285,24 +284,6 @@ class EngineMachine(RuleBasedStateMachine):
 
     def twins_of(self, claims: list[Claim]) -> list[Twin]:
         return [self.twins[claim.task_id] for claim in claims]
-
-    def expect_claim(self, twin: Twin, worker: str) -> Claim:
-        draft = twin.draft
-        return Claim(
-            task_id=draft.task_id,
-            attempt=twin.attempt + 1,
-            type=draft.type,
-            params=draft.params,
-            queue=draft.queue,
-            priority=draft.priority,
-            policy=msgspec.json.decode(draft.policy, type=Policy),
-            tries=twin.tries,
-            crashes=twin.crashes,
-            interruptions=twin.interruptions,
-            started_at=self.clock.now(),
-            worker=worker,
-            usage=twin.usage,
-        )
 
     def current(self, lease: Lease) -> Twin | None:
         """Return the twin whose current attempt has this lease: the fence, as the model sees it."""

@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from tasker.lifecycle import MAX_INTERRUPTIONS
-from tasker.model import Claim, Draft, Event, Status, Transition
+from tasker.model import Claim, Draft, Event, Policy, Status, Transition
 
 SECOND = timedelta(seconds=1)
 LEASE = 30.5 * SECOND
@@ -53,6 +55,25 @@ class Twin:
     def close(self, status: Status, now: datetime) -> None:
         self.status = status
         self.expires_at = None if self.draft.retention is None else now + self.draft.retention
+
+    def next_claim(self, worker: str, now: datetime) -> Claim:
+        """Return what a worker that takes it now is handed."""
+        draft = self.draft
+        return Claim(
+            task_id=draft.task_id,
+            attempt=self.attempt + 1,
+            type=draft.type,
+            params=draft.params,
+            queue=draft.queue,
+            priority=draft.priority,
+            policy=msgspec.json.decode(draft.policy, type=Policy),
+            tries=self.tries,
+            crashes=self.crashes,
+            interruptions=self.interruptions,
+            started_at=now,
+            worker=worker,
+            usage=self.usage,
+        )
 
     def start(self, claim: Claim, now: datetime) -> None:
         self.status = Status.RUNNING
