@@ -17,7 +17,8 @@ from tests.api.conftest import Rig, problem
 HOUR = timedelta(hours=1)
 REQUESTS = [
     ("GET", ""), ("GET", "?include=attempts"), ("GET", "?wait=1"), ("GET", "/result"), ("GET", "/result?wait=1"),
-    ("GET", "/events"), ("GET", "/events?after=1"), ("POST", "/cancel"), ("POST", "/retry"), ("DELETE", ""),
+    ("GET", "/events"), ("GET", "/events?after=1"), ("POST", "/cancel"), ("POST", "/retry"), ("POST", "/replay"),
+    ("DELETE", ""),
 ]  # fmt: skip
 
 

@@ -76,12 +76,14 @@ async def test_others_have_none(driver: Driver, path: Path) -> None:
     assert not path.with_name("results").exists()
 
 
-@pytest.mark.parametrize("how", ["delete", "prune"])
+@pytest.mark.parametrize("how", ["delete", "bulk", "prune"])
 async def test_it_goes_with_its_task(driver: Driver, path: Path, how: str) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
     if how == "delete":
         await driver.engine.delete(claim.task_id)
+    elif how == "bulk":
+        assert await driver.engine.control.act("delete", [claim.task_id]) == 1
     else:
         driver.clock.advance(HOUR)  # type: ignore[attr-defined]
         assert await driver.engine.prune(limit=10) == 1
