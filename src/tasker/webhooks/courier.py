@@ -31,7 +31,7 @@ STORED_AT_ONCE = 200
 """Deliveries that are stored in one commit, or a few more: the embedded engine's statements run on the event loop."""
 AT_ONCE = 64
 """Requests of a process at a time."""
-PER_LANE = 4
+PER_LANE = 8
 """Of these, to the same receiver; one while it fails."""
 KEEP_DELIVERIES = timedelta(days=7)
 """How long a delivery is kept after its end, or waits for a webhook that is paused."""
