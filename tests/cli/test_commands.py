@@ -56,6 +56,17 @@ def test_run_with_a_key_makes_one_task(run: Run) -> None:
     assert first.out == second.out != ""
 
 
+def test_usage_by_type(run: Run) -> None:
+    run("run", "sum", "4", "2")
+    done = run("usage", "--group", "type", "--type", "sum")
+    [row] = [line.split("\t") for line in done.out.splitlines()]
+    assert (row[0], int(row[1]) > 0, row[-1]) == ("sum", True, "0.0000")
+    assert "attempts, 0.0000 USD." in done.err
+    told = json.loads(run("usage", "--from", "2026-01-01", "--to", "2026-01-01", "--json").out)
+    assert (told["items"], told["total"]["attempts"], told["budget"]) == ([], 0, None)
+    assert run("usage", "--group", "hour").code == run("usage", "--to", "soon").code == 2
+
+
 def test_a_failed_task_is_exit_code_1(run: Run) -> None:
     done = run("run", "explode", "no \x1b[2J good")
     assert (done.code, done.out) == (1, "")

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from msgspec import structs
 from tests.contract.conftest import MakeEngine
 from tests.contract.engines import ENGINES
 from tests.contract.test_schedules import fire_all, make_schedule
@@ -24,11 +25,14 @@ from tasker.engines.tables import SCHEDULES
 from tasker.errors import ArchiveError, Conflict
 from tasker.lifecycle import MAX_INTERRUPTIONS, Crashed, Failed, Interrupted, Snoozed, Succeeded, decide, problem
 from tasker.model import NewEvent, Progress, Report, RetryPolicy, Status, TaskFilter
+from tasker.model.usage import EVER, GROUPS, NANOS
 from tasker.service.keys import Keys, NewKey
 from tasker.stored import StoredRecord
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 SECOND = timedelta(seconds=1)
+USAGE_ROWS = 6
+"""So many types of `fill` have used something."""
 ODD = b'{"a": [-0, 1e2, 1.10, 123456789012345678901234567890], "\\u0001\xc3\xa9\xf0\x9f\x91\xa8": "\\r\\n\\u2028"}'
 
 
@@ -94,7 +98,7 @@ async def test_everything_is_the_same_on_the_other_side(
 ) -> None:
     ids = await fill(source, clock)
     text = await exported(source)
-    assert (await imported(engine, text)) == archive.Imported(len(ids), 0, 0)
+    assert (await imported(engine, text)) == archive.Imported(len(ids), 0, 0, records=USAGE_ROWS)
     assert await exported(engine) == text
     page, there = [(await one.find_many(TaskFilter(), limit=100)).items for one in (source, engine)]
     assert msgspec.json.encode(there) == msgspec.json.encode(page)
@@ -137,7 +141,7 @@ async def test_an_import_may_be_done_again(source: Engine, engine: Engine, clock
     ids = await fill(source, clock)
     lines = (await exported(source)).splitlines(keepends=True)
     with pytest.raises(ArchiveError, match="ends after 3 tasks"):
-        await imported(engine, b"".join(lines[:4]))
+        await imported(engine, b"".join(lines[: 4 + USAGE_ROWS]))
     assert await imported(engine, b"".join(lines)) == archive.Imported(len(ids) - 3, 3, 0)
     await Driver(engine, clock).finish(await Driver(engine, clock).claim_one(types=("plain",)), Succeeded(b"1"))
     assert await imported(engine, b"".join(lines)) == archive.Imported(0, len(ids), 1)
@@ -224,7 +228,7 @@ def _cut(lines: list[bytes]) -> list[bytes]:
 
 
 def _edited(lines: list[bytes]) -> list[bytes]:
-    return [lines[0], lines[1].replace(b'"priority":0', b'"priority":1'), *lines[2:]]
+    return [line.replace(b'"priority":0', b'"priority":1') for line in lines]
 
 
 def _swapped(lines: list[bytes]) -> list[bytes]:
@@ -240,7 +244,7 @@ FAULTS = [
     (lambda lines: lines[1:], "line 1: expected an archive"), (lambda _: [], "line 1: expected an archive"),
     (lambda lines: [lines[0].replace(b'"version":1', b'"version":2'), *lines[1:]], "line 1: expected an archive"),
     (lambda lines: [lines[0], b'{"kind":"schedule"}\n', *lines[1:]], "line 2: expected a task"),
-    (lambda lines: [lines[0], lines[1][:40] + b"\n", *lines[2:]], "line 2: expected a task"),
+    (lambda lines: [lines[0], lines[1][:40] + b"\n", *lines[2:]], "line 2: expected a record"),
     (lambda lines: [*lines, lines[1]], "expected nothing behind"),
     (lambda lines: [*lines[:-1], b'{"kind":"end"}\n'], "expected the end"),
 ]  # fmt: skip
@@ -272,7 +276,7 @@ async def test_schedules_are_the_same_on_the_other_side(
     await fire_all(source, clock)
     text = await exported(source)
     assert text.splitlines()[1].startswith(b'{"kind":"record","record":"schedule","key":"')
-    assert (await imported(engine, text)).records == 3
+    assert (await imported(engine, text)).records == 3 + USAGE_ROWS
     assert await exported(engine) == text
     assert (await imported(engine, text)).records == 0, "they are there already"
     clock.advance(timedelta(minutes=1))
@@ -335,9 +339,43 @@ async def test_webhooks_are_carried_with_what_they_have_not_told_yet(
     await here.dispatch()
     [waiting, _] = await here.deliveries(webhook)
     text = await exported(source)
-    assert (await imported(engine, text)).records == 2
+    assert (await imported(engine, text)).records == 2 + 1, "and the usage of their type"
     there = Couriers(engine, clock, Receivers())
     assert await engine.webhooks.find(webhook.webhook_id) == webhook
     assert await there.deliveries(webhook) == [waiting]
     await there.work()
     assert there.receivers.events == [(pending, "task.completed")]
+
+
+async def test_usage_is_the_same_on_the_other_side(source: Engine, engine: Engine, clock: ManualClock) -> None:
+    await fill(source, clock)
+    clock.advance(timedelta(days=1))
+    driver = Driver(source, clock)
+    await driver.submit(structs.replace(make_draft(clock.now()), owner="a b/ü"))
+    await driver.finish(await driver.claim_one(), Succeeded(b"1"), Report(usage=b'{"cost":0.5}'))
+    text = await exported(source)
+    assert (await imported(engine, text)).records == USAGE_ROWS + 1
+    told = [await one.usage.find_many(EVER, group=GROUPS, limit=20) for one in (source, engine)]
+    assert told[0] == told[1]
+    assert await engine.usage.spent_today("a b/ü") == NANOS // 2
+    driver = Driver(engine, clock)
+    await driver.submit(structs.replace(make_draft(clock.now()), owner="a b/ü"))
+    await driver.finish(await driver.claim_one(), Succeeded(b"1"), Report(usage=b'{"cost":0.5}'))
+    assert (await imported(engine, text)).records == 0, "it is there already"
+    assert await engine.usage.spent_today("a b/ü") == NANOS, "and has gone on, and is left as it is"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"day": "2026-01-03", "owner": "", "type": "sum"}, {"day": "2026-01-02", "owner": "x", "type": "sum"},
+        {"day": "2026-01-02", "owner": "", "type": "gpt"}, {"day": None, "owner": "", "type": "sum"},
+        {"day": "2026-01-02", "owner": "", "type": "sum", "cost": 2**63},
+        {"day": "2026-01-02", "owner": "", "type": "sum", "cost": "1"},
+    ],
+)  # fmt: skip
+async def test_usage_that_is_none_is_refused(engine: Engine, row: dict[str, object]) -> None:
+    name = "2026-01-02 sum "
+    data = msgspec.json.encode({"name": name, "row": row})
+    with pytest.raises(ArchiveError, match="usage 2026-01-02 sum"):
+        await engine.archive.put_records([StoredRecord(record="usage", key=name, data=msgspec.Raw(data))])

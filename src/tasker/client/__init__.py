@@ -11,8 +11,8 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, Self
+from datetime import date, timedelta
+from typing import Any, Literal, Self
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
@@ -35,6 +35,7 @@ from tasker.client.errors import (
 )
 from tasker.client.keys import Key, Keys, NewKey
 from tasker.client.schedules import Schedule, Schedules
+from tasker.client.usage import Usage
 from tasker.client.values import Event, Page, Reset, SubmitOptions, Task, as_timedelta
 from tasker.model import JsonObject, Status
 
@@ -61,6 +62,7 @@ __all__ = [
     "Unavailable",
     "UnexpectedReply",
     "Unreachable",
+    "Usage",
     "WaitTimeout",
 ]
 
@@ -220,6 +222,23 @@ class Tasker:
         filters = {"status": status, "type": type, "queue": queue, "tag": tag, "limit": limit and min(limit, 100)}
         query = {name: value for name, value in filters.items() if value is not None}
         yield from itertools.islice(self._read_pages(query), limit)
+
+    def usage(
+        self,
+        *,
+        first: date | None = None,
+        last: date | None = None,
+        group: Sequence[Literal["day", "owner", "type"]] | None = None,
+        type: str | None = None,
+        owner: str | None = None,
+    ) -> Usage:
+        """Return what tasks used up on the days from `first` to `last` (UTC), both included; by default of 30 days.
+
+        Rows are by day, owner and type, or by `group`. Raises InvalidRequest.
+        """
+        given = {"from": first, "to": last, "group": group and ",".join(group), "type": type, "owner": owner}
+        query = {name: str(value) for name, value in given.items() if value is not None}
+        return read_body(self._connection.send("GET", "/usage", query=query), Usage)
 
     def _read_pages(self, query: dict[str, Any]) -> Iterator[Task]:
         while True:

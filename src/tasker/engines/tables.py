@@ -14,6 +14,7 @@ from msgspec import Raw, Struct
 from tasker.errors import ArchiveError, Conflict
 from tasker.model.keys import Key
 from tasker.model.schedules import Schedule
+from tasker.model.usage import DayUsage
 from tasker.model.webhooks import Delivery, Webhook
 from tasker.stored import StoredRecord
 
@@ -93,7 +94,9 @@ WEBHOOKS = Shape("webhook", Webhook, "webhook_id")
 DELIVERIES = Shape("webhook_delivery", Delivery, "delivery_id", kept="status = 'pending'")
 SHAPES: tuple[Shape[Any], ...] = (KEYS, SCHEDULES, WEBHOOKS, DELIVERIES)
 """Every such table, in the order in which an archive has them."""
-_SHAPE_OF = {shape.name: shape for shape in SHAPES}
+USAGE = Shape("usage", DayUsage, "name")
+"""What an archive has of usage; the engines' tables of it have a shape of their own."""
+_SHAPE_OF = {shape.name: shape for shape in (*SHAPES, USAGE)}
 
 
 class Row(NamedTuple):

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from math import isfinite
-from typing import Any, Literal, NamedTuple, TypeGuard
+from typing import Annotated, Any, Literal, NamedTuple, TypeGuard
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Meta, Struct, structs
 
 NANOS = 1_000_000_000
 """Nano-dollars in a dollar."""
@@ -26,6 +26,9 @@ _SUMMED = ("input_tokens", "output_tokens", "cached_tokens", "cost")
 _LASTING = "estimated"
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+Count = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 
 
 class Spent(NamedTuple):
@@ -47,19 +50,35 @@ class UsageRow(Struct, frozen=True, kw_only=True):
     day: date | None
     owner: str | None
     type: str | None
-    attempts: int = 0
-    completed: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    run_time: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-    cost: int = 0
+    attempts: Count = 0
+    completed: Count = 0
+    failed: Count = 0
+    cancelled: Count = 0
+    run_time: Count = 0
+    input_tokens: Count = 0
+    output_tokens: Count = 0
+    cached_tokens: Count = 0
+    cost: Count = 0
 
 
 COUNTED = tuple(field.name for field in structs.fields(UsageRow) if field.name not in GROUPS)
 """The fields of a row that add up, in order."""
+
+
+class DayUsage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A day's usage of one type by one owner, as an archive has it: a UsageRow under the name `day type owner`."""
+
+    name: str
+    row: UsageRow
+
+    def __post_init__(self) -> None:
+        if self.name != name_of(self.row):
+            raise ValueError(f"expected the name {name_of(self.row)!r}, got {self.name!r}")
+
+
+def name_of(row: UsageRow) -> str:
+    """Return the name of a row by day, type and owner; no type has a blank."""
+    return f"{row.day} {row.type} {row.owner}"
 
 
 class UsageFilter(Struct, frozen=True, kw_only=True):
@@ -82,6 +101,9 @@ def read_usage(usage: bytes) -> dict[str, Any]:
         return _decode(usage)
     except msgspec.DecodeError:
         return {}
+
+
+EVER = UsageFilter(first=date.min, last=date.max)
 
 
 def spent_of(usage: bytes) -> Spent:

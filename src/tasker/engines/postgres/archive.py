@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from tasker.engines.postgres.erasure import Erasure
 from tasker.engines.postgres.listener import LOCKS
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.tables import Table
+from tasker.engines.postgres.usage import UsageTable
 from tasker.engines.tables import InTheWay, Row, read_records
 from tasker.engines.values import check_keys, check_moved, check_stored
 from tasker.stored import (
@@ -33,7 +34,11 @@ class PostgresArchive:
     """The Archive on the tables of one schema."""
 
     def __init__(
-        self, connections: Connections, queries: dict[str, str], tables: dict[str, Table[Any]], erasure: Erasure
+        self,
+        connections: Connections,
+        queries: dict[str, str],
+        tables: Mapping[str, Table[Any] | UsageTable],
+        erasure: Erasure,
     ) -> None:
         self._erasure = erasure
         self._connections = connections

@@ -54,7 +54,7 @@ from tasker.engines.postgres.secrets import PostgresSecrets
 from tasker.engines.postgres.sql import queries
 from tasker.engines.postgres.submits import Submits
 from tasker.engines.postgres.tables import make_tables
-from tasker.engines.postgres.usage import PostgresUsage
+from tasker.engines.postgres.usage import PostgresUsage, UsageTable
 from tasker.engines.postgres.webhooks import PostgresWebhooks
 from tasker.engines.postgres.workers import PostgresWorkers
 from tasker.errors import ConfigError, Unavailable
@@ -130,7 +130,9 @@ class PostgresEngine:
         self._opened = False
         self.clock = DatabaseClock()
         tables = make_tables(schema)
-        self.archive: Archive = PostgresArchive(self._connections, self._queries, tables, self._erasure)
+        self.archive: Archive = PostgresArchive(
+            self._connections, self._queries, {**tables, "usage": UsageTable(self._queries)}, self._erasure
+        )
         self.tombstones: Tombstones = PostgresTombstones(self._connections, self._erasure)
         self.webhooks: WebhookBook = PostgresWebhooks(self._connections, self._queries, tables)
         self.schedules: ScheduleBook = PostgresSchedules(

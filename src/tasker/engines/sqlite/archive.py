@@ -18,7 +18,8 @@ from tasker.engines.sqlite.rows import Row as Columns
 from tasker.engines.sqlite.rows import optional_micros, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.tables import TABLES, Table
-from tasker.engines.tables import InTheWay, Row, read_records
+from tasker.engines.sqlite.usage import UsageTable
+from tasker.engines.tables import USAGE, InTheWay, Row, read_records
 from tasker.engines.values import check_keys, check_moved, check_stored, encode
 from tasker.errors import Conflict
 from tasker.stored import (
@@ -40,6 +41,7 @@ _SELECT = f"SELECT seq, {', '.join(COLUMNS)} FROM task"  # noqa: S608  constants
 _NEXT = f"{_SELECT} WHERE seq > ? AND (expires_at IS NULL OR expires_at > ?) ORDER BY seq LIMIT ?"
 
 _RESULT = COLUMNS.index("result")
+_ARCHIVED: dict[str, Any] = {**TABLES, USAGE.name: UsageTable()}
 
 Run = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
 
@@ -55,7 +57,7 @@ class SqliteArchive:
 
     async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredRecord] | list[StoredTask]]:
         """As they are at one moment, for whoever reads holds the file alone."""
-        for table in TABLES.values():
+        for table in _ARCHIVED.values():
             if records := await self._read(functools.partial(_records, table=table)):
                 yield records
         last = 0
@@ -114,19 +116,19 @@ def _records(connection: apsw.Connection, *, table: Table[Any]) -> list[StoredRe
 
 
 def _find_records(connection: apsw.Connection, *, rows: Sequence[Row]) -> list[StoredRecord | None]:
-    found = [(TABLES[row.table], TABLES[row.table].find(connection, row.key)) for row in rows]
+    found = [(_ARCHIVED[row.table], _ARCHIVED[row.table].find(connection, row.key)) for row in rows]
     return [None if value is None else table.shape.record(value) for table, value in found]
 
 
 def _put_records(connection: apsw.Connection, *, rows: Sequence[Row]) -> int:
     """Raises InTheWay, which undoes the transaction."""
-    new = [row for row in rows if TABLES[row.table].find(connection, row.key) is None]
+    new = [row for row in rows if _ARCHIVED[row.table].find(connection, row.key) is None]
     for row in new:
         try:
-            TABLES[row.table].insert(connection, row.value)
+            _ARCHIVED[row.table].insert(connection, row.value)
         except apsw.ConstraintError as error:
             raise InTheWay(row) from error
-        row.check_stored(TABLES[row.table].find(connection, row.key))
+        row.check_stored(_ARCHIVED[row.table].find(connection, row.key))
     return len(new)
 
 

@@ -7,11 +7,13 @@ from datetime import date, timedelta
 from typing import Any, TypeAlias
 
 import apsw
+from msgspec import structs
 
 from tasker.clock import Clock, to_micros
 from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.tables import USAGE
 from tasker.engines.usage import Tally
-from tasker.model.usage import COUNTED, Group, UsageFilter, UsageRow
+from tasker.model.usage import COUNTED, EVER, GROUPS, DayUsage, Group, UsageFilter, UsageRow, name_of
 
 DayTally: TypeAlias = Tally[tuple[int, str, str]]
 """By day since 1970, owner and type."""
@@ -45,6 +47,26 @@ class SqliteUsage:
     async def spent_today(self, owner: str) -> int:
         nanos: int = await self._read(_spent_on, day_of(to_micros(self._clock.now())), owner)
         return nanos
+
+
+class UsageTable:
+    """Usage for an archive, with what a `Table` offers it."""
+
+    shape = USAGE
+
+    def find(self, connection: apsw.Connection, key: str) -> DayUsage | None:
+        day, type_, owner = key.split(" ", 2)
+        where = UsageFilter(first=date.fromisoformat(day), last=date.fromisoformat(day), owner=owner, type=type_)
+        rows = _find_many(connection, where, frozenset(GROUPS), 1)
+        return DayUsage(name=key, row=rows[0]) if rows else None
+
+    def find_all(self, connection: apsw.Connection) -> list[DayUsage]:
+        rows = _find_many(connection, EVER, frozenset(GROUPS), -1)
+        return [DayUsage(name=name_of(row), row=row) for row in rows]
+
+    def insert(self, connection: apsw.Connection, value: DayUsage) -> None:
+        day, owner, type_, *figures = structs.astuple(value.row)
+        connection.execute(QUERIES["add_usage"], ((day - _EPOCH).days, owner, type_, *figures))
 
 
 def _find_many(connection: apsw.Connection, where: UsageFilter, group: frozenset[Group], limit: int) -> list[UsageRow]:

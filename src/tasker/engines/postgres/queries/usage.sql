@@ -23,6 +23,13 @@ FROM {schema}.usage_by_day
 WHERE day BETWEEN $1 AND $2 AND ($3::text IS NULL OR owner = $3) AND ($4::text IS NULL OR type = $4)
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT $8;
 
+-- name: put_usage
+INSERT INTO {schema}.usage_by_day (day, owner, type, writer, attempts, completed, failed, cancelled, run_time,
+                                   input_tokens, output_tokens, cached_tokens, cost)
+SELECT $1::date, $2::text, $3::text, '', $4, $5, $6, $7, $8, $9, $10, $11, $12
+WHERE NOT EXISTS (SELECT FROM {schema}.usage_by_day WHERE day = $1 AND owner = $2 AND type = $3)
+ON CONFLICT DO NOTHING;
+
 -- name: spent_today
 SELECT coalesce(sum(cost), 0)::bigint FROM {schema}.usage_by_day
 WHERE day = (now() AT TIME ZONE 'UTC')::date AND owner = $1;
