@@ -51,7 +51,8 @@ def test_a_service_moves_to_postgresql_with_all_its_tasks(fleet: Fleet) -> None:
     url = {"TASKER_DATABASE_URL": fleet.url, "TASKER_LOG_LEVEL": "error"}
     imported = tasker("import", archive, env=url)
     there = f"PostgreSQL/{database_of(fleet.url)} at 127.0.0.1"
-    assert (imported.code, imported.err) == (0, f"imported 25 tasks and 1 other records into {there}; counts and digest agree\n")
+    told = f"imported 25 tasks and 1 other records into {there}; counts and digest agree\n"
+    assert (imported.code, imported.err) == (0, told)
     with fleet.api() as server, fleet.worker(), Client(server) as client:
         assert [client.get(task["task_id"]) for task in before] == before
         done = [client.end(task_id) for task_id in opened]
