@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tasker.model import Status, Transition
 from tasker.model.usage import COUNTED, spent_of
@@ -51,7 +51,7 @@ class Tally(Generic[K]):
         for place, (old, new) in enumerate(zip(spent_of(before), spent_of(after), strict=True), start=_SPENT):
             figures[place] += new - old
 
-    def take(self) -> list[tuple[object, ...]]:
+    def take(self) -> list[tuple[Any, ...]]:
         """Return a row for each key, in order: the key, then COUNTED; and begin anew."""
         sums, self._sums = self._sums, {}
         for one in sums.values():

@@ -1,13 +1,13 @@
 -- name: add_usage
-INSERT INTO usage_by_day AS kept (day, owner, type, attempts, completed, failed, cancelled, run_time, input_tokens,
-                                  output_tokens, cached_tokens, cost)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (day, owner, type) DO UPDATE SET attempts = kept.attempts + excluded.attempts,
-    completed = kept.completed + excluded.completed, failed = kept.failed + excluded.failed,
-    cancelled = kept.cancelled + excluded.cancelled, run_time = kept.run_time + excluded.run_time,
-    input_tokens = kept.input_tokens + excluded.input_tokens,
-    output_tokens = kept.output_tokens + excluded.output_tokens,
-    cached_tokens = kept.cached_tokens + excluded.cached_tokens, cost = kept.cost + excluded.cost;
+UPDATE usage_by_day SET attempts = attempts + ?, completed = completed + ?, failed = failed + ?,
+    cancelled = cancelled + ?, run_time = run_time + ?, input_tokens = input_tokens + ?,
+    output_tokens = output_tokens + ?, cached_tokens = cached_tokens + ?, cost = cost + ?
+WHERE day = ? AND owner = ? AND type = ?;
+
+-- name: insert_usage
+INSERT INTO usage_by_day (day, owner, type, attempts, completed, failed, cancelled, run_time, input_tokens,
+                          output_tokens, cached_tokens, cost)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: find_usage
 SELECT iif(:by_day, day, NULL), iif(:by_owner, owner, NULL), iif(:by_type, type, NULL), sum(attempts), sum(completed),
