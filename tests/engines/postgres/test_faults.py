@@ -80,6 +80,7 @@ async def test_an_end_is_stored_and_told_as_stored(driver: Driver, proxy: Proxy,
     assert proxy.cut_off == 1
     assert (await driver.get(task_id)).status is status
     assert len(await driver.engine.find_attempts(task_id)) == 1
+    assert await _count(proxy, "SELECT sum(attempts)::int FROM tasker.usage_by_day") == 1
 
 
 @MOMENTS
@@ -113,8 +114,9 @@ async def test_words_are_stored_once(driver: Driver, proxy: Proxy, when) -> None
     claim = await driver.claim_one()
     proxy.cut(when, "INSERT")
     said = NewEvent(type="output", time=datetime.now(UTC), data=b'{"chunk":"a"}')
-    assert await driver.engine.record(claim.lease, Report(events=(said,)))
+    assert await driver.engine.record(claim.lease, Report(events=(said,), usage=b'{"output_tokens":3}'))
     assert proxy.cut_off == 1
+    assert await _count(proxy, "SELECT sum(output_tokens)::int FROM tasker.usage_by_day") == 3
     assert [event.type for event in await driver.engine.find_events(task_id)] == ["created", "started", "output"]
 
 

@@ -1,0 +1,52 @@
+"""Usage under faults of a commit: what was undone is not counted, what was done again is counted once."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import date
+from pathlib import Path
+
+import apsw
+import pytest
+
+from tasker.engines.sqlite import SqliteEngine
+from tasker.errors import Unavailable
+from tasker.lifecycle import Succeeded
+from tasker.model import Report
+from tasker.model.usage import UsageFilter
+from tasker.testing import Driver, ManualClock
+
+EVER = UsageFilter(first=date(2000, 1, 1), last=date(9999, 1, 1))
+SPENT = Report(usage=b'{"cost":0.000000001}')
+
+
+def fail(error: Exception) -> object:
+    def work(_: apsw.Connection) -> None:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a fault in one piece of work"), apsw.FullError("no space")])
+async def test_a_batch_that_is_undone(tmp_path: Path, error: Exception) -> None:
+    engine = SqliteEngine(tmp_path / "tasker.db", ManualClock())
+    await engine.open()
+    try:
+        driver = Driver(engine, ManualClock())
+        for _ in range(3):
+            await driver.submit()
+        claims = await driver.claim(3)
+        poison = engine._commits.run(fail(error))  # type: ignore[arg-type]
+        ends = [driver.finish(claim, Succeeded(b"6"), SPENT) for claim in claims]
+        told = await asyncio.gather(poison, *ends, return_exceptions=True)
+        if isinstance(told[1], Unavailable):  # the disk's fault: all of it was undone, and is done again
+            assert await engine.usage.find_many(EVER, group=(), limit=1) == []
+            assert (
+                await asyncio.gather(*(driver.finish(claim, Succeeded(b"6"), SPENT) for claim in claims)) == [True] * 3
+            )
+        else:
+            assert told[1:] == [True] * 3
+        [row] = await engine.usage.find_many(EVER, group=(), limit=1)
+        assert (row.attempts, row.completed, row.cost) == (3, 3, 3)
+    finally:
+        await engine.close()
