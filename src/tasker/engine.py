@@ -38,6 +38,7 @@ from tasker.model.audit import AuditPage, Deed
 from tasker.model.control import Action, Chosen, Counted
 from tasker.model.journal import JournalPage
 from tasker.model.keys import Key
+from tasker.model.queues import QueueChange, QueueSettings, QueueState
 from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage
 from tasker.model.usage import Group, UsageFilter, UsageRow
 from tasker.model.webhooks import (
@@ -175,6 +176,19 @@ class Control(Protocol):
         """Cancel, retry or delete each of these as the engine's method does, together; return how many it was done to.
 
         Those that are gone, or have another status by now, are passed over.
+        """
+
+
+class QueueBook(Protocol):
+    """What is set of queues. Every claim that begins after a change was made keeps to it, in every process."""
+
+    async def find_all(self) -> list[QueueState]:
+        """Return the queues of which anything is set, by name."""
+
+    async def change(self, name: str, change: QueueChange) -> QueueSettings:
+        """Set something of a queue, whether there are tasks in it or not; return what is set of it then.
+
+        What runs goes on. Claims that wait look again; tasks that waited for a slot of their key may have one.
         """
 
 
@@ -354,6 +368,7 @@ class Engine(Protocol):
     keys: KeyBook
     audit: AuditBook
     secrets: SecretBook
+    queues: QueueBook
     archive: Archive
     control: Control
     schedules: ScheduleBook

@@ -56,6 +56,12 @@ DependsOn = Annotated[
     list[UUID],
     Meta(max_length=MAX_DEPENDENCIES, description="Starts when these have completed, and fails when one of them does."),
 ]
+ConcurrencyKey = Annotated[
+    str, Meta(min_length=1, max_length=255, description="A queue may limit how many with the same key run at a time.")
+]
+Weight = Annotated[
+    int, Meta(ge=1, le=1_000_000_000, description="What each start costs of its queue's rate, by default 1.")
+]
 _Iso = Annotated[str, Meta(max_length=100, extra_json_schema={"format": "duration"})]
 Duration = Annotated[float, Meta(ge=0, description="Seconds, or an ISO 8601 duration of days and smaller.")] | _Iso
 Lasting = (
@@ -102,6 +108,8 @@ class SubmissionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cache: Cache | None = None
     retention: Lasting | None = None
     webhook: OwnWebhookBody | None = None
+    concurrency_key: ConcurrencyKey | None = None
+    weight: Weight | None = None
 
 
 ReplayBody: type[Struct] = defstruct(
@@ -154,6 +162,8 @@ class Submission(Struct, frozen=True, kw_only=True, omit_defaults=True):
     retention: Retention | None = None
     replay_of: UUID | None = None
     webhook: OwnWebhook | None = None
+    concurrency_key: str | None = None
+    weight: int = 1
 
 
 class _Texts(Struct):
@@ -446,4 +456,6 @@ _OPTIONS: dict[str, _Reader] = {
     "cache": _duration(MAX_CACHE),
     "retention": _retention,
     "webhook": _elsewhere,
+    "concurrency_key": _typed(ConcurrencyKey),
+    "weight": _typed(Weight),
 }

@@ -257,7 +257,9 @@ async def test_examples_are_taken(make_rig: MakeRig, document: Document) -> None
     rig, number = await make_rig(auth="off"), 0  # one of them makes a key
     made = (await rig.client.post("/schedule", json=SCHEDULE)).json()
     webhook = (await rig.client.post("/webhook", json={"url": "https://example.com"})).json()
-    ids = {"task_id": OWN, "webhook_id": webhook["webhook_id"], "schedule_id": made["schedule_id"]}
+    ids = {
+        "task_id": OWN, "name": "default", "webhook_id": webhook["webhook_id"], "schedule_id": made["schedule_id"]
+    }  # fmt: skip
     for path, own in document["paths"].items():
         for method, operation in own.items():
             content = operation.get("requestBody", {}).get("content", {})

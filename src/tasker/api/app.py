@@ -33,6 +33,7 @@ from tasker.api.operations import (
     type_operations,
 )
 from tasker.api.problems import Refused, method_not_allowed
+from tasker.api.queues import QueueOperations, queue_operations
 from tasker.api.replies import ASGIApp, Head, Receive, Scope, Send, Stream, empty_reply, send_reply, send_stream
 from tasker.api.schedules import ScheduleOperations, schedule_operations
 from tasker.api.tasks import TaskOperations
@@ -77,6 +78,7 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
         *usage_operations(UsageOperations(service.usage, service.budgets)),
         *key_operations(KeyOperations(service.keys)),
         *audit_operations(AuditOperations(service.audit)),
+        *queue_operations(QueueOperations(service.queues, clock)),
         *health_operations(HealthOperations(service, clock, metrics), metrics.content_type),
         *docs_operations(DocsOperations(document)),
     ]

@@ -14,10 +14,11 @@ from tasker.api.bulk import BulkBody, BulkReply
 from tasker.api.catalogue import TypePage, TypeView
 from tasker.api.events import JSON_LINES, SSE, STREAMS, EventView
 from tasker.api.feed import ResetView
-from tasker.api.fleet import QueuePage, QueueView, WorkerPage, WorkerView
+from tasker.api.fleet import WorkerPage, WorkerView
 from tasker.api.health import LiveView, ReadyView
 from tasker.api.operation import Answer, Operation
 from tasker.api.problems import Problem
+from tasker.api.queues import QueuePage, QueueView
 from tasker.api.replies import encode
 from tasker.api.schedules import SchedulePage, ScheduleView, TickPage
 from tasker.api.tasks import TaskPage, TaskView
@@ -44,7 +45,8 @@ _NAMES = {
     "TaskView": "Task", "TypeView": "TaskType", "TypePage": "TaskTypePage", "RetryView": "Retry",
     "SubmissionBody": "Submission", "RetryBody": "RetryOptions", "ReplayBody": "Replay", "BulkBody": "Bulk",
     "LiveView": "Live", "WorkerView": "Worker",
-    "QueueView": "Queue", "RunningView": "Running", "ReadyView": "Ready",
+    "QueueView": "Queue", "QueuePatch": "QueueChange", "RateBody": "RateChange", "RateView": "Rate",
+    "RunningView": "Running", "ReadyView": "Ready",
     "EventView": "Event", "ResetView": "Reset",
     "UsageView": "Usage", "UsageRowView": "UsageRow", "FiguresView": "Figures",
     "BudgetView": "Budget",

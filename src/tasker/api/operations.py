@@ -8,7 +8,7 @@ from tasker.api.calls import wait_parameter
 from tasker.api.catalogue import TypeOperations, TypePage, TypeView
 from tasker.api.docs import DocsOperations
 from tasker.api.events import EVENT_PARAMETERS, JSON_LINES, SSE, STREAMS, EventOperations, EventView
-from tasker.api.fleet import FleetOperations, QueuePage, QueueView, WorkerPage
+from tasker.api.fleet import FleetOperations, WorkerPage
 from tasker.api.health import HealthOperations, LiveView, ReadyView
 from tasker.api.operation import BODY_PROBLEMS, INPUT_PROBLEMS, SUBMIT_PROBLEMS, Answer, Operation
 from tasker.api.tasks import GET_PARAMETERS, LIST_PARAMETERS, TaskOperations, TaskPage, TaskView
@@ -140,20 +140,11 @@ def type_operations(types: TypeOperations) -> list[Operation]:
 
 
 def fleet_operations(fleet: FleetOperations) -> list[Operation]:
-    """Return what can be asked about workers and queues."""
+    """Return what can be asked about workers."""
     return [
         Operation(
             "GET", "/worker", "list_workers", "workers", "List the workers and what each runs", fleet.workers,
             scope="read", answers={200: Answer("Every worker.", WorkerPage)}, problems=("unknown-field", "unavailable"),
-        ),
-        Operation(
-            "GET", "/queue", "list_queues", "queues", "List the queues that hold open tasks", fleet.queues,
-            scope="read", answers={200: Answer("Their depths.", QueuePage)}, problems=("unknown-field", "unavailable"),
-        ),
-        Operation(
-            "GET", "/queue/{name}", "get_queue", "queues", "Read the depth of a queue", fleet.queue,
-            scope="read", answers={200: Answer("Its depth, zero where nothing waits.", QueueView)},
-            problems=("not-found", "unknown-field", "unavailable"),
         ),
     ]  # fmt: skip
 

@@ -108,6 +108,8 @@ class SubmitOptions:
     depends_on: Sequence[UUID] | None = None
     cache: timedelta | float | None = None
     webhook: Mapping[str, Any] | None = None
+    concurrency_key: str | None = None
+    weight: int | None = None
     idempotency_key: str | None = None
 
     def as_json(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 
 from tasker.errors import ArchiveError, Conflict
 from tasker.model.keys import Key
+from tasker.model.queues import QueueSettings
 from tasker.model.schedules import Schedule
 from tasker.model.usage import DayUsage
 from tasker.model.webhooks import Delivery, Webhook
@@ -92,7 +93,8 @@ SCHEDULES = Shape("schedule", Schedule, "schedule_id")
 KEYS = Shape("api_key", Key, "key_id")
 WEBHOOKS = Shape("webhook", Webhook, "webhook_id")
 DELIVERIES = Shape("webhook_delivery", Delivery, "delivery_id", kept="status = 'pending'")
-SHAPES: tuple[Shape[Any], ...] = (KEYS, SCHEDULES, WEBHOOKS, DELIVERIES)
+QUEUES = Shape("queue", QueueSettings, "name")
+SHAPES: tuple[Shape[Any], ...] = (KEYS, QUEUES, SCHEDULES, WEBHOOKS, DELIVERIES)
 """Every such table, in the order in which an archive has them."""
 USAGE = Shape("usage", DayUsage, "name")
 """What an archive has of usage; the engines' tables of it have a shape of their own."""

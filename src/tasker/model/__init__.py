@@ -34,7 +34,10 @@ _OPEN = frozenset({Status.PENDING, Status.RUNNING})
 type_name_pattern = r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$"
 queue_name_pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
 
-Reason = Literal["queued", "scheduled", "retrying", "snoozed", "dependencies", "budget_exhausted"]
+Reason = Literal[
+    "queued", "scheduled", "retrying", "snoozed", "dependencies", "budget_exhausted", "paused", "rate_limited",
+    "concurrency_limited",
+]  # fmt: skip
 OnConflict = Literal["return", "reject", "replace"]
 OnCrash = Literal["retry", "fail"]
 Retention = timedelta | Literal["forever"]

@@ -21,9 +21,11 @@ from tasker.testing import START, Driver, ManualClock, make_draft
 
 OPEN_TASKS_ONLY = (
     "next_line", "next_level", "due_in_level", "due_suspects", "any_suspect", "next_due", "lines_due",
-    "expired", "expire_all", "pending_by_line", "running_by_line",
+    "expired", "expire_all", "pending_by_line", "running_by_line", "limited_in_level", "running_in_queue",
+    "running_with_key", "any_parked", "parked_keys",
 )  # fmt: skip
 """Queries on the way of every claim, heartbeat and count: they must see open tasks alone."""
+NAMED = {"now": 1, "types": "[]", "queues": None, "limit": 1, "shut": "[]", "parked": 1 << 60}
 HISTORY = 5000
 
 
@@ -64,7 +66,7 @@ def partial_indexes(connection: apsw.Connection) -> set[str]:
 @pytest.mark.parametrize("name", OPEN_TASKS_ONLY)
 def test_queries_for_open_tasks_go_by_an_index_of_open_tasks(connection: apsw.Connection, name: str) -> None:
     query = re.sub("--.*", "", QUERIES[name])
-    values: Any = {"now": 1, "types": "[]", "queues": None, "limit": 1} if ":" in query else ("",) * query.count("?")
+    values: Any = NAMED if ":" in query else ("",) * query.count("?")
     steps = plan(connection, query, values)
     touching = [step for step in steps if re.match(r"(SCAN|SEARCH) task\b", step)]
     assert touching, f"{name} does not touch the tasks: {steps}"
@@ -74,7 +76,7 @@ def test_queries_for_open_tasks_go_by_an_index_of_open_tasks(connection: apsw.Co
         assert index[1] in partial_indexes(connection), f"{name}: {step}"
 
 
-@pytest.mark.parametrize("name", ["next_level", "due_in_level", "next_due", "next_line"])
+@pytest.mark.parametrize("name", ["next_level", "due_in_level", "limited_in_level", "next_due", "next_line"])
 def test_the_line_is_read_in_order_and_never_sorted(connection: apsw.Connection, name: str) -> None:
     query = re.sub("--.*", "", QUERIES[name])
     steps = plan(connection, query, ("",) * query.count("?"))
@@ -110,7 +112,7 @@ async def claim_steps(path: Path) -> int:
     connection.execute(QUERIES["next_line"], ("", "")).fetchall()
     connection.execute(QUERIES["next_level"], ("default", "sum", 1 << 31)).fetchall()
     connection.execute(QUERIES["due_in_level"], ("default", "sum", 0, now, 10)).fetchall()
-    connection.execute(QUERIES["due_suspects"], {"now": now, "types": '["sum"]', "queues": None, "limit": 1}).fetchall()
+    connection.execute(QUERIES["due_suspects"], NAMED | {"now": now, "types": '["sum"]'}).fetchall()
     connection.execute(QUERIES["expired"], (now, 10)).fetchall()
     connection.close()
     return steps.count

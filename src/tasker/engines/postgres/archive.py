@@ -161,6 +161,8 @@ class PostgresArchive:
         tasks = []
         for row in rows:
             own: dict[str, Any] = {name: text_of(row[name]) if name in TEXTS else row[name] for name in COLUMNS}
+            if own["reason"] == "concurrency_limited":  # parked: an affair of this store, as a place in line is
+                own["reason"] = "queued"
             seq = row["seq"]
             tasks.append(StoredTask(**own, attempts=attempts[seq], events=events[seq], keys=keys[row["task_id"]]))
         return tasks

@@ -16,7 +16,8 @@ from tasker.engine import ClaimRequest, Heartbeat
 from tasker.engines.journal import ended, logged, started
 from tasker.engines.log import Entry, Head, followed, numbered
 from tasker.engines.postgres.connections import Connection
-from tasker.engines.postgres.line import Line, wanted
+from tasker.engines.postgres.limits import Gates, Limits
+from tasker.engines.postgres.line import Line, Picked, wanted
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.options import End, Options
 from tasker.engines.postgres.promotion import promote
@@ -50,6 +51,8 @@ class _Held(NamedTuple):
 
     seq: int
     job_id: int | None
+    queue: str
+    key: str | None
     cancelled: bool
     owner: str
     type: str
@@ -60,32 +63,51 @@ class _Held(NamedTuple):
 class Attempts:
     """The writes of attempts, on the tables of one schema."""
 
-    def __init__(self, queries: dict[str, str], line: Line, options: Options) -> None:
+    def __init__(self, queries: dict[str, str], line: Line, limits: Limits, options: Options) -> None:
         self._queries = queries
         self._line = line
+        self._limits = limits
         self._options = options
 
     async def claim(
         self, connection: Connection, news: News, request: ClaimRequest, lines: Sequence[str]
-    ) -> list[Claim]:
-        """Take due tasks out of the lines; each begins its next attempt."""
+    ) -> tuple[list[Claim], timedelta | None]:
+        """Take due tasks out of the lines that may start; each begins its next attempt.
+
+        Returns also how long until more may start, where a limit is all that keeps them.
+        """
         ordinary, suspects = wanted(request, lines)
+        gates = await self._limits.hold(connection, [*ordinary, *suspects])
         picked = []
         if suspects:
-            picked += await self._line.take(connection, request.worker, suspects, request.suspects)
+            picked += await self._take(connection, request.worker, suspects, request.suspects, gates)
         if ordinary:
-            picked += await self._line.take(connection, request.worker, ordinary, request.limit)
-        if not picked:
-            return []
+            picked += await self._take(connection, request.worker, ordinary, request.limit, gates)
+        if gates is not None:
+            await self._limits.spend(connection, gates)
+        claims = await self._start(connection, news, request, picked) if picked else []
+        return claims, None if gates is None else gates.opens_in
+
+    async def _take(
+        self, connection: Connection, worker: str, lines: Sequence[str], limit: int, gates: Gates | None
+    ) -> list[Picked]:
+        if gates is None:
+            return await self._line.take(connection, worker, lines, limit)
+        return await self._limits.take(connection, worker, lines, limit, gates)
+
+    async def _start(
+        self, connection: Connection, news: News, request: ClaimRequest, picked: Sequence[Picked]
+    ) -> list[Claim]:
         rows = await connection.fetch(
             self._queries["start_attempts"], [job.task_id for job in picked], [job.job_id for job in picked],
             request.worker, request.lease_for,
         )  # fmt: skip
         begun = {row["task_id"] for row in rows}
         left = [job for job in picked if job.task_id not in begun]
-        if left:
+        if left:  # cancelled in this moment, past their deadline, or a person's hand
             await self._line.leave(connection, [(job.job_id, "deleted") for job in left])
             await self._options.fail_overdue(connection, news, len(left), [job.task_id for job in left])
+            await self._limits.not_started(connection, news, [job.task_id for job in left])
         news.notes += [started(row["task_id"], row["attempt"]) for row in rows]
         news.changes += [Change(task_id, Status.RUNNING) for task_id in begun]
         rows.sort(key=lambda row: (-row["priority"], row["due_at"], row["seq"]))
@@ -131,7 +153,15 @@ class Attempts:
         rows = await connection.fetch(self._queries["lock_running"], *_columns(leases))
         held = {
             Lease(row["task_id"], row["attempt"]): _Held(
-                row["seq"], row["job_id"], row["cancelled"], row["owner"], row["type"], row["usage"], head_of(row)
+                row["seq"],
+                row["job_id"],
+                row["queue"],
+                row["concurrency_key"],
+                row["cancelled"],
+                row["owner"],
+                row["type"],
+                row["usage"],
+                head_of(row),
             )
             for row in rows
         }
@@ -210,6 +240,7 @@ class Attempts:
         await connection.execute(self._queries["keep_attempts"], *_columns(kept))
         await connection.execute(self._queries["back_to_line"], *_columns(again))
         await self._line.leave(connection, _known(jobs))
+        await self._limits.freed(connection, news, [(held[said.lease].queue, held[said.lease].key) for said in words])
         await promote(connection, self._queries, self._line, news)
         news.changes += [Change(said.lease.task_id, Status.PENDING) for said in words]
 
@@ -234,6 +265,7 @@ class Attempts:
                 (jobs[lease.task_id], _IN_ITS_WORDS.get(change.status, "canceled")) for lease, change in stored.items()
             ),
         )
+        await self._limits.freed(connection, news, [(row["queue"], row["concurrency_key"]) for row in rows])
         news.notes += [ended(lease.task_id, change.status, lease.attempt) for lease, change in stored.items()]
         news.changes += [Change(lease.task_id, change.status) for lease, change in stored.items()]
         awaited = {row["task_id"] for row in rows if row["has_dependants"]}

@@ -16,6 +16,7 @@ from tasker.engines.log import reopened
 from tasker.engines.postgres.attempts import keep
 from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.erasure import Erasure
+from tasker.engines.postgres.limits import Limits
 from tasker.engines.postgres.line import Line
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.options import End, Options
@@ -35,10 +36,11 @@ _FIRST: tuple[str, str, datetime, int] = ("", "", datetime(1, 1, 1, tzinfo=UTC),
 class Changes:
     """The changes of clients and chores, on the tables of one schema."""
 
-    def __init__(self, queries: dict[str, str], line: Line, options: Options, erasure: Erasure) -> None:
+    def __init__(self, queries: dict[str, str], line: Line, limits: Limits, options: Options, erasure: Erasure) -> None:
         self._queries = queries
         self._erasure = erasure
         self._line = line
+        self._limits = limits
         self._options = options
         self._pending_from = _FIRST
         self._jobs_from = 0
@@ -61,6 +63,8 @@ class Changes:
             news.notes.append(ended(task_id, Status.CANCELLED, head.attempt, head.last + 1))
             await connection.execute(self._queries["forget_dependencies"], [row["seq"]])
             await self._options.leave_line(connection, [task_id])
+            if row["concurrency_key"] is not None:  # others may have been parked behind it
+                await self._limits.unpark(connection, news, [(row["queue"], row["concurrency_key"])])
             news.changes.append(Change(task_id, Status.CANCELLED))
             if row["has_dependants"]:
                 await self._options.settle_dependants(connection, news, [End(task_id, Status.CANCELLED, None)])
@@ -135,6 +139,7 @@ class Changes:
         if not await self._alone(connection, "sweep"):
             return 0
         found = await self._sweep_pending(connection, limit) + await self._sweep_line(connection, limit)
+        found += await self._limits.unpark_many(connection, news, limit)
         await promote(connection, self._queries, self._line, news, limit=limit)
         return found
 

@@ -71,11 +71,13 @@ class Waiters:
         self._waiters.remove(waiter)
 
     def wake(self, lines: Iterable[str]) -> None:
-        """Wake those who take tasks of these lines."""
+        """Wake those who take tasks of these lines; `queue/*` is every line of a queue (limits.any_line)."""
         joined = list(lines)
+        changed = {line.removesuffix("/*") for line in joined if line.endswith("/*")}
         for waiter in self._waiters:
             ordinary, suspects = wanted(waiter.request, joined)
-            if ordinary or suspects:
+            queues = waiter.request.queues
+            if ordinary or suspects or (changed and (queues is None or not changed.isdisjoint(queues))):
                 waiter.news.set()
 
     def wake_all(self) -> None:
@@ -95,3 +97,8 @@ def soon(next_in: timedelta | None) -> timedelta:
     """Return when to look again where others held what was in line: they may leave some of it."""
     others = timedelta(seconds=_random.uniform(_SHORTEST_SLEEP, 0.15))
     return others if next_in is None else min(next_in, others)
+
+
+def earliest(*times: timedelta | None) -> timedelta | None:
+    """Return the shortest of these; None if there is none."""
+    return min((time for time in times if time is not None), default=None)

@@ -21,6 +21,7 @@ from tasker.engine import (
     Heartbeat,
     Journal,
     KeyBook,
+    QueueBook,
     ScheduleBook,
     SecretBook,
     Tombstones,
@@ -34,18 +35,20 @@ from tasker.engines.postgres.attempts import Attempts, Beat, Words
 from tasker.engines.postgres.audit import PostgresAudit
 from tasker.engines.postgres.batches import Batches
 from tasker.engines.postgres.changes import Changes
-from tasker.engines.postgres.claims import Patience, Waiters, seconds_to_look, soon
+from tasker.engines.postgres.claims import Patience, Waiters, earliest, seconds_to_look, soon
 from tasker.engines.postgres.clock import DatabaseClock
 from tasker.engines.postgres.connections import Connection, Connections, OnAcquire
 from tasker.engines.postgres.control import PostgresControl
 from tasker.engines.postgres.erasure import Erasure, PostgresTombstones
 from tasker.engines.postgres.journal import PostgresJournal
 from tasker.engines.postgres.keys import PostgresKeys
+from tasker.engines.postgres.limits import Limits
 from tasker.engines.postgres.line import Line, wanted
 from tasker.engines.postgres.listener import LOCKS, Listener
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.options import Options
 from tasker.engines.postgres.promotion import BATCH, promote
+from tasker.engines.postgres.queues import PostgresQueues
 from tasker.engines.postgres.reads import Reads
 from tasker.engines.postgres.rows import claim_of
 from tasker.engines.postgres.schedules import PostgresSchedules
@@ -115,8 +118,9 @@ class PostgresEngine:
         self._line = Line(schema)
         self._options = Options(self._queries, self._line)
         self._erasure = Erasure(self._queries)
-        self._attempts = Attempts(self._queries, self._line, self._options)
-        self._changes = Changes(self._queries, self._line, self._options, self._erasure)
+        self._limits = Limits(self._queries, self._line)
+        self._attempts = Attempts(self._queries, self._line, self._limits, self._options)
+        self._changes = Changes(self._queries, self._line, self._limits, self._options, self._erasure)
         self._stores = Submits(self._queries, self._line, self._options, self._changes)
         self._reads = Reads(self._queries, schema)
         self._waiters = Waiters()
@@ -146,6 +150,7 @@ class PostgresEngine:
         self.secrets: SecretBook = PostgresSecrets(self._connections, self._queries)
         self.keys: KeyBook = PostgresKeys(self._connections, self._queries, schema)
         self.journal: Journal = PostgresJournal(self._connections, self._queries, self._prune_journal, journal)
+        self.queues: QueueBook = PostgresQueues(self._connections, self._transact, self._limits)
         self.workers: WorkerBook = PostgresWorkers(self._connections, self._queries, self._listener)
 
     async def open(self) -> None:
@@ -315,17 +320,23 @@ class PostgresEngine:
                 lambda connection, news, _again: promote(connection, self._queries, self._line, news, limit=limit)
             )
             lines, next_in = await self._look()
-        ordinary, suspects = wanted(request, lines)
+        open_lines = self._limits.open_lines(lines)
+        ordinary, suspects = wanted(request, open_lines)
         if not ordinary and not suspects:
             return [], next_in
-        claims = await self._transact(
-            lambda connection, news, _again: self._attempts.claim(connection, news, request, lines)
+        claims, opens_in = await self._transact(
+            lambda connection, news, _again: self._attempts.claim(connection, news, request, open_lines)
         )
-        return claims, next_in if claims else soon(next_in)
+        if claims:
+            return claims, next_in
+        if self._limits.keep_all([*ordinary, *suspects]):
+            return [], earliest(next_in, opens_in)
+        return [], earliest(soon(next_in), opens_in)
 
     async def _look(self) -> tuple[list[str], timedelta | None]:
         row = await self._connections.look(lambda connection: connection.fetchrow(self._queries["look"]))
         assert row is not None
+        self._limits.hear(row["settings"])
         next_due: datetime | None = row["next_due"]
         return row["lines"], None if next_due is None else next_due - row["now"]
 

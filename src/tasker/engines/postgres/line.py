@@ -31,7 +31,7 @@ _ALWAYS_DUE = timedelta(days=-3650)
 """A job in line is due, also after the database's clock was set back."""
 _NEVER_STALE = timedelta(days=36_500)
 _UNLIMITED = EntrypointExecutionParameter(concurrency_limit=0)
-_MANAGERS = UUID("8d5c8a2e-6f0b-4c0e-9d58-0f6a0c7c5f11")
+MANAGERS = UUID("8d5c8a2e-6f0b-4c0e-9d58-0f6a0c7c5f11")
 _SUSPECT = "/alone"
 
 
@@ -54,6 +54,7 @@ class Picked(NamedTuple):
 
     job_id: int
     task_id: UUID
+    priority: int
 
 
 def wanted(request: ClaimRequest, lines: Collection[str]) -> tuple[list[str], list[str]]:
@@ -96,11 +97,11 @@ class Line:
         jobs = await self.queries(connection).dequeue(
             limit,
             dict.fromkeys(map(QueueEntrypoint, lines), _UNLIMITED),
-            QueueManagerId(uuid5(_MANAGERS, worker)),
+            QueueManagerId(uuid5(MANAGERS, worker)),
             None,
             _NEVER_STALE,
         )
-        return [Picked(job.id, UUID(bytes=job.payload)) for job in jobs if job.payload is not None]
+        return [Picked(job.id, UUID(bytes=job.payload), job.priority) for job in jobs if job.payload is not None]
 
     async def leave(self, connection: Connection, ended: Iterable[tuple[int, str]]) -> None:
         """Take jobs out of the table: each an id and how it ended in PgQueuer's words."""

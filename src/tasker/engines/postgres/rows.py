@@ -23,7 +23,7 @@ def task_of(row: Row) -> Task:
     pending = status == "pending"
     return Task(
         task_id=task_id, type=type_, params=Raw(params), status=Status(status),
-        reason=(reason if is_later else "queued") if pending else None,
+        reason=(reason if is_later or reason == "concurrency_limited" else "queued") if pending else None,
         queue=queue, priority=priority, result=None if result is None else Raw(result),
         error=None if error is None else decode_problem(error),
         progress=None if progress is None else decode_progress(progress),

@@ -14,8 +14,8 @@ import msgspec
 from tasker.clock import Clock, from_micros, to_micros
 from tasker.engines.sqlite.erasure import is_buried
 from tasker.engines.sqlite.results import Results, is_reference
+from tasker.engines.sqlite.rows import PARKED, optional_micros, task_id_of
 from tasker.engines.sqlite.rows import Row as Columns
-from tasker.engines.sqlite.rows import optional_micros, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.tables import TABLES, Table
 from tasker.engines.sqlite.usage import UsageTable
@@ -228,7 +228,9 @@ def _value(name: str, column: Any) -> Any:
     if name == "tags":
         return _tags(column)
     if name in TIMES:
-        return None if column is None else from_micros(column)
+        return None if column is None else from_micros(column & ~PARKED)
+    if name == "reason" and column == "concurrency_limited":  # parked: an affair of this store, as a place in line is
+        return "queued"
     if name == "retention":
         return None if column is None else timedelta(microseconds=column)
     if name == "has_dependants":

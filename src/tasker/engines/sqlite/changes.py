@@ -155,6 +155,7 @@ def complete(
             held = _store(connection, lines.notes, tally, held, report, to_micros(change.at))
         if change.status is Status.PENDING and not held.cancelled:
             _back_to_line(connection, lines, tally, held, change)
+            lines.ended(connection, lease.task_id)
             return True, [Change(lease.task_id, Status.PENDING)]
         if change.status is Status.PENDING:
             change = structs.replace(change, status=Status.CANCELLED, run_at=None, reason=None)
@@ -181,6 +182,7 @@ def _cancel(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) 
     has_dependants, head = row[0], Head(*row[1:])  # type: ignore[index]
     lines.notes.add(ended(task_id, Status.CANCELLED, head.attempt, head.last + 1))
     connection.execute(QUERIES["delete_dependencies"], (seq,))
+    lines.ended(connection, task_id)
     news = [Change(task_id, Status.CANCELLED)]
     if has_dependants:
         news += settle_dependants(connection, lines, task_id, Status.CANCELLED, None, now)
@@ -308,6 +310,7 @@ def _end(
         return False, []
     tally.end((day_of(at), change.owner, change.type), change)
     lines.notes.add(ended(lease.task_id, change.status, lease.attempt))
+    lines.ended(connection, lease.task_id)
     news = [Change(lease.task_id, change.status)]
     if has_dependants:
         news += settle_dependants(connection, lines, lease.task_id, change.status, change.error, at)

@@ -27,6 +27,7 @@ from tasker.engine import (
     Journal,
     KeyBook,
     Listener,
+    QueueBook,
     ScheduleBook,
     SecretBook,
     Tombstones,
@@ -44,6 +45,7 @@ from tasker.engines.sqlite.journal import Notes, SqliteJournal
 from tasker.engines.sqlite.keys import SqliteKeys
 from tasker.engines.sqlite.lines import Lines, Waiter
 from tasker.engines.sqlite.options import fail_overdue
+from tasker.engines.sqlite.queues import SqliteQueues
 from tasker.engines.sqlite.results import DEFAULT_OVER, Results, is_reference, lost
 from tasker.engines.sqlite.schedules import SqliteSchedules
 from tasker.engines.sqlite.secrets import SqliteSecrets
@@ -112,6 +114,7 @@ class SqliteEngine:
         )
         self.webhooks: WebhookBook = SqliteWebhooks(self._read, lambda work: self._commits.run(work), clock)
         self.control: Control = SqliteControl(clock, self._lines, self._read, self._change, self._erase)
+        self.queues: QueueBook = SqliteQueues(self._read, lambda work: self._commits.run(work), self._lines, clock)
         self._listeners: list[Listener] = []
         self._news: list[Change] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -262,8 +265,11 @@ class SqliteEngine:
         return done
 
     async def sweep(self, *, limit: int) -> int:
-        """A task is its own place in the line, which cannot come apart; files of results may be left behind."""
-        return await self._read(self._results.sweep, limit) if self._results.has_left else 0
+        """A task is its own place in the line: only what is parked can come apart. Files of results may be left behind."""
+        found = await self._read(self._results.sweep, limit) if self._results.has_left else 0
+        if self._lines.limits.has_parked:
+            found += await self._commits.run(functools.partial(self._lines.unpark_many, limit=limit))
+        return found
 
     async def stats(self) -> list[LineStats]:
         return await self._read(reads.stats, self._micros())

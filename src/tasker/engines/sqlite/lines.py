@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from datetime import timedelta
+from uuid import UUID
 
 import apsw
 
 from tasker.clock import Clock, to_micros
 from tasker.engine import ClaimRequest
+from tasker.engines.gates import Candidate, merge
 from tasker.engines.journal import started
 from tasker.engines.sqlite.journal import Notes
+from tasker.engines.sqlite.limits import Limits, LineName
 from tasker.engines.sqlite.options import fail_overdue
 from tasker.engines.sqlite.rows import Row, claim_of
 from tasker.engines.sqlite.sql import QUERIES
+from tasker.lifecycle import MAX_INTERRUPTIONS
 from tasker.model import Change, Claim, Status
 
 _OVERDUE_AT_ONCE = 500
@@ -26,8 +31,6 @@ _LOOK_AGAIN = 1.0
 """Seconds between looks at the clock while a task waits for its moment: the wall clock may be set."""
 _ABOVE_ALL = 1 << 31
 """Above every priority."""
-
-LineName = tuple[str, str]
 
 
 class Waiter:
@@ -84,6 +87,7 @@ class Lines:
         self._next_deadline: int | None = None
         self._ended: list[Change] = []
         self._is_loaded = False
+        self.limits = Limits()
 
     def join(self, waiter: Waiter) -> None:
         """Let `waiter` be served from now on, from tasks that are already due first."""
@@ -108,21 +112,44 @@ class Lines:
         if deadline is not None:
             self._next_deadline = min(deadline, self._next_deadline or deadline)
 
+    def ended(self, connection: apsw.Connection, task_id: UUID) -> None:
+        """Tell that a task has left the running ones, or the line: its slot, or that of its key, may be free."""
+        self._active |= self.limits.slot_freed()
+        if self.limits.has_parked:
+            now = to_micros(self._clock.now())
+            for queue, key in connection.execute(QUERIES["key_of"], (task_id.bytes,)).fetchall():
+                self._unparked(self.limits.unpark(connection, str(queue), str(key), 1, now))
+
+    def unpark_many(self, connection: apsw.Connection, limit: int) -> int:
+        """Put parked tasks back into line for which there is room; return how many."""
+        rows = self.limits.unpark_many(connection, to_micros(self._clock.now()), limit)
+        self._unparked(rows)
+        return len(rows)
+
+    def _unparked(self, rows: Sequence[Row]) -> None:
+        for queue, type_, due_at, interruptions in rows:
+            self.joined(queue, type_, due_at, later=False, suspect=interruptions >= MAX_INTERRUPTIONS)
+
+    def settings_changed(self) -> None:
+        """Tell that something was set of a queue: look round anew."""
+        self._is_loaded = False
+
     @property
     def has_waiters(self) -> bool:
         return bool(self._waiters)
 
     def seconds_to_next(self) -> float | None:
         """Return when to look again: None if no worker or no task waits for a moment."""
-        if not self._waiters or self._next_due is None:
+        times = [time for time in (self._next_due, self.limits.opens_at) if time is not None]
+        if not self._waiters or not times:
             return None
-        wait = (self._next_due - to_micros(self._clock.now())) / 1e6
+        wait = (min(times) - to_micros(self._clock.now())) / 1e6
         return min(max(wait, 0.0), _LOOK_AGAIN)
 
     def taker(self, queue: str, type_: str) -> Waiter | None:
         """Return a waiter that can take one new task of a line at once, if none that it takes is before it."""
         line = queue, type_
-        if not self._is_loaded or self._has_due(to_micros(self._clock.now())):
+        if not self._is_loaded or self.limits.holds(queue) or self._has_due(to_micros(self._clock.now())):
             return None
         for waiter in self._waiters:
             if waiter.takes(line) and waiter.request.limit > len(waiter.served):
@@ -139,6 +166,7 @@ class Lines:
         now = to_micros(self._clock.now())
         self._look_round(connection, now)
         self._end_overdue(connection, now)
+        self._active |= self.limits.begin(now)
         still_waiting = []
         for waiter in self._waiters:
             chosen = self._suspects(connection, waiter, now) + self._choose(connection, waiter, now)
@@ -153,6 +181,7 @@ class Lines:
             if not waiter.settle():
                 still_waiting.append(waiter)
         self._waiters = still_waiting
+        self.limits.end(connection)
 
     def close(self) -> None:
         """Answer every waiter with nothing."""
@@ -203,6 +232,7 @@ class Lines:
             connection.execute(QUERIES["stay_due"], {"now": now})
             self._active = _all_lines(connection)
             self._next_deadline = connection.execute(QUERIES["next_deadline"]).get
+            self.limits.load(connection)
         elif self._has_due(now):
             self._active.update(connection.execute(QUERIES["lines_due"], (self._seen_until, now)))
         else:
@@ -214,35 +244,70 @@ class Lines:
     def _suspects(self, connection: apsw.Connection, waiter: Waiter, now: int) -> list[int]:
         if waiter.request.suspects < 1 or not self._has_suspects:
             return []
-        rows: list[Row] = connection.execute(QUERIES["due_suspects"], waiter.names | {"now": now}).fetchall()
+        shut = json.dumps(self.limits.shut_queues(connection))
+        rows: list[Row] = connection.execute(
+            QUERIES["due_suspects"], waiter.names | {"now": now, "shut": shut}
+        ).fetchall()
         if not rows:
             self._has_suspects = connection.execute(QUERIES["any_suspect"]).get is not None
-        return [row[0] for row in rows]
+        chosen = []
+        for priority, due_at, seq, weight, key, queue, type_ in rows:
+            one = Candidate((priority, due_at, seq), queue, weight, key, (seq, (queue, type_)))
+            if not self.limits.holds(queue) or self.limits.admit_suspect(connection, one):
+                chosen.append(seq)
+        return chosen
 
     def _choose(self, connection: apsw.Connection, waiter: Waiter, now: int) -> list[int]:
         """Return the rows that `waiter` gets: of all its lines the first, by priority and then by time."""
         room = waiter.request.limit - len(waiter.served)
         found: list[tuple[Row, LineName]] = []
+        limited: dict[str, list[LineName]] = {}
         for line in [line for line in self._active if waiter.takes(line)] if room > 0 else ():
+            if self.limits.holds(line[0]):
+                limited.setdefault(line[0], []).append(line)
+                continue
             due = _due(connection, line, now, room)
             if len(due) < room:
                 self._active.discard(line)
             found += [(row, line) for row in due]
+        if limited:
+            return self._choose_limited(connection, limited, found, room)
         found.sort()
         if len(found) > room:
             self._active.update(line for _, line in found[room:])  # they hold due tasks still
         return [row[2] for row, _ in found[:room]]
 
+    def _choose_limited(
+        self, connection: apsw.Connection, limited: dict[str, list[LineName]], free: list[tuple[Row, LineName]],
+        room: int,
+    ) -> list[int]:  # fmt: skip
+        """Do what `_choose` does, where some lines are those of queues with limits."""
+        found = [Candidate(row, line[0], 1, None, (row[2], line)) for row, line in free]
+        for queue, lines in limited.items():
+            passing = self.limits.choose(connection, queue, lines, _due_limited, room)
+            if not passing:  # nothing is there, or it is behind a gate that is known to be shut
+                self._active.difference_update(lines)
+            found += passing
+        gates = {queue: self.limits.gate(connection, queue) for queue in limited}
+        chosen = merge(found, gates, room)
+        self._active.update(one.place[1] for one in found if one not in chosen)
+        return [one.place[0] for one in chosen]
 
-def _due(connection: apsw.Connection, line: LineName, now: int, limit: int) -> list[Row]:
+
+def _due(connection: apsw.Connection, line: LineName, now: int, limit: int, query: str = "due_in_level") -> list[Row]:
     """Return up to `limit` due tasks of one line as (-priority, due_at, seq), first things first."""
     rows: list[Row] = []
     level = connection.execute(QUERIES["next_level"], (*line, _ABOVE_ALL)).get
     while level is not None and len(rows) < limit:
-        rows += connection.execute(QUERIES["due_in_level"], (*line, level, now, limit - len(rows))).fetchall()
+        rows += connection.execute(QUERIES[query], (*line, level, now, limit - len(rows))).fetchall()
         if len(rows) < limit:
             level = connection.execute(QUERIES["next_level"], (*line, level)).get
     return rows
+
+
+def _due_limited(connection: apsw.Connection, line: LineName, now: int, limit: int) -> list[Row]:
+    """Return what `_due` does, with the weight and the concurrency key of each."""
+    return _due(connection, line, now, limit, "limited_in_level")
 
 
 def _start(connection: apsw.Connection, request: ClaimRequest, seq: int, now: int) -> Claim:

@@ -12,6 +12,7 @@ from tasker.clock import from_micros
 from tasker.engines.log import Entry, Head, merge
 from tasker.engines.sqlite.results import Results, is_reference, lost
 from tasker.engines.sqlite.rows import (
+    PARKED,
     Row,
     attempt_of,
     claim_of,
@@ -176,7 +177,7 @@ def find_running(connection: apsw.Connection) -> dict[str, list[RunningAttempt]]
 
 def stats(connection: apsw.Connection, now: int) -> list[LineStats]:
     """Return the open tasks by queue and type."""
-    rows: list[Row] = connection.execute(QUERIES["pending_by_line"], {"now": now}).fetchall()
+    rows: list[Row] = connection.execute(QUERIES["pending_by_line"], {"now": now, "parked": PARKED}).fetchall()
     lines = {
         (queue, type_): LineStats(
             queue=queue, type=type_, pending=pending, scheduled=scheduled,

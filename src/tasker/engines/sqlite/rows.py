@@ -16,6 +16,8 @@ from tasker.model import Attempt, Claim, Draft, Event, Reason, Status, Task
 
 Row = tuple[Any, ...]
 _MICRO = timedelta(microseconds=1)
+PARKED = 1 << 60
+"""The bit of `due_at` that keeps a task out of its line until a slot of its concurrency key is free."""
 
 _tags = msgspec.json.Decoder(list[str])
 _NO_EXTRA: dict[str, Any] = {}
@@ -59,7 +61,7 @@ def task_of(row: Row, now: int) -> Task:
         progress=None if progress is None else decode_progress(progress),
         attempt=attempt, tries_left=max(0, max_attempts - tries), created_at=from_micros(created_at),
         run_at=_moment(run_at), started_at=_moment(started_at), finished_at=_moment(finished_at),
-        next_attempt_at=from_micros(due_at) if pending and attempt else None,
+        next_attempt_at=from_micros(due_at & ~PARKED) if pending and attempt else None,
         cancel_requested_at=_moment(cancel_requested_at), usage=Raw(usage), tags=_tags.decode(tags),
         metadata=Raw(metadata), owner=owner or None, deadline=_moment(deadline), expires_at=_moment(expires_at),
         unique_key=unique_key, concurrency_key=concurrency_key, **(read_extra(extra) if extra else _NO_EXTRA),

@@ -33,8 +33,8 @@ RETURNING task_id, seq, lined,
           EXISTS (SELECT FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at <= now()) AS others_due;
 
 -- name: look
--- What a worker needs to know before it claims: the lines that hold a task, by one seek for each, and when the next
--- task that waits for a moment becomes due.
+-- What a worker needs to know before it claims: the lines that hold a task, by one seek for each, when the next task
+-- that waits for a moment becomes due, and what is set of queues.
 WITH RECURSIVE line AS (
     (SELECT entrypoint FROM {schema}.pgqueuer WHERE status = 'queued' ORDER BY entrypoint LIMIT 1)
     UNION ALL
@@ -44,7 +44,10 @@ WITH RECURSIVE line AS (
 )
 SELECT array(SELECT entrypoint FROM line WHERE entrypoint IS NOT NULL) AS lines, now() AS now,
        (SELECT due_at FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at < '9999-01-01 00:00:00+00'
-        ORDER BY due_at LIMIT 1) AS next_due;  -- one that waits for other tasks is due then
+        ORDER BY due_at LIMIT 1) AS next_due,  -- one that waits for other tasks is due then
+       (SELECT json_agg(json_build_object(
+            'name', name, 'paused', paused, 'concurrency', concurrency, 'concurrency_per_key', concurrency_per_key,
+            'rate', convert_from(rate, 'UTF8')::json) ORDER BY name)::text FROM {schema}.queue) AS settings;
 
 -- name: promote
 UPDATE {schema}.task SET lined = true
@@ -74,8 +77,8 @@ WHERE task.task_id = lease.task_id AND task.attempt = lease.attempt AND task.sta
 RETURNING task.task_id, task.attempt, task.job_id, task.cancel_requested_at IS NOT NULL AS cancelled;
 
 -- name: lock_running
-SELECT task.seq, task.task_id, task.job_id, task.cancel_requested_at IS NOT NULL AS cancelled, task.type,
-       task.owner, task.usage, {head}
+SELECT task.seq, task.task_id, task.job_id, task.queue, task.concurrency_key,
+       task.cancel_requested_at IS NOT NULL AS cancelled, task.type, task.owner, task.usage, {head}
 FROM {schema}.task JOIN unnest($1::uuid[], $2::int[]) AS lease (task_id, attempt)
     ON task.task_id = lease.task_id AND task.attempt = lease.attempt
 WHERE task.status = 'running' ORDER BY task.seq FOR NO KEY UPDATE OF task;
@@ -91,7 +94,7 @@ WITH stored AS (
         AS ended (task_id, attempt, status, ending, tries, crashes, result, error, peak_memory)
     WHERE task.task_id = ended.task_id AND task.attempt = ended.attempt AND task.status = 'running'
     RETURNING task.task_id, task.job_id, task.type, task.owner, task.status, task.started_at, task.ending,
-        task.has_dependants
+        task.has_dependants, task.queue, task.concurrency_key
 ), counted AS (
     INSERT INTO {schema}.usage_by_day AS kept (day, owner, type, writer, attempts, completed, failed, cancelled, run_time)
     SELECT (now() AT TIME ZONE 'UTC')::date, owner, type, $10, count(*), count(*) FILTER (WHERE status = 'completed'),
@@ -103,7 +106,7 @@ WITH stored AS (
         completed = kept.completed + excluded.completed, failed = kept.failed + excluded.failed,
         cancelled = kept.cancelled + excluded.cancelled, run_time = kept.run_time + excluded.run_time
 )
-SELECT task_id, job_id, has_dependants FROM stored;
+SELECT task_id, job_id, has_dependants, queue, concurrency_key FROM stored;
 
 -- name: keep_attempts
 INSERT INTO {schema}.attempt (task_seq, attempt, worker, started_at, finished_at, ending, error, peak_memory)
@@ -145,7 +148,8 @@ WHERE task.seq = said.seq;
 SELECT {task} FROM {schema}.task WHERE task_id = $1 AND (expires_at IS NULL OR expires_at > now());
 
 -- name: lock_task
-SELECT seq, status, owner, unique_key, has_dependants, extra, coalesce(expires_at <= now(), false) AS is_over
+SELECT seq, status, owner, queue, concurrency_key, unique_key, has_dependants, extra,
+       coalesce(expires_at <= now(), false) AS is_over
 FROM {schema}.task WHERE task_id = $1 FOR UPDATE;
 
 -- name: head_by_seq

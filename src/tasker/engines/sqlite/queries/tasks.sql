@@ -39,16 +39,16 @@ WHERE status = 'pending' AND queue = ? AND type = ? AND priority = ? AND due_at 
 ORDER BY due_at, seq LIMIT ?;
 
 -- name: due_suspects
-SELECT seq FROM task INDEXED BY task_suspect
+SELECT -priority, due_at, seq, coalesce(weight, 1), concurrency_key, queue, type FROM task INDEXED BY task_suspect
 WHERE status = 'pending' AND interruptions >= 3 AND due_at <= :now
-  AND type IN (SELECT value FROM json_each(:types))
+  AND type IN (SELECT value FROM json_each(:types)) AND queue NOT IN (SELECT value FROM json_each(:shut))
   AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
 ORDER BY priority DESC, due_at, seq LIMIT :limit;
 
 -- name: next_due
 SELECT due_at FROM task INDEXED BY task_later
 WHERE status = 'pending' AND reason <> 'queued' AND due_at > ? AND due_at < 253370764800000000
-ORDER BY due_at LIMIT 1;  -- one that waits for other tasks is due in the year 9999
+ORDER BY due_at LIMIT 1;  -- from the year 9999 on are those that wait for something else
 
 -- name: lines_due
 SELECT DISTINCT queue, type FROM task INDEXED BY task_later
@@ -159,8 +159,10 @@ SELECT sequence, attempt, type, time, data FROM task_event
 WHERE task_seq = ? AND sequence > ? ORDER BY sequence LIMIT ?;
 
 -- name: pending_by_line
-SELECT queue, type, sum(due_at <= :now), sum(due_at > :now), min(due_at) FROM task INDEXED BY task_line
-WHERE status = 'pending' GROUP BY queue, type;
+-- A parked task (rows.PARKED) is due: it waits for others with its key.
+SELECT queue, type, sum(due_at <= :now OR due_at >= :parked), sum(due_at > :now AND due_at < :parked),
+       min(due_at & (:parked - 1))
+FROM task INDEXED BY task_line WHERE status = 'pending' GROUP BY queue, type;
 
 -- name: running_by_line
 SELECT queue, type, count(*) FROM task INDEXED BY task_running WHERE status = 'running' GROUP BY queue, type;

@@ -1,0 +1,307 @@
+"""The limits of queues, exact over all processes: whoever claims from a limited queue holds its row of settings.
+
+Counted is what the tables say while the row is held: every start of another process has been stored by then, and an end
+that has not only makes the count too large. PgQueuer's own concurrency limits are those of one entrypoint, as each
+worker says, and count its picked jobs: they bound neither a queue nor a key.
+
+Tasks in a queue without settings never come here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid5
+
+import msgspec
+
+from tasker.engines.gates import ROUNDS, WINDOW, Candidate, Gate, merge
+from tasker.engines.postgres.connections import Connection
+from tasker.engines.postgres.line import MANAGERS, Line, Picked, Place
+from tasker.engines.postgres.news import News
+from tasker.engines.values import encode
+from tasker.lifecycle import MAX_INTERRUPTIONS
+from tasker.model.queues import QueueChange, QueueSettings, QueueState, Rate, tokens_after, tokens_at
+
+PARKED = "//parked"
+"""Where the jobs of parked tasks are: no queue's name is empty."""
+_CLOCK_STEP = timedelta(seconds=10)
+"""By so much two transactions never differ."""
+_UNPARK = 1000
+"""Tasks that go back into line with a change; the others do with the sweeps that follow."""
+_decode_rate = msgspec.json.Decoder(Rate).decode
+_decode_all = msgspec.json.Decoder(list[QueueSettings]).decode
+
+
+class Gates:
+    """The gates of some queues, held by one transaction."""
+
+    def __init__(self, gates: dict[str, Gate], times: dict[str, datetime]) -> None:
+        self.by_queue = gates
+        self._times = times
+        self.looks_again = False
+        """Whether there may be more behind what was parked."""
+
+    @property
+    def opens_in(self) -> timedelta | None:
+        """How long until one opens by itself; None if none does."""
+        if self.looks_again:
+            return timedelta(0)
+        return min((gate.opens_in for gate in self.by_queue.values() if gate.opens_in is not None), default=None)
+
+    @property
+    def spent(self) -> list[tuple[str, float, datetime]]:
+        """What to store: of each queue its name, what its bucket holds, and since when."""
+        return [(name, gate.tokens, self._times[name]) for name, gate in self.by_queue.items() if gate.has_spent]
+
+
+class Limits:
+    """What is set of queues, on the tables of one schema; `known` is what this process saw last."""
+
+    def __init__(self, queries: dict[str, str], line: Line) -> None:
+        self._queries = queries
+        self._line = line
+        self._text: str | None = None
+        self.known: dict[str, QueueSettings] = {}
+
+    def hear(self, text: str | None) -> None:
+        """Learn what is set: JSON of the table, or None for nothing."""
+        if text != self._text:
+            self._text = text
+            self.known = {} if text is None else {settings.name: settings for settings in _decode_all(text)}
+
+    def open_lines(self, lines: Iterable[str]) -> list[str]:
+        """Return those of `lines` whose queue is not paused."""
+        if not self.known:
+            return list(lines)
+        return [line for line in lines if not self._is_paused(_queue_of(line))]
+
+    def keep_all(self, lines: Iterable[str]) -> bool:
+        """Tell whether every one of these lines has a gate: then it is known why nothing was claimed."""
+        return all(_queue_of(line) in self.known for line in lines)
+
+    def _is_paused(self, queue: str) -> bool:
+        settings = self.known.get(queue)
+        return settings is not None and settings.paused
+
+    # in a claim
+
+    async def hold(self, connection: Connection, lines: Collection[str]) -> Gates | None:
+        """Hold the gates of the limited queues among these lines; None if there is none."""
+        names = sorted({_queue_of(line) for line in lines} & self.known.keys()) if self.known else []
+        rows = await connection.fetch(self._queries["hold_queues"], names) if names else []
+        if not rows:
+            return None
+        settings = {row["name"]: _settings_of(row) for row in rows}
+        counted = [name for name, one in settings.items() if one.concurrency is not None]
+        found = await connection.fetch(self._queries["running_in_queues"], counted) if counted else []
+        running = {row["queue"]: row["running"] for row in found}
+        gates = {
+            row["name"]: Gate(
+                settings[row["name"]], running=running.get(row["name"], 0), tokens=_tokens(settings[row["name"]], row)
+            )
+            for row in rows
+        }
+        for row in rows:
+            gates[row["name"]].has_spent = _is_set_back(row)
+        return Gates(gates, {row["name"]: row["now"] if _is_set_back(row) else _since(row) for row in rows})
+
+    async def take(
+        self, connection: Connection, worker: str, lines: Sequence[str], limit: int, gates: Gates
+    ) -> list[Picked]:
+        """Take the first jobs out of `lines` that their gates let through, at most `limit`."""
+        by_queue: dict[str, list[str]] = {}
+        free = []
+        for line in lines:
+            queue = _queue_of(line)
+            if queue in gates.by_queue:
+                by_queue.setdefault(queue, []).append(line)
+            else:
+                free.append(line)
+        found: list[Candidate] = []
+        for queue, own in by_queue.items():
+            found += await self._passing(connection, own, limit, gates, gates.by_queue[queue])
+        unlimited = await self._line.take(connection, worker, free, limit) if free else []
+        found += [Candidate((-job.priority, job.job_id), "", 1, None, job) for job in unlimited]
+        chosen: list[Picked] = [one.place for one in merge(found, gates.by_queue, limit)]
+        await self._settle(connection, worker, chosen, unlimited)
+        return chosen
+
+    async def _settle(
+        self, connection: Connection, worker: str, chosen: Sequence[Picked], unlimited: Sequence[Picked]
+    ) -> None:
+        """Mark what was chosen as picked, and put back what was picked and not chosen."""
+        picked = {job.job_id for job in unlimited}
+        wanted = {job.job_id for job in chosen}
+        if wanted - picked:
+            await connection.execute(self._queries["pick"], list(wanted - picked), uuid5(MANAGERS, worker))
+        if picked - wanted:
+            await connection.execute(self._queries["put_back"], list(picked - wanted))
+
+    async def _passing(
+        self, connection: Connection, lines: Sequence[str], limit: int, gates: Gates, gate: Gate
+    ) -> list[Candidate]:
+        """Return the first candidates of one queue that may start, at most `limit`; park those whose key is taken."""
+        most = gate.room(limit)
+        passing: list[Candidate] = []
+        window = max(most, WINDOW) if gate.has_keys else most
+        for last in range(ROUNDS - 1, -1, -1) if most else ():
+            found = await self._peek(connection, lines, window)
+            await self._count_keys(connection, gate, found)
+            passing, blocked, is_cut = gate.sift(found, most)
+            if blocked:
+                jobs: list[Picked] = [one.place for one in blocked]
+                ids = [job.job_id for job in jobs], [job.task_id for job in jobs]
+                await connection.execute(self._queries["park"], *ids, PARKED)
+            if is_cut or not blocked or len(found) < window:
+                break
+            if not last and not passing:
+                gates.looks_again = True
+            window *= 2
+        return passing
+
+    async def _peek(self, connection: Connection, lines: Sequence[str], limit: int) -> list[Candidate]:
+        rows = await connection.fetch(self._queries["peek"], lines, limit)
+        jobs = [
+            (Picked(row["id"], UUID(bytes=row["payload"]), row["priority"]), _queue_of(row["name"]))
+            for row in rows
+            if row["payload"] is not None
+        ]
+        costs = await connection.fetch(self._queries["costs"], [job.task_id for job, _ in jobs]) if jobs else []
+        cost = {row["task_id"]: (row["weight"], row["concurrency_key"]) for row in costs}
+        found = [
+            Candidate((-job.priority, job.job_id), queue, *cost.get(job.task_id, (0, None)), job) for job, queue in jobs
+        ]
+        return sorted(found, key=lambda one: one.rank)
+
+    async def _count_keys(self, connection: Connection, gate: Gate, found: Sequence[Candidate]) -> None:
+        if not gate.has_keys:
+            return
+        keys = {one.key for one in found if one.key is not None and not gate.knows(one.key)}
+        for key in keys:
+            gate.note_running(key, 0)
+        rows = (
+            await connection.fetch(self._queries["running_with_keys"], [gate.settings.name], list(keys)) if keys else ()
+        )
+        for row in rows:
+            gate.note_running(row["concurrency_key"], row["running"])
+
+    async def spend(self, connection: Connection, gates: Gates) -> None:
+        """Store what a claim has spent."""
+        if gates.spent:
+            await connection.execute(
+                self._queries["spend"], *(list(column) for column in zip(*gates.spent, strict=True))
+            )
+
+    # when a slot is free again
+
+    async def freed(self, connection: Connection, news: News, ended: Sequence[tuple[str, str | None]]) -> None:
+        """Tell that attempts have ended, by queue and key: others may start."""
+        if self.known:
+            news.lines |= {any_line(queue) for queue, _ in ended if self._has_slots(queue)}
+        keyed = [(queue, key) for queue, key in ended if key is not None]
+        if keyed:
+            # A claim that counted the ended attempt as running has stored by then what it parked.
+            held = await connection.fetch(self._queries["hold_queues"], sorted({queue for queue, _ in keyed}))
+            limited = {row["name"] for row in held if row["concurrency_per_key"] is not None}
+            await self.unpark(connection, news, [slot for slot in keyed if slot[0] in limited])
+
+    async def not_started(self, connection: Connection, news: News, task_ids: Sequence[UUID]) -> None:
+        """Tell that what a claim took could not be started: for the sake of its key others were parked."""
+        if self.known:
+            rows = await connection.fetch(self._queries["keys_of"], task_ids)
+            await self.unpark(connection, news, [(row["queue"], row["concurrency_key"]) for row in rows])
+
+    def _has_slots(self, queue: str) -> bool:
+        settings = self.known.get(queue)
+        return settings is not None and settings.concurrency is not None
+
+    async def unpark(self, connection: Connection, news: News, slots: Sequence[tuple[str, str]]) -> None:
+        """Put the first parked tasks back into line, one for each of these slots."""
+        counts = {slot: slots.count(slot) for slot in slots}
+        await self._unpark(connection, news, [(queue, key, count) for (queue, key), count in counts.items()])
+
+    async def unpark_many(self, connection: Connection, news: News, limit: int, queue: str | None = None) -> int:
+        """Put parked tasks for which there is room back into line, about `limit`; return how many."""
+        rows = await connection.fetch(self._queries["parked_with_room"], queue, limit)
+        slots, left = [], limit
+        for row in rows:
+            if row["free"] > 0 and left > 0:
+                slots.append((row["queue"], row["concurrency_key"], min(row["free"], left)))
+                left -= min(row["free"], left)
+        return await self._unpark(connection, news, slots)
+
+    async def _unpark(self, connection: Connection, news: News, slots: Sequence[tuple[str, str, int]]) -> int:
+        if not slots:
+            return 0
+        rows = await connection.fetch(self._queries["unpark"], *(list(column) for column in zip(*slots, strict=True)))
+        places = [
+            Place(row["task_id"], row["queue"], row["type"], row["priority"], row["interruptions"] >= MAX_INTERRUPTIONS)
+            for row in rows
+        ]
+        if places:
+            keys, lines = [str(place.task_id) for place in places], [place.line for place in places]
+            await connection.execute(self._queries["move_jobs"], keys, lines)
+        news.lines.update(place.line for place in places)
+        return len(places)
+
+    # what a person does
+
+    async def find_all(self, connection: Connection) -> list[QueueState]:
+        """Return the queues of which anything is set."""
+        rows = await connection.fetch(self._queries["queues"])
+        found = [(row, _settings_of(row)) for row in rows]
+        return [QueueState(settings=one, running=row["running"], tokens=_tokens(one, row)) for row, one in found]
+
+    async def change(self, connection: Connection, news: News, name: str, change: QueueChange) -> QueueSettings:
+        """Set something of a queue. Done again, it sets the same again."""
+        await connection.execute(self._queries["new_queue"], name)
+        row = await connection.fetchrow(self._queries["hold_queues"], [name])
+        old = _settings_of(row)
+        new = change.apply(old)
+        if new.is_plain:
+            await connection.execute(self._queries["delete_queue"], name)
+        else:
+            tokens = tokens_after(old, new, _tokens(old, row))
+            rate = None if new.rate is None else encode(new.rate)
+            await connection.execute(
+                self._queries["set_queue"], name, new.paused, new.concurrency, new.concurrency_per_key, rate, tokens
+            )
+        if new.concurrency_per_key != old.concurrency_per_key:
+            await self.unpark_many(connection, news, _UNPARK, name)
+        news.lines.add(any_line(name))
+        return new
+
+
+def any_line(queue: str) -> str:
+    """Return what stands in news for every line of a queue: no type has such a name."""
+    return f"{queue}/*"
+
+
+def _queue_of(line: str) -> str:
+    return line.partition("/")[0]
+
+
+def _settings_of(row: Any) -> QueueSettings:
+    return QueueSettings(
+        name=row["name"], paused=row["paused"], concurrency=row["concurrency"],
+        concurrency_per_key=row["concurrency_per_key"], rate=None if row["rate"] is None else _decode_rate(row["rate"]),
+    )  # fmt: skip
+
+
+def _since(row: Any) -> datetime:
+    """Return since when a bucket holds what it holds, once it is refilled now."""
+    since: datetime = max(row["refilled_at"], row["now"])  # a transaction that began before another has committed
+    return since
+
+
+def _is_set_back(row: Any) -> bool:
+    """Tell whether the database's clock was set back since a bucket was refilled: it counts from now on."""
+    return row["rate"] is not None and row["refilled_at"] - row["now"] > _CLOCK_STEP
+
+
+def _tokens(settings: QueueSettings, row: Any) -> float:
+    if settings.rate is None:
+        return 0.0
+    return tokens_at(settings.rate, row["tokens"], row["refilled_at"], row["now"])

@@ -1,0 +1,31 @@
+"""The QueueBook of the distributed engine."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from tasker.engines.postgres.connections import Connection, Connections
+from tasker.engines.postgres.limits import Limits
+from tasker.engines.postgres.news import News
+from tasker.model.queues import QueueChange, QueueSettings, QueueState
+
+Transact = Callable[[Callable[[Connection, News, bool], Awaitable[Any]]], Awaitable[Any]]
+
+
+class PostgresQueues:
+    """transact: runs work in a transaction, then tells its news."""
+
+    def __init__(self, connections: Connections, transact: Transact, limits: Limits) -> None:
+        self._connections = connections
+        self._transact = transact
+        self._limits = limits
+
+    async def find_all(self) -> list[QueueState]:
+        return await self._connections.read(self._limits.find_all)
+
+    async def change(self, name: str, change: QueueChange) -> QueueSettings:
+        settings: QueueSettings = await self._transact(
+            lambda connection, news, _again: self._limits.change(connection, news, name, change)
+        )
+        return settings

@@ -1,0 +1,52 @@
+-- name: queues
+SELECT name, paused, concurrency, concurrency_per_key, rate, tokens, refilled_at FROM queue ORDER BY name;
+
+-- name: queue_by_name
+SELECT name, paused, concurrency, concurrency_per_key, rate, tokens, refilled_at FROM queue WHERE name = ?;
+
+-- name: put_queue
+INSERT INTO queue (name, paused, concurrency, concurrency_per_key, rate, tokens, refilled_at)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (name) DO UPDATE
+    SET paused = excluded.paused, concurrency = excluded.concurrency,
+        concurrency_per_key = excluded.concurrency_per_key, rate = excluded.rate, tokens = excluded.tokens,
+        refilled_at = excluded.refilled_at;
+
+-- name: delete_queue
+DELETE FROM queue WHERE name = ?;
+
+-- name: spend
+UPDATE queue SET tokens = ?, refilled_at = ? WHERE name = ?;
+
+-- name: running_in_queue
+SELECT count(*) FROM task INDEXED BY task_running WHERE status = 'running' AND queue = ?;
+
+-- name: running_with_key
+SELECT count(*) FROM task INDEXED BY task_key
+WHERE status = 'running' AND concurrency_key IS NOT NULL AND queue = ? AND concurrency_key = ?;
+
+-- name: limited_in_level
+SELECT -priority, due_at, seq, coalesce(weight, 1), concurrency_key FROM task INDEXED BY task_line
+WHERE status = 'pending' AND queue = ? AND type = ? AND priority = ? AND due_at <= ? AND interruptions < 3
+ORDER BY due_at, seq LIMIT ?;
+
+-- name: park
+-- The bit is that of rows.PARKED: out of line, and its place is kept.
+UPDATE task SET reason = 'concurrency_limited', due_at = due_at | 1152921504606846976 WHERE seq = ?;
+
+-- name: unpark
+UPDATE task SET reason = 'queued', due_at = min(due_at & 1152921504606846975, :now) WHERE seq IN (
+    SELECT seq FROM task INDEXED BY task_parked
+    WHERE status = 'pending' AND reason = 'concurrency_limited' AND queue = :queue AND concurrency_key = :key
+    ORDER BY priority DESC, due_at, seq LIMIT :limit)
+RETURNING queue, type, due_at, interruptions;
+
+-- name: parked_keys
+SELECT DISTINCT queue, concurrency_key FROM task INDEXED BY task_parked
+WHERE status = 'pending' AND reason = 'concurrency_limited';
+
+-- name: any_parked
+SELECT 1 FROM task INDEXED BY task_parked WHERE status = 'pending' AND reason = 'concurrency_limited' LIMIT 1;
+
+-- name: key_of
+SELECT queue, concurrency_key FROM task WHERE task_id = ? AND concurrency_key IS NOT NULL;

@@ -1,0 +1,104 @@
+"""What a person may set of a queue: the body of PATCH /queue/{name}, read, checked and typed; every fault at once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from tasker.errors import Fault, Invalid
+from tasker.faults import kind_of, missing_field, refusal_fault, unknown_field
+from tasker.jsontext import read_json
+from tasker.model.queues import QueueChange, Rate
+
+MAX_CONCURRENCY = 1_000_000
+MAX_UNITS = 1_000_000_000
+MAX_PER = timedelta(days=366)
+_LEAST_PER = 0.001
+
+Slots = Annotated[int, Meta(ge=1, le=MAX_CONCURRENCY)]
+Units = Annotated[int, Meta(ge=1, le=MAX_UNITS)]
+Seconds = Annotated[float, Meta(ge=_LEAST_PER, le=MAX_PER.total_seconds())]
+
+
+class RateBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A rate: so many units of `weight` in so many seconds, evenly. A task's start costs its `weight`, by default 1."""
+
+    limit: Annotated[Units, Meta(description="Units that may start in each `per`.")]
+    per: Annotated[Seconds, Meta(description="Seconds.")] = 1.0
+    burst: Annotated[
+        Units | None, Meta(description="Units that may start at once after a quiet while; a tenth of `limit` if null.")
+    ] = None
+
+
+class QueuePatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of PATCH /queue/{name}: what is to be changed. Null takes a limit away; what is left out stays."""
+
+    paused: Annotated[bool, Meta(description="Whether nothing of the queue starts; what runs goes on.")] | UnsetType = (
+        UNSET
+    )
+    concurrency: Annotated[Slots | None, Meta(description="How many tasks of the queue run at a time.")] | UnsetType = (
+        UNSET
+    )
+    concurrency_per_key: (
+        Annotated[Slots | None, Meta(description="How many tasks with one `concurrency_key` run at a time.")]
+        | UnsetType
+    ) = UNSET
+    rate: RateBody | UnsetType | None = UNSET
+
+
+_READERS: dict[str, Any] = {"paused": bool, "concurrency": Slots | None, "concurrency_per_key": Slots | None}
+_RATE: dict[str, Any] = {"limit": Units, "per": Seconds, "burst": Units | None}
+
+
+def read_queue_change(body: bytes) -> QueueChange:
+    """Read the body of a change. Raises Malformed (not JSON that is taken) or Invalid (with every fault)."""
+    value = read_json(body)
+    if not isinstance(value, dict):
+        raise Invalid("expected an object", faults=[Fault("", f"expected an object, got {kind_of(value)}")])
+    faults: list[Fault] = []
+    known = (*_READERS, "rate")
+    fields = {name: _read(value[name], _READERS[name], f"/{name}", faults) for name in value if name in _READERS}
+    if "rate" in value:
+        fields["rate"] = _read_rate(value["rate"], faults)
+    unknown = [unknown_field("", name, known) for name in value if name not in known]
+    _check(faults, unknown)
+    return QueueChange(**fields)
+
+
+def _read_rate(value: Any, faults: list[Fault]) -> Rate | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        faults.append(Fault("/rate", f"expected an object or null, got {kind_of(value)}"))
+        return None
+    before = len(faults)
+    given = {name: member for name, member in value.items() if member is not None or name == "limit"}
+    faults += [unknown_field("/rate", name, _RATE) for name in value if name not in _RATE]
+    if "limit" not in value:
+        faults.append(missing_field("/rate", "limit"))
+    read = {name: _read(given[name], _RATE[name], f"/rate/{name}", faults) for name in given if name in _RATE}
+    if len(faults) > before:
+        return None
+    limit: int = read["limit"]
+    return Rate(
+        limit=limit, per=timedelta(seconds=read.get("per", 1.0)), burst=read.get("burst") or max(1, limit // 10)
+    )
+
+
+def _read(value: Any, type_: Any, pointer: str, faults: list[Fault]) -> Any:
+    try:
+        return msgspec.convert(value, type_)
+    except msgspec.ValidationError as error:
+        faults.append(refusal_fault(str(error), pointer))
+        return None
+
+
+def _check(faults: list[Fault], unknown: list[Fault]) -> None:
+    found = [*faults, *unknown]
+    if found:
+        only_unknown = all(fault.detail.startswith("unknown field") for fault in found)
+        detail = "; ".join(f"{fault.pointer}: {fault.detail}" for fault in found[:3])
+        raise Invalid(detail, name="unknown-field" if only_unknown else None, faults=found)

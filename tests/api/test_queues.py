@@ -1,0 +1,99 @@
+"""GET and PATCH of /queue: depth, pause and limits over HTTP."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from tests.api.conftest import Rig, problem
+
+SETTINGS = ("paused", "concurrency", "concurrency_per_key", "rate")
+
+
+def settings(queue: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(queue[name] for name in SETTINGS)
+
+
+async def test_a_queue_is_paused_and_resumed(rig: Rig) -> None:
+    reply = await rig.client.patch("/queue/q", json={"paused": True})
+    assert (reply.status_code, reply.json()["paused"]) == (200, True)
+    await rig.submit(queue="q")
+    assert await rig.driver.claim(queues=["q"]) == []
+    assert (await rig.client.patch("/queue/q", json={"paused": False})).json()["paused"] is False
+    assert len(await rig.driver.claim(queues=["q"])) == 1
+
+
+async def test_limits_are_set_one_by_one_and_taken_away_with_null(rig: Rig) -> None:
+    rate = {"limit": 90_000, "per": 60.0, "burst": 9_000}
+    await rig.client.patch("/queue/q", json={"concurrency": 3, "rate": {"limit": 90_000, "per": 60}})
+    queue = (await rig.client.patch("/queue/q", json={"concurrency_per_key": 1})).json()
+    assert settings(queue) == (False, 3, 1, rate)
+    queue = (await rig.client.patch("/queue/q", json={"concurrency": None})).json()
+    assert settings(queue) == (False, None, 1, rate)
+    assert (await rig.client.get("/queue/q")).json() == queue
+
+
+async def test_a_queue_with_settings_is_listed_without_tasks(rig: Rig) -> None:
+    await rig.submit(queue="tasks")
+    await rig.client.patch("/queue/empty", json={"concurrency": 2})
+    items = (await rig.client.get("/queue")).json()["items"]
+    assert [(item["name"], item["pending"], item["concurrency"]) for item in items] == [
+        ("empty", 0, 2), ("tasks", 1, None),
+    ]  # fmt: skip
+
+
+async def test_every_fault_is_named_and_nothing_is_changed(rig: Rig) -> None:
+    body = {"paused": "yes", "concurrency": 0, "rate": {"limit": 0, "per": -1}, "speed": 9}
+    reply = await rig.client.patch("/queue/q", json=body)
+    assert problem(reply) == (422, "invalid-request")
+    pointers = {error["pointer"] for error in reply.json()["errors"]}
+    assert pointers == {"/paused", "/concurrency", "/rate/limit", "/rate/per", "/speed"}
+    assert (await rig.client.get("/queue")).json()["items"] == []
+
+
+async def test_what_is_no_change_is_refused(rig: Rig) -> None:
+    assert problem(await rig.client.patch("/queue/q", content=b"{"))[0] in (400, 415)
+    assert problem(await rig.client.patch("/queue/q", json=[])) == (422, "invalid-request")
+    assert problem(await rig.client.patch("/queue/-no", json={})) == (404, "not-found")
+    assert problem(await rig.client.patch("/queue/q?x=1", json={})) == (422, "unknown-field")
+
+
+async def test_a_submission_names_its_key_and_its_weight(rig: Rig) -> None:
+    await rig.client.patch("/queue/q", json={"concurrency_per_key": 1, "rate": {"limit": 60, "per": 60, "burst": 10}})
+    first = await rig.submit(queue="q", concurrency_key="a", weight=9)
+    second = await rig.submit(queue="q", concurrency_key="a")
+    third = await rig.submit(queue="q", concurrency_key="b", weight=5)
+    [claim] = await rig.driver.claim(5)
+    assert str(claim.task_id) == first
+    task = (await rig.client.get(f"/task/{second}")).json()
+    assert (task["reason"], task["concurrency_key"]) == ("concurrency_limited", "a")
+    rig.clock.advance(timedelta(seconds=4))
+    assert [str(claim.task_id) for claim in await rig.driver.claim(5)] == [third]
+
+
+async def test_wrong_keys_and_weights_are_refused(rig: Rig) -> None:
+    for options in ({"concurrency_key": ""}, {"concurrency_key": 1}, {"weight": 0}, {"weight": 1.5}, {"weight": "1"}):
+        reply = await rig.client.post("/task", json={"type": "sum", "params": [4, 2], **options})
+        assert problem(reply) == (422, "invalid-request")
+        assert [error["pointer"] for error in reply.json()["errors"]] == [f"/{next(iter(options))}"]
+
+
+async def test_an_autoscaler_sees_what_limits_let_through(rig: Rig) -> None:
+    for _ in range(5):
+        await rig.submit(queue="q")
+    await rig.driver.claim(1)
+    await rig.client.patch("/queue/q", json={"concurrency": 2})
+    assert (await rig.client.get("/queue/q")).json()["load"] == 2
+    await rig.client.patch("/queue/q", json={"paused": True})
+    queue = (await rig.client.get("/queue/q")).json()
+    assert (queue["load"], queue["pending"], queue["running"]) == (1, 4, 1)
+
+
+async def test_a_queue_that_is_held_back_is_nobodys_fault(rig: Rig) -> None:
+    seen = []
+    rig.service._health = lambda lines: seen.append([line.queue for line in lines]) or {}  # type: ignore[assignment]
+    await rig.submit(queue="paused")
+    await rig.submit(queue="other")
+    await rig.client.patch("/queue/paused", json={"paused": True})
+    assert (await rig.client.get("/readyz")).status_code == 200
+    assert seen == [["other"]]
