@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Raw
 
 from tasker.clock import Clock
-from tasker.engine import AuditBook, ClaimRequest, Heartbeat, KeyBook, Listener, SecretBook, WorkerBook
+from tasker.engine import AuditBook, ClaimRequest, Heartbeat, KeyBook, Listener, QueueBook, SecretBook, WorkerBook
 from tasker.engines.sqlite.workers import SqliteWorkers
 from tasker.model import (
     Attempt,
@@ -40,6 +40,7 @@ from tasker.model import (
 )
 from tasker.model.audit import AuditPage, Deed
 from tasker.model.keys import Key
+from tasker.model.queues import Place, QueueChange, QueueSettings, QueueState
 
 _policy = lru_cache(maxsize=64)(msgspec.json.Decoder(Policy).decode)
 
@@ -76,6 +77,22 @@ class _NoSecrets:
         return []
 
 
+class _NoQueues:
+    """Nothing is set of queues here."""
+
+    async def find_all(self) -> list[QueueState]:
+        return []
+
+    async def find_place(self, task_id: UUID) -> Place | None:
+        return None
+
+    async def find_run_time(self, task_id: UUID) -> timedelta | None:
+        return None
+
+    async def change(self, name: str, change: QueueChange) -> QueueSettings:
+        raise NotImplementedError
+
+
 class _NoAudit:
     """Nothing is on record here."""
 
@@ -103,6 +120,7 @@ class NullEngine:
         self.keys: KeyBook = _NoKeys()
         self.audit: AuditBook = _NoAudit()
         self.secrets: SecretBook = _NoSecrets()
+        self.queues: QueueBook = _NoQueues()
         self._runs = runs
         self._drafts: dict[UUID, Draft] = {}
         self._ended: dict[UUID, Transition] = {}

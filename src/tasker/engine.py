@@ -38,7 +38,7 @@ from tasker.model.audit import AuditPage, Deed
 from tasker.model.control import Action, Chosen, Counted
 from tasker.model.journal import JournalPage
 from tasker.model.keys import Key
-from tasker.model.queues import QueueChange, QueueSettings, QueueState
+from tasker.model.queues import Place, QueueChange, QueueSettings, QueueState
 from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage
 from tasker.model.usage import Group, UsageFilter, UsageRow
 from tasker.model.webhooks import (
@@ -184,6 +184,12 @@ class QueueBook(Protocol):
 
     async def find_all(self) -> list[QueueState]:
         """Return the queues of which anything is set, by name."""
+
+    async def find_place(self, task_id: UUID) -> Place | None:
+        """Return where in line a pending task is that is due; None for any other."""
+
+    async def find_run_time(self, task_id: UUID) -> timedelta | None:
+        """Return how long tasks of a task's type took that were submitted shortly before it; None if none has ended."""
 
     async def change(self, name: str, change: QueueChange) -> QueueSettings:
         """Set something of a queue, whether there are tasks in it or not; return what is set of it then.

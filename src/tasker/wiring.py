@@ -31,6 +31,7 @@ from tasker.errors import ConfigError, Unavailable
 from tasker.events import Hub
 from tasker.executor import Executor
 from tasker.executor.loop_watch import LoopWatch
+from tasker.history import History
 from tasker.maintenance import audit_chores, chores, key_chores, run_chores
 from tasker.metrics import Metrics
 from tasker.model import LineStats
@@ -144,7 +145,7 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
     `settings.drain`, the rest is given back. Raises ConfigError, RegistrationError.
     """
     engine, clock = make_engine(settings)
-    random, hub = SystemRandom(), Hub()
+    random, hub, history = SystemRandom(), Hub(), History()
     gpt = Gpt(settings.gpt, clock)
     registry = make_registry(settings, gpt)
     metrics = Metrics(slots=settings.slots if settings.worker else 0)
@@ -157,9 +158,12 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
         health: Health | None = None
         if settings.worker:
             worker, health = await _open_worker(
-                stack, settings, engine, registry, clock, metrics, hold=lambda claim: service.budgets.hold(claim)
-            )
-        service = Service(engine, registry, hub, clock, health=health, daily_budget=settings.daily_budget)
+                stack, settings, engine, registry, clock, metrics, history,
+                hold=lambda claim: service.budgets.hold(claim),
+            )  # fmt: skip
+        service = Service(
+            engine, registry, hub, clock, health=health, daily_budget=settings.daily_budget, history=history
+        )
         await service.keys.refresh()
         stack.push_async_callback(_note_uses, service.keys)
         asgi = (build_app if api else build_probes)(service, settings, metrics, clock)
@@ -200,7 +204,7 @@ Health = Callable[[list[LineStats]], dict[str, str]]
 
 async def _open_worker(
     stack: contextlib.AsyncExitStack, settings: Settings, engine: Engine, registry: Registry, clock: Clock,
-    metrics: Metrics, *, hold: Hold,
+    metrics: Metrics, history: History, *, hold: Hold,
 ) -> tuple[Worker, Health]:  # fmt: skip
     """Make what runs tasks, not started yet; return it and what it says of its health."""
     executor = Executor(
@@ -217,7 +221,7 @@ async def _open_worker(
     worker = Worker(
         engine, registry, executor, clock, metrics, slots=settings.slots, processes=settings.processes,
         lease_for=settings.lease, heartbeat_every=settings.heartbeat, random=SystemRandom(), queues=settings.queues,
-        hold=hold,
+        history=history, hold=hold,
     )  # fmt: skip
 
     def health(lines: list[LineStats]) -> dict[str, str]:

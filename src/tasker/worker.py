@@ -20,6 +20,7 @@ from tasker.engine import ClaimRequest, Engine
 from tasker.errors import Unavailable
 from tasker.executor import Executor, Stop
 from tasker.hiding import Erased, Scrubber, reveal
+from tasker.history import History
 from tasker.lifecycle import Crashed, Failed, Interrupted, Outcome, Released, decide, problem
 from tasker.metrics import Metrics
 from tasker.model import Change, Claim, Lease, LineStats, Report, Transition, WorkerInfo
@@ -116,6 +117,7 @@ class Worker:
         heartbeat_every: timedelta,
         random: Random,
         queues: Sequence[str] = (),
+        history: History | None = None,
         hold: Hold | None = None,
     ) -> None:
         self.worker_id = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -123,6 +125,7 @@ class Worker:
         self._executor = executor
         self._clock = clock
         self._metrics = metrics
+        self._history = history or History()
         self._lease_for = lease_for
         self._heartbeat_every = heartbeat_every
         self._random = random
@@ -285,6 +288,8 @@ class Worker:
             transition = structs.replace(transition, error=running.scrubber.problem(transition.error))
         if await self._store(claim.lease, transition, report):
             self._metrics.attempt_ended(claim, transition)
+            if transition.ending == "succeeded":
+                self._history.note(claim.type, transition.at - claim.started_at)
             if running.scrubber is not None and transition.status.is_terminal:
                 await self._erase_secrets(claim)
             if transition.error is not None:

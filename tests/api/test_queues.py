@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from tasker.lifecycle import Succeeded
+from tasker.model import WorkerInfo
 from tests.api.conftest import Rig, problem
 
 SETTINGS = ("paused", "concurrency", "concurrency_per_key", "rate")
@@ -97,3 +99,61 @@ async def test_a_queue_that_is_held_back_is_nobodys_fault(rig: Rig) -> None:
     await rig.client.patch("/queue/paused", json={"paused": True})
     assert (await rig.client.get("/readyz")).status_code == 200
     assert seen == [["other"]]
+
+
+async def test_a_pending_task_tells_why_it_waits_and_where_it_is(rig: Rig) -> None:
+    ids = [await rig.submit(queue="q") for _ in range(3)]
+    task = (await rig.client.get(f"/task/{ids[2]}")).json()
+    assert (task["reason"], task["waiting_for"]) == ("queued", "no worker has this type")
+    assert (task["queue_position"], "estimated_start_at" in task) == (3, False)
+    await announce(rig)
+    task = (await rig.client.get(f"/task/{ids[2]}")).json()
+    assert (task["reason"], task["waiting_for"]) == ("queued", "2 tasks are before it")
+    assert task["estimated_start_at"]
+    await rig.client.patch("/queue/q", json={"paused": True})
+    task = (await rig.client.get(f"/task/{ids[2]}")).json()
+    assert (task["reason"], task["waiting_for"]) == ("paused", "queue paused")
+    assert "estimated_start_at" not in task
+
+
+async def announce(rig: Rig) -> None:
+    info = WorkerInfo(
+        worker_id="w", host="here", pid=1, version="1", started_at=rig.clock.now(), queues=None, types=("sum",),
+        slots=2, processes=1,
+    )  # fmt: skip
+    await rig.engine.workers.announce(info)
+
+
+async def test_lists_tell_the_word_alone(rig: Rig) -> None:
+    await rig.submit(queue="paused")
+    await rig.submit(queue="slots")
+    await rig.submit(queue="slots")
+    await rig.driver.claim(queues=["slots"])
+    await rig.client.patch("/queue/paused", json={"paused": True})
+    await rig.client.patch("/queue/slots", json={"concurrency": 1})
+    items = (await rig.client.get("/task")).json()["items"]
+    assert [item["reason"] for item in items] == ["concurrency_limited", None, "paused"]
+    assert not any("waiting_for" in item for item in items)
+
+
+async def test_what_is_told_of_waiting_makes_no_other_version(rig: Rig) -> None:
+    task_id = await rig.submit(queue="q")
+    reply = await rig.client.get(f"/task/{task_id}")
+    await rig.client.patch("/queue/q", json={"paused": True})
+    same = await rig.client.get(f"/task/{task_id}", headers={"If-None-Match": reply.headers["etag"]})
+    assert same.status_code == 304
+
+
+async def test_retry_after_is_about_how_long_the_type_takes(rig: Rig) -> None:
+    """By the store, where this process has run none of them."""
+    first = await rig.submit()
+    claim = await rig.driver.claim_one()
+    assert (await rig.client.get(f"/task/{first}")).headers["retry-after"] == "1"
+    rig.clock.advance(timedelta(seconds=30))
+    await rig.driver.finish(claim, Succeeded(b"6"))
+    second = await rig.submit()
+    rig.clock.advance(timedelta(seconds=11))
+    assert (await rig.client.get(f"/task/{second}")).headers["retry-after"] == "30"
+    await rig.driver.claim_one()
+    rig.clock.advance(timedelta(seconds=12))
+    assert (await rig.client.get(f"/task/{second}")).headers["retry-after"] == "18"

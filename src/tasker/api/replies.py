@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from math import ceil
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -220,8 +220,12 @@ def etag_matches(if_none_match: bytes, etag: bytes) -> bool:
 
 def retry_after(task: Task, now: datetime) -> tuple[Header, ...]:
     """Return when it is worth asking again about an open task: whole seconds, at least one."""
+    due = task.next_attempt_at or task.run_at
+    return retry_in(task, due - now if due is not None and task.status is Status.PENDING else timedelta(seconds=1))
+
+
+def retry_in(task: Task, wait: timedelta) -> tuple[Header, ...]:
+    """Return the same where it is known how long to wait; nothing for a task that has ended."""
     if task.status.is_terminal:
         return ()
-    due = task.next_attempt_at or task.run_at
-    wait = ceil((due - now).total_seconds()) if due is not None and task.status is Status.PENDING else 1
-    return ((b"retry-after", b"%d" % min(max(wait, 1), MAX_RETRY_AFTER)),)
+    return ((b"retry-after", b"%d" % min(max(ceil(wait.total_seconds()), 1), MAX_RETRY_AFTER)),)

@@ -39,6 +39,7 @@ from tasker.api.replies import (
     make_etag,
     path_of,
     retry_after,
+    retry_in,
     sees_tracebacks,
 )
 from tasker.clock import Clock
@@ -78,6 +79,7 @@ class TaskView(Task, frozen=True, kw_only=True):
     cancel_requested_at: Moment | None
     expires_at: Moment | None
     deadline: Moment | None = None
+    estimated_start_at: Moment | None = None
     scheduled_for: Moment | None = None
     links: dict[str, str]
     attempts: list[Attempt] | msgspec.UnsetType = msgspec.UNSET
@@ -191,13 +193,14 @@ class TaskOperations:
             headers += wait.applied
         body = encode_task(task, tracebacks=sees_tracebacks(call.caller), path=path)
         status = status or (200 if wait is not None and task.status.is_terminal else 202)
-        return Reply(status, body, headers + retry_after(task, self._clock.now()))
+        return Reply(status, body, headers + retry_in(task, self._service.waiting.ask_again_at_first(task)))
 
     async def find_many(self, call: Call) -> Reply:
         query = call.query()
         limit, cursor = query.pop("limit", DEFAULT_LIMIT), query.pop("cursor", None)
         page = await self._service.find_many(call.caller, TaskFilter(**query), limit=limit, cursor=cursor)
-        items = b",".join([encode_task(task, tracebacks=sees_tracebacks(call.caller)) for task in page.items])
+        tasks = await self._service.waiting.with_reasons(page.items)
+        items = b",".join([encode_task(task, tracebacks=sees_tracebacks(call.caller)) for task in tasks])
         body = b'{"items":[%b],"next_cursor":%b}' % (items, encode(page.next_cursor))
         return Reply(200, body, JSON_HEADERS + _next_link(call, page.next_cursor))
 
@@ -211,9 +214,15 @@ class TaskOperations:
         if wait is not None and not task.status.is_terminal and _is_known(known, body, default=True):
             task = await self._wait(call, task, wait, self._is_new(call.caller, known, with_attempts))
             body = await self._encode(call.caller, task, with_attempts)
-        headers = ((b"etag", make_etag(body)), *retry_after(task, self._clock.now()), *(wait.applied if wait else ()))
-        if _is_known(known, body, default=False):
+        # What is told of an open task beside what is stored changes all the time, and makes no other version of it.
+        stored, etag = body, make_etag(body)
+        task = await self._service.waiting.explain(task)
+        again = () if task.status.is_terminal else retry_in(task, await self._service.waiting.ask_again(task))
+        headers = ((b"etag", etag), *again, *(wait.applied if wait else ()))
+        if _is_known(known, stored, default=False):
             return empty_reply(304, *headers)
+        if task.status is Status.PENDING:
+            body = await self._encode(call.caller, task, with_attempts)
         return Reply(200, body, JSON_HEADERS + headers)
 
     def _is_new(self, caller: Caller, known: bytes | None, with_attempts: bool) -> IsNew | None:

@@ -29,6 +29,7 @@ _COMMANDS = (
     ("ls", "tasker.cli.tasks:ls", "List tasks, newest first."),
     ("get", "tasker.cli.tasks:get", "Show one task."),
     ("usage", "tasker.cli.usage:usage", "Show what tasks used up: tokens, cost, run time, counts."),
+    ("queue", "tasker.cli.queues:app", "Pause, resume and limit queues."),
     ("schedule", "tasker.cli.schedules:app", "Submit tasks by the clock."),
     ("model", "tasker.cli.model:app", "The local language model: install it, or see what is there."),
     ("healthcheck", "tasker.cli.health:healthcheck", "Ask the service whether it is ready."),

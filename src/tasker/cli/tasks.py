@@ -124,6 +124,8 @@ def _lines(task: Task) -> Iterator[str]:
     yield f"type:      {task.type}"
     yield f"status:    {describe_progress(task).removeprefix(task.type).strip()}"
     yield f"queue:     {task.queue}, priority {task.priority}"
+    if task.waiting_for is not None:
+        yield f"waits for: {task.waiting_for}"
     yield f"params:    {to_text(task.params)}"
     if task.status == "completed":
         yield f"result:    {to_text(task.result)}"

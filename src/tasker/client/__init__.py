@@ -34,6 +34,7 @@ from tasker.client.errors import (
     WaitTimeout,
 )
 from tasker.client.keys import Key, Keys, NewKey
+from tasker.client.queues import Queue, QueueRate, Queues
 from tasker.client.schedules import Schedule, Schedules
 from tasker.client.usage import Usage
 from tasker.client.values import Event, Page, Reset, SubmitOptions, Task, as_timedelta
@@ -49,6 +50,8 @@ __all__ = [
     "NewKey",
     "NotAllowed",
     "NotFound",
+    "Queue",
+    "QueueRate",
     "Reset",
     "Schedule",
     "Schedules",
@@ -95,6 +98,7 @@ class Tasker:
         self._connection = Connection(url, token, timeout=timeout, retries=retries, sleep=sleep)
         self._sleep = sleep
         self.keys = Keys(self._connection)
+        self.queues = Queues(self._connection)
         self.schedules = Schedules(self._connection)
 
     def close(self) -> None:

@@ -21,6 +21,9 @@ class Task(Struct, frozen=True, kw_only=True):
     status: Status
     params: Any = None
     reason: str | None = None
+    waiting_for: str | None = None
+    queue_position: int | None = None
+    estimated_start_at: datetime | None = None
     queue: str = "default"
     priority: int = 0
     result: Any = None

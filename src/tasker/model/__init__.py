@@ -98,7 +98,8 @@ class Progress(Struct, frozen=True, kw_only=True):
 class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One submission, as a client sees it (API.md, "Task"). `params` and `result` are JSON text, kept as it came.
 
-    What has a default here is left out on the wire where nothing was asked for.
+    What has a default here is left out on the wire where nothing was asked for. waiting_for, queue_position (1: next;
+    1,001 or more are told as 1,002) and estimated_start_at are told of a pending task that is read by itself.
     """
 
     task_id: UUID
@@ -123,6 +124,9 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Raw
     tags: list[str]
     metadata: Raw
+    waiting_for: str | None = None
+    queue_position: int | None = None
+    estimated_start_at: datetime | None = None
     owner: str | None = None
     deadline: datetime | None = None
     unique_key: str | None = None

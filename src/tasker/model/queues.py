@@ -69,6 +69,21 @@ class QueueChange(Struct, frozen=True, kw_only=True):
         return structs.replace(settings, **given)
 
 
+MOST_BEFORE = 1001
+"""So many tasks are counted before one at the most."""
+
+
+class Place(Struct, frozen=True, kw_only=True):
+    """Where in its queue's line a due task is: how many are before it, MOST_BEFORE standing for that many or more.
+
+    weight: what its start costs. key_running: attempts of its concurrency key that run.
+    """
+
+    before: int
+    weight: int = 1
+    key_running: int = 0
+
+
 class QueueState(Struct, frozen=True, kw_only=True):
     """A queue with settings, at this moment: how many attempts run, and what its rate's bucket holds."""
 

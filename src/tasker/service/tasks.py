@@ -17,6 +17,7 @@ from tasker.engine import Engine
 from tasker.errors import Conflict, Expired, Fault, Invalid, NotFound, RequestError, Unavailable
 from tasker.events import Hub
 from tasker.hiding import find_masks, hide
+from tasker.history import History
 from tasker.model import (
     Attempt,
     Draft,
@@ -47,6 +48,7 @@ from tasker.service.keys import Keys
 from tasker.service.queues import Queues
 from tasker.service.schedules import Schedules
 from tasker.service.usage import UsageService
+from tasker.service.waiting import Waiting
 from tasker.service.webhooks import Webhooks, with_webhook
 from tasker.submission import RetryOptions, Submission
 
@@ -103,11 +105,13 @@ class Service:
         *,
         health: Callable[[list[LineStats]], dict[str, str]] | None,
         daily_budget: float | None = None,
+        history: History | None = None,
     ) -> None:
         self.registry = registry
         self.audit = Audit(engine.audit, clock)
         self.keys = Keys(engine.keys, clock, is_shared=engine.is_shared)
         self.queues = Queues(engine)
+        self.waiting = Waiting(engine, clock, history or History())
         self._engine = engine
         self._hub = hub
         self._clock = clock

@@ -22,7 +22,8 @@ from tasker.engines.postgres.line import MANAGERS, Line, Picked, Place
 from tasker.engines.postgres.news import News
 from tasker.engines.values import encode
 from tasker.lifecycle import MAX_INTERRUPTIONS
-from tasker.model.queues import QueueChange, QueueSettings, QueueState, Rate, tokens_after, tokens_at
+from tasker.model.queues import MOST_BEFORE, QueueChange, QueueSettings, QueueState, Rate, tokens_after, tokens_at
+from tasker.model.queues import Place as Location
 
 PARKED = "//parked"
 """Where the jobs of parked tasks are: no queue's name is empty."""
@@ -253,6 +254,21 @@ class Limits:
         rows = await connection.fetch(self._queries["queues"])
         found = [(row, _settings_of(row)) for row in rows]
         return [QueueState(settings=one, running=row["running"], tokens=_tokens(one, row)) for row, one in found]
+
+    async def find_place(self, connection: Connection, task_id: UUID) -> Location | None:
+        """Return where in line a due task is."""
+        row = await connection.fetchrow(self._queries["place_of"], task_id, str(task_id))
+        if row is None:
+            return None
+        lines = await connection.fetchval(self._queries["lines"])
+        own = [line for line in lines if _queue_of(line) == row["queue"]]
+        before = await connection.fetchval(self._queries["jobs_before"], own, row["priority"], row["id"], MOST_BEFORE)
+        return Location(before=before, weight=row["weight"], key_running=row["key_running"])
+
+    async def find_run_time(self, connection: Connection, task_id: UUID) -> timedelta | None:
+        """Return how long tasks like this one took."""
+        seconds: float | None = await connection.fetchval(self._queries["run_time"], task_id)
+        return None if seconds is None else timedelta(seconds=seconds)
 
     async def change(self, connection: Connection, news: News, name: str, change: QueueChange) -> QueueSettings:
         """Set something of a queue. Done again, it sets the same again."""

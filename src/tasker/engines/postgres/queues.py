@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from tasker.engines.postgres.connections import Connection, Connections
 from tasker.engines.postgres.limits import Limits
 from tasker.engines.postgres.news import News
-from tasker.model.queues import QueueChange, QueueSettings, QueueState
+from tasker.model.queues import Place, QueueChange, QueueSettings, QueueState
 
 Transact = Callable[[Callable[[Connection, News, bool], Awaitable[Any]]], Awaitable[Any]]
 
@@ -23,6 +25,12 @@ class PostgresQueues:
 
     async def find_all(self) -> list[QueueState]:
         return await self._connections.read(self._limits.find_all)
+
+    async def find_place(self, task_id: UUID) -> Place | None:
+        return await self._connections.read(lambda connection: self._limits.find_place(connection, task_id))
+
+    async def find_run_time(self, task_id: UUID) -> timedelta | None:
+        return await self._connections.read(lambda connection: self._limits.find_run_time(connection, task_id))
 
     async def change(self, name: str, change: QueueChange) -> QueueSettings:
         settings: QueueSettings = await self._transact(

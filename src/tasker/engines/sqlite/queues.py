@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import apsw
 
 from tasker.clock import Clock, to_micros
-from tasker.engines.sqlite.limits import find_settings, read_states, store_settings, tokens_now
+from tasker.engines.sqlite.limits import find_settings, read_states, running_with_key, store_settings, tokens_now
 from tasker.engines.sqlite.lines import Lines
-from tasker.model.queues import QueueChange, QueueSettings, QueueState, tokens_after
+from tasker.engines.sqlite.rows import PARKED
+from tasker.engines.sqlite.sql import QUERIES
+from tasker.model.queues import MOST_BEFORE, Place, QueueChange, QueueSettings, QueueState, tokens_after
 
 _UNPARK = 1000
 """Tasks that go back into line with a change; the others do with the sweeps that follow."""
@@ -36,6 +40,14 @@ class SqliteQueues:
         states: list[QueueState] = await self._read(read_states, to_micros(self._clock.now()))
         return states
 
+    async def find_place(self, task_id: UUID) -> Place | None:
+        place: Place | None = await self._read(_find_place, task_id, to_micros(self._clock.now()))
+        return place
+
+    async def find_run_time(self, task_id: UUID) -> timedelta | None:
+        run_time: timedelta | None = await self._read(_find_run_time, task_id)
+        return run_time
+
     async def change(self, name: str, change: QueueChange) -> QueueSettings:
         settings: QueueSettings = await self._write(functools.partial(self._change, name=name, change=change))
         return settings
@@ -49,3 +61,38 @@ class SqliteQueues:
         if new.concurrency_per_key != old.concurrency_per_key:
             self._lines.unpark_many(connection, _UNPARK)
         return new
+
+
+def _find_place(connection: apsw.Connection, task_id: UUID, now: int) -> Place | None:
+    row = connection.execute(QUERIES["place_of"], (task_id.bytes,)).fetchone()
+    if row is None or row[3] & ~PARKED > now:
+        return None
+    seq, queue, priority, due_at, weight, key = row
+    before = 0
+    for type_ in _types_of(connection, str(queue)):
+        level = connection.execute(QUERIES["next_level"], (queue, type_, 1 << 31)).get
+        while level is not None and level > priority and before < MOST_BEFORE:
+            before += _count(connection, "due_before_level", (queue, type_, level, now, MOST_BEFORE - before))
+            level = connection.execute(QUERIES["next_level"], (queue, type_, level)).get
+        own = (queue, type_, priority, due_at & ~PARKED, seq, MOST_BEFORE - before)
+        before += _count(connection, "due_before", own)
+    running = 0 if key is None else running_with_key(connection, str(queue), str(key))
+    return Place(before=before, weight=weight, key_running=running)
+
+
+def _count(connection: apsw.Connection, query: str, values: tuple[Any, ...]) -> int:
+    return int(connection.execute(QUERIES[query], values).get)
+
+
+def _types_of(connection: apsw.Connection, queue: str) -> list[str]:
+    """Return the types of which tasks are pending in a queue."""
+    types: list[str] = []
+    line: Any = (queue, "")
+    while (line := connection.execute(QUERIES["next_line"], line).fetchone()) is not None and line[0] == queue:
+        types.append(line[1])
+    return types
+
+
+def _find_run_time(connection: apsw.Connection, task_id: UUID) -> timedelta | None:
+    average = connection.execute(QUERIES["run_time"], {"task_id": task_id.bytes}).get
+    return None if average is None else timedelta(microseconds=int(average))

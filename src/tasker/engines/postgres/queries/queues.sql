@@ -86,3 +86,40 @@ LEFT JOIN {schema}.queue AS set ON set.name = parked.queue;
 
 -- name: keys_of
 SELECT queue, concurrency_key FROM {schema}.task WHERE task_id = ANY($1::uuid[]) AND concurrency_key IS NOT NULL;
+
+-- name: place_of
+-- One that is due and not in line yet will stand at its end.
+SELECT task.queue, task.priority, coalesce(task.weight, 1) AS weight, coalesce(job.id, 9223372036854775807) AS id,
+       (SELECT count(*) FROM {schema}.task AS other
+        WHERE other.status = 'running' AND other.concurrency_key IS NOT NULL AND other.queue = task.queue
+          AND other.concurrency_key = task.concurrency_key) AS key_running
+FROM {schema}.task LEFT JOIN {schema}.pgqueuer AS job ON job.dedupe_key = $2 AND job.status = 'queued'
+WHERE task.task_id = $1 AND task.status = 'pending' AND task.due_at <= now();
+
+-- name: lines
+WITH RECURSIVE line AS (
+    (SELECT entrypoint FROM {schema}.pgqueuer WHERE status = 'queued' ORDER BY entrypoint LIMIT 1)
+    UNION ALL
+    SELECT (SELECT entrypoint FROM {schema}.pgqueuer WHERE status = 'queued' AND entrypoint > line.entrypoint
+            ORDER BY entrypoint LIMIT 1)
+    FROM line WHERE line.entrypoint IS NOT NULL
+)
+SELECT array(SELECT entrypoint FROM line WHERE entrypoint IS NOT NULL);
+
+-- name: jobs_before
+SELECT count(*) FROM (SELECT FROM unnest($1::text[]) AS line (name) CROSS JOIN LATERAL (
+    (SELECT FROM {schema}.pgqueuer WHERE entrypoint = line.name AND status = 'queued' AND priority > $2 LIMIT $4)
+    UNION ALL
+    (SELECT FROM {schema}.pgqueuer
+     WHERE entrypoint = line.name AND status = 'queued' AND priority = $2 AND id < $3 LIMIT $4)
+) AS job LIMIT $4) AS counted;
+
+-- name: run_time
+-- Of the last few that were submitted before this one, or before the first that runs: those before are mostly done.
+SELECT extract(epoch FROM avg(finished_at - started_at))::float8 FROM (
+    SELECT done.status, done.started_at, done.finished_at FROM {schema}.task AS done, {schema}.task AS this
+    WHERE this.task_id = $1 AND done.type = this.type
+      AND done.seq < least(this.seq, (SELECT min(seq) FROM {schema}.task AS other
+                                      WHERE other.status = 'running' AND other.type = this.type))
+    ORDER BY done.seq DESC LIMIT 100) AS last
+WHERE status = 'completed';

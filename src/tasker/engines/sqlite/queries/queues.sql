@@ -50,3 +50,27 @@ SELECT 1 FROM task INDEXED BY task_parked WHERE status = 'pending' AND reason = 
 
 -- name: key_of
 SELECT queue, concurrency_key FROM task WHERE task_id = ? AND concurrency_key IS NOT NULL;
+
+-- name: place_of
+SELECT seq, queue, priority, due_at, coalesce(weight, 1), concurrency_key FROM task
+WHERE task_id = ? AND status = 'pending';
+
+-- name: due_before_level
+SELECT count(*) FROM (SELECT 1 FROM task INDEXED BY task_line
+    WHERE status = 'pending' AND queue = ? AND type = ? AND priority = ? AND due_at <= ? LIMIT ?);
+
+-- name: due_before
+SELECT count(*) FROM (SELECT 1 FROM task INDEXED BY task_line
+    WHERE status = 'pending' AND queue = ? AND type = ? AND priority = ? AND (due_at, seq) < (?, ?) LIMIT ?);
+
+-- name: run_time
+-- Of the last few that were submitted before this one, or before the first that runs: those before are mostly done.
+SELECT avg(finished_at - started_at) FROM (
+    SELECT status, started_at, finished_at FROM task INDEXED BY task_type
+    WHERE type = (SELECT type FROM task WHERE task_id = :task_id)
+      AND seq < min((SELECT seq FROM task WHERE task_id = :task_id),
+                    coalesce((SELECT min(running.seq) FROM task AS running INDEXED BY task_running
+                              WHERE running.status = 'running'
+                                AND running.type = (SELECT type FROM task WHERE task_id = :task_id)), 1 << 62))
+    ORDER BY seq DESC LIMIT 100)
+WHERE status = 'completed';

@@ -1,0 +1,117 @@
+"""`tasker queue`: pause, resume and limit queues."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+from tasker.cli.exits import Exit
+from tasker.cli.options import Json, Url
+
+if TYPE_CHECKING:
+    from tasker.client import Queue
+
+Name = Annotated[str, Parameter(help="The name of the queue.")]
+
+app = App(name="queue", help="Pause, resume and limit queues, for every worker at once.")
+
+
+@app.command
+def ls(*, json: Json = False, url: Url = None) -> int:
+    """List the queues that hold open tasks or are limited: a table on a terminal, tab-separated lines elsewhere."""
+    from tasker.cli.service import connect, to_json
+    from tasker.cli.terminal import note, print_table, show
+
+    with connect(url) as client:
+        found = client.queues.find_many()
+    if json:
+        show(to_json(found))
+    elif found:
+        rows = [(one.name, str(one.pending), str(one.scheduled), str(one.running), _limits(one)) for one in found]
+        print_table(("QUEUE", "PENDING", "SCHEDULED", "RUNNING", "LIMITS"), rows)
+    else:
+        note("No queue holds open tasks or is limited.")
+    return Exit.OK
+
+
+@app.command
+def pause(name: Name, /, *, url: Url = None) -> int:
+    """Let nothing of a queue start until it is resumed; what runs goes on."""
+    return _change(name, url, {"paused": True})
+
+
+@app.command
+def resume(name: Name, /, *, url: Url = None) -> int:
+    """Let the tasks of a queue start again."""
+    return _change(name, url, {"paused": False})
+
+
+@app.command(name="set")
+def set_(
+    name: Name,
+    /,
+    *,
+    concurrency: str | None = None,
+    per_key: str | None = None,
+    rate: str | None = None,
+    per: float | None = None,
+    burst: int | None = None,
+    url: Url = None,
+) -> int:
+    """Set limits of a queue; `none` takes one away, and what is left out stays as it is.
+
+    Parameters
+    ----------
+    concurrency
+        How many of its tasks run at a time.
+    per_key
+        How many with one concurrency key.
+    rate
+        How many units of weight start in each --per seconds.
+    per
+        Seconds that the rate is for; 1 if not given.
+    burst
+        How many units may start at once after a quiet while; a tenth of the rate if not given.
+    """
+    from tasker.cli.params import UsageError
+
+    given = {"concurrency": concurrency, "concurrency_per_key": per_key}
+    fields: dict[str, Any] = {field: _number(value) for field, value in given.items() if value is not None}
+    if rate is not None:
+        limit = _number(rate)
+        fields["rate"] = None if limit is None else {"limit": limit, "per": per, "burst": burst}
+    elif per is not None or burst is not None:
+        raise UsageError("--per and --burst belong to a --rate")
+    if not fields:
+        raise UsageError("expected --concurrency, --per-key or --rate")
+    return _change(name, url, fields)
+
+
+def _number(text: str) -> int | str | None:
+    """Return a number, None for `none`; anything else is left to the service, which says what is wrong."""
+    if text == "none":
+        return None
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else text
+
+
+def _change(name: str, url: str | None, fields: dict[str, Any]) -> int:
+    from tasker.cli.service import connect
+    from tasker.cli.terminal import note
+
+    with connect(url) as client:
+        queue = client.queues.change(name, **fields)
+    note(f"Queue {queue.name}: {_limits(queue)}.")
+    return Exit.OK
+
+
+def _limits(queue: Queue) -> str:
+    """Return what is set of a queue, in words."""
+    words = ["paused"] if queue.paused else []
+    if queue.concurrency is not None:
+        words.append(f"{queue.concurrency:,} at a time")
+    if queue.concurrency_per_key is not None:
+        words.append(f"{queue.concurrency_per_key:,} per key")
+    if queue.rate is not None:
+        words.append(f"{queue.rate.limit:,} in {queue.rate.per:g} s (burst {queue.rate.burst:,})")
+    return ", ".join(words) or "no limits"

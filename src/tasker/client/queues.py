@@ -1,0 +1,69 @@
+"""What a client does with queues."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from tasker.client.connection import read_body
+
+if TYPE_CHECKING:
+    from tasker.client.connection import Connection
+
+
+class QueueRate(Struct, frozen=True, kw_only=True):
+    """At most `limit` units of weight start in each `per` seconds, and `burst` at once after a quiet while."""
+
+    limit: int
+    per: float
+    burst: int
+
+
+class Queue(Struct, frozen=True, kw_only=True):
+    """A queue as the service showed it: what waits in it, and what is set of it."""
+
+    name: str
+    pending: int = 0
+    scheduled: int = 0
+    running: int = 0
+    load: int = 0
+    oldest_wait: float | None = None
+    paused: bool = False
+    concurrency: int | None = None
+    concurrency_per_key: int | None = None
+    rate: QueueRate | None = None
+
+
+class _Page(Struct):
+    items: list[Queue]
+
+
+class Queues:
+    """The queues of one service. Every method may raise Unreachable, NotAllowed and ServiceError."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def find_many(self) -> list[Queue]:
+        """Return the queues that hold open tasks or are limited, by name."""
+        return read_body(self._connection.send("GET", "/queue"), _Page).items
+
+    def get(self, name: str) -> Queue:
+        """Return the queue as it is now. Raises NotFound (what cannot be a queue's name)."""
+        return read_body(self._connection.send("GET", f"/queue/{name}"), Queue)
+
+    def change(self, name: str, **fields: Any) -> Queue:
+        """Set `paused`, `concurrency`, `concurrency_per_key` or `rate`; None takes a limit away.
+
+        Raises NotFound, InvalidRequest with every fault.
+        """
+        return read_body(self._connection.send("PATCH", f"/queue/{name}", body=fields), Queue)
+
+    def pause(self, name: str) -> Queue:
+        """Let nothing of the queue start until it is resumed; what runs goes on. Raises NotFound."""
+        return self.change(name, paused=True)
+
+    def resume(self, name: str) -> Queue:
+        """Let its tasks start again. Raises NotFound."""
+        return self.change(name, paused=False)
