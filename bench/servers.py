@@ -182,7 +182,8 @@ def running(
 
 def _start(server: Server, peer: Peer) -> None:
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("TASKER_", "OPENAI_"))}
-    env = {**ours, "PYTHONPATH": str(ROOT), "HUEY_FILE": str(server.folder / "huey.db")}
+    ours["PYTHONPATH"] = os.pathsep.join((str(ROOT / "src"), str(ROOT)))  # this tree, whatever is installed
+    env = {**ours, "HUEY_FILE": str(server.folder / "huey.db")}
     env |= server.store.env if server.store else {}
     with (server.folder / "bench.log").open("ab") as log:
         if peer.setup:

@@ -107,6 +107,7 @@ async def test_a_pending_task_tells_why_it_waits_and_where_it_is(rig: Rig) -> No
     assert (task["reason"], task["waiting_for"]) == ("queued", "no worker has this type")
     assert (task["queue_position"], "estimated_start_at" in task) == (3, False)
     await announce(rig)
+    rig.clock.advance(timedelta(seconds=2))
     task = (await rig.client.get(f"/task/{ids[2]}")).json()
     assert (task["reason"], task["waiting_for"]) == ("queued", "2 tasks are before it")
     assert task["estimated_start_at"]

@@ -22,6 +22,8 @@ _LATE = timedelta(minutes=1)
 """When to ask again at the latest about one that takes longer than others of its type did."""
 _KNOWN_FOR = 10.0
 """Seconds for which what the store tells of run times is good enough."""
+_WORKERS_KNOWN_FOR = 1.0
+"""Seconds for which a look at the workers stands: many may ask about their tasks at once."""
 _SILENT_AFTER = timedelta(seconds=30)
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
@@ -48,6 +50,8 @@ class Waiting:
         self._clock = clock
         self._history = history
         self._told: dict[str, tuple[float, timedelta | None]] = {}
+        self._workers: list[WorkerState] = []
+        self._looked_at: float | None = None
 
     async def explain(self, task: Task) -> Task:
         """Return a task with what it waits for, if it is pending."""
@@ -86,13 +90,20 @@ class Waiting:
     async def _situation(self, task: Task, now: datetime) -> Situation:
         if _is_later(task, now):
             return Situation()
-        states, workers = await self._states(), await self._engine.workers.find_all()
+        states, workers = await self._states(), await self._find_workers()
         return Situation(
             state=states.get(task.queue), place=await self._engine.queues.find_place(task.task_id),
             has_worker=any(_takes(worker, task, now) for worker in workers),
             running=sum(one.queue == task.queue for worker in workers for one in worker.running),
             run_time=await self._run_time(task),
         )  # fmt: skip
+
+    async def _find_workers(self) -> list[WorkerState]:
+        now = self._clock.monotonic()
+        if self._looked_at is None or now - self._looked_at > _WORKERS_KNOWN_FOR:
+            self._workers = await self._engine.workers.find_all()
+            self._looked_at = now
+        return self._workers
 
     async def _states(self) -> dict[str, QueueState]:
         return {state.settings.name: state for state in await self._engine.queues.find_all()}

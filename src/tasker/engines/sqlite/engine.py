@@ -265,7 +265,7 @@ class SqliteEngine:
         return done
 
     async def sweep(self, *, limit: int) -> int:
-        """A task is its own place in the line: only what is parked can come apart. Files of results may be left behind."""
+        """A task is its own place in the line: only what is parked comes apart. Files of results may be left."""
         found = await self._read(self._results.sweep, limit) if self._results.has_left else 0
         if self._lines.limits.has_parked:
             found += await self._commits.run(functools.partial(self._lines.unpark_many, limit=limit))

@@ -130,6 +130,11 @@ class Lines:
         for queue, type_, due_at, interruptions in rows:
             self.joined(queue, type_, due_at, later=False, suspect=interruptions >= MAX_INTERRUPTIONS)
 
+    @property
+    def has_no_limits(self) -> bool:
+        """Whether it is known that nothing is set of any queue."""
+        return self._is_loaded and not self.limits.settings
+
     def settings_changed(self) -> None:
         """Tell that something was set of a queue: look round anew."""
         self._is_loaded = False
