@@ -44,7 +44,7 @@ async def test_submit(rig: Rig) -> None:
     assert reply.headers["location"] == f"/task/{task_id}"
     assert reply.headers["retry-after"] == "1"
     assert reply.headers["content-type"] == "application/json"
-    assert body == await read(rig, task_id)
+    assert body.items() <= (await read(rig, task_id)).items()
     assert body["status"] == "pending"
     assert body["params"] == [4, 2]
     assert body["links"] == {
@@ -275,7 +275,9 @@ async def test_pages(rig: Rig) -> None:
 async def test_items_of_a_list_are_tasks(rig: Rig) -> None:
     task_id = await rig.submit()
     body = (await rig.client.get("/task")).json()
-    assert body == {"items": [await read(rig, task_id)], "next_cursor": None}
+    [item] = body["items"]
+    assert item.items() <= (await read(rig, task_id)).items()
+    assert body["next_cursor"] is None
 
 
 async def test_a_snoozed_task_tells_when_to_come_back(rig: Rig) -> None:
