@@ -81,6 +81,23 @@ async def test_each_task_is_acted_on_as_alone(
         assert receipt.outcome == "stored", "its key went with it"
 
 
+@pytest.mark.parametrize("action", ["cancel", "retry", "delete"])
+async def test_what_has_expired_is_passed_over(driver: Driver, clock: ManualClock, action: object) -> None:
+    """Also in the middle of others: these are acted on, and what has expired is counted and chosen no more."""
+    ids = []
+    for kept in (None, SECOND, None):
+        draft = structs.replace(make_draft(clock.now()), retention=kept)
+        ids.append(await driver.submit(draft))
+        await driver.finish(await driver.claim_one(), Failed(problem("task-failed", "no")))
+    assert (await driver.engine.control.count(ENDED)).count == 3
+    clock.advance(SECOND)
+    assert await driver.engine.control.act(action, ids) == (0 if action == "cancel" else 2)  # type: ignore[arg-type]
+    assert await driver.engine.control.act("delete", ids[1:2]) == 0
+    left = [ids[2], ids[0]] if action == "cancel" else []
+    assert (await driver.engine.control.count(ENDED)).count == len(left)
+    assert (await driver.engine.control.choose(ENDED, limit=9, cursor=None)).task_ids == left
+
+
 async def test_news_of_each_is_told(driver: Driver, clock: ManualClock) -> None:
     ids = await one_of_each(driver, clock)
     heard: dict[UUID, tuple[Status, bool]] = {}
