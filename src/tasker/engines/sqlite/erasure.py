@@ -20,7 +20,7 @@ from tasker.model import Tombstone
 
 _MICRO = timedelta(microseconds=1)
 _AT_LEAST = KEEP_TOMBSTONES_FOR // _MICRO
-_STEP = 0.004
+_STEP = 0.002
 """Seconds that one step keeps the event loop: whoever submits meanwhile waits so much longer."""
 _STEP_SIZE = 1 << 20
 """Bytes of tasks that are erased in one step, but for the last: all of them are overwritten, through the disk."""
