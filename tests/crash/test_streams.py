@@ -72,6 +72,57 @@ def test_a_stream_goes_on_after_a_kill(tmp_path: Path) -> None:
     assert [event["ending"] for event in seen if event["type"] == "retrying"] == ["interrupted"]
 
 
+def follow_all(server: Server, after: str) -> Iterator[dict[str, Any]]:
+    """Yield the events of all tasks behind a cursor ("": all that are kept) until the connection breaks."""
+    url = f"{server.url}/events?after=oldest"
+    try:
+        with httpx2.stream("GET", url, headers={**LINES, "last-event-id": after}, timeout=30) as got:
+            yield from (json.loads(line) for line in got.iter_lines() if line)
+    except httpx2.TransportError:
+        return
+
+
+def check_all(seen: list[dict[str, Any]], server: Server, task_ids: list[str]) -> None:
+    """No gap and no repeat: what was told of each task is its log."""
+    for task_id in task_ids:
+        told = [event for event in seen if event["task_id"] == task_id]
+        assert [(event["sequence"], event["type"]) for event in told] == [
+            (event["sequence"], event["type"]) for event in follow(server, task_id)
+        ]
+
+
+def test_the_stream_of_everything_goes_on_after_a_kill(tmp_path: Path) -> None:
+    """Reference row 40."""
+    port, seen = free_port(), []
+    with run_server(tmp_path, str(TASKS), port=port) as server, Client(server) as client:
+        task_ids = [client.submit("talk", [40, 20]) for _ in range(3)]
+        for event in follow_all(server, ""):
+            seen.append(event)
+            if len(seen) == 20:
+                server.kill()
+    with run_server(tmp_path, str(TASKS), port=port) as server, Client(server) as client:
+        for event in follow_all(server, seen[-1]["cursor"]):
+            seen.append(event)
+            if sum(one["type"] == "completed" for one in seen) == 3:
+                break
+        check_all(seen, server, task_ids)
+
+
+def test_the_stream_of_everything_passes_from_process_to_process(tmp_path: Path, cluster: Cluster) -> None:
+    fleet = Fleet(tmp_path, cluster)
+    with fleet.api() as one, fleet.api() as other, fleet.worker(), Client(one) as client, Client(other) as second:
+        task_ids = [on.submit("talk", [20, 20]) for on in (client, second, client, second)]
+        seen: list[dict[str, Any]] = [next(follow_all(one, ""))]
+        for turn in range(1000):
+            for event, _ in zip(follow_all((one, other)[turn % 2], seen[-1]["cursor"]), range(7), strict=False):
+                seen.append(event)
+                if sum(past["type"] == "completed" for past in seen) == 4:
+                    break
+            if sum(event["type"] == "completed" for event in seen) == 4:
+                break
+        check_all(seen, one, task_ids)
+
+
 def test_a_stream_passes_from_process_to_process(tmp_path: Path, cluster: Cluster) -> None:
     """Two API processes and a worker on PostgreSQL: the reader goes from one to the other after each few events."""
     fleet = Fleet(tmp_path, cluster)
