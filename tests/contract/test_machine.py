@@ -66,6 +66,7 @@ from tasker.model import (
     TaskFilter,
     Transition,
 )
+from tasker.model.queues import QueueChange, QueueSettings
 from tasker.model.usage import UsageFilter
 from tasker.testing import ManualClock, make_draft, make_key
 
@@ -87,6 +88,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.clock = ManualClock()
         self.random = Random(0)
         self.twins: dict[UUID, Twin] = {}
+        self.limits = QueueSettings(name="default")
         self.keys: dict[str, tuple[bytes, UUID, datetime]] = {}
         self.past: dict[Lease, Claim] = {}
         self.graves: dict[UUID, tuple[datetime | None, datetime]] = {}
@@ -239,9 +241,11 @@ class EngineMachine(RuleBasedStateMachine):
         line = sorted(due, key=lambda twin: twin.rank)
         request = ClaimRequest(worker=worker, types=types, limit=limit, lease_for=LEASE, suspects=suspects)
         claims: list[Claim] = self.run(self.engine.claim(request, wait_for=timedelta(0)))
-        for is_suspect, room in ((False, limit), (True, suspects)):
+        slots = self.slots()
+        for is_suspect, room in ((True, suspects), (False, limit)):
             got = [claim for claim in claims if (claim.interruptions >= MAX_INTERRUPTIONS) == is_suspect]
-            expected = [twin for twin in line if twin.is_suspect == is_suspect][:room]
+            expected = [twin for twin in line if twin.is_suspect == is_suspect][: min(room, slots)]
+            slots -= len(expected)
             assert [twin.rank for twin in self.twins_of(got)] == [twin.rank for twin in expected]
             for claim, twin in zip(got, self.twins_of(got), strict=True):
                 assert twin in due, f"claimed, and not due for {types}: {claim}"
@@ -263,16 +267,18 @@ class EngineMachine(RuleBasedStateMachine):
         self, options: list[Any], limit: int, types: tuple[str, ...], worker: str, ticks: int
     ) -> Any:
         """Each draft is a submission of its own; the worker gets the first that it can take, and maybe the second."""
-        if any(twin.is_due_for(types, self.clock.now()) and not twin.is_suspect for twin in self.twins.values()):
+        slots = self.slots()
+        due = [twin for twin in self.twins.values() if twin.is_due_for(types, self.clock.now())]
+        if slots and not all(twin.is_suspect for twin in due):
             return multiple()  # the worker would not wait
         drafts = [self.draft(option, RetryPolicy(max_attempts=2), "retry") for option in options]
         expected = [self.expect_submission(draft) for draft in drafts]
         takes = [self.twins[task_id] for task_id, outcome in expected if outcome == "stored"]
-        takes = [twin for twin in takes if twin.is_due_for(types, self.clock.now())]
+        takes = [twin for twin in takes if slots and twin.is_due_for(types, self.clock.now())]
         request = ClaimRequest(worker=worker, types=types, limit=limit, lease_for=LEASE)
         receipts, claims = self.run(wait_and_submit(self.engine, request, drafts, ticks, is_served=bool(takes)))
         assert [(receipt.task_id, receipt.outcome) for receipt in receipts] == expected
-        assert min(len(takes), 1) <= len(claims) <= min(len(takes), limit)
+        assert min(len(takes), 1) <= len(claims) <= min(len(takes), limit, slots)
         twins = {twin.draft.task_id: twin for twin in takes}
         for claim in claims:
             assert claim == twins[claim.task_id].next_claim(worker, self.clock.now())
@@ -359,6 +365,21 @@ class EngineMachine(RuleBasedStateMachine):
         assert cancelled == {lease for lease, twin in held.items() if twin.cancel_requested}
         for twin in held.values():
             twin.lease_until = self.clock.now() + 20.5 * SECOND
+
+    # what a person sets
+
+    @rule(paused=st.sampled_from([False, False, True]), concurrency=st.sampled_from([None, None, 1, 3]))
+    def limit_the_queue(self, paused: bool, concurrency: int | None) -> None:
+        """All tasks here are in one queue; what runs goes on."""
+        change = QueueChange(paused=paused, concurrency=concurrency)
+        assert self.run(self.engine.queues.change("default", change)) == change.apply(self.limits)
+        self.limits = change.apply(self.limits)
+
+    def slots(self) -> int:
+        """Return how many more attempts may run."""
+        running = sum(twin.status is Status.RUNNING for twin in self.twins.values())
+        most = 1000 if self.limits.concurrency is None else self.limits.concurrency
+        return 0 if self.limits.paused else max(0, most - running)
 
     # what happens
 
