@@ -12,12 +12,12 @@ import sys
 import time
 from pathlib import Path
 
-from bench import batches, distributed, machine, measures, queues
+from bench import batches, distributed, machine, measures, queues, streams
 from bench.measures import Plan
 from bench.report import Row, keep, table
 from bench.servers import LOAD_CORE, pin
 
-MEASURES = measures.MEASURES | batches.MEASURES | distributed.MEASURES | queues.MEASURES
+MEASURES = measures.MEASURES | batches.MEASURES | streams.MEASURES | distributed.MEASURES | queues.MEASURES
 
 
 def _arguments() -> argparse.Namespace:

@@ -1,8 +1,9 @@
 """Task types that do nothing: what is left is Tasker's own cost."""
 
 import asyncio
+import time
 
-from tasker import task
+from tasker import Context, task
 
 
 @task
@@ -14,3 +15,12 @@ async def noop() -> None:
 async def nap(seconds: float) -> None:
     """Do nothing for a while."""
     await asyncio.sleep(seconds)
+
+
+@task
+async def talk(context: Context, chunks: int, a_second: int) -> None:
+    """Say the time, so many times, at an even pace."""
+    start = time.time()
+    for number in range(chunks):
+        await asyncio.sleep(max(0.0, start + number / a_second - time.time()))
+        context.output(f"{time.time():.6f};")
