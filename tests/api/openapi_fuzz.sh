@@ -17,9 +17,10 @@ for _ in $(seq 300); do
   curl -fs "http://127.0.0.1:$port/livez" >/dev/null && break
   sleep 0.1
 done
-export SCHEMATHESIS_HOOKS=openapi_hooks PYTHONPATH=tests/api
+export SCHEMATHESIS_HOOKS=openapi_hooks PYTHONPATH="$PWD/tests/api"
+cd "$folder"  # where it may leave what it remembers
 # Streams are left out: they end when their task does, or never.
-"$folder/venv/bin/st" run "http://127.0.0.1:$port/openapi.json" --header "Authorization: Bearer $TASKER_TOKEN" \
+venv/bin/st run "http://127.0.0.1:$port/openapi.json" --header "Authorization: Bearer $TASKER_TOKEN" \
   --phases examples,coverage,fuzzing,stateful --max-examples "${FUZZ_CASES:-10}" --seed "${FUZZ_SEED:-1}" \
   --checks not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance \
   --exclude-path-regex '/events$' --request-timeout 30 || { tail -20 "$folder/log"; exit 1; }

@@ -295,7 +295,7 @@ def batch_operations(batches: BatchOperations) -> list[Operation]:
             answers={
                 200: Answer(
                     "An item for each submission as soon as it is on disk; the last line of JSON Lines is a summary.",
-                    BatchReply, ("Preference-Applied",), BatchItem,
+                    BatchReply, ("Preference-Applied",), (BatchItem, BatchSummary),
                 ),
             },
             problems=(*SUBMIT_PROBLEMS, "unknown-type", "shutting-down"),

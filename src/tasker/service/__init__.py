@@ -2,8 +2,9 @@
 
 from tasker.service.batches import Accepted, Batch, Batches, Wanted
 from tasker.service.bulk import Acted
+from tasker.service.readiness import Readiness
 from tasker.service.schedules import Schedules
-from tasker.service.tasks import EVENTS_AT_ONCE, KEEP_KEYS_FOR, Readiness, Service, Submitted
+from tasker.service.tasks import EVENTS_AT_ONCE, KEEP_KEYS_FOR, Service, Submitted
 
 __all__ = [
     "EVENTS_AT_ONCE",

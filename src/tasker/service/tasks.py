@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
-from msgspec import Raw, Struct, structs
+from msgspec import structs
 
 from tasker.clock import Clock
 from tasker.engine import Engine
 from tasker.errors import Conflict, Expired, Fault, Invalid, NotFound, RequestError, Unavailable
 from tasker.events import Hub
-from tasker.hiding import find_masks, hide
+from tasker.hiding import find_masks
 from tasker.history import History
 from tasker.model import (
     Attempt,
@@ -26,16 +25,10 @@ from tasker.model import (
     Idempotency,
     LineStats,
     Page,
-    Policy,
-    Reason,
     Receipt,
-    Retention,
-    RetryPolicy,
-    Status,
     Task,
     TaskFilter,
     WorkerState,
-    new_task_id,
 )
 from tasker.model.keys import Caller
 from tasker.registry import Registry, TaskType
@@ -43,24 +36,21 @@ from tasker.service.audit import Audit
 from tasker.service.batches import Accepted, Batches, Wanted
 from tasker.service.budgets import Budgets
 from tasker.service.bulk import Bulk
+from tasker.service.drafts import as_accepted, draft_of, fingerprint, owned
 from tasker.service.feed import HEARTBEAT, Feed
 from tasker.service.keys import Keys
 from tasker.service.queues import Queues
+from tasker.service.readiness import Readiness, StoreCheck
 from tasker.service.schedules import Schedules
 from tasker.service.usage import UsageService
 from tasker.service.waiting import Waiting
-from tasker.service.webhooks import Webhooks, with_webhook
-from tasker.submission import RetryOptions, Submission
+from tasker.service.webhooks import Webhooks
+from tasker.submission import Submission
 
 KEEP_KEYS_FOR = timedelta(hours=24)
 """How long an idempotency key is remembered."""
 _NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 """The end of the keys of chosen ids: they go with their task. No client's key has a blank, as theirs have."""
-_CHECK_WITHIN = 2.0
-"""Seconds that the store has for the write of a readiness check."""
-_CHECK_EVERY = 1.0
-"""Seconds that a good check stands: anybody may ask, and each check is a write."""
-
 EVENTS_AT_ONCE = 25
 """So many events of a task are read at once at the most: a reader that is slow has no more of them in memory."""
 _LAST_LOOK = 15.0
@@ -80,13 +70,6 @@ class Submitted(NamedTuple):
 
     task: Task
     replayed: bool
-
-
-class Readiness(Struct, frozen=True):
-    """Whether the service can do its work; `checks` names each part: "ok", or what is wrong."""
-
-    ready: bool
-    checks: dict[str, str]
 
 
 class Service:
@@ -125,7 +108,7 @@ class Service:
         self._has_secrets = any(task_type.secrets is not None for task_type in registry)
         self.feed = Feed(engine, hub)
         self._in_flight: set[str] = set()
-        self._checked_at: float | None = None
+        self._store_check = StoreCheck(engine, clock)
         self._first_look = _FIRST_LOOK if engine.is_shared else _LAST_LOOK
 
     async def submit(
@@ -148,7 +131,7 @@ class Service:
         draft = self.draft(caller, task_type, submission)
         if schedule_id is not None:
             draft = structs.replace(draft, extra=structs.replace(draft.extra or Extra(), schedule_id=schedule_id))
-        task = _as_accepted(draft)
+        task = as_accepted(draft)
         if idempotency_key is None:
             receipt = await self._store(draft)
             return Submitted(await self._answering(receipt, task), replayed=False)
@@ -156,7 +139,7 @@ class Service:
 
     def draft(self, caller: Caller, task_type: TaskType, submission: Submission) -> Draft:
         """Return what a valid submission of now is stored as."""
-        return _draft(caller, task_type, submission, self._clock.now())
+        return draft_of(caller, task_type, submission, self._clock.now())
 
     async def trigger(self, caller: Caller, schedule_id: UUID, *, idempotency_key: str | None = None) -> Submitted:
         """Submit a task of a schedule now, beside its ticks, also where it is paused or a task of it is open.
@@ -185,12 +168,12 @@ class Service:
         if task_id in submission.depends_on:
             fault = Fault(f"/depends_on/{submission.depends_on.index(task_id)}", "a task cannot depend on itself")
             raise Invalid("the task would depend on itself", faults=[fault])
-        key = _owned(caller.owner, f"PUT {task_id}")
-        draft = _draft(caller, task_type, submission, self._clock.now())
+        key = owned(caller.owner, f"PUT {task_id}")
+        draft = draft_of(caller, task_type, submission, self._clock.now())
         draft = structs.replace(
             draft, task_id=task_id, is_chosen=True, cache_key=None,
             on_conflict="reject" if draft.on_conflict == "return" else draft.on_conflict,
-            idempotency=Idempotency(key=key, fingerprint=_fingerprint(submission), reply=b"", expires_at=_NEVER),
+            idempotency=Idempotency(key=key, fingerprint=fingerprint(submission), reply=b"", expires_at=_NEVER),
         )  # fmt: skip
         try:
             receipt = await self._store(draft)
@@ -203,10 +186,10 @@ class Service:
             raise Conflict(f"task {task_id} was submitted by another request")
         if receipt.outcome == "replayed":
             return Submitted(await self.get(caller, task_id), replayed=True)
-        return Submitted(_as_accepted(draft), replayed=False)
+        return Submitted(as_accepted(draft), replayed=False)
 
     async def _submit_once(self, draft: Draft, task: Task, submission: Submission, client_key: str) -> Submitted:
-        key = _owned(draft.owner, client_key)
+        key = owned(draft.owner, client_key)
         if key in self._in_flight:
             raise Conflict(
                 f"a request with Idempotency-Key {client_key!r} is under way",
@@ -214,7 +197,7 @@ class Service:
                 retry_after=timedelta(seconds=1),
             )
         idempotency = Idempotency(
-            key=key, fingerprint=_fingerprint(submission, _schedule_of(draft)), reply=_encode(task),
+            key=key, fingerprint=fingerprint(submission, _schedule_of(draft)), reply=_encode(task),
             expires_at=draft.created_at + KEEP_KEYS_FOR,
         )  # fmt: skip
         self._in_flight.add(key)
@@ -235,7 +218,8 @@ class Service:
 
     async def _answering(self, receipt: Receipt, task: Task) -> Task:
         """Return the task that answers for a submission: its own, or the one that it has joined."""
-        return await self._as_it_is(receipt.task_id) if receipt.outcome == "joined" else task
+        is_known = receipt.outcome == "stored" and not task.depends_on  # which may keep it waiting, or fail it at once
+        return task if is_known else await self._as_it_is(receipt.task_id)
 
     async def _as_it_is(self, task_id: UUID) -> Task:
         task = await self._engine.find(task_id)
@@ -253,10 +237,10 @@ class Service:
         for place, task_type, submission in wanted:
             if task_type.name in refused:
                 continue
-            draft = _draft(caller, task_type, submission, now)
+            draft = draft_of(caller, task_type, submission, now)
             if key is not None:
                 idempotency = Idempotency(
-                    key=_owned(caller.owner, f"BATCH {place} {key}"), fingerprint=_fingerprint(submission), reply=b"",
+                    key=owned(caller.owner, f"BATCH {place} {key}"), fingerprint=fingerprint(submission), reply=b"",
                     expires_at=now + KEEP_KEYS_FOR,
                 )  # fmt: skip
                 draft = structs.replace(draft, idempotency=idempotency)
@@ -280,7 +264,7 @@ class Service:
         try:
             return await self._hand_over(drafts)
         except Unavailable:
-            self._checked_at = None  # what a check said a moment ago no longer holds
+            self._store_check.forget()
             raise
 
     async def _hand_over(self, drafts: Sequence[Draft]) -> list[Receipt]:
@@ -438,7 +422,7 @@ class Service:
 
     async def readiness(self) -> Readiness:
         """Tell whether the store takes writes, and whether what this process has of a worker lives and keeps up."""
-        checks = {"store": await self._check_store()}
+        checks = {"store": await self._store_check.run()}
         if checks["store"] == "ok" and self._health is not None:
             limited = await self.queues.settings()  # what waits there may wait for a limit: nobody is behind
             lines = [line for line in await self._engine.stats() if line.queue not in limited]
@@ -455,21 +439,6 @@ class Service:
         """Let every wait return now; readiness says that the service is stopping."""
         self._hub.close()
 
-    async def _check_store(self) -> str:
-        now = self._clock.monotonic()
-        if self._checked_at is not None and now - self._checked_at < _CHECK_EVERY:
-            return "ok"
-        self._checked_at = None
-        try:
-            async with asyncio.timeout(_CHECK_WITHIN):
-                await self._engine.check()
-        except Unavailable as error:
-            return error.detail
-        except TimeoutError:
-            return f"no write was durable within {_CHECK_WITHIN:g} s"
-        self._checked_at = now
-        return "ok"
-
 
 def _finish(future: asyncio.Future[None]) -> None:
     if not future.done():
@@ -480,13 +449,6 @@ def _schedule_of(draft: Draft) -> UUID | None:
     return None if draft.extra is None else draft.extra.schedule_id
 
 
-def _fingerprint(submission: Submission, schedule_id: UUID | None = None) -> bytes:
-    """Return what equal requests have in common: the meaning of the request, not its spacing."""
-    meaning = msgspec.json.decode(_encode(submission))
-    text = msgspec.json.encode(meaning, order="deterministic")
-    return hashlib.sha256(text if schedule_id is None else text + schedule_id.bytes).digest()
-
-
 def _accepted(receipt: Receipt, key: str | None) -> Accepted | RequestError:
     """Return what a client is told of a submission of its batch."""
     if receipt.outcome == "mismatched":
@@ -495,94 +457,3 @@ def _accepted(receipt: Receipt, key: str | None) -> Accepted | RequestError:
             name="idempotency-key-reuse",
         )
     return receipt.refusal or Accepted(receipt.task_id, receipt.outcome == "replayed")
-
-
-def _owned(owner: str, key: str) -> str:
-    """Return how an owner's idempotency key is kept: no two owners' meet, for neither part has a tab."""
-    return f"{key}\t{owner}" if owner else key
-
-
-def _draft(caller: Caller, task_type: TaskType, submission: Submission, now: datetime) -> Draft:
-    policy, policy_json = task_type.policy, task_type.policy_json
-    if submission.timeout is not None or submission.retry is not None:
-        policy = _settle(policy, submission)
-        policy_json = _encode(policy)
-    params, secrets = bytes(submission.params), None
-    if task_type.secrets is not None:
-        params, secrets = hide(params, task_type.secrets)
-    draft = Draft(
-        task_id=new_task_id(now),
-        type=submission.type,
-        params=params,
-        secrets=secrets,
-        queue=task_type.queue if submission.queue is None else submission.queue,
-        priority=task_type.priority if submission.priority is None else submission.priority,
-        created_at=now,
-        policy=policy_json,
-        max_attempts=policy.retry.max_attempts,
-        run_at=submission.run_at if submission.delay is None else now + submission.delay,
-        tags=submission.tags,
-        metadata=b"{}" if submission.metadata is None else bytes(submission.metadata),
-        retention=_lasting(submission.retention or task_type.retention),
-        concurrency_key=submission.concurrency_key,
-        weight=submission.weight,
-        owner=caller.owner,
-        deadline=submission.deadline,
-        unique_key=submission.unique_key,
-        on_conflict=submission.on_conflict,
-        extra=_extra(submission),
-        cache_key=None if submission.cache is None else _cache_key(caller.owner, submission),
-        cache_for=submission.cache or timedelta(0),
-    )
-    return draft if submission.webhook is None else with_webhook(draft, submission.webhook)
-
-
-def _lasting(retention: Retention | None) -> timedelta | None:
-    """Return how long a draft's task is kept after its end, None for ever."""
-    return retention if isinstance(retention, timedelta) else None
-
-
-def _extra(submission: Submission) -> Extra | None:
-    extra = Extra(depends_on=submission.depends_on, replay_of=submission.replay_of)
-    return None if extra == _NO_EXTRA else extra
-
-
-_NO_EXTRA = Extra()
-
-
-def _cache_key(owner: str, submission: Submission) -> bytes:
-    """Return what an owner's requests for the same result have in common: the type, and what the params mean."""
-    params = msgspec.json.decode(submission.params)
-    meaning = msgspec.json.encode([owner, submission.type, params], order="deterministic")
-    return hashlib.sha256(meaning).digest()
-
-
-def _settle(policy: Policy, submission: Submission) -> Policy:
-    """Return the type's policy with what the client asked for instead."""
-    return structs.replace(
-        policy,
-        timeout=policy.timeout if submission.timeout is None else submission.timeout,
-        retry=policy.retry if submission.retry is None else _settle_retry(policy.retry, submission.retry),
-    )
-
-
-def _settle_retry(retry: RetryPolicy, asked: RetryOptions) -> RetryPolicy:
-    return structs.replace(retry, **{name: value for name, value in structs.asdict(asked).items() if value is not None})
-
-
-def _as_accepted(draft: Draft) -> Task:
-    """Return the task that `draft` becomes, as it is the moment it is stored."""
-    scheduled = draft.run_at is not None and draft.run_at > draft.created_at
-    reason: Reason = "scheduled" if scheduled else "queued"
-    return Task(
-        task_id=draft.task_id, type=draft.type, params=Raw(draft.params), status=Status.PENDING, reason=reason,
-        queue=draft.queue, priority=draft.priority, result=None, error=None, progress=None, attempt=0,
-        tries_left=draft.max_attempts, created_at=draft.created_at, run_at=draft.run_at, started_at=None,
-        finished_at=None, next_attempt_at=None, expires_at=None, cancel_requested_at=None, usage=_NOTHING,
-        tags=list(draft.tags), metadata=Raw(draft.metadata), owner=draft.owner or None, deadline=draft.deadline,
-        unique_key=draft.unique_key, concurrency_key=draft.concurrency_key,
-        **({} if draft.extra is None else structs.asdict(draft.extra)),
-    )  # fmt: skip
-
-
-_NOTHING = Raw(b"{}")

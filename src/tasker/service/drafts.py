@@ -1,0 +1,124 @@
+"""From a submission to a draft, and to the task that it becomes: pure, but for the new task's id."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+from msgspec import Raw, structs
+
+from tasker.hiding import hide
+from tasker.model import (
+    Draft,
+    Extra,
+    Policy,
+    Reason,
+    Retention,
+    RetryPolicy,
+    Status,
+    Task,
+    new_task_id,
+)
+from tasker.model.keys import Caller
+from tasker.registry import TaskType
+from tasker.service.webhooks import with_webhook
+from tasker.submission import RetryOptions, Submission
+
+_encode = msgspec.json.Encoder().encode
+_NO_EXTRA = Extra()
+_NOTHING = Raw(b"{}")
+
+
+def fingerprint(submission: Submission, schedule_id: UUID | None = None) -> bytes:
+    """Return what equal requests have in common: the meaning of the request, not its spacing."""
+    meaning = msgspec.json.decode(_encode(submission))
+    text = msgspec.json.encode(meaning, order="deterministic")
+    return hashlib.sha256(text if schedule_id is None else text + schedule_id.bytes).digest()
+
+
+def owned(owner: str, key: str) -> str:
+    """Return how an owner's idempotency key is kept: no two owners' meet, for neither part has a tab."""
+    return f"{key}\t{owner}" if owner else key
+
+
+def draft_of(caller: Caller, task_type: TaskType, submission: Submission, now: datetime) -> Draft:
+    """Return the draft of a valid submission, settled by its type and given an id."""
+    policy, policy_json = task_type.policy, task_type.policy_json
+    if submission.timeout is not None or submission.retry is not None:
+        policy = _settle(policy, submission)
+        policy_json = _encode(policy)
+    params, secrets = bytes(submission.params), None
+    if task_type.secrets is not None:
+        params, secrets = hide(params, task_type.secrets)
+    draft = Draft(
+        task_id=new_task_id(now),
+        type=submission.type,
+        params=params,
+        secrets=secrets,
+        queue=task_type.queue if submission.queue is None else submission.queue,
+        priority=task_type.priority if submission.priority is None else submission.priority,
+        created_at=now,
+        policy=policy_json,
+        max_attempts=policy.retry.max_attempts,
+        run_at=submission.run_at if submission.delay is None else now + submission.delay,
+        tags=submission.tags,
+        metadata=b"{}" if submission.metadata is None else bytes(submission.metadata),
+        retention=_lasting(submission.retention or task_type.retention),
+        concurrency_key=submission.concurrency_key,
+        weight=submission.weight,
+        owner=caller.owner,
+        deadline=submission.deadline,
+        unique_key=submission.unique_key,
+        on_conflict=submission.on_conflict,
+        extra=_extra(submission),
+        cache_key=None if submission.cache is None else _cache_key(caller.owner, submission),
+        cache_for=submission.cache or timedelta(0),
+    )
+    return draft if submission.webhook is None else with_webhook(draft, submission.webhook)
+
+
+def _lasting(retention: Retention | None) -> timedelta | None:
+    """Return how long a draft's task is kept after its end, None for ever."""
+    return retention if isinstance(retention, timedelta) else None
+
+
+def _extra(submission: Submission) -> Extra | None:
+    extra = Extra(depends_on=submission.depends_on, replay_of=submission.replay_of)
+    return None if extra == _NO_EXTRA else extra
+
+
+def _cache_key(owner: str, submission: Submission) -> bytes:
+    """Return what an owner's requests for the same result have in common: the type, and what the params mean."""
+    params = msgspec.json.decode(submission.params)
+    meaning = msgspec.json.encode([owner, submission.type, params], order="deterministic")
+    return hashlib.sha256(meaning).digest()
+
+
+def _settle(policy: Policy, submission: Submission) -> Policy:
+    """Return the type's policy with what the client asked for instead."""
+    return structs.replace(
+        policy,
+        timeout=policy.timeout if submission.timeout is None else submission.timeout,
+        retry=policy.retry if submission.retry is None else _settle_retry(policy.retry, submission.retry),
+    )
+
+
+def _settle_retry(retry: RetryPolicy, asked: RetryOptions) -> RetryPolicy:
+    return structs.replace(retry, **{name: value for name, value in structs.asdict(asked).items() if value is not None})
+
+
+def as_accepted(draft: Draft) -> Task:
+    """Return the task that `draft` becomes, as it is the moment it is stored."""
+    scheduled = draft.run_at is not None and draft.run_at > draft.created_at
+    reason: Reason = "scheduled" if scheduled else "queued"
+    return Task(
+        task_id=draft.task_id, type=draft.type, params=Raw(draft.params), status=Status.PENDING, reason=reason,
+        queue=draft.queue, priority=draft.priority, result=None, error=None, progress=None, attempt=0,
+        tries_left=draft.max_attempts, created_at=draft.created_at, run_at=draft.run_at, started_at=None,
+        finished_at=None, next_attempt_at=None, expires_at=None, cancel_requested_at=None, usage=_NOTHING,
+        tags=list(draft.tags), metadata=Raw(draft.metadata), owner=draft.owner or None, deadline=draft.deadline,
+        unique_key=draft.unique_key, concurrency_key=draft.concurrency_key,
+        **({} if draft.extra is None else structs.asdict(draft.extra)),
+    )  # fmt: skip
