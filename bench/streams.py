@@ -72,7 +72,7 @@ def followers(plan: Plan) -> list[Row]:
         Row(f"faults of {FOLLOWERS:,} who follow {3 * FOLLOWED} events", float(len(faults)), "", 0, "at most",
             ", ".join(faults[:3])),
         Row("  connected and told all after", took, "s"),
-        Row("  memory for each", grown / FOLLOWERS * 1024, "KB"),
+        Row("  memory for each", grown / FOLLOWERS / 1024, "KB"),
     ]  # fmt: skip
 
 
