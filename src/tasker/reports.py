@@ -16,7 +16,7 @@ from tasker.model import Lease, NewEvent, Progress, Report
 from tasker.model.usage import added, read_usage
 
 FLUSH_AFTER = 0.05
-"""Seconds that words of an attempt may wait for more before they are stored."""
+"""Seconds that words of an attempt may wait, at the most, for more before they are stored."""
 MAX_CHUNK = 16 * 1024
 """Characters in one output event at the most: readers have a number of events in memory, whatever a task says."""
 
@@ -83,7 +83,9 @@ class ReportBuffer:
 
     def _flush_soon(self) -> None:
         if self._timer is None and self._storing is None and not self.lost:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER, self._flush)
+            loop = asyncio.get_running_loop()
+            # All attempts flush at the same moments: what many of them say shares a commit.
+            self._timer = loop.call_at((loop.time() // FLUSH_AFTER + 1) * FLUSH_AFTER, self._flush)
 
     def _flush(self) -> None:
         self._timer = None

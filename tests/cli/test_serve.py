@@ -43,11 +43,15 @@ def test_the_banner_says_where_what_and_for_whom(tmp_path: Path) -> None:
         assert "not-to-be-shown" not in server.text()
 
 
+WITHOUT_A_FLAG = {"TASKER_WORKER", "TASKER_WEBHOOK_INSECURE"}
+"""The first is --no-worker; the second is nothing to be typed in passing."""
+
+
 def test_every_setting_but_the_secret_ones_has_a_flag() -> None:
     help = tasker("serve", "--help").out
     assert " --no-worker " in help
     for setting in describe_settings():
-        assert (setting.flag is None) == (setting.expected.secret or setting.variable == "TASKER_WORKER")
+        assert (setting.flag is None) == (setting.expected.secret or setting.variable in WITHOUT_A_FLAG)
         assert setting.flag is None or f" {setting.flag} " in help
 
 

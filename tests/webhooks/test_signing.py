@@ -13,7 +13,12 @@ from openai import InvalidWebhookSignatureError, OpenAI
 from tasker.signing import is_secret, new_secret, sign
 
 BODY = '{"type":"task.completed","data":{"result":"ä ☃"}}'.encode()
-NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def now() -> datetime:
+    """The libraries look at the clock: what is signed must be fresh."""
+    return datetime.now(UTC)
 
 
 def verify_standard(secret: str, headers: dict[str, str]) -> None:
@@ -34,15 +39,15 @@ verifiers = pytest.mark.parametrize("verify", VERIFIERS)
 
 
 @verifiers
-def test_what_is_signed_is_verified(verify: object) -> None:
+def test_what_is_signed_is_verified(verify: object, now: datetime) -> None:
     secret = new_secret()
-    verify(secret, sign([secret], "evt_1", NOW, BODY))  # type: ignore[operator]
+    verify(secret, sign([secret], "evt_1", now, BODY))  # type: ignore[operator]
 
 
 @verifiers
-def test_while_a_secret_is_rotated_both_verify(verify: object) -> None:
+def test_while_a_secret_is_rotated_both_verify(verify: object, now: datetime) -> None:
     new, old, other = new_secret(), new_secret(), new_secret()
-    headers = sign([new, old], "evt_1", NOW, BODY)
+    headers = sign([new, old], "evt_1", now, BODY)
     verify(new, headers)  # type: ignore[operator]
     verify(old, headers)  # type: ignore[operator]
     with pytest.raises(REFUSALS):
@@ -51,12 +56,12 @@ def test_while_a_secret_is_rotated_both_verify(verify: object) -> None:
 
 @verifiers
 @pytest.mark.parametrize("change", ["webhook-id", "webhook-timestamp", "webhook-signature"])
-def test_what_was_changed_is_not(verify: object, change: str) -> None:
+def test_what_was_changed_is_not(verify: object, change: str, now: datetime) -> None:
     secret = new_secret()
-    headers = sign([secret], "evt_1", NOW, BODY)
+    headers = sign([secret], "evt_1", now, BODY)
     headers[change] = {
         "webhook-id": "evt_2",
-        "webhook-timestamp": str(int((NOW + timedelta(seconds=5)).timestamp())),
+        "webhook-timestamp": str(int((now + timedelta(seconds=5)).timestamp())),
         "webhook-signature": "v1," + base64.b64encode(bytes(32)).decode(),
     }[change]
     with pytest.raises(REFUSALS):
@@ -64,14 +69,14 @@ def test_what_was_changed_is_not(verify: object, change: str) -> None:
 
 
 @verifiers
-def test_what_is_old_is_not(verify: object) -> None:
+def test_what_is_old_is_not(verify: object, now: datetime) -> None:
     secret = new_secret()
     with pytest.raises(REFUSALS):
-        verify(secret, sign([secret], "evt_1", NOW - timedelta(minutes=6), BODY))  # type: ignore[operator]
+        verify(secret, sign([secret], "evt_1", now - timedelta(minutes=6), BODY))  # type: ignore[operator]
 
 
 def test_without_a_secret_nothing_is_signed() -> None:
-    assert sign([], "evt_1", NOW, BODY) == {"webhook-id": "evt_1", "webhook-timestamp": str(int(NOW.timestamp()))}
+    assert sign([], "evt_1", now, BODY) == {"webhook-id": "evt_1", "webhook-timestamp": str(int(now.timestamp()))}
 
 
 @pytest.mark.parametrize("size", [24, 32, 64])

@@ -76,6 +76,8 @@ from tasker.model.journal import JournalLimits
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
+_FEW_EVENTS = 25
+"""So many events are read on the loop: a wake-up of a reader brings a few."""
 _AFTER_A_FAULT = 0.5
 """Seconds after a failed commit until waiting claims are tried again."""
 
@@ -203,6 +205,8 @@ class SqliteEngine:
         return await self._read(reads.find_attempts, task_id, self._micros())
 
     async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
+        if limit <= _FEW_EVENTS:  # the way to the other thread would cost more
+            return reads.find_events(self._points, task_id, after, limit, self._micros())
         return await self._read(reads.find_events, task_id, after, limit, self._micros())
 
     async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
