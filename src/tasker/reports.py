@@ -16,12 +16,33 @@ from tasker.model import Lease, NewEvent, Progress, Report
 from tasker.model.usage import added, read_usage
 
 FLUSH_AFTER = 0.05
-"""Seconds that words of an attempt may wait, at the most, for more before they are stored."""
+"""Seconds that words of an attempt may wait for more before they are stored; see Pace."""
+MANY = 64
+"""Attempts that talk at once from which on their words wait longer."""
 MAX_CHUNK = 16 * 1024
 """Characters in one output event at the most: readers have a number of events in memory, whatever a task says."""
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _log = structlog.get_logger(__name__)
+
+
+class Pace:
+    """When the attempts of a worker store what they say: all at the same moments, so that they share commits.
+
+    Every FLUSH_AFTER seconds; up to three times as long while many talk, for each time a reader of each is woken.
+    """
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._talking = 0
+
+    def next(self, now: float) -> float:
+        """Return the next moment; each attempt that has something to say asks once for each."""
+        if now >= self._next:
+            every = FLUSH_AFTER * min(3, 1 + self._talking // MANY)
+            self._next, self._talking = (now // every + 1) * every, 0
+        self._talking += 1
+        return self._next
 
 
 class ReportBuffer:
@@ -32,8 +53,11 @@ class ReportBuffer:
     has held at most, as far as that is known; it goes with the attempt's end. scrub: takes secrets out of its words.
     """
 
-    def __init__(self, engine: Engine, lease: Lease, clock: Clock, usage: bytes = b"{}") -> None:
+    def __init__(
+        self, engine: Engine, lease: Lease, clock: Clock, usage: bytes = b"{}", pace: Pace | None = None
+    ) -> None:
         self._engine = engine
+        self._pace = pace or Pace()
         self._lease = lease
         self._clock = clock
         self._events: list[NewEvent] = []
@@ -84,8 +108,7 @@ class ReportBuffer:
     def _flush_soon(self) -> None:
         if self._timer is None and self._storing is None and not self.lost:
             loop = asyncio.get_running_loop()
-            # All attempts flush at the same moments: what many of them say shares a commit.
-            self._timer = loop.call_at((loop.time() // FLUSH_AFTER + 1) * FLUSH_AFTER, self._flush)
+            self._timer = loop.call_at(self._pace.next(loop.time()), self._flush)
 
     def _flush(self) -> None:
         self._timer = None

@@ -25,7 +25,7 @@ from tasker.lifecycle import Crashed, Failed, Interrupted, Outcome, Released, de
 from tasker.metrics import Metrics
 from tasker.model import Change, Claim, Lease, LineStats, Report, Transition, WorkerInfo
 from tasker.registry import Registry
-from tasker.reports import ReportBuffer
+from tasker.reports import Pace, ReportBuffer
 
 _CLAIM_WAIT = timedelta(seconds=60)
 """How long one claim waits for a task before it asks again."""
@@ -141,6 +141,7 @@ class Worker:
             processes=processes, heartbeat_every=heartbeat_every,
         )  # fmt: skip
         self._news_lost = asyncio.Event()
+        self._pace = Pace()
         self._lanes = [
             Lane("loop", on_loop, slots),
             Lane("children", in_child, processes),
@@ -231,7 +232,7 @@ class Worker:
 
     def _begin(self, claim: Claim, lane: Lane) -> None:
         lane.begin()
-        running = Running(claim, ReportBuffer(self._engine, claim.lease, self._clock, claim.usage))
+        running = Running(claim, ReportBuffer(self._engine, claim.lease, self._clock, claim.usage, self._pace))
         self._running[claim.lease] = running
         attempt = asyncio.create_task(self._run(running, lane))
         self._attempts.add(attempt)

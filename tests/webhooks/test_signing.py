@@ -75,7 +75,7 @@ def test_what_is_old_is_not(verify: object, now: datetime) -> None:
         verify(secret, sign([secret], "evt_1", now - timedelta(minutes=6), BODY))  # type: ignore[operator]
 
 
-def test_without_a_secret_nothing_is_signed() -> None:
+def test_without_a_secret_nothing_is_signed(now: datetime) -> None:
     assert sign([], "evt_1", now, BODY) == {"webhook-id": "evt_1", "webhook-timestamp": str(int(now.timestamp()))}
 
 
