@@ -435,3 +435,29 @@ async def test_a_deadline(rig: Rig) -> None:
     ended = await read(rig, task["task_id"])
     assert (ended["status"], ended["error"]["type"]) == ("failed", "/problems/deadline-passed")
     assert ended["deadline"] == task["deadline"] == deadline.replace("+00:00", "Z")
+
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/task"), ("PUT", f"/task/{OWN}")])
+async def test_the_trace_of_a_task_is_kept(rig: Rig, method: str, path: str) -> None:
+    body = {"type": "sum", "params": [4, 2]}
+    reply = await rig.client.request(method, path, json=body, headers={"traceparent": TRACE})
+    assert reply.json()["traceparent"] == TRACE
+    assert (await read(rig, reply.json()["task_id"]))["traceparent"] == TRACE
+    assert "traceparent" not in await read(rig, await rig.submit())
+
+
+@pytest.mark.parametrize("given", ["", "x", TRACE + "0", TRACE.replace("00-", "ff-"), "00-" + "0" * 32 + TRACE[35:]])
+async def test_what_is_no_trace_is_ignored(rig: Rig, given: str) -> None:
+    reply = await rig.client.post("/task", json={"type": "sum", "params": [4, 2]}, headers={"traceparent": given})
+    assert (reply.status_code, "traceparent" in reply.json()) == (202, False)
+
+
+async def test_another_trace_is_the_same_request(rig: Rig) -> None:
+    headers = [{"idempotency-key": "k", "traceparent": trace} for trace in (TRACE, TRACE[:-1] + "0")]
+    first, again = [
+        await rig.client.post("/task", json={"type": "sum", "params": [4, 2]}, headers=one) for one in headers
+    ]
+    assert again.json()["task_id"] == first.json()["task_id"]

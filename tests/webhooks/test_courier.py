@@ -16,6 +16,7 @@ from tests.webhooks.rig import SECRET, Receivers, Rig, render
 
 from tasker.engines.sqlite import SqliteEngine
 from tasker.lifecycle import Failed, Succeeded, problem
+from tasker.model import Extra
 from tasker.model.webhooks import Delivery
 from tasker.testing import ManualClock, make_draft
 from tasker.webhooks.courier import AT_ONCE, PER_LANE, Courier
@@ -52,6 +53,15 @@ async def test_the_signature_is_that_of_the_body_sent(rig: Rig, monkeypatch: pyt
     [(headers, body)] = sent
     monkeypatch.setattr("standardwebhooks.webhooks.datetime", _Then(rig.clock))
     assert standardwebhooks.Webhook(SECRET).verify(body, headers)["type"] == "task.completed"
+
+
+async def test_a_receiver_is_told_which_trace_a_task_belongs_to(rig: Rig, receivers: Receivers) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    await rig.hook()
+    await rig.complete(extra=Extra(traceparent=trace))
+    await rig.complete()
+    await rig.work()
+    assert [told.headers.get("traceparent") for told in receivers.told] == [trace, None]
 
 
 class _Then:

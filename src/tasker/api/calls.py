@@ -26,6 +26,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 _WAIT = re.compile(rb'(?:^|[,;\s])wait\s*=\s*"?([^,;"\s]*)', re.IGNORECASE)
 _VALIDATE = re.compile(rb'(?:^|[,;\s])handling\s*=\s*"?validate"?\s*(?:[,;]|$)', re.IGNORECASE)
 VALIDATED: Header = (b"preference-applied", b"handling=validate")
+_TRACE = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _DIGITS = re.compile(r"[0-9]{1,1000}")  # more than int() takes is no number
 _T = TypeVar("_T")
 
@@ -235,6 +236,14 @@ def idempotency_key(call: Call) -> str | None:
     if not 1 <= len(key) <= 255 or min(key) < 0x21 or max(key) > 0x7E:
         raise Refused("bad-request", "expected an Idempotency-Key of 1 to 255 visible ASCII characters")
     return key.decode("ascii")
+
+
+def trace_of(call: Call) -> str | None:
+    """Return the trace that a request belongs to, by a `traceparent` that is one (W3C Trace Context, 3.2)."""
+    given = call.head.headers.get(b"traceparent")
+    if given is None or _TRACE.fullmatch(given) is None:
+        return None
+    return given.decode("ascii")
 
 
 def prefers_validation(call: Call) -> bool:

@@ -30,7 +30,7 @@ _ONCE = frozenset({
     b"host", b"authorization", b"origin", b"sec-fetch-site", b"content-type", b"content-length", b"content-encoding",
     b"transfer-encoding", b"idempotency-key", b"request-id", b"last-event-id",
 })  # fmt: skip
-_LISTS = frozenset({b"accept", b"prefer", b"if-none-match"})
+_LISTS = frozenset({b"accept", b"prefer", b"if-none-match", b"traceparent"})
 _READ = _ONCE | _LISTS
 _MAX_KNOWN_HOSTS = 64
 _REPEATED = {b"host": "bad-host", b"authorization": "unauthorized"}

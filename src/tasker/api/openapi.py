@@ -86,6 +86,10 @@ _REQUEST_HEADERS: dict[str, tuple[str, Node]] = {
         "The client's key of this request: the same key and request again give the same task, for 24 hours.",
         {"type": "string", "pattern": "^[!-~]{1,255}$"},
     ),
+    "traceparent": (
+        "The trace that the task belongs to (W3C Trace Context): kept, shown, and told to webhooks.",
+        _STRING,
+    ),
     "Last-Event-ID": ("The id of the last event that the client has.", _STRING),
     "If-None-Match": (
         "The ETag that is known: 304 if it still holds; with a wait, once anything has changed.",

@@ -34,8 +34,8 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
         Operation(
             "POST", "/task", "submit_task", "tasks", "Submit a task", tasks.submit,
             scope="submit", answers=_SUBMIT_ANSWERS, problems=(*SUBMIT_PROBLEMS, "unknown-type"),
-            parameters=(wait_parameter,), request_headers=("Prefer", "Idempotency-Key"), body="submission",
-            streams=STREAMS,
+            parameters=(wait_parameter,), request_headers=("Prefer", "Idempotency-Key", "traceparent"),
+            body="submission", streams=STREAMS,
         ),
         Operation(
             "GET", "/task/{task_id}", "get_task", "tasks", "Read a task", tasks.get,
@@ -54,7 +54,7 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
         Operation(
             "POST", "/type/{name}/task", "submit_params", "tasks", "Submit a task of this type; the body is its params",
             tasks.submit_params, scope="submit", answers=_SUBMIT_ANSWERS, problems=(*SUBMIT_PROBLEMS, "not-found"),
-            parameters=(wait_parameter,), request_headers=("Prefer", "Idempotency-Key"), body="params",
+            parameters=(wait_parameter,), request_headers=("Prefer", "Idempotency-Key", "traceparent"), body="params",
             streams=STREAMS,
         ),
         Operation(
@@ -66,7 +66,7 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
             },
             problems=(*BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "unknown-type", "conflict", "not-unique",
                       "budget-exhausted", "expired", "not-found", "unavailable"),
-            parameters=(wait_parameter,), request_headers=("Prefer",), body="submission", streams=STREAMS,
+            parameters=(wait_parameter,), request_headers=("Prefer", "traceparent"), body="submission", streams=STREAMS,
         ),
         *_control_operations(tasks),
     ]  # fmt: skip
@@ -101,7 +101,8 @@ def _control_operations(tasks: TaskOperations) -> list[Operation]:
             "POST", "/task/{task_id}/replay", "replay_task", "tasks", "Submit a task once more, as it was or edited",
             tasks.replay, scope="submit", answers=_SUBMIT_ANSWERS,
             problems=(*SUBMIT_PROBLEMS, "unknown-type", "not-found"), parameters=(wait_parameter,),
-            request_headers=("Prefer", "Idempotency-Key"), body=ReplayBody, is_optional=True, streams=STREAMS,
+            request_headers=("Prefer", "Idempotency-Key", "traceparent"), body=ReplayBody, is_optional=True,
+            streams=STREAMS,
         ),
         Operation(
             "DELETE", "/task/{task_id}", "delete_task", "tasks", "Erase a task that has ended", tasks.delete,

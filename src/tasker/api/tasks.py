@@ -22,6 +22,7 @@ from tasker.api.calls import (
     preferred_wait,
     prefers_validation,
     text_of,
+    trace_of,
     wait_parameter,
     whole,
 )
@@ -166,14 +167,16 @@ class TaskOperations:
         wait = preferred_wait(call, call.query())
         if prefers_validation(call):
             return empty_reply(204, VALIDATED)
-        submitted = await self._service.put(call.caller, task_id, task_type, submission)
+        submitted = await self._service.put(call.caller, task_id, task_type, submission, traceparent=trace_of(call))
         return await self._accepted(call, submitted, wait, status=200 if submitted.replayed else 201)
 
     async def _submit(self, call: Call, task_type: TaskType, submission: Submission) -> Reply | Stream:
         wait, key = preferred_wait(call, call.query()), idempotency_key(call)  # before anything is stored
         if prefers_validation(call):
             return empty_reply(204, VALIDATED)
-        submitted = await self._service.submit(call.caller, task_type, submission, idempotency_key=key)
+        submitted = await self._service.submit(
+            call.caller, task_type, submission, idempotency_key=key, traceparent=trace_of(call)
+        )
         return await self._accepted(call, submitted, wait)
 
     async def _accepted(

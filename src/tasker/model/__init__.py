@@ -136,6 +136,7 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     schedule_id: UUID | None = None
     scheduled_for: datetime | None = None
     webhook: WebhookRef | None = None
+    traceparent: str | None = None
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -162,6 +163,7 @@ class Extra(Struct, frozen=True, kw_only=True, omit_defaults=True):
     schedule_id: UUID | None = None
     scheduled_for: datetime | None = None
     webhook: WebhookRef | None = None
+    traceparent: str | None = None
 
 
 class Idempotency(Struct, frozen=True, kw_only=True):

@@ -109,6 +109,13 @@ def _settle_retry(retry: RetryPolicy, asked: RetryOptions) -> RetryPolicy:
     return structs.replace(retry, **{name: value for name, value in structs.asdict(asked).items() if value is not None})
 
 
+def traced(draft: Draft, traceparent: str | None) -> Draft:
+    """Return the draft as one of a trace; what belongs to it is no part of what was asked for."""
+    if traceparent is None:
+        return draft
+    return structs.replace(draft, extra=structs.replace(draft.extra or _NO_EXTRA, traceparent=traceparent))
+
+
 def as_accepted(draft: Draft) -> Task:
     """Return the task that `draft` becomes, as it is the moment it is stored."""
     scheduled = draft.run_at is not None and draft.run_at > draft.created_at

@@ -36,7 +36,7 @@ from tasker.service.audit import Audit
 from tasker.service.batches import Accepted, Batches, Wanted
 from tasker.service.budgets import Budgets
 from tasker.service.bulk import Bulk
-from tasker.service.drafts import as_accepted, draft_of, fingerprint, owned
+from tasker.service.drafts import as_accepted, draft_of, fingerprint, owned, traced
 from tasker.service.feed import HEARTBEAT, Feed
 from tasker.service.keys import Keys
 from tasker.service.queues import Queues
@@ -119,10 +119,11 @@ class Service:
         *,
         idempotency_key: str | None = None,
         schedule_id: UUID | None = None,
+        traceparent: str | None = None,
     ) -> Submitted:
         """Accept a submission that `submission.read_submission` found valid; return when it is durable.
 
-        schedule_id: the schedule whose task it is.
+        schedule_id: the schedule whose task it is. traceparent: the trace that it belongs to (W3C Trace Context).
         Raises Invalid (the key belongs to another request), Conflict (one with the key is under way), Exhausted (its
         type costs, and today's budget is used up), NotFound (the schedule), Unavailable.
         """
@@ -131,6 +132,7 @@ class Service:
         draft = self.draft(caller, task_type, submission)
         if schedule_id is not None:
             draft = structs.replace(draft, extra=structs.replace(draft.extra or Extra(), schedule_id=schedule_id))
+        draft = traced(draft, traceparent)
         task = as_accepted(draft)
         if idempotency_key is None:
             receipt = await self._store(draft)
@@ -157,7 +159,15 @@ class Service:
             raise NotFound(f"there is no task {task_id}")
         return draft
 
-    async def put(self, caller: Caller, task_id: UUID, task_type: TaskType, submission: Submission) -> Submitted:
+    async def put(
+        self,
+        caller: Caller,
+        task_id: UUID,
+        task_type: TaskType,
+        submission: Submission,
+        *,
+        traceparent: str | None = None,
+    ) -> Submitted:
         """Accept a submission under the client's own id, as `submit` does; the same one again is the task as it is now.
 
         Raises Conflict (the id belongs to another request), NotFound (to another owner), Exhausted (as `submit`),
@@ -169,7 +179,7 @@ class Service:
             fault = Fault(f"/depends_on/{submission.depends_on.index(task_id)}", "a task cannot depend on itself")
             raise Invalid("the task would depend on itself", faults=[fault])
         key = owned(caller.owner, f"PUT {task_id}")
-        draft = draft_of(caller, task_type, submission, self._clock.now())
+        draft = traced(draft_of(caller, task_type, submission, self._clock.now()), traceparent)
         draft = structs.replace(
             draft, task_id=task_id, is_chosen=True, cache_key=None,
             on_conflict="reject" if draft.on_conflict == "return" else draft.on_conflict,

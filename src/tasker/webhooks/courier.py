@@ -199,12 +199,13 @@ class Courier:
 
     async def _deliver_one(self, due: DueDelivery) -> None:
         delivery = due.delivery
-        body = await self._body(delivery)
-        if body is None:
+        message = await self._message(delivery)
+        if message is None:
             await self._book.drop(delivery)
             return
+        body, trace = message
         now = self._clock.now()
-        headers = sign(due.webhook.signing(now), delivery.message_id, now, body)
+        headers = sign(due.webhook.signing(now), delivery.message_id, now, body) | trace
         answer = await self._post(due.webhook.url, headers, body)
         outcome = decide(answer, delivery.tries, self._clock.now(), self._random)
         self._note(delivery, outcome)
@@ -213,13 +214,14 @@ class Courier:
             too_long=f"nothing could be delivered for {PAUSE_AFTER.days} days",
         )  # fmt: skip
 
-    async def _body(self, delivery: Delivery) -> bytes | None:
-        """Return what to say, or None if the task is erased."""
+    async def _message(self, delivery: Delivery) -> tuple[bytes, dict[str, str]] | None:
+        """Return what to say, and a header of the task's trace if it has one; None if the task is erased."""
         events = await self._engine.find_events(delivery.task_id, after=delivery.sequence - 1, limit=1)
         task = await self._engine.find(delivery.task_id)
         if task is None or not events or events[0].sequence != delivery.sequence:
             return None
-        return make_body(events[0], task, self._render)
+        trace = {} if task.traceparent is None else {"traceparent": task.traceparent}
+        return make_body(events[0], task, self._render), trace
 
     def _note(self, delivery: Delivery, outcome: DeliveryOutcome) -> None:
         self._count("delivered" if outcome.error is None else outcome.error.name)
