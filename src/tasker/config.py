@@ -240,6 +240,10 @@ class Settings(_Frozen):
         default=timedelta(days=30),
         description="Seconds that a task is kept after its end, unless it or its type says; `forever`: until `DELETE`",
     )
+    max_pending: Annotated[int | None, Field(ge=1, le=10**9), Expected("a whole number from 1")] = Field(
+        default=None,
+        description="Tasks that may be pending; more are answered 503 `queue-full`; unset: any number",
+    )
     daily_budget: Annotated[float | None, Field(ge=0, le=1e9), Expected("US dollars, 0 or more")] = Field(
         default=None,
         description="US dollars that the tasks of one owner may cost on one day (UTC), where the key has no budget "

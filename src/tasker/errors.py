@@ -85,6 +85,7 @@ PROBLEMS: dict[str, ProblemKind] = _kinds(
     ("headers-too-large", 431, "The headers are too large", "Send at most 100 headers, 16 KiB in all."),
     ("internal", 500, "Tasker has a fault", "Look into the server's log for the Request-Id; please report it."),
     ("unavailable", 503, "The store cannot take this now", "Nothing was changed: ask again after Retry-After."),
+    ("queue-full", 503, "Too many tasks are pending", "Nothing was changed: ask again after Retry-After."),
     ("shutting-down", 503, "The service is stopping", "Ask again after Retry-After."),
     ("task-failed", None, "The task failed", "Read the detail; it is the task's own word."),
     ("task-raised", None, "The task's function raised an exception", "Read the exception, correct the function."),

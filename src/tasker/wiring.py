@@ -162,7 +162,14 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
                 hold=lambda claim: service.budgets.hold(claim),
             )  # fmt: skip
         service = Service(
-            engine, registry, hub, clock, health=health, daily_budget=settings.daily_budget, history=history
+            engine,
+            registry,
+            hub,
+            clock,
+            health=health,
+            daily_budget=settings.daily_budget,
+            history=history,
+            max_pending=settings.max_pending,
         )
         await service.keys.refresh()
         stack.push_async_callback(_note_uses, service.keys)

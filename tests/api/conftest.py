@@ -111,7 +111,15 @@ async def _open(settings: Settings) -> Rig:
     registry.add(named)
     registry.add(echo)
     registry.url_rules = settings.url_rules
-    service = Service(engine, registry, hub, clock, health=health, daily_budget=settings.daily_budget)
+    service = Service(
+        engine,
+        registry,
+        hub,
+        clock,
+        health=health,
+        daily_budget=settings.daily_budget,
+        max_pending=settings.max_pending,
+    )
     app = build_app(service, settings, Metrics(slots=4), clock)
     client = make_client(app)
     return Rig(app, client, service, engine, hub, Driver(engine, clock), clock, health, settings)

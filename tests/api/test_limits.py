@@ -1,4 +1,4 @@
-"""How often a key may ask. Reference row 71."""
+"""How often a key may ask, and how many tasks may wait. Reference row 71."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import UUID
 
 from tasker.api.limits import Bucket, Failures
 from tasker.model.keys import ANYBODY
-from tests.api.conftest import Rig, problem
+from tests.api.conftest import MakeRig, Rig, problem
 
 SECOND = timedelta(seconds=1)
 
@@ -66,3 +66,21 @@ async def test_a_stream_ends_with_its_key(rig: Rig) -> None:
     reply = await asyncio.wait_for(stream, 5)
     assert "event: created" in reply.text
     assert "event: started" not in reply.text
+
+
+async def test_a_full_line_takes_no_more(make_rig: MakeRig) -> None:
+    rig = await make_rig(max_pending=3)
+    body = {"type": "sum", "params": [4, 2]}
+    for delay in (0, 60, 0):
+        assert (await rig.client.post("/task", json={**body, "delay": delay})).status_code == 202
+    full = await rig.client.post("/task", json=body)
+    assert problem(full) == (503, "queue-full")
+    assert full.headers["retry-after"] == "10"
+    assert "TASKER_MAX_PENDING" in full.json()["detail"]
+    assert (await rig.client.get("/readyz")).status_code == 200
+    assert problem(await rig.client.post("/batch", json=[body])) == (503, "queue-full")
+    await rig.finish()
+    assert problem(await rig.client.post("/task", json=body)) == (503, "queue-full"), "a count stands for a second"
+    rig.clock.advance(SECOND)
+    assert (await rig.client.post("/task", json=body)).status_code == 202
+    assert problem(await rig.client.post("/task", json=body)) == (503, "queue-full")

@@ -71,5 +71,5 @@ INPUT_PROBLEMS = (
 )  # fmt: skip
 SUBMIT_PROBLEMS = (
     *BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "budget-exhausted", "expired", "idempotency-in-flight",
-    "idempotency-key-reuse", "not-unique", "unavailable",
+    "idempotency-key-reuse", "not-unique", "queue-full", "unavailable",
 )  # fmt: skip

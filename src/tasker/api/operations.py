@@ -65,6 +65,7 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
                 204: _SUBMIT_ANSWERS[204],
             },
             problems=(*BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "unknown-type", "conflict", "not-unique",
+                      "queue-full",
                       "budget-exhausted", "expired", "not-found", "unavailable"),
             parameters=(wait_parameter,), request_headers=("Prefer", "traceparent"), body="submission", streams=STREAMS,
         ),

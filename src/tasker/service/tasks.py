@@ -32,6 +32,7 @@ from tasker.model import (
 )
 from tasker.model.keys import Caller
 from tasker.registry import Registry, TaskType
+from tasker.service.admission import Admission
 from tasker.service.audit import Audit
 from tasker.service.batches import Accepted, Batches, Wanted
 from tasker.service.budgets import Budgets
@@ -76,7 +77,7 @@ class Service:
     """What can be asked of Tasker, by any face of it.
 
     health: what the worker says of itself for readiness, by name: "ok", or what is wrong; None without a worker.
-    daily_budget: of owners whose keys have none.
+    daily_budget: of owners whose keys have none. max_pending: tasks that may be pending; None for any number.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Service:
         *,
         health: Callable[[list[LineStats]], dict[str, str]] | None,
         daily_budget: float | None = None,
+        max_pending: int | None = None,
         history: History | None = None,
     ) -> None:
         self.registry = registry
@@ -95,6 +97,7 @@ class Service:
         self.keys = Keys(engine.keys, clock, is_shared=engine.is_shared)
         self.queues = Queues(engine)
         self.waiting = Waiting(engine, clock, history or History())
+        self._admission = Admission(engine, clock, max_pending)
         self._engine = engine
         self._hub = hub
         self._clock = clock
@@ -271,6 +274,7 @@ class Service:
         return receipt
 
     async def _store_many(self, drafts: Sequence[Draft]) -> list[Receipt]:
+        await self._admission.check(len(drafts))
         try:
             return await self._hand_over(drafts)
         except Unavailable:
