@@ -8,6 +8,7 @@ TaskerError
 ├── RequestError           the client's request cannot be done; knows its problem
 │   ├── Malformed          not JSON, or not JSON that we take              400
 │   ├── Invalid            understood, and wrong; names every fault        422
+│   ├── Forbidden          within its rights this key may not do it        403
 │   ├── NotFound           no such task, type...                           404
 │   │   └── Expired        there was such a task, and its time is over     410
 │   ├── Conflict           wrong state for the request                     409
@@ -176,6 +177,12 @@ class Invalid(RequestError):
     """Understood, and wrong."""
 
     default = "invalid-request"
+
+
+class Forbidden(RequestError):
+    """The caller's key does not go so far."""
+
+    default = "forbidden"
 
 
 class NotFound(RequestError):

@@ -115,7 +115,8 @@ class Scrubber:
         progress = report.progress
         if progress is not None:
             progress = msgspec.convert(self._walk(msgspec.to_builtins(progress)), Progress)
-        return msgspec.structs.replace(report, events=events, progress=progress)
+        usage = None if report.usage is None else _encode(self._walk(msgspec.json.decode(report.usage)))
+        return msgspec.structs.replace(report, events=events, progress=progress, usage=usage)
 
     def _walk(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -136,7 +137,7 @@ def _texts(value: Any) -> Iterator[str]:
         if len(lines) > 1:  # a key in PEM form is shown line by line
             yield from (line for line in lines if len(line) >= _LEAST_OF_A_LINE)
     elif isinstance(value, dict | list):
-        for part in value.values() if isinstance(value, dict) else value:
+        for part in (*value, *value.values()) if isinstance(value, dict) else value:
             yield from _texts(part)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield from _texts(str(value))

@@ -89,3 +89,14 @@ async def test_the_record_comes_in_pages_and_ends(rig: Rig) -> None:
     assert problem(await rig.client.get("/audit?cursor=x&limit=0")) == (422, "invalid-request")
     rig.clock.advance(KEEP_AUDIT_FOR + timedelta(seconds=1))
     assert await rig.service.audit.prune() == 3
+
+
+async def test_the_record_says_what_was_done_to_many(rig: Rig) -> None:
+    await rig.submit()
+    for body in (
+        {"action": "cancel", "filter": {"queue": "default"}, "dry_run": True},
+        {"action": "delete", "all": True},
+    ):
+        assert (await rig.client.post("/bulk", json=body)).status_code == 200
+    items = (await rig.client.get("/audit")).json()["items"]
+    assert [one["target"] for one in reversed(items)] == ['cancel (dry run) {"queue":"default"}', "delete {}"]

@@ -189,3 +189,31 @@ async def test_too_many_wrong_keys_of_an_address(locked: Rig) -> None:
     locked.clock.advance(timedelta(seconds=6))
     assert problem(await locked.client.get("/task", headers=wrong)) == (401, "unauthorized")
     assert problem(await locked.client.get("/task", headers=wrong)) == (429, "rate-limited")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("expires_at", "9999-12-31T23:59:59-12:00"), ("expires_at", "9999-12-31T23:59:59Z"),
+        ("expires_at", "0001-01-01T00:00:00+14:00"), ("rate", 1e-320), ("rate", 0),
+    ],
+)  # fmt: skip
+async def test_a_key_that_could_not_be_told_again_is_not_made(rig: Rig, field: str, value: Any) -> None:
+    reply = await rig.client.post("/key", json={"scopes": ["read"], field: value})
+    assert reply.status_code == 422
+    assert [fault["pointer"] for fault in reply.json()["errors"]] == [f"/{field}"]
+    assert (await rig.client.get("/key")).json()["items"] == []
+
+
+async def test_only_who_may_cancel_may_replace(locked: Rig) -> None:
+    submits, controls = await locked.key("submit", owner="bob"), await locked.key("submit", "control", owner="bob")
+    body = {"type": "sum", "params": [4, 2], "unique_key": "job"}
+    first = (await locked.client.post("/task", json=body, headers=submits)).json()["task_id"]
+    replacing = {**body, "on_conflict": "replace"}
+    assert problem(await locked.client.post("/task", json=replacing, headers=submits)) == (403, "forbidden")
+    path = f"/task/{first[:-1]}{'0' if first[-1] != '0' else '1'}"
+    assert problem(await locked.client.put(path, json=replacing, headers=submits)) == (403, "forbidden")
+    batch = (await locked.client.post("/batch", json=[replacing, {**body, "unique_key": "x"}], headers=submits)).json()
+    assert [item["status"] for item in batch["items"]] == [403, 202]
+    other = (await locked.client.post("/task", json=replacing, headers=controls)).json()["task_id"]
+    assert other != first

@@ -126,3 +126,10 @@ def test_words_and_problems_are_scrubbed() -> None:
     )  # fmt: skip
     assert "s3cret" not in msgspec.json.encode(scrubber.problem(problem)).decode()
     assert scrubber.problem(problem).exception == ExceptionInfo(class_="ValueError", message="***")
+
+
+def test_usage_and_names_are_scrubbed_too() -> None:
+    scrubber = Scrubber(b'{"token":{"hunter22-name":"hunter22-secret"}}')
+    said = scrubber.report(Report(usage=b'{"endpoint":"https://u:hunter22-secret@x","hunter22-name":1}'))
+    assert said.usage is not None
+    assert b"hunter22" not in said.usage

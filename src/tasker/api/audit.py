@@ -67,7 +67,7 @@ class Recorder:
             outcome = error.kind.status or _INTERNAL
             raise
         finally:
-            await self._audit.end(sequence, outcome, made)
+            await self._audit.end(sequence, outcome, made or call.head.deed)
         return reply
 
     async def refused(self, operation: Operation, head: Head, path: dict[str, str], outcome: int) -> None:

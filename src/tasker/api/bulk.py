@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from tasker.api.calls import Call
 from tasker.api.forms import read_form
 from tasker.api.operation import BODY_PROBLEMS, INPUT_PROBLEMS, Answer, Operation
-from tasker.api.replies import Reply, json_reply
+from tasker.api.replies import Reply, encode, json_reply
 from tasker.api.tasks import Moment
 from tasker.errors import Fault, Invalid
 from tasker.model import Status, TaskFilter
@@ -74,6 +74,7 @@ class BulkOperations:
         body = read_form(await call.body(), BulkBody)
         _check(body)
         where = _filter(body.filter)
+        call.head.deed = _in_words(body)
         if body.dry_run:
             count = await call.unless_gone(self._bulk.count(call.caller, body.action, where))
             return json_reply(_told(count, Acted()))
@@ -82,6 +83,12 @@ class BulkOperations:
             return json_reply(_told(None, acted))
         count, acted = await call.unless_gone(self._bulk.begin(call.caller, body.action, where, body.at_most))
         return json_reply(_told(count, acted))
+
+
+def _in_words(body: BulkBody) -> str:
+    """Return what is asked for, for the record."""
+    given = {name: value for name, value in structs.asdict(body.filter).items() if value is not None}
+    return f"{body.action}{' (dry run)' if body.dry_run else ''} {encode(given).decode()}"
 
 
 def _check(body: BulkBody) -> None:

@@ -27,7 +27,7 @@ class KeyBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     expires_at: (
         Annotated[Moment, Meta(description="It opens nothing from then on; else it is good for ever.")] | None
     ) = None
-    rate: Annotated[float, Meta(gt=0, le=1_000_000, description="Requests a second at the most.")] | None = None
+    rate: Annotated[float, Meta(ge=0.001, le=1_000_000, description="Requests a second at the most.")] | None = None
     burst: (
         Annotated[int, Meta(ge=1, le=1_000_000, description="So many at once; else those of two seconds.")] | None
     ) = None

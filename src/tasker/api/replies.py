@@ -68,11 +68,11 @@ class Head:
     """The head of one request as the guards read it, and what is known of it by the end.
 
     address: of the connection. limits: the headers that tell what the key's rate leaves. is_welcome: whether the caller
-    still is, in the middle of a stream.
+    still is, in the middle of a stream. deed: what is done, in words for the record, where the path does not tell.
     """
 
     __slots__ = (
-        "address", "caller", "headers", "is_welcome", "limits", "method", "operation", "repeated", "request_id",
+        "address", "caller", "deed", "headers", "is_welcome", "limits", "method", "operation", "repeated", "request_id",
         "status",
     )  # fmt: skip
 
@@ -82,6 +82,7 @@ class Head:
         self.headers: dict[bytes, bytes] = {}
         self.repeated: bytes | None = None
         self.address = ""
+        self.deed = ""
         self.caller = NOBODY
         self.is_welcome: Callable[[], bool] = _always
         self.limits: tuple[Header, ...] = ()

@@ -160,10 +160,15 @@ def _no_key(key_id: str) -> NotFound:
     return NotFound(f"there is no key {key_id[:100]!r}; GET /key lists them")
 
 
+MAX_LIFE = timedelta(days=36_525)
+"""How far ahead a key may end: further on its time has no date in UTC any more."""
+
+
 def make_key(new: NewKey, now: datetime) -> tuple[Key, str]:
     """Return a new key, and the words that show it. Raises Invalid for one that opens nothing."""
-    if new.expires_at is not None and new.expires_at <= now:
-        raise Invalid("the key would be past its time", faults=[Fault("/expires_at", "expected a time in the future")])
+    if new.expires_at is not None and not now < new.expires_at <= now + MAX_LIFE:
+        fault = Fault("/expires_at", "expected a time in the future, at most a hundred years ahead")
+        raise Invalid("the key would be past its time, or never", faults=[fault])
     key_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
     secret = secrets.token_urlsafe(32)
     name = new.name or key_id

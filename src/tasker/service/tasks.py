@@ -13,7 +13,7 @@ from msgspec import structs
 
 from tasker.clock import Clock
 from tasker.engine import Engine
-from tasker.errors import Conflict, Expired, Fault, Invalid, NotFound, RequestError, Unavailable
+from tasker.errors import Conflict, Expired, Fault, Forbidden, Invalid, NotFound, RequestError, Unavailable
 from tasker.events import Hub
 from tasker.hiding import find_masks
 from tasker.history import History
@@ -130,6 +130,7 @@ class Service:
         Raises Invalid (the key belongs to another request), Conflict (one with the key is under way), Exhausted (its
         type costs, and today's budget is used up), NotFound (the schedule), Unavailable.
         """
+        _check_allowed(caller, submission)
         if task_type.costs:
             await self.budgets.check(caller, task_type)
         draft = self.draft(caller, task_type, submission)
@@ -176,6 +177,7 @@ class Service:
         Raises Conflict (the id belongs to another request), NotFound (to another owner), Exhausted (as `submit`),
         Unavailable.
         """
+        _check_allowed(caller, submission)
         if task_type.costs:
             await self.budgets.check(caller, task_type)
         if task_id in submission.depends_on:
@@ -245,10 +247,14 @@ class Service:
     ) -> list[Accepted | RequestError]:
         """Accept a part of a batch in one commit; return what became of each submission. Raises Unavailable."""
         now = self._clock.now()
-        refused = await self.budgets.refused(caller, [one.task_type for one in wanted])
+        spent = await self.budgets.refused(caller, [one.task_type for one in wanted])
+        refused = {
+            one.place: refusal for one in wanted
+            if (refusal := spent.get(one.task_type.name) or _not_allowed(caller, one.submission)) is not None
+        }  # fmt: skip
         drafts = []
         for place, task_type, submission in wanted:
-            if task_type.name in refused:
+            if place in refused:
                 continue
             draft = draft_of(caller, task_type, submission, now)
             if key is not None:
@@ -259,7 +265,7 @@ class Service:
                 draft = structs.replace(draft, idempotency=idempotency)
             drafts.append(draft)
         receipts = iter(await self._store_many(drafts) if drafts else ())
-        return [refused.get(one.task_type.name) or _accepted(next(receipts), key) for one in wanted]
+        return [refused.get(one.place) or _accepted(next(receipts), key) for one in wanted]
 
     async def _check_kept(self, receipt: Receipt) -> None:
         """Raise Expired if the task that an idempotency key has submitted is there no more; the key may live longer."""
@@ -457,6 +463,19 @@ class Service:
 def _finish(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _not_allowed(caller: Caller, submission: Submission) -> Forbidden | None:
+    """Return what a caller is told who would end another task by a submission, and may not."""
+    if submission.on_conflict != "replace" or caller.may("control"):
+        return None
+    return Forbidden("`on_conflict` `replace` cancels a task: the key lacks the scope control")
+
+
+def _check_allowed(caller: Caller, submission: Submission) -> None:
+    refusal = _not_allowed(caller, submission)
+    if refusal is not None:
+        raise refusal
 
 
 def _schedule_of(draft: Draft) -> UUID | None:
