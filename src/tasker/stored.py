@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from msgspec import Raw, Struct, structs
+from msgspec import Raw, Struct, json, structs
 
 
 class StoredAttempt(Struct, frozen=True, kw_only=True):
@@ -103,6 +103,16 @@ class StoredTask(Struct, frozen=True, kw_only=True):
     attempts: list[StoredAttempt] = []
     events: list[StoredEvent] = []
     keys: list[StoredKey] = []
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for other tasks."""
+        return self.status == "pending" and self.reason == "dependencies"
+
+    @property
+    def depends_on(self) -> list[UUID]:
+        """The tasks that it depends on."""
+        return [] if self.extra is None else [UUID(text) for text in json.decode(self.extra).get("depends_on", ())]
 
     @property
     def size(self) -> int:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from tests.contract.engines import ENGINES
 from tests.contract.journal import by_task, read_all
 
 from tasker.engine import Engine
 from tasker.errors import Conflict
 from tasker.lifecycle import Cancelled, Failed, Outcome, Snoozed, Succeeded, problem
-from tasker.model import Extra, Receipt, RetryPolicy, Status, new_task_id
+from tasker.model import Extra, Receipt, RetryPolicy, Status, Task, new_task_id
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 SECOND = timedelta(seconds=1)
@@ -114,6 +116,32 @@ async def test_an_idempotency_key_stands_for_the_task_that_answers(driver: Drive
         assert (receipt.task_id, receipt.outcome, receipt.reply or b"") == (first.task_id, outcome, b"")
 
 
+async def test_a_draft_that_is_stored_again_is_what_it_was(driver: Driver) -> None:
+    """The answer of its commit was lost; by the time it is sent again, another task has its key."""
+    draft = make_draft(driver.clock.now(), unique_key="k", on_conflict="replace")
+    await driver.submit(draft)
+    await driver.finish(await driver.claim_one(), Succeeded(b"6"))
+    other = await give(driver, unique_key="k")
+    if driver.engine.is_shared:  # one process alone sends nothing again
+        [receipt] = await driver.engine.submit([draft])
+        assert (receipt.task_id, receipt.outcome) == (draft.task_id, "stored")
+    assert (await driver.get(other.task_id)).status is Status.PENDING
+
+
+async def test_of_a_retry_and_a_submission_at_once_one_has_the_key(driver: Driver) -> None:
+    for number in range(5):
+        first = (await give(driver, unique_key=f"k{number}")).task_id
+        await driver.engine.cancel(first)
+        done = await asyncio.gather(
+            driver.engine.retry(first), give(driver, unique_key=f"k{number}", on_conflict="reject"),
+            return_exceptions=True,
+        )  # fmt: skip
+        retried = not isinstance(done[0], BaseException)
+        assert isinstance(done[0], Task | Conflict)
+        assert isinstance(done[1], Receipt)
+        assert (done[1].outcome == "refused") == retried
+
+
 # cached results
 
 
@@ -200,6 +228,43 @@ async def test_a_cancelled_dependency_fails_its_dependants(driver: Driver) -> No
     assert (await driver.engine.retry(second)).reason == "dependencies"
     await driver.finish(await driver.claim_one(), Succeeded(b"1"))
     assert (await driver.claim_one()).task_id == second
+
+
+async def test_what_depended_on_an_erased_task_is_not_run_again(driver: Driver) -> None:
+    first = await driver.submit()
+    second = (await give(driver, extra=after(first))).task_id
+    await driver.engine.cancel(first)
+    await driver.engine.delete(first)
+    with pytest.raises(Conflict, match=str(first)):
+        await driver.engine.retry(second)
+
+
+@pytest.mark.parametrize("outcome", [None, Succeeded(b"1"), FOR_GOOD])
+async def test_an_imported_task_waits_for_what_it_depends_on(
+    driver: Driver, tmp_path: Path, outcome: Outcome | None
+) -> None:
+    """Whether that one is open there, or has ended meanwhile."""
+    first = await driver.submit()
+    second = (await give(driver, extra=after(first))).task_id
+    tasks = await driver.engine.archive.find_many([first, second])
+    parent, child = [task for task in tasks if task is not None]
+    other = ENGINES["postgres" if driver.engine.is_shared else "sqlite"](tmp_path / "other", driver.clock)
+    await other.open()
+    try:
+        there = Driver(other, driver.clock)
+        await other.archive.put([parent])
+        if outcome is not None:
+            await there.finish(await there.claim_one(), outcome)
+        await other.archive.put([child])
+        if outcome is None:
+            assert await status_of(there, second) == (Status.PENDING, "dependencies")
+            await there.finish(await there.claim_one(), Succeeded(b"1"))
+        if outcome is FOR_GOOD:
+            assert await status_of(there, second) == (Status.FAILED, "dependency-failed")
+        else:
+            assert (await there.claim_one()).task_id == second
+    finally:
+        await other.close()
 
 
 async def test_a_cancelled_dependant_is_left_alone(driver: Driver) -> None:

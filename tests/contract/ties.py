@@ -38,6 +38,7 @@ def submit(twins: Twins, draft: Draft, order: int, now: datetime) -> tuple[UUID,
     twin = twins[draft.task_id] = Twin(draft, order)
     if Status.FAILED in before or Status.CANCELLED in before:
         twin.close(Status.FAILED, now)
+        twin.is_orphan = True
     else:
         wait_for(twin, waits)
         for task_id in waits:  # the one that it replaces may be among them
@@ -70,7 +71,7 @@ def settle(twins: Twins, ended: Twin, now: datetime) -> None:
         twin.waits.discard(ended.draft.task_id)
         if ended.status is not Status.COMPLETED:
             twin.close(Status.FAILED, now)
-            twin.waits = set()
+            twin.waits, twin.is_orphan = set(), True
             settle(twins, twin, now)
         elif not twin.waits:
             twin.due_at = max(now, twin.draft.run_at or now)
@@ -95,9 +96,13 @@ def may_retry(twins: Twins, twin: Twin, now: datetime) -> bool:
         if task_id in twins and not twins[task_id].is_over(now)
     ]
     is_free = holder(twins, twin.draft.unique_key) is None
+    gone = [task_id for task_id in twin.draft.depends_on if task_id not in twins or twins[task_id].is_over(now)]
+    if gone and (twin.is_orphan or not twin.attempt):
+        return False
     return is_free and Status.FAILED not in parents and Status.CANCELLED not in parents
 
 
 def retry(twins: Twins, twin: Twin, now: datetime) -> None:
     twin.retry(now)
+    twin.is_orphan = False
     wait_for(twin, {other for other in twin.draft.depends_on if other in twins and not twins[other].status.is_terminal})

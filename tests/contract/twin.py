@@ -37,6 +37,8 @@ class Twin:
         self.usage = b"{}"
         self.expires_at: datetime | None = None
         self.waits: set[UUID] = set()
+        self.is_orphan = False
+        """Whether it failed with what it depends on."""
 
     @property
     def is_suspect(self) -> bool:

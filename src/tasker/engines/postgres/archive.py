@@ -13,6 +13,7 @@ from tasker.engines.postgres.connections import Connection, Connections
 from tasker.engines.postgres.erasure import Erasure
 from tasker.engines.postgres.listener import LOCKS
 from tasker.engines.postgres.news import News
+from tasker.engines.postgres.options import Options
 from tasker.engines.postgres.tables import Table
 from tasker.engines.postgres.usage import UsageTable
 from tasker.engines.tables import InTheWay, Row, read_records
@@ -39,7 +40,9 @@ class PostgresArchive:
         queries: dict[str, str],
         tables: Mapping[str, Table[Any] | UsageTable],
         erasure: Erasure,
+        options: Options,
     ) -> None:
+        self._options = options
         self._erasure = erasure
         self._connections = connections
         self._queries = queries
@@ -58,8 +61,12 @@ class PostgresArchive:
     async def put(self, tasks: Sequence[StoredTask]) -> int:
         """Again after a lost answer: what that stored is known then, and counts as stored before."""
 
-        async def work(connection: Connection, _news: News, _again: bool) -> int:
-            return await self._put(connection, tasks)
+        async def work(connection: Connection, news: News, _again: bool) -> int:
+            stored = await self._put(connection, tasks)
+            for task in tasks:
+                if task.is_waiting:
+                    await self._options.resume(connection, news, task.task_id, task.depends_on)
+            return stored
 
         stored, _ = await self._connections.transact(work)
         return stored

@@ -85,7 +85,8 @@ class Attempts:
             picked += await self._take(connection, request.worker, ordinary, request.limit, gates)
         if gates is not None:
             await self._limits.spend(connection, gates)
-        claims = await self._start(connection, news, request, picked) if picked else []
+        held = [] if gates is None else list(gates.by_queue)
+        claims = await self._start(connection, news, request, picked, held) if picked else []
         return claims, None if gates is None else gates.opens_in
 
     async def _take(
@@ -96,11 +97,12 @@ class Attempts:
         return await self._limits.take(connection, worker, lines, limit, gates)
 
     async def _start(
-        self, connection: Connection, news: News, request: ClaimRequest, picked: Sequence[Picked]
+        self, connection: Connection, news: News, request: ClaimRequest, picked: Sequence[Picked], held: list[str]
     ) -> list[Claim]:
+        """Begin the attempts of what was taken. held: the queues whose gates this claim holds."""
         rows = await connection.fetch(
             self._queries["start_attempts"], [job.task_id for job in picked], [job.job_id for job in picked],
-            request.worker, request.lease_for,
+            request.worker, request.lease_for, held,
         )  # fmt: skip
         begun = {row["task_id"] for row in rows}
         left = [job for job in picked if job.task_id not in begun]
@@ -108,6 +110,7 @@ class Attempts:
             await self._line.leave(connection, [(job.job_id, "deleted") for job in left])
             await self._options.fail_overdue(connection, news, len(left), [job.task_id for job in left])
             await self._limits.not_started(connection, news, [job.task_id for job in left])
+            await connection.execute(self._queries["out_of_line"], [job.task_id for job in left])
         news.notes += [started(row["task_id"], row["attempt"]) for row in rows]
         news.changes += [Change(task_id, Status.RUNNING) for task_id in begun]
         rows.sort(key=lambda row: (-row["priority"], row["due_at"], row["seq"]))

@@ -72,13 +72,16 @@ class Changes:
 
     async def retry(self, connection: Connection, news: News, task_id: UUID, again: bool) -> Task:
         """Make a failed or cancelled task pending again. `again`: an earlier try may have done it."""
+        await self._options.lock_key_of(connection, task_id)
         row = await self._locked(connection, task_id)
         if again and row["status"] in ("pending", "running"):
             return await self._task(connection, task_id)
         if row["status"] not in ("failed", "cancelled"):
             raise Conflict(f"the task is {row['status']}: only a failed or cancelled task can be retried")
         depends_on = read_extra(row["extra"])["depends_on"] if row["extra"] else ()
-        waits_for, failed = await self._options.check_retry(connection, row["owner"], row["unique_key"], depends_on)
+        waits_for, failed = await self._options.check_retry(
+            connection, row["owner"], row["unique_key"], depends_on, may_miss=row["saw_all"]
+        )
         if failed is not None:
             raise Conflict(f"task {failed}, on which it depends, has not completed: retry that one first")
         await connection.execute(self._queries["keep_latest_attempt"], row["seq"])

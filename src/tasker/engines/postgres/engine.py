@@ -135,7 +135,11 @@ class PostgresEngine:
         self.clock = DatabaseClock()
         tables = make_tables(schema)
         self.archive: Archive = PostgresArchive(
-            self._connections, self._queries, {**tables, "usage": UsageTable(self._queries)}, self._erasure
+            self._connections,
+            self._queries,
+            {**tables, "usage": UsageTable(self._queries)},
+            self._erasure,
+            self._options,
         )
         self.tombstones: Tombstones = PostgresTombstones(self._connections, self._erasure)
         self.webhooks: WebhookBook = PostgresWebhooks(self._connections, self._queries, tables)

@@ -55,9 +55,15 @@ class Options:
     async def lock(self, connection: Connection, drafts: Sequence[Draft]) -> None:
         """Let no other submission with a key of these go on until the transaction has ended."""
         names = [f"cache {draft.cache_key.hex()}" for draft in drafts if draft.cache_key is not None]
-        names += [f"unique {draft.owner} {draft.unique_key}" for draft in drafts if draft.unique_key is not None]
+        names += [_unique_name(draft.owner, draft.unique_key) for draft in drafts if draft.unique_key is not None]
         if names:
             await connection.execute(self._queries["lock_ties"], _TIES, names)
+
+    async def lock_key_of(self, connection: Connection, task_id: UUID) -> None:
+        """The same for the unique key of a task that is to be run again, if it has one."""
+        row = await connection.fetchrow(self._queries["unique_key_of"], task_id)
+        if row is not None:
+            await connection.execute(self._queries["lock_ties"], _TIES, [_unique_name(*row.values())])
 
     async def find(self, connection: Connection, draft: Draft) -> Ties:
         """Look at the tasks that a draft is tied to. What it finds to be itself was stored by an earlier try."""
@@ -105,18 +111,39 @@ class Options:
         return {row["task_id"]: row for row in rows}
 
     async def check_retry(
-        self, connection: Connection, owner: str, unique_key: str | None, depends_on: Sequence[UUID]
+        self, connection: Connection, owner: str, unique_key: str | None, depends_on: Sequence[UUID], *, may_miss: bool
     ) -> tuple[list[UUID], UUID | None]:
         """Return what a task that is run again must wait for, and one that has not completed and will not.
 
+        may_miss: whether what is not there any more had completed, as far as this task is concerned.
         Raises Conflict if an open task has its unique key.
         """
         other = await self._unique(connection, owner, unique_key)
         if other is not None:
             raise not_unique(str(unique_key), other)
-        rows = (await self._lock_dependencies(connection, depends_on)).values() if depends_on else ()
-        failed = next((row["task_id"] for row in rows if row["status"] in ("failed", "cancelled")), None)
-        return [row["task_id"] for row in rows if not Status(row["status"]).is_terminal], failed
+        found = await self._lock_dependencies(connection, depends_on) if depends_on else {}
+        missing = [] if may_miss else [task_id for task_id in depends_on if task_id not in found]
+        ended = [row["task_id"] for row in found.values() if row["status"] in ("failed", "cancelled")]
+        open_ = [row["task_id"] for row in found.values() if not Status(row["status"]).is_terminal]
+        return open_, next(iter([*ended, *missing]), None)
+
+    async def resume(self, connection: Connection, news: News, task_id: UUID, depends_on: Sequence[UUID]) -> None:
+        """Bring a task that waits for others, and was stored without their news, up to date with these."""
+        found = await self._lock_dependencies(connection, depends_on)
+        seq = await connection.fetchval(self._queries["waiting_task"], task_id)
+        if seq is None:
+            return
+        await connection.execute(self._queries["forget_dependencies"], [seq])
+        ended = next((row for row in found.values() if row["status"] in ("failed", "cancelled")), None)
+        open_ = [row["task_id"] for row in found.values() if not Status(row["status"]).is_terminal]
+        if ended is not None:
+            error = dependency_failed(ended["task_id"], Status(ended["status"]), _problem(ended["error"]))
+            await self.settle_dependants(connection, news, await self.fail_pending(connection, news, {seq: error}))
+        elif open_:
+            await self.wait_for(connection, seq, open_)
+        else:
+            await connection.fetch(self._queries["release"], [seq])
+            await promote(connection, self._queries, self._line, news)
 
     async def wait_for(self, connection: Connection, seq: int, others: Sequence[UUID]) -> None:
         """Keep a pending task from its line until these open ones, whose rows are held, have completed."""
@@ -175,6 +202,10 @@ class Options:
         errors = {row["seq"]: deadline_passed(row["deadline"], _problem(row["error"])) for row in rows}
         await self.settle_dependants(connection, news, await self.fail_pending(connection, news, errors))
         return len(rows)
+
+
+def _unique_name(owner: str, unique_key: str) -> str:
+    return f"unique {owner} {unique_key}"
 
 
 def _problem(text: bytes | None) -> TaskProblem | None:

@@ -45,6 +45,8 @@ class Submits:
 
     async def _store_tied(self, connection: Connection, news: News, draft: Draft) -> Receipt:
         """Store a draft that is tied to other tasks, as these allow."""
+        if not draft.is_chosen and await connection.fetchval(self._queries["is_stored"], draft.task_id):
+            return Receipt(draft.task_id, "stored")  # by an earlier try; what became of it since is another matter
         ties = await self._options.find(connection, draft)
         if ties.receipt is not None:
             if draft.idempotency is not None and ties.receipt.outcome != "stored":

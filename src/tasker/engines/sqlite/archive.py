@@ -13,6 +13,8 @@ import msgspec
 
 from tasker.clock import Clock, from_micros, to_micros
 from tasker.engines.sqlite.erasure import is_buried
+from tasker.engines.sqlite.lines import Lines
+from tasker.engines.sqlite.options import resume_waiting
 from tasker.engines.sqlite.results import Results, is_reference
 from tasker.engines.sqlite.rows import PARKED, optional_micros, task_id_of
 from tasker.engines.sqlite.rows import Row as Columns
@@ -49,7 +51,8 @@ Run = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
 class SqliteArchive:
     """read, write: do work on the reading connection, or in a transaction of the writing one."""
 
-    def __init__(self, clock: Clock, read: Run, write: Run, results: Results) -> None:
+    def __init__(self, clock: Clock, read: Run, write: Run, results: Results, lines: Lines) -> None:
+        self._lines = lines
         self._results = results
         self._clock = clock
         self._read = read
@@ -75,7 +78,9 @@ class SqliteArchive:
         texts = {task.task_id: task.result.encode() for task in tasks if task.result is not None}
         large = {task_id: text for task_id, text in texts.items() if len(text) > self._results.over}
         files = {task_id: await self._results.write(task_id, text) for task_id, text in large.items()}
-        work = functools.partial(_put, results=self._results, tasks=tasks, files=files, now=self._micros())
+        work = functools.partial(
+            _put, lines=self._lines, results=self._results, tasks=tasks, files=files, now=self._micros()
+        )
         try:
             stored: set[UUID] = await self._write(work)
         except Conflict:
@@ -151,7 +156,13 @@ def _erased(connection: apsw.Connection, *, task_ids: Sequence[UUID], now: int) 
 
 
 def _put(
-    connection: apsw.Connection, *, results: Results, tasks: Sequence[StoredTask], files: Mapping[UUID, bytes], now: int
+    connection: apsw.Connection,
+    *,
+    lines: Lines,
+    results: Results,
+    tasks: Sequence[StoredTask],
+    files: Mapping[UUID, bytes],
+    now: int,
 ) -> set[UUID]:
     """Store those that are new; return their ids. files: references to the results that are not kept in their rows."""
     known = _find_many(connection, results=results, task_ids=[task.task_id for task in tasks])
@@ -163,6 +174,9 @@ def _put(
     for task in new:
         _insert(connection, task, files.get(task.task_id))
     check_stored(new, _find_many(connection, results=results, task_ids=[task.task_id for task in new]))
+    for task in tasks:
+        if task.is_waiting:
+            resume_waiting(connection, lines, task.task_id, task.depends_on, now)
     return {task.task_id for task in new}
 
 

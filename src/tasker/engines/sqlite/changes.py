@@ -217,7 +217,9 @@ def _check_ties(connection: apsw.Connection, task: Task, now: int) -> list[UUID]
         row = connection.execute(QUERIES["unique_task"], (task.owner or "", task.unique_key)).fetchone()
         if row is not None:
             raise not_unique(task.unique_key, task_id_of(row[1]))
-    waits_for, failed = find_open_dependencies(connection, task.depends_on, now)
+    was_orphaned = task.error is not None and task.error.type == "/problems/dependency-failed"
+    saw_all = task.attempt > 0 and not was_orphaned
+    waits_for, failed = find_open_dependencies(connection, task.depends_on, now, may_miss=saw_all)
     if failed is not None:
         raise Conflict(f"task {failed}, on which it depends, has not completed: retry that one first")
     return waits_for

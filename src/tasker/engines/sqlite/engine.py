@@ -105,12 +105,14 @@ class SqliteEngine:
         self.journal: Journal = SqliteJournal(
             self._read, lambda work: self._commits.run(work), clock, journal, self._results
         )
-        self.archive: Archive = SqliteArchive(clock, self._read, lambda work: self._commits.run(work), self._results)
         self.tombstones: Tombstones = SqliteTombstones(clock, self._read)
         self.usage: UsageBook = usage.SqliteUsage(clock, self._read)
         self._tally: usage.DayTally = Tally()
         self._lock = HolderLock(path.with_name("tasker.lock"))
         self._lines = Lines(clock, self._notes)
+        self.archive: Archive = SqliteArchive(
+            clock, self._read, lambda work: self._commits.run(work), self._results, self._lines
+        )
         self.schedules: ScheduleBook = SqliteSchedules(
             clock, self._lines, self._read, lambda work: self._commits.run(work), lambda news: self._news.extend(news)
         )

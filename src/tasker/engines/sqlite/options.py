@@ -30,6 +30,8 @@ class Joins(Protocol):
 
     notes: Notes
 
+    def ended(self, connection: apsw.Connection, task_id: UUID) -> None: ...
+
     def joined(self, queue: str, type_: str, due_at: int, *, later: bool, suspect: bool = False) -> None: ...
 
 
@@ -97,17 +99,40 @@ def wait_for(connection: apsw.Connection, seq: int, others: Sequence[UUID]) -> N
 
 
 def find_open_dependencies(
-    connection: apsw.Connection, depends_on: Sequence[UUID], now: int
+    connection: apsw.Connection, depends_on: Sequence[UUID], now: int, *, may_miss: bool = True
 ) -> tuple[list[UUID], UUID | None]:
-    """Return which of these a task that is run again must wait for, and one that has not completed and will not."""
+    """Return which of these a task that is run again must wait for, and one that has not completed and will not.
+
+    may_miss: whether what is not there any more had completed, as far as this task is concerned.
+    """
     waits: list[UUID] = []
     for task_id in depends_on:
         row = connection.execute(QUERIES["end_of"], (task_id.bytes, now)).fetchone()
-        if row is not None and row[1] in ("failed", "cancelled"):
+        if (row is None and not may_miss) or (row is not None and row[1] in ("failed", "cancelled")):
             return [], task_id
         if row is not None and row[1] != "completed":
             waits.append(task_id)
     return waits, None
+
+
+def resume_waiting(
+    connection: apsw.Connection, lines: Joins, task_id: UUID, depends_on: Sequence[UUID], now: int
+) -> None:
+    """Bring a task that waits for others, and was stored without their news, up to date with these."""
+    row: Row | None = connection.execute(QUERIES["waiting_task"], (task_id.bytes,)).fetchone()
+    if row is None:
+        return
+    seq = row[0]
+    waits, failed = find_open_dependencies(connection, depends_on, now)
+    connection.execute(QUERIES["delete_dependencies"], (seq,))
+    if failed is not None:
+        error = dependency_failed(failed, Status.FAILED, None)
+        if fail_pending(connection, lines.notes, seq, error, now) is not None:
+            settle_dependants(connection, lines, task_id, Status.FAILED, error, now)
+    elif waits:
+        wait_for(connection, seq, waits)
+    else:
+        _release(connection, lines, seq, now)
 
 
 def settle_dependants(
@@ -166,6 +191,7 @@ def fail_overdue(connection: apsw.Connection, lines: Joins, now: int, limit: int
         connection.execute(QUERIES["delete_dependencies"], (seq,))
         failed = fail_pending(connection, lines.notes, seq, error, now)
         if failed is not None:
+            lines.ended(connection, failed[0])  # others may have been parked behind it
             news.append(Change(failed[0], Status.FAILED))
             if failed[1]:
                 news += settle_dependants(connection, lines, failed[0], Status.FAILED, error, now)

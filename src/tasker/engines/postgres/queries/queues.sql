@@ -4,7 +4,8 @@ SELECT name, paused, concurrency, concurrency_per_key, rate, tokens, refilled_at
 FROM {schema}.queue ORDER BY name;
 
 -- name: new_queue
-INSERT INTO {schema}.queue (name) VALUES ($1) ON CONFLICT (name) DO NOTHING;
+-- A row that is there is held: it cannot be taken away between this and what follows.
+INSERT INTO {schema}.queue (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = excluded.name;
 
 -- name: hold_queues
 -- In order of names: two that hold several never cross. What others have stored is seen from the next statement on.

@@ -63,12 +63,18 @@ DELETE FROM {schema}.pgqueuer WHERE id IN (
     FOR UPDATE SKIP LOCKED);
 
 -- name: start_attempts
+-- Of a queue that has got its first settings since this claim looked nothing starts: its gate is not held.
 UPDATE {schema}.task SET status = 'running', reason = NULL, attempt = task.attempt + 1, worker = $3,
     started_at = now(), lease_expires_at = now() + $4::interval, job_id = job.id, finished_at = NULL, ending = NULL,
     progress = NULL, peak_memory = NULL
 FROM unnest($1::uuid[], $2::bigint[]) AS job (task_id, id)
 WHERE task.task_id = job.task_id AND task.status = 'pending' AND (task.deadline IS NULL OR task.deadline > now())
+  AND NOT EXISTS (SELECT FROM {schema}.queue WHERE queue.name = task.queue AND queue.name <> ALL ($5::text[]))
 RETURNING {claim};
+
+-- name: out_of_line
+-- What was taken and did not start: the next look puts it in line again, if it is still due.
+UPDATE {schema}.task SET lined = false WHERE task_id = ANY($1::uuid[]) AND status = 'pending' AND lined;
 
 -- name: extend_leases
 UPDATE {schema}.task SET lease_expires_at = now() + lease.extend_by
@@ -149,7 +155,8 @@ SELECT {task} FROM {schema}.task WHERE task_id = $1 AND (expires_at IS NULL OR e
 
 -- name: lock_task
 SELECT seq, status, owner, queue, concurrency_key, unique_key, has_dependants, extra,
-       coalesce(expires_at <= now(), false) AS is_over
+       coalesce(expires_at <= now(), false) AS is_over,
+       attempt > 0 AND position('/problems/dependency-failed' in coalesce(convert_from(error, 'UTF8'), '')) = 0 AS saw_all
 FROM {schema}.task WHERE task_id = $1 FOR UPDATE;
 
 -- name: head_by_seq

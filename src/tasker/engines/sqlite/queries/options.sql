@@ -49,3 +49,6 @@ SELECT min(deadline) FROM task INDEXED BY task_deadline WHERE status = 'pending'
 
 -- name: wait_for
 UPDATE task SET reason = 'dependencies', due_at = ? WHERE seq = ?;
+
+-- name: waiting_task
+SELECT seq FROM task WHERE task_id = ? AND status = 'pending' AND reason = 'dependencies';
