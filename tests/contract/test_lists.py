@@ -272,3 +272,15 @@ async def test_an_owners_tasks(engine: Engine, clock: ManualClock) -> None:
             assert await listed(engine, where) == expected
             assert [task_id for page in await walk(engine, where, 1) for task_id in page] == expected
     assert await listed(engine, TaskFilter(owner="nobody")) == []
+
+
+async def test_a_page_of_large_tasks_ends_early(driver: Driver) -> None:
+    params = b'["%b"]' % (b"x" * 1_000_000)
+    ids = [await driver.submit(make_draft(driver.clock.now(), params=params)) for _ in range(20)]
+    seen, cursor, pages = [], None, 0
+    while pages == 0 or cursor is not None:
+        page = await driver.engine.find_many(TaskFilter(), limit=500, cursor=cursor)
+        assert 0 < len(page.items) <= 10
+        seen += [task.task_id for task in page.items]
+        cursor, pages = page.next_cursor, pages + 1
+    assert seen == ids[::-1]

@@ -23,6 +23,8 @@ _MAX_SEQ = 2**63 - 1
 """The largest number of a row."""
 
 encode = msgspec.json.Encoder().encode
+PAGE_BYTES = 8 << 20
+"""What the params and results on one page of a list may come to: with the task that goes beyond it, it ends."""
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 """When a task is due that waits for other tasks."""
 decode_problem = msgspec.json.Decoder(TaskProblem).decode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
@@ -10,9 +11,11 @@ from msgspec import structs
 from tasker.engines.log import merge
 from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.rows import attempt_of, entry_of, event_of, head_of, task_of
-from tasker.engines.postgres.sql import TASK_COLUMNS
-from tasker.engines.values import from_cursor, to_cursor
+from tasker.engines.values import PAGE_BYTES, from_cursor, to_cursor
 from tasker.model import Attempt, Event, LineStats, Page, Status, Task, TaskFilter
+
+_SIZES = "seq, octet_length(params) + coalesce(octet_length(result), 0) AS size"
+"""Told without reading the values."""
 
 
 class Reads:
@@ -29,11 +32,13 @@ class Reads:
 
     async def find_many(self, connection: Connection, where: TaskFilter, limit: int, cursor: str | None) -> Page:
         """Return one page, newest first."""
-        query, values = self.page_query(TASK_COLUMNS, where, cursor, limit + 1)
-        rows = await connection.fetch(query, *values)
-        more = len(rows) > limit
-        rows = rows[:limit]
-        return Page(items=[task_of(row) for row in rows], next_cursor=to_cursor(rows[-1]["seq"]) if more else None)
+        query, values = self.page_query(_SIZES, where, cursor, limit + 1)
+        found = await connection.fetch(query, *values)
+        before = accumulate((row["size"] for row in found[:-1]), initial=0)
+        kept = [row["seq"] for row, size in zip(found[:limit], before, strict=False) if size <= PAGE_BYTES]
+        rows = await connection.fetch(self._queries["tasks_by_seq"], kept) if kept else []
+        more = len(found) > len(kept)
+        return Page(items=[task_of(row) for row in rows], next_cursor=to_cursor(kept[-1]) if more else None)
 
     def page_query(self, columns: str, where: TaskFilter, cursor: str | None, limit: int) -> tuple[str, list[Any]]:
         """Return what asks for columns of the first tasks behind a cursor, newest first, and its values."""

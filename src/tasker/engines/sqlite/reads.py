@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from tasker.engines.sqlite.rows import (
     task_of,
 )
 from tasker.engines.sqlite.sql import EXPIRES_AT, QUERIES, TASK_COLUMNS
-from tasker.engines.values import from_cursor, to_cursor
+from tasker.engines.values import PAGE_BYTES, from_cursor, to_cursor
 from tasker.model import Attempt, Claim, Event, LineStats, Page, RunningAttempt, Status, Task, TaskFilter
 
 
@@ -44,13 +45,18 @@ def find_many(
 ) -> Page:
     """Return one page, newest first."""
     query, values = page_query(TASK_COLUMNS, where, cursor, now, limit + 1)
-    rows: list[Row] = connection.execute(query, values).fetchall()
-    more = len(rows) > limit
-    rows = rows[:limit]
-    items = [_loaded(connection, task_of(row, now), now, results) for row in rows]
-    return Page(
-        items=[task for task in items if task is not None], next_cursor=to_cursor(rows[-1][0]) if more else None
-    )
+    items: list[Task] = []
+    room, number, last = PAGE_BYTES, 0, 0
+    rows: Iterable[Row] = connection.execute(query, values)
+    for row in rows:
+        if number == limit or room < 0:
+            return Page(items=items, next_cursor=to_cursor(last))
+        number, last = number + 1, row[0]
+        task = _loaded(connection, task_of(row, now), now, results)
+        if task is not None:
+            items.append(task)
+            room -= len(memoryview(task.params)) + (0 if task.result is None else len(memoryview(task.result)))
+    return Page(items=items, next_cursor=None)
 
 
 def page_query(columns: str, where: TaskFilter, cursor: str | None, now: int, limit: int) -> tuple[str, list[Any]]:

@@ -153,6 +153,9 @@ WHERE task.seq = said.seq;
 -- name: task_by_id
 SELECT {task} FROM {schema}.task WHERE task_id = $1 AND (expires_at IS NULL OR expires_at > now());
 
+-- name: tasks_by_seq
+SELECT {task} FROM {schema}.task WHERE seq = ANY($1::bigint[]) ORDER BY seq DESC;
+
 -- name: lock_task
 SELECT seq, status, owner, queue, concurrency_key, unique_key, has_dependants, extra,
        coalesce(expires_at <= now(), false) AS is_over,
