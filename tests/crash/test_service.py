@@ -46,9 +46,9 @@ def test_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_long_task_survives_six_kills(tmp_path: Path) -> None:
-    """30 s in one attempt, cut off six times: it uses up no try, and is completed."""
+    """12 s in one attempt, cut off six times: it uses up no try, and is completed."""
     with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
-        task_id = client.submit("steps", [30])
+        task_id = client.submit("steps", [12])
         _until_started(tmp_path, 1)
         server.kill()
     for attempt in range(2, 7):
