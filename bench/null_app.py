@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -21,7 +22,7 @@ from tasker.logs import configure_logs
 def main(port: int, folder: Path, *, idle: bool) -> int:
     """Serve until SIGTERM."""
 
-    def engine(_path: Path, clock: Clock) -> NullEngine:
+    def engine(_path: Path, clock: Clock, **_: Any) -> NullEngine:
         return NullEngine(clock, runs=not idle)
 
     vars(wiring)["SqliteEngine"] = engine  # the one change to the wiring

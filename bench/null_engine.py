@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -19,6 +22,7 @@ from msgspec import Raw
 
 from tasker.clock import Clock
 from tasker.engine import AuditBook, ClaimRequest, Heartbeat, KeyBook, Listener, QueueBook, SecretBook, WorkerBook
+from tasker.engines.sqlite import SqliteEngine
 from tasker.engines.sqlite.workers import SqliteWorkers
 from tasker.model import (
     Attempt,
@@ -115,6 +119,8 @@ class NullEngine:
     is_shared = False
 
     def __init__(self, clock: Clock, *, runs: bool = True) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="tasker-null-")
+        self._rest = SqliteEngine(Path(self._folder.name) / "data" / "tasker.db", clock)
         self._clock = clock
         self.workers: WorkerBook = SqliteWorkers(clock, self._find_running)
         self.keys: KeyBook = _NoKeys()
@@ -129,11 +135,16 @@ class NullEngine:
         self._listeners: list[Listener] = []
         self._news: list[Change] = []
 
+    def __getattr__(self, name: str) -> Any:
+        """What no task goes through (schedules, webhooks, the journal...) is that of a real, empty store."""
+        return getattr(self._rest, name)
+
     async def open(self) -> None:
-        """Do nothing."""
+        await self._rest.open()
 
     async def close(self) -> None:
-        """Do nothing."""
+        await self._rest.close()
+        self._folder.cleanup()
 
     async def submit(self, drafts: Sequence[Draft]) -> list[Receipt]:
         for draft in drafts:
@@ -242,5 +253,6 @@ def _task(draft: Draft, ended: Transition | None) -> Task:
         priority=draft.priority, result=Raw(ended.result) if ended and ended.result else None,
         error=ended.error if ended else None, progress=None, attempt=1 if ended else 0, tries_left=0,
         created_at=draft.created_at, run_at=None, started_at=None, finished_at=ended.at if ended else None,
-        next_attempt_at=None, cancel_requested_at=None, usage=Raw(b"{}"), tags=[], metadata=Raw(draft.metadata),
+        next_attempt_at=None, expires_at=None, cancel_requested_at=None, usage=Raw(b"{}"), tags=[],
+        metadata=Raw(draft.metadata),
     )  # fmt: skip
