@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import tempfile
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -21,100 +21,29 @@ import msgspec
 from msgspec import Raw
 
 from tasker.clock import Clock
-from tasker.engine import AuditBook, ClaimRequest, Heartbeat, KeyBook, Listener, QueueBook, SecretBook, WorkerBook
+from tasker.engine import ClaimRequest, Heartbeat, Listener, WorkerBook
 from tasker.engines.sqlite import SqliteEngine
 from tasker.engines.sqlite.workers import SqliteWorkers
 from tasker.model import (
-    Attempt,
     Change,
     Claim,
     Draft,
-    Event,
     Lease,
     LineStats,
-    Page,
     Policy,
     Receipt,
     Report,
     RunningAttempt,
     Status,
     Task,
-    TaskFilter,
     Transition,
 )
-from tasker.model.audit import AuditPage, Deed
-from tasker.model.keys import Key
-from tasker.model.queues import Place, QueueChange, QueueSettings, QueueState
 
 _policy = lru_cache(maxsize=64)(msgspec.json.Decoder(Policy).decode)
 
 
-class _NoKeys:
-    """Nobody needs a key here."""
-
-    async def version(self) -> int:
-        return 0
-
-    async def add(self, key: Key) -> None:
-        raise NotImplementedError
-
-    async def find_all(self) -> list[Key]:
-        return []
-
-    async def revoke(self, key_id: str) -> Key | None:
-        raise NotImplementedError
-
-    async def note_uses(self, uses: Mapping[str, datetime]) -> None:
-        pass
-
-
-class _NoSecrets:
-    """Nothing is secret here."""
-
-    async def find(self, task_id: UUID) -> bytes | None:
-        return None
-
-    async def erase(self, task_ids: Sequence[UUID]) -> None:
-        pass
-
-    async def find_ended(self, *, limit: int) -> list[UUID]:
-        return []
-
-
-class _NoQueues:
-    """Nothing is set of queues here."""
-
-    async def find_all(self) -> list[QueueState]:
-        return []
-
-    async def find_place(self, task_id: UUID) -> Place | None:
-        return None
-
-    async def find_run_time(self, task_id: UUID) -> timedelta | None:
-        return None
-
-    async def change(self, name: str, change: QueueChange) -> QueueSettings:
-        raise NotImplementedError
-
-
-class _NoAudit:
-    """Nothing is on record here."""
-
-    async def begin(self, deed: Deed) -> int:
-        return 0
-
-    async def end(self, sequence: int, outcome: int, target: str = "") -> None:
-        pass
-
-    async def find_many(self, *, limit: int, cursor: str | None = None) -> AuditPage:
-        return AuditPage(items=[])
-
-    async def prune(self, before: datetime, *, limit: int) -> int:
-        return 0
-
-
 class NullEngine:
-    """Implements `tasker.engine.Engine` as far as the benchmark uses it; the rest raises NotImplementedError."""
+    """The life of a task, in memory; all else of an Engine is that of a real store, which stays empty."""
 
     is_shared = False
 
@@ -123,10 +52,6 @@ class NullEngine:
         self._rest = SqliteEngine(Path(self._folder.name) / "data" / "tasker.db", clock)
         self._clock = clock
         self.workers: WorkerBook = SqliteWorkers(clock, self._find_running)
-        self.keys: KeyBook = _NoKeys()
-        self.audit: AuditBook = _NoAudit()
-        self.secrets: SecretBook = _NoSecrets()
-        self.queues: QueueBook = _NoQueues()
         self._runs = runs
         self._drafts: dict[UUID, Draft] = {}
         self._ended: dict[UUID, Transition] = {}
@@ -136,7 +61,7 @@ class NullEngine:
         self._news: list[Change] = []
 
     def __getattr__(self, name: str) -> Any:
-        """What no task goes through (schedules, webhooks, the journal...) is that of a real, empty store."""
+        """Called for what is not here: keys, schedules, webhooks, the journal..."""
         return getattr(self._rest, name)
 
     async def open(self) -> None:
@@ -203,12 +128,6 @@ class NullEngine:
     async def _find_running(self) -> dict[str, list[RunningAttempt]]:
         return {}
 
-    async def sweep(self, *, limit: int) -> int:
-        return 0
-
-    async def prune(self, *, limit: int) -> int:
-        return 0
-
     async def stats(self) -> list[LineStats]:
         return []
 
@@ -218,24 +137,6 @@ class NullEngine:
     def watch(self, listener: Listener) -> Callable[[], None]:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
-
-    async def find_many(self, where: TaskFilter, *, limit: int, cursor: str | None = None) -> Page:
-        raise NotImplementedError
-
-    async def find_attempts(self, task_id: UUID) -> list[Attempt]:
-        raise NotImplementedError
-
-    async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
-        raise NotImplementedError
-
-    async def cancel(self, task_id: UUID) -> Task:
-        raise NotImplementedError
-
-    async def retry(self, task_id: UUID) -> Task:
-        raise NotImplementedError
-
-    async def delete(self, task_id: UUID) -> None:
-        raise NotImplementedError
 
 
 def _claim(draft: Draft, now: datetime, worker: str) -> Claim:
