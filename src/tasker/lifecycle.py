@@ -160,7 +160,7 @@ def _again(
     ending: Ending,
     *,
     run_at: datetime,
-    reason: str = "queued",
+    reason: Reason = "queued",
     tries: int | None = None,
     crashes: int | None = None,
     interruptions: int = 0,
@@ -170,7 +170,7 @@ def _again(
         status=Status.PENDING, ending=ending, at=now, type=claim.type, owner=claim.owner,
         started_at=claim.started_at, tries=claim.tries if tries is None else tries,
         crashes=claim.crashes if crashes is None else crashes, interruptions=interruptions,
-        reason=reason, run_at=run_at, error=error,  # type: ignore[arg-type]
+        reason=reason, run_at=run_at, error=error,
     )  # fmt: skip
 
 

@@ -145,6 +145,8 @@ class ReportBuffer:
         return report if self.scrub is None else self.scrub(report)
 
     def _put_back(self, report: Report) -> None:
-        self._events = [*report.events, *self._events]
-        self._progress = self._progress or report.progress
+        events = report.events
+        if report.progress is not None and self._progress is None:  # it is told by its event, which is made anew
+            events, self._progress = events[:-1], report.progress
+        self._events = [*events, *self._events]
         self._usage_changed = self._usage_changed or report.usage is not None

@@ -70,6 +70,37 @@ async def test_what_costs_is_refused_when_the_budget_is_used_up(make_rig: MakeRi
     assert (await ask(rig)).status_code == 202
 
 
+async def test_what_was_accepted_is_told_again_though_the_budget_is_used_up(make_rig: MakeRig) -> None:
+    """A client whose connection broke asks again: that costs nothing."""
+    rig = await open_rig(make_rig, daily_budget=1)
+    path, body = "/task/01a20c8b-c8eb-779d-845c-fe9863a2b29d", {"type": "poem", "params": ["x"]}
+    lines = [{**body, "unique_key": "u"}, body]
+
+    async def submit() -> list[httpx2.Response]:
+        key = {"idempotency-key": "k"}
+        posted = await rig.client.post("/task", json=body, headers=key)
+        many = await rig.client.post("/batch", json=lines, headers=key)
+        return [posted, await rig.client.put(path, json=body), many]
+
+    first = await submit()
+    assert [reply.status_code for reply in first] == [202, 201, 200]
+    await spend(rig, 1)
+    again = await submit()
+    assert [reply.status_code for reply in again] == [202, 200, 200]
+    assert [reply.json().get("task_id") for reply in again] == [reply.json().get("task_id") for reply in first]
+    ids = [[item["task_id"] for item in reply.json()["items"]] for reply in (first[2], again[2])]
+    assert ids[0] == ids[1]
+    joined = await rig.client.post("/task", json=lines[0])
+    assert joined.json()["task_id"] == ids[0][0]
+    refused = await rig.client.post("/task", json=body, headers={"idempotency-key": "other"})
+    assert problem(refused) == (429, "budget-exhausted")
+    late = await rig.client.post("/batch", json=[{**body, "unique_key": "v"}])
+    assert [item["status"] for item in late.json()["items"]] == [429]
+    rig.clock.set(MIDNIGHT)
+    taken = await rig.client.post("/task", json=body, headers={"idempotency-key": "other"})
+    assert (taken.status_code, "idempotency-replayed" in taken.headers) == (202, False), "the refusal kept no key"
+
+
 async def test_without_a_budget_nothing_is_read(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig = await open_rig(make_rig)
     await spend(rig, 1000)

@@ -238,6 +238,22 @@ async def test_a_silent_stream_says_that_it_lives(rig: Rig, follow, monkeypatch:
     assert filtered.events == []
 
 
+async def test_a_fault_of_the_one_reader_ends_no_stream(rig: Rig, follow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasker.service.feed._AFTER_A_FAULT", 0)
+    follower = await follow()
+    read, faults = rig.engine.journal.read, ["one", "two"]
+
+    async def fail(*args: Any, **more: Any) -> Any:
+        if faults:
+            raise ValueError(faults.pop())
+        return await read(*args, **more)
+
+    monkeypatch.setattr(rig.engine.journal, "read", fail)
+    await run_one(rig)
+    assert [event["type"] for event in await follower.until(4)] == LIFE
+    assert not faults
+
+
 async def test_streams_end_when_the_service_stops(rig: Rig, follow) -> None:
     follower = await follow()
     rig.service.stop()

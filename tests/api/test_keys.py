@@ -215,5 +215,10 @@ async def test_only_who_may_cancel_may_replace(locked: Rig) -> None:
     assert problem(await locked.client.put(path, json=replacing, headers=submits)) == (403, "forbidden")
     batch = (await locked.client.post("/batch", json=[replacing, {**body, "unique_key": "x"}], headers=submits)).json()
     assert [item["status"] for item in batch["items"]] == [403, 202]
+    for method, where in (("POST", "/task"), ("PUT", path)):
+        checked = await locked.client.request(
+            method, where, json=replacing, headers={**submits, "prefer": "handling=validate"}
+        )
+        assert problem(checked) == (403, "forbidden")
     other = (await locked.client.post("/task", json=replacing, headers=controls)).json()["task_id"]
     assert other != first

@@ -142,6 +142,21 @@ async def test_of_a_retry_and_a_submission_at_once_one_has_the_key(driver: Drive
         assert (done[1].outcome == "refused") == retried
 
 
+async def test_a_draft_that_may_not_be_stored_is_answered_by_earlier_tasks_alone(driver: Driver) -> None:
+    late = {"refusal": Conflict("too late")}
+    key = make_key(driver.clock.now())
+    first = await give(driver, idempotency=key, unique_key="k")
+    assert (await give(driver, idempotency=key, **late)).task_id == first.task_id
+    assert (await give(driver, unique_key="k", **late)).outcome == "joined"
+    other = make_key(driver.clock.now(), "other")
+    for unique_key, on_conflict in ((None, "return"), ("k2", "return"), ("k", "replace")):
+        refused = await give(driver, idempotency=other, unique_key=unique_key, on_conflict=on_conflict, **late)
+        assert (refused.outcome, refused.refusal) == ("refused", late["refusal"])
+        assert await driver.engine.find(refused.task_id) is None
+    assert await status_of(driver, first.task_id) == (Status.PENDING, "queued")
+    assert (await give(driver, idempotency=other)).outcome == "stored", "no key was kept"
+
+
 # cached results
 
 

@@ -503,3 +503,16 @@ async def test_suspects_keep_to_limits_too(driver: Driver, engine: Engine, clock
     assert await driver.claim(0, suspects=2) == []
     await driver.finish(claim, DONE)
     assert ids(await driver.claim(0, suspects=2)) == [suspects[1]]
+
+
+async def test_a_task_that_fails_by_its_deadline_frees_its_key(driver: Driver, clock: ManualClock) -> None:
+    await set_(driver.engine, concurrency_per_key=1)
+    first, late, last = draft(clock, "k"), draft(clock, "k"), draft(clock, "k")
+    late = structs.replace(late, deadline=clock.now() + 5 * SECOND)
+    await submit(driver, first, late, last)
+    [running] = await driver.claim(10)
+    assert await driver.claim(10) == []
+    await driver.finish(running, DONE)
+    clock.advance(5 * SECOND)
+    await driver.engine.fail_overdue(limit=10)
+    assert ids(await driver.claim(10)) == [last.task_id]

@@ -1,10 +1,16 @@
-"""When words are stored, by table."""
+"""When words are stored, by table; and that each is stored once."""
 
 from __future__ import annotations
 
+from typing import Any
+from uuid import uuid4
+
 import pytest
 
-from tasker.reports import FLUSH_AFTER, MANY, Pace
+from tasker.errors import Unavailable
+from tasker.model import Lease, Progress, Report
+from tasker.reports import FLUSH_AFTER, MANY, Pace, ReportBuffer
+from tasker.testing import ManualClock
 
 
 def test_all_attempts_store_at_the_same_moments() -> None:
@@ -25,3 +31,35 @@ def test_words_wait_longer_while_many_talk(talking: int, times: int) -> None:
     assert now - start == pytest.approx(times * FLUSH_AFTER, abs=0.002)
     pace.next(now)
     assert pace.next(now + 1) - (now + 1) <= FLUSH_AFTER, "when most have fallen silent, the rest are told at once"
+
+
+class _Store:
+    """Refuses the first report."""
+
+    def __init__(self) -> None:
+        self.kept: list[Report] = []
+        self.refused = 0
+
+    async def record(self, _: Lease, report: Report) -> bool:
+        if not self.refused:
+            self.refused += 1
+            raise Unavailable("the disk is full")
+        self.kept.append(report)
+        return True
+
+
+@pytest.mark.parametrize("says_more", [False, True])
+async def test_what_could_not_be_stored_is_stored_once(says_more: bool) -> None:
+    store: Any = _Store()
+    report = ReportBuffer(store, Lease(uuid4(), 1), ManualClock())
+    report.output("a")
+    report.progress(Progress(fraction=0.5))
+    report._flush()
+    if says_more:
+        report.progress(Progress(fraction=0.75))
+    left = await report.finish()
+    assert store.refused == 1
+    assert left is not None
+    progress = [b'{"fraction":0.5,', b'{"fraction":0.75']
+    assert [event.data[:16] for event in left.events if event.type == "progress"] == progress[: 1 + says_more]
+    assert [event.data for event in left.events if event.type == "output"] == [b'{"chunk":"a"}']

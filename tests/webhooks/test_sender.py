@@ -7,6 +7,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 import trustme
@@ -172,6 +173,38 @@ async def test_who_drips_is_given_up() -> None:
         assert time.monotonic() - begun < 3
         assert said.failure is not None
         await gone.wait()
+
+
+async def test_who_has_answered_in_time_may_leave_the_rest_unsaid() -> None:
+    """The limit is for the head of the answer: what comes behind it is of no interest, and decides nothing."""
+
+    gone = asyncio.Event()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
+        with contextlib.suppress(OSError):
+            await reader.read()
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        gone.set()
+
+    async with await asyncio.start_server(hold, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        said = await make_sender(within=0.3).post(f"http://127.0.0.1:{port}/", {}, b"{}")
+        await gone.wait()
+    assert (said.status, said.failure) == (200, None)
+
+
+async def test_a_lookup_that_cannot_begin_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(**_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("tasker.webhooks.sender.threading", SimpleNamespace(Thread=no_more))
+    resolver = Resolver()
+    for _ in range(100):
+        with pytest.raises(OSError, match="new thread"):
+            await asyncio.wait_for(resolver("example.com"), 5)
 
 
 async def test_a_body_without_end_is_thrown_away(receiver: Receiver) -> None:

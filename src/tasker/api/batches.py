@@ -20,10 +20,10 @@ from tasker.api.events import JSON_LINES
 from tasker.api.lines import ArraySource, Line, LineSource, Pieces, Source
 from tasker.api.operation import SUBMIT_PROBLEMS, Answer, Operation
 from tasker.api.problems import Problem, Refused, to_problem
-from tasker.api.replies import Header, Stream, encode
+from tasker.api.replies import Head, Header, Stream, encode
 from tasker.clock import Clock
 from tasker.errors import Malformed, RequestError
-from tasker.service import Accepted, Batch, Service, Wanted
+from tasker.service import Accepted, Batch, Service, Wanted, check_submission
 from tasker.submission import read_submission
 
 JSON = "application/json"
@@ -86,7 +86,7 @@ class BatchOperations:
         is_check = prefers_validation(call)
         batch = None if is_check else self._service.batches.begin(call.caller, key)
         headers: tuple[Header, ...] = (VALIDATED,) if is_check else ()
-        replies = _Replies(_Work(self._service, self._clock, source, batch, call.head.request_id), reply_media)
+        replies = _Replies(_Work(self._service, self._clock, source, batch, call.head), reply_media)
         await replies.begin()
         return Stream(reply_media, replies, headers, watched=False)
 
@@ -100,12 +100,12 @@ class BatchOperations:
 class _Work:
     """Reads, checks and stores, chunk by chunk; batch: None to check alone."""
 
-    def __init__(self, service: Service, clock: Clock, source: Source, batch: Batch | None, request_id: bytes) -> None:
+    def __init__(self, service: Service, clock: Clock, source: Source, batch: Batch | None, head: Head) -> None:
         self._service = service
         self._clock = clock
         self._source = source
         self._batch = batch
-        self._request_id = request_id
+        self._head = head
         self.accepted = 0
         self.refused = 0
 
@@ -136,7 +136,7 @@ class _Work:
             self._batch.end()
 
     def problem(self, error: RequestError) -> Problem:
-        return to_problem(error, self._request_id)
+        return to_problem(error, self._head.request_id)
 
     def _check(self, lines: Sequence[Line]) -> list[_Checked]:
         now = self._clock.now()
@@ -146,6 +146,7 @@ class _Work:
                 if line.text is None:
                     raise Refused("payload-too-large", "the line is longer than a submission may be")
                 task_type, submission = read_submission(line.text, self._service.registry, now)
+                check_submission(self._head.caller, submission)
                 checked.append(_Checked(line, Wanted(line.place, task_type, submission)))
             except RequestError as error:
                 checked.append(_Checked(line, error))

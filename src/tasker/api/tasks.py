@@ -48,7 +48,7 @@ from tasker.errors import Conflict, NotFound
 from tasker.model import Attempt, Status, Task, TaskFilter
 from tasker.model.keys import Caller
 from tasker.registry import TaskType
-from tasker.service import Service, Submitted
+from tasker.service import Service, Submitted, check_submission
 from tasker.submission import Submission, read_replay, read_submission
 
 DEFAULT_LIMIT = 50
@@ -166,6 +166,7 @@ class TaskOperations:
         task_type, submission = read_submission(await call.body(), self._service.registry, self._clock.now())
         wait = preferred_wait(call, call.query())
         if prefers_validation(call):
+            check_submission(call.caller, submission, task_id)
             return empty_reply(204, VALIDATED)
         submitted = await self._service.put(call.caller, task_id, task_type, submission, traceparent=trace_of(call))
         return await self._accepted(call, submitted, wait, status=200 if submitted.replayed else 201)
@@ -173,6 +174,7 @@ class TaskOperations:
     async def _submit(self, call: Call, task_type: TaskType, submission: Submission) -> Reply | Stream:
         wait, key = preferred_wait(call, call.query()), idempotency_key(call)  # before anything is stored
         if prefers_validation(call):
+            check_submission(call.caller, submission)
             return empty_reply(204, VALIDATED)
         submitted = await self._service.submit(
             call.caller, task_type, submission, idempotency_key=key, traceparent=trace_of(call)
@@ -218,11 +220,11 @@ class TaskOperations:
             task = await self._wait(call, task, wait, self._is_new(call.caller, known, with_attempts))
             body = await self._encode(call.caller, task, with_attempts)
         # What is told of an open task beside what is stored changes all the time, and makes no other version of it.
-        stored, etag = body, make_etag(body)
+        etag = make_etag(body)
         task = await self._service.waiting.explain(task)
         again = () if task.status.is_terminal else retry_in(task, await self._service.waiting.ask_again(task))
         headers = ((b"etag", etag), *again, *(wait.applied if wait else ()))
-        if _is_known(known, stored, default=False):
+        if known is not None and etag_matches(known, etag):
             return empty_reply(304, *headers)
         if task.status is Status.PENDING:
             body = await self._encode(call.caller, task, with_attempts)

@@ -2,13 +2,12 @@
 
 from tasker.service.batches import Accepted, Batch, Batches, Wanted
 from tasker.service.bulk import Acted
+from tasker.service.drafts import check_submission
 from tasker.service.readiness import Readiness
 from tasker.service.schedules import Schedules
-from tasker.service.tasks import EVENTS_AT_ONCE, KEEP_KEYS_FOR, Service, Submitted
+from tasker.service.tasks import Service, Submitted
 
 __all__ = [
-    "EVENTS_AT_ONCE",
-    "KEEP_KEYS_FOR",
     "Accepted",
     "Acted",
     "Batch",
@@ -18,4 +17,5 @@ __all__ = [
     "Service",
     "Submitted",
     "Wanted",
+    "check_submission",
 ]

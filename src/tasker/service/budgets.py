@@ -6,17 +6,17 @@ not begun wait for the next day, and no further ones of types that cost are take
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 
 import structlog
+from msgspec import structs
 
 from tasker.clock import Clock
 from tasker.engine import UsageBook
 from tasker.errors import Exhausted, Unavailable
 from tasker.lifecycle import Snoozed
-from tasker.model import Claim
+from tasker.model import Claim, Draft
 from tasker.model.keys import Caller
 from tasker.model.usage import NANOS, dollars
 from tasker.registry import TaskType
@@ -73,15 +73,15 @@ class Budgets:
         limit = self._default if key is None or key.daily_budget is None else key.daily_budget
         return None if limit is None else Budget(limit, await self._spent(caller.owner), _midnight(self._clock.now()))
 
-    async def refused(self, caller: Caller, task_types: Iterable[TaskType]) -> dict[str, Exhausted]:
-        """Return by name those of the types that are not taken today, with the reason."""
-        found = {}
-        for task_type in {one.name: one for one in task_types if one.costs}.values():
-            try:
-                await self.check(caller, task_type)
-            except Exhausted as refusal:
-                found[task_type.name] = refusal
-        return found
+    async def bound(self, caller: Caller, task_type: TaskType, draft: Draft) -> Draft:
+        """Return a draft that is stored within the budget alone: beyond it only an earlier task may answer for it."""
+        if not task_type.costs:
+            return draft
+        try:
+            await self.check(caller, task_type)
+        except Exhausted as refusal:
+            return structs.replace(draft, refusal=refusal)
+        return draft
 
     async def hold(self, claim: Claim) -> Snoozed | None:
         """Return how long a task that costs has to wait because its owner's budget is used up; None if it may run.

@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Raw, structs
 
+from tasker.errors import Fault, Forbidden, Invalid
 from tasker.hiding import hide
 from tasker.model import (
     Draft,
@@ -41,6 +42,18 @@ def fingerprint(submission: Submission, schedule_id: UUID | None = None) -> byte
 def owned(owner: str, key: str) -> str:
     """Return how an owner's idempotency key is kept: no two owners' meet, for neither part has a tab."""
     return f"{key}\t{owner}" if owner else key
+
+
+def check_submission(caller: Caller, submission: Submission, task_id: UUID | None = None) -> None:
+    """Check what neither the body alone nor the store can tell; task_id: the client's own choice of one.
+
+    Raises Forbidden (it would end another task, and the caller may not), Invalid (it would depend on itself).
+    """
+    if submission.on_conflict == "replace" and not caller.may("control"):
+        raise Forbidden("`on_conflict` `replace` cancels a task: the key lacks the scope control")
+    if task_id is not None and task_id in submission.depends_on:
+        fault = Fault(f"/depends_on/{submission.depends_on.index(task_id)}", "a task cannot depend on itself")
+        raise Invalid("the task would depend on itself", faults=[fault])
 
 
 def draft_of(caller: Caller, task_type: TaskType, submission: Submission, now: datetime) -> Draft:

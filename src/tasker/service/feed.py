@@ -158,6 +158,9 @@ class Feed:
             except Unavailable as error:
                 _log.warning("feed.not_read", reason=error.detail)
                 await asyncio.sleep(_AFTER_A_FAULT)
+            except Exception:  # a fault of ours: all who follow wait for this one reader, and it must not end
+                _log.exception("feed.not_read")
+                await asyncio.sleep(_AFTER_A_FAULT)
         window.end()
 
     async def _read_on(self, window: _Window, cursor: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -13,7 +13,7 @@ from msgspec import structs
 
 from tasker.clock import Clock
 from tasker.engine import Engine
-from tasker.errors import Conflict, Expired, Fault, Forbidden, Invalid, NotFound, RequestError, Unavailable
+from tasker.errors import Conflict, Expired, Invalid, NotFound, RequestError, Unavailable
 from tasker.events import Hub
 from tasker.hiding import find_masks
 from tasker.history import History
@@ -37,7 +37,7 @@ from tasker.service.audit import Audit
 from tasker.service.batches import Accepted, Batches, Wanted
 from tasker.service.budgets import Budgets
 from tasker.service.bulk import Bulk
-from tasker.service.drafts import as_accepted, draft_of, fingerprint, owned, traced
+from tasker.service.drafts import as_accepted, check_submission, draft_of, fingerprint, owned, traced
 from tasker.service.feed import HEARTBEAT, Feed
 from tasker.service.keys import Keys
 from tasker.service.queues import Queues
@@ -59,6 +59,7 @@ _LAST_LOOK = 15.0
 _FIRST_LOOK = 0.25
 """The same at first, then longer each time, where other processes run the tasks: they tell of words and ends alone."""
 
+T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 _decode_task = msgspec.json.Decoder(Task).decode
 
@@ -130,10 +131,8 @@ class Service:
         Raises Invalid (the key belongs to another request), Conflict (one with the key is under way), Exhausted (its
         type costs, and today's budget is used up), NotFound (the schedule), Unavailable.
         """
-        _check_allowed(caller, submission)
-        if task_type.costs:
-            await self.budgets.check(caller, task_type)
-        draft = self.draft(caller, task_type, submission)
+        check_submission(caller, submission)
+        draft = await self.budgets.bound(caller, task_type, self.draft(caller, task_type, submission))
         if schedule_id is not None:
             draft = structs.replace(draft, extra=structs.replace(draft.extra or Extra(), schedule_id=schedule_id))
         draft = traced(draft, traceparent)
@@ -177,14 +176,10 @@ class Service:
         Raises Conflict (the id belongs to another request), NotFound (to another owner), Exhausted (as `submit`),
         Unavailable.
         """
-        _check_allowed(caller, submission)
-        if task_type.costs:
-            await self.budgets.check(caller, task_type)
-        if task_id in submission.depends_on:
-            fault = Fault(f"/depends_on/{submission.depends_on.index(task_id)}", "a task cannot depend on itself")
-            raise Invalid("the task would depend on itself", faults=[fault])
+        check_submission(caller, submission, task_id)
         key = owned(caller.owner, f"PUT {task_id}")
-        draft = traced(draft_of(caller, task_type, submission, self._clock.now()), traceparent)
+        draft = traced(self.draft(caller, task_type, submission), traceparent)
+        draft = await self.budgets.bound(caller, task_type, draft)
         draft = structs.replace(
             draft, task_id=task_id, is_chosen=True, cache_key=None,
             on_conflict="reject" if draft.on_conflict == "return" else draft.on_conflict,
@@ -247,16 +242,9 @@ class Service:
     ) -> list[Accepted | RequestError]:
         """Accept a part of a batch in one commit; return what became of each submission. Raises Unavailable."""
         now = self._clock.now()
-        spent = await self.budgets.refused(caller, [one.task_type for one in wanted])
-        refused = {
-            one.place: refusal for one in wanted
-            if (refusal := spent.get(one.task_type.name) or _not_allowed(caller, one.submission)) is not None
-        }  # fmt: skip
         drafts = []
         for place, task_type, submission in wanted:
-            if place in refused:
-                continue
-            draft = draft_of(caller, task_type, submission, now)
+            draft = await self.budgets.bound(caller, task_type, draft_of(caller, task_type, submission, now))
             if key is not None:
                 idempotency = Idempotency(
                     key=owned(caller.owner, f"BATCH {place} {key}"), fingerprint=fingerprint(submission), reply=b"",
@@ -264,8 +252,7 @@ class Service:
                 )  # fmt: skip
                 draft = structs.replace(draft, idempotency=idempotency)
             drafts.append(draft)
-        receipts = iter(await self._store_many(drafts) if drafts else ())
-        return [refused.get(one.place) or _accepted(next(receipts), key) for one in wanted]
+        return [_accepted(receipt, key) for receipt in await self._store_many(drafts)]
 
     async def _check_kept(self, receipt: Receipt) -> None:
         """Raise Expired if the task that an idempotency key has submitted is there no more; the key may live longer."""
@@ -274,24 +261,27 @@ class Service:
             raise Expired.of(receipt.task_id, tombstone.expired_at)
 
     async def _store(self, draft: Draft) -> Receipt:
-        [receipt] = await self._store_many([draft])
+        schedule_id = _schedule_of(draft)
+        if schedule_id is None:
+            [receipt] = await self._store_many([draft])
+        else:
+            await self._admission.check(1)
+            receipt = await self._noticing(self._engine.schedules.trigger(schedule_id, draft))
         if receipt.refusal is not None:
             raise receipt.refusal
         return receipt
 
     async def _store_many(self, drafts: Sequence[Draft]) -> list[Receipt]:
         await self._admission.check(len(drafts))
+        return await self._noticing(self._engine.submit(drafts))
+
+    async def _noticing(self, storing: Awaitable[T]) -> T:
+        """Await what stores; if it cannot, what a readiness check said a moment ago no longer holds."""
         try:
-            return await self._hand_over(drafts)
+            return await storing
         except Unavailable:
             self._store_check.forget()
             raise
-
-    async def _hand_over(self, drafts: Sequence[Draft]) -> list[Receipt]:
-        schedule_id = _schedule_of(drafts[0]) if drafts else None
-        if schedule_id is not None:
-            return [await self._engine.schedules.trigger(schedule_id, draft) for draft in drafts]
-        return await self._engine.submit(drafts)
 
     async def find(self, caller: Caller, task_id: UUID) -> Task | None:
         """Return the task, or None; another owner's is not there."""
@@ -463,19 +453,6 @@ class Service:
 def _finish(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _not_allowed(caller: Caller, submission: Submission) -> Forbidden | None:
-    """Return what a caller is told who would end another task by a submission, and may not."""
-    if submission.on_conflict != "replace" or caller.may("control"):
-        return None
-    return Forbidden("`on_conflict` `replace` cancels a task: the key lacks the scope control")
-
-
-def _check_allowed(caller: Caller, submission: Submission) -> None:
-    refusal = _not_allowed(caller, submission)
-    if refusal is not None:
-        raise refusal
 
 
 def _schedule_of(draft: Draft) -> UUID | None:

@@ -70,9 +70,9 @@ class Sender:
         self, url: str, headers: dict[str, str], body: bytes
     ) -> tuple[int | None, str | None, Failure | None]:
         try:
-            async with asyncio.timeout(self._within):
+            async with asyncio.timeout(self._within) as limit:
                 target = read_url(url, self._rules)  # what is allowed may have changed since the URL was stored
-                return await self._request(target, headers, body)
+                return await self._request(target, headers, body, limit)
         except UnsafeUrl as error:
             return None, None, _failure("unsafe-url", str(error))
         except (TimeoutError, httpcore2.TimeoutException):
@@ -83,7 +83,7 @@ class Sender:
             return None, None, _failure("connection", str(error) or type(error).__name__)
 
     async def _request(
-        self, target: Target, headers: dict[str, str], body: bytes
+        self, target: Target, headers: dict[str, str], body: bytes, limit: asyncio.Timeout
     ) -> tuple[int | None, str | None, Failure | None]:
         url = httpcore2.URL(
             scheme=target.scheme, host=target.host, port=target.port, target=target.path.encode("ascii")
@@ -93,6 +93,7 @@ class Sender:
             "user-agent": self._agent, "accept": "*/*", "connection": "close",
         }  # fmt: skip
         async with self._pool.stream("POST", url, headers=list((own | headers).items()), content=body) as response:
+            limit.reschedule(None)  # it has answered; reading the rest has a limit of its own
             head = {name.lower(): value.decode("latin-1") for name, value in reversed(response.headers)}
             await _drain(response)
             failure = self._redirect(target, response.status, head.get(b"location"))
@@ -191,5 +192,9 @@ class Resolver:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(done, addresses, fault)
 
-        threading.Thread(target=look_up, name="tasker-lookup", daemon=True).start()
+        try:
+            threading.Thread(target=look_up, name="tasker-lookup", daemon=True).start()
+        except RuntimeError as error:  # no more threads: the next try may get one
+            self._free.release()
+            raise OSError(str(error)) from error
         return await found

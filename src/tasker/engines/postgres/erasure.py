@@ -47,7 +47,7 @@ class Erasure:
 
     async def find_tombstone(self, connection: Connection, task_id: UUID) -> Tombstone | None:
         """Return that of a task that has expired, erased or not yet."""
-        row = await connection.fetchrow(self._queries["when_expired"], task_id)
+        row = await connection.fetchrow(self._queries["when_expired"], [task_id])
         return None if row is None else Tombstone(task_id=task_id, owner=row["owner"], expired_at=row["expired_at"])
 
     async def buried(self, connection: Connection, task_ids: Sequence[UUID]) -> set[UUID]:

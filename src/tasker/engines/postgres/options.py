@@ -11,6 +11,7 @@ from uuid import UUID
 
 from tasker.engines.journal import ended
 from tasker.engines.postgres.connections import Connection
+from tasker.engines.postgres.limits import Limits
 from tasker.engines.postgres.line import Line
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.promotion import promote
@@ -41,16 +42,18 @@ class End(NamedTuple):
 
 
 def is_tied(draft: Draft) -> bool:
-    """Tell whether other tasks may answer for a draft, or keep it waiting."""
-    return draft.cache_key is not None or draft.unique_key is not None or bool(draft.depends_on)
+    """Tell whether other tasks may answer for a draft, or keep it waiting, or nothing but they may."""
+    tied = draft.cache_key is not None or draft.unique_key is not None or bool(draft.depends_on)
+    return tied or draft.refusal is not None
 
 
 class Options:
     """The ties and deadlines of tasks, on the tables of one schema."""
 
-    def __init__(self, queries: dict[str, str], line: Line) -> None:
+    def __init__(self, queries: dict[str, str], line: Line, limits: Limits) -> None:
         self._queries = queries
         self._line = line
+        self._limits = limits
 
     async def lock(self, connection: Connection, drafts: Sequence[Draft]) -> None:
         """Let no other submission with a key of these go on until the transaction has ended."""
@@ -201,6 +204,10 @@ class Options:
         rows = await connection.fetch(self._queries["overdue"], limit, task_ids)
         errors = {row["seq"]: deadline_passed(row["deadline"], _problem(row["error"])) for row in rows}
         await self.settle_dependants(connection, news, await self.fail_pending(connection, news, errors))
+        # Others may have been parked behind them.
+        keys = [(row["queue"], row["concurrency_key"]) for row in rows if row["concurrency_key"] is not None]
+        if keys:
+            await self._limits.unpark(connection, news, keys)
         return len(rows)
 
 

@@ -144,10 +144,13 @@ class PostgresSchedules:
     async def _submit(self, connection: Connection, news: News, draft: Draft) -> str | None:
         """Store the task of a tick, unless it is there; return why it is refused, if it is."""
         await connection.execute("SAVEPOINT draft")
+        notes, changes, lines = len(news.notes), len(news.changes), set(news.lines)
         try:
             [receipt] = await self._stores.store(connection, news, [draft])
-        except (RequestError, asyncpg.IntegrityConstraintViolationError) as error:
+        except (RequestError, asyncpg.UniqueViolationError) as error:
             await connection.execute("ROLLBACK TO SAVEPOINT draft")
+            del news.notes[notes:], news.changes[changes:]  # it did not happen
+            news.lines = lines
             return error.detail if isinstance(error, RequestError) else "another open task has its unique_key"
         return why_not(receipt)
 

@@ -11,7 +11,7 @@ from tasker.engines.postgres.changes import Changes
 from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.line import Line, Place
 from tasker.engines.postgres.news import News
-from tasker.engines.postgres.options import Options, is_tied
+from tasker.engines.postgres.options import Options, Ties, is_tied
 from tasker.engines.postgres.promotion import promote
 from tasker.engines.postgres.secrets import insert_secrets
 from tasker.engines.postgres.webhooks import insert_with_tasks, join_task
@@ -48,6 +48,8 @@ class Submits:
         if not draft.is_chosen and await connection.fetchval(self._queries["is_stored"], draft.task_id):
             return Receipt(draft.task_id, "stored")  # by an earlier try; what became of it since is another matter
         ties = await self._options.find(connection, draft)
+        if ties.receipt is None and draft.refusal is not None:
+            ties = Ties(Receipt(draft.task_id, "refused", refusal=draft.refusal))
         if ties.receipt is not None:
             if draft.idempotency is not None and ties.receipt.outcome != "stored":
                 joined = ties.receipt.task_id if ties.receipt.outcome == "joined" else None
@@ -69,9 +71,9 @@ class Submits:
         self, connection: Connection, news: News, drafts: Sequence[Draft], *, waits: bool = False
     ) -> list[int]:
         """Store drafts and put those in line that are due; return their seqs. waits: they wait for other tasks."""
-        for draft in drafts:
-            if draft.is_chosen:
-                await _check_not_expired(connection, self._queries, draft.task_id)
+        chosen = [draft.task_id for draft in drafts if draft.is_chosen]
+        if chosen:
+            await _check_not_expired(connection, self._queries, chosen)
         rows = await connection.fetch(self._queries["insert_tasks"], *_columns(drafts))
         _check_chosen(drafts, {row["task_id"] for row in rows})
         lined = set() if waits else {row["task_id"] for row in rows if row["lined"]}
@@ -92,11 +94,11 @@ class Submits:
         return [row["seq"] for row in rows]
 
 
-async def _check_not_expired(connection: Connection, queries: dict[str, str], task_id: UUID) -> None:
-    """Raise Expired if a chosen id is that of a task whose time is over."""
-    row = await connection.fetchrow(queries["when_expired"], task_id)
+async def _check_not_expired(connection: Connection, queries: dict[str, str], task_ids: list[UUID]) -> None:
+    """Raise Expired if one of these chosen ids is that of a task whose time is over."""
+    row = await connection.fetchrow(queries["when_expired"], task_ids)
     if row is not None:
-        raise Expired.of(task_id, row["expired_at"])
+        raise Expired.of(row["task_id"], row["expired_at"])
 
 
 def _check_chosen(drafts: Sequence[Draft], stored: Collection[UUID]) -> None:

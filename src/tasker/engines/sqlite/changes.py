@@ -27,7 +27,7 @@ from tasker.engines.sqlite.options import (
     settle_dependants,
     wait_for,
 )
-from tasker.engines.sqlite.rows import draft_row, first_claim, is_over, optional_micros, task_id_of
+from tasker.engines.sqlite.rows import Row, draft_row, first_claim, is_over, optional_micros, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.usage import DayTally, day_of
 from tasker.engines.sqlite.webhooks import insert_with_task, join_task
@@ -50,7 +50,7 @@ def insert(
             return Receipt(task_id_of(task_id), "replayed" if same else "mismatched", reply if same else None), []
     if draft.is_chosen:
         _check_free(connection, draft.task_id, now)
-    if draft.cache_key is not None or draft.unique_key is not None or draft.depends_on:
+    if draft.cache_key is not None or draft.unique_key is not None or draft.depends_on or draft.refusal is not None:
         return _insert_tied(connection, lines, draft, now)
     _insert(connection, lines, draft, now, alone=alone)
     _keep_key(connection, draft, draft.task_id)
@@ -66,6 +66,8 @@ def _insert_tied(connection: apsw.Connection, lines: Lines, draft: Draft, now: i
             if draft.webhook is not None:
                 join_task(connection, draft.webhook, ties.receipt.task_id)
         return ties.receipt, []
+    if draft.refusal is not None:
+        return Receipt(draft.task_id, "refused", refusal=draft.refusal), []
     news: list[Change] = []
     if ties.replaces is not None:
         news += _cancel(connection, lines, ties.replaces, now)[1]
@@ -155,7 +157,6 @@ def complete(
             held = _store(connection, lines.notes, tally, held, report, to_micros(change.at))
         if change.status is Status.PENDING and not held.cancelled:
             _back_to_line(connection, lines, tally, held, change)
-            lines.ended(connection, lease.task_id)
             return True, [Change(lease.task_id, Status.PENDING)]
         if change.status is Status.PENDING:
             change = structs.replace(change, status=Status.CANCELLED, run_at=None, reason=None)
@@ -179,10 +180,11 @@ def _cancel(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) 
     if status != "pending":
         return status, []
     row = connection.execute(QUERIES["cancel_pending"], {"now": now, "seq": seq}).fetchone()
-    has_dependants, head = row[0], Head(*row[1:])  # type: ignore[index]
+    has_dependants, queue, key, *head_columns = row  # type: ignore[misc]
+    head = Head(*head_columns)
     lines.notes.add(ended(task_id, Status.CANCELLED, head.attempt, head.last + 1))
     connection.execute(QUERIES["delete_dependencies"], (seq,))
-    lines.ended(connection, task_id)
+    lines.ended(connection, str(queue), key)
     news = [Change(task_id, Status.CANCELLED)]
     if has_dependants:
         news += settle_dependants(connection, lines, task_id, Status.CANCELLED, None, now)
@@ -289,10 +291,11 @@ def _back_to_line(connection: apsw.Connection, lines: Lines, tally: DayTally, he
     lines.notes.add(logged(held.task_id, log[-1:]))
     connection.execute(QUERIES["keep_attempt"], (at, change.ending, error, change.peak_memory, seq))
     row = (change.reason, due_at, change.tries, change.crashes, change.interruptions, error, last, seq)
-    queue, type_, deadline = connection.execute(QUERIES["back_to_line"], row).fetchone()  # type: ignore[misc]
+    queue, type_, deadline, key = connection.execute(QUERIES["back_to_line"], row).fetchone()  # type: ignore[misc]
     lines.note_deadline(deadline)
     suspect = change.interruptions >= MAX_INTERRUPTIONS
     lines.joined(str(queue), str(type_), due_at, later=change.reason != "queued", suspect=suspect)
+    lines.ended(connection, str(queue), key)
 
 
 def _due_at(change: Transition) -> datetime:
@@ -307,12 +310,13 @@ def _end(
         change.status.value, change.ending, at, change.tries, change.crashes, change.result,
         _error(change.error), change.peak_memory, at, lease.task_id.bytes, lease.attempt,
     )  # fmt: skip
-    has_dependants = connection.execute(QUERIES["end_attempt"], values).get
-    if has_dependants is None:
+    row: Row | None = connection.execute(QUERIES["end_attempt"], values).fetchone()
+    if row is None:
         return False, []
+    has_dependants, queue, key = row
     tally.end((day_of(at), change.owner, change.type), change)
     lines.notes.add(ended(lease.task_id, change.status, lease.attempt))
-    lines.ended(connection, lease.task_id)
+    lines.ended(connection, queue, key)
     news = [Change(lease.task_id, change.status)]
     if has_dependants:
         news += settle_dependants(connection, lines, lease.task_id, change.status, change.error, at)

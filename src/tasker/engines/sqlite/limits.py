@@ -69,12 +69,11 @@ class Limits:
             if gate.has_spent:
                 connection.execute(QUERIES["spend"], (gate.tokens, self._now, name))
 
-    def slot_freed(self) -> set[LineName]:
-        """Return the lines to look at again after an attempt has ended."""
-        if not self._shut:
-            return set()
-        lines = set(self._shut)
-        self._shut.clear()
+    def slot_freed(self, queue: str) -> set[LineName]:
+        """Return the lines to look at again after an attempt of a queue has ended."""
+        lines = {line for line in self._shut if line[0] == queue} if self._shut else set()
+        for line in lines:
+            del self._shut[line]
         return lines
 
     @property

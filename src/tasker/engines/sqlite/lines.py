@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from datetime import timedelta
-from uuid import UUID
+from typing import Any
 
 import apsw
 
@@ -112,13 +112,11 @@ class Lines:
         if deadline is not None:
             self._next_deadline = min(deadline, self._next_deadline or deadline)
 
-    def ended(self, connection: apsw.Connection, task_id: UUID) -> None:
-        """Tell that a task has left the running ones, or the line: its slot, or that of its key, may be free."""
-        self._active |= self.limits.slot_freed()
-        if self.limits.has_parked:
-            now = to_micros(self._clock.now())
-            for queue, key in connection.execute(QUERIES["key_of"], (task_id.bytes,)).fetchall():
-                self._unparked(self.limits.unpark(connection, str(queue), str(key), 1, now))
+    def ended(self, connection: apsw.Connection, queue: str, key: Any) -> None:
+        """Tell that a task has left the running ones, or the line: a slot of its queue, or that of its key, is free."""
+        self._active |= self.limits.slot_freed(queue)
+        if key is not None and self.limits.has_parked:
+            self._unparked(self.limits.unpark(connection, queue, str(key), 1, to_micros(self._clock.now())))
 
     def unpark_many(self, connection: apsw.Connection, limit: int) -> int:
         """Put parked tasks back into line for which there is room; return how many."""
@@ -237,6 +235,7 @@ class Lines:
             connection.execute(QUERIES["stay_due"], {"now": now})
             self._active = _all_lines(connection)
             self._next_deadline = connection.execute(QUERIES["next_deadline"]).get
+            self._has_suspects = True  # what an undone transaction saw may not be so
             self.limits.load(connection)
         elif self._has_due(now):
             self._active.update(connection.execute(QUERIES["lines_due"], (self._seen_until, now)))

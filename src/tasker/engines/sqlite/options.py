@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import apsw
@@ -30,7 +30,7 @@ class Joins(Protocol):
 
     notes: Notes
 
-    def ended(self, connection: apsw.Connection, task_id: UUID) -> None: ...
+    def ended(self, connection: apsw.Connection, queue: str, key: Any) -> None: ...
 
     def joined(self, queue: str, type_: str, due_at: int, *, later: bool, suspect: bool = False) -> None: ...
 
@@ -170,16 +170,18 @@ def _release(connection: apsw.Connection, lines: Joins, seq: int, now: int) -> l
     return [Change(task_id_of(task_id), Status.PENDING)]
 
 
-def fail_pending(
-    connection: apsw.Connection, notes: Notes, seq: int, error: TaskProblem, now: int
-) -> tuple[UUID, bool] | None:
-    """End a pending task that will have no attempt; return its id and whether others depend on it."""
-    row = connection.execute(QUERIES["fail_pending"], {"now": now, "seq": seq, "error": encode(error)}).fetchone()
+def fail_pending(connection: apsw.Connection, notes: Notes, seq: int, error: TaskProblem, now: int) -> Row | None:
+    """End a pending task that will have no attempt.
+
+    Returns its id, whether others depend on it, its queue and its concurrency key; None if it is not pending.
+    """
+    values = {"now": now, "seq": seq, "error": encode(error)}
+    row: Row | None = connection.execute(QUERIES["fail_pending"], values).fetchone()
     if row is None:
         return None
-    task_id, head = task_id_of(row[0]), Head(*row[2:])
+    task_id, head = task_id_of(row[0]), Head(*row[4:])
     notes.add(ended(task_id, Status.FAILED, head.attempt, head.last + 1))
-    return task_id, bool(row[1])
+    return task_id, *row[1:4]
 
 
 def fail_overdue(connection: apsw.Connection, lines: Joins, now: int, limit: int) -> tuple[int, list[Change]]:
@@ -191,7 +193,7 @@ def fail_overdue(connection: apsw.Connection, lines: Joins, now: int, limit: int
         connection.execute(QUERIES["delete_dependencies"], (seq,))
         failed = fail_pending(connection, lines.notes, seq, error, now)
         if failed is not None:
-            lines.ended(connection, failed[0])  # others may have been parked behind it
+            lines.ended(connection, *failed[2:])  # others may have been parked behind it
             news.append(Change(failed[0], Status.FAILED))
             if failed[1]:
                 news += settle_dependants(connection, lines, failed[0], Status.FAILED, error, now)

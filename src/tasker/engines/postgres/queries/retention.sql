@@ -33,10 +33,10 @@ WITH old AS (DELETE FROM {schema}.event WHERE task_seq = ANY($1::bigint[])),
 DELETE FROM {schema}.task WHERE seq = ANY($1::bigint[]);
 
 -- name: when_expired
-SELECT owner, expires_at AS expired_at FROM {schema}.task WHERE task_id = $1 AND expires_at <= now()
+SELECT task_id, owner, expires_at AS expired_at FROM {schema}.task WHERE task_id = ANY($1::uuid[]) AND expires_at <= now()
 UNION ALL
-SELECT owner, expired_at FROM {schema}.tombstone
-WHERE task_id = $1 AND expired_at IS NOT NULL AND forgotten_at > now()
+SELECT task_id, owner, expired_at FROM {schema}.tombstone
+WHERE task_id = ANY($1::uuid[]) AND expired_at IS NOT NULL AND forgotten_at > now()
 LIMIT 1;
 
 -- name: buried

@@ -48,9 +48,6 @@ WHERE status = 'pending' AND reason = 'concurrency_limited';
 -- name: any_parked
 SELECT 1 FROM task INDEXED BY task_parked WHERE status = 'pending' AND reason = 'concurrency_limited' LIMIT 1;
 
--- name: key_of
-SELECT queue, concurrency_key FROM task WHERE task_id = ? AND concurrency_key IS NOT NULL;
-
 -- name: place_of
 SELECT seq, queue, priority, due_at, coalesce(weight, 1), concurrency_key FROM task
 WHERE task_id = ? AND status = 'pending';

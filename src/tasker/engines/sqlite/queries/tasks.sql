@@ -73,7 +73,7 @@ RETURNING cancel_requested_at;
 -- For terminal statuses: one update that the fence guards.
 UPDATE task SET status = ?, reason = NULL, ending = ?, finished_at = ?, tries = ?, crashes = ?, interruptions = 0,
     result = ?, error = ?, peak_memory = ?, lease_expires_at = NULL, expires_at = ? + retention
-WHERE task_id = ? AND attempt = ? AND status = 'running' RETURNING has_dependants;
+WHERE task_id = ? AND attempt = ? AND status = 'running' RETURNING has_dependants, queue, concurrency_key;
 
 -- name: running_attempt
 SELECT seq, cancel_requested_at, type, owner, usage, {head} FROM task WHERE task_id = ? AND attempt = ? AND status = 'running';
@@ -85,7 +85,7 @@ SELECT seq, attempt, worker, started_at, ?, ?, ?, ? FROM task WHERE seq = ?;
 -- name: back_to_line
 UPDATE task SET status = 'pending', reason = ?, due_at = ?, tries = ?, crashes = ?, interruptions = ?, error = ?,
     sequence = ?, worker = NULL, lease_expires_at = NULL, started_at = NULL
-WHERE seq = ? RETURNING queue, type, deadline;
+WHERE seq = ? RETURNING queue, type, deadline, concurrency_key;
 
 -- name: insert_event
 INSERT INTO task_event (task_seq, sequence, attempt, type, time, data) VALUES (?, ?, ?, ?, ?, ?);
@@ -108,7 +108,7 @@ SELECT seq, expires_at, {head} FROM task WHERE task_id = ?;
 -- name: cancel_pending
 UPDATE task SET status = 'cancelled', reason = NULL, finished_at = :now, cancel_requested_at = :now,
     expires_at = :now + retention
-WHERE seq = :seq RETURNING has_dependants, {head};
+WHERE seq = :seq RETURNING has_dependants, queue, concurrency_key, {head};
 
 -- name: request_cancel
 UPDATE task SET cancel_requested_at = coalesce(cancel_requested_at, ?) WHERE seq = ?;

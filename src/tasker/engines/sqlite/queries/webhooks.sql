@@ -52,9 +52,6 @@ SELECT seq, {delivery} FROM webhook_delivery INDEXED BY webhook_delivery_of
 WHERE webhook_id = :webhook_id AND seq < :below AND (:status IS NULL OR status = :status)
 ORDER BY seq DESC LIMIT :limit;
 
--- name: delivery
-SELECT {delivery} FROM webhook_delivery WHERE delivery_id = ? AND webhook_id = ?;
-
 -- name: insert_delivery
 INSERT OR IGNORE INTO webhook_delivery ({delivery}) VALUES ({delivery_places});
 
