@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from tasker.errors import Fault
+from tasker.errors import Fault, Invalid
 from tasker.jsontext import escape
 
 if TYPE_CHECKING:  # imported when the first value is refused: it takes 70 ms
@@ -32,6 +32,36 @@ _WORDS = {
 _PLACE = re.compile(r" - at `(?:key` in `)?\$([^`]*)`$")
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 _BACKTICKS = re.compile(r"`([^`]*)`")
+
+
+class Faults:
+    """Everything wrong with one input, each fault with the name of the problem that it is by itself."""
+
+    def __init__(self) -> None:
+        self.found: list[Fault] = []
+        self._names: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def add(self, pointer: str, detail: str, name: str = "invalid-request") -> None:
+        self.put(Fault(pointer, detail), name)
+
+    def put(self, fault: Fault, name: str = "invalid-request") -> None:
+        self.found.append(fault)
+        self._names.add(name)
+
+    def check(self) -> None:
+        """Raise Invalid if anything was found; by the specific name if all of it is of one kind."""
+        if self.found:
+            name = self._names.pop() if len(self._names) == 1 else "invalid-request"
+            raise Invalid(_summary(self.found), name=name, faults=self.found)
+
+
+def _summary(faults: list[Fault]) -> str:
+    lines = [f"{fault.pointer}: {fault.detail}" if fault.pointer else fault.detail for fault in faults[:3]]
+    more = [f"and {len(faults) - 3} more"] if len(faults) > 3 else []
+    return "; ".join(lines + more)
 
 
 def kind_of(value: Any) -> str:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tasker.errors import Fault, Invalid
-from tasker.faults import kind_of, missing_field, refusal_fault, unknown_field
+from tasker.faults import Faults, kind_of, missing_field, refusal_fault, unknown_field
 from tasker.jsontext import read_json
 from tasker.model.queues import QueueChange, Rate
 
@@ -58,27 +58,31 @@ def read_queue_change(body: bytes) -> QueueChange:
     value = read_json(body)
     if not isinstance(value, dict):
         raise Invalid("expected an object", faults=[Fault("", f"expected an object, got {kind_of(value)}")])
-    faults: list[Fault] = []
+    faults = Faults()
     known = (*_READERS, "rate")
     fields = {name: _read(value[name], _READERS[name], f"/{name}", faults) for name in value if name in _READERS}
     if "rate" in value:
         fields["rate"] = _read_rate(value["rate"], faults)
-    unknown = [unknown_field("", name, known) for name in value if name not in known]
-    _check(faults, unknown)
+    for name in value:
+        if name not in known:
+            faults.put(unknown_field("", name, known), "unknown-field")
+    faults.check()
     return QueueChange(**fields)
 
 
-def _read_rate(value: Any, faults: list[Fault]) -> Rate | None:
+def _read_rate(value: Any, faults: Faults) -> Rate | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        faults.append(Fault("/rate", f"expected an object or null, got {kind_of(value)}"))
+        faults.add("/rate", f"expected an object or null, got {kind_of(value)}")
         return None
     before = len(faults)
     given = {name: member for name, member in value.items() if member is not None or name == "limit"}
-    faults += [unknown_field("/rate", name, _RATE) for name in value if name not in _RATE]
+    for name in value:
+        if name not in _RATE:
+            faults.put(unknown_field("/rate", name, _RATE), "unknown-field")
     if "limit" not in value:
-        faults.append(missing_field("/rate", "limit"))
+        faults.put(missing_field("/rate", "limit"))
     read = {name: _read(given[name], _RATE[name], f"/rate/{name}", faults) for name in given if name in _RATE}
     if len(faults) > before:
         return None
@@ -88,17 +92,9 @@ def _read_rate(value: Any, faults: list[Fault]) -> Rate | None:
     )
 
 
-def _read(value: Any, type_: Any, pointer: str, faults: list[Fault]) -> Any:
+def _read(value: Any, type_: Any, pointer: str, faults: Faults) -> Any:
     try:
         return msgspec.convert(value, type_)
     except msgspec.ValidationError as error:
-        faults.append(refusal_fault(str(error), pointer))
+        faults.put(refusal_fault(str(error), pointer))
         return None
-
-
-def _check(faults: list[Fault], unknown: list[Fault]) -> None:
-    found = [*faults, *unknown]
-    if found:
-        only_unknown = all(fault.detail.startswith("unknown field") for fault in found)
-        detail = "; ".join(f"{fault.pointer}: {fault.detail}" for fault in found[:3])
-        raise Invalid(detail, name="unknown-field" if only_unknown else None, faults=found)

@@ -5,7 +5,7 @@ Every fault is found in one go and named by a JSON Pointer into the body.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tasker.errors import Fault, Invalid
-from tasker.faults import kind_of, missing_field, refusal_fault, unknown_field
+from tasker.faults import Faults, kind_of, missing_field, refusal_fault, unknown_field
 from tasker.jsontext import escape, read_json
 from tasker.model import queue_name_pattern, type_name_pattern
 from tasker.model.webhooks import DEFAULT_EVENTS, EVENT_TYPES, WebhookStatus
@@ -88,20 +88,14 @@ class RotationBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     keep_old_for: KeepFor | None = None
 
 
-class NamedFault(Struct, frozen=True):
-    """A fault, and the problem that it is when there is no other."""
-
-    fault: Fault
-    name: str = "invalid-request"
-
-
 def read_webhook(body: bytes, rules: UrlRules) -> dict[str, Any]:
     """Read the body of a new webhook; return the fields that it sets, and `secret`. Raises Malformed, Invalid."""
     value = _object(body)
-    fields, faults = _read({key: member for key, member in value.items() if member is not None}, _NEW, "", rules)
+    faults = Faults()
+    fields = _read({key: member for key, member in value.items() if member is not None}, _NEW, "", faults, rules)
     if value.get("url") is None:
-        faults.append(NamedFault(missing_field("", "url")))
-    _check(faults)
+        faults.put(missing_field("", "url"))
+    faults.check()
     return {"events": DEFAULT_EVENTS, **fields}
 
 
@@ -109,29 +103,32 @@ def read_webhook_patch(body: bytes, rules: UrlRules) -> dict[str, Any]:
     """Read the body of a change; return the fields that it sets. Raises Malformed, Invalid."""
     value = _object(body)
     taken_back = {key: _UNSET_VALUES[key] for key in value.keys() & _UNSET_VALUES.keys() if value[key] is None}
-    fields, faults = _read({key: value[key] for key in value if key not in taken_back}, _PATCH, "", rules)
-    _check(faults)
+    faults = Faults()
+    fields = _read({key: value[key] for key in value if key not in taken_back}, _PATCH, "", faults, rules)
+    faults.check()
     return {**taken_back, **fields}
 
 
 def read_rotation(body: bytes) -> tuple[str | None, timedelta]:
     """Read the body of a rotation; return the secret, if one is given, and how long the old one signs too."""
     value = _object(body) if body.strip() else {}
-    fields, faults = _read({key: member for key, member in value.items() if member is not None}, _ROTATION, "")
-    _check(faults)
+    faults = Faults()
+    fields = _read({key: member for key, member in value.items() if member is not None}, _ROTATION, "", faults)
+    faults.check()
     keep_for = fields.get("keep_old_for")
     return fields.get("secret"), KEEP_OLD_SECRET if keep_for is None else timedelta(seconds=keep_for)
 
 
-def read_own_webhook(value: Any, pointer: str, rules: UrlRules) -> tuple[dict[str, Any], list[NamedFault]]:
-    """Return the fields of a webhook that comes with a submission, and everything that is wrong with it."""
+def read_own_webhook(value: Any, pointer: str, rules: UrlRules, faults: Faults) -> dict[str, Any]:
+    """Return the fields of a webhook that comes with a submission; add everything that is wrong with it to `faults`."""
     if not isinstance(value, dict):
-        return {}, [NamedFault(Fault(pointer, f"expected an object with `url`, got {kind_of(value)}"))]
+        faults.add(pointer, f"expected an object with `url`, got {kind_of(value)}")
+        return {}
     given = {key: member for key, member in value.items() if member is not None}
-    fields, faults = _read(given, _OWN, pointer, rules)
+    fields = _read(given, _OWN, pointer, faults, rules)
     if "url" not in given:
-        faults.append(NamedFault(missing_field(pointer, "url")))
-    return {"events": DEFAULT_EVENTS, **fields}, faults
+        faults.put(missing_field(pointer, "url"))
+    return {"events": DEFAULT_EVENTS, **fields}
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -145,35 +142,24 @@ _Reader = Callable[[Any, UrlRules], Any]
 
 
 def _read(
-    value: dict[str, Any], readers: dict[str, _Reader], pointer: str, rules: UrlRules | None = None
-) -> tuple[dict[str, Any], list[NamedFault]]:
+    value: dict[str, Any], readers: dict[str, _Reader], pointer: str, faults: Faults, rules: UrlRules | None = None
+) -> dict[str, Any]:
+    """Return the members that are right; add a fault for each other one."""
     fields: dict[str, Any] = {}
-    faults: list[NamedFault] = []
     for key, member in value.items():
         place = f"{pointer}/{escape(key)}"
         if key not in readers:
-            faults.append(NamedFault(unknown_field(pointer, key, readers), "unknown-field"))
+            faults.put(unknown_field(pointer, key, readers), "unknown-field")
             continue
         try:
             fields[key] = readers[key](member, rules or UrlRules())
         except UnsafeUrl as error:
-            faults.append(NamedFault(Fault(place, str(error)), "unsafe-url"))
+            faults.add(place, str(error), "unsafe-url")
         except msgspec.ValidationError as error:
-            faults.append(NamedFault(refusal_fault(str(error), place)))
+            faults.put(refusal_fault(str(error), place))
         except ValueError as error:
-            faults.append(NamedFault(Fault(place, str(error))))
-    return fields, faults
-
-
-def _check(found: Iterable[NamedFault]) -> None:
-    """Raise Invalid if anything was found; by the specific name if all of it is of one kind."""
-    named = list(found)
-    if named:
-        names = {one.name for one in named}
-        faults = [one.fault for one in named]
-        words = "; ".join(f"{fault.pointer}: {fault.detail}" for fault in faults[:3])
-        more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise Invalid(words + more, name=names.pop() if len(names) == 1 else "invalid-request", faults=faults)
+            faults.add(place, str(error))
+    return fields
 
 
 def _typed(type_: Any) -> _Reader:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from tasker.errors import Fault, Invalid
-from tasker.faults import MAX_FAULTS, kind_of, missing_field, refusal_fault, unknown_field
+from tasker.faults import Faults, kind_of, missing_field, refusal_fault, unknown_field
 from tasker.hiding import hide
 from tasker.jsontext import read_json
 from tasker.model.schedules import Missed, Overlap
@@ -103,7 +103,7 @@ def read_schedule(body: bytes, registry: Registry, now: datetime) -> dict[str, A
         if name not in reading.given:
             reading.add(missing_field("", name))
     reading.check_together({})
-    reading.check()
+    reading.faults.check()
     return _DEFAULTS | reading.fields
 
 
@@ -112,7 +112,7 @@ def read_patch(body: bytes, registry: Registry, now: datetime) -> dict[str, Any]
     reading = _read(body, registry, now)
     if "cron" in reading.given and "interval" in reading.given:
         reading.check_together({})
-    reading.check()
+    reading.faults.check()
     return reading.fields
 
 
@@ -128,7 +128,7 @@ def merge(current: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
     reading = _Reading(dict(fields))
     reading.fields = fields
     reading.check_together(current)
-    reading.check()
+    reading.faults.check()
     return {**current, **fields}
 
 
@@ -138,21 +138,10 @@ class _Reading:
     def __init__(self, given: dict[str, Any]) -> None:
         self.given = given
         self.fields: dict[str, Any] = {}
-        self._found: list[Fault] = []
-        self._names: set[str] = set()
+        self.faults = Faults()
 
     def add(self, fault: Fault, name: str = "invalid-request") -> None:
-        self._found.append(fault)
-        self._names.add(name)
-
-    def check(self) -> None:
-        """Raise Invalid if anything was found; by the specific name if all of it is of one kind."""
-        if not self._found:
-            return
-        name = self._names.pop() if len(self._names) == 1 else "invalid-request"
-        lines = [f"{fault.pointer}: {fault.detail}" if fault.pointer else fault.detail for fault in self._found[:3]]
-        more = [f"and {len(self._found) - 3} more"] if len(self._found) > 3 else []
-        raise Invalid("; ".join(lines + more), name=name, faults=self._found[:MAX_FAULTS])
+        self.faults.put(fault, name)
 
     def check_together(self, current: Mapping[str, Any]) -> None:
         """Find what does not go together, in the body and with what is there already."""

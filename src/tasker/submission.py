@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct, defstruct, structs
 
 from tasker.errors import Fault, Invalid
-from tasker.faults import refusal_fault, unknown_field
+from tasker.faults import Faults, refusal_fault, unknown_field
 from tasker.jsontext import escape, read_json
 from tasker.model import MAX_RETENTION, Draft, OnConflict, Policy, Retention, queue_name_pattern
 from tasker.receivers import OwnWebhookBody, read_own_webhook
@@ -173,30 +173,6 @@ class _Texts(Struct):
     metadata: Raw = Raw(b"null")
 
 
-class _Faults:
-    """Everything wrong with one body, each with the name of its problem."""
-
-    def __init__(self) -> None:
-        self.found: list[Fault] = []
-        self.names: set[str] = set()
-
-    def add(self, pointer: str, detail: str, name: str = "invalid-request") -> None:
-        self.found.append(Fault(pointer, detail))
-        self.names.add(name)
-
-    def check(self) -> None:
-        """Raise Invalid if anything was found; by the specific name if all of it is of one kind."""
-        if self.found:
-            name = self.names.pop() if len(self.names) == 1 else "invalid-request"
-            raise Invalid(_summary(self.found), name=name, faults=self.found)
-
-
-def _summary(faults: list[Fault]) -> str:
-    lines = [f"{fault.pointer}: {fault.detail}" if fault.pointer else fault.detail for fault in faults[:3]]
-    more = [f"and {len(faults) - 3} more"] if len(faults) > 3 else []
-    return "; ".join(lines + more)
-
-
 _decode_policy = msgspec.json.Decoder(Policy).decode
 _decode_texts = msgspec.json.Decoder(_Texts).decode
 
@@ -254,7 +230,7 @@ def _with_kept(asked: Submission, original: Draft, given: dict[str, Any]) -> Sub
 def _read_envelope(
     value: dict[str, Any], texts: _Texts, registry: Registry, now: datetime
 ) -> tuple[TaskType, Submission]:
-    faults = _Faults()
+    faults = Faults()
     task_type = _find_type(value, registry, faults)
     if task_type is not None:
         _check_params(task_type, value.get("params", []), faults)
@@ -269,7 +245,7 @@ def _read_envelope(
     return task_type, Submission(type=task_type.name, params=texts.params, **options)
 
 
-def _find_type(value: dict[str, Any], registry: Registry, faults: _Faults) -> TaskType | None:
+def _find_type(value: dict[str, Any], registry: Registry, faults: Faults) -> TaskType | None:
     name = value.get("type")
     if not isinstance(name, str) or not name:
         faults.add("/type", "expected the name of a task type" if "type" in value else "is missing")
@@ -288,7 +264,7 @@ def _unknown_type(name: str, registry: Registry) -> str:
     raise AssertionError(name)
 
 
-def _check_params(task_type: TaskType, params: Any, faults: _Faults) -> None:
+def _check_params(task_type: TaskType, params: Any, faults: Faults) -> None:
     try:
         task_type.check(params)
     except Invalid as error:
@@ -296,7 +272,7 @@ def _check_params(task_type: TaskType, params: Any, faults: _Faults) -> None:
             faults.add("/params" + fault.pointer, fault.detail, error.kind.name)
 
 
-def _read_options(value: dict[str, Any], texts: _Texts, now: datetime, faults: _Faults) -> dict[str, Any]:
+def _read_options(value: dict[str, Any], texts: _Texts, now: datetime, faults: Faults) -> dict[str, Any]:
     options = _read_fields({k: v for k, v in value.items() if k not in ("type", "params")}, _OPTIONS, "", faults)
     if "delay" in options and "run_at" in options:
         faults.add("/run_at", "give `delay` or `run_at`, not both")
@@ -313,14 +289,14 @@ def _read_options(value: dict[str, Any], texts: _Texts, now: datetime, faults: _
     return options
 
 
-def _check_run_at(moment: datetime, now: datetime, faults: _Faults) -> datetime | None:
+def _check_run_at(moment: datetime, now: datetime, faults: Faults) -> datetime | None:
     if not _EARLIEST <= moment <= now + MAX_AHEAD:
         faults.add("/run_at", "expected a time after the year 2000 and at most 10 years ahead")
         return None
     return moment.astimezone(UTC)
 
 
-def _check_deadline(options: dict[str, Any], now: datetime, faults: _Faults) -> datetime | None:
+def _check_deadline(options: dict[str, Any], now: datetime, faults: Faults) -> datetime | None:
     deadline: datetime = options["deadline"]
     if not now < deadline <= now + MAX_AHEAD:
         faults.add("/deadline", "expected a time that is to come, at most 10 years ahead")
@@ -331,17 +307,16 @@ def _check_deadline(options: dict[str, Any], now: datetime, faults: _Faults) -> 
     return deadline.astimezone(UTC)
 
 
-def _read_webhook(value: Any, rules: UrlRules, faults: _Faults) -> OwnWebhook | None:
-    fields, found = read_own_webhook(value, "/webhook", rules)
-    for one in found:
-        faults.add(one.fault.pointer, one.fault.detail, one.name)
-    return None if found else OwnWebhook(**fields)
+def _read_webhook(value: Any, rules: UrlRules, faults: Faults) -> OwnWebhook | None:
+    before = len(faults)
+    fields = read_own_webhook(value, "/webhook", rules, faults)
+    return OwnWebhook(**fields) if len(faults) == before else None
 
 
-_Reader = Callable[[Any, str, _Faults], Any]
+_Reader = Callable[[Any, str, Faults], Any]
 
 
-def _read_fields(value: dict[str, Any], readers: dict[str, _Reader], pointer: str, faults: _Faults) -> dict[str, Any]:
+def _read_fields(value: dict[str, Any], readers: dict[str, _Reader], pointer: str, faults: Faults) -> dict[str, Any]:
     """Return the fields that are given and right; add a fault for each other one."""
     read = {}
     for key, member in value.items():
@@ -360,7 +335,7 @@ def _read_fields(value: dict[str, Any], readers: dict[str, _Reader], pointer: st
 def _typed(type_: Any) -> _Reader:
     """Return a reader that takes exactly what msgspec takes as `type_`: no bool for a number, no string for one."""
 
-    def read(value: Any, pointer: str, faults: _Faults) -> Any:
+    def read(value: Any, pointer: str, faults: Faults) -> Any:
         try:
             return msgspec.convert(value, type_)
         except msgspec.ValidationError as error:
@@ -376,7 +351,7 @@ def _duration(most: timedelta, *, zero: bool = True) -> _Reader:
     read_number_or_text = _typed(float | str)
     read_text = _typed(timedelta)
 
-    def read(value: Any, pointer: str, faults: _Faults) -> timedelta | None:
+    def read(value: Any, pointer: str, faults: Faults) -> timedelta | None:
         given = read_number_or_text(value, pointer, faults)
         if isinstance(given, str):
             length: timedelta | None = read_text(given, pointer, faults)
@@ -393,7 +368,7 @@ def _duration(most: timedelta, *, zero: bool = True) -> _Reader:
     return read
 
 
-def _retention(value: Any, pointer: str, faults: _Faults) -> Retention | None:
+def _retention(value: Any, pointer: str, faults: Faults) -> Retention | None:
     if value == "forever":
         return "forever"
     found = len(faults.found)
@@ -403,25 +378,25 @@ def _retention(value: Any, pointer: str, faults: _Faults) -> Retention | None:
     return length
 
 
-def _elsewhere(_value: Any, _pointer: str, _faults: _Faults) -> None:
+def _elsewhere(_value: Any, _pointer: str, _faults: Faults) -> None:
     """It is known, and read with the rules of the service (_read_webhook)."""
 
 
-def _tags(value: Any, pointer: str, faults: _Faults) -> tuple[str, ...]:
+def _tags(value: Any, pointer: str, faults: Faults) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) > MAX_TAGS:
         faults.add(pointer, f"expected an array of at most {MAX_TAGS} strings")
         return ()
     return tuple(_read_tag(element, f"{pointer}/{index}", faults) for index, element in enumerate(value))
 
 
-def _depends_on(value: Any, pointer: str, faults: _Faults) -> tuple[UUID, ...]:
+def _depends_on(value: Any, pointer: str, faults: Faults) -> tuple[UUID, ...]:
     if not isinstance(value, list) or len(value) > MAX_DEPENDENCIES:
         faults.add(pointer, f"expected an array of at most {MAX_DEPENDENCIES} task ids")
         return ()
     return tuple(dict.fromkeys(_read_id(element, f"{pointer}/{index}", faults) for index, element in enumerate(value)))
 
 
-def _retry(value: Any, pointer: str, faults: _Faults) -> RetryOptions | None:
+def _retry(value: Any, pointer: str, faults: Faults) -> RetryOptions | None:
     if not isinstance(value, dict):
         faults.add(pointer, "expected an object")
         return None

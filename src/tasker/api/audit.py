@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import urlencode
 
 from msgspec import Meta, Struct, structs
 
-from tasker.api.calls import Call, Parameter, text_of, whole
+from tasker.api.calls import Call
 from tasker.api.operation import Answer, Operation
+from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
 from tasker.api.replies import Head, Reply, Stream, json_reply
 from tasker.errors import RequestError
 from tasker.model.audit import AuditEntry, Deed
 from tasker.service.audit import KEEP_AUDIT_FOR, Audit
 from tasker.submission import RunAt
 
-_DEFAULT_LIMIT, _MAX_LIMIT = 50, 500
 _INTERNAL = 500
-AUDIT_PARAMETERS = (
-    Parameter(
-        "limit", f"So many entries at most; default {_DEFAULT_LIMIT}, and never more than {_MAX_LIMIT}.",
-        {"type": "integer", "minimum": 1, "default": _DEFAULT_LIMIT}, whole(1, _MAX_LIMIT),
-    ),
-    Parameter("cursor", "Where to go on: `next_cursor` of the page before.", {"type": "string"}, text_of(1000)),
-)  # fmt: skip
+AUDIT_PARAMETERS = page_parameters("entries")
 
 
 class AuditView(Struct, frozen=True, kw_only=True):
@@ -102,13 +95,10 @@ class AuditOperations:
 
     async def find_many(self, call: Call) -> Reply:
         query = call.query()
-        limit = query.get("limit", _DEFAULT_LIMIT)
+        limit = query.get("limit", DEFAULT_LIMIT)
         page = await self._audit.find_many(limit=limit, cursor=query.get("cursor"))
         view = AuditViewPage(items=[_view(entry) for entry in page.items], next_cursor=page.next_cursor)
-        if page.next_cursor is None:
-            return json_reply(view)
-        further = urlencode({"limit": limit, "cursor": page.next_cursor})
-        return json_reply(view, 200, (b"link", f'</audit?{further}>; rel="next"'.encode()))
+        return json_reply(view, 200, *next_link(call, "/audit", page.next_cursor))
 
 
 def _view(entry: AuditEntry) -> AuditView:

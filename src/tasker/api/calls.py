@@ -76,12 +76,15 @@ class Call:
         """The media type of the body, without its parameters."""
         return self.head.headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
 
-    def task_id(self) -> UUID:
-        """Return the id in the path; only the usual 36 characters are one. Raises NotFound."""
-        text = self.path["task_id"]
+    def id_of(self, name: str) -> UUID:
+        """Return an id in the path; only the usual 36 characters are one. Raises NotFound."""
+        text = self.path[name]
         if not _UUID.fullmatch(text):
-            raise NotFound(f"{text[:50]!r} is no task id")
+            raise NotFound(f"{text[:50]!r} is no {name.replace('_', ' ')}")
         return UUID(text)
+
+    def task_id(self) -> UUID:
+        return self.id_of("task_id")
 
     def query(self) -> dict[str, Any]:
         """Return the parameters that are given. Raises Invalid with every fault, pointers being names (`/limit`)."""

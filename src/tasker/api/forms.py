@@ -8,7 +8,7 @@ import msgspec
 from msgspec import NODEFAULT, Struct, structs
 
 from tasker.errors import Fault, Invalid
-from tasker.faults import missing_field, refusal_fault, unknown_field
+from tasker.faults import Faults, missing_field, refusal_fault, unknown_field
 from tasker.jsontext import escape, read_json
 
 _T = TypeVar("_T", bound=Struct)
@@ -22,29 +22,28 @@ def read_form(body: bytes, form: type[_T]) -> _T:
     value = read_json(body)
     if not isinstance(value, dict):
         raise Invalid("expected an object", faults=[Fault("", "expected an object")])
-    faults: list[Fault] = []
+    faults = Faults()
     read = _read_members(value, form, "", faults)
-    if faults:
-        unknown = len(faults) == 1 and faults[0].detail.startswith("unknown field")
-        detail = "; ".join(f"{fault.pointer}: {fault.detail}" for fault in faults[:3])
-        raise Invalid(detail, name="unknown-field" if unknown else None, faults=faults)
+    faults.check()
     return form(**read)
 
 
-def _read_members(value: dict[str, Any], form: type[Struct], pointer: str, faults: list[Fault]) -> dict[str, Any]:
+def _read_members(value: dict[str, Any], form: type[Struct], pointer: str, faults: Faults) -> dict[str, Any]:
     """Return the members that are right, by the names of the form's fields; add every fault."""
     fields = {field.encode_name: field for field in structs.fields(form)}
     read: dict[str, Any] = {}
     for name, member in value.items():
         if name not in fields:
-            faults.append(unknown_field(pointer, name, fields))
+            faults.put(unknown_field(pointer, name, fields), "unknown-field")
         elif member is not None:
             read[fields[name].name] = _read_member(member, fields[name].type, f"{pointer}/{escape(name)}", faults)
-    faults += [missing_field(pointer, name) for name, field in fields.items() if _is_missing(field, value)]
+    for name, field in fields.items():
+        if _is_missing(field, value):
+            faults.put(missing_field(pointer, name))
     return read
 
 
-def _read_member(member: Any, type_: Any, pointer: str, faults: list[Fault]) -> Any:
+def _read_member(member: Any, type_: Any, pointer: str, faults: Faults) -> Any:
     if isinstance(type_, type) and issubclass(type_, Struct) and isinstance(member, dict):
         before = len(faults)
         read = _read_members(member, type_, pointer, faults)
@@ -52,7 +51,7 @@ def _read_member(member: Any, type_: Any, pointer: str, faults: list[Fault]) -> 
     try:
         return msgspec.convert(member, type_)
     except msgspec.ValidationError as error:
-        faults.append(refusal_fault(str(error), pointer))
+        faults.put(refusal_fault(str(error), pointer))
         return None
 
 

@@ -10,10 +10,8 @@ from msgspec import Struct
 
 from tasker.api.replies import Header, Reply, encode
 from tasker.errors import PROBLEMS, Fault, ProblemKind, RequestError, Unavailable
+from tasker.faults import MAX_FAULTS
 from tasker.model import TaskProblem
-
-MAX_FAULTS = 100
-"""Faults shown in one problem: a body can hold very many."""
 
 
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from typing import Any, Literal, cast
-from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
 from msgspec import Struct
 
 from tasker.api.calls import Call, Parameter, idempotency_key, text_of, whole
 from tasker.api.operation import BODY_PROBLEMS, INPUT_PROBLEMS, SUBMIT_PROBLEMS, Answer, Operation
+from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
 from tasker.api.replies import JSON_HEADERS, Header, Reply, empty_reply, encode_task, json_reply, path_of, retry_after
-from tasker.api.tasks import DEFAULT_LIMIT, MAX_LIMIT, Moment, TaskView
+from tasker.api.tasks import Moment, TaskView
 from tasker.clock import Clock
-from tasker.errors import NotFound
 from tasker.model.schedules import Missed, Overlap, Schedule
 from tasker.scheduling import ScheduleBody, SchedulePatch, read_patch, read_schedule
 from tasker.service import Service
 from tasker.submission import SubmissionBody
 
 MAX_COUNT = 100
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class SkipView(Struct, frozen=True, kw_only=True):
@@ -76,13 +72,7 @@ class TickPage(Struct, frozen=True, kw_only=True):
 
 _LIST_PARAMETERS = (
     Parameter("name", "Only the schedule of this name.", {"type": "string", "minLength": 1}, text_of(100)),
-    Parameter(
-        "limit",
-        f"So many schedules at most; default {DEFAULT_LIMIT}, and never more than {MAX_LIMIT}.",
-        {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
-        whole(1, MAX_LIMIT),
-    ),
-    Parameter("cursor", "Where to go on: `next_cursor` of the page before.", {"type": "string"}, text_of(1000)),
+    *page_parameters("schedules"),
 )
 _NEXT_PARAMETERS = (
     Parameter(
@@ -113,27 +103,27 @@ class ScheduleOperations:
         limit = query.pop("limit", DEFAULT_LIMIT)
         page = await self._schedules.find_many(call.caller, limit=limit, **query)
         view = SchedulePage(items=[_view(schedule) for schedule in page.items], next_cursor=page.next_cursor)
-        return json_reply(view, 200, *_next_link(call, page.next_cursor))
+        return json_reply(view, 200, *next_link(call, "/schedule", page.next_cursor))
 
     async def get(self, call: Call) -> Reply:
         call.query()
-        return json_reply(_view(await self._schedules.get(call.caller, _schedule_id(call))))
+        return json_reply(_view(await self._schedules.get(call.caller, call.id_of("schedule_id"))))
 
     async def change(self, call: Call) -> Reply:
         call.query()
-        schedule_id = _schedule_id(call)
+        schedule_id = call.id_of("schedule_id")
         fields = read_patch(await call.body(), self._service.registry, self._clock.now())
         return json_reply(_view(await self._schedules.change(call.caller, schedule_id, fields)))
 
     async def delete(self, call: Call) -> Reply:
         call.query()
-        await self._schedules.delete(call.caller, _schedule_id(call))
+        await self._schedules.delete(call.caller, call.id_of("schedule_id"))
         return empty_reply(204)
 
     async def trigger(self, call: Call) -> Reply:
         call.query()
         key = idempotency_key(call)
-        submitted = await self._service.trigger(call.caller, _schedule_id(call), idempotency_key=key)
+        submitted = await self._service.trigger(call.caller, call.id_of("schedule_id"), idempotency_key=key)
         headers: tuple[Header, ...] = (*JSON_HEADERS, (b"location", path_of(submitted.task)))
         if submitted.replayed:
             headers += ((b"idempotency-replayed", b"true"),)
@@ -142,7 +132,9 @@ class ScheduleOperations:
 
     async def next_ticks(self, call: Call) -> Reply:
         count = call.query().get("count", 5)
-        return json_reply(TickPage(items=await self._schedules.next_ticks(call.caller, _schedule_id(call), count)))
+        return json_reply(
+            TickPage(items=await self._schedules.next_ticks(call.caller, call.id_of("schedule_id"), count))
+        )
 
 
 def schedule_operations(schedules: ScheduleOperations) -> list[Operation]:
@@ -216,18 +208,3 @@ def _view(schedule: Schedule) -> ScheduleView:
 
 def _path(schedule: Schedule) -> str:
     return f"/schedule/{schedule.schedule_id}"
-
-
-def _schedule_id(call: Call) -> UUID:
-    """Return the id in the path; only the usual 36 characters are one. Raises NotFound."""
-    text = call.path["schedule_id"]
-    if not _UUID.fullmatch(text):
-        raise NotFound(f"{text[:50]!r} is no schedule id")
-    return UUID(text)
-
-
-def _next_link(call: Call, cursor: str | None) -> Sequence[Header]:
-    if cursor is None:
-        return ()
-    same = [pair for pair in parse_qsl(call.query_string) if pair[0] != "cursor"]
-    return ((b"link", f'</schedule?{urlencode([*same, ("cursor", cursor)])}>; rel="next"'.encode()),)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from msgspec import Meta, Struct
@@ -24,9 +23,9 @@ from tasker.api.calls import (
     text_of,
     trace_of,
     wait_parameter,
-    whole,
 )
 from tasker.api.events import STREAMS, EventOperations
+from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
 from tasker.api.problems import Refused, task_problem_reply
 from tasker.api.replies import (
     JSON_HEADERS,
@@ -50,10 +49,6 @@ from tasker.model.keys import Caller
 from tasker.registry import TaskType
 from tasker.service import Service, Submitted, check_submission
 from tasker.submission import Submission, read_replay, read_submission
-
-DEFAULT_LIMIT = 50
-MAX_LIMIT = 500
-
 
 Moment = Annotated[datetime, Meta(tz=True)]
 Params = Annotated[
@@ -113,13 +108,7 @@ LIST_PARAMETERS = (
         {"type": "string", "minLength": 1},
         text_of(100),
     ),
-    Parameter(
-        "limit",
-        f"So many tasks at most; default {DEFAULT_LIMIT}, and never more than {MAX_LIMIT}.",
-        {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
-        whole(1, MAX_LIMIT),
-    ),
-    Parameter("cursor", "Where to go on: `next_cursor` of the page before.", {"type": "string"}, text_of(1000)),
+    *page_parameters("tasks"),
 )
 GET_PARAMETERS = (
     wait_parameter,
@@ -207,7 +196,7 @@ class TaskOperations:
         tasks = await self._service.waiting.with_reasons(page.items)
         items = b",".join([encode_task(task, tracebacks=sees_tracebacks(call.caller)) for task in tasks])
         body = b'{"items":[%b],"next_cursor":%b}' % (items, encode(page.next_cursor))
-        return Reply(200, body, JSON_HEADERS + _next_link(call, page.next_cursor))
+        return Reply(200, body, JSON_HEADERS + next_link(call, "/task", page.next_cursor))
 
     async def get(self, call: Call) -> Reply:
         task_id, query = call.task_id(), call.query()
@@ -295,11 +284,3 @@ class TaskOperations:
 def _is_known(if_none_match: bytes | None, body: bytes, *, default: bool) -> bool:
     """Tell whether the client has this version already; `default` if it does not say."""
     return default if if_none_match is None else etag_matches(if_none_match, make_etag(body))
-
-
-def _next_link(call: Call, cursor: str | None) -> tuple[Header, ...]:
-    """Return the Link (RFC 8288) to the next page: the same query, further on."""
-    if cursor is None:
-        return ()
-    same = [pair for pair in parse_qsl(call.query_string) if pair[0] != "cursor"]
-    return ((b"link", f'</task?{urlencode([*same, ("cursor", cursor)])}>; rel="next"'.encode()),)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from tasker.api.calls import Call, Parameter, one_of, text_of, whole
+from tasker.api.calls import Call, Parameter, one_of
 from tasker.api.operation import BODY_PROBLEMS, INPUT_PROBLEMS, Answer, Operation
-from tasker.api.replies import Header, Reply, empty_reply, json_reply
-from tasker.api.tasks import DEFAULT_LIMIT, MAX_LIMIT, Moment
-from tasker.errors import NotFound
+from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
+from tasker.api.replies import Reply, empty_reply, json_reply
+from tasker.api.tasks import Moment
 from tasker.model.webhooks import Delivery, FailureName, Webhook
 from tasker.receivers import (
     PREFIX,
@@ -27,7 +25,6 @@ from tasker.receivers import (
 from tasker.service.webhooks import Webhooks
 from tasker.urls import UrlRules
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 EventName = Annotated[str, Meta(examples=["task.completed"])]
 
 
@@ -102,11 +99,6 @@ class DeliveryPageView(Struct, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
-_PAGE_PARAMETERS = (
-    Parameter("limit", f"At most so many, {DEFAULT_LIMIT} if not given, {MAX_LIMIT} at the most.",
-              {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT}, whole(1, MAX_LIMIT)),
-    Parameter("cursor", "The `next_cursor` of the page before.", {"type": "string"}, text_of(200)),
-)  # fmt: skip
 _STATUS = Parameter(
     "status", "Only deliveries with this status.", {"type": "string", "enum": ["pending", "delivered", "failed"]},
     one_of("pending", "delivered", "failed"),
@@ -131,42 +123,42 @@ class WebhookOperations:
             call.caller, limit=query.get("limit", DEFAULT_LIMIT), cursor=query.get("cursor")
         )
         view = WebhookPageView(items=[_view(webhook) for webhook in page.items], next_cursor=page.next_cursor)
-        return json_reply(view, 200, *_next_link(call, "/webhook", page.next_cursor))
+        return json_reply(view, 200, *next_link(call, "/webhook", page.next_cursor))
 
     async def get(self, call: Call) -> Reply:
         call.query()
-        return json_reply(_view(await self._webhooks.get(call.caller, _id(call, "webhook_id"))))
+        return json_reply(_view(await self._webhooks.get(call.caller, call.id_of("webhook_id"))))
 
     async def change(self, call: Call) -> Reply:
         call.query()
-        webhook_id = _id(call, "webhook_id")
+        webhook_id = call.id_of("webhook_id")
         fields = read_webhook_patch(await call.body(), self._rules)
         return json_reply(_view(await self._webhooks.change(call.caller, webhook_id, fields)))
 
     async def rotate(self, call: Call) -> Reply:
         call.query()
-        webhook_id = _id(call, "webhook_id")
+        webhook_id = call.id_of("webhook_id")
         secret, keep_for = read_rotation(await call.body())
         return json_reply(_with_secret(await self._webhooks.rotate(call.caller, webhook_id, secret, keep_for)))
 
     async def delete(self, call: Call) -> Reply:
         call.query()
-        await self._webhooks.delete(call.caller, _id(call, "webhook_id"))
+        await self._webhooks.delete(call.caller, call.id_of("webhook_id"))
         return empty_reply(204)
 
     async def deliveries(self, call: Call) -> Reply:
         query = call.query()
-        webhook_id = _id(call, "webhook_id")
+        webhook_id = call.id_of("webhook_id")
         page = await self._webhooks.deliveries(
             call.caller, webhook_id, status=query.get("status"), limit=query.get("limit", DEFAULT_LIMIT),
             cursor=query.get("cursor"),
         )  # fmt: skip
         view = DeliveryPageView(items=[_delivery_view(one) for one in page.items], next_cursor=page.next_cursor)
-        return json_reply(view, 200, *_next_link(call, f"/webhook/{webhook_id}/deliveries", page.next_cursor))
+        return json_reply(view, 200, *next_link(call, f"/webhook/{webhook_id}/deliveries", page.next_cursor))
 
     async def redeliver(self, call: Call) -> Reply:
         call.query()
-        webhook_id, delivery_id = _id(call, "webhook_id"), _id(call, "delivery_id")
+        webhook_id, delivery_id = call.id_of("webhook_id"), call.id_of("delivery_id")
         return json_reply(_delivery_view(await self._webhooks.redeliver(call.caller, webhook_id, delivery_id)), 202)
 
 
@@ -183,7 +175,7 @@ def webhook_operations(webhooks: WebhookOperations) -> list[Operation]:
         Operation(
             "GET", "/webhook", "list_webhooks", "webhooks", "List the webhooks, newest first", webhooks.find_many,
             scope="read", answers={200: Answer("A page of webhooks.", WebhookPageView, ("Link",))},
-            problems=("invalid-request", "unknown-field", "unavailable"), parameters=_PAGE_PARAMETERS,
+            problems=("invalid-request", "unknown-field", "unavailable"), parameters=page_parameters("webhooks"),
         ),
         Operation(
             "GET", "/webhook/{webhook_id}", "get_webhook", "webhooks", "Read a webhook", webhooks.get, scope="read",
@@ -210,7 +202,7 @@ def webhook_operations(webhooks: WebhookOperations) -> list[Operation]:
             "GET", "/webhook/{webhook_id}/deliveries", "list_deliveries", "webhooks",
             "List what a receiver was told, newest first", webhooks.deliveries, scope="read",
             answers={200: Answer("A page of deliveries.", DeliveryPageView, ("Link",))},
-            problems=(*on_one, "invalid-request"), parameters=(_STATUS, *_PAGE_PARAMETERS),
+            problems=(*on_one, "invalid-request"), parameters=(_STATUS, *page_parameters("deliveries")),
         ),
         Operation(
             "POST", "/webhook/{webhook_id}/deliveries/{delivery_id}/redeliver", "redeliver", "webhooks",
@@ -264,18 +256,3 @@ def _delivery_view(delivery: Delivery) -> DeliveryView:
 
 def _path(webhook: Webhook) -> str:
     return f"/webhook/{webhook.webhook_id}"
-
-
-def _id(call: Call, name: str) -> UUID:
-    """Return an id in the path; only the usual 36 characters are one. Raises NotFound."""
-    text = call.path[name]
-    if not _UUID.fullmatch(text):
-        raise NotFound(f"{text[:50]!r} is no {name.replace('_', ' ')}")
-    return UUID(text)
-
-
-def _next_link(call: Call, path: str, cursor: str | None) -> tuple[Header, ...]:
-    if cursor is None:
-        return ()
-    same = [pair for pair in parse_qsl(call.query_string) if pair[0] != "cursor"]
-    return ((b"link", f'<{path}?{urlencode([*same, ("cursor", cursor)])}>; rel="next"'.encode()),)

@@ -1,0 +1,32 @@
+"""Lists in pages: how many at once, where to go on, and the link to the next page."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlencode
+
+from tasker.api.calls import Call, Parameter, text_of, whole
+from tasker.api.replies import Header
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 500
+
+
+def page_parameters(things: str) -> tuple[Parameter, Parameter]:
+    """Return the parameters of a list of so called things."""
+    return (
+        Parameter(
+            "limit",
+            f"So many {things} at most; default {DEFAULT_LIMIT}, and never more than {MAX_LIMIT}.",
+            {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
+            whole(1, MAX_LIMIT),
+        ),
+        Parameter("cursor", "Where to go on: `next_cursor` of the page before.", {"type": "string"}, text_of(1000)),
+    )
+
+
+def next_link(call: Call, path: str, cursor: str | None) -> tuple[Header, ...]:
+    """Return the Link (RFC 8288) to the next page: the same query, further on."""
+    if cursor is None:
+        return ()
+    same = [pair for pair in parse_qsl(call.query_string) if pair[0] != "cursor"]
+    return ((b"link", f'<{path}?{urlencode([*same, ("cursor", cursor)])}>; rel="next"'.encode()),)
