@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
+
+import psutil
 
 from tests.crash.fire import TASKS, Client, check_runs, read_journal
 from tests.postgres import Cluster, database_of
@@ -81,6 +86,25 @@ def until(is_so: Callable[[], bool], otherwise: str, limit: float = LIMIT) -> No
     while not is_so():
         assert monotonic() < end, otherwise
         sleep(0.02)
+
+
+def kill_amid(server: Server, folder: Path) -> None:
+    """`kill -9` a process at a moment at which a function of its own runs: it is frozen first, and its journal tells.
+
+    What runs while it is frozen can no longer be stored by it, so an attempt is sure to be cut off.
+    """
+    pid = server.process.pid
+
+    def is_amid() -> bool:
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, "it does not freeze")
+        runs = Counter(line["nonce"] for line in read_journal(folder) if line["pid"] == pid)  # a start, and an end
+        if 1 not in runs.values():
+            os.kill(pid, signal.SIGCONT)
+        return 1 in runs.values()
+
+    until(is_amid, "it never had a function under way")
+    server.kill()
 
 
 def settle(client: Client, unknown: list[tuple[str, str, int]], accepted: dict[str, str]) -> None:

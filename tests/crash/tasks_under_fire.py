@@ -14,7 +14,15 @@ from tasker import Context, task
 
 
 def _note(context: Context, what: str, nonce: str) -> None:
-    line = json.dumps({"task_id": str(context.task_id), "attempt": context.attempt, "what": what, "nonce": nonce})
+    line = json.dumps(
+        {
+            "task_id": str(context.task_id),
+            "attempt": context.attempt,
+            "what": what,
+            "nonce": nonce,
+            "pid": os.getpid(),
+        }
+    )
     journal = os.open("journal.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(journal, line.encode() + b"\n")
     os.close(journal)
