@@ -91,6 +91,15 @@ async def test_an_autoscaler_sees_what_limits_let_through(rig: Rig) -> None:
     assert (queue["load"], queue["pending"], queue["running"]) == (1, 4, 1)
 
 
+async def test_what_runs_above_a_lowered_limit_is_load_still(rig: Rig) -> None:
+    """An autoscaler that goes by it must not take the workers away from under it."""
+    for _ in range(3):
+        await rig.submit(queue="q")
+    await rig.driver.claim(3)
+    await rig.client.patch("/queue/q", json={"concurrency": 1})
+    assert (await rig.client.get("/queue/q")).json()["load"] == 3
+
+
 async def test_a_queue_that_is_held_back_is_nobodys_fault(rig: Rig) -> None:
     seen = []
     rig.service._health = lambda lines: seen.append([line.queue for line in lines]) or {}  # type: ignore[assignment]
@@ -117,10 +126,26 @@ async def test_a_pending_task_tells_why_it_waits_and_where_it_is(rig: Rig) -> No
     assert "estimated_start_at" not in task
 
 
-async def announce(rig: Rig) -> None:
+async def test_a_worker_that_drains_or_is_silent_takes_nothing(rig: Rig) -> None:
+    task_id = await rig.submit()
+
+    async def waiting_for() -> str:
+        rig.clock.advance(timedelta(seconds=2))  # what is known of workers stands for a second
+        return str((await rig.client.get(f"/task/{task_id}")).json()["waiting_for"])
+
+    await announce(rig)
+    assert await waiting_for() != "no worker has this type"
+    await announce(rig, draining=True)
+    assert await waiting_for() == "no worker has this type"
+    await announce(rig)
+    rig.clock.advance(timedelta(seconds=40))
+    assert await waiting_for() == "no worker has this type"
+
+
+async def announce(rig: Rig, *, draining: bool = False) -> None:
     info = WorkerInfo(
         worker_id="w", host="here", pid=1, version="1", started_at=rig.clock.now(), queues=None, types=("sum",),
-        slots=2, processes=1,
+        slots=2, processes=1, draining=draining,
     )  # fmt: skip
     await rig.engine.workers.announce(info)
 

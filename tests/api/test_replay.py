@@ -127,3 +127,14 @@ async def test_it_is_checked_only(rig: Rig) -> None:
 async def test_it_is_waited_for(rig: Rig) -> None:
     reply = await replay(rig, await rig.submit(), prefer="wait=0")
     assert reply.headers["preference-applied"] == "wait=0"
+
+
+async def test_a_task_that_is_kept_for_ever_is_replayed_as_one(rig: Rig) -> None:
+    for retention, expires in (("forever", False), (60, True)):
+        body = {"type": "sum", "params": [4, 2], "retention": retention}
+        original = (await rig.client.post("/task", json=body)).json()["task_id"]
+        await rig.finish()
+        replayed = (await rig.client.post(f"/task/{original}/replay")).json()["task_id"]
+        await rig.finish()
+        ended = (await rig.client.get(f"/task/{replayed}")).json()
+        assert (ended["status"], ended["expires_at"] is not None) == ("completed", expires)

@@ -43,6 +43,42 @@ def test_public_are_the_paths_of_the_probes_alone(rig: Rig) -> None:
     assert {operation.path for operation in operations(rig) if operation.scope == "public"} == PUBLIC_PATHS
 
 
+def test_each_operation_asks_for_the_scope_that_was_decided(rig: Rig) -> None:
+    """Written out, so that no row of the table is loosened in passing."""
+    found: dict[str, set[str]] = {}
+    for operation in operations(rig):
+        found.setdefault(operation.scope, set()).add(f"{operation.method} {operation.path}")
+    assert found == SCOPE_OF
+
+
+SCOPE_OF = {
+    "public": {"GET /livez", "GET /readyz"},
+    "any": {
+        "GET /", "GET /docs", "GET /docs/{file}", "GET /openapi.json", "GET /problems/{name}", "GET /type",
+        "GET /type/{name}",
+    },
+    "submit": {
+        "POST /task", "PUT /task/{task_id}", "POST /type/{name}/task", "POST /task/{task_id}/replay", "POST /batch",
+        "POST /schedule", "PATCH /schedule/{schedule_id}", "POST /schedule/{schedule_id}/trigger",
+    },
+    "read": {
+        "GET /task", "GET /task/{task_id}", "GET /task/{task_id}/result", "GET /task/{task_id}/events", "GET /events",
+        "GET /schedule", "GET /schedule/{schedule_id}", "GET /schedule/{schedule_id}/next", "GET /webhook",
+        "GET /webhook/{webhook_id}", "GET /webhook/{webhook_id}/deliveries", "GET /queue", "GET /queue/{name}",
+        "GET /worker", "GET /usage", "GET /metrics",
+    },
+    "control": {
+        "POST /task/{task_id}/cancel", "POST /task/{task_id}/retry", "DELETE /task/{task_id}", "POST /bulk",
+        "DELETE /schedule/{schedule_id}", "POST /webhook", "PATCH /webhook/{webhook_id}",
+        "DELETE /webhook/{webhook_id}", "POST /webhook/{webhook_id}/rotate",
+        "POST /webhook/{webhook_id}/deliveries/{delivery_id}/redeliver",
+    },
+    "admin": {
+        "GET /key", "POST /key", "GET /key/{key_id}", "DELETE /key/{key_id}", "GET /audit", "PATCH /queue/{name}",
+    },
+}  # fmt: skip
+
+
 def spellings(path: str) -> Iterator[str]:
     """Yield the path, and what somebody could take for it."""
     yield from (path, path + "/", "/" + path, path.upper(), path + ";a=b", path + "%00", path + "/health", path + "%2f")

@@ -50,6 +50,10 @@ def test_keys_are_made_in_the_store_and_then_through_the_service_that_has_it(tmp
     assert tasker("key", "revoke", key_id, env=store, folder=tmp_path).code == 0
     assert tasker("key", "revoke", "nope", env=store, folder=tmp_path).code == 3
     assert tasker("key", "ls", env=store, folder=tmp_path).out.count("revoked") == 2
+    new_key = tasker("key", "create", "--scope", "admin", env=store, folder=tmp_path).out.strip()
+    with run_server(tmp_path) as server:
+        audit = httpx2.get(f"{server.url}/audit", headers={"authorization": f"Bearer {new_key}"}).json()["items"]
+    assert ("revoke_key", key_id, "command line") in [(one["action"], one["target"], one["address"]) for one in audit]
 
 
 @pytest.mark.parametrize(

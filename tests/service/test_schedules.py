@@ -72,6 +72,7 @@ async def test_without_schedules_it_looks_every_few_seconds(
     monkeypatch.setattr(engine.schedules, "find_due", counted)
     await asyncio.sleep(0.1)
     assert asked <= 1
+    assert not firing.done()
 
 
 async def test_a_fault_ends_nothing(

@@ -31,7 +31,8 @@ def test_every_notification_fits_and_together_they_tell_all(lines: int, ends: in
     assert [change for _, _, changes in told for change in changes] == news.changes
     named = {line for _, names, _ in told for line in names}
     looks_again = any(not names and not changes for _, names, changes in told)
-    assert named == news.lines or looks_again
+    assert looks_again == (lines == 500), "more lines than fit: all look again"
+    assert named == (set() if looks_again else news.lines)
 
 
 def test_lines_of_any_form_are_passed_over() -> None:
