@@ -288,6 +288,19 @@ async def test_two_batches_with_one_key_at_once(rig: Rig) -> None:
     assert items[0]["replayed"]
 
 
+async def test_batches_of_two_owners_with_one_key_at_once(locked: Rig) -> None:
+    alice, bob = await locked.key("submit", owner="alice"), await locked.key("submit", owner="bob")
+    wire = Wire(locked, idempotency_key="k", **alice)
+    wire.write(GOOD + b"\n")
+    [first] = await wire.read(1)
+    [own], _ = await post(locked, GOOD, **{"idempotency-key": "k"}, **bob)
+    assert own["status"] == 202
+    assert "replayed" not in own
+    assert own["task_id"] != first["task_id"]
+    wire.write(b"", more=False)
+    await wire.read(2)
+
+
 async def test_replies_come_while_the_body_still_comes(rig: Rig) -> None:
     wire = Wire(rig)
     for count in (1, 2):

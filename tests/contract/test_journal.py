@@ -129,6 +129,18 @@ async def test_an_entry_tells_of_its_task(driver: Driver, clock: ManualClock) ->
     assert [entry.task for entry in await read_all(driver.engine)] == [None] * 4, "it is not the task as it is now"
 
 
+async def test_what_an_expired_task_did_is_not_told(driver: Driver, clock: ManualClock) -> None:
+    """Not from the moment at which its time is over, though it is erased only later."""
+    await driver.submit(make_draft(clock.now(), retention=HOUR))
+    await succeed(driver, clock)
+    kept = await driver.submit(make_draft(clock.now(), retention=2 * HOUR))
+    await succeed(driver, clock)
+    clock.advance(HOUR - timedelta(microseconds=1))
+    assert len(await read_all(driver.engine)) == 6
+    clock.advance(timedelta(microseconds=1))
+    assert [entry.event.task_id for entry in await read_all(driver.engine)] == [kept] * 3
+
+
 async def test_large_words_make_small_pages(driver: Driver, clock: ManualClock) -> None:
     await driver.submit()
     claim = await driver.claim_one()

@@ -349,6 +349,22 @@ async def test_an_import_leaves_out_what_has_expired_on_the_way(driver: Driver, 
     assert await driver.engine.find(task_id) is None
 
 
+@pytest.mark.parametrize(("retention", "remembered"), [(HOUR, KEEP_TOMBSTONES_FOR), (40 * HOUR, 40 * HOUR)])
+async def test_what_was_deleted_is_remembered_for_its_retention_and_a_day_at_least(
+    driver: Driver, clock: ManualClock, retention: timedelta, remembered: timedelta
+) -> None:
+    """So long an archive that has it open does not bring it back; afterwards it is as new."""
+    task_id = await driver.submit(make_draft(clock.now(), retention=retention))
+    lines = await exported(driver.engine)
+    await driver.finish(await driver.claim_one(), Succeeded(b"6"))
+    await driver.engine.delete(task_id)
+    clock.advance(remembered - INSTANT)
+    await prune(driver.engine)
+    assert (await archive.read(driver.engine.archive, lines, clock=clock)).erased == 1
+    clock.advance(INSTANT)
+    assert (await archive.read(driver.engine.archive, lines, clock=clock)).stored == 1, "also before that is forgotten"
+
+
 # lists while it is pruned
 
 
