@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from random import Random
 from typing import NamedTuple
 
@@ -68,31 +69,14 @@ def audit_chores(audit: Audit) -> list[Chore]:
 
 def chores(engine: Engine, clock: Clock, random: Random) -> list[Chore]:
     """Return what has to be done beside running tasks."""
-
-    async def prune() -> int:
-        return await engine.prune(limit=BATCH)
-
-    async def fail_overdue() -> int:
-        return await engine.fail_overdue(limit=BATCH)
-
-    async def reap_expired() -> int:
-        return await reap(engine, clock, random)
-
-    async def sweep() -> int:
-        return await engine.sweep(limit=BATCH)
-
-    async def erase() -> int:
-        return await erase_secrets(engine)
-
-    async def prune_deliveries() -> int:
-        return await engine.webhooks.prune(keep=KEEP_DELIVERIES, limit=BATCH)
-
+    prune_deliveries = partial(engine.webhooks.prune, keep=KEEP_DELIVERIES, limit=BATCH)
+    pause = timedelta(milliseconds=10)
     return [
-        Chore("secrets", ERASE_SECRETS_EVERY, erase),
-        Chore("reap", timedelta(seconds=2), reap_expired),
-        Chore("deadlines", timedelta(seconds=1), fail_overdue),
-        Chore("sweep", timedelta(seconds=10), sweep),
-        Chore("prune", timedelta(minutes=1), prune, full=1, pause=timedelta(milliseconds=10)),
+        Chore("secrets", ERASE_SECRETS_EVERY, partial(erase_secrets, engine)),
+        Chore("reap", timedelta(seconds=2), partial(reap, engine, clock, random)),
+        Chore("deadlines", timedelta(seconds=1), partial(engine.fail_overdue, limit=BATCH)),
+        Chore("sweep", timedelta(seconds=10), partial(engine.sweep, limit=BATCH)),
+        Chore("prune", timedelta(minutes=1), partial(engine.prune, limit=BATCH), full=1, pause=pause),
         Chore("prune deliveries", timedelta(minutes=1), prune_deliveries),
     ]
 

@@ -6,7 +6,7 @@ Every fault is found in one go and named by a JSON Pointer into the body, those 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
@@ -18,12 +18,11 @@ from tasker.hiding import hide
 from tasker.jsontext import read_json
 from tasker.model.schedules import Missed, Overlap
 from tasker.registry import Registry
-from tasker.submission import MAX_AHEAD, RunAt, SubmissionBody, read_submission
+from tasker.submission import RunAt, SubmissionBody, check_moment, read_submission
 from tasker.timing import MAX_CRON, check_cron, find_zone
 
 MIN_INTERVAL = timedelta(seconds=1)
 MAX_INTERVAL = timedelta(days=366)
-_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 Name = Annotated[
     str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$", description="Of one schedule at a time.")
@@ -242,10 +241,7 @@ def _interval(value: Any, _: datetime) -> timedelta:
 
 
 def _moment(value: Any, now: datetime) -> datetime:
-    moment: datetime = msgspec.convert(value, RunAt)
-    if not _EARLIEST <= moment <= now + MAX_AHEAD:
-        raise ValueError("expected a time after the year 2000 and at most 10 years ahead")
-    return moment.astimezone(UTC)
+    return check_moment(msgspec.convert(value, RunAt), now)
 
 
 _READERS: dict[str, _Reader] = {

@@ -289,11 +289,19 @@ def _read_options(value: dict[str, Any], texts: _Texts, now: datetime, faults: F
     return options
 
 
-def _check_run_at(moment: datetime, now: datetime, faults: Faults) -> datetime | None:
+def check_moment(moment: datetime, now: datetime) -> datetime:
+    """Return a given moment in UTC. Raises ValueError where nobody can mean it."""
     if not _EARLIEST <= moment <= now + MAX_AHEAD:
-        faults.add("/run_at", "expected a time after the year 2000 and at most 10 years ahead")
-        return None
+        raise ValueError("expected a time after the year 2000 and at most 10 years ahead")
     return moment.astimezone(UTC)
+
+
+def _check_run_at(moment: datetime, now: datetime, faults: Faults) -> datetime | None:
+    try:
+        return check_moment(moment, now)
+    except ValueError as error:
+        faults.add("/run_at", str(error))
+        return None
 
 
 def _check_deadline(options: dict[str, Any], now: datetime, faults: Faults) -> datetime | None:

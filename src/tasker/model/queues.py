@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from msgspec import UNSET, Struct, UnsetType, structs
 
@@ -97,8 +97,3 @@ def tokens_after(old: QueueSettings, new: QueueSettings, tokens: float) -> float
     if new.rate is None:
         return 0.0
     return float(new.rate.burst) if old.rate is None else min(tokens, float(new.rate.burst))
-
-
-def tokens_at(rate: Rate, tokens: float, since: datetime, now: datetime) -> float:
-    """Return what a bucket that held `tokens` at `since` holds now."""
-    return rate.refill(tokens, now - since)

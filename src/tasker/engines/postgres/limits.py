@@ -22,7 +22,7 @@ from tasker.engines.postgres.line import MANAGERS, Line, Picked, Place
 from tasker.engines.postgres.news import News
 from tasker.engines.values import encode
 from tasker.lifecycle import MAX_INTERRUPTIONS
-from tasker.model.queues import MOST_BEFORE, QueueChange, QueueSettings, QueueState, Rate, tokens_after, tokens_at
+from tasker.model.queues import MOST_BEFORE, QueueChange, QueueSettings, QueueState, Rate, tokens_after
 from tasker.model.queues import Place as Location
 
 PARKED = "//parked"
@@ -320,4 +320,4 @@ def _is_set_back(row: Any) -> bool:
 def _tokens(settings: QueueSettings, row: Any) -> float:
     if settings.rate is None:
         return 0.0
-    return tokens_at(settings.rate, row["tokens"], row["refilled_at"], row["now"])
+    return settings.rate.refill(row["tokens"], row["now"] - row["refilled_at"])

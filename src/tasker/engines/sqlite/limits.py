@@ -18,7 +18,7 @@ from tasker.engines.gates import ROUNDS, WINDOW, Candidate, Gate
 from tasker.engines.sqlite.rows import Row
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.values import encode
-from tasker.model.queues import QueueSettings, QueueState, Rate, tokens_at
+from tasker.model.queues import QueueSettings, QueueState, Rate
 
 _decode_rate = msgspec.json.Decoder(Rate).decode
 _MICRO = timedelta(microseconds=1)
@@ -199,7 +199,7 @@ def store_settings(connection: apsw.Connection, settings: QueueSettings, tokens:
 
 def tokens_now(rate: Rate | None, tokens: float, since: int, now: int) -> float:
     """Return what a bucket holds now."""
-    return 0.0 if rate is None else tokens_at(rate, tokens, from_micros(since), from_micros(now))
+    return 0.0 if rate is None else rate.refill(tokens, from_micros(now) - from_micros(since))
 
 
 def _open_gate(connection: apsw.Connection, queue: str, now: int) -> Gate:
