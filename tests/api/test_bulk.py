@@ -136,7 +136,7 @@ async def test_others_tasks_are_not_there(rig: Rig) -> None:
     admin = Caller("root", "k3", frozenset({"admin"}))
     registry, now = rig.service.registry, rig.clock.now()
     for caller in (mine, other, other):
-        await rig.service.submit(caller, *read_submission(b'{"type":"echo"}', registry, now))
+        await rig.service.submissions.submit(caller, *read_submission(b'{"type":"echo"}', registry, now))
     every = bulk.TaskFilter()
     counts = [await rig.service.bulk.count(who, "cancel", every) for who in (mine, other, admin)]
     assert counts == [1, 2, 3]

@@ -108,7 +108,7 @@ async def test_an_id_of_the_clients_own_is_taken_until_its_task_is_forgotten(rig
 async def test_who_follows_it_is_let_go(rig: Rig) -> None:
     task_id = await rig.submit(retention=60)
     await rig.finish()
-    follow = rig.service.follow(ANYBODY, UUID(task_id), after=3)
+    follow = rig.service.following.follow(ANYBODY, UUID(task_id), after=3)
     rig.clock.advance(timedelta(seconds=60))
     async with asyncio.timeout(5):
         assert [events async for events in follow] == []

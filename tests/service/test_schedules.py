@@ -130,7 +130,7 @@ async def test_tasks_belong_to_the_owner_of_the_schedule(
     assert len((await service.schedules.find_many(ANYBODY, limit=9)).items) == 2
     clock.advance(MINUTE)
     await service.schedules.run_once()
-    triggered = await service.trigger(ANYBODY, theirs.schedule_id)
+    triggered = await service.submissions.trigger(ANYBODY, theirs.schedule_id)
     assert triggered.task.owner == "alice"
     tasks = (await engine.find_many(TaskFilter(), limit=9)).items
     assert sorted((task.owner or "", task.schedule_id == theirs.schedule_id) for task in tasks) == [

@@ -27,14 +27,14 @@ HOUR = timedelta(hours=1)
 async def submit(service: Service, key: str | None = None, **body: Any) -> Submitted:
     text = json.dumps({"type": "add", "params": [4, 2]} | body).encode()
     task_type, submission = read_submission(text, service.registry, START)
-    return await service.submit(ANYBODY, task_type, submission, idempotency_key=key)
+    return await service.submissions.submit(ANYBODY, task_type, submission, idempotency_key=key)
 
 
 async def test_the_accepted_task_is_the_one_that_is_stored(service: Service) -> None:
     """The reply to a submission is made without reading it back: it must not differ in any field."""
     for body in ({}, {"delay": 60}, {"tags": ["a", "b"], "metadata": {"x": [1]}, "queue": "q", "priority": -5}):
         task = (await submit(service, **body)).task
-        assert msgspec.json.encode(await service.get(ANYBODY, task.task_id)) == msgspec.json.encode(task)
+        assert msgspec.json.encode(await service.tasks.get(ANYBODY, task.task_id)) == msgspec.json.encode(task)
 
 
 async def test_the_types_defaults_hold_where_the_client_says_nothing(service: Service, driver: Driver) -> None:
@@ -53,8 +53,8 @@ async def test_the_client_may_ask_for_another_policy(service: Service, driver: D
 async def test_params_are_kept_as_the_text_they_came_in(service: Service) -> None:
     text = b'{"type":"add","params":{"a": 9007199254740993,\n "b":-0}}'
     task_type, submission = read_submission(text, service.registry, START)
-    task = (await service.submit(ANYBODY, task_type, submission)).task
-    assert bytes((await service.get(ANYBODY, task.task_id)).params) == b'{"a": 9007199254740993,\n "b":-0}'
+    task = (await service.submissions.submit(ANYBODY, task_type, submission)).task
+    assert bytes((await service.tasks.get(ANYBODY, task.task_id)).params) == b'{"a": 9007199254740993,\n "b":-0}'
 
 
 async def test_a_key_makes_equal_requests_one_task(service: Service, clock: ManualClock) -> None:
@@ -70,7 +70,7 @@ async def test_an_equal_request_may_be_spaced_otherwise(service: Service) -> Non
     first = await submit(service, key="k")
     task_type, submission = read_submission(b'{"params":[4 , 2],"type":"add"}', service.registry, START)
     assert (
-        await service.submit(ANYBODY, task_type, submission, idempotency_key="k")
+        await service.submissions.submit(ANYBODY, task_type, submission, idempotency_key="k")
     ).task.task_id == first.task.task_id
 
 
@@ -109,7 +109,7 @@ async def test_a_key_whose_request_is_under_way_is_refused(service: Service, eng
 
 async def test_waiting_returns_the_end(service: Service, driver: Driver) -> None:
     task = (await submit(service)).task
-    waiting = asyncio.create_task(service.wait(ANYBODY, task.task_id, HOUR))
+    waiting = asyncio.create_task(service.following.wait(ANYBODY, task.task_id, HOUR))
     claim = await driver.claim_one(types=["add"])
     assert not waiting.done()
     await driver.finish(claim, Succeeded(b"6"))
@@ -119,31 +119,31 @@ async def test_waiting_returns_the_end(service: Service, driver: Driver) -> None
 
 async def test_waiting_for_an_ended_task_returns_at_once(service: Service) -> None:
     task = (await submit(service)).task
-    await service.cancel(ANYBODY, task.task_id)
-    assert (await asyncio.wait_for(service.wait(ANYBODY, task.task_id, HOUR), 5)).status is Status.CANCELLED
+    await service.tasks.cancel(ANYBODY, task.task_id)
+    assert (await asyncio.wait_for(service.following.wait(ANYBODY, task.task_id, HOUR), 5)).status is Status.CANCELLED
 
 
 async def test_waiting_ends_with_its_time_and_leaves_nothing_behind(service: Service, hub: Any) -> None:
     task = (await submit(service)).task
-    assert (await service.wait(ANYBODY, task.task_id, timedelta(milliseconds=1))).status is Status.PENDING
+    assert (await service.following.wait(ANYBODY, task.task_id, timedelta(milliseconds=1))).status is Status.PENDING
     assert hub.waiting == 0
 
 
 async def test_stopping_ends_every_wait(service: Service) -> None:
     task = (await submit(service)).task
-    waiting = asyncio.create_task(service.wait(ANYBODY, task.task_id, HOUR))
+    waiting = asyncio.create_task(service.following.wait(ANYBODY, task.task_id, HOUR))
     await asyncio.sleep(0)
     service.stop()
     assert (await asyncio.wait_for(waiting, 5)).status is Status.PENDING
-    assert (await asyncio.wait_for(service.wait(ANYBODY, task.task_id, HOUR), 5)).status is Status.PENDING
+    assert (await asyncio.wait_for(service.following.wait(ANYBODY, task.task_id, HOUR), 5)).status is Status.PENDING
 
 
 async def test_what_is_not_there_is_not_found(service: Service) -> None:
-    for call in (service.get, service.cancel, service.retry, service.delete):
+    for call in (service.tasks.get, service.tasks.cancel, service.tasks.retry, service.tasks.delete):
         with pytest.raises(NotFound):
             await call(ANYBODY, uuid4())
     with pytest.raises(NotFound):
-        await service.wait(ANYBODY, uuid4(), HOUR)
+        await service.following.wait(ANYBODY, uuid4(), HOUR)
 
 
 async def test_readiness_names_what_is_wrong(service: Service, engine: SqliteEngine) -> None:

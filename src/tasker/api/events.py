@@ -74,18 +74,20 @@ class EventOperations:
     """What happens to tasks, as the service tells it."""
 
     def __init__(self, service: Service) -> None:
-        self._service = service
+        self._tasks = service.tasks
+        self._following = service.following
 
     async def of_task(self, call: Call) -> Reply | Stream:
         """Stream a task's log. Where there is nothing more to come, 204 keeps an EventSource from asking again."""
         query = call.query()
-        task = await self._service.get(call.caller, call.task_id())
+        caller, task_id = call.caller, call.task_id()
+        task = await self._tasks.get(caller, task_id)
         after = _last_event_id(call)
         after = query.get("after", 0) if after is None else after
-        if after and task.status.is_terminal and not await self._service.events(call.caller, task.task_id, after=after):
+        if after and task.status.is_terminal and not await self._following.events(caller, task_id, after=after):
             return empty_reply(204)
         media = choose(call.head.headers.get(b"accept"), STREAMS) or SSE
-        return self.stream(call.caller, task.task_id, media, after=after)
+        return self.stream(caller, task_id, media, after=after)
 
     def stream(
         self, caller: Caller, task_id: UUID, media: str, *, after: int = 0, headers: tuple[Header, ...] = ()
@@ -97,7 +99,7 @@ class EventOperations:
     async def _as_sse(self, caller: Caller, task_id: UUID, after: int) -> AsyncGenerator[bytes, None]:
         """Format events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
         yield b": the events of a task\n\n"
-        async for events in self._service.follow(caller, task_id, after=after):
+        async for events in self._following.follow(caller, task_id, after=after):
             parts = [
                 b"id: %d\nevent: %b\ndata: %b\n\n"
                 % (event.sequence, event.type.encode(), await self._encode(caller, event))
@@ -106,14 +108,14 @@ class EventOperations:
             yield b"".join(parts) or b": still here\n\n"
 
     async def _as_lines(self, caller: Caller, task_id: UUID, after: int) -> AsyncGenerator[bytes, None]:
-        async for events in self._service.follow(caller, task_id, after=after):
+        async for events in self._following.follow(caller, task_id, after=after):
             yield b"".join([await self._encode(caller, event) + b"\n" for event in events]) or b"\n"
 
     async def _encode(self, caller: Caller, event: Event) -> bytes:
         """Return an event as one line of JSON: what every event has, then what this one has."""
         task = None
         if event.type in ENDS:
-            found = await self._service.find(caller, event.task_id)
+            found = await self._tasks.find(caller, event.task_id)
             is_same = found is not None and found.status == event.type and found.attempt == event.attempt
             task = found if is_same else None  # it may be run again or erased since
         return encode_event(event, task, tracebacks=sees_tracebacks(caller))

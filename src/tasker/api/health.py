@@ -41,5 +41,5 @@ class HealthOperations:
         return json_reply(ReadyView(ready=found.ready, checks=checks), 200 if found.ready else 503)
 
     async def metrics(self, _: Call) -> Reply:
-        lines = await self._service.stats()
+        lines = await self._service.queues.stats()
         return text_reply(self._metrics.render(lines, self._clock.now()), self._metrics.content_type)

@@ -123,7 +123,7 @@ class ScheduleOperations:
     async def trigger(self, call: Call) -> Reply:
         call.query()
         key = idempotency_key(call)
-        submitted = await self._service.trigger(call.caller, call.id_of("schedule_id"), idempotency_key=key)
+        submitted = await self._service.submissions.trigger(call.caller, call.id_of("schedule_id"), idempotency_key=key)
         headers: tuple[Header, ...] = (*JSON_HEADERS, (b"location", path_of(submitted.task)))
         if submitted.replayed:
             headers += ((b"idempotency-replayed", b"true"),)

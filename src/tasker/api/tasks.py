@@ -129,35 +129,39 @@ class TaskOperations:
     """events: what streams the log of a task that is submitted."""
 
     def __init__(self, service: Service, clock: Clock, events: EventOperations) -> None:
-        self._service = service
+        self._registry = service.registry
+        self._tasks = service.tasks
+        self._submissions = service.submissions
+        self._following = service.following
+        self._waiting = service.waiting
         self._clock = clock
         self._events = events
 
     async def submit(self, call: Call) -> Reply | Stream:
         body = await call.body()
-        return await self._submit(call, *read_submission(body, self._service.registry, self._clock.now()))
+        return await self._submit(call, *read_submission(body, self._registry, self._clock.now()))
 
     async def submit_params(self, call: Call) -> Reply | Stream:
         name = call.path["name"]
-        if name not in self._service.registry:
+        if name not in self._registry:
             raise NotFound(f"there is no task type {name[:100]!r}; GET /type lists them")
         body = await call.body()
-        registry, now = self._service.registry, self._clock.now()
+        registry, now = self._registry, self._clock.now()
         return await self._submit(call, *read_submission(body, registry, now, type_name=name))
 
     async def replay(self, call: Call) -> Reply | Stream:
-        original = await self._service.original(call.caller, call.task_id())
-        replay = read_replay(await call.body(), original, self._service.registry, self._clock.now())
+        original = await self._submissions.original(call.caller, call.task_id())
+        replay = read_replay(await call.body(), original, self._registry, self._clock.now())
         return await self._submit(call, *replay)
 
     async def put(self, call: Call) -> Reply | Stream:
         task_id = call.task_id()
-        task_type, submission = read_submission(await call.body(), self._service.registry, self._clock.now())
+        task_type, submission = read_submission(await call.body(), self._registry, self._clock.now())
         wait = preferred_wait(call, call.query())
         if prefers_validation(call):
             check_submission(call.caller, submission, task_id)
             return empty_reply(204, VALIDATED)
-        submitted = await self._service.put(call.caller, task_id, task_type, submission, traceparent=trace_of(call))
+        submitted = await self._submissions.put(call.caller, task_id, task_type, submission, traceparent=trace_of(call))
         return await self._accepted(call, submitted, wait, status=200 if submitted.replayed else 201)
 
     async def _submit(self, call: Call, task_type: TaskType, submission: Submission) -> Reply | Stream:
@@ -165,7 +169,7 @@ class TaskOperations:
         if prefers_validation(call):
             check_submission(call.caller, submission)
             return empty_reply(204, VALIDATED)
-        submitted = await self._service.submit(
+        submitted = await self._submissions.submit(
             call.caller, task_type, submission, idempotency_key=key, traceparent=trace_of(call)
         )
         return await self._accepted(call, submitted, wait)
@@ -187,13 +191,13 @@ class TaskOperations:
             headers += wait.applied
         body = encode_task(task, tracebacks=sees_tracebacks(call.caller), path=path)
         status = status or (200 if wait is not None and task.status.is_terminal else 202)
-        return Reply(status, body, headers + retry_in(task, self._service.waiting.ask_again_at_first(task)))
+        return Reply(status, body, headers + retry_in(task, self._waiting.ask_again_at_first(task)))
 
     async def find_many(self, call: Call) -> Reply:
         query = call.query()
         limit, cursor = query.pop("limit", DEFAULT_LIMIT), query.pop("cursor", None)
-        page = await self._service.find_many(call.caller, TaskFilter(**query), limit=limit, cursor=cursor)
-        tasks = await self._service.waiting.with_reasons(page.items)
+        page = await self._tasks.find_many(call.caller, TaskFilter(**query), limit=limit, cursor=cursor)
+        tasks = await self._waiting.with_reasons(page.items)
         items = b",".join([encode_task(task, tracebacks=sees_tracebacks(call.caller)) for task in tasks])
         body = b'{"items":[%b],"next_cursor":%b}' % (items, encode(page.next_cursor))
         return Reply(200, body, JSON_HEADERS + next_link(call, "/task", page.next_cursor))
@@ -203,15 +207,15 @@ class TaskOperations:
         wait = preferred_wait(call, query)
         known = call.head.headers.get(b"if-none-match")
         with_attempts = "include" in query
-        task = await self._service.get(call.caller, task_id)
+        task = await self._tasks.get(call.caller, task_id)
         body = await self._encode(call.caller, task, with_attempts)
         if wait is not None and not task.status.is_terminal and _is_known(known, body, default=True):
             task = await self._wait(call, task, wait, self._is_new(call.caller, known, with_attempts))
             body = await self._encode(call.caller, task, with_attempts)
         # What is told of an open task beside what is stored changes all the time, and makes no other version of it.
         etag = make_etag(body)
-        task = await self._service.waiting.explain(task)
-        again = () if task.status.is_terminal else retry_in(task, await self._service.waiting.ask_again(task))
+        task = await self._waiting.explain(task)
+        again = () if task.status.is_terminal else retry_in(task, await self._waiting.ask_again(task))
         headers = ((b"etag", etag), *again, *(wait.applied if wait else ()))
         if known is not None and etag_matches(known, etag):
             return empty_reply(304, *headers)
@@ -230,15 +234,15 @@ class TaskOperations:
         return is_new
 
     async def _encode(self, caller: Caller, task: Task, with_attempts: bool) -> bytes:
-        attempts = await self._service.attempts(caller, task.task_id) if with_attempts else None
+        attempts = await self._tasks.attempts(caller, task.task_id) if with_attempts else None
         if task.attempt and attempts == []:  # it was erased since it was read
-            await self._service.get(caller, task.task_id)
+            await self._tasks.get(caller, task.task_id)
         return encode_task(task, tracebacks=sees_tracebacks(caller), attempts=attempts)
 
     async def result(self, call: Call) -> Reply:
         task_id = call.task_id()
         wait = preferred_wait(call, call.query())
-        task = await self._service.get(call.caller, task_id)
+        task = await self._tasks.get(call.caller, task_id)
         applied: tuple[Header, ...] = ()
         if wait is not None:
             task = await self._wait(call, task, wait)
@@ -256,16 +260,16 @@ class TaskOperations:
 
     async def cancel(self, call: Call) -> Reply:
         call.query()
-        task = await self._service.cancel(call.caller, call.task_id())
+        task = await self._tasks.cancel(call.caller, call.task_id())
         return self._reply(call, 200 if task.status.is_terminal else 202, task)
 
     async def retry(self, call: Call) -> Reply:
         call.query()
-        return self._reply(call, 202, await self._service.retry(call.caller, call.task_id()))
+        return self._reply(call, 202, await self._tasks.retry(call.caller, call.task_id()))
 
     async def delete(self, call: Call) -> Reply:
         call.query()
-        await self._service.delete(call.caller, call.task_id())
+        await self._tasks.delete(call.caller, call.task_id())
         return empty_reply(204)
 
     async def _wait(self, call: Call, task: Task, wait: Wait, is_new: IsNew | None = None) -> Task:
@@ -273,8 +277,8 @@ class TaskOperations:
         if task.status.is_terminal or not wait.time:
             return task
         if is_new is None:
-            return await call.unless_gone(self._service.wait(call.caller, task.task_id, wait.time))
-        return await call.unless_gone(self._service.wait_for_change(call.caller, task.task_id, wait.time, is_new))
+            return await call.unless_gone(self._following.wait(call.caller, task.task_id, wait.time))
+        return await call.unless_gone(self._following.wait_for_change(call.caller, task.task_id, wait.time, is_new))
 
     def _reply(self, call: Call, status: int, task: Task) -> Reply:
         body = encode_task(task, tracebacks=sees_tracebacks(call.caller))

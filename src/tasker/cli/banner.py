@@ -20,7 +20,7 @@ _BUILTIN = Path(tasker.builtin.__file__).resolve().parent
 
 async def print_banner(app: App) -> None:
     """Print the banner of a service that has just become ready."""
-    note(describe(app.settings, app.registry, await app.service.stats(), keys=app.service.keys.are_used))
+    note(describe(app.settings, app.registry, await app.service.queues.stats(), keys=app.service.keys.are_used))
 
 
 def describe(settings: Settings, registry: Registry, stats: Sequence[LineStats], *, keys: bool = False) -> str:
@@ -41,7 +41,7 @@ async def print_worker_banner(app: App) -> None:
     queues = ", ".join(app.settings.queues) or "every queue"
     lines = [
         f"tasks: {_tasks(app.registry)}",
-        f"data: {describe_store(app.settings)} ({_holdings(await app.service.stats())})",
+        f"data: {describe_store(app.settings)} ({_holdings(await app.service.queues.stats())})",
         "stop: Ctrl-C",
     ]
     name = "" if app.worker is None else f" {app.worker.worker_id}"

@@ -5,7 +5,8 @@ from tasker.service.bulk import Acted
 from tasker.service.drafts import check_submission
 from tasker.service.readiness import Readiness
 from tasker.service.schedules import Schedules
-from tasker.service.tasks import Service, Submitted
+from tasker.service.service import Service
+from tasker.service.submitting import Submitted
 
 __all__ = [
     "Accepted",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from random import SystemRandom
 from typing import Any
@@ -20,6 +19,7 @@ from tasker.model.keys import Caller
 from tasker.model.schedules import Fired, Firing, Schedule, SchedulePage, Skip
 from tasker.registry import Registry, TaskType
 from tasker.scheduling import FIELDS, merge
+from tasker.service.drafts import draft_of
 from tasker.submission import Submission, read_submission
 from tasker.timing import first_ticks, for_tick, plan, resumed_at
 
@@ -39,19 +39,14 @@ _LANES = 3
 _TIMING = frozenset({"cron", "interval", "time_zone", "starts_at", "ends_at", "paused"})
 """Fields with which the next tick changes."""
 
-MakeDraft = Callable[[Caller, TaskType, Submission], Draft]
 _log = structlog.get_logger(__name__)
 
 
 class Schedules:
-    """What can be asked of schedules, by any face of it; and the chore that fires them, one in each process.
+    """What can be asked of schedules, by any face of it; and the chore that fires them, one in each process."""
 
-    draft: makes of a valid submission of somebody's what is stored.
-    """
-
-    def __init__(self, engine: Engine, registry: Registry, clock: Clock, draft: MakeDraft) -> None:
+    def __init__(self, engine: Engine, registry: Registry, clock: Clock) -> None:
         self._registry = registry
-        self._make_draft = draft
         self._book = engine.schedules
         self._clock = clock
         self._changed = asyncio.Event()
@@ -193,7 +188,7 @@ class Schedules:
 
     def _draft(self, schedule: Schedule, tick: datetime, now: datetime) -> Draft:
         task_type, submission = read_submission(bytes(schedule.task), self._registry, now)
-        return for_tick(self._make_draft(Caller(schedule.owner), task_type, submission), schedule, tick)
+        return for_tick(draft_of(Caller(schedule.owner), task_type, submission, self._clock.now()), schedule, tick)
 
 
 def _changed(before: Schedule, given: dict[str, Any], now: datetime) -> Schedule:

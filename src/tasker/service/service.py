@@ -1,0 +1,103 @@
+"""The one object that every face of Tasker is given: the use cases, by what they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import structs
+
+from tasker.clock import Clock
+from tasker.engine import Engine
+from tasker.events import Hub
+from tasker.history import History
+from tasker.model import LineStats, WorkerState
+from tasker.model.keys import Caller
+from tasker.registry import Registry
+from tasker.service.admission import Admission
+from tasker.service.audit import Audit
+from tasker.service.batches import Batches
+from tasker.service.budgets import Budgets
+from tasker.service.bulk import Bulk
+from tasker.service.feed import Feed
+from tasker.service.following import Following
+from tasker.service.keys import Keys
+from tasker.service.queues import Queues
+from tasker.service.readiness import Readiness, StoreCheck
+from tasker.service.schedules import Schedules
+from tasker.service.submitting import Submissions
+from tasker.service.tasks import Tasks
+from tasker.service.usage import UsageService
+from tasker.service.waiting import Waiting
+from tasker.service.webhooks import Webhooks
+
+
+class Service:
+    """What can be asked of Tasker, by any face of it.
+
+    health: what the worker says of itself for readiness, by name: "ok", or what is wrong; None without a worker.
+    daily_budget: of owners whose keys have none. max_pending: tasks that may be pending; None for any number.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        registry: Registry,
+        hub: Hub,
+        clock: Clock,
+        *,
+        health: Callable[[list[LineStats]], dict[str, str]] | None,
+        daily_budget: float | None = None,
+        max_pending: int | None = None,
+        history: History | None = None,
+    ) -> None:
+        self._engine = engine
+        self._hub = hub
+        self._health = health
+        self._store_check = StoreCheck(engine, clock)
+        self.registry = registry
+        self.audit = Audit(engine.audit, clock)
+        self.keys = Keys(engine.keys, clock, is_shared=engine.is_shared)
+        self.queues = Queues(engine)
+        self.usage = UsageService(engine, clock)
+        self.budgets = Budgets(engine.usage, self.keys, clock, default=daily_budget)
+        self.webhooks = Webhooks(engine, clock)
+        self.schedules = Schedules(engine, registry, clock)
+        self.feed = Feed(engine, hub)
+        self.waiting = Waiting(engine, clock, history or History())
+        self.tasks = Tasks(engine, registry)
+        self.following = Following(engine, self.tasks, hub)
+        self.submissions = Submissions(
+            engine, clock, tasks=self.tasks, schedules=self.schedules, budgets=self.budgets,
+            admission=Admission(engine, clock, max_pending), store_check=self._store_check,
+        )  # fmt: skip
+        self.batches = Batches(self.submissions.submit_many)
+        self.bulk = Bulk(engine, clock)
+
+    async def workers(self, caller: Caller) -> list[WorkerState]:
+        """Return the workers of this service, in order of their start; of what they run that which the caller sees."""
+        found = await self._engine.workers.find_all()
+        if caller.only is None:
+            return found
+        return [
+            structs.replace(state, running=tuple(one for one in state.running if caller.sees(one.owner)))
+            for state in found
+        ]
+
+    async def readiness(self) -> Readiness:
+        """Tell whether the store takes writes, and whether what this process has of a worker lives and keeps up."""
+        checks = {"store": await self._store_check.run()}
+        if checks["store"] == "ok" and self._health is not None:
+            limited = await self.queues.settings()  # what waits there may wait for a limit: nobody is behind
+            lines = [line for line in await self._engine.stats() if line.queue not in limited]
+            checks |= self._health(lines)
+        if self._hub.closed:
+            checks["service"] = "stopping"
+        return Readiness(all(word == "ok" for word in checks.values()), checks)
+
+    @property
+    def stopping(self) -> bool:
+        return self._hub.closed
+
+    def stop(self) -> None:
+        """Let every wait return now; readiness says that the service is stopping."""
+        self._hub.close()

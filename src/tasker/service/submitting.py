@@ -1,0 +1,240 @@
+"""The use cases of submissions: one, one of a schedule, under the client's own id, many in one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, TypeVar
+from uuid import UUID
+
+import msgspec
+from msgspec import structs
+
+from tasker.clock import Clock
+from tasker.engine import Engine
+from tasker.errors import Conflict, Expired, Invalid, NotFound, RequestError, Unavailable
+from tasker.model import Draft, Extra, Idempotency, Receipt, Task
+from tasker.model.keys import Caller
+from tasker.registry import TaskType
+from tasker.service.admission import Admission
+from tasker.service.batches import Accepted, Wanted
+from tasker.service.budgets import Budgets
+from tasker.service.drafts import as_accepted, check_submission, draft_of, fingerprint, owned, traced
+from tasker.service.readiness import StoreCheck
+from tasker.service.schedules import Schedules
+from tasker.service.tasks import Tasks
+from tasker.submission import Submission
+
+KEEP_KEYS_FOR = timedelta(hours=24)
+"""How long an idempotency key is remembered."""
+_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+"""The end of the keys of chosen ids: they go with their task. No client's key has a blank, as theirs have."""
+
+T = TypeVar("T")
+_encode = msgspec.json.Encoder().encode
+_decode_task = msgspec.json.Decoder(Task).decode
+
+
+class Submitted(NamedTuple):
+    """A task as it was accepted; `replayed` when an earlier request with the same idempotency key submitted it.
+
+    It may be another one that answers for the submission (by `unique_key` or `cache`), as it is now.
+    """
+
+    task: Task
+    replayed: bool
+
+
+class Submissions:
+    """Accepts what `submission.read_submission` found valid, once for each key, within what its owner may use."""
+
+    def __init__(
+        self, engine: Engine, clock: Clock, *, tasks: Tasks, schedules: Schedules, budgets: Budgets,
+        admission: Admission, store_check: StoreCheck,
+    ) -> None:  # fmt: skip
+        self._engine = engine
+        self._clock = clock
+        self._tasks = tasks
+        self._schedules = schedules
+        self._budgets = budgets
+        self._admission = admission
+        self._store_check = store_check
+        self._in_flight: set[str] = set()
+
+    async def submit(
+        self,
+        caller: Caller,
+        task_type: TaskType,
+        submission: Submission,
+        *,
+        idempotency_key: str | None = None,
+        schedule_id: UUID | None = None,
+        traceparent: str | None = None,
+    ) -> Submitted:
+        """Accept a submission that `submission.read_submission` found valid; return when it is durable.
+
+        schedule_id: the schedule whose task it is. traceparent: the trace that it belongs to (W3C Trace Context).
+        Raises Invalid (the key belongs to another request), Conflict (one with the key is under way), Exhausted (its
+        type costs, and today's budget is used up), NotFound (the schedule), Unavailable.
+        """
+        check_submission(caller, submission)
+        draft = await self._budgets.bound(caller, task_type, draft_of(caller, task_type, submission, self._clock.now()))
+        if schedule_id is not None:
+            draft = structs.replace(draft, extra=structs.replace(draft.extra or Extra(), schedule_id=schedule_id))
+        draft = traced(draft, traceparent)
+        task = as_accepted(draft)
+        if idempotency_key is None:
+            receipt = await self._store(draft)
+            return Submitted(await self._answering(receipt, task), replayed=False)
+        return await self._submit_once(draft, task, submission, idempotency_key)
+
+    async def trigger(self, caller: Caller, schedule_id: UUID, *, idempotency_key: str | None = None) -> Submitted:
+        """Submit a task of a schedule now, beside its ticks, also where it is paused or a task of it is open.
+
+        Raises NotFound, and what `submit` does.
+        """
+        owner, task_type, submission = await self._schedules.template(caller, schedule_id)
+        return await self.submit(owner, task_type, submission, idempotency_key=idempotency_key, schedule_id=schedule_id)
+
+    async def original(self, caller: Caller, task_id: UUID) -> Draft:
+        """Return what a task was submitted with, for `submission.read_replay`. Raises as `get`."""
+        await self._tasks.get(caller, task_id)
+        draft = await self._engine.control.find_draft(task_id)
+        if draft is None:  # it has just been erased
+            raise NotFound(f"there is no task {task_id}")
+        return draft
+
+    async def put(
+        self,
+        caller: Caller,
+        task_id: UUID,
+        task_type: TaskType,
+        submission: Submission,
+        *,
+        traceparent: str | None = None,
+    ) -> Submitted:
+        """Accept a submission under the client's own id, as `submit` does; the same one again is the task as it is now.
+
+        Raises Conflict (the id belongs to another request), NotFound (to another owner), Exhausted (as `submit`),
+        Unavailable.
+        """
+        check_submission(caller, submission, task_id)
+        key = owned(caller.owner, f"PUT {task_id}")
+        draft = traced(draft_of(caller, task_type, submission, self._clock.now()), traceparent)
+        draft = await self._budgets.bound(caller, task_type, draft)
+        draft = structs.replace(
+            draft, task_id=task_id, is_chosen=True, cache_key=None,
+            on_conflict="reject" if draft.on_conflict == "return" else draft.on_conflict,
+            idempotency=Idempotency(key=key, fingerprint=fingerprint(submission), reply=b"", expires_at=_NEVER),
+        )  # fmt: skip
+        try:
+            receipt = await self._store(draft)
+        except (Conflict, Expired) as error:
+            if error.kind.name in ("conflict", "expired"):
+                await self._tasks.get(caller, task_id)  # of another owner's it says no more than anything else does
+            raise
+        if receipt.outcome == "mismatched":
+            await self._tasks.get(caller, task_id)
+            raise Conflict(f"task {task_id} was submitted by another request")
+        if receipt.outcome == "replayed":
+            return Submitted(await self._tasks.get(caller, task_id), replayed=True)
+        return Submitted(as_accepted(draft), replayed=False)
+
+    async def _submit_once(self, draft: Draft, task: Task, submission: Submission, client_key: str) -> Submitted:
+        key = owned(draft.owner, client_key)
+        if key in self._in_flight:
+            raise Conflict(
+                f"a request with Idempotency-Key {client_key!r} is under way",
+                name="idempotency-in-flight",
+                retry_after=timedelta(seconds=1),
+            )
+        idempotency = Idempotency(
+            key=key, fingerprint=fingerprint(submission, _schedule_of(draft)), reply=_encode(task),
+            expires_at=draft.created_at + KEEP_KEYS_FOR,
+        )  # fmt: skip
+        self._in_flight.add(key)
+        try:
+            receipt = await self._store(structs.replace(draft, idempotency=idempotency))
+        finally:
+            self._in_flight.discard(key)
+        if receipt.outcome == "mismatched":
+            raise Invalid(
+                f"Idempotency-Key {client_key!r} was used for another request: task {receipt.task_id}",
+                name="idempotency-key-reuse",
+            )
+        if receipt.outcome == "replayed" and receipt.reply is not None:
+            await self._check_kept(receipt)
+            known = _decode_task(receipt.reply) if receipt.reply else await self._as_it_is(receipt.task_id)
+            return Submitted(known, replayed=True)
+        return Submitted(await self._answering(receipt, task), replayed=False)
+
+    async def _answering(self, receipt: Receipt, task: Task) -> Task:
+        """Return the task that answers for a submission: its own, or the one that it has joined."""
+        is_known = receipt.outcome == "stored" and not task.depends_on  # which may keep it waiting, or fail it at once
+        return task if is_known else await self._as_it_is(receipt.task_id)
+
+    async def _as_it_is(self, task_id: UUID) -> Task:
+        task = await self._engine.find(task_id)
+        if task is None:
+            raise NotFound(f"task {task_id}, which answered for this request, was erased a moment ago")
+        return task
+
+    async def submit_many(
+        self, caller: Caller, wanted: Sequence[Wanted], key: str | None
+    ) -> list[Accepted | RequestError]:
+        """Accept a part of a batch in one commit; return what became of each submission. Raises Unavailable."""
+        now = self._clock.now()
+        drafts = []
+        for place, task_type, submission in wanted:
+            draft = await self._budgets.bound(caller, task_type, draft_of(caller, task_type, submission, now))
+            if key is not None:
+                idempotency = Idempotency(
+                    key=owned(caller.owner, f"BATCH {place} {key}"), fingerprint=fingerprint(submission), reply=b"",
+                    expires_at=now + KEEP_KEYS_FOR,
+                )  # fmt: skip
+                draft = structs.replace(draft, idempotency=idempotency)
+            drafts.append(draft)
+        return [_accepted(receipt, key) for receipt in await self._store_many(drafts)]
+
+    async def _check_kept(self, receipt: Receipt) -> None:
+        """Raise Expired if the task that an idempotency key has submitted is there no more; the key may live longer."""
+        tombstone = await self._engine.tombstones.find(receipt.task_id)
+        if tombstone is not None:
+            raise Expired.of(receipt.task_id, tombstone.expired_at)
+
+    async def _store(self, draft: Draft) -> Receipt:
+        schedule_id = _schedule_of(draft)
+        if schedule_id is None:
+            [receipt] = await self._store_many([draft])
+        else:
+            await self._admission.check(1)
+            receipt = await self._noticing(self._engine.schedules.trigger(schedule_id, draft))
+        if receipt.refusal is not None:
+            raise receipt.refusal
+        return receipt
+
+    async def _store_many(self, drafts: Sequence[Draft]) -> list[Receipt]:
+        await self._admission.check(len(drafts))
+        return await self._noticing(self._engine.submit(drafts))
+
+    async def _noticing(self, storing: Awaitable[T]) -> T:
+        """Await what stores; if it cannot, what a readiness check said a moment ago no longer holds."""
+        try:
+            return await storing
+        except Unavailable:
+            self._store_check.forget()
+            raise
+
+
+def _schedule_of(draft: Draft) -> UUID | None:
+    return None if draft.extra is None else draft.extra.schedule_id
+
+
+def _accepted(receipt: Receipt, key: str | None) -> Accepted | RequestError:
+    """Return what a client is told of a submission of its batch."""
+    if receipt.outcome == "mismatched":
+        return Invalid(
+            f"Idempotency-Key {key!r} was used for another batch: with task {receipt.task_id} at this place",
+            name="idempotency-key-reuse",
+        )
+    return receipt.refusal or Accepted(receipt.task_id, receipt.outcome == "replayed")
