@@ -321,9 +321,9 @@ class WebhookBook(Protocol):
         """
 
     async def find_due(self, *, full: Collection[str], each: int, limit: int) -> list[DueDelivery]:
-        """Return deliveries whose time has come, oldest first, at most `each` of a lane, none of the lanes `full`.
+        """Return deliveries whose time has come, oldest first, at most `each` of a lane, none of a paused webhook.
 
-        None of a paused webhook either.
+        None of a lane, or of a share of lanes (`share_of`), that is among those which are `full`.
         """
 
     async def take(self, due: Sequence[DueDelivery]) -> list[DueDelivery]:

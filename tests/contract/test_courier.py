@@ -86,7 +86,7 @@ async def test_a_task_s_own_webhook_hears_of_it_alone_without_any_other(rig: Rig
     assert receivers.events == [(draft.task_id, "task.completed")]
     assert "webhook-signature" not in receivers.told[0].headers
     [delivery] = await rig.deliveries(own)
-    assert delivery.lane == "own.example.com"
+    assert delivery.lane == "\town.example.com"
 
 
 async def test_a_failing_receiver_is_told_the_same_event_again_until_its_tries_are_used_up(

@@ -14,7 +14,7 @@ from tests.contract.conftest import MakeEngine
 from tasker.engine import DELIVERY_LEASE, Engine
 from tasker.errors import Conflict, Invalid, NotFound
 from tasker.model import Draft
-from tasker.model.webhooks import Delivery, DeliveryOutcome, DueDelivery, Failure, Webhook, WebhookSecret
+from tasker.model.webhooks import Delivery, DeliveryOutcome, DueDelivery, Failure, Webhook, WebhookSecret, share_of
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 HOUR = timedelta(hours=1)
@@ -296,6 +296,22 @@ async def test_what_is_due_is_found_oldest_first_a_few_of_each_lane(rig: Rig, cl
     assert [one.webhook for one in await rig.due(full=[busy.lane])] == [calm]
     clock.advance(HOUR)
     assert [one.delivery for one in await rig.due(full=[busy.lane])] == [late, later]
+
+
+async def test_what_is_due_is_found_without_a_share_that_is_full(rig: Rig, clock: ManualClock) -> None:
+    """That of one owner's single tasks, whatever host they tell; not of another whose name begins alike."""
+    found = {}
+    for owner, host in (("al", "a"), ("al", "b"), ("alice", "a"), ("", "a")):
+        task_id = uuid4()
+        webhook = await rig.hook(url=f"https://{host}.example.com/", owner=owner, task_id=task_id)
+        found[owner, host] = make_delivery(webhook, clock.now(), task_id=task_id)
+    found["al", "all"] = make_delivery(await rig.hook(owner="al"), clock.now())
+    await rig.dispatch(*found.values())
+    expected = [place for place in found if place not in (("al", "a"), ("al", "b"))]
+    full = [share_of(found["al", "a"].lane)]
+    assert {one.delivery.delivery_id for one in await rig.due(full=full)} == {
+        found[place].delivery_id for place in expected
+    }
 
 
 async def test_nothing_of_a_paused_webhook_is_due(rig: Rig, clock: ManualClock) -> None:

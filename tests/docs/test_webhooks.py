@@ -64,5 +64,6 @@ def test_the_figures_are_those_of_the_code() -> None:
     assert f"for {rules.PAUSE_AFTER.days} days" in page
     assert f"kept for {courier.KEEP_DELIVERIES.days} days" in page
     assert f"at most {courier.AT_ONCE} requests under way, {courier.PER_LANE} to one webhook" in page
+    assert f"{courier.PER_SHARE} at most are for the single tasks of one owner" in page
     for name in EVENT_TYPES:
         assert f"`task.{name}`" in page

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import standardwebhooks
@@ -17,9 +18,9 @@ from tests.webhooks.rig import SECRET, Receivers, Rig, render
 from tasker.engines.sqlite import SqliteEngine
 from tasker.lifecycle import Failed, Succeeded, problem
 from tasker.model import Extra
-from tasker.model.webhooks import Delivery
+from tasker.model.webhooks import Delivery, Webhook
 from tasker.testing import ManualClock, make_draft
-from tasker.webhooks.courier import AT_ONCE, PER_LANE, Courier
+from tasker.webhooks.courier import AT_ONCE, PER_LANE, PER_SHARE, Courier
 from tasker.webhooks.rules import PAUSE_AFTER, RETRY_WITHIN, Answer
 
 
@@ -228,6 +229,31 @@ async def test_a_failing_receiver_has_one_at_a_time(rig: Rig, receivers: Receive
     await rig.courier.deliver()
     await rig.courier.settle()
     assert receivers.most == 1
+
+
+async def test_one_owner_s_single_tasks_leave_room_for_others(rig: Rig, receivers: Receivers) -> None:
+    """However many hosts they tell, none of which says anything."""
+    hold = asyncio.Event()
+    for place in range(AT_ONCE):
+        url = f"https://r{place}.example.com/"
+        own = Webhook(webhook_id=uuid4(), url=url, events=("completed",), created_at=rig.clock.now(), owner="mallory")
+        receivers.held[url] = hold
+        await rig.engine.submit([structs.replace(make_draft(rig.clock.now()), webhook=own, owner="mallory")])
+        await rig.driver.finish(await rig.driver.claim_one(), Succeeded(b"6"))
+    rig.clock.advance(timedelta(seconds=2))
+    other = await rig.hook("https://other.example.com/")
+    task_id = await rig.complete()
+    await rig.dispatch()
+    async with asyncio.timeout(10):
+        while (task_id, "task.completed") not in receivers.events:
+            await rig.courier.deliver()
+            await asyncio.sleep(0.001)
+    assert receivers.under_way == PER_SHARE
+    hold.set()
+    await rig.courier.settle()
+    await rig.deliver()
+    assert len(receivers.told) == AT_ONCE + 1
+    assert len(await rig.deliveries(other)) == 1
 
 
 async def test_in_all_there_are_so_many_at_a_time(rig: Rig, receivers: Receivers) -> None:

@@ -49,12 +49,17 @@ class Webhook(Struct, frozen=True, kw_only=True):
 
     @property
     def lane(self) -> str:
-        """What its deliveries share a bound with: themselves, or all that go to the same receiver for single tasks."""
-        return str(self.webhook_id) if self.task_id is None else urlsplit(self.url).netloc
+        """What its deliveries share a bound with: themselves, or all that one owner's single tasks tell to one host."""
+        return str(self.webhook_id) if self.task_id is None else f"{self.owner}\t{urlsplit(self.url).netloc}"
 
     def signing(self, now: datetime) -> list[str]:
         """Return the secrets that sign now, newest first."""
         return [one.secret for one in self.secrets if one.expires_at is None or one.expires_at > now]
+
+
+def share_of(lane: str) -> str:
+    """Return how the lanes of all hosts begin that one owner's single tasks tell; "" for that of any other webhook."""
+    return lane[: lane.find("\t") + 1]
 
 
 class Failure(Struct, frozen=True, kw_only=True):

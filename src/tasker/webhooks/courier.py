@@ -19,7 +19,7 @@ from tasker.clock import Clock
 from tasker.engine import Engine
 from tasker.errors import Unavailable
 from tasker.model import Change
-from tasker.model.webhooks import Delivery, DeliveryOutcome, DueDelivery
+from tasker.model.webhooks import Delivery, DeliveryOutcome, DueDelivery, share_of
 from tasker.signing import sign
 from tasker.webhooks.matching import find_deliveries
 from tasker.webhooks.payload import Render, make_body
@@ -33,6 +33,8 @@ AT_ONCE = 64
 """Requests of a process at a time."""
 PER_LANE = 8
 """Of these, to the same receiver; one while it fails."""
+PER_SHARE = 32
+"""Of these, for the single tasks of one owner, to however many receivers."""
 KEEP_DELIVERIES = timedelta(days=7)
 """How long a delivery is kept after its end, or waits for a webhook that is paused."""
 _LOOK = 1.0
@@ -73,7 +75,7 @@ class Courier:
         self._read: str | None = None
         self._saved_at = self._skipped_at = float("-inf")
         self._is_idle = True
-        self._lanes: Counter[str] = Counter()
+        self._under_way: Counter[str] = Counter()
         self._failing: set[str] = set()
         self._sending: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
@@ -127,11 +129,11 @@ class Courier:
         room = AT_ONCE - len(self._sending)
         if self._is_idle or room <= 0:
             return 0
-        full = [lane for lane in self._lanes if not self._room(lane)]
+        full = [place for place in self._under_way if not self._room(place)]
         due = self._choose(await self._book.find_due(full=full, each=PER_LANE, limit=room))
         taken = await self._book.take(due) if due else []
         for one in taken:
-            self._lanes[one.delivery.lane] += 1
+            self._under_way.update(_places(one.delivery))
             sending = asyncio.create_task(self._send(one))
             self._sending.add(sending)
             sending.add_done_callback(self._sending.discard)
@@ -170,21 +172,22 @@ class Courier:
         return True
 
     def _choose(self, due: Sequence[DueDelivery]) -> list[DueDelivery]:
-        """Return those for which there is room in their lane."""
+        """Return those for which there is room in their lane, and in its share."""
         chosen: list[DueDelivery] = []
         taken: Counter[str] = Counter()
         for one in due:
-            lane = one.delivery.lane
-            if taken[lane] < self._room(lane):
-                taken[lane] += 1
+            places = _places(one.delivery)
+            if all(taken[place] < self._room(place) for place in places):
+                taken.update(places)
                 chosen.append(one)
         return chosen
 
-    def _room(self, lane: str) -> int:
-        return max(0, (1 if lane in self._failing else PER_LANE) - self._lanes[lane])
+    def _room(self, place: str) -> int:
+        """Return how many requests more a lane, or a share of lanes, may have."""
+        most = PER_SHARE if place == share_of(place) else 1 if place in self._failing else PER_LANE
+        return max(0, most - self._under_way[place])
 
     async def _send(self, due: DueDelivery) -> None:
-        lane = due.delivery.lane
         try:
             await self._deliver_one(due)
         except Unavailable as error:
@@ -192,9 +195,8 @@ class Courier:
         except Exception:  # a fault of ours: it is tried again when its lease is over, and keeps no other waiting
             _log.exception("webhook.delivery_failed", delivery_id=str(due.delivery.delivery_id))
         finally:
-            self._lanes[lane] -= 1
-            if not self._lanes[lane]:
-                del self._lanes[lane]
+            self._under_way.subtract(_places(due.delivery))
+            self._under_way = +self._under_way
             self._work.set()
 
     async def _deliver_one(self, due: DueDelivery) -> None:
@@ -261,3 +263,9 @@ class Courier:
         except TimeoutError:
             return
         news.clear()
+
+
+def _places(delivery: Delivery) -> list[str]:
+    """Return where a delivery takes room: in its lane, and in the share of its owner if it is for a single task."""
+    share = share_of(delivery.lane)
+    return [delivery.lane, share] if share else [delivery.lane]

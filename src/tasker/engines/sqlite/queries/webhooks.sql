@@ -69,6 +69,7 @@ SELECT {delivery} FROM webhook_delivery WHERE seq IN (
         WHERE status = 'pending' AND lane = lanes.lane AND due_at <= :now ORDER BY due_at LIMIT :each
     )
     WHERE lanes.lane IS NOT NULL AND lanes.lane NOT IN (SELECT value FROM json_each(:full))
+      AND substr(lanes.lane, 1, instr(lanes.lane, char(9))) NOT IN (SELECT value FROM json_each(:full))
 ) ORDER BY due_at, seq LIMIT :limit;
 
 -- name: take_delivery
