@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from msgspec import structs
+from structlog.testing import capture_logs
 from tests.engines.postgres.conftest import MakeEngine
 
 from tasker.engine import ClaimRequest
 from tasker.engines.postgres import PostgresEngine
-from tasker.model import Claim
+from tasker.lifecycle import Snoozed, Succeeded
+from tasker.model import Claim, Draft
 from tasker.model.queues import QueueChange
-from tasker.testing import Driver, ManualClock
+from tasker.testing import Driver, ManualClock, make_draft
 
 
 async def claim_late(engine: PostgresEngine, lines: list[str]) -> list[Claim]:
@@ -37,6 +42,36 @@ async def test_a_claim_that_looked_before_a_limit_was_set_starts_nothing(
     assert len(await driver.claim(5)) == started, "what was not started is in line still"
     await other.queues.change("default", QueueChange(paused=False, concurrency=None))
     assert len(await driver.claim(5)) == 3 - started
+
+
+async def test_processes_that_free_slots_of_the_same_queues_do_not_deadlock(
+    engine: PostgresEngine, another: MakeEngine, clock: ManualClock, sql: Callable[..., Awaitable[list[Any]]]
+) -> None:
+    """One ends a task of queue a and gives one of b back; the other does it the other way round, at the same time."""
+    both, processes = ("a", "b"), [Driver(engine, clock), Driver(await another(), clock)]
+    for queue in both:
+        await engine.queues.change(queue, QueueChange(concurrency_per_key=9))
+    claims: list[list[Claim]] = []
+    for driver in processes:
+        await driver.engine.submit([keyed(clock, queue) for queue in both])
+        claims.append(sorted(await driver.claim(2), key=lambda claim: claim.queue))
+    await sql("BEGIN")
+    await sql("SELECT FROM queue FOR UPDATE")
+    with capture_logs() as logs:
+        ends = [
+            asyncio.create_task(driver.finish(claim, Snoozed(timedelta(0)) if claim is own[here] else Succeeded(b"1")))
+            for here, (driver, own) in enumerate(zip(processes, claims, strict=True))
+            for claim in own
+        ]
+        while await sql("SELECT count(*) FROM pg_locks WHERE NOT granted") < [(2,)]:
+            await asyncio.sleep(0.001)
+        await sql("COMMIT")
+        assert all(await asyncio.gather(*ends))
+    assert [line for line in logs if "Deadlock" in str(line)] == []
+
+
+def keyed(clock: ManualClock, queue: str) -> Draft:
+    return structs.replace(make_draft(clock.now(), queue=queue), concurrency_key="k")
 
 
 async def test_a_queue_whose_settings_go_and_come_at_once_keeps_the_new_ones(

@@ -127,6 +127,8 @@ class Attempts:
         for some in _rounds(words):  # an attempt is ended once: a second end of it finds another status
             leases = await self._words(connection, news, some, again)
             stored |= {id(said): said.lease in leases for said in some}
+        # Once for all of them: two transactions that hold the same queues in steps of their own might deadlock.
+        await self._limits.freed(connection, news, news.freed)
         return [_heartbeat(item, extended) if isinstance(item, Beat) else stored[id(item)] for item in items]
 
     async def _extend(self, connection: Connection, beats: Sequence[Beat]) -> dict[Lease, bool]:
@@ -243,7 +245,7 @@ class Attempts:
         await connection.execute(self._queries["keep_attempts"], *_columns(kept))
         await connection.execute(self._queries["back_to_line"], *_columns(again))
         await self._line.leave(connection, _known(jobs))
-        await self._limits.freed(connection, news, [(held[said.lease].queue, held[said.lease].key) for said in words])
+        news.freed += [(held[said.lease].queue, held[said.lease].key) for said in words]
         await promote(connection, self._queries, self._line, news)
         news.changes += [Change(said.lease.task_id, Status.PENDING) for said in words]
 
@@ -268,7 +270,7 @@ class Attempts:
                 (jobs[lease.task_id], _IN_ITS_WORDS.get(change.status, "canceled")) for lease, change in stored.items()
             ),
         )
-        await self._limits.freed(connection, news, [(row["queue"], row["concurrency_key"]) for row in rows])
+        news.freed += [(row["queue"], row["concurrency_key"]) for row in rows]
         news.notes += [ended(lease.task_id, change.status, lease.attempt) for lease, change in stored.items()]
         news.changes += [Change(lease.task_id, change.status) for lease, change in stored.items()]
         awaited = {row["task_id"] for row in rows if row["has_dependants"]}

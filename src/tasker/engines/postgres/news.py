@@ -42,7 +42,8 @@ _decode = msgspec.json.Decoder(Notice).decode
 class News:
     """What a transaction has to tell: `changes` to the listeners, `lines` that a task has joined to the workers.
 
-    notes: what it adds to the journal, the table of that name.
+    notes: what it adds to the journal, the table of that name. freed: the slots of attempts that it has ended, by queue
+    and key; who may start there is seen to at its end.
     """
 
     def __init__(self, journal: str = "") -> None:
@@ -50,6 +51,7 @@ class News:
         self.notes: list[Note] = []
         self.changes: list[Change] = []
         self.lines: set[str] = set()
+        self.freed: list[tuple[str, str | None]] = []
         self.sender = ""
         self.is_sent = False
         """Whether the transaction's COMMIT was sent."""
