@@ -178,7 +178,12 @@ class Cluster:
 
 @cache
 def cluster() -> Cluster:
-    """Return the running cluster of this process of pytest; the first call starts it.
+    """Return the running cluster of this process of pytest; the first call starts it."""
+    return new_cluster()
+
+
+def new_cluster() -> Cluster:
+    """Return a running cluster, for `end` to end.
 
     Without PostgreSQL the test is skipped; where the environment says CI it fails.
     """
@@ -187,7 +192,7 @@ def cluster() -> Cluster:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(NOT_INSTALLED)
     folder = Path(tempfile.mkdtemp(prefix="tasker-postgres-"))
     made = Cluster(binaries, folder)
-    atexit.register(_end, made)
+    atexit.register(end, made)
     made.create()
     made.start()
     return made
@@ -196,7 +201,7 @@ def cluster() -> Cluster:
 def end_cluster() -> None:
     """Stop the cluster of this process, if there is one, and remove its files."""
     if cluster.cache_info().currsize:
-        _end(cluster())
+        end(cluster())
         cluster.cache_clear()
 
 
@@ -256,7 +261,7 @@ def _psql(binaries: Path) -> str:
     return str(own) if own.exists() else "psql"
 
 
-def _end(made: Cluster) -> None:
+def end(made: Cluster) -> None:
     with suppress(ProcessLookupError):
         made.stop("immediate")
     shutil.rmtree(made.folder, ignore_errors=True)

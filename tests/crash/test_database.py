@@ -13,12 +13,21 @@ from time import sleep
 
 import pytest
 
+from tests import postgres
 from tests.crash.fire import Client, Load
 from tests.crash.fleet import Fleet, settle, until
 from tests.crash.proxy import Proxy
 from tests.postgres import Cluster, database_of
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """One of these tests' own: after a crash a server syncs every file that it has, and the others' are many."""
+    made = postgres.new_cluster()
+    yield made
+    postgres.end(made)
 
 
 @pytest.fixture
