@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -13,12 +13,16 @@ from uuid import uuid4
 import pytest
 import standardwebhooks
 from msgspec import structs
+from structlog.testing import capture_logs
 from tests.webhooks.rig import SECRET, Receivers, Rig, render
 
+from tasker.engine import DELIVERY_LEASE
 from tasker.engines.sqlite import SqliteEngine
+from tasker.errors import Unavailable
 from tasker.lifecycle import Failed, Succeeded, problem
 from tasker.model import Extra
-from tasker.model.webhooks import Delivery, Webhook
+from tasker.model.webhooks import Delivery, Webhook, WebhookSecret
+from tasker.signing import new_secret
 from tasker.testing import ManualClock, make_draft
 from tasker.webhooks.courier import AT_ONCE, PER_LANE, PER_SHARE, Courier
 from tasker.webhooks.rules import PAUSE_AFTER, RETRY_WITHIN, Answer
@@ -63,6 +67,17 @@ async def test_a_receiver_is_told_which_trace_a_task_belongs_to(rig: Rig, receiv
     await rig.complete()
     await rig.work()
     assert [told.headers.get("traceparent") for told in receivers.told] == [trace, None]
+
+
+async def test_an_old_secret_signs_until_its_time_is_over(rig: Rig, receivers: Receivers) -> None:
+    old = WebhookSecret(secret=new_secret(), expires_at=rig.clock.now() + timedelta(hours=1))
+    await rig.hook(secrets=(WebhookSecret(secret=SECRET), old))
+    await rig.complete()
+    await rig.work()
+    rig.clock.advance(timedelta(hours=1))
+    await rig.complete()
+    await rig.work()
+    assert [len(told.headers["webhook-signature"].split()) for told in receivers.told] == [2, 1]
 
 
 class _Then:
@@ -138,6 +153,118 @@ async def test_of_an_erased_task_nothing_is_told(rig: Rig, receivers: Receivers)
     await rig.work()
     assert receivers.told == []
     assert await rig.deliveries(webhook) == []
+
+
+@pytest.mark.parametrize("sequence", [0, 99])
+async def test_of_an_event_that_is_not_kept_nothing_is_told(rig: Rig, receivers: Receivers, sequence: int) -> None:
+    webhook = await rig.hook()
+    task_id = await rig.complete()
+    await rig.work()
+    receivers.told.clear()
+    lost = Delivery(
+        delivery_id=uuid4(), webhook_id=webhook.webhook_id, task_id=task_id, sequence=sequence, event="completed",
+        status="pending", lane=webhook.lane, created_at=rig.clock.now(), due_at=rig.clock.now(),
+    )  # fmt: skip
+    turn = await rig.engine.webhooks.turn("one")
+    assert turn is not None
+    assert await rig.engine.webhooks.dispatch([lost], after=turn.position, to="further")
+    await rig.deliver()
+    assert receivers.told == []
+    assert [one.sequence for one in await rig.deliveries(webhook)] == [3]
+
+
+async def test_each_attempt_is_counted_by_how_it_went(rig: Rig, receivers: Receivers) -> None:
+    counted: list[str] = []
+    rig.courier = Courier(
+        rig.engine, rig.clock, Random(), post=receivers.post, render=render, name="one", count=counted.append
+    )
+    webhook = await rig.hook()
+    receivers.answers[webhook.url] = 500
+    await rig.complete()
+    await rig.work()
+    receivers.answers.clear()
+    rig.clock.advance(RETRY_WITHIN[0])
+    await rig.work()
+    assert counted == ["refused", "delivered"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "logged"),
+    [(Unavailable("cut off"), "webhook.delivery_not_stored"), (RuntimeError("ours"), "webhook.delivery_failed")],
+)
+async def test_an_attempt_that_could_not_be_stored_is_made_again_when_its_lease_is_over(
+    rig: Rig, receivers: Receivers, monkeypatch: pytest.MonkeyPatch, fault: Exception, logged: str
+) -> None:
+    async def away(*_: Any, **__: Any) -> bool:
+        raise fault
+
+    webhook = await rig.hook()
+    await rig.complete()
+    await rig.dispatch()
+    with capture_logs() as logs, monkeypatch.context() as patch:
+        patch.setattr(rig.engine.webhooks, "settle", away)
+        await rig.deliver()
+    assert [entry["event"] for entry in logs] == [logged]
+    await rig.deliver()
+    assert len(receivers.told) == 1
+    rig.clock.advance(DELIVERY_LEASE)
+    await rig.deliver()
+    assert [one.headers["webhook-id"] for one in receivers.told] == [receivers.told[0].headers["webhook-id"]] * 2
+    [delivery] = await rig.deliveries(webhook)
+    assert (delivery.status, delivery.attempts) == ("delivered", 2)
+
+
+async def test_no_fault_ends_what_it_does_by_itself(
+    rig: Rig, receivers: Receivers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasker.webhooks.courier._LOOK", 0.01)
+    faults = {"turn": [Unavailable("away"), RuntimeError("ours")], "find_due": [RuntimeError("ours"), Unavailable("")]}
+    for name, left in faults.items():
+        monkeypatch.setattr(rig.engine.webhooks, name, failing(getattr(rig.engine.webhooks, name), left))
+    await rig.hook()
+    told = await rig.complete()
+    with capture_logs() as logs:
+        rig.courier.start()
+        async with asyncio.timeout(10):
+            while not receivers.told:
+                await asyncio.sleep(0.01)
+        await rig.courier.close()
+    assert receivers.events == [(told, "task.completed")]
+    assert faults == {"turn": [], "find_due": []}
+    assert sorted(entry["event"] for entry in logs) == ["webhooks.failed"] * 2 + ["webhooks.waiting"] * 2
+
+
+def failing(work: Callable[..., Awaitable[Any]], faults: list[Exception]) -> Callable[..., Awaitable[Any]]:
+    """Return the work, done once these faults have been raised."""
+
+    async def first_fail(*given: Any, **named: Any) -> Any:
+        if faults:
+            raise faults.pop(0)
+        return await work(*given, **named)
+
+    return first_fail
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_at_the_end_what_is_under_way_has_a_moment_to_be_answered(
+    rig: Rig, receivers: Receivers, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    monkeypatch.setattr("tasker.webhooks.courier._FINISH_WITHIN", 10 if answers else 0.05)
+    webhook = await rig.hook()
+    receivers.held[webhook.url] = asyncio.Event()
+    await rig.complete()
+    await rig.dispatch()
+    await rig.courier.deliver()
+    async with asyncio.timeout(5):
+        while not receivers.told:
+            await asyncio.sleep(0)
+        closing = asyncio.create_task(rig.courier.close())
+        await asyncio.sleep(0)
+        if answers:
+            receivers.held[webhook.url].set()
+        await closing
+    assert receivers.under_way == 0
+    assert [one.status for one in await rig.deliveries(webhook)] == ["delivered" if answers else "pending"]
 
 
 async def test_a_receiver_that_works_again_is_told_what_it_missed(rig: Rig, receivers: Receivers) -> None:
@@ -229,6 +356,32 @@ async def test_a_failing_receiver_has_one_at_a_time(rig: Rig, receivers: Receive
     await rig.courier.deliver()
     await rig.courier.settle()
     assert receivers.most == 1
+    assert await rig.courier.deliver() == 4, "and all that are left once it works again"
+    await rig.courier.settle()
+
+
+async def test_a_receiver_that_has_all_it_may_have_leaves_the_rest_to_others(
+    rig: Rig, receivers: Receivers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasker.webhooks.courier.AT_ONCE", PER_LANE + 2)
+    slow = await rig.hook("https://slow.example.com/", type="sum")
+    receivers.held[slow.url] = asyncio.Event()
+    for _ in range(PER_LANE * 2):
+        await rig.complete()
+    await rig.dispatch()
+    while await rig.courier.deliver():
+        pass
+    rig.clock.advance(timedelta(seconds=10))
+    quick = await rig.hook("https://quick.example.com/")
+    last = await rig.complete()
+    await rig.dispatch()
+    assert await rig.courier.deliver() == 1
+    async with asyncio.timeout(10):
+        while quick.url not in {one.url for one in receivers.told}:
+            await asyncio.sleep(0)
+    assert receivers.told[-1].event == (last, "task.completed")
+    receivers.held[slow.url].set()
+    await rig.courier.settle()
 
 
 async def test_one_owner_s_single_tasks_leave_room_for_others(rig: Rig, receivers: Receivers) -> None:

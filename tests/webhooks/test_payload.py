@@ -7,10 +7,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
 from msgspec import Raw, structs
 
 from tasker.api.replies import encode_task
-from tasker.model import Event, Status, Task, TaskProblem
+from tasker.model import Event, Progress, Status, Task, TaskProblem
 from tasker.testing import START
 from tasker.webhooks.payload import MAX_PAYLOAD, make_body
 
@@ -69,3 +70,22 @@ def test_even_then_it_is_never_larger() -> None:
     assert told["truncated"] is True
     assert told["data"]["status"] == "completed"
     assert told["event"] == {"sequence": 3, "attempt": 1, "data": {}}
+
+
+WIDE = "x" * MAX_PAYLOAD
+
+
+@pytest.mark.parametrize(
+    ("name", "wide"),
+    [
+        ("params", Raw(f'"{WIDE}"'.encode())), ("result", Raw(f'"{WIDE}"'.encode())),
+        ("metadata", Raw(f'{{"a":"{WIDE}"}}'.encode())), ("usage", Raw(f'{{"model":"{WIDE}"}}'.encode())),
+        ("progress", Progress(message=WIDE)),
+        ("error", TaskProblem(type="/problems/task-failed", title="t", detail=WIDE)), ("tags", [WIDE]),
+    ],
+)  # fmt: skip
+def test_whatever_of_a_task_is_large_it_is_told_without(name: str, wide: Any) -> None:
+    told = body(**{name: wide})
+    assert told["truncated"] is True
+    assert name not in told["data"]
+    assert told["data"]["task_id"] == str(TASK_ID)
