@@ -26,6 +26,9 @@ from tasker.testing import START
         ({"retry-after": "Fri, 02 Jan 2026 03:05:05 GMT"}, timedelta(seconds=59.321099)),
         ({"retry-after": "Fri, 02 Jan 2026 03:04:00 GMT"}, timedelta(0)),
         ({"retry-after": "Fri, 02 Jan 9999 03:04:00 GMT"}, MAX_RETRY_AFTER),
+        ({"retry-after": "Fri, 02 Jan 99999999999999999999 03:04:00 GMT"}, None),
+        ({"retry-after": "Fri, 02 Jan 2026 03:05:05 -0000"}, timedelta(seconds=59.321099)),
+        ({"retry-after-ms": "soon", "retry-after": "1"}, timedelta(seconds=1)),
     ],
 )
 def test_read_retry_after(headers: dict[str, str], expected: timedelta | None) -> None:

@@ -108,6 +108,9 @@ async def test_content_filter_in_the_middle_is_final_and_billed(
         ({"type": "error", "code": None, "message": "no", "sequence_number": 1}, "gpt-refused", False),
         ({"error": {"code": 503, "message": "no"}}, "gpt-unavailable", True),
         ({"error": {"code": 400, "message": "no"}}, "gpt-refused", False),
+        ({"error": {"code": "9" * 5000, "message": "no"}}, "gpt-refused", False),
+        ({"error": {"code": 600, "message": "no"}}, "gpt-refused", False),
+        ({"error": {"code": "bio_policy", "message": "no"}}, "gpt-content-filter", False),
     ],
 )
 async def test_errors_inside_a_stream(ask: Ask, event: Event, problem: str, retry: bool) -> None:
@@ -216,6 +219,31 @@ async def test_what_is_no_stream_of_events(ask: Ask) -> None:
 
     failure = await fail(ask, garbage)
     assert (failure.problem, failure.retry) == ("gpt-truncated", False)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "5", '"x"', "[1]", '{"choices":[{"delta":null}]}', '{"choices":[{"delta":{"content":5}}]}', '{"choices":5}',
+        '{"usage":5}', '{"type":"response.completed"}', '{"type":"response.output_text.delta","delta":5}',
+        '{"type":"response.completed","response":{"output":[5]}}', "[" * 100_000,
+    ],
+)  # fmt: skip
+async def test_events_of_another_kind_are_no_fault_of_ours_and_final(ask: Ask, event: str) -> None:
+    async def answer(exchange: Exchange) -> None:
+        await exchange.begin()
+        await exchange.send_text(f"data: {event}\n\n")
+        await exchange.end()
+
+    answers = [answer] if "response." in event else [refuses(404), answer]
+    failure = await fail(ask, *answers)
+    assert (failure.problem, failure.retry) == ("gpt-truncated", False)
+    assert "answered with something that is not OpenAI's protocol" in failure.detail
+
+
+async def test_so_is_a_refusal_of_another_kind(ask: Ask) -> None:
+    failure = await fail(ask, streams({**delta(""), "delta": 5, "type": "response.refusal.delta"}, completed()))
+    assert (failure.problem, failure.detail) == ("gpt-refused", "the server at 127.0.0.1 declined: 5")
 
 
 async def test_a_page_for_an_error_is_shortened(ask: Ask) -> None:

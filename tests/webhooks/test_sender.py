@@ -393,7 +393,7 @@ async def test_an_address_that_is_silent_leaves_time_for_the_next(
 ) -> None:
     connect = httpcore2.AnyIOBackend.connect_tcp
 
-    async def silent(self: Any, host: str, port: int, timeout: float | None = None) -> Any:  # noqa: ASYNC109
+    async def silent(self: Any, host: str, port: int, timeout: float | None = None) -> Any:
         if host == "127.0.0.1":
             return await connect(self, host, port)
         if timeout is None:

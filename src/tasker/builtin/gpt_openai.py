@@ -83,7 +83,9 @@ class OpenAiWriter:
         reply = Reply(context, self.server, request, self._clock)
         try:
             await self._stream(client, request, reply)
-        except (OpenAIError, ValueError) as error:  # ValueError: a stream that is not JSON, a URL that is none
+        # ValueError: a stream that is not JSON, a URL that is none. The others: JSON too deep to be read, or of another
+        # kind than OpenAI's, which the library hands out as it comes.
+        except (OpenAIError, ValueError, RecursionError, AttributeError, TypeError) as error:
             failure = self._explain(error, reply)
         else:
             return reply.finish()
@@ -208,7 +210,7 @@ def warm_up() -> None:
 
 def _status_among(codes: frozenset[str]) -> int | None:
     """Return the HTTP status among the codes of an error that came inside a stream."""
-    return next((int(code) for code in codes if code.isdecimal() and 400 <= int(code) < 600), None)
+    return next((int(code) for code in codes if len(code) == 3 and code.isdecimal() and 400 <= int(code) < 600), None)
 
 
 async def _stream_response(client: AsyncOpenAI, request: Request, reply: Reply) -> None:

@@ -52,7 +52,7 @@ class Reply:
     def refuse(self, chunk: str | None) -> None:
         """Note that the model itself declines to answer."""
         if chunk:
-            self._refusals.append(chunk)
+            self._refusals.append(str(chunk))  # the library hands out whatever a server sends
 
     def count(self, input_tokens: object, output_tokens: object, cached_tokens: object) -> None:
         """Report the tokens at once: a failing attempt is billed too."""
