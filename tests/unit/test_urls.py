@@ -105,6 +105,69 @@ def test_a_name_is_taken_only_if_each_of_its_addresses_is_public(addresses: list
     assert not any(address in str(caught.value) for address in addresses)
 
 
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        ("0.0.0.0", "0.255.255.255"), ("10.0.0.0", "10.255.255.255"), ("100.64.0.0", "100.127.255.255"),
+        ("127.0.0.0", "127.255.255.255"), ("169.254.0.0", "169.254.255.255"), ("172.16.0.0", "172.31.255.255"),
+        ("192.0.0.0", "192.0.0.255"), ("192.0.2.0", "192.0.2.255"), ("192.88.99.0", "192.88.99.255"),
+        ("192.168.0.0", "192.168.255.255"), ("198.18.0.0", "198.19.255.255"), ("198.51.100.0", "198.51.100.255"),
+        ("203.0.113.0", "203.0.113.255"), ("224.0.0.0", "255.255.255.255"),
+        ("::", "::ffff:ffff"), ("::ffff:0:0", "::ffff:ffff:ffff"), ("64:ff9b::", "64:ff9b::ffff:ffff"),
+        ("64:ff9b:1::", "64:ff9b:1:ffff:ffff:ffff:ffff:ffff"), ("100::", "100::ffff:ffff:ffff:ffff"),
+        ("2001::", "2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff"), ("2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"),
+        ("2002::", "2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), ("3fff::", "3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff"),
+        ("5f00::", "5f00:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), ("fc00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+        ("fe80::", "feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), ("ff00::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+    ],
+)  # fmt: skip
+def test_networks_inside_are_closed_from_end_to_end(first: str, last: str) -> None:
+    for address in (first, last):
+        with pytest.raises(UnsafeUrl):
+            check_addresses([address], STRICT)
+        with pytest.raises(UnsafeUrl):
+            read_url(f"https://[{address}]" if ":" in address else f"https://{address}", STRICT)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "1.0.0.0", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255", "128.0.0.0",
+        "169.253.255.255", "169.255.0.0", "172.15.255.255", "172.32.0.0", "192.0.1.0", "192.167.255.255",
+        "192.169.0.0", "198.17.255.255", "198.20.0.0", "223.255.255.255", "2001:200::", "2001:db9::", "2003::",
+    ],
+)  # fmt: skip
+def test_their_neighbours_are_open(address: str) -> None:
+    assert check_addresses([address], STRICT) == [address]
+
+
+@pytest.mark.parametrize(
+    "port",
+    [
+        1, 79, 81, 442, 444, 1023, 1719, 1720, 1723, 2049, 3306, 3659, 4045, 4190, 5060, 5061, 5432, 6000, 6379, 6566,
+        6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080, 11211, 27017, 65536,
+    ],
+)  # fmt: skip
+def test_no_port_of_another_service_is_taken(port: int) -> None:
+    for rules in (STRICT, INSECURE):
+        with pytest.raises(UnsafeUrl, match="no other service's"):
+            read_url(f"https://example.com:{port}/", rules)
+
+
+@pytest.mark.parametrize("port", [80, 443, 1024, 8080, 65535])
+def test_other_ports_are(port: int) -> None:
+    assert read_url(f"https://example.com:{port}/", STRICT).port == port
+
+
+@pytest.mark.parametrize("suffix", ["localhost", "local", "internal", "intranet", "lan", "home.arpa", "localdomain"])
+def test_names_inside_are_not_taken_but_those_that_end_alike(suffix: str) -> None:
+    for name in (f"x.{suffix}", f"X.{suffix.upper()}."):
+        with pytest.raises(UnsafeUrl, match="a public host name"):
+            read_url(f"https://{name}/", STRICT)
+    assert read_url(f"https://x.{suffix}.example.com/", STRICT).host == f"x.{suffix}.example.com"
+    assert read_url(f"https://example.not{suffix}/", STRICT).host == f"example.not{suffix}"
+
+
 def test_public_addresses_are_taken_in_their_order() -> None:
     assert check_addresses(["93.184.216.34", "2606:4700::1111"], STRICT) == ["93.184.216.34", "2606:4700::1111"]
     assert check_addresses(["127.0.0.1"], INSECURE) == ["127.0.0.1"]
