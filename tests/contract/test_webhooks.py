@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from msgspec import structs
-from tests.contract.conftest import MakeEngine
+from tests.contract.conftest import MakeEngine, open_after_the_end
 
 from tasker.engine import DELIVERY_LEASE, Engine
 from tasker.errors import Conflict, Invalid, NotFound
@@ -117,6 +118,8 @@ async def test_an_owner_has_so_many_and_no_more(rig: Rig, clock: ManualClock) ->
         await rig.book.create(make_webhook(clock.now(), owner="ada"), most=1)
     await rig.book.create(make_webhook(clock.now(), owner="eve"), most=1)
     assert len((await rig.book.find_many(owner=None, limit=9)).items) == 2
+    await rig.hook(owner="bob", task_id=uuid4())  # that comes and goes with its task
+    await rig.book.create(make_webhook(clock.now(), owner="bob"), most=1)
 
 
 async def test_webhooks_are_listed_newest_first_by_owner_and_in_pages(rig: Rig) -> None:
@@ -245,6 +248,8 @@ async def test_who_is_behind_changes_nothing(rig: Rig, clock: ManualClock) -> No
     await rig.dispatch()
     assert not await rig.book.dispatch([make_delivery(webhook, clock.now())], after=None, to="elsewhere")
     assert not await rig.book.dispatch([make_delivery(webhook, clock.now())], after="elsewhere", to="elsewhere")
+    assert rig.position is not None
+    assert not await rig.book.dispatch([make_delivery(webhook, clock.now())], after="elsewhere", to=rig.position)
     assert await rig.deliveries(webhook) == []
     turn = await rig.book.turn("one")
     assert turn is not None
@@ -278,6 +283,14 @@ async def test_of_many_processes_one_goes_on_with_the_journal_until_it_is_silent
     assert await rig.book.turn("one") is None
 
 
+async def test_of_many_that_come_at_the_same_time_one_goes_on(rig: Rig, make_engine: MakeEngine) -> None:
+    if not rig.engine.is_shared:
+        pytest.skip("one process has the store alone")
+    await rig.hook()
+    turns = await asyncio.gather(*(rig.book.turn(str(place)) for place in range(8)))
+    assert len([turn for turn in turns if turn is not None]) == 1
+
+
 # delivering
 
 
@@ -289,7 +302,7 @@ async def test_what_is_due_is_found_oldest_first_a_few_of_each_lane(rig: Rig, cl
         many.append(make_delivery(busy, clock.now(), sequence=place))
     late = make_delivery(calm, clock.now())
     later = structs.replace(make_delivery(calm, clock.now()), due_at=clock.now() + HOUR)
-    await rig.dispatch(*many, late, later)
+    await rig.dispatch(later, late, *reversed(many))
     assert [one.delivery for one in await rig.due(each=2)] == [*many[:2], late]
     assert [one.delivery for one in await rig.due(each=2, limit=1)] == many[:1]
     assert [one.delivery for one in await rig.due(full=[busy.lane])] == [late]
@@ -337,6 +350,35 @@ async def test_a_delivery_is_taken_once_and_again_when_nobody_has_settled_it(rig
     assert not await rig.settle(taken.delivery, outcome(clock.now()))
     assert await rig.settle(again.delivery, outcome(clock.now()))
     assert not await rig.settle(again.delivery, outcome(clock.now(), error=REFUSED))
+
+
+async def test_one_that_was_settled_late_is_not_taken_again(rig: Rig, clock: ManualClock) -> None:
+    webhook = await rig.hook()
+    await rig.dispatch(make_delivery(webhook, clock.now()))
+    [taken] = await rig.take()
+    clock.advance(DELIVERY_LEASE)
+    found = await rig.due()
+    assert await rig.settle(taken.delivery, outcome(clock.now()))
+    assert await rig.book.take(found) == []
+    [delivery] = await rig.deliveries(webhook)
+    assert (delivery.status, delivery.attempts) == ("delivered", 1)
+
+
+async def test_a_new_process_begins_what_was_under_way_and_waits_as_long_with_the_rest(
+    rig: Rig, clock: ManualClock, make_engine: MakeEngine
+) -> None:
+    webhook = await rig.hook()
+    await rig.dispatch(make_delivery(webhook, clock.now()), make_delivery(webhook, clock.now()))
+    refused, lost = await rig.take()
+    await rig.settle(refused.delivery, outcome(clock.now(), due_in=HOUR, error=REFUSED))
+    await rig.engine.close()
+    engine = make_engine()
+    await open_after_the_end(engine, clock, DELIVERY_LEASE)
+    again = Rig(engine, clock)
+    assert [one.delivery.delivery_id for one in await again.take()] == [lost.delivery.delivery_id]
+    assert await again.due() == []
+    clock.advance(HOUR)
+    assert refused.delivery.delivery_id in [one.delivery.delivery_id for one in await again.due()]
 
 
 async def test_how_it_went_is_kept(rig: Rig, clock: ManualClock) -> None:
@@ -392,7 +434,7 @@ async def test_one_is_delivered_again_with_all_its_tries_when_it_is_asked_for(ri
 async def test_a_webhook_that_fails_for_too_long_is_paused(rig: Rig, clock: ManualClock) -> None:
     webhook = await rig.hook()
     await rig.dispatch(make_delivery(webhook, clock.now()))
-    for days in (2, 0.9, 0.2):
+    for days in (2, 0.9, 0.1):
         [taken] = await rig.take()
         await rig.settle(taken.delivery, outcome(clock.now(), due_in=timedelta(days=days), error=REFUSED))
         found = await rig.get(webhook)
@@ -428,6 +470,19 @@ async def test_a_receiver_that_is_gone_pauses_its_webhook_but_not_one_of_a_singl
         await rig.settle(taken.delivery, outcome(clock.now(), error=REFUSED, pause="gone"))
     assert await rig.get(webhook) == structs.replace(webhook, status="paused", reason="gone", failing_since=clock.now())
     assert await rig.get(own) == own
+
+
+@pytest.mark.parametrize("error", [None, REFUSED])
+async def test_a_webhook_that_somebody_has_paused_stays_as_it_is_however_an_attempt_ends(
+    rig: Rig, clock: ManualClock, error: Failure | None
+) -> None:
+    webhook = await rig.hook()
+    await rig.dispatch(make_delivery(webhook, clock.now()))
+    [taken] = await rig.take()
+    await rig.book.change(webhook.webhook_id, lambda one: structs.replace(one, status="paused"))
+    assert await rig.settle(taken.delivery, outcome(clock.now(), error=error, pause=error and "gone"))
+    found = await rig.get(webhook)
+    assert (found.status, found.reason) == ("paused", None)
 
 
 async def test_what_has_ended_or_waits_in_vain_is_pruned(rig: Rig, clock: ManualClock) -> None:

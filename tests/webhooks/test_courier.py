@@ -280,6 +280,22 @@ async def test_a_receiver_that_works_again_is_told_what_it_missed(rig: Rig, rece
     assert {one.status for one in await rig.deliveries(webhook)} == {"delivered"}
 
 
+async def test_one_that_is_made_again_has_all_its_tries(rig: Rig, receivers: Receivers) -> None:
+    webhook = await rig.hook()
+    receivers.answers[webhook.url] = 500
+    await rig.complete()
+    await rig.work()
+    for pause in RETRY_WITHIN:
+        rig.clock.advance(pause)
+        await rig.work()
+    [failed] = await rig.deliveries(webhook)
+    assert failed.status == "failed"
+    await rig.engine.webhooks.redeliver(webhook.webhook_id, failed.delivery_id)
+    await rig.work()
+    [again] = await rig.deliveries(webhook)
+    assert (again.status, again.due_at) == ("pending", rig.clock.now() + RETRY_WITHIN[0])
+
+
 async def test_a_receiver_that_fails_for_days_is_left_alone_until_somebody_says_so(
     rig: Rig, receivers: Receivers
 ) -> None:
