@@ -123,6 +123,17 @@ async def test_the_models_own_refusal_is_final(ask: Ask) -> None:
     failure = await fail(ask, streams(refusal, completed()))
     assert (failure.problem, failure.retry) == ("gpt-refused", False)
     assert "I will not." in failure.detail
+    chunk = chat_chunk("Well. ")
+    chunk["choices"][0]["delta"]["refusal"] = "I will not."
+    failure = await fail(ask, refuses(404), streams(chunk, chat_chunk(None, "stop"), chat_usage()))
+    assert (failure.problem, failure.detail) == ("gpt-refused", "the server at 127.0.0.1 declined: I will not.")
+
+
+async def test_a_failure_without_a_reason_says_so(ask: Ask) -> None:
+    nothing = completed(status="failed", error=None)
+    failure = await fail(ask, streams(delta("Once"), nothing))
+    assert (failure.problem, failure.retry) == ("gpt-refused", False)
+    assert failure.detail == "the server at 127.0.0.1 answered: no reason was given"
 
 
 async def test_retry_after_is_kept(ask: Ask, clock: ManualClock) -> None:
@@ -178,6 +189,11 @@ async def cut_chat(exchange: Exchange) -> None:
     exchange.cut()
 
 
+async def cut_at_once(exchange: Exchange) -> None:
+    await exchange.begin()
+    exchange.cut()
+
+
 @pytest.mark.parametrize(
     "answers",
     [
@@ -186,8 +202,9 @@ async def cut_chat(exchange: Exchange) -> None:
         [streams(delta("Once"))],
         [refuses(404), streams(chat_chunk("Once"))],
         [streams()],
+        [cut_at_once],
     ],
-    ids=["cut", "chat cut", "ended", "chat ended", "ended before it began"],
+    ids=["cut", "chat cut", "ended", "chat ended", "ended before it began", "cut before it began"],
 )
 async def test_a_text_that_breaks_off_is_final(ask: Ask, recorder: Recorder, answers: list[Answer]) -> None:
     failure = await fail(ask, *answers)

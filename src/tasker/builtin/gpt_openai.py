@@ -309,7 +309,7 @@ async def _read(stream: AsyncStream[T], take: Callable[[T, Reply], Complaint | N
                 while (event := await anext(stream, None)) is not None:
                     complaint = take(event, reply)
                     if complaint is not None:
-                        message = str(complaint.get("message"))
+                        message = str(complaint.get("message") or "")
                         raise APIError(message, stream.response.request, body=complaint)
                     if reply.end is not None and limit.when() is None:
                         limit.reschedule(asyncio.get_running_loop().time() + TAIL_TIMEOUT.total_seconds())
