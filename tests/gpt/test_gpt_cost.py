@@ -5,10 +5,21 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tests.gpt.conftest import Ask
-from tests.gpt.fault_server import Exchange, chat_chunk, completed, delta, fault_server, refuses, says
+from tests.gpt.fault_server import (
+    Exchange,
+    chat_chunk,
+    chat_usage,
+    completed,
+    delta,
+    fault_server,
+    refuses,
+    says,
+    streams,
+)
 from tests.gpt.recorder import Recorder
 
 from tasker.builtin import gpt_reply
@@ -68,6 +79,66 @@ async def test_usage_has_the_cost(ask: Ask, recorder: Recorder) -> None:
         "input_tokens": 1000, "output_tokens": 100, "cached_tokens": 500, "cost": 0.0001725,
     }  # fmt: skip
     assert recorder.used["estimated"] is False
+
+
+@pytest.mark.usefixtures("openai_prices")
+async def test_chat_completions_tell_what_was_cached_as_well(ask: Ask, recorder: Recorder) -> None:
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100, "prompt_tokens_details": {"cached_tokens": 500}}
+    told = streams(chat_chunk("a"), chat_chunk(None, "stop"), {**chat_usage(), "usage": usage})
+    async with fault_server(refuses(404), told) as server:
+        await ask(server, model="gpt-4o-mini")
+    assert (recorder.used["cached_tokens"], recorder.used["cost"]) == (500, 0.0001725)
+
+
+@pytest.mark.usefixtures("openai_prices")
+@pytest.mark.parametrize(
+    ("usage", "tokens", "estimated"),
+    [
+        ({"input_tokens": -9, "output_tokens": 100, "input_tokens_details": {"cached_tokens": -5}}, (0, 100, 0), False),
+        ({"input_tokens": 1000, "output_tokens": -100}, (1000, 0, 0), False),
+        ({"input_tokens": 9, "output_tokens": 1, "input_tokens_details": {"cached_tokens": "5"}}, (9, 1, 0), False),
+        ({"input_tokens": 9, "output_tokens": None}, (8, 1, 0), True),
+        ({"input_tokens": "9", "output_tokens": 1}, (8, 1, 0), True),
+    ],
+)  # fmt: skip
+async def test_no_figure_is_taken_that_is_none(
+    ask: Ask, recorder: Recorder, usage: dict[str, Any], tokens: tuple[int, int, int], estimated: bool
+) -> None:
+    async with fault_server(streams(delta("a"), completed(usage=usage))) as server:
+        await ask(server, model="gpt-4o-mini")
+    used = recorder.used
+    assert (used["input_tokens"], used["output_tokens"], used["cached_tokens"]) == tokens
+    assert used["estimated"] is estimated
+    assert used["cost"] > 0
+
+
+@pytest.mark.usefixtures("openai_prices")
+async def test_what_a_text_costs_is_told_while_it_is_written(ask: Ask, recorder: Recorder) -> None:
+    seen: list[Any] = []
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.begin()
+        for count in (1, 50, 50):
+            await exchange.send(*(delta("word ") for _ in range(count)))
+            expected = len(recorder.chunks) + count
+            while len(recorder.chunks) < expected:
+                await asyncio.sleep(0)
+            seen.append((recorder.used["output_tokens"], recorder.used["cost"] > 0, recorder.used["estimated"]))
+        await exchange.send(completed())
+        await exchange.end()
+
+    async with fault_server(answer) as server, asyncio.timeout(20):
+        await ask(server, model="gpt-4o-mini")
+    assert seen == [(1, True, True), (51, True, True), (101, True, True)]
+    assert (recorder.used["output_tokens"], recorder.used["estimated"]) == (3, False)
+
+
+async def test_a_refusal_that_breaks_off_has_cost_something_too(ask: Ask, recorder: Recorder) -> None:
+    refusal = {**delta("No."), "type": "response.refusal.delta"}
+    async with fault_server(streams(delta("a"), refusal, refusal)) as server:
+        with pytest.raises(Fail):
+            await ask(server)
+    assert (recorder.used["output_tokens"], recorder.used["estimated"]) == (3, True)
 
 
 @pytest.mark.usefixtures("openai_prices")

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from tasker.builtin.gpt_errors import MAX_DETAIL, MAX_RETRY_AFTER, read_refusal, read_retry_after, redact
+from tasker.builtin.gpt_errors import (
+    MAX_DETAIL,
+    MAX_RETRY_AFTER,
+    Refusal,
+    explain,
+    read_refusal,
+    read_retry_after,
+    redact,
+)
 from tasker.testing import START
 
 
@@ -39,6 +47,39 @@ def test_read_retry_after(headers: dict[str, str], expected: timedelta | None) -
 
 
 @pytest.mark.parametrize(
+    ("status", "code", "problem", "retry"),
+    [
+        (None, None, "gpt-refused", False),
+        (None, "insufficient_quota", "gpt-quota", False),
+        (None, "billing_hard_limit_reached", "gpt-quota", False),
+        (None, "billing_not_active", "gpt-quota", False),
+        (500, "billing_not_active", "gpt-quota", False),
+        (None, "content_filter", "gpt-content-filter", False),
+        (None, "content_policy_violation", "gpt-content-filter", False),
+        (None, "misalignment_policy_violation", "gpt-content-filter", False),
+        (None, "bio_policy", "gpt-content-filter", False),
+        (500, "bio_policy", "gpt-content-filter", False),
+        (None, "rate_limit_exceeded", "gpt-unavailable", True),
+        (None, "server_error", "gpt-unavailable", True),
+        (None, "vector_store_timeout", "gpt-unavailable", True),
+        (None, "overloaded_error", "gpt-unavailable", True),
+        (None, "timeout", "gpt-unavailable", True),
+        (400, "timeout", "gpt-refused", False),  # the status says more
+        (499, None, "gpt-refused", False),
+        (500, None, "gpt-unavailable", True),
+        (408, None, "gpt-unavailable", True),
+        (409, None, "gpt-unavailable", True),
+        (429, None, "gpt-unavailable", True),
+    ],
+)
+def test_what_a_refusal_leads_to(status: int | None, code: str | None, problem: str, retry: bool) -> None:
+    codes = frozenset[str]() if code is None else frozenset({code, "else"})
+    failure = explain(Refusal("it", "no", status, codes, timedelta(seconds=7)))
+    assert (failure.problem, failure.retry) == (problem, retry)
+    assert failure.after == (timedelta(seconds=7) if retry else None)
+
+
+@pytest.mark.parametrize(
     ("body", "message", "codes"),
     [
         ({"error": {"message": "m", "code": "c", "type": "t"}}, "m", {"c", "t"}),
@@ -64,6 +105,13 @@ def test_read_refusal(body: Any, message: str, codes: set[str]) -> None:
         ("sk-proj-somebody-elses", "abcdefgh1234", "[key]"),
         ("the key x is short, extra", "x", "the key [key] is short, extra"),
         ("a\n  b", "", "a b"),
+        ("ax x xa", "x", "ax [key] xa"),
+        ("it is xabcdefghx", "abcdefgh", "it is x[key]x"),
+        ("it is xabcdefgx", "abcdefg", "it is xabcdefgx"),
+        ("ends in bcdefgh1", "abcdefgh1234", "ends in [key]"),
+        ("ends in bcdefgh", "abcdefgh1234", "ends in bcdefgh"),
+        ("ab***yz and a task-list of 2 ** 3", "", "[key] and a task-list of 2 ** 3"),
+        ("who is 'sk-1'?", "", "who is '[key]'?"),
     ],
 )
 def test_redact(text: str, secret: str, expected: str) -> None:

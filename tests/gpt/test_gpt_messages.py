@@ -10,7 +10,7 @@ from tests.gpt.conftest import Ask
 from tests.gpt.fault_server import chats, fault_server, refuses, says
 
 from tasker.builtin.gpt import make_gpt
-from tasker.builtin.gpt_messages import Message, guess_tokens
+from tasker.builtin.gpt_messages import Message, TextPart, for_responses, guess_tokens
 from tasker.config import GptSettings
 from tasker.errors import Invalid
 from tasker.registry import Registry, TaskType
@@ -46,6 +46,15 @@ async def test_the_responses_api_is_told_them(ask: Ask) -> None:
         {"role": "user", "content": "Whose?"},
     ]  # fmt: skip
     assert short["input"] == "Whose?"
+
+
+def test_nothing_that_was_said_is_left_out_where_the_user_began() -> None:
+    talk = (Message("user", "Hi"), Message("assistant", "Hello."), Message("user", "Who are you?"))
+    assert for_responses(talk) == [{"role": one.role, "content": one.content} for one in talk]
+    parts = Message("developer", [TextPart("Be brief.")])
+    assert for_responses((parts,)) == [
+        {"role": "developer", "content": [{"type": "input_text", "text": "Be brief."}]},
+    ]
 
 
 async def test_chat_completions_are_told_them(ask: Ask) -> None:
@@ -88,3 +97,4 @@ def test_wrong_messages_are_named(task_type: TaskType, params: Any, pointer: str
 def test_a_guess_of_their_tokens() -> None:
     assert guess_tokens((Message("user", "x" * 40),), None) == 14
     assert guess_tokens((Message("user", "é"),), "system") == 11
+    assert guess_tokens((Message("user", "\ud800"),), None) == 5, "half a character is counted all the same"

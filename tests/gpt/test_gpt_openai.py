@@ -10,6 +10,8 @@ import pytest
 from tests.gpt.conftest import KEY, Ask
 from tests.gpt.fault_server import (
     Exchange,
+    chat_chunk,
+    chat_usage,
     chats,
     completed,
     delta,
@@ -22,6 +24,9 @@ from tests.gpt.fault_server import (
 from tests.gpt.recorder import Recorder
 
 from tasker.builtin.gpt import OPENAI_MODEL, Gpt
+from tasker.builtin.gpt_messages import Message
+from tasker.builtin.gpt_openai import OpenAiWriter
+from tasker.builtin.gpt_request import Request, Server
 from tasker.errors import Fail
 from tasker.testing import ManualClock
 
@@ -53,10 +58,14 @@ async def test_usage_names_provider_model_and_tokens(ask: Ask, recorder: Recorde
     async def answer(exchange: Exchange) -> None:
         await exchange.begin()
         clock.advance(timedelta(seconds=1.25))
-        await exchange.send(delta("a"), delta("b"), completed())
+        await exchange.send(delta("a"))
+        while not recorder.chunks:
+            await asyncio.sleep(0)
+        clock.advance(timedelta(seconds=1))
+        await exchange.send(delta("b"), completed())
         await exchange.end()
 
-    async with fault_server(answer) as server:
+    async with fault_server(answer) as server, asyncio.timeout(20):
         await ask(server, model="big-1")
     assert recorder.used == {
         "provider": "openai", "model": "big-1", "input_tokens": 7, "output_tokens": 3, "cached_tokens": 0,
@@ -86,6 +95,35 @@ async def test_chat_completions_where_there_is_no_responses_api(ask: Ask, record
     assert recorder.chunks == ["Hello", " there"] * 2
     assert recorder.used["input_tokens"] == 7
     assert recorder.used["output_tokens"] == 3
+
+
+async def test_openai_itself_is_asked_by_the_responses_api_alone(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fault_server(refuses(404, {"message": "no such model"})) as server:
+        monkeypatch.setattr("tasker.builtin.gpt_openai.OPENAI_URL", server.url)
+        with pytest.raises(Fail, match="no such model"):
+            await ask(server, model="typo")
+    assert server.paths == ["/v1/responses"]
+
+
+async def test_no_proxy_is_told_what_the_local_model_is_asked(
+    recorder: Recorder, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with fault_server(chats("yes")) as server, fault_server(refuses(500)) as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url.removesuffix("/v1"))
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        local = Server(
+            provider="local", speaker="it", url=server.url, key=KEY, timeout=timedelta(seconds=20), is_local=True
+        )
+        writer = OpenAiWriter(local, clock)
+        request = Request(messages=(Message("user", "Hi"),), model="m", max_tokens=9)
+        try:
+            assert await writer.write(request, recorder.context) == "yes"
+        finally:
+            await writer.aclose()
+    assert (server.paths, proxy.paths) == (["/v1/chat/completions"], [])
+    assert recorder.used["cost"] == 0
 
 
 async def test_an_unknown_model_does_not_settle_the_way_to_ask(ask: Ask) -> None:
@@ -149,6 +187,16 @@ async def test_a_text_that_comes_without_deltas(ask: Ask, recorder: Recorder) ->
     async with fault_server(streams(completed(output=[message]))) as server:
         assert await ask(server) == "all at once"
     assert recorder.chunks == ["all at once"]
+    recorder.chunks.clear()
+    async with fault_server(streams(delta("all "), delta("at once"), completed(output=[message]))) as server:
+        assert await ask(server) == "all at once"
+    assert recorder.chunks == ["all ", "at once"]
+
+
+async def test_an_end_stays_one_whatever_follows(ask: Ask) -> None:
+    ending = streams(chat_chunk("Once"), chat_chunk(None, "stop"), chat_chunk(None), chat_usage())
+    async with fault_server(refuses(404), ending) as server:
+        assert await ask(server) == "Once"
 
 
 async def test_what_follows_the_text_is_not_waited_for(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

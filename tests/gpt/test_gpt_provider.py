@@ -72,7 +72,7 @@ async def test_openai_without_a_key_is_not_replaced_by_the_local_model(recorder:
     assert recorder.used == {}
 
 
-@pytest.mark.parametrize("key", ["sk-te st", "sk-tëst", "sk-test\nX-Other: 1"])
+@pytest.mark.parametrize("key", ["sk-te st", "sk-tëst", "sk-test\nX-Other: 1", "sk-\x7ftest"])
 async def test_a_key_that_is_none(key: str, recorder: Recorder) -> None:
     gpt = Gpt(GptSettings(api_key=SecretStr(key)))
     with pytest.raises(Fail, match="OPENAI_API_KEY") as caught:
@@ -105,7 +105,8 @@ def test_where_and_as_whom_is_no_param(task_type: TaskType, name: str) -> None:
     "params",
     [
         [], [""], [1], {"prompt": "Hi", "max_tokens": 0}, {"prompt": "Hi", "max_tokens": 1.5},
-        {"prompt": "Hi", "temperature": 2.1}, {"prompt": "Hi", "temperature": -1}, {"prompt": "Hi", "model": ""},
+        {"prompt": "Hi", "max_tokens": 100_001}, {"prompt": "Hi", "model": "m" * 201},
+        {"prompt": "Hi", "temperature": 2.01}, {"prompt": "Hi", "temperature": -1}, {"prompt": "Hi", "model": ""},
         {"prompt": "Hi", "system": ""}, {}, {"messages": []}, {"messages": [{"role": "user"}]},
         {"messages": [{"role": "tool", "content": "Hi"}]}, {"messages": [{"role": "user", "content": ""}]},
         {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, {"prompt": "Hi", "schema": []},
@@ -114,3 +115,8 @@ def test_where_and_as_whom_is_no_param(task_type: TaskType, name: str) -> None:
 def test_wrong_params(task_type: TaskType, params: object) -> None:
     with pytest.raises(Invalid):
         task_type.check(params)
+
+
+def test_params_at_their_bounds(task_type: TaskType) -> None:
+    for params in ({"max_tokens": 1, "temperature": 0}, {"max_tokens": 100_000, "temperature": 2, "model": "m" * 200}):
+        task_type.check({"prompt": "Hi", **params})

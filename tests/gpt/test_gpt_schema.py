@@ -40,6 +40,7 @@ TREE: dict[str, Any] = {
     "$defs": {"node": {"type": "object", "properties": {"kids": {"type": "array", "items": {"$ref": "#/$defs/node"}}},
                        "required": ["kids"], "additionalProperties": False}},
 }  # fmt: skip
+UNBOUND: list[dict[str, Any]] = [{}, {"type": ["object", "null"]}]
 LIST_OF_LISTS: dict[str, Any] = {"type": "array", "items": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}
 
 
@@ -77,15 +78,20 @@ async def test_chat_completions_are_told_the_schema(ask: Ask) -> None:
         (TREE, '{"value": {"kids": [{"kids": []}]}}', {"kids": [{"kids": []}]}),
         (LIST_OF_LISTS, '{"value": [[], null, [[]]]}', [[], None, [[]]]),
         ({}, '{"value": 5}', 5),
+        ({"type": ["object", "null"]}, '{"value": null}', None),
+        ({"type": "array", "items": {"$ref": "#/definitions/n"}, "definitions": {"n": {"type": "integer"}}},
+         '{"value": [1]}', [1]),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"items": {"$ref": "#/$defs/b"}, "type": "array"}, "b": {"const": 1}}},
+         '{"value": [1]}', [1]),
     ],
-)
+)  # fmt: skip
 async def test_what_is_no_object_is_asked_for_in_one(ask: Ask, schema: Any, text: str, value: Any) -> None:
     result, exchange = await asked(ask, schema, text)
     assert result == value
     told = exchange.body["text"]["format"]["schema"]
     assert (told["type"], told["required"], list(told["properties"])) == ("object", ["value"], ["value"])
     assert check_schema(told) == ()
-    for one, holds in ((json.loads(text), True), ({"value": {"kids": 3}}, schema == {}), ([], False)):
+    for one, holds in ((json.loads(text), True), ({"value": {"kids": 3}}, schema in UNBOUND), ([], False)):
         assert is_fit(told, one) == holds
 
 
@@ -95,6 +101,13 @@ def is_fit(schema: Any, value: Any) -> bool:
     except Fail:
         return False
     return True
+
+
+def nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "array", "items": schema}
+    return schema
 
 
 @pytest.mark.parametrize(
@@ -113,6 +126,16 @@ def is_fit(schema: Any, value: Any) -> bool:
         ({"type": "string", "format": "iri"}, False),
         ({"type": "array"}, False),
         ({"type": ["object", "null"]}, False),
+        ({"properties": {"a": {"type": "string"}}, "type": "string"}, False),
+        ({**PERSON, "additionalProperties": True}, False),
+        ({word: value for word, value in PERSON.items() if word != "additionalProperties"}, False),
+        ({**PERSON, "required": [*PERSON["required"], "more"]}, False),
+        ({"type": "array", "items": OPEN}, False),
+        ({"anyOf": [{"type": "null"}, OPEN]}, False),
+        ({"$ref": "#/$defs/a", "$defs": {"a": OPEN}}, False),
+        ({"$ref": "#/definitions/a", "definitions": {"a": OPEN}}, False),
+        (nested(9), True),
+        (nested(10), False),
     ],
 )
 def test_strict_where_it_says_the_same(schema: Any, strict: bool) -> None:
@@ -141,9 +164,31 @@ async def test_a_text_that_does_not_fit_is_tried_again(ask: Ask, recorder: Recor
     assert recorder.used["output_tokens"] == 3, "it was paid for"
 
 
-async def test_a_wrapped_text_must_be_the_wrapper(ask: Ask) -> None:
+@pytest.mark.parametrize("text", ["[1, 2]", '"value"', "{}", '{"value": [1], "more": 2}'])
+async def test_a_wrapped_text_must_be_the_wrapper(ask: Ask, text: str) -> None:
     with pytest.raises(Fail, match="an object that holds `value` alone"):
-        await asked(ask, NUMBERS, "[1, 2]")
+        await asked(ask, NUMBERS, text)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "fits"),
+    [
+        ({"pattern": "b"}, "abc", True),
+        ({"pattern": "^b"}, "abc", False),
+        ({"pattern": "b"}, 5, True),  # it is about strings
+        ({"patternProperties": {"^x": {"type": "null"}}}, {"x": 1}, False),
+    ],
+)
+def test_patterns_are_searched_for_in_strings(schema: Any, value: Any, fits: bool) -> None:
+    assert is_fit(schema, value) == fits
+
+
+def test_what_does_not_fit_is_quoted_in_short() -> None:
+    with pytest.raises(Fail) as caught:
+        make_shape({"enum": ["y" * 5000]}, objects_only=False).read(json.dumps("x" * 5000))
+    assert len(caught.value.detail) < 300
+    [fault] = check_schema({"type": "x" * 5000})
+    assert len(fault.detail) < 300
 
 
 async def test_json_that_is_cut_off_is_no_result(ask: Ask) -> None:
@@ -179,8 +224,10 @@ async def test_a_refusal_is_not_held_against_the_schema(ask: Ask) -> None:
         ({"$defs": {"a": {"$anchor": "a"}}}, "/$defs/a/$anchor", "not taken"),
         ({"$defs": {"a": {"$schema": "http://json-schema.org/draft-07/schema#"}}}, "/$defs/a/$schema", "at the top"),
         ({"patternProperties": {"^x": {}}}, "/patternProperties", "not taken"),
+        ({"$dynamicRef": "#a"}, "/$dynamicRef", "not taken"),
+        ({"$dynamicAnchor": "a"}, "/$dynamicAnchor", "not taken"),
         ({"pattern": "("}, "/pattern", "no regular expression"),
-        ({"description": "x" * 40_000}, "", "at most 32,768 bytes"),
+        ({"description": "x" * 32_751}, "", "at most 32,768 bytes"),
     ],
 )
 def test_a_wrong_schema_is_refused(schema: Any, pointer: str, words: str) -> None:
@@ -194,11 +241,26 @@ def test_a_wrong_schema_is_refused(schema: Any, pointer: str, words: str) -> Non
 
 
 @pytest.mark.parametrize(
+    "place",
+    [
+        "properties/a", "$defs/a", "definitions/a", "dependentSchemas/a", "allOf/0", "anyOf/0", "oneOf/0",
+        "prefixItems/0", "items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames",
+        "unevaluatedItems", "unevaluatedProperties",
+    ],
+)  # fmt: skip
+def test_nothing_is_hidden_anywhere_in_a_schema(place: str) -> None:
+    word, _, name = place.partition("/")
+    inner: Any = {"$ref": "https://example.com/"}
+    faults = check_schema({word: {"": inner, "0": [inner], "a": {"a": inner}}[name]})
+    assert [fault.pointer for fault in faults] == [f"/{place}/$ref"]
+
+
+@pytest.mark.parametrize(
     "schema",
     [
         PERSON, OPEN, NUMBERS, TREE, LIST_OF_LISTS, {}, {"properties": {"$ref": {"type": "string"}}},
         {"enum": [{"$ref": "nowhere"}], "default": {"$id": 5}}, {"$ref": "#/$defs/a%20b", "$defs": {"a b": {}}},
-        {"properties": {"pattern": {"type": "string"}}, "pattern": r"^\p{L}+$"},
+        {"properties": {"pattern": {"type": "string"}}, "pattern": r"^\p{L}+$"}, {"description": "x" * 32_750},
     ],
 )  # fmt: skip
 def test_a_good_schema_is_taken(schema: Any) -> None:
