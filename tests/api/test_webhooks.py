@@ -114,6 +114,9 @@ async def test_every_fault_of_a_body_is_told_at_once(rig: Rig) -> None:
         ({"url": URL, "secret": "whsec_" + "A" * 16}, "invalid-request", "/secret"),
         ({"url": URL, "secret": "whsec_" + "A" * 100}, "invalid-request", "/secret"),
         ({"url": URL, "secret": SECRET.removeprefix("whsec_")}, "invalid-request", "/secret"),
+        ({"url": URL, "tag": "x" * 101}, "invalid-request", "/tag"),
+        ({"url": URL, "type": "x" * 201}, "invalid-request", "/type"),
+        ({"url": URL, "queue": "a b"}, "invalid-request", "/queue"),
         ({"url": URL, "webhook_id": str(uuid4())}, "unknown-field", "/webhook_id"),
         ([], "invalid-request", ""),
     ],
@@ -165,7 +168,8 @@ async def test_a_rotation_has_two_secrets_sign_for_a_while(rig: Rig) -> None:
     assert webhook.signing(START) == [SECRET, first["secret"]]
     reply = await rig.client.post(f"{path}/rotate", json={"keep_old_for": 0})
     assert reply.json()["old_secret_until"] is None
-    for body in ({"keep_old_for": -1}, {"keep_old_for": 700_000}, {"secret": "x"}, {"x": 1}, []):
+    assert (await rig.client.post(f"{path}/rotate", json={"keep_old_for": 604_800})).status_code == 200
+    for body in ({"keep_old_for": -0.1}, {"keep_old_for": 604_801}, {"secret": "x"}, {"x": 1}, []):
         assert problem(await rig.client.post(f"{path}/rotate", json=body))[0] == 422
 
 
@@ -239,6 +243,21 @@ async def test_a_task_brings_a_receiver_of_its_own(rig: Rig) -> None:
     await rig.client.post(task["links"]["cancel"])
     assert (await rig.client.delete(task["links"]["self"])).status_code == 204
     assert problem(await rig.client.get(path)) == (404, "not-found")
+
+
+@pytest.mark.parametrize(
+    ("asked", "at"), [(URL, ""), ([URL], ""), ({}, "/url"), ({"url": None}, "/url"), ({"url": 7}, "/url")]
+)
+async def test_a_task_s_webhook_is_an_object_with_a_url(rig: Rig, asked: Any, at: str) -> None:
+    reply = await rig.client.post("/task", json={"type": "sum", "params": [1, 2], "webhook": asked})
+    assert problem(reply)[0] == 422
+    assert pointers(reply) == [f"/webhook{at}"]
+
+
+async def test_an_unknown_event_is_quoted_in_short(rig: Rig) -> None:
+    reply = await rig.client.post("/webhook", json={"url": URL, "events": ["x" * 10_000]})
+    assert pointers(reply) == ["/events"]
+    assert len(reply.text) < 2000
 
 
 async def test_every_fault_of_a_task_s_webhook_is_told(rig: Rig) -> None:

@@ -44,16 +44,8 @@ def outcome(
     """Return the outcome of an attempt: delivered, failed for good, or to be tried again."""
     status = "delivered" if error is None else "failed" if due_in is None else "pending"
     due_at = None if due_in is None else now + due_in
-    given = {
-        "status": status,
-        "at": now,
-        "due_at": due_at,
-        "response_code": 200,
-        "duration": 0.25,
-        "error": error,
-        **more,
-    }
-    return DeliveryOutcome(**given)
+    given = {"status": status, "at": now, "due_at": due_at, "response_code": 200, "duration": 0.25, "error": error}
+    return DeliveryOutcome(**{**given, **more})
 
 
 class Rig:
@@ -327,6 +319,16 @@ async def test_what_is_due_is_found_without_a_share_that_is_full(rig: Rig, clock
     }
 
 
+async def test_of_all_lanes_the_oldest_come_first(rig: Rig, clock: ManualClock) -> None:
+    found = []
+    for _ in range(6):
+        clock.advance(timedelta(seconds=1))
+        found.append(make_delivery(await rig.hook(), clock.now()))
+    await rig.dispatch(*found)
+    assert [one.delivery for one in await rig.due()] == found
+    assert [one.delivery for one in await rig.due(limit=3)] == found[:3]
+
+
 async def test_nothing_of_a_paused_webhook_is_due(rig: Rig, clock: ManualClock) -> None:
     webhook = await rig.hook(status="paused")
     await rig.dispatch(make_delivery(webhook, clock.now()))
@@ -476,13 +478,14 @@ async def test_a_receiver_that_is_gone_pauses_its_webhook_but_not_one_of_a_singl
 async def test_a_webhook_that_somebody_has_paused_stays_as_it_is_however_an_attempt_ends(
     rig: Rig, clock: ManualClock, error: Failure | None
 ) -> None:
-    webhook = await rig.hook()
+    webhook = await rig.hook(failing_since=clock.now())
     await rig.dispatch(make_delivery(webhook, clock.now()))
     [taken] = await rig.take()
     await rig.book.change(webhook.webhook_id, lambda one: structs.replace(one, status="paused"))
     assert await rig.settle(taken.delivery, outcome(clock.now(), error=error, pause=error and "gone"))
     found = await rig.get(webhook)
     assert (found.status, found.reason) == ("paused", None)
+    assert found.failing_since == (error and clock.now())
 
 
 async def test_what_has_ended_or_waits_in_vain_is_pruned(rig: Rig, clock: ManualClock) -> None:
