@@ -89,7 +89,7 @@ def test_secrets(size: int) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "whsec_", "secret", base64.b64encode(bytes(24)).decode(), "whsec_" + base64.b64encode(bytes(23)).decode(),
-     "whsec_" + base64.b64encode(bytes(65)).decode(), "whsec_" + "ä" * 32, "whsec_" + "A" * 33, "whsec_" + "A-_A" * 9],
+     "whsec_" + base64.b64encode(bytes(65)).decode(), "whsec_" + "ä" * 32, "whsec_" + "A" * 33, "whsec_" + "A-_A" * 20],
 )  # fmt: skip
 def test_no_secrets(text: str) -> None:
     assert not is_secret(text)
