@@ -107,6 +107,7 @@ async def test_content_filter_in_the_middle_is_final_and_billed(
         ({"type": "error", "code": "server_error", "message": "no", "sequence_number": 1}, "gpt-unavailable", True),
         ({"type": "error", "code": None, "message": "no", "sequence_number": 1}, "gpt-refused", False),
         ({"error": {"code": 503, "message": "no"}}, "gpt-unavailable", True),
+        ({"error": {"code": 429, "message": "no"}}, "gpt-unavailable", True),
         ({"error": {"code": 400, "message": "no"}}, "gpt-refused", False),
         ({"error": {"code": "9" * 5000, "message": "no"}}, "gpt-refused", False),
         ({"error": {"code": 600, "message": "no"}}, "gpt-refused", False),
