@@ -133,12 +133,13 @@ async def test_what_a_text_costs_is_told_while_it_is_written(ask: Ask, recorder:
     assert (recorder.used["output_tokens"], recorder.used["estimated"]) == (3, False)
 
 
-async def test_a_refusal_that_breaks_off_has_cost_something_too(ask: Ask, recorder: Recorder) -> None:
+@pytest.mark.parametrize("texts", [[], ["Well. "]])
+async def test_a_refusal_that_breaks_off_has_cost_something_too(ask: Ask, recorder: Recorder, texts: list[str]) -> None:
     refusal = {**delta("No."), "type": "response.refusal.delta"}
-    async with fault_server(streams(delta("a"), refusal, refusal)) as server:
+    async with fault_server(streams(*map(delta, texts), refusal, refusal)) as server:
         with pytest.raises(Fail):
             await ask(server)
-    assert (recorder.used["output_tokens"], recorder.used["estimated"]) == (3, True)
+    assert (recorder.used["output_tokens"], recorder.used["estimated"]) == (2 + len(texts), True)
 
 
 @pytest.mark.usefixtures("openai_prices")
