@@ -77,8 +77,11 @@ async def test_the_setting_names_the_model_when_the_task_does_not(
     connect: Callable[..., Gpt], recorder: Recorder
 ) -> None:
     async with fault_server(says("yes")) as server:
-        await connect(server, model="house-model").function(recorder.context, "Is it?")
-    assert server.exchanges[0].body["model"] == recorder.used["model"] == "house-model"
+        gpt = connect(server, model="house-model")
+        await gpt.function(recorder.context, "Is it?")
+        assert server.exchanges[0].body["model"] == recorder.used["model"] == "house-model"
+        await gpt.function(recorder.context, "Is it?", model="big-1")
+    assert server.exchanges[1].body["model"] == recorder.used["model"] == "big-1"
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
