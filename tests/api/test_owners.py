@@ -15,6 +15,8 @@ from tasker.metrics import Metrics
 from tasker.model import WorkerInfo, new_task_id
 from tasker.testing import START
 from tests.api.conftest import TOKEN, MakeRig, Rig
+from tests.api.conftest import problem as problem_of
+from tests.api.webhooks import tell_in_vain
 
 ADMIN = {"authorization": f"Bearer {TOKEN}"}
 ALL = ("submit", "read", "control")
@@ -192,6 +194,24 @@ async def test_whatever_has_an_id_is_its_owners(people: People) -> None:
         path = f"/{name.removesuffix('_id')}/{one}"
         assert (await people.ask(people.alice, "GET", path)).status_code == 200
         assert (await people.ask(ADMIN, "GET", path)).status_code == 200
+
+
+async def test_what_was_told_is_made_again_for_its_owner_alone(people: People) -> None:
+    made = (await people.ask(people.alice, "POST", "/webhook", json=WEBHOOK)).json()
+    delivery = await tell_in_vain(people.rig)
+    path = f"{made['links']['deliveries']}/{delivery.delivery_id}/redeliver"
+    assert problem_of(await people.ask(people.bob, "POST", path)) == (404, "not-found")
+    assert problem_of(await people.ask(people.bob, "GET", made["links"]["deliveries"])) == (404, "not-found")
+    [shown] = (await people.ask(people.alice, "GET", made["links"]["deliveries"])).json()["items"]
+    assert shown["status"] == "failed"
+    assert (await people.ask(people.alice, "POST", path)).status_code == 202
+
+
+async def test_a_webhook_that_came_with_a_task_is_its_owners_too(people: People) -> None:
+    reply = await people.ask(people.alice, "POST", "/task", json={**SUM, "webhook": WEBHOOK})
+    path = f"/webhook/{reply.json()['webhook']['webhook_id']}"
+    assert (await people.ask(people.alice, "GET", path)).status_code == 200
+    assert problem_of(await people.ask(people.bob, "GET", path)) == (404, "not-found")
 
 
 @pytest.mark.parametrize(("path", "body"), [("/schedule", SCHEDULE), ("/webhook", WEBHOOK)])

@@ -145,6 +145,7 @@ async def test_a_webhook_is_paused_and_goes_on_with_a_fresh_start(rig: Rig) -> N
     delivery = await fail(rig, made)
     assert delivery["status"] == "failed"
     assert (await rig.client.get(path)).json()["failing_since"] is not None
+    assert (await rig.client.patch(path, json={"tag": "t"})).json()["failing_since"] is not None
     assert (await rig.client.patch(path, json={"status": "paused"})).json()["status"] == "paused"
     again = (await rig.client.patch(path, json={"status": "active"})).json()
     assert (again["status"], again["reason"], again["failing_since"]) == ("active", None, None)
