@@ -75,5 +75,5 @@ def test_a_delivery_is_due_at_once_in_the_lane_of_its_webhook() -> None:
     one, own = hook(), hook(task_id=TASK_ID)
     [(found, _)] = find_deliveries([one, own], JournalPage(entries=[entry()], cursor="end"), START, at_once=9)
     told = [(delivery.webhook_id, delivery.lane, delivery.task_id, delivery.sequence) for delivery in found]
-    assert told == [(one.webhook_id, one.lane, TASK_ID, 3), (own.webhook_id, "example.com", TASK_ID, 3)]
+    assert told == [(one.webhook_id, one.lane, TASK_ID, 3), (own.webhook_id, "\texample.com", TASK_ID, 3)]
     assert {(delivery.status, delivery.due_at, delivery.attempts) for delivery in found} == {("pending", START, 0)}
