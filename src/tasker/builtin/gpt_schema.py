@@ -158,6 +158,11 @@ def _mismatch(why: str) -> Fail:
     return Fail(f"the model's text does not fit the schema: {why}", retry=True, problem="gpt-schema-mismatch")
 
 
+def _not_held(why: str) -> Fail:
+    """No other text would fare better."""
+    return Fail(f"the model's text cannot be held against the schema: {why}", problem="gpt-schema-mismatch")
+
+
 class _TooLongError(Exception):
     """The schema takes too long."""
 
@@ -172,11 +177,12 @@ def _hold_against(schema: Schema, value: Any) -> None:
     try:
         validator = _validator_class()(schema, registry=Registry())  # one that fetches nothing
         error = next(validator.iter_errors(value), None)
-    except (_TooLongError, TimeoutError, RecursionError, ArithmeticError) as fault:
-        why = "it refers to itself, without end" if isinstance(fault, RecursionError) else "that takes too long"
-        raise Fail(
-            f"the model's text cannot be held against the schema: {why}", problem="gpt-schema-mismatch"
-        ) from None
+    except (_TooLongError, TimeoutError):
+        raise _not_held("that takes too long") from None
+    except RecursionError:
+        raise _not_held("it refers to itself, without end") from None
+    except ArithmeticError:
+        raise _not_held("a number is too large") from None
     if error is not None:
         place = "".join(f"/{escape(str(part))}" for part in error.absolute_path)
         raise _mismatch(_short(f"{error.message}") + (f" at {place}" if place else ""))
