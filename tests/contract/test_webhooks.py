@@ -47,6 +47,13 @@ async def test_an_owner_has_so_many_and_no_more(rig: Rig, clock: ManualClock) ->
     await rig.book.create(make_webhook(clock.now(), owner="bob"), most=1)
 
 
+async def test_of_those_that_come_at_the_same_time_no_more_are_taken(rig: Rig, clock: ManualClock) -> None:
+    come = [rig.book.create(make_webhook(clock.now(), owner="ada"), most=3) for _ in range(8)]
+    done = await asyncio.gather(*come, return_exceptions=True)
+    assert [type(one) for one in done if one is not None] == [Conflict] * 5
+    assert len((await rig.book.find_many(owner="ada", limit=10)).items) == 3
+
+
 async def test_webhooks_are_listed_newest_first_by_owner_and_in_pages(rig: Rig) -> None:
     hooks = [await rig.hook(owner=owner) for owner in ("ada", "", "ada", "eve")]
     await rig.hook(task_id=uuid4())

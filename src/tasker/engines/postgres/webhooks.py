@@ -30,6 +30,8 @@ from tasker.model.webhooks import (
 T = TypeVar("T")
 _END = 1 << 62
 _CODECS = [codec_of(type_, {}) for type_ in WEBHOOKS.fields.values()]
+_OWNERS = 0x686F6F6B
+"""The class of the advisory locks of owners of webhooks: "hook"."""
 _HELD_FOR = timedelta(seconds=10)
 """So long a process that dispatches keeps others from it after its last sign of life."""
 
@@ -44,7 +46,10 @@ class PostgresWebhooks:
         self._deliveries: Table[Delivery] = tables["webhook_delivery"]
 
     async def create(self, webhook: Webhook, *, most: int) -> None:
-        async def work(connection: Connection, _again: bool) -> None:
+        async def work(connection: Connection, again: bool) -> None:
+            if again and await self._webhooks.find(connection, webhook.webhook_id) is not None:
+                return
+            await connection.execute(self._queries["hold_owner"], _OWNERS, webhook.owner)
             if await connection.fetchval(self._queries["count_webhooks"], webhook.owner) >= most:
                 raise too_many_webhooks(most)
             await self._webhooks.insert(connection, webhook)

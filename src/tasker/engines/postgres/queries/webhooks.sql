@@ -1,6 +1,10 @@
 -- name: insert_webhook
 INSERT INTO {schema}.webhook ({webhook}) VALUES ({webhook_places}) ON CONFLICT DO NOTHING;
 
+-- name: hold_owner
+-- One after the other: who counts an owner's webhooks then sees all that were stored. The lock goes with the transaction.
+SELECT pg_advisory_xact_lock($1, hashtext($2));
+
 -- name: count_webhooks
 SELECT count(*) FROM {schema}.webhook WHERE task_id IS NULL AND owner = $1;
 
