@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 from tests.contract.conftest import Changes
+from tests.contract.webhooks import make_webhook
 from tests.crash.proxy import Proxy
 from tests.postgres import cluster
 
@@ -185,3 +186,12 @@ async def _works(engine: PostgresEngine) -> bool:
     except Unavailable:
         return False
     return True
+
+
+@MOMENTS
+async def test_a_webhook_is_made_once_and_counted_once(engine: PostgresEngine, proxy: Proxy, when) -> None:
+    webhook = make_webhook(datetime.now(UTC))
+    proxy.cut(when, "INSERT")
+    await engine.webhooks.create(webhook, most=1)
+    assert proxy.cut_off == 1
+    assert await engine.webhooks.find(webhook.webhook_id) == webhook
