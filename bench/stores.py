@@ -49,7 +49,7 @@ def postgresql(more: str = "") -> Iterator[PostgreSQL]:
     if binaries is None:
         raise SystemExit(NOT_INSTALLED)
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=DISK))
-    cluster = Cluster(binaries, folder)
+    cluster = Cluster(binaries, folder, durable=True)
     try:
         cluster.create()
         with (cluster.data / "postgresql.conf").open("a") as configuration:

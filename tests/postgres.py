@@ -1,8 +1,8 @@
 """A PostgreSQL server of the tests' own: a new cluster in a temporary folder, on a free port of the loopback.
 
 One for each process of pytest that asks for it, shared by its tests; each test takes a database (or a schema) of its
-own. It runs as durably as a real one (fsync, synchronous_commit), for the tests that cut its power. Its time zone is
-an odd one, so that nothing comes to depend on the server's zone.
+own. Tests that cut its power have another, as durable as a real one; nobody waits for the disk of the shared one. Its
+time zone is an odd one, so that nothing comes to depend on the server's zone.
 """
 
 from __future__ import annotations
@@ -33,19 +33,21 @@ CONFIGURATION = """\
 listen_addresses = '127.0.0.1'
 max_connections = 200
 shared_preload_libraries = ''
-fsync = on
 synchronous_commit = on
 timezone = 'Asia/Kathmandu'
 log_timezone = 'UTC'
 log_line_prefix = '%m [%p] %d '
 """
+DURABLE = "fsync = on\n"
+NOT_DURABLE = "fsync = off\nfull_page_writes = off\n"
 
 
 class Cluster:
     """One PostgreSQL server with its own data; it can be stopped, killed or paused, and started again."""
 
-    def __init__(self, binaries: Path, folder: Path) -> None:
+    def __init__(self, binaries: Path, folder: Path, *, durable: bool) -> None:
         self.folder = folder
+        self._durability = DURABLE if durable else NOT_DURABLE
         self.data = folder / "data"
         self.log = folder / "server.log"
         self.port = free_port()
@@ -95,7 +97,7 @@ class Cluster:
         initdb = [self._binaries / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N"]
         _run([*initdb, "--locale=C"])
         with (self.data / "postgresql.conf").open("a") as configuration:
-            configuration.write(f"{CONFIGURATION}unix_socket_directories = '{self.folder}'\n")
+            configuration.write(f"{CONFIGURATION}{self._durability}unix_socket_directories = '{self.folder}'\n")
 
     def start(self) -> None:
         """Start it and wait until it takes connections: after a crash it recovers first."""
@@ -179,11 +181,11 @@ class Cluster:
 @cache
 def cluster() -> Cluster:
     """Return the running cluster of this process of pytest; the first call starts it."""
-    return new_cluster()
+    return new_cluster(durable=False)
 
 
-def new_cluster() -> Cluster:
-    """Return a running cluster, for `end` to end.
+def new_cluster(*, durable: bool) -> Cluster:
+    """Return a running cluster, for `end` to end. durable: what was committed outlives the loss of the machine.
 
     Without PostgreSQL the test is skipped; where the environment says CI it fails.
     """
@@ -191,7 +193,7 @@ def new_cluster() -> Cluster:
     if binaries is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(NOT_INSTALLED)
     folder = Path(tempfile.mkdtemp(prefix="tasker-postgres-"))
-    made = Cluster(binaries, folder)
+    made = Cluster(binaries, folder, durable=durable)
     atexit.register(end, made)
     made.create()
     made.start()

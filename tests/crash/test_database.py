@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """One of these tests' own: after a crash a server syncs every file that it has, and the others' are many."""
-    made = postgres.new_cluster()
+    """One of these tests' own: durable, and quickly back, for after a crash a server syncs every file that it has."""
+    made = postgres.new_cluster(durable=True)
     yield made
     postgres.end(made)
 
