@@ -1,7 +1,8 @@
 """Making a data folder with many tasks in it, without running each of them.
 
 Pending tasks go through the engine. Finished ones are copies of a task that really ran: with the engine closed, its
-row is inserted again and again under new ids, so that the file is what half a million such runs would have left.
+row and its notes in the journal are inserted again and again, so that the file is what half a million such runs would
+have left.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ from tasker.model import Draft, Policy, new_task_id
 
 _FILE = "tasker.db"
 _AT_ONCE = 1000
+_OF_NO_TASK = {"probe", "journal_name", "usage_by_day", "webhook_dispatch"}
+"""Tables that have the same rows however many tasks of a day there are."""
+_COPY_NOTES = """
+INSERT INTO {journal} (noted_at, notes)
+SELECT note.noted_at, note.notes FROM {task}, (SELECT noted_at, notes FROM {journal}) AS note
+WHERE seq > (SELECT min(seq) FROM {task})"""
 
 
 def pending(folder: Path, count: int) -> None:
@@ -98,18 +105,19 @@ def _copy_finished(file: Path, copies: int) -> None:
         same = ", ".join(name for name in columns if name not in {"seq", "task_id"})
         rows = ((new_task_id(SystemClock().now()).bytes,) for _ in range(copies))
         connection.executemany(f"INSERT INTO task (task_id, {same}) SELECT ?, {same} FROM task WHERE seq = 1", rows)
+        connection.execute(_COPY_NOTES.format(journal="journal", task="task"))
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
 
 
 def _check_alone(connection: apsw.Connection) -> None:
-    """Be sure that a finished task is one row of `task` and nothing else, or the copies would not be whole."""
+    """Be sure that a finished task is one row of `task` and its notes, or the copies would not be whole."""
     tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
     counts = {
         name: connection.execute(f'SELECT count(*) FROM "{name}"').get for name in tables if name[:7] != "sqlite_"
     }
     filled = {name for name, count in counts.items() if count}
-    if filled - {"probe"} != {"task"}:
+    if filled - _OF_NO_TASK != {"task", "journal"}:
         raise AssertionError(f"a finished task now has rows in {filled}: copy those too")
 
 
@@ -125,5 +133,6 @@ async def _copy_finished_shared(url: str, copies: int) -> None:
         f"INSERT INTO tasker.task (task_id, {same}) SELECT copy, {same} FROM tasker.task, unnest($1::uuid[]) AS copy",
         ids,
     )
+    await connection.execute(_COPY_NOTES.format(journal="tasker.journal", task="tasker.task"))
     await connection.execute("VACUUM ANALYZE")
     await connection.close()
