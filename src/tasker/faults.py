@@ -37,9 +37,11 @@ _BACKTICKS = re.compile(r"`([^`]*)`")
 class Faults:
     """Everything wrong with one input, each fault with the name of the problem that it is by itself."""
 
+    __slots__ = ("_names", "found")
+
     def __init__(self) -> None:
         self.found: list[Fault] = []
-        self._names: set[str] = set()
+        self._names: list[str] = []
 
     def __len__(self) -> int:
         return len(self.found)
@@ -49,12 +51,12 @@ class Faults:
 
     def put(self, fault: Fault, name: str = "invalid-request") -> None:
         self.found.append(fault)
-        self._names.add(name)
+        self._names.append(name)
 
     def check(self) -> None:
         """Raise Invalid if anything was found; by the specific name if all of it is of one kind."""
         if self.found:
-            name = self._names.pop() if len(self._names) == 1 else "invalid-request"
+            name = self._names[0] if len(set(self._names)) == 1 else "invalid-request"
             raise Invalid(_summary(self.found), name=name, faults=self.found)
 
 

@@ -72,6 +72,10 @@ def _decode(text: str) -> Any:
     # No integer of a short text can have too many digits; asking each of them would cost more than the rest.
     decoder = _SHORT if len(text) <= MAX_DIGITS else _LONG
     try:
+        if text[:1] == "{":  # by far the most, and half the time of `decode`
+            value, end = decoder.raw_decode(text)
+            if end == len(text) or not text[end:].strip(" \t\r\n"):
+                return value
         return decoder.decode(text)
     except json.JSONDecodeError as error:
         raise Malformed(f"{error.msg} (line {error.lineno}, column {error.colno})") from None

@@ -20,7 +20,7 @@ from tasker.api.events import JSON_LINES
 from tasker.api.lines import ArraySource, Line, LineSource, Pieces, Source
 from tasker.api.operation import SUBMIT_PROBLEMS, Answer, Operation
 from tasker.api.problems import Problem, Refused, to_problem
-from tasker.api.replies import Head, Header, Stream, encode
+from tasker.api.replies import Head, Header, Stream, encode, encode_lines
 from tasker.clock import Clock
 from tasker.errors import Malformed, RequestError
 from tasker.service import Accepted, Batch, Service, Wanted, check_submission
@@ -188,11 +188,10 @@ class _Handover:
         self._taken = asyncio.Event()
 
     def put(self, items: Sequence[BatchItem]) -> None:
-        texts = [encode(item) for item in items]
         if self._is_lines:
-            part = b"\n".join(texts) + b"\n"
+            part = encode_lines(items)
         else:
-            part = (b"," if self._has_begun else b'{"items":[') + b",".join(texts)
+            part = (b"," if self._has_begun else b'{"items":[') + encode(items)[1:-1]
         self._has_begun = True
         self._add(part)
 

@@ -23,6 +23,7 @@ Header = tuple[bytes, bytes]
 _T = TypeVar("_T", Task, Attempt)
 
 encode = msgspec.json.Encoder().encode
+encode_lines = msgspec.json.Encoder().encode_lines
 
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 _NO_STORE = (b"cache-control", b"no-store")

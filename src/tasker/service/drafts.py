@@ -28,6 +28,7 @@ from tasker.service.webhooks import with_webhook
 from tasker.submission import RetryOptions, Submission
 
 _encode = msgspec.json.Encoder().encode
+_AT_ONCE = timedelta(0)
 _NO_EXTRA = Extra()
 _NOTHING = Raw(b"{}")
 
@@ -87,7 +88,7 @@ def draft_of(caller: Caller, task_type: TaskType, submission: Submission, now: d
         on_conflict=submission.on_conflict,
         extra=_extra(submission),
         cache_key=None if submission.cache is None else _cache_key(caller.owner, submission),
-        cache_for=submission.cache or timedelta(0),
+        cache_for=submission.cache or _AT_ONCE,
     )
     return draft if submission.webhook is None else with_webhook(draft, submission.webhook)
 
