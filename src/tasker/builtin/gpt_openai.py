@@ -83,9 +83,8 @@ class OpenAiWriter:
         reply = Reply(context, self.server, request, self._clock)
         try:
             await self._stream(client, request, reply)
-        # ValueError: a stream that is not JSON, a URL that is none. The others: JSON too deep to be read, or of another
-        # kind than OpenAI's, which the library hands out as it comes.
-        except (OpenAIError, ValueError, RecursionError, AttributeError, TypeError) as error:
+        # ValueError: a stream that is not OpenAI's, a URL that is none. RecursionError: JSON too deep to be read.
+        except (OpenAIError, ValueError, RecursionError) as error:
             failure = self._explain(error, reply)
         else:
             return reply.finish()
@@ -307,9 +306,17 @@ async def _read(stream: AsyncStream[T], take: Callable[[T, Reply], Complaint | N
         with suppress(TimeoutError):
             async with asyncio.timeout(None) as limit:
                 while (event := await anext(stream, None)) is not None:
-                    complaint = take(event, reply)
+                    complaint = _understood(take, event, reply)
                     if complaint is not None:
                         message = str(complaint.get("message") or "")
                         raise APIError(message, stream.response.request, body=complaint)
                     if reply.end is not None and limit.when() is None:
                         limit.reschedule(asyncio.get_running_loop().time() + TAIL_TIMEOUT.total_seconds())
+
+
+def _understood(take: Callable[[T, Reply], Complaint | None], event: T, reply: Reply) -> Complaint | None:
+    """Return what `take` makes of an event; raises ValueError for one that is not OpenAI's: the library checks none."""
+    try:
+        return take(event, reply)
+    except (AttributeError, TypeError) as error:
+        raise ValueError("an event of another kind than OpenAI's") from error
