@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from uuid import uuid4
@@ -143,3 +144,56 @@ async def poison_on_loop(context: Context) -> None:
     """Kill the process that runs it: the whole service, until it is run in a child."""
     _note(context, "start", "poison")
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task
+async def swallow_cancels(context: Context) -> None:
+    """Go on whatever the loop asks."""
+    _note(context, "start", "stubborn")
+    while True:
+        try:
+            await asyncio.sleep(0.05)
+        except BaseException:
+            continue
+
+
+@task
+async def wait_for_a_thread(context: Context) -> None:
+    """Wait for a thread that nothing ends."""
+    _note(context, "start", "stubborn")
+    await asyncio.to_thread(time.sleep, 3600)
+
+
+@task
+async def spin(context: Context) -> None:
+    """Never give the loop back."""
+    _note(context, "start", "stubborn")
+    while True:
+        pass
+
+
+@task
+async def exit_in_a_task() -> None:
+    """Try to end the process from a task of asyncio's."""
+
+    async def leave() -> None:
+        sys.exit(0)
+
+    await asyncio.gather(leave())
+
+
+@task
+async def exit_at_once(context: Context) -> None:
+    """End the process without a chance for anybody to prevent it."""
+    _note(context, "start", "poison")
+    os._exit(0)
+
+
+@task
+async def block_the_loop(context: Context, seconds: float) -> str:
+    """Keep the loop for itself for some time; the result is the nonce of this run."""
+    nonce = uuid4().hex
+    _note(context, "start", nonce)
+    time.sleep(seconds)
+    _note(context, "end", nonce)
+    return nonce

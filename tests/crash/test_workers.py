@@ -174,6 +174,17 @@ def test_a_task_that_kills_workers_ends_alone_in_a_child(fleet: Fleet) -> None:
     assert [attempt["ending"] for attempt in dead["attempts"]] == ["interrupted"] * 3 + ["crashed"] * 3
 
 
+def test_a_coroutine_that_blocks_its_loop_for_longer_than_a_lease_runs_once(fleet: Fleet) -> None:
+    """Heartbeats do not live on the loop that tasks can block: nobody takes the task over, nor those beside it."""
+    with fleet.api() as server, fleet.worker(), fleet.worker(), Client(server) as client:
+        accepted = {"blocks": client.submit("block_the_loop", [6])}  # three leases
+        fleet.until_noted("start", accepted["blocks"])
+        accepted |= {f"child {number}": client.submit("in_child", [3000]) for number in range(2)}
+        accepted |= {f"loop {number}": client.submit("on_loop", [1]) for number in range(10)}
+        tasks = fleet.check(client, accepted)
+    assert {task["attempt"] for task in tasks} == {1}
+
+
 def test_many_workers_run_each_task_once(fleet: Fleet) -> None:
     """Row 29: a race for 2,000 tasks, due at the same moment, without any fault."""
     with fleet.api() as server, Client(server) as client, ExitStack() as stack:

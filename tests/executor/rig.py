@@ -67,6 +67,28 @@ class Recorder:
         return self.chunks
 
 
+class Signal:
+    """An event that code on any loop or thread may set, and any loop may wait for: functions run on another one."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        self._is_set = True
+        for loop, event in self._waiting:
+            loop.call_soon_threadsafe(event.set)
+
+    async def wait(self) -> None:
+        event = asyncio.Event()
+        self._waiting.append((asyncio.get_running_loop(), event))
+        if not self._is_set:
+            await event.wait()
+
+
 class Running:
     """An attempt under way in a test."""
 

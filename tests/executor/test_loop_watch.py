@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tasker.executor.loop_watch import LoopWatch
-from tests.executor.rig import LIMIT, open_rig
+from tasker.executor.loop_watch import TASK_NAME, LoopWatch
+from tests.executor.rig import LIMIT
 
 Logs = list[Any]
 
@@ -29,27 +29,22 @@ async def hear_the_end(logs: Logs) -> None:
             await asyncio.sleep(0)
 
 
-async def test_a_function_that_blocks_the_loop_is_named_once_with_its_stack() -> None:
-    watch = LoopWatch(threshold=0.1)
+async def test_what_blocks_the_loop_is_told_once_with_its_stack_and_health_tells_it_for_a_while() -> None:
+    blocked: list[float] = []
+    watch = LoopWatch(threshold=0.1, on_blocked=lambda: blocked.append(watch.blocked_for), advice="do not")
     with capture_logs() as logs:
-        async with open_rig(targets=()) as rig:
-
-            async def thoughtless() -> bool:
-                block_until_reported(logs)
-                return watch.blocked_for > 0
-
-            rig.registry.add(thoughtless)
-            watch.start()
-            assert watch.health() == "ok"
-            assert (await rig.run("thoughtless")).result == b"true"  # type: ignore[union-attr]
-            await hear_the_end(logs)
-            assert watch.blocked_for == 0
-            assert watch.health().startswith("event loop blocked by task type thoughtless for ")
-            watch.stop()
-    blocked = [line for line in logs if line["event"] == "loop.blocked"]
-    assert [line["blocked_by"] for line in blocked] == ["task type thoughtless"]
-    assert "in thoughtless" in blocked[0]["stack"]
-    assert "in block_until_reported" in blocked[0]["stack"]
+        watch.start()
+        assert watch.health() == "ok"
+        await asyncio.create_task(_in_a_task(logs), name=f"{TASK_NAME}thoughtless")
+        await hear_the_end(logs)
+        assert watch.blocked_for == 0
+        assert watch.health().startswith("event loop blocked by task type thoughtless for ")
+        watch.stop()
+    told = [line for line in logs if line["event"] == "loop.blocked"]
+    assert [(line["blocked_by"], line["detail"]) for line in told] == [("task type thoughtless", "do not")]
+    assert "in block_until_reported" in told[0]["stack"]
+    assert len(blocked) == 1
+    assert blocked[0] > 0.1
 
 
 async def _in_a_task(logs: Logs) -> None:

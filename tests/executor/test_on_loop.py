@@ -1,4 +1,4 @@
-"""Attempts of `async def` functions, on the service's own loop."""
+"""Attempts of `async def` functions, on task loops and on the service's own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from tasker import Context, Fail, Retry, Snooze
 from tasker.lifecycle import Cancelled, Failed, Interrupted, Released, Snoozed, Succeeded, TimedOut
-from tests.executor.rig import LIMIT, Rig, open_rig
+from tests.executor.rig import LIMIT, Rig, Signal, open_rig
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ class Stubborn:
     """A function that swallows every cancellation until the test lets it go."""
 
     def __init__(self) -> None:
-        self.go = asyncio.Event()
-        self.ended = asyncio.Event()
+        self.go = Signal()
+        self.ended = Signal()
 
     def function(self) -> Callable[..., Any]:
         async def stubborn(context: Context) -> str:
@@ -197,7 +197,7 @@ async def test_an_abandoned_attempt_returns_at_once(rig: Rig) -> None:
 
 
 async def test_a_run_that_is_itself_cancelled_cancels_the_function(rig: Rig) -> None:
-    ended = asyncio.Event()
+    ended = Signal()
 
     async def tidy(context: Context) -> None:
         context.output("started")

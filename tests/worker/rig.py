@@ -19,6 +19,7 @@ from tasker.model import Task
 from tasker.registry import Registry
 from tasker.testing import make_draft
 from tasker.worker import Worker
+from tests.executor.rig import Signal
 
 NOW = timedelta(0)
 
@@ -27,8 +28,8 @@ class Stage:
     """What the tasks of a test do, and how the test steers them."""
 
     def __init__(self) -> None:
-        self.started = asyncio.Event()
-        self.release = asyncio.Event()
+        self.started = Signal()
+        self.release = Signal()
         self.runs: list[str] = []
 
 

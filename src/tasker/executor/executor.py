@@ -13,10 +13,11 @@ from pydantic import SecretStr
 from tasker.config import GptSettings
 from tasker.executor.attempt import Observer
 from tasker.executor.in_child import ChildAttempt
-from tasker.executor.on_loop import LoopAttempt
+from tasker.executor.on_loop import LoopAttempt, ServiceLoop
 from tasker.executor.pool import CannotStart, Pool
 from tasker.executor.process import ChildProcess, ChildSpec
 from tasker.executor.stop import Stop
+from tasker.executor.task_loop import Mailbox, TaskLoops
 from tasker.lifecycle import Cancelled, Crashed, Failed, Outcome, Released, problem
 from tasker.model import Claim
 from tasker.registry import Registry, TaskType
@@ -26,7 +27,7 @@ CLOSE_WITHIN = 1.0
 
 
 class Executor:
-    """Runs attempts: `async def` functions on the loop, `def` functions in child processes.
+    """Runs attempts: `async def` functions on task loops (built-in ones on this one), `def` in child processes.
 
     targets: what children load (files, folders, modules). processes: children at a time. cancel_grace: how long a
     cancelled function may take to end. child_max_tasks, child_max_memory (bytes, None: any): a child is replaced after
@@ -56,19 +57,27 @@ class Executor:
         spec = ChildSpec(targets=tuple(targets), max_result=max_result, log_level=log_level, secrets=tuple(secrets))
         self._pool = Pool(spec, size=processes, max_attempts=child_max_tasks, max_memory=child_max_memory)
         self._stops: set[Stop] = set()
-        self._on_loop: set[asyncio.Task[Outcome]] = set()
+        self._mailbox = Mailbox(asyncio.get_running_loop())
+        self._service_loop = ServiceLoop(self._mailbox)
+        self._task_loops = TaskLoops()
+        self._on_service_loop: set[asyncio.Task[Outcome]] = set()
+        self.is_stuck = False
 
     async def open(self) -> None:
         """Start a first child, so that the first task finds it ready; does not wait for it."""
         self._pool.open()
 
     async def close(self) -> None:
-        """End what still runs as Released, kill every child process with its group, wait for their end. Idempotent."""
+        """End what still runs as Released, kill every child process with its group, wait for their end. Idempotent.
+
+        `is_stuck` tells then whether an `async def` function still runs, which ends with the process alone.
+        """
         for stop in list(self._stops):
             stop.abandon(Released())
         await self._pool.close()
-        if self._on_loop:
-            await asyncio.wait(self._on_loop, timeout=CLOSE_WITHIN)
+        if self._on_service_loop:
+            await asyncio.wait(self._on_service_loop, timeout=CLOSE_WITHIN)
+        self.is_stuck = not await self._task_loops.close() or self.is_stuck
 
     @property
     def free_processes(self) -> int:
@@ -76,8 +85,8 @@ class Executor:
         return self._pool.free
 
     def health(self) -> str:
-        """Return "ok", or why child processes do not start."""
-        return f"child processes do not start: {self._pool.fault}" if self._pool.fault else "ok"
+        """Return "ok", or why child processes do not start or async tasks do not run."""
+        return f"child processes do not start: {self._pool.fault}" if self._pool.fault else self._task_loops.health()
 
     async def run(self, claim: Claim, reporter: Observer, stop: Stop, *, isolate: bool = False) -> Outcome:
         """Run one attempt and return how it ended; never raises, whatever the function does.
@@ -99,9 +108,25 @@ class Executor:
             self._stops.discard(stop)
 
     async def _run_on_loop(self, task_type: TaskType, claim: Claim, reporter: Observer, stop: Stop) -> Outcome:
-        attempt = LoopAttempt(task_type, claim, reporter, stop, grace=self._grace, max_result=self._max_result)
-        self._on_loop.add(attempt.asyncio_task)
-        attempt.asyncio_task.add_done_callback(self._on_loop.discard)
+        if _is_builtin(task_type):
+            return await self._run_on_service_loop(task_type, claim, reporter, stop)
+        attempt = LoopAttempt(
+            task_type, claim, reporter, stop, grace=self._grace, max_result=self._max_result, back=self._mailbox
+        )
+        self._task_loops.start(attempt)
+        try:
+            return await attempt.outcome()
+        finally:
+            self._task_loops.forget(attempt)
+
+    async def _run_on_service_loop(self, task_type: TaskType, claim: Claim, reporter: Observer, stop: Stop) -> Outcome:
+        attempt = LoopAttempt(
+            task_type, claim, reporter, stop, grace=self._grace, max_result=self._max_result, back=self._service_loop
+        )
+        attempt.begin(asyncio.get_running_loop())
+        assert attempt.function_task is not None
+        self._on_service_loop.add(attempt.function_task)
+        attempt.function_task.add_done_callback(self._on_service_loop.discard)
         return await attempt.outcome()
 
     async def _run_in_child(
@@ -156,6 +181,12 @@ class Executor:
         if task_type.function.__module__ != "tasker.builtin.gpt":
             return None
         return {name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in self._gpt}
+
+
+def _is_builtin(task_type: TaskType) -> bool:
+    """Built-in functions neither block nor exit, so they save the way to another thread."""
+    module = getattr(task_type.function, "__module__", None) or ""
+    return module.startswith("tasker.builtin.")
 
 
 def _cancel(task: asyncio.Task[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Notices when something blocks the event loop, from a thread of its own, and says what it was."""
+"""Notices when something blocks an event loop, from a thread of its own, and says what it was."""
 
 from __future__ import annotations
 
@@ -7,36 +7,53 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from types import FrameType
 
 import structlog
 
-from tasker.executor.on_loop import TASK_NAME
+from tasker.executor.hosted import find_attempt
 
 RECENT = 10.0
 """Seconds that a block is still told by `health` after it has ended: while it lasts, nobody can ask."""
+
+TASK_NAME = "task type "
+"""How the names of the asyncio tasks begin that run a function; its type follows."""
 
 _log = structlog.get_logger("tasker.executor")
 
 
 class LoopWatch:
-    """Asks the loop again and again for a sign of life. `threshold`: seconds without one that count as blocked."""
+    """Asks a loop again and again for a sign of life.
 
-    def __init__(self, threshold: float = 1.0) -> None:
+    threshold: seconds without one that count as blocked. on_blocked: called once for each block, in the watching
+    thread. advice: what the log says beside a block.
+    """
+
+    def __init__(
+        self,
+        threshold: float = 1.0,
+        *,
+        on_blocked: Callable[[], None] | None = None,
+        advice: str = "no request is answered and no task ends: report this as a fault of Tasker",
+    ) -> None:
         self._threshold = threshold
+        self._on_blocked = on_blocked
+        self._advice = advice
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._loop_thread = 0
+        self._loop_thread: int | None = 0
         self._asked_at: float | None = None
         self._is_reported = False
-        self._blocked_by = ""
+        self.blocked_by = ""
         self._lasted = 0.0
         self._ended_at = -RECENT
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Watch the running loop; call it on that loop."""
-        self._loop = asyncio.get_running_loop()
-        self._loop_thread = threading.get_ident()
+    def start(self, loop: asyncio.AbstractEventLoop | None = None, thread: threading.Thread | None = None) -> None:
+        """Watch a loop and the thread that runs it; without them, the running loop and this thread."""
+        self._loop = loop or asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident() if thread is None else thread.ident
         self._thread = threading.Thread(target=self._watch, name="loop watch", daemon=True)
         self._thread.start()
 
@@ -59,7 +76,7 @@ class LoopWatch:
         seconds = self.blocked_for
         if not seconds and time.monotonic() - self._ended_at < RECENT:
             seconds = self._lasted
-        return f"event loop blocked by {self._blocked_by} for {seconds:.1f} s" if seconds else "ok"
+        return f"event loop blocked by {self.blocked_by} for {seconds:.1f} s" if seconds else "ok"
 
     def _watch(self) -> None:
         while not self._stopping.wait(self._threshold / 4):
@@ -81,22 +98,27 @@ class LoopWatch:
         seconds, self._asked_at = self.blocked_for, None
         if seconds:
             if not self._is_reported:
-                self._blocked_by = "a call that also held the interpreter's lock"
+                self.blocked_by = "a call that also held the interpreter's lock"
             self._ended_at, self._lasted = time.monotonic(), seconds
-            _log.warning("loop.goes_on", blocked_by=self._blocked_by, seconds=round(seconds, 3))
+            _log.warning("loop.goes_on", blocked_by=self.blocked_by, seconds=round(seconds, 3))
 
     def _report(self) -> None:
         self._is_reported = True
-        self._blocked_by = self._name()
-        frame = sys._current_frames().get(self._loop_thread)
+        frame = sys._current_frames().get(self._loop_thread or 0)
+        self.blocked_by = self._name(frame)
         stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
         _log.error(
-            "loop.blocked", blocked_by=self._blocked_by, seconds=round(self.blocked_for, 3), stack=stack,
-            detail="nothing else runs or is answered: make the function a `def`, or have it await what takes long",
+            "loop.blocked", blocked_by=self.blocked_by, seconds=round(self.blocked_for, 3), stack=stack,
+            detail=self._advice,
         )  # fmt: skip
+        if self._on_blocked is not None:
+            self._on_blocked()
 
-    def _name(self) -> str:
-        """Return the type of the task whose function runs on the loop, else what runs there."""
+    def _name(self, frame: FrameType | None) -> str:
+        """Return the attempt whose code blocks the loop, else what runs there."""
+        attempt = find_attempt(frame)
+        if attempt is not None:
+            return attempt.name
         task = asyncio.current_task(self._loop)
         if task is None:
             return "a callback"

@@ -1,4 +1,4 @@
-"""Runs an `async def` function on the service's own event loop.
+"""Runs an `async def` function on an event loop: a user's on a task loop, a built-in one on the service's own.
 
 Nothing can kill it there: it is cancelled, and if it goes on all the same, the attempt is decided without it.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from structlog.contextvars import bind_contextvars
@@ -19,56 +19,134 @@ from tasker.context import Context, Reporter
 from tasker.executor.attempt import Attempt
 from tasker.executor.call import Call
 from tasker.executor.gate import Gate
+from tasker.executor.hosted import CURRENT
+from tasker.executor.loop_watch import TASK_NAME
+from tasker.executor.outcomes import raised
 from tasker.executor.stop import Stop
-from tasker.lifecycle import Outcome
+from tasker.executor.task_loop import Mailbox
+from tasker.lifecycle import Interrupted, Outcome
 from tasker.model import Claim, Progress
 from tasker.registry import TaskType
-
-TASK_NAME = "task type "
-"""How the names of the asyncio tasks begin that run a function; its type follows."""
 
 _log = structlog.get_logger("tasker.executor")
 
 
+class Home(Protocol):
+    """The loop that a function runs on."""
+
+    def post(self, callback: Callable[..., None], *args: Any) -> None:
+        """Call `callback(*args)` in that loop's thread."""
+
+
+class ServiceLoop:
+    """The service's own loop as the home of built-in functions: a post is a call, except from another thread."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._thread = threading.get_ident()
+
+    def post(self, callback: Callable[..., None], *args: Any) -> None:
+        if threading.get_ident() == self._thread:
+            callback(*args)
+        else:
+            self._mailbox.post(callback, *args)
+
+
 class LoopAttempt(Attempt):
-    """An attempt on the loop. `asyncio_task` goes on when a function swallows its cancellation."""
+    """An attempt on a loop. It starts once its home calls `begin`; the service's side decides how it ended.
+
+    back: brings what happens in the home's thread to the service's loop.
+    """
 
     def __init__(
-        self, task_type: TaskType, claim: Claim, reporter: Reporter, stop: Stop, *, grace: timedelta, max_result: int
+        self,
+        task_type: TaskType,
+        claim: Claim,
+        reporter: Reporter,
+        stop: Stop,
+        *,
+        grace: timedelta,
+        max_result: int,
+        back: Home,
     ) -> None:
         super().__init__(claim, stop, grace)
-        self._gate = LoopGate(reporter, self._loop)
+        self.home: Home = back
+        self.function_task: asyncio.Task[Outcome] | None = None
+        self._has_ended = False
+        self._back = back
+        self._gate = LoopGate(reporter, back)
         context = Context(claim.task_id, claim.attempt, self._gate, self._is_cancelled)
-        call = Call(task_type, claim.params, context, max_result)
-        variables = copy_context()
-        variables.run(bind_contextvars, task_id=str(claim.task_id), attempt=claim.attempt, type=claim.type)
-        self.asyncio_task = self._loop.create_task(call.run_async(), name=f"{TASK_NAME}{claim.type}", context=variables)
-        self.asyncio_task.add_done_callback(self._function_ended)
+        self._call = Call(task_type, claim.params, context, max_result)
+        self._variables = copy_context()
+        self._variables.run(self._enter)
         self._watch()
+
+    @property
+    def name(self) -> str:
+        return f"{TASK_NAME}{self.claim.type} (task {self.claim.task_id})"
+
+    def _enter(self) -> None:
+        bind_contextvars(task_id=str(self.claim.task_id), attempt=self.claim.attempt, type=self.claim.type)
+        CURRENT.set(self)
+
+    # in the home's thread
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._verdict is not None:  # told to stop before it began
+            self._back.post(self._function_ended, None)
+            return
+        self.function_task = loop.create_task(
+            self._call.run_async(), name=f"{TASK_NAME}{self.claim.type}", context=self._variables
+        )
+        self.function_task.add_done_callback(self._returned)
+
+    def exited(self, error: BaseException) -> None:
+        self._back.post(self._function_exited, raised(error))
+        if self.function_task is not None:
+            self.function_task.cancel()
+
+    def lost_home(self) -> None:
+        self._back.post(self._function_exited, Interrupted())
+
+    def _returned(self, task: asyncio.Task[Outcome]) -> None:
+        self._back.post(self._function_ended, None if task.cancelled() else task.result())
+
+    def _cancel_function(self, home: Home) -> None:
+        if home is self.home and self.function_task is not None:
+            self.function_task.cancel()
+
+    # on the service's loop
 
     def _is_cancelled(self) -> bool:
         return self._stop.cancelled
 
-    def _function_ended(self, task: asyncio.Task[Outcome]) -> None:
+    def _function_ended(self, outcome: Outcome | None) -> None:
+        """Take the function's outcome; None: it was cancelled before its first step."""
         self._gate.shut()
-        if task.cancelled():  # before its first step
-            self._settle_cancelled()
-        elif self._verdict is not None:
-            self._settle(self._verdict)
-        else:
-            self._settle(task.result())
-
-    def _settle_cancelled(self) -> None:
+        self._has_ended = True
         if self._verdict is not None:
             self._settle(self._verdict)
+        elif outcome is not None:
+            self._settle(outcome)
         else:  # by somebody who cancels every task of the loop: whoever waits for the outcome is cancelled as well
             self._done.cancel()
 
+    def _function_exited(self, outcome: Outcome) -> None:
+        if self._verdict is None:
+            self._verdict = outcome
+        self._end()
+
+    def _cancel(self) -> None:
+        self.home.post(self._cancel_function, self.home)
+
     def _tell_cancelled(self) -> bool:
-        return self.asyncio_task.cancel()
+        if self._has_ended:
+            return False
+        self._cancel()
+        return True
 
     def _tell_timed_out(self) -> None:
-        self.asyncio_task.cancel()
+        self._cancel()
         self._later(self._grace, self._give_up)
 
     def _give_up(self) -> None:
@@ -82,41 +160,28 @@ class LoopAttempt(Attempt):
 
     def _end(self) -> None:
         self._gate.shut()
-        self.asyncio_task.cancel()
+        self._cancel()
         if self._verdict is not None:
             self._settle(self._verdict)
 
 
 class LoopGate(Gate):
-    """A Gate that may be used from threads: what they say is handed to the loop, where reporters live."""
+    """A Gate that may be used from every thread: what is said goes to the service's loop."""
 
-    __slots__ = ("_loop", "_thread")
+    __slots__ = ("_back",)
 
-    def __init__(self, reporter: Reporter, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, reporter: Reporter, back: Home) -> None:
         super().__init__(reporter)
-        self._loop = loop
-        self._thread = threading.get_ident()
+        self._back = back
 
     def progress(self, progress: Progress) -> None:
-        if threading.get_ident() == self._thread:
-            super().progress(progress)
-        else:
-            self._loop.call_soon_threadsafe(super().progress, progress)
+        self._back.post(super().progress, progress)
 
     def output(self, chunk: str) -> None:
-        if threading.get_ident() == self._thread:
-            super().output(chunk)
-        else:
-            self._loop.call_soon_threadsafe(super().output, chunk)
+        self._back.post(super().output, chunk)
 
     def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
-        if threading.get_ident() == self._thread:
-            super().log(level, message, fields)
-        else:
-            self._loop.call_soon_threadsafe(super().log, level, message, fields)
+        self._back.post(super().log, level, message, fields)
 
     def usage(self, usage: Mapping[str, Any]) -> None:
-        if threading.get_ident() == self._thread:
-            super().usage(usage)
-        else:
-            self._loop.call_soon_threadsafe(super().usage, usage)
+        self._back.post(super().usage, usage)

@@ -27,7 +27,15 @@ def succeeded(task_type: TaskType, value: object, max_result: int) -> Outcome:
 
 
 def raised(error: BaseException) -> Outcome:
-    """Return the outcome of a function that raised `error`, whatever it is."""
+    """Return the outcome of a function that raised `error`, whatever it is. Never raises."""
+    try:
+        return _raised(error)
+    except BaseException:  # an exception of the user's may do anything when it is looked at
+        name = type.__dict__["__name__"].__get__(type(error))
+        return Failed(problem("task-raised", f"{name} (its details cannot be shown)", retryable=True))
+
+
+def _raised(error: BaseException) -> Outcome:
     match error:
         case Snooze():
             return Snoozed(error.after)
@@ -66,7 +74,7 @@ def _class_name(kind: type[BaseException]) -> str:
 def _message(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception:  # an exception of the user's whose own __str__ is broken
+    except BaseException:  # an exception of the user's whose own __str__ is broken, or exits
         return "(its message cannot be shown)"
     text = text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + "..."
     return _as_text(text)
@@ -79,7 +87,7 @@ def _traceback(error: BaseException) -> str | None:
     try:
         frames = error.__traceback__ and error.__traceback__.tb_next
         lines = traceback.format_exception(type(error), error, frames)
-    except Exception:  # as above; also a traceback too deep or too odd to format
+    except BaseException:  # as above; also a traceback too deep or too odd to format
         return None
     text = "".join(lines)
     return _as_text(text if len(text) <= MAX_TRACEBACK else "...\n" + text[-MAX_TRACEBACK:])

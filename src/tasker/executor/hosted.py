@@ -1,0 +1,73 @@
+"""Which attempt the code on a task loop belongs to: known from the context of the callback that runs, or has raised."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextvars import ContextVar
+from types import FrameType, TracebackType
+from typing import Any, NoReturn, Protocol
+
+import structlog
+
+
+class HostedAttempt(Protocol):
+    """An attempt as its loop knows it. `name` tells its type and task; `home` is the loop that it is on."""
+
+    home: Any
+
+    @property
+    def name(self) -> str:
+        """Return what the log calls it."""
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the function; called once, in the loop's thread."""
+
+    def exited(self, error: BaseException) -> None:
+        """Take what tried to end the process from a task or callback of the attempt; called in the loop's thread."""
+
+    def lost_home(self) -> None:
+        """Hear that the loop is broken, and nothing on it goes on; called in the loop's thread."""
+
+
+CURRENT: ContextVar[HostedAttempt] = ContextVar("tasker_attempt")
+"""Set in the context of each attempt on a task loop; its tasks, callbacks and to_thread() calls inherit it."""
+
+_log = structlog.get_logger("tasker.executor")
+_RUN_HANDLE = asyncio.Handle._run.__code__
+
+
+def find_attempt(place: TracebackType | FrameType | None) -> HostedAttempt | None:
+    """Return the attempt that a callback of asyncio's own loop belongs to.
+
+    place: the traceback of what it raised, or the frame that runs. uvloop's callbacks leave no frame: None.
+    """
+    while place is not None:
+        frame = place.tb_frame if isinstance(place, TracebackType) else place
+        handle = frame.f_locals.get("self") if frame.f_code is _RUN_HANDLE else None
+        if handle is not None:
+            attempt: HostedAttempt | None = handle._context.get(CURRENT)
+            return attempt
+        place = place.tb_next if isinstance(place, TracebackType) else place.f_back
+    return None
+
+
+def guard_exit() -> None:
+    """Have os._exit() in an attempt's code log the task and end this process with a code that tells a failure.
+
+    Nothing can keep it from ending. Processes that the code forks are its own: they exit as they ask.
+    """
+    real, service = os._exit, os.getpid()
+
+    def exit_by_task(status: int) -> NoReturn:
+        attempt = CURRENT.get(None)
+        if attempt is not None and os.getpid() == service:
+            _log.critical(
+                "task.ended_the_service", by=attempt.name,
+                detail=f"it called os._exit({status!r}); it runs again, after three such ends in a process of its own",
+            )  # fmt: skip
+            status = os.EX_SOFTWARE
+        real(status)
+
+    if real.__module__ != __name__:
+        os._exit = exit_by_task

@@ -1,0 +1,225 @@
+"""The event loops of users' `async def` functions: each in a thread of its own, apart from the service's loop.
+
+A function that blocks, calls sys.exit() or refuses to stop harms the loop that it is on, and never the service's own:
+heartbeats, requests and shutdown go on. Loops are asyncio's, not uvloop's: their handles can be found in a stack, and a
+handle's context tells which attempt a callback belongs to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+
+from tasker.executor.hosted import HostedAttempt, find_attempt, guard_exit
+from tasker.executor.loop_watch import LoopWatch
+
+MAX_LOOPS = 8
+"""Task loops at most. A further one is made only while all others are blocked."""
+CLOSE_WITHIN = 0.5
+"""Seconds that cancelled functions have to end when a loop closes."""
+
+_log = structlog.get_logger("tasker.executor")
+
+
+class Mailbox:
+    """Calls functions on a loop, in the order in which any thread posted them. Posts share wake-ups."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._posted: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._is_woken = False
+
+    def post(self, callback: Callable[..., None], *args: Any) -> None:
+        """Have the loop call `callback(*args)`. Dropped if the loop is closed."""
+        self._posted.append((callback, args))
+        if not self._is_woken:
+            self._is_woken = True
+            self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._is_woken = False  # before the first look: a post from here on wakes us again
+        try:
+            while self._posted:
+                callback, args = self._posted.popleft()
+                callback(*args)
+        finally:
+            if self._posted:
+                self._wake()
+
+
+class TaskLoop:
+    """One event loop in a daemon thread. Its methods are for the service's thread.
+
+    hosted: the attempts that it was given and whose outcome is not known.
+    on_blocked: called in the watching thread when the loop has given no sign of life for a second.
+    """
+
+    def __init__(self, number: int, on_blocked: Callable[[TaskLoop], None]) -> None:
+        self._loop = asyncio.SelectorEventLoop()
+        self._mailbox = Mailbox(self._loop)
+        self._waiting: deque[HostedAttempt] = deque()
+        self.hosted: set[HostedAttempt] = set()
+        self._is_closing = False
+        self._has_ended = False
+        self._watch = LoopWatch(
+            on_blocked=lambda: on_blocked(self),
+            advice="the async tasks beside it wait, new ones go to another loop; use `def`, or await what takes long",
+        )
+        self._thread = threading.Thread(target=self._run, name=f"task loop {number}", daemon=True)
+        self._thread.start()
+        self._watch.start(self._loop, self._thread)
+
+    @property
+    def is_blocked(self) -> bool:
+        return self._watch.blocked_for > 0
+
+    @property
+    def is_usable(self) -> bool:
+        return not self._is_closing and not self._has_ended and not self.is_blocked
+
+    @property
+    def blocked_by(self) -> str:
+        return self._watch.blocked_by
+
+    def start(self, attempt: HostedAttempt) -> None:
+        """Have the loop begin an attempt."""
+        attempt.home = self
+        self.hosted.add(attempt)
+        self._waiting.append(attempt)
+        self._mailbox.post(self._begin_next)
+
+    def not_begun(self) -> list[HostedAttempt]:
+        """Take back the attempts that the loop has not begun yet."""
+        taken = []
+        with contextlib.suppress(IndexError):  # the loop's thread takes from the same line
+            while True:
+                taken.append(self._waiting.popleft())
+                self.hosted.discard(taken[-1])
+        return taken
+
+    def post(self, callback: Callable[..., None], *args: Any) -> None:
+        self._mailbox.post(callback, *args)
+
+    def close(self) -> None:
+        """Cancel what runs on the loop and stop it; does not wait. Idempotent."""
+        if not self._is_closing:
+            self._is_closing = True
+            self._watch.stop()
+            self._mailbox.post(self._cancel_all)
+
+    def join(self, until: float) -> bool:
+        """Wait for the thread's end until a moment of the monotonic clock; False if it goes on."""
+        self._thread.join(max(0.0, until - time.monotonic()))
+        return not self._thread.is_alive()
+
+    # in the loop's thread
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        while not self._has_ended:  # a function may stop its loop as well
+            self._turn()
+        with contextlib.suppress(Exception):  # a user's code may have left the loop in any state
+            self._loop.close()
+
+    def _turn(self) -> None:
+        """Run the loop until somebody stops it, something on it tries to end the process, or it breaks."""
+        try:
+            self._loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:  # asyncio lets these end a loop, which can go on after them
+            self._contain(error)
+        except BaseException:  # the loop itself is broken: a function has closed its files, say
+            _log.exception("task.loop_broken", detail="the async tasks on it are run again, on another loop")
+            self._has_ended = True
+            for attempt in tuple(self.hosted):
+                attempt.lost_home()
+
+    def _contain(self, error: BaseException) -> None:
+        attempt = find_attempt(error.__traceback__)
+        _log.error(
+            "task.tried_to_exit", raised=type(error).__name__, by=attempt.name if attempt else "an unknown task",
+            detail="the service goes on; the attempt that it belongs to fails",
+        )  # fmt: skip
+        if attempt is not None:
+            attempt.exited(error)
+
+    def _begin_next(self) -> None:
+        if self._waiting:  # else it was taken back
+            self._waiting.popleft().begin(self._loop)
+
+    def _cancel_all(self) -> None:
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        self._loop.create_task(self._stop_after(tasks))
+
+    async def _stop_after(self, tasks: set[asyncio.Task[Any]]) -> None:
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_WITHIN)
+        await self._loop.shutdown_asyncgens()
+        self._has_ended = True
+        self._loop.stop()
+
+
+class TaskLoops:
+    """The task loops of one executor: one is enough, unless a function blocks it."""
+
+    def __init__(self) -> None:
+        self._service = asyncio.get_running_loop()
+        self._loops: list[TaskLoop] = []
+
+    def start(self, attempt: HostedAttempt) -> None:
+        """Have a loop that is not blocked begin an attempt."""
+        self._pick().start(attempt)
+
+    def forget(self, attempt: HostedAttempt) -> None:
+        """The outcome of an attempt is known."""
+        attempt.home.hosted.discard(attempt)
+
+    def _pick(self) -> TaskLoop:
+        """Return a loop that is not blocked, a new one if need be; the last one if there are too many of them."""
+        for loop in self._loops:
+            if loop.is_usable:
+                return loop
+        guard_exit()
+        if len(self._loops) < MAX_LOOPS:
+            self._loops.append(TaskLoop(len(self._loops) + 1, self._on_blocked))
+        return self._loops[-1]
+
+    def health(self) -> str:
+        """Return "ok", or that every loop is blocked and by what."""
+        if len(self._loops) < MAX_LOOPS or any(loop.is_usable for loop in self._loops):
+            return "ok"
+        names = ", ".join(sorted({loop.blocked_by for loop in self._loops}))
+        return f"all {MAX_LOOPS} event loops for async tasks are blocked, by {names}"
+
+    async def close(self) -> bool:
+        """End the loops; False if a function still runs that nothing ends but the end of the process."""
+        for loop in self._loops:
+            loop.close()
+        loops, self._loops = self._loops, []
+        return not loops or await asyncio.to_thread(_join, loops, time.monotonic() + 2 * CLOSE_WITHIN)
+
+    def _on_blocked(self, loop: TaskLoop) -> None:
+        with contextlib.suppress(RuntimeError):  # the service's loop is closed
+            self._service.call_soon_threadsafe(self._move, loop)
+
+    def _move(self, loop: TaskLoop) -> None:
+        """Have other loops begin what a blocked one has not begun."""
+        if loop.is_blocked and loop in self._loops:
+            for attempt in loop.not_begun():
+                self.start(attempt)
+
+
+def _join(loops: Sequence[TaskLoop], until: float) -> bool:
+    return not [loop for loop in loops if not loop.join(until)]
