@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import resource
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -40,6 +39,7 @@ from tasker.registry import Registry, load, load_entry_points
 from tasker.service import Service
 from tasker.service.audit import Audit
 from tasker.service.keys import Keys
+from tasker.shutdown import Shutdown
 from tasker.webhooks.courier import Courier
 from tasker.webhooks.sender import Sender
 from tasker.worker import Hold, Worker
@@ -256,14 +256,14 @@ async def work(settings: Settings, *, probes: bool, started: Callable[[App], Awa
 
 
 async def _run(settings: Settings, started: Callable[[App], Awaitable[None]], *, api: bool, listens: bool) -> int:
-    stopping, hurry = asyncio.Event(), asyncio.Event()
-    _on_signals(stopping, hurry)
+    shutdown = Shutdown(settings.drain)
+    shutdown.listen()
     _raise_file_limit()
     async with open_app(settings, api=api) as app, _listening(app) if listens else contextlib.nullcontext():
         _settle_memory()
         await started(app)
-        await stopping.wait()
-        await app.drain(hurry)
+        await shutdown.stopping.wait()
+        await app.drain(shutdown.hurry)
     return 0
 
 
@@ -323,14 +323,3 @@ async def _note_uses(keys: Keys) -> None:
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
-
-
-def _on_signals(stopping: asyncio.Event, hurry: asyncio.Event) -> None:
-    def stop() -> None:
-        if stopping.is_set():
-            hurry.set()
-        stopping.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)

@@ -97,11 +97,9 @@ def _command_with_port(arguments: Sequence[str], port: int) -> str:
 
 
 def _run(settings: Settings) -> int:
-    import uvloop
-
-    from tasker import wiring
+    from tasker import shutdown, wiring
     from tasker.cli.banner import print_banner
     from tasker.logs import configure_logs
 
     configure_logs(settings.log_level, settings.log_format)
-    return uvloop.run(wiring.serve(settings, started=print_banner))
+    return shutdown.run(wiring.serve(settings, started=print_banner))

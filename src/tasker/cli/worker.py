@@ -39,11 +39,9 @@ worker.__annotations__["flags"] = Annotated[Flags, Parameter(name="*")]
 
 
 def _run(settings: Settings, *, probes: bool) -> int:
-    import uvloop
-
-    from tasker import wiring
+    from tasker import shutdown, wiring
     from tasker.cli.banner import print_worker_banner
     from tasker.logs import configure_logs
 
     configure_logs(settings.log_level, settings.log_format)
-    return uvloop.run(wiring.work(settings, probes=probes, started=print_worker_banner))
+    return shutdown.run(wiring.work(settings, probes=probes, started=print_worker_banner))

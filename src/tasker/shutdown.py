@@ -1,0 +1,87 @@
+"""How the process ends: the first signal asks for a drain, the second ends it at once, and neither can be held up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Coroutine
+from datetime import timedelta
+from types import FrameType
+from typing import Any, NoReturn
+
+import structlog
+
+END_WITHIN = timedelta(seconds=2.5)
+"""How long the process may take to end after the drain, or after a second signal."""
+FORCED = os.EX_SOFTWARE
+"""Exit code (70) of a process that did not end by itself: what it ran is run again."""
+
+_DEADLINE = "shutdown deadline"
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_log = structlog.get_logger(__name__)
+
+
+class Shutdown:
+    """Listens to signals. stopping: set by the first one. hurry: set by the second.
+
+    drain: how long running attempts may take to end after the first signal. END_WITHIN later the process is ended in
+    whatever state it is; what it had accepted is stored.
+    """
+
+    def __init__(self, drain: timedelta) -> None:
+        self.stopping = asyncio.Event()
+        self.hurry = asyncio.Event()
+        self._drain = drain
+        self._loop = asyncio.get_running_loop()
+        self._count = 0
+
+    def listen(self) -> None:
+        """Install the handlers. They are Python's own, not the loop's: a blocked loop must not keep us from ending."""
+        for number in _SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count <= 2:
+            self._arm(END_WITHIN if self._count == 2 else self._drain + END_WITHIN)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: we are ending
+                self._loop.call_soon_threadsafe((self.stopping if self._count == 1 else self.hurry).set)
+
+    @staticmethod
+    def _arm(after: timedelta) -> None:
+        timer = threading.Timer(after.total_seconds(), _end_by_force)
+        timer.name, timer.daemon = _DEADLINE, True
+        timer.start()
+
+
+def run(service: Coroutine[Any, Any, int]) -> int:
+    """Run a service to its end and return its exit code; end the process there if threads would keep it alive."""
+    import uvloop
+
+    try:
+        code = uvloop.run(service)
+    except SystemExit as error:  # from code of a user's that runs on the service's own loop
+        _log.critical("service.exited", detail=f"something called sys.exit({error.code!r})", exc_info=True)
+        code = FORCED
+    left = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    left = [name for name in left if name != _DEADLINE]
+    if left:
+        _log.warning("service.threads_left", threads=left[:10], detail="tasks left them; they end with the process")
+        _end(code)
+    return code
+
+
+def _end_by_force() -> None:
+    _log.critical("service.ended_by_force", detail="it did not end by itself in time; what it ran is run again")
+    _end(FORCED)
+
+
+def _end(code: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, or its reader has gone
+            stream.flush()
+    os._exit(code)
