@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping
+from contextvars import Context as ContextVars
 from contextvars import copy_context
 from datetime import timedelta
 from typing import Any, Protocol
@@ -76,9 +77,9 @@ class LoopAttempt(Attempt):
         self._back = back
         self._gate = LoopGate(reporter, back)
         context = Context(claim.task_id, claim.attempt, self._gate, self._is_cancelled)
-        self._call = Call(task_type, claim.params, context, max_result)
-        self._variables = copy_context()
-        self._variables.run(self._enter)
+        variables = copy_context()
+        variables.run(self._enter)
+        self._start: tuple[Call, ContextVars] | None = Call(task_type, claim.params, context, max_result), variables
         self._watch()
 
     @property
@@ -87,7 +88,8 @@ class LoopAttempt(Attempt):
 
     def _enter(self) -> None:
         bind_contextvars(task_id=str(self.claim.task_id), attempt=self.claim.attempt, type=self.claim.type)
-        CURRENT.set(self)
+        if not isinstance(self._back, ServiceLoop):
+            CURRENT.set(self)
 
     # in the home's thread
 
@@ -95,9 +97,9 @@ class LoopAttempt(Attempt):
         if self._verdict is not None:  # told to stop before it began
             self._back.post(self._function_ended, None)
             return
-        self.function_task = loop.create_task(
-            self._call.run_async(), name=f"{TASK_NAME}{self.claim.type}", context=self._variables
-        )
+        assert self._start is not None
+        (call, variables), self._start = self._start, None  # both refer to us: no cycle is left to the collector
+        self.function_task = loop.create_task(call.run_async(), name=f"{TASK_NAME}{self.claim.type}", context=variables)
         self.function_task.add_done_callback(self._returned)
 
     def exited(self, error: BaseException) -> None:
@@ -109,6 +111,7 @@ class LoopAttempt(Attempt):
         self._back.post(self._function_exited, Interrupted())
 
     def _returned(self, task: asyncio.Task[Outcome]) -> None:
+        self.function_task = None
         self._back.post(self._function_ended, None if task.cancelled() else task.result())
 
     def _cancel_function(self, home: Home) -> None:
