@@ -146,7 +146,7 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
     """
     engine, clock = make_engine(settings)
     random, hub, history = SystemRandom(), Hub(), History()
-    gpt = Gpt(settings.gpt, clock)
+    gpt = Gpt(settings.gpt, clock, has_budgets=lambda: service.budgets.are_set)
     registry = make_registry(settings, gpt)
     metrics = Metrics(slots=settings.slots if settings.worker else 0)
     async with contextlib.AsyncExitStack() as stack:

@@ -181,6 +181,17 @@ async def test_of_several_keys_the_one_that_allows_most_says_it(
     assert (await rig.service.budgets.hold(await claimed(rig, "me")) is not None) == is_held
 
 
+async def test_it_is_known_whether_anybody_has_a_budget(make_rig: MakeRig) -> None:
+    assert (await open_rig(make_rig, daily_budget=0)).service.budgets.are_set
+    rig = await open_rig(make_rig)
+    await rig.key("submit")
+    assert not rig.service.budgets.are_set
+    key, _ = await rig.service.keys.create(NewKey(scopes=("submit",), owner="me", daily_budget=9.0))
+    assert rig.service.budgets.are_set
+    await rig.service.keys.revoke(key.key_id)
+    assert not rig.service.budgets.are_set
+
+
 async def test_a_task_waits_while_nobody_can_tell(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig = await open_rig(make_rig, daily_budget=1)
     claim = await claimed(rig, "")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import timedelta
+from io import StringIO
 from typing import Any, Protocol
 
 import pytest
+import structlog
 from pydantic import SecretStr
 from tests.gpt.fault_server import FaultServer
 from tests.gpt.recorder import Recorder
 
 from tasker.builtin.gpt import Gpt
 from tasker.config import GptSettings
+from tasker.logs import configure_logs
 from tasker.testing import ManualClock
 
 KEY = "sk-proj-5up3r53cr3tk3y0fth3t35t"
@@ -60,3 +64,19 @@ def ask(connect: Callable[..., Gpt], recorder: Recorder) -> Ask:
         return await gpt.function(recorder.context, *(params or ("Once upon a time",)), **named)
 
     return ask
+
+
+@pytest.fixture
+def log() -> Iterator[StringIO]:
+    """Return what the server logs at its most talkative."""
+    names = ["", "asyncio", "httpcore2", "httpx2", "openai"]
+    before = {name: logging.getLogger(name).level for name in names}
+    handlers = logging.getLogger().handlers[:]
+    stream = StringIO()
+    configure_logs("debug", "json", stream)
+    yield stream
+    logging.captureWarnings(False)
+    structlog.reset_defaults()
+    logging.getLogger().handlers[:] = handlers
+    for name, level in before.items():
+        logging.getLogger(name).setLevel(level)

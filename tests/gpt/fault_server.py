@@ -43,7 +43,10 @@ class Exchange:
             await self.send_text(f"data: {json.dumps(event)}\n\n")
 
     async def send_text(self, text: str) -> None:
-        await self._write(b"%x\r\n%b\r\n" % (len(text.encode()), text.encode()))
+        await self.send_bytes(text.encode())
+
+    async def send_bytes(self, content: bytes) -> None:
+        await self._write(b"%x\r\n%b\r\n" % (len(content), content))
 
     async def end(self) -> None:
         await self._write(b"0\r\n\r\n")

@@ -16,6 +16,7 @@ class Recorder:
     def __init__(self) -> None:
         self.chunks: list[str] = []
         self.used: dict[str, Any] = {}
+        self.logged: list[tuple[str, str, dict[str, Any]]] = []
 
     @property
     def context(self) -> Context:
@@ -28,7 +29,7 @@ class Recorder:
         self.chunks.append(chunk)
 
     def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
-        raise AssertionError("gpt has nothing to log")
+        self.logged.append((level, message, dict(fields)))
 
     def peak_memory(self, size: int) -> None:
         pass

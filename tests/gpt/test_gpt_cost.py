@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import Callable
+from io import StringIO
 from typing import Any
 
 import pytest
-from tests.gpt.conftest import Ask
+from pydantic import SecretStr
+from tests.gpt.conftest import KEY, Ask
 from tests.gpt.fault_server import (
     Exchange,
     chat_chunk,
@@ -26,6 +29,7 @@ from tasker.builtin import gpt_reply
 from tasker.builtin.gpt import OPENAI_MODEL, Gpt
 from tasker.builtin.gpt_cost import price
 from tasker.builtin.gpt_request import OPENAI_URL
+from tasker.config import GptSettings, ModelPrice
 from tasker.errors import Fail
 
 
@@ -51,6 +55,38 @@ def test_prices(
     assert price(url, model, input_tokens=read, output_tokens=written, cached_tokens=cached) == dollars
 
 
+OWN = {
+    "mine": ModelPrice(0.5, 2.0),
+    "cached": ModelPrice(0.5, 2.0, 0.1),
+    "gpt-4o-mini": ModelPrice(1.0, 1.0),
+    "free": ModelPrice(0.0, 0.0),
+}
+ANY = {"*": ModelPrice(3.0, 3.0)}
+
+
+@pytest.mark.parametrize(
+    ("own", "url", "model", "tokens", "dollars"),
+    [
+        (OWN, "http://127.0.0.1:1234/v1", "mine", (1000, 100, 0), 0.0007),
+        (OWN, "http://127.0.0.1:1234/v1", "mine", (1000, 100, 500), 0.0007),
+        (OWN, "http://127.0.0.1:1234/v1", "cached", (1000, 100, 500), 0.0005),
+        (OWN, "http://127.0.0.1:1234/v1", "cached", (1000, 100, 5000), 0.0003),
+        (OWN, "http://127.0.0.1:1234/v1", "free", (1000, 100, 0), 0.0),
+        (OWN, "http://127.0.0.1:1234/v1", "Mine", (1000, 100, 0), None),
+        (OWN, OPENAI_URL, "gpt-4o-mini", (1000, 100, 0), 0.0011),
+        (ANY, OPENAI_URL, "gpt-4o-mini", (1000, 100, 0), 0.00021),
+        (ANY, OPENAI_URL, "my-own-model", (1000, 100, 0), 0.0033),
+        (ANY | OWN, "http://127.0.0.1:1234/v1", "mine", (1000, 100, 0), 0.0007),
+    ],
+)
+def test_prices_of_the_settings(
+    own: dict[str, ModelPrice], url: str, model: str, tokens: tuple[int, int, int], dollars: float | None
+) -> None:
+    read, written, cached = tokens
+    found = price(url, model, input_tokens=read, output_tokens=written, cached_tokens=cached, own=own)
+    assert found == dollars
+
+
 def test_the_model_of_the_house_has_a_price() -> None:
     assert price(OPENAI_URL, OPENAI_MODEL, input_tokens=1000, output_tokens=100, cached_tokens=0)
 
@@ -59,8 +95,8 @@ def test_the_model_of_the_house_has_a_price() -> None:
 def openai_prices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the test's server for OpenAI."""
 
-    def openai_price(_: str, model: str, **tokens: int) -> float | None:
-        return price(OPENAI_URL, model, **tokens)
+    def openai_price(_: str, model: str, **named: Any) -> float | None:
+        return price(OPENAI_URL, model, **named)
 
     monkeypatch.setattr(gpt_reply, "price", openai_price)
 
@@ -186,7 +222,43 @@ async def test_a_request_that_is_refused_costs_nothing(ask: Ask, recorder: Recor
     assert "cost" not in recorder.used
 
 
-async def test_a_server_of_ones_own_has_no_price(ask: Ask, recorder: Recorder) -> None:
+WHY = "the server at 127.0.0.1 has no known price for it: budgets count nothing; set TASKER_GPT_PRICES"
+
+
+async def test_a_server_of_ones_own_has_no_price(ask: Ask, recorder: Recorder, log: StringIO) -> None:
     async with fault_server(says("yes")) as server:
-        await ask(server, model="gpt-4o-mini")
-    assert recorder.used["cost"] is None
+        for model in ("gpt-4o-mini", "gpt-4o-mini", "big-1"):
+            await ask(server, model=model)
+    assert (recorder.used["cost"], recorder.used["priced"]) == (None, False)
+    assert recorder.logged == [
+        ("warning", f"{model}: {WHY}", {"model": model}) for model in ("gpt-4o-mini", "gpt-4o-mini", "big-1")
+    ]
+    lines = [json.loads(line) for line in log.getvalue().splitlines() if "gpt.model_without_price" in line]
+    assert [(line["level"], line["model"], line["detail"]) for line in lines] == [
+        ("warning", "gpt-4o-mini", WHY), ("warning", "big-1", WHY),
+    ]  # fmt: skip
+
+
+async def test_without_a_budget_nobody_is_warned(recorder: Recorder, log: StringIO) -> None:
+    async with fault_server(says("yes")) as server:
+        gpt = Gpt(GptSettings(api_key=SecretStr(KEY), base_url=server.url), has_budgets=lambda: False)
+        await gpt.function(recorder.context, "Hi")
+        await gpt.aclose()
+    assert recorder.used["priced"] is False
+    assert recorder.logged == []
+    assert "gpt.model_without_price" not in log.getvalue()
+
+
+async def test_prices_can_be_given_for_a_server_of_ones_own(connect: Callable[..., Gpt], recorder: Recorder) -> None:
+    async with fault_server(says("yes")) as server:
+        gpt = connect(server, prices={"mine": {"input": 1000, "output": 10_000}})
+        await gpt.function(recorder.context, "Hi", model="mine")
+    assert (recorder.used["cost"], recorder.used["priced"]) == (0.037, True)
+    assert recorder.logged == []
+
+
+async def test_a_refused_request_is_no_model_without_a_price(ask: Ask, recorder: Recorder) -> None:
+    async with fault_server(refuses(404, {"message": "no such model"})) as server:
+        with pytest.raises(Fail):
+            await ask(server, model="typo")
+    assert recorder.logged == []

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import json
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from email.utils import format_datetime
 from io import StringIO
 from typing import Any
 
 import pytest
-import structlog
 from tests.gpt.conftest import KEY, Ask
 from tests.gpt.fault_server import (
     USAGE,
@@ -33,7 +32,6 @@ from tests.gpt.recorder import Recorder
 
 from tasker.builtin.gpt import Gpt
 from tasker.errors import PROBLEMS, Fail
-from tasker.logs import configure_logs
 from tasker.testing import ManualClock
 
 
@@ -162,20 +160,42 @@ async def test_hanging_up_before_the_answer_is_tried_again(ask: Ask) -> None:
     assert (failure.problem, failure.retry) == ("gpt-unavailable", True)
 
 
-@pytest.mark.parametrize("has_begun", [False, True])
-async def test_silence_is_tried_again(connect: Callable[..., Gpt], recorder: Recorder, has_begun: bool) -> None:
-    async def stall(exchange: Exchange) -> None:
-        if has_begun:
-            await exchange.begin()
-            await exchange.send(delta("Once"))
-        await exchange.wait_for_hang_up()
-
-    async with fault_server(stall) as server:
+async def test_silence_before_the_answer_is_tried_again(connect: Callable[..., Gpt], recorder: Recorder) -> None:
+    async with fault_server(Exchange.wait_for_hang_up) as server:
         gpt = connect(server, timeout=timedelta(seconds=0.3))
         with pytest.raises(Fail, match=r"was silent for 0\.3 s") as caught:
             await gpt.function(recorder.context, "Hi")
     assert (caught.value.problem, caught.value.retry) == ("gpt-unavailable", True)
-    assert recorder.chunks == (["Once"] if has_begun else [])
+    assert "cost" not in recorder.used
+
+
+@pytest.mark.parametrize(
+    ("refused", "events"),
+    [
+        ([], [delta("Once")]),
+        ([refuses(404)], [chat_chunk("Once")]),
+        ([], [{"type": "response.refusal.delta", "delta": "No"}]),
+        ([], []),
+    ],
+    ids=["responses", "chat", "a refusal", "before its first word"],
+)
+async def test_silence_in_the_text_is_final_as_it_is_paid(
+    connect: Callable[..., Gpt], recorder: Recorder, refused: list[Answer], events: list[Event]
+) -> None:
+    async def stall(exchange: Exchange) -> None:
+        await exchange.begin()
+        await exchange.send(*events)
+        await exchange.wait_for_hang_up()
+
+    async with fault_server(*refused, stall) as server:
+        gpt = connect(server, timeout=timedelta(seconds=0.3))
+        with pytest.raises(
+            Fail, match=r"was silent for 0\.3 s in the middle of the text .TASKER_GPT_TIMEOUT"
+        ) as caught:
+            await gpt.function(recorder.context, "Hi")
+    assert (caught.value.problem, caught.value.retry) == ("gpt-truncated", False)
+    assert recorder.used["finish_reason"] is None
+    assert recorder.used.get("output_tokens") == (1 if events else None)
 
 
 async def cut(exchange: Exchange) -> None:
@@ -259,9 +279,35 @@ async def test_events_of_another_kind_are_no_fault_of_ours_and_final(ask: Ask, e
     assert "answered with something that is not OpenAI's protocol" in failure.detail
 
 
+async def test_an_error_as_vllm_tells_it(ask: Ask) -> None:
+    error = {"object": "error", "message": "overloaded", "type": "ServerError", "code": 503}
+    failure = await fail(ask, refuses(404), streams(chat_chunk("Once"), error))
+    assert (failure.problem, failure.retry) == ("gpt-unavailable", True)
+    assert failure.detail == "the server at 127.0.0.1 answered 503: overloaded"
+
+
 async def test_so_is_a_refusal_of_another_kind(ask: Ask) -> None:
     failure = await fail(ask, streams({**delta(""), "delta": 5, "type": "response.refusal.delta"}, completed()))
     assert (failure.problem, failure.detail) == ("gpt-refused", "the server at 127.0.0.1 declined: 5")
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [(["\\ud83d", "\\ude00"], "😀"), (["a\\ud83d", "b"], "a\ufffdb"), (["\\ude00"], "\ufffd")],
+)
+async def test_halves_of_characters_in_what_a_provider_says_are_told(ask: Ask, said: list[str], told: str) -> None:
+    async def decline(exchange: Exchange) -> None:
+        await exchange.begin()
+        for piece in said:
+            await exchange.send_text(f'data: {{"type":"response.refusal.delta","delta":"{piece}"}}\n\n')
+        await exchange.send(completed())
+        await exchange.end()
+
+    failure = await fail(ask, decline)
+    assert failure.detail == f"the server at 127.0.0.1 declined: {told}"
+    error = json.loads(f'"{"".join(said)}"')
+    for answer in (refuses(500, {"message": error}), streams(failed("server_error", error))):
+        assert (await fail(ask, answer)).detail.endswith(f": {told}")
 
 
 async def test_a_page_for_an_error_is_shortened(ask: Ask) -> None:
@@ -280,22 +326,6 @@ ECHOES: list[Answer] = [
     streams({"error": {"message": f"cannot use {KEY}", "code": KEY, "type": KEY}}),
     streams({**delta(KEY), "type": "response.refusal.delta"}, completed()),
 ]
-
-
-@pytest.fixture
-def log() -> Iterator[StringIO]:
-    """Return what the server logs at its most talkative."""
-    names = ["", "asyncio", "httpcore2", "httpx2", "openai"]
-    before = {name: logging.getLogger(name).level for name in names}
-    handlers = logging.getLogger().handlers[:]
-    stream = StringIO()
-    configure_logs("debug", "json", stream)
-    yield stream
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
-    logging.getLogger().handlers[:] = handlers
-    for name, level in before.items():
-        logging.getLogger(name).setLevel(level)
 
 
 @pytest.mark.parametrize("answer", ECHOES)

@@ -16,7 +16,7 @@ from tests.gpt.fault_server import fault_server, refuses, says
 from tests.gpt.recorder import Recorder
 
 from tasker.builtin import builtin_registry
-from tasker.config import SECRET_VARIABLES, GptSettings
+from tasker.config import SECRET_VARIABLES, GptSettings, ModelPrice
 from tasker.executor.executor import Executor
 from tasker.executor.stop import Stop
 from tasker.lifecycle import Failed, Outcome, Succeeded
@@ -47,8 +47,11 @@ async def run(settings: GptSettings, recorder: Recorder) -> Outcome:
 
 async def test_openai_from_a_child(recorder: Recorder) -> None:
     async with fault_server(says("Hello", " there")) as server:
-        outcome = await run(GptSettings(api_key=SecretStr(KEY), base_url=server.url), recorder)
+        prices = {"*": ModelPrice(1000.0, 10_000.0)}
+        settings = GptSettings(api_key=SecretStr(KEY), base_url=server.url, prices=prices)
+        outcome = await run(settings, recorder)
     assert outcome == Succeeded(b'"Hello there"')
+    assert recorder.used["cost"] == 0.037
     assert "".join(recorder.chunks) == "Hello there"
     assert recorder.used["input_tokens"] == 7
     assert server.exchanges[0].headers["authorization"] == f"Bearer {KEY}"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.gpt.conftest import KEY, Ask
 from tests.gpt.fault_server import (
+    Answer,
     Exchange,
     chat_chunk,
     chat_usage,
@@ -40,18 +43,18 @@ async def test_text_is_streamed_in_order_and_returned_whole(ask: Ask, recorder: 
 
 async def test_what_is_asked(ask: Ask) -> None:
     async with fault_server(says("yes")) as server:
-        await ask(server, "Is it?", model="big-1", max_tokens=5, temperature=0.5, system="Be brief.")
+        await ask(server, "Is it?", model="big-1", max_tokens=5, temperature=0.5, system="Be brief.", top_p=0.9)
         await ask(server, "Is it?")
     full, plain = server.exchanges
     assert full.path == "/v1/responses"
     assert full.headers["authorization"] == f"Bearer {KEY}"
     assert full.body == {
         "model": "big-1", "input": "Is it?", "max_output_tokens": 5, "temperature": 0.5,
-        "instructions": "Be brief.", "store": False, "stream": True,
+        "top_p": 0.9, "instructions": "Be brief.", "store": False, "stream": True,
     }  # fmt: skip
     assert plain.body == {
-        "model": OPENAI_MODEL, "input": "Is it?", "max_output_tokens": 256, "store": False, "stream": True,
-    }  # fmt: skip
+        "model": OPENAI_MODEL, "input": "Is it?", "store": False, "stream": True,
+    }, "the longest text is the model's own affair"  # fmt: skip
 
 
 async def test_usage_names_provider_model_and_tokens(ask: Ask, recorder: Recorder, clock: ManualClock) -> None:
@@ -69,7 +72,8 @@ async def test_usage_names_provider_model_and_tokens(ask: Ask, recorder: Recorde
         await ask(server, model="big-1")
     assert recorder.used == {
         "provider": "openai", "model": "big-1", "input_tokens": 7, "output_tokens": 3, "cached_tokens": 0,
-        "cost": None, "estimated": False, "time_to_first_token": 1.25,
+        "cost": None, "priced": False, "estimated": False, "time_to_first_token": 1.25, "max_tokens": None,
+        "finish_reason": "stop",
     }  # fmt: skip
 
 
@@ -169,19 +173,179 @@ async def test_each_event_loop_has_its_own_connections(connect: Callable[..., Gp
         assert await once() == "yes"
 
 
-async def test_a_text_cut_at_max_tokens_is_a_result(ask: Ask) -> None:
-    async with fault_server(streams(delta("Once"), incomplete("max_output_tokens"))) as server:
-        assert await ask(server, max_tokens=1) == "Once"
-    async with fault_server(refuses(404), chats("Once", finish_reason="length")) as server:
-        assert await ask(server, max_tokens=1) == "Once"
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"max_tokens": 1000}, "the text was cut at max_tokens (1,000): give more for a longer text"),
+        ({}, "the text was cut at the model's own limit"),
+    ],
+)
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [streams(delta("Once"), incomplete("max_output_tokens"))],
+        [refuses(404), chats("Once", finish_reason="length")],
+        [refuses(404), chats("Once", finish_reason="model_length")],
+        [refuses(404), chats("Once", finish_reason="MAX_TOKENS")],
+    ],
+    ids=["responses", "chat", "mistral", "gemini"],
+)
+async def test_a_text_cut_at_its_longest_is_a_result_with_a_warning(
+    ask: Ask, recorder: Recorder, answers: list[Answer], params: dict[str, Any], told: str
+) -> None:
+    async with fault_server(*answers) as server:
+        assert await ask(server, model="big-1", **params) == "Once"
+    assert recorder.used["finish_reason"] == "length"
+    most = recorder.used["max_tokens"]
+    assert most == params.get("max_tokens")
+    assert recorder.logged[0] == ("warning", told, {"finish_reason": "length", "max_tokens": most})
+
+
+@pytest.mark.parametrize("reason", ["stop", "tool_calls", "eos", "x" * 60, "a\ud83d"])
+async def test_why_a_text_has_ended_is_told_as_the_provider_does(ask: Ask, recorder: Recorder, reason: str) -> None:
+    async with fault_server(refuses(404), chats("Once", finish_reason=reason)) as server:
+        assert await ask(server) == "Once"
+    assert recorder.used["finish_reason"] == reason[:50].replace("\ud83d", "\ufffd")
+    assert not [message for _, message, _ in recorder.logged if "cut" in message]
 
 
 async def test_no_word_within_max_tokens_is_a_failure(ask: Ask, recorder: Recorder) -> None:
-    async with fault_server(streams(incomplete("max_output_tokens"))) as server:
-        with pytest.raises(Fail, match="used up max_tokens before its first word") as caught:
+    cut = streams(incomplete("max_output_tokens"))
+    async with fault_server(cut) as server:
+        with pytest.raises(Fail, match="used up max_tokens before its first word: ask for more") as caught:
+            await ask(server, max_tokens=9)
+        with pytest.raises(Fail, match=r"reached the model's own limit before its first word$"):
             await ask(server)
     assert (caught.value.problem, caught.value.retry) == ("gpt-truncated", False)
-    assert recorder.used["output_tokens"] == 3
+    assert (recorder.used["output_tokens"], recorder.used["finish_reason"]) == (3, "length")
+
+
+async def test_what_the_responses_api_does_not_take_is_asked_by_chat_completions(ask: Ask) -> None:
+    async with fault_server(says("yes"), chats("yes"), chats("yes"), says("yes")) as server:
+        await ask(server)
+        await ask(server, stop="\n", seed=0, top_p=0.5, max_tokens=9)
+        await ask(server, stop=["END", "FIN"])
+        await ask(server)
+    responses, chat = "/v1/responses", "/v1/chat/completions"
+    assert server.paths == [responses, chat, chat, responses]
+    message = {"model": OPENAI_MODEL, "messages": [{"role": "user", "content": "Once upon a time"}], "stream": True,
+               "stream_options": {"include_usage": True}}  # fmt: skip
+    assert server.exchanges[1].body == {**message, "stop": "\n", "seed": 0, "top_p": 0.5, "max_tokens": 9}
+    assert server.exchanges[2].body == {**message, "stop": ["END", "FIN"]}
+
+
+async def test_openai_itself_knows_the_longest_text_by_its_new_name(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fault_server(chats("yes")) as server:
+        monkeypatch.setattr("tasker.builtin.gpt_openai.OPENAI_URL", server.url)
+        await ask(server, seed=7, max_tokens=9)
+    body = server.exchanges[0].body
+    assert (body["seed"], body["max_completion_tokens"], "max_tokens" in body) == (7, 9, False)
+
+
+def sends(*blocks: str | bytes) -> Answer:
+    """Answer with blocks of a stream as they are."""
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.begin()
+        for block in blocks:
+            await exchange.send_bytes(block if isinstance(block, bytes) else block.encode())
+        await exchange.end()
+
+    return answer
+
+
+def said(text: str) -> str:
+    return f'data: {{"type":"response.output_text.delta","delta":"{text}"}}\n\n'
+
+
+END = f"data: {json.dumps(completed())}\n\n"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text", "chunks"),
+    [
+        (["\\ud83d", "\\ude00 x"], "😀 x", ["😀 x"]),
+        (["a\\ud83d", "\\ude00"], "a😀", ["a", "😀"]),
+        (["\\ud83d", "", "\\ude00"], "😀", ["😀"]),
+        (["\\ud83d", "x"], "\ufffdx", ["\ufffdx"]),
+        (["x\\ud83d"], "x\ufffd", ["x", "\ufffd"]),
+        (["\\ud83d"], "\ufffd", ["\ufffd"]),
+        (["\\ude00\\ud83d", "\\ud83d\\ude00"], "\ufffd\ufffd😀", ["\ufffd", "\ufffd😀"]),
+        (["\\u00e9", "😀"], "é😀", ["é", "😀"]),
+    ],
+)
+@pytest.mark.parametrize("by_chat", [False, True])
+async def test_a_character_split_over_two_pieces(
+    ask: Ask, recorder: Recorder, pieces: list[str], text: str, chunks: list[str], by_chat: bool
+) -> None:
+    blocks = [
+        f'data: {{"object":"x","choices":[{{"delta":{{"content":"{piece}"}}}}]}}\n\n' if by_chat else said(piece)
+        for piece in pieces
+    ]
+    end = f"data: {json.dumps(chat_chunk(None, 'stop'))}\n\n" if by_chat else END
+    answers = [refuses(404)] if by_chat else []
+    async with fault_server(*answers, sends(*blocks, end)) as server:
+        assert await ask(server) == text
+    assert recorder.chunks == chunks
+
+
+async def test_a_half_is_told_also_where_the_text_breaks_off(ask: Ask, recorder: Recorder) -> None:
+    async with fault_server(sends(said("a\\ud83d"))) as server:
+        with pytest.raises(Fail, match="ended the text before its end"):
+            await ask(server)
+    assert recorder.chunks == ["a", "\ufffd"]
+    assert recorder.used["output_tokens"] == 1
+
+
+async def test_a_half_in_a_text_without_deltas(ask: Ask, recorder: Recorder) -> None:
+    message = {
+        "type": "message",
+        "id": "i",
+        "role": "assistant",
+        "content": [{"type": "output_text", "text": "a\ud83d"}],
+    }
+    async with fault_server(streams(completed(output=[message]))) as server:
+        assert await ask(server) == "a\ufffd"
+    assert recorder.chunks == ["a", "\ufffd"]
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        "event: ping\n\n", "retry: 3000\n\n", "id: 7\n\n", ": keep-alive\n\n", "data:\n\n", "data\n\n", "\n\n\n",
+        "event: ping\ndata:\n\n", "id: 7\nretry: 1\n: x\n\n", "\r\n: x\r\n\r\n", "other: 5\n\n",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("by_chat", [False, True])
+async def test_blocks_without_data_are_passed_over(ask: Ask, recorder: Recorder, noise: str, by_chat: bool) -> None:
+    one, end = (chat_chunk("Once"), chat_chunk(None, "stop")) if by_chat else (delta("Once"), completed())
+    blocks = [f"data: {json.dumps(event)}\n\n" for event in (one, one, end)]
+    answers = [refuses(404)] if by_chat else []
+    done = ["data: [DONE]\n\n"] if by_chat else []
+    async with fault_server(
+        *answers, sends(noise, *(part for block in blocks for part in (block, noise)), *done)
+    ) as server:
+        assert await ask(server) == "OnceOnce"
+    assert recorder.used["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    ("first", "text"),
+    [
+        (b"\xef\xbb\xbf" + said("a").encode(), "ab"),
+        (said("?").encode().replace(b"?", b"\xff\xfe"), "\ufffd\ufffdb"),
+    ],
+)
+async def test_bytes_are_read_as_the_standard_says(ask: Ask, first: bytes, text: str) -> None:
+    async with fault_server(sends(first, said("b"), END)) as server:
+        assert await ask(server) == text
+
+
+async def test_a_last_chunk_without_a_delta(ask: Ask) -> None:
+    last = {**chat_chunk(None), "choices": [{"index": 0, "finish_reason": "stop"}]}
+    null = {**chat_chunk(None), "choices": [{"index": 0, "finish_reason": "stop", "delta": None}]}
+    async with fault_server(refuses(404), streams(chat_chunk("a"), last), streams(chat_chunk("b"), null)) as server:
+        assert [await ask(server), await ask(server)] == ["a", "b"]
 
 
 async def test_a_text_that_comes_without_deltas(ask: Ask, recorder: Recorder) -> None:

@@ -87,7 +87,8 @@ def test_the_task_type(task_type: TaskType) -> None:
     assert task_type.policy.retry.max_attempts == 4
     assert task_type.policy.timeout == timedelta(minutes=10)
     assert list(task_type.input_schema["properties"]) == [
-        "prompt", "model", "max_tokens", "temperature", "system", "messages", "schema",
+        "prompt", "model", "max_tokens", "temperature", "system", "messages", "schema", "stop", "seed",
+        "top_p",
     ]  # fmt: skip
     assert task_type.input_schema["required"] == []
     assert task_type.output_schema["description"].startswith("The text; with a `schema`")
@@ -111,6 +112,11 @@ def test_where_and_as_whom_is_no_param(task_type: TaskType, name: str) -> None:
         {"prompt": "Hi", "system": ""}, {}, {"messages": []}, {"messages": [{"role": "user"}]},
         {"messages": [{"role": "tool", "content": "Hi"}]}, {"messages": [{"role": "user", "content": ""}]},
         {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, {"prompt": "Hi", "schema": []},
+        {"prompt": "Hi", "stop": ""}, {"prompt": "Hi", "stop": []}, {"prompt": "Hi", "stop": ["a"] * 5},
+        {"prompt": "Hi", "stop": ["a", ""]}, {"prompt": "Hi", "stop": [1]}, {"prompt": "Hi", "stop": "x" * 501},
+        {"prompt": "Hi", "seed": -1}, {"prompt": "Hi", "seed": 2**31}, {"prompt": "Hi", "seed": 1.5},
+        {"prompt": "Hi", "seed": "1"}, {"prompt": "Hi", "top_p": 1.01}, {"prompt": "Hi", "top_p": -0.1},
+        {"prompt": "Hi", "top_p": "1"},
     ],
 )  # fmt: skip
 def test_wrong_params(task_type: TaskType, params: object) -> None:
@@ -119,5 +125,10 @@ def test_wrong_params(task_type: TaskType, params: object) -> None:
 
 
 def test_params_at_their_bounds(task_type: TaskType) -> None:
-    for params in ({"max_tokens": 1, "temperature": 0}, {"max_tokens": 100_000, "temperature": 2, "model": "m" * 200}):
+    for params in (
+        {"max_tokens": 1, "temperature": 0},
+        {"max_tokens": 100_000, "temperature": 2, "model": "m" * 200},
+        {"stop": "\n", "seed": 0, "top_p": 0},
+        {"stop": ["a"] * 4, "seed": 2**31 - 1, "top_p": 1},
+    ):
         task_type.check({"prompt": "Hi", **params})

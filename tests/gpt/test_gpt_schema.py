@@ -58,7 +58,7 @@ async def test_the_result_is_the_value(ask: Ask, recorder: Recorder) -> None:
     assert exchange.body["text"] == {
         "format": {"type": "json_schema", "name": "result", "schema": PERSON, "strict": True}
     }
-    assert exchange.body["max_output_tokens"] == 2048
+    assert "max_output_tokens" not in exchange.body
 
 
 async def test_chat_completions_are_told_the_schema(ask: Ask) -> None:
@@ -195,8 +195,28 @@ def test_what_does_not_fit_is_quoted_in_short() -> None:
 async def test_json_that_is_cut_off_is_no_result(ask: Ask) -> None:
     async with fault_server(streams(delta('{"name"'), incomplete("max_output_tokens"))) as server:
         with pytest.raises(Fail, match="max_tokens before its JSON was whole") as caught:
-            await ask(server, schema=PERSON)
+            await ask(server, schema=PERSON, max_tokens=9)
     assert (caught.value.problem, caught.value.retry) == ("gpt-truncated", False)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "name"),
+    [
+        (["\ud83d", "\ude00"], "😀"),
+        (["\ud83d", "x"], "\ufffdx"),
+        (["\\ud83d\\ude00"], "😀"),
+        (["\\ud83", "d\\ude00"], "😀"),
+        (["\\ud83d"], "\ufffd"),
+        (["\\uDE00\\uD83Dx"], "\ufffd\ufffdx"),
+        (["\\ud83d\\ud83d\\ude00"], "\ufffd😀"),
+        (["\\\\ud83d"], "\\ud83d"),
+        (["\\\\\\ud83d\\n"], "\\\ufffd\n"),
+        (["\\u00e9\\u20ac"], "é€"),
+    ],
+)
+async def test_halves_of_characters_do_not_lose_the_value(ask: Ask, pieces: list[str], name: str) -> None:
+    async with fault_server(says('{"name": "', *pieces, '"}')) as server:
+        assert await ask(server, schema=OPEN) == {"name": name}
 
 
 async def test_a_refusal_is_not_held_against_the_schema(ask: Ask) -> None:

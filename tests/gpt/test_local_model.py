@@ -88,6 +88,10 @@ async def test_text_from_a_real_model(gpt: Gpt, recorder: Recorder, capfd: pytes
     assert 0 < used["output_tokens"] <= 256
     assert used["input_tokens"] > 0
     assert used["time_to_first_token"] > 0
+    assert (used["max_tokens"], used["cost"], used["priced"]) == (256, 0, True)
+    cut = ("warning", "the text was cut at max_tokens (256): give more for a longer text",
+           {"finish_reason": "length", "max_tokens": 256})  # fmt: skip
+    assert (used["finish_reason"], recorder.logged) in (("stop", []), ("length", [cut]))
     assert capfd.readouterr() == ("", "")
 
 
@@ -102,6 +106,23 @@ async def test_options_reach_the_model(gpt: Gpt) -> None:
     assert first.used["output_tokens"] == 12
     await gpt.function(other.context, "Why is the sky blue?", system="You are a parrot. " * 20, **named)
     assert other.used["input_tokens"] > first.used["input_tokens"] + 50
+
+
+async def test_seed_top_p_and_stop_reach_the_model(gpt: Gpt) -> None:
+    async def write(**named: Any) -> tuple[str, Recorder]:
+        recorder = Recorder()
+        return await gpt.function(recorder.context, "Once upon a time", max_tokens=30, **named), recorder
+
+    first, _ = await write(seed=7, temperature=1.5)
+    again, _ = await write(seed=7, temperature=1.5)
+    other, _ = await write(seed=8, temperature=1.5)
+    assert first == again != other
+    likeliest = [(await write(seed=seed, temperature=1.5, top_p=0))[0] for seed in (7, 8)]
+    assert likeliest[0] == likeliest[1], "the likeliest token alone, whatever the seed"
+    stop = first.split()[3]
+    cut, recorder = await write(seed=7, temperature=1.5, stop=["never there", stop])
+    assert cut == first[: first.index(stop)]
+    assert (recorder.used["finish_reason"], recorder.logged) == ("stop", [])
 
 
 async def test_a_beginning_is_told_from_a_sentence(gpt: Gpt) -> None:

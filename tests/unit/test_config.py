@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from tasker.config import Settings, available_cpus, describe_settings, is_loopback, load_settings
+from tasker.config import ModelPrice, Settings, available_cpus, describe_settings, is_loopback, load_settings
 from tasker.errors import ConfigError
 
 PROJECT = Path(__file__).parents[2]
@@ -138,6 +138,36 @@ def test_what_a_setting_does_not_take_is_refused(variable: str, value: str, monk
     (fault,) = faults_of()
     assert fault.startswith(f"{variable}: expected ")
     assert fault.endswith(f", got {value!r}")
+
+
+PRICES = 'prices as JSON, {"model": {"input": 0.15, "output": 0.6, "cached_input": 0.075}}'
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("nope", "it is not JSON: Expecting value: line 1 column 1 (char 0)"),
+        ("[1]", "all of it: Input should be a valid dictionary"),
+        ('{"m": 5}', "m: Input should be a tuple, list, dictionary or an instance of ModelPrice"),
+        (
+            '{"m": {"input": -1, "cached": 3}, "n": {"input": NaN, "output": "1"}}',
+            "m.input: Input should be greater than or equal to 0; m.output: Field required; m.cached: Extra inputs"
+            " are not permitted; n.input: Input should be a finite number; n.output: Input should be a valid number",
+        ),
+        ('{"m": {"input": 1, "output": 1}, "m": {"input": 2, "output": 2}}', "'m' is there twice"),
+        ('{"": {"input": 1, "output": 1}}', ".[key]: String should have at least 1 character"),
+    ],
+)
+def test_wrong_prices_are_each_named(value: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKER_GPT_PRICES", value)
+    assert faults_of() == [f"TASKER_GPT_PRICES: expected {PRICES} ({why}), got {value!r}"]
+
+
+def test_prices_are_read_from_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "TASKER_GPT_PRICES", '{"a": {"input": 1, "output": 0.6}, "*": {"input": 0, "output": 2, "cached_input": 0.5}}'
+    )
+    assert load_settings().gpt.prices == {"a": ModelPrice(1.0, 0.6), "*": ModelPrice(0.0, 2.0, 0.5)}
 
 
 def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ RETRY = RetryPolicy(max_attempts=4, initial=timedelta(seconds=1), factor=4)
 Provider = Literal["openai", "local"]
 MAX_TOKENS = 256
 MAX_TOKENS_OF_JSON = 2048
-"""Where a task asks for none: JSON that is cut off is no use at all."""
+"""Of the local model's texts where a task does not say: it is slow, and never comes to an end by itself."""
 
 Prompt = Annotated[str, Meta(min_length=1, description="What to answer or go on from; or give `messages`")]
 Messages = Annotated[
@@ -60,11 +60,24 @@ MaxTokens = Annotated[
     Meta(
         ge=1,
         le=100_000,
-        description=f"Longest text, in tokens (about four letters each); unset: {MAX_TOKENS}, with a `schema` "
-        f"{MAX_TOKENS_OF_JSON:,}",
+        description="Longest text, in tokens (about four letters each); unset: the model's own limit, for the local "
+        f"model {MAX_TOKENS}, with a `schema` {MAX_TOKENS_OF_JSON:,}",
     ),
 ]
 Temperature = Annotated[float, Meta(ge=0, le=2, description="0 is sober, 2 is wild; unset: the model's own")]
+TopP = Annotated[
+    float,
+    Meta(ge=0, le=1, description="Only the likeliest tokens, of this probability in all; unset: the model's own"),
+]
+StopText = Annotated[str, Meta(min_length=1, max_length=500)]
+Stop = Annotated[
+    StopText | Annotated[list[StopText], Meta(min_length=1, max_length=4)],
+    Meta(description="The text ends before any of these, up to 4"),
+]
+Seed = Annotated[
+    int,
+    Meta(ge=0, le=2**31 - 1, description="The same seed and params give the same text, as far as the provider can"),
+]
 System = Annotated[str, Meta(min_length=1, description="Who the model is to be, and how it is to answer")]
 Result = Annotated[Any, Meta(description="The text; with a `schema`, the JSON value that fits it")]
 GptFunction = Callable[..., Coroutine[Any, Any, Any]]
@@ -94,10 +107,16 @@ def describe(settings: GptSettings) -> str:
 
 
 class Gpt:
-    """The task type `gpt` under `settings`, with what it keeps between tasks: connections and the local model."""
+    """The task type `gpt` under `settings`, with what it keeps between tasks: connections and the local model.
 
-    def __init__(self, settings: GptSettings, clock: Clock | None = None) -> None:
+    has_budgets: whether to warn of models without a known price.
+    """
+
+    def __init__(
+        self, settings: GptSettings, clock: Clock | None = None, *, has_budgets: Callable[[], bool] = lambda: True
+    ) -> None:
         self._settings = settings
+        self._has_budgets = has_budgets
         self._clock = clock or SystemClock()
         self._openai: OpenAiWriter | None = None
         self._local: tuple[Endpoint, OpenAiWriter] | None = None
@@ -129,29 +148,30 @@ class Gpt:
             system: System | None = None,
             messages: Messages | None = None,
             schema: JsonSchema | None = None,
+            stop: Stop | None = None,
+            seed: Seed | None = None,
+            top_p: TopP | None = None,
         ) -> Result:
             """Write text, or JSON that fits a schema, with a language model: give a prompt or messages.
 
             OpenAI's with a key (OPENAI_API_KEY), else the small one of this machine. The text is streamed as output
-            events; tokens, cost, provider and model are the task's usage.
+            events; tokens, cost, provider, model and why the text ended are the task's usage.
             """
-            return await self._answer(prompt, messages, schema, context, model, max_tokens, temperature, system)
+            said = tuple(messages or ()) if prompt is None else (Message("user", prompt),)
+            asked = Request(
+                messages=said, model=model or "", max_tokens=max_tokens, temperature=temperature, top_p=top_p,
+                stop=stop, seed=seed, system=system,
+            )  # fmt: skip
+            return await self._answer(asked, schema, context)
 
         return gpt
 
-    async def _answer(
-        self, prompt: str | None, messages: list[Message] | None, schema: Schema | None, context: Context,
-        model: str | None, max_tokens: int | None, temperature: float | None, system: str | None,
-    ) -> Any:  # fmt: skip
-        said = tuple(messages or ()) if prompt is None else (Message("user", prompt),)
-        provider = find_provider(self._settings)
-        shape = None if schema is None else make_shape(schema, objects_only=provider == "openai")
-        longest = max_tokens or (MAX_TOKENS if shape is None else MAX_TOKENS_OF_JSON)
-        request = Request(
-            messages=said, model=model or "", max_tokens=longest, temperature=temperature, system=system, shape=shape
-        )
-        text = await self._write(request, context)
-        return text if shape is None else await asyncio.to_thread(shape.read, text)
+    async def _answer(self, request: Request, schema: Schema | None, context: Context) -> Any:
+        if schema is None:
+            return await self._write(request, context)
+        shape = make_shape(schema, objects_only=find_provider(self._settings) == "openai")
+        text = await self._write(replace(request, shape=shape), context)
+        return await asyncio.to_thread(shape.read, text)
 
     async def _write(self, request: Request, context: Context) -> str:
         match find_provider(self._settings):
@@ -167,8 +187,8 @@ class Gpt:
             key = read_key(settings)
             if not key.isascii() or not key.isprintable() or " " in key:  # it would break the request's header
                 raise Fail("OPENAI_API_KEY holds characters that no key has", problem="gpt-not-configured")
-            server = openai_server(settings.base_url, key, settings.timeout)
-            self._openai = OpenAiWriter(server, self._clock)
+            server = openai_server(settings.base_url, key, settings.timeout, settings.prices or {})
+            self._openai = OpenAiWriter(server, self._clock, self._has_budgets)
         model = request.model or self._settings.model or OPENAI_MODEL
         return await self._openai.write(replace(request, model=model), context)
 
@@ -178,7 +198,9 @@ class Gpt:
                 f"the model {request.model!r} is not here: without OPENAI_API_KEY there is only {MODEL_NAME}",
                 problem="gpt-refused",
             )
-        request = replace(request, model=MODEL_NAME, system=request.system or _choose_system(request))
+        longest = request.max_tokens or (MAX_TOKENS if request.shape is None else MAX_TOKENS_OF_JSON)
+        system = request.system or _choose_system(request)
+        request = replace(request, model=MODEL_NAME, max_tokens=longest, system=system)
         async with self.local_model.turn():
             if self._local is None:  # the first text of all: load both sides at the same time
                 await asyncio.gather(self.local_model.start(), asyncio.to_thread(warm_up))

@@ -1,7 +1,8 @@
 """What a provider's refusal means for the task: tried again or not, under which problem, with no secret in its words.
 
 No I/O. The rules: connection, timeout, 408, 409, 429 and 5xx are tried again (after Retry-After where one is given);
-no quota, every other 4xx, the content filter and a text that broke off are final.
+no quota, every other 4xx, the content filter and a text that broke off are final: by a lost connection, by its end,
+or by silence. One that has begun is paid for, and trying again would be paid for again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from math import isfinite
 
+from tasker.builtin.gpt_text import mend
 from tasker.errors import Fail
 
 MAX_RETRY_AFTER = timedelta(days=1)
@@ -111,6 +113,7 @@ def _read_date(text: str, now: datetime) -> float | None:
 
 def redact(text: str, secret: str) -> str:
     """Return `text` on one line, shortened, without `secret`, parts of it, or what else looks like a key."""
+    text = mend(text)
     if len(secret) >= _SHORT_SECRET:
         text = text.replace(secret, _MASK)
         text = _WORD.sub(lambda word: _MASK if word[0] in secret else word[0], text)

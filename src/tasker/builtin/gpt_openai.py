@@ -1,7 +1,8 @@
 """One server that speaks OpenAI's protocol: OpenAI's own, a compatible one, or the local model's sidecar.
 
-Text is streamed, by the Responses API or, on other servers that lack it, by Chat Completions. Nothing is retried here:
-an attempt that fails says how, and the task's own retries are the only ones.
+Text is streamed by the Responses API. Servers that lack it, and requests with `stop` or `seed`, which it does not take,
+use Chat Completions. Nothing is retried here: an attempt that fails says how, and the task's own retries are the only
+ones.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from contextlib import suppress
 from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import structlog
 
 from tasker.builtin import gpt_cost
 from tasker.builtin.gpt_errors import Refusal, explain, read_refusal, read_retry_after, redact, truncated, unreachable
@@ -24,7 +27,7 @@ from tasker.context import Context
 from tasker.errors import Fail
 
 if TYPE_CHECKING:  # importing it takes half a second: done at the first use, in a thread
-    from openai import APIError, AsyncOpenAI, AsyncStream
+    from openai import APIError, AsyncOpenAI, AsyncStream, Omit
     from openai.types.chat import ChatCompletionChunk
     from openai.types.responses import Response, ResponseStreamEvent, ResponseTextConfigParam
     from openai.types.shared_params import ResponseFormatJSONSchema
@@ -34,8 +37,11 @@ CHECK_TIMEOUT = timedelta(seconds=5)
 TAIL_TIMEOUT = timedelta(seconds=2)
 """How long what follows a finished text is waited for."""
 
+_MAX_UNPRICED = 1000
+"""Models without a price that are logged: their names come from clients."""
 _NO_RESPONSES = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}
 T = TypeVar("T")
+_log = structlog.get_logger(__name__)
 _NAME = "result"
 """What a schema is called."""
 Complaint = dict[str, object]
@@ -65,11 +71,16 @@ class PerLoop(Generic[T]):
 
 
 class OpenAiWriter:
-    """Asks one server for texts, over one pool of connections for each event loop."""
+    """Asks one server for texts, over one pool of connections for each event loop.
 
-    def __init__(self, server: Server, clock: Clock) -> None:
+    has_budgets: whether anybody counts on knowing what a text costs.
+    """
+
+    def __init__(self, server: Server, clock: Clock, has_budgets: Callable[[], bool] = lambda: True) -> None:
         self.server = server
         self._clock = clock
+        self._has_budgets = has_budgets
+        self._unpriced: set[str] = set()
         self._client: PerLoop[AsyncOpenAI] = PerLoop()
         self._opening: PerLoop[asyncio.Lock] = PerLoop()
         # The local server has a Responses API, which passes over the schema that a text is to fit.
@@ -80,20 +91,29 @@ class OpenAiWriter:
         client = await self._open()
         from openai import OpenAIError
 
+        failure: Fail | None = None
         reply = Reply(context, self.server, request, self._clock)
         try:
             await self._stream(client, request, reply)
         # ValueError: a stream that is not OpenAI's, a URL that is none. RecursionError: JSON too deep to be read.
         except (OpenAIError, ValueError, RecursionError) as error:
             failure = self._explain(error, reply)
-        else:
-            return reply.finish()
         finally:
-            reply.estimate()
-        if reply.end is not None:  # only what follows the text was lost
+            reply.close()
+            if reply.has_unknown_price and self._has_budgets():
+                self._warn_of_price(request.model, context)
+        if failure is None or reply.end is not None:  # at most what follows the text was lost
             return reply.finish()
         # Raised here, outside the `except`: the library's error may quote the key and must not become the context.
         raise failure
+
+    def _warn_of_price(self, model: str, context: Context) -> None:
+        """Say in the task's log, and once for a model in the service's, that a budget does not count its cost."""
+        why = f"{self.server.speaker} has no known price for it: budgets count nothing; set TASKER_GPT_PRICES"
+        context.log(f"{model}: {why}", level="warning", model=model)
+        if model not in self._unpriced and len(self._unpriced) < _MAX_UNPRICED:
+            self._unpriced.add(model)
+            _log.warning("gpt.model_without_price", model=model, detail=why)
 
     async def is_alive(self) -> bool:
         """Tell whether the server answers anything soon."""
@@ -121,11 +141,13 @@ class OpenAiWriter:
 
     def _make_client(self) -> AsyncOpenAI:
         import httpx2
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+        from openai import DefaultAsyncHttpxClient
+
+        from tasker.builtin.gpt_events import EventClient
 
         seconds = self.server.timeout.total_seconds()
         local = self.server.is_local
-        client = AsyncOpenAI(
+        client = EventClient(
             api_key=self.server.key,
             base_url=self.server.url,
             max_retries=0,
@@ -147,13 +169,15 @@ class OpenAiWriter:
     async def _stream(self, client: AsyncOpenAI, request: Request, reply: Reply) -> None:
         from openai import APIStatusError
 
-        if self._has_responses:
-            try:
-                return await _stream_response(client, request, reply)
-            except APIStatusError as error:
-                if self.server.url == OPENAI_URL or error.status_code not in _NO_RESPONSES:
-                    raise
-        await _stream_chat(client, request, reply)
+        is_openai = self.server.url == OPENAI_URL
+        if request.needs_chat or not self._has_responses:
+            return await _stream_chat(client, request, reply, is_openai=is_openai)
+        try:
+            return await _stream_response(client, request, reply)
+        except APIStatusError as error:
+            if is_openai or error.status_code not in _NO_RESPONSES:
+                raise
+        await _stream_chat(client, request, reply, is_openai=is_openai)
         self._has_responses = False  # remembered once the other way has worked: a 404 may also mean the model
         return None
 
@@ -161,9 +185,12 @@ class OpenAiWriter:
         from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 
         speaker = self.server.speaker
+        silence = f"was silent for {self.server.timeout.total_seconds():g} s"
         match error:
+            case APITimeoutError() if reply.has_begun:
+                return truncated(speaker, f"{silence} in the middle of the text (TASKER_GPT_TIMEOUT allows more)")
             case APITimeoutError():
-                return unreachable(speaker, f"was silent for {self.server.timeout.total_seconds():g} s")
+                return unreachable(speaker, silence)
             case APIConnectionError() if reply.has_begun:
                 return truncated(speaker, "broke off in the middle of the text")
             case APIConnectionError():
@@ -212,6 +239,13 @@ def _status_among(codes: frozenset[str]) -> int | None:
     return next((int(code) for code in codes if len(code) == 3 and code.isdecimal() and 400 <= int(code) < 600), None)
 
 
+def _given(value: T | None) -> T | Omit:
+    """Return a parameter of a request: one that the task does not give is left out."""
+    from openai import omit
+
+    return omit if value is None else value
+
+
 async def _stream_response(client: AsyncOpenAI, request: Request, reply: Reply) -> None:
     """Stream by the Responses API."""
     from openai import omit
@@ -219,9 +253,10 @@ async def _stream_response(client: AsyncOpenAI, request: Request, reply: Reply) 
     stream = await client.responses.create(
         model=request.model,
         input=for_responses(request.messages),
-        instructions=omit if request.system is None else request.system,
-        temperature=omit if request.temperature is None else request.temperature,
-        max_output_tokens=request.max_tokens,
+        instructions=_given(request.system),
+        temperature=_given(request.temperature),
+        top_p=_given(request.top_p),
+        max_output_tokens=_given(request.max_tokens),
         text=omit if request.shape is None else _response_format(request.shape),
         store=False,
         stream=True,
@@ -252,7 +287,7 @@ def _take_response(response: Response, reply: Reply) -> Complaint | None:
     if not reply.has_text and response.output:  # some servers send no deltas
         reply.write(response.output_text)
     reason = response.incomplete_details.reason if response.incomplete_details else None
-    reply.end = {None: "stop", "max_output_tokens": "length"}.get(reason, reason)
+    reply.end_by(reason or "stop")
     return None
 
 
@@ -260,15 +295,20 @@ def _response_format(shape: Shape) -> ResponseTextConfigParam:
     return {"format": {"type": "json_schema", "name": _NAME, "schema": shape.asked, "strict": shape.strict}}
 
 
-async def _stream_chat(client: AsyncOpenAI, request: Request, reply: Reply) -> None:
-    """Stream by Chat Completions, with the names of fields that older servers know."""
+async def _stream_chat(client: AsyncOpenAI, request: Request, reply: Reply, *, is_openai: bool) -> None:
+    """Stream by Chat Completions, with the names of fields that older servers know, and OpenAI's own with its new."""
     from openai import omit
 
+    longest = _given(request.max_tokens)
     stream = await client.chat.completions.create(
         model=request.model,
         messages=for_chat(request.messages, request.system),
-        temperature=omit if request.temperature is None else request.temperature,
-        max_tokens=request.max_tokens,
+        temperature=_given(request.temperature),
+        top_p=_given(request.top_p),
+        stop=_given(request.stop),
+        seed=_given(request.seed),
+        max_completion_tokens=longest if is_openai else omit,
+        max_tokens=omit if is_openai else longest,
         response_format=omit if request.shape is None else _chat_format(request.shape),
         stream=True,
         stream_options={"include_usage": True},
@@ -284,13 +324,17 @@ def _chat_format(shape: Shape) -> ResponseFormatJSONSchema:
 
 
 def _take_chunk(chunk: ChatCompletionChunk, reply: Reply) -> Complaint | None:
+    if str(chunk.object) == "error":  # so says vLLM
+        return dict(chunk.to_dict())
     if chunk.usage:
         details = chunk.usage.prompt_tokens_details
         reply.count(chunk.usage.prompt_tokens, chunk.usage.completion_tokens, details and details.cached_tokens)
     for choice in chunk.choices or ():
-        reply.write(choice.delta.content)
-        reply.refuse(choice.delta.refusal)
-        reply.end = choice.finish_reason or reply.end
+        if choice.delta is not None or not choice.finish_reason:  # some servers leave it out of the last one
+            reply.write(choice.delta.content)
+            reply.refuse(choice.delta.refusal)
+        if choice.finish_reason:
+            reply.end_by(choice.finish_reason)
     return None
 
 

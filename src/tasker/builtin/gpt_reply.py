@@ -8,12 +8,16 @@ from tasker.builtin.gpt_cost import price
 from tasker.builtin.gpt_errors import redact, truncated
 from tasker.builtin.gpt_messages import guess_tokens
 from tasker.builtin.gpt_request import Request, Server
+from tasker.builtin.gpt_text import Joiner, mend
 from tasker.clock import Clock
 from tasker.context import Context
 from tasker.errors import Fail
 
 _COUNT_EVERY = 50
 """Pieces of text after which what they have cost is estimated anew: so much is lost when the service is killed."""
+_LENGTH = {"max_output_tokens", "max_tokens", "model_length"}
+"""Other providers' names for `length`, the end of a text that reached its longest."""
+_MAX_REASON = 50
 
 
 class Reply:
@@ -27,12 +31,15 @@ class Reply:
         self._clock = clock
         self._asked_at = clock.monotonic()
         self._pieces: list[str] = []
+        self._joiner = Joiner()
+        self._taken = 0
         self._refusals: list[str] = []
         self._content_type = ""
         self._is_counted = False
         self.has_begun = False
+        self.has_unknown_price = False
         self.end: str | None = None
-        context.usage(provider=server.provider, model=request.model)
+        context.usage(provider=server.provider, model=request.model, max_tokens=request.max_tokens, finish_reason=None)
 
     def begin(self, headers: Mapping[str, str]) -> None:
         """Note that the server has taken the request."""
@@ -40,14 +47,20 @@ class Reply:
         self._content_type = headers.get("content-type", "")
 
     def write(self, chunk: str | None) -> None:
+        """Take a piece of the text, with what was held back of the one before."""
         if not chunk:
             return
-        if not self._pieces:
+        if not self._taken:
             self._context.usage(time_to_first_token=round(self._clock.monotonic() - self._asked_at, 4))
-        self._pieces.append(chunk)
-        self._context.output(chunk)
-        if len(self._pieces) % _COUNT_EVERY == 1:
-            self.estimate()
+        self._put(self._joiner.add(chunk))
+        self._taken += 1
+        if self._taken % _COUNT_EVERY == 1:
+            self._estimate()
+
+    def _put(self, text: str) -> None:
+        if text:
+            self._pieces.append(text)
+            self._context.output(text)
 
     def refuse(self, chunk: str | None) -> None:
         """Note that the model itself declines to answer."""
@@ -61,23 +74,40 @@ class Reply:
             cached = cached_tokens if isinstance(cached_tokens, int) else 0
             self._spend(max(input_tokens, 0), max(output_tokens, 0), max(cached, 0), estimated=False)
 
-    def estimate(self) -> None:
+    def end_by(self, reason: object) -> None:
+        """Note why the text has ended, in the words of Chat Completions: stop, length, content_filter..."""
+        text = mend(str(reason))[:_MAX_REASON]
+        self.end = "length" if text.lower() in _LENGTH else text
+
+    def close(self) -> None:
+        """Report what is known at the end, however that came: why the text ended, and about what it has cost."""
+        self._put(self._joiner.end())
+        self._estimate()
+        self._context.usage(finish_reason=self.end)
+        if self.end == "length":
+            most = self._request.max_tokens
+            where = "the model's own limit" if most is None else f"max_tokens ({most:,}): give more for a longer text"
+            self._context.log(f"the text was cut at {where}", level="warning", finish_reason="length", max_tokens=most)
+
+    def _estimate(self) -> None:
         """Report about what the text has cost so far, where the server has not said it: it does so only at the end.
 
         Most servers send a piece for each token.
         """
-        if not self._is_counted and (self._pieces or self._refusals):
+        if not self._is_counted and (self._taken or self._refusals):
             read = guess_tokens(self._request.messages, self._request.system)
-            self._spend(read, len(self._pieces) + len(self._refusals), 0, estimated=True)
+            self._spend(read, self._taken + len(self._refusals), 0, estimated=True)
 
     def _spend(self, input_tokens: int, output_tokens: int, cached_tokens: int, *, estimated: bool) -> None:
         tokens = {"input_tokens": input_tokens, "output_tokens": output_tokens, "cached_tokens": cached_tokens}
-        cost = 0.0 if self._server.is_local else price(self._server.url, self._request.model, **tokens)
-        self._context.usage(**tokens, cost=cost, estimated=estimated)
+        server = self._server
+        cost = 0.0 if server.is_local else price(server.url, self._request.model, **tokens, own=server.prices)
+        self.has_unknown_price = cost is None
+        self._context.usage(**tokens, cost=cost, priced=cost is not None, estimated=estimated)
 
     @property
     def has_text(self) -> bool:
-        return bool(self._pieces)
+        return self._taken > 0
 
     def finish(self) -> str:
         """Return the whole text; raises Fail if it is not what was asked for. A text cut at `max_tokens` is."""
@@ -88,11 +118,15 @@ class Reply:
             raise self._broken_off()
         if self.end == "content_filter":
             raise Fail(f"the content filter of {self._speaker} stopped the text", problem="gpt-content-filter")
-        if self.end == "length" and not self._pieces:
-            raise truncated(self._speaker, "used up max_tokens before its first word: ask for more")
-        if self.end == "length" and self._request.shape is not None:
-            raise truncated(self._speaker, "used up max_tokens before its JSON was whole: ask for more")
+        if self.end == "length" and (not self._pieces or self._request.shape is not None):
+            raise truncated(self._speaker, self._cut_short())
         return "".join(self._pieces)
+
+    def _cut_short(self) -> str:
+        what = "its JSON was whole" if self._pieces else "its first word"
+        if self._request.max_tokens is None:
+            return f"reached the model's own limit before {what}"
+        return f"used up max_tokens before {what}: ask for more"
 
     def _broken_off(self) -> Fail:
         if self._pieces or self._content_type.startswith("text/event-stream"):

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import msgspec
 
 from tasker.builtin.gpt_strict import is_strict, to_object
+from tasker.builtin.gpt_text import mend_escapes
 from tasker.errors import Fail, Fault
 from tasker.jsontext import escape
 
@@ -128,7 +129,7 @@ class Shape(NamedTuple):
     def read(self, text: str) -> Any:
         """Return the value that the text holds; raises Fail if it holds none that fits. Do it in a thread."""
         try:
-            value = msgspec.json.decode(text)
+            value = msgspec.json.decode(mend_escapes(text))
         except (msgspec.DecodeError, RecursionError) as error:
             raise _mismatch(f"it is not JSON ({error})") from None
         if self.is_wrapped:

@@ -56,6 +56,11 @@ class Budgets:
         self._default = default
         self._known: dict[str, _Spent] = {}
 
+    @property
+    def are_set(self) -> bool:
+        """Tell whether anybody has a budget."""
+        return self._default is not None or self._keys.have_budgets
+
     async def check(self, caller: Caller, task_type: TaskType) -> None:
         """Raise Exhausted if the owner has spent what the caller's key allows. task_type: one that costs."""
         budget = await self.of(caller)

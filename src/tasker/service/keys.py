@@ -103,6 +103,12 @@ class Keys:
         now = self._clock.now()
         return [key.daily_budget for key, _ in self._known.values() if key.owner == owner and key.is_good(now)]
 
+    @property
+    def have_budgets(self) -> bool:
+        """Tell whether a good key has a daily budget."""
+        now = self._clock.now()
+        return any(key.daily_budget is not None and key.is_good(now) for key, _ in self._known.values())
+
     async def identify(self, shown: str, *, look: bool = True) -> tuple[Key, Caller] | None:
         """Return the key that these words show, and who asks with it; None if they show no good one.
 
