@@ -16,7 +16,7 @@ from tasker.errors import Fault, Invalid
 from tasker.faults import Faults, kind_of, missing_field, refusal_fault, unknown_field
 from tasker.jsontext import escape, read_json
 from tasker.model import queue_name_pattern, type_name_pattern
-from tasker.model.webhooks import DEFAULT_EVENTS, EVENT_TYPES, WebhookStatus
+from tasker.model.webhooks import DEFAULT_EVENTS, EVENT_TYPES, WebhookFormat, WebhookStatus
 from tasker.signing import is_secret
 from tasker.urls import MAX_URL, UnsafeUrl, UrlRules, read_url
 
@@ -35,6 +35,13 @@ Events = Annotated[
 ]
 Secret = Annotated[
     str, Meta(description="What signs: `whsec_` and 24 to 64 bytes in base64; made for you if not given.")
+]
+Format = Annotated[
+    WebhookFormat,
+    Meta(
+        description="What a message is: `standard` JSON with the task, `slack` for chats that take Slack's `text`, or "
+        "`plain` text; standard if not given."
+    ),
 ]
 TypeFilter = Annotated[str, Meta(pattern=type_name_pattern, description="Only of tasks of this type.")]
 QueueFilter = Annotated[str, Meta(pattern=queue_name_pattern, description="Only of tasks of this queue.")]
@@ -55,6 +62,7 @@ class OwnWebhookBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     url: Url
     events: Events | None = None
     secret: Secret | None = None
+    format: Format | None = None
 
 
 class WebhookBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,6 +75,7 @@ class WebhookBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     tag: TagFilter | None = None
     description: Description | None = None
     secret: Secret | None = None
+    format: Format | None = None
 
 
 class WebhookPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,6 +87,7 @@ class WebhookPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     queue: QueueFilter | None = None
     tag: TagFilter | None = None
     description: Description | None = None
+    format: Format | None = None
     status: Annotated[WebhookStatus, Meta(description="`paused` keeps what is to be told.")] | UnsetType = UNSET
 
 
@@ -186,7 +196,7 @@ def _secret(value: Any, _: UrlRules) -> str:
     return text
 
 
-_OWN: dict[str, _Reader] = {"url": _url, "events": _events, "secret": _secret}
+_OWN: dict[str, _Reader] = {"url": _url, "events": _events, "secret": _secret, "format": _typed(WebhookFormat)}
 _FILTERS: dict[str, _Reader] = {
     "type": _typed(TypeFilter),
     "queue": _typed(QueueFilter),
@@ -194,6 +204,8 @@ _FILTERS: dict[str, _Reader] = {
     "description": _typed(Description),
 }
 _NEW = {**_OWN, **_FILTERS}
-_PATCH: dict[str, _Reader] = {"url": _url, "events": _events, **_FILTERS, "status": _typed(WebhookStatus)}
+_PATCH: dict[str, _Reader] = {
+    "url": _url, "events": _events, **_FILTERS, "format": _OWN["format"], "status": _typed(WebhookStatus),
+}  # fmt: skip
 _ROTATION: dict[str, _Reader] = {"secret": _secret, "keep_old_for": _typed(KeepFor)}
-_UNSET_VALUES: dict[str, Any] = {"events": DEFAULT_EVENTS, **dict.fromkeys(_FILTERS)}
+_UNSET_VALUES: dict[str, Any] = {"events": DEFAULT_EVENTS, "format": "standard", **dict.fromkeys(_FILTERS)}

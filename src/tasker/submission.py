@@ -18,6 +18,7 @@ from tasker.errors import Fault, Invalid
 from tasker.faults import Faults, refusal_fault, unknown_field
 from tasker.jsontext import escape, read_json
 from tasker.model import MAX_RETENTION, Draft, OnConflict, Policy, Retention, queue_name_pattern
+from tasker.model.webhooks import WebhookFormat
 from tasker.receivers import OwnWebhookBody, read_own_webhook
 from tasker.registry import Registry, TaskType
 from tasker.urls import UrlRules
@@ -136,6 +137,7 @@ class OwnWebhook(Struct, frozen=True, kw_only=True):
     url: str
     events: tuple[str, ...]
     secret: str | None = None
+    format: WebhookFormat = "standard"
 
 
 class Submission(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -38,7 +38,7 @@ async def test_a_webhook_is_made_with_a_secret_that_is_shown_once(rig: Rig) -> N
         "webhook_id": made["webhook_id"], "url": URL, "type": None, "queue": None, "tag": None, "description": None,
         "events": ["task.completed", "task.failed", "task.cancelled"], "status": "active", "reason": None,
         "failing_since": None, "created_at": "2026-01-02T03:04:05.678901Z", "is_signed": True,
-        "old_secret_until": None, "task_id": None, "links": made["links"],
+        "old_secret_until": None, "task_id": None, "format": "standard", "links": made["links"],
     }  # fmt: skip
     for reply in (await rig.client.get(made["links"]["self"]), await rig.client.get("/webhook")):
         assert reply.status_code == 200
@@ -117,6 +117,8 @@ async def test_every_fault_of_a_body_is_told_at_once(rig: Rig) -> None:
         ({"url": URL, "tag": "x" * 101}, "invalid-request", "/tag"),
         ({"url": URL, "type": "x" * 201}, "invalid-request", "/type"),
         ({"url": URL, "queue": "a b"}, "invalid-request", "/queue"),
+        ({"url": URL, "format": "discord"}, "invalid-request", "/format"),
+        ({"url": URL, "format": 7}, "invalid-request", "/format"),
         ({"url": URL, "webhook_id": str(uuid4())}, "unknown-field", "/webhook_id"),
         ([], "invalid-request", ""),
     ],
@@ -137,6 +139,33 @@ async def test_a_change_sets_what_it_names_and_null_takes_it_back(rig: Rig) -> N
     assert reply.json() == expected == (await rig.client.get(path)).json()
     for body, at in [({"url": None}, "/url"), ({"secret": SECRET}, "/secret"), ({"status": "off"}, "/status")]:
         assert pointers(await rig.client.patch(path, json=body)) == [at]
+
+
+@pytest.mark.parametrize("format", ["standard", "slack", "plain"])
+async def test_a_webhook_has_a_format(rig: Rig, format: str) -> None:
+    made = await create(rig, format=format)
+    path = made["links"]["self"]
+    assert made["format"] == (await rig.client.get(path)).json()["format"] == format
+    [kept] = (await rig.engine.webhooks.find_many(owner=None, limit=9)).items
+    assert kept.format == format
+    for change, now in (("slack", "slack"), ("plain", "plain"), (None, "standard")):
+        assert (await rig.client.patch(path, json={"format": change})).json()["format"] == now
+    reply = await rig.client.patch(path, json={"format": "teams"})
+    assert pointers(reply) == ["/format"]
+    assert (await rig.client.get("/webhook")).json()["items"][0]["format"] == "standard"
+
+
+async def test_a_task_s_own_webhook_has_one_too(rig: Rig) -> None:
+    asked = {"url": URL, "format": "slack"}
+    task = (await rig.client.post("/task", json={"type": "sum", "params": [1, 2], "webhook": asked})).json()
+    assert task["webhook"]["format"] == "slack"
+    assert (await rig.client.get(task["links"]["self"])).json()["webhook"] == task["webhook"]
+    path = f"/webhook/{task['webhook']['webhook_id']}"
+    assert (await rig.client.get(path)).json()["format"] == "slack"
+    reply = await rig.client.post(
+        "/task", json={"type": "sum", "params": [1, 2], "webhook": {"url": URL, "format": "x"}}
+    )
+    assert pointers(reply) == ["/webhook/format"]
 
 
 async def test_a_webhook_is_paused_and_goes_on_with_a_fresh_start(rig: Rig) -> None:

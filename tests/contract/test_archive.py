@@ -16,19 +16,20 @@ from msgspec import structs
 from tests.contract.conftest import MakeEngine
 from tests.contract.engines import ENGINES
 from tests.contract.test_schedules import fire_all, make_schedule
+from tests.contract.webhooks import make_webhook
 from tests.webhooks.rig import Receivers
 from tests.webhooks.rig import Rig as Couriers
 
 from tasker import archive
 from tasker.engine import Engine
-from tasker.engines.tables import SCHEDULES
+from tasker.engines.tables import SCHEDULES, WEBHOOKS, read_records
 from tasker.errors import ArchiveError, Conflict
 from tasker.lifecycle import MAX_INTERRUPTIONS, Crashed, Failed, Interrupted, Snoozed, Succeeded, decide, problem
 from tasker.model import NewEvent, Progress, Report, RetryPolicy, Status, TaskFilter
 from tasker.model.usage import EVER, GROUPS, NANOS
 from tasker.service.keys import Keys, NewKey
 from tasker.stored import StoredRecord
-from tasker.testing import Driver, ManualClock, make_draft, make_key
+from tasker.testing import START, Driver, ManualClock, make_draft, make_key
 
 SECOND = timedelta(seconds=1)
 USAGE_ROWS = 6
@@ -332,7 +333,7 @@ async def test_webhooks_are_carried_with_what_they_have_not_told_yet(
     source: Engine, engine: Engine, clock: ManualClock
 ) -> None:
     here = Couriers(source, clock, Receivers())
-    webhook = await here.hook(tag="t", description="mine")
+    webhook = await here.hook(tag="t", description="mine", format="plain")
     await here.complete(tags=("t",))
     await here.work()
     pending = await here.complete(tags=("t",))
@@ -344,7 +345,19 @@ async def test_webhooks_are_carried_with_what_they_have_not_told_yet(
     assert await engine.webhooks.find(webhook.webhook_id) == webhook
     assert await there.deliveries(webhook) == [waiting]
     await there.work()
-    assert there.receivers.events == [(pending, "task.completed")]
+    [told] = there.receivers.told
+    assert (told.text, told.headers["content-type"]) == (
+        f"sum completed (task {pending})", "text/plain; charset=utf-8",
+    )  # fmt: skip
+
+
+def test_a_webhook_of_an_older_archive_has_the_standard_format() -> None:
+    webhook = make_webhook(START)
+    record = WEBHOOKS.record(webhook)
+    data = msgspec.json.decode(record.data)
+    del data["format"]
+    [row] = read_records([structs.replace(record, data=msgspec.Raw(msgspec.json.encode(data)))])
+    assert row.value == webhook
 
 
 async def test_usage_is_the_same_on_the_other_side(source: Engine, engine: Engine, clock: ManualClock) -> None:

@@ -30,7 +30,7 @@ async def test_a_webhook_is_kept_as_it_is(rig: Rig, clock: ManualClock) -> None:
     plain = await rig.hook()
     full = await rig.hook(
         owner="ada", type="sum", queue="q", tag="t", description="Ünï", status="paused", reason="why",
-        failing_since=clock.now(), secrets=(),
+        failing_since=clock.now(), secrets=(), format="slack",
     )  # fmt: skip
     assert await rig.get(plain) == plain
     assert await rig.get(full) == full

@@ -16,7 +16,7 @@ MORE = "..."
 _RUNNABLE = {"bash", "python"}
 _OUTPUT = {"json", "text", "http"}
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n(\n?)", re.MULTILINE | re.DOTALL)
-_VOLATILE = re.compile(r".*_at|time_to_first_token|(in|out)put_tokens|request_id")
+_VOLATILE = re.compile(r".*_at|time_to_first_token|(in|out)put_tokens|finish_reason|request_id")
 """Members whose values differ from run to run; their types do not."""
 
 

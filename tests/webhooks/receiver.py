@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -28,9 +28,13 @@ class Heard:
 
 @dataclass
 class Receiver:
-    """answers: what is said to each request, the last one again and again; None says nothing and holds the line."""
+    """answers: what is said to each request, the last one again and again; None says nothing and holds the line.
+
+    judge: says it instead, by what it has heard.
+    """
 
     port: int = 0
+    judge: Callable[[Heard], bytes] | None = None
     answers: list[bytes | None] = field(default_factory=lambda: [OK])
     heard: list[Heard] = field(default_factory=list)
     connections: int = 0
@@ -50,6 +54,11 @@ class Receiver:
                 await self.news.wait()
         return self.heard
 
+    def _answer(self, heard: Heard) -> bytes | None:
+        if self.judge is not None:
+            return self.judge(heard)
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.serving.add(asyncio.current_task())  # type: ignore[arg-type]
@@ -61,7 +70,7 @@ class Receiver:
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             self.heard.append(Heard(first.split(" ")[1], headers, body))
             self.news.set()
-            said = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            said = self._answer(self.heard[-1])
             if said is None:
                 await reader.read()
             else:

@@ -28,7 +28,12 @@ class Told:
 
     url: str
     headers: dict[str, str]
-    body: dict[str, Any]
+    text: str
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The message in JSON."""
+        return dict(json.loads(self.text))
 
     @property
     def event(self) -> tuple[UUID, str]:
@@ -46,7 +51,7 @@ class Receivers:
     most: int = 0
 
     async def post(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
-        self.told.append(Told(url, headers, json.loads(body)))
+        self.told.append(Told(url, headers, body.decode()))
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:

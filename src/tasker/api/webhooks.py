@@ -12,7 +12,7 @@ from tasker.api.operation import BODY_PROBLEMS, INPUT_PROBLEMS, Answer, Operatio
 from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
 from tasker.api.replies import Reply, empty_reply, json_reply
 from tasker.api.tasks import Moment
-from tasker.model.webhooks import Delivery, FailureName, Webhook
+from tasker.model.webhooks import Delivery, FailureName, Webhook, WebhookFormat
 from tasker.receivers import (
     PREFIX,
     RotationBody,
@@ -31,9 +31,9 @@ EventName = Annotated[str, Meta(examples=["task.completed"])]
 class WebhookView(Struct, frozen=True, kw_only=True):
     """A receiver that is told of events; a task must fit each filter that is given.
 
-    status: a paused one is told later. `reason` says why it was paused, null where a person did. failing_since: since
-    when nothing could be delivered. old_secret_until: until when the secret before this one signs too. task_id: the
-    only task it is about, if it came with one.
+    format: what its messages are. status: a paused one is told later. `reason` says why it was paused, null where a
+    person did. failing_since: since when nothing could be delivered. old_secret_until: until when the secret before
+    this one signs too. task_id: the only task it is about, if it came with one.
     """
 
     webhook_id: UUID
@@ -43,6 +43,7 @@ class WebhookView(Struct, frozen=True, kw_only=True):
     queue: str | None
     tag: str | None
     description: str | None
+    format: WebhookFormat
     status: Literal["active", "paused"]
     reason: str | None
     failing_since: Moment | None
@@ -227,8 +228,8 @@ def _with_secret(webhook: Webhook) -> NewWebhookView:
 def _fields(webhook: Webhook) -> dict[str, Any]:
     path = _path(webhook)
     same = (
-        "webhook_id", "url", "type", "queue", "tag", "description", "status", "reason", "failing_since", "created_at",
-        "task_id",
+        "webhook_id", "url", "type", "queue", "tag", "description", "format", "status", "reason", "failing_since",
+        "created_at", "task_id",
     )  # fmt: skip
     links = {"self": path, "deliveries": f"{path}/deliveries"}
     return {

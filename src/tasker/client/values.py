@@ -94,7 +94,7 @@ class SubmitOptions:
 
     `retry` takes max_attempts, initial, factor, max and jitter. `idempotency_key` replaces the one that is made for
     each submission: give your own to have a submission made once even over restarts of your program. `webhook` takes
-    url, events and secret.
+    url, events, secret and format.
     """
 
     queue: str | None = None

@@ -13,6 +13,8 @@ EVENT_TYPES = ("created", "started", "progress", "output", "log", "retrying", "c
 """What a receiver may hear of, in its own words `task.completed` and so on."""
 DEFAULT_EVENTS = ("completed", "failed", "cancelled")
 
+WebhookFormat = Literal["standard", "slack", "plain"]
+"""What a message is: Standard Webhooks' JSON, Slack's JSON with a `text`, or that text alone."""
 WebhookStatus = Literal["active", "paused"]
 DeliveryStatus = Literal["pending", "delivered", "failed"]
 FailureName = Literal["unsafe-url", "redirect", "refused", "timeout", "connection"]
@@ -46,6 +48,7 @@ class Webhook(Struct, frozen=True, kw_only=True):
     failing_since: datetime | None = None
     secrets: tuple[WebhookSecret, ...] = ()
     task_id: UUID | None = None
+    format: WebhookFormat = "standard"
 
     @property
     def lane(self) -> str:
@@ -138,9 +141,10 @@ class Turn(Struct, frozen=True, kw_only=True):
     is_idle: bool
 
 
-class WebhookRef(Struct, frozen=True, kw_only=True):
-    """The webhook that came with a task's submission, as the Task shows it."""
+class WebhookRef(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The webhook that came with a task's submission, as the Task shows it: without the format if it is standard."""
 
     webhook_id: UUID
     url: str
     events: tuple[str, ...]
+    format: WebhookFormat = "standard"

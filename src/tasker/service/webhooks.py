@@ -105,10 +105,12 @@ def with_webhook(draft: Draft, asked: OwnWebhook) -> Draft:
     webhook = Webhook(
         webhook_id=new_task_id(draft.created_at), url=asked.url, events=asked.events, created_at=draft.created_at,
         owner=draft.owner, secrets=() if asked.secret is None else (WebhookSecret(secret=asked.secret),),
+        format=asked.format,
     )  # fmt: skip
     shown = WebhookRef(
-        webhook_id=webhook.webhook_id, url=asked.url, events=tuple(PREFIX + name for name in asked.events)
-    )
+        webhook_id=webhook.webhook_id, url=asked.url, events=tuple(PREFIX + name for name in asked.events),
+        format=asked.format,
+    )  # fmt: skip
     return structs.replace(draft, webhook=webhook, extra=structs.replace(draft.extra or Extra(), webhook=shown))
 
 

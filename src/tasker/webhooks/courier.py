@@ -22,7 +22,7 @@ from tasker.model import Change
 from tasker.model.webhooks import Delivery, DeliveryOutcome, DueDelivery, share_of
 from tasker.signing import sign
 from tasker.webhooks.matching import find_deliveries
-from tasker.webhooks.payload import Render, make_body
+from tasker.webhooks.payload import Message, Render, make_message
 from tasker.webhooks.rules import PAUSE_AFTER, Answer, decide
 
 PAGE = 500
@@ -201,14 +201,14 @@ class Courier:
 
     async def _deliver_one(self, due: DueDelivery) -> None:
         delivery = due.delivery
-        message = await self._message(delivery)
-        if message is None:
+        told = await self._message(due)
+        if told is None:
             await self._book.drop(delivery)
             return
-        body, trace = message
+        message, headers = told
         now = self._clock.now()
-        headers = sign(due.webhook.signing(now), delivery.message_id, now, body) | trace
-        answer = await self._post(due.webhook.url, headers, body)
+        headers |= sign(due.webhook.signing(now), delivery.message_id, now, message.body)
+        answer = await self._post(due.webhook.url, headers, message.body)
         outcome = decide(answer, delivery.tries, self._clock.now(), self._random)
         self._note(delivery, outcome)
         await self._book.settle(
@@ -216,14 +216,16 @@ class Courier:
             too_long=f"nothing could be delivered for {PAUSE_AFTER.days} days",
         )  # fmt: skip
 
-    async def _message(self, delivery: Delivery) -> tuple[bytes, dict[str, str]] | None:
-        """Return what to say, and a header of the task's trace if it has one; None if the task is erased."""
+    async def _message(self, due: DueDelivery) -> tuple[Message, dict[str, str]] | None:
+        """Return what to say, and its headers, with one of the task's trace if it has one; None if it is erased."""
+        delivery = due.delivery
         events = await self._engine.find_events(delivery.task_id, after=delivery.sequence - 1, limit=1)
         task = await self._engine.find(delivery.task_id)
         if task is None or not events or events[0].sequence != delivery.sequence:
             return None
+        message = make_message(due.webhook.format, events[0], task, self._render)
         trace = {} if task.traceparent is None else {"traceparent": task.traceparent}
-        return make_body(events[0], task, self._render), trace
+        return message, {"content-type": message.content_type} | trace
 
     def _note(self, delivery: Delivery, outcome: DeliveryOutcome) -> None:
         self._count("delivered" if outcome.error is None else outcome.error.name)

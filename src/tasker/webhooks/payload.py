@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple, assert_never
 
 import msgspec
 from msgspec import Raw, Struct, structs
 
 from tasker.model import Event, Task
+from tasker.model.webhooks import WebhookFormat
+from tasker.webhooks.chat import make_slack, make_text
 
 MAX_PAYLOAD = 256 << 10
 """Bytes of a body; a larger one goes without what is large."""
@@ -39,8 +41,27 @@ class Payload(Struct, frozen=True, kw_only=True, omit_defaults=True):
     truncated: bool = False
 
 
+class Message(NamedTuple):
+    """What is sent: a body, and its media type."""
+
+    body: bytes
+    content_type: str = "application/json"
+
+
+def make_message(format: WebhookFormat, event: Event, task: Task, render: Render) -> Message:
+    """Return what to send about `event` of `task` as it is now, in the webhook's format."""
+    match format:
+        case "standard":
+            return Message(make_body(event, task, render))
+        case "slack":
+            return Message(make_slack(event, task))
+        case "plain":
+            return Message(make_text(event, task).encode(), "text/plain; charset=utf-8")
+    assert_never(format)
+
+
 def make_body(event: Event, task: Task, render: Render) -> bytes:
-    """Return what to send about `event` of `task` as it is now, in at most MAX_PAYLOAD bytes."""
+    """Return the standard message about `event` of `task` as it is now, in at most MAX_PAYLOAD bytes."""
     body = _body(event, render(task), event.data)
     if len(body) <= MAX_PAYLOAD:
         return body

@@ -48,7 +48,7 @@ class Sender:
         self._network = _VettedNetwork(rules, resolve or Resolver())
 
     async def post(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
-        """Send one message and return what came of it; never raises."""
+        """Send one message and return what came of it; never raises. headers: go before the usual ones."""
         begun = self._clock.monotonic()
         status, retry_after, failure = await self._try(url, headers, body)
         return Answer(duration=self._clock.monotonic() - begun, status=status, retry_after=retry_after, failure=failure)

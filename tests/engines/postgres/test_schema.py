@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -43,6 +44,23 @@ async def test_a_newer_schema_is_no_obstacle(url: str) -> None:
     await engine.open()
     await engine.check()
     await engine.close()
+
+
+async def test_a_webhook_that_an_older_version_stores_has_the_standard_format(url: str) -> None:
+    await migrate(url)
+    webhook_id = UUID(int=7)
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        "INSERT INTO tasker.webhook (webhook_id, url, events, created_at, owner, status, secrets)"
+        " VALUES ($1, 'https://example.com/', '[\"failed\"]', now(), '', 'active', '[]')", webhook_id,
+    )  # fmt: skip
+    await connection.close()
+    engine = PostgresEngine(url)
+    await engine.open()
+    found = await engine.webhooks.find(webhook_id)
+    await engine.close()
+    assert found is not None
+    assert (found.format, found.events) == ("standard", ("failed",))
 
 
 async def test_a_role_that_may_not_create_is_told_what_to_do(url: str) -> None:

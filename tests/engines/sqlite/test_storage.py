@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from uuid import UUID
 
 import apsw
 import pytest
@@ -19,6 +20,7 @@ from tasker.errors import ConfigError
 from tasker.testing import Driver, ManualClock
 
 LATEST = migrations()[-1][0]
+APPLICATION_ID = 0x7A5C3E12
 
 
 def mode(path: Path) -> str:
@@ -231,6 +233,24 @@ async def test_every_older_version_becomes_the_newest(tmp_path: Path, version: i
     write_database(old, *scripts, f"PRAGMA user_version = {version}", f"PRAGMA application_id = {application_id}")
     await open_and_close(old)
     assert schema(old) == schema(new)
+
+
+async def test_a_webhook_of_an_older_version_has_the_standard_format(path: Path) -> None:
+    scripts = [script for number, script in migrations() if number < 14]
+    webhook_id = UUID(int=7)
+    write_database(path, *scripts, "PRAGMA user_version = 13", f"PRAGMA application_id = {APPLICATION_ID}")
+    connection = apsw.Connection(str(path))
+    connection.execute(
+        "INSERT INTO webhook (webhook_id, url, events, created_at, owner, status, secrets)"
+        " VALUES (?, 'https://example.com/', ?, 0, '', 'active', ?)", (webhook_id.bytes, b'["failed"]', b"[]"),
+    )  # fmt: skip
+    connection.close()
+    engine = SqliteEngine(path, ManualClock())
+    await engine.open()
+    found = await engine.webhooks.find(webhook_id)
+    await engine.close()
+    assert found is not None
+    assert (found.format, found.events) == ("standard", ("failed",))
 
 
 def test_migrations_are_numbered_without_gaps() -> None:
