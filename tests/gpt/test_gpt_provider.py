@@ -85,7 +85,7 @@ def test_the_task_type(task_type: TaskType) -> None:
     assert (task_type.name, task_type.queue, task_type.is_async) == ("gpt", "llm", True)
     assert task_type.costs, "what it costs is held against budgets"
     assert task_type.policy.retry.max_attempts == 4
-    assert task_type.policy.timeout == timedelta(minutes=10)
+    assert task_type.policy.timeout == timedelta(minutes=30)
     assert list(task_type.input_schema["properties"]) == [
         "prompt", "model", "max_tokens", "temperature", "system", "messages", "schema", "stop", "seed",
         "top_p",

@@ -36,8 +36,9 @@ LOCAL_STORIES = (
 )
 LOCAL_JSON = "You answer with JSON: short, and with what was asked for."
 """For the local model when a task has no `system`. It is too small to tell a beginning from a greeting by itself."""
-TIMEOUT = timedelta(minutes=10)
-"""Of an attempt; a provider that falls silent is given up far sooner (TASKER_GPT_TIMEOUT)."""
+TIMEOUT = timedelta(minutes=30)
+"""Of an attempt: enough for the longest text that a model writes, as what is cut off here is paid for once more. A
+provider that falls silent is given up far sooner (TASKER_GPT_TIMEOUT)."""
 RETRY = RetryPolicy(max_attempts=4, initial=timedelta(seconds=1), factor=4)
 
 Provider = Literal["openai", "local"]
