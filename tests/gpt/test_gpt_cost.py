@@ -193,6 +193,18 @@ async def test_a_text_that_breaks_off_has_cost_something(ask: Ask, recorder: Rec
     assert recorder.used["estimated"] is True
 
 
+@pytest.mark.parametrize(
+    ("texts", "tokens"),
+    [(["x" * 4000], 1000), (["x" * 401] * 2, 201), (["word "] * 10, 10), (["漢" * 100], 75), (["\u00e9" * 4] * 3, 3)],
+)
+async def test_large_pieces_are_many_tokens(ask: Ask, recorder: Recorder, texts: list[str], tokens: int) -> None:
+    """Some servers send a sentence at a time, and no usage at all: it must not cost a budget nothing."""
+    answer = streams(*map(chat_chunk, texts), chat_chunk(None, "stop"))
+    async with fault_server(refuses(404), answer) as server:
+        await ask(server)
+    assert (recorder.used["output_tokens"], recorder.used["estimated"]) == (tokens, True)
+
+
 @pytest.mark.usefixtures("openai_prices")
 async def test_a_cancelled_text_has_cost_something(connect: Callable[..., Gpt], recorder: Recorder) -> None:
     writing = asyncio.Event()

@@ -338,6 +338,12 @@ async def test_an_echoed_key_is_nowhere(ask: Ask, answer: Answer, log: StringIO)
     assert KEY[4:16] not in told
 
 
+async def test_an_echoed_key_is_no_reason(ask: Ask, recorder: Recorder) -> None:
+    async with fault_server(refuses(404), streams(chat_chunk("Once"), chat_chunk(None, KEY))) as server:
+        assert await ask(server) == "Once"
+    assert recorder.used["finish_reason"] == "[key]"
+
+
 async def test_the_key_is_in_no_repr(connect: Callable[..., Gpt]) -> None:
     async with fault_server(refuses(401)) as server:
         gpt = connect(server)

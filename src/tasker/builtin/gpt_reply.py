@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from tasker.builtin.gpt_cost import price
 from tasker.builtin.gpt_errors import redact, truncated
-from tasker.builtin.gpt_messages import guess_tokens
+from tasker.builtin.gpt_messages import BYTES_PER_TOKEN, guess_tokens
 from tasker.builtin.gpt_request import Request, Server
-from tasker.builtin.gpt_text import Joiner, mend
+from tasker.builtin.gpt_text import Joiner
 from tasker.clock import Clock
 from tasker.context import Context
 from tasker.errors import Fail
@@ -18,6 +18,8 @@ _COUNT_EVERY = 50
 _LENGTH = {"max_output_tokens", "max_tokens", "model_length"}
 """Other providers' names for `length`, the end of a text that reached its longest."""
 _MAX_REASON = 50
+_BYTES_OF_ONE = 8
+"""Bytes of a piece, on average, up to which it is taken for one token: most servers send a piece for each."""
 
 
 class Reply:
@@ -32,7 +34,7 @@ class Reply:
         self._asked_at = clock.monotonic()
         self._pieces: list[str] = []
         self._joiner = Joiner()
-        self._taken = 0
+        self._taken = self._size = 0
         self._refusals: list[str] = []
         self._content_type = ""
         self._is_counted = False
@@ -54,6 +56,7 @@ class Reply:
             self._context.usage(time_to_first_token=round(self._clock.monotonic() - self._asked_at, 4))
         self._put(self._joiner.add(chunk))
         self._taken += 1
+        self._size += len(chunk.encode("utf-8", "replace"))
         if self._taken % _COUNT_EVERY == 1:
             self._estimate()
 
@@ -76,7 +79,7 @@ class Reply:
 
     def end_by(self, reason: object) -> None:
         """Note why the text has ended, in the words of Chat Completions: stop, length, content_filter..."""
-        text = mend(str(reason))[:_MAX_REASON]
+        text = redact(str(reason), self._server.key)[:_MAX_REASON]
         self.end = "length" if text.lower() in _LENGTH else text
 
     def close(self) -> None:
@@ -90,13 +93,13 @@ class Reply:
             self._context.log(f"the text was cut at {where}", level="warning", finish_reason="length", max_tokens=most)
 
     def _estimate(self) -> None:
-        """Report about what the text has cost so far, where the server has not said it: it does so only at the end.
-
-        Most servers send a piece for each token.
-        """
-        if not self._is_counted and (self._taken or self._refusals):
+        """Report about what the text has cost so far, where the server has not said it: it does so only at the end."""
+        pieces = self._taken + len(self._refusals)
+        if not self._is_counted and pieces:
+            is_each_one = self._size <= pieces * _BYTES_OF_ONE
+            written = pieces if is_each_one else -(-self._size // BYTES_PER_TOKEN)
             read = guess_tokens(self._request.messages, self._request.system)
-            self._spend(read, self._taken + len(self._refusals), 0, estimated=True)
+            self._spend(read, written, 0, estimated=True)
 
     def _spend(self, input_tokens: int, output_tokens: int, cached_tokens: int, *, estimated: bool) -> None:
         tokens = {"input_tokens": input_tokens, "output_tokens": output_tokens, "cached_tokens": cached_tokens}
