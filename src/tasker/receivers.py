@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -24,6 +24,7 @@ PREFIX = "task."
 """What the types of events begin with outside."""
 KEEP_OLD_SECRET = timedelta(hours=24)
 MAX_KEEP_OLD_SECRET = timedelta(days=7)
+_FORMATS: tuple[str, ...] = get_args(WebhookFormat)
 _EVENT_NAMES = tuple(PREFIX + name for name in EVENT_TYPES)
 
 Url = Annotated[
@@ -189,6 +190,13 @@ def _events(value: Any, _: UrlRules) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.removeprefix(PREFIX) for name in names))
 
 
+def _format(value: Any, _: UrlRules) -> str:
+    text: str = msgspec.convert(value, str)
+    if text not in _FORMATS:
+        raise ValueError(f"expected one of {', '.join(_FORMATS)}, got {text[:50]!r}")
+    return text
+
+
 def _secret(value: Any, _: UrlRules) -> str:
     text: str = msgspec.convert(value, str)
     if not is_secret(text):
@@ -196,7 +204,7 @@ def _secret(value: Any, _: UrlRules) -> str:
     return text
 
 
-_OWN: dict[str, _Reader] = {"url": _url, "events": _events, "secret": _secret, "format": _typed(WebhookFormat)}
+_OWN: dict[str, _Reader] = {"url": _url, "events": _events, "secret": _secret, "format": _format}
 _FILTERS: dict[str, _Reader] = {
     "type": _typed(TypeFilter),
     "queue": _typed(QueueFilter),
@@ -205,7 +213,7 @@ _FILTERS: dict[str, _Reader] = {
 }
 _NEW = {**_OWN, **_FILTERS}
 _PATCH: dict[str, _Reader] = {
-    "url": _url, "events": _events, **_FILTERS, "format": _OWN["format"], "status": _typed(WebhookStatus),
+    "url": _url, "events": _events, **_FILTERS, "format": _format, "status": _typed(WebhookStatus),
 }  # fmt: skip
 _ROTATION: dict[str, _Reader] = {"secret": _secret, "keep_old_for": _typed(KeepFor)}
 _UNSET_VALUES: dict[str, Any] = {"events": DEFAULT_EVENTS, "format": "standard", **dict.fromkeys(_FILTERS)}
