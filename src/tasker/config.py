@@ -6,7 +6,6 @@ Constructing `Settings` reads nothing from outside; only `load_settings` does.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from datetime import timedelta
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -38,6 +37,7 @@ from pydantic_core import ErrorDetails
 
 from tasker.errors import ConfigError
 from tasker.model import MAX_RETENTION, queue_name_pattern
+from tasker.prices import ModelPrice, read_prices
 from tasker.urls import UrlRules
 
 MIN_TOKEN_LENGTH = 16
@@ -138,47 +138,6 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
 
 
-ANY_MODEL = "*"
-"""The name that stands for every model without a price."""
-_Dollars = Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)]
-
-
-class ModelPrice(NamedTuple):
-    """US dollars for a million tokens of a model; cached_input: of those that it has read before, None for `input`."""
-
-    input: _Dollars
-    output: _Dollars
-    cached_input: _Dollars | None = None
-
-
-def _read_prices(value: object) -> object:
-    """Read the JSON of prices; raises ValueError that names each part that is wrong."""
-    try:
-        given = json.loads(value, object_pairs_hook=_once) if isinstance(value, str) else value
-        return _prices.validate_python(given)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"it is not JSON: {error}") from None
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False)
-        raise ValueError("; ".join(f"{_place(fault)}: {fault['msg']}" for fault in faults)) from None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the members of a JSON object; raises ValueError for a name that it has twice."""
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
-    return members
-
-
-def _place(fault: ErrorDetails) -> str:
-    return ".".join(str(part) for part in fault["loc"]) or "all of it"
-
-
-_prices = TypeAdapter(dict[Annotated[str, Field(min_length=1)], ModelPrice] | None)
-
-
 class GptSettings(_Frozen):
     """Where the `gpt` task type gets its text from. `timeout` is for one call to the provider."""
 
@@ -202,7 +161,7 @@ class GptSettings(_Frozen):
     )
     prices: Annotated[
         dict[str, ModelPrice] | None,
-        BeforeValidator(_read_prices),
+        BeforeValidator(read_prices),
         Expected('prices as JSON, {"model": {"input": 0.15, "output": 0.6, "cached_input": 0.075}}'),
     ] = Field(
         default=None,

@@ -29,8 +29,9 @@ from tasker.builtin import gpt_reply
 from tasker.builtin.gpt import OPENAI_MODEL, Gpt
 from tasker.builtin.gpt_cost import price
 from tasker.builtin.gpt_request import OPENAI_URL
-from tasker.config import GptSettings, ModelPrice
+from tasker.config import GptSettings
 from tasker.errors import Fail
+from tasker.prices import ModelPrice
 
 
 @pytest.mark.parametrize(

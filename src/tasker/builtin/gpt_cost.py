@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tasker.config import ANY_MODEL, ModelPrice
+from tasker.prices import ANY_MODEL, ModelPrice
 
 _PER_TOKENS = 1_000_000
 _DIGITS = 9

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from tasker.builtin.gpt_messages import Message
 from tasker.builtin.gpt_schema import Shape
-from tasker.config import ModelPrice
+from tasker.prices import ModelPrice
 
 OPENAI_URL = "https://api.openai.com/v1"
 
