@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from math import isinf
 from typing import Any, NoReturn
 
@@ -35,6 +36,8 @@ def read_json(body: bytes) -> Any:
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
+        if body.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+            raise Malformed("the body begins with the byte order mark of UTF-16: send it in UTF-8") from None
         raise Malformed(f"the body is not UTF-8: byte {error.start} is 0x{body[error.start]:02x}") from None
     _check_shape(text)
     value = _decode(text)
@@ -78,7 +81,14 @@ def _decode(text: str) -> Any:
                 return value
         return decoder.decode(text)
     except json.JSONDecodeError as error:
+        check_no_mark(text)
         raise Malformed(f"{error.msg} (line {error.lineno}, column {error.colno})") from None
+
+
+def check_no_mark(text: str) -> None:
+    """Name a byte order mark before JSON, which nobody sees: RFC 8259 has none. Raises Malformed."""
+    if text.startswith("\ufeff"):
+        raise Malformed("the body begins with a UTF-8 byte order mark (EF BB BF): send it without one")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -85,6 +85,33 @@ async def test_too_large(rig: Rig) -> None:
     reply = await rig.client.post("/task", content=body, headers=JSON)
     assert problem(reply) == (413, "payload-too-large")
     assert reply.headers["connection"] == "close"
+    assert "TASKER_MAX_BODY" in reply.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "mark"),
+    [
+        ("/task", b'\xef\xbb\xbf{"type":"sum","params":[4,2]}', "UTF-8 byte order mark"),
+        ("/type/sum/task", b"\xef\xbb\xbf[4,2]", "UTF-8 byte order mark"),
+        ("/batch", b'\xef\xbb\xbf[{"type":"sum","params":[4,2]}]', "UTF-8 byte order mark"),
+        ("/webhook", b'\xef\xbb\xbf{"url":"https://example.com"}', "UTF-8 byte order mark"),
+        ("/task", '{"type":"sum"}'.encode("utf-16"), "byte order mark of UTF-16"),
+        ("/task", b"\xfe\xff" + '{"type":"sum"}'.encode("utf-16-be"), "byte order mark of UTF-16"),
+    ],
+)
+async def test_a_byte_order_mark_is_named(rig: Rig, path: str, body: bytes, mark: str) -> None:
+    reply = await rig.client.post(path, content=body, headers=JSON)
+    assert problem(reply) == (400, "malformed-json")
+    assert mark in reply.json()["detail"]
+
+
+async def test_a_byte_order_mark_before_lines_is_named(rig: Rig) -> None:
+    line = with_params("[4,2]").encode()
+    headers = {"content-type": "application/jsonl"}
+    reply = await rig.client.post("/batch", content=b"\xef\xbb\xbf" + line + b"\n" + line, headers=headers)
+    first, second, _ = map(json.loads, reply.text.splitlines())
+    assert "UTF-8 byte order mark" in first["problem"]["detail"]
+    assert second["status"] == 202
 
 
 async def test_just_not_too_large(rig: Rig) -> None:

@@ -33,7 +33,7 @@ def frames(reply: httpx2.Response) -> list[dict[str, str]]:
 
 
 def lines(reply: httpx2.Response) -> list[dict[str, Any]]:
-    return [msgspec.json.decode(line) for line in reply.text.splitlines()]
+    return [msgspec.json.decode(line) for line in reply.text.splitlines() if line]
 
 
 async def speak(rig: Rig, *chunks: str) -> Any:
@@ -44,6 +44,37 @@ async def speak(rig: Rig, *chunks: str) -> Any:
         event = NewEvent(type="output", time=rig.clock.now(), data=data)
         assert await rig.driver.engine.record(claim.lease, Report(events=(event,)))
     return claim
+
+
+@pytest.mark.parametrize("media", ["text/event-stream", "application/jsonl"])
+@pytest.mark.parametrize("path", ["/task/{task_id}/events", "/events", "/task"])
+async def test_a_stream_sends_something_at_once(rig: Rig, media: str, path: str) -> None:
+    """Proxies cut off replies that send nothing; a task that waits has nothing to tell for long."""
+    task_id = await rig.submit()
+    sent = asyncio.Queue[Any]()
+    body = b'{"type":"sum","params":[4,2]}' if path == "/task" else b""
+    scope = {
+        "type": "http", "method": "POST" if body else "GET", "path": path.format(task_id=task_id), "query_string": b"",
+        "raw_path": path.format(task_id=task_id).encode(),
+        "headers": [(b"host", b"localhost"), (b"accept", media.encode()), (b"content-type", b"application/json"),
+                    (b"content-length", b"%d" % len(body))],
+    }  # fmt: skip
+    coming = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> Any:
+        for message in coming:
+            return message
+        return await asyncio.Event().wait()
+
+    request = asyncio.create_task(rig.app(scope, receive, sent.put))
+    try:
+        async with asyncio.timeout(5):
+            assert (await sent.get())["status"] == 200
+            first = (await sent.get())["body"]
+    finally:
+        request.cancel()
+        await asyncio.wait([request])
+    assert first == b"\n" if media == "application/jsonl" else first.startswith(b": ")
 
 
 async def test_a_log_is_followed_to_its_end(rig: Rig) -> None:

@@ -143,6 +143,59 @@ def test_a_length_beside_chunks_cannot_smuggle(server: Server) -> None:
     assert b"HTTP/1.1" not in answer.body
 
 
+@pytest.mark.parametrize("coding", [b"gzip, chunked", b"x, chunked", b"identity, chunked", b"chunked, chunked"])
+def test_other_transfer_codings(server: Server, coding: bytes) -> None:
+    head = b"POST /task HTTP/1.1\r\n" + HOST + JSON + b"Transfer-Encoding: " + coding + b"\r\n\r\n"
+    answer = send(server, head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY))
+    assert (answer.status, answer.problem, answer.closed) == (400, "bad-request", True)
+
+
+@pytest.mark.parametrize("path", [b"/task", b"/batch", b"/type/sum/task"])
+@pytest.mark.parametrize(
+    "chunks",
+    [b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}xx0\r\n\r\n", b"FFFFFFFFFFFFFFFFFF\r\n{}", b"-2\r\n{}\r\n0\r\n\r\n",
+     b"2;" + b"x" * 20_000 + b"\r\n{}\r\n0\r\n\r\n", b"2\r\n{}\r\nzz\r\n", b"2\r\n{}\r\n0\r\nno trailer\r\n\r\n"],
+)  # fmt: skip
+def test_broken_chunks(server: Server, path: bytes, chunks: bytes) -> None:
+    answer = send(server, b"POST %b HTTP/1.1\r\n" % path + HOST + JSON + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+    assert (answer.status, answer.problem, answer.closed) == (400, "bad-request", True)
+    assert b"cut off" in answer.body
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 100\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n1d\r\n"])
+@pytest.mark.parametrize("path", [b"/task", b"/batch"])
+def test_a_body_that_is_cut_off(server: Server, path: bytes, framing: bytes) -> None:
+    """The client sends a part, closes its side, and still reads."""
+    with connect(server) as sock:
+        sock.sendall(b"POST %b HTTP/1.1\r\n" % path + HOST + JSON + framing + BODY)
+        sock.shutdown(socket.SHUT_WR)
+        answer = receive(sock)
+    assert (answer.status, answer.problem, answer.closed) == (400, "bad-request", True)
+
+
+def test_a_batch_of_lines_that_is_cut_off(server: Server) -> None:
+    line = b"%x\r\n%b\n\r\n" % (len(BODY) + 1, BODY)
+    head = b"POST /batch HTTP/1.1\r\n" + HOST + b"Content-Type: application/jsonl\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with connect(server) as sock:
+        sock.sendall(head + line)
+        data = b""
+        while b'"index":0' not in data:
+            data += sock.recv(65536)
+        sock.sendall(b"zz\r\n")
+        while part := sock.recv(65536):
+            data += part
+    assert data.startswith(b"HTTP/1.1 200")
+    assert b'{"accepted":1,"refused":0,"problem":{"type":"/problems/bad-request"' in data
+
+
+def test_a_wait_beside_broken_chunks(server: Server) -> None:
+    """A body that a GET does not read may break while the reply is awaited."""
+    task = httpx2.post(f"{server.url}/task", json={"type": "sum", "params": [1, 2], "delay": 3600}).json()
+    head = b"GET /task/%b?wait=60 HTTP/1.1\r\n" % task["task_id"].encode() + HOST
+    answer = send(server, head + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n")
+    assert (answer.status, answer.problem) == (400, "bad-request")
+
+
 def test_a_large_body_is_refused_before_it_comes(server: Server) -> None:
     answer = send(server, b"POST /task HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: 60000000\r\n\r\n")
     assert (answer.status, answer.problem, answer.closed) == (413, "payload-too-large", True)

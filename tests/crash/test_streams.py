@@ -29,7 +29,7 @@ def follow(server: Server, task_id: str, after: int = 0) -> Iterator[dict[str, A
     try:
         with httpx2.stream("GET", f"{server.url}/task/{task_id}/events", headers=headers, timeout=30) as reply:
             assert reply.status_code in (200, 204), reply.read()
-            yield from map(json.loads, reply.iter_lines())
+            yield from (json.loads(line) for line in reply.iter_lines() if line)
     except httpx2.TransportError:
         return
 

@@ -92,7 +92,7 @@ def _guarded(
     rules = Rules(
         allowed_hosts=frozenset(host.lower().encode() for host in settings.allowed_hosts),
         max_body=settings.max_body,
-        bodies={"/batch": Body(BATCH_LINES, settings.max_batch)},
+        bodies={"/batch": Body(BATCH_LINES, settings.max_batch, "TASKER_MAX_BATCH")},
     )
     token = None if settings.token is None else settings.token.get_secret_value().encode()
     gate = Gate(service.keys, settings.auth, token, clock or SystemClock())

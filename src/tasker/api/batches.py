@@ -144,7 +144,7 @@ class _Work:
         for line in lines:
             try:
                 if line.text is None:
-                    raise Refused("payload-too-large", "the line is longer than a submission may be")
+                    raise Refused("payload-too-large", "the line is longer than TASKER_MAX_BODY lets a submission be")
                 task_type, submission = read_submission(line.text, self._service.registry, now)
                 check_submission(self._head.caller, submission)
                 checked.append(_Checked(line, Wanted(line.place, task_type, submission)))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from tasker.api.problems import Refused
-from tasker.api.replies import ClientGone, Header, Receive
+from tasker.api.problems import CLOSE, Refused, body_too_large, cut_off
+from tasker.api.replies import Receive
 
 BODY_WITHIN = 30.0
 """Seconds that a client has for sending a body."""
-
-_CLOSE: Header = (b"connection", b"close")
 
 
 class BodyReader:
@@ -27,7 +25,7 @@ class BodyReader:
         self._timer: asyncio.TimerHandle | None = None
 
     async def read(self, receive: Receive, content_length: bytes | None) -> bytes:
-        """Return the whole body. Raises Refused when it is too large or too slow, ClientGone when it never comes."""
+        """Return the whole body. Raises Refused when it is too large, too slow or cut off."""
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
         self._reading[task] = loop.time() + self._within
@@ -39,7 +37,7 @@ class BodyReader:
             if task not in self._late:
                 raise
             task.uncancel()
-            raise Refused("request-timeout", f"the body did not come within {self._within:g} seconds", _CLOSE) from None
+            raise Refused("request-timeout", f"the body did not come within {self._within:g} seconds", CLOSE) from None
         finally:
             del self._reading[task]
             self._late.discard(task)
@@ -64,11 +62,11 @@ class BodyReader:
         while expected != 0:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise ClientGone
+                raise cut_off()
             part = message.get("body", b"")
             size += len(part)
             if size > self._max_body:
-                raise Refused("payload-too-large", f"expected a body of at most {self._max_body:,} bytes", _CLOSE)
+                raise body_too_large(self._max_body, "TASKER_MAX_BODY")
             parts.append(part)
             # The server may say that more comes when all that was announced is here; asking again would cost a turn.
             if size == expected or not message.get("more_body", False):

@@ -108,6 +108,7 @@ class EventOperations:
             yield b"".join(parts) or b": still here\n\n"
 
     async def _as_lines(self, caller: Caller, task_id: UUID, after: int) -> AsyncGenerator[bytes, None]:
+        yield b"\n"  # readers skip blank lines; this one shows the reply's head to the client and to proxies at once
         async for events in self._following.follow(caller, task_id, after=after):
             yield b"".join([await self._encode(caller, event) + b"\n" for event in events]) or b"\n"
 

@@ -103,8 +103,7 @@ class FeedOperations:
         loop = asyncio.get_running_loop()
         writer = _Writer(media, tracebacks=sees_tracebacks(selection.caller))
         told_at = loop.time()
-        if media == SSE:
-            yield b": the events of all tasks\n\n"
+        yield b": the events of all tasks\n\n" if media == SSE else b"\n"
         async with contextlib.aclosing(self._feed.follow(after)) as batches:
             async for batch in batches:
                 chunk = writer.write(batch, selection)

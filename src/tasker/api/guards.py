@@ -16,7 +16,7 @@ from typing import NamedTuple
 import structlog
 
 from tasker.api.auth import CHALLENGE, Gate
-from tasker.api.problems import Refused, problem_reply
+from tasker.api.problems import CLOSE, Refused, body_too_large, cut_off, problem_reply
 from tasker.api.replies import ASGIApp, ClientGone, Head, Header, Receive, Scope, Send, send_reply
 from tasker.errors import RequestError
 from tasker.metrics import Metrics
@@ -34,7 +34,6 @@ _LISTS = frozenset({b"accept", b"prefer", b"if-none-match", b"traceparent"})
 _READ = _ONCE | _LISTS
 _MAX_KNOWN_HOSTS = 64
 _REPEATED = {b"host": "bad-host", b"authorization": "unauthorized"}
-_CLOSE: Header = (b"connection", b"close")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 _HOST = re.compile(rb"(\[[0-9a-f:.]+\]|[^\[\]:@/\s]+)(?::[0-9]{1,5})?")
 _JSON_TYPE = re.compile(rb'\s*application/json\s*(?:;\s*charset\s*=\s*"?utf-?8"?\s*)?;?\s*', re.IGNORECASE)
@@ -43,10 +42,11 @@ log = structlog.get_logger("tasker.api")
 
 
 class Body(NamedTuple):
-    """A kind of body: its media types, and how many bytes it may have."""
+    """A kind of body: its media types, how many bytes it may have, and the setting that says so."""
 
     medias: tuple[bytes, ...]
     max_size: int
+    setting: str
 
 
 class Rules(NamedTuple):
@@ -88,7 +88,11 @@ class Guard:
                 return await send({"type": "http.response.body", "body": b""})
             await send_reply(send, head, problem_reply(error, head.request_id))
         except ClientGone:
-            head.status = 499  # nginx's word for it; nothing is sent
+            if not head.status:
+                # A client that has gone does not read it. One that broke off its body still does, and where nothing is
+                # sent the server sends a plain text of its own.
+                await send_reply(send, head, problem_reply(cut_off(), head.request_id))
+            head.status = 499  # nginx's word for it
         except Exception:  # a fault of ours, of any kind: the client learns its number, the log the rest
             log.exception("request failed", request_id=head.request_id.decode(), method=head.method, path=scope["path"])
             if head.status:
@@ -113,10 +117,14 @@ class Guard:
         head.request_id = given if _REQUEST_ID.fullmatch(given) else f"{self._prefix}-{next(self._number):x}".encode()
         if oversized:
             detail = f"expected at most {MAX_HEADERS} headers and {MAX_HEADER_BYTES:,} bytes of them"
-            raise Refused("headers-too-large", detail, _CLOSE)
+            raise Refused("headers-too-large", detail, CLOSE)
         if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_URI_BYTES:
-            raise Refused("uri-too-long", f"expected at most {MAX_URI_BYTES:,} bytes of path and query", _CLOSE)
+            raise Refused("uri-too-long", f"expected at most {MAX_URI_BYTES:,} bytes of path and query", CLOSE)
         _check_repeated(head)
+        coding = head.headers.get(b"transfer-encoding")
+        if coding is not None and coding.strip().lower() != b"chunked":
+            got = coding[:100].decode("latin-1")
+            raise Refused("bad-request", f"expected Transfer-Encoding: chunked and no other coding, got {got!r}", CLOSE)
         self._check_host(head.headers.get(b"host", b""))
 
     def _check_host(self, host: bytes) -> None:
@@ -124,7 +132,7 @@ class Guard:
             return
         found = _HOST.fullmatch(host.lower())
         if found is None:
-            raise Refused("bad-host", "expected one Host header with a host name or address", _CLOSE)
+            raise Refused("bad-host", "expected one Host header with a host name or address", CLOSE)
         if found[1] not in self._rules.allowed_hosts:
             name = host[:100].decode("latin-1")
             raise Refused("misdirected", f"{name!r} is not served here; TASKER_ALLOWED_HOSTS names what is")
@@ -161,7 +169,7 @@ def _check_repeated(head: Head) -> None:
         return
     detail = f"expected one {name.decode()} header, got more"
     problem = _REPEATED.get(name, "bad-request")
-    raise Refused(problem, detail, CHALLENGE if problem == "unauthorized" else _CLOSE)
+    raise Refused(problem, detail, CHALLENGE if problem == "unauthorized" else CLOSE)
 
 
 def _check_origin(headers: dict[bytes, bytes]) -> None:
@@ -181,21 +189,22 @@ def _check_body(headers: dict[bytes, bytes], max_body: int, other: Body | None) 
     """Refuse a body by what the head says of it; a request without one needs no media type."""
     length, kind = headers.get(b"content-length"), headers.get(b"content-type", b"")
     is_other = other is not None and _media_of(kind) in other.medias
+    setting = "TASKER_MAX_BODY"
     if other is not None and is_other:
-        max_body = other.max_size
+        max_body, setting = other.max_size, other.setting
     if length is not None:
         if not length.isdigit():
-            raise Refused("bad-request", "expected a number as Content-Length", _CLOSE)
+            raise Refused("bad-request", "expected a number as Content-Length", CLOSE)
         if len(length) > 15 or int(length) > max_body:
-            raise Refused("payload-too-large", f"expected a body of at most {max_body:,} bytes", _CLOSE)
+            raise body_too_large(max_body, setting)
     if b"transfer-encoding" not in headers and (length is None or int(length) == 0):
         return
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-        raise Refused("unsupported-encoding", "expected a body without Content-Encoding", _CLOSE)
+        raise Refused("unsupported-encoding", "expected a body without Content-Encoding", CLOSE)
     if kind != b"application/json" and not is_other and not _JSON_TYPE.fullmatch(kind):
         got = kind[:100].decode("latin-1") or "none"
         wanted = b" or ".join((b"application/json", *(other.medias if other else ()))).decode()
-        raise Refused("unsupported-media-type", f"expected Content-Type: {wanted} (UTF-8), got {got}", _CLOSE)
+        raise Refused("unsupported-media-type", f"expected Content-Type: {wanted} (UTF-8), got {got}", CLOSE)
 
 
 def _media_of(kind: bytes) -> bytes:

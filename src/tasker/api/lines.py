@@ -9,9 +9,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from tasker.api.problems import Refused
-from tasker.api.replies import ClientGone, Receive
+from tasker.api.problems import Refused, body_too_large, cut_off
+from tasker.api.replies import Receive
 from tasker.errors import Malformed, RequestError
+from tasker.jsontext import check_no_mark
 
 AT_ONCE = 500
 """Submissions that are checked and stored together at the most."""
@@ -42,7 +43,7 @@ class Source(Protocol):
     """Where submissions come from."""
 
     async def chunk(self) -> list[Line]:
-        """Return the next ones, [] at the end. Raises RequestError for what ends the body early, ClientGone."""
+        """Return the next ones, [] at the end. Raises RequestError for what ends the body early."""
 
     def close(self) -> None:
         """Read no more."""
@@ -61,7 +62,7 @@ class Pieces:
     async def next(self, patience: float) -> bytes | None:
         """Return the next piece, b"" at the end, None if none has come within so many seconds.
 
-        Raises ClientGone, Refused (the service stops).
+        Raises Refused (the body is cut off, the service stops).
         """
         if self._is_last:
             return b""
@@ -76,7 +77,7 @@ class Pieces:
                 raise Refused("shutting-down", "the service is stopping: send the rest again after a while")
         piece, self._coming = self._coming.result(), None
         if piece is None:
-            raise ClientGone
+            raise cut_off()
         return piece
 
     async def next_in_time(self) -> bytes:
@@ -153,7 +154,7 @@ class LineSource:
         """Cut a piece into lines."""
         self._size += len(piece)
         if self._size > self._max_size:
-            self._end(Refused("payload-too-large", f"expected a body of at most {self._max_size:,} bytes"))
+            self._end(body_too_large(self._max_size, "TASKER_MAX_BATCH"))
             return
         *whole, rest = (self._rest + piece).split(b"\n")
         if not piece:  # the end: the last line needs no line break
@@ -211,6 +212,7 @@ def split_array(body: bytes) -> list[bytes]:
     except UnicodeDecodeError as error:
         raise Malformed(f"the body is not UTF-8: byte {error.start} is 0x{body[error.start]:02x}") from None
     except json.JSONDecodeError as error:
+        check_no_mark(error.doc)
         where = f"line {error.lineno}, column {error.colno}"
         raise Malformed(f"expected a JSON array of submissions: {error.msg} ({where})") from None
 

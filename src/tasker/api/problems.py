@@ -33,6 +33,20 @@ class Refused(RequestError):
         self.headers = headers
 
 
+CLOSE: Header = (b"connection", b"close")
+"""For replies to requests whose rest is not read."""
+
+
+def body_too_large(most: int, setting: str) -> Refused:
+    """Return the 413 for a body of more than `most` bytes, the limit that `setting` sets."""
+    return Refused("payload-too-large", f"expected a body of at most {most:,} bytes, as {setting} allows", CLOSE)
+
+
+def cut_off() -> Refused:
+    """Return the 400 for a body that ended before it was whole, or whose chunks cannot be read."""
+    return Refused("bad-request", "the body was cut off, or is not chunked as Transfer-Encoding says", CLOSE)
+
+
 def method_not_allowed(method: str, allowed: Iterable[str]) -> Refused:
     """Return the 405 for a path that takes only `allowed`."""
     names = ", ".join(allowed)

@@ -21,7 +21,7 @@ def succeeded(task_type: TaskType, value: object, max_result: int) -> Outcome:
     """Return the outcome of a function that returned `value`; a result of more than `max_result` bytes failed."""
     result = task_type.encode_result(value)
     if len(result) > max_result:
-        detail = f"the result takes {len(result):,} bytes as JSON, more than {max_result:,}"
+        detail = f"the result takes {len(result):,} bytes as JSON; TASKER_MAX_RESULT allows {max_result:,}"
         return Failed(problem("result-too-large", detail))
     return Succeeded(result)
 
