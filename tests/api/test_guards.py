@@ -19,6 +19,7 @@ from tests.api.conftest import TOKEN, MakeRig, Rig, make_client, problem
 BODY = '{"type":"sum","params":[1,2]}'
 JSON = {"content-type": "application/json"}
 HERE = "http://localhost:5000"
+AS_ADMIN = {"authorization": f"Bearer {TOKEN}"}
 
 
 async def stored(rig: Rig) -> int:
@@ -170,15 +171,26 @@ async def call(rig: Rig, method: str, path: str, headers: list[tuple[str, str]])
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"]
 PATHS = [
-    "/", "/task", "/task/", "//task", "/TASK", "/task;a=b", "/task/0198e000-0000-7000-8000-000000000000",
+    "/task", "/task/", "//task", "//", "/TASK", "/task;a=b", "/task/0198e000-0000-7000-8000-000000000000",
     "/task/x/cancel", "/task/x/retry", "/task/x/result", "/task/x/health", "/admin/ready", "/livez/", "/LIVEZ",
     "//livez", "/livez/x", "/task/livez", "/readyz/", "/type", "/type/sum", "/type/sum/task", "/metrics",
-    "/openapi.json", "/docs", "/docs/swagger-ui.css", "/problems/conflict", "/nothing", "/ui", "/mcp", "/livez%00",
-    "/livez%0a",
+    "/openapi.json", "/docs/", "/docs/docs.html", "/docs/../task", "/DOCS", "/docs/swagger-ui.css/", "/problems",
+    "/problems/nope", "/problems/conflict/", "/nothing", "/ui", "/mcp", "/livez%00", "/livez%0a", "/docs%0a",
 ]  # fmt: skip
 
 
-async def test_nothing_but_the_probes_is_open(locked: Rig) -> None:
+async def test_the_docs_are_open_and_tell_nothing_of_the_service(locked: Rig) -> None:
+    """A browser shows no key by itself: the page asks for one, and fetches with it what is the service's own."""
+    for path, status in {"/": 307, "/docs": 200, "/docs/docs.js": 200, "/problems/unauthorized": 200}.items():
+        reply = await locked.client.get(path)
+        assert reply.status_code == status, path
+        assert "named" not in reply.text, "a task type of this service"
+        assert (await locked.client.post(path, content=BODY, headers=JSON)).status_code == 405
+    assert problem(await locked.client.get("/openapi.json")) == (401, "unauthorized")
+    assert "/type/named/task" in (await locked.client.get("/openapi.json", headers=AS_ADMIN)).json()["paths"]
+
+
+async def test_nothing_but_the_docs_and_the_probes_is_open(locked: Rig) -> None:
     for method, path in product(METHODS, PATHS):
         reply = await locked.client.request(method, HERE + path)
         assert reply.status_code == 401, (method, path)

@@ -105,4 +105,19 @@ async def test_every_problem_has_a_page(rig: Rig) -> None:
         assert page.headers["content-type"] == "text/html; charset=utf-8"
         assert "default-src 'none'" in page.headers["content-security-policy"]
         assert f"<code>{name}</code>" in page.text
+        assert "`" not in page.text
     assert problem(await rig.client.get("/problems/nope")) == (404, "not-found")
+
+
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8", "text/html"),
+        ("text/html", "text/html"), ("*/*", "application/json"), ("", "application/json"),
+        ("application/json, text/plain, */*", "application/json"), ("application/json", "application/json"),
+        ("text/html;q=0.5, application/json", "application/json"),
+    ],
+)  # fmt: skip
+async def test_a_browser_gets_a_page_of_a_problem(rig: Rig, accept: str, media: str) -> None:
+    reply = await rig.client.get("/problems/conflict", headers={"accept": accept})
+    assert (reply.status_code, reply.headers["content-type"].partition(";")[0]) == (200, media)

@@ -10,6 +10,7 @@ from functools import partial
 from hmac import compare_digest
 from typing import Literal
 
+from tasker.api import docs
 from tasker.api.limits import Bucket, Failures, limit_headers
 from tasker.api.problems import Refused
 from tasker.api.replies import Head, Header
@@ -18,8 +19,8 @@ from tasker.errors import Unavailable
 from tasker.model.keys import ANYBODY, NOBODY, Caller, Key
 from tasker.service.keys import Keys
 
-PUBLIC_PATHS = frozenset({"/livez", "/readyz"})
-"""Served without a key, for Docker and Kubernetes: compared as a whole, never by how a path begins or ends."""
+PUBLIC_PATHS = docs.PUBLIC_PATHS | {"/livez", "/readyz"}
+"""Served without a key, for browsers and probes: compared as a whole, never by how a path begins or ends."""
 CHALLENGE: Header = (b"www-authenticate", b'Bearer realm="tasker"')
 FAILURES_PER_MINUTE = 10
 """How many wrong keys of one address are answered as such."""

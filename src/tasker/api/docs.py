@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.resources import files
 
+from tasker.api.accepts import choose
 from tasker.api.calls import Call
+from tasker.api.operation import HTML
 from tasker.api.problems import explain_kind, find_kind
 from tasker.api.replies import Header, Reply, empty_reply, json_reply, text_reply
-from tasker.errors import NotFound
+from tasker.errors import PROBLEMS, NotFound
 
 # Nothing but our own files: no inline script or style, no other origin, no frame around the page.
 CONTENT_POLICY: Header = (
@@ -22,10 +24,17 @@ PAGE_HEADERS: tuple[Header, ...] = (
     (b"cross-origin-opener-policy", b"same-origin"),
 )
 _FILES = {
+    "docs.css": ("docs.css", "text/css; charset=utf-8"),
     "docs.js": ("docs.js", "text/javascript; charset=utf-8"),
     "swagger-ui-bundle.js": ("swagger-ui/swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
     "swagger-ui.css": ("swagger-ui/swagger-ui.css", "text/css; charset=utf-8"),
 }
+
+
+PUBLIC_PATHS = frozenset(
+    {"/", "/docs", *(f"/docs/{name}" for name in _FILES), *(f"/problems/{name}" for name in PROBLEMS)}
+)
+"""Served without a key: they are the same for every service. What the docs page shows it fetches with a key."""
 
 
 def read_static(path: str) -> bytes:
@@ -61,6 +70,6 @@ class DocsOperations:
         kind = find_kind(name)
         if kind is None:
             raise NotFound(f"there is no problem {name[:100]!r}")
-        if b"text/html" in call.head.headers.get(b"accept", b""):
+        if choose(call.head.headers.get(b"accept"), ("application/json", HTML)) == HTML:
             return text_reply(explain_kind(kind), "text/html; charset=utf-8", *PAGE_HEADERS)
         return json_reply(kind)

@@ -1,7 +1,7 @@
 """What every request must pass before its path is looked at: one pass over its head, the same for every route.
 
 Allow-lists only, and deny by default: a request without a good Host, or without a good key where one is needed, reaches
-nothing but /livez and /readyz. What a key may do is checked where the operation is known.
+nothing but auth.PUBLIC_PATHS. What a key may do is checked where the operation is known.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from tasker.api.events import JSON_LINES, SSE, STREAMS, EventView
 from tasker.api.feed import ResetView
 from tasker.api.fleet import WorkerPage, WorkerView
 from tasker.api.health import LiveView, ReadyView
-from tasker.api.operation import Answer, Operation
+from tasker.api.operation import HTML, Answer, Operation
 from tasker.api.problems import Problem
 from tasker.api.queues import QueuePage, QueueView
 from tasker.api.replies import encode
@@ -300,6 +300,8 @@ def _answer(answer: Answer, operation: Operation, links: Links) -> Node:
     if answer.body is not None:
         (schema,), _ = msgspec.json.schema_components([answer.body], ref_template=_REF)
         content[operation.media] = {"schema": _outside(schema)}
+    if operation.page:
+        content[HTML] = {"schema": {"type": "string", "description": "The same as a page."}}
     if answer.item is not None:
         items = answer.item if isinstance(answer.item, tuple) else (answer.item,)
         schemas, _ = msgspec.json.schema_components(items, ref_template=_REF)
@@ -340,7 +342,7 @@ def _problem_shapes(kinds: Sequence[ProblemKind]) -> list[str]:
 def _typed_operation(operation: Operation, task_type: TaskType, schemas: dict[str, Node], links: Links) -> Node:
     described = _operation(operation, links)
     described["operationId"] = f"submit_{task_type.name}"
-    described["summary"] = f"Submit `{task_type.name}`; the body is its params"
+    described["summary"] = f"Submit {task_type.name}; the body is its params"
     described["description"] = task_type.description or described["summary"] + "."
     described["requestBody"] = _body(_params_schema(task_type, schemas), task_type.example)
     return described

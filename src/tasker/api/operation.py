@@ -11,6 +11,8 @@ from tasker.api.calls import Call, Parameter
 from tasker.api.replies import Reply, Stream
 from tasker.model.keys import Scope
 
+HTML = "text/html"
+
 
 class Answer(NamedTuple):
     """A reply that is no problem: what it means, the type of its body (None: empty), and the headers worth telling.
@@ -29,8 +31,9 @@ class Operation(NamedTuple):
 
     request_headers, and `headers` of the answers, are names of rows in openapi.py; `problems` of rows in PROBLEMS.
     scope: what the caller's key must have; "any": whatever key, for what tells nothing of anybody's tasks; "public":
-    none, for the paths of guards.PUBLIC_PATHS alone. media is what its replies are; streams are the media types that a
-    200 may also come as, event by event. body: a struct, or "submission" (SubmissionBody), or "batch" (many of these),
+    none, for the paths of auth.PUBLIC_PATHS alone. media is what its replies are; streams are the media types that a
+    200 may also come as, event by event; page: whether a browser
+    gets an HTML page instead. body: a struct, or "submission" (SubmissionBody), or "batch" (many of these),
     or "params" (of the task type in the path); example: such a body;
     is_optional: it may be left out.
     """
@@ -51,6 +54,7 @@ class Operation(NamedTuple):
     is_optional: bool = False
     media: str = "application/json"
     streams: tuple[str, ...] = ()
+    page: bool = False
     documented: bool = True
 
     @property
@@ -59,7 +63,7 @@ class Operation(NamedTuple):
 
     @property
     def medias(self) -> tuple[str, ...]:
-        return (self.media, *self.streams)
+        return (self.media, *self.streams, *((HTML,) if self.page else ()))
 
 
 BODY_PROBLEMS = (

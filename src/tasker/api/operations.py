@@ -178,18 +178,19 @@ def docs_operations(docs: DocsOperations) -> list[Operation]:
         ),
         Operation(
             "GET", "/problems/{name}", "explain_problem", "docs", "What a kind of problem means", docs.problem,
-            scope="any", answers={200: Answer("What it means and what to do.", ProblemKind)}, problems=("not-found",),
+            scope="public", answers={200: Answer("What it means and what to do.", ProblemKind)},
+            problems=("not-found",), page=True,
         ),
         Operation(
-            "GET", "/", "index", "docs", "To the docs", docs.index, scope="any", answers={}, media="*/*",
+            "GET", "/", "index", "docs", "To the docs", docs.index, scope="public", answers={}, media="*/*",
             documented=False,
         ),
         Operation(
-            "GET", "/docs", "docs", "docs", "Docs", docs.page, scope="any", answers={}, media="text/html",
+            "GET", "/docs", "docs", "docs", "Docs", docs.page, scope="public", answers={}, media="text/html",
             documented=False,
         ),
         Operation(
-            "GET", "/docs/{file}", "docs_file", "docs", "Parts of the docs", docs.file, scope="any", answers={},
+            "GET", "/docs/{file}", "docs_file", "docs", "Parts of the docs", docs.file, scope="public", answers={},
             media="*/*", documented=False,
         ),
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from html import escape
 from math import ceil
@@ -113,5 +114,10 @@ def explain_kind(kind: ProblemKind) -> bytes:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f"<title>{escape(kind.title)}</title></head>\n<body><main><h1>{escape(kind.title)}</h1>\n"
-        f"<p><code>{escape(kind.name)}</code>. {where}.</p>\n<p>{escape(kind.advice)}</p></main></body></html>\n"
+        f"<p><code>{escape(kind.name)}</code>. {where}.</p>\n<p>{_with_code(kind.advice)}</p></main></body></html>\n"
     ).encode()
+
+
+def _with_code(text: str) -> str:
+    """Return text as HTML; what stands between backticks is code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
