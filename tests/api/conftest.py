@@ -20,7 +20,7 @@ from tasker.engines.sqlite import SqliteEngine
 from tasker.events import Hub
 from tasker.lifecycle import Outcome, Succeeded
 from tasker.metrics import Metrics
-from tasker.model import LineStats, Task
+from tasker.model import LineStats, Task, WorkerInfo
 from tasker.model.keys import Scope
 from tasker.service import Service
 from tasker.service.keys import NewKey
@@ -82,6 +82,15 @@ class Rig:
         claim = await self.driver.claim_one(types=TYPES)
         await self.driver.finish(claim, outcome or Succeeded(b"6"))
         return await self.driver.get(claim.task_id)
+
+
+async def announce(rig: Rig, *, draining: bool = False) -> None:
+    """Have a worker that takes sums, or does not any more."""
+    info = WorkerInfo(
+        worker_id="w", host="here", pid=1, version="1", started_at=rig.clock.now(), queues=None, types=("sum",),
+        slots=2, processes=1, draining=draining,
+    )  # fmt: skip
+    await rig.engine.workers.announce(info)
 
 
 MakeRig = Callable[..., Awaitable[Rig]]

@@ -6,8 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from tasker.lifecycle import Succeeded
-from tasker.model import WorkerInfo
-from tests.api.conftest import Rig, problem
+from tests.api.conftest import Rig, announce, problem
 
 SETTINGS = ("paused", "concurrency", "concurrency_per_key", "rate")
 
@@ -140,14 +139,6 @@ async def test_a_worker_that_drains_or_is_silent_takes_nothing(rig: Rig) -> None
     await announce(rig)
     rig.clock.advance(timedelta(seconds=40))
     assert await waiting_for() == "no worker has this type"
-
-
-async def announce(rig: Rig, *, draining: bool = False) -> None:
-    info = WorkerInfo(
-        worker_id="w", host="here", pid=1, version="1", started_at=rig.clock.now(), queues=None, types=("sum",),
-        slots=2, processes=1, draining=draining,
-    )  # fmt: skip
-    await rig.engine.workers.announce(info)
 
 
 async def test_lists_tell_the_word_alone(rig: Rig) -> None:

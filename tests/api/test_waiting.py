@@ -11,7 +11,7 @@ import pytest
 
 from tasker.lifecycle import Succeeded
 from tasker.model import NewEvent, Progress, Report
-from tests.api.conftest import Rig, problem
+from tests.api.conftest import Rig, announce, problem
 
 SUM = {"type": "sum", "params": [4, 2]}
 
@@ -135,7 +135,24 @@ async def test_waits_end_when_the_service_stops(rig: Rig) -> None:
         replies = await asyncio.gather(*asking)
     assert {reply.status_code for reply in replies[:-1]} == {200}
     assert replies[-1].status_code == 202
+    assert replies[-1].headers["preference-applied"] == "wait=60"
+    assert {reply.json()["reason"] for reply in replies} == {"restart"}
     assert (await rig.client.get("/readyz")).status_code == 503
+
+
+async def test_where_others_run_tasks_a_stop_keeps_none_of_them_waiting(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several processes that share a store one may stop: the tasks wait for its restart if no other takes them."""
+    task_id = await rig.submit()
+    monkeypatch.setattr(type(rig.engine), "is_shared", True)
+    rig.service.stop()
+    for draining, reason in ((True, "restart"), (False, "queued")):
+        await announce(rig, draining=draining)
+        assert (await rig.client.get(f"/task/{task_id}")).json()["reason"] == reason
+        reply = await rig.client.post("/task?wait=60", json=SUM)
+        assert (reply.status_code, reply.json()["reason"]) == (202, reason)
+        assert "preference-applied" not in reply.headers
 
 
 async def test_a_client_that_leaves_is_noticed(rig: Rig) -> None:
@@ -161,7 +178,7 @@ async def test_a_client_that_leaves_is_noticed(rig: Rig) -> None:
     left.set()
     async with asyncio.timeout(5):
         await asking
-    assert sent == []
+    assert sent[0]["status"] == 400, "for one that only broke off its body, and still reads"
     assert rig.hub.waiting == 0
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from tasker.client import (
+    AwaitsRestart,
     Conflict,
     InvalidRequest,
     NotAllowed,
@@ -322,3 +323,15 @@ def test_events_of_a_task_that_is_not_there(connect: Connect) -> None:
     with play(missing) as script, connect(script.url) as client, pytest.raises(NotFound):
         next(client.events(TASK_ID))
     assert len(script.asked) == 1
+
+
+def test_a_stop_of_the_service_during_a_wait_is_waited_out(connect: Connect) -> None:
+    """It took the task before it was told to stop: only what it takes after that is left for later."""
+    open_ = task("pending", reason="restart")
+    with play(Reply(202, open_, {"Preference-Applied": "wait=60"}), DONE) as script, connect(script.url) as client:
+        assert client.run("sum", 4, 2) == 6
+    with play(Reply(202, open_)) as script, connect(script.url) as client:
+        with pytest.raises(AwaitsRestart, match=TASK_ID):
+            client.run("sum", 4, 2)
+        assert client.submit("sum", 4, 2).awaits_restart
+    assert len(script.asked) == 2

@@ -136,6 +136,7 @@ class TaskOperations:
         self._waiting = service.waiting
         self._clock = clock
         self._events = events
+        self._service = service
 
     async def submit(self, call: Call) -> Reply | Stream:
         body = await call.body()
@@ -177,18 +178,23 @@ class TaskOperations:
     async def _accepted(
         self, call: Call, submitted: Submitted, wait: Wait | None, status: int | None = None
     ) -> Reply | Stream:
-        """Answer a submission: with `status`, by default 202, or 200 once the task has ended."""
+        """Answer a submission: with `status`, by default 202, or 200 once the task has ended.
+
+        While the service stops nobody waits for a task or follows it: its id goes out at once, with what it waits for.
+        """
         task = submitted.task
         path = path_of(task)
         headers: tuple[Header, ...] = (*JSON_HEADERS, (b"location", path))
         if submitted.replayed:
             headers += ((b"idempotency-replayed", b"true"),)
         media = choose(call.head.headers.get(b"accept"), SUBMIT_MEDIAS)
-        if media in STREAMS:
+        if media in STREAMS and not self._service.stopping:
             return self._events.stream(call.caller, task.task_id, str(media), headers=headers[len(JSON_HEADERS) :])
-        if wait is not None:
+        if wait is not None and not self._service.stopping:
             task = await self._wait(call, task, wait)
             headers += wait.applied
+        if self._service.stopping:
+            task = await self._waiting.explain(task)
         body = encode_task(task, tracebacks=sees_tracebacks(call.caller), path=path)
         status = status or (200 if wait is not None and task.status.is_terminal else 202)
         return Reply(status, body, headers + retry_in(task, self._waiting.ask_again_at_first(task)))

@@ -15,5 +15,6 @@ class Exit(IntEnum):
     NOT_ALLOWED = 4
     UNREACHABLE = 5
     CONFLICT = 6
+    AWAITS_RESTART = 75  # as sysexits.h has it: a passing state
     WAIT_TIMED_OUT = 124
     INTERRUPTED = 130

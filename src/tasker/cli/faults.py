@@ -10,6 +10,7 @@ from tasker.errors import PROBLEMS, Conflict, NotFound, TaskerError, Unavailable
 _CODES: tuple[tuple[type[TaskerError], Exit], ...] = (
     (client.TaskFailed, Exit.TASK_FAILED),
     (client.TaskCancelled, Exit.TASK_FAILED),
+    (client.AwaitsRestart, Exit.AWAITS_RESTART),
     (client.WaitTimeout, Exit.WAIT_TIMED_OUT),
     (client.NotAllowed, Exit.NOT_ALLOWED),
     (client.NotFound, Exit.NOT_FOUND),
@@ -38,6 +39,8 @@ def _advise(error: TaskerError) -> str:
     match error:
         case client.Unreachable():
             return f"Is the service running at {error.url}? Start it with `tasker serve`, or set TASKER_URL (or --url)."
+        case client.AwaitsRestart():
+            return f"Wait for it: tasker get {error.task_id} --wait"
         case client.TaskFailed():
             return f"More: tasker get {error.task_id} --attempts"
         case client.NotAllowed(status=401):

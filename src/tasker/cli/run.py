@@ -30,7 +30,8 @@ def run(
     Params by name are key=text or key:=json: tasker run gpt prompt="Once upon a time" max_tokens:=40.
     @file and - (standard input) stand for what they hold; alone and with a JSON array or object, for all params.
     After -- every word is a param, also one that begins with a dash.
-    Ctrl-C stops the waiting, never the task.
+    Ctrl-C stops the waiting, never the task. While the service is stopping it stores the task and runs it after the
+    restart: the command says so, and ends with exit code 75.
 
     Parameters
     ----------
@@ -51,9 +52,10 @@ def run(
     key
         Idempotency key: the same key submits the same task only once.
     """
+    from tasker.cli.faults import explain
     from tasker.cli.params import read_params
     from tasker.cli.service import connect, follow
-    from tasker.client import SubmitOptions
+    from tasker.client import AwaitsRestart, SubmitOptions
 
     options = SubmitOptions(queue=queue, priority=priority, delay=delay, tags=tag or None, idempotency_key=key)
     with connect(url) as client:
@@ -61,4 +63,6 @@ def run(
         if detach:
             print(handle.task_id)
             return Exit.OK
+        if handle.awaits_restart:
+            return explain(AwaitsRestart(handle.task_id))
         return follow(client, handle.task_id, timeout, as_json=json)

@@ -20,6 +20,7 @@ from httpx2 import Response
 
 from tasker.client.connection import Connection, decode, read_body, read_retry_after
 from tasker.client.errors import (
+    AwaitsRestart,
     ClientError,
     Conflict,
     InvalidRequest,
@@ -41,6 +42,7 @@ from tasker.client.values import Event, Page, Reset, SubmitOptions, Task, as_tim
 from tasker.model import JsonObject, Status
 
 __all__ = [
+    "AwaitsRestart",
     "ClientError",
     "Conflict",
     "Event",
@@ -125,15 +127,20 @@ class Tasker:
         self, type: str, params: Sequence[Any] | Mapping[str, Any], *, options: SubmitOptions | None = None
     ) -> TaskHandle:
         """Submit a task with params as one list or mapping. Raises InvalidRequest."""
-        task = self._submit(type, params, options or SubmitOptions(), wait=timedelta(0))
-        return TaskHandle(self, task.task_id)
+        reply = self._submit(type, params, options or SubmitOptions(), wait=timedelta(0))
+        task = _task(reply)
+        return TaskHandle(self, task.task_id, awaits_restart=_awaits_restart(reply, task))
 
     def run(self, type: str, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any) -> Any:
         """Submit a task, wait until it has ended, and return its result.
 
-        Raises TaskFailed, TaskCancelled. To wait for a limited time: `submit(...).result(timeout)`.
+        Raises TaskFailed, TaskCancelled, AwaitsRestart (the service is stopping; the task is stored, and runs later).
+        To wait for a limited time: `submit(...).result(timeout)`.
         """
-        task = self._submit(type, _params(args, kwargs), options or SubmitOptions(), wait=_LONGEST_POLL)
+        reply = self._submit(type, _params(args, kwargs), options or SubmitOptions(), wait=_LONGEST_POLL)
+        task = _task(reply)
+        if _awaits_restart(reply, task):
+            raise AwaitsRestart(task.task_id)
         return self.result_of(task if task.status.is_terminal else self.wait(task.task_id))
 
     def get(self, task_id: UUID | str, *, attempts: bool = False) -> Task:
@@ -261,10 +268,10 @@ class Tasker:
             raise TaskCancelled(task.task_id, self.url_of(task.task_id))
         return task.result
 
-    def _submit(self, type: str, params: Any, options: SubmitOptions, *, wait: timedelta) -> Task:
+    def _submit(self, type: str, params: Any, options: SubmitOptions, *, wait: timedelta) -> Response:
         body: JsonObject = {"type": type, "params": params, **options.as_json()}
         key = options.idempotency_key or str(uuid4())
-        return _task(self._connection.send("POST", "/task", body=body, headers={"Idempotency-Key": key}, wait=wait))
+        return self._connection.send("POST", "/task", body=body, headers={"Idempotency-Key": key}, wait=wait)
 
     def _read(
         self,
@@ -285,10 +292,15 @@ class Tasker:
 
 @dataclass(frozen=True)
 class TaskHandle:
-    """A submitted task: what to ask about it."""
+    """A submitted task: what to ask about it.
+
+    awaits_restart: whether the service was stopping when it took the task, which then runs after the restart. `wait`
+    and `result` wait for that, too.
+    """
 
     client: Tasker
     task_id: UUID
+    awaits_restart: bool = False
 
     def wait(self, timeout: timedelta | float | None = None) -> Task:
         """Return the task once it has ended. Raises WaitTimeout after `timeout` (None: never)."""
@@ -319,6 +331,11 @@ def _params(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if args and kwargs:
         raise TypeError("give the params by position or by name, not both")
     return kwargs or list(args)
+
+
+def _awaits_restart(reply: Response, task: Task) -> bool:
+    """Tell whether the service was stopping when it took a task: not where it has begun to since, during a wait."""
+    return task.reason == "restart" and "Preference-Applied" not in reply.headers
 
 
 def _task(reply: Response) -> Task:

@@ -11,6 +11,7 @@ ClientError
 │   └── Unavailable        429, 5xx: ask again later
 ├── TaskFailed         the task ended as failed
 ├── TaskCancelled      the task was cancelled
+├── AwaitsRestart      the service is stopping: it has stored the task, and runs it after its restart
 └── WaitTimeout        the task was still open when the time was up
 """
 
@@ -111,6 +112,14 @@ class TaskCancelled(ClientError):
         super().__init__(f"task {task_id} was cancelled")
         self.task_id = task_id
         self.url = url
+
+
+class AwaitsRestart(ClientError):
+    """The service was stopping when it took the task: it is stored, and runs after the restart."""
+
+    def __init__(self, task_id: UUID) -> None:
+        super().__init__(f"the service is stopping: task {task_id} is stored, and runs after the restart")
+        self.task_id = task_id
 
 
 class WaitTimeout(ClientError, TimeoutError):

@@ -36,7 +36,7 @@ queue_name_pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
 
 Reason = Literal[
     "queued", "scheduled", "retrying", "snoozed", "dependencies", "budget_exhausted", "paused", "rate_limited",
-    "concurrency_limited",
+    "concurrency_limited", "restart",
 ]  # fmt: skip
 OnConflict = Literal["return", "reject", "replace"]
 OnCrash = Literal["retry", "fail"]

@@ -63,7 +63,7 @@ class Service:
         self.webhooks = Webhooks(engine, clock)
         self.schedules = Schedules(engine, registry, clock)
         self.feed = Feed(engine, hub)
-        self.waiting = Waiting(engine, clock, history or History())
+        self.waiting = Waiting(engine, clock, history or History(), lambda: hub.closed)
         self.tasks = Tasks(engine, registry)
         self.following = Following(engine, self.tasks, hub)
         self.submissions = Submissions(

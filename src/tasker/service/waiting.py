@@ -5,13 +5,14 @@ All of it is asked of the store when one task is read, and none of it is stored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct, structs
 
 from tasker.clock import Clock
 from tasker.engine import Engine
+from tasker.errors import Unavailable
 from tasker.history import History
 from tasker.model import Reason, Status, Task, WorkerState
 from tasker.model.queues import MOST_BEFORE, Place, QueueState
@@ -43,12 +44,16 @@ class Situation(Struct, frozen=True, kw_only=True):
 
 
 class Waiting:
-    """Explains what open tasks wait for. history: the run times of this process."""
+    """Explains what open tasks wait for.
 
-    def __init__(self, engine: Engine, clock: Clock, history: History) -> None:
+    history: the run times of this process. is_stopping: tells whether this process starts no task any more.
+    """
+
+    def __init__(self, engine: Engine, clock: Clock, history: History, is_stopping: Callable[[], bool]) -> None:
         self._engine = engine
         self._clock = clock
         self._history = history
+        self._is_stopping = is_stopping
         self._told: dict[str, tuple[float, timedelta | None]] = {}
         self._workers: list[WorkerState] = []
         self._looked_at: float | None = None
@@ -57,6 +62,8 @@ class Waiting:
         """Return a task with what it waits for, if it is pending."""
         if task.status is not Status.PENDING:
             return task
+        if self._is_stopping() and not await self._runs_elsewhere(task):
+            return structs.replace(task, reason="restart", waiting_for="restart of the service")
         now = self._clock.now()
         situation = await self._situation(task, now)
         reason, words = describe(task, situation, now)
@@ -65,6 +72,17 @@ class Waiting:
             task, reason=reason, waiting_for=words, queue_position=None if place is None else place.before + 1,
             estimated_start_at=estimate(task, situation, now),
         )  # fmt: skip
+
+    async def _runs_elsewhere(self, task: Task) -> bool:
+        """Tell whether another process may run a task while this one stops."""
+        if not self._engine.is_shared:
+            return False
+        try:
+            workers = await self._engine.workers.find_all()
+        except Unavailable:  # nobody knows
+            return True
+        now = self._clock.now()
+        return any(_takes(worker, task, now) for worker in workers)
 
     async def with_reasons(self, tasks: Sequence[Task]) -> list[Task]:
         """Return tasks with the word for what they wait for."""
