@@ -8,6 +8,7 @@ from functools import cache
 from starlette.routing import Route, Router
 
 from tasker.api.accepts import accepts
+from tasker.api.access import AccessLog
 from tasker.api.audit import AuditOperations, Recorder, audit_operations, is_audited
 from tasker.api.auth import Gate
 from tasker.api.batches import BATCH_LINES, BatchOperations, batch_operations
@@ -96,7 +97,9 @@ def _guarded(
     )
     token = None if settings.token is None else settings.token.get_secret_value().encode()
     gate = Gate(service.keys, settings.auth, token, clock or SystemClock())
-    return Guard(_dispatch(operations, BodyReader(settings.max_body), Recorder(service.audit)), rules, gate, metrics)
+    app = _dispatch(operations, BodyReader(settings.max_body), Recorder(service.audit))
+    guard = Guard(app, rules, gate, metrics)
+    return AccessLog(guard) if settings.access_log else guard
 
 
 def _dispatch(operations: Sequence[Operation], bodies: BodyReader, recorder: Recorder) -> ASGIApp:
