@@ -100,6 +100,7 @@ async def test_a_result_over_the_limit_fails_for_good(rig: Rig) -> None:
     outcome = await rig.run("make_text", 99_999)
     assert isinstance(outcome, Failed)
     assert outcome.problem.type == "/problems/result-too-large"
+    assert "TASKER_MAX_RESULT" in outcome.problem.detail
     assert "100,001 bytes" in outcome.problem.detail
     assert not outcome.problem.retryable
 

@@ -120,6 +120,7 @@ async def test_a_result_over_the_limit_fails_for_good() -> None:
         outcome = await rig.run("make_text", 99)
         assert isinstance(outcome, Failed)
         assert outcome.problem.type == "/problems/result-too-large"
+        assert "TASKER_MAX_RESULT" in outcome.problem.detail
 
 
 async def test_log_lines_inside_name_the_task_and_those_outside_do_not(rig: Rig) -> None:
