@@ -339,6 +339,31 @@ async def test_a_body_that_never_comes_is_cut_off() -> None:
         assert (b"connection", b"close") in caught.value.headers
 
 
+@pytest.mark.parametrize("path", ["/task", "/webhook", "/batch"])
+async def test_a_body_that_is_cut_off_counts_as_a_bad_request(rig: Rig, path: str) -> None:
+    """Not as a client that has left, nor in the record as a fault of ours."""
+    sent: list[Any] = []
+    coming = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+    scope = {
+        "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"content-length", b"9")],
+    }  # fmt: skip
+
+    async def receive() -> Any:
+        return next(coming)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await rig.app(scope, receive, send)
+    assert sent[0]["status"] == 400
+    assert json.loads(sent[1]["body"])["type"] == "/problems/bad-request"
+    metrics = (await rig.client.get("/metrics")).text
+    assert 'status="400"} 1.0' in metrics
+    assert 'status="499"' not in metrics
+    assert {entry["outcome"] for entry in (await rig.client.get("/audit")).json()["items"]} <= {400}
+
+
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
     for part in parts:
         yield part
