@@ -17,25 +17,33 @@ TASKS = str(Path(__file__).parent.parent / "sample_tasks.py")
 SUM = {"type": "sum", "params": [4, 2]}
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Return the settings of a store of its own, of each engine."""
+    if request.param == "sqlite":
+        return {}
+    return {"TASKER_DATABASE_URL": request.getfixturevalue("cluster").fresh_database()}
+
+
 @contextmanager
-def draining(folder: Path) -> Iterator[Server]:
+def draining(folder: Path, store: dict[str, str]) -> Iterator[Server]:
     """Give a service that was told to stop, and goes on because a task of it runs. That one ends last."""
-    with run_server(folder, TASKS, "--drain", "60") as server:
+    with run_server(folder, TASKS, "--drain", "60", env=store) as server:
         file = folder / "content"
         waits = {"type": "wait_for_file", "params": [str(file)]}
         task_id = httpx2.post(f"{server.url}/task", json=waits).json()["task_id"]
         while httpx2.get(f"{server.url}/task/{task_id}").json()["status"] != "running":
             pass
         server.process.terminate()
-        while httpx2.get(f"{server.url}/readyz").status_code == 200:
+        while [worker["status"] for worker in httpx2.get(f"{server.url}/worker").json()["items"]] != ["draining"]:
             pass
         yield server
         file.write_text("here")
         assert server.process.wait(30) == 0
 
 
-def test_a_submission_is_told_that_it_runs_after_the_restart(tmp_path: Path) -> None:
-    with draining(tmp_path) as server:
+def test_a_submission_is_told_that_it_runs_after_the_restart(tmp_path: Path, store: dict[str, str]) -> None:
+    with draining(tmp_path, store) as server:
         env = {"TASKER_URL": server.url}
         ran = tasker("run", "sum", "4", "2", env=env)
         assert (ran.code, ran.out) == (75, "")
@@ -60,6 +68,6 @@ def test_a_submission_is_told_that_it_runs_after_the_restart(tmp_path: Path) -> 
             ids.append(reply.json()["task_id"])
         asked = httpx2.get(f"{server.url}/task/{first}?wait=30").json()
         assert (asked["status"], asked["reason"]) == ("pending", "restart")
-    with run_server(tmp_path, TASKS) as server:
+    with run_server(tmp_path, TASKS, env=store) as server:
         for task_id in ids:
             assert httpx2.get(f"{server.url}/task/{task_id}?wait=30", timeout=40).json()["result"] == 6
