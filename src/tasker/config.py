@@ -296,7 +296,7 @@ class Settings(_Frozen):
     log_format: Annotated[Literal["auto", "text", "json"], _Lower, Expected("auto, text or json")] = Field(
         default="auto", description="`auto` logs text on a terminal, JSON elsewhere"
     )
-    access_log: Annotated[bool, Expected("on or off", flag=False)] = Field(
+    access_log: Annotated[bool, Expected("on or off")] = Field(
         default=False, description="`on` logs a line for each request, at the level `info`, once it is answered"
     )
     gpt: GptSettings = GptSettings()
