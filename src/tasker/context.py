@@ -6,13 +6,17 @@ A function gets one by annotating a parameter with it. Where the words go is the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import isfinite
+from decimal import Decimal
+from math import isfinite, nan
+from numbers import Integral, Real
 from typing import Any, Literal, Protocol, get_args
 from uuid import UUID
 
 import msgspec
 
+from tasker.encoding import NotJson, as_json, encode_strict
 from tasker.model import Progress
+from tasker.model.usage import SUMMED
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 _LEVELS = frozenset(get_args(LogLevel))
@@ -84,18 +88,31 @@ class Context:
 
         Raises ValueError for an unknown level.
         """
-        if level not in _LEVELS:
+        if not isinstance(level, str) or level not in _LEVELS:
             raise ValueError(f"level must be one of {', '.join(get_args(LogLevel))}, got {level!r}")
-        self._reporter.log(level, _text(message), _json_object(fields))
+        self._reporter.log(str.__str__(level), _text(message), _json_object(fields))
 
     def output(self, chunk: str) -> None:
-        """Add a piece to the text that the task streams while it runs; it is not its result."""
-        if chunk:
-            self._reporter.output(_as_unicode(chunk))
+        """Add a piece to the text that the task streams while it runs; it is not its result.
+
+        Raises TypeError for what is no text.
+        """
+        if not isinstance(chunk, str):
+            raise TypeError(f"output takes text (str), got {type(chunk).__name__}")
+        text = _as_unicode(str.__str__(chunk))
+        if text:
+            self._reporter.output(text)
 
     def usage(self, **values: Any) -> None:
-        """Say what was used up (JSON values: tokens, a model's name...); shown as the task's `usage`."""
-        self._reporter.usage(_json_object(values))
+        """Say what was used up (JSON values: tokens, a model's name...); shown as the task's `usage`.
+
+        `input_tokens`, `output_tokens`, `cached_tokens` and `cost` (dollars) add up, and the cost counts towards
+        budgets: numbers from 0 on, Decimals too, or None where it is not known. Raises TypeError and ValueError for
+        others.
+        """
+        counted = {name: _amount(name, values[name]) for name in SUMMED if name in values}
+        others = {name: value for name, value in values.items() if name not in counted}
+        self._reporter.usage(_json_object(others) | counted)  # what counts is never dropped
 
 
 def _finite(number: float | None) -> float | None:
@@ -108,11 +125,35 @@ def _finite(number: float | None) -> float | None:
         raise ValueError("progress must be a number that a float can hold") from None
     if not isfinite(as_float):
         raise ValueError(f"progress must be a finite number, got {number}")
-    return number if isinstance(number, int) and abs(number) < _EXACT else as_float
+    return int(number) if isinstance(number, int) and abs(number) < _EXACT else as_float
+
+
+def _amount(name: str, value: Any) -> float | None:
+    """Return what is said to be used up of what adds up. Raises TypeError, ValueError."""
+    if value is None:  # unknown
+        return None
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        raise TypeError(f"{name} must be a number, got {_text(repr(value))[:100]} ({type(value).__name__})")
+    number = int(value) if isinstance(value, Integral) else _as_float(value)
+    if not 0 <= number <= _EXACT:  # nor NaN
+        raise ValueError(f"{name} must be a number from 0 to {_EXACT:,}, got {_text(repr(value))[:100]}")
+    return number
+
+
+def _as_float(value: Real | Decimal) -> float:
+    try:
+        return float(value)
+    except (OverflowError, ValueError):  # too large a fraction; a signalling NaN
+        return nan
 
 
 def _text(message: object) -> str:
-    text = str(message)
+    try:
+        text = str.__str__(
+            message if isinstance(message, str) else str(message)
+        )  # of a subclass of str, the text alone
+    except Exception:  # whatever the __str__ of a user's class does
+        return f"({type(message).__name__} that cannot be shown)"
     return _as_unicode(text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + "...")
 
 
@@ -125,11 +166,32 @@ def _json_object(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values as JSON holds them; what is no JSON becomes text, and too much of it a note that says so."""
     if not values:
         return {}
-    try:
-        encoded = msgspec.json.encode(values, enc_hook=str)
-    except (TypeError, ValueError, RecursionError):  # odd keys, lone surrogates, a value that contains itself
-        encoded = msgspec.json.encode({_text(key): _text(value) for key, value in values.items()})
+    encoded = _encode(values)
     if len(encoded) > MAX_FIELDS:
         return {"dropped": f"{len(encoded):,} bytes of fields, more than {MAX_FIELDS:,}"}
     decoded: dict[str, Any] = msgspec.json.decode(encoded)
     return decoded
+
+
+def _encode(values: Mapping[str, Any]) -> bytes:
+    try:
+        return encode_strict(values, _write)
+    except NotJson:  # odd keys, NaN, lone surrogates, a value that contains itself
+        return msgspec.json.encode({_text(key): _as_json_or_text(value) for key, value in values.items()})
+
+
+def _as_json_or_text(value: Any) -> Any:
+    try:
+        return msgspec.Raw(encode_strict(value, _write))
+    except NotJson:
+        return _text(value)
+
+
+def _within_json(value: Any) -> Any:
+    try:
+        return as_json(value)
+    except Exception:  # the value is of a user's class
+        return _text(value)
+
+
+_write = msgspec.json.Encoder(enc_hook=_within_json).encode

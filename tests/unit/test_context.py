@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
+from enum import IntEnum
+from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from tasker.context import MAX_FIELDS, MAX_MESSAGE, Context
@@ -127,6 +131,112 @@ def test_output_is_any_text_but_none(context: Context, said: Said) -> None:
     for chunk in ("a", "", "\ud800 é"):
         context.output(chunk)
     assert said.chunks == ["a", "\\ud800 é"]
+
+
+class Text(str):
+    """A text that shows itself as another one."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "another text"
+
+
+class Level(IntEnum):
+    LOW = 1
+
+
+class Unshown:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+def test_subclasses_count_as_their_base(context: Context, said: Said) -> None:
+    context.progress(current=Level.LOW, total=Decimal("2.5"), message=Text("text"))
+    context.output(Text("text"))
+    context.log(Text("text"), level=Text("info"), field=Text("text"))  # type: ignore[arg-type]
+    context.usage(cost=Level.LOW, model=Text("text"))
+    (progress,) = said.progresses
+    kept = [progress.current, progress.total, progress.message, *said.chunks, *said.logs[0][:2]]
+    kept += [said.logs[0][2]["field"], *said.usages[0].values()]
+    assert kept == [1, 2.5, "text", "text", "info", "text", "text", "text", 1]
+    assert {type(one) for one in kept} == {int, float, str}
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (msgspec.Raw(b"not json"), None),
+        (msgspec.Raw(b'{"a": 1}'), {"a": 1}),
+        ({1: "a", "1": "b"}, "{1: 'a', '1': 'b'}"),
+        (float("nan"), "nan"),
+        ([1.5, float("-inf")], "[1.5, -inf]"),
+        (Decimal("1.10"), "1.10"),
+        (Decimal("NaN"), "NaN"),
+        (datetime(2026, 1, 2), "2026-01-02 00:00:00"),  # noqa: DTZ001
+        (Unshown(), "(Unshown that cannot be shown)"),
+        ([Unshown()], ["(Unshown that cannot be shown)"]),
+        ("a\0b", "a\0b"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_log_never_fails_over_a_value(context: Context, said: Said, value: Any, kept: Any) -> None:
+    context.log("note", value=value, other=1)
+    fields = said.logs[0][2]
+    assert fields["other"] == 1
+    assert kept is None or fields["value"] == kept
+    assert msgspec.json.decode(msgspec.json.encode(fields)) == fields
+
+
+@pytest.mark.parametrize("chunk", [b"bytes", 5, None, ["a"]])
+def test_output_that_is_no_text_is_refused(context: Context, said: Said, chunk: Any) -> None:
+    with pytest.raises(TypeError, match=r"output takes text \(str\), got"):
+        context.output(chunk)
+    assert said.chunks == []
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [(Decimal("0.1"), 0.1), (Fraction(1, 4), 0.25), (3, 3), (0, 0), (-0.0, -0.0), (Level.LOW, 1), (None, None)],
+)
+@pytest.mark.parametrize("name", ["cost", "input_tokens", "output_tokens", "cached_tokens"])
+def test_usage_that_adds_up_is_a_number(context: Context, said: Said, name: str, value: Any, kept: Any) -> None:
+    context.usage(**{name: value})
+    assert said.usages == [{name: kept}]
+    assert type(said.usages[0][name]) is type(kept)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "says"),
+    [
+        ("0.1", TypeError, r"must be a number, got '0.1' \(str\)"),
+        (True, TypeError, "must be a number, got True"),
+        ([1], TypeError, "must be a number"),
+        (1j, TypeError, "must be a number"),
+        (-1, ValueError, "must be a number from 0 to 9,007,199,254,740,992, got -1"),
+        (Decimal("-0.1"), ValueError, "must be a number from 0"),
+        (float("nan"), ValueError, "must be a number from 0"),
+        (Decimal("sNaN"), ValueError, "must be a number from 0"),
+        (float("inf"), ValueError, "must be a number from 0"),
+        (10**400, ValueError, "must be a number from 0"),
+        (Fraction(10**400), ValueError, "must be a number from 0"),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+@pytest.mark.parametrize("name", ["cost", "output_tokens"])
+def test_usage_refuses_what_cannot_be_counted(
+    context: Context, said: Said, name: str, value: Any, error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=f"{name} {says}"):
+        context.usage(**{name: value}, model="m")
+    assert said.usages == []
+
+
+def test_usage_that_counts_is_kept_beside_too_much(context: Context, said: Said) -> None:
+    context.usage(cost=2, blob="y" * MAX_FIELDS)
+    assert said.usages == [{"dropped": "16,395 bytes of fields, more than 16,384", "cost": 2}]
 
 
 def test_usage(context: Context, said: Said) -> None:

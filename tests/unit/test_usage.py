@@ -19,6 +19,7 @@ from tasker.model.usage import NANOS, Spent, added, spent_of
         ({"cost": None}, {"cost": 0.2}, {"cost": 0.2}),
         ({"cost": 0.1}, {}, {"cost": 0.1}),
         ({"cost": 0.1}, {"cost": "much"}, {"cost": 0.1}),
+        ({"cost": 10**400}, {"cost": 0.5}, {"cost": 10**400}),
         ({"model": "a", "seconds": 2}, {"model": "b", "seconds": 3}, {"model": "b", "seconds": 3}),
         ({"estimated": True}, {"estimated": False}, {"estimated": True}),
         ({"estimated": False}, {"estimated": True}, {"estimated": True}),
@@ -38,6 +39,7 @@ def test_usage_over_attempts(before: dict[str, Any], said: dict[str, Any], expec
         (b'{"cost":2}', Spent(cost=2 * NANOS)),
         (b'{"cost":18446744073709551615}', Spent(cost=10_000 * NANOS)),
         (b'{"cost":-1,"input_tokens":-3}', Spent()),
+        (b'{"cost":1%b,"input_tokens":1%b}' % (b"0" * 400, b"0" * 400), Spent(10**9, cost=10_000 * NANOS)),
     ],
 )
 def test_what_is_counted(usage: bytes, spent: Spent) -> None:

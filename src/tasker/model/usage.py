@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
-from math import isfinite
 from typing import Annotated, Any, Literal, NamedTuple, TypeGuard
 
 import msgspec
@@ -22,7 +21,8 @@ MAX_COST = 10_000 * NANOS
 
 Group = Literal["day", "owner", "type"]
 GROUPS: tuple[Group, ...] = ("day", "owner", "type")
-_SUMMED = ("input_tokens", "output_tokens", "cached_tokens", "cost")
+SUMMED = ("input_tokens", "output_tokens", "cached_tokens", "cost")
+"""What of a task's usage adds up over its attempts."""
 _LASTING = "estimated"
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -111,13 +111,13 @@ def spent_of(usage: bytes) -> Spent:
     if usage == b"{}":
         return _NOTHING
     said = read_usage(usage)
-    read, written, cached = (_whole(said.get(name), MAX_TOKENS) for name in _SUMMED[:3])
+    read, written, cached = (_whole(said.get(name), MAX_TOKENS) for name in SUMMED[:3])
     cost = said.get("cost")
     return Spent(read, written, cached, _whole(min(cost, MAX_COST) * NANOS, MAX_COST) if _is_number(cost) else 0)
 
 
 def _whole(number: Any, most: int) -> int:
-    return min(max(round(number), 0), most) if _is_number(number) and isfinite(number) else 0
+    return round(min(max(number, 0), most)) if _is_number(number) else 0
 
 
 def added(before: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def added(before: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
     Tokens and cost add up (an unknown cost adds nothing), an estimate stays one; of the rest the newer value wins.
     """
     usage = {**before, **said}
-    for name in _SUMMED:
+    for name in SUMMED:
         if _is_number(before.get(name)):
             more = said.get(name)
             usage[name] = _sum(before[name], more) if _is_number(more) else before[name]
@@ -140,7 +140,10 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 
 def _sum(one: float, other: float) -> float:
-    total = one + other
+    try:
+        total = one + other
+    except OverflowError:  # an archive may bring an integer that no float holds
+        return max(one, other)
     return total if isinstance(total, int) else round(total, 9)
 
 

@@ -1,0 +1,236 @@
+"""Strict writing of JSON text, the counterpart of jsontext: what JSON cannot hold is refused, never changed in silence.
+
+Refused: NaN and the infinities, Decimals of that kind too; times with no zone; lone surrogates; two keys of an object
+with one text; a `msgspec.Raw` that is not JSON; values that no JSON stands for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from inspect import iscoroutine
+from math import isfinite
+from pathlib import PurePath
+from types import AsyncGeneratorType, GeneratorType
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+Hook = Callable[[Any], Any]
+Writer = Callable[[Any], bytes]
+
+NOT_FINITE = "it holds NaN or an infinity, which JSON has no word for"
+NO_ZONE = "it holds a datetime without a time zone; use for example datetime.now(UTC)"
+_MAX_DEPTH = 64
+_BASES: tuple[tuple[type, Hook], ...] = (
+    (str, str.__str__),
+    (int, int.__int__),
+    (float, float.__float__),
+    (PurePath, str),
+)
+_NAIVE = re.compile(rb'"\d{4}-\d\d-\d\dT[\d:.]+"')
+_LEAVES = (datetime, Decimal, bytes, bytearray, memoryview)
+
+
+class NotJson(ValueError):
+    """A value has no JSON text; the message says why, and begins with `it`."""
+
+
+def as_json(value: Any) -> Any:
+    """Return what is written in place of a value that msgspec does not know: subclasses count as their base.
+
+    Paths count as their text, pydantic models as they dump themselves. Raises TypeError for every other value.
+    """
+    kind = type(value)
+    for base, plain in _BASES:
+        if issubclass(kind, base):
+            return plain(value)
+    serializer = getattr(kind, "__pydantic_serializer__", None)
+    if serializer is not None:
+        return serializer.to_python(value, mode="json", by_alias=True)
+    raise TypeError(_no_json(value, kind))
+
+
+def from_json(kind: Any, value: Any) -> Any:
+    """Return a value as decoded from JSON as one of the types that `as_json` knows beside msgspec: a path, any object.
+
+    Raises TypeError.
+    """
+    if kind is object:
+        return value
+    if not (isinstance(kind, type) and issubclass(kind, PurePath)):
+        raise NotImplementedError(kind)
+    if type(value) is not str:
+        raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
+    return kind(value)
+
+
+def _no_json(value: Any, kind: type) -> str:
+    if iscoroutine(value):
+        value.close()  # nobody will await it
+    if hasattr(kind, "__await__"):
+        return "it holds an awaitable that nobody has awaited; return what it gives: `return await ...`"
+    if issubclass(kind, GeneratorType | AsyncGeneratorType):
+        return "it holds a generator; return a list of what it yields"
+    return f"values of the type {kind.__qualname__} have no JSON form"
+
+
+_write = msgspec.json.Encoder(enc_hook=as_json).encode
+_rewrite = msgspec.json.Encoder().encode
+_read = msgspec.json.Decoder().decode
+
+
+def encode_strict(value: Any, writer: Writer = _write) -> bytes:
+    """Return the JSON text of a value. Raises NotJson."""
+    if type(value) in _SCALARS:  # most results, and nothing that the rest of this looks for
+        return encode_scalar(value)
+    text = write(value, writer)
+    settled = settle(text)
+    check_leaves(value, text)
+    return settled
+
+
+def encode_scalar(value: Any) -> bytes:
+    """Return the JSON text of a plain str, int, float, bool or None. Raises NotJson."""
+    if type(value) is float and not isfinite(value):
+        raise NotJson(NOT_FINITE)
+    return write(value)
+
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
+def write(value: Any, writer: Writer = _write) -> bytes:
+    """Return what msgspec makes of a value: to be looked at with `settle` and `check_leaves`. Raises NotJson."""
+    try:
+        return writer(value)
+    except UnicodeEncodeError:
+        raise NotJson("it cannot be written as JSON (a text holds a lone surrogate, which UTF-8 cannot hold)") from None
+    except RecursionError:
+        raise NotJson("it cannot be written as JSON (it is nested too deeply, or contains itself)") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise NotJson(f"it cannot be written as JSON ({error})") from None
+
+
+def settle(text: bytes) -> bytes:
+    """Return a text that msgspec wrote, in one line, if it is JSON and no object names a key twice. Raises NotJson."""
+    try:
+        # Reading and writing it again takes less than a look at each of its values in Python would.
+        if _rewrite(_read(text)) == text:
+            return text
+        _pairs_decoder.decode(text.decode())
+        return msgspec.json.format(text, indent=-1)  # a Raw may hold blanks and line feeds
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise NotJson(f"it cannot be written as JSON (it holds a msgspec.Raw that is not JSON: {error})") from None
+    except RecursionError:
+        raise NotJson("it cannot be written as JSON (it is nested too deeply)") from None
+
+
+def _refuse_twins(pairs: list[tuple[str, Any]]) -> None:
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise NotJson("it cannot be written as JSON (two keys of a dict have the same text, such as 1 and '1')")
+
+
+_pairs_decoder = json.JSONDecoder(object_pairs_hook=_refuse_twins, parse_float=len, parse_int=len)
+
+
+def check_leaves(value: Any, text: bytes, *, zones: bool = True) -> None:
+    """Refuse what msgspec writes as something else: NaN and infinities and, if `zones`, datetimes without a zone.
+
+    text: the JSON text of `value`; only where it shows something of that kind is the value itself looked at.
+    """
+    if not (b"null" in text or b"NaN" in text or b"Infinity" in text or (zones and _may_lack_zone(text))):
+        return
+    leaves = msgspec.to_builtins(value, builtin_types=_LEAVES, str_keys=True, enc_hook=_as_looked_at)
+    try:
+        (_zone_checker if zones else _number_checker).encode(leaves)
+    except NotJson:
+        raise
+    except ValueError:
+        raise NotJson(NOT_FINITE) from None
+
+
+def _may_lack_zone(text: bytes) -> bool:
+    return b"T" in text and _NAIVE.search(text) is not None
+
+
+def _as_looked_at(value: Any) -> Any:
+    """As `as_json`; of what else there is, a writer has made text."""
+    try:
+        return None if type(value) is Raw else as_json(value)
+    except TypeError:
+        return None
+
+
+def _check_leaf(leaf: Any) -> None:
+    if isinstance(leaf, Decimal) and not leaf.is_finite():
+        raise NotJson(NOT_FINITE)
+
+
+def _check_zoned_leaf(leaf: Any) -> None:
+    _check_leaf(leaf)
+    if isinstance(leaf, datetime) and leaf.utcoffset() is None:
+        raise NotJson(NO_ZONE)
+
+
+_number_checker = json.JSONEncoder(allow_nan=False, check_circular=False, default=_check_leaf)
+_zone_checker = json.JSONEncoder(allow_nan=False, check_circular=False, default=_check_zoned_leaf)
+
+
+def place_of_fault(value: Any) -> str:
+    """Return the JSON Pointer of the innermost list item or dict member of a value that `encode_strict` refuses."""
+    pointer = ""
+    for _ in range(_MAX_DEPTH):
+        inner = next(((name, child) for name, child in _children(value) if _is_refused(child)), None)
+        if inner is None:
+            return pointer
+        pointer, value = f"{pointer}/{str(inner[0]).replace('~', '~0').replace('/', '~1')}", inner[1]
+    return pointer
+
+
+def _children(value: Any) -> list[tuple[Any, Any]]:
+    if isinstance(value, dict):
+        return list(value.items())
+    return list(enumerate(value)) if isinstance(value, list | tuple) else []
+
+
+def _is_refused(value: Any) -> bool:
+    try:
+        encode_strict(value)
+    except NotJson:
+        return True
+    return False
+
+
+def read_number(digits: str) -> float | Raw:
+    """Return a number with a fraction or an exponent as a float, or as its digits where a float does not keep them."""
+    number = float(digits)
+    return number if is_kept(digits, number) else Raw(_plain_digits(digits))
+
+
+def is_kept(digits: str, number: float) -> bool:
+    """Tell whether a float is just the number that its digits say."""
+    try:
+        return Decimal(digits) == Decimal(repr(number))
+    except ArithmeticError:  # an exponent of more than 18 digits
+        return False
+
+
+def _plain_digits(digits: str) -> bytes:
+    """Return the one way to write a number: equal ones have the same text."""
+    try:
+        sign, figures, exponent = Decimal(digits).as_tuple()
+    except ArithmeticError:
+        return digits.encode()
+    text = "".join(map(str, figures)).lstrip("0")
+    short = text.rstrip("0")
+    assert isinstance(exponent, int)
+    return f"{'-' * sign}{short or 0}e{exponent + len(text) - len(short) if short else 0}".encode()
+
+
+decode_exact = msgspec.json.Decoder(float_hook=read_number).decode
+"""Decodes JSON text, keeping the digits of a number that no float holds as a Raw: to be compared and written again."""
