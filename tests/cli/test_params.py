@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tasker.cli.params import UsageError, read_params
@@ -34,6 +35,17 @@ def test_words(words: list[str], params: Any) -> None:
     read = read_params(words)
     assert read == params
     assert repr(read) == repr(params)
+
+
+def test_numbers_that_no_float_holds_are_sent_with_their_digits() -> None:
+    words = ["12345678901234567.8900", "[0.1, 1e-400]", "0.30000000000000004"]
+    assert msgspec.json.encode(read_params(words)) == b"[12345678901234567.8900,[0.1,1e-400],0.30000000000000004]"
+    assert msgspec.json.encode(read_params(["a:=12345678901234567.89"])) == b'{"a":12345678901234567.89}'
+
+
+def test_numbers_that_are_too_large_are_named() -> None:
+    with pytest.raises(UsageError, match="1e400: the number is too large"):
+        read_params(["[1e400]"])
 
 
 @pytest.mark.parametrize(

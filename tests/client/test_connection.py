@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from tasker.client import (
@@ -335,3 +339,34 @@ def test_a_stop_of_the_service_during_a_wait_is_waited_out(connect: Connect) -> 
             client.run("sum", 4, 2)
         assert client.submit("sum", 4, 2).awaits_restart
     assert len(script.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "pointer", "says"),
+    [
+        (math.nan, "/params/0", "NaN or an infinity"),
+        ({"a": [1, {"b": -math.inf}]}, "/params/0/a/1/b", "NaN or an infinity"),
+        (Decimal("NaN"), "/params/0", "NaN or an infinity"),
+        ({1: "a", "1": "b"}, "/params/0", "two keys of a dict have the same text"),
+        ([msgspec.Raw(b"{")], "/params/0/0", "msgspec.Raw that is not JSON"),
+        ("\ud800", "/params/0", "a lone surrogate"),
+        (datetime(2026, 1, 1), "/params/0", "a datetime without a time zone"),  # noqa: DTZ001
+        (object(), "/params/0", "values of the type object have no JSON form"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_json_cannot_hold_is_not_sent(connect: Connect, value: object, pointer: str, says: str) -> None:
+    with play(DONE) as script, connect(script.url) as client:
+        with pytest.raises(ValueError, match=f"the request is not sent, for {pointer}: it .*{says}"):
+            client.submit("echo", value)
+        with pytest.raises(ValueError, match="/metadata/x: it holds NaN"):
+            client.submit("echo", options=SubmitOptions(metadata={"x": math.nan}))
+        with pytest.raises(ValueError, match="/task/params/0: it holds NaN"):
+            client.schedules.create("s", {"type": "echo", "params": [math.nan]}, interval=60)
+    assert script.asked == []
+
+
+def test_all_else_is_sent_as_it_is(connect: Connect) -> None:
+    with play(DONE) as script, connect(script.url) as client:
+        client.submit("echo", Decimal("12345678901234567.89"), {1}, b"x", 10**30, Path("/srv"), None)
+    assert script.asked[0].body["params"] == ["12345678901234567.89", [1], "eA==", 10**30, "/srv", None]

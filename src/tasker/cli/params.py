@@ -11,9 +11,13 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from math import isinf
 from pathlib import Path
 from typing import Any
 
+from msgspec import Raw
+
+from tasker.encoding import is_kept
 from tasker.errors import TaskerError
 
 _NAMED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(:?=)(.*)", re.DOTALL)
@@ -72,7 +76,15 @@ def _named_value(key: str, operator: str, text: str) -> Any:
 
 
 def _parse(text: str) -> Any:
-    return json.loads(text, parse_constant=_refuse)
+    return json.loads(text, parse_constant=_refuse, parse_float=_number)
+
+
+def _number(digits: str) -> float | Raw:
+    """Return a float, or the digits as they are where no float keeps them: they may be meant for a Decimal."""
+    number = float(digits)
+    if isinf(number):
+        raise UsageError(f"{digits[:80]}: the number is too large")
+    return number if is_kept(digits, number) else Raw(digits.encode())
 
 
 def _refuse(constant: str) -> Any:

@@ -81,8 +81,9 @@ class Tasker:
     """A client of one service. Not bound to a thread; close it, or use it as a context manager.
 
     `url` defaults to TASKER_URL, else http://127.0.0.1:5000; `token` to TASKER_TOKEN. `timeout` bounds each step of
-    a request, in seconds; waiting for a task is not limited by it. Every method may raise Unreachable and
-    ServiceError (see tasker.client.errors); requests without answer are repeated `retries` times, a submission under
+    a request, in seconds; waiting for a task is not limited by it. What JSON cannot hold (NaN, for example) is a
+    ValueError that tells its place, and nothing is sent. Every method may raise Unreachable and ServiceError (see
+    tasker.client.errors); requests without answer are repeated `retries` times, a submission under
     one idempotency key, so that it is made once.
     """
 

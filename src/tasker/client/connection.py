@@ -16,6 +16,7 @@ import httpx2
 import msgspec
 
 from tasker.client.errors import ServiceError, UnexpectedReply, Unreachable, error_class
+from tasker.encoding import NotJson, encode_strict, place_of_fault
 from tasker.errors import Fault
 from tasker.model import JsonObject
 
@@ -88,12 +89,13 @@ class Connection:
     ) -> httpx2.Response:
         """Send a request, again if need be, and return the reply if its status is below 300.
 
-        `wait` is how long the service may hold the reply back. Raises Unreachable, ServiceError.
+        `wait` is how long the service may hold the reply back. Raises Unreachable, ServiceError, and ValueError for a
+        body that JSON cannot hold; then nothing is sent.
         """
         request = self._http.build_request(
             method,
             self.url + path,
-            content=None if body is None else msgspec.json.encode(body),
+            content=None if body is None else _encode(body),
             params=dict(query) if query else None,
             headers=_headers(headers, wait=wait, has_body=body is not None),
             timeout=httpx2.Timeout(self._timeout, read=self._timeout + wait.total_seconds()),
@@ -142,6 +144,13 @@ class Connection:
         if reply.status_code >= 300:
             raise _read_problem(reply)
         return reply
+
+
+def _encode(body: JsonObject) -> bytes:
+    try:
+        return encode_strict(body)
+    except NotJson as error:
+        raise ValueError(f"the request is not sent, for {place_of_fault(body)}: {error}") from None
 
 
 def _headers(given: Mapping[str, str] | None, *, wait: timedelta, has_body: bool) -> dict[str, str]:

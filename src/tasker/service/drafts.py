@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Raw, structs
 
+from tasker.encoding import decode_exact
 from tasker.errors import Fault, Forbidden, Invalid
 from tasker.hiding import hide
 from tasker.model import (
@@ -35,7 +36,7 @@ _NOTHING = Raw(b"{}")
 
 def fingerprint(submission: Submission, schedule_id: UUID | None = None) -> bytes:
     """Return what equal requests have in common: the meaning of the request, not its spacing."""
-    meaning = msgspec.json.decode(_encode(submission))
+    meaning = decode_exact(_encode(submission))
     text = msgspec.json.encode(meaning, order="deterministic")
     return hashlib.sha256(text if schedule_id is None else text + schedule_id.bytes).digest()
 
@@ -105,7 +106,7 @@ def _extra(submission: Submission) -> Extra | None:
 
 def _cache_key(owner: str, submission: Submission) -> bytes:
     """Return what an owner's requests for the same result have in common: the type, and what the params mean."""
-    params = msgspec.json.decode(submission.params)
+    params = decode_exact(submission.params)
     meaning = msgspec.json.encode([owner, submission.type, params], order="deterministic")
     return hashlib.sha256(meaning).digest()
 
