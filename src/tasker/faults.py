@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import msgspec
 
@@ -29,6 +29,10 @@ _KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", list:
 _WORDS = {
     "int": "integer", "float": "number", "str": "string", "bool": "boolean", "uuid": "UUID", "bytes": "base64 string",
 }  # fmt: skip
+_FORMATS = {
+    "date-time": "expected a date and time with a zone (RFC 3339, such as 2026-01-31T12:00:00Z)",
+    "decimal": "expected a finite decimal number",
+}
 _PLACE = re.compile(r" - at `(?:key` in `)?\$([^`]*)`$")
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 _BACKTICKS = re.compile(r"`([^`]*)`")
@@ -169,11 +173,15 @@ def _format_checker() -> Any:
 
     from jsonschema import FormatChecker
 
-    types: dict[str, Any] = {"date-time": datetime.datetime, "date": datetime.date, "time": datetime.time}
-    types |= {"duration": datetime.timedelta, "uuid": UUID, "decimal": Decimal}
+    zoned = Annotated[datetime.datetime, msgspec.Meta(tz=True)]
+    types: dict[str, Any] = {"date-time": zoned, "date": datetime.date, "time": datetime.time}
+    types |= {"duration": datetime.timedelta, "uuid": UUID}
     checker = FormatChecker(formats=())
     for name, type_ in types.items():
         checker.checks(name, raises=msgspec.ValidationError)(_checks(type_))
+    checker.checks("decimal", raises=ArithmeticError)(
+        lambda text: not isinstance(text, str) or Decimal(text).is_finite()
+    )
     return checker
 
 
@@ -234,12 +242,13 @@ def _distance(errors: list[ValidationError]) -> tuple[bool, int]:
 def _choices(error: ValidationError) -> list[str]:
     if error.validator == "enum":
         return [msgspec.json.encode(value).decode()[:50] for value in cast(Any, error.validator_value)[:10]]
-    return [str(error.validator_value)] if error.validator == "type" else []
+    kinds: Any = error.validator_value if error.validator == "type" else []
+    return [kinds] if isinstance(kinds, str) else kinds
 
 
 def _sentence(rule: str, limit: Any, value: Any) -> str:
     if rule == "type":
-        return f"expected {limit}, got {kind_of(value)}"
+        return f"expected {_either(limit if isinstance(limit, list) else [limit])}, got {kind_of(value)}"
     if rule in ("enum", "const"):
         return _one_of(limit if rule == "enum" else [limit])
     size = len(value) if isinstance(value, str | list | dict) else 0
@@ -256,7 +265,7 @@ def _sentence(rule: str, limit: Any, value: Any) -> str:
         "minProperties": f"expected at least {limit} members, got {size}",
         "maxProperties": f"expected at most {limit} members, got {size}",
         "pattern": f"expected a string that matches {limit}",
-        "format": f"expected a string of the format {limit}",
+        "format": _FORMATS.get(str(limit), f"expected a string of the format {limit}"),
         "uniqueItems": "expected no item twice",
     }
     return sentences.get(rule, f"does not meet `{rule}` of the schema")

@@ -1,22 +1,25 @@
 """Params of a submission, by position or by name: checked, and bound to the arguments of a function.
 
-One msgspec.convert into a generated Struct is all that valid params cost; faults.py is asked only about refused ones.
+One typed decoding into a generated Struct is all that valid params cost; faults.py is asked only about refused ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import astuple
 
+from tasker.encoding import check_leaves, from_json
 from tasker.errors import Fault
 from tasker.faults import MAX_FAULTS, kind_of, missing_field, unknown_field, value_faults
 from tasker.jsontext import unescape
-from tasker.schema import Schema
+from tasker.models import Model
+from tasker.schema import Schema, traits_of
 from tasker.signature import How, Parameter
 
 _BOX = "$.v"
@@ -30,10 +33,13 @@ def make_box(type_: Any) -> type[Struct]:
 class Params:
     """What a function takes. `schema` is that of the object; it must be made from the same parameters.
 
-    positional: the names that an array reaches, in order. rest: the name of *args, or None.
+    positional: the names that an array reaches, in order. rest: the name of *args, or None. models: the parameters
+    that are pydantic's.
     """
 
-    def __init__(self, parameters: tuple[Parameter, ...], schema: Schema) -> None:
+    def __init__(
+        self, parameters: tuple[Parameter, ...], schema: Schema, models: Mapping[str, Model] = MappingProxyType({})
+    ) -> None:
         self.positional = tuple(p.name for p in parameters if p.in_array and p.how is not How.REST)
         self.rest = next((p.name for p in parameters if p.how is How.REST), None)
         self._parameters = parameters
@@ -42,26 +48,60 @@ class Params:
         self._defaults = tuple(p.default for p in parameters)
         self._by_position = sum(p.how is How.POSITION for p in parameters)
         self._keywords = tuple(p.name for p in parameters if p.how is How.KEYWORD)
-        self._boxes = {p.name: make_box(p.type) for p in parameters}
-        self._struct = _make_struct(parameters)
+        self._models = models
+        self._places = tuple((place, models[p.name], p.how) for place, p in enumerate(parameters) if p.name in models)
+        types = {p.name: msgspec.Raw if p.name in models else p.type for p in parameters}
+        self._boxes = {name: make_box(type_) for name, type_ in types.items() if name not in models}
+        self._traits = {name: traits for name in self._boxes if not (traits := traits_of([types[name]])).is_plain}
+        self._odd = tuple((self._names.index(name), traits.needs_zones) for name, traits in self._traits.items())
+        self._read_object = _reader(_make_struct(parameters, types))
+        in_array = tuple(p for p in parameters if p.in_array and p.how is not How.REST)
+        self._read_array = _reader(_make_struct(in_array, types, array_like=True))
+        self._read_rest = None if self.rest is None else _reader(list.__class_getitem__(types[self.rest]))
+        # Of a signature, what an array reaches comes first, then *args, then what is given by name alone.
+        self._others = tuple(UNSET for p in parameters if not p.in_array)
+        self._unreached = next((p.name for p in parameters if p.is_required and not p.in_array), None)
 
-    def convert(self, params: Any) -> Struct:
-        """Return the params as a Struct, UNSET where a default holds. Raises msgspec.ValidationError."""
-        named = self._name(params) if isinstance(params, list | tuple) else params
-        return msgspec.convert(named, self._struct, str_keys=True)
+    def read(self, text: bytes) -> tuple[Any, ...]:
+        """Return the value of each parameter from the JSON text of params, UNSET where a default holds.
 
-    def _name(self, params: list[Any] | tuple[Any, ...]) -> dict[str, Any]:
-        named = dict(zip(self.positional, params, strict=False))
-        taken = len(self.positional)
-        if len(params) > taken:
-            if self.rest is None:
-                raise msgspec.ValidationError("too many values")
-            named[self.rest] = params[taken:]
-        return named
+        Each value is read as its type, so that no number passes through a float on its way to a Decimal. Raises
+        msgspec.ValidationError.
+        """
+        values = self._values_of_array(text) if text[:1] == b"[" else astuple(self._read_object(text))
+        return self._looked_at(values, text) if self._odd or self._places else values
 
-    def bind(self, params: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _values_of_array(self, text: bytes) -> tuple[Any, ...]:
+        if self._unreached is not None:
+            raise msgspec.ValidationError(f"`{self._unreached}` is missing")
+        if self._read_rest is None:
+            return astuple(self._read_array(text)) + self._others
+        try:
+            return (*astuple(self._read_array(text)), UNSET, *self._others)
+        except msgspec.ValidationError:  # most likely there is something for *args
+            items, taken = _split(text), len(self.positional)
+            if len(items) <= taken:
+                raise
+        first = astuple(self._read_array(b"[" + b",".join(items[:taken]) + b"]"))
+        return (*first, self._read_rest(b"[" + b",".join(items[taken:]) + b"]"), *self._others)
+
+    def _looked_at(self, values: tuple[Any, ...], text: bytes) -> tuple[Any, ...]:
+        """Return the values with those of models validated. Raises msgspec.ValidationError for what msgspec let by."""
+        found = list(values)
+        try:
+            for place, needs_zones in self._odd:
+                if values[place] is not UNSET:
+                    check_leaves(values[place], text, zones=needs_zones)
+            for place, model, how in self._places:
+                if found[place] is not UNSET:
+                    found[place] = _validated(model, how, found[place])
+        except ValueError as error:
+            raise msgspec.ValidationError(str(error)) from None
+        return tuple(found)
+
+    def bind(self, text: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments for the function, its defaults filled in. Raises msgspec.ValidationError."""
-        values = astuple(self.convert(params))
+        values = self.read(text)
         filled = [default if value is UNSET else value for value, default in zip(values, self._defaults, strict=True)]
         end = self._by_position
         arguments = filled[:end]
@@ -70,10 +110,10 @@ class Params:
             end += 1
         return tuple(arguments), dict(zip(self._keywords, filled[end:], strict=True))
 
-    def by_name(self, converted: Struct) -> dict[str, Any]:
-        """Return what `convert` returned by the names of the parameters, defaults filled in."""
-        values = zip(self._names, astuple(converted), self._defaults, strict=True)
-        return {name: default if value is UNSET else value for name, value, default in values}
+    def by_name(self, values: tuple[Any, ...]) -> dict[str, Any]:
+        """Return what `read` returned by the names of the parameters, defaults filled in."""
+        rows = zip(self._names, values, self._defaults, strict=True)
+        return {name: default if value is UNSET else value for name, value, default in rows}
 
     def place(self, params: Any, pointer: str) -> str:
         """Return where in `params`, as they were sent, stands what `pointer` names in an object."""
@@ -110,7 +150,7 @@ class Params:
             else:
                 yield from self._faults_of(parameter, params[name], missing_field("", name).pointer)
         for name in params:
-            if name not in self._boxes:
+            if name not in self._names:
                 yield unknown_field("", str(name), self._names)
 
     def _array_faults(self, params: list[Any] | tuple[Any, ...]) -> Iterator[Fault]:
@@ -136,22 +176,52 @@ class Params:
             yield from self._faults_of(parameter, value, f"{pointer}/{index}")
 
     def _faults_of(self, parameter: Parameter, value: Any, pointer: str) -> Iterator[Fault]:
-        try:
-            msgspec.convert({"v": value}, self._boxes[parameter.name], str_keys=True)
-        except msgspec.ValidationError as error:
+        if (model := self._models.get(parameter.name)) is not None:
+            yield from model.faults(value, pointer)
+            return
+        refusal = self._refusal(parameter, value)
+        if refusal is not None:
             schema = self._schema["properties"][parameter.name]
             if parameter.how is How.REST:
                 schema = schema["items"]
             if "$defs" in self._schema:
                 schema = {**schema, "$defs": self._schema["$defs"]}
-            yield from value_faults(value, schema, pointer, str(error), skip=_BOX.removeprefix("$"))
+            yield from value_faults(value, schema, pointer, refusal, skip=_BOX.removeprefix("$"))
+
+    def _refusal(self, parameter: Parameter, value: Any) -> str | None:
+        """Return what is first told against a value of a parameter, None if it is right."""
+        try:
+            box = msgspec.convert({"v": value}, self._boxes[parameter.name], str_keys=True, dec_hook=from_json)
+            if (traits := self._traits.get(parameter.name)) is not None:
+                check_leaves(box, msgspec.json.encode(value), zones=traits.needs_zones)
+        except ValueError as error:
+            return str(error)
+        return None
 
 
-def _make_struct(parameters: tuple[Parameter, ...]) -> type[Struct]:
+def _validated(model: Model, how: How, text: Any) -> Any:
+    """Return a value, or each value of *args, as pydantic takes it. Raises ValueError."""
+    return [model.read(bytes(one)) for one in text] if how is How.REST else model.read(bytes(text))
+
+
+def _reader(type_: Any) -> Callable[[bytes], Any]:
+    return msgspec.json.Decoder(type_, dec_hook=from_json).decode
+
+
+_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def _make_struct(
+    parameters: tuple[Parameter, ...], types: Mapping[str, Any], *, array_like: bool = False
+) -> type[Struct]:
     """Return a Struct with a field for each parameter, under names that cannot clash with anything."""
     fields = []
     for index, parameter in enumerate(parameters):
-        type_ = list[parameter.type] if parameter.how is How.REST else parameter.type  # type: ignore[name-defined]
+        type_ = types[parameter.name]
+        if parameter.how is How.REST:
+            type_ = list[type_]  # type: ignore[valid-type]
         default = msgspec.NODEFAULT if parameter.is_required else UNSET
         fields.append((f"p{index}", type_, msgspec.field(default=default, name=parameter.name)))
-    return msgspec.defstruct("Params", fields, kw_only=True, frozen=True, forbid_unknown_fields=True)
+    return msgspec.defstruct(
+        "Params", fields, kw_only=True, frozen=True, forbid_unknown_fields=True, array_like=array_like
+    )

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar, overload
 from tasker.errors import Fault, Invalid, RegistrationError
 from tasker.loading import functions_in, import_entry_points, import_target
 from tasker.model import OnCrash, Retention, RetryPolicy
-from tasker.signature import Function, place_of
-from tasker.tasktype import Options, TaskType, make_task_type
+from tasker.signature import NOT_A_FUNCTION, Function, place_of
+from tasker.tasktype import Misspelt, Options, TaskType, make_task_type
 from tasker.urls import UrlRules
 
 __all__ = ["Registry", "TaskType", "load", "load_entry_points", "task"]
@@ -52,15 +52,22 @@ def task(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
 
     What is wrong with the function or the options is found when it is registered (RegistrationError).
     """
-    settled = Options(**options)
+    settled = _settle(options)
 
     def mark(function: F) -> F:
         if not isinstance(function, FunctionType):
-            raise RegistrationError(f"{function!r}: only a function can be a task; put @task on a plain `def`")
+            raise RegistrationError(f"{function!r:.200}: {NOT_A_FUNCTION}")
         setattr(function, _MARK, settled)
         return function
 
     return mark if function is None else mark(function)
+
+
+def _settle(options: dict[str, Any]) -> Options:
+    names = Options.__dataclass_fields__
+    known = {name: value for name, value in options.items() if name in names}
+    unknown = tuple(name for name in options if name not in names)
+    return Misspelt(**known, unknown=unknown) if unknown else Options(**known)
 
 
 def _is_task(member: Any) -> bool:

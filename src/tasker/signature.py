@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, NoReturn, get_args, get_type_hints
+from types import FunctionType
+from typing import Any, Never, NoReturn, get_args, get_type_hints
 
 from tasker.context import Context
 from tasker.errors import RegistrationError
@@ -17,6 +18,12 @@ Function = Callable[..., Any]
 
 _VARIADIC = inspect.Parameter.VAR_POSITIONAL
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+NOT_A_FUNCTION = (
+    "only a function can be a task; write a `def` or `async def` that calls it, or awaits what it gives, "
+    "and put @task on that"
+)
 
 
 class Absent(Enum):
@@ -100,10 +107,19 @@ def read_signature(function: Function) -> Signature:
             context = parameter
         else:
             found.append(_read_parameter(function, parameter, hints, context))
-    return Signature(tuple(found), context.name if context else None, hints.get("return", Any))
+    return Signature(tuple(found), context.name if context else None, _returned(hints.get("return", Any)))
+
+
+def _returned(hint: Any) -> Any:
+    """Return the type of the results: None where the function is said never to return."""
+    if hint is object:
+        return Any
+    return None if hint in (NoReturn, Never) else hint
 
 
 def _check_kind(function: Function) -> None:
+    if not isinstance(function, FunctionType):
+        raise RegistrationError(f"{function!r:.200}: {NOT_A_FUNCTION}")
     if function.__name__ == "<lambda>":
         reject(function, "a lambda cannot be a task; write a function with `def` and annotations")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -132,6 +148,8 @@ def _read_parameter(
     if kind is inspect.Parameter.VAR_KEYWORD:
         reject(function, f"**{name} takes any name; name each parameter instead, or take one `{name}: dict[str, Any]`")
     if name not in hints:
+        if name in ("self", "cls") and "." in function.__qualname__.rpartition("<locals>.")[2]:
+            reject(function, "a method cannot be a task; write a function that makes the object and calls it")
         reject(function, f"parameter {name!r} has no annotation; write for example `{name}: str`")
     if _mentions_context(hints[name]):
         reject(function, f"parameter {name!r}: the Context is always there; annotate it as plain `Context`")

@@ -189,8 +189,9 @@ def read_submission(
     value = read_json(body)
     if type_name is not None:
         task_type = registry.get(type_name)
-        task_type.check(value)
-        return task_type, Submission(type=task_type.name, params=Raw(body.strip()))
+        params = body.strip()
+        task_type.check(value, params)
+        return task_type, Submission(type=task_type.name, params=Raw(params))
     if not isinstance(value, dict):
         raise Invalid("expected an object with `type` and `params`", faults=[Fault("", "expected an object")])
     return _read_envelope(value, _decode_texts(body), registry, now)
@@ -235,7 +236,7 @@ def _read_envelope(
     faults = Faults()
     task_type = _find_type(value, registry, faults)
     if task_type is not None:
-        _check_params(task_type, value.get("params", []), faults)
+        _check_params(task_type, value.get("params", []), texts.params, faults)
     if len(value) == 2 and "params" in value:  # nothing but type and params: by far the most
         options: dict[str, Any] = {}
     else:
@@ -266,9 +267,9 @@ def _unknown_type(name: str, registry: Registry) -> str:
     raise AssertionError(name)
 
 
-def _check_params(task_type: TaskType, params: Any, faults: Faults) -> None:
+def _check_params(task_type: TaskType, params: Any, text: Raw, faults: Faults) -> None:
     try:
-        task_type.check(params)
+        task_type.check(params, bytes(text))
     except Invalid as error:
         for fault in error.faults or (Fault("", error.detail),):
             faults.add("/params" + fault.pointer, fault.detail, error.kind.name)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
-from math import isfinite
-from typing import Any, Literal, get_args
+from difflib import get_close_matches
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import structs
 
-from tasker.errors import Fault, Invalid, ResultError
+from tasker.encoding import as_json, from_json
+from tasker.errors import Fault, Invalid
 from tasker.faults import refusal_fault
-from tasker.hiding import MASK, Places, find_masks, is_secret
+from tasker.hiding import MASK, Places, find_masks, is_secret, secret
 from tasker.jsontext import escape
 from tasker.model import MAX_RETENTION, OnCrash, Policy, Retention, RetryPolicy, queue_name_pattern, type_name_pattern
-from tasker.params import Params, make_box
+from tasker.models import Model, is_model
+from tasker.params import Params
+from tasker.results import Results
 from tasker.schema import NoExampleError, Schema, input_schema, make_example, output_schema, unsupported
 from tasker.signature import (
     ABSENT,
@@ -37,8 +40,6 @@ MAX_TRIES = 100
 MIN_MEMORY = 16 * 1000 * 1000
 """Bytes; a child process that has only just started holds more."""
 
-# Left as they are when a result is made plain, so that they are not taken for the text they are written as.
-_NOT_TEXT = (bytes, bytearray, memoryview)
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?) *([KMG]i?B|B)", re.IGNORECASE)
 
@@ -58,6 +59,13 @@ class Options:
     check: Callable[..., Iterable[Fault]] | None = None
     retention: timedelta | float | Literal["forever"] | None = None
     costs: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misspelt(Options):
+    """Options of which some have names that there are none of: these are `unknown`."""
+
+    unknown: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,7 +98,7 @@ class TaskType:
     secrets: Places | None
     _params: Params
     _check: Callable[..., Iterable[Fault]] | None
-    _output: type[msgspec.Struct] | None
+    _results: Results
 
     @property
     def positional(self) -> tuple[str, ...]:
@@ -102,20 +110,21 @@ class TaskType:
         """The name of the param that takes all further elements of an array (*args), or None."""
         return self._params.rest
 
-    def check(self, params: Any) -> None:
+    def check(self, params: Any, text: bytes | None = None) -> None:
         """Check params as decoded from JSON: an array (by position) or an object (by name).
 
-        Raises Invalid with every fault, the JSON Pointers being relative to the params; its name is "unknown-field" if
-        there is no other kind of fault, else "invalid-params".
+        text: their JSON text, without blanks before it: it has the digits of numbers that no float holds. Raises
+        Invalid with every fault, the JSON Pointers being relative to the params; its name is "unknown-field" if there
+        is no other kind of fault, else "invalid-params".
         """
         try:
-            converted = self._params.convert(params)
+            values = self._params.read(msgspec.json.encode(params) if text is None else text)
         except msgspec.ValidationError as error:
             raise self._invalid(self._params.faults(params, str(error))) from None
         if self.secrets is not None:
             self._check_secrets(params, self.secrets)
         if self._check is not None:
-            found = self._check(**self._params.by_name(converted))
+            found = self._check(**self._params.by_name(values))
             faults = [Fault(self._params.place(params, fault.pointer), fault.detail) for fault in found]
             if faults:
                 raise self._invalid(faults)
@@ -127,15 +136,15 @@ class TaskType:
             detail = f"{MASK} stands for a secret that is not shown; give the secret itself"
             raise self._invalid([Fault(f"/{escape(str(place))}", detail) for place in masked])
 
-    def bind(self, params: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments of the function, converted to its types, the Context left out.
+    def bind(self, params: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of the function from the JSON text of params, as its types, the Context left out.
 
         The Context goes in by the name `context_parameter`. Raises Invalid as `check` does.
         """
         try:
             return self._params.bind(params)
         except msgspec.ValidationError as error:
-            raise self._invalid(self._params.faults(params, str(error))) from None
+            raise self._invalid(self._params.faults(msgspec.json.decode(params), str(error))) from None
 
     def _invalid(self, faults: Sequence[Fault]) -> Invalid:
         unknown = all(fault.detail.startswith("unknown field") for fault in faults)
@@ -149,24 +158,9 @@ class TaskType:
     def encode_result(self, value: Any) -> bytes:
         """Return the JSON text of what the function returned.
 
-        Raises ResultError ("result-not-serializable") if it has no JSON text, holds NaN or an infinity, or is not of
-        the declared type. Without a declared type bytes are written in base64.
+        Raises ResultError ("result-not-serializable") for what is not of the declared type, or what JSON cannot hold.
         """
-        try:
-            text = msgspec.json.encode(value)
-            if self._output is None and b"null" not in text:
-                return text
-            plain = msgspec.to_builtins(value, builtin_types=_NOT_TEXT)
-            if self._output is not None:
-                msgspec.convert({"v": plain}, self._output)
-        except msgspec.ValidationError as error:
-            raise _not_serializable(_sentence(refusal_fault(str(error), "", skip=".v"))) from None
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise _not_serializable(f"it cannot be written as JSON ({error})") from None
-        # msgspec writes NaN and the infinities as null; a text without null holds none.
-        if b"null" in text and not _is_finite(plain):
-            raise _not_serializable("it holds NaN or an infinity, which JSON has no word for")
-        return text
+        return self._results.encode(value)
 
     def with_retention(self, default: Retention) -> TaskType:
         """Return the same type with `default` as its retention if it has none of its own."""
@@ -184,25 +178,6 @@ def _sentence(fault: Fault) -> str:
     return f"{fault.detail} at {fault.pointer}" if fault.pointer else fault.detail
 
 
-def _not_serializable(what: str) -> ResultError:
-    return ResultError("result-not-serializable", f"the result does not fit: {what}"[:500])
-
-
-def _is_finite(plain: Any) -> bool:
-    stack = [plain]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, float):
-            if not isfinite(node):
-                return False
-        elif isinstance(node, dict):
-            stack.extend(node.keys())
-            stack.extend(node.values())
-        elif isinstance(node, list | tuple | set | frozenset):
-            stack.extend(node)
-    return True
-
-
 def make_task_type(function: Function, options: Options) -> TaskType:
     """Return the task type of a plain typed function.
 
@@ -211,68 +186,89 @@ def make_task_type(function: Function, options: Options) -> TaskType:
     signature = read_signature(function)
     is_async = inspect.iscoroutinefunction(function)
     words = read_description(function)
-    takes = _input_schema(function, signature, words)
-    policy = _read_policy(function, options)
+    models = {
+        parameter.name: _read_model(function, parameter)
+        for parameter in signature.parameters
+        if is_model(parameter.type)
+    }
+    returned = _read_returned(function, signature.returns)
+    takes = _input_schema(function, signature, words, models)
+    settled = _read_options(function, options, is_async=is_async)
+    policy: Policy = settled["policy"]
     task_type = TaskType(
-        name=_read_name(function, options),
         description=words.text,
         function=function,
         is_async=is_async,
-        queue=_read_queue(function, options.queue),
-        priority=_read_priority(function, options.priority),
-        policy=policy,
         policy_json=msgspec.json.encode(policy),
-        memory_limit=_read_memory(function, options.memory_limit, is_async=is_async),
         example=options.example,
         input_schema=takes,
-        output_schema=_output_schema(function, signature.returns),
+        output_schema=_output_schema(function, signature.returns, returned),
         context_parameter=signature.context_parameter,
-        costs=bool(options.costs),
         source=place_of(function),
-        retention=_read_retention(function, options.retention),
         secrets=_find_secrets(function, signature, takes),
-        _params=Params(signature.parameters, takes),
-        _check=_read_check(function, options.check),
-        _output=None if signature.returns is Any else make_box(signature.returns),
+        _params=Params(signature.parameters, takes, models),
+        _results=Results(signature.returns, returned),
+        **settled,
     )
     return _with_example(task_type)
 
 
-def _input_schema(function: Function, signature: Signature, words: Description) -> Schema:
+def _read_model(function: Function, parameter: Parameter) -> Model:
+    try:
+        return Model(parameter.type, secret=secret)
+    except TypeError as error:
+        reject(function, f"parameter {parameter.name!r}: {error}")
+
+
+def _read_returned(function: Function, returns: Any) -> Model | None:
+    try:
+        return Model(returns) if is_model(returns) else None
+    except TypeError as error:
+        reject(function, f"its return type: {error}")
+
+
+def _input_schema(function: Function, signature: Signature, words: Description, models: Mapping[str, Model]) -> Schema:
     for parameter in signature.parameters:
-        reason = unsupported(parameter.type)
+        model = models.get(parameter.name)
+        reason = unsupported(parameter.type) if model is None else None
         if reason:
             reject(function, f"parameter {parameter.name!r}: {reason}")
         if parameter.default is not ABSENT and parameter.how is not How.REST:
-            _check_default(function, parameter)
-    return input_schema(signature.parameters, words.parameters)
+            _check_default(function, parameter, model)
+    return input_schema(signature.parameters, words.parameters, models)
 
 
 def _find_secrets(function: Function, signature: Signature, takes: Schema) -> Places | None:
     """Return where the secret params are. Raises RegistrationError for a mark that nothing would heed."""
     if b'"writeOnly":true' in msgspec.json.encode(takes.get("$defs", {})):
         reject(function, "`secret` marks a parameter as a whole: write `name: Annotated[..., secret]` in the function")
-    names = frozenset(parameter.name for parameter in signature.parameters if is_secret(parameter.type))
+    hidden = {name for name, schema in takes["properties"].items() if schema.get("writeOnly")}  # pydantic's SecretStr
+    names = hidden.union(parameter.name for parameter in signature.parameters if is_secret(parameter.type))
     if not names:
         return None
-    params = Params(signature.parameters, takes)
-    return Places(names, params.positional, params.rest)
+    positional = tuple(p.name for p in signature.parameters if p.in_array and p.how is not How.REST)
+    rest = next((p.name for p in signature.parameters if p.how is How.REST), None)
+    return Places(frozenset(names), positional, rest)
 
 
-def _check_default(function: Function, parameter: Parameter) -> None:
+def _check_default(function: Function, parameter: Parameter, model: Model | None) -> None:
     """Refuse a default that is not of the annotated type: the schema and forms show it."""
     try:
-        msgspec.convert(msgspec.to_builtins(parameter.default), parameter.type)
+        if model is not None:
+            model.check(parameter.default)
+            return
+        plain = msgspec.to_builtins(parameter.default, enc_hook=as_json)
+        msgspec.convert(plain, parameter.type, dec_hook=from_json)
     except (TypeError, ValueError) as error:
-        detail = refusal_fault(str(error), "").detail
+        detail = refusal_fault(str(error), "").detail if model is None else model.refusal(error)
         reject(function, f"the default of {parameter.name!r} does not fit its annotation: {detail}")
 
 
-def _output_schema(function: Function, returns: Any) -> Schema:
-    reason = unsupported(returns)
+def _output_schema(function: Function, returns: Any, model: Model | None) -> Schema:
+    reason = unsupported(returns) if model is None else None
     if reason:
         reject(function, f"its return type: {reason}")
-    return output_schema(returns)
+    return output_schema(returns, model)
 
 
 def _with_example(task_type: TaskType) -> TaskType:
@@ -290,70 +286,120 @@ def _with_example(task_type: TaskType) -> TaskType:
     return replace(task_type, example=example)
 
 
-def _read_name(function: Function, options: Options) -> str:
-    name = function.__name__ if options.name is None else options.name
-    if not isinstance(name, str) or not re.fullmatch(type_name_pattern, name):
-        reject(function, f"name must match {type_name_pattern}, got {name!r}")
-    return name
+class _Wrong(ValueError):
+    """An option is wrong; the message says how."""
 
 
-def _read_queue(function: Function, queue: Any) -> str:
-    if not isinstance(queue, str) or not re.fullmatch(queue_name_pattern, queue):
-        reject(function, f"queue must match {queue_name_pattern}, got {queue!r}")
-    return queue
+_T = TypeVar("_T")
 
 
-def _read_priority(function: Function, priority: Any) -> int:
-    if type(priority) is not int or not -100 <= priority <= 100:
-        reject(function, f"priority must be a whole number from -100 to 100, got {priority!r}")
-    return priority
+def _read_options(function: Function, options: Options, *, is_async: bool) -> dict[str, Any]:
+    """Return what the options settle of a task type. Raises RegistrationError with everything that is wrong."""
+    faults = [_unknown_option(name) for name in options.unknown] if isinstance(options, Misspelt) else []
+
+    def read(reader: Callable[[], _T]) -> _T | None:
+        try:
+            return reader()
+        except _Wrong as error:
+            faults.append(str(error))
+            return None
+
+    settled = {
+        "name": read(lambda: _read_name(function, options.name)),
+        "queue": read(lambda: _read_queue(options.queue)),
+        "priority": read(lambda: _read_priority(options.priority)),
+        "memory_limit": read(lambda: _read_memory(options.memory_limit, is_async=is_async)),
+        "costs": read(lambda: _read_costs(options.costs)),
+        "retention": read(lambda: _read_retention(options.retention)),
+        "_check": read(lambda: _read_check(options.check)),
+    }
+    retry = read(lambda: _read_retry(options.retry))
+    timeout = read(lambda: _read_timeout(options.timeout))
+    on_crash = read(lambda: _read_on_crash(options.on_crash))
+    if faults or retry is None or on_crash is None:
+        reject(function, "; ".join(faults))
+    return settled | {"policy": Policy(retry=retry, timeout=timeout, on_crash=on_crash)}
 
 
-def _read_policy(function: Function, options: Options) -> Policy:
-    if options.on_crash not in get_args(OnCrash):
-        reject(function, f'on_crash must be "retry" or "fail", got {options.on_crash!r}')
-    return Policy(
-        retry=_read_retry(function, options.retry),
-        timeout=_read_timeout(function, options.timeout),
-        on_crash=options.on_crash,
+def _unknown_option(name: str) -> str:
+    known = [field.name for field in fields(Options)]
+    close = get_close_matches(name, known, n=1)
+    return f"{name!r} is no option of @task; " + (
+        f"did you mean {close[0]!r}?" if close else f"these are: {', '.join(known)}"
     )
 
 
-def _read_retry(function: Function, retry: Any) -> RetryPolicy:
+def _read_name(function: Function, given: Any) -> str:
+    name = function.__name__ if given is None else given
+    if not isinstance(name, str) or not re.fullmatch(type_name_pattern, name):
+        raise _Wrong(f"name must match {type_name_pattern}, got {name!r:.200}")
+    return name
+
+
+def _read_queue(queue: Any) -> str:
+    if not isinstance(queue, str) or not re.fullmatch(queue_name_pattern, queue):
+        raise _Wrong(f"queue must match {queue_name_pattern}, got {queue!r:.200}")
+    return queue
+
+
+def _read_priority(priority: Any) -> int:
+    if type(priority) is not int or not -100 <= priority <= 100:
+        raise _Wrong(f"priority must be a whole number from -100 to 100, got {priority!r:.200}")
+    return priority
+
+
+def _read_on_crash(on_crash: Any) -> OnCrash:
+    if on_crash not in get_args(OnCrash):
+        raise _Wrong(f'on_crash must be "retry" or "fail", got {on_crash!r:.200}')
+    return on_crash  # type: ignore[no-any-return]
+
+
+def _read_costs(costs: Any) -> bool:
+    if not isinstance(costs, bool):
+        raise _Wrong(f"costs must be True or False, got {costs!r:.200}")
+    return costs
+
+
+def _read_retry(retry: Any) -> RetryPolicy:
     policy = RetryPolicy() if retry is None else RetryPolicy(max_attempts=retry) if type(retry) is int else retry
     if not isinstance(policy, RetryPolicy):
-        reject(function, f"retry must be the number of attempts or a RetryPolicy, got {retry!r}")
-    if type(policy.max_attempts) is not int or not 1 <= policy.max_attempts <= MAX_TRIES:
-        reject(function, f"retry must allow 1 to {MAX_TRIES} attempts in all, got {policy.max_attempts!r}")
+        raise _Wrong(f"retry must be the number of attempts or a RetryPolicy, got {retry!r:.200}")
+    try:
+        msgspec.convert(structs.asdict(policy), RetryPolicy)
+    except msgspec.ValidationError as error:
+        fault = refusal_fault(str(error), "")
+        raise _Wrong(f"retry{fault.pointer.replace('/', '.')}: {fault.detail}") from None
+    if not 1 <= policy.max_attempts <= MAX_TRIES:
+        raise _Wrong(f"retry must allow 1 to {MAX_TRIES} attempts in all, got {policy.max_attempts!r}")
     if policy.initial < timedelta(0) or policy.max < policy.initial or not 1 <= policy.factor <= 100:
-        reject(function, f"retry must have 0 <= initial <= max and a factor from 1 to 100, got {policy!r}")
+        raise _Wrong(f"retry must have 0 <= initial <= max and a factor from 1 to 100, got {policy!r}")
     return policy
 
 
-def _read_timeout(function: Function, timeout: Any) -> timedelta | None:
+def _read_timeout(timeout: Any) -> timedelta | None:
     if timeout is None:
         return None
     limit = _read_duration(timeout)
     if limit <= timedelta(0):
-        reject(function, f"timeout must be a timedelta or seconds, more than 0, got {timeout!r}")
+        raise _Wrong(f"timeout must be a timedelta or seconds, more than 0, got {timeout!r:.200}")
     return limit
 
 
-def _read_check(function: Function, check: Any) -> Callable[..., Iterable[Fault]] | None:
+def _read_check(check: Any) -> Callable[..., Iterable[Fault]] | None:
     if check is not None and not callable(check):
-        reject(function, f"check must be a function that takes the params and yields faults, got {check!r}")
+        raise _Wrong(f"check must be a function that takes the params and yields faults, got {check!r:.200}")
     return check  # type: ignore[no-any-return]
 
 
-def _read_retention(function: Function, retention: Any) -> Retention | None:
+def _read_retention(retention: Any) -> Retention | None:
     if retention is None or retention == "forever":
         return retention  # type: ignore[no-any-return]
     length = _read_duration(retention)
     if not timedelta(0) < length <= MAX_RETENTION:
-        reject(
-            function, 'retention must be a timedelta or seconds, more than 0 and at most ten years, or "forever", got'
-            f" {retention!r}",
-        )  # fmt: skip
+        raise _Wrong(
+            'retention must be a timedelta or seconds, more than 0 and at most ten years, or "forever", got'
+            f" {retention!r:.200}"
+        )
     return length
 
 
@@ -366,16 +412,16 @@ def _read_duration(value: Any) -> timedelta:
     return timedelta(0) if isinstance(value, bool) else length
 
 
-def _read_memory(function: Function, limit: Any, *, is_async: bool) -> int | None:
+def _read_memory(limit: Any, *, is_async: bool) -> int | None:
     if limit is None:
         return None
     if is_async:
-        reject(function, "memory_limit needs a `def` function: an `async def` one runs inside the service")
+        raise _Wrong("memory_limit needs a `def` function: an `async def` one runs inside the service")
     if isinstance(limit, str):
         match = _MEMORY.fullmatch(limit.strip())
         size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
     else:
         size = limit if type(limit) is int else 0
     if size < MIN_MEMORY:
-        reject(function, f'memory_limit must be bytes or text such as "512MB", at least 16MB, got {limit!r}')
+        raise _Wrong(f'memory_limit must be bytes or text such as "512MB", at least 16MB, got {limit!r:.200}')
     return size

@@ -11,6 +11,7 @@ import pytest
 import regex
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from tests.values import bind
 
 from tasker.builtin.reverse import reverse
 from tasker.builtin.sum import sum as sum_
@@ -23,12 +24,12 @@ SUM, REVERSE = _registry.add(sum_), _registry.add(reverse)
 
 def total(params: Any) -> bytes:
     SUM.check(params)
-    args, kwargs = SUM.bind(params)
+    args, kwargs = bind(SUM, params)
     return SUM.encode_result(asyncio.run(SUM.function(*args, **kwargs)))
 
 
 def turned(text: str) -> str:
-    args, kwargs = REVERSE.bind([text])
+    args, kwargs = bind(REVERSE, [text])
     result: str = REVERSE.function(*args, **kwargs)
     return result
 

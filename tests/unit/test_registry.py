@@ -143,9 +143,49 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], says: str) ->
     assert re.match(r".*test_registry\.py:\d+: resize: ", str(caught.value))
 
 
-def test_an_unknown_option_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match="retries"):
-        task(retries=3)  # type: ignore[call-overload]
+def test_everything_wrong_with_the_options_is_told_at_once_and_near_names_are_named() -> None:
+    @task(retrys=3, que="llm", priority=101, timeout="5m", on_crash="never", memory_limit="1MB", nothing_like_it=1)
+    def f(): ...
+
+    with pytest.raises(RegistrationError) as caught:
+        Registry().add(f)
+    said = str(caught.value)
+    assert re.match(r".*test_registry\.py:\d+: .*f: 'retrys' is no option of @task; did you mean 'retry'\?; ", said)
+    for part in (
+        "'que' is no option of @task; did you mean 'queue'?",
+        "'nothing_like_it' is no option of @task; these are: name, queue,",
+        "priority must be a whole number from -100 to 100, got 101",
+        "timeout must be a timedelta or seconds, more than 0, got '5m'",
+        'on_crash must be "retry" or "fail"',
+        "memory_limit must be bytes or text",
+    ):
+        assert part in said
+    assert "unknown" not in said.partition("these are")[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"retry": RetryPolicy(initial=1)}, "retry.initial: expected duration, got integer"),  # type: ignore[arg-type]
+        ({"retry": RetryPolicy(factor="2")}, "retry.factor: expected number, got string"),  # type: ignore[arg-type]
+        ({"retry": RetryPolicy(factor=float("nan"))}, "a factor from 1 to 100"),
+        ({"retry": RetryPolicy(jitter=1)}, "retry.jitter: expected boolean, got integer"),  # type: ignore[arg-type]
+        ({"retry": RetryPolicy(max_attempts=True)}, "retry.max_attempts: expected integer, got boolean"),
+        ({"retry": "3"}, "retry must be the number of attempts"),
+        ({"costs": "no"}, "costs must be True or False, got 'no'"),
+        ({"timeout": float("nan")}, "timeout must be"),
+        ({"timeout": True}, "timeout must be"),
+        ({"name": 3}, "name must match"),
+        ({"check": 3}, "check must be a function"),
+    ],
+    ids=str,
+)
+def test_options_of_the_wrong_type(options: dict[str, Any], says: str) -> None:
+    @task(**options)
+    def f(): ...
+
+    with pytest.raises(RegistrationError, match=re.escape(says)):
+        Registry().add(f)
 
 
 def test_a_memory_limit_needs_a_process() -> None:

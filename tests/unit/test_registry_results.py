@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import enum
 import json
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, TypedDict
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypedDict
 from uuid import UUID
 
 import msgspec
+import pydantic
+import pydantic.dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import Struct
+from msgspec import Meta, Raw, Struct
 
 from tasker.errors import ResultError
 from tasker.registry import Registry, TaskType
@@ -38,6 +42,40 @@ class Shape(Struct):
 
 class Options(TypedDict):
     level: int
+
+
+class Text(str):
+    """As libraries have them."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "another text"
+
+
+class Number(int):
+    pass
+
+
+class Real(float):
+    pass
+
+
+class Items(list[int]):
+    pass
+
+
+class Item(pydantic.BaseModel):
+    price: Annotated[Decimal, pydantic.Field(gt=0, alias="Price")]
+    note: float | None = None
+
+
+@pydantic.dataclasses.dataclass
+class Place:
+    x: int
+
+
+NAIVE = datetime(2026, 1, 2)  # noqa: DTZ001
 
 
 def returning(type_: Any) -> TaskType:
@@ -74,6 +112,25 @@ def returning(type_: Any) -> TaskType:
         (Options, {"level": 1}, b'{"level":1}'),
         (Any, {"a": [1, None, Point(1)]}, b'{"a":[1,null,{"x":1,"y":null}]}'),
         (Any, b"x", b'"eA=="'),
+        (str, Text("text"), b'"text"'),
+        (int, Number(5), b"5"),
+        (float, Real(1.5), b"1.5"),
+        (float, Number(5), b"5"),
+        (list[int], Items([Number(1)]), b"[1]"),
+        (dict[str, int], Counter({Text("a"): 1}), b'{"a":1}'),
+        (Any, [Text("text"), Number(5), Real(1.5)], b'["text",5,1.5]'),
+        (object, {"a": None}, b'{"a":null}'),
+        (list[object], [1, None, {"a": Path("/x")}], b'[1,null,{"a":"/x"}]'),
+        (NoReturn, None, b"null"),
+        (Path, Path("/srv"), b'"/srv"'),
+        (dict[str, Path | None], {"a": Path("/srv"), "b": None}, b'{"a":"/srv","b":null}'),
+        (Annotated[datetime, Meta(tz=False)], NAIVE, b'"2026-01-02T00:00:00"'),
+        (list[Any], [Raw(b"[1]")], b"[[1]]"),
+        (Item, Item(Price=Decimal("1.10")), b'{"Price":"1.10","note":null}'),
+        (list[Item | None], [None, Item(Price=Decimal(3))], b'[null,{"Price":"3","note":null}]'),
+        (dict[str, Place], {"a": Place(1)}, b'{"a":{"x":1}}'),
+        (Any, [Item(Price=Decimal("1.10")), Place(1)], b'[{"Price":"1.10","note":null},{"x":1}]'),
+        (Annotated[int, pydantic.Field(gt=0)], 1, b"1"),
     ],
     ids=lambda value: str(value)[:30].partition(" at 0x")[0],
 )
@@ -118,7 +175,7 @@ def circle() -> list[Any]:
         (Point, Point(1, NAN), "NaN or an infinity"),
         (dict[str, Any], {"a": ({"b": NAN},)}, "NaN or an infinity"),
         (Any, [[NAN]], "NaN or an infinity"),
-        (Any, object(), "cannot be written as JSON (Encoding objects of type object is unsupported)"),
+        (Any, object(), "cannot be written as JSON (values of the type object have no JSON form)"),
         (Any, print, "cannot be written as JSON"),
         (Any, (n for n in ()), "cannot be written as JSON"),
         (Any, {(1, 2): 3}, "cannot be written as JSON"),
@@ -126,6 +183,29 @@ def circle() -> list[Any]:
         (int, 10**5000, "cannot be written as JSON"),
         (Any, circle(), "cannot be written as JSON"),
         (Any, 1j, "cannot be written as JSON"),
+        (Any, Raw(b"not json"), "msgspec.Raw that is not JSON"),
+        (list[Any], [Raw(b"{")], "msgspec.Raw that is not JSON"),
+        (dict[str, Any], {"a": Raw(b"")}, "msgspec.Raw that is not JSON"),
+        (int, Raw(b"1"), "it holds a msgspec.Raw"),
+        (list[int], [Raw(b"1")], "it holds a msgspec.Raw"),
+        (Any, {1: "a", "1": "b"}, "two keys of a dict have the same text"),
+        (dict[str, Any], {"a": {1: "a", "1": "b"}}, "two keys of a dict have the same text"),
+        (dict[int | str, str], {1: "a", "1": "b"}, "two keys of a dict have the same text"),
+        (str, Text("\ud800"), "a lone surrogate"),
+        (float, Real("nan"), "NaN or an infinity"),
+        (Decimal, Decimal("NaN"), "NaN or an infinity"),
+        (list[Decimal | None], [None, Decimal("Infinity")], "NaN or an infinity"),
+        (datetime, NAIVE, "a datetime without a time zone"),
+        (list[datetime | None], [None, NAIVE], "a datetime without a time zone"),
+        (Any, [NAIVE], "a datetime without a time zone"),
+        (dict[str, Any], {"a": NAIVE}, "a datetime without a time zone"),
+        (NoReturn, 5, "expected null, got integer"),
+        (Path, 5, "expected string, got integer"),
+        (Item, {"Price": 0}, "expected greater than 0 at /Price"),
+        (Item, 5, "expected a valid dictionary or instance of Item"),
+        (list[Place], [Place(1), "x"], "at /1"),
+        (Item, Item(Price=Decimal(1), note=NAN), "NaN or an infinity"),
+        (list[int], [NAN], "expected integer, got number at /0"),
     ],
     ids=lambda value: "" if isinstance(value, int | list | str) else str(value)[:30].partition(" at 0x")[0],
 )

@@ -8,16 +8,22 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, TypedDict
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Never, NoReturn, TypedDict
 from uuid import UUID
 
+import pydantic
+import pydantic.dataclasses
 import pytest
 from jsonschema import Draft202012Validator
 from msgspec import Meta, Struct
+from pydantic import PositiveInt
+from tests.values import bind
 
 from tasker.context import Context
 from tasker.errors import Invalid, RegistrationError
-from tasker.registry import Registry, TaskType
+from tasker.registry import Registry, TaskType, task
 
 
 def register(function: Callable[..., Any]) -> TaskType:
@@ -62,6 +68,21 @@ class Opaque:
     pass
 
 
+class Item(pydantic.BaseModel):
+    """An article."""
+
+    sku: str = pydantic.Field(min_length=3, alias="SKU")
+    tree: list[Item] = []
+
+
+@pydantic.dataclasses.dataclass
+class Place:
+    x: int = pydantic.Field(gt=0)
+
+
+_MOMENT = datetime(2020, 1, 1, tzinfo=UTC)
+
+
 # Schemas
 
 
@@ -97,7 +118,7 @@ def test_a_function_may_take_and_return_nothing() -> None:
     assert task_type.input_schema["properties"] == {}
     assert task_type.output_schema["type"] == "null"
     assert task_type.is_async
-    assert task_type.bind([]) == task_type.bind({}) == ((), {})
+    assert bind(task_type, []) == bind(task_type, {}) == ((), {})
     assert task_type.example == {}
 
 
@@ -137,6 +158,24 @@ def test_without_a_return_annotation_anything_may_come() -> None:
         (Cat | Dog, {"type": "dog", "name": "Rex"}, Dog("Rex")),
         (Annotated[int, Meta(ge=1)], 1, 1),
         (Any, {"a": [None]}, {"a": [None]}),
+        (object, {"a": [1.5]}, {"a": [1.5]}),
+        (dict[str, object], {"a": [1.5]}, {"a": [1.5]}),
+        (Decimal, "1.10", Decimal("1.10")),
+        (Decimal, 1.5, Decimal("1.5")),
+        (Decimal | None, None, None),
+        (list[Decimal], [1, "2.50"], [Decimal(1), Decimal("2.50")]),
+        (Decimal | int, 10**30, 10**30),
+        (Path, "/srv", Path("/srv")),
+        (Path | None, None, None),
+        (list[Path], ["a", "b"], [Path("a"), Path("b")]),
+        (Annotated[datetime, Meta(tz=False)], "2020-01-01T00:00:00", datetime(2020, 1, 1)),  # noqa: DTZ001
+        (dict[str, list[datetime | None]], {"a": ["2020-01-01T00:00:00Z", None]}, {"a": [_MOMENT, None]}),
+        (Item, {"SKU": "abc"}, Item(SKU="abc")),
+        (Item | None, None, None),
+        (list[Item], [{"SKU": "abc"}], [Item(SKU="abc")]),
+        (Place, {"x": 1}, Place(1)),
+        (PositiveInt, 1, 1),
+        (Annotated[str, pydantic.StringConstraints(strip_whitespace=True)], " a ", "a"),
     ],
     ids=str,
 )
@@ -146,8 +185,103 @@ def test_types(type_: Any, sent: Any, bound: Any) -> None:
     function.__annotations__ = {"value": type_}
     task_type = register(function)
     task_type.check([sent])
-    assert task_type.bind([sent]) == task_type.bind({"value": sent}) == ((bound,), {})
+    assert bind(task_type, [sent]) == bind(task_type, {"value": sent}) == ((bound,), {})
     Draft202012Validator(task_type.input_schema).validate({"value": sent})
+
+
+class Stamped(Struct):
+    at: datetime
+    until: list[datetime | None] = []
+    local: Annotated[datetime, Meta(tz=False)] | None = None
+
+
+def test_a_moment_has_a_zone_in_every_schema() -> None:
+    def function(
+        at: datetime, all: dict[str, tuple[datetime, int]], stamped: Stamped, free: Annotated[datetime, Meta(tz=False)]
+    ) -> list[datetime]: ...
+
+    task_type = register(function)
+    moment = {"type": "string", "format": "date-time"}
+    schema = task_type.input_schema
+    assert schema["properties"]["at"] == moment
+    assert schema["properties"]["all"]["additionalProperties"]["prefixItems"] == [moment, {"type": "integer"}]
+    assert schema["properties"]["free"] == {"type": "string"}
+    fields = schema["$defs"]["Stamped"]["properties"]
+    assert fields["at"] == moment
+    assert fields["until"]["items"]["anyOf"] == [moment, {"type": "null"}]
+    assert {"type": "string"} in fields["local"]["anyOf"]
+    assert task_type.output_schema["items"] == moment
+
+
+def test_a_decimal_is_taken_as_a_number_too_and_given_as_text() -> None:
+    def function(amount: Decimal, others: list[Decimal | None] = []) -> Decimal: ...  # noqa: B006
+
+    task_type = register(function)
+    taken = {"type": ["string", "number"], "format": "decimal"}
+    assert task_type.input_schema["properties"]["amount"] == taken
+    assert task_type.input_schema["properties"]["others"]["items"] == {"anyOf": [taken, {"type": "null"}]}
+    assert task_type.output_schema["type"] == "string"
+    assert task_type.example == {"amount": "1.50", "others": []}
+
+
+def test_the_schema_of_a_model_is_pydantics() -> None:
+    def function(item: Item, *more: Item, place: Place = Place(1)) -> Item: ...  # noqa: B008
+
+    task_type = register(function)
+    properties = task_type.input_schema["properties"]
+    assert properties["item"]["$ref"] == "#/$defs/Item"
+    assert properties["more"]["items"]["$ref"] == "#/$defs/Item"
+    assert properties["place"]["default"] == {"x": 1}
+    assert properties["place"]["properties"]["x"] == {"exclusiveMinimum": 0, "title": "X", "type": "integer"}
+    definition = task_type.input_schema["$defs"]["Item"]
+    assert definition["properties"]["SKU"]["minLength"] == 3
+    assert definition["properties"]["tree"]["items"] == {"$ref": "#/$defs/Item"}
+    assert task_type.output_schema["$ref"] == "#/$defs/Item"
+    assert bind(task_type, [{"SKU": "abc"}, {"SKU": "def"}]) == (
+        (Item(SKU="abc"), Item(SKU="def")),
+        {"place": Place(1)},
+    )
+
+
+def test_models_of_one_name_are_kept_apart() -> None:
+    def other() -> type[Any]:
+        class Item(pydantic.BaseModel):
+            size: int
+            inner: list[Item] = []
+
+        return Item
+
+    def function(one, two, three): ...
+
+    function.__annotations__ = {"one": Item, "two": other(), "three": list[Item]}
+    schema = register(function).input_schema
+    assert schema["properties"]["one"]["$ref"] == schema["properties"]["three"]["items"]["$ref"] == "#/$defs/Item"
+    assert schema["properties"]["two"]["$ref"] == "#/$defs/Item_2"
+    assert schema["$defs"]["Item_2"]["properties"]["inner"]["items"] == {"$ref": "#/$defs/Item_2"}
+
+
+def test_a_secret_of_pydantics_is_one_of_ours() -> None:
+    def function(token: pydantic.SecretStr, name: str = ""): ...
+
+    task_type = register(function)
+    assert task_type.secrets is not None
+    assert task_type.secrets.names == {"token"}
+
+
+@pytest.mark.parametrize("hint", [NoReturn, Never, None])
+def test_what_never_returns_has_no_result(hint: Any) -> None:
+    def function(): ...
+
+    function.__annotations__ = {"return": hint}
+    assert register(function).output_schema["type"] == "null"
+
+
+@pytest.mark.parametrize("hint", [object, Any])
+def test_what_returns_anything_has_any_result(hint: Any) -> None:
+    def function(): ...
+
+    function.__annotations__ = {"return": hint}
+    assert register(function).output_schema == {"$schema": "https://json-schema.org/draft/2020-12/schema"}
 
 
 def test_constraints_and_definitions_are_in_the_schema() -> None:
@@ -164,7 +298,7 @@ def test_a_default_without_json_is_left_out_of_the_schema_and_still_holds() -> N
 
     task_type = register(function)
     assert task_type.input_schema["properties"]["limit"] == {"type": "number"}
-    assert task_type.bind({}) == ((float("inf"),), {})
+    assert bind(task_type, {}) == ((float("inf"),), {})
 
 
 def test_a_default_is_handed_over_itself() -> None:
@@ -172,7 +306,7 @@ def test_a_default_is_handed_over_itself() -> None:
 
     def function(a: list[int] = nothing, *, b: list[int] = nothing): ...
 
-    (a,), named = register(function).bind([])
+    (a,), named = bind(register(function), [])
     assert a is nothing
     assert named["b"] is nothing
 
@@ -184,7 +318,7 @@ def test_parameters_may_have_any_name() -> None:
     params = dict(zip(names, range(6), strict=True))
     task_type = register(function)
     assert list(task_type.input_schema["properties"]) == names
-    assert task_type.bind(params) == ((0, 1, 2, 3, 4), {"uniqueItems": 5})
+    assert bind(task_type, params) == ((0, 1, 2, 3, 4), {"uniqueItems": 5})
 
 
 def test_a_wrapped_function_has_the_signature_of_the_inner_one() -> None:
@@ -197,7 +331,7 @@ def test_a_wrapped_function_has_the_signature_of_the_inner_one() -> None:
 
     task_type = register(outer)
     assert task_type.function is outer
-    assert task_type.bind([1]) == ((1,), {})
+    assert bind(task_type, [1]) == ((1,), {})
 
 
 def test_a_wrapper_of_what_is_no_function_is_named_by_its_own_place() -> None:
@@ -211,7 +345,7 @@ def test_a_wrapper_of_what_is_no_function_is_named_by_its_own_place() -> None:
 
 
 def call(task_type: TaskType, params: Any) -> Any:
-    args, kwargs = task_type.bind(params)
+    args, kwargs = bind(task_type, params)
     assert task_type.context_parameter is not None
     return task_type.function(*args, **kwargs, **{task_type.context_parameter: "CONTEXT"})
 
@@ -272,6 +406,20 @@ async def no_async_generator(a: int) -> AsyncIterator[int]:
     yield a
 
 
+class Holder:
+    def no_method(self, a: int) -> int: ...
+
+
+class Mixed(Struct):
+    item: Item
+
+
+def no_mixed(a: Mixed): ...
+def no_mixed_result() -> list[Mixed]: ...
+def no_meta(a: Annotated[list[Item], Meta(max_length=3)]): ...
+def no_default_model(a: Item = Item(SKU="abc"), b: PositiveInt = 0): ...  # noqa: B008
+
+
 no_lambda = lambda a: a  # noqa: E731
 
 
@@ -297,6 +445,11 @@ no_lambda = lambda a: a  # noqa: E731
         (no_generator, "a generator cannot be a task"),
         (no_async_generator, "a generator cannot be a task"),
         (no_lambda, "a lambda cannot be a task"),
+        (Holder.no_method, "a method cannot be a task; write a function that makes the object and calls it"),
+        (no_mixed, "parameter 'a': Unable to generate pydantic-core schema for"),
+        (no_mixed_result, "its return type: Unable to generate pydantic-core schema for"),
+        (no_meta, "parameter 'a': msgspec.Meta says nothing to pydantic; use pydantic.Field"),
+        (no_default_model, "the default of 'b' does not fit its annotation: expected greater than 0"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )  # fmt: skip
@@ -304,7 +457,24 @@ def test_what_cannot_be_a_task_is_refused_with_its_place(function: Callable[...,
     with pytest.raises(RegistrationError, match=re.escape(says)) as caught:
         Registry().add(function)
     line = function.__code__.co_firstlineno
-    assert re.match(rf".*test_registry_signature\.py:{line}: {re.escape(function.__name__)}: ", str(caught.value))
+    assert re.match(rf".*test_registry_signature\.py:{line}: {re.escape(function.__qualname__)}: ", str(caught.value))
+
+
+class Caller:
+    async def __call__(self, a: int) -> int:
+        return a
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [functools.partial(no_opaque, 1), Caller(), Caller().__call__, int, functools.cache(no_opaque), staticmethod(len)],
+)
+def test_what_is_no_function_is_refused_with_what_to_do(thing: Any) -> None:
+    for register_it in (task, Registry().add):
+        with pytest.raises(
+            RegistrationError, match=r"only a function can be a task; write a `def` or `async def` that"
+        ):
+            register_it(thing)
 
 
 # Docstrings

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from tasker.context import Context
 from tasker.errors import RequestError
 from tasker.executor.outcomes import raised, succeeded
@@ -54,7 +52,7 @@ class Call:
             return raised(error)
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        args, kwargs = self._type.bind(msgspec.json.decode(self._params))
+        args, kwargs = self._type.bind(self._params)
         if self._type.context_parameter is not None:
             kwargs[self._type.context_parameter] = self._context
         return args, kwargs
