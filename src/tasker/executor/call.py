@@ -5,6 +5,7 @@ These are the only places where whatever a function raises is caught, SystemExit
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from tasker.context import Context
@@ -25,8 +26,11 @@ class Call:
         self._context = context
         self._max_result = max_result
 
-    def run(self) -> Outcome:
-        """Call a plain function. Never raises."""
+    def run(self, drive: Callable[[Coroutine[Any, Any, Outcome]], Outcome]) -> Outcome:
+        """Call a plain function; `drive` runs a coroutine to its end. Never raises.
+
+        A `def` may wrap an `async def`: what it returns is awaited.
+        """
         try:
             args, kwargs = self._arguments()
         except RequestError as error:
@@ -34,7 +38,16 @@ class Call:
         except BaseException as error:
             return raised(error)
         try:
-            return succeeded(self._type, self._type.function(*args, **kwargs), self._max_result)
+            value = self._type.function(*args, **kwargs)
+            if hasattr(type(value), "__await__"):
+                return drive(self._awaited(value))
+            return succeeded(self._type, value, self._max_result)
+        except BaseException as error:
+            return raised(error)
+
+    async def _awaited(self, value: Awaitable[Any]) -> Outcome:
+        try:
+            return succeeded(self._type, await value, self._max_result)
         except BaseException as error:
             return raised(error)
 

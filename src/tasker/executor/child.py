@@ -11,7 +11,7 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -106,7 +106,9 @@ class Child:
                 problem("unknown-type", f"{run.type_name} is in none of the files and modules that tasks are in")
             )
         call = Call(task_type, run.params, context, self._max_result)
-        return _run_async(call, self._channel, notice) if task_type.is_async else call.run()
+        if task_type.is_async:
+            return _drive(call.run_async(), self._channel, notice)
+        return call.run(lambda coroutine: _drive(coroutine, self._channel, notice))
 
     def _find(self, name: str) -> TaskType | None:
         """Return the type. Entry points are looked for only when a task needs one: the search is slow."""
@@ -131,12 +133,13 @@ def _gpt_settings(fields: dict[str, Any] | None) -> Any:
     return GptSettings.model_validate(fields)
 
 
-def _run_async(call: Call, channel: Channel, notice: Notice) -> Outcome:
+def _drive(coroutine: Coroutine[Any, Any, Outcome], channel: Channel, notice: Notice) -> Outcome:
+    """Run a coroutine to its end, cancelled when the client asks for it."""
     import asyncio  # slow to import: async functions run on the service's loop as a rule
 
     async def main() -> Outcome:
         loop = asyncio.get_running_loop()
-        task = loop.create_task(call.run_async())
+        task = loop.create_task(coroutine)
 
         def look() -> None:
             if notice.check():
