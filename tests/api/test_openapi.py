@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
-from typing import Any
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import httpx2
+import pydantic
 import pytest
 from jsonschema import Draft202012Validator
+from msgspec import Struct
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from referencing import Registry as Schemas
 from referencing.jsonschema import DRAFT202012
@@ -318,3 +323,46 @@ async def test_answers_link_to_what_can_be_done_with_them(document: Document) ->
     assert links["get_task"] == {"operationId": "get_task", "parameters": {"task_id": "$response.body#/task_id"}}
     names = {operation["operationId"] for own in document["paths"].values() for operation in own.values()}
     assert set(links) <= names
+
+
+def strings(node: Any) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict | list):
+        for part in node.values() if isinstance(node, dict) else node:
+            yield from strings(part)
+
+
+class Cat(Struct, tag="cat"):
+    lives: int
+
+
+class Dog(Struct, tag="dog"):
+    name: str
+
+
+class Meow(pydantic.BaseModel):
+    type: Literal["cat"]
+    tree: list[Meow] = []
+
+
+class Woof(pydantic.BaseModel):
+    type: Literal["dog"]
+    born: datetime
+
+
+def keep(
+    one: Cat | Dog, two: Annotated[Meow | Woof, pydantic.Field(discriminator="type")], path: Path, price: Decimal
+) -> None: ...
+
+
+async def test_the_definitions_of_a_type_are_found_where_they_are_put(rig: Rig) -> None:
+    rig.service.registry.add(keep)
+    document = dict((await rig.client.get("/openapi.json")).json())
+    OpenAPIV31SpecValidator(document).validate()
+    found = document["paths"]["/type/keep/task"]["post"]["requestBody"]
+    assert [text for text in strings(document) if text.startswith("#/$defs")] == []
+    places = {text for text in strings(found) if text.startswith("#/components/schemas/keep.")}
+    assert {place.rpartition(".")[2] for place in places} == {"Cat", "Dog", "Meow", "Woof"}
+    for place in places:
+        assert place.rpartition("/")[2] in document["components"]["schemas"]

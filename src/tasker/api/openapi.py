@@ -388,8 +388,16 @@ def _hoisted(node: Any, prefix: str) -> Any:
     found = {key: _hoisted(value, prefix) for key, value in node.items()}
     reference = found.get("$ref")
     if isinstance(reference, str):
-        found["$ref"] = _REF.format(name=prefix + _plain(reference.rpartition("/")[2]))
+        found["$ref"] = _elsewhere(reference, prefix)
+    match found.get("discriminator"):
+        case {"mapping": dict(members)} as told:
+            mapping = {value: _elsewhere(place, prefix) for value, place in members.items()}
+            found["discriminator"] = {**told, "mapping": mapping}
     return _with_items(found)
+
+
+def _elsewhere(reference: str, prefix: str) -> str:
+    return _REF.format(name=prefix + _plain(reference.rpartition("/")[2]))
 
 
 def _plain(name: str) -> str:
