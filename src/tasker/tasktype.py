@@ -240,10 +240,15 @@ def _input_schema(function: Function, signature: Signature, words: Description, 
 
 def _find_secrets(function: Function, signature: Signature, takes: Schema) -> Places | None:
     """Return where the secret params are. Raises RegistrationError for a mark that nothing would heed."""
-    if b'"writeOnly":true' in msgspec.json.encode(takes.get("$defs", {})):
-        reject(function, "`secret` marks a parameter as a whole: write `name: Annotated[..., secret]` in the function")
-    hidden = {name for name, schema in takes["properties"].items() if schema.get("writeOnly")}  # pydantic's SecretStr
-    names = hidden.union(parameter.name for parameter in signature.parameters if is_secret(parameter.type))
+    properties = takes["properties"]
+    names = {parameter.name for parameter in signature.parameters if is_secret(parameter.type)}
+    names |= {name for name, schema in properties.items() if schema.get("writeOnly")}  # pydantic's SecretStr
+    others = [schema for name, schema in properties.items() if name not in names]
+    if b'"writeOnly":true' in msgspec.json.encode([others, takes.get("$defs")]):
+        reject(
+            function, "a secret within a param would be shown; `secret` marks a parameter as a whole: write"
+            " `name: Annotated[..., secret]` in the function",
+        )  # fmt: skip
     if not names:
         return None
     positional = tuple(p.name for p in signature.parameters if p.in_array and p.how is not How.REST)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
+import pydantic
 import pytest
 
 import tasker
@@ -85,12 +86,26 @@ class Inner(msgspec.Struct):
     token: Annotated[str, tasker.secret]
 
 
-def test_a_mark_that_nothing_would_heed_is_refused() -> None:
-    @task
-    async def nested(inner: Inner) -> None: ...
+class Account(pydantic.BaseModel):
+    password: pydantic.SecretStr
 
+
+@pytest.mark.parametrize("hint", [Inner, list[Inner], Account, list[Account], list[pydantic.SecretStr]], ids=str)
+def test_a_mark_that_nothing_would_heed_is_refused(hint: Any) -> None:
+    async def nested(inner): ...
+
+    nested.__annotations__ = {"inner": hint}
     with pytest.raises(RegistrationError, match="`secret` marks a parameter as a whole"):
         the_type(nested)
+
+
+async def login(name: str, password: pydantic.SecretStr) -> None: ...
+
+
+def test_a_secret_of_pydantics_is_hidden() -> None:
+    places = the_type(login).secrets
+    assert places is not None
+    assert hide(b'["u","sesame"]', places) == Hidden(b'["u","***"]', b'{"1":"sesame"}')
 
 
 NASTY = 'pa"ss\\wo\nrd-of-many-letters é'
