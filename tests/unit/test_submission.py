@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from tasker import task
-from tasker.errors import Invalid, Malformed
+from tasker.errors import Fault, Invalid, Malformed
 from tasker.registry import Registry
 from tasker.submission import RetryOptions, Submission, read_submission
 from tasker.testing import START
@@ -50,6 +52,25 @@ def test_type_and_params_are_enough(registry: Registry) -> None:
     assert submission.type == "add"
     assert bytes(submission.params) == b"[4,2]"
     assert submission == Submission(type="add", params=submission.params)
+
+
+def test_the_check_of_a_type_sees_every_digit() -> None:
+    seen: list[Decimal] = []
+
+    def look(amount: Decimal) -> Iterator[Fault]:
+        seen.append(amount)
+        yield from ()
+
+    @task(check=look, example=["1"])
+    def pay(amount: Decimal) -> None: ...
+
+    registry = Registry()
+    registry.add(pay)
+    params = b"[ 12345678901234567.89]"
+    read(registry, b'{"params": %b, "type":"pay"}' % params)
+    read(registry, b'{"params": %b, "type":"pay", "tags":[]}' % params)
+    read(registry, b" \n" + params, type_name="pay")
+    assert seen[1:] == [Decimal("12345678901234567.89")] * 3
 
 
 def test_params_stay_as_they_were_written(registry: Registry) -> None:

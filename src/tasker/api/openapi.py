@@ -389,10 +389,10 @@ def _hoisted(node: Any, prefix: str) -> Any:
     reference = found.get("$ref")
     if isinstance(reference, str):
         found["$ref"] = _elsewhere(reference, prefix)
-    match found.get("discriminator"):
-        case {"mapping": dict(members)} as told:
-            mapping = {value: _elsewhere(place, prefix) for value, place in members.items()}
-            found["discriminator"] = {**told, "mapping": mapping}
+    told = found.get("discriminator")
+    if isinstance(told, dict) and isinstance(told.get("mapping"), dict):
+        mapping = {value: _elsewhere(place, prefix) for value, place in told["mapping"].items()}
+        found["discriminator"] = {**told, "mapping": mapping}
     return _with_items(found)
 
 
