@@ -1,7 +1,7 @@
 """Strict writing of JSON text, the counterpart of jsontext: what JSON cannot hold is refused, never changed in silence.
 
 Refused: NaN and the infinities, Decimals of that kind too; times with no zone; lone surrogates; two keys of an object
-with one text; a `msgspec.Raw` that is not JSON; values that no JSON stands for.
+with one text; a `msgspec.Raw` that is not JSON; more than MAX_DEPTH levels; values that no JSON stands for.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ Writer = Callable[[Any], bytes]
 
 NOT_FINITE = "it holds NaN or an infinity, which JSON has no word for"
 NO_ZONE = "it holds a datetime without a time zone; use for example datetime.now(UTC)"
-_MAX_DEPTH = 64
+MAX_DEPTH = 500
+"""Levels of arrays and objects: what is deeper than half of Python's limit of recursion, others may not read."""
 _BASES: tuple[tuple[type, Hook], ...] = (
     (str, str.__str__),
     (int, int.__int__),
     (float, float.__float__),
     (PurePath, str),
 )
+_MAX_STEPS = 64
+"""Of the place of a fault."""
 _NAIVE = re.compile(rb'"\d{4}-\d\d-\d\dT[\d:.]+"')
 _LEAVES = (datetime, Decimal, bytes, bytearray, memoryview)
 
@@ -116,8 +119,32 @@ def write(value: Any, writer: Writer = _write) -> bytes:
         raise NotJson(f"it cannot be written as JSON ({error})") from None
 
 
+def _is_too_deep(text: bytes) -> bool:
+    """Tell whether more than MAX_DEPTH arrays and objects are open at once; in few passes, none of them in Python."""
+    bare = _STRING.sub(b"", text) if b"\\" in text else text.translate(None, _NEITHER).replace(b'""', b"")
+    if b'"' in bare:  # a string with brackets in it
+        bare = _STRING.sub(b"", text)
+    bare = bare.translate(_ALIKE, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        if not bare:
+            return False
+        bare = bare.replace(b"[]", b"")
+    return bool(bare)
+
+
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_NEITHER = bytes(set(range(256)) - set(b'[]{}"'))
+_ALIKE = bytes.maketrans(b"{}", b"[]")
+
+
 def settle(text: bytes) -> bytes:
-    """Return a text that msgspec wrote, in one line, if it is JSON and no object names a key twice. Raises NotJson."""
+    """Return a text that msgspec wrote, in one line, if it is JSON that everybody can read: no key twice, not too deep.
+
+    Raises NotJson.
+    """
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_too_deep(text):
+        raise NotJson(f"it cannot be written as JSON (it is nested too deeply, more than {MAX_DEPTH} levels)")
     try:
         # Reading and writing it again takes less than a look at each of its values in Python would.
         if _rewrite(_read(text)) == text:
@@ -184,7 +211,7 @@ _zone_checker = json.JSONEncoder(allow_nan=False, check_circular=False, default=
 def place_of_fault(value: Any) -> str:
     """Return the JSON Pointer of the innermost list item or dict member of a value that `encode_strict` refuses."""
     pointer = ""
-    for _ in range(_MAX_DEPTH):
+    for _ in range(_MAX_STEPS):
         inner = next(((name, child) for name, child in _children(value) if _is_refused(child)), None)
         if inner is None:
             return pointer

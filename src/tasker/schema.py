@@ -101,7 +101,7 @@ class Traits(NamedTuple):
     """What of a type decides how its values are looked at.
 
     has_moments: holds datetimes of which it says nothing about zones. has_naive: holds datetimes that must have no zone
-    (`Meta(tz=False)`). is_open: some of its values may be of any type.
+    (`Meta(tz=False)`). is_open: some of its values may be of any type, or of any depth.
     """
 
     has_decimals: bool
@@ -122,14 +122,30 @@ class Traits(NamedTuple):
 
 def traits_of(types: Iterable[Any]) -> Traits:
     """Return what some types, together, are made of."""
-    parts = list(_all_parts([inspect.type_info(type_) for type_ in types]))
+    nodes = [inspect.type_info(type_) for type_ in types]
+    parts = list(_all_parts(nodes))
     zones = {part.tz for part in parts if isinstance(part, inspect.DateTimeType)}
     return Traits(
         has_decimals=any(isinstance(part, inspect.DecimalType) for part in parts),
         has_moments=None in zones,
         has_naive=False in zones,
-        is_open=any(isinstance(part, _OPEN) or _has_mixed_keys(part) for part in parts),
+        is_open=any(isinstance(part, _OPEN) or _has_mixed_keys(part) for part in parts)
+        or any(_holds_itself(node, frozenset(), set()) for node in nodes),
     )
+
+
+def _holds_itself(node: Any, above: frozenset[type], done: set[type]) -> bool:
+    """Tell whether a class in a type is a part of itself. above: what holds the node; done: what has been looked at."""
+    cls = getattr(node, "cls", None)
+    if cls in above:
+        return True
+    if cls in done:
+        return False
+    within = above if cls is None else above | {cls}
+    found = any(_holds_itself(part, within, done) for part in _parts(node))
+    if cls is not None:
+        done.add(cls)
+    return found
 
 
 _OPEN = (inspect.AnyType, inspect.RawType, inspect.CustomType, inspect.ExtType)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections import Counter, OrderedDict, UserDict, namedtuple
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ import pydantic
 import pytest
 from msgspec import Raw
 
-from tasker.encoding import NotJson, decode_exact, encode_strict, from_json, place_of_fault, read_number
+from tasker.encoding import MAX_DEPTH, NotJson, decode_exact, encode_strict, from_json, place_of_fault, read_number
 
 NAN = math.nan
 NAIVE = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001
@@ -126,8 +127,7 @@ def circle() -> Any:
     return ring
 
 
-def nested(depth: int) -> Any:
-    value: Any = 1
+def nested(depth: int, value: Any = 1) -> Any:
     for _ in range(depth):
         value = [value]
     return value
@@ -186,6 +186,24 @@ def test_what_json_does_not_hold_is_refused(value: Any, says: str) -> None:
     with pytest.raises(NotJson, match=r"^it ") as caught:
         encode_strict(value)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("inner", [1, "]}[{", '\\"[', {"a": ["]"] * 600}, [[{}]] * 600])
+def test_depth_is_limited_whatever_the_strings_hold(inner: Any) -> None:
+    levels = {int: 0, str: 0, dict: 2, list: 3}[type(inner)]
+    assert encode_strict(nested(MAX_DEPTH - levels, inner)).startswith(b"[[")
+    with pytest.raises(NotJson, match="nested too deeply"):
+        encode_strict(nested(MAX_DEPTH - levels + 1, inner))
+
+
+def test_depth_is_limited_also_where_python_is_not() -> None:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10_000)
+    try:
+        with pytest.raises(NotJson, match="more than 500 levels"):
+            encode_strict({"a": nested(3000, [True])})
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 async def test_an_awaitable_is_closed_and_named() -> None:

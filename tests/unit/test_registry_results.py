@@ -217,6 +217,19 @@ def test_what_is_no_json_of_the_declared_type_is_refused(type_: Any, value: Any,
     assert len(str(caught.value)) <= 500
 
 
+@dataclass
+class Chain:
+    next: Chain | None
+
+
+def test_a_type_that_holds_itself_is_limited_in_depth() -> None:
+    chain = Chain(None)
+    for _ in range(600):
+        chain = Chain(chain)
+    with pytest.raises(ResultError, match="more than 500 levels"):
+        returning(Chain).encode_result(chain)
+
+
 def test_the_refusal_does_not_repeat_the_value() -> None:
     with pytest.raises(ResultError) as caught:
         returning(Color).encode_result("s3cret")
