@@ -54,7 +54,7 @@ def as_json(value: Any) -> Any:
             return plain(value)
     serializer = getattr(kind, "__pydantic_serializer__", None)
     if serializer is not None:
-        return serializer.to_python(value, mode="json", by_alias=True)
+        return serializer.to_python(value, mode="json", by_alias=True, warnings=False)
     raise TypeError(_no_json(value, kind))
 
 

@@ -110,14 +110,18 @@ class Model:
     def write(self, value: Any) -> bytes:
         """Return the JSON text of a value of the type, under its aliases. Raises NotJson, ValueError (not of it)."""
         checked = self._adapter.validate_python(value)
-        plain = self._adapter.dump_python(checked, mode="json", by_alias=True)
+        plain = self._adapter.dump_python(checked, mode="json", by_alias=True, warnings="error")
         text = write(plain)
         check_leaves(plain, text)
         return settle(text)
 
     def refusal(self, error: Exception) -> str:
-        """Return the first thing that pydantic said against a value, without the value."""
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]  # type: ignore[attr-defined]
+        """Return the first thing that was said against a value, by pydantic without the value."""
+        from pydantic import ValidationError
+
+        if not isinstance(error, ValidationError):  # of a serializer, or of the author's validator
+            return str(error)[:300]
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = "".join(f"/{step}" for step in first["loc"])
         return f"{_sentence(first)} at {place}" if place else _sentence(first)
 

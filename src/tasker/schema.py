@@ -318,12 +318,18 @@ def _example_of(schema: Schema, whole: Schema) -> Any:
     return _example_of_type(schema)
 
 
+_EXAMPLES = {
+    "decimal": "1.50", "date-time": "2026-01-31T12:00:00Z", "date": "2026-01-31", "time": "12:00:00Z",
+    "duration": "PT30S", "path": "folder/file",
+}  # fmt: skip
+
+
 def _example_of_type(schema: Schema) -> Any:
     plain = {"integer": schema.get("minimum", 1), "number": schema.get("minimum", 1.5), "string": "text"}
     plain |= {"boolean": True, "null": None, "object": {}}
     kind = schema.get("type")
-    if schema.get("format") == "decimal":
-        return "1.50"
+    if kind != "integer" and schema.get("format") in _EXAMPLES:
+        return _EXAMPLES[schema["format"]]
     if kind not in plain:
         raise NoExampleError(kind)
     return plain[kind]

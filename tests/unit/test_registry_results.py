@@ -75,6 +75,18 @@ class Place:
     x: int
 
 
+class Loose(pydantic.BaseModel):
+    count: int = 1
+    anything: Any = None
+
+
+def changed(name: str, value: Any) -> Loose:
+    """Return a model of which something was set that it had not taken."""
+    loose = Loose()
+    setattr(loose, name, value)
+    return loose
+
+
 NAIVE = datetime(2026, 1, 2)  # noqa: DTZ001
 
 
@@ -204,6 +216,9 @@ def circle() -> list[Any]:
         (Item, {"Price": 0}, "expected greater than 0 at /Price"),
         (Item, 5, "expected a valid dictionary or instance of Item"),
         (list[Place], [Place(1), "x"], "at /1"),
+        (Loose, changed("count", "x"), "Expected `int`"),
+        (Loose, changed("anything", object()), "Unable to serialize unknown type"),
+        (Any, [changed("anything", object())], "Unable to serialize unknown type"),
         (Item, Item(Price=Decimal(1), note=NAN), "NaN or an infinity"),
         (list[int], [NAN], "expected integer, got number at /0"),
     ],

@@ -7,7 +7,7 @@ import functools
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Never, NoReturn, TypedDict
@@ -417,6 +417,16 @@ class Mixed(Struct):
 def no_mixed(a: Mixed): ...
 def no_mixed_result() -> list[Mixed]: ...
 def no_meta(a: Annotated[list[Item], Meta(max_length=3)]): ...
+
+
+class Touchy(pydantic.BaseModel):
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _fail(cls, value: Any) -> Any:
+        raise TypeError("the author's own")
+
+
+def no_default_touchy(a: Touchy = "x"): ...  # type: ignore[assignment]
 def no_default_model(a: Item = Item(SKU="abc"), b: PositiveInt = 0): ...  # noqa: B008
 
 
@@ -449,6 +459,7 @@ no_lambda = lambda a: a  # noqa: E731
         (no_mixed, "parameter 'a': Unable to generate pydantic-core schema for"),
         (no_mixed_result, "its return type: Unable to generate pydantic-core schema for"),
         (no_meta, "parameter 'a': msgspec.Meta says nothing to pydantic; use pydantic.Field"),
+        (no_default_touchy, "the default of 'a' does not fit its annotation: the author's own"),
         (no_default_model, "the default of 'b' does not fit its annotation: expected greater than 0"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -560,6 +571,16 @@ def test_an_example_is_made_from_defaults_and_types() -> None:
         "text": "text", "count": 5, "color": "blue", "sizes": [1.5], "more": [], "deep": False, "mode": "fast",
         "when": "noon", "limit": None,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "type_", [Decimal, datetime, date, Annotated[time, Meta(tz=True)], timedelta, Path, list[Decimal | None]], ids=str
+)
+def test_text_of_a_format_has_an_example_that_fits(type_: Any) -> None:
+    def function(value): ...
+
+    function.__annotations__ = {"value": type_}
+    assert register(function).example is not None
 
 
 @pytest.mark.parametrize(
