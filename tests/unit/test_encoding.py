@@ -188,7 +188,7 @@ def test_what_json_does_not_hold_is_refused(value: Any, says: str) -> None:
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize("inner", [1, "]}[{", '\\"[', {"a": ["]"] * 600}, [[{}]] * 600])
+@pytest.mark.parametrize("inner", [1, "]}[{", "[[[", "}}", '\\"[', {"a": ["]"] * 600}, [[{}]] * 600])
 def test_depth_is_limited_whatever_the_strings_hold(inner: Any) -> None:
     levels = {int: 0, str: 0, dict: 2, list: 3}[type(inner)]
     assert encode_strict(nested(MAX_DEPTH - levels, inner)).startswith(b"[[")

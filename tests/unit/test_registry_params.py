@@ -465,6 +465,20 @@ def test_each_parameter_has_its_own_rule_of_zones() -> None:
     ]
 
 
+class Local(Struct):
+    value: Decimal
+    at: Annotated[datetime, Meta(tz=False)]
+
+
+def test_a_decimal_beside_a_moment_without_a_zone() -> None:
+    task_type = taking(list[Local])
+    (bound,), _ = bind(task_type, [[{"value": "1", "at": "2020-01-01T00:00:00"}]])
+    assert bound == [Local(Decimal(1), datetime(2020, 1, 1))]  # noqa: DTZ001
+    assert faults(task_type, [[{"value": "NaN", "at": "2020-01-01T00:00:00"}]]) == [
+        ("/0/0/value", "expected a finite decimal number")
+    ]
+
+
 def test_a_large_value_is_looked_at_as_a_whole() -> None:
     many = ["2020-01-01T00:00:00Z"] * 5000
     task_type = taking(list[datetime])
