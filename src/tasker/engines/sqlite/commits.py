@@ -18,6 +18,8 @@ from typing import Any, NamedTuple, TypeVar
 import apsw
 import structlog
 
+from tasker.engines.sqlite.faults import ENVIRONMENT, refusal_of
+from tasker.engines.sqlite.presence import Presence
 from tasker.errors import RequestError, Unavailable
 
 Work = Callable[[apsw.Connection], Any]
@@ -28,12 +30,6 @@ MAX_BATCH = 256
 
 _BUSY_STEP, _BUSY_LIMIT = 0.05, 5.0
 """Seconds between tries, and in all, while another program holds the file's write lock."""
-
-_ENVIRONMENT = (
-    apsw.FullError, apsw.IOError, apsw.NoMemError, apsw.CantOpenError, apsw.BusyError, apsw.LockedError,
-    apsw.ReadOnlyError, apsw.ProtocolError, apsw.CorruptError, apsw.NotADBError,
-)  # fmt: skip
-"""Faults of the disk or the machine, not of one piece of work: the whole batch is refused."""
 
 _log = structlog.get_logger(__name__)
 
@@ -51,6 +47,9 @@ class GroupCommit:
     the disk's: then every caller gets Unavailable and nothing has changed.
 
     before_commit: called in every transaction of a batch, after its work.
+    A commit counts only if the files that it went to are still at their path: `presence` is asked before it begins, and
+    again before any caller is answered. From a loss on nothing is written until they are back.
+
     settle: called inside every transaction at its end; forget: instead of it, when the work is undone.
     after_commit, after_rollback: on the loop.
     """
@@ -59,6 +58,7 @@ class GroupCommit:
         self,
         connection: apsw.Connection,
         *,
+        presence: Presence,
         settle: Callable[[apsw.Connection], None],
         forget: Callable[[], None],
         before_commit: Callable[[apsw.Connection], None],
@@ -66,6 +66,7 @@ class GroupCommit:
         after_rollback: Callable[[], None],
     ) -> None:
         self._connection = connection
+        self._presence = presence
         self._settle = settle
         self._forget = forget
         self._before_commit = before_commit
@@ -99,6 +100,17 @@ class GroupCommit:
             self._loop.call_soon(self._begin)
         return future
 
+    def look(self) -> None:
+        """Look whether the files are in place; not while a commit is under way, which looks by itself."""
+        if not self._busy:
+            self._presence.look()
+
+    def check(self) -> None:
+        """Raise Unavailable if the files are lost."""
+        self.look()
+        if self._presence.lost is not None:
+            raise self._lost()
+
     async def empty_log(self) -> bool:
         """Have the next commit move all of the WAL into the database and empty it; return whether it could.
 
@@ -118,6 +130,9 @@ class GroupCommit:
             self._connection.close()
 
     def _begin(self) -> None:
+        if self._presence.look(thorough=False) is not None:
+            self._failed(self._take(len(self._queue)), self._lost())
+            return
         if not self._has_write_lock():
             return
         batch = self._take(min(MAX_BATCH, len(self._queue)))
@@ -129,6 +144,9 @@ class GroupCommit:
             self._failed(batch, error)
             return
         self._commits.put(lambda error: self._ended(batch, results, error))
+
+    def _lost(self) -> Unavailable:
+        return Unavailable(self._presence.lost or "", retry_after=timedelta(seconds=5))
 
     def _take(self, count: int) -> list[_Item]:
         return [self._queue.popleft() for _ in range(count)]
@@ -176,24 +194,32 @@ class GroupCommit:
             self._failed(batch, error)
             return
         self.commits += 1
-        for item, result in zip(batch, results, strict=True):
-            _answer(item.future, result)
+        self._answer_all(batch, results)
         self._after_commit()
         self._next()
+
+    def _answer_all(self, batch: list[_Item], results: list[Any]) -> None:
+        """Answer the callers of what was committed; with a refusal if it went to files that are lost."""
+        if self._presence.look(thorough=False) is not None:
+            results = [self._lost() for _ in batch]
+        for item, result in zip(batch, results, strict=True):
+            _answer(item.future, result)
 
     def _failed(self, batch: list[_Item], error: BaseException) -> None:
         self._roll_back()
         self._forget()
         self._after_rollback()
-        if isinstance(error, _ENVIRONMENT) or len(batch) == 1:
-            _log.error("store.commit_failed", error=str(error), waiting=len(batch))
+        if isinstance(error, (*ENVIRONMENT, Unavailable)) or len(batch) == 1:
+            if not isinstance(error, Unavailable):  # that the files are lost has been logged
+                _log.error("store.commit_failed", error=str(error), waiting=len(batch))
             for item in batch:
-                _answer(item.future, _refusal(error))
+                _answer(item.future, refusal_of(error))
         else:
             self._one_by_one(batch)
         self._next()
 
     def _one_by_one(self, batch: list[_Item]) -> None:
+        results: list[Any] = []
         for item in batch:
             try:
                 with self._connection:
@@ -201,8 +227,9 @@ class GroupCommit:
                     self._settle(self._connection)
             except Exception as error:  # the caller is told, whatever it is
                 self._forget()
-                result = _refusal(error)
-            _answer(item.future, result)
+                result = refusal_of(error)
+            results.append(result)
+        self._answer_all(batch, results)
         self._after_commit()
 
     def _roll_back(self) -> None:
@@ -234,9 +261,3 @@ def _answer(future: asyncio.Future[Any], result: Any) -> None:
         future.set_exception(result)
     else:
         future.set_result(result)
-
-
-def _refusal(error: BaseException) -> BaseException:
-    if isinstance(error, _ENVIRONMENT):
-        return Unavailable(f"the store cannot write now ({type(error).__name__})", retry_after=timedelta(seconds=5))
-    return error

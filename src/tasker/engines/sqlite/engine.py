@@ -41,16 +41,18 @@ from tasker.engines.sqlite.audit import SqliteAudit
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.engines.sqlite.control import SqliteControl
 from tasker.engines.sqlite.erasure import SqliteTombstones
+from tasker.engines.sqlite.faults import reading
 from tasker.engines.sqlite.journal import Notes, SqliteJournal
 from tasker.engines.sqlite.keys import SqliteKeys
 from tasker.engines.sqlite.lines import Lines, Waiter
 from tasker.engines.sqlite.options import fail_overdue
+from tasker.engines.sqlite.presence import Presence
 from tasker.engines.sqlite.queues import SqliteQueues
 from tasker.engines.sqlite.results import DEFAULT_OVER, Results, is_reference, lost
 from tasker.engines.sqlite.schedules import SqliteSchedules
 from tasker.engines.sqlite.secrets import SqliteSecrets
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.storage import HolderLock, check_space, connect, open_writer, prepare_folder
+from tasker.engines.sqlite.storage import HolderLock, check_space, connect, open_writer, opening, prepare_folder
 from tasker.engines.sqlite.webhooks import SqliteWebhooks
 from tasker.engines.sqlite.workers import SqliteWorkers
 from tasker.engines.usage import Tally
@@ -80,6 +82,8 @@ _FEW_EVENTS = 25
 """So many events are read on the loop: a wake-up of a reader brings a few."""
 _AFTER_A_FAULT = 0.5
 """Seconds after a failed commit until waiting claims are tried again."""
+_LOOK_EVERY = 1.0
+"""Seconds between looks whether the files are in place, where no commit looks."""
 
 
 class SqliteEngine:
@@ -94,7 +98,7 @@ class SqliteEngine:
         self, path: Path, clock: Clock, *, journal: JournalLimits = JournalLimits(),  # noqa: B008
         spill_over: int = DEFAULT_OVER,
     ) -> None:  # fmt: skip
-        self.path = path
+        self.path = path = path.absolute()  # a task may change the process's working directory
         self._clock = clock
         self._notes = Notes(clock)
         self.workers: WorkerBook = SqliteWorkers(clock, self._find_running)
@@ -129,21 +133,24 @@ class SqliteEngine:
 
     async def open(self) -> None:
         prepare_folder(self.path.parent)
-        self._lock.acquire()
         try:
-            writer, self.migrated = open_writer(self.path)
-            writer.execute(QUERIES["expire_all"])
-            writer.execute(QUERIES["release_deliveries"], (DELIVERY_LEASE // timedelta(microseconds=1),))
-            self._points = connect(self.path, read_only=True)
-            self._scans = connect(self.path, read_only=True)
+            with opening(self.path):
+                self._lock.acquire()
+                writer, self.migrated = open_writer(self.path)
+                writer.execute(QUERIES["expire_all"])
+                writer.execute(QUERIES["release_deliveries"], (DELIVERY_LEASE // timedelta(microseconds=1),))
+                self._points = connect(self.path, read_only=True)
+                self._scans = connect(self.path, read_only=True)
+                presence = Presence(self.path, writer)
+                self._results.open()
         except BaseException:
             self._lock.release()
             raise
-        self._results.open()
         self._loop = asyncio.get_running_loop()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="tasker-read")
         self._commits = GroupCommit(
             writer,
+            presence=presence,
             settle=self._settle,
             forget=self._forget,
             before_commit=self._lines.serve,
@@ -151,11 +158,13 @@ class SqliteEngine:
             after_rollback=self._rolled_back,
         )
         self._opened = True
+        self._look_at_files()
 
     async def close(self) -> None:
         if not self._opened:
             return
         self._opened = False
+        self._next_look.cancel()
         if self._timer is not None:
             self._timer.cancel()
         self._lines.close()
@@ -189,13 +198,13 @@ class SqliteEngine:
         return await self._commits.run(work)
 
     async def find(self, task_id: UUID) -> Task | None:
-        task = reads.find(self._points, task_id, self._micros())
+        task = reading(reads.find, self._points, task_id, self._micros())
         while task is not None and is_reference(task.result):
             reference = bytes(task.result or b"")
             loaded = await self._results.load(task)
             if loaded is not None:
                 return loaded
-            task = reads.find(self._points, task_id, self._micros())  # erased meanwhile, and so is its file
+            task = reading(reads.find, self._points, task_id, self._micros())  # erased meanwhile, and so is its file
             if task is not None and task.result is not None and bytes(task.result) == reference:
                 raise lost(reference)
         return task
@@ -208,7 +217,7 @@ class SqliteEngine:
 
     async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
         if limit <= _FEW_EVENTS:  # the way to the other thread would cost more
-            return reads.find_events(self._points, task_id, after, limit, self._micros())
+            return reading(reads.find_events, self._points, task_id, after, limit, self._micros())
         return await self._read(reads.find_events, task_id, after, limit, self._micros())
 
     async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
@@ -281,6 +290,7 @@ class SqliteEngine:
         return await self._read(reads.stats, self._micros())
 
     async def check(self) -> None:
+        self._commits.check()
         check_space(self.path.parent)
         await self._commits.run(functools.partial(changes.probe, now=self._micros()))
 
@@ -315,7 +325,7 @@ class SqliteEngine:
         return to_micros(self._clock.now())
 
     def _read(self, query: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
-        return self._loop.run_in_executor(self._reader, query, self._scans, *arguments)
+        return self._loop.run_in_executor(self._reader, reading, query, self._scans, *arguments)
 
     def _change(
         self, work: Callable[[apsw.Connection], tuple[T, list[Change]]], *, at_close: bool = False
@@ -382,6 +392,11 @@ class SqliteEngine:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(seconds, self._look)
+
+    def _look_at_files(self) -> None:
+        """Look now and from now on, so that a loss is noticed and logged where nothing is written."""
+        self._next_look = self._loop.call_later(_LOOK_EVERY, self._look_at_files)
+        self._commits.look()
 
     def _look(self) -> None:
         self._timer = None

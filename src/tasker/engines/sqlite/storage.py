@@ -6,8 +6,11 @@ closed, and later commits could be lost (sqlite.org/howtocorrupt.html, 2.2).
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
@@ -31,7 +34,7 @@ class HolderLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock. Raises ConfigError naming the process that has it."""
+        """Take the lock. Raises StoreInUse naming the process that has it, and OSError."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -42,9 +45,9 @@ class HolderLock:
                 f"{self._path.parent} is in use by {holder}: stop it, or give this server another TASKER_DATA_DIR",
                 holder,
             ) from None
+        self._descriptor = descriptor
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode())
-        self._descriptor = descriptor
 
     def release(self) -> None:
         """Let go. Idempotent."""
@@ -81,12 +84,36 @@ def _file_system(folder: Path) -> str:
 
 def check_space(folder: Path) -> None:
     """Raise Unavailable if the disk is about to be full: a small write may still succeed where a task would not."""
-    disk = os.statvfs(folder)
-    free = disk.f_bavail * disk.f_frsize
+    try:
+        free = _free_space(folder)
+    except OSError as error:
+        raise Unavailable(f"the data folder (TASKER_DATA_DIR) cannot be looked at: {error.strerror}") from error
     if free < _LEAST_FREE:
         raise Unavailable(
             f"the disk of TASKER_DATA_DIR is full: {free >> 20} MiB are left of {_LEAST_FREE >> 20} needed"
         )
+
+
+def _free_space(folder: Path) -> int:
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
+@contextlib.contextmanager
+def opening(path: Path) -> Iterator[None]:
+    """Say what is wrong with a database that cannot be opened.
+
+    Raises Unavailable where the disk is full, which may pass, and ConfigError for anything else.
+    """
+    try:
+        yield
+    except (OSError, apsw.Error) as error:
+        full = getattr(error, "errno", None) == errno.ENOSPC or isinstance(error, apsw.FullError)
+        if full or _free_space(path.parent) < _LEAST_FREE:
+            raise Unavailable(
+                f"TASKER_DATA_DIR: expected space on the disk, got a full one at {path.parent} ({error}): free some"
+            ) from error
+        raise ConfigError(f"{path}: expected a Tasker database that can be read and written, got {error}") from error
 
 
 def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
@@ -115,8 +142,6 @@ def open_writer(path: Path) -> tuple[apsw.Connection, list[str]]:
         connection = connect(path)  # with no busy timeout: it would block the event loop; GroupCommit asks again
         connection.pragma("auto_vacuum", 2)  # takes effect only in a file that is still empty
         connection.pragma("journal_mode", "wal")
-    except apsw.Error as error:
-        raise ConfigError(f"{path}: expected a Tasker database, got {error}") from error
     finally:
         os.umask(umask)
     connection.pragma("synchronous", 2)  # FULL: NORMAL lost acknowledged rows in a power-cut test

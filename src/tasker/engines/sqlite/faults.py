@@ -1,0 +1,36 @@
+"""Faults of the disk or the machine, as they come from SQLite, and what callers are told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+import apsw
+
+from tasker.errors import Unavailable
+
+T = TypeVar("T")
+
+ENVIRONMENT = (
+    apsw.FullError, apsw.IOError, apsw.NoMemError, apsw.CantOpenError, apsw.BusyError, apsw.LockedError,
+    apsw.ReadOnlyError, apsw.ProtocolError, apsw.CorruptError, apsw.NotADBError,
+)  # fmt: skip
+"""Faults of the disk or the machine, not of one piece of work."""
+
+
+def refusal_of(error: BaseException) -> BaseException:
+    """Return what the caller of a write is told: Unavailable for a fault of ENVIRONMENT, else the error itself."""
+    if isinstance(error, ENVIRONMENT):
+        return Unavailable(f"the store cannot write now ({type(error).__name__})", retry_after=timedelta(seconds=5))
+    return error
+
+
+def reading(query: Callable[..., T], *arguments: object) -> T:
+    """Return what a query returns. Raises Unavailable for a fault of ENVIRONMENT."""
+    try:
+        return query(*arguments)
+    except ENVIRONMENT as error:
+        raise Unavailable(
+            f"the store cannot be read now ({type(error).__name__})", retry_after=timedelta(seconds=5)
+        ) from error

@@ -1,0 +1,232 @@
+"""What becomes of the service when its files are deleted, moved, replaced or cut short while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import apsw
+import pytest
+
+from tasker.engines.sqlite import SqliteEngine
+from tasker.errors import Unavailable
+from tasker.lifecycle import Succeeded
+from tasker.testing import Driver, ManualClock, make_draft
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def engine(folder: Path, clock: ManualClock) -> AsyncIterator[SqliteEngine]:
+    engine = SqliteEngine(folder / "tasker.db", clock)
+    await engine.open()
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture
+def driver(engine: SqliteEngine, clock: ManualClock) -> Driver:
+    return Driver(engine, clock)
+
+
+def _delete_folder(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def _move_folder(folder: Path) -> None:
+    folder.rename(folder.with_name("moved"))
+
+
+def _replace_folder(folder: Path) -> None:
+    shutil.copytree(folder, folder.with_name("copy"))
+    shutil.rmtree(folder)
+    folder.with_name("copy").rename(folder)
+
+
+def _delete(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def _replace(name: str) -> Callable[[Path], None]:
+    def replace(folder: Path) -> None:
+        shutil.copy(folder / name, folder / "other")
+        (folder / "other").replace(folder / name)
+
+    return replace
+
+
+def _cut(name: str, length: int) -> Callable[[Path], None]:
+    return lambda folder: os.truncate(folder / name, length)
+
+
+def _forbid(folder: Path) -> None:
+    """Put a loop of links where the folder was: `stat` fails, though nothing is missing."""
+    folder.rename(folder.with_name("moved"))
+    folder.symlink_to(folder)
+
+
+LOSSES = {
+    "folder deleted": (_delete_folder, r"data folder \(TASKER_DATA_DIR\) was deleted or moved; put it back"),
+    "folder moved": (_move_folder, r"data folder \(TASKER_DATA_DIR\) was deleted or moved; put it back"),
+    "folder replaced": (_replace_folder, r"tasker\.db in the data folder was replaced by another file; put it back"),
+    "folder unreadable": (_forbid, r"tasker\.db in the data folder cannot be looked at"),
+    "database deleted": (_delete("tasker.db"), r"tasker\.db in the data folder was deleted or moved; put it back"),
+    "database replaced": (_replace("tasker.db"), r"tasker\.db .* was replaced by another file"),
+    "database emptied": (_cut("tasker.db", 0), r"tasker\.db .* was cut short"),
+    "database cut": (_cut("tasker.db", 8192), r"tasker\.db .* was cut short"),
+    "log deleted": (_delete("tasker.db-wal"), r"tasker\.db-wal .* was deleted or moved; restart the service"),
+    "log replaced": (_replace("tasker.db-wal"), r"tasker\.db-wal .* was replaced by another file; restart"),
+    "log emptied": (_cut("tasker.db-wal", 0), r"tasker\.db-wal .* was cut short"),
+    "log cut": (_cut("tasker.db-wal", 5000), r"tasker\.db-wal .* was cut short"),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+async def test_a_loss_is_told_and_nothing_more_is_accepted(
+    engine: SqliteEngine, driver: Driver, folder: Path, name: str
+) -> None:
+    lose, reason = LOSSES[name]
+    await driver.submit()
+    if name.startswith("database"):
+        await engine._commits.empty_log()  # so that the database has more than its first page
+        await engine.check()
+    lose(folder)
+    with pytest.raises(Unavailable, match=reason) as refusal:
+        await driver.submit()
+    assert refusal.value.retry_after is not None
+    assert str(folder) not in refusal.value.detail, "clients need not know where the service keeps its files"
+    with pytest.raises(Unavailable, match=reason):
+        await engine.check()
+    with pytest.raises(Unavailable, match=reason):
+        await driver.submit()
+
+
+@pytest.mark.parametrize("name", ["folder deleted", "database emptied", "log deleted"])
+async def test_a_check_notices_what_no_write_has_met(
+    engine: SqliteEngine, driver: Driver, folder: Path, name: str
+) -> None:
+    lose, reason = LOSSES[name]
+    await driver.submit()
+    lose(folder)
+    with pytest.raises(Unavailable, match=reason):
+        await engine.check()
+
+
+async def test_memory_shared_with_other_programs_is_missed_by_a_check(engine: SqliteEngine, folder: Path) -> None:
+    (folder / "tasker.db-shm").unlink()
+    with pytest.raises(Unavailable, match=r"tasker\.db-shm .* was deleted or moved; restart"):
+        await engine.check()
+
+
+async def test_the_loss_during_a_commit_is_met_before_the_answer(
+    engine: SqliteEngine, driver: Driver, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit succeeds, in a file that nobody will find again."""
+    before_commit = engine._commits._before_commit
+
+    def lose(connection: apsw.Connection) -> None:
+        """The files have been looked at, and the transaction is complete but for its COMMIT."""
+        before_commit(connection)
+        shutil.rmtree(folder)
+
+    monkeypatch.setattr(engine._commits, "_before_commit", lose)
+    commits = engine.commits
+    with pytest.raises(Unavailable, match="deleted or moved"):
+        await driver.submit()
+    assert engine.commits == commits + 1, "this run proves nothing: the commit itself has failed"
+
+
+async def test_the_pieces_of_a_spoilt_batch_are_not_acknowledged_either(
+    engine: SqliteEngine, driver: Driver, folder: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One bad piece has the others tried alone, each in a commit of its own."""
+    known = await driver.submit()
+    forget = engine._commits._forget
+
+    def lose() -> None:
+        """The batch has been looked at and is undone; its pieces come next."""
+        shutil.rmtree(folder, ignore_errors=True)
+        forget()
+
+    monkeypatch.setattr(engine._commits, "_forget", lose)
+    replies = await asyncio.gather(
+        driver.submit(), driver.submit(make_draft(clock.now(), task_id=known)), return_exceptions=True
+    )
+    assert [type(reply) for reply in replies] == [Unavailable, Unavailable]
+
+
+async def test_a_folder_that_is_moved_back_goes_on(
+    engine: SqliteEngine, driver: Driver, folder: Path, clock: ManualClock
+) -> None:
+    before = await driver.submit()
+    _move_folder(folder)
+    with pytest.raises(Unavailable):
+        await driver.submit()
+    assert (await driver.get(before)).task_id == before, "what is open can still be read"
+    folder.with_name("moved").rename(folder)
+    await engine.check()
+    claim = await driver.claim_one()
+    assert await driver.finish(claim, Succeeded(b"6"))
+    await driver.submit()
+
+
+async def test_a_log_that_is_deleted_costs_nothing(engine: SqliteEngine, driver: Driver, folder: Path) -> None:
+    """What only the log held is in the database as soon as the loss is noticed: kill -9 then loses nothing."""
+    task_id = await driver.submit()
+    (folder / "tasker.db-wal").unlink()
+    with pytest.raises(Unavailable):
+        await engine.check()
+    shutil.copytree(folder, folder.with_name("after"))
+    found = apsw.Connection(str(folder.with_name("after") / "tasker.db"))
+    assert found.execute("SELECT count(*) FROM task WHERE task_id = ?", (task_id.bytes,)).get == 1
+    found.close()
+
+
+async def test_closing_leaves_the_files_of_a_successor_alone(folder: Path, clock: ManualClock) -> None:
+    """Another service may have been started in a new folder of the same name meanwhile."""
+    old = SqliteEngine(folder / "tasker.db", clock)
+    await old.open()
+    await Driver(old, clock).submit()
+    _move_folder(folder)
+    new = SqliteEngine(folder / "tasker.db", clock)
+    await new.open()
+    kept = await Driver(new, clock).submit()
+    await old.close()
+    await new.check()
+    assert (await Driver(new, clock).get(kept)).task_id == kept
+    await new.close()
+    moved = SqliteEngine(folder.with_name("moved") / "tasker.db", clock)
+    await moved.open()
+    assert len(await Driver(moved, clock).claim(10)) == 1, "what was accepted before is in the moved folder"
+    await moved.close()
+
+
+async def test_sizes_that_sqlite_itself_makes_smaller_are_no_loss(
+    engine: SqliteEngine, driver: Driver, folder: Path
+) -> None:
+    """The log shrinks when it is emptied, the database when free pages are given back, also by another program."""
+    ids = [await driver.submit() for _ in range(300)]
+    other = apsw.Connection(str(engine.path))
+    other.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    await engine.check()
+    for task_id in ids:
+        await engine.cancel(task_id)
+        await engine.delete(task_id)
+    other.execute("PRAGMA incremental_vacuum").fetchall()
+    before = engine.path.stat().st_size
+    other.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    assert engine.path.stat().st_size < before, "this run proves nothing: the file has not shrunk"
+    await engine.check()
+    await driver.submit()
+    other.close()
