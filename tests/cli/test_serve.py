@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -90,6 +90,43 @@ def test_a_wrong_start_is_refused_with_the_reason(
     assert (done.code, done.out) == (2, "")
     assert said in " ".join(done.err.replace("│", " ").split())
     assert "Traceback" not in done.err
+
+
+def _file_as_folder(folder: Path) -> None:
+    folder.write_text("")
+
+
+def _folder_as(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).mkdir(parents=True)
+
+
+def _file_as(name: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        (folder / name).write_text("These are my notes.")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (_file_as_folder, "TASKER_DATA_DIR: expected a folder that can be made"),
+        (_file_as("tasker.db"), "expected a Tasker database that can be read and written, got file is not a database"),
+        (_folder_as("tasker.db"), "tasker.db: expected a Tasker database that can be read and written"),
+        (_folder_as("tasker.db-wal"), "tasker.db: expected a Tasker database that can be read and written"),
+        (_folder_as("tasker.lock"), "Is a directory"),
+        (_file_as("results"), "Not a directory"),
+    ],
+)
+def test_a_data_folder_that_cannot_be_used_is_one_line(make: Callable[[Path], None], said: str, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    make(folder)
+    for command in (["serve", "--port", "0"], ["migrate"]):
+        done = tasker(*command, "--data-dir", str(folder), folder=tmp_path)
+        assert (done.code, done.out) == (2, ""), done.err
+        assert said in done.err
+        assert done.err.count("\n") == 1, done.err
 
 
 def test_a_second_service_on_the_same_data_is_refused(tmp_path: Path) -> None:

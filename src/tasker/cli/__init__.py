@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _EXIT_CODES = (
     "Exit codes: 0 ok, 1 the task failed, 2 usage or settings, 3 not found, 4 not allowed, 5 no answer from the "
-    "service or database, 6 conflict, 75 the service is stopping and runs the task after its restart, 124 waiting "
-    "took too long, 130 interrupted."
+    "service or database, or a full disk, 6 conflict, 75 the service is stopping and runs the task after its restart, "
+    "124 waiting took too long, 130 interrupted."
 )
 _COMMANDS = (
     ("serve", "tasker.cli.serve:serve", "Run the service."),

@@ -53,7 +53,7 @@ class Results:
     def open(self) -> None:
         """Make ready; note what is there, for no row of this process refers to it yet."""
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tasker-results")
-        self._left = os.listdir(self._folder) if self._folder.is_dir() else []
+        self._left = os.listdir(self._folder) if self._folder.exists() else []
 
     def close(self) -> None:
         """Finish what was begun."""
