@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct, structs
 
-from tasker.clock import Clock, SystemClock
+from tasker.clock import Clock, SystemClock, check_storable
 from tasker.engine import Archive
 from tasker.errors import ArchiveError, Conflict
 from tasker.stored import StoredRecord, StoredTask
@@ -232,10 +232,15 @@ def _items(lines: Iterable[bytes], tally: _Tally) -> Iterator[StoredRecord | Sto
 def _read_item(number: int, text: bytes) -> StoredRecord | StoredTask:
     is_record = text.startswith(_RECORD)
     try:
-        return _decode_record(text) if is_record else _decode_task(text)
-    except msgspec.DecodeError as error:
+        if is_record:
+            return _decode_record(text)
+        task = _decode_task(text)
+        for time in task.times:
+            check_storable(time)
+    except (msgspec.DecodeError, ValueError) as error:
         what = "a record" if is_record else "a task"
         raise ArchiveError(f"line {number}: expected {what}: {error}") from None
+    return task
 
 
 def _check_end(number: int, text: bytes, tally: _Tally, rest: Iterator[tuple[int, bytes]]) -> None:

@@ -30,6 +30,21 @@ class SystemClock:
         return time.monotonic()
 
 
+def to_utc(moment: datetime) -> datetime:
+    """Return an aware datetime in UTC. Raises ValueError near the ends of the calendar, where UTC has no such year."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("expected a time from the year 1 to the year 9999 in UTC") from None
+
+
+def check_storable(moment: datetime) -> None:
+    """Raise ValueError for a time without a zone, or one that UTC has no year for."""
+    if moment.tzinfo is None:
+        raise ValueError(f"expected a time with a zone, got {moment.isoformat()}")
+    to_utc(moment)
+
+
 def to_micros(moment: datetime) -> int:
     """Return `moment` as whole microseconds since 1970 (exact, unlike `timestamp()`)."""
     return (moment - EPOCH) // _MICROSECOND

@@ -5,6 +5,7 @@ JSON that is kept as text (params, results...) is text here too, so that -0, 1e2
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -103,6 +104,16 @@ class StoredTask(Struct, frozen=True, kw_only=True):
     attempts: list[StoredAttempt] = []
     events: list[StoredEvent] = []
     keys: list[StoredKey] = []
+
+    @property
+    def times(self) -> Iterator[datetime]:
+        """Every time that it has."""
+        own = (getattr(self, name) for name in TIMES)
+        yield from (time for time in own if time is not None)
+        for attempt in self.attempts:
+            yield from (attempt.started_at, attempt.finished_at)
+        yield from (event.time for event in self.events)
+        yield from (key.expires_at for key in self.keys)
 
     @property
     def is_waiting(self) -> bool:

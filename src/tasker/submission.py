@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Raw, Struct, defstruct, structs
 
+from tasker.clock import to_utc
 from tasker.errors import Fault, Invalid
 from tasker.faults import Faults, refusal_fault, unknown_field
 from tasker.jsontext import escape, read_json
@@ -296,7 +297,7 @@ def check_moment(moment: datetime, now: datetime) -> datetime:
     """Return a given moment in UTC. Raises ValueError where nobody can mean it."""
     if not _EARLIEST <= moment <= now + MAX_AHEAD:
         raise ValueError("expected a time after the year 2000 and at most 10 years ahead")
-    return moment.astimezone(UTC)
+    return to_utc(moment)
 
 
 def _check_run_at(moment: datetime, now: datetime, faults: Faults) -> datetime | None:
@@ -315,7 +316,7 @@ def _check_deadline(options: dict[str, Any], now: datetime, faults: Faults) -> d
     start = now + options["delay"] if "delay" in options else options.get("run_at") or now
     if deadline <= start:
         faults.add("/deadline", "expected a time after the moment from which the task may start")
-    return deadline.astimezone(UTC)
+    return to_utc(deadline)
 
 
 def _read_webhook(value: Any, rules: UrlRules, faults: Faults) -> OwnWebhook | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -240,12 +241,22 @@ def _left_out(lines: list[bytes]) -> list[bytes]:
     return [lines[0], *lines[2:]]
 
 
+def _timed(name: str, time: bytes):
+    """Return what gives every field of that name in every line another time."""
+    return lambda lines: [
+        re.sub(b'"%b":"[^"]*"' % name.encode(), b'"%b":"%b"' % (name.encode(), time), line) for line in lines
+    ]
+
+
 FAULTS = [
     (_cut, "was cut off"), (_edited, "was changed"), (_swapped, "was changed"), (_left_out, "was changed"),
     (lambda lines: lines[1:], "line 1: expected an archive"), (lambda _: [], "line 1: expected an archive"),
     (lambda lines: [lines[0].replace(b'"version":1', b'"version":2'), *lines[1:]], "line 1: expected an archive"),
     (lambda lines: [lines[0], b'{"kind":"schedule"}\n', *lines[1:]], "line 2: expected a task"),
     (lambda lines: [lines[0], lines[1][:40] + b"\n", *lines[2:]], "line 2: expected a record"),
+    (_timed("created_at", b"0001-01-01T00:00:00+23:59"), "expected a task: expected a time from the year 1"),
+    (_timed("created_at", b"2026-01-01T00:00:00"), "expected a task: expected a time with a zone"),
+    (_timed("time", b"9999-12-31T23:59:59-23:59"), "expected a task: expected a time from the year 1"),
     (lambda lines: [*lines, lines[1]], "expected nothing behind"),
     (lambda lines: [*lines[:-1], b'{"kind":"end"}\n'], "expected the end"),
 ]  # fmt: skip
@@ -301,7 +312,13 @@ async def test_a_schedule_whose_name_is_taken_there_is_refused(
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [(b'"schedule"', b'"calendar"'), (b'"missed":"once"', b'"missed":"never"'), (b'"key":"0', b'"key":"1')],
+    [
+        (b'"schedule"', b'"calendar"'),
+        (b'"missed":"once"', b'"missed":"never"'),
+        (b'"key":"0', b'"key":"1'),
+        (b'"starts_at":null', b'"starts_at":"0001-01-01T00:00:00+23:59"'),
+        (b'"ends_at":null', b'"ends_at":"2026-01-01T00:00:00"'),
+    ],
 )
 async def test_a_record_that_is_none_is_refused(engine: Engine, clock: ManualClock, old: bytes, new: bytes) -> None:
     good = SCHEDULES.record(make_schedule(clock.now(), schedule_id=UUID(int=1)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Coroutine, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -15,6 +15,7 @@ import msgspec
 from tasker.api.bodies import BodyReader
 from tasker.api.problems import Refused
 from tasker.api.replies import ClientGone, Head, Header, Receive, Scope, gone
+from tasker.clock import to_utc
 from tasker.errors import Fault, Invalid, NotFound
 from tasker.model.keys import Caller
 from tasker.submission import RunAt
@@ -193,9 +194,10 @@ def moment(text: str) -> datetime:
     """Read an RFC 3339 time with a zone. Raises ValueError."""
     try:
         # An unescaped + in a query is a space; no time has one before its zone.
-        return msgspec.convert(text.replace(" ", "+"), RunAt).astimezone(UTC)
-    except (msgspec.ValidationError, OverflowError):
+        given = msgspec.convert(text.replace(" ", "+"), RunAt)
+    except msgspec.ValidationError:
         raise ValueError("expected an RFC 3339 time with a zone, like 2026-01-31T12:00:00Z") from None
+    return to_utc(given)
 
 
 wait_parameter = Parameter(

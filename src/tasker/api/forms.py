@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import NODEFAULT, Struct, structs
 
+from tasker.clock import to_utc
 from tasker.errors import Fault, Invalid
 from tasker.faults import Faults, missing_field, refusal_fault, unknown_field
 from tasker.jsontext import escape, read_json
@@ -49,10 +51,13 @@ def _read_member(member: Any, type_: Any, pointer: str, faults: Faults) -> Any:
         read = _read_members(member, type_, pointer, faults)
         return type_(**read) if len(faults) == before else None
     try:
-        return msgspec.convert(member, type_)
+        read = msgspec.convert(member, type_)
+        return to_utc(read) if isinstance(read, datetime) else read
     except msgspec.ValidationError as error:
         faults.put(refusal_fault(str(error), pointer))
-        return None
+    except ValueError as error:
+        faults.add(pointer, str(error))
+    return None
 
 
 def _is_missing(field: structs.FieldInfo, value: dict[str, Any]) -> bool:

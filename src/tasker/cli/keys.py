@@ -15,6 +15,7 @@ from cyclopts import App, Parameter
 from tasker.cli.exits import Exit
 from tasker.cli.options import Json
 from tasker.cli.params import UsageError
+from tasker.clock import to_utc
 
 if TYPE_CHECKING:
     from tasker import client
@@ -155,7 +156,10 @@ def read_moment(text: str, now: datetime) -> datetime:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise UsageError(f"--expires: expected a duration (12h, 30d, 8w) or a time with a zone, got {text!r}")
-    return moment.astimezone(UTC)
+    try:
+        return to_utc(moment)
+    except ValueError as error:
+        raise UsageError(f"--expires: {error}, got {text!r}") from None
 
 
 def _check(form: type[Any], given: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Raw, Struct
 
+from tasker.clock import check_storable
 from tasker.errors import ArchiveError, Conflict
 from tasker.model.keys import Key
 from tasker.model.queues import QueueSettings
@@ -138,7 +139,10 @@ def _read_record(record: StoredRecord) -> Row:
         )
     try:
         value = msgspec.json.decode(record.data, type=shape.struct)
-    except msgspec.DecodeError as error:
+        for member in (getattr(value, name) for name in shape.fields):
+            if isinstance(member, datetime):
+                check_storable(member)
+    except (msgspec.DecodeError, ValueError) as error:
         raise ArchiveError(f"{record.record} {record.key}: {error}") from None
     key = getattr(value, shape.key)
     if str(key) != record.key:
