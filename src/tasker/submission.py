@@ -48,11 +48,16 @@ MaxAttempts = Annotated[int, Meta(ge=1, le=100, description="How many tries in a
 Factor = Annotated[float, Meta(ge=1, le=100, description="By how much each delay is longer than the one before.")]
 Deadline = Annotated[datetime, Meta(tz=True, description="No attempt starts after this time (RFC 3339 with a zone).")]
 UniqueKey = Annotated[
-    str, Meta(min_length=1, max_length=255, description="One open task of this name at a time; see `on_conflict`.")
+    str,
+    Meta(
+        min_length=1, max_length=255, description="One open task of the type by this name at a time; see `on_conflict`."
+    ),
 ]
 _Conflict = Annotated[
     OnConflict,
-    Meta(description="What to do if an open task has the `unique_key`: answer with it, 409, or cancel it and go on."),
+    Meta(
+        description="What to do if an open task of the type has it: answer with that one, 409, or cancel it and go on."
+    ),
 ]
 DependsOn = Annotated[
     list[UUID],

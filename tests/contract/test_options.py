@@ -16,7 +16,7 @@ from tests.contract.journal import by_task, read_all
 from tasker.engine import Engine
 from tasker.errors import Conflict
 from tasker.lifecycle import Cancelled, Failed, Outcome, Snoozed, Succeeded, problem
-from tasker.model import Extra, Receipt, RetryPolicy, Status, Task, new_task_id
+from tasker.model import Extra, OnConflict, Receipt, RetryPolicy, Status, Task, new_task_id
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 SECOND = timedelta(seconds=1)
@@ -60,6 +60,27 @@ async def test_an_open_task_answers_for_another_with_its_unique_key(driver: Driv
     assert (await give(driver, unique_key="nightly")).task_id == first.task_id
     await driver.finish(claim, Succeeded(b"6"))
     assert (await give(driver, unique_key="nightly")).outcome == "stored"
+
+
+@pytest.mark.parametrize("on_conflict", ["return", "reject", "replace"])
+async def test_a_unique_key_is_of_one_type(driver: Driver, on_conflict: OnConflict) -> None:
+    first = await give(driver, type="sum", unique_key="nightly")
+    second = await give(driver, type="reverse", unique_key="nightly", on_conflict=on_conflict)
+    assert (first.outcome, second.outcome) == ("stored", "stored")
+    assert (await driver.get(first.task_id)).status is Status.PENDING, "the other type's task was replaced"
+    for type, task_id in (("sum", first.task_id), ("reverse", second.task_id)):
+        assert (await give(driver, type=type, unique_key="nightly")) == Receipt(task_id, "joined")
+    together = [make_draft(driver.clock.now(), type=type, unique_key="weekly") for type in ("sum", "reverse", "sum")]
+    assert [receipt.outcome for receipt in await driver.engine.submit(together)] == ["stored", "stored", "joined"]
+
+
+async def test_a_task_is_retried_beside_one_of_another_type_with_its_unique_key(driver: Driver) -> None:
+    first = await give(driver, type="sum", unique_key="nightly")
+    await driver.engine.cancel(first.task_id)
+    await give(driver, type="reverse", unique_key="nightly")
+    assert (await driver.engine.retry(first.task_id)).status is Status.PENDING
+    with pytest.raises(Conflict):
+        await driver.engine.retry(first.task_id)
 
 
 async def test_a_unique_key_can_refuse(driver: Driver) -> None:

@@ -184,7 +184,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     used. `retention`: how long it is kept after its end, None for ever. `weight`: what it costs of its queue's rate.
     `webhook`: who is told of this task alone. `secrets`: what stands as a mask in the params (hiding.py).
 
-    unique_key: of one open task of the owner at a time; on_conflict: what becomes of this draft where there is one.
+    unique_key: of one open task of its owner and type at a time; on_conflict: what becomes of this draft then.
     refusal: why it is not stored, if no earlier task answers for it.
     cache_key: an open task with this key, or one that has completed within `cache_for`, answers for this draft.
     """

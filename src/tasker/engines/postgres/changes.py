@@ -80,7 +80,7 @@ class Changes:
             raise Conflict(f"the task is {row['status']}: only a failed or cancelled task can be retried")
         depends_on = read_extra(row["extra"])["depends_on"] if row["extra"] else ()
         waits_for, failed = await self._options.check_retry(
-            connection, row["owner"], row["unique_key"], depends_on, may_miss=row["saw_all"]
+            connection, row["owner"], row["type"], row["unique_key"], depends_on, may_miss=row["saw_all"]
         )
         if failed is not None:
             raise Conflict(f"task {failed}, on which it depends, has not completed: retry that one first")

@@ -73,7 +73,7 @@ class Options:
         cached = await self._cached(connection, draft)
         if cached is not None:
             return Ties(Receipt(cached, "stored" if cached == draft.task_id else "joined"))
-        other = await self._unique(connection, draft.owner, draft.unique_key)
+        other = await self._unique(connection, draft.owner, draft.type, draft.unique_key)
         if other == draft.task_id:
             return Ties(Receipt(other, "stored"))
         if other is not None and draft.on_conflict == "return":
@@ -88,10 +88,10 @@ class Options:
         row = await connection.fetchrow(self._queries["cached_task"], draft.cache_key, draft.cache_for)
         return row["task_id"] if row is not None and row["fits"] else None
 
-    async def _unique(self, connection: Connection, owner: str, unique_key: str | None) -> UUID | None:
+    async def _unique(self, connection: Connection, owner: str, type_: str, unique_key: str | None) -> UUID | None:
         if unique_key is None:
             return None
-        found: UUID | None = await connection.fetchval(self._queries["unique_task"], owner, unique_key)
+        found: UUID | None = await connection.fetchval(self._queries["unique_task"], owner, type_, unique_key)
         return found
 
     async def _dependencies(self, connection: Connection, draft: Draft, replaces: UUID | None) -> Ties:
@@ -114,14 +114,21 @@ class Options:
         return {row["task_id"]: row for row in rows}
 
     async def check_retry(
-        self, connection: Connection, owner: str, unique_key: str | None, depends_on: Sequence[UUID], *, may_miss: bool
+        self,
+        connection: Connection,
+        owner: str,
+        type_: str,
+        unique_key: str | None,
+        depends_on: Sequence[UUID],
+        *,
+        may_miss: bool,
     ) -> tuple[list[UUID], UUID | None]:
         """Return what a task that is run again must wait for, and one that has not completed and will not.
 
         may_miss: whether what is not there any more had completed, as far as this task is concerned.
         Raises Conflict if an open task has its unique key.
         """
-        other = await self._unique(connection, owner, unique_key)
+        other = await self._unique(connection, owner, type_, unique_key)
         if other is not None:
             raise not_unique(str(unique_key), other)
         found = await self._lock_dependencies(connection, depends_on) if depends_on else {}
@@ -212,6 +219,7 @@ class Options:
 
 
 def _unique_name(owner: str, unique_key: str) -> str:
+    """Name the lock of a key; types share it, as processes of earlier versions expect."""
     return f"unique {owner} {unique_key}"
 
 

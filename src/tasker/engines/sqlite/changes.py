@@ -216,7 +216,7 @@ def retry(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) ->
 def _check_ties(connection: apsw.Connection, task: Task, now: int) -> list[UUID]:
     """Return what a task that is run again must wait for. Raises Conflict where other tasks do not allow it."""
     if task.unique_key is not None:
-        row = connection.execute(QUERIES["unique_task"], (task.owner or "", task.unique_key)).fetchone()
+        row = connection.execute(QUERIES["unique_task"], (task.owner or "", task.type, task.unique_key)).fetchone()
         if row is not None:
             raise not_unique(task.unique_key, task_id_of(row[1]))
     was_orphaned = task.error is not None and task.error.type == "/problems/dependency-failed"

@@ -52,7 +52,7 @@ def find_ties(connection: apsw.Connection, draft: Draft, now: int) -> Ties:
             return Ties(Receipt(cached, "joined"))
     replaces = None
     if draft.unique_key is not None:
-        row = connection.execute(QUERIES["unique_task"], (draft.owner, draft.unique_key)).fetchone()
+        row = connection.execute(QUERIES["unique_task"], (draft.owner, draft.type, draft.unique_key)).fetchone()
         replaces = None if row is None else task_id_of(row[1])
         if replaces is not None and draft.on_conflict == "return":
             return Ties(Receipt(replaces, "joined"))

@@ -11,7 +11,7 @@ WHERE cache_key = $1 AND (expires_at IS NULL OR expires_at > now())
 ORDER BY seq DESC LIMIT 1;
 
 -- name: unique_task
-SELECT task_id FROM {schema}.task WHERE owner = $1 AND unique_key = $2 AND unique_key IS NOT NULL
+SELECT task_id FROM {schema}.task WHERE owner = $1 AND type = $2 AND unique_key = $3 AND unique_key IS NOT NULL
     AND status IN ('pending', 'running') AND cancel_requested_at IS NULL;
 
 -- name: lock_dependencies

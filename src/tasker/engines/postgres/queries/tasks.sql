@@ -157,7 +157,7 @@ SELECT {task} FROM {schema}.task WHERE task_id = $1 AND (expires_at IS NULL OR e
 SELECT {task} FROM {schema}.task WHERE seq = ANY($1::bigint[]) ORDER BY seq DESC;
 
 -- name: lock_task
-SELECT seq, status, owner, queue, concurrency_key, unique_key, has_dependants, extra,
+SELECT seq, status, owner, type, queue, concurrency_key, unique_key, has_dependants, extra,
        coalesce(expires_at <= now(), false) AS is_over,
        attempt > 0 AND position('/problems/dependency-failed' in coalesce(convert_from(error, 'UTF8'), '')) = 0 AS saw_all
 FROM {schema}.task WHERE task_id = $1 FOR UPDATE;

@@ -7,7 +7,7 @@ ORDER BY seq DESC LIMIT 1;
 
 -- name: unique_task
 SELECT seq, task_id, status FROM task INDEXED BY task_unique
-WHERE owner = ? AND unique_key = ? AND unique_key IS NOT NULL AND status IN ('pending', 'running')
+WHERE owner = ? AND type = ? AND unique_key = ? AND unique_key IS NOT NULL AND status IN ('pending', 'running')
   AND cancel_requested_at IS NULL;
 
 -- name: end_of
