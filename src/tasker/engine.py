@@ -40,6 +40,7 @@ from tasker.model.journal import JournalPage
 from tasker.model.keys import Key
 from tasker.model.queues import Place, QueueChange, QueueSettings, QueueState
 from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage
+from tasker.model.types import KnownType, PublishedType
 from tasker.model.usage import Group, UsageFilter, UsageRow
 from tasker.model.webhooks import (
     Delivery,
@@ -60,6 +61,8 @@ KEEP_TOMBSTONES_FOR = timedelta(days=1)
 """How long it is told at least that a task has expired: no idempotency key of its submission is kept for longer."""
 FOREVER = timedelta(days=30)
 """How long the tombstone is kept of a deleted task that was to be kept for ever."""
+KEEP_TYPES_FOR = timedelta(days=30)
+"""How long a type is still known whose last worker is gone: its tasks wait for the next one."""
 KEEP_WORKERS_FOR = timedelta(minutes=5)
 """How long a worker that says nothing more is still shown."""
 DELIVERY_LEASE = timedelta(seconds=30)
@@ -100,6 +103,12 @@ class WorkerBook(Protocol):
 
     async def find_all(self) -> list[WorkerState]:
         """Return the workers heard of within KEEP_WORKERS_FOR, in order of their start."""
+
+    async def publish(self, types: Sequence[PublishedType]) -> None:
+        """Store what a worker that starts tells of its types. Of two workers' words on one name the newest counts."""
+
+    async def find_types(self) -> list[KnownType]:
+        """Return the types of workers heard of within KEEP_TYPES_FOR, by name."""
 
 
 class KeyBook(Protocol):

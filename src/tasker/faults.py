@@ -129,7 +129,7 @@ def _either(kinds: Iterable[str]) -> str:
 def value_faults(value: Any, schema: dict[str, Any], pointer: str, refusal: str, *, skip: str = "") -> Iterator[Fault]:
     """Yield the faults of a value that msgspec refused with `refusal`; at least one."""
     found = False
-    if _is_small(value):
+    if is_small(value):
         for error in make_validator(schema).iter_errors(value):
             for fault in _faults_of(error, pointer):
                 found = True
@@ -138,7 +138,8 @@ def value_faults(value: Any, schema: dict[str, Any], pointer: str, refusal: str,
         yield refusal_fault(refusal, pointer, skip=skip)
 
 
-def _is_small(value: Any) -> bool:
+def is_small(value: Any) -> bool:
+    """Tell whether a value has at most MAX_NODES values in it."""
     left = MAX_NODES
     stack = [value]
     while stack and left > 0:
@@ -148,6 +149,12 @@ def _is_small(value: Any) -> bool:
             left -= len(node)
             stack.extend(node.values() if isinstance(node, dict) else node)
     return left > 0
+
+
+def schema_faults(validator: Validator, value: Any) -> Iterator[Fault]:
+    """Yield the faults that a validator finds in a value."""
+    for error in validator.iter_errors(value):
+        yield from _faults_of(error, "")
 
 
 def make_validator(schema: dict[str, Any]) -> Validator:

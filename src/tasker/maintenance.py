@@ -18,6 +18,7 @@ from tasker.lifecycle import Interrupted, decide
 from tasker.service.audit import PRUNE_AUDIT_EVERY, Audit
 from tasker.service.keys import NOTE_USES_EVERY, REFRESH_EVERY, Keys
 from tasker.service.secrets import ERASE_SECRETS_EVERY, erase_secrets
+from tasker.service.types import REFRESH_TYPES_EVERY, Types
 from tasker.webhooks.courier import KEEP_DELIVERIES
 
 BATCH = 500
@@ -60,6 +61,11 @@ def key_chores(keys: Keys, *, is_shared: bool) -> list[Chore]:
     """Return what has to be done about keys: hear of other processes' changes, tell of their uses."""
     refresh = [Chore("keys", REFRESH_EVERY, keys.refresh)] if is_shared else []
     return [*refresh, Chore("key uses", NOTE_USES_EVERY, keys.note_uses)]
+
+
+def type_chores(types: Types, *, is_shared: bool) -> list[Chore]:
+    """Return what has to be done about task types: hear of those of other processes."""
+    return [Chore("types", REFRESH_TYPES_EVERY, types.refresh)] if is_shared else []
 
 
 def audit_chores(audit: Audit) -> list[Chore]:

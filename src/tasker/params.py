@@ -30,6 +30,18 @@ def make_box(type_: Any) -> type[Struct]:
     return msgspec.defstruct("Box", [("v", type_)])
 
 
+def in_array(params: Any, pointer: str, positional: tuple[str, ...], rest: str | None) -> str:
+    """Return where in `params`, an array or an object, stands what `pointer` names in an object."""
+    if isinstance(params, dict) or not pointer:
+        return pointer
+    _, name, *steps = pointer.split("/")
+    if unescape(name) in positional:
+        return "/".join(("", str(positional.index(unescape(name))), *steps))
+    if unescape(name) == rest and steps:
+        return "/".join(("", str(len(positional) + int(steps[0])), *steps[1:]))
+    return ""
+
+
 class Params:
     """What a function takes. `schema` is that of the object; it must be made from the same parameters.
 
@@ -55,8 +67,8 @@ class Params:
         self._traits = {name: traits for name in self._boxes if not (traits := traits_of([types[name]])).is_plain}
         self._odd = tuple((self._names.index(name), traits.needs_zones) for name, traits in self._traits.items())
         self._read_object = _reader(_make_struct(parameters, types))
-        in_array = tuple(p for p in parameters if p.in_array and p.how is not How.REST)
-        self._read_array = _reader(_make_struct(in_array, types, array_like=True))
+        reached = tuple(p for p in parameters if p.in_array and p.how is not How.REST)
+        self._read_array = _reader(_make_struct(reached, types, array_like=True))
         self._read_rest = None if self.rest is None else _reader(list.__class_getitem__(types[self.rest]))
         # Of a signature, what an array reaches comes first, then *args, then what is given by name alone.
         self._others = tuple(UNSET for p in parameters if not p.in_array)
@@ -117,14 +129,7 @@ class Params:
 
     def place(self, params: Any, pointer: str) -> str:
         """Return where in `params`, as they were sent, stands what `pointer` names in an object."""
-        if isinstance(params, dict) or not pointer:
-            return pointer
-        _, name, *rest = pointer.split("/")
-        if unescape(name) in self.positional:
-            return "/".join(("", str(self.positional.index(unescape(name))), *rest))
-        if unescape(name) == self.rest and rest:
-            return "/".join(("", str(len(self.positional) + int(rest[0])), *rest[1:]))
-        return ""
+        return in_array(params, pointer, self.positional, self.rest)
 
     def faults(self, params: Any, refusal: str) -> list[Fault]:
         """Return every fault (at most MAX_FAULTS) of params that `convert` refused with `refusal`; at least one."""

@@ -20,6 +20,7 @@ __all__ = ["Registry", "TaskType", "load", "load_entry_points", "task"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "__tasker__"
+_WHERE_TYPES_LIVE = "types live in the task files of servers and workers"
 
 
 @overload
@@ -77,7 +78,9 @@ def _is_task(member: Any) -> bool:
 class Registry:
     """Task types by name. The defaults are for types that have none of their own.
 
-    url_rules: where a webhook may lead that comes with a submission.
+    Iterating yields its own types, which this process can run; `known` adds those that other processes have published.
+
+    url_rules: where a webhook may lead that comes with a submission. version: grows when published types change.
     """
 
     def __init__(
@@ -88,6 +91,8 @@ class Registry:
         self._default_timeout = default_timeout
         self.url_rules = UrlRules()
         self._types: dict[str, TaskType] = {}
+        self._published: dict[str, TaskType] = {}
+        self.version = 0
 
     def add(self, what: Function | TaskType) -> TaskType:
         """Register a function (marked with @task or not) or a task type, and return the type.
@@ -108,22 +113,32 @@ class Registry:
         )
         return self._types[task_type.name]
 
+    def take_published(self, types: Iterable[TaskType]) -> None:
+        """Know these types, which other processes run, instead of those before. One of its own hides theirs."""
+        self._published = {one.name: one for one in types}
+        self.version += 1
+
     def get(self, name: str) -> TaskType:
         """Return the task type. Raises Invalid ("unknown-type"), naming those with a similar name."""
-        found = self._types.get(name)
+        found = self.find(name)
         if found is None:
-            close = get_close_matches(name, self._types, n=3)
+            close = get_close_matches(name, [known.name for known in self.known()], n=3)
             hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
             shown = name if len(name) <= 100 else f"{name[:100]}..."
-            raise Invalid(f"there is no task type {shown!r}{hint}", name="unknown-type")
+            raise Invalid(f"there is no task type {shown!r}{hint} ({_WHERE_TYPES_LIVE})", name="unknown-type")
         return found
 
     def find(self, name: str) -> TaskType | None:
         """Return the task type, or None."""
-        return self._types.get(name)
+        return self._types.get(name) or self._published.get(name)
+
+    def known(self) -> Iterator[TaskType]:
+        """Yield every type that can be submitted: its own, then those that other processes alone can run."""
+        yield from self._types.values()
+        yield from (one for name, one in self._published.items() if name not in self._types)
 
     def names(self) -> list[str]:
-        """Return the names in the order of registration."""
+        """Return the names of its own types in the order of registration."""
         return list(self._types)
 
     def __iter__(self) -> Iterator[TaskType]:
@@ -133,7 +148,7 @@ class Registry:
         return len(self._types)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._types
+        return name in self._types or name in self._published
 
 
 def load(registry: Registry, targets: Iterable[str]) -> None:

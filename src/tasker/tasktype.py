@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import msgspec
 from msgspec import structs
@@ -68,6 +68,20 @@ class Misspelt(Options):
     unknown: tuple[str, ...]
 
 
+class Checks(Protocol):
+    """What knows the params of a type; see Params."""
+
+    @property
+    def positional(self) -> tuple[str, ...]: ...
+    @property
+    def rest(self) -> str | None: ...
+    def read(self, text: bytes) -> Any: ...
+    def bind(self, text: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
+    def by_name(self, values: Any) -> dict[str, Any]: ...
+    def place(self, params: Any, pointer: str) -> str: ...
+    def faults(self, params: Any, refusal: str) -> list[Fault]: ...
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TaskType:
     """A registered function. `policy.timeout` and `retention` are None until a Registry fills in its defaults.
@@ -96,7 +110,7 @@ class TaskType:
     source: str
     retention: Retention | None
     secrets: Places | None
-    _params: Params
+    _params: Checks
     _check: Callable[..., Iterable[Fault]] | None
     _results: Results
 

@@ -31,7 +31,7 @@ from tasker.events import Hub
 from tasker.executor import Executor
 from tasker.executor.loop_watch import LoopWatch
 from tasker.history import History
-from tasker.maintenance import audit_chores, chores, key_chores, run_chores
+from tasker.maintenance import audit_chores, chores, key_chores, run_chores, type_chores
 from tasker.metrics import Metrics
 from tasker.model import LineStats
 from tasker.model.journal import JournalLimits
@@ -172,6 +172,7 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
             max_pending=settings.max_pending,
         )
         await service.keys.refresh()
+        await service.types.refresh()
         stack.push_async_callback(_note_uses, service.keys)
         asgi = (build_app if api else build_probes)(service, settings, metrics, clock)
         app = App(settings=settings, registry=registry, engine=engine, service=service, worker=worker, asgi=asgi)
@@ -179,6 +180,7 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
         own_chores = [
             *chores(engine, clock, random),
             *key_chores(service.keys, is_shared=engine.is_shared),
+            *type_chores(service.types, is_shared=engine.is_shared),
             *audit_chores(service.audit),
         ]
         chore_loop = asyncio.create_task(run_chores(own_chores))
@@ -187,6 +189,7 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
         stack.push_async_callback(_cancelled, firing)
         await _open_courier(stack, settings, engine, clock, metrics)
         if worker is not None:
+            await service.types.publish()
             await worker.start()
         yield app
 

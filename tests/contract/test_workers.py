@@ -6,9 +6,10 @@ from datetime import timedelta
 
 from msgspec import structs
 
-from tasker.engine import KEEP_WORKERS_FOR, Engine
+from tasker.engine import KEEP_TYPES_FOR, KEEP_WORKERS_FOR, Engine
 from tasker.lifecycle import Succeeded
-from tasker.model import RunningAttempt, WorkerInfo
+from tasker.model import Policy, RunningAttempt, WorkerInfo
+from tasker.model.types import KnownType, PublishedType
 from tasker.testing import Driver, ManualClock
 
 SECOND = timedelta(seconds=1)
@@ -40,6 +41,46 @@ async def test_a_worker_that_speaks_again_is_heard_now_and_as_it_is_now(engine: 
     [state] = await engine.workers.find_all()
     assert state.info.draining
     assert state.heartbeat_at == clock.now()
+
+
+def published(name: str, **more: object) -> PublishedType:
+    given: dict[str, object] = {
+        "name": name, "description": "", "input_schema": {"type": "object"}, "output_schema": {}, "positional": ("a",),
+        "rest": None, "example": None, "queue": "default", "priority": 0, "policy": Policy(), "is_async": False,
+        "memory_limit": None, "retention": None, "costs": False, "secrets": (),
+    }  # fmt: skip
+    return PublishedType(**(given | more))  # type: ignore[arg-type]
+
+
+async def test_types_are_known_as_the_newest_word_has_them(engine: Engine, clock: ManualClock) -> None:
+    assert await engine.workers.find_types() == []
+    old, other, new = published("a", priority=1), published("b", retention=SECOND), published("a", priority=2)
+    await engine.workers.publish([old, other])
+    first = clock.now()
+    clock.advance(SECOND)
+    await engine.workers.publish([new])
+    assert await engine.workers.find_types() == [
+        KnownType(type=new, seen_at=clock.now()), KnownType(type=other, seen_at=first),
+    ]  # fmt: skip
+
+
+async def test_a_type_is_seen_while_a_worker_has_it_and_known_for_long_after(
+    engine: Engine, clock: ManualClock
+) -> None:
+    await engine.workers.publish([published("sum"), published("gone")])
+    start = clock.now()
+    mine = info("worker-1", clock)
+    for _ in range(12):
+        clock.advance(10 * SECOND)
+        await engine.workers.announce(mine)
+    seen = {known.type.name: known.seen_at for known in await engine.workers.find_types()}
+    assert seen["gone"] == start
+    assert clock.now() - seen["sum"] <= timedelta(minutes=1)
+    await engine.workers.withdraw("worker-1")
+    clock.advance(KEEP_TYPES_FOR - timedelta(minutes=1))
+    assert [known.type.name for known in await engine.workers.find_types()] == ["sum"]
+    clock.advance(timedelta(minutes=2))
+    assert await engine.workers.find_types() == []
 
 
 async def test_workers_come_in_order_of_their_start(engine: Engine, clock: ManualClock) -> None:

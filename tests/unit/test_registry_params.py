@@ -20,9 +20,13 @@ from hypothesis import strategies as st
 from msgspec import Meta, Struct
 from tests.values import bind
 
+from tasker import secret, task
 from tasker.errors import Fault, Invalid
 from tasker.faults import MAX_FAULTS, make_validator
-from tasker.registry import Registry, TaskType, task
+from tasker.model import RetryPolicy
+from tasker.model.types import PublishedType
+from tasker.published import publish, revive
+from tasker.registry import Registry, TaskType
 
 ZONED = "expected a date and time with a zone (RFC 3339, such as 2026-01-31T12:00:00Z)"
 CANARY = "s3cret-canary"
@@ -370,6 +374,78 @@ def test_what_check_takes_bind_takes(task_type: TaskType, data: st.DataObject) -
         found = faults(task_type, params)
         assert len(set(found)) == len(found)
         assert all(_points_into(params, pointer) for pointer, _ in found)
+
+
+# A type that another process runs: what it takes is told by its schema alone
+
+
+def elsewhere(task_type: TaskType) -> TaskType:
+    """Return a type as a process without its function knows it."""
+    text = msgspec.json.encode(publish(task_type))
+    return revive(msgspec.json.decode(text, type=PublishedType))
+
+
+@settings(max_examples=600)
+@given(type_=st.sampled_from(_EXACT), value=_json)
+def test_a_published_type_takes_the_same_values(type_: Any, value: Any) -> None:
+    here = taking(type_)
+    there = elsewhere(here)
+    for params in ([value], {"value": value}):
+        assert _accepts(there, params) is _accepts(here, params)
+
+
+@settings(max_examples=400)
+@given(task_type=st.sampled_from([mixed, short, taking(Cat | Dog), taking(list[Point])]), data=st.data())
+def test_a_published_type_takes_the_same_params(task_type: TaskType, data: st.DataObject) -> None:
+    params = data.draw(_params_for(task_type))
+    assert _accepts(elsewhere(task_type), params) is _accepts(task_type, params)
+
+
+@pytest.mark.parametrize("task_type", [mixed, short, taking(Cat | Dog), taking(list[Point])])
+@pytest.mark.parametrize(
+    "params",
+    [
+        None, "x", [], {}, [1], ["x", None], [1, 2, 3, 4], {"a": 1, "x/y~": 2}, {"a": 1, "d": 1, "more": [1, "x"]},
+        [1, "b", 1.5, 7, "x"], [{"type": "cat", "lives": 10}], {"value": {"type": "cow"}}, [[{"x": "x"}, {}]],
+        [[{"x": 1, "y": []}] * 3],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_published_type_tells_the_same_faults(task_type: TaskType, params: Any) -> None:
+    def told(one: TaskType) -> set[Fault]:
+        try:
+            one.check(params)
+        except Invalid as error:
+            return set(error.faults)
+        return set()
+
+    assert told(elsewhere(task_type)) == told(task_type)
+
+
+def test_a_large_value_is_left_to_the_worker() -> None:
+    """jsonschema would keep everybody waiting: 100,000 elements take it more than a second."""
+    there = elsewhere(taking(list[int]))
+    there.check([["x"] * 50_000])
+    assert _accepts(there, [["x"] * 50]) is False
+    assert _accepts(there, [[1] * 50_000, 2]) is False, "how many there are is known at once"
+
+
+def test_a_published_type_has_the_defaults_of_its_worker() -> None:
+    registry = Registry(default_timeout=timedelta(seconds=7), default_retention="forever")
+
+    @task(queue="q", priority=3, retry=RetryPolicy(max_attempts=4, factor=3.0), on_crash="fail", memory_limit="64MB",
+          costs=True, example=["key"])  # fmt: skip
+    def paid(token: Annotated[str, secret], size: int = 1) -> int:
+        """Cost something."""
+        return size
+
+    here = registry.add(paid)
+    there = elsewhere(here)
+    same = ("name", "description", "is_async", "queue", "priority", "policy", "policy_json", "memory_limit", "example",
+            "input_schema", "output_schema", "costs", "retention", "secrets", "positional", "rest")  # fmt: skip
+    assert {name: getattr(there, name) for name in same} == {name: getattr(here, name) for name in same}
+    assert there.policy.timeout == timedelta(seconds=7)
+    assert elsewhere(here.with_retention(timedelta(days=1))).retention == "forever"
 
 
 @given(a=st.integers(), b=st.integers(), rest=st.lists(st.integers()), d=st.integers())

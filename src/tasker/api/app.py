@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 
 from starlette.routing import Route, Router
 
@@ -64,7 +64,7 @@ def build_probes(service: Service, settings: Settings, metrics: Metrics, clock: 
 
 def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: Settings) -> list[Operation]:
     """Return the whole table."""
-    document = cache(lambda: make_document(operations, service.registry))
+    made = lru_cache(maxsize=1)(lambda _version: make_document(operations, service.registry))
     events = EventOperations(service)
     operations = [
         *task_operations(TaskOperations(service, clock, events)),
@@ -73,7 +73,7 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
         *event_operations(events),
         *feed_operations(FeedOperations(service.feed)),
         *schedule_operations(ScheduleOperations(service, clock)),
-        *type_operations(TypeOperations(service.registry)),
+        *type_operations(TypeOperations(service)),
         *fleet_operations(FleetOperations(service, clock, silent_after=settings.lease)),
         *webhook_operations(WebhookOperations(service.webhooks, service.registry.url_rules)),
         *usage_operations(UsageOperations(service.usage, service.budgets)),
@@ -81,7 +81,7 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
         *audit_operations(AuditOperations(service.audit)),
         *queue_operations(QueueOperations(service.queues, clock)),
         *health_operations(HealthOperations(service, clock, metrics), metrics.content_type),
-        *docs_operations(DocsOperations(document)),
+        *docs_operations(DocsOperations(lambda: made(service.registry.version))),
     ]
     return operations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec import Struct
@@ -11,7 +11,8 @@ from tasker.api.calls import Call
 from tasker.api.replies import Reply, json_reply
 from tasker.errors import NotFound
 from tasker.model import OnCrash
-from tasker.registry import Registry, TaskType
+from tasker.registry import TaskType
+from tasker.service import Service
 
 
 class RetryView(Struct, frozen=True, kw_only=True):
@@ -29,7 +30,8 @@ class TypeView(Struct, frozen=True, kw_only=True):
 
     `input_schema` is that of named params; an array gives those of `positional` in this order, then `rest`.
     `timeout` is in seconds and for one attempt, `memory_limit` in bytes; `retention` is for how many seconds after its
-    end a task is kept, null for ever.
+    end a task is kept, null for ever. `missing_since`: since when no worker has had the type, so that its tasks wait;
+    null while one has it.
     """
 
     name: str
@@ -46,25 +48,27 @@ class TypeView(Struct, frozen=True, kw_only=True):
     on_crash: OnCrash
     memory_limit: int | None
     retention: float | None
+    missing_since: datetime | None
     links: dict[str, str]
 
 
 class TypePage(Struct, frozen=True, kw_only=True):
-    """Every task type, by name; `next_cursor` is always null."""
+    """Every task type; `next_cursor` is always null."""
 
     items: list[TypeView]
     next_cursor: None = None
 
 
 class TypeOperations:
-    """What the registry holds."""
+    """What can be submitted."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, service: Service) -> None:
+        self._registry = service.registry
+        self._types = service.types
 
     async def find_many(self, call: Call) -> Reply:
         call.query()
-        return json_reply(TypePage(items=[_view(task_type) for task_type in self._registry]))
+        return json_reply(TypePage(items=[self._view(task_type) for task_type in self._registry.known()]))
 
     async def get(self, call: Call) -> Reply:
         call.query()
@@ -72,10 +76,13 @@ class TypeOperations:
         task_type = self._registry.find(name)
         if task_type is None:
             raise NotFound(f"there is no task type {name[:100]!r}; GET /type lists them")
-        return json_reply(_view(task_type))
+        return json_reply(self._view(task_type))
+
+    def _view(self, task_type: TaskType) -> TypeView:
+        return _view(task_type, self._types.missing_since(task_type.name))
 
 
-def _view(task_type: TaskType) -> TypeView:
+def _view(task_type: TaskType, missing_since: datetime | None) -> TypeView:
     policy, retry = task_type.policy, task_type.policy.retry
     return TypeView(
         name=task_type.name,
@@ -98,5 +105,6 @@ def _view(task_type: TaskType) -> TypeView:
         on_crash=policy.on_crash,
         memory_limit=task_type.memory_limit,
         retention=task_type.retention.total_seconds() if isinstance(task_type.retention, timedelta) else None,
+        missing_since=missing_since,
         links={"self": f"/type/{task_type.name}", "submit": f"/type/{task_type.name}/task"},
     )

@@ -121,7 +121,7 @@ def make_document(operations: Sequence[Operation], registry: Registry) -> bytes:
     links = _by_part(operations)
     for operation in operations:
         if operation.documented and operation.body == "params":
-            for task_type in registry:
+            for task_type in registry.known():
                 path = operation.path.replace("{name}", task_type.name)
                 paths[path] = {"post": _typed_operation(operation, task_type, schemas, links)}
         elif operation.documented:

@@ -26,6 +26,7 @@ from tasker.service.readiness import Readiness, StoreCheck
 from tasker.service.schedules import Schedules
 from tasker.service.submitting import Submissions
 from tasker.service.tasks import Tasks
+from tasker.service.types import Types
 from tasker.service.usage import UsageService
 from tasker.service.waiting import Waiting
 from tasker.service.webhooks import Webhooks
@@ -65,6 +66,7 @@ class Service:
         self.feed = Feed(engine, hub)
         self.waiting = Waiting(engine, clock, history or History(), lambda: hub.closed)
         self.tasks = Tasks(engine, registry)
+        self.types = Types(engine, registry, clock)
         self.following = Following(engine, self.tasks, hub)
         self.submissions = Submissions(
             engine, clock, tasks=self.tasks, schedules=self.schedules, budgets=self.budgets,

@@ -21,7 +21,6 @@ class Tasks:
     def __init__(self, engine: Engine, registry: Registry) -> None:
         self._engine = engine
         self._registry = registry
-        self._has_secrets = any(task_type.secrets is not None for task_type in registry)
 
     async def find(self, caller: Caller, task_id: UUID) -> Task | None:
         """Return the task, or None; another owner's is not there."""
@@ -68,7 +67,7 @@ class Tasks:
     async def retry(self, caller: Caller, task_id: UUID) -> Task:
         """Make a failed or cancelled task pending again. Raises NotFound, Conflict (any other status)."""
         await self.check_owner(caller, task_id)
-        if self._has_secrets:
+        if any(task_type.secrets is not None for task_type in self._registry.known()):
             await self._check_secrets(task_id)
         return await self._engine.retry(task_id)
 

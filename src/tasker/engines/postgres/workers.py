@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import msgspec
 
-from tasker.engine import KEEP_WORKERS_FOR
+from tasker.engine import KEEP_TYPES_FOR, KEEP_WORKERS_FOR
 from tasker.engines.postgres.connections import Connection, Connections
 from tasker.engines.postgres.listener import Listener
 from tasker.engines.postgres.news import News
 from tasker.model import RunningAttempt, WorkerInfo, WorkerState
+from tasker.model.types import KnownType, PublishedType
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(WorkerInfo).decode
+_decode_type = lru_cache(maxsize=1000)(msgspec.json.Decoder(PublishedType).decode)
 
 
 class PostgresWorkers:
@@ -28,8 +33,25 @@ class PostgresWorkers:
 
         async def work(connection: Connection, _news: News, _again: bool) -> None:
             await connection.execute(self._queries["announce"], *values)
+            await connection.execute(self._queries["see_types"], list(worker.types))
 
         await self._connections.transact(work)
+
+    async def publish(self, types: Sequence[PublishedType]) -> None:
+        names, bodies = [one.name for one in types], [_encode(one) for one in types]
+
+        async def work(connection: Connection, _news: News, _again: bool) -> None:
+            await connection.execute(self._queries["publish_types"], names, bodies)
+            await connection.execute(self._queries["forget_types"], KEEP_TYPES_FOR)
+
+        await self._connections.transact(work)
+
+    async def find_types(self) -> list[KnownType]:
+        async def query(connection: Connection) -> list[KnownType]:
+            rows = await connection.fetch(self._queries["published_types"], KEEP_TYPES_FOR)
+            return [KnownType(type=_decode_type(row["body"]), seen_at=row["seen_at"]) for row in rows]
+
+        return await self._connections.read(query)
 
     async def withdraw(self, worker_id: str) -> None:
         async def work(connection: Connection, _news: News, _again: bool) -> None:
