@@ -122,7 +122,7 @@ class Registry:
         """Return the task type. Raises Invalid ("unknown-type"), naming those with a similar name."""
         found = self.find(name)
         if found is None:
-            close = get_close_matches(name, [known.name for known in self.known()], n=3)
+            close = get_close_matches(name, self.known_names(), n=3)
             hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
             shown = name if len(name) <= 100 else f"{name[:100]}..."
             raise Invalid(f"there is no task type {shown!r}{hint} ({_WHERE_TYPES_LIVE})", name="unknown-type")
@@ -136,6 +136,10 @@ class Registry:
         """Yield every type that can be submitted: its own, then those that other processes alone can run."""
         yield from self._types.values()
         yield from (one for name, one in self._published.items() if name not in self._types)
+
+    def known_names(self) -> list[str]:
+        """Return the names of `known`."""
+        return list(self._types | self._published)
 
     def names(self) -> list[str]:
         """Return the names of its own types in the order of registration."""

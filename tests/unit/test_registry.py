@@ -13,6 +13,7 @@ import pytest
 import tasker
 from tasker.errors import Invalid, RegistrationError
 from tasker.model import Policy, RetryPolicy
+from tasker.published import publish, revive
 from tasker.registry import Registry, TaskType, task
 
 
@@ -251,6 +252,31 @@ def test_only_registered_names_are_found(name: str) -> None:
     with pytest.raises(Invalid) as caught:
         registry.get(name)
     assert len(caught.value.detail) < 200
+
+
+def test_types_of_other_processes_are_known_and_not_run_here() -> None:
+    there = Registry()
+    there.add(resize)
+
+    @task(name="own")
+    def theirs(number: int) -> None: ...
+
+    @task(name="own")
+    def mine(word: str) -> None: ...
+
+    there.add(theirs)
+    here = Registry()
+    kept = here.add(mine)
+    here.take_published([revive(publish(one)) for one in there])
+    assert here.version == 1
+    assert (here.names(), [one.name for one in here]) == (["own"], ["own"]), "what a worker of this process claims"
+    assert here.known_names() == [one.name for one in here.known()] == ["own", "resize"]
+    assert here.get("own") is kept, "one's own hides that of another process"
+    assert "resize" in here
+    with pytest.raises(Invalid, match="did you mean 'resize'"):
+        here.get("reszie")
+    here.take_published([])
+    assert here.find("resize") is None
 
 
 def test_the_public_names() -> None:

@@ -146,7 +146,7 @@ class Schedules:
     async def run_once(self) -> datetime | None:
         """Fire what is due; return when to look again, None if there is nothing to wait for."""
         while True:
-            due = await self._book.find_due(types=[known.name for known in self._registry.known()], limit=AT_ONCE)
+            due = await self._book.find_due(types=self._registry.known_names(), limit=AT_ONCE)
             if not due.schedules:
                 return due.next_at
             self._random.shuffle(due.schedules)  # of many processes each has others to begin with
