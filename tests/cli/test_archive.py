@@ -54,6 +54,21 @@ def test_a_file_is_written_as_a_whole_and_for_its_owner(folder: Path) -> None:
     assert imported == Done(0, "", f"imported 3 tasks into {folder}/other/tasker.db; counts and digest agree\n")
 
 
+def test_a_file_is_for_its_owner_whatever_was_there_before(folder: Path) -> None:
+    """Also what an export that was cut off has left, and where somebody else has put a link there."""
+    secret = folder / "secret"
+    secret.write_text("not to be written to")
+    for before in ("all.jsonl", "all.jsonl.part"):
+        (folder / before).write_text("")
+        (folder / before).chmod(0o666)
+        assert run(folder, "export", "all.jsonl").code == 0
+        assert (folder / "all.jsonl").stat().st_mode & 0o777 == 0o600, before
+    (folder / "all.jsonl.part").symlink_to(secret)
+    assert run(folder, "export", "all.jsonl").code == 0
+    assert secret.read_text() == "not to be written to"
+    assert sorted(path.name for path in folder.iterdir()) == ["all.jsonl", "data", "secret"]
+
+
 def test_what_cannot_be_written_is_told_and_leaves_nothing(folder: Path) -> None:
     (folder / "full").symlink_to("/dev/full")
     full = run(folder, "export", "full")

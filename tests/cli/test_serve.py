@@ -129,6 +129,22 @@ def test_a_data_folder_that_cannot_be_used_is_one_line(make: Callable[[Path], No
         assert done.err.count("\n") == 1, done.err
 
 
+def test_all_that_a_service_writes_is_for_its_owner_alone(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text(
+        "from tasker import task\n@task\ndef large(size: int) -> str:\n    print('said')\n    return 'x' * size\n"
+    )
+    open_to_all = ("sh", "-c", 'umask 0; exec "$@"', "sh")
+    with run_server(tmp_path, "tasks.py", under=open_to_all) as server:
+        assert tasker("run", "large", "300000", "--url", server.url).out == "x" * 300_000 + "\n"
+        found = {path.relative_to(tmp_path): path.stat().st_mode & 0o777 for path in server.data_dir.rglob("*")}
+        found[Path("data")] = server.data_dir.stat().st_mode & 0o777
+    assert any(path.parts[:2] == ("data", "results") and len(path.parts) == 3 for path in found), (
+        "no result was spilled"
+    )
+    is_folder = {Path("data"), Path("data/results")}
+    assert {path: mode for path, mode in found.items() if mode != (0o700 if path in is_folder else 0o600)} == {}
+
+
 def test_a_second_service_on_the_same_data_is_refused(tmp_path: Path) -> None:
     with run_server(tmp_path) as server:
         done = tasker("serve", "--port", "0", "--data-dir", str(server.data_dir))

@@ -145,7 +145,9 @@ def _written(file: str) -> Iterator[BinaryIO]:
     is_device = path.exists() and not path.is_file()  # /dev/stdout, or a pipe
     written = path if is_device else path.with_name(f"{path.name}.part")
     try:
-        with _opened(written, "wb") as output:
+        if not is_device:
+            written.unlink(missing_ok=True)  # what an export that was cut off has left may be open to others
+        with _opened(written, "wb" if is_device else "xb") as output:
             yield output
             output.flush()
             if not is_device:
@@ -166,6 +168,7 @@ def _opened(path: Path, mode: str) -> BinaryIO:
 
 
 def _for_its_owner(path: str, flags: int) -> int:
+    """Open a file; a new one is for its owner alone from its first moment on."""
     return os.open(path, flags, 0o600)
 
 
