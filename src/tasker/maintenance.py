@@ -64,7 +64,10 @@ def key_chores(keys: Keys, *, is_shared: bool) -> list[Chore]:
 
 
 def type_chores(types: Types, *, is_shared: bool) -> list[Chore]:
-    """Return what has to be done about task types: hear of those of other processes."""
+    """Return what has to be done about task types: hear of those of other processes.
+
+    Not for a process that runs tasks and takes none on: hundreds of workers would ask every two seconds.
+    """
     return [Chore("types", REFRESH_TYPES_EVERY, types.refresh)] if is_shared else []
 
 

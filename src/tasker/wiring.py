@@ -180,7 +180,7 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
         own_chores = [
             *chores(engine, clock, random),
             *key_chores(service.keys, is_shared=engine.is_shared),
-            *type_chores(service.types, is_shared=engine.is_shared),
+            *type_chores(service.types, is_shared=engine.is_shared and api),
             *audit_chores(service.audit),
         ]
         chore_loop = asyncio.create_task(run_chores(own_chores))
