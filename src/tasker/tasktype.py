@@ -129,8 +129,21 @@ class TaskType:
 
         text: their JSON text, without blanks before it: it has the digits of numbers that no float holds. Raises
         Invalid with every fault, the JSON Pointers being relative to the params; its name is "unknown-field" if there
-        is no other kind of fault, else "invalid-params".
+        is no other kind of fault, else "invalid-params". Code of the type's author that fails on params (`check`, a
+        validator) refuses them, whatever it raises.
         """
+        try:
+            self._check_all(params, text)
+        except Invalid:
+            raise
+        except BaseException as error:  # authors' code runs here, in the service itself: sys.exit() must not end it
+            import structlog  # slow to import, and a child process has no need of it
+
+            log = structlog.get_logger(__name__)
+            log.exception("type.check_failed", type=self.name, detail="the params are refused: correct the check")
+            raise self._invalid([Fault("", f"cannot be checked: the check raised {type(error).__name__}")]) from None
+
+    def _check_all(self, params: Any, text: bytes | None) -> None:
         try:
             values = self._params.read(msgspec.json.encode(params) if text is None else text)
         except msgspec.ValidationError as error:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pydantic
 import pytest
+from msgspec import Struct
+from structlog.testing import capture_logs
 
 from tasker.errors import Fault, Invalid, RegistrationError
 from tasker.registry import Registry, task
@@ -62,3 +65,66 @@ def test_an_example_must_pass_it() -> None:
         Registry().add(task(check=lambda low: [Fault("/low", "expected less")], example=[1])(takes))
     with pytest.raises(RegistrationError, match="check must be a function"):
         Registry().add(task(check=5)(takes))  # type: ignore[call-overload]
+
+
+class Picky(Struct):
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.number == 13:
+            raise SystemExit(0)
+
+
+class PickyModel(pydantic.BaseModel):
+    number: int
+
+    @pydantic.field_validator("number")
+    @classmethod
+    def refuse(cls, number: int) -> int:
+        if number == 13:
+            raise KeyboardInterrupt
+        return number
+
+
+def take_struct(value: Picky) -> int:
+    return value.number
+
+
+def take_model(value: PickyModel) -> int:
+    return value.number
+
+
+def take_number(number: int) -> int:
+    return number
+
+
+def exits_on_13(number: int) -> Iterator[Fault]:
+    if number == 13:
+        raise SystemExit(0)
+    return iter(())
+
+
+def stumbles_on_13(number: int) -> Iterator[Fault]:
+    yield from () if number != 13 else {}["13"]
+
+
+@pytest.mark.parametrize(
+    ("function", "check", "raised"),
+    [
+        (take_struct, None, "SystemExit"),
+        (take_model, None, "KeyboardInterrupt"),
+        (take_number, exits_on_13, "SystemExit"),
+        (take_number, stumbles_on_13, "KeyError"),
+    ],
+)
+def test_an_authors_code_that_fails_on_params_refuses_them_and_is_logged(
+    function: Any, check: Any, raised: str
+) -> None:
+    """It runs in the service itself, where sys.exit() would end it."""
+    checked = Registry().add(task(check=check)(function) if check else function)
+    good, bad = ([1], [13]) if check else ([{"number": 1}], [{"number": 13}])
+    checked.check(good)
+    with capture_logs() as logs, pytest.raises(Invalid) as refused:
+        checked.check(bad)
+    assert [fault.detail for fault in refused.value.faults] == [f"cannot be checked: the check raised {raised}"]
+    assert [(line["event"], line["type"]) for line in logs] == [("type.check_failed", checked.name)]
