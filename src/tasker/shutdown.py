@@ -18,7 +18,7 @@ import structlog
 END_WITHIN = timedelta(seconds=2.5)
 """How long the process may take to end after the drain, or after a second signal."""
 FORCED = os.EX_SOFTWARE
-"""Exit code (70) of a process that did not end by itself: what it ran is run again."""
+"""Exit code (70) of a process that did not end by itself, or could not store how all it ran has ended."""
 
 _DEADLINE = "shutdown deadline"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

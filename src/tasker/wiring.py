@@ -39,7 +39,7 @@ from tasker.registry import Registry, load, load_entry_points
 from tasker.service import Service
 from tasker.service.audit import Audit
 from tasker.service.keys import Keys
-from tasker.shutdown import Shutdown
+from tasker.shutdown import FORCED, Shutdown
 from tasker.webhooks.courier import Courier
 from tasker.webhooks.sender import Sender
 from tasker.worker import Hold, Worker
@@ -62,11 +62,13 @@ class App:
     worker: Worker | None
     asgi: ASGIApp
 
-    async def drain(self, hurry: asyncio.Event | None = None) -> None:
-        """Let waits return, stop claiming, and give running attempts `settings.drain` (less on `hurry`). Idempotent."""
+    async def drain(self, hurry: asyncio.Event | None = None) -> bool:
+        """Let waits return, stop claiming, and give running attempts `settings.drain` (less on `hurry`). Idempotent.
+
+        Return whether all that ran is stored.
+        """
         self.service.stop()
-        if self.worker is not None:
-            await self.worker.drain(self.settings.drain, hurry or asyncio.Event())
+        return self.worker is None or await self.worker.drain(self.settings.drain, hurry or asyncio.Event())
 
 
 def make_registry(settings: Settings, gpt: Gpt) -> Registry:
@@ -266,8 +268,7 @@ async def _run(settings: Settings, started: Callable[[App], Awaitable[None]], *,
         _settle_memory()
         await started(app)
         await shutdown.stopping.wait()
-        await app.drain(shutdown.hurry)
-    return 0
+        return 0 if await app.drain(shutdown.hurry) else FORCED
 
 
 def _raise_file_limit() -> None:

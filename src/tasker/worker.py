@@ -153,6 +153,7 @@ class Worker:
         self._loops: list[asyncio.Task[None]] = []
         self._last_heartbeat = clock.monotonic()
         self._unwatch: Callable[[], None] | None = None
+        self._has_lost_ends = False
 
     @property
     def running(self) -> int:
@@ -167,8 +168,11 @@ class Worker:
         self._claiming = [asyncio.create_task(self._claim_for(lane)) for lane in self._lanes if lane.types]
         self._loops = [*self._claiming, asyncio.create_task(self._keep_leases())]
 
-    async def drain(self, within: timedelta, hurry: asyncio.Event) -> None:
-        """Stop claiming, let attempts end within the time (or until `hurry`), give the rest back. Idempotent."""
+    async def drain(self, within: timedelta, hurry: asyncio.Event) -> bool:
+        """Stop claiming, let attempts end within the time (or until `hurry`), give the rest back. Idempotent.
+
+        Return whether the end of every attempt was stored; a task whose end was not runs again.
+        """
         await _cancel(self._claiming)
         self._info = structs.replace(self._info, draining=True)
         self._news_lost.set()  # the next heartbeat tells it, now
@@ -179,6 +183,9 @@ class Worker:
             running.stop.abandon(Released())
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=_END_WITHIN.total_seconds())
+        if self._attempts:
+            self._has_lost_ends = True
+            _log.error("worker.ends_not_stored", attempts=len(self._attempts), detail="their tasks run again")
         await _cancel([*self._attempts, *self._loops])
         if self._loops:
             with contextlib.suppress(TimeoutError):
@@ -188,6 +195,7 @@ class Worker:
         if self._unwatch is not None:
             self._unwatch()
             self._unwatch = None
+        return not self._has_lost_ends
 
     def health(self, lines: Sequence[LineStats]) -> dict[str, str]:
         """Tell whether the worker lives and keeps up: by name, "ok" or what is wrong."""

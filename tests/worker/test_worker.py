@@ -8,6 +8,7 @@ from pathlib import Path
 
 import apsw
 import msgspec
+import pytest
 
 from tasker.errors import Unavailable
 from tasker.lifecycle import Interrupted, decide
@@ -135,6 +136,27 @@ async def test_a_second_signal_cuts_the_drain_short(rig: Rig) -> None:
     hurry.set()
     await asyncio.wait_for(draining, 10)
     assert (await rig.get(task)).status is Status.PENDING
+
+
+async def test_a_drain_tells_whether_every_end_was_stored(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasker.worker._END_WITHIN", timedelta(seconds=0.1))
+    task = await rig.submit("hold")
+    await rig.stage.started.wait()
+    with monkeypatch.context() as broken:
+        broken.setattr(rig.engine, "complete", _away)
+        assert not await rig.worker.drain(NOW, asyncio.Event())
+    assert not await rig.worker.drain(NOW, asyncio.Event()), "it is not forgotten by being asked again"
+    assert (await rig.get(task)).status is Status.RUNNING
+
+
+async def test_a_drain_of_what_could_be_stored_says_so(rig: Rig) -> None:
+    await rig.submit("hold")
+    await rig.stage.started.wait()
+    assert await rig.worker.drain(NOW, asyncio.Event())
+
+
+async def _away(*_: object) -> bool:
+    raise Unavailable("the store is away")
 
 
 async def test_an_end_that_the_store_cannot_take_now_is_stored_later(rig: Rig) -> None:
