@@ -4,7 +4,8 @@ TaskerError
 ├── ConfigError            a setting is wrong: the start is refused
 │   └── StoreInUse         another process has the data folder
 ├── ArchiveError           what is imported is no whole archive
-├── RegistrationError      a function cannot become a task type: the start is refused
+├── RegistrationError      a function cannot become a task type: it is left out, and named
+│   └── NoSuchTarget       a file, folder or module that was named is not there: the start is refused
 ├── RequestError           the client's request cannot be done; knows its problem
 │   ├── Malformed          not JSON, or not JSON that we take              400
 │   ├── Invalid            understood, and wrong; names every fault        422
@@ -76,6 +77,12 @@ PROBLEMS: dict[str, ProblemKind] = _kinds(
     ("unknown-field", 422, "A field is not known", "Leave out the fields that `errors` names."),
     ("unsafe-url", 422, "A webhook may not lead there", "Give an https URL of a public host, without a user."),
     ("unknown-type", 422, "There is no such task type", "GET /type lists the types of this service."),
+    (
+        "type-not-loaded",
+        503,
+        "The file of this task type is broken",
+        "Correct the file that the detail names, restart.",
+    ),
     ("invalid-params", 422, "The params do not fit the task type", "GET /type/{name} shows the schema."),
     ("number-out-of-range", 422, "A number is too large", "Use at most 1,000 digits, and floats below 1.8e308."),
     ("invalid-unicode", 422, "A string holds no valid text", "Leave out lone surrogates and NUL characters."),
@@ -135,6 +142,10 @@ class ArchiveError(TaskerError):
 
 class RegistrationError(TaskerError):
     """A function cannot become a task type; the message names file and function."""
+
+
+class NoSuchTarget(RegistrationError):
+    """There is no such file, folder or module to load."""
 
 
 class ResultError(TaskerError):

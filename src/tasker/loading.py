@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -9,55 +10,108 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-from tasker.errors import RegistrationError
+from tasker.errors import NoSuchTarget, RegistrationError
 
 GROUP = "tasker.tasks"
 """The group of entry points by which an installed package offers its tasks."""
 
 _MODULE_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _TASKER = str(Path(__file__).parent)
+_RELATIVE = re.compile(r"^\s*from\s+\.", re.MULTILINE)
+_DECORATED = re.compile(
+    r"^@(?:\w+\.)?task\b(?P<options>[^\n]*(?:\n(?!(?:async\s+)?def\b)[^\n]*)*?)\n(?:async\s+)?def\s+(?P<function>\w+)",
+    re.MULTILINE,
+)
+_NAME_OPTION = re.compile(r"""\bname\s*=\s*["']([^"'\n]+)["']""")
 
 
-def import_target(target: str) -> list[ModuleType]:
-    """Import what `target` names: a file, every .py file of a folder (but those beginning with _), or a dotted module.
+class Source(NamedTuple):
+    """One module to import: the file `name`, or the dotted module `name` if `file` is None."""
 
-    A file is imported under a name made from its path, the same in every process. A package in the working directory is
-    a module when named like one (`shop`), a folder when named like one (`shop/`). Raises RegistrationError.
+    name: str
+    file: Path | None
+
+
+def find_sources(target: str) -> list[Source]:
+    """Return what `target` names: a file, every .py file of a folder (but those beginning with _), or a dotted module.
+
+    A package in the working directory is a module when named like one (`shop`), a folder when named like one (`shop/`).
+    Raises NoSuchTarget.
     """
     path = Path(target)
     is_name = _MODULE_NAME.fullmatch(target) is not None
     if path.is_dir() and not (is_name and (path / "__init__.py").is_file()):
         files = sorted(file for file in path.glob("*.py") if not file.name.startswith("_"))
-        return [_import_file(file) for file in files]
+        return [Source(str(file), file) for file in files]
     if path.suffix == ".py" or path.is_file():
-        return [_import_file(path)]
+        if not path.is_file():
+            raise NoSuchTarget(f"{path}: there is no such file")
+        if path.suffix != ".py":
+            raise NoSuchTarget(f"{path}: expected a file that ends in .py")
+        return [Source(str(path), path)]
     if not is_name:
-        raise RegistrationError(f"{target}: there is no such file or folder, and it is not the name of a module")
-    return [_import_module(target)]
+        raise NoSuchTarget(f"{target}: there is no such file or folder, and it is not the name of a module")
+    return [Source(target, None)]
+
+
+def import_source(source: Source) -> ModuleType:
+    """Import a module. A file's name in `sys.modules` is made from its path: it is the same in every process.
+
+    Raises RegistrationError; NoSuchTarget if there is no such module.
+    """
+    return _import_module(source.name) if source.file is None else _import_file(source.file)
 
 
 def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise RegistrationError(f"{path}: there is no such file")
     resolved = path.resolve()
-    name = f"tasker_file_{resolved.stem}_{hashlib.sha256(str(resolved).encode()).hexdigest()[:8]}"
+    folder = f"tasker_folder_{hashlib.sha256(str(resolved.parent).encode()).hexdigest()[:8]}"
+    name = f"{folder}.{resolved.stem}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, resolved)
-    if spec is None or spec.loader is None:
-        raise RegistrationError(f"{path}: expected a file that ends in .py")
     _allow_imports_from(resolved.parent)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    try:
+        _import_folder(folder, resolved)
+        return _import_as(name, resolved)
+    except BaseException as error:
+        _explain(str(path), error)
+
+
+def _import_folder(name: str, file: Path) -> None:
+    """Make the folder of a file a package, so that relative imports find what lies beside it.
+
+    Its own __init__.py is run only for files with relative imports: others may not know that there is one.
+    """
+    package = sys.modules.get(name)
+    if package is None:
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(file.parent)]
+        package = sys.modules[name] = importlib.util.module_from_spec(spec)
+        package.__file__ = None
+    start = file.parent / "__init__.py"
+    if package.__file__ is None and start.is_file() and _RELATIVE.search(_read(file)):
+        package.__file__ = str(start)
+        try:
+            exec(compile(start.read_bytes(), str(start), "exec"), vars(package))  # noqa: S102  as an import does
+        except BaseException:
+            package.__file__ = None
+            raise
+
+
+def _import_as(name: str, file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except BaseException as error:
+    except BaseException:
         del sys.modules[name]
-        _explain(str(path), error)
+        raise
     return module
 
 
@@ -67,21 +121,80 @@ def _import_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except BaseException as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
-            raise RegistrationError(f"{name}: there is no file, folder or module of this name") from None
+            raise NoSuchTarget(f"{name}: there is no file, folder or module of this name") from None
         _explain(name, error)
 
 
-def import_entry_points() -> Iterator[tuple[str, Any]]:
-    """Yield what installed packages offer, modules or functions, after its description. Raises RegistrationError."""
+def declared_names(source: Source) -> list[str]:
+    """Return the names of the task types that a module would have, as far as its text tells: it cannot be imported."""
+    file = source.file or _file_of(source.name)
+    if file is None:
+        return []
+    text = _read(file)
+    try:
+        return _names_in(ast.parse(text))
+    except (SyntaxError, ValueError):
+        found = _DECORATED.finditer(text)
+        return [name[1] if (name := _NAME_OPTION.search(one["options"])) else one["function"] for one in found]
+
+
+def _names_in(tree: ast.Module) -> list[str]:
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [
+        _name_of(mark, function.name) for function in functions for mark in function.decorator_list if _is_mark(mark)
+    ]
+
+
+def _is_mark(decorator: ast.expr) -> bool:
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return (called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)) == "task"
+
+
+def _name_of(decorator: ast.expr, function: str) -> str:
+    options = {one.arg: one.value for one in decorator.keywords} if isinstance(decorator, ast.Call) else {}
+    name = options.get("name")
+    return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else function
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _file_of(module: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(module)
+    except Exception:  # its package cannot be imported
+        return None
+    return None if spec is None or spec.origin is None else Path(spec.origin)
+
+
+class EntryPoint(NamedTuple):
+    """What an installed package offers: `load` returns a module or a function, or raises RegistrationError."""
+
+    description: str
+    source: Source
+    attribute: str
+    load: Callable[[], Any]
+
+
+def find_entry_points() -> Iterator[EntryPoint]:
+    """Yield what installed packages offer."""
     from importlib.metadata import entry_points  # here: it takes 20 ms, which a child process can do without
 
     for entry in entry_points(group=GROUP):
         description = f"entry point {entry.name} = {entry.value}"
-        try:
-            found = entry.load()
-        except BaseException as error:
-            _explain(description, error)
-        yield description, found
+
+        def load(entry: Any = entry, description: str = description) -> Any:
+            try:
+                return entry.load()
+            except BaseException as error:
+                _explain(description, error)
+
+        module, _, attribute = entry.value.partition(":")
+        yield EntryPoint(description, Source(module.strip(), None), attribute.strip(), load)
 
 
 def _allow_imports_from(folder: Path) -> None:
@@ -92,11 +205,22 @@ def _allow_imports_from(folder: Path) -> None:
 
 def _explain(target: str, error: BaseException) -> NoReturn:
     """Raise RegistrationError for what an import raised: anything may come, also SystemExit from a script."""
-    if isinstance(error, RegistrationError) or not isinstance(error, Exception | SystemExit):
+    if isinstance(error, RegistrationError | KeyboardInterrupt):
         raise error
     if isinstance(error, SyntaxError):
         raise RegistrationError(f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}") from error
-    raise RegistrationError(f"{_place_in(error, target)}: import failed: {type(error).__name__}: {error}") from error
+    place = _place_in(error, target)
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        advice = "one `.` is the folder of the file; for what lies above it, name the module instead: package.module"
+        raise RegistrationError(f"{place}: import failed: {error}: {advice}") from error
+    raise RegistrationError(f"{place}: import failed: {type(error).__name__}: {_message(error)}") from error
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # an exception of the user's that cannot be shown
+        return "(its message cannot be shown)"
 
 
 def _place_in(error: BaseException, target: str) -> str:

@@ -8,14 +8,16 @@ from difflib import get_close_matches
 from types import FunctionType, ModuleType
 from typing import Any, Literal, TypeVar, overload
 
-from tasker.errors import Fault, Invalid, RegistrationError
-from tasker.loading import functions_in, import_entry_points, import_target
+from msgspec import Struct
+
+from tasker.errors import Fault, Invalid, NoSuchTarget, RegistrationError
+from tasker.loading import Source, declared_names, find_entry_points, find_sources, functions_in, import_source
 from tasker.model import OnCrash, Retention, RetryPolicy
 from tasker.signature import NOT_A_FUNCTION, Function, place_of
 from tasker.tasktype import Misspelt, Options, TaskType, make_task_type
 from tasker.urls import UrlRules
 
-__all__ = ["Registry", "TaskType", "load", "load_entry_points", "task"]
+__all__ = ["LoadFault", "Registry", "TaskType", "load", "load_entry_points", "task"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,8 +77,19 @@ def _is_task(member: Any) -> bool:
     return isinstance(member, FunctionType) and isinstance(getattr(member, _MARK, None), Options)
 
 
+class LoadFault(Struct, frozen=True):
+    """Something that could not be loaded: what was named (a file, a module, an entry point), why, and its types.
+
+    `types` are the names that could be found; those that something else has registered are not among them.
+    """
+
+    target: str
+    detail: str
+    types: tuple[str, ...]
+
+
 class Registry:
-    """Task types by name. The defaults are for types that have none of their own.
+    """Task types by name; `faults` names what could not be loaded. The defaults are for types that have none.
 
     Iterating yields its own types, which this process can run; `known` adds those that other processes have published.
 
@@ -90,6 +103,7 @@ class Registry:
         self._default_retention = default_retention
         self._default_timeout = default_timeout
         self.url_rules = UrlRules()
+        self.faults: list[LoadFault] = []
         self._types: dict[str, TaskType] = {}
         self._published: dict[str, TaskType] = {}
         self.version = 0
@@ -119,14 +133,36 @@ class Registry:
         self.version += 1
 
     def get(self, name: str) -> TaskType:
-        """Return the task type. Raises Invalid ("unknown-type"), naming those with a similar name."""
+        """Return the task type. Raises Invalid ("unknown-type", naming similar ones, or "type-not-loaded")."""
         found = self.find(name)
         if found is None:
-            close = get_close_matches(name, self.known_names(), n=3)
-            hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-            shown = name if len(name) <= 100 else f"{name[:100]}..."
-            raise Invalid(f"there is no task type {shown!r}{hint} ({_WHERE_TYPES_LIVE})", name="unknown-type")
+            raise Invalid(self.explain(name), name=self.refusal(name))
         return found
+
+    def refusal(self, name: str) -> str:
+        """Return the problem of a submission of a type that is not registered."""
+        return "type-not-loaded" if self._faults_of(name) else "unknown-type"
+
+    def explain(self, name: str) -> str:
+        """Return why a type is not registered, naming those with a similar name, or what is wrong with its file."""
+        shown = name if len(name) <= 100 else f"{name[:100]}..."
+        if faults := self._faults_of(name):
+            return f"the task type {shown!r} could not be loaded: {'; '.join(fault.detail for fault in faults)}"
+        close = get_close_matches(name, self.known_names(), n=3)
+        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+        lost = [fault.target for fault in self.faults if not fault.types]
+        if lost:
+            hint += f"; it may be in what could not be loaded: {', '.join(lost[:5])}"
+        return f"there is no task type {shown!r}{hint} ({_WHERE_TYPES_LIVE})"
+
+    def add_fault(self, target: str, detail: str, types: Iterable[str] = ()) -> None:
+        """Note that something could not be loaded; `detail` becomes one line."""
+        self.faults.append(
+            LoadFault(target, " ".join(detail.split()), tuple(name for name in types if name not in self._types))
+        )
+
+    def _faults_of(self, name: str) -> list[LoadFault]:
+        return [fault for fault in self.faults if name in fault.types]
 
     def find(self, name: str) -> TaskType | None:
         """Return the task type, or None."""
@@ -155,31 +191,66 @@ class Registry:
         return name in self._types or name in self._published
 
 
-def load(registry: Registry, targets: Iterable[str]) -> None:
+def load(registry: Registry, targets: Iterable[str], *, all_there: bool = True) -> None:
     """Import files, folders (every .py in them) and dotted modules, and register their @task functions.
 
-    Raises RegistrationError, naming file and function, or file and line, for the first fault.
+    What cannot be loaded is left out, and named in `registry.faults`. all_there: raise NoSuchTarget for a target that
+    is not there, instead of naming it so.
     """
     for target in targets:
-        for module in import_target(target):
-            _add_all(registry, module)
+        try:
+            for source in find_sources(target):
+                _load_source(registry, source, all_there)
+        except NoSuchTarget as error:
+            if all_there:
+                raise
+            registry.add_fault(target, str(error))
+
+
+def _load_source(registry: Registry, source: Source, all_there: bool) -> None:
+    try:
+        module = import_source(source)
+    except NoSuchTarget:
+        raise
+    except RegistrationError as error:
+        registry.add_fault(source.name, str(error), declared_names(source))
+    else:
+        _add_all(registry, source.name, module)
 
 
 def load_entry_points(registry: Registry) -> None:
     """Register what installed packages offer in the group "tasker.tasks": modules with @task functions, or functions.
 
-    Raises RegistrationError.
+    What cannot be loaded is left out, and named in `registry.faults`.
     """
-    for description, found in import_entry_points():
+    for entry in find_entry_points():
+        try:
+            found = entry.load()
+        except RegistrationError as error:
+            names = declared_names(entry.source)
+            registry.add_fault(entry.description, str(error), [entry.attribute] if entry.attribute in names else names)
+            continue
         if isinstance(found, ModuleType):
-            _add_all(registry, found)
+            _add_all(registry, entry.description, found)
         elif _is_task(found):
-            registry.add(found)
+            _add(registry, entry.description, found)
         else:
             offered = f"{place_of(found)}: " if isinstance(found, FunctionType) else ""
-            raise RegistrationError(f"{offered}{description} is no module and no @task")
+            registry.add_fault(entry.description, f"{offered}{entry.description} is no module and no @task")
 
 
-def _add_all(registry: Registry, module: ModuleType) -> None:
-    for function in functions_in(module, _is_task):
+def _add_all(registry: Registry, target: str, module: ModuleType) -> None:
+    try:
+        functions = functions_in(module, _is_task)
+    except RegistrationError as error:
+        registry.add_fault(target, str(error))
+        return
+    for function in functions:
+        _add(registry, target, function)
+
+
+def _add(registry: Registry, target: str, function: Function) -> None:
+    try:
         registry.add(function)
+    except RegistrationError as error:
+        registry.add_fault(target, str(error), [getattr(function, _MARK).name or function.__name__])

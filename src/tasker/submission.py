@@ -261,16 +261,8 @@ def _find_type(value: dict[str, Any], registry: Registry, faults: Faults) -> Tas
         return None
     task_type = registry.find(name)
     if task_type is None:
-        faults.add("/type", _unknown_type(name, registry), "unknown-type")
+        faults.add("/type", registry.explain(name), registry.refusal(name))
     return task_type
-
-
-def _unknown_type(name: str, registry: Registry) -> str:
-    try:
-        registry.get(name)
-    except Invalid as error:
-        return error.detail
-    raise AssertionError(name)
 
 
 def _check_params(task_type: TaskType, params: Any, text: Raw, faults: Faults) -> None:

@@ -13,6 +13,7 @@ from random import SystemRandom
 from secrets import token_hex
 from typing import Any
 
+import structlog
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
@@ -44,6 +45,8 @@ from tasker.webhooks.courier import Courier
 from tasker.webhooks.sender import Sender
 from tasker.worker import Hold, Worker
 
+_log = structlog.get_logger("tasker.tasks")
+
 _MAX_CONNECTIONS = 20_000
 """Held connections before new ones queue: Granian's default queues clients past about 1,000 open waits."""
 _MAX_FILES = 65_536
@@ -72,11 +75,16 @@ class App:
 
 
 def make_registry(settings: Settings, gpt: Gpt) -> Registry:
-    """Return every task type of this service: built in, installed, and the user's own. Raises RegistrationError."""
+    """Return every task type of this service: built in, the user's own, and installed.
+
+    What cannot be loaded is left out, and logged. Raises NoSuchTarget for a target of the settings that is not there.
+    """
     registry = builtin_registry(None, default_timeout=settings.timeout, default_retention=settings.retention)
     registry.add(gpt.function)
-    load_entry_points(registry)
     load(registry, settings.tasks)
+    load_entry_points(registry)  # last, as in child processes: the user's own types come first
+    for fault in registry.faults:
+        _log.error("tasks.not_loaded", target=fault.target, reason=fault.detail, types=list(fault.types))
     registry.url_rules = settings.url_rules
     return registry
 

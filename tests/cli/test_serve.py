@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tasker.cli import ports
@@ -75,16 +76,12 @@ def test_flags_and_targets_reach_the_service(tmp_path: Path) -> None:
         (["--host", "no-such-host.invalid"], {"TASKER_AUTH": "off"}, "TASKER_HOST: expected an address or host name"),
         (["--no-such-flag"], {}, "--no-such-flag"),
         (["no_such_file.py"], {}, "no_such_file.py: there is no such file"),
-        (["own.py", "same.py"], {}, "same.py"),
-        (["broken.py"], {}, "broken.py"),
     ],
 )
 def test_a_wrong_start_is_refused_with_the_reason(
     args: list[str], env: dict[str, str], said: str, tmp_path: Path
 ) -> None:
     (tmp_path / "own.py").write_text(OWN_TASK)
-    (tmp_path / "same.py").write_text(OWN_TASK)
-    (tmp_path / "broken.py").write_text("import no_such_module\n")
     port = [] if "--port" in args else ["--port", "0"]
     done = tasker("serve", *port, *args, env=env, folder=tmp_path)
     assert (done.code, done.out) == (2, "")
@@ -143,6 +140,45 @@ def test_all_that_a_service_writes_is_for_its_owner_alone(tmp_path: Path) -> Non
     )
     is_folder = {Path("data"), Path("data/results")}
     assert {path: mode for path, mode in found.items() if mode != (0o700 if path in is_folder else 0o600)} == {}
+
+
+def test_a_broken_file_stops_nothing_and_is_named_everywhere(tmp_path: Path) -> None:
+    tasks = tmp_path / "tasks"
+    tasks.mkdir()
+    (tasks / "own.py").write_text(OWN_TASK)
+    (tasks / "same.py").write_text(OWN_TASK)
+    (tasks / "broken.py").write_text("import no_such_module\n" + OWN_TASK.replace("own", "broken"))
+    with run_server(tmp_path, "tasks", "--log-format", "text") as server:
+        assert tasker("run", "own", "--url", server.url).out == "1\n"
+        refused = httpx2.post(f"{server.url}/task", json={"type": "broken"})
+        ready = httpx2.get(f"{server.url}/readyz")
+        text = server.text()
+    fault = "tasks/broken.py:1: import failed: ModuleNotFoundError: No module named 'no_such_module'"
+    taken = "same.py:2: own: the name 'own' is taken by own at tasks/own.py:2"
+    assert (refused.status_code, refused.json()["type"]) == (503, "/problems/type-not-loaded")
+    assert fault in refused.json()["detail"]
+    assert (ready.status_code, ready.json()["ready"]) == (200, True)
+    assert fault in ready.json()["checks"]["tasks"]
+    assert taken in ready.json()["checks"]["tasks"]
+    assert f"NOT LOADED: {fault}" in text
+    assert text.count("tasks.not_loaded") == 2
+    assert "Traceback" not in text
+
+
+def test_stored_tasks_wait_until_their_file_is_mended(tmp_path: Path) -> None:
+    (tmp_path / "good.py").write_text(OWN_TASK.replace("own", "good"))
+    (tmp_path / "own.py").write_text(OWN_TASK)
+    with run_server(tmp_path, "own.py") as server:
+        assert httpx2.patch(f"{server.url}/queue/default", json={"paused": True}).status_code == 200
+        task_id = httpx2.post(f"{server.url}/task", json={"type": "own"}).json()["task_id"]
+    (tmp_path / "own.py").write_text("import nothing\n" + OWN_TASK)
+    with run_server(tmp_path, "own.py", "good.py") as server:
+        assert httpx2.patch(f"{server.url}/queue/default", json={"paused": False}).status_code == 200
+        assert httpx2.post(f"{server.url}/task?wait=20", json={"type": "good"}).json()["status"] == "completed"
+        assert httpx2.get(f"{server.url}/task/{task_id}").json()["status"] == "pending"
+    (tmp_path / "own.py").write_text(OWN_TASK)
+    with run_server(tmp_path, "own.py") as server:
+        assert httpx2.get(f"{server.url}/task/{task_id}?wait=20").json()["result"] == 1
 
 
 def test_a_second_service_on_the_same_data_is_refused(tmp_path: Path) -> None:

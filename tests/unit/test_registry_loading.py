@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasker.errors import RegistrationError
+from tasker.errors import Invalid, NoSuchTarget
 from tasker.registry import Registry, load, load_entry_points
 
 TASK = """
@@ -47,7 +47,14 @@ def loaded(*targets: str) -> Registry:
 
 
 def refusal(*targets: str) -> str:
-    with pytest.raises(RegistrationError) as caught:
+    """Return what is wrong with the targets, one thing, and that it is in one line."""
+    (fault,) = loaded(*targets).faults
+    assert "\n" not in fault.detail
+    return fault.detail
+
+
+def missing(*targets: str) -> str:
+    with pytest.raises(NoSuchTarget) as caught:
         loaded(*targets)
     return str(caught.value)
 
@@ -123,7 +130,7 @@ def test_a_file_has_the_same_module_name_in_every_process() -> None:
     elsewhere = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     name = loaded("mytasks.py").get("one").function.__module__
     assert elsewhere.stdout.strip() == name
-    assert name.startswith("tasker_file_mytasks_")
+    assert re.fullmatch(r"tasker_folder_[0-9a-f]{8}\.mytasks", name)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +171,7 @@ def test_a_module_that_lacks_another_one_is_not_taken_for_missing() -> None:
 
 def test_a_file_that_failed_is_read_again() -> None:
     write("mytasks.py", "1 / 0")
-    refusal("mytasks.py")
+    assert "ZeroDivisionError" in refusal("mytasks.py")
     write("mytasks.py", TASK.format(name="one"))
     assert loaded("mytasks.py").names() == ["one"]
 
@@ -177,9 +184,9 @@ def test_an_interrupt_is_no_fault_of_the_file() -> None:
 
 def test_two_functions_of_one_name_are_both_named() -> None:
     first, second = write("a.py", TASK.format(name="one")), write("b.py", "\n" + TASK.format(name="one"))
-    assert refusal(first, second).startswith(
-        "b.py:5: one: the name 'one' is taken by one at a.py:4; choose another with @task(name=...)"
-    )
+    says = "b.py:5: one: the name 'one' is taken by one at a.py:4; choose another with @task(name=...)"
+    assert refusal(first, second).startswith(says)
+    assert loaded(first, second).get("one").source == "a.py:4", "the first has it"
 
 
 @pytest.mark.parametrize(
@@ -190,18 +197,126 @@ def test_two_functions_of_one_name_are_both_named() -> None:
         ("no_such_module", "no_such_module: there is no file, folder or module of this name"),
         ("no_such.module", "no_such.module: there is no file, folder or module of this name"),
         ("tasker.no_such", "tasker.no_such: there is no file, folder or module of this name"),
-        ("tasker.model", "no function with @task"),
         ("some/folder", "some/folder: there is no such file or folder, and it is not the name of a module"),
         ("__import__('os')", "it is not the name of a module"),
     ],
 )
 def test_targets_that_are_not_there(target: str, says: str) -> None:
-    assert says in refusal(target)
+    assert says in missing(target)
+    registry = Registry()
+    load(registry, [target, write("mytasks.py", TASK.format(name="one"))], all_there=False)
+    assert registry.names() == ["one"], "a child process goes on without what has vanished"
+    assert says in registry.faults[0].detail
+
+
+def test_a_module_without_tasks() -> None:
+    assert "no function with @task" in refusal("tasker.model")
 
 
 def test_a_file_that_is_not_python() -> None:
     write("tasks.txt", "x")
-    assert refusal("tasks.txt") == "tasks.txt: expected a file that ends in .py"
+    assert missing("tasks.txt") == "tasks.txt: expected a file that ends in .py"
+
+
+# What is wrong with one file leaves the others alone
+
+
+BROKEN = """
+import nothing
+from tasker import task
+
+@task
+def plain(): ...
+
+@other
+@task(retry=3)
+async def with_options(): ...
+
+@task(
+    name="named",
+    timeout=3,
+)
+def not_this_one(): ...
+
+def helper(): ...
+"""
+NAMES = ("plain", "with_options", "named")
+
+
+@pytest.mark.parametrize("text", [BROKEN, BROKEN + "\nx = (\n"], ids=["import", "syntax"])
+def test_a_broken_file_stops_no_other_and_its_types_are_known(text: str) -> None:
+    write("tasks/a.py", TASK.format(name="a"))
+    write("tasks/b.py", text)
+    write("tasks/c.py", TASK.format(name="c"))
+    registry = loaded("tasks")
+    assert registry.names() == ["a", "c"]
+    (fault,) = registry.faults
+    assert (fault.target, fault.types) == ("tasks/b.py", NAMES)
+    for name in NAMES:
+        with pytest.raises(Invalid, match=re.escape(f"{name!r} could not be loaded: {fault.detail}")) as caught:
+            registry.get(name)
+        assert (caught.value.kind.name, caught.value.kind.status) == ("type-not-loaded", 503)
+
+
+def test_a_wrong_function_stops_none_beside_it() -> None:
+    write("mytasks.py", TASK.format(name="one") + "\n@task\ndef two(x): ...\n" + TASK.format(name="three"))
+    registry = loaded("mytasks.py")
+    assert registry.names() == ["one", "three"]
+    assert [(fault.target, fault.types) for fault in registry.faults] == [("mytasks.py", ("two",))]
+
+
+def test_a_broken_file_takes_no_name_from_another() -> None:
+    write("a.py", BROKEN)
+    write("b.py", TASK.format(name="plain"))
+    assert loaded("a.py", "b.py").get("plain").source == "b.py:4"
+
+
+def test_a_type_may_be_in_what_could_not_be_loaded() -> None:
+    write("mytasks.py", "1 / 0")
+    with pytest.raises(Invalid, match=r"may be in what could not be loaded: mytasks\.py") as caught:
+        loaded("mytasks.py").get("one")
+    assert caught.value.kind.name == "unknown-type"
+
+
+@pytest.mark.parametrize("error", ["GeneratorExit", "Odd", "SystemExit"])
+def test_whatever_a_file_raises_is_its_fault(error: str) -> None:
+    odd = "class Odd(BaseException):\n    def __str__(self): raise ValueError\n"
+    write("mytasks.py", f"{odd}raise {error}()")
+    assert f"mytasks.py:3: import failed: {error}" in refusal("mytasks.py")
+
+
+# Relative imports
+
+
+def test_a_file_imports_what_lies_beside_it() -> None:
+    write("tasks/b.py", "from .helpers import OFFSET\nfrom .a import a\n" + TASK.format(name="b"))
+    write("tasks/a.py", TASK.format(name="a"))
+    write("tasks/helpers.py", "OFFSET = 1\n")
+    registry = loaded("tasks/b.py", "tasks/a.py")
+    assert registry.names() == ["b", "a"]
+    beside = sys.modules[registry.get("b").function.__module__]
+    assert beside.a is registry.get("a").function, "a.py is one module"  # type: ignore[attr-defined]
+
+
+def test_a_file_imports_from_its_package() -> None:
+    write("shop/__init__.py", "RATE = 3\n")
+    write("shop/tasks.py", "from . import RATE\n" + TASK.format(name="sell"))
+    assert loaded("shop/").names() == ["sell"]
+
+
+def test_a_package_that_no_file_asks_for_is_not_run() -> None:
+    write("shop/__init__.py", "1 / 0\n")
+    write("shop/a.py", TASK.format(name="a"))
+    assert loaded("shop/").names() == ["a"]
+    write("shop/b.py", "from . import RATE\n" + TASK.format(name="b"))
+    assert re.search(r"shop/__init__\.py:1: import failed: ZeroDivisionError", refusal("shop/"))
+
+
+def test_an_import_from_above_the_file_says_what_to_do() -> None:
+    write("shop/common.py", "RATE = 3\n")
+    write("shop/tasks/sell.py", "from ..common import RATE\n" + TASK.format(name="sell"))
+    assert re.search(r"sell\.py:1: import failed: .*relative import.*name the module instead", refusal("shop/tasks"))
+    assert loaded("shop.tasks.sell").names() == ["sell"]
 
 
 # Entry points, as an installed package would have them
@@ -242,5 +357,12 @@ def test_an_entry_point_is_a_module_or_a_function(value: str) -> None:
 def test_a_wrong_entry_point_is_named(value: str, says: str) -> None:
     write("site/plugin_tasks.py", TASK.format(name="one") + "\ndef plain() -> None: ...\nnumber = 3\n")
     install("mine", value)
-    with pytest.raises(RegistrationError, match=re.escape(says)):
-        from_entry_points()
+    (fault,) = from_entry_points().faults
+    assert says in fault.detail
+
+
+def test_a_broken_entry_point_stops_no_other_and_its_type_is_known() -> None:
+    write("site/plugin_tasks.py", TASK.format(name="one") + TASK.format(name="two") + "\n1 / 0\n")
+    install("mine", "plugin_tasks:two")
+    registry = from_entry_points()
+    assert [fault.types for fault in registry.faults] == [("two",)]

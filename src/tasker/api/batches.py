@@ -298,7 +298,7 @@ def batch_operations(batches: BatchOperations) -> list[Operation]:
                     BatchReply, ("Preference-Applied",), (BatchItem, BatchSummary),
                 ),
             },
-            problems=(*SUBMIT_PROBLEMS, "unknown-type", "shutting-down"),
+            problems=(*SUBMIT_PROBLEMS, "unknown-type", "type-not-loaded", "shutting-down"),
             request_headers=("Prefer", "Idempotency-Key"), body="batch", streams=(JSON_LINES,),
         ),
     ]  # fmt: skip

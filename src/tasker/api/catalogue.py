@@ -73,10 +73,9 @@ class TypeOperations:
     async def get(self, call: Call) -> Reply:
         call.query()
         name = call.path["name"]
-        task_type = self._registry.find(name)
-        if task_type is None:
+        if name not in self._registry and self._registry.refusal(name) == "unknown-type":
             raise NotFound(f"there is no task type {name[:100]!r}; GET /type lists them")
-        return json_reply(self._view(task_type))
+        return json_reply(self._view(self._registry.get(name)))
 
     def _view(self, task_type: TaskType) -> TypeView:
         return _view(task_type, self._types.missing_since(task_type.name))

@@ -33,7 +33,7 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
     return [
         Operation(
             "POST", "/task", "submit_task", "tasks", "Submit a task", tasks.submit,
-            scope="submit", answers=_SUBMIT_ANSWERS, problems=(*SUBMIT_PROBLEMS, "unknown-type"),
+            scope="submit", answers=_SUBMIT_ANSWERS, problems=(*SUBMIT_PROBLEMS, "unknown-type", "type-not-loaded"),
             parameters=(wait_parameter,), request_headers=("Prefer", "Idempotency-Key", "traceparent"),
             body="submission", streams=STREAMS,
         ),
@@ -64,8 +64,8 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
                 200: Answer("This request was accepted before: the task as it is now.", TaskView, _ACCEPTED, EventView),
                 204: _SUBMIT_ANSWERS[204],
             },
-            problems=(*BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "unknown-type", "conflict", "not-unique",
-                      "queue-full",
+            problems=(*BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "unknown-type", "type-not-loaded",
+                      "conflict", "not-unique", "queue-full",
                       "budget-exhausted", "expired", "not-found", "unavailable"),
             parameters=(wait_parameter,), request_headers=("Prefer", "traceparent"), body="submission", streams=STREAMS,
         ),
@@ -101,7 +101,7 @@ def _control_operations(tasks: TaskOperations) -> list[Operation]:
         Operation(
             "POST", "/task/{task_id}/replay", "replay_task", "tasks", "Submit a task once more, as it was or edited",
             tasks.replay, scope="submit", answers=_SUBMIT_ANSWERS,
-            problems=(*SUBMIT_PROBLEMS, "unknown-type", "not-found"), parameters=(wait_parameter,),
+            problems=(*SUBMIT_PROBLEMS, "unknown-type", "type-not-loaded", "not-found"), parameters=(wait_parameter,),
             request_headers=("Prefer", "Idempotency-Key", "traceparent"), body=ReplayBody, is_optional=True,
             streams=STREAMS,
         ),

@@ -140,7 +140,15 @@ class ScheduleOperations:
 def schedule_operations(schedules: ScheduleOperations) -> list[Operation]:
     """Return what can be done with schedules."""
     on_one, example = ("not-found", "unknown-field", "unavailable"), _EXAMPLE
-    inputs = (*BODY_PROBLEMS, *INPUT_PROBLEMS, "unknown-type", "name-taken", "cross-origin", "unavailable")
+    inputs = (
+        *BODY_PROBLEMS,
+        *INPUT_PROBLEMS,
+        "unknown-type",
+        "type-not-loaded",
+        "name-taken",
+        "cross-origin",
+        "unavailable",
+    )
     return [
         Operation(
             "POST", "/schedule", "create_schedule", "schedules", "Make a schedule", schedules.create, scope="submit",
@@ -174,7 +182,8 @@ def schedule_operations(schedules: ScheduleOperations) -> list[Operation]:
                 202: Answer("Accepted, beside the ticks.", TaskView,
                             ("Location", "Retry-After", "Idempotency-Replayed")),
             },
-            problems=(*SUBMIT_PROBLEMS, "unknown-type", "not-found"), request_headers=("Idempotency-Key",),
+            problems=(*SUBMIT_PROBLEMS, "unknown-type", "type-not-loaded", "not-found"),
+            request_headers=("Idempotency-Key",),
         ),
         Operation(
             "GET", "/schedule/{schedule_id}/next", "list_ticks", "schedules", "Read the next ticks of a schedule",

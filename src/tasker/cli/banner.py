@@ -28,6 +28,7 @@ def describe(settings: Settings, registry: Registry, stats: Sequence[LineStats],
     url = settings_url(settings)
     lines = [
         f"tasks: {_tasks(registry)}{_who_runs_them(settings)}",
+        *_not_loaded(registry),
         gpt.describe(settings.gpt),
         f"data: {describe_store(settings)} ({_holdings(stats)})",
         f"access: {_access(settings, keys=keys)}",
@@ -41,6 +42,7 @@ async def print_worker_banner(app: App) -> None:
     queues = ", ".join(app.settings.queues) or "every queue"
     lines = [
         f"tasks: {_tasks(app.registry)}",
+        *_not_loaded(app.registry),
         f"data: {describe_store(app.settings)} ({_holdings(await app.service.queues.stats())})",
         "stop: Ctrl-C",
     ]
@@ -68,6 +70,10 @@ def _who_runs_them(settings: Settings) -> str:
 
 def _tasks(registry: Registry) -> str:
     return "; ".join(f"{', '.join(names)} ({where})" for where, names in _by_place(registry).items()) or "none"
+
+
+def _not_loaded(registry: Registry) -> list[str]:
+    return [f"NOT LOADED: {fault.detail}" for fault in registry.faults]
 
 
 def _by_place(registry: Iterable[TaskType]) -> dict[str, list[str]]:

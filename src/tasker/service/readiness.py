@@ -17,7 +17,10 @@ _CHECK_EVERY = 1.0
 
 
 class Readiness(Struct, frozen=True):
-    """Whether the service can do its work; `checks` names each part: "ok", or what is wrong."""
+    """Whether the service can do its work; `checks` names each part: "ok", or what is wrong.
+
+    `checks` has `tasks` only where something could not be loaded; the service is ready all the same.
+    """
 
     ready: bool
     checks: dict[str, str]

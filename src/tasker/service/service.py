@@ -94,7 +94,10 @@ class Service:
             checks |= self._health(lines)
         if self._hub.closed:
             checks["service"] = "stopping"
-        return Readiness(all(word == "ok" for word in checks.values()), checks)
+        is_ready = all(word == "ok" for word in checks.values())
+        if faults := self.registry.faults:  # the other types run: it is no reason to send nobody here any more
+            checks["tasks"] = "not loaded: " + "; ".join(fault.detail for fault in faults)
+        return Readiness(is_ready, checks)
 
     @property
     def stopping(self) -> bool:
