@@ -138,7 +138,7 @@ def make_claim(type_name: str, params: Iterable[Any] = (), timeout: float | None
 @contextlib.asynccontextmanager
 async def open_rig(*, targets: Iterable[str] = (TASKS,), **settings: Any) -> AsyncIterator[Rig]:
     registry = builtin_registry(GptSettings(provider="openai"))
-    load(registry, [target for target in targets if target == TASKS])
+    load(registry, [target for target in targets if Path(target).parent == Path(TASKS).parent])
     defaults: dict[str, Any] = {
         "processes": 1, "cancel_grace": timedelta(seconds=LIMIT), "child_max_tasks": 1000, "child_max_memory": None,
         "max_result": 1 << 20, "gpt": GptSettings(provider="openai"), "secrets": (),

@@ -11,7 +11,6 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 from datetime import timedelta
 
@@ -260,17 +259,19 @@ def fork_and_talk(context: Context) -> str:
 
 @task
 def keep_context(context: Context) -> int:
-    """Keep the context beyond the attempt; and a thread that uses it."""
+    """Keep the context beyond the attempt."""
     kept_contexts.append(context)
-    threading.Thread(target=_ask_forever, args=[context], daemon=True).start()
     return os.getpid()
 
 
-def _ask_forever(context: Context) -> None:
-    while True:
-        context.output("late")
-        if context.cancelled:
-            context.output("wrong")
+@task
+def be_nice() -> int:
+    return os.nice(5)
+
+
+@task
+def get_niceness() -> int:
+    return os.nice(0)
 
 
 @task

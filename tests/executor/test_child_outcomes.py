@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -147,7 +146,8 @@ async def test_a_child_that_dies_has_crashed_and_is_replaced(rig: Rig, how: str,
 
 
 @pytest.mark.parametrize(
-    ("how", "words"), [("garbage", "cannot be read"), ("huge", "4,294,967,295 bytes"), ("close", "SIGKILL")]
+    ("how", "words"),
+    [("garbage", "cannot be read"), ("huge", "4,294,967,295 bytes"), ("close", "closed its connection")],
 )
 async def test_a_child_that_spoils_its_connection_is_killed(rig: Rig, how: str, words: str) -> None:
     outcome = await rig.run("disturb", how)
@@ -196,11 +196,10 @@ async def test_a_process_that_the_function_forks_does_not_speak_for_it(rig: Rig)
     assert running.recorder.chunks == []
 
 
-async def test_what_a_function_left_behind_does_not_speak_for_the_next(rig: Rig) -> None:
-    first = rig.start("keep_context")
-    pid = (await first.outcome()).result  # type: ignore[union-attr]
-    others: list[Any] = [rig.start("use_kept_contexts") for _ in range(3)]
+async def test_a_context_that_a_function_keeps_does_not_speak_for_the_next(rig: Rig) -> None:
+    pid = await rig.value("keep_context")
+    others = [rig.start("use_kept_contexts") for _ in range(3)]
     await asyncio.gather(*(other.outcome() for other in others))
     assert [other.recorder.chunks for other in others] == [[], [], []]
-    assert [(await other.outcome()).result for other in others] == [b"1"] * 3
-    assert (await rig.run("get_pid")).result == pid  # type: ignore[union-attr]
+    assert [(await other.outcome()).result for other in others] == [b"1"] * 3  # type: ignore[union-attr]
+    assert await rig.value("get_pid") == pid

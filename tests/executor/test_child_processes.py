@@ -156,7 +156,7 @@ async def test_children_that_cannot_load_the_tasks_crash_with_the_reason_and_sta
     tmp_path: Path,
 ) -> None:
     broken = tmp_path / "broken.py"
-    broken.write_text("print('loading')\nraise SystemExit('no database')")
+    broken.write_text("print('loading')\nraise KeyboardInterrupt('no database')")
     with capture_logs() as logs:
         async with open_rig(targets=[TASKS, str(broken)]) as rig:
             for _ in range(2):
@@ -175,7 +175,9 @@ async def test_children_that_cannot_load_the_tasks_crash_with_the_reason_and_sta
 async def test_no_child_is_started_while_a_pause_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasker.executor.pool.FIRST_PAUSE", 600.0)
     monkeypatch.setattr("tasker.executor.pool.LONGEST_PAUSE", 600.0)
-    async with open_rig(targets=[TASKS, str(tmp_path / "missing.py")]) as rig:
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise KeyboardInterrupt")
+    async with open_rig(targets=[TASKS, str(broken)]) as rig:
         assert isinstance(await rig.run("add", 2, 3), Crashed)
         while own_children():  # the one that did not come up
             await asyncio.sleep(0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` makes enums of all numbers, which takes longer than the call
 import os
+import signal
 import socket
 from collections import deque
 from threading import Lock
@@ -12,6 +14,25 @@ from tasker.executor.frames import Cancel, FromChild, Init, Reader, Run, ToChild
 CHUNK = 64 * 1024
 MAX_FRAME = 1 << 30
 """The service is trusted; this only keeps nonsense from being taken for a size."""
+
+
+SIGNALS = tuple(number for number in map(int, signal.valid_signals()) if number < 32)
+"""The standard signals. Nothing sends real-time signals by itself."""
+
+
+class Undisturbed:
+    """Within it no signal handler runs in this thread; one that is due runs before or after.
+
+    A handler that raises would leave half a frame in the socket, and one that sends would wait for our lock for ever.
+    """
+
+    __slots__ = ("_blocked",)
+
+    def __enter__(self) -> None:
+        self._blocked = _signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+    def __exit__(self, *_: object) -> None:
+        _signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
 
 
 class Channel:
@@ -39,6 +60,11 @@ class Channel:
 
     def send(self, frame: FromChild) -> None:
         """Send a frame; waits while the service is slower than we are. Dropped in a forked process."""
+        with Undisturbed():
+            self.send_undisturbed(frame)
+
+    def send_undisturbed(self, frame: FromChild) -> None:
+        """As `send`, where signals are blocked already."""
         if self._socket is not None:
             data = encode(frame)
             with self._sending:
@@ -57,7 +83,7 @@ class Channel:
 
     def is_cancelled(self, run: Run) -> bool:
         """Tell whether a cancel of this attempt has come; does not wait. False once the attempt has ended."""
-        with self._receiving:
+        with Undisturbed(), self._receiving:
             if self._running is not run:
                 return False
             while self._socket is not None and self._take(socket.MSG_DONTWAIT):

@@ -6,13 +6,16 @@ are the time that a fresh child takes to start.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
+import logging
 import os
 import resource
 import socket
 import sys
 from collections.abc import Coroutine, Mapping
-from typing import Any
+from datetime import timedelta
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -24,8 +27,10 @@ from tasker.executor.channel import Channel
 from tasker.executor.frames import (
     PIECE,
     Broken,
+    Died,
     Ended,
     Init,
+    Line,
     Log,
     Output,
     Progressed,
@@ -36,11 +41,15 @@ from tasker.executor.frames import (
 )
 from tasker.executor.gate import Gate
 from tasker.executor.outcomes import describe, raised
-from tasker.executor.peak import begin_anew, peak_memory
+from tasker.executor.peak import OwnStatus
 from tasker.executor.printed import Capture
-from tasker.lifecycle import Failed, Outcome, problem
+from tasker.executor.process_state import ProcessState
+from tasker.lifecycle import Failed, Outcome, Snoozed, problem
 from tasker.model import Progress
 from tasker.registry import Registry, TaskType, load, load_entry_points
+
+LOAD_AGAIN = timedelta(seconds=30)
+"""Until a task is tried again whose file a child could not load."""
 
 
 class FrameReporter:
@@ -81,47 +90,76 @@ class Child:
 
     def __init__(self, channel: Channel, init: Init, capture: Capture) -> None:
         self._channel = channel
-        self._capture = capture
         self._max_result = init.max_result
         self._registry = _load(init)
         self._has_entry_points = False
+        self._reporter = FrameReporter(channel)
+        self._status = OwnStatus()
+        self._state = ProcessState(capture, self._status)
+        self._spoilt: list[str] = []
 
     def serve(self) -> None:
+        self._status.begin_peak()
         while isinstance(run := self._channel.receive(), Run):
-            self._channel.send(self._attempt(run))
+            end = self._attempt(run) if not self._spoilt else self._decline()
+            self._channel.send_undisturbed(end)
+            if not end.leftovers:  # else the service ends this process
+                self._spoilt = self._state.finish_restore()
+                self._status.begin_peak()
 
     def _attempt(self, run: Run) -> Ended:
-        begin_anew()
-        gate = Gate(FrameReporter(self._channel))
+        gate = Gate(self._reporter)
         notice = Notice(self._channel, run)
-        outcome = self._outcome(run, Context(run.task_id, run.attempt, gate, notice.check), notice)
+        try:
+            outcome = self._outcome(run, Context(run.task_id, run.attempt, gate, notice.check), notice)
+            left, peak = self._state.begin_restore()
+        except BaseException as error:  # of a signal handler that the function has left, say
+            left, peak = self._state.begin_restore()
+            outcome = raised(error)
         gate.shut()
-        self._capture.flush()
-        return ended(outcome, noticed=notice.was_seen, leftovers=lifeline.has_children(), peak_memory=peak_memory())
+        if left:
+            self._tell(f"the child process ends with this task, which has left behind: {', '.join(left)}")
+        return ended(outcome, noticed=notice.was_seen, leftovers=bool(left or self._spoilt), peak_memory=peak)
+
+    def _decline(self) -> Ended:
+        """Leave this attempt to another child, at once and at no cost: the state was found to be spoilt too late."""
+        self._tell(f"a task before this one has changed what cannot be put back: {', '.join(self._spoilt)}")
+        return ended(Snoozed(timedelta(0)), noticed=False, leftovers=True)
+
+    def _tell(self, text: str) -> None:
+        self._channel.send(Line(logging.INFO, "tasker", text))
 
     def _outcome(self, run: Run, context: Context, notice: Notice) -> Outcome:
         task_type = self._find(run.type_name)
         if task_type is None:
-            return Failed(
-                problem("unknown-type", f"{run.type_name} is in none of the files and modules that tasks are in")
-            )
+            return self._without_type(run.type_name)
         call = Call(task_type, run.params, context, self._max_result)
         if task_type.is_async:
             return _drive(call.run_async(), self._channel, notice)
-        return call.run(lambda coroutine: _drive(coroutine, self._channel, notice))
+        return self._state.run(lambda: call.run(lambda coroutine: _drive(coroutine, self._channel, notice)))
+
+    def _without_type(self, name: str) -> Outcome:
+        """Return the outcome for a type that this child has not, though the service has it."""
+        reason, detail = self._registry.refusal(name), self._registry.explain(name)
+        if reason == "type-not-loaded":  # its file has changed since: the task waits until it can be loaded again
+            self._channel.send(Line(logging.ERROR, "tasker", detail))
+            self._spoilt = ["files that cannot be loaded"]
+            return Snoozed(LOAD_AGAIN)
+        return Failed(problem(reason, detail))
 
     def _find(self, name: str) -> TaskType | None:
         """Return the type. Entry points are looked for only when a task needs one: the search is slow."""
         if name not in self._registry and not self._has_entry_points:
             self._has_entry_points = True
             load_entry_points(self._registry)
+            self._state.take()
         return self._registry.find(name)
 
 
 def _load(init: Init) -> Registry:
     sys.path[:] = init.sys_path
     registry = builtin_registry(_gpt_settings(init.gpt))
-    load(registry, init.targets)
+    load(registry, init.targets, all_there=False)
     return registry
 
 
@@ -163,9 +201,22 @@ def main(arguments: list[str]) -> None:
     lifeline.prefer_for_oom_kill()
     channel = Channel(socket.socket(fileno=int(arguments[0])))
     init = channel.receive()
-    if isinstance(init, Init):
-        _serve(channel, init)
+    try:
+        if isinstance(init, Init):
+            _serve(channel, init)
+    except BaseException as error:  # none is meant to come here: a handler or a thread of a task may have raised it
+        _die(channel, error)
     os._exit(0)  # threads that a task left behind must not keep the process alive
+
+
+def _die(channel: Channel, error: BaseException) -> NoReturn:
+    try:
+        detail = type(error).__name__
+        with contextlib.suppress(BaseException):  # a user's exception may raise when it is shown
+            detail = describe(error)
+        channel.send(Died(detail))
+    finally:
+        os._exit(1)
 
 
 def _serve(channel: Channel, init: Init) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from tasker.lifecycle import Failed, Outcome, Snoozed, Succeeded
 from tasker.model import Progress, TaskProblem
@@ -59,6 +59,12 @@ class Broken(Struct, tag="broken", array_like=True, frozen=True):
     detail: str
 
 
+class Died(Struct, tag="died", array_like=True, frozen=True):
+    """The child ends, of an exception that is no function's outcome."""
+
+    detail: str
+
+
 class Progressed(Struct, tag="progress", array_like=True, frozen=True):
     progress: Progress
 
@@ -92,8 +98,9 @@ class Line(Struct, tag="line", array_like=True, frozen=True):
 class Ended(Struct, tag="ended", array_like=True, frozen=True):
     """The function has ended: with a result, a problem or a delay. Last frame of an attempt.
 
-    `noticed`: it knew that it was to be cancelled. `leftovers`: it left processes of its own behind. `peak_memory`:
-    bytes that the child has held at most since the attempt began, None where the kernel does not tell.
+    `noticed`: it knew that it was to be cancelled. `leftovers`: it left behind what must not meet the next attempt
+    (processes, threads...). `peak_memory`: bytes that the child has held at most since the attempt began, None where
+    the kernel does not tell.
     """
 
     result: bytes | None = None
@@ -113,7 +120,7 @@ class Ended(Struct, tag="ended", array_like=True, frozen=True):
 
 
 ToChild = Init | Run | Cancel
-FromChild = Ready | Broken | Progressed | Output | Log | Usage | Line | Ended
+FromChild = Ready | Broken | Died | Progressed | Output | Log | Usage | Line | Ended
 
 
 class Corrupt(Exception):
@@ -124,14 +131,13 @@ def ended(outcome: Outcome, *, noticed: bool, leftovers: bool, peak_memory: int 
     """Return the last frame of an attempt that ended in a child with `outcome`."""
     match outcome:
         case Succeeded(result):
-            end = Ended(result=result)
+            return Ended(result, None, None, noticed, leftovers, peak_memory)
         case Failed(problem, after):
-            end = Ended(problem=problem, after=after)
+            return Ended(None, problem, after, noticed, leftovers, peak_memory)
         case Snoozed(after):
-            end = Ended(after=after)
+            return Ended(None, None, after, noticed, leftovers, peak_memory)
         case _:
             raise AssertionError(f"no function ends by itself as {outcome}")
-    return structs.replace(end, noticed=noticed, leftovers=leftovers, peak_memory=peak_memory)
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -12,6 +12,7 @@ from tasker.executor.attempt import Attempt, Observer
 from tasker.executor.frames import (
     Broken,
     Cancel,
+    Died,
     Ended,
     FromChild,
     Line,
@@ -38,7 +39,7 @@ _ALL_MEMORY = 1 << 60
 
 
 class ChildAttempt(Attempt):
-    """An attempt in a child; the child's listener while it runs. `leftovers`: it has left processes behind."""
+    """An attempt in a child; the child's listener while it runs. `leftovers`: the child must not run another one."""
 
     def __init__(
         self,
@@ -80,8 +81,8 @@ class ChildAttempt(Attempt):
             case Line():
                 frame = frame if self._scrubber is None else replace(frame, text=self._scrubber.text(frame.text))
                 log_line(frame, task_id=str(self.claim.task_id), attempt=self.claim.attempt, type=self.claim.type)
-            case Ready() | Broken():
-                pass  # said at its start only
+            case Ready() | Broken() | Died():
+                pass  # said at its start; and ChildProcess keeps why a child died
             case _:
                 assert_never(frame)
 

@@ -1,26 +1,70 @@
-"""The most memory that a process has held: the kernel keeps it, and can be told to begin anew (proc_pid_status(5))."""
+"""What the kernel tells of a process (proc_pid_status(5)): the most memory that it has held, and what it may do."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+from typing import NamedTuple
 
 _PEAK = re.compile(rb"^VmHWM:\s*([0-9]+) kB$", re.MULTILINE)
+_STATUS_SIZE = 8192
+"""Bytes; the whole text takes about 1,500."""
 
 
-def begin_anew() -> None:
-    """Let this process's peak be what it holds now. Where the kernel does not take that, it stays what it was."""
+_STATE = re.compile(rb"Umask|[UG]id|Groups|(Sig|Shd)(Pnd|Blk|Ign|Cgt)|Cap\w+|NoNewPrivs|Seccomp|Cpus_allowed")
+
+
+class Status(NamedTuple):
+    """peak_memory: in bytes, None where that is not told. state: the lines of umask, user, signals, capabilities..."""
+
+    peak_memory: int | None
+    state: list[bytes]
+
+
+class OwnStatus:
+    """The status of this process. It is read often: its files are opened once, and its lines found once."""
+
+    def __init__(self) -> None:
+        self._control: int | None = None
+        self._status: int | None = None
+        self._state: list[int] = []
+        self._peak: int | None = None
+        with contextlib.suppress(OSError):  # this is no Linux, or the kernel does not take it
+            self._status = os.open("/proc/self/status", os.O_RDONLY)
+            names = [line.partition(b":")[0] for line in self._lines(self._status)]
+            self._state = [number for number, name in enumerate(names) if _STATE.fullmatch(name)]
+            self._peak = names.index(b"VmHWM") if b"VmHWM" in names else None
+            self._control = os.open("/proc/self/clear_refs", os.O_WRONLY)
+
+    def begin_peak(self) -> None:
+        """Let the peak be what the process holds now. Where the kernel does not take that, it stays what it was."""
+        if self._control is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._control, b"5")
+
+    def read(self) -> Status:
+        """Return what the kernel tells now."""
+        if self._status is None:
+            return Status(None, [])
+        lines = self._lines(self._status)
+        peak = None if self._peak is None else int(lines[self._peak][6:-3]) * 1024
+        return Status(peak, [lines[number] for number in self._state])
+
+    @staticmethod
+    def _lines(status: int) -> list[bytes]:
+        return os.pread(status, _STATUS_SIZE, 0).split(b"\n")
+
+
+def peak_memory(pid: int) -> int | None:
+    """Return the bytes that a process has held at most; None where that is not told."""
     try:
-        with open("/proc/self/clear_refs", "wb", buffering=0) as control:
-            control.write(b"5")
-    except OSError:
-        pass
-
-
-def peak_memory(pid: int | None = None) -> int | None:
-    """Return the bytes that a process, by default this one, has held at most; None where that is not told."""
-    try:
-        with open(f"/proc/{'self' if pid is None else pid}/status", "rb", buffering=0) as status:
-            found = _PEAK.search(status.read())
+        with open(f"/proc/{pid}/status", "rb", buffering=0) as status:
+            return _find_peak(status.read())
     except OSError:  # it has ended, or this is no Linux
         return None
+
+
+def _find_peak(status: bytes) -> int | None:
+    found = _PEAK.search(status)
     return None if found is None else int(found[1]) * 1024

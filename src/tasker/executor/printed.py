@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
 import sys
 import time
+from typing import Any, BinaryIO, cast
 
 from tasker.executor.channel import Channel
 from tasker.executor.frames import PIECE, Line
 
 BURST = 2000
 PER_SECOND = 500
+_AS_NEW = ("utf-8", "backslashreplace", True)
 _DROPPED = "{:,} lines dropped: more than " + f"{PER_SECOND} a second"
 
 
@@ -104,28 +107,69 @@ class LogLines(logging.Handler):
 
 
 class Capture:
-    """Stands in for sys.stdout, sys.stderr and the root logger's handlers."""
+    """Stands in for sys.stdout, sys.stderr and the root logger's handlers; sees that sys.stdin stays, too."""
 
     def __init__(self, channel: Channel, log_level: int) -> None:
         self._lines = Lines(channel)
-        self._printed = [PrintedLines(self._lines, "stdout", 1), PrintedLines(self._lines, "stderr", 2)]
-        self._streams = [_text_file(printed) for printed in self._printed]
-        sys.stdout, sys.stderr = self._streams
+        self._stdin: Any = sys.stdin
+        self.install()
         root = logging.getLogger()
         root.handlers[:] = [LogLines(self._lines)]
         root.setLevel(log_level)
         logging.captureWarnings(True)
 
-    def flush(self) -> None:
-        """Send what is still held back: unended lines, and how many were dropped."""
-        for stream, printed in zip(self._streams, self._printed, strict=True):
-            if not stream.closed:
+    def install(self) -> None:
+        """Put fresh files in the place of sys.stdout and sys.stderr."""
+        self._printed = [PrintedLines(self._lines, "stdout", 1), PrintedLines(self._lines, "stderr", 2)]
+        self._buffers = [io.BufferedWriter(printed) for printed in self._printed]
+        self._streams = [_text_file(cast(BinaryIO, buffer)) for buffer in self._buffers]
+        sys.stdout, sys.stderr = self._streams
+        # a task that puts back what it found there gets our files too
+        sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc]
+
+    def reinstall(self) -> None:
+        """Put fresh files in the place of all three."""
+        self.install()
+        given = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+        self._stdin = sys.stdin = sys.__stdin__ = given  # type: ignore[misc]
+
+    def flush(self) -> bool:
+        """Send what is still held back: lines without an end, and how many were dropped.
+
+        Return whether sys.stdin, stdout and stderr are still our files, as they were; if not, `reinstall` them.
+        """
+        is_intact = self._is_intact()
+        if is_intact:
+            for stream in self._streams:
                 stream.flush()
-                printed.end_line()
+        else:  # the task's own files in their place may hold something, as may our buffers in its files
+            for file in (sys.stdout, sys.stderr, *self._streams, *self._buffers):
+                with contextlib.suppress(Exception):  # it is closed, detached, or an object of the user's
+                    file.flush()
+        for printed in self._printed:
+            printed.end_line()
         self._lines.confess()
+        return is_intact
+
+    def _is_intact(self) -> bool:
+        out, err, given = *self._streams, self._stdin
+        return (
+            (sys.stdout is out and sys.__stdout__ is out and _is_new(out))
+            and (sys.stderr is err and sys.__stderr__ is err and _is_new(err))
+            and (sys.stdin is given and sys.__stdin__ is given and _is_open(given))
+        )
 
 
-def _text_file(printed: PrintedLines) -> io.TextIOWrapper:
-    return io.TextIOWrapper(
-        io.BufferedWriter(printed), encoding="utf-8", errors="backslashreplace", line_buffering=True
-    )
+def _text_file(buffer: BinaryIO) -> io.TextIOWrapper:
+    return io.TextIOWrapper(buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+def _is_new(stream: io.TextIOWrapper) -> bool:
+    return _is_open(stream) and (stream.encoding, stream.errors, stream.line_buffering) == _AS_NEW
+
+
+def _is_open(stream: Any) -> bool:
+    try:
+        return not stream.closed
+    except ValueError:  # its buffer is detached
+        return False

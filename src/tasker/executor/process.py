@@ -14,11 +14,14 @@ from typing import Any, Protocol, cast
 
 from msgspec import Struct
 
-from tasker.executor.frames import SLACK, Corrupt, FromChild, Init, Reader, ToChild, encode
+from tasker.executor.frames import SLACK, Corrupt, Died, FromChild, Init, Reader, ToChild, encode
+from tasker.executor.oom import count_oom_kills
 from tasker.executor.process_tree import kill_group, kill_tree
 
 LAST_WORDS = 1.0
 """Seconds that the frames of a dead child may take to arrive, should something else hold its socket open."""
+DIE_WITHIN = 0.1
+"""Seconds between the end of a child's connection and its own, where the first comes of the second."""
 
 
 class ChildSpec(Struct, frozen=True, kw_only=True):
@@ -60,7 +63,8 @@ class ChildProcess(asyncio.Protocol):
         self.listener = listener
         self.attempts = 0
         self.exited = asyncio.get_running_loop().create_future()
-        self.exited_detail = ""
+        self._reason: str | None = None
+        self._oom_kills = count_oom_kills()
         self._loop = asyncio.get_running_loop()
         self._reader = Reader(FromChild, spec.max_result + SLACK)
         self._socket, theirs = socket.socketpair()
@@ -79,6 +83,7 @@ class ChildProcess(asyncio.Protocol):
         self._loop.add_reader(self._pidfd, self._on_exit)
         self._transport: asyncio.WriteTransport | None = None
         self._is_killed = False
+        self._is_disconnected = False
         self._has_ended = False
 
     async def connect(self, init: Init) -> None:
@@ -89,7 +94,7 @@ class ChildProcess(asyncio.Protocol):
 
     @property
     def is_usable(self) -> bool:
-        return not (self._is_killed or self._has_ended)
+        return not (self._is_killed or self._is_disconnected or self._has_ended)
 
     def send(self, frame: ToChild) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -97,38 +102,47 @@ class ChildProcess(asyncio.Protocol):
 
     def kill(self) -> None:
         """Kill the child and its descendants. Returns before they have ended; idempotent."""
-        if self.is_usable:
+        if not (self._is_killed or self._has_ended):
             self._is_killed = True
             kill_tree(self.pid)
 
     def kill_alone(self) -> None:
         """As `kill`, for a child known to have no descendants: looking for them takes a while."""
-        if self.is_usable:
+        if not (self._is_killed or self._has_ended):
             self._is_killed = True
             kill_group(self.pid)
 
     def data_received(self, data: bytes) -> None:
         try:
             for frame in self._reader.feed(data):
-                self.listener.on_frame(frame)
+                if isinstance(frame, Died):
+                    self._reason = f"an exception came outside of its function: {frame.detail}"
+                else:
+                    self.listener.on_frame(frame)
         except Corrupt as error:
             if self.is_usable:
                 self.listener.on_corrupt(str(error))
                 self.kill()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """The child has ended, or has closed its socket, and then it is of no more use."""
+        """The child has ended, or is about to, or has closed its socket: then it is of no more use, and is killed."""
         self._transport = None
+        self._is_disconnected = True
         if self._has_ended:
             self._finish()
-        else:
+        elif not self._is_killed:
+            self._loop.call_later(DIE_WITHIN, self._end_disconnected)
+
+    def _end_disconnected(self) -> None:
+        if not (self._is_killed or self._has_ended):
+            self._reason = self._reason or "it closed its connection to the service, and was killed for that"
             self.kill()
 
     def _on_exit(self) -> None:
         self._loop.remove_reader(self._pidfd)
         self._has_ended = True
         kill_group(self.pid)  # before it is waited for: only until then is the number surely still its own
-        self.exited_detail = _describe(self._process.wait())
+        self._code = self._process.wait()
         os.close(self._pidfd)
         os.close(self._lifeline)
         if self._transport is None:
@@ -142,7 +156,24 @@ class ChildProcess(asyncio.Protocol):
             self.exited.set_result(None)
             if self._transport is not None:
                 self._transport.abort()
-            self.listener.on_exit(self.exited_detail)
+            self.listener.on_exit(self._describe_end())
+
+    def _describe_end(self) -> str:
+        if self._reason is not None:
+            return f"the process of the task ended: {self._reason}"
+        if self._code >= 0:
+            return f"the process of the task ended by itself, with exit code {self._code}"
+        name = str(-self._code)
+        with contextlib.suppress(ValueError):
+            name = signal.Signals(-self._code).name
+        return f"the process of the task was killed by {name}{self._blame(name)}"
+
+    def _blame(self, name: str) -> str:
+        """Blame the memory only if the kernel has killed for lack of it in the child's lifetime."""
+        kills = count_oom_kills()
+        if name != "SIGKILL" or kills is None or self._oom_kills is None:
+            return ""
+        return " (the system ran out of memory)" if kills > self._oom_kills else " (not for lack of memory)"
 
 
 def _spawn(sock: int, lifeline: int, secrets: Collection[str]) -> subprocess.Popen[bytes]:
@@ -156,13 +187,3 @@ def _spawn(sock: int, lifeline: int, secrets: Collection[str]) -> subprocess.Pop
         stdout=2,  # what native code and grandchildren print goes to the log's stream, not into the service's output
         start_new_session=True,
     )
-
-
-def _describe(code: int) -> str:
-    if code >= 0:
-        return f"the process of the task ended by itself, with exit code {code}"
-    name = str(-code)
-    with contextlib.suppress(ValueError):
-        name = signal.Signals(-code).name
-    hint = " (the system may have run out of memory)" if -code == signal.SIGKILL else ""
-    return f"the process of the task was killed by {name}{hint}"

@@ -1,0 +1,77 @@
+"""In a child: what an attempt has left running or open. Nothing of it can be taken from its owner safely."""
+
+from __future__ import annotations
+
+import _thread
+import gc
+import os
+import threading
+import time
+
+END_WITHIN = 0.1
+"""Seconds that threads have which are about to end: a pool that was shut down without waiting, say."""
+MANY_FILES = 100
+"""Open files that attempts may leave to the next ones: connections and models are kept on purpose."""
+
+
+class Threads:
+    """Python threads beside the main one. `take` counts those that the tasks' modules have started as ours."""
+
+    def take(self) -> None:
+        self._own = set(threading.enumerate())
+        self._count = _thread._count()
+
+    def left(self) -> list[str]:
+        """Name the threads that go on."""
+        if _thread._count() <= self._count:
+            return []
+        deadline = time.monotonic() + END_WITHIN
+        while _thread._count() > self._count and time.monotonic() < deadline:
+            time.sleep(END_WITHIN / 50)
+        if _thread._count() <= self._count:
+            return []
+        names = sorted(thread.name for thread in set(threading.enumerate()) - self._own)
+        return [f"a thread that goes on ({', '.join(names[:5]) or 'without a name'})"]
+
+
+class OpenFiles:
+    """Open descriptors. Files that nothing refers to any more are closed; others stay open, within reason.
+
+    A child is replaced when one of them holds a lock that excludes others, or when they have become many.
+    """
+
+    def __init__(self) -> None:
+        self._folder = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY)
+        self._is_counted = os.fstat(self._folder).st_size > 0  # by the kernel, since Linux 6.2
+
+    def take(self) -> None:
+        self._own = self._open()
+        self._clean = self._count = self._measure()
+
+    def left(self) -> list[str]:
+        """Name what must not stay open."""
+        count = self._measure()
+        if count > self._count:
+            gc.collect()
+            count = self._measure()
+            if count - self._clean > MANY_FILES:
+                return [f"{count - self._clean:,} open files"]
+            if count > self._count and any(map(_is_locked, self._open() - self._own)):
+                return ["a locked file"]
+        self._count = count
+        return []
+
+    def _open(self) -> set[str]:
+        """Return the descriptors, without the one that looks."""
+        return {name for name in os.listdir(self._folder) if os.path.lexists(f"/proc/self/fd/{name}")}
+
+    def _measure(self) -> int:
+        return os.fstat(self._folder).st_size if self._is_counted else len(os.listdir(self._folder))
+
+
+def _is_locked(descriptor: str) -> bool:
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}", "rb") as info:
+            return any(line.startswith(b"lock:") and b" WRITE " in line for line in info)
+    except OSError:  # it has been closed meanwhile
+        return False

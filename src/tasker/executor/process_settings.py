@@ -1,0 +1,263 @@
+"""What a task can change in its process, and how each is read and written back: tables for `process_state`.
+
+Left out on purpose: what modules keep in their own variables, as caches and connections are kept on purpose, and
+`sys.modules`, `sys.meta_path` and `sys.path_hooks`, which modules imported in the meantime need.
+"""
+
+from __future__ import annotations
+
+import _locale
+import contextlib
+import decimal
+import faulthandler
+import gc
+import logging
+import os
+import resource
+import socket
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+_LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
+
+
+class Setting(NamedTuple):
+    """One thing that can be changed. `read` returns a value that can be compared, `write` puts it back.
+
+    A value that still differs after `write`, or a `write` that raises, cannot be put back.
+    """
+
+    name: str
+    read: Callable[[], Any]
+    write: Callable[[Any], object]
+
+
+class Table:
+    """Settings, and the values that they have when the table is made."""
+
+    def __init__(self, settings: list[Setting]) -> None:
+        self._settings = settings
+        self._readers = [setting.read for setting in settings]
+        self._clean = [read() for read in self._readers]
+
+    def restore(self) -> list[str]:
+        """Put back what differs, and name what could not be put back."""
+        with contextlib.suppress(Exception):  # of an object of the user's that stands there; it is named below
+            if [read() for read in self._readers] == self._clean:
+                return []
+        return [
+            setting.name for setting, clean in zip(self._settings, self._clean, strict=True) if not _put(setting, clean)
+        ]
+
+
+def _put(setting: Setting, clean: Any) -> bool:
+    try:
+        if setting.read() != clean:
+            setting.write(clean)
+        return bool(setting.read() == clean)
+    except Exception:  # we may not change it any more (PermissionError...), or an object of the user's raises
+        return False
+
+
+def first_settings() -> list[Setting]:
+    """Return what is put back before the service hears of the attempt's end.
+
+    Some of it cannot be put back, and then the child must not get another attempt; the rest disturbs our own code.
+    """
+    limits = _Limits()
+    return [
+        Setting("tracing", lambda: (sys.gettrace(), sys.getprofile()), _write_tracing),
+        Setting("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+        Setting("limits of resources", limits.read, limits.write),
+        Setting("priority", lambda: os.getpriority(os.PRIO_PROCESS, 0), _write_priority),
+    ]
+
+
+def later_settings(log: int) -> list[Setting]:
+    """Return what can be put back while the service deals with the attempt's end. log: a duplicate of descriptor 2.
+
+    Each call of a reader takes its time, so what is cheap to write is read together.
+    """
+    logs, environment, modules = _Logs(), _Environment(), _Modules()
+    return [
+        Setting("the interpreter's settings", _read_interpreter, _write_interpreter),
+        *([Setting("sys.monitoring", _read_monitoring, _write_monitoring)] if hasattr(sys, "monitoring") else []),
+        Setting("logging", logs.read, logs.write),
+        Setting("environment", environment.read, environment.write),
+        Setting("settings of modules", modules.read, modules.write),
+        # the service has the same open file: if that stopped to block, its own log would fail
+        Setting("blocking log", lambda: os.get_blocking(log), lambda clean: os.set_blocking(log, clean)),
+    ]
+
+
+def _write_tracing(clean: tuple[Any, Any]) -> None:
+    sys.settrace(clean[0])
+    sys.setprofile(clean[1])
+
+
+def _read_interpreter() -> tuple[Any, ...]:
+    return (
+        tuple(sys.path), tuple(sys.argv), sys.excepthook, sys.unraisablehook, sys.displayhook, sys.breakpointhook,
+        threading.excepthook, threading.gettrace(), threading.getprofile(), threading.stack_size(), gc.isenabled(),
+        gc.get_threshold(), gc.get_debug(), sys.getswitchinterval(), sys.get_int_max_str_digits(),
+        faulthandler.is_enabled(), socket.getdefaulttimeout(), tuple(warnings.filters), warnings.showwarning,
+    )  # fmt: skip
+
+
+def _write_interpreter(clean: tuple[Any, ...]) -> None:
+    (
+        path, argv, sys.excepthook, sys.unraisablehook, sys.displayhook, sys.breakpointhook, threading.excepthook,
+        trace, profile, stack_size, collects, threshold, debug, interval, digits, shows_faults, timeout,
+        filters, warnings.showwarning,
+    ) = clean  # fmt: skip
+    sys.path, sys.argv = list(path), list(argv)
+    threading.settrace(trace)
+    threading.setprofile(profile)
+    threading.stack_size(stack_size)
+    (gc.enable if collects else gc.disable)()
+    gc.set_threshold(*threshold)
+    gc.set_debug(debug)
+    sys.setswitchinterval(interval)
+    sys.set_int_max_str_digits(digits)
+    if shows_faults != faulthandler.is_enabled():
+        faulthandler.enable(2)
+    socket.setdefaulttimeout(timeout)
+    warnings.resetwarnings()  # also tells modules to forget what they have warned of
+    warnings.filters[:] = filters  # type: ignore[index]
+
+
+def _read_monitoring() -> list[str | None]:
+    return list(map(getattr(sys, "monitoring").get_tool, range(6)))  # noqa: B009  Python 3.11 has none
+
+
+def _write_monitoring(clean: list[str | None]) -> None:
+    for tool, name in enumerate(clean):
+        if name is None:
+            getattr(sys, "monitoring").free_tool_id(tool)  # noqa: B009
+
+
+def _write_decimal(clean: Any) -> None:
+    kind, arguments = clean
+    fresh, defaults = kind(*arguments), decimal.DefaultContext
+    defaults.prec, defaults.rounding, defaults.Emin, defaults.Emax = fresh.prec, fresh.rounding, fresh.Emin, fresh.Emax
+    defaults.capitals, defaults.clamp = fresh.capitals, fresh.clamp
+    defaults.traps, defaults.flags = fresh.traps, fresh.flags
+
+
+def _write_priority(clean: int) -> None:
+    os.setpriority(os.PRIO_PROCESS, 0, clean)
+
+
+class _Modules:
+    """Variables of modules that may be loaded; None for one that is not, which is what a fresh process has."""
+
+    def __init__(self) -> None:
+        self._locale = _locale.setlocale(_locale.LC_ALL, None)
+
+    def read(self) -> tuple[Any, ...]:
+        loaded = sys.modules.get
+        events, starts, files = loaded("asyncio.events"), loaded("multiprocessing.context"), loaded("tempfile")
+        return (
+            events and getattr(events, "_event_loop_policy", None),
+            starts and starts._default_context._actual_context,
+            files and files.tempdir,
+            decimal.DefaultContext.__reduce__(),
+            _locale.setlocale(_locale.LC_ALL, None) if "locale" in sys.modules else self._locale,
+        )
+
+    def write(self, clean: tuple[Any, ...]) -> None:
+        """Forget the event loop of the main thread, how processes start, and the folder for temporary files.
+
+        The modules' own functions will not do: they warn, or refuse to go back to what a fresh process has.
+        """
+        events, starts, files = map(sys.modules.get, ("asyncio.events", "multiprocessing.context", "tempfile"))
+        if events is not None:
+            events._event_loop_policy = clean[0]  # type: ignore[attr-defined]
+        if starts is not None:
+            starts._default_context._actual_context = clean[1]
+        if files is not None:
+            files.tempdir = clean[2]  # type: ignore[attr-defined]
+        _locale.setlocale(_locale.LC_ALL, clean[4])
+        _write_decimal(clean[3])
+
+
+class _Limits:
+    """The limits of setrlimit(2). There are so many that they are read only if somebody has set one since."""
+
+    def __init__(self) -> None:
+        self._last: list[tuple[int, int]] | None = None
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, _: object) -> None:
+        if event.startswith("resource."):
+            self._last = None
+
+    def read(self) -> list[tuple[int, int]]:
+        if self._last is None:
+            self._last = list(map(resource.getrlimit, _LIMITS))
+        return self._last
+
+    def write(self, clean: list[tuple[int, int]]) -> None:
+        """Put back the soft limits; a hard limit that was lowered stays, and then the values still differ."""
+        for kind, (soft, _) in zip(_LIMITS, clean, strict=True):
+            hard = resource.getrlimit(kind)[1]
+            resource.setrlimit(kind, (soft, hard))
+
+
+class _Environment:
+    """os.environ and the time zone that comes of it. Bytes are compared: the mapping itself decodes each of them."""
+
+    def __init__(self) -> None:
+        self._mapping = os.environ
+
+    def read(self) -> tuple[bool, dict[bytes, bytes], tuple[str, str]]:
+        return os.environ is self._mapping, dict(self._mapping._data), time.tzname  # type: ignore[attr-defined]
+
+    def write(self, clean: tuple[bool, dict[bytes, bytes], tuple[str, str]]) -> None:
+        os.environ = self._mapping  # noqa: B003
+        for name in os.environb.keys() - clean[1].keys():
+            del os.environb[name]
+        for name, value in clean[1].items():
+            if os.environb.get(name) != value:
+                os.environb[name] = value
+        time.tzset()
+
+
+class _Logs:
+    """The root logger, what holds for all loggers, and whether `dictConfig` has switched off those that there were."""
+
+    def __init__(self) -> None:
+        self._mark = logging.getLogger(__name__)
+        self._off = {logger for logger in _loggers() if logger.disabled}
+
+    def read(self) -> tuple[Any, ...]:
+        root = logging.root
+        return (
+            root.level, root.disabled, tuple(root.handlers), tuple(root.filters), root.manager.disable,
+            [(handler.level, handler.formatter, tuple(handler.filters)) for handler in root.handlers],
+            logging.raiseExceptions, logging.getLogRecordFactory(), logging.getLoggerClass(), self._mark.disabled,
+        )  # fmt: skip
+
+    def write(self, clean: tuple[Any, ...]) -> None:
+        root = logging.root
+        root_level, root.disabled, root.handlers[:], root.filters[:], disabled, handlers, *rest = clean
+        root.setLevel(root_level)
+        logging.disable(disabled)
+        for handler, (level, formatter, filters) in zip(root.handlers, handlers, strict=True):
+            handler.setLevel(level)
+            handler.setFormatter(formatter)
+            handler.filters[:] = filters
+        logging.raiseExceptions = rest[0]
+        logging.setLogRecordFactory(rest[1])
+        logging.setLoggerClass(rest[2])
+        if self._mark.disabled:
+            for logger in _loggers():
+                logger.disabled = logger in self._off
+
+
+def _loggers() -> list[logging.Logger]:
+    return [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]

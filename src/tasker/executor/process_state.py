@@ -1,0 +1,179 @@
+"""In a child: puts back what an attempt has changed in its process, so that the next one starts from a clean state.
+
+A snapshot is taken once the task types are loaded. After each attempt it is compared with what is there now, which is
+cheap, and only what differs is written. What cannot be put back is named, and the child is then replaced. It is done in
+two steps, so that the service waits for the first alone.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # as in `channel`
+import builtins
+import contextlib
+import contextvars
+import decimal
+import faulthandler
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tasker.executor import lifeline
+from tasker.executor.channel import SIGNALS
+from tasker.executor.leftovers import OpenFiles, Threads
+from tasker.executor.peak import OwnStatus
+from tasker.executor.printed import Capture
+from tasker.executor.process_settings import Table, first_settings, later_settings
+
+T = TypeVar("T")
+
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+
+# taken while they are sure to be the real ones: a task may have replaced any of them
+_BUILTINS = vars(builtins)
+_builtin_values = _BUILTINS.values
+_tuple: Callable[..., tuple[Any, ...]] = tuple
+_CAUGHT = {signal.SIGINT, signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL}
+"""Signals that Python or faulthandler handles: the kernel does not tell when another handler comes in its place."""
+
+
+class ProcessState:
+    """The state of this process as it was when `take` was called last."""
+
+    def __init__(self, capture: Capture, status: OwnStatus) -> None:
+        self._capture = capture
+        self._status = status
+        self._standard = [os.dup(descriptor) for descriptor in range(3)]
+        self._folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+        self._threads, self._files, self._random, self._moves = Threads(), OpenFiles(), _Random(), _Moves()
+        self.take()
+
+    def take(self) -> None:
+        """Let the state as it is now be the clean one."""
+        self._first = Table(first_settings())
+        self._names = dict(_BUILTINS)
+        self._builtins = tuple(_builtin_values())
+        self._later = Table(later_settings(self._standard[2]))
+        self._handlers = list(map(_signal.getsignal, SIGNALS))
+        self._caught = [(n, h) for n, h in zip(SIGNALS, self._handlers, strict=True) if n in _CAUGHT or callable(h)]
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+        self._processors = os.sched_getaffinity(0)
+        self._decimal = decimal.getcontext().copy()
+        self._threads.take()
+        self._files.take()
+        self._blocked = _signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        self._state = self._status.read().state
+        _signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
+
+    def run(self, function: Callable[[], T]) -> T:
+        """Call a function with context variables, and a decimal context, of its own."""
+        context = contextvars.copy_context()
+        context.run(decimal.setcontext, self._decimal.copy())
+        return context.run(function)
+
+    def begin_restore(self) -> tuple[list[str], int | None]:
+        """Put back what disturbs our own code. Return what can never be put back, and the peak of memory in bytes.
+
+        Signals are blocked from here on, so that no handler that the attempt has left runs in our own code. One that
+        was due already may raise here, whatever it likes; then call it again.
+        """
+        _signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        _signal.setitimer(signal.ITIMER_REAL, 0)
+        if _tuple(_builtin_values()) != self._builtins:
+            _put_builtins_back(self._names)
+        left = [*self._first.restore(), *self._threads.left(), *self._files.left()]
+        if not self._capture.flush():
+            self._put_files_back()
+        if lifeline.has_children():
+            left.append("processes of its own")
+        status = self._status.read()
+        if status.state != self._state:
+            self._put_process_back()
+            state = self._status.read().state
+            if list(map(_without_real_time, state)) != list(map(_without_real_time, self._state)):
+                left.append("another user, group, capability or signal handler")
+            self._state = state
+        return left, status.peak_memory
+
+    def finish_restore(self) -> list[str]:
+        """Put back the rest, take signals again, and name what could not be put back, which is hardly ever anything.
+
+        The service need not wait for it.
+        """
+        for number, handler in self._caught:
+            if _signal.getsignal(number) is not handler:
+                self._put_process_back()
+        faulthandler.cancel_dump_traceback_later()
+        signal.set_wakeup_fd(-1)
+        if self._moves.are_seen:
+            os.fchdir(self._folder)
+            self._moves.are_seen = False
+        for descriptor, kept in enumerate(self._standard):
+            os.dup2(kept, descriptor)
+        left = self._later.restore()
+        self._random.settle()
+        _signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
+        return left
+
+    def _put_files_back(self) -> None:
+        for descriptor, kept in enumerate(self._standard):
+            os.dup2(kept, descriptor)
+        self._capture.reinstall()
+
+    def _put_process_back(self) -> None:
+        """Put back what `Status.state` tells of, as far as we may."""
+        for timer in _TIMERS:
+            _signal.setitimer(timer, 0)
+        os.umask(self._umask)
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, self._processors)
+        for number in _signal.sigpending():
+            if number != signal.SIGCHLD:  # which does nothing, and to ignore it would reap children
+                signal.signal(number, signal.SIG_IGN)  # that drops it
+        for number, handler in zip(SIGNALS, self._handlers, strict=True):
+            if _signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+        faulthandler.disable()  # its own handlers are not seen from Python: they may have been replaced
+        faulthandler.enable(2)
+
+
+def _without_real_time(line: bytes) -> bytes:
+    """Return a line of `Status.state` without the real-time signals: libc handles some as soon as there are threads."""
+    name, _, value = line.partition(b":\t")
+    return b"%d" % (int(value, 16) & 0x7FFFFFFF) if name.startswith((b"Sig", b"Shd")) else line
+
+
+def _put_builtins_back(clean: dict[str, Any]) -> None:
+    _BUILTINS.clear()
+    _BUILTINS.update(clean)
+
+
+class _Moves:
+    """Whether somebody has gone to another folder since."""
+
+    def __init__(self) -> None:
+        self.are_seen = False
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, _: object) -> None:
+        if event == "os.chdir":
+            self.are_seen = True
+
+
+class _Random:
+    """The generator of `random`: a seed must not make the numbers of the next task foreseeable.
+
+    Whether it was seeded shows in `gauss_next`, the number that `gauss` has ready: we draw one, and seeding drops it.
+    """
+
+    def __init__(self) -> None:
+        self._generator: Any = random._inst
+        self._ready: float | None = None
+
+    def settle(self) -> None:
+        if self._ready is None or self._generator.gauss_next is not self._ready:
+            random.seed()
+            self._ready = self._generator.gauss_next = random.gauss(0.0, 1.0)
