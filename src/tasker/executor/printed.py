@@ -15,7 +15,7 @@ from tasker.executor.frames import PIECE, Line
 
 BURST = 2000
 PER_SECOND = 500
-_AS_NEW = ("utf-8", "backslashreplace", True)
+_AS_NEW = ("utf-8", "backslashreplace", True) * 2
 _DROPPED = "{:,} lines dropped: more than " + f"{PER_SECOND} a second"
 
 
@@ -152,24 +152,25 @@ class Capture:
         return is_intact
 
     def _is_intact(self) -> bool:
-        out, err, given = *self._streams, self._stdin
-        return (
-            (sys.stdout is out and sys.__stdout__ is out and _is_new(out))
-            and (sys.stderr is err and sys.__stderr__ is err and _is_new(err))
-            and (sys.stdin is given and sys.__stdin__ is given and _is_open(given))
-        )
+        (out, err), given = self._streams, self._stdin
+        if sys.stdout is not out or sys.stderr is not err or sys.stdin is not given:
+            return False
+        if sys.__stdout__ is not out or sys.__stderr__ is not err or sys.__stdin__ is not given:
+            return False
+        try:
+            if out.closed or err.closed or self._stdin.closed:
+                return False
+            return (
+                out.encoding,
+                out.errors,
+                out.line_buffering,
+                err.encoding,
+                err.errors,
+                err.line_buffering,
+            ) == _AS_NEW
+        except ValueError:  # a buffer is detached
+            return False
 
 
 def _text_file(buffer: BinaryIO) -> io.TextIOWrapper:
     return io.TextIOWrapper(buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
-
-
-def _is_new(stream: io.TextIOWrapper) -> bool:
-    return _is_open(stream) and (stream.encoding, stream.errors, stream.line_buffering) == _AS_NEW
-
-
-def _is_open(stream: Any) -> bool:
-    try:
-        return not stream.closed
-    except ValueError:  # its buffer is detached
-        return False

@@ -70,10 +70,9 @@ def first_settings() -> list[Setting]:
     """
     limits = _Limits()
     return [
-        Setting("tracing", lambda: (sys.gettrace(), sys.getprofile()), _write_tracing),
-        Setting("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+        Setting("tracing", _read_tracing, _write_tracing),
         Setting("limits of resources", limits.read, limits.write),
-        Setting("priority", lambda: os.getpriority(os.PRIO_PROCESS, 0), _write_priority),
+        Setting("priority", _read_priority, _write_priority),
     ]
 
 
@@ -94,9 +93,14 @@ def later_settings(log: int) -> list[Setting]:
     ]
 
 
-def _write_tracing(clean: tuple[Any, Any]) -> None:
+def _read_tracing() -> tuple[Any, ...]:
+    return sys.gettrace(), sys.getprofile(), sys.getrecursionlimit()
+
+
+def _write_tracing(clean: tuple[Any, ...]) -> None:
     sys.settrace(clean[0])
     sys.setprofile(clean[1])
+    sys.setrecursionlimit(clean[2])
 
 
 def _read_interpreter() -> tuple[Any, ...]:
@@ -146,6 +150,10 @@ def _write_decimal(clean: Any) -> None:
     defaults.prec, defaults.rounding, defaults.Emin, defaults.Emax = fresh.prec, fresh.rounding, fresh.Emin, fresh.Emax
     defaults.capitals, defaults.clamp = fresh.capitals, fresh.clamp
     defaults.traps, defaults.flags = fresh.traps, fresh.flags
+
+
+def _read_priority() -> int:
+    return os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def _write_priority(clean: int) -> None:

@@ -46,6 +46,7 @@ class ProcessState:
         self._capture = capture
         self._status = status
         self._standard = [os.dup(descriptor) for descriptor in range(3)]
+        self._children = lifeline.OwnChildren()
         self._folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
         self._threads, self._files, self._random, self._moves = Threads(), OpenFiles(), _Random(), _Moves()
         self.take()
@@ -87,7 +88,7 @@ class ProcessState:
         left = [*self._first.restore(), *self._threads.left(), *self._files.left()]
         if not self._capture.flush():
             self._put_files_back()
-        if lifeline.has_children():
+        if self._children.exist():
             left.append("processes of its own")
         status = self._status.read()
         if status.state != self._state:
