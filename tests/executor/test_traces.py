@@ -76,6 +76,14 @@ async def test_a_handler_that_raises_between_two_tasks_fails_only_its_own(rig: R
         assert await rig.run("add", 2, 3) == Succeeded(b"5")
 
 
+async def test_what_a_function_leaves_may_raise_in_the_childs_own_code(rig: Rig) -> None:
+    pid = await rig.value("get_pid")
+    outcome = await rig.run("raise_in_our_code")
+    assert isinstance(outcome, Failed)
+    assert outcome.problem.detail == "RuntimeError: of the profiler"
+    assert await rig.value("get_pid") == pid
+
+
 async def test_a_handler_may_print_while_its_task_does(rig: Rig) -> None:
     with capture_logs():
         assert await rig.run("log_from_a_handler") == Succeeded(b'"done"')

@@ -144,7 +144,7 @@ class Capture:
                 stream.flush()
         else:  # the task's own files in their place may hold something, as may our buffers in its files
             for file in (sys.stdout, sys.stderr, *self._streams, *self._buffers):
-                with contextlib.suppress(Exception):  # it is closed, detached, or an object of the user's
+                with contextlib.suppress(BaseException):  # it is closed, detached, or an object of the user's
                     file.flush()
         for printed in self._printed:
             printed.end_line()
