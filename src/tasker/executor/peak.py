@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from operator import itemgetter
 from typing import NamedTuple
 
 _PEAK = re.compile(rb"^VmHWM:\s*([0-9]+) kB$", re.MULTILINE)
-_STATUS_SIZE = 8192
+_STATUS_SIZE = 4096
 """Bytes; the whole text takes about 1,500."""
-
-
 _STATE = re.compile(rb"Umask|[UG]id|Groups|(Sig|Shd)(Pnd|Blk|Ign|Cgt)|Cap\w+|NoNewPrivs|Seccomp|Cpus_allowed")
 
 
@@ -19,7 +18,7 @@ class Status(NamedTuple):
     """peak_memory: in bytes, None where that is not told. state: the lines of umask, user, signals, capabilities..."""
 
     peak_memory: int | None
-    state: list[bytes]
+    state: tuple[bytes, ...]
 
 
 class OwnStatus:
@@ -28,28 +27,26 @@ class OwnStatus:
     def __init__(self) -> None:
         self._control: int | None = None
         self._status: int | None = None
-        self._state: list[int] = []
-        self._peak: int | None = None
         with contextlib.suppress(OSError):  # this is no Linux, or the kernel does not take it
             self._status = os.open("/proc/self/status", os.O_RDONLY)
             names = [line.partition(b":")[0] for line in self._lines(self._status)]
-            self._state = [number for number, name in enumerate(names) if _STATE.fullmatch(name)]
+            self._state = itemgetter(*(number for number, name in enumerate(names) if _STATE.fullmatch(name)))
             self._peak = names.index(b"VmHWM") if b"VmHWM" in names else None
-            self._control = os.open("/proc/self/clear_refs", os.O_WRONLY)
+            control = os.open("/proc/self/clear_refs", os.O_WRONLY)
+            os.write(control, b"5")
+            self._control = control
 
     def begin_peak(self) -> None:
         """Let the peak be what the process holds now. Where the kernel does not take that, it stays what it was."""
         if self._control is not None:
-            with contextlib.suppress(OSError):
-                os.write(self._control, b"5")
+            os.write(self._control, b"5")
 
     def read(self) -> Status:
         """Return what the kernel tells now."""
         if self._status is None:
-            return Status(None, [])
+            return Status(None, ())
         lines = self._lines(self._status)
-        peak = None if self._peak is None else int(lines[self._peak][6:-3]) * 1024
-        return Status(peak, [lines[number] for number in self._state])
+        return Status(None if self._peak is None else int(lines[self._peak][6:-3]) * 1024, self._state(lines))
 
     @staticmethod
     def _lines(status: int) -> list[bytes]:

@@ -7,7 +7,6 @@ Left out on purpose: what modules keep in their own variables, as caches and con
 from __future__ import annotations
 
 import _locale
-import contextlib
 import decimal
 import faulthandler
 import gc
@@ -46,9 +45,12 @@ class Table:
 
     def restore(self) -> list[str]:
         """Put back what differs, and name what could not be put back."""
-        with contextlib.suppress(Exception):  # of an object of the user's that stands there; it is named below
-            if [read() for read in self._readers] == self._clean:
-                return []
+        try:
+            is_clean = [read() for read in self._readers] == self._clean
+        except Exception:  # of an object of the user's that stands there; it is found below
+            is_clean = False
+        if is_clean:
+            return []
         return [
             setting.name for setting, clean in zip(self._settings, self._clean, strict=True) if not _put(setting, clean)
         ]
