@@ -211,6 +211,7 @@ RESTORED: dict[str, tuple[Leave, Leave]] = {
     "alarm": (handle_alarm, lambda: sleep_for(0.15)),
     "alarm without a handler": (lambda: signal.setitimer(signal.ITIMER_REAL, 0.05), lambda: sleep_for(0.15)),
     "timer of processor time": (handle_virtual_alarm, lambda: work_for(0.05)),
+    "timer without a handler": (lambda: signal.setitimer(signal.ITIMER_PROF, 0.02), lambda: work_for(0.1)),
     "ignored signal": (lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN), lambda: signal.getsignal(15)),
     "handler of an interrupt": (lambda: signal.signal(signal.SIGINT, interrupt), lambda: repr(signal.getsignal(2))),
     "handler of a fault": (lambda: signal.signal(signal.SIGSEGV, interrupt), lambda: repr(signal.getsignal(11))),

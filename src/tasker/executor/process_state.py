@@ -107,6 +107,8 @@ class ProcessState:
         for number, handler in self._caught:
             if _signal.getsignal(number) is not handler:
                 self._put_process_back()
+        _signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        _signal.setitimer(signal.ITIMER_PROF, 0)
         faulthandler.cancel_dump_traceback_later()
         signal.set_wakeup_fd(-1)
         if self._moves.are_seen:
