@@ -14,8 +14,9 @@ import pytest
 import uvloop
 from structlog.testing import capture_logs
 
+from tasker.executor.child import LOAD_AGAIN
 from tasker.executor.pool import FIRST_PAUSE
-from tasker.lifecycle import Cancelled, Crashed, Released, Succeeded, TimedOut
+from tasker.lifecycle import Cancelled, Crashed, Released, Snoozed, Succeeded, TimedOut
 from tests.executor.rig import TASKS, Rig, Vanishing, gone, open_rig, own_children
 
 
@@ -170,6 +171,25 @@ async def test_children_that_cannot_load_the_tasks_crash_with_the_reason_and_sta
     pauses = [line["next_try_seconds"] for line in logs if line["event"] == "child.did_not_start"]
     assert pauses == [FIRST_PAUSE, 2 * FIRST_PAUSE]
     assert "loading" in [line["event"] for line in logs]
+
+
+async def test_a_task_waits_while_the_file_of_its_type_is_broken(tmp_path: Path) -> None:
+    """The service has loaded the file before it was broken."""
+    file = tmp_path / "mytasks.py"
+    good = "from tasker import task\n@task\ndef changed() -> int:\n    return 3\n"
+    file.write_text(f"{good}1 / 0\n")
+
+    def changed() -> int: ...  # type: ignore[empty-body]
+
+    async with open_rig(targets=[TASKS, str(file)]) as rig:
+        rig.registry.add(changed)
+        with capture_logs() as logs:
+            assert await rig.run("changed") == Snoozed(LOAD_AGAIN)
+        assert "ZeroDivisionError" in "".join(line["event"] for line in logs if line["log_level"] == "error")
+        assert await rig.run("add", 2, 3) == Succeeded(b"5")
+        file.write_text(good)
+        outcomes = [await rig.run("changed") for _ in range(2)]  # one child may have been started before that
+        assert outcomes[-1] == Succeeded(b"3")
 
 
 async def test_no_child_is_started_while_a_pause_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
