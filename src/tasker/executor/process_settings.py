@@ -248,7 +248,7 @@ class _Logs:
         root = logging.root
         return (
             root.level, root.disabled, tuple(root.handlers), tuple(root.filters), root.manager.disable,
-            [(handler.level, handler.formatter, tuple(handler.filters)) for handler in root.handlers],
+            list(map(_read_handler, root.handlers)),
             logging.raiseExceptions, logging.getLogRecordFactory(), logging.getLoggerClass(), self._mark.disabled,
         )  # fmt: skip
 
@@ -267,6 +267,10 @@ class _Logs:
         if self._mark.disabled:
             for logger in _loggers():
                 logger.disabled = logger in self._off
+
+
+def _read_handler(handler: logging.Handler) -> tuple[Any, ...]:
+    return handler.level, handler.formatter, tuple(handler.filters)
 
 
 def _loggers() -> list[logging.Logger]:

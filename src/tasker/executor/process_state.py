@@ -62,7 +62,8 @@ class ProcessState:
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._processors = os.sched_getaffinity(0)
-        self._decimal = decimal.getcontext().copy()
+        is_set = any(variable.name == "decimal_context" for variable in contextvars.copy_context())
+        self._decimal = decimal.getcontext().copy() if is_set else None
         self._threads.take()
         self._files.take()
         self._blocked = _signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -72,7 +73,8 @@ class ProcessState:
     def run(self, function: Callable[[], T]) -> T:
         """Call a function with context variables, and a decimal context, of its own."""
         context = contextvars.copy_context()
-        context.run(decimal.setcontext, self._decimal.copy())
+        if self._decimal is not None:  # else a call that needs one gets the default
+            context.run(decimal.setcontext, self._decimal.copy())
         return context.run(function)
 
     def begin_restore(self) -> tuple[list[str], int | None]:
