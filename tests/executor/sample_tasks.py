@@ -279,3 +279,11 @@ def use_kept_contexts() -> int:
     for context in kept_contexts:
         context.output("late")
     return len(kept_contexts)
+
+
+@task
+async def exit_in_a_task() -> None:
+    async def leave() -> None:
+        raise SystemExit(2)
+
+    await asyncio.gather(leave())

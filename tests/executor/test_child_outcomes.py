@@ -67,6 +67,12 @@ async def test_what_it_raises_is_its_failure(rig: Rig, what: str, problem: str, 
     assert await rig.run("add", 2, 3) == Succeeded(b"5")
 
 
+async def test_an_exit_in_a_task_of_an_isolated_coroutine_is_its_failure(rig: Rig) -> None:
+    outcome = await rig.run("exit_in_a_task", isolate=True)
+    assert isinstance(outcome, Failed)
+    assert (outcome.problem.detail, outcome.problem.retryable) == ("SystemExit: 2", True)
+
+
 async def test_delays_that_the_function_asks_for(rig: Rig) -> None:
     assert await rig.run("throw", "Snooze") == Snoozed(timedelta(seconds=5))
     for what, seconds in (("Fail again", 7), ("Retry", 3)):
