@@ -19,7 +19,7 @@ from tasker.jsontext import read_json
 from tasker.model.schedules import Missed, Overlap
 from tasker.registry import Registry
 from tasker.submission import RunAt, SubmissionBody, check_moment, read_submission
-from tasker.timing import MAX_CRON, check_cron, find_zone
+from tasker.timing import MAX_CRON, MAX_ZONE, check_cron, check_zone
 
 MIN_INTERVAL = timedelta(seconds=1)
 MAX_INTERVAL = timedelta(days=366)
@@ -44,7 +44,7 @@ Interval = (
     ]
     | _Iso
 )
-Zone = Annotated[str, Meta(max_length=64, description="Of the IANA database, for `cron`; `UTC` if not given.")]
+Zone = Annotated[str, Meta(max_length=MAX_ZONE, description="Of the IANA database, for `cron`; `UTC` if not given.")]
 MissedWord = Annotated[
     Missed,
     Meta(
@@ -225,7 +225,9 @@ def _cron(value: Any, _: datetime) -> str:
 
 
 def _zone(value: Any, _: datetime) -> str:
-    return find_zone(msgspec.convert(value, str)).key
+    name: str = msgspec.convert(value, str)
+    check_zone(name)
+    return name
 
 
 def _interval(value: Any, _: datetime) -> timedelta:
@@ -244,6 +246,13 @@ def _moment(value: Any, now: datetime) -> datetime:
     return check_moment(msgspec.convert(value, RunAt), now)
 
 
+def _to_come(value: Any, now: datetime) -> datetime:
+    moment = _moment(value, now)
+    if moment <= now:
+        raise ValueError("expected a time that is to come")
+    return moment
+
+
 _READERS: dict[str, _Reader] = {
     "name": _typed(Name),
     "cron": _cron,
@@ -253,7 +262,7 @@ _READERS: dict[str, _Reader] = {
     "overlap": _typed(Overlap),
     "paused": _typed(bool),
     "starts_at": _moment,
-    "ends_at": _moment,
+    "ends_at": _to_come,
 }
 _DEFAULTS: dict[str, Any] = {
     "cron": None, "interval": None, "time_zone": "UTC", "missed": "once", "overlap": "allow", "paused": False,

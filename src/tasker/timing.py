@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from functools import lru_cache
 from hashlib import sha256
+from importlib.resources import files
 from itertools import islice
 from typing import NamedTuple
 from uuid import UUID
@@ -21,10 +24,15 @@ from tasker.model.schedules import KEEP_RECENT, MISSED_AFTER, MOST_MISSED, Firin
 
 MAX_CRON = 200
 """Characters of a cron rule."""
+MAX_ZONE = 64
 _CRON = re.compile(r"[0-9A-Za-z*/,#\- \t]+")
 _ZONE = re.compile(r"[A-Za-z0-9_+\-/]{1,64}")
 _LOOK_BACK = tuple(timedelta(days=days) for days in (1 / 24, 1, 30, 366, 3660))
 """How far back missed ticks are looked for, step by step, until there are enough."""
+_SECOND = timedelta(seconds=1)
+_STEP = re.compile(r"([^,/]*)/([0-9]+)")
+_STEPS = (("minute", 60), ("hour", 24), ("day of month", 31), ("month", 12), ("day of week", 7))
+"""The fields of a cron rule, and how many values each has."""
 
 
 def check_cron(rule: str) -> None:
@@ -34,6 +42,7 @@ def check_cron(rule: str) -> None:
     fields = len(rule.split())
     if fields != 5:
         raise ValueError(f"expected 5 fields (minute, hour, day of month, month, day of week), got {fields}")
+    _check_steps(rule)
     try:
         next(CronSim(rule, datetime(2024, 1, 1)))  # noqa: DTZ001  any day of a leap year
     except CronSimError as error:
@@ -41,6 +50,32 @@ def check_cron(rule: str) -> None:
         raise ValueError(f"expected a {field} that a cron rule can have, and that some date has") from None
     except (StopIteration, RuntimeError, ValueError, AssertionError):
         raise ValueError("expected a rule that some time within 50 years fits") from None
+
+
+def _check_steps(rule: str) -> None:
+    """Raise ValueError for a step that has no effect: one larger than its field, or one of a single day such as `L`."""
+    for text, (name, most) in zip(rule.split(), _STEPS, strict=True):
+        for start, step in _STEP.findall(text):
+            if start.upper() in ("L", "LW"):
+                raise ValueError(f"expected no step after `{start}`, which is one day")
+            if int(step) > most:
+                raise ValueError(f"expected a step of at most {most} for the {name}")
+
+
+def check_zone(name: str) -> None:
+    """Raise ValueError for a name that the IANA database does not have: it may mean another zone elsewhere."""
+    if name in _zone_names():
+        return
+    by_lower = {zone.lower(): zone for zone in _zone_names()}
+    close = get_close_matches(name.lower(), by_lower, n=1) if len(name) <= MAX_ZONE else []
+    hint = f"; did you mean `{by_lower[close[0]]}`?" if close else ""
+    raise ValueError(f"expected a time zone of the IANA database, like `Europe/Berlin`{hint}")
+
+
+@lru_cache(maxsize=1)
+def _zone_names() -> frozenset[str]:
+    """Return the names of the package tzdata, which every installation has: no `localtime`, no `right/Europe/Paris`."""
+    return frozenset((files("tzdata") / "zones").read_text().split()) - {"Factory"}
 
 
 @lru_cache(maxsize=1000)
@@ -66,16 +101,68 @@ def ticks(schedule: Schedule, after: datetime) -> Iterator[datetime]:
 
 
 def _cron_ticks(schedule: Schedule, after: datetime) -> Iterator[datetime]:
-    """A rule for set times has them once on each day, also where the clocks are put back: the second is no tick."""
+    """Find the times of a rule on the wall clock, and map each to the moments at which the zone's clocks show it.
+
+    A rule for set times has one tick for each time: the first moment at which the clocks show it or a later one. Any
+    other rule has a tick whenever the clocks show a time that fits.
+    """
     assert schedule.cron is not None
-    try:
-        for local in CronSim(schedule.cron, after.astimezone(find_zone(schedule.time_zone))):
-            tick = local.astimezone(UTC)
-            if tick > after:
-                yield tick
-                after = tick
-    except OverflowError:  # the end of the calendar
-        return
+    zone, at_set_times = find_zone(schedule.time_zone), _has_set_times(schedule.cron)
+    waiting: deque[datetime] = deque()  # times that the clocks will show again, after they were put back
+    with suppress(OverflowError):  # the end of the calendar
+        for wall in CronSim(schedule.cron, _unseen_from(after, zone)):
+            first, second = _moments(wall, zone)
+            if at_set_times:
+                first = second = first if first <= second else _first_showing(wall, zone, second, first)
+            elif first > second:  # the clocks leave it out
+                continue
+            while waiting and waiting[0] < first:
+                yield waiting.popleft()
+            if first > after:
+                yield first
+                after = first
+            if second > after:
+                waiting.append(second)
+    yield from waiting
+
+
+def _has_set_times(rule: str) -> bool:
+    """Tell whether neither minute nor hour begins with a star."""
+    minute, hour, *_ = rule.split()
+    return not minute.startswith("*") and not hour.startswith("*")
+
+
+def _unseen_from(after: datetime, zone: ZoneInfo) -> datetime:
+    """Return a time on the wall clock from which on, but not before, it may show times after this moment."""
+    local = after.astimezone(zone)
+    again = _offset(local.replace(fold=0)) - _offset(local.replace(fold=1)) if not local.fold else timedelta(0)
+    return local.replace(tzinfo=None, fold=0) - again  # what it shows now it may show again
+
+
+def _moments(wall: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """Return the moments at which the clocks show a time: the same one twice, or two in order.
+
+    They are out of order where the clocks leave the time out, and they are put forward in between.
+    """
+    first, second = wall.replace(tzinfo=zone), wall.replace(tzinfo=zone, fold=1)
+    return first.astimezone(UTC), second.astimezone(UTC)
+
+
+def _offset(local: datetime) -> timedelta:
+    offset = local.utcoffset()
+    assert offset is not None
+    return offset
+
+
+def _first_showing(wall: datetime, zone: ZoneInfo, before: datetime, shown: datetime) -> datetime:
+    """Return the second from which on the clocks show a later time: they do not `before`, and do when it is `shown`."""
+    while shown - before > _SECOND:
+        middle = before + (shown - before) // _SECOND // 2 * _SECOND
+        if middle.astimezone(zone).replace(tzinfo=None) < wall:
+            before = middle
+        else:
+            shown = middle
+    return shown
 
 
 def _interval_ticks(schedule: Schedule, after: datetime) -> Iterator[datetime]:

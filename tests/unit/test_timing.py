@@ -16,6 +16,7 @@ from tasker.model.schedules import Firing, Schedule
 from tasker.testing import make_draft
 from tasker.timing import (
     check_cron,
+    check_zone,
     find_zone,
     first_ticks,
     for_tick,
@@ -75,6 +76,12 @@ LORD_HOWE = "Australia/Lord_Howe"  # half an hour: put forward on 4 October at 1
         ("*/30 2 * * *", BERLIN, "03-28T12:00", ["03-30T00:00", "03-30T00:30"]),
         ("*/30 2 * * *", BERLIN, "10-24T12:00", ["10-25T00:00", "10-25T00:30", "10-25T01:00", "10-25T01:30"]),
         ("15 2 * * *", LORD_HOWE, "10-03T00:00", ["10-03T15:30", "10-04T15:15"]),
+        ("45 1 * * *", LORD_HOWE, "04-04T00:00", ["04-04T14:45", "04-05T15:15"]),
+        ("*/15 * * * *", LORD_HOWE, "04-04T14:40", ["04-04T14:45", "04-04T15:00", "04-04T15:15", "04-04T15:30"]),
+        ("45 * * * *", LORD_HOWE, "04-04T14:00", ["04-04T14:45", "04-04T15:15", "04-04T16:15"]),
+        # The clocks are put forward at midnight, the first time of a day.
+        ("0 0 * * *", "Africa/Cairo", "04-23T00:00", ["04-23T22:00", "04-24T21:00"]),
+        ("*/30 0 * * *", "America/Havana", "03-07T00:00", ["03-07T05:00", "03-07T05:30", "03-09T04:00"]),
         ("0 12 * * *", "America/Sao_Paulo", "02-14T00:00", ["02-14T15:00", "02-15T15:00"]),
     ],
 )
@@ -122,6 +129,8 @@ def test_the_next_tick_is_one_and_the_same_from_wherever_it_is_looked_for(cron: 
         "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * 8", "*/0 * * * *", "5-1 * * * *", "a * * * *",
         "-1 * * * *", "1.5 * * * *", "* * * * MONDAY", "\uff11 * * * *", "* * * * *\n", "*\u2003* * * *",
         "\x00 * * * *", "*,, * * * *", "0 0 * * MON#6", "9" * 100 + " * * * *", "* * ? * *",
+        "*/61 * * * *", "0,10-20/61 * * * *", "0 */25 * * *", "0 0 */32 * *", "0 0 1 */13 *", "0 0 * * */8",
+        "0 0 L/2 * *", "0 0 1,lw/2 * *", "*/" + "9" * 100 + " * * * *",
     ],
 )  # fmt: skip
 def test_what_is_no_cron_rule_is_told_at_once(rule: str) -> None:
@@ -147,6 +156,31 @@ def test_what_is_no_time_zone_is_told(name: str) -> None:
     with pytest.raises(ValueError, match=r"^expected a time zone"):
         find_zone(name)
     assert find_zone(BERLIN).key == BERLIN
+
+
+@pytest.mark.parametrize("rule", ["*/60 * * * *", "0 */24 * * *", "0 0 */31 * *", "0 0 1 */12 *", "0 0 * * */7"])
+def test_a_step_may_be_as_large_as_its_field(rule: str) -> None:
+    check_cron(rule)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("localtime", None), ("posixrules", None), ("right/UTC", "Etc/UTC"), ("posix/Zulu", None), ("Factory", None),
+        ("", None), ("x" * 1_000_000, None), ("Mars/Olympus", None), ("../../etc/passwd", None),
+        ("europe/berlin", BERLIN), ("America/New York", "America/New_York"), ("Europe/Kyev", "Europe/Kyiv"),
+    ],
+)  # fmt: skip
+def test_a_zone_that_other_machines_may_not_have_is_none(name: str, hint: str | None) -> None:
+    with pytest.raises(ValueError, match=r"^expected a time zone") as raised:
+        check_zone(name)
+    assert str(raised.value).endswith(f"did you mean `{hint}`?" if hint else "like `Europe/Berlin`")
+
+
+@pytest.mark.parametrize("name", ["UTC", BERLIN, "US/Eastern", "EST5EDT", "Etc/GMT+12"])
+def test_a_zone_of_the_database_is_taken(name: str) -> None:
+    check_zone(name)
+    assert find_zone(name).key == name
 
 
 @pytest.mark.parametrize(
