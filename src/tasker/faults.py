@@ -6,7 +6,7 @@ A sentence says what was expected and what kind of value came; it never repeats 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -80,12 +80,13 @@ def missing_field(pointer: str, name: str) -> Fault:
     return Fault(f"{pointer}/{escape(name)}", f"`{name}` is missing")
 
 
-def unknown_field(pointer: str, name: str, known: Iterable[str]) -> Fault:
-    """Return the fault of a member that nothing asks for."""
+def unknown_field(pointer: str, name: str, known: Iterable[str], synonyms: Mapping[str, str] | None = None) -> Fault:
+    """Return the fault of a member that nothing asks for, with the known name that is near; `synonyms` lead to more."""
     if len(name) > 200:
         return Fault(pointer, "unknown field, with a name of more than 200 characters")
-    close = get_close_matches(name, list(known), n=1)
-    hint = f"; did you mean `{close[0]}`?" if close else ""
+    by_lower = {**{each.lower(): each for each in known}, **(synonyms or {})}
+    close = get_close_matches(name.lower(), by_lower, n=1)
+    hint = f"; did you mean `{by_lower[close[0]]}`?" if close else ""
     return Fault(f"{pointer}/{escape(name)}", f"unknown field{hint}")
 
 

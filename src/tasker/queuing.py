@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from tasker.durations import IsoDuration, read_duration
 from tasker.errors import Fault, Invalid
 from tasker.faults import Faults, kind_of, missing_field, refusal_fault, unknown_field
 from tasker.jsontext import read_json
@@ -16,18 +17,26 @@ from tasker.model.queues import QueueChange, Rate
 MAX_CONCURRENCY = 1_000_000
 MAX_UNITS = 1_000_000_000
 MAX_PER = timedelta(days=366)
-_LEAST_PER = 0.001
+_LEAST_PER = timedelta(milliseconds=1)
 
 Slots = Annotated[int, Meta(ge=1, le=MAX_CONCURRENCY)]
 Units = Annotated[int, Meta(ge=1, le=MAX_UNITS)]
-Seconds = Annotated[float, Meta(ge=_LEAST_PER, le=MAX_PER.total_seconds())]
+Per = (
+    Annotated[
+        float,
+        Meta(
+            ge=_LEAST_PER.total_seconds(), le=MAX_PER.total_seconds(), description="Seconds, or an ISO 8601 duration."
+        ),
+    ]
+    | IsoDuration
+)
 
 
 class RateBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A rate: so many units of `weight` in so many seconds, evenly. A task's start costs its `weight`, by default 1."""
 
     limit: Annotated[Units, Meta(description="Units that may start in each `per`.")]
-    per: Annotated[Seconds, Meta(description="Seconds.")] = 1.0
+    per: Per = 1.0
     burst: Annotated[
         Units | None, Meta(description="Units that may start at once after a quiet while; a tenth of `limit` if null.")
     ] = None
@@ -49,8 +58,12 @@ class QueuePatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rate: RateBody | UnsetType | None = UNSET
 
 
+def _per(value: Any) -> timedelta:
+    return read_duration(value, MAX_PER, least=_LEAST_PER)
+
+
 _READERS: dict[str, Any] = {"paused": bool, "concurrency": Slots | None, "concurrency_per_key": Slots | None}
-_RATE: dict[str, Any] = {"limit": Units, "per": Seconds, "burst": Units | None}
+_RATE: dict[str, Any] = {"limit": Units, "per": _per, "burst": Units | None}
 
 
 def read_queue_change(body: bytes) -> QueueChange:
@@ -87,14 +100,14 @@ def _read_rate(value: Any, faults: Faults) -> Rate | None:
     if len(faults) > before:
         return None
     limit: int = read["limit"]
-    return Rate(
-        limit=limit, per=timedelta(seconds=read.get("per", 1.0)), burst=read.get("burst") or max(1, limit // 10)
-    )
+    return Rate(limit=limit, per=read.get("per", timedelta(seconds=1)), burst=read.get("burst") or max(1, limit // 10))
 
 
 def _read(value: Any, type_: Any, pointer: str, faults: Faults) -> Any:
     try:
-        return msgspec.convert(value, type_)
+        return _per(value) if type_ is _per else msgspec.convert(value, type_)
     except msgspec.ValidationError as error:
         faults.put(refusal_fault(str(error), pointer))
-        return None
+    except ValueError as error:
+        faults.add(pointer, str(error))
+    return None

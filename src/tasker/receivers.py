@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_args
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from tasker.durations import Duration, read_duration
 from tasker.errors import Fault, Invalid
 from tasker.faults import Faults, kind_of, missing_field, refusal_fault, unknown_field
 from tasker.jsontext import escape, read_json
@@ -49,12 +50,9 @@ QueueFilter = Annotated[str, Meta(pattern=queue_name_pattern, description="Only 
 TagFilter = Annotated[str, Meta(min_length=1, max_length=100, description="Only of tasks with this tag.")]
 Description = Annotated[str, Meta(max_length=200, description="A note of your own.")]
 KeepFor = Annotated[
-    float,
-    Meta(
-        ge=0, le=MAX_KEEP_OLD_SECRET.total_seconds(),
-        description="Seconds for which the old secret signs too, at most a week; a day if not given.",
-    ),
-]  # fmt: skip
+    Duration,
+    Meta(description="For how long the old secret signs too, at most a week; a day if not given."),
+]
 
 
 class OwnWebhookBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,8 +124,7 @@ def read_rotation(body: bytes) -> tuple[str | None, timedelta]:
     faults = Faults()
     fields = _read({key: member for key, member in value.items() if member is not None}, _ROTATION, "", faults)
     faults.check()
-    keep_for = fields.get("keep_old_for")
-    return fields.get("secret"), KEEP_OLD_SECRET if keep_for is None else timedelta(seconds=keep_for)
+    return fields.get("secret"), fields.get("keep_old_for", KEEP_OLD_SECRET)
 
 
 def read_own_webhook(value: Any, pointer: str, rules: UrlRules, faults: Faults) -> dict[str, Any]:
@@ -197,6 +194,10 @@ def _format(value: Any, _: UrlRules) -> str:
     return text
 
 
+def _keep_for(value: Any, _: UrlRules) -> timedelta:
+    return read_duration(value, MAX_KEEP_OLD_SECRET)
+
+
 def _secret(value: Any, _: UrlRules) -> str:
     text: str = msgspec.convert(value, str)
     if not is_secret(text):
@@ -215,5 +216,5 @@ _NEW = {**_OWN, **_FILTERS}
 _PATCH: dict[str, _Reader] = {
     "url": _url, "events": _events, **_FILTERS, "format": _format, "status": _typed(WebhookStatus),
 }  # fmt: skip
-_ROTATION: dict[str, _Reader] = {"secret": _secret, "keep_old_for": _typed(KeepFor)}
+_ROTATION: dict[str, _Reader] = {"secret": _secret, "keep_old_for": _keep_for}
 _UNSET_VALUES: dict[str, Any] = {"events": DEFAULT_EVENTS, "format": "standard", **dict.fromkeys(_FILTERS)}

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from tasker.durations import IsoDuration, read_duration
 from tasker.errors import Fault, Invalid
 from tasker.faults import Faults, kind_of, missing_field, refusal_fault, unknown_field
 from tasker.hiding import hide
@@ -34,7 +35,6 @@ Cron = Annotated[
         description="Five fields, as cron has them: minute, hour, day of month, month, weekday (`*/5 9-17 * * MON`).",
     ),
 ]
-_Iso = Annotated[str, Meta(max_length=100, extra_json_schema={"format": "duration"})]
 Interval = (
     Annotated[
         float,
@@ -42,7 +42,7 @@ Interval = (
             ge=1, le=MAX_INTERVAL.total_seconds(), description="Seconds, or an ISO 8601 duration: a second to a year."
         ),
     ]
-    | _Iso
+    | IsoDuration
 )
 Zone = Annotated[str, Meta(max_length=MAX_ZONE, description="Of the IANA database, for `cron`; `UTC` if not given.")]
 MissedWord = Annotated[
@@ -231,15 +231,7 @@ def _zone(value: Any, _: datetime) -> str:
 
 
 def _interval(value: Any, _: datetime) -> timedelta:
-    given = msgspec.convert(value, float | str)
-    most = MAX_INTERVAL.total_seconds()
-    if isinstance(given, str):
-        length = msgspec.convert(given[:200], timedelta)
-    else:
-        length = timedelta(seconds=min(max(given, 0.0), most + 1))
-    if not MIN_INTERVAL <= length <= MAX_INTERVAL:
-        raise ValueError(f"expected 1 to {most:,.0f} seconds")
-    return length
+    return read_duration(value, MAX_INTERVAL, least=MIN_INTERVAL)
 
 
 def _moment(value: Any, now: datetime) -> datetime:

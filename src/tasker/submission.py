@@ -15,10 +15,11 @@ import msgspec
 from msgspec import Meta, Raw, Struct, defstruct, structs
 
 from tasker.clock import to_utc
+from tasker.durations import Duration, read_duration
 from tasker.errors import Fault, Invalid
-from tasker.faults import Faults, refusal_fault, unknown_field
+from tasker.faults import Faults, kind_of, refusal_fault, unknown_field
 from tasker.jsontext import escape, read_json
-from tasker.model import MAX_RETENTION, Draft, OnConflict, Policy, Retention, queue_name_pattern
+from tasker.model import MAX_RETENTION, Draft, OnConflict, Policy, Retention, RetryPolicy, queue_name_pattern
 from tasker.model.webhooks import WebhookFormat
 from tasker.receivers import OwnWebhookBody, read_own_webhook
 from tasker.registry import Registry, TaskType
@@ -69,8 +70,6 @@ ConcurrencyKey = Annotated[
 Weight = Annotated[
     int, Meta(ge=1, le=1_000_000_000, description="What each start costs of its queue's rate, by default 1.")
 ]
-_Iso = Annotated[str, Meta(max_length=100, extra_json_schema={"format": "duration"})]
-Duration = Annotated[float, Meta(ge=0, description="Seconds, or an ISO 8601 duration of days and smaller.")] | _Iso
 Lasting = (
     Annotated[float, Meta(gt=0, description="Seconds, or an ISO 8601 duration, from the task's end on; or `forever`.")]
     | Annotated[str, Meta(max_length=100)]
@@ -105,7 +104,7 @@ class SubmissionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     delay: Duration | None = None
     run_at: RunAt | None = None
     timeout: Duration | None = None
-    retry: RetryBody | None = None
+    retry: RetryBody | MaxAttempts | None = None
     tags: Tags | None = None
     metadata: Metadata | None = None
     deadline: Deadline | None = None
@@ -219,7 +218,8 @@ def read_replay(body: bytes, original: Draft, registry: Registry, now: datetime)
     if value.get("params") is None:
         texts.params = Raw(original.params)
         value["params"] = read_json(original.params)
-    task_type, asked = _read_envelope(value | {"type": original.type}, texts, registry, now)
+    retry = _decode_policy(original.policy).retry
+    task_type, asked = _read_envelope(value | {"type": original.type}, texts, registry, now, retry)
     return task_type, _with_kept(asked, original, value)
 
 
@@ -237,8 +237,9 @@ def _with_kept(asked: Submission, original: Draft, given: dict[str, Any]) -> Sub
 
 
 def _read_envelope(
-    value: dict[str, Any], texts: _Texts, registry: Registry, now: datetime
+    value: dict[str, Any], texts: _Texts, registry: Registry, now: datetime, retry: RetryPolicy | None = None
 ) -> tuple[TaskType, Submission]:
+    """Return what the members ask for; what they leave open about retries is that of `retry`, else of the type."""
     faults = Faults()
     task_type = _find_type(value, registry, faults)
     if task_type is not None:
@@ -247,6 +248,8 @@ def _read_envelope(
         options: dict[str, Any] = {}
     else:
         options = _read_options(value, texts, now, faults)
+        if "retry" in options and task_type is not None:
+            _check_delays(options["retry"], retry or task_type.policy.retry, faults)
         if value.get("webhook") is not None:
             options["webhook"] = _read_webhook(value["webhook"], registry.url_rules, faults)
     faults.check()
@@ -332,7 +335,7 @@ def _read_fields(value: dict[str, Any], readers: dict[str, _Reader], pointer: st
         reader = readers.get(key)
         if reader is None:
             known = readers if pointer else ("type", "params", *readers)
-            fault = unknown_field(pointer, key, known)
+            fault = unknown_field(pointer, key, known, _RETRY_SYNONYMS if pointer else _SYNONYMS)
             faults.add(fault.pointer, fault.detail, "unknown-field")
         elif member is not None:
             result = reader(member, f"{pointer}/{escape(key)}", faults)
@@ -357,22 +360,13 @@ def _typed(type_: Any) -> _Reader:
 
 def _duration(most: timedelta, *, zero: bool = True) -> _Reader:
     """Return a reader of seconds or an ISO 8601 duration from nothing (or just above, if not `zero`) to `most`."""
-    read_number_or_text = _typed(float | str)
-    read_text = _typed(timedelta)
 
     def read(value: Any, pointer: str, faults: Faults) -> timedelta | None:
-        given = read_number_or_text(value, pointer, faults)
-        if isinstance(given, str):
-            length: timedelta | None = read_text(given, pointer, faults)
-        else:
-            length = None if given is None else timedelta(seconds=min(max(given, -1.0), most.total_seconds() + 1))
-        if length is None:
+        try:
+            return read_duration(value, most, zero=zero)
+        except ValueError as error:
+            faults.add(pointer, str(error))
             return None
-        if not timedelta(0) <= length <= most or not (length or zero):
-            least = "0" if zero else "more than 0"
-            faults.add(pointer, f"expected {least} to {most.total_seconds():,.0f} seconds")
-            return None
-        return length
 
     return read
 
@@ -406,10 +400,25 @@ def _depends_on(value: Any, pointer: str, faults: Faults) -> tuple[UUID, ...]:
 
 
 def _retry(value: Any, pointer: str, faults: Faults) -> RetryOptions | None:
-    if not isinstance(value, dict):
-        faults.add(pointer, "expected an object")
-        return None
-    return RetryOptions(**_read_fields(value, _RETRY, pointer, faults))
+    if isinstance(value, dict):
+        return RetryOptions(**_read_fields(value, _RETRY, pointer, faults))
+    if type(value) is int:  # as @task(retry=3) has it
+        tries = _RETRY["max_attempts"](value, pointer, faults)
+        return None if tries is None else RetryOptions(max_attempts=tries)
+    faults.add(pointer, f"expected a number of attempts or an object, got {kind_of(value)}")
+    return None
+
+
+def _check_delays(asked: RetryOptions, otherwise: RetryPolicy, faults: Faults) -> None:
+    """Find a first delay that is longer than the longest one; what is not asked for is `otherwise`."""
+    initial = otherwise.initial if asked.initial is None else asked.initial
+    most = otherwise.max if asked.max is None else asked.max
+    if initial <= most:
+        return
+    if asked.initial is None:
+        faults.add("/retry/max", f"expected at least `initial` ({initial.total_seconds():,g} s)")
+    else:
+        faults.add("/retry/initial", f"expected at most `max` ({most.total_seconds():,g} s)")
 
 
 _read_tag = _typed(Tag)
@@ -443,3 +452,14 @@ _OPTIONS: dict[str, _Reader] = {
     "concurrency_key": _typed(ConcurrencyKey),
     "weight": _typed(Weight),
 }
+_SYNONYMS = {
+    "args": "params", "kwargs": "params", "arguments": "params", "input": "params", "payload": "params",
+    "name": "type", "task": "type", "eta": "run_at", "scheduled_at": "run_at", "countdown": "delay",
+    "expires": "deadline", "time_limit": "timeout", "retries": "retry", "max_retries": "retry", "attempts": "retry",
+    "max_attempts": "retry", "ttl": "retention", "callback": "webhook", "callback_url": "webhook",
+}  # fmt: skip
+"""What other task queues call the options; read for a hint alone."""
+_RETRY_SYNONYMS = {
+    "attempts": "max_attempts", "retries": "max_attempts", "max_retries": "max_attempts", "tries": "max_attempts",
+    "delay": "initial", "min": "initial", "backoff": "factor", "multiplier": "factor", "max_delay": "max",
+}  # fmt: skip

@@ -66,6 +66,16 @@ async def test_what_is_given_is_other(rig: Rig) -> None:
     assert (task["params"], task["priority"]) == ([4, 2], 0)
 
 
+async def test_retries_are_edited_in_part(rig: Rig) -> None:
+    first = await rig.submit(queue="q", retry={"max_attempts": 4, "initial": 1000, "max": 2000})
+    reply = await replay(rig, first, {"retry": {"initial": 2001}})
+    assert reply.json()["errors"] == [{"pointer": "/retry/initial", "detail": "expected at most `max` (2,000 s)"}]
+    again = (await replay(rig, first, {"retry": 7, "queue": "other"})).json()
+    assert again["tries_left"] == 7
+    policy = (await claimed(rig, "other")).policy.retry
+    assert (policy.max_attempts, policy.initial, policy.max) == (7, timedelta(seconds=1000), timedelta(seconds=2000))
+
+
 @pytest.mark.parametrize("outcome", [None, Succeeded(b"6"), Failed(task_problem("task-failed", "no")), Cancelled()])
 async def test_whatever_the_first_has_come_to(rig: Rig, outcome: Outcome | None) -> None:
     first = await rig.submit()

@@ -201,7 +201,15 @@ async def test_a_rotation_has_two_secrets_sign_for_a_while(rig: Rig) -> None:
     reply = await rig.client.post(f"{path}/rotate", json={"keep_old_for": 0})
     assert reply.json()["old_secret_until"] is None
     assert (await rig.client.post(f"{path}/rotate", json={"keep_old_for": 604_800})).status_code == 200
-    for body in ({"keep_old_for": -0.1}, {"keep_old_for": 604_801}, {"secret": "x"}, {"x": 1}, []):
+    assert (await rig.client.post(f"{path}/rotate", json={"keep_old_for": "PT1H"})).status_code == 200
+    for body in (
+        {"keep_old_for": -0.1},
+        {"keep_old_for": 604_801},
+        {"keep_old_for": "5m"},
+        {"secret": "x"},
+        {"x": 1},
+        [],
+    ):
         assert problem(await rig.client.post(f"{path}/rotate", json=body))[0] == 422
 
 

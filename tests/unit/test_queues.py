@@ -24,6 +24,7 @@ RATE = Rate(limit=100, per=SECOND, burst=10)
         ({"paused": True}, QueueChange(paused=True)),
         ({"concurrency": 3, "concurrency_per_key": None}, QueueChange(concurrency=3, concurrency_per_key=None)),
         ({"rate": {"limit": 100}}, QueueChange(rate=RATE)),
+        ({"rate": {"limit": 100, "per": "PT1S"}}, QueueChange(rate=RATE)),
         ({"rate": {"limit": 5}}, QueueChange(rate=Rate(limit=5, per=SECOND, burst=1))),
         ({"rate": {"limit": 100, "per": 1, "burst": None}}, QueueChange(rate=RATE)),
         (
@@ -49,6 +50,7 @@ def test_what_is_right_is_read(body: dict[str, Any], expected: QueueChange) -> N
         ({"rate": 100}, ["/rate"], "invalid-request"),
         ({"rate": {}}, ["/rate/limit"], "invalid-request"),
         ({"rate": {"limit": None}}, ["/rate/limit"], "invalid-request"),
+        ({"rate": {"limit": 1, "per": "5m"}}, ["/rate/per"], "invalid-request"),
         ({"rate": {"limit": -1, "per": 0, "burst": 0}}, ["/rate/limit", "/rate/per", "/rate/burst"], "invalid-request"),
         ({"rate": {"limit": 1, "window": 60}}, ["/rate/window"], "unknown-field"),
         ({"pause": True}, ["/pause"], "unknown-field"),

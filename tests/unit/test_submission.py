@@ -167,7 +167,12 @@ def test_null_is_the_same_as_left_out(registry: Registry) -> None:
         ({"run_at": "tomorrow"}, "/run_at"),
         ({"run_at": 1767225600}, "/run_at"),
         ({"run_at": "2026-03-01T12:00:00Z", "delay": 1}, "/run_at"),
-        ({"retry": 3}, "/retry"),
+        ({"retry": 0}, "/retry"),
+        ({"retry": 101}, "/retry"),
+        ({"retry": True}, "/retry"),
+        ({"retry": 2.5}, "/retry"),
+        ({"retry": "3"}, "/retry"),
+        ({"retry": [3]}, "/retry"),
         ({"retry": {"max_attempts": 0}}, "/retry/max_attempts"),
         ({"retry": {"max_attempts": 101}}, "/retry/max_attempts"),
         ({"retry": {"max_attempts": True}}, "/retry/max_attempts"),
@@ -176,6 +181,9 @@ def test_null_is_the_same_as_left_out(registry: Registry) -> None:
         ({"retry": {"factor": 1000}}, "/retry/factor"),
         ({"retry": {"max": "PT200H"}}, "/retry/max"),
         ({"retry": {"jitter": 1}}, "/retry/jitter"),
+        ({"retry": {"initial": 20, "max": 10}}, "/retry/initial"),
+        ({"retry": {"initial": 601}}, "/retry/initial"),  # the type's `max` is ten minutes
+        ({"retry": {"max": 0.5}}, "/retry/max"),  # the type's `initial` is a second
         ({"tags": "a"}, "/tags"),
         ({"tags": ["a"] * 21}, "/tags"),
         ({"tags": ["a", ""]}, "/tags/1"),
@@ -212,6 +220,74 @@ def test_one_wrong_option(registry: Registry, options: dict[str, Any], pointer: 
     assert name == "invalid-request"
     assert list(found) == [pointer]
     assert found[pointer]
+
+
+@pytest.mark.parametrize("text", ["5m", "5", "5 minutes", "", "P", "PT", "0:05:00", " PT5M", "infinity", "5M" * 99])
+@pytest.mark.parametrize("option", ["delay", "timeout", "cache", "retention"])
+def test_a_text_that_is_no_duration_is_told_what_is(registry: Registry, option: str, text: str) -> None:
+    found = faults(registry, {option: text})[1]
+    ending = ', or "forever"' if option == "retention" else ""
+    assert found == {f"/{option}": f"expected seconds or an ISO 8601 duration such as PT5M{ending}"}
+
+
+@pytest.mark.parametrize(
+    ("value", "detail"),
+    [
+        (True, "expected seconds or an ISO 8601 duration such as PT5M, got boolean"),
+        ([5], "expected seconds or an ISO 8601 duration such as PT5M, got array"),
+        ("P1Y", "expected seconds or an ISO 8601 duration such as PT5M; years and months differ in length"),
+        ("P2W", "expected more than 0 to 86,400 seconds"),
+        ("-PT5M", "expected more than 0 to 86,400 seconds"),
+        ("P" + "9" * 30 + "D", "expected more than 0 to 86,400 seconds"),
+        (10**400, "expected more than 0 to 86,400 seconds"),
+        (-(10**400), "expected more than 0 to 86,400 seconds"),
+    ],
+)
+def test_what_is_wrong_with_a_duration(registry: Registry, value: object, detail: str) -> None:
+    assert faults(registry, {"timeout": value})[1] == {"/timeout": detail}
+    assert list(faults(registry, {"retry": {"initial": value, "max": value}})[1]) == ["/retry/initial", "/retry/max"]
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (0, 0), (1.5, 1.5), ("PT5M", 300), ("pt1h30m", 5400), ("P1DT1H", 90_000), ("PT0.25S", 0.25), ("P2W", 1_209_600),
+    ],
+)  # fmt: skip
+def test_a_duration_is_seconds_or_iso_8601(registry: Registry, value: object, seconds: float) -> None:
+    assert read(registry, {"delay": value}).delay == timedelta(seconds=seconds)
+
+
+def test_a_number_of_attempts_is_short_for_the_object(registry: Registry) -> None:
+    assert read(registry, {"retry": 3}) == read(registry, {"retry": {"max_attempts": 3}})
+    assert read(registry, {"retry": 3}).retry == RetryOptions(max_attempts=3)
+
+
+def test_the_delays_of_retries_are_compared_with_those_of_the_type(registry: Registry) -> None:
+    assert faults(registry, {"retry": {"initial": "PT1H"}})[1] == {"/retry/initial": "expected at most `max` (600 s)"}
+    assert faults(registry, {"retry": {"max": 0}})[1] == {"/retry/max": "expected at least `initial` (1 s)"}
+    assert read(registry, {"retry": {"initial": 5, "max": 5}}).retry == RetryOptions(
+        initial=timedelta(seconds=5), max=timedelta(seconds=5)
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "meant"),
+    [
+        ({"timout": 5}, "/timout", "timeout"),
+        ({"runAt": "x"}, "/runAt", "run_at"),
+        ({"PRIORITY": 1}, "/PRIORITY", "priority"),
+        ({"kwargs": {}}, "/kwargs", "params"),
+        ({"countdown": 5}, "/countdown", "delay"),
+        ({"max_retries": 5}, "/max_retries", "retry"),
+        ({"retry": {"maxAttempts": 5}}, "/retry/maxAttempts", "max_attempts"),
+        ({"retry": {"backoff": 2}}, "/retry/backoff", "factor"),
+    ],
+)
+def test_an_unknown_option_names_the_one_that_is_meant(
+    registry: Registry, body: dict[str, Any], pointer: str, meant: str
+) -> None:
+    assert faults(registry, body) == ("unknown-field", {pointer: f"unknown field; did you mean `{meant}`?"})
 
 
 @pytest.mark.parametrize("name", ["nope", "__import__('os')", "os.system", "../x", "Add", "x" * 10_000])

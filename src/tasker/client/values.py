@@ -92,9 +92,9 @@ class Page(Struct, frozen=True, kw_only=True):
 class SubmitOptions:
     """How a task is to be run; what is None is left to the type's defaults. Numbers for times are seconds.
 
-    `retry` takes max_attempts, initial, factor, max and jitter. `idempotency_key` replaces the one that is made for
-    each submission: give your own to have a submission made once even over restarts of your program. `webhook` takes
-    url, events, secret and format.
+    `retry` takes a number of attempts, or max_attempts, initial, factor, max and jitter. `idempotency_key` replaces the
+    one that is made for each submission: give your own to have a submission made once even over restarts of your
+    program. `webhook` takes url, events, secret and format.
     """
 
     queue: str | None = None
@@ -102,7 +102,7 @@ class SubmitOptions:
     delay: timedelta | float | None = None
     run_at: datetime | None = None
     timeout: timedelta | float | None = None
-    retry: Mapping[str, Any] | None = None
+    retry: Mapping[str, Any] | int | None = None
     tags: Sequence[str] | None = None
     metadata: Mapping[str, Any] | None = None
     deadline: datetime | None = None
