@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,18 @@ def describe(disk: Path) -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "sqlite": apsw.sqlite_lib_version(),
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": _versions(),
         "fdatasync_ms": round(fdatasync_ms(disk), 3),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of the packages; a run of some measures does without those of the others."""
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _cpu() -> str:

@@ -58,15 +58,20 @@ def table(rows: list[Row]) -> str:
     return "\n".join(text)
 
 
-def keep(rows: list[Row], machine: dict[str, Any], mode: str) -> None:
-    """Write results/latest.md and latest.json."""
+def keep(rows: list[Row], machine: dict[str, Any], mode: str, failed: dict[str, str]) -> None:
+    """Write results/latest.md and latest.json; `failed` are the measures that gave no rows, and why."""
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "latest.md").write_text(_markdown(rows, machine, mode))
-    record = {"mode": mode, "machine": machine, "rows": [{**asdict(row), "is_met": row.is_met} for row in rows]}
+    (RESULTS / "latest.md").write_text(_markdown(rows, machine, mode, failed))
+    record = {
+        "mode": mode,
+        "machine": machine,
+        "failed": failed,
+        "rows": [{**asdict(row), "is_met": row.is_met} for row in rows],
+    }
     (RESULTS / "latest.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
-def _markdown(rows: list[Row], machine: dict[str, Any], mode: str) -> str:
+def _markdown(rows: list[Row], machine: dict[str, Any], mode: str, failed: dict[str, str]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     return "\n".join(
         [
@@ -81,5 +86,6 @@ def _markdown(rows: list[Row], machine: dict[str, Any], mode: str) -> str:
             "",
             table(rows),
             "",
+            *(f"**{name} failed**, and has no figures here: {reason}\n" for name, reason in failed.items()),
         ]
     )
