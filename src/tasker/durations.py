@@ -41,7 +41,7 @@ def _length(value: Any) -> timedelta:
     try:
         return timedelta(seconds=value)
     except OverflowError:
-        return timedelta.max if value > 0 else timedelta.min
+        return timedelta.max  # beyond what any caller takes, on either side
 
 
 def _iso_length(text: str) -> timedelta:
@@ -50,7 +50,7 @@ def _iso_length(text: str) -> timedelta:
         return timedelta(weeks=int(weeks[1])) if weeks else msgspec.convert(text[:200], timedelta)
     except msgspec.ValidationError as error:
         if "out of range" in str(error):
-            return timedelta.min if text.startswith("-") else timedelta.max
+            return timedelta.max
         if "units" in str(error):
             raise ValueError(f"{_EXPECTED}; years and months differ in length") from None
         raise ValueError(_EXPECTED) from None

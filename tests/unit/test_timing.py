@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw, structs
 
+from tasker import timing
 from tasker.model.schedules import Firing, Schedule
 from tasker.testing import make_draft
 from tasker.timing import (
@@ -175,6 +176,13 @@ def test_a_zone_that_other_machines_may_not_have_is_none(name: str, hint: str | 
     with pytest.raises(ValueError, match=r"^expected a time zone") as raised:
         check_zone(name)
     assert str(raised.value).endswith(f"did you mean `{hint}`?" if hint else "like `Europe/Berlin`")
+
+
+def test_a_name_too_long_for_a_zone_is_compared_with_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To compare a megabyte with all names takes half a second, in which the service does nothing else."""
+    monkeypatch.delattr(timing, "get_close_matches")
+    with pytest.raises(ValueError, match="^expected a time zone"):
+        check_zone("x" * 65)
 
 
 @pytest.mark.parametrize("name", ["UTC", BERLIN, "US/Eastern", "EST5EDT", "Etc/GMT+12"])
