@@ -181,7 +181,7 @@ def test_a_zone_that_other_machines_may_not_have_is_none(name: str, hint: str | 
 def test_a_name_too_long_for_a_zone_is_compared_with_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """To compare a megabyte with all names takes half a second, in which the service does nothing else."""
     monkeypatch.delattr(timing, "get_close_matches")
-    with pytest.raises(ValueError, match="^expected a time zone"):
+    with pytest.raises(ValueError, match=r"^expected a time zone"):
         check_zone("x" * 65)
 
 
