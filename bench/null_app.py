@@ -14,6 +14,7 @@ import uvloop
 from bench.noop import __file__ as noop_file
 from bench.null_engine import NullEngine
 from tasker import wiring
+from tasker.cli.ports import claim as claim_port
 from tasker.clock import Clock
 from tasker.config import load_settings
 from tasker.logs import configure_logs
@@ -28,7 +29,10 @@ def main(port: int, folder: Path, *, idle: bool) -> int:
     vars(wiring)["SqliteEngine"] = engine  # the one change to the wiring
     settings = load_settings(port=str(port), data_dir=str(folder), tasks=str(noop_file))
     configure_logs(settings.log_level, settings.log_format)
-    return uvloop.run(wiring.serve(settings, started=_nothing))
+    claim = claim_port(settings.host, settings.port)
+    assert claim is not None, f"port {settings.port} is taken"
+    with claim:
+        return uvloop.run(wiring.serve(settings, claim.socket, started=_nothing))
 
 
 async def _nothing(_: wiring.App) -> None:

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: a new cluster in a temporary folder, on a free port of the loopback.
+"""A PostgreSQL server of the tests' own: a new cluster in a temporary folder, on a port of the loopback held for it.
 
 One for each process of pytest that asks for it, shared by its tests; each test takes a database (or a schema) of its
 own. Tests that cut its power have another, as durable as a real one; nobody waits for the disk of the shared one. Its
@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from tests.server import free_port
+from tests.server import hold_port
 
 START_LIMIT = 60.0
 STOP_LIMIT = 30.0
@@ -50,7 +50,8 @@ class Cluster:
         self._durability = DURABLE if durable else NOT_DURABLE
         self.data = folder / "data"
         self.log = folder / "server.log"
-        self.port = free_port()
+        self._held = hold_port()  # also while the server is down
+        self.port: int = self._held.getsockname()[1]
         self._binaries = binaries
         self._names = (f"test_{count}" for count in itertools.count(1))
         self._process: subprocess.Popen[bytes] | None = None

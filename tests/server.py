@@ -1,4 +1,4 @@
-"""Real processes for tests: `python -m tasker serve` (or `worker`), on free ports, of the loopback by default."""
+"""Real processes for tests: `python -m tasker serve` (or `worker`), each on a port that is held for it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,6 @@ def run_server(
     folder: Path,
     *args: str,
     env: Mapping[str, str] | None = None,
-    port: int | None = None,
     host: str = LOOPBACK,
     under: tuple[str, ...] = (),
     name: str = "server",
@@ -61,7 +60,7 @@ def run_server(
     On the way out the process is ended; its log is printed if the body failed.
     """
     command = ("serve", "--data-dir", str(folder / "data"), *args)
-    with _run(folder, command, env or {}, (host, port or free_port()), under, name) as server:
+    with _run(folder, command, env or {}, host, under, name) as server:
         _wait_until(server, lambda: _is_ready(host, server.port) and _has_banner(server))
         yield server
 
@@ -71,13 +70,12 @@ def run_worker(
     folder: Path,
     *args: str,
     env: Mapping[str, str],
-    port: int | None = None,
     host: str = LOOPBACK,
     under: tuple[str, ...] = (),
     name: str,
 ) -> Iterator[Server]:
     """Start `tasker worker` like run_server; `url` and `port` are those of its health."""
-    with _run(folder, ("worker", *args), env, (host, port or free_port()), under, name) as worker:
+    with _run(folder, ("worker", *args), env, host, under, name) as worker:
         _wait_until(worker, lambda: _is_ready(host, worker.port))
         yield worker
 
@@ -87,25 +85,38 @@ def _run(
     folder: Path,
     command: tuple[str, ...],
     env: Mapping[str, str],
-    address: tuple[str, int],
+    host: str,
     under: tuple[str, ...],
     name: str,
 ) -> Iterator[Server]:
-    server = _start(folder, command, env, address, under, name)
-    try:
-        yield server
-    except BaseException:
-        print(f"--- {server.log} ---\n{server.text()}", file=sys.stderr)
-        raise
-    finally:
-        _end(server.process)
+    with held_port() as port:
+        server = _start(folder, command, env, (host, port), under, name)
+        try:
+            yield server
+        except BaseException:
+            print(f"--- {server.log} ---\n{server.text()}", file=sys.stderr)
+            raise
+        finally:
+            _end(server.process)
 
 
-def free_port() -> int:
-    """Return a port that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def hold_port() -> socket.socket:
+    """Return a socket that keeps a port for whoever is told its number, until it is closed; nothing answers there.
+
+    The system gives the port to nobody who asks for any port (measured on Linux), and a server that names it may have
+    it: with SO_REUSEADDR it can be bound beside a socket that does not listen.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind((LOOPBACK, 0))
+    return held
+
+
+@contextmanager
+def held_port() -> Iterator[int]:
+    """Hold a port meanwhile, as hold_port() does."""
+    with hold_port() as held:
+        yield int(held.getsockname()[1])
 
 
 def clean_environment(**more: str) -> dict[str, str]:

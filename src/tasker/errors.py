@@ -2,7 +2,8 @@
 
 TaskerError
 ├── ConfigError            a setting is wrong: the start is refused
-│   └── StoreInUse         another process has the data folder
+│   ├── StoreInUse         another process has the data folder
+│   └── PortTaken          another process listens on the port
 ├── ArchiveError           what is imported is no whole archive
 ├── RegistrationError      a function cannot become a task type: it is left out, and named
 │   └── NoSuchTarget       a file, folder or module that was named is not there: the start is refused
@@ -134,6 +135,10 @@ class StoreInUse(ConfigError):
     def __init__(self, message: str, holder: str) -> None:
         super().__init__(message)
         self.holder = holder
+
+
+class PortTaken(ConfigError):
+    """Another process has begun to listen on the port of this one."""
 
 
 class ArchiveError(TaskerError):

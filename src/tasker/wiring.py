@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import resource
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from typing import Any
 import structlog
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
+from granian.net import SocketHolder  # type: ignore[attr-defined]
 from granian.server.embed import Server
 from starlette.types import ASGIApp
 
@@ -27,7 +29,7 @@ from tasker.clock import Clock, SystemClock
 from tasker.config import SECRET_VARIABLES, Settings
 from tasker.engine import Archive, Engine
 from tasker.engines.sqlite import SqliteEngine
-from tasker.errors import ConfigError, Unavailable
+from tasker.errors import ConfigError, PortTaken, Unavailable
 from tasker.events import Hub
 from tasker.executor import Executor
 from tasker.executor.loop_watch import LoopWatch
@@ -50,6 +52,8 @@ _log = structlog.get_logger("tasker.tasks")
 _MAX_CONNECTIONS = 20_000
 """Held connections before new ones queue: Granian's default queues clients past about 1,000 open waits."""
 _MAX_FILES = 65_536
+_BACKLOG = 4096
+"""Connections that may wait to be taken."""
 _HEADERS_WITHIN = 10_000
 """Milliseconds that a client has for the headers of a request."""
 
@@ -250,29 +254,31 @@ async def _open_worker(
     return worker, health
 
 
-async def serve(settings: Settings, *, started: Callable[[App], Awaitable[None]]) -> int:
+async def serve(settings: Settings, bound: socket.socket, *, started: Callable[[App], Awaitable[None]]) -> int:
     """Serve HTTP until SIGTERM or SIGINT, then drain; a second signal cuts the drain short.
 
     While it drains, HTTP goes on: tasks can be read and submitted, and those submitted are kept for the next start.
-    started: called once the service answers. Returns the exit code.
-    Raises ConfigError, RegistrationError, OSError (the port is taken).
+    bound: a socket bound to the settings' address; it is closed at the end. started: called once the service answers.
+    Returns the exit code. Raises ConfigError (PortTaken: somebody else has begun to listen there), RegistrationError.
     """
-    return await _run(settings, started, api=True, listens=True)
+    return await _run(settings, started, api=True, bound=bound)
 
 
-async def work(settings: Settings, *, probes: bool, started: Callable[[App], Awaitable[None]]) -> int:
+async def work(settings: Settings, probes: socket.socket | None, *, started: Callable[[App], Awaitable[None]]) -> int:
     """Run tasks until SIGTERM or SIGINT, then drain; a second signal cuts the drain short.
 
-    probes: answer /livez, /readyz and /metrics on the settings' port. Raises what `serve` raises.
+    probes: bound to where /livez, /readyz and /metrics are answered; None: nowhere. Raises what `serve` raises.
     """
-    return await _run(settings, started, api=False, listens=probes)
+    return await _run(settings, started, api=False, bound=probes)
 
 
-async def _run(settings: Settings, started: Callable[[App], Awaitable[None]], *, api: bool, listens: bool) -> int:
+async def _run(
+    settings: Settings, started: Callable[[App], Awaitable[None]], *, api: bool, bound: socket.socket | None
+) -> int:
     shutdown = Shutdown(settings.drain)
     shutdown.listen()
     _raise_file_limit()
-    async with open_app(settings, api=api) as app, _listening(app) if listens else contextlib.nullcontext():
+    async with open_app(settings, api=api) as app, _listening(app, bound):
         _settle_memory()
         await started(app)
         await shutdown.stopping.wait()
@@ -298,13 +304,14 @@ def _settle_memory() -> None:
 
 
 @contextlib.asynccontextmanager
-async def _listening(app: App) -> AsyncIterator[None]:
-    host, port = app.settings.host.strip("[]"), app.settings.port
-    server = Server(
-        app.asgi, address=host, port=port, interface=Interfaces.ASGINL, websockets=False, http=HTTPModes.http1,
-        backlog=4096, backpressure=_MAX_CONNECTIONS, log_enabled=False,
-        http1_settings=HTTP1Settings(header_read_timeout=_HEADERS_WITHIN),
-    )  # fmt: skip
+async def _listening(app: App, bound: socket.socket | None) -> AsyncIterator[None]:
+    """Serve the app on a socket that is bound already; None: nowhere. Raises PortTaken."""
+    if bound is None:
+        yield
+        return
+    _listen(bound)
+    host, port = bound.getsockname()[:2]
+    server = _Server(bound, app.asgi)
     serving = asyncio.create_task(server.serve())
     try:
         await _answering(host, port, serving)
@@ -314,17 +321,44 @@ async def _listening(app: App) -> AsyncIterator[None]:
         await serving
 
 
+class _Server(Server):
+    """Granian's server on a socket of ours: with its own (SO_REUSEPORT), two services listen on one port in silence."""
+
+    def __init__(self, listening: socket.socket, app: ASGIApp) -> None:
+        super().__init__(
+            app, interface=Interfaces.ASGINL, websockets=False, http=HTTPModes.http1, backpressure=_MAX_CONNECTIONS,
+            log_enabled=False, http1_settings=HTTP1Settings(header_read_timeout=_HEADERS_WITHIN),
+        )  # fmt: skip
+        self._listening = listening
+
+    def _init_shared_socket(self) -> None:
+        descriptor = self._listening.detach()  # Granian closes it
+        self._ssp, self._shd = None, SocketHolder(descriptor, False, _BACKLOG)  # type: ignore[assignment, call-arg]
+
+
+def _listen(bound: socket.socket) -> None:
+    """Have the socket take connections, and be the only one that does. Raises PortTaken."""
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
+    try:
+        bound.listen(_BACKLOG)
+    except OSError as error:
+        host, port = bound.getsockname()[:2]
+        raise PortTaken(f"TASKER_PORT: cannot listen on {host} at port {port}: {error.strerror}") from error
+
+
 async def _answering(host: str, port: int, serving: asyncio.Task[None]) -> None:
-    """Return once a connection is taken; raise what ended the server instead."""
+    """Return once the server has taken a request; raise what ended the server instead."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  no address, but every address
-    while True:
+    reader, writer = await asyncio.open_connection(reachable, port)
+    try:
+        writer.write(b"?\r\n\r\n")  # no HTTP: the server answers by itself, and the app never hears of it
+        answered = asyncio.create_task(reader.read(1))
+        await asyncio.wait([serving, answered], return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
             await serving
-        with contextlib.suppress(OSError):
-            _, writer = await asyncio.open_connection(reachable, port)
-            writer.close()
-            return
-        await asyncio.sleep(0.01)
+            raise RuntimeError("the HTTP server has ended before it answered")
+    finally:
+        writer.close()
 
 
 async def _note_uses(keys: Keys) -> None:

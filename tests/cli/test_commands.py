@@ -11,7 +11,7 @@ import pytest
 from tasker.cli.version import read_version
 from tests.cli.command import Done, on_terminal, tasker
 from tests.client.scripted import Reply, play
-from tests.server import Server, free_port, run_server
+from tests.server import Server, held_port, run_server
 
 Run = Callable[..., Done]
 NO_TASK = "01a20cbf-4de7-7f49-82b5-e8e26ef64288"
@@ -125,8 +125,9 @@ def test_a_task_that_is_not_there_is_exit_code_3(run: Run) -> None:
 
 
 def test_nobody_there_is_exit_code_5() -> None:
-    url = f"http://127.0.0.1:{free_port()}"
-    done = tasker("ls", "--url", url)
+    with held_port() as port:
+        url = f"http://127.0.0.1:{port}"
+        done = tasker("ls", "--url", url)
     assert (done.code, done.out) == (5, "")
     assert f"no answer from {url}" in done.err
     assert "tasker serve" in done.err
@@ -218,7 +219,8 @@ def test_get_shows_what_is_known(run: Run) -> None:
 def test_healthcheck(service: Server) -> None:
     done = tasker("healthcheck", env={"TASKER_PORT": str(service.port)})
     assert (done.code, json.loads(done.out)["ready"]) == (0, True)
-    nobody = tasker("healthcheck", env={"TASKER_PORT": str(free_port())})
+    with held_port() as port:
+        nobody = tasker("healthcheck", env={"TASKER_PORT": str(port)})
     assert (nobody.code, nobody.out) == (5, "")
     assert tasker("healthcheck", env={"TASKER_PORT": "tcp://10.0.0.1:5000"}).code == 5
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from time import monotonic, sleep
 
 import httpx2
 import pytest
@@ -13,7 +20,7 @@ from tasker.cli import ports
 from tasker.config import describe_settings
 from tasker.errors import ConfigError
 from tests.cli.command import on_terminal, tasker
-from tests.server import free_port, run_server
+from tests.server import clean_environment, held_port, run_server
 
 OWN_TASK = "from tasker import task\n@task\ndef own() -> int:\n    return 1\n"
 
@@ -214,33 +221,153 @@ def test_on_a_terminal_the_other_port_is_one_key_away(answer: str, starts: bool,
 
 
 def test_ports_of_either_localhost_count(taken: int) -> None:
-    for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::"):
-        assert ports.is_taken(host, taken)
-        assert ports.next_free_port(host, taken) != taken
+    for host in ("127.0.0.1", "::1", "0.0.0.0", "::"):
+        assert ports.claim(host, taken) is None
+        with ports.claim_after(host, taken) as other:
+            assert other.port != taken
 
 
 def test_a_port_that_is_bound_and_does_not_answer_counts() -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
-        assert ports.is_taken("127.0.0.1", holder.getsockname()[1])
+        assert ports.claim("127.0.0.1", holder.getsockname()[1]) is None
 
 
-def test_free_ports_are_free() -> None:
-    assert not ports.is_taken("127.0.0.1", free_port())
-    assert not ports.is_taken("::1", ports.free_port("::1"))
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0", "::"])
+def test_a_port_is_claimed_once_before_anything_listens_there(host: str) -> None:
+    with held_port() as port:
+        with claimed(host, port):
+            assert ports.claim(host, port) is None
+            with ports.claim_after(host, port) as other:
+                assert other.port != port
+        claimed(host, port).close()
+    with claimed(host, 0) as first, claimed(host, 0) as second:
+        assert 0 != first.port != second.port != 0
+
+
+def test_a_claimed_port_is_free_for_a_server_that_was_there_a_moment_ago() -> None:
+    """What a server leaves in TIME_WAIT, because it closed first, does not keep the next one out."""
+    with held_port() as port:
+        with claimed("127.0.0.1", port) as claim:
+            claim.socket.listen()
+            with socket.create_connection(("127.0.0.1", port)) as caller:
+                claim.socket.accept()[0].close()
+                assert caller.recv(1) == b""
+        claimed("127.0.0.1", port).close()
+
+
+def claimed(host: str, port: int) -> ports.Claim:
+    claim = ports.claim(host, port)
+    assert claim is not None
+    return claim
+
+
+CLAIM = """
+import sys, time
+from tasker.cli import ports
+print("ready", flush=True)
+sys.stdin.readline()
+claim = ports.claim("127.0.0.1", int(sys.argv[1]))
+print("mine" if claim else "taken", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_of_twenty_processes_that_claim_a_port_at_once_one_gets_it() -> None:
+    with held_port() as port, ExitStack() as stack:
+        command = [sys.executable, "-c", CLAIM, str(port)]
+        racers = [
+            stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            for _ in range(20)
+        ]
+        assert {_line(racer) for racer in racers} == {"ready\n"}
+        for racer in racers:
+            _go(racer)
+        said = Counter(_line(racer) for racer in racers)
+        for racer in racers:
+            _go(racer)
+    assert said == {"mine\n": 1, "taken\n": 19}
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def _go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def test_of_services_that_start_at_once_on_one_port_one_runs(tmp_path: Path) -> None:
+    with held_port() as port, ExitStack() as stack:
+        racers = [_start(stack, tmp_path / str(number), "--port", str(port)) for number in range(4)]
+        limit = monotonic() + 60
+        while sum(racer.poll() is None for racer in racers) > 1:
+            assert monotonic() < limit, "more than one goes on"
+            sleep(0.05)
+        [winner] = [racer for racer in racers if racer.poll() is None]
+        said = [(racer.returncode, racer.communicate()[1]) for racer in racers if racer is not winner]
+        assert winner.stderr is not None
+        assert f"runs at http://127.0.0.1:{port} " in winner.stderr.readline()
+        winner.terminate()
+        assert winner.wait(60) == 0
+    for code, text in said:
+        assert (code, text.count(f"Port {port} is taken"), "Traceback" in text) == (1, 1, False)
+        assert "Free it, or use another: tasker serve --port " in text
+
+
+def _start(stack: ExitStack, folder: Path, *args: str, **env: str) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    process = stack.enter_context(
+        subprocess.Popen(
+            [sys.executable, "-m", "tasker", "serve", *args],
+            cwd=folder, env=clean_environment(**env), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+    )  # fmt: skip
+    stack.callback(process.kill)
+    return process
+
+
+LISTENS = f"""
+import contextlib, os, socket
+with contextlib.suppress(OSError):  # a child that runs tasks finds the port taken
+    held = socket.create_server(("127.0.0.1", int(os.environ["TAKEN"])))
+{OWN_TASK}"""
+
+
+def test_a_port_that_another_program_takes_while_the_service_starts_is_said_too(tmp_path: Path) -> None:
+    """The task file listens there: it is loaded after the claim, and before the service listens."""
+    (tmp_path / "listens.py").write_text(LISTENS)
+    with held_port() as port:
+        done = tasker("serve", "listens.py", "--port", str(port), env={"TAKEN": str(port)}, folder=tmp_path)
+    assert (done.code, done.out) == (1, "")
+    assert f"Port {port} is taken" in done.err
+    assert "Free it, or use another: tasker serve listens.py --port " in done.err
+    assert "Traceback" not in done.err
+
+
+def test_any_port_is_told(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        server = _start(stack, tmp_path, "--port", "0")
+        assert server.stderr is not None
+        port = server.stderr.readline().partition("runs at http://127.0.0.1:")[2].split()[0]
+        assert json.loads(tasker("healthcheck", env={"TASKER_PORT": port}).out)["ready"]
+        server.terminate()
+        assert server.wait(60) == 0
 
 
 def test_who_holds_a_port_is_told_where_it_can_be_seen() -> None:
-    import os
-
     with socket.create_server(("127.0.0.1", 0)) as holder:
         assert f"(process {os.getpid()})" in ports.describe_holder(holder.getsockname()[1])
-    assert ports.describe_holder(free_port()) == ""
+    with held_port() as nobody:
+        assert ports.describe_holder(nobody) == ""
 
 
 def test_an_address_of_another_machine_is_named() -> None:
     with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1 at port 5000"):
-        ports.is_taken("192.0.2.1", 5000)
+        ports.claim("192.0.2.1", 5000)
 
 
 def test_names_are_resolved_to_addresses() -> None:

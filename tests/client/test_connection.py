@@ -28,7 +28,7 @@ from tasker.client import (
 )
 from tasker.errors import Fault
 from tests.client.scripted import TASK_ID, Reply, play, problem, task
-from tests.server import free_port
+from tests.server import held_port
 
 DONE = Reply(202, task(result=6))
 
@@ -173,9 +173,10 @@ def test_a_reply_that_is_no_task(body: object, connect: Connect) -> None:
 
 
 def test_nobody_there(connect: Connect, sleeper: Sleeper) -> None:
-    url = f"http://127.0.0.1:{free_port()}"
-    with connect(url) as client, pytest.raises(Unreachable, match=f"no answer from {url}"):
-        client.get(TASK_ID)
+    with held_port() as port:
+        url = f"http://127.0.0.1:{port}"
+        with connect(url) as client, pytest.raises(Unreachable, match=f"no answer from {url}"):
+            client.get(TASK_ID)
     assert len(sleeper.pauses) == 2
 
 
@@ -199,10 +200,11 @@ def test_address_and_token_come_from_the_environment(monkeypatch: pytest.MonkeyP
 
 
 def test_a_proxy_of_the_environment_is_not_asked_about_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("NO_PROXY", "")
-    with play(DONE) as script, Tasker(script.url) as client:
-        client.submit("sum", 4, 2)
+    with held_port() as nobody, play(DONE) as script:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{nobody}")
+        with Tasker(script.url) as client:
+            client.submit("sum", 4, 2)
     assert len(script.asked) == 1
 
 

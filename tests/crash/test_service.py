@@ -15,7 +15,7 @@ import pytest
 
 from tests.crash.fire import TASKS, Client, Load, check_runs, read_journal
 from tests.crash.fleet import kill_amid, settle
-from tests.server import clean_environment, free_port, run_server
+from tests.server import clean_environment, run_server
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
 
@@ -124,7 +124,7 @@ def test_a_drain_lets_tasks_end_and_gives_the_rest_back_at_once(tmp_path: Path) 
 def test_a_second_server_on_the_same_file_names_the_first(tmp_path: Path) -> None:
     with run_server(tmp_path) as server, Client(server) as client:
         second = subprocess.run(
-            [sys.executable, "-m", "tasker", "serve", "--port", str(free_port()), "--data-dir", str(server.data_dir)],
+            [sys.executable, "-m", "tasker", "serve", "--port", "0", "--data-dir", str(server.data_dir)],
             capture_output=True, text=True, timeout=60, env=clean_environment(), cwd=tmp_path,
         )  # fmt: skip
         assert second.returncode != 0

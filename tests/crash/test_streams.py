@@ -16,7 +16,7 @@ import pytest
 from tests.crash.fire import TASKS, Client
 from tests.crash.fleet import Fleet, until
 from tests.postgres import Cluster
-from tests.server import Server, free_port, run_server
+from tests.server import Server, run_server
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
 
@@ -58,14 +58,14 @@ def test_words_come_while_the_task_runs(tmp_path: Path) -> None:
 
 
 def test_a_stream_goes_on_after_a_kill(tmp_path: Path) -> None:
-    port, seen = free_port(), []
-    with run_server(tmp_path, str(TASKS), port=port) as server, Client(server) as client:
+    seen = []
+    with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
         task_id = client.submit("talk", [60, 20])
         for event in follow(server, task_id):
             seen.append(event)
             if len(seen) == 6:
                 server.kill()
-    with run_server(tmp_path, str(TASKS), port=port) as server:
+    with run_server(tmp_path, str(TASKS)) as server:
         seen += follow(server, task_id, after=seen[-1]["sequence"])
         assert [*follow(server, task_id)] == seen, "an event was changed"
     check_whole(seen, 60)
@@ -93,14 +93,14 @@ def check_all(seen: list[dict[str, Any]], server: Server, task_ids: list[str]) -
 
 def test_the_stream_of_everything_goes_on_after_a_kill(tmp_path: Path) -> None:
     """Reference row 40."""
-    port, seen = free_port(), []
-    with run_server(tmp_path, str(TASKS), port=port) as server, Client(server) as client:
+    seen = []
+    with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
         task_ids = [client.submit("talk", [40, 20]) for _ in range(3)]
         for event in follow_all(server, ""):
             seen.append(event)
             if len(seen) == 20:
                 server.kill()
-    with run_server(tmp_path, str(TASKS), port=port) as server, Client(server) as client:
+    with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
         for event in follow_all(server, seen[-1]["cursor"]):
             seen.append(event)
             if sum(one["type"] == "completed" for one in seen) == 3:

@@ -19,7 +19,7 @@ from tasker.config import describe_settings
 from tasker.submission import SubmissionBody
 from tasker.tasktype import Options
 from tests.docs import readme
-from tests.server import Server, clean_environment, free_port, run_server
+from tests.server import Server, clean_environment, held_port, run_server
 
 NOT_RUN = ("make ", "docker-compose ")
 """How examples begin that are for the user's own machine: their targets and files are tested apart."""
@@ -122,11 +122,13 @@ def test_the_banner_is_as_shown(reader: Reader) -> None:
 
 def test_the_first_command_needs_no_arguments(tmp_path: Path) -> None:
     """`make run` is `tasker serve` with nothing behind it (tests/server.py always gives flags)."""
-    port = str(free_port())
-    with subprocess.Popen(
-        [sys.executable, "-m", "tasker", "serve"],
-        cwd=tmp_path, env=clean_environment(TASKER_PORT=port), stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
+    with (
+        held_port() as port,
+        subprocess.Popen(
+            [sys.executable, "-m", "tasker", "serve"],
+            cwd=tmp_path, env=clean_environment(TASKER_PORT=str(port)), stderr=subprocess.PIPE, text=True,
+        ) as process,
+    ):  # fmt: skip
         assert process.stderr is not None
         banner = process.stderr.readline()
         process.terminate()

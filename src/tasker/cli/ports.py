@@ -1,10 +1,11 @@
-"""Which ports are free, and who holds one that is not."""
+"""Takes a port for this process alone, and says who holds one that is not free."""
 
 from __future__ import annotations
 
 import errno
 import socket
 import sys
+from typing import Self
 
 from tasker.config import is_loopback
 from tasker.errors import ConfigError
@@ -22,25 +23,57 @@ def resolve(host: str) -> str:
     return str(min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0])
 
 
-def is_taken(host: str, port: int) -> bool:
-    """Tell whether a server on `host` would not be the one that answers at `port`.
+class Claim:
+    """A port that belongs to this process until it closes the claim or ends; nothing answers there yet.
 
+    socket: bound to the port. The server listens on it once it can answer, so until then clients are refused, and a
+    proxy goes on to the next server.
+    """
+
+    def __init__(self, bound: socket.socket, lock: socket.socket | None) -> None:
+        self.socket = bound
+        self.port: int = bound.getsockname()[1]
+        self._lock = lock
+
+    def close(self) -> None:
+        self.socket.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def claim(host: str, port: int) -> Claim | None:
+    """Take `port` (0: any free one) for a server on `host`; return None if somebody else has it.
+
+    Of many services that claim the same address at one moment, one gets it. A port counts as taken also where a server
+    on `host` would not be the one that answers at localhost.
     Raises ConfigError where `host` is not this machine's, or the port is not for this user.
     """
-    reached_as = _LOCALHOST if is_loopback(host) or host in _WILDCARDS else (host,)
-    return not _can_bind(host, port) or any(_answers(address, port) for address in reached_as)
+    if port and any(_answers(address, port) for address in _reached_as(host)):
+        return None
+    bound = _bind(host, port)
+    if bound is None:
+        return None
+    try:
+        lock = _lock(*bound.getsockname()[:2])
+    except OSError:
+        bound.close()
+        return None
+    return Claim(bound, lock)
 
 
-def next_free_port(host: str, port: int) -> int:
-    """Return the first port after `port` that is free."""
+def claim_after(host: str, port: int) -> Claim:
+    """Take the first free port after `port`, or any free one."""
     following = range(port + 1, min(port + 100, 65536))
-    return next((other for other in following if not is_taken(host, other)), None) or free_port(host)
-
-
-def free_port(host: str) -> int:
-    """Return a free port that the system picks."""
-    with socket.create_server((host.strip("[]"), 0), family=_family(host)) as server:
-        return int(server.getsockname()[1])
+    found = next((other for number in following if (other := claim(host, number))), None) or claim(host, 0)
+    if found is None:
+        raise ConfigError(f"TASKER_PORT: {host} has no free port")
+    return found
 
 
 def describe_holder(port: int) -> str:
@@ -59,6 +92,10 @@ def describe_holder(port: int) -> str:
     return ""
 
 
+def _reached_as(host: str) -> tuple[str, ...]:
+    return _LOCALHOST if is_loopback(host) or host in _WILDCARDS else (host,)
+
+
 def _answers(address: str, port: int) -> bool:
     try:
         socket.create_connection((address, port), timeout=1).close()
@@ -67,15 +104,35 @@ def _answers(address: str, port: int) -> bool:
     return True
 
 
-def _can_bind(host: str, port: int) -> bool:
+def _bind(host: str, port: int) -> socket.socket | None:
+    bound = socket.socket(_family(host), socket.SOCK_STREAM)
     try:
-        socket.create_server((host.strip("[]"), port), family=_family(host)).close()
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # over what a server before has left in TIME_WAIT
+        bound.bind((host.strip("[]"), port))
     except OSError as error:
+        bound.close()
         if error.errno == errno.EADDRINUSE:
-            return False
+            return None
         why = str(error.strerror).partition(" (while")[0]
         raise ConfigError(f"TASKER_HOST, TASKER_PORT: cannot listen on {host} at port {port}: {why}") from error
-    return True
+    return bound
+
+
+def _lock(address: str, port: int) -> socket.socket | None:
+    """Hold what one process can hold for each address. Raises OSError if another one does.
+
+    SO_REUSEADDR lets several processes bind one port while none of them listens. Names of abstract sockets are as
+    unique as ports are: within the network namespace, whoever the user is; and they vanish with their process.
+    """
+    if not sys.platform.startswith("linux"):
+        return None  # then the server's listen() decides, a second later
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        lock.bind(f"\0tasker {address} {port}")
+    except OSError:
+        lock.close()
+        raise
+    return lock
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -1,14 +1,18 @@
 """`tasker serve`: settle the settings and the port, then run the service and say where it is."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, field, make_dataclass
-from typing import Annotated, Any
+from socket import socket
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from tasker.cli.exits import Exit
 from tasker.config import Setting, Settings, describe_settings, load_settings
+
+if TYPE_CHECKING:
+    from tasker.cli.ports import Claim
 
 _GROUP = Group(
     "Settings", help="Each wins over the variable of the same name (TASKER_PORT...), which wins over `.env`."
@@ -53,8 +57,7 @@ def serve(
     given = with_targets(asdict(flags), targets)
     if no_worker:
         given["worker"] = "false"
-    settings = settle_address(load_settings(**given))
-    return Exit.TASK_FAILED if settings is None else _run(settings)
+    return run_claimed(load_settings(**given), _run)
 
 
 def with_targets(given: dict[str, Any], targets: Sequence[str]) -> dict[str, Any]:
@@ -65,21 +68,37 @@ def with_targets(given: dict[str, Any], targets: Sequence[str]) -> dict[str, Any
 serve.__annotations__["flags"] = Annotated[Flags, Parameter(name="*")]  # made from the table of settings
 
 
-def settle_address(settings: Settings) -> Settings | None:
-    """Return the settings with an address and a port that is free, or None if there is none to be agreed on."""
+def run_claimed(settings: Settings, run: Callable[[Settings, socket], int]) -> int:
+    """Run a server on a port of its own, and return its exit code. A port that is taken is said, with another to use.
+
+    run: is given the settings with the real address and port, and a socket that is bound to them.
+    """
+    from tasker.errors import PortTaken
+
+    while (claimed := _claim(settings)) is not None:
+        settled, claim = claimed
+        with claim:
+            try:
+                return run(settled, claim.socket)
+            except PortTaken:  # another program began to listen while the service started: say so, and offer another
+                settings = settled
+    return Exit.TASK_FAILED
+
+
+def _claim(settings: Settings) -> "tuple[Settings, Claim] | None":
+    """Take the settings' port, or another that the user agrees to; return None if there is none to be agreed on."""
     from tasker.cli import ports, terminal
 
     settings = Settings.model_validate(settings.model_dump() | {"host": ports.resolve(settings.host)})
-    if settings.port == 0:
-        return settings.model_copy(update={"port": ports.free_port(settings.host)})
-    if not ports.is_taken(settings.host, settings.port):
-        return settings
-    other = ports.next_free_port(settings.host, settings.port)
-    terminal.note(f"Port {settings.port} is taken{ports.describe_holder(settings.port)}.")
-    if terminal.confirm(f"Use port {other} instead?"):
-        return settings.model_copy(update={"port": other})
-    terminal.note(f"Free it, or use another: {_command_with_port(sys.argv[1:], other)}")
-    return None
+    claim = ports.claim(settings.host, settings.port)
+    if claim is None:
+        terminal.note(f"Port {settings.port} is taken{ports.describe_holder(settings.port)}.")
+        claim = ports.claim_after(settings.host, settings.port)  # held while we ask, so that it is still free after
+        if not terminal.confirm(f"Use port {claim.port} instead?"):
+            terminal.note(f"Free it, or use another: {_command_with_port(sys.argv[1:], claim.port)}")
+            claim.close()
+            return None
+    return settings.model_copy(update={"port": claim.port}), claim
 
 
 def _command_with_port(arguments: Sequence[str], port: int) -> str:
@@ -96,10 +115,10 @@ def _command_with_port(arguments: Sequence[str], port: int) -> str:
     return join(["tasker", *kept, "--port", str(port)])
 
 
-def _run(settings: Settings) -> int:
+def _run(settings: Settings, socket: socket) -> int:
     from tasker import shutdown, wiring
     from tasker.cli.banner import print_banner
     from tasker.logs import configure_logs
 
     configure_logs(settings.log_level, settings.log_format)
-    return shutdown.run(wiring.serve(settings, started=print_banner))
+    return shutdown.run(wiring.serve(settings, socket, started=print_banner))

@@ -1,12 +1,12 @@
 """`tasker worker`: run tasks, and serve nothing but probes."""
 
 from dataclasses import asdict
+from socket import socket
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from tasker.cli.exits import Exit
-from tasker.cli.serve import NONE_GIVEN, Flags, settle_address, with_targets
+from tasker.cli.serve import NONE_GIVEN, Flags, run_claimed, with_targets
 from tasker.config import Settings, load_settings
 from tasker.errors import ConfigError
 
@@ -29,19 +29,16 @@ def worker(*targets: str, flags: Any = NONE_GIVEN) -> int:
             "TASKER_DATABASE_URL: expected a PostgreSQL database, got none: a worker by itself shares one with"
             f" `tasker serve`. Without it `tasker serve` runs the tasks in {settings.database_file} itself"
         )
-    if flags.port is None:
-        return _run(settings, probes=False)
-    settled = settle_address(settings)
-    return Exit.TASK_FAILED if settled is None else _run(settled, probes=True)
+    return _run(settings, None) if flags.port is None else run_claimed(settings, _run)
 
 
 worker.__annotations__["flags"] = Annotated[Flags, Parameter(name="*")]
 
 
-def _run(settings: Settings, *, probes: bool) -> int:
+def _run(settings: Settings, probes: socket | None) -> int:
     from tasker import shutdown, wiring
     from tasker.cli.banner import print_worker_banner
     from tasker.logs import configure_logs
 
     configure_logs(settings.log_level, settings.log_format)
-    return shutdown.run(wiring.work(settings, probes=probes, started=print_worker_banner))
+    return shutdown.run(wiring.work(settings, probes, started=print_worker_banner))
