@@ -5,9 +5,14 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.run-stamp
 DEV_STAMP := $(VENV)/.dev-stamp
 
-# What `make run` passes on: make run TASKS=mytasks.py PORT=5001. A PORT of the environment is some other program's.
-TASKS =
-PORT =
+# What `make run` passes on: make run TASKS=mytasks.py PORT=5001, or PORT=5001 make run. TASKER_PORT and TASKER_TASKS
+# of the environment, which can be meant for Tasker alone, win over a PORT and a TASKS of the environment.
+TASKS ?=
+PORT ?=
+from_environment = $(and $(filter environment,$(origin $(1))),$(TASKER_$(1)))
+given = $(if $(call from_environment,$(1)),,$($(1)))
+say_ignored = $(if $(and $(call from_environment,$(1)),$($(1))),\
+  echo "Ignoring $(1)=$($(1)) of the environment: TASKER_$(1)=$(TASKER_$(1)) is set too.";)
 
 .PHONY: help run test check format bench clean
 
@@ -15,7 +20,8 @@ help: ## list what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
 run: $(RUN_STAMP) ## serve on http://localhost:5000 (TASKS=mytasks.py, PORT=5001)
-	@exec $(BIN)/tasker serve $(if $(PORT),--port $(PORT)) $(TASKS)
+	@$(call say_ignored,PORT) $(call say_ignored,TASKS) \
+	  exec $(BIN)/tasker serve $(if $(call given,PORT),--port $(call given,PORT)) $(call given,TASKS)
 
 test: check ## everything that needs no root, no Docker and no network
 	$(BIN)/pytest -n 2 -m "not root"

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.server import clean_environment
+
 PROJECT = Path(__file__).parents[2]
 
 
-def make(target: str, python: str, venv: Path) -> subprocess.CompletedProcess[str]:
-    command = ["make", "--no-print-directory", target, f"PYTHON={python}", f"VENV={venv}"]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
+def make(target: str, python: str, venv: Path, *more: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = ["make", "--no-print-directory", target, f"PYTHON={python}", f"VENV={venv}", *more]
+    return subprocess.run(
+        command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False, env=clean_environment(**env)
+    )
 
 
 def fake_python(folder: Path, *, version: str = "3.12.1", has_venv: bool = True) -> str:
@@ -64,3 +68,43 @@ def test_half_a_venv_is_not_left_behind(tmp_path: Path) -> None:
 def test_help_lists_the_targets() -> None:
     done = make("help", sys.executable, PROJECT / ".venv")
     assert {"run", "test", "check", "bench"} <= {line.split()[1] for line in done.stdout.splitlines()}
+
+
+@pytest.fixture
+def venv(tmp_path: Path) -> Path:
+    """A venv that is up to date, and whose `tasker` tells what it is given."""
+    programs = tmp_path / "venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("python", "tasker"):
+        (programs / name).write_text('#!/bin/sh\necho tasker "$@"\n')
+        (programs / name).chmod(0o755)
+    (tmp_path / "venv" / ".run-stamp").touch()
+    return tmp_path / "venv"
+
+
+@pytest.mark.parametrize(
+    ("more", "env", "served"),
+    [
+        ([], {}, "tasker serve"),
+        (["PORT=5001", "TASKS=a.py b.py"], {}, "tasker serve --port 5001 a.py b.py"),
+        ([], {"PORT": "7200", "TASKS": "a.py"}, "tasker serve --port 7200 a.py"),
+        (["PORT=5001"], {"PORT": "7200", "TASKER_PORT": "6000"}, "tasker serve --port 5001"),
+        ([], {"PORT": "", "TASKER_PORT": "6000"}, "tasker serve"),
+        (
+            [],
+            {"PORT": "7200", "TASKER_PORT": "6000"},
+            "Ignoring PORT=7200 of the environment: TASKER_PORT=6000 is set too.\ntasker serve",
+        ),
+        (
+            [],
+            {"TASKS": "a.py", "TASKER_TASKS": "b.py"},
+            "Ignoring TASKS=a.py of the environment: TASKER_TASKS=b.py is set too.\ntasker serve",
+        ),
+    ],
+)
+def test_run_takes_port_and_tasks_from_its_command_line_and_the_environment(
+    more: list[str], env: dict[str, str], served: str, venv: Path
+) -> None:
+    done = make("run", "no-such-python", venv, *more, **{"PORT": "", "TASKS": "", **env})
+    assert done.stdout == f"{served}\n"
+    assert done.returncode == 0
