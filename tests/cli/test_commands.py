@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tasker.cli.exits import Exit
 from tasker.cli.version import read_version
 from tests.cli.command import Done, on_terminal, tasker
 from tests.client.scripted import Reply, play
@@ -240,12 +242,16 @@ def test_version(args: list[str]) -> None:
 def test_help_names_every_command_and_exit_code() -> None:
     done = tasker("--help")
     assert done.code == 0
+    codes = " ".join(done.out.split()).partition("Exit codes: ")[2]
+    assert [int(number) for number in re.findall(r"\b\d+\b", codes)] == [*Exit]
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert [int(number) for number in re.findall(r"^\| (\d+) \| ", readme, re.MULTILINE)] == [*Exit]
     for word in ("serve", "run", "ls", "get", "model", "healthcheck", "version", "124 waiting took too long"):
         assert word in " ".join(done.out.split())
     assert "Ctrl-C stops the waiting, never the task" in tasker("run", "--help").out
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(service: Server) -> None:
+def test_a_reader_that_has_seen_enough_is_told_of_by_the_code_alone(service: Server) -> None:
     import subprocess
     import sys
 
@@ -262,4 +268,4 @@ def test_a_reader_that_has_seen_enough_is_no_error(service: Server) -> None:
     assert process.stderr is not None
     said = process.stderr.read()
     process.stderr.close()
-    assert (process.wait(60), said) == (0, b"")
+    assert (process.wait(60), said) == (141, b"")

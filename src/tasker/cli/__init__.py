@@ -5,19 +5,21 @@ Data goes to standard output, all else to standard error. Exit codes are those o
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tasker.cli.exits import Exit
+from tasker.cli.streams import OutputError, ReaderGone, drop_output, guard_streams
 
 if TYPE_CHECKING:
     from cyclopts import App
 
 _EXIT_CODES = (
     "Exit codes: 0 ok, 1 the task failed, 2 usage or settings, 3 not found, 4 not allowed, 5 no answer from the "
-    "service or database, or a full disk, 6 conflict, 75 the service is stopping and runs the task after its restart, "
-    "124 waiting took too long, 130 interrupted."
+    "service or database, or a full disk, 6 conflict, 7 the output could not be written, 75 the service is stopping and "
+    "runs the task after its restart, 124 waiting took too long, 130 interrupted, 141 the reader of the output has gone."
 )
 _COMMANDS = (
     ("serve", "tasker.cli.serve:serve", "Run the service."),
@@ -40,14 +42,41 @@ _COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        guard_streams()
     try:
-        return _dispatch(arguments)
+        code = _dispatch(_decode(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
-    except BrokenPipeError:  # `tasker ls | head`: the reader has seen enough
-        sys.stderr.close()
-        return Exit.OK
+    except ReaderGone:
+        drop_output()
+        return Exit.READER_GONE
+    except OutputError as error:
+        drop_output()
+        print(f"tasker: {error}", file=sys.stderr)
+        return Exit.OUTPUT
+    except ArgumentError as error:
+        print(f"tasker: {error}", file=sys.stderr)
+        return Exit.USAGE
+    return code
+
+
+class ArgumentError(Exception):
+    """An argument is no text."""
+
+
+def _decode(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments as the UTF-8 that they are, also where the locale is another. Raises ArgumentError."""
+    decoded = list(arguments)
+    for index, word in enumerate(decoded):
+        if not word.isascii() and any("\udc80" <= character <= "\udcff" for character in word):  # undecodable bytes
+            data = os.fsencode(word)
+            try:
+                decoded[index] = data.decode()
+            except UnicodeDecodeError:
+                raise ArgumentError(f"argument {index + 1}: expected text in UTF-8, got {data!r}") from None
+    return decoded
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from tasker import archive
 from tasker.cli.exits import Exit
+from tasker.cli.streams import OutputError
 from tasker.cli.terminal import note
 from tasker.config import Settings, load_settings
 from tasker.errors import ArchiveError, ConfigError
@@ -61,7 +62,10 @@ def import_(file: str = "-", /, *, data_dir: DataDir = None) -> int:
     """
     settings = _settings(data_dir)
     with nullcontext(sys.stdin.buffer) if _is_standard(file) else _opened(_path(file), "rb") as lines:
-        _check(lines)
+        try:
+            _check(lines)
+        except OSError as error:
+            raise ConfigError(f"{'standard input' if _is_standard(file) else file}: {error.strerror}") from error
         done = _import_lines(settings, lines)
     known = f", {done.known:,} were there already" if done.known else ""
     gone_on = f" ({done.gone_on:,} of them have gone on since)" if done.gone_on else ""
@@ -154,7 +158,7 @@ def _written(file: str) -> Iterator[BinaryIO]:
                 os.fsync(output.fileno())
                 written.rename(path)
     except OSError as error:
-        raise ConfigError(f"{written} could not be written: {error}") from error
+        raise OutputError(f"{written} could not be written: {error.strerror or error}") from error
     finally:
         if not is_device:
             written.unlink(missing_ok=True)

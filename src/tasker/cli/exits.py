@@ -15,6 +15,8 @@ class Exit(IntEnum):
     NOT_ALLOWED = 4
     UNREACHABLE = 5
     CONFLICT = 6
+    OUTPUT = 7
     AWAITS_RESTART = 75  # as sysexits.h has it: a passing state
     WAIT_TIMED_OUT = 124
     INTERRUPTED = 130
+    READER_GONE = 141  # as shells tell of a program that SIGPIPE has ended: 128 + 13

@@ -22,6 +22,8 @@ from tasker.errors import TaskerError
 
 _NAMED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(:?=)(.*)", re.DOTALL)
 
+_STANDARD = {"-", "@-"}  # a lone dash comes as the latter (cli/__init__.py)
+
 
 class UsageError(TaskerError):
     """The command line cannot be understood."""
@@ -51,11 +53,16 @@ def _is_source(word: str) -> bool:
 
 def _content(source: str) -> str:
     try:
-        return sys.stdin.read() if source in {"-", "@-"} else Path(source[1:]).read_text(encoding="utf-8")
+        return sys.stdin.read() if source in _STANDARD else Path(source[1:]).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{source}: expected text in UTF-8: {error}") from error
+        raise UsageError(f"{_name(source)}: expected text in UTF-8: {error}") from error
     except OSError as error:
-        raise UsageError(f"{source}: {error.strerror}; quote a text that begins with @ as '\"@text\"'") from error
+        quote = "" if source in _STANDARD else "; quote a text that begins with @ as '\"@text\"'"
+        raise UsageError(f"{_name(source)}: {error.strerror}{quote}") from error
+
+
+def _name(source: str) -> str:
+    return "standard input" if source in _STANDARD else source
 
 
 def _guess(text: str) -> Any:

@@ -1,0 +1,150 @@
+"""Every command, where its output cannot be written or its arguments are no text: a message and a code of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from tasker.cli import _COMMANDS, build
+from tests.cli.command import LIMIT, Done, tasker
+from tests.server import Server, clean_environment
+
+TASKER = [sys.executable, "-m", "tasker"]
+Run = Callable[..., Done]
+
+COMMANDS: dict[str, list[str]] = {
+    "serve": ["--help"],
+    "worker": ["--help"],
+    "migrate": ["--data-dir", "{folder}/migrate-{fault}"],
+    "export": ["--data-dir", "{folder}/export-{fault}"],
+    "import": ["--help"],
+    "key create": ["--scope", "read", "--owner", "ü", "--json", "--data-dir", "{folder}/create-{fault}"],
+    "key ls": ["--json", "--data-dir", "{folder}/ls-{fault}"],
+    "key revoke": ["--help"],
+    "run": ["reverse", "ü"],
+    "ls": ["--json", "--tag", "ü"],
+    "get": ["{task}"],
+    "usage": ["--json"],
+    "queue ls": ["--json"],
+    "queue pause": ["--help"],
+    "queue resume": ["--help"],
+    "queue set": ["--help"],
+    "schedule add": ["ü {fault}", "reverse", "ü", "--every", "36000", "--json"],
+    "schedule ls": ["--json"],
+    "schedule show": ["{schedule}"],
+    "schedule pause": ["--help"],
+    "schedule resume": ["--help"],
+    "schedule rm": ["--help"],
+    "schedule trigger": ["{schedule}"],
+    "model install": ["--help"],
+    "model status": [],
+    "healthcheck": [],
+    "version": [],
+}
+"""What each command is given so that it prints something; those that print only notes print their help."""
+BEYOND_ASCII = {"key create", "run", "ls", "get", "schedule add", "schedule ls", "schedule show"}
+FAULTS = {
+    "full": (7, "tasker: standard output: No space left on device; what was printed is not whole\n"),
+    "closed": (7, "tasker: standard output: it is closed; what was printed is not whole\n"),
+    "pipe": (141, ""),
+    "ascii": (7, r"tasker: standard output: expected characters of ascii, got '\xfc'; set PYTHONIOENCODING=utf-8"),
+    "undecodable": (2, r"expected text in UTF-8, got b'\xff'"),
+}
+
+
+@pytest.fixture(scope="module")
+def values(service: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What stands for the names in braces: a task, a schedule and a folder with a store."""
+    folder, url = tmp_path_factory.mktemp("output"), ["--url", service.url]
+    task = tasker("run", "reverse", "ü", "--tag", "ü", "--detach", *url).out.strip()
+    schedule = tasker("schedule", "add", "ü", "reverse", "ü", "--every", "36000", *url).out.strip()
+    for fault in FAULTS:
+        assert tasker("migrate", "--data-dir", str(folder / f"export-{fault}")).code == 0
+    yield {"task": task, "schedule": schedule, "folder": str(folder)}
+    for line in tasker("schedule", "ls", *url).out.splitlines():
+        tasker("schedule", "rm", line.split("\t")[0], *url)
+
+
+def test_the_table_holds_every_command() -> None:
+    names = set()
+    for name, *_ in _COMMANDS:
+        app = build()[name]
+        inner = [] if app.default_command else [one for one in app if not one.startswith("-")]
+        names |= {f"{name} {one}" for one in inner} or {name}
+    assert names == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_cannot_be_written_or_read_is_said(name: str, service: Server, values: dict[str, str]) -> None:
+    env = clean_environment(TASKER_URL=service.url, TASKER_PORT=str(service.port))
+    faults = ["full", "undecodable"] if COMMANDS[name] == ["--help"] else list(FAULTS)
+    with ThreadPoolExecutor() as pool:
+        ended = list(pool.map(lambda fault: _run(name, fault, values, env), faults))
+    for fault, done in zip(faults, ended, strict=True):
+        code, said = FAULTS[fault] if fault != "ascii" or name in BEYOND_ASCII else (0, "")
+        assert (fault, done.returncode) == (fault, code), done.stderr
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+        assert fault != "pipe" or "pipe" not in done.stderr
+
+
+def _run(name: str, fault: str, values: dict[str, str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    words = [*name.split(), *(word.format(fault=fault, **values) for word in COMMANDS[name])]
+    command: list[str | bytes] = [*(_without(1) if fault == "closed" else ()), *TASKER, *words]
+    with _open(fault) as output:
+        return subprocess.run(
+            [*command, b"\xff"] if fault == "undecodable" else command,
+            stdout=output, stderr=subprocess.PIPE, text=True, timeout=LIMIT,
+            env=env | {"PYTHONIOENCODING": "ascii" if fault == "ascii" else "utf-8"},
+        )  # fmt: skip
+
+
+def _without(descriptor: int) -> list[str]:
+    """Return the beginning of a command line that runs the rest with this standard stream closed."""
+    return ["sh", "-c", f'exec "$@" {descriptor}>&-', "sh"]
+
+
+def _open(fault: str) -> BinaryIO:
+    """Open what the command writes to."""
+    if fault != "pipe":
+        return open("/dev/full" if fault == "full" else os.devnull, "wb", buffering=0)
+    reader, writer = os.pipe()
+    os.close(reader)
+    return open(writer, "wb", buffering=0)
+
+
+def test_arguments_are_utf_8_whatever_the_locale_is(run: Run) -> None:
+    env = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C", "PYTHONIOENCODING": "utf-8"}
+    assert run("run", "reverse", "aü", env=env).out == "üa\n"
+
+
+def test_a_locale_without_a_name_prints_utf_8(run: Run) -> None:
+    assert run("run", "reverse", "aü", env={"LC_ALL": "C"}).out == "üa\n"
+
+
+def test_notes_that_nobody_takes_change_nothing(service: Server, tmp_path: Path) -> None:
+    for close in (False, True):
+        with _open("full") as full:
+            done = subprocess.run(
+                [*(_without(2) if close else ()), *TASKER, "ls", "--tag", "no-such-tag"],
+                stdout=subprocess.PIPE, stderr=full, env=clean_environment(TASKER_URL=service.url),
+            )  # fmt: skip
+        assert (done.returncode, done.stdout) == (0, b"")
+
+
+@pytest.mark.parametrize("command", [["run", "reverse", "-"], ["import"]])
+def test_a_closed_standard_input_is_said(command: list[str], service: Server, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*_without(0), *TASKER, *command],
+        capture_output=True, text=True, env=clean_environment(TASKER_URL=service.url), cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "tasker: standard input: Bad file descriptor" in done.stderr
+    assert "Traceback" not in done.stderr
