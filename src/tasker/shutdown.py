@@ -43,6 +43,13 @@ class Shutdown:
         """Install the handlers. They are Python's own, not the loop's: a blocked loop must not keep us from ending."""
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # it is ignored under nohup
+            signal.signal(signal.SIGHUP, self._on_hangup)
+
+    def _on_hangup(self, number: int, frame: FrameType | None) -> None:
+        """Drain: the terminal was closed. The system and a shell may each say so, so it is never a second signal."""
+        if self._count == 0:
+            self._on_signal(number, frame)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._count += 1

@@ -255,7 +255,7 @@ async def _open_worker(
 
 
 async def serve(settings: Settings, bound: socket.socket, *, started: Callable[[App], Awaitable[None]]) -> int:
-    """Serve HTTP until SIGTERM or SIGINT, then drain; a second signal cuts the drain short.
+    """Serve HTTP until SIGTERM, SIGINT or SIGHUP, then drain; a second of the first two cuts the drain short.
 
     While it drains, HTTP goes on: tasks can be read and submitted, and those submitted are kept for the next start.
     bound: a socket bound to the settings' address; it is closed at the end. started: called once the service answers.
@@ -265,7 +265,7 @@ async def serve(settings: Settings, bound: socket.socket, *, started: Callable[[
 
 
 async def work(settings: Settings, probes: socket.socket | None, *, started: Callable[[App], Awaitable[None]]) -> int:
-    """Run tasks until SIGTERM or SIGINT, then drain; a second signal cuts the drain short.
+    """Run tasks until SIGTERM, SIGINT or SIGHUP, then drain; a second of the first two cuts the drain short.
 
     probes: bound to where /livez, /readyz and /metrics are answered; None: nowhere. Raises what `serve` raises.
     """

@@ -57,6 +57,15 @@ class Terminal:
     def press(self, keys: str) -> None:
         os.write(self._screen, keys.encode())
 
+    def hang_up(self) -> None:
+        """Close the terminal's window: the process gets SIGHUP, and nothing that it writes is taken any more."""
+        os.close(self._screen)
+        self._screen = -1
+
+    def close(self) -> None:
+        if self._screen != -1:
+            os.close(self._screen)
+
     def end(self) -> int:
         """Read what is still shown, and return the exit code."""
         while self._read():
@@ -75,11 +84,13 @@ class Terminal:
 
 
 @contextmanager
-def on_terminal(*args: str, env: Mapping[str, str] | None = None, folder: Path | None = None) -> Iterator[Terminal]:
-    """Run `tasker` on a terminal; it is killed on the way out if it still runs."""
+def on_terminal(
+    *args: str, env: Mapping[str, str] | None = None, folder: Path | None = None, under: tuple[str, ...] = ()
+) -> Iterator[Terminal]:
+    """Run `tasker` (under another command, if one is given) on a terminal; it is killed on the way out."""
     screen, inner = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tasker", *args],
+        [*under, sys.executable, "-m", "tasker", *args],
         env=clean_environment(**{"TERM": "xterm", "COLUMNS": "200", **(env or {})}),
         cwd=folder,
         stdin=inner,
@@ -89,12 +100,13 @@ def on_terminal(*args: str, env: Mapping[str, str] | None = None, folder: Path |
         preexec_fn=_take_terminal,
     )
     os.close(inner)
+    terminal = Terminal(process, screen)
     try:
-        yield Terminal(process, screen)
+        yield terminal
     finally:
         process.kill()
         process.wait()
-        os.close(screen)
+        terminal.close()
 
 
 def _take_terminal() -> None:

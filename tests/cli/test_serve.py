@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -199,7 +200,7 @@ def test_a_second_service_on_the_same_data_is_refused(tmp_path: Path) -> None:
 
 def test_a_port_that_is_taken_is_said_with_another_to_use(taken: int, tmp_path: Path) -> None:
     done = tasker("serve", "own.py", f"--port={taken}", "--slots", "4", folder=tmp_path)
-    assert (done.code, done.out) == (1, "")
+    assert (done.code, done.out) == (6, "")
     assert f"Port {taken} is taken" in done.err
     other = done.err.split()[-1]
     assert done.err.rstrip().endswith(f"tasker serve own.py --slots 4 --port {other}")
@@ -217,7 +218,7 @@ def test_on_a_terminal_the_other_port_is_one_key_away(answer: str, starts: bool,
                 terminal.wait_for(f"runs at http://127.0.0.1:{other} ")
                 terminal.wait_for("stop: Ctrl-C")
                 terminal.press("\x03")
-            assert terminal.end() == (0 if starts else 1)
+            assert terminal.end() == (0 if starts else 6)
 
 
 def test_ports_of_either_localhost_count(taken: int) -> None:
@@ -314,7 +315,7 @@ def test_of_services_that_start_at_once_on_one_port_one_runs(tmp_path: Path) -> 
         winner.terminate()
         assert winner.wait(60) == 0
     for code, text in said:
-        assert (code, text.count(f"Port {port} is taken"), "Traceback" in text) == (1, 1, False)
+        assert (code, text.count(f"Port {port} is taken"), "Traceback" in text) == (6, 1, False)
         assert "Free it, or use another: tasker serve --port " in text
 
 
@@ -342,7 +343,7 @@ def test_a_port_that_another_program_takes_while_the_service_starts_is_said_too(
     (tmp_path / "listens.py").write_text(LISTENS)
     with held_port() as port:
         done = tasker("serve", "listens.py", "--port", str(port), env={"TAKEN": str(port)}, folder=tmp_path)
-    assert (done.code, done.out) == (1, "")
+    assert (done.code, done.out) == (6, "")
     assert f"Port {port} is taken" in done.err
     assert "Free it, or use another: tasker serve listens.py --port " in done.err
     assert "Traceback" not in done.err
@@ -356,6 +357,59 @@ def test_any_port_is_told(tmp_path: Path) -> None:
         assert json.loads(tasker("healthcheck", env={"TASKER_PORT": port}).out)["ready"]
         server.terminate()
         assert server.wait(60) == 0
+
+
+GATED = """
+from pathlib import Path
+from time import sleep
+from tasker import task
+@task
+def gated(gate: str) -> str:
+    print("begun")
+    while not Path(gate).exists():
+        sleep(0.02)
+    print("ends")
+    return "through"
+"""
+
+
+def test_a_closed_terminal_drains_the_service(tmp_path: Path) -> None:
+    """What runs may end; each line that it logs meanwhile goes nowhere."""
+    (tmp_path / "gated.py").write_text(GATED)
+    gate, settings = tmp_path / "gate", {"TASKER_LOG_LEVEL": "debug", "TASKER_LOG_FORMAT": "text"}
+    with held_port() as port:
+        service = {"TASKER_URL": f"http://127.0.0.1:{port}"}
+        serve = ["serve", "gated.py", "--port", str(port), "--data-dir", "data"]
+        with on_terminal(*serve, env=settings, folder=tmp_path) as terminal:
+            terminal.wait_for("stop: Ctrl-C")
+            task_id = tasker("run", "gated", str(gate), "--detach", env=service).out.strip()
+            _until(lambda: '"running"' in tasker("get", task_id, "--json", env=service).out)
+            terminal.hang_up()
+            _until(lambda: tasker("healthcheck", env={"TASKER_PORT": str(port)}).code != 0)
+            gate.touch()
+            assert terminal.process.wait(60) == 0
+    with run_server(tmp_path, "gated.py") as server:
+        task = json.loads(tasker("get", task_id, "--json", "--url", server.url).out)
+    assert (task["status"], task["result"], task["attempt"]) == ("completed", "through", 1)
+
+
+def test_a_closed_terminal_does_not_stop_a_service_under_nohup(tmp_path: Path) -> None:
+    with held_port() as port:
+        with on_terminal("serve", "--port", str(port), folder=tmp_path, under=("nohup",)) as terminal:
+            health = {"TASKER_PORT": str(port)}
+            _until(lambda: tasker("healthcheck", env=health).code == 0)
+            terminal.hang_up()
+            os.kill(terminal.process.pid, signal.SIGHUP)
+            assert [tasker("healthcheck", env=health).code for _ in range(3)] == [0, 0, 0]
+            terminal.process.terminate()
+            assert terminal.process.wait(60) == 0
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    limit = monotonic() + 60
+    while not is_so():
+        assert monotonic() < limit
+        sleep(0.02)
 
 
 def test_who_holds_a_port_is_told_where_it_can_be_seen() -> None:

@@ -15,6 +15,7 @@ from tasker.model import LineStats
 from tasker.registry import Registry, TaskType
 from tasker.wiring import App
 
+_STOP = "stop: Ctrl-C; a second Ctrl-C stops at once"
 _BUILTIN = Path(tasker.builtin.__file__).resolve().parent
 
 
@@ -32,19 +33,20 @@ def describe(settings: Settings, registry: Registry, stats: Sequence[LineStats],
         gpt.describe(settings.gpt),
         f"data: {describe_store(settings)} ({_holdings(stats)})",
         f"access: {_access(settings, keys=keys)}",
-        "stop: Ctrl-C",
+        _STOP,
     ]
     return "\n  ".join([f"Tasker {read_version()} runs at {url} (try it at {url}/docs)", *lines])
 
 
-async def print_worker_banner(app: App) -> None:
-    """Print the banner of a worker that has just begun."""
+async def print_worker_banner(app: App, *, has_probes: bool) -> None:
+    """Print the banner of a worker that has just begun. has_probes: whether it answers on the settings' port."""
     queues = ", ".join(app.settings.queues) or "every queue"
     lines = [
         f"tasks: {_tasks(app.registry)}",
         *_not_loaded(app.registry),
         f"data: {describe_store(app.settings)} ({_holdings(await app.service.queues.stats())})",
-        "stop: Ctrl-C",
+        *([f"probes: {settings_url(app.settings)}/readyz"] if has_probes else []),
+        _STOP,
     ]
     name = "" if app.worker is None else f" {app.worker.worker_id}"
     note("\n  ".join([f"Tasker {read_version()} worker{name} takes tasks of {queues}", *lines]))

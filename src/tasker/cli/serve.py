@@ -82,7 +82,7 @@ def run_claimed(settings: Settings, run: Callable[[Settings, socket], int]) -> i
                 return run(settled, claim.socket)
             except PortTaken:  # another program began to listen while the service started: say so, and offer another
                 settings = settled
-    return Exit.TASK_FAILED
+    return Exit.CONFLICT
 
 
 def _claim(settings: Settings) -> "tuple[Settings, Claim] | None":

@@ -1,6 +1,7 @@
 """`tasker worker`: run tasks, and serve nothing but probes."""
 
 from dataclasses import asdict
+from functools import partial
 from socket import socket
 from typing import Annotated, Any
 
@@ -41,4 +42,5 @@ def _run(settings: Settings, probes: socket | None) -> int:
     from tasker.logs import configure_logs
 
     configure_logs(settings.log_level, settings.log_format)
-    return shutdown.run(wiring.work(settings, probes, started=print_worker_banner))
+    banner = partial(print_worker_banner, has_probes=probes is not None)
+    return shutdown.run(wiring.work(settings, probes, started=banner))
