@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
-from tasker.cli.params import UsageError, read_params
+from tasker.cli.params import Accepts, UsageError, read_accepts, read_params
+from tasker.registry import Registry
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,69 @@ def test_numbers_that_no_float_holds_are_sent_with_their_digits() -> None:
 def test_numbers_that_are_too_large_are_named() -> None:
     with pytest.raises(UsageError, match="1e400: the number is too large"):
         read_params(["[1e400]"])
+
+
+@dataclass
+class Place:
+    city: str
+
+
+def a_type(
+    x: int, price: Decimal, on: bool, either: int | str, maybe: int | None, name: str | None, sizes: list[float],
+    colour: Literal["red", "1"], level: Literal[1, 2], where: Place, free: Any, *more: str
+) -> None:  # fmt: skip
+    """Takes something of each kind."""
+
+
+@pytest.fixture(scope="module")
+def accepts() -> Accepts:
+    """What `a_type` takes, as the service tells it."""
+    made = Registry().add(a_type)
+    return read_accepts({"input_schema": made.input_schema, "positional": made.positional, "rest": made.rest})
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("x=100", 100),
+        ("x=-1.5", -1.5),
+        ("x=ten", "ten"),
+        ("x=", ""),
+        ("price=12345678901234567.89", "12345678901234567.89"),
+        ("on=true", True),
+        ("on=yes", "yes"),
+        ("either=100", "100"),
+        ("maybe=null", None),
+        ("maybe=7", 7),
+        ("name=null", "null"),
+        ("name=100", "100"),
+        ("sizes=[1, 2.5]", [1, 2.5]),
+        ("sizes=1", 1),
+        ("colour=1", "1"),
+        ("level=1", 1),
+        ('where={"city": "Bern"}', {"city": "Bern"}),
+        ("free=100", "100"),
+        ("free:=100", 100),
+        ('more=["1"]', ["1"]),
+        ("unknown=100", "100"),
+    ],
+)
+def test_a_named_text_is_what_the_type_takes(word: str, value: Any, accepts: Accepts) -> None:
+    name = word.partition("=")[0].rstrip(":")
+    read = read_params([word], lambda: accepts)
+    assert read == {name: value}
+    assert repr(read) == repr({name: value})
+
+
+def test_a_word_stays_a_text_where_the_type_takes_nothing_else(accepts: Accepts) -> None:
+    words = ["1", "2.50", "true", "3", "null", "4", "[5]", "1", "2", '{"city": "Bern"}', "6", "7", "null"]
+    read = read_params(words, lambda: accepts)
+    assert read == [1, "2.50", True, 3, None, "4", [5], "1", 2, {"city": "Bern"}, 6, "7", "null"]
+
+
+def test_nobody_is_asked_what_a_type_takes_where_it_does_not_matter() -> None:
+    for words in ([], ["a", "b"], ["a:=1"], ["[1]"][:0]):
+        read_params(words, pytest.fail)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,9 @@
 By position, each word is a JSON value, or else a string: `4`, `true`, `[1,2]`, `hello`, `'"4"'` (a string).
 By name: `key=text`, `key:=json`, `key=@file`, `key:=@file`. A word `@file` or `-` (standard input) stands for the
 file's content; if it is the only word and holds a JSON array or object, it is the params as a whole.
+
+The type's schema decides what is left open: a text is read as JSON for a param that takes no string, and stays a text
+for one that takes nothing else. Numbers keep their digits.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import isinf
 from pathlib import Path
 from typing import Any
@@ -29,22 +33,85 @@ class UsageError(TaskerError):
     """The command line cannot be understood."""
 
 
-def read_params(words: Sequence[str]) -> list[Any] | dict[str, Any]:
-    """Return the params that `words` stand for. Raises UsageError."""
+@dataclass(frozen=True)
+class Accepts:
+    """Which kinds of JSON the params of a task type take: by name, by position, and behind the last position."""
+
+    named: Mapping[str, frozenset[str]]
+    positional: Sequence[str] = ()
+    rest: frozenset[str] = frozenset()
+
+    def at(self, position: int) -> frozenset[str]:
+        return self.named[self.positional[position]] if position < len(self.positional) else self.rest
+
+
+_ANYTHING = Accepts({})
+
+
+def read_accepts(task_type: Mapping[str, Any]) -> Accepts:
+    """Return what a task type takes, as `GET /type/{name}` shows it. Where a schema is not simple, nothing is known."""
+    schema = task_type["input_schema"]
+    named = {name: _kinds(member, schema) for name, member in schema["properties"].items()}
+    rest = schema["properties"].get(task_type.get("rest") or "", {}).get("items", {})
+    return Accepts(named, task_type.get("positional") or (), _kinds(rest, schema))
+
+
+def read_params(words: Sequence[str], ask: Callable[[], Accepts] = lambda: _ANYTHING) -> list[Any] | dict[str, Any]:
+    """Return the params that `words` stand for. ask: what the type takes, called if that matters. Raises UsageError."""
     if len(words) == 1 and _is_source(words[0]):
         value = _guess(_content(words[0]))
         return value if isinstance(value, list | dict) else [value]
     named = [match for word in words if (match := _NAMED.fullmatch(word))]
     if not named:
-        return [_guess(_content(word) if _is_source(word) else word) for word in words]
+        return _read_positional(words, ask)
     if len(named) < len(words):
         raise UsageError("give the params by position or by name, not both; quote a text with = as '\"a=b\"'")
     params: dict[str, Any] = {}
+    accepts = ask() if any(match[2] == "=" for match in named) else _ANYTHING
     for key, operator, text in (match.groups() for match in named):
         if key in params:
             raise UsageError(f"{key}: given twice")
-        params[key] = _named_value(key, operator, text)
+        params[key] = _named_value(key, operator, text, accepts.named.get(key, frozenset()))
     return params
+
+
+def _read_positional(words: Sequence[str], ask: Callable[[], Accepts]) -> list[Any]:
+    texts = [_content(word) if _is_source(word) else word for word in words]
+    guessed = [_guess(text) for text in texts]
+    if all(isinstance(value, str) for value in guessed):
+        return guessed
+    accepts = ask()
+    kinds = [accepts.at(position) for position in range(len(words))]
+    return [
+        text if "string" in taken and not taken & _kinds_of(value) else value
+        for text, value, taken in zip(texts, guessed, kinds, strict=True)
+    ]
+
+
+def _kinds(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> frozenset[str]:
+    """Return the kinds of JSON that fit a schema; none if that is not simple to tell."""
+    match schema:
+        case {"$ref": str(ref)}:
+            return _kinds(whole.get("$defs", {}).get(ref.rpartition("/")[2], {}), whole)
+        case {"anyOf": list(several)} | {"oneOf": list(several)}:
+            each = [_kinds(one, whole) for one in several]
+            return frozenset().union(*each) if all(each) else frozenset()
+        case {"enum": list(values)}:
+            return frozenset().union(*map(_kinds_of, values))
+        case {"type": str(kind)}:
+            return frozenset({kind})
+        case {"type": list(kinds)}:
+            return frozenset(kinds)
+    return frozenset()
+
+
+def _kinds_of(value: Any) -> frozenset[str]:
+    """Return what JSON Schema calls a value."""
+    names: dict[type, tuple[str, ...]] = {
+        type(None): ("null",), bool: ("boolean",), int: ("integer", "number"), float: ("number",),
+        Raw: ("number",), str: ("string",), list: ("array",), dict: ("object",),
+    }  # fmt: skip
+    return frozenset(names[type(value)])
 
 
 def _is_source(word: str) -> bool:
@@ -72,10 +139,10 @@ def _guess(text: str) -> Any:
         return text
 
 
-def _named_value(key: str, operator: str, text: str) -> Any:
+def _named_value(key: str, operator: str, text: str, taken: frozenset[str]) -> Any:
     content = _content(text) if _is_source(text) else text
     if operator == "=":
-        return content
+        return content if not taken or "string" in taken else _guess(content)
     try:
         return _parse(content)
     except ValueError as error:

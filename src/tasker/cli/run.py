@@ -27,7 +27,7 @@ def run(
     """Submit a task, wait for it and print its result.
 
     Params by position are JSON values or else strings: tasker run sum 4 2, tasker run reverse "Hello".
-    Params by name are key=text or key:=json: tasker run gpt prompt="Once upon a time" max_tokens:=40.
+    Params by name are key=value, read as the type says, or key:=json: tasker run gpt prompt="Hello" max_tokens=40.
     @file and - (standard input) stand for what they hold; alone and with a JSON array or object, for all params.
     After -- every word is a param, also one that begins with a dash.
     Ctrl-C stops the waiting, never the task. While the service is stopping it stores the task and runs it after the
@@ -53,13 +53,12 @@ def run(
         Idempotency key: the same key submits the same task only once.
     """
     from tasker.cli.faults import explain
-    from tasker.cli.params import read_params
-    from tasker.cli.service import connect, follow
+    from tasker.cli.service import connect, follow, read_params_of
     from tasker.client import AwaitsRestart, SubmitOptions
 
     options = SubmitOptions(queue=queue, priority=priority, delay=delay, tags=tag or None, idempotency_key=key)
     with connect(url) as client:
-        handle = client.submit_params(type, read_params(params), options=options)
+        handle = client.submit_params(type, read_params_of(client, type, params), options=options)
         if detach:
             print(handle.task_id)
             return Exit.OK

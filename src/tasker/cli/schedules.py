@@ -44,7 +44,7 @@ def add(
     type
         The type of its tasks.
     params
-        Params of the task as in `tasker run`: by position, or as name=value; JSON where it is JSON.
+        Params of the task as in `tasker run`: by position, or as name=value.
     cron
         Minute, hour, day of month, month and weekday: "30 2 * * *".
     every
@@ -56,14 +56,13 @@ def add(
     overlap
         At a tick while an earlier task is open: allow (the default), skip, replace.
     """
-    from tasker.cli.params import read_params
-    from tasker.cli.service import connect, to_json
+    from tasker.cli.service import connect, read_params_of, to_json
     from tasker.cli.terminal import note, show
 
     options = {"cron": cron, "interval": _interval(every), "time_zone": time_zone, "missed": missed, "overlap": overlap}
     given = {option: value for option, value in options.items() if value is not None}
     with connect(url) as client:
-        made = client.schedules.create(name, {"type": type, "params": read_params(params)}, **given)
+        made = client.schedules.create(name, {"type": type, "params": read_params_of(client, type, params)}, **given)
     if json:
         show(to_json(made))
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -13,9 +14,9 @@ import msgspec
 
 from tasker.cli.exits import Exit
 from tasker.cli.faults import explain
-from tasker.cli.params import UsageError
+from tasker.cli.params import Accepts, UsageError, read_accepts, read_params
 from tasker.cli.terminal import note, show
-from tasker.client import DEFAULT_URL, ClientError, Task, Tasker, WaitTimeout
+from tasker.client import DEFAULT_URL, ClientError, NotAllowed, NotFound, Task, Tasker, WaitTimeout
 from tasker.model import Progress
 from tasker.printing import escape, has_colours
 
@@ -35,6 +36,18 @@ def connect(url: str | None) -> Tasker:
         return Tasker(url or variables.get("TASKER_URL") or default, variables.get("TASKER_TOKEN"))
     except ValueError as error:
         raise UsageError(f"{'--url' if url else 'TASKER_URL'}: {error}") from error
+
+
+def read_params_of(client: Tasker, type: str, words: Sequence[str]) -> list[Any] | dict[str, Any]:
+    """Return the params of a task of `type` that the words of a command line stand for. Raises UsageError."""
+    return read_params(words, lambda: _ask(client, type))
+
+
+def _ask(client: Tasker, type: str) -> Accepts:
+    try:
+        return read_accepts(client.find_type(type))
+    except (NotFound, NotAllowed):  # then the submission says so, and a key that may submit need not read
+        return Accepts({})
 
 
 def _read_dotenv() -> dict[str, str]:

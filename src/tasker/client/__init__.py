@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Literal, Self
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from uuid import UUID, uuid4
 
 from httpx2 import Response
@@ -234,6 +234,10 @@ class Tasker:
         filters = {"status": status, "type": type, "queue": queue, "tag": tag, "limit": limit and min(limit, 100)}
         query = {name: value for name, value in filters.items() if value is not None}
         yield from itertools.islice(self._read_pages(query), limit)
+
+    def find_type(self, name: str) -> dict[str, Any]:
+        """Return a task type as `GET /type/{name}` shows it: its schemas, defaults and an example. Raises NotFound."""
+        return read_body(self._connection.send("GET", f"/type/{quote(name, safe='')}"), dict[str, Any])
 
     def usage(
         self,
