@@ -115,12 +115,49 @@ def test_a_cancelled_task_is_exit_code_1(run: Run, service: Server) -> None:
         (["ls", "--limit", "0"], "--limit"),
         (["get", "no-uuid"], "expected a UUID, got 'no-uuid'"),
         (["ls", "--url", "localhost"], "--url: expected a URL"),
+        (["ls", "--url", "http://localhost:abc"], "--url: expected a URL"),
+        (["ls", "extra"], "More: tasker ls --help"),
+        (["schedule", "add", "a"], "More: tasker schedule add --help"),
+        (["run", "reverse", "-x"], "After -- every word is a param"),
+        (["run", "sum", "1", "2", "--timeout", "-1"], "Must be >= 0"),
+        (["run", "sum", "1", "2", "--key", "ü"], "--key: expected visible ASCII characters, got 'ü'"),
+        (["key", "create", "--scope", "write"], "--scope: expected submit, read, control, admin, or several with"),
+        (["key", "create", "--scope", "read,"], "got ''"),
+        (["schedule", "add", "a", "reverse", "b"], "give --cron"),
+        (["schedule", "add", "a", "reverse", "b", "--every", "5m", "--cron", "0 0 * * *"], "and not both"),
+        (["schedule", "add", "a", "reverse", "b", "--every", "5x"], "--every: expected seconds, or a duration (90s,"),
+        (["queue", "set", "q", "--concurrency", "-1"], "/concurrency: expected integer >= 1"),
     ],
 )
 def test_usage_is_exit_code_2_and_says_what_is_wrong(args: list[str], said: str, run: Run) -> None:
     done = run(*args)
     assert (done.code, done.out) == (2, "")
     assert said in " ".join(done.err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"TASKER_TOKEN": "schlüssel"}, "TASKER_TOKEN: expected visible ASCII characters"),
+        ({"TASKER_PORT": "abc", "TASKER_URL": ""}, "TASKER_PORT: expected a URL with http:// or https://"),
+        ({"TASKER_URL": "http://host:99999"}, "TASKER_URL: expected a URL"),
+        ({"TASKER_DATA_DIR": "\udcff"}, "TASKER_DATA_DIR: expected text in UTF-8"),
+    ],
+)
+def test_a_wrong_variable_is_named(env: dict[str, str], said: str, run: Run) -> None:
+    done = run("ls", env=env)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+
+
+def test_help_is_a_command_too() -> None:
+    assert tasker("help") == tasker("--help")
+    assert tasker("help", "run") == tasker("run", "--help")
+
+
+def test_what_is_not_there_is_looked_up_where_it_would_be(run: Run) -> None:
+    assert "`tasker ls` lists the tasks." in run("get", NO_TASK).err
+    assert "`tasker queue ls` lists them." in run("queue", "pause", "no-such-queue!").err
 
 
 def test_a_task_that_is_not_there_is_exit_code_3(run: Run) -> None:

@@ -59,7 +59,7 @@ def test_keys_are_made_in_the_store_and_then_through_the_service_that_has_it(tmp
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (["--scope", "root"], "--scope: expected one of the allowed values"),
+        (["--scope", "root"], "--scope: expected submit, read, control, admin, or several with commas, got 'root'"),
         (["--scope", ""], "--scope: "),
         (["--scope", "read", "--rate", "0", "--burst", "0"], "--rate: "),
         (["--scope", "read", "--expires", "soon"], "--expires: expected a duration (12h, 30d, 8w) or a time"),

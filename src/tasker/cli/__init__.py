@@ -63,34 +63,49 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class ArgumentError(Exception):
-    """An argument is no text."""
+    """An argument, or a setting of the environment, is no text."""
 
 
 def _decode(arguments: Sequence[str]) -> list[str]:
     """Return the arguments as the UTF-8 that they are, also where the locale is another. Raises ArgumentError."""
+    for name, value in os.environ.items():
+        if name.startswith(("TASKER_", "OPENAI_")) and not _is_text(os.fsencode(value)):
+            raise ArgumentError(f"{name}: expected text in UTF-8, got {len(value)} characters of another encoding")
     decoded = list(arguments)
     for index, word in enumerate(decoded):
         if not word.isascii() and any("\udc80" <= character <= "\udcff" for character in word):  # undecodable bytes
             data = os.fsencode(word)
-            try:
-                decoded[index] = data.decode()
-            except UnicodeDecodeError:
-                raise ArgumentError(f"argument {index + 1}: expected text in UTF-8, got {data!r}") from None
+            if not _is_text(data):
+                raise ArgumentError(f"argument {index + 1}: expected text in UTF-8, got {data!r}")
+            decoded[index] = data.decode()
     return decoded
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _dispatch(arguments: list[str]) -> int:
     quick = _find_quick(arguments)
     if quick is not None:
         return quick()
-    from cyclopts import CycloptsError
+    from cyclopts import CycloptsError, UnknownOptionError
 
     from tasker.errors import TaskerError
 
     try:
+        if arguments[:1] == ["help"]:
+            arguments = [*arguments[1:], "--help"]
         words = ["@-" if word == "-" else word for word in arguments]  # a lone dash is no option
         return int(build(arguments)(words, exit_on_error=False, result_action="return_value") or 0)
-    except CycloptsError:  # has been printed
+    except CycloptsError as error:  # has been printed
+        if isinstance(error, UnknownOptionError) and arguments[0] == "run":
+            print("After -- every word is a param: tasker run reverse -- -x", file=sys.stderr)
+        print(f"More: {' '.join(['tasker', *(error.command_chain or ())])} --help", file=sys.stderr)
         return Exit.USAGE
     except TaskerError as error:
         from tasker.cli.faults import explain

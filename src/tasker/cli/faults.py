@@ -46,8 +46,14 @@ def _advise(error: TaskerError) -> str:
         case client.NotAllowed(status=401):
             return "Set TASKER_TOKEN to a key of the service: `tasker key create` makes one."
         case client.NotFound():
-            return "`tasker ls` lists the tasks there are."
+            return _advise_where_to_look(str(error))
         case client.ServiceError():
             kind = PROBLEMS.get(error.name)
             return kind.advice if kind else ""
     return ""
+
+
+def _advise_where_to_look(error: str) -> str:
+    lists = {"no task type": "GET /type lists the types of this service.", "no task ": "`tasker ls` lists the tasks."}
+    lists |= {f"no {kind} ": f"`tasker {kind} ls` lists them." for kind in ("queue", "schedule", "key")}
+    return next((advice for words, advice in lists.items() if words in error), "")

@@ -5,7 +5,6 @@ Works on the store itself; with SQLite only while no service has the file. `--ur
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -14,7 +13,7 @@ from cyclopts import App, Parameter
 
 from tasker.cli.exits import Exit
 from tasker.cli.options import Json
-from tasker.cli.params import UsageError
+from tasker.cli.params import UsageError, read_seconds
 from tasker.clock import to_utc
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ DataDir = Annotated[
     str | None,
     Parameter(show_default=False, help="Folder that holds the tasks, also where TASKER_DATABASE_URL is set."),
 ]
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 app = App(name="key", help="Make, list and revoke the keys of those who may ask.")
 
@@ -72,7 +70,7 @@ def create(
 
     now = datetime.now(UTC)
     given: dict[str, Any] = {
-        "scopes": [part.strip() for part in scope.split(",") if part.strip()], "name": name, "owner": owner,
+        "scopes": _read_scopes(scope), "name": name, "owner": owner,
         "expires_at": None if expires is None else read_moment(expires, now), "rate": rate, "burst": burst,
         "daily_budget": daily_budget,
     }  # fmt: skip
@@ -145,11 +143,23 @@ def revoke(key_id: str, /, *, url: Url = None, data_dir: DataDir = None) -> int:
     return Exit.OK
 
 
+def _read_scopes(text: str) -> list[str]:
+    from typing import get_args
+
+    from tasker.model.keys import Scope
+
+    names = [part.strip() for part in text.split(",")]
+    wrong = next((name for name in names if name not in get_args(Scope)), None)
+    if wrong is not None:
+        raise UsageError(f"--scope: expected {', '.join(get_args(Scope))}, or several with commas, got {wrong!r}")
+    return names
+
+
 def read_moment(text: str, now: datetime) -> datetime:
     """Return the moment that a duration from now, or a time, stands for. Raises UsageError."""
-    found = re.fullmatch(r"(\d{1,6})([smhdw])", text)
-    if found is not None:
-        return now + timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    seconds = read_seconds(text)
+    if seconds is not None:
+        return now + timedelta(seconds=seconds)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

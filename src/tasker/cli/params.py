@@ -26,6 +26,7 @@ from tasker.errors import TaskerError
 
 _NAMED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(:?=)(.*)", re.DOTALL)
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _STANDARD = {"-", "@-"}  # a lone dash comes as the latter (cli/__init__.py)
 
 
@@ -73,6 +74,12 @@ def read_params(words: Sequence[str], ask: Callable[[], Accepts] = lambda: _ANYT
             raise UsageError(f"{key}: given twice")
         params[key] = _named_value(key, operator, text, accepts.named.get(key, frozenset()))
     return params
+
+
+def read_seconds(text: str) -> int | None:
+    """Return the seconds of a duration with a unit (90s, 5m, 12h, 30d, 8w), None for any other text."""
+    found = re.fullmatch(r"(\d{1,6})([smhdw])", text)
+    return None if found is None else int(found[1]) * _UNITS[found[2]]
 
 
 def _read_positional(words: Sequence[str], ask: Callable[[], Accepts]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
@@ -92,7 +93,7 @@ def _number(text: str) -> int | str | None:
     """Return a number, None for `none`; anything else is left to the service, which says what is wrong."""
     if text == "none":
         return None
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else text
+    return int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) else text
 
 
 def _change(name: str, url: str | None, fields: dict[str, Any]) -> int:

@@ -53,9 +53,12 @@ def run(
         Idempotency key: the same key submits the same task only once.
     """
     from tasker.cli.faults import explain
+    from tasker.cli.params import UsageError
     from tasker.cli.service import connect, follow, read_params_of
     from tasker.client import AwaitsRestart, SubmitOptions
 
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise UsageError(f"--key: expected visible ASCII characters, got {key!r}")
     options = SubmitOptions(queue=queue, priority=priority, delay=delay, tags=tag or None, idempotency_key=key)
     with connect(url) as client:
         handle = client.submit_params(type, read_params_of(client, type, params), options=options)

@@ -48,7 +48,7 @@ def add(
     cron
         Minute, hour, day of month, month and weekday: "30 2 * * *".
     every
-        Instead of cron: seconds, or an ISO 8601 duration (PT90S).
+        Instead of cron: seconds, or a duration (90s, 5m, 2h, 1d, PT90S).
     time_zone
         For cron: Europe/Berlin...; else UTC.
     missed
@@ -56,9 +56,12 @@ def add(
     overlap
         At a tick while an earlier task is open: allow (the default), skip, replace.
     """
+    from tasker.cli.params import UsageError
     from tasker.cli.service import connect, read_params_of, to_json
     from tasker.cli.terminal import note, show
 
+    if (cron is None) == (every is None):
+        raise UsageError('give --cron ("30 2 * * *") or --every (90s, 5m, 1d), and not both')
     options = {"cron": cron, "interval": _interval(every), "time_zone": time_zone, "missed": missed, "overlap": overlap}
     given = {option: value for option, value in options.items() if value is not None}
     with connect(url) as client:
@@ -168,10 +171,18 @@ def _find(client: Tasker, which: str) -> Schedule:
 
 
 def _interval(every: str | None) -> float | str | None:
-    try:
-        return None if every is None else float(every)
-    except ValueError:
+    """Return seconds; what begins with a P is left to the service. Raises UsageError."""
+    from tasker.cli.params import UsageError, read_seconds
+
+    if every is None or every[:1] in "Pp":
         return every
+    seconds = read_seconds(every)
+    if seconds is not None:
+        return seconds
+    try:
+        return float(every)
+    except ValueError:
+        raise UsageError(f"--every: expected seconds, or a duration (90s, 5m, 2h, 1d, PT90S), got {every!r}") from None
 
 
 def _rule(schedule: Schedule) -> str:

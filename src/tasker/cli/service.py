@@ -30,12 +30,16 @@ def connect(url: str | None) -> Tasker:
     Raises UsageError.
     """
     variables = _read_dotenv() | {name: value for name, value in os.environ.items() if value}
-    port = variables.get("TASKER_PORT")
-    default = f"http://127.0.0.1:{port}" if port else DEFAULT_URL
+    port, token = variables.get("TASKER_PORT"), variables.get("TASKER_TOKEN")
+    if token is not None and not token.isascii():
+        raise UsageError("TASKER_TOKEN: expected visible ASCII characters, got a value that has others (not shown)")
+    named = {"--url": url, "TASKER_URL": variables.get("TASKER_URL")}
+    named["TASKER_PORT"] = f"http://127.0.0.1:{port}" if port else DEFAULT_URL
+    name, address = next((name, address) for name, address in named.items() if address)
     try:
-        return Tasker(url or variables.get("TASKER_URL") or default, variables.get("TASKER_TOKEN"))
+        return Tasker(address, token)
     except ValueError as error:
-        raise UsageError(f"{'--url' if url else 'TASKER_URL'}: {error}") from error
+        raise UsageError(f"{name}: {error}") from error
 
 
 def read_params_of(client: Tasker, type: str, words: Sequence[str]) -> list[Any] | dict[str, Any]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 import msgspec
@@ -54,7 +54,7 @@ class Connection:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if parts.scheme not in {"http", "https"} or not parts.hostname or not _has_port(parts):
             raise ValueError(f"expected a URL with http:// or https://, got {url!r}")
         self.url = url.rstrip("/")
         self._retries = retries
@@ -187,6 +187,14 @@ def _read_problem(reply: httpx2.Response) -> ServiceError:
         request_id=reply.headers.get("Request-Id"),
         retry_after=read_retry_after(reply),
     )
+
+
+def _has_port(parts: SplitResult) -> bool:
+    """Tell whether the port can be one, if there is any."""
+    try:
+        return parts.port is None or parts.port > 0
+    except ValueError:
+        return False
 
 
 def read_body(reply: httpx2.Response, type: type[_T]) -> _T:
