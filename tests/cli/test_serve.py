@@ -21,6 +21,7 @@ from tasker.cli import ports
 from tasker.config import describe_settings
 from tasker.errors import ConfigError
 from tests.cli.command import on_terminal, tasker
+from tests.postgres import Cluster
 from tests.server import clean_environment, held_port, run_server
 
 OWN_TASK = "from tasker import task\n@task\ndef own() -> int:\n    return 1\n"
@@ -303,7 +304,7 @@ def _go(process: subprocess.Popen[str]) -> None:
 
 def test_of_services_that_start_at_once_on_one_port_one_runs(tmp_path: Path) -> None:
     with held_port() as port, ExitStack() as stack:
-        racers = [_start(stack, tmp_path / str(number), "--port", str(port)) for number in range(4)]
+        racers = [_start(stack, tmp_path / str(number), "serve", "--port", str(port)) for number in range(4)]
         limit = monotonic() + 60
         while sum(racer.poll() is None for racer in racers) > 1:
             assert monotonic() < limit, "more than one goes on"
@@ -323,7 +324,7 @@ def _start(stack: ExitStack, folder: Path, *args: str, **env: str) -> subprocess
     folder.mkdir(exist_ok=True)
     process = stack.enter_context(
         subprocess.Popen(
-            [sys.executable, "-m", "tasker", "serve", *args],
+            [sys.executable, "-m", "tasker", *args],
             cwd=folder, env=clean_environment(**env), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )
     )  # fmt: skip
@@ -351,7 +352,7 @@ def test_a_port_that_another_program_takes_while_the_service_starts_is_said_too(
 
 def test_any_port_is_told(tmp_path: Path) -> None:
     with ExitStack() as stack:
-        server = _start(stack, tmp_path, "--port", "0")
+        server = _start(stack, tmp_path, "serve", "--port", "0")
         assert server.stderr is not None
         port = server.stderr.readline().partition("runs at http://127.0.0.1:")[2].split()[0]
         assert json.loads(tasker("healthcheck", env={"TASKER_PORT": port}).out)["ready"]
@@ -386,6 +387,7 @@ def test_a_closed_terminal_drains_the_service(tmp_path: Path) -> None:
             _until(lambda: '"running"' in tasker("get", task_id, "--json", env=service).out)
             terminal.hang_up()
             _until(lambda: tasker("healthcheck", env={"TASKER_PORT": str(port)}).code != 0)
+            os.kill(terminal.process.pid, signal.SIGHUP)  # as a shell that ends sends it too: no second signal
             gate.touch()
             assert terminal.process.wait(60) == 0
     with run_server(tmp_path, "gated.py") as server:
@@ -410,6 +412,18 @@ def _until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert monotonic() < limit
         sleep(0.02)
+
+
+def test_a_worker_tells_where_its_probes_are(tmp_path: Path, cluster: Cluster) -> None:
+    with ExitStack() as stack:
+        database = {"TASKER_DATABASE_URL": cluster.fresh_database()}
+        worker = _start(stack, tmp_path, "worker", "--port", "0", **database)
+        assert worker.stderr is not None
+        probes = next(line for line in worker.stderr if line.startswith("  probes: "))
+        port = probes.removesuffix("/readyz\n").rpartition(":")[2]
+        assert json.loads(tasker("healthcheck", env={"TASKER_PORT": port}).out)["ready"]
+        worker.terminate()
+        assert worker.wait(60) == 0
 
 
 def test_who_holds_a_port_is_told_where_it_can_be_seen() -> None:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 _EXIT_CODES = (
     "Exit codes: 0 ok, 1 the task failed, 2 usage or settings, 3 not found, 4 not allowed, 5 no answer from the "
-    "service or database, or a full disk, 6 conflict, 7 the output could not be written, 75 the service is stopping and "
-    "runs the task after its restart, 124 waiting took too long, 130 interrupted, 141 the reader of the output has gone."
+    "service or database, or a full disk, 6 conflict, 7 the output could not be written, 70 the service did not end by "
+    "itself, 75 the service is stopping and runs the task after its restart, 124 waiting took too long, "
+    "130 interrupted, 141 the reader of the output has gone."
 )
 _COMMANDS = (
     ("serve", "tasker.cli.serve:serve", "Run the service."),

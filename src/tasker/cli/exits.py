@@ -16,6 +16,7 @@ class Exit(IntEnum):
     UNREACHABLE = 5
     CONFLICT = 6
     OUTPUT = 7
+    FORCED = 70  # of a service alone: `shutdown.FORCED`
     AWAITS_RESTART = 75  # as sysexits.h has it: a passing state
     WAIT_TIMED_OUT = 124
     INTERRUPTED = 130
