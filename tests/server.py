@@ -100,7 +100,7 @@ def _run(
             _end(server.process)
 
 
-def hold_port() -> socket.socket:
+def hold_port(host: str = LOOPBACK) -> socket.socket:
     """Return a socket that keeps a port for whoever is told its number, until it is closed; nothing answers there.
 
     The system gives the port to nobody who asks for any port (measured on Linux), and a server that names it may have
@@ -108,7 +108,7 @@ def hold_port() -> socket.socket:
     """
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind((LOOPBACK, 0))
+    held.bind((host, 0))
     return held
 
 

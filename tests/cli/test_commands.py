@@ -106,6 +106,8 @@ def test_a_cancelled_task_is_exit_code_1(run: Run, service: Server) -> None:
     [
         (["run", "sum", "a", "b"], "/params/1: expected number, got string"),
         (["run", "no_such_type"], "GET /type lists the types"),
+        (["run", "no_such_type", "a=1"], "GET /type lists the types"),
+        (["run", "sum", "a=1", "b=x"], "/params/b: expected number, got string"),
         (["run", "sum", "1", "2", "--priority", "1000"], "/priority"),
         (["run", "sum", "1", "2", "--priorty", "4"], "Did you mean --priority?"),
         (["run"], "requires an argument"),

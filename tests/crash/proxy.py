@@ -18,6 +18,8 @@ from contextlib import suppress
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.server import hold_port
+
 Mode = Literal["pass", "half_open", "refuse"]
 
 _ENCRYPTION_REQUESTS = {80877103, 80877104}  # SSLRequest, GSSENCRequest
@@ -73,6 +75,8 @@ class Proxy:
         self.port = 0
 
     def __enter__(self) -> Proxy:
+        self._held = hold_port(self._host)  # also while connections are refused
+        self.port = self._held.getsockname()[1]
         self._thread.start()
         self._do(self._listen())
         return self
@@ -83,6 +87,7 @@ class Proxy:
         self._thread.join()
         self._loop.run_until_complete(self._settle())
         self._loop.close()
+        self._held.close()
 
     @property
     def url(self) -> str:
@@ -149,7 +154,6 @@ class Proxy:
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._connected, self._host, self.port, backlog=1000)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def _stop_listening(self) -> None:
         """Accept nothing more; what was accepted gets its transport first, for a closed server leaves it open."""
