@@ -120,6 +120,18 @@ def _open(fault: str) -> BinaryIO:
     return open(writer, "wb", buffering=0)
 
 
+@pytest.mark.parametrize("detach", [[], ["--detach"]])
+def test_a_task_whose_result_cannot_be_written_can_be_found_again(detach: list[str], service: Server, run: Run) -> None:
+    with _open("full") as full:
+        done = subprocess.run(
+            [*TASKER, "run", "reverse", "abc", *detach], stdout=full, stderr=subprocess.PIPE, text=True,
+            env=clean_environment(TASKER_URL=service.url),
+        )  # fmt: skip
+    assert done.returncode == 7
+    command = done.stderr.partition("The task is kept: tasker ")[2].splitlines()[0].split()
+    assert run(*command).out == "cba\n"
+
+
 def test_arguments_are_utf_8_whatever_the_locale_is(run: Run) -> None:
     env = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C", "PYTHONIOENCODING": "utf-8"}
     assert run("run", "reverse", "aü", env=env).out == "üa\n"

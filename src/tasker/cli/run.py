@@ -55,6 +55,8 @@ def run(
     from tasker.cli.faults import explain
     from tasker.cli.params import UsageError
     from tasker.cli.service import connect, follow, read_params_of
+    from tasker.cli.streams import OutputError, ReaderGone
+    from tasker.cli.terminal import note, show
     from tasker.client import AwaitsRestart, SubmitOptions
 
     if key is not None and not (key.isascii() and key.isprintable()):
@@ -62,9 +64,14 @@ def run(
     options = SubmitOptions(queue=queue, priority=priority, delay=delay, tags=tag or None, idempotency_key=key)
     with connect(url) as client:
         handle = client.submit_params(type, read_params_of(client, type, params), options=options)
-        if detach:
-            print(handle.task_id)
-            return Exit.OK
-        if handle.awaits_restart:
-            return explain(AwaitsRestart(handle.task_id))
-        return follow(client, handle.task_id, timeout, as_json=json)
+        try:
+            if detach:
+                show(str(handle.task_id))
+                return Exit.OK
+            if handle.awaits_restart:
+                return explain(AwaitsRestart(handle.task_id))
+            return follow(client, handle.task_id, timeout, as_json=json)
+        except OutputError as error:
+            if not isinstance(error, ReaderGone):
+                note(f"The task is kept: tasker get {handle.task_id} --wait")
+            raise
