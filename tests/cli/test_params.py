@@ -106,7 +106,7 @@ def test_a_named_text_is_what_the_type_takes(word: str, value: Any, accepts: Acc
 def test_a_word_stays_a_text_where_the_type_takes_nothing_else(accepts: Accepts) -> None:
     words = ["1", "2.50", "true", "3", "null", "4", "[5]", "1", "2", '{"city": "Bern"}', "6", "7", "null"]
     read = read_params(words, lambda: accepts)
-    assert read == [1, "2.50", True, 3, None, "4", [5], "1", 2, {"city": "Bern"}, 6, "7", "null"]
+    assert read == [1, 2.5, True, 3, None, "4", [5], "1", 2, {"city": "Bern"}, 6, "7", "null"]
 
 
 def test_nobody_is_asked_what_a_type_takes_where_it_does_not_matter() -> None:
