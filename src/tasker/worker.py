@@ -250,10 +250,10 @@ class Worker:
         claim = running.claim
         self._metrics.attempt_started(claim, claim.started_at)
         try:
-            outcome = await self._outcome(running, isolate=lane.suspects)
-        finally:
-            lane.end()
-        try:
+            try:
+                outcome = await self._outcome(running, isolate=lane.suspects)
+            finally:
+                lane.end()
             await self._complete(running, outcome)
         finally:
             del self._running[claim.lease]

@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from tasker import Context
-from tasker.executor.task_loop import Mailbox
+from tasker.executor import hosted
+from tasker.executor.task_loop import MAX_LOOPS, Mailbox
 from tasker.lifecycle import Cancelled, Failed, Interrupted, Succeeded, TimedOut
 from tests.executor.rig import LIMIT, Rig, Signal, open_rig
 
@@ -327,3 +329,110 @@ async def test_a_callback_that_raises_does_not_hold_up_the_mail_behind_it() -> N
     while not got and time.monotonic() < deadline:
         await asyncio.sleep(0)
     assert got == [1]
+
+
+async def sets_a_factory() -> None:
+    asyncio.get_running_loop().set_task_factory(lambda loop, coroutine: asyncio.Task(coroutine, loop=loop))  # type: ignore[arg-type]
+
+
+async def sets_a_factory_that_raises() -> None:
+    asyncio.get_running_loop().set_task_factory(lambda loop, coroutine: 1 / 0)  # type: ignore[arg-type, return-value]
+
+
+async def shuts_the_executor_down() -> None:
+    await asyncio.to_thread(int)
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def sets_an_exception_handler() -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+
+
+@pytest.mark.parametrize(
+    "spoil", [sets_a_factory, sets_a_factory_that_raises, shuts_the_executor_down, sets_an_exception_handler]
+)
+async def test_what_an_attempt_does_to_its_loop_is_undone_for_the_next(
+    rig: Rig, spoil: Callable[..., Awaitable[None]]
+) -> None:
+    async def works() -> str:
+        assert asyncio.get_running_loop().get_exception_handler() is None
+        return await asyncio.create_task(asyncio.to_thread(str, "works"))
+
+    rig.registry.add(spoil)
+    rig.registry.add(works)
+    assert await rig.run(spoil.__name__) == Succeeded(b"null")
+    assert await rig.run("works") == Succeeded(b'"works"')
+
+
+async def test_whoever_cancels_all_of_a_loop_has_the_others_run_again(rig: Rig) -> None:
+    async def sibling(context: Context) -> None:
+        context.output("started")
+        await asyncio.Event().wait()
+
+    async def cancels_all() -> None:
+        for task in asyncio.all_tasks():
+            task.cancel()
+        await asyncio.sleep(0)
+
+    rig.registry.add(sibling)
+    rig.registry.add(cancels_all)
+    beside = rig.start("sibling")
+    await beside.recorder.heard()
+    await rig.run("cancels_all")
+    assert await beside.outcome() == Interrupted()
+
+
+async def test_broken_loops_are_replaced_however_many_there_were(rig: Rig) -> None:
+    async def breaks() -> None:
+        asyncio.get_running_loop()._selector.select = None  # type: ignore[attr-defined]
+
+    async def works() -> str:
+        return "works"
+
+    rig.registry.add(breaks)
+    rig.registry.add(works)
+    for _ in range(MAX_LOOPS + 1):
+        await rig.run("breaks")
+    assert await rig.run("works") == Succeeded(b'"works"')
+    assert rig.executor.health() == "ok"
+
+
+async def test_an_attempt_waits_while_every_loop_is_blocked_and_runs_on_the_first_that_goes_on(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasker.executor.task_loop.MAX_LOOPS", 2)
+    gates = [threading.Event(), threading.Event()]
+
+    async def blocks(number: int, context: Context) -> None:
+        context.output("started")
+        gates[number].wait(LIMIT)
+
+    async def works() -> str:
+        return threading.current_thread().name
+
+    rig.registry.add(blocks)
+    rig.registry.add(works)
+    first = rig.start("blocks", 0)
+    await first.recorder.heard()
+    second = rig.start("blocks", 1)
+    await second.recorder.heard()
+    async with asyncio.timeout(LIMIT):
+        while rig.executor.health() == "ok":
+            await asyncio.sleep(0.01)
+    assert "task type blocks" in rig.executor.health()
+    waiting, given_up = rig.start("works"), rig.start("works")
+    await asyncio.sleep(0)
+    given_up.stop.abandon(Interrupted())
+    assert await given_up.outcome() == Interrupted()
+    gates[1].set()
+    assert await waiting.outcome() == Succeeded(b'"task loop 2"')
+    gates[0].set()
+    assert not any(loop.hosted for loop in rig.executor._task_loops._loops if not loop.is_blocked)
+    assert await first.outcome() == await second.outcome() == Succeeded(b"null")
+
+
+async def test_hard_work_in_a_child_is_not_slowed_down_by_audit_hooks() -> None:
+    """A Python hook is called at each audited event, of which id() is one: deepcopy took seven times as long."""
+    source = "sys.addaudithook"
+    modules = Path(hosted.__file__).parent.glob("*.py")
+    assert [module.name for module in modules if source in module.read_text()] == []

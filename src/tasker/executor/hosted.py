@@ -20,6 +20,10 @@ class HostedAttempt(Protocol):
     def name(self) -> str:
         """Return what the log calls it."""
 
+    @property
+    def is_decided(self) -> bool:
+        """Tell whether its outcome is known."""
+
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the function; called once, in the loop's thread."""
 

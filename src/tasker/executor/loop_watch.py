@@ -57,9 +57,13 @@ class LoopWatch:
         self._thread = threading.Thread(target=self._watch, name="loop watch", daemon=True)
         self._thread.start()
 
+    def end(self) -> None:
+        """Stop watching soon; does not wait."""
+        self._stopping.set()
+
     def stop(self) -> None:
         """Stop watching. Idempotent."""
-        self._stopping.set()
+        self.end()
         if self._thread is not None:
             self._thread.join()
             self._thread = None

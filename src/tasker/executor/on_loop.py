@@ -25,9 +25,11 @@ from tasker.executor.loop_watch import TASK_NAME
 from tasker.executor.outcomes import raised
 from tasker.executor.stop import Stop
 from tasker.executor.task_loop import Mailbox
-from tasker.lifecycle import Interrupted, Outcome
+from tasker.lifecycle import Failed, Interrupted, Outcome
 from tasker.model import Claim, Progress
 from tasker.registry import TaskType
+
+_CANCELLED = "asyncio.exceptions.CancelledError"
 
 _log = structlog.get_logger("tasker.executor")
 
@@ -74,6 +76,7 @@ class LoopAttempt(Attempt):
         self.home: Home = back
         self.function_task: asyncio.Task[Outcome] | None = None
         self._has_ended = False
+        self._is_stopped = False
         self._back = back
         self._gate = LoopGate(reporter, back)
         context = Context(claim.task_id, claim.attempt, self._gate, self._is_cancelled)
@@ -86,6 +89,10 @@ class LoopAttempt(Attempt):
     def name(self) -> str:
         return f"{TASK_NAME}{self.claim.type} (task {self.claim.task_id})"
 
+    @property
+    def is_decided(self) -> bool:
+        return self._done.done()
+
     def _enter(self) -> None:
         bind_contextvars(task_id=str(self.claim.task_id), attempt=self.claim.attempt, type=self.claim.type)
         if not isinstance(self._back, ServiceLoop):
@@ -94,12 +101,15 @@ class LoopAttempt(Attempt):
     # in the home's thread
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._verdict is not None:  # told to stop before it began
+        if self._is_stopped:  # before it began
             self._back.post(self._function_ended, None)
             return
         assert self._start is not None
         (call, variables), self._start = self._start, None  # both refer to us: no cycle is left to the collector
-        self.function_task = loop.create_task(call.run_async(), name=f"{TASK_NAME}{self.claim.type}", context=variables)
+        # Not loop.create_task(): a user's task factory would be asked.
+        self.function_task = asyncio.Task(
+            call.run_async(), loop=loop, name=f"{TASK_NAME}{self.claim.type}", context=variables
+        )
         self.function_task.add_done_callback(self._returned)
 
     def exited(self, error: BaseException) -> None:
@@ -112,7 +122,7 @@ class LoopAttempt(Attempt):
 
     def _returned(self, task: asyncio.Task[Outcome]) -> None:
         self.function_task = None
-        self._back.post(self._function_ended, None if task.cancelled() else task.result())
+        self._back.post(self._function_ended, None if _was_cancelled(task) else task.result())
 
     def _cancel_function(self, home: Home) -> None:
         if home is self.home and self.function_task is not None:
@@ -124,15 +134,15 @@ class LoopAttempt(Attempt):
         return self._stop.cancelled
 
     def _function_ended(self, outcome: Outcome | None) -> None:
-        """Take the function's outcome; None: it was cancelled before its first step."""
+        """Take the function's outcome; None: its task was cancelled, by us or by somebody who cancels all of a loop."""
         self._gate.shut()
         self._has_ended = True
         if self._verdict is not None:
             self._settle(self._verdict)
         elif outcome is not None:
             self._settle(outcome)
-        else:  # by somebody who cancels every task of the loop: whoever waits for the outcome is cancelled as well
-            self._done.cancel()
+        else:
+            self._settle(Interrupted())
 
     def _function_exited(self, outcome: Outcome) -> None:
         if self._verdict is None:
@@ -140,6 +150,7 @@ class LoopAttempt(Attempt):
         self._end()
 
     def _cancel(self) -> None:
+        self._is_stopped = True
         self.home.post(self._cancel_function, self.home)
 
     def _tell_cancelled(self) -> bool:
@@ -166,6 +177,15 @@ class LoopAttempt(Attempt):
         self._cancel()
         if self._verdict is not None:
             self._settle(self._verdict)
+
+
+def _was_cancelled(task: asyncio.Task[Outcome]) -> bool:
+    """Tell whether a function ended because its task was cancelled, and not by an error that it raised itself."""
+    if task.cancelled():  # before its first step
+        return True
+    ended = task.result()
+    info = ended.problem.exception if isinstance(ended, Failed) else None
+    return info is not None and info.class_ == _CANCELLED and task.cancelling() > 0
 
 
 class LoopGate(Gate):

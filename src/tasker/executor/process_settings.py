@@ -196,20 +196,10 @@ class _Modules:
 
 
 class _Limits:
-    """The limits of setrlimit(2). There are so many that they are read only if somebody has set one since."""
-
-    def __init__(self) -> None:
-        self._last: list[tuple[int, int]] | None = None
-        sys.addaudithook(self._hear)
-
-    def _hear(self, event: str, _: object) -> None:
-        if event.startswith("resource."):
-            self._last = None
+    """The limits of setrlimit(2). No audit hook tells of a change: it would slow down every call that is audited."""
 
     def read(self) -> list[tuple[int, int]]:
-        if self._last is None:
-            self._last = list(map(resource.getrlimit, _LIMITS))
-        return self._last
+        return list(map(resource.getrlimit, _LIMITS))
 
     def write(self, clean: list[tuple[int, int]]) -> None:
         """Put back the soft limits; a hard limit that was lowered stays, and then the values still differ."""

@@ -16,7 +16,6 @@ import faulthandler
 import os
 import random
 import signal
-import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -48,7 +47,7 @@ class ProcessState:
         self._standard = [os.dup(descriptor) for descriptor in range(3)]
         self._children = lifeline.OwnChildren()
         self._folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
-        self._threads, self._files, self._random, self._moves = Threads(), OpenFiles(), _Random(), _Moves()
+        self._threads, self._files, self._random = Threads(), OpenFiles(), _Random()
         self.take()
 
     def take(self) -> None:
@@ -113,9 +112,7 @@ class ProcessState:
         _signal.setitimer(signal.ITIMER_PROF, 0)
         faulthandler.cancel_dump_traceback_later()
         signal.set_wakeup_fd(-1)
-        if self._moves.are_seen:
-            os.fchdir(self._folder)
-            self._moves.are_seen = False
+        os.fchdir(self._folder)
         for descriptor, kept in enumerate(self._standard):
             os.dup2(kept, descriptor)
         left = self._later.restore()
@@ -154,18 +151,6 @@ def _without_real_time(line: bytes) -> bytes:
 def _put_builtins_back(clean: dict[str, Any]) -> None:
     _BUILTINS.clear()
     _BUILTINS.update(clean)
-
-
-class _Moves:
-    """Whether somebody has gone to another folder since."""
-
-    def __init__(self) -> None:
-        self.are_seen = False
-        sys.addaudithook(self._hear)
-
-    def _hear(self, event: str, _: object) -> None:
-        if event == "os.chdir":
-            self.are_seen = True
 
 
 class _Random:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import threading
 import time
 from collections import deque
@@ -22,8 +23,13 @@ from tasker.executor.loop_watch import LoopWatch
 
 MAX_LOOPS = 8
 """Task loops at most. A further one is made only while all others are blocked."""
+_LOOK_AGAIN = 0.25
+"""Seconds after which an attempt that found every loop blocked looks again."""
 CLOSE_WITHIN = 0.5
 """Seconds that cancelled functions have to end when a loop closes."""
+
+_unending: list[asyncio.Task[Any]] = []
+"""Tasks that swallow their cancellation: to free one closes its coroutine, which may hold up whoever does it."""
 
 _log = structlog.get_logger("tasker.executor")
 
@@ -72,6 +78,7 @@ class TaskLoop:
         self.hosted: set[HostedAttempt] = set()
         self._is_closing = False
         self._has_ended = False
+        self._stopping: asyncio.Task[None] | None = None
         self._watch = LoopWatch(
             on_blocked=lambda: on_blocked(self),
             advice="the async tasks beside it wait, new ones go to another loop; use `def`, or await what takes long",
@@ -89,6 +96,10 @@ class TaskLoop:
         return not self._is_closing and not self._has_ended and not self.is_blocked
 
     @property
+    def has_ended(self) -> bool:
+        return self._has_ended
+
+    @property
     def blocked_by(self) -> str:
         return self._watch.blocked_by
 
@@ -98,6 +109,8 @@ class TaskLoop:
         self.hosted.add(attempt)
         self._waiting.append(attempt)
         self._mailbox.post(self._begin_next)
+        if self._has_ended:  # it broke at this moment, and may not have known of the attempt
+            attempt.lost_home()
 
     def not_begun(self) -> list[HostedAttempt]:
         """Take back the attempts that the loop has not begun yet."""
@@ -129,6 +142,7 @@ class TaskLoop:
         asyncio.set_event_loop(self._loop)
         while not self._has_ended:  # a function may stop its loop as well
             self._turn()
+        self._watch.end()
         with contextlib.suppress(Exception):  # a user's code may have left the loop in any state
             self._loop.close()
 
@@ -141,6 +155,7 @@ class TaskLoop:
         except BaseException:  # the loop itself is broken: a function has closed its files, say
             _log.exception("task.loop_broken", detail="the async tasks on it are run again, on another loop")
             self._has_ended = True
+            _unending.extend(asyncio.all_tasks(self._loop))
             for attempt in tuple(self.hosted):
                 attempt.lost_home()
 
@@ -154,18 +169,34 @@ class TaskLoop:
             attempt.exited(error)
 
     def _begin_next(self) -> None:
-        if self._waiting:  # else it was taken back
-            self._waiting.popleft().begin(self._loop)
+        try:
+            attempt = self._waiting.popleft()
+        except IndexError:  # it was taken back
+            return
+        self._put_back()
+        try:
+            attempt.begin(self._loop)
+        except BaseException as error:
+            attempt.exited(error)
+
+    def _put_back(self) -> None:
+        """Undo what an attempt has done to the loop that all share."""
+        loop: Any = self._loop
+        loop.set_task_factory(None)
+        loop.set_exception_handler(None)
+        if loop._executor_shutdown_called:
+            loop._default_executor, loop._executor_shutdown_called = None, False
 
     def _cancel_all(self) -> None:
         tasks = asyncio.all_tasks(self._loop)
         for task in tasks:
             task.cancel()
-        self._loop.create_task(self._stop_after(tasks))
+        self._stopping = asyncio.Task(self._stop_after(tasks), loop=self._loop)
 
     async def _stop_after(self, tasks: set[asyncio.Task[Any]]) -> None:
         if tasks:
-            await asyncio.wait(tasks, timeout=CLOSE_WITHIN)
+            _, pending = await asyncio.wait(tasks, timeout=CLOSE_WITHIN)
+            _unending.extend(pending)
         await self._loop.shutdown_asyncgens()
         self._has_ended = True
         self._loop.stop()
@@ -177,23 +208,33 @@ class TaskLoops:
     def __init__(self) -> None:
         self._service = asyncio.get_running_loop()
         self._loops: list[TaskLoop] = []
+        self._numbers = itertools.count(1)
 
     def start(self, attempt: HostedAttempt) -> None:
-        """Have a loop that is not blocked begin an attempt."""
-        self._pick().start(attempt)
+        """Have a loop that is not blocked begin an attempt, as soon as there is one."""
+        if attempt.is_decided:
+            return
+        loop = self._pick()
+        if loop is None:
+            self._service.call_later(_LOOK_AGAIN, self.start, attempt)
+        else:
+            loop.start(attempt)
 
     def forget(self, attempt: HostedAttempt) -> None:
         """The outcome of an attempt is known."""
-        attempt.home.hosted.discard(attempt)
+        if isinstance(attempt.home, TaskLoop):  # it has had a loop
+            attempt.home.hosted.discard(attempt)
 
-    def _pick(self) -> TaskLoop:
-        """Return a loop that is not blocked, a new one if need be; the last one if there are too many of them."""
+    def _pick(self) -> TaskLoop | None:
+        """Return a loop that is not blocked, a new one if need be; None if there are too many of them."""
         for loop in self._loops:
             if loop.is_usable:
                 return loop
+        self._loops = [loop for loop in self._loops if not loop.has_ended]
+        if len(self._loops) >= MAX_LOOPS:
+            return None
         guard_exit()
-        if len(self._loops) < MAX_LOOPS:
-            self._loops.append(TaskLoop(len(self._loops) + 1, self._on_blocked))
+        self._loops.append(TaskLoop(next(self._numbers), self._on_blocked))
         return self._loops[-1]
 
     def health(self) -> str:
