@@ -1,4 +1,4 @@
-"""How the process ends: the first signal asks for a drain, the second ends it at once, and neither can be held up."""
+"""How the process ends: the first signal asks for a drain, the second ends it at once, whatever tasks do."""
 
 from __future__ import annotations
 
@@ -65,8 +65,12 @@ class Shutdown:
         timer.start()
 
 
-def run(service: Coroutine[Any, Any, int]) -> int:
-    """Run a service to its end and return its exit code; end the process there if threads would keep it alive."""
+def run(service: Coroutine[Any, Any, int]) -> NoReturn:
+    """Run a service to its end, then end the process with its exit code. Raises what the service raises.
+
+    Nothing of the interpreter's own end is waited for: threads, coroutines and atexit functions that tasks have left
+    could hold it up for ever.
+    """
     import uvloop
 
     try:
@@ -78,8 +82,7 @@ def run(service: Coroutine[Any, Any, int]) -> int:
     left = [name for name in left if name != _DEADLINE]
     if left:
         _log.warning("service.threads_left", threads=left[:10], detail="tasks left them; they end with the process")
-        _end(code)
-    return code
+    _end(code)
 
 
 def _end_by_force() -> None:

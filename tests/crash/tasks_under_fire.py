@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 import json
 import os
 import signal
@@ -155,6 +157,21 @@ async def swallow_cancels(context: Context) -> None:
             await asyncio.sleep(0.05)
         except BaseException:
             continue
+
+
+@task
+async def swallow_all(context: Context) -> None:
+    """Go on even when the coroutine is closed: each sleep raises at once then."""
+    _note(context, "start", "stubborn")
+    while True:
+        with contextlib.suppress(BaseException):
+            await asyncio.sleep(0.2)
+
+
+@task
+async def register_at_exit() -> None:
+    """Leave a function that takes long when the interpreter ends."""
+    atexit.register(time.sleep, 3600)
 
 
 @task

@@ -43,6 +43,16 @@ def test_tasks_that_do_not_stop_end_with_the_service_and_run_again(tmp_path: Pat
         assert server.stop() == 0
 
 
+def test_what_a_task_leaves_for_the_interpreters_end_does_not_hold_it_up(tmp_path: Path) -> None:
+    """A coroutine that swallows even its closing, and a function of atexit that takes an hour."""
+    with run_server(tmp_path, str(TASKS), "--drain", "0.1") as server, Client(server) as client:
+        client.end(client.submit("register_at_exit", []))
+        client.submit("swallow_all", [])
+        until(lambda: len(read_journal(tmp_path)) == 1, "the task does not run")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+
+
 def test_sys_exit_in_a_task_of_a_coroutine_fails_it_and_the_service_goes_on(tmp_path: Path) -> None:
     with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
         long = client.submit("on_loop", [500])
