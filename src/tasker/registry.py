@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from difflib import get_close_matches
@@ -13,7 +14,7 @@ from msgspec import Struct
 from tasker.errors import Fault, Invalid, NoSuchTarget, RegistrationError
 from tasker.loading import Source, declared_names, find_entry_points, find_sources, functions_in, import_source
 from tasker.model import OnCrash, Retention, RetryPolicy
-from tasker.signature import NOT_A_FUNCTION, Function, place_of
+from tasker.signature import NOT_A_FUNCTION, Function, place_of, reject
 from tasker.tasktype import Misspelt, Options, TaskType, make_task_type
 from tasker.urls import UrlRules
 
@@ -59,6 +60,9 @@ def task(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
 
     def mark(function: F) -> F:
         if not isinstance(function, FunctionType):
+            inner = inspect.unwrap(function)  # what functools.cache and the like were given
+            if isinstance(inner, FunctionType):
+                reject(inner, NOT_A_FUNCTION)
             raise RegistrationError(f"{function!r:.200}: {NOT_A_FUNCTION}")
         setattr(function, _MARK, settled)
         return function

@@ -140,7 +140,8 @@ class TaskType:
             import structlog  # slow to import, and a child process has no need of it
 
             log = structlog.get_logger(__name__)
-            log.exception("type.check_failed", type=self.name, detail="the params are refused: correct the check")
+            detail = "the params are refused: correct the check"  # what it raised may quote a secret
+            log.error("type.check_failed", type=self.name, detail=detail, exc_info=self.secrets is None)
             raise self._invalid([Fault("", f"cannot be checked: the check raised {type(error).__name__}")]) from None
 
     def _check_all(self, params: Any, text: bytes | None) -> None:

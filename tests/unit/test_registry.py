@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -285,3 +286,12 @@ def test_the_public_names() -> None:
         assert thing is tasker.hiding.secret or thing.__module__.startswith("tasker.")
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         tasker.Nothing  # noqa: B018
+
+
+def test_what_a_cache_makes_of_a_function_is_refused_with_the_place_of_the_function() -> None:
+    with pytest.raises(RegistrationError, match=r"test_registry\.py:\d+: .*<locals>\.cached: only a function can be"):
+
+        @task
+        @functools.lru_cache
+        def cached(a: int) -> int:
+            return a
