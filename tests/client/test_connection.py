@@ -101,6 +101,14 @@ def test_retry_after_is_honoured_up_to_a_minute(connect: Connect, sleeper: Sleep
     assert 60 <= sleeper.pauses[1] < 61
 
 
+def test_a_budget_that_is_used_up_is_told_at_once(connect: Connect, sleeper: Sleeper) -> None:
+    refused = Reply(429, problem("budget-exhausted", 429), {"Retry-After": "17587"})
+    with play(refused, DONE) as script, connect(script.url) as client, pytest.raises(ServiceError) as caught:
+        client.submit("sum", 4, 2)
+    assert caught.value.name == "budget-exhausted"
+    assert sleeper.pauses == []
+
+
 @pytest.mark.parametrize("header", ["Wed, 21 Oct 2026 07:28:00 GMT", "-1", "soon", "9" * 50])
 def test_another_retry_after_is_no_reason_to_wait(header: str, connect: Connect, sleeper: Sleeper) -> None:
     with play(Reply(503, {}, {"Retry-After": header}), DONE) as script, connect(script.url) as client:

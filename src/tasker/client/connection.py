@@ -22,6 +22,8 @@ from tasker.model import JsonObject
 
 _T = TypeVar("_T")
 _TRANSIENT = {429, 502, 503, 504}
+_LASTING = {"budget-exhausted"}
+"""Problems of a transient status that last for hours: nobody waits for midnight without a word."""
 _MAX_PAUSE = 60.0
 _LONGEST_SILENCE = 60.0
 """Seconds: a stream says that it lives every fifteen."""
@@ -163,6 +165,8 @@ def _headers(given: Mapping[str, str] | None, *, wait: timedelta, has_body: bool
 
 
 def _is_transient(error: Unreachable | ServiceError) -> bool:
+    if isinstance(error, ServiceError) and error.name in _LASTING:
+        return False
     return isinstance(error, Unreachable) or error.status in _TRANSIENT or error.name == "idempotency-in-flight"
 
 
