@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tasker.cli.serve import NONE_GIVEN, Flags, run_claimed, with_targets
-from tasker.config import Settings, load_settings
+from tasker.config import SECRET_VARIABLES, Settings, load_settings
 from tasker.errors import ConfigError
 
 
@@ -39,8 +39,10 @@ worker.__annotations__["flags"] = Annotated[Flags, Parameter(name="*")]
 def _run(settings: Settings, probes: socket | None) -> int:
     from tasker import shutdown, wiring
     from tasker.cli.banner import print_worker_banner
+    from tasker.environment import take_out
     from tasker.logs import configure_logs
 
+    take_out(SECRET_VARIABLES)
     configure_logs(settings.log_level, settings.log_format)
     banner = partial(print_worker_banner, has_probes=probes is not None)
     return shutdown.run(wiring.work(settings, probes, started=banner))
