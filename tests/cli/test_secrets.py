@@ -8,8 +8,8 @@ import pytest
 
 from tests.server import run_server
 
-TOKEN = "not-to-be-found-by-any-task"  # noqa: S105  of this test alone
-_TASKS = '''
+TOKEN = "not-to-be-found-by-any-task"
+_TASKS = """
 import os
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def look_at_parent() -> list[str]:
 @task
 async def look_at_service() -> list[str]:
     return _shown(os.getpid())
-'''
+"""
 
 
 @pytest.mark.parametrize("type", ["look_at_parent", "look_at_service"])

@@ -135,6 +135,7 @@ async def test_a_redirect_to_where_no_webhook_leads_is_told(receiver: Receiver, 
     said = await sender.post(receiver.url, {}, b"{}")
     assert said.failure is not None
     assert (said.status, said.failure.name, receiver.connections) == (302, "unsafe-url", 1)
+    assert said.failure.detail == "the receiver answered 302, a redirect to where no webhook may lead"
 
 
 async def test_a_redirect_inside_is_not_followed(receiver: Receiver) -> None:
@@ -352,12 +353,23 @@ async def test_a_body_without_end_is_thrown_away(monkeypatch: pytest.MonkeyPatch
     assert (said.status, said.failure) == (200, None)
 
 
-@pytest.mark.parametrize("said", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nx: " + b"y" * 300_000])
-async def test_what_is_no_http_is_a_failure(receiver: Receiver, said: bytes) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"", b"hush\r\n\r\n", b"HTTP/1.1 200 OK\r\nhush: " + b"y" * 300_000, b"SSH-2.0-hush\r\n", b"220 hush ESMTP\r\n",
+        b"-ERR unknown command 'hush'\r\n", b"HTTP/1.1 hush OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nhu sh: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: hush\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: hush\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\nx: hush\r\n\r\n",
+    ],
+)  # fmt: skip
+async def test_what_is_no_http_is_a_failure_that_does_not_quote_it(receiver: Receiver, said: bytes) -> None:
     receiver.answers = [said]
     told = await make_sender(within=2).post(receiver.url, {}, b"{}")
     assert told.failure is not None
-    assert told.failure.name == "connection"
+    assert (told.failure.name, told.status, told.retry_after) == ("connection", None, None)
+    no_head = b"\r\n\r\n" not in said and len(said) < 100
+    words = "the connection was closed before there was an answer" if no_head else "what came is no answer in HTTP/1.1"
+    assert told.failure.detail == words
 
 
 async def test_nobody_there_is_a_failure() -> None:

@@ -17,6 +17,7 @@ import httpcore2
 from tasker.clock import Clock
 from tasker.model.webhooks import Failure
 from tasker.urls import Target, UnsafeUrl, UrlRules, check_addresses, read_url
+from tasker.webhooks.failures import explain_failure, printable
 from tasker.webhooks.rules import Answer
 
 WITHIN = 10.0
@@ -27,7 +28,6 @@ _MOST_LOOKUPS = 32
 """Names that are looked up at a time: each takes a thread, and a dead name server half a minute."""
 _DRAIN_BYTES, _DRAIN_SECONDS = 16 << 10, 1.0
 """What is read of an answer's body, to be thrown away: who answers shall be able to finish."""
-_MOST_DETAIL = 300
 
 Resolve = Callable[[str], Awaitable[list[str]]]
 _FAULTS = (httpcore2.NetworkError, httpcore2.ProtocolError, OSError, ValueError)
@@ -74,13 +74,13 @@ class Sender:
                 target = read_url(url, self._rules)  # what is allowed may have changed since the URL was stored
                 return await self._request(target, headers, body, limit)
         except UnsafeUrl as error:
-            return None, None, _failure("unsafe-url", str(error))
+            return None, None, _failure("unsafe-url", printable(str(error)))
         except (TimeoutError, httpcore2.TimeoutException):
             return None, None, _failure("timeout", f"no answer within {self._within:g} s")
         except gaierror as error:
-            return None, None, _failure("connection", f"the name could not be resolved: {error.strerror}")
+            return None, None, _failure("connection", printable(f"the name could not be resolved: {error.strerror}"))
         except _FAULTS as error:
-            return None, None, _failure("connection", str(error) or type(error).__name__)
+            return None, None, _failure("connection", explain_failure(error))
 
     async def _request(
         self, target: Target, headers: dict[str, str], body: bytes, limit: asyncio.Timeout
@@ -105,8 +105,8 @@ class Sender:
             return None
         try:
             read_url(urljoin(target.url, location), self._rules)
-        except ValueError as error:
-            return _failure("unsafe-url", f"the receiver answered {status}, to where no webhook leads: {error}")
+        except ValueError:  # whose text would tell where
+            return _failure("unsafe-url", f"the receiver answered {status}, a redirect to where no webhook may lead")
         return _failure("redirect", f"the receiver answered {status}; redirects are not followed")
 
 
@@ -124,7 +124,7 @@ async def _drain(response: httpcore2.Response) -> None:
 
 
 def _failure(name: Any, detail: str) -> Failure:
-    return Failure(name=name, detail=detail.encode("unicode_escape").decode()[:_MOST_DETAIL])
+    return Failure(name=name, detail=detail)
 
 
 class _VettedNetwork(httpcore2.AsyncNetworkBackend):
