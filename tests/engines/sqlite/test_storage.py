@@ -11,6 +11,7 @@ from uuid import UUID
 
 import apsw
 import pytest
+from structlog.testing import capture_logs
 
 from tasker.clock import SystemClock
 from tasker.engines.sqlite import SqliteEngine
@@ -308,6 +309,38 @@ async def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file where the folder should be")
     with pytest.raises(ConfigError, match="TASKER_DATA_DIR"):
         await open_and_close(tmp_path / "data" / "tasker.db")
+
+
+@pytest.mark.parametrize(
+    ("place", "mode", "fix"),
+    [
+        (".", 0o755, None), (".", 0o700, None), (".", 0o775, "chmod go-w"), (".", 0o757, "chmod go-w"),
+        (".", 0o1777, "a folder of its own"), ("tasker.db", 0o644, None), ("tasker.db", 0o666, "chmod go-w"),
+        ("results", 0o770, "chmod go-w"), ("..", 0o777, "chmod go-w"), ("..", 0o1777, None),
+    ],
+)  # fmt: skip
+async def test_a_place_that_others_may_write_to_is_told(tmp_path: Path, place: str, mode: int, fix: str | None) -> None:
+    path = tmp_path / "above" / "data" / "tasker.db"
+    await open_and_close(path)
+    (path.parent / "results").mkdir(mode=0o700, exist_ok=True)
+    changed = (path.parent / place).resolve()
+    changed.chmod(mode)
+    with capture_logs() as logs:
+        await open_and_close(path)
+    told = [line for line in logs if line["event"] == "store.writable_by_others"]
+    assert (str(changed) in {line["path"] for line in told}) is (fix is not None)
+    assert all(fix is not None and fix in line["fix"] for line in told), "nothing else is"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder to another user")
+async def test_a_folder_of_another_user_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "tasker.db"
+    await open_and_close(path)
+    os.chown(path.parent, 12345, -1)
+    with capture_logs() as logs:
+        await open_and_close(path)
+    [told] = [line for line in logs if line["event"] == "store.owned_by_another_user"]
+    assert (told["path"], told["owner"]) == (str(path.parent), 12345)
 
 
 async def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:

@@ -52,7 +52,15 @@ from tasker.engines.sqlite.results import DEFAULT_OVER, Results, is_reference, l
 from tasker.engines.sqlite.schedules import SqliteSchedules
 from tasker.engines.sqlite.secrets import SqliteSecrets
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.storage import HolderLock, check_space, connect, open_writer, opening, prepare_folder
+from tasker.engines.sqlite.storage import (
+    HolderLock,
+    check_space,
+    connect,
+    open_writer,
+    opening,
+    prepare_folder,
+    warn_of_others,
+)
 from tasker.engines.sqlite.webhooks import SqliteWebhooks
 from tasker.engines.sqlite.workers import SqliteWorkers
 from tasker.engines.usage import Tally
@@ -143,6 +151,7 @@ class SqliteEngine:
                 self._scans = connect(self.path, read_only=True)
                 presence = Presence(self.path, writer)
                 self._results.open()
+            warn_of_others(self.path)
         except BaseException:
             self._lock.release()
             raise

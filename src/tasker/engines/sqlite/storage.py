@@ -10,11 +10,14 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 import apsw
 import psutil
+import structlog
 
 from tasker.engines.sqlite.sql import migrations
 from tasker.errors import ConfigError, StoreInUse, Unavailable
@@ -23,6 +26,8 @@ _SAFE_SQLITE = (3, 51, 3)
 _APPLICATION_ID = 0x7A5C3E12
 _LEAST_FREE = 8 << 20
 """Bytes of free disk below which the store is not ready for more tasks."""
+_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_log = structlog.get_logger(__name__)
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "9p", "afs", "ceph", "glusterfs")
 
 
@@ -74,6 +79,23 @@ def prepare_folder(folder: Path) -> None:
         raise ConfigError(
             f"TASKER_DATA_DIR: expected a local disk, got {folder} on {kind}, whose locks SQLite cannot trust"
         )
+
+
+def warn_of_others(database: Path) -> None:
+    """Log each place where another user could change or replace the database: what he puts there, the service runs."""
+    folder = database.parent.resolve()
+    own = [folder / name for name in (database.name, f"{database.name}-wal", f"{database.name}-shm", "results")]
+    for place in (*folder.parents, folder, *own):
+        try:
+            found = place.lstat()
+        except OSError:
+            continue  # it is not there, or nobody may look at it
+        is_shared = bool(found.st_mode & stat.S_ISVTX)  # like /tmp: what is in it only its owner removes or renames
+        if found.st_mode & _BY_OTHERS and not (is_shared and place in folder.parents):
+            fix = "give TASKER_DATA_DIR a folder of its own" if is_shared else f"chmod go-w {quote(str(place))}"
+            _log.warning("store.writable_by_others", path=str(place), fix=fix)
+        elif found.st_uid not in (0, os.geteuid()):
+            _log.warning("store.owned_by_another_user", path=str(place), owner=found.st_uid, user=os.geteuid())
 
 
 def _file_system(folder: Path) -> str:
