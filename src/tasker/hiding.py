@@ -6,8 +6,10 @@ What stands in their place is MASK. It is `tasker.secret` that marks a parameter
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple, get_args
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Meta, Raw
@@ -22,6 +24,7 @@ _MASK_JSON = Raw(b'"***"')
 _LEAST = 4
 """Characters that a value needs to be looked for in what a task says: shorter ones are parts of ordinary words."""
 _LEAST_OF_A_LINE = 8
+_ESCAPED = re.compile(r"%[0-9A-F]{2}")
 _Top = list[Raw] | dict[str, Raw]
 _decode: msgspec.json.Decoder[_Top] = msgspec.json.Decoder(_Top)
 _encode = msgspec.json.Encoder().encode
@@ -90,7 +93,9 @@ def reveal(params: bytes, secrets: bytes | None, places: Places) -> bytes:
 
 
 class Scrubber:
-    """Takes secrets out of what a task says: each text of them that stands there whole, also as Python or JSON show it.
+    """Takes secrets out of what a task says: each text of them that stands there whole.
+
+    It is found as Python, JSON and URLs (percent-encoding) show it, too.
 
     A text that comes in pieces is not found.
     """
@@ -144,7 +149,13 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _variants(text: str) -> Iterator[str]:
+    """Yield how a text may be shown: as it is, percent-encoded, as Python and JSON write it."""
     yield text
+    for safe in ("", "/", "!'()*", ";,/?:@&=+$!'()*#"):  # as Python, and as JavaScript's two functions have it
+        encoded = quote(text, safe=safe, errors="surrogatepass")
+        for shown in (encoded, encoded.replace("%20", "+")):
+            yield shown
+            yield _ESCAPED.sub(lambda found: found[0].lower(), shown)
     for shown in (repr(text)[1:-1], json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
         yield shown
         yield json.dumps(shown, ensure_ascii=False)[1:-1]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Any
+from urllib.parse import quote, quote_plus, urlencode
 
+import httpx2
 import msgspec
 import pydantic
 import pytest
@@ -114,6 +116,8 @@ NASTY = 'pa"ss\\wo\nrd-of-many-letters é'
 SHOWN: list[Callable[[str], str]] = [
     str, repr, lambda s: msgspec.json.encode(s).decode(), lambda s: str({"a": [s]}),
     lambda s: msgspec.json.encode(repr(s)).decode(), lambda s: s.splitlines()[1],
+    quote, quote_plus, lambda s: quote(s, safe=""), lambda s: urlencode({"key": s}),
+    lambda s: quote(s, safe="").lower(), lambda s: httpx2.URL("https://u", params={"key": s}).query.decode(),
 ]  # fmt: skip
 
 
