@@ -203,6 +203,24 @@ def print_lines() -> None:
 
 
 @task
+def write_past_python(context: Context) -> None:
+    """Write as native code, other programs and what is forked do."""
+    os.write(2, b"raw to 2\n")
+    os.write(1, b"raw to 1, without an end")
+    subprocess.run(["sh", "-c", "echo from a program; echo its complaint >&2"], check=True)
+    if (pid := os.fork()) == 0:
+        print("from a fork")
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+@task
+def write_much_past_python(lines: int) -> None:
+    os.system(f"seq {lines}")
+
+
+@task
 def print_much(lines: int) -> None:
     for number in range(lines):
         print(number)

@@ -133,6 +133,27 @@ async def test_endless_printing_is_cut_short_and_says_so(rig: Rig) -> None:
     assert all("lines dropped: more than 500 a second" in event for event in dropped)
 
 
+async def test_what_is_written_past_python_names_its_task_too(rig: Rig) -> None:
+    with capture_logs() as logs:
+        running = rig.start("write_past_python", attempt=2)
+        assert isinstance(await running.outcome(), Succeeded)
+    assert [(line["source"], line["event"]) for line in logs] == [
+        ("process", text)
+        for text in ("raw to 2", "raw to 1, without an endfrom a program", "its complaint", "from a fork")
+    ]
+    names = {(line["task_id"], line["attempt"], line["type"]) for line in logs}
+    assert names == {(str(running.claim.task_id), 2, "write_past_python")}
+
+
+async def test_what_is_written_past_python_without_end_is_cut_short(rig: Rig) -> None:
+    with capture_logs() as logs:
+        await rig.run("write_much_past_python", 50_000)
+    lines = [line["event"] for line in logs if line["source"] == "process"]
+    dropped = [int(line["event"].split()[0].replace(",", "")) for line in logs if line["source"] == "tasker"]
+    assert len(lines) >= 2000
+    assert len(lines) + sum(dropped) == 50_000, "what is dropped is counted"
+
+
 async def test_the_environment_is_passed_on_without_the_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKER_TOKEN", "secret")
     monkeypatch.setenv("PLAIN", "visible")

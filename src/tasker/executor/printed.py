@@ -7,16 +7,13 @@ import io
 import logging
 import os
 import sys
-import time
 from typing import Any, BinaryIO, cast
 
 from tasker.executor.channel import Channel
 from tasker.executor.frames import PIECE, Line
+from tasker.executor.line_rate import LineRate
 
-BURST = 2000
-PER_SECOND = 500
 _AS_NEW = ("utf-8", "backslashreplace", True) * 2
-_DROPPED = "{:,} lines dropped: more than " + f"{PER_SECOND} a second"
 
 
 class Lines:
@@ -24,35 +21,21 @@ class Lines:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._allowance = float(BURST)
-        self._since = time.monotonic()
-        self._dropped = 0
+        self._rate = LineRate()
 
     @property
     def is_open(self) -> bool:
         return self._channel.is_open
 
     def send(self, level: int, source: str, text: str) -> None:
-        if self._is_allowed():
+        if self._rate.take():
             self.confess()
             self._channel.send(Line(level, source, text if len(text) <= PIECE else text[:PIECE] + "..."))
-        else:
-            self._dropped += 1
 
     def confess(self) -> None:
         """Say how many lines were dropped, if any."""
-        if self._dropped:
-            dropped, self._dropped = self._dropped, 0
-            self._channel.send(Line(logging.WARNING, "tasker", _DROPPED.format(dropped)))
-
-    def _is_allowed(self) -> bool:
-        now = time.monotonic()
-        self._allowance = min(BURST, self._allowance + (now - self._since) * PER_SECOND)
-        self._since = now
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
-        return True
+        if dropped := self._rate.confess():
+            self._channel.send(Line(logging.WARNING, "tasker", dropped))
 
 
 class PrintedLines(io.RawIOBase):

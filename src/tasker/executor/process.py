@@ -14,9 +14,10 @@ from typing import Any, Protocol, cast
 
 from msgspec import Struct
 
-from tasker.executor.frames import SLACK, Corrupt, Died, FromChild, Init, Reader, ToChild, encode
+from tasker.executor.frames import SLACK, Corrupt, Died, Ended, FromChild, Init, Reader, ToChild, encode
 from tasker.executor.oom import count_oom_kills
 from tasker.executor.process_tree import kill_group, kill_tree
+from tasker.executor.raw_output import RawOutput
 
 LAST_WORDS = 1.0
 """Seconds that the frames of a dead child may take to arrive, should something else hold its socket open."""
@@ -69,15 +70,19 @@ class ChildProcess(asyncio.Protocol):
         self._reader = Reader(FromChild, spec.max_result + SLACK)
         self._socket, theirs = socket.socketpair()
         lifeline, self._lifeline = os.pipe()
+        raw, raw_output = os.pipe()
         try:
-            self._process = _spawn(theirs.fileno(), lifeline, spec.secrets)
+            self._process = _spawn(theirs.fileno(), lifeline, raw_output, spec.secrets)
         except BaseException:
             self._socket.close()
             os.close(self._lifeline)
+            os.close(raw)
             raise
         finally:
             theirs.close()
             os.close(lifeline)
+            os.close(raw_output)
+        self._raw_output = RawOutput(raw, lambda line: self.listener.on_frame(line))
         self.pid = self._process.pid
         self._pidfd = os.pidfd_open(self.pid)
         self._loop.add_reader(self._pidfd, self._on_exit)
@@ -118,6 +123,8 @@ class ChildProcess(asyncio.Protocol):
                 if isinstance(frame, Died):
                     self._reason = f"an exception came outside of its function: {frame.detail}"
                 else:
+                    if isinstance(frame, Ended):  # what was written before belongs to this attempt
+                        self._raw_output.drain()
                     self.listener.on_frame(frame)
         except Corrupt as error:
             if self.is_usable:
@@ -154,6 +161,8 @@ class ChildProcess(asyncio.Protocol):
     def _finish(self) -> None:
         if not self.exited.done():
             self.exited.set_result(None)
+            self._raw_output.drain()
+            self._raw_output.close()
             if self._transport is not None:
                 self._transport.abort()
             self.listener.on_exit(self._describe_end())
@@ -176,7 +185,7 @@ class ChildProcess(asyncio.Protocol):
         return " (the system ran out of memory)" if kills > self._oom_kills else " (not for lack of memory)"
 
 
-def _spawn(sock: int, lifeline: int, secrets: Collection[str]) -> subprocess.Popen[bytes]:
+def _spawn(sock: int, lifeline: int, output: int, secrets: Collection[str]) -> subprocess.Popen[bytes]:
     """Start the interpreter afresh: a fork would carry the service's threads' locks and open database along."""
     return subprocess.Popen(  # noqa: S603  our own program
         # -P: nothing in the working directory may stand in for a module of ours; sys.path comes with Init
@@ -184,6 +193,7 @@ def _spawn(sock: int, lifeline: int, secrets: Collection[str]) -> subprocess.Pop
         pass_fds=(sock, lifeline),
         env={name: value for name, value in os.environ.items() if name not in secrets},
         stdin=subprocess.DEVNULL,
-        stdout=2,  # what native code and grandchildren print goes to the log's stream, not into the service's output
+        stdout=output,
+        stderr=output,
         start_new_session=True,
     )
