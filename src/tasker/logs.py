@@ -16,6 +16,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from tasker.printing import escape, has_colours
+from tasker.redaction import redacted
 
 _TALKATIVE = ("asyncio", "httpcore2", "httpx2", "openai")  # they log each request, openai its body too
 _COLOURS = {"debug": "2", "warning": "33", "error": "31", "critical": "31;1"}
@@ -37,6 +38,7 @@ def configure_logs(
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        _redact,
     ]
     structlog.configure(
         processors=[*shared, renderer],
@@ -61,6 +63,15 @@ def _route_standard_logging(stream: TextIO, level: int, shared: list[Processor],
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
     logging.captureWarnings(True)
+
+
+def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Take out of an event what a task's code must not show."""
+    for name, value in event.items():
+        text = value if isinstance(value, str) else str(value)
+        if (shown := redacted(text)) != text:
+            event[name] = shown
+    return event
 
 
 def render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:

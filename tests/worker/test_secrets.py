@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -18,7 +19,13 @@ from tests.server import Server, clean_environment, run_server
 CANARY = 'canary-"7f3a\\é-9c21'
 TASKS = """
 import logging
+import os
+import subprocess
+import sys
+import threading
 from typing import Annotated
+from urllib.parse import quote
+import structlog
 import tasker
 from tasker import Context, task
 
@@ -35,6 +42,9 @@ def tell(context: Context, token: str) -> None:
 def in_child(token: Token, expected: int, *more: Token, context: Context) -> int:
     print("printed", token, *more)
     logging.getLogger("own").warning("logged %r", token)
+    os.write(2, f"written {token}\\n".encode())
+    subprocess.run(["echo", "shown", token])
+    print(quote(token), quote(token, safe="").lower())
     tell(context, token)
     if len(token) != expected:
         raise ValueError(f"wrong {token!r} {more}")
@@ -44,6 +54,17 @@ def in_child(token: Token, expected: int, *more: Token, context: Context) -> int
 @task
 async def on_loop(context: Context, token: Token, expected: int) -> int:
     tell(context, token)
+    logging.getLogger("own").warning("on the loop %r", token, extra={"url": quote(token)})
+    structlog.get_logger().warning("bound", token={"deep": [token]})
+    print("printed on the loop", token)
+    print("and as an error", token, file=sys.stderr)
+    thread = threading.Thread(target=logging.getLogger("own").error, args=("in a thread %s", token))
+    thread.start()
+    thread.join()
+    try:
+        raise LookupError(token)
+    except LookupError:
+        logging.getLogger("own").exception("caught")
     if len(token) != expected:
         raise KeyError(token)
     return len(token)
@@ -72,6 +93,7 @@ def submit(server: Server, type: str, params: Any, wait: int = 20, **headers: st
 
 def variants() -> list[str]:
     plain = [CANARY, repr(CANARY)[1:-1], json.dumps(CANARY)[1:-1], json.dumps(CANARY, ensure_ascii=False)[1:-1]]
+    plain += [quote(CANARY), quote(CANARY, safe="").lower()]
     return plain + [json.dumps(one)[1:-1] for one in plain] + ["7f3a", "9c21"]
 
 
@@ -116,7 +138,9 @@ def test_a_secret_comes_out_nowhere(server: Server, tmp_path: Path) -> None:
         assert reply.status_code == status, reply.text
         assert_clean(reply.text, path)
     assert httpx2.post(f"{server.url}/task/{done[-1]['task_id']}/cancel").status_code in (200, 202)
-    assert "printed ***" in server.text(), "what the child prints is logged"
+    log = server.text()
+    for said in ("printed", "written", "shown", "printed on the loop", "in a thread"):
+        assert f"{said} ***" in log, "what a function says is logged"
     assert_clean(server.text(), "the log")
     time.sleep(0.2)
     server.process.terminate()

@@ -120,7 +120,9 @@ def _run(settings: Settings, socket: socket) -> int:
     from tasker.cli.banner import print_banner
     from tasker.environment import take_out
     from tasker.logs import configure_logs
+    from tasker.redaction import redact_prints
 
     take_out(SECRET_VARIABLES)
     configure_logs(settings.log_level, settings.log_format)
+    redact_prints()
     return shutdown.run(wiring.serve(settings, socket, started=print_banner))

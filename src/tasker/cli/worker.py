@@ -41,8 +41,10 @@ def _run(settings: Settings, probes: socket | None) -> int:
     from tasker.cli.banner import print_worker_banner
     from tasker.environment import take_out
     from tasker.logs import configure_logs
+    from tasker.redaction import redact_prints
 
     take_out(SECRET_VARIABLES)
     configure_logs(settings.log_level, settings.log_format)
+    redact_prints()
     banner = partial(print_worker_banner, has_probes=probes is not None)
     return shutdown.run(wiring.work(settings, probes, started=banner))

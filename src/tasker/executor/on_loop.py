@@ -25,8 +25,10 @@ from tasker.executor.loop_watch import TASK_NAME
 from tasker.executor.outcomes import raised
 from tasker.executor.stop import Stop
 from tasker.executor.task_loop import Mailbox
+from tasker.hiding import Scrubber
 from tasker.lifecycle import Failed, Interrupted, Outcome
 from tasker.model import Claim, Progress
+from tasker.redaction import begin_redaction, end_redaction
 from tasker.registry import TaskType
 
 _CANCELLED = "asyncio.exceptions.CancelledError"
@@ -106,6 +108,8 @@ class LoopAttempt(Attempt):
             return
         assert self._start is not None
         (call, variables), self._start = self._start, None  # both refer to us: no cycle is left to the collector
+        if self.claim.secrets is not None:
+            begin_redaction(self, Scrubber(self.claim.secrets).text)
         # Not loop.create_task(): a user's task factory would be asked.
         self.function_task = asyncio.Task(
             call.run_async(), loop=loop, name=f"{TASK_NAME}{self.claim.type}", context=variables
@@ -122,6 +126,7 @@ class LoopAttempt(Attempt):
 
     def _returned(self, task: asyncio.Task[Outcome]) -> None:
         self.function_task = None
+        end_redaction(self)
         self._back.post(self._function_ended, None if _was_cancelled(task) else task.result())
 
     def _cancel_function(self, home: Home) -> None:
