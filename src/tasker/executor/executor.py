@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
+import structlog
 from pydantic import SecretStr
 
 from tasker.config import GptSettings
@@ -24,6 +25,8 @@ from tasker.registry import Registry, TaskType
 
 CLOSE_WITHIN = 1.0
 """Seconds that cancelled functions on the loop have to end when the executor closes."""
+
+_log = structlog.get_logger("tasker.executor")
 
 
 class Executor:
@@ -61,23 +64,20 @@ class Executor:
         self._service_loop = ServiceLoop(self._mailbox)
         self._task_loops = TaskLoops()
         self._on_service_loop: set[asyncio.Task[Outcome]] = set()
-        self.is_stuck = False
 
     async def open(self) -> None:
         """Start a first child, so that the first task finds it ready; does not wait for it."""
         self._pool.open()
 
     async def close(self) -> None:
-        """End what still runs as Released, kill every child process with its group, wait for their end. Idempotent.
-
-        `is_stuck` tells then whether an `async def` function still runs, which ends with the process alone.
-        """
+        """End what still runs as Released, kill every child process with its group, wait for their end. Idempotent."""
         for stop in list(self._stops):
             stop.abandon(Released())
         await self._pool.close()
         if self._on_service_loop:
             await asyncio.wait(self._on_service_loop, timeout=CLOSE_WITHIN)
-        self.is_stuck = not await self._task_loops.close() or self.is_stuck
+        if not await self._task_loops.close():
+            _log.warning("executor.not_ended", detail="an async function goes on; it ends with the process alone")
 
     @property
     def free_processes(self) -> int:
