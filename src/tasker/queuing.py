@@ -52,17 +52,26 @@ class QueuePatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         UNSET
     )
     concurrency_per_key: (
-        Annotated[Slots | None, Meta(description="How many tasks with one `concurrency_key` run at a time.")]
+        Annotated[
+            Slots | None,
+            Meta(description="How many tasks of one owner with one `concurrency_key` run at a time."),
+        ]
         | UnsetType
     ) = UNSET
     rate: RateBody | UnsetType | None = UNSET
+    shared_keys: (
+        Annotated[bool, Meta(description="Whether tasks of all owners with one `concurrency_key` are counted together.")]
+        | UnsetType
+    ) = UNSET
 
 
 def _per(value: Any) -> timedelta:
     return read_duration(value, MAX_PER, least=_LEAST_PER)
 
 
-_READERS: dict[str, Any] = {"paused": bool, "concurrency": Slots | None, "concurrency_per_key": Slots | None}
+_READERS: dict[str, Any] = {
+    "paused": bool, "concurrency": Slots | None, "concurrency_per_key": Slots | None, "shared_keys": bool,
+}  # fmt: skip
 _RATE: dict[str, Any] = {"limit": Units, "per": _per, "burst": Units | None}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from tasker.lifecycle import Succeeded
 from tests.api.conftest import Rig, announce, problem
 
-SETTINGS = ("paused", "concurrency", "concurrency_per_key", "rate")
+SETTINGS = ("paused", "concurrency", "concurrency_per_key", "rate", "shared_keys")
 
 
 def settings(queue: dict[str, Any]) -> tuple[Any, ...]:
@@ -28,9 +28,9 @@ async def test_limits_are_set_one_by_one_and_taken_away_with_null(rig: Rig) -> N
     rate = {"limit": 90_000, "per": 60.0, "burst": 9_000}
     await rig.client.patch("/queue/q", json={"concurrency": 3, "rate": {"limit": 90_000, "per": 60}})
     queue = (await rig.client.patch("/queue/q", json={"concurrency_per_key": 1})).json()
-    assert settings(queue) == (False, 3, 1, rate)
+    assert settings(queue) == (False, 3, 1, rate, False)
     queue = (await rig.client.patch("/queue/q", json={"concurrency": None})).json()
-    assert settings(queue) == (False, None, 1, rate)
+    assert settings(queue) == (False, None, 1, rate, False)
     assert (await rig.client.get("/queue/q")).json() == queue
 
 

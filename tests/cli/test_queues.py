@@ -27,6 +27,8 @@ def test_a_queue_is_paused_limited_and_set_free(tmp_path: Path) -> None:
         assert "/concurrency: expected" in refused.err
         assert "/rate/limit: expected" in refused.err
         assert queue("set", "llm", "--per", "60").code == 2
+        assert "1 per key, keys shared by all owners" in queue("set", "llm", "--shared-keys").err
+        assert "shared" not in queue("set", "llm", "--no-shared-keys").err
         freed = queue("set", "llm", "--concurrency", "none", "--per-key", "none", "--rate", "none")
         assert freed.err == "Queue llm: no limits.\n"
         assert queue("pause", "-no").code in (2, 3)

@@ -32,6 +32,7 @@ RATE = Rate(limit=100, per=SECOND, burst=10)
             QueueChange(rate=Rate(limit=90_000, per=60 * SECOND, burst=1)),
         ),
         ({"rate": None}, QueueChange(rate=None)),
+        ({"shared_keys": True}, QueueChange(shared_keys=True)),
     ],
 )
 def test_what_is_right_is_read(body: dict[str, Any], expected: QueueChange) -> None:
@@ -44,6 +45,7 @@ def test_what_is_right_is_read(body: dict[str, Any], expected: QueueChange) -> N
         ([], [""], "invalid-request"),
         ({"paused": None}, ["/paused"], "invalid-request"),
         ({"paused": 1}, ["/paused"], "invalid-request"),
+        ({"shared_keys": None}, ["/shared_keys"], "invalid-request"),
         ({"concurrency": 0}, ["/concurrency"], "invalid-request"),
         ({"concurrency": True}, ["/concurrency"], "invalid-request"),
         ({"concurrency": 1.5, "concurrency_per_key": "1"}, ["/concurrency", "/concurrency_per_key"], "invalid-request"),

@@ -32,7 +32,8 @@ class QueueView(Struct, frozen=True, kw_only=True):
 
     `load`: tasks that need a worker now, pending and running together as far as pause and `concurrency` let them;
     autoscalers go by it. `oldest_wait`: seconds that the longest-waiting due task has waited, null without one.
-    `concurrency`, `concurrency_per_key` and `rate` are null where there is no such limit.
+    `concurrency`, `concurrency_per_key` and `rate` are null where there is no such limit. `shared_keys`: whether owners
+    share their concurrency keys.
     """
 
     name: str
@@ -45,6 +46,7 @@ class QueueView(Struct, frozen=True, kw_only=True):
     concurrency: int | None = None
     concurrency_per_key: int | None = None
     rate: RateView | None = None
+    shared_keys: bool = False
 
 
 class QueuePage(Struct, frozen=True, kw_only=True):
@@ -94,7 +96,7 @@ def view_of(settings: QueueSettings, lines: Sequence[LineStats], now: datetime) 
         load=_load(settings, pending, running),
         oldest_wait=None if oldest is None else max(0.0, (now - oldest).total_seconds()),
         paused=settings.paused, concurrency=settings.concurrency, concurrency_per_key=settings.concurrency_per_key,
-        rate=_rate_view(settings.rate),
+        rate=_rate_view(settings.rate), shared_keys=settings.shared_keys,
     )  # fmt: skip
 
 

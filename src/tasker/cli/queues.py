@@ -58,6 +58,7 @@ def set_(
     rate: str | None = None,
     per: float | None = None,
     burst: int | None = None,
+    shared_keys: bool | None = None,
     url: Url = None,
 ) -> int:
     """Set limits of a queue; `none` takes one away, and what is left out stays as it is.
@@ -67,13 +68,15 @@ def set_(
     concurrency
         How many of its tasks run at a time.
     per_key
-        How many with one concurrency key.
+        How many of one owner with one concurrency key.
     rate
         How many units of weight start in each --per seconds.
     per
         Seconds that the rate is for; 1 if not given.
     burst
         How many units may start at once after a quiet while; a tenth of the rate if not given.
+    shared_keys
+        Whether tasks of all owners with one concurrency key are counted together.
     """
     from tasker.cli.params import UsageError
 
@@ -84,8 +87,10 @@ def set_(
         fields["rate"] = None if limit is None else {"limit": limit, "per": per, "burst": burst}
     elif per is not None or burst is not None:
         raise UsageError("--per and --burst belong to a --rate")
+    if shared_keys is not None:
+        fields["shared_keys"] = shared_keys
     if not fields:
-        raise UsageError("expected --concurrency, --per-key or --rate")
+        raise UsageError("expected --concurrency, --per-key, --rate or --shared-keys")
     return _change(name, url, fields)
 
 
@@ -113,6 +118,8 @@ def _limits(queue: Queue) -> str:
         words.append(f"{queue.concurrency:,} at a time")
     if queue.concurrency_per_key is not None:
         words.append(f"{queue.concurrency_per_key:,} per key")
+    if queue.shared_keys:
+        words.append("keys shared by all owners")
     if queue.rate is not None:
         words.append(f"{queue.rate.limit:,} in {queue.rate.per:g} s (burst {queue.rate.burst:,})")
     return ", ".join(words) or "no limits"

@@ -33,6 +33,7 @@ class Queue(Struct, frozen=True, kw_only=True):
     concurrency: int | None = None
     concurrency_per_key: int | None = None
     rate: QueueRate | None = None
+    shared_keys: bool = False
 
 
 class _Page(Struct):
@@ -54,7 +55,7 @@ class Queues:
         return read_body(self._connection.send("GET", f"/queue/{name}"), Queue)
 
     def change(self, name: str, **fields: Any) -> Queue:
-        """Set `paused`, `concurrency`, `concurrency_per_key` or `rate`; None takes a limit away.
+        """Set `paused`, `concurrency`, `concurrency_per_key`, `rate` or `shared_keys`; None takes a limit away.
 
         Raises NotFound, InvalidRequest with every fault.
         """

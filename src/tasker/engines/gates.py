@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from tasker.model.queues import QueueSettings
+from tasker.model.queues import QueueSettings, Slot
 
 WINDOW = 50
 """Candidates that are looked at together at the least, where some may have to wait for their key."""
@@ -22,12 +22,12 @@ ROUNDS = 6
 
 
 class Candidate(NamedTuple):
-    """A task in line: `rank` orders them, smallest first; `place` is the engine's own."""
+    """A task in line: `rank` orders them, smallest first; `slot` is that of its key; `place` is the engine's own."""
 
     rank: tuple[Any, ...]
     queue: str
     weight: int
-    key: str | None
+    slot: Slot | None
     place: Any
 
 
@@ -55,7 +55,7 @@ class Gate:
         self.opens_in: timedelta | None = None
         """How long until the first that could not be paid can be."""
         self._slots = math.inf if settings.concurrency is None else max(0, settings.concurrency - running)
-        self._keys: Counter[str] = Counter()
+        self._taken: Counter[Slot] = Counter()
 
     @property
     def is_shut(self) -> bool:
@@ -70,43 +70,43 @@ class Gate:
         """Return how many of `limit` may start at the most."""
         return 0 if self.settings.paused else int(min(limit, self._slots))
 
-    def note_running(self, key: str, count: int) -> None:
+    def note_running(self, slot: Slot, count: int) -> None:
         """Tell how many attempts with a key run."""
-        self._keys[key] = count
+        self._taken[slot] = count
 
-    def knows(self, key: str) -> bool:
-        return key in self._keys
+    def knows(self, slot: Slot) -> bool:
+        return slot in self._taken
 
     def sift(self, candidates: Sequence[Candidate], limit: int) -> Passage:
         """Tell which of the first candidates may start; nothing is spent."""
-        slots, tokens, keys = self.room(limit), self.tokens, self._keys.copy()
+        slots, tokens, taken = self.room(limit), self.tokens, self._taken.copy()
         passage = Passage([], [], False)
         for one in candidates:
-            if self._is_taken(one.key, keys):
+            if self._is_taken(one.slot, taken):
                 passage.blocked.append(one)
             elif slots < 1 or not self._can_pay(one.weight, tokens):
                 return passage._replace(is_cut=True)
             else:
                 slots, tokens = slots - 1, tokens - one.weight
-                keys.update([one.key] if one.key is not None else [])
+                taken.update([one.slot] if one.slot is not None else [])
                 passage.passing.append(one)
         return passage
 
     def admit(self, one: Candidate) -> bool:
         """Let one start, if it may: its slot and its weight are spent."""
-        if self.is_shut or self._is_taken(one.key, self._keys) or not self._can_pay(one.weight, self.tokens):
+        if self.is_shut or self._is_taken(one.slot, self._taken) or not self._can_pay(one.weight, self.tokens):
             return False
         self._slots -= 1
-        if one.key is not None:
-            self._keys[one.key] += 1
+        if one.slot is not None:
+            self._taken[one.slot] += 1
         if self.settings.rate is not None:
             self.tokens -= one.weight
             self.has_spent = True
         return True
 
-    def _is_taken(self, key: str | None, keys: Counter[str]) -> bool:
+    def _is_taken(self, slot: Slot | None, taken: Counter[Slot]) -> bool:
         most = self.settings.concurrency_per_key
-        return key is not None and most is not None and keys[key] >= most
+        return slot is not None and most is not None and taken[slot] >= most
 
     def _can_pay(self, weight: int, tokens: float) -> bool:
         rate = self.settings.rate

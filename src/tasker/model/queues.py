@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import NamedTuple
 
 from msgspec import UNSET, Struct, UnsetType, structs
 
@@ -37,10 +38,19 @@ class Rate(Struct, frozen=True, kw_only=True):
         return timedelta(seconds=max(0.0, min(weight, self.burst) - tokens) / self.per_second)
 
 
+class Slot(NamedTuple):
+    """What tasks with one concurrency key share: of a queue, and of one owner; None where all owners share it."""
+
+    queue: str
+    owner: str | None
+    key: str
+
+
 class QueueSettings(Struct, frozen=True, kw_only=True):
     """What is set of a queue; None is no limit.
 
-    concurrency: attempts that run at a time. concurrency_per_key: the same of those with one `concurrency_key`.
+    concurrency: attempts that run at a time. concurrency_per_key: the same of one owner's tasks with one
+    `concurrency_key`; of all owners' together with `shared_keys`.
     """
 
     name: str
@@ -48,11 +58,20 @@ class QueueSettings(Struct, frozen=True, kw_only=True):
     concurrency: int | None = None
     concurrency_per_key: int | None = None
     rate: Rate | None = None
+    shared_keys: bool = False
 
     @property
     def is_plain(self) -> bool:
         """Whether nothing is set."""
         return self == QueueSettings(name=self.name)
+
+    def slot(self, owner: str, key: str) -> Slot:
+        """Return what a task of this owner with this concurrency key shares with others."""
+        return Slot(self.name, None if self.shared_keys else owner, key)
+
+    def counts_as(self, other: QueueSettings) -> bool:
+        """Tell whether both let as many tasks with one key run together."""
+        return (self.concurrency_per_key, self.shared_keys) == (other.concurrency_per_key, other.shared_keys)
 
 
 class QueueChange(Struct, frozen=True, kw_only=True):
@@ -62,6 +81,7 @@ class QueueChange(Struct, frozen=True, kw_only=True):
     concurrency: int | UnsetType | None = UNSET
     concurrency_per_key: int | UnsetType | None = UNSET
     rate: Rate | UnsetType | None = UNSET
+    shared_keys: bool | UnsetType = UNSET
 
     def apply(self, settings: QueueSettings) -> QueueSettings:
         """Return the settings as they are then."""
@@ -76,7 +96,7 @@ MOST_BEFORE = 1001
 class Place(Struct, frozen=True, kw_only=True):
     """Where in its queue's line a due task is: how many are before it, MOST_BEFORE standing for that many or more.
 
-    weight: what its start costs. key_running: attempts of its concurrency key that run.
+    weight: what its start costs. key_running: attempts that run and share its concurrency key.
     """
 
     before: int

@@ -22,10 +22,13 @@ from tasker.testing import START, Driver, ManualClock, make_draft
 OPEN_TASKS_ONLY = (
     "next_line", "next_level", "due_in_level", "due_suspects", "any_suspect", "next_due", "lines_due",
     "expired", "expire_all", "pending_by_line", "running_by_line", "limited_in_level", "running_in_queue",
-    "running_with_key", "any_parked", "parked_keys",
+    "running_with_key", "running_with_own_key", "any_parked", "parked_keys",
 )  # fmt: skip
 """Queries on the way of every claim, heartbeat and count: they must see open tasks alone."""
-NAMED = {"now": 1, "types": "[]", "queues": None, "limit": 1, "shut": "[]", "parked": 1 << 60}
+NAMED = {
+    "now": 1, "types": "[]", "queues": None, "limit": 1, "shut": "[]", "parked": 1 << 60, "queue": "", "key": "",
+    "owner": "",
+}  # fmt: skip
 HISTORY = 5000
 
 
@@ -162,3 +165,12 @@ async def test_a_list_costs_the_same_with_a_long_history(path: Path, where: Task
     add_history(path)
     after = list_steps(path, where)
     assert after <= max(before * 2, 2000), f"{before} steps before, {after} with {HISTORY} more finished tasks"
+
+
+@pytest.mark.parametrize(("name", "index"), [("unpark", "task_parked"), ("unpark_own", "task_parked_own")])
+def test_the_next_of_a_key_is_found_without_a_look_at_others(
+    connection: apsw.Connection, name: str, index: str
+) -> None:
+    steps = plan(connection, QUERIES[name], NAMED)
+    assert any(re.search(rf"SEARCH task USING (COVERING )?INDEX {index} ", step) for step in steps), steps
+    assert not any("TEMP B-TREE" in step for step in steps), steps

@@ -254,10 +254,6 @@ async def test_a_webhook_of_an_older_version_has_the_standard_format(path: Path)
     assert (found.format, found.events) == ("standard", ("failed",))
 
 
-def test_migrations_are_numbered_without_gaps() -> None:
-    assert [number for number, _ in migrations()] == list(range(1, LATEST + 1))
-
-
 async def test_opening_again_migrates_nothing_and_loses_nothing(path: Path) -> None:
     clock = ManualClock()
     engine = SqliteEngine(path, clock)

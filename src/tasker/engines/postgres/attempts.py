@@ -245,7 +245,7 @@ class Attempts:
         await connection.execute(self._queries["keep_attempts"], *_columns(kept))
         await connection.execute(self._queries["back_to_line"], *_columns(again))
         await self._line.leave(connection, _known(jobs))
-        news.freed += [(held[said.lease].queue, held[said.lease].key) for said in words]
+        news.freed += [(row.queue, row.owner, row.key) for row in (held[said.lease] for said in words)]
         await promote(connection, self._queries, self._line, news)
         news.changes += [Change(said.lease.task_id, Status.PENDING) for said in words]
 
@@ -270,7 +270,7 @@ class Attempts:
                 (jobs[lease.task_id], _IN_ITS_WORDS.get(change.status, "canceled")) for lease, change in stored.items()
             ),
         )
-        news.freed += [(row["queue"], row["concurrency_key"]) for row in rows]
+        news.freed += [(row["queue"], row["owner"], row["concurrency_key"]) for row in rows]
         news.notes += [ended(lease.task_id, change.status, lease.attempt) for lease, change in stored.items()]
         news.changes += [Change(lease.task_id, change.status) for lease, change in stored.items()]
         awaited = {row["task_id"] for row in rows if row["has_dependants"]}

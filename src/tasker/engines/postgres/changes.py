@@ -64,7 +64,7 @@ class Changes:
             await connection.execute(self._queries["forget_dependencies"], [row["seq"]])
             await self._options.leave_line(connection, [task_id])
             if row["concurrency_key"] is not None:  # others may have been parked behind it
-                await self._limits.unpark(connection, news, [(row["queue"], row["concurrency_key"])])
+                await self._limits.left(connection, news, [row])
             news.changes.append(Change(task_id, Status.CANCELLED))
             if row["has_dependants"]:
                 await self._options.settle_dependants(connection, news, [End(task_id, Status.CANCELLED, None)])

@@ -9,7 +9,8 @@ Tasks in a queue without settings never come here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
@@ -19,10 +20,10 @@ import msgspec
 from tasker.engines.gates import ROUNDS, WINDOW, Candidate, Gate, merge
 from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.line import MANAGERS, Line, Picked, Place
-from tasker.engines.postgres.news import News
+from tasker.engines.postgres.news import Freed, News
 from tasker.engines.values import encode
 from tasker.lifecycle import MAX_INTERRUPTIONS
-from tasker.model.queues import MOST_BEFORE, QueueChange, QueueSettings, QueueState, Rate, tokens_after
+from tasker.model.queues import MOST_BEFORE, QueueChange, QueueSettings, QueueState, Rate, Slot, tokens_after
 from tasker.model.queues import Place as Location
 
 PARKED = "//parked"
@@ -148,7 +149,7 @@ class Limits:
         passing: list[Candidate] = []
         window = max(most, WINDOW) if gate.has_keys else most
         for last in range(ROUNDS - 1, -1, -1) if most else ():
-            found = await self._peek(connection, lines, window)
+            found = await self._peek(connection, lines, window, gate.settings)
             await self._count_keys(connection, gate, found)
             passing, blocked, is_cut = gate.sift(found, most)
             if blocked:
@@ -162,31 +163,34 @@ class Limits:
             window *= 2
         return passing
 
-    async def _peek(self, connection: Connection, lines: Sequence[str], limit: int) -> list[Candidate]:
+    async def _peek(
+        self, connection: Connection, lines: Sequence[str], limit: int, settings: QueueSettings
+    ) -> list[Candidate]:
+        """Return the first jobs of these lines, which are of one queue."""
         rows = await connection.fetch(self._queries["peek"], lines, limit)
         jobs = [
-            (Picked(row["id"], UUID(bytes=row["payload"]), row["priority"]), _queue_of(row["name"]))
+            Picked(row["id"], UUID(bytes=row["payload"]), row["priority"])
             for row in rows
             if row["payload"] is not None
         ]
-        costs = await connection.fetch(self._queries["costs"], [job.task_id for job, _ in jobs]) if jobs else []
-        cost = {row["task_id"]: (row["weight"], row["concurrency_key"]) for row in costs}
+        costs = await connection.fetch(self._queries["costs"], [job.task_id for job in jobs]) if jobs else []
+        cost = {row["task_id"]: (row["weight"], _slot_of(settings, row)) for row in costs}
         found = [
-            Candidate((-job.priority, job.job_id), queue, *cost.get(job.task_id, (0, None)), job) for job, queue in jobs
+            Candidate((-job.priority, job.job_id), settings.name, *cost.get(job.task_id, (0, None)), job)
+            for job in jobs
         ]
         return sorted(found, key=lambda one: one.rank)
 
     async def _count_keys(self, connection: Connection, gate: Gate, found: Sequence[Candidate]) -> None:
         if not gate.has_keys:
             return
-        keys = {one.key for one in found if one.key is not None and not gate.knows(one.key)}
-        for key in keys:
-            gate.note_running(key, 0)
-        rows = (
-            await connection.fetch(self._queries["running_with_keys"], [gate.settings.name], list(keys)) if keys else ()
-        )
-        for row in rows:
-            gate.note_running(row["concurrency_key"], row["running"])
+        slots = list({one.slot for one in found if one.slot is not None and not gate.knows(one.slot)})
+        if not slots:
+            return
+        owners, keys = [slot.owner for slot in slots], [slot.key for slot in slots]
+        name = gate.settings.name
+        for row in await connection.fetch(self._queries["running_with_keys"], name, owners, keys):
+            gate.note_running(Slot(name, row["owner"], row["key"]), row["running"])
 
     async def spend(self, connection: Connection, gates: Gates) -> None:
         """Store what a claim has spent."""
@@ -197,46 +201,52 @@ class Limits:
 
     # when a slot is free again
 
-    async def freed(self, connection: Connection, news: News, ended: Sequence[tuple[str, str | None]]) -> None:
-        """Tell that attempts have ended, by queue and key: others may start."""
+    async def freed(self, connection: Connection, news: News, ended: Sequence[Freed]) -> None:
+        """Tell that attempts have ended: others may start."""
         if self.known:
-            news.lines |= {any_line(queue) for queue, _ in ended if self._has_slots(queue)}
-        keyed = [(queue, key) for queue, key in ended if key is not None]
+            news.lines |= {any_line(queue) for queue, _, _ in ended if self._has_slots(queue)}
+        keyed = [(queue, owner, key) for queue, owner, key in ended if key is not None]
         if keyed:
             # A claim that counted the ended attempt as running has stored by then what it parked.
-            held = await connection.fetch(self._queries["hold_queues"], sorted({queue for queue, _ in keyed}))
-            limited = {row["name"] for row in held if row["concurrency_per_key"] is not None}
-            await self.unpark(connection, news, [slot for slot in keyed if slot[0] in limited])
+            held = await connection.fetch(self._queries["hold_queues"], sorted({queue for queue, _, _ in keyed}))
+            limited = {row["name"]: _settings_of(row) for row in held if row["concurrency_per_key"] is not None}
+            slots = [limited[queue].slot(owner, key) for queue, owner, key in keyed if queue in limited]
+            await self._unpark(connection, news, Counter(slots))
 
     async def not_started(self, connection: Connection, news: News, task_ids: Sequence[UUID]) -> None:
         """Tell that what a claim took could not be started: for the sake of its key others were parked."""
         if self.known:
-            rows = await connection.fetch(self._queries["keys_of"], task_ids)
-            await self.unpark(connection, news, [(row["queue"], row["concurrency_key"]) for row in rows])
+            await self.left(connection, news, await connection.fetch(self._queries["keys_of"], task_ids))
+
+    async def left(self, connection: Connection, news: News, rows: Sequence[Any]) -> None:
+        """Tell that tasks have left the line, by queue, owner and concurrency_key: others were parked behind them."""
+        slots = [_slot_of(self.known.get(row["queue"]) or QueueSettings(name=row["queue"]), row) for row in rows]
+        await self._unpark(connection, news, Counter(slot for slot in slots if slot is not None))
 
     def _has_slots(self, queue: str) -> bool:
         settings = self.known.get(queue)
         return settings is not None and settings.concurrency is not None
 
-    async def unpark(self, connection: Connection, news: News, slots: Sequence[tuple[str, str]]) -> None:
-        """Put the first parked tasks back into line, one for each of these slots."""
-        counts = {slot: slots.count(slot) for slot in slots}
-        await self._unpark(connection, news, [(queue, key, count) for (queue, key), count in counts.items()])
-
     async def unpark_many(self, connection: Connection, news: News, limit: int, queue: str | None = None) -> int:
         """Put parked tasks for which there is room back into line, about `limit`; return how many."""
         rows = await connection.fetch(self._queries["parked_with_room"], queue, limit)
-        slots, left = [], limit
+        slots: dict[Slot, int] = {}
+        left = limit
         for row in rows:
             if row["free"] > 0 and left > 0:
-                slots.append((row["queue"], row["concurrency_key"], min(row["free"], left)))
+                slots[Slot(row["queue"], row["owner"], row["concurrency_key"])] = min(row["free"], left)
                 left -= min(row["free"], left)
         return await self._unpark(connection, news, slots)
 
-    async def _unpark(self, connection: Connection, news: News, slots: Sequence[tuple[str, str, int]]) -> int:
-        if not slots:
-            return 0
-        rows = await connection.fetch(self._queries["unpark"], *(list(column) for column in zip(*slots, strict=True)))
+    async def _unpark(self, connection: Connection, news: News, slots: Mapping[Slot, int]) -> int:
+        """Put the first parked tasks back into line, so many for each slot; return how many."""
+        rows: list[Any] = []
+        shared = [(slot.queue, slot.key, free) for slot, free in slots.items() if slot.owner is None]
+        own = [(*slot, free) for slot, free in slots.items() if slot.owner is not None]
+        for query, values in (("unpark", shared), ("unpark_own", own)):
+            if values:
+                columns = (list(column) for column in zip(*values, strict=True))
+                rows += await connection.fetch(self._queries[query], *columns)
         places = [
             Place(row["task_id"], row["queue"], row["type"], row["priority"], row["interruptions"] >= MAX_INTERRUPTIONS)
             for row in rows
@@ -282,9 +292,10 @@ class Limits:
             tokens = tokens_after(old, new, _tokens(old, row))
             rate = None if new.rate is None else encode(new.rate)
             await connection.execute(
-                self._queries["set_queue"], name, new.paused, new.concurrency, new.concurrency_per_key, rate, tokens
+                self._queries["set_queue"], name, new.paused, new.concurrency, new.concurrency_per_key, rate, tokens,
+                new.shared_keys,
             )
-        if new.concurrency_per_key != old.concurrency_per_key:
+        if not new.counts_as(old):
             await self.unpark_many(connection, news, _UNPARK, name)
         news.lines.add(any_line(name))
         return new
@@ -303,7 +314,14 @@ def _settings_of(row: Any) -> QueueSettings:
     return QueueSettings(
         name=row["name"], paused=row["paused"], concurrency=row["concurrency"],
         concurrency_per_key=row["concurrency_per_key"], rate=None if row["rate"] is None else _decode_rate(row["rate"]),
+        shared_keys=row["shared_keys"],
     )  # fmt: skip
+
+
+def _slot_of(settings: QueueSettings, row: Any) -> Slot | None:
+    """Return what a task's row with owner and concurrency_key shares with others."""
+    key = row["concurrency_key"]
+    return None if key is None else settings.slot(row["owner"], key)
 
 
 def _since(row: Any) -> datetime:

@@ -39,11 +39,15 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Notice).decode
 
 
+Freed = tuple[str, str, str | None]
+"""Queue, owner and concurrency key of an attempt that has ended."""
+
+
 class News:
     """What a transaction has to tell: `changes` to the listeners, `lines` that a task has joined to the workers.
 
-    notes: what it adds to the journal, the table of that name. freed: the slots of attempts that it has ended, by queue
-    and key; who may start there is seen to at its end.
+    notes: what it adds to the journal, the table of that name. freed: queue, owner and key of attempts that it has
+    ended; who may start there is seen to at its end.
     """
 
     def __init__(self, journal: str = "") -> None:
@@ -51,7 +55,7 @@ class News:
         self.notes: list[Note] = []
         self.changes: list[Change] = []
         self.lines: set[str] = set()
-        self.freed: list[tuple[str, str | None]] = []
+        self.freed: list[Freed] = []
         self.sender = ""
         self.is_sent = False
         """Whether the transaction's COMMIT was sent."""

@@ -212,9 +212,9 @@ class Options:
         errors = {row["seq"]: deadline_passed(row["deadline"], _problem(row["error"])) for row in rows}
         await self.settle_dependants(connection, news, await self.fail_pending(connection, news, errors))
         # Others may have been parked behind them.
-        keys = [(row["queue"], row["concurrency_key"]) for row in rows if row["concurrency_key"] is not None]
-        if keys:
-            await self._limits.unpark(connection, news, keys)
+        keyed = [row for row in rows if row["concurrency_key"] is not None]
+        if keyed:
+            await self._limits.left(connection, news, keyed)
         return len(rows)
 
 

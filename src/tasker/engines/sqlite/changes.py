@@ -180,11 +180,11 @@ def _cancel(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) 
     if status != "pending":
         return status, []
     row = connection.execute(QUERIES["cancel_pending"], {"now": now, "seq": seq}).fetchone()
-    has_dependants, queue, key, *head_columns = row  # type: ignore[misc]
+    has_dependants, queue, owner, key, *head_columns = row  # type: ignore[misc]
     head = Head(*head_columns)
     lines.notes.add(ended(task_id, Status.CANCELLED, head.attempt, head.last + 1))
     connection.execute(QUERIES["delete_dependencies"], (seq,))
-    lines.ended(connection, str(queue), key)
+    lines.ended(connection, str(queue), str(owner), key)
     news = [Change(task_id, Status.CANCELLED)]
     if has_dependants:
         news += settle_dependants(connection, lines, task_id, Status.CANCELLED, None, now)
@@ -291,11 +291,11 @@ def _back_to_line(connection: apsw.Connection, lines: Lines, tally: DayTally, he
     lines.notes.add(logged(held.task_id, log[-1:]))
     connection.execute(QUERIES["keep_attempt"], (at, change.ending, error, change.peak_memory, seq))
     row = (change.reason, due_at, change.tries, change.crashes, change.interruptions, error, last, seq)
-    queue, type_, deadline, key = connection.execute(QUERIES["back_to_line"], row).fetchone()  # type: ignore[misc]
+    queue, type_, deadline, owner, key = connection.execute(QUERIES["back_to_line"], row).fetchone()  # type: ignore[misc]
     lines.note_deadline(deadline)
     suspect = change.interruptions >= MAX_INTERRUPTIONS
     lines.joined(str(queue), str(type_), due_at, later=change.reason != "queued", suspect=suspect)
-    lines.ended(connection, str(queue), key)
+    lines.ended(connection, str(queue), str(owner), key)
 
 
 def _due_at(change: Transition) -> datetime:
@@ -313,10 +313,10 @@ def _end(
     row: Row | None = connection.execute(QUERIES["end_attempt"], values).fetchone()
     if row is None:
         return False, []
-    has_dependants, queue, key = row
+    has_dependants, queue, owner, key = row
     tally.end((day_of(at), change.owner, change.type), change)
     lines.notes.add(ended(lease.task_id, change.status, lease.attempt))
-    lines.ended(connection, queue, key)
+    lines.ended(connection, queue, owner, key)
     news = [Change(lease.task_id, change.status)]
     if has_dependants:
         news += settle_dependants(connection, lines, lease.task_id, change.status, change.error, at)

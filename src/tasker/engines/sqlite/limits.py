@@ -18,7 +18,7 @@ from tasker.engines.gates import ROUNDS, WINDOW, Candidate, Gate
 from tasker.engines.sqlite.rows import Row
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.values import encode
-from tasker.model.queues import QueueSettings, QueueState, Rate
+from tasker.model.queues import QueueSettings, QueueState, Rate, Slot
 
 _decode_rate = msgspec.json.Decoder(Rate).decode
 _MICRO = timedelta(microseconds=1)
@@ -53,6 +53,10 @@ class Limits:
     @property
     def settings(self) -> dict[str, QueueSettings]:
         return self._settings
+
+    def of(self, queue: str) -> QueueSettings:
+        """Return what is set of a queue, as far as it is loaded."""
+        return self._settings.get(queue) or QueueSettings(name=queue)
 
     def begin(self, now: int) -> set[LineName]:
         """Begin to choose in a transaction, at `now` (microseconds); return the lines to look at again."""
@@ -104,7 +108,7 @@ class Limits:
         passing: list[Candidate] = []
         window = max(most, WINDOW) if gate.has_keys else most
         for last in range(ROUNDS - 1, -1, -1) if most else ():
-            found = [row for line in lines for row in _candidates(connection, line, find_due, self._now, window)]
+            found = [one for line in lines for one in self._candidates(connection, line, find_due, gate, window)]
             found.sort(key=lambda one: one.rank)
             self._count_keys(connection, gate, found)
             passing, blocked, is_cut = gate.sift(found, most)
@@ -130,8 +134,20 @@ class Limits:
         if not gate.has_keys:
             return
         for one in found:
-            if one.key is not None and not gate.knows(one.key):
-                gate.note_running(one.key, running_with_key(connection, one.queue, one.key))
+            if one.slot is not None and not gate.knows(one.slot):
+                gate.note_running(one.slot, running_with_key(connection, one.slot))
+
+    def _candidates(
+        self, connection: apsw.Connection, line: LineName, find_due: FindDue, gate: Gate, limit: int
+    ) -> list[Candidate]:
+        slot = gate.settings.slot
+        rows: list[Any] = find_due(connection, line, self._now, limit)
+        return [
+            Candidate(
+                (priority, due_at, seq), line[0], weight, None if key is None else slot(owner, key), (seq, line)
+            )
+            for priority, due_at, seq, weight, owner, key in rows
+        ]
 
     def admit_suspect(self, connection: apsw.Connection, one: Candidate) -> bool:
         """Let a suspect start, if it may."""
@@ -142,29 +158,31 @@ class Limits:
         self._shut_lines([one.place[1]], gate)
         return False
 
-    def unpark(self, connection: apsw.Connection, queue: str, key: str, limit: int, now: int) -> list[Row]:
+    def unpark(self, connection: apsw.Connection, slot: Slot, limit: int, now: int) -> list[Row]:
         """Put the first parked tasks of a key into line; return queue, type, due time and interruptions of each."""
-        values = {"now": now, "queue": queue, "key": key, "limit": limit}
-        return connection.execute(QUERIES["unpark"], values).fetchall()
+        query = QUERIES["unpark" if slot.owner is None else "unpark_own"]
+        return connection.execute(query, slot._asdict() | {"now": now, "limit": limit}).fetchall()
 
     def unpark_many(self, connection: apsw.Connection, now: int, limit: int) -> list[Row]:
         """Put parked tasks back into line for which there is room, at most `limit`: a person's hand, or a new limit."""
         rows: list[Row] = []
         keys: list[Row] = connection.execute(QUERIES["parked_keys"]).fetchall()
         self.has_parked = bool(keys)
-        for queue, key in keys:
-            most = find_settings(connection, queue)[0].concurrency_per_key
+        settings = {queue: find_settings(connection, queue)[0] for queue in {queue for queue, _, _ in keys}}
+        for slot in dict.fromkeys(settings[queue].slot(owner, key) for queue, owner, key in keys):
+            most = settings[slot.queue].concurrency_per_key
             room = limit - len(rows)
             if most is not None:
-                room = min(room, most - running_with_key(connection, queue, key))
+                room = min(room, most - running_with_key(connection, slot))
             if room > 0:
-                rows += self.unpark(connection, queue, key, room, now)
+                rows += self.unpark(connection, slot, room, now)
         return rows
 
 
-def running_with_key(connection: apsw.Connection, queue: str, key: str) -> int:
-    """Return how many attempts run of a queue's tasks with a concurrency key."""
-    return int(connection.execute(QUERIES["running_with_key"], (queue, key)).get)
+def running_with_key(connection: apsw.Connection, slot: Slot) -> int:
+    """Return how many attempts run of the tasks that share a concurrency key."""
+    query = QUERIES["running_with_key" if slot.owner is None else "running_with_own_key"]
+    return int(connection.execute(query, slot._asdict()).get)
 
 
 def read_states(connection: apsw.Connection, now: int) -> list[QueueState]:
@@ -191,6 +209,7 @@ def store_settings(connection: apsw.Connection, settings: QueueSettings, tokens:
         settings.concurrency,
         settings.concurrency_per_key,
         rate,
+        int(settings.shared_keys),
         tokens,
         now,
     )
@@ -212,21 +231,11 @@ def _open_gate(connection: apsw.Connection, queue: str, now: int) -> Gate:
     return gate
 
 
-def _candidates(
-    connection: apsw.Connection, line: LineName, find_due: FindDue, now: int, limit: int
-) -> list[Candidate]:
-    rows: list[Any] = find_due(connection, line, now, limit)
-    return [
-        Candidate((priority, due_at, seq), line[0], weight, key, (seq, line))
-        for priority, due_at, seq, weight, key in rows
-    ]
-
-
 def _settings_of(row: Row) -> tuple[QueueSettings, float, int]:
-    name, paused, concurrency, per_key, rate, tokens, refilled_at = row
+    name, paused, concurrency, per_key, rate, shared_keys, tokens, refilled_at = row
     settings = QueueSettings(
         name=name, paused=bool(paused), concurrency=concurrency, concurrency_per_key=per_key,
-        rate=None if rate is None else _decode_rate(rate),
+        rate=None if rate is None else _decode_rate(rate), shared_keys=bool(shared_keys),
     )  # fmt: skip
     return settings, tokens, refilled_at
 

@@ -112,11 +112,12 @@ class Lines:
         if deadline is not None:
             self._next_deadline = min(deadline, self._next_deadline or deadline)
 
-    def ended(self, connection: apsw.Connection, queue: str, key: Any) -> None:
+    def ended(self, connection: apsw.Connection, queue: str, owner: str, key: Any) -> None:
         """Tell that a task has left the running ones, or the line: a slot of its queue, or that of its key, is free."""
         self._active |= self.limits.slot_freed(queue)
         if key is not None and self.limits.has_parked:
-            self._unparked(self.limits.unpark(connection, queue, str(key), 1, to_micros(self._clock.now())))
+            slot = self.limits.of(queue).slot(owner, str(key))
+            self._unparked(self.limits.unpark(connection, slot, 1, to_micros(self._clock.now())))
 
     def unpark_many(self, connection: apsw.Connection, limit: int) -> int:
         """Put parked tasks back into line for which there is room; return how many."""
@@ -255,8 +256,9 @@ class Lines:
         if not rows:
             self._has_suspects = connection.execute(QUERIES["any_suspect"]).get is not None
         chosen = []
-        for priority, due_at, seq, weight, key, queue, type_ in rows:
-            one = Candidate((priority, due_at, seq), queue, weight, key, (seq, (queue, type_)))
+        for priority, due_at, seq, weight, owner, key, queue, type_ in rows:
+            slot = None if key is None else self.limits.of(queue).slot(owner, key)
+            one = Candidate((priority, due_at, seq), queue, weight, slot, (seq, (queue, type_)))
             if not self.limits.holds(queue) or self.limits.admit_suspect(connection, one):
                 chosen.append(seq)
         return chosen
@@ -310,7 +312,7 @@ def _due(connection: apsw.Connection, line: LineName, now: int, limit: int, quer
 
 
 def _due_limited(connection: apsw.Connection, line: LineName, now: int, limit: int) -> list[Row]:
-    """Return what `_due` does, with the weight and the concurrency key of each."""
+    """Return what `_due` does, with weight, owner and concurrency key of each."""
     return _due(connection, line, now, limit, "limited_in_level")
 
 

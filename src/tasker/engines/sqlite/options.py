@@ -30,7 +30,7 @@ class Joins(Protocol):
 
     notes: Notes
 
-    def ended(self, connection: apsw.Connection, queue: str, key: Any) -> None: ...
+    def ended(self, connection: apsw.Connection, queue: str, owner: str, key: Any) -> None: ...
 
     def joined(self, queue: str, type_: str, due_at: int, *, later: bool, suspect: bool = False) -> None: ...
 
@@ -173,15 +173,15 @@ def _release(connection: apsw.Connection, lines: Joins, seq: int, now: int) -> l
 def fail_pending(connection: apsw.Connection, notes: Notes, seq: int, error: TaskProblem, now: int) -> Row | None:
     """End a pending task that will have no attempt.
 
-    Returns its id, whether others depend on it, its queue and its concurrency key; None if it is not pending.
+    Returns its id, whether others depend on it, its queue, owner and concurrency key; None if it is not pending.
     """
     values = {"now": now, "seq": seq, "error": encode(error)}
     row: Row | None = connection.execute(QUERIES["fail_pending"], values).fetchone()
     if row is None:
         return None
-    task_id, head = task_id_of(row[0]), Head(*row[4:])
+    task_id, head = task_id_of(row[0]), Head(*row[5:])
     notes.add(ended(task_id, Status.FAILED, head.attempt, head.last + 1))
-    return task_id, *row[1:4]
+    return task_id, *row[1:5]
 
 
 def fail_overdue(connection: apsw.Connection, lines: Joins, now: int, limit: int) -> tuple[int, list[Change]]:

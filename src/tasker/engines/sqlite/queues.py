@@ -60,7 +60,7 @@ class SqliteQueues:
         new = change.apply(old)
         store_settings(connection, new, tokens_after(old, new, tokens_now(old.rate, tokens, since, now)), now)
         self._lines.settings_changed()
-        if new.concurrency_per_key != old.concurrency_per_key:
+        if not new.counts_as(old):
             self._lines.unpark_many(connection, _UNPARK)
         return new
 
@@ -69,7 +69,7 @@ def _find_place(connection: apsw.Connection, task_id: UUID, now: int) -> Place |
     row = connection.execute(QUERIES["place_of"], (task_id.bytes,)).fetchone()
     if row is None or row[3] & ~PARKED > now:
         return None
-    seq, queue, priority, due_at, weight, key = row
+    seq, queue, priority, due_at, weight, owner, key = row
     before = 0
     for type_ in _types_of(connection, str(queue)):
         level = connection.execute(QUERIES["next_level"], (queue, type_, 1 << 31)).get
@@ -78,7 +78,8 @@ def _find_place(connection: apsw.Connection, task_id: UUID, now: int) -> Place |
             level = connection.execute(QUERIES["next_level"], (queue, type_, level)).get
         own = (queue, type_, priority, due_at & ~PARKED, seq, MOST_BEFORE - before)
         before += _count(connection, "due_before", own)
-    running = 0 if key is None else running_with_key(connection, str(queue), str(key))
+    settings = find_settings(connection, str(queue))[0]
+    running = 0 if key is None else running_with_key(connection, settings.slot(str(owner), str(key)))
     return Place(before=before, weight=weight, key_running=running)
 
 

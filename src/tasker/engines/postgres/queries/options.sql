@@ -55,7 +55,7 @@ WHERE task.seq = ended.seq AND task.status = 'pending'
 RETURNING task.task_id, task.has_dependants, ended.error, {head};
 
 -- name: overdue
-SELECT seq, deadline, error, queue, concurrency_key FROM {schema}.task
+SELECT seq, deadline, error, queue, owner, concurrency_key FROM {schema}.task
 WHERE status = 'pending' AND deadline IS NOT NULL AND deadline <= now() AND ($2::uuid[] IS NULL OR task_id = ANY($2))
 ORDER BY deadline LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED;
 

@@ -1,5 +1,5 @@
 -- name: queues
-SELECT name, paused, concurrency, concurrency_per_key, rate, tokens, refilled_at, now() AS now,
+SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at, now() AS now,
        (SELECT count(*) FROM {schema}.task WHERE status = 'running' AND task.queue = queue.name) AS running
 FROM {schema}.queue ORDER BY name;
 
@@ -9,12 +9,12 @@ INSERT INTO {schema}.queue (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET n
 
 -- name: hold_queues
 -- In order of names: two that hold several never cross. What others have stored is seen from the next statement on.
-SELECT name, paused, concurrency, concurrency_per_key, rate, tokens, refilled_at, now() AS now
+SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at, now() AS now
 FROM {schema}.queue WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE;
 
 -- name: set_queue
 UPDATE {schema}.queue SET paused = $2, concurrency = $3, concurrency_per_key = $4, rate = $5, tokens = $6,
-    refilled_at = now()
+    shared_keys = $7, refilled_at = now()
 WHERE name = $1;
 
 -- name: delete_queue
@@ -24,9 +24,12 @@ DELETE FROM {schema}.queue WHERE name = $1;
 SELECT queue, count(*) AS running FROM {schema}.task WHERE status = 'running' AND queue = ANY($1::text[]) GROUP BY queue;
 
 -- name: running_with_keys
-SELECT queue, concurrency_key, count(*) AS running FROM {schema}.task
-WHERE status = 'running' AND concurrency_key IS NOT NULL AND queue = ANY($1::text[]) AND concurrency_key = ANY($2::text[])
-GROUP BY queue, concurrency_key;
+-- Without an owner those of all owners.
+SELECT slot.owner, slot.key, (
+    SELECT count(*) FROM {schema}.task
+    WHERE status = 'running' AND concurrency_key IS NOT NULL AND task.queue = $1 AND concurrency_key = slot.key
+      AND (slot.owner IS NULL OR task.owner = slot.owner)) AS running
+FROM unnest($2::text[], $3::text[]) AS slot (owner, key);
 
 -- name: spend
 -- A transaction that began before another one committed must not count the time between twice.
@@ -42,7 +45,7 @@ FROM unnest($1::text[]) AS line (name) CROSS JOIN LATERAL (
 ) AS job;
 
 -- name: costs
-SELECT task_id, queue, coalesce(weight, 1) AS weight, concurrency_key FROM {schema}.task WHERE task_id = ANY($1::uuid[]);
+SELECT task_id, queue, coalesce(weight, 1) AS weight, owner, concurrency_key FROM {schema}.task WHERE task_id = ANY($1::uuid[]);
 
 -- name: pick
 -- As PgQueuer's own dequeue marks a job that it picks.
@@ -71,29 +74,45 @@ FROM unnest($1::text[], $2::text[], $3::int[]) AS slot (queue, key, free) CROSS 
 WHERE task.seq = parked.seq
 RETURNING task.task_id, task.queue, task.type, task.priority, task.interruptions;
 
+-- name: unpark_own
+UPDATE {schema}.task SET reason = 'queued'
+FROM unnest($1::text[], $2::text[], $3::text[], $4::int[]) AS slot (queue, owner, key, free) CROSS JOIN LATERAL (
+    SELECT seq FROM {schema}.task
+    WHERE status = 'pending' AND reason = 'concurrency_limited' AND task.queue = slot.queue
+      AND concurrency_key = slot.key AND task.owner = slot.owner
+    ORDER BY priority DESC, due_at, seq LIMIT slot.free FOR UPDATE SKIP LOCKED) AS parked
+WHERE task.seq = parked.seq
+RETURNING task.task_id, task.queue, task.type, task.priority, task.interruptions;
+
 -- name: move_jobs
 UPDATE {schema}.pgqueuer SET entrypoint = given.line FROM unnest($1::text[], $2::text[]) AS given (key, line)
 WHERE dedupe_key = given.key AND status = 'queued';
 
 -- name: parked_with_room
--- Keys of which tasks are parked, and how many more of each may run.
-SELECT parked.queue, parked.concurrency_key, least($2, coalesce(set.concurrency_per_key - (
+-- Keys of which tasks are parked, and how many more of each may run; without an owner where owners share them.
+SELECT parked.queue, parked.owner, parked.concurrency_key, least($2, coalesce(parked.most - (
            SELECT count(*) FROM {schema}.task
            WHERE status = 'running' AND concurrency_key IS NOT NULL AND task.queue = parked.queue
-             AND task.concurrency_key = parked.concurrency_key), $2))::int AS free
-FROM (SELECT DISTINCT queue, concurrency_key FROM {schema}.task
-      WHERE status = 'pending' AND reason = 'concurrency_limited' AND ($1::text IS NULL OR queue = $1)) AS parked
-LEFT JOIN {schema}.queue AS set ON set.name = parked.queue;
+             AND task.concurrency_key = parked.concurrency_key
+             AND (parked.owner IS NULL OR task.owner = parked.owner)), $2))::int AS free
+FROM (SELECT DISTINCT task.queue, CASE WHEN set.shared_keys THEN NULL ELSE task.owner END AS owner,
+             task.concurrency_key, set.concurrency_per_key AS most
+      FROM {schema}.task LEFT JOIN {schema}.queue AS set ON set.name = task.queue
+      WHERE task.status = 'pending' AND task.reason = 'concurrency_limited'
+        AND ($1::text IS NULL OR task.queue = $1)) AS parked;
 
 -- name: keys_of
-SELECT queue, concurrency_key FROM {schema}.task WHERE task_id = ANY($1::uuid[]) AND concurrency_key IS NOT NULL;
+SELECT queue, owner, concurrency_key FROM {schema}.task
+WHERE task_id = ANY($1::uuid[]) AND concurrency_key IS NOT NULL;
 
 -- name: place_of
 -- One that is due and not in line yet will stand at its end.
 SELECT task.queue, task.priority, coalesce(task.weight, 1) AS weight, coalesce(job.id, 9223372036854775807) AS id,
        (SELECT count(*) FROM {schema}.task AS other
         WHERE other.status = 'running' AND other.concurrency_key IS NOT NULL AND other.queue = task.queue
-          AND other.concurrency_key = task.concurrency_key) AS key_running
+          AND other.concurrency_key = task.concurrency_key
+          AND (other.owner = task.owner
+               OR (SELECT shared_keys FROM {schema}.queue WHERE queue.name = task.queue))) AS key_running
 FROM {schema}.task LEFT JOIN {schema}.pgqueuer AS job ON job.dedupe_key = $2 AND job.status = 'queued'
 WHERE task.task_id = $1 AND task.status = 'pending' AND task.due_at <= now();
 

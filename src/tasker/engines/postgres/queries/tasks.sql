@@ -47,7 +47,7 @@ SELECT array(SELECT entrypoint FROM line WHERE entrypoint IS NOT NULL) AS lines,
         ORDER BY due_at LIMIT 1) AS next_due,  -- one that waits for other tasks is due then
        (SELECT json_agg(json_build_object(
             'name', name, 'paused', paused, 'concurrency', concurrency, 'concurrency_per_key', concurrency_per_key,
-            'rate', convert_from(rate, 'UTF8')::json) ORDER BY name)::text FROM {schema}.queue) AS settings;
+            'rate', convert_from(rate, 'UTF8')::json, 'shared_keys', shared_keys) ORDER BY name)::text FROM {schema}.queue) AS settings;
 
 -- name: promote
 UPDATE {schema}.task SET lined = true
@@ -112,7 +112,7 @@ WITH stored AS (
         completed = kept.completed + excluded.completed, failed = kept.failed + excluded.failed,
         cancelled = kept.cancelled + excluded.cancelled, run_time = kept.run_time + excluded.run_time
 )
-SELECT task_id, job_id, has_dependants, queue, concurrency_key FROM stored;
+SELECT task_id, job_id, has_dependants, queue, owner, concurrency_key FROM stored;
 
 -- name: keep_attempts
 INSERT INTO {schema}.attempt (task_seq, attempt, worker, started_at, finished_at, ending, error, peak_memory)

@@ -38,7 +38,7 @@ WHERE seq = :seq AND status = 'pending' AND reason = 'dependencies' RETURNING ta
 
 -- name: fail_pending
 UPDATE task SET status = 'failed', reason = NULL, finished_at = :now, expires_at = :now + retention, error = :error
-WHERE seq = :seq AND status = 'pending' RETURNING task_id, has_dependants, queue, concurrency_key, {head};
+WHERE seq = :seq AND status = 'pending' RETURNING task_id, has_dependants, queue, owner, concurrency_key, {head};
 
 -- name: overdue
 SELECT seq, deadline, error FROM task INDEXED BY task_deadline

@@ -1,16 +1,16 @@
 -- name: queues
-SELECT name, paused, concurrency, concurrency_per_key, rate, tokens, refilled_at FROM queue ORDER BY name;
+SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at FROM queue ORDER BY name;
 
 -- name: queue_by_name
-SELECT name, paused, concurrency, concurrency_per_key, rate, tokens, refilled_at FROM queue WHERE name = ?;
+SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at FROM queue WHERE name = ?;
 
 -- name: put_queue
-INSERT INTO queue (name, paused, concurrency, concurrency_per_key, rate, tokens, refilled_at)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO queue (name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (name) DO UPDATE
     SET paused = excluded.paused, concurrency = excluded.concurrency,
-        concurrency_per_key = excluded.concurrency_per_key, rate = excluded.rate, tokens = excluded.tokens,
-        refilled_at = excluded.refilled_at;
+        concurrency_per_key = excluded.concurrency_per_key, rate = excluded.rate, shared_keys = excluded.shared_keys,
+        tokens = excluded.tokens, refilled_at = excluded.refilled_at;
 
 -- name: delete_queue
 DELETE FROM queue WHERE name = ?;
@@ -23,10 +23,15 @@ SELECT count(*) FROM task INDEXED BY task_running WHERE status = 'running' AND q
 
 -- name: running_with_key
 SELECT count(*) FROM task INDEXED BY task_key
-WHERE status = 'running' AND concurrency_key IS NOT NULL AND queue = ? AND concurrency_key = ?;
+WHERE status = 'running' AND concurrency_key IS NOT NULL AND queue = :queue AND concurrency_key = :key;
+
+-- name: running_with_own_key
+SELECT count(*) FROM task INDEXED BY task_key
+WHERE status = 'running' AND concurrency_key IS NOT NULL AND queue = :queue AND concurrency_key = :key
+  AND owner = :owner;
 
 -- name: limited_in_level
-SELECT -priority, due_at, seq, coalesce(weight, 1), concurrency_key FROM task INDEXED BY task_line
+SELECT -priority, due_at, seq, coalesce(weight, 1), owner, concurrency_key FROM task INDEXED BY task_line
 WHERE status = 'pending' AND queue = ? AND type = ? AND priority = ? AND due_at <= ? AND interruptions < 3
 ORDER BY due_at, seq LIMIT ?;
 
@@ -41,15 +46,23 @@ UPDATE task SET reason = 'queued', due_at = min(due_at & 1152921504606846975, :n
     ORDER BY priority DESC, due_at, seq LIMIT :limit)
 RETURNING queue, type, due_at, interruptions;
 
+-- name: unpark_own
+UPDATE task SET reason = 'queued', due_at = min(due_at & 1152921504606846975, :now) WHERE seq IN (
+    SELECT seq FROM task INDEXED BY task_parked_own
+    WHERE status = 'pending' AND reason = 'concurrency_limited' AND queue = :queue AND concurrency_key = :key
+      AND owner = :owner
+    ORDER BY priority DESC, due_at, seq LIMIT :limit)
+RETURNING queue, type, due_at, interruptions;
+
 -- name: parked_keys
-SELECT DISTINCT queue, concurrency_key FROM task INDEXED BY task_parked
+SELECT DISTINCT queue, owner, concurrency_key FROM task INDEXED BY task_parked_own
 WHERE status = 'pending' AND reason = 'concurrency_limited';
 
 -- name: any_parked
 SELECT 1 FROM task INDEXED BY task_parked WHERE status = 'pending' AND reason = 'concurrency_limited' LIMIT 1;
 
 -- name: place_of
-SELECT seq, queue, priority, due_at, coalesce(weight, 1), concurrency_key FROM task
+SELECT seq, queue, priority, due_at, coalesce(weight, 1), owner, concurrency_key FROM task
 WHERE task_id = ? AND status = 'pending';
 
 -- name: due_before_level

@@ -39,7 +39,7 @@ WHERE status = 'pending' AND queue = ? AND type = ? AND priority = ? AND due_at 
 ORDER BY due_at, seq LIMIT ?;
 
 -- name: due_suspects
-SELECT -priority, due_at, seq, coalesce(weight, 1), concurrency_key, queue, type FROM task INDEXED BY task_suspect
+SELECT -priority, due_at, seq, coalesce(weight, 1), owner, concurrency_key, queue, type FROM task INDEXED BY task_suspect
 WHERE status = 'pending' AND interruptions >= 3 AND due_at <= :now
   AND type IN (SELECT value FROM json_each(:types)) AND queue NOT IN (SELECT value FROM json_each(:shut))
   AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
@@ -73,7 +73,7 @@ RETURNING cancel_requested_at;
 -- For terminal statuses: one update that the fence guards.
 UPDATE task SET status = ?, reason = NULL, ending = ?, finished_at = ?, tries = ?, crashes = ?, interruptions = 0,
     result = ?, error = ?, peak_memory = ?, lease_expires_at = NULL, expires_at = ? + retention
-WHERE task_id = ? AND attempt = ? AND status = 'running' RETURNING has_dependants, queue, concurrency_key;
+WHERE task_id = ? AND attempt = ? AND status = 'running' RETURNING has_dependants, queue, owner, concurrency_key;
 
 -- name: running_attempt
 SELECT seq, cancel_requested_at, type, owner, usage, {head} FROM task WHERE task_id = ? AND attempt = ? AND status = 'running';
@@ -85,7 +85,7 @@ SELECT seq, attempt, worker, started_at, ?, ?, ?, ? FROM task WHERE seq = ?;
 -- name: back_to_line
 UPDATE task SET status = 'pending', reason = ?, due_at = ?, tries = ?, crashes = ?, interruptions = ?, error = ?,
     sequence = ?, worker = NULL, lease_expires_at = NULL, started_at = NULL
-WHERE seq = ? RETURNING queue, type, deadline, concurrency_key;
+WHERE seq = ? RETURNING queue, type, deadline, owner, concurrency_key;
 
 -- name: insert_event
 INSERT INTO task_event (task_seq, sequence, attempt, type, time, data) VALUES (?, ?, ?, ?, ?, ?);
@@ -108,7 +108,7 @@ SELECT seq, expires_at, {head} FROM task WHERE task_id = ?;
 -- name: cancel_pending
 UPDATE task SET status = 'cancelled', reason = NULL, finished_at = :now, cancel_requested_at = :now,
     expires_at = :now + retention
-WHERE seq = :seq RETURNING has_dependants, queue, concurrency_key, {head};
+WHERE seq = :seq RETURNING has_dependants, queue, owner, concurrency_key, {head};
 
 -- name: request_cancel
 UPDATE task SET cancel_requested_at = coalesce(cancel_requested_at, ?) WHERE seq = ?;

@@ -1,0 +1,20 @@
+-- What owners share with each other, and what they do not.
+
+-- Concurrency keys are each owner's own, unless a queue shares them.
+ALTER TABLE {schema}.queue ADD COLUMN shared_keys boolean NOT NULL DEFAULT false;
+DROP INDEX {schema}.task_key;
+CREATE INDEX task_key ON {schema}.task (queue, concurrency_key, owner)
+    WHERE status = 'running' AND concurrency_key IS NOT NULL;
+CREATE INDEX task_parked_own ON {schema}.task (queue, concurrency_key, owner, priority DESC, due_at, seq)
+    WHERE status = 'pending' AND reason = 'concurrency_limited';
+
+-- A webhook hears of all owners only where that was asked for; and of what came after this row of the journal, whatever
+-- the clock said. NULL: of whatever had not become deliveries when this was added.
+ALTER TABLE {schema}.webhook ADD COLUMN all_owners boolean NOT NULL DEFAULT false;
+ALTER TABLE {schema}.webhook ADD COLUMN made_after bigint;
+
+-- By which all processes of the service seal the cursors of lists and streams.
+CREATE TABLE {schema}.cursor_key (id integer PRIMARY KEY DEFAULT 1 CHECK (id = 1), secret bytea NOT NULL);
+INSERT INTO {schema}.cursor_key (secret)
+SELECT sha512(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+              || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
