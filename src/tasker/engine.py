@@ -48,6 +48,7 @@ from tasker.model.webhooks import (
     DeliveryPage,
     DeliveryStatus,
     DueDelivery,
+    Hearing,
     Turn,
     Webhook,
     WebhookPage,
@@ -65,8 +66,6 @@ KEEP_TYPES_FOR = timedelta(days=30)
 """How long a type is still known whose last worker is gone: its tasks wait for the next one."""
 KEEP_WORKERS_FOR = timedelta(minutes=5)
 """How long a worker that says nothing more is still shown."""
-DELIVERY_LEASE = timedelta(seconds=30)
-"""How long nobody else takes a delivery that somebody has taken: longer than an attempt may last."""
 
 
 class Heartbeat(NamedTuple):
@@ -301,7 +300,7 @@ class WebhookBook(Protocol):
         """Return the webhook, or None."""
 
     async def find_many(self, *, owner: str | None, limit: int, cursor: str | None = None) -> WebhookPage:
-        """Return webhooks, newest first, of this owner if given, but none that came with a task. Raises Invalid."""
+        """Return webhooks, newest first, but none of tasks; an owner's without those of all owners. Raises Invalid."""
 
     async def change(self, webhook_id: UUID, change: Callable[[Webhook], Webhook]) -> Webhook:
         """Store what `change` makes of the webhook as it is, and return that; it may run again. Raises NotFound."""
@@ -320,7 +319,7 @@ class WebhookBook(Protocol):
     async def turn(self, holder: str) -> Turn | None:
         """Return how far the journal has become deliveries, or None while another process goes on with it."""
 
-    async def find_hearing(self, task_ids: Collection[UUID]) -> list[Webhook]:
+    async def find_hearing(self, task_ids: Collection[UUID]) -> list[Hearing]:
         """Return every webhook but those that came with other tasks than these."""
 
     async def dispatch(self, found: Sequence[Delivery], *, after: str | None, to: str) -> bool:

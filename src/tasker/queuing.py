@@ -60,7 +60,7 @@ class QueuePatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ) = UNSET
     rate: RateBody | UnsetType | None = UNSET
     shared_keys: (
-        Annotated[bool, Meta(description="Whether tasks of all owners with one `concurrency_key` are counted together.")]
+        Annotated[bool, Meta(description="Whether all owners' tasks with one `concurrency_key` are counted together.")]
         | UnsetType
     ) = UNSET
 

@@ -48,6 +48,9 @@ Format = Annotated[
 TypeFilter = Annotated[str, Meta(pattern=type_name_pattern, description="Only of tasks of this type.")]
 QueueFilter = Annotated[str, Meta(pattern=queue_name_pattern, description="Only of tasks of this queue.")]
 TagFilter = Annotated[str, Meta(min_length=1, max_length=100, description="Only of tasks with this tag.")]
+AllOwners = Annotated[
+    bool, Meta(description="Whether it hears of the tasks of all owners; only an admin's may. False if not given.")
+]
 Description = Annotated[str, Meta(max_length=200, description="A note of your own.")]
 KeepFor = Annotated[
     Duration,
@@ -75,6 +78,7 @@ class WebhookBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     description: Description | None = None
     secret: Secret | None = None
     format: Format | None = None
+    all_owners: AllOwners | None = None
 
 
 class WebhookPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -212,7 +216,7 @@ _FILTERS: dict[str, _Reader] = {
     "tag": _typed(TagFilter),
     "description": _typed(Description),
 }
-_NEW = {**_OWN, **_FILTERS}
+_NEW = {**_OWN, **_FILTERS, "all_owners": _typed(AllOwners)}
 _PATCH: dict[str, _Reader] = {
     "url": _url, "events": _events, **_FILTERS, "format": _format, "status": _typed(WebhookStatus),
 }  # fmt: skip

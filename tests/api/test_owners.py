@@ -247,3 +247,27 @@ async def test_anothers_task_that_has_expired_is_answered_like_none(people: Peop
     missing = await people.ask(people.bob, "GET", f"/task/{none}")
     anothers = await people.ask(people.bob, "GET", f"/task/{task_id}")
     assert (anothers.status_code, anothers.text) == (404, missing.text.replace(none, task_id))
+
+
+async def test_only_an_admins_webhook_hears_of_all_owners(people: People) -> None:
+    body = {"url": "https://example.com/", "all_owners": True}
+    refused = await people.ask(people.bob, "POST", "/webhook", json=body)
+    assert problem_of(refused) == (403, "forbidden")
+    assert (await people.ask(people.bob, "POST", "/webhook", json={**body, "all_owners": False})).status_code == 201
+    made = await people.ask(ADMIN, "POST", "/webhook", json=body)
+    assert (made.status_code, made.json()["all_owners"]) == (201, True)
+
+
+async def test_a_webhook_of_all_owners_is_an_admins_whoevers_key_made_it(people: People) -> None:
+    """What it was told names everybody's tasks, and who may change its URL is told all."""
+    chief = await people.rig.key("admin", owner="bob")
+    body = {"url": "https://example.com/", "all_owners": True}
+    path = (await people.ask(chief, "POST", "/webhook", json=body)).headers["location"]
+    asked = [("GET", path, None), ("PATCH", path, {"url": "https://bob.example.com/"}), ("DELETE", path, None),
+             ("GET", f"{path}/deliveries", None), ("POST", f"{path}/rotate", {})]  # fmt: skip
+    for method, where, sent in asked:
+        reply = await people.ask(people.bob, method, where, json=sent)
+        assert problem_of(reply) == (404, "not-found"), (method, where)
+    assert (await people.ask(people.bob, "GET", "/webhook")).json()["items"] == []
+    assert [one["links"]["self"] for one in (await people.ask(chief, "GET", "/webhook")).json()["items"]] == [path]
+    assert (await people.ask(chief, "DELETE", path)).status_code == 204

@@ -38,7 +38,8 @@ async def test_a_webhook_is_made_with_a_secret_that_is_shown_once(rig: Rig) -> N
         "webhook_id": made["webhook_id"], "url": URL, "type": None, "queue": None, "tag": None, "description": None,
         "events": ["task.completed", "task.failed", "task.cancelled"], "status": "active", "reason": None,
         "failing_since": None, "created_at": "2026-01-02T03:04:05.678901Z", "is_signed": True,
-        "old_secret_until": None, "task_id": None, "format": "standard", "links": made["links"],
+        "old_secret_until": None, "task_id": None, "format": "standard", "all_owners": False,
+        "links": made["links"],
     }  # fmt: skip
     for reply in (await rig.client.get(made["links"]["self"]), await rig.client.get("/webhook")):
         assert reply.status_code == 200

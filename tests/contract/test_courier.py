@@ -14,10 +14,10 @@ from msgspec import structs
 from tests.contract.conftest import MakeEngine
 from tests.webhooks.rig import Receivers, Rig, render
 
-from tasker.engine import DELIVERY_LEASE, Engine
+from tasker.engine import Engine
 from tasker.errors import Unavailable
 from tasker.lifecycle import Succeeded
-from tasker.model.webhooks import Webhook
+from tasker.model.webhooks import DELIVERY_LEASE, Webhook
 from tasker.testing import ManualClock, make_draft
 from tasker.webhooks.rules import MAX_TRIES, RETRY_WITHIN
 
@@ -73,6 +73,46 @@ async def test_a_first_webhook_misses_nothing_whenever_the_courier_looked(rig: R
     last = await rig.complete()
     await rig.work()
     assert receivers.events == [(after, "task.completed"), (last, "task.completed")]
+
+
+STEPS = [timedelta(0), *(step * days for step in (1, -1) for days in (timedelta(minutes=10), DAY, 3650 * DAY))]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=str)
+async def test_a_webhook_hears_of_what_comes_after_it_whatever_the_clock_says(
+    rig: Rig, receivers: Receivers, clock: ManualClock, step: timedelta
+) -> None:
+    await rig.hook("https://early.example.com/")
+    before = await rig.complete()
+    await rig.hook()
+    clock.set(clock.now() + step)
+    after = await rig.complete()
+    await rig.work()
+    assert [one.event[0] for one in receivers.told if "early" not in one.url] == [after]
+    assert {one.event[0] for one in receivers.told if "early" in one.url} == {before, after}
+
+
+@pytest.mark.parametrize("step", [-timedelta(minutes=10), -3650 * DAY], ids=str)
+async def test_what_is_due_stays_due_when_the_clock_is_set_back(
+    rig: Rig, receivers: Receivers, clock: ManualClock, step: timedelta
+) -> None:
+    if rig.engine.is_shared:
+        pytest.skip("the database's clock")
+    webhook, failing = await rig.hook(), await rig.hook("https://failing.example.com/")
+    receivers.answers[failing.url] = 500
+    await rig.complete()
+    await rig.work()
+    told = len(receivers.told)
+    await rig.complete()
+    await rig.dispatch()
+    clock.set(clock.now() + step)
+    await rig.deliver()
+    assert [one.status for one in await rig.deliveries(webhook)] == ["delivered", "delivered"]
+    receivers.answers.clear()
+    clock.advance(RETRY_WITHIN[0])
+    await rig.deliver()
+    assert [one.status for one in await rig.deliveries(failing)] == ["delivered", "delivered"]
+    assert len(receivers.told) == told + 4
 
 
 async def test_a_task_s_own_webhook_hears_of_it_alone_without_any_other(rig: Rig, receivers: Receivers) -> None:

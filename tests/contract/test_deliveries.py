@@ -10,9 +10,9 @@ from msgspec import structs
 from tests.contract.conftest import MakeEngine, open_after_the_end
 from tests.contract.webhooks import DAY, HOUR, REFUSED, Rig, make_delivery, outcome
 
-from tasker.engine import DELIVERY_LEASE, Engine
+from tasker.engine import Engine
 from tasker.errors import NotFound
-from tasker.model.webhooks import Failure, share_of
+from tasker.model.webhooks import DELIVERY_LEASE, Failure, share_of
 from tasker.testing import ManualClock
 
 
@@ -28,7 +28,8 @@ async def test_what_is_due_is_found_oldest_first_a_few_of_each_lane(rig: Rig, cl
         clock.advance(timedelta(seconds=1))
         many.append(make_delivery(busy, clock.now(), sequence=place))
     late = make_delivery(calm, clock.now())
-    later = structs.replace(make_delivery(calm, clock.now()), due_at=clock.now() + HOUR)
+    tried = {"attempts": 1, "tries": 1, "attempted_at": clock.now()}
+    later = structs.replace(make_delivery(calm, clock.now()), due_at=clock.now() + HOUR, **tried)
     await rig.dispatch(later, late, *reversed(many))
     assert [one.delivery for one in await rig.due(each=2)] == [*many[:2], late]
     assert [one.delivery for one in await rig.due(each=2, limit=1)] == many[:1]

@@ -14,7 +14,7 @@ from tests.contract.webhooks import Rig, make_delivery, make_webhook
 from tasker.engine import Engine
 from tasker.errors import Conflict, Invalid, NotFound
 from tasker.model import Draft
-from tasker.model.webhooks import Webhook
+from tasker.model.webhooks import Hearing, Webhook
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 
@@ -30,7 +30,7 @@ async def test_a_webhook_is_kept_as_it_is(rig: Rig, clock: ManualClock) -> None:
     plain = await rig.hook()
     full = await rig.hook(
         owner="ada", type="sum", queue="q", tag="t", description="Ünï", status="paused", reason="why",
-        failing_since=clock.now(), secrets=(), format="slack",
+        failing_since=clock.now(), secrets=(), format="slack", all_owners=True,
     )  # fmt: skip
     assert await rig.get(plain) == plain
     assert await rig.get(full) == full
@@ -62,7 +62,10 @@ async def test_webhooks_are_listed_newest_first_by_owner_and_in_pages(rig: Rig) 
     assert page.next_cursor is not None
     last = await rig.book.find_many(owner=None, limit=3, cursor=page.next_cursor)
     assert (last.items, last.next_cursor) == ([hooks[0]], None)
+    everybodys = await rig.hook(owner="ada", all_owners=True)
     assert (await rig.book.find_many(owner="ada", limit=9)).items == [hooks[2], hooks[0]]
+    assert (await rig.book.find_many(owner="", limit=9)).items == [hooks[1]]
+    assert (await rig.book.find_many(owner=None, limit=1)).items == [everybodys]
     with pytest.raises(Invalid):
         await rig.book.find_many(owner=None, limit=3, cursor="nonsense")
 
@@ -108,7 +111,7 @@ async def test_a_task_brings_its_webhook_in_the_same_commit_and_takes_it_along(
         structs.replace(webhook, task_id=draft.task_id) for webhook, draft in zip(hooks, (alone, first), strict=True)
     ]
     assert [await rig.get(webhook) for webhook in hooks] == mine
-    assert await rig.book.find_hearing([alone.task_id]) == [mine[0]]
+    assert await rig.book.find_hearing([alone.task_id]) == [Hearing(mine[0])]
     assert await rig.book.find_hearing([]) == []
     await rig.dispatch(make_delivery(mine[0], clock.now(), task_id=alone.task_id))
     await rig.engine.cancel(alone.task_id)
@@ -143,8 +146,8 @@ async def test_a_submission_that_joins_another_task_has_its_receiver_told_of_tha
         [receipt] = await rig.engine.submit([draft(webhook)])
         assert (receipt.outcome, receipt.task_id) == ("joined", first.task_id)
     found = await rig.book.find_hearing([first.task_id])
-    assert [one.url for one in found] == ["https://example.com/", "https://other.example.com/"]
-    assert found[0] == structs.replace(mine, task_id=first.task_id)
+    assert [one.webhook.url for one in found] == ["https://example.com/", "https://other.example.com/"]
+    assert found[0].webhook == structs.replace(mine, task_id=first.task_id)
 
 
 # dispatching

@@ -16,12 +16,11 @@ from msgspec import structs
 from structlog.testing import capture_logs
 from tests.webhooks.rig import SECRET, Receivers, Rig, render
 
-from tasker.engine import DELIVERY_LEASE
 from tasker.engines.sqlite import SqliteEngine
 from tasker.errors import Unavailable
 from tasker.lifecycle import Failed, Succeeded, problem
 from tasker.model import Extra
-from tasker.model.webhooks import Delivery, Webhook, WebhookSecret
+from tasker.model.webhooks import DELIVERY_LEASE, Delivery, Webhook, WebhookSecret
 from tasker.signing import new_secret
 from tasker.testing import ManualClock, make_draft
 from tasker.webhooks.courier import AT_ONCE, PER_LANE, PER_SHARE, Courier
@@ -126,14 +125,15 @@ async def test_each_filter_must_hold(rig: Rig, receivers: Receivers) -> None:
     assert sorted(one.url for one in receivers.told) == ["https://all.example.com/", "https://fits.example.com/"]
 
 
-async def test_an_owner_hears_of_its_own_tasks_and_nobodys_webhook_of_all(rig: Rig, receivers: Receivers) -> None:
+async def test_an_owner_hears_of_its_own_tasks_and_of_all_who_was_to(rig: Rig, receivers: Receivers) -> None:
     await rig.hook("https://ada.example.com/", owner="ada")
     await rig.hook("https://nobody.example.com/")
-    for owner in ("ada", "eve"):
+    await rig.hook("https://everybody.example.com/", owner="ada", all_owners=True)
+    for owner in ("ada", "eve", ""):
         await rig.engine.submit([structs.replace(make_draft(rig.clock.now()), owner=owner)])
         await rig.driver.finish(await rig.driver.claim_one(), Succeeded(b"6"))
     await rig.work()
-    assert sorted(one.url[8:11] for one in receivers.told) == ["ada", "nob", "nob"]
+    assert sorted(one.url[8:11] for one in receivers.told) == ["ada", "eve", "eve", "eve", "nob"]
 
 
 async def test_nothing_is_told_of_what_came_before_a_webhook(rig: Rig, receivers: Receivers) -> None:

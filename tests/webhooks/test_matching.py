@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from tasker.model import Event
 from tasker.model.journal import JournalEntry, JournalPage
-from tasker.model.webhooks import Webhook
+from tasker.model.webhooks import Hearing, Webhook
 from tasker.testing import START
 from tasker.webhooks.matching import find_deliveries
 
@@ -19,18 +19,22 @@ TASK_ID = uuid4()
 
 
 def hook(**fields: Any) -> Webhook:
-    given = {"webhook_id": uuid4(), "url": "https://example.com/", "events": ("completed",), "created_at": START}
+    given = {
+        "webhook_id": uuid4(), "url": "https://example.com/", "events": ("completed",), "created_at": START,
+        "owner": "ada",
+    }  # fmt: skip
     return Webhook(**{**given, **fields})
 
 
 def entry(
-    cursor: str = "1", *, event: str = "completed", task_id: UUID = TASK_ID, at: float = 0, owner: str = "ada"
-) -> JournalEntry:
-    """Return an event so many seconds after the webhooks were made."""
+    cursor: str = "1", *, event: str = "completed", task_id: UUID = TASK_ID, at: float = 0, owner: str = "ada",
+    commit: int = 8,
+) -> JournalEntry:  # fmt: skip
+    """Return an event so many seconds after the webhooks were made, and one commit."""
     time = START + timedelta(seconds=at)
     return JournalEntry(
         cursor=cursor, event=Event(sequence=3, task_id=task_id, attempt=1, type=event, time=time, data=Raw(b"{}")),
-        type="sum", queue="q", tags=("a", "b"), owner=owner,
+        type="sum", queue="q", tags=("a", "b"), owner=owner, commit=commit,
     )  # fmt: skip
 
 
@@ -39,7 +43,6 @@ def entry(
     [
         ({}, {}, True),
         ({}, {"event": "failed"}, False),
-        ({"owner": "ada"}, {}, True),
         ({"owner": "ada"}, {"owner": ""}, False),
         ({"owner": "ada"}, {"owner": "eve"}, False),
         ({"type": "sum"}, {}, True),
@@ -49,31 +52,41 @@ def entry(
         ({"tag": "b"}, {}, True),
         ({"tag": "c"}, {}, False),
         ({"type": "sum", "queue": "q", "tag": "c"}, {}, False),
-        ({}, {"at": -1}, True),  # the clocks of two processes may be so far apart
-        ({}, {"at": -1.001}, False),
+        ({"owner": ""}, {}, False),
+        ({"owner": ""}, {"owner": ""}, True),
+        ({"owner": "", "all_owners": True}, {}, True),
+        ({"all_owners": True}, {"owner": ""}, True),
+        ({"all_owners": True}, {"owner": "eve"}, True),
+        ({"all_owners": True, "type": "gpt"}, {"owner": "eve"}, False),
+        ({}, {"at": -600}, True),  # by order, whatever the clock said
+        ({}, {"commit": 7}, False),
+        ({}, {"commit": 7, "at": 600}, False),
         ({"task_id": TASK_ID}, {}, True),
         ({"task_id": TASK_ID}, {"at": -60}, True),
+        ({"task_id": TASK_ID}, {"commit": 1}, True),
         ({"task_id": TASK_ID}, {"event": "failed"}, False),
         ({"task_id": TASK_ID}, {"task_id": uuid4()}, False),
     ],
 )
 def test_who_hears_of_what(fields: dict[str, Any], given: dict[str, Any], hears: bool) -> None:
     page = JournalPage(entries=[entry(**given)], cursor="end")
-    [(found, cursor)] = find_deliveries([hook(**fields)], page, START, at_once=9)
+    [(found, cursor)] = find_deliveries([Hearing(hook(**fields), 7)], page, START, at_once=9)
     assert (len(found), cursor) == (int(hears), "end")
 
 
 def test_a_step_leads_behind_the_last_event_that_it_tells_of_and_the_last_to_the_end() -> None:
     """If only the first steps are stored, what is read on from there is all the rest."""
     page = JournalPage(entries=[entry(str(place)) for place in range(5)], cursor="end")
-    steps = find_deliveries([hook(), hook()], page, START, at_once=3)
+    steps = find_deliveries([Hearing(hook()), Hearing(hook())], page, START, at_once=3)
     assert [(len(found), cursor) for found, cursor in steps] == [(4, "1"), (4, "3"), (2, "end")]
     assert find_deliveries([], page, START, at_once=3) == [([], "end")]
 
 
 def test_a_delivery_is_due_at_once_in_the_lane_of_its_webhook() -> None:
     one, own = hook(), hook(task_id=TASK_ID)
-    [(found, _)] = find_deliveries([one, own], JournalPage(entries=[entry()], cursor="end"), START, at_once=9)
+    [(found, _)] = find_deliveries(
+        [Hearing(one), Hearing(own)], JournalPage(entries=[entry()], cursor="end"), START, at_once=9
+    )
     told = [(delivery.webhook_id, delivery.lane, delivery.task_id, delivery.sequence) for delivery in found]
-    assert told == [(one.webhook_id, one.lane, TASK_ID, 3), (own.webhook_id, "\texample.com", TASK_ID, 3)]
+    assert told == [(one.webhook_id, one.lane, TASK_ID, 3), (own.webhook_id, "ada\texample.com", TASK_ID, 3)]
     assert {(delivery.status, delivery.due_at, delivery.attempts) for delivery in found} == {("pending", START, 0)}

@@ -33,7 +33,8 @@ class WebhookView(Struct, frozen=True, kw_only=True):
 
     format: what its messages are. status: a paused one is told later. `reason` says why it was paused, null where a
     person did. failing_since: since when nothing could be delivered. old_secret_until: until when the secret before
-    this one signs too. task_id: the only task it is about, if it came with one.
+    this one signs too. task_id: the only task it is about, if it came with one. all_owners: whether it hears of the
+    tasks of all owners.
     """
 
     webhook_id: UUID
@@ -51,6 +52,7 @@ class WebhookView(Struct, frozen=True, kw_only=True):
     is_signed: bool
     old_secret_until: Moment | None
     task_id: UUID | None
+    all_owners: bool
     links: dict[str, str]
 
 
@@ -229,7 +231,7 @@ def _fields(webhook: Webhook) -> dict[str, Any]:
     path = _path(webhook)
     same = (
         "webhook_id", "url", "type", "queue", "tag", "description", "format", "status", "reason", "failing_since",
-        "created_at", "task_id",
+        "created_at", "task_id", "all_owners",
     )  # fmt: skip
     links = {"self": path, "deliveries": f"{path}/deliveries"}
     return {

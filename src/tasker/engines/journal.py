@@ -63,6 +63,11 @@ class Noted(NamedTuple):
     note: Note
     sequence: int
 
+    @property
+    def row(self) -> int:
+        """The row that it stands in."""
+        return self.place.row if self.place.done else self.place.row - 1
+
 
 def logged(task_id: UUID, entries: Sequence[Entry]) -> Note:
     """Return the note of entries that are added to a task's log, one behind the other."""

@@ -13,8 +13,9 @@ from tasker.model import Event, Task
 class JournalEntry(Struct, frozen=True, kw_only=True):
     """One event with its place in the line, and what of its task is asked for.
 
-    cursor: read on behind this entry by it. type, queue, tags, owner: the task's. task: at the event that ends one, the
-    task as it ended; None for any other event, and where it was run again since.
+    cursor: read on behind this entry by it. commit: a number; what became durable later has a larger one. type, queue,
+    tags, owner: the task's. task: at the event that ends one, the task as it ended; None for any other event, and where
+    it was run again since.
     """
 
     cursor: str
@@ -23,6 +24,7 @@ class JournalEntry(Struct, frozen=True, kw_only=True):
     queue: str
     tags: tuple[str, ...]
     owner: str
+    commit: int
     task: Task | None = None
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Literal
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -12,6 +12,8 @@ from msgspec import Struct
 EVENT_TYPES = ("created", "started", "progress", "output", "log", "retrying", "completed", "failed", "cancelled")
 """What a receiver may hear of, in its own words `task.completed` and so on."""
 DEFAULT_EVENTS = ("completed", "failed", "cancelled")
+DELIVERY_LEASE = timedelta(seconds=30)
+"""How long nobody else takes a delivery that somebody has taken: longer than an attempt may last."""
 
 WebhookFormat = Literal["standard", "slack", "plain"]
 """What a message is: Standard Webhooks' JSON, Slack's JSON with a `text`, or that text alone."""
@@ -28,7 +30,8 @@ class WebhookSecret(Struct, frozen=True, kw_only=True):
 
 
 class Webhook(Struct, frozen=True, kw_only=True):
-    """A receiver and what it hears of: every given filter must hold. owner: "" hears of all tasks.
+    """A receiver and what it hears of: every given filter must hold. owner: whose tasks it hears of, "" of those that
+    belong to nobody; all_owners: of everybody's.
 
     secrets: newest first; none, and what it is told is not signed. task_id: the only task it hears of, for one that
     came with that task's submission. failing_since: when the oldest of the failures began that no success has followed.
@@ -49,6 +52,7 @@ class Webhook(Struct, frozen=True, kw_only=True):
     secrets: tuple[WebhookSecret, ...] = ()
     task_id: UUID | None = None
     format: WebhookFormat = "standard"
+    all_owners: bool = False
 
     @property
     def lane(self) -> str:
@@ -63,6 +67,13 @@ class Webhook(Struct, frozen=True, kw_only=True):
 def share_of(lane: str) -> str:
     """Return how the lanes of all hosts begin that one owner's single tasks tell; "" for that of any other webhook."""
     return lane[: lane.find("\t") + 1]
+
+
+class Hearing(NamedTuple):
+    """A webhook, and the commit after which it was made: it hears of what came with a later one. 0: of any."""
+
+    webhook: Webhook
+    made_after: int = 0
 
 
 class Failure(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from tasker.clock import Clock
 from tasker.engine import Engine
-from tasker.errors import Conflict, NotFound
+from tasker.errors import Conflict, Forbidden, NotFound
 from tasker.model import Draft, Extra, new_task_id
 from tasker.model.keys import Caller
 from tasker.model.webhooks import (
@@ -38,7 +38,12 @@ class Webhooks:
         self._clock = clock
 
     async def create(self, caller: Caller, fields: dict[str, Any]) -> Webhook:
-        """Store a webhook of the fields that `receivers.read_webhook` found valid. Raises Conflict (too many)."""
+        """Store a webhook of the fields that `receivers.read_webhook` found valid.
+
+        Raises Conflict (too many), Forbidden (it would hear of all owners, and the caller is no admin).
+        """
+        if fields.get("all_owners") and caller.only is not None:
+            raise Forbidden("`all_owners` hears of everybody's tasks: the key lacks the scope admin")
         now = self._clock.now()
         secret = fields.get("secret") or new_secret()
         webhook = Webhook(
@@ -51,7 +56,8 @@ class Webhooks:
     async def get(self, caller: Caller, webhook_id: UUID) -> Webhook:
         """Return the webhook. Raises NotFound, also for another owner's."""
         webhook = await self._book.find(webhook_id)
-        if webhook is None or not caller.sees(webhook.owner):
+        hidden = webhook is None or not caller.sees(webhook.owner) or (webhook.all_owners and caller.only is not None)
+        if webhook is None or hidden:
             raise NotFound(f"there is no webhook {webhook_id}")
         return webhook
 

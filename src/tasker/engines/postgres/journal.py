@@ -159,5 +159,5 @@ def _entry(name: bytes, told: Told, tasks: dict[UUID, Task]) -> JournalEntry:
         task = None
     return JournalEntry(
         cursor=to_cursor(name, noted.place), event=event_of(entry, task_id), type=subject.type, queue=subject.queue,
-        tags=subject.tags, owner=subject.owner, task=task,
+        tags=subject.tags, owner=subject.owner, commit=noted.row, task=task,
     )  # fmt: skip

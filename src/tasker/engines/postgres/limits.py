@@ -169,9 +169,7 @@ class Limits:
         """Return the first jobs of these lines, which are of one queue."""
         rows = await connection.fetch(self._queries["peek"], lines, limit)
         jobs = [
-            Picked(row["id"], UUID(bytes=row["payload"]), row["priority"])
-            for row in rows
-            if row["payload"] is not None
+            Picked(row["id"], UUID(bytes=row["payload"]), row["priority"]) for row in rows if row["payload"] is not None
         ]
         costs = await connection.fetch(self._queries["costs"], [job.task_id for job in jobs]) if jobs else []
         cost = {row["task_id"]: (row["weight"], _slot_of(settings, row)) for row in costs}
@@ -292,7 +290,13 @@ class Limits:
             tokens = tokens_after(old, new, _tokens(old, row))
             rate = None if new.rate is None else encode(new.rate)
             await connection.execute(
-                self._queries["set_queue"], name, new.paused, new.concurrency, new.concurrency_per_key, rate, tokens,
+                self._queries["set_queue"],
+                name,
+                new.paused,
+                new.concurrency,
+                new.concurrency_per_key,
+                rate,
+                tokens,
                 new.shared_keys,
             )
         if not new.counts_as(old):

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from msgspec import structs
 
-from tasker.engine import DELIVERY_LEASE
 from tasker.engines.postgres.connections import Connection, Connections
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.tables import Table
@@ -17,11 +16,13 @@ from tasker.engines.tables import WEBHOOKS, codec_of, write_row
 from tasker.engines.values import encode, from_cursor, no_delivery, no_webhook, to_cursor, too_many_webhooks
 from tasker.model import Draft
 from tasker.model.webhooks import (
+    DELIVERY_LEASE,
     Delivery,
     DeliveryOutcome,
     DeliveryPage,
     DeliveryStatus,
     DueDelivery,
+    Hearing,
     Turn,
     Webhook,
     WebhookPage,
@@ -53,6 +54,7 @@ class PostgresWebhooks:
             if await connection.fetchval(self._queries["count_webhooks"], webhook.owner) >= most:
                 raise too_many_webhooks(most)
             await self._webhooks.insert(connection, webhook)
+            await connection.execute(self._queries["mark_webhook"], webhook.webhook_id)
 
         await self._transact(work)
 
@@ -114,8 +116,9 @@ class PostgresWebhooks:
 
         return await self._transact(work)
 
-    async def find_hearing(self, task_ids: Collection[UUID]) -> list[Webhook]:
-        return [self._webhooks.value(tuple(row)) for row in await self._fetch("webhooks_hearing", list(task_ids))]
+    async def find_hearing(self, task_ids: Collection[UUID]) -> list[Hearing]:
+        rows = await self._fetch("webhooks_hearing", list(task_ids))
+        return [Hearing(self._webhooks.value(columns), made_after) for made_after, *columns in map(tuple, rows)]
 
     async def dispatch(self, found: Sequence[Delivery], *, after: str | None, to: str) -> bool:
         async def work(connection: Connection, again: bool) -> bool:

@@ -18,7 +18,6 @@ from msgspec import structs
 
 from tasker.clock import Clock, to_micros
 from tasker.engine import (
-    DELIVERY_LEASE,
     Archive,
     AuditBook,
     ClaimRequest,
@@ -82,6 +81,7 @@ from tasker.model import (
     Transition,
 )
 from tasker.model.journal import JournalLimits
+from tasker.model.webhooks import DELIVERY_LEASE
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)

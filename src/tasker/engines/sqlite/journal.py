@@ -148,6 +148,6 @@ def _entry(connection: apsw.Connection, results: Results, name: bytes, told: Tol
     task_id = task_id_of(noted.note.task_id)
     return JournalEntry(
         cursor=to_cursor(name, noted.place), event=event_of(entry, task_id), type=subject.type, queue=subject.queue,
-        tags=subject.tags, owner=subject.owner,
+        tags=subject.tags, owner=subject.owner, commit=noted.row,
         task=reads.find_whole(connection, task_id, now, results) if is_end else None,
     )  # fmt: skip

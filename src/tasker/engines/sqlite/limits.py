@@ -143,9 +143,7 @@ class Limits:
         slot = gate.settings.slot
         rows: list[Any] = find_due(connection, line, self._now, limit)
         return [
-            Candidate(
-                (priority, due_at, seq), line[0], weight, None if key is None else slot(owner, key), (seq, line)
-            )
+            Candidate((priority, due_at, seq), line[0], weight, None if key is None else slot(owner, key), (seq, line))
             for priority, due_at, seq, weight, owner, key in rows
         ]
 

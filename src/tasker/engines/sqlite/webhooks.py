@@ -12,16 +12,17 @@ import apsw
 from msgspec import structs
 
 from tasker.clock import Clock, to_micros
-from tasker.engine import DELIVERY_LEASE
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.tables import TABLES, Table
 from tasker.engines.values import encode, from_cursor, no_delivery, no_webhook, to_cursor, too_many_webhooks
 from tasker.model.webhooks import (
+    DELIVERY_LEASE,
     Delivery,
     DeliveryOutcome,
     DeliveryPage,
     DeliveryStatus,
     DueDelivery,
+    Hearing,
     Turn,
     Webhook,
     WebhookPage,
@@ -40,12 +41,14 @@ class SqliteWebhooks:
         self._read = read
         self._write = write
         self._clock = clock
+        self._latest: int | None = None
 
     async def create(self, webhook: Webhook, *, most: int) -> None:
         def work(connection: apsw.Connection) -> None:
             if connection.execute(QUERIES["count_webhooks"], (webhook.owner,)).get >= most:
                 raise too_many_webhooks(most)
             webhooks.insert(connection, webhook)
+            connection.execute(QUERIES["mark_webhook"], (webhook.webhook_id.bytes,))
 
         await self._write(work)
 
@@ -106,8 +109,8 @@ class SqliteWebhooks:
         [(position, is_idle)] = await self._read(functools.partial(_all, query="turn", values=()))
         return Turn(position=position, is_idle=bool(is_idle))
 
-    async def find_hearing(self, task_ids: Collection[UUID]) -> list[Webhook]:
-        found: list[Webhook] = await self._read(functools.partial(_find_hearing, task_ids=task_ids))
+    async def find_hearing(self, task_ids: Collection[UUID]) -> list[Hearing]:
+        found: list[Hearing] = await self._read(functools.partial(_find_hearing, task_ids=task_ids))
         return found
 
     async def dispatch(self, found: Sequence[Delivery], *, after: str | None, to: str) -> bool:
@@ -115,8 +118,12 @@ class SqliteWebhooks:
         return moved
 
     async def find_due(self, *, full: Collection[str], each: int, limit: int) -> list[DueDelivery]:
+        now = self._micros()
+        if self._latest is None or now < self._latest:  # since the last look, or while no process ran
+            await self._write(lambda connection: connection.execute(QUERIES["deliveries_stay_due"], {"now": now}))
+        self._latest = now
         due: list[DueDelivery] = await self._read(
-            functools.partial(_find_due, full=full, each=each, limit=limit, now=self._micros())
+            functools.partial(_find_due, full=full, each=each, limit=limit, now=now)
         )
         return due
 
@@ -172,11 +179,11 @@ def _all(connection: apsw.Connection, *, query: str, values: Any) -> list[Any]:
     return connection.execute(QUERIES[query], values).fetchall()
 
 
-def _find_hearing(connection: apsw.Connection, *, task_ids: Collection[UUID]) -> list[Webhook]:
-    rows = connection.execute(QUERIES["webhooks_of_all"]).fetchall()
+def _find_hearing(connection: apsw.Connection, *, task_ids: Collection[UUID]) -> list[Hearing]:
+    rows: list[Any] = connection.execute(QUERIES["webhooks_of_all"]).fetchall()
     for task_id in task_ids:
         rows += connection.execute(QUERIES["webhooks_of_task"], (task_id.bytes,)).fetchall()
-    return [webhooks.value(row) for row in rows]
+    return [Hearing(webhooks.value(columns), made_after) for made_after, *columns in rows]
 
 
 def _dispatch(connection: apsw.Connection, *, found: Sequence[Delivery], after: str | None, to: str) -> bool:

@@ -10,12 +10,17 @@ SELECT count(*) FROM {schema}.webhook WHERE task_id IS NULL AND owner = $1;
 
 -- name: webhooks_page
 SELECT seq, {webhook} FROM {schema}.webhook
-WHERE task_id IS NULL AND seq < $1 AND ($2::text IS NULL OR owner = $2) ORDER BY seq DESC LIMIT $3;
+WHERE task_id IS NULL AND seq < $1 AND ($2::text IS NULL OR owner = $2 AND NOT all_owners)
+ORDER BY seq DESC LIMIT $3;
+
+-- name: mark_webhook
+-- Who is under way and has a smaller number counts as before.
+UPDATE {schema}.webhook SET made_after = (SELECT max(id) FROM {schema}.journal) WHERE webhook_id = $1;
 
 -- name: webhooks_hearing
-SELECT {webhook} FROM {schema}.webhook WHERE task_id IS NULL
+SELECT coalesce(made_after, 0), {webhook} FROM {schema}.webhook WHERE task_id IS NULL
 UNION ALL
-SELECT {webhook} FROM {schema}.webhook WHERE task_id = ANY($1::uuid[]);
+SELECT 0, {webhook} FROM {schema}.webhook WHERE task_id = ANY($1::uuid[]);
 
 -- name: webhook_of_task_to
 SELECT 1 FROM {schema}.webhook WHERE task_id = $1 AND url = $2;

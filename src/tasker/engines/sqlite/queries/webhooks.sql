@@ -3,14 +3,18 @@ SELECT count(*) FROM webhook INDEXED BY webhook_of_all WHERE task_id IS NULL AND
 
 -- name: webhooks_page
 SELECT seq, {webhook} FROM webhook INDEXED BY webhook_of_all
-WHERE task_id IS NULL AND seq < :below AND (:owner IS NULL OR owner = :owner)
+WHERE task_id IS NULL AND seq < :below AND (:owner IS NULL OR owner = :owner AND NOT all_owners)
 ORDER BY seq DESC LIMIT :limit;
 
+-- name: mark_webhook
+-- Notes of this transaction are written later.
+UPDATE webhook SET made_after = coalesce((SELECT max(id) FROM journal), 0) WHERE webhook_id = ?;
+
 -- name: webhooks_of_all
-SELECT {webhook} FROM webhook INDEXED BY webhook_of_all WHERE task_id IS NULL ORDER BY seq;
+SELECT coalesce(made_after, 0), {webhook} FROM webhook INDEXED BY webhook_of_all WHERE task_id IS NULL ORDER BY seq;
 
 -- name: webhooks_of_task
-SELECT {webhook} FROM webhook INDEXED BY webhook_of_task WHERE task_id = ? ORDER BY seq;
+SELECT 0, {webhook} FROM webhook INDEXED BY webhook_of_task WHERE task_id = ? ORDER BY seq;
 
 -- name: webhook_of_task_to
 SELECT 1 FROM webhook INDEXED BY webhook_of_task WHERE task_id = ? AND url = ?;
@@ -79,6 +83,13 @@ WHERE delivery_id = ? AND attempts = ? AND status = 'pending' RETURNING {deliver
 -- name: release_deliveries
 -- At open: whoever had begun these is gone, for the lock on the file is ours.
 UPDATE webhook_delivery SET due_at = attempted_at WHERE status = 'pending' AND due_at = attempted_at + ?;
+
+-- name: deliveries_stay_due
+-- The clock was set back: what was due stays due, and what is to be tried again waits as long as it was to wait.
+UPDATE webhook_delivery SET
+    due_at = CASE WHEN tries = 0 THEN :now ELSE :now + max(0, due_at - attempted_at) END,
+    attempted_at = min(attempted_at, :now)
+WHERE status = 'pending' AND due_at > :now AND (tries = 0 OR attempted_at > :now);
 
 -- name: settle_delivery
 UPDATE webhook_delivery SET status = ?, due_at = ?, response_code = ?, duration = ?, error = ?
