@@ -125,6 +125,9 @@ class KeyBook(Protocol):
     async def revoke(self, key_id: str) -> Key | None:
         """Mark a key as revoked now, and return it; again: no change. None if there is none."""
 
+    async def cursor_secret(self) -> bytes:
+        """Return 64 bytes that were made at random with the store: by them its cursors are sealed."""
+
     async def note_uses(self, uses: Mapping[str, datetime]) -> None:
         """Remember when keys were last used, by their ids; never an earlier time than is known."""
 

@@ -41,6 +41,7 @@ from tasker.model.journal import JournalLimits
 from tasker.registry import Registry, load, load_entry_points
 from tasker.service import Service
 from tasker.service.audit import Audit
+from tasker.service.cursors import Cursors
 from tasker.service.keys import Keys
 from tasker.shutdown import FORCED, Shutdown
 from tasker.webhooks.courier import Courier
@@ -133,7 +134,7 @@ async def open_keys(settings: Settings) -> AsyncIterator[tuple[Keys, Audit]]:
     engine, clock = make_engine(settings)
     await engine.open()
     try:
-        yield Keys(engine.keys, clock, is_shared=engine.is_shared), Audit(engine.audit, clock)
+        yield Keys(engine.keys, clock, is_shared=engine.is_shared), Audit(engine.audit, clock, Cursors(engine.keys))
     finally:
         await engine.close()
 

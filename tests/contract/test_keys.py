@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.contract.conftest import MakeEngine
+from tests.contract.engines import ENGINES
 
 from tasker.engine import Engine
 from tasker.errors import Conflict
@@ -95,3 +97,27 @@ async def test_keys_outlive_the_process(make_engine: MakeEngine) -> None:
     engine = make_engine()
     await engine.open()
     assert await engine.keys.find_all() == [WHOLE]
+
+
+async def test_all_processes_of_a_store_have_one_secret_for_cursors(
+    engine: Engine, make_engine: MakeEngine, clock: ManualClock
+) -> None:
+    secret = await engine.keys.cursor_secret()
+    assert len(secret) == 64
+    assert len(set(secret)) > 16, "random"
+    if not engine.is_shared:
+        await engine.close()
+    again = make_engine()
+    await again.open()
+    assert await again.keys.cursor_secret() == secret
+
+
+async def test_two_stores_have_not_one_secret(tmp_path: Path, clock: ManualClock) -> None:
+    secrets = set()
+    for make in ENGINES.values():
+        for folder in ("one", "two"):
+            engine = make(tmp_path / folder, clock)
+            await engine.open()
+            secrets.add(await engine.keys.cursor_secret())
+            await engine.close()
+    assert len(secrets) == 2 * len(ENGINES)

@@ -15,9 +15,9 @@ from tasker.api.calls import Call, Parameter, one_of, text_of, uuid_of
 from tasker.api.events import JSON_LINES, SSE, STREAMS, EventView, encode_event
 from tasker.api.operation import Answer, Operation
 from tasker.api.replies import Stream, encode, sees_tracebacks
-from tasker.errors import Invalid
 from tasker.model.journal import JournalEntry
 from tasker.model.keys import Caller
+from tasker.service.cursors import Seal
 from tasker.service.feed import HEARTBEAT, OLDEST, Batch, Feed
 
 _TYPES = ("created", "started", "progress", "output", "log", "retrying", "completed", "failed", "cancelled")
@@ -86,22 +86,20 @@ class FeedOperations:
         query = call.query()
         after = call.head.headers.get(b"last-event-id", b"").decode("latin-1") or query.get("after")
         if after is not None:
-            await self._check(after)
+            after = await self._feed.open(after)
+        seal = await self._feed.seal()
         selection = _Selection(
             call.caller, frozenset(query.get("event", ())), frozenset(query.get("task_id", ())), query.get("type"),
             query.get("queue"), query.get("tag"),
         )  # fmt: skip
         media = choose(call.head.headers.get(b"accept"), STREAMS) or SSE
-        return Stream(media, self._chunks(media, selection, after))
+        return Stream(media, self._chunks(media, selection, after, seal))
 
-    async def _check(self, after: str) -> None:
-        if len(after) > _MAX_CURSOR:
-            raise Invalid("the cursor is not one that this service gave out")
-        await self._feed.check(after)
-
-    async def _chunks(self, media: str, selection: _Selection, after: str | None) -> AsyncGenerator[bytes, None]:
+    async def _chunks(
+        self, media: str, selection: _Selection, after: str | None, seal: Seal
+    ) -> AsyncGenerator[bytes, None]:
         loop = asyncio.get_running_loop()
-        writer = _Writer(media, tracebacks=sees_tracebacks(selection.caller))
+        writer = _Writer(media, seal, tracebacks=sees_tracebacks(selection.caller))
         told_at = loop.time()
         yield b": the events of all tasks\n\n" if media == SSE else b"\n"
         async with contextlib.aclosing(self._feed.follow(after)) as batches:
@@ -117,8 +115,9 @@ class FeedOperations:
 class _Writer:
     """Batches in one media type, as who sees tracebacks or not is told them."""
 
-    def __init__(self, media: str, *, tracebacks: bool) -> None:
+    def __init__(self, media: str, seal: Seal, *, tracebacks: bool) -> None:
         self._is_sse = media == SSE
+        self._seal = seal
         self._tracebacks = tracebacks
 
     def write(self, batch: Batch, selection: _Selection) -> bytes:
@@ -130,8 +129,13 @@ class _Writer:
         return self._join(batch, [entry for entry in batch.entries if selection.has(entry)])
 
     def heartbeat(self, cursor: str) -> bytes:
-        """Return what says that the stream lives; an id without data lets the client come back here."""
-        return b": still here\nid: %b\n\n" % cursor.encode() if self._is_sse else b"\n"
+        """Return what says that the stream lives; an id without data lets the client come back here.
+
+        By the id it cannot tell whether anything has happened that it is not told.
+        """
+        if not self._is_sse:
+            return b"\n"
+        return b": still here\nid: %b\n\n" % self._seal.close(cursor, anew=True).encode()
 
     def _join(self, batch: Batch, entries: Sequence[JournalEntry]) -> bytes:
         return b"".join([self._event(batch, entry) for entry in entries])
@@ -140,12 +144,14 @@ class _Writer:
         return batch.form((entry.cursor, self._is_sse, self._tracebacks), lambda: self._encode(entry))
 
     def _encode(self, entry: JournalEntry) -> bytes:
-        data = encode_event(entry.event, entry.task, tracebacks=self._tracebacks, cursor=entry.cursor)
-        return self._frame(entry.cursor, entry.event.type, data)
+        cursor = self._seal.close(entry.cursor)
+        data = encode_event(entry.event, entry.task, tracebacks=self._tracebacks, cursor=cursor)
+        return self._frame(cursor, entry.event.type, data)
 
     def _reset(self, cursor: str) -> bytes:
         detail = "events are missing here: they are not kept any more; it goes on with the oldest that are"
-        return self._frame(cursor, "reset", encode(ResetView(cursor=cursor, detail=detail)))
+        sealed = self._seal.close(cursor)
+        return self._frame(sealed, "reset", encode(ResetView(cursor=sealed, detail=detail)))
 
     def _frame(self, cursor: str, type_: str, data: bytes) -> bytes:
         if not self._is_sse:

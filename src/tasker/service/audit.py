@@ -10,6 +10,7 @@ from tasker.clock import Clock
 from tasker.engine import AuditBook
 from tasker.errors import Unavailable
 from tasker.model.audit import AuditPage, Deed
+from tasker.service.cursors import Cursors
 
 KEEP_AUDIT_FOR = timedelta(days=365)
 PRUNE_AUDIT_EVERY = timedelta(minutes=10)
@@ -21,8 +22,9 @@ _log = structlog.get_logger(__name__)
 class Audit:
     """The record of one service."""
 
-    def __init__(self, book: AuditBook, clock: Clock) -> None:
+    def __init__(self, book: AuditBook, clock: Clock, cursors: Cursors) -> None:
         self._book = book
+        self._cursors = cursors
         self._clock = clock
 
     async def begin(self, deed: Deed) -> int:
@@ -38,7 +40,7 @@ class Audit:
 
     async def find_many(self, *, limit: int, cursor: str | None = None) -> AuditPage:
         """Return entries, newest first. Raises Invalid for a cursor that no page gave out."""
-        return await self._book.find_many(limit=limit, cursor=cursor)
+        return await self._cursors.page("audit", cursor, lambda at: self._book.find_many(limit=limit, cursor=at))
 
     async def prune(self) -> int:
         """Erase entries that are older than KEEP_AUDIT_FOR; return how many."""

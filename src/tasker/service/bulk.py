@@ -12,6 +12,7 @@ from tasker.errors import Conflict
 from tasker.model import TaskFilter
 from tasker.model.control import ACTS_ON, Action
 from tasker.model.keys import Caller
+from tasker.service.cursors import Cursors
 
 WITHIN = 10.0
 """Seconds after which a call answers, and says where to go on."""
@@ -31,8 +32,9 @@ class Acted(NamedTuple):
 class Bulk:
     """Acts on all tasks of a filter that the caller sees."""
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
+    def __init__(self, engine: Engine, clock: Clock, cursors: Cursors) -> None:
         self._engine = engine
+        self._cursors = cursors
         self._clock = clock
 
     async def count(self, caller: Caller, action: Action, where: TaskFilter) -> int:
@@ -58,7 +60,8 @@ class Bulk:
     async def go_on(self, caller: Caller, action: Action, where: TaskFilter, cursor: str) -> Acted:
         """Act on the rest, from where an earlier call has stopped. Raises Invalid for a cursor that none gave out."""
         found = _seen(caller, action, where)
-        return Acted() if found is None else await self._act(action, found, cursor, most=None)
+        begun = (await self._cursors.of("bulk")).open(cursor)
+        return Acted() if found is None else await self._act(action, found, begun, most=None)
 
     async def _act(self, action: Action, where: TaskFilter, cursor: str | None, *, most: int | None) -> Acted:
         """Go through the tasks behind a cursor, newest first, until time is up or the count is reached."""
@@ -74,7 +77,7 @@ class Bulk:
                 skipped += len(few) - acted_on
             cursor = None if done == most else chosen.next_cursor
             if cursor is None or self._clock.monotonic() >= until:
-                return Acted(done, skipped, cursor)
+                return Acted(done, skipped, None if cursor is None else (await self._cursors.of("bulk")).close(cursor))
 
 
 def _seen(caller: Caller, action: Action, where: TaskFilter) -> TaskFilter | None:

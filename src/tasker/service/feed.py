@@ -14,6 +14,7 @@ from tasker.engine import Engine
 from tasker.errors import Unavailable
 from tasker.events import Hub
 from tasker.model.journal import JournalEntry
+from tasker.service.cursors import Cursors, Seal
 
 HEARTBEAT = 15.0
 """Seconds after which a stream that has nothing to tell says so: proxies cut off what is silent for long."""
@@ -72,7 +73,8 @@ class Batch:
 class Feed:
     """What happens to tasks. One reading of the journal serves all who are up to date; who is behind reads himself."""
 
-    def __init__(self, engine: Engine, hub: Hub) -> None:
+    def __init__(self, engine: Engine, hub: Hub, cursors: Cursors) -> None:
+        self._cursors = cursors
         self._journal = engine.journal
         self._hub = hub
         self._poll = _POLL if engine.is_shared else HEARTBEAT
@@ -82,10 +84,13 @@ class Feed:
         self._followers = 0
         self._reading: asyncio.Task[None] | None = None
 
-    async def check(self, cursor: str) -> None:
-        """Raise Invalid for a cursor that this service never gave out."""
-        if cursor != OLDEST:
-            await self._journal.read(cursor, limit=1)
+    async def seal(self) -> Seal:
+        """Return what makes cursors as clients are given them. Raises Unavailable."""
+        return await self._cursors.of("event", "/after")
+
+    async def open(self, sealed: str) -> str:
+        """Return the cursor to follow from of a client's. Raises Invalid for one that this service never gave out."""
+        return sealed if sealed == OLDEST else (await self.seal()).open(sealed)
 
     async def follow(self, after: str | None = None) -> AsyncGenerator[Batch, None]:
         """Yield what happens behind a cursor, None: from now on, without end, until the service stops.

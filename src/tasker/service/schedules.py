@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
+from functools import partial
 from random import SystemRandom
 from typing import Any
 from uuid import UUID
@@ -19,6 +20,7 @@ from tasker.model.keys import Caller
 from tasker.model.schedules import Fired, Firing, Schedule, SchedulePage, Skip
 from tasker.registry import Registry, TaskType
 from tasker.scheduling import FIELDS, merge
+from tasker.service.cursors import Cursors
 from tasker.service.drafts import draft_of
 from tasker.submission import Submission, read_submission
 from tasker.timing import first_ticks, for_tick, plan, resumed_at
@@ -45,8 +47,9 @@ _log = structlog.get_logger(__name__)
 class Schedules:
     """What can be asked of schedules, by any face of it; and the chore that fires them, one in each process."""
 
-    def __init__(self, engine: Engine, registry: Registry, clock: Clock) -> None:
+    def __init__(self, engine: Engine, registry: Registry, clock: Clock, cursors: Cursors) -> None:
         self._registry = registry
+        self._cursors = cursors
         self._book = engine.schedules
         self._clock = clock
         self._changed = asyncio.Event()
@@ -76,7 +79,8 @@ class Schedules:
         self, caller: Caller, *, name: str | None = None, limit: int, cursor: str | None = None
     ) -> SchedulePage:
         """Return schedules, newest first. Raises Invalid for a cursor that no page gave out."""
-        return await self._book.find_many(owner=caller.only, name=name, limit=limit, cursor=cursor)
+        found = partial(self._book.find_many, owner=caller.only, name=name, limit=limit)
+        return await self._cursors.page("schedule", cursor, lambda at: found(cursor=at))
 
     async def change(self, caller: Caller, schedule_id: UUID, fields: dict[str, Any]) -> Schedule:
         """Set the fields that `scheduling.read_patch` found valid; a new rule has its next tick from now on.

@@ -18,6 +18,7 @@ from tasker.service.audit import Audit
 from tasker.service.batches import Batches
 from tasker.service.budgets import Budgets
 from tasker.service.bulk import Bulk
+from tasker.service.cursors import Cursors
 from tasker.service.feed import Feed
 from tasker.service.following import Following
 from tasker.service.keys import Keys
@@ -56,16 +57,17 @@ class Service:
         self._health = health
         self._store_check = StoreCheck(engine, clock)
         self.registry = registry
-        self.audit = Audit(engine.audit, clock)
+        cursors = Cursors(engine.keys)
+        self.audit = Audit(engine.audit, clock, cursors)
         self.keys = Keys(engine.keys, clock, is_shared=engine.is_shared)
         self.queues = Queues(engine)
         self.usage = UsageService(engine, clock)
         self.budgets = Budgets(engine.usage, self.keys, clock, default=daily_budget)
-        self.webhooks = Webhooks(engine, clock)
-        self.schedules = Schedules(engine, registry, clock)
-        self.feed = Feed(engine, hub)
+        self.webhooks = Webhooks(engine, clock, cursors)
+        self.schedules = Schedules(engine, registry, clock, cursors)
+        self.feed = Feed(engine, hub, cursors)
         self.waiting = Waiting(engine, clock, history or History(), lambda: hub.closed)
-        self.tasks = Tasks(engine, registry)
+        self.tasks = Tasks(engine, registry, cursors)
         self.types = Types(engine, registry, clock)
         self.following = Following(engine, self.tasks, hub)
         self.submissions = Submissions(
@@ -73,7 +75,7 @@ class Service:
             admission=Admission(engine, clock, max_pending), store_check=self._store_check,
         )  # fmt: skip
         self.batches = Batches(self.submissions.submit_many)
-        self.bulk = Bulk(engine, clock)
+        self.bulk = Bulk(engine, clock, cursors)
 
     async def workers(self, caller: Caller) -> list[WorkerState]:
         """Return the workers of this service, in order of their start; of what they run that which the caller sees."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from uuid import UUID
 
 import msgspec
@@ -13,13 +14,15 @@ from tasker.hiding import find_masks
 from tasker.model import Attempt, Page, Task, TaskFilter
 from tasker.model.keys import Caller
 from tasker.registry import Registry
+from tasker.service.cursors import Cursors
 
 
 class Tasks:
     """The stored tasks, each for those who may see it: what is another owner's is not there."""
 
-    def __init__(self, engine: Engine, registry: Registry) -> None:
+    def __init__(self, engine: Engine, registry: Registry, cursors: Cursors) -> None:
         self._engine = engine
+        self._cursors = cursors
         self._registry = registry
 
     async def find(self, caller: Caller, task_id: UUID) -> Task | None:
@@ -52,7 +55,8 @@ class Tasks:
             if where.owner not in (None, caller.only):
                 return Page(items=[])
             where = structs.replace(where, owner=caller.only)
-        return await self._engine.find_many(where, limit=limit, cursor=cursor)
+        found = partial(self._engine.find_many, where, limit=limit)
+        return await self._cursors.page("task", cursor, lambda at: found(cursor=at))
 
     async def attempts(self, caller: Caller, task_id: UUID) -> list[Attempt]:
         """Return the attempts of a task, oldest first. Raises NotFound for another owner's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from tasker.model.webhooks import (
     WebhookSecret,
 )
 from tasker.receivers import PREFIX
+from tasker.service.cursors import Cursors
 from tasker.signing import new_secret
 from tasker.submission import OwnWebhook
 
@@ -33,8 +35,9 @@ MAX_WEBHOOKS = 1000
 class Webhooks:
     """What can be asked of webhooks, by any face of it."""
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
+    def __init__(self, engine: Engine, clock: Clock, cursors: Cursors) -> None:
         self._book = engine.webhooks
+        self._cursors = cursors
         self._clock = clock
 
     async def create(self, caller: Caller, fields: dict[str, Any]) -> Webhook:
@@ -63,7 +66,8 @@ class Webhooks:
 
     async def find_many(self, caller: Caller, *, limit: int, cursor: str | None = None) -> WebhookPage:
         """Return webhooks, newest first. Raises Invalid for a cursor that no page gave out."""
-        return await self._book.find_many(owner=caller.only, limit=limit, cursor=cursor)
+        found = partial(self._book.find_many, owner=caller.only, limit=limit)
+        return await self._cursors.page("webhook", cursor, lambda at: found(cursor=at))
 
     async def change(self, caller: Caller, webhook_id: UUID, fields: dict[str, Any]) -> Webhook:
         """Set the fields that `receivers.read_webhook_patch` found valid; one that is active again has a fresh start.
@@ -93,7 +97,8 @@ class Webhooks:
     ) -> DeliveryPage:
         """Return deliveries, newest first. Raises NotFound, Invalid for a cursor that no page gave out."""
         await self.get(caller, webhook_id)
-        return await self._book.find_deliveries(webhook_id, status=status, limit=limit, cursor=cursor)
+        found = partial(self._book.find_deliveries, webhook_id, status=status, limit=limit)
+        return await self._cursors.page("delivery", cursor, lambda at: found(cursor=at))
 
     async def redeliver(self, caller: Caller, webhook_id: UUID, delivery_id: UUID) -> Delivery:
         """Have a delivery made again, soon and with all its tries. Raises NotFound."""

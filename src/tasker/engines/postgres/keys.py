@@ -48,6 +48,12 @@ class PostgresKeys:
         key, _ = await self._connections.transact(work)
         return key
 
+    async def cursor_secret(self) -> bytes:
+        secret: bytes = await self._connections.look(
+            lambda connection: connection.fetchval(self._queries["cursor_secret"])
+        )
+        return secret
+
     async def note_uses(self, uses: Mapping[str, datetime]) -> None:
         async def work(connection: Connection, _news: News, _again: bool) -> None:
             await connection.execute(self._queries["note_api_key_uses"], list(uses), list(uses.values()))

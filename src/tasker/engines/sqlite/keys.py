@@ -55,6 +55,10 @@ class SqliteKeys:
         self._version += 1
         return key
 
+    async def cursor_secret(self) -> bytes:
+        secret: bytes = await self._read(lambda connection: connection.execute(QUERIES["cursor_secret"]).get)
+        return secret
+
     async def note_uses(self, uses: Mapping[str, datetime]) -> None:
         rows = [(to_micros(at), key_id) for key_id, at in uses.items()]
         await self._write(lambda connection: connection.executemany(QUERIES["note_api_key_use"], rows))

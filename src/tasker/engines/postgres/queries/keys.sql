@@ -16,3 +16,6 @@ WITH used AS (
 )
 UPDATE {schema}.api_key SET last_used_at = greatest(api_key.last_used_at, used.at)
 FROM used WHERE api_key.key_id = used.key_id;
+
+-- name: cursor_secret
+SELECT secret FROM {schema}.cursor_key;

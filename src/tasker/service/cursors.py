@@ -1,0 +1,77 @@
+"""The cursors of lists and streams as clients are given them: sealed, for an engine's own tell how much there is.
+
+One is the engine's cursor, encrypted and authenticated (AES-SIV, RFC 5297) for the list that it is of. All processes of
+a store have one secret for it. Equal cursors are sealed alike, so that an event has one id, whoever tells it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Literal, TypeVar
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from msgspec import structs
+
+from tasker.engine import KeyBook
+from tasker.errors import Fault, Invalid
+from tasker.model import Page
+from tasker.model.audit import AuditPage
+from tasker.model.schedules import SchedulePage
+from tasker.model.webhooks import DeliveryPage, WebhookPage
+
+Listed = Literal["task", "schedule", "webhook", "delivery", "audit", "bulk", "event"]
+_SALT = 4
+"""Bytes before the cursor, zero but where it is not to be known again."""
+
+P = TypeVar("P", Page, SchedulePage, WebhookPage, DeliveryPage, AuditPage)
+
+
+class Seal:
+    """Seals and opens the cursors of one list. pointer: where a client gives one."""
+
+    def __init__(self, cipher: AESSIV, listed: Listed, pointer: str) -> None:
+        self._cipher = cipher
+        self._context = [listed.encode()]
+        self._pointer = pointer
+
+    def close(self, cursor: str, *, anew: bool = False) -> str:
+        """Return the cursor as a client is given it. anew: in words that tell nobody that it is the same as before."""
+        salt = secrets.token_bytes(_SALT) if anew else bytes(_SALT)
+        sealed = self._cipher.encrypt(salt + cursor.encode(), self._context)
+        return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+
+    def open(self, sealed: str) -> str:
+        """Return the engine's cursor. Raises Invalid for one that this list did not give out."""
+        try:
+            data = base64.b64decode(sealed + "=" * (-len(sealed) % 4), altchars=b"-_", validate=True)
+            return self._cipher.decrypt(data, self._context)[_SALT:].decode()
+        except (binascii.Error, ValueError, InvalidTag):
+            fault = Fault(self._pointer, "expected the cursor of an earlier answer; begin without one")
+            raise Invalid("the cursor is not one that this service gave out", faults=[fault]) from None
+
+
+class Cursors:
+    """The seals of a service, by what is listed."""
+
+    def __init__(self, book: KeyBook) -> None:
+        self._book = book
+        self._cipher: AESSIV | None = None
+
+    async def of(self, listed: Listed, pointer: str = "/cursor") -> Seal:
+        """Return the seal of a list. Raises Unavailable."""
+        if self._cipher is None:
+            self._cipher = AESSIV(await self._book.cursor_secret())
+        return Seal(self._cipher, listed, pointer)
+
+    async def page(self, listed: Listed, cursor: str | None, find: Callable[[str | None], Awaitable[P]]) -> P:
+        """Find a page by a client's cursor; return it with the one behind it as clients are given it.
+
+        Raises Invalid for a cursor that no page gave out, and what `find` raises.
+        """
+        seal = await self.of(listed)
+        page = await find(None if cursor is None else seal.open(cursor))
+        return page if page.next_cursor is None else structs.replace(page, next_cursor=seal.close(page.next_cursor))

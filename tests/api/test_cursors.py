@@ -1,0 +1,143 @@
+"""The cursors of every list are sealed: they tell nothing of how much there is, and none but its own list opens one."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tasker.api.app import make_operations
+from tasker.metrics import Metrics
+from tasker.model import TaskFilter
+from tasker.service import bulk
+from tests.api.conftest import Rig, problem
+from tests.api.webhooks import tell_in_vain
+
+SCHEDULE = {"interval": 3600, "task": {"type": "sum", "params": [4, 2]}}
+
+
+async def three_tasks(rig: Rig) -> str:
+    for _ in range(3):
+        await rig.submit()
+    return "/task"
+
+
+async def three_schedules(rig: Rig) -> str:
+    for name in "abc":
+        assert (await rig.client.post("/schedule", json={"name": name, **SCHEDULE})).status_code == 201
+    return "/schedule"
+
+
+async def three_webhooks(rig: Rig) -> str:
+    for _ in range(3):
+        assert (await rig.client.post("/webhook", json={"url": "https://example.com/"})).status_code == 201
+    return "/webhook"
+
+
+async def three_deliveries(rig: Rig) -> str:
+    path = (await rig.client.post("/webhook", json={"url": "https://example.com/"})).headers["location"]
+    for _ in range(3):
+        await tell_in_vain(rig)
+    return f"{path}/deliveries"
+
+
+async def three_deeds(rig: Rig) -> str:
+    for _ in range(3):
+        await rig.client.patch("/queue/q", json={})
+    return "/audit"
+
+
+LISTS: dict[str, Callable[[Rig], Awaitable[str]]] = {
+    "list_tasks": three_tasks, "list_schedules": three_schedules, "list_webhooks": three_webhooks,
+    "list_deliveries": three_deliveries, "list_audit": three_deeds,
+}  # fmt: skip
+"""Of each operation that takes a cursor, what makes three things to list, and where they are."""
+
+
+def test_every_list_is_here(rig: Rig) -> None:
+    operations = make_operations(rig.service, Metrics(), rig.clock, rig.settings)
+    taking = {one.name for one in operations if any(parameter.name == "cursor" for parameter in one.parameters)}
+    assert taking == set(LISTS)
+
+
+def tells(cursor: str) -> bytes:
+    """Return the bytes of a cursor."""
+    return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+
+
+async def walk(rig: Rig, path: str) -> tuple[list[Any], list[str]]:
+    """Go through a list one by one; return what it has, and the cursors between."""
+    items, cursors = [], []
+    query = "?limit=1"
+    while True:
+        page = (await rig.client.get(path + query)).json()
+        items += page["items"]
+        if page["next_cursor"] is None:
+            return items, cursors
+        cursors.append(page["next_cursor"])
+        query = f"?limit=1&cursor={cursors[-1]}"
+
+
+@pytest.mark.parametrize("name", LISTS)
+async def test_a_cursor_is_opaque_and_its_lists_own(rig: Rig, name: str) -> None:
+    path = await LISTS[name](rig)
+    items, cursors = await walk(rig, path)
+    assert items == (await rig.client.get(path)).json()["items"]
+    assert len(cursors) == len(items) - 1 >= 2
+    one, two = cursors[:2]
+    close = sum(a == b for a, b in zip(tells(one), tells(two), strict=True))
+    assert close < len(tells(one)) // 2, "neighbours have nothing in common"
+    tampered = one[:-2] + ("AA" if one[-2:] != "AA" else "BB")
+    for bad in (tampered, one[:-4], "x", "AAAAAAAAAAQ" + "A" * 5, "", "é", "=" * 5, "A" * 1000):
+        assert problem(await rig.client.get(path, params={"cursor": bad})) == (422, "invalid-request"), bad
+    for other, make in LISTS.items():
+        if other != name:
+            reply = await rig.client.get(await make(rig), params={"cursor": one})
+            assert problem(reply) == (422, "invalid-request")
+            assert [error["pointer"] for error in reply.json()["errors"]] == ["/cursor"]
+
+
+async def test_the_engines_own_cursor_is_none(rig: Rig) -> None:
+    await three_tasks(rig)
+    page = await rig.engine.find_many(TaskFilter(), limit=1)
+    assert page.next_cursor is not None
+    assert problem(await rig.client.get("/task", params={"cursor": page.next_cursor}))[0] == 422
+
+
+async def test_an_event_has_one_id_that_tells_nothing(rig: Rig) -> None:
+    await three_tasks(rig)
+    page = await rig.engine.journal.read()
+    seal = await rig.service.feed.seal()
+    sealed = [seal.close(entry.cursor) for entry in page.entries]
+    assert [seal.open(one) for one in sealed] == [entry.cursor for entry in page.entries]
+    assert sealed == [seal.close(entry.cursor) for entry in page.entries]
+    assert len({one[:4] for one in sealed}) == len(sealed)
+    for bad in (page.entries[0].cursor, sealed[0][:-1] + "_", "", "x"):
+        reply = await rig.client.get("/events", params={"after": bad})
+        assert problem(reply) == (422, "invalid-request"), bad
+        assert [error["pointer"] for error in reply.json()["errors"]] == ["/after"]
+
+
+async def test_the_id_of_a_sign_of_life_does_not_tell_whether_others_did_anything(rig: Rig) -> None:
+    seal = await rig.service.feed.seal()
+    cursor = await rig.engine.journal.tail()
+    lives = {seal.close(cursor, anew=True) for _ in range(5)}
+    assert len(lives) == 5
+    assert {len(one) for one in lives} == {len(seal.close(cursor))}
+    assert {seal.open(one) for one in lives} == {cursor}
+
+
+async def test_where_a_long_action_goes_on_is_sealed_too(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "WITHIN", 0.0)
+    monkeypatch.setattr(bulk, "_CHOSEN_AT_ONCE", 1)
+    await three_tasks(rig)
+    body = {"action": "cancel", "all": True}
+    cursor = (await rig.client.post("/bulk", json=body)).json()["next_cursor"]
+    listed = (await rig.client.get("/task?limit=1")).json()["next_cursor"]
+    for bad in (listed, cursor[:-2] + "AA", "x"):
+        reply = await rig.client.post("/bulk", json={**body, "cursor": bad})
+        assert problem(reply) == (422, "invalid-request")
+        assert [error["pointer"] for error in reply.json()["errors"]] == ["/cursor"]
+    assert (await rig.client.post("/bulk", json={**body, "cursor": cursor})).json()["done"] == 1
