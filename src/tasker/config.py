@@ -254,6 +254,11 @@ class Settings(_Frozen):
         default=None,
         description="Tasks that may be pending; more are answered 503 `queue-full`; unset: any number",
     )
+    public_load: Annotated[bool, Expected("on or off", flag=False)] = Field(
+        default=False,
+        description="Whether keys without the scope `admin` are told how busy the service is with all owners' tasks "
+        "(depths, places in line, `/metrics`), not only with their own",
+    )
     daily_budget: Annotated[float | None, Field(ge=0, le=1e9), Expected("US dollars, 0 or more")] = Field(
         default=None,
         description="US dollars that the tasks of one owner may cost on one day (UTC), where the key has no budget "

@@ -196,8 +196,8 @@ class QueueBook(Protocol):
     async def find_all(self) -> list[QueueState]:
         """Return the queues of which anything is set, by name."""
 
-    async def find_place(self, task_id: UUID) -> Place | None:
-        """Return where in line a pending task is that is due; None for any other."""
+    async def find_place(self, task_id: UUID, owner: str | None = None) -> Place | None:
+        """Return where in line a due task is, among this owner's if given; None for any that is not pending and due."""
 
     async def find_run_time(self, task_id: UUID) -> timedelta | None:
         """Return how long tasks of a task's type took that were submitted shortly before it; None if none has ended."""
@@ -489,8 +489,8 @@ class Engine(Protocol):
     async def sweep(self, *, limit: int) -> int:
         """Put right what a crash or a person's hand has left inconsistent, at most `limit` rows; return how many."""
 
-    async def stats(self) -> list[LineStats]:
-        """Return the open tasks by queue and type."""
+    async def stats(self, owner: str | None = None) -> list[LineStats]:
+        """Return the open tasks by queue and type, of this owner if given."""
 
     async def check(self) -> None:
         """Prove that the store takes a durable write now. Raises Unavailable."""

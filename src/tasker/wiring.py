@@ -185,6 +185,7 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
             daily_budget=settings.daily_budget,
             history=history,
             max_pending=settings.max_pending,
+            public_load=settings.public_load,
         )
         await service.keys.refresh()
         await service.types.refresh()

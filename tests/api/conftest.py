@@ -128,6 +128,7 @@ async def _open(settings: Settings) -> Rig:
         health=health,
         daily_budget=settings.daily_budget,
         max_pending=settings.max_pending,
+        public_load=settings.public_load,
     )
     app = build_app(service, settings, Metrics(slots=4), clock)
     client = make_client(app)

@@ -65,7 +65,7 @@ SCOPE_OF = {
         "GET /task", "GET /task/{task_id}", "GET /task/{task_id}/result", "GET /task/{task_id}/events", "GET /events",
         "GET /schedule", "GET /schedule/{schedule_id}", "GET /schedule/{schedule_id}/next", "GET /webhook",
         "GET /webhook/{webhook_id}", "GET /webhook/{webhook_id}/deliveries", "GET /queue", "GET /queue/{name}",
-        "GET /worker", "GET /usage", "GET /metrics",
+        "GET /worker", "GET /usage",
     },
     "control": {
         "POST /task/{task_id}/cancel", "POST /task/{task_id}/retry", "DELETE /task/{task_id}", "POST /bulk",
@@ -73,7 +73,7 @@ SCOPE_OF = {
         "DELETE /webhook/{webhook_id}", "POST /webhook/{webhook_id}/rotate",
         "POST /webhook/{webhook_id}/deliveries/{delivery_id}/redeliver",
     },
-    "admin": {
+    "admin": {"GET /metrics", 
         "GET /key", "POST /key", "GET /key/{key_id}", "DELETE /key/{key_id}", "GET /audit", "PATCH /queue/{name}",
     },
 }  # fmt: skip

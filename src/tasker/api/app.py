@@ -58,7 +58,7 @@ def build_app(service: Service, settings: Settings, metrics: Metrics, clock: Clo
 def build_probes(service: Service, settings: Settings, metrics: Metrics, clock: Clock | None = None) -> ASGIApp:
     """Return the HTTP face of a worker: /livez, /readyz and /metrics, behind the same guards."""
     health = HealthOperations(service, clock or SystemClock(), metrics)
-    operations = health_operations(health, metrics.content_type)
+    operations = health_operations(health, metrics.content_type, public_load=settings.public_load)
     return _guarded(operations, service, settings, metrics, clock)
 
 
@@ -80,7 +80,9 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
         *key_operations(KeyOperations(service.keys)),
         *audit_operations(AuditOperations(service.audit)),
         *queue_operations(QueueOperations(service.queues, clock)),
-        *health_operations(HealthOperations(service, clock, metrics), metrics.content_type),
+        *health_operations(
+            HealthOperations(service, clock, metrics), metrics.content_type, public_load=settings.public_load
+        ),
         *docs_operations(DocsOperations(lambda: made(service.registry.version))),
     ]
     return operations

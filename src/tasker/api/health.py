@@ -37,7 +37,8 @@ class HealthOperations:
 
     async def ready(self, call: Call) -> Reply:
         found = await self._service.readiness()
-        checks = found.checks if call.caller.may("read") else UNSET
+        caller = call.caller
+        checks = found.checks if caller.may("read") and self._service.shows_load(caller) else UNSET
         return json_reply(ReadyView(ready=found.ready, checks=checks), 200 if found.ready else 503)
 
     async def metrics(self, _: Call) -> Reply:

@@ -151,8 +151,8 @@ def fleet_operations(fleet: FleetOperations) -> list[Operation]:
     ]  # fmt: skip
 
 
-def health_operations(health: HealthOperations, metrics_media: str) -> list[Operation]:
-    """Return what probes and Prometheus ask for."""
+def health_operations(health: HealthOperations, metrics_media: str, *, public_load: bool) -> list[Operation]:
+    """Return what probes and Prometheus ask for. The figures are of everybody's tasks: as a rule an admin's."""
     return [
         Operation(
             "GET", "/livez", "is_alive", "health", "Whether the process answers", health.live,
@@ -164,7 +164,8 @@ def health_operations(health: HealthOperations, metrics_media: str) -> list[Oper
         ),
         Operation(
             "GET", "/metrics", "get_metrics", "health", "Figures for Prometheus", health.metrics,
-            scope="read", answers={200: Answer("Prometheus text.", str)}, media=metrics_media,
+            scope="read" if public_load else "admin", answers={200: Answer("Prometheus text.", str)},
+            media=metrics_media,
         ),
     ]  # fmt: skip
 

@@ -30,6 +30,8 @@ class RateView(Struct, frozen=True, kw_only=True):
 class QueueView(Struct, frozen=True, kw_only=True):
     """The open tasks of a queue and what is set of it: `pending` are due, `scheduled` wait for a moment.
 
+    Without an admin's key they are one's own alone, unless the service tells of everybody's (`TASKER_PUBLIC_LOAD`).
+
     `load`: tasks that need a worker now, pending and running together as far as pause and `concurrency` let them;
     autoscalers go by it. `oldest_wait`: seconds that the longest-waiting due task has waited, null without one.
     `concurrency`, `concurrency_per_key` and `rate` are null where there is no such limit. `shared_keys`: whether owners
@@ -65,7 +67,7 @@ class QueueOperations:
 
     async def find_all(self, call: Call) -> Reply:
         call.query()
-        lines, settings = await self._queues.stats(), await self._queues.settings()
+        lines, settings = await self._queues.stats(call.caller), await self._queues.settings()
         names = sorted({line.queue for line in lines} | settings.keys())
         return json_reply(QueuePage(items=[self._view(name, lines, settings.get(name)) for name in names]))
 
@@ -74,13 +76,13 @@ class QueueOperations:
         call.query()
         name = _name_of(call)
         settings = (await self._queues.settings()).get(name)
-        return json_reply(self._view(name, await self._queues.stats(), settings))
+        return json_reply(self._view(name, await self._queues.stats(call.caller), settings))
 
     async def change(self, call: Call) -> Reply:
         call.query()
         name = _name_of(call)
         settings = await self._queues.change(name, read_queue_change(await call.body()))
-        return json_reply(self._view(name, await self._queues.stats(), settings))
+        return json_reply(self._view(name, await self._queues.stats(call.caller), settings))
 
     def _view(self, name: str, lines: Sequence[LineStats], settings: QueueSettings | None) -> QueueView:
         own = [line for line in lines if line.queue == name]

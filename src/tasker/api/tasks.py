@@ -194,16 +194,16 @@ class TaskOperations:
             task = await self._wait(call, task, wait)
             headers += wait.applied
         if self._service.stopping:
-            task = await self._waiting.explain(task)
+            task = await self._waiting.explain(call.caller, task)
         body = encode_task(task, tracebacks=sees_tracebacks(call.caller), path=path)
         status = status or (200 if wait is not None and task.status.is_terminal else 202)
-        return Reply(status, body, headers + retry_in(task, self._waiting.ask_again_at_first(task)))
+        return Reply(status, body, headers + retry_in(task, self._waiting.ask_again_at_first(call.caller, task)))
 
     async def find_many(self, call: Call) -> Reply:
         query = call.query()
         limit, cursor = query.pop("limit", DEFAULT_LIMIT), query.pop("cursor", None)
         page = await self._tasks.find_many(call.caller, TaskFilter(**query), limit=limit, cursor=cursor)
-        tasks = await self._waiting.with_reasons(page.items)
+        tasks = await self._waiting.with_reasons(call.caller, page.items)
         items = b",".join([encode_task(task, tracebacks=sees_tracebacks(call.caller)) for task in tasks])
         body = b'{"items":[%b],"next_cursor":%b}' % (items, encode(page.next_cursor))
         return Reply(200, body, JSON_HEADERS + next_link(call, "/task", page.next_cursor))
@@ -220,8 +220,8 @@ class TaskOperations:
             body = await self._encode(call.caller, task, with_attempts)
         # What is told of an open task beside what is stored changes all the time, and makes no other version of it.
         etag = make_etag(body)
-        task = await self._waiting.explain(task)
-        again = () if task.status.is_terminal else retry_in(task, await self._waiting.ask_again(task))
+        task = await self._waiting.explain(call.caller, task)
+        again = () if task.status.is_terminal else retry_in(task, await self._waiting.ask_again(call.caller, task))
         headers = ((b"etag", etag), *again, *(wait.applied if wait else ()))
         if known is not None and etag_matches(known, etag):
             return empty_reply(304, *headers)

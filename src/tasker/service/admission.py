@@ -35,7 +35,7 @@ class Admission:
                     await self._count()
         if self._pending + number > self._limit:
             raise Unavailable(
-                f"{self._pending:,} tasks are pending, and {self._limit:,} may be (TASKER_MAX_PENDING)",
+                f"as many tasks are pending as may be: {self._limit:,} (TASKER_MAX_PENDING)",
                 name="queue-full",
                 retry_after=_RETRY_AFTER,
             )

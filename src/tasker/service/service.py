@@ -22,6 +22,7 @@ from tasker.service.cursors import Cursors
 from tasker.service.feed import Feed
 from tasker.service.following import Following
 from tasker.service.keys import Keys
+from tasker.service.load import Load
 from tasker.service.queues import Queues
 from tasker.service.readiness import Readiness, StoreCheck
 from tasker.service.schedules import Schedules
@@ -38,6 +39,7 @@ class Service:
 
     health: what the worker says of itself for readiness, by name: "ok", or what is wrong; None without a worker.
     daily_budget: of owners whose keys have none. max_pending: tasks that may be pending; None for any number.
+    public_load: whether whoever may read is told of all owners' tasks together (Load).
     """
 
     def __init__(
@@ -50,23 +52,25 @@ class Service:
         health: Callable[[list[LineStats]], dict[str, str]] | None,
         daily_budget: float | None = None,
         max_pending: int | None = None,
+        public_load: bool = False,
         history: History | None = None,
     ) -> None:
         self._engine = engine
         self._hub = hub
         self._health = health
         self._store_check = StoreCheck(engine, clock)
-        self.registry = registry
+        self._load = load = Load(public_load)
         cursors = Cursors(engine.keys)
+        self.registry = registry
         self.audit = Audit(engine.audit, clock, cursors)
         self.keys = Keys(engine.keys, clock, is_shared=engine.is_shared)
-        self.queues = Queues(engine)
+        self.queues = Queues(engine, load)
         self.usage = UsageService(engine, clock)
         self.budgets = Budgets(engine.usage, self.keys, clock, default=daily_budget)
         self.webhooks = Webhooks(engine, clock, cursors)
         self.schedules = Schedules(engine, registry, clock, cursors)
         self.feed = Feed(engine, hub, cursors)
-        self.waiting = Waiting(engine, clock, history or History(), lambda: hub.closed)
+        self.waiting = Waiting(engine, clock, history or History(), lambda: hub.closed, load)
         self.tasks = Tasks(engine, registry, cursors)
         self.types = Types(engine, registry, clock)
         self.following = Following(engine, self.tasks, hub)
@@ -86,6 +90,10 @@ class Service:
             structs.replace(state, running=tuple(one for one in state.running if caller.sees(one.owner)))
             for state in found
         ]
+
+    def shows_load(self, caller: Caller) -> bool:
+        """Tell whether the caller is told how busy the service is with everybody's tasks."""
+        return self._load.of(caller) is None
 
     async def readiness(self) -> Readiness:
         """Tell whether the store takes writes, and whether what this process has of a worker lives and keeps up."""

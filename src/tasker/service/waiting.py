@@ -5,6 +5,7 @@ All of it is asked of the store when one task is read, and none of it is stored.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -15,7 +16,9 @@ from tasker.engine import Engine
 from tasker.errors import Unavailable
 from tasker.history import History
 from tasker.model import Reason, Status, Task, WorkerState
+from tasker.model.keys import Caller
 from tasker.model.queues import MOST_BEFORE, Place, QueueState
+from tasker.service.load import Load
 
 SOON = timedelta(seconds=1)
 """When to ask again about a task of whose type nothing is known."""
@@ -33,7 +36,8 @@ class Situation(Struct, frozen=True, kw_only=True):
     """What is known of a pending task's queue and workers.
 
     state: what is set of the queue; None for nothing. has_worker: whether a worker takes tasks of this type and queue.
-    running: attempts of the queue that run. run_time: how long the type's attempts take about.
+    running: attempts of the queue that run. run_time: how long the type's attempts take about. is_own: whether only its
+    owner's tasks are told of: when it starts nobody can tell by these.
     """
 
     state: QueueState | None = None
@@ -41,15 +45,20 @@ class Situation(Struct, frozen=True, kw_only=True):
     has_worker: bool = True
     running: int = 0
     run_time: timedelta | None = None
+    is_own: bool = False
 
 
 class Waiting:
     """Explains what open tasks wait for.
 
-    history: the run times of this process. is_stopping: tells whether this process starts no task any more.
+    history: the run times of this process. is_stopping: tells whether this process starts no task any more. load: who
+    is told of everybody's tasks; all others are told of their own, and of what an admin has set.
     """
 
-    def __init__(self, engine: Engine, clock: Clock, history: History, is_stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, engine: Engine, clock: Clock, history: History, is_stopping: Callable[[], bool], load: Load
+    ) -> None:
+        self._load = load
         self._engine = engine
         self._clock = clock
         self._history = history
@@ -58,14 +67,14 @@ class Waiting:
         self._workers: list[WorkerState] = []
         self._looked_at: float | None = None
 
-    async def explain(self, task: Task) -> Task:
-        """Return a task with what it waits for, if it is pending."""
+    async def explain(self, caller: Caller, task: Task) -> Task:
+        """Return a task with what it waits for, if it is pending, as far as the caller is told."""
         if task.status is not Status.PENDING:
             return task
         if self._is_stopping() and not await self._runs_elsewhere(task):
             return structs.replace(task, reason="restart", waiting_for="restart of the service")
         now = self._clock.now()
-        situation = await self._situation(task, now)
+        situation = await self._situation(task, now, self._load.of(caller))
         reason, words = describe(task, situation, now)
         place = situation.place
         return structs.replace(
@@ -84,11 +93,11 @@ class Waiting:
         now = self._clock.now()
         return any(_takes(worker, task, now) for worker in workers)
 
-    async def with_reasons(self, tasks: Sequence[Task]) -> list[Task]:
-        """Return tasks with the word for what they wait for."""
+    async def with_reasons(self, caller: Caller, tasks: Sequence[Task]) -> list[Task]:
+        """Return tasks with the word for what they wait for, as far as the caller is told."""
         if not any(task.reason == "queued" for task in tasks):
             return list(tasks)
-        states = await self._states()
+        states = await self._states(self._load.of(caller))
         return [
             structs.replace(task, reason=limit_of(states[task.queue]) or "queued")
             if task.reason == "queued" and task.queue in states
@@ -96,22 +105,32 @@ class Waiting:
             for task in tasks
         ]
 
-    async def ask_again(self, task: Task) -> timedelta:
+    async def ask_again(self, caller: Caller, task: Task) -> timedelta:
         """Return when it is worth asking again about an open task, as `explain` has it."""
-        run_time = None if _is_later(task, self._clock.now()) else await self._run_time(task)
+        now = self._clock.now()
+        if _is_later(task, now):
+            return ask_again_in(task, None, now)
+        if self._load.of(caller) is None:
+            return ask_again_in(task, await self._run_time(task), now)
+        waited = now - task.created_at  # all that is its owner's own
+        return ask_again_in(task, None, now) if task.status is Status.RUNNING else min(max(SOON, waited / 10), _LATE)
+
+    def ask_again_at_first(self, caller: Caller, task: Task) -> timedelta:
+        """Return the same for a task that was submitted just now, by what this process knows."""
+        run_time = self._history.run_time(task.type) if self._load.of(caller) is None else None
         return ask_again_in(task, run_time, self._clock.now())
 
-    def ask_again_at_first(self, task: Task) -> timedelta:
-        """Return the same for a task that was submitted just now, by what this process knows."""
-        return ask_again_in(task, self._history.run_time(task.type), self._clock.now())
-
-    async def _situation(self, task: Task, now: datetime) -> Situation:
+    async def _situation(self, task: Task, now: datetime, owner: str | None) -> Situation:
+        """Return what is known; of an owner's tasks alone if one is given."""
         if _is_later(task, now):
             return Situation()
-        states, workers = await self._states(), await self._find_workers()
+        states, workers = await self._states(owner), await self._find_workers()
+        place = await self._engine.queues.find_place(task.task_id, owner)
+        has_worker = any(_takes(worker, task, now) for worker in workers)
+        if owner is not None:
+            return Situation(state=states.get(task.queue), place=place, has_worker=has_worker, is_own=True)
         return Situation(
-            state=states.get(task.queue), place=await self._engine.queues.find_place(task.task_id),
-            has_worker=any(_takes(worker, task, now) for worker in workers),
+            state=states.get(task.queue), place=place, has_worker=has_worker,
             running=sum(one.queue == task.queue for worker in workers for one in worker.running),
             run_time=await self._run_time(task),
         )  # fmt: skip
@@ -123,8 +142,12 @@ class Waiting:
             self._looked_at = now
         return self._workers
 
-    async def _states(self) -> dict[str, QueueState]:
-        return {state.settings.name: state for state in await self._engine.queues.find_all()}
+    async def _states(self, owner: str | None) -> dict[str, QueueState]:
+        """Return what is set of queues, and how it is used; for one owner's eyes as if nobody used it."""
+        states = {state.settings.name: state for state in await self._engine.queues.find_all()}
+        if owner is None:
+            return states
+        return {name: structs.replace(state, running=0, tokens=math.inf) for name, state in states.items()}
 
     async def _run_time(self, task: Task) -> timedelta | None:
         """Return how long the type's attempts take: as this process has seen, or else as the store tells."""
@@ -155,7 +178,7 @@ def describe(task: Task, situation: Situation, now: datetime) -> tuple[Reason | 
         limit = _at_a_limit(task, state, place)
         if limit is not None:
             return limit
-    return task.reason, _in_line(place)
+    return task.reason, _in_line(place, is_own=situation.is_own)
 
 
 def _waits_for_a_moment(task: Task, due: datetime | None, now: datetime) -> str:
@@ -193,7 +216,9 @@ def limit_of(state: QueueState, weight: int = 1) -> Reason | None:
     return None
 
 
-def _in_line(place: Place | None) -> str:
+def _in_line(place: Place | None, *, is_own: bool) -> str:
+    if is_own:
+        return _in_own_line(place)
     if place is None or place.before == 0:
         return "next in line"
     if place.before >= MOST_BEFORE:
@@ -201,12 +226,21 @@ def _in_line(place: Place | None) -> str:
     return "1 task is before it" if place.before == 1 else f"{place.before:,} tasks are before it"
 
 
+def _in_own_line(place: Place | None) -> str:
+    if place is None or place.before == 0:
+        return "in line; of its owner's tasks it is the next"
+    if place.before >= MOST_BEFORE:
+        return f"more than {MOST_BEFORE - 1:,} tasks of its owner are before it"
+    own = "1 task of its owner is" if place.before == 1 else f"{place.before:,} tasks of its owner are"
+    return f"{own} before it"
+
+
 def estimate(task: Task, situation: Situation, now: datetime) -> datetime | None:
     """Return about when a pending task starts; None where nobody can tell."""
     if _is_later(task, now):
         return None if task.reason == "dependencies" else task.next_attempt_at or task.run_at
     state, place = situation.state, situation.place
-    if not situation.has_worker or place is None or place.before >= MOST_BEFORE:
+    if situation.is_own or not situation.has_worker or place is None or place.before >= MOST_BEFORE:
         return None
     if state is not None and state.settings.paused:
         return None

@@ -218,8 +218,8 @@ class PostgresEngine:
     async def delete(self, task_id: UUID) -> None:
         await self._transact(lambda connection, _news, again: self._changes.delete(connection, task_id, again))
 
-    async def stats(self) -> list[LineStats]:
-        return await self._connections.read(self._reads.stats)
+    async def stats(self, owner: str | None = None) -> list[LineStats]:
+        return await self._connections.read(lambda connection: self._reads.stats(connection, owner))
 
     # what workers do
 

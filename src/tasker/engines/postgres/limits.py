@@ -263,14 +263,19 @@ class Limits:
         found = [(row, _settings_of(row)) for row in rows]
         return [QueueState(settings=one, running=row["running"], tokens=_tokens(one, row)) for row, one in found]
 
-    async def find_place(self, connection: Connection, task_id: UUID) -> Location | None:
-        """Return where in line a due task is."""
+    async def find_place(self, connection: Connection, task_id: UUID, owner: str | None) -> Location | None:
+        """Return where in line a due task is, among an owner's if given."""
         row = await connection.fetchrow(self._queries["place_of"], task_id, str(task_id))
         if row is None:
             return None
-        lines = await connection.fetchval(self._queries["lines"])
-        own = [line for line in lines if _queue_of(line) == row["queue"]]
-        before = await connection.fetchval(self._queries["jobs_before"], own, row["priority"], row["id"], MOST_BEFORE)
+        priority = row["priority"]
+        if owner is None:
+            lines = await connection.fetchval(self._queries["lines"])
+            own = [line for line in lines if _queue_of(line) == row["queue"]]
+            before = await connection.fetchval(self._queries["jobs_before"], own, priority, row["id"], MOST_BEFORE)
+        else:
+            place = row["queue"], priority, row["due_at"], row["seq"]
+            before = await connection.fetchval(self._queries["own_before"], owner, *place, MOST_BEFORE)
         return Location(before=before, weight=row["weight"], key_running=row["key_running"])
 
     async def find_run_time(self, connection: Connection, task_id: UUID) -> timedelta | None:

@@ -26,8 +26,8 @@ class PostgresQueues:
     async def find_all(self) -> list[QueueState]:
         return await self._connections.read(self._limits.find_all)
 
-    async def find_place(self, task_id: UUID) -> Place | None:
-        return await self._connections.read(lambda connection: self._limits.find_place(connection, task_id))
+    async def find_place(self, task_id: UUID, owner: str | None = None) -> Place | None:
+        return await self._connections.read(lambda connection: self._limits.find_place(connection, task_id, owner))
 
     async def find_run_time(self, task_id: UUID) -> timedelta | None:
         return await self._connections.read(lambda connection: self._limits.find_run_time(connection, task_id))

@@ -79,16 +79,17 @@ class Reads:
         kept = map(entry_of, await connection.fetch(self._queries["events"], row["seq"], after, limit))
         return [event_of(entry, task_id) for entry in merge(head_of(row), kept, after, limit)]
 
-    async def stats(self, connection: Connection) -> list[LineStats]:
-        """Return the open tasks by queue and type."""
+    async def stats(self, connection: Connection, owner: str | None) -> list[LineStats]:
+        """Return the open tasks by queue and type, of an owner if given."""
+        whose, values = ("", ()) if owner is None else ("own_", (owner,))
         lines = {
             (row["queue"], row["type"]): LineStats(
                 queue=row["queue"], type=row["type"], pending=row["pending"], scheduled=row["scheduled"],
                 oldest_due_at=row["oldest"],
             )
-            for row in await connection.fetch(self._queries["pending_by_line"])
+            for row in await connection.fetch(self._queries[f"{whose}pending_by_line"], *values)
         }  # fmt: skip
-        for row in await connection.fetch(self._queries["running_by_line"]):
+        for row in await connection.fetch(self._queries[f"{whose}running_by_line"], *values):
             name = row["queue"], row["type"]
             line = lines.get(name, LineStats(queue=row["queue"], type=row["type"]))
             lines[name] = structs.replace(line, running=row["running"])

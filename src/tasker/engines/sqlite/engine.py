@@ -295,8 +295,8 @@ class SqliteEngine:
             found += await self._commits.run(functools.partial(self._lines.unpark_many, limit=limit))
         return found
 
-    async def stats(self) -> list[LineStats]:
-        return await self._read(reads.stats, self._micros())
+    async def stats(self, owner: str | None = None) -> list[LineStats]:
+        return await self._read(reads.stats, self._micros(), owner)
 
     async def check(self) -> None:
         self._commits.check()

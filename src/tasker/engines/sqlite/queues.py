@@ -42,8 +42,8 @@ class SqliteQueues:
         states: list[QueueState] = await self._read(read_states, to_micros(self._clock.now()))
         return states
 
-    async def find_place(self, task_id: UUID) -> Place | None:
-        place: Place | None = await self._read(_find_place, task_id, to_micros(self._clock.now()))
+    async def find_place(self, task_id: UUID, owner: str | None = None) -> Place | None:
+        place: Place | None = await self._read(_find_place, task_id, to_micros(self._clock.now()), owner)
         return place
 
     async def find_run_time(self, task_id: UUID) -> timedelta | None:
@@ -65,25 +65,36 @@ class SqliteQueues:
         return new
 
 
-def _find_place(connection: apsw.Connection, task_id: UUID, now: int) -> Place | None:
+def _find_place(connection: apsw.Connection, task_id: UUID, now: int, among: str | None) -> Place | None:
     row = connection.execute(QUERIES["place_of"], (task_id.bytes,)).fetchone()
     if row is None or row[3] & ~PARKED > now:
         return None
     seq, queue, priority, due_at, weight, owner, key = row
-    before = 0
-    for type_ in _types_of(connection, str(queue)):
-        level = connection.execute(QUERIES["next_level"], (queue, type_, 1 << 31)).get
-        while level is not None and level > priority and before < MOST_BEFORE:
-            before += _count(connection, "due_before_level", (queue, type_, level, now, MOST_BEFORE - before))
-            level = connection.execute(QUERIES["next_level"], (queue, type_, level)).get
-        own = (queue, type_, priority, due_at & ~PARKED, seq, MOST_BEFORE - before)
-        before += _count(connection, "due_before", own)
+    due_at &= ~PARKED
+    if among is None:
+        before = _count_before(connection, str(queue), priority, due_at, seq, now)
+    else:
+        values = {"owner": among, "queue": queue, "now": now, "priority": priority, "due_at": due_at, "seq": seq}
+        before = _count(connection, "own_due_before", values | {"limit": MOST_BEFORE})
     settings = find_settings(connection, str(queue))[0]
     running = 0 if key is None else running_with_key(connection, settings.slot(str(owner), str(key)))
     return Place(before=before, weight=weight, key_running=running)
 
 
-def _count(connection: apsw.Connection, query: str, values: tuple[Any, ...]) -> int:
+def _count_before(connection: apsw.Connection, queue: str, priority: int, due_at: int, seq: int, now: int) -> int:
+    """Count the due tasks of a queue before a place in it, MOST_BEFORE at the most."""
+    before = 0
+    for type_ in _types_of(connection, queue):
+        level = connection.execute(QUERIES["next_level"], (queue, type_, 1 << 31)).get
+        while level is not None and level > priority and before < MOST_BEFORE:
+            before += _count(connection, "due_before_level", (queue, type_, level, now, MOST_BEFORE - before))
+            level = connection.execute(QUERIES["next_level"], (queue, type_, level)).get
+        own = (queue, type_, priority, due_at, seq, MOST_BEFORE - before)
+        before += _count(connection, "due_before", own)
+    return before
+
+
+def _count(connection: apsw.Connection, query: str, values: Any) -> int:
     return int(connection.execute(QUERIES[query], values).get)
 
 

@@ -181,9 +181,10 @@ def find_running(connection: apsw.Connection) -> dict[str, list[RunningAttempt]]
     return running
 
 
-def stats(connection: apsw.Connection, now: int) -> list[LineStats]:
-    """Return the open tasks by queue and type."""
-    rows: list[Row] = connection.execute(QUERIES["pending_by_line"], {"now": now, "parked": PARKED}).fetchall()
+def stats(connection: apsw.Connection, now: int, owner: str | None) -> list[LineStats]:
+    """Return the open tasks by queue and type, of an owner if given."""
+    whose, values = "" if owner is None else "own_", {"now": now, "parked": PARKED, "owner": owner}
+    rows: list[Row] = connection.execute(QUERIES[f"{whose}pending_by_line"], values).fetchall()
     lines = {
         (queue, type_): LineStats(
             queue=queue, type=type_, pending=pending, scheduled=scheduled,
@@ -191,7 +192,7 @@ def stats(connection: apsw.Connection, now: int) -> list[LineStats]:
         )
         for queue, type_, pending, scheduled, oldest in rows
     }  # fmt: skip
-    running: list[Row] = connection.execute(QUERIES["running_by_line"]).fetchall()
+    running: list[Row] = connection.execute(QUERIES[f"{whose}running_by_line"], values).fetchall()
     for queue, type_, count in running:
         line = lines.get((queue, type_), LineStats(queue=queue, type=type_))
         lines[queue, type_] = structs.replace(line, running=count)

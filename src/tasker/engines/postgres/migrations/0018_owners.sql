@@ -8,6 +8,10 @@ CREATE INDEX task_key ON {schema}.task (queue, concurrency_key, owner)
 CREATE INDEX task_parked_own ON {schema}.task (queue, concurrency_key, owner, priority DESC, due_at, seq)
     WHERE status = 'pending' AND reason = 'concurrency_limited';
 
+-- What an owner is told of its own open tasks. Only tasks that have an owner and wait pay for it.
+CREATE INDEX task_own ON {schema}.task (owner, queue, type, priority, due_at)
+    WHERE status = 'pending' AND owner <> '';
+
 -- A webhook hears of all owners only where that was asked for; and of what came after this row of the journal, whatever
 -- the clock said. NULL: of whatever had not become deliveries when this was added.
 ALTER TABLE {schema}.webhook ADD COLUMN all_owners boolean NOT NULL DEFAULT false;

@@ -107,7 +107,7 @@ WHERE task_id = ANY($1::uuid[]) AND concurrency_key IS NOT NULL;
 
 -- name: place_of
 -- One that is due and not in line yet will stand at its end.
-SELECT task.queue, task.priority, coalesce(task.weight, 1) AS weight, coalesce(job.id, 9223372036854775807) AS id,
+SELECT task.queue, task.priority, task.due_at, task.seq, coalesce(task.weight, 1) AS weight, coalesce(job.id, 9223372036854775807) AS id,
        (SELECT count(*) FROM {schema}.task AS other
         WHERE other.status = 'running' AND other.concurrency_key IS NOT NULL AND other.queue = task.queue
           AND other.concurrency_key = task.concurrency_key
@@ -133,6 +133,11 @@ SELECT count(*) FROM (SELECT FROM unnest($1::text[]) AS line (name) CROSS JOIN L
     (SELECT FROM {schema}.pgqueuer
      WHERE entrypoint = line.name AND status = 'queued' AND priority = $2 AND id < $3 LIMIT $4)
 ) AS job LIMIT $4) AS counted;
+
+-- name: own_before
+SELECT count(*) FROM (SELECT FROM {schema}.task
+    WHERE status = 'pending' AND owner <> '' AND owner = $1 AND queue = $2 AND due_at <= now()
+      AND (priority > $3 OR (priority = $3 AND (due_at, seq) < ($4, $5))) LIMIT $6) AS counted;
 
 -- name: run_time
 -- Of the last few that were submitted before this one, or before the first that runs: those before are mostly done.

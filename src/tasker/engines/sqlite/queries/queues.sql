@@ -73,6 +73,11 @@ SELECT count(*) FROM (SELECT 1 FROM task INDEXED BY task_line
 SELECT count(*) FROM (SELECT 1 FROM task INDEXED BY task_line
     WHERE status = 'pending' AND queue = ? AND type = ? AND priority = ? AND (due_at, seq) < (?, ?) LIMIT ?);
 
+-- name: own_due_before
+SELECT count(*) FROM (SELECT 1 FROM task INDEXED BY task_own
+    WHERE status = 'pending' AND owner <> '' AND owner = :owner AND queue = :queue AND due_at <= :now
+      AND (priority > :priority OR (priority = :priority AND (due_at, seq) < (:due_at, :seq))) LIMIT :limit);
+
 -- name: run_time
 -- Of the last few that were submitted before this one, or before the first that runs: those before are mostly done.
 SELECT avg(finished_at - started_at) FROM (

@@ -167,6 +167,15 @@ FROM task INDEXED BY task_line WHERE status = 'pending' GROUP BY queue, type;
 -- name: running_by_line
 SELECT queue, type, count(*) FROM task INDEXED BY task_running WHERE status = 'running' GROUP BY queue, type;
 
+-- name: own_pending_by_line
+SELECT queue, type, sum(due_at <= :now OR due_at >= :parked), sum(due_at > :now AND due_at < :parked),
+       min(due_at & (:parked - 1))
+FROM task INDEXED BY task_own WHERE status = 'pending' AND owner <> '' AND owner = :owner GROUP BY queue, type;
+
+-- name: own_running_by_line
+SELECT queue, type, count(*) FROM task INDEXED BY task_running
+WHERE status = 'running' AND owner = :owner GROUP BY queue, type;
+
 -- name: running_by_worker
 SELECT worker, task_id, attempt, type, queue, started_at, owner FROM task INDEXED BY task_running
 WHERE status = 'running' ORDER BY started_at, seq;
