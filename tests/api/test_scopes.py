@@ -73,7 +73,7 @@ SCOPE_OF = {
         "DELETE /webhook/{webhook_id}", "POST /webhook/{webhook_id}/rotate",
         "POST /webhook/{webhook_id}/deliveries/{delivery_id}/redeliver",
     },
-    "admin": {"GET /metrics", 
+    "admin": {"GET /metrics",
         "GET /key", "POST /key", "GET /key/{key_id}", "DELETE /key/{key_id}", "GET /audit", "PATCH /queue/{name}",
     },
 }  # fmt: skip

@@ -1,0 +1,363 @@
+"""Owners are walls: for every method of the engine, what is another owner's is not there, not counted, and in no way.
+
+Ada asks, and what is Eve's is all around. A method is a case here, or it is written down why no owner is about it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, get_type_hints
+
+import pytest
+from msgspec import structs
+from tests.contract.test_schedules import make_firing, make_schedule
+from tests.contract.test_usage import EVER
+from tests.contract.test_workers import info
+from tests.contract.webhooks import make_webhook
+
+from tasker import engine as protocols
+from tasker.engine import Engine
+from tasker.errors import Conflict
+from tasker.lifecycle import Succeeded
+from tasker.model import Claim, Draft, Extra, Receipt, Report, Status, TaskFilter
+from tasker.model.queues import QueueChange
+from tasker.testing import Driver, ManualClock, make_draft
+from tasker.webhooks.matching import find_deliveries
+
+MINUTE = timedelta(minutes=1)
+DONE = Succeeded(b"6")
+
+
+class Walls:
+    """An engine with Eve's tasks in it, all in queue q: one that has completed, one that runs, three that wait."""
+
+    def __init__(self, engine: Engine, clock: ManualClock) -> None:
+        self.engine = engine
+        self.clock = clock
+        self.driver = Driver(engine, clock)
+
+    def draft(self, owner: str, **fields: Any) -> Draft:
+        return structs.replace(make_draft(self.clock.now(), queue="q"), owner=owner, **fields)
+
+    async def submit(self, owner: str, **fields: Any) -> Receipt:
+        [receipt] = await self.engine.submit([self.draft(owner, **fields)])
+        return receipt
+
+    async def claim(self, limit: int = 9) -> list[Claim]:
+        claims = await self.driver.claim(limit)
+        self.clock.advance(timedelta(milliseconds=1))
+        return claims
+
+    async def fill(self) -> None:
+        for _ in range(5):
+            await self.submit("eve", tags=("t",), concurrency_key="k")
+        first, _ = await self.claim(2)
+        usage = b'{"input_tokens": 7, "cost": 0.5}'
+        assert await self.driver.finish(first, DONE, Report(usage=usage))
+
+
+Case = Callable[[Walls], Awaitable[None]]
+CASES: dict[str, Case] = {}
+
+
+def case(name: str) -> Callable[[Case], Case]:
+    """Note what tells that a method, `book.method`, keeps owners apart."""
+
+    def note(test: Case) -> Case:
+        assert name not in CASES
+        CASES[name] = test
+        return test
+
+    return note
+
+
+BY_ID = "by an id whose owner the service asks for first"
+WHOLE = "a chore, or an admin's, of everything"
+LEASE = "by a lease, which one worker has"
+NO_OWNER = "about nothing that belongs to anybody"
+BLIND = {
+    **dict.fromkeys(("engine.open", "engine.close", "engine.check", "engine.watch"), NO_OWNER),
+    **dict.fromkeys(("engine.find_attempts", "engine.find_events", "engine.cancel", "engine.retry", "engine.delete",
+                     "secrets.find", "secrets.erase", "control.find_draft", "control.act", "schedules.delete",
+                     "webhooks.change", "webhooks.delete", "webhooks.find_deliveries", "webhooks.redeliver",
+                     "queues.find_run_time"), BY_ID),
+    **dict.fromkeys(("engine.heartbeat", "engine.record", "engine.complete"), LEASE),
+    **dict.fromkeys(("engine.find_expired", "engine.fail_overdue", "engine.prune", "engine.sweep", "secrets.find_ended",
+                     "audit.begin", "audit.end", "audit.find_many", "audit.prune", "archive.read", "archive.put",
+                     "archive.find_many", "archive.find_erased", "archive.put_records", "archive.find_records",
+                     "keys.version", "keys.add", "keys.find_all", "keys.revoke", "keys.note_uses",
+                     "schedules.find_due", "webhooks.turn", "webhooks.dispatch", "webhooks.find_due", "webhooks.take",
+                     "webhooks.settle", "webhooks.drop", "webhooks.prune", "journal.prune"), WHOLE),
+    **dict.fromkeys(("workers.announce", "workers.withdraw", "workers.publish", "workers.find_types",
+                     "queues.find_all", "keys.cursor_secret", "journal.tail"), NO_OWNER),
+}  # fmt: skip
+"""Every other method, and why no owner is about it."""
+
+
+def methods() -> set[str]:
+    """Return every method of the engine and its books, as `book.method`."""
+    books = {"engine": Engine} | {
+        name: kind for name, kind in get_type_hints(Engine, vars(protocols)).items() if inspect.isclass(kind)
+    }
+    return {
+        f"{name}.{method}"
+        for name, kind in books.items()
+        for method, _ in inspect.getmembers(kind, inspect.isfunction)
+        if not method.startswith("_")
+    }
+
+
+def test_every_method_is_a_case_or_has_nothing_to_do_with_owners() -> None:
+    assert not CASES.keys() & BLIND.keys()
+    assert CASES.keys() | BLIND.keys() == methods()
+
+
+@case("engine.submit")
+async def _(walls: Walls) -> None:
+    """Neither joined, nor refused, nor replaced, nor waited for."""
+    theirs = await walls.submit("eve", unique_key="u", on_conflict="return")
+    for on_conflict in ("return", "reject", "replace"):
+        mine = await walls.submit("ada", unique_key=f"{on_conflict}", on_conflict=on_conflict)
+        assert mine.outcome == "stored"
+    mine = await walls.submit("ada", unique_key="u", on_conflict="replace")
+    assert (mine.outcome, (await walls.driver.get(theirs.task_id)).status) == ("stored", Status.PENDING)
+    asked = (theirs.task_id, walls.draft("ada").task_id)
+    refused = [await walls.submit("ada", extra=Extra(depends_on=(task_id,))) for task_id in asked]
+    assert [one.outcome for one in refused] == ["refused", "refused"]
+    told = [
+        repr(one.refusal and one.refusal.faults).replace(str(given), "")
+        for one, given in zip(refused, asked, strict=True)
+    ]
+    assert told[0] == told[1], "as one that never was"
+
+
+@case("engine.find")
+async def _(walls: Walls) -> None:
+    """The service is told whose it is."""
+    theirs = await walls.submit("eve")
+    assert (await walls.driver.get(theirs.task_id)).owner == "eve"
+
+
+@case("engine.find_many")
+async def _(walls: Walls) -> None:
+    mine = await walls.submit("ada", tags=("t",))
+    for where in (TaskFilter(owner="ada"), TaskFilter(owner="ada", tag="t"), TaskFilter(owner="ada", queue="q"),
+                  TaskFilter(owner="ada", type="sum"), TaskFilter(owner="ada", status=(Status.PENDING,))):  # fmt: skip
+        page = await walls.engine.find_many(where, limit=1)
+        assert ([task.task_id for task in page.items], page.next_cursor) == ([mine.task_id], None)
+
+
+@case("engine.claim")
+async def _(walls: Walls) -> None:
+    """No key of one owner keeps another's task waiting."""
+    await walls.engine.queues.change("q", QueueChange(concurrency_per_key=1))
+    mine = await walls.submit("ada", concurrency_key="k")
+    assert [claim.task_id for claim in await walls.claim()] == [mine.task_id]
+
+
+@case("engine.stats")
+async def _(walls: Walls) -> None:
+    assert await walls.engine.stats("ada") == []
+    await walls.submit("ada")
+    [line] = await walls.engine.stats("ada")
+    assert (line.pending, line.running, line.oldest_due_at) == (1, 0, walls.clock.now())
+    [theirs] = await walls.engine.stats("eve")
+    [everybodys] = await walls.engine.stats()
+    assert (theirs.pending, theirs.running) == (3, 1)
+    assert (everybodys.pending, everybodys.running) == (4, 1)
+
+
+@case("workers.find_all")
+async def _(walls: Walls) -> None:
+    """The service is told whose it is that a worker runs."""
+    await walls.engine.workers.announce(info(walls.driver.worker, walls.clock))
+    [state] = await walls.engine.workers.find_all()
+    assert [one.owner for one in state.running] == ["eve"]
+
+
+@case("tombstones.find")
+async def _(walls: Walls) -> None:
+    """The service is told whose it was."""
+    theirs = await walls.submit("eve", retention=MINUTE)
+    await walls.engine.cancel(theirs.task_id)
+    walls.clock.advance(2 * MINUTE)
+    tombstone = await walls.engine.tombstones.find(theirs.task_id)
+    assert tombstone is not None
+    assert tombstone.owner == "eve"
+
+
+@case("control.count")
+async def _(walls: Walls) -> None:
+    where = TaskFilter(owner="ada", status=(Status.PENDING,))
+    assert (await walls.engine.control.count(where)).count == 0
+    await walls.submit("ada")
+    assert (await walls.engine.control.count(where)).count == 1
+
+
+@case("control.choose")
+async def _(walls: Walls) -> None:
+    mine = await walls.submit("ada")
+    await walls.submit("eve")
+    chosen = await walls.engine.control.choose(TaskFilter(owner="ada"), limit=1, cursor=None)
+    assert (chosen.task_ids, chosen.next_cursor) == ([mine.task_id], None)
+
+
+@case("queues.find_place")
+async def _(walls: Walls) -> None:
+    first, second = await walls.submit("ada"), await walls.submit("ada")
+    most = await walls.submit("ada", priority=5)
+    found = [await walls.engine.queues.find_place(one.task_id, "ada") for one in (most, first, second)]
+    assert [place and place.before for place in found] == [0, 1, 2]
+    whole = await walls.engine.queues.find_place(second.task_id)
+    assert whole is not None
+    assert whole.before == 5
+
+
+@case("queues.change")
+async def _(walls: Walls) -> None:
+    """Owners share a key where it is asked for, and at no other time."""
+    settings = await walls.engine.queues.change("q", QueueChange(concurrency_per_key=1))
+    assert not settings.shared_keys
+    mine = await walls.submit("ada", concurrency_key="k")
+    settings = await walls.engine.queues.change("q", QueueChange(shared_keys=True))
+    assert settings.shared_keys
+    assert await walls.claim() == []
+    await walls.engine.queues.change("q", QueueChange(shared_keys=False))
+    assert [claim.task_id for claim in await walls.claim()] == [mine.task_id]
+
+
+@case("schedules.create")
+async def _(walls: Walls) -> None:
+    """A name is its owner's."""
+    for owner in ("eve", "ada"):
+        await walls.engine.schedules.create(make_schedule(walls.clock.now(), owner=owner, name="s"))
+    with pytest.raises(Conflict):
+        await walls.engine.schedules.create(make_schedule(walls.clock.now(), owner="ada", name="s"))
+
+
+@case("schedules.find")
+async def _(walls: Walls) -> None:
+    """The service is told whose it is."""
+    theirs = make_schedule(walls.clock.now(), owner="eve")
+    await walls.engine.schedules.create(theirs)
+    assert await walls.engine.schedules.find(theirs.schedule_id) == theirs
+
+
+@case("schedules.find_many")
+async def _(walls: Walls) -> None:
+    mine, *_ = made = [make_schedule(walls.clock.now(), owner=owner, name="s") for owner in ("ada", "eve")]
+    for schedule in made:
+        await walls.engine.schedules.create(schedule)
+    for name in (None, "s"):
+        page = await walls.engine.schedules.find_many(owner="ada", name=name, limit=1)
+        assert (page.items, page.next_cursor) == ([mine], None)
+
+
+@case("schedules.update")
+async def _(walls: Walls) -> None:
+    await walls.engine.schedules.create(make_schedule(walls.clock.now(), owner="eve", name="s"))
+    mine = make_schedule(walls.clock.now(), owner="ada", name="mine")
+    await walls.engine.schedules.create(mine)
+    assert await walls.engine.schedules.update(structs.replace(mine, name="s", version=2))
+
+
+@case("schedules.fire")
+async def _(walls: Walls) -> None:
+    """Another owner's open task of the same unique key neither answers for a tick nor is replaced by it."""
+    theirs = await walls.submit("eve", unique_key="u")
+    schedule = make_schedule(walls.clock.now(), owner="ada")
+    await walls.engine.schedules.create(schedule)
+    walls.clock.advance(MINUTE)
+    firing = make_firing(schedule, walls.clock.now())
+    own = [structs.replace(one, owner="ada", unique_key="u", on_conflict="replace") for one in firing.drafts]
+    fired = await walls.engine.schedules.fire(structs.replace(firing, drafts=tuple(own)))
+    assert fired is not None
+    assert (await walls.driver.get(own[0].task_id)).owner == "ada"
+    assert (await walls.driver.get(theirs.task_id)).status is Status.PENDING
+
+
+@case("schedules.trigger")
+async def _(walls: Walls) -> None:
+    await walls.submit("eve", unique_key="u")
+    schedule = make_schedule(walls.clock.now(), owner="ada")
+    await walls.engine.schedules.create(schedule)
+    draft = walls.draft("ada", unique_key="u", on_conflict="reject")
+    assert (await walls.engine.schedules.trigger(schedule.schedule_id, draft)).outcome == "stored"
+
+
+@case("usage.find_many")
+async def _(walls: Walls) -> None:
+    for groups in ((), ("owner",), ("day", "type")):
+        assert await walls.engine.usage.find_many(structs.replace(EVER, owner="ada"), group=groups, limit=9) == []
+    [theirs] = await walls.engine.usage.find_many(structs.replace(EVER, owner="eve"), group=(), limit=9)
+    assert theirs.input_tokens == 7
+
+
+@case("usage.spent_today")
+async def _(walls: Walls) -> None:
+    assert await walls.engine.usage.spent_today("ada") == 0
+    assert await walls.engine.usage.spent_today("eve") == 500_000_000
+
+
+@case("webhooks.create")
+async def _(walls: Walls) -> None:
+    """Nobody's webhooks use up another's."""
+    await walls.engine.webhooks.create(make_webhook(walls.clock.now(), owner="eve"), most=1)
+    await walls.engine.webhooks.create(make_webhook(walls.clock.now(), owner="ada"), most=1)
+
+
+@case("webhooks.find")
+async def _(walls: Walls) -> None:
+    """The service is told whose it is."""
+    theirs = make_webhook(walls.clock.now(), owner="eve")
+    await walls.engine.webhooks.create(theirs, most=9)
+    assert await walls.engine.webhooks.find(theirs.webhook_id) == theirs
+
+
+@case("webhooks.find_many")
+async def _(walls: Walls) -> None:
+    fields: list[dict[str, Any]] = [
+        {"owner": "ada"}, {"owner": "eve"}, {"owner": "ada", "all_owners": True}, {"owner": ""},
+    ]  # fmt: skip
+    mine, *_ = made = [make_webhook(walls.clock.now(), **one) for one in fields]
+    for webhook in made:
+        await walls.engine.webhooks.create(webhook, most=9)
+    page = await walls.engine.webhooks.find_many(owner="ada", limit=1)
+    assert (page.items, page.next_cursor) == ([mine], None)
+
+
+@case("webhooks.find_hearing")
+async def _(walls: Walls) -> None:
+    """Of another owner's task only who was to hear of all does; one that is nobody's hears of what is nobody's."""
+    fields: list[dict[str, Any]] = [
+        {"owner": "ada"}, {"owner": ""}, {"owner": "eve"}, {"owner": "ada", "all_owners": True},
+    ]  # fmt: skip
+    made = [make_webhook(walls.clock.now(), events=("created",), **one) for one in fields]
+    for webhook in made:
+        await walls.engine.webhooks.create(webhook, most=9)
+    tail = await walls.engine.journal.tail()
+    for owner in ("eve", "ada", ""):
+        await walls.submit(owner)
+    page = await walls.engine.journal.read(tail)
+    hearing = await walls.engine.webhooks.find_hearing({entry.event.task_id for entry in page.entries})
+    [(found, _)] = find_deliveries(hearing, page, walls.clock.now(), at_once=100)
+    owners = {entry.event.task_id: entry.owner for entry in page.entries}
+    names = {webhook.webhook_id: place for place, webhook in enumerate(made)}
+    told = sorted((names[one.webhook_id], owners[one.task_id]) for one in found)
+    assert told == [(0, "ada"), (1, ""), (2, "eve"), (3, ""), (3, "ada"), (3, "eve")]
+
+
+@case("journal.read")
+async def _(walls: Walls) -> None:
+    """Whoever shows events is told whose they are."""
+    page = await walls.engine.journal.read()
+    assert {entry.owner for entry in page.entries} == {"eve"}
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+async def test_another_owners_is_not_there(engine: Engine, clock: ManualClock, name: str) -> None:
+    walls = Walls(engine, clock)
+    await walls.fill()
+    await CASES[name](walls)

@@ -1,0 +1,250 @@
+"""Owners are walls: no use case that is told who asks shows, changes or counts what is another owner's.
+
+Bob asks about what is Alice's. Every method of the service that takes a caller is a case here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import pytest
+from msgspec import Raw, structs
+
+from tasker.errors import NotFound
+from tasker.lifecycle import Failed, problem
+from tasker.model import TaskFilter
+from tasker.model.keys import Caller, Scope
+from tasker.registry import TaskType
+from tasker.service import Service
+from tasker.submission import Submission
+from tasker.testing import Driver, ManualClock
+
+SCOPES: tuple[Scope, ...] = ("submit", "read", "control")
+ALICE, BOB = (Caller(owner=name, key_id=name, scopes=frozenset(SCOPES)) for name in ("alice", "bob"))
+SOON = timedelta(seconds=0.01)
+SUM = Submission(type="add", params=Raw(b"[1]"))
+
+
+class Alices(NamedTuple):
+    """What is Alice's: a task that failed and one that waits, a schedule, a webhook."""
+
+    service: Service
+    type: TaskType
+    failed: UUID
+    pending: UUID
+    schedule: UUID
+    webhook: UUID
+
+
+@pytest.fixture
+async def alices(service: Service, driver: Driver, clock: ManualClock) -> Alices:
+    type_ = service.registry.get("add")
+    failed = (await service.submissions.submit(ALICE, type_, SUM, idempotency_key="k")).task.task_id
+    await driver.finish(await driver.claim_one(types=["add"]), Failed(problem("task-failed", "no")))
+    pending = await service.submissions.submit(ALICE, type_, structs.replace(SUM, unique_key="u", tags=("t",)))
+    fields = {
+        "name": "s", "type": "add", "interval": timedelta(hours=1), "task": Raw(b'{"type":"add","params":[1]}'),
+        "starts_at": None,
+    }  # fmt: skip
+    schedule = await service.schedules.create(ALICE, fields)
+    webhook = await service.webhooks.create(ALICE, {"url": "https://example.com/", "events": ("created",)})
+    return Alices(service, type_, failed, pending.task.task_id, schedule.schedule_id, webhook.webhook_id)
+
+
+Ask = Callable[[Service, Alices], Awaitable[Any]]
+MISSING: dict[str, Ask] = {
+    "tasks.get": lambda s, a: s.tasks.get(BOB, a.failed),
+    "tasks.check_owner": lambda s, a: s.tasks.check_owner(BOB, a.failed),
+    "tasks.attempts": lambda s, a: s.tasks.attempts(BOB, a.failed),
+    "tasks.cancel": lambda s, a: s.tasks.cancel(BOB, a.pending),
+    "tasks.retry": lambda s, a: s.tasks.retry(BOB, a.failed),
+    "tasks.delete": lambda s, a: s.tasks.delete(BOB, a.failed),
+    "following.wait": lambda s, a: s.following.wait(BOB, a.failed, SOON),
+    "following.wait_for_change": lambda s, a: s.following.wait_for_change(BOB, a.failed, SOON, _never),
+    "following.events": lambda s, a: s.following.events(BOB, a.failed),
+    "following.follow": lambda s, a: anext(s.following.follow(BOB, a.failed)),
+    "submissions.original": lambda s, a: s.submissions.original(BOB, a.failed),
+    "submissions.trigger": lambda s, a: s.submissions.trigger(BOB, a.schedule),
+    "submissions.put": lambda s, a: s.submissions.put(BOB, a.failed, a.type, SUM),
+    "schedules.next_ticks": lambda s, a: s.schedules.next_ticks(BOB, a.schedule, 1),
+    "schedules.get": lambda s, a: s.schedules.get(BOB, a.schedule),
+    "schedules.change": lambda s, a: s.schedules.change(BOB, a.schedule, {"paused": True}),
+    "schedules.delete": lambda s, a: s.schedules.delete(BOB, a.schedule),
+    "schedules.template": lambda s, a: s.schedules.template(BOB, a.schedule),
+    "webhooks.get": lambda s, a: s.webhooks.get(BOB, a.webhook),
+    "webhooks.change": lambda s, a: s.webhooks.change(BOB, a.webhook, {"url": "https://bob.example.com/"}),
+    "webhooks.rotate": lambda s, a: s.webhooks.rotate(BOB, a.webhook, None, SOON),
+    "webhooks.delete": lambda s, a: s.webhooks.delete(BOB, a.webhook),
+    "webhooks.deliveries": lambda s, a: s.webhooks.deliveries(BOB, a.webhook, status=None, limit=9),
+    "webhooks.redeliver": lambda s, a: s.webhooks.redeliver(BOB, a.webhook, a.failed),
+}
+"""What ends as if there were no such thing."""
+
+
+async def _never(_: Any) -> bool:
+    return False
+
+
+async def _find(s: Service, a: Alices) -> None:
+    assert await s.tasks.find(BOB, a.failed) is None
+
+
+async def _find_tasks(s: Service, a: Alices) -> None:
+    for where in (TaskFilter(), TaskFilter(owner="alice"), TaskFilter(tag="t"), TaskFilter(type="add")):
+        page = await s.tasks.find_many(BOB, where, limit=1)
+        assert (page.items, page.next_cursor) == ([], None)
+
+
+async def _submit(s: Service, a: Alices) -> None:
+    """Neither a key nor a unique key of hers is taken for him."""
+    mine = await s.submissions.submit(BOB, a.type, structs.replace(SUM, unique_key="u"), idempotency_key="k")
+    assert not mine.replayed
+    assert (mine.task.owner, mine.task.task_id in (a.failed, a.pending)) == ("bob", False)
+
+
+async def _submit_many(s: Service, a: Alices) -> None:
+    [mine] = await s.submissions.submit_many(BOB, [(0, a.type, structs.replace(SUM, unique_key="u"))], "k")
+    assert getattr(mine, "task_id", None) not in (None, a.pending)
+
+
+async def _begin(s: Service, a: Alices) -> None:
+    """Her batch with the same key is not his."""
+    theirs, mine = s.batches.begin(ALICE, "k"), s.batches.begin(BOB, "k")
+    theirs.end()
+    mine.end()
+
+
+async def _count(s: Service, a: Alices) -> None:
+    for where in (TaskFilter(), TaskFilter(owner="alice")):
+        assert await s.bulk.count(BOB, "cancel", where) == 0
+
+
+async def _act(s: Service, a: Alices) -> None:
+    for where in (TaskFilter(), TaskFilter(owner="alice")):
+        assert (await s.bulk.begin(BOB, "delete", where, None))[1].done == 0
+
+
+async def _go_on(s: Service, a: Alices) -> None:
+    cursor = (await s.bulk._cursors.of("bulk")).close((await s._engine.control.count(TaskFilter())).cursor or "")
+    assert (await s.bulk.go_on(BOB, "delete", TaskFilter(), cursor)).done == 0
+
+
+async def _schedules(s: Service, a: Alices) -> None:
+    page = await s.schedules.find_many(BOB, limit=1)
+    assert (page.items, page.next_cursor) == ([], None)
+
+
+async def _create_schedule(s: Service, a: Alices) -> None:
+    """Her names are free."""
+    theirs = await s.schedules.get(ALICE, a.schedule)
+    fields = {"name": theirs.name, "type": "add", "interval": theirs.interval, "task": theirs.task, "starts_at": None}
+    assert (await s.schedules.create(BOB, fields)).owner == "bob"
+
+
+async def _webhooks(s: Service, a: Alices) -> None:
+    page = await s.webhooks.find_many(BOB, limit=1)
+    assert (page.items, page.next_cursor) == ([], None)
+
+
+async def _create_webhook(s: Service, a: Alices) -> None:
+    made = await s.webhooks.create(BOB, {"url": "https://example.com/", "events": ("created",)})
+    assert (made.owner, made.all_owners) == ("bob", False)
+
+
+async def _usage(s: Service, a: Alices) -> None:
+    assert (await s.usage.find(BOB, group=("owner",))).rows == []
+    assert (await s.usage.find(BOB, group=(), owner="alice")).total.attempts == 0
+
+
+async def _explain(s: Service, a: Alices) -> None:
+    mine = await s.submissions.submit(BOB, a.type, SUM)
+    told = await s.waiting.explain(BOB, mine.task)
+    assert (told.queue_position, told.estimated_start_at) == (1, None)
+
+
+async def _reasons(s: Service, a: Alices) -> None:
+    mine = await s.submissions.submit(BOB, a.type, SUM)
+    assert [task.reason for task in await s.waiting.with_reasons(BOB, [mine.task])] == ["queued"]
+
+
+async def _ask_again(s: Service, a: Alices) -> None:
+    mine = await s.submissions.submit(BOB, a.type, SUM)
+    s.waiting._history.note("add", timedelta(hours=1))
+    assert await s.waiting.ask_again(BOB, mine.task) == timedelta(seconds=1)
+
+
+async def _ask_again_at_first(s: Service, a: Alices) -> None:
+    mine = await s.submissions.submit(BOB, a.type, SUM)
+    s.waiting._history.note("add", timedelta(hours=1))
+    assert s.waiting.ask_again_at_first(BOB, mine.task) == timedelta(seconds=1)
+
+
+async def _stats(s: Service, a: Alices) -> None:
+    assert await s.queues.stats(BOB) == []
+    assert [line.pending for line in await s.queues.stats(ALICE)] == [1]
+
+
+async def _budget(s: Service, a: Alices) -> None:
+    """What she has spent is not his: he has a draft as if nobody had."""
+    assert await s.budgets.of(BOB) is None
+    await s.budgets.check(BOB, a.type)
+
+
+async def _workers(s: Service, a: Alices) -> None:
+    assert all(one.owner == "bob" for state in await s.workers(BOB) for one in state.running)
+
+
+async def _shows_load(s: Service, a: Alices) -> None:
+    assert not s.shows_load(BOB)
+
+
+OTHERS: dict[str, Ask] = {
+    "tasks.find": _find, "tasks.find_many": _find_tasks, "submissions.submit": _submit,
+    "submissions.submit_many": _submit_many, "batches.begin": _begin, "bulk.count": _count, "bulk.begin": _act,
+    "bulk.go_on": _go_on,
+    "schedules.find_many": _schedules, "schedules.create": _create_schedule, "webhooks.find_many": _webhooks,
+    "webhooks.create": _create_webhook, "usage.find": _usage, "waiting.explain": _explain,
+    "waiting.with_reasons": _reasons, "waiting.ask_again": _ask_again,
+    "waiting.ask_again_at_first": _ask_again_at_first, "queues.stats": _stats, "budgets.check": _budget,
+    "budgets.of": _budget, "budgets.bound": _submit, "service.workers": _workers, "service.shows_load": _shows_load,
+}  # fmt: skip
+"""What shows, counts or makes something else."""
+
+
+def methods(service: Service) -> set[str]:
+    """Return every method of the use cases that is told who asks."""
+    parts = {"service": service} | {name: part for name, part in vars(service).items() if not name.startswith("_")}
+    return {
+        f"{name}.{method}"
+        for name, part in parts.items()
+        if type(part).__module__.startswith("tasker.service")
+        for method, work in inspect.getmembers(part, inspect.ismethod)
+        if not method.startswith("_") and "caller" in inspect.signature(work).parameters
+    }
+
+
+def test_every_use_case_that_is_told_who_asks_is_here(service: Service) -> None:
+    assert not MISSING.keys() & OTHERS.keys()
+    assert MISSING.keys() | OTHERS.keys() == methods(service)
+
+
+@pytest.mark.parametrize("name", MISSING)
+async def test_what_is_anothers_is_as_if_it_were_not_there(alices: Alices, name: str) -> None:
+    service = alices.service
+    before = [await service.tasks.get(ALICE, one) for one in (alices.failed, alices.pending)]
+    with pytest.raises(NotFound):
+        await MISSING[name](service, alices)
+    assert [await service.tasks.get(ALICE, one) for one in (alices.failed, alices.pending)] == before
+    assert (await service.schedules.get(ALICE, alices.schedule)).version == 1
+    assert (await service.webhooks.get(ALICE, alices.webhook)).url == "https://example.com/"
+
+
+@pytest.mark.parametrize("name", OTHERS)
+async def test_what_is_anothers_is_neither_shown_nor_counted_nor_in_the_way(alices: Alices, name: str) -> None:
+    await OTHERS[name](alices.service, alices)
+    assert (await alices.service.tasks.get(ALICE, alices.pending)).status == "pending"
+    assert (await alices.service.tasks.get(ALICE, alices.failed)).status == "failed"
