@@ -27,10 +27,12 @@ from tasker.engines.tables import SCHEDULES, WEBHOOKS, read_records
 from tasker.errors import ArchiveError, Conflict
 from tasker.lifecycle import MAX_INTERRUPTIONS, Crashed, Failed, Interrupted, Snoozed, Succeeded, decide, problem
 from tasker.model import NewEvent, Progress, Report, RetryPolicy, Status, TaskFilter
+from tasker.model.queues import QueueChange
 from tasker.model.usage import EVER, GROUPS, NANOS
 from tasker.service.keys import Keys, NewKey
 from tasker.stored import StoredRecord
 from tasker.testing import START, Driver, ManualClock, make_draft, make_key
+from tasker.webhooks.matching import find_deliveries
 
 SECOND = timedelta(seconds=1)
 USAGE_ROWS = 6
@@ -409,3 +411,22 @@ async def test_usage_that_is_none_is_refused(engine: Engine, row: dict[str, obje
     data = msgspec.json.encode({"name": name, "row": row})
     with pytest.raises(ArchiveError, match="usage 2026-01-02 sum"):
         await engine.archive.put_records([StoredRecord(record="usage", key=name, data=msgspec.Raw(data))])
+
+
+async def test_what_owners_share_and_who_hears_of_all_is_carried(
+    source: Engine, engine: Engine, clock: ManualClock
+) -> None:
+    await source.queues.change("q", QueueChange(concurrency_per_key=1, shared_keys=True))
+    webhook = make_webhook(clock.now(), owner="ada", events=("created",), all_owners=True)
+    await source.webhooks.create(webhook, most=9)
+    await engine.submit([structs.replace(make_draft(clock.now()), owner="eve")])
+    assert (await imported(engine, await exported(source))).records == 2
+    assert [state.settings.shared_keys for state in await engine.queues.find_all()] == [True]
+    assert await engine.webhooks.find(webhook.webhook_id) == webhook
+    await engine.submit([structs.replace(make_draft(clock.now()), owner="bob")])
+    page = await engine.journal.read()
+    hearing = await engine.webhooks.find_hearing([])
+    owners = {entry.event.task_id: entry.owner for entry in page.entries}
+    [(found, _)] = find_deliveries(hearing, page, clock.now(), at_once=9)
+    told = {owners[one.task_id] for one in found}
+    assert told == {"bob"}, "of what comes after it there"

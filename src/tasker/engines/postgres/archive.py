@@ -16,7 +16,7 @@ from tasker.engines.postgres.news import News
 from tasker.engines.postgres.options import Options
 from tasker.engines.postgres.tables import Table
 from tasker.engines.postgres.usage import UsageTable
-from tasker.engines.tables import InTheWay, Row, read_records
+from tasker.engines.tables import WEBHOOKS, InTheWay, Row, read_records
 from tasker.engines.values import check_keys, check_moved, check_stored
 from tasker.stored import (
     COLUMNS,
@@ -102,6 +102,8 @@ class PostgresArchive:
             table = self._tables[row.table]
             if await table.insert(connection, row.value):
                 row.check_stored(await table.find(connection, row.key))
+                if row.table == WEBHOOKS.name:  # it hears of what comes after it here
+                    await connection.execute(self._queries["mark_webhook"], row.key)
                 stored += 1
             elif await table.find(connection, row.key) is None:
                 raise InTheWay(row).conflict

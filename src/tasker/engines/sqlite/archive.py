@@ -21,7 +21,7 @@ from tasker.engines.sqlite.rows import Row as Columns
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.tables import TABLES, Table
 from tasker.engines.sqlite.usage import UsageTable
-from tasker.engines.tables import USAGE, InTheWay, Row, read_records
+from tasker.engines.tables import USAGE, WEBHOOKS, InTheWay, Row, read_records
 from tasker.engines.values import check_keys, check_moved, check_stored, encode
 from tasker.errors import Conflict
 from tasker.stored import (
@@ -134,6 +134,8 @@ def _put_records(connection: apsw.Connection, *, rows: Sequence[Row]) -> int:
         except apsw.ConstraintError as error:
             raise InTheWay(row) from error
         row.check_stored(_ARCHIVED[row.table].find(connection, row.key))
+        if row.table == WEBHOOKS.name:  # it hears of what comes after it here
+            connection.execute(QUERIES["mark_webhook"], (row.key.bytes,))
     return len(new)
 
 
