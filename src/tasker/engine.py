@@ -191,8 +191,14 @@ class Control(Protocol):
 class QueueBook(Protocol):
     """What is set of queues. Every claim that begins after a change was made keeps to it, in every process."""
 
-    async def find_all(self) -> list[QueueState]:
-        """Return the queues of which anything is set, by name."""
+    async def find_all(self, names: Collection[str] | None = None) -> list[QueueState]:
+        """Return the queues of which anything is set, by name; of these alone, if given."""
+
+    async def find_names(self, *, after: str | None = None, limit: int) -> list[str]:
+        """Return the first queues behind a name that hold open tasks or have settings, in the store's order of names.
+
+        Its cost goes by `limit`, by what runs and by what is set, not by how many tasks wait.
+        """
 
     async def find_place(self, task_id: UUID) -> Place | None:
         """Return where in line a pending task is that is due; None for any other."""
@@ -487,8 +493,8 @@ class Engine(Protocol):
     async def sweep(self, *, limit: int) -> int:
         """Put right what a crash or a person's hand has left inconsistent, at most `limit` rows; return how many."""
 
-    async def stats(self) -> list[LineStats]:
-        """Return the open tasks by queue and type."""
+    async def stats(self, queues: Collection[str] | None = None) -> list[LineStats]:
+        """Return the open tasks by queue and type; of these queues alone, if given."""
 
     async def check(self) -> None:
         """Prove that the store takes a durable write now. Raises Unavailable."""

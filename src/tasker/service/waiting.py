@@ -5,7 +5,7 @@ All of it is asked of the store when one task is read, and none of it is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct, structs
@@ -88,7 +88,7 @@ class Waiting:
         """Return tasks with the word for what they wait for."""
         if not any(task.reason == "queued" for task in tasks):
             return list(tasks)
-        states = await self._states()
+        states = await self._states({task.queue for task in tasks})
         return [
             structs.replace(task, reason=limit_of(states[task.queue]) or "queued")
             if task.reason == "queued" and task.queue in states
@@ -108,7 +108,7 @@ class Waiting:
     async def _situation(self, task: Task, now: datetime) -> Situation:
         if _is_later(task, now):
             return Situation()
-        states, workers = await self._states(), await self._find_workers()
+        states, workers = await self._states({task.queue}), await self._find_workers()
         return Situation(
             state=states.get(task.queue), place=await self._engine.queues.find_place(task.task_id),
             has_worker=any(_takes(worker, task, now) for worker in workers),
@@ -123,8 +123,8 @@ class Waiting:
             self._looked_at = now
         return self._workers
 
-    async def _states(self) -> dict[str, QueueState]:
-        return {state.settings.name: state for state in await self._engine.queues.find_all()}
+    async def _states(self, queues: Collection[str]) -> dict[str, QueueState]:
+        return {state.settings.name: state for state in await self._engine.queues.find_all(queues)}
 
     async def _run_time(self, task: Task) -> timedelta | None:
         """Return how long the type's attempts take: as this process has seen, or else as the store tells."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random, SystemRandom
 from typing import Any, TypeVar
@@ -218,8 +218,8 @@ class PostgresEngine:
     async def delete(self, task_id: UUID) -> None:
         await self._transact(lambda connection, _news, again: self._changes.delete(connection, task_id, again))
 
-    async def stats(self) -> list[LineStats]:
-        return await self._connections.read(self._reads.stats)
+    async def stats(self, queues: Collection[str] | None = None) -> list[LineStats]:
+        return await self._connections.read(lambda connection: self._reads.stats(connection, queues))
 
     # what workers do
 

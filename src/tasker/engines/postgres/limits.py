@@ -249,11 +249,15 @@ class Limits:
 
     # what a person does
 
-    async def find_all(self, connection: Connection) -> list[QueueState]:
-        """Return the queues of which anything is set."""
-        rows = await connection.fetch(self._queries["queues"])
+    async def find_all(self, connection: Connection, names: Collection[str] | None) -> list[QueueState]:
+        """Return the queues of which anything is set; of these alone, if given."""
+        rows = await connection.fetch(self._queries["queues"], None if names is None else list(names))
         found = [(row, _settings_of(row)) for row in rows]
         return [QueueState(settings=one, running=row["running"], tokens=_tokens(one, row)) for row, one in found]
+
+    async def find_names(self, connection: Connection, after: str, limit: int) -> list[Any]:
+        """Return the first queues behind a name that hold open tasks or have settings."""
+        return list(await connection.fetch(self._queries["queue_names"], after, limit))
 
     async def find_place(self, connection: Connection, task_id: UUID) -> Location | None:
         """Return where in line a due task is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import accumulate
 from typing import Any
 from uuid import UUID
@@ -79,16 +80,18 @@ class Reads:
         kept = map(entry_of, await connection.fetch(self._queries["events"], row["seq"], after, limit))
         return [event_of(entry, task_id) for entry in merge(head_of(row), kept, after, limit)]
 
-    async def stats(self, connection: Connection) -> list[LineStats]:
-        """Return the open tasks by queue and type."""
+    async def stats(self, connection: Connection, queues: Collection[str] | None) -> list[LineStats]:
+        """Return the open tasks by queue and type; of these queues alone, if given."""
+        only = "line" if queues is None else "queues"
+        values = () if queues is None else (list(queues),)
         lines = {
             (row["queue"], row["type"]): LineStats(
                 queue=row["queue"], type=row["type"], pending=row["pending"], scheduled=row["scheduled"],
                 oldest_due_at=row["oldest"],
             )
-            for row in await connection.fetch(self._queries["pending_by_line"])
+            for row in await connection.fetch(self._queries[f"pending_by_{only}"], *values)
         }  # fmt: skip
-        for row in await connection.fetch(self._queries["running_by_line"]):
+        for row in await connection.fetch(self._queries[f"running_by_{only}"], *values):
             name = row["queue"], row["type"]
             line = lines.get(name, LineStats(queue=row["queue"], type=row["type"]))
             lines[name] = structs.replace(line, running=row["running"])

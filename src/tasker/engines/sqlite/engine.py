@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -295,8 +295,8 @@ class SqliteEngine:
             found += await self._commits.run(functools.partial(self._lines.unpark_many, limit=limit))
         return found
 
-    async def stats(self) -> list[LineStats]:
-        return await self._read(reads.stats, self._micros())
+    async def stats(self, queues: Collection[str] | None = None) -> list[LineStats]:
+        return await self._read(reads.stats, self._micros(), queues)
 
     async def check(self) -> None:
         self._commits.check()

@@ -6,7 +6,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -167,10 +167,10 @@ def running_with_key(connection: apsw.Connection, queue: str, key: str) -> int:
     return int(connection.execute(QUERIES["running_with_key"], (queue, key)).get)
 
 
-def read_states(connection: apsw.Connection, now: int) -> list[QueueState]:
-    """Return every queue with settings, as it is now."""
+def read_states(connection: apsw.Connection, now: int, names: Collection[str] | None) -> list[QueueState]:
+    """Return the queues with settings, as they are now; of these alone, if given."""
     rows: list[Row] = connection.execute(QUERIES["queues"]).fetchall()
-    return [_state_of(connection, row, now) for row in rows]
+    return [_state_of(connection, row, now) for row in rows if names is None or row[0] in names]
 
 
 def find_settings(connection: apsw.Connection, name: str) -> tuple[QueueSettings, float, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -36,11 +36,15 @@ class SqliteQueues:
         self._lines = lines
         self._clock = clock
 
-    async def find_all(self) -> list[QueueState]:
+    async def find_all(self, names: Collection[str] | None = None) -> list[QueueState]:
         if self._lines.has_no_limits:  # as most of the time: a reader of tasks does not wait for a thread
             return []
-        states: list[QueueState] = await self._read(read_states, to_micros(self._clock.now()))
+        states: list[QueueState] = await self._read(read_states, to_micros(self._clock.now()), names)
         return states
+
+    async def find_names(self, *, after: str | None = None, limit: int) -> list[str]:
+        names: list[str] = await self._read(_find_names, after or "", limit)
+        return names
 
     async def find_place(self, task_id: UUID) -> Place | None:
         place: Place | None = await self._read(_find_place, task_id, to_micros(self._clock.now()))
@@ -63,6 +67,17 @@ class SqliteQueues:
         if new.concurrency_per_key != old.concurrency_per_key:
             self._lines.unpark_many(connection, _UNPARK)
         return new
+
+
+def _find_names(connection: apsw.Connection, after: str, limit: int) -> list[str]:
+    names: set[str] = {row[0] for row in connection.execute(QUERIES["other_queues"], {"after": after})}
+    pending: Any = after
+    for _ in range(limit):
+        pending = connection.execute(QUERIES["next_queue"], (pending,)).get
+        if pending is None:
+            break
+        names.add(pending)
+    return sorted(names)[:limit]
 
 
 def _find_place(connection: apsw.Connection, task_id: UUID, now: int) -> Place | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +24,7 @@ from tasker.engines.sqlite.rows import (
     task_of,
 )
 from tasker.engines.sqlite.sql import EXPIRES_AT, QUERIES, TASK_COLUMNS
-from tasker.engines.values import PAGE_BYTES, from_cursor, to_cursor
+from tasker.engines.values import PAGE_BYTES, encode, from_cursor, to_cursor
 from tasker.model import Attempt, Claim, Event, LineStats, Page, RunningAttempt, Status, Task, TaskFilter
 
 
@@ -181,9 +181,13 @@ def find_running(connection: apsw.Connection) -> dict[str, list[RunningAttempt]]
     return running
 
 
-def stats(connection: apsw.Connection, now: int) -> list[LineStats]:
-    """Return the open tasks by queue and type."""
-    rows: list[Row] = connection.execute(QUERIES["pending_by_line"], {"now": now, "parked": PARKED}).fetchall()
+def stats(connection: apsw.Connection, now: int, queues: Collection[str] | None) -> list[LineStats]:
+    """Return the open tasks by queue and type; of these queues alone, if given."""
+    values: dict[str, Any] = {"now": now, "parked": PARKED}
+    if queues is not None:
+        values["queues"] = encode(list(queues)).decode()
+    query = QUERIES["pending_by_line" if queues is None else "pending_in_queues"]
+    rows: list[Row] = connection.execute(query, values).fetchall()
     lines = {
         (queue, type_): LineStats(
             queue=queue, type=type_, pending=pending, scheduled=scheduled,
@@ -193,6 +197,8 @@ def stats(connection: apsw.Connection, now: int) -> list[LineStats]:
     }  # fmt: skip
     running: list[Row] = connection.execute(QUERIES["running_by_line"]).fetchall()
     for queue, type_, count in running:
+        if queues is not None and queue not in queues:
+            continue
         line = lines.get((queue, type_), LineStats(queue=queue, type=type_))
         lines[queue, type_] = structs.replace(line, running=count)
     return [lines[name] for name in sorted(lines)]

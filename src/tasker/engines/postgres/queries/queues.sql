@@ -1,7 +1,22 @@
 -- name: queues
 SELECT name, paused, concurrency, concurrency_per_key, rate, tokens, refilled_at, now() AS now,
        (SELECT count(*) FROM {schema}.task WHERE status = 'running' AND task.queue = queue.name) AS running
-FROM {schema}.queue ORDER BY name;
+FROM {schema}.queue WHERE $1::text[] IS NULL OR name = ANY($1) ORDER BY name;
+
+-- name: queue_names
+-- From queue to queue by the index, in the order that this database has for names.
+WITH RECURSIVE pending (queue, place) AS (
+    (SELECT queue, 1 FROM {schema}.task WHERE status = 'pending' AND queue > $1 ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT (SELECT queue FROM {schema}.task WHERE status = 'pending' AND queue > pending.queue
+            ORDER BY queue LIMIT 1), place + 1
+    FROM pending WHERE queue IS NOT NULL AND place < $2
+)
+SELECT name FROM (
+    SELECT queue AS name FROM pending WHERE queue IS NOT NULL
+    UNION SELECT queue FROM {schema}.task WHERE status = 'running' AND queue > $1
+    UNION SELECT name FROM {schema}.queue WHERE name > $1) AS open
+ORDER BY name LIMIT $2;
 
 -- name: new_queue
 -- A row that is there is held: it cannot be taken away between this and what follows.

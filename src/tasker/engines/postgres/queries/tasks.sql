@@ -269,6 +269,15 @@ FROM {schema}.task WHERE status = 'pending' GROUP BY queue, type;
 -- name: running_by_line
 SELECT queue, type, count(*) AS running FROM {schema}.task WHERE status = 'running' GROUP BY queue, type;
 
+-- name: pending_by_queues
+SELECT queue, type, count(*) FILTER (WHERE due_at <= now()) AS pending,
+       count(*) FILTER (WHERE due_at > now()) AS scheduled, min(due_at) FILTER (WHERE due_at <= now()) AS oldest
+FROM {schema}.task WHERE status = 'pending' AND queue = ANY($1::text[]) GROUP BY queue, type;
+
+-- name: running_by_queues
+SELECT queue, type, count(*) AS running FROM {schema}.task WHERE status = 'running' AND queue = ANY($1::text[])
+GROUP BY queue, type;
+
 -- name: probe
 -- A durable write that no table grows by: the commit waits for the disk.
 SELECT pg_logical_emit_message(true, 'tasker', 'readiness');

@@ -1,6 +1,14 @@
 -- name: queues
 SELECT name, paused, concurrency, concurrency_per_key, rate, tokens, refilled_at FROM queue ORDER BY name;
 
+-- name: next_queue
+-- The queue after another, in the index's order: one seek, however long the lines are.
+SELECT min(queue) FROM task INDEXED BY task_line WHERE status = 'pending' AND queue > ?;
+
+-- name: other_queues
+SELECT queue FROM task INDEXED BY task_running WHERE status = 'running' AND queue > :after
+UNION SELECT name FROM queue WHERE name > :after;
+
 -- name: queue_by_name
 SELECT name, paused, concurrency, concurrency_per_key, rate, tokens, refilled_at FROM queue WHERE name = ?;
 

@@ -164,6 +164,13 @@ SELECT queue, type, sum(due_at <= :now OR due_at >= :parked), sum(due_at > :now 
        min(due_at & (:parked - 1))
 FROM task INDEXED BY task_line WHERE status = 'pending' GROUP BY queue, type;
 
+-- name: pending_in_queues
+-- A seek for each of them.
+SELECT queue, type, sum(due_at <= :now OR due_at >= :parked), sum(due_at > :now AND due_at < :parked),
+       min(due_at & (:parked - 1))
+FROM task INDEXED BY task_line
+WHERE status = 'pending' AND queue IN (SELECT value FROM json_each(:queues)) GROUP BY queue, type;
+
 -- name: running_by_line
 SELECT queue, type, count(*) FROM task INDEXED BY task_running WHERE status = 'running' GROUP BY queue, type;
 
