@@ -89,7 +89,7 @@ def _insert(connection: apsw.Connection, lines: Lines, draft: Draft, now: int, *
     if taker is None:
         row = draft_row(draft)
         connection.execute(QUERIES["insert_task"], row)
-        lines.joined(draft.queue, draft.type, row[7], later=row[3] != "queued")
+        lines.joined(draft.queue, draft.type, row[7], later=row[3] != "queued", priority=draft.priority)
         if draft.deadline is not None:
             lines.note_deadline(to_micros(draft.deadline))
     else:

@@ -28,6 +28,11 @@ SELECT {task} FROM task WHERE task_id = ?;
 SELECT queue, type FROM task INDEXED BY task_line
 WHERE status = 'pending' AND (queue, type) > (?, ?) ORDER BY queue, type LIMIT 1;
 
+-- name: next_head
+-- The same with the line's first task, due or not.
+SELECT queue, type, priority, due_at, seq FROM task INDEXED BY task_line
+WHERE status = 'pending' AND (queue, type) > (?, ?) ORDER BY queue, type, priority DESC, due_at, seq LIMIT 1;
+
 -- name: next_level
 SELECT max(priority) FROM task INDEXED BY task_line
 WHERE status = 'pending' AND queue = ? AND type = ? AND priority < ?;
@@ -56,6 +61,9 @@ WHERE status = 'pending' AND reason <> 'queued' AND due_at > ? AND due_at <= ?;
 
 -- name: stay_due
 UPDATE task SET due_at = :now WHERE status = 'pending' AND reason = 'queued' AND due_at > :now;
+
+-- name: suspect_queues
+SELECT DISTINCT queue FROM task INDEXED BY task_suspect WHERE status = 'pending' AND interruptions >= 3;
 
 -- name: any_suspect
 SELECT 1 FROM task INDEXED BY task_suspect WHERE status = 'pending' AND interruptions >= 3 LIMIT 1;
