@@ -117,8 +117,8 @@ class KeyBook(Protocol):
     async def version(self) -> int:
         """Return a number that is a larger one after every `add` and `revoke`, by whatever process."""
 
-    async def add(self, key: Key) -> None:
-        """Store a new key. Raises Conflict if there is one with its id."""
+    async def add(self, key: Key, *, most: int | None = None) -> None:
+        """Store a new key, and keep to KEEP_DEAD_KEYS. Raises Conflict (one has its id, `most` are good already)."""
 
     async def find_all(self) -> list[Key]:
         """Return every key, in order of creation, also those that are revoked or past their time."""
@@ -195,10 +195,10 @@ class QueueBook(Protocol):
         """Return the queues of which anything is set, by name; of these alone, if given."""
 
     async def find_names(self, *, after: str | None = None, limit: int) -> list[str]:
-        """Return the first queues behind a name that hold open tasks or have settings, in the store's order of names.
+        """Return the first queues behind a name that hold open tasks or have settings, in the store's order."""
 
-        Its cost goes by `limit`, by what runs and by what is set, not by how many tasks wait.
-        """
+    async def find_open(self, owner: str) -> list[str]:
+        """Return the queues in which this owner has open tasks, in any order."""
 
     async def find_place(self, task_id: UUID) -> Place | None:
         """Return where in line a pending task is that is due; None for any other."""
@@ -206,11 +206,8 @@ class QueueBook(Protocol):
     async def find_run_time(self, task_id: UUID) -> timedelta | None:
         """Return how long tasks of a task's type took that were submitted shortly before it; None if none has ended."""
 
-    async def change(self, name: str, change: QueueChange) -> QueueSettings:
-        """Set something of a queue, whether there are tasks in it or not; return what is set of it then.
-
-        What runs goes on. Claims that wait look again; tasks that waited for a slot of their key may have one.
-        """
+    async def change(self, name: str, change: QueueChange, *, most: int | None = None) -> QueueSettings:
+        """Set something of a queue, with tasks or not; return that. Raises Conflict (`most` others have settings)."""
 
 
 class Archive(Protocol):
@@ -250,8 +247,8 @@ class Archive(Protocol):
 class ScheduleBook(Protocol):
     """The schedules. Their ticks are found by the store's own time, and a firing is one commit."""
 
-    async def create(self, schedule: Schedule) -> None:
-        """Store a new schedule. Raises Conflict (its owner has one of that name)."""
+    async def create(self, schedule: Schedule, *, most: int | None = None) -> None:
+        """Store a new schedule. Raises Conflict (its owner has one of that name, or `most` already)."""
 
     async def find(self, schedule_id: UUID) -> Schedule | None:
         """Return the schedule, or None."""

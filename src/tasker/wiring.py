@@ -184,6 +184,9 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
             daily_budget=settings.daily_budget,
             history=history,
             max_pending=settings.max_pending,
+            max_queues=settings.max_queues,
+            max_schedules=settings.max_schedules,
+            min_interval=settings.min_interval,
         )
         await service.keys.refresh()
         await service.types.refresh()

@@ -142,7 +142,7 @@ def queue_operations(queues: QueueOperations) -> list[Operation]:
             "PATCH", "/queue/{name}", "change_queue", "queues", "Pause, resume or limit a queue", queues.change,
             scope="admin", answers={200: Answer("The queue as it is now, for all workers.", QueueView)},
             problems=(*BODY_PROBLEMS, "invalid-request", "unknown-field", "number-out-of-range", "invalid-unicode",
-                      "too-many-items", "cross-origin", "not-found", "unavailable"),
+                      "too-many-items", "cross-origin", "not-found", "limit-reached", "unavailable"),
             body=QueuePatch, example={"concurrency": 10, "rate": {"limit": 90_000, "per": 60}},
         ),
     ]  # fmt: skip

@@ -7,13 +7,15 @@ from collections.abc import Collection
 from tasker.engine import Engine
 from tasker.model import LineStats
 from tasker.model.queues import QueueChange, QueueSettings
+from tasker.service.open_queues import DEFAULT_LIMIT
 
 
 class Queues:
-    """The queues of one store, by any face of Tasker."""
+    """The queues of one store, by any face of Tasker. limit: of how many something may be set."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, limit: int = DEFAULT_LIMIT) -> None:
         self._engine = engine
+        self._limit = limit
 
     async def stats(self, names: Collection[str] | None = None) -> list[LineStats]:
         """Return the open tasks by queue and type; of these queues alone, if given."""
@@ -28,5 +30,8 @@ class Queues:
         return await self._engine.queues.find_names(after=after, limit=limit)
 
     async def change(self, name: str, change: QueueChange) -> QueueSettings:
-        """Set something of a queue, for all workers from now on; return what is set of it then."""
-        return await self._engine.queues.change(name, change)
+        """Set something of a queue, for all workers from now on; return what is set of it then.
+
+        Raises Conflict (something is set of as many queues as there may be).
+        """
+        return await self._engine.queues.change(name, change, most=self._limit)

@@ -20,13 +20,15 @@ from tasker.engines.gates import ROUNDS, WINDOW, Candidate, Gate, merge
 from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.line import MANAGERS, Line, Picked, Place
 from tasker.engines.postgres.news import News
-from tasker.engines.values import encode
+from tasker.engines.values import encode, too_many
 from tasker.lifecycle import MAX_INTERRUPTIONS
 from tasker.model.queues import MOST_BEFORE, QueueChange, QueueSettings, QueueState, Rate, tokens_after
 from tasker.model.queues import Place as Location
 
 PARKED = "//parked"
 """Where the jobs of parked tasks are: no queue's name is empty."""
+_SETTINGS = 0x71756575
+"""The class of the advisory lock of the settings of queues: "queu"."""
 _CLOCK_STEP = timedelta(seconds=10)
 """By so much two transactions never differ."""
 _UNPARK = 1000
@@ -259,6 +261,10 @@ class Limits:
         """Return the first queues behind a name that hold open tasks or have settings."""
         return list(await connection.fetch(self._queries["queue_names"], after, limit))
 
+    async def find_open(self, connection: Connection, owner: str) -> list[str]:
+        """Return the queues in which an owner has open tasks."""
+        return [row["queue"] for row in await connection.fetch(self._queries["open_queues_of"], owner)]
+
     async def find_place(self, connection: Connection, task_id: UUID) -> Location | None:
         """Return where in line a due task is."""
         row = await connection.fetchrow(self._queries["place_of"], task_id, str(task_id))
@@ -274,8 +280,14 @@ class Limits:
         seconds: float | None = await connection.fetchval(self._queries["run_time"], task_id)
         return None if seconds is None else timedelta(seconds=seconds)
 
-    async def change(self, connection: Connection, news: News, name: str, change: QueueChange) -> QueueSettings:
-        """Set something of a queue. Done again, it sets the same again."""
+    async def change(
+        self, connection: Connection, news: News, name: str, change: QueueChange, most: int | None
+    ) -> QueueSettings:
+        """Set something of a queue. Done again, it sets the same again. Raises Conflict where `most` others are set."""
+        if most is not None:
+            await connection.execute(self._queries["hold_owner"], _SETTINGS, "")
+            if await connection.fetchval(self._queries["count_other_queues"], name) >= most:
+                raise too_many("queues with settings (TASKER_MAX_QUEUES)", most)
         await connection.execute(self._queries["new_queue"], name)
         row = await connection.fetchrow(self._queries["hold_queues"], [name])
         old = _settings_of(row)

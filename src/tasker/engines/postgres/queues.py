@@ -30,14 +30,17 @@ class PostgresQueues:
         rows = await self._connections.read(lambda connection: self._limits.find_names(connection, after or "", limit))
         return [row["name"] for row in rows]
 
+    async def find_open(self, owner: str) -> list[str]:
+        return await self._connections.read(lambda connection: self._limits.find_open(connection, owner))
+
     async def find_place(self, task_id: UUID) -> Place | None:
         return await self._connections.read(lambda connection: self._limits.find_place(connection, task_id))
 
     async def find_run_time(self, task_id: UUID) -> timedelta | None:
         return await self._connections.read(lambda connection: self._limits.find_run_time(connection, task_id))
 
-    async def change(self, name: str, change: QueueChange) -> QueueSettings:
+    async def change(self, name: str, change: QueueChange, *, most: int | None = None) -> QueueSettings:
         settings: QueueSettings = await self._transact(
-            lambda connection, news, _again: self._limits.change(connection, news, name, change)
+            lambda connection, news, _again: self._limits.change(connection, news, name, change, most)
         )
         return settings

@@ -14,7 +14,7 @@ from tasker.engines.postgres.connections import Connection, Connections
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.tables import Table
 from tasker.engines.tables import WEBHOOKS, codec_of, write_row
-from tasker.engines.values import encode, from_cursor, no_delivery, no_webhook, to_cursor, too_many_webhooks
+from tasker.engines.values import encode, from_cursor, no_delivery, no_webhook, to_cursor, too_many
 from tasker.model import Draft
 from tasker.model.webhooks import (
     Delivery,
@@ -51,7 +51,7 @@ class PostgresWebhooks:
                 return
             await connection.execute(self._queries["hold_owner"], _OWNERS, webhook.owner)
             if await connection.fetchval(self._queries["count_webhooks"], webhook.owner) >= most:
-                raise too_many_webhooks(most)
+                raise too_many("webhooks of this owner", most)
             await self._webhooks.insert(connection, webhook)
 
         await self._transact(work)

@@ -15,6 +15,7 @@ from tasker.engines.sqlite.limits import find_settings, read_states, running_wit
 from tasker.engines.sqlite.lines import Lines
 from tasker.engines.sqlite.rows import PARKED
 from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.values import too_many
 from tasker.model.queues import MOST_BEFORE, Place, QueueChange, QueueSettings, QueueState, tokens_after
 
 _UNPARK = 1000
@@ -46,6 +47,10 @@ class SqliteQueues:
         names: list[str] = await self._read(_find_names, after or "", limit)
         return names
 
+    async def find_open(self, owner: str) -> list[str]:
+        names: list[str] = await self._read(_find_open, owner)
+        return names
+
     async def find_place(self, task_id: UUID) -> Place | None:
         place: Place | None = await self._read(_find_place, task_id, to_micros(self._clock.now()))
         return place
@@ -54,14 +59,20 @@ class SqliteQueues:
         run_time: timedelta | None = await self._read(_find_run_time, task_id)
         return run_time
 
-    async def change(self, name: str, change: QueueChange) -> QueueSettings:
-        settings: QueueSettings = await self._write(functools.partial(self._change, name=name, change=change))
+    async def change(self, name: str, change: QueueChange, *, most: int | None = None) -> QueueSettings:
+        work = functools.partial(self._change, name=name, change=change, most=most)
+        settings: QueueSettings = await self._write(work)
         return settings
 
-    def _change(self, connection: apsw.Connection, *, name: str, change: QueueChange) -> QueueSettings:
+    def _change(
+        self, connection: apsw.Connection, *, name: str, change: QueueChange, most: int | None
+    ) -> QueueSettings:
         now = to_micros(self._clock.now())
         old, tokens, since = find_settings(connection, name)
         new = change.apply(old)
+        is_one_more = old.is_plain and not new.is_plain
+        if most is not None and is_one_more and connection.execute(QUERIES["count_queues"]).get >= most:
+            raise too_many("queues with settings (TASKER_MAX_QUEUES)", most)
         store_settings(connection, new, tokens_after(old, new, tokens_now(old.rate, tokens, since, now)), now)
         self._lines.settings_changed()
         if new.concurrency_per_key != old.concurrency_per_key:
@@ -78,6 +89,15 @@ def _find_names(connection: apsw.Connection, after: str, limit: int) -> list[str
             break
         names.add(pending)
     return sorted(names)[:limit]
+
+
+def _find_open(connection: apsw.Connection, owner: str) -> list[str]:
+    names: set[str] = {row[0] for row in connection.execute(QUERIES["running_queues_of"], (owner,))}
+    queue: Any = ""
+    while (queue := connection.execute(QUERIES["next_queue"], (queue,)).get) is not None:
+        if queue not in names and connection.execute(QUERIES["has_pending_of"], (queue, owner)).get is not None:
+            names.add(queue)
+    return list(names)
 
 
 def _find_place(connection: apsw.Connection, task_id: UUID, now: int) -> Place | None:

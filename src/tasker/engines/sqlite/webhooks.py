@@ -15,7 +15,7 @@ from tasker.clock import Clock, to_micros
 from tasker.engine import DELIVERY_LEASE
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.tables import TABLES, Table
-from tasker.engines.values import encode, from_cursor, no_delivery, no_webhook, to_cursor, too_many_webhooks
+from tasker.engines.values import encode, from_cursor, no_delivery, no_webhook, to_cursor, too_many
 from tasker.model.webhooks import (
     Delivery,
     DeliveryOutcome,
@@ -44,7 +44,7 @@ class SqliteWebhooks:
     async def create(self, webhook: Webhook, *, most: int) -> None:
         def work(connection: apsw.Connection) -> None:
             if connection.execute(QUERIES["count_webhooks"], (webhook.owner,)).get >= most:
-                raise too_many_webhooks(most)
+                raise too_many("webhooks of this owner", most)
             webhooks.insert(connection, webhook)
 
         await self._write(work)

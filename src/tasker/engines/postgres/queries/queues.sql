@@ -18,6 +18,10 @@ SELECT name FROM (
     UNION SELECT name FROM {schema}.queue WHERE name > $1) AS open
 ORDER BY name LIMIT $2;
 
+-- name: open_queues_of
+SELECT queue FROM {schema}.task WHERE status = 'pending' AND owner = $1
+UNION SELECT queue FROM {schema}.task WHERE status = 'running' AND owner = $1;
+
 -- name: new_queue
 -- A row that is there is held: it cannot be taken away between this and what follows.
 INSERT INTO {schema}.queue (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = excluded.name;
@@ -26,6 +30,10 @@ INSERT INTO {schema}.queue (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET n
 -- In order of names: two that hold several never cross. What others have stored is seen from the next statement on.
 SELECT name, paused, concurrency, concurrency_per_key, rate, tokens, refilled_at, now() AS now
 FROM {schema}.queue WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE;
+
+-- name: count_other_queues
+-- One that has settings may be changed, however many there are.
+SELECT CASE WHEN EXISTS (SELECT FROM {schema}.queue WHERE name = $1) THEN 0 ELSE count(*) END FROM {schema}.queue;
 
 -- name: set_queue
 UPDATE {schema}.queue SET paused = $2, concurrency = $3, concurrency_per_key = $4, rate = $5, tokens = $6,

@@ -9,8 +9,17 @@ SELECT min(queue) FROM task INDEXED BY task_line WHERE status = 'pending' AND qu
 SELECT queue FROM task INDEXED BY task_running WHERE status = 'running' AND queue > :after
 UNION SELECT name FROM queue WHERE name > :after;
 
+-- name: running_queues_of
+SELECT DISTINCT queue FROM task INDEXED BY task_running WHERE status = 'running' AND owner = ?;
+
+-- name: has_pending_of
+SELECT 1 FROM task INDEXED BY task_line WHERE status = 'pending' AND queue = ? AND owner = ? LIMIT 1;
+
 -- name: queue_by_name
 SELECT name, paused, concurrency, concurrency_per_key, rate, tokens, refilled_at FROM queue WHERE name = ?;
+
+-- name: count_queues
+SELECT count(*) FROM queue;
 
 -- name: put_queue
 INSERT INTO queue (name, paused, concurrency, concurrency_per_key, rate, tokens, refilled_at)
