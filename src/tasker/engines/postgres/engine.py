@@ -35,7 +35,7 @@ from tasker.engines.postgres.attempts import Attempts, Beat, Words
 from tasker.engines.postgres.audit import PostgresAudit
 from tasker.engines.postgres.batches import Batches
 from tasker.engines.postgres.changes import Changes
-from tasker.engines.postgres.claims import Patience, Waiters, earliest, seconds_to_look, soon
+from tasker.engines.postgres.claims import MOST_LINES, Patience, Waiters, Window, earliest, seconds_to_look, soon
 from tasker.engines.postgres.clock import DatabaseClock
 from tasker.engines.postgres.connections import Connection, Connections, OnAcquire
 from tasker.engines.postgres.control import PostgresControl
@@ -125,6 +125,7 @@ class PostgresEngine:
         self._reads = Reads(self._queries, schema)
         self._waiters = Waiters()
         self._patience = Patience(SystemRandom())
+        self._windows: dict[tuple[Any, ...], Window] = {}
         self._listeners: list[ChangeListener] = []
         self._sender = secrets.token_hex(6)
         self._listener = Listener(self._connections, self._sender, self._heard)
@@ -317,13 +318,22 @@ class PostgresEngine:
 
     async def _look_and_claim(self, request: ClaimRequest) -> tuple[list[Claim], timedelta | None]:
         """Claim what is due; return it, and the time to the next task that waits for a moment."""
-        lines, next_in = await self._look()
+        window = self._window_of(request)
+        lines, next_in = await self._look(window)
         if next_in is not None and next_in <= timedelta(0):
             limit = max(BATCH, request.limit)
             await self._transact(
                 lambda connection, news, _again: promote(connection, self._queries, self._line, news, limit=limit)
             )
-            lines, next_in = await self._look()
+            lines, next_in = await self._look(window)
+        window.move(lines)
+        claims, again_in = await self._claim_from(request, lines, next_in)
+        return claims, again_in if window.is_done(bool(claims)) else timedelta(0)
+
+    async def _claim_from(
+        self, request: ClaimRequest, lines: Sequence[str], next_in: timedelta | None
+    ) -> tuple[list[Claim], timedelta | None]:
+        """Claim what is in these lines; return it, and when to look again."""
         open_lines = self._limits.open_lines(lines)
         ordinary, suspects = wanted(request, open_lines)
         if not ordinary and not suspects:
@@ -337,8 +347,14 @@ class PostgresEngine:
             return [], earliest(next_in, opens_in)
         return [], earliest(soon(next_in), opens_in)
 
-    async def _look(self) -> tuple[list[str], timedelta | None]:
-        row = await self._connections.look(lambda connection: connection.fetchrow(self._queries["look"]))
+    def _window_of(self, request: ClaimRequest) -> Window:
+        queues = None if request.queues is None else frozenset(request.queues)
+        return self._windows.setdefault((frozenset(request.types), queues, request.suspects > 0), Window())
+
+    async def _look(self, window: Window) -> tuple[list[str], timedelta | None]:
+        row = await self._connections.look(
+            lambda connection: connection.fetchrow(self._queries["look"], window.after, MOST_LINES)
+        )
         assert row is not None
         self._limits.hear(row["settings"])
         next_due: datetime | None = row["next_due"]

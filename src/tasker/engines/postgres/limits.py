@@ -18,7 +18,7 @@ import msgspec
 
 from tasker.engines.gates import ROUNDS, WINDOW, Candidate, Gate, merge
 from tasker.engines.postgres.connections import Connection
-from tasker.engines.postgres.line import MANAGERS, Line, Picked, Place
+from tasker.engines.postgres.line import MANAGERS, Line, Picked, Place, lines_of
 from tasker.engines.postgres.news import News
 from tasker.engines.values import encode, too_many
 from tasker.lifecycle import MAX_INTERRUPTIONS
@@ -270,8 +270,8 @@ class Limits:
         row = await connection.fetchrow(self._queries["place_of"], task_id, str(task_id))
         if row is None:
             return None
-        lines = await connection.fetchval(self._queries["lines"])
-        own = [line for line in lines if _queue_of(line) == row["queue"]]
+        types = await connection.fetch(self._queries["types_in_queue"], row["queue"])
+        own = [line for one in types for line in lines_of(row["queue"], one["type"])]
         before = await connection.fetchval(self._queries["jobs_before"], own, row["priority"], row["id"], MOST_BEFORE)
         return Location(before=before, weight=row["weight"], key_running=row["key_running"])
 

@@ -120,15 +120,15 @@ SELECT task.queue, task.priority, coalesce(task.weight, 1) AS weight, coalesce(j
 FROM {schema}.task LEFT JOIN {schema}.pgqueuer AS job ON job.dedupe_key = $2 AND job.status = 'queued'
 WHERE task.task_id = $1 AND task.status = 'pending' AND task.due_at <= now();
 
--- name: lines
-WITH RECURSIVE line AS (
-    (SELECT entrypoint FROM {schema}.pgqueuer WHERE status = 'queued' ORDER BY entrypoint LIMIT 1)
+-- name: types_in_queue
+WITH RECURSIVE line (type) AS (
+    (SELECT type FROM {schema}.task WHERE status = 'pending' AND queue = $1 ORDER BY type LIMIT 1)
     UNION ALL
-    SELECT (SELECT entrypoint FROM {schema}.pgqueuer WHERE status = 'queued' AND entrypoint > line.entrypoint
-            ORDER BY entrypoint LIMIT 1)
-    FROM line WHERE line.entrypoint IS NOT NULL
+    SELECT (SELECT type FROM {schema}.task WHERE status = 'pending' AND queue = $1 AND type > line.type
+            ORDER BY type LIMIT 1)
+    FROM line WHERE line.type IS NOT NULL
 )
-SELECT array(SELECT entrypoint FROM line WHERE entrypoint IS NOT NULL);
+SELECT type FROM line WHERE type IS NOT NULL;
 
 -- name: jobs_before
 SELECT count(*) FROM (SELECT FROM unnest($1::text[]) AS line (name) CROSS JOIN LATERAL (
