@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from tasker.model import new_task_id
@@ -12,29 +12,33 @@ from tasker.model.webhooks import Delivery, Webhook
 _EARLIER = timedelta(seconds=1)
 """How far apart the clocks of processes may be that share a store."""
 
+_LOOKED_AT_ONCE = 5000
+"""Webhooks that are held against events in one step, or a few more: it runs on the event loop."""
 
 Step = tuple[list[Delivery], str]
 """Deliveries, and the cursor behind the last event that they are about."""
 
 
-def find_deliveries(webhooks: Sequence[Webhook], page: JournalPage, now: datetime, *, at_once: int) -> list[Step]:
-    """Return who has to be told of what, in order of the events, in steps of so many that are stored together.
+def find_deliveries(webhooks: Sequence[Webhook], page: JournalPage, now: datetime, *, at_once: int) -> Iterator[Step]:
+    """Yield who has to be told of what, in order of the events, in steps of so many that are stored together.
 
-    All deliveries of one event are in one step. The last step leads to the end of the page, also where it has none.
+    All deliveries of one event are in one step, and no step takes long. The last one leads to the end of the page.
     """
-    steps: list[Step] = []
     found: list[Delivery] = []
-    by_type: dict[str, list[Webhook]] = {}
+    looked = 0
+    asking: dict[tuple[str, str], list[Webhook]] = {}
     for webhook in webhooks:
         for name in webhook.events:
-            by_type.setdefault(name, []).append(webhook)
+            asking.setdefault((name, webhook.owner), []).append(webhook)
     for entry in page.entries:
-        asking = by_type.get(entry.event.type, ())
-        found += [_delivery(webhook, entry, now) for webhook in asking if _hears_of(webhook, entry)]
-        if len(found) >= at_once:
-            steps.append((found, entry.cursor))
-            found = []
-    return [*steps, (found, page.cursor)]
+        for owner in {entry.owner, ""}:
+            some = asking.get((entry.event.type, owner), ())
+            looked += len(some)
+            found += [_delivery(webhook, entry, now) for webhook in some if _hears_of(webhook, entry)]
+        if len(found) >= at_once or looked >= _LOOKED_AT_ONCE:
+            yield found, entry.cursor
+            found, looked = [], 0
+    yield found, page.cursor
 
 
 def _hears_of(webhook: Webhook, entry: JournalEntry) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -132,6 +133,8 @@ class PostgresEngine:
         self._submits = Batches(self._connections, self._store, self._tell, sender=self._sender, lanes=_SUBMIT_LANES)
         self._writes = Batches(self._connections, self._attempts.write, self._tell, sender=self._sender)
         self._claiming: set[asyncio.Task[Any]] = set()
+        self._unsettled: set[UUID] = set()
+        self._settling: asyncio.Task[None] | None = None
         self._opened = False
         self.clock = DatabaseClock()
         tables = make_tables(schema)
@@ -176,6 +179,8 @@ class PostgresEngine:
         self._waiters.wake_all()
         if self._claiming:
             await asyncio.wait(self._claiming)
+        if self._settling is not None:
+            await asyncio.wait([self._settling])
         await self._submits.close()
         await self._writes.close()
         await self._listener.close()
@@ -396,6 +401,24 @@ class PostgresEngine:
             self._tell_listeners(news.changes)
         if news.lines:
             self._waiters.wake(news.lines)
+        if news.unsettled:
+            self._unsettled |= news.unsettled
+            if self._settling is None and self._opened:
+                self._settling = asyncio.create_task(self._settle_rest())
+
+    async def _go_on(self, ended: list[UUID], connection: Connection, news: News, _again: bool) -> None:
+        await self._options.settle_rest(connection, news, ended)
+
+    async def _settle_rest(self) -> None:
+        """Go on with the dependants of tasks that have ended, where they are too many for one transaction."""
+        try:
+            while self._unsettled and self._opened:
+                some, self._unsettled = list(self._unsettled), set()
+                await self._transact(functools.partial(self._go_on, some))
+        except Unavailable as error:  # the sweeps find what is left
+            _log.warning("store.dependants_not_settled", reason=error.detail)
+        finally:
+            self._settling = None
 
     def _tell_listeners(self, changes: Sequence[Change]) -> None:
         for listener in tuple(self._listeners):

@@ -15,8 +15,10 @@ from tasker.engines.postgres.news import News
 from tasker.engines.postgres.tables import Table
 from tasker.engines.tables import WEBHOOKS, codec_of, write_row
 from tasker.engines.values import encode, from_cursor, no_delivery, no_webhook, to_cursor, too_many
+from tasker.errors import Conflict
 from tasker.model import Draft
 from tasker.model.webhooks import (
+    MAX_WEBHOOKS_OF_TASK,
     Delivery,
     DeliveryOutcome,
     DeliveryPage,
@@ -219,6 +221,16 @@ async def erase_with_tasks(connection: Connection, queries: dict[str, str], task
     """Erase what tasks that are erased have of webhooks."""
     await connection.execute(queries["delete_task_deliveries"], task_ids)
     await connection.execute(queries["delete_task_webhooks"], task_ids)
+
+
+async def check_join(
+    connection: Connection, queries: dict[str, str], webhook: Webhook, task_id: UUID
+) -> Conflict | None:
+    """Return why a task cannot have one more webhook: it has MAX_WEBHOOKS_OF_TASK, none of them to the receiver."""
+    if await connection.fetchval(queries["webhook_of_task_to"], task_id, webhook.url) is not None:
+        return None
+    count = await connection.fetchval(queries["count_webhooks_of_task"], task_id)
+    return too_many(f"webhooks of task {task_id}", MAX_WEBHOOKS_OF_TASK) if count >= MAX_WEBHOOKS_OF_TASK else None
 
 
 async def join_task(connection: Connection, queries: dict[str, str], webhook: Webhook, task_id: UUID) -> None:

@@ -48,7 +48,7 @@ class SqliteControl:
 
     async def act(self, action: Action, task_ids: Sequence[UUID]) -> int:
         if action == "delete":
-            return await self._erase(functools.partial(_delete, task_ids=task_ids, now=self._now()))
+            return await self._erase(functools.partial(_delete, lines=self._lines, task_ids=task_ids, now=self._now()))
         return await self._run(functools.partial(_act, act=self._acts(action), task_ids=task_ids))
 
     def _now(self) -> int:
@@ -75,12 +75,12 @@ def _act(connection: apsw.Connection, *, act: Act, task_ids: Sequence[UUID]) -> 
     return done, news
 
 
-def _delete(connection: apsw.Connection, *, task_ids: Sequence[UUID], now: int) -> tuple[int, References]:
+def _delete(connection: apsw.Connection, *, lines: Lines, task_ids: Sequence[UUID], now: int) -> tuple[int, References]:
     """Erase each; one that refuses it has written nothing."""
     done, references = 0, References()
     for task_id in task_ids:
         try:
-            references += changes.delete(connection, task_id, now)
+            references += changes.delete(connection, lines, task_id, now)
         except (Conflict, NotFound):
             continue
         done += 1

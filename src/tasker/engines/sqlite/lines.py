@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import apsw
 
@@ -21,7 +22,7 @@ from tasker.engines.journal import started
 from tasker.engines.sqlite.heads import UNKNOWN, Heads, LineName, Rank
 from tasker.engines.sqlite.journal import Notes
 from tasker.engines.sqlite.limits import Limits
-from tasker.engines.sqlite.options import fail_overdue
+from tasker.engines.sqlite.options import SETTLED_AT_ONCE, fail_overdue
 from tasker.engines.sqlite.rows import Row, claim_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.lifecycle import MAX_INTERRUPTIONS
@@ -90,6 +91,10 @@ class Lines:
         self._ended: list[Change] = []
         self._is_loaded = False
         self.limits = Limits()
+        self.unsettled: dict[UUID, None] = {}
+        """Tasks that have ended, and others still wait for them."""
+        self.room_to_settle = SETTLED_AT_ONCE
+        """Dependants that the transaction under way may settle."""
 
     def join(self, waiter: Waiter) -> None:
         """Let `waiter` be served from now on, from tasks that are already due first."""
@@ -208,6 +213,7 @@ class Lines:
 
         Returns the news of it, and the claims whose caller has gone in the meantime: they must be given back.
         """
+        self.room_to_settle = SETTLED_AT_ONCE
         served, self._served = self._served, []
         changes, self._ended = self._ended, []
         abandoned: list[Claim] = []
@@ -228,6 +234,7 @@ class Lines:
         self._waiters = [waiter for waiter in waiters if not waiter.settle()]
         self._served, self._ended = [], []
         self._is_loaded = False
+        self.room_to_settle = SETTLED_AT_ONCE
 
     def _end_overdue(self, connection: apsw.Connection, now: int) -> None:
         """Let no attempt start after its task's deadline: none is left in line when the waiters choose."""

@@ -16,7 +16,9 @@ from tasker.engine import DELIVERY_LEASE
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.tables import TABLES, Table
 from tasker.engines.values import encode, from_cursor, no_delivery, no_webhook, to_cursor, too_many
+from tasker.errors import Conflict
 from tasker.model.webhooks import (
+    MAX_WEBHOOKS_OF_TASK,
     Delivery,
     DeliveryOutcome,
     DeliveryPage,
@@ -160,6 +162,14 @@ def join_task(connection: apsw.Connection, webhook: Webhook, task_id: UUID) -> N
     """Store the webhook of a submission for which another task answers, unless that has one to the same receiver."""
     if connection.execute(QUERIES["webhook_of_task_to"], (task_id.bytes, webhook.url)).fetchone() is None:
         insert_with_task(connection, webhook, task_id)
+
+
+def check_join(connection: apsw.Connection, webhook: Webhook, task_id: UUID) -> Conflict | None:
+    """Return why a task cannot have one more webhook: it has MAX_WEBHOOKS_OF_TASK, none of them to the receiver."""
+    if connection.execute(QUERIES["webhook_of_task_to"], (task_id.bytes, webhook.url)).fetchone() is not None:
+        return None
+    count = connection.execute(QUERIES["count_webhooks_of_task"], (task_id.bytes,)).get
+    return too_many(f"webhooks of task {task_id}", MAX_WEBHOOKS_OF_TASK) if count >= MAX_WEBHOOKS_OF_TASK else None
 
 
 def erase_with_task(connection: apsw.Connection, task_id: bytes) -> None:

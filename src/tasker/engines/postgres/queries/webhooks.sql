@@ -17,6 +17,9 @@ SELECT {webhook} FROM {schema}.webhook WHERE task_id IS NULL
 UNION ALL
 SELECT {webhook} FROM {schema}.webhook WHERE task_id = ANY($1::uuid[]);
 
+-- name: count_webhooks_of_task
+SELECT count(*) FROM {schema}.webhook WHERE task_id = $1;
+
 -- name: webhook_of_task_to
 SELECT 1 FROM {schema}.webhook WHERE task_id = $1 AND url = $2;
 

@@ -12,6 +12,9 @@ SELECT {webhook} FROM webhook INDEXED BY webhook_of_all WHERE task_id IS NULL OR
 -- name: webhooks_of_task
 SELECT {webhook} FROM webhook INDEXED BY webhook_of_task WHERE task_id = ? ORDER BY seq;
 
+-- name: count_webhooks_of_task
+SELECT count(*) FROM webhook INDEXED BY webhook_of_task WHERE task_id = ?;
+
 -- name: webhook_of_task_to
 SELECT 1 FROM webhook INDEXED BY webhook_of_task WHERE task_id = ? AND url = ?;
 
