@@ -106,4 +106,4 @@ class OpenQueues:
         under_way = {queue: count for queue, count in known.queues.items() if count or queue in known.left}
         known.queues = dict.fromkeys(found, 0) | under_way
         known.asked_at = self._clock.monotonic()
-        known.ask_again_at = known.asked_at + max(_KNOWN_FOR, _PATIENCE * (known.asked_at - begun))
+        known.ask_again_at = known.asked_at + _PATIENCE * (known.asked_at - begun)

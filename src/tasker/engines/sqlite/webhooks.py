@@ -31,6 +31,8 @@ from tasker.model.webhooks import (
 
 Run = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
 _END = 1 << 62
+_ERASED_AT_ONCE = 500
+"""Deliveries that one transaction erases."""
 webhooks: Table[Webhook] = TABLES["webhook"]
 deliveries: Table[Delivery] = TABLES["webhook_delivery"]
 
@@ -75,6 +77,13 @@ class SqliteWebhooks:
         return changed
 
     async def delete(self, webhook_id: UUID) -> None:
+        def erase_some(connection: apsw.Connection) -> bool:
+            connection.execute(QUERIES["delete_some_deliveries"], (webhook_id.bytes, _ERASED_AT_ONCE))
+            return connection.changes() == _ERASED_AT_ONCE
+
+        while await self._write(erase_some):  # there may be millions, and statements run on the event loop
+            pass
+
         def work(connection: apsw.Connection) -> None:
             if webhooks.find(connection, webhook_id) is None:
                 raise no_webhook(webhook_id)

@@ -35,6 +35,10 @@ UPDATE webhook SET status = 'paused', reason = coalesce(:pause, :too_long)
 WHERE webhook_id = :webhook_id AND task_id IS NULL AND status = 'active'
   AND (:pause IS NOT NULL OR failing_since <= :before);
 
+-- name: delete_some_deliveries
+DELETE FROM webhook_delivery WHERE seq IN (
+    SELECT seq FROM webhook_delivery INDEXED BY webhook_delivery_of WHERE webhook_id = ? LIMIT ?);
+
 -- name: delete_webhook_deliveries
 DELETE FROM webhook_delivery WHERE webhook_id = ?;
 
