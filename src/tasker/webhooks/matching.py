@@ -31,7 +31,7 @@ def find_deliveries(webhooks: Sequence[Webhook], page: JournalPage, now: datetim
         for name in webhook.events:
             asking.setdefault((name, webhook.owner), []).append(webhook)
     for entry in page.entries:
-        for owner in {entry.owner, ""}:
+        for owner in dict.fromkeys((entry.owner, "")):
             some = asking.get((entry.event.type, owner), ())
             looked += len(some)
             found += [_delivery(webhook, entry, now) for webhook in some if _hears_of(webhook, entry)]

@@ -28,7 +28,7 @@ from tasker.engines.sqlite.sql import QUERIES
 from tasker.lifecycle import MAX_INTERRUPTIONS
 from tasker.model import Change, Claim, Status
 
-_OVERDUE_AT_ONCE = 500
+_OVERDUE_AT_ONCE = 200
 _LOOK_AGAIN = 1.0
 """Seconds between looks at the clock while a task waits for its moment: the wall clock may be set."""
 _ABOVE_ALL = 1 << 31
@@ -156,7 +156,8 @@ class Lines:
 
     def seconds_to_next(self) -> float | None:
         """Return when to look again: None if no worker or no task waits for a moment."""
-        times = [time for time in (self._next_due, self.limits.opens_at) if time is not None]
+        overdue = self._next_deadline if self._next_deadline is None or self._next_deadline <= self._latest else None
+        times = [time for time in (self._next_due, self.limits.opens_at, overdue) if time is not None]
         if not self._waiters or not times:
             return None
         wait = (min(times) - to_micros(self._clock.now())) / 1e6
@@ -188,7 +189,8 @@ class Lines:
         still_waiting = []
         for waiter in self._waiters:
             chosen = self._suspects(connection, waiter, now) + self._choose(connection, waiter, now)
-            claims = [_start(connection, waiter.request, seq, now) for seq in chosen]
+            started_now = (_start(connection, waiter.request, seq, now) for seq in chosen)
+            claims = [claim for claim in started_now if claim is not None]
             for claim in claims:
                 self.notes.add(started(claim.task_id, claim.attempt))
             waiter.served += claims
@@ -237,8 +239,8 @@ class Lines:
         self.room_to_settle = SETTLED_AT_ONCE
 
     def _end_overdue(self, connection: apsw.Connection, now: int) -> None:
-        """Let no attempt start after its task's deadline: none is left in line when the waiters choose."""
-        while self._next_deadline is not None and self._next_deadline <= now:
+        """End tasks whose deadline has passed; of more than these none starts, and the next transaction goes on."""
+        if self._next_deadline is not None and self._next_deadline <= now:
             self._ended += fail_overdue(connection, self, now, _OVERDUE_AT_ONCE)[1]
             self._next_deadline = connection.execute(QUERIES["next_deadline"]).get
 
@@ -372,11 +374,11 @@ def _due_limited(connection: apsw.Connection, line: LineName, now: int, limit: i
     return _due(connection, line, now, limit, "limited_in_level")
 
 
-def _start(connection: apsw.Connection, request: ClaimRequest, seq: int, now: int) -> Claim:
-    values = (request.worker, now, lease_end(now, request), seq)
+def _start(connection: apsw.Connection, request: ClaimRequest, seq: int, now: int) -> Claim | None:
+    """Begin an attempt; None for a task whose deadline has passed, and that is about to end."""
+    values = {"worker": request.worker, "now": now, "lease_ends": lease_end(now, request), "seq": seq}
     row = connection.execute(QUERIES["start_attempt"], values).fetchone()
-    assert row is not None
-    return claim_of(row)
+    return None if row is None else claim_of(row)
 
 
 def _find_heads(connection: apsw.Connection, heads: Heads) -> None:

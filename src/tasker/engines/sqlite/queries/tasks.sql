@@ -69,9 +69,9 @@ SELECT DISTINCT queue FROM task INDEXED BY task_suspect WHERE status = 'pending'
 SELECT 1 FROM task INDEXED BY task_suspect WHERE status = 'pending' AND interruptions >= 3 LIMIT 1;
 
 -- name: start_attempt
-UPDATE task SET status = 'running', reason = NULL, attempt = attempt + 1, worker = ?, started_at = ?,
-    lease_expires_at = ?, finished_at = NULL, ending = NULL, progress = NULL
-WHERE seq = ? RETURNING {claim};
+UPDATE task SET status = 'running', reason = NULL, attempt = attempt + 1, worker = :worker, started_at = :now,
+    lease_expires_at = :lease_ends, finished_at = NULL, ending = NULL, progress = NULL
+WHERE seq = :seq AND (deadline IS NULL OR deadline > :now) RETURNING {claim};
 
 -- name: extend_lease
 UPDATE task SET lease_expires_at = ? WHERE task_id = ? AND attempt = ? AND status = 'running'
