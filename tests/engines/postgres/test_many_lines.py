@@ -81,3 +81,15 @@ async def test_processes_exceed_the_limit_of_queues_by_what_they_had_not_seen(
     clock.advance(timedelta(seconds=2))
     assert [await fill(0), await fill(1)] == [3, 3]  # those that are open are let in, and no other
     assert len(await engine.queues.find_open("me")) == 6
+
+
+async def test_a_process_asks_again_what_others_have_opened_meanwhile(
+    engine: PostgresEngine, driver: Driver, clock: ManualClock
+) -> None:
+    open_queues = OpenQueues(engine, clock, 3)
+    await open_queues.enter("me", "a")
+    for place in range(3):
+        await driver.submit(make_draft(clock.now(), queue=f"theirs-{place}", owner="me"))
+    clock.advance(timedelta(seconds=2))
+    with pytest.raises(Conflict, match="4 queues"):
+        await open_queues.enter("me", "b")
