@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import tempfile
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -128,7 +128,7 @@ class NullEngine:
     async def _find_running(self) -> dict[str, list[RunningAttempt]]:
         return {}
 
-    async def stats(self) -> list[LineStats]:
+    async def stats(self, queues: Collection[str] | None = None) -> list[LineStats]:
         return []
 
     async def check(self) -> None:

@@ -259,6 +259,21 @@ class Settings(_Frozen):
         description="Whether keys without the scope `admin` are told how busy the service is with all owners' tasks "
         "(depths, places in line, `/metrics`), not only with their own",
     )
+    max_queues: Annotated[int, Field(ge=1, le=100_000), Expected("a whole number from 1 to 100000")] = Field(
+        default=1000,
+        description="Queues that an owner may have open tasks in, and queues that may have settings; beyond that: "
+        "409 `limit-reached`",
+    )
+    max_schedules: Annotated[int, Field(ge=1, le=100_000), Expected("a whole number from 1 to 100000")] = Field(
+        default=1000, description="Schedules that an owner may have; beyond that: 409 `limit-reached`"
+    )
+    min_interval: Annotated[
+        timedelta, BeforeValidator(_seconds), Field(ge=timedelta(seconds=1), le=timedelta(days=1)),
+        Expected("1 to 86400 seconds (60, or ISO 8601: PT1M)"),
+    ] = Field(
+        default=timedelta(seconds=1),
+        description="Seconds between two ticks of a new schedule at the least; those of cron are a minute apart",
+    )  # fmt: skip
     daily_budget: Annotated[float | None, Field(ge=0, le=1e9), Expected("US dollars, 0 or more")] = Field(
         default=None,
         description="US dollars that the tasks of one owner may cost on one day (UTC), where the key has no budget "

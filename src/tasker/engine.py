@@ -116,8 +116,8 @@ class KeyBook(Protocol):
     async def version(self) -> int:
         """Return a number that is a larger one after every `add` and `revoke`, by whatever process."""
 
-    async def add(self, key: Key) -> None:
-        """Store a new key. Raises Conflict if there is one with its id."""
+    async def add(self, key: Key, *, most: int | None = None) -> None:
+        """Store a new key, and keep to KEEP_DEAD_KEYS. Raises Conflict (one has its id, `most` are good already)."""
 
     async def find_all(self) -> list[Key]:
         """Return every key, in order of creation, also those that are revoked or past their time."""
@@ -193,8 +193,14 @@ class Control(Protocol):
 class QueueBook(Protocol):
     """What is set of queues. Every claim that begins after a change was made keeps to it, in every process."""
 
-    async def find_all(self) -> list[QueueState]:
-        """Return the queues of which anything is set, by name."""
+    async def find_all(self, names: Collection[str] | None = None) -> list[QueueState]:
+        """Return the queues of which anything is set, by name; of these alone, if given."""
+
+    async def find_names(self, *, after: str | None = None, limit: int) -> list[str]:
+        """Return the first queues behind a name that hold open tasks or have settings, in the store's order."""
+
+    async def find_open(self, owner: str) -> list[str]:
+        """Return the queues in which this owner has open tasks, in any order."""
 
     async def find_place(self, task_id: UUID, owner: str | None = None) -> Place | None:
         """Return where in line a due task is, among this owner's if given; None for any that is not pending and due."""
@@ -202,11 +208,8 @@ class QueueBook(Protocol):
     async def find_run_time(self, task_id: UUID) -> timedelta | None:
         """Return how long tasks of a task's type took that were submitted shortly before it; None if none has ended."""
 
-    async def change(self, name: str, change: QueueChange) -> QueueSettings:
-        """Set something of a queue, whether there are tasks in it or not; return what is set of it then.
-
-        What runs goes on. Claims that wait look again; tasks that waited for a slot of their key may have one.
-        """
+    async def change(self, name: str, change: QueueChange, *, most: int | None = None) -> QueueSettings:
+        """Set something of a queue, with tasks or not; return that. Raises Conflict (`most` others have settings)."""
 
 
 class Archive(Protocol):
@@ -246,8 +249,8 @@ class Archive(Protocol):
 class ScheduleBook(Protocol):
     """The schedules. Their ticks are found by the store's own time, and a firing is one commit."""
 
-    async def create(self, schedule: Schedule) -> None:
-        """Store a new schedule. Raises Conflict (its owner has one of that name)."""
+    async def create(self, schedule: Schedule, *, most: int | None = None) -> None:
+        """Store a new schedule. Raises Conflict (its owner has one of that name, or `most` already)."""
 
     async def find(self, schedule_id: UUID) -> Schedule | None:
         """Return the schedule, or None."""
@@ -489,8 +492,8 @@ class Engine(Protocol):
     async def sweep(self, *, limit: int) -> int:
         """Put right what a crash or a person's hand has left inconsistent, at most `limit` rows; return how many."""
 
-    async def stats(self, owner: str | None = None) -> list[LineStats]:
-        """Return the open tasks by queue and type, of this owner if given."""
+    async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[LineStats]:
+        """Return the open tasks by queue and type; of this owner and of these queues alone, if given."""
 
     async def check(self) -> None:
         """Prove that the store takes a durable write now. Raises Unavailable."""

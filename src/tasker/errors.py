@@ -67,7 +67,7 @@ PROBLEMS: dict[str, ProblemKind] = _kinds(
     ("conflict", 409, "The task's status does not allow this", "Read the task, then decide."),
     ("not-unique", 409, "An open task has this unique_key", "Wait for it, or submit with on_conflict `return`."),
     ("idempotency-in-flight", 409, "A request with this key is under way", "Wait for its reply, then ask again."),
-    ("limit-reached", 409, "There are as many as there may be", "Delete one that is not needed any more."),
+    ("limit-reached", 409, "There are as many as there may be", "Do with one less, or have the limit raised."),
     ("name-taken", 409, "Another one has this name", "Choose another name, or change the one that has it."),
     ("payload-too-large", 413, "The body is too large", "Pass a reference to the data, or raise TASKER_MAX_BODY."),
     ("uri-too-long", 414, "The address is too long", "Shorten the path and the query."),

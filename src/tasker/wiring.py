@@ -186,6 +186,9 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
             history=history,
             max_pending=settings.max_pending,
             public_load=settings.public_load,
+            max_queues=settings.max_queues,
+            max_schedules=settings.max_schedules,
+            min_interval=settings.min_interval,
         )
         await service.keys.refresh()
         await service.types.refresh()

@@ -129,6 +129,9 @@ async def _open(settings: Settings) -> Rig:
         daily_budget=settings.daily_budget,
         max_pending=settings.max_pending,
         public_load=settings.public_load,
+        max_queues=settings.max_queues,
+        max_schedules=settings.max_schedules,
+        min_interval=settings.min_interval,
     )
     app = build_app(service, settings, Metrics(slots=4), clock)
     client = make_client(app)

@@ -158,8 +158,9 @@ async def test_no_read_is_added_where_no_keys_are_used(rig: Rig, monkeypatch: py
 
     monkeypatch.setattr(rig.engine, "find", counted)
     await rig.client.post(f"/task/{task_id}/cancel")
-    await rig.client.post(f"/task/{task_id}/retry")
     assert reads == 0
+    await rig.client.post(f"/task/{task_id}/retry")
+    assert reads == 1  # in which queue it is open then
 
 
 SCHEDULE = {"name": "s", "interval": 3600, "task": SUM}

@@ -298,6 +298,16 @@ def test_lists_are_read_page_by_page(connect: Connect) -> None:
     ]
 
 
+def test_queues_are_read_page_by_page(connect: Connect) -> None:
+    pages = (
+        Reply(200, {"items": [{"name": "a"}, {"name": "b"}], "next_cursor": "c1"}),
+        Reply(200, {"items": [{"name": "c"}], "next_cursor": None}),
+    )
+    with play(*pages) as script, connect(script.url) as client:
+        assert [queue.name for queue in client.queues.find_many()] == ["a", "b", "c"]
+    assert [request.path for request in script.asked] == ["/queue?limit=500", "/queue?limit=500&cursor=c1"]
+
+
 def test_pages_nobody_takes_are_not_read(connect: Connect) -> None:
     with play(Reply(200, {"items": [task()], "next_cursor": "c1"})) as script, connect(script.url) as client:
         next(client.find_many())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -121,3 +122,29 @@ async def test_two_stores_have_not_one_secret(tmp_path: Path, clock: ManualClock
             secrets.add(await engine.keys.cursor_secret())
             await engine.close()
     assert len(secrets) == 2 * len(ENGINES)
+
+
+async def test_no_more_keys_than_that_are_good(engine: Engine, clock: ManualClock) -> None:
+    await engine.keys.add(make("one"), most=2)
+    await engine.keys.add(make("two", expires_at=START + DAY), most=2)
+    with pytest.raises(Conflict, match="2 keys that are good"):
+        await engine.keys.add(make("three"), most=2)
+    assert [key.key_id for key in await engine.keys.find_all()] == ["one", "two"]
+    clock.advance(DAY)
+    await engine.keys.add(make("three"), most=2)
+    await engine.keys.revoke("one")
+    await engine.keys.add(make("four"), most=2)
+
+
+async def test_of_keys_that_open_nothing_the_newest_are_kept(
+    engine: Engine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[type(engine.keys).__module__], "KEEP_DEAD_KEYS", 2)
+    seen = []
+    for number in range(6):
+        await engine.keys.add(make(str(number), expires_at=START + DAY))
+        seen.append(await engine.keys.version())
+    clock.advance(DAY)
+    await engine.keys.add(make("good"))
+    assert [key.key_id for key in await engine.keys.find_all()] == ["4", "5", "good"]
+    assert len({*seen, await engine.keys.version()}) == len(seen) + 1, "each change is seen by its version"

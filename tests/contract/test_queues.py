@@ -13,6 +13,7 @@ from msgspec import structs
 from tests.contract.conftest import MakeEngine
 
 from tasker.engine import Engine
+from tasker.errors import Conflict
 from tasker.lifecycle import Failed, Interrupted, Released, Succeeded, problem
 from tasker.model import Claim, Draft, RetryPolicy, Status
 from tasker.model.queues import QueueChange, QueueSettings, Rate
@@ -532,3 +533,48 @@ async def test_a_task_that_fails_by_its_deadline_frees_its_key(driver: Driver, c
     clock.advance(5 * SECOND)
     await driver.engine.fail_overdue(limit=10)
     assert ids(await driver.claim(10)) == [last.task_id]
+
+
+# names
+
+
+async def test_queues_are_found_by_name_where_they_hold_tasks_or_settings(
+    driver: Driver, engine: Engine, clock: ManualClock
+) -> None:
+    for queue in ("b", "d", "d", "f"):
+        await submit(driver, draft(clock, queue=queue))
+    await driver.submit(make_draft(clock.now(), queue="c", delay=MINUTE))
+    await driver.claim(1, queues=["f"])
+    await set_(engine, "e", paused=True)
+    assert await engine.queues.find_names(limit=9) == ["b", "c", "d", "e", "f"]
+    assert await engine.queues.find_names(limit=2) == ["b", "c"]
+    assert await engine.queues.find_names(after="c", limit=2) == ["d", "e"]
+    assert await engine.queues.find_names(after="f", limit=2) == []
+    assert [line.queue for line in await engine.stats(queues=["d", "f", "nothing"])] == ["d", "f"]
+    assert await engine.stats(queues=["d", "f"]) == [line for line in await engine.stats() if line.queue in ("d", "f")]
+    assert [state.settings.name for state in await engine.queues.find_all(["d"])] == []
+    assert [state.settings.name for state in await engine.queues.find_all(["d", "e"])] == ["e"]
+
+
+async def test_an_owners_open_queues_are_those_of_its_open_tasks(
+    driver: Driver, engine: Engine, clock: ManualClock
+) -> None:
+    for owner, queue in (("me", "a"), ("me", "b"), ("you", "b"), ("you", "c")):
+        await driver.submit(make_draft(clock.now(), queue=queue, owner=owner))
+    [claim] = await driver.claim(1, queues=["a"])
+    assert sorted(await engine.queues.find_open("me")) == ["a", "b"]
+    await driver.finish(claim, Succeeded(b"1"))
+    assert sorted(await engine.queues.find_open("me")) == ["b"]
+    assert sorted(await engine.queues.find_open("you")) == ["b", "c"]
+    assert await engine.queues.find_open("nobody") == []
+
+
+async def test_no_more_queues_than_that_have_settings(engine: Engine) -> None:
+    for name in ("a", "b"):
+        await engine.queues.change(name, QueueChange(paused=True), most=2)
+    with pytest.raises(Conflict, match="TASKER_MAX_QUEUES"):
+        await engine.queues.change("c", QueueChange(paused=True), most=2)
+    assert {state.settings.name for state in await engine.queues.find_all()} == {"a", "b"}
+    await engine.queues.change("a", QueueChange(concurrency=1), most=2)
+    await engine.queues.change("a", QueueChange(concurrency=None, paused=False), most=2)
+    await engine.queues.change("c", QueueChange(paused=True), most=2)

@@ -84,6 +84,17 @@ async def test_a_name_is_of_one_schedule_of_an_owner(engine: Engine, clock: Manu
     assert await engine.schedules.update(structs.replace(first, paused=True, version=2)), "it keeps its own name"
 
 
+async def test_an_owner_has_no_more_schedules_than_that(engine: Engine, clock: ManualClock) -> None:
+    for name in ("one", "two"):
+        await engine.schedules.create(make_schedule(clock.now(), name=name), most=2)
+    await engine.schedules.create(make_schedule(clock.now(), name="one", owner="them"), most=2)
+    with pytest.raises(Conflict, match="TASKER_MAX_SCHEDULES"):
+        await engine.schedules.create(make_schedule(clock.now(), name="three"), most=2)
+    with pytest.raises(Conflict, match="'one'"):
+        await engine.schedules.create(make_schedule(clock.now(), name="one"), most=2)
+    assert len((await engine.schedules.find_many(limit=9)).items) == 3
+
+
 async def test_pages_are_newest_first(engine: Engine, clock: ManualClock) -> None:
     made = [make_schedule(clock.now(), name=f"s{number}", owner="ab"[number % 2]) for number in range(5)]
     for schedule in made:

@@ -77,9 +77,9 @@ def test_who_hears_of_what(fields: dict[str, Any], given: dict[str, Any], hears:
 def test_a_step_leads_behind_the_last_event_that_it_tells_of_and_the_last_to_the_end() -> None:
     """If only the first steps are stored, what is read on from there is all the rest."""
     page = JournalPage(entries=[entry(str(place)) for place in range(5)], cursor="end")
-    steps = find_deliveries([Hearing(hook()), Hearing(hook())], page, START, at_once=3)
+    steps = list(find_deliveries([Hearing(hook()), Hearing(hook())], page, START, at_once=3))
     assert [(len(found), cursor) for found, cursor in steps] == [(4, "1"), (4, "3"), (2, "end")]
-    assert find_deliveries([], page, START, at_once=3) == [([], "end")]
+    assert list(find_deliveries([], page, START, at_once=3)) == [([], "end")]
 
 
 def test_a_delivery_is_due_at_once_in_the_lane_of_its_webhook() -> None:

@@ -110,7 +110,7 @@ def key_operations(keys: KeyOperations) -> list[Operation]:
         Operation(
             "POST", "/key", "create_key", "keys", "Make a key", keys.create, scope="admin",
             answers={201: Answer("Made: `key` is told this once.", NewKeyView, ("Location",))},
-            problems=(*BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "unavailable"), body=KeyBody,
+            problems=(*BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "limit-reached", "unavailable"), body=KeyBody,
             example={"scopes": ["submit", "read"], "name": "shop"},
         ),
         Operation(

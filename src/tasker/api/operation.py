@@ -75,5 +75,5 @@ INPUT_PROBLEMS = (
 )  # fmt: skip
 SUBMIT_PROBLEMS = (
     *BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "budget-exhausted", "expired", "idempotency-in-flight",
-    "idempotency-key-reuse", "not-unique", "queue-full", "unavailable",
+    "idempotency-key-reuse", "not-unique", "limit-reached", "queue-full", "unavailable",
 )  # fmt: skip

@@ -65,7 +65,7 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
                 204: _SUBMIT_ANSWERS[204],
             },
             problems=(*BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "unknown-type", "type-not-loaded",
-                      "conflict", "not-unique", "queue-full",
+                      "conflict", "not-unique", "limit-reached", "queue-full",
                       "budget-exhausted", "expired", "not-found", "unavailable"),
             parameters=(wait_parameter,), request_headers=("Prefer", "traceparent"), body="submission", streams=STREAMS,
         ),
@@ -96,7 +96,7 @@ def _control_operations(tasks: TaskOperations) -> list[Operation]:
             "POST", "/task/{task_id}/retry", "retry_task", "tasks", "Run a failed or cancelled task again", tasks.retry,
             scope="control",
             answers={202: Answer("It is pending again, with all its tries.", TaskView, ("Retry-After",))},
-            problems=on_one,
+            problems=(*on_one, "limit-reached"),
         ),
         Operation(
             "POST", "/task/{task_id}/replay", "replay_task", "tasks", "Submit a task once more, as it was or edited",

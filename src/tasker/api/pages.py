@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from base64 import b64decode, urlsafe_b64encode
 from urllib.parse import parse_qsl, urlencode
 
 from tasker.api.calls import Call, Parameter, text_of, whole
 from tasker.api.replies import Header
+from tasker.errors import Fault, Invalid
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
@@ -22,6 +25,25 @@ def page_parameters(things: str) -> tuple[Parameter, Parameter]:
         ),
         Parameter("cursor", "Where to go on: `next_cursor` of the page before.", {"type": "string"}, text_of(1000)),
     )
+
+
+def name_cursor(name: str) -> str:
+    """Return the cursor of the page behind a name, for lists in order of names."""
+    return urlsafe_b64encode(name.encode()).decode()
+
+
+def after_name(cursor: str | None, pattern: str) -> str | None:
+    """Return the name of such a cursor. Raises Invalid for one that no page gave out."""
+    if cursor is None:
+        return None
+    try:
+        name = b64decode(cursor, altchars=b"-_", validate=True).decode()
+    except ValueError:
+        name = ""
+    if not re.fullmatch(pattern, name):
+        fault = Fault("/cursor", "expected the next_cursor of an earlier page")
+        raise Invalid("the cursor is not one that this service gave out", faults=[fault])
+    return name
 
 
 def next_link(call: Call, path: str, cursor: str | None) -> tuple[Header, ...]:

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from tasker.api.calls import Call
 from tasker.api.operation import BODY_PROBLEMS, Answer, Operation
+from tasker.api.pages import DEFAULT_LIMIT, after_name, name_cursor, next_link, page_parameters
 from tasker.api.replies import Reply, json_reply
 from tasker.clock import Clock
 from tasker.errors import NotFound
@@ -52,10 +53,10 @@ class QueueView(Struct, frozen=True, kw_only=True):
 
 
 class QueuePage(Struct, frozen=True, kw_only=True):
-    """Every queue with open tasks or settings, by name; `next_cursor` is always null."""
+    """Queues with open tasks or settings, by name."""
 
     items: list[QueueView]
-    next_cursor: None = None
+    next_cursor: str | None = None
 
 
 class QueueOperations:
@@ -66,27 +67,34 @@ class QueueOperations:
         self._clock = clock
 
     async def find_all(self, call: Call) -> Reply:
-        call.query()
-        lines, settings = await self._queues.stats(call.caller), await self._queues.settings()
-        names = sorted({line.queue for line in lines} | settings.keys())
-        return json_reply(QueuePage(items=[self._view(name, lines, settings.get(name)) for name in names]))
+        query = call.query()
+        limit = query.get("limit", DEFAULT_LIMIT)
+        after = after_name(query.get("cursor"), queue_name_pattern)
+        found = await self._queues.find_names(call.caller, after=after, limit=limit + 1)
+        names = found[:limit]
+        settings, lines = await self._queues.settings(names), await self._queues.stats(call.caller, names)
+        own: dict[str, list[LineStats]] = {}
+        for line in lines:
+            own.setdefault(line.queue, []).append(line)
+        items = [self._view(name, own.get(name, ()), settings.get(name)) for name in names]
+        cursor = name_cursor(names[-1]) if len(found) > limit else None
+        return json_reply(QueuePage(items=items, next_cursor=cursor), 200, *next_link(call, "/queue", cursor))
 
     async def get(self, call: Call) -> Reply:
         """A queue is there as soon as it is named: autoscalers ask before the first task and after the last."""
         call.query()
         name = _name_of(call)
-        settings = (await self._queues.settings()).get(name)
-        return json_reply(self._view(name, await self._queues.stats(call.caller), settings))
+        settings = (await self._queues.settings([name])).get(name)
+        return json_reply(self._view(name, await self._queues.stats(call.caller, [name]), settings))
 
     async def change(self, call: Call) -> Reply:
         call.query()
         name = _name_of(call)
         settings = await self._queues.change(name, read_queue_change(await call.body()))
-        return json_reply(self._view(name, await self._queues.stats(call.caller), settings))
+        return json_reply(self._view(name, await self._queues.stats(call.caller, [name]), settings))
 
     def _view(self, name: str, lines: Sequence[LineStats], settings: QueueSettings | None) -> QueueView:
-        own = [line for line in lines if line.queue == name]
-        return view_of(settings or QueueSettings(name=name), own, self._clock.now())
+        return view_of(settings or QueueSettings(name=name), lines, self._clock.now())
 
 
 def view_of(settings: QueueSettings, lines: Sequence[LineStats], now: datetime) -> QueueView:
@@ -125,8 +133,9 @@ def queue_operations(queues: QueueOperations) -> list[Operation]:
     return [
         Operation(
             "GET", "/queue", "list_queues", "queues", "List the queues that hold open tasks or are limited",
-            queues.find_all, scope="read", answers={200: Answer("Their depths and limits.", QueuePage)},
-            problems=("unknown-field", "unavailable"),
+            queues.find_all, scope="read",
+            answers={200: Answer("A page of their depths and limits.", QueuePage, ("Link",))},
+            problems=("invalid-request", "unknown-field", "unavailable"), parameters=page_parameters("queues"),
         ),
         Operation(
             "GET", "/queue/{name}", "get_queue", "queues", "Read the depth and the limits of a queue", queues.get,
@@ -137,7 +146,7 @@ def queue_operations(queues: QueueOperations) -> list[Operation]:
             "PATCH", "/queue/{name}", "change_queue", "queues", "Pause, resume or limit a queue", queues.change,
             scope="admin", answers={200: Answer("The queue as it is now, for all workers.", QueueView)},
             problems=(*BODY_PROBLEMS, "invalid-request", "unknown-field", "number-out-of-range", "invalid-unicode",
-                      "too-many-items", "cross-origin", "not-found", "unavailable"),
+                      "too-many-items", "cross-origin", "not-found", "limit-reached", "unavailable"),
             body=QueuePatch, example={"concurrency": 10, "rate": {"limit": 90_000, "per": 60}},
         ),
     ]  # fmt: skip

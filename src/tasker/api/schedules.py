@@ -152,8 +152,8 @@ def schedule_operations(schedules: ScheduleOperations) -> list[Operation]:
     return [
         Operation(
             "POST", "/schedule", "create_schedule", "schedules", "Make a schedule", schedules.create, scope="submit",
-            answers={201: Answer("It is kept, and its ticks come.", ScheduleView, ("Location",))}, problems=inputs,
-            body=ScheduleBody, example=example,
+            answers={201: Answer("It is kept, and its ticks come.", ScheduleView, ("Location",))},
+            problems=(*inputs, "limit-reached"), body=ScheduleBody, example=example,
         ),
         Operation(
             "GET", "/schedule", "list_schedules", "schedules", "List the schedules, newest first", schedules.find_many,

@@ -25,7 +25,7 @@ def ls(*, json: Json = False, url: Url = None) -> int:
     from tasker.cli.terminal import note, print_table, show
 
     with connect(url) as client:
-        found = client.queues.find_many()
+        found = list(client.queues.find_many())
     if json:
         show(to_json(found))
     elif found:

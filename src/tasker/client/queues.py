@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -10,6 +12,10 @@ from tasker.client.connection import read_body
 
 if TYPE_CHECKING:
     from tasker.client.connection import Connection
+
+
+_PAGE = 500
+"""Queues that are asked for at a time: as many as the service gives."""
 
 
 class QueueRate(Struct, frozen=True, kw_only=True):
@@ -38,6 +44,7 @@ class Queue(Struct, frozen=True, kw_only=True):
 
 class _Page(Struct):
     items: list[Queue]
+    next_cursor: str | None = None
 
 
 class Queues:
@@ -46,9 +53,18 @@ class Queues:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def find_many(self) -> list[Queue]:
-        """Return the queues that hold open tasks or are limited, by name."""
-        return read_body(self._connection.send("GET", "/queue"), _Page).items
+    def find_many(self, *, limit: int | None = None) -> Iterator[Queue]:
+        """Yield the queues that hold open tasks or are limited, by name, at most `limit`; pages are read as needed."""
+        yield from itertools.islice(self._read_pages(), limit)
+
+    def _read_pages(self) -> Iterator[Queue]:
+        query: dict[str, Any] = {"limit": _PAGE}
+        while True:
+            page = read_body(self._connection.send("GET", "/queue", query=query), _Page)
+            yield from page.items
+            if page.next_cursor is None:
+                return
+            query["cursor"] = page.next_cursor
 
     def get(self, name: str) -> Queue:
         """Return the queue as it is now. Raises NotFound (what cannot be a queue's name)."""

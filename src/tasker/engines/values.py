@@ -43,9 +43,9 @@ def no_webhook(webhook_id: UUID) -> NotFound:
     return NotFound(f"there is no webhook {webhook_id}")
 
 
-def too_many_webhooks(most: int) -> Conflict:
-    """Return what to say to an owner who has as many as there may be."""
-    return Conflict(f"there are {most:,} webhooks already", name="limit-reached")
+def too_many(things: str, most: int) -> Conflict:
+    """Return what to say to whom would have more of so called things than there may be, by their limit's setting."""
+    return Conflict(f"there are {most:,} {things} already, and no more may be", name="limit-reached")
 
 
 def no_delivery(delivery_id: UUID) -> NotFound:

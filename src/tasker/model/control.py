@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from msgspec import Struct
@@ -25,8 +25,20 @@ class Counted(Struct, frozen=True):
     cursor: str | None
 
 
-class Chosen(Struct, frozen=True):
-    """Ids of tasks that a filter finds, newest first; `next_cursor` is None at the end."""
+class ChosenTask(NamedTuple):
+    """A task that a filter finds; without an owner it is ""."""
 
-    task_ids: list[UUID]
+    task_id: UUID
+    owner: str
+    queue: str
+
+
+class Chosen(Struct, frozen=True):
+    """Tasks that a filter finds, newest first; `next_cursor` is None at the end."""
+
+    tasks: list[ChosenTask]
     next_cursor: str | None
+
+    @property
+    def task_ids(self) -> list[UUID]:
+        return [task.task_id for task in self.tasks]

@@ -43,6 +43,10 @@ ANYBODY = Caller(scopes=frozenset(SCOPES))
 """Who asks where no key is needed: may do everything."""
 
 
+KEEP_DEAD_KEYS = 1000
+"""Keys that open nothing any more are kept, so many of the newest: their ids are in the record of who did what."""
+
+
 class Key(Struct, frozen=True, kw_only=True):
     """A key as it is stored: `digest` is the SHA-256 of its secret, which nobody keeps.
 

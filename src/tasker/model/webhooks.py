@@ -29,6 +29,10 @@ class WebhookSecret(Struct, frozen=True, kw_only=True):
     expires_at: datetime | None = None
 
 
+MAX_WEBHOOKS_OF_TASK = 20
+"""Each submission for which an open task answers may bring one."""
+
+
 class Webhook(Struct, frozen=True, kw_only=True):
     """A receiver and what it hears of: every given filter must hold. owner: whose tasks it hears of, "" of those that
     belong to nobody; all_owners: of everybody's.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec import structs
@@ -10,9 +12,10 @@ from tasker.clock import Clock
 from tasker.engine import Engine
 from tasker.errors import Conflict
 from tasker.model import TaskFilter
-from tasker.model.control import ACTS_ON, Action
+from tasker.model.control import ACTS_ON, Action, ChosenTask
 from tasker.model.keys import Caller
 from tasker.service.cursors import Cursors
+from tasker.service.open_queues import OpenQueues
 
 WITHIN = 10.0
 """Seconds after which a call answers, and says where to go on."""
@@ -32,10 +35,11 @@ class Acted(NamedTuple):
 class Bulk:
     """Acts on all tasks of a filter that the caller sees."""
 
-    def __init__(self, engine: Engine, clock: Clock, cursors: Cursors) -> None:
+    def __init__(self, engine: Engine, clock: Clock, cursors: Cursors, open_queues: OpenQueues) -> None:
         self._engine = engine
         self._cursors = cursors
         self._clock = clock
+        self._open_queues = open_queues
 
     async def count(self, caller: Caller, action: Action, where: TaskFilter) -> int:
         """Return how many tasks the action would be done to now."""
@@ -70,14 +74,28 @@ class Bulk:
         while True:
             room = _CHOSEN_AT_ONCE if most is None else min(most - done, _CHOSEN_AT_ONCE)
             chosen = await control.choose(where, limit=room, cursor=cursor)
-            for start in range(0, len(chosen.task_ids), _IN_ONE_COMMIT):
-                few = chosen.task_ids[start : start + _IN_ONE_COMMIT]
-                acted_on = await control.act(action, few)
+            for start in range(0, len(chosen.tasks), _IN_ONE_COMMIT):
+                few = chosen.tasks[start : start + _IN_ONE_COMMIT]
+                acted_on = await self._act_on(action, few)
                 done += acted_on
                 skipped += len(few) - acted_on
             cursor = None if done == most else chosen.next_cursor
             if cursor is None or self._clock.monotonic() >= until:
                 return Acted(done, skipped, None if cursor is None else (await self._cursors.of("bulk")).close(cursor))
+
+    async def _act_on(self, action: Action, few: Sequence[ChosenTask]) -> int:
+        """Act on some tasks in one commit; return on how many. None is retried beyond its owner's open queues."""
+        if action != "retry":
+            return await self._engine.control.act(action, [one.task_id for one in few])
+        entered: list[ChosenTask] = []
+        try:
+            for one in few:
+                with contextlib.suppress(Conflict):
+                    await self._open_queues.enter(one.owner, one.queue)
+                    entered.append(one)
+            return await self._engine.control.act(action, [one.task_id for one in entered])
+        finally:
+            self._open_queues.leave((one.owner, one.queue) for one in entered)
 
 
 def _seen(caller: Caller, action: Action, where: TaskFilter) -> TaskFilter | None:

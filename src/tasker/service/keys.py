@@ -21,6 +21,8 @@ from tasker.model.keys import Caller, Key, Scope
 
 REFRESH_EVERY = timedelta(seconds=1)
 """How long a process may not know what another one has changed."""
+MAX_KEYS = 5000
+"""Good keys at the most: each process has all of them in memory."""
 NOTE_USES_EVERY = timedelta(minutes=1)
 _ID_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 _ID_LENGTH = 12
@@ -53,9 +55,12 @@ class Keys:
         self._begun = self._done = 0
 
     async def create(self, new: NewKey) -> tuple[Key, str]:
-        """Store a new key; return it and the words that show it, which nobody can be told again. Raises Invalid."""
+        """Store a new key; return it and the words that show it, which nobody can be told again.
+
+        Raises Invalid, Conflict (there are MAX_KEYS good ones).
+        """
         key, shown = make_key(new, self._clock.now())
-        await self._book.add(key)
+        await self._book.add(key, most=MAX_KEYS)
         await self.refresh()
         return key, shown
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from random import SystemRandom
 from typing import Any
 from uuid import UUID
@@ -14,17 +15,23 @@ from msgspec import structs
 
 from tasker.clock import Clock
 from tasker.engine import Engine
-from tasker.errors import NotFound, RequestError, Unavailable
+from tasker.errors import Fault, Invalid, NotFound, RequestError, Unavailable
 from tasker.model import Draft, new_task_id
 from tasker.model.keys import Caller
 from tasker.model.schedules import Fired, Firing, Schedule, SchedulePage, Skip
 from tasker.registry import Registry, TaskType
-from tasker.scheduling import FIELDS, merge
+from tasker.scheduling import FIELDS, MIN_INTERVAL, merge
 from tasker.service.cursors import Cursors
 from tasker.service.drafts import draft_of
+from tasker.service.open_queues import OpenQueues
 from tasker.submission import Submission, read_submission
 from tasker.timing import first_ticks, for_tick, plan, resumed_at
 
+DEFAULT_LIMIT = 1000
+"""Schedules of one owner."""
+_MINUTE = timedelta(minutes=1)
+"""No two ticks of a cron rule are closer."""
+_TICKS_LOOKED_AT = 100
 AT_ONCE = 100
 """Schedules that are read together."""
 _TRIES = 10
@@ -47,9 +54,15 @@ _log = structlog.get_logger(__name__)
 class Schedules:
     """What can be asked of schedules, by any face of it; and the chore that fires them, one in each process."""
 
-    def __init__(self, engine: Engine, registry: Registry, clock: Clock, cursors: Cursors) -> None:
+    def __init__(
+        self, engine: Engine, registry: Registry, clock: Clock, cursors: Cursors, *, open_queues: OpenQueues,
+        limit: int = DEFAULT_LIMIT, min_interval: timedelta = MIN_INTERVAL,
+    ) -> None:  # fmt: skip
         self._registry = registry
         self._cursors = cursors
+        self._limit = limit
+        self._min_interval = min_interval
+        self._open_queues = open_queues
         self._book = engine.schedules
         self._clock = clock
         self._changed = asyncio.Event()
@@ -57,14 +70,18 @@ class Schedules:
         self._random = SystemRandom()
 
     async def create(self, caller: Caller, fields: dict[str, Any]) -> Schedule:
-        """Store a schedule of the fields that `scheduling.read_schedule` found valid. Raises Conflict (its name)."""
+        """Store a schedule of the fields that `scheduling.read_schedule` found valid.
+
+        Raises Invalid (its ticks are too close), Conflict (its name, or its owner has as many as there may be).
+        """
         now = self._clock.now()
         schedule = Schedule(
             schedule_id=new_task_id(now), owner=caller.owner, created_at=now, updated_at=now,
             anchor=fields["starts_at"] or now, **fields,
         )  # fmt: skip
         schedule = structs.replace(schedule, next_fire_at=resumed_at(schedule, now))
-        await self._book.create(schedule)
+        self._check_pace(schedule, now)
+        await self._book.create(schedule, most=self._limit)
         self._changed.set()
         return schedule
 
@@ -85,15 +102,31 @@ class Schedules:
     async def change(self, caller: Caller, schedule_id: UUID, fields: dict[str, Any]) -> Schedule:
         """Set the fields that `scheduling.read_patch` found valid; a new rule has its next tick from now on.
 
-        Raises NotFound, Invalid (the whole does not go together), Conflict (its name).
+        Raises NotFound, Invalid (the whole does not go together, its ticks are too close), Conflict (its name).
         """
         for _ in range(_TRIES):
             before = await self.get(caller, schedule_id)
             after = _changed(before, fields, self._clock.now())
+            if (after.cron, after.interval, after.time_zone) != (before.cron, before.interval, before.time_zone):
+                self._check_pace(after, self._clock.now())
             if after == before or await self._book.update(after):
                 self._changed.set()
                 return after
         raise Unavailable("the schedule changes all the time", retry_after=timedelta(seconds=1))
+
+    def _check_pace(self, schedule: Schedule, now: datetime) -> None:
+        """Raise Invalid for a rule whose ticks are closer than they may be: those of cron by its next few."""
+        least = self._min_interval
+        if schedule.interval is not None:
+            closest, name = schedule.interval, "interval"
+        else:
+            name = "cron"
+            ticks = first_ticks(schedule, now, _TICKS_LOOKED_AT) if least > _MINUTE else []
+            closest = min((later - tick for tick, later in pairwise(ticks)), default=least)
+        if closest < least:
+            seconds = f"{least.total_seconds():g}"
+            fault = Fault(f"/{name}", f"expected ticks at least {seconds} seconds apart (TASKER_MIN_INTERVAL)")
+            raise Invalid(f"its ticks are {closest.total_seconds():g} seconds apart", faults=[fault])
 
     async def delete(self, caller: Caller, schedule_id: UUID) -> None:
         """Erase a schedule; its tasks stay. Raises NotFound."""
@@ -163,7 +196,7 @@ class Schedules:
         """Fire a schedule, or leave it to whoever has fired or changed it; tell whether this went well."""
         async with lanes:
             try:
-                fired = await self._book.fire(self._firing(schedule, now))
+                fired = await self._let_in(self._firing(schedule, now))
             except Unavailable:
                 raise
             except Exception:  # a fault of ours, or of somebody's hand in the store
@@ -179,6 +212,16 @@ class Schedules:
             _log.warning("schedule.skipped", schedule=before.name, tick=skip.tick.isoformat(), reason=skip.reason)
         if fired.submitted:
             _log.info("schedule.fired", schedule=before.name, tasks=len(fired.submitted))
+
+    async def _let_in(self, firing: Firing) -> Fired | None:
+        """Fire, as far as the owner may have more open queues."""
+        entered: list[Draft] = []
+        try:
+            for draft in firing.drafts:
+                entered.append(await self._open_queues.bound(draft))  # noqa: PERF401  what has entered has to leave
+            return await self._book.fire(structs.replace(firing, drafts=tuple(entered)))
+        finally:
+            self._open_queues.leave((draft.owner, draft.queue) for draft in entered if draft.refusal is None)
 
     def _firing(self, schedule: Schedule, now: datetime) -> Firing:
         planned = plan(schedule, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from msgspec import structs
 
@@ -13,6 +14,8 @@ from tasker.history import History
 from tasker.model import LineStats, WorkerState
 from tasker.model.keys import Caller
 from tasker.registry import Registry
+from tasker.scheduling import MIN_INTERVAL
+from tasker.service import open_queues, schedules
 from tasker.service.admission import Admission
 from tasker.service.audit import Audit
 from tasker.service.batches import Batches
@@ -25,7 +28,6 @@ from tasker.service.keys import Keys
 from tasker.service.load import Load
 from tasker.service.queues import Queues
 from tasker.service.readiness import Readiness, StoreCheck
-from tasker.service.schedules import Schedules
 from tasker.service.submitting import Submissions
 from tasker.service.tasks import Tasks
 from tasker.service.types import Types
@@ -40,6 +42,7 @@ class Service:
     health: what the worker says of itself for readiness, by name: "ok", or what is wrong; None without a worker.
     daily_budget: of owners whose keys have none. max_pending: tasks that may be pending; None for any number.
     public_load: whether whoever may read is told of all owners' tasks together (Load).
+    max_queues: queues in which an owner may have open tasks. max_schedules: of an owner. min_interval: between ticks.
     """
 
     def __init__(
@@ -53,6 +56,9 @@ class Service:
         daily_budget: float | None = None,
         max_pending: int | None = None,
         public_load: bool = False,
+        max_queues: int = open_queues.DEFAULT_LIMIT,
+        max_schedules: int = schedules.DEFAULT_LIMIT,
+        min_interval: timedelta = MIN_INTERVAL,
         history: History | None = None,
     ) -> None:
         self._engine = engine
@@ -64,22 +70,27 @@ class Service:
         self.registry = registry
         self.audit = Audit(engine.audit, clock, cursors)
         self.keys = Keys(engine.keys, clock, is_shared=engine.is_shared)
-        self.queues = Queues(engine, load)
+        self.queues = Queues(engine, load, max_queues)
         self.usage = UsageService(engine, clock)
         self.budgets = Budgets(engine.usage, self.keys, clock, default=daily_budget)
         self.webhooks = Webhooks(engine, clock, cursors)
-        self.schedules = Schedules(engine, registry, clock, cursors)
+        self._open_queues = open_queues.OpenQueues(engine, clock, max_queues)
+        self.schedules = schedules.Schedules(
+            engine, registry, clock, cursors, open_queues=self._open_queues, limit=max_schedules,
+            min_interval=min_interval,
+        )  # fmt: skip
         self.feed = Feed(engine, hub, cursors)
         self.waiting = Waiting(engine, clock, history or History(), lambda: hub.closed, load)
-        self.tasks = Tasks(engine, registry, cursors)
+        self.tasks = Tasks(engine, registry, cursors, self._open_queues)
         self.types = Types(engine, registry, clock)
         self.following = Following(engine, self.tasks, hub)
         self.submissions = Submissions(
             engine, clock, tasks=self.tasks, schedules=self.schedules, budgets=self.budgets,
-            admission=Admission(engine, clock, max_pending), store_check=self._store_check,
+            admission=Admission(engine, clock, max_pending), open_queues=self._open_queues,
+            store_check=self._store_check,
         )  # fmt: skip
         self.batches = Batches(self.submissions.submit_many)
-        self.bulk = Bulk(engine, clock, cursors)
+        self.bulk = Bulk(engine, clock, cursors, self._open_queues)
 
     async def workers(self, caller: Caller) -> list[WorkerState]:
         """Return the workers of this service, in order of their start; of what they run that which the caller sees."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 from uuid import UUID
@@ -20,6 +20,7 @@ from tasker.service.admission import Admission
 from tasker.service.batches import Accepted, Wanted
 from tasker.service.budgets import Budgets
 from tasker.service.drafts import as_accepted, check_submission, draft_of, fingerprint, owned, traced
+from tasker.service.open_queues import OpenQueues
 from tasker.service.readiness import StoreCheck
 from tasker.service.schedules import Schedules
 from tasker.service.tasks import Tasks
@@ -50,7 +51,7 @@ class Submissions:
 
     def __init__(
         self, engine: Engine, clock: Clock, *, tasks: Tasks, schedules: Schedules, budgets: Budgets,
-        admission: Admission, store_check: StoreCheck,
+        admission: Admission, open_queues: OpenQueues, store_check: StoreCheck,
     ) -> None:  # fmt: skip
         self._engine = engine
         self._clock = clock
@@ -58,6 +59,7 @@ class Submissions:
         self._schedules = schedules
         self._budgets = budgets
         self._admission = admission
+        self._open_queues = open_queues
         self._store_check = store_check
         self._in_flight: set[str] = set()
 
@@ -207,15 +209,29 @@ class Submissions:
         if schedule_id is None:
             [receipt] = await self._store_many([draft])
         else:
-            await self._admission.check(1)
-            receipt = await self._noticing(self._engine.schedules.trigger(schedule_id, draft))
+            [receipt] = await self._let_in([draft], lambda drafts: self._trigger(schedule_id, *drafts))
         if receipt.refusal is not None:
             raise receipt.refusal
         return receipt
 
+    async def _trigger(self, schedule_id: UUID, draft: Draft) -> list[Receipt]:
+        return [await self._engine.schedules.trigger(schedule_id, draft)]
+
     async def _store_many(self, drafts: Sequence[Draft]) -> list[Receipt]:
+        return await self._let_in(drafts, self._engine.submit)
+
+    async def _let_in(
+        self, drafts: Sequence[Draft], store: Callable[[Sequence[Draft]], Awaitable[list[Receipt]]]
+    ) -> list[Receipt]:
+        """Store drafts as far as there may be more tasks, and more open queues: every submission passes here."""
         await self._admission.check(len(drafts))
-        return await self._noticing(self._engine.submit(drafts))
+        entered: list[Draft] = []
+        try:
+            for draft in drafts:
+                entered.append(await self._open_queues.bound(draft))  # noqa: PERF401  what has entered has to leave
+            return await self._noticing(store(entered))
+        finally:
+            self._open_queues.leave((draft.owner, draft.queue) for draft in entered if draft.refusal is None)
 
     async def _noticing(self, storing: Awaitable[T]) -> T:
         """Await what stores; if it cannot, what a readiness check said a moment ago no longer holds."""

@@ -15,15 +15,17 @@ from tasker.model import Attempt, Page, Task, TaskFilter
 from tasker.model.keys import Caller
 from tasker.registry import Registry
 from tasker.service.cursors import Cursors
+from tasker.service.open_queues import OpenQueues
 
 
 class Tasks:
     """The stored tasks, each for those who may see it: what is another owner's is not there."""
 
-    def __init__(self, engine: Engine, registry: Registry, cursors: Cursors) -> None:
+    def __init__(self, engine: Engine, registry: Registry, cursors: Cursors, open_queues: OpenQueues) -> None:
         self._engine = engine
         self._cursors = cursors
         self._registry = registry
+        self._open_queues = open_queues
 
     async def find(self, caller: Caller, task_id: UUID) -> Task | None:
         """Return the task, or None; another owner's is not there."""
@@ -69,11 +71,22 @@ class Tasks:
         return await self._engine.cancel(task_id)
 
     async def retry(self, caller: Caller, task_id: UUID) -> Task:
-        """Make a failed or cancelled task pending again. Raises NotFound, Conflict (any other status)."""
+        """Make a failed or cancelled task pending again.
+
+        Raises NotFound, Conflict (any other status, or its owner has as many open queues as there may be).
+        """
         await self.check_owner(caller, task_id)
         if any(task_type.secrets is not None for task_type in self._registry.known()):
             await self._check_secrets(task_id)
-        return await self._engine.retry(task_id)
+        task = await self._engine.find(task_id)
+        if task is None or not task.status.is_terminal:
+            return await self._engine.retry(task_id)  # which says what is wrong
+        line = task.owner or "", task.queue
+        await self._open_queues.enter(*line)
+        try:
+            return await self._engine.retry(task_id)
+        finally:
+            self._open_queues.leave([line])
 
     async def _check_secrets(self, task_id: UUID) -> None:
         """Raise Conflict for a task that cannot run again: what of its params was secret went with its end."""

@@ -6,7 +6,7 @@ All of it is asked of the store when one task is read, and none of it is stored.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct, structs
@@ -97,7 +97,7 @@ class Waiting:
         """Return tasks with the word for what they wait for, as far as the caller is told."""
         if not any(task.reason == "queued" for task in tasks):
             return list(tasks)
-        states = await self._states(self._load.of(caller))
+        states = await self._states({task.queue for task in tasks}, self._load.of(caller))
         return [
             structs.replace(task, reason=limit_of(states[task.queue]) or "queued")
             if task.reason == "queued" and task.queue in states
@@ -124,7 +124,7 @@ class Waiting:
         """Return what is known; of an owner's tasks alone if one is given."""
         if _is_later(task, now):
             return Situation()
-        states, workers = await self._states(owner), await self._find_workers()
+        states, workers = await self._states({task.queue}, owner), await self._find_workers()
         place = await self._engine.queues.find_place(task.task_id, owner)
         has_worker = any(_takes(worker, task, now) for worker in workers)
         if owner is not None:
@@ -142,9 +142,9 @@ class Waiting:
             self._looked_at = now
         return self._workers
 
-    async def _states(self, owner: str | None) -> dict[str, QueueState]:
-        """Return what is set of queues, and how it is used; for one owner's eyes as if nobody used it."""
-        states = {state.settings.name: state for state in await self._engine.queues.find_all()}
+    async def _states(self, queues: Collection[str], owner: str | None) -> dict[str, QueueState]:
+        """Return what is set of queues, and how they are used; for one owner's eyes as if nobody used them."""
+        states = {state.settings.name: state for state in await self._engine.queues.find_all(queues)}
         if owner is None:
             return states
         return {name: structs.replace(state, running=0, tokens=math.inf) for name, state in states.items()}

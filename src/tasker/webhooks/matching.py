@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from tasker.model import new_task_id
 from tasker.model.journal import JournalEntry, JournalPage
 from tasker.model.webhooks import Delivery, Hearing, Webhook
 
+_LOOKED_AT_ONCE = 5000
+"""Webhooks that are held against events in one step, or a few more: it runs on the event loop."""
+
+
 Step = tuple[list[Delivery], str]
 """Deliveries, and the cursor behind the last event that they are about."""
 
 
-def find_deliveries(hearing: Sequence[Hearing], page: JournalPage, now: datetime, *, at_once: int) -> list[Step]:
-    """Return who has to be told of what, in order of the events, in steps of so many that are stored together.
+def find_deliveries(hearing: Sequence[Hearing], page: JournalPage, now: datetime, *, at_once: int) -> Iterator[Step]:
+    """Yield who has to be told of what, in order of the events, in steps of so many that are stored together.
 
-    All deliveries of one event are in one step. The last step leads to the end of the page, also where it has none.
+    All deliveries of one event are in one step, and no step takes long. The last one leads to the end of the page.
     """
-    steps: list[Step] = []
     found: list[Delivery] = []
-    by_type: dict[str, list[Hearing]] = {}
+    looked = 0
+    asking: dict[tuple[str, str | None], list[Hearing]] = {}
     for one in hearing:
         for name in one.webhook.events:
-            by_type.setdefault(name, []).append(one)
+            asking.setdefault((name, None if one.webhook.all_owners else one.webhook.owner), []).append(one)
     for entry in page.entries:
-        asking = by_type.get(entry.event.type, ())
-        found += [_delivery(one.webhook, entry, now) for one in asking if _hears_of(one, entry)]
-        if len(found) >= at_once:
-            steps.append((found, entry.cursor))
-            found = []
-    return [*steps, (found, page.cursor)]
+        for owner in (entry.owner, None):
+            some = asking.get((entry.event.type, owner), ())
+            looked += len(some)
+            found += [_delivery(one.webhook, entry, now) for one in some if _hears_of(one, entry)]
+        if len(found) >= at_once or looked >= _LOOKED_AT_ONCE:
+            yield found, entry.cursor
+            found, looked = [], 0
+    yield found, page.cursor
 
 
 def _hears_of(hearing: Hearing, entry: JournalEntry) -> bool:

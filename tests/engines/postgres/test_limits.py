@@ -14,6 +14,7 @@ from tests.engines.postgres.conftest import MakeEngine
 
 from tasker.engine import ClaimRequest
 from tasker.engines.postgres import PostgresEngine
+from tasker.engines.postgres.claims import Window
 from tasker.lifecycle import Snoozed, Succeeded
 from tasker.model import Claim, Draft
 from tasker.model.queues import QueueChange
@@ -36,7 +37,7 @@ async def test_a_claim_that_looked_before_a_limit_was_set_starts_nothing(
     other, driver = await another(), Driver(engine, clock)
     for _ in range(3):
         await driver.submit()
-    lines, _ = await engine._look()
+    lines, _ = await engine._look(Window())
     await other.queues.change("default", change)
     assert await claim_late(engine, lines) == []
     assert len(await driver.claim(5)) == started, "what was not started is in line still"

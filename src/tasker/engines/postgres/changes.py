@@ -106,6 +106,8 @@ class Changes:
             raise
         if row["status"] in ("pending", "running"):
             raise Conflict(f"the task is {row['status']}: cancel it first, then delete it")
+        if row["has_dependants"] and await connection.fetchval(self._queries["is_awaited"], task_id):
+            raise Conflict("tasks that depend on it are about to hear of its end: delete it a little later")
         await self._erasure.delete(connection, row["seq"], task_id)
 
     async def prune(self, connection: Connection, limit: int) -> int:
@@ -143,6 +145,9 @@ class Changes:
             return 0
         found = await self._sweep_pending(connection, limit) + await self._sweep_line(connection, limit)
         found += await self._limits.unpark_many(connection, news, limit)
+        unsettled = await self._options.find_unsettled(connection, limit)
+        if unsettled:
+            await self._options.settle_rest(connection, news, unsettled)
         await promote(connection, self._queries, self._line, news, limit=limit)
         return found
 

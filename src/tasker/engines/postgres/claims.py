@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from random import Random, SystemRandom
 
 from tasker.engine import ClaimRequest
 from tasker.engines.postgres.line import wanted
 
+MOST_LINES = 1000
+"""Lines that one look is at: the database's work for a claim grows with them."""
 POLL_EVERY = 2.0
 """Seconds between looks while news arrive; they are a hint and may be lost."""
 POLL_DEAF = 0.5
@@ -46,6 +48,29 @@ class Patience:
     def seconds(self) -> float:
         """Return how long to wait this time."""
         return self._random.uniform(0, self._most)
+
+
+class Window:
+    """Which lines the claims of one lane look at next: MOST_LINES at a time, round and round.
+
+    With no more lines than that each look is at all of them. With more, larger priorities come first among those that
+    are looked at together.
+    """
+
+    def __init__(self) -> None:
+        self.after = ""
+        self._is_whole = True
+        """Whether the round that is under way began at the first line, and nothing was claimed in it."""
+
+    def move(self, lines: Sequence[str]) -> None:
+        """Go on behind the lines that were looked at; to the first one, if there may be no more."""
+        self._is_whole = self._is_whole or not self.after
+        self.after = lines[-1] if len(lines) >= MOST_LINES else ""
+
+    def is_done(self, found: bool) -> bool:
+        """Tell whether all lines were looked at, and nothing was claimed of any."""
+        self._is_whole = self._is_whole and not found
+        return self._is_whole and not self.after
 
 
 class Waiter:

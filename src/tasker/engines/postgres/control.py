@@ -14,7 +14,7 @@ from tasker.engines.postgres.reads import Reads
 from tasker.engines.values import to_cursor
 from tasker.errors import Conflict, NotFound
 from tasker.model import Draft, TaskFilter
-from tasker.model.control import Action, Chosen, Counted
+from tasker.model.control import Action, Chosen, ChosenTask, Counted
 
 Act = Callable[[Connection, News, UUID, bool], Awaitable[Any]]
 Transact = Callable[[Callable[[Connection, News, bool], Awaitable[Any]]], Awaitable[Any]]
@@ -49,10 +49,10 @@ class PostgresControl:
         return Counted(count, None if newest is None else to_cursor(newest + 1))
 
     async def choose(self, where: TaskFilter, *, limit: int, cursor: str | None) -> Chosen:
-        query, values = self._reads.page_query("seq, task_id", where, cursor, limit + 1)
+        query, values = self._reads.page_query("seq, task_id, owner, queue", where, cursor, limit + 1)
         rows = await self._connections.read(lambda connection: connection.fetch(query, *values))
-        ids = [row["task_id"] for row in rows[:limit]]
-        return Chosen(ids, to_cursor(rows[limit - 1]["seq"]) if len(rows) > limit else None)
+        tasks = [ChosenTask(row["task_id"], row["owner"], row["queue"]) for row in rows[:limit]]
+        return Chosen(tasks, to_cursor(rows[limit - 1]["seq"]) if len(rows) > limit else None)
 
     async def act(self, action: Action, task_ids: Sequence[UUID]) -> int:
         act = self._acts[action]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random, SystemRandom
 from typing import Any, TypeVar
@@ -35,7 +36,7 @@ from tasker.engines.postgres.attempts import Attempts, Beat, Words
 from tasker.engines.postgres.audit import PostgresAudit
 from tasker.engines.postgres.batches import Batches
 from tasker.engines.postgres.changes import Changes
-from tasker.engines.postgres.claims import Patience, Waiters, earliest, seconds_to_look, soon
+from tasker.engines.postgres.claims import MOST_LINES, Patience, Waiters, Window, earliest, seconds_to_look, soon
 from tasker.engines.postgres.clock import DatabaseClock
 from tasker.engines.postgres.connections import Connection, Connections, OnAcquire
 from tasker.engines.postgres.control import PostgresControl
@@ -125,12 +126,15 @@ class PostgresEngine:
         self._reads = Reads(self._queries, schema)
         self._waiters = Waiters()
         self._patience = Patience(SystemRandom())
+        self._windows: dict[tuple[Any, ...], Window] = {}
         self._listeners: list[ChangeListener] = []
         self._sender = secrets.token_hex(6)
         self._listener = Listener(self._connections, self._sender, self._heard)
         self._submits = Batches(self._connections, self._store, self._tell, sender=self._sender, lanes=_SUBMIT_LANES)
         self._writes = Batches(self._connections, self._attempts.write, self._tell, sender=self._sender)
         self._claiming: set[asyncio.Task[Any]] = set()
+        self._unsettled: set[UUID] = set()
+        self._settling: asyncio.Task[None] | None = None
         self._opened = False
         self.clock = DatabaseClock()
         tables = make_tables(schema)
@@ -175,6 +179,8 @@ class PostgresEngine:
         self._waiters.wake_all()
         if self._claiming:
             await asyncio.wait(self._claiming)
+        if self._settling is not None:
+            await asyncio.wait([self._settling])
         await self._submits.close()
         await self._writes.close()
         await self._listener.close()
@@ -218,8 +224,8 @@ class PostgresEngine:
     async def delete(self, task_id: UUID) -> None:
         await self._transact(lambda connection, _news, again: self._changes.delete(connection, task_id, again))
 
-    async def stats(self, owner: str | None = None) -> list[LineStats]:
-        return await self._connections.read(lambda connection: self._reads.stats(connection, owner))
+    async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[LineStats]:
+        return await self._connections.read(lambda connection: self._reads.stats(connection, owner, queues))
 
     # what workers do
 
@@ -317,13 +323,22 @@ class PostgresEngine:
 
     async def _look_and_claim(self, request: ClaimRequest) -> tuple[list[Claim], timedelta | None]:
         """Claim what is due; return it, and the time to the next task that waits for a moment."""
-        lines, next_in = await self._look()
+        window = self._window_of(request)
+        lines, next_in = await self._look(window)
         if next_in is not None and next_in <= timedelta(0):
             limit = max(BATCH, request.limit)
             await self._transact(
                 lambda connection, news, _again: promote(connection, self._queries, self._line, news, limit=limit)
             )
-            lines, next_in = await self._look()
+            lines, next_in = await self._look(window)
+        window.move(lines)
+        claims, again_in = await self._claim_from(request, lines, next_in)
+        return claims, again_in if window.is_done(bool(claims)) else timedelta(0)
+
+    async def _claim_from(
+        self, request: ClaimRequest, lines: Sequence[str], next_in: timedelta | None
+    ) -> tuple[list[Claim], timedelta | None]:
+        """Claim what is in these lines; return it, and when to look again."""
         open_lines = self._limits.open_lines(lines)
         ordinary, suspects = wanted(request, open_lines)
         if not ordinary and not suspects:
@@ -337,8 +352,14 @@ class PostgresEngine:
             return [], earliest(next_in, opens_in)
         return [], earliest(soon(next_in), opens_in)
 
-    async def _look(self) -> tuple[list[str], timedelta | None]:
-        row = await self._connections.look(lambda connection: connection.fetchrow(self._queries["look"]))
+    def _window_of(self, request: ClaimRequest) -> Window:
+        queues = None if request.queues is None else frozenset(request.queues)
+        return self._windows.setdefault((frozenset(request.types), queues, request.suspects > 0), Window())
+
+    async def _look(self, window: Window) -> tuple[list[str], timedelta | None]:
+        row = await self._connections.look(
+            lambda connection: connection.fetchrow(self._queries["look"], window.after, MOST_LINES)
+        )
         assert row is not None
         self._limits.hear(row["settings"])
         next_due: datetime | None = row["next_due"]
@@ -380,6 +401,24 @@ class PostgresEngine:
             self._tell_listeners(news.changes)
         if news.lines:
             self._waiters.wake(news.lines)
+        if news.unsettled:
+            self._unsettled |= news.unsettled
+            if self._settling is None and self._opened:
+                self._settling = asyncio.create_task(self._settle_rest())
+
+    async def _go_on(self, ended: list[UUID], connection: Connection, news: News, _again: bool) -> None:
+        await self._options.settle_rest(connection, news, ended)
+
+    async def _settle_rest(self) -> None:
+        """Go on with the dependants of tasks that have ended, where they are too many for one transaction."""
+        try:
+            while self._unsettled and self._opened:
+                some, self._unsettled = list(self._unsettled), set()
+                await self._transact(functools.partial(self._go_on, some))
+        except Unavailable as error:  # the sweeps find what is left
+            _log.warning("store.dependants_not_settled", reason=error.detail)
+        finally:
+            self._settling = None
 
     def _tell_listeners(self, changes: Sequence[Change]) -> None:
         for listener in tuple(self._listeners):

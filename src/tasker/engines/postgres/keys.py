@@ -9,8 +9,9 @@ from tasker.engines.postgres.connections import Connection, Connections
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.tables import Table
 from tasker.engines.tables import KEYS
+from tasker.engines.values import too_many
 from tasker.errors import Conflict
-from tasker.model.keys import Key
+from tasker.model.keys import KEEP_DEAD_KEYS, Key
 
 
 class PostgresKeys:
@@ -27,8 +28,13 @@ class PostgresKeys:
         )
         return found
 
-    async def add(self, key: Key) -> None:
-        async def work(connection: Connection, _news: News, _again: bool) -> None:
+    async def add(self, key: Key, *, most: int | None = None) -> None:
+        async def work(connection: Connection, _news: News, again: bool) -> None:
+            await connection.execute(self._queries["prune_api_keys"], KEEP_DEAD_KEYS)  # holds the version: one by one
+            stored = again and await self._table.find(connection, key.key_id) is not None
+            count = 0 if stored else await connection.fetchval(self._queries["count_api_keys"])
+            if most is not None and count >= most:
+                raise too_many("keys that are good", most)
             # One that is there as it is given was stored by an earlier try of ours whose answer was lost.
             if not await self._table.insert(connection, key) and await self._table.find(connection, key.key_id) != key:
                 raise Conflict(f"there is a key {key.key_id} already")

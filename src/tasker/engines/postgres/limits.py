@@ -19,15 +19,17 @@ import msgspec
 
 from tasker.engines.gates import ROUNDS, WINDOW, Candidate, Gate, merge
 from tasker.engines.postgres.connections import Connection
-from tasker.engines.postgres.line import MANAGERS, Line, Picked, Place
+from tasker.engines.postgres.line import MANAGERS, Line, Picked, Place, lines_of
 from tasker.engines.postgres.news import Freed, News
-from tasker.engines.values import encode
+from tasker.engines.values import encode, too_many
 from tasker.lifecycle import MAX_INTERRUPTIONS
 from tasker.model.queues import MOST_BEFORE, QueueChange, QueueSettings, QueueState, Rate, Slot, tokens_after
 from tasker.model.queues import Place as Location
 
 PARKED = "//parked"
 """Where the jobs of parked tasks are: no queue's name is empty."""
+_SETTINGS = 0x71756575
+"""The class of the advisory lock of the settings of queues: "queu"."""
 _CLOCK_STEP = timedelta(seconds=10)
 """By so much two transactions never differ."""
 _UNPARK = 1000
@@ -257,11 +259,19 @@ class Limits:
 
     # what a person does
 
-    async def find_all(self, connection: Connection) -> list[QueueState]:
-        """Return the queues of which anything is set."""
-        rows = await connection.fetch(self._queries["queues"])
+    async def find_all(self, connection: Connection, names: Collection[str] | None) -> list[QueueState]:
+        """Return the queues of which anything is set; of these alone, if given."""
+        rows = await connection.fetch(self._queries["queues"], None if names is None else list(names))
         found = [(row, _settings_of(row)) for row in rows]
         return [QueueState(settings=one, running=row["running"], tokens=_tokens(one, row)) for row, one in found]
+
+    async def find_names(self, connection: Connection, after: str, limit: int) -> list[Any]:
+        """Return the first queues behind a name that hold open tasks or have settings."""
+        return list(await connection.fetch(self._queries["queue_names"], after, limit))
+
+    async def find_open(self, connection: Connection, owner: str) -> list[str]:
+        """Return the queues in which an owner has open tasks."""
+        return [row["queue"] for row in await connection.fetch(self._queries["open_queues_of"], owner)]
 
     async def find_place(self, connection: Connection, task_id: UUID, owner: str | None) -> Location | None:
         """Return where in line a due task is, among an owner's if given."""
@@ -270,8 +280,8 @@ class Limits:
             return None
         priority = row["priority"]
         if owner is None:
-            lines = await connection.fetchval(self._queries["lines"])
-            own = [line for line in lines if _queue_of(line) == row["queue"]]
+            types = await connection.fetch(self._queries["types_in_queue"], row["queue"])
+            own = [line for one in types for line in lines_of(row["queue"], one["type"])]
             before = await connection.fetchval(self._queries["jobs_before"], own, priority, row["id"], MOST_BEFORE)
         else:
             place = row["queue"], priority, row["due_at"], row["seq"]
@@ -283,8 +293,14 @@ class Limits:
         seconds: float | None = await connection.fetchval(self._queries["run_time"], task_id)
         return None if seconds is None else timedelta(seconds=seconds)
 
-    async def change(self, connection: Connection, news: News, name: str, change: QueueChange) -> QueueSettings:
-        """Set something of a queue. Done again, it sets the same again."""
+    async def change(
+        self, connection: Connection, news: News, name: str, change: QueueChange, most: int | None
+    ) -> QueueSettings:
+        """Set something of a queue. Done again, it sets the same again. Raises Conflict where `most` others are set."""
+        if most is not None:
+            await connection.execute(self._queries["hold_owner"], _SETTINGS, "")
+            if await connection.fetchval(self._queries["count_other_queues"], name) >= most:
+                raise too_many("queues with settings (TASKER_MAX_QUEUES)", most)
         await connection.execute(self._queries["new_queue"], name)
         row = await connection.fetchrow(self._queries["hold_queues"], [name])
         old = _settings_of(row)

@@ -57,6 +57,11 @@ class Picked(NamedTuple):
     priority: int
 
 
+def lines_of(queue: str, type_: str) -> tuple[str, str]:
+    """Return the names of the lines of a queue and a type: the ordinary one, and that of suspects."""
+    return f"{queue}/{type_}", f"{queue}/{type_}{_SUSPECT}"
+
+
 def wanted(request: ClaimRequest, lines: Collection[str]) -> tuple[list[str], list[str]]:
     """Return which of `lines` a worker takes: ordinary ones, and those of suspects."""
     ordinary: list[str] = []

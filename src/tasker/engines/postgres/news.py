@@ -18,6 +18,8 @@ from tasker.engines.journal import Note, pack
 from tasker.model import Change, Status
 
 CHANNEL = "tasker"
+SETTLED_AT_ONCE = 500
+"""Dependants that one transaction settles: what else ends, and signs of life, wait behind it."""
 _PER_NOTIFICATION = 250
 """Changes in one notification: each takes 23 bytes of the 8,000 that PostgreSQL allows, in JSON."""
 _MOST_LINES = 1500
@@ -56,6 +58,9 @@ class News:
         self.changes: list[Change] = []
         self.lines: set[str] = set()
         self.freed: list[Freed] = []
+        self.unsettled: set[UUID] = set()
+        """Tasks that have ended, and others still wait for them."""
+        self.room_to_settle = SETTLED_AT_ONCE
         self.sender = ""
         self.is_sent = False
         """Whether the transaction's COMMIT was sent."""

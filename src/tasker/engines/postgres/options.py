@@ -163,16 +163,36 @@ class Options:
         await connection.execute(self._queries["wait_for"], seq)
 
     async def settle_dependants(self, connection: Connection, news: News, ends: Sequence[End]) -> None:
-        """Let the tasks that depend on those that have ended go into line, or fail; and so on, for those that end."""
+        """Let the tasks that depend on those that have ended go into line, or fail; and so on, for those that end.
+
+        One transaction settles SETTLED_AT_ONCE; whose dependants are left is in `news.unsettled`, and they go on
+        waiting.
+        """
         while ends:
             by_id = {end.task_id: end for end in ends}
-            rows = await connection.fetch(self._queries["lock_dependants"], list(by_id))
-            met = [(row["seq"], row["depends_on"]) for row in rows if by_id[row["depends_on"]].status == "completed"]
-            unmet = {row["seq"]: by_id[row["depends_on"]] for row in rows if (row["seq"], row["depends_on"]) not in met}
+            room = news.room_to_settle
+            rows = await connection.fetch(self._queries["lock_dependants"], list(by_id), room + 1)
+            if len(rows) > room:
+                news.unsettled |= by_id.keys()
+                rows = rows[:room]
+            news.room_to_settle -= len(rows)
+            found = [(row["seq"], by_id[row["depends_on"]]) for row in rows]
+            met = [(seq, end.task_id) for seq, end in found if end.status is Status.COMPLETED]
+            unmet = {seq: end for seq, end in found if end.status is not Status.COMPLETED}
             await self._release(connection, news, met)
             ends = await self.fail_pending(
                 connection, news, {seq: dependency_failed(*end) for seq, end in unmet.items()}
             )
+
+    async def settle_rest(self, connection: Connection, news: News, task_ids: Sequence[UUID]) -> None:
+        """Go on with the dependants of tasks that have ended; of one that was run again they wait for that."""
+        rows = await connection.fetch(self._queries["lock_ended"], task_ids)
+        ends = [End(row["task_id"], Status(row["status"]), _problem(row["error"])) for row in rows]
+        await self.settle_dependants(connection, news, ends)
+
+    async def find_unsettled(self, connection: Connection, limit: int) -> list[UUID]:
+        """Return tasks that have ended, and others still wait for them: their process has ended before it was done."""
+        return [row["depends_on"] for row in await connection.fetch(self._queries["unsettled"], limit)]
 
     async def _release(self, connection: Connection, news: News, met: Sequence[tuple[int, UUID]]) -> None:
         if not met:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -23,8 +23,15 @@ class PostgresQueues:
         self._transact = transact
         self._limits = limits
 
-    async def find_all(self) -> list[QueueState]:
-        return await self._connections.read(self._limits.find_all)
+    async def find_all(self, names: Collection[str] | None = None) -> list[QueueState]:
+        return await self._connections.read(lambda connection: self._limits.find_all(connection, names))
+
+    async def find_names(self, *, after: str | None = None, limit: int) -> list[str]:
+        rows = await self._connections.read(lambda connection: self._limits.find_names(connection, after or "", limit))
+        return [row["name"] for row in rows]
+
+    async def find_open(self, owner: str) -> list[str]:
+        return await self._connections.read(lambda connection: self._limits.find_open(connection, owner))
 
     async def find_place(self, task_id: UUID, owner: str | None = None) -> Place | None:
         return await self._connections.read(lambda connection: self._limits.find_place(connection, task_id, owner))
@@ -32,8 +39,8 @@ class PostgresQueues:
     async def find_run_time(self, task_id: UUID) -> timedelta | None:
         return await self._connections.read(lambda connection: self._limits.find_run_time(connection, task_id))
 
-    async def change(self, name: str, change: QueueChange) -> QueueSettings:
+    async def change(self, name: str, change: QueueChange, *, most: int | None = None) -> QueueSettings:
         settings: QueueSettings = await self._transact(
-            lambda connection, news, _again: self._limits.change(connection, news, name, change)
+            lambda connection, news, _again: self._limits.change(connection, news, name, change, most)
         )
         return settings

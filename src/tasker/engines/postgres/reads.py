@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import accumulate
 from typing import Any
 from uuid import UUID
@@ -79,21 +80,24 @@ class Reads:
         kept = map(entry_of, await connection.fetch(self._queries["events"], row["seq"], after, limit))
         return [event_of(entry, task_id) for entry in merge(head_of(row), kept, after, limit)]
 
-    async def stats(self, connection: Connection, owner: str | None) -> list[LineStats]:
-        """Return the open tasks by queue and type, of an owner if given."""
-        whose, values = ("", ()) if owner is None else ("own_", (owner,))
+    async def stats(self, connection: Connection, owner: str | None, queues: Collection[str] | None) -> list[LineStats]:
+        """Return the open tasks by queue and type; of an owner and of these queues alone, if given."""
+        whose, which = "" if owner is None else "own_", "line"
+        values: list[Any] = [] if owner is None else [owner]
+        if queues is not None and owner is None:
+            which, values = "queues", [list(queues)]
         lines = {
             (row["queue"], row["type"]): LineStats(
                 queue=row["queue"], type=row["type"], pending=row["pending"], scheduled=row["scheduled"],
                 oldest_due_at=row["oldest"],
             )
-            for row in await connection.fetch(self._queries[f"{whose}pending_by_line"], *values)
+            for row in await connection.fetch(self._queries[f"{whose}pending_by_{which}"], *values)
         }  # fmt: skip
-        for row in await connection.fetch(self._queries[f"{whose}running_by_line"], *values):
+        for row in await connection.fetch(self._queries[f"{whose}running_by_{which}"], *values):
             name = row["queue"], row["type"]
             line = lines.get(name, LineStats(queue=row["queue"], type=row["type"]))
             lines[name] = structs.replace(line, running=row["running"])
-        return [lines[name] for name in sorted(lines)]
+        return [lines[name] for name in sorted(lines) if queues is None or name[0] in queues]
 
 
 def _condition(where: TaskFilter, cursor: str | None) -> tuple[str, list[Any]]:

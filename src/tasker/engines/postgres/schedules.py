@@ -16,13 +16,15 @@ from tasker.engines.postgres.news import News
 from tasker.engines.postgres.submits import Submits
 from tasker.engines.postgres.tables import Table
 from tasker.engines.tables import SCHEDULES
-from tasker.engines.values import NEWEST, from_cursor, name_taken, no_schedule, to_cursor, why_not
+from tasker.engines.values import NEWEST, from_cursor, name_taken, no_schedule, to_cursor, too_many, why_not
 from tasker.errors import RequestError
 from tasker.model import Draft, Receipt
 from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage, Skip
 from tasker.timing import resolve, settle, tick_of, with_recent
 
 T = TypeVar("T")
+_OWNERS = 0x74696D65
+"""The class of the advisory locks of owners of schedules: "time"."""
 
 
 class Transact(Protocol):
@@ -45,8 +47,10 @@ class PostgresSchedules:
         self._changes = changes
         self._table = Table(SCHEDULES, schema)
 
-    async def create(self, schedule: Schedule) -> None:
-        async def work(connection: Connection, _news: News, _again: bool) -> None:
+    async def create(self, schedule: Schedule, *, most: int | None = None) -> None:
+        async def work(connection: Connection, _news: News, again: bool) -> None:
+            if most is not None and not (again and await self._table.find(connection, schedule.schedule_id)):
+                await self._check_room(connection, schedule, most)
             if await self._table.insert(connection, schedule):
                 return
             if await self._named(connection, schedule) != schedule.schedule_id:  # else an earlier try has stored it
@@ -159,6 +163,13 @@ class PostgresSchedules:
         if schedule.overlap == "allow" or not schedule.recent:
             return ()
         return [row["task_id"] for row in await connection.fetch(self._queries["open_of"], list(schedule.recent))]
+
+    async def _check_room(self, connection: Connection, schedule: Schedule, most: int) -> None:
+        """Raise Conflict for an owner who has as many as there may be; one whose name is taken is told that."""
+        await connection.execute(self._queries["hold_owner"], _OWNERS, schedule.owner)
+        count = await connection.fetchval(self._queries["count_schedules"], schedule.owner)
+        if count >= most and await self._named(connection, schedule) is None:
+            raise too_many("schedules of this owner (TASKER_MAX_SCHEDULES)", most)
 
     async def _named(self, connection: Connection, schedule: Schedule) -> UUID | None:
         found: UUID | None = await connection.fetchval(self._queries["schedule_by_name"], schedule.owner, schedule.name)

@@ -14,7 +14,7 @@ from tasker.engines.postgres.news import News
 from tasker.engines.postgres.options import Options, Ties, is_tied
 from tasker.engines.postgres.promotion import promote
 from tasker.engines.postgres.secrets import insert_secrets
-from tasker.engines.postgres.webhooks import insert_with_tasks, join_task
+from tasker.engines.postgres.webhooks import check_join, insert_with_tasks, join_task
 from tasker.engines.values import encode, id_taken
 from tasker.errors import Expired
 from tasker.model import Change, Draft, Idempotency, Receipt, Status
@@ -47,9 +47,7 @@ class Submits:
         """Store a draft that is tied to other tasks, as these allow."""
         if not draft.is_chosen and await connection.fetchval(self._queries["is_stored"], draft.task_id):
             return Receipt(draft.task_id, "stored")  # by an earlier try; what became of it since is another matter
-        ties = await self._options.find(connection, draft)
-        if ties.receipt is None and draft.refusal is not None:
-            ties = Ties(Receipt(draft.task_id, "refused", refusal=draft.refusal))
+        ties = await self._find_ties(connection, draft)
         if ties.receipt is not None:
             if draft.idempotency is not None and ties.receipt.outcome != "stored":
                 joined = ties.receipt.task_id if ties.receipt.outcome == "joined" else None
@@ -66,6 +64,14 @@ class Submits:
             if ties.error is not None:
                 await self._options.fail_pending(connection, news, {seq: ties.error})
         return Receipt(draft.task_id, "stored")
+
+    async def _find_ties(self, connection: Connection, draft: Draft) -> Ties:
+        """Return what a draft found, or why it is refused."""
+        ties = await self._options.find(connection, draft)
+        refusal = draft.refusal if ties.receipt is None else None
+        if ties.receipt is not None and ties.receipt.outcome == "joined" and draft.webhook is not None:
+            refusal = await check_join(connection, self._queries, draft.webhook, ties.receipt.task_id)
+        return ties if refusal is None else Ties(Receipt(draft.task_id, "refused", refusal=refusal))
 
     async def _insert(
         self, connection: Connection, news: News, drafts: Sequence[Draft], *, waits: bool = False

@@ -13,10 +13,12 @@ from tasker.engines.postgres.connections import Connection, Connections
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.tables import Table
 from tasker.engines.tables import WEBHOOKS, codec_of, write_row
-from tasker.engines.values import encode, from_cursor, no_delivery, no_webhook, to_cursor, too_many_webhooks
+from tasker.engines.values import encode, from_cursor, no_delivery, no_webhook, to_cursor, too_many
+from tasker.errors import Conflict
 from tasker.model import Draft
 from tasker.model.webhooks import (
     DELIVERY_LEASE,
+    MAX_WEBHOOKS_OF_TASK,
     Delivery,
     DeliveryOutcome,
     DeliveryPage,
@@ -52,7 +54,7 @@ class PostgresWebhooks:
                 return
             await connection.execute(self._queries["hold_owner"], _OWNERS, webhook.owner)
             if await connection.fetchval(self._queries["count_webhooks"], webhook.owner) >= most:
-                raise too_many_webhooks(most)
+                raise too_many("webhooks of this owner", most)
             await self._webhooks.insert(connection, webhook)
             await connection.execute(self._queries["mark_webhook"], webhook.webhook_id)
 
@@ -222,6 +224,16 @@ async def erase_with_tasks(connection: Connection, queries: dict[str, str], task
     """Erase what tasks that are erased have of webhooks."""
     await connection.execute(queries["delete_task_deliveries"], task_ids)
     await connection.execute(queries["delete_task_webhooks"], task_ids)
+
+
+async def check_join(
+    connection: Connection, queries: dict[str, str], webhook: Webhook, task_id: UUID
+) -> Conflict | None:
+    """Return why a task cannot have one more webhook: it has MAX_WEBHOOKS_OF_TASK, none of them to the receiver."""
+    if await connection.fetchval(queries["webhook_of_task_to"], task_id, webhook.url) is not None:
+        return None
+    count = await connection.fetchval(queries["count_webhooks_of_task"], task_id)
+    return too_many(f"webhooks of task {task_id}", MAX_WEBHOOKS_OF_TASK) if count >= MAX_WEBHOOKS_OF_TASK else None
 
 
 async def join_task(connection: Connection, queries: dict[str, str], webhook: Webhook, task_id: UUID) -> None:

@@ -30,7 +30,7 @@ from tasker.engines.sqlite.options import (
 from tasker.engines.sqlite.rows import Row, draft_row, first_claim, is_over, optional_micros, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.usage import DayTally, day_of
-from tasker.engines.sqlite.webhooks import insert_with_task, join_task
+from tasker.engines.sqlite.webhooks import check_join, insert_with_task, join_task
 from tasker.engines.values import encode, id_taken, not_unique
 from tasker.errors import Conflict, Expired, NotFound
 from tasker.lifecycle import MAX_INTERRUPTIONS
@@ -62,6 +62,9 @@ def _insert_tied(connection: apsw.Connection, lines: Lines, draft: Draft, now: i
     ties = find_ties(connection, draft, now)
     if ties.receipt is not None:
         if ties.receipt.outcome == "joined":
+            refusal = None if draft.webhook is None else check_join(connection, draft.webhook, ties.receipt.task_id)
+            if refusal is not None:
+                return Receipt(draft.task_id, "refused", refusal=refusal), []
             _keep_key(connection, draft, ties.receipt.task_id)
             if draft.webhook is not None:
                 join_task(connection, draft.webhook, ties.receipt.task_id)
@@ -89,7 +92,7 @@ def _insert(connection: apsw.Connection, lines: Lines, draft: Draft, now: int, *
     if taker is None:
         row = draft_row(draft)
         connection.execute(QUERIES["insert_task"], row)
-        lines.joined(draft.queue, draft.type, row[7], later=row[3] != "queued")
+        lines.joined(draft.queue, draft.type, row[7], later=row[3] != "queued", priority=draft.priority)
         if draft.deadline is not None:
             lines.note_deadline(to_micros(draft.deadline))
     else:
@@ -227,11 +230,13 @@ def _check_ties(connection: apsw.Connection, task: Task, now: int) -> list[UUID]
     return waits_for
 
 
-def delete(connection: apsw.Connection, task_id: UUID, now: int) -> erasure.References:
+def delete(connection: apsw.Connection, lines: Lines, task_id: UUID, now: int) -> erasure.References:
     """Erase a terminal task with all that belongs to it; what it depended on is settled."""
     seq, status, *_ = _row(connection, task_id, now)
     if status in ("pending", "running"):
         raise Conflict(f"the task is {status}: cancel it first, then delete it")
+    if task_id in lines.unsettled:
+        raise Conflict("tasks that depend on it are about to hear of its end: delete it a little later")
     return erasure.delete(connection, seq, task_id, now)
 
 

@@ -19,7 +19,7 @@ from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.values import to_cursor
 from tasker.errors import Conflict, NotFound
 from tasker.model import Change, Draft, TaskFilter
-from tasker.model.control import Action, Chosen, Counted
+from tasker.model.control import Action, Chosen, ChosenTask, Counted
 
 Read = Callable[..., asyncio.Future[Any]]
 Act = Callable[[apsw.Connection, UUID], list[Change]]
@@ -48,7 +48,7 @@ class SqliteControl:
 
     async def act(self, action: Action, task_ids: Sequence[UUID]) -> int:
         if action == "delete":
-            return await self._erase(functools.partial(_delete, task_ids=task_ids, now=self._now()))
+            return await self._erase(functools.partial(_delete, lines=self._lines, task_ids=task_ids, now=self._now()))
         return await self._run(functools.partial(_act, act=self._acts(action), task_ids=task_ids))
 
     def _now(self) -> int:
@@ -75,12 +75,12 @@ def _act(connection: apsw.Connection, *, act: Act, task_ids: Sequence[UUID]) -> 
     return done, news
 
 
-def _delete(connection: apsw.Connection, *, task_ids: Sequence[UUID], now: int) -> tuple[int, References]:
+def _delete(connection: apsw.Connection, *, lines: Lines, task_ids: Sequence[UUID], now: int) -> tuple[int, References]:
     """Erase each; one that refuses it has written nothing."""
     done, references = 0, References()
     for task_id in task_ids:
         try:
-            references += changes.delete(connection, task_id, now)
+            references += changes.delete(connection, lines, task_id, now)
         except (Conflict, NotFound):
             continue
         done += 1
@@ -99,7 +99,7 @@ def _count(connection: apsw.Connection, where: TaskFilter, now: int) -> Counted:
 
 
 def _choose(connection: apsw.Connection, where: TaskFilter, limit: int, cursor: str | None, now: int) -> Chosen:
-    query, values = reads.page_query("seq, task_id", where, cursor, now, limit + 1)
+    query, values = reads.page_query("seq, task_id, owner, queue", where, cursor, now, limit + 1)
     rows: list[Row] = connection.execute(query, values).fetchall()
-    ids = [task_id_of(task_id) for _, task_id in rows[:limit]]
-    return Chosen(ids, to_cursor(rows[limit - 1][0]) if len(rows) > limit else None)
+    tasks = [ChosenTask(task_id_of(task_id), owner, queue) for _, task_id, owner, queue in rows[:limit]]
+    return Chosen(tasks, to_cursor(rows[limit - 1][0]) if len(rows) > limit else None)

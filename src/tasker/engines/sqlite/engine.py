@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -44,7 +44,7 @@ from tasker.engines.sqlite.faults import reading
 from tasker.engines.sqlite.journal import Notes, SqliteJournal
 from tasker.engines.sqlite.keys import SqliteKeys
 from tasker.engines.sqlite.lines import Lines, Waiter
-from tasker.engines.sqlite.options import fail_overdue
+from tasker.engines.sqlite.options import fail_overdue, find_unsettled, settle_rest
 from tasker.engines.sqlite.presence import Presence
 from tasker.engines.sqlite.queues import SqliteQueues
 from tasker.engines.sqlite.results import DEFAULT_OVER, Results, is_reference, lost
@@ -63,6 +63,7 @@ from tasker.engines.sqlite.storage import (
 from tasker.engines.sqlite.webhooks import SqliteWebhooks
 from tasker.engines.sqlite.workers import SqliteWorkers
 from tasker.engines.usage import Tally
+from tasker.errors import Unavailable
 from tasker.lifecycle import Released, decide
 from tasker.model import (
     Attempt,
@@ -136,6 +137,7 @@ class SqliteEngine:
         self._timer: asyncio.TimerHandle | None = None
         self._opened = False
         self._erasing: set[asyncio.Task[int]] = set()
+        self._settling: asyncio.Task[None] | None = None
         self._has_erased = False
         self.migrated: list[str] = []
 
@@ -167,6 +169,8 @@ class SqliteEngine:
             after_rollback=self._rolled_back,
         )
         self._opened = True
+        self._lines.unsettled.update(dict.fromkeys(find_unsettled(writer)))
+        self._settle_later()
         self._look_at_files()
 
     async def close(self) -> None:
@@ -177,6 +181,8 @@ class SqliteEngine:
         if self._timer is not None:
             self._timer.cancel()
         self._lines.close()
+        if self._settling is not None:
+            await asyncio.wait([self._settling])
         if self._erasing:
             await asyncio.wait(self._erasing)
         self._reader.shutdown()
@@ -272,7 +278,7 @@ class SqliteEngine:
 
     async def delete(self, task_id: UUID) -> None:
         now = self._micros()
-        await self._erase(lambda connection: (1, changes.delete(connection, task_id, now)))
+        await self._erase(lambda connection: (1, changes.delete(connection, self._lines, task_id, now)))
 
     async def find_expired(self, *, limit: int) -> list[Claim]:
         return await self._read(reads.find_expired, self._micros(), limit)
@@ -295,8 +301,8 @@ class SqliteEngine:
             found += await self._commits.run(functools.partial(self._lines.unpark_many, limit=limit))
         return found
 
-    async def stats(self, owner: str | None = None) -> list[LineStats]:
-        return await self._read(reads.stats, self._micros(), owner)
+    async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[LineStats]:
+        return await self._read(reads.stats, self._micros(), owner, queues)
 
     async def check(self) -> None:
         self._commits.check()
@@ -371,7 +377,24 @@ class SqliteEngine:
         if news:
             self._tell(news)
         self._give_back(abandoned)
+        self._settle_later()
         self._look_later()
+
+    def _settle_later(self) -> None:
+        """See to it that those who wait for tasks that have ended hear of it, also where they are many."""
+        if self._lines.unsettled and self._settling is None and self._opened:
+            self._settling = asyncio.create_task(self._settle_rest())
+
+    async def _settle_rest(self) -> None:
+        try:
+            while self._lines.unsettled and self._opened:
+                now = self._micros()
+                for other in await self._change(functools.partial(settle_rest, lines=self._lines, now=now)):
+                    self._lines.unsettled.pop(other, None)
+        except Unavailable as error:  # the next commit tries again
+            _log.warning("store.dependants_not_settled", reason=error.detail)
+        finally:
+            self._settling = None
 
     def _tell(self, news: Sequence[Change]) -> None:
         for listener in tuple(self._listeners):

@@ -12,8 +12,9 @@ from tasker.clock import to_micros
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.tables import Table
 from tasker.engines.tables import KEYS
+from tasker.engines.values import too_many
 from tasker.errors import Conflict
-from tasker.model.keys import Key
+from tasker.model.keys import KEEP_DEAD_KEYS, Key
 
 Run = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
 _table = Table(KEYS)
@@ -31,11 +32,16 @@ class SqliteKeys:
     async def version(self) -> int:
         return self._version
 
-    async def add(self, key: Key) -> None:
+    async def add(self, key: Key, *, most: int | None = None) -> None:
+        now = self._micros()
+
         def work(connection: apsw.Connection) -> None:
             if _table.find(connection, key.key_id) is not None:
                 raise Conflict(f"there is a key {key.key_id} already")
+            if most is not None and connection.execute(QUERIES["count_api_keys"], (now,)).get >= most:
+                raise too_many("keys that are good", most)
             _table.insert(connection, key)
+            connection.execute(QUERIES["prune_api_keys"], (now, KEEP_DEAD_KEYS))
 
         await self._write(work)
         self._version += 1

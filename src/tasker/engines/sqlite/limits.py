@@ -6,7 +6,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ import msgspec
 
 from tasker.clock import from_micros
 from tasker.engines.gates import ROUNDS, WINDOW, Candidate, Gate
+from tasker.engines.sqlite.heads import LineName
 from tasker.engines.sqlite.rows import Row
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.values import encode
@@ -25,7 +26,6 @@ _MICRO = timedelta(microseconds=1)
 _UNTIL_TOLD = 1 << 62
 """When a line is looked at again whose gate opens by no time."""
 
-LineName = tuple[str, str]
 FindDue = Callable[[apsw.Connection, LineName, int, int], list[Row]]
 
 
@@ -35,16 +35,18 @@ class Limits:
     def __init__(self) -> None:
         self._settings: dict[str, QueueSettings] = {}
         self._gates: dict[str, Gate] = {}
-        self._shut: dict[LineName, int] = {}
+        self._shut: dict[str, dict[LineName, int]] = {}
         self._now = 0
         self.has_parked = True
         """Whether a task may be parked."""
 
-    def load(self, connection: apsw.Connection) -> None:
-        """Read what is set."""
+    def load(self, connection: apsw.Connection) -> set[LineName]:
+        """Read what is set; return the lines to look at again."""
         self._settings = {state.name: state for state, *_ in map(_settings_of, connection.execute(QUERIES["queues"]))}
+        shut = {line for lines in self._shut.values() for line in lines}
         self._shut.clear()
         self.has_parked = connection.execute(QUERIES["any_parked"]).get is not None
+        return shut
 
     def holds(self, queue: str) -> bool:
         """Tell whether anything is set of a queue."""
@@ -62,9 +64,9 @@ class Limits:
         """Begin to choose in a transaction, at `now` (microseconds); return the lines to look at again."""
         self._now = now
         self._gates.clear()
-        open_ = {line for line, until in self._shut.items() if until <= now}
+        open_ = {line for lines in self._shut.values() for line, until in lines.items() if until <= now}
         for line in open_:
-            del self._shut[line]
+            del self._shut[line[0]][line]
         return open_
 
     def end(self, connection: apsw.Connection) -> None:
@@ -75,15 +77,13 @@ class Limits:
 
     def slot_freed(self, queue: str) -> set[LineName]:
         """Return the lines to look at again after an attempt of a queue has ended."""
-        lines = {line for line in self._shut if line[0] == queue} if self._shut else set()
-        for line in lines:
-            del self._shut[line]
-        return lines
+        return set(self._shut.pop(queue, ()))
 
     @property
     def opens_at(self) -> int | None:
         """When the next gate opens by time (microseconds); None if none does."""
-        return min((until for until in self._shut.values() if until < _UNTIL_TOLD), default=None)
+        times = (until for lines in self._shut.values() for until in lines.values() if until < _UNTIL_TOLD)
+        return min(times, default=None)
 
     def gate(self, connection: apsw.Connection, queue: str) -> Gate:
         """Return the gate of a limited queue, as it is by now in this transaction."""
@@ -92,9 +92,9 @@ class Limits:
             gate = self._gates[queue] = _open_gate(connection, queue, self._now)
         return gate
 
-    def shut_queues(self, connection: apsw.Connection) -> list[str]:
-        """Return the queues of which nothing may start."""
-        return [queue for queue in self._settings if self.gate(connection, queue).is_shut]
+    def shut_queues(self, connection: apsw.Connection, queues: Sequence[str]) -> list[str]:
+        """Return those of these queues of which nothing may start."""
+        return [queue for queue in queues if self.holds(queue) and self.gate(connection, queue).is_shut]
 
     def choose(
         self, connection: apsw.Connection, queue: str, lines: Sequence[LineName], find_due: FindDue, room: int
@@ -118,7 +118,7 @@ class Limits:
             if is_cut or not blocked or len(found) < window:
                 break
             if not last and not passing:  # there may be more behind those: go on with the next transaction
-                self._shut |= dict.fromkeys(lines, self._now)
+                self._note_shut(lines, self._now)
             window *= 2
         if not passing:
             self._shut_lines(lines, gate)
@@ -126,9 +126,13 @@ class Limits:
 
     def _shut_lines(self, lines: Sequence[LineName], gate: Gate) -> None:
         if gate.is_shut:
-            self._shut |= dict.fromkeys(lines, _UNTIL_TOLD)
+            self._note_shut(lines, _UNTIL_TOLD)
         elif gate.opens_in is not None:
-            self._shut |= dict.fromkeys(lines, self._now + gate.opens_in // _MICRO)
+            self._note_shut(lines, self._now + gate.opens_in // _MICRO)
+
+    def _note_shut(self, lines: Sequence[LineName], until: int) -> None:
+        for line in lines:
+            self._shut.setdefault(line[0], {})[line] = until
 
     def _count_keys(self, connection: apsw.Connection, gate: Gate, found: Sequence[Candidate]) -> None:
         if not gate.has_keys:
@@ -183,10 +187,10 @@ def running_with_key(connection: apsw.Connection, slot: Slot) -> int:
     return int(connection.execute(query, slot._asdict()).get)
 
 
-def read_states(connection: apsw.Connection, now: int) -> list[QueueState]:
-    """Return every queue with settings, as it is now."""
+def read_states(connection: apsw.Connection, now: int, names: Collection[str] | None) -> list[QueueState]:
+    """Return the queues with settings, as they are now; of these alone, if given."""
     rows: list[Row] = connection.execute(QUERIES["queues"]).fetchall()
-    return [_state_of(connection, row, now) for row in rows]
+    return [_state_of(connection, row, now) for row in rows if names is None or row[0] in names]
 
 
 def find_settings(connection: apsw.Connection, name: str) -> tuple[QueueSettings, float, int]:

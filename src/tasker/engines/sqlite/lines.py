@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import apsw
 
@@ -18,15 +19,16 @@ from tasker.clock import Clock, to_micros
 from tasker.engine import ClaimRequest
 from tasker.engines.gates import Candidate, merge
 from tasker.engines.journal import started
+from tasker.engines.sqlite.heads import UNKNOWN, Heads, LineName, Rank
 from tasker.engines.sqlite.journal import Notes
-from tasker.engines.sqlite.limits import Limits, LineName
-from tasker.engines.sqlite.options import fail_overdue
+from tasker.engines.sqlite.limits import Limits
+from tasker.engines.sqlite.options import SETTLED_AT_ONCE, fail_overdue
 from tasker.engines.sqlite.rows import Row, claim_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.lifecycle import MAX_INTERRUPTIONS
 from tasker.model import Change, Claim, Status
 
-_OVERDUE_AT_ONCE = 500
+_OVERDUE_AT_ONCE = 200
 _LOOK_AGAIN = 1.0
 """Seconds between looks at the clock while a task waits for its moment: the wall clock may be set."""
 _ABOVE_ALL = 1 << 31
@@ -79,7 +81,8 @@ class Lines:
         self._clock = clock
         self._waiters: list[Waiter] = []
         self._served: list[Waiter] = []
-        self._active: set[LineName] = set()
+        self._active = Heads()
+        self._has_new_settings = False
         self._has_suspects = True
         self._latest = 0
         self._seen_until = 0
@@ -88,6 +91,10 @@ class Lines:
         self._ended: list[Change] = []
         self._is_loaded = False
         self.limits = Limits()
+        self.unsettled: dict[UUID, None] = {}
+        """Tasks that have ended, and others still wait for them."""
+        self.room_to_settle = SETTLED_AT_ONCE
+        """Dependants that the transaction under way may settle."""
 
     def join(self, waiter: Waiter) -> None:
         """Let `waiter` be served from now on, from tasks that are already due first."""
@@ -98,14 +105,16 @@ class Lines:
         if waiter in self._waiters:
             self._waiters.remove(waiter)
 
-    def joined(self, queue: str, type_: str, due_at: int, *, later: bool, suspect: bool = False) -> None:
+    def joined(
+        self, queue: str, type_: str, due_at: int, *, later: bool, suspect: bool = False, priority: int | None = None
+    ) -> None:
         """Tell that a task has joined its line, to be claimed from `due_at` (microseconds)."""
         self._has_suspects = self._has_suspects or suspect
         if later:
             self._next_due = due_at if self._next_due is None else min(self._next_due, due_at)
             self._seen_until = min(self._seen_until, due_at - 1)
         elif not suspect:
-            self._active.add((queue, type_))
+            self._active.add((queue, type_), UNKNOWN if priority is None else (-priority, due_at, 0))
 
     def note_deadline(self, deadline: int | None) -> None:
         """Tell that a pending task has a deadline (microseconds), if it has one."""
@@ -114,10 +123,14 @@ class Lines:
 
     def ended(self, connection: apsw.Connection, queue: str, owner: str, key: Any) -> None:
         """Tell that a task has left the running ones, or the line: a slot of its queue, or that of its key, is free."""
-        self._active |= self.limits.slot_freed(queue)
+        self._open(self.limits.slot_freed(queue))
         if key is not None and self.limits.has_parked:
             slot = self.limits.of(queue).slot(owner, str(key))
             self._unparked(self.limits.unpark(connection, slot, 1, to_micros(self._clock.now())))
+
+    def _open(self, lines: Iterable[LineName]) -> None:
+        for line in lines:
+            self._active.add(line)
 
     def unpark_many(self, connection: apsw.Connection, limit: int) -> int:
         """Put parked tasks back into line for which there is room; return how many."""
@@ -132,11 +145,11 @@ class Lines:
     @property
     def has_no_limits(self) -> bool:
         """Whether it is known that nothing is set of any queue."""
-        return self._is_loaded and not self.limits.settings
+        return self._is_loaded and not self._has_new_settings and not self.limits.settings
 
     def settings_changed(self) -> None:
-        """Tell that something was set of a queue: look round anew."""
-        self._is_loaded = False
+        """Tell that something was set of a queue: read it before anything is claimed."""
+        self._has_new_settings = True
 
     @property
     def has_waiters(self) -> bool:
@@ -144,7 +157,8 @@ class Lines:
 
     def seconds_to_next(self) -> float | None:
         """Return when to look again: None if no worker or no task waits for a moment."""
-        times = [time for time in (self._next_due, self.limits.opens_at) if time is not None]
+        overdue = self._next_deadline if self._next_deadline is None or self._next_deadline <= self._latest else None
+        times = [time for time in (self._next_due, self.limits.opens_at, overdue) if time is not None]
         if not self._waiters or not times:
             return None
         wait = (min(times) - to_micros(self._clock.now())) / 1e6
@@ -153,11 +167,13 @@ class Lines:
     def taker(self, queue: str, type_: str) -> Waiter | None:
         """Return a waiter that can take one new task of a line at once, if none that it takes is before it."""
         line = queue, type_
-        if not self._is_loaded or self.limits.holds(queue) or self._has_due(to_micros(self._clock.now())):
+        if not self._is_loaded or self._has_new_settings or self.limits.holds(queue):
+            return None
+        if self._has_due(to_micros(self._clock.now())):
             return None
         for waiter in self._waiters:
             if waiter.takes(line) and waiter.request.limit > len(waiter.served):
-                return None if any(waiter.takes(other) for other in self._active) else waiter
+                return None if self._active.holds_any(waiter.types, waiter.request.queues) else waiter
         return None
 
     def _has_due(self, now: int) -> bool:
@@ -170,11 +186,12 @@ class Lines:
         now = to_micros(self._clock.now())
         self._look_round(connection, now)
         self._end_overdue(connection, now)
-        self._active |= self.limits.begin(now)
+        self._open(self.limits.begin(now))
         still_waiting = []
         for waiter in self._waiters:
             chosen = self._suspects(connection, waiter, now) + self._choose(connection, waiter, now)
-            claims = [_start(connection, waiter.request, seq, now) for seq in chosen]
+            started_now = (_start(connection, waiter.request, seq, now) for seq in chosen)
+            claims = [claim for claim in started_now if claim is not None]
             for claim in claims:
                 self.notes.add(started(claim.task_id, claim.attempt))
             waiter.served += claims
@@ -199,6 +216,7 @@ class Lines:
 
         Returns the news of it, and the claims whose caller has gone in the meantime: they must be given back.
         """
+        self.room_to_settle = SETTLED_AT_ONCE
         served, self._served = self._served, []
         changes, self._ended = self._ended, []
         abandoned: list[Claim] = []
@@ -219,10 +237,11 @@ class Lines:
         self._waiters = [waiter for waiter in waiters if not waiter.settle()]
         self._served, self._ended = [], []
         self._is_loaded = False
+        self.room_to_settle = SETTLED_AT_ONCE
 
     def _end_overdue(self, connection: apsw.Connection, now: int) -> None:
-        """Let no attempt start after its task's deadline: none is left in line when the waiters choose."""
-        while self._next_deadline is not None and self._next_deadline <= now:
+        """End tasks whose deadline has passed; of more than these none starts, and the next transaction goes on."""
+        if self._next_deadline is not None and self._next_deadline <= now:
             self._ended += fail_overdue(connection, self, now, _OVERDUE_AT_ONCE)[1]
             self._next_deadline = connection.execute(QUERIES["next_deadline"]).get
 
@@ -231,15 +250,20 @@ class Lines:
         if now < self._latest:
             self._is_loaded = False
         self._latest = now
+        if self._has_new_settings and self._is_loaded:
+            self._open(self.limits.load(connection))
+            self._has_new_settings = False
         if not self._is_loaded:
             # The wall clock may have been set back, now or while no process ran: what was due stays due.
             connection.execute(QUERIES["stay_due"], {"now": now})
-            self._active = _all_lines(connection)
+            _find_heads(connection, self._active)
             self._next_deadline = connection.execute(QUERIES["next_deadline"]).get
             self._has_suspects = True  # what an undone transaction saw may not be so
             self.limits.load(connection)
+            self._has_new_settings = False
         elif self._has_due(now):
-            self._active.update(connection.execute(QUERIES["lines_due"], (self._seen_until, now)))
+            due: Any = connection.execute(QUERIES["lines_due"], (self._seen_until, now)).fetchall()
+            self._open(due)
         else:
             return
         self._is_loaded = True
@@ -249,7 +273,8 @@ class Lines:
     def _suspects(self, connection: apsw.Connection, waiter: Waiter, now: int) -> list[int]:
         if waiter.request.suspects < 1 or not self._has_suspects:
             return []
-        shut = json.dumps(self.limits.shut_queues(connection))
+        queues = [row[0] for row in connection.execute(QUERIES["suspect_queues"])] if self.limits.settings else []
+        shut = json.dumps(self.limits.shut_queues(connection, queues))
         rows: list[Row] = connection.execute(
             QUERIES["due_suspects"], waiter.names | {"now": now, "shut": shut}
         ).fetchall()
@@ -264,40 +289,75 @@ class Lines:
         return chosen
 
     def _choose(self, connection: apsw.Connection, waiter: Waiter, now: int) -> list[int]:
-        """Return the rows that `waiter` gets: of all its lines the first, by priority and then by time."""
-        room = waiter.request.limit - len(waiter.served)
-        found: list[tuple[Row, LineName]] = []
-        limited: dict[str, list[LineName]] = {}
-        for line in [line for line in self._active if waiter.takes(line)] if room > 0 else ():
-            if self.limits.holds(line[0]):
-                limited.setdefault(line[0], []).append(line)
-                continue
-            due = _due(connection, line, now, room)
-            if len(due) < room:
-                self._active.discard(line)
-            found += [(row, line) for row in due]
-        if limited:
-            return self._choose_limited(connection, limited, found, room)
-        found.sort()
-        if len(found) > room:
-            self._active.update(line for _, line in found[room:])  # they hold due tasks still
-        return [row[2] for row, _ in found[:room]]
+        """Return the rows that `waiter` gets: of all its lines the first, by priority and then by time.
 
-    def _choose_limited(
-        self, connection: apsw.Connection, limited: dict[str, list[LineName]], free: list[tuple[Row, LineName]],
-        room: int,
-    ) -> list[int]:  # fmt: skip
-        """Do what `_choose` does, where some lines are those of queues with limits."""
-        found = [Candidate(row, line[0], 1, None, (row[2], line)) for row, line in free]
-        for queue, lines in limited.items():
-            passing = self.limits.choose(connection, queue, lines, _due_limited, room)
-            if not passing:  # nothing is there, or it is behind a gate that is known to be shut
-                self._active.difference_update(lines)
-            found += passing
+        A line is looked at only if what may be first in it comes before the last of those that were found.
+        """
+        room = waiter.request.limit - len(waiter.served)
+        if room < 1:
+            return []
+        found: list[Candidate] = []
+        looked: list[_Looked] = []
+        for bound, line in self._active.taken(waiter.types):
+            if len(found) >= room and bound > found[room - 1].rank:
+                looked.append(_Looked([line], bound))
+                break
+            if not waiter.takes(line):
+                looked.append(_Looked([line], bound))
+                continue
+            look = self._look_limited if self.limits.holds(line[0]) else self._look
+            here = look(connection, line, bound, waiter, now, room)
+            looked.append(here)
+            found += here.found
+            if len(found) >= room:
+                found.sort(key=lambda one: one.rank)
+        return self._settle(connection, found, looked, room)
+
+    def _look(
+        self, connection: apsw.Connection, line: LineName, bound: Rank, waiter: Waiter, now: int, room: int
+    ) -> _Looked:
+        """Look at the first tasks of a line without limits."""
+        rows = _due(connection, line, now, room)
+        return _Looked(
+            [line], bound, [Candidate(row, line[0], 1, None, (row[2], line)) for row in rows], len(rows) < room
+        )
+
+    def _look_limited(
+        self, connection: apsw.Connection, line: LineName, bound: Rank, waiter: Waiter, now: int, room: int
+    ) -> _Looked:
+        """Do what `_look` does for all lines of a queue with limits; they share its gate."""
+        queue = line[0]
+        lines = [line, *((queue, type_) for type_ in waiter.types if (queue, type_) in self._active)]
+        for other in lines[1:]:
+            self._active.discard(other)
+        passing = self.limits.choose(connection, queue, lines, _due_limited, room)
+        # Nothing passes: nothing is there, or it is behind a gate that is known to be shut.
+        return _Looked(lines if passing else [], UNKNOWN, passing)
+
+    def _settle(
+        self, connection: apsw.Connection, found: list[Candidate], looked: Sequence[_Looked], room: int
+    ) -> list[int]:
+        """Return the rows of those that are first of all, and note what is left in their lines."""
+        limited = {one.queue for one in found if self.limits.holds(one.queue)}
         gates = {queue: self.limits.gate(connection, queue) for queue in limited}
         chosen = merge(found, gates, room)
-        self._active.update(one.place[1] for one in found if one not in chosen)
+        rows = {one.place[0] for one in chosen}
+        for here in looked:
+            left = [one.rank for one in here.found if one.place[0] not in rows]
+            if here.is_all and not left:
+                continue
+            for line in here.lines:
+                self._active.add(line, min(left, default=here.bound))
         return [one.place[0] for one in chosen]
+
+
+class _Looked(NamedTuple):
+    """What was found in some lines. `is_all`: nothing else in them is due. bound: no task of them comes before that."""
+
+    lines: list[LineName]
+    bound: Rank
+    found: list[Candidate] = []
+    is_all: bool = False
 
 
 def _due(connection: apsw.Connection, line: LineName, now: int, limit: int, query: str = "due_in_level") -> list[Row]:
@@ -316,19 +376,20 @@ def _due_limited(connection: apsw.Connection, line: LineName, now: int, limit: i
     return _due(connection, line, now, limit, "limited_in_level")
 
 
-def _start(connection: apsw.Connection, request: ClaimRequest, seq: int, now: int) -> Claim:
-    values = (request.worker, now, lease_end(now, request), seq)
+def _start(connection: apsw.Connection, request: ClaimRequest, seq: int, now: int) -> Claim | None:
+    """Begin an attempt; None for a task whose deadline has passed, and that is about to end."""
+    values = {"worker": request.worker, "now": now, "lease_ends": lease_end(now, request), "seq": seq}
     row = connection.execute(QUERIES["start_attempt"], values).fetchone()
-    assert row is not None
-    return claim_of(row)
+    return None if row is None else claim_of(row)
 
 
-def _all_lines(connection: apsw.Connection) -> set[LineName]:
-    lines: set[LineName] = set()
-    line: tuple[str, str] | None = ("", "")
-    while (line := connection.execute(QUERIES["next_line"], line).fetchone()) is not None:
-        lines.add(line)
-    return lines
+def _find_heads(connection: apsw.Connection, heads: Heads) -> None:
+    """Find every line, with the first task in it, due or not: one seek for each."""
+    heads.clear()
+    line: LineName = ("", "")
+    while (row := connection.execute(QUERIES["next_head"], line).fetchone()) is not None:
+        line = row[0], row[1]
+        heads.add(line, (-row[2], row[3], row[4]))
 
 
 def lease_end(now: int, request: ClaimRequest) -> int:

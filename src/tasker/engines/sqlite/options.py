@@ -23,12 +23,16 @@ from tasker.lifecycle import deadline_passed, dependency_failed
 from tasker.model import Change, Draft, Receipt, Status, TaskProblem
 
 _NEVER = to_micros(NEVER)
+SETTLED_AT_ONCE = 200
+"""Dependants that one transaction settles: its statements run on the event loop."""
 
 
 class Joins(Protocol):
     """What hears of tasks that join their line: Lines."""
 
     notes: Notes
+    unsettled: dict[UUID, None]
+    room_to_settle: int
 
     def ended(self, connection: apsw.Connection, queue: str, owner: str, key: Any) -> None: ...
 
@@ -138,13 +142,20 @@ def resume_waiting(
 def settle_dependants(
     connection: apsw.Connection, lines: Joins, ended: UUID, status: Status, error: TaskProblem | None, now: int
 ) -> list[Change]:
-    """Let the tasks that depend on one that has ended go into line, or fail; and so on, for those that these end."""
+    """Let the tasks that depend on one that has ended go into line, or fail; and so on, for those that these end.
+
+    One transaction settles SETTLED_AT_ONCE; whose dependants are left is in `lines.unsettled`, and they go on waiting.
+    """
     news: list[Change] = []
     work = [(ended, status, error)]
     while work:
         other, status, error = work.pop()
-        rows: list[Row] = connection.execute(QUERIES["dependants"], (other.bytes,)).fetchall()
-        for (seq,) in rows:
+        room = lines.room_to_settle
+        rows: list[Row] = connection.execute(QUERIES["dependants"], (other.bytes, room + 1)).fetchall()
+        if len(rows) > room:
+            lines.unsettled[other] = None
+        for (seq,) in rows[:room]:
+            lines.room_to_settle -= 1
             if status is Status.COMPLETED:
                 connection.execute(QUERIES["delete_dependency"], (other.bytes, seq))
                 news += _release(connection, lines, seq, now)
@@ -156,6 +167,27 @@ def settle_dependants(
                 news.append(Change(row[0], Status.FAILED))
                 work += [(row[0], Status.FAILED, reason)] if row[1] else []
     return news
+
+
+def settle_rest(connection: apsw.Connection, lines: Joins, now: int) -> tuple[list[UUID], list[Change]]:
+    """Go on with what is in `lines.unsettled`; return those of whom nothing is left."""
+    done: list[UUID] = []
+    news: list[Change] = []
+    for other in tuple(lines.unsettled):
+        if lines.room_to_settle < 1:
+            break
+        row: Any = connection.execute(QUERIES["ending_of"], (other.bytes,)).fetchone()
+        if row is not None:  # else it has been run again since, and they wait for it
+            error = None if row[1] is None else decode_problem(row[1])
+            news += settle_dependants(connection, lines, other, Status(row[0]), error, now)
+        if row is None or lines.room_to_settle > 0:
+            done.append(other)
+    return done, news
+
+
+def find_unsettled(connection: apsw.Connection) -> list[UUID]:
+    """Return the tasks that have ended, and others still wait for them."""
+    return [task_id_of(row[0]) for row in connection.execute(QUERIES["unsettled"])]
 
 
 def _release(connection: apsw.Connection, lines: Joins, seq: int, now: int) -> list[Change]:

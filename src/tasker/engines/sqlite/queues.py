@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -15,6 +15,7 @@ from tasker.engines.sqlite.limits import find_settings, read_states, running_wit
 from tasker.engines.sqlite.lines import Lines
 from tasker.engines.sqlite.rows import PARKED
 from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.values import too_many
 from tasker.model.queues import MOST_BEFORE, Place, QueueChange, QueueSettings, QueueState, tokens_after
 
 _UNPARK = 1000
@@ -36,11 +37,19 @@ class SqliteQueues:
         self._lines = lines
         self._clock = clock
 
-    async def find_all(self) -> list[QueueState]:
+    async def find_all(self, names: Collection[str] | None = None) -> list[QueueState]:
         if self._lines.has_no_limits:  # as most of the time: a reader of tasks does not wait for a thread
             return []
-        states: list[QueueState] = await self._read(read_states, to_micros(self._clock.now()))
+        states: list[QueueState] = await self._read(read_states, to_micros(self._clock.now()), names)
         return states
+
+    async def find_names(self, *, after: str | None = None, limit: int) -> list[str]:
+        names: list[str] = await self._read(_find_names, after or "", limit)
+        return names
+
+    async def find_open(self, owner: str) -> list[str]:
+        names: list[str] = await self._read(_find_open, owner)
+        return names
 
     async def find_place(self, task_id: UUID, owner: str | None = None) -> Place | None:
         place: Place | None = await self._read(_find_place, task_id, to_micros(self._clock.now()), owner)
@@ -50,19 +59,45 @@ class SqliteQueues:
         run_time: timedelta | None = await self._read(_find_run_time, task_id)
         return run_time
 
-    async def change(self, name: str, change: QueueChange) -> QueueSettings:
-        settings: QueueSettings = await self._write(functools.partial(self._change, name=name, change=change))
+    async def change(self, name: str, change: QueueChange, *, most: int | None = None) -> QueueSettings:
+        work = functools.partial(self._change, name=name, change=change, most=most)
+        settings: QueueSettings = await self._write(work)
         return settings
 
-    def _change(self, connection: apsw.Connection, *, name: str, change: QueueChange) -> QueueSettings:
+    def _change(
+        self, connection: apsw.Connection, *, name: str, change: QueueChange, most: int | None
+    ) -> QueueSettings:
         now = to_micros(self._clock.now())
         old, tokens, since = find_settings(connection, name)
         new = change.apply(old)
+        is_one_more = old.is_plain and not new.is_plain
+        if most is not None and is_one_more and connection.execute(QUERIES["count_queues"]).get >= most:
+            raise too_many("queues with settings (TASKER_MAX_QUEUES)", most)
         store_settings(connection, new, tokens_after(old, new, tokens_now(old.rate, tokens, since, now)), now)
         self._lines.settings_changed()
         if not new.counts_as(old):
             self._lines.unpark_many(connection, _UNPARK)
         return new
+
+
+def _find_names(connection: apsw.Connection, after: str, limit: int) -> list[str]:
+    names: set[str] = {row[0] for row in connection.execute(QUERIES["other_queues"], {"after": after})}
+    pending: Any = after
+    for _ in range(limit):
+        pending = connection.execute(QUERIES["next_queue"], (pending,)).get
+        if pending is None:
+            break
+        names.add(pending)
+    return sorted(names)[:limit]
+
+
+def _find_open(connection: apsw.Connection, owner: str) -> list[str]:
+    names: set[str] = {row[0] for row in connection.execute(QUERIES["running_queues_of"], (owner,))}
+    queue: Any = ""
+    while (queue := connection.execute(QUERIES["next_queue"], (queue,)).get) is not None:
+        if queue not in names and connection.execute(QUERIES["has_pending_of"], (queue, owner)).get is not None:
+            names.add(queue)
+    return list(names)
 
 
 def _find_place(connection: apsw.Connection, task_id: UUID, now: int, among: str | None) -> Place | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +24,7 @@ from tasker.engines.sqlite.rows import (
     task_of,
 )
 from tasker.engines.sqlite.sql import EXPIRES_AT, QUERIES, TASK_COLUMNS
-from tasker.engines.values import PAGE_BYTES, from_cursor, to_cursor
+from tasker.engines.values import PAGE_BYTES, encode, from_cursor, to_cursor
 from tasker.model import Attempt, Claim, Event, LineStats, Page, RunningAttempt, Status, Task, TaskFilter
 
 
@@ -181,19 +181,25 @@ def find_running(connection: apsw.Connection) -> dict[str, list[RunningAttempt]]
     return running
 
 
-def stats(connection: apsw.Connection, now: int, owner: str | None) -> list[LineStats]:
-    """Return the open tasks by queue and type, of an owner if given."""
-    whose, values = "" if owner is None else "own_", {"now": now, "parked": PARKED, "owner": owner}
-    rows: list[Row] = connection.execute(QUERIES[f"{whose}pending_by_line"], values).fetchall()
+def stats(connection: apsw.Connection, now: int, owner: str | None, queues: Collection[str] | None) -> list[LineStats]:
+    """Return the open tasks by queue and type; of an owner and of these queues alone, if given."""
+    values: dict[str, Any] = {"now": now, "parked": PARKED, "owner": owner}
+    whose, which = "" if owner is None else "own_", "by_line"
+    if queues is not None and owner is None:
+        values["queues"], which = encode(list(queues)).decode(), "in_queues"
+    rows: list[Row] = connection.execute(QUERIES[f"{whose}pending_{which}"], values).fetchall()
     lines = {
         (queue, type_): LineStats(
             queue=queue, type=type_, pending=pending, scheduled=scheduled,
             oldest_due_at=from_micros(oldest) if oldest <= now else None,
         )
         for queue, type_, pending, scheduled, oldest in rows
+        if queues is None or queue in queues
     }  # fmt: skip
     running: list[Row] = connection.execute(QUERIES[f"{whose}running_by_line"], values).fetchall()
     for queue, type_, count in running:
+        if queues is not None and queue not in queues:
+            continue
         line = lines.get((queue, type_), LineStats(queue=queue, type=type_))
         lines[queue, type_] = structs.replace(line, running=count)
     return [lines[name] for name in sorted(lines)]

@@ -19,7 +19,7 @@ from tasker.engines.sqlite.rows import task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.tables import Table
 from tasker.engines.tables import SCHEDULES
-from tasker.engines.values import NEWEST, from_cursor, name_taken, no_schedule, to_cursor, why_not
+from tasker.engines.values import NEWEST, from_cursor, name_taken, no_schedule, to_cursor, too_many, why_not
 from tasker.errors import RequestError
 from tasker.model import Change, Draft, Receipt
 from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage, Skip
@@ -46,8 +46,8 @@ class SqliteSchedules:
         self._write = write
         self._tell = tell
 
-    async def create(self, schedule: Schedule) -> None:
-        await self._write(functools.partial(_create, schedule=schedule))
+    async def create(self, schedule: Schedule, *, most: int | None = None) -> None:
+        await self._write(functools.partial(_create, schedule=schedule, most=most))
 
     async def find(self, schedule_id: UUID) -> Schedule | None:
         found: Schedule | None = await self._read(functools.partial(_table.find, key=schedule_id))
@@ -128,9 +128,11 @@ class SqliteSchedules:
         return receipt
 
 
-def _create(connection: apsw.Connection, *, schedule: Schedule) -> None:
+def _create(connection: apsw.Connection, *, schedule: Schedule, most: int | None) -> None:
     if connection.execute(QUERIES["schedule_by_name"], (schedule.owner, schedule.name)).fetchone() is not None:
         raise name_taken(schedule.name)
+    if most is not None and connection.execute(QUERIES["count_schedules"], (schedule.owner,)).get >= most:
+        raise too_many("schedules of this owner (TASKER_MAX_SCHEDULES)", most)
     _table.insert(connection, schedule)
 
 

@@ -14,9 +14,11 @@ from msgspec import structs
 from tasker.clock import Clock, to_micros
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.tables import TABLES, Table
-from tasker.engines.values import encode, from_cursor, no_delivery, no_webhook, to_cursor, too_many_webhooks
+from tasker.engines.values import encode, from_cursor, no_delivery, no_webhook, to_cursor, too_many
+from tasker.errors import Conflict
 from tasker.model.webhooks import (
     DELIVERY_LEASE,
+    MAX_WEBHOOKS_OF_TASK,
     Delivery,
     DeliveryOutcome,
     DeliveryPage,
@@ -30,6 +32,8 @@ from tasker.model.webhooks import (
 
 Run = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
 _END = 1 << 62
+_ERASED_AT_ONCE = 500
+"""Deliveries that one transaction erases."""
 webhooks: Table[Webhook] = TABLES["webhook"]
 deliveries: Table[Delivery] = TABLES["webhook_delivery"]
 
@@ -46,7 +50,7 @@ class SqliteWebhooks:
     async def create(self, webhook: Webhook, *, most: int) -> None:
         def work(connection: apsw.Connection) -> None:
             if connection.execute(QUERIES["count_webhooks"], (webhook.owner,)).get >= most:
-                raise too_many_webhooks(most)
+                raise too_many("webhooks of this owner", most)
             webhooks.insert(connection, webhook)
             connection.execute(QUERIES["mark_webhook"], (webhook.webhook_id.bytes,))
 
@@ -76,6 +80,13 @@ class SqliteWebhooks:
         return changed
 
     async def delete(self, webhook_id: UUID) -> None:
+        def erase_some(connection: apsw.Connection) -> bool:
+            connection.execute(QUERIES["delete_some_deliveries"], (webhook_id.bytes, _ERASED_AT_ONCE))
+            return connection.changes() == _ERASED_AT_ONCE
+
+        while await self._write(erase_some):  # there may be millions, and statements run on the event loop
+            pass
+
         def work(connection: apsw.Connection) -> None:
             if webhooks.find(connection, webhook_id) is None:
                 raise no_webhook(webhook_id)
@@ -167,6 +178,14 @@ def join_task(connection: apsw.Connection, webhook: Webhook, task_id: UUID) -> N
     """Store the webhook of a submission for which another task answers, unless that has one to the same receiver."""
     if connection.execute(QUERIES["webhook_of_task_to"], (task_id.bytes, webhook.url)).fetchone() is None:
         insert_with_task(connection, webhook, task_id)
+
+
+def check_join(connection: apsw.Connection, webhook: Webhook, task_id: UUID) -> Conflict | None:
+    """Return why a task cannot have one more webhook: it has MAX_WEBHOOKS_OF_TASK, none of them to the receiver."""
+    if connection.execute(QUERIES["webhook_of_task_to"], (task_id.bytes, webhook.url)).fetchone() is not None:
+        return None
+    count = connection.execute(QUERIES["count_webhooks_of_task"], (task_id.bytes,)).get
+    return too_many(f"webhooks of task {task_id}", MAX_WEBHOOKS_OF_TASK) if count >= MAX_WEBHOOKS_OF_TASK else None
 
 
 def erase_with_task(connection: apsw.Connection, task_id: bytes) -> None:

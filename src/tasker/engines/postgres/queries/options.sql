@@ -31,7 +31,18 @@ UPDATE {schema}.task SET reason = 'dependencies', due_at = '9999-01-01 00:00:00+
 -- name: lock_dependants
 -- They are held before their dependencies are counted: of two that end at once the second one sees what the first did.
 SELECT task.seq, dependency.depends_on FROM {schema}.dependency JOIN {schema}.task ON task.seq = dependency.task_seq
-WHERE dependency.depends_on = ANY($1::uuid[]) ORDER BY task.seq FOR NO KEY UPDATE OF task;
+WHERE dependency.depends_on = ANY($1::uuid[]) ORDER BY task.seq LIMIT $2 FOR NO KEY UPDATE OF task;
+
+-- name: lock_ended
+SELECT task_id, status, error FROM {schema}.task
+WHERE task_id = ANY($1::uuid[]) AND status NOT IN ('pending', 'running') ORDER BY seq FOR NO KEY UPDATE;
+
+-- name: unsettled
+SELECT DISTINCT depends_on FROM {schema}.dependency JOIN {schema}.task ON task.task_id = dependency.depends_on
+WHERE task.status NOT IN ('pending', 'running') LIMIT $1;
+
+-- name: is_awaited
+SELECT EXISTS (SELECT FROM {schema}.dependency WHERE depends_on = $1);
 
 -- name: delete_dependencies
 DELETE FROM {schema}.dependency USING unnest($1::bigint[], $2::uuid[]) AS met (task_seq, depends_on)

@@ -1,7 +1,26 @@
 -- name: queues
 SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at, now() AS now,
        (SELECT count(*) FROM {schema}.task WHERE status = 'running' AND task.queue = queue.name) AS running
-FROM {schema}.queue ORDER BY name;
+FROM {schema}.queue WHERE $1::text[] IS NULL OR name = ANY($1) ORDER BY name;
+
+-- name: queue_names
+-- From queue to queue by the index, in the order that this database has for names.
+WITH RECURSIVE pending (queue, place) AS (
+    (SELECT queue, 1 FROM {schema}.task WHERE status = 'pending' AND queue > $1 ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT (SELECT queue FROM {schema}.task WHERE status = 'pending' AND queue > pending.queue
+            ORDER BY queue LIMIT 1), place + 1
+    FROM pending WHERE queue IS NOT NULL AND place < $2
+)
+SELECT name FROM (
+    SELECT queue AS name FROM pending WHERE queue IS NOT NULL
+    UNION SELECT queue FROM {schema}.task WHERE status = 'running' AND queue > $1
+    UNION SELECT name FROM {schema}.queue WHERE name > $1) AS open
+ORDER BY name LIMIT $2;
+
+-- name: open_queues_of
+SELECT queue FROM {schema}.task WHERE status = 'pending' AND owner = $1
+UNION SELECT queue FROM {schema}.task WHERE status = 'running' AND owner = $1;
 
 -- name: new_queue
 -- A row that is there is held: it cannot be taken away between this and what follows.
@@ -11,6 +30,10 @@ INSERT INTO {schema}.queue (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET n
 -- In order of names: two that hold several never cross. What others have stored is seen from the next statement on.
 SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at, now() AS now
 FROM {schema}.queue WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE;
+
+-- name: count_other_queues
+-- One that has settings may be changed, however many there are.
+SELECT CASE WHEN EXISTS (SELECT FROM {schema}.queue WHERE name = $1) THEN 0 ELSE count(*) END FROM {schema}.queue;
 
 -- name: set_queue
 UPDATE {schema}.queue SET paused = $2, concurrency = $3, concurrency_per_key = $4, rate = $5, tokens = $6,
@@ -116,15 +139,15 @@ SELECT task.queue, task.priority, task.due_at, task.seq, coalesce(task.weight, 1
 FROM {schema}.task LEFT JOIN {schema}.pgqueuer AS job ON job.dedupe_key = $2 AND job.status = 'queued'
 WHERE task.task_id = $1 AND task.status = 'pending' AND task.due_at <= now();
 
--- name: lines
-WITH RECURSIVE line AS (
-    (SELECT entrypoint FROM {schema}.pgqueuer WHERE status = 'queued' ORDER BY entrypoint LIMIT 1)
+-- name: types_in_queue
+WITH RECURSIVE line (type) AS (
+    (SELECT type FROM {schema}.task WHERE status = 'pending' AND queue = $1 ORDER BY type LIMIT 1)
     UNION ALL
-    SELECT (SELECT entrypoint FROM {schema}.pgqueuer WHERE status = 'queued' AND entrypoint > line.entrypoint
-            ORDER BY entrypoint LIMIT 1)
-    FROM line WHERE line.entrypoint IS NOT NULL
+    SELECT (SELECT type FROM {schema}.task WHERE status = 'pending' AND queue = $1 AND type > line.type
+            ORDER BY type LIMIT 1)
+    FROM line WHERE line.type IS NOT NULL
 )
-SELECT array(SELECT entrypoint FROM line WHERE entrypoint IS NOT NULL);
+SELECT type FROM line WHERE type IS NOT NULL;
 
 -- name: jobs_before
 SELECT count(*) FROM (SELECT FROM unnest($1::text[]) AS line (name) CROSS JOIN LATERAL (

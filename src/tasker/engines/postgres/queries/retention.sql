@@ -1,6 +1,8 @@
 -- name: past_their_time
 SELECT seq, task_id, octet_length(params) + coalesce(octet_length(result), 0) AS size FROM {schema}.task
-WHERE expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED;
+WHERE expires_at <= now()
+  AND NOT (has_dependants AND EXISTS (SELECT FROM {schema}.dependency WHERE depends_on = task_id))  -- they hear of it first
+ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED;
 
 -- name: delete_some_events
 DELETE FROM {schema}.task_event WHERE (task_seq, sequence) IN (

@@ -15,3 +15,6 @@ SELECT now() AS now, (SELECT min(next_fire_at) FROM {schema}.schedule WHERE next
 
 -- name: open_of
 SELECT task_id FROM {schema}.task WHERE task_id = ANY($1::uuid[]) AND status IN ('pending', 'running') ORDER BY seq;
+
+-- name: count_schedules
+SELECT count(*) FROM {schema}.schedule WHERE owner = $1;

@@ -33,16 +33,17 @@ RETURNING task_id, seq, lined,
           EXISTS (SELECT FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at <= now()) AS others_due;
 
 -- name: look
--- What a worker needs to know before it claims: the lines that hold a task, by one seek for each, when the next task
--- that waits for a moment becomes due, and what is set of queues.
-WITH RECURSIVE line AS (
-    (SELECT entrypoint FROM {schema}.pgqueuer WHERE status = 'queued' ORDER BY entrypoint LIMIT 1)
+-- What a worker needs to know before it claims: the lines that hold a task, by one seek for each, so many behind one
+-- at the most, when the next task that waits for a moment becomes due, and what is set of queues.
+WITH RECURSIVE line (entrypoint, place) AS (
+    (SELECT entrypoint, 1 FROM {schema}.pgqueuer WHERE status = 'queued' AND entrypoint > $1
+     ORDER BY entrypoint LIMIT 1)
     UNION ALL
     SELECT (SELECT entrypoint FROM {schema}.pgqueuer WHERE status = 'queued' AND entrypoint > line.entrypoint
-            ORDER BY entrypoint LIMIT 1)
-    FROM line WHERE line.entrypoint IS NOT NULL
+            ORDER BY entrypoint LIMIT 1), place + 1
+    FROM line WHERE line.entrypoint IS NOT NULL AND place < $2
 )
-SELECT array(SELECT entrypoint FROM line WHERE entrypoint IS NOT NULL) AS lines, now() AS now,
+SELECT array(SELECT entrypoint FROM line WHERE entrypoint IS NOT NULL ORDER BY place) AS lines, now() AS now,
        (SELECT due_at FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at < '9999-01-01 00:00:00+00'
         ORDER BY due_at LIMIT 1) AS next_due,  -- one that waits for other tasks is due then
        (SELECT json_agg(json_build_object(
@@ -276,6 +277,14 @@ FROM {schema}.task WHERE status = 'pending' AND owner <> '' AND owner = $1 GROUP
 
 -- name: own_running_by_line
 SELECT queue, type, count(*) AS running FROM {schema}.task WHERE status = 'running' AND owner = $1 GROUP BY queue, type;
+-- name: pending_by_queues
+SELECT queue, type, count(*) FILTER (WHERE due_at <= now()) AS pending,
+       count(*) FILTER (WHERE due_at > now()) AS scheduled, min(due_at) FILTER (WHERE due_at <= now()) AS oldest
+FROM {schema}.task WHERE status = 'pending' AND queue = ANY($1::text[]) GROUP BY queue, type;
+
+-- name: running_by_queues
+SELECT queue, type, count(*) AS running FROM {schema}.task WHERE status = 'running' AND queue = ANY($1::text[])
+GROUP BY queue, type;
 
 -- name: probe
 -- A durable write that no table grows by: the commit waits for the disk.

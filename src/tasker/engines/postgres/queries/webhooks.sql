@@ -22,6 +22,9 @@ SELECT coalesce(made_after, 0), {webhook} FROM {schema}.webhook WHERE task_id IS
 UNION ALL
 SELECT 0, {webhook} FROM {schema}.webhook WHERE task_id = ANY($1::uuid[]);
 
+-- name: count_webhooks_of_task
+SELECT count(*) FROM {schema}.webhook WHERE task_id = $1;
+
 -- name: webhook_of_task_to
 SELECT 1 FROM {schema}.webhook WHERE task_id = $1 AND url = $2;
 

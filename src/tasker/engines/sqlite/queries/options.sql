@@ -20,7 +20,14 @@ INSERT OR IGNORE INTO dependency (task_seq, depends_on) VALUES (?, ?);
 UPDATE task SET has_dependants = 1 WHERE task_id = ?;
 
 -- name: dependants
-SELECT task_seq FROM dependency WHERE depends_on = ?;
+SELECT task_seq FROM dependency WHERE depends_on = ? LIMIT ?;
+
+-- name: ending_of
+SELECT status, error FROM task WHERE task_id = ? AND status NOT IN ('pending', 'running');
+
+-- name: unsettled
+SELECT DISTINCT depends_on FROM dependency WHERE EXISTS (
+    SELECT 1 FROM task WHERE task_id = depends_on AND status NOT IN ('pending', 'running'));
 
 -- name: delete_dependency
 DELETE FROM dependency WHERE depends_on = ? AND task_seq = ?;

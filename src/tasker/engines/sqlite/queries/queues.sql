@@ -1,8 +1,25 @@
 -- name: queues
 SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at FROM queue ORDER BY name;
 
+-- name: next_queue
+-- The queue after another, in the index's order: one seek, however long the lines are.
+SELECT min(queue) FROM task INDEXED BY task_line WHERE status = 'pending' AND queue > ?;
+
+-- name: other_queues
+SELECT queue FROM task INDEXED BY task_running WHERE status = 'running' AND queue > :after
+UNION SELECT name FROM queue WHERE name > :after;
+
+-- name: running_queues_of
+SELECT DISTINCT queue FROM task INDEXED BY task_running WHERE status = 'running' AND owner = ?;
+
+-- name: has_pending_of
+SELECT 1 FROM task INDEXED BY task_line WHERE status = 'pending' AND queue = ? AND owner = ? LIMIT 1;
+
 -- name: queue_by_name
 SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at FROM queue WHERE name = ?;
+
+-- name: count_queues
+SELECT count(*) FROM queue;
 
 -- name: put_queue
 INSERT INTO queue (name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at)

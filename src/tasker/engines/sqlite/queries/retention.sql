@@ -1,7 +1,8 @@
 -- name: past_their_time
--- The sizes of blobs are told without reading them.
+-- The sizes of blobs are told without reading them. Those who wait for a task hear of its end first.
 SELECT seq, task_id, length(params) + coalesce(length(result), 0) FROM task INDEXED BY task_expires
-WHERE expires_at <= ? ORDER BY expires_at LIMIT ?;
+WHERE expires_at <= ? AND NOT (has_dependants AND EXISTS (SELECT 1 FROM dependency WHERE depends_on = task_id))
+ORDER BY expires_at LIMIT ?;
 
 -- name: delete_some_events
 DELETE FROM task_event WHERE (task_seq, sequence) IN (

@@ -6,6 +6,9 @@ ORDER BY seq DESC LIMIT :limit;
 -- name: schedule_by_name
 SELECT schedule_id FROM schedule WHERE owner = ? AND name = ?;
 
+-- name: count_schedules
+SELECT count(*) FROM schedule WHERE owner = ?;
+
 -- name: schedules_due
 SELECT {schedule} FROM schedule INDEXED BY schedule_next
 WHERE next_fire_at <= :now AND type IN (SELECT value FROM json_each(:types)) ORDER BY next_fire_at, seq LIMIT :limit;

@@ -28,6 +28,11 @@ SELECT {task} FROM task WHERE task_id = ?;
 SELECT queue, type FROM task INDEXED BY task_line
 WHERE status = 'pending' AND (queue, type) > (?, ?) ORDER BY queue, type LIMIT 1;
 
+-- name: next_head
+-- The same with the line's first task, due or not.
+SELECT queue, type, priority, due_at, seq FROM task INDEXED BY task_line
+WHERE status = 'pending' AND (queue, type) > (?, ?) ORDER BY queue, type, priority DESC, due_at, seq LIMIT 1;
+
 -- name: next_level
 SELECT max(priority) FROM task INDEXED BY task_line
 WHERE status = 'pending' AND queue = ? AND type = ? AND priority < ?;
@@ -57,13 +62,16 @@ WHERE status = 'pending' AND reason <> 'queued' AND due_at > ? AND due_at <= ?;
 -- name: stay_due
 UPDATE task SET due_at = :now WHERE status = 'pending' AND reason = 'queued' AND due_at > :now;
 
+-- name: suspect_queues
+SELECT DISTINCT queue FROM task INDEXED BY task_suspect WHERE status = 'pending' AND interruptions >= 3;
+
 -- name: any_suspect
 SELECT 1 FROM task INDEXED BY task_suspect WHERE status = 'pending' AND interruptions >= 3 LIMIT 1;
 
 -- name: start_attempt
-UPDATE task SET status = 'running', reason = NULL, attempt = attempt + 1, worker = ?, started_at = ?,
-    lease_expires_at = ?, finished_at = NULL, ending = NULL, progress = NULL
-WHERE seq = ? RETURNING {claim};
+UPDATE task SET status = 'running', reason = NULL, attempt = attempt + 1, worker = :worker, started_at = :now,
+    lease_expires_at = :lease_ends, finished_at = NULL, ending = NULL, progress = NULL
+WHERE seq = :seq AND (deadline IS NULL OR deadline > :now) RETURNING {claim};
 
 -- name: extend_lease
 UPDATE task SET lease_expires_at = ? WHERE task_id = ? AND attempt = ? AND status = 'running'
@@ -163,6 +171,13 @@ WHERE task_seq = ? AND sequence > ? ORDER BY sequence LIMIT ?;
 SELECT queue, type, sum(due_at <= :now OR due_at >= :parked), sum(due_at > :now AND due_at < :parked),
        min(due_at & (:parked - 1))
 FROM task INDEXED BY task_line WHERE status = 'pending' GROUP BY queue, type;
+
+-- name: pending_in_queues
+-- A seek for each of them.
+SELECT queue, type, sum(due_at <= :now OR due_at >= :parked), sum(due_at > :now AND due_at < :parked),
+       min(due_at & (:parked - 1))
+FROM task INDEXED BY task_line
+WHERE status = 'pending' AND queue IN (SELECT value FROM json_each(:queues)) GROUP BY queue, type;
 
 -- name: running_by_line
 SELECT queue, type, count(*) FROM task INDEXED BY task_running WHERE status = 'running' GROUP BY queue, type;

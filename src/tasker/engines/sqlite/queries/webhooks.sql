@@ -16,6 +16,9 @@ SELECT coalesce(made_after, 0), {webhook} FROM webhook INDEXED BY webhook_of_all
 -- name: webhooks_of_task
 SELECT 0, {webhook} FROM webhook INDEXED BY webhook_of_task WHERE task_id = ? ORDER BY seq;
 
+-- name: count_webhooks_of_task
+SELECT count(*) FROM webhook INDEXED BY webhook_of_task WHERE task_id = ?;
+
 -- name: webhook_of_task_to
 SELECT 1 FROM webhook INDEXED BY webhook_of_task WHERE task_id = ? AND url = ?;
 
@@ -35,6 +38,10 @@ UPDATE webhook SET failing_since = coalesce(failing_since, :at) WHERE webhook_id
 UPDATE webhook SET status = 'paused', reason = coalesce(:pause, :too_long)
 WHERE webhook_id = :webhook_id AND task_id IS NULL AND status = 'active'
   AND (:pause IS NOT NULL OR failing_since <= :before);
+
+-- name: delete_some_deliveries
+DELETE FROM webhook_delivery WHERE seq IN (
+    SELECT seq FROM webhook_delivery INDEXED BY webhook_delivery_of WHERE webhook_id = ? LIMIT ?);
 
 -- name: delete_webhook_deliveries
 DELETE FROM webhook_delivery WHERE webhook_id = ?;
