@@ -152,6 +152,7 @@ class LoopAttempt(Attempt):
 
     def _function_ended(self, outcome: Outcome | None) -> None:
         """Take the function's outcome; None: its task was cancelled, by us or by somebody who cancels all of a loop."""
+        self._gate.tell_dropped()
         self._gate.shut()
         self._has_ended = True
         if self._verdict is not None:
@@ -269,10 +270,14 @@ class LoopGate(Gate):
         else:
             self._dropped += 1
 
-    def _deliver(self, size: int, say: Callable[..., None], words: tuple[Any, ...]) -> None:
-        """On the service's loop: say it, and let more come once it is stored, or about to be."""
+    def tell_dropped(self) -> None:
+        """On the service's loop: tell how much is missing, if anything is."""
         dropped, self._dropped = self._dropped, 0
         if dropped:
             super().log("warning", f"{dropped:,} reports dropped: they could not be stored in time", {})
+
+    def _deliver(self, size: int, say: Callable[..., None], words: tuple[Any, ...]) -> None:
+        """On the service's loop: say it, and let more come once it is stored, or about to be."""
+        self.tell_dropped()
         say(*words)
         self._observer.when_room(lambda: self._room.give(size))
