@@ -54,8 +54,8 @@ _MAX_CONNECTIONS = 20_000
 _MAX_FILES = 65_536
 _BACKLOG = 4096
 """Connections that may wait to be taken."""
-_CONNECTION_BUFFER = 128 * 1024
-"""Bytes that the server may hold of one connection, each way: its own default is three times as much."""
+_CONNECTION_BUFFER = 256 * 1024
+"""Bytes that the server may hold of one connection, each way: its own default is more than half as much again."""
 _READS_WITHIN = 300_000
 """Milliseconds after which the system closes the connection of a client that takes nothing of what waits for it."""
 _HEADERS_WITHIN = 10_000
