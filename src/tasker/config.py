@@ -292,6 +292,15 @@ class Settings(_Frozen):
         default=ByteSize(256 << 20), description="Largest request body of submissions in lines (`POST /batch`)"
     )
     max_result: Size = Field(default=ByteSize(1 << 20), description="Largest result of a task")
+    max_output: Size = Field(
+        default=ByteSize(16 << 20),
+        description="What one attempt may say (output, log, progress, printed lines); what comes after it is dropped",
+    )
+    max_buffered: Size = Field(
+        default=ByteSize(128 << 20),
+        description="Large request bodies in memory, and as much again of large replies that are not read yet: "
+        "beyond it whoever has taken the longest is cut off",
+    )
     spill_over: Size = Field(
         default=ByteSize(256 << 10),
         description="With SQLite a larger result has a file of its own, in `results` beside the database",

@@ -55,6 +55,10 @@ _MAX_CONNECTIONS = 20_000
 _MAX_FILES = 65_536
 _BACKLOG = 4096
 """Connections that may wait to be taken."""
+_CONNECTION_BUFFER = 256 * 1024
+"""Bytes that the server may hold of one connection, each way: its own default is more than half as much again."""
+_READS_WITHIN = 300_000
+"""Milliseconds after which the system closes the connection of a client that takes nothing of what waits for it."""
 _HEADERS_WITHIN = 10_000
 """Milliseconds that a client has for the headers of a request."""
 
@@ -250,7 +254,7 @@ async def _open_worker(
     worker = Worker(
         engine, registry, executor, clock, metrics, slots=settings.slots, processes=settings.processes,
         lease_for=settings.lease, heartbeat_every=settings.heartbeat, random=SystemRandom(), queues=settings.queues,
-        history=history, hold=hold,
+        history=history, hold=hold, max_output=int(settings.max_output),
     )  # fmt: skip
 
     def health(lines: list[LineStats]) -> dict[str, str]:
@@ -332,7 +336,8 @@ class _Server(Server):
     def __init__(self, listening: socket.socket, app: ASGIApp) -> None:
         super().__init__(
             app, interface=Interfaces.ASGINL, websockets=False, http=HTTPModes.http1, backpressure=_MAX_CONNECTIONS,
-            log_enabled=False, http1_settings=HTTP1Settings(header_read_timeout=_HEADERS_WITHIN),
+            log_enabled=False,
+            http1_settings=HTTP1Settings(header_read_timeout=_HEADERS_WITHIN, max_buffer_size=_CONNECTION_BUFFER),
         )  # fmt: skip
         self._listening = listening
 
@@ -343,7 +348,8 @@ class _Server(Server):
 
 def _listen(bound: socket.socket) -> None:
     """Have the socket take connections, and be the only one that does. Raises PortTaken."""
-    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it, and the next one
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _READS_WITHIN)
     try:
         bound.listen(_BACKLOG)
     except OSError as error:

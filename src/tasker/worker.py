@@ -101,6 +101,7 @@ class Worker:
     Three lanes, each claiming for itself: `async def` tasks share the loop (`slots`), `def` tasks have child processes
     (`processes`), and suspects (tasks that saw several ends of the service in a row) run one at a time, in a child.
     hold: asked before an attempt of a type that costs: how it ends instead of being run, None if it may run.
+    max_output: bytes that an attempt may say, None for any number.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class Worker:
         queues: Sequence[str] = (),
         history: History | None = None,
         hold: Hold | None = None,
+        max_output: int | None = None,
     ) -> None:
         self.worker_id = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
         self._engine = engine
@@ -130,6 +132,7 @@ class Worker:
         self._heartbeat_every = heartbeat_every
         self._random = random
         self._hold = hold
+        self._max_output = max_output
         self._costs = frozenset(kind.name for kind in registry if kind.costs)
         on_loop = frozenset(kind.name for kind in registry if kind.is_async)
         in_child = frozenset(registry.names()) - on_loop
@@ -240,7 +243,10 @@ class Worker:
 
     def _begin(self, claim: Claim, lane: Lane) -> None:
         lane.begin()
-        running = Running(claim, ReportBuffer(self._engine, claim.lease, self._clock, claim.usage, self._pace))
+        report = ReportBuffer(
+            self._engine, claim.lease, self._clock, claim.usage, self._pace, max_output=self._max_output
+        )
+        running = Running(claim, report)
         self._running[claim.lease] = running
         attempt = asyncio.create_task(self._run(running, lane))
         self._attempts.add(attempt)

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from tasker.api.bodies import BodyReader
+from tasker.api.buffers import Buffers
 from tasker.api.problems import Refused
 from tasker.model import TaskFilter
 from tests.api.conftest import TOKEN, MakeRig, Rig, make_client, problem
@@ -322,7 +323,7 @@ async def test_a_fault_of_ours_is_told_without_a_word_of_it(rig: Rig, monkeypatc
 
 
 async def test_a_body_that_never_comes_is_cut_off() -> None:
-    reader = BodyReader(100, within=0.02)
+    reader = BodyReader(100, Buffers(1 << 20), within=0.02)
 
     async def silent() -> dict[str, Any]:
         await asyncio.Event().wait()

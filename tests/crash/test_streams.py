@@ -148,7 +148,11 @@ def test_a_stop_ends_streams_at_once(tmp_path: Path) -> None:
 def test_readers_that_stand_still_cost_a_bounded_amount(tmp_path: Path) -> None:
     """Each has at most one portion of the log in memory; others are served meanwhile, and the log is whole."""
     readers, said = 30, 400
-    with run_server(tmp_path, str(TASKS)) as server, Client(server) as client, ExitStack() as stack:
+    with (
+        run_server(tmp_path, str(TASKS), env={"TASKER_MAX_OUTPUT": "64MiB"}) as server,
+        Client(server) as client,
+        ExitStack() as stack,
+    ):
         task_id = client.submit("shout", [said, 64])
         for _ in range(readers):
             still = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,16 @@ class Recorder:
     def usage(self, usage: Mapping[str, Any]) -> None:
         asyncio.get_running_loop()
         self.used.update(usage)
+
+    max_output: int | None = None
+    is_cut_off = False
+    is_full = False
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        callback()
+
+    def printed(self, size: int) -> bool:
+        return True
 
     def peak_memory(self, size: int) -> None:
         assert self.peak is None, "told once"

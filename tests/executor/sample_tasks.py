@@ -305,3 +305,31 @@ async def exit_in_a_task() -> None:
         raise SystemExit(2)
 
     await asyncio.gather(leave())
+
+
+@task
+def talk(pieces: int, path: str, context: Context) -> int:
+    """Say many pieces of 32 KiB, and write down how many are said; end only then."""
+    text = "x" * 32 * 1024
+    with open(path, "w") as told:
+        for number in range(pieces):
+            context.output(text)
+            told.write(f"{number + 1}\n")
+            told.flush()
+    return pieces
+
+
+@task
+async def talk_async(pieces: int, path: str, context: Context) -> int:
+    """The same on a loop, from another thread."""
+    return await asyncio.to_thread(talk, pieces, path, context)
+
+
+@task
+def say_too_much(context: Context) -> str:
+    """Say in every way what is more than may be said."""
+    for _ in range(100):
+        context.output("o" * 1000)
+        context.log("l" * 1000)
+        print("p" * 1000)
+    return "done"

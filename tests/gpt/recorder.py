@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +30,16 @@ class Recorder:
 
     def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
         self.logged.append((level, message, dict(fields)))
+
+    max_output: int | None = None
+    is_cut_off = False
+    is_full = False
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        callback()
+
+    def printed(self, size: int) -> bool:
+        return True
 
     def peak_memory(self, size: int) -> None:
         pass

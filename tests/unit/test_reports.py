@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from tasker.errors import Unavailable
 from tasker.model import Lease, Progress, Report
-from tasker.reports import FLUSH_AFTER, MANY, Pace, ReportBuffer
+from tasker.reports import FLUSH_AFTER, MANY, MAX_USAGE, Pace, ReportBuffer
 from tasker.testing import ManualClock
 
 
@@ -63,3 +66,123 @@ async def test_what_could_not_be_stored_is_stored_once(says_more: bool) -> None:
     progress = [b'{"fraction":0.5,', b'{"fraction":0.75']
     assert [event.data[:16] for event in left.events if event.type == "progress"] == progress[: 1 + says_more]
     assert [event.data for event in left.events if event.type == "output"] == [b'{"chunk":"a"}']
+
+
+class _Slow:
+    """Stores a report only when it is told to."""
+
+    def __init__(self) -> None:
+        self.kept: list[Report] = []
+        self.go = asyncio.Event()
+
+    async def record(self, _: Lease, report: Report) -> bool:
+        await self.go.wait()
+        self.kept.append(report)
+        return True
+
+
+def _messages(*reports: Report | None) -> list[str]:
+    events = [event for report in reports if report is not None for event in report.events]
+    return [msgspec.json.decode(event.data)["message"] for event in events if event.type == "log"]
+
+
+def _output(*reports: Report | None) -> str:
+    events = [event for report in reports if report is not None for event in report.events]
+    return "".join(msgspec.json.decode(event.data)["chunk"] for event in events if event.type == "output")
+
+
+Say = Callable[[ReportBuffer], object]
+WAYS: dict[str, Say] = {
+    "output": lambda report: report.output("x" * 100),
+    "output in many bytes": lambda report: report.output("ä" * 50),
+    "log": lambda report: report.log("info", "x" * 100, {}),
+    "fields": lambda report: report.log("info", "", {"x": "x" * 100}),
+    "print": lambda report: report.printed(100),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_an_attempt_that_says_too_much_is_cut_off(way: str) -> None:
+    store: Any = _Slow()
+    report = ReportBuffer(store, Lease(uuid4(), 1), ManualClock(), max_output=1000)
+    for _ in range(200):
+        WAYS[way](report)
+    assert report.is_cut_off
+    left = await report.finish()
+    assert len(_output(left).encode()) <= 1000
+    told = [message for message in _messages(left) if "cut off" in message]
+    assert told == ["output cut off at 1,000 bytes: TASKER_MAX_OUTPUT; the task goes on"]
+    assert sum(len(event.data) for event in left.events) < 2500 if left is not None else False
+
+
+async def test_progress_that_is_stored_counts() -> None:
+    store: Any = _Slow()
+    store.go.set()
+    report = ReportBuffer(store, Lease(uuid4(), 1), ManualClock(), max_output=1000)
+    for number in range(50):
+        report.progress(Progress(fraction=number / 50, message="x" * 100))
+        if report._timer is not None:
+            report._timer.cancel()
+        report._flush()
+        assert report._storing is not None
+        await report._storing
+    report.progress(Progress(fraction=1.0))
+    left = await report.finish()
+    told = [event for kept in store.kept for event in kept.events if event.type == "progress"]
+    assert sum(len(event.data) for event in told) < 1500
+    assert left is not None
+    assert left.progress == Progress(fraction=1.0), "how far it is, is still told"
+    assert len([message for message in _messages(*store.kept, left) if "cut off" in message]) == 1
+
+
+async def test_who_says_more_than_is_stored_is_told_to_wait() -> None:
+    store: Any = _Slow()
+    report = ReportBuffer(store, Lease(uuid4(), 1), ManualClock())
+    told: list[int] = []
+    while not report.is_full:
+        report.output("x" * 1000)
+        assert len(told) == 0
+    report.when_room(lambda: told.append(1))
+    report._flush()
+    storing = report._storing
+    assert storing is not None
+    await asyncio.sleep(0)
+    assert not told
+    store.go.set()
+    await storing
+    assert told == [1]
+    assert not report.is_full
+    report.when_room(lambda: told.append(2))
+    assert told == [1, 2], "there is room now"
+
+
+async def test_an_attempt_that_is_no_longer_the_current_one_holds_nothing() -> None:
+    class Gone:
+        async def record(self, _: Lease, report: Report) -> bool:
+            return False
+
+    gone: Any = Gone()
+    report = ReportBuffer(gone, Lease(uuid4(), 1), ManualClock())
+    report.output("x")
+    report._flush()
+    assert report._storing is not None
+    await report._storing
+    for _ in range(1000):
+        report.output("x" * 1000)
+        report.log("info", "x" * 1000, {})
+    assert not report.is_full
+    assert await report.finish() is None
+
+
+async def test_usage_is_bounded_and_what_counts_of_it_is_kept() -> None:
+    store: Any = _Slow()
+    report = ReportBuffer(
+        store, Lease(uuid4(), 1), ManualClock(), b'{"input_tokens": 5, "old": "%b"}' % (b"x" * 60_000)
+    )
+    for number in range(100):
+        report.usage({f"key{number}": "x" * 2000, "input_tokens": 2})
+    left = await report.finish()
+    assert left is not None
+    assert left.usage is not None
+    assert len(left.usage) <= MAX_USAGE
+    assert msgspec.json.decode(left.usage)["input_tokens"] == 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -12,7 +13,8 @@ from tasker.api.access import AccessLog
 from tasker.api.audit import AuditOperations, Recorder, audit_operations, is_audited
 from tasker.api.auth import Gate
 from tasker.api.batches import BATCH_LINES, BatchOperations, batch_operations
-from tasker.api.bodies import BodyReader
+from tasker.api.bodies import BodyReader, crowded_out
+from tasker.api.buffers import Buffers
 from tasker.api.bulk import BulkOperations, bulk_operations
 from tasker.api.calls import Call
 from tasker.api.catalogue import TypeOperations
@@ -35,7 +37,18 @@ from tasker.api.operations import (
 )
 from tasker.api.problems import Refused, method_not_allowed
 from tasker.api.queues import QueueOperations, queue_operations
-from tasker.api.replies import ASGIApp, Head, Receive, Scope, Send, Stream, empty_reply, send_reply, send_stream
+from tasker.api.replies import (
+    ASGIApp,
+    ClientGone,
+    Head,
+    Receive,
+    Scope,
+    Send,
+    Stream,
+    empty_reply,
+    send_reply,
+    send_stream,
+)
 from tasker.api.schedules import ScheduleOperations, schedule_operations
 from tasker.api.tasks import TaskOperations
 from tasker.api.usage import UsageOperations, usage_operations
@@ -99,17 +112,18 @@ def _guarded(
     )
     token = None if settings.token is None else settings.token.get_secret_value().encode()
     gate = Gate(service.keys, settings.auth, token, clock or SystemClock())
-    app = _dispatch(operations, BodyReader(settings.max_body), Recorder(service.audit))
+    bodies = BodyReader(settings.max_body, Buffers(settings.max_buffered))
+    app = _dispatch(operations, bodies, Buffers(settings.max_buffered), Recorder(service.audit))
     guard = Guard(app, rules, gate, metrics)
     return AccessLog(guard) if settings.access_log else guard
 
 
-def _dispatch(operations: Sequence[Operation], bodies: BodyReader, recorder: Recorder) -> ASGIApp:
+def _dispatch(operations: Sequence[Operation], bodies: BodyReader, unread: Buffers, recorder: Recorder) -> ASGIApp:
     """Return what hands a request to the resource of its path."""
     by_path: dict[str, list[Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, []).append(operation)
-    resources = {path: Resource(own, bodies, recorder) for path, own in by_path.items()}
+    resources = {path: Resource(own, bodies, unread, recorder) for path, own in by_path.items()}
     fixed = {path: resource for path, resource in resources.items() if "{" not in path}
     open_ = [Route(path, endpoint=resource) for path, resource in resources.items() if path not in fixed]
     router = Router(open_, redirect_slashes=False, default=_nothing)
@@ -128,12 +142,15 @@ def _dispatch(operations: Sequence[Operation], bodies: BodyReader, recorder: Rec
 class Resource:
     """ASGI: everything that can be asked of one path. Any other method is told which ones there are."""
 
-    def __init__(self, operations: Sequence[Operation], bodies: BodyReader, recorder: Recorder) -> None:
+    def __init__(
+        self, operations: Sequence[Operation], bodies: BodyReader, unread: Buffers, recorder: Recorder
+    ) -> None:
         self._by_method = {operation.method: operation for operation in operations}
         if "GET" in self._by_method:
             self._by_method["HEAD"] = self._by_method["GET"]
         self._allowed = tuple(method for method in _METHODS if method in self._by_method or method == "OPTIONS")
         self._bodies = bodies
+        self._unread = unread
         self._recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,20 +160,32 @@ class Resource:
             head.operation = operation.name
             await self._check_scope(scope, head, operation)
             _check_accept(head, operation.medias)
-            call = Call(scope, receive, operation.parameters, self._bodies)
-            if is_audited(operation):
-                reply = await self._recorder.do(operation, call)
-            else:
-                reply = await operation.handler(call)
-            if isinstance(reply, Stream):
-                await send_stream(send, receive, head, reply)
-            else:
-                await send_reply(send, head, reply)
+            call = Call(scope, receive, operation.parameters, self._bodies, self._unread)
+            try:
+                await self._answer(operation, call, send)
+            except asyncio.CancelledError:
+                if self._bodies.buffers.was_cut_off():
+                    raise crowded_out() from None
+                if self._unread.was_cut_off():
+                    raise ClientGone from None
+                raise
+            finally:
+                call.forget_body()
         elif head.method == "OPTIONS":
             # No Access-Control header: a page of another origin may not go on from here.
             await send_reply(send, head, empty_reply(204, (b"allow", ", ".join(self._allowed).encode())))
         else:
             raise method_not_allowed(head.method, self._allowed)
+
+    async def _answer(self, operation: Operation, call: Call, send: Send) -> None:
+        audited = is_audited(operation)
+        reply = await (self._recorder.do(operation, call) if audited else operation.handler(call))
+        if isinstance(reply, Stream):
+            if reply.watched:  # else it is made of the body
+                call.forget_body()
+            await send_stream(send, call.receive, call.head, reply, self._unread)
+        else:
+            await send_reply(send, call.head, reply, self._unread)
 
     async def _check_scope(self, scope: Scope, head: Head, operation: Operation) -> None:
         """Refuse what the key may not do. That there is a good one, where one is needed, the guards have seen to."""

@@ -15,6 +15,7 @@ from uuid import UUID
 from msgspec import UNSET, Struct, UnsetType
 
 from tasker.api.accepts import choose
+from tasker.api.buffers import Buffer
 from tasker.api.calls import VALIDATED, Call, idempotency_key, prefers_validation
 from tasker.api.events import JSON_LINES
 from tasker.api.lines import ArraySource, Line, LineSource, Pieces, Source
@@ -86,7 +87,8 @@ class BatchOperations:
         is_check = prefers_validation(call)
         batch = None if is_check else self._service.batches.begin(call.caller, key)
         headers: tuple[Header, ...] = (VALIDATED,) if is_check else ()
-        replies = _Replies(_Work(self._service, self._clock, source, batch, call.head), reply_media)
+        held = call.unread.open()
+        replies = _Replies(_Work(self._service, self._clock, source, batch, call.head), reply_media, held)
         await replies.begin()
         return Stream(reply_media, replies, headers, watched=False)
 
@@ -178,7 +180,8 @@ class _Work:
 class _Handover:
     """Items on their way from who stores to who sends, as text; whoever stores waits while there is much of it."""
 
-    def __init__(self, media: str) -> None:
+    def __init__(self, media: str, held: Buffer) -> None:
+        self._held = held
         self._is_lines = media == JSON_LINES
         self._parts: deque[bytes] = deque()
         self._size = 0
@@ -220,21 +223,24 @@ class _Handover:
             parts.append(self._parts.popleft())
             size += len(parts[-1])
         self._size -= size
+        self._held.remove(size)
         self._taken.set()
         return b"".join(parts)
 
     def _add(self, part: bytes) -> None:
         self._parts.append(part)
         self._size += len(part)
+        self._held.add(len(part))
         self._news.set()
 
 
 class _Replies:
     """The chunks of the reply to a batch."""
 
-    def __init__(self, work: _Work, media: str) -> None:
+    def __init__(self, work: _Work, media: str, held: Buffer) -> None:
         self._work = work
-        self._out = _Handover(media)
+        self._held = held
+        self._out = _Handover(media, held)
         self._first = b""
         self._task = asyncio.create_task(self._run())
 
@@ -262,6 +268,7 @@ class _Replies:
         """Read and store no more."""
         self._task.cancel()
         await asyncio.wait([self._task])
+        self._held.close()
         if not self._task.cancelled():
             self._task.exception()  # nobody is left to be told
 

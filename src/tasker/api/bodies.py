@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from tasker.api.buffers import PIECE, Buffer, Buffers
 from tasker.api.problems import CLOSE, Refused, body_too_large, cut_off
 from tasker.api.replies import Receive
 
@@ -12,20 +13,24 @@ BODY_WITHIN = 30.0
 
 
 class BodyReader:
-    """Reads bodies of at most `max_body` bytes, each within `within` seconds.
+    """Reads bodies of at most `max_body` bytes, each within `within` seconds. buffers: count the large ones.
 
     One timer serves all the bodies that are on their way: `asyncio.timeout`, a timer for each, costs more than reading.
     """
 
-    def __init__(self, max_body: int, within: float = BODY_WITHIN) -> None:
+    def __init__(self, max_body: int, buffers: Buffers, within: float = BODY_WITHIN) -> None:
+        self.buffers = buffers
         self._max_body = max_body
         self._within = within
         self._reading: dict[asyncio.Task[object], float] = {}  # the oldest first, as all have the same time
         self._late: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def read(self, receive: Receive, content_length: bytes | None) -> bytes:
-        """Return the whole body. Raises Refused when it is too large, too slow or cut off."""
+    async def read(self, receive: Receive, content_length: bytes | None) -> tuple[bytes, Buffer | None]:
+        """Return the whole body, and where it is counted if it is large: to be closed when it is needed no more.
+
+        Raises Refused when it is too large, too slow or cut off, or there are too many large ones.
+        """
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
         self._reading[task] = loop.time() + self._within
@@ -55,20 +60,45 @@ class BodyReader:
                 self._late.add(task)
                 task.cancel()
 
-    async def _read(self, receive: Receive, content_length: bytes | None) -> bytes:
+    async def _read(self, receive: Receive, content_length: bytes | None) -> tuple[bytes, Buffer | None]:
         expected = -1 if content_length is None else int(content_length)
         parts: list[bytes] = []
         size = 0
-        while expected != 0:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise cut_off()
-            part = message.get("body", b"")
-            size += len(part)
-            if size > self._max_body:
-                raise body_too_large(self._max_body, "TASKER_MAX_BODY")
-            parts.append(part)
-            # The server may say that more comes when all that was announced is here; asking again would cost a turn.
-            if size == expected or not message.get("more_body", False):
-                break
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        buffer: Buffer | None = None
+        try:
+            while expected != 0:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise cut_off()
+                part = message.get("body", b"")
+                size += len(part)
+                if size > self._max_body:
+                    raise body_too_large(self._max_body, "TASKER_MAX_BODY")
+                parts.append(part)
+                if size > PIECE:
+                    buffer = self._count(buffer, size)
+                # The server may say that more comes when all that was announced is here; asking again costs a turn.
+                if size == expected or not message.get("more_body", False):
+                    break
+        except BaseException:
+            if buffer is not None:
+                buffer.close()
+            raise
+        if buffer is not None:
+            buffer.keep()
+        return parts[0] if len(parts) == 1 else b"".join(parts), buffer
+
+    def _count(self, buffer: Buffer | None, size: int) -> Buffer:
+        """Note how much of a body is here. Raises Refused where there is no room for it."""
+        buffer = buffer or self.buffers.open()
+        buffer.add(size - buffer.size)
+        if self.buffers.is_full:
+            buffer.close()
+            raise crowded_out()
+        return buffer
+
+
+def crowded_out() -> Refused:
+    """Return the 503 for a large body for which there is no room beside the others."""
+    detail = "too many large bodies are on their way, as TASKER_MAX_BUFFERED counts them: send it again after a while"
+    return Refused("unavailable", detail, CLOSE, (b"retry-after", b"1"))

@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from tasker.api.bodies import BodyReader
+from tasker.api.buffers import Buffer, Buffers
 from tasker.api.problems import Refused
 from tasker.api.replies import ClientGone, Head, Header, Receive, Scope, gone
 from tasker.clock import to_utc
@@ -46,15 +47,19 @@ class Parameter(NamedTuple):
 
 
 class Call:
-    """A request that the guards let through, for one operation."""
+    """A request that the guards let through, for one operation. unread: counts the replies that are not read yet."""
 
-    __slots__ = ("_bodies", "_parameters", "_scope", "head", "receive")
+    __slots__ = ("_bodies", "_buffer", "_parameters", "_scope", "head", "receive", "unread")
 
-    def __init__(self, scope: Scope, receive: Receive, parameters: Sequence[Parameter], bodies: BodyReader) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, parameters: Sequence[Parameter], bodies: BodyReader, unread: Buffers
+    ) -> None:
         self._scope = scope
         self.receive = receive
+        self.unread = unread
         self._parameters = parameters
         self._bodies = bodies
+        self._buffer: Buffer | None = None
         self.head: Head = scope["tasker"]
 
     @property
@@ -93,10 +98,20 @@ class Call:
 
     async def body(self) -> bytes:
         """Return the whole body. Raises Refused when it is too large or comes too slowly."""
-        return await self._bodies.read(self.receive, self.head.headers.get(b"content-length"))
+        body, self._buffer = await self._bodies.read(self.receive, self.head.headers.get(b"content-length"))
+        return body
+
+    def forget_body(self) -> None:
+        """The body is needed no more."""
+        if self._buffer is not None:
+            self._buffer.close()
 
     async def unless_gone(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Return the result of `work`; give it up and raise ClientGone when the client closes the connection."""
+        """Return the result of `work`; give it up and raise ClientGone when the client closes the connection.
+
+        Meanwhile nobody needs the body: who calls this must not hold it.
+        """
+        self.forget_body()
         working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(gone(self.receive))
         try:
             await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)

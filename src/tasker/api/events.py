@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -10,6 +10,7 @@ from uuid import UUID
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tasker.api.accepts import choose
+from tasker.api.buffers import PIECE
 from tasker.api.calls import Call, Parameter, whole
 from tasker.api.replies import Header, Reply, Stream, empty_reply, encode, encode_task, sees_tracebacks
 from tasker.errors import Invalid
@@ -100,17 +101,35 @@ class EventOperations:
         """Format events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
         yield b": the events of a task\n\n"
         async for events in self._following.follow(caller, task_id, after=after):
-            parts = [
-                b"id: %d\nevent: %b\ndata: %b\n\n"
-                % (event.sequence, event.type.encode(), await self._encode(caller, event))
-                for event in events
-            ]
-            yield b"".join(parts) or b": still here\n\n"
+            frames = [(b"id: %d\nevent: %b\ndata: " % (event.sequence, event.type.encode()), event) for event in events]
+            async for chunk in self._joined(caller, frames, b"\n\n"):
+                yield chunk
+            if not events:
+                yield b": still here\n\n"
 
     async def _as_lines(self, caller: Caller, task_id: UUID, after: int) -> AsyncGenerator[bytes, None]:
         yield b"\n"  # readers skip blank lines; this one shows the reply's head to the client and to proxies at once
         async for events in self._following.follow(caller, task_id, after=after):
-            yield b"".join([await self._encode(caller, event) + b"\n" for event in events]) or b"\n"
+            async for chunk in self._joined(caller, [(b"", event) for event in events], b"\n"):
+                yield chunk
+            if not events:
+                yield b"\n"
+
+    async def _joined(
+        self, caller: Caller, frames: Sequence[tuple[bytes, Event]], end: bytes
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield events with what stands before and behind each, several at a time while they are small."""
+        parts: list[bytes] = []
+        size = 0
+        for begin, event in frames:
+            parts += (begin, await self._encode(caller, event), end)
+            size += len(parts[-2])
+            if size > PIECE:
+                chunk, size = [b"".join(parts)], 0
+                parts.clear()
+                yield chunk.pop()
+        if parts:
+            yield b"".join(parts)
 
     async def _encode(self, caller: Caller, event: Event) -> bytes:
         """Return an event as one line of JSON: what every event has, then what this one has."""

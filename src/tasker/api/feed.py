@@ -107,8 +107,11 @@ class FeedOperations:
                 chunk = writer.write(batch, selection)
                 if not chunk and loop.time() - told_at >= HEARTBEAT - 0.5:  # many events, but none for this client
                     chunk = writer.heartbeat(batch.cursor)
+                del batch  # while the client reads, it is not held
                 if chunk:
-                    yield chunk
+                    out = [chunk]
+                    del chunk
+                    yield out.pop()
                     told_at = loop.time()
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from tasker.api.buffers import PIECE, Buffers
 from tasker.model import Attempt, Status, Task
 from tasker.model.keys import NOBODY, Caller
 
@@ -95,20 +96,41 @@ def _always() -> bool:
     return True
 
 
-async def send_reply(send: Send, head: Head, reply: Reply) -> None:
-    """Send `reply`; for HEAD all but its body."""
+async def send_reply(send: Send, head: Head, reply: Reply, unread: Buffers | None = None) -> None:
+    """Send `reply`; for HEAD all but its body. unread: counts a large one until its client has read it."""
     head.status = reply.status
     headers = [*reply.headers, *head.limits, (b"request-id", head.request_id)]
     body = reply.body
-    if head.method == "HEAD":
+    is_large = unread is not None and len(body) > PIECE
+    if head.method == "HEAD" or is_large:
         headers.append((b"content-length", b"%d" % len(body)))
-        body = b""
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    if head.method == "HEAD":
+        body = b""
+    elif unread is not None and is_large:
+        await _send_pieces(send, body, unread)
+        body = b""
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_stream(send: Send, receive: Receive, head: Head, stream: Stream) -> None:
-    """Send `stream` until it ends or the client has left. Raises ClientGone."""
+async def _send_pieces(send: Send, body: bytes, unread: Buffers) -> None:
+    """Send a part of a reply, as fast as the client reads it: the server takes a piece when the last one is gone."""
+    if len(body) <= PIECE:
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        return
+    held = unread.open()
+    held.add(len(body))
+    view = memoryview(body)
+    try:
+        for start in range(0, len(body), PIECE):
+            piece = bytes(view[start : start + PIECE])
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    finally:
+        held.close()
+
+
+async def send_stream(send: Send, receive: Receive, head: Head, stream: Stream, unread: Buffers) -> None:
+    """Send `stream` until it ends or the client has left. Raises ClientGone. unread: counts what it has not read."""
     head.status = 200
     headers = [
         (b"content-type", stream.media.encode()), _NO_STORE, _NOSNIFF,
@@ -122,7 +144,10 @@ async def send_stream(send: Send, receive: Receive, head: Head, stream: Stream) 
         while head.method != "HEAD" and (chunk := await _next(stream.chunks, leaving)) is not None:
             if not head.is_welcome():
                 break  # it comes again, and is told why
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await _send_pieces(send, chunk, unread)
+            del chunk  # while the next one is waited for, this one is not held
+            if unread.is_full:
+                await unread.room()
         await send({"type": "http.response.body", "body": b""})
     finally:
         leaving.cancel()

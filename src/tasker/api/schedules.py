@@ -101,6 +101,7 @@ class ScheduleOperations:
     async def find_many(self, call: Call) -> Reply:
         query = call.query()
         limit = query.pop("limit", DEFAULT_LIMIT)
+        await call.unread.room()
         page = await self._schedules.find_many(call.caller, limit=limit, **query)
         view = SchedulePage(items=[_view(schedule) for schedule in page.items], next_cursor=page.next_cursor)
         return json_reply(view, 200, *next_link(call, "/schedule", page.next_cursor))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta, Struct
@@ -119,6 +120,15 @@ GET_PARAMETERS = (
 )  # fmt: skip
 
 
+class _Open(NamedTuple):
+    """A submission whose task is waited for: all that its answer takes. status: None for 200 or 202."""
+
+    task_id: UUID
+    wait: Wait
+    status: int | None
+    headers: tuple[Header, ...]
+
+
 IsNew = Callable[[Task], Awaitable[bool]]
 
 SUBMIT_MEDIAS = ("application/json", *STREAMS)
@@ -139,23 +149,26 @@ class TaskOperations:
         self._service = service
 
     async def submit(self, call: Call) -> Reply | Stream:
-        body = await call.body()
-        return await self._submit(call, *read_submission(body, self._registry, self._clock.now()))
+        return await self._when_ended(call, await self._submit(call, await call.body()))
 
     async def submit_params(self, call: Call) -> Reply | Stream:
         name = call.path["name"]
         if name not in self._registry and self._registry.refusal(name) == "unknown-type":
             raise NotFound(f"there is no task type {name[:100]!r}; GET /type lists them")
-        body = await call.body()
-        registry, now = self._registry, self._clock.now()
-        return await self._submit(call, *read_submission(body, registry, now, type_name=name))
+        return await self._when_ended(call, await self._submit(call, await call.body(), name))
 
     async def replay(self, call: Call) -> Reply | Stream:
+        return await self._when_ended(call, await self._replay(call))
+
+    async def _replay(self, call: Call) -> Reply | Stream | _Open:
         original = await self._submissions.original(call.caller, call.task_id())
         replay = read_replay(await call.body(), original, self._registry, self._clock.now())
-        return await self._submit(call, *replay)
+        return await self._store(call, *replay)
 
     async def put(self, call: Call) -> Reply | Stream:
+        return await self._when_ended(call, await self._put(call))
+
+    async def _put(self, call: Call) -> Reply | Stream | _Open:
         task_id = call.task_id()
         task_type, submission = read_submission(await call.body(), self._registry, self._clock.now())
         wait = preferred_wait(call, call.query())
@@ -165,7 +178,11 @@ class TaskOperations:
         submitted = await self._submissions.put(call.caller, task_id, task_type, submission, traceparent=trace_of(call))
         return await self._accepted(call, submitted, wait, status=200 if submitted.replayed else 201)
 
-    async def _submit(self, call: Call, task_type: TaskType, submission: Submission) -> Reply | Stream:
+    async def _submit(self, call: Call, body: bytes, type_name: str | None = None) -> Reply | Stream | _Open:
+        submission = read_submission(body, self._registry, self._clock.now(), type_name=type_name)
+        return await self._store(call, *submission)
+
+    async def _store(self, call: Call, task_type: TaskType, submission: Submission) -> Reply | Stream | _Open:
         wait, key = preferred_wait(call, call.query()), idempotency_key(call)  # before anything is stored
         if prefers_validation(call):
             check_submission(call.caller, submission)
@@ -177,7 +194,7 @@ class TaskOperations:
 
     async def _accepted(
         self, call: Call, submitted: Submitted, wait: Wait | None, status: int | None = None
-    ) -> Reply | Stream:
+    ) -> Reply | Stream | _Open:
         """Answer a submission: with `status`, by default 202, or 200 once the task has ended.
 
         While the service stops nobody waits for a task or follows it: its id goes out at once, with what it waits for.
@@ -191,17 +208,30 @@ class TaskOperations:
         if media in STREAMS and not self._service.stopping:
             return self._events.stream(call.caller, task.task_id, str(media), headers=headers[len(JSON_HEADERS) :])
         if wait is not None and not self._service.stopping:
-            task = await self._wait(call, task, wait)
             headers += wait.applied
+            if wait.time and not task.status.is_terminal:
+                return _Open(task.task_id, wait, status, headers)
         if self._service.stopping:
             task = await self._waiting.explain(call.caller, task)
-        body = encode_task(task, tracebacks=sees_tracebacks(call.caller), path=path)
-        status = status or (200 if wait is not None and task.status.is_terminal else 202)
+        return self._submitted(call, task, headers, status or (200 if wait and task.status.is_terminal else 202))
+
+    async def _when_ended(self, call: Call, found: Reply | Stream | _Open) -> Reply | Stream:
+        """Return the answer to a submission once it is time for it; meanwhile nothing of the submission is held."""
+        if not isinstance(found, _Open):
+            return found
+        task = await call.unless_gone(self._following.wait(call.caller, found.task_id, found.wait.time))
+        if self._service.stopping:
+            task = await self._waiting.explain(call.caller, task)
+        return self._submitted(call, task, found.headers, found.status or (200 if task.status.is_terminal else 202))
+
+    def _submitted(self, call: Call, task: Task, headers: tuple[Header, ...], status: int) -> Reply:
+        body = encode_task(task, tracebacks=sees_tracebacks(call.caller), path=path_of(task))
         return Reply(status, body, headers + retry_in(task, self._waiting.ask_again_at_first(call.caller, task)))
 
     async def find_many(self, call: Call) -> Reply:
         query = call.query()
         limit, cursor = query.pop("limit", DEFAULT_LIMIT), query.pop("cursor", None)
+        await call.unread.room()
         page = await self._tasks.find_many(call.caller, TaskFilter(**query), limit=limit, cursor=cursor)
         tasks = await self._waiting.with_reasons(call.caller, page.items)
         items = b",".join([encode_task(task, tracebacks=sees_tracebacks(call.caller)) for task in tasks])
@@ -216,7 +246,8 @@ class TaskOperations:
         task = await self._tasks.get(call.caller, task_id)
         body = await self._encode(call.caller, task, with_attempts)
         if wait is not None and not task.status.is_terminal and _is_known(known, body, default=True):
-            task = await self._wait(call, task, wait, self._is_new(call.caller, known, with_attempts))
+            del task, body  # they are read anew
+            task = await self._wait(call, task_id, wait, self._is_new(call.caller, known, with_attempts))
             body = await self._encode(call.caller, task, with_attempts)
         # What is told of an open task beside what is stored changes all the time, and makes no other version of it.
         etag = make_etag(body)
@@ -251,7 +282,9 @@ class TaskOperations:
         task = await self._tasks.get(call.caller, task_id)
         applied: tuple[Header, ...] = ()
         if wait is not None:
-            task = await self._wait(call, task, wait)
+            if not task.status.is_terminal:
+                del task
+                task = await self._wait(call, task_id, wait)
             applied = wait.applied
         if task.result is not None and task.status is Status.COMPLETED:
             return Reply(200, bytes(task.result), JSON_HEADERS + applied)
@@ -278,13 +311,11 @@ class TaskOperations:
         await self._tasks.delete(call.caller, call.task_id())
         return empty_reply(204)
 
-    async def _wait(self, call: Call, task: Task, wait: Wait, is_new: IsNew | None = None) -> Task:
+    async def _wait(self, call: Call, task_id: UUID, wait: Wait, is_new: IsNew | None = None) -> Task:
         """Return the task when it has ended, or earlier where it becomes what `is_new` looks for."""
-        if task.status.is_terminal or not wait.time:
-            return task
         if is_new is None:
-            return await call.unless_gone(self._following.wait(call.caller, task.task_id, wait.time))
-        return await call.unless_gone(self._following.wait_for_change(call.caller, task.task_id, wait.time, is_new))
+            return await call.unless_gone(self._following.wait(call.caller, task_id, wait.time))
+        return await call.unless_gone(self._following.wait_for_change(call.caller, task_id, wait.time, is_new))
 
     def _reply(self, call: Call, status: int, task: Task) -> Reply:
         body = encode_task(task, tracebacks=sees_tracebacks(call.caller))

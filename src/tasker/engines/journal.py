@@ -19,7 +19,7 @@ from tasker.errors import Fault, Invalid
 from tasker.model import Status
 
 PAGE_BYTES = 256 * 1024
-"""What the words on one page may come to: behind the event with which they do, the page ends."""
+"""What the words on one page, and the tasks that ended there, may come to: behind the event that passes it, it ends."""
 ROW_NOTES = 500
 """Notes in one row at the most."""
 ROWS_AT_ONCE = 100
@@ -117,6 +117,19 @@ def spread(rows: Iterable[tuple[int, bytes]], after: Place, limit: int) -> list[
             found.append(Noted(place, note, note.sequence + number))
             size += note.size // note.events
     return found
+
+
+def first_told(told: Sequence[Told], sizes: Mapping[bytes, int]) -> Sequence[Told]:
+    """Return the events that begin a page: few enough for PAGE_BYTES, one at least.
+
+    sizes: bytes of the params and results of tasks, by id; those of the tasks that ended here count.
+    """
+    size = 0
+    for place, one in enumerate(told):
+        if size > PAGE_BYTES:
+            return told[:place]
+        size += len(one.entry.data) + (sizes.get(one.noted.note.task_id, 0) if one.is_end else 0)
+    return told
 
 
 def end_of(noted: Sequence[Noted], after: Place) -> Place:

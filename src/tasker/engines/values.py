@@ -16,15 +16,15 @@ import msgspec
 from msgspec import structs
 
 from tasker.errors import Conflict, Fault, Invalid, NotFound
-from tasker.model import Extra, Policy, Progress, Receipt, TaskProblem
+from tasker.model import Extra, Policy, Progress, Receipt, Task, TaskProblem
 from tasker.stored import StoredTask
 
 _MAX_SEQ = 2**63 - 1
 """The largest number of a row."""
 
 encode = msgspec.json.Encoder().encode
-PAGE_BYTES = 8 << 20
-"""What the params and results on one page of a list may come to: with the task that goes beyond it, it ends."""
+PAGE_BYTES = 1 << 20
+"""What the params and results on one page of a list may come to; one item stands on it at least, however large."""
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 """When a task is due that waits for other tasks."""
 decode_problem = msgspec.json.Decoder(TaskProblem).decode
@@ -51,6 +51,11 @@ def too_many(things: str, most: int) -> Conflict:
 def no_delivery(delivery_id: UUID) -> NotFound:
     """Return what to say where a webhook has no such delivery."""
     return NotFound(f"this webhook has no delivery {delivery_id}")
+
+
+def size_of(task: Task) -> int:
+    """Return the bytes of a task's params and result: what may be large in it."""
+    return len(memoryview(task.params)) + (0 if task.result is None else len(memoryview(task.result)))
 
 
 def to_cursor(seq: int) -> str:

@@ -14,7 +14,23 @@ from tasker.model import Claim
 
 
 class Observer(Reporter, Protocol):
-    """Takes what is to be known of an attempt: what its function says, and what its executor sees of it."""
+    """Takes what is to be known of an attempt: what its function says, and what its executor sees of it.
+
+    max_output: bytes that it may say, None for any number. is_cut_off: it has said more, and is heard no more; may be
+    asked in any thread. is_full: it says more than can be stored at once, and should wait.
+    """
+
+    max_output: int | None
+    is_cut_off: bool
+
+    @property
+    def is_full(self) -> bool: ...
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called, once, as soon as it is not full."""
+
+    def printed(self, size: int) -> bool:
+        """Count a line that it has printed or logged for the server's log; tell whether that takes it."""
 
     def peak_memory(self, size: int) -> None:
         """Take how many bytes its process has held at most; told once, before the attempt ends."""

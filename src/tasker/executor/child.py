@@ -42,7 +42,7 @@ from tasker.executor.frames import (
 from tasker.executor.gate import Gate
 from tasker.executor.outcomes import describe, raised
 from tasker.executor.peak import OwnStatus
-from tasker.executor.printed import Capture
+from tasker.executor.printed import Capture, Said
 from tasker.executor.process_state import ProcessState
 from tasker.lifecycle import Failed, Outcome, Snoozed, problem
 from tasker.model import Progress
@@ -53,20 +53,28 @@ LOAD_AGAIN = timedelta(seconds=30)
 
 
 class FrameReporter:
-    """A Reporter that sends what it takes to the service."""
+    """A Reporter that sends what it takes to the service; waits where the service does not keep up.
 
-    def __init__(self, channel: Channel) -> None:
+    It counts characters, the service bytes: what is dropped here, the service has cut off already.
+    """
+
+    def __init__(self, channel: Channel, said: Said) -> None:
         self._channel = channel
+        self._said = said
 
     def progress(self, progress: Progress) -> None:
         self._channel.send(Progressed(progress))
 
     def output(self, chunk: str) -> None:
         for start in range(0, len(chunk), PIECE):
-            self._channel.send(Output(chunk[start : start + PIECE]))
+            piece = chunk[start : start + PIECE]
+            if not self._said.is_heard(len(piece)):
+                return
+            self._channel.send(Output(piece))
 
     def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
-        self._channel.send(Log(level, message, msgspec.json.encode(fields)))
+        if self._said.is_heard(len(message)):
+            self._channel.send(Log(level, message, msgspec.json.encode(fields)))
 
     def usage(self, usage: Mapping[str, Any]) -> None:
         self._channel.send(Usage(msgspec.json.encode(usage)))
@@ -93,7 +101,8 @@ class Child:
         self._max_result = init.max_result
         self._registry = _load(init)
         self._has_entry_points = False
-        self._reporter = FrameReporter(channel)
+        self._said = capture.said
+        self._reporter = FrameReporter(channel, self._said)
         self._status = OwnStatus()
         self._state = ProcessState(capture, self._status)
         self._spoilt: list[str] = []
@@ -109,6 +118,7 @@ class Child:
 
     def _attempt(self, run: Run) -> Ended:
         gate = Gate(self._reporter)
+        self._said.begin(run.max_output)
         notice = Notice(self._channel, run)
         try:
             outcome = self._outcome(run, Context(run.task_id, run.attempt, gate, notice.check), notice)

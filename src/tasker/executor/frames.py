@@ -34,12 +34,13 @@ class Init(Struct, tag="init", array_like=True, frozen=True):
 
 
 class Run(Struct, tag="run", array_like=True, frozen=True):
-    """Run one attempt. `params` is JSON text."""
+    """Run one attempt. `params` is JSON text. `max_output`: bytes that it may say, None for any number."""
 
     task_id: UUID
     attempt: int
     type_name: str
     params: bytes
+    max_output: int | None = None
 
 
 class Cancel(Struct, tag="cancel", array_like=True, frozen=True):

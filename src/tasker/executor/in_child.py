@@ -56,10 +56,11 @@ class ChildAttempt(Attempt):
         self._child = child
         self._reporter = reporter
         self._memory_limit = memory_limit
+        self._is_paused = False
         self._scrubber = None if claim.secrets is None else Scrubber(claim.secrets)
         child.listener = self
         child.attempts += 1
-        child.send(Run(claim.task_id, claim.attempt, claim.type, claim.params))
+        child.send(Run(claim.task_id, claim.attempt, claim.type, claim.params, reporter.max_output))
         self._watch()
         if memory_limit is not None:
             self._sample_later()
@@ -79,12 +80,24 @@ class ChildAttempt(Attempt):
             case Usage(values):
                 self._reporter.usage(msgspec.json.decode(values))
             case Line():
-                frame = frame if self._scrubber is None else replace(frame, text=self._scrubber.text(frame.text))
-                log_line(frame, task_id=str(self.claim.task_id), attempt=self.claim.attempt, type=self.claim.type)
+                self._log_line(frame)
             case Ready() | Broken() | Died():
                 pass  # said at its start; and ChildProcess keeps why a child died
             case _:
                 assert_never(frame)
+        if self._reporter.is_full and not self._is_paused and not self._done.done():
+            self._is_paused = True
+            self._child.pause()
+            self._reporter.when_room(self._resume)
+
+    def _resume(self) -> None:
+        self._is_paused = False
+        self._child.resume()
+
+    def _log_line(self, frame: Line) -> None:
+        if self._reporter.printed(len(frame.text)):
+            frame = frame if self._scrubber is None else replace(frame, text=self._scrubber.text(frame.text))
+            log_line(frame, task_id=str(self.claim.task_id), attempt=self.claim.attempt, type=self.claim.type)
 
     def on_corrupt(self, reason: str) -> None:
         if self._verdict is None:
@@ -138,6 +151,7 @@ class ChildAttempt(Attempt):
         if self._child.is_usable:
             self._tell_peak(peak_memory(self._child.pid))
         self._child.kill()
+        self._child.resume()  # its end is heard only then
         self._later(timedelta(seconds=END_WITHIN), self._stop_waiting)
 
     def _stop_waiting(self) -> None:

@@ -16,9 +16,10 @@ from typing import Any, Protocol
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from tasker.context import Context, Reporter
-from tasker.executor.attempt import Attempt
+from tasker.context import Context
+from tasker.executor.attempt import Attempt, Observer
 from tasker.executor.call import Call
+from tasker.executor.frames import PIECE
 from tasker.executor.gate import Gate
 from tasker.executor.hosted import CURRENT
 from tasker.executor.loop_watch import TASK_NAME
@@ -31,6 +32,12 @@ from tasker.model import Claim, Progress
 from tasker.redaction import begin_redaction, end_redaction
 from tasker.registry import TaskType
 
+_ON_ITS_WAY = 256 * 1024
+"""Bytes that an attempt may say before the first of them is about to be stored."""
+_LONGEST_WAIT = 1.0
+"""Seconds that a function may be held up by a store that does not keep up."""
+_REPORT = 200
+"""About how many bytes a report takes besides its text."""
 _CANCELLED = "asyncio.exceptions.CancelledError"
 
 _log = structlog.get_logger("tasker.executor")
@@ -50,8 +57,13 @@ class ServiceLoop:
         self._mailbox = mailbox
         self._thread = threading.get_ident()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the loop's thread."""
+        return threading.get_ident() == self._thread
+
     def post(self, callback: Callable[..., None], *args: Any) -> None:
-        if threading.get_ident() == self._thread:
+        if self.is_here:
             callback(*args)
         else:
             self._mailbox.post(callback, *args)
@@ -67,7 +79,7 @@ class LoopAttempt(Attempt):
         self,
         task_type: TaskType,
         claim: Claim,
-        reporter: Reporter,
+        reporter: Observer,
         stop: Stop,
         *,
         grace: timedelta,
@@ -140,6 +152,7 @@ class LoopAttempt(Attempt):
 
     def _function_ended(self, outcome: Outcome | None) -> None:
         """Take the function's outcome; None: its task was cancelled, by us or by somebody who cancels all of a loop."""
+        self._gate.tell_dropped()
         self._gate.shut()
         self._has_ended = True
         if self._verdict is not None:
@@ -193,23 +206,78 @@ def _was_cancelled(task: asyncio.Task[Outcome]) -> bool:
     return info is not None and info.class_ == _CANCELLED and task.cancelling() > 0
 
 
+class Room:
+    """How much an attempt may have on its way to the store. A thread that says more waits, if not for long."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+        self._is_behind = False
+        self._given = threading.Condition()
+
+    def take(self, size: int) -> bool:
+        """Take room, as soon as there is some; False if there is none in time, and then at once until there is."""
+        with self._given:
+            wait = 0 if self._is_behind else _LONGEST_WAIT
+            fits = self._given.wait_for(lambda: not self._taken or self._taken + size <= _ON_ITS_WAY, wait)
+            self._is_behind = not fits
+            self._taken += size if fits else 0
+            return fits
+
+    def give(self, size: int) -> None:
+        """Give room back."""
+        with self._given:
+            self._taken -= size
+            self._given.notify_all()
+
+
 class LoopGate(Gate):
-    """A Gate that may be used from every thread: what is said goes to the service's loop."""
+    """A Gate that may be used from every thread: what is said goes to the service's loop.
 
-    __slots__ = ("_back",)
+    Off that loop, whoever says more than can be stored waits for a moment. What cannot even be stored then is dropped,
+    for nothing else on the function's loop goes on meanwhile; the task's log tells of it.
+    """
 
-    def __init__(self, reporter: Reporter, back: Home) -> None:
-        super().__init__(reporter)
+    __slots__ = ("_back", "_dropped", "_observer", "_room")
+
+    def __init__(self, observer: Observer, back: Home) -> None:
+        super().__init__(observer)
+        self._observer = observer
         self._back = back
+        self._room = Room()
+        self._dropped = 0
 
     def progress(self, progress: Progress) -> None:
-        self._back.post(super().progress, progress)
+        self._post(_REPORT, super().progress, progress)
 
     def output(self, chunk: str) -> None:
-        self._back.post(super().output, chunk)
+        for start in range(0, len(chunk), PIECE):
+            piece = chunk[start : start + PIECE]
+            self._post(len(piece), super().output, piece)
 
     def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
-        self._back.post(super().log, level, message, fields)
+        self._post(_REPORT + len(message), super().log, level, message, fields)
 
     def usage(self, usage: Mapping[str, Any]) -> None:
         self._back.post(super().usage, usage)
+
+    def _post(self, size: int, say: Callable[..., None], *words: Any) -> None:
+        if self._observer.is_cut_off:
+            return
+        if isinstance(self._back, ServiceLoop) and self._back.is_here:
+            say(*words)
+        elif self._room.take(size):
+            self._back.post(self._deliver, size, say, words)
+        else:
+            self._dropped += 1
+
+    def tell_dropped(self) -> None:
+        """On the service's loop: tell how much is missing, if anything is."""
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            super().log("warning", f"{dropped:,} reports dropped: they could not be stored in time", {})
+
+    def _deliver(self, size: int, say: Callable[..., None], words: tuple[Any, ...]) -> None:
+        """On the service's loop: say it, and let more come once it is stored, or about to be."""
+        self.tell_dropped()
+        say(*words)
+        self._observer.when_room(lambda: self._room.give(size))

@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import sys
+from math import inf
 from typing import Any, BinaryIO, cast
 
 from tasker.executor.channel import Channel
@@ -16,21 +17,41 @@ from tasker.executor.line_rate import LineRate
 _AS_NEW = ("utf-8", "backslashreplace", True) * 2
 
 
+class Said:
+    """How many characters an attempt has said, and may say."""
+
+    def __init__(self) -> None:
+        self._left: float = inf
+
+    def begin(self, most: int | None) -> None:
+        """Count anew, for the next attempt."""
+        self._left = inf if most is None else most
+
+    def is_heard(self, size: int) -> bool:
+        """Count what is said; tell whether it is to be sent: also the first that is too much, so that it is known."""
+        was_heard = self._left >= 0
+        self._left -= size
+        return was_heard
+
+
 class Lines:
     """Sends lines, and drops what comes too fast: a loop that prints must not keep the service busy with its log."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, said: Said) -> None:
         self._channel = channel
         self._rate = LineRate()
+        self._said = said
 
     @property
     def is_open(self) -> bool:
         return self._channel.is_open
 
     def send(self, level: int, source: str, text: str) -> None:
+        text = text if len(text) <= PIECE else text[:PIECE] + "..."
         if self._rate.take():
             self.confess()
-            self._channel.send(Line(level, source, text if len(text) <= PIECE else text[:PIECE] + "..."))
+            if self._said.is_heard(len(text)):
+                self._channel.send(Line(level, source, text))
 
     def confess(self) -> None:
         """Say how many lines were dropped, if any."""
@@ -90,10 +111,14 @@ class LogLines(logging.Handler):
 
 
 class Capture:
-    """Stands in for sys.stdout, sys.stderr and the root logger's handlers; sees that sys.stdin stays, too."""
+    """Stands in for sys.stdout, sys.stderr and the root logger's handlers; sees that sys.stdin stays, too.
+
+    said: counts what is printed, together with what else an attempt says.
+    """
 
     def __init__(self, channel: Channel, log_level: int) -> None:
-        self._lines = Lines(channel)
+        self.said = Said()
+        self._lines = Lines(channel, self.said)
         self._stdin: Any = sys.stdin
         self.install()
         root = logging.getLogger()

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -86,7 +86,7 @@ class ChildProcess(asyncio.Protocol):
         self.pid = self._process.pid
         self._pidfd = os.pidfd_open(self.pid)
         self._loop.add_reader(self._pidfd, self._on_exit)
-        self._transport: asyncio.WriteTransport | None = None
+        self._transport: asyncio.Transport | None = None
         self._is_killed = False
         self._is_disconnected = False
         self._has_ended = False
@@ -94,7 +94,7 @@ class ChildProcess(asyncio.Protocol):
     async def connect(self, init: Init) -> None:
         """Begin to talk."""
         transport, _ = await self._loop.create_unix_connection(lambda: self, sock=self._socket)
-        self._transport = cast(asyncio.WriteTransport, transport)
+        self._transport = transport
         self.send(init)
 
     @property
@@ -104,6 +104,16 @@ class ChildProcess(asyncio.Protocol):
     def send(self, frame: ToChild) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(encode(frame))
+
+    def pause(self) -> None:
+        """Hear no more until `resume`: the child's next words wait in the socket, and then the child does."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Hear again; idempotent."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def kill(self) -> None:
         """Kill the child and its descendants. Returns before they have ended; idempotent."""

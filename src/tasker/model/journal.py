@@ -27,6 +27,13 @@ class JournalEntry(Struct, frozen=True, kw_only=True):
     commit: int
     task: Task | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes of what may be large in it: what the event says, and the params and result of its task."""
+        task = self.task
+        of_task = 0 if task is None else len(memoryview(task.params)) + len(memoryview(task.result or b""))
+        return len(memoryview(self.event.data)) + of_task
+
 
 class JournalPage(Struct, frozen=True, kw_only=True):
     """Entries in order, and the cursor to read on from, also where there are none.

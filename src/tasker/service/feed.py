@@ -23,7 +23,9 @@ OLDEST = "oldest"
 
 _PAGE = 500
 _WINDOW_BATCHES, _WINDOW_SIZE = 200, 8 << 20
-"""So many of the latest batches, and about so many bytes of them, are in memory for those who follow."""
+"""So many of the latest batches, and so many bytes of them, are in memory for those who follow."""
+_ENTRY_SIZE = 2000
+"""About how many bytes an entry takes beside what the event says and its task."""
 _PACE, _PACE_OF_ONE = 0.02, 0.00005
 """Seconds between reads, and more for each follower: many are told more at a time, or they would not keep up."""
 _POLL = 0.2
@@ -41,13 +43,15 @@ class Batch:
     was_reset: what was asked for is not kept any more; it goes on with the oldest that is, in the next batch.
     """
 
-    __slots__ = ("_forms", "after", "cursor", "entries", "was_reset")
+    __slots__ = ("_forms", "after", "cursor", "entries", "size", "was_reset")
 
     def __init__(self, after: str, entries: Sequence[JournalEntry], cursor: str, *, was_reset: bool = False) -> None:
         self.after = after
         self.entries = entries
         self.cursor = cursor
         self.was_reset = was_reset
+        self.size = sum(_ENTRY_SIZE + entry.size for entry in entries)
+        """About how many bytes it has, in all the forms that were made of it."""
         self._forms: dict[Any, bytes] = {}
 
     def form(self, key: Any, make: Callable[[], bytes]) -> bytes:
@@ -55,6 +59,7 @@ class Batch:
         made = self._forms.get(key)
         if made is None:
             made = self._forms[key] = make()
+            self.size += len(made)
         return made
 
     def behind(self, cursor: str) -> Batch | None:
@@ -63,11 +68,6 @@ class Batch:
             if entry.cursor == cursor:
                 return Batch(cursor, self.entries[place:], self.cursor)
         return None
-
-    @property
-    def size(self) -> int:
-        """About how many bytes it has, in every form."""
-        return sum(_size(entry) for entry in self.entries)
 
 
 class Feed:
@@ -108,9 +108,10 @@ class Feed:
                     if not news.done():
                         yield Batch(cursor, (), cursor)
                     continue
-                cursor = batch.cursor
-                if batch.entries or batch.was_reset:
-                    yield batch
+                cursor, found = batch.cursor, [batch]
+                del batch  # while a slow follower sends it, nothing is held here
+                if found[0].entries or found[0].was_reset:
+                    yield found.pop()
 
     async def _start(self) -> str:
         """Return the cursor of now: that of the common reading, so that this one joins it."""
@@ -187,7 +188,6 @@ class _Window:
         self._news: asyncio.Future[None] | None = None
         self._batches: deque[Batch] = deque()
         self._by_cursor: dict[str, Batch] = {}
-        self._size = 0
 
     @property
     def news(self) -> asyncio.Future[None]:
@@ -206,11 +206,11 @@ class _Window:
 
     def add(self, batch: Batch) -> None:
         self._batches.append(batch)
-        self._size += batch.size
         for cursor in _cursors(batch):
             self._by_cursor[cursor] = batch
-        while len(self._batches) > 1 and (len(self._batches) > _WINDOW_BATCHES or self._size > _WINDOW_SIZE):
-            self._drop()
+        size = sum(one.size for one in self._batches)  # counted anew: forms are made of batches that are here
+        while len(self._batches) > 1 and (len(self._batches) > _WINDOW_BATCHES or size > _WINDOW_SIZE):
+            size -= self._drop()
         self.newest = batch.cursor
         self._tell()
 
@@ -221,12 +221,13 @@ class _Window:
             return batch
         return batch.behind(cursor)
 
-    def _drop(self) -> None:
+    def _drop(self) -> int:
+        """Forget the oldest batch; return its size."""
         batch = self._batches.popleft()
-        self._size -= batch.size
         for cursor in _cursors(batch):
             if self._by_cursor.get(cursor) is batch:
                 del self._by_cursor[cursor]
+        return batch.size
 
     def _tell(self) -> None:
         news, self._news = self._news, None
@@ -237,9 +238,3 @@ class _Window:
 def _cursors(batch: Batch) -> list[str]:
     """Return the cursors behind which a batch has something."""
     return [batch.after, *(entry.cursor for entry in batch.entries[:-1])]
-
-
-def _size(entry: JournalEntry) -> int:
-    task = entry.task
-    of_task = 0 if task is None else len(bytes(task.params)) + len(bytes(task.result or b"")) + 1000
-    return 1000 + 2 * (len(bytes(entry.event.data)) + of_task)

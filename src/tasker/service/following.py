@@ -40,6 +40,7 @@ class Following:
                 task = await self._tasks.get(caller, task_id)
                 if task.status.is_terminal or self._hub.closed or loop.time() >= deadline:
                     return task
+                del task  # thousands may wait, and params are large
                 timer = loop.call_at(min(deadline, loop.time() + _LAST_LOOK), _finish, ended)
                 try:
                     await ended
@@ -57,6 +58,7 @@ class Following:
                 task, left = await self._tasks.get(caller, task_id), deadline - loop.time()
                 if task.status.is_terminal or self._hub.closed or left <= 0 or await is_new(task):
                     return task
+                del task
                 if not (await asyncio.wait([changed], timeout=min(left, pause)))[0]:
                     pause = min(pause * 2, _LAST_LOOK)
 

@@ -23,6 +23,7 @@ from tasker.engines.journal import (
     Subject,
     Told,
     end_of,
+    first_told,
     from_cursor,
     spread,
     tell,
@@ -114,8 +115,10 @@ class PostgresJournal:
         if is_held:
             await self._settled.ask(connection, last)
         noted = spread(ready, after, limit)
-        entries = await self._entries(connection, name, await self._told(connection, noted))
-        page = JournalPage(entries=entries, cursor=to_cursor(name, end_of(noted, after)))
+        told = await self._told(connection, noted)
+        first = first_told(told, await self._sizes(connection, told))
+        end = first[-1].noted.place if len(first) < len(told) else end_of(noted, after)
+        page = JournalPage(entries=await self._entries(connection, name, first), cursor=to_cursor(name, end))
         return page, is_held and not noted
 
     async def _told(self, connection: Connection, noted: Sequence[Noted]) -> list[Told]:
@@ -136,6 +139,12 @@ class PostgresJournal:
                 seq, *entry = row.values()
                 kept[seq][entry[0]] = Entry(*entry)
         return tell(noted, subjects, kept)
+
+    async def _sizes(self, connection: Connection, told: Sequence[Told]) -> dict[bytes, int]:
+        """Return how large the tasks are that ended here, without reading them."""
+        ended = [UUID(bytes=one.noted.note.task_id) for one in told if one.is_end]
+        rows = await connection.fetch(self._queries["task_sizes"], ended) if ended else ()
+        return {row["task_id"].bytes: row["size"] for row in rows}
 
     async def _entries(self, connection: Connection, name: bytes, told: Sequence[Told]) -> list[JournalEntry]:
         ended = [UUID(bytes=one.noted.note.task_id) for one in told if one.is_end]

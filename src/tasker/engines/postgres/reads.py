@@ -35,8 +35,12 @@ class Reads:
         """Return one page, newest first."""
         query, values = self.page_query(_SIZES, where, cursor, limit + 1)
         found = await connection.fetch(query, *values)
-        before = accumulate((row["size"] for row in found[:-1]), initial=0)
-        kept = [row["seq"] for row, size in zip(found[:limit], before, strict=False) if size <= PAGE_BYTES]
+        sizes = accumulate(row["size"] for row in found[:limit])
+        kept = [
+            row["seq"]
+            for place, (row, size) in enumerate(zip(found, sizes, strict=False))
+            if not place or size <= PAGE_BYTES
+        ]
         rows = await connection.fetch(self._queries["tasks_by_seq"], kept) if kept else []
         more = len(found) > len(kept)
         return Page(items=[task_of(row) for row in rows], next_cursor=to_cursor(kept[-1]) if more else None)

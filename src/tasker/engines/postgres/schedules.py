@@ -16,7 +16,16 @@ from tasker.engines.postgres.news import News
 from tasker.engines.postgres.submits import Submits
 from tasker.engines.postgres.tables import Table
 from tasker.engines.tables import SCHEDULES
-from tasker.engines.values import NEWEST, from_cursor, name_taken, no_schedule, to_cursor, too_many, why_not
+from tasker.engines.values import (
+    NEWEST,
+    PAGE_BYTES,
+    from_cursor,
+    name_taken,
+    no_schedule,
+    to_cursor,
+    too_many,
+    why_not,
+)
 from tasker.errors import RequestError
 from tasker.model import Draft, Receipt
 from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage, Skip
@@ -66,10 +75,14 @@ class PostgresSchedules:
     ) -> SchedulePage:
         before = NEWEST if cursor is None else from_cursor(cursor)
         rows: Any = await self._connections.read(
-            lambda connection: connection.fetch(self._queries["schedules_page"], before, owner, name, limit + 1)
+            lambda connection: connection.fetch(
+                self._queries["schedules_page"], before, owner, name, limit + 1, PAGE_BYTES
+            )
         )
-        items = [self._table.value(tuple(row)[1:]) for row in rows[:limit]]
-        return SchedulePage(items=items, next_cursor=to_cursor(rows[limit - 1]["seq"]) if len(rows) > limit else None)
+        kept = rows[:limit]
+        items = [self._table.value(tuple(row)[2:]) for row in kept]
+        more = bool(kept) and kept[0]["found"] > len(kept)
+        return SchedulePage(items=items, next_cursor=to_cursor(kept[-1]["seq"]) if more else None)
 
     async def update(self, schedule: Schedule) -> bool:
         async def work(connection: Connection, _news: News, again: bool) -> bool:

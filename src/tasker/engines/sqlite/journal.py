@@ -12,6 +12,7 @@ import apsw
 
 from tasker.clock import Clock, to_micros
 from tasker.engines.journal import (
+    PAGE_BYTES,
     ROWS_AT_ONCE,
     Note,
     Noted,
@@ -118,7 +119,13 @@ def _page(
             after = Place(first)
         rows: list[Row] = connection.execute(QUERIES["journal_rows"], (after.row, ROWS_AT_ONCE)).fetchall()
         noted = spread(rows, after, limit)
-        entries = [_entry(connection, results, own, told, now) for told in _told(connection, noted, now)]
+        entries: list[JournalEntry] = []
+        size = 0
+        for told in _told(connection, noted, now):
+            if size > PAGE_BYTES:
+                return JournalPage(entries=entries, cursor=entries[-1].cursor)
+            entries.append(_entry(connection, results, own, told, now))
+            size += entries[-1].size
     return JournalPage(entries=entries, cursor=to_cursor(own, end_of(noted, after)))
 
 

@@ -24,7 +24,7 @@ from tasker.engines.sqlite.rows import (
     task_of,
 )
 from tasker.engines.sqlite.sql import EXPIRES_AT, QUERIES, TASK_COLUMNS
-from tasker.engines.values import PAGE_BYTES, encode, from_cursor, to_cursor
+from tasker.engines.values import PAGE_BYTES, encode, from_cursor, size_of, to_cursor
 from tasker.model import Attempt, Claim, Event, LineStats, Page, RunningAttempt, Status, Task, TaskFilter
 
 
@@ -49,13 +49,13 @@ def find_many(
     room, number, last = PAGE_BYTES, 0, 0
     rows: Iterable[Row] = connection.execute(query, values)
     for row in rows:
-        if number == limit or room < 0:
+        task = _loaded(connection, task_of(row, now), now, results) if number < limit else None
+        room -= 0 if task is None else size_of(task)
+        if number == limit or (items and room < 0):
             return Page(items=items, next_cursor=to_cursor(last))
         number, last = number + 1, row[0]
-        task = _loaded(connection, task_of(row, now), now, results)
         if task is not None:
             items.append(task)
-            room -= len(memoryview(task.params)) + (0 if task.result is None else len(memoryview(task.result)))
     return Page(items=items, next_cursor=None)
 
 

@@ -19,7 +19,16 @@ from tasker.engines.sqlite.rows import task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.tables import Table
 from tasker.engines.tables import SCHEDULES
-from tasker.engines.values import NEWEST, from_cursor, name_taken, no_schedule, to_cursor, too_many, why_not
+from tasker.engines.values import (
+    NEWEST,
+    PAGE_BYTES,
+    from_cursor,
+    name_taken,
+    no_schedule,
+    to_cursor,
+    too_many,
+    why_not,
+)
 from tasker.errors import RequestError
 from tasker.model import Change, Draft, Receipt
 from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage, Skip
@@ -58,9 +67,8 @@ class SqliteSchedules:
     ) -> SchedulePage:
         before = NEWEST if cursor is None else from_cursor(cursor)
         values = {"owner": owner, "name": name, "before": before, "limit": limit + 1}
-        rows = await self._read(lambda connection: connection.execute(QUERIES["schedules_page"], values).fetchall())
-        items = [_table.value(row[1:]) for row in rows[:limit]]
-        return SchedulePage(items=items, next_cursor=to_cursor(rows[limit - 1][0]) if len(rows) > limit else None)
+        page: SchedulePage = await self._read(functools.partial(_page, values=values, limit=limit))
+        return page
 
     async def update(self, schedule: Schedule) -> bool:
         return bool(await self._write(functools.partial(_update, schedule=schedule)))
@@ -126,6 +134,20 @@ class SqliteSchedules:
             after = structs.replace(schedule, version=schedule.version + 1, last_task_id=draft.task_id, recent=recent)
             _table.update(connection, after)
         return receipt
+
+
+def _page(connection: apsw.Connection, values: dict[str, Any], limit: int) -> SchedulePage:
+    """Return the first of the schedules that are asked for, as far as their tasks come to no more than PAGE_BYTES."""
+    items: list[Schedule] = []
+    last, room = 0, PAGE_BYTES
+    for row in connection.execute(QUERIES["schedules_page"], values):
+        schedule = _table.value(row[1:])
+        room -= len(memoryview(schedule.task))
+        if len(items) == limit or (items and room < 0):
+            return SchedulePage(items=items, next_cursor=to_cursor(last))
+        items.append(schedule)
+        last = row[0]
+    return SchedulePage(items=items, next_cursor=None)
 
 
 def _create(connection: apsw.Connection, *, schedule: Schedule, most: int | None) -> None:

@@ -20,6 +20,11 @@ UNION ALL
 SELECT task_seq, sequence, attempt, type, time, data FROM {schema}.task_event
 WHERE task_seq = ANY($4::bigint[]) AND type IN ('started', 'completed', 'failed', 'cancelled');
 
+-- name: task_sizes
+-- Told without reading the values.
+SELECT task_id, octet_length(params) + coalesce(octet_length(result), 0) AS size FROM {schema}.task
+WHERE task_id = ANY($1::uuid[]);
+
 -- name: tasks_by_id
 SELECT {task} FROM {schema}.task WHERE task_id = ANY($1::uuid[]);
 

@@ -1,7 +1,11 @@
 -- name: schedules_page
-SELECT seq, {schedules} FROM {schema}.schedule
-WHERE seq < $1 AND ($2::text IS NULL OR owner = $2) AND ($3::text IS NULL OR name = $3)
-ORDER BY seq DESC LIMIT $4;
+-- The first ones whose tasks come to $5 bytes at the most, one at least; found: how many there are, up to the limit.
+SELECT seq, found, {schedules} FROM {schema}.schedule JOIN (
+    SELECT seq, size, count(*) OVER () AS found, sum(size) OVER (ORDER BY seq DESC) AS total FROM (
+        SELECT seq, octet_length(task) AS size FROM {schema}.schedule
+        WHERE seq < $1 AND ($2::text IS NULL OR owner = $2) AND ($3::text IS NULL OR name = $3)
+        ORDER BY seq DESC LIMIT $4) AS first_ones) AS page USING (seq)
+WHERE total <= $5 OR total = size ORDER BY seq DESC;
 
 -- name: schedule_by_name
 SELECT schedule_id FROM {schema}.schedule WHERE owner = $1 AND name = $2;

@@ -1,0 +1,104 @@
+"""What is held for clients at a time: counted, and whoever has taken the longest cut off when it is too much."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tasker.api import buffers
+from tasker.api.buffers import Buffer, Buffers
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffers, "PATIENCE", 0.0)
+
+
+class Client:
+    """A request that holds something until it is cut off or let go."""
+
+    def __init__(self, all_: Buffers, size: int) -> None:
+        self.was_cut_off = False
+        self._all = all_
+        self._size = size
+        self._go = asyncio.Event()
+        self.buffer: Buffer | None = None
+
+    async def run(self) -> None:
+        self.buffer = self._all.open()
+        try:
+            self.buffer.add(self._size)
+            await self._go.wait()
+        except asyncio.CancelledError:
+            if not self._all.was_cut_off():
+                raise
+            self.was_cut_off = True
+        finally:
+            self.buffer.close()
+
+
+async def start(all_: Buffers, *sizes: int) -> tuple[list[Client], list[asyncio.Task[None]]]:
+    clients = [Client(all_, size) for size in sizes]
+    tasks = []
+    for client in clients:
+        tasks.append(asyncio.create_task(client.run()))
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return clients, tasks
+
+
+async def end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def test_whoever_has_taken_the_longest_is_cut_off() -> None:
+    all_ = Buffers(100)
+    clients, tasks = await start(all_, 40, 40, 20, 30)
+    await asyncio.sleep(0)
+    assert [client.was_cut_off for client in clients] == [True, False, False, False]
+    assert all_.size == 90
+    await end(tasks)
+    assert all_.size == 0
+
+
+async def test_nobody_is_cut_off_while_there_is_room_or_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffers, "PATIENCE", 60.0)
+    all_ = Buffers(100)
+    clients, tasks = await start(all_, 50, 50, 50)
+    assert not any(client.was_cut_off for client in clients)
+    assert all_.is_full
+    await end(tasks)
+
+
+async def test_what_is_on_its_way_to_the_store_is_not_cut_off() -> None:
+    all_ = Buffers(100)
+    clients, tasks = await start(all_, 80)
+    assert clients[0].buffer is not None
+    clients[0].buffer.keep()
+    _, more = await start(all_, 80)
+    assert not clients[0].was_cut_off
+    await end([*tasks, *more])
+    assert all_.size == 0
+
+
+async def test_room_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffers, "PATIENCE", 60.0)
+    all_ = Buffers(100)
+    _, tasks = await start(all_, 150)
+    waiting = asyncio.create_task(all_.room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await end(tasks)
+    async with asyncio.timeout(10):
+        await waiting
+
+
+async def test_another_cancellation_is_not_taken_for_it() -> None:
+    all_ = Buffers(100)
+    clients, tasks = await start(all_, 10)
+    await end(tasks)
+    assert tasks[0].cancelled()
+    assert not clients[0].was_cut_off
