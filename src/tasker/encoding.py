@@ -241,6 +241,8 @@ def read_number(digits: str) -> float | Raw:
 
 def is_kept(digits: str, number: float) -> bool:
     """Tell whether a float is just the number that its digits say."""
+    if len(digits) > _LONG and len(_figures(digits).strip("0")) > _FLOAT_FIGURES:
+        return False
     try:
         return Decimal(digits) == Decimal(repr(number))
     except ArithmeticError:  # an exponent of more than 18 digits
@@ -248,15 +250,36 @@ def is_kept(digits: str, number: float) -> bool:
 
 
 def _plain_digits(digits: str) -> bytes:
-    """Return the one way to write a number: equal ones have the same text."""
-    try:
-        sign, figures, exponent = Decimal(digits).as_tuple()
-    except ArithmeticError:
-        return digits.encode()
-    text = "".join(map(str, figures)).lstrip("0")
+    """Return the one way to write a number: equal ones have the same text. In few passes, none of them in Python."""
+    mantissa, _, exponent = digits.lower().partition("e")
+    if len(exponent) > _SAFE_EXPONENT:
+        try:
+            Decimal(digits)
+        except ArithmeticError:
+            return digits.encode()
+    text = _figures(digits).lstrip("0")
     short = text.rstrip("0")
-    assert isinstance(exponent, int)
-    return f"{'-' * sign}{short or 0}e{exponent + len(text) - len(short) if short else 0}".encode()
+    fraction = mantissa.partition(".")[2]
+    power = _whole(exponent) - len(fraction) + len(text) - len(short)
+    return f"{'-' if digits.startswith('-') else ''}{short or 0}e{power if short else 0}".encode()
+
+
+def _figures(digits: str) -> str:
+    """Return the digits before an exponent, without a sign or a point."""
+    return digits.lower().partition("e")[0].lstrip("-").replace(".", "")
+
+
+def _whole(exponent: str) -> int:
+    size = int(exponent.lstrip("+-0") or "0")
+    return -size if exponent.startswith("-") else size
+
+
+_LONG = 40
+"""Characters of a number from which on its digits are counted."""
+_FLOAT_FIGURES = 17
+"""No float is written with more."""
+_SAFE_EXPONENT = 15
+"""Characters of an exponent that every Decimal can have."""
 
 
 decode_exact = msgspec.json.Decoder(float_hook=read_number).decode
