@@ -23,6 +23,8 @@ __all__ = ["LoadFault", "Registry", "TaskType", "load", "load_entry_points", "ta
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "__tasker__"
+_LONGEST = 100
+"""Characters of the name of a type."""
 _WHERE_TYPES_LIVE = "types live in the task files of servers and workers"
 
 
@@ -152,7 +154,7 @@ class Registry:
         shown = name if len(name) <= 100 else f"{name[:100]}..."
         if faults := self._faults_of(name):
             return f"the task type {shown!r} could not be loaded: {'; '.join(fault.detail for fault in faults)}"
-        close = get_close_matches(name, self.known_names(), n=3)
+        close = get_close_matches(name, self.known_names(), n=3) if len(name) <= _LONGEST else []
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
         lost = [fault.target for fault in self.faults if not fault.types]
         if lost:

@@ -332,6 +332,8 @@ def _read_fields(value: dict[str, Any], readers: dict[str, _Reader], pointer: st
     """Return the fields that are given and right; add a fault for each other one."""
     read = {}
     for key, member in value.items():
+        if faults.is_full:
+            break
         reader = readers.get(key)
         if reader is None:
             known = readers if pointer else ("type", "params", *readers)
