@@ -48,7 +48,7 @@ from tasker.model import Attempt, Status, Task, TaskFilter
 from tasker.model.keys import Caller
 from tasker.registry import TaskType
 from tasker.service import Service, Submitted, check_submission
-from tasker.submission import Submission, read_replay, read_submission
+from tasker.submission import Submission
 
 Moment = Annotated[datetime, Meta(tz=True)]
 Params = Annotated[
@@ -130,6 +130,7 @@ class TaskOperations:
 
     def __init__(self, service: Service, clock: Clock, events: EventOperations) -> None:
         self._registry = service.registry
+        self._reading = service.reading
         self._tasks = service.tasks
         self._submissions = service.submissions
         self._following = service.following
@@ -140,24 +141,22 @@ class TaskOperations:
 
     async def submit(self, call: Call) -> Reply | Stream:
         body = await call.body()
-        return await self._submit(call, *read_submission(body, self._registry, self._clock.now()))
+        return await self._submit(call, *await self._reading.submission(call.caller.owner, body))
 
     async def submit_params(self, call: Call) -> Reply | Stream:
         name = call.path["name"]
         if name not in self._registry and self._registry.refusal(name) == "unknown-type":
             raise NotFound(f"there is no task type {name[:100]!r}; GET /type lists them")
         body = await call.body()
-        registry, now = self._registry, self._clock.now()
-        return await self._submit(call, *read_submission(body, registry, now, type_name=name))
+        return await self._submit(call, *await self._reading.submission(call.caller.owner, body, type_name=name))
 
     async def replay(self, call: Call) -> Reply | Stream:
         original = await self._submissions.original(call.caller, call.task_id())
-        replay = read_replay(await call.body(), original, self._registry, self._clock.now())
-        return await self._submit(call, *replay)
+        return await self._submit(call, *await self._reading.replay(call.caller.owner, await call.body(), original))
 
     async def put(self, call: Call) -> Reply | Stream:
         task_id = call.task_id()
-        task_type, submission = read_submission(await call.body(), self._registry, self._clock.now())
+        task_type, submission = await self._reading.submission(call.caller.owner, await call.body())
         wait = preferred_wait(call, call.query())
         if prefers_validation(call):
             check_submission(call.caller, submission, task_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
+from itertools import islice
 from random import SystemRandom
 from typing import Any
 from uuid import UUID
@@ -14,14 +15,16 @@ from msgspec import structs
 from tasker.clock import Clock
 from tasker.engine import Engine
 from tasker.errors import NotFound, RequestError, Unavailable
-from tasker.model import Draft, new_task_id
+from tasker.model import new_task_id
 from tasker.model.keys import Caller
 from tasker.model.schedules import Fired, Firing, Schedule, SchedulePage, Skip
+from tasker.pauses import Pauses
 from tasker.registry import Registry, TaskType
 from tasker.scheduling import FIELDS, merge
 from tasker.service.drafts import draft_of
-from tasker.submission import Submission, read_submission
-from tasker.timing import first_ticks, for_tick, plan, resumed_at
+from tasker.service.reading import Reading
+from tasker.submission import Submission
+from tasker.timing import for_tick, plan, resumed_at, ticks
 
 AT_ONCE = 100
 """Schedules that are read together."""
@@ -39,14 +42,21 @@ _LANES = 3
 _TIMING = frozenset({"cron", "interval", "time_zone", "starts_at", "ends_at", "paused"})
 """Fields with which the next tick changes."""
 
+_PATIENCE = 0.1
+"""Seconds that other schedules wait for one whose submission is checked by code of its type's author."""
+_MOST_SLOW = 1_000
+_Read = tuple[TaskType, Submission] | RequestError | None
+
 _log = structlog.get_logger(__name__)
 
 
 class Schedules:
     """What can be asked of schedules, by any face of it; and the chore that fires them, one in each process."""
 
-    def __init__(self, engine: Engine, registry: Registry, clock: Clock) -> None:
+    def __init__(self, engine: Engine, registry: Registry, clock: Clock, reading: Reading) -> None:
         self._registry = registry
+        self._reading = reading
+        self._slow: dict[UUID, tuple[int, asyncio.Task[_Read]]] = {}
         self._book = engine.schedules
         self._clock = clock
         self._changed = asyncio.Event()
@@ -100,7 +110,7 @@ class Schedules:
         """Return what a schedule submits, and for whom. Raises NotFound, Invalid (the task type has changed since)."""
         schedule = await self.get(caller, schedule_id)
         owner = caller if caller.owner == schedule.owner else Caller(schedule.owner)
-        return owner, *read_submission(bytes(schedule.task), self._registry, self._clock.now())
+        return owner, *await self._reading.submission(schedule.owner, bytes(schedule.task))
 
     async def next_ticks(self, caller: Caller, schedule_id: UUID, count: int) -> list[datetime]:
         """Return the next ticks that a schedule has, or had if it were not paused. Raises NotFound."""
@@ -108,7 +118,11 @@ class Schedules:
         first = schedule.next_fire_at or resumed_at(structs.replace(schedule, paused=False), self._clock.now())
         if first is None:
             return []
-        return first_ticks(schedule, first - timedelta(microseconds=1), count)
+        found, pauses = [], Pauses()
+        for tick in islice(ticks(schedule, first - timedelta(microseconds=1)), count):
+            found.append(tick)
+            await pauses.point()  # a rule that few days fit takes a millisecond for each of its ticks
+        return found
 
     # the chore
 
@@ -157,17 +171,48 @@ class Schedules:
 
     async def _fire(self, schedule: Schedule, now: datetime, lanes: asyncio.Semaphore) -> bool:
         """Fire a schedule, or leave it to whoever has fired or changed it; tell whether this went well."""
-        async with lanes:
-            try:
-                fired = await self._book.fire(self._firing(schedule, now))
-            except Unavailable:
-                raise
-            except Exception:  # a fault of ours, or of somebody's hand in the store
-                _log.exception("schedule.failed", schedule=schedule.name)
+        try:
+            read = await self._read(schedule)
+            if read is None:
                 return False
+            async with lanes:
+                fired = await self._book.fire(self._firing(schedule, now, read))
+        except Unavailable:
+            raise
+        except Exception:  # a fault of ours, or of somebody's hand in the store
+            _log.exception("schedule.failed", schedule=schedule.name)
+            return False
         if fired is not None:
             self._tell(schedule, fired)
         return True
+
+    async def _read(self, schedule: Schedule) -> _Read:
+        """Return the submission of a schedule, or what is wrong with it: the task type may have changed since.
+
+        None for one whose check takes its time: other schedules do not wait for it, and it is fired when that is done.
+        """
+        task_type = self._registry.find(schedule.type)
+        if task_type is None or not task_type.has_own_code:
+            return await self._read_template(schedule)
+        version, reading = self._slow.pop(schedule.schedule_id, (0, None))
+        if reading is None or version != schedule.version:
+            reading = asyncio.create_task(self._read_template(schedule))
+        await asyncio.wait([reading], timeout=_PATIENCE)
+        if reading.done():
+            return reading.result()
+        reading.add_done_callback(lambda _: self._changed.set())
+        self._slow[schedule.schedule_id] = schedule.version, reading
+        if len(self._slow) > _MOST_SLOW:  # among them are some whose schedules are no more
+            del self._slow[next(iter(self._slow))]
+        return None
+
+    async def _read_template(self, schedule: Schedule) -> _Read:
+        try:
+            return await self._reading.submission(schedule.owner, bytes(schedule.task))
+        except Unavailable:  # checks of the same owner take long: it is tried again
+            return None
+        except RequestError as error:
+            return error
 
     def _tell(self, before: Schedule, fired: Fired) -> None:
         skip = fired.schedule.last_skip
@@ -176,19 +221,16 @@ class Schedules:
         if fired.submitted:
             _log.info("schedule.fired", schedule=before.name, tasks=len(fired.submitted))
 
-    def _firing(self, schedule: Schedule, now: datetime) -> Firing:
+    def _firing(self, schedule: Schedule, now: datetime, read: tuple[TaskType, Submission] | RequestError) -> Firing:
         planned = plan(schedule, now)
         drafts, skip = [], planned.skip
         for tick in planned.ticks:
-            try:
-                drafts.append(self._draft(schedule, tick, now))
-            except RequestError as error:  # the task type has changed since
-                skip = Skip(tick=tick, reason="refused", detail=error.detail)
+            if isinstance(read, RequestError):
+                skip = Skip(tick=tick, reason="refused", detail=read.detail)
+            else:
+                draft = draft_of(Caller(schedule.owner), *read, self._clock.now())
+                drafts.append(for_tick(draft, schedule, tick))
         return Firing(schedule=schedule, drafts=tuple(drafts), next_fire_at=planned.next_fire_at, skip=skip)
-
-    def _draft(self, schedule: Schedule, tick: datetime, now: datetime) -> Draft:
-        task_type, submission = read_submission(bytes(schedule.task), self._registry, now)
-        return for_tick(draft_of(Caller(schedule.owner), task_type, submission, self._clock.now()), schedule, tick)
 
 
 def _changed(before: Schedule, given: dict[str, Any], now: datetime) -> Schedule:

@@ -23,6 +23,7 @@ from tasker.service.following import Following
 from tasker.service.keys import Keys
 from tasker.service.queues import Queues
 from tasker.service.readiness import Readiness, StoreCheck
+from tasker.service.reading import Reading
 from tasker.service.schedules import Schedules
 from tasker.service.submitting import Submissions
 from tasker.service.tasks import Tasks
@@ -62,7 +63,8 @@ class Service:
         self.usage = UsageService(engine, clock)
         self.budgets = Budgets(engine.usage, self.keys, clock, default=daily_budget)
         self.webhooks = Webhooks(engine, clock)
-        self.schedules = Schedules(engine, registry, clock)
+        self.reading = Reading(registry, clock)
+        self.schedules = Schedules(engine, registry, clock, self.reading)
         self.feed = Feed(engine, hub)
         self.waiting = Waiting(engine, clock, history or History(), lambda: hub.closed)
         self.tasks = Tasks(engine, registry)
