@@ -142,7 +142,7 @@ class _Work:
             try:
                 checked.append(_Checked(line, await self._read(line)))
             except RequestError as error:
-                checked.append(_Checked(line, error))
+                checked.append(_Checked(line, error.with_traceback(None)))  # which would keep the line twice
             await pauses.point()
         return checked
 
