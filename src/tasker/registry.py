@@ -53,7 +53,8 @@ def task(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
     most 3 crashes) or "fail" when the child process dies. memory_limit: resident memory of a `def` function's child
     process, bytes or "512MB". example: params to show; default made from the types. retention: how long a task is kept
     after its end, a timedelta, seconds or "forever"; default that of the service. check: called with the params of a
-    submission by name, defaults filled in; yields a `tasker.errors.Fault` for each thing wrong that types cannot say.
+    submission by name, defaults filled in; yields a `tasker.errors.Fault` for each thing wrong that types cannot say;
+    it runs in a thread of the service, for 5 seconds at most.
     costs: its tasks cost money (`context.usage(cost=...)`, in dollars), and daily budgets hold for them.
 
     What is wrong with the function or the options is found when it is registered (RegistrationError).

@@ -24,9 +24,11 @@ def exact(x: list[Decimal]) -> None: ...
 
 MANY = [1.5e300, -2e-10, 3e55] * 500
 PARAMS: list[Any] = [
-    MANY, [*MANY, "x"], [1, MANY], [MANY, {"a": 1}], [MANY, {"a": MANY}], [MANY, [1, 2]], [MANY, [1.0, 2]], [MANY, [1e2]],
+    MANY, [*MANY, "x"], [1, MANY], [MANY, {"a": 1}], [MANY, {"a": MANY}], [MANY, [1, 2]], [MANY, [1.0, 2]],
+    [MANY, [1e2]],
     [MANY, 1, 2], [MANY, [1], "z"], [[MANY]], [MANY], [True, *MANY], [2**70, *MANY], [None, *MANY],
-    {"x": MANY, "y": {}, "z": 2}, {"x": MANY, "y": {}, "z": -2}, {"x": MANY, "q": 1}, {"x": MANY}, {"x": MANY, "y": [True]},
+    {"x": MANY, "y": {}, "z": 2}, {"x": MANY, "y": {}, "z": -2}, {"x": MANY, "q": 1}, {"x": MANY},
+    {"x": MANY, "y": [True]},
     {"first": 1, "more": MANY}, {"first": 1, "more": [*MANY, None]}, {"more": MANY}, {"": 1, "x": MANY},
     {"first": 1, "more": 2, "x": MANY},
 ]  # fmt: skip
