@@ -241,6 +241,8 @@ def read_number(digits: str) -> float | Raw:
 
 def is_kept(digits: str, number: float) -> bool:
     """Tell whether a float is just the number that its digits say."""
+    if repr(number) == digits:  # by far the most
+        return True
     if len(digits) > _LONG and len(_figures(digits).strip("0")) > _FLOAT_FIGURES:
         return False
     try:

@@ -23,6 +23,10 @@ from tasker.schema import Schema, traits_of
 from tasker.signature import How, Parameter
 
 _BOX = "$.v"
+_ALL = "*"
+"""The box of a list of values of *args."""
+_TOGETHER = 500
+"""Values of *args that are looked at together, before each by itself."""
 
 
 def make_box(type_: Any) -> type[Struct]:
@@ -65,6 +69,8 @@ class Params:
         types = {p.name: msgspec.Raw if p.name in models else p.type for p in parameters}
         self._boxes = {name: make_box(type_) for name, type_ in types.items() if name not in models}
         self._traits = {name: traits for name in self._boxes if not (traits := traits_of([types[name]])).is_plain}
+        if self.rest in self._boxes:
+            self._boxes[_ALL] = make_box(list.__class_getitem__(types[self.rest]))
         self._odd = tuple((self._names.index(name), traits.needs_zones) for name, traits in self._traits.items())
         self._struct = _make_struct(parameters, types)
         self._read_object = _reader(self._struct)
@@ -191,8 +197,12 @@ class Params:
         if not isinstance(values, list):
             yield Fault(pointer, f"expected array, got {kind_of(values)}")
             return
-        for index, value in enumerate(values, start):
-            yield from self._faults_of(parameter, value, f"{pointer}/{index}")
+        for first in range(0, len(values), _TOGETHER):
+            some = values[first : first + _TOGETHER]
+            if parameter.name not in self._models and self._refusal(parameter, some, together=True) is None:
+                continue
+            for index, value in enumerate(some, start + first):
+                yield from self._faults_of(parameter, value, f"{pointer}/{index}")
 
     def _faults_of(self, parameter: Parameter, value: Any, pointer: str) -> Iterator[Fault]:
         if (model := self._models.get(parameter.name)) is not None:
@@ -207,10 +217,11 @@ class Params:
                 schema = {**schema, "$defs": self._schema["$defs"]}
             yield from value_faults(value, schema, pointer, refusal, skip=_BOX.removeprefix("$"))
 
-    def _refusal(self, parameter: Parameter, value: Any) -> str | None:
-        """Return what is first told against a value of a parameter, None if it is right."""
+    def _refusal(self, parameter: Parameter, value: Any, *, together: bool = False) -> str | None:
+        """Return what is first told against a value of a parameter, or some together of *args; None if it is right."""
+        kind = self._boxes[_ALL if together else parameter.name]
         try:
-            box = msgspec.convert({"v": value}, self._boxes[parameter.name], str_keys=True, dec_hook=from_json)
+            box = msgspec.convert({"v": value}, kind, str_keys=True, dec_hook=from_json)
             if (traits := self._traits.get(parameter.name)) is not None:
                 check_leaves(box, msgspec.json.encode(value), zones=traits.needs_zones)
         except ValueError as error:

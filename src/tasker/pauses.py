@@ -10,15 +10,18 @@ AT_MOST = 0.005
 
 
 class Pauses:
-    """One piece of work. Call `point` often: it costs little, and pauses only where it is time to."""
+    """One piece of work: at many points of it, `if pauses.due(): await pauses.pause()`."""
 
-    __slots__ = ("_since",)
+    __slots__ = ("_until",)
 
     def __init__(self) -> None:
-        self._since = perf_counter()
+        self._until = perf_counter() + AT_MOST
 
-    async def point(self) -> None:
-        """Let others have their turn, if the work has taken long since they had one."""
-        if perf_counter() - self._since >= AT_MOST:
-            await asyncio.sleep(0)
-            self._since = perf_counter()
+    def due(self) -> bool:
+        """Tell whether the work has taken long since others had their turn."""
+        return perf_counter() >= self._until
+
+    async def pause(self) -> None:
+        """Let others have their turn."""
+        await asyncio.sleep(0)
+        self._until = perf_counter() + AT_MOST

@@ -16,6 +16,7 @@ from uuid import uuid4
 import pytest
 from msgspec import Struct, structs
 
+from tasker import faults
 from tasker.api.app import make_operations
 from tasker.api.operation import Operation
 from tasker.metrics import Metrics
@@ -286,6 +287,27 @@ async def test_an_operation_takes_time_by_the_size_of_its_input(bench: Bench, na
             if words := await grows(cost, size, nothing):
                 found[what] = words
     assert not found
+
+
+@pytest.mark.parametrize("name", [name for name, sizers in SIZED.items() if sizers])
+async def test_no_more_names_are_compared_than_faults_are_told(
+    bench: Bench, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an unknown member may have meant is looked for; of thousands of them only for those that are told."""
+    compared: list[str] = []
+    find = faults.get_close_matches
+
+    def counted(word: str, *args: Any, **options: Any) -> list[str]:
+        compared.append(word)
+        return find(word, *args, **options)
+
+    monkeypatch.setattr(faults, "get_close_matches", counted)
+    members: dict[str, Any] = {f"queu{n}": 1 for n in range(3 * faults.MAX_FAULTS)}
+    inner = {"type": "sum", "params": members, "retry": members, "webhook": members, "rate": members, **members}
+    operation = operations_of(bench.rig)[name]
+    body = as_json({**inner, "task": inner, "filter": members})
+    await bench.call(operation, body)
+    assert len(compared) <= 2 * faults.MAX_FAULTS
 
 
 class Held(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from time import process_time
 from typing import Annotated, Any
 
 import msgspec
@@ -58,3 +59,15 @@ def test_results_are_written_as_they_are() -> None:
     assert encoding.has_many_exponents(text)
     with pytest.raises(msgspec.DecodeError):
         encoding.read_any(text[:-1])
+
+
+def test_they_are_read_sooner_than_msgspec_reads_them() -> None:
+    """By far, and by the least of some tries."""
+    text = msgspec.json.encode([1e300] * 5_000)
+
+    def took(read: Any) -> float:
+        began = process_time()
+        read(text)
+        return process_time() - began
+
+    assert min(took(encoding.read_any) for _ in range(8)) < min(took(msgspec.json.decode) for _ in range(8)) / 2

@@ -143,7 +143,8 @@ class _Work:
                 checked.append(_Checked(line, await self._read(line)))
             except RequestError as error:
                 checked.append(_Checked(line, error.with_traceback(None)))  # which would keep the line twice
-            await pauses.point()
+            if pauses.due():
+                await pauses.pause()
         return checked
 
     async def _read(self, line: Line) -> Wanted:
@@ -162,7 +163,8 @@ class _Work:
         results, items, pauses = iter(stored), [], Pauses()
         for line, found in checked:
             items.append(self._item(line, found if isinstance(found, RequestError) else next(results)))
-            await pauses.point()
+            if pauses.due():
+                await pauses.pause()
         out.put(items)
 
     def _item(self, line: Line, result: Accepted | RequestError | None) -> BatchItem:

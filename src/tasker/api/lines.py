@@ -211,7 +211,8 @@ class ArraySource:
         texts, pauses = [], Pauses()
         for text in split_array(body):
             texts.append(text)
-            await pauses.point()
+            if pauses.due():
+                await pauses.pause()
         return cls(texts)
 
     async def chunk(self) -> list[Line]:

@@ -195,7 +195,8 @@ class Submissions:
                 )  # fmt: skip
                 draft = structs.replace(draft, idempotency=idempotency)
             drafts.append(draft)
-            await pauses.point()
+            if pauses.due():
+                await pauses.pause()
         return [_accepted(receipt, key) for receipt in await self._store_many(drafts)]
 
     async def _check_kept(self, receipt: Receipt) -> None:
