@@ -87,7 +87,7 @@ BATCH: dict[str, Sizer] = {
     "wrong lines": lambda size: lines('{"type": "sum", "params": ["4"]}', size // 4),
     "blank lines": lambda size: lines(" ", size),
     "a line in small pieces": lambda size: Request(
-        json.dumps(free_task(size)).encode(), media=b"application/jsonl", piece=16
+        json.dumps(free_task(4 * size)).encode(), media=b"application/jsonl", piece=16
     ),
     "lines in small pieces": lambda size: lines('{"type": "sum", "params": [4, 2]}', size // 8, piece=7),
 }
