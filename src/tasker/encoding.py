@@ -147,7 +147,7 @@ def settle(text: bytes) -> bytes:
         raise NotJson(f"it cannot be written as JSON (it is nested too deeply, more than {MAX_DEPTH} levels)")
     try:
         # Reading and writing it again takes less than a look at each of its values in Python would.
-        if _rewrite(_read(text)) == text:
+        if _rewrite(read_any(text)) == text:
             return text
         _pairs_decoder.decode(text.decode())
         return msgspec.json.format(text, indent=-1)  # a Raw may hold blanks and line feeds
@@ -241,6 +241,10 @@ def read_number(digits: str) -> float | Raw:
 
 def is_kept(digits: str, number: float) -> bool:
     """Tell whether a float is just the number that its digits say."""
+    if repr(number) == digits:  # by far the most
+        return True
+    if len(digits) > _LONG and len(_figures(digits).strip("0")) > _FLOAT_FIGURES:
+        return False
     try:
         return Decimal(digits) == Decimal(repr(number))
     except ArithmeticError:  # an exponent of more than 18 digits
@@ -248,15 +252,57 @@ def is_kept(digits: str, number: float) -> bool:
 
 
 def _plain_digits(digits: str) -> bytes:
-    """Return the one way to write a number: equal ones have the same text."""
-    try:
-        sign, figures, exponent = Decimal(digits).as_tuple()
-    except ArithmeticError:
-        return digits.encode()
-    text = "".join(map(str, figures)).lstrip("0")
+    """Return the one way to write a number: equal ones have the same text. In few passes, none of them in Python."""
+    mantissa, _, exponent = digits.lower().partition("e")
+    if len(exponent) > _SAFE_EXPONENT:
+        try:
+            Decimal(digits)
+        except ArithmeticError:
+            return digits.encode()
+    text = _figures(digits).lstrip("0")
     short = text.rstrip("0")
-    assert isinstance(exponent, int)
-    return f"{'-' * sign}{short or 0}e{exponent + len(text) - len(short) if short else 0}".encode()
+    fraction = mantissa.partition(".")[2]
+    power = _whole(exponent) - len(fraction) + len(text) - len(short)
+    return f"{'-' if digits.startswith('-') else ''}{short or 0}e{power if short else 0}".encode()
+
+
+def _figures(digits: str) -> str:
+    """Return the digits before an exponent, without a sign or a point."""
+    return digits.lower().partition("e")[0].lstrip("-").replace(".", "")
+
+
+def _whole(exponent: str) -> int:
+    size = int(exponent.lstrip("+-0") or "0")
+    return -size if exponent.startswith("-") else size
+
+
+def has_many_exponents(text: bytes) -> bool:
+    """Tell whether a JSON text has so many numbers with an exponent that msgspec may take long to read them.
+
+    It takes 10 us for some of them, such as 1e300, and keeps the interpreter's lock; Python's own `float` takes 0.2.
+    """
+    return len(text) > _FEW_BYTES and len(_EXPONENT.findall(text)) > _FEW_EXPONENTS
+
+
+def read_any(text: bytes) -> Any:
+    """Return the value of a JSON text, as msgspec does. Raises msgspec.DecodeError."""
+    if not has_many_exponents(text):
+        return _read(text)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise msgspec.DecodeError(str(error)) from None
+
+
+_FEW_BYTES = 4_000
+_FEW_EXPONENTS = 1_000
+_EXPONENT = re.compile(rb"[0-9][eE][+-]?[0-9]")
+_LONG = 40
+"""Characters of a number from which on its digits are counted."""
+_FLOAT_FIGURES = 17
+"""No float is written with more."""
+_SAFE_EXPONENT = 15
+"""Characters of an exponent that every Decimal can have."""
 
 
 decode_exact = msgspec.json.Decoder(float_hook=read_number).decode

@@ -145,6 +145,10 @@ class ArchiveError(TaskerError):
     """What is imported is no whole archive of `tasker export`; the message names the line, and what to do."""
 
 
+class CheckStopped(BaseException):
+    """Raised in the thread of a check of params that takes too long. What catches Exception does not catch it."""
+
+
 class RegistrationError(TaskerError):
     """A function cannot become a task type; the message names file and function."""
 

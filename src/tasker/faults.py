@@ -50,6 +50,11 @@ class Faults:
     def __len__(self) -> int:
         return len(self.found)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many as are told: what else is wrong need not be looked for."""
+        return len(self.found) >= MAX_FAULTS
+
     def add(self, pointer: str, detail: str, name: str = "invalid-request") -> None:
         self.put(Fault(pointer, detail), name)
 

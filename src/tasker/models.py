@@ -6,8 +6,10 @@ such a type comes, and whoever wrote that type has imported it before.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
+from enum import Enum
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import msgspec
@@ -39,8 +41,23 @@ def _is_pydantics(part: Any) -> bool:
     return home in _HOMES or hasattr(part, "__pydantic_validator__") or hasattr(part, "__get_pydantic_core_schema__")
 
 
-def _parts(hint: Any) -> Iterator[Any]:
-    """Yield a type and all that it is made of: arguments, metadata and the fields of classes."""
+def runs_own_code(hint: Any) -> bool:
+    """Tell whether reading a value of a type may run code of whoever wrote the type, and so take any time."""
+    return any(isinstance(part, type) and _has_hook(part) for part in _parts(hint, all_fields=True))
+
+
+def _has_hook(kind: type) -> bool:
+    if kind.__module__ == "builtins":
+        return False
+    is_enum = issubclass(kind, Enum) and kind._missing_.__func__ is not Enum._missing_.__func__  # type: ignore[attr-defined]
+    return is_enum or any(hasattr(kind, name) for name in ("__post_init__", "__attrs_attrs__"))
+
+
+def _parts(hint: Any, *, all_fields: bool = False) -> Iterator[Any]:
+    """Yield a type and all that it is made of: arguments, metadata and the fields of classes.
+
+    all_fields: those of pydantic's classes too.
+    """
     stack, seen = [hint], set()
     while stack:
         part = stack.pop()
@@ -51,7 +68,8 @@ def _parts(hint: Any) -> Iterator[Any]:
         stack += get_args(part)
         stack += getattr(part, "__metadata__", ())
         stack.append(getattr(part, "__value__", None))  # of a `type` statement
-        if isinstance(part, type) and part.__module__ != "builtins" and not hasattr(part, "__pydantic_validator__"):
+        is_whole = hasattr(part, "__pydantic_validator__") and not all_fields
+        if isinstance(part, type) and part.__module__ != "builtins" and not is_whole:
             stack += _fields(part)
 
 
@@ -62,8 +80,17 @@ def _fields(kind: type) -> list[Any]:
         return []
 
 
+_OWN_CODE = re.compile(
+    r"'type': '(?:function-|call)|'custom_init': True|'post_init': (?!False)|'regex_engine': 'python"
+)
+"""In the schema that pydantic has made: validators and the like, and patterns that may take any time."""
+
+
 class Model:
-    """What pydantic knows of one type. Raises TypeError (with pydantic's words) where it cannot take it."""
+    """What pydantic knows of one type. Raises TypeError (with pydantic's words) where it cannot take it.
+
+    has_own_code: whether code of whoever wrote the type may run when a value is read, and so take any time.
+    """
 
     def __init__(self, hint: Any, *, secret: Meta | None = None) -> None:
         from pydantic import TypeAdapter
@@ -73,7 +100,9 @@ class Model:
             raise TypeError("msgspec.Meta says nothing to pydantic; use pydantic.Field beside a pydantic type")
         try:
             self._adapter: TypeAdapter[Any] = TypeAdapter(hint)
-            self._has_decimals = "'type': 'decimal'" in repr(self._adapter.core_schema)
+            made = repr(self._adapter.core_schema)
+            self._has_decimals = "'type': 'decimal'" in made
+            self.has_own_code = _OWN_CODE.search(made) is not None or runs_own_code(hint)
             self.input_schema = self._adapter.json_schema(ref_template=_REF, mode="validation")
             self.output_schema = self._adapter.json_schema(ref_template=_REF, mode="serialization")
         except PydanticUserError as error:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from types import MappingProxyType
-from typing import Any
+from types import MappingProxyType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import astuple
 
-from tasker.encoding import check_leaves, from_json
+from tasker.encoding import check_leaves, from_json, has_many_exponents, read_any
 from tasker.errors import Fault
 from tasker.faults import MAX_FAULTS, kind_of, missing_field, unknown_field, value_faults
 from tasker.jsontext import unescape
@@ -23,6 +23,10 @@ from tasker.schema import Schema, traits_of
 from tasker.signature import How, Parameter
 
 _BOX = "$.v"
+_ALL = "*"
+"""The box of a list of values of *args."""
+_TOGETHER = 500
+"""Values of *args that are looked at together, before each by itself."""
 
 
 def make_box(type_: Any) -> type[Struct]:
@@ -65,8 +69,12 @@ class Params:
         types = {p.name: msgspec.Raw if p.name in models else p.type for p in parameters}
         self._boxes = {name: make_box(type_) for name, type_ in types.items() if name not in models}
         self._traits = {name: traits for name in self._boxes if not (traits := traits_of([types[name]])).is_plain}
+        if self.rest in self._boxes:
+            self._boxes[_ALL] = make_box(list.__class_getitem__(types[self.rest]))
         self._odd = tuple((self._names.index(name), traits.needs_zones) for name, traits in self._traits.items())
-        self._read_object = _reader(_make_struct(parameters, types))
+        self._struct = _make_struct(parameters, types)
+        self._read_object = _reader(self._struct)
+        self._is_simple = not self._odd and not models and all(map(_is_simple, types.values()))
         reached = tuple(p for p in parameters if p.in_array and p.how is not How.REST)
         self._read_array = _reader(_make_struct(reached, types, array_like=True))
         self._read_rest = None if self.rest is None else _reader(list.__class_getitem__(types[self.rest]))
@@ -80,8 +88,20 @@ class Params:
         Each value is read as its type, so that no number passes through a float on its way to a Decimal. Raises
         msgspec.ValidationError.
         """
+        if has_many_exponents(text) and self._is_simple:
+            return self._values_of(read_any(text))
         values = self._values_of_array(text) if text[:1] == b"[" else astuple(self._read_object(text))
         return self._looked_at(values, text) if self._odd or self._places else values
+
+    def _values_of(self, params: Any) -> tuple[Any, ...]:
+        """Return the same from decoded params; for types whose numbers are ints and floats."""
+        if isinstance(params, list) and self._unreached is None:
+            taken = len(self.positional)
+            named = dict(zip(self.positional, params, strict=False))
+            if len(params) > taken:
+                named["" if self.rest is None else self.rest] = params[taken:]  # no parameter is called ""
+            params = named
+        return astuple(msgspec.convert(params, self._struct, str_keys=True, dec_hook=from_json))
 
     def _values_of_array(self, text: bytes) -> tuple[Any, ...]:
         if self._unreached is not None:
@@ -177,8 +197,12 @@ class Params:
         if not isinstance(values, list):
             yield Fault(pointer, f"expected array, got {kind_of(values)}")
             return
-        for index, value in enumerate(values, start):
-            yield from self._faults_of(parameter, value, f"{pointer}/{index}")
+        for first in range(0, len(values), _TOGETHER):
+            some = values[first : first + _TOGETHER]
+            if parameter.name not in self._models and self._refusal(parameter, some, together=True) is None:
+                continue
+            for index, value in enumerate(some, start + first):
+                yield from self._faults_of(parameter, value, f"{pointer}/{index}")
 
     def _faults_of(self, parameter: Parameter, value: Any, pointer: str) -> Iterator[Fault]:
         if (model := self._models.get(parameter.name)) is not None:
@@ -193,10 +217,11 @@ class Params:
                 schema = {**schema, "$defs": self._schema["$defs"]}
             yield from value_faults(value, schema, pointer, refusal, skip=_BOX.removeprefix("$"))
 
-    def _refusal(self, parameter: Parameter, value: Any) -> str | None:
-        """Return what is first told against a value of a parameter, None if it is right."""
+    def _refusal(self, parameter: Parameter, value: Any, *, together: bool = False) -> str | None:
+        """Return what is first told against a value of a parameter, or some together of *args; None if it is right."""
+        kind = self._boxes[_ALL if together else parameter.name]
         try:
-            box = msgspec.convert({"v": value}, self._boxes[parameter.name], str_keys=True, dec_hook=from_json)
+            box = msgspec.convert({"v": value}, kind, str_keys=True, dec_hook=from_json)
             if (traits := self._traits.get(parameter.name)) is not None:
                 check_leaves(box, msgspec.json.encode(value), zones=traits.needs_zones)
         except ValueError as error:
@@ -213,6 +238,16 @@ def _reader(type_: Any) -> Callable[[bytes], Any]:
     return msgspec.json.Decoder(type_, dec_hook=from_json).decode
 
 
+def _is_simple(type_: Any) -> bool:
+    """Tell whether a type is made of what JSON has, so that decoded JSON is converted to the same as its text."""
+    parts = get_args(type_)
+    if get_origin(type_) is Annotated:
+        return _is_simple(parts[0])
+    return type_ in _SIMPLE or (get_origin(type_) in _OF_SIMPLE and all(map(_is_simple, parts)))
+
+
+_SIMPLE = (Any, object, int, float, str, bool, None, type(None), list, dict)
+_OF_SIMPLE = (list, dict, tuple, Union, UnionType)
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 

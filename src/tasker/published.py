@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from tasker.encoding import read_any
 from tasker.errors import Fault
 from tasker.faults import MAX_FAULTS, is_small, kind_of, make_validator, schema_faults
 from tasker.hiding import Places
@@ -39,7 +40,7 @@ class SchemaParams:
 
     def read(self, text: bytes) -> Any:
         """Return the params by name, from their JSON text. Raises msgspec.ValidationError."""
-        params = msgspec.json.decode(text)
+        params = read_any(text)
         fault = next(self._find_faults(params), None)
         if fault is not None:
             raise msgspec.ValidationError(fault.detail)

@@ -86,6 +86,8 @@ def read_queue_change(body: bytes) -> QueueChange:
     if "rate" in value:
         fields["rate"] = _read_rate(value["rate"], faults)
     for name in value:
+        if faults.is_full:
+            break
         if name not in known:
             faults.put(unknown_field("", name, known), "unknown-field")
     faults.check()
@@ -101,6 +103,8 @@ def _read_rate(value: Any, faults: Faults) -> Rate | None:
     before = len(faults)
     given = {name: member for name, member in value.items() if member is not None or name == "limit"}
     for name in value:
+        if faults.is_full:
+            break
         if name not in _RATE:
             faults.put(unknown_field("/rate", name, _RATE), "unknown-field")
     if "limit" not in value:

@@ -159,6 +159,8 @@ def _read(
     """Return the members that are right; add a fault for each other one."""
     fields: dict[str, Any] = {}
     for key, member in value.items():
+        if faults.is_full:
+            break
         place = f"{pointer}/{escape(key)}"
         if key not in readers:
             faults.put(unknown_field(pointer, key, readers), "unknown-field")

@@ -23,6 +23,8 @@ __all__ = ["LoadFault", "Registry", "TaskType", "load", "load_entry_points", "ta
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "__tasker__"
+_LONGEST = 100
+"""Characters of the name of a type."""
 _WHERE_TYPES_LIVE = "types live in the task files of servers and workers"
 
 
@@ -51,7 +53,8 @@ def task(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
     most 3 crashes) or "fail" when the child process dies. memory_limit: resident memory of a `def` function's child
     process, bytes or "512MB". example: params to show; default made from the types. retention: how long a task is kept
     after its end, a timedelta, seconds or "forever"; default that of the service. check: called with the params of a
-    submission by name, defaults filled in; yields a `tasker.errors.Fault` for each thing wrong that types cannot say.
+    submission by name, defaults filled in; yields a `tasker.errors.Fault` for each thing wrong that types cannot say;
+    it runs in a thread of the service, for 5 seconds at most.
     costs: its tasks cost money (`context.usage(cost=...)`, in dollars), and daily budgets hold for them.
 
     What is wrong with the function or the options is found when it is registered (RegistrationError).
@@ -152,7 +155,7 @@ class Registry:
         shown = name if len(name) <= 100 else f"{name[:100]}..."
         if faults := self._faults_of(name):
             return f"the task type {shown!r} could not be loaded: {'; '.join(fault.detail for fault in faults)}"
-        close = get_close_matches(name, self.known_names(), n=3)
+        close = get_close_matches(name, self.known_names(), n=3) if len(name) <= _LONGEST else []
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
         lost = [fault.target for fault in self.faults if not fault.types]
         if lost:

@@ -200,6 +200,8 @@ def _read(body: bytes, registry: Registry, now: datetime) -> _Reading:
         raise Invalid("expected an object", faults=[Fault("", f"expected an object, got {kind_of(value)}")])
     reading = _Reading(value)
     for name in value:
+        if reading.faults.is_full:
+            break
         if name == "task":
             reading.read_task(_decode_texts(body).task, registry, now)
         elif name in _READERS:

@@ -184,6 +184,43 @@ _decode_policy = msgspec.json.Decoder(Policy).decode
 _decode_texts = msgspec.json.Decoder(_Texts).decode
 
 
+class Opened:
+    """The body of a submission as JSON, and the task type that it names; nothing else of it is read yet.
+
+    type_name: the body is the params alone, of this type. Raises Malformed (not JSON that is taken), Invalid (no
+    object; no such type, if `type_name` names it).
+    """
+
+    __slots__ = ("_body", "_is_params", "_now", "_registry", "_value", "task_type")
+
+    def __init__(self, body: bytes, registry: Registry, now: datetime, *, type_name: str | None = None) -> None:
+        value = read_json(body)
+        self._body, self._registry, self._now, self._value = body, registry, now, value
+        self._is_params = type_name is not None
+        self.task_type: TaskType | None
+        if type_name is not None:
+            self.task_type = registry.get(type_name)
+        elif isinstance(value, dict):
+            name = value.get("type")
+            self.task_type = registry.find(name) if isinstance(name, str) else None
+        else:
+            raise Invalid("expected an object with `type` and `params`", faults=[Fault("", "expected an object")])
+
+    @property
+    def params_pointer(self) -> str:
+        """Where the params stand in the body."""
+        return "" if self._is_params else "/params"
+
+    def read(self) -> tuple[TaskType, Submission]:
+        """Read and check the rest. Raises Invalid with every fault."""
+        if not self._is_params:
+            return _read_envelope(self._value, _decode_texts(self._body), self.task_type, self._registry, self._now)
+        assert self.task_type is not None
+        params = self._body.strip()
+        self.task_type.check(self._value, params)
+        return self.task_type, Submission(type=self.task_type.name, params=Raw(params))
+
+
 def read_submission(
     body: bytes, registry: Registry, now: datetime, *, type_name: str | None = None
 ) -> tuple[TaskType, Submission]:
@@ -191,15 +228,7 @@ def read_submission(
 
     Raises Malformed (not JSON that is taken) or Invalid (with every fault).
     """
-    value = read_json(body)
-    if type_name is not None:
-        task_type = registry.get(type_name)
-        params = body.strip()
-        task_type.check(value, params)
-        return task_type, Submission(type=task_type.name, params=Raw(params))
-    if not isinstance(value, dict):
-        raise Invalid("expected an object with `type` and `params`", faults=[Fault("", "expected an object")])
-    return _read_envelope(value, _decode_texts(body), registry, now)
+    return Opened(body, registry, now, type_name=type_name).read()
 
 
 def read_replay(body: bytes, original: Draft, registry: Registry, now: datetime) -> tuple[TaskType, Submission]:
@@ -219,7 +248,8 @@ def read_replay(body: bytes, original: Draft, registry: Registry, now: datetime)
         texts.params = Raw(original.params)
         value["params"] = read_json(original.params)
     retry = _decode_policy(original.policy).retry
-    task_type, asked = _read_envelope(value | {"type": original.type}, texts, registry, now, retry)
+    task_type = registry.find(original.type)
+    task_type, asked = _read_envelope(value | {"type": original.type}, texts, task_type, registry, now, retry)
     return task_type, _with_kept(asked, original, value)
 
 
@@ -237,12 +267,17 @@ def _with_kept(asked: Submission, original: Draft, given: dict[str, Any]) -> Sub
 
 
 def _read_envelope(
-    value: dict[str, Any], texts: _Texts, registry: Registry, now: datetime, retry: RetryPolicy | None = None
-) -> tuple[TaskType, Submission]:
-    """Return what the members ask for; what they leave open about retries is that of `retry`, else of the type."""
+    value: dict[str, Any], texts: _Texts, task_type: TaskType | None, registry: Registry, now: datetime,
+    retry: RetryPolicy | None = None,
+) -> tuple[TaskType, Submission]:  # fmt: skip
+    """Return what the members ask for, of the type that they name if there is one.
+
+    What they leave open about retries is that of `retry`, else of the type.
+    """
     faults = Faults()
-    task_type = _find_type(value, registry, faults)
-    if task_type is not None:
+    if task_type is None:
+        _add_type_fault(value, registry, faults)
+    else:
         _check_params(task_type, value.get("params", []), texts.params, faults)
     if len(value) == 2 and "params" in value:  # nothing but type and params: by far the most
         options: dict[str, Any] = {}
@@ -257,15 +292,12 @@ def _read_envelope(
     return task_type, Submission(type=task_type.name, params=texts.params, **options)
 
 
-def _find_type(value: dict[str, Any], registry: Registry, faults: Faults) -> TaskType | None:
+def _add_type_fault(value: dict[str, Any], registry: Registry, faults: Faults) -> None:
     name = value.get("type")
     if not isinstance(name, str) or not name:
         faults.add("/type", "expected the name of a task type" if "type" in value else "is missing")
-        return None
-    task_type = registry.find(name)
-    if task_type is None:
+    else:
         faults.add("/type", registry.explain(name), registry.refusal(name))
-    return task_type
 
 
 def _check_params(task_type: TaskType, params: Any, text: Raw, faults: Faults) -> None:
@@ -332,6 +364,8 @@ def _read_fields(value: dict[str, Any], readers: dict[str, _Reader], pointer: st
     """Return the fields that are given and right; add a fault for each other one."""
     read = {}
     for key, member in value.items():
+        if faults.is_full:
+            break
         reader = readers.get(key)
         if reader is None:
             known = readers if pointer else ("type", "params", *readers)

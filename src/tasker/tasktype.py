@@ -14,12 +14,12 @@ import msgspec
 from msgspec import structs
 
 from tasker.encoding import as_json, from_json
-from tasker.errors import Fault, Invalid
+from tasker.errors import CheckStopped, Fault, Invalid
 from tasker.faults import refusal_fault
 from tasker.hiding import MASK, Places, find_masks, is_secret, secret
 from tasker.jsontext import escape
 from tasker.model import MAX_RETENTION, OnCrash, Policy, Retention, RetryPolicy, queue_name_pattern, type_name_pattern
-from tasker.models import Model, is_model
+from tasker.models import Model, is_model, runs_own_code
 from tasker.params import Params
 from tasker.results import Results
 from tasker.schema import NoExampleError, Schema, input_schema, make_example, output_schema, unsupported
@@ -90,7 +90,8 @@ class TaskType:
     memory_limit: bytes of resident memory, None for no limit. costs: whether daily budgets hold for its tasks.
     example: params that `check` takes, None if none could be made. input_schema: of the named params; an array gives
     the same ones in the order of `positional`, then `rest`. source: "file:line". Schemas are JSON Schema 2020-12.
-    secrets: where its secret params are, None without any.
+    secrets: where its secret params are, None without any. has_own_code: whether `check` may run code of the type's
+    author, which takes any time.
     """
 
     name: str
@@ -113,6 +114,7 @@ class TaskType:
     _params: Checks
     _check: Callable[..., Iterable[Fault]] | None
     _results: Results
+    has_own_code: bool = False
 
     @property
     def positional(self) -> tuple[str, ...]:
@@ -134,7 +136,7 @@ class TaskType:
         """
         try:
             self._check_all(params, text)
-        except Invalid:
+        except (Invalid, CheckStopped):
             raise
         except BaseException as error:  # authors' code runs here, in the service itself: sys.exit() must not end it
             import structlog  # slow to import, and a child process has no need of it
@@ -234,6 +236,7 @@ def make_task_type(function: Function, options: Options) -> TaskType:
         context_parameter=signature.context_parameter,
         source=place_of(function),
         secrets=_find_secrets(function, signature, takes),
+        has_own_code=options.check is not None or _has_own_code(signature, models),
         _params=Params(signature.parameters, takes, models),
         _results=Results(signature.returns, returned),
         **settled,
@@ -246,6 +249,12 @@ def _read_model(function: Function, parameter: Parameter) -> Model:
         return Model(parameter.type, secret=secret)
     except TypeError as error:
         reject(function, f"parameter {parameter.name!r}: {error}")
+
+
+def _has_own_code(signature: Signature, models: Mapping[str, Model]) -> bool:
+    """Tell whether code of the types' authors may run when params are read."""
+    plain = (parameter.type for parameter in signature.parameters if parameter.name not in models)
+    return any(model.has_own_code for model in models.values()) or any(map(runs_own_code, plain))
 
 
 def _read_returned(function: Function, returns: Any) -> Model | None:

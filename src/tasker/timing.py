@@ -11,7 +11,6 @@ from difflib import get_close_matches
 from functools import lru_cache
 from hashlib import sha256
 from importlib.resources import files
-from itertools import islice
 from typing import NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -295,8 +294,3 @@ def tick_task_id(schedule_id: UUID, tick: datetime) -> UUID:
     value[6] = value[6] & 0x0F | 0x70
     value[8] = value[8] & 0x3F | 0x80
     return UUID(bytes=bytes(value))
-
-
-def first_ticks(schedule: Schedule, after: datetime, count: int) -> list[datetime]:
-    """Return the next ticks after a moment, at most `count`."""
-    return list(islice(ticks(schedule, after), count))

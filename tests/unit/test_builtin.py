@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from fractions import Fraction
+from itertools import product
 from math import isinf
 from typing import Any
 
@@ -193,6 +194,15 @@ _texts = st.text(
 def test_reverse_keeps_every_character_whole(text: str) -> None:
     assert turned(text) == "".join(clusters(text)[::-1])
     assert sorted(turned(text)) == sorted(text)
+
+
+def test_flags_in_a_row_are_told_apart_beside_anything() -> None:
+    """Every text of up to six of these: a letter, a flag's letter, and what joins from before and from behind."""
+    parts = ("a", "\U0001f1ee", "\u0301", "\u0600", "\u200d", "\U0001f469")
+    for size in range(7):
+        for chosen in product(parts, repeat=size):
+            text = "".join(chosen)
+            assert turned(text) == "".join(clusters(text)[::-1]), ascii(text)
 
 
 @given(_texts)

@@ -16,6 +16,8 @@ from typing import Any
 import msgspec
 import pydantic
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from msgspec import Raw
 
 from tasker.encoding import MAX_DEPTH, NotJson, decode_exact, encode_strict, from_json, place_of_fault, read_number
@@ -238,6 +240,39 @@ def test_a_number_keeps_its_digits(digits: str, number: float | bytes) -> None:
     read = read_number(digits)
     assert (bytes(read) if isinstance(read, Raw) else read) == number
     assert type(read) is (Raw if isinstance(number, bytes) else float)
+
+
+def by_decimal(digits: str) -> float | bytes:
+    """What `read_number` says, in few words and with time that grows faster than the digits."""
+    number = float(digits)
+    try:
+        if Decimal(digits) == Decimal(repr(number)):
+            return number
+        sign, figures, exponent = Decimal(digits).as_tuple()
+    except ArithmeticError:
+        return digits.encode()
+    text = "".join(map(str, figures)).lstrip("0")
+    short = text.rstrip("0")
+    assert isinstance(exponent, int)
+    return f"{'-' * sign}{short or 0}e{exponent + len(text) - len(short) if short else 0}".encode()
+
+
+_figures = st.text("0123456789", max_size=60) | st.sampled_from(["0" * 50, "9" * 50, "1" + "0" * 50])
+_exponents = st.integers(-400, 400).map(str) | st.sampled_from(
+    ["+007", "0" * 30 + "3", "9" * 18, "-" + "9" * 18, "1" * 25]
+)
+
+
+@given(
+    st.sampled_from(["", "-"]), st.integers(0, 10**45).map(str), _figures, st.sampled_from(["e", "E"]),
+    st.none() | _exponents,
+)  # fmt: skip
+@example("", "0", "1000000000000000055511151231257827021181583404541015625", "e", None)
+def test_a_number_is_what_decimals_say(sign: str, whole: str, fraction: str, e: str, exponent: str | None) -> None:
+    digits = sign + whole + (f".{fraction}" if fraction else "") + ("" if exponent is None else e + exponent)
+    if "." in digits or exponent is not None:
+        read = read_number(digits)
+        assert repr(bytes(read) if isinstance(read, Raw) else read) == repr(by_decimal(digits))
 
 
 def test_exact_decoding_can_be_written_again() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from datetime import datetime
+from enum import Enum
+from typing import Annotated, Any
 
 import pydantic
 import pytest
 from msgspec import Struct
 from structlog.testing import capture_logs
 
+from tasker.builtin import builtin_registry
+from tasker.config import GptSettings
 from tasker.errors import Fault, Invalid, RegistrationError
 from tasker.registry import Registry, task
 
@@ -128,3 +132,80 @@ def test_an_authors_code_that_fails_on_params_refuses_them_and_is_logged(
         checked.check(bad)
     assert [fault.detail for fault in refused.value.faults] == [f"cannot be checked: the check raised {raised}"]
     assert [(line["event"], line["type"]) for line in logs] == [("type.check_failed", checked.name)]
+
+
+class Held(Struct):
+    value: int
+
+    def __post_init__(self) -> None:
+        if self.value < 0:
+            raise ValueError("is negative")
+
+
+class Lenient(Enum):
+    A = "a"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Any:
+        return cls.A
+
+
+class Strict(Enum):
+    A = "a"
+
+
+class Plain(pydantic.BaseModel):
+    value: Annotated[str, pydantic.Field(pattern="^a+$")] = "a"
+    kind: Strict = Strict.A
+    when: datetime | None = None
+
+
+class Validated(pydantic.BaseModel):
+    value: int
+
+    @pydantic.field_validator("value")
+    @classmethod
+    def look(cls, value: int) -> int:
+        return value
+
+
+class Told(pydantic.BaseModel):
+    value: int
+
+    def model_post_init(self, context: Any) -> None:
+        assert self.value
+
+
+class Made(pydantic.BaseModel):
+    value: int
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+
+
+class Backtracking(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(regex_engine="python-re")
+    value: Annotated[str, pydantic.Field(pattern="(?=a)")]
+
+
+@pytest.mark.parametrize(
+    ("hint", "has"),
+    [
+        (int, False), (list[dict[str, int]], False), (Strict, False), (Plain, False), (list[Plain], False),
+        (Annotated[int, pydantic.Field(gt=1)], False), (Held, True), (dict[str, list[Held]], True), (Lenient, True),
+        (Validated, True), (Plain | Validated, True), (Told, True), (Made, True), (Backtracking, True),
+        (Annotated[int, pydantic.AfterValidator(abs)], True),
+    ],
+)  # fmt: skip
+def test_a_type_knows_whether_it_runs_code_of_its_author(hint: Any, has: bool) -> None:
+    def plain(value: Any) -> None: ...
+
+    plain.__annotations__["value"] = hint
+    assert Registry().add(plain).has_own_code == has
+    assert Registry().add(task(check=lambda value: ())(plain)).has_own_code
+
+
+def test_the_built_in_types_have_code_where_it_takes_time() -> None:
+    """That of `gpt` looks at schemas; the others are on the way of most requests."""
+    found = {task_type.name: task_type.has_own_code for task_type in builtin_registry(GptSettings())}
+    assert found == {"sum": False, "reverse": False, "gpt": True}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +20,6 @@ from tasker.timing import (
     check_cron,
     check_zone,
     find_zone,
-    first_ticks,
     for_tick,
     next_tick,
     plan,
@@ -27,6 +27,7 @@ from tasker.timing import (
     resumed_at,
     settle,
     tick_task_id,
+    ticks,
 )
 
 HOUR = timedelta(hours=1)
@@ -45,8 +46,12 @@ def make(cron: str | None = None, **fields: Any) -> Schedule:
     return Schedule(schedule_id=UUID(int=7), name="s", type="sum", cron=cron, task=Raw(b"{}"), **fields)
 
 
-def shown(ticks: list[datetime]) -> list[str]:
-    return [tick.strftime("%m-%dT%H:%M") for tick in ticks]
+def shown(found: list[datetime]) -> list[str]:
+    return [tick.strftime("%m-%dT%H:%M") for tick in found]
+
+
+def first_ticks(schedule: Schedule, after: datetime, count: int) -> list[datetime]:
+    return list(islice(ticks(schedule, after), count))
 
 
 BERLIN = "Europe/Berlin"  # 2026: put forward on 29 March at 01:00 UTC (02:00 to 03:00), back on 25 October at 01:00

@@ -81,7 +81,7 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
     events = EventOperations(service)
     operations = [
         *task_operations(TaskOperations(service, clock, events)),
-        *batch_operations(BatchOperations(service, clock, max_line=settings.max_body, max_size=settings.max_batch)),
+        *batch_operations(BatchOperations(service, max_line=settings.max_body, max_size=settings.max_batch)),
         *bulk_operations(BulkOperations(service)),
         *event_operations(events),
         *feed_operations(FeedOperations(service.feed)),

@@ -22,10 +22,9 @@ from tasker.api.lines import ArraySource, Line, LineSource, Pieces, Source
 from tasker.api.operation import SUBMIT_PROBLEMS, Answer, Operation
 from tasker.api.problems import Problem, Refused, to_problem
 from tasker.api.replies import Head, Header, Stream, encode, encode_lines
-from tasker.clock import Clock
 from tasker.errors import Malformed, RequestError
+from tasker.pauses import Pauses
 from tasker.service import Accepted, Batch, Service, Wanted, check_submission
-from tasker.submission import read_submission
 
 JSON = "application/json"
 BATCH_LINES = (b"application/jsonl", b"application/x-ndjson")
@@ -72,9 +71,8 @@ class _Checked(NamedTuple):
 class BatchOperations:
     """max_line: bytes of one submission. max_size: bytes of a body that comes in lines."""
 
-    def __init__(self, service: Service, clock: Clock, *, max_line: int, max_size: int) -> None:
+    def __init__(self, service: Service, *, max_line: int, max_size: int) -> None:
         self._service = service
-        self._clock = clock
         self._max_line = max_line
         self._max_size = max_size
 
@@ -88,7 +86,7 @@ class BatchOperations:
         batch = None if is_check else self._service.batches.begin(call.caller, key)
         headers: tuple[Header, ...] = (VALIDATED,) if is_check else ()
         held = call.unread.open()
-        replies = _Replies(_Work(self._service, self._clock, source, batch, call.head), reply_media, held)
+        replies = _Replies(_Work(self._service, source, batch, call.head), reply_media, held)
         await replies.begin()
         return Stream(reply_media, replies, headers, watched=False)
 
@@ -96,15 +94,14 @@ class BatchOperations:
         if media.encode() in BATCH_LINES:
             pieces = Pieces(call.receive, stopping=lambda: self._service.stopping)
             return LineSource(pieces, max_line=self._max_line, max_size=self._max_size)
-        return ArraySource(await call.body())
+        return await ArraySource.of(await call.body())
 
 
 class _Work:
     """Reads, checks and stores, chunk by chunk; batch: None to check alone."""
 
-    def __init__(self, service: Service, clock: Clock, source: Source, batch: Batch | None, head: Head) -> None:
+    def __init__(self, service: Service, source: Source, batch: Batch | None, head: Head) -> None:
         self._service = service
-        self._clock = clock
         self._source = source
         self._batch = batch
         self._head = head
@@ -116,7 +113,7 @@ class _Work:
         storing: asyncio.Task[None] | None = None
         try:
             while lines := await self._source.chunk():
-                checked = self._check(lines)
+                checked = await self._check(lines)
                 if storing is not None:
                     await storing
                 storing = asyncio.create_task(self._store(checked, out))
@@ -140,29 +137,37 @@ class _Work:
     def problem(self, error: RequestError) -> Problem:
         return to_problem(error, self._head.request_id)
 
-    def _check(self, lines: Sequence[Line]) -> list[_Checked]:
-        now = self._clock.now()
-        checked = []
+    async def _check(self, lines: Sequence[Line]) -> list[_Checked]:
+        """Read the submissions, and let other requests have their turn in between."""
+        checked, pauses = [], Pauses()
         for line in lines:
             try:
-                if line.text is None:
-                    raise Refused("payload-too-large", "the line is longer than TASKER_MAX_BODY lets a submission be")
-                task_type, submission = read_submission(line.text, self._service.registry, now)
-                check_submission(self._head.caller, submission)
-                checked.append(_Checked(line, Wanted(line.place, task_type, submission)))
+                checked.append(_Checked(line, await self._read(line)))
             except RequestError as error:
-                checked.append(_Checked(line, error))
+                checked.append(_Checked(line, error.with_traceback(None)))  # which would keep the line twice
+            if pauses.due():
+                await pauses.pause()
         return checked
+
+    async def _read(self, line: Line) -> Wanted:
+        if line.text is None:
+            raise Refused("payload-too-large", "the line is longer than TASKER_MAX_BODY lets a submission be")
+        caller = self._head.caller
+        task_type, submission = await self._service.reading.submission(caller.owner, line.text)
+        check_submission(caller, submission)
+        return Wanted(line.place, task_type, submission)
 
     async def _store(self, checked: Sequence[_Checked], out: _Handover) -> None:
         wanted = [found for _, found in checked if isinstance(found, Wanted)]
         stored: Sequence[Accepted | RequestError | None] = [None] * len(wanted)
         if self._batch is not None and wanted:
             stored = await self._batch.submit(wanted)
-        results = iter(stored)
-        out.put(
-            [self._item(line, found if isinstance(found, RequestError) else next(results)) for line, found in checked]
-        )
+        results, items, pauses = iter(stored), [], Pauses()
+        for line, found in checked:
+            items.append(self._item(line, found if isinstance(found, RequestError) else next(results)))
+            if pauses.due():
+                await pauses.pause()
+        out.put(items)
 
     def _item(self, line: Line, result: Accepted | RequestError | None) -> BatchItem:
         number = UNSET if line.number is None else line.number

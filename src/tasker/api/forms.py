@@ -35,6 +35,8 @@ def _read_members(value: dict[str, Any], form: type[Struct], pointer: str, fault
     fields = {field.encode_name: field for field in structs.fields(form)}
     read: dict[str, Any] = {}
     for name, member in value.items():
+        if faults.is_full:
+            break
         if name not in fields:
             faults.put(unknown_field(pointer, name, fields), "unknown-field")
         elif member is not None:

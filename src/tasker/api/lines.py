@@ -6,13 +6,14 @@ import asyncio
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from tasker.api.problems import Refused, body_too_large, cut_off
 from tasker.api.replies import Receive
 from tasker.errors import Malformed, RequestError
 from tasker.jsontext import check_no_mark
+from tasker.pauses import Pauses
 
 AT_ONCE = 500
 """Submissions that are checked and stored together at the most."""
@@ -114,7 +115,8 @@ class LineSource:
         self._max_line = max_line
         self._max_size = max_size
         self._size = 0
-        self._rest = b""
+        self._rest: list[bytes] = []  # a line may come in any number of pieces: joined once, when it is whole
+        self._rest_size = 0
         self._is_too_long = False
         self._ready: deque[Line] = deque()
         self._number = 0
@@ -156,15 +158,29 @@ class LineSource:
         if self._size > self._max_size:
             self._end(body_too_large(self._max_size, "TASKER_MAX_BATCH"))
             return
-        *whole, rest = (self._rest + piece).split(b"\n")
         if not piece:  # the end: the last line needs no line break
-            whole, rest = [rest], b""
+            self._add(self._take_rest())
             self._has_ended = True
-        for text in whole:
-            self._add(text)
-        if len(rest) > self._max_line:
-            rest, self._is_too_long = b"", True
-        self._rest = rest
+            return
+        first, *more = piece.split(b"\n")
+        self._keep(first)
+        if more:
+            self._add(self._take_rest())
+            for text in more[:-1]:
+                self._add(text)
+            self._keep(more[-1])
+
+    def _keep(self, part: bytes) -> None:
+        """Keep a part of a line that is not whole yet; not of one that is too long already."""
+        self._rest_size += len(part)
+        if self._rest_size > self._max_line:
+            self._rest, self._is_too_long = [], True
+        elif part and not self._is_too_long:
+            self._rest.append(part)
+
+    def _take_rest(self) -> bytes:
+        text, self._rest, self._rest_size = b"".join(self._rest), [], 0
+        return text
 
     def _add(self, text: bytes) -> None:
         self._number += 1
@@ -179,15 +195,25 @@ class LineSource:
 
     def _end(self, fault: RequestError) -> None:
         """Let nothing more come in; what came before is given out first."""
-        self._fault, self._has_ended, self._rest = fault, True, b""
+        self._fault, self._has_ended, self._rest = fault, True, []
 
 
 class ArraySource:
-    """The elements of a JSON array that is there as a whole. Raises Malformed for a text that is none."""
+    """The elements of a JSON array that is there as a whole."""
 
-    def __init__(self, body: bytes) -> None:
-        self._texts = split_array(body)
+    def __init__(self, texts: Sequence[bytes]) -> None:
+        self._texts = texts
         self._next = 0
+
+    @classmethod
+    async def of(cls, body: bytes) -> ArraySource:
+        """Return the elements of a body. Raises Malformed for a text that is no array."""
+        texts, pauses = [], Pauses()
+        for text in split_array(body):
+            texts.append(text)
+            if pauses.due():
+                await pauses.pause()
+        return cls(texts)
 
     async def chunk(self) -> list[Line]:
         first, self._next = self._next, self._next + AT_ONCE
@@ -203,10 +229,10 @@ _lenient = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str, 
 _blanks = re.compile(r"[ \t\r\n]*").match
 
 
-def split_array(body: bytes) -> list[bytes]:
-    """Return the texts of the elements of a JSON array. Raises Malformed."""
+def split_array(body: bytes) -> Iterator[bytes]:
+    """Yield the texts of the elements of a JSON array. Raises Malformed, in the end if it comes that far."""
     try:
-        return [text.encode() for text in _split(body.decode())]
+        yield from (text.encode() for text in _split(body.decode()))
     except RecursionError:
         raise Malformed("the JSON is nested too deeply", name="too-deep") from None
     except UnicodeDecodeError as error:

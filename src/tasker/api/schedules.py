@@ -14,7 +14,7 @@ from tasker.api.replies import JSON_HEADERS, Header, Reply, empty_reply, encode_
 from tasker.api.tasks import Moment, TaskView
 from tasker.clock import Clock
 from tasker.model.schedules import Missed, Overlap, Schedule
-from tasker.scheduling import ScheduleBody, SchedulePatch, read_patch, read_schedule
+from tasker.scheduling import ScheduleBody, SchedulePatch
 from tasker.service import Service
 from tasker.submission import SubmissionBody
 
@@ -94,7 +94,7 @@ class ScheduleOperations:
 
     async def create(self, call: Call) -> Reply:
         call.query()
-        fields = read_schedule(await call.body(), self._service.registry, self._clock.now())
+        fields = await self._service.reading.schedule(call.caller.owner, await call.body())
         schedule = await self._schedules.create(call.caller, fields)
         return json_reply(_view(schedule), 201, (b"location", _path(schedule).encode()))
 
@@ -113,7 +113,7 @@ class ScheduleOperations:
     async def change(self, call: Call) -> Reply:
         call.query()
         schedule_id = call.id_of("schedule_id")
-        fields = read_patch(await call.body(), self._service.registry, self._clock.now())
+        fields = await self._service.reading.patch(call.caller.owner, await call.body())
         return json_reply(_view(await self._schedules.change(call.caller, schedule_id, fields)))
 
     async def delete(self, call: Call) -> Reply:

@@ -49,7 +49,7 @@ from tasker.model import Attempt, Status, Task, TaskFilter
 from tasker.model.keys import Caller
 from tasker.registry import TaskType
 from tasker.service import Service, Submitted, check_submission
-from tasker.submission import Submission, read_replay, read_submission
+from tasker.submission import Submission
 
 Moment = Annotated[datetime, Meta(tz=True)]
 Params = Annotated[
@@ -140,6 +140,7 @@ class TaskOperations:
 
     def __init__(self, service: Service, clock: Clock, events: EventOperations) -> None:
         self._registry = service.registry
+        self._reading = service.reading
         self._tasks = service.tasks
         self._submissions = service.submissions
         self._following = service.following
@@ -162,7 +163,7 @@ class TaskOperations:
 
     async def _replay(self, call: Call) -> Reply | Stream | _Open:
         original = await self._submissions.original(call.caller, call.task_id())
-        replay = read_replay(await call.body(), original, self._registry, self._clock.now())
+        replay = await self._reading.replay(call.caller.owner, await call.body(), original)
         return await self._store(call, *replay)
 
     async def put(self, call: Call) -> Reply | Stream:
@@ -170,7 +171,7 @@ class TaskOperations:
 
     async def _put(self, call: Call) -> Reply | Stream | _Open:
         task_id = call.task_id()
-        task_type, submission = read_submission(await call.body(), self._registry, self._clock.now())
+        task_type, submission = await self._reading.submission(call.caller.owner, await call.body())
         wait = preferred_wait(call, call.query())
         if prefers_validation(call):
             check_submission(call.caller, submission, task_id)
@@ -179,7 +180,7 @@ class TaskOperations:
         return await self._accepted(call, submitted, wait, status=200 if submitted.replayed else 201)
 
     async def _submit(self, call: Call, body: bytes, type_name: str | None = None) -> Reply | Stream | _Open:
-        submission = read_submission(body, self._registry, self._clock.now(), type_name=type_name)
+        submission = await self._reading.submission(call.caller.owner, body, type_name=type_name)
         return await self._store(call, *submission)
 
     async def _store(self, call: Call, task_type: TaskType, submission: Submission) -> Reply | Stream | _Open:

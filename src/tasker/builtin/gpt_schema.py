@@ -5,9 +5,11 @@ Schemas come from clients, texts from models: neither may reach the network, nor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from functools import lru_cache
+from itertools import islice
 from time import monotonic
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -23,9 +25,19 @@ Schema = dict[str, Any]
 
 MAX_SIZE = 32 * 1024
 """Bytes of a schema's JSON text."""
+MAX_SCHEMAS = 1_000
+"""Schemas within one, itself included: looking at each takes a quarter of a millisecond."""
+MAX_VALUES = 5_000
+"""Values of its JSON, such as the words of an `enum`."""
+MAX_DEPTH = 40
+"""Levels of its JSON: each one takes some of Python's stack when a text is held against the schema."""
+MAX_PATTERN = 1_000
+"""Characters of a regular expression."""
+MAX_PATTERNS = 100
 MAX_SECONDS = 1.0
 """How long a text is held against a schema: one that refers to itself in many ways could take for ever."""
-MAX_PATTERN_SECONDS = 0.1
+_PATTERN_MEMORY = 256 << 10
+"""Bytes of a compiled pattern: so many steps of it are taken for each byte of a text at the most."""
 _MAX_WORDS = 200
 _MAX_FAULTS = 20
 
@@ -53,66 +65,148 @@ def check_schema(schema: Schema) -> tuple[Fault, ...]:
     return _check(text)
 
 
-@lru_cache(maxsize=256)  # it takes a tenth of a second for a large one, and clients use theirs again and again
+@lru_cache(maxsize=256)  # it takes a quarter of a second for a large one, and clients use theirs again and again
 def _check(text: bytes) -> tuple[Fault, ...]:
     from jsonschema import Draft202012Validator
 
     schema = msgspec.json.decode(text)
+    if why := _too_large(schema):  # before anything looks at all of it, or goes down with it
+        return (Fault("", why),)
     found = Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema)
-    faults = [Fault("".join(f"/{escape(str(part))}" for part in e.absolute_path), _short(e.message)) for e in found]
-    return tuple(dict.fromkeys(faults or _own_faults(schema)))[:_MAX_FAULTS]
+    faults = (Fault("".join(f"/{escape(str(part))}" for part in e.absolute_path), _short(e.message)) for e in found)
+    return _first(faults) or _first(_own_faults(schema))
+
+
+def _first(faults: Iterator[Fault]) -> tuple[Fault, ...]:
+    """Return the first different ones: what comes behind them is not looked for."""
+    return tuple(dict.fromkeys(islice(faults, _MAX_FAULTS)))
+
+
+def _too_large(schema: Schema) -> str | None:
+    """Return what a schema has too much of, None if it can be looked at."""
+    values, level = 0, [schema]
+    for _ in range(MAX_DEPTH + 1):
+        values += len(level)
+        if values > MAX_VALUES:
+            return f"expected at most {MAX_VALUES:,} values in it"
+        level = [inner for value in level for inner in _within(value)]
+        if not level:
+            break
+    else:
+        return f"expected at most {MAX_DEPTH} levels"
+    patterns = 0
+    for count, (_, node) in enumerate(walk(schema), start=1):
+        patterns += "pattern" in node
+        if count > MAX_SCHEMAS or patterns > MAX_PATTERNS:
+            return f"expected at most {MAX_SCHEMAS:,} schemas in it, and {MAX_PATTERNS} patterns"
+    return None
+
+
+def _within(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _own_faults(schema: Schema) -> Iterator[Fault]:
     """Yield what a schema may not hold here although it is one."""
-    import regex
-
     places = dict(walk(schema))
+    ends = _Ends(places)
     for pointer, node in places.items():
-        for word, why in _REFUSED.items():
+        for word, refusal in _REFUSED.items():
             if word in node:
-                yield Fault(f"{pointer}/{word}", why)
+                yield Fault(f"{pointer}/{word}", refusal)
         if "$schema" in node and pointer:
             yield Fault(f"{pointer}/$schema", "is taken at the top alone")
-        if "$ref" in node:
-            yield from _ref_faults(places, node, f"{pointer}/$ref")
-        if "pattern" in node:
-            try:
-                regex.compile(node["pattern"])
-            except regex.error as error:
-                yield Fault(f"{pointer}/pattern", _short(f"is no regular expression: {error}"))
+        if "$ref" in node and (why := ends.fault_of(node)):
+            yield Fault(f"{pointer}/$ref", _short(why))
+        if "pattern" in node and (why := _pattern_fault(node["pattern"])):
+            yield Fault(f"{pointer}/pattern", _short(why))
+
+
+def _pattern_fault(pattern: str) -> str | None:
+    if len(pattern) > MAX_PATTERN:
+        return f"expected at most {MAX_PATTERN:,} characters, got {len(pattern):,}"
+    try:
+        compile_pattern(pattern)
+    except ValueError as error:
+        return f"is no regular expression that is taken here: {error}"
+    return None
+
+
+@lru_cache(maxsize=256)
+def compile_pattern(pattern: str) -> Any:
+    r"""Return a regular expression that takes time in proportion to a text, whatever the two are.
+
+    The dialect is RE2's, with the escapes of ECMA-262 beside it that JSON Schemas have: `\u00e9`, `\cJ`. No look-around
+    and no reference back, which neither the local model's grammar knows. Raises ValueError.
+    """
+    import re2
+
+    options = re2.Options()
+    options.max_mem = _PATTERN_MEMORY
+    options.log_errors = False
+    try:
+        return re2.compile(_ESCAPES.sub(_as_re2, pattern), options)
+    except re2.error as error:
+        [words] = error.args
+        raise ValueError(words.decode(errors="replace") if isinstance(words, bytes) else str(words)) from None
+    except UnicodeEncodeError:
+        raise ValueError("it holds half a character") from None
+
+
+_ESCAPES = re.compile(r"\\(?:u([0-9a-fA-F]{4})|c([A-Za-z])|.)", re.DOTALL)
+
+
+def _as_re2(found: re.Match[str]) -> str:
+    if found[1] is not None:
+        return rf"\x{{{found[1]}}}"
+    return rf"\x{ord(found[2].upper()) - 64:02x}" if found[2] is not None else found[0]
 
 
 def walk(schema: Any, pointer: str = "") -> Iterator[tuple[str, Schema]]:
-    """Yield every schema within `schema`, itself first, each with where it is."""
+    """Yield every schema within `schema`, itself first, each with where it is; what is none is passed over."""
     if not isinstance(schema, dict):
         return
     yield pointer, schema
     for word in IN_MAPS:
-        for name, member in schema.get(word, {}).items():
-            yield from walk(member, f"{pointer}/{word}/{escape(name)}")
+        if isinstance(members := schema.get(word), dict):
+            for name, member in members.items():
+                yield from walk(member, f"{pointer}/{word}/{escape(name)}")
     for word in IN_LISTS:
-        for index, member in enumerate(schema.get(word, ())):
-            yield from walk(member, f"{pointer}/{word}/{index}")
+        if isinstance(members := schema.get(word), list):
+            for index, member in enumerate(members):
+                yield from walk(member, f"{pointer}/{word}/{index}")
     for word in ALONE:
         if word in schema:
             yield from walk(schema[word], f"{pointer}/{word}")
 
 
-def _ref_faults(places: dict[str, Schema], node: Schema, pointer: str) -> Iterator[Fault]:
-    """Yield what is wrong with a reference, or with one that it leads to at once."""
-    seen: list[str] = []
-    while "$ref" in node:
-        ref = node["$ref"]
-        if ref in seen:
-            yield Fault(pointer, "refers to itself, without end")
-            return
-        seen.append(ref)
-        found = places.get(unquote(ref[1:])) if ref.startswith("#") else None
-        if found is None:
-            yield Fault(pointer, _short(f"expected a schema within this one, like `#/$defs/name`, got {ref!r}"))
-            return
-        node = found
+class _Ends:
+    """Where the references of a schema lead: each is followed once, however many lead to it."""
+
+    def __init__(self, places: dict[str, Schema]) -> None:
+        self._places = places
+        self._known: dict[str, str | None] = {}
+
+    def fault_of(self, node: Schema) -> str | None:
+        """Return what is wrong with the reference of a node, or with one that it leads to at once."""
+        followed: list[str] = []
+        why: str | None = None
+        while "$ref" in node:
+            ref = node["$ref"]
+            if ref in self._known:
+                why = self._known[ref]
+                break
+            followed.append(ref)
+            self._known[ref] = "refers to itself, without end"  # if the way comes by here again
+            found = self._places.get(unquote(ref[1:])) if ref.startswith("#") else None
+            if found is None:
+                why = f"expected a schema within this one, like `#/$defs/name`, got {ref!r}"
+                break
+            node = found
+        self._known.update(dict.fromkeys(followed, why))
+        return why
 
 
 class Shape(NamedTuple):
@@ -168,6 +262,10 @@ class _TooLongError(Exception):
     """The schema takes too long."""
 
 
+class _BadPatternError(Exception):
+    """A pattern cannot be used: it was taken by an earlier version."""
+
+
 _until: ContextVar[float] = ContextVar("_until")
 
 
@@ -178,8 +276,10 @@ def _hold_against(schema: Schema, value: Any) -> None:
     try:
         validator = _validator_class()(schema, registry=Registry())  # one that fetches nothing
         error = next(validator.iter_errors(value), None)
-    except (_TooLongError, TimeoutError):
+    except _TooLongError:
         raise _not_held("that takes too long") from None
+    except _BadPatternError as error:
+        raise _not_held(_short(f"a pattern is not taken any more: {error}")) from None
     except RecursionError:
         raise _not_held("it refers to itself, without end") from None
     except ArithmeticError:
@@ -209,11 +309,13 @@ def _timed(check: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _pattern(validator: Any, pattern: str, value: Any, _: Any) -> Iterator[Any]:
-    import regex
     from jsonschema import ValidationError
 
-    if validator.is_type(value, "string") and not regex.search(pattern, value, timeout=MAX_PATTERN_SECONDS):
-        yield ValidationError(f"{value!r} does not match {pattern!r}")
+    try:
+        if validator.is_type(value, "string") and compile_pattern(pattern).search(value) is None:
+            yield ValidationError(f"{value!r} does not match {pattern!r}")
+    except ValueError as error:
+        raise _BadPatternError(str(error)) from None
 
 
 def _short(words: str) -> str:

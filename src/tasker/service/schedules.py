@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from random import SystemRandom
 from typing import Any
 from uuid import UUID
@@ -19,13 +19,15 @@ from tasker.errors import Fault, Invalid, NotFound, RequestError, Unavailable
 from tasker.model import Draft, new_task_id
 from tasker.model.keys import Caller
 from tasker.model.schedules import Fired, Firing, Schedule, SchedulePage, Skip
+from tasker.pauses import Pauses
 from tasker.registry import Registry, TaskType
 from tasker.scheduling import FIELDS, MIN_INTERVAL, merge
 from tasker.service.cursors import Cursors
 from tasker.service.drafts import draft_of
 from tasker.service.open_queues import OpenQueues
-from tasker.submission import Submission, read_submission
-from tasker.timing import first_ticks, for_tick, plan, resumed_at
+from tasker.service.reading import Reading
+from tasker.submission import Submission
+from tasker.timing import for_tick, plan, resumed_at, ticks
 
 DEFAULT_LIMIT = 1000
 """Schedules of one owner."""
@@ -48,6 +50,11 @@ _LANES = 3
 _TIMING = frozenset({"cron", "interval", "time_zone", "starts_at", "ends_at", "paused"})
 """Fields with which the next tick changes."""
 
+_PATIENCE = 0.1
+"""Seconds that other schedules wait for one whose submission is checked by code of its type's author."""
+_MOST_SLOW = 1_000
+_Read = tuple[TaskType, Submission] | RequestError | None
+
 _log = structlog.get_logger(__name__)
 
 
@@ -55,14 +62,16 @@ class Schedules:
     """What can be asked of schedules, by any face of it; and the chore that fires them, one in each process."""
 
     def __init__(
-        self, engine: Engine, registry: Registry, clock: Clock, cursors: Cursors, *, open_queues: OpenQueues,
-        limit: int = DEFAULT_LIMIT, min_interval: timedelta = MIN_INTERVAL,
+        self, engine: Engine, registry: Registry, clock: Clock, cursors: Cursors, reading: Reading, *,
+        open_queues: OpenQueues, limit: int = DEFAULT_LIMIT, min_interval: timedelta = MIN_INTERVAL,
     ) -> None:  # fmt: skip
         self._registry = registry
         self._cursors = cursors
         self._limit = limit
         self._min_interval = min_interval
         self._open_queues = open_queues
+        self._reading = reading
+        self._slow: dict[UUID, tuple[int, asyncio.Task[_Read]]] = {}
         self._book = engine.schedules
         self._clock = clock
         self._changed = asyncio.Event()
@@ -80,7 +89,7 @@ class Schedules:
             anchor=fields["starts_at"] or now, **fields,
         )  # fmt: skip
         schedule = structs.replace(schedule, next_fire_at=resumed_at(schedule, now))
-        self._check_pace(schedule, now)
+        await self._check_pace(schedule, now)
         await self._book.create(schedule, most=self._limit)
         self._changed.set()
         return schedule
@@ -108,21 +117,21 @@ class Schedules:
             before = await self.get(caller, schedule_id)
             after = _changed(before, fields, self._clock.now())
             if (after.cron, after.interval, after.time_zone) != (before.cron, before.interval, before.time_zone):
-                self._check_pace(after, self._clock.now())
+                await self._check_pace(after, self._clock.now())
             if after == before or await self._book.update(after):
                 self._changed.set()
                 return after
         raise Unavailable("the schedule changes all the time", retry_after=timedelta(seconds=1))
 
-    def _check_pace(self, schedule: Schedule, now: datetime) -> None:
+    async def _check_pace(self, schedule: Schedule, now: datetime) -> None:
         """Raise Invalid for a rule whose ticks are closer than they may be: those of cron by its next few."""
         least = self._min_interval
         if schedule.interval is not None:
             closest, name = schedule.interval, "interval"
         else:
             name = "cron"
-            ticks = first_ticks(schedule, now, _TICKS_LOOKED_AT) if least > _MINUTE else []
-            closest = min((later - tick for tick, later in pairwise(ticks)), default=least)
+            found = await _first_ticks(schedule, now, _TICKS_LOOKED_AT) if least > _MINUTE else []
+            closest = min((later - tick for tick, later in pairwise(found)), default=least)
         if closest < least:
             seconds = f"{least.total_seconds():g}"
             fault = Fault(f"/{name}", f"expected ticks at least {seconds} seconds apart (TASKER_MIN_INTERVAL)")
@@ -137,15 +146,13 @@ class Schedules:
         """Return what a schedule submits, and for whom. Raises NotFound, Invalid (the task type has changed since)."""
         schedule = await self.get(caller, schedule_id)
         owner = caller if caller.owner == schedule.owner else Caller(schedule.owner)
-        return owner, *read_submission(bytes(schedule.task), self._registry, self._clock.now())
+        return owner, *await self._reading.submission(schedule.owner, bytes(schedule.task))
 
     async def next_ticks(self, caller: Caller, schedule_id: UUID, count: int) -> list[datetime]:
         """Return the next ticks that a schedule has, or had if it were not paused. Raises NotFound."""
         schedule = await self.get(caller, schedule_id)
         first = schedule.next_fire_at or resumed_at(structs.replace(schedule, paused=False), self._clock.now())
-        if first is None:
-            return []
-        return first_ticks(schedule, first - timedelta(microseconds=1), count)
+        return [] if first is None else await _first_ticks(schedule, first - timedelta(microseconds=1), count)
 
     # the chore
 
@@ -194,17 +201,48 @@ class Schedules:
 
     async def _fire(self, schedule: Schedule, now: datetime, lanes: asyncio.Semaphore) -> bool:
         """Fire a schedule, or leave it to whoever has fired or changed it; tell whether this went well."""
-        async with lanes:
-            try:
-                fired = await self._let_in(self._firing(schedule, now))
-            except Unavailable:
-                raise
-            except Exception:  # a fault of ours, or of somebody's hand in the store
-                _log.exception("schedule.failed", schedule=schedule.name)
+        try:
+            read = await self._read(schedule)
+            if read is None:
                 return False
+            async with lanes:
+                fired = await self._let_in(self._firing(schedule, now, read))
+        except Unavailable:
+            raise
+        except Exception:  # a fault of ours, or of somebody's hand in the store
+            _log.exception("schedule.failed", schedule=schedule.name)
+            return False
         if fired is not None:
             self._tell(schedule, fired)
         return True
+
+    async def _read(self, schedule: Schedule) -> _Read:
+        """Return the submission of a schedule, or what is wrong with it: the task type may have changed since.
+
+        None for one whose check takes its time: other schedules do not wait for it, and it is fired when that is done.
+        """
+        task_type = self._registry.find(schedule.type)
+        if task_type is None or not task_type.has_own_code:
+            return await self._read_template(schedule)
+        version, reading = self._slow.pop(schedule.schedule_id, (0, None))
+        if reading is None or version != schedule.version:
+            reading = asyncio.create_task(self._read_template(schedule))
+        await asyncio.wait([reading], timeout=_PATIENCE)
+        if reading.done():
+            return reading.result()
+        reading.add_done_callback(lambda _: self._changed.set())
+        self._slow[schedule.schedule_id] = schedule.version, reading
+        if len(self._slow) > _MOST_SLOW:  # among them are some whose schedules are no more
+            del self._slow[next(iter(self._slow))]
+        return None
+
+    async def _read_template(self, schedule: Schedule) -> _Read:
+        try:
+            return await self._reading.submission(schedule.owner, bytes(schedule.task))
+        except Unavailable:  # checks of the same owner take long: it is tried again
+            return None
+        except RequestError as error:
+            return error
 
     def _tell(self, before: Schedule, fired: Fired) -> None:
         skip = fired.schedule.last_skip
@@ -223,19 +261,26 @@ class Schedules:
         finally:
             self._open_queues.leave((draft.owner, draft.queue) for draft in entered if draft.refusal is None)
 
-    def _firing(self, schedule: Schedule, now: datetime) -> Firing:
+    def _firing(self, schedule: Schedule, now: datetime, read: tuple[TaskType, Submission] | RequestError) -> Firing:
         planned = plan(schedule, now)
         drafts, skip = [], planned.skip
         for tick in planned.ticks:
-            try:
-                drafts.append(self._draft(schedule, tick, now))
-            except RequestError as error:  # the task type has changed since
-                skip = Skip(tick=tick, reason="refused", detail=error.detail)
+            if isinstance(read, RequestError):
+                skip = Skip(tick=tick, reason="refused", detail=read.detail)
+            else:
+                draft = draft_of(Caller(schedule.owner), *read, self._clock.now())
+                drafts.append(for_tick(draft, schedule, tick))
         return Firing(schedule=schedule, drafts=tuple(drafts), next_fire_at=planned.next_fire_at, skip=skip)
 
-    def _draft(self, schedule: Schedule, tick: datetime, now: datetime) -> Draft:
-        task_type, submission = read_submission(bytes(schedule.task), self._registry, now)
-        return for_tick(draft_of(Caller(schedule.owner), task_type, submission, self._clock.now()), schedule, tick)
+
+async def _first_ticks(schedule: Schedule, after: datetime, count: int) -> list[datetime]:
+    """Return the first ticks after a moment."""
+    found, pauses = [], Pauses()
+    for tick in islice(ticks(schedule, after), count):
+        found.append(tick)
+        if pauses.due():  # a rule that few days fit takes a millisecond for each of its ticks
+            await pauses.pause()
+    return found
 
 
 def _changed(before: Schedule, given: dict[str, Any], now: datetime) -> Schedule:

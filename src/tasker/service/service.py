@@ -28,6 +28,7 @@ from tasker.service.keys import Keys
 from tasker.service.load import Load
 from tasker.service.queues import Queues
 from tasker.service.readiness import Readiness, StoreCheck
+from tasker.service.reading import Reading
 from tasker.service.submitting import Submissions
 from tasker.service.tasks import Tasks
 from tasker.service.types import Types
@@ -74,9 +75,10 @@ class Service:
         self.usage = UsageService(engine, clock)
         self.budgets = Budgets(engine.usage, self.keys, clock, default=daily_budget)
         self.webhooks = Webhooks(engine, clock, cursors)
+        self.reading = Reading(registry, clock)
         self._open_queues = open_queues.OpenQueues(engine, clock, max_queues)
         self.schedules = schedules.Schedules(
-            engine, registry, clock, cursors, open_queues=self._open_queues, limit=max_schedules,
+            engine, registry, clock, cursors, self.reading, open_queues=self._open_queues, limit=max_schedules,
             min_interval=min_interval,
         )  # fmt: skip
         self.feed = Feed(engine, hub, cursors)

@@ -15,6 +15,7 @@ from tasker.engine import Engine
 from tasker.errors import Conflict, Expired, Invalid, NotFound, RequestError, Unavailable
 from tasker.model import Draft, Extra, Idempotency, Receipt, Task
 from tasker.model.keys import Caller
+from tasker.pauses import Pauses
 from tasker.registry import TaskType
 from tasker.service.admission import Admission
 from tasker.service.batches import Accepted, Wanted
@@ -186,7 +187,7 @@ class Submissions:
     ) -> list[Accepted | RequestError]:
         """Accept a part of a batch in one commit; return what became of each submission. Raises Unavailable."""
         now = self._clock.now()
-        drafts = []
+        drafts, pauses = [], Pauses()
         for place, task_type, submission in wanted:
             draft = await self._budgets.bound(caller, task_type, draft_of(caller, task_type, submission, now))
             if key is not None:
@@ -196,6 +197,8 @@ class Submissions:
                 )  # fmt: skip
                 draft = structs.replace(draft, idempotency=idempotency)
             drafts.append(draft)
+            if pauses.due():
+                await pauses.pause()
         return [_accepted(receipt, key) for receipt in await self._store_many(drafts)]
 
     async def _check_kept(self, receipt: Receipt) -> None:

@@ -1,0 +1,260 @@
+"""Threads for the checks of params that authors of task types wrote: what they do there keeps no other request waiting.
+
+While such a check computes, Python lets the service's loop go on each time that SWITCH_EVERY is over. A call of native
+code that keeps the interpreter's lock, as a regular expression of `re` does, holds the loop up here as anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+import structlog
+
+from tasker.errors import CheckStopped, Unavailable
+
+THREADS = 4
+"""Checks that run at the same time, each for another owner: one alone computes at a time in any case."""
+WITHIN = 5.0
+"""Seconds that a check has."""
+PATIENCE = 5.0
+"""Seconds that a request waits for the checks before it."""
+ENDS_WITHIN = 2.0
+"""Seconds after which a check that was told to stop is left alone, with its thread."""
+MAX_LEFT = 8
+"""Threads that may be left alone; then no check is begun any more."""
+SWITCH_EVERY = 0.001
+"""Seconds for which a check computes where the loop has something to do; Python's own 5 ms add up in a request."""
+_AGAIN_AFTER = 0.2
+"""Seconds after which a check that goes on all the same is told again to stop."""
+
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+
+
+class CheckTimeout(Exception):
+    """A check has taken longer than it may."""
+
+
+class CheckThreads:
+    """Runs checks, for each owner one after the other: whoever sends what takes long waits for it alone.
+
+    within: seconds that a check has. patience: seconds that it waits for its turn.
+    """
+
+    def __init__(self, *, threads: int = THREADS, within: float = WITHIN, patience: float = PATIENCE) -> None:
+        self.within = within
+        self._patience = patience
+        self._places = asyncio.Semaphore(threads)
+        self._turns: dict[str, _Turn] = {}
+        self._idle: list[_Thread] = []
+        self._left: list[_Thread] = []
+        self._endings: set[asyncio.Task[None]] = set()
+        self._running = 0
+        self._switch_otherwise = sys.getswitchinterval()
+
+    async def run(self, owner: str, check: Callable[[], T]) -> T:
+        """Return what `check` returns, or raise what it raises.
+
+        Raises CheckTimeout, and Unavailable where the owner's other checks take so long that this one had no turn.
+        """
+        turn = self._turns.setdefault(owner, _Turn())
+        turn.users += 1
+        try:
+            async with self._waiting_for(turn):
+                thread = self._take()
+                running = self._begin(thread, check)
+        except BaseException:
+            self._leave(owner, turn)
+            raise
+        return await self._finish(owner, turn, thread, running)
+
+    @asynccontextmanager
+    async def _waiting_for(self, turn: _Turn) -> AsyncIterator[None]:
+        """Take the turn and one of the places; both are given back if the body fails."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await turn.lock.acquire()
+                try:
+                    await self._places.acquire()
+                except BaseException:
+                    turn.lock.release()
+                    raise
+        except TimeoutError:
+            raise _busy() from None
+        try:
+            yield
+        except BaseException:
+            self._give_back(turn)
+            raise
+
+    async def _finish(self, owner: str, turn: _Turn, thread: _Thread, running: asyncio.Future[T]) -> T:
+        try:
+            await asyncio.wait([running], timeout=self.within)
+        finally:
+            if running.done():
+                self._idle.append(thread)
+                self._end(owner, turn)
+            else:  # its time is over, or nobody waits for it any more
+                ending = asyncio.create_task(self._stop(owner, turn, thread, running))
+                self._endings.add(ending)
+                ending.add_done_callback(self._endings.discard)
+        if not running.done():
+            raise CheckTimeout
+        return running.result()
+
+    async def _stop(self, owner: str, turn: _Turn, thread: _Thread, running: asyncio.Future[Any]) -> None:
+        """Have a check end, and let the next one begin then."""
+        running.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody is left to be told
+        until = asyncio.get_running_loop().time() + ENDS_WITHIN
+        while thread.is_alive() and not running.done() and asyncio.get_running_loop().time() < until:
+            thread.stop()
+            await asyncio.wait([running], timeout=_AGAIN_AFTER)
+        thread.end()
+        if thread.is_alive() and not running.done():
+            self._left.append(thread)
+            _log.error("check.hangs", detail="a check of params does not end: correct it, and restart the service")
+        self._end(owner, turn)
+
+    def _begin(self, thread: _Thread, check: Callable[[], T]) -> asyncio.Future[T]:
+        if not self._running:
+            self._switch_otherwise = sys.getswitchinterval()
+            sys.setswitchinterval(min(SWITCH_EVERY, self._switch_otherwise))
+        self._running += 1
+        return thread.begin(check)
+
+    def _take(self) -> _Thread:
+        if self._idle:
+            return self._idle.pop()
+        self._left = [thread for thread in self._left if thread.is_alive()]
+        if len(self._left) >= MAX_LEFT:
+            raise Unavailable("checks of params hang: see the service's log", retry_after=timedelta(minutes=1))
+        return _Thread()
+
+    def _end(self, owner: str, turn: _Turn) -> None:
+        self._running -= 1
+        if not self._running:
+            sys.setswitchinterval(self._switch_otherwise)
+        self._give_back(turn)
+        self._leave(owner, turn)
+
+    def _give_back(self, turn: _Turn) -> None:
+        self._places.release()
+        turn.lock.release()
+
+    def _leave(self, owner: str, turn: _Turn) -> None:
+        turn.users -= 1
+        if not turn.users:
+            del self._turns[owner]
+
+
+class _Turn:
+    """Whose check of an owner runs; users: how many run or wait."""
+
+    __slots__ = ("lock", "users")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0
+
+
+class _Thread:
+    """A thread for one check at a time. It keeps nobody from leaving: the process ends without it."""
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[Callable[[], bool]] = SimpleQueue()
+        self._door = _Door()
+        self._thread = threading.Thread(target=_serve, args=(self._work,), name="tasker-check", daemon=True)
+        self._thread.start()
+
+    def __del__(self) -> None:
+        self.end()
+
+    def begin(self, check: Callable[[], T]) -> asyncio.Future[T]:
+        """Have the thread do `check`; return what brings its result."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        door = self._door
+
+        def work() -> bool:
+            tell, told = _done_within(door, check, future)
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(_unless_done, future, tell, told)
+            return True
+
+        self._work.put(work)
+        return future
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def end(self) -> None:
+        """End the thread once it has nothing to do."""
+        self._work.put(lambda: False)
+
+    def stop(self) -> None:
+        """Have the check that the thread does end at its next step in Python."""
+        if self._thread.ident is not None:
+            self._door.stop(self._thread.ident)
+
+
+def _serve(work: SimpleQueue[Callable[[], bool]]) -> None:
+    while work.get()():
+        pass
+
+
+class _Door:
+    """Lets CheckStopped into a thread only while it does a check."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_open = False
+
+    def open(self) -> None:
+        self._is_open = True
+
+    def stop(self, thread: int) -> None:
+        with self._lock:
+            if self._is_open:
+                _raise_in(thread, ctypes.py_object(CheckStopped))
+
+    def close(self) -> None:
+        """Called by the thread itself: what is on its way comes no more."""
+        with self._lock:
+            self._is_open = False
+            _raise_in(threading.get_ident(), None)
+
+
+def _raise_in(thread: int, kind: Any) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), kind)
+
+
+def _done_within(door: _Door, check: Callable[[], T], future: asyncio.Future[T]) -> tuple[Callable[[Any], None], Any]:
+    """Do a check; return what is to be told to the future, and how."""
+    try:
+        door.open()
+        try:
+            return future.set_result, check()
+        except Exception as error:
+            return future.set_exception, error
+        finally:
+            door.close()
+    except CheckStopped:
+        door.close()
+        return future.set_exception, CheckTimeout()
+
+
+def _unless_done(future: asyncio.Future[Any], tell: Callable[[Any], None], told: Any) -> None:
+    if not future.done():
+        tell(told)
+
+
+def _busy() -> Unavailable:
+    return Unavailable("other checks of params take long: ask again", retry_after=timedelta(seconds=2))

@@ -1,0 +1,64 @@
+"""Reading what clients ask for: at once, or in a thread where code of a task type's author has a word in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import structlog
+
+from tasker.clock import Clock
+from tasker.errors import Fault, Invalid
+from tasker.model import Draft
+from tasker.registry import Registry, TaskType
+from tasker.scheduling import read_patch, read_schedule
+from tasker.service.check_threads import CheckThreads, CheckTimeout
+from tasker.submission import Opened, Submission, read_replay
+
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+
+
+class Reading:
+    """Reads bodies. Each method raises Malformed, Invalid with every fault, and Unavailable (as CheckThreads)."""
+
+    def __init__(self, registry: Registry, clock: Clock, threads: CheckThreads | None = None) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._threads = threads or CheckThreads()
+
+    async def submission(self, owner: str, body: bytes, *, type_name: str | None = None) -> tuple[TaskType, Submission]:
+        """Read a submission as `submission.read_submission` does."""
+        opened = Opened(body, self._registry, self._clock.now(), type_name=type_name)
+        if opened.task_type is None or not opened.task_type.has_own_code:
+            return opened.read()
+        return await self._in_thread(owner, opened.task_type.name, opened.read, opened.params_pointer)
+
+    async def replay(self, owner: str, body: bytes, original: Draft) -> tuple[TaskType, Submission]:
+        """Read a replay as `submission.read_replay` does."""
+        now = self._clock.now()
+        return await self._in_thread(
+            owner, original.type, lambda: read_replay(body, original, self._registry, now), "/params"
+        )
+
+    async def schedule(self, owner: str, body: bytes) -> dict[str, Any]:
+        """Read a new schedule as `scheduling.read_schedule` does."""
+        now = self._clock.now()
+        return await self._in_thread(owner, None, partial(read_schedule, body, self._registry, now), "/task/params")
+
+    async def patch(self, owner: str, body: bytes) -> dict[str, Any]:
+        """Read a change of a schedule as `scheduling.read_patch` does."""
+        now = self._clock.now()
+        return await self._in_thread(owner, None, partial(read_patch, body, self._registry, now), "/task/params")
+
+    async def _in_thread(self, owner: str, type_name: str | None, read: Callable[[], T], pointer: str) -> T:
+        """Return what `read` returns; pointer: of the params that it checks, type_name: of their type if known."""
+        try:
+            return await self._threads.run(owner, read)
+        except CheckTimeout:
+            detail = "the params are refused: make the check of their type faster"
+            _log.warning("check.timed_out", type=type_name, owner=owner, detail=detail)
+            words = f"cannot be checked: that takes more than {self._threads.within:g} s; send smaller ones"
+            fault = Fault(pointer, words)
+            raise Invalid(f"the params {words}", name="invalid-params", faults=[fault]) from None

@@ -1,0 +1,37 @@
+"""Cost against size: what four times as much input takes, in processor time.
+
+Times are compared within a run, each the least of some tries. What grows by the square takes 16 times as long for four
+times as much, and what is in proportion takes 4 times as long.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+
+LIMIT = 2.7**2
+"""How much longer four times the input may take: 2.7 times for each doubling."""
+TRIES = 8
+NOTHING = 30
+"""Times of a request without any input: what takes less than so many of them is no cost."""
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Leave the collector out of it: it looks at everything, now and then."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def grows(cost: Callable[[int], Awaitable[float]], size: int, nothing: float) -> str:
+    """Return what is to be said of a cost that grows faster than the size; "" where it does not."""
+    small = large = float("inf")
+    for _ in range(TRIES):
+        small, large = min(small, await cost(size)), min(large, await cost(4 * size))
+        if large <= max(LIMIT * small, NOTHING * nothing):
+            return ""
+    return f"{large / small:.1f} times as long for four times as much ({small * 1e3:.1f} and {large * 1e3:.1f} ms)"
