@@ -27,6 +27,7 @@ from tasker.api.calls import (
 from tasker.api.events import STREAMS, EventOperations
 from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
 from tasker.api.problems import Refused, task_problem_reply
+from tasker.api.receipts import as_told, members, show_task
 from tasker.api.replies import (
     JSON_HEADERS,
     Header,
@@ -34,7 +35,6 @@ from tasker.api.replies import (
     Stream,
     empty_reply,
     encode,
-    encode_task,
     etag_matches,
     make_etag,
     path_of,
@@ -43,11 +43,12 @@ from tasker.api.replies import (
     sees_tracebacks,
 )
 from tasker.clock import Clock
-from tasker.errors import Conflict, NotFound
+from tasker.errors import Conflict, Forbidden, Invalid, NotFound
 from tasker.model import Attempt, Status, Task, TaskFilter
 from tasker.model.keys import Caller
 from tasker.registry import TaskType
 from tasker.service import Service, Submitted, check_submission
+from tasker.service.waiting import SOON
 from tasker.submission import Submission, read_replay, read_submission
 
 Moment = Annotated[datetime, Meta(tz=True)]
@@ -152,31 +153,46 @@ class TaskOperations:
 
     async def replay(self, call: Call) -> Reply | Stream:
         original = await self._submissions.original(call.caller, call.task_id())
-        replay = read_replay(await call.body(), original, self._registry, self._clock.now())
-        return await self._submit(call, *replay)
+        body = await call.body()
+        given = None if call.caller.may("read") else members(body)
+        try:
+            task_type, submission = read_replay(body, original, self._registry, self._clock.now())
+        except Invalid as error:
+            raise as_told(call.caller, error, given or ()) from None
+        return await self._submit(call, task_type, submission, given)
 
     async def put(self, call: Call) -> Reply | Stream:
         task_id = call.task_id()
         task_type, submission = read_submission(await call.body(), self._registry, self._clock.now())
-        wait = preferred_wait(call, call.query())
+        wait, media = preferred_wait(call, call.query()), _media(call)
         if prefers_validation(call):
             check_submission(call.caller, submission, task_id)
             return empty_reply(204, VALIDATED)
         submitted = await self._submissions.put(call.caller, task_id, task_type, submission, traceparent=trace_of(call))
-        return await self._accepted(call, submitted, wait, status=200 if submitted.replayed else 201)
+        return await self._accepted(call, submitted, wait, media, status=200 if submitted.replayed else 201)
 
-    async def _submit(self, call: Call, task_type: TaskType, submission: Submission) -> Reply | Stream:
-        wait, key = preferred_wait(call, call.query()), idempotency_key(call)  # before anything is stored
+    async def _submit(
+        self, call: Call, task_type: TaskType, submission: Submission, given: frozenset[str] | None = None
+    ) -> Reply | Stream:
+        """Submit, and answer; given: what of the submission the request itself says, if the rest is another task's."""
+        wait, media, key = preferred_wait(call, call.query()), _media(call), idempotency_key(call)
         if prefers_validation(call):
             check_submission(call.caller, submission)
             return empty_reply(204, VALIDATED)
         submitted = await self._submissions.submit(
             call.caller, task_type, submission, idempotency_key=key, traceparent=trace_of(call)
         )
-        return await self._accepted(call, submitted, wait)
+        return await self._accepted(call, submitted, wait, media, given=given)
 
     async def _accepted(
-        self, call: Call, submitted: Submitted, wait: Wait | None, status: int | None = None
+        self,
+        call: Call,
+        submitted: Submitted,
+        wait: Wait | None,
+        media: str | None,
+        *,
+        status: int | None = None,
+        given: frozenset[str] | None = None,
     ) -> Reply | Stream:
         """Answer a submission: with `status`, by default 202, or 200 once the task has ended.
 
@@ -187,7 +203,6 @@ class TaskOperations:
         headers: tuple[Header, ...] = (*JSON_HEADERS, (b"location", path))
         if submitted.replayed:
             headers += ((b"idempotency-replayed", b"true"),)
-        media = choose(call.head.headers.get(b"accept"), SUBMIT_MEDIAS)
         if media in STREAMS and not self._service.stopping:
             return self._events.stream(call.caller, task.task_id, str(media), headers=headers[len(JSON_HEADERS) :])
         if wait is not None and not self._service.stopping:
@@ -195,16 +210,17 @@ class TaskOperations:
             headers += wait.applied
         if self._service.stopping:
             task = await self._waiting.explain(task)
-        body = encode_task(task, tracebacks=sees_tracebacks(call.caller), path=path)
+        body = show_task(call.caller, task, sent=submitted.sent, given=given, path=path)
         status = status or (200 if wait is not None and task.status.is_terminal else 202)
-        return Reply(status, body, headers + retry_in(task, self._waiting.ask_again_at_first(task)))
+        known = task if call.caller.may("read") else submitted.sent
+        return Reply(status, body, headers + retry_in(task, self._waiting.ask_again_at_first(known)))
 
     async def find_many(self, call: Call) -> Reply:
         query = call.query()
         limit, cursor = query.pop("limit", DEFAULT_LIMIT), query.pop("cursor", None)
         page = await self._tasks.find_many(call.caller, TaskFilter(**query), limit=limit, cursor=cursor)
         tasks = await self._waiting.with_reasons(page.items)
-        items = b",".join([encode_task(task, tracebacks=sees_tracebacks(call.caller)) for task in tasks])
+        items = b",".join([show_task(call.caller, task) for task in tasks])
         body = b'{"items":[%b],"next_cursor":%b}' % (items, encode(page.next_cursor))
         return Reply(200, body, JSON_HEADERS + next_link(call, "/task", page.next_cursor))
 
@@ -243,7 +259,7 @@ class TaskOperations:
         attempts = await self._tasks.attempts(caller, task.task_id) if with_attempts else None
         if task.attempt and attempts == []:  # it was erased since it was read
             await self._tasks.get(caller, task.task_id)
-        return encode_task(task, tracebacks=sees_tracebacks(caller), attempts=attempts)
+        return show_task(caller, task, attempts=attempts)
 
     async def result(self, call: Call) -> Reply:
         task_id = call.task_id()
@@ -287,8 +303,20 @@ class TaskOperations:
         return await call.unless_gone(self._following.wait_for_change(call.caller, task.task_id, wait.time, is_new))
 
     def _reply(self, call: Call, status: int, task: Task) -> Reply:
-        body = encode_task(task, tracebacks=sees_tracebacks(call.caller))
-        return Reply(status, body, JSON_HEADERS + retry_after(task, self._clock.now()))
+        body = show_task(call.caller, task)
+        again = retry_after(task, self._clock.now()) if call.caller.may("read") else retry_in(task, SOON)
+        return Reply(status, body, JSON_HEADERS + again)
+
+
+def _media(call: Call) -> str | None:
+    """Return as what the client wants its submission answered. Raises Forbidden for a stream that it may not read."""
+    accept = call.head.headers.get(b"accept")
+    if call.caller.may("read"):
+        return choose(accept, SUBMIT_MEDIAS)
+    media = choose(accept, SUBMIT_MEDIAS[:1])
+    if media is None:
+        raise Forbidden("read", "the events of a task are not told")
+    return media
 
 
 def _is_known(if_none_match: bytes | None, body: bytes, *, default: bool) -> bool:

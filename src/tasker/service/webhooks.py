@@ -10,7 +10,7 @@ from msgspec import structs
 
 from tasker.clock import Clock
 from tasker.engine import Engine
-from tasker.errors import Conflict, NotFound
+from tasker.errors import Conflict, Forbidden, NotFound
 from tasker.model import Draft, Extra, new_task_id
 from tasker.model.keys import Caller
 from tasker.model.webhooks import (
@@ -26,6 +26,8 @@ from tasker.receivers import PREFIX
 from tasker.signing import new_secret
 from tasker.submission import OwnWebhook
 
+_NOT_TOLD = frozenset({"status", "description"})
+"""Fields that change nothing about who is told what."""
 MAX_WEBHOOKS = 1000
 """Webhooks of one owner at the most: each event is held against every one of them."""
 
@@ -38,7 +40,11 @@ class Webhooks:
         self._clock = clock
 
     async def create(self, caller: Caller, fields: dict[str, Any]) -> Webhook:
-        """Store a webhook of the fields that `receivers.read_webhook` found valid. Raises Conflict (too many)."""
+        """Store a webhook of the fields that `receivers.read_webhook` found valid.
+
+        Raises Forbidden (its receiver would read what the caller may not), Conflict (too many).
+        """
+        _check_reads(caller)
         now = self._clock.now()
         secret = fields.get("secret") or new_secret()
         webhook = Webhook(
@@ -62,8 +68,10 @@ class Webhooks:
     async def change(self, caller: Caller, webhook_id: UUID, fields: dict[str, Any]) -> Webhook:
         """Set the fields that `receivers.read_webhook_patch` found valid; one that is active again has a fresh start.
 
-        Raises NotFound, Conflict (it belongs to a task).
+        Raises NotFound, Forbidden (as `create`), Conflict (it belongs to a task).
         """
+        if fields.keys() - _NOT_TOLD:
+            _check_reads(caller)
         await self._get_changeable(caller, webhook_id)
         fresh = {"reason": None, "failing_since": None} if "status" in fields else {}
         return await self._book.change(webhook_id, lambda webhook: structs.replace(webhook, **fields, **fresh))
@@ -98,6 +106,11 @@ class Webhooks:
         webhook = await self.get(caller, webhook_id)
         if webhook.task_id is not None:
             raise Conflict(f"this webhook came with task {webhook.task_id}, and stays as it is")
+
+
+def _check_reads(caller: Caller) -> None:
+    if not caller.may("read"):
+        raise Forbidden("read", "a webhook tells its receiver what tasks say")
 
 
 def with_webhook(draft: Draft, asked: OwnWebhook) -> Draft:
