@@ -205,9 +205,13 @@ class Invalid(RequestError):
 
 
 class Forbidden(RequestError):
-    """The caller's key does not go so far."""
+    """The caller's key does not go so far: it lacks `scope`."""
 
     default = "forbidden"
+
+    def __init__(self, scope: str, why: str = "") -> None:
+        super().__init__(f"{why}: the key lacks the scope {scope}" if why else f"the key lacks the scope {scope}")
+        self.scope = scope
 
 
 class NotFound(RequestError):

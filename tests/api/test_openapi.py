@@ -184,6 +184,18 @@ async def test_replies_are_as_it_says(rig: Rig, document: Document) -> None:
     rig.health.words = {"worker": "not running"}
     submitter = await rig.key("submit")
     check_reply(document, "GET", "/task", await rig.client.get("/task", headers=submitter))
+    for method, path, body in (
+        ("POST", "/task", {"type": "sum", "params": [4, 2], "tags": ["a"], "delay": 5}),
+        ("POST", "/type/sum/task", [4, 2]),
+        ("POST", "/schedule", SCHEDULE),
+    ):  # fmt: skip
+        receipt = await rig.client.request(method, path, json=body, headers=submitter)
+        assert receipt.status_code in (201, 202)
+        check_reply(document, method, path, receipt)
+        if path == "/schedule":
+            changed = await rig.client.patch(receipt.json()["links"]["self"], json={"paused": True}, headers=submitter)
+            assert changed.json().keys() == {"schedule_id", "paused", "links"}
+            check_reply(document, "PATCH", receipt.json()["links"]["self"], changed)
     check_reply(document, "GET", "/readyz", await rig.client.get("/readyz"))
 
 

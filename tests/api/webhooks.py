@@ -9,8 +9,8 @@ from tasker.model.webhooks import Delivery, DeliveryOutcome, Failure
 from tests.api.conftest import Rig
 
 
-async def tell_in_vain(rig: Rig) -> Delivery:
-    """Have an event told to the newest webhook, in vain, and return the delivery."""
+async def tell_in_vain(rig: Rig, detail: str = "the receiver answered 500") -> Delivery:
+    """Have an event told to the newest webhook, in vain for the reason `detail`, and return the delivery."""
     book, now = rig.engine.webhooks, rig.clock.now()
     [webhook] = (await book.find_many(owner=None, limit=1)).items
     turn = await book.turn("test")
@@ -21,7 +21,7 @@ async def tell_in_vain(rig: Rig) -> Delivery:
     )  # fmt: skip
     assert await book.dispatch([delivery], after=turn.position, to=uuid4().hex)
     [taken] = await book.take(await book.find_due(full=(), each=9, limit=9))
-    failure = Failure(name="refused", detail="the receiver answered 500")
+    failure = Failure(name="refused", detail=detail)
     outcome = DeliveryOutcome(status="failed", at=now, due_at=None, response_code=500, duration=0.5, error=failure)
     assert await book.settle(taken.delivery, outcome, failing_before=now - timedelta(days=3), too_long="")
     return delivery

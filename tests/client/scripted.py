@@ -44,7 +44,8 @@ class Script:
 
 
 def task(status: str = "completed", **more: Any) -> dict[str, Any]:
-    return {"task_id": TASK_ID, "type": "sum", "status": status, "unknown_to_this_client": 1, **more}
+    made = {"task_id": TASK_ID, "type": "sum", "status": status, "created_at": "2026-01-02T03:04:05Z"}
+    return {**made, "unknown_to_this_client": 1, **more}
 
 
 def problem(name: str, status: int, detail: str = "no", **more: Any) -> dict[str, Any]:

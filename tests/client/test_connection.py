@@ -123,6 +123,18 @@ def test_a_request_under_way_is_asked_for_again(connect: Connect) -> None:
     assert len(script.asked) == 2
 
 
+def test_no_result_is_made_up_where_none_may_be_read(connect: Connect) -> None:
+    """Without the scope read a task that has ended is told without its result."""
+    receipt = {"task_id": TASK_ID, "status": "completed", "params": [4, 2]}
+    with play(Reply(200, receipt), Reply(403, problem("forbidden", 403))) as script, connect(script.url) as client:
+        with pytest.raises(NotAllowed):
+            client.run("sum", 4, 2)
+    assert [(one.method, one.path) for one in script.asked] == [("POST", "/task"), ("GET", f"/task/{TASK_ID}")]
+    with play(Reply(202, receipt)) as script, connect(script.url) as client:
+        assert str(client.submit("sum", 4, 2).task_id) == TASK_ID
+        assert not client.cancel(TASK_ID).is_whole
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [

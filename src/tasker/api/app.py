@@ -55,7 +55,7 @@ from tasker.api.usage import UsageOperations, usage_operations
 from tasker.api.webhooks import WebhookOperations, webhook_operations
 from tasker.clock import Clock, SystemClock
 from tasker.config import Settings
-from tasker.errors import NotFound
+from tasker.errors import Forbidden, NotFound
 from tasker.metrics import Metrics
 from tasker.service import Service
 
@@ -192,11 +192,9 @@ class Resource:
         needed = operation.scope
         if needed == "public" or needed == "any" or head.caller.may(needed):
             return
-        challenge = f'Bearer realm="tasker", error="insufficient_scope", scope="{needed}"'
-        refused = Refused("forbidden", f"the key lacks the scope {needed}", (b"www-authenticate", challenge.encode()))
         if is_audited(operation):
             await self._recorder.refused(operation, head, scope.get("path_params", {}), 403)
-        raise refused
+        raise Forbidden(needed)
 
 
 def _check_accept(head: Head, medias: Sequence[str]) -> None:

@@ -159,7 +159,8 @@ _SECURITY = {"type": "http", "scheme": "bearer", "description": "A key of `taske
 
 def _struct_schemas(operations: Sequence[Operation]) -> dict[str, Node]:
     bodies = [operation.body for operation in operations if isinstance(operation.body, type)]
-    answers = [answer.body for operation in operations for answer in operation.answers.values()]
+    all_answers = [answer for operation in operations for answer in operation.answers.values()]
+    answers = [body for answer in all_answers for body in (answer.body, answer.receipt)]
     shown = [body for body in answers if isinstance(body, type) and issubclass(body, msgspec.Struct)]
     _, found = msgspec.json.schema_components([*_STRUCTS, *bodies, *shown], ref_template=_REF)
     return {_NAMES.get(name, name): _outside(schema) for name, schema in found.items()}
@@ -298,7 +299,9 @@ def _answer(answer: Answer, operation: Operation, links: Links) -> Node:
         }
     content = {}
     if answer.body is not None:
-        (schema,), _ = msgspec.json.schema_components([answer.body], ref_template=_REF)
+        bodies = [answer.body] if answer.receipt is None else [answer.body, answer.receipt]
+        schemas, _ = msgspec.json.schema_components(bodies, ref_template=_REF)
+        schema = schemas[0] if len(schemas) == 1 else {"anyOf": list(schemas)}
         content[operation.media] = {"schema": _outside(schema)}
     if operation.page:
         content[HTML] = {"schema": {"type": "string", "description": "The same as a page."}}

@@ -17,13 +17,15 @@ HTML = "text/html"
 class Answer(NamedTuple):
     """A reply that is no problem: what it means, the type of its body (None: empty), and the headers worth telling.
 
-    item: what a stream brings one by one, where it may come as one; of several types, any.
+    item: what a stream brings one by one, where it may come as one; of several types, any. receipt: the body where the
+    key lacks the scope `read`, if it is another one then.
     """
 
     description: str
     body: Any = None
     headers: tuple[str, ...] = ()
     item: Any = None
+    receipt: type[Struct] | None = None
 
 
 class Operation(NamedTuple):

@@ -11,18 +11,22 @@ from tasker.api.events import EVENT_PARAMETERS, JSON_LINES, SSE, STREAMS, EventO
 from tasker.api.fleet import FleetOperations, WorkerPage
 from tasker.api.health import HealthOperations, LiveView, ReadyView
 from tasker.api.operation import BODY_PROBLEMS, INPUT_PROBLEMS, SUBMIT_PROBLEMS, Answer, Operation
+from tasker.api.receipts import TaskReceipt
 from tasker.api.tasks import GET_PARAMETERS, LIST_PARAMETERS, TaskOperations, TaskPage, TaskView
 from tasker.errors import ProblemKind
 from tasker.submission import ReplayBody
 
 _ACCEPTED = ("Location", "Retry-After", "Preference-Applied", "Idempotency-Replayed")
 _SUBMIT_ANSWERS = {
-    202: Answer("Accepted: it is on disk and will reach exactly one terminal status.", TaskView, _ACCEPTED),
+    202: Answer(
+        "Accepted: it is on disk and will reach exactly one terminal status.", TaskView, _ACCEPTED, receipt=TaskReceipt
+    ),
     200: Answer(
         "Accepted, waited for as asked, and ended; or, where Accept asks for it, its events as they happen.",
         TaskView,
         _ACCEPTED,
         EventView,
+        TaskReceipt,
     ),
     204: Answer("Checked, as `Prefer: handling=validate` asks, and good; not stored.", None, ("Preference-Applied",)),
 }
@@ -60,8 +64,10 @@ def task_operations(tasks: TaskOperations) -> list[Operation]:
         Operation(
             "PUT", "/task/{task_id}", "put_task", "tasks", "Submit a task under an id of your own", tasks.put,
             scope="submit", answers={
-                201: Answer("Accepted: it is on disk and will reach exactly one terminal status.", TaskView, _ACCEPTED),
-                200: Answer("This request was accepted before: the task as it is now.", TaskView, _ACCEPTED, EventView),
+                201: Answer("Accepted: it is on disk and will reach exactly one terminal status.", TaskView, _ACCEPTED,
+                            receipt=TaskReceipt),
+                200: Answer("This request was accepted before: the task as it is now.", TaskView, _ACCEPTED, EventView,
+                            TaskReceipt),
                 204: _SUBMIT_ANSWERS[204],
             },
             problems=(*BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "unknown-type", "type-not-loaded",
@@ -87,15 +93,18 @@ def _control_operations(tasks: TaskOperations) -> list[Operation]:
         Operation(
             "POST", "/task/{task_id}/cancel", "cancel_task", "tasks", "Cancel a task", tasks.cancel,
             scope="control", answers={
-                200: Answer("It was pending, and is cancelled.", TaskView),
-                202: Answer("It runs: asked to stop, and killed after a grace.", TaskView, ("Retry-After",)),
+                200: Answer("It was pending, and is cancelled.", TaskView, receipt=TaskReceipt),
+                202: Answer("It runs: asked to stop, and killed after a grace.", TaskView, ("Retry-After",),
+                            receipt=TaskReceipt),
             },
             problems=on_one,
         ),
         Operation(
             "POST", "/task/{task_id}/retry", "retry_task", "tasks", "Run a failed or cancelled task again", tasks.retry,
             scope="control",
-            answers={202: Answer("It is pending again, with all its tries.", TaskView, ("Retry-After",))},
+            answers={
+                202: Answer("It is pending again, with all its tries.", TaskView, ("Retry-After",), receipt=TaskReceipt)
+            },
             problems=(*on_one, "limit-reached"),
         ),
         Operation(

@@ -10,7 +10,7 @@ from math import ceil
 from msgspec import Struct
 
 from tasker.api.replies import Header, Reply, encode
-from tasker.errors import PROBLEMS, Fault, ProblemKind, RequestError, Unavailable
+from tasker.errors import PROBLEMS, Fault, Forbidden, ProblemKind, RequestError, Unavailable
 from tasker.faults import MAX_FAULTS
 from tasker.model import TaskProblem
 
@@ -91,6 +91,9 @@ def _fields(problem: TaskProblem) -> dict[str, object]:
 
 def _own_headers(error: RequestError) -> tuple[Header, ...]:
     headers = error.headers if isinstance(error, Refused) else ()
+    if isinstance(error, Forbidden):  # RFC 6750, 3.1
+        challenge = f'Bearer realm="tasker", error="insufficient_scope", scope="{error.scope}"'
+        headers = ((b"www-authenticate", challenge.encode()),)
     if error.retry_after is not None:
         return (*headers, (b"retry-after", b"%d" % max(1, ceil(error.retry_after.total_seconds()))))
     if isinstance(error, Unavailable) or error.kind.name == "idempotency-in-flight":

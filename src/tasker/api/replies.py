@@ -195,7 +195,8 @@ def encode_task(
 ) -> bytes:
     """Return the Task as API.md shows it: the stored one and its links, with its attempts if given.
 
-    The links are put in as text: it saves copying the whole Task into another struct. path: its `path_of`, if known.
+    For those who may read it: `receipts.show_task` makes replies for everybody. The links are put in as text: it saves
+    copying the whole Task into another struct. path: its `path_of`, if known.
     """
     if not tracebacks:
         task = _without_traceback(task)
@@ -203,7 +204,7 @@ def encode_task(
     if attempts is not None:
         shown = attempts if tracebacks else [_without_traceback(attempt) for attempt in attempts]
         more = b',"attempts":' + encode(shown)
-    return b"%b%b,%b}" % (encode(task)[:-1], more, _links(task, path or path_of(task)))
+    return b'%b%b,"links":%b}' % (encode(task)[:-1], more, links_of(task, path or path_of(task)))
 
 
 def sees_tracebacks(caller: Caller) -> bool:
@@ -222,9 +223,9 @@ def path_of(task: Task) -> bytes:
     return b"/task/%b" % str(task.task_id).encode()
 
 
-def _links(task: Task, path: bytes) -> bytes:
-    """Return the links of a task: only what can be done with it now."""
-    links = b'"links":{"self":"%b","events":"%b/events","result":"%b/result"' % (path, path, path)
+def links_of(task: Task, path: bytes) -> bytes:
+    """Return the links of a task as JSON: only what can be done with it now."""
+    links = b'{"self":"%b","events":"%b/events","result":"%b/result"' % (path, path, path)
     if not task.status.is_terminal:
         return b'%b,"cancel":"%b/cancel"}' % (links, path)
     if task.status is not Status.COMPLETED:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import Any, Literal, cast
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from tasker.api.calls import Call, Parameter, idempotency_key, text_of, whole
 from tasker.api.operation import BODY_PROBLEMS, INPUT_PROBLEMS, SUBMIT_PROBLEMS, Answer, Operation
 from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
-from tasker.api.replies import JSON_HEADERS, Header, Reply, empty_reply, encode_task, json_reply, path_of, retry_after
+from tasker.api.receipts import TaskReceipt, as_told, show_task
+from tasker.api.replies import JSON_HEADERS, Header, Reply, empty_reply, json_reply, path_of, retry_after, retry_in
 from tasker.api.tasks import Moment, TaskView
 from tasker.clock import Clock
+from tasker.errors import Invalid
+from tasker.model.keys import Scope, as_scopes
 from tasker.model.schedules import Missed, Overlap, Schedule
 from tasker.scheduling import ScheduleBody, SchedulePatch
 from tasker.service import Service
+from tasker.service.waiting import SOON
 from tasker.submission import SubmissionBody
 
 MAX_COUNT = 100
@@ -33,7 +37,8 @@ class ScheduleView(Struct, frozen=True, kw_only=True):
     """A rule that submits `task` at each of its ticks. `interval` is in seconds.
 
     next_fire_at: its next tick, null while it is paused and after its last one. last_fired_at: the latest tick that
-    submitted a task, `last_task_id` (or that of a trigger since). last_skip: the latest tick that did not.
+    submitted a task, `last_task_id` (or that of a trigger since). last_skip: the latest tick that did not. scopes: what
+    it may do, as the key that made it or last set `task` or `overlap` might.
     """
 
     schedule_id: UUID
@@ -51,8 +56,26 @@ class ScheduleView(Struct, frozen=True, kw_only=True):
     last_fired_at: Moment | None
     last_task_id: UUID | None
     last_skip: SkipView | None
+    scopes: list[Scope]
     created_at: Moment
     updated_at: Moment
+    links: dict[str, str]
+
+
+class ScheduleReceipt(Struct, frozen=True, kw_only=True):
+    """What a key without the scope `read` is told in the place of a schedule: what this request has set, and its id."""
+
+    schedule_id: UUID
+    name: str | UnsetType = UNSET
+    task: SubmissionBody | UnsetType = UNSET
+    cron: str | UnsetType | None = UNSET
+    interval: float | UnsetType | None = UNSET
+    time_zone: str | UnsetType = UNSET
+    missed: Missed | UnsetType = UNSET
+    overlap: Overlap | UnsetType = UNSET
+    paused: bool | UnsetType = UNSET
+    starts_at: Moment | UnsetType | None = UNSET
+    ends_at: Moment | UnsetType | None = UNSET
     links: dict[str, str]
 
 
@@ -114,7 +137,8 @@ class ScheduleOperations:
         call.query()
         schedule_id = call.id_of("schedule_id")
         fields = await self._service.reading.patch(call.caller.owner, await call.body())
-        return json_reply(_view(await self._schedules.change(call.caller, schedule_id, fields)))
+        schedule = await self._schedules.change(call.caller, schedule_id, fields)
+        return json_reply(_view(schedule) if call.caller.may("read") else _receipt(schedule, fields))
 
     async def delete(self, call: Call) -> Reply:
         call.query()
@@ -124,12 +148,18 @@ class ScheduleOperations:
     async def trigger(self, call: Call) -> Reply:
         call.query()
         key = idempotency_key(call)
-        submitted = await self._service.submissions.trigger(call.caller, call.id_of("schedule_id"), idempotency_key=key)
+        caller, schedule_id = call.caller, call.id_of("schedule_id")
+        try:
+            submitted = await self._service.submissions.trigger(caller, schedule_id, idempotency_key=key)
+        except Invalid as error:
+            raise (as_told(caller, error, ()) if error.faults else error) from None
         headers: tuple[Header, ...] = (*JSON_HEADERS, (b"location", path_of(submitted.task)))
         if submitted.replayed:
             headers += ((b"idempotency-replayed", b"true"),)
-        body = encode_task(submitted.task, tracebacks=False)
-        return Reply(202, body, headers + retry_after(submitted.task, self._clock.now()))
+        task = submitted.task
+        body = show_task(caller, task, sent=submitted.sent, given=())
+        again = retry_after(task, self._clock.now()) if caller.may("read") else retry_in(task, SOON)
+        return Reply(202, body, headers + again)
 
     async def next_ticks(self, call: Call) -> Reply:
         count = call.query().get("count", 5)
@@ -168,8 +198,8 @@ def schedule_operations(schedules: ScheduleOperations) -> list[Operation]:
         Operation(
             "PATCH", "/schedule/{schedule_id}", "change_schedule", "schedules",
             "Change a schedule, pause it or let it go on", schedules.change, scope="submit",
-            answers={200: Answer("The schedule as it is now.", ScheduleView)}, problems=(*inputs, "not-found"),
-            body=SchedulePatch, example={"paused": True},
+            answers={200: Answer("The schedule as it is now.", ScheduleView, receipt=ScheduleReceipt)},
+            problems=(*inputs, "not-found"), body=SchedulePatch, example={"paused": True},
         ),
         Operation(
             "DELETE", "/schedule/{schedule_id}", "delete_schedule", "schedules", "Erase a schedule; its tasks stay",
@@ -181,7 +211,7 @@ def schedule_operations(schedules: ScheduleOperations) -> list[Operation]:
             "Submit a task of the schedule now", schedules.trigger, scope="submit",
             answers={
                 202: Answer("Accepted, beside the ticks.", TaskView,
-                            ("Location", "Retry-After", "Idempotency-Replayed")),
+                            ("Location", "Retry-After", "Idempotency-Replayed"), receipt=TaskReceipt),
             },
             problems=(*SUBMIT_PROBLEMS, "unknown-type", "type-not-loaded", "not-found"),
             request_headers=("Idempotency-Key",),
@@ -201,8 +231,7 @@ _EXAMPLE = {
 
 
 def _view(schedule: Schedule) -> ScheduleView:
-    path, skip = _path(schedule), schedule.last_skip
-    links = {"self": path, "next": f"{path}/next", "trigger": f"{path}/trigger"}
+    skip, links = schedule.last_skip, _links(schedule)
     if schedule.last_task_id is not None:
         links["last_task"] = f"/task/{schedule.last_task_id}"
     return ScheduleView(
@@ -212,8 +241,23 @@ def _view(schedule: Schedule) -> ScheduleView:
         starts_at=schedule.starts_at, ends_at=schedule.ends_at, next_fire_at=schedule.next_fire_at,
         last_fired_at=schedule.last_fired_at, last_task_id=schedule.last_task_id,
         last_skip=None if skip is None else SkipView(tick=skip.tick, reason=skip.reason, detail=skip.detail),
-        created_at=schedule.created_at, updated_at=schedule.updated_at, links=links,
+        scopes=list(as_scopes(schedule.caller)), created_at=schedule.created_at, updated_at=schedule.updated_at,
+        links=links,
     )  # fmt: skip
+
+
+def _receipt(schedule: Schedule, fields: dict[str, Any]) -> ScheduleReceipt:
+    """Return the members that a request has set, as they are now."""
+    whole = _view(schedule)
+    given = [name for name in ScheduleReceipt.__struct_fields__ if name in fields]
+    return ScheduleReceipt(
+        schedule_id=schedule.schedule_id, links=_links(schedule), **{name: getattr(whole, name) for name in given}
+    )
+
+
+def _links(schedule: Schedule) -> dict[str, str]:
+    path = _path(schedule)
+    return {"self": path, "next": f"{path}/next", "trigger": f"{path}/trigger"}
 
 
 def _path(schedule: Schedule) -> str:

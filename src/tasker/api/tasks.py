@@ -28,6 +28,7 @@ from tasker.api.calls import (
 from tasker.api.events import STREAMS, EventOperations
 from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
 from tasker.api.problems import Refused, task_problem_reply
+from tasker.api.receipts import as_told, members, show_task
 from tasker.api.replies import (
     JSON_HEADERS,
     Header,
@@ -35,7 +36,6 @@ from tasker.api.replies import (
     Stream,
     empty_reply,
     encode,
-    encode_task,
     etag_matches,
     make_etag,
     path_of,
@@ -44,11 +44,12 @@ from tasker.api.replies import (
     sees_tracebacks,
 )
 from tasker.clock import Clock
-from tasker.errors import Conflict, NotFound
+from tasker.errors import Conflict, Forbidden, Invalid, NotFound
 from tasker.model import Attempt, Status, Task, TaskFilter
 from tasker.model.keys import Caller
 from tasker.registry import TaskType
 from tasker.service import Service, Submitted, check_submission
+from tasker.service.waiting import SOON
 from tasker.submission import Submission
 
 Moment = Annotated[datetime, Meta(tz=True)]
@@ -121,12 +122,17 @@ GET_PARAMETERS = (
 
 
 class _Open(NamedTuple):
-    """A submission whose task is waited for: all that its answer takes. status: None for 200 or 202."""
+    """A submission whose task is waited for: all that its answer takes. status: None for 200 or 202.
+
+    sent, given: as `show_task` takes them; None for a key with the scope `read`.
+    """
 
     task_id: UUID
     wait: Wait
     status: int | None
     headers: tuple[Header, ...]
+    sent: Task | None
+    given: frozenset[str] | None
 
 
 IsNew = Callable[[Task], Awaitable[bool]]
@@ -163,8 +169,13 @@ class TaskOperations:
 
     async def _replay(self, call: Call) -> Reply | Stream | _Open:
         original = await self._submissions.original(call.caller, call.task_id())
-        replay = await self._reading.replay(call.caller.owner, await call.body(), original)
-        return await self._store(call, *replay)
+        body = await call.body()
+        given = None if call.caller.may("read") else members(body)
+        try:
+            task_type, submission = await self._reading.replay(call.caller.owner, body, original)
+        except Invalid as error:
+            raise as_told(call.caller, error, given or ()) from None
+        return await self._store(call, task_type, submission, given)
 
     async def put(self, call: Call) -> Reply | Stream:
         return await self._when_ended(call, await self._put(call))
@@ -172,30 +183,34 @@ class TaskOperations:
     async def _put(self, call: Call) -> Reply | Stream | _Open:
         task_id = call.task_id()
         task_type, submission = await self._reading.submission(call.caller.owner, await call.body())
-        wait = preferred_wait(call, call.query())
+        wait, media = preferred_wait(call, call.query()), _media(call)
         if prefers_validation(call):
             check_submission(call.caller, submission, task_id)
             return empty_reply(204, VALIDATED)
         submitted = await self._submissions.put(call.caller, task_id, task_type, submission, traceparent=trace_of(call))
-        return await self._accepted(call, submitted, wait, status=200 if submitted.replayed else 201)
+        return await self._accepted(call, submitted, wait, media, status=200 if submitted.replayed else 201)
 
     async def _submit(self, call: Call, body: bytes, type_name: str | None = None) -> Reply | Stream | _Open:
         submission = await self._reading.submission(call.caller.owner, body, type_name=type_name)
         return await self._store(call, *submission)
 
-    async def _store(self, call: Call, task_type: TaskType, submission: Submission) -> Reply | Stream | _Open:
-        wait, key = preferred_wait(call, call.query()), idempotency_key(call)  # before anything is stored
+    async def _store(
+        self, call: Call, task_type: TaskType, submission: Submission, given: frozenset[str] | None = None
+    ) -> Reply | Stream | _Open:
+        """Submit, and answer; given: what of the submission the request itself says, if the rest is another task's."""
+        wait, media, key = preferred_wait(call, call.query()), _media(call), idempotency_key(call)
         if prefers_validation(call):
             check_submission(call.caller, submission)
             return empty_reply(204, VALIDATED)
         submitted = await self._submissions.submit(
             call.caller, task_type, submission, idempotency_key=key, traceparent=trace_of(call)
         )
-        return await self._accepted(call, submitted, wait)
+        return await self._accepted(call, submitted, wait, media, given=given)
 
     async def _accepted(
-        self, call: Call, submitted: Submitted, wait: Wait | None, status: int | None = None
-    ) -> Reply | Stream | _Open:
+        self, call: Call, submitted: Submitted, wait: Wait | None, media: str | None, *, status: int | None = None,
+        given: frozenset[str] | None = None,
+    ) -> Reply | Stream | _Open:  # fmt: skip
         """Answer a submission: with `status`, by default 202, or 200 once the task has ended.
 
         While the service stops nobody waits for a task or follows it: its id goes out at once, with what it waits for.
@@ -205,16 +220,17 @@ class TaskOperations:
         headers: tuple[Header, ...] = (*JSON_HEADERS, (b"location", path))
         if submitted.replayed:
             headers += ((b"idempotency-replayed", b"true"),)
-        media = choose(call.head.headers.get(b"accept"), SUBMIT_MEDIAS)
         if media in STREAMS and not self._service.stopping:
             return self._events.stream(call.caller, task.task_id, str(media), headers=headers[len(JSON_HEADERS) :])
         if wait is not None and not self._service.stopping:
             headers += wait.applied
             if wait.time and not task.status.is_terminal:
-                return _Open(task.task_id, wait, status, headers)
+                sent = None if call.caller.may("read") else submitted.sent
+                return _Open(task.task_id, wait, status, headers, sent, given)
         if self._service.stopping:
             task = await self._waiting.explain(call.caller, task)
-        return self._submitted(call, task, headers, status or (200 if wait and task.status.is_terminal else 202))
+        status = status or (200 if wait and task.status.is_terminal else 202)
+        return self._submitted(call, task, headers, status, submitted.sent, given)
 
     async def _when_ended(self, call: Call, found: Reply | Stream | _Open) -> Reply | Stream:
         """Return the answer to a submission once it is time for it; meanwhile nothing of the submission is held."""
@@ -223,11 +239,16 @@ class TaskOperations:
         task = await call.unless_gone(self._following.wait(call.caller, found.task_id, found.wait.time))
         if self._service.stopping:
             task = await self._waiting.explain(call.caller, task)
-        return self._submitted(call, task, found.headers, found.status or (200 if task.status.is_terminal else 202))
+        status = found.status or (200 if task.status.is_terminal else 202)
+        return self._submitted(call, task, found.headers, status, found.sent, found.given)
 
-    def _submitted(self, call: Call, task: Task, headers: tuple[Header, ...], status: int) -> Reply:
-        body = encode_task(task, tracebacks=sees_tracebacks(call.caller), path=path_of(task))
-        return Reply(status, body, headers + retry_in(task, self._waiting.ask_again_at_first(call.caller, task)))
+    def _submitted(
+        self, call: Call, task: Task, headers: tuple[Header, ...], status: int, sent: Task | None,
+        given: frozenset[str] | None,
+    ) -> Reply:  # fmt: skip
+        known = task if sent is None or call.caller.may("read") else sent
+        body = show_task(call.caller, task, sent=sent, given=given, path=path_of(task))
+        return Reply(status, body, headers + retry_in(task, self._waiting.ask_again_at_first(call.caller, known)))
 
     async def find_many(self, call: Call) -> Reply:
         query = call.query()
@@ -235,7 +256,7 @@ class TaskOperations:
         await call.unread.room()
         page = await self._tasks.find_many(call.caller, TaskFilter(**query), limit=limit, cursor=cursor)
         tasks = await self._waiting.with_reasons(call.caller, page.items)
-        items = b",".join([encode_task(task, tracebacks=sees_tracebacks(call.caller)) for task in tasks])
+        items = b",".join([show_task(call.caller, task) for task in tasks])
         body = b'{"items":[%b],"next_cursor":%b}' % (items, encode(page.next_cursor))
         return Reply(200, body, JSON_HEADERS + next_link(call, "/task", page.next_cursor))
 
@@ -275,7 +296,7 @@ class TaskOperations:
         attempts = await self._tasks.attempts(caller, task.task_id) if with_attempts else None
         if task.attempt and attempts == []:  # it was erased since it was read
             await self._tasks.get(caller, task.task_id)
-        return encode_task(task, tracebacks=sees_tracebacks(caller), attempts=attempts)
+        return show_task(caller, task, attempts=attempts)
 
     async def result(self, call: Call) -> Reply:
         task_id = call.task_id()
@@ -319,8 +340,20 @@ class TaskOperations:
         return await call.unless_gone(self._following.wait_for_change(call.caller, task_id, wait.time, is_new))
 
     def _reply(self, call: Call, status: int, task: Task) -> Reply:
-        body = encode_task(task, tracebacks=sees_tracebacks(call.caller))
-        return Reply(status, body, JSON_HEADERS + retry_after(task, self._clock.now()))
+        body = show_task(call.caller, task)
+        again = retry_after(task, self._clock.now()) if call.caller.may("read") else retry_in(task, SOON)
+        return Reply(status, body, JSON_HEADERS + again)
+
+
+def _media(call: Call) -> str | None:
+    """Return as what the client wants its submission answered. Raises Forbidden for a stream that it may not read."""
+    accept = call.head.headers.get(b"accept")
+    if call.caller.may("read"):
+        return choose(accept, SUBMIT_MEDIAS)
+    media = choose(accept, SUBMIT_MEDIAS[:1])
+    if media is None:
+        raise Forbidden("read", "the events of a task are not told")
+    return media
 
 
 def _is_known(if_none_match: bytes | None, body: bytes, *, default: bool) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tasker.api.calls import Call, Parameter, one_of
 from tasker.api.operation import BODY_PROBLEMS, INPUT_PROBLEMS, Answer, Operation
@@ -60,6 +60,28 @@ class NewWebhookView(WebhookView, frozen=True, kw_only=True):
     """A webhook with the secret that its receiver verifies by. It is shown this once."""
 
     secret: str
+
+
+class WebhookReceipt(Struct, frozen=True, kw_only=True):
+    """What a key without the scope `read` is told in the place of a webhook: what this request has set, and its id.
+
+    secret: the new one of a rotation, shown this once.
+    """
+
+    webhook_id: UUID
+    status: Literal["active", "paused"]
+    description: str | UnsetType | None = UNSET
+    secret: str | UnsetType = UNSET
+    links: dict[str, str]
+
+
+class DeliveryReceipt(Struct, frozen=True, kw_only=True):
+    """What a key without the scope `read` is told in the place of a delivery."""
+
+    delivery_id: UUID
+    webhook_id: UUID
+    status: Literal["pending", "delivered", "failed"]
+    links: dict[str, str]
 
 
 class WebhookPageView(Struct, frozen=True, kw_only=True):
@@ -136,13 +158,19 @@ class WebhookOperations:
         call.query()
         webhook_id = call.id_of("webhook_id")
         fields = read_webhook_patch(await call.body(), self._rules)
-        return json_reply(_view(await self._webhooks.change(call.caller, webhook_id, fields)))
+        webhook = await self._webhooks.change(call.caller, webhook_id, fields)
+        if call.caller.may("read"):
+            return json_reply(_view(webhook))
+        return json_reply(_receipt(webhook, description=fields.get("description", UNSET)))
 
     async def rotate(self, call: Call) -> Reply:
         call.query()
         webhook_id = call.id_of("webhook_id")
         secret, keep_for = read_rotation(await call.body())
-        return json_reply(_with_secret(await self._webhooks.rotate(call.caller, webhook_id, secret, keep_for)))
+        webhook = await self._webhooks.rotate(call.caller, webhook_id, secret, keep_for)
+        if call.caller.may("read"):
+            return json_reply(_with_secret(webhook))
+        return json_reply(_receipt(webhook, secret=webhook.secrets[0].secret))
 
     async def delete(self, call: Call) -> Reply:
         call.query()
@@ -162,7 +190,8 @@ class WebhookOperations:
     async def redeliver(self, call: Call) -> Reply:
         call.query()
         webhook_id, delivery_id = call.id_of("webhook_id"), call.id_of("delivery_id")
-        return json_reply(_delivery_view(await self._webhooks.redeliver(call.caller, webhook_id, delivery_id)), 202)
+        view = _delivery_view(await self._webhooks.redeliver(call.caller, webhook_id, delivery_id))
+        return json_reply(view if call.caller.may("read") else _delivery_receipt(view), 202)
 
 
 def webhook_operations(webhooks: WebhookOperations) -> list[Operation]:
@@ -187,7 +216,7 @@ def webhook_operations(webhooks: WebhookOperations) -> list[Operation]:
         Operation(
             "PATCH", "/webhook/{webhook_id}", "change_webhook", "webhooks",
             "Change a webhook, pause it or let it go on", webhooks.change, scope="control",
-            answers={200: Answer("The webhook as it is now.", WebhookView)},
+            answers={200: Answer("The webhook as it is now.", WebhookView, receipt=WebhookReceipt)},
             problems=(*inputs, "unsafe-url", "not-found", "conflict"), body=WebhookPatch, example={"status": "paused"},
         ),
         Operation(
@@ -198,7 +227,7 @@ def webhook_operations(webhooks: WebhookOperations) -> list[Operation]:
         Operation(
             "POST", "/webhook/{webhook_id}/rotate", "rotate_secret", "webhooks",
             "Have a new secret sign, for a while beside the old one", webhooks.rotate, scope="control",
-            answers={200: Answer("The webhook with its new secret.", NewWebhookView)},
+            answers={200: Answer("The webhook with its new secret.", NewWebhookView, receipt=WebhookReceipt)},
             problems=(*inputs, "not-found", "conflict"), body=RotationBody, example={},
         ),
         Operation(
@@ -210,7 +239,7 @@ def webhook_operations(webhooks: WebhookOperations) -> list[Operation]:
         Operation(
             "POST", "/webhook/{webhook_id}/deliveries/{delivery_id}/redeliver", "redeliver", "webhooks",
             "Have a delivery made again", webhooks.redeliver, scope="control",
-            answers={202: Answer("It will be, soon and with all its tries.", DeliveryView)},
+            answers={202: Answer("It will be, soon and with all its tries.", DeliveryView, receipt=DeliveryReceipt)},
             problems=(*on_one, "cross-origin"),
         ),
     ]  # fmt: skip
@@ -225,6 +254,20 @@ def _view(webhook: Webhook) -> WebhookView:
 
 def _with_secret(webhook: Webhook) -> NewWebhookView:
     return NewWebhookView(**_fields(webhook), secret=webhook.secrets[0].secret)
+
+
+def _receipt(
+    webhook: Webhook, *, description: str | UnsetType | None = UNSET, secret: str | UnsetType = UNSET
+) -> WebhookReceipt:
+    return WebhookReceipt(
+        webhook_id=webhook.webhook_id, status=webhook.status, description=description, secret=secret,
+        links={"self": _path(webhook)},
+    )  # fmt: skip
+
+
+def _delivery_receipt(view: DeliveryView) -> DeliveryReceipt:
+    links = {"redeliver": view.links["redeliver"]}
+    return DeliveryReceipt(delivery_id=view.delivery_id, webhook_id=view.webhook_id, status=view.status, links=links)
 
 
 def _fields(webhook: Webhook) -> dict[str, Any]:

@@ -135,14 +135,16 @@ class Tasker:
     def run(self, type: str, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any) -> Any:
         """Submit a task, wait until it has ended, and return its result.
 
-        Raises TaskFailed, TaskCancelled, AwaitsRestart (the service is stopping; the task is stored, and runs later).
+        Raises TaskFailed, TaskCancelled, AwaitsRestart (the service is stopping; the task is stored, and runs later),
+        NotAllowed (the task is stored, and the key lacks the scope `read`).
         To wait for a limited time: `submit(...).result(timeout)`.
         """
         reply = self._submit(type, _params(args, kwargs), options or SubmitOptions(), wait=_LONGEST_POLL)
         task = _task(reply)
         if _awaits_restart(reply, task):
             raise AwaitsRestart(task.task_id)
-        return self.result_of(task if task.status.is_terminal else self.wait(task.task_id))
+        is_known = task.status.is_terminal and task.is_whole
+        return self.result_of(task if is_known else self.wait(task.task_id))
 
     def get(self, task_id: UUID | str, *, attempts: bool = False) -> Task:
         """Return the task as it is now, with its attempts if asked for. Raises NotFound."""

@@ -26,11 +26,14 @@ class SkippedTick(Struct, frozen=True, kw_only=True):
 
 
 class Schedule(Struct, frozen=True, kw_only=True):
-    """A schedule as the service showed it. `task` is what it submits; `interval` is in seconds."""
+    """A schedule as the service showed it. `task` is what it submits; `interval` is in seconds.
+
+    With a key that lacks the scope `read` a change is answered with its id and what was changed.
+    """
 
     schedule_id: UUID
-    name: str
-    task: dict[str, Any]
+    name: str = ""
+    task: dict[str, Any] = {}
     cron: str | None = None
     interval: float | None = None
     time_zone: str = "UTC"

@@ -14,10 +14,13 @@ from tasker.model import Attempt, Progress, Status, TaskProblem
 
 
 class Task(Struct, frozen=True, kw_only=True):
-    """A task as the service showed it (API.md, "Task"). `params` and `result` are plain Python values."""
+    """A task as the service showed it (API.md, "Task"). `params` and `result` are plain Python values.
+
+    With a key that lacks the scope `read` the service shows its id, its status and what the request itself said.
+    """
 
     task_id: UUID
-    type: str
+    type: str = ""
     status: Status
     params: Any = None
     reason: str | None = None
@@ -44,6 +47,11 @@ class Task(Struct, frozen=True, kw_only=True):
     scheduled_for: datetime | None = None
     webhook: dict[str, Any] | None = None
     attempts: tuple[Attempt, ...] | None = None  # only where they were asked for
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this is all there is to know of the task: with the scope `read`."""
+        return self.created_at is not None
 
 
 class Reset(Struct, frozen=True, kw_only=True, tag="reset", tag_field="type"):

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import structs
 
 from tasker.errors import Conflict, Fault, Invalid, NotFound
-from tasker.model import Extra, Policy, Progress, Receipt, Task, TaskProblem
+from tasker.model import Draft, Extra, Policy, Progress, Receipt, Task, TaskProblem
 from tasker.stored import StoredTask
 
 _MAX_SEQ = 2**63 - 1
@@ -96,6 +96,18 @@ def why_not(receipt: Receipt) -> str | None:
     if receipt.refusal is not None:
         return receipt.refusal.detail
     return f"task {receipt.task_id} answers for it" if receipt.outcome == "joined" else None
+
+
+def joined(draft: Draft, task_id: UUID) -> Receipt:
+    """Return what becomes of a draft for which another task answers."""
+    if draft.join_refusal is not None:
+        return Receipt(task_id, "refused", refusal=draft.join_refusal)
+    return Receipt(task_id, "joined")
+
+
+def key_in_use(task_id: UUID) -> Conflict:
+    """Return what a client is told who wants a task run again whose unique key an open task has."""
+    return Conflict(f"task {task_id} is open and has the unique_key of this one", name="not-unique")
 
 
 def not_unique(unique_key: str, task_id: UUID) -> Conflict:

@@ -185,7 +185,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     `webhook`: who is told of this task alone. `secrets`: what stands as a mask in the params (hiding.py).
 
     unique_key: of one open task of its owner and type at a time; on_conflict: what becomes of this draft then.
-    refusal: why it is not stored, if no earlier task answers for it.
+    refusal: why it is not stored, if no earlier task answers for it. join_refusal: why none may answer for it.
     cache_key: an open task with this key, or one that has completed within `cache_for`, answers for this draft.
     """
 
@@ -214,6 +214,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     secrets: bytes | None = None
     on_conflict: OnConflict = "return"
     refusal: RequestError | None = None
+    join_refusal: RequestError | None = None
     cache_for: timedelta = timedelta(0)
 
     @property

@@ -47,6 +47,11 @@ KEEP_DEAD_KEYS = 1000
 """Keys that open nothing any more are kept, so many of the newest: their ids are in the record of who did what."""
 
 
+def as_scopes(caller: Caller) -> tuple[Scope, ...]:
+    """Return what a caller may do, in the order of SCOPES: as it is kept with what goes on acting for the caller."""
+    return tuple(scope for scope in SCOPES if scope in caller.scopes)
+
+
 class Key(Struct, frozen=True, kw_only=True):
     """A key as it is stored: `digest` is the SHA-256 of its secret, which nobody keeps.
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from msgspec import Raw, Struct
 
 from tasker.model import Draft
+from tasker.model.keys import ANYBODY, Caller, Scope
 
 Missed = Literal["skip", "once", "all"]
 Overlap = Literal["allow", "skip", "replace"]
@@ -35,6 +36,7 @@ class Schedule(Struct, frozen=True, kw_only=True):
     type: that of `task`. anchor: what the ticks of an interval are counted from. version: grows with each change.
     next_fire_at: its next tick, None while it is paused and when there is none any more. last_fired_at: the latest tick
     that submitted a task, `last_task_id`. recent: its latest tasks, those that may be open among them.
+    scopes: those of the key that made it, or last changed what it submits; its tasks are submitted with these.
     """
 
     schedule_id: UUID
@@ -58,7 +60,13 @@ class Schedule(Struct, frozen=True, kw_only=True):
     last_task_id: UUID | None = None
     last_skip: Skip | None = None
     recent: tuple[UUID, ...] = ()
+    scopes: tuple[Scope, ...] = ("submit",)
     task: Raw
+
+    @property
+    def caller(self) -> Caller:
+        """Who submits its tasks. What belongs to nobody was made where everything was allowed."""
+        return Caller(owner=self.owner, scopes=frozenset(self.scopes)) if self.owner else ANYBODY
 
 
 class SchedulePage(Struct, frozen=True, kw_only=True):

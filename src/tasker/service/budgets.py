@@ -65,10 +65,10 @@ class Budgets:
         """Raise Exhausted if the owner has spent what the caller's key allows. task_type: one that costs."""
         budget = await self.of(caller)
         if budget is not None and budget.spent >= budget.limit * NANOS:
+            whole = f"a daily budget of {budget.limit:g} USD"
+            cost = f"{_shown(budget.spent)} USD of {whole}" if caller.may("read") else f"all of {whole}"
             raise Exhausted(
-                f"today's tasks have cost {_shown(budget.spent)} USD of a daily budget of {budget.limit:g} USD: no"
-                f" {task_type.name}"
-                " task is taken until midnight UTC",
+                f"today's tasks have cost {cost}: no {task_type.name} task is taken until midnight UTC",
                 retry_after=budget.ends_at - self._clock.now(),
             )
 

@@ -49,17 +49,30 @@ def owned(owner: str, key: str) -> str:
 def check_submission(caller: Caller, submission: Submission, task_id: UUID | None = None) -> None:
     """Check what neither the body alone nor the store can tell; task_id: the client's own choice of one.
 
-    Raises Forbidden (it would end another task, and the caller may not), Invalid (it would depend on itself).
+    Raises Forbidden (it would end another task, or have its webhook told of one, and the caller may not), Invalid (it
+    would depend on itself).
     """
     if submission.on_conflict == "replace" and not caller.may("control"):
-        raise Forbidden("`on_conflict` `replace` cancels a task: the key lacks the scope control")
+        raise Forbidden("control", "`on_conflict` `replace` cancels a task")
+    if submission.webhook is not None and not caller.may("read"):
+        if submission.replay_of is not None:
+            raise Forbidden("read", "the `webhook` of a replay is told of another task's params")
+        if submission.depends_on:
+            raise Forbidden("read", "the `webhook` of a task with `depends_on` is told how other tasks failed")
     if task_id is not None and task_id in submission.depends_on:
         fault = Fault(f"/depends_on/{submission.depends_on.index(task_id)}", "a task cannot depend on itself")
         raise Invalid("the task would depend on itself", faults=[fault])
 
 
-def draft_of(caller: Caller, task_type: TaskType, submission: Submission, now: datetime) -> Draft:
-    """Return the draft of a valid submission, settled by its type and given an id."""
+def draft_of(
+    caller: Caller, task_type: TaskType, submission: Submission, now: datetime, task_id: UUID | None = None
+) -> Draft:
+    """Return the draft of a valid submission, settled by its type and given an id (or `task_id`, the client's own).
+
+    Nothing else makes drafts: whoever brings a submission, it is checked here against the caller's rights. Raises as
+    `check_submission`.
+    """
+    check_submission(caller, submission, task_id)
     policy, policy_json = task_type.policy, task_type.policy_json
     if submission.timeout is not None or submission.retry is not None:
         policy = _settle(policy, submission)
@@ -68,7 +81,7 @@ def draft_of(caller: Caller, task_type: TaskType, submission: Submission, now: d
     if task_type.secrets is not None:
         params, secrets = hide(params, task_type.secrets)
     draft = Draft(
-        task_id=new_task_id(now),
+        task_id=task_id or new_task_id(now),
         type=submission.type,
         params=params,
         secrets=secrets,
@@ -90,8 +103,16 @@ def draft_of(caller: Caller, task_type: TaskType, submission: Submission, now: d
         extra=_extra(submission),
         cache_key=None if submission.cache is None else _cache_key(caller.owner, submission),
         cache_for=submission.cache or _AT_ONCE,
+        join_refusal=_join_refusal(caller, submission),
     )
     return draft if submission.webhook is None else with_webhook(draft, submission.webhook)
+
+
+def _join_refusal(caller: Caller, submission: Submission) -> Forbidden | None:
+    """Return why no other task may answer for a submission: its webhook would be told what the caller may not read."""
+    if submission.webhook is None or caller.may("read"):
+        return None
+    return Forbidden("read", "another task answers for it, of which its `webhook` would be told")
 
 
 def _lasting(retention: Retention | None) -> timedelta | None:

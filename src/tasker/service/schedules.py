@@ -15,15 +15,15 @@ from msgspec import structs
 
 from tasker.clock import Clock
 from tasker.engine import Engine
-from tasker.errors import Fault, Invalid, NotFound, RequestError, Unavailable
+from tasker.errors import Fault, Forbidden, Invalid, NotFound, RequestError, Unavailable
 from tasker.model import Draft, new_task_id
-from tasker.model.keys import Caller
+from tasker.model.keys import Caller, Scope, as_scopes
 from tasker.model.schedules import Fired, Firing, Schedule, SchedulePage, Skip
 from tasker.pauses import Pauses
 from tasker.registry import Registry, TaskType
 from tasker.scheduling import FIELDS, MIN_INTERVAL, merge
 from tasker.service.cursors import Cursors
-from tasker.service.drafts import draft_of
+from tasker.service.drafts import check_submission, draft_of
 from tasker.service.open_queues import OpenQueues
 from tasker.service.reading import Reading
 from tasker.submission import Submission
@@ -49,6 +49,8 @@ _LANES = 3
 """Schedules that one of many processes fires at the same time: each takes a connection."""
 _TIMING = frozenset({"cron", "interval", "time_zone", "starts_at", "ends_at", "paused"})
 """Fields with which the next tick changes."""
+_DEEDS = frozenset({"task", "overlap"})
+"""Fields that say what a tick does: whoever sets one answers for it."""
 
 _PATIENCE = 0.1
 """Seconds that other schedules wait for one whose submission is checked by code of its type's author."""
@@ -79,15 +81,17 @@ class Schedules:
         self._random = SystemRandom()
 
     async def create(self, caller: Caller, fields: dict[str, Any]) -> Schedule:
-        """Store a schedule of the fields that `scheduling.read_schedule` found valid.
+        """Store a schedule of the fields that `scheduling.read_schedule` found valid. It acts with the caller's rights.
 
-        Raises Invalid (its ticks are too close), Conflict (its name, or its owner has as many as there may be).
+        Raises Forbidden (it would do what the caller may not), Invalid (its ticks are too close), Conflict (its name,
+        or its owner has as many as there may be).
         """
         now = self._clock.now()
         schedule = Schedule(
             schedule_id=new_task_id(now), owner=caller.owner, created_at=now, updated_at=now,
-            anchor=fields["starts_at"] or now, **fields,
+            anchor=fields["starts_at"] or now, scopes=as_scopes(caller), **fields,
         )  # fmt: skip
+        await self._check_deeds(caller, schedule)
         schedule = structs.replace(schedule, next_fire_at=resumed_at(schedule, now))
         await self._check_pace(schedule, now)
         await self._book.create(schedule, most=self._limit)
@@ -111,13 +115,18 @@ class Schedules:
     async def change(self, caller: Caller, schedule_id: UUID, fields: dict[str, Any]) -> Schedule:
         """Set the fields that `scheduling.read_patch` found valid; a new rule has its next tick from now on.
 
-        Raises NotFound, Invalid (the whole does not go together, its ticks are too close), Conflict (its name).
+        With a new task or rule for overlaps it acts with the caller's rights from then on. Raises NotFound, Forbidden
+        (it does, or would do, what the caller may not), Invalid (the whole does not go together, its ticks are too
+        close), Conflict (its name).
         """
         for _ in range(_TRIES):
-            before = await self.get(caller, schedule_id)
-            after = _changed(before, fields, self._clock.now())
+            before, now = await self.get(caller, schedule_id), self._clock.now()
+            _check_rank(caller, before)
+            after = _changed(before, fields, as_scopes(caller), now)
+            if fields.keys() & _DEEDS:
+                await self._check_deeds(caller, after)
             if (after.cron, after.interval, after.time_zone) != (before.cron, before.interval, before.time_zone):
-                await self._check_pace(after, self._clock.now())
+                await self._check_pace(after, now)
             if after == before or await self._book.update(after):
                 self._changed.set()
                 return after
@@ -143,16 +152,29 @@ class Schedules:
         await self._book.delete(schedule_id)
 
     async def template(self, caller: Caller, schedule_id: UUID) -> tuple[Caller, TaskType, Submission]:
-        """Return what a schedule submits, and for whom. Raises NotFound, Invalid (the task type has changed since)."""
+        """Return what a schedule submits, and the caller as the one who does: for the schedule's owner.
+
+        Raises NotFound, Invalid (the task type has changed since).
+        """
         schedule = await self.get(caller, schedule_id)
-        owner = caller if caller.owner == schedule.owner else Caller(schedule.owner)
-        return owner, *await self._reading.submission(schedule.owner, bytes(schedule.task))
+        if caller.owner != schedule.owner:
+            caller = Caller(schedule.owner, scopes=caller.scopes)
+        return caller, *await self._reading.submission(schedule.owner, bytes(schedule.task))
 
     async def next_ticks(self, caller: Caller, schedule_id: UUID, count: int) -> list[datetime]:
         """Return the next ticks that a schedule has, or had if it were not paused. Raises NotFound."""
         schedule = await self.get(caller, schedule_id)
         first = schedule.next_fire_at or resumed_at(structs.replace(schedule, paused=False), self._clock.now())
         return [] if first is None else await _first_ticks(schedule, first - timedelta(microseconds=1), count)
+
+    async def _check_deeds(self, caller: Caller, schedule: Schedule) -> None:
+        """Raise Forbidden if a tick of the schedule would do what the caller may not."""
+        _check_overlap(caller, schedule)
+        try:
+            _, submission = await self._reading.submission(schedule.owner, bytes(schedule.task))
+        except Invalid:  # the task type has changed since: no tick submits it, as it is
+            return
+        check_submission(caller, submission)
 
     # the chore
 
@@ -265,11 +287,14 @@ class Schedules:
         planned = plan(schedule, now)
         drafts, skip = [], planned.skip
         for tick in planned.ticks:
-            if isinstance(read, RequestError):
-                skip = Skip(tick=tick, reason="refused", detail=read.detail)
-            else:
-                draft = draft_of(Caller(schedule.owner), *read, self._clock.now())
+            try:
+                if isinstance(read, RequestError):
+                    raise read
+                _check_overlap(schedule.caller, schedule)
+                draft = draft_of(schedule.caller, *read, self._clock.now())
                 drafts.append(for_tick(draft, schedule, tick))
+            except RequestError as error:  # the task type has changed since, or it does what its maker may not
+                skip = Skip(tick=tick, reason="refused", detail=error.detail)
         return Firing(schedule=schedule, drafts=tuple(drafts), next_fire_at=planned.next_fire_at, skip=skip)
 
 
@@ -283,14 +308,26 @@ async def _first_ticks(schedule: Schedule, after: datetime, count: int) -> list[
     return found
 
 
-def _changed(before: Schedule, given: dict[str, Any], now: datetime) -> Schedule:
-    """Return the next version of a schedule; the same one if nothing changes. Raises Invalid."""
+def _check_overlap(caller: Caller, schedule: Schedule) -> None:
+    if schedule.overlap == "replace" and not caller.may("control"):
+        raise Forbidden("control", "`overlap` `replace` cancels tasks")
+
+
+def _check_rank(caller: Caller, schedule: Schedule) -> None:
+    """Raise Forbidden where whoever may not erase a schedule would stop one that may do more."""
+    if schedule.caller.may("control") and not caller.may("control"):
+        raise Forbidden("control", "the schedule was made with the scope control")
+
+
+def _changed(before: Schedule, given: dict[str, Any], scopes: tuple[Scope, ...], now: datetime) -> Schedule:
+    """Return the next version of a schedule; the same one if nothing changes. scopes: the caller's. Raises Invalid."""
     current = {name: getattr(before, name) for name in FIELDS}
     fields = merge(current, given)
     changed = {name for name in FIELDS if fields[name] != current[name]}
-    if not changed:
+    scopes = scopes if given.keys() & _DEEDS else before.scopes
+    if not changed and scopes == before.scopes:
         return before
-    after = structs.replace(before, **fields, version=before.version + 1, updated_at=now)
+    after = structs.replace(before, **fields, scopes=scopes, version=before.version + 1, updated_at=now)
     if not changed & _TIMING:
         return after
     if changed & {"interval", "starts_at"}:

@@ -20,7 +20,7 @@ from tasker.registry import TaskType
 from tasker.service.admission import Admission
 from tasker.service.batches import Accepted, Wanted
 from tasker.service.budgets import Budgets
-from tasker.service.drafts import as_accepted, check_submission, draft_of, fingerprint, owned, traced
+from tasker.service.drafts import as_accepted, draft_of, fingerprint, owned, traced
 from tasker.service.open_queues import OpenQueues
 from tasker.service.readiness import StoreCheck
 from tasker.service.schedules import Schedules
@@ -40,11 +40,13 @@ _decode_task = msgspec.json.Decoder(Task).decode
 class Submitted(NamedTuple):
     """A task as it was accepted; `replayed` when an earlier request with the same idempotency key submitted it.
 
-    It may be another one that answers for the submission (by `unique_key` or `cache`), as it is now.
+    It may be another one that answers for the submission (by `unique_key` or `cache`), as it is now. `sent` is the task
+    that this request alone would make: it tells nothing of any other.
     """
 
     task: Task
     replayed: bool
+    sent: Task
 
 
 class Submissions:
@@ -77,10 +79,9 @@ class Submissions:
         """Accept a submission that `submission.read_submission` found valid; return when it is durable.
 
         schedule_id: the schedule whose task it is. traceparent: the trace that it belongs to (W3C Trace Context).
-        Raises Invalid (the key belongs to another request), Conflict (one with the key is under way), Exhausted (its
-        type costs, and today's budget is used up), NotFound (the schedule), Unavailable.
+        Raises Forbidden, Invalid (the key belongs to another request), Conflict (one with the key is under way),
+        Exhausted (its type costs, and today's budget is used up), NotFound (the schedule), Unavailable.
         """
-        check_submission(caller, submission)
         draft = await self._budgets.bound(caller, task_type, draft_of(caller, task_type, submission, self._clock.now()))
         if schedule_id is not None:
             draft = structs.replace(draft, extra=structs.replace(draft.extra or Extra(), schedule_id=schedule_id))
@@ -88,16 +89,19 @@ class Submissions:
         task = as_accepted(draft)
         if idempotency_key is None:
             receipt = await self._store(draft)
-            return Submitted(await self._answering(receipt, task), replayed=False)
+            return Submitted(await self._answering(receipt, task), replayed=False, sent=task)
         return await self._submit_once(draft, task, submission, idempotency_key)
 
     async def trigger(self, caller: Caller, schedule_id: UUID, *, idempotency_key: str | None = None) -> Submitted:
         """Submit a task of a schedule now, beside its ticks, also where it is paused or a task of it is open.
 
-        Raises NotFound, and what `submit` does.
+        It is the caller who submits, with the caller's rights, whoever made the schedule. Raises NotFound, and what
+        `submit` does.
         """
-        owner, task_type, submission = await self._schedules.template(caller, schedule_id)
-        return await self.submit(owner, task_type, submission, idempotency_key=idempotency_key, schedule_id=schedule_id)
+        caller, task_type, submission = await self._schedules.template(caller, schedule_id)
+        return await self.submit(
+            caller, task_type, submission, idempotency_key=idempotency_key, schedule_id=schedule_id
+        )
 
     async def original(self, caller: Caller, task_id: UUID) -> Draft:
         """Return what a task was submitted with, for `submission.read_replay`. Raises as `get`."""
@@ -121,12 +125,11 @@ class Submissions:
         Raises Conflict (the id belongs to another request), NotFound (to another owner), Exhausted (as `submit`),
         Unavailable.
         """
-        check_submission(caller, submission, task_id)
         key = owned(caller.owner, f"PUT {task_id}")
-        draft = traced(draft_of(caller, task_type, submission, self._clock.now()), traceparent)
+        draft = traced(draft_of(caller, task_type, submission, self._clock.now(), task_id), traceparent)
         draft = await self._budgets.bound(caller, task_type, draft)
         draft = structs.replace(
-            draft, task_id=task_id, is_chosen=True, cache_key=None,
+            draft, is_chosen=True, cache_key=None,
             on_conflict="reject" if draft.on_conflict == "return" else draft.on_conflict,
             idempotency=Idempotency(key=key, fingerprint=fingerprint(submission), reply=b"", expires_at=_NEVER),
         )  # fmt: skip
@@ -140,8 +143,9 @@ class Submissions:
             await self._tasks.get(caller, task_id)
             raise Conflict(f"task {task_id} was submitted by another request")
         if receipt.outcome == "replayed":
-            return Submitted(await self._tasks.get(caller, task_id), replayed=True)
-        return Submitted(as_accepted(draft), replayed=False)
+            return Submitted(await self._tasks.get(caller, task_id), replayed=True, sent=as_accepted(draft))
+        task = as_accepted(draft)
+        return Submitted(task, replayed=False, sent=task)
 
     async def _submit_once(self, draft: Draft, task: Task, submission: Submission, client_key: str) -> Submitted:
         key = owned(draft.owner, client_key)
@@ -168,8 +172,8 @@ class Submissions:
         if receipt.outcome == "replayed" and receipt.reply is not None:
             await self._check_kept(receipt)
             known = _decode_task(receipt.reply) if receipt.reply else await self._as_it_is(receipt.task_id)
-            return Submitted(known, replayed=True)
-        return Submitted(await self._answering(receipt, task), replayed=False)
+            return Submitted(known, replayed=True, sent=task)
+        return Submitted(await self._answering(receipt, task), replayed=False, sent=task)
 
     async def _answering(self, receipt: Receipt, task: Task) -> Task:
         """Return the task that answers for a submission: its own, or the one that it has joined."""
@@ -187,19 +191,30 @@ class Submissions:
     ) -> list[Accepted | RequestError]:
         """Accept a part of a batch in one commit; return what became of each submission. Raises Unavailable."""
         now = self._clock.now()
-        drafts, pauses = [], Pauses()
-        for place, task_type, submission in wanted:
-            draft = await self._budgets.bound(caller, task_type, draft_of(caller, task_type, submission, now))
-            if key is not None:
-                idempotency = Idempotency(
-                    key=owned(caller.owner, f"BATCH {place} {key}"), fingerprint=fingerprint(submission), reply=b"",
-                    expires_at=now + KEEP_KEYS_FOR,
-                )  # fmt: skip
-                draft = structs.replace(draft, idempotency=idempotency)
-            drafts.append(draft)
+        made, pauses = [], Pauses()
+        for one in wanted:
+            made.append(await self._draft_of(caller, one, key, now))
             if pauses.due():
                 await pauses.pause()
-        return [_accepted(receipt, key) for receipt in await self._store_many(drafts)]
+        drafts = [draft for draft in made if isinstance(draft, Draft)]
+        receipts = iter(await self._store_many(drafts) if drafts else ())
+        return [_accepted(next(receipts), key) if isinstance(draft, Draft) else draft for draft in made]
+
+    async def _draft_of(self, caller: Caller, wanted: Wanted, key: str | None, now: datetime) -> Draft | RequestError:
+        """Return the draft of a submission in a batch, or why the caller may not make it."""
+        place, task_type, submission = wanted
+        try:
+            draft = draft_of(caller, task_type, submission, now)
+        except RequestError as error:
+            return error
+        draft = await self._budgets.bound(caller, task_type, draft)
+        if key is None:
+            return draft
+        idempotency = Idempotency(
+            key=owned(caller.owner, f"BATCH {place} {key}"), fingerprint=fingerprint(submission), reply=b"",
+            expires_at=now + KEEP_KEYS_FOR,
+        )  # fmt: skip
+        return structs.replace(draft, idempotency=idempotency)
 
     async def _check_kept(self, receipt: Receipt) -> None:
         """Raise Expired if the task that an idempotency key has submitted is there no more; the key may live longer."""

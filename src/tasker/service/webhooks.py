@@ -28,6 +28,8 @@ from tasker.service.cursors import Cursors
 from tasker.signing import new_secret
 from tasker.submission import OwnWebhook
 
+_NOT_TOLD = frozenset({"status", "description"})
+"""Fields that change nothing about who is told what."""
 MAX_WEBHOOKS = 1000
 """Webhooks of one owner at the most: each event is held against every one of them."""
 
@@ -43,10 +45,12 @@ class Webhooks:
     async def create(self, caller: Caller, fields: dict[str, Any]) -> Webhook:
         """Store a webhook of the fields that `receivers.read_webhook` found valid.
 
-        Raises Conflict (too many), Forbidden (it would hear of all owners, and the caller is no admin).
+        Raises Forbidden (its receiver would read what the caller may not, or it would hear of all owners and the caller
+        is no admin), Conflict (too many).
         """
         if fields.get("all_owners") and caller.only is not None:
-            raise Forbidden("`all_owners` hears of everybody's tasks: the key lacks the scope admin")
+            raise Forbidden("admin", "`all_owners` hears of everybody's tasks")
+        _check_reads(caller)
         now = self._clock.now()
         secret = fields.get("secret") or new_secret()
         webhook = Webhook(
@@ -72,8 +76,10 @@ class Webhooks:
     async def change(self, caller: Caller, webhook_id: UUID, fields: dict[str, Any]) -> Webhook:
         """Set the fields that `receivers.read_webhook_patch` found valid; one that is active again has a fresh start.
 
-        Raises NotFound, Conflict (it belongs to a task).
+        Raises NotFound, Forbidden (as `create`), Conflict (it belongs to a task).
         """
+        if fields.keys() - _NOT_TOLD:
+            _check_reads(caller)
         await self._get_changeable(caller, webhook_id)
         fresh = {"reason": None, "failing_since": None} if "status" in fields else {}
         return await self._book.change(webhook_id, lambda webhook: structs.replace(webhook, **fields, **fresh))
@@ -109,6 +115,11 @@ class Webhooks:
         webhook = await self.get(caller, webhook_id)
         if webhook.task_id is not None:
             raise Conflict(f"this webhook came with task {webhook.task_id}, and stays as it is")
+
+
+def _check_reads(caller: Caller) -> None:
+    if not caller.may("read"):
+        raise Forbidden("read", "a webhook tells its receiver what tasks say")
 
 
 def with_webhook(draft: Draft, asked: OwnWebhook) -> Draft:

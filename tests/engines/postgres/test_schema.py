@@ -6,12 +6,22 @@ import asyncio
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import pytest
 from tests.postgres import cluster
 
 from tasker.engines.postgres import PostgresEngine, migrate
 from tasker.engines.postgres.sql import migrations
 from tasker.errors import ConfigError
+
+MAKERS: list[tuple[str, list[list[str]], tuple[str, ...]]] = [
+    ("", [], ("submit",)),
+    ("weak", [["submit"], ["admin"]], ("submit",)),
+    ("reads", [["submit", "read"], ["admin"], ["control"]], ("submit", "read")),
+    ("strong", [["submit", "control"], ["admin"], ["read"]], ("submit", "control")),
+    ("all", [["admin"]], ("submit", "read", "control")),
+]
+"""Owners of schedules, the scopes of their keys, and what their schedules may do."""
 
 
 @pytest.fixture
@@ -61,6 +71,33 @@ async def test_a_webhook_that_an_older_version_stores_has_the_standard_format(ur
     await engine.close()
     assert found is not None
     assert (found.format, found.events) == ("standard", ("failed",))
+
+
+async def test_a_schedule_of_an_older_version_may_do_what_all_may_that_can_have_made_it(url: str) -> None:
+    await migrate(url)
+    [step] = [step for step in migrations("tasker") if step.version == 17]
+    connection = await asyncpg.connect(url)
+    await connection.execute("ALTER TABLE tasker.schedule DROP COLUMN scopes")
+    await connection.execute("DELETE FROM tasker.migration WHERE name = $1", step.name)
+    for number, (owner, scopes, _) in enumerate(MAKERS):
+        await connection.execute(
+            "INSERT INTO tasker.schedule (schedule_id, owner, name, type, time_zone, missed, overlap, paused, anchor,"
+            " created_at, updated_at, version, recent, task)"
+            " VALUES ($1, $2, 's', 'sum', 'UTC', 'once', 'allow', false, now(), now(), now(), 1, '[]', '{}')",
+            UUID(int=number), owner,
+        )  # fmt: skip
+        for place, one in enumerate(scopes):
+            await connection.execute(
+                "INSERT INTO tasker.api_key (key_id, name, owner, scopes, digest, created_at)"
+                " VALUES ($1, '', $2, $3, '', now())", f"{number} {place}", owner, msgspec.json.encode(one),
+            )  # fmt: skip
+    await connection.close()
+    assert await migrate(url) == [step.name]
+    engine = PostgresEngine(url)
+    await engine.open()
+    found = [await engine.schedules.find(UUID(int=number)) for number in range(len(MAKERS))]
+    await engine.close()
+    assert [None if one is None else one.scopes for one in found] == [expected for *_, expected in MAKERS]
 
 
 async def test_a_role_that_may_not_create_is_told_what_to_do(url: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 import apsw
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -18,9 +19,19 @@ from tasker.engines.sqlite import SqliteEngine
 from tasker.engines.sqlite.sql import migrations
 from tasker.engines.sqlite.storage import connect, open_writer
 from tasker.errors import ConfigError
+from tasker.model.keys import ANYBODY
 from tasker.testing import Driver, ManualClock
 
 LATEST = migrations()[-1][0]
+MAKERS: list[tuple[str, list[list[str]], tuple[str, ...]]] = [
+    ("", [], ("submit",)),
+    ("no keys", [], ("submit",)),
+    ("weak", [["submit"], ["admin"]], ("submit",)),
+    ("reads", [["submit", "read"], ["admin"], ["control"]], ("submit", "read")),
+    ("strong", [["submit", "control"], ["admin"], ["read"]], ("submit", "control")),
+    ("all", [["admin"]], ("submit", "read", "control")),
+]
+"""Owners of schedules, the scopes of their keys, and what their schedules may do."""
 APPLICATION_ID = 0x7A5C3E12
 
 
@@ -252,6 +263,32 @@ async def test_a_webhook_of_an_older_version_has_the_standard_format(path: Path)
     await engine.close()
     assert found is not None
     assert (found.format, found.events) == ("standard", ("failed",))
+
+
+async def test_a_schedule_of_an_older_version_may_do_what_all_may_that_can_have_made_it(path: Path) -> None:
+    scripts = [script for number, script in migrations() if number < 17]
+    write_database(path, *scripts, "PRAGMA user_version = 16", f"PRAGMA application_id = {APPLICATION_ID}")
+    connection = apsw.Connection(str(path))
+    for number, (owner, scopes, _) in enumerate(MAKERS):
+        connection.execute(
+            "INSERT INTO schedule (schedule_id, owner, name, type, time_zone, missed, overlap, paused, anchor,"
+            " created_at, updated_at, version, recent, task)"
+            " VALUES (?, ?, 's', 'sum', 'UTC', 'once', 'allow', 0, 0, 0, 0, 1, ?, ?)",
+            (UUID(int=number).bytes, owner, b"[]", b"{}"),
+        )  # fmt: skip
+        for place, one in enumerate(scopes):
+            connection.execute(
+                "INSERT INTO api_key (key_id, name, owner, scopes, digest, created_at) VALUES (?, '', ?, ?, ?, 0)",
+                (f"{number} {place}", owner, msgspec.json.encode(one), b""),
+            )
+    connection.close()
+    engine = SqliteEngine(path, ManualClock())
+    await engine.open()
+    found = [await engine.schedules.find(UUID(int=number)) for number in range(len(MAKERS))]
+    await engine.close()
+    assert [None if one is None else one.scopes for one in found] == [expected for *_, expected in MAKERS]
+    assert found[0] is not None
+    assert found[0].caller == ANYBODY
 
 
 async def test_opening_again_migrates_nothing_and_loses_nothing(path: Path) -> None:

@@ -16,7 +16,7 @@ from tasker.engines.postgres.line import Line
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.promotion import promote
 from tasker.engines.postgres.rows import head_of
-from tasker.engines.values import decode_problem, encode, no_dependency, not_unique
+from tasker.engines.values import decode_problem, encode, joined, key_in_use, no_dependency, not_unique
 from tasker.lifecycle import deadline_passed, dependency_failed
 from tasker.model import Change, Draft, Receipt, Status, TaskProblem
 
@@ -72,12 +72,12 @@ class Options:
         """Look at the tasks that a draft is tied to. What it finds to be itself was stored by an earlier try."""
         cached = await self._cached(connection, draft)
         if cached is not None:
-            return Ties(Receipt(cached, "stored" if cached == draft.task_id else "joined"))
+            return Ties(Receipt(cached, "stored") if cached == draft.task_id else joined(draft, cached))
         other = await self._unique(connection, draft.owner, draft.type, draft.unique_key)
         if other == draft.task_id:
             return Ties(Receipt(other, "stored"))
         if other is not None and draft.on_conflict == "return":
-            return Ties(Receipt(other, "joined"))
+            return Ties(joined(draft, other))
         if other is not None and draft.on_conflict == "reject":
             return Ties(Receipt(other, "refused", refusal=not_unique(str(draft.unique_key), other)))
         return await self._dependencies(connection, draft, other) if draft.depends_on else Ties(replaces=other)
@@ -130,7 +130,7 @@ class Options:
         """
         other = await self._unique(connection, owner, type_, unique_key)
         if other is not None:
-            raise not_unique(str(unique_key), other)
+            raise key_in_use(other)
         found = await self._lock_dependencies(connection, depends_on) if depends_on else {}
         missing = [] if may_miss else [task_id for task_id in depends_on if task_id not in found]
         ended = [row["task_id"] for row in found.values() if row["status"] in ("failed", "cancelled")]

@@ -31,7 +31,7 @@ from tasker.engines.sqlite.rows import Row, draft_row, first_claim, is_over, opt
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.usage import DayTally, day_of
 from tasker.engines.sqlite.webhooks import check_join, insert_with_task, join_task
-from tasker.engines.values import encode, id_taken, not_unique
+from tasker.engines.values import encode, id_taken, key_in_use
 from tasker.errors import Conflict, Expired, NotFound
 from tasker.lifecycle import MAX_INTERRUPTIONS
 from tasker.model import Change, Claim, Draft, Lease, Receipt, Report, Status, Task, TaskProblem, Transition
@@ -221,7 +221,7 @@ def _check_ties(connection: apsw.Connection, task: Task, now: int) -> list[UUID]
     if task.unique_key is not None:
         row = connection.execute(QUERIES["unique_task"], (task.owner or "", task.type, task.unique_key)).fetchone()
         if row is not None:
-            raise not_unique(task.unique_key, task_id_of(row[1]))
+            raise key_in_use(task_id_of(row[1]))
     was_orphaned = task.error is not None and task.error.type == "/problems/dependency-failed"
     saw_all = task.attempt > 0 and not was_orphaned
     waits_for, failed = find_open_dependencies(connection, task.depends_on, now, may_miss=saw_all)

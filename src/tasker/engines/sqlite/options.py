@@ -18,7 +18,7 @@ from tasker.engines.log import Head
 from tasker.engines.sqlite.journal import Notes
 from tasker.engines.sqlite.rows import Row, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.values import NEVER, decode_problem, encode, no_dependency, not_unique
+from tasker.engines.values import NEVER, decode_problem, encode, joined, no_dependency, not_unique
 from tasker.lifecycle import deadline_passed, dependency_failed
 from tasker.model import Change, Draft, Receipt, Status, TaskProblem
 
@@ -53,13 +53,13 @@ def find_ties(connection: apsw.Connection, draft: Draft, now: int) -> Ties:
     if draft.cache_key is not None:
         cached = _cached(connection, draft.cache_key, now, now - draft.cache_for // timedelta(microseconds=1))
         if cached is not None:
-            return Ties(Receipt(cached, "joined"))
+            return Ties(joined(draft, cached))
     replaces = None
     if draft.unique_key is not None:
         row = connection.execute(QUERIES["unique_task"], (draft.owner, draft.type, draft.unique_key)).fetchone()
         replaces = None if row is None else task_id_of(row[1])
         if replaces is not None and draft.on_conflict == "return":
-            return Ties(Receipt(replaces, "joined"))
+            return Ties(joined(draft, replaces))
         if replaces is not None and draft.on_conflict == "reject":
             return Ties(Receipt(replaces, "refused", refusal=not_unique(str(draft.unique_key), replaces)))
     return _dependencies(connection, draft, replaces, now) if draft.depends_on else Ties(replaces=replaces)
