@@ -133,7 +133,7 @@ async def open_keys(settings: Settings) -> AsyncIterator[tuple[Keys, Audit]]:
     engine, clock = make_engine(settings)
     await engine.open()
     try:
-        yield Keys(engine.keys, clock, is_shared=engine.is_shared), Audit(engine.audit, clock)
+        yield Keys(engine.keys, clock, is_shared=engine.is_shared), Audit(engine.audit)
     finally:
         await engine.close()
 

@@ -56,7 +56,7 @@ class Service:
         self._health = health
         self._store_check = StoreCheck(engine, clock)
         self.registry = registry
-        self.audit = Audit(engine.audit, clock)
+        self.audit = Audit(engine.audit)
         self.keys = Keys(engine.keys, clock, is_shared=engine.is_shared)
         self.queues = Queues(engine)
         self.usage = UsageService(engine, clock)

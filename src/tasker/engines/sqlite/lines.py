@@ -14,7 +14,7 @@ from typing import Any
 
 import apsw
 
-from tasker.clock import Clock, to_micros
+from tasker.clock import Clock, monotonic_micros, to_micros
 from tasker.engine import ClaimRequest
 from tasker.engines.gates import Candidate, merge
 from tasker.engines.journal import started
@@ -116,11 +116,11 @@ class Lines:
         """Tell that a task has left the running ones, or the line: a slot of its queue, or that of its key, is free."""
         self._active |= self.limits.slot_freed(queue)
         if key is not None and self.limits.has_parked:
-            self._unparked(self.limits.unpark(connection, queue, str(key), 1, to_micros(self._clock.now())))
+            self._unparked(self.limits.unpark(connection, queue, str(key), 1, self.now))
 
     def unpark_many(self, connection: apsw.Connection, limit: int) -> int:
         """Put parked tasks back into line for which there is room; return how many."""
-        rows = self.limits.unpark_many(connection, to_micros(self._clock.now()), limit)
+        rows = self.limits.unpark_many(connection, self.now, limit)
         self._unparked(rows)
         return len(rows)
 
@@ -138,6 +138,21 @@ class Lines:
         self._is_loaded = False
 
     @property
+    def now(self) -> int:
+        """The wall clock, in microseconds."""
+        return to_micros(self._clock.now())
+
+    @property
+    def steady(self) -> int:
+        """The monotonic clock, in microseconds: leases are counted by it, for they end with the process."""
+        return monotonic_micros(self._clock)
+
+    def clock_was_set(self) -> None:
+        """Tell that the wall clock was set, and what waits was moved with it: look round anew."""
+        self._is_loaded = False
+        self._latest = self.now
+
+    @property
     def has_waiters(self) -> bool:
         return bool(self._waiters)
 
@@ -146,13 +161,13 @@ class Lines:
         times = [time for time in (self._next_due, self.limits.opens_at) if time is not None]
         if not self._waiters or not times:
             return None
-        wait = (min(times) - to_micros(self._clock.now())) / 1e6
+        wait = (min(times) - self.now) / 1e6
         return min(max(wait, 0.0), _LOOK_AGAIN)
 
     def taker(self, queue: str, type_: str) -> Waiter | None:
         """Return a waiter that can take one new task of a line at once, if none that it takes is before it."""
         line = queue, type_
-        if not self._is_loaded or self.limits.holds(queue) or self._has_due(to_micros(self._clock.now())):
+        if not self._is_loaded or self.limits.holds(queue) or self._has_due(self.now):
             return None
         for waiter in self._waiters:
             if waiter.takes(line) and waiter.request.limit > len(waiter.served):
@@ -166,14 +181,14 @@ class Lines:
         """Claim due tasks for the waiters, longest waiting first."""
         if not self._waiters:
             return
-        now = to_micros(self._clock.now())
+        now = self.now
         self._look_round(connection, now)
         self._end_overdue(connection, now)
         self._active |= self.limits.begin(now)
         still_waiting = []
         for waiter in self._waiters:
             chosen = self._suspects(connection, waiter, now) + self._choose(connection, waiter, now)
-            claims = [_start(connection, waiter.request, seq, now) for seq in chosen]
+            claims = [_start(connection, waiter.request, seq, now, self.steady) for seq in chosen]
             for claim in claims:
                 self.notes.add(started(claim.task_id, claim.attempt))
             waiter.served += claims
@@ -314,8 +329,8 @@ def _due_limited(connection: apsw.Connection, line: LineName, now: int, limit: i
     return _due(connection, line, now, limit, "limited_in_level")
 
 
-def _start(connection: apsw.Connection, request: ClaimRequest, seq: int, now: int) -> Claim:
-    values = (request.worker, now, lease_end(now, request), seq)
+def _start(connection: apsw.Connection, request: ClaimRequest, seq: int, now: int, steady: int) -> Claim:
+    values = (request.worker, now, lease_end(steady, request), seq)
     row = connection.execute(QUERIES["start_attempt"], values).fetchone()
     assert row is not None
     return claim_of(row)
@@ -329,6 +344,6 @@ def _all_lines(connection: apsw.Connection) -> set[LineName]:
     return lines
 
 
-def lease_end(now: int, request: ClaimRequest) -> int:
-    """Return the microseconds at which a lease that is taken at `now` ends."""
-    return now + request.lease_for // timedelta(microseconds=1)
+def lease_end(steady: int, request: ClaimRequest) -> int:
+    """Return when a lease that is taken at `steady` ends, both in microseconds of the monotonic clock."""
+    return steady + request.lease_for // timedelta(microseconds=1)

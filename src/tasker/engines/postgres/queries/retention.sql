@@ -1,6 +1,6 @@
 -- name: past_their_time
 SELECT seq, task_id, octet_length(params) + coalesce(octet_length(result), 0) AS size FROM {schema}.task
-WHERE expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED;
+WHERE expires_at <= $2 ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED;
 
 -- name: delete_some_events
 DELETE FROM {schema}.task_event WHERE (task_seq, sequence) IN (
@@ -44,5 +44,5 @@ SELECT task_id FROM {schema}.tombstone WHERE task_id = ANY($1::uuid[]) AND forgo
 
 -- name: prune_tombstones
 DELETE FROM {schema}.tombstone WHERE task_id IN (
-    SELECT task_id FROM {schema}.tombstone WHERE forgotten_at <= now() ORDER BY forgotten_at LIMIT $1
+    SELECT task_id FROM {schema}.tombstone WHERE forgotten_at <= $2 ORDER BY forgotten_at LIMIT $1
     FOR UPDATE SKIP LOCKED);
