@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_TOLERANCE = 500_000
+"""Microseconds by which the wall clock may run away from the elapsed time before it counts as set."""
+MOST_AHEAD = timedelta(hours=1)
+LASTS_FOR = timedelta(hours=1)
+"""A wall clock that jumps ahead by more than MOST_AHEAD, in a process or between two, erases nothing for LASTS_FOR."""
 
 
 class Clock(Protocol):
-    """Two clocks that must never be mixed: one to store, one to measure."""
+    """Clocks that must never be mixed: one to store, and two to measure."""
 
     def now(self) -> datetime:
         """Return the wall clock as an aware UTC datetime: to store, and to compare with stored times."""
 
     def monotonic(self) -> float:
         """Return seconds that never jump: to measure durations, never stored."""
+
+    def elapsed(self) -> float:
+        """Return seconds that never jump and go on while the machine sleeps: what the wall clock is held against."""
 
 
 class SystemClock:
@@ -28,6 +37,69 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def elapsed(self) -> float:
+        return since_boot()
+
+
+class Steps:
+    """Notices when the wall clock is set: by so much it moves away from the time that has elapsed.
+
+    known: microseconds that the wall clock has shown for certain, in an earlier process for example.
+    """
+
+    def __init__(self, clock: Clock, known: int = 0) -> None:
+        self._clock = clock
+        now = to_micros(clock.now())
+        self._ahead = (known if known - now > _TOLERANCE else now) - elapsed_micros(clock)
+
+    def pending(self) -> int:
+        """Return by how many microseconds the clock was set since `follow`; 0 for what is no more than a tremor."""
+        step = to_micros(self._clock.now()) - elapsed_micros(self._clock) - self._ahead
+        return step if abs(step) > _TOLERANCE else 0
+
+    def follow(self, step: int) -> None:
+        """Take a step for done."""
+        self._ahead += step
+
+
+class Lagging:
+    """The time by which things are erased for good: the wall clock's, but a jump ahead counts only once it has lasted.
+
+    A clock that is wrong for a while must not erase what nobody can bring back. It has to be asked now and then.
+    All times are in microseconds, elapsed ones and those since 1970. known: what it told last in an earlier process,
+    0 for none.
+    """
+
+    def __init__(self, elapsed: int, known: int = 0) -> None:
+        self._told = known
+        self._at = elapsed
+        self._ahead, self._since = 0, elapsed
+
+    def tell(self, wall: int, elapsed: int, *, at_least: int = 0) -> int:
+        """Return the time by which to erase when the wall clock shows `wall`; at_least: what others were told."""
+        expected = max(self._told + elapsed - self._at, at_least)
+        if abs(wall - elapsed - self._ahead) > _TOLERANCE:
+            self._ahead, self._since = wall - elapsed, elapsed
+        is_jump = self._told and wall - expected > MOST_AHEAD // _MICROSECOND
+        held = is_jump and elapsed - self._since < LASTS_FOR // _MICROSECOND
+        self._told, self._at = expected if held else wall, elapsed
+        return self._told
+
+
+def since_boot() -> float:
+    """Return seconds that go on while the machine sleeps, where the system can tell them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
+
+
+def monotonic_micros(clock: Clock) -> int:
+    """Return the monotonic clock in whole microseconds."""
+    return round(clock.monotonic() * 1_000_000)
+
+
+def elapsed_micros(clock: Clock) -> int:
+    """Return the elapsed time in whole microseconds."""
+    return round(clock.elapsed() * 1_000_000)
 
 
 def to_utc(moment: datetime) -> datetime:

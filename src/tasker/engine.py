@@ -157,8 +157,8 @@ class AuditBook(Protocol):
     async def find_many(self, *, limit: int, cursor: str | None = None) -> AuditPage:
         """Return entries, newest first. Raises Invalid for a cursor that no page gave out."""
 
-    async def prune(self, before: datetime, *, limit: int) -> int:
-        """Erase entries that were begun before a moment, at most `limit`; return how many."""
+    async def prune(self, *, keep: timedelta, limit: int) -> int:
+        """Erase entries that were begun longer ago than `keep`, at most `limit`; return how many."""
 
 
 class Tombstones(Protocol):

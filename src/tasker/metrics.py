@@ -93,7 +93,7 @@ class Metrics:
         run = self._runs.get(claim.type)
         if run is None:
             run = self._runs[claim.type] = self._run.labels(claim.type)
-        run.observe(max(0.0, (transition.at - claim.started_at).total_seconds()))
+        run.observe(max(0.0, (transition.at - transition.started_at).total_seconds()))
         if transition.status.is_terminal:
             self.task_ended(claim.type, claim.queue, transition.status)
 

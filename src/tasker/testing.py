@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec import structs
 
 from tasker.clock import Clock
 from tasker.engine import ClaimRequest, Engine
@@ -20,6 +21,7 @@ from tasker.lifecycle import Interrupted, Outcome, decide
 from tasker.model import (
     Claim,
     Draft,
+    Extra,
     Idempotency,
     OnCrash,
     Policy,
@@ -46,6 +48,9 @@ class ManualClock:
         return self._now
 
     def monotonic(self) -> float:
+        return self._monotonic
+
+    def elapsed(self) -> float:
         return self._monotonic
 
     def advance(self, by: timedelta) -> datetime:
@@ -82,6 +87,8 @@ def make_draft(
     options: further fields of a Draft.
     """
     retry = retry or RetryPolicy()
+    if delay is not None:
+        options["extra"] = structs.replace(options.get("extra") or Extra(), delayed=True)
     return Draft(
         task_id=task_id or new_task_id(now),
         type=type,

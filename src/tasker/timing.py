@@ -29,6 +29,8 @@ _ZONE = re.compile(r"[A-Za-z0-9_+\-/]{1,64}")
 _LOOK_BACK = tuple(timedelta(days=days) for days in (1 / 24, 1, 30, 366, 3660))
 """How far back missed ticks are looked for, step by step, until there are enough."""
 _SECOND = timedelta(seconds=1)
+WRONG_FROM = timedelta(days=1)
+"""A clock that is set back by less repeats nothing; one that is set back by more was wrong before."""
 _STEP = re.compile(r"([^,/]*)/([0-9]+)")
 _STEPS = (("minute", 60), ("hour", 24), ("day of month", 31), ("month", 12), ("day of week", 7))
 """The fields of a cron rule, and how many values each has."""
@@ -188,6 +190,27 @@ def resumed_at(schedule: Schedule, now: datetime) -> datetime | None:
         return None
     seen = (now, schedule.last_fired_at, None if schedule.last_skip is None else schedule.last_skip.tick)
     return next_tick(schedule, max(moment for moment in seen if moment is not None))
+
+
+def set_right(schedule: Schedule, now: datetime) -> Schedule:
+    """Return a schedule that goes on from `now`, if the clock has been set back by WRONG_FROM or more; else the same.
+
+    A time so far ahead was none: its ticks do not count, and the next one is not waited for until it comes again.
+    """
+    latest, skip = now + WRONG_FROM, schedule.last_skip
+    fired_ahead = schedule.last_fired_at is not None and schedule.last_fired_at > latest
+    skipped_ahead = skip is not None and skip.tick > latest
+    made_ahead = schedule.starts_at is None and schedule.anchor > latest
+    if not (fired_ahead or skipped_ahead or made_ahead):
+        return schedule
+    after = structs.replace(
+        schedule,
+        version=schedule.version + 1,
+        last_fired_at=None if fired_ahead else schedule.last_fired_at,
+        last_skip=None if skipped_ahead else skip,
+        anchor=now if made_ahead else schedule.anchor,
+    )
+    return structs.replace(after, next_fire_at=resumed_at(after, now))
 
 
 class Plan(NamedTuple):

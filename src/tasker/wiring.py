@@ -138,7 +138,7 @@ async def open_keys(settings: Settings) -> AsyncIterator[tuple[Keys, Audit]]:
     engine, clock = make_engine(settings)
     await engine.open()
     try:
-        yield Keys(engine.keys, clock, is_shared=engine.is_shared), Audit(engine.audit, clock, Cursors(engine.keys))
+        yield Keys(engine.keys, clock, is_shared=engine.is_shared), Audit(engine.audit, Cursors(engine.keys))
     finally:
         await engine.close()
 

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from msgspec import structs
 
-from tasker.clock import Clock
+from tasker.clock import Clock, Steps
 from tasker.engine import ClaimRequest, Engine
 from tasker.errors import Unavailable
 from tasker.executor import Executor, Stop
@@ -33,6 +33,8 @@ _STORE_AGAIN = 0.5, 5.0
 """Seconds between tries to write while the store cannot: the first, and the longest."""
 _END_WITHIN = timedelta(seconds=2)
 """How long given-up attempts have to end and be stored."""
+_TREMOR = timedelta(seconds=1)
+"""By so much an attempt's wall-clock times may differ from how long it ran."""
 _BEHIND_AFTER = timedelta(seconds=10)
 """A due task that has waited so long beside a free slot means that the worker does not keep up."""
 
@@ -84,11 +86,12 @@ class Lane:
 
 
 class Running:
-    """An attempt that this worker runs."""
+    """An attempt that this worker runs, since `begun` by the monotonic clock."""
 
-    __slots__ = ("claim", "report", "scrubber", "stop")
+    __slots__ = ("begun", "claim", "report", "scrubber", "stop")
 
-    def __init__(self, claim: Claim, report: ReportBuffer) -> None:
+    def __init__(self, claim: Claim, report: ReportBuffer, begun: float) -> None:
+        self.begun = begun
         self.claim = claim
         self.report = report
         self.scrubber: Scrubber | None = None
@@ -155,6 +158,8 @@ class Worker:
         self._claiming: list[asyncio.Task[None]] = []
         self._loops: list[asyncio.Task[None]] = []
         self._last_heartbeat = clock.monotonic()
+        self._steps = Steps(clock)
+        self._set_at: float | None = None
         self._unwatch: Callable[[], None] | None = None
         self._has_lost_ends = False
 
@@ -211,13 +216,22 @@ class Worker:
         return "ok" if silent < self._lease_for.total_seconds() else f"no heartbeat for {silent:.0f} s"
 
     def _keeping_up(self, lines: Sequence[LineStats]) -> str:
-        now = self._clock.now()
+        now, set_before = self._clock.now(), self._set_before()
         for line in lines:
             has_room = any(lane.free > 0 for lane in self._lanes if line.type in lane.types and not lane.suspects)
-            if has_room and line.oldest_due_at is not None and now - line.oldest_due_at > _BEHIND_AFTER:
-                waited = (now - line.oldest_due_at).total_seconds()
-                return f"a {line.type} task of queue {line.queue} has waited {waited:.0f} s beside free slots"
+            waited = timedelta(0) if line.oldest_due_at is None else min(now - line.oldest_due_at, set_before)
+            if has_room and waited > _BEHIND_AFTER:
+                seconds = waited.total_seconds()
+                return f"a {line.type} task of queue {line.queue} has waited {seconds:.0f} s beside free slots"
         return "ok"
+
+    def _set_before(self) -> timedelta:
+        """Return how long ago the wall clock was set, as far as is known: no task has waited longer by it."""
+        step = self._steps.pending()
+        if step:
+            self._steps.follow(step)
+            self._set_at = self._clock.elapsed()
+        return timedelta(seconds=self._clock.elapsed() - self._set_at) if self._set_at is not None else timedelta.max
 
     async def _claim_for(self, lane: Lane) -> None:
         pause = _Pause()
@@ -246,7 +260,7 @@ class Worker:
         report = ReportBuffer(
             self._engine, claim.lease, self._clock, claim.usage, self._pace, max_output=self._max_output
         )
-        running = Running(claim, report)
+        running = Running(claim, report, self._clock.monotonic())
         self._running[claim.lease] = running
         attempt = asyncio.create_task(self._run(running, lane))
         self._attempts.add(attempt)
@@ -296,7 +310,9 @@ class Worker:
     async def _complete(self, running: Running, outcome: Outcome) -> None:
         claim = running.claim
         report = await running.report.finish()
-        transition = decide(outcome, claim, self._clock.now(), self._random)
+        transition = _timed(
+            decide(outcome, claim, self._clock.now(), self._random), self._clock.monotonic() - running.begun
+        )
         if running.report.peak is not None:
             transition = structs.replace(transition, peak_memory=running.report.peak)
         if running.scrubber is not None and transition.error is not None:
@@ -304,7 +320,7 @@ class Worker:
         if await self._store(claim.lease, transition, report):
             self._metrics.attempt_ended(claim, transition)
             if transition.ending == "succeeded":
-                self._history.note(claim.type, transition.at - claim.started_at)
+                self._history.note(claim.type, transition.at - transition.started_at)
             if running.scrubber is not None and transition.status.is_terminal:
                 await self._erase_secrets(claim)
             if transition.error is not None:
@@ -355,6 +371,7 @@ class Worker:
             for lease in beat.cancelled & self._running.keys():
                 self._running[lease].stop.cancel()
         self._last_heartbeat = self._clock.monotonic()
+        self._set_before()
         await self._announce()
 
     async def _announce(self) -> None:
@@ -389,6 +406,14 @@ class Worker:
                 break
             await asyncio.wait({*self._attempts, hurried}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         await _cancel([hurried])
+
+
+def _timed(change: Transition, ran: float) -> Transition:
+    """Return the end of an attempt that ran for so many seconds, also where the wall clock was set meanwhile."""
+    run_time = timedelta(seconds=ran)
+    if abs(change.at - change.started_at - run_time) < _TREMOR:
+        return change
+    return structs.replace(change, started_at=change.at - run_time)
 
 
 class _Pause:

@@ -31,7 +31,7 @@ def postgres_engine(folder: Path, clock: Clock) -> Engine:
     schema = "t" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     return PostgresEngine(
         _clockwork_database(), schema=schema, session={"search_path": "clockwork, pg_catalog"}, on_acquire=tell_time,
-        pool_size=4,
+        pool_size=4, elapsed=clock.elapsed,
     )  # fmt: skip
 
 

@@ -49,7 +49,7 @@ async def test_what_was_submitted_is_found_again(driver: Driver, clock: ManualCl
     plain = make_draft(clock.now())
     await driver.engine.submit([draft, plain])
     found = await driver.engine.control.find_draft(draft.task_id)
-    assert found == structs.replace(draft, run_at=None, idempotency=None)
+    assert found == structs.replace(draft, run_at=None, idempotency=None, extra=None)
     assert await driver.engine.control.find_draft(plain.task_id) == plain
     assert await driver.engine.control.find_draft(new_task_id(clock.now())) is None
 

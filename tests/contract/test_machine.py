@@ -45,6 +45,7 @@ from tests.contract.lives import (
 )  # fmt: skip
 from tests.contract.twin import CUT_OFF, LEASE, SECOND, Twin
 
+from tasker.clock import Lagging, elapsed_micros, from_micros, to_micros
 from tasker.engine import FOREVER, KEEP_TOMBSTONES_FOR, ClaimRequest, Engine
 from tasker.errors import Conflict, Expired, NotFound
 from tasker.lifecycle import (
@@ -70,6 +71,14 @@ from tasker.model.queues import QueueChange, QueueSettings
 from tasker.model.usage import UsageFilter
 from tasker.testing import ManualClock, make_draft, make_key
 
+STEPS = [
+    sign * step
+    for step in (15 * SECOND, timedelta(minutes=10), timedelta(hours=1), timedelta(days=3653))
+    for sign in (1, -1)
+]
+"""By so much the wall clock is set."""
+FIRST_YEAR, LAST_YEAR = 2000, 2080
+LEASE_AFTER_STEP = timedelta(minutes=1)
 EVER = UsageFilter(first=date(1971, 1, 1), last=date(9999, 12, 31))
 
 
@@ -95,6 +104,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.submitted = self.spoken = self.ended = self.tokens = 0
         self.journal: dict[UUID, list[Event]] = {}
         self.cursor: str | None = None
+        self.erased_until = 0
         self.engine = self.open()
 
     def run(self, step: Coroutine[Any, Any, Any]) -> Any:
@@ -107,6 +117,7 @@ class EngineMachine(RuleBasedStateMachine):
     def open(self) -> Engine:
         engine = self.make(Path(self.folder.name), self.clock)
         self.run(engine.open())
+        self.erasing = Lagging(elapsed_micros(self.clock), self.erased_until)
         return engine
 
     def teardown(self) -> None:
@@ -388,6 +399,20 @@ class EngineMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         self.clock.advance(seconds * SECOND)
 
+    @precondition(lambda self: self.twins)
+    @rule(step=st.sampled_from(STEPS))
+    def the_clock_is_set(self, step: timedelta) -> None:
+        """The wall clock alone, while all go on: no running attempt is given away for it."""
+        before = self.clock.now()
+        if not FIRST_YEAR <= (before + step).year <= LAST_YEAR:
+            return
+        late = {twin.draft.task_id for twin in self.twins.values() if twin.lease_until < before}
+        self.clock.set(before + step)
+        assert {claim.task_id for claim in self.run(self.engine.find_expired(limit=1000))} <= late
+        self.run(self.engine.check())
+        for twin in self.twins.values():
+            twin.clock_was_set(before, step, LEASE_AFTER_STEP if self.engine.is_shared else None)
+
     @precondition(lambda self: self.is_any(Status.RUNNING))
     @rule()
     def reap(self) -> None:
@@ -446,7 +471,8 @@ class EngineMachine(RuleBasedStateMachine):
         """In steps, until nothing is left to do. The journal is read first: it is pruned after a day."""
         self.read_the_journal()
         self.cursor = self.run(self.engine.journal.tail())
-        now = self.clock.advance(seconds * SECOND)
+        self.clock.advance(seconds * SECOND)
+        now = self.erase_until()
         over = {task_id: twin for task_id, twin in self.twins.items() if twin.is_over(now)}
         for task_id, twin in over.items():
             del self.twins[task_id]
@@ -479,6 +505,11 @@ class EngineMachine(RuleBasedStateMachine):
         ]
         alive = [twin for twin in self.twins.values() if not twin.is_over(now)]
         assert seen == [twin.seen(now) for twin in sorted(alive, key=lambda twin: -twin.order)]
+
+    def erase_until(self) -> datetime:
+        """Return by what time the engine erases; the next process goes on from there."""
+        self.erased_until = self.erasing.tell(to_micros(self.clock.now()), elapsed_micros(self.clock))
+        return from_micros(self.erased_until)
 
     def agree_on_usage(self) -> None:
         """Each end, and each word, was counted once; also those of tasks that were erased."""

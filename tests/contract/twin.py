@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec import structs
 
 from tasker.lifecycle import MAX_INTERRUPTIONS
 from tasker.model import Claim, Draft, Event, Policy, Status, Transition
@@ -98,6 +99,32 @@ class Twin:
         self.status, self.reason, self.due_at = Status.PENDING, "queued", now
         self.tries = self.crashes = self.interruptions = 0
         self.cancel_requested, self.expires_at = False, None
+
+    def clock_was_set(self, before: datetime, step: timedelta, lease: timedelta | None) -> None:
+        """Follow the clock: what was due stays due, lengths of time stay as long, moments stay moments.
+
+        lease: how long leases last from now on; None where they are no affair of the wall clock.
+        """
+        now = before + step
+        if self.status is Status.RUNNING and self.lease_until != CUT_OFF:
+            self.lease_until = self.lease_until + step if lease is None else now + lease
+        delayed = self.draft.is_delayed and self.draft.run_at is not None and self.draft.run_at > before
+        if self.status is not Status.PENDING:
+            return
+        if self.waits:
+            if delayed:
+                self.move_delay(step)
+        elif self.due_at <= before:
+            self.due_at = min(self.due_at, now)
+        elif self.reason != "scheduled":
+            self.due_at += step
+        elif self.draft.is_delayed:
+            self.move_delay(step)
+            self.due_at += step
+
+    def move_delay(self, step: timedelta) -> None:
+        assert self.draft.run_at is not None
+        self.draft = structs.replace(self.draft, run_at=self.draft.run_at + step)
 
     def seen(self, now: datetime) -> tuple[Any, ...]:
         reason = None

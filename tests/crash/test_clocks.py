@@ -1,4 +1,4 @@
-"""Machines whose clocks are wrong: leases and moments are by the database's time alone (rows 30 and 31)."""
+"""Machines whose clocks are wrong, or are set: leases and lengths of time go on as they did (rows 30 and 31)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.fire import Client, Watch
+from tests.crash.fire import TASKS, Client, Watch
 from tests.crash.fleet import Fleet, until
 from tests.postgres import Cluster
+from tests.server import run_server
 
 pytestmark = [
     pytest.mark.crash,
@@ -95,3 +96,31 @@ def test_of_two_workers_an_hour_or_two_apart_only_the_later_attempt_counts(tmp_p
                 [done] = fleet.check(client, {"only": task_id})
     assert done["result"] == fleet.nonce(task_id, 2)
     assert [attempt["ending"] for attempt in done["attempts"]] == ["interrupted", "succeeded"]
+
+
+STEPS = ("+15s", "-10m", "+1h", "+15s", "-1h", "+1h", "+3653d", "-3653d", "-3653d", "+3653d", "+15s", "-10m")
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def test_steps_of_the_clock_rerun_nothing_and_start_nothing_early_or_late(tmp_path: Path) -> None:
+    """Row 30 where the service has its store alone: while two attempts run, and one task waits for its delay."""
+    offset, seconds = tmp_path / "offset", 0
+    offset.write_text("+0")
+    env = _set_by(offset) | {"TASKER_LEASE": "4", "TASKER_HEARTBEAT": "2"}
+    with run_server(tmp_path, str(TASKS), env=env) as server, Client(server) as client:
+        running = [client.submit("gated", []) for _ in range(2)]
+        for task_id in running:
+            client.until(task_id, lambda task: task["status"] == "running")
+        for step in STEPS:
+            begun = time.monotonic()
+            waiting = client.submit("on_loop", [1], delay=2.5)  # longer than a round of the reaper
+            seconds += int(step[:-1]) * UNITS[step[-1]]
+            offset.write_text(f"{seconds:+}")
+            wrong_by = float(client.end(client.submit("tell_time", []))["result"]) - time.time()
+            assert abs(wrong_by - seconds) < 5, "the clock did not jump: this run proves nothing"
+            assert len(client.end(waiting)["attempts"]) == 1
+            assert 2.5 <= time.monotonic() - begun < 30, f"a step of {step} changed how long a delay takes"
+        for task_id in running:
+            (tmp_path / f"{task_id}.1.open").touch()
+        done = [client.end(task_id) for task_id in running]
+    assert [[attempt["ending"] for attempt in task["attempts"]] for task in done] == [["succeeded"]] * 2

@@ -19,6 +19,7 @@ from tasker.service import Service, schedules
 from tasker.testing import ManualClock
 
 MINUTE = timedelta(minutes=1)
+YEARS = timedelta(days=3653)
 
 
 @pytest.fixture
@@ -136,3 +137,40 @@ async def test_tasks_belong_to_the_owner_of_the_schedule(
     assert sorted((task.owner or "", task.schedule_id == theirs.schedule_id) for task in tasks) == [
         ("", False), ("alice", True), ("alice", True),
     ]  # fmt: skip
+
+
+async def test_a_clock_that_was_ten_years_ahead_and_is_put_right_stops_no_schedule(
+    service: Service, engine: SqliteEngine, clock: ManualClock
+) -> None:
+    await service.schedules.run_once()
+    schedule = await create(service, starts_at=clock.now() + MINUTE)
+    clock.advance(MINUTE)
+    await service.schedules.run_once()
+    clock.set(clock.now() + YEARS)
+    await service.schedules.run_once()
+    assert len((await engine.find_many(TaskFilter(), limit=100)).items) == 2, "one task for all ticks that were missed"
+    clock.set(clock.now() - YEARS)
+    await service.schedules.run_once()
+    clock.advance(MINUTE)
+    await service.schedules.run_once()
+    tasks = (await engine.find_many(TaskFilter(), limit=100)).items
+    assert [task.scheduled_for for task in tasks[::2]] == [clock.now(), clock.now() - MINUTE]
+    found = await service.schedules.get(ANYBODY, schedule.schedule_id)
+    assert found.next_fire_at == clock.now() + MINUTE
+
+
+async def test_a_clock_that_goes_back_by_an_hour_repeats_no_tick(
+    service: Service, engine: SqliteEngine, clock: ManualClock
+) -> None:
+    await service.schedules.run_once()
+    await create(service, starts_at=clock.now() + MINUTE)
+    clock.advance(MINUTE)
+    await service.schedules.run_once()
+    clock.set(clock.now() - 60 * MINUTE)
+    for _ in range(60):
+        await service.schedules.run_once()
+        clock.advance(MINUTE)
+    assert len((await engine.find_many(TaskFilter(), limit=100)).items) == 1
+    clock.advance(MINUTE)
+    await service.schedules.run_once()
+    assert len((await engine.find_many(TaskFilter(), limit=100)).items) == 2

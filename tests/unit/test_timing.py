@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec import Raw, structs
 
 from tasker import timing
-from tasker.model.schedules import Firing, Schedule
+from tasker.model.schedules import Firing, Schedule, Skip
 from tasker.testing import make_draft
 from tasker.timing import (
     check_cron,
@@ -25,6 +25,7 @@ from tasker.timing import (
     plan,
     resolve,
     resumed_at,
+    set_right,
     settle,
     tick_task_id,
     ticks,
@@ -290,3 +291,32 @@ def test_the_id_of_a_ticks_task_is_its_own() -> None:
     assert (one.version, one.variant) == (7, UUID(int=1 << 63).variant)
     assert int.from_bytes(one.bytes[:6], "big") == at("01-01T00:00").timestamp() * 1000
     assert one == tick_task_id(UUID(int=1), at("01-01T00:00").astimezone(find_zone(BERLIN)))
+
+
+@pytest.mark.parametrize("fields", [{"cron": "0 * * * *"}, {"interval": HOUR}])
+def test_a_schedule_that_fired_in_a_time_far_ahead_goes_on_from_now(fields: dict[str, Any]) -> None:
+    now, ahead = at("03-01T10:30"), at("03-01T10:30") + timedelta(days=3653)
+    fired = make(**fields, next_fire_at=ahead + HOUR, last_fired_at=ahead)
+    after = set_right(fired, now)
+    assert (after.version, after.next_fire_at, after.last_fired_at) == (fired.version + 1, at("03-01T11:00"), None)
+    skipped = make(**fields, next_fire_at=ahead + HOUR, last_skip=Skip(tick=ahead, reason="missed"))
+    assert set_right(skipped, now).next_fire_at == at("03-01T11:00")
+    assert set_right(after, now) is after
+
+
+def test_a_schedule_that_was_made_in_a_time_far_ahead_begins_now() -> None:
+    now, ahead = at("03-01T10:30"), at("03-01T10:30") + timedelta(days=3653)
+    assert set_right(make(interval=HOUR, anchor=ahead, next_fire_at=ahead + HOUR), now).next_fire_at == now + HOUR
+    starts = make(interval=HOUR, anchor=ahead, starts_at=ahead, next_fire_at=ahead)
+    assert set_right(starts, now) is starts, "it was asked for"
+
+
+def test_a_clock_that_is_set_back_by_less_than_a_day_repeats_nothing() -> None:
+    now = at("03-01T10:30")
+    fired = make("0 * * * *", next_fire_at=at("03-02T10:00"), last_fired_at=at("03-02T09:00"))
+    assert set_right(fired, now) is fired
+
+
+def test_a_paused_schedule_stays_paused() -> None:
+    ahead = at("03-01T10:30") + timedelta(days=3653)
+    assert set_right(make("0 * * * *", paused=True, last_fired_at=ahead), at("03-01T10:30")).next_fire_at is None

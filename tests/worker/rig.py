@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 
@@ -33,11 +33,20 @@ class Stage:
         self.runs: list[str] = []
 
 
+class OffsetClock(SystemClock):
+    """The machine's clocks, of which the wall clock may be set."""
+
+    ahead = timedelta(0)
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
+
+
 class Rig:
     """A worker with all it needs; `submit` and `until` are what a test says."""
 
     def __init__(self, folder: Path, **worker: timedelta | int) -> None:
-        self.clock = SystemClock()
+        self.clock = OffsetClock()
         self.engine = SqliteEngine(folder / "tasker.db", self.clock)
         self.stage = Stage()
         self.registry = Registry()

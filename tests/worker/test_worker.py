@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import apsw
@@ -14,6 +14,7 @@ from tasker.errors import Unavailable
 from tasker.lifecycle import Interrupted, decide
 from tasker.maintenance import reap
 from tasker.model import LineStats, RetryPolicy, Status
+from tasker.model.usage import UsageFilter
 from tests.worker.rig import NOW, Rig
 
 MINUTE = timedelta(minutes=1)
@@ -190,6 +191,25 @@ async def test_readiness_sees_tasks_that_wait_beside_free_slots(rig: Rig) -> Non
     assert "waited 60 s" in rig.worker.health([waiting])["line"]
     unknown = LineStats(queue="default", type="nobody_has_it", pending=1, oldest_due_at=due_at)
     assert rig.worker.health([unknown])["line"] == "ok"
+
+
+@pytest.mark.parametrize("step", [timedelta(hours=1), timedelta(days=-3653)])
+async def test_a_wall_clock_that_is_set_ends_no_attempt_and_readiness_believes_no_such_wait(
+    rig: Rig, step: timedelta
+) -> None:
+    """Nor does the attempt count as having run for so long."""
+    held = await rig.submit("hold")
+    await rig.stage.started.wait()
+    due_at = rig.clock.now()
+    rig.clock.ahead = step
+    waiting = LineStats(queue="default", type="add", pending=1, oldest_due_at=due_at)
+    assert rig.worker.health([waiting])["line"] == "ok"
+    assert await rig.engine.find_expired(limit=10) == []
+    rig.stage.release.set()
+    task = await rig.end(held)
+    assert (task.status, task.attempt) == (Status.COMPLETED, 1)
+    [row] = await rig.engine.usage.find_many(UsageFilter(first=date.min, last=date.max), group=(), limit=1)
+    assert 0 < row.run_time < 60_000_000
 
 
 async def test_what_ran_when_the_service_ended_runs_again(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from msgspec import structs
 
 from tasker.errors import Conflict, Fault, Invalid, NotFound
 from tasker.model import Draft, Extra, Policy, Progress, Receipt, Task, TaskProblem
@@ -35,7 +34,7 @@ decode_policy = lru_cache(maxsize=1000)(msgspec.json.Decoder(Policy).decode)  # 
 
 def read_extra(text: bytes) -> dict[str, Any]:
     """Return the options of a task's column `extra`, by their names in a Task."""
-    return structs.asdict(_decode_extra(text))
+    return _decode_extra(text).shown()
 
 
 def no_webhook(webhook_id: UUID) -> NotFound:

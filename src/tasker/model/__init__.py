@@ -9,7 +9,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from tasker.errors import RequestError
 from tasker.model.webhooks import Webhook, WebhookRef
@@ -156,7 +156,11 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
 
 class Extra(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What belongs to a submission and no query asks for. scheduled_for: the tick of its schedule that it is for."""
+    """What belongs to a submission and no query asks for.
+
+    scheduled_for: the tick of its schedule that it is for. delayed: its `run_at` is the end of a `delay`, a length of
+    time that no clock which is set makes shorter or longer.
+    """
 
     depends_on: tuple[UUID, ...] = ()
     replay_of: UUID | None = None
@@ -164,6 +168,13 @@ class Extra(Struct, frozen=True, kw_only=True, omit_defaults=True):
     scheduled_for: datetime | None = None
     webhook: WebhookRef | None = None
     traceparent: str | None = None
+    delayed: bool = False
+
+    def shown(self) -> dict[str, Any]:
+        """Return what a Task tells of it, by name."""
+        fields = structs.asdict(self)
+        del fields["delayed"]
+        return fields
 
 
 class Idempotency(Struct, frozen=True, kw_only=True):
@@ -220,6 +231,11 @@ class Draft(Struct, frozen=True, kw_only=True):
     @property
     def depends_on(self) -> tuple[UUID, ...]:
         return () if self.extra is None else self.extra.depends_on
+
+    @property
+    def is_delayed(self) -> bool:
+        """Whether its `run_at` is the end of a delay, and no moment that was asked for."""
+        return self.extra is not None and self.extra.delayed
 
 
 class Receipt(Struct, frozen=True):

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import structlog
 
-from tasker.clock import Clock
 from tasker.engine import AuditBook
 from tasker.errors import Unavailable
 from tasker.model.audit import AuditPage, Deed
@@ -22,10 +21,9 @@ _log = structlog.get_logger(__name__)
 class Audit:
     """The record of one service."""
 
-    def __init__(self, book: AuditBook, clock: Clock, cursors: Cursors) -> None:
+    def __init__(self, book: AuditBook, cursors: Cursors) -> None:
         self._book = book
         self._cursors = cursors
-        self._clock = clock
 
     async def begin(self, deed: Deed) -> int:
         """Note that somebody is about to do something, durably; return the number of the entry. Raises Unavailable."""
@@ -44,4 +42,4 @@ class Audit:
 
     async def prune(self) -> int:
         """Erase entries that are older than KEEP_AUDIT_FOR; return how many."""
-        return await self._book.prune(self._clock.now() - KEEP_AUDIT_FOR, limit=_BATCH)
+        return await self._book.prune(keep=KEEP_AUDIT_FOR, limit=_BATCH)

@@ -121,7 +121,9 @@ def _lasting(retention: Retention | None) -> timedelta | None:
 
 
 def _extra(submission: Submission) -> Extra | None:
-    extra = Extra(depends_on=submission.depends_on, replay_of=submission.replay_of)
+    extra = Extra(
+        depends_on=submission.depends_on, replay_of=submission.replay_of, delayed=submission.delay is not None
+    )
     return None if extra == _NO_EXTRA else extra
 
 
@@ -163,5 +165,5 @@ def as_accepted(draft: Draft) -> Task:
         finished_at=None, next_attempt_at=None, expires_at=None, cancel_requested_at=None, usage=_NOTHING,
         tags=list(draft.tags), metadata=Raw(draft.metadata), owner=draft.owner or None, deadline=draft.deadline,
         unique_key=draft.unique_key, concurrency_key=draft.concurrency_key,
-        **({} if draft.extra is None else structs.asdict(draft.extra)),
+        **({} if draft.extra is None else draft.extra.shown()),
     )  # fmt: skip

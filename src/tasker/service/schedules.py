@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 from msgspec import structs
 
-from tasker.clock import Clock
+from tasker.clock import Clock, Steps
 from tasker.engine import Engine
 from tasker.errors import Fault, Forbidden, Invalid, NotFound, RequestError, Unavailable
 from tasker.model import Draft, new_task_id
@@ -27,7 +27,7 @@ from tasker.service.drafts import check_submission, draft_of
 from tasker.service.open_queues import OpenQueues
 from tasker.service.reading import Reading
 from tasker.submission import Submission
-from tasker.timing import for_tick, plan, resumed_at, ticks
+from tasker.timing import for_tick, plan, resumed_at, set_right, ticks
 
 DEFAULT_LIMIT = 1000
 """Schedules of one owner."""
@@ -79,6 +79,7 @@ class Schedules:
         self._changed = asyncio.Event()
         self._lanes = _LANES if engine.is_shared else AT_ONCE
         self._random = SystemRandom()
+        self._steps: Steps | None = None
 
     async def create(self, caller: Caller, fields: dict[str, Any]) -> Schedule:
         """Store a schedule of the fields that `scheduling.read_schedule` found valid. It acts with the caller's rights.
@@ -211,6 +212,7 @@ class Schedules:
 
     async def run_once(self) -> datetime | None:
         """Fire what is due; return when to look again, None if there is nothing to wait for."""
+        await self._follow_clock()
         while True:
             due = await self._book.find_due(types=self._registry.known_names(), limit=AT_ONCE)
             if not due.schedules:
@@ -220,6 +222,24 @@ class Schedules:
             done = await asyncio.gather(*(self._fire(schedule, due.now, lanes) for schedule in due.schedules))
             if not any(done):  # those that cannot be fired do not keep the others from being fired
                 return due.now + _AFTER_A_FAULT
+
+    async def _follow_clock(self) -> None:
+        """Put right what a wall clock that was wrong has done, at first and whenever it was set."""
+        step = self._steps.pending() if self._steps is not None else 0
+        if self._steps is not None and not step:
+            return
+        steps, now, cursor = self._steps or Steps(self._clock), self._clock.now(), None
+        while True:
+            page = await self._book.find_many(limit=AT_ONCE, cursor=cursor)
+            for schedule in page.items:
+                after = set_right(schedule, now)
+                if after is not schedule and await self._book.update(after):
+                    _log.warning("schedule.set_right", schedule=schedule.name, was_to_fire_at=schedule.next_fire_at)
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        steps.follow(step)
+        self._steps = steps
 
     async def _fire(self, schedule: Schedule, now: datetime, lanes: asyncio.Semaphore) -> bool:
         """Fire a schedule, or leave it to whoever has fired or changed it; tell whether this went well."""

@@ -69,7 +69,7 @@ class Service:
         self._load = load = Load(public_load)
         cursors = Cursors(engine.keys)
         self.registry = registry
-        self.audit = Audit(engine.audit, clock, cursors)
+        self.audit = Audit(engine.audit, cursors)
         self.keys = Keys(engine.keys, clock, is_shared=engine.is_shared)
         self.queues = Queues(engine, load, max_queues)
         self.usage = UsageService(engine, clock)

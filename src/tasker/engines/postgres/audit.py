@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import timedelta
 from typing import Any
 
 from tasker.engines.postgres.connections import Connection, Connections
 from tasker.engines.postgres.news import News
+from tasker.engines.postgres.steps import EraseUntil
 from tasker.engines.values import NEWEST, from_cursor, to_cursor
 from tasker.model.audit import AuditEntry, AuditPage, Deed
 
@@ -14,7 +15,8 @@ from tasker.model.audit import AuditEntry, AuditPage, Deed
 class PostgresAudit:
     """The record, written by every process. An answer that is lost may leave an entry without an outcome."""
 
-    def __init__(self, connections: Connections, queries: dict[str, str]) -> None:
+    def __init__(self, connections: Connections, queries: dict[str, str], erase_until: EraseUntil) -> None:
+        self._erase_until = erase_until
         self._connections = connections
         self._queries = queries
 
@@ -39,9 +41,10 @@ class PostgresAudit:
         items = [_entry(row) for row in rows[:limit]]
         return AuditPage(items=items, next_cursor=to_cursor(items[-1].sequence) if len(rows) > limit else None)
 
-    async def prune(self, before: datetime, *, limit: int) -> int:
+    async def prune(self, *, keep: timedelta, limit: int) -> int:
         async def work(connection: Connection, _news: News, _again: bool) -> int:
-            done: str = await connection.execute(self._queries["prune_audit"], before, limit)
+            until = await self._erase_until(connection)
+            done: str = await connection.execute(self._queries["prune_audit"], keep, limit, until)
             return int(done.split()[-1])
 
         return (await self._connections.transact(work))[0]

@@ -22,6 +22,7 @@ from tasker.engines.postgres.news import News
 from tasker.engines.postgres.options import End, Options
 from tasker.engines.postgres.promotion import promote
 from tasker.engines.postgres.rows import head_of, task_of
+from tasker.engines.postgres.steps import EraseUntil
 from tasker.engines.values import read_extra
 from tasker.errors import Conflict, Expired, NotFound, Unavailable
 from tasker.model import Change, Status, Task
@@ -110,13 +111,13 @@ class Changes:
             raise Conflict("tasks that depend on it are about to hear of its end: delete it a little later")
         await self._erasure.delete(connection, row["seq"], task_id)
 
-    async def prune(self, connection: Connection, limit: int) -> int:
+    async def prune(self, connection: Connection, erase_until: EraseUntil, limit: int) -> int:
         """Erase some of what is past its time: tasks, keys, and workers that have long said nothing."""
         if not await self._alone(connection, "prune"):
             return 0
         await connection.execute(self._queries["prune_workers"], KEEP_WORKERS_FOR)
         await connection.execute(self._queries["merge_usage"], limit)
-        return await self._erasure.prune(connection, limit)
+        return await self._erasure.prune(connection, await erase_until(connection), limit)
 
     async def prune_journal(self, connection: Connection, work: Callable[[Connection], Awaitable[int]]) -> int:
         """Do `work`, unless another process does the same just now."""

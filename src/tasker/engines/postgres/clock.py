@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
+from tasker.clock import since_boot
 from tasker.engines.postgres.connections import Connection, Connections
 
 
@@ -20,6 +21,9 @@ class DatabaseClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def elapsed(self) -> float:
+        return since_boot()
 
     async def set(self, connections: Connections) -> None:
         """Ask the database for its time. Raises Unavailable."""

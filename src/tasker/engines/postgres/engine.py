@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from tasker.clock import since_boot
 from tasker.engine import (
     Archive,
     AuditBook,
@@ -56,6 +57,7 @@ from tasker.engines.postgres.schedules import PostgresSchedules
 from tasker.engines.postgres.schema import bring_up_to_date
 from tasker.engines.postgres.secrets import PostgresSecrets
 from tasker.engines.postgres.sql import queries
+from tasker.engines.postgres.steps import DatabaseSteps
 from tasker.engines.postgres.submits import Submits
 from tasker.engines.postgres.tables import make_tables
 from tasker.engines.postgres.usage import PostgresUsage, UsageTable
@@ -94,7 +96,7 @@ class PostgresEngine:
 
     pool_size: connections at the most, beside the one that listens. lease: how long its workers' leases are; after a
     break in the database's answers none is ended for so long, for every living worker can extend its own first.
-    on_acquire, session: for tests (see Connections).
+    on_acquire, session, elapsed: for tests (see Connections, DatabaseSteps).
     """
 
     is_shared = True
@@ -109,6 +111,7 @@ class PostgresEngine:
         journal: JournalLimits = JournalLimits(),  # noqa: B008
         session: Mapping[str, str] | None = None,
         on_acquire: OnAcquire | None = None,
+        elapsed: Callable[[], float] = since_boot,
     ) -> None:
         self._schema = schema
         self._lease = lease
@@ -137,6 +140,7 @@ class PostgresEngine:
         self._settling: asyncio.Task[None] | None = None
         self._opened = False
         self.clock = DatabaseClock()
+        self._steps = DatabaseSteps(self._connections, self._queries, self._transact, lease, elapsed)
         tables = make_tables(schema)
         self.archive: Archive = PostgresArchive(
             self._connections,
@@ -146,7 +150,7 @@ class PostgresEngine:
             self._options,
         )
         self.tombstones: Tombstones = PostgresTombstones(self._connections, self._erasure)
-        self.webhooks: WebhookBook = PostgresWebhooks(self._connections, self._queries, tables)
+        self.webhooks: WebhookBook = PostgresWebhooks(self._connections, self._queries, tables, self._steps.erase_until)
         self.schedules: ScheduleBook = PostgresSchedules(
             self._connections, self._transact, schema, self._queries, self._stores, self._changes
         )
@@ -154,10 +158,12 @@ class PostgresEngine:
             self._connections, self._queries, self._reads, self._changes, self._transact
         )
         self.usage: UsageBook = PostgresUsage(self._connections, self._queries)
-        self.audit: AuditBook = PostgresAudit(self._connections, self._queries)
+        self.audit: AuditBook = PostgresAudit(self._connections, self._queries, self._steps.erase_until)
         self.secrets: SecretBook = PostgresSecrets(self._connections, self._queries)
         self.keys: KeyBook = PostgresKeys(self._connections, self._queries, schema)
-        self.journal: Journal = PostgresJournal(self._connections, self._queries, self._prune_journal, journal)
+        self.journal: Journal = PostgresJournal(
+            self._connections, self._queries, self._prune_journal, journal, self._steps.erase_until
+        )
         self.queues: QueueBook = PostgresQueues(self._connections, self._transact, self._limits)
         self.workers: WorkerBook = PostgresWorkers(self._connections, self._queries, self._listener)
 
@@ -167,6 +173,7 @@ class PostgresEngine:
         try:
             await self._listener.open()
             await self.clock.set(self._connections)
+            await self._steps.look()
         except (OSError, TimeoutError, asyncpg.PostgresError, Unavailable) as error:
             await self._connections.close()
             raise ConfigError(f"TASKER_DATABASE_URL: expected a database that answers, got: {error}") from error
@@ -262,6 +269,8 @@ class PostgresEngine:
     # what chores do
 
     async def find_expired(self, *, limit: int) -> list[Claim]:
+        await self._steps.look()
+
         async def query(connection: Connection) -> list[Claim]:
             gone = await connection.fetch(self._queries["gone_workers"], LOCKS, _GONE_AFTER)
             names = [row["worker_id"] for row in gone]
@@ -281,12 +290,20 @@ class PostgresEngine:
             await self._transact(lambda connection, _news, _again: self._changes.empty_log(connection))
         except Unavailable as error:
             _log.info("store.log_not_emptied", reason=error.detail)
-        done = await self._transact(lambda connection, _news, _again: self._changes.prune(connection, limit))
+        done = await self._transact(
+            lambda connection, _news, _again: self._changes.prune(connection, self._steps.erase_until, limit)
+        )
         return done or await self.journal.prune(limit=limit)
 
     async def sweep(self, *, limit: int) -> int:
         await self.clock.set(self._connections)
-        return await self._transact(lambda connection, news, _again: self._changes.sweep(connection, news, limit))
+        await self._steps.look()
+
+        async def work(connection: Connection, news: News, _again: bool) -> int:
+            await self._steps.keep(connection)
+            return await self._changes.sweep(connection, news, limit)
+
+        return await self._transact(work)
 
     async def check(self) -> None:
         await self._transact(lambda connection, _news, _again: connection.execute(self._queries["probe"]))
@@ -357,10 +374,13 @@ class PostgresEngine:
         return self._windows.setdefault((frozenset(request.types), queues, request.suspects > 0), Window())
 
     async def _look(self, window: Window) -> tuple[list[str], timedelta | None]:
+        asked = self._steps.asking()
         row = await self._connections.look(
             lambda connection: connection.fetchrow(self._queries["look"], window.after, MOST_LINES)
         )
         assert row is not None
+        if await self._steps.see(asked, row["now"], row["steps"]):
+            return await self._look(window)
         self._limits.hear(row["settings"])
         next_due: datetime | None = row["next_due"]
         return row["lines"], None if next_due is None else next_due - row["now"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from tasker.engine import FOREVER, KEEP_TOMBSTONES_FOR
@@ -26,12 +27,12 @@ class Erasure:
         await connection.execute(self._queries["delete_keys"], task_id)
         await self._erase(connection, [seq], [task_id])
 
-    async def prune(self, connection: Connection, limit: int) -> int:
-        """Do one step of what is past its time; return how many rows are gone."""
+    async def prune(self, connection: Connection, until: datetime, limit: int) -> int:
+        """Do one step of what is past its time at `until`; return how many rows are gone."""
         done = 0
         for query in ("prune_keys", "prune_tombstones"):
-            done += _count(await connection.execute(self._queries[query], limit))
-        rows = await connection.fetch(self._queries["past_their_time"], limit)
+            done += _count(await connection.execute(self._queries[query], limit, until))
+        rows = await connection.fetch(self._queries["past_their_time"], limit, until)
         if not rows:
             return done
         rows = _first(rows)

@@ -33,6 +33,7 @@ from tasker.engines.journal import (
 from tasker.engines.log import Entry
 from tasker.engines.postgres.connections import Connection, Connections
 from tasker.engines.postgres.rows import event_of, head_of, task_of
+from tasker.engines.postgres.steps import EraseUntil
 from tasker.model import Task
 from tasker.model.journal import JournalEntry, JournalLimits, JournalPage
 
@@ -68,11 +69,15 @@ class Settled:
 class PostgresJournal:
     """prune: runs what it is given in a transaction, if no other process does so at the time."""
 
-    def __init__(self, connections: Connections, queries: dict[str, str], prune: Prune, limits: JournalLimits) -> None:
+    def __init__(
+        self, connections: Connections, queries: dict[str, str], prune: Prune, limits: JournalLimits,
+        erase_until: EraseUntil,
+    ) -> None:  # fmt: skip
         self._connections = connections
         self._queries = queries
         self._prune = prune
         self._limits = limits
+        self._erase_until = erase_until
         self._settled = Settled()
 
     async def tail(self) -> str:
@@ -96,7 +101,8 @@ class PostgresJournal:
         ends = await connection.fetchrow(self._queries["journal_ends"])
         row_size = await connection.fetchval(self._queries["journal_row_size"]) or 1.0
         from_id = ends["last"] - int(self._limits.size / row_size) + 1
-        done = await connection.execute(self._queries["prune_journal"], self._limits.keep, from_id, limit)
+        until = await self._erase_until(connection)
+        done = await connection.execute(self._queries["prune_journal"], self._limits.keep, from_id, limit, until)
         return int(done.split()[-1])
 
     async def _page(

@@ -27,7 +27,7 @@ from pgqueuer.ports.repository import EntrypointExecutionParameter
 from tasker.engine import ClaimRequest
 from tasker.engines.postgres.connections import Connection
 
-_ALWAYS_DUE = timedelta(days=-3650)
+_ALWAYS_DUE = timedelta(days=-36_500)
 """A job in line is due, also after the database's clock was set back."""
 _NEVER_STALE = timedelta(days=36_500)
 _UNLIMITED = EntrypointExecutionParameter(concurrency_limit=0)

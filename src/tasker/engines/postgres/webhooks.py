@@ -11,6 +11,7 @@ from msgspec import structs
 
 from tasker.engines.postgres.connections import Connection, Connections
 from tasker.engines.postgres.news import News
+from tasker.engines.postgres.steps import EraseUntil
 from tasker.engines.postgres.tables import Table
 from tasker.engines.tables import WEBHOOKS, codec_of, write_row
 from tasker.engines.values import encode, from_cursor, no_delivery, no_webhook, to_cursor, too_many
@@ -42,9 +43,13 @@ _HELD_FOR = timedelta(seconds=10)
 class PostgresWebhooks:
     """The WebhookBook on the tables of one schema."""
 
-    def __init__(self, connections: Connections, queries: dict[str, str], tables: dict[str, Table[Any]]) -> None:
+    def __init__(
+        self, connections: Connections, queries: dict[str, str], tables: dict[str, Table[Any]],
+        erase_until: EraseUntil,
+    ) -> None:  # fmt: skip
         self._connections = connections
         self._queries = queries
+        self._erase_until = erase_until
         self._webhooks: Table[Webhook] = tables["webhook"]
         self._deliveries: Table[Delivery] = tables["webhook_delivery"]
 
@@ -191,7 +196,8 @@ class PostgresWebhooks:
 
     async def prune(self, *, keep: timedelta, limit: int) -> int:
         async def work(connection: Connection, _again: bool) -> int:
-            done: str = await connection.execute(self._queries["prune_deliveries"], keep, limit)
+            until = await self._erase_until(connection)
+            done: str = await connection.execute(self._queries["prune_deliveries"], keep, limit, until)
             return int(done.split()[-1])
 
         return await self._transact(work)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import timedelta
 from typing import Any
 
 import apsw
 
-from tasker.clock import from_micros, to_micros
+from tasker.clock import from_micros
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.values import NEWEST, from_cursor, to_cursor
 from tasker.model.audit import AuditEntry, AuditPage, Deed
@@ -17,9 +17,13 @@ Run = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
 
 
 class SqliteAudit:
-    """read, write: do work on the reading connection, or in a transaction of the writing one. micros: the time now."""
+    """read, write: do work on the reading connection, or in a transaction of the writing one.
 
-    def __init__(self, read: Run, write: Run, micros: Callable[[], int]) -> None:
+    micros, erase_until: tell the time now, and by what time to erase, in microseconds.
+    """
+
+    def __init__(self, read: Run, write: Run, micros: Callable[[], int], erase_until: Callable[[], int]) -> None:
+        self._erase_until = erase_until
         self._read = read
         self._write = write
         self._micros = micros
@@ -44,9 +48,11 @@ class SqliteAudit:
         items = [_entry(*row) for row in rows[:limit]]
         return AuditPage(items=items, next_cursor=to_cursor(items[-1].sequence) if len(rows) > limit else None)
 
-    async def prune(self, before: datetime, *, limit: int) -> int:
+    async def prune(self, *, keep: timedelta, limit: int) -> int:
+        before = self._erase_until() - keep // timedelta(microseconds=1)
+
         def work(connection: apsw.Connection) -> int:
-            connection.execute(QUERIES["prune_audit"], (to_micros(before), limit))
+            connection.execute(QUERIES["prune_audit"], (before, limit))
             return connection.changes()
 
         pruned: int = await self._write(work)

@@ -6,7 +6,7 @@ A function may raise RequestError, but only before its first write (GroupCommit 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -35,6 +35,8 @@ from tasker.engines.values import encode, id_taken, key_in_use
 from tasker.errors import Conflict, Expired, NotFound
 from tasker.lifecycle import MAX_INTERRUPTIONS
 from tasker.model import Change, Claim, Draft, Lease, Receipt, Report, Status, Task, TaskProblem, Transition
+
+_MICRO = timedelta(microseconds=1)
 
 
 def insert(
@@ -90,13 +92,13 @@ def _insert(connection: apsw.Connection, lines: Lines, draft: Draft, now: int, *
     lines.notes.add(created(draft.task_id))
     taker = lines.taker(draft.queue, draft.type) if alone and draft.run_at is None else None
     if taker is None:
-        row = draft_row(draft)
+        row = draft_row(draft, now)
         connection.execute(QUERIES["insert_task"], row)
         lines.joined(draft.queue, draft.type, row[7], later=row[3] != "queued", priority=draft.priority)
         if draft.deadline is not None:
             lines.note_deadline(to_micros(draft.deadline))
     else:
-        taker.served.append(_insert_running(connection, draft, taker.request, now))
+        taker.served.append(_insert_running(connection, draft, taker.request, now, lines.steady))
         lines.notes.add(started(draft.task_id, 1))
     seq = connection.last_insert_rowid()
     if draft.tags:
@@ -118,9 +120,9 @@ def _keep_key(connection: apsw.Connection, draft: Draft, task_id: UUID) -> None:
         )
 
 
-def _insert_running(connection: apsw.Connection, draft: Draft, request: ClaimRequest, now: int) -> Claim:
-    task_id, type_, queue, _, *rest = draft_row(draft)
-    lease_ends = lease_end(now, request)
+def _insert_running(connection: apsw.Connection, draft: Draft, request: ClaimRequest, now: int, steady: int) -> Claim:
+    task_id, type_, queue, _, *rest = draft_row(draft, now)
+    lease_ends = lease_end(steady, request)
     connection.execute(QUERIES["insert_running"], (task_id, type_, queue, *rest, request.worker, now, lease_ends))
     return first_claim(draft, request.worker, now)
 
@@ -290,7 +292,7 @@ def _keep(connection: apsw.Connection, seq: int, entries: Sequence[Entry]) -> in
 def _back_to_line(connection: apsw.Connection, lines: Lines, tally: DayTally, held: _Held, change: Transition) -> None:
     seq, error, at = held.seq, _error(change.error), to_micros(change.at)
     tally.end((day_of(at), held.owner, held.type), change)
-    due_at = to_micros(_due_at(change))
+    due_at = at if change.run_at is None else lines.now + (change.run_at - change.at) // _MICRO
     log = followed(held.head, change, at)
     last = _keep(connection, seq, log)
     lines.notes.add(logged(held.task_id, log[-1:]))
@@ -301,10 +303,6 @@ def _back_to_line(connection: apsw.Connection, lines: Lines, tally: DayTally, he
     suspect = change.interruptions >= MAX_INTERRUPTIONS
     lines.joined(str(queue), str(type_), due_at, later=change.reason != "queued", suspect=suspect)
     lines.ended(connection, str(queue), str(owner), key)
-
-
-def _due_at(change: Transition) -> datetime:
-    return change.at if change.run_at is None else change.run_at
 
 
 def _end(
@@ -324,7 +322,7 @@ def _end(
     lines.ended(connection, queue, owner, key)
     news = [Change(lease.task_id, change.status)]
     if has_dependants:
-        news += settle_dependants(connection, lines, lease.task_id, change.status, change.error, at)
+        news += settle_dependants(connection, lines, lease.task_id, change.status, change.error, min(at, lines.now))
     return True, news
 
 

@@ -46,7 +46,7 @@ class GroupCommit:
     the batch is rolled back; each piece is then tried alone, so that one cannot spoil the others, unless the fault is
     the disk's: then every caller gets Unavailable and nothing has changed.
 
-    before_commit: called in every transaction of a batch, after its work.
+    before_work, before_commit: called in every transaction of a batch, before and after its work.
     A commit counts only if the files that it went to are still at their path: `presence` is asked before it begins, and
     again before any caller is answered. From a loss on nothing is written until they are back.
 
@@ -61,6 +61,7 @@ class GroupCommit:
         presence: Presence,
         settle: Callable[[apsw.Connection], None],
         forget: Callable[[], None],
+        before_work: Callable[[apsw.Connection], None],
         before_commit: Callable[[apsw.Connection], None],
         after_commit: Callable[[], None],
         after_rollback: Callable[[], None],
@@ -69,6 +70,7 @@ class GroupCommit:
         self._presence = presence
         self._settle = settle
         self._forget = forget
+        self._before_work = before_work
         self._before_commit = before_commit
         self._after_commit = after_commit
         self._after_rollback = after_rollback
@@ -137,6 +139,7 @@ class GroupCommit:
             return
         batch = self._take(min(MAX_BATCH, len(self._queue)))
         try:
+            self._before_work(self._connection)
             results = [_apply(item.work, self._connection) for item in batch]
             self._before_commit(self._connection)
             self._settle(self._connection)

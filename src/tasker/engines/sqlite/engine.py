@@ -51,6 +51,7 @@ from tasker.engines.sqlite.results import DEFAULT_OVER, Results, is_reference, l
 from tasker.engines.sqlite.schedules import SqliteSchedules
 from tasker.engines.sqlite.secrets import SqliteSecrets
 from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.sqlite.steps import ClockSteps
 from tasker.engines.sqlite.storage import (
     HolderLock,
     check_space,
@@ -111,25 +112,30 @@ class SqliteEngine:
         self._clock = clock
         self._notes = Notes(clock)
         self.workers: WorkerBook = SqliteWorkers(clock, self._find_running)
-        self.audit: AuditBook = SqliteAudit(self._read, lambda work: self._commits.run(work), self._micros)
+        self._lines = Lines(clock, self._notes)
+        self._steps = ClockSteps(clock, self._lines.clock_was_set)
+        self.audit: AuditBook = SqliteAudit(
+            self._read, lambda work: self._commits.run(work), self._micros, self._steps.erase_until
+        )
         self.secrets: SecretBook = SqliteSecrets(self._read, lambda work: self._commits.run(work))
         self.keys: KeyBook = SqliteKeys(self._read, lambda work: self._commits.run(work), self._micros)
         self._results = Results(path.with_name("results"), spill_over)
         self.journal: Journal = SqliteJournal(
-            self._read, lambda work: self._commits.run(work), clock, journal, self._results
+            self._read, lambda work: self._commits.run(work), clock, journal, self._results, self._steps.erase_until
         )
         self.tombstones: Tombstones = SqliteTombstones(clock, self._read)
         self.usage: UsageBook = usage.SqliteUsage(clock, self._read)
         self._tally: usage.DayTally = Tally()
         self._lock = HolderLock(path.with_name("tasker.lock"))
-        self._lines = Lines(clock, self._notes)
         self.archive: Archive = SqliteArchive(
             clock, self._read, lambda work: self._commits.run(work), self._results, self._lines
         )
         self.schedules: ScheduleBook = SqliteSchedules(
             clock, self._lines, self._read, lambda work: self._commits.run(work), lambda news: self._news.extend(news)
         )
-        self.webhooks: WebhookBook = SqliteWebhooks(self._read, lambda work: self._commits.run(work), clock)
+        self.webhooks: WebhookBook = SqliteWebhooks(
+            self._read, lambda work: self._commits.run(work), clock, self._follow_clock, self._steps.erase_until
+        )
         self.control: Control = SqliteControl(clock, self._lines, self._read, self._change, self._erase)
         self.queues: QueueBook = SqliteQueues(self._read, lambda work: self._commits.run(work), self._lines, clock)
         self._listeners: list[Listener] = []
@@ -148,6 +154,7 @@ class SqliteEngine:
                 self._lock.acquire()
                 writer, self.migrated = open_writer(self.path)
                 writer.execute(QUERIES["expire_all"])
+                self._steps.open(writer)
                 writer.execute(QUERIES["release_deliveries"], (DELIVERY_LEASE // timedelta(microseconds=1),))
                 self._points = connect(self.path, read_only=True)
                 self._scans = connect(self.path, read_only=True)
@@ -164,6 +171,7 @@ class SqliteEngine:
             presence=presence,
             settle=self._settle,
             forget=self._forget,
+            before_work=self._steps.before_work,
             before_commit=self._lines.serve,
             after_commit=self._committed,
             after_rollback=self._rolled_back,
@@ -198,12 +206,10 @@ class SqliteEngine:
         return self._commits.commits
 
     async def submit(self, drafts: Sequence[Draft]) -> list[Receipt]:
-        now = self._micros()
-
         alone = len(drafts) == 1
 
         def work(connection: apsw.Connection) -> list[Receipt]:
-            receipts = []
+            receipts, now = [], self._micros()
             for draft in drafts:
                 receipt, news = changes.insert(connection, self._lines, draft, now, alone=alone)
                 receipts.append(receipt)
@@ -251,7 +257,7 @@ class SqliteEngine:
             self._lines.leave(waiter)
 
     async def heartbeat(self, leases: Sequence[Lease], extend_by: timedelta) -> Heartbeat:
-        expires_at = self._micros() + extend_by // timedelta(microseconds=1)
+        expires_at = self._lines.steady + extend_by // timedelta(microseconds=1)
         return await self._commits.run(functools.partial(changes.extend, leases=leases, expires_at=expires_at))
 
     async def record(self, lease: Lease, report: Report) -> bool:
@@ -269,26 +275,30 @@ class SqliteEngine:
         return stored.is_stored
 
     async def cancel(self, task_id: UUID) -> Task:
-        now = self._micros()
-        return await self._change(functools.partial(changes.cancel, lines=self._lines, task_id=task_id, now=now))
+        return await self._change(lambda connection: changes.cancel(connection, self._lines, task_id, self._micros()))
 
     async def retry(self, task_id: UUID) -> Task:
-        now = self._micros()
-        return await self._change(functools.partial(changes.retry, lines=self._lines, task_id=task_id, now=now))
+        return await self._change(lambda connection: changes.retry(connection, self._lines, task_id, self._micros()))
 
     async def delete(self, task_id: UUID) -> None:
         now = self._micros()
         await self._erase(lambda connection: (1, changes.delete(connection, self._lines, task_id, now)))
 
     async def find_expired(self, *, limit: int) -> list[Claim]:
-        return await self._read(reads.find_expired, self._micros(), limit)
+        return await self._read(reads.find_expired, self._lines.steady, limit)
 
     async def fail_overdue(self, *, limit: int) -> int:
         now = self._micros()
         return await self._change(functools.partial(fail_overdue, lines=self._lines, now=now, limit=limit))
 
     async def prune(self, *, limit: int) -> int:
-        done = await self._erase(functools.partial(erasure.prune, now=self._micros(), limit=limit))
+        until = self._steps.erase_until()
+
+        def work(connection: apsw.Connection) -> tuple[int, erasure.References]:
+            self._steps.keep(connection, until)
+            return erasure.prune(connection, until, limit)
+
+        done = await self._erase(work)
         done = done or await self.journal.prune(limit=limit)
         if not done and self._has_erased:  # once all is done, so that it costs those who write but once
             self._has_erased = not await self._commits.empty_log()
@@ -339,6 +349,11 @@ class SqliteEngine:
     def _micros(self) -> int:
         return to_micros(self._clock.now())
 
+    async def _follow_clock(self) -> None:
+        """Return once what is stored has followed the wall clock."""
+        if self._steps.is_behind:
+            await self._commits.run(_nothing)
+
     def _read(self, query: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
         return self._loop.run_in_executor(self._reader, reading, query, self._scans, *arguments)
 
@@ -372,6 +387,7 @@ class SqliteEngine:
         self._notes.forget()
 
     def _committed(self) -> None:
+        self._steps.committed()
         changed, abandoned = self._lines.deliver()
         news, self._news = self._news + changed, []
         if news:
@@ -410,6 +426,7 @@ class SqliteEngine:
             _unheard(self._end(claim.lease, transition, None, at_close=True))
 
     def _rolled_back(self) -> None:
+        self._steps.rolled_back()
         self._news.clear()
         self._lines.take_back()
         if self._lines.has_waiters:

@@ -61,14 +61,21 @@ class Notes:
 
 
 class SqliteJournal:
-    """read, write: do work on the reading connection, or in a transaction of the writing one."""
+    """read, write: do work on the reading connection, or in a transaction of the writing one.
 
-    def __init__(self, read: Run, write: Run, clock: Clock, limits: JournalLimits, results: Results) -> None:
+    erase_until: tells by what time to erase, in microseconds.
+    """
+
+    def __init__(
+        self, read: Run, write: Run, clock: Clock, limits: JournalLimits, results: Results,
+        erase_until: Callable[[], int],
+    ) -> None:  # fmt: skip
         self._results = results
         self._read = read
         self._write = write
         self._clock = clock
         self._limits = limits
+        self._erase_until = erase_until
 
     async def tail(self) -> str:
         tail: str = await self._read(_tail)
@@ -85,7 +92,7 @@ class SqliteJournal:
     async def prune(self, *, limit: int) -> int:
         first, last, row_size = await self._read(_extent)
         from_id = last - int(self._limits.size / max(row_size, 1)) + 1
-        before = to_micros(self._clock.now()) - self._limits.keep // _MICRO
+        before = self._erase_until() - self._limits.keep // _MICRO
         if first >= last:
             return 0
         pruned: int = await self._write(functools.partial(_prune, before=before, from_id=from_id, limit=limit))

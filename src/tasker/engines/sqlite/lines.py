@@ -15,7 +15,7 @@ from uuid import UUID
 
 import apsw
 
-from tasker.clock import Clock, to_micros
+from tasker.clock import Clock, monotonic_micros, to_micros
 from tasker.engine import ClaimRequest
 from tasker.engines.gates import Candidate, merge
 from tasker.engines.journal import started
@@ -126,7 +126,7 @@ class Lines:
         self._open(self.limits.slot_freed(queue))
         if key is not None and self.limits.has_parked:
             slot = self.limits.of(queue).slot(owner, str(key))
-            self._unparked(self.limits.unpark(connection, slot, 1, to_micros(self._clock.now())))
+            self._unparked(self.limits.unpark(connection, slot, 1, self.now))
 
     def _open(self, lines: Iterable[LineName]) -> None:
         for line in lines:
@@ -134,7 +134,7 @@ class Lines:
 
     def unpark_many(self, connection: apsw.Connection, limit: int) -> int:
         """Put parked tasks back into line for which there is room; return how many."""
-        rows = self.limits.unpark_many(connection, to_micros(self._clock.now()), limit)
+        rows = self.limits.unpark_many(connection, self.now, limit)
         self._unparked(rows)
         return len(rows)
 
@@ -152,6 +152,21 @@ class Lines:
         self._has_new_settings = True
 
     @property
+    def now(self) -> int:
+        """The wall clock, in microseconds."""
+        return to_micros(self._clock.now())
+
+    @property
+    def steady(self) -> int:
+        """The monotonic clock, in microseconds: leases are counted by it, for they end with the process."""
+        return monotonic_micros(self._clock)
+
+    def clock_was_set(self) -> None:
+        """Tell that the wall clock was set, and what waits was moved with it: look round anew."""
+        self._is_loaded = False
+        self._latest = self.now
+
+    @property
     def has_waiters(self) -> bool:
         return bool(self._waiters)
 
@@ -161,7 +176,7 @@ class Lines:
         times = [time for time in (self._next_due, self.limits.opens_at, overdue) if time is not None]
         if not self._waiters or not times:
             return None
-        wait = (min(times) - to_micros(self._clock.now())) / 1e6
+        wait = (min(times) - self.now) / 1e6
         return min(max(wait, 0.0), _LOOK_AGAIN)
 
     def taker(self, queue: str, type_: str) -> Waiter | None:
@@ -169,7 +184,7 @@ class Lines:
         line = queue, type_
         if not self._is_loaded or self._has_new_settings or self.limits.holds(queue):
             return None
-        if self._has_due(to_micros(self._clock.now())):
+        if self._has_due(self.now):
             return None
         for waiter in self._waiters:
             if waiter.takes(line) and waiter.request.limit > len(waiter.served):
@@ -183,14 +198,14 @@ class Lines:
         """Claim due tasks for the waiters, longest waiting first."""
         if not self._waiters:
             return
-        now = to_micros(self._clock.now())
+        now = self.now
         self._look_round(connection, now)
         self._end_overdue(connection, now)
         self._open(self.limits.begin(now))
         still_waiting = []
         for waiter in self._waiters:
             chosen = self._suspects(connection, waiter, now) + self._choose(connection, waiter, now)
-            started_now = (_start(connection, waiter.request, seq, now) for seq in chosen)
+            started_now = (_start(connection, waiter.request, seq, now, self.steady) for seq in chosen)
             claims = [claim for claim in started_now if claim is not None]
             for claim in claims:
                 self.notes.add(started(claim.task_id, claim.attempt))
@@ -376,9 +391,9 @@ def _due_limited(connection: apsw.Connection, line: LineName, now: int, limit: i
     return _due(connection, line, now, limit, "limited_in_level")
 
 
-def _start(connection: apsw.Connection, request: ClaimRequest, seq: int, now: int) -> Claim | None:
+def _start(connection: apsw.Connection, request: ClaimRequest, seq: int, now: int, steady: int) -> Claim | None:
     """Begin an attempt; None for a task whose deadline has passed, and that is about to end."""
-    values = {"worker": request.worker, "now": now, "lease_ends": lease_end(now, request), "seq": seq}
+    values = {"worker": request.worker, "now": now, "lease_ends": lease_end(steady, request), "seq": seq}
     row = connection.execute(QUERIES["start_attempt"], values).fetchone()
     return None if row is None else claim_of(row)
 
@@ -392,6 +407,6 @@ def _find_heads(connection: apsw.Connection, heads: Heads) -> None:
         heads.add(line, (-row[2], row[3], row[4]))
 
 
-def lease_end(now: int, request: ClaimRequest) -> int:
-    """Return the microseconds at which a lease that is taken at `now` ends."""
-    return now + request.lease_for // timedelta(microseconds=1)
+def lease_end(steady: int, request: ClaimRequest) -> int:
+    """Return when a lease that is taken at `steady` ends, both in microseconds of the monotonic clock."""
+    return steady + request.lease_for // timedelta(microseconds=1)

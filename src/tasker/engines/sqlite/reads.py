@@ -159,9 +159,9 @@ def find_events(connection: apsw.Connection, task_id: UUID, after: int, limit: i
     return [event_of(entry, task_id) for entry in merge(Head(*head), kept, after, limit)]
 
 
-def find_expired(connection: apsw.Connection, now: int, limit: int) -> list[Claim]:
-    """Return running attempts whose lease is over."""
-    return [claim_of(row) for row in connection.execute(QUERIES["expired"], (now, limit))]
+def find_expired(connection: apsw.Connection, steady: int, limit: int) -> list[Claim]:
+    """Return running attempts whose lease is over at `steady`, in microseconds of the monotonic clock."""
+    return [claim_of(row) for row in connection.execute(QUERIES["expired"], (steady, limit))]
 
 
 def find_running(connection: apsw.Connection) -> dict[str, list[RunningAttempt]]:

@@ -121,10 +121,13 @@ def draft_of(row: Row) -> Draft:
     )  # fmt: skip
 
 
-def draft_row(draft: Draft) -> Row:
-    """Return the parameters of the query `insert_task`."""
+def draft_row(draft: Draft, now: int) -> Row:
+    """Return the parameters of the query `insert_task`. now: before the draft was made, if the clock was set since."""
     created_at = to_micros(draft.created_at)
     run_at = None if draft.run_at is None else to_micros(draft.run_at)
+    if created_at > now:
+        run_at = run_at + now - created_at if run_at is not None and draft.is_delayed else run_at
+        created_at = now
     later = run_at is not None and run_at > created_at
     return (
         draft.task_id.bytes, draft.type, draft.queue, "scheduled" if later else "queued", draft.priority, created_at,

@@ -34,18 +34,27 @@ Run = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
 _END = 1 << 62
 _ERASED_AT_ONCE = 500
 """Deliveries that one transaction erases."""
+_MICRO = timedelta(microseconds=1)
 webhooks: Table[Webhook] = TABLES["webhook"]
 deliveries: Table[Delivery] = TABLES["webhook_delivery"]
 
 
 class SqliteWebhooks:
-    """read, write: do work on the reading connection, or in a transaction of the writing one."""
+    """read, write: do work on the reading connection, or in a transaction of the writing one.
 
-    def __init__(self, read: Run, write: Run, clock: Clock) -> None:
+    follow_clock: returns once what is stored has followed the wall clock, if that was set. erase_until: tells by what
+    time to erase, in microseconds.
+    """
+
+    def __init__(
+        self, read: Run, write: Run, clock: Clock, follow_clock: Callable[[], Awaitable[None]],
+        erase_until: Callable[[], int],
+    ) -> None:  # fmt: skip
         self._read = read
         self._write = write
         self._clock = clock
-        self._latest: int | None = None
+        self._follow_clock = follow_clock
+        self._erase_until = erase_until
 
     async def create(self, webhook: Webhook, *, most: int) -> None:
         def work(connection: apsw.Connection) -> None:
@@ -129,26 +138,25 @@ class SqliteWebhooks:
         return moved
 
     async def find_due(self, *, full: Collection[str], each: int, limit: int) -> list[DueDelivery]:
-        now = self._micros()
-        if self._latest is None or now < self._latest:  # since the last look, or while no process ran
-            await self._write(lambda connection: connection.execute(QUERIES["deliveries_stay_due"], {"now": now}))
-        self._latest = now
+        await self._follow_clock()
         due: list[DueDelivery] = await self._read(
-            functools.partial(_find_due, full=full, each=each, limit=limit, now=now)
+            functools.partial(_find_due, full=full, each=each, limit=limit, now=self._micros())
         )
         return due
 
     async def take(self, due: Sequence[DueDelivery]) -> list[DueDelivery]:
-        now = self._clock.now()
-        taken: list[DueDelivery] = await self._write(functools.partial(_take, due=due, now=now))
+        taken: list[DueDelivery] = await self._write(
+            lambda connection: _take(connection, due=due, now=self._clock.now())
+        )
         return taken
 
     async def settle(
         self, delivery: Delivery, outcome: DeliveryOutcome, *, failing_before: datetime, too_long: str
     ) -> bool:
         work = functools.partial(
-            _settle, delivery=delivery, outcome=outcome, failing_before=failing_before, too_long=too_long
-        )
+            _settle, delivery=delivery, outcome=outcome, failing_before=failing_before, too_long=too_long,
+            now=self._micros,
+        )  # fmt: skip
         settled: bool = await self._write(work)
         return settled
 
@@ -156,7 +164,7 @@ class SqliteWebhooks:
         await self._write(functools.partial(deliveries.delete, key=delivery.delivery_id))
 
     async def prune(self, *, keep: timedelta, limit: int) -> int:
-        before = to_micros(self._clock.now() - keep)
+        before = self._erase_until() - keep // _MICRO
 
         def work(connection: apsw.Connection) -> int:
             connection.execute(QUERIES["prune_deliveries"], (before, limit))
@@ -243,12 +251,13 @@ def _take(connection: apsw.Connection, *, due: Sequence[DueDelivery], now: datet
 
 def _settle(
     connection: apsw.Connection, *, delivery: Delivery, outcome: DeliveryOutcome, failing_before: datetime,
-    too_long: str,
+    too_long: str, now: Callable[[], int],
 ) -> bool:  # fmt: skip
-    due_at = outcome.at if outcome.due_at is None else outcome.due_at
+    # The pause is a length of time: from now on, also where the clock was set since the attempt ended.
+    due_at = now() + (timedelta(0) if outcome.due_at is None else outcome.due_at - outcome.at) // _MICRO
     error = None if outcome.error is None else encode(outcome.error)
     values = (
-        outcome.status, to_micros(due_at), outcome.response_code, outcome.duration, error, delivery.delivery_id.bytes,
+        outcome.status, due_at, outcome.response_code, outcome.duration, error, delivery.delivery_id.bytes,
         delivery.attempts,
     )  # fmt: skip
     connection.execute(QUERIES["settle_delivery"], values)

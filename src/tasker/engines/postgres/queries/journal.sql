@@ -36,5 +36,5 @@ SELECT avg(octet_length(notes))::float8 FROM {schema}.journal WHERE id IN (
 -- name: prune_journal
 -- The oldest rows up to the first that is kept; the newest one stays.
 DELETE FROM {schema}.journal WHERE id < (
-    SELECT coalesce(min(id) FILTER (WHERE noted_at >= now() - $1::interval AND id >= $2), max(id))
+    SELECT coalesce(min(id) FILTER (WHERE noted_at >= $4::timestamptz - $1::interval AND id >= $2), max(id))
     FROM (SELECT id, noted_at FROM {schema}.journal ORDER BY id LIMIT $3 + 1) AS oldest);

@@ -1,6 +1,6 @@
 -- name: past_their_time
 SELECT seq, task_id, octet_length(params) + coalesce(octet_length(result), 0) AS size FROM {schema}.task
-WHERE expires_at <= now()
+WHERE expires_at <= $2
   AND NOT (has_dependants AND EXISTS (SELECT FROM {schema}.dependency WHERE depends_on = task_id))  -- they hear of it first
 ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED;
 
@@ -46,5 +46,5 @@ SELECT task_id FROM {schema}.tombstone WHERE task_id = ANY($1::uuid[]) AND forgo
 
 -- name: prune_tombstones
 DELETE FROM {schema}.tombstone WHERE task_id IN (
-    SELECT task_id FROM {schema}.tombstone WHERE forgotten_at <= now() ORDER BY forgotten_at LIMIT $1
+    SELECT task_id FROM {schema}.tombstone WHERE forgotten_at <= $2 ORDER BY forgotten_at LIMIT $1
     FOR UPDATE SKIP LOCKED);

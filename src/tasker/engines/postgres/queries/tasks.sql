@@ -44,6 +44,7 @@ WITH RECURSIVE line (entrypoint, place) AS (
     FROM line WHERE line.entrypoint IS NOT NULL AND place < $2
 )
 SELECT array(SELECT entrypoint FROM line WHERE entrypoint IS NOT NULL ORDER BY place) AS lines, now() AS now,
+       (SELECT steps FROM {schema}.clock) AS steps,
        (SELECT due_at FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at < '9999-01-01 00:00:00+00'
         ORDER BY due_at LIMIT 1) AS next_due,  -- one that waits for other tasks is due then
        (SELECT json_agg(json_build_object(
@@ -213,7 +214,7 @@ SELECT pg_try_advisory_xact_lock($1, $2);
 
 -- name: prune_keys
 DELETE FROM {schema}.idempotency WHERE key IN (
-    SELECT key FROM {schema}.idempotency WHERE expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED);
+    SELECT key FROM {schema}.idempotency WHERE expires_at <= $2 ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED);
 
 -- name: prune_workers
 DELETE FROM {schema}.worker WHERE heartbeat_at <= now() - $1::interval;

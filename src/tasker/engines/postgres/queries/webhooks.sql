@@ -113,6 +113,6 @@ WHERE delivery_id = $1 AND webhook_id = $2 RETURNING {delivery};
 
 -- name: prune_deliveries
 DELETE FROM {schema}.webhook_delivery WHERE seq IN (
-    SELECT seq FROM {schema}.webhook_delivery WHERE due_at < now() - $1::interval ORDER BY due_at LIMIT $2
+    SELECT seq FROM {schema}.webhook_delivery WHERE due_at < $3::timestamptz - $1::interval ORDER BY due_at LIMIT $2
     FOR UPDATE SKIP LOCKED
 );

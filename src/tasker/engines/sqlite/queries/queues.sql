@@ -35,6 +35,9 @@ DELETE FROM queue WHERE name = ?;
 -- name: spend
 UPDATE queue SET tokens = ?, refilled_at = ? WHERE name = ?;
 
+-- name: move_refills
+UPDATE queue SET refilled_at = refilled_at + :step;
+
 -- name: running_in_queue
 SELECT count(*) FROM task INDEXED BY task_running WHERE status = 'running' AND queue = ?;
 

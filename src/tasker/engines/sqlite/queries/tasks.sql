@@ -65,6 +65,20 @@ UPDATE task SET due_at = :now WHERE status = 'pending' AND reason = 'queued' AND
 -- name: suspect_queues
 SELECT DISTINCT queue FROM task INDEXED BY task_suspect WHERE status = 'pending' AND interruptions >= 3;
 
+-- name: stay_due_all
+-- The clock was set back from `before`: what was due by then stays due, whatever it had waited for.
+UPDATE task SET due_at = :now
+WHERE status = 'pending' AND reason <> 'dependencies' AND due_at > :now AND due_at <= :before;
+
+-- name: move_waits
+-- The clock was set by `step`: what waits for a length of time waits as long as it would have. What waits for a moment
+-- waits for the clock to show it, and what waits for other tasks may wait for its delay after them.
+UPDATE task SET due_at = CASE WHEN due_at < :never THEN due_at + :step ELSE due_at END,
+    run_at = CASE WHEN coalesce(json_extract(CAST(extra AS TEXT), '$.delayed'), 0) AND run_at > :before
+        THEN run_at + :step ELSE run_at END
+WHERE status = 'pending' AND reason <> 'queued' AND due_at > :before AND due_at <= :never
+  AND (reason NOT IN ('scheduled', 'dependencies') OR coalesce(json_extract(CAST(extra AS TEXT), '$.delayed'), 0));
+
 -- name: any_suspect
 SELECT 1 FROM task INDEXED BY task_suspect WHERE status = 'pending' AND interruptions >= 3 LIMIT 1;
 
@@ -144,6 +158,7 @@ DELETE FROM task_tag WHERE (tag, seq) IN (SELECT value, task.seq FROM task, json
 DELETE FROM idempotency WHERE task_id = ?;
 
 -- name: expired
+-- Leases are in microseconds of the process's monotonic clock: with it they end.
 SELECT {claim} FROM task INDEXED BY task_running
 WHERE status = 'running' AND lease_expires_at <= ? ORDER BY lease_expires_at LIMIT ?;
 

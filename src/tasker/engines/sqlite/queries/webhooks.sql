@@ -91,12 +91,14 @@ WHERE delivery_id = ? AND attempts = ? AND status = 'pending' RETURNING {deliver
 -- At open: whoever had begun these is gone, for the lock on the file is ours.
 UPDATE webhook_delivery SET due_at = attempted_at WHERE status = 'pending' AND due_at = attempted_at + ?;
 
--- name: deliveries_stay_due
--- The clock was set back: what was due stays due, and what is to be tried again waits as long as it was to wait.
-UPDATE webhook_delivery SET
-    due_at = CASE WHEN tries = 0 THEN :now ELSE :now + max(0, due_at - attempted_at) END,
-    attempted_at = min(attempted_at, :now)
-WHERE status = 'pending' AND due_at > :now AND (tries = 0 OR attempted_at > :now);
+-- name: stay_due_deliveries
+UPDATE webhook_delivery SET due_at = :now WHERE status = 'pending' AND due_at > :now AND due_at <= :before;
+
+-- name: move_deliveries
+-- One that somebody has taken is told by the time between (release_deliveries): both its times move.
+UPDATE webhook_delivery SET due_at = due_at + :step,
+    attempted_at = CASE WHEN due_at = attempted_at + :lease THEN attempted_at + :step ELSE attempted_at END
+WHERE status = 'pending' AND due_at > :before;
 
 -- name: settle_delivery
 UPDATE webhook_delivery SET status = ?, due_at = ?, response_code = ?, duration = ?, error = ?
