@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -221,15 +222,14 @@ async def test_archives_carry_it(driver: Driver, tmp_path: Path) -> None:
 async def test_a_reader_does_not_hold_the_loop(driver: Driver, monkeypatch) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
-    read, threads = Path.read_bytes, []
+    opening, threads = os.open, []
 
-    def noted(self: Path) -> bytes:
-        import threading
+    def noted(path, *arguments, **more):
+        if "results" in str(path):
+            threads.append(threading.current_thread() is threading.main_thread())
+        return opening(path, *arguments, **more)
 
-        threads.append(threading.current_thread() is threading.main_thread())
-        return read(self)
-
-    monkeypatch.setattr(Path, "read_bytes", noted)
+    monkeypatch.setattr(os, "open", noted)
     await driver.get(claim.task_id)
     await driver.engine.find_many(TaskFilter(), limit=5)
     assert threads == [False, False]
