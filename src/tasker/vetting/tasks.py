@@ -10,6 +10,7 @@ import msgspec
 
 from tasker.model import MAX_RETENTION, Ending, Extra, Policy, Progress, Reason, Status, Task, TaskProblem
 from tasker.model.webhooks import EVENT_TYPES
+from tasker.receivers import PREFIX
 from tasker.stored import StoredAttempt, StoredEvent, StoredKey, StoredTask
 from tasker.submission import MAX_DEPENDENCIES, MAX_METADATA, MAX_TAGS
 from tasker.tasktype import MAX_TRIES
@@ -144,7 +145,7 @@ def _vet_extra(extra: Extra) -> None:
         except ValueError as error:
             raise ValueError(f"/extra/webhook/url: {error}") from None
         for word in extra.webhook.events:
-            one_of("/extra/webhook/events", word, EVENT_TYPES)
+            one_of("/extra/webhook/events", word.removeprefix(PREFIX), EVENT_TYPES)
 
 
 def _vet_status(task: StoredTask) -> None:
