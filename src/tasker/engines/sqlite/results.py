@@ -115,17 +115,12 @@ class Results:
         if name is None:
             return None
         try:
-            # A name that leads elsewhere, or to no plain file, is none of ours; a pipe would keep us waiting.
-            descriptor = os.open(self._folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with open(descriptor, "rb") as file:
-                text = file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+            text = _read_plain(self._folder / name)
         except FileNotFoundError:
             return None
         except OSError as error:
-            if error.errno == errno.ELOOP:
-                return None
             raise Unavailable(f"a result cannot be read now ({error.strerror})") from error
-        return text if _is_whole(name, text) else None
+        return text if text is not None and _is_whole(name, text) else None
 
     def read(self, reference: bytes) -> bytes:
         """Return the result behind the reference of a row that is there. Raises Unavailable."""
@@ -202,6 +197,23 @@ def _name_of(reference: bytes) -> str | None:
     """Return the name of the file that a reference is to; None if it has no name that we give."""
     name = reference[len(_MARK) :].decode(errors="replace")
     return name if _NAME.fullmatch(name) else None
+
+
+def _read_plain(path: Path) -> bytes | None:
+    """Return what a file holds; None for a link, a folder or a pipe, which is none of ours. Raises OSError."""
+    try:  # a pipe would keep us waiting
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+            return None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def _digest(result: bytes) -> str:
