@@ -39,8 +39,8 @@ class HolderLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock. Raises StoreInUse naming the process that has it, and OSError."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Take the lock. Raises StoreInUse naming the process that has it, ConfigError, and OSError."""
+        descriptor = self._open()
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -53,6 +53,13 @@ class HolderLock:
         self._descriptor = descriptor
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode())
+
+    def _open(self) -> int:
+        """Open the file, and none that a link leads to: it is overwritten. Raises ConfigError, OSError."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        if self._path.is_symlink() or (self._path.exists() and not self._path.is_file()):
+            raise ConfigError(f"{self._path}: expected a plain file, got a link, a folder or the like: remove it")
+        return os.open(self._path, flags, 0o600)
 
     def release(self) -> None:
         """Let go. Idempotent."""
