@@ -47,7 +47,8 @@ class HolderLock:
             holder = os.read(descriptor, 100).decode(errors="replace").strip() or "another process"
             os.close(descriptor)
             raise StoreInUse(
-                f"{self._path.parent} is in use by {holder}: stop it, or give this server another TASKER_DATA_DIR",
+                f"{self._path.parent} is in use by {holder}: stop that one first, or name another folder by"
+                " TASKER_DATA_DIR or --data-dir",
                 holder,
             ) from None
         self._descriptor = descriptor
