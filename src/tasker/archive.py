@@ -22,6 +22,7 @@ from msgspec import Struct, structs
 from tasker.clock import Clock, SystemClock, check_storable
 from tasker.engine import Archive
 from tasker.errors import ArchiveError, Conflict
+from tasker.faults import refusal_fault
 from tasker.stored import StoredRecord, StoredTask
 from tasker.urls import UrlRules
 from tasker.vetting import Vetting
@@ -354,8 +355,11 @@ def _read_item(number: int, text: bytes, vetting: Vetting) -> StoredRecord | Sto
             check_storable(time)
         vetting.task(task)
     except (msgspec.DecodeError, ArchiveError, ValueError, RecursionError) as error:
-        what = "a record" if is_record else "a task"
-        raise ArchiveError(f"line {number}: expected {what}: {error}: {_NONE_OF_IT}") from None
+        what, why = "a record" if is_record else "a task", str(error)
+        if isinstance(error, msgspec.ValidationError):
+            fault = refusal_fault(why, "")
+            why = f"{fault.pointer}: {fault.detail}" if fault.pointer else fault.detail
+        raise ArchiveError(f"line {number}: expected {what}: {why}: {_NONE_OF_IT}") from None
     return task
 
 

@@ -16,6 +16,7 @@ import msgspec
 from tasker.clock import EPOCH, check_storable
 from tasker.encoding import NotJson, settle
 from tasker.errors import Invalid, Malformed
+from tasker.faults import refusal_fault
 from tasker.jsontext import read_json
 from tasker.model import queue_name_pattern, type_name_pattern
 
@@ -123,9 +124,8 @@ def written_json(where: str, given: str, kinds: tuple[type, ...] = ()) -> None:
     """JSON text as a task's function may bring it: it may be deeper than a request."""
     try:
         data = given.encode()
+        _of_kind(where, msgspec.json.decode(data), kinds)
         settle(data)
-        if kinds:
-            _of_kind(where, msgspec.json.decode(data), kinds)
     except (NotJson, msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"{where}: expected JSON: {error}") from None
 
@@ -141,8 +141,11 @@ def decoded(where: str, given: str | bytes, decode: Callable[[str | bytes], T]) 
     try:
         value = decode(given)
         know_all(where, given, value)
+    except msgspec.ValidationError as error:
+        fault = refusal_fault(str(error), where)
+        raise ValueError(f"{fault.pointer}: {fault.detail}") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise ValueError(f"{where}: expected JSON: {error}") from None
     return value
 
 
