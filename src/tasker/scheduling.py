@@ -149,6 +149,9 @@ def read_template(text: Raw, rules: UrlRules, now: datetime) -> str:
         faults.add("/type", f"expected the name of a task type, got {kind_of(name)}")
     if not isinstance(value.get("params", []), list | dict):
         faults.add("/params", f"expected an array or an object, got {kind_of(value['params'])}")
+    for moment in sorted(_MOMENTS & value.keys()):
+        if value[moment] is not None:
+            faults.add(f"/{moment}", "a schedule submits many tasks, each at its own time")
     check_options(value, body, rules, now, faults)
     if faults.found:
         raise ValueError("; ".join(f"/task{fault.pointer}: {fault.detail}" for fault in faults.found[:3]))

@@ -39,7 +39,7 @@ _MARK = b"\0"
 """The first byte of a reference; no JSON text begins with it."""
 _NAME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{12}(?:\.(?P<digest>[0-9a-f]{16}))?")
 """A task, what tells the file from others of it, and the digest; files of earlier versions have none."""
-_DIGEST_SIZE = 8
+_DIGEST_LENGTH = 16
 _NO_NAME = "(no name of a result's file)"
 _THREADS = 2
 
@@ -217,7 +217,7 @@ def _read_plain(path: Path) -> bytes | None:
 
 
 def _digest(result: bytes) -> str:
-    return hashlib.blake2b(result, digest_size=_DIGEST_SIZE).hexdigest()
+    return hashlib.sha256(result).hexdigest()[:_DIGEST_LENGTH]
 
 
 def _is_whole(name: str, text: bytes) -> bool:
