@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -35,6 +34,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from tasker.dotenv import read_dotenv
 from tasker.errors import ConfigError
 from tasker.model import MAX_RETENTION, queue_name_pattern
 from tasker.prices import ModelPrice, read_prices
@@ -456,10 +456,7 @@ def load_settings(**flags: object) -> Settings:
 
 def _read_variables() -> dict[str, _Given]:
     """Return what is set, by variable; the environment wins over `.env`, empty values are unset."""
-    try:
-        from_file = dotenv_values(".env")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f".env: expected a readable file in UTF-8, got: {error}") from error
+    from_file = read_dotenv(Path(".env"))
     found = {name: _Given(f"{name} (in .env)", value) for name, value in from_file.items() if value}
     return found | {name: _Given(name, value) for name, value in os.environ.items() if value}
 
@@ -494,6 +491,6 @@ def _explain(fault: ErrorDetails, table: list[Setting], given: Mapping[tuple[str
     found = given.get(setting.path, _Given(setting.variable, fault["input"]))
     text = str(found.value)
     hidden = setting.expected.secret or "@" in text  # a URL may carry a password
-    got = f"a value of {len(text)} characters, not shown" if hidden else repr(found.value)
-    why = "" if hidden else fault["msg"].removeprefix("Value error, ") if fault["type"] == "value_error" else ""
+    got = f"a value of {len(text)} characters, not shown" if hidden else f"{text!r:.200}"
+    why = "" if hidden or fault["type"] != "value_error" else fault["msg"].removeprefix("Value error, ")
     return [f"{found.name}: expected {setting.expected.words}{why and f' ({why})'}, got {got}"]

@@ -222,11 +222,12 @@ class Archive(Protocol):
         So many together: `at_once` at the most, and none behind the one with which they come to `size` characters.
         """
 
-    async def put(self, tasks: Sequence[StoredTask]) -> int:
+    async def put(self, tasks: Sequence[StoredTask], *, rehearsal: bool = False) -> int:
         """Store those that are not there yet and were not erased here, in order, in one commit; return how many.
 
-        One that was running has an expired lease. Raises Conflict, and changes nothing, if a task is there with other
-        content than it could have come to from the given one.
+        One that was running has an expired lease. rehearsal: all of it is taken back. Raises, and changes nothing,
+        Conflict if a task is there with other content than it could have come to from the given one, or another one has
+        what only one may have; ArchiveError if a task cannot be stored as it is.
         """
 
     async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
@@ -235,11 +236,12 @@ class Archive(Protocol):
     async def find_erased(self, task_ids: Sequence[UUID]) -> set[UUID]:
         """Return those of which the store has a tombstone: they expired here, or were deleted."""
 
-    async def put_records(self, records: Sequence[StoredRecord]) -> int:
+    async def put_records(self, records: Sequence[StoredRecord], *, rehearsal: bool = False) -> int:
         """Store those whose name is not there yet, in order, in one commit; return how many.
 
-        What is there is left as it is, whatever it says. Raises ArchiveError for a record that is none of its kind, and
-        Conflict for one that cannot be there together with another, which is named; nothing has changed then.
+        What is there is left as it is, whatever it says. rehearsal: all of it is taken back. Raises ArchiveError for a
+        record that is none of its kind, and Conflict for one that cannot be there together with another, which is
+        named; nothing has changed then.
         """
 
     async def find_records(self, records: Sequence[StoredRecord]) -> list[StoredRecord | None]:

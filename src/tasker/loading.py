@@ -73,6 +73,8 @@ def _import_file(path: Path) -> ModuleType:
     name = f"{folder}.{resolved.stem}"
     if name in sys.modules:
         return sys.modules[name]
+    if resolved.exists() and not resolved.is_file():  # who reads a pipe waits for somebody to write
+        raise RegistrationError(f"{path}: expected a file, got a folder, a pipe or a device; begin its name with _")
     _allow_imports_from(resolved.parent)
     try:
         _import_folder(folder, resolved)
@@ -133,7 +135,7 @@ def declared_names(source: Source) -> list[str]:
     text = _read(file)
     try:
         return _names_in(ast.parse(text))
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: it is nested too deeply
         found = _DECORATED.finditer(text)
         return [name[1] if (name := _NAME_OPTION.search(one["options"])) else one["function"] for one in found]
 
@@ -158,7 +160,7 @@ def _name_of(decorator: ast.expr, function: str) -> str:
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text("utf-8", "replace")
+        return file.read_text("utf-8", "replace") if file.is_file() else ""
     except OSError:
         return ""
 
@@ -208,7 +210,8 @@ def _explain(target: str, error: BaseException) -> NoReturn:
     if isinstance(error, RegistrationError | KeyboardInterrupt):
         raise error
     if isinstance(error, SyntaxError):
-        raise RegistrationError(f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}") from error
+        place = target if error.filename is None else f"{error.filename}:{error.lineno}"
+        raise RegistrationError(f"{place}: {type(error).__name__}: {error.msg}") from error
     place = _place_in(error, target)
     if isinstance(error, ImportError) and "relative import" in str(error):
         advice = "one `.` is the folder of the file; for what lies above it, name the module instead: package.module"

@@ -13,14 +13,15 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from tasker.durations import IsoDuration, read_duration
-from tasker.errors import Fault, Invalid
+from tasker.errors import Fault, Invalid, RequestError
 from tasker.faults import Faults, kind_of, missing_field, refusal_fault, unknown_field
 from tasker.hiding import hide
 from tasker.jsontext import read_json
 from tasker.model.schedules import Missed, Overlap
 from tasker.registry import Registry
-from tasker.submission import RunAt, SubmissionBody, check_moment, read_submission
+from tasker.submission import RunAt, SubmissionBody, check_moment, check_options, read_submission
 from tasker.timing import MAX_CRON, MAX_ZONE, check_cron, check_zone
+from tasker.urls import UrlRules
 
 MIN_INTERVAL = timedelta(seconds=1)
 MAX_INTERVAL = timedelta(days=366)
@@ -129,6 +130,32 @@ def merge(current: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
     reading.check_together(current)
     reading.faults.check()
     return {**current, **fields}
+
+
+def read_template(text: Raw, rules: UrlRules, now: datetime) -> str:
+    """Read what a stored schedule submits, but for its params, which only a service that has the type can check.
+
+    Returns the name of the type. Raises ValueError, with every fault under `/task`.
+    """
+    body = bytes(text)
+    try:
+        value = read_json(body)
+    except RequestError as error:
+        raise ValueError(f"/task: expected JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"/task: expected an object with `type` and `params`, got {kind_of(value)}")
+    name, faults = value.get("type"), Faults()
+    if not isinstance(name, str):
+        faults.add("/type", f"expected the name of a task type, got {kind_of(name)}")
+    if not isinstance(value.get("params", []), list | dict):
+        faults.add("/params", f"expected an array or an object, got {kind_of(value['params'])}")
+    for moment in sorted(_MOMENTS & value.keys()):
+        if value[moment] is not None:
+            faults.add(f"/{moment}", "a schedule submits many tasks, each at its own time")
+    check_options(value, body, rules, now, faults)
+    if faults.found:
+        raise ValueError("; ".join(f"/task{fault.pointer}: {fault.detail}" for fault in faults.found[:3]))
+    return str(name)
 
 
 class _Reading:

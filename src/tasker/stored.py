@@ -12,7 +12,7 @@ from uuid import UUID
 from msgspec import Raw, Struct, json, structs
 
 
-class StoredAttempt(Struct, frozen=True, kw_only=True):
+class StoredAttempt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An attempt that another one followed; the latest is in the task."""
 
     attempt: int
@@ -24,7 +24,7 @@ class StoredAttempt(Struct, frozen=True, kw_only=True):
     peak_memory: int | None = None
 
 
-class StoredEvent(Struct, frozen=True, kw_only=True):
+class StoredEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An event that has a row of its own."""
 
     sequence: int
@@ -34,7 +34,7 @@ class StoredEvent(Struct, frozen=True, kw_only=True):
     data: str
 
 
-class StoredKey(Struct, frozen=True, kw_only=True):
+class StoredKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An idempotency key of the task's submission."""
 
     key: str
@@ -59,7 +59,7 @@ class StoredRecord(Struct, frozen=True, kw_only=True, tag_field="kind", tag="rec
         return self.record, self.key
 
 
-class StoredTask(Struct, frozen=True, kw_only=True):
+class StoredTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A task, its earlier attempts, its events and its keys. Leases and places in line are the engine's own affair."""
 
     task_id: UUID
@@ -116,9 +116,18 @@ class StoredTask(Struct, frozen=True, kw_only=True):
         yield from (key.expires_at for key in self.keys)
 
     @property
+    def is_pending(self) -> bool:
+        return self.status == "pending"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not ended."""
+        return self.status in ("pending", "running")
+
+    @property
     def is_waiting(self) -> bool:
         """Whether it waits for other tasks."""
-        return self.status == "pending" and self.reason == "dependencies"
+        return self.is_pending and self.reason == "dependencies"
 
     @property
     def depends_on(self) -> list[UUID]:

@@ -292,6 +292,13 @@ def _read_envelope(
     return task_type, Submission(type=task_type.name, params=texts.params, **options)
 
 
+def check_options(value: dict[str, Any], body: bytes, rules: UrlRules, now: datetime, faults: Faults) -> None:
+    """Find what is wrong with the options of a submission; its type and params are left to who has the type."""
+    _read_options(value, _decode_texts(body), now, faults)
+    if value.get("webhook") is not None:
+        _read_webhook(value["webhook"], rules, faults)
+
+
 def _add_type_fault(value: dict[str, Any], registry: Registry, faults: Faults) -> None:
     name = value.get("type")
     if not isinstance(name, str) or not name:

@@ -141,6 +141,7 @@ def test_usage_is_exit_code_2_and_says_what_is_wrong(args: list[str], said: str,
     ("env", "said"),
     [
         ({"TASKER_TOKEN": "schlüssel"}, "TASKER_TOKEN: expected visible ASCII characters"),
+        ({"TASKER_TOKEN": "key\nhost: other"}, "TASKER_TOKEN: expected visible ASCII characters"),
         ({"TASKER_PORT": "abc", "TASKER_URL": ""}, "TASKER_PORT: expected a URL with http:// or https://"),
         ({"TASKER_URL": "http://host:99999"}, "TASKER_URL: expected a URL"),
         ({"TASKER_DATA_DIR": "\udcff"}, "TASKER_DATA_DIR: expected text in UTF-8"),

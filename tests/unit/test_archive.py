@@ -26,12 +26,12 @@ class Shelf:
     async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredRecord] | list[StoredTask]]:
         yield [task for task in self.tasks.values() if task is not None]
 
-    async def put(self, tasks: Sequence[StoredTask]) -> int:
+    async def put(self, tasks: Sequence[StoredTask], *, rehearsal: bool = False) -> int:
         new = [task for task in tasks if task.task_id not in self.tasks]
         self.tasks |= {task.task_id: self._tamper(task) for task in new}
         return len(new)
 
-    async def put_records(self, records: Sequence[StoredRecord]) -> int:
+    async def put_records(self, records: Sequence[StoredRecord], *, rehearsal: bool = False) -> int:
         raise NotImplementedError
 
     async def find_records(self, records: Sequence[StoredRecord]) -> list[StoredRecord | None]:
@@ -46,12 +46,18 @@ class Shelf:
 
 async def lines_of(*tasks: StoredTask) -> list[bytes]:
     shelf = Shelf()
-    await shelf.put([structs.replace(task, task_id=UUID(int=number)) for number, task in enumerate(tasks)])
+    await shelf.put([_numbered(task, number) for number, task in enumerate(tasks)])
     return [line async for line in archive.write(shelf)]
 
 
+def _numbered(task: StoredTask, number: int) -> StoredTask:
+    """Return a task that may be in one archive with others like it."""
+    keys = [structs.replace(key, key=f"{key.key}{number}") for key in task.keys]
+    return structs.replace(task, task_id=UUID(int=number), keys=keys)
+
+
 async def test_an_import_counts_what_is_new_known_and_further_on() -> None:
-    shelf = Shelf(lambda task: structs.replace(COMPLETED, task_id=task.task_id))
+    shelf = Shelf(lambda task: structs.replace(COMPLETED, task_id=task.task_id, keys=task.keys))
     lines = await lines_of(PENDING, COMPLETED)
     assert await archive.read(shelf, lines) == archive.Imported(2, 0, 1)
     assert await archive.read(shelf, lines) == archive.Imported(0, 2, 1)

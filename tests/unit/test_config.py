@@ -252,6 +252,31 @@ def test_a_dotenv_that_cannot_be_read_is_named() -> None:
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('A=1\nTASKER_TOKEN="abc\n', "line 2: expected NAME=value, with every quote closed"),
+        ("TASKER_DATA_DIR='x\nTASKER_PORT=1\n", "line 1: expected NAME=value"),
+        ("\nTASKER_DATA_DIR=a\0b\n", "line 1: expected text, got a NUL character"),
+    ],
+)
+def test_a_line_of_dotenv_that_would_be_left_out_is_named(text: str, why: str) -> None:
+    """A token that is not read leaves the service open to everybody."""
+    Path(".env").write_text(text)
+    with pytest.raises(ConfigError, match=rf"^\.env: {why}"):
+        load_settings()
+
+
+def test_a_line_of_others_in_dotenv_is_left_to_them() -> None:
+    Path(".env").write_text('OTHER="abc\nTASKER_SLOTS=7\n')
+    assert load_settings().slots == 7
+
+
+def test_a_huge_value_is_not_shown_as_a_whole() -> None:
+    [fault] = faults_of(slots="9" * 5000)
+    assert len(fault) < 400
+
+
 def test_variables_of_the_client_are_no_fault_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKER_URL", "http://localhost:5000")
     load_settings()

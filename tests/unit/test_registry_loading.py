@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -174,6 +175,26 @@ def test_a_file_that_failed_is_read_again() -> None:
     assert "ZeroDivisionError" in refusal("mytasks.py")
     write("mytasks.py", TASK.format(name="one"))
     assert loaded("mytasks.py").names() == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("x = " + "-" * 100_000 + "1\n", "MemoryError"), ("x = 1" + "+1" * 100_000 + "\n", "RecursionError"),
+        ("(" * 100_000, "too many nested parentheses"), ("x = '\0'\n", "mytasks.py: SyntaxError: "),
+    ],
+    ids=["minus", "plus", "parentheses", "NUL"],
+)  # fmt: skip
+def test_what_no_compiler_takes_is_a_fault_of_the_file_alone(text: str, why: str) -> None:
+    write("mytasks.py", text)
+    assert why in refusal("mytasks.py")
+
+
+def test_a_pipe_in_a_folder_of_tasks_keeps_nobody_waiting(tmp_path: Path) -> None:
+    folder = tmp_path / "piped"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe.py")
+    assert "pipe.py: expected a file, got a folder, a pipe or a device" in refusal(f"{folder}/")
 
 
 def test_an_interrupt_is_no_fault_of_the_file() -> None:

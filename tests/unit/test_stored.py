@@ -12,14 +12,13 @@ from msgspec import structs
 from tasker.stored import StoredAttempt, StoredEvent, StoredKey, StoredTask
 from tasker.testing import START
 
-ATTEMPT = StoredAttempt(
-    attempt=1, worker="w", started_at=START, finished_at=START, ending="failed", error='{"detail":"no"}'
-)
+ERROR = '{"type":"/problems/task-failed","title":"The task failed","detail":"no"}'
+ATTEMPT = StoredAttempt(attempt=1, worker="w", started_at=START, finished_at=START, ending="failed", error=ERROR)
 EVENTS = [
     StoredEvent(sequence=number, attempt=1, type=type, time=START, data="{}")
     for number, type in ((2, "started"), (3, "output"), (4, "retrying"), (6, "output"))
 ]
-KEY = StoredKey(key="k", fingerprint=b"f", expires_at=START, reply="{}")
+KEY = StoredKey(key="k", fingerprint=b"f", expires_at=START, reply="")
 RUNNING = StoredTask(
     task_id=UUID("01a20cbf-4de7-7f49-82b5-e8e26ef64288"), type="sum", queue="default", status="running", reason=None,
     priority=0, created_at=START, run_at=None, due_at=START, attempt=2, tries=1, max_attempts=3, crashes=0,
@@ -29,7 +28,7 @@ RUNNING = StoredTask(
 )  # fmt: skip
 PENDING = structs.replace(RUNNING, status="pending", reason="queued", attempt=1, worker=None, started_at=None)
 CANCELLED = structs.replace(PENDING, status="cancelled", reason=None, finished_at=START, cancel_requested_at=START)
-FAILED = structs.replace(RUNNING, status="failed", finished_at=START, ending="failed", error='{"detail":"no"}')
+FAILED = structs.replace(RUNNING, status="failed", finished_at=START, ending="failed", error=ERROR)
 COMPLETED = structs.replace(RUNNING, status="completed", finished_at=START, ending="succeeded", result="1")
 RETRIED = structs.replace(
     FAILED, status="pending", finished_at=None, ending=None, worker=None, started_at=None, sequence=8, error=None,
@@ -61,7 +60,8 @@ def test_a_task_can_go_on(before: StoredTask, after: StoredTask) -> None:
     [
         (RUNNING, PENDING), (COMPLETED, PENDING), (RETRIED, FAILED), (COMPLETED, RUNNING), (FAILED, COMPLETED),
         (COMPLETED, changed(COMPLETED, result="2")), (COMPLETED, changed(RETRIED, sequence=99)),
-        (FAILED, changed(FAILED, error='{"detail":"other"}')), (CANCELLED, changed(CANCELLED, finished_at=LATER)),
+        (FAILED, changed(FAILED, error=ERROR.replace("no", "other"))),
+        (CANCELLED, changed(CANCELLED, finished_at=LATER)),
         (RUNNING, changed(COMPLETED, attempts=[])), (RUNNING, changed(COMPLETED, events=EVENTS[:-1])),
         (RUNNING, changed(COMPLETED, attempts=[structs.replace(ATTEMPT, ending="crashed")])),
         (RUNNING, changed(COMPLETED, events=[structs.replace(event, data="[]") for event in EVENTS])),

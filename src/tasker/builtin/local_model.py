@@ -7,6 +7,7 @@ has died, and ends with the process that started it.
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
 import os
 import secrets
@@ -42,10 +43,13 @@ _LAST_WORDS = 1000
 
 
 def find_model() -> Path | None:
-    """Return the model's file if its package is installed, without importing that (it needs more than we install)."""
+    """Return the model's file if its package is installed, without importing that (it needs more than we install).
+
+    A package whose list of files cannot be read is none: `tasker model install` puts it right.
+    """
     try:
         files = metadata.files(MODEL_DISTRIBUTION)
-    except metadata.PackageNotFoundError:
+    except (metadata.PackageNotFoundError, OSError, ValueError, csv.Error):
         return None
     for file in files or ():
         if file.suffix == ".gguf":

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, BinaryIO, Self
+from tempfile import TemporaryFile
+from typing import IO, Annotated, BinaryIO, Self
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from tasker import archive
 from tasker.cli.exits import Exit
 from tasker.cli.streams import OutputError
 from tasker.cli.terminal import note
 from tasker.config import Settings, load_settings
-from tasker.errors import ArchiveError, ConfigError
+from tasker.errors import ConfigError
 
 DataDir = Annotated[str | None, Parameter(show_default=False)]
+MaxLine = Annotated[int, Parameter(validator=Number(gte=1, lte=1 << 20))]
 
 
 def export(file: str = "-", /, *, data_dir: DataDir = None) -> int:
@@ -47,26 +50,28 @@ def export(file: str = "-", /, *, data_dir: DataDir = None) -> int:
     return Exit.OK
 
 
-def import_(file: str = "-", /, *, data_dir: DataDir = None) -> int:
+def import_(file: str = "-", /, *, data_dir: DataDir = None, max_line: MaxLine = archive.MAX_LINE >> 20) -> int:
     """Store what `tasker export` wrote, and verify that it is there. What is there already is left as it is.
 
-    May be done again after it was cut off. A file is checked to its end before anything is stored. Tasks that were
-    open are taken up by the service's next start.
+    Every line is checked, and stored for a trial, before anything is stored for good: an archive with a fault changes
+    nothing. May be done again after it was cut off. Tasks that were open are taken up by the service's next start.
 
     Parameters
     ----------
     file
-        Where from; `-` is standard input.
+        Where from; `-` is standard input. What comes through a pipe is kept in TMPDIR meanwhile.
     data_dir
         Folder that shall hold the tasks, also where TASKER_DATABASE_URL is set.
+    max_line
+        MiB of the largest line that is taken: each task is one, and is in memory as a whole.
     """
     settings = _settings(data_dir)
-    with nullcontext(sys.stdin.buffer) if _is_standard(file) else _opened(_path(file), "rb") as lines:
-        try:
-            _check(lines)
-        except OSError as error:
-            raise ConfigError(f"{'standard input' if _is_standard(file) else file}: {error.strerror}") from error
-        done = _import_lines(settings, lines)
+    with (
+        nullcontext(sys.stdin.buffer) if _is_standard(file) else _opened(_path(file), "rb") as given,
+        _reading(file),
+        _checked(given, settings, max_line << 20) as checked,
+    ):
+        done = _import_lines(settings, checked)
     known = f", {done.known:,} were there already" if done.known else ""
     gone_on = f" ({done.gone_on:,} of them have gone on since)" if done.gone_on else ""
     erased = f", {done.erased:,} have expired or were erased here, and are not" if done.erased else ""
@@ -84,31 +89,52 @@ async def _export(settings: Settings, output: BinaryIO, progress: _Progress) -> 
             output.write(line)
 
 
-def _check(lines: BinaryIO) -> None:
-    """Read a file to its end, and go back; what comes through a pipe can be read but once."""
-    if lines.seekable():
-        start = lines.tell()
-        with _Progress("checked") as progress:
-            archive.check(lines, progress)
-        lines.seek(start)
+@contextmanager
+def _reading(file: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{'standard input' if _is_standard(file) else file}: {error.strerror or error}") from error
 
 
-def _import_lines(settings: Settings, lines: BinaryIO) -> archive.Imported:
+@contextmanager
+def _checked(given: BinaryIO, settings: Settings, most: int) -> Iterator[Callable[[], Iterator[bytes]]]:
+    """Read an archive to its end, line by line; give what reads it again, as often as it is called.
+
+    What comes through a pipe can be read but once: it is kept in a file that nobody else can open.
+    """
+    with nullcontext(given) if given.seekable() else TemporaryFile() as kept, _Progress("checked") as progress:
+        start = kept.tell()
+        lines = archive.lines_of(given, most)
+        archive.check(lines if kept is given else _copied(lines, kept), progress, rules=settings.url_rules)
+
+        def again() -> Iterator[bytes]:
+            kept.seek(start)
+            return archive.lines_of(kept, most)
+
+        yield again
+
+
+def _copied(lines: Iterator[bytes], kept: IO[bytes]) -> Iterator[bytes]:
+    for line in lines:
+        kept.write(line)
+        yield line
+
+
+def _import_lines(settings: Settings, lines: Callable[[], Iterator[bytes]]) -> archive.Imported:
     import uvloop
 
-    with _Progress("imported") as progress:
-        try:
-            return uvloop.run(_import(settings, lines, progress))
-        except ArchiveError as error:  # it came through a pipe
-            so_far = f"stored so far: {progress.done:,} tasks; import a whole archive, and it goes on from there"
-            raise ArchiveError(f"{error} ({so_far})") from None
+    return uvloop.run(_import(settings, lines))
 
 
-async def _import(settings: Settings, lines: BinaryIO, progress: _Progress) -> archive.Imported:
+async def _import(settings: Settings, lines: Callable[[], Iterator[bytes]]) -> archive.Imported:
     from tasker import wiring
 
     async with wiring.open_archive(settings) as store:
-        return await archive.read(store, lines, progress)
+        with _Progress("tried") as progress:
+            await archive.rehearse(store, lines(), progress, rules=settings.url_rules)
+        with _Progress("imported") as progress:
+            return await archive.read(store, lines(), progress, rules=settings.url_rules)
 
 
 def _settings(data_dir: str | None) -> Settings:

@@ -230,8 +230,9 @@ def _in_store(
         return uvloop.run(run())
     except StoreInUse as error:
         raise ConfigError(
-            f"{error.holder} has {settings.data_dir}: go through it by `--url {settings_url(settings)}`, with an"
-            " admin's key in TASKER_TOKEN if it asks for one; or stop it first"
+            f"{error.holder} has {settings.data_dir}: go through it by `--url {settings_url(settings)}`, where a"
+            " service of these settings listens (the first lines of its log say where it does), with an admin's key in"
+            " TASKER_TOKEN if it asks for one; or stop it first"
         ) from None
 
 

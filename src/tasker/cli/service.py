@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -27,11 +28,11 @@ def connect(url: str | None) -> Tasker:
     """Return a client of the service at `url`, else at TASKER_URL, else on this machine.
 
     Like the service, it takes TASKER_URL, TASKER_TOKEN and TASKER_PORT from the environment or from `.env`.
-    Raises UsageError.
+    Raises UsageError, ConfigError.
     """
     variables = _read_dotenv() | {name: value for name, value in os.environ.items() if value}
     port, token = variables.get("TASKER_PORT"), variables.get("TASKER_TOKEN")
-    if token is not None and not token.isascii():
+    if token is not None and not (token.isascii() and token.isprintable()):
         raise UsageError("TASKER_TOKEN: expected visible ASCII characters, got a value that has others (not shown)")
     named = {"--url": url, "TASKER_URL": variables.get("TASKER_URL")}
     named["TASKER_PORT"] = f"http://127.0.0.1:{port}" if port else DEFAULT_URL
@@ -57,9 +58,9 @@ def _ask(client: Tasker, type: str) -> Accepts:
 def _read_dotenv() -> dict[str, str]:
     if not os.path.exists(".env"):
         return {}
-    from dotenv import dotenv_values
+    from tasker.dotenv import read_dotenv
 
-    return {name: value for name, value in dotenv_values(".env").items() if value}
+    return {name: value for name, value in read_dotenv(Path(".env")).items() if value}
 
 
 def follow(client: Tasker, task_id: UUID, timeout: float | None, *, as_json: bool) -> int:

@@ -146,6 +146,14 @@ def check_keys(new: Sequence[StoredTask], owners: Mapping[str, UUID]) -> None:
                 )
 
 
+def taken() -> Conflict:
+    """Return what to say of tasks of an archive that have what only one of the store may have."""
+    return Conflict(
+        "another task here has its unique_key, an idempotency key or the like: delete the one that you do not want, or"
+        " let the open one end first"
+    )
+
+
 def check_stored(given: Sequence[StoredTask], found: Sequence[StoredTask | None]) -> None:
     """Raise RuntimeError, which undoes the transaction, if a task was not stored as it was given."""
     for task, there in zip(given, found, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -193,6 +194,80 @@ async def test_a_file_that_is_lost_is_told(driver: Driver, path: Path) -> None:
     await driver.engine.delete(claim.task_id)
 
 
+def _cut(file: Path) -> None:
+    file.write_bytes(LARGE[:-5])
+
+
+def _swapped(file: Path) -> None:
+    file.write_bytes(b'{"paid":true}')
+
+
+def _link(file: Path) -> None:
+    file.rename(file.with_name("moved"))
+    file.symlink_to(file.with_name("moved"))
+
+
+def _pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def _folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+@pytest.mark.parametrize("spoil", [_cut, _swapped, _link, _pipe, _folder])
+async def test_a_file_that_a_hand_has_changed_is_never_given_out(driver: Driver, path: Path, spoil) -> None:
+    claim = await claimed(driver)
+    await driver.finish(claim, Succeeded(LARGE))
+    [file] = files(path)
+    spoil(file)
+    with pytest.raises(Unavailable, match=f"not there, or damaged .results/{file.name}"):
+        await driver.engine.find(claim.task_id)
+    [task] = (await driver.engine.find_many(TaskFilter(), limit=5)).items
+    assert task.result is None
+    with pytest.raises(Unavailable):
+        [line async for line in archive.write(driver.engine.archive)]
+
+
+@pytest.mark.parametrize("name", ["../../etc/hostname", "../secret", "/etc/hostname", "", "x" * 300, "\udcff", "."])
+async def test_a_reference_leads_to_nothing_but_results(driver: Driver, path: Path, name: str) -> None:
+    """Also one that a hand has written into the database, and also when it is erased."""
+    secret = path.with_name("secret")
+    secret.write_bytes(b'"read"')
+    claim = await claimed(driver)
+    await driver.finish(claim, Succeeded(LARGE))
+    reference = b"\0" + name.encode("utf-8", "surrogateescape")
+    await driver.engine._commits.run(lambda connection: connection.execute("UPDATE task SET result = ?", (reference,)))
+    with pytest.raises(Unavailable, match="no name of a result's file"):
+        await driver.engine.find(claim.task_id)
+    assert (await driver.engine.find_many(TaskFilter(), limit=5)).items[0].result is None
+    await driver.engine.delete(claim.task_id)
+    assert secret.exists()
+
+
+@pytest.mark.parametrize(("text", "is_told"), [(LARGE, True), (LARGE[:-5], False), (b"", False), (b"[" * 9999, False)])
+async def test_a_file_of_an_earlier_version_is_looked_at_as_well_as_can_be(
+    driver: Driver, path: Path, text: bytes, is_told: bool
+) -> None:
+    claim = await claimed(driver)
+    await driver.finish(claim, Succeeded(LARGE))
+    [file] = files(path)
+    old = file.with_name(file.name.rpartition(".")[0])
+    file.rename(old)
+    old.write_bytes(text)
+    reference = b"\0" + old.name.encode()
+    await driver.engine._commits.run(lambda connection: connection.execute("UPDATE task SET result = ?", (reference,)))
+    if is_told:
+        assert bytes((await driver.get(claim.task_id)).result or b"") == text
+        await driver.engine.delete(claim.task_id)
+        assert files(path) == []
+    else:
+        with pytest.raises(Unavailable):
+            await driver.engine.find(claim.task_id)
+
+
 async def test_who_reads_while_it_is_erased_finds_all_of_it_or_nothing(driver: Driver) -> None:
     for _ in range(20):
         claim = await claimed(driver)
@@ -221,15 +296,14 @@ async def test_archives_carry_it(driver: Driver, tmp_path: Path) -> None:
 async def test_a_reader_does_not_hold_the_loop(driver: Driver, monkeypatch) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
-    read, threads = Path.read_bytes, []
+    opening, threads = os.open, []
 
-    def noted(self: Path) -> bytes:
-        import threading
+    def noted(path, *arguments, **more):
+        if "results" in str(path):
+            threads.append(threading.current_thread() is threading.main_thread())
+        return opening(path, *arguments, **more)
 
-        threads.append(threading.current_thread() is threading.main_thread())
-        return read(self)
-
-    monkeypatch.setattr(Path, "read_bytes", noted)
+    monkeypatch.setattr(os, "open", noted)
     await driver.get(claim.task_id)
     await driver.engine.find_many(TaskFilter(), limit=5)
     assert threads == [False, False]

@@ -216,6 +216,18 @@ async def test_another_process_is_refused_and_told_who_holds_the_file(path: Path
     assert f"process {os.getpid()}" in done.stderr
 
 
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+async def test_a_lock_that_is_no_plain_file_is_left_alone(path: Path, tmp_path: Path, kind: str) -> None:
+    """What a link leads to would be overwritten; who opens a pipe may wait for ever."""
+    path.parent.mkdir()
+    lock, victim = path.with_name("tasker.lock"), tmp_path / "victim"
+    victim.write_text("not to be written to")
+    {"link": lambda: lock.symlink_to(victim), "pipe": lambda: os.mkfifo(lock), "folder": lock.mkdir}[kind]()
+    with pytest.raises(ConfigError, match=r"tasker\.lock: expected a plain file"):
+        await open_and_close(path)
+    assert victim.read_text() == "not to be written to"
+
+
 async def test_a_failed_start_holds_nothing(path: Path) -> None:
     write_database(path, f"PRAGMA user_version = {LATEST + 1}")
     with pytest.raises(ConfigError):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
+
+import asyncpg
 
 from tasker.engines.log import Entry
 from tasker.engines.postgres.attempts import keep
@@ -17,7 +19,8 @@ from tasker.engines.postgres.options import Options
 from tasker.engines.postgres.tables import Table
 from tasker.engines.postgres.usage import UsageTable
 from tasker.engines.tables import WEBHOOKS, InTheWay, Row, read_records
-from tasker.engines.values import check_keys, check_moved, check_stored
+from tasker.engines.values import check_keys, check_moved, check_stored, taken
+from tasker.errors import ArchiveError, Conflict
 from tasker.stored import (
     COLUMNS,
     TEXTS,
@@ -58,8 +61,10 @@ class PostgresArchive:
                 last = rows[-1]["seq"]
                 yield await self._whole(connection, rows)
 
-    async def put(self, tasks: Sequence[StoredTask]) -> int:
+    async def put(self, tasks: Sequence[StoredTask], *, rehearsal: bool = False) -> int:
         """Again after a lost answer: what that stored is known then, and counts as stored before."""
+        if rehearsal:
+            return await self._rehearse(lambda connection: self._put(connection, tasks))
 
         async def work(connection: Connection, news: News, _again: bool) -> int:
             stored = await self._put(connection, tasks)
@@ -77,8 +82,10 @@ class PostgresArchive:
     async def find_erased(self, task_ids: Sequence[UUID]) -> set[UUID]:
         return await self._connections.read(lambda connection: self._erasure.buried(connection, task_ids))
 
-    async def put_records(self, records: Sequence[StoredRecord]) -> int:
+    async def put_records(self, records: Sequence[StoredRecord], *, rehearsal: bool = False) -> int:
         rows = read_records(records)
+        if rehearsal:
+            return await self._rehearse(lambda connection: self._put_records(connection, rows))
 
         async def work(connection: Connection, _news: News, _again: bool) -> int:
             return await self._put_records(connection, rows)
@@ -94,6 +101,27 @@ class PostgresArchive:
             return [None if value is None else table.shape.record(value) for table, value in found]
 
         return await self._connections.read(query)
+
+    async def _rehearse(self, do: Callable[[Connection], Awaitable[int]]) -> int:
+        """Do work in a transaction, and take it back; return or raise what came of it."""
+
+        async def work(connection: Connection, _news: News, _again: bool) -> int | Exception:
+            await connection.execute("SAVEPOINT rehearsal")
+            try:
+                return await do(connection)
+            except Conflict as error:
+                return error
+            except asyncpg.IntegrityConstraintViolationError:
+                return taken()
+            except (asyncpg.DataError, RuntimeError, ValueError, OverflowError) as error:  # it is no task stored so
+                return ArchiveError(f"it cannot be stored as it is: {error}")
+            finally:
+                await connection.execute("ROLLBACK TO rehearsal")
+
+        outcome, _ = await self._connections.transact(work)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def _put_records(self, connection: Connection, rows: Sequence[Row]) -> int:
         await connection.execute(self._queries["import_alone"], LOCKS)

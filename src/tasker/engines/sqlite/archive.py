@@ -13,6 +13,7 @@ import msgspec
 
 from tasker.clock import Clock, from_micros, to_micros
 from tasker.engines.sqlite.erasure import is_buried
+from tasker.engines.sqlite.faults import ENVIRONMENT
 from tasker.engines.sqlite.lines import Lines
 from tasker.engines.sqlite.options import resume_waiting
 from tasker.engines.sqlite.results import Results, is_reference
@@ -22,8 +23,8 @@ from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.tables import TABLES, Table
 from tasker.engines.sqlite.usage import UsageTable
 from tasker.engines.tables import USAGE, WEBHOOKS, InTheWay, Row, read_records
-from tasker.engines.values import check_keys, check_moved, check_stored, encode
-from tasker.errors import Conflict
+from tasker.engines.values import check_keys, check_moved, check_stored, encode, taken
+from tasker.errors import ArchiveError, Conflict
 from tasker.stored import (
     COLUMNS,
     TEXTS,
@@ -74,7 +75,10 @@ class SqliteArchive:
                 return
             yield found
 
-    async def put(self, tasks: Sequence[StoredTask]) -> int:
+    async def put(self, tasks: Sequence[StoredTask], *, rehearsal: bool = False) -> int:
+        if rehearsal:  # large results too are in their rows meanwhile
+            work = functools.partial(_put, lines=None, results=self._results, tasks=tasks, files={}, now=self._micros())
+            return len(await self._rehearse(work))
         texts = {task.task_id: task.result.encode() for task in tasks if task.result is not None}
         large = {task_id: text for task_id, text in texts.items() if len(text) > self._results.over}
         files = {task_id: await self._results.write(task_id, text) for task_id, text in large.items()}
@@ -99,10 +103,10 @@ class SqliteArchive:
         erased: set[UUID] = await self._read(functools.partial(_erased, task_ids=task_ids, now=self._micros()))
         return erased
 
-    async def put_records(self, records: Sequence[StoredRecord]) -> int:
-        rows = read_records(records)
+    async def put_records(self, records: Sequence[StoredRecord], *, rehearsal: bool = False) -> int:
+        work = functools.partial(_put_records, rows=read_records(records))
         try:
-            stored: int = await self._write(functools.partial(_put_records, rows=rows))
+            stored: int = await (self._rehearse(work) if rehearsal else self._write(work))
         except InTheWay as error:
             raise error.conflict from error
         return stored
@@ -112,8 +116,33 @@ class SqliteArchive:
         found: list[StoredRecord | None] = await self._read(functools.partial(_find_records, rows=rows))
         return found
 
+    async def _rehearse(self, work: Callable[[apsw.Connection], Any]) -> Any:
+        """Do work in a transaction, and take it back; return or raise what came of it."""
+        outcome = await self._write(functools.partial(_taken_back, work=work))
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
     def _micros(self) -> int:
         return to_micros(self._clock.now())
+
+
+def _taken_back(connection: apsw.Connection, *, work: Callable[[apsw.Connection], Any]) -> Any:
+    """Return what came of work that has left nothing, also where that is an error."""
+    connection.execute("SAVEPOINT rehearsal")
+    try:
+        return work(connection)
+    except ENVIRONMENT:
+        raise
+    except (Conflict, InTheWay) as error:
+        return error
+    except apsw.ConstraintError:
+        return taken()
+    except (apsw.Error, RuntimeError, ValueError, TypeError, OverflowError) as error:  # it is no task that is stored so
+        return ArchiveError(f"it cannot be stored as it is: {error}")
+    finally:
+        connection.execute("ROLLBACK TO rehearsal")
+        connection.execute("RELEASE rehearsal")
 
 
 def _records(connection: apsw.Connection, *, table: Table[Any]) -> list[StoredRecord]:
@@ -160,13 +189,16 @@ def _erased(connection: apsw.Connection, *, task_ids: Sequence[UUID], now: int) 
 def _put(
     connection: apsw.Connection,
     *,
-    lines: Lines,
+    lines: Lines | None,
     results: Results,
     tasks: Sequence[StoredTask],
     files: Mapping[UUID, bytes],
     now: int,
 ) -> set[UUID]:
-    """Store those that are new; return their ids. files: references to the results that are not kept in their rows."""
+    """Store those that are new; return their ids. files: references to the results that are not kept in their rows.
+
+    lines: what those go into that wait for others; None: they stay where they are.
+    """
     known = _find_many(connection, results=results, task_ids=[task.task_id for task in tasks])
     new = [task for task, there in zip(tasks, known, strict=True) if there is None]
     erased = _erased(connection, task_ids=[task.task_id for task in new], now=now)
@@ -177,7 +209,7 @@ def _put(
         _insert(connection, task, files.get(task.task_id))
     check_stored(new, _find_many(connection, results=results, task_ids=[task.task_id for task in new]))
     for task in tasks:
-        if task.is_waiting:
+        if task.is_waiting and lines is not None:
             resume_waiting(connection, lines, task.task_id, task.depends_on, now)
     return {task.task_id for task in new}
 

@@ -39,20 +39,28 @@ class HolderLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock. Raises StoreInUse naming the process that has it, and OSError."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Take the lock. Raises StoreInUse naming the process that has it, ConfigError, and OSError."""
+        descriptor = self._open()
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             holder = os.read(descriptor, 100).decode(errors="replace").strip() or "another process"
             os.close(descriptor)
             raise StoreInUse(
-                f"{self._path.parent} is in use by {holder}: stop it, or give this server another TASKER_DATA_DIR",
+                f"{self._path.parent} is in use by {holder}: stop that one first, or name another folder by"
+                " TASKER_DATA_DIR or --data-dir",
                 holder,
             ) from None
         self._descriptor = descriptor
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode())
+
+    def _open(self) -> int:
+        """Open the file, and none that a link leads to: it is overwritten. Raises ConfigError, OSError."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        if self._path.is_symlink() or (self._path.exists() and not self._path.is_file()):
+            raise ConfigError(f"{self._path}: expected a plain file, got a link, a folder or the like: remove it")
+        return os.open(self._path, flags, 0o600)
 
     def release(self) -> None:
         """Let go. Idempotent."""

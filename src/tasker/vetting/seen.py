@@ -1,0 +1,23 @@
+"""Which names have come before, however many there are: in a temporary database, which goes to disk as it grows."""
+
+from __future__ import annotations
+
+import apsw
+
+
+class Seen:
+    """Names of several kinds; each may come once."""
+
+    def __init__(self) -> None:
+        self._connection = apsw.Connection("")  # SQLite's word for a temporary file that only it knows
+        self._connection.execute("PRAGMA journal_mode = off; PRAGMA synchronous = off; PRAGMA cache_size = -16384")
+        self._connection.execute("CREATE TABLE seen (name TEXT PRIMARY KEY) WITHOUT ROWID; BEGIN")
+
+    def add(self, kind: str, *name: str) -> None:
+        """Raise ValueError if this came before."""
+        self._connection.execute("INSERT OR IGNORE INTO seen VALUES (?)", ("\0".join((kind, *name)),))
+        if not self._connection.changes():
+            raise ValueError(f"expected each {kind} once, got {name[-1][:100]!r} again")
+
+    def close(self) -> None:
+        self._connection.close()
