@@ -19,7 +19,7 @@ from tasker.durations import Duration, read_duration
 from tasker.errors import Fault, Invalid
 from tasker.faults import Faults, kind_of, refusal_fault, unknown_field
 from tasker.jsontext import escape, read_json
-from tasker.model import MAX_RETENTION, Draft, OnConflict, Policy, Retention, RetryPolicy, queue_name_pattern
+from tasker.model import MAX_RETENTION, OnConflict, Retention, RetryPolicy, queue_name_pattern
 from tasker.model.webhooks import WebhookFormat
 from tasker.receivers import OwnWebhookBody, read_own_webhook
 from tasker.registry import Registry, TaskType
@@ -173,15 +173,14 @@ class Submission(Struct, frozen=True, kw_only=True, omit_defaults=True):
     weight: int = 1
 
 
-class _Texts(Struct):
+class Texts(Struct):
     """The parts of the body that are kept as the text they came in."""
 
     params: Raw = Raw(b"[]")
     metadata: Raw = Raw(b"null")
 
 
-_decode_policy = msgspec.json.Decoder(Policy).decode
-_decode_texts = msgspec.json.Decoder(_Texts).decode
+decode_texts = msgspec.json.Decoder(Texts).decode
 
 
 class Opened:
@@ -214,7 +213,7 @@ class Opened:
     def read(self) -> tuple[TaskType, Submission]:
         """Read and check the rest. Raises Invalid with every fault."""
         if not self._is_params:
-            return _read_envelope(self._value, _decode_texts(self._body), self.task_type, self._registry, self._now)
+            return read_envelope(self._value, decode_texts(self._body), self.task_type, self._registry, self._now)
         assert self.task_type is not None
         params = self._body.strip()
         self.task_type.check(self._value, params)
@@ -231,43 +230,8 @@ def read_submission(
     return Opened(body, registry, now, type_name=type_name).read()
 
 
-def read_replay(body: bytes, original: Draft, registry: Registry, now: datetime) -> tuple[TaskType, Submission]:
-    """Read the body of a replay: what is to be other than in the original. Nothing, if it is empty.
-
-    Kept are the params, and what is settled for the task itself; not when the original was to run, nor what tied it
-    to other tasks. Raises as `read_submission`.
-    """
-    value = read_json(body) if body.strip() else {}
-    if not isinstance(value, dict):
-        raise Invalid("expected an object", faults=[Fault("", "expected an object")])
-    if "type" in value:
-        fault = Fault("/type", "a replay has the type of its original")
-        raise Invalid(f"{fault.pointer}: {fault.detail}", name="unknown-field", faults=[fault])
-    texts = _decode_texts(body) if value else _Texts()
-    if value.get("params") is None:
-        texts.params = Raw(original.params)
-        value["params"] = read_json(original.params)
-    retry = _decode_policy(original.policy).retry
-    task_type = registry.find(original.type)
-    task_type, asked = _read_envelope(value | {"type": original.type}, texts, task_type, registry, now, retry)
-    return task_type, _with_kept(asked, original, value)
-
-
-def _with_kept(asked: Submission, original: Draft, given: dict[str, Any]) -> Submission:
-    """Return a replay with what is kept of its original where nothing else is asked for."""
-    policy = _decode_policy(original.policy)
-    kept: dict[str, Any] = {
-        "queue": original.queue, "priority": original.priority, "timeout": policy.timeout, "tags": original.tags,
-        "metadata": Raw(original.metadata), "retention": original.retention or "forever",
-    }  # fmt: skip
-    asked = structs.replace(asked, **{name: value for name, value in kept.items() if given.get(name) is None})
-    retry = structs.asdict(asked.retry or RetryOptions())
-    tried_as_before = {name: value for name, value in structs.asdict(policy.retry).items() if retry[name] is None}
-    return structs.replace(asked, retry=RetryOptions(**(retry | tried_as_before)), replay_of=original.task_id)
-
-
-def _read_envelope(
-    value: dict[str, Any], texts: _Texts, task_type: TaskType | None, registry: Registry, now: datetime,
+def read_envelope(
+    value: dict[str, Any], texts: Texts, task_type: TaskType | None, registry: Registry, now: datetime,
     retry: RetryPolicy | None = None,
 ) -> tuple[TaskType, Submission]:  # fmt: skip
     """Return what the members ask for, of the type that they name if there is one.
@@ -294,7 +258,7 @@ def _read_envelope(
 
 def check_options(value: dict[str, Any], body: bytes, rules: UrlRules, now: datetime, faults: Faults) -> None:
     """Find what is wrong with the options of a submission; its type and params are left to who has the type."""
-    _read_options(value, _decode_texts(body), now, faults)
+    _read_options(value, decode_texts(body), now, faults)
     if value.get("webhook") is not None:
         _read_webhook(value["webhook"], rules, faults)
 
@@ -315,7 +279,7 @@ def _check_params(task_type: TaskType, params: Any, text: Raw, faults: Faults) -
             faults.add("/params" + fault.pointer, fault.detail, error.kind.name)
 
 
-def _read_options(value: dict[str, Any], texts: _Texts, now: datetime, faults: Faults) -> dict[str, Any]:
+def _read_options(value: dict[str, Any], texts: Texts, now: datetime, faults: Faults) -> dict[str, Any]:
     options = _read_fields({k: v for k, v in value.items() if k not in ("type", "params")}, _OPTIONS, "", faults)
     if "delay" in options and "run_at" in options:
         faults.add("/run_at", "give `delay` or `run_at`, not both")

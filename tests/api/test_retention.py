@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tasker.engine import KEEP_TOMBSTONES_FOR
 from tasker.lifecycle import Failed
 from tasker.lifecycle import problem as task_problem
+from tasker.model.keeping import KEEP_TOMBSTONES_FOR
 from tasker.model.keys import ANYBODY
 from tests.api.conftest import Rig, problem
 

@@ -17,8 +17,9 @@ from tasker.lifecycle import Succeeded
 from tasker.model import Draft, Status, Task
 from tasker.model.keys import ANYBODY, Caller, Scope
 from tasker.model.schedules import Schedule
+from tasker.replay import read_replay
 from tasker.service import Service, Submitted
-from tasker.submission import read_replay, read_submission
+from tasker.submission import read_submission
 from tasker.testing import Driver, ManualClock
 
 MINUTE = timedelta(minutes=1)

@@ -12,9 +12,10 @@ from tasker.clock import Clock
 from tasker.errors import Fault, Invalid
 from tasker.model import Draft
 from tasker.registry import Registry, TaskType
+from tasker.replay import read_replay
 from tasker.scheduling import read_patch, read_schedule
 from tasker.service.check_threads import CheckThreads, CheckTimeout
-from tasker.submission import Opened, Submission, read_replay
+from tasker.submission import Opened, Submission
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -36,7 +37,7 @@ class Reading:
         return await self._in_thread(owner, opened.task_type.name, opened.read, opened.params_pointer)
 
     async def replay(self, owner: str, body: bytes, original: Draft) -> tuple[TaskType, Submission]:
-        """Read a replay as `submission.read_replay` does."""
+        """Read a replay as `replay.read_replay` does."""
         now = self._clock.now()
         return await self._in_thread(
             owner, original.type, lambda: read_replay(body, original, self._registry, now), "/params"

@@ -104,7 +104,7 @@ class Submissions:
         )
 
     async def original(self, caller: Caller, task_id: UUID) -> Draft:
-        """Return what a task was submitted with, for `submission.read_replay`. Raises as `get`."""
+        """Return what a task was submitted with, for `replay.read_replay`. Raises as `get`."""
         await self._tasks.get(caller, task_id)
         draft = await self._engine.control.find_draft(task_id)
         if draft is None:  # it has just been erased

@@ -10,7 +10,6 @@ from uuid import UUID
 
 import asyncpg
 
-from tasker.engine import KEEP_WORKERS_FOR
 from tasker.engines.journal import ended, logged
 from tasker.engines.log import reopened
 from tasker.engines.postgres.attempts import keep
@@ -26,6 +25,7 @@ from tasker.engines.postgres.steps import EraseUntil
 from tasker.engines.values import read_extra
 from tasker.errors import Conflict, Expired, NotFound, Unavailable
 from tasker.model import Change, Status, Task
+from tasker.model.keeping import KEEP_WORKERS_FOR
 
 LARGEST_LOG = 64 << 20
 """Bytes that PgQueuer's own log may take before it is emptied: nothing of ours reads it."""

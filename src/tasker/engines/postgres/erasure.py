@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from tasker.engine import FOREVER, KEEP_TOMBSTONES_FOR
 from tasker.engines.postgres.connections import Connection, Connections
 from tasker.engines.postgres.webhooks import erase_with_tasks
 from tasker.model import Tombstone
+from tasker.model.keeping import FOREVER, KEEP_TOMBSTONES_FOR
 
 _STEP_SIZE = 4 << 20
 """Bytes of tasks that are erased in one transaction, but for the last."""

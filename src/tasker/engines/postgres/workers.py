@@ -7,11 +7,11 @@ from functools import lru_cache
 
 import msgspec
 
-from tasker.engine import KEEP_TYPES_FOR, KEEP_WORKERS_FOR
 from tasker.engines.postgres.connections import Connection, Connections
 from tasker.engines.postgres.listener import Listener
 from tasker.engines.postgres.news import News
 from tasker.model import RunningAttempt, WorkerInfo, WorkerState
+from tasker.model.keeping import KEEP_TYPES_FOR, KEEP_WORKERS_FOR
 from tasker.model.types import KnownType, PublishedType
 
 _encode = msgspec.json.Encoder().encode

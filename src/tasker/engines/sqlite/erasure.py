@@ -11,12 +11,12 @@ from uuid import UUID
 import apsw
 
 from tasker.clock import Clock, from_micros, to_micros
-from tasker.engine import FOREVER, KEEP_TOMBSTONES_FOR
 from tasker.engines.sqlite.results import is_reference
 from tasker.engines.sqlite.rows import Row
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.webhooks import erase_with_task
 from tasker.model import Tombstone
+from tasker.model.keeping import FOREVER, KEEP_TOMBSTONES_FOR
 
 _MICRO = timedelta(microseconds=1)
 _AT_LEAST = KEEP_TOMBSTONES_FOR // _MICRO

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 
 from tasker.clock import Clock
-from tasker.engine import KEEP_TYPES_FOR, KEEP_WORKERS_FOR
 from tasker.model import RunningAttempt, WorkerInfo, WorkerState
+from tasker.model.keeping import KEEP_TYPES_FOR, KEEP_WORKERS_FOR
 from tasker.model.types import KnownType, PublishedType
 
 FindRunning = Callable[[], Awaitable[dict[str, list[RunningAttempt]]]]
