@@ -56,6 +56,8 @@ _BACKLOG = 4096
 """Connections that may wait to be taken."""
 _HEADERS_WITHIN = 10_000
 """Milliseconds that a client has for the headers of a request."""
+_UNREAD_MILLIS = 120_000
+"""How long a client may leave unread, or unacknowledged, what it is sent, before its connection is ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,7 +340,8 @@ class _Server(Server):
 
 def _listen(bound: socket.socket) -> None:
     """Have the socket take connections, and be the only one that does. Raises PortTaken."""
-    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit both
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MILLIS)  # the server has no such limit
     try:
         bound.listen(_BACKLOG)
     except OSError as error:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
+from tasker.api.bodies import Allowance
 from tasker.api.problems import Refused, body_too_large, cut_off
 from tasker.api.replies import Receive
 from tasker.errors import Malformed, RequestError
@@ -21,7 +22,7 @@ CHUNK = 1 << 20
 MAX_LINES = 1_000_000
 """Submissions in one request."""
 PIECE_WITHIN = 30.0
-"""Seconds that a client has for the next piece of a body that comes in lines."""
+"""Seconds for which a client may keep us waiting for more of a body that comes in lines (Allowance)."""
 _PAUSE = 0.02
 """Seconds without a further piece after which what has come is stored: a reply does not wait for more lines."""
 _LOOK_EVERY = 1.0
@@ -54,7 +55,7 @@ class Pieces:
 
     def __init__(self, receive: Receive, *, within: float = PIECE_WITHIN, stopping: Callable[[], bool]) -> None:
         self._receive = receive
-        self._within = within
+        self.allowance = Allowance(within)
         self._stopping = stopping
         self._coming: asyncio.Future[bytes | None] | None = None
         self._is_last = False
@@ -67,25 +68,36 @@ class Pieces:
         if self._is_last:
             return b""
         self._coming = self._coming or asyncio.ensure_future(self._piece())
-        deadline = asyncio.get_running_loop().time() + patience
-        while not self._coming.done():
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                return None
-            await asyncio.wait([self._coming], timeout=min(left, _LOOK_EVERY))
-            if self._stopping():
-                raise Refused("shutting-down", "the service is stopping: send the rest again after a while")
+        if not await self._has_come(self._coming, patience):
+            return None
         piece, self._coming = self._coming.result(), None
         if piece is None:
             raise cut_off()
+        self.allowance.came(len(piece))
         return piece
 
     async def next_in_time(self) -> bytes:
-        """Return the next piece, b"" at the end. Raises Refused if it does not come in time, and as `next`."""
-        piece = await self.next(self._within)
+        """Return the next piece, b"" at the end. Raises Refused if the client is too slow, and as `next`."""
+        piece = await self.next(self.allowance.left)
         if piece is None:
-            raise Refused("request-timeout", f"no further piece of the body came within {self._within:g} seconds")
+            raise self.allowance.used_up()
         return piece
+
+    async def _has_come(self, coming: asyncio.Future[bytes | None], patience: float) -> bool:
+        """Wait for a piece, at most so many seconds; tell whether it is there. Raises Refused (the service stops)."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            while not coming.done():
+                left = began + patience - loop.time()
+                if left <= 0:
+                    return False
+                await asyncio.wait([coming], timeout=min(left, _LOOK_EVERY))
+                if self._stopping():
+                    raise Refused("shutting-down", "the service is stopping: send the rest again after a while")
+            return True
+        finally:
+            self.allowance.waited(loop.time() - began)
 
     async def _piece(self) -> bytes | None:
         """Return a piece that is not empty, b"" at the end, None when the client has left."""
@@ -114,7 +126,7 @@ class LineSource:
         self._max_line = max_line
         self._max_size = max_size
         self._size = 0
-        self._rest = b""
+        self._rest = bytearray()
         self._is_too_long = False
         self._ready: deque[Line] = deque()
         self._number = 0
@@ -156,15 +168,21 @@ class LineSource:
         if self._size > self._max_size:
             self._end(body_too_large(self._max_size, "TASKER_MAX_BATCH"))
             return
-        *whole, rest = (self._rest + piece).split(b"\n")
-        if not piece:  # the end: the last line needs no line break
-            whole, rest = [rest], b""
+        *whole, rest = piece.split(b"\n")
+        if whole:
+            self._add(bytes(self._rest) + whole[0])
+            for text in whole[1:]:
+                self._add(text)
+            self._rest.clear()
+        if piece:
+            self._rest += rest  # in place: a long line in small pieces is not copied with each
+        else:  # the end: the last line needs no line break
+            self._add(bytes(self._rest))
+            self._rest.clear()
             self._has_ended = True
-        for text in whole:
-            self._add(text)
-        if len(rest) > self._max_line:
-            rest, self._is_too_long = b"", True
-        self._rest = rest
+        if len(self._rest) > self._max_line:
+            self._rest.clear()
+            self._is_too_long = True
 
     def _add(self, text: bytes) -> None:
         self._number += 1
@@ -179,7 +197,8 @@ class LineSource:
 
     def _end(self, fault: RequestError) -> None:
         """Let nothing more come in; what came before is given out first."""
-        self._fault, self._has_ended, self._rest = fault, True, b""
+        self._fault, self._has_ended = fault, True
+        self._rest.clear()
 
 
 class ArraySource:
