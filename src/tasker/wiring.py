@@ -9,7 +9,6 @@ import resource
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from random import SystemRandom
 from secrets import token_hex
 from typing import Any
@@ -39,6 +38,7 @@ from tasker.metrics import Metrics
 from tasker.model import LineStats
 from tasker.model.journal import JournalLimits
 from tasker.registry import Registry, load, load_entry_points
+from tasker.release import release
 from tasker.service import Service
 from tasker.service.audit import Audit
 from tasker.service.keys import Keys
@@ -214,7 +214,7 @@ async def _open_courier(
     stack: contextlib.AsyncExitStack, settings: Settings, engine: Engine, clock: Clock, metrics: Metrics
 ) -> None:
     """Start what tells the receivers of webhooks."""
-    sender = Sender(settings.url_rules, clock, agent=f"Tasker/{version('taskerd')}")
+    sender = Sender(settings.url_rules, clock, agent=f"Tasker/{release()}")
     stack.push_async_callback(sender.aclose)
     courier = Courier(
         engine, clock, SystemRandom(), post=sender.post, render=lambda task: encode_task(task, tracebacks=False),

@@ -8,4 +8,4 @@ from tasker.engines.sqlite import sql as sqlite
 
 def test_no_two_have_one_number() -> None:
     for numbers in ([number for number, _ in sqlite.migrations()], [one.version for one in postgres.migrations("t")]):
-        assert numbers == list(range(1, len(numbers) + 1))
+        assert numbers == sorted(set(numbers))

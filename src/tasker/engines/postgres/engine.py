@@ -43,7 +43,7 @@ from tasker.engines.postgres.erasure import Erasure, PostgresTombstones
 from tasker.engines.postgres.journal import PostgresJournal
 from tasker.engines.postgres.keys import PostgresKeys
 from tasker.engines.postgres.limits import Limits
-from tasker.engines.postgres.line import Line, wanted
+from tasker.engines.postgres.line import Line, at_level, wanted
 from tasker.engines.postgres.listener import LOCKS, Listener
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.options import Options
@@ -78,6 +78,7 @@ from tasker.model import (
     Transition,
 )
 from tasker.model.journal import JournalLimits
+from tasker.release import LIMITS
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -324,6 +325,10 @@ class PostgresEngine:
                 lambda connection, news, _again: promote(connection, self._queries, self._line, news, limit=limit)
             )
             lines, next_in = await self._look()
+        older = self._limits.to_lift(lines)
+        if older:
+            await self._transact(lambda connection, _news, _again: self._limits.lift(connection, older))
+            lines = list({*lines, *(at_level(line, LIMITS) for line in older)})
         open_lines = self._limits.open_lines(lines)
         ordinary, suspects = wanted(request, open_lines)
         if not ordinary and not suspects:

@@ -18,12 +18,13 @@ import msgspec
 
 from tasker.engines.gates import ROUNDS, WINDOW, Candidate, Gate, merge
 from tasker.engines.postgres.connections import Connection
-from tasker.engines.postgres.line import MANAGERS, Line, Picked, Place
+from tasker.engines.postgres.line import MANAGERS, Line, Picked, Place, at_level, level_of
 from tasker.engines.postgres.news import News
 from tasker.engines.values import encode
 from tasker.lifecycle import MAX_INTERRUPTIONS
 from tasker.model.queues import MOST_BEFORE, QueueChange, QueueSettings, QueueState, Rate, tokens_after
 from tasker.model.queues import Place as Location
+from tasker.release import LIMITS
 
 PARKED = "//parked"
 """Where the jobs of parked tasks are: no queue's name is empty."""
@@ -31,6 +32,8 @@ _CLOCK_STEP = timedelta(seconds=10)
 """By so much two transactions never differ."""
 _UNPARK = 1000
 """Tasks that go back into line with a change; the others do with the sweeps that follow."""
+_LIFT = 1000
+"""Jobs that are moved with a change, or a look; the others with the looks that follow."""
 _decode_rate = msgspec.json.Decoder(Rate).decode
 _decode_all = msgspec.json.Decoder(list[QueueSettings]).decode
 
@@ -77,6 +80,20 @@ class Limits:
         if not self.known:
             return list(lines)
         return [line for line in lines if not self._is_paused(_queue_of(line))]
+
+    def to_lift(self, lines: Iterable[str]) -> list[str]:
+        """Return those of `lines` that workers might take who do not keep to what is set of their queue.
+
+        Such come of older processes, and of the time before anything was set.
+        """
+        if not self.known:
+            return []
+        return [line for line in lines if _queue_of(line) in self.known and level_of(line) < LIMITS]
+
+    async def lift(self, connection: Connection, lines: Iterable[str]) -> None:
+        """Move the first jobs of these lines to where only workers take them that keep to limits."""
+        for line in lines:
+            await connection.execute(self._queries["lift"], line, at_level(line, LIMITS), _LIFT)
 
     def keep_all(self, lines: Iterable[str]) -> bool:
         """Tell whether every one of these lines has a gate: then it is known why nothing was claimed."""
@@ -238,9 +255,12 @@ class Limits:
             return 0
         rows = await connection.fetch(self._queries["unpark"], *(list(column) for column in zip(*slots, strict=True)))
         places = [
-            Place(row["task_id"], row["queue"], row["type"], row["priority"], row["interruptions"] >= MAX_INTERRUPTIONS)
+            Place(
+                row["task_id"], row["queue"], row["type"], row["priority"], row["interruptions"] >= MAX_INTERRUPTIONS,
+                LIMITS,
+            )
             for row in rows
-        ]
+        ]  # fmt: skip
         if places:
             keys, lines = [str(place.task_id) for place in places], [place.line for place in places]
             await connection.execute(self._queries["move_jobs"], keys, lines)
@@ -284,6 +304,9 @@ class Limits:
             await connection.execute(
                 self._queries["set_queue"], name, new.paused, new.concurrency, new.concurrency_per_key, rate, tokens
             )
+        if old.is_plain and not new.is_plain:
+            lines = await connection.fetchval(self._queries["lines"])
+            await self.lift(connection, [line for line in lines if _queue_of(line) == name and not level_of(line)])
         if new.concurrency_per_key != old.concurrency_per_key:
             await self.unpark_many(connection, news, _UNPARK, name)
         news.lines.add(any_line(name))
