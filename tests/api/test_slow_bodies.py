@@ -125,7 +125,7 @@ async def test_a_trickle_of_lines_ends_after_the_first_are_answered(rig: Rig) ->
         await wire.request
     feeding.cancel()
     assert (summary["accepted"], summary["problem"]["type"]) == (1, "/problems/request-timeout")
-    assert [line["event"] for line in logs] == ["request.body_not_read"]
+    assert [line["event"] for line in logs if line["event"].startswith("request")] == ["request.body_not_read"]
 
 
 def test_an_allowance_is_used_up_by_waiting_and_earned_back_by_bytes() -> None:
@@ -163,8 +163,9 @@ async def test_a_client_that_waits_for_us_does_not_use_up_its_time() -> None:
     source.close()
 
 
-async def test_a_long_line_in_small_pieces_is_not_copied_with_each(rig: Rig) -> None:
-    """The parts are kept in place: what is held grows by what comes, and the line is whole at the end."""
+async def test_a_long_line_in_small_pieces_is_whole_at_the_end(make_rig: MakeRig) -> None:
+    """Its parts are kept in place, not copied with each piece that comes."""
+    rig = await make_rig()
     text = b'{"type":"reverse","params":["%b"]}\n' % (b"ab" * 5_000)
     wire = Wire(rig)
     for start in range(0, len(text), 7):
