@@ -112,15 +112,14 @@ async def test_a_trickle_of_lines_ends_after_the_first_are_answered(rig: Rig) ->
     """A byte now and then keeps a batch open for as long as a pause may take, not longer."""
     wire = Wire(rig)
     wire.write(GOOD + b"\n")
-    await wire.read(1)
 
     async def feed() -> None:
         while True:
             wire.write(b" ")
             await asyncio.sleep(WITHIN / 10)
 
-    feeding = asyncio.create_task(feed())
-    with capture_logs() as logs:
+    with capture_logs() as logs:  # before the request is taken up
+        feeding = asyncio.create_task(feed())
         *_, summary = await wire.read(2)
         await wire.request
     feeding.cancel()
