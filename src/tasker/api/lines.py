@@ -61,12 +61,14 @@ class Pieces:
         self._is_last = False
 
     async def next(self, patience: float) -> bytes | None:
-        """Return the next piece, b"" at the end, None if none has come within so many seconds.
+        """Return the next piece, b"" at the end, None if none has come within so many seconds, or may.
 
         Raises Refused (the body is cut off, the service stops).
         """
         if self._is_last:
             return b""
+        if self.allowance.left <= 0:  # also of a client whose next bytes always come just before our patience ends
+            return None
         self._coming = self._coming or asyncio.ensure_future(self._piece())
         if not await self._has_come(self._coming, patience):
             return None
