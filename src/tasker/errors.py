@@ -62,7 +62,7 @@ PROBLEMS: dict[str, ProblemKind] = _kinds(
     ("not-found", 404, "There is nothing here", "Check the path and the id; GET /openapi.json lists every path."),
     ("method-not-allowed", 405, "This path does not take that method", "Use a method of the Allow header."),
     ("not-acceptable", 406, "The reply is JSON", "Accept application/json or */*."),
-    ("request-timeout", 408, "The request came too slowly", "Send the whole request within the time limit."),
+    ("request-timeout", 408, "The request came too slowly", "Send the body faster, as the detail says."),
     ("expired", 410, "The task has expired", "It ran and was erased when its `retention` was over; submit it anew."),
     ("conflict", 409, "The task's status does not allow this", "Read the task, then decide."),
     ("not-unique", 409, "An open task has this unique_key", "Wait for it, or submit with on_conflict `return`."),

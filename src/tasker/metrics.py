@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from importlib.metadata import version
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -22,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from tasker.clock import to_micros
 from tasker.model import Claim, LineStats, Transition
+from tasker.release import release
 
 MAX_QUEUES = 200
 """Queues told apart; clients name queues, so those beyond share the label `other` and cannot fill the memory."""
@@ -62,7 +62,10 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         Gauge("tasker_slots", "Attempts that can run at a time.", registry=registry).set(slots)
-        Info("tasker_build", "The version that runs.", registry=registry).info({"version": version("taskerd")})
+        version, _, build = release().partition("+")
+        Info("tasker_build", "The version that runs, and its build.", registry=registry).info(
+            {"version": version, "build": build}
+        )
         ProcessCollector(registry=registry)
         self._queues = _QueueGauges()
         registry.register(self._queues)

@@ -9,7 +9,6 @@ import resource
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from random import SystemRandom
 from secrets import token_hex
 from typing import Any
@@ -39,6 +38,7 @@ from tasker.metrics import Metrics
 from tasker.model import LineStats
 from tasker.model.journal import JournalLimits
 from tasker.registry import Registry, load, load_entry_points
+from tasker.release import release
 from tasker.service import Service
 from tasker.service.audit import Audit
 from tasker.service.cursors import Cursors
@@ -57,10 +57,10 @@ _BACKLOG = 4096
 """Connections that may wait to be taken."""
 _CONNECTION_BUFFER = 256 * 1024
 """Bytes that the server may hold of one connection, each way: its own default is more than half as much again."""
-_READS_WITHIN = 300_000
-"""Milliseconds after which the system closes the connection of a client that takes nothing of what waits for it."""
 _HEADERS_WITHIN = 10_000
 """Milliseconds that a client has for the headers of a request."""
+_UNREAD_MILLIS = 120_000
+"""How long a client may leave unread, or unacknowledged, what it is sent, before its connection is ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +221,7 @@ async def _open_courier(
     stack: contextlib.AsyncExitStack, settings: Settings, engine: Engine, clock: Clock, metrics: Metrics
 ) -> None:
     """Start what tells the receivers of webhooks."""
-    sender = Sender(settings.url_rules, clock, agent=f"Tasker/{version('taskerd')}")
+    sender = Sender(settings.url_rules, clock, agent=f"Tasker/{release()}")
     stack.push_async_callback(sender.aclose)
     courier = Courier(
         engine, clock, SystemRandom(), post=sender.post, render=lambda task: encode_task(task, tracebacks=False),
@@ -348,8 +348,8 @@ class _Server(Server):
 
 def _listen(bound: socket.socket) -> None:
     """Have the socket take connections, and be the only one that does. Raises PortTaken."""
-    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it, and the next one
-    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _READS_WITHIN)
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit both
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MILLIS)  # the server has no such limit
     try:
         bound.listen(_BACKLOG)
     except OSError as error:

@@ -8,7 +8,6 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from importlib.metadata import version
 from random import Random
 from typing import Any
 
@@ -25,6 +24,7 @@ from tasker.lifecycle import Crashed, Failed, Interrupted, Outcome, Released, de
 from tasker.metrics import Metrics
 from tasker.model import Change, Claim, Lease, LineStats, Report, Transition, WorkerInfo
 from tasker.registry import Registry
+from tasker.release import LEVEL, release
 from tasker.reports import Pace, ReportBuffer
 
 _CLAIM_WAIT = timedelta(seconds=60)
@@ -142,7 +142,7 @@ class Worker:
         self._with_secrets = {kind.name: kind.secrets for kind in registry if kind.secrets is not None}
         self._queues = tuple(queues) or None
         self._info = WorkerInfo(
-            worker_id=self.worker_id, host=os.uname().nodename, pid=os.getpid(), version=version("taskerd"),
+            worker_id=self.worker_id, host=os.uname().nodename, pid=os.getpid(), version=release(), level=LEVEL,
             started_at=clock.now(), queues=self._queues, types=tuple(sorted(on_loop | in_child)), slots=slots,
             processes=processes, heartbeat_every=heartbeat_every,
         )  # fmt: skip

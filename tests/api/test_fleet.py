@@ -37,6 +37,7 @@ async def test_workers_are_listed_with_how_they_are(rig: Rig) -> None:
         ("a", "silent"), ("b", "running"), ("c", "draining"),
     ]  # fmt: skip
     assert items[0]["queues"] is None
+    assert {(item["version"], item["level"]) for item in items} == {("1", 0)}, "one that says no level knows of none"
     assert items[0]["running"] == []
 
 

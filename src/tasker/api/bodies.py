@@ -4,12 +4,54 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
+
 from tasker.api.buffers import PIECE, Buffer, Buffers
-from tasker.api.problems import CLOSE, Refused, body_too_large, cut_off
-from tasker.api.replies import Receive
+from tasker.api.problems import CLOSE, BodyFault, Refused, body_too_large, cut_off, too_slow
+from tasker.api.replies import Head, Receive
+from tasker.errors import RequestError
 
 BODY_WITHIN = 30.0
 """Seconds that a client has for sending a body."""
+SLOWEST = 500
+"""Bytes a second that have to come, on average, of a body that may take longer."""
+
+_log = structlog.get_logger("tasker.api")
+
+
+def log_body_fault(error: RequestError, head: Head) -> None:
+    """Log a body that did not come whole; any other error is the client's own affair."""
+    if isinstance(error, BodyFault):
+        _log.info(
+            "request.body_not_read", request_id=head.request_id.decode(), method=head.method, operation=head.operation,
+            address=head.address, reason=error.detail,
+        )  # fmt: skip
+
+
+class Allowance:
+    """How long a client may keep us waiting for a body that may take longer than `within` seconds in all.
+
+    Waiting uses it up, each byte earns 1/SLOWEST second back, never more than there was at first: a client may pause,
+    but a trickle ends. What we do between two pieces does not count.
+    """
+
+    def __init__(self, within: float) -> None:
+        self._most = within
+        self.left = within
+        """Seconds."""
+
+    def waited(self, seconds: float) -> None:
+        self.left -= seconds
+
+    def came(self, size: int) -> None:
+        self.left = min(self._most, self.left + size / SLOWEST)
+
+    def used_up(self) -> BodyFault:
+        """Return the 408 for a client that has no time left."""
+        return too_slow(
+            f"the body came too slowly: expected no pause of more than {self._most:g} seconds,"
+            f" and at least {SLOWEST} bytes a second on average"
+        )
 
 
 class BodyReader:
@@ -42,7 +84,7 @@ class BodyReader:
             if task not in self._late:
                 raise
             task.uncancel()
-            raise Refused("request-timeout", f"the body did not come within {self._within:g} seconds", CLOSE) from None
+            raise too_slow(f"the body did not come within {self._within:g} seconds") from None
         finally:
             del self._reading[task]
             self._late.discard(task)

@@ -28,6 +28,8 @@ class RunningView(Struct, frozen=True, kw_only=True):
 class WorkerView(Struct, frozen=True, kw_only=True):
     """A worker: a process that runs tasks. `queues` is null for every queue.
 
+    `version` ends with the build, a digest of its sources. `level`: of the features that it knows; it leaves tasks that
+    need a higher one to others.
     `silent`: it has given no sign of life for longer than a lease; what it ran is run again elsewhere.
     """
 
@@ -36,6 +38,7 @@ class WorkerView(Struct, frozen=True, kw_only=True):
     host: str
     pid: int
     version: str
+    level: int
     started_at: datetime
     heartbeat_at: datetime
     queues: list[str] | None
@@ -71,7 +74,7 @@ class FleetOperations:
         info = state.info
         return WorkerView(
             worker_id=info.worker_id, status=self._status(state, now), host=info.host, pid=info.pid,
-            version=info.version, started_at=info.started_at, heartbeat_at=state.heartbeat_at,
+            version=info.version, level=info.level, started_at=info.started_at, heartbeat_at=state.heartbeat_at,
             queues=None if info.queues is None else list(info.queues), types=list(info.types), slots=info.slots,
             processes=info.processes,
             running=[

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import structlog
 
 from tasker.api.auth import CHALLENGE, Gate
+from tasker.api.bodies import log_body_fault
 from tasker.api.problems import CLOSE, Refused, body_too_large, cut_off, problem_reply
 from tasker.api.replies import ASGIApp, ClientGone, Head, Header, Receive, Scope, Send, send_reply
 from tasker.errors import RequestError
@@ -83,6 +84,7 @@ class Guard:
                 _check_body(head.headers, self._rules.max_body, self._rules.bodies.get(scope["path"]))
             await self._app(scope, receive, send)
         except RequestError as error:
+            log_body_fault(error, head)
             if head.status:  # in the middle of a stream: its client comes again, and is told then
                 log.warning("stream.cut_off", request_id=head.request_id.decode(), reason=error.detail)
                 return await send({"type": "http.response.body", "body": b""})

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from tasker.api.bodies import Allowance
 from tasker.api.problems import Refused, body_too_large, cut_off
 from tasker.api.replies import Receive
 from tasker.errors import Malformed, RequestError
@@ -22,7 +23,7 @@ CHUNK = 1 << 20
 MAX_LINES = 1_000_000
 """Submissions in one request."""
 PIECE_WITHIN = 30.0
-"""Seconds that a client has for the next piece of a body that comes in lines."""
+"""Seconds for which a client may keep us waiting for more of a body that comes in lines (Allowance)."""
 _PAUSE = 0.02
 """Seconds without a further piece after which what has come is stored: a reply does not wait for more lines."""
 _LOOK_EVERY = 1.0
@@ -55,38 +56,51 @@ class Pieces:
 
     def __init__(self, receive: Receive, *, within: float = PIECE_WITHIN, stopping: Callable[[], bool]) -> None:
         self._receive = receive
-        self._within = within
+        self.allowance = Allowance(within)
         self._stopping = stopping
         self._coming: asyncio.Future[bytes | None] | None = None
         self._is_last = False
 
     async def next(self, patience: float) -> bytes | None:
-        """Return the next piece, b"" at the end, None if none has come within so many seconds.
+        """Return the next piece, b"" at the end, None if none has come within so many seconds, or may.
 
         Raises Refused (the body is cut off, the service stops).
         """
         if self._is_last:
             return b""
+        if self.allowance.left <= 0:  # also of a client whose next bytes always come just before our patience ends
+            return None
         self._coming = self._coming or asyncio.ensure_future(self._piece())
-        deadline = asyncio.get_running_loop().time() + patience
-        while not self._coming.done():
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                return None
-            await asyncio.wait([self._coming], timeout=min(left, _LOOK_EVERY))
-            if self._stopping():
-                raise Refused("shutting-down", "the service is stopping: send the rest again after a while")
+        if not await self._has_come(self._coming, patience):
+            return None
         piece, self._coming = self._coming.result(), None
         if piece is None:
             raise cut_off()
+        self.allowance.came(len(piece))
         return piece
 
     async def next_in_time(self) -> bytes:
-        """Return the next piece, b"" at the end. Raises Refused if it does not come in time, and as `next`."""
-        piece = await self.next(self._within)
+        """Return the next piece, b"" at the end. Raises Refused if the client is too slow, and as `next`."""
+        piece = await self.next(self.allowance.left)
         if piece is None:
-            raise Refused("request-timeout", f"no further piece of the body came within {self._within:g} seconds")
+            raise self.allowance.used_up()
         return piece
+
+    async def _has_come(self, coming: asyncio.Future[bytes | None], patience: float) -> bool:
+        """Wait for a piece, at most so many seconds; tell whether it is there. Raises Refused (the service stops)."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            while not coming.done():
+                left = began + patience - loop.time()
+                if left <= 0:
+                    return False
+                await asyncio.wait([coming], timeout=min(left, _LOOK_EVERY))
+                if self._stopping():
+                    raise Refused("shutting-down", "the service is stopping: send the rest again after a while")
+            return True
+        finally:
+            self.allowance.waited(loop.time() - began)
 
     async def _piece(self) -> bytes | None:
         """Return a piece that is not empty, b"" at the end, None when the client has left."""

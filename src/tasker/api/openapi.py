@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -27,6 +26,7 @@ from tasker.api.webhooks import DeliveryPageView, DeliveryView, NewWebhookView, 
 from tasker.errors import PROBLEMS, ProblemKind
 from tasker.model import TaskProblem
 from tasker.registry import Registry, TaskType
+from tasker.release import release
 from tasker.submission import ReplayBody, SubmissionBody
 
 Node = dict[str, Any]
@@ -130,7 +130,7 @@ def make_document(operations: Sequence[Operation], registry: Registry) -> bytes:
         "openapi": "3.1.0",
         "info": {
             "title": "Tasker",
-            "version": version("taskerd"),
+            "version": release(),
             "description": _DESCRIPTION,
             "contact": {"name": "The operator of this service"},
             "license": {"name": "MIT", "identifier": "MIT"},

@@ -38,14 +38,26 @@ CLOSE: Header = (b"connection", b"close")
 """For replies to requests whose rest is not read."""
 
 
+class BodyFault(Refused):
+    """A body that did not come whole: too slow, cut off, or not framed as HTTP has it. The log tells of each."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(name, detail, CLOSE)
+
+
 def body_too_large(most: int, setting: str) -> Refused:
     """Return the 413 for a body of more than `most` bytes, the limit that `setting` sets."""
     return Refused("payload-too-large", f"expected a body of at most {most:,} bytes, as {setting} allows", CLOSE)
 
 
-def cut_off() -> Refused:
+def cut_off() -> BodyFault:
     """Return the 400 for a body that ended before it was whole, or whose chunks cannot be read."""
-    return Refused("bad-request", "the body was cut off, or is not chunked as Transfer-Encoding says", CLOSE)
+    return BodyFault("bad-request", "the body was cut off, or is not chunked as Transfer-Encoding says")
+
+
+def too_slow(detail: str) -> BodyFault:
+    """Return the 408 for a body that came too slowly."""
+    return BodyFault("request-timeout", detail)
 
 
 def method_not_allowed(method: str, allowed: Iterable[str]) -> Refused:

@@ -37,7 +37,7 @@ _COMMANDS = (
     ("schedule", "tasker.cli.schedules:app", "Submit tasks by the clock."),
     ("model", "tasker.cli.model:app", "The local language model: install it, or see what is there."),
     ("healthcheck", "tasker.cli.health:healthcheck", "Ask the service whether it is ready."),
-    ("version", "tasker.cli.version:version", "Print the version."),
+    ("version", "tasker.cli.version:version", "Print the version and the build."),
 )
 
 
@@ -132,13 +132,13 @@ def build(arguments: Sequence[str] = ()) -> App:
     """Return the parser. Only the command that `arguments` name is asked for its own, longer help."""
     from cyclopts import App
 
-    from tasker.cli.version import read_version
+    from tasker.release import release
 
     app = App(
         name="tasker",
         help="Submit tasks, and run the service that keeps and runs them.",
         help_epilogue=_EXIT_CODES,
-        version=read_version,
+        version=release,
         help_format="plaintext",
         suppress_keyboard_interrupt=False,
     )

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 import tasker.builtin
 from tasker.builtin import gpt
 from tasker.cli.terminal import note
-from tasker.cli.version import read_version
 from tasker.config import Settings, is_loopback
 from tasker.model import LineStats
 from tasker.registry import Registry, TaskType
+from tasker.release import release
 from tasker.wiring import App
 
 _STOP = "stop: Ctrl-C; a second Ctrl-C stops at once"
@@ -35,7 +35,7 @@ def describe(settings: Settings, registry: Registry, stats: Sequence[LineStats],
         f"access: {_access(settings, keys=keys)}",
         _STOP,
     ]
-    return "\n  ".join([f"Tasker {read_version()} runs at {url} (try it at {url}/docs)", *lines])
+    return "\n  ".join([f"Tasker {release()} runs at {url} (try it at {url}/docs)", *lines])
 
 
 async def print_worker_banner(app: App, *, has_probes: bool) -> None:
@@ -49,7 +49,7 @@ async def print_worker_banner(app: App, *, has_probes: bool) -> None:
         _STOP,
     ]
     name = "" if app.worker is None else f" {app.worker.worker_id}"
-    note("\n  ".join([f"Tasker {read_version()} worker{name} takes tasks of {queues}", *lines]))
+    note("\n  ".join([f"Tasker {release()} worker{name} takes tasks of {queues}", *lines]))
 
 
 def describe_store(settings: Settings) -> str:

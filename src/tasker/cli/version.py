@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version as distribution_version
-
-
-def read_version() -> str:
-    """Return the version of the installed distribution."""
-    return distribution_version("taskerd")
+from tasker.release import release
 
 
 def version() -> int:
-    """Print the version."""
-    print(read_version())
+    """Print the version and the build."""
+    print(release())
     return 0

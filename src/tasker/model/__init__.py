@@ -392,7 +392,7 @@ class LineStats(Struct, frozen=True, kw_only=True):
 
 
 class WorkerInfo(Struct, frozen=True, kw_only=True):
-    """What a worker says of itself. `queues` is None for every queue."""
+    """What a worker says of itself. `queues` is None for every queue; version has the build; level: release.LEVEL."""
 
     worker_id: str
     host: str
@@ -405,6 +405,7 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     processes: int
     heartbeat_every: timedelta = timedelta(0)
     draining: bool = False
+    level: int = 0
 
 
 class RunningAttempt(Struct, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ from tasker.engines.postgres.usage import write as write_usage
 from tasker.engines.usage import Tally
 from tasker.engines.values import encode
 from tasker.model import Change, Claim, Lease, Report, Status, TaskProblem, Transition
+from tasker.release import LEVEL
 
 _IN_ITS_WORDS = {Status.COMPLETED: "successful", Status.FAILED: "exception"}
 
@@ -102,7 +103,7 @@ class Attempts:
         """Begin the attempts of what was taken. held: the queues whose gates this claim holds."""
         rows = await connection.fetch(
             self._queries["start_attempts"], [job.task_id for job in picked], [job.job_id for job in picked],
-            request.worker, request.lease_for, held,
+            request.worker, request.lease_for, held, LEVEL,
         )  # fmt: skip
         begun = {row["task_id"] for row in rows}
         left = [job for job in picked if job.task_id not in begun]

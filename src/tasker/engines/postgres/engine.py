@@ -45,7 +45,7 @@ from tasker.engines.postgres.erasure import Erasure, PostgresTombstones
 from tasker.engines.postgres.journal import PostgresJournal
 from tasker.engines.postgres.keys import PostgresKeys
 from tasker.engines.postgres.limits import Limits
-from tasker.engines.postgres.line import Line, wanted
+from tasker.engines.postgres.line import Line, at_level, wanted
 from tasker.engines.postgres.listener import LOCKS, Listener
 from tasker.engines.postgres.news import News
 from tasker.engines.postgres.options import Options
@@ -81,6 +81,7 @@ from tasker.model import (
     Transition,
 )
 from tasker.model.journal import JournalLimits
+from tasker.release import LIMITS
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -349,8 +350,16 @@ class PostgresEngine:
             )
             lines, next_in = await self._look(window)
         window.move(lines)
-        claims, again_in = await self._claim_from(request, lines, next_in)
+        claims, again_in = await self._claim_from(request, await self._lifted(lines), next_in)
         return claims, again_in if window.is_done(bool(claims)) else timedelta(0)
+
+    async def _lifted(self, lines: Sequence[str]) -> Sequence[str]:
+        """Have jobs that older processes put in line wait where limits are kept; return the lines of now."""
+        older = self._limits.to_lift(lines)
+        if not older:
+            return lines
+        await self._transact(lambda connection, _news, _again: self._limits.lift(connection, older))
+        return list(dict.fromkeys([*lines, *(at_level(line, LIMITS) for line in older)]))
 
     async def _claim_from(
         self, request: ClaimRequest, lines: Sequence[str], next_in: timedelta | None

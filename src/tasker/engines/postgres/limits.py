@@ -19,12 +19,13 @@ import msgspec
 
 from tasker.engines.gates import ROUNDS, WINDOW, Candidate, Gate, merge
 from tasker.engines.postgres.connections import Connection
-from tasker.engines.postgres.line import MANAGERS, Line, Picked, Place, lines_of
+from tasker.engines.postgres.line import MANAGERS, Line, Picked, Place, at_level, level_of, lines_of
 from tasker.engines.postgres.news import Freed, News
 from tasker.engines.values import encode, too_many
 from tasker.lifecycle import MAX_INTERRUPTIONS
 from tasker.model.queues import MOST_BEFORE, QueueChange, QueueSettings, QueueState, Rate, Slot, tokens_after
 from tasker.model.queues import Place as Location
+from tasker.release import LIMITS
 
 PARKED = "//parked"
 """Where the jobs of parked tasks are: no queue's name is empty."""
@@ -34,6 +35,8 @@ _CLOCK_STEP = timedelta(seconds=10)
 """By so much two transactions never differ."""
 _UNPARK = 1000
 """Tasks that go back into line with a change; the others do with the sweeps that follow."""
+_LIFT = 1000
+"""Jobs that are moved with a change, or a look; the others with the looks that follow."""
 _decode_rate = msgspec.json.Decoder(Rate).decode
 _decode_all = msgspec.json.Decoder(list[QueueSettings]).decode
 
@@ -80,6 +83,20 @@ class Limits:
         if not self.known:
             return list(lines)
         return [line for line in lines if not self._is_paused(_queue_of(line))]
+
+    def to_lift(self, lines: Iterable[str]) -> list[str]:
+        """Return those of `lines` that workers might take who do not keep to what is set of their queue.
+
+        Such come of older processes, and of the time before anything was set.
+        """
+        if not self.known:
+            return []
+        return [line for line in lines if _queue_of(line) in self.known and level_of(line) < LIMITS]
+
+    async def lift(self, connection: Connection, lines: Iterable[str]) -> None:
+        """Move the first jobs of these lines to where only workers take them that keep to limits."""
+        for line in lines:
+            await connection.execute(self._queries["lift"], line, at_level(line, LIMITS), _LIFT)
 
     def keep_all(self, lines: Iterable[str]) -> bool:
         """Tell whether every one of these lines has a gate: then it is known why nothing was claimed."""
@@ -248,9 +265,12 @@ class Limits:
                 columns = (list(column) for column in zip(*values, strict=True))
                 rows += await connection.fetch(self._queries[query], *columns)
         places = [
-            Place(row["task_id"], row["queue"], row["type"], row["priority"], row["interruptions"] >= MAX_INTERRUPTIONS)
+            Place(
+                row["task_id"], row["queue"], row["type"], row["priority"], row["interruptions"] >= MAX_INTERRUPTIONS,
+                LIMITS,
+            )
             for row in rows
-        ]
+        ]  # fmt: skip
         if places:
             keys, lines = [str(place.task_id) for place in places], [place.line for place in places]
             await connection.execute(self._queries["move_jobs"], keys, lines)
@@ -320,6 +340,10 @@ class Limits:
                 tokens,
                 new.shared_keys,
             )
+        if old.is_plain and not new.is_plain:
+            types = await connection.fetch(self._queries["types_in_queue"], name)
+            lines = [line for one in types for line in lines_of(name, one["type"])]
+            await self.lift(connection, [line for line in lines if not level_of(line)])
         if not new.counts_as(old):
             await self.unpark_many(connection, news, _UNPARK, name)
         news.lines.add(any_line(name))

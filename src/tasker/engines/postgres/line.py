@@ -1,7 +1,8 @@
 """The line of due tasks: PgQueuer's table, reached through its own `Queries` inside our transactions.
 
 One job for each task in line, under the task's id as its dedupe key: a task cannot be in line twice. An entrypoint is
-a queue and a type, and tasks that ended several services have entrypoints of their own. Tasks that wait for a moment
+a queue and a type, and tasks that ended several services have entrypoints of their own; so have those that need workers
+of a level (release.LEVEL), for workers that do not know of it know no type of such a name. Tasks that wait for a moment
 are not in line: PgQueuer's dequeue walks over each of them, every time.
 
 Not used of PgQueuer: its heartbeat timeout (a lease is a column of the task, fenced by the attempt; the reaper ends
@@ -26,6 +27,7 @@ from pgqueuer.ports.repository import EntrypointExecutionParameter
 
 from tasker.engine import ClaimRequest
 from tasker.engines.postgres.connections import Connection
+from tasker.release import LEVEL
 
 _ALWAYS_DUE = timedelta(days=-36_500)
 """A job in line is due, also after the database's clock was set back."""
@@ -33,6 +35,9 @@ _NEVER_STALE = timedelta(days=36_500)
 _UNLIMITED = EntrypointExecutionParameter(concurrency_limit=0)
 MANAGERS = UUID("8d5c8a2e-6f0b-4c0e-9d58-0f6a0c7c5f11")
 _SUSPECT = "/alone"
+_LEVEL = "@"
+_UNREADABLE = 1_000_000
+"""The level of a line whose level is no number: nobody takes it."""
 
 
 class Place(NamedTuple):
@@ -43,10 +48,12 @@ class Place(NamedTuple):
     type: str
     priority: int
     is_suspect: bool = False
+    level: int = 0
 
     @property
     def line(self) -> str:
-        return f"{self.queue}/{self.type}{_SUSPECT if self.is_suspect else ''}"
+        level = f"{_LEVEL}{self.level}/" if self.level else ""
+        return f"{self.queue}/{level}{self.type}{_SUSPECT if self.is_suspect else ''}"
 
 
 class Picked(NamedTuple):
@@ -57,9 +64,10 @@ class Picked(NamedTuple):
     priority: int
 
 
-def lines_of(queue: str, type_: str) -> tuple[str, str]:
-    """Return the names of the lines of a queue and a type: the ordinary one, and that of suspects."""
-    return f"{queue}/{type_}", f"{queue}/{type_}{_SUSPECT}"
+def lines_of(queue: str, type_: str) -> list[str]:
+    """Return the names of the lines of a queue and a type: of each level the ordinary one, and that of suspects."""
+    levels = ["", *(f"{_LEVEL}{level}/" for level in range(1, LEVEL + 1))]
+    return [f"{queue}/{level}{type_}{alone}" for level in levels for alone in ("", _SUSPECT)]
 
 
 def wanted(request: ClaimRequest, lines: Collection[str]) -> tuple[list[str], list[str]]:
@@ -67,11 +75,31 @@ def wanted(request: ClaimRequest, lines: Collection[str]) -> tuple[list[str], li
     ordinary: list[str] = []
     suspects: list[str] = []
     for line in lines:
-        queue, _, rest = line.partition("/")  # one that a person's hand has put there may have any form
+        queue, level, rest = _parts(line)
         type_, _, alone = rest.partition("/")
-        if type_ in request.types and (request.queues is None or queue in request.queues):
+        if level <= LEVEL and type_ in request.types and (request.queues is None or queue in request.queues):
             (suspects if alone else ordinary).append(line)
     return ordinary if request.limit > 0 else [], suspects if request.suspects > 0 else []
+
+
+def _parts(line: str) -> tuple[str, int, str]:
+    """Return the queue of a line, its level, and the rest; one that a person's hand has put there may have any form."""
+    queue, _, rest = line.partition("/")
+    if not rest.startswith(_LEVEL):
+        return queue, 0, rest
+    level, _, rest = rest[1:].partition("/")
+    return queue, int(level) if level.isdecimal() and len(level) < 6 else _UNREADABLE, rest
+
+
+def level_of(line: str) -> int:
+    """Return the least level of the workers that take a line."""
+    return _parts(line)[1]
+
+
+def at_level(line: str, level: int) -> str:
+    """Return the line of the same tasks for workers of a level."""
+    queue, _, rest = _parts(line)
+    return f"{queue}/{_LEVEL}{level}/{rest}"
 
 
 class Line:

@@ -6,6 +6,7 @@ from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.line import Line, Place
 from tasker.engines.postgres.news import News
 from tasker.lifecycle import MAX_INTERRUPTIONS
+from tasker.release import LIMITS
 
 BATCH = 1000
 """Tasks that join the line in one transaction."""
@@ -18,9 +19,12 @@ async def promote(
     rows = await connection.fetch(queries["promote"], limit)
     rows.sort(key=lambda row: (row["due_at"], row["seq"]))
     places = [
-        Place(row["task_id"], row["queue"], row["type"], row["priority"], row["interruptions"] >= MAX_INTERRUPTIONS)
+        Place(
+            row["task_id"], row["queue"], row["type"], row["priority"], row["interruptions"] >= MAX_INTERRUPTIONS,
+            LIMITS if row["has_settings"] else 0,
+        )
         for row in rows
-    ]
+    ]  # fmt: skip
     if places:
         await connection.execute(queries["drop_leftovers"], [str(place.task_id) for place in places])
         await line.join(connection, places)

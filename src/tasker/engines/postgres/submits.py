@@ -18,6 +18,7 @@ from tasker.engines.postgres.webhooks import check_join, insert_with_tasks, join
 from tasker.engines.values import encode, id_taken
 from tasker.errors import Expired
 from tasker.model import Change, Draft, Idempotency, Receipt, Status
+from tasker.release import LIMITS
 
 
 class Submits:
@@ -82,11 +83,13 @@ class Submits:
             await _check_not_expired(connection, self._queries, chosen)
         rows = await connection.fetch(self._queries["insert_tasks"], *_columns(drafts))
         _check_chosen(drafts, {row["task_id"] for row in rows})
-        lined = set() if waits else {row["task_id"] for row in rows if row["lined"]}
+        lined = {} if waits else {row["task_id"]: row["has_settings"] for row in rows if row["lined"]}
         if lined and rows[0]["others_due"]:
             await promote(connection, self._queries, self._line, news)  # due for longer: first come, first served
         places = [
-            Place(draft.task_id, draft.queue, draft.type, draft.priority) for draft in drafts if draft.task_id in lined
+            Place(draft.task_id, draft.queue, draft.type, draft.priority, level=LIMITS if lined[draft.task_id] else 0)
+            for draft in drafts
+            if draft.task_id in lined
         ]
         if places:
             await self._line.join(connection, places)

@@ -107,6 +107,13 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::int[]) AS slot (queue, owner
 WHERE task.seq = parked.seq
 RETURNING task.task_id, task.queue, task.type, task.priority, task.interruptions;
 
+
+-- name: lift
+-- The jobs of a line get another, and keep their places.
+UPDATE {schema}.pgqueuer SET entrypoint = $2 WHERE id IN (
+    SELECT id FROM {schema}.pgqueuer WHERE entrypoint = $1 AND status = 'queued'
+    ORDER BY priority DESC, id LIMIT $3 FOR UPDATE SKIP LOCKED);
+
 -- name: move_jobs
 UPDATE {schema}.pgqueuer SET entrypoint = given.line FROM unnest($1::text[], $2::text[]) AS given (key, line)
 WHERE dedupe_key = given.key AND status = 'queued';

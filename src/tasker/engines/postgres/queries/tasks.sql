@@ -29,7 +29,7 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int[], $5::timestamptz[], $6
                               params, tags, owner, retention, rare, place)
 ORDER BY place
 ON CONFLICT (task_id) DO NOTHING
-RETURNING task_id, seq, lined,
+RETURNING task_id, seq, lined, queue IN (SELECT name FROM {schema}.queue) AS has_settings,
           EXISTS (SELECT FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at <= now()) AS others_due;
 
 -- name: look
@@ -56,7 +56,8 @@ UPDATE {schema}.task SET lined = true
 FROM (SELECT seq FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at <= now()
       ORDER BY due_at, seq LIMIT $1 FOR UPDATE SKIP LOCKED) AS due
 WHERE task.seq = due.seq
-RETURNING task.task_id, task.queue, task.type, task.priority, task.interruptions, task.due_at, task.seq;
+RETURNING task.task_id, task.queue, task.type, task.priority, task.interruptions, task.due_at, task.seq,
+          task.queue IN (SELECT name FROM {schema}.queue) AS has_settings;
 
 -- name: drop_leftovers
 -- A cancelled task's row that a claim held then, and gave back.
@@ -68,7 +69,7 @@ DELETE FROM {schema}.pgqueuer WHERE id IN (
 -- Of a queue that has got its first settings since this claim looked nothing starts: its gate is not held.
 UPDATE {schema}.task SET status = 'running', reason = NULL, attempt = task.attempt + 1, worker = $3,
     started_at = now(), lease_expires_at = now() + $4::interval, job_id = job.id, finished_at = NULL, ending = NULL,
-    progress = NULL, peak_memory = NULL
+    progress = NULL, peak_memory = NULL, worker_level = (task.attempt + 1) * 256::bigint + $6
 FROM unnest($1::uuid[], $2::bigint[]) AS job (task_id, id)
 WHERE task.task_id = job.task_id AND task.status = 'pending' AND (task.deadline IS NULL OR task.deadline > now())
   AND NOT EXISTS (SELECT FROM {schema}.queue WHERE queue.name = task.queue AND queue.name <> ALL ($5::text[]))

@@ -1,0 +1,170 @@
+"""Workers of an earlier version beside ours, in the middle of an upgrade: they leave what they do not know of."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+from tests.engines.postgres.conftest import MakeEngine
+
+from tasker.engine import ClaimRequest
+from tasker.engines.postgres import PostgresEngine
+from tasker.engines.postgres.line import Place, at_level, level_of, wanted
+from tasker.lifecycle import Failed, Succeeded, problem
+from tasker.model import Claim, RetryPolicy
+from tasker.model.queues import QueueChange
+from tasker.release import LEVEL
+from tasker.testing import Driver, ManualClock, make_draft
+
+Sql = Callable[..., Awaitable[list[Any]]]
+
+
+def make_older(engine: PostgresEngine) -> None:
+    """Make an engine what a process of before levels and limits is.
+
+    It knows lines without a level alone, puts tasks into those, and starts whatever it finds there.
+    """
+    start = engine._queries["start_attempts"]
+    start, levels = re.subn(
+        r"\(task\.attempt \+ 1\) \* 256::bigint \+ \$6", "task.worker_level + 0 * $6::bigint", start
+    )
+    start, gates = re.subn(r"AND NOT EXISTS \(SELECT FROM \S+queue WHERE .*\)\n", "AND $5::text[] IS NOT NULL\n", start)
+    assert (levels, gates) == (1, 1)
+    engine._attempts._queries = {**engine._queries, "start_attempts": start}
+    engine._limits.hear = lambda text: None  # type: ignore[method-assign]
+    look, join = engine._look, engine._line.join
+
+    async def look_at_plain_lines() -> tuple[list[str], timedelta | None]:
+        lines, next_in = await look()
+        return [line for line in lines if "/@" not in line], next_in
+
+    async def join_plain_lines(connection: Any, places: Sequence[Place]) -> None:
+        await join(connection, [place._replace(level=0) for place in places])
+
+    engine._look = look_at_plain_lines  # type: ignore[method-assign]
+    engine._line.join = join_plain_lines  # type: ignore[method-assign]
+
+
+@pytest.fixture
+async def older(another: MakeEngine, clock: ManualClock) -> Driver:
+    engine = await another()
+    make_older(engine)
+    return Driver(engine, clock)
+
+
+async def submit(driver: Driver, clock: ManualClock, queue: str, count: int) -> None:
+    await driver.engine.submit([make_draft(clock.now(), queue=queue) for _ in range(count)])
+
+
+async def test_an_older_worker_takes_what_it_knows_and_leaves_the_rest(
+    engine: PostgresEngine, driver: Driver, older: Driver, clock: ManualClock
+) -> None:
+    await submit(driver, clock, "narrow", 3)  # in line when the limit comes
+    await engine.queues.change("narrow", QueueChange(concurrency=2))
+    await submit(driver, clock, "narrow", 3)
+    await submit(driver, clock, "free", 2)
+    assert [claim.queue for claim in await older.claim(9)] == ["free", "free"]
+    assert [claim.queue for claim in await driver.claim(9)] == ["narrow", "narrow"]
+    assert await older.claim(9) == []
+
+
+@pytest.mark.parametrize("change", [QueueChange(paused=True), QueueChange(concurrency=1)], ids=["paused", "limited"])
+async def test_what_an_older_process_puts_in_line_an_older_worker_may_not_start(
+    engine: PostgresEngine, driver: Driver, older: Driver, clock: ManualClock, change: QueueChange
+) -> None:
+    await engine.queues.change("narrow", change)
+    await submit(older, clock, "narrow", 3)
+    await submit(older, clock, "free", 1)
+    with pytest.raises(asyncpg.RaiseError, match="does not know how to keep to what is set of queue narrow"):
+        await older.claim(9)
+    started = await driver.claim(9)
+    assert [claim.queue for claim in started] == (["free"] if change.paused is True else ["narrow", "free"])
+    await submit(older, clock, "free", 1)
+    assert [claim.queue for claim in await older.claim(9)] == ["free"], "what was in its way has been moved"
+
+
+async def test_an_attempt_that_a_newer_worker_began_opens_nothing_to_an_older_one(
+    engine: PostgresEngine, driver: Driver, older: Driver, clock: ManualClock
+) -> None:
+    """The level is that of one attempt: the next one, put in line by an older process, shows none."""
+    await engine.queues.change("narrow", QueueChange(concurrency=1))
+    await driver.submit(
+        make_draft(clock.now(), queue="narrow", retry=RetryPolicy(max_attempts=3, initial=timedelta(0)))
+    )
+    claim = (await driver.claim(1))[0]
+    await older.finish(claim, Failed(problem("task-raised", "once", retryable=True)))
+    with pytest.raises(asyncpg.RaiseError):
+        await older.claim(1)
+    again = (await driver.claim(1))[0]
+    assert (again.task_id, again.attempt) == (claim.task_id, 2)
+
+
+async def test_a_limit_holds_beside_older_workers(
+    engine: PostgresEngine, driver: Driver, older: Driver, clock: ManualClock, sql: Sql
+) -> None:
+    """Both claim and submit at the same time; never do more run than may."""
+    await submit(older, clock, "narrow", 5)
+    await engine.queues.change("narrow", QueueChange(concurrency=2))
+    counts: list[int] = []
+
+    async def claim_older(ended: asyncio.Task[None]) -> None:
+        while not ended.done():
+            with suppress(asyncpg.RaiseError):
+                assert await older.claim(3) == []
+            await submit(older, clock, "narrow", 1)
+
+    async def claim_ours() -> None:
+        done = 0
+        while done < 8:  # an older worker may hold for a moment what it may not start
+            claims: list[Claim] = await driver.claim(3)
+            counts.extend(
+                row[0] for row in await sql("SELECT count(*) FROM task WHERE status = 'running' AND queue = 'narrow'")
+            )
+            for claim in claims:
+                done += await driver.finish(claim, Succeeded(b"1"))
+
+    ours = asyncio.create_task(claim_ours())
+    await asyncio.gather(ours, claim_older(ours))
+    assert 1 <= max(counts) <= 2
+
+
+async def test_more_tasks_than_are_moved_with_a_setting_are_moved_by_the_looks_that_follow(
+    engine: PostgresEngine, driver: Driver, older: Driver, clock: ManualClock, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasker.engines.postgres.limits._LIFT", 2)
+    await submit(driver, clock, "narrow", 5)
+    await engine.queues.change("narrow", QueueChange(paused=True))
+    counts = []
+    for _ in range(3):
+        counts.append((await sql("SELECT count(*) FROM pgqueuer WHERE entrypoint = 'narrow/sum'"))[0][0])
+        assert await driver.claim(5) == []
+    assert counts == [3, 1, 0]
+    assert await older.claim(5) == []
+
+
+async def test_a_task_for_workers_to_come_waits(engine: PostgresEngine, driver: Driver, sql: Sql) -> None:
+    """What a version to come puts in a line of its level, ours leaves there."""
+    task_id = await driver.submit()
+    await sql("UPDATE pgqueuer SET entrypoint = $1", f"default/@{LEVEL + 1}/sum")
+    assert await driver.claim(1) == []
+    assert (await driver.get(task_id)).status == "pending"
+    await sql("UPDATE pgqueuer SET entrypoint = $1", f"default/@{LEVEL}/sum")
+    assert len(await driver.claim(1)) == 1
+
+
+def test_lines_have_levels() -> None:
+    request = ClaimRequest(worker="w", types=("sum",), limit=1, lease_for=timedelta(seconds=1), suspects=1)
+    known = ["q/sum", f"q/@{LEVEL}/sum", "q/@0/sum"]
+    unknown = [f"q/@{LEVEL + 1}/sum", "q/@/sum", "q/@x/sum", "q/@-1/sum", f"q/@{'1' * 5000}/sum", "q/@1", "q/@1/@1/sum"]
+    assert wanted(request, [*known, *unknown]) == (known, [])
+    assert wanted(request, [f"q/@{LEVEL}/sum/alone"]) == ([], [f"q/@{LEVEL}/sum/alone"])
+    for line in ("q/sum", "q/@3/sum", "q/sum/alone"):
+        assert level_of(at_level(line, 7)) == 7
+    assert at_level("q/sum/alone", 1) == "q/@1/sum/alone"
+    assert at_level("q/@1/sum", 2) == "q/@2/sum"
