@@ -46,7 +46,7 @@ from tests.contract.lives import (
 from tests.contract.twin import CUT_OFF, LEASE, SECOND, Twin
 
 from tasker.clock import Lagging, elapsed_micros, from_micros, to_micros
-from tasker.engine import FOREVER, KEEP_TOMBSTONES_FOR, ClaimRequest, Engine
+from tasker.engine import ClaimRequest, Engine
 from tasker.errors import Conflict, Expired, NotFound
 from tasker.lifecycle import (
     MAX_INTERRUPTIONS,
@@ -67,6 +67,7 @@ from tasker.model import (
     TaskFilter,
     Transition,
 )
+from tasker.model.keeping import FOREVER, KEEP_TOMBSTONES_FOR
 from tasker.model.queues import QueueChange, QueueSettings
 from tasker.model.usage import UsageFilter
 from tasker.testing import ManualClock, make_draft, make_key

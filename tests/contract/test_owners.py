@@ -89,7 +89,8 @@ BLIND = {
                      "archive.find_many", "archive.find_erased", "archive.put_records", "archive.find_records",
                      "keys.version", "keys.add", "keys.find_all", "keys.revoke", "keys.note_uses",
                      "schedules.find_due", "webhooks.turn", "webhooks.dispatch", "webhooks.find_due", "webhooks.take",
-                     "webhooks.settle", "webhooks.drop", "webhooks.prune", "journal.prune"), WHOLE),
+                     "webhooks.settle", "webhooks.drop", "webhooks.prune", "journal.prune",
+                     "queues.find_names"), WHOLE),
     **dict.fromkeys(("workers.announce", "workers.withdraw", "workers.publish", "workers.find_types",
                      "queues.find_all", "keys.cursor_secret", "journal.tail"), NO_OWNER),
 }  # fmt: skip
@@ -213,6 +214,12 @@ async def _(walls: Walls) -> None:
     whole = await walls.engine.queues.find_place(second.task_id)
     assert whole is not None
     assert whole.before == 5
+
+
+@case("queues.find_open")
+async def _open_queues(walls: Walls) -> None:
+    assert await walls.engine.queues.find_open("ada") == []
+    assert await walls.engine.queues.find_open("eve") == ["q"]
 
 
 @case("queues.change")

@@ -6,9 +6,10 @@ from datetime import timedelta
 
 from msgspec import structs
 
-from tasker.engine import KEEP_TYPES_FOR, KEEP_WORKERS_FOR, Engine
+from tasker.engine import Engine
 from tasker.lifecycle import Succeeded
 from tasker.model import Policy, RunningAttempt, WorkerInfo
+from tasker.model.keeping import KEEP_TYPES_FOR, KEEP_WORKERS_FOR
 from tasker.model.types import KnownType, PublishedType
 from tasker.testing import Driver, ManualClock
 

@@ -188,6 +188,11 @@ async def _stats(s: Service, a: Alices) -> None:
     assert [line.pending for line in await s.queues.stats(ALICE)] == [1]
 
 
+async def _queue_names(s: Service, a: Alices) -> None:
+    assert await s.queues.find_names(BOB, after=None, limit=9) == []
+    assert await s.queues.find_names(ALICE, after=None, limit=9) == ["numbers"]
+
+
 async def _budget(s: Service, a: Alices) -> None:
     """What she has spent is not his: he has a draft as if nobody had."""
     assert await s.budgets.of(BOB) is None
@@ -209,7 +214,8 @@ OTHERS: dict[str, Ask] = {
     "schedules.find_many": _schedules, "schedules.create": _create_schedule, "webhooks.find_many": _webhooks,
     "webhooks.create": _create_webhook, "usage.find": _usage, "waiting.explain": _explain,
     "waiting.with_reasons": _reasons, "waiting.ask_again": _ask_again,
-    "waiting.ask_again_at_first": _ask_again_at_first, "queues.stats": _stats, "budgets.check": _budget,
+    "waiting.ask_again_at_first": _ask_again_at_first, "queues.stats": _stats,
+    "queues.find_names": _queue_names, "budgets.check": _budget,
     "budgets.of": _budget, "budgets.bound": _submit, "service.workers": _workers, "service.shows_load": _shows_load,
 }  # fmt: skip
 """What shows, counts or makes something else."""
