@@ -362,6 +362,8 @@ class Settings(_Frozen):
                 f"file {self.database_file}, so no other could run its tasks; set TASKER_DATABASE_URL to a PostgreSQL "
                 "database, or leave the worker on"
             )
+        if self.max_buffered < self.max_body:
+            yield f"TASKER_MAX_BUFFERED: expected at least {self.max_body} (TASKER_MAX_BODY), got {self.max_buffered}"
         if self.heartbeat * 2 > self.lease:
             yield (
                 f"TASKER_HEARTBEAT: expected at most half of TASKER_LEASE ({self.lease.total_seconds():g} s), "

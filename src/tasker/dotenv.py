@@ -28,7 +28,8 @@ def _check(file: Path) -> None:
     with file.open(encoding="utf-8") as text:
         for part in parse_stream(text):
             line, words = part.original.line, part.original.string
-            if part.error and any(name in words for name in _OURS):
+            is_ours = any(name in words for name in _OURS)
+            if is_ours and (part.error or (part.key is not None and part.value is None)):
                 raise ConfigError(f"{file}: line {line}: expected NAME=value, with every quote closed")
             if "\0" in words:
                 raise ConfigError(f"{file}: line {line}: expected text, got a NUL character")

@@ -91,6 +91,7 @@ class WebhookPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     tag: TagFilter | None = None
     description: Description | None = None
     format: Format | None = None
+    all_owners: AllOwners | None = None
     status: Annotated[WebhookStatus, Meta(description="`paused` keeps what is to be told.")] | UnsetType = UNSET
 
 
@@ -220,7 +221,13 @@ _FILTERS: dict[str, _Reader] = {
 }
 _NEW = {**_OWN, **_FILTERS, "all_owners": _typed(AllOwners)}
 _PATCH: dict[str, _Reader] = {
-    "url": _url, "events": _events, **_FILTERS, "format": _format, "status": _typed(WebhookStatus),
+    "url": _url, "events": _events, **_FILTERS, "format": _format, "all_owners": _typed(AllOwners),
+    "status": _typed(WebhookStatus),
 }  # fmt: skip
 _ROTATION: dict[str, _Reader] = {"secret": _secret, "keep_old_for": _keep_for}
-_UNSET_VALUES: dict[str, Any] = {"events": DEFAULT_EVENTS, "format": "standard", **dict.fromkeys(_FILTERS)}
+_UNSET_VALUES: dict[str, Any] = {
+    "events": DEFAULT_EVENTS,
+    "format": "standard",
+    "all_owners": False,
+    **dict.fromkeys(_FILTERS),
+}

@@ -257,6 +257,12 @@ async def test_only_an_admins_webhook_hears_of_all_owners(people: People) -> Non
     assert (await people.ask(people.bob, "POST", "/webhook", json={**body, "all_owners": False})).status_code == 201
     made = await people.ask(ADMIN, "POST", "/webhook", json=body)
     assert (made.status_code, made.json()["all_owners"]) == (201, True)
+    own = (await people.ask(people.bob, "POST", "/webhook", json={"url": "https://example.com/"})).headers["location"]
+    assert problem_of(await people.ask(people.bob, "PATCH", own, json={"all_owners": True})) == (403, "forbidden")
+    changed = await people.ask(ADMIN, "PATCH", own, json={"all_owners": True})
+    assert (changed.status_code, changed.json()["all_owners"]) == (200, True)
+    changed = await people.ask(ADMIN, "PATCH", own, json={"all_owners": None})
+    assert (changed.status_code, changed.json()["all_owners"]) == (200, False)
 
 
 async def test_a_webhook_of_all_owners_is_an_admins_whoevers_key_made_it(people: People) -> None:

@@ -246,6 +246,12 @@ def test_the_heartbeat_fits_twice_into_the_lease() -> None:
     assert load_settings(lease=10, heartbeat=5).heartbeat == timedelta(seconds=5)
 
 
+def test_there_is_room_for_a_body() -> None:
+    assert faults_of(max_buffered="1KiB") == [
+        "TASKER_MAX_BUFFERED: expected at least 1048576 (TASKER_MAX_BODY), got 1024"
+    ]
+
+
 def test_a_dotenv_that_cannot_be_read_is_named() -> None:
     Path(".env").write_bytes(b"TASKER_PORT=\xff\n")
     with pytest.raises(ConfigError, match=r"^\.env: expected a readable file in UTF-8"):
@@ -257,6 +263,7 @@ def test_a_dotenv_that_cannot_be_read_is_named() -> None:
     [
         ('A=1\nTASKER_TOKEN="abc\n', "line 2: expected NAME=value, with every quote closed"),
         ("TASKER_DATA_DIR='x\nTASKER_PORT=1\n", "line 1: expected NAME=value"),
+        ("A\nexport TASKER_TOKEN\n", "line 2: expected NAME=value"),
         ("\nTASKER_DATA_DIR=a\0b\n", "line 1: expected text, got a NUL character"),
     ],
 )

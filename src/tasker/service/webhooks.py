@@ -48,9 +48,8 @@ class Webhooks:
         Raises Forbidden (its receiver would read what the caller may not, or it would hear of all owners and the caller
         is no admin), Conflict (too many).
         """
-        if fields.get("all_owners") and caller.only is not None:
-            raise Forbidden("admin", "`all_owners` hears of everybody's tasks")
         _check_reads(caller)
+        _check_owners(caller, fields)
         now = self._clock.now()
         secret = fields.get("secret") or new_secret()
         webhook = Webhook(
@@ -80,6 +79,7 @@ class Webhooks:
         """
         if fields.keys() - _NOT_TOLD:
             _check_reads(caller)
+        _check_owners(caller, fields)
         await self._get_changeable(caller, webhook_id)
         fresh = {"reason": None, "failing_since": None} if "status" in fields else {}
         return await self._book.change(webhook_id, lambda webhook: structs.replace(webhook, **fields, **fresh))
@@ -115,6 +115,11 @@ class Webhooks:
         webhook = await self.get(caller, webhook_id)
         if webhook.task_id is not None:
             raise Conflict(f"this webhook came with task {webhook.task_id}, and stays as it is")
+
+
+def _check_owners(caller: Caller, fields: dict[str, Any]) -> None:
+    if fields.get("all_owners") and caller.only is not None:
+        raise Forbidden("admin", "`all_owners` hears of everybody's tasks")
 
 
 def _check_reads(caller: Caller) -> None:
