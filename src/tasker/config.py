@@ -254,7 +254,7 @@ class Settings(_Frozen):
         default=None,
         description="Tasks that may be pending; more are answered 503 `queue-full`; unset: any number",
     )
-    public_load: Annotated[bool, Expected("on or off", flag=False)] = Field(
+    public_load: Annotated[bool, Expected("on or off")] = Field(
         default=False,
         description="Whether keys without the scope `admin` are told how busy the service is with all owners' tasks "
         "(depths, places in line, `/metrics`), not only with their own",

@@ -158,7 +158,7 @@ async def test_what_waits_is_held_until_the_next_day(make_rig: MakeRig) -> None:
     body = (await rig.client.get(f"/task/{claim.task_id}")).json()
     assert (body["status"], body["reason"], body["tries_left"]) == ("pending", "budget_exhausted", 1)
     assert body["next_attempt_at"] == "2026-01-03T00:00:00Z"
-    rig.clock.set(MIDNIGHT)
+    rig.clock.advance(MIDNIGHT - rig.clock.now())
     assert await rig.service.budgets.hold(await rig.driver.claim_one(types=("poem",))) is None
 
 

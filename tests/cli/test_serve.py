@@ -121,7 +121,7 @@ def _file_as(name: str) -> Callable[[Path], None]:
         (_file_as("tasker.db"), "expected a Tasker database that can be read and written, got file is not a database"),
         (_folder_as("tasker.db"), "tasker.db: expected a Tasker database that can be read and written"),
         (_folder_as("tasker.db-wal"), "tasker.db: expected a Tasker database that can be read and written"),
-        (_folder_as("tasker.lock"), "Is a directory"),
+        (_folder_as("tasker.lock"), "tasker.lock: expected a plain file, got a link, a folder or the like"),
         (_file_as("results"), "Not a directory"),
     ],
 )

@@ -29,7 +29,9 @@ from tasker.lifecycle import MAX_INTERRUPTIONS, Crashed, Failed, Interrupted, Sn
 from tasker.model import NewEvent, Progress, Report, RetryPolicy, Status, TaskFilter
 from tasker.model.queues import QueueChange
 from tasker.model.usage import EVER, GROUPS, NANOS
+from tasker.model.webhooks import WebhookSecret
 from tasker.service.keys import Keys, NewKey
+from tasker.signing import new_secret
 from tasker.stored import StoredRecord
 from tasker.testing import START, Driver, ManualClock, make_draft, make_key
 from tasker.webhooks.matching import find_deliveries
@@ -419,7 +421,8 @@ async def test_what_owners_share_and_who_hears_of_all_is_carried(
     source: Engine, engine: Engine, clock: ManualClock
 ) -> None:
     await source.queues.change("q", QueueChange(concurrency_per_key=1, shared_keys=True))
-    webhook = make_webhook(clock.now(), owner="ada", events=("created",), all_owners=True)
+    secrets = (WebhookSecret(secret=new_secret()),)
+    webhook = make_webhook(clock.now(), owner="ada", events=("created",), all_owners=True, secrets=secrets)
     await source.webhooks.create(webhook, most=9)
     await engine.submit([structs.replace(make_draft(clock.now()), owner="eve")])
     assert (await imported(engine, await exported(source))).records == 2

@@ -23,7 +23,7 @@ HOUR = timedelta(hours=1)
 EVERYTHING = TaskFilter(type="sum")
 
 
-_KEPT = {"clock", "tombstone", "usage_by_day", "webhook_dispatch", "journal", "journal_name"}
+_KEPT = {"clock", "cursor_key", "tombstone", "usage_by_day", "webhook_dispatch", "journal", "journal_name"}
 """Tables that keep no more of a task than its id."""
 
 
