@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Iterator
+from itertools import islice
 from math import isinf
 from typing import Any, NoReturn
 
@@ -17,6 +19,8 @@ from tasker.errors import Fault, Invalid, Malformed
 MAX_DEPTH = 64
 MAX_ITEMS = 100_000
 MAX_DIGITS = 1_000
+_MAX_FAULTS = 100
+_MAX_STEP = 200
 
 # An unclosed string runs to the end of the text, so that the scan stays linear whatever is sent.
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
@@ -123,30 +127,37 @@ _LONG = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, pa
 
 def _check_strings(value: Any) -> None:
     faults: list[Fault] = []
-    _find_untext(value, "", faults)
+    for path, detail in islice(_find_untext(value, []), _MAX_FAULTS):
+        faults.append(Fault("".join(f"/{escape(str(step))}" for step in path), detail))
     if faults:
         raise Invalid("a string holds a lone surrogate or a NUL character", name="invalid-unicode", faults=faults)
 
 
-def _find_untext(value: Any, pointer: str, faults: list[Fault]) -> None:
-    """Add a fault for every key and string that is no text. The depth of `value` is bounded by then."""
+def _find_untext(value: Any, path: list[str | int]) -> Iterator[tuple[list[str | int], str]]:
+    """Yield the place of every key and string that is no text. path: of `value`, the same list at each step.
+
+    The depth of `value` is bounded by then.
+    """
     if isinstance(value, str):
         if _UNTEXT.search(value):
-            faults.append(Fault(pointer, "holds a lone surrogate or a NUL character"))
-    elif isinstance(value, list):
-        for index, element in enumerate(value):
-            _find_untext(element, f"{pointer}/{index}", faults)
-    elif isinstance(value, dict):
-        for key, member in value.items():
-            if _UNTEXT.search(key):
-                faults.append(Fault(pointer, "has a key that holds a lone surrogate or a NUL character"))
+            yield path, "holds a lone surrogate or a NUL character"
+    elif isinstance(value, list | dict):
+        for step, member in enumerate(value) if isinstance(value, list) else value.items():
+            if isinstance(step, str) and _UNTEXT.search(step):
+                yield path, "has a key that holds a lone surrogate or a NUL character"
             else:
-                _find_untext(member, f"{pointer}/{escape(key)}", faults)
+                path.append(step)
+                yield from _find_untext(member, path)
+                path.pop()
 
 
 def escape(key: str) -> str:
-    """Return a key as one step of a JSON Pointer (RFC 6901)."""
-    return key.replace("~", "~0").replace("/", "~1")
+    """Return a key as one step of a JSON Pointer (RFC 6901); of a very long one only how it begins.
+
+    A pointer is for people then: each of a hundred faults may have it, and several such keys on its way.
+    """
+    short = key if len(key) <= _MAX_STEP else f"{key[:_MAX_STEP]}..."
+    return short.replace("~", "~0").replace("/", "~1")
 
 
 def unescape(step: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from time import process_time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasker.errors import Fault, RequestError
+from tasker.errors import Fault, Invalid, RequestError
 from tasker.jsontext import MAX_DEPTH, MAX_DIGITS, MAX_ITEMS, escape, read_json
 
 
@@ -128,3 +129,23 @@ def test_whatever_json_writes_is_read_back(value: Any, ascii_only: bool) -> None
 @given(st.binary(max_size=200) | st.text('[]{}",:\\u0d819 eE-.tn', max_size=200).map(str.encode))
 def test_anything_else_is_refused_and_never_breaks(body: bytes) -> None:
     assert status_of(body) in (200, 400, 422)
+
+
+def test_a_long_key_is_told_once_and_short() -> None:
+    """Its faults together would be larger than memory: as many as strings, each with the key in it."""
+    body = b'{"%b":[%b]}' % (b"k" * 100_000, b",".join([rb'"\u0000"'] * 3_000))
+    with pytest.raises(Invalid) as caught:
+        read_json(body)
+    assert len(caught.value.faults) == 100
+    assert all(len(fault.pointer) < 300 for fault in caught.value.faults)
+    assert caught.value.faults[1].pointer == f"/{'k' * 200}.../1"
+
+
+def test_a_long_key_costs_its_length_once() -> None:
+    def cost(key: int) -> float:
+        body = b'{"%b":[%b]}' % (b"k" * key, rb'"\ud83d\ude00"' + b",1" * 20_000)
+        begun = process_time()
+        read_json(body)
+        return process_time() - begun
+
+    assert min(cost(400_000) for _ in range(5)) < 5 * min(cost(4_000) for _ in range(5))
