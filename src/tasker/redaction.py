@@ -37,8 +37,8 @@ def redacted(text: str) -> str:
 
 def redact_prints() -> None:
     """Have what is printed outside of the main thread redacted from now on."""
-    sys.stdout = cast(TextIO, RedactingStream(sys.stdout))
-    sys.stderr = cast(TextIO, RedactingStream(sys.stderr))
+    sys.stdout = sys.__stdout__ = cast(Any, RedactingStream(sys.stdout))  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = cast(Any, RedactingStream(sys.stderr))  # type: ignore[misc]
 
 
 class RedactingStream:

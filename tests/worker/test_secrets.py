@@ -58,6 +58,7 @@ async def on_loop(context: Context, token: Token, expected: int) -> int:
     structlog.get_logger().warning("bound", token={"deep": [token]})
     print("printed on the loop", token)
     print("and as an error", token, file=sys.stderr)
+    print("and there", token, file=sys.__stderr__)
     thread = threading.Thread(target=logging.getLogger("own").error, args=("in a thread %s", token))
     thread.start()
     thread.join()
@@ -139,7 +140,7 @@ def test_a_secret_comes_out_nowhere(server: Server, tmp_path: Path) -> None:
         assert_clean(reply.text, path)
     assert httpx2.post(f"{server.url}/task/{done[-1]['task_id']}/cancel").status_code in (200, 202)
     log = server.text()
-    for said in ("printed", "written", "shown", "printed on the loop", "in a thread"):
+    for said in ("printed", "written", "shown", "printed on the loop", "and there", "in a thread"):
         assert f"{said} ***" in log, "what a function says is logged"
     assert_clean(server.text(), "the log")
     time.sleep(0.2)
