@@ -28,6 +28,10 @@ class LineRate:
         self._allowance -= 1
         return True
 
+    def drop(self, lines: int) -> None:
+        """Count so many lines that are not let through, whatever there is room for."""
+        self._dropped += lines
+
     def confess(self) -> str | None:
         """Return what to say of the lines dropped since this was last asked, None if there were none."""
         dropped, self._dropped = self._dropped, 0
