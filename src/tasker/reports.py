@@ -138,7 +138,7 @@ class ReportBuffer:
         left = self._take() if self._has_words else None
         self._held = 0
         self._tell_room()
-        return left
+        return None if left is None else self._scrubbed(left)
 
     def _is_heard(self, size: int) -> bool:
         """Count what is said; tell whether it is kept. The first that is not is told of in the task's log."""
@@ -176,21 +176,30 @@ class ReportBuffer:
 
     def _flush(self) -> None:
         self._timer = None
-        self._storing = asyncio.get_running_loop().create_task(self._store(self._take()))
+        self._storing = asyncio.get_running_loop().create_task(self._store(self._take(), self._held))
 
-    async def _store(self, report: Report) -> None:
-        held = self._held  # more may be said meanwhile
+    async def _store(self, report: Report, held: int) -> None:
+        """Store what was said in `held` bytes; more may be said meanwhile.
+
+        Only what finds no store is kept for the next time: whatever else comes of it, who waits for room goes on.
+        """
         try:
-            self.lost = not await self._engine.record(self._lease, report)
-            self._held = 0 if self.lost else self._held - held
+            self.lost = not await self._engine.record(self._lease, self._scrubbed(report))
         except Unavailable as error:
+            held = 0
             self._put_back(report)
             _log.warning("report.not_stored", task_id=str(self._lease.task_id), reason=error.detail)
+        except Exception:  # a fault of ours
+            _log.exception("report.lost", task_id=str(self._lease.task_id), attempt=self._lease.attempt)
         finally:
             self._storing = None
-        self._tell_room()
-        if self._has_words:
-            self._flush_soon()
+            self._held = 0 if self.lost else self._held - held
+            self._tell_room()
+            if self._has_words:
+                self._flush_soon()
+
+    def _scrubbed(self, report: Report) -> Report:
+        return report if self.scrub is None else self.scrub(report)
 
     def _add(self, type_: Any, data: bytes) -> None:
         self._events.append(NewEvent(type=type_, time=self._clock.now(), data=data))
@@ -211,8 +220,7 @@ class ReportBuffer:
         events, self._events = tuple(self._events), []
         changed, self._usage_changed = self._usage_changed, False
         usage = self._all_usage() if changed else None
-        report = Report(events=events, progress=progress, usage=usage)
-        return report if self.scrub is None else self.scrub(report)
+        return Report(events=events, progress=progress, usage=usage)
 
     def _all_usage(self) -> bytes:
         usage = _encode(added(self._used_before, self._usage))

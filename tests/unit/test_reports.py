@@ -12,7 +12,7 @@ import pytest
 
 from tasker.errors import Unavailable
 from tasker.model import Lease, Progress, Report
-from tasker.reports import FLUSH_AFTER, MANY, MAX_USAGE, Pace, ReportBuffer
+from tasker.reports import FLUSH_AFTER, MANY, MAX_HELD, MAX_USAGE, Pace, ReportBuffer
 from tasker.testing import ManualClock
 
 
@@ -186,3 +186,44 @@ async def test_usage_is_bounded_and_what_counts_of_it_is_kept() -> None:
     assert left.usage is not None
     assert len(left.usage) <= MAX_USAGE
     assert msgspec.json.decode(left.usage)["input_tokens"] == 7
+
+
+class _Faulty:
+    """A store with a fault of its own, and a scrubber with one."""
+
+    async def record(self, _: Lease, __: Report) -> bool:
+        raise RuntimeError("a bug")
+
+    def scrub(self, _: Report) -> Report:
+        raise RecursionError
+
+
+@pytest.mark.parametrize("scrubs", [False, True])
+async def test_who_waits_for_room_goes_on_whatever_the_store_raises(scrubs: bool) -> None:
+    store: Any = _Faulty()
+    report = ReportBuffer(store, Lease(uuid4(), 1), ManualClock())
+    report.scrub = store.scrub if scrubs else None
+    report.output("a" * (MAX_HELD + 1))
+    room: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    report.when_room(lambda: room.set_result(report._held))
+    assert report.is_full
+    assert not room.done()
+    report._flush()
+    report.output("b")
+    assert await asyncio.wait_for(room, 20) == 1 + 64, "what was said meanwhile still waits"
+    assert not report.is_full
+
+
+async def test_who_waits_for_room_waits_on_while_the_store_is_away() -> None:
+    store: Any = _Store()
+    report = ReportBuffer(store, Lease(uuid4(), 1), ManualClock())
+    report.output("a" * (MAX_HELD + 1))
+    room = asyncio.Event()
+    report.when_room(room.set)
+    report._flush()
+    while not store.refused:
+        await asyncio.sleep(0)
+    assert report.is_full
+    await asyncio.wait_for(room.wait(), 20)
+    assert not report.is_full
+    assert "".join(msgspec.json.decode(event.data)["chunk"] for event in store.kept[0].events) == "a" * (MAX_HELD + 1)
