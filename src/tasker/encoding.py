@@ -15,7 +15,7 @@ from inspect import iscoroutine
 from math import isfinite
 from pathlib import PurePath
 from types import AsyncGeneratorType, GeneratorType
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 from msgspec import Raw
@@ -285,13 +285,34 @@ def has_many_exponents(text: bytes) -> bool:
 
 
 def read_any(text: bytes) -> Any:
-    """Return the value of a JSON text, as msgspec does. Raises msgspec.DecodeError."""
+    """Return the value of a JSON text, as msgspec does, and refuse what it refuses.
+
+    Raises msgspec.DecodeError, UnicodeDecodeError (it is not UTF-8), RecursionError.
+    """
     if not has_many_exponents(text):
         return _read(text)
+    decoded = text.decode()
     try:
-        return json.loads(text)
+        value = _decoder.decode(decoded)
+        if "\\u" in decoded:
+            _rewrite(value)  # a lone surrogate has no bytes
     except ValueError as error:
-        raise msgspec.DecodeError(str(error)) from None
+        raise msgspec.DecodeError(f"JSON is malformed: {error}") from None
+    return value
+
+
+def _read_finite(digits: str) -> float:
+    number = float(digits)
+    if not isfinite(number):
+        raise msgspec.ValidationError("Number out of range")
+    return number
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise msgspec.DecodeError(f"JSON is malformed: {word} is no number of it")
+
+
+_decoder = json.JSONDecoder(parse_float=_read_finite, parse_constant=_refuse_constant)
 
 
 _FEW_BYTES = 4_000

@@ -12,7 +12,7 @@ from msgspec import Meta
 from tests.values import bind
 
 from tasker import encoding
-from tasker.encoding import encode_strict
+from tasker.encoding import NotJson, encode_strict
 from tasker.errors import Invalid
 from tasker.registry import Registry
 
@@ -71,3 +71,40 @@ def test_they_are_read_sooner_than_msgspec_reads_them() -> None:
         return process_time() - began
 
     assert min(took(encoding.read_any) for _ in range(8)) < min(took(msgspec.json.decode) for _ in range(8)) / 2
+
+
+MALFORMED: list[bytes] = [
+    b"NaN", b"Infinity", b"-Infinity", b"1e400", b"-1e400", b"1" * 400 + b".0", b'"\\ud800"', b'"\\udc00\\ud800"',
+    b'"\\ud800\\u0041"', b'{"\\ud800":1}', b'"\xed\xa0\x80"', b'"\xff"', b"\x0c1", b"01", b"1.", b'"\t"', b"[" * 2000,
+    b"1" * 5000,
+]  # fmt: skip
+STRANGE: list[bytes] = [
+    b'"\\ud83d\\ude00"', b'"\\u0000"', b"-0", b"-0.0", b"1e-400", b"1" * 300, b'{"a":1,"a":2}', b"1E5", b'"\\/"',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("item", [*MALFORMED, *STRANGE], ids=range(len(MALFORMED) + len(STRANGE)))
+def test_what_msgspec_refuses_is_refused_and_the_rest_is_the_same(item: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = b"[%b,%b]" % (b",".join([b"1.5e300"] * 1_500), item)
+    outcomes = []
+    for few in (1_000, 10**9):
+        monkeypatch.setattr(encoding, "_FEW_EXPONENTS", few)
+        assert encoding.has_many_exponents(text) == (few == 1_000)
+        try:
+            outcomes.append(repr(encoding.read_any(text)))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            outcomes.append("refused")
+    assert outcomes[0] == outcomes[1]
+    assert (outcomes[0] == "refused") == (item in MALFORMED)
+
+
+@pytest.mark.parametrize("item", MALFORMED, ids=range(len(MALFORMED)))
+def test_a_result_with_many_exponents_is_no_way_round_the_rules(item: bytes) -> None:
+    with pytest.raises(NotJson):
+        encode_strict([*MANY, msgspec.Raw(item)])
+
+
+@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", "[".encode("utf-16")[:2]])
+def test_no_byte_order_mark_is_passed_over(start: bytes) -> None:
+    with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
+        encoding.read_any(start + msgspec.json.encode(MANY))
