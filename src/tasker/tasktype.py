@@ -16,7 +16,7 @@ from msgspec import structs
 from tasker.encoding import as_json, from_json
 from tasker.errors import CheckStopped, Fault, Invalid
 from tasker.faults import refusal_fault
-from tasker.hiding import MASK, Places, find_masks, is_secret, secret
+from tasker.hiding import MASK, MAX_TEXTS, Places, find_masks, has_too_many, is_secret, secret
 from tasker.jsontext import escape
 from tasker.model import MAX_RETENTION, OnCrash, Policy, Retention, RetryPolicy, queue_name_pattern, type_name_pattern
 from tasker.models import Model, is_model, runs_own_code
@@ -160,11 +160,16 @@ class TaskType:
                 raise self._invalid(faults)
 
     def _check_secrets(self, params: Any, places: Places) -> None:
-        """Refuse the mask: whoever sends it has copied params from where they are shown."""
+        """Refuse the mask: whoever sends it has copied params from where they are shown. Refuse too many texts."""
         masked = find_masks(params, places)
         if masked:
             detail = f"{MASK} stands for a secret that is not shown; give the secret itself"
             raise self._invalid([Fault(f"/{escape(str(place))}", detail) for place in masked])
+        if has_too_many(params, places):
+            detail = (
+                f"expected at most {MAX_TEXTS:,} texts, numbers and lines in secret params: tell where to read more"
+            )
+            raise self._invalid([Fault(f"/{escape(str(place))}", detail) for place in places.of(params)])
 
     def bind(self, params: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of the function from the JSON text of params, as its types, the Context left out.

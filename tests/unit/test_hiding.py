@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
+from time import process_time
 from typing import Annotated, Any
 from urllib.parse import quote, quote_plus, urlencode
 
@@ -12,7 +14,7 @@ import pydantic
 import pytest
 
 import tasker
-from tasker import task
+from tasker import hiding, task
 from tasker.errors import Invalid, RegistrationError
 from tasker.hiding import Erased, Hidden, Scrubber, find_masks, hide, is_secret, reveal
 from tasker.model import ExceptionInfo, NewEvent, Progress, Report, TaskProblem
@@ -121,6 +123,13 @@ SHOWN: list[Callable[[str], str]] = [
 ]  # fmt: skip
 
 
+@pytest.fixture(params=[True, False], ids=["few", "many"])
+def few_or_many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not request.param:
+        monkeypatch.setattr(hiding, "_FEW", 0)
+
+
+@pytest.mark.usefixtures("few_or_many")
 @pytest.mark.parametrize("show", SHOWN)
 def test_a_text_is_found_however_it_is_shown(show: Any) -> None:
     scrubber = Scrubber(msgspec.json.encode({"1": [NASTY, 1, "ab"]}))
@@ -131,6 +140,7 @@ def test_a_text_is_found_however_it_is_shown(show: Any) -> None:
     assert "***" in scrubbed
 
 
+@pytest.mark.usefixtures("few_or_many")
 def test_words_and_problems_are_scrubbed() -> None:
     scrubber = Scrubber(b'{"token":"s3cret-token","pin":1234567}')
     event = NewEvent(type="log", time=START, data=b'{"message":"s3cret-token!","fields":{"s3cret-token":["1234567"]}}')
@@ -147,8 +157,103 @@ def test_words_and_problems_are_scrubbed() -> None:
     assert scrubber.problem(problem).exception == ExceptionInfo(class_="ValueError", message="***")
 
 
+@pytest.mark.usefixtures("few_or_many")
 def test_usage_and_names_are_scrubbed_too() -> None:
     scrubber = Scrubber(b'{"token":{"hunter22-name":"hunter22-secret"}}')
     said = scrubber.report(Report(usage=b'{"endpoint":"https://u:hunter22-secret@x","hunter22-name":1}'))
     assert said.usage is not None
     assert b"hunter22" not in said.usage
+
+
+def scrubber_of(*secrets: str) -> Scrubber:
+    return Scrubber(msgspec.json.encode(secrets))
+
+
+def masked(text: str, secrets: list[str]) -> str:
+    """Return what is to be shown of a text, place by place."""
+    spans = {(place, place + len(one)) for one in secrets for place in range(len(text)) if text.startswith(one, place)}
+    joined: list[tuple[int, int]] = []
+    for begin, end in sorted(spans):
+        if joined and begin < joined[-1][1]:
+            begin, end = joined[-1][0], max(end, joined.pop()[1])
+        joined.append((begin, end))
+    for begin, end in reversed(joined):
+        text = text[:begin] + "***" + text[end:]
+    return text
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_many_texts_are_found_wherever_they_stand(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hiding, "_FEW", 0)
+    random = Random(seed)
+
+    def word(most: int) -> str:
+        return "".join(random.choices("ab" if seed % 2 else "abé\U0001f511", k=random.randint(4, most)))
+
+    secrets = [word(random.choice((6, 12, 60))) for _ in range(random.choice((1, 5, 40, 300)))]
+    shown = [variant for one in secrets for variant in hiding._variants(one)]
+    scrubber = scrubber_of(*secrets)
+    for _ in range(60):
+        text = "".join(random.choice((word(9), random.choice(secrets), " - ")) for _ in range(random.randint(0, 9)))
+        assert scrubber.text(text) == masked(text, shown)
+
+
+def test_the_longest_of_many_that_begin_alike_is_found_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each begins with all those before it, so that the last of the order that can stand there is the wrong one."""
+    monkeypatch.setattr(hiding, "_FEW", 0)
+    scrubber = scrubber_of(*("a" * size for size in range(4, 1_000)))
+    assert scrubber.text("aaaab" * 3 + "aaa") == "***b***b***baaa"
+    many = scrubber._many
+    assert many is not None
+    compared = 0
+
+    class Text(str):
+        def startswith(self, *given: Any) -> bool:
+            nonlocal compared
+            compared += 1
+            return super().startswith(*given)
+
+    assert many._size_at(Text("a" * 500 + "b"), 0) == 500
+    assert compared <= 60
+
+
+def test_many_secrets_cost_a_line_no_more_than_some() -> None:
+    line = "a line that a task says, in which there is nothing to be hidden: " * 20
+
+    def took(count: int) -> float:
+        scrubber = scrubber_of(*(f"secret{number}" for number in range(count)))
+        tries = []
+        for _ in range(7):
+            began = process_time()
+            for _ in range(5):
+                scrubber.text(line)
+            tries.append(process_time() - began)
+        return min(tries)
+
+    assert took(50_000) < took(500) * 10
+
+
+@pytest.mark.parametrize(
+    "params", [{"a": ["x123"] * 1_001}, {"a": "\n".join(["line of 8"] * 1_001)}, [[12345] * 1_001]]
+)
+def test_more_secrets_than_can_be_looked_for_are_refused(params: Any) -> None:
+    def guarded(a: Annotated[Any, tasker.secret]) -> None: ...
+
+    task_type = Registry().add(guarded)
+    with pytest.raises(Invalid) as refused:
+        task_type.check(params, msgspec.json.encode(params))
+    [fault] = refused.value.faults
+    assert fault.pointer == ("/0" if isinstance(params, list) else "/a")
+    assert "at most 1,000 texts" in fault.detail
+    fewer = [params[0][1:]] if isinstance(params, list) else {"a": params["a"][20:]}
+    task_type.check(fewer, msgspec.json.encode(fewer))
+
+
+def test_what_is_nested_too_deeply_to_be_looked_at_is_not_shown() -> None:
+    deep: Any = "s3cret-token"
+    for _ in range(480):
+        deep = [deep]
+    event = NewEvent(type="log", time=START, data=msgspec.json.encode({"message": "m", "fields": {"a": deep}}))
+    [scrubbed] = Scrubber(b'["s3cret-token"]').report(Report(events=(event,))).events
+    assert b"s3cret" not in scrubbed.data
+    assert b'["***"]' in scrubbed.data
