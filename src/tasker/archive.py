@@ -21,11 +21,13 @@ from msgspec import Struct, structs
 
 from tasker.clock import Clock, SystemClock, check_storable
 from tasker.engine import Archive
+from tasker.engines.tables import KEYS, read_records
 from tasker.errors import ArchiveError, Conflict
 from tasker.faults import refusal_fault
 from tasker.stored import StoredRecord, StoredTask
 from tasker.urls import UrlRules
 from tasker.vetting import Vetting
+from tasker.vetting.makers import Makers
 
 AT_ONCE = 200
 """Tasks in one transaction, if they are small."""
@@ -79,6 +81,7 @@ _CLOCK = SystemClock()
 _END = b'{"kind":"end"'
 _RECORD = b'{"kind":"record"'
 _AGAIN = "copy it again, or export again"
+_NOTHING = "nothing of the archive was stored"
 _NONE_OF_IT = "nothing of it was stored; correct that line where it came from, and export again"
 _PACKED = {
     b"\x1f\x8b": "zcat",
@@ -154,7 +157,7 @@ def check(
     rules: where webhooks may lead in the store that it is for; by default it is only checked that they lead somewhere.
     """
     tally = _Tally()
-    for line in _items(lines, tally, clock, rules):
+    for line in _items(lines, tally, clock, rules, Makers()):
         if line.written != line.text:
             raise ArchiveError(
                 f"line {line.number}: expected it as `tasker export` writes it, got other blanks, a field twice or out"
@@ -171,24 +174,42 @@ async def rehearse(
 ) -> None:  # fmt: skip
     """Find what this store cannot take of an archive, or has otherwise; nothing is changed.
 
-    Raises ArchiveError and Conflict with the number of the line.
+    Raises ArchiveError and Conflict with the number of the line, or of the lines that cannot be stored together.
     """
     tally = _Tally()
-    for batch in _batches(_items(lines, tally, clock, rules)):
+    for batch in _batches(_items(lines, tally, clock, rules, await _makers(archive))):
         try:
             await _try(archive, batch.lines, clock)
-        except (ArchiveError, Conflict):
+        except (ArchiveError, Conflict) as error:
             for line in batch.lines:
                 await _try_alone(archive, line, clock)
-            raise
+            raise _of_lines(batch.lines, error) from None
         progress(tally.tasks)
+
+
+async def _makers(archive: Archive) -> Makers:
+    """Return what the keys of the store may do: they are the first thing in it, if there are any."""
+    async with aclosing(archive.read(at_once=1, size=1)) as pages:
+        async for page in pages:
+            records = [one for one in page if isinstance(one, StoredRecord) and one.record == KEYS.name]
+            return Makers(row.value for row in read_records(records))
+    return Makers()
+
+
+def _of_lines(lines: Sequence[_Line], error: ArchiveError | Conflict) -> ArchiveError | Conflict:
+    """Return the error of lines of which each can be stored alone."""
+    first, last = lines[0].number, lines[-1].number
+    where = f"line {first}" if first == last else f"lines {first} to {last}, which cannot be stored together"
+    if isinstance(error, Conflict):
+        return Conflict(f"{where}: {error} ({_NOTHING})")
+    return ArchiveError(f"{where}: {error}: {_NOTHING}; correct it where it came from, and export again")
 
 
 async def _try_alone(archive: Archive, line: _Line, clock: Clock) -> None:
     try:
         await _try(archive, [line], clock)
     except Conflict as error:
-        raise Conflict(f"line {line.number}: {error} (nothing of the archive was stored)") from None
+        raise Conflict(f"line {line.number}: {error} ({_NOTHING})") from None
     except ArchiveError as error:
         raise ArchiveError(f"line {line.number}: {error}: {_NONE_OF_IT}") from None
 
@@ -217,7 +238,7 @@ async def read(
     """
     told, here = _Tally(), _Tally()
     result = Imported(0, 0, 0)
-    for given in _batches(_items(lines, told, clock, rules)):
+    for given in _batches(_items(lines, told, clock, rules, await _makers(archive))):
         if given.records:
             result = structs.replace(result, records=result.records + await _put_records(archive, given, here))
             continue
@@ -318,7 +339,9 @@ def _batches(lines: Iterable[_Line]) -> Iterator[_Batch]:
         yield batch
 
 
-def _items(lines: Iterable[bytes], tally: _Tally, clock: Clock, rules: UrlRules | None) -> Iterator[_Line]:
+def _items(
+    lines: Iterable[bytes], tally: _Tally, clock: Clock, rules: UrlRules | None, makers: Makers
+) -> Iterator[_Line]:
     """Yield each line with its record or task; at the last one `tally` has all of them. Raises ArchiveError."""
     with closing(Vetting(clock.now(), rules)) as vetting:
         numbered = enumerate(lines, start=1)
@@ -329,7 +352,7 @@ def _items(lines: Iterable[bytes], tally: _Tally, clock: Clock, rules: UrlRules 
                 return _check_end(number, text, tally, numbered)
             item = _read_item(number, text, vetting)
             tally.add(text, item)
-            yield _Line(number, text, item)
+            yield _Line(number, text, makers.settle(item) if isinstance(item, StoredRecord) else item)
     raise ArchiveError(f"the archive ends after {tally.tasks} tasks without its last line: it was cut off; {_AGAIN}")
 
 

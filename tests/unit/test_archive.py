@@ -90,3 +90,41 @@ async def test_a_pipe_that_breaks_leaves_what_came_through(monkeypatch: pytest.M
         await archive.read(shelf, lines[:5])
     assert len(shelf.tasks) == 4
     assert await archive.read(shelf, lines) == archive.Imported(1, 4, 0)
+
+
+class Narrow(Shelf):
+    """Takes each task alone, and no two together."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        super().__init__()
+        self._error = error
+
+    async def put(self, tasks: Sequence[StoredTask], *, rehearsal: bool = False) -> int:
+        if len(tasks) > 1:
+            raise self._error("too narrow")
+        return len(tasks)
+
+
+@pytest.mark.parametrize("error", [ArchiveError, Conflict])
+async def test_what_fails_only_together_names_its_lines(error: type[Exception], monkeypatch) -> None:
+    lines = await lines_of(*[COMPLETED] * 5)
+    monkeypatch.setattr(archive, "AT_ONCE", 3)
+    with pytest.raises(error, match=r"^lines 2 to 4, which cannot be stored together: too narrow.*nothing of the arch"):
+        await archive.rehearse(Narrow(error), lines)
+
+
+class Moody(Shelf):
+    """Refuses what it takes when it is asked again."""
+
+    asked = 0
+
+    async def put(self, tasks: Sequence[StoredTask], *, rehearsal: bool = False) -> int:
+        self.asked += 1
+        if self.asked == 1:
+            raise Conflict("not now")
+        return len(tasks)
+
+
+async def test_a_line_that_is_alone_in_its_batch_is_named_too() -> None:
+    with pytest.raises(Conflict, match=r"^line 2: not now \(nothing of the archive was stored\)$"):
+        await archive.rehearse(Moody(), await lines_of(COMPLETED))
