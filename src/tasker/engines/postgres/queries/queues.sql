@@ -166,7 +166,7 @@ SELECT count(*) FROM (SELECT FROM unnest($1::text[]) AS line (name) CROSS JOIN L
 
 -- name: own_before
 SELECT count(*) FROM (SELECT FROM {schema}.task
-    WHERE status = 'pending' AND owner <> '' AND owner = $1 AND queue = $2 AND due_at <= now()
+    WHERE status = 'pending' AND reason IS DISTINCT FROM 'concurrency_limited' AND owner <> '' AND owner = $1 AND queue = $2 AND due_at <= now()
       AND (priority > $3 OR (priority = $3 AND (due_at, seq) < ($4, $5))) LIMIT $6) AS counted;
 
 -- name: run_time
@@ -178,3 +178,4 @@ SELECT extract(epoch FROM avg(finished_at - started_at))::float8 FROM (
                                       WHERE other.status = 'running' AND other.type = this.type))
     ORDER BY done.seq DESC LIMIT 100) AS last
 WHERE status = 'completed';
+-- Parked ones are out of line.
