@@ -317,10 +317,6 @@ class Limits:
         self, connection: Connection, news: News, name: str, change: QueueChange, most: int | None
     ) -> QueueSettings:
         """Set something of a queue. Done again, it sets the same again. Raises Conflict where `most` others are set."""
-        if most is not None:
-            await connection.execute(self._queries["hold_owner"], _SETTINGS, "")
-            if await connection.fetchval(self._queries["count_other_queues"], name) >= most:
-                raise too_many("queues with settings (TASKER_MAX_QUEUES)", most)
         await connection.execute(self._queries["new_queue"], name)
         row = await connection.fetchrow(self._queries["hold_queues"], [name])
         old = _settings_of(row)
@@ -339,8 +335,8 @@ class Limits:
                 rate,
                 tokens,
                 new.shared_keys,
-            )
-        if old.is_plain and not new.is_plain:
+            )  # fmt: skip
+        if is_one_more:
             types = await connection.fetch(self._queries["types_in_queue"], name)
             lines = [line for one in types for line in lines_of(name, one["type"])]
             await self.lift(connection, [line for line in lines if not level_of(line)])
@@ -348,6 +344,11 @@ class Limits:
             await self.unpark_many(connection, news, _UNPARK, name)
         news.lines.add(any_line(name))
         return new
+        is_one_more = old.is_plain and not new.is_plain
+        if most is not None and is_one_more:
+            await connection.execute(self._queries["hold_owner"], _SETTINGS, "")
+            if await connection.fetchval(self._queries["count_other_queues"], name) >= most:
+                raise too_many("queues with settings (TASKER_MAX_QUEUES)", most)
 
 
 def any_line(queue: str) -> str:

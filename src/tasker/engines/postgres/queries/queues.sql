@@ -32,8 +32,10 @@ SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens
 FROM {schema}.queue WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE;
 
 -- name: count_other_queues
--- One that has settings may be changed, however many there are.
-SELECT CASE WHEN EXISTS (SELECT FROM {schema}.queue WHERE name = $1) THEN 0 ELSE count(*) END FROM {schema}.queue;
+SELECT count(*) FROM {schema}.queue WHERE name <> $1;
+
+-- name: sharing_queues
+SELECT name FROM {schema}.queue WHERE name = ANY($1::text[]) AND shared_keys;
 
 -- name: set_queue
 UPDATE {schema}.queue SET paused = $2, concurrency = $3, concurrency_per_key = $4, rate = $5, tokens = $6,
