@@ -237,8 +237,17 @@ class Limits:
 
     async def left(self, connection: Connection, news: News, rows: Sequence[Any]) -> None:
         """Tell that tasks have left the line, by queue, owner and concurrency_key: others were parked behind them."""
-        slots = [_slot_of(self.known.get(row["queue"]) or QueueSettings(name=row["queue"]), row) for row in rows]
-        await self._unpark(connection, news, Counter(slot for slot in slots if slot is not None))
+        keyed = [row for row in rows if row["concurrency_key"] is not None]
+        if not keyed:
+            return
+        # Not what is `known`: a process that runs nothing knows nothing.
+        names = list({row["queue"] for row in keyed})
+        sharing = {row["name"] for row in await connection.fetch(self._queries["sharing_queues"], names)}
+        slots = (
+            Slot(row["queue"], None if row["queue"] in sharing else row["owner"], row["concurrency_key"])
+            for row in keyed
+        )
+        await self._unpark(connection, news, Counter(slots))
 
     def _has_slots(self, queue: str) -> bool:
         settings = self.known.get(queue)
