@@ -93,10 +93,24 @@ class Limits:
             return []
         return [line for line in lines if _queue_of(line) in self.known and level_of(line) < LIMITS]
 
-    async def lift(self, connection: Connection, lines: Iterable[str]) -> None:
-        """Move the first jobs of these lines to where only workers take them that keep to limits."""
-        for line in lines:
-            await connection.execute(self._queries["lift"], line, at_level(line, LIMITS), _LIFT)
+    async def lift(self, connection: Connection, lines: Iterable[str]) -> bool:
+        """Move the first jobs of these lines to where only workers take them that keep to limits.
+
+        Tell whether there may be more.
+        """
+        done = [await connection.execute(self._queries["lift"], line, at_level(line, LIMITS), _LIFT) for line in lines]
+        return f"UPDATE {_LIFT}" in done
+
+    async def lift_older(self, connection: Connection) -> bool:
+        """Lift what is left of all queues with settings; tell whether there may be more."""
+        lines = [
+            line
+            for row in await connection.fetch(self._queries["types_in_limited_queues"])
+            for line in lines_of(row["queue"], row["type"])
+            if level_of(line) < LIMITS
+        ]
+        used = await connection.fetch(self._queries["lines_in_use"], lines) if lines else []
+        return await self.lift(connection, [row["name"] for row in used])
 
     def keep_all(self, lines: Iterable[str]) -> bool:
         """Tell whether every one of these lines has a gate: then it is known why nothing was claimed."""

@@ -117,6 +117,10 @@ UPDATE {schema}.pgqueuer SET entrypoint = $2 WHERE id IN (
     ORDER BY priority DESC, id LIMIT $3 FOR UPDATE SKIP LOCKED);
 
 -- name: move_jobs
+-- name: lines_in_use
+SELECT line.name FROM unnest($1::text[]) AS line (name)
+WHERE EXISTS (SELECT FROM {schema}.pgqueuer WHERE entrypoint = line.name AND status = 'queued');
+
 UPDATE {schema}.pgqueuer SET entrypoint = given.line FROM unnest($1::text[], $2::text[]) AS given (key, line)
 WHERE dedupe_key = given.key AND status = 'queued';
 
@@ -160,6 +164,17 @@ SELECT type FROM line WHERE type IS NOT NULL;
 
 -- name: jobs_before
 SELECT count(*) FROM (SELECT FROM unnest($1::text[]) AS line (name) CROSS JOIN LATERAL (
+-- name: types_in_limited_queues
+SELECT queue.name AS queue, line.type FROM {schema}.queue CROSS JOIN LATERAL (
+    WITH RECURSIVE line (type) AS (
+        (SELECT type FROM {schema}.task WHERE status = 'pending' AND task.queue = queue.name ORDER BY type LIMIT 1)
+        UNION ALL
+        SELECT (SELECT type FROM {schema}.task WHERE status = 'pending' AND task.queue = queue.name
+                AND type > line.type ORDER BY type LIMIT 1)
+        FROM line WHERE line.type IS NOT NULL
+    )
+    SELECT type FROM line WHERE type IS NOT NULL) AS line;
+
     (SELECT FROM {schema}.pgqueuer WHERE entrypoint = line.name AND status = 'queued' AND priority > $2 LIMIT $4)
     UNION ALL
     (SELECT FROM {schema}.pgqueuer
