@@ -344,19 +344,18 @@ class Limits:
         row = await connection.fetchrow(self._queries["hold_queues"], [name])
         old = _settings_of(row)
         new = change.apply(old)
+        is_one_more = old.is_plain and not new.is_plain
+        if most is not None and is_one_more:
+            await connection.execute(self._queries["hold_owner"], _SETTINGS, "")
+            if await connection.fetchval(self._queries["count_other_queues"], name) >= most:
+                raise too_many("queues with settings (TASKER_MAX_QUEUES)", most)
         if new.is_plain:
             await connection.execute(self._queries["delete_queue"], name)
         else:
             tokens = tokens_after(old, new, _tokens(old, row))
             rate = None if new.rate is None else encode(new.rate)
             await connection.execute(
-                self._queries["set_queue"],
-                name,
-                new.paused,
-                new.concurrency,
-                new.concurrency_per_key,
-                rate,
-                tokens,
+                self._queries["set_queue"], name, new.paused, new.concurrency, new.concurrency_per_key, rate, tokens,
                 new.shared_keys,
             )  # fmt: skip
         if is_one_more:
@@ -367,11 +366,6 @@ class Limits:
             await self.unpark_many(connection, news, _UNPARK, name)
         news.lines.add(any_line(name))
         return new
-        is_one_more = old.is_plain and not new.is_plain
-        if most is not None and is_one_more:
-            await connection.execute(self._queries["hold_owner"], _SETTINGS, "")
-            if await connection.fetchval(self._queries["count_other_queues"], name) >= most:
-                raise too_many("queues with settings (TASKER_MAX_QUEUES)", most)
 
 
 def any_line(queue: str) -> str:
