@@ -111,7 +111,7 @@ class KeyBook(Protocol):
         """Store a new key, and keep to KEEP_DEAD_KEYS. Raises Conflict (one has its id, `most` are good already)."""
 
     async def find_all(self) -> list[Key]:
-        """Return every key, in order of creation, also those that are revoked or past their time."""
+        """Return every key, in order of creation, also the newest that are revoked or past their time (see `add`)."""
 
     async def revoke(self, key_id: str) -> Key | None:
         """Mark a key as revoked now, and return it; again: no change. None if there is none."""

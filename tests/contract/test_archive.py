@@ -223,6 +223,19 @@ async def test_a_task_that_ended_otherwise_there_is_refused(
     assert msgspec.json.encode((await Driver(later, clock).get(task_id)).result) == b"7"
 
 
+async def test_only_what_one_alone_may_have_is_told_to_be_anothers(
+    engine: Engine, driver: Driver, clock: ManualClock
+) -> None:
+    await engine.submit([structs.replace(make_draft(clock.now()), unique_key="u")])
+    [known] = [task async for some in engine.archive.read(at_once=9, size=1 << 20) for task in some]
+    other = structs.replace(known, task_id=make_draft().task_id)
+    with pytest.raises(Conflict, match="another task here has its unique_key"):
+        await engine.archive.put([other], rehearsal=True)
+    for wrong in ({"worker": 5}, {"type": None}):  # what the vetting would have to let through
+        with pytest.raises(ArchiveError, match="it cannot be stored as it is"):
+            await engine.archive.put([structs.replace(other, unique_key=None, **wrong)], rehearsal=True)
+
+
 async def test_a_key_that_is_anothers_there_is_refused(source: Engine, engine: Engine, clock: ManualClock) -> None:
     await fill(source, clock)
     await Driver(engine, clock).submit(make_draft(clock.now(), idempotency=make_key(clock.now())))

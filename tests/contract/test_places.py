@@ -44,6 +44,18 @@ async def test_a_parked_task_tells_of_its_key(driver: Driver, engine: Engine, cl
     assert await engine.queues.find_place(drafts[1].task_id) == Place(before=0, weight=3, key_running=1)
 
 
+async def test_parked_tasks_are_before_nobody(driver: Driver, engine: Engine, clock: ManualClock) -> None:
+    await engine.queues.change("default", QueueChange(concurrency_per_key=1))
+    keyed = [structs.replace(make_draft(clock.now()), concurrency_key="a", owner="me") for _ in range(3)]
+    await engine.submit(keyed)
+    assert len(await driver.claim(5)) == 1
+    first, last = (structs.replace(make_draft(clock.now()), owner="me") for _ in range(2))
+    await engine.submit([first, last])
+    for among in (None, "me"):
+        places = [await engine.queues.find_place(one.task_id, among) for one in (first, last)]
+        assert places == [Place(before=0), Place(before=1)], among
+
+
 async def test_counting_ends_somewhere(driver: Driver, engine: Engine, clock: ManualClock) -> None:
     await engine.submit([make_draft(clock.now(), priority=number % 3) for number in range(1500)])
     last = await driver.submit(make_draft(clock.now(), priority=-1))

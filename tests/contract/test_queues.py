@@ -574,6 +574,7 @@ async def test_no_more_queues_than_that_have_settings(engine: Engine) -> None:
         await engine.queues.change(name, QueueChange(paused=True), most=2)
     with pytest.raises(Conflict, match="TASKER_MAX_QUEUES"):
         await engine.queues.change("c", QueueChange(paused=True), most=2)
+    assert await engine.queues.change("c", QueueChange(paused=False), most=2) == QueueSettings(name="c"), "one no more"
     assert {state.settings.name for state in await engine.queues.find_all()} == {"a", "b"}
     await engine.queues.change("a", QueueChange(concurrency=1), most=2)
     await engine.queues.change("a", QueueChange(concurrency=None, paused=False), most=2)

@@ -45,6 +45,19 @@ async def test_a_claim_that_looked_before_a_limit_was_set_starts_nothing(
     assert len(await driver.claim(5)) == 3 - started
 
 
+async def test_a_process_that_runs_nothing_knows_which_queues_share_keys(
+    engine: PostgresEngine, another: MakeEngine, clock: ManualClock
+) -> None:
+    api, driver = await another(), Driver(engine, clock)
+    await engine.queues.change("q", QueueChange(concurrency_per_key=1, shared_keys=True))
+    first, second, third = (structs.replace(keyed(clock, "q"), owner=owner) for owner in ("ada", "eve", "ada"))
+    await engine.submit([first, second, third])
+    [claim] = await driver.claim(5)
+    await driver.finish(claim, Succeeded(b"6"))
+    await api.cancel(second.task_id)  # it has the slot then, and the third is parked behind it
+    assert [claim.task_id for claim in await driver.claim(5)] == [third.task_id]
+
+
 async def test_processes_that_free_slots_of_the_same_queues_do_not_deadlock(
     engine: PostgresEngine, another: MakeEngine, clock: ManualClock, sql: Callable[..., Awaitable[list[Any]]]
 ) -> None:

@@ -33,6 +33,9 @@ from tasker.stored import (
     text_of,
 )
 
+_UNFIT = asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, RuntimeError, ValueError, OverflowError
+"""No task or record is stored so."""
+
 
 class PostgresArchive:
     """The Archive on the tables of one schema."""
@@ -111,9 +114,9 @@ class PostgresArchive:
                 return await do(connection)
             except Conflict as error:
                 return error
-            except asyncpg.IntegrityConstraintViolationError:
+            except asyncpg.UniqueViolationError:
                 return taken()
-            except (asyncpg.DataError, RuntimeError, ValueError, OverflowError) as error:  # it is no task stored so
+            except _UNFIT as error:
                 return ArchiveError(f"it cannot be stored as it is: {error}")
             finally:
                 await connection.execute("ROLLBACK TO rehearsal")

@@ -304,7 +304,10 @@ class PostgresEngine:
             await self._steps.keep(connection)
             return await self._changes.sweep(connection, news, limit)
 
-        return await self._transact(work)
+        found = await self._transact(work)
+        while await self._transact(lambda connection, _news, _again: self._limits.lift_older(connection)):
+            pass  # older workers are stopped by what is left
+        return found
 
     async def check(self) -> None:
         await self._transact(lambda connection, _news, _again: connection.execute(self._queries["probe"]))

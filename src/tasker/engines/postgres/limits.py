@@ -93,10 +93,24 @@ class Limits:
             return []
         return [line for line in lines if _queue_of(line) in self.known and level_of(line) < LIMITS]
 
-    async def lift(self, connection: Connection, lines: Iterable[str]) -> None:
-        """Move the first jobs of these lines to where only workers take them that keep to limits."""
-        for line in lines:
-            await connection.execute(self._queries["lift"], line, at_level(line, LIMITS), _LIFT)
+    async def lift(self, connection: Connection, lines: Iterable[str]) -> bool:
+        """Move the first jobs of these lines to where only workers take them that keep to limits.
+
+        Tell whether there may be more.
+        """
+        done = [await connection.execute(self._queries["lift"], line, at_level(line, LIMITS), _LIFT) for line in lines]
+        return f"UPDATE {_LIFT}" in done
+
+    async def lift_older(self, connection: Connection) -> bool:
+        """Lift what is left of all queues with settings; tell whether there may be more."""
+        lines = [
+            line
+            for row in await connection.fetch(self._queries["types_in_limited_queues"])
+            for line in lines_of(row["queue"], row["type"])
+            if level_of(line) < LIMITS
+        ]
+        used = await connection.fetch(self._queries["lines_in_use"], lines) if lines else []
+        return await self.lift(connection, [row["name"] for row in used])
 
     def keep_all(self, lines: Iterable[str]) -> bool:
         """Tell whether every one of these lines has a gate: then it is known why nothing was claimed."""
@@ -237,8 +251,17 @@ class Limits:
 
     async def left(self, connection: Connection, news: News, rows: Sequence[Any]) -> None:
         """Tell that tasks have left the line, by queue, owner and concurrency_key: others were parked behind them."""
-        slots = [_slot_of(self.known.get(row["queue"]) or QueueSettings(name=row["queue"]), row) for row in rows]
-        await self._unpark(connection, news, Counter(slot for slot in slots if slot is not None))
+        keyed = [row for row in rows if row["concurrency_key"] is not None]
+        if not keyed:
+            return
+        # Not what is `known`: a process that runs nothing knows nothing.
+        names = list({row["queue"] for row in keyed})
+        sharing = {row["name"] for row in await connection.fetch(self._queries["sharing_queues"], names)}
+        slots = (
+            Slot(row["queue"], None if row["queue"] in sharing else row["owner"], row["concurrency_key"])
+            for row in keyed
+        )
+        await self._unpark(connection, news, Counter(slots))
 
     def _has_slots(self, queue: str) -> bool:
         settings = self.known.get(queue)
@@ -317,30 +340,25 @@ class Limits:
         self, connection: Connection, news: News, name: str, change: QueueChange, most: int | None
     ) -> QueueSettings:
         """Set something of a queue. Done again, it sets the same again. Raises Conflict where `most` others are set."""
-        if most is not None:
-            await connection.execute(self._queries["hold_owner"], _SETTINGS, "")
-            if await connection.fetchval(self._queries["count_other_queues"], name) >= most:
-                raise too_many("queues with settings (TASKER_MAX_QUEUES)", most)
         await connection.execute(self._queries["new_queue"], name)
         row = await connection.fetchrow(self._queries["hold_queues"], [name])
         old = _settings_of(row)
         new = change.apply(old)
+        is_one_more = old.is_plain and not new.is_plain
+        if most is not None and is_one_more:
+            await connection.execute(self._queries["hold_owner"], _SETTINGS, "")
+            if await connection.fetchval(self._queries["count_other_queues"], name) >= most:
+                raise too_many("queues with settings (TASKER_MAX_QUEUES)", most)
         if new.is_plain:
             await connection.execute(self._queries["delete_queue"], name)
         else:
             tokens = tokens_after(old, new, _tokens(old, row))
             rate = None if new.rate is None else encode(new.rate)
             await connection.execute(
-                self._queries["set_queue"],
-                name,
-                new.paused,
-                new.concurrency,
-                new.concurrency_per_key,
-                rate,
-                tokens,
+                self._queries["set_queue"], name, new.paused, new.concurrency, new.concurrency_per_key, rate, tokens,
                 new.shared_keys,
-            )
-        if old.is_plain and not new.is_plain:
+            )  # fmt: skip
+        if is_one_more:
             types = await connection.fetch(self._queries["types_in_queue"], name)
             lines = [line for one in types for line in lines_of(name, one["type"])]
             await self.lift(connection, [line for line in lines if not level_of(line)])

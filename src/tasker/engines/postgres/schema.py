@@ -1,7 +1,7 @@
 """Bringing the schema up to date, ours and PgQueuer's, under a lock: many processes may start at once.
 
-Every migration only adds, so that processes of the version before go on beside it; a schema that is newer than this
-version is left alone.
+Every migration leaves what processes of the version before read and write, so that they go on beside it: it adds, and
+replaces an index or what a trigger does. A schema that is newer than this version is left alone.
 """
 
 from __future__ import annotations

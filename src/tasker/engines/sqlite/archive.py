@@ -13,7 +13,7 @@ import msgspec
 
 from tasker.clock import Clock, from_micros, to_micros
 from tasker.engines.sqlite.erasure import is_buried
-from tasker.engines.sqlite.faults import ENVIRONMENT
+from tasker.engines.sqlite.faults import ENVIRONMENT, is_taken
 from tasker.engines.sqlite.lines import Lines
 from tasker.engines.sqlite.options import resume_waiting
 from tasker.engines.sqlite.results import Results, is_reference
@@ -136,9 +136,9 @@ def _taken_back(connection: apsw.Connection, *, work: Callable[[apsw.Connection]
         raise
     except (Conflict, InTheWay) as error:
         return error
-    except apsw.ConstraintError:
-        return taken()
-    except (apsw.Error, RuntimeError, ValueError, TypeError, OverflowError) as error:  # it is no task that is stored so
+    except (apsw.Error, RuntimeError, ValueError, TypeError, OverflowError) as error:
+        if is_taken(error):
+            return taken()
         return ArchiveError(f"it cannot be stored as it is: {error}")
     finally:
         connection.execute("ROLLBACK TO rehearsal")
@@ -161,7 +161,9 @@ def _put_records(connection: apsw.Connection, *, rows: Sequence[Row]) -> int:
         try:
             _ARCHIVED[row.table].insert(connection, row.value)
         except apsw.ConstraintError as error:
-            raise InTheWay(row) from error
+            if is_taken(error):
+                raise InTheWay(row) from error
+            raise
         row.check_stored(_ARCHIVED[row.table].find(connection, row.key))
         if row.table == WEBHOOKS.name:  # it hears of what comes after it here
             connection.execute(QUERIES["mark_webhook"], (row.key.bytes,))

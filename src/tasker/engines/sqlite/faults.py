@@ -18,6 +18,15 @@ ENVIRONMENT = (
 )  # fmt: skip
 """Faults of the disk or the machine, not of one piece of work."""
 
+_TAKEN = frozenset((
+    apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY, apsw.SQLITE_CONSTRAINT_ROWID
+))  # fmt: skip
+
+
+def is_taken(error: Exception) -> bool:
+    """Tell whether a row was refused because another one has what only one may have."""
+    return getattr(error, "extendedresult", None) in _TAKEN
+
 
 def refusal_of(error: BaseException) -> BaseException:
     """Return what the caller of a write is told: Unavailable for a fault of ENVIRONMENT, else the error itself."""

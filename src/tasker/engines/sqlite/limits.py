@@ -206,15 +206,9 @@ def store_settings(connection: apsw.Connection, settings: QueueSettings, tokens:
         return
     rate = None if settings.rate is None else encode(settings.rate)
     values = (
-        settings.name,
-        int(settings.paused),
-        settings.concurrency,
-        settings.concurrency_per_key,
-        rate,
-        int(settings.shared_keys),
-        tokens,
-        now,
-    )
+        settings.name, int(settings.paused), settings.concurrency, settings.concurrency_per_key, rate,
+        int(settings.shared_keys), tokens, now,
+    )  # fmt: skip
     connection.execute(QUERIES["put_queue"], values)
 
 

@@ -1,5 +1,6 @@
 -- A schedule acts with the scopes of who made it. Of the rows that are here nobody knows who that was: they may do what
--- every key of their owner may that can have made them. Keys are never erased; what belongs to nobody may do everything.
+-- every key of their owner may that can have made them. Dead keys are erased in the end (model.keys.KEEP_DEAD_KEYS): who
+-- has none left may submit. What belongs to nobody may do everything.
 ALTER TABLE {schema}.schedule ADD COLUMN scopes bytea NOT NULL DEFAULT '["submit"]';    -- JSON
 WITH given AS (SELECT owner, convert_from(scopes, 'UTF8') AS scopes FROM {schema}.api_key),
 maker AS (

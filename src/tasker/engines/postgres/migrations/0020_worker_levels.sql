@@ -1,5 +1,8 @@
--- What a worker can keep to (release.LEVEL) that begins an attempt: the attempt's number times 256, and the level. A worker
--- of an earlier version leaves it as it is, and so shows itself by the number.
+-- Locks are asked for in small portions: whoever holds one of these tables and waits for the other for a second is undone.
+SET LOCAL lock_timeout = '300ms';
+
+-- What a worker can keep to (release.LEVEL) that begins an attempt: the attempt's number times 256, and the level. A
+-- worker of an earlier version leaves it as it is, and so shows itself by the number.
 ALTER TABLE {schema}.task ADD COLUMN worker_level bigint;
 
 CREATE FUNCTION {schema}.refuse_older_worker() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -11,7 +14,38 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- Such a worker finds tasks of the queue in line only for a moment: where a process of its version has put them there.
+-- It ends the whole claim. A trigger that left out the one task would have to come before the update, and then every
+-- update of a task locks its row twice. So such a worker must not find tasks of the queue in line: see below.
 CREATE TRIGGER older_worker AFTER UPDATE OF status ON {schema}.task FOR EACH ROW
-    WHEN (NEW.status = 'running' AND OLD.status = 'pending' AND coalesce(NEW.worker_level, 0) <= NEW.attempt * 256::bigint)
+    WHEN (NEW.status = 'running' AND OLD.status = 'pending'
+          AND coalesce(NEW.worker_level, 0) <= NEW.attempt * 256::bigint)
     EXECUTE FUNCTION {schema}.refuse_older_worker();
+
+-- What is in line of queues with settings waits from now on where such workers do not look (line.Place), and so does
+-- what processes of an earlier version put in line later.
+CREATE FUNCTION {schema}.lift_joining() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM {schema}.queue WHERE name = split_part(NEW.entrypoint, '/', 1)) THEN
+        NEW.entrypoint = regexp_replace(NEW.entrypoint, '/', '/@1/');
+    END IF;
+    RETURN NEW;
+END $$;
+
+CREATE FUNCTION {schema}.lift_moved() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE {schema}.pgqueuer SET entrypoint = regexp_replace(entrypoint, '/', '/@1/')
+    WHERE id = NEW.id AND EXISTS (SELECT FROM {schema}.queue WHERE name = split_part(NEW.entrypoint, '/', 1));
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER lift_joining BEFORE INSERT ON {schema}.pgqueuer FOR EACH ROW
+    WHEN (NEW.entrypoint LIKE '%/%' AND NEW.entrypoint NOT LIKE '%/@%') EXECUTE FUNCTION {schema}.lift_joining();
+CREATE TRIGGER lift_moved AFTER UPDATE OF entrypoint ON {schema}.pgqueuer FOR EACH ROW
+    WHEN (NEW.status = 'queued' AND NEW.entrypoint LIKE '%/%' AND NEW.entrypoint NOT LIKE '%/@%')
+    EXECUTE FUNCTION {schema}.lift_moved();
+
+-- One that a claim holds just now is not waited for: the sweeps move it.
+UPDATE {schema}.pgqueuer SET entrypoint = regexp_replace(entrypoint, '/', '/@1/') WHERE id IN (
+    SELECT job.id FROM {schema}.pgqueuer AS job JOIN {schema}.queue ON queue.name = split_part(job.entrypoint, '/', 1)
+    WHERE job.status = 'queued' AND job.entrypoint LIKE '%/%' AND job.entrypoint NOT LIKE '%/@%'
+    FOR UPDATE OF job SKIP LOCKED);

@@ -12,4 +12,5 @@ WHERE sequence < $1 ORDER BY sequence DESC LIMIT $2;
 
 -- name: prune_audit
 DELETE FROM {schema}.audit WHERE sequence IN (
-    SELECT sequence FROM {schema}.audit WHERE time < $3::timestamptz - $1::interval ORDER BY time LIMIT $2 FOR UPDATE SKIP LOCKED);
+    SELECT sequence FROM {schema}.audit WHERE time < $3::timestamptz - $1::interval
+    ORDER BY time LIMIT $2 FOR UPDATE SKIP LOCKED);

@@ -8,8 +8,8 @@ UPDATE {schema}.clock SET seen_at = now();
 UPDATE {schema}.clock SET erased_until = $1;
 
 -- name: clock_was_set
--- Of all processes that see a step the first one follows it. Where another has seen a time within a jump ahead there was
--- none: this process's machine stood still.
+-- Of all processes that see a step the first one follows it. Where another has seen a time within a jump ahead there
+-- was none: this process's machine stood still.
 UPDATE {schema}.clock SET steps = steps + 1, seen_at = now()
 WHERE steps = $1 AND ($2::interval < interval '0' OR seen_at <= now() - $2::interval + $3::interval) RETURNING steps;
 

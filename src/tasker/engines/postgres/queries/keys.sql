@@ -19,6 +19,7 @@ FROM used WHERE api_key.key_id = used.key_id;
 
 -- name: cursor_secret
 SELECT secret FROM {schema}.cursor_key;
+
 -- name: count_api_keys
 SELECT count(*) FROM {schema}.api_key WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
 
@@ -26,7 +27,8 @@ SELECT count(*) FROM {schema}.api_key WHERE revoked_at IS NULL AND (expires_at I
 -- The version, which counts the keys too, must not come back to what it was.
 WITH gone AS (
     DELETE FROM {schema}.api_key WHERE seq IN (
-        SELECT seq FROM {schema}.api_key WHERE revoked_at IS NOT NULL OR expires_at <= now() ORDER BY seq DESC OFFSET $1)
+        SELECT seq FROM {schema}.api_key WHERE revoked_at IS NOT NULL OR expires_at <= now()
+        ORDER BY seq DESC OFFSET $1)
     RETURNING 1
 )
 UPDATE {schema}.api_key_version SET version = version + (SELECT count(*) FROM gone);

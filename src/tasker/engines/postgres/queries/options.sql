@@ -81,7 +81,8 @@ WITH gone AS (DELETE FROM {schema}.idempotency WHERE key = $1 AND $2::uuid IS NU
 UPDATE {schema}.idempotency SET task_id = $2, reply = '' WHERE key = $1 AND $2::uuid IS NOT NULL;
 
 -- name: is_stored
-SELECT EXISTS (SELECT FROM {schema}.task WHERE task_id = $1) OR EXISTS (SELECT FROM {schema}.tombstone WHERE task_id = $1);
+SELECT EXISTS (SELECT FROM {schema}.task WHERE task_id = $1)
+    OR EXISTS (SELECT FROM {schema}.tombstone WHERE task_id = $1);
 
 -- name: unique_key_of
 SELECT owner, unique_key FROM {schema}.task WHERE task_id = $1 AND unique_key IS NOT NULL;

@@ -32,8 +32,10 @@ SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens
 FROM {schema}.queue WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE;
 
 -- name: count_other_queues
--- One that has settings may be changed, however many there are.
-SELECT CASE WHEN EXISTS (SELECT FROM {schema}.queue WHERE name = $1) THEN 0 ELSE count(*) END FROM {schema}.queue;
+SELECT count(*) FROM {schema}.queue WHERE name <> $1;
+
+-- name: sharing_queues
+SELECT name FROM {schema}.queue WHERE name = ANY($1::text[]) AND shared_keys;
 
 -- name: set_queue
 UPDATE {schema}.queue SET paused = $2, concurrency = $3, concurrency_per_key = $4, rate = $5, tokens = $6,
@@ -44,7 +46,8 @@ WHERE name = $1;
 DELETE FROM {schema}.queue WHERE name = $1;
 
 -- name: running_in_queues
-SELECT queue, count(*) AS running FROM {schema}.task WHERE status = 'running' AND queue = ANY($1::text[]) GROUP BY queue;
+SELECT queue, count(*) AS running FROM {schema}.task WHERE status = 'running' AND queue = ANY($1::text[])
+GROUP BY queue;
 
 -- name: running_with_keys
 -- Without an owner those of all owners.
@@ -68,7 +71,8 @@ FROM unnest($1::text[]) AS line (name) CROSS JOIN LATERAL (
 ) AS job;
 
 -- name: costs
-SELECT task_id, queue, coalesce(weight, 1) AS weight, owner, concurrency_key FROM {schema}.task WHERE task_id = ANY($1::uuid[]);
+SELECT task_id, queue, coalesce(weight, 1) AS weight, owner, concurrency_key FROM {schema}.task
+WHERE task_id = ANY($1::uuid[]);
 
 -- name: pick
 -- As PgQueuer's own dequeue marks a job that it picks.
@@ -107,12 +111,15 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::int[]) AS slot (queue, owner
 WHERE task.seq = parked.seq
 RETURNING task.task_id, task.queue, task.type, task.priority, task.interruptions;
 
-
 -- name: lift
 -- The jobs of a line get another, and keep their places.
 UPDATE {schema}.pgqueuer SET entrypoint = $2 WHERE id IN (
     SELECT id FROM {schema}.pgqueuer WHERE entrypoint = $1 AND status = 'queued'
     ORDER BY priority DESC, id LIMIT $3 FOR UPDATE SKIP LOCKED);
+
+-- name: lines_in_use
+SELECT line.name FROM unnest($1::text[]) AS line (name)
+WHERE EXISTS (SELECT FROM {schema}.pgqueuer WHERE entrypoint = line.name AND status = 'queued');
 
 -- name: move_jobs
 UPDATE {schema}.pgqueuer SET entrypoint = given.line FROM unnest($1::text[], $2::text[]) AS given (key, line)
@@ -137,7 +144,8 @@ WHERE task_id = ANY($1::uuid[]) AND concurrency_key IS NOT NULL;
 
 -- name: place_of
 -- One that is due and not in line yet will stand at its end.
-SELECT task.queue, task.priority, task.due_at, task.seq, coalesce(task.weight, 1) AS weight, coalesce(job.id, 9223372036854775807) AS id,
+SELECT task.queue, task.priority, task.due_at, task.seq, coalesce(task.weight, 1) AS weight,
+       coalesce(job.id, 9223372036854775807) AS id,
        (SELECT count(*) FROM {schema}.task AS other
         WHERE other.status = 'running' AND other.concurrency_key IS NOT NULL AND other.queue = task.queue
           AND other.concurrency_key = task.concurrency_key
@@ -156,6 +164,17 @@ WITH RECURSIVE line (type) AS (
 )
 SELECT type FROM line WHERE type IS NOT NULL;
 
+-- name: types_in_limited_queues
+SELECT queue.name AS queue, line.type FROM {schema}.queue CROSS JOIN LATERAL (
+    WITH RECURSIVE line (type) AS (
+        (SELECT type FROM {schema}.task WHERE status = 'pending' AND task.queue = queue.name ORDER BY type LIMIT 1)
+        UNION ALL
+        SELECT (SELECT type FROM {schema}.task WHERE status = 'pending' AND task.queue = queue.name
+                AND type > line.type ORDER BY type LIMIT 1)
+        FROM line WHERE line.type IS NOT NULL
+    )
+    SELECT type FROM line WHERE type IS NOT NULL) AS line;
+
 -- name: jobs_before
 SELECT count(*) FROM (SELECT FROM unnest($1::text[]) AS line (name) CROSS JOIN LATERAL (
     (SELECT FROM {schema}.pgqueuer WHERE entrypoint = line.name AND status = 'queued' AND priority > $2 LIMIT $4)
@@ -165,8 +184,9 @@ SELECT count(*) FROM (SELECT FROM unnest($1::text[]) AS line (name) CROSS JOIN L
 ) AS job LIMIT $4) AS counted;
 
 -- name: own_before
+-- Parked ones are out of line.
 SELECT count(*) FROM (SELECT FROM {schema}.task
-    WHERE status = 'pending' AND owner <> '' AND owner = $1 AND queue = $2 AND due_at <= now()
+    WHERE status = 'pending' AND reason IS DISTINCT FROM 'concurrency_limited' AND owner <> '' AND owner = $1 AND queue = $2 AND due_at <= now()
       AND (priority > $3 OR (priority = $3 AND (due_at, seq) < ($4, $5))) LIMIT $6) AS counted;
 
 -- name: run_time

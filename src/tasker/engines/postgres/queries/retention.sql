@@ -1,7 +1,8 @@
 -- name: past_their_time
 SELECT seq, task_id, octet_length(params) + coalesce(octet_length(result), 0) AS size FROM {schema}.task
 WHERE expires_at <= $2
-  AND NOT (has_dependants AND EXISTS (SELECT FROM {schema}.dependency WHERE depends_on = task_id))  -- they hear of it first
+  -- dependants hear of it first
+  AND NOT (has_dependants AND EXISTS (SELECT FROM {schema}.dependency WHERE depends_on = task_id))
 ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED;
 
 -- name: delete_some_events
@@ -35,7 +36,8 @@ WITH old AS (DELETE FROM {schema}.event WHERE task_seq = ANY($1::bigint[])),
 DELETE FROM {schema}.task WHERE seq = ANY($1::bigint[]);
 
 -- name: when_expired
-SELECT task_id, owner, expires_at AS expired_at FROM {schema}.task WHERE task_id = ANY($1::uuid[]) AND expires_at <= now()
+SELECT task_id, owner, expires_at AS expired_at FROM {schema}.task
+WHERE task_id = ANY($1::uuid[]) AND expires_at <= now()
 UNION ALL
 SELECT task_id, owner, expired_at FROM {schema}.tombstone
 WHERE task_id = ANY($1::uuid[]) AND expired_at IS NOT NULL AND forgotten_at > now()

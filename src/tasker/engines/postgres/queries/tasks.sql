@@ -49,7 +49,8 @@ SELECT array(SELECT entrypoint FROM line WHERE entrypoint IS NOT NULL ORDER BY p
         ORDER BY due_at LIMIT 1) AS next_due,  -- one that waits for other tasks is due then
        (SELECT json_agg(json_build_object(
             'name', name, 'paused', paused, 'concurrency', concurrency, 'concurrency_per_key', concurrency_per_key,
-            'rate', convert_from(rate, 'UTF8')::json, 'shared_keys', shared_keys) ORDER BY name)::text FROM {schema}.queue) AS settings;
+            'rate', convert_from(rate, 'UTF8')::json, 'shared_keys', shared_keys) ORDER BY name)::text
+        FROM {schema}.queue) AS settings;
 
 -- name: promote
 UPDATE {schema}.task SET lined = true
@@ -105,7 +106,8 @@ WITH stored AS (
     RETURNING task.task_id, task.job_id, task.type, task.owner, task.status, task.started_at, task.ending,
         task.has_dependants, task.queue, task.concurrency_key
 ), counted AS (
-    INSERT INTO {schema}.usage_by_day AS kept (day, owner, type, writer, attempts, completed, failed, cancelled, run_time)
+    INSERT INTO {schema}.usage_by_day AS kept
+        (day, owner, type, writer, attempts, completed, failed, cancelled, run_time)
     SELECT (now() AT TIME ZONE 'UTC')::date, owner, type, $10, count(*), count(*) FILTER (WHERE status = 'completed'),
            count(*) FILTER (WHERE status = 'failed'), count(*) FILTER (WHERE status = 'cancelled'),
            coalesce(sum(greatest(0, extract(epoch FROM now() - started_at) * 1000000)::bigint)
@@ -162,7 +164,8 @@ SELECT {task} FROM {schema}.task WHERE seq = ANY($1::bigint[]) ORDER BY seq DESC
 -- name: lock_task
 SELECT seq, status, owner, type, queue, concurrency_key, unique_key, has_dependants, extra,
        coalesce(expires_at <= now(), false) AS is_over,
-       attempt > 0 AND position('/problems/dependency-failed' in coalesce(convert_from(error, 'UTF8'), '')) = 0 AS saw_all
+       attempt > 0 AND position('/problems/dependency-failed' in coalesce(convert_from(error, 'UTF8'), '')) = 0
+           AS saw_all
 FROM {schema}.task WHERE task_id = $1 FOR UPDATE;
 
 -- name: head_by_seq
@@ -224,7 +227,8 @@ DELETE FROM {schema}.worker WHERE heartbeat_at <= now() - $1::interval;
 SELECT pg_relation_size('{schema}.pgqueuer_log') + pg_relation_size('{schema}.pgqueuer_statistics');
 
 -- name: pending_window
-SELECT queue, type, due_at, seq FROM {schema}.task WHERE status = 'pending' AND (queue, type, due_at, seq) > ($1, $2, $3, $4)
+SELECT queue, type, due_at, seq FROM {schema}.task
+WHERE status = 'pending' AND (queue, type, due_at, seq) > ($1, $2, $3, $4)
 ORDER BY queue, type, due_at, seq OFFSET $5 - 1 LIMIT 1;
 
 -- name: unlined
@@ -279,6 +283,7 @@ FROM {schema}.task WHERE status = 'pending' AND owner <> '' AND owner = $1 GROUP
 
 -- name: own_running_by_line
 SELECT queue, type, count(*) AS running FROM {schema}.task WHERE status = 'running' AND owner = $1 GROUP BY queue, type;
+
 -- name: pending_by_queues
 SELECT queue, type, count(*) FILTER (WHERE due_at <= now()) AS pending,
        count(*) FILTER (WHERE due_at > now()) AS scheduled, min(due_at) FILTER (WHERE due_at <= now()) AS oldest

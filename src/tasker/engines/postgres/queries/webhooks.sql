@@ -2,7 +2,8 @@
 INSERT INTO {schema}.webhook ({webhook}) VALUES ({webhook_places}) ON CONFLICT DO NOTHING;
 
 -- name: hold_owner
--- One after the other: who counts an owner's webhooks then sees all that were stored. The lock goes with the transaction.
+-- One after the other: who counts an owner's webhooks then sees all that were stored. The lock goes with the
+-- transaction.
 SELECT pg_advisory_xact_lock($1, hashtext($2));
 
 -- name: count_webhooks

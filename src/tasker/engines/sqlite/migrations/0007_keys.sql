@@ -1,4 +1,4 @@
--- Keys are never erased: that there was one means that one is needed.
+-- Keys outlive their use, and the newest dead ones stay (KEEP_DEAD_KEYS): that there was one means that one is needed.
 CREATE TABLE api_key (
     seq          INTEGER PRIMARY KEY,
     key_id       TEXT NOT NULL UNIQUE,

@@ -1,5 +1,6 @@
 -- A schedule acts with the scopes of who made it. Of the rows that are here nobody knows who that was: they may do what
--- every key of their owner may that can have made them. Keys are never erased; what belongs to nobody may do everything.
+-- every key of their owner may that can have made them. Dead keys are erased in the end (model.keys.KEEP_DEAD_KEYS): who
+-- has none left may submit. What belongs to nobody may do everything.
 ALTER TABLE schedule ADD COLUMN scopes BLOB NOT NULL DEFAULT X'5b227375626d6974225d';   -- JSON; here ["submit"]
 WITH given AS (SELECT owner, CAST(scopes AS TEXT) AS scopes FROM api_key),
 maker AS (

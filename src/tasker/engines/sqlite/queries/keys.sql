@@ -6,6 +6,7 @@ UPDATE api_key SET last_used_at = max(coalesce(last_used_at, 0), ?) WHERE key_id
 
 -- name: cursor_secret
 SELECT secret FROM cursor_key;
+
 -- name: count_api_keys
 SELECT count(*) FROM api_key WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?);
 

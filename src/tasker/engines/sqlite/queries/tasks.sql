@@ -44,7 +44,8 @@ WHERE status = 'pending' AND queue = ? AND type = ? AND priority = ? AND due_at 
 ORDER BY due_at, seq LIMIT ?;
 
 -- name: due_suspects
-SELECT -priority, due_at, seq, coalesce(weight, 1), owner, concurrency_key, queue, type FROM task INDEXED BY task_suspect
+SELECT -priority, due_at, seq, coalesce(weight, 1), owner, concurrency_key, queue, type
+FROM task INDEXED BY task_suspect
 WHERE status = 'pending' AND interruptions >= 3 AND due_at <= :now
   AND type IN (SELECT value FROM json_each(:types)) AND queue NOT IN (SELECT value FROM json_each(:shut))
   AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
@@ -98,7 +99,8 @@ UPDATE task SET status = ?, reason = NULL, ending = ?, finished_at = ?, tries = 
 WHERE task_id = ? AND attempt = ? AND status = 'running' RETURNING has_dependants, queue, owner, concurrency_key;
 
 -- name: running_attempt
-SELECT seq, cancel_requested_at, type, owner, usage, {head} FROM task WHERE task_id = ? AND attempt = ? AND status = 'running';
+SELECT seq, cancel_requested_at, type, owner, usage, {head} FROM task
+WHERE task_id = ? AND attempt = ? AND status = 'running';
 
 -- name: keep_attempt
 INSERT INTO attempt (task_seq, attempt, worker, started_at, finished_at, ending, error, peak_memory)
