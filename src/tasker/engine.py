@@ -191,7 +191,10 @@ class QueueBook(Protocol):
         """Return the first queues behind a name that hold open tasks or have settings, in the store's order."""
 
     async def find_open(self, owner: str) -> list[str]:
-        """Return the queues in which this owner has open tasks, in any order."""
+        """Return the queues in which this owner has open tasks, in any order.
+
+        Of the owner "" the answer may lack a queue where the pending tasks that were looked at all have owners.
+        """
 
     async def find_place(self, task_id: UUID, owner: str | None = None) -> Place | None:
         """Return where in line a due task is, among this owner's if given; None for any that is not pending and due."""

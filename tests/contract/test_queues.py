@@ -569,6 +569,36 @@ async def test_an_owners_open_queues_are_those_of_its_open_tasks(
     assert await engine.queues.find_open("nobody") == []
 
 
+async def test_nobodys_open_queues_are_those_of_tasks_without_an_owner(
+    driver: Driver, engine: Engine, clock: ManualClock
+) -> None:
+    assert await engine.queues.find_open("") == []
+    for owner, queue in (("me", "a"), ("me", "b"), ("", "b"), ("", "c"), ("", "d")):
+        await driver.submit(make_draft(clock.now(), queue=queue, owner=owner))
+    [claim] = await driver.claim(1, queues=["d"])
+    assert sorted(await engine.queues.find_open("")) == ["b", "c", "d"]
+    await driver.finish(claim, Succeeded(b"1"))
+    assert sorted(await engine.queues.find_open("")) == ["b", "c"]
+
+
+async def test_an_owners_tasks_are_counted_in_these_queues_alone(
+    driver: Driver, engine: Engine, clock: ManualClock
+) -> None:
+    for owner, queue in (("me", "a"), ("me", "b"), ("me", "b"), ("me", "c"), ("me", "d"), ("you", "b"), ("you", "c")):
+        await driver.submit(make_draft(clock.now(), queue=queue, owner=owner))
+    await driver.submit(make_draft(clock.now(), queue="b", owner="me", delay=MINUTE))
+    await driver.claim(2, queues=["c"])
+    await driver.claim(1, queues=["d"])
+    whole = await engine.stats("me")
+    found = await engine.stats("me", queues=["c", "b", "nothing"])
+    assert found == [line for line in whole if line.queue in ("b", "c")]
+    assert [(line.queue, line.pending, line.scheduled, line.running) for line in found] == [
+        ("b", 2, 1, 0), ("c", 0, 0, 1),
+    ]  # fmt: skip
+    assert await engine.stats("me", queues=[]) == []
+    assert [line.pending for line in await engine.stats("you", queues=["b", "a"])] == [1]
+
+
 async def test_no_more_queues_than_that_have_settings(engine: Engine) -> None:
     for name in ("a", "b"):
         await engine.queues.change(name, QueueChange(paused=True), most=2)

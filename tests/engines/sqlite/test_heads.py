@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import tracemalloc
 from datetime import timedelta
 from pathlib import Path
 from time import process_time
@@ -26,8 +28,11 @@ def test_lines_come_in_order_of_their_bounds_whatever_was_told_before() -> None:
             known.pop(line, None)
         elif choices.random() < 0.1:
             types = choices.sample(TYPES, choices.randrange(4))
-            taken = list(heads.taken(types))
-            assert sorted(taken) == sorted((bound, one) for one, bound in known.items() if one[1] in types)
+            queues = choices.choice([None, {f"q{place}" for place in choices.sample(range(30), choices.randrange(30))}])
+            taken = list(heads.taken(types, queues))
+            assert sorted(taken) == sorted(
+                (bound, one) for one, bound in known.items() if one[1] in types and (queues is None or one[0] in queues)
+            )
             assert [bound for bound, _ in taken] == sorted(bound for bound, _ in taken)
             for _, one in taken:
                 del known[one]
@@ -39,6 +44,41 @@ def test_lines_come_in_order_of_their_bounds_whatever_was_told_before() -> None:
             assert heads.holds_any(types, None) == any(one[1] in types for one in known)
         assert heads.holds_any(("a",), ("q1", "q2")) == any(one in known for one in (("q1", "a"), ("q2", "a")))
         assert set(heads) == known.keys()
+
+
+def test_lines_may_change_while_they_are_taken() -> None:
+    heads = Heads()
+    for place in range(6):
+        heads.add((f"q{place}", TYPES[place % 2]), (0, place, 0))
+    for queues in (None, {f"q{place}" for place in range(6)}):
+        taken = []
+        for bound, line in heads.taken(TYPES, queues):
+            taken.append((bound, line))
+            heads.discard(("q1", "b"))
+            heads.discard(("q3", "b"))
+        assert [line for _, line in taken] == [("q0", "a"), ("q2", "a"), ("q4", "a"), ("q5", "b")]
+        assert not set(heads)
+        for bound, line in [*taken, ((0, 1, 0), ("q1", "b")), ((0, 3, 0), ("q3", "b"))]:
+            heads.add(line, bound)
+
+
+@pytest.mark.parametrize("queues", [None, {"mine"}])
+def test_lines_that_come_and_go_leave_nothing_behind(queues: set[str] | None) -> None:
+    """Workers that name their queues never come across what is first among all."""
+    heads = Heads()
+    heads.add(("other", "b" if queues is None else "a"), UNKNOWN)
+
+    def size_after(rounds: int) -> int:
+        tracemalloc.start()
+        for number in range(rounds):
+            heads.add(("mine", "a"), (0, number, 0))
+            assert [line for _, line in heads.taken("a", queues)] == [("mine", "a")]
+        size = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        return size
+
+    size_after(1000)
+    assert size_after(20_000) < 100_000
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -83,3 +123,40 @@ async def test_a_claim_costs_the_same_with_four_times_as_many_queues(tmp_path: P
         return min(spent)
 
     assert await cost(4000) < 2 * await cost(1000)
+
+
+async def cost_of_a_named_queue(folder: Path, others: int) -> tuple[float, float]:
+    """Return what a claim of one queue by name and a submission to it cost beside so many others, in seconds."""
+    clock = ManualClock()
+    engine = SqliteEngine(folder / str(others) / "tasker.db", clock)
+    await engine.open()
+    driver = Driver(engine, clock)
+    drafts = [make_draft(clock.now(), queue=f"q{place}") for place in range(others)]
+    for start in range(0, others, 250):
+        await engine.submit(drafts[start : start + 250])
+    claims, submissions = [], []
+    for _ in range(20):
+        await engine.submit([make_draft(clock.now(), queue="mine") for _ in range(2)])
+        begun = process_time()
+        assert len(await driver.claim(2, queues=("mine",))) == 2
+        claims.append(process_time() - begun)
+        waiting = asyncio.create_task(driver.claim(1, queues=("mine",), wait_for=timedelta(hours=1)))
+        await asyncio.sleep(0)
+        await engine.check()  # a transaction has looked for it, and it waits
+        begun = process_time()
+        await driver.submit(make_draft(clock.now(), queue="mine"))
+        assert len(await waiting) == 1
+        submissions.append(process_time() - begun)
+    await engine.close()
+    return min(claims), min(submissions)
+
+
+async def test_who_names_a_queue_pays_nothing_for_the_others(tmp_path: Path) -> None:
+    told = ""
+    for number in range(4):  # a machine that is busy with other things may need more than one look
+        few = await cost_of_a_named_queue(tmp_path / str(number), 100)
+        many = await cost_of_a_named_queue(tmp_path / str(number), 8000)
+        told = f"claim, submission: {few} s beside 100 queues, {many} s beside 8000"
+        if all(after < 2.5 * before for before, after in zip(few, many, strict=True)):
+            return
+    pytest.fail(told)

@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import pytest
 
-from tasker.engines.sqlite import SqliteEngine, reads
+from tasker.engines.sqlite import SqliteEngine, queues, reads
 from tasker.engines.sqlite.results import Results
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import connect
@@ -22,12 +22,13 @@ from tasker.testing import START, Driver, ManualClock, make_draft
 OPEN_TASKS_ONLY = (
     "next_line", "next_level", "due_in_level", "due_suspects", "any_suspect", "next_due", "lines_due",
     "expired", "expire_all", "pending_by_line", "running_by_line", "limited_in_level", "running_in_queue",
-    "running_with_key", "running_with_own_key", "any_parked", "parked_keys",
+    "running_with_key", "running_with_own_key", "any_parked", "parked_keys", "next_queue", "next_queue_of",
+    "has_pending_of_nobody", "pending_in_queues", "own_pending_by_line", "own_pending_in_queues", "own_running_by_line",
 )  # fmt: skip
 """Queries on the way of every claim, heartbeat and count: they must see open tasks alone."""
 NAMED = {
-    "now": 1, "types": "[]", "queues": None, "limit": 1, "shut": "[]", "parked": 1 << 60, "queue": "", "key": "",
-    "owner": "",
+    "now": 1, "types": "[]", "limit": 1, "shut": "[]", "parked": 1 << 60, "queue": "", "key": "",
+    "owner": "", "queues": "[]",
 }  # fmt: skip
 HISTORY = 5000
 
@@ -165,6 +166,53 @@ async def test_a_list_costs_the_same_with_a_long_history(path: Path, where: Task
     add_history(path)
     after = list_steps(path, where)
     assert after <= max(before * 2, 2000), f"{before} steps before, {after} with {HISTORY} more finished tasks"
+
+
+def add_pending(path: Path, owner: str, names: range, each: int) -> None:
+    """Pending tasks of an owner, so many in each of some queues (q1, ...)."""
+    connection = connect(path)
+    (pending,) = connection.execute("SELECT min(seq) FROM task WHERE status = 'pending'").fetchone()
+    columns = [row[1] for row in connection.execute("PRAGMA table_info(task)")]
+    others = ", ".join(name for name in columns if name not in ("seq", "task_id", "queue", "owner"))
+    with connection:
+        connection.execute(
+            f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {len(names) * each - 1})"
+            f" INSERT INTO task (task_id, queue, owner, {others})"
+            f" SELECT randomblob(16), 'q' || ({names.start} + i % {len(names)}), '{owner}', {others}"
+            f" FROM task, n WHERE seq = {pending}"
+        )
+    connection.close()
+
+
+def own_steps(path: Path, owner: str, names: list[str] | None) -> int:
+    """Steps of all that a page of an owner's queues asks of the table: of all its queues if no names are given."""
+    connection = connect(path, read_only=True)
+    steps = Steps(connection)
+    if names is None:
+        queues.find_open(connection, owner)
+    else:
+        reads.stats(connection, 1 << 59, owner, names)
+    connection.close()
+    return steps.count
+
+
+@pytest.mark.parametrize("owner", ["ada", "eve", ""])
+def test_open_queues_are_found_without_a_walk_over_their_tasks(path: Path, owner: str) -> None:
+    add_pending(path, "ada", range(1, 11), 100)
+    add_pending(path, "eve", range(1, 3), 1)
+    before = own_steps(path, owner, None)
+    add_pending(path, "ada", range(1, 11), 2000)
+    after = own_steps(path, owner, None)
+    assert after <= before * 1.1 + 100, f"{before} steps before, {after} with 20,000 more tasks"
+
+
+def test_an_owners_queues_are_counted_without_a_look_at_its_other_ones_or_other_owners(path: Path) -> None:
+    add_pending(path, "eve", range(1, 3), 5)
+    before = own_steps(path, "eve", ["q1", "q2", "other"])
+    add_pending(path, "eve", range(3, 1000), 5)
+    add_pending(path, "ada", range(1, 3), 2000)
+    after = own_steps(path, "eve", ["q1", "q2", "other"])
+    assert after <= before * 1.1 + 100, f"{before} steps before, {after} with many more tasks"
 
 
 @pytest.mark.parametrize(("name", "index"), [("unpark", "task_parked"), ("unpark_own", "task_parked_own")])

@@ -314,7 +314,11 @@ class Limits:
 
     async def find_open(self, connection: Connection, owner: str) -> list[str]:
         """Return the queues in which an owner has open tasks."""
-        return [row["queue"] for row in await connection.fetch(self._queries["open_queues_of"], owner)]
+        if owner:
+            rows = await connection.fetch(self._queries["open_queues_of"], owner)
+        else:
+            rows = await connection.fetch(self._queries["open_queues_of_nobody"])
+        return [row["queue"] for row in rows]
 
     async def find_place(self, connection: Connection, task_id: UUID, owner: str | None) -> Location | None:
         """Return where in line a due task is, among an owner's if given."""

@@ -88,8 +88,8 @@ class Reads:
         """Return the open tasks by queue and type; of an owner and of these queues alone, if given."""
         whose, which = "" if owner is None else "own_", "line"
         values: list[Any] = [] if owner is None else [owner]
-        if queues is not None and owner is None:
-            which, values = "queues", [list(queues)]
+        if queues is not None:
+            which, values = "queues", [*values, list(queues)]
         lines = {
             (row["queue"], row["type"]): LineStats(
                 queue=row["queue"], type=row["type"], pending=row["pending"], scheduled=row["scheduled"],
@@ -101,7 +101,7 @@ class Reads:
             name = row["queue"], row["type"]
             line = lines.get(name, LineStats(queue=row["queue"], type=row["type"]))
             lines[name] = structs.replace(line, running=row["running"])
-        return [lines[name] for name in sorted(lines) if queues is None or name[0] in queues]
+        return [lines[name] for name in sorted(lines)]
 
 
 def _condition(where: TaskFilter, cursor: str | None) -> tuple[str, list[Any]]:

@@ -190,7 +190,8 @@ def running_with_key(connection: apsw.Connection, slot: Slot) -> int:
 def read_states(connection: apsw.Connection, now: int, names: Collection[str] | None) -> list[QueueState]:
     """Return the queues with settings, as they are now; of these alone, if given."""
     rows: list[Row] = connection.execute(QUERIES["queues"]).fetchall()
-    return [_state_of(connection, row, now) for row in rows if names is None or row[0] in names]
+    among = None if names is None else frozenset(names)
+    return [_state_of(connection, row, now) for row in rows if among is None or row[0] in among]
 
 
 def find_settings(connection: apsw.Connection, name: str) -> tuple[QueueSettings, float, int]:

@@ -38,11 +38,12 @@ _ABOVE_ALL = 1 << 31
 class Waiter:
     """One call of claim: what it asks for, and the future that its tasks go to."""
 
-    __slots__ = ("future", "given_up", "has_looked", "names", "request", "served", "types")
+    __slots__ = ("future", "given_up", "has_looked", "names", "queues", "request", "served", "types")
 
     def __init__(self, request: ClaimRequest, future: asyncio.Future[list[Claim]]) -> None:
         self.request = request
         self.types = frozenset(request.types)
+        self.queues = None if request.queues is None else frozenset(request.queues)
         self.names = {
             "types": json.dumps(list(request.types)),
             "queues": None if request.queues is None else json.dumps(list(request.queues)),
@@ -55,8 +56,7 @@ class Waiter:
 
     def takes(self, line: LineName) -> bool:
         """Tell whether this worker takes tasks of the line."""
-        queues = self.request.queues
-        return line[1] in self.types and (queues is None or line[0] in queues)
+        return line[1] in self.types and (self.queues is None or line[0] in self.queues)
 
     def give_up(self) -> None:
         """Its time is up: answer with nothing, once it has looked at least once."""
@@ -188,7 +188,7 @@ class Lines:
             return None
         for waiter in self._waiters:
             if waiter.takes(line) and waiter.request.limit > len(waiter.served):
-                return None if self._active.holds_any(waiter.types, waiter.request.queues) else waiter
+                return None if self._active.holds_any(waiter.types, waiter.queues) else waiter
         return None
 
     def _has_due(self, now: int) -> bool:
@@ -313,33 +313,21 @@ class Lines:
             return []
         found: list[Candidate] = []
         looked: list[_Looked] = []
-        for bound, line in self._active.taken(waiter.types):
+        for bound, line in self._active.taken(waiter.types, waiter.queues):
             if len(found) >= room and bound > found[room - 1].rank:
                 looked.append(_Looked([line], bound))
                 break
-            if not waiter.takes(line):
-                looked.append(_Looked([line], bound))
-                continue
-            look = self._look_limited if self.limits.holds(line[0]) else self._look
-            here = look(connection, line, bound, waiter, now, room)
+            if self.limits.holds(line[0]):
+                here = self._look_limited(connection, line, waiter, room)
+            else:
+                here = _look(connection, line, bound, now, room)
             looked.append(here)
             found += here.found
             if len(found) >= room:
                 found.sort(key=lambda one: one.rank)
         return self._settle(connection, found, looked, room)
 
-    def _look(
-        self, connection: apsw.Connection, line: LineName, bound: Rank, waiter: Waiter, now: int, room: int
-    ) -> _Looked:
-        """Look at the first tasks of a line without limits."""
-        rows = _due(connection, line, now, room)
-        return _Looked(
-            [line], bound, [Candidate(row, line[0], 1, None, (row[2], line)) for row in rows], len(rows) < room
-        )
-
-    def _look_limited(
-        self, connection: apsw.Connection, line: LineName, bound: Rank, waiter: Waiter, now: int, room: int
-    ) -> _Looked:
+    def _look_limited(self, connection: apsw.Connection, line: LineName, waiter: Waiter, room: int) -> _Looked:
         """Do what `_look` does for all lines of a queue with limits; they share its gate."""
         queue = line[0]
         lines = [line, *((queue, type_) for type_ in waiter.types if (queue, type_) in self._active)]
@@ -373,6 +361,12 @@ class _Looked(NamedTuple):
     bound: Rank
     found: list[Candidate] = []
     is_all: bool = False
+
+
+def _look(connection: apsw.Connection, line: LineName, bound: Rank, now: int, room: int) -> _Looked:
+    """Look at the first tasks of a line without limits."""
+    rows = _due(connection, line, now, room)
+    return _Looked([line], bound, [Candidate(row, line[0], 1, None, (row[2], line)) for row in rows], len(rows) < room)
 
 
 def _due(connection: apsw.Connection, line: LineName, now: int, limit: int, query: str = "due_in_level") -> list[Row]:

@@ -48,7 +48,7 @@ class SqliteQueues:
         return names
 
     async def find_open(self, owner: str) -> list[str]:
-        names: list[str] = await self._read(_find_open, owner)
+        names: list[str] = await self._read(find_open, owner)
         return names
 
     async def find_place(self, task_id: UUID, owner: str | None = None) -> Place | None:
@@ -91,13 +91,21 @@ def _find_names(connection: apsw.Connection, after: str, limit: int) -> list[str
     return sorted(names)[:limit]
 
 
-def _find_open(connection: apsw.Connection, owner: str) -> list[str]:
+def find_open(connection: apsw.Connection, owner: str) -> list[str]:
+    """Return the queues in which an owner has open tasks: a seek for each."""
     names: set[str] = {row[0] for row in connection.execute(QUERIES["running_queues_of"], (owner,))}
     queue: Any = ""
-    while (queue := connection.execute(QUERIES["next_queue"], (queue,)).get) is not None:
-        if queue not in names and connection.execute(QUERIES["has_pending_of"], (queue, owner)).get is not None:
+    while (queue := _next_queue(connection, owner, queue)) is not None:
+        if owner or queue in names or connection.execute(QUERIES["has_pending_of_nobody"], (queue,)).get:
             names.add(queue)
     return list(names)
+
+
+def _next_queue(connection: apsw.Connection, owner: str, after: Any) -> Any:
+    """Return the next queue with pending tasks of an owner; of anybody for the owner ""."""
+    if owner:
+        return connection.execute(QUERIES["next_queue_of"], (owner, after)).get
+    return connection.execute(QUERIES["next_queue"], (after,)).get
 
 
 def _find_place(connection: apsw.Connection, task_id: UUID, now: int, among: str | None) -> Place | None:

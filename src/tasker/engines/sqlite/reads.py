@@ -185,8 +185,9 @@ def stats(connection: apsw.Connection, now: int, owner: str | None, queues: Coll
     """Return the open tasks by queue and type; of an owner and of these queues alone, if given."""
     values: dict[str, Any] = {"now": now, "parked": PARKED, "owner": owner}
     whose, which = "" if owner is None else "own_", "by_line"
-    if queues is not None and owner is None:
-        values["queues"], which = encode(list(queues)).decode(), "in_queues"
+    among = None if queues is None else frozenset(queues)
+    if among is not None:
+        values["queues"], which = encode(list(among)).decode(), "in_queues"
     rows: list[Row] = connection.execute(QUERIES[f"{whose}pending_{which}"], values).fetchall()
     lines = {
         (queue, type_): LineStats(
@@ -194,11 +195,10 @@ def stats(connection: apsw.Connection, now: int, owner: str | None, queues: Coll
             oldest_due_at=from_micros(oldest) if oldest <= now else None,
         )
         for queue, type_, pending, scheduled, oldest in rows
-        if queues is None or queue in queues
     }  # fmt: skip
     running: list[Row] = connection.execute(QUERIES[f"{whose}running_by_line"], values).fetchall()
     for queue, type_, count in running:
-        if queues is not None and queue not in queues:
+        if among is not None and queue not in among:
             continue
         line = lines.get((queue, type_), LineStats(queue=queue, type=type_))
         lines[queue, type_] = structs.replace(line, running=count)

@@ -19,8 +19,36 @@ SELECT name FROM (
 ORDER BY name LIMIT $2;
 
 -- name: open_queues_of
-SELECT queue FROM {schema}.task WHERE status = 'pending' AND owner = $1
+-- From queue to queue by the index task_own, up to the next owner: asked for one owner alone, the planner may take an
+-- index without owners, and walk over all that others have there.
+WITH RECURSIVE own (owner, queue) AS (
+    (SELECT owner, queue FROM {schema}.task
+     WHERE status = 'pending' AND owner <> '' AND (owner, queue) > ($1, '') ORDER BY owner, queue LIMIT 1)
+    UNION ALL
+    SELECT next.owner, next.queue FROM own CROSS JOIN LATERAL (
+        SELECT owner, queue FROM {schema}.task
+        WHERE status = 'pending' AND owner <> '' AND (task.owner, task.queue) > (own.owner, own.queue)
+        ORDER BY owner, queue LIMIT 1) AS next
+    WHERE own.owner = $1
+)
+SELECT queue FROM own WHERE owner = $1
 UNION SELECT queue FROM {schema}.task WHERE status = 'running' AND owner = $1;
+
+-- name: open_queues_of_nobody
+-- From queue to queue, as queue_names does. No index knows which tasks belong to nobody: it would cost each of them. A
+-- look at a few keeps a queue's cost bounded.
+WITH RECURSIVE pending (queue) AS (
+    (SELECT queue FROM {schema}.task WHERE status = 'pending' ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT (SELECT queue FROM {schema}.task WHERE status = 'pending' AND queue > pending.queue ORDER BY queue LIMIT 1)
+    FROM pending WHERE queue IS NOT NULL
+)
+SELECT queue FROM pending
+WHERE queue IS NOT NULL AND EXISTS (SELECT FROM (
+    SELECT owner FROM {schema}.task WHERE status = 'pending' AND task.queue = pending.queue
+    ORDER BY queue, type, due_at, seq LIMIT 100) AS few
+    WHERE owner = '')
+UNION SELECT queue FROM {schema}.task WHERE status = 'running' AND owner = '';
 
 -- name: new_queue
 -- A row that is there is held: it cannot be taken away between this and what follows.
@@ -184,9 +212,10 @@ SELECT count(*) FROM (SELECT FROM unnest($1::text[]) AS line (name) CROSS JOIN L
 ) AS job LIMIT $4) AS counted;
 
 -- name: own_before
--- Parked ones are out of line.
+-- Parked ones are out of line. For the planner: see own_pending_by_line.
 SELECT count(*) FROM (SELECT FROM {schema}.task
-    WHERE status = 'pending' AND reason IS DISTINCT FROM 'concurrency_limited' AND owner <> '' AND owner = $1 AND queue = $2 AND due_at <= now()
+    WHERE status = 'pending' AND reason IS DISTINCT FROM 'concurrency_limited' AND owner <> '' AND owner = $1
+      AND owner >= $1 AND owner <= $1 AND queue = $2 AND due_at <= now()
       AND (priority > $3 OR (priority = $3 AND (due_at, seq) < ($4, $5))) LIMIT $6) AS counted;
 
 -- name: run_time

@@ -12,8 +12,14 @@ UNION SELECT name FROM queue WHERE name > :after;
 -- name: running_queues_of
 SELECT DISTINCT queue FROM task INDEXED BY task_running WHERE status = 'running' AND owner = ?;
 
--- name: has_pending_of
-SELECT 1 FROM task INDEXED BY task_line WHERE status = 'pending' AND queue = ? AND owner = ? LIMIT 1;
+-- name: next_queue_of
+-- The same among an owner's tasks.
+SELECT min(queue) FROM task INDEXED BY task_own WHERE status = 'pending' AND owner <> '' AND owner = ? AND queue > ?;
+
+-- name: has_pending_of_nobody
+-- No index knows which tasks belong to nobody: it would cost each of them. A look at a few keeps a queue's cost bounded.
+SELECT max(owner = '') FROM (
+    SELECT owner FROM task INDEXED BY task_line WHERE status = 'pending' AND queue = ? LIMIT 100);
 
 -- name: queue_by_name
 SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at FROM queue WHERE name = ?;

@@ -204,6 +204,13 @@ SELECT queue, type, sum(due_at <= :now OR due_at >= :parked), sum(due_at > :now 
        min(due_at & (:parked - 1))
 FROM task INDEXED BY task_own WHERE status = 'pending' AND owner <> '' AND owner = :owner GROUP BY queue, type;
 
+-- name: own_pending_in_queues
+SELECT queue, type, sum(due_at <= :now OR due_at >= :parked), sum(due_at > :now AND due_at < :parked),
+       min(due_at & (:parked - 1))
+FROM task INDEXED BY task_own
+WHERE status = 'pending' AND owner <> '' AND owner = :owner AND queue IN (SELECT value FROM json_each(:queues))
+GROUP BY queue, type;
+
 -- name: own_running_by_line
 SELECT queue, type, count(*) FROM task INDEXED BY task_running
 WHERE status = 'running' AND owner = :owner GROUP BY queue, type;
