@@ -136,7 +136,7 @@ class DatabaseSteps:
             await connection.execute(self._queries["renew_leases"], self._lease)
             return True
 
-        followed = await self._transact(work)
+        followed: bool | None = await self._transact(work)
         if followed:
             _log.warning("clock.was_set", seconds=step.total_seconds(), whose="the database's")
         await self._move_all()
