@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -10,6 +12,11 @@ from tests.contract.conftest import MakeEngine
 from tests.contract.webhooks import make_delivery, make_webhook
 
 from tasker.engine import Engine
+from tasker.engines.postgres import PostgresEngine
+from tasker.engines.postgres import steps as postgres_steps
+from tasker.engines.postgres.steps import DatabaseSteps
+from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import steps as sqlite_steps
 from tasker.lifecycle import Snoozed, Succeeded
 from tasker.model import Status
 from tasker.model.queues import QueueChange, Rate
@@ -128,6 +135,114 @@ async def test_a_clock_set_back_while_no_process_runs_stops_nothing(
     assert await again.claim(10) == [], "started early"
     clock.advance(2 * SECOND)
     assert {claim.task_id for claim in await again.claim(10)} == {snoozed.task_id, delayed}
+
+
+@contextlib.contextmanager
+def halting() -> Iterator[None]:
+    """Have a row moved at a time, on SQLite one with each transaction, and on PostgreSQL one a look."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite_steps, "BATCH", 1)
+        patch.setattr(postgres_steps, "BATCH", 1)
+        patch.setattr(SqliteEngine, "_move_on", lambda _: None)
+        patch.setattr(DatabaseSteps, "_move_all", _move_one)
+        yield
+
+
+async def _move_one(steps: DatabaseSteps) -> None:
+    await steps._move("move_tasks")
+
+
+async def is_moving(engine: Engine) -> bool:
+    if isinstance(engine, SqliteEngine):
+        return engine._steps.is_moving
+    assert isinstance(engine, PostgresEngine)
+    row = await engine._connections.look(lambda connection: connection.fetchrow(engine._queries["clock"]))
+    return bool(row["is_moving"])
+
+
+async def move_all(engine: Engine) -> None:
+    """Let the chores come round until nothing is left to be moved."""
+    for _ in range(100):
+        await engine.find_expired(limit=10)
+        await engine.check()
+        if not await is_moving(engine):
+            return
+    raise AssertionError("there is always something left to be moved")
+
+
+@every_step
+@pytest.mark.parametrize("ends", [True, False], ids=["killed", "alive"])
+async def test_a_step_that_is_half_followed_moves_all_once_and_starts_nothing_early(
+    driver: Driver, engine: Engine, make_engine: MakeEngine, clock: ManualClock, step: timedelta, ends: bool
+) -> None:
+    """Whatever is submitted, ends or is put off meanwhile, and whether or not the process is killed midway."""
+    first = await driver.submit()
+    [claim] = await driver.claim(1)
+    put_off = await driver.submit()
+    [running] = await driver.claim(1)
+    extra = make_draft(clock.now(), delay=60 * SECOND).extra
+    assert extra is not None
+    behind = structs.replace(extra, depends_on=(first,))
+    waiting = {await driver.submit(make_draft(clock.now(), delay=60 * SECOND)) for _ in range(15)}
+    waiting |= {
+        await driver.submit(structs.replace(make_draft(clock.now(), delay=60 * SECOND), extra=behind)) for _ in range(4)
+    }
+    queued = await driver.submit()
+    with halting():
+        await set_clock(engine, clock, step)
+        assert await driver.finish(claim, Succeeded(b"6"))
+        assert await driver.finish(running, Snoozed(60 * SECOND))
+        waiting |= {put_off, await driver.submit(make_draft(clock.now(), delay=60 * SECOND))}
+        assert [one.task_id for one in await driver.claim(30)] == [queued]
+        assert await is_moving(engine), "nothing was left to be moved: this run proves nothing"
+        if ends:
+            await engine.close()
+    if ends:
+        engine = make_engine()
+        await engine.open()
+        driver = Driver(engine, clock)
+    await move_all(engine)
+    clock.advance(59 * SECOND)
+    assert await driver.claim(30) == [], "started early"
+    clock.advance(2 * SECOND)
+    await engine.sweep(limit=100)
+    assert {one.task_id for one in await driver.claim(30)} >= waiting
+
+
+@every_step
+async def test_a_step_while_another_is_half_followed(
+    driver: Driver, engine: Engine, clock: ManualClock, step: timedelta
+) -> None:
+    waiting = {await driver.submit(make_draft(clock.now(), delay=60 * SECOND)) for _ in range(8)}
+    with halting():
+        await set_clock(engine, clock, HOUR)
+        assert await is_moving(engine)
+        await set_clock(engine, clock, step)
+        assert await driver.claim(30) == [], "started early"
+    await move_all(engine)
+    await move_all(engine)
+    clock.advance(59 * SECOND)
+    assert await driver.claim(30) == [], "started early"
+    clock.advance(2 * SECOND)
+    assert {one.task_id for one in await driver.claim(30)} == waiting
+
+
+async def test_a_step_that_cannot_be_followed_stops_no_claim_of_what_is_due(
+    driver: Driver, engine: Engine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not isinstance(engine, PostgresEngine):
+        pytest.skip("no time-out ends what SQLite does")
+    waiting = await driver.submit(make_draft(clock.now(), delay=60 * SECOND))
+    queued = [await driver.submit(), await driver.submit()]
+    with monkeypatch.context() as patch:
+        patch.setattr(postgres_steps, "_NOTED_WITHIN", 0.05)
+        patch.setitem(engine._queries, "note_moves", "SELECT pg_catalog.pg_sleep(30), $1::interval")
+        clock.set(clock.now() + HOUR)
+        assert [one.task_id for one in [*await driver.claim(1), *await driver.claim(1)]] == queued
+        assert await driver.claim(1) == [], "started early"
+    assert await driver.claim(1) == [], "started early"
+    clock.advance(61 * SECOND)
+    assert [one.task_id for one in await driver.claim(1)] == [waiting]
 
 
 @every_step

@@ -88,6 +88,8 @@ _log = structlog.get_logger(__name__)
 
 MIN_POOL = 3
 _SUBMIT_LANES = 2
+_LOOK_AGAIN = timedelta(seconds=0.2)
+"""How soon to look again while what waits is held, for the database's clock was set."""
 _GONE_AFTER = timedelta(seconds=4)
 """A worker whose process holds no lock any more, and that has been silent for so long, is gone."""
 
@@ -189,6 +191,7 @@ class PostgresEngine:
             await asyncio.wait(self._claiming)
         if self._settling is not None:
             await asyncio.wait([self._settling])
+        await self._steps.close()
         await self._submits.close()
         await self._writes.close()
         await self._listener.close()
@@ -385,15 +388,20 @@ class PostgresEngine:
         queues = None if request.queues is None else frozenset(request.queues)
         return self._windows.setdefault((frozenset(request.types), queues, request.suspects > 0), Window())
 
-    async def _look(self, window: Window) -> tuple[list[str], timedelta | None]:
+    async def _look(self, window: Window, *, again: bool = True) -> tuple[list[str], timedelta | None]:
         asked = self._steps.asking()
         row = await self._connections.look(
             lambda connection: connection.fetchrow(self._queries["look"], window.after, MOST_LINES)
         )
         assert row is not None
-        if await self._steps.see(asked, row["now"], row["steps"]):
-            return await self._look(window)
         self._limits.hear(row["settings"])
+        was_set = await self._steps.see(asked, row["now"], row["steps"])
+        if was_set and again:
+            return await self._look(window, again=False)
+        if row["is_moving"]:
+            self._steps.move_on()
+        if was_set or row["is_moving"]:
+            return row["lines"], _LOOK_AGAIN
         next_due: datetime | None = row["next_due"]
         return row["lines"], None if next_due is None else next_due - row["now"]
 

@@ -142,6 +142,7 @@ class SqliteEngine:
         self._news: list[Change] = []
         self._timer: asyncio.TimerHandle | None = None
         self._opened = False
+        self._moving = False
         self._erasing: set[asyncio.Task[int]] = set()
         self._settling: asyncio.Task[None] | None = None
         self._has_erased = False
@@ -177,6 +178,7 @@ class SqliteEngine:
             after_rollback=self._rolled_back,
         )
         self._opened = True
+        self._move_on()
         self._lines.unsettled.update(dict.fromkeys(find_unsettled(writer)))
         self._settle_later()
         self._look_at_files()
@@ -351,7 +353,7 @@ class SqliteEngine:
 
     async def _follow_clock(self) -> None:
         """Return once what is stored has followed the wall clock."""
-        if self._steps.is_behind:
+        while self._steps.is_behind:
             await self._commits.run(_nothing)
 
     def _read(self, query: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
@@ -395,6 +397,7 @@ class SqliteEngine:
         self._give_back(abandoned)
         self._settle_later()
         self._look_later()
+        self._move_on()
 
     def _settle_later(self) -> None:
         """See to it that those who wait for tasks that have ended hear of it, also where they are many."""
@@ -431,6 +434,17 @@ class SqliteEngine:
         self._lines.take_back()
         if self._lines.has_waiters:
             self._schedule(_AFTER_A_FAULT)
+
+    def _move_on(self) -> None:
+        """See to it that what is left of a step of the clock is followed, whether or not anybody brings work."""
+        if self._steps.is_moving and self._opened and not self._moving:
+            self._moving = True
+            self._loop.call_soon(self._move)
+
+    def _move(self) -> None:
+        self._moving = False
+        if self._opened:
+            _unheard(self._commits.run(_nothing))
 
     def _look_later(self) -> None:
         seconds = self._lines.seconds_to_next()

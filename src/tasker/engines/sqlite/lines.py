@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -33,6 +33,9 @@ _LOOK_AGAIN = 1.0
 """Seconds between looks at the clock while a task waits for its moment: the wall clock may be set."""
 _ABOVE_ALL = 1 << 31
 """Above every priority."""
+_ABOVE_ALL_ROWS = (1 << 63) - 1
+_STAY_AT_ONCE = 500
+"""Tasks that one transaction looks at after the wall clock was set back."""
 
 
 class Waiter:
@@ -90,6 +93,9 @@ class Lines:
         self._next_deadline: int | None = None
         self._ended: list[Change] = []
         self._is_loaded = False
+        self._until: int | None = None
+        self._is_moving = False
+        self._staying: Iterator[bool] | None = None
         self.limits = Limits()
         self.unsettled: dict[UUID, None] = {}
         """Tasks that have ended, and others still wait for them."""
@@ -161,10 +167,20 @@ class Lines:
         """The monotonic clock, in microseconds: leases are counted by it, for they end with the process."""
         return monotonic_micros(self._clock)
 
-    def clock_was_set(self) -> None:
-        """Tell that the wall clock was set, and what waits was moved with it: look round anew."""
+    def clock_was_set(self, until: int | None, is_moving: bool) -> None:
+        """Tell that the wall clock was set, and what waits is being moved with it, or was: look round anew.
+
+        until: the time by which tasks are known to be due meanwhile, in microseconds; None: that of the clock. Those
+        that wait for other tasks wait on until all is done, for their delay may be one of the old clock.
+        """
+        self._until, self._is_moving = until, is_moving
+        self.room_to_settle = self._most_to_settle
         self._is_loaded = False
         self._latest = self.now
+
+    @property
+    def _most_to_settle(self) -> int:
+        return 0 if self._is_moving else SETTLED_AT_ONCE
 
     @property
     def has_waiters(self) -> bool:
@@ -174,6 +190,8 @@ class Lines:
         """Return when to look again: None if no worker or no task waits for a moment."""
         overdue = self._next_deadline if self._next_deadline is None or self._next_deadline <= self._latest else None
         times = [time for time in (self._next_due, self.limits.opens_at, overdue) if time is not None]
+        if self._waiters and self._staying is not None:
+            return 0.0
         if not self._waiters or not times:
             return None
         wait = (min(times) - self.now) / 1e6
@@ -202,9 +220,10 @@ class Lines:
         self._look_round(connection, now)
         self._end_overdue(connection, now)
         self._open(self.limits.begin(now))
+        due = now if self._until is None else min(now, self._until)
         still_waiting = []
         for waiter in self._waiters:
-            chosen = self._suspects(connection, waiter, now) + self._choose(connection, waiter, now)
+            chosen = self._suspects(connection, waiter, due) + self._choose(connection, waiter, due)
             started_now = (_start(connection, waiter.request, seq, now, self.steady) for seq in chosen)
             claims = [claim for claim in started_now if claim is not None]
             for claim in claims:
@@ -231,7 +250,7 @@ class Lines:
 
         Returns the news of it, and the claims whose caller has gone in the meantime: they must be given back.
         """
-        self.room_to_settle = SETTLED_AT_ONCE
+        self.room_to_settle = self._most_to_settle
         served, self._served = self._served, []
         changes, self._ended = self._ended, []
         abandoned: list[Claim] = []
@@ -252,7 +271,7 @@ class Lines:
         self._waiters = [waiter for waiter in waiters if not waiter.settle()]
         self._served, self._ended = [], []
         self._is_loaded = False
-        self.room_to_settle = SETTLED_AT_ONCE
+        self.room_to_settle = self._most_to_settle
 
     def _end_overdue(self, connection: apsw.Connection, now: int) -> None:
         """End tasks whose deadline has passed; of more than these none starts, and the next transaction goes on."""
@@ -265,12 +284,17 @@ class Lines:
         if now < self._latest:
             self._is_loaded = False
         self._latest = now
+        self._look_at_lines(connection, now)
+        if self._staying is not None:
+            self._staying = self._staying if next(self._staying, False) else None
+
+    def _look_at_lines(self, connection: apsw.Connection, now: int) -> None:
         if self._has_new_settings and self._is_loaded:
             self._open(self.limits.load(connection))
             self._has_new_settings = False
         if not self._is_loaded:
             # The wall clock may have been set back, now or while no process ran: what was due stays due.
-            connection.execute(QUERIES["stay_due"], {"now": now})
+            self._staying = self._stay_due(connection, now)
             _find_heads(connection, self._active)
             self._next_deadline = connection.execute(QUERIES["next_deadline"]).get
             self._has_suspects = True  # what an undone transaction saw may not be so
@@ -284,6 +308,23 @@ class Lines:
         self._is_loaded = True
         self._seen_until = now
         self._next_due = connection.execute(QUERIES["next_due"], (now,)).get
+
+    def _stay_due(self, connection: apsw.Connection, now: int) -> Iterator[bool]:
+        """Have queued tasks stay due by `now`, a batch for each transaction: true while there may be more."""
+        for queue, type_, priority in _levels(connection):
+            after = now, _ABOVE_ALL_ROWS
+            while True:
+                rows: list[Any] = connection.execute(
+                    QUERIES["level_after"], (queue, type_, priority, *after, _STAY_AT_ONCE)
+                ).fetchall()
+                queued = [seq for _, seq, reason in rows if reason == "queued"]
+                if queued:
+                    connection.execute(QUERIES["stay_due"], {"now": now, "seqs": json.dumps(queued)})
+                    self._active.add((queue, type_), UNKNOWN)
+                if len(rows) < _STAY_AT_ONCE:
+                    break
+                after = rows[-1][:2]
+                yield True
 
     def _suspects(self, connection: apsw.Connection, waiter: Waiter, now: int) -> list[int]:
         if waiter.request.suspects < 1 or not self._has_suspects:
@@ -390,6 +431,17 @@ def _start(connection: apsw.Connection, request: ClaimRequest, seq: int, now: in
     values = {"worker": request.worker, "now": now, "lease_ends": lease_end(steady, request), "seq": seq}
     row = connection.execute(QUERIES["start_attempt"], values).fetchone()
     return None if row is None else claim_of(row)
+
+
+def _levels(connection: apsw.Connection) -> Iterator[tuple[str, str, int]]:
+    """Find every level of every line as (queue, type, priority): one seek for each."""
+    line: LineName = ("", "")
+    while (row := connection.execute(QUERIES["next_line"], line).fetchone()) is not None:
+        line = row[0], row[1]
+        level = connection.execute(QUERIES["next_level"], (*line, _ABOVE_ALL)).get
+        while level is not None:
+            yield *line, level
+            level = connection.execute(QUERIES["next_level"], (*line, level)).get
 
 
 def _find_heads(connection: apsw.Connection, heads: Heads) -> None:

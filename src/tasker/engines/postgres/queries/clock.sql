@@ -1,5 +1,5 @@
 -- name: clock
-SELECT now() AS now, steps, seen_at, erased_until FROM {schema}.clock;
+SELECT now() AS now, steps, is_moving, seen_at, erased_until FROM {schema}.clock;
 
 -- name: clock_seen
 UPDATE {schema}.clock SET seen_at = now();
@@ -8,39 +8,63 @@ UPDATE {schema}.clock SET seen_at = now();
 UPDATE {schema}.clock SET erased_until = $1;
 
 -- name: clock_was_set
--- Of all processes that see a step the first one follows it. Where another has seen a time within a jump ahead there
--- was none: this process's machine stood still.
-UPDATE {schema}.clock SET steps = steps + 1, seen_at = now()
-WHERE steps = $1 AND ($2::interval < interval '0' OR seen_at <= now() - $2::interval + $3::interval) RETURNING steps;
+-- Of all processes that see a step the first one follows it. Where another has seen a time within a jump ahead there was
+-- none: this process's machine stood still.
+-- A step that is being followed is followed to its end first; who comes meanwhile does not wait for the row.
+UPDATE {schema}.clock SET steps = steps + 1, seen_at = now(), is_moving = true
+WHERE id IN (SELECT id FROM {schema}.clock WHERE steps = $1 AND NOT is_moving FOR UPDATE SKIP LOCKED)
+  AND ($2::interval < interval '0' OR seen_at <= now() - $2::interval + $3::interval) RETURNING steps;
 
--- name: stay_due
--- The clock was set back: what was due before stays due, whatever it had waited for.
-UPDATE {schema}.task SET due_at = now()
-WHERE status = 'pending' AND reason <> 'dependencies' AND due_at > now() AND due_at <= now() - $1::interval;
-
--- name: move_waits
--- What waits for a length of time waits as long as it would have. What waits for a moment waits for the clock to show
--- it, and what waits for other tasks may wait for its delay after them.
-UPDATE {schema}.task
-SET due_at = CASE WHEN due_at < '9999-01-01 00:00:00+00' THEN due_at + $1::interval ELSE due_at END,
-    run_at = CASE WHEN coalesce((convert_from(extra, 'UTF8')::jsonb ->> 'delayed')::boolean, false)
-                   AND run_at > now() - $1::interval THEN run_at + $1::interval ELSE run_at END
+-- name: note_moves
+-- The clock was set by $1. What was due before stays due, whatever it had waited for. What waits for a length of time
+-- waits as long as it would have. What waits for a moment waits for the clock to show it, and what waits for other tasks
+-- may wait for its delay after them.
+INSERT INTO {schema}.clock_move (of_delivery, seq, due_at, to_due_at, to_run_at)
+SELECT false, seq, due_at, CASE WHEN due_at < '9999-01-01 00:00:00+00' THEN due_at + $1::interval ELSE due_at END,
+       CASE WHEN coalesce((convert_from(extra, 'UTF8')::jsonb ->> 'delayed')::boolean, false)
+             AND run_at > now() - $1::interval THEN run_at + $1::interval END
+FROM {schema}.task
 WHERE status = 'pending' AND reason <> 'queued' AND due_at > now() - $1::interval
   AND (reason NOT IN ('scheduled', 'dependencies')
-       OR coalesce((convert_from(extra, 'UTF8')::jsonb ->> 'delayed')::boolean, false));
+       OR coalesce((convert_from(extra, 'UTF8')::jsonb ->> 'delayed')::boolean, false))
+UNION ALL
+SELECT false, seq, due_at, now(), NULL FROM {schema}.task
+WHERE status = 'pending' AND reason <> 'dependencies' AND due_at > now() AND due_at <= now() - $1::interval
+UNION ALL
+SELECT true, seq, due_at, CASE WHEN due_at <= now() - $1::interval THEN now() ELSE due_at + $1::interval END, NULL
+FROM {schema}.webhook_delivery
+WHERE status = 'pending' AND due_at > least(now(), now() - $1::interval);
+
+-- name: move_tasks
+-- The next of them; returns how many were left to be moved.
+WITH next AS (
+    DELETE FROM {schema}.clock_move WHERE NOT of_delivery AND seq IN (
+        SELECT seq FROM {schema}.clock_move WHERE NOT of_delivery ORDER BY seq LIMIT $1 FOR UPDATE SKIP LOCKED)
+    RETURNING seq, due_at, to_due_at, to_run_at
+), moved AS (
+    UPDATE {schema}.task SET due_at = next.to_due_at, run_at = coalesce(next.to_run_at, task.run_at)
+    FROM next WHERE task.seq = next.seq AND task.status = 'pending' AND task.due_at = next.due_at
+)
+SELECT count(*) FROM next;
+
+-- name: move_deliveries
+WITH next AS (
+    DELETE FROM {schema}.clock_move WHERE of_delivery AND seq IN (
+        SELECT seq FROM {schema}.clock_move WHERE of_delivery ORDER BY seq LIMIT $1 FOR UPDATE SKIP LOCKED)
+    RETURNING seq, due_at, to_due_at
+), moved AS (
+    UPDATE {schema}.webhook_delivery AS delivery SET due_at = next.to_due_at
+    FROM next WHERE delivery.seq = next.seq AND delivery.status = 'pending' AND delivery.due_at = next.due_at
+)
+SELECT count(*) FROM next;
+
+-- name: clock_followed
+UPDATE {schema}.clock SET is_moving = false WHERE is_moving AND NOT EXISTS (SELECT FROM {schema}.clock_move);
 
 -- name: renew_leases
 -- Whoever lives extends its lease soon; one that ended with its process stays so.
 UPDATE {schema}.task SET lease_expires_at = now() + $1::interval
 WHERE status = 'running' AND lease_expires_at > to_timestamp(0);
-
--- name: stay_due_deliveries
-UPDATE {schema}.webhook_delivery SET due_at = now()
-WHERE status = 'pending' AND due_at > now() AND due_at <= now() - $1::interval;
-
--- name: move_deliveries
-UPDATE {schema}.webhook_delivery SET due_at = due_at + $1::interval
-WHERE status = 'pending' AND due_at > now() - $1::interval;
 
 -- name: move_refills
 UPDATE {schema}.queue SET refilled_at = refilled_at + $1::interval;

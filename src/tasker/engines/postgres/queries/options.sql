@@ -52,11 +52,15 @@ WHERE dependency.task_seq = met.task_seq AND dependency.depends_on = met.depends
 DELETE FROM {schema}.dependency WHERE task_seq = ANY($1::bigint[]);
 
 -- name: release
-UPDATE {schema}.task SET reason = CASE WHEN run_at > now() THEN 'scheduled' ELSE 'queued' END,
-    due_at = greatest(now(), run_at)
-WHERE seq = ANY($1::bigint[]) AND status = 'pending' AND reason = 'dependencies'
+-- One whose delay is still to be moved with the clock has it moved here.
+UPDATE {schema}.task SET reason = CASE WHEN given.at > now() THEN 'scheduled' ELSE 'queued' END,
+    due_at = greatest(now(), given.at), run_at = given.at
+FROM (SELECT waits.seq, coalesce(left_over.to_run_at, waits.run_at) AS at FROM {schema}.task AS waits
+      LEFT JOIN {schema}.clock_move AS left_over ON left_over.seq = waits.seq AND NOT left_over.of_delivery
+      WHERE waits.seq = ANY($1::bigint[])) AS given
+WHERE task.seq = given.seq AND status = 'pending' AND reason = 'dependencies'
     AND NOT EXISTS (SELECT FROM {schema}.dependency WHERE dependency.task_seq = task.seq)
-RETURNING task_id;
+RETURNING task.task_id;
 
 -- name: fail_pending
 UPDATE {schema}.task SET status = 'failed', reason = NULL, finished_at = now(), expires_at = now() + retention,

@@ -44,17 +44,20 @@ WITH RECURSIVE line (entrypoint, place) AS (
     FROM line WHERE line.entrypoint IS NOT NULL AND place < $2
 )
 SELECT array(SELECT entrypoint FROM line WHERE entrypoint IS NOT NULL ORDER BY place) AS lines, now() AS now,
-       (SELECT steps FROM {schema}.clock) AS steps,
+       clock.steps, clock.is_moving,
        (SELECT due_at FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at < '9999-01-01 00:00:00+00'
         ORDER BY due_at LIMIT 1) AS next_due,  -- one that waits for other tasks is due then
        (SELECT json_agg(json_build_object(
             'name', name, 'paused', paused, 'concurrency', concurrency, 'concurrency_per_key', concurrency_per_key,
             'rate', convert_from(rate, 'UTF8')::json, 'shared_keys', shared_keys) ORDER BY name)::text
-        FROM {schema}.queue) AS settings;
+        FROM {schema}.queue) AS settings
+FROM {schema}.clock;
 
 -- name: promote
+-- While a step of the clock is being followed what waits is held: its time may be one of the old clock.
 UPDATE {schema}.task SET lined = true
 FROM (SELECT seq FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at <= now()
+          AND NOT (SELECT is_moving FROM {schema}.clock)
       ORDER BY due_at, seq LIMIT $1 FOR UPDATE SKIP LOCKED) AS due
 WHERE task.seq = due.seq
 RETURNING task.task_id, task.queue, task.type, task.priority, task.interruptions, task.due_at, task.seq,

@@ -24,14 +24,25 @@ INSERT OR REPLACE INTO idempotency (key, task_id, fingerprint, expires_at, reply
 SELECT {task} FROM task WHERE task_id = ?;
 
 -- name: next_line
--- The line after (queue, type), in the index's order: one seek, however long the lines are.
-SELECT queue, type FROM task INDEXED BY task_line
-WHERE status = 'pending' AND (queue, type) > (?, ?) ORDER BY queue, type LIMIT 1;
+-- The line after (queue, type), in the index's order: a seek in its queue, then one behind it, however long the lines are.
+-- One comparison of the pair would walk through all of the line that it begins at.
+SELECT * FROM (SELECT queue, type FROM task INDEXED BY task_line
+               WHERE status = 'pending' AND queue = ?1 AND type > ?2 ORDER BY type LIMIT 1)
+UNION ALL
+SELECT * FROM (SELECT queue, type FROM task INDEXED BY task_line
+               WHERE status = 'pending' AND queue > ?1 ORDER BY queue, type LIMIT 1)
+LIMIT 1;
 
 -- name: next_head
 -- The same with the line's first task, due or not.
-SELECT queue, type, priority, due_at, seq FROM task INDEXED BY task_line
-WHERE status = 'pending' AND (queue, type) > (?, ?) ORDER BY queue, type, priority DESC, due_at, seq LIMIT 1;
+SELECT * FROM (SELECT queue, type, priority, due_at, seq FROM task INDEXED BY task_line
+               WHERE status = 'pending' AND queue = ?1 AND type > ?2
+               ORDER BY type, priority DESC, due_at, seq LIMIT 1)
+UNION ALL
+SELECT * FROM (SELECT queue, type, priority, due_at, seq FROM task INDEXED BY task_line
+               WHERE status = 'pending' AND queue > ?1
+               ORDER BY queue, type, priority DESC, due_at, seq LIMIT 1)
+LIMIT 1;
 
 -- name: next_level
 SELECT max(priority) FROM task INDEXED BY task_line
@@ -60,25 +71,18 @@ ORDER BY due_at LIMIT 1;  -- from the year 9999 on are those that wait for somet
 SELECT DISTINCT queue, type FROM task INDEXED BY task_later
 WHERE status = 'pending' AND reason <> 'queued' AND due_at > ? AND due_at <= ?;
 
+-- name: level_after
+-- The next tasks of a level that are due later than (due_at, seq), whatever they wait for.
+SELECT due_at, seq, reason FROM task INDEXED BY task_line
+WHERE status = 'pending' AND queue = ? AND type = ? AND priority = ? AND (due_at, seq) > (?, ?)
+ORDER BY due_at, seq LIMIT ?;
+
 -- name: stay_due
-UPDATE task SET due_at = :now WHERE status = 'pending' AND reason = 'queued' AND due_at > :now;
+UPDATE task SET due_at = :now
+WHERE seq IN (SELECT value FROM json_each(:seqs)) AND status = 'pending' AND reason = 'queued' AND due_at > :now;
 
 -- name: suspect_queues
 SELECT DISTINCT queue FROM task INDEXED BY task_suspect WHERE status = 'pending' AND interruptions >= 3;
-
--- name: stay_due_all
--- The clock was set back from `before`: what was due by then stays due, whatever it had waited for.
-UPDATE task SET due_at = :now
-WHERE status = 'pending' AND reason <> 'dependencies' AND due_at > :now AND due_at <= :before;
-
--- name: move_waits
--- The clock was set by `step`: what waits for a length of time waits as long as it would have. What waits for a moment
--- waits for the clock to show it, and what waits for other tasks may wait for its delay after them.
-UPDATE task SET due_at = CASE WHEN due_at < :never THEN due_at + :step ELSE due_at END,
-    run_at = CASE WHEN coalesce(json_extract(CAST(extra AS TEXT), '$.delayed'), 0) AND run_at > :before
-        THEN run_at + :step ELSE run_at END
-WHERE status = 'pending' AND reason <> 'queued' AND due_at > :before AND due_at <= :never
-  AND (reason NOT IN ('scheduled', 'dependencies') OR coalesce(json_extract(CAST(extra AS TEXT), '$.delayed'), 0));
 
 -- name: any_suspect
 SELECT 1 FROM task INDEXED BY task_suspect WHERE status = 'pending' AND interruptions >= 3 LIMIT 1;

@@ -91,15 +91,6 @@ WHERE delivery_id = ? AND attempts = ? AND status = 'pending' RETURNING {deliver
 -- At open: whoever had begun these is gone, for the lock on the file is ours.
 UPDATE webhook_delivery SET due_at = attempted_at WHERE status = 'pending' AND due_at = attempted_at + ?;
 
--- name: stay_due_deliveries
-UPDATE webhook_delivery SET due_at = :now WHERE status = 'pending' AND due_at > :now AND due_at <= :before;
-
--- name: move_deliveries
--- One that somebody has taken is told by the time between (release_deliveries): both its times move.
-UPDATE webhook_delivery SET due_at = due_at + :step,
-    attempted_at = CASE WHEN due_at = attempted_at + :lease THEN attempted_at + :step ELSE attempted_at END
-WHERE status = 'pending' AND due_at > :before;
-
 -- name: settle_delivery
 UPDATE webhook_delivery SET status = ?, due_at = ?, response_code = ?, duration = ?, error = ?
 WHERE delivery_id = ? AND attempts = ? AND status = 'pending';
