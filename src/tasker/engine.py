@@ -265,8 +265,11 @@ class ScheduleBook(Protocol):
     async def delete(self, schedule_id: UUID) -> None:
         """Erase a schedule; its tasks stay. Raises NotFound."""
 
-    async def find_due(self, *, types: Collection[str], limit: int) -> Due:
-        """Return schedules of these task types whose tick has come, those that wait for longest first."""
+    async def find_due(self, *, types: Collection[str], limit: int, skip: int = 0) -> Due:
+        """Return schedules of these task types whose tick has come, those that wait for longest first.
+
+        skip: leave out so many of the first.
+        """
 
     async def fire(self, firing: Firing) -> Fired | None:
         """Do what `timing.resolve` makes of a firing, and go on to the next tick, in one commit.

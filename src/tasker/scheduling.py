@@ -18,7 +18,7 @@ from tasker.faults import Faults, kind_of, missing_field, refusal_fault, unknown
 from tasker.hiding import hide
 from tasker.jsontext import read_json
 from tasker.model.schedules import Missed, Overlap
-from tasker.registry import Registry
+from tasker.registry import Registry, TaskType
 from tasker.submission import RunAt, SubmissionBody, check_moment, check_options, read_submission
 from tasker.timing import MAX_CRON, MAX_ZONE, check_cron, check_zone
 from tasker.urls import UrlRules
@@ -93,27 +93,54 @@ class _Texts(Struct):
 _decode_texts = msgspec.json.Decoder(_Texts).decode
 
 
-def read_schedule(body: bytes, registry: Registry, now: datetime) -> dict[str, Any]:
-    """Read the body of a new schedule; return the fields of a Schedule that it sets, all of them.
+class OpenedSchedule:
+    """The body about a schedule as JSON, and the task type of its task; nothing else of it is read yet.
 
-    Raises Malformed (not JSON that is taken) or Invalid (with every fault).
+    Raises Malformed (not JSON that is taken) or Invalid (no object).
     """
-    reading = _read(body, registry, now)
-    for name in ("name", "task"):
-        if name not in reading.given:
-            reading.add(missing_field("", name))
-    reading.check_together({})
-    reading.faults.check()
-    return _DEFAULTS | reading.fields
 
+    def __init__(self, body: bytes, registry: Registry, now: datetime) -> None:
+        value = read_json(body)
+        if not isinstance(value, dict):
+            raise Invalid("expected an object", faults=[Fault("", f"expected an object, got {kind_of(value)}")])
+        self._body, self._registry, self._now, self._value = body, registry, now, value
+        task = value.get("task")
+        name = task.get("type") if isinstance(task, dict) else None
+        self.task_type: TaskType | None = registry.find(name) if isinstance(name, str) else None
 
-def read_patch(body: bytes, registry: Registry, now: datetime) -> dict[str, Any]:
-    """Read the body of a change; return the fields that it sets. Raises as `read_schedule` does."""
-    reading = _read(body, registry, now)
-    if "cron" in reading.given and "interval" in reading.given:
+    def read_new(self) -> dict[str, Any]:
+        """Read a new schedule; return the fields of a Schedule that it sets, all of them.
+
+        Raises Invalid with every fault.
+        """
+        reading = self._read()
+        for name in ("name", "task"):
+            if name not in reading.given:
+                reading.add(missing_field("", name))
         reading.check_together({})
-    reading.faults.check()
-    return reading.fields
+        reading.faults.check()
+        return _DEFAULTS | reading.fields
+
+    def read_patch(self) -> dict[str, Any]:
+        """Read a change; return the fields that it sets. Raises Invalid with every fault."""
+        reading = self._read()
+        if "cron" in reading.given and "interval" in reading.given:
+            reading.check_together({})
+        reading.faults.check()
+        return reading.fields
+
+    def _read(self) -> _Reading:
+        reading = _Reading(self._value)
+        for name in self._value:
+            if reading.faults.is_full:
+                break
+            if name == "task":
+                reading.read_task(_decode_texts(self._body).task, self._registry, self._now)
+            elif name in _READERS:
+                reading.read_member(name, self._now)
+            else:
+                reading.add(unknown_field("", name, ("task", *_READERS)), "unknown-field")
+        return reading
 
 
 def merge(current: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,23 +246,6 @@ class _Reading:
             self.fields["type"], self.fields["task"] = task_type.name, text
             if task_type.secrets is not None and hide(bytes(submission.params), task_type.secrets).secrets is not None:
                 self.add(Fault("/task/params", "a schedule keeps no secrets: have the function read them elsewhere"))
-
-
-def _read(body: bytes, registry: Registry, now: datetime) -> _Reading:
-    value = read_json(body)
-    if not isinstance(value, dict):
-        raise Invalid("expected an object", faults=[Fault("", f"expected an object, got {kind_of(value)}")])
-    reading = _Reading(value)
-    for name in value:
-        if reading.faults.is_full:
-            break
-        if name == "task":
-            reading.read_task(_decode_texts(body).task, registry, now)
-        elif name in _READERS:
-            reading.read_member(name, now)
-        else:
-            reading.add(unknown_field("", name, ("task", *_READERS)), "unknown-field")
-    return reading
 
 
 _Reader = Callable[[Any, datetime], Any]

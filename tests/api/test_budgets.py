@@ -206,3 +206,31 @@ async def test_a_task_waits_while_nobody_can_tell(make_rig: MakeRig, monkeypatch
 
 def test_the_day_of_the_tests() -> None:
     assert timedelta(seconds=TO_MIDNIGHT - 1) < MIDNIGHT - START <= timedelta(seconds=TO_MIDNIGHT)
+
+
+async def test_what_a_budget_refuses_opens_no_queue(make_rig: MakeRig) -> None:
+    """In each of the ways to submit: at the limit of open queues others still find room."""
+    rig = await open_rig(make_rig, daily_budget=1, max_queues=3)
+    schedule = {"name": "s", "interval": 3600, "task": {"type": "poem", "params": ["x"], "queue": "q3"}}
+    made = await rig.client.post("/schedule", json=schedule)
+    await spend(rig, 1)
+
+    def over(queue: str) -> dict[str, Any]:
+        return {"type": "poem", "params": ["x"], "queue": queue}
+
+    refused = [
+        await rig.client.post("/task", json=over("q0")),
+        await rig.client.post("/task", json=over("q0"), headers={"idempotency-key": "k"}),
+        await rig.client.put("/task/01a20c8b-c8eb-779d-845c-fe9863a2b29d", json=over("q1")),
+        await rig.client.post(f"{made.json()['links']['self']}/trigger"),
+    ]
+    assert [problem(reply) for reply in refused] == [(429, "budget-exhausted")] * 4
+    batch = await rig.client.post("/batch", json=[over("q4"), over("q2")])
+    assert [item["status"] for item in batch.json()["items"]] == [429, 429]
+    for queue in ("a", "b", "c"):
+        taken = await rig.client.post("/task", json={"type": "sum", "params": [4, 2], "queue": queue})
+        assert taken.status_code == 202
+    beyond = await rig.client.post("/task", json={"type": "sum", "params": [4, 2], "queue": "d"})
+    assert problem(beyond) == (409, "limit-reached")
+    both = await rig.client.post("/task", json=over("d"))
+    assert problem(both) == (429, "budget-exhausted")

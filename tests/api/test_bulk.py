@@ -96,8 +96,8 @@ async def test_what_has_changed_since_it_was_chosen_is_skipped(rig: Rig, monkeyp
 
     async def then_one_is_deleted(*arguments: Any, **options: Any) -> Any:
         chosen = await choose(*arguments, **options)
-        claimed.append(chosen.task_ids[0])
-        await rig.engine.delete(chosen.task_ids[0])
+        claimed.append(chosen.tasks[0].task_id)
+        await rig.engine.delete(chosen.tasks[0].task_id)
         return chosen
 
     monkeypatch.setattr(control, "choose", then_one_is_deleted)

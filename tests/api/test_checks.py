@@ -204,3 +204,59 @@ async def test_a_tick_whose_check_never_ends_is_refused(rig: Rig, check: Check) 
             await rig.service.schedules.run_once()
     assert skip["reason"] == "refused"
     assert "takes more than 0.3 s" in skip["detail"]
+
+
+PLAIN_WAYS = {
+    "schedule": ("POST", "/schedule", {"name": "t", "interval": 60, "task": {"type": "sum", "params": [1, 2]}}),
+    "schedule of no type": ("POST", "/schedule", {"name": "u", "interval": 60, "task": {"type": "none"}}),
+    "patch": ("PATCH", "/schedule/{schedule}", {"paused": True}),
+    "patch of the task": ("PATCH", "/schedule/{schedule}", {"task": {"type": "sum", "params": [3, 4]}}),
+    "replay": ("POST", "/task/{task}/replay", {}),
+    "submit": ("POST", "/task", {"type": "sum", "params": [1, 2]}),
+}
+
+
+@pytest.mark.parametrize("way", PLAIN_WAYS)
+async def test_what_runs_no_code_of_an_author_waits_for_no_thread(
+    rig: Rig, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await rig.client.post(
+        "/schedule", json={"name": "s", "interval": 60, "task": {"type": "sum", "params": [1, 2]}}
+    )
+    schedule_id, task_id = made.json()["schedule_id"], await rig.submit()
+
+    async def full(*_: Any) -> Any:
+        raise AssertionError("a thread was asked for")
+
+    monkeypatch.setattr(rig.service.reading._threads, "run", full)
+    method, path, given = PLAIN_WAYS[way]
+    reply = await rig.client.request(method, path.format(schedule=schedule_id, task=task_id), json=given)
+    if way == "schedule of no type":
+        assert problem_of(reply)["errors"][0]["pointer"] == "/task/type"
+    else:
+        assert reply.is_success
+
+
+async def test_large_bodies_that_wait_for_a_check_leave_room_for_other_owners(make_rig: MakeRig) -> None:
+    rig, check = await make_rig(max_buffered=8 << 20), Check()
+
+    async def checked(how: str, rest: str = "") -> str:
+        return how
+
+    rig.service.registry.add(task(name=NAME, check=lambda how, rest: check(how), example=["good"])(checked))
+    check.begun.clear()
+    one, other = await rig.key("submit", owner="one"), await rig.key("submit", owner="other")
+    large = {"type": NAME, "params": ["wait", "x" * 900_000]}
+    first = asyncio.create_task(rig.client.post("/task", json=large, headers=one))
+    await begun(check)
+    more = [asyncio.create_task(rig.client.post("/task", json=large, headers=one)) for _ in range(11)]
+    done, _ = await asyncio.wait(more, return_when=asyncio.FIRST_COMPLETED)
+    refused = done.pop().result()
+    assert problem_of(refused)["type"] == "/problems/unavailable"
+    assert "of the same owner" in problem_of(refused)["detail"]
+    assert refused.headers["retry-after"] == "1"
+    large = {"type": "reverse", "params": ["x" * 900_000]}
+    assert (await rig.client.post("/task", json=large, headers=other)).status_code == 202
+    check.go.set()
+    statuses = [reply.status_code for reply in await asyncio.gather(first, *more)]
+    assert sorted(statuses) == [202] * 4 + [503] * 8

@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tasker.api import buffers
 from tasker.api.bodies import BodyReader
 from tasker.api.buffers import Buffers
 from tasker.api.problems import Refused
@@ -338,6 +339,43 @@ async def test_a_body_that_never_comes_is_cut_off() -> None:
             await asyncio.wait_for(reader.read(receive, b"10"), 5)
         assert caught.value.kind.status == 408
         assert (b"connection", b"close") in caught.value.headers
+
+
+@pytest.mark.parametrize("cut_off_first", [True, False])
+async def test_a_body_that_is_late_and_crowded_out_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, cut_off_first: bool
+) -> None:
+    """Its task was cancelled twice, and goes on to answer."""
+    monkeypatch.setattr(buffers, "PATIENCE", 0.0)
+    all_ = Buffers(100_000)
+    reader = BodyReader(1 << 20, all_, within=0.0)
+    came = asyncio.Event()
+    parts = [{"type": "http.request", "body": b"x" * 90_000, "more_body": True}]
+
+    async def receive() -> dict[str, Any]:
+        if parts:
+            return parts.pop()
+        came.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def answer() -> int:
+        with pytest.raises(Refused) as caught:
+            await reader.read(receive, None)
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        return caught.value.kind.status
+
+    reading = asyncio.create_task(answer())
+    await came.wait()
+    if not cut_off_first:
+        reader._cut_off()
+    all_.open().add(90_000)
+    if cut_off_first:
+        reader._cut_off()
+    assert await reading == 408
+    assert not all_._cut_off
 
 
 @pytest.mark.parametrize("path", ["/task", "/webhook", "/batch"])

@@ -12,6 +12,7 @@ from msgspec import structs
 from tasker.engine import Engine
 from tasker.lifecycle import Failed, Succeeded, problem
 from tasker.model import Draft, RetryPolicy, Status, TaskFilter, new_task_id
+from tasker.model.control import Chosen
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 SECOND = timedelta(seconds=1)
@@ -33,6 +34,10 @@ async def one_of_each(driver: Driver, clock: ManualClock) -> dict[Status, UUID]:
                 ok = status is Status.COMPLETED
                 await driver.finish(claim, Succeeded(b"6") if ok else Failed(problem("task-failed", "no")))
     return ids
+
+
+def ids_of(chosen: Chosen) -> list[UUID]:
+    return [task.task_id for task in chosen.tasks]
 
 
 async def statuses(driver: Driver, ids: list[UUID]) -> list[str]:
@@ -94,7 +99,7 @@ async def test_what_has_expired_is_passed_over(driver: Driver, clock: ManualCloc
     assert await driver.engine.control.act("delete", ids[1:2]) == 0
     left = [ids[2], ids[0]] if action == "cancel" else []
     assert (await driver.engine.control.count(ENDED)).count == len(left)
-    assert (await driver.engine.control.choose(ENDED, limit=9, cursor=None)).task_ids == left
+    assert ids_of(await driver.engine.control.choose(ENDED, limit=9, cursor=None)) == left
 
 
 async def test_news_of_each_is_told(driver: Driver, clock: ManualClock) -> None:
@@ -122,20 +127,20 @@ async def test_tasks_are_counted_and_chosen_by_a_filter(driver: Driver, clock: M
         assert counted.count == count, where
         assert (counted.cursor is None) is (count == 0)
         found = await control.choose(where, limit=100, cursor=counted.cursor)
-        assert (len(found.task_ids), found.next_cursor) == (count, None), where
+        assert (len(found.tasks), found.next_cursor) == (count, None), where
     first = await control.choose(PENDING, limit=3, cursor=(await control.count(PENDING)).cursor)
     second = await control.choose(PENDING, limit=100, cursor=first.next_cursor)
-    assert [*first.task_ids, *second.task_ids] == [*newest_first, ids[Status.PENDING]]
+    assert [*ids_of(first), *ids_of(second)] == [*newest_first, ids[Status.PENDING]]
     assert second.next_cursor is None
     whole = await control.choose(PENDING, limit=8, cursor=None)
-    assert (whole.task_ids, whole.next_cursor) == ([*newest_first, ids[Status.PENDING]], None)
+    assert (ids_of(whole), whole.next_cursor) == ([*newest_first, ids[Status.PENDING]], None)
 
 
 async def test_later_tasks_are_not_chosen(driver: Driver, clock: ManualClock) -> None:
     before = await driver.submit()
     counted = await driver.engine.control.count(PENDING)
     await driver.submit()
-    assert (await driver.engine.control.choose(PENDING, limit=10, cursor=counted.cursor)).task_ids == [before]
+    assert ids_of(await driver.engine.control.choose(PENDING, limit=10, cursor=counted.cursor)) == [before]
 
 
 async def test_two_at_once_act_on_each_task_once(engine: Engine, clock: ManualClock) -> None:

@@ -202,7 +202,7 @@ async def _(walls: Walls) -> None:
     mine = await walls.submit("ada")
     await walls.submit("eve")
     chosen = await walls.engine.control.choose(TaskFilter(owner="ada"), limit=1, cursor=None)
-    assert (chosen.task_ids, chosen.next_cursor) == ([mine.task_id], None)
+    assert ([one.task_id for one in chosen.tasks], chosen.next_cursor) == ([mine.task_id], None)
 
 
 @case("queues.find_place")

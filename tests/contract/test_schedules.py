@@ -157,6 +157,9 @@ async def test_what_is_due_is_told_with_what_comes_next(engine: Engine, clock: M
     assert (due.now, due.next_at) == (clock.now(), start + 9 * MINUTE)
     assert [one.name for one in (await engine.schedules.find_due(types=("sum",), limit=1)).schedules] == ["soon"]
     assert len((await engine.schedules.find_due(types=("sum", "gpt"), limit=9)).schedules) == 3
+    for skip, names in enumerate((["soon", "late"], ["late"], [])):
+        due = await engine.schedules.find_due(types=("sum",), limit=9, skip=skip)
+        assert ([one.name for one in due.schedules], due.next_at) == (names, start + 9 * MINUTE)
 
 
 async def test_a_tick_submits_its_task_and_goes_on(engine: Engine, clock: ManualClock, changes: Changes) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -139,3 +140,19 @@ async def test_nothing_is_left_behind() -> None:
     del threads
     gc.collect()
     await until(lambda: threads_of_checks() <= before - count)
+
+
+async def test_many_slow_owners_keep_no_quick_one_waiting(release: threading.Event) -> None:
+    """So many as there are threads wait for theirs; one more, who was never slow, has a turn at once."""
+    threads = CheckThreads(within=60, patience=60, slow_after=0.01)
+    owners = [f"slow {number}" for number in range(check_threads.THREADS)]
+    for owner in owners:
+        await threads.run(owner, lambda: time.sleep(0.03))
+    slow = [asyncio.create_task(threads.run(owner, release.wait)) for owner in owners]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        for _ in range(3):
+            assert await threads.run("quick", lambda: 5) == 5
+    assert not any(task.done() for task in slow)
+    release.set()
+    await asyncio.gather(*slow)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from msgspec import Raw, structs
 
+from tasker import task
 from tasker.engines.sqlite import SqliteEngine
 from tasker.errors import Unavailable
 from tasker.model import TaskFilter
@@ -106,6 +107,61 @@ async def test_one_that_cannot_be_fired_keeps_no_other_from_being_fired(
     clock.advance(MINUTE)
     assert await service.schedules.run_once() == clock.now() + timedelta(seconds=1)
     assert len((await engine.find_many(TaskFilter(), limit=9)).items) == 1
+
+
+@pytest.mark.parametrize("reason", ["slow", "broken"])
+async def test_many_that_cannot_be_fired_keep_no_other_from_being_fired(
+    service: Service, engine: SqliteEngine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    """More than are read together, and all of them have waited for longer."""
+    go, began = asyncio.Event(), 0
+    read = service.reading.submission
+
+    async def submission(owner: str, body: bytes, **options: Any) -> Any:
+        nonlocal began
+        if b"slow" in body:
+            began += 1
+            await go.wait()
+        return await read(owner, body.replace(b"slow", b"add"), **options)
+
+    @task(name="slow", check=lambda a: ())
+    async def slow(a: int) -> int:
+        return a
+
+    service.registry.add(slow)
+    monkeypatch.setattr(schedules, "AT_ONCE", 12)
+    many = 27
+    for number in range(many):
+        await create(service, name=f"s{number}", type="slow" if reason == "slow" else "add")
+    if reason == "broken":
+        for one in await all_of(engine):
+            bad = structs.replace(one, cron="* * * * *", interval=None, time_zone="Mars/Olympus", version=2)
+            await engine.schedules.update(bad)
+    else:
+        for one in await all_of(engine):
+            text = Raw(b'{"type":"slow","params":[1]}')
+            await engine.schedules.update(structs.replace(one, task=text, version=2))
+    late = clock.now() + MINUTE + timedelta(seconds=1)
+    await create(service, name="quick", starts_at=late, interval=9 * MINUTE)
+    clock.advance(2 * MINUTE)
+    monkeypatch.setattr(service.reading, "submission", submission)
+    monkeypatch.setattr(schedules, "_PATIENCE", 0.01)
+    assert await service.schedules.run_once() == clock.now() + timedelta(seconds=1)
+    assert len((await engine.find_many(TaskFilter(), limit=9)).items) == 1
+    if reason == "slow":
+        assert began == schedules.AT_ONCE, "no more are begun while so many of one owner are under way"
+        await service.schedules.run_once()
+        assert began == schedules.AT_ONCE, "none is read twice"
+        go.set()
+        monkeypatch.setattr(schedules, "_PATIENCE", 30.0)
+        await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            while len((await engine.find_many(TaskFilter(), limit=999)).items) <= many:
+                await service.schedules.run_once()
+
+
+async def all_of(engine: SqliteEngine) -> list[Schedule]:
+    return (await engine.schedules.find_many(limit=999)).items
 
 
 async def test_many_that_are_due_at_once(service: Service, engine: SqliteEngine, clock: ManualClock) -> None:

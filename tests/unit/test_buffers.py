@@ -102,3 +102,47 @@ async def test_another_cancellation_is_not_taken_for_it() -> None:
     await end(tasks)
     assert tasks[0].cancelled()
     assert not clients[0].was_cut_off
+
+
+async def hold(all_: Buffers, owner: str, size: int, *, keep: bool = True) -> tuple[Buffer, bool]:
+    buffer = all_.open(owner)
+    buffer.add(size)
+    kept = keep and buffer.keep()
+    if keep and not kept:
+        buffer.close()
+    return buffer, kept
+
+
+async def test_an_owner_keeps_no_more_than_is_left_for_others() -> None:
+    all_ = Buffers(128)
+    kept = {owner: [await hold(all_, owner, 4) for _ in range(40)] for owner in ("a", "b", "c")}
+    assert [sum(4 for _, is_kept in of_one if is_kept) for of_one in kept.values()] == [64, 32, 16]
+    assert not all_.is_full
+    kept["a"][0][0].close()
+    assert (await hold(all_, "a", 4))[1] is False, "others need it more"
+    for of_one in kept.values():
+        for buffer, _ in of_one:
+            buffer.close()
+    assert (all_.size, all_._kept, all_._of_owners, all_._held) == (0, {}, {}, {})
+
+
+async def test_one_large_body_is_kept_whatever_is_left() -> None:
+    all_ = Buffers(100)
+    assert (await hold(all_, "a", 90))[1]
+    assert not (await hold(all_, "a", 5))[1]
+
+
+async def test_an_owner_with_more_than_half_is_cut_off_at_once_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffers, "PATIENCE", 60.0)
+    all_ = Buffers(100)
+    clients, tasks = await start(all_, 50, 50)
+    own, _ = await hold(all_, "", 20, keep=False)
+    await asyncio.sleep(0)
+    assert not any(client.was_cut_off for client in clients), "not for its own sake"
+    own.close()
+    _, is_kept = await hold(all_, "other", 20)
+    await asyncio.sleep(0)
+    assert is_kept
+    assert not all_.is_full
+    assert [client.was_cut_off for client in clients] == [True, False]
+    await end(tasks)

@@ -171,6 +171,8 @@ class Resource:
                 raise
             finally:
                 call.forget_body()
+                for buffers in (self._bodies.buffers, self._unread):  # it may have ended in another way meanwhile
+                    buffers.was_cut_off()
         elif head.method == "OPTIONS":
             # No Access-Control header: a page of another origin may not go on from here.
             await send_reply(send, head, empty_reply(204, (b"allow", ", ".join(self._allowed).encode())))

@@ -68,10 +68,13 @@ class BodyReader:
         self._late: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def read(self, receive: Receive, content_length: bytes | None) -> tuple[bytes, Buffer | None]:
+    async def read(
+        self, receive: Receive, content_length: bytes | None, owner: str = ""
+    ) -> tuple[bytes, Buffer | None]:
         """Return the whole body, and where it is counted if it is large: to be closed when it is needed no more.
 
-        Raises Refused when it is too large, too slow or cut off, or there are too many large ones.
+        owner: whose request it is. Raises Refused when it is too large, too slow or cut off, or there are too many
+        large ones, of all or of the owner.
         """
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
@@ -79,11 +82,12 @@ class BodyReader:
         if self._timer is None:
             self._timer = loop.call_later(self._within, self._cut_off)
         try:
-            return await self._read(receive, content_length)
+            return await self._read(receive, content_length, owner)
         except asyncio.CancelledError:
             if task not in self._late:
                 raise
             task.uncancel()
+            self.buffers.was_cut_off()  # it may be both: then it was cancelled twice
             raise too_slow(f"the body did not come within {self._within:g} seconds") from None
         finally:
             del self._reading[task]
@@ -102,7 +106,7 @@ class BodyReader:
                 self._late.add(task)
                 task.cancel()
 
-    async def _read(self, receive: Receive, content_length: bytes | None) -> tuple[bytes, Buffer | None]:
+    async def _read(self, receive: Receive, content_length: bytes | None, owner: str) -> tuple[bytes, Buffer | None]:
         expected = -1 if content_length is None else int(content_length)
         parts: list[bytes] = []
         size = 0
@@ -118,29 +122,36 @@ class BodyReader:
                     raise body_too_large(self._max_body, "TASKER_MAX_BODY")
                 parts.append(part)
                 if size > PIECE:
-                    buffer = self._count(buffer, size)
+                    buffer = buffer or self.buffers.open(owner)
+                    self._count(buffer, size)
                 # The server may say that more comes when all that was announced is here; asking again costs a turn.
                 if size == expected or not message.get("more_body", False):
                     break
+            if buffer is not None and not buffer.keep():
+                raise too_many_kept()
         except BaseException:
             if buffer is not None:
                 buffer.close()
             raise
-        if buffer is not None:
-            buffer.keep()
         return parts[0] if len(parts) == 1 else b"".join(parts), buffer
 
-    def _count(self, buffer: Buffer | None, size: int) -> Buffer:
+    def _count(self, buffer: Buffer, size: int) -> None:
         """Note how much of a body is here. Raises Refused where there is no room for it."""
-        buffer = buffer or self.buffers.open()
         buffer.add(size - buffer.size)
         if self.buffers.is_full:
-            buffer.close()
             raise crowded_out()
-        return buffer
 
 
 def crowded_out() -> Refused:
     """Return the 503 for a large body for which there is no room beside the others."""
     detail = "too many large bodies are on their way, as TASKER_MAX_BUFFERED counts them: send it again after a while"
+    return Refused("unavailable", detail, CLOSE, (b"retry-after", b"1"))
+
+
+def too_many_kept() -> Refused:
+    """Return the 503 for a large body of an owner of whom many others are being checked or stored."""
+    detail = (
+        "large bodies of earlier requests of the same owner are still being checked or stored, and take that part of"
+        " TASKER_MAX_BUFFERED which one owner may have: send it again after a while, and fewer at the same time"
+    )
     return Refused("unavailable", detail, CLOSE, (b"retry-after", b"1"))

@@ -98,7 +98,8 @@ class Call:
 
     async def body(self) -> bytes:
         """Return the whole body. Raises Refused when it is too large or comes too slowly."""
-        body, self._buffer = await self._bodies.read(self.receive, self.head.headers.get(b"content-length"))
+        length = self.head.headers.get(b"content-length")
+        body, self._buffer = await self._bodies.read(self.receive, length, self.caller.owner)
         return body
 
     def forget_body(self) -> None:

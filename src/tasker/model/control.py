@@ -38,7 +38,3 @@ class Chosen(Struct, frozen=True):
 
     tasks: list[ChosenTask]
     next_cursor: str | None
-
-    @property
-    def task_ids(self) -> list[UUID]:
-        return [task.task_id for task in self.tasks]

@@ -19,13 +19,16 @@ from typing import Any, TypeVar
 import structlog
 
 from tasker.errors import CheckStopped, Unavailable
+from tasker.service.places import Places
 
-THREADS = 4
+THREADS = 8
 """Checks that run at the same time, each for another owner: one alone computes at a time in any case."""
 WITHIN = 5.0
 """Seconds that a check has."""
 PATIENCE = 5.0
 """Seconds that a request waits for the checks before it."""
+SLOW_AFTER = 0.25
+"""Seconds after which a check is slow."""
 ENDS_WITHIN = 2.0
 """Seconds after which a check that was told to stop is left alone, with its thread."""
 MAX_LEFT = 8
@@ -46,13 +49,18 @@ class CheckTimeout(Exception):
 class CheckThreads:
     """Runs checks, for each owner one after the other: whoever sends what takes long waits for it alone.
 
-    within: seconds that a check has. patience: seconds that it waits for its turn.
+    within: seconds that a check has. patience: seconds that it waits for its turn. slow_after: seconds after which its
+    owner is one of those who share half of the threads.
     """
 
-    def __init__(self, *, threads: int = THREADS, within: float = WITHIN, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, *, threads: int = THREADS, within: float = WITHIN, patience: float = PATIENCE,
+        slow_after: float = SLOW_AFTER,
+    ) -> None:  # fmt: skip
         self.within = within
         self._patience = patience
-        self._places = asyncio.Semaphore(threads)
+        self._slow_after = slow_after
+        self._places = Places(threads)
         self._turns: dict[str, _Turn] = {}
         self._idle: list[_Thread] = []
         self._left: list[_Thread] = []
@@ -68,7 +76,7 @@ class CheckThreads:
         turn = self._turns.setdefault(owner, _Turn())
         turn.users += 1
         try:
-            async with self._waiting_for(turn):
+            async with self._waiting_for(owner, turn):
                 thread = self._take()
                 running = self._begin(thread, check)
         except BaseException:
@@ -77,13 +85,13 @@ class CheckThreads:
         return await self._finish(owner, turn, thread, running)
 
     @asynccontextmanager
-    async def _waiting_for(self, turn: _Turn) -> AsyncIterator[None]:
+    async def _waiting_for(self, owner: str, turn: _Turn) -> AsyncIterator[None]:
         """Take the turn and one of the places; both are given back if the body fails."""
         try:
             async with asyncio.timeout(self._patience):
                 await turn.lock.acquire()
                 try:
-                    await self._places.acquire()
+                    await self._places.take(owner)
                 except BaseException:
                     turn.lock.release()
                     raise
@@ -92,12 +100,16 @@ class CheckThreads:
         try:
             yield
         except BaseException:
-            self._give_back(turn)
+            self._give_back(owner, turn)
             raise
 
     async def _finish(self, owner: str, turn: _Turn, thread: _Thread, running: asyncio.Future[T]) -> T:
         try:
-            await asyncio.wait([running], timeout=self.within)
+            slow_after = min(self._slow_after, self.within)
+            await asyncio.wait([running], timeout=slow_after)
+            if not running.done():
+                self._places.note_slow(owner)
+                await asyncio.wait([running], timeout=self.within - slow_after)
         finally:
             if running.done():
                 self._idle.append(thread)
@@ -142,11 +154,11 @@ class CheckThreads:
         self._running -= 1
         if not self._running:
             sys.setswitchinterval(self._switch_otherwise)
-        self._give_back(turn)
+        self._give_back(owner, turn)
         self._leave(owner, turn)
 
-    def _give_back(self, turn: _Turn) -> None:
-        self._places.release()
+    def _give_back(self, owner: str, turn: _Turn) -> None:
+        self._places.give_back(owner)
         turn.lock.release()
 
     def _leave(self, owner: str, turn: _Turn) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from msgspec import structs
 
@@ -20,6 +21,7 @@ _PATIENCE = 10
 
 Line = tuple[str, str]
 """An owner and a queue."""
+T = TypeVar("T")
 
 
 class _Known:
@@ -34,7 +36,7 @@ class _Known:
 
 
 class OpenQueues:
-    """Lets submissions in: `bound` or `enter` before each is stored, `leave` after it.
+    """Lets submissions in: `let_in` all the time that they are stored, or `enter` before and `leave` after it.
 
     A queue that is known costs a look into memory; only for another one is the store asked. In one process the limit
     is kept exactly. Processes that share a store may each let in, in the second between two looks, as many as were
@@ -47,13 +49,27 @@ class OpenQueues:
         self._limit = limit
         self._known: dict[str, _Known] = {}
 
-    async def bound(self, draft: Draft) -> Draft:
-        """Return a draft that is let in; one beyond the limit is not stored: only an earlier task may answer for it."""
+    async def let_in(self, drafts: Iterable[Draft], store: Callable[[list[Draft]], Awaitable[T]]) -> T:
+        """Let drafts in while `store` stores them, and return what it returns.
+
+        One beyond the limit is not stored: only an earlier task may answer for it. One that is refused for another
+        reason opens no queue, and does not enter.
+        """
+        bound: list[Draft] = []
+        entered: list[Line] = []
         try:
-            await self.enter(draft.owner, draft.queue)
-        except Conflict as refusal:
-            return structs.replace(draft, refusal=draft.refusal or refusal)
-        return draft
+            for draft in drafts:
+                if draft.refusal is None:
+                    try:
+                        await self.enter(draft.owner, draft.queue)
+                        entered.append((draft.owner, draft.queue))
+                    except Conflict as refusal:
+                        bound.append(structs.replace(draft, refusal=refusal))
+                        continue
+                bound.append(draft)
+            return await store(bound)
+        finally:
+            self.leave(entered)
 
     async def enter(self, owner: str, queue: str) -> None:
         """Let an open task of this queue in. Raises Conflict ("limit-reached")."""
@@ -70,7 +86,7 @@ class OpenQueues:
         """Tell that what was let in is stored, or is not: once for each time."""
         for owner, queue in lines:
             known = self._known.get(owner)
-            if known is not None and known.queues.get(queue):  # what was refused has not entered
+            if known is not None and known.queues.get(queue):
                 known.queues[queue] -= 1
                 if known.lock.locked():
                     known.left.add(queue)

@@ -13,7 +13,7 @@ from tasker.errors import Fault, Invalid
 from tasker.model import Draft
 from tasker.registry import Registry, TaskType
 from tasker.replay import read_replay
-from tasker.scheduling import read_patch, read_schedule
+from tasker.scheduling import OpenedSchedule
 from tasker.service.check_threads import CheckThreads, CheckTimeout
 from tasker.submission import Opened, Submission
 
@@ -32,34 +32,32 @@ class Reading:
     async def submission(self, owner: str, body: bytes, *, type_name: str | None = None) -> tuple[TaskType, Submission]:
         """Read a submission as `submission.read_submission` does."""
         opened = Opened(body, self._registry, self._clock.now(), type_name=type_name)
-        if opened.task_type is None or not opened.task_type.has_own_code:
-            return opened.read()
-        return await self._in_thread(owner, opened.task_type.name, opened.read, opened.params_pointer)
+        return await self._read(owner, opened.task_type, opened.read, opened.params_pointer)
 
     async def replay(self, owner: str, body: bytes, original: Draft) -> tuple[TaskType, Submission]:
         """Read a replay as `replay.read_replay` does."""
-        now = self._clock.now()
-        return await self._in_thread(
-            owner, original.type, lambda: read_replay(body, original, self._registry, now), "/params"
-        )
+        read = partial(read_replay, body, original, self._registry, self._clock.now())
+        return await self._read(owner, self._registry.find(original.type), read, "/params")
 
     async def schedule(self, owner: str, body: bytes) -> dict[str, Any]:
-        """Read a new schedule as `scheduling.read_schedule` does."""
-        now = self._clock.now()
-        return await self._in_thread(owner, None, partial(read_schedule, body, self._registry, now), "/task/params")
+        """Read a new schedule as `scheduling.OpenedSchedule` does."""
+        opened = OpenedSchedule(body, self._registry, self._clock.now())
+        return await self._read(owner, opened.task_type, opened.read_new, "/task/params")
 
     async def patch(self, owner: str, body: bytes) -> dict[str, Any]:
-        """Read a change of a schedule as `scheduling.read_patch` does."""
-        now = self._clock.now()
-        return await self._in_thread(owner, None, partial(read_patch, body, self._registry, now), "/task/params")
+        """Read a change of a schedule as `scheduling.OpenedSchedule` does."""
+        opened = OpenedSchedule(body, self._registry, self._clock.now())
+        return await self._read(owner, opened.task_type, opened.read_patch, "/task/params")
 
-    async def _in_thread(self, owner: str, type_name: str | None, read: Callable[[], T], pointer: str) -> T:
-        """Return what `read` returns; pointer: of the params that it checks, type_name: of their type if known."""
+    async def _read(self, owner: str, task_type: TaskType | None, read: Callable[[], T], pointer: str) -> T:
+        """Return what `read` returns; pointer: of the params that it checks, of this type if it is known."""
+        if task_type is None or not task_type.has_own_code:
+            return read()
         try:
             return await self._threads.run(owner, read)
         except CheckTimeout:
             detail = "the params are refused: make the check of their type faster"
-            _log.warning("check.timed_out", type=type_name, owner=owner, detail=detail)
+            _log.warning("check.timed_out", type=task_type.name, owner=owner, detail=detail)
             words = f"cannot be checked: that takes more than {self._threads.within:g} s; send smaller ones"
             fault = Fault(pointer, words)
             raise Invalid(f"the params {words}", name="invalid-params", faults=[fault]) from None

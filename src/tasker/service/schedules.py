@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice, pairwise
 from random import SystemRandom
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -16,7 +16,7 @@ from msgspec import structs
 from tasker.clock import Clock, Steps
 from tasker.engine import Engine
 from tasker.errors import Fault, Forbidden, Invalid, NotFound, RequestError, Unavailable
-from tasker.model import Draft, new_task_id
+from tasker.model import new_task_id
 from tasker.model.keys import Caller, Scope, as_scopes
 from tasker.model.schedules import Fired, Firing, Schedule, SchedulePage, Skip
 from tasker.pauses import Pauses
@@ -55,9 +55,19 @@ _DEEDS = frozenset({"task", "overlap"})
 _PATIENCE = 0.1
 """Seconds that other schedules wait for one whose submission is checked by code of its type's author."""
 _MOST_SLOW = 1_000
+_SLOW_OF_ONE = 10
+"""No more checks of an owner are begun while so many take their time: they run one after the other."""
 _Read = tuple[TaskType, Submission] | RequestError | None
 
 _log = structlog.get_logger(__name__)
+
+
+class _Slow(NamedTuple):
+    """The reading of a schedule's submission, which takes its time."""
+
+    owner: str
+    version: int
+    reading: asyncio.Task[_Read]
 
 
 class Schedules:
@@ -73,7 +83,7 @@ class Schedules:
         self._min_interval = min_interval
         self._open_queues = open_queues
         self._reading = reading
-        self._slow: dict[UUID, tuple[int, asyncio.Task[_Read]]] = {}
+        self._slow: dict[UUID, _Slow] = {}
         self._book = engine.schedules
         self._clock = clock
         self._changed = asyncio.Event()
@@ -82,7 +92,7 @@ class Schedules:
         self._steps: Steps | None = None
 
     async def create(self, caller: Caller, fields: dict[str, Any]) -> Schedule:
-        """Store a schedule of the fields that `scheduling.read_schedule` found valid. It acts with the caller's rights.
+        """Store a schedule of fields that `scheduling.OpenedSchedule` found valid. It acts with the caller's rights.
 
         Raises Forbidden (it would do what the caller may not), Invalid (its ticks are too close), Conflict (its name,
         or its owner has as many as there may be).
@@ -114,7 +124,7 @@ class Schedules:
         return await self._cursors.page("schedule", cursor, lambda at: found(cursor=at))
 
     async def change(self, caller: Caller, schedule_id: UUID, fields: dict[str, Any]) -> Schedule:
-        """Set the fields that `scheduling.read_patch` found valid; a new rule has its next tick from now on.
+        """Set the fields that `scheduling.OpenedSchedule` found valid; a new rule has its next tick from now on.
 
         With a new task or rule for overlaps it acts with the caller's rights from then on. Raises NotFound, Forbidden
         (it does, or would do, what the caller may not), Invalid (the whole does not go together, its ticks are too
@@ -213,15 +223,16 @@ class Schedules:
     async def run_once(self) -> datetime | None:
         """Fire what is due; return when to look again, None if there is nothing to wait for."""
         await self._follow_clock()
+        passed = 0  # those that could not be fired now: they stay before all that have waited less
         while True:
-            due = await self._book.find_due(types=self._registry.known_names(), limit=AT_ONCE)
+            due = await self._book.find_due(types=self._registry.known_names(), limit=AT_ONCE, skip=passed)
             if not due.schedules:
-                return due.next_at
+                again = [due.now + _AFTER_A_FAULT] if passed else []
+                return min([*again, *([] if due.next_at is None else [due.next_at])], default=None)
             self._random.shuffle(due.schedules)  # of many processes each has others to begin with
             lanes = asyncio.Semaphore(self._lanes)
             done = await asyncio.gather(*(self._fire(schedule, due.now, lanes) for schedule in due.schedules))
-            if not any(done):  # those that cannot be fired do not keep the others from being fired
-                return due.now + _AFTER_A_FAULT
+            passed += done.count(False)
 
     async def _follow_clock(self) -> None:
         """Put right what a wall clock that was wrong has done, at first and whenever it was set."""
@@ -266,17 +277,29 @@ class Schedules:
         task_type = self._registry.find(schedule.type)
         if task_type is None or not task_type.has_own_code:
             return await self._read_template(schedule)
-        version, reading = self._slow.pop(schedule.schedule_id, (0, None))
-        if reading is None or version != schedule.version:
-            reading = asyncio.create_task(self._read_template(schedule))
+        slow = self._slow.get(schedule.schedule_id)
+        if slow is not None:
+            if not slow.reading.done():
+                return None
+            del self._slow[schedule.schedule_id]
+            if slow.version == schedule.version:
+                return slow.reading.result()
+        if sum(one.owner == schedule.owner and not one.reading.done() for one in self._slow.values()) >= _SLOW_OF_ONE:
+            return None
+        reading = asyncio.create_task(self._read_template(schedule))
         await asyncio.wait([reading], timeout=_PATIENCE)
         if reading.done():
             return reading.result()
         reading.add_done_callback(lambda _: self._changed.set())
-        self._slow[schedule.schedule_id] = schedule.version, reading
-        if len(self._slow) > _MOST_SLOW:  # among them are some whose schedules are no more
-            del self._slow[next(iter(self._slow))]
+        self._slow[schedule.schedule_id] = _Slow(schedule.owner, schedule.version, reading)
+        self._forget_slow()
         return None
+
+    def _forget_slow(self) -> None:
+        """Keep few readings that are done: among them are some whose schedules are no more."""
+        done = [schedule_id for schedule_id, slow in self._slow.items() if slow.reading.done()]
+        for schedule_id in done[:-_MOST_SLOW]:
+            del self._slow[schedule_id]
 
     async def _read_template(self, schedule: Schedule) -> _Read:
         try:
@@ -295,13 +318,9 @@ class Schedules:
 
     async def _let_in(self, firing: Firing) -> Fired | None:
         """Fire, as far as the owner may have more open queues."""
-        entered: list[Draft] = []
-        try:
-            for draft in firing.drafts:
-                entered.append(await self._open_queues.bound(draft))  # noqa: PERF401  what has entered has to leave
-            return await self._book.fire(structs.replace(firing, drafts=tuple(entered)))
-        finally:
-            self._open_queues.leave((draft.owner, draft.queue) for draft in entered if draft.refusal is None)
+        return await self._open_queues.let_in(
+            firing.drafts, lambda drafts: self._book.fire(structs.replace(firing, drafts=tuple(drafts)))
+        )
 
     def _firing(self, schedule: Schedule, now: datetime, read: tuple[TaskType, Submission] | RequestError) -> Firing:
         planned = plan(schedule, now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -32,7 +32,6 @@ KEEP_KEYS_FOR = timedelta(hours=24)
 _NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 """The end of the keys of chosen ids: they go with their task. No client's key has a blank, as theirs have."""
 
-T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 _decode_task = msgspec.json.Decoder(Task).decode
 
@@ -243,19 +242,9 @@ class Submissions:
     ) -> list[Receipt]:
         """Store drafts as far as there may be more tasks, and more open queues: every submission passes here."""
         await self._admission.check(len(drafts))
-        entered: list[Draft] = []
         try:
-            for draft in drafts:
-                entered.append(await self._open_queues.bound(draft))  # noqa: PERF401  what has entered has to leave
-            return await self._noticing(store(entered))
-        finally:
-            self._open_queues.leave((draft.owner, draft.queue) for draft in entered if draft.refusal is None)
-
-    async def _noticing(self, storing: Awaitable[T]) -> T:
-        """Await what stores; if it cannot, what a readiness check said a moment ago no longer holds."""
-        try:
-            return await storing
-        except Unavailable:
+            return await self._open_queues.let_in(drafts, store)
+        except Unavailable:  # what a readiness check said a moment ago no longer holds
             self._store_check.forget()
             raise
 

@@ -106,10 +106,10 @@ class PostgresSchedules:
 
         await self._transact(work)
 
-    async def find_due(self, *, types: Collection[str], limit: int) -> Due:
+    async def find_due(self, *, types: Collection[str], limit: int, skip: int = 0) -> Due:
         async def query(connection: Connection) -> Due:
             row = await connection.fetchrow(self._queries["schedules_now"])
-            due = await connection.fetch(self._queries["schedules_due"], row["now"], list(types), limit)
+            due = await connection.fetch(self._queries["schedules_due"], row["now"], list(types), limit, skip)
             return Due(now=row["now"], schedules=[self._table.value(tuple(one)) for one in due], next_at=row["next_at"])
 
         return await self._connections.look(query)

@@ -76,8 +76,9 @@ class SqliteSchedules:
     async def delete(self, schedule_id: UUID) -> None:
         await self._write(functools.partial(_delete, schedule_id=schedule_id))
 
-    async def find_due(self, *, types: Collection[str], limit: int) -> Due:
-        due: Due = await self._read(functools.partial(_find_due, now=self._clock.now(), types=types, limit=limit))
+    async def find_due(self, *, types: Collection[str], limit: int, skip: int = 0) -> Due:
+        now = self._clock.now()
+        due: Due = await self._read(functools.partial(_find_due, now=now, types=types, limit=limit, skip=skip))
         return due
 
     async def fire(self, firing: Firing) -> Fired | None:
@@ -174,8 +175,8 @@ def _delete(connection: apsw.Connection, *, schedule_id: UUID) -> None:
         raise no_schedule(schedule_id)
 
 
-def _find_due(connection: apsw.Connection, *, now: datetime, types: Collection[str], limit: int) -> Due:
-    values = {"now": to_micros(now), "types": json.dumps(list(types)), "limit": limit}
+def _find_due(connection: apsw.Connection, *, now: datetime, types: Collection[str], limit: int, skip: int) -> Due:
+    values = {"now": to_micros(now), "types": json.dumps(list(types)), "limit": limit, "skip": skip}
     schedules = [_table.value(row) for row in connection.execute(QUERIES["schedules_due"], values)]
     following = connection.execute(QUERIES["schedules_next"], (to_micros(now),)).get
     return Due(now=now, schedules=schedules, next_at=None if following is None else from_micros(following))

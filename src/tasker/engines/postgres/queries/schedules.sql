@@ -12,7 +12,7 @@ SELECT schedule_id FROM {schema}.schedule WHERE owner = $1 AND name = $2;
 
 -- name: schedules_due
 SELECT {schedules} FROM {schema}.schedule
-WHERE next_fire_at <= $1 AND type = ANY($2::text[]) ORDER BY next_fire_at, seq LIMIT $3;
+WHERE next_fire_at <= $1 AND type = ANY($2::text[]) ORDER BY next_fire_at, seq LIMIT $3 OFFSET $4;
 
 -- name: schedules_now
 SELECT now() AS now, (SELECT min(next_fire_at) FROM {schema}.schedule WHERE next_fire_at > now()) AS next_at;

@@ -11,7 +11,8 @@ SELECT count(*) FROM schedule WHERE owner = ?;
 
 -- name: schedules_due
 SELECT {schedule} FROM schedule INDEXED BY schedule_next
-WHERE next_fire_at <= :now AND type IN (SELECT value FROM json_each(:types)) ORDER BY next_fire_at, seq LIMIT :limit;
+WHERE next_fire_at <= :now AND type IN (SELECT value FROM json_each(:types)) ORDER BY next_fire_at, seq
+LIMIT :limit OFFSET :skip;
 
 -- name: schedules_next
 SELECT min(next_fire_at) FROM schedule INDEXED BY schedule_next WHERE next_fire_at > ?;

@@ -1,0 +1,66 @@
+"""Open queues: whatever becomes of a submission, what it has entered it leaves, and nothing else."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from tasker.engines.sqlite import SqliteEngine
+from tasker.errors import Conflict, Exhausted, Unavailable
+from tasker.model import Draft
+from tasker.service.open_queues import OpenQueues
+from tasker.testing import ManualClock, make_draft
+
+DAY = timedelta(days=1)
+
+
+def draft(clock: ManualClock, queue: str, **fields: Any) -> Draft:
+    return structs.replace(make_draft(clock.now(), queue=queue), owner="me", **fields)
+
+
+async def nothing(drafts: list[Draft]) -> list[Draft]:
+    return drafts
+
+
+async def breaks(_: list[Draft]) -> None:
+    raise Unavailable("away")
+
+
+def under_way(queues: OpenQueues) -> int:
+    known = queues._known.get("me")
+    return 0 if known is None else sum(known.queues.values())
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["good", "refused before"])
+@pytest.mark.parametrize("store", [nothing, breaks])
+@pytest.mark.parametrize("limit", [1, 3, 9])
+async def test_what_has_entered_leaves(
+    engine: SqliteEngine, clock: ManualClock, refused: bool, store: Any, limit: int
+) -> None:
+    queues = OpenQueues(engine, clock, limit)
+    refusal = Exhausted("no more", retry_after=DAY) if refused else None
+    for _ in range(2):
+        drafts = [draft(clock, f"q{place}", refusal=refusal) for place in range(3)]
+        try:
+            bound = await queues.let_in(drafts, store)
+        except Unavailable:
+            continue
+        finally:
+            assert under_way(queues) == 0
+        if refused:
+            assert [one.refusal for one in bound] == [refusal] * 3
+        else:
+            assert sum(isinstance(one.refusal, Conflict) for one in bound) == max(0, 3 - limit)
+    clock.advance(DAY)
+    await queues.enter("me", "another")
+
+
+async def test_a_refused_one_takes_nobodys_place(engine: SqliteEngine, clock: ManualClock) -> None:
+    """One of the same queue may be under way, let in for its own sake."""
+    queues = OpenQueues(engine, clock, 9)
+    await queues.enter("me", "q")
+    await queues.let_in([draft(clock, "q", refusal=Exhausted("no more", retry_after=DAY))], nothing)
+    assert under_way(queues) == 1
