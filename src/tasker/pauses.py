@@ -25,3 +25,23 @@ class Pauses:
         """Let others have their turn."""
         await asyncio.sleep(0)
         self._until = perf_counter() + AT_MOST
+
+
+class Turns:
+    """Many pieces of work that may come at once: each awaits `next()` first, and does a part of it without a break.
+
+    They begin in the order in which they came, and others on the loop have their turn every AT_MOST seconds, or after
+    one piece if that alone takes longer.
+    """
+
+    __slots__ = ("_lock", "_pauses")
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._pauses = Pauses()
+
+    async def next(self) -> None:
+        """Return when it is the caller's turn."""
+        async with self._lock:
+            if self._pauses.due():
+                await self._pauses.pause()

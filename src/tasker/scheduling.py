@@ -25,6 +25,8 @@ from tasker.urls import UrlRules
 
 MIN_INTERVAL = timedelta(seconds=1)
 MAX_INTERVAL = timedelta(days=366)
+MAX_TASK = 64 * 1024
+"""Bytes of the JSON text of `task`: each tick stores all of it again, and many schedules may have one at once."""
 
 Name = Annotated[
     str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$", description="Of one schedule at a time.")
@@ -59,7 +61,9 @@ OverlapWord = Annotated[
 Paused = Annotated[bool, Meta(description="A paused schedule has no ticks; none of them is missed.")]
 StartsAt = Annotated[RunAt, Meta(description="No tick before this time; an interval is counted from it.")]
 EndsAt = Annotated[RunAt, Meta(description="No tick after this time.")]
-Template = Annotated[SubmissionBody, Meta(description="What is submitted at each tick, as in POST /task; no `run_at`.")]
+Template = Annotated[
+    SubmissionBody, Meta(description="What is submitted at each tick, as in POST /task; at most 64 KiB, no `run_at`.")
+]
 
 
 class SchedulePatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -231,6 +235,9 @@ class _Reading:
         if not isinstance(value, dict):
             self.add(Fault("/task", f"expected an object with `type` and `params`, got {kind_of(value)}"))
             return
+        if len(memoryview(text)) > MAX_TASK:
+            self.add(Fault("/task", f"expected at most {MAX_TASK:,} bytes of JSON: {_ELSEWHERE}"))
+            return
         for name in sorted(_MOMENTS & value.keys()):
             if value[name] is not None:
                 self.add(Fault(f"/task/{name}", "a schedule submits many tasks, each at its own time"))
@@ -246,6 +253,9 @@ class _Reading:
             self.fields["type"], self.fields["task"] = task_type.name, text
             if task_type.secrets is not None and hide(bytes(submission.params), task_type.secrets).secrets is not None:
                 self.add(Fault("/task/params", "a schedule keeps no secrets: have the function read them elsewhere"))
+
+
+_ELSEWHERE = "let the function read large input elsewhere, by a name that is in the params"
 
 
 _Reader = Callable[[Any, datetime], Any]

@@ -17,6 +17,7 @@ from tasker.api.app import make_operations
 from tasker.api.operation import Operation
 from tasker.lifecycle import Succeeded
 from tasker.metrics import Metrics
+from tasker.scheduling import MAX_TASK
 from tasker.service.feed import _WINDOW_SIZE
 from tests.api.conftest import MakeRig, Rig
 
@@ -51,8 +52,8 @@ async def large_tasks(rig: Rig) -> Request:
 
 
 async def large_schedules(rig: Rig) -> Request:
-    for number in range(TASKS):
-        task = {"type": "reverse", "params": ["x" * (LARGE - 1000)]}
+    for number in range(2 * MIB // MAX_TASK):
+        task = {"type": "reverse", "params": ["x" * (MAX_TASK - 1000)]}
         body = {"name": f"s{number}", "interval": 3600, "task": task}
         assert (await rig.client.post("/schedule", json=body)).status_code == 201
     return Request("/schedule?limit=500")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
 import pytest
 
+from tasker.scheduling import MAX_TASK
 from tasker.testing import START
 from tests.api.conftest import Rig, problem
 
@@ -99,6 +101,7 @@ FAULTS: list[tuple[dict[str, Any], str, str]] = [
     ({"task": {**SUM, "retry": {"initial": 9, "max": 5}}}, "/task/retry/initial", "at most `max` (5 s)"),
     ({"task": {**SUM, "run_at": "2026-02-02T00:00:00Z"}}, "/task/run_at", "many tasks"),
     ({"task": {**SUM, "prioriti": 1}}, "/task/prioriti", "did you mean `priority`"),
+    ({"task": {"type": "reverse", "params": ["x" * MAX_TASK]}}, "/task", "65,536 bytes of JSON: let the function read"),
     ({"crom": "* * * * *"}, "/crom", "did you mean `cron`"),
     ({"next_fire_at": "2026-02-02T00:00:00Z"}, "/next_fire_at", "unknown field"),
 ]
@@ -128,6 +131,15 @@ async def test_a_change_is_held_to_the_same(rig: Rig, fields: dict[str, Any], po
     assert await read(rig, made) == made
 
 
+async def test_a_task_may_be_as_large_as_that(rig: Rig) -> None:
+    empty = len(json.dumps({"type": "reverse", "params": [""]}))
+    for size, status in ((MAX_TASK - empty, 201), (MAX_TASK - empty + 1, 422)):
+        task = json.dumps({"type": "reverse", "params": ["x" * size]})
+        body = f'{{"name": "s{size}", "interval": 60, "task": {task}}}'
+        reply = await rig.client.post("/schedule", content=body, headers={"content-type": "application/json"})
+        assert reply.status_code == status, reply.text
+
+
 async def test_a_schedule_keeps_no_secrets(rig: Rig) -> None:
     webhook = {"url": "https://example.com", "secret": "whsec_" + "a" * 32}
     reply = await rig.client.post("/schedule", json={**HOURLY, "task": {**SUM, "webhook": webhook}})
@@ -146,11 +158,11 @@ async def test_every_fault_is_told_at_once(rig: Rig) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"5", b'{"name":"a","name":"b"}', b'{"task":' + b"[" * 99])
 async def test_what_is_no_object_is_refused(rig: Rig, body: bytes) -> None:
-    json = {"content-type": "application/json"}
+    headers = {"content-type": "application/json"}
     made = await create(rig)
     for reply in (
-        await rig.client.post("/schedule", content=body, headers=json),
-        await rig.client.patch(made["links"]["self"], content=body, headers=json),
+        await rig.client.post("/schedule", content=body, headers=headers),
+        await rig.client.patch(made["links"]["self"], content=body, headers=headers),
     ):
         assert problem(reply)[0] in (400, 422)
 

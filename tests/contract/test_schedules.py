@@ -12,6 +12,8 @@ from msgspec import Raw, structs
 from tests.contract.conftest import Changes, MakeEngine
 
 from tasker.engine import Engine
+from tasker.engines.postgres import schedules as postgres_schedules
+from tasker.engines.sqlite import schedules as sqlite_schedules
 from tasker.errors import Conflict, Invalid, NotFound
 from tasker.lifecycle import Succeeded
 from tasker.model import Change, Status, TaskFilter
@@ -160,6 +162,26 @@ async def test_what_is_due_is_told_with_what_comes_next(engine: Engine, clock: M
     for skip, names in enumerate((["soon", "late"], ["late"], [])):
         due = await engine.schedules.find_due(types=("sum",), limit=9, skip=skip)
         assert ([one.name for one in due.schedules], due.next_at) == (names, start + 9 * MINUTE)
+
+
+async def test_what_is_due_is_read_as_far_as_it_is_not_too_much(
+    engine: Engine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that wait for longest come first, and one at least, however large."""
+    for module in (sqlite_schedules, postgres_schedules):
+        monkeypatch.setattr(module, "DUE_BYTES", 1_000)
+    start = clock.now()
+    for number, size in enumerate([2_000, 400, 400, 400]):
+        task = Raw(b'{"type": "sum", "params": ["%b"]}' % (b"x" * size))
+        anchor = start + number * SECOND
+        await engine.schedules.create(make_schedule(anchor, name=str(number), task=task))
+    clock.advance(2 * MINUTE)
+    found = []
+    while due := (await engine.schedules.find_due(types=("sum",), limit=9)).schedules:
+        found.append([schedule.name for schedule in due])
+        for schedule in due:
+            await engine.schedules.delete(schedule.schedule_id)
+    assert found == [["0"], ["1", "2"], ["3"]]
 
 
 async def test_a_tick_submits_its_task_and_goes_on(engine: Engine, clock: ManualClock, changes: Changes) -> None:

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 from msgspec import Raw, structs
+from tests.passers import Passers
 
-from tasker import task
+from tasker import pauses, task
 from tasker.engines.sqlite import SqliteEngine
 from tasker.errors import Unavailable
 from tasker.model import TaskFilter
 from tasker.model.keys import ANYBODY, Caller
 from tasker.model.schedules import Due, Schedule
+from tasker.scheduling import MAX_TASK
 from tasker.service import Service, schedules
 from tasker.testing import ManualClock
 
@@ -170,6 +172,38 @@ async def test_many_that_are_due_at_once(service: Service, engine: SqliteEngine,
     clock.advance(MINUTE)
     assert await service.schedules.run_once() == clock.now() + MINUTE
     assert len((await engine.find_many(TaskFilter(), limit=999)).items) == schedules.AT_ONCE + 5
+
+
+async def test_others_have_their_turn_while_many_are_fired(
+    service: Service, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        await create(service, name=f"s{number}")
+    clock.advance(MINUTE)
+    monkeypatch.setattr(pauses, "AT_MOST", 0.0)  # as if reading one task took longer than that
+    read = service.reading.submission
+    async with Passers() as passers:
+
+        def noted(owner: str, body: bytes) -> Any:
+            passers.begin()
+            return read(owner, body)
+
+        monkeypatch.setattr(service.reading, "submission", noted)
+        await service.schedules.run_once()
+    assert (len(passers.begun), passers.most_at_once) == (20, 1)
+
+
+async def test_one_that_was_made_larger_than_they_may_be_goes_on(
+    service: Service, engine: SqliteEngine, clock: ManualClock
+) -> None:
+    """Large ones may be there, of an earlier release."""
+    text = Raw(b'{"type":"add","params":[1],"metadata":{}%b}' % (b" " * MAX_TASK))
+    made = await create(service, task=text)
+    clock.advance(MINUTE)
+    await service.schedules.run_once()
+    assert len((await engine.find_many(TaskFilter(), limit=9)).items) == 1
+    changed = await service.schedules.change(ANYBODY, made.schedule_id, {"paused": True})
+    assert (changed.paused, bytes(changed.task)) == (True, bytes(text))
 
 
 async def test_tasks_belong_to_the_owner_of_the_schedule(

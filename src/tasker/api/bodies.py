@@ -10,6 +10,7 @@ from tasker.api.buffers import PIECE, Buffer, Buffers
 from tasker.api.problems import CLOSE, BodyFault, Refused, body_too_large, cut_off, too_slow
 from tasker.api.replies import Head, Receive
 from tasker.errors import RequestError
+from tasker.pauses import Turns
 
 BODY_WITHIN = 30.0
 """Seconds that a client has for sending a body."""
@@ -64,6 +65,7 @@ class BodyReader:
         self.buffers = buffers
         self._max_body = max_body
         self._within = within
+        self._turns = Turns()
         self._reading: dict[asyncio.Task[object], float] = {}  # the oldest first, as all have the same time
         self._late: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -73,9 +75,20 @@ class BodyReader:
     ) -> tuple[bytes, Buffer | None]:
         """Return the whole body, and where it is counted if it is large: to be closed when it is needed no more.
 
-        owner: whose request it is. Raises Refused when it is too large, too slow or cut off, or there are too many
+        owner: whose request it is. Large ones that come at once are returned one by one: what is done with each takes
+        the loop for milliseconds. Raises Refused when it is too large, too slow or cut off, or there are too many
         large ones, of all or of the owner.
         """
+        body, buffer = await self._in_time(receive, content_length, owner)
+        if buffer is not None:
+            try:
+                await self._turns.next()
+            except BaseException:
+                buffer.close()
+                raise
+        return body, buffer
+
+    async def _in_time(self, receive: Receive, content_length: bytes | None, owner: str) -> tuple[bytes, Buffer | None]:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
         self._reading[task] = loop.time() + self._within

@@ -24,6 +24,13 @@ _MAX_SEQ = 2**63 - 1
 encode = msgspec.json.Encoder().encode
 PAGE_BYTES = 1 << 20
 """What the params and results on one page of a list may come to; one item stands on it at least, however large."""
+COMMIT_BYTES = 4 << 20
+"""What the drafts and results that share a commit may come to; one goes into it at least, however large.
+
+Storing them takes the event loop, a millisecond or so for each MiB, and others have their turn between two commits.
+"""
+DUE_BYTES = 16 << 20
+"""What the tasks of schedules that are read to be fired may come to; one is read at least, however large."""
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 """When a task is due that waits for other tasks."""
 decode_problem = msgspec.json.Decoder(TaskProblem).decode
@@ -55,6 +62,14 @@ def no_delivery(delivery_id: UUID) -> NotFound:
 def size_of(task: Task) -> int:
     """Return the bytes of a task's params and result: what may be large in it."""
     return len(memoryview(task.params)) + (0 if task.result is None else len(memoryview(task.result)))
+
+
+def draft_size(draft: Draft) -> int:
+    """Return the bytes of what may be large in a draft."""
+    size = len(draft.params) + len(draft.metadata)
+    if draft.idempotency is not None:
+        size += len(draft.idempotency.reply)
+    return size if draft.secrets is None else size + len(draft.secrets)
 
 
 def to_cursor(seq: int) -> str:

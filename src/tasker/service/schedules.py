@@ -19,7 +19,7 @@ from tasker.errors import Fault, Forbidden, Invalid, NotFound, RequestError, Una
 from tasker.model import new_task_id
 from tasker.model.keys import Caller, Scope, as_scopes
 from tasker.model.schedules import Fired, Firing, Schedule, SchedulePage, Skip
-from tasker.pauses import Pauses
+from tasker.pauses import Pauses, Turns
 from tasker.registry import Registry, TaskType
 from tasker.scheduling import FIELDS, MIN_INTERVAL, merge
 from tasker.service.cursors import Cursors
@@ -90,6 +90,7 @@ class Schedules:
         self._lanes = _LANES if engine.is_shared else AT_ONCE
         self._random = SystemRandom()
         self._steps: Steps | None = None
+        self._turns = Turns()
 
     async def create(self, caller: Caller, fields: dict[str, Any]) -> Schedule:
         """Store a schedule of fields that `scheduling.OpenedSchedule` found valid. It acts with the caller's rights.
@@ -255,6 +256,7 @@ class Schedules:
     async def _fire(self, schedule: Schedule, now: datetime, lanes: asyncio.Semaphore) -> bool:
         """Fire a schedule, or leave it to whoever has fired or changed it; tell whether this went well."""
         try:
+            await self._turns.next()
             read = await self._read(schedule)
             if read is None:
                 return False

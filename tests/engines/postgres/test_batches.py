@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
 
+from tasker.engines.postgres import PostgresEngine
+from tasker.engines.postgres import batches as module
 from tasker.engines.postgres.batches import MAX_BATCH, Batches
 from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.news import News
 from tasker.errors import Unavailable
+from tasker.lifecycle import Succeeded
+from tasker.testing import Driver, make_draft, make_key
 
 
 class Slow:
@@ -72,3 +76,60 @@ async def test_what_nobody_waits_for_any_more_is_not_stored(
     slow.go.set()
     assert (await first, await kept) == (0, 2)
     assert stored == [0, 2]
+
+
+@pytest.fixture
+def few_bytes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have few bytes share a transaction; return how many items each one has."""
+    monkeypatch.setattr(module, "COMMIT_BYTES", 3_500)
+    counts: list[int] = []
+    store = Batches._store
+
+    async def counted(batches: Batches[Any, Any], batch: list[Any]) -> None:
+        counts.append(len(batch))
+        await store(batches, batch)
+
+    monkeypatch.setattr(Batches, "_store", counted)
+    return counts
+
+
+async def test_what_does_not_fit_goes_into_the_next_transaction_in_its_order(
+    slow: Slow, batches: Batches[int, int], stored: list[int], few_bytes: list[int]
+) -> None:
+    sizes = [2_000, 2_000, 9_000, 10, 3_000, 3_000, 10]
+    waiting = [batches.put(number, size) for number, size in enumerate(sizes)]
+    slow.go.set()
+    assert await asyncio.gather(*waiting) == stored == list(range(len(sizes)))
+    assert few_bytes == [1, 1, 1, 2, 2]
+
+
+TEXT = b'"%b"' % (b"x" * 1_000)
+LARGE: dict[str, Callable[[int], dict[str, Any]]] = {
+    "params": lambda _: {"params": TEXT},
+    "metadata": lambda _: {"metadata": b'{"a":%b}' % TEXT},
+    "reply": lambda number: {"idempotency": make_key(key=str(number), reply=TEXT)},
+    "secrets": lambda _: {"secrets": TEXT},
+}
+"""What may be large in a draft."""
+
+
+@pytest.mark.parametrize("what", LARGE)
+async def test_large_drafts_share_a_transaction_with_few(
+    engine: PostgresEngine, few_bytes: list[int], what: str
+) -> None:
+    drafts = [make_draft(engine.clock.now(), **LARGE[what](number)) for number in range(12)]
+    await asyncio.gather(*(engine.submit([draft]) for draft in drafts))
+    assert sum(few_bytes) == 12
+    assert max(few_bytes) <= 3
+
+
+async def test_large_results_share_a_transaction_with_few(
+    engine: PostgresEngine, driver: Driver, few_bytes: list[int]
+) -> None:
+    for _ in range(12):
+        await driver.submit()
+    claims = await driver.claim(12)
+    few_bytes.clear()
+    assert all(await asyncio.gather(*(driver.finish(claim, Succeeded(TEXT)) for claim in claims)))
+    assert sum(few_bytes) == 12
+    assert max(few_bytes) <= 3

@@ -6,17 +6,21 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
+from msgspec import Raw, structs
+from tests.contract.test_schedules import make_firing, make_schedule
 
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import SqliteEngine, commits
 from tasker.errors import Conflict, NotFound, Unavailable
 from tasker.lifecycle import Succeeded
 from tasker.model import Status, TaskFilter, new_task_id
+from tasker.model.schedules import Schedule
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 
@@ -42,6 +46,100 @@ async def test_submissions_of_one_moment_share_a_commit(engine: SqliteEngine, dr
     before = engine.commits
     await asyncio.gather(*(driver.submit() for _ in range(64)))
     assert 1 <= engine.commits - before <= 4, "64 submissions, each waited for by its own client"
+
+
+TEXT = b'"%b"' % (b"x" * 1_000)
+LARGE_SCHEDULE = {"task": Raw(b'{"type":"sum","params":[%b]}' % TEXT)}
+AT_ONCE = 12
+Large = Callable[[SqliteEngine, Driver], Awaitable[list[Coroutine[Any, Any, Any]]]]
+
+
+async def large_params(engine: SqliteEngine, driver: Driver) -> list[Coroutine[Any, Any, Any]]:
+    return [engine.submit([make_draft(params=TEXT)]) for _ in range(AT_ONCE)]
+
+
+async def large_metadata(engine: SqliteEngine, driver: Driver) -> list[Coroutine[Any, Any, Any]]:
+    return [engine.submit([make_draft(metadata=TEXT)]) for _ in range(AT_ONCE)]
+
+
+async def large_secrets(engine: SqliteEngine, driver: Driver) -> list[Coroutine[Any, Any, Any]]:
+    return [engine.submit([make_draft(secrets=TEXT)]) for _ in range(AT_ONCE)]
+
+
+async def large_replies(engine: SqliteEngine, driver: Driver) -> list[Coroutine[Any, Any, Any]]:
+    keys = [make_key(key=str(number), reply=TEXT) for number in range(AT_ONCE)]
+    return [engine.submit([make_draft(idempotency=key)]) for key in keys]
+
+
+async def large_together(engine: SqliteEngine, driver: Driver) -> list[Coroutine[Any, Any, Any]]:
+    return [engine.submit([make_draft(params=TEXT[:500] + b'"') for _ in range(2)]) for _ in range(AT_ONCE)]
+
+
+async def large_results(engine: SqliteEngine, driver: Driver) -> list[Coroutine[Any, Any, Any]]:
+    for _ in range(AT_ONCE):
+        await driver.submit()
+    return [driver.finish(claim, Succeeded(TEXT)) for claim in await driver.claim(AT_ONCE)]
+
+
+def schedules(driver: Driver) -> list[Schedule]:
+    now = driver.clock.now()
+    return [make_schedule(now, name=str(number), **LARGE_SCHEDULE) for number in range(AT_ONCE)]
+
+
+async def large_schedules(engine: SqliteEngine, driver: Driver) -> list[Coroutine[Any, Any, Any]]:
+    return [engine.schedules.create(schedule) for schedule in schedules(driver)]
+
+
+async def large_changes(engine: SqliteEngine, driver: Driver) -> list[Coroutine[Any, Any, Any]]:
+    made = schedules(driver)
+    for schedule in made:
+        await engine.schedules.create(schedule)
+    return [engine.schedules.update(structs.replace(schedule, version=2)) for schedule in made]
+
+
+async def large_firings(engine: SqliteEngine, driver: Driver) -> list[Coroutine[Any, Any, Any]]:
+    await asyncio.gather(*await large_schedules(engine, driver))
+    now = driver.clock.now() + timedelta(minutes=1)
+    due = (await engine.schedules.find_many(limit=AT_ONCE)).items
+    return [engine.schedules.fire(make_firing(schedule, now)) for schedule in due]
+
+
+async def large_triggers(engine: SqliteEngine, driver: Driver) -> list[Coroutine[Any, Any, Any]]:
+    made = schedules(driver)
+    for schedule in made:
+        await engine.schedules.create(schedule)
+    return [engine.schedules.trigger(schedule.schedule_id, make_draft(params=TEXT)) for schedule in made]
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        large_params, large_metadata, large_secrets, large_replies, large_together, large_results, large_schedules,
+        large_changes, large_firings, large_triggers,
+    ],
+)  # fmt: skip
+async def test_what_is_large_shares_a_commit_with_few(
+    engine: SqliteEngine, driver: Driver, monkeypatch: pytest.MonkeyPatch, large: Large
+) -> None:
+    """Others have their turn between two commits."""
+    monkeypatch.setattr(commits, "COMMIT_BYTES", 3_500)
+    steps = await large(engine, driver)
+    before = engine.commits
+    await asyncio.gather(*steps)
+    assert engine.commits - before >= AT_ONCE / 3
+
+
+async def test_what_does_not_fit_goes_into_the_next_commit_in_its_order(
+    engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "COMMIT_BYTES", 3_500)
+    sizes = [2_000, 2_000, 9_000, 10, 3_000, 3_000, 10]
+    drafts = [make_draft(params=b'["%b"]' % (b"x" * size)) for size in sizes]
+    before = engine.commits
+    await asyncio.gather(*(engine.submit([draft]) for draft in drafts))
+    assert engine.commits - before == 5, "2,000 - 2,000 - 9,000 - 10 and 3,000 - 3,000 and 10"
+    found = (await engine.find_many(TaskFilter(), limit=9)).items
+    assert [task.task_id for task in reversed(found)] == [draft.task_id for draft in drafts]
 
 
 async def test_a_reply_is_given_after_its_own_commit(engine: SqliteEngine, driver: Driver) -> None:

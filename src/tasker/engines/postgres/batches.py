@@ -11,18 +11,20 @@ import asyncpg
 
 from tasker.engines.postgres.connections import Connection, Connections
 from tasker.engines.postgres.news import News
+from tasker.engines.values import COMMIT_BYTES
 from tasker.errors import RequestError, Unavailable
 
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
 
 MAX_BATCH = 256
-"""Items in one transaction at the most."""
+"""Items in one transaction at the most; nor do they come to more than COMMIT_BYTES."""
 
 
 class _Waiting(NamedTuple):
     item: Any
     future: asyncio.Future[Any]
+    size: int
 
 
 class Batches(Generic[I, R]):
@@ -52,12 +54,15 @@ class Batches(Generic[I, R]):
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    def put(self, item: I) -> asyncio.Future[R]:
-        """Queue an item; the future has its reply once that is durable. Raises Unavailable once closed."""
+    def put(self, item: I, size: int = 0) -> asyncio.Future[R]:
+        """Queue an item; the future has its reply once that is durable.
+
+        size: its bytes, if they may be many. Raises Unavailable once closed.
+        """
         if self._closed:
             raise Unavailable("the store is closed")
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(item, future))
+        self._queue.append(_Waiting(item, future, size))
         if self._free:
             self._start()
         return future
@@ -78,11 +83,21 @@ class Batches(Generic[I, R]):
         """Store batch after batch until nothing waits."""
         await asyncio.sleep(0)  # what else this turn of the loop brings shares the transaction
         while self._queue:
-            batch = [self._queue.popleft() for _ in range(min(MAX_BATCH, len(self._queue)))]
-            batch = [waiting for waiting in batch if not waiting.future.done()]  # whose caller has gone is not stored
+            batch = [one for one in self._take() if not one.future.done()]  # whose caller has gone is not stored
             if batch:
                 await self._store(batch)
         self._free += 1
+
+    def _take(self) -> list[_Waiting]:
+        """Take what came first, as far as it may share a transaction."""
+        batch: list[_Waiting] = []
+        room = COMMIT_BYTES
+        while self._queue and len(batch) < MAX_BATCH:
+            room -= self._queue[0].size
+            if room < 0 and batch:
+                break
+            batch.append(self._queue.popleft())
+        return batch
 
     async def _store(self, batch: list[_Waiting]) -> None:
         async def work(connection: Connection, news: News, again: bool) -> Sequence[R]:

@@ -63,6 +63,7 @@ from tasker.engines.postgres.tables import make_tables
 from tasker.engines.postgres.usage import PostgresUsage, UsageTable
 from tasker.engines.postgres.webhooks import PostgresWebhooks
 from tasker.engines.postgres.workers import PostgresWorkers
+from tasker.engines.values import draft_size
 from tasker.errors import ConfigError, Unavailable
 from tasker.lifecycle import Released, decide
 from tasker.model import (
@@ -201,7 +202,7 @@ class PostgresEngine:
 
     async def submit(self, drafts: Sequence[Draft]) -> list[Receipt]:
         if len(drafts) == 1:
-            return [await self._submits.put(drafts[0])]
+            return [await self._submits.put(drafts[0], draft_size(drafts[0]))]
 
         async def work(connection: Connection, news: News, _again: bool) -> list[Receipt]:
             return await self._stores.store(connection, news, drafts)
@@ -268,7 +269,8 @@ class PostgresEngine:
         return bool(await self._writes.put(Words(lease, report, None)))
 
     async def complete(self, lease: Lease, change: Transition, report: Report | None = None) -> bool:
-        return bool(await self._writes.put(Words(lease, report, change)))
+        size = 0 if change.result is None else len(change.result)
+        return bool(await self._writes.put(Words(lease, report, change), size))
 
     # what chores do
 

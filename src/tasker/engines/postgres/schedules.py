@@ -17,6 +17,7 @@ from tasker.engines.postgres.submits import Submits
 from tasker.engines.postgres.tables import Table
 from tasker.engines.tables import SCHEDULES
 from tasker.engines.values import (
+    DUE_BYTES,
     NEWEST,
     PAGE_BYTES,
     from_cursor,
@@ -109,7 +110,8 @@ class PostgresSchedules:
     async def find_due(self, *, types: Collection[str], limit: int, skip: int = 0) -> Due:
         async def query(connection: Connection) -> Due:
             row = await connection.fetchrow(self._queries["schedules_now"])
-            due = await connection.fetch(self._queries["schedules_due"], row["now"], list(types), limit, skip)
+            values = row["now"], list(types), limit, DUE_BYTES, skip
+            due = await connection.fetch(self._queries["schedules_due"], *values)
             return Due(now=row["now"], schedules=[self._table.value(tuple(one)) for one in due], next_at=row["next_at"])
 
         return await self._connections.look(query)

@@ -20,13 +20,14 @@ import structlog
 
 from tasker.engines.sqlite.faults import ENVIRONMENT, refusal_of
 from tasker.engines.sqlite.presence import Presence
+from tasker.engines.values import COMMIT_BYTES
 from tasker.errors import RequestError, Unavailable
 
 Work = Callable[[apsw.Connection], Any]
 T = TypeVar("T")
 
 MAX_BATCH = 256
-"""Pieces of work in one commit at the most: bounds how long a batch keeps the event loop."""
+"""Pieces of work in one commit at the most: with COMMIT_BYTES it bounds how long a batch keeps the event loop."""
 
 _BUSY_STEP, _BUSY_LIMIT = 0.05, 5.0
 """Seconds between tries, and in all, while another program holds the file's write lock."""
@@ -37,6 +38,7 @@ _log = structlog.get_logger(__name__)
 class _Item(NamedTuple):
     work: Work
     future: asyncio.Future[Any]
+    size: int
 
 
 class GroupCommit:
@@ -87,15 +89,15 @@ class GroupCommit:
         self._idle.set()
         self.commits = 0
 
-    def run(self, work: Callable[[apsw.Connection], T], *, at_close: bool = False) -> asyncio.Future[T]:
-        """Queue `work`; the future has its result once that is durable.
+    def run(self, work: Callable[[apsw.Connection], T], *, size: int = 0, at_close: bool = False) -> asyncio.Future[T]:
+        """Queue `work`; the future has its result once that is durable. size: the bytes that it writes, if many.
 
         Raises Unavailable once closed, but for work that belongs to closing (`at_close`, from `after_commit` alone).
         """
         if self._closed and not at_close:
             raise Unavailable("the store is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.append(_Item(work, future))
+        self._queue.append(_Item(work, future, size))
         if not self._busy:
             self._busy = True
             self._idle.clear()
@@ -137,7 +139,7 @@ class GroupCommit:
             return
         if not self._has_write_lock():
             return
-        batch = self._take(min(MAX_BATCH, len(self._queue)))
+        batch = self._take_batch()
         try:
             self._before_work(self._connection)
             results = [_apply(item.work, self._connection) for item in batch]
@@ -153,6 +155,17 @@ class GroupCommit:
 
     def _take(self, count: int) -> list[_Item]:
         return [self._queue.popleft() for _ in range(count)]
+
+    def _take_batch(self) -> list[_Item]:
+        """Take what came first, as far as it may share a commit."""
+        batch: list[_Item] = []
+        room = COMMIT_BYTES
+        while self._queue and len(batch) < MAX_BATCH:
+            room -= self._queue[0].size
+            if room < 0 and batch:
+                break
+            batch.append(self._queue.popleft())
+        return batch
 
     def _has_write_lock(self) -> bool:
         """Begin the transaction; if another program holds the file, ask again later without blocking the loop."""

@@ -64,6 +64,7 @@ from tasker.engines.sqlite.storage import (
 from tasker.engines.sqlite.webhooks import SqliteWebhooks
 from tasker.engines.sqlite.workers import SqliteWorkers
 from tasker.engines.usage import Tally
+from tasker.engines.values import draft_size
 from tasker.errors import Unavailable
 from tasker.lifecycle import Released, decide
 from tasker.model import (
@@ -131,8 +132,9 @@ class SqliteEngine:
             clock, self._read, lambda work: self._commits.run(work), self._results, self._lines
         )
         self.schedules: ScheduleBook = SqliteSchedules(
-            clock, self._lines, self._read, lambda work: self._commits.run(work), lambda news: self._news.extend(news)
-        )
+            clock, self._lines, self._read, lambda work, size=0: self._commits.run(work, size=size),
+            lambda news: self._news.extend(news),
+        )  # fmt: skip
         self.webhooks: WebhookBook = SqliteWebhooks(
             self._read, lambda work: self._commits.run(work), clock, self._follow_clock, self._steps.erase_until
         )
@@ -218,7 +220,7 @@ class SqliteEngine:
                 self._news += news
             return receipts
 
-        return await self._commits.run(work)
+        return await self._commits.run(work, size=sum(map(draft_size, drafts)))
 
     async def find(self, task_id: UUID) -> Task | None:
         task = reading(reads.find, self._points, task_id, self._micros())
@@ -360,7 +362,7 @@ class SqliteEngine:
         return self._loop.run_in_executor(self._reader, reading, query, self._scans, *arguments)
 
     def _change(
-        self, work: Callable[[apsw.Connection], tuple[T, list[Change]]], *, at_close: bool = False
+        self, work: Callable[[apsw.Connection], tuple[T, list[Change]]], *, size: int = 0, at_close: bool = False
     ) -> asyncio.Future[T]:
         """Run work that changes a task's status and tells the news of it."""
 
@@ -369,7 +371,7 @@ class SqliteEngine:
             self._news += news
             return result
 
-        return self._commits.run(noted, at_close=at_close)
+        return self._commits.run(noted, size=size, at_close=at_close)
 
     def _end(
         self, lease: Lease, change: Transition, report: Report | None, *, at_close: bool = False
@@ -377,7 +379,8 @@ class SqliteEngine:
         work = functools.partial(
             changes.complete, lines=self._lines, tally=self._tally, lease=lease, change=change, report=report
         )
-        return self._change(work, at_close=at_close)
+        size = 0 if change.result is None else len(change.result)
+        return self._change(work, size=size, at_close=at_close)
 
     def _settle(self, connection: apsw.Connection) -> None:
         """Write what the work of a transaction has gathered."""

@@ -6,7 +6,7 @@ import functools
 import json
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import apsw
@@ -20,8 +20,10 @@ from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.tables import Table
 from tasker.engines.tables import SCHEDULES
 from tasker.engines.values import (
+    DUE_BYTES,
     NEWEST,
     PAGE_BYTES,
+    draft_size,
     from_cursor,
     name_taken,
     no_schedule,
@@ -40,6 +42,12 @@ _table = Table(SCHEDULES)
 Run = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
 
 
+class Write(Protocol):
+    """Does work in a transaction; size: the bytes that it writes."""
+
+    def __call__(self, work: Callable[[apsw.Connection], Any], /, size: int = 0) -> Awaitable[Any]: ...
+
+
 class SqliteSchedules:
     """read, write: do work on the reading connection, or in a transaction of the writing one.
 
@@ -47,7 +55,7 @@ class SqliteSchedules:
     """
 
     def __init__(
-        self, clock: Clock, lines: Lines, read: Run, write: Run, tell: Callable[[Sequence[Change]], None]
+        self, clock: Clock, lines: Lines, read: Run, write: Write, tell: Callable[[Sequence[Change]], None]
     ) -> None:
         self._clock = clock
         self._lines = lines
@@ -56,7 +64,7 @@ class SqliteSchedules:
         self._tell = tell
 
     async def create(self, schedule: Schedule, *, most: int | None = None) -> None:
-        await self._write(functools.partial(_create, schedule=schedule, most=most))
+        await self._write(functools.partial(_create, schedule=schedule, most=most), _size(schedule))
 
     async def find(self, schedule_id: UUID) -> Schedule | None:
         found: Schedule | None = await self._read(functools.partial(_table.find, key=schedule_id))
@@ -71,7 +79,7 @@ class SqliteSchedules:
         return page
 
     async def update(self, schedule: Schedule) -> bool:
-        return bool(await self._write(functools.partial(_update, schedule=schedule)))
+        return bool(await self._write(functools.partial(_update, schedule=schedule), _size(schedule)))
 
     async def delete(self, schedule_id: UUID) -> None:
         await self._write(functools.partial(_delete, schedule_id=schedule_id))
@@ -82,11 +90,13 @@ class SqliteSchedules:
         return due
 
     async def fire(self, firing: Firing) -> Fired | None:
-        fired: Fired | None = await self._write(lambda connection: self._fire(connection, firing))
+        size = _size(firing.schedule) + sum(map(draft_size, firing.drafts))
+        fired: Fired | None = await self._write(lambda connection: self._fire(connection, firing), size)
         return fired
 
     async def trigger(self, schedule_id: UUID, draft: Draft) -> Receipt:
-        receipt: Receipt = await self._write(lambda connection: self._trigger(connection, schedule_id, draft))
+        size = 2 * draft_size(draft)  # its params are in the schedule as well, which is written anew
+        receipt: Receipt = await self._write(lambda connection: self._trigger(connection, schedule_id, draft), size)
         return receipt
 
     def _fire(self, connection: apsw.Connection, firing: Firing) -> Fired | None:
@@ -137,13 +147,18 @@ class SqliteSchedules:
         return receipt
 
 
+def _size(schedule: Schedule) -> int:
+    """Return the bytes of what may be large in a schedule."""
+    return len(memoryview(schedule.task))
+
+
 def _page(connection: apsw.Connection, values: dict[str, Any], limit: int) -> SchedulePage:
     """Return the first of the schedules that are asked for, as far as their tasks come to no more than PAGE_BYTES."""
     items: list[Schedule] = []
     last, room = 0, PAGE_BYTES
     for row in connection.execute(QUERIES["schedules_page"], values):
         schedule = _table.value(row[1:])
-        room -= len(memoryview(schedule.task))
+        room -= _size(schedule)
         if len(items) == limit or (items and room < 0):
             return SchedulePage(items=items, next_cursor=to_cursor(last))
         items.append(schedule)
@@ -177,7 +192,14 @@ def _delete(connection: apsw.Connection, *, schedule_id: UUID) -> None:
 
 def _find_due(connection: apsw.Connection, *, now: datetime, types: Collection[str], limit: int, skip: int) -> Due:
     values = {"now": to_micros(now), "types": json.dumps(list(types)), "limit": limit, "skip": skip}
-    schedules = [_table.value(row) for row in connection.execute(QUERIES["schedules_due"], values)]
+    schedules: list[Schedule] = []
+    room = DUE_BYTES
+    for row in connection.execute(QUERIES["schedules_due"], values):
+        schedule = _table.value(row)
+        room -= _size(schedule)
+        if schedules and room < 0:
+            break
+        schedules.append(schedule)
     following = connection.execute(QUERIES["schedules_next"], (to_micros(now),)).get
     return Due(now=now, schedules=schedules, next_at=None if following is None else from_micros(following))
 

@@ -11,8 +11,13 @@ WHERE total <= $5 OR total = size ORDER BY seq DESC;
 SELECT schedule_id FROM {schema}.schedule WHERE owner = $1 AND name = $2;
 
 -- name: schedules_due
-SELECT {schedules} FROM {schema}.schedule
-WHERE next_fire_at <= $1 AND type = ANY($2::text[]) ORDER BY next_fire_at, seq LIMIT $3 OFFSET $4;
+-- The first ones behind $5 whose tasks come to $4 bytes at the most, one at least.
+SELECT {schedules} FROM {schema}.schedule JOIN (
+    SELECT seq, size, sum(size) OVER (ORDER BY next_fire_at, seq) AS total FROM (
+        SELECT seq, next_fire_at, octet_length(task) AS size FROM {schema}.schedule
+        WHERE next_fire_at <= $1 AND type = ANY($2::text[]) ORDER BY next_fire_at, seq LIMIT $3 OFFSET $5) AS first_ones
+    ) AS due USING (seq)
+WHERE total <= $4 OR total = size ORDER BY next_fire_at, seq;
 
 -- name: schedules_now
 SELECT now() AS now, (SELECT min(next_fire_at) FROM {schema}.schedule WHERE next_fire_at > now()) AS next_at;
