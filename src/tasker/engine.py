@@ -327,10 +327,14 @@ class WebhookBook(Protocol):
         False, and no change, if it was moved on from `after` already. Those of webhooks that are erased are left out.
         """
 
-    async def find_due(self, *, full: Collection[str], each: int, limit: int) -> list[DueDelivery]:
-        """Return deliveries whose time has come, oldest first, at most `each` of a lane, none of a paused webhook.
+    async def find_due(
+        self, *, full: Collection[str], full_owners: Collection[str] = (), each: int, limit: int
+    ) -> list[DueDelivery]:
+        """Return deliveries whose time has come, at most `each` of a lane, none of a paused webhook.
 
-        None of a lane, or of a share of lanes (`share_of`), that is among those which are `full`.
+        First comes the oldest of each owner's webhooks, then the second of each, and so on; of these the oldest first.
+        None of a lane, or of a share of lanes (`share_of`), that is among those which are `full`, and none of an owner
+        among `full_owners`.
         """
 
     async def take(self, due: Sequence[DueDelivery]) -> list[DueDelivery]:

@@ -210,7 +210,7 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
         stack.push_async_callback(_cancelled, chore_loop)
         firing = asyncio.create_task(service.schedules.run())
         stack.push_async_callback(_cancelled, firing)
-        await _open_courier(stack, settings, engine, clock, metrics)
+        await _open_courier(stack, settings, engine, clock, metrics, has_owners=lambda: service.keys.are_used)
         if worker is not None:
             await service.types.publish()
             await worker.start()
@@ -218,14 +218,15 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
 
 
 async def _open_courier(
-    stack: contextlib.AsyncExitStack, settings: Settings, engine: Engine, clock: Clock, metrics: Metrics
-) -> None:
+    stack: contextlib.AsyncExitStack, settings: Settings, engine: Engine, clock: Clock, metrics: Metrics, *,
+    has_owners: Callable[[], bool],
+) -> None:  # fmt: skip
     """Start what tells the receivers of webhooks."""
     sender = Sender(settings.url_rules, clock, agent=f"Tasker/{release()}")
     stack.push_async_callback(sender.aclose)
     courier = Courier(
         engine, clock, SystemRandom(), post=sender.post, render=lambda task: encode_task(task, tracebacks=False),
-        name=token_hex(8), count=metrics.webhook_attempted,
+        name=token_hex(8), count=metrics.webhook_attempted, has_owners=has_owners,
     )  # fmt: skip
     stack.callback(engine.watch(courier.heard))
     stack.push_async_callback(courier.close)

@@ -19,6 +19,7 @@ from tasker.errors import Unavailable
 from tasker.lifecycle import Succeeded
 from tasker.model.webhooks import DELIVERY_LEASE, Webhook
 from tasker.testing import ManualClock, make_draft
+from tasker.webhooks.places import AT_ONCE
 from tasker.webhooks.rules import MAX_TRIES, RETRY_WITHIN
 
 DAY = timedelta(days=1)
@@ -235,6 +236,27 @@ async def test_another_process_goes_on_where_one_has_died(
     clock.advance(timedelta(seconds=11))
     await heir.work()
     assert receivers.events == [(first, "task.completed"), (second, "task.completed")]
+
+
+async def test_an_owner_s_silent_receivers_keep_no_other_waiting(rig: Rig, receivers: Receivers) -> None:
+    rig.has_owners = True
+    for place in range(AT_ONCE + 6):
+        silent = await rig.hook(f"https://{place}.example.com/", owner="ada")
+        receivers.held[silent.url] = asyncio.Event()
+    await rig.complete(owner="ada")
+    webhook = await rig.hook("https://bob.example.com/", owner="bob")
+    await rig.dispatch()
+    while await rig.courier.deliver():
+        pass
+    for _ in range(5):
+        await rig.complete(owner="bob")
+    await rig.dispatch()
+    async with asyncio.timeout(10):
+        while {one.status for one in await rig.deliveries(webhook)} != {"delivered"}:
+            await rig.courier.deliver()
+            await asyncio.sleep(0.001)
+    assert receivers.under_way == AT_ONCE // 2
+    await rig.courier.settle(cancel=True)
 
 
 async def test_by_itself_it_tells_soon_and_stops_in_good_order(rig: Rig, receivers: Receivers) -> None:

@@ -55,6 +55,34 @@ async def test_what_is_due_is_found_without_a_share_that_is_full(rig: Rig, clock
     }
 
 
+async def test_owners_take_turns_however_much_of_one_is_due(rig: Rig, clock: ManualClock) -> None:
+    """Its webhooks and its single tasks' count as one; an owner whose name begins alike is another."""
+    found = {}
+    for owner, count in (("ada", 30), ("ad", 2), ("", 1)):
+        for place in range(count):
+            clock.advance(timedelta(seconds=1))
+            task_id = uuid4()
+            own = {} if place % 2 else {"task_id": task_id, "url": f"https://{place}.example.com/"}
+            webhook = await rig.hook(owner=owner, **own)
+            found[owner, place] = make_delivery(webhook, clock.now(), task_id=task_id)
+    await rig.dispatch(*found.values())
+    names = {one.delivery_id: name for name, one in found.items()}
+    due = [names[one.delivery.delivery_id] for one in await rig.due(limit=7)]
+    assert due == [("ada", 0), ("ad", 0), ("", 0), ("ada", 1), ("ad", 1), ("ada", 2), ("ada", 3)]
+
+
+async def test_what_is_due_is_found_without_an_owner_who_is_full(rig: Rig, clock: ManualClock) -> None:
+    found = {}
+    for owner in ("ada", "ad", ""):
+        for task_id in (None, uuid4()):
+            webhook = await rig.hook(owner=owner, task_id=task_id)
+            found[owner, task_id] = make_delivery(webhook, clock.now(), task_id=task_id)
+    await rig.dispatch(*found.values())
+    for full in (["ada"], ["ad", ""], ["nobody"]):
+        expected = {one.delivery_id for (owner, _), one in found.items() if owner not in full}
+        assert {one.delivery.delivery_id for one in await rig.due(full_owners=full)} == expected
+
+
 async def test_of_all_lanes_the_oldest_come_first(rig: Rig, clock: ManualClock) -> None:
     found = []
     for _ in range(6):

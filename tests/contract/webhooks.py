@@ -63,8 +63,10 @@ class Rig:
     async def deliveries(self, webhook: Webhook) -> list[Delivery]:
         return (await self.book.find_deliveries(webhook.webhook_id, status=None, limit=100)).items
 
-    async def due(self, *, full: Sequence[str] = (), each: int = 10, limit: int = 100) -> list[DueDelivery]:
-        return await self.book.find_due(full=full, each=each, limit=limit)
+    async def due(
+        self, *, full: Sequence[str] = (), full_owners: Sequence[str] = (), each: int = 10, limit: int = 100
+    ) -> list[DueDelivery]:
+        return await self.book.find_due(full=full, full_owners=full_owners, each=each, limit=limit)
 
     async def take(self) -> list[DueDelivery]:
         return await self.book.take(await self.due())

@@ -16,7 +16,7 @@ import pytest
 
 from tasker.model.webhooks import EVENT_TYPES
 from tasker.signing import new_secret, sign
-from tasker.webhooks import courier, rules
+from tasker.webhooks import courier, places, rules
 
 PAGE = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
 SECRET = new_secret()
@@ -63,7 +63,9 @@ def test_the_figures_are_those_of_the_code() -> None:
     assert f"{', '.join(pauses)} and {last}" in page
     assert f"for {rules.PAUSE_AFTER.days} days" in page
     assert f"kept for {courier.KEEP_DELIVERIES.days} days" in page
-    assert f"at most {courier.AT_ONCE} requests under way, {courier.PER_LANE} to one webhook" in page
-    assert f"{courier.PER_SHARE} at most are for the single tasks of one owner" in page
+    assert f"at most {places.AT_ONCE} requests under way, {places.PER_LANE} to one webhook" in page
+    assert f"{places.PER_SHARE} at most are for the single tasks of one owner" in page
+    assert f"{places.SLOW_PER_OWNER} at most go to receivers" in page
+    assert f"took {places.SLOW_AFTER:g} seconds" in page
     for name in EVENT_TYPES:
         assert f"`task.{name}`" in page

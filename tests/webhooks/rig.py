@@ -42,24 +42,33 @@ class Told:
 
 @dataclass
 class Receivers:
-    """Everybody who may be told; answers by URL, 200 if nothing is said. held: URLs that say nothing yet."""
+    """Everybody who may be told; answers by URL, 200 if nothing is said. held: URLs that say nothing yet.
+
+    duration: seconds that each answer is said to have taken.
+    """
 
     told: list[Told] = field(default_factory=list)
     answers: dict[str, int] = field(default_factory=dict)
     held: dict[str, asyncio.Event] = field(default_factory=dict)
     under_way: int = 0
+    waiting: int = 0
     most: int = 0
+    duration: float = 0.1
 
     async def post(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
         self.told.append(Told(url, headers, body.decode()))
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
-            if url in self.held:
-                await self.held[url].wait()
+            if url in self.held and not self.held[url].is_set():
+                self.waiting += 1
+                try:
+                    await self.held[url].wait()
+                finally:
+                    self.waiting -= 1
         finally:
             self.under_way -= 1
-        return Answer(duration=0.1, status=self.answers.get(url, 200))
+        return Answer(duration=self.duration, status=self.answers.get(url, 200))
 
     @property
     def events(self) -> list[tuple[UUID, str]]:
@@ -85,7 +94,10 @@ class Rig:
         self.clock = clock
         self.receivers = receivers
         self.driver = Driver(engine, clock)
-        self.courier = Courier(engine, clock, Most(), post=receivers.post, render=render, name=name)
+        self.has_owners = False
+        self.courier = Courier(
+            engine, clock, Most(), post=receivers.post, render=render, name=name, has_owners=lambda: self.has_owners
+        )
 
     async def hook(self, url: str = "https://example.com/", **fields: Any) -> Webhook:
         webhook = Webhook(
@@ -104,6 +116,11 @@ class Rig:
         """Go through the journal to its end."""
         while await self.courier.dispatch():
             pass
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether every request under way waits for a receiver that is held."""
+        return len(self.courier._sending) == self.receivers.waiting
 
     async def deliver(self) -> None:
         """Deliver all that is due."""

@@ -23,7 +23,8 @@ from tasker.model import Extra
 from tasker.model.webhooks import DELIVERY_LEASE, Delivery, Webhook, WebhookSecret
 from tasker.signing import new_secret
 from tasker.testing import ManualClock, make_draft
-from tasker.webhooks.courier import AT_ONCE, PER_LANE, PER_SHARE, Courier
+from tasker.webhooks.courier import Courier
+from tasker.webhooks.places import AT_ONCE, PER_LANE, PER_SHARE, SLOW_AFTER, SLOW_PER_OWNER
 from tasker.webhooks.rules import PAUSE_AFTER, RETRY_WITHIN, Answer
 
 
@@ -379,7 +380,7 @@ async def test_a_failing_receiver_has_one_at_a_time(rig: Rig, receivers: Receive
 async def test_a_receiver_that_has_all_it_may_have_leaves_the_rest_to_others(
     rig: Rig, receivers: Receivers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasker.webhooks.courier.AT_ONCE", PER_LANE + 2)
+    monkeypatch.setattr("tasker.webhooks.places.AT_ONCE", PER_LANE + 2)
     slow = await rig.hook("https://slow.example.com/", type="sum")
     receivers.held[slow.url] = asyncio.Event()
     for _ in range(PER_LANE * 2):
@@ -445,3 +446,104 @@ async def test_in_all_there_are_so_many_at_a_time(rig: Rig, receivers: Receivers
     await rig.courier.settle()
     await rig.deliver()
     assert len(receivers.told) == PER_LANE * (AT_ONCE // PER_LANE + 3)
+
+
+async def begin_all(rig: Rig) -> None:
+    """Begin all for which there is room, until all that is under way waits for a receiver that is held."""
+    async with asyncio.timeout(30):
+        while not rig.is_quiet or await rig.courier.deliver():
+            await asyncio.sleep(0.001)
+
+
+async def hold_hooks(rig: Rig, receivers: Receivers, owner: str, count: int) -> asyncio.Event:
+    """Give an owner webhooks whose receivers say nothing until the event."""
+    hold = asyncio.Event()
+    for place in range(count):
+        webhook = await rig.hook(f"https://{owner}{place}.example.com/", owner=owner)
+        receivers.held[webhook.url] = hold
+    return hold
+
+
+def told_of(receivers: Receivers, owner: str) -> int:
+    """Return how many requests an owner's receivers have had."""
+    return sum(one.url.startswith(f"https://{owner}") for one in receivers.told)
+
+
+async def test_an_owner_whose_receivers_are_silent_keeps_no_other_waiting(rig: Rig, receivers: Receivers) -> None:
+    rig.has_owners = True
+    await hold_hooks(rig, receivers, "ada", AT_ONCE + 36)
+    for _ in range(3):
+        await rig.complete(owner="ada")
+    await rig.dispatch()
+    await begin_all(rig)
+    assert told_of(receivers, "ada") == AT_ONCE // 2
+    await rig.hook("https://bob.example.com/", owner="bob")
+    expected = {await rig.complete(owner="bob") for _ in range(5)}
+    await rig.dispatch()
+    await begin_all(rig)
+    assert {one.event[0] for one in receivers.told if "bob" in one.url} == expected
+    assert told_of(receivers, "ada") == AT_ONCE // 2
+
+
+async def test_each_of_many_owners_has_a_share_and_whoever_comes_next_too(rig: Rig, receivers: Receivers) -> None:
+    rig.has_owners = True
+    owners = [f"o{letter}" for letter in "abcdef"]
+    for place, owner in enumerate(owners, start=1):
+        await hold_hooks(rig, receivers, owner, AT_ONCE)
+        await rig.complete(owner=owner)
+        await rig.dispatch()
+        await begin_all(rig)
+        assert told_of(receivers, owner) == AT_ONCE // 2**place
+    assert receivers.under_way == AT_ONCE - 1
+
+
+async def test_owners_that_come_at_once_have_equal_shares(rig: Rig, receivers: Receivers) -> None:
+    rig.has_owners = True
+    owners = ("ada", "bob", "cy")
+    for owner in owners:
+        await hold_hooks(rig, receivers, owner, AT_ONCE)
+        await rig.complete(owner=owner)
+    await rig.dispatch()
+    await begin_all(rig)
+    assert [told_of(receivers, owner) for owner in owners] == [AT_ONCE // 4] * 3
+
+
+@pytest.mark.parametrize("status", [500, 200], ids=["failing", "slow"])
+async def test_an_owner_s_receivers_that_fail_or_are_slow_have_a_few_places_and_its_others_the_rest(
+    rig: Rig, receivers: Receivers, status: int
+) -> None:
+    rig.has_owners = True
+    receivers.duration = SLOW_AFTER
+    hold = await hold_hooks(rig, receivers, "ada", SLOW_PER_OWNER * 3)
+    receivers.answers.update(dict.fromkeys(receivers.held, status))
+    hold.set()
+    await rig.complete(owner="ada")
+    await rig.work()
+    receivers.duration = 0.1
+    receivers.told.clear()
+    hold.clear()
+    quick = await rig.hook("https://quick.example.com/", owner="ada")
+    await rig.complete(owner="ada")
+    await rig.dispatch()
+    await begin_all(rig)
+    assert told_of(receivers, "ada") == SLOW_PER_OWNER
+    assert told_of(receivers, "quick") == 1
+    assert [one.status for one in await rig.deliveries(quick)] == ["delivered"]
+    receivers.answers.clear()
+    hold.set()
+    await rig.courier.settle()
+    await rig.deliver()
+    assert told_of(receivers, "ada") == SLOW_PER_OWNER * 3
+
+
+async def test_without_owners_one_may_have_every_place(rig: Rig, receivers: Receivers) -> None:
+    hold = await hold_hooks(rig, receivers, "", AT_ONCE + 10)
+    receivers.answers.update(dict.fromkeys(receivers.held, 500))
+    hold.set()
+    await rig.complete()
+    await rig.work()
+    hold.clear()
+    await rig.complete()
+    await rig.dispatch()
+    await begin_all(rig)
+    assert receivers.under_way == AT_ONCE

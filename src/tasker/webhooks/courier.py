@@ -8,7 +8,6 @@ all.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from random import Random
@@ -19,22 +18,17 @@ from tasker.clock import Clock
 from tasker.engine import Engine
 from tasker.errors import Unavailable
 from tasker.model import Change
-from tasker.model.webhooks import Delivery, DeliveryOutcome, DueDelivery, share_of
+from tasker.model.webhooks import Delivery, DeliveryOutcome, DueDelivery
 from tasker.signing import sign
 from tasker.webhooks.matching import find_deliveries
 from tasker.webhooks.payload import Message, Render, make_message
+from tasker.webhooks.places import PER_LANE, Places
 from tasker.webhooks.rules import PAUSE_AFTER, Answer, decide
 
 PAGE = 500
 """Events that are read at a time."""
 STORED_AT_ONCE = 200
 """Deliveries that are stored in one commit, or a few more: the embedded engine's statements run on the event loop."""
-AT_ONCE = 64
-"""Requests of a process at a time."""
-PER_LANE = 8
-"""Of these, to the same receiver; one while it fails."""
-PER_SHARE = 32
-"""Of these, for the single tasks of one owner, to however many receivers."""
 KEEP_DELIVERIES = timedelta(days=7)
 """How long a delivery is kept after its end, or waits for a webhook that is paused."""
 _LOOK = 1.0
@@ -47,7 +41,6 @@ _SAVE_EVERY = 1.0
 """Seconds between saves of how far it was read, while nobody has to be told anything."""
 _FINISH_WITHIN = 5.0
 """Seconds that requests have to end when the service stops; what has not is tried again."""
-_MOST_FAILING = 10_000
 
 Post = Callable[[str, dict[str, str], bytes], Awaitable[Answer]]
 _log = structlog.get_logger(__name__)
@@ -56,12 +49,12 @@ _log = structlog.get_logger(__name__)
 class Courier:
     """post: sends one message (Sender.post). render: shows a task. name: tells this process from the others.
 
-    count: hears of each attempt: `delivered`, or the name of its failure.
+    count: hears of each attempt: `delivered`, or the name of its failure. has_owners: see Places.
     """
 
     def __init__(
         self, engine: Engine, clock: Clock, random: Random, *, post: Post, render: Render, name: str,
-        count: Callable[[str], None] = lambda _: None,
+        count: Callable[[str], None] = lambda _: None, has_owners: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self._engine = engine
         self._book = engine.webhooks
@@ -75,8 +68,7 @@ class Courier:
         self._read: str | None = None
         self._saved_at = self._skipped_at = float("-inf")
         self._is_idle = True
-        self._under_way: Counter[str] = Counter()
-        self._failing: set[str] = set()
+        self._places = Places(has_owners)
         self._sending: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
@@ -127,14 +119,15 @@ class Courier:
 
     async def deliver(self) -> int:
         """Begin to deliver what is due, as far as there is room; return how many."""
-        room = AT_ONCE - len(self._sending)
+        room = self._places.free
         if self._is_idle or room <= 0:
             return 0
-        full = [place for place in self._under_way if not self._room(place)]
-        due = self._choose(await self._book.find_due(full=full, each=PER_LANE, limit=room))
+        full = self._places.full()
+        found = await self._book.find_due(full=full.lanes, full_owners=full.owners, each=PER_LANE, limit=room)
+        due = self._places.choose(found)
         taken = await self._book.take(due) if due else []
+        self._places.take(taken)
         for one in taken:
-            self._under_way.update(_places(one.delivery))
             sending = asyncio.create_task(self._send(one))
             self._sending.add(sending)
             sending.add_done_callback(self._sending.discard)
@@ -172,22 +165,6 @@ class Courier:
             self._work.set()
         return True
 
-    def _choose(self, due: Sequence[DueDelivery]) -> list[DueDelivery]:
-        """Return those for which there is room in their lane, and in its share."""
-        chosen: list[DueDelivery] = []
-        taken: Counter[str] = Counter()
-        for one in due:
-            places = _places(one.delivery)
-            if all(taken[place] < self._room(place) for place in places):
-                taken.update(places)
-                chosen.append(one)
-        return chosen
-
-    def _room(self, place: str) -> int:
-        """Return how many requests more a lane, or a share of lanes, may have."""
-        most = PER_SHARE if place == share_of(place) else 1 if place in self._failing else PER_LANE
-        return max(0, most - self._under_way[place])
-
     async def _send(self, due: DueDelivery) -> None:
         try:
             await self._deliver_one(due)
@@ -196,8 +173,7 @@ class Courier:
         except Exception:  # a fault of ours: it is tried again when its lease is over, and keeps no other waiting
             _log.exception("webhook.delivery_failed", delivery_id=str(due.delivery.delivery_id))
         finally:
-            self._under_way.subtract(_places(due.delivery))
-            self._under_way = +self._under_way
+            self._places.leave(due)
             self._work.set()
 
     async def _deliver_one(self, due: DueDelivery) -> None:
@@ -211,7 +187,7 @@ class Courier:
         headers |= sign(due.webhook.signing(now), delivery.message_id, now, message.body)
         answer = await self._post(due.webhook.url, headers, message.body)
         outcome = decide(answer, delivery.tries, self._clock.now(), self._random)
-        self._note(delivery, outcome)
+        self._note(due, outcome)
         await self._book.settle(
             delivery, outcome, failing_before=outcome.at - PAUSE_AFTER,
             too_long=f"nothing could be delivered for {PAUSE_AFTER.days} days",
@@ -228,14 +204,12 @@ class Courier:
         trace = {} if task.traceparent is None else {"traceparent": task.traceparent}
         return message, {"content-type": message.content_type} | trace
 
-    def _note(self, delivery: Delivery, outcome: DeliveryOutcome) -> None:
+    def _note(self, due: DueDelivery, outcome: DeliveryOutcome) -> None:
         self._count("delivered" if outcome.error is None else outcome.error.name)
+        self._places.note(due, outcome)
         if outcome.error is None:
-            self._failing.discard(delivery.lane)
             return
-        if len(self._failing) >= _MOST_FAILING:
-            self._failing.clear()
-        self._failing.add(delivery.lane)
+        delivery = due.delivery
         _log.info(
             "webhook.attempt_failed", webhook_id=str(delivery.webhook_id), delivery_id=str(delivery.delivery_id),
             attempt=delivery.attempts, why=outcome.error.name, is_last=outcome.status == "failed",
@@ -266,9 +240,3 @@ class Courier:
         except TimeoutError:
             return
         news.clear()
-
-
-def _places(delivery: Delivery) -> list[str]:
-    """Return where a delivery takes room: in its lane, and in the share of its owner if it is for a single task."""
-    share = share_of(delivery.lane)
-    return [delivery.lane, share] if share else [delivery.lane]

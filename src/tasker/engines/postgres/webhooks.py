@@ -140,10 +140,13 @@ class PostgresWebhooks:
 
         return await self._transact(work)
 
-    async def find_due(self, *, full: Collection[str], each: int, limit: int) -> list[DueDelivery]:
+    async def find_due(
+        self, *, full: Collection[str], full_owners: Collection[str] = (), each: int, limit: int
+    ) -> list[DueDelivery]:
         async def query(connection: Connection) -> list[DueDelivery]:
             paused = [row[0] for row in await connection.fetch(self._queries["paused_webhooks"])]
-            rows = await connection.fetch(self._queries["due_deliveries"], [*full, *paused], each, limit)
+            skipped = [*full, *paused]
+            rows = await connection.fetch(self._queries["due_deliveries"], skipped, each, limit, list(full_owners))
             found = [self._deliveries.value(tuple(row)) for row in rows]
             to_whom = list({one.webhook_id for one in found})
             hooks = await connection.fetch(self._queries["webhooks_by_id"], to_whom) if found else ()

@@ -137,10 +137,12 @@ class SqliteWebhooks:
         moved: bool = await self._write(functools.partial(_dispatch, found=found, after=after, to=to))
         return moved
 
-    async def find_due(self, *, full: Collection[str], each: int, limit: int) -> list[DueDelivery]:
+    async def find_due(
+        self, *, full: Collection[str], full_owners: Collection[str] = (), each: int, limit: int
+    ) -> list[DueDelivery]:
         await self._follow_clock()
         due: list[DueDelivery] = await self._read(
-            functools.partial(_find_due, full=full, each=each, limit=limit, now=self._micros())
+            functools.partial(_find_due, full=full, full_owners=full_owners, each=each, limit=limit, now=self._micros())
         )
         return due
 
@@ -228,11 +230,11 @@ def _dispatch(connection: apsw.Connection, *, found: Sequence[Delivery], after: 
 
 
 def _find_due(
-    connection: apsw.Connection, *, full: Collection[str], each: int, limit: int, now: int
+    connection: apsw.Connection, *, full: Collection[str], full_owners: Collection[str], each: int, limit: int, now: int
 ) -> list[DueDelivery]:
     paused = [str(UUID(bytes=row[0])) for row in connection.execute(QUERIES["paused_webhooks"])]
-    skipped = encode([*full, *paused]).decode()
-    values = {"now": now, "each": each, "full": skipped, "limit": limit}
+    skipped, owners = encode([*full, *paused]).decode(), encode([*full_owners]).decode()
+    values = {"now": now, "each": each, "full": skipped, "full_owners": owners, "limit": limit}
     found = [deliveries.value(row) for row in connection.execute(QUERIES["due_deliveries"], values)]
     to = {webhook_id: webhooks.find(connection, webhook_id) for webhook_id in {one.webhook_id for one in found}}
     return [DueDelivery(delivery=one, webhook=webhook) for one in found if (webhook := to[one.webhook_id]) is not None]

@@ -78,20 +78,29 @@ SELECT seq, {delivery} FROM {schema}.webhook_delivery
 WHERE webhook_id = $1 AND seq < $2 AND ($3::text IS NULL OR status = $3) ORDER BY seq DESC LIMIT $4;
 
 -- name: due_deliveries
--- From lane to lane by the index, and from each a few: however many wait in one, the others are found as soon.
+-- From lane to lane by the index, and from each a few: however many wait in one, the others are found as soon. Owners
+-- take turns. A lane is a webhook's id, or begins with the owner (Webhook.lane).
 WITH RECURSIVE lanes (lane) AS (
     SELECT min(lane) FROM {schema}.webhook_delivery WHERE status = 'pending'
     UNION ALL
     SELECT (SELECT min(more.lane) FROM {schema}.webhook_delivery AS more
             WHERE more.status = 'pending' AND more.lane > lanes.lane)
     FROM lanes WHERE lane IS NOT NULL
+), owned (lane, owner) AS MATERIALIZED (
+    SELECT lane, CASE strpos(lane, chr(9))
+        WHEN 0 THEN coalesce((SELECT webhook.owner FROM {schema}.webhook WHERE webhook_id = lanes.lane::uuid), '')
+        ELSE left(lane, strpos(lane, chr(9)) - 1) END
+    FROM lanes
+    WHERE lane IS NOT NULL AND lane <> ALL($1::text[]) AND left(lane, strpos(lane, chr(9))) <> ALL($1::text[])
 )
-SELECT due.* FROM lanes CROSS JOIN LATERAL (
-    SELECT {delivery} FROM {schema}.webhook_delivery
-    WHERE status = 'pending' AND webhook_delivery.lane = lanes.lane AND due_at <= now() ORDER BY due_at LIMIT $2
-) AS due
-WHERE lanes.lane IS NOT NULL AND lanes.lane <> ALL($1::text[])
-  AND left(lanes.lane, strpos(lanes.lane, chr(9))) <> ALL($1::text[]) ORDER BY due_at LIMIT $3;
+SELECT {delivery} FROM (
+    SELECT due.*, row_number() OVER (PARTITION BY owned.owner ORDER BY due.due_at) AS turn
+    FROM owned CROSS JOIN LATERAL (
+        SELECT {delivery} FROM {schema}.webhook_delivery
+        WHERE status = 'pending' AND webhook_delivery.lane = owned.lane AND due_at <= now() ORDER BY due_at LIMIT $2
+    ) AS due
+    WHERE owned.owner <> ALL($4::text[])
+) AS found ORDER BY turn, due_at LIMIT $3;
 
 -- name: take_deliveries
 UPDATE {schema}.webhook_delivery

@@ -67,21 +67,29 @@ ORDER BY seq DESC LIMIT :limit;
 INSERT OR IGNORE INTO webhook_delivery ({delivery}) VALUES ({delivery_places});
 
 -- name: due_deliveries
--- From lane to lane by the index, and from each a few: however many wait in one, the others are found as soon.
+-- From lane to lane by the index, and from each a few: however many wait in one, the others are found as soon. Owners
+-- take turns. A lane is a webhook's id, or begins with the owner (Webhook.lane).
 WITH RECURSIVE lanes (lane) AS (
     SELECT min(lane) FROM webhook_delivery WHERE status = 'pending'
     UNION ALL
     SELECT (SELECT min(lane) FROM webhook_delivery WHERE status = 'pending' AND lane > lanes.lane)
     FROM lanes WHERE lane IS NOT NULL
-)
-SELECT {delivery} FROM webhook_delivery WHERE seq IN (
-    SELECT due.seq FROM lanes JOIN webhook_delivery AS due ON due.seq IN (
+), owned (lane, owner) AS MATERIALIZED (
+    SELECT lane, CASE instr(lane, char(9))
+        WHEN 0 THEN coalesce((SELECT webhook.owner FROM webhook WHERE webhook_id = unhex(lanes.lane, '-')), '')
+        ELSE substr(lane, 1, instr(lane, char(9)) - 1) END
+    FROM lanes
+    WHERE lane IS NOT NULL AND lane NOT IN (SELECT value FROM json_each(:full))
+      AND substr(lane, 1, instr(lane, char(9))) NOT IN (SELECT value FROM json_each(:full))
+), turns (seq, due_at, turn) AS (
+    SELECT due.seq, due.due_at, row_number() OVER (PARTITION BY owned.owner ORDER BY due.due_at, due.seq)
+    FROM owned JOIN webhook_delivery AS due ON due.seq IN (
         SELECT seq FROM webhook_delivery
-        WHERE status = 'pending' AND lane = lanes.lane AND due_at <= :now ORDER BY due_at LIMIT :each
+        WHERE status = 'pending' AND lane = owned.lane AND due_at <= :now ORDER BY due_at LIMIT :each
     )
-    WHERE lanes.lane IS NOT NULL AND lanes.lane NOT IN (SELECT value FROM json_each(:full))
-      AND substr(lanes.lane, 1, instr(lanes.lane, char(9))) NOT IN (SELECT value FROM json_each(:full))
-) ORDER BY due_at, seq LIMIT :limit;
+    WHERE owned.owner NOT IN (SELECT value FROM json_each(:full_owners))
+), first (seq, turn) AS MATERIALIZED (SELECT seq, turn FROM turns ORDER BY turn, due_at, seq LIMIT :limit)
+SELECT {delivery} FROM first JOIN webhook_delivery USING (seq) ORDER BY turn, due_at, seq;
 
 -- name: take_delivery
 UPDATE webhook_delivery SET attempts = attempts + 1, tries = tries + 1, attempted_at = ?, due_at = ?
