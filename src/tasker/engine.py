@@ -191,10 +191,7 @@ class QueueBook(Protocol):
         """Return the first queues behind a name that hold open tasks or have settings, in the store's order."""
 
     async def find_open(self, owner: str) -> list[str]:
-        """Return the queues in which this owner has open tasks, in any order.
-
-        Of the owner "" the answer may lack a queue where the pending tasks that were looked at all have owners.
-        """
+        """Return the queues in which this owner has open tasks, in any order; for "" not all that others use too."""
 
     async def find_place(self, task_id: UUID, owner: str | None = None) -> Place | None:
         """Return where in line a due task is, among this owner's if given; None for any that is not pending and due."""
@@ -266,10 +263,7 @@ class ScheduleBook(Protocol):
         """Erase a schedule; its tasks stay. Raises NotFound."""
 
     async def find_due(self, *, types: Collection[str], limit: int, skip: int = 0) -> Due:
-        """Return schedules of these task types whose tick has come, those that wait for longest first.
-
-        skip: leave out so many of the first.
-        """
+        """Return schedules of these types that are due, those that wait for longest first, but for `skip` of them."""
 
     async def fire(self, firing: Firing) -> Fired | None:
         """Do what `timing.resolve` makes of a firing, and go on to the next tick, in one commit.

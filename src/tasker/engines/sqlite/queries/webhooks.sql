@@ -81,15 +81,15 @@ WITH RECURSIVE lanes (lane) AS (
     FROM lanes
     WHERE lane IS NOT NULL AND lane NOT IN (SELECT value FROM json_each(:full))
       AND substr(lane, 1, instr(lane, char(9))) NOT IN (SELECT value FROM json_each(:full))
-), turns (seq, turn) AS MATERIALIZED (
-    SELECT due.seq, row_number() OVER (PARTITION BY owned.owner ORDER BY due.due_at, due.seq)
+), turns (seq, due_at, turn) AS (
+    SELECT due.seq, due.due_at, row_number() OVER (PARTITION BY owned.owner ORDER BY due.due_at, due.seq)
     FROM owned JOIN webhook_delivery AS due ON due.seq IN (
         SELECT seq FROM webhook_delivery
         WHERE status = 'pending' AND lane = owned.lane AND due_at <= :now ORDER BY due_at LIMIT :each
     )
     WHERE owned.owner NOT IN (SELECT value FROM json_each(:full_owners))
-)
-SELECT {delivery} FROM turns JOIN webhook_delivery USING (seq) ORDER BY turn, due_at, seq LIMIT :limit;
+), first (seq, turn) AS MATERIALIZED (SELECT seq, turn FROM turns ORDER BY turn, due_at, seq LIMIT :limit)
+SELECT {delivery} FROM first JOIN webhook_delivery USING (seq) ORDER BY turn, due_at, seq;
 
 -- name: take_delivery
 UPDATE webhook_delivery SET attempts = attempts + 1, tries = tries + 1, attempted_at = ?, due_at = ?
