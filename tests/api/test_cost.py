@@ -101,7 +101,9 @@ SIZED: dict[str, dict[str, Sizer]] = {
     "act_on_tasks": {"statuses": lambda size: as_json({"action": "cancel", "filter": {"status": ["x"] * (size // 5)}})},
     "create_schedule": {
         "task": lambda size: as_json({"name": str(uuid4()), "interval": 60, "task": free_task(size)}),
-        "wrong": lambda size: as_json({"name": "n", "interval": 60, "task": {"type": "sum", "params": ["x"] * size}}),
+        "wrong": lambda size: as_json(
+            {"name": "n", "interval": 60, "task": {"type": "sum", "params": ["x"] * (size // 5)}}
+        ),
     },
     "change_schedule": {"task": lambda size: as_json({"task": free_task(size)})},
     "list_ticks": {"count": lambda size: Request(query=b"count=%d" % (size * 25 // SIZE))},
