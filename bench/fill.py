@@ -19,11 +19,11 @@ import msgspec
 
 from bench import load
 from tasker.clock import SystemClock
-from tasker.engine import ClaimRequest, Engine
 from tasker.engines.postgres import PostgresEngine
+from tasker.engines.protocol import ClaimRequest, Engine
 from tasker.engines.sqlite import SqliteEngine
-from tasker.lifecycle import Succeeded, decide
 from tasker.model import Draft, Policy, new_task_id
+from tasker.rules.lifecycle import Succeeded, decide
 
 _FILE = "tasker.db"
 _AT_ONCE = 1000

@@ -13,11 +13,11 @@ import uvloop
 
 from bench.noop import __file__ as noop_file
 from bench.null_engine import NullEngine
-from tasker import wiring
 from tasker.cli.ports import claim as claim_port
 from tasker.clock import Clock
-from tasker.config import load_settings
-from tasker.logs import configure_logs
+from tasker.config.settings import load_settings
+from tasker.logs.setup import configure_logs
+from tasker.wiring import app as wiring
 
 
 def main(port: int, folder: Path, *, idle: bool) -> int:

@@ -21,9 +21,9 @@ import msgspec
 from msgspec import Raw
 
 from tasker.clock import Clock
-from tasker.engine import ClaimRequest, Heartbeat, Listener, WorkerBook
+from tasker.engines.protocol import ClaimRequest, Heartbeat, Listener, WorkerStore
 from tasker.engines.sqlite import SqliteEngine
-from tasker.engines.sqlite.workers import SqliteWorkers
+from tasker.engines.sqlite.stores.workers import SqliteWorkers
 from tasker.model import (
     Change,
     Claim,
@@ -51,7 +51,7 @@ class NullEngine:
         self._folder = tempfile.TemporaryDirectory(prefix="tasker-null-")
         self._rest = SqliteEngine(Path(self._folder.name) / "data" / "tasker.db", clock)
         self._clock = clock
-        self.workers: WorkerBook = SqliteWorkers(clock, self._find_running)
+        self.workers: WorkerStore = SqliteWorkers(clock, self._find_running)
         self._runs = runs
         self._drafts: dict[UUID, Draft] = {}
         self._ended: dict[UUID, Transition] = {}

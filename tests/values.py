@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tasker.registry import TaskType
+from tasker.tasktypes.registry import TaskType
 
 
 def bind(task_type: TaskType, params: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -11,16 +11,17 @@ from datetime import timedelta
 from random import Random
 from typing import Any, cast
 
+from tasker.engine import ClaimRequest
+from tasker.maintenance import chores, run_chores
+from tasker.registry import Registry
+
 from bench.noop import nap, noop
 from bench.scale.meter import Place, cluster, place
 from bench.scale.tasks import Figures, claim, complete, draft, submit
 from tasker.builtin import builtin_registry
-from tasker.engine import ClaimRequest
 from tasker.engines.postgres import PostgresEngine
 from tasker.executor import Executor
-from tasker.maintenance import chores, run_chores
 from tasker.metrics import Metrics
-from tasker.registry import Registry
 from tasker.worker import Worker
 
 _LEASE, _HEARTBEAT = timedelta(seconds=10), timedelta(seconds=3)  # the product's defaults

@@ -10,7 +10,7 @@ import asyncpg
 
 from bench.scale.meter import Place, cluster, place
 from bench.scale.tasks import Figures
-from tasker.engines.postgres.news import CHANNEL, read_notice
+from tasker.engines.postgres.notices import CHANNEL, read_notice
 
 _PAYLOAD = '["0123456789ab",["default/noop"],""]'
 _AT_ONCE = 20

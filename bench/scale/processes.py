@@ -19,7 +19,7 @@ from bench.servers import NOOP as TASKS
 from bench.servers import ROOT, Peer, Server, running
 from bench.servers import SHARED_API as API
 from bench.stores import PostgreSQL
-from tasker.engines.postgres.news import CHANNEL, read_notice
+from tasker.engines.postgres.notices import CHANNEL, read_notice
 
 CONNECTIONS = 1, 8, 64, 256
 WORKERS = 1, 2, 4, 8, 16
@@ -87,7 +87,7 @@ async def _bursts(server: Server, workers: int, plan: Sequence[tuple[int, float,
     control = await asyncpg.connect(server.store.env["DATABASE_URL"])
     burst = Burst(server, control)
     try:
-        while await control.fetchval("SELECT count(*) FROM tasker.worker") < workers:
+        while await control.fetchval("SELECT count(*) FROM tasker.worker.worker") < workers:
             await asyncio.sleep(0.1)
         await burst.open()
         await burst.run(8, runs=workers > 0, seconds=1)

@@ -12,11 +12,11 @@ from typing import Any
 
 from bench.scale.meter import Place, Used, cluster, place
 from tasker.clock import SystemClock
-from tasker.engine import ClaimRequest
 from tasker.engines.postgres import PostgresEngine
-from tasker.engines.values import encode
-from tasker.lifecycle import Succeeded, decide
+from tasker.engines.protocol import ClaimRequest
+from tasker.engines.shared.values import encode
 from tasker.model import Claim, Draft, Policy, TaskFilter, new_task_id
+from tasker.rules.lifecycle import Succeeded, decide
 
 BATCHES = {1: 1500, 10: 6000, 100: 20_000, 256: 25_600}
 """How many tasks are run for each size of batch."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasker.context import Context
 from tasker.errors import Fail, Retry, Snooze
-from tasker.hiding import secret
-from tasker.registry import task
+from tasker.rules.secrets import secret
+from tasker.tasktypes.context import Context
+from tasker.tasktypes.registry import task
 
 __all__ = ["Context", "Fail", "Retry", "Snooze", "Tasker", "secret", "task"]
 

@@ -15,9 +15,8 @@ import msgspec
 from msgspec import structs
 
 from tasker.clock import Clock
-from tasker.engine import ClaimRequest, Engine
+from tasker.engines.protocol import ClaimRequest, Engine
 from tasker.errors import NotFound
-from tasker.lifecycle import Interrupted, Outcome, decide
 from tasker.model import (
     Claim,
     Draft,
@@ -30,6 +29,7 @@ from tasker.model import (
     Task,
     new_task_id,
 )
+from tasker.rules.lifecycle import Interrupted, Outcome, decide
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 """Where a manual clock starts: not a round number, so that lost microseconds show."""

@@ -15,14 +15,14 @@ from tasker import Context, task
 from tasker.api.app import build_app
 from tasker.api.replies import ASGIApp
 from tasker.builtin import builtin_registry
-from tasker.config import Settings
+from tasker.config.settings import Settings
 from tasker.engines.sqlite import SqliteEngine
-from tasker.events import Hub
-from tasker.lifecycle import Outcome, Succeeded
 from tasker.metrics import Metrics
 from tasker.model import LineStats, Task, WorkerInfo
 from tasker.model.keys import Scope
+from tasker.rules.lifecycle import Outcome, Succeeded
 from tasker.service import Service
+from tasker.service.hub import Hub
 from tasker.service.keys import NewKey
 from tasker.testing import Driver, ManualClock
 

@@ -12,10 +12,10 @@ from msgspec import Raw, structs
 
 from tasker import task
 from tasker.errors import Fault
-from tasker.lifecycle import Cancelled, Failed, Outcome, Succeeded
-from tasker.lifecycle import problem as task_problem
 from tasker.model import NewEvent, Progress, Report
 from tasker.model.schedules import Skip
+from tasker.rules.lifecycle import Cancelled, Failed, Outcome, Succeeded
+from tasker.rules.lifecycle import problem as task_problem
 from tasker.testing import make_draft
 from tests.api.conftest import TYPES, Rig
 from tests.api.webhooks import tell_in_vain

@@ -9,11 +9,11 @@ from tasker.api.app import make_operations
 from tasker.api.openapi import make_document
 from tasker.builtin import builtin_registry
 from tasker.clock import SystemClock
-from tasker.config import GptSettings, Settings
+from tasker.config.settings import GptSettings, Settings
 from tasker.engines.sqlite import SqliteEngine
-from tasker.events import Hub
 from tasker.metrics import Metrics
 from tasker.service import Service
+from tasker.service.hub import Hub
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasker.lifecycle import Succeeded
+from tasker.rules.lifecycle import Succeeded
 from tests.api.conftest import Rig, problem
 
 JSON = {"content-type": "application/json"}

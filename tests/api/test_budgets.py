@@ -12,8 +12,8 @@ from msgspec import structs
 
 from tasker import task
 from tasker.errors import Unavailable
-from tasker.lifecycle import Snoozed, Succeeded
 from tasker.model import Claim, Report
+from tasker.rules.lifecycle import Snoozed, Succeeded
 from tasker.service.budgets import KNOWN_FOR
 from tasker.service.keys import NewKey
 from tasker.testing import START, make_draft

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from tasker.lifecycle import Failed
-from tasker.lifecycle import problem as task_problem
 from tasker.model.keys import Caller
+from tasker.requests.submissions import read_submission
+from tasker.rules.lifecycle import Failed
+from tasker.rules.lifecycle import problem as task_problem
 from tasker.service import bulk
-from tasker.submission import read_submission
 from tests.api.conftest import TOKEN, Rig, problem
 
 

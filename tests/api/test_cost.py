@@ -16,11 +16,11 @@ from uuid import uuid4
 import pytest
 from msgspec import Struct, structs
 
-from tasker import faults
 from tasker.api.app import make_operations
 from tasker.api.operation import Operation
 from tasker.metrics import Metrics
-from tasker.submission import SubmissionBody
+from tasker.requests.submissions import SubmissionBody
+from tasker.validation import faults
 from tests.api.conftest import MakeRig, Rig
 from tests.cost import TRIES, grows, no_collector
 

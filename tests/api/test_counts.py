@@ -13,9 +13,9 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 
-from tasker.lifecycle import Succeeded
 from tasker.model import Status, TaskFilter
 from tasker.model.webhooks import MAX_WEBHOOKS_OF_TASK
+from tasker.rules.lifecycle import Succeeded
 from tasker.service import keys, webhooks
 from tests.api.conftest import TOKEN, MakeRig, Rig, problem
 from tests.api.test_scopes import operations

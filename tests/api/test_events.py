@@ -10,9 +10,9 @@ import httpx2
 import msgspec
 import pytest
 
-from tasker.lifecycle import Cancelled, Failed, Succeeded
-from tasker.lifecycle import problem as task_problem
 from tasker.model import NewEvent, Report, RetryPolicy
+from tasker.rules.lifecycle import Cancelled, Failed, Succeeded
+from tasker.rules.lifecycle import problem as task_problem
 from tasker.testing import make_draft
 from tests.api.conftest import TYPES, Rig, problem
 from tests.api.test_waiting import SUM, until_waiting

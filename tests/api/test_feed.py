@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tasker.lifecycle import Succeeded
 from tasker.model import NewEvent, Report
+from tasker.rules.lifecycle import Succeeded
 from tasker.service import feed as feed_module
 from tests.api.conftest import TOKEN, TYPES, Rig, problem
 

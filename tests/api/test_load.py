@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from tasker.history import History
+from tasker.model.history import History
 from tests.api.conftest import TOKEN, TYPES, MakeRig, Rig, announce
 from tests.api.conftest import problem as problem_of
 

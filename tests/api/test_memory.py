@@ -15,9 +15,9 @@ import pytest
 from tasker.api import buffers
 from tasker.api.app import make_operations
 from tasker.api.operation import Operation
-from tasker.lifecycle import Succeeded
 from tasker.metrics import Metrics
-from tasker.scheduling import MAX_TASK
+from tasker.requests.schedules import MAX_TASK
+from tasker.rules.lifecycle import Succeeded
 from tasker.service.feed import _WINDOW_SIZE
 from tests.api.conftest import MakeRig, Rig
 

@@ -20,8 +20,8 @@ from referencing.jsonschema import DRAFT202012
 
 from tasker.api.app import make_operations
 from tasker.errors import PROBLEMS
-from tasker.lifecycle import Failed, problem
 from tasker.metrics import Metrics
+from tasker.rules.lifecycle import Failed, problem
 from tests.api.conftest import MakeRig, Rig
 from tests.api.webhooks import tell_in_vain
 

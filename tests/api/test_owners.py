@@ -10,9 +10,9 @@ from uuid import UUID
 import pytest
 
 from tasker.api.app import make_operations
-from tasker.lifecycle import Failed, problem
 from tasker.metrics import Metrics
 from tasker.model import WorkerInfo, new_task_id
+from tasker.rules.lifecycle import Failed, problem
 from tasker.testing import START
 from tests.api.conftest import TOKEN, MakeRig, Rig
 from tests.api.conftest import problem as problem_of

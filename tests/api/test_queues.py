@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from tasker.lifecycle import Succeeded
+from tasker.rules.lifecycle import Succeeded
 from tests.api.conftest import Rig, announce, problem
 
 SETTINGS = ("paused", "concurrency", "concurrency_per_key", "rate", "shared_keys")

@@ -9,8 +9,8 @@ from uuid import UUID
 import httpx2
 import pytest
 
-from tasker.lifecycle import Cancelled, Failed, Outcome, Succeeded
-from tasker.lifecycle import problem as task_problem
+from tasker.rules.lifecycle import Cancelled, Failed, Outcome, Succeeded
+from tasker.rules.lifecycle import problem as task_problem
 from tests.api.conftest import Rig, problem
 
 OPTIONS = {

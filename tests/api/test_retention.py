@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tasker.lifecycle import Failed
-from tasker.lifecycle import problem as task_problem
 from tasker.model.keeping import KEEP_TOMBSTONES_FOR
 from tasker.model.keys import ANYBODY
+from tasker.rules.lifecycle import Failed
+from tasker.rules.lifecycle import problem as task_problem
 from tests.api.conftest import Rig, problem
 
 HOUR = timedelta(hours=1)

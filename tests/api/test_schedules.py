@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tasker.scheduling import MAX_TASK
+from tasker.requests.schedules import MAX_TASK
 from tasker.testing import START
 from tests.api.conftest import Rig, problem
 

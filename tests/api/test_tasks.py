@@ -11,9 +11,9 @@ import pytest
 
 from tasker.api.tasks import TaskView
 from tasker.errors import Unavailable
-from tasker.lifecycle import Cancelled, Failed, Snoozed, Succeeded
-from tasker.lifecycle import problem as make_problem
 from tasker.model import ExceptionInfo, TaskProblem
+from tasker.rules.lifecycle import Cancelled, Failed, Snoozed, Succeeded
+from tasker.rules.lifecycle import problem as make_problem
 from tests.api.conftest import TOKEN, Rig, problem
 
 NOBODY = "0198e000-0000-7000-8000-000000000000"

@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 from msgspec import structs
 
-from tasker.lifecycle import Succeeded
 from tasker.model import Report
 from tasker.model.keys import ANYBODY, Caller
+from tasker.rules.lifecycle import Succeeded
 from tasker.testing import make_draft
 from tests.api.conftest import Rig, problem
 

@@ -9,8 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tasker.lifecycle import Succeeded
 from tasker.model import NewEvent, Progress, Report
+from tasker.rules.lifecycle import Succeeded
 from tests.api.conftest import Rig, announce, problem
 
 SUM = {"type": "sum", "params": [4, 2]}

@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from tasker.signing import is_secret, new_secret
+from tasker.rules.signing import is_secret, new_secret
 from tasker.testing import START
 from tests.api.conftest import MakeRig, Rig, problem
 from tests.api.webhooks import tell_in_vain

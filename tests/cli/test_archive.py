@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from tasker import archive
+from tasker.archive import files as archive
 from tasker.clock import SystemClock
 from tasker.engines.sqlite import SqliteEngine
-from tasker.stored import StoredTask
+from tasker.model.archive import StoredTask
 from tasker.testing import make_draft
 from tests.cli.command import Done, on_terminal, tasker
 

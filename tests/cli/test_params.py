@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from tasker.cli.params import Accepts, UsageError, read_accepts, read_params
-from tasker.registry import Registry
+from tasker.tasktypes.registry import Registry
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tasker.builtin.local_install import MODEL_REQUIREMENT
+from tasker.builtin.gpt.local_install import MODEL_REQUIREMENT
 
 PROJECT = Path(__file__).parents[2]
 LOCKS = ("image", "build", "model")

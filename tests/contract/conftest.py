@@ -12,7 +12,7 @@ import pytest
 from tests.contract.engines import ENGINES
 
 from tasker.clock import Clock
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.model import Change
 from tasker.testing import Driver, ManualClock
 

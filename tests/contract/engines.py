@@ -10,8 +10,8 @@ from typing import Any
 from tests.postgres import cluster
 
 from tasker.clock import Clock
-from tasker.engine import Engine
 from tasker.engines.postgres import PostgresEngine
+from tasker.engines.protocol import Engine
 from tasker.engines.sqlite import SqliteEngine
 
 

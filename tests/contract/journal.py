@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from uuid import UUID
 
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.model import Event
 from tasker.model.journal import JournalEntry
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from msgspec import structs
 from tests.contract.twin import SECOND
 
-from tasker.engine import ClaimRequest, Engine
+from tasker.engines.protocol import ClaimRequest, Engine
 from tasker.errors import Conflict, NotFound
-from tasker.lifecycle import (
+from tasker.model import Claim, Draft, Receipt, RetryPolicy
+from tasker.rules.lifecycle import (
     Cancelled,
     Crashed,
     Failed,
@@ -26,7 +27,6 @@ from tasker.lifecycle import (
     TimedOut,
     problem,
 )
-from tasker.model import Claim, Draft, Receipt, RetryPolicy
 
 outcomes: st.SearchStrategy[Outcome] = st.sampled_from(
     [

@@ -15,19 +15,19 @@ from tests.contract.test_archive import fill
 from tests.webhooks.rig import Receivers
 from tests.webhooks.rig import Rig as Couriers
 
-from tasker import archive
 from tasker.api.app import build_app
+from tasker.archive import files as archive
 from tasker.builtin import builtin_registry
-from tasker.config import Settings
-from tasker.engine import Engine
+from tasker.config.settings import Settings
+from tasker.engines.protocol import Engine
 from tasker.errors import TaskerError
-from tasker.events import Hub
-from tasker.lifecycle import Succeeded
 from tasker.metrics import Metrics
 from tasker.model import TaskFilter
+from tasker.rules.lifecycle import Succeeded
+from tasker.rules.urls import UrlRules
 from tasker.service import Service
+from tasker.service.hub import Hub
 from tasker.testing import Driver, ManualClock, make_draft
-from tasker.urls import UrlRules
 
 TOKEN = "a-token-of-more-than-16-characters"
 STATUSES = ("pending", "running", "completed", "failed", "cancelled")

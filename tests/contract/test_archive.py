@@ -1,4 +1,4 @@
-"""Engine.archive and tasker.archive: everything stored goes from any engine to any other, and is the same there."""
+"""Engine.archive and archive.files: everything stored goes from any engine to any other, and is the same there."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tests.contract.webhooks import make_webhook
 from tests.webhooks.rig import Receivers
 from tests.webhooks.rig import Rig as Couriers
 
-from tasker import archive
-from tasker.engine import Engine
-from tasker.engines.tables import SCHEDULES, WEBHOOKS, read_records
+from tasker.archive import files as archive
+from tasker.engines.protocol import Engine
+from tasker.engines.shared.tables import SCHEDULES, WEBHOOKS, read_records
 from tasker.errors import ArchiveError, Conflict
-from tasker.lifecycle import MAX_INTERRUPTIONS, Crashed, Failed, Interrupted, Snoozed, Succeeded, decide, problem
 from tasker.model import NewEvent, Progress, Report, RetryPolicy, Status, TaskFilter
+from tasker.model.archive import StoredRecord
 from tasker.model.queues import QueueChange
 from tasker.model.usage import EVER, GROUPS, NANOS
 from tasker.model.webhooks import WebhookSecret
+from tasker.rules.lifecycle import MAX_INTERRUPTIONS, Crashed, Failed, Interrupted, Snoozed, Succeeded, decide, problem
+from tasker.rules.signing import new_secret
 from tasker.service.keys import Keys, NewKey
-from tasker.signing import new_secret
-from tasker.stored import StoredRecord
 from tasker.testing import START, Driver, ManualClock, make_draft, make_key
 from tasker.webhooks.matching import find_deliveries
 

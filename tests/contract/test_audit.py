@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from tests.contract.conftest import MakeEngine
 
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Invalid
 from tasker.model.audit import AuditEntry, Deed
 from tasker.testing import ManualClock

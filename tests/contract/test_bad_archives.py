@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from tests.contract.engines import ENGINES
 from tests.contract.moving import House, bring, exported, furnish, sealed
 
-from tasker import archive
-from tasker.engine import Engine
+from tasker.archive import files as archive
+from tasker.engines.protocol import Engine
 from tasker.errors import TaskerError
 from tasker.testing import ManualClock, make_draft
 

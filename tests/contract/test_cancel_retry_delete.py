@@ -9,9 +9,10 @@ from uuid import UUID
 import pytest
 from tests.contract.conftest import open_after_the_end
 
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Conflict, NotFound
-from tasker.lifecycle import (
+from tasker.model import NewEvent, Report, RetryPolicy, Status, TaskFilter, new_task_id
+from tasker.rules.lifecycle import (
     MAX_INTERRUPTIONS,
     Cancelled,
     Crashed,
@@ -23,7 +24,6 @@ from tasker.lifecycle import (
     Succeeded,
     problem,
 )
-from tasker.model import NewEvent, Report, RetryPolicy, Status, TaskFilter, new_task_id
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 SECOND = timedelta(seconds=1)

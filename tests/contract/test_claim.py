@@ -10,11 +10,11 @@ import pytest
 from tests.contract.conftest import open_after_the_end
 
 from tasker.clock import SystemClock
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Unavailable
-from tasker.lifecycle import MAX_INTERRUPTIONS, Released, problem
-from tasker.lifecycle import Failed as FailedOutcome
 from tasker.model import Claim, Policy, RetryPolicy, Status
+from tasker.rules.lifecycle import MAX_INTERRUPTIONS, Released, problem
+from tasker.rules.lifecycle import Failed as FailedOutcome
 from tasker.testing import Driver, ManualClock, make_draft
 
 SECOND = timedelta(seconds=1)

@@ -11,15 +11,15 @@ from msgspec import structs
 from tests.contract.conftest import MakeEngine
 from tests.contract.webhooks import make_delivery, make_webhook
 
-from tasker.engine import Engine
 from tasker.engines.postgres import PostgresEngine
-from tasker.engines.postgres import steps as postgres_steps
-from tasker.engines.postgres.steps import DatabaseSteps
+from tasker.engines.postgres import clock_steps as postgres_steps
+from tasker.engines.postgres.clock_steps import DatabaseSteps
+from tasker.engines.protocol import Engine
 from tasker.engines.sqlite import SqliteEngine
-from tasker.engines.sqlite import steps as sqlite_steps
-from tasker.lifecycle import Snoozed, Succeeded
+from tasker.engines.sqlite import clock_steps as sqlite_steps
 from tasker.model import Status
 from tasker.model.queues import QueueChange, Rate
+from tasker.rules.lifecycle import Snoozed, Succeeded
 from tasker.testing import Driver, ManualClock, make_draft
 
 SECOND = timedelta(seconds=1)

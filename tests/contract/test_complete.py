@@ -8,8 +8,9 @@ from random import Random
 import msgspec
 import pytest
 
-from tasker.engine import Engine
-from tasker.lifecycle import (
+from tasker.engines.protocol import Engine
+from tasker.model import ExceptionInfo, NewEvent, Progress, Report, RetryPolicy, Status
+from tasker.rules.lifecycle import (
     MAX_CRASHES,
     Cancelled,
     Crashed,
@@ -23,7 +24,6 @@ from tasker.lifecycle import (
     decide,
     problem,
 )
-from tasker.model import ExceptionInfo, NewEvent, Progress, Report, RetryPolicy, Status
 from tasker.testing import Driver, ManualClock, make_draft
 
 SECOND = timedelta(seconds=1)

@@ -9,10 +9,10 @@ from uuid import UUID
 import pytest
 from msgspec import structs
 
-from tasker.engine import Engine
-from tasker.lifecycle import Failed, Succeeded, problem
+from tasker.engines.protocol import Engine
 from tasker.model import Draft, RetryPolicy, Status, TaskFilter, new_task_id
 from tasker.model.control import Chosen
+from tasker.rules.lifecycle import Failed, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 SECOND = timedelta(seconds=1)

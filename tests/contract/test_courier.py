@@ -14,10 +14,10 @@ from msgspec import structs
 from tests.contract.conftest import MakeEngine
 from tests.webhooks.rig import Receivers, Rig, render
 
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Unavailable
-from tasker.lifecycle import Succeeded
 from tasker.model.webhooks import DELIVERY_LEASE, Webhook
+from tasker.rules.lifecycle import Succeeded
 from tasker.testing import ManualClock, make_draft
 from tasker.webhooks.places import AT_ONCE
 from tasker.webhooks.rules import MAX_TRIES, RETRY_WITHIN

@@ -10,7 +10,7 @@ from msgspec import structs
 from tests.contract.conftest import MakeEngine, open_after_the_end
 from tests.contract.webhooks import DAY, HOUR, REFUSED, Rig, make_delivery, outcome
 
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import NotFound
 from tasker.model.webhooks import DELIVERY_LEASE, Failure, share_of
 from tasker.testing import ManualClock

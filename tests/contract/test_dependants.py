@@ -9,11 +9,11 @@ import pytest
 from msgspec import structs
 from tests.contract.conftest import Changes, MakeEngine
 
-from tasker.engine import Engine
-from tasker.engines.postgres.news import SETTLED_AT_ONCE
+from tasker.engines.postgres.notices import SETTLED_AT_ONCE
+from tasker.engines.protocol import Engine
 from tasker.errors import Conflict
-from tasker.lifecycle import Succeeded
 from tasker.model import Change, Extra, Status, TaskFilter
+from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, ManualClock, make_draft
 
 MANY = SETTLED_AT_ONCE + 101

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from tests.contract.conftest import open_after_the_end
 
-from tasker.engine import Engine
-from tasker.lifecycle import Cancelled, Failed, Released, Succeeded, problem
+from tasker.engines.protocol import Engine
 from tasker.model import Change, Event, NewEvent, Progress, Report, RetryPolicy, Status, new_task_id
+from tasker.rules.lifecycle import Cancelled, Failed, Released, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft
 
 SECOND = timedelta(seconds=1)

@@ -10,10 +10,10 @@ from uuid import UUID
 import pytest
 from msgspec import structs
 
-from tasker.engine import Engine
-from tasker.lifecycle import Cancelled, Failed, Interrupted, Outcome, Released, Snoozed, Succeeded, problem
+from tasker.engines.protocol import Engine
 from tasker.model import Claim, Lease, NewEvent, Progress, Report, RetryPolicy, Status, new_task_id
 from tasker.model.usage import GROUPS, UsageFilter
+from tasker.rules.lifecycle import Cancelled, Failed, Interrupted, Outcome, Released, Snoozed, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft
 
 MINUTE = timedelta(minutes=1)

@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 import pytest
 from msgspec import structs
 
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Conflict
-from tasker.lifecycle import Succeeded
 from tasker.model import Receipt, Status, TaskFilter
+from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 DAY = timedelta(hours=24)

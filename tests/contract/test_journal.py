@@ -11,10 +11,10 @@ import pytest
 from tests.contract.conftest import open_after_the_end
 from tests.contract.journal import by_task, read_all
 
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Invalid
-from tasker.lifecycle import Cancelled, Failed, Released, Snoozed, Succeeded, problem
 from tasker.model import NewEvent, Report, RetryPolicy, Status
+from tasker.rules.lifecycle import Cancelled, Failed, Released, Snoozed, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft
 
 HOUR = timedelta(hours=1)

@@ -11,7 +11,7 @@ import pytest
 from tests.contract.conftest import MakeEngine
 from tests.contract.engines import ENGINES
 
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Conflict
 from tasker.model.keys import Key
 from tasker.testing import START, ManualClock

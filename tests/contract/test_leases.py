@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from tests.contract.conftest import open_after_the_end
 
-from tasker.engine import Engine
-from tasker.lifecycle import MAX_INTERRUPTIONS, Cancelled, Interrupted, Succeeded
+from tasker.engines.protocol import Engine
 from tasker.model import Claim, Lease, RetryPolicy, Status, new_task_id
+from tasker.rules.lifecycle import MAX_INTERRUPTIONS, Cancelled, Interrupted, Succeeded
 from tasker.testing import Driver, ManualClock, make_draft
 
 SECOND = timedelta(seconds=1)

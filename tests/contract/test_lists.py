@@ -8,11 +8,11 @@ from uuid import UUID
 import pytest
 from msgspec import structs
 
-from tasker.engine import Engine
-from tasker.engines.values import to_cursor
+from tasker.engines.protocol import Engine
+from tasker.engines.shared.values import to_cursor
 from tasker.errors import Invalid
-from tasker.lifecycle import Cancelled, Failed, Snoozed, Succeeded, problem
 from tasker.model import Draft, LineStats, Status, TaskFilter
+from tasker.rules.lifecycle import Cancelled, Failed, Snoozed, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft
 
 SECOND = timedelta(seconds=1)

@@ -46,14 +46,8 @@ from tests.contract.lives import (
 from tests.contract.twin import CUT_OFF, LEASE, SECOND, Twin
 
 from tasker.clock import Lagging, elapsed_micros, from_micros, to_micros
-from tasker.engine import ClaimRequest, Engine
+from tasker.engines.protocol import ClaimRequest, Engine
 from tasker.errors import Conflict, Expired, NotFound
-from tasker.lifecycle import (
-    MAX_INTERRUPTIONS,
-    Interrupted,
-    Outcome,
-    decide,
-)
 from tasker.model import (
     Claim,
     Draft,
@@ -70,6 +64,12 @@ from tasker.model import (
 from tasker.model.keeping import FOREVER, KEEP_TOMBSTONES_FOR
 from tasker.model.queues import QueueChange, QueueSettings
 from tasker.model.usage import UsageFilter
+from tasker.rules.lifecycle import (
+    MAX_INTERRUPTIONS,
+    Interrupted,
+    Outcome,
+    decide,
+)
 from tasker.testing import ManualClock, make_draft, make_key
 
 STEPS = [

@@ -11,11 +11,11 @@ import pytest
 
 from tasker.api.app import build_app
 from tasker.builtin import builtin_registry
-from tasker.config import Settings
-from tasker.engine import Engine
-from tasker.events import Hub
+from tasker.config.settings import Settings
+from tasker.engines.protocol import Engine
 from tasker.metrics import Metrics
 from tasker.service import Service
+from tasker.service.hub import Hub
 from tasker.testing import ManualClock
 
 NOT_IN_UTC = ("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999-23:59")

@@ -12,8 +12,8 @@ from tests.contract.test_archive import exported, source
 from tests.contract.test_keys import make
 from tests.contract.test_schedules import make_schedule
 
-from tasker import archive
-from tasker.engine import Engine
+from tasker.archive import files as archive
+from tasker.engines.protocol import Engine
 from tasker.model.keys import Key, Scope
 from tasker.testing import ManualClock
 

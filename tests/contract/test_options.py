@@ -13,10 +13,10 @@ import pytest
 from tests.contract.engines import ENGINES
 from tests.contract.journal import by_task, read_all
 
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Conflict
-from tasker.lifecycle import Cancelled, Failed, Outcome, Snoozed, Succeeded, problem
 from tasker.model import Extra, OnConflict, Receipt, RetryPolicy, Status, Task, new_task_id
+from tasker.rules.lifecycle import Cancelled, Failed, Outcome, Snoozed, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 SECOND = timedelta(seconds=1)

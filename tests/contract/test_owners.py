@@ -17,12 +17,12 @@ from tests.contract.test_usage import EVER
 from tests.contract.test_workers import info
 from tests.contract.webhooks import make_webhook
 
-from tasker import engine as protocols
-from tasker.engine import Engine
+from tasker.engines import protocol as protocols
+from tasker.engines.protocol import Engine
 from tasker.errors import Conflict
-from tasker.lifecycle import Succeeded
 from tasker.model import Claim, Draft, Extra, Receipt, Report, Status, TaskFilter
 from tasker.model.queues import QueueChange
+from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, ManualClock, make_draft
 from tasker.webhooks.matching import find_deliveries
 

@@ -12,9 +12,9 @@ from msgspec import structs
 from tests.contract.conftest import MakeEngine
 from tests.contract.test_queues import DONE, MINUTE, SECOND, claimed, draft, ids, set_, submit, wait
 
-from tasker.engine import Engine
-from tasker.lifecycle import Interrupted
+from tasker.engines.protocol import Engine
 from tasker.model import Claim, Draft
+from tasker.rules.lifecycle import Interrupted
 from tasker.testing import Driver, ManualClock
 
 

@@ -10,10 +10,10 @@ import pytest
 from msgspec import Raw
 from tests.contract.test_schedules import make_schedule
 
-from tasker.engine import Engine
-from tasker.lifecycle import Succeeded
+from tasker.engines.protocol import Engine
 from tasker.model import TaskFilter
 from tasker.model.journal import JournalEntry
+from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, ManualClock, make_draft
 
 LARGE = b'"%b"' % (b"x" * 400_000)

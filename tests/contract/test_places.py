@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from msgspec import structs
 
-from tasker.engine import Engine
-from tasker.lifecycle import Succeeded
+from tasker.engines.protocol import Engine
 from tasker.model.queues import MOST_BEFORE, Place, QueueChange
+from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, ManualClock, make_draft
 
 SECOND = timedelta(seconds=1)

@@ -12,11 +12,11 @@ import pytest
 from msgspec import structs
 from tests.contract.conftest import MakeEngine
 
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Conflict
-from tasker.lifecycle import Failed, Interrupted, Released, Succeeded, problem
 from tasker.model import Claim, Draft, RetryPolicy, Status
 from tasker.model.queues import QueueChange, QueueSettings, Rate
+from tasker.rules.lifecycle import Failed, Interrupted, Released, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft
 
 SECOND = timedelta(seconds=1)

@@ -11,8 +11,8 @@ from uuid import UUID
 import pytest
 
 from tasker.errors import Conflict, NotFound
-from tasker.lifecycle import Failed, Succeeded, problem
 from tasker.model import Status
+from tasker.rules.lifecycle import Failed, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft
 
 Verb = Literal["cancel", "retry", "delete"]

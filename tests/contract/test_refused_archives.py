@@ -17,11 +17,11 @@ from tests.contract.engines import ENGINES
 from tests.contract.moving import bring, exported, furnish, sealed
 from tests.contract.test_bad_archives import HUGE, assert_told, line_of
 
-from tasker import archive
-from tasker.engines.tables import SHAPES, USAGE
+from tasker.archive import files as archive
+from tasker.engines.shared.tables import SHAPES, USAGE
 from tasker.errors import ArchiveError, Conflict
+from tasker.rules.urls import UrlRules
 from tasker.testing import ManualClock
-from tasker.urls import UrlRules
 
 Item = dict[str, Any]
 OTHER_ID = "01a20c8b-c777-7774-af49-131c21b859b2"

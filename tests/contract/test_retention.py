@@ -11,12 +11,12 @@ import pytest
 from msgspec import structs
 from tests.contract.conftest import MakeEngine
 
-from tasker import archive
-from tasker.engine import Engine
+from tasker.archive import files as archive
+from tasker.engines.protocol import Engine
 from tasker.errors import Conflict, Expired, NotFound
-from tasker.lifecycle import Cancelled, Failed, Interrupted, Outcome, Snoozed, Succeeded, problem
 from tasker.model import NewEvent, Report, RetryPolicy, Status, TaskFilter, Tombstone
 from tasker.model.keeping import FOREVER, KEEP_TOMBSTONES_FOR
+from tasker.rules.lifecycle import Cancelled, Failed, Interrupted, Outcome, Snoozed, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 SECOND = timedelta(seconds=1)

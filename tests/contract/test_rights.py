@@ -10,16 +10,16 @@ import pytest
 from msgspec import Raw, structs
 
 from tasker.builtin import builtin_registry
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Forbidden, Invalid, RequestError
-from tasker.events import Hub
-from tasker.lifecycle import Succeeded
 from tasker.model import Draft, Status, Task
 from tasker.model.keys import ANYBODY, Caller, Scope
 from tasker.model.schedules import Schedule
-from tasker.replay import read_replay
+from tasker.requests.replay import read_replay
+from tasker.requests.submissions import read_submission
+from tasker.rules.lifecycle import Succeeded
 from tasker.service import Service, Submitted
-from tasker.submission import read_submission
+from tasker.service.hub import Hub
 from tasker.testing import Driver, ManualClock
 
 MINUTE = timedelta(minutes=1)

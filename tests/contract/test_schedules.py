@@ -11,15 +11,15 @@ import pytest
 from msgspec import Raw, structs
 from tests.contract.conftest import Changes, MakeEngine
 
-from tasker.engine import Engine
-from tasker.engines.postgres import schedules as postgres_schedules
-from tasker.engines.sqlite import schedules as sqlite_schedules
+from tasker.engines.postgres.stores import schedules as postgres_schedules
+from tasker.engines.protocol import Engine
+from tasker.engines.sqlite.stores import schedules as sqlite_schedules
 from tasker.errors import Conflict, Invalid, NotFound
-from tasker.lifecycle import Succeeded
 from tasker.model import Change, Status, TaskFilter
 from tasker.model.schedules import Fired, Firing, Schedule
+from tasker.rules.lifecycle import Succeeded
+from tasker.rules.timing import for_tick, next_tick, plan, tick_task_id
 from tasker.testing import Driver, ManualClock, make_draft, make_key
-from tasker.timing import for_tick, next_tick, plan, tick_task_id
 
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Unavailable
 from tasker.model import RetryPolicy, Status, new_task_id
 from tasker.testing import Driver, ManualClock, make_draft

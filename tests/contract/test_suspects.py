@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 
 from tasker.clock import SystemClock
-from tasker.engine import Engine
-from tasker.lifecycle import MAX_INTERRUPTIONS, Crashed, Interrupted, Outcome, Released, Snoozed, Succeeded
+from tasker.engines.protocol import Engine
 from tasker.model import Status
+from tasker.rules.lifecycle import MAX_INTERRUPTIONS, Crashed, Interrupted, Outcome, Released, Snoozed, Succeeded
 from tasker.testing import Driver, ManualClock
 
 SECOND = timedelta(seconds=1)

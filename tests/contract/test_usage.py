@@ -9,10 +9,20 @@ import pytest
 from msgspec import structs
 from tests.contract.conftest import MakeEngine, open_after_the_end
 
-from tasker.engine import Engine
-from tasker.lifecycle import Cancelled, Failed, Interrupted, Outcome, Released, Snoozed, Succeeded, TimedOut, problem
+from tasker.engines.protocol import Engine
 from tasker.model import Claim, Report, RetryPolicy
 from tasker.model.usage import NANOS, UsageFilter, UsageRow
+from tasker.rules.lifecycle import (
+    Cancelled,
+    Failed,
+    Interrupted,
+    Outcome,
+    Released,
+    Snoozed,
+    Succeeded,
+    TimedOut,
+    problem,
+)
 from tasker.testing import START, Driver, ManualClock, make_draft
 
 TODAY = START.date()

@@ -10,9 +10,9 @@ from uuid import UUID
 import msgspec
 from tests.contract.conftest import open_after_the_end
 
-from tasker.engine import Engine
-from tasker.lifecycle import Released, Succeeded
+from tasker.engines.protocol import Engine
 from tasker.model import Claim, Policy, RetryPolicy, Status, TaskFilter
+from tasker.rules.lifecycle import Released, Succeeded
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 SECOND = timedelta(seconds=1)

@@ -11,7 +11,7 @@ from msgspec import structs
 from tests.contract.conftest import MakeEngine
 from tests.contract.webhooks import Rig, make_delivery, make_webhook
 
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Conflict, Invalid, NotFound
 from tasker.model import Draft
 from tasker.model.webhooks import Hearing, Webhook

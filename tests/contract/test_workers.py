@@ -6,11 +6,11 @@ from datetime import timedelta
 
 from msgspec import structs
 
-from tasker.engine import Engine
-from tasker.lifecycle import Succeeded
+from tasker.engines.protocol import Engine
 from tasker.model import Policy, RunningAttempt, WorkerInfo
 from tasker.model.keeping import KEEP_TYPES_FOR, KEEP_WORKERS_FOR
 from tasker.model.types import KnownType, PublishedType
+from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, ManualClock
 
 SECOND = timedelta(seconds=1)

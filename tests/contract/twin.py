@@ -9,8 +9,8 @@ from uuid import UUID
 import msgspec
 from msgspec import structs
 
-from tasker.lifecycle import MAX_INTERRUPTIONS
 from tasker.model import Claim, Draft, Event, Policy, Status, Transition
+from tasker.rules.lifecycle import MAX_INTERRUPTIONS
 
 SECOND = timedelta(seconds=1)
 LEASE = 30.5 * SECOND

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.model.webhooks import Delivery, DeliveryOutcome, DueDelivery, Failure, Webhook, WebhookSecret
 from tasker.testing import ManualClock
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasker.shutdown import FORCED
+from tasker.wiring.shutdown import FORCED
 from tests.crash.fire import TASKS, Client, read_journal
 from tests.crash.fleet import until
 from tests.server import run_server
@@ -73,7 +73,7 @@ def test_a_process_that_a_task_ends_says_which_and_does_not_look_well(tmp_path: 
 BLOCKED = """
 import asyncio, time
 from datetime import timedelta
-from tasker.shutdown import Shutdown, run
+from tasker.wiring.shutdown import Shutdown, run
 
 async def service() -> int:
     Shutdown(timedelta(0)).listen()

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from tasker.config import describe_settings
+from tasker.config.settings import describe_settings
 from tasker.release import release
-from tasker.submission import SubmissionBody
-from tasker.tasktype import Options
+from tasker.requests.submissions import SubmissionBody
+from tasker.tasktypes.tasktype import Options
 from tests.docs import readme
 from tests.server import Server, clean_environment, held_port, run_server
 

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from tasker.model.webhooks import EVENT_TYPES
-from tasker.signing import new_secret, sign
+from tasker.rules.signing import new_secret, sign
 from tasker.webhooks import courier, places, rules
 
 PAGE = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()

@@ -14,11 +14,11 @@ import msgspec
 import psutil
 
 from tasker.builtin import builtin_registry
-from tasker.config import GptSettings
+from tasker.config.settings import GptSettings
 from tasker.executor import Executor, Stop
-from tasker.lifecycle import Outcome
 from tasker.model import Claim, Policy, Progress, new_task_id
-from tasker.registry import Registry, load
+from tasker.rules.lifecycle import Outcome
+from tasker.tasktypes.registry import Registry, load
 from tasker.testing import START
 
 TASKS = str(Path(__file__).with_name("sample_tasks.py"))

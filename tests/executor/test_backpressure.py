@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from tasker.executor import Stop
 from tasker.executor.on_loop import Room
-from tasker.lifecycle import Cancelled, Succeeded
+from tasker.rules.lifecycle import Cancelled, Succeeded
 from tests.executor.rig import LIMIT, Recorder, Rig, make_claim, open_rig
 
 PIECES = 300

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from tasker.lifecycle import Crashed, Failed, Interrupted, Snoozed, Succeeded, TimedOut
+from tasker.rules.lifecycle import Crashed, Failed, Interrupted, Snoozed, Succeeded, TimedOut
 from tests.executor.rig import Rig, open_rig
 
 

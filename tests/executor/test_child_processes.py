@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from tasker.executor.child import LOAD_AGAIN
 from tasker.executor.pool import FIRST_PAUSE
-from tasker.lifecycle import Cancelled, Crashed, Released, Snoozed, Succeeded, TimedOut
+from tasker.rules.lifecycle import Cancelled, Crashed, Released, Snoozed, Succeeded, TimedOut
 from tests.executor.rig import TASKS, Rig, Vanishing, gone, open_rig, own_children
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasker.executor import Stop
-from tasker.lifecycle import Cancelled, Interrupted, Released, Succeeded
+from tasker.rules.lifecycle import Cancelled, Interrupted, Released, Succeeded
 from tests.executor.rig import LIMIT, Recorder, Rig, Vanishing, make_claim, open_rig, own_children
 
 

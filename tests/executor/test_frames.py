@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from tasker.executor.frames import Cancel, Corrupt, Ended, FromChild, Line, Output, Reader, Run, ToChild, encode, ended
-from tasker.lifecycle import Failed, Outcome, Snoozed, Succeeded, problem
+from tasker.rules.lifecycle import Failed, Outcome, Snoozed, Succeeded, problem
 
 TASK_ID = UUID(int=7)
 OUTCOMES: list[Outcome] = [

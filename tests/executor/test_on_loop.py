@@ -12,7 +12,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from tasker import Context, Fail, Retry, Snooze
-from tasker.lifecycle import Cancelled, Failed, Interrupted, Released, Snoozed, Succeeded, TimedOut
+from tasker.rules.lifecycle import Cancelled, Failed, Interrupted, Released, Snoozed, Succeeded, TimedOut
 from tests.executor.rig import LIMIT, Rig, Signal, open_rig
 
 

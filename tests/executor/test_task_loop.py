@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from tasker import Context
 from tasker.executor import hosted
 from tasker.executor.task_loop import MAX_LOOPS, Mailbox
-from tasker.lifecycle import Cancelled, Failed, Interrupted, Succeeded, TimedOut
+from tasker.rules.lifecycle import Cancelled, Failed, Interrupted, Succeeded, TimedOut
 from tests.executor.rig import LIMIT, Rig, Signal, open_rig
 
 

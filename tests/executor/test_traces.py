@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tasker.lifecycle import Crashed, Failed, Snoozed, Succeeded
+from tasker.rules.lifecycle import Crashed, Failed, Snoozed, Succeeded
 from tests.executor import trace_tasks
 from tests.executor.rig import TASKS, Rig, open_rig
 

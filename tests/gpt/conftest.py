@@ -14,9 +14,9 @@ from pydantic import SecretStr
 from tests.gpt.fault_server import FaultServer
 from tests.gpt.recorder import Recorder
 
-from tasker.builtin.gpt import Gpt
-from tasker.config import GptSettings
-from tasker.logs import configure_logs
+from tasker.builtin.gpt.task import Gpt
+from tasker.config.settings import GptSettings
+from tasker.logs.setup import configure_logs
 from tasker.testing import ManualClock
 
 KEY = "sk-proj-5up3r53cr3tk3y0fth3t35t"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
-from tasker.context import Context
 from tasker.model import Progress
+from tasker.tasktypes.context import Context
 
 
 class Recorder:

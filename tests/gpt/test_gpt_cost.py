@@ -25,13 +25,13 @@ from tests.gpt.fault_server import (
 )
 from tests.gpt.recorder import Recorder
 
-from tasker.builtin import gpt_reply
-from tasker.builtin.gpt import OPENAI_MODEL, Gpt
-from tasker.builtin.gpt_cost import price
-from tasker.builtin.gpt_request import OPENAI_URL
-from tasker.config import GptSettings
+from tasker.builtin.gpt import reply as gpt_reply
+from tasker.builtin.gpt.cost import price
+from tasker.builtin.gpt.request import OPENAI_URL
+from tasker.builtin.gpt.task import OPENAI_MODEL, Gpt
+from tasker.config.prices import ModelPrice
+from tasker.config.settings import GptSettings
 from tasker.errors import Fail
-from tasker.prices import ModelPrice
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasker.builtin.gpt_errors import (
+from tasker.builtin.gpt.errors import (
     MAX_DETAIL,
     MAX_RETRY_AFTER,
     Refusal,

@@ -30,7 +30,7 @@ from tests.gpt.fault_server import (
 )
 from tests.gpt.recorder import Recorder
 
-from tasker.builtin.gpt import Gpt
+from tasker.builtin.gpt.task import Gpt
 from tasker.errors import PROBLEMS, Fail
 from tasker.testing import ManualClock
 

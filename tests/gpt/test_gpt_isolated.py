@@ -16,12 +16,12 @@ from tests.gpt.fault_server import fault_server, refuses, says
 from tests.gpt.recorder import Recorder
 
 from tasker.builtin import builtin_registry
-from tasker.config import SECRET_VARIABLES, GptSettings
+from tasker.config.prices import ModelPrice
+from tasker.config.settings import SECRET_VARIABLES, GptSettings
 from tasker.executor.executor import Executor
 from tasker.executor.stop import Stop
-from tasker.lifecycle import Failed, Outcome, Succeeded
 from tasker.model import Claim, Policy
-from tasker.prices import ModelPrice
+from tasker.rules.lifecycle import Failed, Outcome, Succeeded
 from tasker.testing import START
 
 

@@ -9,11 +9,11 @@ import pytest
 from tests.gpt.conftest import Ask
 from tests.gpt.fault_server import chats, fault_server, refuses, says
 
-from tasker.builtin.gpt import make_gpt
-from tasker.builtin.gpt_messages import Message, TextPart, for_responses, guess_tokens
-from tasker.config import GptSettings
+from tasker.builtin.gpt.messages import Message, TextPart, for_responses, guess_tokens
+from tasker.builtin.gpt.task import make_gpt
+from tasker.config.settings import GptSettings
 from tasker.errors import Invalid
-from tasker.registry import Registry, TaskType
+from tasker.tasktypes.registry import Registry, TaskType
 
 TALK: list[dict[str, Any]] = [
     {"role": "developer", "content": "Be brief."},

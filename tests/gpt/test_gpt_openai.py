@@ -26,10 +26,10 @@ from tests.gpt.fault_server import (
 )
 from tests.gpt.recorder import Recorder
 
-from tasker.builtin.gpt import OPENAI_MODEL, Gpt
-from tasker.builtin.gpt_messages import Message
-from tasker.builtin.gpt_openai import OpenAiWriter
-from tasker.builtin.gpt_request import Request, Server
+from tasker.builtin.gpt.messages import Message
+from tasker.builtin.gpt.openai import OpenAiWriter
+from tasker.builtin.gpt.request import Request, Server
+from tasker.builtin.gpt.task import OPENAI_MODEL, Gpt
 from tasker.errors import Fail
 from tasker.testing import ManualClock
 
@@ -106,7 +106,7 @@ async def test_chat_completions_where_there_is_no_responses_api(ask: Ask, record
 
 async def test_openai_itself_is_asked_by_the_responses_api_alone(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     async with fault_server(refuses(404, {"message": "no such model"})) as server:
-        monkeypatch.setattr("tasker.builtin.gpt_openai.OPENAI_URL", server.url)
+        monkeypatch.setattr("tasker.builtin.gpt.openai.OPENAI_URL", server.url)
         with pytest.raises(Fail, match="no such model"):
             await ask(server, model="typo")
     assert server.paths == ["/v1/responses"]
@@ -236,7 +236,7 @@ async def test_what_the_responses_api_does_not_take_is_asked_by_chat_completions
 
 async def test_openai_itself_knows_the_longest_text_by_its_new_name(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     async with fault_server(chats("yes")) as server:
-        monkeypatch.setattr("tasker.builtin.gpt_openai.OPENAI_URL", server.url)
+        monkeypatch.setattr("tasker.builtin.gpt.openai.OPENAI_URL", server.url)
         await ask(server, seed=7, max_tokens=9)
     body = server.exchanges[0].body
     assert (body["seed"], body["max_completion_tokens"], "max_tokens" in body) == (7, 9, False)
@@ -367,7 +367,7 @@ async def test_an_end_stays_one_whatever_follows(ask: Ask) -> None:
 
 
 async def test_what_follows_the_text_is_not_waited_for(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasker.builtin.gpt_openai.TAIL_TIMEOUT", timedelta(seconds=0.05))
+    monkeypatch.setattr("tasker.builtin.gpt.openai.TAIL_TIMEOUT", timedelta(seconds=0.05))
 
     async def answer(exchange: Exchange) -> None:
         await exchange.begin()

@@ -8,11 +8,11 @@ import pytest
 from pydantic import SecretStr
 from tests.gpt.recorder import Recorder
 
-from tasker.builtin import gpt as gpt_module
-from tasker.builtin.gpt import OPENAI_MODEL, Gpt, describe, make_gpt
-from tasker.config import GptSettings
+from tasker.builtin.gpt import task as gpt_module
+from tasker.builtin.gpt.task import OPENAI_MODEL, Gpt, describe, make_gpt
+from tasker.config.settings import GptSettings
 from tasker.errors import Fail, Invalid
-from tasker.registry import Registry, TaskType
+from tasker.tasktypes.registry import Registry, TaskType
 
 LOCAL = "gpt: local SmolLM2-135M (demo quality)"
 OPENAI = f"gpt: OpenAI, {OPENAI_MODEL}, billed to your key"

@@ -21,12 +21,12 @@ from tests.gpt.fault_server import (
 )
 from tests.gpt.recorder import Recorder
 
-from tasker.builtin import gpt_schema
-from tasker.builtin.gpt import Gpt, make_gpt
-from tasker.builtin.gpt_schema import check_schema, make_shape
-from tasker.config import GptSettings
+from tasker.builtin.gpt import schema as gpt_schema
+from tasker.builtin.gpt.schema import check_schema, make_shape
+from tasker.builtin.gpt.task import Gpt, make_gpt
+from tasker.config.settings import GptSettings
 from tasker.errors import Fail, Invalid
-from tasker.registry import Registry
+from tasker.tasktypes.registry import Registry
 
 PERSON: dict[str, Any] = {
     "type": "object",

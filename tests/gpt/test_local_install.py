@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tasker.builtin import local_install
-from tasker.builtin.local_install import MODEL_SHA256, SERVER_REQUIREMENT, ModelInstallError, install, sha256
-from tasker.builtin.local_model import find_model
+from tasker.builtin.gpt import local_install
+from tasker.builtin.gpt.local_install import MODEL_SHA256, SERVER_REQUIREMENT, ModelInstallError, install, sha256
+from tasker.builtin.gpt.local_model import find_model
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,10 +17,11 @@ import pytest
 from pydantic import SecretStr
 from tests.gpt.recorder import Recorder
 
-from tasker.builtin import gpt_openai, local_model
-from tasker.builtin.gpt import Gpt
-from tasker.builtin.local_model import LocalModel, find_model
-from tasker.config import GptSettings
+from tasker.builtin.gpt import local_model
+from tasker.builtin.gpt import openai as gpt_openai
+from tasker.builtin.gpt.local_model import LocalModel, find_model
+from tasker.builtin.gpt.task import Gpt
+from tasker.config.settings import GptSettings
 from tasker.errors import Fail, Snooze
 
 LONG = {"prompt": "Tell a very long story about a fox and a hen.", "max_tokens": 3000}
@@ -231,7 +232,7 @@ async def test_a_sidecar_lost_under_a_text_is_a_passing_failure(
 
 PARENT = """
 import asyncio, subprocess, sys
-from tasker.builtin.local_model import LocalModel
+from tasker.builtin.gpt.local_model import LocalModel
 
 async def main():
     model = LocalModel(threads=1)

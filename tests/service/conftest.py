@@ -9,9 +9,9 @@ import pytest
 
 from tasker import task
 from tasker.engines.sqlite import SqliteEngine
-from tasker.events import Hub
-from tasker.registry import Registry
 from tasker.service import Service
+from tasker.service.hub import Hub
+from tasker.tasktypes.registry import Registry
 from tasker.testing import Driver, ManualClock
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec import Raw
 
+from tasker.requests.submissions import Submission
 from tasker.service.drafts import fingerprint
-from tasker.submission import Submission
 
 
 def of(params: str) -> bytes:

@@ -15,12 +15,12 @@ import pytest
 from msgspec import Raw, structs
 
 from tasker.errors import NotFound
-from tasker.lifecycle import Failed, problem
 from tasker.model import TaskFilter
 from tasker.model.keys import Caller, Scope
-from tasker.registry import TaskType
+from tasker.requests.submissions import Submission
+from tasker.rules.lifecycle import Failed, problem
 from tasker.service import Service
-from tasker.submission import Submission
+from tasker.tasktypes.registry import TaskType
 from tasker.testing import Driver, ManualClock
 
 SCOPES: tuple[Scope, ...] = ("submit", "read", "control")

@@ -11,14 +11,14 @@ import pytest
 from msgspec import Raw, structs
 from tests.passers import Passers
 
-from tasker import pauses, task
+from tasker import task
 from tasker.engines.sqlite import SqliteEngine
 from tasker.errors import Unavailable
 from tasker.model import TaskFilter
 from tasker.model.keys import ANYBODY, Caller
 from tasker.model.schedules import Due, Schedule
-from tasker.scheduling import MAX_TASK
-from tasker.service import Service, schedules
+from tasker.requests.schedules import MAX_TASK
+from tasker.service import Service, pauses, schedules
 from tasker.testing import ManualClock
 
 MINUTE = timedelta(minutes=1)

@@ -14,11 +14,11 @@ import pytest
 
 from tasker.engines.sqlite import SqliteEngine
 from tasker.errors import Conflict, Invalid, NotFound
-from tasker.lifecycle import Succeeded
 from tasker.model import Policy, RetryPolicy, Status
 from tasker.model.keys import ANYBODY
+from tasker.requests.submissions import read_submission
+from tasker.rules.lifecycle import Succeeded
 from tasker.service import Service, Submitted
-from tasker.submission import read_submission
 from tasker.testing import START, Driver, ManualClock
 
 HOUR = timedelta(hours=1)

@@ -1,4 +1,4 @@
-"""tasker.archive on a store that does not keep its word: what was stored is looked at again."""
+"""tasker.archive.files on a store that does not keep its word: what was stored is looked at again."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from msgspec import structs
 from tests.unit.test_stored import COMPLETED, PENDING
 
-from tasker import archive
+from tasker.archive import files as archive
 from tasker.errors import ArchiveError, Conflict
-from tasker.stored import StoredRecord, StoredTask
+from tasker.model.archive import StoredRecord, StoredTask
 
 Tamper = Callable[[StoredTask], StoredTask | None]
 

@@ -17,7 +17,7 @@ from tests.values import bind
 from tasker.builtin.reverse import reverse
 from tasker.builtin.sum import sum as sum_
 from tasker.errors import Fail, Invalid
-from tasker.registry import Registry
+from tasker.tasktypes.registry import Registry
 
 _registry = Registry()
 SUM, REVERSE = _registry.add(sum_), _registry.add(reverse)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+from tasker.chores.loop import Chore, run_chores
 from tasker.errors import Unavailable
-from tasker.maintenance import Chore, run_chores
 
 
 async def test_a_chore_that_fails_is_done_again_and_the_others_go_on() -> None:

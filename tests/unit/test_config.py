@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from tasker.config import Settings, available_cpus, describe_settings, is_loopback, load_settings
+from tasker.config.prices import ModelPrice
+from tasker.config.settings import Settings, available_cpus, describe_settings, is_loopback, load_settings
 from tasker.errors import ConfigError
-from tasker.prices import ModelPrice
 
 PROJECT = Path(__file__).parents[2]
 TOKEN = "a-token-that-nobody-may-see"

@@ -13,8 +13,8 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from tasker.context import MAX_FIELDS, MAX_MESSAGE, Context
 from tasker.model import Progress
+from tasker.tasktypes.context import MAX_FIELDS, MAX_MESSAGE, Context
 
 
 class Said:

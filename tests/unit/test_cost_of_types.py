@@ -15,9 +15,10 @@ import pytest
 from tests.cost import grows, no_collector
 from tests.values import bind
 
-from tasker.builtin import builtin_registry, gpt_schema
-from tasker.builtin.gpt_schema import check_schema, make_shape
-from tasker.config import GptSettings
+from tasker.builtin import builtin_registry
+from tasker.builtin.gpt import schema as gpt_schema
+from tasker.builtin.gpt.schema import check_schema, make_shape
+from tasker.config.settings import GptSettings
 from tasker.errors import Fail, Invalid
 
 __all__ = ["no_collector"]

@@ -20,7 +20,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from tasker.encoding import MAX_DEPTH, NotJson, decode_exact, encode_strict, from_json, place_of_fault, read_number
+from tasker.validation.encoding import (
+    MAX_DEPTH,
+    NotJson,
+    decode_exact,
+    encode_strict,
+    from_json,
+    place_of_fault,
+    read_number,
+)
 
 NAN = math.nan
 NAIVE = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001

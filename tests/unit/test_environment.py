@@ -8,7 +8,7 @@ import pytest
 
 _PROGRAM = """
 import os, subprocess
-from tasker.environment import take_out
+from tasker.config.environment import take_out
 
 take_out(["SECRET_ONE", "SECRET_TWO", "NOT_SET"])
 shown = subprocess.run(["cat", f"/proc/{os.getpid()}/environ"], capture_output=True, check=True).stdout

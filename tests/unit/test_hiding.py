@@ -14,12 +14,13 @@ import pydantic
 import pytest
 
 import tasker
-from tasker import hiding, task
+from tasker import task
 from tasker.errors import Invalid, RegistrationError
-from tasker.hiding import Erased, Hidden, Scrubber, find_masks, hide, is_secret, reveal
 from tasker.model import ExceptionInfo, NewEvent, Progress, Report, TaskProblem
-from tasker.registry import Registry
-from tasker.tasktype import TaskType
+from tasker.rules import secrets as hiding
+from tasker.rules.secrets import Erased, Hidden, Scrubber, find_masks, hide, is_secret, reveal
+from tasker.tasktypes.registry import Registry
+from tasker.tasktypes.tasktype import TaskType
 from tasker.testing import START
 
 

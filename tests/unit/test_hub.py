@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from tasker.events import Hub
 from tasker.model import Change, Status, new_task_id
+from tasker.service.hub import Hub
 from tasker.testing import START
 
 

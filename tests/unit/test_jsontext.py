@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasker.errors import Fault, Invalid, RequestError
-from tasker.jsontext import MAX_DEPTH, MAX_DIGITS, MAX_ITEMS, escape, read_json
+from tasker.validation.jsontext import MAX_DEPTH, MAX_DIGITS, MAX_ITEMS, escape, read_json
 
 
 def status_of(body: bytes) -> int | None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from tasker.errors import PROBLEMS
-from tasker.lifecycle import (
+from tasker.model import Claim, Policy, RetryPolicy, Status, Transition
+from tasker.rules.lifecycle import (
     MAX_CRASHES,
     MAX_DELAY,
     Cancelled,
@@ -29,7 +30,6 @@ from tasker.lifecycle import (
     decide,
     problem,
 )
-from tasker.model import Claim, Policy, RetryPolicy, Status, Transition
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

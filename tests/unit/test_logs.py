@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import structlog
 
-from tasker.logs import TextRenderer, configure_logs, render_json
-from tasker.printing import escape, has_colours
+from tasker.logs.printing import escape, has_colours
+from tasker.logs.setup import TextRenderer, configure_logs, render_json
 
 NASTY = "a\r\n2026 ERROR forged\x1b[2J\x9b31m\u2028\u202e\x00"
 
@@ -181,7 +181,7 @@ def test_escape_keeps_what_it_is_told_to(text: str, escaped: str) -> None:
 
 def test_a_process_logs_to_standard_error() -> None:
     program = (
-        "from tasker.logs import configure_logs; import structlog; configure_logs(); structlog.get_logger().info('x')"
+        "import structlog; from tasker.logs.setup import configure_logs as c; c(); structlog.get_logger().info('x')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == ""

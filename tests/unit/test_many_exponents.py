@@ -11,10 +11,10 @@ import pytest
 from msgspec import Meta
 from tests.values import bind
 
-from tasker import encoding
-from tasker.encoding import NotJson, encode_strict
 from tasker.errors import Invalid
-from tasker.registry import Registry
+from tasker.tasktypes.registry import Registry
+from tasker.validation import encoding
+from tasker.validation.encoding import NotJson, encode_strict
 
 
 def rest(first: float, *more: int | float) -> None: ...

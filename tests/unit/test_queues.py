@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from tasker.engines.gates import Candidate, Gate, merge
+from tasker.engines.shared.gates import Candidate, Gate, merge
 from tasker.errors import Invalid
 from tasker.model.queues import QueueChange, QueueSettings, Rate
-from tasker.queuing import read_queue_change
+from tasker.requests.queues import read_queue_change
 
 SECOND = timedelta(seconds=1)
 RATE = Rate(limit=100, per=SECOND, burst=10)

@@ -14,8 +14,8 @@ import pytest
 import tasker
 from tasker.errors import Invalid, RegistrationError
 from tasker.model import Policy, RetryPolicy
-from tasker.published import publish, revive
-from tasker.registry import Registry, TaskType, task
+from tasker.tasktypes.published import publish, revive
+from tasker.tasktypes.registry import Registry, TaskType, task
 
 
 def resize(width: int, *, height: int = 10) -> str:
@@ -283,7 +283,7 @@ def test_types_of_other_processes_are_known_and_not_run_here() -> None:
 def test_the_public_names() -> None:
     for name in tasker.__all__:
         thing = getattr(tasker, name)
-        assert thing is tasker.hiding.secret or thing.__module__.startswith("tasker.")
+        assert thing is tasker.rules.secrets.secret or thing.__module__.startswith("tasker.")
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         tasker.Nothing  # noqa: B018
 

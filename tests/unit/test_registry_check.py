@@ -13,9 +13,9 @@ from msgspec import Struct
 from structlog.testing import capture_logs
 
 from tasker.builtin import builtin_registry
-from tasker.config import GptSettings
+from tasker.config.settings import GptSettings
 from tasker.errors import Fault, Invalid, RegistrationError
-from tasker.registry import Registry, task
+from tasker.tasktypes.registry import Registry, task
 
 
 def in_order(low: int, high: int, others: tuple[int, ...]) -> Iterator[Fault]:

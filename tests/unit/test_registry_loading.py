@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tasker.errors import Invalid, NoSuchTarget
-from tasker.registry import Registry, load, load_entry_points
+from tasker.tasktypes.registry import Registry, load, load_entry_points
 
 TASK = """
 from tasker import task
@@ -125,7 +125,7 @@ def test_what_lies_beside_a_file_hides_no_other_module() -> None:
 def test_a_file_has_the_same_module_name_in_every_process() -> None:
     write("mytasks.py", TASK.format(name="one"))
     script = (
-        "from tasker.registry import *; r = Registry(); load(r, ['./mytasks.py'])\n"
+        "from tasker.tasktypes.registry import *; r = Registry(); load(r, ['./mytasks.py'])\n"
         "print(r.get('one').function.__module__)"
     )
     elsewhere = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)

@@ -22,11 +22,11 @@ from tests.values import bind
 
 from tasker import secret, task
 from tasker.errors import Fault, Invalid
-from tasker.faults import MAX_FAULTS, make_validator
 from tasker.model import RetryPolicy
 from tasker.model.types import PublishedType
-from tasker.published import publish, revive
-from tasker.registry import Registry, TaskType
+from tasker.tasktypes.published import publish, revive
+from tasker.tasktypes.registry import Registry, TaskType
+from tasker.validation.faults import MAX_FAULTS, make_validator
 
 ZONED = "expected a date and time with a zone (RFC 3339, such as 2026-01-31T12:00:00Z)"
 CANARY = "s3cret-canary"

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from msgspec import Meta, Raw, Struct
 
 from tasker.errors import ResultError
-from tasker.registry import Registry, TaskType
+from tasker.tasktypes.registry import Registry, TaskType
 
 NAN, INF = float("nan"), float("inf")
 

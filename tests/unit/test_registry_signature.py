@@ -21,9 +21,9 @@ from msgspec import Meta, Struct
 from pydantic import PositiveInt
 from tests.values import bind
 
-from tasker.context import Context
 from tasker.errors import Invalid, RegistrationError
-from tasker.registry import Registry, TaskType, task
+from tasker.tasktypes.context import Context
+from tasker.tasktypes.registry import Registry, TaskType, task
 
 
 def register(function: Callable[..., Any]) -> TaskType:

@@ -12,8 +12,8 @@ import pytest
 
 from tasker.errors import Unavailable
 from tasker.model import Lease, Progress, Report
-from tasker.reports import FLUSH_AFTER, MANY, MAX_HELD, MAX_USAGE, Pace, ReportBuffer
 from tasker.testing import ManualClock
+from tasker.worker.reports import FLUSH_AFTER, MANY, MAX_HELD, MAX_USAGE, Pace, ReportBuffer
 
 
 def test_all_attempts_store_at_the_same_moments() -> None:

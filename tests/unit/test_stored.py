@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from msgspec import structs
 
-from tasker.stored import StoredAttempt, StoredEvent, StoredKey, StoredTask
+from tasker.model.archive import StoredAttempt, StoredEvent, StoredKey, StoredTask
 from tasker.testing import START
 
 ERROR = '{"type":"/problems/task-failed","title":"The task failed","detail":"no"}'

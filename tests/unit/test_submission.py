@@ -13,8 +13,8 @@ import pytest
 
 from tasker import task
 from tasker.errors import Fault, Invalid, Malformed
-from tasker.registry import Registry
-from tasker.submission import RetryOptions, Submission, read_submission
+from tasker.requests.submissions import RetryOptions, Submission, read_submission
+from tasker.tasktypes.registry import Registry
 from tasker.testing import START
 
 

@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw, structs
 
-from tasker import timing
 from tasker.model.schedules import Firing, Schedule, Skip
-from tasker.testing import make_draft
-from tasker.timing import (
+from tasker.rules import timing
+from tasker.rules.timing import (
     check_cron,
     check_zone,
     find_zone,
@@ -30,6 +29,7 @@ from tasker.timing import (
     tick_task_id,
     ticks,
 )
+from tasker.testing import make_draft
 
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from tests.passers import Passers
 
-from tasker import pauses
 from tasker.api.bodies import BodyReader
 from tasker.api.buffers import PIECE, Buffers
 from tasker.api.replies import Receive
-from tasker.pauses import Turns
+from tasker.service import pauses
+from tasker.service.pauses import Turns
 
 PIECES = list(range(20))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasker.urls import Target, UnsafeUrl, UrlRules, check_addresses, read_url
+from tasker.rules.urls import Target, UnsafeUrl, UrlRules, check_addresses, read_url
 
 STRICT = UrlRules()
 INSECURE = UrlRules(insecure=True)

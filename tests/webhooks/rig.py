@@ -10,11 +10,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from tasker.api.replies import encode_task
-from tasker.engine import Engine
-from tasker.lifecycle import Succeeded
+from tasker.engines.protocol import Engine
 from tasker.model import Task
 from tasker.model.webhooks import Delivery, Webhook, WebhookSecret
-from tasker.signing import new_secret
+from tasker.rules.lifecycle import Succeeded
+from tasker.rules.signing import new_secret
 from tasker.testing import Driver, ManualClock, make_draft
 from tasker.webhooks.courier import Courier
 from tasker.webhooks.rules import Answer

@@ -18,10 +18,10 @@ from tests.webhooks.rig import SECRET, Receivers, Rig, render
 
 from tasker.engines.sqlite import SqliteEngine
 from tasker.errors import Unavailable
-from tasker.lifecycle import Failed, Succeeded, problem
 from tasker.model import Extra
 from tasker.model.webhooks import DELIVERY_LEASE, Delivery, Webhook, WebhookSecret
-from tasker.signing import new_secret
+from tasker.rules.lifecycle import Failed, Succeeded, problem
+from tasker.rules.signing import new_secret
 from tasker.testing import ManualClock, make_draft
 from tasker.webhooks.courier import Courier
 from tasker.webhooks.places import AT_ONCE, PER_LANE, PER_SHARE, SLOW_AFTER, SLOW_PER_OWNER

@@ -15,9 +15,9 @@ import pytest
 import standardwebhooks
 from tests.webhooks.receiver import OK, Heard, Receiver, answer, receiving
 
-from tasker.config import Settings
-from tasker.signing import new_secret
-from tasker.wiring import open_app
+from tasker.config.settings import Settings
+from tasker.rules.signing import new_secret
+from tasker.wiring.app import open_app
 
 TASKS = """
 from typing import Annotated

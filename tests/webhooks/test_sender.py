@@ -19,7 +19,7 @@ import trustme
 from tests.webhooks.receiver import Receiver, answer, receiving
 
 from tasker.clock import SystemClock
-from tasker.urls import UrlRules
+from tasker.rules.urls import UrlRules
 from tasker.webhooks.sender import Resolve, Resolver, Sender
 
 INSECURE = UrlRules(insecure=True)

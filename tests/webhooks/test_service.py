@@ -14,9 +14,9 @@ import httpx2
 import pytest
 from tests.webhooks.receiver import Receiver, receiving
 
-from tasker.config import Settings
+from tasker.config.settings import Settings
 from tasker.model.webhooks import Delivery, Webhook
-from tasker.wiring import App, open_app
+from tasker.wiring.app import App, open_app
 
 SAMPLE_TASKS = Path(__file__).parents[1] / "sample_tasks.py"
 

@@ -10,7 +10,7 @@ import standardwebhooks
 import svix
 from openai import InvalidWebhookSignatureError, OpenAI
 
-from tasker.signing import is_secret, new_secret, sign
+from tasker.rules.signing import is_secret, new_secret, sign
 
 BODY = '{"type":"task.completed","data":{"result":"ä ☃"}}'.encode()
 

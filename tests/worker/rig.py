@@ -11,14 +11,14 @@ from random import Random
 from tasker import Context, Fail, Retry, Snooze, task
 from tasker.builtin.reverse import reverse
 from tasker.clock import SystemClock
-from tasker.config import GptSettings
+from tasker.config.settings import GptSettings
 from tasker.engines.sqlite import SqliteEngine
 from tasker.executor import Executor
 from tasker.metrics import Metrics
 from tasker.model import Task
-from tasker.registry import Registry
+from tasker.tasktypes.registry import Registry
 from tasker.testing import make_draft
-from tasker.worker import Worker
+from tasker.worker.worker import Worker
 from tests.executor.rig import Signal
 
 NOW = timedelta(0)

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 
 from tasker import Context, Retry, task
-from tasker.lifecycle import Outcome, Snoozed
 from tasker.model import Claim, RetryPolicy, Status
 from tasker.model.usage import NANOS, UsageFilter
+from tasker.rules.lifecycle import Outcome, Snoozed
 from tests.worker.rig import Rig
 
 DAY = timedelta(days=1)

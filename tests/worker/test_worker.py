@@ -10,11 +10,11 @@ import apsw
 import msgspec
 import pytest
 
+from tasker.chores.loop import reap
 from tasker.errors import Unavailable
-from tasker.lifecycle import Interrupted, decide
-from tasker.maintenance import reap
 from tasker.model import LineStats, RetryPolicy, Status
 from tasker.model.usage import UsageFilter
+from tasker.rules.lifecycle import Interrupted, decide
 from tests.worker.rig import NOW, Rig
 
 MINUTE = timedelta(minutes=1)
@@ -140,7 +140,7 @@ async def test_a_second_signal_cuts_the_drain_short(rig: Rig) -> None:
 
 
 async def test_a_drain_tells_whether_every_end_was_stored(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasker.worker._END_WITHIN", timedelta(seconds=0.1))
+    monkeypatch.setattr("tasker.worker.worker._END_WITHIN", timedelta(seconds=0.1))
     task = await rig.submit("hold")
     await rig.stage.started.wait()
     with monkeypatch.context() as broken:

@@ -54,7 +54,7 @@ from tasker.api.tasks import TaskOperations
 from tasker.api.usage import UsageOperations, usage_operations
 from tasker.api.webhooks import WebhookOperations, webhook_operations
 from tasker.clock import Clock, SystemClock
-from tasker.config import Settings
+from tasker.config.settings import Settings
 from tasker.errors import Forbidden, NotFound
 from tasker.metrics import Metrics
 from tasker.service import Service

@@ -12,8 +12,8 @@ from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
 from tasker.api.replies import Head, Reply, Stream, json_reply
 from tasker.errors import RequestError
 from tasker.model.audit import AuditEntry, Deed
+from tasker.requests.submissions import RunAt
 from tasker.service.audit import KEEP_AUDIT_FOR, Audit
-from tasker.submission import RunAt
 
 _INTERNAL = 500
 AUDIT_PARAMETERS = page_parameters("entries")

@@ -24,8 +24,8 @@ from tasker.api.operation import SUBMIT_PROBLEMS, Answer, Operation
 from tasker.api.problems import Problem, Refused, to_problem
 from tasker.api.replies import Head, Header, Stream, encode, encode_lines
 from tasker.errors import Malformed, RequestError
-from tasker.pauses import Pauses
 from tasker.service import Accepted, Batch, Service, Wanted, check_submission
+from tasker.service.pauses import Pauses
 
 JSON = "application/json"
 BATCH_LINES = (b"application/jsonl", b"application/x-ndjson")

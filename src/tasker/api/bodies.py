@@ -10,7 +10,7 @@ from tasker.api.buffers import PIECE, Buffer, Buffers
 from tasker.api.problems import CLOSE, BodyFault, Refused, body_too_large, cut_off, too_slow
 from tasker.api.replies import Head, Receive
 from tasker.errors import RequestError
-from tasker.pauses import Turns
+from tasker.service.pauses import Turns
 
 BODY_WITHIN = 30.0
 """Seconds that a client has for sending a body."""

@@ -19,7 +19,7 @@ from tasker.api.replies import ClientGone, Head, Header, Receive, Scope, gone
 from tasker.clock import to_utc
 from tasker.errors import Fault, Invalid, NotFound
 from tasker.model.keys import Caller
-from tasker.submission import RunAt
+from tasker.requests.submissions import RunAt
 
 MAX_WAIT = 60
 """Seconds that one request may wait for a task."""

@@ -11,8 +11,8 @@ from tasker.api.calls import Call
 from tasker.api.replies import Reply, json_reply
 from tasker.errors import NotFound
 from tasker.model import OnCrash
-from tasker.registry import TaskType
 from tasker.service import Service
+from tasker.tasktypes.registry import TaskType
 
 
 class RetryView(Struct, frozen=True, kw_only=True):

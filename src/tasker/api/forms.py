@@ -10,8 +10,8 @@ from msgspec import NODEFAULT, Struct, structs
 
 from tasker.clock import to_utc
 from tasker.errors import Fault, Invalid
-from tasker.faults import Faults, missing_field, refusal_fault, unknown_field
-from tasker.jsontext import escape, read_json
+from tasker.validation.faults import Faults, missing_field, refusal_fault, unknown_field
+from tasker.validation.jsontext import escape, read_json
 
 _T = TypeVar("_T", bound=Struct)
 

@@ -13,8 +13,8 @@ from tasker.api.bodies import Allowance
 from tasker.api.problems import Refused, body_too_large, cut_off
 from tasker.api.replies import Receive
 from tasker.errors import Malformed, RequestError
-from tasker.jsontext import check_no_mark
-from tasker.pauses import Pauses
+from tasker.service.pauses import Pauses
+from tasker.validation.jsontext import check_no_mark
 
 AT_ONCE = 500
 """Submissions that are checked and stored together at the most."""

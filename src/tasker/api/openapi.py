@@ -25,9 +25,9 @@ from tasker.api.usage import BudgetView, FiguresView, UsageRowView, UsageView
 from tasker.api.webhooks import DeliveryPageView, DeliveryView, NewWebhookView, WebhookPageView, WebhookView
 from tasker.errors import PROBLEMS, ProblemKind
 from tasker.model import TaskProblem
-from tasker.registry import Registry, TaskType
 from tasker.release import release
-from tasker.submission import ReplayBody, SubmissionBody
+from tasker.requests.submissions import ReplayBody, SubmissionBody
+from tasker.tasktypes.registry import Registry, TaskType
 
 Node = dict[str, Any]
 Links = dict[str, list[str]]

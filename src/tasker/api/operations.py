@@ -14,7 +14,7 @@ from tasker.api.operation import BODY_PROBLEMS, INPUT_PROBLEMS, SUBMIT_PROBLEMS,
 from tasker.api.receipts import TaskReceipt
 from tasker.api.tasks import GET_PARAMETERS, LIST_PARAMETERS, TaskOperations, TaskPage, TaskView
 from tasker.errors import ProblemKind
-from tasker.submission import ReplayBody
+from tasker.requests.submissions import ReplayBody
 
 _ACCEPTED = ("Location", "Retry-After", "Preference-Applied", "Idempotency-Replayed")
 _SUBMIT_ANSWERS = {

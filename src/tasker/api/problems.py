@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from tasker.api.replies import Header, Reply, encode
 from tasker.errors import PROBLEMS, Fault, Forbidden, ProblemKind, RequestError, Unavailable
-from tasker.faults import MAX_FAULTS
 from tasker.model import TaskProblem
+from tasker.validation.faults import MAX_FAULTS
 
 
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):

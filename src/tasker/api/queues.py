@@ -16,7 +16,7 @@ from tasker.clock import Clock
 from tasker.errors import NotFound
 from tasker.model import LineStats, queue_name_pattern
 from tasker.model.queues import QueueSettings, Rate
-from tasker.queuing import QueuePatch, read_queue_change
+from tasker.requests.queues import QueuePatch, read_queue_change
 from tasker.service.queues import Queues
 
 

@@ -19,7 +19,7 @@ from tasker.errors import Fault, Invalid
 from tasker.model import Attempt, Status, Task
 from tasker.model.keys import Caller
 from tasker.model.webhooks import WebhookRef
-from tasker.submission import RunAt
+from tasker.requests.submissions import RunAt
 
 Text = Annotated[Any, Meta(description="As it was sent.")]
 _NOT_SENT = frozenset({"task_id", "status", "reason", "links"})

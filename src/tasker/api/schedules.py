@@ -17,10 +17,10 @@ from tasker.clock import Clock
 from tasker.errors import Invalid
 from tasker.model.keys import Scope, as_scopes
 from tasker.model.schedules import Missed, Overlap, Schedule
-from tasker.scheduling import ScheduleBody, SchedulePatch
+from tasker.requests.schedules import ScheduleBody, SchedulePatch
+from tasker.requests.submissions import SubmissionBody
 from tasker.service import Service
 from tasker.service.waiting import SOON
-from tasker.submission import SubmissionBody
 
 MAX_COUNT = 100
 

@@ -47,10 +47,10 @@ from tasker.clock import Clock
 from tasker.errors import Conflict, Forbidden, Invalid, NotFound
 from tasker.model import Attempt, Status, Task, TaskFilter
 from tasker.model.keys import Caller
-from tasker.registry import TaskType
+from tasker.requests.submissions import Submission
 from tasker.service import Service, Submitted, check_submission
 from tasker.service.waiting import SOON
-from tasker.submission import Submission
+from tasker.tasktypes.registry import TaskType
 
 Moment = Annotated[datetime, Meta(tz=True)]
 Params = Annotated[

@@ -13,7 +13,7 @@ from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
 from tasker.api.replies import Reply, empty_reply, json_reply
 from tasker.api.tasks import Moment
 from tasker.model.webhooks import Delivery, FailureName, Webhook, WebhookFormat
-from tasker.receivers import (
+from tasker.requests.webhooks import (
     PREFIX,
     RotationBody,
     WebhookBody,
@@ -22,8 +22,8 @@ from tasker.receivers import (
     read_webhook,
     read_webhook_patch,
 )
+from tasker.rules.urls import UrlRules
 from tasker.service.webhooks import Webhooks
-from tasker.urls import UrlRules
 
 EventName = Annotated[str, Meta(examples=["task.completed"])]
 

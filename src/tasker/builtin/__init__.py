@@ -6,10 +6,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from tasker.model import Retention
-from tasker.registry import Registry
+from tasker.tasktypes.registry import Registry
 
 if TYPE_CHECKING:  # slow to import, and a child process that runs the users' functions has no need of it
-    from tasker.config import GptSettings
+    from tasker.config.settings import GptSettings
 
 
 def builtin_registry(
@@ -24,7 +24,7 @@ def builtin_registry(
     registry.add(sum_)
     registry.add(reverse)
     if gpt is not None:
-        from tasker.builtin.gpt import make_gpt
+        from tasker.builtin.gpt.task import make_gpt
 
         registry.add(make_gpt(gpt))
     return registry

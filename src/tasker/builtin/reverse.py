@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasker.registry import task
+from tasker.tasktypes.registry import task
 
 _FLAGS = "[\U0001f1e6-\U0001f1ff]"
 _CLUSTER = rf"{_FLAGS}{{2}}(?={_FLAGS})|\X"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isinf
 
 from tasker.errors import Fail
-from tasker.registry import task
+from tasker.tasktypes.registry import task
 
 Number = int | float
 

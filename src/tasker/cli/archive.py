@@ -13,11 +13,11 @@ from typing import IO, Annotated, BinaryIO, Self
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from tasker import archive
+from tasker.archive import files as archive
 from tasker.cli.exits import Exit
 from tasker.cli.streams import OutputError
 from tasker.cli.terminal import note
-from tasker.config import Settings, load_settings
+from tasker.config.settings import Settings, load_settings
 from tasker.errors import ConfigError
 
 DataDir = Annotated[str | None, Parameter(show_default=False)]
@@ -82,7 +82,7 @@ def import_(file: str = "-", /, *, data_dir: DataDir = None, max_line: MaxLine =
 
 
 async def _export(settings: Settings, output: BinaryIO, progress: _Progress) -> None:
-    from tasker import wiring
+    from tasker.wiring import app as wiring
 
     async with wiring.open_archive(settings) as store, aclosing(archive.write(store, progress)) as lines:
         async for line in lines:
@@ -128,7 +128,7 @@ def _import_lines(settings: Settings, lines: Callable[[], Iterator[bytes]]) -> a
 
 
 async def _import(settings: Settings, lines: Callable[[], Iterator[bytes]]) -> archive.Imported:
-    from tasker import wiring
+    from tasker.wiring import app as wiring
 
     async with wiring.open_archive(settings) as store:
         with _Progress("tried") as progress:
@@ -139,7 +139,7 @@ async def _import(settings: Settings, lines: Callable[[], Iterator[bytes]]) -> a
 
 def _settings(data_dir: str | None) -> Settings:
     """Return the settings; a folder that is named wins over a database that `.env` may already name."""
-    from tasker.logs import configure_logs
+    from tasker.logs.setup import configure_logs
 
     settings = load_settings(data_dir=data_dir)
     configure_logs(settings.log_level, settings.log_format)

@@ -7,13 +7,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import tasker.builtin
-from tasker.builtin import gpt
+from tasker.builtin.gpt import task as gpt
 from tasker.cli.terminal import note
-from tasker.config import Settings, is_loopback
+from tasker.config.settings import Settings, is_loopback
 from tasker.model import LineStats
-from tasker.registry import Registry, TaskType
 from tasker.release import release
-from tasker.wiring import App
+from tasker.tasktypes.registry import Registry, TaskType
+from tasker.wiring.app import App
 
 _STOP = "stop: Ctrl-C; a second Ctrl-C stops at once"
 _BUILTIN = Path(tasker.builtin.__file__).resolve().parent

@@ -18,7 +18,7 @@ from tasker.clock import to_utc
 
 if TYPE_CHECKING:
     from tasker import client
-    from tasker.config import Settings
+    from tasker.config.settings import Settings
     from tasker.model.keys import Key
     from tasker.service.keys import Keys
 
@@ -200,12 +200,12 @@ def _in_store(
     """Do work on the keys of the store itself, a deed on record. Raises ConfigError where a service has the store."""
     import uvloop
 
-    from tasker import wiring
     from tasker.cli.banner import settings_url
-    from tasker.config import load_settings
+    from tasker.config.settings import load_settings
     from tasker.errors import ConfigError, NotFound, StoreInUse
-    from tasker.logs import configure_logs
+    from tasker.logs.setup import configure_logs
     from tasker.model.audit import Deed
+    from tasker.wiring import app as wiring
 
     settings: Settings = load_settings(data_dir=data_dir)
     configure_logs("warning", settings.log_format)

@@ -6,7 +6,7 @@ from cyclopts import Parameter
 
 from tasker.cli.exits import Exit
 from tasker.cli.terminal import show
-from tasker.config import load_settings
+from tasker.config.settings import load_settings
 
 
 def migrate(*, data_dir: Annotated[str | None, Parameter(show_default=False)] = None) -> int:
@@ -22,8 +22,8 @@ def migrate(*, data_dir: Annotated[str | None, Parameter(show_default=False)] = 
     """
     import asyncio
 
-    from tasker import wiring
-    from tasker.logs import configure_logs
+    from tasker.logs.setup import configure_logs
+    from tasker.wiring import app as wiring
 
     settings = load_settings(data_dir=data_dir)
     configure_logs(settings.log_level, settings.log_format)

@@ -16,9 +16,9 @@ app = App(name="model", help="The local language model: install it, or see what 
 @app.command
 def install() -> int:
     """Fetch the model (93 MB) and what runs it into this Python's environment, and check its SHA-256."""
-    from tasker.builtin.local_install import ModelInstallError
-    from tasker.builtin.local_install import install as install_model
-    from tasker.builtin.local_model import SERVER_MODULE
+    from tasker.builtin.gpt.local_install import ModelInstallError
+    from tasker.builtin.gpt.local_install import install as install_model
+    from tasker.builtin.gpt.local_model import SERVER_MODULE
 
     try:
         show(str(install_model()))
@@ -44,7 +44,7 @@ def _check_loading(module: str) -> int:
 @app.command
 def status() -> int:
     """Tell whether the local model is installed, and where (exit code 3 if it is not)."""
-    from tasker.builtin.local_model import find_model, is_installed
+    from tasker.builtin.gpt.local_model import find_model, is_installed
 
     model = find_model()
     if model is None or not is_installed():

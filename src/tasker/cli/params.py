@@ -21,8 +21,8 @@ from typing import Any
 
 from msgspec import Raw
 
-from tasker.encoding import is_kept
 from tasker.errors import TaskerError
+from tasker.validation.encoding import is_kept
 
 _NAMED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(:?=)(.*)", re.DOTALL)
 

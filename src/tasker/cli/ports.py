@@ -7,7 +7,7 @@ import socket
 import sys
 from typing import Self
 
-from tasker.config import is_loopback
+from tasker.config.settings import is_loopback
 from tasker.errors import ConfigError
 
 _LOCALHOST = ("127.0.0.1", "::1")  # a browser's "localhost" is either

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Group, Parameter
 
 from tasker.cli.exits import Exit
-from tasker.config import SECRET_VARIABLES, Setting, Settings, describe_settings, load_settings
+from tasker.config.settings import SECRET_VARIABLES, Setting, Settings, describe_settings, load_settings
 
 if TYPE_CHECKING:
     from tasker.cli.ports import Claim
@@ -116,11 +116,12 @@ def _command_with_port(arguments: Sequence[str], port: int) -> str:
 
 
 def _run(settings: Settings, socket: socket) -> int:
-    from tasker import shutdown, wiring
     from tasker.cli.banner import print_banner
-    from tasker.environment import take_out
-    from tasker.logs import configure_logs
-    from tasker.redaction import redact_prints
+    from tasker.config.environment import take_out
+    from tasker.logs.redaction import redact_prints
+    from tasker.logs.setup import configure_logs
+    from tasker.wiring import app as wiring
+    from tasker.wiring import shutdown
 
     take_out(SECRET_VARIABLES)
     configure_logs(settings.log_level, settings.log_format)

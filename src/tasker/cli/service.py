@@ -18,8 +18,8 @@ from tasker.cli.faults import explain
 from tasker.cli.params import Accepts, UsageError, read_accepts, read_params
 from tasker.cli.terminal import note, show
 from tasker.client import DEFAULT_URL, ClientError, NotAllowed, NotFound, Task, Tasker, WaitTimeout
+from tasker.logs.printing import escape, has_colours
 from tasker.model import Progress
-from tasker.printing import escape, has_colours
 
 _GLANCE = timedelta(seconds=1)  # between looks at the progress, where somebody watches
 
@@ -58,7 +58,7 @@ def _ask(client: Tasker, type: str) -> Accepts:
 def _read_dotenv() -> dict[str, str]:
     if not os.path.exists(".env"):
         return {}
-    from tasker.dotenv import read_dotenv
+    from tasker.config.dotenv import read_dotenv
 
     return {name: value for name, value in read_dotenv(Path(".env")).items() if value}
 

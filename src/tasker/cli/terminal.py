@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from shutil import get_terminal_size
 from typing import TextIO
 
-from tasker.printing import escape, has_colours
+from tasker.logs.printing import escape, has_colours
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 

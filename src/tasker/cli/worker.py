@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tasker.cli.serve import NONE_GIVEN, Flags, run_claimed, with_targets
-from tasker.config import SECRET_VARIABLES, Settings, load_settings
+from tasker.config.settings import SECRET_VARIABLES, Settings, load_settings
 from tasker.errors import ConfigError
 
 
@@ -37,11 +37,12 @@ worker.__annotations__["flags"] = Annotated[Flags, Parameter(name="*")]
 
 
 def _run(settings: Settings, probes: socket | None) -> int:
-    from tasker import shutdown, wiring
     from tasker.cli.banner import print_worker_banner
-    from tasker.environment import take_out
-    from tasker.logs import configure_logs
-    from tasker.redaction import redact_prints
+    from tasker.config.environment import take_out
+    from tasker.logs.redaction import redact_prints
+    from tasker.logs.setup import configure_logs
+    from tasker.wiring import app as wiring
+    from tasker.wiring import shutdown
 
     take_out(SECRET_VARIABLES)
     configure_logs(settings.log_level, settings.log_format)

@@ -16,9 +16,9 @@ import httpx2
 import msgspec
 
 from tasker.client.errors import ServiceError, UnexpectedReply, Unreachable, error_class
-from tasker.encoding import NotJson, encode_strict, place_of_fault
 from tasker.errors import Fault
 from tasker.model import JsonObject
+from tasker.validation.encoding import NotJson, encode_strict, place_of_fault
 
 _T = TypeVar("_T")
 _TRANSIENT = {429, 502, 503, 504}

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Protocol
 
-from tasker.context import Reporter
 from tasker.executor.stop import Stop
-from tasker.lifecycle import Cancelled, Outcome, TimedOut
 from tasker.model import Claim
+from tasker.rules.lifecycle import Cancelled, Outcome, TimedOut
+from tasker.tasktypes.context import Reporter
 
 
 class Observer(Reporter, Protocol):

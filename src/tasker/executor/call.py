@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from tasker.context import Context
 from tasker.errors import RequestError
 from tasker.executor.outcomes import raised, succeeded
-from tasker.lifecycle import Failed, Outcome, problem
-from tasker.registry import TaskType
+from tasker.rules.lifecycle import Failed, Outcome, problem
+from tasker.tasktypes.context import Context
+from tasker.tasktypes.registry import TaskType
 
 
 class Call:

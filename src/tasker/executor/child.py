@@ -20,7 +20,6 @@ from typing import Any, NoReturn
 import msgspec
 
 from tasker.builtin import builtin_registry
-from tasker.context import Context
 from tasker.executor import lifeline
 from tasker.executor.call import Call
 from tasker.executor.channel import Channel
@@ -44,9 +43,10 @@ from tasker.executor.outcomes import describe, raised
 from tasker.executor.peak import OwnStatus
 from tasker.executor.printed import Capture, Said
 from tasker.executor.process_state import ProcessState
-from tasker.lifecycle import Failed, Outcome, Snoozed, problem
 from tasker.model import Progress
-from tasker.registry import Registry, TaskType, load, load_entry_points
+from tasker.rules.lifecycle import Failed, Outcome, Snoozed, problem
+from tasker.tasktypes.context import Context
+from tasker.tasktypes.registry import Registry, TaskType, load, load_entry_points
 
 LOAD_AGAIN = timedelta(seconds=30)
 """Until a task is tried again whose file a child could not load."""
@@ -176,7 +176,7 @@ def _load(init: Init) -> Registry:
 def _gpt_settings(fields: dict[str, Any] | None) -> Any:
     if fields is None:
         return None
-    from tasker.config import GptSettings  # slow to import, and needed by one type alone
+    from tasker.config.settings import GptSettings  # slow to import, and needed by one type alone
 
     return GptSettings.model_validate(fields)
 

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from pydantic import SecretStr
 
-from tasker.config import GptSettings
+from tasker.config.settings import GptSettings
 from tasker.executor.attempt import Observer
 from tasker.executor.in_child import ChildAttempt
 from tasker.executor.on_loop import LoopAttempt, ServiceLoop
@@ -19,9 +19,9 @@ from tasker.executor.pool import CannotStart, Pool
 from tasker.executor.process import ChildProcess, ChildSpec
 from tasker.executor.stop import Stop
 from tasker.executor.task_loop import Mailbox, TaskLoops
-from tasker.lifecycle import Cancelled, Crashed, Failed, Outcome, Released, problem
 from tasker.model import Claim
-from tasker.registry import Registry, TaskType
+from tasker.rules.lifecycle import Cancelled, Crashed, Failed, Outcome, Released, problem
+from tasker.tasktypes.registry import Registry, TaskType
 
 CLOSE_WITHIN = 1.0
 """Seconds that cancelled functions on the loop have to end when the executor closes."""
@@ -178,7 +178,7 @@ class Executor:
 
     def _gpt_fields(self, task_type: TaskType) -> dict[str, Any] | None:
         """Return the settings of gpt, key included, if the child is to run gpt, else None."""
-        if task_type.function.__module__ != "tasker.builtin.gpt":
+        if task_type.function.__module__ != "tasker.builtin.gpt.task":
             return None
         return {name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in self._gpt}
 

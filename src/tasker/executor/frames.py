@@ -13,8 +13,8 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from tasker.lifecycle import Failed, Outcome, Snoozed, Succeeded
 from tasker.model import Progress, TaskProblem
+from tasker.rules.lifecycle import Failed, Outcome, Snoozed, Succeeded
 
 HEADER = 4
 SLACK = 256 * 1024

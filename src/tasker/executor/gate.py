@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tasker.context import Reporter
 from tasker.model import Progress
+from tasker.tasktypes.context import Reporter
 
 
 class Gate:

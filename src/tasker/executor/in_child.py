@@ -28,9 +28,9 @@ from tasker.executor.pool import END_WITHIN, log_line
 from tasker.executor.process import ChildProcess
 from tasker.executor.process_tree import resident_memory
 from tasker.executor.stop import Stop
-from tasker.hiding import Scrubber
-from tasker.lifecycle import Cancelled, Crashed, Outcome
 from tasker.model import Claim
+from tasker.rules.lifecycle import Cancelled, Crashed, Outcome
+from tasker.rules.secrets import Scrubber
 
 SAMPLE_EVERY = 0.2
 """Seconds between looks at the memory of an attempt that has a limit."""

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from tasker.context import Context
 from tasker.executor.attempt import Attempt, Observer
 from tasker.executor.call import Call
 from tasker.executor.frames import PIECE
@@ -26,11 +25,12 @@ from tasker.executor.loop_watch import TASK_NAME
 from tasker.executor.outcomes import raised
 from tasker.executor.stop import Stop
 from tasker.executor.task_loop import Mailbox
-from tasker.hiding import Scrubber
-from tasker.lifecycle import Failed, Interrupted, Outcome
+from tasker.logs.redaction import begin_redaction, end_redaction
 from tasker.model import Claim, Progress
-from tasker.redaction import begin_redaction, end_redaction
-from tasker.registry import TaskType
+from tasker.rules.lifecycle import Failed, Interrupted, Outcome
+from tasker.rules.secrets import Scrubber
+from tasker.tasktypes.context import Context
+from tasker.tasktypes.registry import TaskType
 
 _ON_ITS_WAY = 256 * 1024
 """Bytes that an attempt may say before the first of them is about to be stored."""

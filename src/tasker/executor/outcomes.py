@@ -7,9 +7,9 @@ from datetime import timedelta
 from msgspec import structs
 
 from tasker.errors import PROBLEMS, Fail, ResultError, Retry, Snooze, TaskerError
-from tasker.lifecycle import Failed, Outcome, Snoozed, Succeeded, problem
 from tasker.model import ExceptionInfo
-from tasker.registry import TaskType
+from tasker.rules.lifecycle import Failed, Outcome, Snoozed, Succeeded, problem
+from tasker.tasktypes.registry import TaskType
 
 MAX_MESSAGE = 8 * 1024
 """Characters of an exception's message that are kept."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tasker.lifecycle import Outcome
+from tasker.rules.lifecycle import Outcome
 
 
 class Stop:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from tasker.model import Status
+from tasker.model.tasks import Status
 
 Action = Literal["cancel", "retry", "delete"]
 ACTS_ON: dict[Action, tuple[Status, ...]] = {

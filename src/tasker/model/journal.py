@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from tasker.model import Event, Task
+from tasker.model.events import Event
+from tasker.model.tasks import Task
 
 
 class JournalEntry(Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from msgspec import Raw, Struct
 
-from tasker.model import Draft
+from tasker.model.drafts import Draft
 from tasker.model.keys import ANYBODY, Caller, Scope
 
 Missed = Literal["skip", "once", "all"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from tasker.model import Policy
+from tasker.model.tasks import Policy
 
 
 class PublishedType(Struct, frozen=True, kw_only=True):

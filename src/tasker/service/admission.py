@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 
 from tasker.clock import Clock
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Unavailable
 
 _LOOK_EVERY = 1.0

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import structlog
 
-from tasker.engine import AuditBook
+from tasker.engines.protocol import AuditStore
 from tasker.errors import Unavailable
 from tasker.model.audit import AuditPage, Deed
 from tasker.service.cursors import Cursors
@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 class Audit:
     """The record of one service."""
 
-    def __init__(self, book: AuditBook, cursors: Cursors) -> None:
+    def __init__(self, book: AuditStore, cursors: Cursors) -> None:
         self._book = book
         self._cursors = cursors
 

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from tasker.errors import Conflict, RequestError
 from tasker.model.keys import Caller
-from tasker.registry import TaskType
-from tasker.submission import Submission
+from tasker.requests.submissions import Submission
+from tasker.tasktypes.registry import TaskType
 
 
 class Wanted(NamedTuple):

@@ -13,14 +13,14 @@ import structlog
 from msgspec import structs
 
 from tasker.clock import Clock
-from tasker.engine import UsageBook
+from tasker.engines.protocol import UsageStore
 from tasker.errors import Exhausted, Unavailable
-from tasker.lifecycle import Snoozed
 from tasker.model import Claim, Draft
 from tasker.model.keys import Caller
 from tasker.model.usage import NANOS, dollars
-from tasker.registry import TaskType
+from tasker.rules.lifecycle import Snoozed
 from tasker.service.keys import Keys
+from tasker.tasktypes.registry import TaskType
 
 KNOWN_FOR = timedelta(seconds=1)
 """How long a sum that was read stands: so much later at the most a budget's end is noticed."""
@@ -49,7 +49,7 @@ class Budget(NamedTuple):
 class Budgets:
     """Whether an owner may spend more today. default: the dollars of those whose keys say nothing, None for any."""
 
-    def __init__(self, usage: UsageBook, keys: Keys, clock: Clock, *, default: float | None) -> None:
+    def __init__(self, usage: UsageStore, keys: Keys, clock: Clock, *, default: float | None) -> None:
         self._usage = usage
         self._keys = keys
         self._clock = clock

@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from msgspec import structs
 
-from tasker.engine import KeyBook
+from tasker.engines.protocol import KeyStore
 from tasker.errors import Fault, Invalid
 from tasker.model import Page
 from tasker.model.audit import AuditPage
@@ -57,7 +57,7 @@ class Seal:
 class Cursors:
     """The seals of a service, by what is listed."""
 
-    def __init__(self, book: KeyBook) -> None:
+    def __init__(self, book: KeyStore) -> None:
         self._book = book
         self._cipher: AESSIV | None = None
 

@@ -10,9 +10,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Raw, structs
 
-from tasker.encoding import decode_exact
 from tasker.errors import Fault, Forbidden, Invalid
-from tasker.hiding import hide
 from tasker.model import (
     Draft,
     Extra,
@@ -25,9 +23,11 @@ from tasker.model import (
     new_task_id,
 )
 from tasker.model.keys import Caller
-from tasker.registry import TaskType
+from tasker.requests.submissions import RetryOptions, Submission
+from tasker.rules.secrets import hide
 from tasker.service.webhooks import with_webhook
-from tasker.submission import RetryOptions, Submission
+from tasker.tasktypes.registry import TaskType
+from tasker.validation.encoding import decode_exact
 
 _encode = msgspec.json.Encoder().encode
 _AT_ONCE = timedelta(0)

@@ -10,11 +10,11 @@ from typing import Any
 
 import structlog
 
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Unavailable
-from tasker.events import Hub
 from tasker.model.journal import JournalEntry
 from tasker.service.cursors import Cursors, Seal
+from tasker.service.hub import Hub
 
 HEARTBEAT = 15.0
 """Seconds after which a stream that has nothing to tell says so: proxies cut off what is silent for long."""

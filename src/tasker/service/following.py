@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
 
-from tasker.engine import Engine
-from tasker.events import Hub
+from tasker.engines.protocol import Engine
 from tasker.model import Event, Task
 from tasker.model.keys import Caller
 from tasker.service.feed import HEARTBEAT
+from tasker.service.hub import Hub
 from tasker.service.tasks import Tasks
 
 EVENTS_AT_ONCE = 25

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct, structs
 
 from tasker.clock import Clock
-from tasker.engine import KeyBook
+from tasker.engines.protocol import KeyStore
 from tasker.errors import Fault, Invalid, NotFound
 from tasker.model.keys import Caller, Key, Scope
 
@@ -44,7 +44,7 @@ class NewKey(Struct, frozen=True, kw_only=True):
 class Keys:
     """The keys of a service. is_shared: whether other processes may change them."""
 
-    def __init__(self, book: KeyBook, clock: Clock, *, is_shared: bool) -> None:
+    def __init__(self, book: KeyStore, clock: Clock, *, is_shared: bool) -> None:
         self._book = book
         self._clock = clock
         self._is_shared = is_shared

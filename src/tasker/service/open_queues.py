@@ -9,7 +9,7 @@ from typing import TypeVar
 from msgspec import structs
 
 from tasker.clock import Clock
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Conflict
 from tasker.model import Draft
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.model import LineStats
 from tasker.model.keys import ANYBODY, Caller
 from tasker.model.queues import QueueChange, QueueSettings

@@ -7,7 +7,7 @@ import asyncio
 from msgspec import Struct
 
 from tasker.clock import Clock
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Unavailable
 
 _CHECK_WITHIN = 2.0

@@ -11,11 +11,11 @@ import structlog
 from tasker.clock import Clock
 from tasker.errors import Fault, Invalid
 from tasker.model import Draft
-from tasker.registry import Registry, TaskType
-from tasker.replay import read_replay
-from tasker.scheduling import OpenedSchedule
+from tasker.requests.replay import read_replay
+from tasker.requests.schedules import OpenedSchedule
+from tasker.requests.submissions import Opened, Submission
 from tasker.service.check_threads import CheckThreads, CheckTimeout
-from tasker.submission import Opened, Submission
+from tasker.tasktypes.registry import Registry, TaskType
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)

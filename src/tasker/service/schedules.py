@@ -14,20 +14,20 @@ import structlog
 from msgspec import structs
 
 from tasker.clock import Clock, Steps
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Fault, Forbidden, Invalid, NotFound, RequestError, Unavailable
 from tasker.model import new_task_id
 from tasker.model.keys import Caller, Scope, as_scopes
 from tasker.model.schedules import Fired, Firing, Schedule, SchedulePage, Skip
-from tasker.pauses import Pauses, Turns
-from tasker.registry import Registry, TaskType
-from tasker.scheduling import FIELDS, MIN_INTERVAL, merge
+from tasker.requests.schedules import FIELDS, MIN_INTERVAL, merge
+from tasker.requests.submissions import Submission
+from tasker.rules.timing import for_tick, plan, resumed_at, set_right, ticks
 from tasker.service.cursors import Cursors
 from tasker.service.drafts import check_submission, draft_of
 from tasker.service.open_queues import OpenQueues
+from tasker.service.pauses import Pauses, Turns
 from tasker.service.reading import Reading
-from tasker.submission import Submission
-from tasker.timing import for_tick, plan, resumed_at, set_right, ticks
+from tasker.tasktypes.registry import Registry, TaskType
 
 DEFAULT_LIMIT = 1000
 """Schedules of one owner."""

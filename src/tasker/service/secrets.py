@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 
 ERASE_SECRETS_EVERY = timedelta(minutes=1)
 _BATCH = 500

@@ -8,13 +8,11 @@ from datetime import timedelta
 from msgspec import structs
 
 from tasker.clock import Clock
-from tasker.engine import Engine
-from tasker.events import Hub
-from tasker.history import History
+from tasker.engines.protocol import Engine
 from tasker.model import LineStats, WorkerState
+from tasker.model.history import History
 from tasker.model.keys import Caller
-from tasker.registry import Registry
-from tasker.scheduling import MIN_INTERVAL
+from tasker.requests.schedules import MIN_INTERVAL
 from tasker.service import open_queues, schedules
 from tasker.service.admission import Admission
 from tasker.service.audit import Audit
@@ -24,6 +22,7 @@ from tasker.service.bulk import Bulk
 from tasker.service.cursors import Cursors
 from tasker.service.feed import Feed
 from tasker.service.following import Following
+from tasker.service.hub import Hub
 from tasker.service.keys import Keys
 from tasker.service.load import Load
 from tasker.service.queues import Queues
@@ -35,6 +34,7 @@ from tasker.service.types import Types
 from tasker.service.usage import UsageService
 from tasker.service.waiting import Waiting
 from tasker.service.webhooks import Webhooks
+from tasker.tasktypes.registry import Registry
 
 
 class Service:

@@ -11,21 +11,21 @@ import msgspec
 from msgspec import structs
 
 from tasker.clock import Clock
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Conflict, Expired, Invalid, NotFound, RequestError, Unavailable
 from tasker.model import Draft, Extra, Idempotency, Receipt, Task
 from tasker.model.keys import Caller
-from tasker.pauses import Pauses
-from tasker.registry import TaskType
+from tasker.requests.submissions import Submission
 from tasker.service.admission import Admission
 from tasker.service.batches import Accepted, Wanted
 from tasker.service.budgets import Budgets
 from tasker.service.drafts import as_accepted, draft_of, fingerprint, owned, traced
 from tasker.service.open_queues import OpenQueues
+from tasker.service.pauses import Pauses
 from tasker.service.readiness import StoreCheck
 from tasker.service.schedules import Schedules
 from tasker.service.tasks import Tasks
-from tasker.submission import Submission
+from tasker.tasktypes.registry import TaskType
 
 KEEP_KEYS_FOR = timedelta(hours=24)
 """How long an idempotency key is remembered."""

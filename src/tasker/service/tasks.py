@@ -8,14 +8,14 @@ from uuid import UUID
 import msgspec
 from msgspec import structs
 
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Conflict, Expired, NotFound
-from tasker.hiding import find_masks
 from tasker.model import Attempt, Page, Task, TaskFilter
 from tasker.model.keys import Caller
-from tasker.registry import Registry
+from tasker.rules.secrets import find_masks
 from tasker.service.cursors import Cursors
 from tasker.service.open_queues import OpenQueues
+from tasker.tasktypes.registry import Registry
 
 
 class Tasks:

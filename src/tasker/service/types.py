@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from tasker.clock import Clock
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.model.types import PublishedType
-from tasker.published import publish, revive
-from tasker.registry import Registry
+from tasker.tasktypes.published import publish, revive
+from tasker.tasktypes.registry import Registry
 
 REFRESH_TYPES_EVERY = timedelta(seconds=2)
 """How soon a process knows the types of a worker that has started."""

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from typing import NamedTuple
 
 from tasker.clock import Clock
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Fault, Invalid
 from tasker.model.keys import Caller
 from tasker.model.usage import COUNTED, Group, UsageFilter, UsageRow

@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from msgspec import Struct, structs
 
 from tasker.clock import Clock
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Unavailable
-from tasker.history import History
 from tasker.model import Reason, Status, Task, WorkerState
+from tasker.model.history import History
 from tasker.model.keys import Caller
 from tasker.model.queues import MOST_BEFORE, Place, QueueState
 from tasker.service.load import Load

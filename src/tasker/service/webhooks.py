@@ -10,7 +10,7 @@ from uuid import UUID
 from msgspec import structs
 
 from tasker.clock import Clock
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Conflict, Forbidden, NotFound
 from tasker.model import Draft, Extra, new_task_id
 from tasker.model.keys import Caller
@@ -23,10 +23,10 @@ from tasker.model.webhooks import (
     WebhookRef,
     WebhookSecret,
 )
-from tasker.receivers import PREFIX
+from tasker.requests.submissions import OwnWebhook
+from tasker.requests.webhooks import PREFIX
+from tasker.rules.signing import new_secret
 from tasker.service.cursors import Cursors
-from tasker.signing import new_secret
-from tasker.submission import OwnWebhook
 
 _NOT_TOLD = frozenset({"status", "description"})
 """Fields that change nothing about who is told what."""

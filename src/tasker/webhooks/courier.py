@@ -15,11 +15,11 @@ from random import Random
 import structlog
 
 from tasker.clock import Clock
-from tasker.engine import Engine
+from tasker.engines.protocol import Engine
 from tasker.errors import Unavailable
 from tasker.model import Change
 from tasker.model.webhooks import Delivery, DeliveryOutcome, DueDelivery
-from tasker.signing import sign
+from tasker.rules.signing import sign
 from tasker.webhooks.matching import find_deliveries
 from tasker.webhooks.payload import Message, Render, make_message
 from tasker.webhooks.places import PER_LANE, Places

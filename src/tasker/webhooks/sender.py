@@ -16,7 +16,7 @@ import httpcore2
 
 from tasker.clock import Clock
 from tasker.model.webhooks import Failure
-from tasker.urls import Target, UnsafeUrl, UrlRules, check_addresses, read_url
+from tasker.rules.urls import Target, UnsafeUrl, UrlRules, check_addresses, read_url
 from tasker.webhooks.failures import explain_failure, printable
 from tasker.webhooks.rules import Answer
 

@@ -7,8 +7,8 @@ from contextlib import aclosing
 from tests.engines.postgres.conftest import MakeEngine
 
 from tasker.engines.postgres import PostgresEngine
-from tasker.lifecycle import Succeeded
-from tasker.stored import StoredTask
+from tasker.model.archive import StoredTask
+from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver
 
 

@@ -9,12 +9,12 @@ from typing import Any, cast
 import pytest
 
 from tasker.engines.postgres import PostgresEngine
-from tasker.engines.postgres import batches as module
-from tasker.engines.postgres.batches import MAX_BATCH, Batches
+from tasker.engines.postgres import commits as module
+from tasker.engines.postgres.commits import MAX_BATCH, Batches
 from tasker.engines.postgres.connections import Connections
-from tasker.engines.postgres.news import News
+from tasker.engines.postgres.notices import News
 from tasker.errors import Unavailable
-from tasker.lifecycle import Succeeded
+from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, make_draft, make_key
 
 

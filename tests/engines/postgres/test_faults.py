@@ -17,8 +17,8 @@ from tasker.clock import SystemClock
 from tasker.engines.postgres import PostgresEngine
 from tasker.engines.postgres import connections as connections_module
 from tasker.errors import NotFound, Unavailable
-from tasker.lifecycle import Cancelled, Released, Succeeded
 from tasker.model import Change, NewEvent, Report, Status, new_task_id
+from tasker.rules.lifecycle import Cancelled, Released, Succeeded
 from tasker.testing import Driver, make_draft, make_key
 
 MOMENTS = pytest.mark.parametrize("when", ["before", "after"])

@@ -12,10 +12,10 @@ from tests.contract.journal import by_task, read_all
 from tests.postgres import cluster
 
 from tasker.engines.postgres import PostgresEngine
-from tasker.engines.postgres.news import News
-from tasker.lifecycle import Succeeded
+from tasker.engines.postgres.notices import News
 from tasker.model import NewEvent, Report
 from tasker.model.journal import JournalEntry
+from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, ManualClock
 
 _GATE = 4711

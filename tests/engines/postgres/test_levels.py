@@ -13,15 +13,15 @@ import asyncpg
 import pytest
 from tests.engines.postgres.conftest import MakeEngine
 
-from tasker.engine import ClaimRequest
 from tasker.engines.postgres import PostgresEngine
-from tasker.engines.postgres.claims import Window
+from tasker.engines.postgres.claim import Window
 from tasker.engines.postgres.limits import PARKED
 from tasker.engines.postgres.line import Place, at_level, level_of, wanted
-from tasker.lifecycle import Failed, Succeeded, problem
+from tasker.engines.protocol import ClaimRequest
 from tasker.model import Claim, RetryPolicy
 from tasker.model.queues import QueueChange
 from tasker.release import LEVEL
+from tasker.rules.lifecycle import Failed, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft
 
 Sql = Callable[..., Awaitable[list[Any]]]

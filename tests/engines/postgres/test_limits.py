@@ -12,12 +12,12 @@ from msgspec import structs
 from structlog.testing import capture_logs
 from tests.engines.postgres.conftest import MakeEngine
 
-from tasker.engine import ClaimRequest
 from tasker.engines.postgres import PostgresEngine
-from tasker.engines.postgres.claims import Window
-from tasker.lifecycle import Snoozed, Succeeded
+from tasker.engines.postgres.claim import Window
+from tasker.engines.protocol import ClaimRequest
 from tasker.model import Claim, Draft
 from tasker.model.queues import QueueChange
+from tasker.rules.lifecycle import Snoozed, Succeeded
 from tasker.testing import Driver, ManualClock, make_draft
 
 

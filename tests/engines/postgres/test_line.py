@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from tasker.engines.postgres import PostgresEngine
 from tasker.engines.postgres import changes as changes_module
-from tasker.lifecycle import Crashed, Failed, Released, Snoozed, Succeeded, problem
 from tasker.model import Status
+from tasker.rules.lifecycle import Crashed, Failed, Released, Snoozed, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft
 
 MINUTE = timedelta(minutes=1)

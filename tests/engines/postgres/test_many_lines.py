@@ -8,10 +8,11 @@ from datetime import timedelta
 import pytest
 from tests.engines.postgres.conftest import MakeEngine
 
-from tasker.engine import ClaimRequest
-from tasker.engines.postgres import PostgresEngine, claims
+from tasker.engines.postgres import PostgresEngine
+from tasker.engines.postgres import claim as claims
 from tasker.engines.postgres import engine as engine_module
-from tasker.engines.postgres.claims import Window
+from tasker.engines.postgres.claim import Window
+from tasker.engines.protocol import ClaimRequest
 from tasker.errors import Conflict
 from tasker.service.open_queues import OpenQueues
 from tasker.testing import Driver, ManualClock, make_draft

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 
-from tasker.engine import ClaimRequest
-from tasker.engines.postgres.claims import POLL_DEAF, POLL_EVERY, seconds_to_look
+from tasker.engines.postgres.claim import POLL_DEAF, POLL_EVERY, seconds_to_look
 from tasker.engines.postgres.line import wanted
-from tasker.engines.postgres.news import News, read_notice
+from tasker.engines.postgres.notices import News, read_notice
+from tasker.engines.protocol import ClaimRequest
 from tasker.model import Change, Status, new_task_id
 from tasker.testing import START
 

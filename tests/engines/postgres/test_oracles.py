@@ -6,7 +6,7 @@ import pytest
 from tests.contract.test_fence import assert_not_kept_alive, assert_refused, overtaken
 
 from tasker.engines.postgres import PostgresEngine
-from tasker.lifecycle import Succeeded
+from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, ManualClock
 
 

@@ -11,8 +11,8 @@ from tests.contract.conftest import Changes
 from tests.engines.postgres.conftest import MakeEngine
 
 from tasker.engines.postgres import PostgresEngine
-from tasker.lifecycle import Interrupted, Succeeded, decide
 from tasker.model import Change, Status, WorkerInfo
+from tasker.rules.lifecycle import Interrupted, Succeeded, decide
 from tasker.testing import Driver, ManualClock, make_draft
 
 SECOND = timedelta(seconds=1)

@@ -9,8 +9,8 @@ import pytest
 from tests.contract.engines import ENGINES
 
 from tasker.errors import ArchiveError
+from tasker.model.archive import StoredRecord, StoredTask
 from tasker.model.queues import QueueChange
-from tasker.stored import StoredRecord, StoredTask
 from tasker.testing import ManualClock
 
 

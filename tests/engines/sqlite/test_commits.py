@@ -18,9 +18,9 @@ from tests.contract.test_schedules import make_firing, make_schedule
 
 from tasker.engines.sqlite import SqliteEngine, commits
 from tasker.errors import Conflict, NotFound, Unavailable
-from tasker.lifecycle import Succeeded
 from tasker.model import Status, TaskFilter, new_task_id
 from tasker.model.schedules import Schedule
+from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 
@@ -256,7 +256,7 @@ from datetime import timedelta
 from pathlib import Path
 from tasker.engines.sqlite import SqliteEngine
 from tasker.errors import Unavailable
-from tasker.lifecycle import Succeeded
+from tasker.rules.lifecycle import Succeeded
 from tasker.model import TaskFilter
 from tasker.testing import Driver, ManualClock, make_draft
 

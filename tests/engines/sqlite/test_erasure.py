@@ -13,9 +13,9 @@ from msgspec import structs
 
 from tasker.engines.sqlite import SqliteEngine
 from tasker.engines.sqlite.storage import connect
-from tasker.lifecycle import Failed, Outcome, Snoozed, Succeeded, problem
 from tasker.model import NewEvent, Progress, Report, RetryPolicy, TaskFilter
 from tasker.model.webhooks import Webhook
+from tasker.rules.lifecycle import Failed, Outcome, Snoozed, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 CANARY = "canary-7f1e0b52"

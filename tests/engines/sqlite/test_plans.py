@@ -11,12 +11,13 @@ from typing import Any
 import apsw
 import pytest
 
-from tasker.engines.sqlite import SqliteEngine, queues, reads
-from tasker.engines.sqlite.results import Results
+from tasker.engines.sqlite import SqliteEngine, reads
+from tasker.engines.sqlite.result_files import Results
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import connect
-from tasker.lifecycle import Cancelled, Failed, Succeeded, problem
+from tasker.engines.sqlite.stores import queues
 from tasker.model import Status, TaskFilter
+from tasker.rules.lifecycle import Cancelled, Failed, Succeeded, problem
 from tasker.testing import START, Driver, ManualClock, make_draft
 
 OPEN_TASKS_ONLY = (

@@ -13,7 +13,7 @@ import pytest
 
 from tasker.engines.sqlite import SqliteEngine
 from tasker.errors import Unavailable
-from tasker.lifecycle import Succeeded
+from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, ManualClock, make_draft
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tasker import archive
+from tasker.archive import files as archive
 from tasker.engines.sqlite import SqliteEngine
 from tasker.engines.sqlite.storage import connect
 from tasker.errors import Unavailable
-from tasker.lifecycle import Succeeded
 from tasker.model import Claim, Status, TaskFilter
+from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, ManualClock, make_draft
 
 OVER = 2000

@@ -140,7 +140,7 @@ def hook(event, args):
         touched.extend(str(a) for a in args if isinstance(a, (str, bytes, os.PathLike)) and ".db" in os.fsdecode(a))
 
 from tasker.engines.sqlite import SqliteEngine
-from tasker.lifecycle import Succeeded
+from tasker.rules.lifecycle import Succeeded
 from tasker.model import Report, TaskFilter
 from tasker.testing import Driver, ManualClock
 

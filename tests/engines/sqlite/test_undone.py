@@ -11,7 +11,7 @@ import apsw
 
 from tasker.engines.sqlite import SqliteEngine
 from tasker.errors import Unavailable
-from tasker.lifecycle import MAX_INTERRUPTIONS, Interrupted
+from tasker.rules.lifecycle import MAX_INTERRUPTIONS, Interrupted
 from tasker.testing import Driver, ManualClock
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from tasker.engines.sqlite import SqliteEngine
 from tasker.errors import Unavailable
-from tasker.lifecycle import Succeeded
 from tasker.model import Report
 from tasker.model.usage import UsageFilter
+from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, ManualClock
 
 EVER = UsageFilter(first=date(2000, 1, 1), last=date(9999, 1, 1))

@@ -12,20 +12,20 @@ from typing import Any, NamedTuple
 
 from msgspec import structs
 
-from tasker.engine import ClaimRequest, Heartbeat
-from tasker.engines.journal import ended, logged, started
-from tasker.engines.log import Entry, Head, followed, numbered
 from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.limits import Gates, Limits
 from tasker.engines.postgres.line import Line, Picked, wanted
-from tasker.engines.postgres.news import News
-from tasker.engines.postgres.options import End, Options
+from tasker.engines.postgres.notices import News
 from tasker.engines.postgres.promotion import promote
 from tasker.engines.postgres.rows import claim_of, head_of
-from tasker.engines.postgres.usage import OwnerTally
-from tasker.engines.postgres.usage import write as write_usage
-from tasker.engines.usage import Tally
-from tasker.engines.values import encode
+from tasker.engines.postgres.stores.usage import OwnerTally
+from tasker.engines.postgres.stores.usage import write as write_usage
+from tasker.engines.postgres.ties import End, Options
+from tasker.engines.protocol import ClaimRequest, Heartbeat
+from tasker.engines.shared.journal import ended, logged, started
+from tasker.engines.shared.log import Entry, Head, followed, numbered
+from tasker.engines.shared.usage import Tally
+from tasker.engines.shared.values import encode
 from tasker.model import Change, Claim, Lease, Report, Status, TaskProblem, Transition
 from tasker.release import LEVEL
 

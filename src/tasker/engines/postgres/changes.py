@@ -10,19 +10,19 @@ from uuid import UUID
 
 import asyncpg
 
-from tasker.engines.journal import ended, logged
-from tasker.engines.log import reopened
 from tasker.engines.postgres.attempts import keep
+from tasker.engines.postgres.clock_steps import EraseUntil
 from tasker.engines.postgres.connections import Connection
-from tasker.engines.postgres.erasure import Erasure
 from tasker.engines.postgres.limits import Limits
 from tasker.engines.postgres.line import Line
-from tasker.engines.postgres.news import News
-from tasker.engines.postgres.options import End, Options
+from tasker.engines.postgres.notices import News
 from tasker.engines.postgres.promotion import promote
+from tasker.engines.postgres.retention import Erasure
 from tasker.engines.postgres.rows import head_of, task_of
-from tasker.engines.postgres.steps import EraseUntil
-from tasker.engines.values import read_extra
+from tasker.engines.postgres.ties import End, Options
+from tasker.engines.shared.journal import ended, logged
+from tasker.engines.shared.log import reopened
+from tasker.engines.shared.values import read_extra
 from tasker.errors import Conflict, Expired, NotFound, Unavailable
 from tasker.model import Change, Status, Task
 from tasker.model.keeping import KEEP_WORKERS_FOR

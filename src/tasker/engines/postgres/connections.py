@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from tasker.engines.postgres.news import News
+from tasker.engines.postgres.notices import News
 from tasker.errors import ConfigError, RequestError, Unavailable
 
 T = TypeVar("T")

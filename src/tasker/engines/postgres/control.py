@@ -9,9 +9,9 @@ from uuid import UUID
 
 from tasker.engines.postgres.changes import Changes
 from tasker.engines.postgres.connections import Connection, Connections
-from tasker.engines.postgres.news import News
+from tasker.engines.postgres.notices import News
 from tasker.engines.postgres.reads import Reads
-from tasker.engines.values import to_cursor
+from tasker.engines.shared.values import to_cursor
 from tasker.errors import Conflict, NotFound
 from tasker.model import Draft, TaskFilter
 from tasker.model.control import Action, Chosen, ChosenTask, Counted

@@ -15,57 +15,56 @@ import asyncpg
 import structlog
 
 from tasker.clock import since_boot
-from tasker.engine import (
-    Archive,
-    AuditBook,
-    ClaimRequest,
-    Control,
-    Heartbeat,
-    Journal,
-    KeyBook,
-    QueueBook,
-    ScheduleBook,
-    SecretBook,
-    Tombstones,
-    UsageBook,
-    WebhookBook,
-    WorkerBook,
-)
-from tasker.engine import Listener as ChangeListener
-from tasker.engines.postgres.archive import PostgresArchive
 from tasker.engines.postgres.attempts import Attempts, Beat, Words
-from tasker.engines.postgres.audit import PostgresAudit
-from tasker.engines.postgres.batches import Batches
 from tasker.engines.postgres.changes import Changes
-from tasker.engines.postgres.claims import MOST_LINES, Patience, Waiters, Window, earliest, seconds_to_look, soon
+from tasker.engines.postgres.claim import MOST_LINES, Patience, Waiters, Window, earliest, seconds_to_look, soon
 from tasker.engines.postgres.clock import DatabaseClock
+from tasker.engines.postgres.clock_steps import DatabaseSteps
+from tasker.engines.postgres.commits import Batches
 from tasker.engines.postgres.connections import Connection, Connections, OnAcquire
 from tasker.engines.postgres.control import PostgresControl
-from tasker.engines.postgres.erasure import Erasure, PostgresTombstones
-from tasker.engines.postgres.journal import PostgresJournal
-from tasker.engines.postgres.keys import PostgresKeys
 from tasker.engines.postgres.limits import Limits
 from tasker.engines.postgres.line import Line, at_level, wanted
 from tasker.engines.postgres.listener import LOCKS, Listener
-from tasker.engines.postgres.news import News
-from tasker.engines.postgres.options import Options
+from tasker.engines.postgres.notices import News
 from tasker.engines.postgres.promotion import BATCH, promote
-from tasker.engines.postgres.queues import PostgresQueues
 from tasker.engines.postgres.reads import Reads
+from tasker.engines.postgres.retention import Erasure, PostgresTombstones
 from tasker.engines.postgres.rows import claim_of
-from tasker.engines.postgres.schedules import PostgresSchedules
-from tasker.engines.postgres.schema import bring_up_to_date
-from tasker.engines.postgres.secrets import PostgresSecrets
 from tasker.engines.postgres.sql import queries
-from tasker.engines.postgres.steps import DatabaseSteps
-from tasker.engines.postgres.submits import Submits
+from tasker.engines.postgres.storage import bring_up_to_date
+from tasker.engines.postgres.stores.archive import PostgresArchive
+from tasker.engines.postgres.stores.audit import PostgresAudit
+from tasker.engines.postgres.stores.journal import PostgresJournal
+from tasker.engines.postgres.stores.keys import PostgresKeys
+from tasker.engines.postgres.stores.queues import PostgresQueues
+from tasker.engines.postgres.stores.schedules import PostgresSchedules
+from tasker.engines.postgres.stores.secrets import PostgresSecrets
+from tasker.engines.postgres.stores.usage import PostgresUsage, UsageTable
+from tasker.engines.postgres.stores.webhooks import PostgresWebhooks
+from tasker.engines.postgres.stores.workers import PostgresWorkers
+from tasker.engines.postgres.submit import Submits
 from tasker.engines.postgres.tables import make_tables
-from tasker.engines.postgres.usage import PostgresUsage, UsageTable
-from tasker.engines.postgres.webhooks import PostgresWebhooks
-from tasker.engines.postgres.workers import PostgresWorkers
-from tasker.engines.values import draft_size
+from tasker.engines.postgres.ties import Options
+from tasker.engines.protocol import (
+    ArchiveStore,
+    AuditStore,
+    ClaimRequest,
+    Control,
+    Heartbeat,
+    JournalStore,
+    KeyStore,
+    QueueStore,
+    ScheduleStore,
+    SecretStore,
+    TombstoneStore,
+    UsageStore,
+    WebhookStore,
+    WorkerStore,
+)
+from tasker.engines.protocol import Listener as ChangeListener
+from tasker.engines.shared.values import draft_size
 from tasker.errors import ConfigError, Unavailable
-from tasker.lifecycle import Released, decide
 from tasker.model import (
     Attempt,
     Change,
@@ -83,6 +82,7 @@ from tasker.model import (
 )
 from tasker.model.journal import JournalLimits
 from tasker.release import LIMITS
+from tasker.rules.lifecycle import Released, decide
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -146,30 +146,32 @@ class PostgresEngine:
         self.clock = DatabaseClock()
         self._steps = DatabaseSteps(self._connections, self._queries, self._transact, lease, elapsed)
         tables = make_tables(schema)
-        self.archive: Archive = PostgresArchive(
+        self.archive: ArchiveStore = PostgresArchive(
             self._connections,
             self._queries,
             {**tables, "usage": UsageTable(self._queries)},
             self._erasure,
             self._options,
         )
-        self.tombstones: Tombstones = PostgresTombstones(self._connections, self._erasure)
-        self.webhooks: WebhookBook = PostgresWebhooks(self._connections, self._queries, tables, self._steps.erase_until)
-        self.schedules: ScheduleBook = PostgresSchedules(
+        self.tombstones: TombstoneStore = PostgresTombstones(self._connections, self._erasure)
+        self.webhooks: WebhookStore = PostgresWebhooks(
+            self._connections, self._queries, tables, self._steps.erase_until
+        )
+        self.schedules: ScheduleStore = PostgresSchedules(
             self._connections, self._transact, schema, self._queries, self._stores, self._changes
         )
         self.control: Control = PostgresControl(
             self._connections, self._queries, self._reads, self._changes, self._transact
         )
-        self.usage: UsageBook = PostgresUsage(self._connections, self._queries)
-        self.audit: AuditBook = PostgresAudit(self._connections, self._queries, self._steps.erase_until)
-        self.secrets: SecretBook = PostgresSecrets(self._connections, self._queries)
-        self.keys: KeyBook = PostgresKeys(self._connections, self._queries, schema)
-        self.journal: Journal = PostgresJournal(
+        self.usage: UsageStore = PostgresUsage(self._connections, self._queries)
+        self.audit: AuditStore = PostgresAudit(self._connections, self._queries, self._steps.erase_until)
+        self.secrets: SecretStore = PostgresSecrets(self._connections, self._queries)
+        self.keys: KeyStore = PostgresKeys(self._connections, self._queries, schema)
+        self.journal: JournalStore = PostgresJournal(
             self._connections, self._queries, self._prune_journal, journal, self._steps.erase_until
         )
-        self.queues: QueueBook = PostgresQueues(self._connections, self._transact, self._limits)
-        self.workers: WorkerBook = PostgresWorkers(self._connections, self._queries, self._listener)
+        self.queues: QueueStore = PostgresQueues(self._connections, self._transact, self._limits)
+        self.workers: WorkerStore = PostgresWorkers(self._connections, self._queries, self._listener)
 
     async def open(self) -> None:
         await bring_up_to_date(self._connections, self._schema)

@@ -17,15 +17,15 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from tasker.engines.gates import ROUNDS, WINDOW, Candidate, Gate, merge
 from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.line import MANAGERS, Line, Picked, Place, at_level, level_of, lines_of
-from tasker.engines.postgres.news import Freed, News
-from tasker.engines.values import encode, too_many
-from tasker.lifecycle import MAX_INTERRUPTIONS
+from tasker.engines.postgres.notices import Freed, News
+from tasker.engines.shared.gates import ROUNDS, WINDOW, Candidate, Gate, merge
+from tasker.engines.shared.values import encode, too_many
 from tasker.model.queues import MOST_BEFORE, QueueChange, QueueSettings, QueueState, Rate, Slot, tokens_after
 from tasker.model.queues import Place as Location
 from tasker.release import LIMITS
+from tasker.rules.lifecycle import MAX_INTERRUPTIONS
 
 PARKED = "//parked"
 """Where the jobs of parked tasks are: no queue's name is empty."""

@@ -25,8 +25,8 @@ from pgqueuer.domain.types import QueueEntrypoint, QueueManagerId
 from pgqueuer.ports.driver import Driver
 from pgqueuer.ports.repository import EntrypointExecutionParameter
 
-from tasker.engine import ClaimRequest
 from tasker.engines.postgres.connections import Connection
+from tasker.engines.protocol import ClaimRequest
 from tasker.release import LEVEL
 
 _ALWAYS_DUE = timedelta(days=-36_500)

@@ -11,7 +11,7 @@ import asyncpg
 import structlog
 
 from tasker.engines.postgres.connections import ANSWER_WITHIN, LOST, Connection, Connections
-from tasker.engines.postgres.news import CHANNEL, read_notice
+from tasker.engines.postgres.notices import CHANNEL, read_notice
 from tasker.model import Change
 
 LOCKS = 0x7461736B

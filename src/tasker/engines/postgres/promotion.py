@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.line import Line, Place
-from tasker.engines.postgres.news import News
-from tasker.lifecycle import MAX_INTERRUPTIONS
+from tasker.engines.postgres.notices import News
 from tasker.release import LIMITS
+from tasker.rules.lifecycle import MAX_INTERRUPTIONS
 
 BATCH = 1000
 """Tasks that join the line in one transaction."""

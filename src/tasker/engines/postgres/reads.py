@@ -9,10 +9,10 @@ from uuid import UUID
 
 from msgspec import structs
 
-from tasker.engines.log import merge
 from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.rows import attempt_of, entry_of, event_of, head_of, task_of
-from tasker.engines.values import PAGE_BYTES, from_cursor, to_cursor
+from tasker.engines.shared.log import merge
+from tasker.engines.shared.values import PAGE_BYTES, from_cursor, to_cursor
 from tasker.model import Attempt, Event, LineStats, Page, Status, Task, TaskFilter
 
 _SIZES = "seq, octet_length(params) + coalesce(octet_length(result), 0) AS size"

@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec import Raw
 
-from tasker.engines.log import Entry, Head
-from tasker.engines.values import decode_policy, decode_problem, decode_progress, read_extra
+from tasker.engines.shared.log import Entry, Head
+from tasker.engines.shared.values import decode_policy, decode_problem, decode_progress, read_extra
 from tasker.model import Attempt, Claim, Event, Status, Task
 
 Row = Mapping[str, Any]

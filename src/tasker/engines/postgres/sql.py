@@ -7,8 +7,8 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-from tasker.engines.tables import DELIVERIES, SCHEDULES, WEBHOOKS
-from tasker.stored import COLUMNS
+from tasker.engines.shared.tables import DELIVERIES, SCHEDULES, WEBHOOKS
+from tasker.model.archive import COLUMNS
 
 _FOLDER = files(__package__)
 

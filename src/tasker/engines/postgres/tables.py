@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from msgspec import Struct
 
 from tasker.engines.postgres.connections import Connection
-from tasker.engines.tables import SHAPES, Shape, codec_of, read_row, write_row
+from tasker.engines.shared.tables import SHAPES, Shape, codec_of, read_row, write_row
 
 S = TypeVar("S", bound=Struct)
 

@@ -14,27 +14,28 @@ import apsw
 from msgspec import structs
 
 from tasker.clock import to_micros
-from tasker.engine import ClaimRequest, Heartbeat
-from tasker.engines.journal import created, ended, logged, started
-from tasker.engines.log import Entry, Head, followed, numbered, reopened
-from tasker.engines.sqlite import erasure, reads
-from tasker.engines.sqlite.journal import Notes
-from tasker.engines.sqlite.lines import Lines, lease_end
-from tasker.engines.sqlite.options import (
+from tasker.engines.protocol import ClaimRequest, Heartbeat
+from tasker.engines.shared.journal import created, ended, logged, started
+from tasker.engines.shared.log import Entry, Head, followed, numbered, reopened
+from tasker.engines.shared.values import encode, id_taken, key_in_use
+from tasker.engines.sqlite import reads
+from tasker.engines.sqlite import retention as erasure
+from tasker.engines.sqlite.claim import Lines, lease_end
+from tasker.engines.sqlite.rows import Row, draft_row, first_claim, is_over, optional_micros, task_id_of
+from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.sqlite.stores.journal import Notes
+from tasker.engines.sqlite.stores.usage import DayTally, day_of
+from tasker.engines.sqlite.stores.webhooks import check_join, insert_with_task, join_task
+from tasker.engines.sqlite.ties import (
     fail_pending,
     find_open_dependencies,
     find_ties,
     settle_dependants,
     wait_for,
 )
-from tasker.engines.sqlite.rows import Row, draft_row, first_claim, is_over, optional_micros, task_id_of
-from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.usage import DayTally, day_of
-from tasker.engines.sqlite.webhooks import check_join, insert_with_task, join_task
-from tasker.engines.values import encode, id_taken, key_in_use
 from tasker.errors import Conflict, Expired, NotFound
-from tasker.lifecycle import MAX_INTERRUPTIONS
 from tasker.model import Change, Claim, Draft, Lease, Receipt, Report, Status, Task, TaskProblem, Transition
+from tasker.rules.lifecycle import MAX_INTERRUPTIONS
 
 _MICRO = timedelta(microseconds=1)
 

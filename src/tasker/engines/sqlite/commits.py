@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, TypeVar
 import apsw
 import structlog
 
+from tasker.engines.shared.values import COMMIT_BYTES
 from tasker.engines.sqlite.faults import ENVIRONMENT, refusal_of
 from tasker.engines.sqlite.presence import Presence
-from tasker.engines.values import COMMIT_BYTES
 from tasker.errors import RequestError, Unavailable
 
 Work = Callable[[apsw.Connection], Any]

@@ -11,12 +11,12 @@ from uuid import UUID
 import apsw
 
 from tasker.clock import Clock, to_micros
+from tasker.engines.shared.values import to_cursor
 from tasker.engines.sqlite import changes, reads
-from tasker.engines.sqlite.erasure import References
-from tasker.engines.sqlite.lines import Lines
+from tasker.engines.sqlite.claim import Lines
+from tasker.engines.sqlite.retention import References
 from tasker.engines.sqlite.rows import Row, draft_of, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.values import to_cursor
 from tasker.errors import Conflict, NotFound
 from tasker.model import Change, Draft, TaskFilter
 from tasker.model.control import Action, Chosen, ChosenTask, Counted

@@ -17,41 +17,36 @@ import structlog
 from msgspec import structs
 
 from tasker.clock import Clock, to_micros
-from tasker.engine import (
-    Archive,
-    AuditBook,
+from tasker.engines.protocol import (
+    ArchiveStore,
+    AuditStore,
     ClaimRequest,
     Control,
     Heartbeat,
-    Journal,
-    KeyBook,
+    JournalStore,
+    KeyStore,
     Listener,
-    QueueBook,
-    ScheduleBook,
-    SecretBook,
-    Tombstones,
-    UsageBook,
-    WebhookBook,
-    WorkerBook,
+    QueueStore,
+    ScheduleStore,
+    SecretStore,
+    TombstoneStore,
+    UsageStore,
+    WebhookStore,
+    WorkerStore,
 )
-from tasker.engines.sqlite import changes, erasure, reads, usage
-from tasker.engines.sqlite.archive import SqliteArchive
-from tasker.engines.sqlite.audit import SqliteAudit
+from tasker.engines.shared.usage import Tally
+from tasker.engines.shared.values import draft_size
+from tasker.engines.sqlite import changes, reads
+from tasker.engines.sqlite import retention as erasure
+from tasker.engines.sqlite.claim import Lines, Waiter
+from tasker.engines.sqlite.clock_steps import ClockSteps
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.engines.sqlite.control import SqliteControl
-from tasker.engines.sqlite.erasure import SqliteTombstones
 from tasker.engines.sqlite.faults import reading
-from tasker.engines.sqlite.journal import Notes, SqliteJournal
-from tasker.engines.sqlite.keys import SqliteKeys
-from tasker.engines.sqlite.lines import Lines, Waiter
-from tasker.engines.sqlite.options import fail_overdue, find_unsettled, settle_rest
 from tasker.engines.sqlite.presence import Presence
-from tasker.engines.sqlite.queues import SqliteQueues
-from tasker.engines.sqlite.results import DEFAULT_OVER, Results, is_reference, lost
-from tasker.engines.sqlite.schedules import SqliteSchedules
-from tasker.engines.sqlite.secrets import SqliteSecrets
+from tasker.engines.sqlite.result_files import DEFAULT_OVER, Results, is_reference, lost
+from tasker.engines.sqlite.retention import SqliteTombstones
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.steps import ClockSteps
 from tasker.engines.sqlite.storage import (
     HolderLock,
     check_space,
@@ -61,12 +56,18 @@ from tasker.engines.sqlite.storage import (
     prepare_folder,
     warn_of_others,
 )
-from tasker.engines.sqlite.webhooks import SqliteWebhooks
-from tasker.engines.sqlite.workers import SqliteWorkers
-from tasker.engines.usage import Tally
-from tasker.engines.values import draft_size
+from tasker.engines.sqlite.stores import usage
+from tasker.engines.sqlite.stores.archive import SqliteArchive
+from tasker.engines.sqlite.stores.audit import SqliteAudit
+from tasker.engines.sqlite.stores.journal import Notes, SqliteJournal
+from tasker.engines.sqlite.stores.keys import SqliteKeys
+from tasker.engines.sqlite.stores.queues import SqliteQueues
+from tasker.engines.sqlite.stores.schedules import SqliteSchedules
+from tasker.engines.sqlite.stores.secrets import SqliteSecrets
+from tasker.engines.sqlite.stores.webhooks import SqliteWebhooks
+from tasker.engines.sqlite.stores.workers import SqliteWorkers
+from tasker.engines.sqlite.ties import fail_overdue, find_unsettled, settle_rest
 from tasker.errors import Unavailable
-from tasker.lifecycle import Released, decide
 from tasker.model import (
     Attempt,
     Change,
@@ -85,6 +86,7 @@ from tasker.model import (
 )
 from tasker.model.journal import JournalLimits
 from tasker.model.webhooks import DELIVERY_LEASE
+from tasker.rules.lifecycle import Released, decide
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -112,34 +114,34 @@ class SqliteEngine:
         self.path = path = path.absolute()  # a task may change the process's working directory
         self._clock = clock
         self._notes = Notes(clock)
-        self.workers: WorkerBook = SqliteWorkers(clock, self._find_running)
+        self.workers: WorkerStore = SqliteWorkers(clock, self._find_running)
         self._lines = Lines(clock, self._notes)
         self._steps = ClockSteps(clock, self._lines.clock_was_set)
-        self.audit: AuditBook = SqliteAudit(
+        self.audit: AuditStore = SqliteAudit(
             self._read, lambda work: self._commits.run(work), self._micros, self._steps.erase_until
         )
-        self.secrets: SecretBook = SqliteSecrets(self._read, lambda work: self._commits.run(work))
-        self.keys: KeyBook = SqliteKeys(self._read, lambda work: self._commits.run(work), self._micros)
+        self.secrets: SecretStore = SqliteSecrets(self._read, lambda work: self._commits.run(work))
+        self.keys: KeyStore = SqliteKeys(self._read, lambda work: self._commits.run(work), self._micros)
         self._results = Results(path.with_name("results"), spill_over)
-        self.journal: Journal = SqliteJournal(
+        self.journal: JournalStore = SqliteJournal(
             self._read, lambda work: self._commits.run(work), clock, journal, self._results, self._steps.erase_until
         )
-        self.tombstones: Tombstones = SqliteTombstones(clock, self._read)
-        self.usage: UsageBook = usage.SqliteUsage(clock, self._read)
+        self.tombstones: TombstoneStore = SqliteTombstones(clock, self._read)
+        self.usage: UsageStore = usage.SqliteUsage(clock, self._read)
         self._tally: usage.DayTally = Tally()
         self._lock = HolderLock(path.with_name("tasker.lock"))
-        self.archive: Archive = SqliteArchive(
+        self.archive: ArchiveStore = SqliteArchive(
             clock, self._read, lambda work: self._commits.run(work), self._results, self._lines
         )
-        self.schedules: ScheduleBook = SqliteSchedules(
+        self.schedules: ScheduleStore = SqliteSchedules(
             clock, self._lines, self._read, lambda work, size=0: self._commits.run(work, size=size),
             lambda news: self._news.extend(news),
         )  # fmt: skip
-        self.webhooks: WebhookBook = SqliteWebhooks(
+        self.webhooks: WebhookStore = SqliteWebhooks(
             self._read, lambda work: self._commits.run(work), clock, self._follow_clock, self._steps.erase_until
         )
         self.control: Control = SqliteControl(clock, self._lines, self._read, self._change, self._erase)
-        self.queues: QueueBook = SqliteQueues(self._read, lambda work: self._commits.run(work), self._lines, clock)
+        self.queues: QueueStore = SqliteQueues(self._read, lambda work: self._commits.run(work), self._lines, clock)
         self._listeners: list[Listener] = []
         self._news: list[Change] = []
         self._timer: asyncio.TimerHandle | None = None

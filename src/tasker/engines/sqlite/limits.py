@@ -14,11 +14,11 @@ import apsw
 import msgspec
 
 from tasker.clock import from_micros
-from tasker.engines.gates import ROUNDS, WINDOW, Candidate, Gate
+from tasker.engines.shared.gates import ROUNDS, WINDOW, Candidate, Gate
+from tasker.engines.shared.values import encode
 from tasker.engines.sqlite.heads import LineName
 from tasker.engines.sqlite.rows import Row
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.values import encode
 from tasker.model.queues import QueueSettings, QueueState, Rate, Slot
 
 _decode_rate = msgspec.json.Decoder(Rate).decode

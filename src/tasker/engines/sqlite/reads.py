@@ -10,8 +10,9 @@ import apsw
 from msgspec import Raw, structs
 
 from tasker.clock import from_micros
-from tasker.engines.log import Entry, Head, merge
-from tasker.engines.sqlite.results import Results, is_reference, lost
+from tasker.engines.shared.log import Entry, Head, merge
+from tasker.engines.shared.values import PAGE_BYTES, encode, from_cursor, size_of, to_cursor
+from tasker.engines.sqlite.result_files import Results, is_reference, lost
 from tasker.engines.sqlite.rows import (
     PARKED,
     Row,
@@ -24,7 +25,6 @@ from tasker.engines.sqlite.rows import (
     task_of,
 )
 from tasker.engines.sqlite.sql import EXPIRES_AT, QUERIES, TASK_COLUMNS
-from tasker.engines.values import PAGE_BYTES, encode, from_cursor, size_of, to_cursor
 from tasker.model import Attempt, Claim, Event, LineStats, Page, RunningAttempt, Status, Task, TaskFilter
 
 

@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Raw
 
 from tasker.clock import from_micros, to_micros
-from tasker.engines.log import Entry
-from tasker.engines.values import decode_policy, decode_problem, decode_progress, encode, read_extra
+from tasker.engines.shared.log import Entry
+from tasker.engines.shared.values import decode_policy, decode_problem, decode_progress, encode, read_extra
 from tasker.model import Attempt, Claim, Draft, Event, Reason, Status, Task
 
 Row = tuple[Any, ...]

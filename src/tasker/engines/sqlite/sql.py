@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
-from tasker.engines.tables import DELIVERIES, SCHEDULES, WEBHOOKS
+from tasker.engines.shared.tables import DELIVERIES, SCHEDULES, WEBHOOKS
 
 _FOLDER = files(__package__)
 

@@ -11,7 +11,7 @@ import apsw
 from msgspec import Struct
 
 from tasker.clock import from_micros, to_micros
-from tasker.engines.tables import SHAPES, Codec, Shape, codec_of, read_row, write_row
+from tasker.engines.shared.tables import SHAPES, Codec, Shape, codec_of, read_row, write_row
 
 S = TypeVar("S", bound=Struct)
 _MICRO = timedelta(microseconds=1)

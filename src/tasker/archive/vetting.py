@@ -1,0 +1,49 @@
+"""What an archive may bring: every record and task is held against the model before anything of it is stored.
+
+A store trusts its own rows. What comes from outside as rows is therefore checked here as strictly as what comes as
+requests: types, bounds, JSON text, times, what belongs together, and that nothing is there twice.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from tasker.archive.records import vet_record
+from tasker.archive.seen import Seen
+from tasker.archive.tasks import vet_task
+from tasker.model.archive import StoredRecord, StoredTask
+from tasker.rules.urls import UrlRules
+
+MAX_AHEAD = timedelta(days=36_525)
+"""How far ahead of now a time may be: as far as a key may end."""
+
+
+class Vetting:
+    """Holds what one archive brings against the model, item by item.
+
+    rules: where a webhook may lead here; by default only that its URL is one is checked.
+    """
+
+    def __init__(self, now: datetime, rules: UrlRules | None = None) -> None:
+        self._now = now
+        self._latest = now + MAX_AHEAD
+        self._rules = rules or UrlRules(insecure=True)
+        self._seen = Seen()
+
+    def task(self, task: StoredTask) -> None:
+        """Raise ValueError, with what was expected, for a task that no store could have, or one that came before."""
+        vet_task(task, self._latest)
+        self._seen.add("task", str(task.task_id))
+        for key in task.keys:
+            self._seen.add("idempotency key", key.key)
+        if task.unique_key is not None and task.is_open and task.cancel_requested_at is None:
+            self._seen.add("open task with the unique_key", task.owner, task.type, task.unique_key)
+
+    def record(self, record: StoredRecord) -> None:
+        """Raise ValueError or ArchiveError for a record that no store could have, or one that came before."""
+        for kind, *name in vet_record(record, self._now, self._latest, self._rules):
+            self._seen.add(kind, *name)
+
+    def close(self) -> None:
+        """Forget what came before."""
+        self._seen.close()

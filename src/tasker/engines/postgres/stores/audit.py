@@ -1,0 +1,55 @@
+"""The AuditStore on the tables of one schema."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from tasker.engines.postgres.clock_steps import EraseUntil
+from tasker.engines.postgres.connections import Connection, Connections
+from tasker.engines.postgres.notices import News
+from tasker.engines.shared.values import NEWEST, from_cursor, to_cursor
+from tasker.model.audit import AuditEntry, AuditPage, Deed
+
+
+class PostgresAudit:
+    """The record, written by every process. An answer that is lost may leave an entry without an outcome."""
+
+    def __init__(self, connections: Connections, queries: dict[str, str], erase_until: EraseUntil) -> None:
+        self._erase_until = erase_until
+        self._connections = connections
+        self._queries = queries
+
+    async def begin(self, deed: Deed) -> int:
+        values = deed.key_id, deed.owner, deed.action, deed.target, deed.address
+
+        async def work(connection: Connection, _news: News, _again: bool) -> int:
+            sequence: int = await connection.fetchval(self._queries["begin_audit"], *values)
+            return sequence
+
+        return (await self._connections.transact(work))[0]
+
+    async def end(self, sequence: int, outcome: int, target: str = "") -> None:
+        async def work(connection: Connection, _news: News, _again: bool) -> None:
+            await connection.execute(self._queries["end_audit"], sequence, outcome, target)
+
+        await self._connections.transact(work)
+
+    async def find_many(self, *, limit: int, cursor: str | None = None) -> AuditPage:
+        values = NEWEST if cursor is None else from_cursor(cursor), limit + 1
+        rows = await self._connections.read(lambda connection: connection.fetch(self._queries["audit_page"], *values))
+        items = [_entry(row) for row in rows[:limit]]
+        return AuditPage(items=items, next_cursor=to_cursor(items[-1].sequence) if len(rows) > limit else None)
+
+    async def prune(self, *, keep: timedelta, limit: int) -> int:
+        async def work(connection: Connection, _news: News, _again: bool) -> int:
+            until = await self._erase_until(connection)
+            done: str = await connection.execute(self._queries["prune_audit"], keep, limit, until)
+            return int(done.split()[-1])
+
+        return (await self._connections.transact(work))[0]
+
+
+def _entry(row: Any) -> AuditEntry:
+    deed = Deed(**{name: row[name] for name in Deed.__struct_fields__})
+    return AuditEntry(sequence=row["sequence"], time=row["time"], deed=deed, outcome=row["outcome"])

@@ -1,0 +1,178 @@
+"""The Journal of the distributed engine: rows get their numbers in one order and become visible in another.
+
+A number is taken at the very end of a transaction, so an event that follows from another always has the larger one. But
+a transaction may be overtaken between taking its number and its commit: whoever reads on from the last number he saw
+would never see its row. So nobody reads past a missing number, unless it is settled that it will stay missing (its
+transaction was undone): once every transaction that had begun when a larger number was seen has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import takewhile
+from typing import Any
+from uuid import UUID
+
+from tasker.engines.postgres.clock_steps import EraseUntil
+from tasker.engines.postgres.connections import Connection, Connections
+from tasker.engines.postgres.rows import event_of, head_of, task_of
+from tasker.engines.shared.journal import (
+    ROWS_AT_ONCE,
+    Noted,
+    Place,
+    Subject,
+    Told,
+    end_of,
+    first_told,
+    from_cursor,
+    spread,
+    tell,
+    to_cursor,
+    wanted,
+)
+from tasker.engines.shared.log import Entry
+from tasker.model import Task
+from tasker.model.journal import JournalEntry, JournalLimits, JournalPage
+
+_LOOK_AGAIN = 0.01
+"""Seconds between looks at a number that is missing: as a rule its commit is on its way to the disk."""
+_LONGEST_LOOK = 0.5
+"""Seconds after which a reader is told that there is nothing yet."""
+
+Prune = Callable[[Callable[[Connection], Awaitable[int]]], Awaitable[int]]
+
+
+class Settled:
+    """Up to which number it is known that what is missing will stay missing."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._seen: tuple[int, int] | None = None
+
+    def has_ended(self, xmin: int) -> None:
+        """Learn that every transaction below `xmin` has ended."""
+        if self._seen is not None and xmin >= self._seen[1]:
+            self.number, self._seen = max(self.number, self._seen[0]), None
+
+    async def ask(self, connection: Connection, last: int) -> None:
+        """Have `last` settled, a visible number: whoever took a smaller one has begun before what begins now.
+
+        A snapshot alone would not do: its xmax is behind the last transaction that has ended, not the last that began.
+        """
+        if self._seen is None:
+            self._seen = (last, await connection.fetchval("SELECT pg_current_xact_id()::text::bigint"))
+
+
+class PostgresJournal:
+    """prune: runs what it is given in a transaction, if no other process does so at the time."""
+
+    def __init__(
+        self, connections: Connections, queries: dict[str, str], prune: Prune, limits: JournalLimits,
+        erase_until: EraseUntil,
+    ) -> None:  # fmt: skip
+        self._connections = connections
+        self._queries = queries
+        self._prune = prune
+        self._limits = limits
+        self._erase_until = erase_until
+        self._settled = Settled()
+
+    async def tail(self) -> str:
+        """What was under way at the time and has a smaller number counts as before."""
+        ends = await self._connections.read(lambda connection: connection.fetchrow(self._queries["journal_ends"]))
+        return to_cursor(ends["name"], Place(ends["last"] + 1))
+
+    async def read(self, after: str | None = None, *, limit: int = 100) -> JournalPage:
+        asked = None if after is None else from_cursor(after)
+        begun = time.monotonic()
+        while True:
+            page, is_held = await self._connections.read(lambda connection: self._page(connection, asked, limit))
+            if not is_held or time.monotonic() - begun > _LONGEST_LOOK:
+                return page
+            await asyncio.sleep(_LOOK_AGAIN)
+
+    async def prune(self, *, limit: int) -> int:
+        return await self._prune(lambda connection: self._prune_some(connection, limit))
+
+    async def _prune_some(self, connection: Connection, limit: int) -> int:
+        ends = await connection.fetchrow(self._queries["journal_ends"])
+        row_size = await connection.fetchval(self._queries["journal_row_size"]) or 1.0
+        from_id = ends["last"] - int(self._limits.size / row_size) + 1
+        until = await self._erase_until(connection)
+        done = await connection.execute(self._queries["prune_journal"], self._limits.keep, from_id, limit, until)
+        return int(done.split()[-1])
+
+    async def _page(
+        self, connection: Connection, asked: tuple[bytes, Place] | None, limit: int
+    ) -> tuple[JournalPage, bool]:
+        """Return a page, and whether more is there that a missing number holds back."""
+        ends = await connection.fetchrow(self._queries["journal_ends"])
+        name, first, last = ends["name"], ends["first"], ends["last"]
+        self._settled.has_ended(ends["xmin"])
+        if asked is not None and (asked[0] != name or not first <= asked[1].row <= last + 1):
+            return JournalPage(entries=[], cursor=to_cursor(name, Place(first)), was_reset=True), False
+        after = Place(first) if asked is None else asked[1]
+        rows = await connection.fetch(self._queries["journal_rows"], after.row, ROWS_AT_ONCE)
+        ready = _ready(rows, after.row, self._settled.number)
+        is_held = len(ready) < len(rows)
+        if is_held:
+            await self._settled.ask(connection, last)
+        noted = spread(ready, after, limit)
+        told = await self._told(connection, noted)
+        first = first_told(told, await self._sizes(connection, told))
+        end = first[-1].noted.place if len(first) < len(told) else end_of(noted, after)
+        page = JournalPage(entries=await self._entries(connection, name, first), cursor=to_cursor(name, end))
+        return page, is_held and not noted
+
+    async def _told(self, connection: Connection, noted: Sequence[Noted]) -> list[Told]:
+        """Read what these events say: logs after rows, for what a row tells no more is in its log by then."""
+        ids = [UUID(bytes=task_id) for task_id in dict.fromkeys(one.note.task_id for one in noted)]
+        rows = await connection.fetch(self._queries["subjects"], ids) if ids else ()
+        subjects = {
+            row["task_id"].bytes: Subject(
+                row["seq"], row["type"], row["queue"], tuple(row["tags"]), row["owner"], head_of(row)
+            )
+            for row in rows
+        }
+        want = wanted(noted, subjects)
+        kept: dict[int, dict[int, Entry]] = defaultdict(dict)
+        if want.ranges or want.ends:
+            columns = [list(column) for column in zip(*want.ranges, strict=True)] or [[], [], []]
+            for row in await connection.fetch(self._queries["events_between"], *columns, want.ends):
+                seq, *entry = row.values()
+                kept[seq][entry[0]] = Entry(*entry)
+        return tell(noted, subjects, kept)
+
+    async def _sizes(self, connection: Connection, told: Sequence[Told]) -> dict[bytes, int]:
+        """Return how large the tasks are that ended here, without reading them."""
+        ended = [UUID(bytes=one.noted.note.task_id) for one in told if one.is_end]
+        rows = await connection.fetch(self._queries["task_sizes"], ended) if ended else ()
+        return {row["task_id"].bytes: row["size"] for row in rows}
+
+    async def _entries(self, connection: Connection, name: bytes, told: Sequence[Told]) -> list[JournalEntry]:
+        ended = [UUID(bytes=one.noted.note.task_id) for one in told if one.is_end]
+        rows = await connection.fetch(self._queries["tasks_by_id"], ended) if ended else ()
+        tasks = {row["task_id"]: task_of(row) for row in rows}
+        return [_entry(name, one, tasks) for one in told]
+
+
+def _ready(rows: Sequence[Any], first: int, settled: int) -> list[tuple[int, bytes]]:
+    """Return the rows before the first missing number that is not settled."""
+    numbers = zip(rows, [first, *(row["id"] + 1 for row in rows)], strict=False)
+    ready = takewhile(lambda pair: pair[0]["id"] == pair[1] or pair[0]["id"] <= settled + 1, numbers)
+    return [(row["id"], row["notes"]) for row, _ in ready]
+
+
+def _entry(name: bytes, told: Told, tasks: dict[UUID, Task]) -> JournalEntry:
+    noted, subject, entry, is_end = told
+    task_id = UUID(bytes=noted.note.task_id)
+    task = tasks.get(task_id) if is_end else None
+    if task is not None and (task.status != entry.type or task.attempt != entry.attempt):  # run again in this moment
+        task = None
+    return JournalEntry(
+        cursor=to_cursor(name, noted.place), event=event_of(entry, task_id), type=subject.type, queue=subject.queue,
+        tags=subject.tags, owner=subject.owner, commit=noted.row, task=task,
+    )  # fmt: skip

@@ -1,0 +1,46 @@
+"""The QueueStore of the distributed engine."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from tasker.engines.postgres.connections import Connection, Connections
+from tasker.engines.postgres.limits import Limits
+from tasker.engines.postgres.notices import News
+from tasker.model.queues import Place, QueueChange, QueueSettings, QueueState
+
+Transact = Callable[[Callable[[Connection, News, bool], Awaitable[Any]]], Awaitable[Any]]
+
+
+class PostgresQueues:
+    """transact: runs work in a transaction, then tells its news."""
+
+    def __init__(self, connections: Connections, transact: Transact, limits: Limits) -> None:
+        self._connections = connections
+        self._transact = transact
+        self._limits = limits
+
+    async def find_all(self, names: Collection[str] | None = None) -> list[QueueState]:
+        return await self._connections.read(lambda connection: self._limits.find_all(connection, names))
+
+    async def find_names(self, *, after: str | None = None, limit: int) -> list[str]:
+        rows = await self._connections.read(lambda connection: self._limits.find_names(connection, after or "", limit))
+        return [row["name"] for row in rows]
+
+    async def find_open(self, owner: str) -> list[str]:
+        return await self._connections.read(lambda connection: self._limits.find_open(connection, owner))
+
+    async def find_place(self, task_id: UUID, owner: str | None = None) -> Place | None:
+        return await self._connections.read(lambda connection: self._limits.find_place(connection, task_id, owner))
+
+    async def find_run_time(self, task_id: UUID) -> timedelta | None:
+        return await self._connections.read(lambda connection: self._limits.find_run_time(connection, task_id))
+
+    async def change(self, name: str, change: QueueChange, *, most: int | None = None) -> QueueSettings:
+        settings: QueueSettings = await self._transact(
+            lambda connection, news, _again: self._limits.change(connection, news, name, change, most)
+        )
+        return settings

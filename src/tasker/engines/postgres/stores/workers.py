@@ -1,0 +1,88 @@
+"""Which workers there are: one row each, and an advisory lock that the database lets go when their process dies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import msgspec
+
+from tasker.engines.postgres.connections import Connection, Connections
+from tasker.engines.postgres.listener import Listener
+from tasker.engines.postgres.notices import News
+from tasker.model import RunningAttempt, WorkerInfo, WorkerState
+from tasker.model.keeping import KEEP_TYPES_FOR, KEEP_WORKERS_FOR
+from tasker.model.types import KnownType, PublishedType
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(WorkerInfo).decode
+_decode_type = lru_cache(maxsize=1000)(msgspec.json.Decoder(PublishedType).decode)
+
+
+class PostgresWorkers:
+    """The WorkerStore on the tables of one schema."""
+
+    def __init__(self, connections: Connections, queries: dict[str, str], listener: Listener) -> None:
+        self._connections = connections
+        self._queries = queries
+        self._listener = listener
+
+    async def announce(self, worker: WorkerInfo) -> None:
+        locked = await self._listener.hold(worker.worker_id)
+        values = worker.worker_id, locked, _encode(worker)
+
+        async def work(connection: Connection, _news: News, _again: bool) -> None:
+            await connection.execute(self._queries["announce"], *values)
+            await connection.execute(self._queries["see_types"], list(worker.types))
+
+        await self._connections.transact(work)
+
+    async def publish(self, types: Sequence[PublishedType]) -> None:
+        names, bodies = [one.name for one in types], [_encode(one) for one in types]
+
+        async def work(connection: Connection, _news: News, _again: bool) -> None:
+            await connection.execute(self._queries["publish_types"], names, bodies)
+            await connection.execute(self._queries["forget_types"], KEEP_TYPES_FOR)
+
+        await self._connections.transact(work)
+
+    async def find_types(self) -> list[KnownType]:
+        async def query(connection: Connection) -> list[KnownType]:
+            rows = await connection.fetch(self._queries["published_types"], KEEP_TYPES_FOR)
+            return [KnownType(type=_decode_type(row["body"]), seen_at=row["seen_at"]) for row in rows]
+
+        return await self._connections.read(query)
+
+    async def withdraw(self, worker_id: str) -> None:
+        async def work(connection: Connection, _news: News, _again: bool) -> None:
+            await connection.execute(self._queries["withdraw"], worker_id)
+
+        await self._connections.transact(work)
+
+    async def find_all(self) -> list[WorkerState]:
+        async def query(connection: Connection) -> list[WorkerState]:
+            rows = await connection.fetch(self._queries["workers"], KEEP_WORKERS_FOR)
+            names = [row["worker_id"] for row in rows]
+            running: dict[str, list[RunningAttempt]] = {name: [] for name in names}
+            for row in await connection.fetch(self._queries["running_by_worker"], names):
+                running[row["worker"]].append(
+                    RunningAttempt(
+                        task_id=row["task_id"],
+                        attempt=row["attempt"],
+                        type=row["type"],
+                        queue=row["queue"],
+                        started_at=row["started_at"],
+                        owner=row["owner"],
+                    )
+                )
+            states = [
+                WorkerState(
+                    info=_decode(row["info"]),
+                    heartbeat_at=row["heartbeat_at"],
+                    running=tuple(running[row["worker_id"]]),
+                )
+                for row in rows
+            ]
+            return sorted(states, key=lambda state: (state.info.started_at, state.info.worker_id))
+
+        return await self._connections.read(query)

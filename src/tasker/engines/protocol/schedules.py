@@ -1,0 +1,50 @@
+"""Schedules and their ticks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Protocol
+from uuid import UUID
+
+from tasker.model import (
+    Draft,
+    Receipt,
+)
+from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage
+
+
+class ScheduleStore(Protocol):
+    """The schedules. Their ticks are found by the store's own time, and a firing is one commit."""
+
+    async def create(self, schedule: Schedule, *, most: int | None = None) -> None:
+        """Store a new schedule. Raises Conflict (its owner has one of that name, or `most` already)."""
+
+    async def find(self, schedule_id: UUID) -> Schedule | None:
+        """Return the schedule, or None."""
+
+    async def find_many(
+        self, *, owner: str | None = None, name: str | None = None, limit: int, cursor: str | None = None
+    ) -> SchedulePage:
+        """Return schedules, newest first, of this owner and with this name if given. Raises Invalid (the cursor)."""
+
+    async def update(self, schedule: Schedule) -> bool:
+        """Store the next version of a schedule: False, and no change, unless the version before is the one there.
+
+        Raises Conflict (its owner has another one of that name).
+        """
+
+    async def delete(self, schedule_id: UUID) -> None:
+        """Erase a schedule; its tasks stay. Raises NotFound."""
+
+    async def find_due(self, *, types: Collection[str], limit: int, skip: int = 0) -> Due:
+        """Return schedules of these types that are due, those that wait for longest first, but for `skip` of them."""
+
+    async def fire(self, firing: Firing) -> Fired | None:
+        """Do what `timing.resolve` makes of a firing, and go on to the next tick, in one commit.
+
+        None, and no change, unless the schedule there is the one that is given: somebody else has fired or changed it.
+        A draft whose task is there already was submitted before, and one that is refused is left out.
+        """
+
+    async def trigger(self, schedule_id: UUID, draft: Draft) -> Receipt:
+        """Submit a draft as a task of the schedule, beside its ticks. Raises NotFound, and what `submit` does."""

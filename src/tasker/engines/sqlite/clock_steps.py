@@ -1,0 +1,195 @@
+"""What becomes of times that are stored when the wall clock is set: lengths stay as long, moments stay moments.
+
+The store is one process's, which sees each step against the time that has elapsed. What waits for a length of time (a
+delay, a retry, a slot of a rate) is moved along with the clock; what waits for a moment waits for the clock to show it.
+
+Many may wait, so each transaction moves a batch, and stores how far it came. The batches go through the rows in the
+order of their times, from the end that the step leads to: what has been moved is behind the last row, and is not met
+again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import apsw
+import structlog
+
+from tasker.clock import Clock, Lagging, Steps, elapsed_micros, to_micros
+from tasker.engines.shared.values import NEVER
+from tasker.engines.sqlite.sql import QUERIES
+from tasker.model.webhooks import DELIVERY_LEASE
+
+_NEVER = to_micros(NEVER)
+_LEASE = DELIVERY_LEASE // timedelta(microseconds=1)
+_BEYOND = (1 << 63) - 1
+"""Above every time and every row."""
+BATCH = 500
+"""Rows that one transaction moves: its statements run on the event loop."""
+_log = structlog.get_logger(__name__)
+
+
+class _Kind(NamedTuple):
+    up: str
+    down: str
+    move: str
+
+
+_KINDS = (_Kind("later_up", "later_down", "move_tasks"), _Kind("deliveries_up", "deliveries_down", "move_deliveries"))
+_NAMES = {
+    "later_up": ("due_at", "seq", "never", "limit"),
+    "later_down": ("due_at", "seq", "before", "limit"),
+    "move_tasks": ("before", "set_to", "never", "step"),
+    "deliveries_up": ("due_at", "seq", "limit"),
+    "deliveries_down": ("due_at", "seq", "before", "limit"),
+    "move_deliveries": ("before", "set_to", "step", "lease"),
+}
+"""The values that each statement takes."""
+
+
+class Move(NamedTuple):
+    """A step that is being followed: by how much the clock was set, and to what (microseconds).
+
+    moving: 0 for tasks, 1 for deliveries; due_at, seq: the last row that was dealt with.
+    """
+
+    step: int
+    set_to: int
+    moving: int
+    due_at: int
+    seq: int
+
+    @property
+    def before(self) -> int:
+        """What the clock showed when it was set."""
+        return self.set_to - self.step
+
+    def begun(self, moving: int) -> Move:
+        """Return the move before its first row of a kind."""
+        last = _BEYOND if moving else _NEVER
+        return self._replace(moving=moving, due_at=last if self.step > 0 else self.set_to, seq=_BEYOND)
+
+
+class ClockSteps:
+    """Follows the wall clock, from the first transaction after each step on.
+
+    moved: called when a step begins and ends to be followed, with the time by which tasks are known to be due meanwhile
+    (microseconds; None: that of the clock), and whether it goes on.
+    """
+
+    def __init__(self, clock: Clock, moved: Callable[[int | None, bool], None]) -> None:
+        self._clock = clock
+        self._moved = moved
+        self._steps = Steps(clock)
+        self._erasing = Lagging(elapsed_micros(clock))
+        self._taken = 0
+        self._move: Move | None = None
+        self._stored: Move | None = None
+
+    def open(self, connection: apsw.Connection) -> None:
+        """Go on from what was stored: the clock may have been set while no process ran."""
+        seen_at, erased_until = connection.execute(QUERIES["clock"]).fetchone() or (0, 0)
+        self._steps = Steps(self._clock, seen_at)
+        self._erasing = Lagging(elapsed_micros(self._clock), erased_until)
+        row: Any = connection.execute(QUERIES["clock_move"]).fetchone()
+        if row is not None and row[0]:
+            self._move = self._stored = Move(*row)
+            connection.execute(QUERIES["watch_fresh"])
+            self._tell()
+
+    def erase_until(self) -> int:
+        """Return by what time to erase now, in microseconds."""
+        return self._erasing.tell(to_micros(self._clock.now()), elapsed_micros(self._clock))
+
+    def keep(self, connection: apsw.Connection, erased_until: int) -> None:
+        """Store what the clock shows, for the next process."""
+        connection.execute(QUERIES["erased_until"], (to_micros(self._clock.now()), erased_until))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the clock was set and what is stored does not follow it yet."""
+        return self._move is not None or self._steps.pending() != 0
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether further transactions are needed."""
+        return self._move is not None
+
+    def before_work(self, connection: apsw.Connection) -> None:
+        """Begin a transaction."""
+        step = self._steps.pending()
+        if step:
+            # What is stored from now on has its time by yet another clock: nothing may be left of the step before.
+            while self._move is not None:
+                self._go_on(connection)
+            self._begin(connection, step)
+        if self._move is not None:
+            self._go_on(connection)
+
+    def committed(self) -> None:
+        """The transaction is durable."""
+        self._stored = self._move
+        if self._taken:
+            _log.warning("clock.was_set", seconds=self._taken / 1e6, now=self._clock.now().isoformat())
+            self._steps.follow(self._taken)
+            self._taken = 0
+
+    def rolled_back(self) -> None:
+        """The transaction is undone: the next one follows the clock."""
+        self._taken = 0
+        self._move = self._stored
+        self._tell()
+
+    def _begin(self, connection: apsw.Connection, step: int) -> None:
+        now = to_micros(self._clock.now())
+        self._move = Move(step, now, 0, 0, 0).begun(0)
+        connection.execute(QUERIES["watch_fresh"])
+        connection.execute(QUERIES["move_refills"], {"step": step})
+        connection.execute(QUERIES["clock_seen"], (now,))
+        self._taken = step
+        self._tell()
+
+    def _go_on(self, connection: apsw.Connection) -> None:
+        """Move a batch, and go on to the other kind after the last one."""
+        assert self._move is not None
+        room = BATCH
+        while room > 0 and self._move.moving < len(_KINDS):
+            rows = _move_batch(connection, self._move, room)
+            room -= len(rows)
+            if room > 0:
+                self._move = self._move.begun(self._move.moving + 1)
+            else:
+                self._move = self._move._replace(due_at=rows[-1][0], seq=rows[-1][1])
+        if self._move.moving < len(_KINDS):
+            connection.execute(QUERIES["keep_clock_move"], self._move)
+            return
+        connection.execute(QUERIES["keep_clock_move"], (0, 0, 0, 0, 0))
+        connection.execute(QUERIES["unwatch_fresh"])
+        self._move = None
+        self._tell()
+
+    def _tell(self) -> None:
+        move = self._move
+        self._moved(move.before if move is not None and move.step > 0 else None, move is not None)
+
+
+def _move_batch(connection: apsw.Connection, move: Move, limit: int) -> list[tuple[int, int]]:
+    """Deal with the next rows; return (due_at, seq) of each."""
+    kind = _KINDS[move.moving]
+    values = {
+        "due_at": move.due_at, "seq": move.seq, "before": move.before, "never": _NEVER, "limit": limit,
+        "step": move.step, "set_to": move.set_to, "lease": _LEASE,
+    }  # fmt: skip
+    find = kind.down if move.step > 0 else kind.up
+    rows: list[Any] = connection.execute(QUERIES[find], _named(values, *_NAMES[find])).fetchall()
+    seqs = json.dumps([seq for _, seq in rows])
+    connection.execute(QUERIES[kind.move], _named(values, *_NAMES[kind.move]) | {"seqs": seqs})
+    connection.execute(QUERIES["forget_fresh"], (move.moving, seqs))
+    return rows
+
+
+def _named(values: dict[str, int], *names: str) -> dict[str, Any]:
+    return {name: values[name] for name in names}

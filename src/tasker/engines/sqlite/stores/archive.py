@@ -1,0 +1,325 @@
+"""The Archive of the embedded engine."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import apsw
+import msgspec
+
+from tasker.clock import Clock, from_micros, to_micros
+from tasker.engines.shared.tables import USAGE, WEBHOOKS, InTheWay, Row, read_records
+from tasker.engines.shared.values import check_keys, check_moved, check_stored, encode, taken
+from tasker.engines.sqlite.claim import Lines
+from tasker.engines.sqlite.faults import ENVIRONMENT, is_taken
+from tasker.engines.sqlite.result_files import Results, is_reference
+from tasker.engines.sqlite.retention import is_buried
+from tasker.engines.sqlite.rows import PARKED, optional_micros, task_id_of
+from tasker.engines.sqlite.rows import Row as Columns
+from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.sqlite.stores.usage import UsageTable
+from tasker.engines.sqlite.tables import TABLES, Table
+from tasker.engines.sqlite.ties import resume_waiting
+from tasker.errors import ArchiveError, Conflict
+from tasker.model.archive import (
+    COLUMNS,
+    TEXTS,
+    TIMES,
+    StoredAttempt,
+    StoredEvent,
+    StoredKey,
+    StoredRecord,
+    StoredTask,
+    bytes_of,
+    text_of,
+)
+
+_tags = msgspec.json.Decoder(list[str]).decode
+_INSERT = f"INSERT INTO task ({', '.join(COLUMNS)}, lease_expires_at) VALUES ({', '.join('?' * len(COLUMNS))}, ?)"  # noqa: S608
+_SELECT = f"SELECT seq, {', '.join(COLUMNS)} FROM task"  # noqa: S608  constants only
+_NEXT = f"{_SELECT} WHERE seq > ? AND (expires_at IS NULL OR expires_at > ?) ORDER BY seq LIMIT ?"
+
+_RESULT = COLUMNS.index("result")
+_ARCHIVED: dict[str, Any] = {**TABLES, USAGE.name: UsageTable()}
+
+Run = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
+
+
+class SqliteArchive:
+    """read, write: do work on the reading connection, or in a transaction of the writing one."""
+
+    def __init__(self, clock: Clock, read: Run, write: Run, results: Results, lines: Lines) -> None:
+        self._lines = lines
+        self._results = results
+        self._clock = clock
+        self._read = read
+        self._write = write
+
+    async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredRecord] | list[StoredTask]]:
+        """As they are at one moment, for whoever reads holds the file alone."""
+        for table in _ARCHIVED.values():
+            if records := await self._read(functools.partial(_records, table=table)):
+                yield records
+        last = 0
+        while True:
+            last, found = await self._read(
+                functools.partial(
+                    _page, results=self._results, after=last, limit=at_once, size=size, now=self._micros()
+                )
+            )
+            if not found:
+                return
+            yield found
+
+    async def put(self, tasks: Sequence[StoredTask], *, rehearsal: bool = False) -> int:
+        if rehearsal:  # large results too are in their rows meanwhile
+            work = functools.partial(_put, lines=None, results=self._results, tasks=tasks, files={}, now=self._micros())
+            return len(await self._rehearse(work))
+        texts = {task.task_id: task.result.encode() for task in tasks if task.result is not None}
+        large = {task_id: text for task_id, text in texts.items() if len(text) > self._results.over}
+        files = {task_id: await self._results.write(task_id, text) for task_id, text in large.items()}
+        work = functools.partial(
+            _put, lines=self._lines, results=self._results, tasks=tasks, files=files, now=self._micros()
+        )
+        try:
+            stored: set[UUID] = await self._write(work)
+        except Conflict:
+            await self._results.remove(files.values())
+            raise
+        await self._results.remove(file for task_id, file in files.items() if task_id not in stored)
+        return len(stored)
+
+    async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
+        found: list[StoredTask | None] = await self._read(
+            functools.partial(_find_many, results=self._results, task_ids=task_ids)
+        )
+        return found
+
+    async def find_erased(self, task_ids: Sequence[UUID]) -> set[UUID]:
+        erased: set[UUID] = await self._read(functools.partial(_erased, task_ids=task_ids, now=self._micros()))
+        return erased
+
+    async def put_records(self, records: Sequence[StoredRecord], *, rehearsal: bool = False) -> int:
+        work = functools.partial(_put_records, rows=read_records(records))
+        try:
+            stored: int = await (self._rehearse(work) if rehearsal else self._write(work))
+        except InTheWay as error:
+            raise error.conflict from error
+        return stored
+
+    async def find_records(self, records: Sequence[StoredRecord]) -> list[StoredRecord | None]:
+        rows = read_records(records)
+        found: list[StoredRecord | None] = await self._read(functools.partial(_find_records, rows=rows))
+        return found
+
+    async def _rehearse(self, work: Callable[[apsw.Connection], Any]) -> Any:
+        """Do work in a transaction, and take it back; return or raise what came of it."""
+        outcome = await self._write(functools.partial(_taken_back, work=work))
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def _micros(self) -> int:
+        return to_micros(self._clock.now())
+
+
+def _taken_back(connection: apsw.Connection, *, work: Callable[[apsw.Connection], Any]) -> Any:
+    """Return what came of work that has left nothing, also where that is an error."""
+    connection.execute("SAVEPOINT rehearsal")
+    try:
+        return work(connection)
+    except ENVIRONMENT:
+        raise
+    except (Conflict, InTheWay) as error:
+        return error
+    except (apsw.Error, RuntimeError, ValueError, TypeError, OverflowError) as error:
+        if is_taken(error):
+            return taken()
+        return ArchiveError(f"it cannot be stored as it is: {error}")
+    finally:
+        connection.execute("ROLLBACK TO rehearsal")
+        connection.execute("RELEASE rehearsal")
+
+
+def _records(connection: apsw.Connection, *, table: Table[Any]) -> list[StoredRecord]:
+    return [table.shape.record(value) for value in table.find_all(connection)]
+
+
+def _find_records(connection: apsw.Connection, *, rows: Sequence[Row]) -> list[StoredRecord | None]:
+    found = [(_ARCHIVED[row.table], _ARCHIVED[row.table].find(connection, row.key)) for row in rows]
+    return [None if value is None else table.shape.record(value) for table, value in found]
+
+
+def _put_records(connection: apsw.Connection, *, rows: Sequence[Row]) -> int:
+    """Raises InTheWay, which undoes the transaction."""
+    new = [row for row in rows if _ARCHIVED[row.table].find(connection, row.key) is None]
+    for row in new:
+        try:
+            _ARCHIVED[row.table].insert(connection, row.value)
+        except apsw.ConstraintError as error:
+            if is_taken(error):
+                raise InTheWay(row) from error
+            raise
+        row.check_stored(_ARCHIVED[row.table].find(connection, row.key))
+        if row.table == WEBHOOKS.name:  # it hears of what comes after it here
+            connection.execute(QUERIES["mark_webhook"], (row.key.bytes,))
+    return len(new)
+
+
+def _page(
+    connection: apsw.Connection, *, results: Results, after: int, limit: int, size: int, now: int
+) -> tuple[int, list[StoredTask]]:
+    """Return the seq of the last of the next tasks that have not expired, and the tasks."""
+    found: list[StoredTask] = []
+    for row in connection.execute(_NEXT, (after, now, limit)):
+        after = row[0]
+        found.append(_whole(connection, results, row))
+        size -= found[-1].size
+        if size <= 0:
+            break
+    return after, found
+
+
+def _erased(connection: apsw.Connection, *, task_ids: Sequence[UUID], now: int) -> set[UUID]:
+    return {task_id for task_id in task_ids if is_buried(connection, task_id, now)}
+
+
+def _put(
+    connection: apsw.Connection,
+    *,
+    lines: Lines | None,
+    results: Results,
+    tasks: Sequence[StoredTask],
+    files: Mapping[UUID, bytes],
+    now: int,
+) -> set[UUID]:
+    """Store those that are new; return their ids. files: references to the results that are not kept in their rows.
+
+    lines: what those go into that wait for others; None: they stay where they are.
+    """
+    known = _find_many(connection, results=results, task_ids=[task.task_id for task in tasks])
+    new = [task for task, there in zip(tasks, known, strict=True) if there is None]
+    erased = _erased(connection, task_ids=[task.task_id for task in new], now=now)
+    new = [task for task in new if task.task_id not in erased]
+    check_moved(tasks, known)
+    check_keys(new, {key: task_id_of(owner) for task in new for key, owner in _owners(connection, task)})
+    for task in new:
+        _insert(connection, task, files.get(task.task_id))
+    check_stored(new, _find_many(connection, results=results, task_ids=[task.task_id for task in new]))
+    for task in tasks:
+        if task.is_waiting and lines is not None:
+            resume_waiting(connection, lines, task.task_id, task.depends_on, now)
+    return {task.task_id for task in new}
+
+
+def _owners(connection: apsw.Connection, task: StoredTask) -> list[Columns]:
+    """Return which of the task's keys are there, and whose they are."""
+    query = "SELECT key, task_id FROM idempotency WHERE key = ?"
+    return [row for one in task.keys for row in connection.execute(query, (one.key,))]
+
+
+def _find_many(connection: apsw.Connection, *, results: Results, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
+    return [_find(connection, results, task_id) for task_id in task_ids]
+
+
+def _find(connection: apsw.Connection, results: Results, task_id: UUID) -> StoredTask | None:
+    row = connection.execute(f"{_SELECT} WHERE task_id = ?", (task_id.bytes,)).fetchone()
+    return None if row is None else _whole(connection, results, row)
+
+
+def _insert(connection: apsw.Connection, task: StoredTask, file: bytes | None) -> None:
+    lease = 0 if task.status == "running" else None
+    columns = {name: _column(name, getattr(task, name)) for name in COLUMNS}
+    if file is not None:
+        columns["result"] = file
+    connection.execute(_INSERT, (*columns.values(), lease))
+    seq = connection.last_insert_rowid()
+    connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in task.tags])
+    connection.executemany(
+        "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (seq, one.attempt, one.worker, to_micros(one.started_at), to_micros(one.finished_at), one.ending,
+             bytes_of(one.error), one.peak_memory)
+            for one in task.attempts
+        ],
+    )  # fmt: skip
+    connection.executemany(
+        QUERIES["insert_event"],
+        [(seq, one.sequence, one.attempt, one.type, to_micros(one.time), one.data.encode()) for one in task.events],
+    )
+    connection.executemany(
+        QUERIES["insert_key"],
+        [
+            (one.key, task.task_id.bytes, one.fingerprint, to_micros(one.expires_at), one.reply.encode())
+            for one in task.keys
+        ],
+    )
+
+
+def _column(name: str, value: Any) -> Any:
+    if name == "task_id":
+        return value.bytes
+    if name == "tags":
+        return encode(value).decode()
+    if name in TIMES:
+        return optional_micros(value)
+    if name == "retention":
+        return None if value is None else value // timedelta(microseconds=1)
+    return bytes_of(value) if name in TEXTS else value
+
+
+def _value(name: str, column: Any) -> Any:
+    if name == "task_id":
+        return task_id_of(column)
+    if name == "tags":
+        return _tags(column)
+    if name in TIMES:
+        return None if column is None else from_micros(column & ~PARKED)
+    if name == "reason" and column == "concurrency_limited":  # parked: an affair of this store, as a place in line is
+        return "queued"
+    if name == "retention":
+        return None if column is None else timedelta(microseconds=column)
+    if name == "has_dependants":
+        return bool(column)
+    return text_of(column) if name in TEXTS else column
+
+
+def _whole(connection: apsw.Connection, results: Results, row: Columns) -> StoredTask:
+    """Return a task with all that belongs to it."""
+    seq, *columns = row
+    result = columns[_RESULT]
+    if is_reference(result):
+        columns[_RESULT] = results.read(result)
+    attempts = connection.execute(
+        "SELECT attempt, worker, started_at, finished_at, ending, error, peak_memory FROM attempt WHERE task_seq = ?"
+        " ORDER BY 1",
+        (seq,),
+    )
+    events = connection.execute(QUERIES["events"], (seq, 0, -1))
+    values = {name: _value(name, column) for name, column in zip(COLUMNS, columns, strict=True)}
+    keys = connection.execute(
+        "SELECT key, fingerprint, expires_at, reply FROM idempotency WHERE task_id = ? ORDER BY key",
+        (values["task_id"].bytes,),
+    )
+    return StoredTask(
+        **values,
+        attempts=[
+            StoredAttempt(
+                attempt=attempt, worker=worker, started_at=from_micros(started_at),
+                finished_at=from_micros(finished_at), ending=ending, error=text_of(error), peak_memory=peak,
+            )
+            for attempt, worker, started_at, finished_at, ending, error, peak in attempts
+        ],
+        events=[
+            StoredEvent(sequence=sequence, attempt=attempt, type=type_, time=from_micros(time), data=data.decode())
+            for sequence, attempt, type_, time, data in events
+        ],
+        keys=[
+            StoredKey(key=key, fingerprint=fingerprint, expires_at=from_micros(expires_at), reply=reply.decode())
+            for key, fingerprint, expires_at, reply in keys
+        ],
+    )  # fmt: skip

@@ -1,0 +1,45 @@
+"""Events of a task, and notifications of committed changes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from msgspec import Raw, Struct
+
+from tasker.model.tasks import Status
+
+
+class NewEvent(Struct, frozen=True, kw_only=True):
+    """Something a running attempt says; `data` is a JSON object's text."""
+
+    type: Literal["progress", "output", "log"]
+    time: datetime
+    data: bytes
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """An immutable record of what happened to a task; `sequence` counts from 1 within the task.
+
+    type: `created`, `started`, `progress`, `output`, `log`, `retrying`, `completed`, `failed`, `cancelled`.
+    """
+
+    sequence: int
+    task_id: UUID
+    attempt: int
+    type: str
+    time: datetime
+    data: Raw
+
+
+class Change(Struct, frozen=True):
+    """News from the engine: this task now has this status; for wake-ups, never a source of truth.
+
+    spoke: its attempt has said something, and nothing else has changed.
+    """
+
+    task_id: UUID
+    status: Status
+    cancel_requested: bool = False
+    spoke: bool = False

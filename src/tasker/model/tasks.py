@@ -1,0 +1,220 @@
+"""Tasks: what a client sees of one, and its policy."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Raw, Struct, structs
+
+from tasker.model.webhooks import WebhookRef
+
+
+class Status(StrEnum):
+    """What a task is doing; the last three are terminal."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self not in _OPEN
+
+
+_OPEN = frozenset({Status.PENDING, Status.RUNNING})
+
+type_name_pattern = r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$"
+
+queue_name_pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
+
+Reason = Literal[
+    "queued", "scheduled", "retrying", "snoozed", "dependencies", "budget_exhausted", "paused", "rate_limited",
+    "concurrency_limited", "restart",
+]  # fmt: skip
+
+OnConflict = Literal["return", "reject", "replace"]
+
+OnCrash = Literal["retry", "fail"]
+
+Retention = timedelta | Literal["forever"]
+"""How long a task is kept after its end."""
+
+MAX_RETENTION = timedelta(days=3653)
+
+
+class RetryPolicy(Struct, frozen=True, kw_only=True):
+    """When a failed attempt is tried again: exponential backoff with full jitter.
+
+    The delay before try n+1 is uniform in [0, min(max, initial * factor ** (n-1))] when `jitter`, else the upper end.
+    """
+
+    max_attempts: int = 1
+    initial: timedelta = timedelta(seconds=1)
+    factor: float = 2.0
+    max: timedelta = timedelta(minutes=10)
+    jitter: bool = True
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """How the attempts of one task are run; settled at submission from the type's defaults and the request."""
+
+    retry: RetryPolicy = RetryPolicy()
+    timeout: timedelta | None = None
+    on_crash: OnCrash = "retry"
+
+
+class ExceptionInfo(Struct, frozen=True, kw_only=True):
+    """The exception behind a failure: `class` is its qualified name."""
+
+    class_: str = msgspec.field(name="class")
+    message: str
+
+
+class TaskProblem(Struct, frozen=True, kw_only=True):
+    """Why an attempt failed: an RFC 9457 problem object, stored with the task."""
+
+    type: str
+    title: str
+    detail: str
+    retryable: bool = False
+    attempt: int = 0
+    exception: ExceptionInfo | None = None
+    traceback: str | None = None
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """How far an attempt has come, in its own words. `fraction` is between 0 and 1."""
+
+    fraction: float | None = None
+    current: float | None = None
+    total: float | None = None
+    message: str | None = None
+
+
+class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One submission, as a client sees it (API.md, "Task"). `params` and `result` are JSON text, kept as it came.
+
+    What has a default here is left out on the wire where nothing was asked for. waiting_for, queue_position (1: next;
+    1,001 or more are told as 1,002) and estimated_start_at are told of a pending task that is read by itself.
+    """
+
+    task_id: UUID
+    type: str
+    params: Raw
+    status: Status
+    reason: Reason | None
+    queue: str
+    priority: int
+    result: Raw | None
+    error: TaskProblem | None
+    progress: Progress | None
+    attempt: int
+    tries_left: int
+    created_at: datetime
+    run_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    next_attempt_at: datetime | None
+    expires_at: datetime | None
+    cancel_requested_at: datetime | None
+    usage: Raw
+    tags: list[str]
+    metadata: Raw
+    waiting_for: str | None = None
+    queue_position: int | None = None
+    estimated_start_at: datetime | None = None
+    owner: str | None = None
+    deadline: datetime | None = None
+    unique_key: str | None = None
+    concurrency_key: str | None = None
+    depends_on: tuple[UUID, ...] = ()
+    replay_of: UUID | None = None
+    schedule_id: UUID | None = None
+    scheduled_for: datetime | None = None
+    webhook: WebhookRef | None = None
+    traceparent: str | None = None
+
+
+class Extra(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What belongs to a submission and no query asks for.
+
+    scheduled_for: the tick of its schedule that it is for. delayed: its `run_at` is the end of a `delay`, a length of
+    time that no clock which is set makes shorter or longer.
+    """
+
+    depends_on: tuple[UUID, ...] = ()
+    replay_of: UUID | None = None
+    schedule_id: UUID | None = None
+    scheduled_for: datetime | None = None
+    webhook: WebhookRef | None = None
+    traceparent: str | None = None
+    delayed: bool = False
+
+    def shown(self) -> dict[str, Any]:
+        """Return what a Task tells of it, by name."""
+        fields = structs.asdict(self)
+        del fields["delayed"]
+        return fields
+
+
+class TaskFilter(Struct, frozen=True, kw_only=True):
+    """Which tasks a list shows; every given field must hold."""
+
+    status: tuple[Status, ...] = ()
+    type: str | None = None
+    queue: str | None = None
+    tag: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    owner: str | None = None
+
+
+class Tombstone(Struct, frozen=True, kw_only=True):
+    """What is left of a task that has expired."""
+
+    task_id: UUID
+    owner: str
+    expired_at: datetime
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """A slice of a list, newest first; `next_cursor` is opaque, None at the end."""
+
+    items: list[Task]
+    next_cursor: str | None = None
+
+
+class LineStats(Struct, frozen=True, kw_only=True):
+    """The open tasks of one queue and type at this moment.
+
+    `pending` are due, `scheduled` wait for a moment; `oldest_due_at` is when the longest-waiting due task became due.
+    """
+
+    queue: str
+    type: str
+    pending: int = 0
+    scheduled: int = 0
+    running: int = 0
+    oldest_due_at: datetime | None = None
+
+
+_VERSION_AND_VARIANT = 0x7000_8000_0000_0000_0000
+
+_RANDOM_BITS = 0x0FFF_3FFF_FFFF_FFFF_FFFF
+
+
+def new_task_id(now: datetime) -> UUID:
+    """Return a UUIDv7 (RFC 9562): milliseconds of `now`, then 74 random bits."""
+    random = int.from_bytes(os.urandom(10), "big") & _RANDOM_BITS
+    value = int(now.timestamp() * 1000) << 80 | _VERSION_AND_VARIANT | random
+    return msgspec.convert(value.to_bytes(16, "big"), UUID)  # a third of the time that UUID takes
+
+
+JsonObject = dict[str, Any]

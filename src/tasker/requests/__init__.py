@@ -1,0 +1,1 @@
+"""Request bodies: read, checked and typed; every fault at once."""

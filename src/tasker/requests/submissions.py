@@ -1,0 +1,470 @@
+"""What a client may ask for when it submits a task: the body of a submission, read, checked and typed.
+
+Every fault of the envelope, the options and the params is found in one go and named by a JSON Pointer (RFC 6901)
+into the body that was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta, Raw, Struct, defstruct, structs
+
+from tasker.clock import to_utc
+from tasker.errors import Fault, Invalid
+from tasker.model import MAX_RETENTION, OnConflict, Retention, RetryPolicy, queue_name_pattern
+from tasker.model.webhooks import WebhookFormat
+from tasker.requests.webhooks import OwnWebhookBody, read_own_webhook
+from tasker.rules.urls import UrlRules
+from tasker.tasktypes.registry import Registry, TaskType
+from tasker.validation.durations import Duration, read_duration
+from tasker.validation.faults import Faults, kind_of, refusal_fault, unknown_field
+from tasker.validation.jsontext import escape, read_json
+
+MAX_AHEAD = timedelta(days=3653)
+"""How far ahead a task may be put off: ten years."""
+MAX_TIMEOUT = timedelta(hours=24)
+MAX_RETRY_DELAY = timedelta(days=7)
+MAX_TAGS = 20
+MAX_DEPENDENCIES = 100
+MAX_CACHE = timedelta(days=366)
+MAX_METADATA = 16 * 1024
+"""Bytes of the JSON text of `metadata`."""
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+
+QueueName = Annotated[str, Meta(pattern=queue_name_pattern, description="The queue to wait in.")]
+Priority = Annotated[int, Meta(ge=-100, le=100, description="Larger is sooner, strictly; equal ones in order of time.")]
+Tag = Annotated[str, Meta(min_length=1, max_length=100)]
+Tags = Annotated[list[Tag], Meta(max_length=MAX_TAGS, description="Words to find the task by.")]
+Metadata = Annotated[dict[str, Any], Meta(description="The client's own notes, at most 16 KiB; Tasker keeps them.")]
+RunAt = Annotated[
+    datetime,
+    Meta(tz=True, description="Not before this time (RFC 3339 with a zone; at most 10 years ahead). Not with `delay`."),
+]
+MaxAttempts = Annotated[int, Meta(ge=1, le=100, description="How many tries in all.")]
+Factor = Annotated[float, Meta(ge=1, le=100, description="By how much each delay is longer than the one before.")]
+Deadline = Annotated[datetime, Meta(tz=True, description="No attempt starts after this time (RFC 3339 with a zone).")]
+UniqueKey = Annotated[
+    str,
+    Meta(
+        min_length=1, max_length=255, description="One open task of the type by this name at a time; see `on_conflict`."
+    ),
+]
+_Conflict = Annotated[
+    OnConflict,
+    Meta(
+        description="What to do if an open task of the type has it: answer with that one, 409, or cancel it and go on."
+    ),
+]
+DependsOn = Annotated[
+    list[UUID],
+    Meta(max_length=MAX_DEPENDENCIES, description="Starts when these have completed, and fails when one of them does."),
+]
+ConcurrencyKey = Annotated[
+    str, Meta(min_length=1, max_length=255, description="A queue may limit how many with the same key run at a time.")
+]
+Weight = Annotated[
+    int, Meta(ge=1, le=1_000_000_000, description="What each start costs of its queue's rate, by default 1.")
+]
+Lasting = (
+    Annotated[float, Meta(gt=0, description="Seconds, or an ISO 8601 duration, from the task's end on; or `forever`.")]
+    | Annotated[str, Meta(max_length=100)]
+)
+
+
+Cache = Annotated[
+    Duration,
+    Meta(
+        description="An open task with equal params and `cache` is joined; one that completed within so long answers."
+    ),
+]
+
+
+class RetryBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a failed attempt is tried again; what is not given comes from the task type."""
+
+    max_attempts: MaxAttempts | None = None
+    initial: Duration | None = None
+    factor: Factor | None = None
+    max: Duration | None = None
+    jitter: bool | None = None
+
+
+class SubmissionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /task: a task type, its params, and options; null is the same as left out."""
+
+    type: Annotated[str, Meta(description="The name of a task type (GET /type).")]
+    params: Annotated[list[Any] | dict[str, Any], Meta(description="By position or by name; one schema for both.")] = []
+    queue: QueueName | None = None
+    priority: Priority | None = None
+    delay: Duration | None = None
+    run_at: RunAt | None = None
+    timeout: Duration | None = None
+    retry: RetryBody | MaxAttempts | None = None
+    tags: Tags | None = None
+    metadata: Metadata | None = None
+    deadline: Deadline | None = None
+    unique_key: UniqueKey | None = None
+    on_conflict: _Conflict | None = None
+    depends_on: DependsOn | None = None
+    cache: Cache | None = None
+    retention: Lasting | None = None
+    webhook: OwnWebhookBody | None = None
+    concurrency_key: ConcurrencyKey | None = None
+    weight: Weight | None = None
+
+
+ReplayBody: type[Struct] = defstruct(
+    "ReplayBody",
+    [(field.name, field.type | None, None) for field in structs.fields(SubmissionBody) if field.name != "type"],
+    namespace={"__doc__": "What is to be other than in the task that is replayed; null is the same as left out."},
+    frozen=True, kw_only=True, forbid_unknown_fields=True,
+)  # fmt: skip
+
+
+class RetryOptions(Struct, frozen=True, kw_only=True):
+    """What the client says about retries; None where it says nothing."""
+
+    max_attempts: int | None = None
+    initial: timedelta | None = None
+    factor: float | None = None
+    max: timedelta | None = None
+    jitter: bool | None = None
+
+
+class OwnWebhook(Struct, frozen=True, kw_only=True):
+    """Who is told of the task alone: of these events, signed if there is a secret."""
+
+    url: str
+    events: tuple[str, ...]
+    secret: str | None = None
+    format: WebhookFormat = "standard"
+
+
+class Submission(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A valid request to run `type` with `params` (JSON text, exactly as sent); None where the type's default holds.
+
+    Defaults are left out of its JSON text, so that an option of a later version does not change what was asked before.
+    """
+
+    type: str
+    params: Raw
+    queue: str | None = None
+    priority: int | None = None
+    delay: timedelta | None = None
+    run_at: datetime | None = None
+    timeout: timedelta | None = None
+    retry: RetryOptions | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Raw | None = None
+    deadline: datetime | None = None
+    unique_key: str | None = None
+    on_conflict: OnConflict = "return"
+    depends_on: tuple[UUID, ...] = ()
+    cache: timedelta | None = None
+    retention: Retention | None = None
+    replay_of: UUID | None = None
+    webhook: OwnWebhook | None = None
+    concurrency_key: str | None = None
+    weight: int = 1
+
+
+class Texts(Struct):
+    """The parts of the body that are kept as the text they came in."""
+
+    params: Raw = Raw(b"[]")
+    metadata: Raw = Raw(b"null")
+
+
+decode_texts = msgspec.json.Decoder(Texts).decode
+
+
+class Opened:
+    """The body of a submission as JSON, and the task type that it names; nothing else of it is read yet.
+
+    type_name: the body is the params alone, of this type. Raises Malformed (not JSON that is taken), Invalid (no
+    object; no such type, if `type_name` names it).
+    """
+
+    __slots__ = ("_body", "_is_params", "_now", "_registry", "_value", "task_type")
+
+    def __init__(self, body: bytes, registry: Registry, now: datetime, *, type_name: str | None = None) -> None:
+        value = read_json(body)
+        self._body, self._registry, self._now, self._value = body, registry, now, value
+        self._is_params = type_name is not None
+        self.task_type: TaskType | None
+        if type_name is not None:
+            self.task_type = registry.get(type_name)
+        elif isinstance(value, dict):
+            name = value.get("type")
+            self.task_type = registry.find(name) if isinstance(name, str) else None
+        else:
+            raise Invalid("expected an object with `type` and `params`", faults=[Fault("", "expected an object")])
+
+    @property
+    def params_pointer(self) -> str:
+        """Where the params stand in the body."""
+        return "" if self._is_params else "/params"
+
+    def read(self) -> tuple[TaskType, Submission]:
+        """Read and check the rest. Raises Invalid with every fault."""
+        if not self._is_params:
+            return read_envelope(self._value, decode_texts(self._body), self.task_type, self._registry, self._now)
+        assert self.task_type is not None
+        params = self._body.strip()
+        self.task_type.check(self._value, params)
+        return self.task_type, Submission(type=self.task_type.name, params=Raw(params))
+
+
+def read_submission(
+    body: bytes, registry: Registry, now: datetime, *, type_name: str | None = None
+) -> tuple[TaskType, Submission]:
+    """Read the body of a submission; with `type_name` the body is the params alone.
+
+    Raises Malformed (not JSON that is taken) or Invalid (with every fault).
+    """
+    return Opened(body, registry, now, type_name=type_name).read()
+
+
+def read_envelope(
+    value: dict[str, Any], texts: Texts, task_type: TaskType | None, registry: Registry, now: datetime,
+    retry: RetryPolicy | None = None,
+) -> tuple[TaskType, Submission]:  # fmt: skip
+    """Return what the members ask for, of the type that they name if there is one.
+
+    What they leave open about retries is that of `retry`, else of the type.
+    """
+    faults = Faults()
+    if task_type is None:
+        _add_type_fault(value, registry, faults)
+    else:
+        _check_params(task_type, value.get("params", []), texts.params, faults)
+    if len(value) == 2 and "params" in value:  # nothing but type and params: by far the most
+        options: dict[str, Any] = {}
+    else:
+        options = _read_options(value, texts, now, faults)
+        if "retry" in options and task_type is not None:
+            _check_delays(options["retry"], retry or task_type.policy.retry, faults)
+        if value.get("webhook") is not None:
+            options["webhook"] = _read_webhook(value["webhook"], registry.url_rules, faults)
+    faults.check()
+    assert task_type is not None
+    return task_type, Submission(type=task_type.name, params=texts.params, **options)
+
+
+def check_options(value: dict[str, Any], body: bytes, rules: UrlRules, now: datetime, faults: Faults) -> None:
+    """Find what is wrong with the options of a submission; its type and params are left to who has the type."""
+    _read_options(value, decode_texts(body), now, faults)
+    if value.get("webhook") is not None:
+        _read_webhook(value["webhook"], rules, faults)
+
+
+def _add_type_fault(value: dict[str, Any], registry: Registry, faults: Faults) -> None:
+    name = value.get("type")
+    if not isinstance(name, str) or not name:
+        faults.add("/type", "expected the name of a task type" if "type" in value else "is missing")
+    else:
+        faults.add("/type", registry.explain(name), registry.refusal(name))
+
+
+def _check_params(task_type: TaskType, params: Any, text: Raw, faults: Faults) -> None:
+    try:
+        task_type.check(params, bytes(text))
+    except Invalid as error:
+        for fault in error.faults or (Fault("", error.detail),):
+            faults.add("/params" + fault.pointer, fault.detail, error.kind.name)
+
+
+def _read_options(value: dict[str, Any], texts: Texts, now: datetime, faults: Faults) -> dict[str, Any]:
+    options = _read_fields({k: v for k, v in value.items() if k not in ("type", "params")}, _OPTIONS, "", faults)
+    if "delay" in options and "run_at" in options:
+        faults.add("/run_at", "give `delay` or `run_at`, not both")
+    if "run_at" in options:
+        options["run_at"] = _check_run_at(options["run_at"], now, faults)
+    if "deadline" in options:
+        options["deadline"] = _check_deadline(options, now, faults)
+    if "on_conflict" in options and "unique_key" not in options:
+        faults.add("/on_conflict", "needs a `unique_key`")
+    if "metadata" in options:
+        options["metadata"] = texts.metadata
+        if len(memoryview(texts.metadata)) > MAX_METADATA:
+            faults.add("/metadata", f"expected at most {MAX_METADATA:,} bytes of JSON")
+    return options
+
+
+def check_moment(moment: datetime, now: datetime) -> datetime:
+    """Return a given moment in UTC. Raises ValueError where nobody can mean it."""
+    if not _EARLIEST <= moment <= now + MAX_AHEAD:
+        raise ValueError("expected a time after the year 2000 and at most 10 years ahead")
+    return to_utc(moment)
+
+
+def _check_run_at(moment: datetime, now: datetime, faults: Faults) -> datetime | None:
+    try:
+        return check_moment(moment, now)
+    except ValueError as error:
+        faults.add("/run_at", str(error))
+        return None
+
+
+def _check_deadline(options: dict[str, Any], now: datetime, faults: Faults) -> datetime | None:
+    deadline: datetime = options["deadline"]
+    if not now < deadline <= now + MAX_AHEAD:
+        faults.add("/deadline", "expected a time that is to come, at most 10 years ahead")
+        return None
+    start = now + options["delay"] if "delay" in options else options.get("run_at") or now
+    if deadline <= start:
+        faults.add("/deadline", "expected a time after the moment from which the task may start")
+    return to_utc(deadline)
+
+
+def _read_webhook(value: Any, rules: UrlRules, faults: Faults) -> OwnWebhook | None:
+    before = len(faults)
+    fields = read_own_webhook(value, "/webhook", rules, faults)
+    return OwnWebhook(**fields) if len(faults) == before else None
+
+
+_Reader = Callable[[Any, str, Faults], Any]
+
+
+def _read_fields(value: dict[str, Any], readers: dict[str, _Reader], pointer: str, faults: Faults) -> dict[str, Any]:
+    """Return the fields that are given and right; add a fault for each other one."""
+    read = {}
+    for key, member in value.items():
+        if faults.is_full:
+            break
+        reader = readers.get(key)
+        if reader is None:
+            known = readers if pointer else ("type", "params", *readers)
+            fault = unknown_field(pointer, key, known, _RETRY_SYNONYMS if pointer else _SYNONYMS)
+            faults.add(fault.pointer, fault.detail, "unknown-field")
+        elif member is not None:
+            result = reader(member, f"{pointer}/{escape(key)}", faults)
+            if result is not None:
+                read[key] = result
+    return read
+
+
+def _typed(type_: Any) -> _Reader:
+    """Return a reader that takes exactly what msgspec takes as `type_`: no bool for a number, no string for one."""
+
+    def read(value: Any, pointer: str, faults: Faults) -> Any:
+        try:
+            return msgspec.convert(value, type_)
+        except msgspec.ValidationError as error:
+            fault = refusal_fault(str(error), pointer)
+            faults.add(fault.pointer, fault.detail)
+            return None
+
+    return read
+
+
+def _duration(most: timedelta, *, zero: bool = True) -> _Reader:
+    """Return a reader of seconds or an ISO 8601 duration from nothing (or just above, if not `zero`) to `most`."""
+
+    def read(value: Any, pointer: str, faults: Faults) -> timedelta | None:
+        try:
+            return read_duration(value, most, zero=zero)
+        except ValueError as error:
+            faults.add(pointer, str(error))
+            return None
+
+    return read
+
+
+def _retention(value: Any, pointer: str, faults: Faults) -> Retention | None:
+    if value == "forever":
+        return "forever"
+    found = len(faults.found)
+    length: timedelta | None = _read_lasting(value, pointer, faults)
+    if len(faults.found) > found:
+        faults.found[-1] = Fault(pointer, f'{faults.found[-1].detail}, or "forever"')
+    return length
+
+
+def _elsewhere(_value: Any, _pointer: str, _faults: Faults) -> None:
+    """It is known, and read with the rules of the service (_read_webhook)."""
+
+
+def _tags(value: Any, pointer: str, faults: Faults) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > MAX_TAGS:
+        faults.add(pointer, f"expected an array of at most {MAX_TAGS} strings")
+        return ()
+    return tuple(_read_tag(element, f"{pointer}/{index}", faults) for index, element in enumerate(value))
+
+
+def _depends_on(value: Any, pointer: str, faults: Faults) -> tuple[UUID, ...]:
+    if not isinstance(value, list) or len(value) > MAX_DEPENDENCIES:
+        faults.add(pointer, f"expected an array of at most {MAX_DEPENDENCIES} task ids")
+        return ()
+    return tuple(dict.fromkeys(_read_id(element, f"{pointer}/{index}", faults) for index, element in enumerate(value)))
+
+
+def _retry(value: Any, pointer: str, faults: Faults) -> RetryOptions | None:
+    if isinstance(value, dict):
+        return RetryOptions(**_read_fields(value, _RETRY, pointer, faults))
+    if type(value) is int:  # as @task(retry=3) has it
+        tries = _RETRY["max_attempts"](value, pointer, faults)
+        return None if tries is None else RetryOptions(max_attempts=tries)
+    faults.add(pointer, f"expected a number of attempts or an object, got {kind_of(value)}")
+    return None
+
+
+def _check_delays(asked: RetryOptions, otherwise: RetryPolicy, faults: Faults) -> None:
+    """Find a first delay that is longer than the longest one; what is not asked for is `otherwise`."""
+    initial = otherwise.initial if asked.initial is None else asked.initial
+    most = otherwise.max if asked.max is None else asked.max
+    if initial <= most:
+        return
+    if asked.initial is None:
+        faults.add("/retry/max", f"expected at least `initial` ({initial.total_seconds():,g} s)")
+    else:
+        faults.add("/retry/initial", f"expected at most `max` ({most.total_seconds():,g} s)")
+
+
+_read_tag = _typed(Tag)
+_read_id = _typed(UUID)
+_read_lasting = _duration(MAX_RETENTION, zero=False)
+
+_RETRY: dict[str, _Reader] = {
+    "max_attempts": _typed(MaxAttempts),
+    "initial": _duration(MAX_RETRY_DELAY),
+    "factor": _typed(Factor),
+    "max": _duration(MAX_RETRY_DELAY),
+    "jitter": _typed(bool),
+}
+
+_OPTIONS: dict[str, _Reader] = {
+    "queue": _typed(QueueName),
+    "priority": _typed(Priority),
+    "delay": _duration(MAX_AHEAD),
+    "run_at": _typed(RunAt),
+    "timeout": _duration(MAX_TIMEOUT, zero=False),
+    "retry": _retry,
+    "tags": _tags,
+    "metadata": _typed(Metadata),
+    "deadline": _typed(Deadline),
+    "unique_key": _typed(UniqueKey),
+    "on_conflict": _typed(OnConflict),
+    "depends_on": _depends_on,
+    "cache": _duration(MAX_CACHE),
+    "retention": _retention,
+    "webhook": _elsewhere,
+    "concurrency_key": _typed(ConcurrencyKey),
+    "weight": _typed(Weight),
+}
+_SYNONYMS = {
+    "args": "params", "kwargs": "params", "arguments": "params", "input": "params", "payload": "params",
+    "name": "type", "task": "type", "eta": "run_at", "scheduled_at": "run_at", "countdown": "delay",
+    "expires": "deadline", "time_limit": "timeout", "retries": "retry", "max_retries": "retry", "attempts": "retry",
+    "max_attempts": "retry", "ttl": "retention", "callback": "webhook", "callback_url": "webhook",
+}  # fmt: skip
+"""What other task queues call the options; read for a hint alone."""
+_RETRY_SYNONYMS = {
+    "attempts": "max_attempts", "retries": "max_attempts", "max_retries": "max_attempts", "tries": "max_attempts",
+    "delay": "initial", "min": "initial", "backoff": "factor", "multiplier": "factor", "max_delay": "max",
+}  # fmt: skip

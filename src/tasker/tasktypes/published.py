@@ -1,0 +1,117 @@
+"""Task types that only other processes can run: described by their workers, checked here by their JSON Schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import cached_property
+from itertools import islice
+from typing import Any, NoReturn
+
+import msgspec
+
+from tasker.errors import Fault
+from tasker.model.types import PublishedType
+from tasker.rules.secrets import Places
+from tasker.tasktypes.params import in_array
+from tasker.tasktypes.results import Results
+from tasker.tasktypes.tasktype import TaskType
+from tasker.validation.encoding import read_any
+from tasker.validation.faults import MAX_FAULTS, is_small, kind_of, make_validator, schema_faults
+
+_BY_NAME_ALONE = ", and can only be given by name; send an object"
+
+
+class SchemaParams:
+    """What a published type takes; stands for the Params of a function.
+
+    Params of more than `faults.MAX_NODES` values are checked by the worker alone, for here they would keep all others
+    waiting: an attempt whose params do not fit fails at once.
+    """
+
+    def __init__(self, published: PublishedType) -> None:
+        self.positional = published.positional
+        self.rest = published.rest
+        self._schema = published.input_schema
+
+    @cached_property
+    def _validator(self) -> Any:
+        return make_validator(self._schema)
+
+    def read(self, text: bytes) -> Any:
+        """Return the params by name, from their JSON text. Raises msgspec.ValidationError."""
+        params = read_any(text)
+        fault = next(self._find_faults(params), None)
+        if fault is not None:
+            raise msgspec.ValidationError(fault.detail)
+        return self._name(params) if isinstance(params, list) else params
+
+    def bind(self, text: bytes) -> NoReturn:
+        raise AssertionError("a task is run only where its function is")
+
+    def by_name(self, values: Any) -> dict[str, Any]:
+        """Return what `read` returned."""
+        return dict(values)
+
+    def place(self, params: Any, pointer: str) -> str:
+        """Return where in `params`, as they were sent, stands what `pointer` names in an object."""
+        return in_array(params, pointer, self.positional, self.rest)
+
+    def faults(self, params: Any, refusal: str) -> list[Fault]:
+        """Return every fault (at most MAX_FAULTS) of params that `read` refused with `refusal`; at least one."""
+        found = list(dict.fromkeys(islice(self._find_faults(params), MAX_FAULTS + 1)))
+        if len(found) > MAX_FAULTS:
+            found[-1] = Fault("", f"there are more faults; these are the first {MAX_FAULTS}")
+        return found or [Fault("", refusal)]
+
+    def _find_faults(self, params: Any) -> Iterator[Fault]:
+        if not isinstance(params, dict | list):
+            yield Fault("", f"expected array or object, got {kind_of(params)}")
+            return
+        taken = len(self.positional)
+        if isinstance(params, list) and len(params) > taken and self.rest is None:
+            yield Fault(f"/{taken}", f"too many values: expected at most {taken}, got {len(params)}")
+        named = self._name(params) if isinstance(params, list) else params
+        if is_small(named):
+            for fault in schema_faults(self._validator, named):
+                place = self.place(params, fault.pointer)
+                is_out_of_reach = fault.pointer and not place and fault.detail.endswith("is missing")
+                yield Fault(place, f"{fault.detail}{_BY_NAME_ALONE if is_out_of_reach else ''}")
+
+    def _name(self, params: list[Any]) -> dict[str, Any]:
+        named = dict(zip(self.positional, params, strict=False))
+        if self.rest is not None and len(params) > len(self.positional):
+            named[self.rest] = params[len(self.positional) :]
+        return named
+
+
+def publish(task_type: TaskType) -> PublishedType:
+    """Return what to tell other processes of a registered type."""
+    retention = task_type.retention
+    return PublishedType(
+        name=task_type.name, description=task_type.description, input_schema=task_type.input_schema,
+        output_schema=task_type.output_schema, positional=task_type.positional, rest=task_type.rest,
+        example=task_type.example, queue=task_type.queue, priority=task_type.priority, policy=task_type.policy,
+        is_async=task_type.is_async, memory_limit=task_type.memory_limit,
+        retention=retention if isinstance(retention, timedelta) else None, costs=task_type.costs,
+        secrets=() if task_type.secrets is None else tuple(sorted(task_type.secrets.names)),
+    )  # fmt: skip
+
+
+def revive(published: PublishedType) -> TaskType:
+    """Return a task type that can be submitted, and not be run."""
+    secrets = frozenset(published.secrets)
+    return TaskType(
+        name=published.name, description=published.description, function=_run_elsewhere, is_async=published.is_async,
+        queue=published.queue, priority=published.priority, policy=published.policy,
+        policy_json=msgspec.json.encode(published.policy), memory_limit=published.memory_limit,
+        example=published.example, input_schema=published.input_schema, output_schema=published.output_schema,
+        context_parameter=None, costs=published.costs, source="a worker",
+        retention="forever" if published.retention is None else published.retention,
+        secrets=Places(secrets, published.positional, published.rest) if secrets else None,
+        _params=SchemaParams(published), _check=None, _results=Results(Any),
+    )  # fmt: skip
+
+
+def _run_elsewhere() -> NoReturn:
+    raise AssertionError("a task is run only where its function is")

@@ -1,0 +1,270 @@
+"""The task types of a service: `@task` marks a plain typed function, a Registry keeps what such functions become."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from difflib import get_close_matches
+from types import FunctionType, ModuleType
+from typing import Any, Literal, TypeVar, overload
+
+from msgspec import Struct
+
+from tasker.errors import Fault, Invalid, NoSuchTarget, RegistrationError
+from tasker.model import OnCrash, Retention, RetryPolicy
+from tasker.rules.urls import UrlRules
+from tasker.tasktypes.loading import (
+    Source,
+    declared_names,
+    find_entry_points,
+    find_sources,
+    functions_in,
+    import_source,
+)
+from tasker.tasktypes.signature import NOT_A_FUNCTION, Function, place_of, reject
+from tasker.tasktypes.tasktype import Misspelt, Options, TaskType, make_task_type
+
+__all__ = ["LoadFault", "Registry", "TaskType", "load", "load_entry_points", "task"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MARK = "__tasker__"
+_LONGEST = 100
+"""Characters of the name of a type."""
+_WHERE_TYPES_LIVE = "types live in the task files of servers and workers"
+
+
+@overload
+def task(function: F, /) -> F: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    queue: str = "default",
+    priority: int = 0,
+    timeout: timedelta | float | None = None,
+    retry: int | RetryPolicy | None = None,
+    on_crash: OnCrash = "retry",
+    memory_limit: int | str | None = None,
+    example: Any = None,
+    check: Callable[..., Iterable[Fault]] | None = None,
+    retention: timedelta | float | Literal["forever"] | None = None,
+    costs: bool = False,
+) -> Callable[[F], F]: ...
+def task(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
+    """Mark a typed function as a task type; it can still be called as before.
+
+    name: default the function's. priority: -100 to 100, larger is sooner. timeout: of an attempt, a timedelta or
+    seconds; default that of the service. retry: attempts in all (default 1) or a RetryPolicy. on_crash: "retry" (at
+    most 3 crashes) or "fail" when the child process dies. memory_limit: resident memory of a `def` function's child
+    process, bytes or "512MB". example: params to show; default made from the types. retention: how long a task is kept
+    after its end, a timedelta, seconds or "forever"; default that of the service. check: called with the params of a
+    submission by name, defaults filled in; yields a `tasker.errors.Fault` for each thing wrong that types cannot say;
+    it runs in a thread of the service, for 5 seconds at most.
+    costs: its tasks cost money (`context.usage(cost=...)`, in dollars), and daily budgets hold for them.
+
+    What is wrong with the function or the options is found when it is registered (RegistrationError).
+    """
+    settled = _settle(options)
+
+    def mark(function: F) -> F:
+        if not isinstance(function, FunctionType):
+            inner = inspect.unwrap(function)  # what functools.cache and the like were given
+            if isinstance(inner, FunctionType):
+                reject(inner, NOT_A_FUNCTION)
+            raise RegistrationError(f"{function!r:.200}: {NOT_A_FUNCTION}")
+        setattr(function, _MARK, settled)
+        return function
+
+    return mark if function is None else mark(function)
+
+
+def _settle(options: dict[str, Any]) -> Options:
+    names = Options.__dataclass_fields__
+    known = {name: value for name, value in options.items() if name in names}
+    unknown = tuple(name for name in options if name not in names)
+    return Misspelt(**known, unknown=unknown) if unknown else Options(**known)
+
+
+def _is_task(member: Any) -> bool:
+    return isinstance(member, FunctionType) and isinstance(getattr(member, _MARK, None), Options)
+
+
+class LoadFault(Struct, frozen=True):
+    """Something that could not be loaded: what was named (a file, a module, an entry point), why, and its types.
+
+    `types` are the names that could be found; those that something else has registered are not among them.
+    """
+
+    target: str
+    detail: str
+    types: tuple[str, ...]
+
+
+class Registry:
+    """Task types by name; `faults` names what could not be loaded. The defaults are for types that have none.
+
+    Iterating yields its own types, which this process can run; `known` adds those that other processes have published.
+
+    url_rules: where a webhook may lead that comes with a submission. version: grows when published types change.
+    """
+
+    def __init__(
+        self, *, default_timeout: timedelta = timedelta(seconds=300),
+        default_retention: Retention = timedelta(days=30),
+    ) -> None:  # fmt: skip
+        self._default_retention = default_retention
+        self._default_timeout = default_timeout
+        self.url_rules = UrlRules()
+        self.faults: list[LoadFault] = []
+        self._types: dict[str, TaskType] = {}
+        self._published: dict[str, TaskType] = {}
+        self.version = 0
+
+    def add(self, what: Function | TaskType) -> TaskType:
+        """Register a function (marked with @task or not) or a task type, and return the type.
+
+        Adding the same function again changes nothing. Raises RegistrationError, also when the name is taken.
+        """
+        task_type = what if isinstance(what, TaskType) else make_task_type(what, getattr(what, _MARK, Options()))
+        known = self._types.get(task_type.name)
+        if known is not None:
+            if known.function is task_type.function:
+                return known
+            raise RegistrationError(
+                f"{task_type.source}: {task_type.function.__qualname__}: the name {task_type.name!r} is taken by "
+                f"{known.function.__qualname__} at {known.source}; choose another with @task(name=...)"
+            )
+        self._types[task_type.name] = task_type.with_timeout(self._default_timeout).with_retention(
+            self._default_retention
+        )
+        return self._types[task_type.name]
+
+    def take_published(self, types: Iterable[TaskType]) -> None:
+        """Know these types, which other processes run, instead of those before. One of its own hides theirs."""
+        self._published = {one.name: one for one in types}
+        self.version += 1
+
+    def get(self, name: str) -> TaskType:
+        """Return the task type. Raises Invalid ("unknown-type", naming similar ones, or "type-not-loaded")."""
+        found = self.find(name)
+        if found is None:
+            raise Invalid(self.explain(name), name=self.refusal(name))
+        return found
+
+    def refusal(self, name: str) -> str:
+        """Return the problem of a submission of a type that is not registered."""
+        return "type-not-loaded" if self._faults_of(name) else "unknown-type"
+
+    def explain(self, name: str) -> str:
+        """Return why a type is not registered, naming those with a similar name, or what is wrong with its file."""
+        shown = name if len(name) <= 100 else f"{name[:100]}..."
+        if faults := self._faults_of(name):
+            return f"the task type {shown!r} could not be loaded: {'; '.join(fault.detail for fault in faults)}"
+        close = get_close_matches(name, self.known_names(), n=3) if len(name) <= _LONGEST else []
+        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+        lost = [fault.target for fault in self.faults if not fault.types]
+        if lost:
+            hint += f"; it may be in what could not be loaded: {', '.join(lost[:5])}"
+        return f"there is no task type {shown!r}{hint} ({_WHERE_TYPES_LIVE})"
+
+    def add_fault(self, target: str, detail: str, types: Iterable[str] = ()) -> None:
+        """Note that something could not be loaded; `detail` becomes one line."""
+        self.faults.append(
+            LoadFault(target, " ".join(detail.split()), tuple(name for name in types if name not in self._types))
+        )
+
+    def _faults_of(self, name: str) -> list[LoadFault]:
+        return [fault for fault in self.faults if name in fault.types]
+
+    def find(self, name: str) -> TaskType | None:
+        """Return the task type, or None."""
+        return self._types.get(name) or self._published.get(name)
+
+    def known(self) -> Iterator[TaskType]:
+        """Yield every type that can be submitted: its own, then those that other processes alone can run."""
+        yield from self._types.values()
+        yield from (one for name, one in self._published.items() if name not in self._types)
+
+    def known_names(self) -> list[str]:
+        """Return the names of `known`."""
+        return list(self._types | self._published)
+
+    def names(self) -> list[str]:
+        """Return the names of its own types in the order of registration."""
+        return list(self._types)
+
+    def __iter__(self) -> Iterator[TaskType]:
+        return iter(self._types.values())
+
+    def __len__(self) -> int:
+        return len(self._types)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._types or name in self._published
+
+
+def load(registry: Registry, targets: Iterable[str], *, all_there: bool = True) -> None:
+    """Import files, folders (every .py in them) and dotted modules, and register their @task functions.
+
+    What cannot be loaded is left out, and named in `registry.faults`. all_there: raise NoSuchTarget for a target that
+    is not there, instead of naming it so.
+    """
+    for target in targets:
+        try:
+            for source in find_sources(target):
+                _load_source(registry, source, all_there)
+        except NoSuchTarget as error:
+            if all_there:
+                raise
+            registry.add_fault(target, str(error))
+
+
+def _load_source(registry: Registry, source: Source, all_there: bool) -> None:
+    try:
+        module = import_source(source)
+    except NoSuchTarget:
+        raise
+    except RegistrationError as error:
+        registry.add_fault(source.name, str(error), declared_names(source))
+    else:
+        _add_all(registry, source.name, module)
+
+
+def load_entry_points(registry: Registry) -> None:
+    """Register what installed packages offer in the group "tasker.tasks": modules with @task functions, or functions.
+
+    What cannot be loaded is left out, and named in `registry.faults`.
+    """
+    for entry in find_entry_points():
+        try:
+            found = entry.load()
+        except RegistrationError as error:
+            names = declared_names(entry.source)
+            registry.add_fault(entry.description, str(error), [entry.attribute] if entry.attribute in names else names)
+            continue
+        if isinstance(found, ModuleType):
+            _add_all(registry, entry.description, found)
+        elif _is_task(found):
+            _add(registry, entry.description, found)
+        else:
+            offered = f"{place_of(found)}: " if isinstance(found, FunctionType) else ""
+            registry.add_fault(entry.description, f"{offered}{entry.description} is no module and no @task")
+
+
+def _add_all(registry: Registry, target: str, module: ModuleType) -> None:
+    try:
+        functions = functions_in(module, _is_task)
+    except RegistrationError as error:
+        registry.add_fault(target, str(error))
+        return
+    for function in functions:
+        _add(registry, target, function)
+
+
+def _add(registry: Registry, target: str, function: Function) -> None:
+    try:
+        registry.add(function)
+    except RegistrationError as error:
+        registry.add_fault(target, str(error), [getattr(function, _MARK).name or function.__name__])

@@ -1,0 +1,1 @@
+"""JSON text from outside, read and written strictly; every fault with its place."""

@@ -1,0 +1,1 @@
+"""Puts the concrete parts together, and runs and ends the process."""

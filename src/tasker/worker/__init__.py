@@ -1,0 +1,1 @@
+"""The worker: claims tasks, has them run, and stores how they ended."""

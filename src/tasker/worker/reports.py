@@ -1,0 +1,244 @@
+"""What a running attempt says, gathered for the engine: many words a second become a few writes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+
+from tasker.clock import Clock
+from tasker.engines.protocol import Engine
+from tasker.errors import Unavailable
+from tasker.model import Lease, NewEvent, Progress, Report
+from tasker.model.usage import SUMMED, added, read_usage
+
+FLUSH_AFTER = 0.05
+"""Seconds that words of an attempt may wait for more before they are stored; see Pace."""
+MANY = 64
+"""Attempts that talk at once from which on their words wait longer."""
+MAX_CHUNK = 16 * 1024
+"""Characters in one output event at the most: readers have a number of events in memory, whatever a task says."""
+MAX_HELD = 512 * 1024
+"""Bytes of words that wait to be stored; whoever says more waits."""
+MAX_USAGE = 64 * 1024
+"""Bytes that the usage of a task may take as JSON."""
+_WORD = 64
+"""Bytes that each piece of words takes in memory besides its text."""
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+_log = structlog.get_logger(__name__)
+
+
+class Pace:
+    """When the attempts of a worker store what they say: all at the same moments, so that they share commits.
+
+    Every FLUSH_AFTER seconds; up to three times as long while many talk, for each time a reader of each is woken.
+    """
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._talking = 0
+
+    def next(self, now: float) -> float:
+        """Return the next moment; each attempt that has something to say asks once for each."""
+        if now >= self._next:
+            every = FLUSH_AFTER * min(3, 1 + self._talking // MANY)
+            self._next, self._talking = (now // every + 1) * every, 0
+        self._talking += 1
+        return self._next
+
+
+class ReportBuffer:
+    """The Observer of one attempt: keeps what it says for a moment, then stores all of it at once.
+
+    max_output: bytes that it may say in all, None for any number; what comes after that is dropped, and a line in its
+    log tells so. is_cut_off: whether that has happened. usage: what earlier attempts of the task used up; what this one
+    says is added to it. lost: whether the engine has answered that the attempt is no longer the current one.
+    peak: bytes that its process has held at most, as far as that is known; it goes with the attempt's end.
+    scrub: takes secrets out of its words.
+    """
+
+    def __init__(
+        self, engine: Engine, lease: Lease, clock: Clock, usage: bytes = b"{}", pace: Pace | None = None, *,
+        max_output: int | None = None,
+    ) -> None:  # fmt: skip
+        self._engine = engine
+        self._pace = pace or Pace()
+        self._lease = lease
+        self._clock = clock
+        self._events: list[NewEvent] = []
+        self._output: list[str] = []
+        self._progress: Progress | None = None
+        self._used_before: dict[str, Any] = read_usage(usage)
+        self._usage: dict[str, Any] = {}
+        self._usage_changed = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._storing: asyncio.Task[None] | None = None
+        self.max_output = max_output
+        self.is_cut_off = False
+        self._said = 0
+        self._held = 0
+        self._waiting: list[Callable[[], None]] = []
+        self.scrub: Callable[[Report], Report] | None = None
+        self.lost = False
+        self.peak: int | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits to be stored that whoever says more should wait; see `when_room`."""
+        return self._held > MAX_HELD
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called, once, as soon as it is not full."""
+        if self.is_full:
+            self._waiting.append(callback)
+        else:
+            callback()
+
+    def peak_memory(self, size: int) -> None:
+        self.peak = size
+
+    def progress(self, progress: Progress) -> None:
+        self._is_heard(0)  # what was stored of it counts
+        self._progress = progress
+        self._flush_soon()
+
+    def output(self, chunk: str) -> None:
+        size = _size(chunk)
+        if self._is_heard(size):
+            self._output.append(chunk)
+            self._held += size + _WORD
+            self._flush_soon()
+
+    def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
+        data = _encode({"level": level, "message": message, "fields": dict(fields)})
+        if self._is_heard(len(data)):
+            self._add_log(data)
+
+    def printed(self, size: int) -> bool:
+        return self._is_heard(size)
+
+    def usage(self, usage: Mapping[str, Any]) -> None:
+        merged = {**self._usage, **usage}
+        if len(_encode(merged)) > MAX_USAGE:
+            merged = {**_counted(merged), "dropped": f"more than {MAX_USAGE:,} bytes of usage"}
+        self._usage = merged
+        self._usage_changed = True
+        self._flush_soon()
+
+    async def finish(self) -> Report | None:
+        """Wait for a write that is under way; return what is left to store, None if nothing is."""
+        if self._storing is not None:
+            await asyncio.wait([self._storing])
+        if self._timer is not None:
+            self._timer.cancel()
+        left = self._take() if self._has_words else None
+        self._held = 0
+        self._tell_room()
+        return None if left is None else self._scrubbed(left)
+
+    def _is_heard(self, size: int) -> bool:
+        """Count what is said; tell whether it is kept. The first that is not is told of in the task's log."""
+        if self.lost or self.is_cut_off:
+            return False
+        self._said += size
+        if self.max_output is None or self._said <= self.max_output:
+            return True
+        self.is_cut_off = True
+        message = f"output cut off at {self.max_output:,} bytes: TASKER_MAX_OUTPUT; the task goes on"
+        self._add_log(_encode({"level": "warning", "message": message, "fields": {}}))
+        _log.warning(
+            "task.output_cut_off", task_id=str(self._lease.task_id), attempt=self._lease.attempt, detail=message
+        )
+        return False
+
+    def _add_log(self, data: bytes) -> None:
+        self._end_output()  # so that words and log lines keep their order
+        self._add("log", data)
+        self._held += len(data) + _WORD
+        self._flush_soon()
+
+    def _tell_room(self) -> None:
+        while self._waiting and not self.is_full:
+            self._waiting.pop()()
+
+    @property
+    def _has_words(self) -> bool:
+        return bool(self._events or self._output or self._progress is not None or self._usage_changed)
+
+    def _flush_soon(self) -> None:
+        if self._timer is None and self._storing is None and not self.lost:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(self._pace.next(loop.time()), self._flush)
+
+    def _flush(self) -> None:
+        self._timer = None
+        self._storing = asyncio.get_running_loop().create_task(self._store(self._take(), self._held))
+
+    async def _store(self, report: Report, held: int) -> None:
+        """Store what was said in `held` bytes; more may be said meanwhile.
+
+        Only what finds no store is kept for the next time: whatever else comes of it, who waits for room goes on.
+        """
+        try:
+            self.lost = not await self._engine.record(self._lease, self._scrubbed(report))
+        except Unavailable as error:
+            held = 0
+            self._put_back(report)
+            _log.warning("report.not_stored", task_id=str(self._lease.task_id), reason=error.detail)
+        except Exception:  # a fault of ours
+            _log.exception("report.lost", task_id=str(self._lease.task_id), attempt=self._lease.attempt)
+        finally:
+            self._storing = None
+            self._held = 0 if self.lost else self._held - held
+            self._tell_room()
+            if self._has_words:
+                self._flush_soon()
+
+    def _scrubbed(self, report: Report) -> Report:
+        return report if self.scrub is None else self.scrub(report)
+
+    def _add(self, type_: Any, data: bytes) -> None:
+        self._events.append(NewEvent(type=type_, time=self._clock.now(), data=data))
+
+    def _end_output(self) -> None:
+        text, self._output = "".join(self._output), []
+        for start in range(0, len(text), MAX_CHUNK):
+            self._add("output", _encode({"chunk": text[start : start + MAX_CHUNK]}))
+
+    def _take(self) -> Report:
+        self._end_output()
+        progress, self._progress = self._progress, None
+        if progress is not None:
+            data = _encode(progress)
+            if not self.is_cut_off:
+                self._add("progress", data)
+            self._said += len(data)
+        events, self._events = tuple(self._events), []
+        changed, self._usage_changed = self._usage_changed, False
+        usage = self._all_usage() if changed else None
+        return Report(events=events, progress=progress, usage=usage)
+
+    def _all_usage(self) -> bytes:
+        usage = _encode(added(self._used_before, self._usage))
+        return usage if len(usage) <= MAX_USAGE else _encode(added(_counted(self._used_before), self._usage))
+
+    def _put_back(self, report: Report) -> None:
+        events = report.events
+        if report.progress is not None and self._progress is None:  # it is told by its event, which is made anew
+            events = tuple(event for event in events if event.type != "progress")
+            self._progress = report.progress
+        self._events = [*events, *self._events]
+        self._usage_changed = self._usage_changed or report.usage is not None
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _counted(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a usage adds up."""
+    return {name: usage[name] for name in SUMMED if name in usage}
