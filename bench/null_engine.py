@@ -29,7 +29,7 @@ from tasker.model import (
     Claim,
     Draft,
     Lease,
-    LineStats,
+    PartitionStats,
     Policy,
     Receipt,
     Report,
@@ -128,7 +128,7 @@ class NullEngine:
     async def _find_running(self) -> dict[str, list[RunningAttempt]]:
         return {}
 
-    async def stats(self, queues: Collection[str] | None = None) -> list[LineStats]:
+    async def stats(self, queues: Collection[str] | None = None) -> list[PartitionStats]:
         return []
 
     async def check(self) -> None:

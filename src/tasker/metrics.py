@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tasker.clock import to_micros
-from tasker.model import Claim, LineStats, Transition
+from tasker.model import Claim, PartitionStats, Transition
 from tasker.release import release
 
 MAX_QUEUES = 200
@@ -122,7 +122,7 @@ class Metrics:
             child = self._served[operation, status] = self._requests.labels(operation, status)
         child.observe(seconds)
 
-    def render(self, lines: Sequence[LineStats], now: datetime) -> bytes:
+    def render(self, lines: Sequence[PartitionStats], now: datetime) -> bytes:
         """Return everything as Prometheus text, the gauges as `lines` say."""
         self._queues.families = tuple(_queue_families(lines, now))
         return generate_latest(self.registry)
@@ -138,12 +138,12 @@ class _QueueGauges(Collector):
         return iter(self.families)
 
 
-def _queue_families(lines: Sequence[LineStats], now: datetime) -> Iterator[Metric]:
+def _queue_families(lines: Sequence[PartitionStats], now: datetime) -> Iterator[Metric]:
     tasks = GaugeMetricFamily("tasker_tasks", "Open tasks.", labels=("queue", "status"))
     oldest = GaugeMetricFamily(
         "tasker_oldest_waiting_seconds", "How long the oldest due task has waited.", labels=("queue",)
     )
-    queues: dict[str, list[LineStats]] = {}
+    queues: dict[str, list[PartitionStats]] = {}
     for line in lines:
         queues.setdefault(line.queue if line.queue in queues or len(queues) < MAX_QUEUES else "other", []).append(line)
     for queue, own in queues.items():

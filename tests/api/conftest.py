@@ -18,7 +18,7 @@ from tasker.builtin import builtin_registry
 from tasker.config.settings import Settings
 from tasker.engines.sqlite import SqliteEngine
 from tasker.metrics import Metrics
-from tasker.model import LineStats, Task, WorkerInfo
+from tasker.model import PartitionStats, Task, WorkerInfo
 from tasker.model.keys import Scope
 from tasker.rules.lifecycle import Outcome, Succeeded
 from tasker.service import Service
@@ -48,7 +48,7 @@ class FakeHealth:
     def __init__(self) -> None:
         self.words = {"worker": "ok"}
 
-    def __call__(self, _: list[LineStats]) -> dict[str, str]:
+    def __call__(self, _: list[PartitionStats]) -> dict[str, str]:
         return self.words
 
 

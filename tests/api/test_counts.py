@@ -256,7 +256,7 @@ async def test_an_open_task_is_not_given_ever_more_webhooks(rig: Rig) -> None:
     more = sum_in("a", unique_key="u", webhook={"url": "https://example.org/more"})
     assert problem(await rig.client.post("/task", json=more)) == FULL
     [task] = (await rig.engine.find_many(TaskFilter(), limit=9)).items
-    assert len(await rig.engine.webhooks.find_hearing({task.task_id})) == MAX_WEBHOOKS_OF_TASK
+    assert len(await rig.engine.webhooks.find_subscriptions({task.task_id})) == MAX_WEBHOOKS_OF_TASK
 
 
 async def queues_of(rig: Rig, number: int, start: int = 0) -> None:

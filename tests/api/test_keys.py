@@ -36,7 +36,7 @@ async def test_the_secret_is_nowhere_in_the_store(rig: Rig) -> None:
     headers = await rig.key("admin")
     secret = headers["authorization"].split("_", 2)[2]
     await rig.client.get("/key", headers=headers)
-    await rig.service.keys.note_uses()
+    await rig.service.keys.record_uses()
     tables = [row[0] for row in rig.engine._points.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
     for table in tables:
         assert secret not in str(rig.engine._points.execute(f"SELECT * FROM {table}").fetchall()), table
@@ -136,43 +136,43 @@ async def test_the_last_use_is_told_and_kept(locked: Rig) -> None:
     assert (await locked.service.keys.find_all())[0].last_used_at is None
     await locked.client.get("/task", headers=headers)
     assert (await locked.service.keys.find_all())[0].last_used_at == locked.clock.now()
-    assert await locked.service.keys.note_uses() == 1
-    assert await locked.service.keys.note_uses() == 0
+    assert await locked.service.keys.record_uses() == 1
+    assert await locked.service.keys.record_uses() == 0
     assert (await locked.engine.keys.find_all())[0].last_used_at == locked.clock.now()
 
 
 class _Shared:
-    """A book that another process changes, too."""
+    """A store that another process changes, too."""
 
     def __init__(self, engine: SqliteEngine) -> None:
-        self._book = engine.keys
+        self._store = engine.keys
         self.reads = 0
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._book, name)
+        return getattr(self._store, name)
 
     async def find_all(self) -> Any:
         self.reads += 1
-        return await self._book.find_all()
+        return await self._store.find_all()
 
 
 async def test_keys_of_other_processes(rig: Rig) -> None:
-    book: Any = _Shared(rig.engine)
-    here, there = Keys(book, rig.clock, is_shared=True), rig.service.keys
+    store: Any = _Shared(rig.engine)
+    here, there = Keys(store, rig.clock, is_shared=True), rig.service.keys
     await here.refresh()
     key, shown = await there.create(NewKey(scopes=("read",)))
     for _ in range(100):
         found = await here.identify(shown)
         assert found is not None, "it is looked for"
         assert found[0] == key
-    assert book.reads == 2, "once at first, once for the new key: a check reads nothing"
+    assert store.reads == 2, "once at first, once for the new key: a check reads nothing"
     await there.revoke(key.key_id)
     assert await here.refresh() == 1
     assert await here.identify(shown) is None
-    reads = book.reads
+    reads = store.reads
     assert await here.identify("tsk_" + "a" * 12 + "_x") is None
     assert await here.refresh() == 0
-    assert book.reads == reads, "nothing has changed"
+    assert store.reads == reads, "nothing has changed"
     assert timedelta(seconds=2) >= use_cases.REFRESH_EVERY
 
 

@@ -91,7 +91,7 @@ class House:
         await self.engine.journal.read(None, limit=500)
 
     async def run_all(self) -> None:
-        """Do what the chores, a worker and a courier do, until nothing is due."""
+        """Do what the chores, a worker and a dispatcher do, until nothing is due."""
         await self.engine.sweep(limit=1000)
         await self.engine.fail_overdue(limit=1000)
         await self.service.schedules.run_once()
@@ -103,8 +103,8 @@ class House:
                 break
             for claim in claims:
                 assert await self.driver.finish(claim, Succeeded(b'"done"'))
-        courier = Couriers(self.engine, self.clock, Receivers())
-        await courier.work()
+        dispatcher = Couriers(self.engine, self.clock, Receivers())
+        await dispatcher.work()
 
     async def close(self) -> None:
         await self.client.aclose()

@@ -443,7 +443,7 @@ async def test_what_owners_share_and_who_hears_of_all_is_carried(
     assert await engine.webhooks.find(webhook.webhook_id) == webhook
     await engine.submit([structs.replace(make_draft(clock.now()), owner="bob")])
     page = await engine.journal.read()
-    hearing = await engine.webhooks.find_hearing([])
+    hearing = await engine.webhooks.find_subscriptions([])
     owners = {entry.event.task_id: entry.owner for entry in page.entries}
     [(found, _)] = find_deliveries(hearing, page, clock.now(), at_once=9)
     told = {owners[one.task_id] for one in found}

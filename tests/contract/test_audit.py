@@ -9,12 +9,12 @@ from tests.contract.conftest import MakeEngine
 
 from tasker.engines.protocol import Engine
 from tasker.errors import Invalid
-from tasker.model.audit import AuditEntry, Deed
+from tasker.model.audit import AuditAction, AuditEntry
 from tasker.testing import ManualClock
 
 DAY = timedelta(days=1)
-DEED = Deed(key_id="k", owner="alice", action="cancel_task", target="t", address="127.0.0.1")
-KEYLESS = Deed(key_id=None, owner="", action="delete_task", target="", address="")
+DEED = AuditAction(key_id="k", owner="alice", action="cancel_task", target="t", address="127.0.0.1")
+KEYLESS = AuditAction(key_id=None, owner="", action="delete_task", target="", address="")
 
 
 async def test_a_deed_is_on_record_before_its_outcome_is(engine: Engine, clock: ManualClock) -> None:

@@ -97,7 +97,7 @@ async def test_nothing_of_a_paused_webhook_is_due(rig: Rig, clock: ManualClock) 
     webhook = await rig.hook(status="paused")
     await rig.dispatch(make_delivery(webhook, clock.now()))
     assert await rig.due() == []
-    await rig.book.change(webhook.webhook_id, lambda one: structs.replace(one, status="active"))
+    await rig.store.change(webhook.webhook_id, lambda one: structs.replace(one, status="active"))
     assert len(await rig.due()) == 1
 
 
@@ -105,9 +105,9 @@ async def test_a_delivery_is_taken_once_and_again_when_nobody_has_settled_it(rig
     webhook = await rig.hook()
     await rig.dispatch(make_delivery(webhook, clock.now()))
     found = await rig.due()
-    [taken] = await rig.book.take(found)
+    [taken] = await rig.store.take(found)
     assert (taken.delivery.attempts, taken.delivery.tries, taken.delivery.attempted_at) == (1, 1, clock.now())
-    assert await rig.book.take(found) == []
+    assert await rig.store.take(found) == []
     assert await rig.due() == []
     clock.advance(DELIVERY_LEASE)
     [again] = await rig.take()
@@ -125,7 +125,7 @@ async def test_one_that_was_settled_late_is_not_taken_again(rig: Rig, clock: Man
     clock.advance(DELIVERY_LEASE)
     found = await rig.due()
     assert await rig.settle(taken.delivery, outcome(clock.now()))
-    assert await rig.book.take(found) == []
+    assert await rig.store.take(found) == []
     [delivery] = await rig.deliveries(webhook)
     assert (delivery.status, delivery.attempts) == ("delivered", 1)
 
@@ -173,13 +173,13 @@ async def test_deliveries_are_listed_newest_first_by_status_and_in_pages(rig: Ri
     await rig.dispatch(*(make_delivery(webhook, clock.now(), sequence=place) for place in range(3)))
     [first, *_] = await rig.take()
     await rig.settle(first.delivery, outcome(clock.now()))
-    page = await rig.book.find_deliveries(webhook.webhook_id, status=None, limit=2)
+    page = await rig.store.find_deliveries(webhook.webhook_id, status=None, limit=2)
     assert [one.sequence for one in page.items] == [2, 1]
-    page = await rig.book.find_deliveries(webhook.webhook_id, status=None, limit=2, cursor=page.next_cursor)
+    page = await rig.store.find_deliveries(webhook.webhook_id, status=None, limit=2, cursor=page.next_cursor)
     assert ([one.sequence for one in page.items], page.next_cursor) == ([0], None)
-    page = await rig.book.find_deliveries(webhook.webhook_id, status="pending", limit=9)
+    page = await rig.store.find_deliveries(webhook.webhook_id, status="pending", limit=9)
     assert [one.sequence for one in page.items] == [2, 1]
-    assert (await rig.book.find_deliveries(uuid4(), status=None, limit=2)).items == []
+    assert (await rig.store.find_deliveries(uuid4(), status=None, limit=2)).items == []
 
 
 async def test_one_is_delivered_again_with_all_its_tries_when_it_is_asked_for(rig: Rig, clock: ManualClock) -> None:
@@ -188,13 +188,13 @@ async def test_one_is_delivered_again_with_all_its_tries_when_it_is_asked_for(ri
     [taken] = await rig.take()
     await rig.settle(taken.delivery, outcome(clock.now(), error=REFUSED))
     clock.advance(HOUR)
-    asked = await rig.book.redeliver(webhook.webhook_id, taken.delivery.delivery_id)
+    asked = await rig.store.redeliver(webhook.webhook_id, taken.delivery.delivery_id)
     assert (asked.status, asked.attempts, asked.tries, asked.due_at) == ("pending", 1, 0, clock.now())
     [taken] = await rig.take()
     assert (taken.delivery.attempts, taken.delivery.tries) == (2, 1)
     for webhook_id, delivery_id in [(other.webhook_id, asked.delivery_id), (webhook.webhook_id, uuid4())]:
         with pytest.raises(NotFound):
-            await rig.book.redeliver(webhook_id, delivery_id)
+            await rig.store.redeliver(webhook_id, delivery_id)
 
 
 async def test_a_webhook_that_fails_for_too_long_is_paused(rig: Rig, clock: ManualClock) -> None:
@@ -245,7 +245,7 @@ async def test_a_webhook_that_somebody_has_paused_stays_as_it_is_however_an_atte
     webhook = await rig.hook(failing_since=clock.now())
     await rig.dispatch(make_delivery(webhook, clock.now()))
     [taken] = await rig.take()
-    await rig.book.change(webhook.webhook_id, lambda one: structs.replace(one, status="paused"))
+    await rig.store.change(webhook.webhook_id, lambda one: structs.replace(one, status="paused"))
     assert await rig.settle(taken.delivery, outcome(clock.now(), error=error, pause=error and "gone"))
     found = await rig.get(webhook)
     assert (found.status, found.reason) == ("paused", None)
@@ -259,10 +259,10 @@ async def test_what_has_ended_or_waits_in_vain_is_pruned(rig: Rig, clock: Manual
     await rig.settle(one.delivery, outcome(clock.now()))
     await rig.settle(two.delivery, outcome(clock.now(), error=REFUSED))
     await rig.settle(three.delivery, outcome(clock.now(), due_in=8 * DAY, error=REFUSED))
-    assert await rig.book.prune(keep=7 * DAY, limit=100) == 0
+    assert await rig.store.prune(keep=7 * DAY, limit=100) == 0
     clock.advance(7 * DAY + DELIVERY_LEASE + timedelta(seconds=1))
-    assert await rig.book.prune(keep=7 * DAY, limit=2) == 2
-    assert await rig.book.prune(keep=7 * DAY, limit=2) == 1
+    assert await rig.store.prune(keep=7 * DAY, limit=2) == 2
+    assert await rig.store.prune(keep=7 * DAY, limit=2) == 1
     assert [one.sequence for one in await rig.deliveries(webhook)] == [2]
 
 
@@ -270,5 +270,5 @@ async def test_a_delivery_can_be_dropped(rig: Rig, clock: ManualClock) -> None:
     webhook = await rig.hook()
     await rig.dispatch(make_delivery(webhook, clock.now()))
     [due] = await rig.due()
-    await rig.book.drop(due.delivery)
+    await rig.store.drop(due.delivery)
     assert await rig.deliveries(webhook) == []

@@ -69,8 +69,8 @@ async def test_a_key_is_good_until_it_is_revoked_or_its_time_is_over() -> None:
 async def test_the_latest_use_is_kept(engine: Engine) -> None:
     await engine.keys.add(make())
     await engine.keys.add(make("two"))
-    await engine.keys.note_uses({"one": START + DAY, "none": START})
-    await engine.keys.note_uses({"two": START, "one": START})
+    await engine.keys.record_uses({"one": START + DAY, "none": START})
+    await engine.keys.record_uses({"two": START, "one": START})
     assert [key.last_used_at for key in await engine.keys.find_all()] == [START + DAY, START]
 
 
@@ -86,7 +86,7 @@ async def test_the_version_moves_with_every_change_of_any_process(make_engine: M
         await change
         seen.append(await first.keys.version())
     assert seen == sorted(set(seen))
-    await first.keys.note_uses({"one": START})
+    await first.keys.record_uses({"one": START})
     assert await first.keys.version() == seen[-1]
 
 

@@ -11,7 +11,7 @@ from msgspec import structs
 from tasker.engines.protocol import Engine
 from tasker.engines.shared.values import to_cursor
 from tasker.errors import Invalid
-from tasker.model import Draft, LineStats, Status, TaskFilter
+from tasker.model import Draft, PartitionStats, Status, TaskFilter
 from tasker.rules.lifecycle import Cancelled, Failed, Snoozed, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft
 
@@ -236,10 +236,10 @@ async def test_open_tasks_are_counted_by_queue_and_type(driver: Driver, engine: 
     await driver.claim(queues=["c"], types=["gpt"])
     lines = await engine.stats()
     assert sorted(lines, key=lambda line: (line.queue, line.type)) == [
-        LineStats(queue="a", type="gpt", pending=1, oldest_due_at=clock.now()),
-        LineStats(queue="a", type="sum", pending=4, oldest_due_at=start),
-        LineStats(queue="b", type="sum", scheduled=1),
-        LineStats(queue="c", type="gpt", running=1),
+        PartitionStats(queue="a", type="gpt", pending=1, oldest_due_at=clock.now()),
+        PartitionStats(queue="a", type="sum", pending=4, oldest_due_at=start),
+        PartitionStats(queue="b", type="sum", scheduled=1),
+        PartitionStats(queue="c", type="gpt", running=1),
     ]
 
 
@@ -247,9 +247,9 @@ async def test_a_task_counts_as_waiting_from_when_it_is_due(driver: Driver, engi
     due_at = clock.now() + MINUTE
     await driver.submit(make_draft(clock.now(), delay=MINUTE))
     clock.advance(2 * MINUTE)
-    assert await engine.stats() == [LineStats(queue="default", type="sum", pending=1, oldest_due_at=due_at)]
+    assert await engine.stats() == [PartitionStats(queue="default", type="sum", pending=1, oldest_due_at=due_at)]
     await driver.finish(await driver.claim_one(), Snoozed(MINUTE))
-    assert await engine.stats() == [LineStats(queue="default", type="sum", scheduled=1)]
+    assert await engine.stats() == [PartitionStats(queue="default", type="sum", scheduled=1)]
 
 
 async def test_the_oldest_due_task_counts_whatever_its_priority(engine: Engine, clock: ManualClock) -> None:
@@ -258,7 +258,7 @@ async def test_the_oldest_due_task_counts_whatever_its_priority(engine: Engine, 
     clock.advance(SECOND)
     await engine.submit([make_draft(clock.now(), priority=5), make_draft(clock.now(), priority=9, delay=MINUTE)])
     [line] = await engine.stats()
-    assert line == LineStats(queue="default", type="sum", pending=2, scheduled=1, oldest_due_at=start)
+    assert line == PartitionStats(queue="default", type="sum", pending=2, scheduled=1, oldest_due_at=start)
 
 
 async def test_an_owners_tasks(engine: Engine, clock: ManualClock) -> None:

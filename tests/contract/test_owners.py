@@ -63,7 +63,7 @@ CASES: dict[str, Case] = {}
 
 
 def case(name: str) -> Callable[[Case], Case]:
-    """Note what tells that a method, `book.method`, keeps owners apart."""
+    """Note what tells that a method, `store.method`, keeps owners apart."""
 
     def note(test: Case) -> Case:
         assert name not in CASES
@@ -87,7 +87,7 @@ BLIND = {
     **dict.fromkeys(("engine.find_expired", "engine.fail_overdue", "engine.prune", "engine.sweep", "secrets.find_ended",
                      "audit.begin", "audit.end", "audit.find_many", "audit.prune", "archive.read", "archive.put",
                      "archive.find_many", "archive.find_erased", "archive.put_records", "archive.find_records",
-                     "keys.version", "keys.add", "keys.find_all", "keys.revoke", "keys.note_uses",
+                     "keys.version", "keys.add", "keys.find_all", "keys.revoke", "keys.record_uses",
                      "schedules.find_due", "webhooks.turn", "webhooks.dispatch", "webhooks.find_due", "webhooks.take",
                      "webhooks.settle", "webhooks.drop", "webhooks.prune", "journal.prune",
                      "queues.find_names"), WHOLE),
@@ -98,7 +98,7 @@ BLIND = {
 
 
 def methods() -> set[str]:
-    """Return every method of the engine and its books, as `book.method`."""
+    """Return every method of the engine and its books, as `store.method`."""
     books = {"engine": Engine} | {
         name: kind for name, kind in get_type_hints(Engine, vars(protocols)).items() if inspect.isclass(kind)
     }
@@ -335,7 +335,7 @@ async def _(walls: Walls) -> None:
     assert (page.items, page.next_cursor) == ([mine], None)
 
 
-@case("webhooks.find_hearing")
+@case("webhooks.find_subscriptions")
 async def _(walls: Walls) -> None:
     """Of another owner's task only who was to hear of all does; one that is nobody's hears of what is nobody's."""
     fields: list[dict[str, Any]] = [
@@ -348,7 +348,7 @@ async def _(walls: Walls) -> None:
     for owner in ("eve", "ada", ""):
         await walls.submit(owner)
     page = await walls.engine.journal.read(tail)
-    hearing = await walls.engine.webhooks.find_hearing({entry.event.task_id for entry in page.entries})
+    hearing = await walls.engine.webhooks.find_subscriptions({entry.event.task_id for entry in page.entries})
     [(found, _)] = find_deliveries(hearing, page, walls.clock.now(), at_once=100)
     owners = {entry.event.task_id: entry.owner for entry in page.entries}
     names = {webhook.webhook_id: place for place, webhook in enumerate(made)}

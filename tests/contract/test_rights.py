@@ -215,9 +215,9 @@ async def test_a_webhook_hears_of_no_other_task_without_the_right(desk: Desk, dr
     with pytest.raises(Forbidden, match="read"):
         await desk.submit(WEAK, told, idempotency_key="k")
     assert (await desk.submit(WEAK, body, idempotency_key="k")).task.task_id == first.task_id, "the key is free"
-    assert len(await driver.engine.webhooks.find_hearing([first.task_id])) == 1
+    assert len(await driver.engine.webhooks.find_subscriptions([first.task_id])) == 1
     assert (await desk.submit(READER, told)).task.task_id == first.task_id
-    assert len(await driver.engine.webhooks.find_hearing([first.task_id])) == 2
+    assert len(await driver.engine.webhooks.find_subscriptions([first.task_id])) == 2
 
 
 # unique keys are of one type

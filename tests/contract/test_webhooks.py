@@ -14,7 +14,7 @@ from tests.contract.webhooks import Rig, make_delivery, make_webhook
 from tasker.engines.protocol import Engine
 from tasker.errors import Conflict, Invalid, NotFound
 from tasker.model import Draft
-from tasker.model.webhooks import Hearing, Webhook
+from tasker.model.webhooks import Subscription, Webhook
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 
@@ -34,45 +34,45 @@ async def test_a_webhook_is_kept_as_it_is(rig: Rig, clock: ManualClock) -> None:
     )  # fmt: skip
     assert await rig.get(plain) == plain
     assert await rig.get(full) == full
-    assert await rig.book.find(uuid4()) is None
+    assert await rig.store.find(uuid4()) is None
 
 
 async def test_an_owner_has_so_many_and_no_more(rig: Rig, clock: ManualClock) -> None:
     await rig.hook(owner="ada")
     with pytest.raises(Conflict):
-        await rig.book.create(make_webhook(clock.now(), owner="ada"), most=1)
-    await rig.book.create(make_webhook(clock.now(), owner="eve"), most=1)
-    assert len((await rig.book.find_many(owner=None, limit=9)).items) == 2
+        await rig.store.create(make_webhook(clock.now(), owner="ada"), most=1)
+    await rig.store.create(make_webhook(clock.now(), owner="eve"), most=1)
+    assert len((await rig.store.find_many(owner=None, limit=9)).items) == 2
     await rig.hook(owner="bob", task_id=uuid4())  # that comes and goes with its task
-    await rig.book.create(make_webhook(clock.now(), owner="bob"), most=1)
+    await rig.store.create(make_webhook(clock.now(), owner="bob"), most=1)
 
 
 async def test_of_those_that_come_at_the_same_time_no_more_are_taken(rig: Rig, clock: ManualClock) -> None:
-    come = [rig.book.create(make_webhook(clock.now(), owner="ada"), most=3) for _ in range(8)]
+    come = [rig.store.create(make_webhook(clock.now(), owner="ada"), most=3) for _ in range(8)]
     done = await asyncio.gather(*come, return_exceptions=True)
     assert [type(one) for one in done if one is not None] == [Conflict] * 5
-    assert len((await rig.book.find_many(owner="ada", limit=10)).items) == 3
+    assert len((await rig.store.find_many(owner="ada", limit=10)).items) == 3
 
 
 async def test_webhooks_are_listed_newest_first_by_owner_and_in_pages(rig: Rig) -> None:
     hooks = [await rig.hook(owner=owner) for owner in ("ada", "", "ada", "eve")]
     await rig.hook(task_id=uuid4())
-    page = await rig.book.find_many(owner=None, limit=3)
+    page = await rig.store.find_many(owner=None, limit=3)
     assert page.items == [hooks[3], hooks[2], hooks[1]]
     assert page.next_cursor is not None
-    last = await rig.book.find_many(owner=None, limit=3, cursor=page.next_cursor)
+    last = await rig.store.find_many(owner=None, limit=3, cursor=page.next_cursor)
     assert (last.items, last.next_cursor) == ([hooks[0]], None)
     everybodys = await rig.hook(owner="ada", all_owners=True)
-    assert (await rig.book.find_many(owner="ada", limit=9)).items == [hooks[2], hooks[0]]
-    assert (await rig.book.find_many(owner="", limit=9)).items == [hooks[1]]
-    assert (await rig.book.find_many(owner=None, limit=1)).items == [everybodys]
+    assert (await rig.store.find_many(owner="ada", limit=9)).items == [hooks[2], hooks[0]]
+    assert (await rig.store.find_many(owner="", limit=9)).items == [hooks[1]]
+    assert (await rig.store.find_many(owner=None, limit=1)).items == [everybodys]
     with pytest.raises(Invalid):
-        await rig.book.find_many(owner=None, limit=3, cursor="nonsense")
+        await rig.store.find_many(owner=None, limit=3, cursor="nonsense")
 
 
 async def test_a_change_is_made_of_what_is_there(rig: Rig) -> None:
     webhook = await rig.hook()
-    changed = await rig.book.change(webhook.webhook_id, lambda one: structs.replace(one, url=one.url + "new"))
+    changed = await rig.store.change(webhook.webhook_id, lambda one: structs.replace(one, url=one.url + "new"))
     assert changed == structs.replace(webhook, url="https://example.com/new")
     assert await rig.get(webhook) == changed
 
@@ -80,21 +80,21 @@ async def test_a_change_is_made_of_what_is_there(rig: Rig) -> None:
         raise Invalid("no")
 
     with pytest.raises(Invalid):
-        await rig.book.change(webhook.webhook_id, refuse)
+        await rig.store.change(webhook.webhook_id, refuse)
     with pytest.raises(NotFound):
-        await rig.book.change(uuid4(), lambda one: one)
+        await rig.store.change(uuid4(), lambda one: one)
     assert await rig.get(webhook) == changed
 
 
 async def test_a_webhook_goes_with_its_deliveries(rig: Rig, clock: ManualClock) -> None:
     gone, stays = await rig.hook(), await rig.hook()
     await rig.dispatch(make_delivery(gone, clock.now()), make_delivery(stays, clock.now()))
-    await rig.book.delete(gone.webhook_id)
-    assert await rig.book.find(gone.webhook_id) is None
+    await rig.store.delete(gone.webhook_id)
+    assert await rig.store.find(gone.webhook_id) is None
     assert await rig.deliveries(gone) == []
     assert [one.webhook for one in await rig.due()] == [stays]
     with pytest.raises(NotFound):
-        await rig.book.delete(gone.webhook_id)
+        await rig.store.delete(gone.webhook_id)
 
 
 # those that come with a task
@@ -111,12 +111,12 @@ async def test_a_task_brings_its_webhook_in_the_same_commit_and_takes_it_along(
         structs.replace(webhook, task_id=draft.task_id) for webhook, draft in zip(hooks, (alone, first), strict=True)
     ]
     assert [await rig.get(webhook) for webhook in hooks] == mine
-    assert await rig.book.find_hearing([alone.task_id]) == [Hearing(mine[0])]
-    assert await rig.book.find_hearing([]) == []
+    assert await rig.store.find_subscriptions([alone.task_id]) == [Subscription(mine[0])]
+    assert await rig.store.find_subscriptions([]) == []
     await rig.dispatch(make_delivery(mine[0], clock.now(), task_id=alone.task_id))
     await rig.engine.cancel(alone.task_id)
     await rig.engine.delete(alone.task_id)
-    assert await rig.book.find(hooks[0].webhook_id) is None
+    assert await rig.store.find(hooks[0].webhook_id) is None
     assert await rig.deliveries(hooks[0]) == []
     assert await rig.get(hooks[1]) == mine[1]
 
@@ -130,7 +130,7 @@ async def test_a_submission_that_was_made_before_brings_none_again(rig: Rig, clo
     [receipt] = await rig.engine.submit([again])
     assert receipt.outcome == "replayed"
     assert again.webhook is not None
-    assert await rig.book.find(again.webhook.webhook_id) is None
+    assert await rig.store.find(again.webhook.webhook_id) is None
 
 
 async def test_a_submission_that_joins_another_task_has_its_receiver_told_of_that_one_once(
@@ -145,7 +145,7 @@ async def test_a_submission_that_joins_another_task_has_its_receiver_told_of_tha
     for webhook in (mine, again, make_webhook(clock.now(), url="https://other.example.com/")):
         [receipt] = await rig.engine.submit([draft(webhook)])
         assert (receipt.outcome, receipt.task_id) == ("joined", first.task_id)
-    found = await rig.book.find_hearing([first.task_id])
+    found = await rig.store.find_subscriptions([first.task_id])
     assert [one.webhook.url for one in found] == ["https://example.com/", "https://other.example.com/"]
     assert found[0].webhook == structs.replace(mine, task_id=first.task_id)
 
@@ -154,14 +154,14 @@ async def test_a_submission_that_joins_another_task_has_its_receiver_told_of_tha
 
 
 async def test_it_begins_at_the_beginning_and_goes_on_where_it_was(rig: Rig, make_engine: MakeEngine) -> None:
-    turn = await rig.book.turn("one")
-    assert turn is not None
-    assert (turn.position, turn.is_idle) == (None, True)
+    position = await rig.store.find_position("one")
+    assert position is not None
+    assert (position.position, position.is_idle) == (None, True)
     await rig.hook()
     await rig.dispatch()
-    turn = await rig.book.turn("one")
-    assert turn is not None
-    assert (turn.position, turn.is_idle) == (rig.position, False)
+    position = await rig.store.find_position("one")
+    assert position is not None
+    assert (position.position, position.is_idle) == (rig.position, False)
 
 
 async def test_an_event_becomes_one_delivery_for_a_webhook_however_often_it_is_found(
@@ -181,19 +181,19 @@ async def test_an_event_becomes_one_delivery_for_a_webhook_however_often_it_is_f
 async def test_who_is_behind_changes_nothing(rig: Rig, clock: ManualClock) -> None:
     webhook = await rig.hook()
     await rig.dispatch()
-    assert not await rig.book.dispatch([make_delivery(webhook, clock.now())], after=None, to="elsewhere")
-    assert not await rig.book.dispatch([make_delivery(webhook, clock.now())], after="elsewhere", to="elsewhere")
+    assert not await rig.store.dispatch([make_delivery(webhook, clock.now())], after=None, to="elsewhere")
+    assert not await rig.store.dispatch([make_delivery(webhook, clock.now())], after="elsewhere", to="elsewhere")
     assert rig.position is not None
-    assert not await rig.book.dispatch([make_delivery(webhook, clock.now())], after="elsewhere", to=rig.position)
+    assert not await rig.store.dispatch([make_delivery(webhook, clock.now())], after="elsewhere", to=rig.position)
     assert await rig.deliveries(webhook) == []
-    turn = await rig.book.turn("one")
-    assert turn is not None
-    assert turn.position == rig.position
+    position = await rig.store.find_position("one")
+    assert position is not None
+    assert position.position == rig.position
 
 
 async def test_a_webhook_that_is_erased_meanwhile_is_told_nothing(rig: Rig, clock: ManualClock) -> None:
     gone, stays = await rig.hook(), await rig.hook()
-    await rig.book.delete(gone.webhook_id)
+    await rig.store.delete(gone.webhook_id)
     await rig.dispatch(make_delivery(gone, clock.now()), make_delivery(stays, clock.now()))
     assert await rig.deliveries(gone) == []
     assert len(await rig.deliveries(stays)) == 1
@@ -207,20 +207,20 @@ async def test_of_many_processes_one_goes_on_with_the_journal_until_it_is_silent
     other = make_engine()
     await other.open()
     await rig.hook()
-    assert await rig.book.turn("one") is not None
-    assert await other.webhooks.turn("two") is None
+    assert await rig.store.find_position("one") is not None
+    assert await other.webhooks.find_position("two") is None
     clock.advance(timedelta(seconds=6))
-    assert await rig.book.turn("one") is not None
+    assert await rig.store.find_position("one") is not None
     clock.advance(timedelta(seconds=6))
-    assert await other.webhooks.turn("two") is None
+    assert await other.webhooks.find_position("two") is None
     clock.advance(timedelta(seconds=5))
-    assert await other.webhooks.turn("two") is not None
-    assert await rig.book.turn("one") is None
+    assert await other.webhooks.find_position("two") is not None
+    assert await rig.store.find_position("one") is None
 
 
 async def test_of_many_that_come_at_the_same_time_one_goes_on(rig: Rig, make_engine: MakeEngine) -> None:
     if not rig.engine.is_shared:
         pytest.skip("one process has the store alone")
     await rig.hook()
-    turns = await asyncio.gather(*(rig.book.turn(str(place)) for place in range(8)))
-    assert len([turn for turn in turns if turn is not None]) == 1
+    turns = await asyncio.gather(*(rig.store.find_position(str(place)) for place in range(8)))
+    assert len([position for position in turns if position is not None]) == 1

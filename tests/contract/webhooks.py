@@ -47,34 +47,34 @@ class Rig:
     def __init__(self, engine: Engine, clock: ManualClock) -> None:
         self.engine = engine
         self.clock = clock
-        self.book = engine.webhooks
+        self.store = engine.webhooks
         self.position: str | None = None
 
     async def hook(self, **fields: Any) -> Webhook:
         webhook = make_webhook(self.clock.now(), **fields)
-        await self.book.create(webhook, most=1000)
+        await self.store.create(webhook, most=1000)
         return webhook
 
     async def dispatch(self, *found: Delivery) -> None:
         to = uuid4().hex
-        assert await self.book.dispatch(found, after=self.position, to=to)
+        assert await self.store.dispatch(found, after=self.position, to=to)
         self.position = to
 
     async def deliveries(self, webhook: Webhook) -> list[Delivery]:
-        return (await self.book.find_deliveries(webhook.webhook_id, status=None, limit=100)).items
+        return (await self.store.find_deliveries(webhook.webhook_id, status=None, limit=100)).items
 
     async def due(
         self, *, full: Sequence[str] = (), full_owners: Sequence[str] = (), each: int = 10, limit: int = 100
     ) -> list[DueDelivery]:
-        return await self.book.find_due(full=full, full_owners=full_owners, each=each, limit=limit)
+        return await self.store.find_due(full=full, full_owners=full_owners, each=each, limit=limit)
 
     async def take(self) -> list[DueDelivery]:
-        return await self.book.take(await self.due())
+        return await self.store.take(await self.due())
 
     async def settle(self, delivery: Delivery, how: DeliveryOutcome) -> bool:
-        return await self.book.settle(delivery, how, failing_before=how.at - 3 * DAY, too_long="too long")
+        return await self.store.settle(delivery, how, failing_before=how.at - 3 * DAY, too_long="too long")
 
     async def get(self, webhook: Webhook) -> Webhook:
-        found = await self.book.find(webhook.webhook_id)
+        found = await self.store.find(webhook.webhook_id)
         assert found is not None
         return found

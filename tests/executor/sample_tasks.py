@@ -113,7 +113,7 @@ def start_and_die() -> None:
 
 
 def _start_orphan() -> int:
-    """Start a daemon by the book (setsid, double fork) and return its pid."""
+    """Start a daemon by the store (setsid, double fork) and return its pid."""
     how = "start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL"
     program = f"import subprocess; print(subprocess.Popen({NAPPER!r}, {how}).pid)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)

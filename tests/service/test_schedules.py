@@ -27,7 +27,7 @@ YEARS = timedelta(days=3653)
 
 @pytest.fixture
 async def firing(service: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Task[None]]:
-    """The chore as it runs, in a hurry where it looks at the clock."""
+    """The chore as it runs, in a force where it looks at the clock."""
     for name in ("_LOOK_AGAIN", "_AT_LEAST"):
         monkeypatch.setattr(schedules, name, 0.001)
     monkeypatch.setattr(schedules, "_AFTER_A_FAULT", timedelta(milliseconds=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from tasker.metrics import MAX_QUEUES, Metrics
-from tasker.model import Claim, Ending, LineStats, Policy, Status, Transition, new_task_id
+from tasker.model import Claim, Ending, PartitionStats, Policy, Status, Transition, new_task_id
 from tasker.testing import START
 
 
@@ -23,7 +23,7 @@ def change(status: Status = Status.COMPLETED, ending: Ending = "succeeded") -> T
     )  # fmt: skip
 
 
-def lines(metrics: Metrics, *stats: LineStats) -> list[str]:
+def lines(metrics: Metrics, *stats: PartitionStats) -> list[str]:
     return metrics.render(stats, START + timedelta(seconds=10)).decode().splitlines()
 
 
@@ -52,8 +52,8 @@ def test_a_retry_is_no_end_and_no_second_wait() -> None:
 def test_lines_are_added_up_by_queue() -> None:
     shown = lines(
         Metrics(),
-        LineStats(queue="q", type="a", pending=1, scheduled=2, oldest_due_at=START),
-        LineStats(queue="q", type="b", pending=10, running=3, oldest_due_at=START + timedelta(seconds=5)),
+        PartitionStats(queue="q", type="a", pending=1, scheduled=2, oldest_due_at=START),
+        PartitionStats(queue="q", type="b", pending=10, running=3, oldest_due_at=START + timedelta(seconds=5)),
     )
     assert 'tasker_tasks{queue="q",status="pending"} 11.0' in shown
     assert 'tasker_tasks{queue="q",status="scheduled"} 2.0' in shown
@@ -65,7 +65,8 @@ def test_clients_name_queues_but_not_without_end() -> None:
     metrics = Metrics()
     for number in range(MAX_QUEUES + 50):
         metrics.attempt_ended(claim(f"q{number}"), change())
-    shown = lines(metrics, *[LineStats(queue=f"q{number}", type="sum", pending=1) for number in range(MAX_QUEUES + 50)])
+    waiting = [PartitionStats(queue=f"q{number}", type="sum", pending=1) for number in range(MAX_QUEUES + 50)]
+    shown = lines(metrics, *waiting)
     assert sum(line.startswith("tasker_tasks_total{") for line in shown) == MAX_QUEUES + 1
     assert 'tasker_tasks_total{outcome="completed",queue="other",type="sum"} 50.0' in shown
     assert 'tasker_tasks{queue="other",status="pending"} 50.0' in shown

@@ -54,4 +54,4 @@ def test_what_a_draft_may_cancel_is_loosened_nowhere() -> None:
 
 def test_whole_tasks_are_shown_to_readers_alone() -> None:
     """Every other reply about a task is made by `show_task`, which asks who is told."""
-    assert callers("encode_task") == {"api/receipts.py", "api/events.py", "wiring.py"}
+    assert callers("encode_task") == {"api/receipts.py", "api/events.py", "wiring/app.py"}

@@ -1,4 +1,4 @@
-"""A courier over an engine, moved by hand, and the receivers that it tells."""
+"""A dispatcher over an engine, moved by hand, and the receivers that it tells."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasker.model.webhooks import Delivery, Webhook, WebhookSecret
 from tasker.rules.lifecycle import Succeeded
 from tasker.rules.signing import new_secret
 from tasker.testing import Driver, ManualClock, make_draft
-from tasker.webhooks.courier import Courier
+from tasker.webhooks.dispatcher import Dispatcher
 from tasker.webhooks.rules import Answer
 
 SECRET = new_secret()
@@ -87,7 +87,7 @@ class Most(Random):
 
 
 class Rig:
-    """An engine with a courier, moved by hand."""
+    """An engine with a dispatcher, moved by hand."""
 
     def __init__(self, engine: Engine, clock: ManualClock, receivers: Receivers, name: str = "one") -> None:
         self.engine = engine
@@ -95,7 +95,7 @@ class Rig:
         self.receivers = receivers
         self.driver = Driver(engine, clock)
         self.has_owners = False
-        self.courier = Courier(
+        self.dispatcher = Dispatcher(
             engine, clock, Most(), post=receivers.post, render=render, name=name, has_owners=lambda: self.has_owners
         )
 
@@ -114,18 +114,18 @@ class Rig:
 
     async def dispatch(self) -> None:
         """Go through the journal to its end."""
-        while await self.courier.dispatch():
+        while await self.dispatcher.dispatch():
             pass
 
     @property
     def is_quiet(self) -> bool:
         """Whether every request under way waits for a receiver that is held."""
-        return len(self.courier._sending) == self.receivers.waiting
+        return len(self.dispatcher._sending) == self.receivers.waiting
 
     async def deliver(self) -> None:
         """Deliver all that is due."""
-        while await self.courier.deliver():
-            await self.courier.settle()
+        while await self.dispatcher.deliver():
+            await self.dispatcher.settle()
 
     async def work(self) -> None:
         await self.dispatch()

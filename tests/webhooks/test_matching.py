@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from tasker.model import Event
 from tasker.model.journal import JournalEntry, JournalPage
-from tasker.model.webhooks import Hearing, Webhook
+from tasker.model.webhooks import Subscription, Webhook
 from tasker.testing import START
 from tasker.webhooks.matching import find_deliveries
 
@@ -70,14 +70,14 @@ def entry(
 )
 def test_who_hears_of_what(fields: dict[str, Any], given: dict[str, Any], hears: bool) -> None:
     page = JournalPage(entries=[entry(**given)], cursor="end")
-    [(found, cursor)] = find_deliveries([Hearing(hook(**fields), 7)], page, START, at_once=9)
+    [(found, cursor)] = find_deliveries([Subscription(hook(**fields), 7)], page, START, at_once=9)
     assert (len(found), cursor) == (int(hears), "end")
 
 
 def test_a_step_leads_behind_the_last_event_that_it_tells_of_and_the_last_to_the_end() -> None:
     """If only the first steps are stored, what is read on from there is all the rest."""
     page = JournalPage(entries=[entry(str(place)) for place in range(5)], cursor="end")
-    steps = list(find_deliveries([Hearing(hook()), Hearing(hook())], page, START, at_once=3))
+    steps = list(find_deliveries([Subscription(hook()), Subscription(hook())], page, START, at_once=3))
     assert [(len(found), cursor) for found, cursor in steps] == [(4, "1"), (4, "3"), (2, "end")]
     assert list(find_deliveries([], page, START, at_once=3)) == [([], "end")]
 
@@ -85,7 +85,7 @@ def test_a_step_leads_behind_the_last_event_that_it_tells_of_and_the_last_to_the
 def test_a_delivery_is_due_at_once_in_the_lane_of_its_webhook() -> None:
     one, own = hook(), hook(task_id=TASK_ID)
     [(found, _)] = find_deliveries(
-        [Hearing(one), Hearing(own)], JournalPage(entries=[entry()], cursor="end"), START, at_once=9
+        [Subscription(one), Subscription(own)], JournalPage(entries=[entry()], cursor="end"), START, at_once=9
     )
     told = [(delivery.webhook_id, delivery.lane, delivery.task_id, delivery.sequence) for delivery in found]
     assert told == [(one.webhook_id, one.lane, TASK_ID, 3), (own.webhook_id, "ada\texample.com", TASK_ID, 3)]

@@ -1,4 +1,4 @@
-"""Webhooks of a whole service: what its settings close is closed to the courier too, and what it tells is public."""
+"""Webhooks of a whole service: what its settings close is closed to the dispatcher too, and what it tells is public."""
 
 from __future__ import annotations
 

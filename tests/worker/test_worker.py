@@ -12,7 +12,7 @@ import pytest
 
 from tasker.chores.loop import reap
 from tasker.errors import Unavailable
-from tasker.model import LineStats, RetryPolicy, Status
+from tasker.model import PartitionStats, RetryPolicy, Status
 from tasker.model.usage import UsageFilter
 from tasker.rules.lifecycle import Interrupted, decide
 from tests.worker.rig import NOW, Rig
@@ -131,10 +131,10 @@ async def test_draining_gives_back_what_does_not_end(rig: Rig) -> None:
 async def test_a_second_signal_cuts_the_drain_short(rig: Rig) -> None:
     task = await rig.submit("hold")
     await rig.stage.started.wait()
-    hurry = asyncio.Event()
-    draining = asyncio.create_task(rig.worker.drain(MINUTE, hurry))
+    force = asyncio.Event()
+    draining = asyncio.create_task(rig.worker.drain(MINUTE, force))
     await asyncio.sleep(0)
-    hurry.set()
+    force.set()
     await asyncio.wait_for(draining, 10)
     assert (await rig.get(task)).status is Status.PENDING
 
@@ -187,9 +187,9 @@ async def test_readiness_sees_a_worker_that_ended(rig: Rig) -> None:
 
 async def test_readiness_sees_tasks_that_wait_beside_free_slots(rig: Rig) -> None:
     due_at = rig.clock.now() - MINUTE
-    waiting = LineStats(queue="default", type="add", pending=1, oldest_due_at=due_at)
+    waiting = PartitionStats(queue="default", type="add", pending=1, oldest_due_at=due_at)
     assert "waited 60 s" in rig.worker.health([waiting])["line"]
-    unknown = LineStats(queue="default", type="nobody_has_it", pending=1, oldest_due_at=due_at)
+    unknown = PartitionStats(queue="default", type="nobody_has_it", pending=1, oldest_due_at=due_at)
     assert rig.worker.health([unknown])["line"] == "ok"
 
 
@@ -202,7 +202,7 @@ async def test_a_wall_clock_that_is_set_ends_no_attempt_and_readiness_believes_n
     await rig.stage.started.wait()
     due_at = rig.clock.now()
     rig.clock.ahead = step
-    waiting = LineStats(queue="default", type="add", pending=1, oldest_due_at=due_at)
+    waiting = PartitionStats(queue="default", type="add", pending=1, oldest_due_at=due_at)
     assert rig.worker.health([waiting])["line"] == "ok"
     assert await rig.engine.find_expired(limit=10) == []
     rig.stage.release.set()

@@ -11,7 +11,7 @@ from tasker.api.operation import Answer, Operation
 from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
 from tasker.api.replies import Head, Reply, Stream, json_reply
 from tasker.errors import RequestError
-from tasker.model.audit import AuditEntry, Deed
+from tasker.model.audit import AuditAction, AuditEntry
 from tasker.requests.submissions import RunAt
 from tasker.service.audit import KEEP_AUDIT_FOR, Audit
 
@@ -80,9 +80,9 @@ def _made(reply: Reply | Stream) -> str:
     return where.rpartition(b"/")[2].decode()
 
 
-def _deed(operation: Operation, head: Head, target: str) -> Deed:
+def _deed(operation: Operation, head: Head, target: str) -> AuditAction:
     caller = head.caller
-    return Deed(
+    return AuditAction(
         key_id=caller.key_id, owner=caller.owner, action=operation.name, target=target[:200], address=head.address
     )
 

@@ -14,7 +14,7 @@ from tasker.api.pages import DEFAULT_LIMIT, after_name, name_cursor, next_link, 
 from tasker.api.replies import Reply, json_reply
 from tasker.clock import Clock
 from tasker.errors import NotFound
-from tasker.model import LineStats, queue_name_pattern
+from tasker.model import PartitionStats, queue_name_pattern
 from tasker.model.queues import QueueSettings, Rate
 from tasker.requests.queues import QueuePatch, read_queue_change
 from tasker.service.queues import Queues
@@ -73,7 +73,7 @@ class QueueOperations:
         found = await self._queues.find_names(call.caller, after=after, limit=limit + 1)
         names = found[:limit]
         settings, lines = await self._queues.settings(names), await self._queues.stats(call.caller, names)
-        own: dict[str, list[LineStats]] = {}
+        own: dict[str, list[PartitionStats]] = {}
         for line in lines:
             own.setdefault(line.queue, []).append(line)
         items = [self._view(name, own.get(name, ()), settings.get(name)) for name in names]
@@ -93,11 +93,11 @@ class QueueOperations:
         settings = await self._queues.change(name, read_queue_change(await call.body()))
         return json_reply(self._view(name, await self._queues.stats(call.caller, [name]), settings))
 
-    def _view(self, name: str, lines: Sequence[LineStats], settings: QueueSettings | None) -> QueueView:
+    def _view(self, name: str, lines: Sequence[PartitionStats], settings: QueueSettings | None) -> QueueView:
         return view_of(settings or QueueSettings(name=name), lines, self._clock.now())
 
 
-def view_of(settings: QueueSettings, lines: Sequence[LineStats], now: datetime) -> QueueView:
+def view_of(settings: QueueSettings, lines: Sequence[PartitionStats], now: datetime) -> QueueView:
     """Return a queue as clients see it, from the lines that are its own."""
     oldest = min((line.oldest_due_at for line in lines if line.oldest_due_at is not None), default=None)
     pending, running = sum(line.pending for line in lines), sum(line.running for line in lines)

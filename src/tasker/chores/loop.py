@@ -19,7 +19,7 @@ from tasker.service.audit import PRUNE_AUDIT_EVERY, Audit
 from tasker.service.keys import NOTE_USES_EVERY, REFRESH_EVERY, Keys
 from tasker.service.secrets import ERASE_SECRETS_EVERY, erase_secrets
 from tasker.service.types import REFRESH_TYPES_EVERY, Types
-from tasker.webhooks.courier import KEEP_DELIVERIES
+from tasker.webhooks.dispatcher import KEEP_DELIVERIES
 
 BATCH = 500
 """Rows that one run of a chore touches at the most."""
@@ -60,7 +60,7 @@ async def reap(engine: Engine, clock: Clock, random: Random, *, limit: int = BAT
 def key_chores(keys: Keys, *, is_shared: bool) -> list[Chore]:
     """Return what has to be done about keys: hear of other processes' changes, tell of their uses."""
     refresh = [Chore("keys", REFRESH_EVERY, keys.refresh)] if is_shared else []
-    return [*refresh, Chore("key uses", NOTE_USES_EVERY, keys.note_uses)]
+    return [*refresh, Chore("key uses", NOTE_USES_EVERY, keys.record_uses)]
 
 
 def type_chores(types: Types, *, is_shared: bool) -> list[Chore]:

@@ -10,7 +10,7 @@ import tasker.builtin
 from tasker.builtin.gpt import task as gpt
 from tasker.cli.terminal import note
 from tasker.config.settings import Settings, is_loopback
-from tasker.model import LineStats
+from tasker.model import PartitionStats
 from tasker.release import release
 from tasker.tasktypes.registry import Registry, TaskType
 from tasker.wiring.app import App
@@ -24,7 +24,7 @@ async def print_banner(app: App) -> None:
     note(describe(app.settings, app.registry, await app.service.queues.stats(), keys=app.service.keys.are_used))
 
 
-def describe(settings: Settings, registry: Registry, stats: Sequence[LineStats], *, keys: bool = False) -> str:
+def describe(settings: Settings, registry: Registry, stats: Sequence[PartitionStats], *, keys: bool = False) -> str:
     """Return the banner's text. keys: whether the store has any."""
     url = settings_url(settings)
     lines = [
@@ -92,7 +92,7 @@ def _short(file: str) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _holdings(stats: Sequence[LineStats]) -> str:
+def _holdings(stats: Sequence[PartitionStats]) -> str:
     counts = {
         "pending": sum(line.pending for line in stats),
         "scheduled": sum(line.scheduled for line in stats),

@@ -204,7 +204,7 @@ def _in_store(
     from tasker.config.settings import load_settings
     from tasker.errors import ConfigError, NotFound, StoreInUse
     from tasker.logs.setup import configure_logs
-    from tasker.model.audit import Deed
+    from tasker.model.audit import AuditAction
     from tasker.wiring import app as wiring
 
     settings: Settings = load_settings(data_dir=data_dir)
@@ -216,7 +216,7 @@ def _in_store(
         async with wiring.open_keys(settings) as (keys, audit):
             if deed is None:
                 return await work(keys)
-            done = Deed(key_id=None, owner="", action=deed, target=target[:200], address="command line")
+            done = AuditAction(key_id=None, owner="", action=deed, target=target[:200], address="command line")
             sequence = await audit.begin(done)
             try:
                 result = await work(keys)

@@ -7,7 +7,7 @@ from datetime import datetime
 from msgspec import Struct
 
 
-class Deed(Struct, frozen=True, kw_only=True):
+class AuditAction(Struct, frozen=True, kw_only=True):
     """Something that somebody wants done: the name of the operation, and what it is done to.
 
     key_id and owner: of the key that was shown; None and "" without one. address: where the connection came from.
@@ -25,7 +25,7 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
 
     sequence: int
     time: datetime
-    deed: Deed
+    deed: AuditAction
     outcome: int | None
 
 

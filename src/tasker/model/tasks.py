@@ -191,7 +191,7 @@ class Page(Struct, frozen=True, kw_only=True):
     next_cursor: str | None = None
 
 
-class LineStats(Struct, frozen=True, kw_only=True):
+class PartitionStats(Struct, frozen=True, kw_only=True):
     """The open tasks of one queue and type at this moment.
 
     `pending` are due, `scheduled` wait for a moment; `oldest_due_at` is when the longest-waiting due task became due.

@@ -73,7 +73,7 @@ def share_of(lane: str) -> str:
     return lane[: lane.find("\t") + 1]
 
 
-class Hearing(NamedTuple):
+class Subscription(NamedTuple):
     """A webhook, and the commit after which it was made: it hears of what came with a later one. 0: of any."""
 
     webhook: Webhook
@@ -149,7 +149,7 @@ class WebhookPage(Struct, frozen=True, kw_only=True):
     next_cursor: str | None = None
 
 
-class Turn(Struct, frozen=True, kw_only=True):
+class DispatchPosition(Struct, frozen=True, kw_only=True):
     """The right to go on with the journal from `position` (None: its beginning). is_idle: there is no webhook."""
 
     position: str | None

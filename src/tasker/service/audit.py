@@ -8,7 +8,7 @@ import structlog
 
 from tasker.engines.protocol import AuditStore
 from tasker.errors import Unavailable
-from tasker.model.audit import AuditPage, Deed
+from tasker.model.audit import AuditAction, AuditPage
 from tasker.service.cursors import Cursors
 
 KEEP_AUDIT_FOR = timedelta(days=365)
@@ -21,25 +21,25 @@ _log = structlog.get_logger(__name__)
 class Audit:
     """The record of one service."""
 
-    def __init__(self, book: AuditStore, cursors: Cursors) -> None:
-        self._book = book
+    def __init__(self, store: AuditStore, cursors: Cursors) -> None:
+        self._store = store
         self._cursors = cursors
 
-    async def begin(self, deed: Deed) -> int:
+    async def begin(self, deed: AuditAction) -> int:
         """Note that somebody is about to do something, durably; return the number of the entry. Raises Unavailable."""
-        return await self._book.begin(deed)
+        return await self._store.begin(deed)
 
     async def end(self, sequence: int, outcome: int, made: str = "") -> None:
         """Note how it ended, and what was made. What is done is done: where that cannot be written, the log has it."""
         try:
-            await self._book.end(sequence, outcome, made[:200])
+            await self._store.end(sequence, outcome, made[:200])
         except Unavailable as error:
             _log.warning("audit.outcome_not_stored", sequence=sequence, outcome=outcome, reason=error.detail)
 
     async def find_many(self, *, limit: int, cursor: str | None = None) -> AuditPage:
         """Return entries, newest first. Raises Invalid for a cursor that no page gave out."""
-        return await self._cursors.page("audit", cursor, lambda at: self._book.find_many(limit=limit, cursor=at))
+        return await self._cursors.page("audit", cursor, lambda at: self._store.find_many(limit=limit, cursor=at))
 
     async def prune(self) -> int:
         """Erase entries that are older than KEEP_AUDIT_FOR; return how many."""
-        return await self._book.prune(keep=KEEP_AUDIT_FOR, limit=_BATCH)
+        return await self._store.prune(keep=KEEP_AUDIT_FOR, limit=_BATCH)

@@ -57,14 +57,14 @@ class Seal:
 class Cursors:
     """The seals of a service, by what is listed."""
 
-    def __init__(self, book: KeyStore) -> None:
-        self._book = book
+    def __init__(self, store: KeyStore) -> None:
+        self._store = store
         self._cipher: AESSIV | None = None
 
     async def of(self, listed: Listed, pointer: str = "/cursor") -> Seal:
         """Return the seal of a list. Raises Unavailable."""
         if self._cipher is None:
-            self._cipher = AESSIV(await self._book.cursor_secret())
+            self._cipher = AESSIV(await self._store.cursor_secret())
         return Seal(self._cipher, listed, pointer)
 
     async def page(self, listed: Listed, cursor: str | None, find: Callable[[str | None], Awaitable[P]]) -> P:

@@ -44,8 +44,8 @@ class NewKey(Struct, frozen=True, kw_only=True):
 class Keys:
     """The keys of a service. is_shared: whether other processes may change them."""
 
-    def __init__(self, book: KeyStore, clock: Clock, *, is_shared: bool) -> None:
-        self._book = book
+    def __init__(self, store: KeyStore, clock: Clock, *, is_shared: bool) -> None:
+        self._store = store
         self._clock = clock
         self._is_shared = is_shared
         self._version: int | None = None
@@ -60,13 +60,13 @@ class Keys:
         Raises Invalid, Conflict (there are MAX_KEYS good ones).
         """
         key, shown = make_key(new, self._clock.now())
-        await self._book.add(key, most=MAX_KEYS)
+        await self._store.add(key, most=MAX_KEYS)
         await self.refresh()
         return key, shown
 
     async def find_all(self) -> list[Key]:
         """Return every key, in order of creation, also those that open nothing any more."""
-        return [self._with_last_use(key) for key in await self._book.find_all()]
+        return [self._with_last_use(key) for key in await self._store.find_all()]
 
     async def get(self, key_id: str) -> Key:
         """Return a key. Raises NotFound."""
@@ -77,7 +77,7 @@ class Keys:
 
     async def revoke(self, key_id: str) -> Key:
         """Have a key open nothing from now on: at once in this process. Raises NotFound."""
-        key = await self._book.revoke(key_id)
+        key = await self._store.revoke(key_id)
         if key is None:
             raise _no_key(key_id)
         await self.refresh()
@@ -137,10 +137,10 @@ class Keys:
 
     async def refresh(self) -> int:
         """Learn what has changed since; return how many keys there are if anything has, else 0."""
-        version = await self._book.version()  # first: what is read then is at least as new
+        version = await self._store.version()  # first: what is read then is at least as new
         if version == self._version:
             return 0
-        self._known = {key.key_id: (key, key.caller) for key in await self._book.find_all()}
+        self._known = {key.key_id: (key, key.caller) for key in await self._store.find_all()}
         self._version = version
         return len(self._known)
 
@@ -153,11 +153,11 @@ class Keys:
                 await self.refresh()
                 self._done = self._begun
 
-    async def note_uses(self) -> int:
+    async def record_uses(self) -> int:
         """Store when keys were last used; return how many."""
         uses, self._uses = self._uses, {}
         if uses:
-            await self._book.note_uses(uses)
+            await self._store.record_uses(uses)
         return len(uses)
 
     def _with_last_use(self, key: Key) -> Key:

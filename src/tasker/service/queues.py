@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from tasker.engines.protocol import Engine
-from tasker.model import LineStats
+from tasker.model import PartitionStats
 from tasker.model.keys import ANYBODY, Caller
 from tasker.model.queues import QueueChange, QueueSettings
 from tasker.service.load import Load
@@ -20,7 +20,7 @@ class Queues:
         self._load = load
         self._limit = limit
 
-    async def stats(self, caller: Caller = ANYBODY, names: Collection[str] | None = None) -> list[LineStats]:
+    async def stats(self, caller: Caller = ANYBODY, names: Collection[str] | None = None) -> list[PartitionStats]:
         """Return the open tasks by queue and type: those that the caller is told of, of these queues alone if given."""
         return await self._engine.stats(self._load.of(caller), queues=names)
 

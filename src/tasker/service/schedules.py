@@ -84,7 +84,7 @@ class Schedules:
         self._open_queues = open_queues
         self._reading = reading
         self._slow: dict[UUID, _Slow] = {}
-        self._book = engine.schedules
+        self._store = engine.schedules
         self._clock = clock
         self._changed = asyncio.Event()
         self._lanes = _LANES if engine.is_shared else AT_ONCE
@@ -106,13 +106,13 @@ class Schedules:
         await self._check_deeds(caller, schedule)
         schedule = structs.replace(schedule, next_fire_at=resumed_at(schedule, now))
         await self._check_pace(schedule, now)
-        await self._book.create(schedule, most=self._limit)
+        await self._store.create(schedule, most=self._limit)
         self._changed.set()
         return schedule
 
     async def get(self, caller: Caller, schedule_id: UUID) -> Schedule:
         """Return the schedule. Raises NotFound, also for another owner's."""
-        schedule = await self._book.find(schedule_id)
+        schedule = await self._store.find(schedule_id)
         if schedule is None or not caller.sees(schedule.owner):
             raise NotFound(f"there is no schedule {schedule_id}")
         return schedule
@@ -121,7 +121,7 @@ class Schedules:
         self, caller: Caller, *, name: str | None = None, limit: int, cursor: str | None = None
     ) -> SchedulePage:
         """Return schedules, newest first. Raises Invalid for a cursor that no page gave out."""
-        found = partial(self._book.find_many, owner=caller.only, name=name, limit=limit)
+        found = partial(self._store.find_many, owner=caller.only, name=name, limit=limit)
         return await self._cursors.page("schedule", cursor, lambda at: found(cursor=at))
 
     async def change(self, caller: Caller, schedule_id: UUID, fields: dict[str, Any]) -> Schedule:
@@ -139,7 +139,7 @@ class Schedules:
                 await self._check_deeds(caller, after)
             if (after.cron, after.interval, after.time_zone) != (before.cron, before.interval, before.time_zone):
                 await self._check_pace(after, now)
-            if after == before or await self._book.update(after):
+            if after == before or await self._store.update(after):
                 self._changed.set()
                 return after
         raise Unavailable("the schedule changes all the time", retry_after=timedelta(seconds=1))
@@ -161,7 +161,7 @@ class Schedules:
     async def delete(self, caller: Caller, schedule_id: UUID) -> None:
         """Erase a schedule; its tasks stay. Raises NotFound."""
         await self.get(caller, schedule_id)
-        await self._book.delete(schedule_id)
+        await self._store.delete(schedule_id)
 
     async def template(self, caller: Caller, schedule_id: UUID) -> tuple[Caller, TaskType, Submission]:
         """Return what a schedule submits, and the caller as the one who does: for the schedule's owner.
@@ -226,7 +226,7 @@ class Schedules:
         await self._follow_clock()
         passed = 0  # those that could not be fired now: they stay before all that have waited less
         while True:
-            due = await self._book.find_due(types=self._registry.known_names(), limit=AT_ONCE, skip=passed)
+            due = await self._store.find_due(types=self._registry.known_names(), limit=AT_ONCE, skip=passed)
             if not due.schedules:
                 again = [due.now + _AFTER_A_FAULT] if passed else []
                 return min([*again, *([] if due.next_at is None else [due.next_at])], default=None)
@@ -242,10 +242,10 @@ class Schedules:
             return
         steps, now, cursor = self._steps or Steps(self._clock), self._clock.now(), None
         while True:
-            page = await self._book.find_many(limit=AT_ONCE, cursor=cursor)
+            page = await self._store.find_many(limit=AT_ONCE, cursor=cursor)
             for schedule in page.items:
                 after = set_right(schedule, now)
-                if after is not schedule and await self._book.update(after):
+                if after is not schedule and await self._store.update(after):
                     _log.warning("schedule.set_right", schedule=schedule.name, was_to_fire_at=schedule.next_fire_at)
             cursor = page.next_cursor
             if cursor is None:
@@ -321,7 +321,7 @@ class Schedules:
     async def _let_in(self, firing: Firing) -> Fired | None:
         """Fire, as far as the owner may have more open queues."""
         return await self._open_queues.let_in(
-            firing.drafts, lambda drafts: self._book.fire(structs.replace(firing, drafts=tuple(drafts)))
+            firing.drafts, lambda drafts: self._store.fire(structs.replace(firing, drafts=tuple(drafts)))
         )
 
     def _firing(self, schedule: Schedule, now: datetime, read: tuple[TaskType, Submission] | RequestError) -> Firing:

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from tasker.clock import Clock
 from tasker.engines.protocol import Engine
-from tasker.model import LineStats, WorkerState
+from tasker.model import PartitionStats, WorkerState
 from tasker.model.history import History
 from tasker.model.keys import Caller
 from tasker.requests.schedules import MIN_INTERVAL
@@ -53,7 +53,7 @@ class Service:
         hub: Hub,
         clock: Clock,
         *,
-        health: Callable[[list[LineStats]], dict[str, str]] | None,
+        health: Callable[[list[PartitionStats]], dict[str, str]] | None,
         daily_budget: float | None = None,
         max_pending: int | None = None,
         public_load: bool = False,

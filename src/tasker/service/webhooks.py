@@ -38,7 +38,7 @@ class Webhooks:
     """What can be asked of webhooks, by any face of it."""
 
     def __init__(self, engine: Engine, clock: Clock, cursors: Cursors) -> None:
-        self._book = engine.webhooks
+        self._store = engine.webhooks
         self._cursors = cursors
         self._clock = clock
 
@@ -56,12 +56,12 @@ class Webhooks:
             webhook_id=new_task_id(now), owner=caller.owner, created_at=now, secrets=(WebhookSecret(secret=secret),),
             **{name: value for name, value in fields.items() if name != "secret"},
         )  # fmt: skip
-        await self._book.create(webhook, most=MAX_WEBHOOKS)
+        await self._store.create(webhook, most=MAX_WEBHOOKS)
         return webhook
 
     async def get(self, caller: Caller, webhook_id: UUID) -> Webhook:
         """Return the webhook. Raises NotFound, also for another owner's."""
-        webhook = await self._book.find(webhook_id)
+        webhook = await self._store.find(webhook_id)
         hidden = webhook is None or not caller.sees(webhook.owner) or (webhook.all_owners and caller.only is not None)
         if webhook is None or hidden:
             raise NotFound(f"there is no webhook {webhook_id}")
@@ -69,7 +69,7 @@ class Webhooks:
 
     async def find_many(self, caller: Caller, *, limit: int, cursor: str | None = None) -> WebhookPage:
         """Return webhooks, newest first. Raises Invalid for a cursor that no page gave out."""
-        found = partial(self._book.find_many, owner=caller.only, limit=limit)
+        found = partial(self._store.find_many, owner=caller.only, limit=limit)
         return await self._cursors.page("webhook", cursor, lambda at: found(cursor=at))
 
     async def change(self, caller: Caller, webhook_id: UUID, fields: dict[str, Any]) -> Webhook:
@@ -82,7 +82,7 @@ class Webhooks:
         _check_owners(caller, fields)
         await self._get_changeable(caller, webhook_id)
         fresh = {"reason": None, "failing_since": None} if "status" in fields else {}
-        return await self._book.change(webhook_id, lambda webhook: structs.replace(webhook, **fields, **fresh))
+        return await self._store.change(webhook_id, lambda webhook: structs.replace(webhook, **fields, **fresh))
 
     async def rotate(self, caller: Caller, webhook_id: UUID, secret: str | None, keep_for: timedelta) -> Webhook:
         """Have a new secret sign, and the one before it beside it for a while.
@@ -91,25 +91,25 @@ class Webhooks:
         """
         await self._get_changeable(caller, webhook_id)
         new, now = secret or new_secret(), self._clock.now()
-        return await self._book.change(webhook_id, lambda webhook: _rotated(webhook, new, now, keep_for))
+        return await self._store.change(webhook_id, lambda webhook: _rotated(webhook, new, now, keep_for))
 
     async def delete(self, caller: Caller, webhook_id: UUID) -> None:
         """Erase a webhook and its deliveries. Raises NotFound."""
         await self.get(caller, webhook_id)
-        await self._book.delete(webhook_id)
+        await self._store.delete(webhook_id)
 
     async def deliveries(
         self, caller: Caller, webhook_id: UUID, *, status: DeliveryStatus | None, limit: int, cursor: str | None = None
     ) -> DeliveryPage:
         """Return deliveries, newest first. Raises NotFound, Invalid for a cursor that no page gave out."""
         await self.get(caller, webhook_id)
-        found = partial(self._book.find_deliveries, webhook_id, status=status, limit=limit)
+        found = partial(self._store.find_deliveries, webhook_id, status=status, limit=limit)
         return await self._cursors.page("delivery", cursor, lambda at: found(cursor=at))
 
     async def redeliver(self, caller: Caller, webhook_id: UUID, delivery_id: UUID) -> Delivery:
         """Have a delivery made again, soon and with all its tries. Raises NotFound."""
         await self.get(caller, webhook_id)
-        return await self._book.redeliver(webhook_id, delivery_id)
+        return await self._store.redeliver(webhook_id, delivery_id)
 
     async def _get_changeable(self, caller: Caller, webhook_id: UUID) -> None:
         webhook = await self.get(caller, webhook_id)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from tasker.model import new_task_id
 from tasker.model.journal import JournalEntry, JournalPage
-from tasker.model.webhooks import Delivery, Hearing, Webhook
+from tasker.model.webhooks import Delivery, Subscription, Webhook
 
 _LOOKED_AT_ONCE = 5000
 """Webhooks that are held against events in one step, or a few more: it runs on the event loop."""
@@ -17,15 +17,17 @@ Step = tuple[list[Delivery], str]
 """Deliveries, and the cursor behind the last event that they are about."""
 
 
-def find_deliveries(hearing: Sequence[Hearing], page: JournalPage, now: datetime, *, at_once: int) -> Iterator[Step]:
+def find_deliveries(
+    subscriptions: Sequence[Subscription], page: JournalPage, now: datetime, *, at_once: int
+) -> Iterator[Step]:
     """Yield who has to be told of what, in order of the events, in steps of so many that are stored together.
 
     All deliveries of one event are in one step, and no step takes long. The last one leads to the end of the page.
     """
     found: list[Delivery] = []
     looked = 0
-    asking: dict[tuple[str, str | None], list[Hearing]] = {}
-    for one in hearing:
+    asking: dict[tuple[str, str | None], list[Subscription]] = {}
+    for one in subscriptions:
         for name in one.webhook.events:
             asking.setdefault((name, None if one.webhook.all_owners else one.webhook.owner), []).append(one)
     for entry in page.entries:
@@ -39,12 +41,12 @@ def find_deliveries(hearing: Sequence[Hearing], page: JournalPage, now: datetime
     yield found, page.cursor
 
 
-def _hears_of(hearing: Hearing, entry: JournalEntry) -> bool:
+def _hears_of(subscription: Subscription, entry: JournalEntry) -> bool:
     """Tell whether the webhook, which asks for events of this type, hears of this one.
 
     It hears of what comes after it by the order of the journal: a clock may be set.
     """
-    webhook = hearing.webhook
+    webhook = subscription.webhook
     if webhook.task_id is not None:
         return webhook.task_id == entry.event.task_id
     return (
@@ -52,7 +54,7 @@ def _hears_of(hearing: Hearing, entry: JournalEntry) -> bool:
         and webhook.type in (None, entry.type)
         and webhook.queue in (None, entry.queue)
         and (webhook.tag is None or webhook.tag in entry.tags)
-        and entry.commit > hearing.made_after
+        and entry.commit > subscription.made_after
     )
 
 

@@ -33,7 +33,7 @@ from tasker.errors import ConfigError, PortTaken, Unavailable
 from tasker.executor import Executor
 from tasker.executor.loop_watch import LoopWatch
 from tasker.metrics import Metrics
-from tasker.model import LineStats
+from tasker.model import PartitionStats
 from tasker.model.history import History
 from tasker.model.journal import JournalLimits
 from tasker.release import release
@@ -43,7 +43,7 @@ from tasker.service.cursors import Cursors
 from tasker.service.hub import Hub
 from tasker.service.keys import Keys
 from tasker.tasktypes.registry import Registry, load, load_entry_points
-from tasker.webhooks.courier import Courier
+from tasker.webhooks.dispatcher import Dispatcher
 from tasker.webhooks.sender import Sender
 from tasker.wiring.shutdown import FORCED, Shutdown
 from tasker.worker.worker import Hold, Worker
@@ -74,13 +74,13 @@ class App:
     worker: Worker | None
     asgi: ASGIApp
 
-    async def drain(self, hurry: asyncio.Event | None = None) -> bool:
-        """Let waits return, stop claiming, and give running attempts `settings.drain` (less on `hurry`). Idempotent.
+    async def drain(self, force: asyncio.Event | None = None) -> bool:
+        """Let waits return, stop claiming, and give running attempts `settings.drain` (less on `force`). Idempotent.
 
         Return whether all that ran is stored.
         """
         self.service.stop()
-        return self.worker is None or await self.worker.drain(self.settings.drain, hurry or asyncio.Event())
+        return self.worker is None or await self.worker.drain(self.settings.drain, force or asyncio.Event())
 
 
 def make_registry(settings: Settings, gpt: Gpt) -> Registry:
@@ -224,16 +224,16 @@ async def _open_courier(
     """Start what tells the receivers of webhooks."""
     sender = Sender(settings.url_rules, clock, agent=f"Tasker/{release()}")
     stack.push_async_callback(sender.aclose)
-    courier = Courier(
+    dispatcher = Dispatcher(
         engine, clock, SystemRandom(), post=sender.post, render=lambda task: encode_task(task, tracebacks=False),
         name=token_hex(8), count=metrics.webhook_attempted, has_owners=has_owners,
     )  # fmt: skip
-    stack.callback(engine.watch(courier.heard))
-    stack.push_async_callback(courier.close)
-    courier.start()
+    stack.callback(engine.watch(dispatcher.heard))
+    stack.push_async_callback(dispatcher.close)
+    dispatcher.start()
 
 
-Health = Callable[[list[LineStats]], dict[str, str]]
+Health = Callable[[list[PartitionStats]], dict[str, str]]
 
 
 async def _open_worker(
@@ -258,7 +258,7 @@ async def _open_worker(
         history=history, hold=hold, max_output=int(settings.max_output),
     )  # fmt: skip
 
-    def health(lines: list[LineStats]) -> dict[str, str]:
+    def health(lines: list[PartitionStats]) -> dict[str, str]:
         return worker.health(lines) | {"children": executor.health(), "loop": loop_watch.health()}
 
     return worker, health
@@ -292,7 +292,7 @@ async def _run(
         _settle_memory()
         await started(app)
         await shutdown.stopping.wait()
-        return 0 if await app.drain(shutdown.hurry) else FORCED
+        return 0 if await app.drain(shutdown.force) else FORCED
 
 
 def _raise_file_limit() -> None:
@@ -375,7 +375,7 @@ async def _answering(host: str, port: int, serving: asyncio.Task[None]) -> None:
 
 async def _note_uses(keys: Keys) -> None:
     with contextlib.suppress(Unavailable):  # so that the last minute's uses of keys are told, if they can be
-        await keys.note_uses()
+        await keys.record_uses()
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Shutdown:
-    """Listens to signals. stopping: set by the first one. hurry: set by the second.
+    """Listens to signals. stopping: set by the first one. force: set by the second.
 
     drain: how long running attempts may take to end after the first signal. END_WITHIN later the process is ended in
     whatever state it is; what it had accepted is stored.
@@ -34,7 +34,7 @@ class Shutdown:
 
     def __init__(self, drain: timedelta) -> None:
         self.stopping = asyncio.Event()
-        self.hurry = asyncio.Event()
+        self.force = asyncio.Event()
         self._drain = drain
         self._loop = asyncio.get_running_loop()
         self._count = 0
@@ -56,7 +56,7 @@ class Shutdown:
         if self._count <= 2:
             self._arm(END_WITHIN if self._count == 2 else self._drain + END_WITHIN)
             with contextlib.suppress(RuntimeError):  # the loop is closed: we are ending
-                self._loop.call_soon_threadsafe((self.stopping if self._count == 1 else self.hurry).set)
+                self._loop.call_soon_threadsafe((self.stopping if self._count == 1 else self.force).set)
 
     @staticmethod
     def _arm(after: timedelta) -> None:

@@ -19,7 +19,7 @@ from tasker.engines.protocol import ClaimRequest, Engine
 from tasker.errors import Unavailable
 from tasker.executor import Executor, Stop
 from tasker.metrics import Metrics
-from tasker.model import Change, Claim, Lease, LineStats, Report, Transition, WorkerInfo
+from tasker.model import Change, Claim, Lease, PartitionStats, Report, Transition, WorkerInfo
 from tasker.model.history import History
 from tasker.release import LEVEL, release
 from tasker.rules.lifecycle import Crashed, Failed, Interrupted, Outcome, Released, decide, problem
@@ -176,8 +176,8 @@ class Worker:
         self._claiming = [asyncio.create_task(self._claim_for(lane)) for lane in self._lanes if lane.types]
         self._loops = [*self._claiming, asyncio.create_task(self._keep_leases())]
 
-    async def drain(self, within: timedelta, hurry: asyncio.Event) -> bool:
-        """Stop claiming, let attempts end within the time (or until `hurry`), give the rest back. Idempotent.
+    async def drain(self, within: timedelta, force: asyncio.Event) -> bool:
+        """Stop claiming, let attempts end within the time (or until `force`), give the rest back. Idempotent.
 
         Return whether the end of every attempt was stored; a task whose end was not runs again.
         """
@@ -186,7 +186,7 @@ class Worker:
         self._news_lost.set()  # the next heartbeat tells it, now
         if self._attempts:
             _log.info("worker.draining", running=len(self._running), seconds=within.total_seconds())
-            await self._attempts_end(within, hurry)
+            await self._attempts_end(within, force)
         for running in self._running.values():
             running.stop.abandon(Released())
         if self._attempts:
@@ -205,7 +205,7 @@ class Worker:
             self._unwatch = None
         return not self._has_lost_ends
 
-    def health(self, lines: Sequence[LineStats]) -> dict[str, str]:
+    def health(self, lines: Sequence[PartitionStats]) -> dict[str, str]:
         """Tell whether the worker lives and keeps up: by name, "ok" or what is wrong."""
         return {"worker": self._alive(), "line": self._keeping_up(lines)}
 
@@ -215,7 +215,7 @@ class Worker:
         silent = self._clock.monotonic() - self._last_heartbeat
         return "ok" if silent < self._lease_for.total_seconds() else f"no heartbeat for {silent:.0f} s"
 
-    def _keeping_up(self, lines: Sequence[LineStats]) -> str:
+    def _keeping_up(self, lines: Sequence[PartitionStats]) -> str:
         now, set_before = self._clock.now(), self._set_before()
         for line in lines:
             has_room = any(lane.free > 0 for lane in self._lanes if line.type in lane.types and not lane.suspects)
@@ -396,16 +396,16 @@ class Worker:
                     if lease.task_id == change.task_id:
                         running.stop.cancel()
 
-    async def _attempts_end(self, within: timedelta, hurry: asyncio.Event) -> None:
-        """Wait until every attempt has ended, the time is over, or somebody is in a hurry."""
-        hurried = asyncio.create_task(hurry.wait())
+    async def _attempts_end(self, within: timedelta, force: asyncio.Event) -> None:
+        """Wait until every attempt has ended, the time is over, or somebody is in a force."""
+        forced = asyncio.create_task(force.wait())
         deadline = self._clock.monotonic() + within.total_seconds()
-        while self._attempts and not hurried.done():
+        while self._attempts and not forced.done():
             left = deadline - self._clock.monotonic()
             if left <= 0:
                 break
-            await asyncio.wait({*self._attempts, hurried}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        await _cancel([hurried])
+            await asyncio.wait({*self._attempts, forced}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        await _cancel([forced])
 
 
 def _timed(change: Transition, ran: float) -> Transition:

@@ -72,8 +72,8 @@ from tasker.model import (
     Draft,
     Event,
     Lease,
-    LineStats,
     Page,
+    PartitionStats,
     Receipt,
     Report,
     Task,
@@ -238,7 +238,7 @@ class PostgresEngine:
     async def delete(self, task_id: UUID) -> None:
         await self._transact(lambda connection, _news, again: self._changes.delete(connection, task_id, again))
 
-    async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[LineStats]:
+    async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[PartitionStats]:
         return await self._connections.read(lambda connection: self._reads.stats(connection, owner, queues))
 
     # what workers do

@@ -13,7 +13,7 @@ from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.rows import attempt_of, entry_of, event_of, head_of, task_of
 from tasker.engines.shared.log import merge
 from tasker.engines.shared.values import PAGE_BYTES, from_cursor, to_cursor
-from tasker.model import Attempt, Event, LineStats, Page, Status, Task, TaskFilter
+from tasker.model import Attempt, Event, Page, PartitionStats, Status, Task, TaskFilter
 
 _SIZES = "seq, octet_length(params) + coalesce(octet_length(result), 0) AS size"
 """Told without reading the values."""
@@ -84,14 +84,16 @@ class Reads:
         kept = map(entry_of, await connection.fetch(self._queries["events"], row["seq"], after, limit))
         return [event_of(entry, task_id) for entry in merge(head_of(row), kept, after, limit)]
 
-    async def stats(self, connection: Connection, owner: str | None, queues: Collection[str] | None) -> list[LineStats]:
+    async def stats(
+        self, connection: Connection, owner: str | None, queues: Collection[str] | None
+    ) -> list[PartitionStats]:
         """Return the open tasks by queue and type; of an owner and of these queues alone, if given."""
         whose, which = "" if owner is None else "own_", "line"
         values: list[Any] = [] if owner is None else [owner]
         if queues is not None:
             which, values = "queues", [*values, list(queues)]
         lines = {
-            (row["queue"], row["type"]): LineStats(
+            (row["queue"], row["type"]): PartitionStats(
                 queue=row["queue"], type=row["type"], pending=row["pending"], scheduled=row["scheduled"],
                 oldest_due_at=row["oldest"],
             )
@@ -99,7 +101,7 @@ class Reads:
         }  # fmt: skip
         for row in await connection.fetch(self._queries[f"{whose}running_by_{which}"], *values):
             name = row["queue"], row["type"]
-            line = lines.get(name, LineStats(queue=row["queue"], type=row["type"]))
+            line = lines.get(name, PartitionStats(queue=row["queue"], type=row["type"]))
             lines[name] = structs.replace(line, running=row["running"])
         return [lines[name] for name in sorted(lines)]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Protocol
 
-from tasker.model.audit import AuditPage, Deed
+from tasker.model.audit import AuditAction, AuditPage
 
 
 class AuditStore(Protocol):
     """Who did what. Nothing is changed or erased but by `prune`; an outcome is added once."""
 
-    async def begin(self, deed: Deed) -> int:
+    async def begin(self, deed: AuditAction) -> int:
         """Note what somebody is about to do; return the number of the entry, larger than any before."""
 
     async def end(self, sequence: int, outcome: int, target: str = "") -> None:

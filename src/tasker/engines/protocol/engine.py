@@ -26,8 +26,8 @@ from tasker.model import (
     Draft,
     Event,
     Lease,
-    LineStats,
     Page,
+    PartitionStats,
     Receipt,
     Report,
     Task,
@@ -173,7 +173,7 @@ class Engine(Protocol):
     async def sweep(self, *, limit: int) -> int:
         """Put right what a crash or a person's hand has left inconsistent, at most `limit` rows; return how many."""
 
-    async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[LineStats]:
+    async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[PartitionStats]:
         """Return the open tasks by queue and type; of this owner and of these queues alone, if given."""
 
     async def check(self) -> None:

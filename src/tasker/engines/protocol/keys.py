@@ -27,5 +27,5 @@ class KeyStore(Protocol):
     async def cursor_secret(self) -> bytes:
         """Return 64 bytes that were made at random with the store: by them its cursors are sealed."""
 
-    async def note_uses(self, uses: Mapping[str, datetime]) -> None:
+    async def record_uses(self, uses: Mapping[str, datetime]) -> None:
         """Remember when keys were last used, by their ids; never an earlier time than is known."""

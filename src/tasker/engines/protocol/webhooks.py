@@ -12,9 +12,9 @@ from tasker.model.webhooks import (
     DeliveryOutcome,
     DeliveryPage,
     DeliveryStatus,
+    DispatchPosition,
     DueDelivery,
-    Hearing,
-    Turn,
+    Subscription,
     Webhook,
     WebhookPage,
 )
@@ -46,10 +46,10 @@ class WebhookStore(Protocol):
     async def redeliver(self, webhook_id: UUID, delivery_id: UUID) -> Delivery:
         """Make a delivery due now, with all its tries. Raises NotFound."""
 
-    async def turn(self, holder: str) -> Turn | None:
+    async def find_position(self, holder: str) -> DispatchPosition | None:
         """Return how far the journal has become deliveries, or None while another process goes on with it."""
 
-    async def find_hearing(self, task_ids: Collection[UUID]) -> list[Hearing]:
+    async def find_subscriptions(self, task_ids: Collection[UUID]) -> list[Subscription]:
         """Return every webhook but those that came with other tasks than these."""
 
     async def dispatch(self, found: Sequence[Delivery], *, after: str | None, to: str) -> bool:

@@ -75,8 +75,8 @@ from tasker.model import (
     Draft,
     Event,
     Lease,
-    LineStats,
     Page,
+    PartitionStats,
     Receipt,
     Report,
     RunningAttempt,
@@ -317,7 +317,7 @@ class SqliteEngine:
             found += await self._commits.run(functools.partial(self._lines.unpark_many, limit=limit))
         return found
 
-    async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[LineStats]:
+    async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[PartitionStats]:
         return await self._read(reads.stats, self._micros(), owner, queues)
 
     async def check(self) -> None:

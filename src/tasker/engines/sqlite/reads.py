@@ -25,7 +25,7 @@ from tasker.engines.sqlite.rows import (
     task_of,
 )
 from tasker.engines.sqlite.sql import EXPIRES_AT, QUERIES, TASK_COLUMNS
-from tasker.model import Attempt, Claim, Event, LineStats, Page, RunningAttempt, Status, Task, TaskFilter
+from tasker.model import Attempt, Claim, Event, Page, PartitionStats, RunningAttempt, Status, Task, TaskFilter
 
 
 def find(connection: apsw.Connection, task_id: UUID, now: int) -> Task | None:
@@ -181,7 +181,9 @@ def find_running(connection: apsw.Connection) -> dict[str, list[RunningAttempt]]
     return running
 
 
-def stats(connection: apsw.Connection, now: int, owner: str | None, queues: Collection[str] | None) -> list[LineStats]:
+def stats(
+    connection: apsw.Connection, now: int, owner: str | None, queues: Collection[str] | None
+) -> list[PartitionStats]:
     """Return the open tasks by queue and type; of an owner and of these queues alone, if given."""
     values: dict[str, Any] = {"now": now, "parked": PARKED, "owner": owner}
     whose, which = "" if owner is None else "own_", "by_line"
@@ -190,7 +192,7 @@ def stats(connection: apsw.Connection, now: int, owner: str | None, queues: Coll
         values["queues"], which = encode(list(among)).decode(), "in_queues"
     rows: list[Row] = connection.execute(QUERIES[f"{whose}pending_{which}"], values).fetchall()
     lines = {
-        (queue, type_): LineStats(
+        (queue, type_): PartitionStats(
             queue=queue, type=type_, pending=pending, scheduled=scheduled,
             oldest_due_at=from_micros(oldest) if oldest <= now else None,
         )
@@ -200,6 +202,6 @@ def stats(connection: apsw.Connection, now: int, owner: str | None, queues: Coll
     for queue, type_, count in running:
         if among is not None and queue not in among:
             continue
-        line = lines.get((queue, type_), LineStats(queue=queue, type=type_))
+        line = lines.get((queue, type_), PartitionStats(queue=queue, type=type_))
         lines[queue, type_] = structs.replace(line, running=count)
     return [lines[name] for name in sorted(lines)]

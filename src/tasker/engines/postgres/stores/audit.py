@@ -9,7 +9,7 @@ from tasker.engines.postgres.clock_steps import EraseUntil
 from tasker.engines.postgres.connections import Connection, Connections
 from tasker.engines.postgres.notices import News
 from tasker.engines.shared.values import NEWEST, from_cursor, to_cursor
-from tasker.model.audit import AuditEntry, AuditPage, Deed
+from tasker.model.audit import AuditAction, AuditEntry, AuditPage
 
 
 class PostgresAudit:
@@ -20,7 +20,7 @@ class PostgresAudit:
         self._connections = connections
         self._queries = queries
 
-    async def begin(self, deed: Deed) -> int:
+    async def begin(self, deed: AuditAction) -> int:
         values = deed.key_id, deed.owner, deed.action, deed.target, deed.address
 
         async def work(connection: Connection, _news: News, _again: bool) -> int:
@@ -51,5 +51,5 @@ class PostgresAudit:
 
 
 def _entry(row: Any) -> AuditEntry:
-    deed = Deed(**{name: row[name] for name in Deed.__struct_fields__})
+    deed = AuditAction(**{name: row[name] for name in AuditAction.__struct_fields__})
     return AuditEntry(sequence=row["sequence"], time=row["time"], deed=deed, outcome=row["outcome"])

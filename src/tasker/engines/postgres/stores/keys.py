@@ -60,7 +60,7 @@ class PostgresKeys:
         )
         return secret
 
-    async def note_uses(self, uses: Mapping[str, datetime]) -> None:
+    async def record_uses(self, uses: Mapping[str, datetime]) -> None:
         async def work(connection: Connection, _news: News, _again: bool) -> None:
             await connection.execute(self._queries["note_api_key_uses"], list(uses), list(uses.values()))
 

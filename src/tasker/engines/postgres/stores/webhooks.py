@@ -24,9 +24,9 @@ from tasker.model.webhooks import (
     DeliveryOutcome,
     DeliveryPage,
     DeliveryStatus,
+    DispatchPosition,
     DueDelivery,
-    Hearing,
-    Turn,
+    Subscription,
     Webhook,
     WebhookPage,
 )
@@ -110,22 +110,22 @@ class PostgresWebhooks:
 
         return await self._transact(work)
 
-    async def turn(self, holder: str) -> Turn | None:
+    async def find_position(self, holder: str) -> DispatchPosition | None:
         [row] = await self._fetch("turn", holder, _HELD_FOR)
         if row["is_held"] or row["is_idle"]:
-            return Turn(position=row["position"], is_idle=row["is_idle"])
+            return DispatchPosition(position=row["position"], is_idle=row["is_idle"])
         if row["is_others"]:
             return None
 
-        async def work(connection: Connection, _again: bool) -> Turn | None:
+        async def work(connection: Connection, _again: bool) -> DispatchPosition | None:
             held = await connection.fetchrow(self._queries["hold_dispatch"], holder, _HELD_FOR)
-            return None if held is None else Turn(position=held["position"], is_idle=False)
+            return None if held is None else DispatchPosition(position=held["position"], is_idle=False)
 
         return await self._transact(work)
 
-    async def find_hearing(self, task_ids: Collection[UUID]) -> list[Hearing]:
+    async def find_subscriptions(self, task_ids: Collection[UUID]) -> list[Subscription]:
         rows = await self._fetch("webhooks_hearing", list(task_ids))
-        return [Hearing(self._webhooks.value(columns), made_after) for made_after, *columns in map(tuple, rows)]
+        return [Subscription(self._webhooks.value(columns), made_after) for made_after, *columns in map(tuple, rows)]
 
     async def dispatch(self, found: Sequence[Delivery], *, after: str | None, to: str) -> bool:
         async def work(connection: Connection, again: bool) -> bool:

@@ -11,7 +11,7 @@ import apsw
 from tasker.clock import from_micros
 from tasker.engines.shared.values import NEWEST, from_cursor, to_cursor
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.model.audit import AuditEntry, AuditPage, Deed
+from tasker.model.audit import AuditAction, AuditEntry, AuditPage
 
 Run = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
 
@@ -28,7 +28,7 @@ class SqliteAudit:
         self._write = write
         self._micros = micros
 
-    async def begin(self, deed: Deed) -> int:
+    async def begin(self, deed: AuditAction) -> int:
         row = (self._micros(), deed.key_id, deed.owner, deed.action, deed.target, deed.address)
 
         def work(connection: apsw.Connection) -> int:
@@ -63,5 +63,5 @@ def _entry(
     sequence: int, time: int, key_id: str | None, owner: str, action: str, target: str, address: str,
     outcome: int | None,
 ) -> AuditEntry:  # fmt: skip
-    deed = Deed(key_id=key_id, owner=owner, action=action, target=target, address=address)
+    deed = AuditAction(key_id=key_id, owner=owner, action=action, target=target, address=address)
     return AuditEntry(sequence=sequence, time=from_micros(time), deed=deed, outcome=outcome)

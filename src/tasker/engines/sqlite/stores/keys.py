@@ -65,6 +65,6 @@ class SqliteKeys:
         secret: bytes = await self._read(lambda connection: connection.execute(QUERIES["cursor_secret"]).get)
         return secret
 
-    async def note_uses(self, uses: Mapping[str, datetime]) -> None:
+    async def record_uses(self, uses: Mapping[str, datetime]) -> None:
         rows = [(to_micros(at), key_id) for key_id, at in uses.items()]
         await self._write(lambda connection: connection.executemany(QUERIES["note_api_key_use"], rows))

@@ -23,9 +23,9 @@ from tasker.model.webhooks import (
     DeliveryOutcome,
     DeliveryPage,
     DeliveryStatus,
+    DispatchPosition,
     DueDelivery,
-    Hearing,
-    Turn,
+    Subscription,
     Webhook,
     WebhookPage,
 )
@@ -125,12 +125,12 @@ class SqliteWebhooks:
         asked: Delivery = await self._write(work)
         return asked
 
-    async def turn(self, holder: str) -> Turn | None:
+    async def find_position(self, holder: str) -> DispatchPosition | None:
         [(position, is_idle)] = await self._read(functools.partial(_all, query="turn", values=()))
-        return Turn(position=position, is_idle=bool(is_idle))
+        return DispatchPosition(position=position, is_idle=bool(is_idle))
 
-    async def find_hearing(self, task_ids: Collection[UUID]) -> list[Hearing]:
-        found: list[Hearing] = await self._read(functools.partial(_find_hearing, task_ids=task_ids))
+    async def find_subscriptions(self, task_ids: Collection[UUID]) -> list[Subscription]:
+        found: list[Subscription] = await self._read(functools.partial(_find_hearing, task_ids=task_ids))
         return found
 
     async def dispatch(self, found: Sequence[Delivery], *, after: str | None, to: str) -> bool:
@@ -208,11 +208,11 @@ def _all(connection: apsw.Connection, *, query: str, values: Any) -> list[Any]:
     return connection.execute(QUERIES[query], values).fetchall()
 
 
-def _find_hearing(connection: apsw.Connection, *, task_ids: Collection[UUID]) -> list[Hearing]:
+def _find_hearing(connection: apsw.Connection, *, task_ids: Collection[UUID]) -> list[Subscription]:
     rows: list[Any] = connection.execute(QUERIES["webhooks_of_all"]).fetchall()
     for task_id in task_ids:
         rows += connection.execute(QUERIES["webhooks_of_task"], (task_id.bytes,)).fetchall()
-    return [Hearing(webhooks.value(columns), made_after) for made_after, *columns in rows]
+    return [Subscription(webhooks.value(columns), made_after) for made_after, *columns in rows]
 
 
 def _dispatch(connection: apsw.Connection, *, found: Sequence[Delivery], after: str | None, to: str) -> bool:

@@ -1,4 +1,4 @@
-"""The courier of a process: it makes deliveries of what the journal tells, and tells the receivers.
+"""The dispatcher of a process: it makes deliveries of what the journal tells, and tells the receivers.
 
 Events become deliveries in one process at a time, and each of them is delivered by whichever process takes it. Nothing
 here keeps a task waiting: it reads what is stored, in its own time, and its requests are bounded for each lane and in
@@ -46,7 +46,7 @@ Post = Callable[[str, dict[str, str], bytes], Awaitable[Answer]]
 _log = structlog.get_logger(__name__)
 
 
-class Courier:
+class Dispatcher:
     """post: sends one message (Sender.post). render: shows a task. name: tells this process from the others.
 
     count: hears of each attempt: `delivered`, or the name of its failure. has_owners: see Places.
@@ -57,7 +57,7 @@ class Courier:
         count: Callable[[str], None] = lambda _: None, has_owners: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self._engine = engine
-        self._book = engine.webhooks
+        self._store = engine.webhooks
         self._clock = clock
         self._random = random
         self._post = post
@@ -99,19 +99,20 @@ class Courier:
         """Make deliveries of the journal's next page; return how many events it had, 1 at least if more may come."""
         if self._is_idle and self._clock.monotonic() - self._skipped_at >= _SKIP_EVERY:
             await self._skip()
-        turn = await self._book.turn(self._name)
-        self._is_idle = turn is not None and turn.is_idle
-        if turn is None or turn.is_idle:
+        position = await self._store.find_position(self._name)
+        self._is_idle = position is not None and position.is_idle
+        if position is None or position.is_idle:
             return 0
-        if turn.position != self._saved or self._read is None:
-            self._saved = self._read = turn.position
+        if position.position != self._saved or self._read is None:
+            self._saved = self._read = position.position
         before = self._read
         page = await self._engine.journal.read(before, limit=PAGE)
         if page.was_reset:
             _log.warning("webhooks.events_missed", reason="the journal does not reach back to where it was read")
         # Only now: whoever was there before one of these events happened is found.
-        hearing = await self._book.find_hearing({entry.event.task_id for entry in page.entries}) if page.entries else []
-        for found, cursor in find_deliveries(hearing, page, self._clock.now(), at_once=STORED_AT_ONCE):
+        task_ids = {entry.event.task_id for entry in page.entries}
+        subscriptions = await self._store.find_subscriptions(task_ids) if task_ids else []
+        for found, cursor in find_deliveries(subscriptions, page, self._clock.now(), at_once=STORED_AT_ONCE):
             if not await self._move(found, cursor):
                 break
             await asyncio.sleep(0)  # nothing may have been stored: others come in between all the same
@@ -123,9 +124,9 @@ class Courier:
         if self._is_idle or room <= 0:
             return 0
         full = self._places.full()
-        found = await self._book.find_due(full=full.lanes, full_owners=full.owners, each=PER_LANE, limit=room)
+        found = await self._store.find_due(full=full.lanes, full_owners=full.owners, each=PER_LANE, limit=room)
         due = self._places.choose(found)
-        taken = await self._book.take(due) if due else []
+        taken = await self._store.take(due) if due else []
         self._places.take(taken)
         for one in taken:
             sending = asyncio.create_task(self._send(one))
@@ -144,11 +145,11 @@ class Courier:
     async def _skip(self) -> None:
         """Move to the end of the journal if there is no webhook: nobody has to be told of what came before it."""
         tail = await self._engine.journal.tail()
-        turn = await self._book.turn(self._name)  # only now: who comes later hears of nothing before this end
-        if turn is not None and turn.is_idle:
+        position = await self._store.find_position(self._name)  # only now: later webhooks get nothing before it
+        if position is not None and position.is_idle:
             self._skipped_at = self._clock.monotonic()
-            if turn.position != tail:
-                await self._book.dispatch([], after=turn.position, to=tail)
+            if position.position != tail:
+                await self._store.dispatch([], after=position.position, to=tail)
 
     async def _move(self, found: Sequence[Delivery], cursor: str) -> bool:
         """Store deliveries and how far the journal was read, the latter alone not each time; False if others have."""
@@ -156,7 +157,7 @@ class Courier:
         if not found and (cursor == self._saved or now - self._saved_at < _SAVE_EVERY):
             self._read = cursor
             return True
-        if not await self._book.dispatch(found, after=self._saved, to=cursor):
+        if not await self._store.dispatch(found, after=self._saved, to=cursor):
             self._read = None
             return False
         self._saved = self._read = cursor
@@ -180,7 +181,7 @@ class Courier:
         delivery = due.delivery
         told = await self._message(due)
         if told is None:
-            await self._book.drop(delivery)
+            await self._store.drop(delivery)
             return
         message, headers = told
         now = self._clock.now()
@@ -188,7 +189,7 @@ class Courier:
         answer = await self._post(due.webhook.url, headers, message.body)
         outcome = decide(answer, delivery.tries, self._clock.now(), self._random)
         self._note(due, outcome)
-        await self._book.settle(
+        await self._store.settle(
             delivery, outcome, failing_before=outcome.at - PAUSE_AFTER,
             too_long=f"nothing could be delivered for {PAUSE_AFTER.days} days",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The courier on every engine: each event that a webhook hears of is told, also after a kill at any line."""
+"""The dispatcher on every engine: each event that a webhook hears of is told, also after a kill at any line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def receivers() -> Receivers:
 async def rig(engine: Engine, clock: ManualClock, receivers: Receivers) -> AsyncIterator[Rig]:
     rig = Rig(engine, clock, receivers)
     yield rig
-    await rig.courier.close()
+    await rig.dispatcher.close()
 
 
 async def test_a_receiver_is_told_of_the_end_of_a_task_by_a_signed_message(rig: Rig, receivers: Receivers) -> None:
@@ -178,9 +178,9 @@ async def test_who_dies_with_a_request_under_way_has_it_made_again_with_the_same
     receivers.held[webhook.url] = asyncio.Event()
     await rig.complete()
     await rig.dispatch()
-    await rig.courier.deliver()
+    await rig.dispatcher.deliver()
     await asyncio.sleep(0.05)
-    await rig.courier.settle(cancel=True)
+    await rig.dispatcher.settle(cancel=True)
     receivers.held.clear()
     await rig.engine.close()
     engine = make_engine()
@@ -246,26 +246,26 @@ async def test_an_owner_s_silent_receivers_keep_no_other_waiting(rig: Rig, recei
     await rig.complete(owner="ada")
     webhook = await rig.hook("https://bob.example.com/", owner="bob")
     await rig.dispatch()
-    while await rig.courier.deliver():
+    while await rig.dispatcher.deliver():
         pass
     for _ in range(5):
         await rig.complete(owner="bob")
     await rig.dispatch()
     async with asyncio.timeout(10):
         while {one.status for one in await rig.deliveries(webhook)} != {"delivered"}:
-            await rig.courier.deliver()
+            await rig.dispatcher.deliver()
             await asyncio.sleep(0.001)
     assert receivers.under_way == AT_ONCE // 2
-    await rig.courier.settle(cancel=True)
+    await rig.dispatcher.settle(cancel=True)
 
 
 async def test_by_itself_it_tells_soon_and_stops_in_good_order(rig: Rig, receivers: Receivers) -> None:
-    rig.engine.watch(rig.courier.heard)
+    rig.engine.watch(rig.dispatcher.heard)
     await rig.hook()
-    rig.courier.start()
+    rig.dispatcher.start()
     told = await rig.complete()
     async with asyncio.timeout(10):
         while not receivers.told:
             await asyncio.sleep(0.01)
-    await rig.courier.close()
+    await rig.dispatcher.close()
     assert receivers.events == [(told, "task.completed")]

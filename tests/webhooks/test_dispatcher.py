@@ -1,4 +1,4 @@
-"""The courier: who hears of what, and how receivers that fail or are slow are treated."""
+"""The dispatcher: who hears of what, and how receivers that fail or are slow are treated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tasker.model.webhooks import DELIVERY_LEASE, Delivery, Webhook, WebhookSecr
 from tasker.rules.lifecycle import Failed, Succeeded, problem
 from tasker.rules.signing import new_secret
 from tasker.testing import ManualClock, make_draft
-from tasker.webhooks.courier import Courier
+from tasker.webhooks.dispatcher import Dispatcher
 from tasker.webhooks.places import AT_ONCE, PER_LANE, PER_SHARE, SLOW_AFTER, SLOW_PER_OWNER
 from tasker.webhooks.rules import PAUSE_AFTER, RETRY_WITHIN, Answer
 
@@ -40,7 +40,7 @@ async def rig(tmp_path: Path, receivers: Receivers) -> AsyncIterator[Rig]:
     await engine.open()
     rig = Rig(engine, clock, receivers)
     yield rig
-    await rig.courier.close()
+    await rig.dispatcher.close()
     await engine.close()
 
 
@@ -51,7 +51,7 @@ async def test_the_signature_is_that_of_the_body_sent(rig: Rig, monkeypatch: pyt
         sent.append((headers, body))
         return Answer(duration=0, status=200)
 
-    rig.courier = Courier(rig.engine, rig.clock, Random(), post=post, render=render, name="one")
+    rig.dispatcher = Dispatcher(rig.engine, rig.clock, Random(), post=post, render=render, name="one")
     await rig.hook()
     await rig.complete()
     await rig.work()
@@ -176,7 +176,7 @@ async def test_of_an_event_that_is_not_kept_nothing_is_told(rig: Rig, receivers:
 
 async def test_each_attempt_is_counted_by_how_it_went(rig: Rig, receivers: Receivers) -> None:
     counted: list[str] = []
-    rig.courier = Courier(
+    rig.dispatcher = Dispatcher(
         rig.engine, rig.clock, Random(), post=receivers.post, render=render, name="one", count=counted.append
     )
     webhook = await rig.hook()
@@ -218,18 +218,18 @@ async def test_an_attempt_that_could_not_be_stored_is_made_again_when_its_lease_
 async def test_no_fault_ends_what_it_does_by_itself(
     rig: Rig, receivers: Receivers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasker.webhooks.courier._LOOK", 0.01)
+    monkeypatch.setattr("tasker.webhooks.dispatcher._LOOK", 0.01)
     faults = {"turn": [Unavailable("away"), RuntimeError("ours")], "find_due": [RuntimeError("ours"), Unavailable("")]}
     for name, left in faults.items():
         monkeypatch.setattr(rig.engine.webhooks, name, failing(getattr(rig.engine.webhooks, name), left))
     await rig.hook()
     told = await rig.complete()
     with capture_logs() as logs:
-        rig.courier.start()
+        rig.dispatcher.start()
         async with asyncio.timeout(10):
             while not receivers.told:
                 await asyncio.sleep(0.01)
-        await rig.courier.close()
+        await rig.dispatcher.close()
     assert receivers.events == [(told, "task.completed")]
     assert faults == {"turn": [], "find_due": []}
     assert sorted(entry["event"] for entry in logs) == ["webhooks.failed"] * 2 + ["webhooks.waiting"] * 2
@@ -250,16 +250,16 @@ def failing(work: Callable[..., Awaitable[Any]], faults: list[Exception]) -> Cal
 async def test_at_the_end_what_is_under_way_has_a_moment_to_be_answered(
     rig: Rig, receivers: Receivers, monkeypatch: pytest.MonkeyPatch, answers: bool
 ) -> None:
-    monkeypatch.setattr("tasker.webhooks.courier._FINISH_WITHIN", 10 if answers else 0.05)
+    monkeypatch.setattr("tasker.webhooks.dispatcher._FINISH_WITHIN", 10 if answers else 0.05)
     webhook = await rig.hook()
     receivers.held[webhook.url] = asyncio.Event()
     await rig.complete()
     await rig.dispatch()
-    await rig.courier.deliver()
+    await rig.dispatcher.deliver()
     async with asyncio.timeout(5):
         while not receivers.told:
             await asyncio.sleep(0)
-        closing = asyncio.create_task(rig.courier.close())
+        closing = asyncio.create_task(rig.dispatcher.close())
         await asyncio.sleep(0)
         if answers:
             receivers.held[webhook.url].set()
@@ -328,13 +328,13 @@ async def test_a_slow_receiver_keeps_no_other_waiting_and_has_a_few_at_a_time(ri
         await rig.complete()
     await rig.dispatch()
     for _ in range(30):
-        await rig.courier.deliver()
+        await rig.dispatcher.deliver()
         await asyncio.sleep(0.01)
     told = [one.url for one in receivers.told]
     assert told.count(slow.url) == PER_LANE
     assert told.count(quick.url) == PER_LANE * 3
     receivers.held[slow.url].set()
-    await rig.courier.settle()
+    await rig.dispatcher.settle()
     await rig.deliver()
     assert {one.status for one in await rig.deliveries(slow)} == {"delivered"}
 
@@ -353,7 +353,7 @@ async def test_many_deliveries_are_stored_in_steps(
         return await dispatch(found, after=after, to=to)
 
     monkeypatch.setattr(rig.engine.webhooks, "dispatch", counted)
-    monkeypatch.setattr("tasker.webhooks.courier.STORED_AT_ONCE", 20)
+    monkeypatch.setattr("tasker.webhooks.dispatcher.STORED_AT_ONCE", 20)
     await rig.dispatch()
     assert stored[:3] == [27, 27, 9]
     await rig.deliver()
@@ -370,11 +370,11 @@ async def test_a_failing_receiver_has_one_at_a_time(rig: Rig, receivers: Receive
     await rig.dispatch()
     receivers.most = 0
     receivers.answers.clear()
-    await rig.courier.deliver()
-    await rig.courier.settle()
+    await rig.dispatcher.deliver()
+    await rig.dispatcher.settle()
     assert receivers.most == 1
-    assert await rig.courier.deliver() == 4, "and all that are left once it works again"
-    await rig.courier.settle()
+    assert await rig.dispatcher.deliver() == 4, "and all that are left once it works again"
+    await rig.dispatcher.settle()
 
 
 async def test_a_receiver_that_has_all_it_may_have_leaves_the_rest_to_others(
@@ -386,19 +386,19 @@ async def test_a_receiver_that_has_all_it_may_have_leaves_the_rest_to_others(
     for _ in range(PER_LANE * 2):
         await rig.complete()
     await rig.dispatch()
-    while await rig.courier.deliver():
+    while await rig.dispatcher.deliver():
         pass
     rig.clock.advance(timedelta(seconds=10))
     quick = await rig.hook("https://quick.example.com/")
     last = await rig.complete()
     await rig.dispatch()
-    assert await rig.courier.deliver() == 1
+    assert await rig.dispatcher.deliver() == 1
     async with asyncio.timeout(10):
         while quick.url not in {one.url for one in receivers.told}:
             await asyncio.sleep(0)
     assert receivers.told[-1].event == (last, "task.completed")
     receivers.held[slow.url].set()
-    await rig.courier.settle()
+    await rig.dispatcher.settle()
 
 
 async def test_one_owner_s_single_tasks_leave_room_for_others(rig: Rig, receivers: Receivers) -> None:
@@ -416,11 +416,11 @@ async def test_one_owner_s_single_tasks_leave_room_for_others(rig: Rig, receiver
     await rig.dispatch()
     async with asyncio.timeout(10):
         while (task_id, "task.completed") not in receivers.events:
-            await rig.courier.deliver()
+            await rig.dispatcher.deliver()
             await asyncio.sleep(0.001)
     assert receivers.under_way == PER_SHARE
     hold.set()
-    await rig.courier.settle()
+    await rig.dispatcher.settle()
     await rig.deliver()
     assert len(receivers.told) == AT_ONCE + 1
     assert len(await rig.deliveries(other)) == 1
@@ -435,15 +435,15 @@ async def test_in_all_there_are_so_many_at_a_time(rig: Rig, receivers: Receivers
     for _ in range(PER_LANE):
         await rig.complete()
     await rig.dispatch()
-    while await rig.courier.deliver():
+    while await rig.dispatcher.deliver():
         pass
     async with asyncio.timeout(10):
         while receivers.under_way < AT_ONCE:
             await asyncio.sleep(0.01)
-    assert not await rig.courier.deliver()
+    assert not await rig.dispatcher.deliver()
     assert receivers.most == AT_ONCE
     hold.set()
-    await rig.courier.settle()
+    await rig.dispatcher.settle()
     await rig.deliver()
     assert len(receivers.told) == PER_LANE * (AT_ONCE // PER_LANE + 3)
 
@@ -451,7 +451,7 @@ async def test_in_all_there_are_so_many_at_a_time(rig: Rig, receivers: Receivers
 async def begin_all(rig: Rig) -> None:
     """Begin all for which there is room, until all that is under way waits for a receiver that is held."""
     async with asyncio.timeout(30):
-        while not rig.is_quiet or await rig.courier.deliver():
+        while not rig.is_quiet or await rig.dispatcher.deliver():
             await asyncio.sleep(0.001)
 
 
@@ -531,7 +531,7 @@ async def test_an_owner_s_receivers_that_fail_or_are_slow_have_a_few_places_and_
     assert [one.status for one in await rig.deliveries(quick)] == ["delivered"]
     receivers.answers.clear()
     hold.set()
-    await rig.courier.settle()
+    await rig.dispatcher.settle()
     await rig.deliver()
     assert told_of(receivers, "ada") == SLOW_PER_OWNER * 3
 
