@@ -292,6 +292,18 @@ async def test_tasks_expire_over_an_end_of_the_service(
     assert (await again.tombstones.find(task_id)) is not None
 
 
+async def test_time_that_passes_before_the_first_prune_of_a_process_is_no_jump(
+    driver: Driver, clock: ManualClock, make_engine: MakeEngine
+) -> None:
+    await prune(driver.engine)  # it stores by what time things were erased
+    await ended(driver, retention=2 * HOUR)
+    await driver.engine.close()
+    again = make_engine()
+    await again.open()
+    clock.advance(3 * HOUR)
+    assert await prune(again) == 1
+
+
 async def test_several_processes_prune_everything_once(
     driver: Driver, clock: ManualClock, make_engine: MakeEngine
 ) -> None:

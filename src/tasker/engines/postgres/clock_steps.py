@@ -61,6 +61,8 @@ class DatabaseSteps:
         """Ask for the time; the first time also whether it was set back while no process ran."""
         asked = self.asking()
         row = await self._connections.look(lambda connection: connection.fetchrow(self._queries["clock"]))
+        if self._erasing is None:  # at the start: what elapses from then on is no jump
+            self._erasing = Lagging(asked, to_micros(row["erased_until"]))
         if self._ahead is None and row["seen_at"] - row["now"] > _TOLERANCE:
             if await self._follow(row["now"] - row["seen_at"], row["steps"]) is None:
                 await self._follow(row["now"] - row["seen_at"], row["steps"])
@@ -116,8 +118,7 @@ class DatabaseSteps:
         """Return by what time to erase now, and store it for the next process."""
         row = await connection.fetchrow(self._queries["clock"])
         elapsed, known = self.asking(), to_micros(row["erased_until"])
-        if self._erasing is None:
-            self._erasing = Lagging(elapsed, known)
+        assert self._erasing is not None, "the engine looks at the clock when it opens"
         until = from_micros(self._erasing.tell(to_micros(row["now"]), elapsed, at_least=known))
         await connection.execute(self._queries["erased_until"], until)
         return until
