@@ -17,7 +17,7 @@ say_ignored = $(if $(and $(call from_environment,$(1)),$($(1))),\
 # What `make lock` passes on: make lock UPGRADE=--upgrade takes the newest releases that pyproject.toml allows.
 UPGRADE ?=
 
-.PHONY: help run test check format bench lock clean
+.PHONY: help run test check format fuzz bench lock clean
 
 help: ## list what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -38,6 +38,10 @@ check: $(DEV_STAMP) ## format, lint, types, imports
 format: $(DEV_STAMP) ## bring the code into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+fuzz: $(DEV_STAMP) ## random examples instead of the same ones each time (about 15 minutes)
+	$(BIN)/pytest -n 2 --hypothesis-profile=random --timeout=0 -o faulthandler_timeout=0 \
+	  $$(grep -rlE '@given|run_state_machine' tests --include='test_*.py')
 
 bench: $(DEV_STAMP) ## measure beside peers (about 25 minutes; BENCH=--quick for five)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'

@@ -6,6 +6,7 @@ A failure prints the steps that lead to it, as short as Hypothesis can make them
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Coroutine
 from datetime import date, datetime, timedelta
@@ -72,6 +73,8 @@ from tasker.rules.lifecycle import (
 )
 from tasker.testing import ManualClock, make_draft, make_key
 
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""What is tested here is agreement: waiting for a disk at each of some thousand steps adds nothing to it."""
 STEPS = [
     sign * step
     for step in (15 * SECOND, timedelta(minutes=10), timedelta(hours=1), timedelta(days=3653))
@@ -81,6 +84,14 @@ STEPS = [
 FIRST_YEAR, LAST_YEAR = 2000, 2080
 LEASE_AFTER_STEP = timedelta(minutes=1)
 EVER = UsageFilter(first=date(1971, 1, 1), last=date(9999, 12, 31))
+
+
+def _by_rank(twin: Twin) -> Any:
+    return twin.rank
+
+
+def _by_priority(twin: Twin) -> Any:
+    return twin.rank[0]
 
 
 class EngineMachine(RuleBasedStateMachine):
@@ -93,7 +104,7 @@ class EngineMachine(RuleBasedStateMachine):
     def __init__(self, name: str) -> None:
         super().__init__()
         self.make = ENGINES[name]
-        self.folder = tempfile.TemporaryDirectory(prefix="tasker-machine-")
+        self.folder = tempfile.TemporaryDirectory(prefix="tasker-machine-", dir=MEMORY)
         self.runner = asyncio.Runner()
         self.clock = ManualClock()
         self.random = Random(0)
@@ -258,7 +269,8 @@ class EngineMachine(RuleBasedStateMachine):
             got = [claim for claim in claims if (claim.interruptions >= MAX_INTERRUPTIONS) == is_suspect]
             expected = [twin for twin in line if twin.is_suspect == is_suspect][: min(room, slots)]
             slots -= len(expected)
-            assert [twin.rank for twin in self.twins_of(got)] == [twin.rank for twin in expected]
+            key = _by_priority if any(twin.was_passed for twin in due) else _by_rank
+            assert [key(twin) for twin in self.twins_of(got)] == [key(twin) for twin in expected]
             for claim, twin in zip(got, self.twins_of(got), strict=True):
                 assert twin in due, f"claimed, and not due for {types}: {claim}"
                 assert claim == twin.next_claim(worker, now)
@@ -539,12 +551,13 @@ class EngineMachine(RuleBasedStateMachine):
         twin.log = events
 
 
+@pytest.mark.timeout(0 if settings.default.max_examples > 100 else 280)
 @pytest.mark.parametrize("name", ENGINES)
 def test_an_engine_and_its_model_always_tell_the_same(name: str) -> None:
     run_state_machine_as_test(
         lambda: EngineMachine(name),
         settings=settings(
-            max_examples=50 if name == "sqlite" else 12,  # a round trip for each step
+            max_examples=settings.default.max_examples // (2 if name == "sqlite" else 8),  # a round trip for each step
             stateful_step_count=40,
             deadline=None,
             print_blob=True,

@@ -40,6 +40,8 @@ class Twin:
         self.waits: set[UUID] = set()
         self.is_orphan = False
         """Whether it failed with what it depends on."""
+        self.was_passed = False
+        """Whether the clock was set back while it was due: others that become due now may start before it."""
 
     @property
     def is_suspect(self) -> bool:
@@ -81,6 +83,7 @@ class Twin:
     def start(self, claim: Claim, now: datetime) -> None:
         self.status = Status.RUNNING
         self.attempt += 1
+        self.was_passed = False
         self.claim = claim
         self.lease_until = now + LEASE
         self.endings.append(None)
@@ -115,6 +118,7 @@ class Twin:
             if delayed:
                 self.move_delay(step)
         elif self.due_at <= before:
+            self.was_passed |= self.due_at > now
             self.due_at = min(self.due_at, now)
         elif self.reason != "scheduled":
             self.due_at += step
