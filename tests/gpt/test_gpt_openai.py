@@ -367,7 +367,7 @@ async def test_an_end_stays_one_whatever_follows(ask: Ask) -> None:
 
 
 async def test_what_follows_the_text_is_not_waited_for(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasker.builtin.gpt.openai.TAIL_TIMEOUT", timedelta(seconds=0.05))
+    monkeypatch.setattr("tasker.builtin.gpt.streams.TAIL_TIMEOUT", timedelta(seconds=0.05))
 
     async def answer(exchange: Exchange) -> None:
         await exchange.begin()

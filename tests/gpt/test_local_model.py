@@ -191,7 +191,7 @@ async def test_a_cancelled_text_makes_way(gpt: Gpt, recorder: Recorder) -> None:
 
 
 async def test_those_who_wait_long_make_room(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_model, "LINE_TIMEOUT", timedelta(seconds=0.01))
+    monkeypatch.setattr(local_model, "TURN_TIMEOUT", timedelta(seconds=0.01))
     async with model.turn():
         with pytest.raises(Snooze):
             async with model.turn():
