@@ -1,4 +1,4 @@
-"""`gpt` with a JSON Schema: refused at submission, said to the model, and held to its text."""
+"""`gpt` with a JSON Schema: checked at submission, sent to the model, and enforced on its text."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_the_result_is_the_value(ask: Ask, recorder: Recorder) -> None:
     assert "max_output_tokens" not in exchange.body
 
 
-async def test_chat_completions_are_told_the_schema(ask: Ask) -> None:
+async def test_chat_completions_get_the_schema(ask: Ask) -> None:
     async with fault_server(refuses(404), chats('{"name": "Lena",', ' "age": 31}')) as server:
         assert await ask(server, schema=PERSON, max_tokens=99) == {"name": "Lena", "age": 31}
     body = server.exchanges[1].body
@@ -87,7 +87,7 @@ async def test_chat_completions_are_told_the_schema(ask: Ask) -> None:
          '{"value": [1]}', [1]),
     ],
 )  # fmt: skip
-async def test_what_is_no_object_is_asked_for_in_one(ask: Ask, schema: Any, text: str, value: Any) -> None:
+async def test_other_values_are_wrapped_in_an_object(ask: Ask, schema: Any, text: str, value: Any) -> None:
     result, exchange = await asked(ask, schema, text)
     assert result == value
     told = exchange.body["text"]["format"]["schema"]
@@ -140,7 +140,7 @@ def nested(depth: int) -> dict[str, Any]:
         (nested(10), False),
     ],
 )
-def test_strict_where_it_says_the_same(schema: Any, strict: bool) -> None:
+def test_strict_mode_is_used_if_it_keeps_the_meaning(schema: Any, strict: bool) -> None:
     shape = make_shape(schema, objects_only=True)
     assert shape.strict == strict
     assert "$schema" not in shape.asked
@@ -158,7 +158,7 @@ def test_strict_where_it_says_the_same(schema: Any, strict: bool) -> None:
         ("[" * 100_000, "it is not JSON"),
     ],
 )
-async def test_a_text_that_does_not_fit_is_tried_again(ask: Ask, recorder: Recorder, text: str, words: str) -> None:
+async def test_a_text_that_does_not_fit_is_retried(ask: Ask, recorder: Recorder, text: str, words: str) -> None:
     with pytest.raises(Fail, match="the model's text does not fit the schema") as caught:
         await asked(ask, PERSON, text)
     assert (caught.value.problem, caught.value.retry) == ("gpt-schema-mismatch", True)
@@ -185,7 +185,7 @@ def test_patterns_are_searched_for_in_strings(schema: Any, value: Any, fits: boo
     assert is_fit(schema, value) == fits
 
 
-def test_what_does_not_fit_is_quoted_in_short() -> None:
+def test_a_mismatch_quotes_a_shortened_value() -> None:
     with pytest.raises(Fail) as caught:
         make_shape({"enum": ["y" * 5000]}, objects_only=False).read(json.dumps("x" * 5000))
     assert len(caught.value.detail) < 300
@@ -193,7 +193,7 @@ def test_what_does_not_fit_is_quoted_in_short() -> None:
     assert len(fault.detail) < 300
 
 
-async def test_json_that_is_cut_off_is_no_result(ask: Ask) -> None:
+async def test_truncated_json_is_a_failure(ask: Ask) -> None:
     async with fault_server(streams(delta('{"name"'), incomplete("max_output_tokens"))) as server:
         with pytest.raises(Fail, match="max_tokens before its JSON was whole") as caught:
             await ask(server, schema=PERSON, max_tokens=9)
@@ -215,12 +215,12 @@ async def test_json_that_is_cut_off_is_no_result(ask: Ask) -> None:
         (["\\u00e9\\u20ac"], "é€"),
     ],
 )
-async def test_halves_of_characters_do_not_lose_the_value(ask: Ask, pieces: list[str], name: str) -> None:
+async def test_lone_surrogates_do_not_lose_the_value(ask: Ask, pieces: list[str], name: str) -> None:
     async with fault_server(says('{"name": "', *pieces, '"}')) as server:
         assert await ask(server, schema=OPEN) == {"name": name}
 
 
-async def test_a_refusal_is_not_held_against_the_schema(ask: Ask) -> None:
+async def test_a_refusal_is_not_checked_against_the_schema(ask: Ask) -> None:
     refusal = {"type": "response.refusal.delta", "item_id": "i", "output_index": 0, "content_index": 0, "delta": "No."}
     async with fault_server(streams(refusal, completed())) as server:
         with pytest.raises(Fail, match=r"declined: No\.") as caught:
@@ -271,7 +271,7 @@ def test_a_wrong_schema_is_refused(schema: Any, pointer: str, words: str) -> Non
         "unevaluatedItems", "unevaluatedProperties",
     ],
 )  # fmt: skip
-def test_nothing_is_hidden_anywhere_in_a_schema(place: str) -> None:
+def test_faults_are_found_everywhere_in_a_schema(place: str) -> None:
     word, _, name = place.partition("/")
     inner: Any = {"$ref": "https://example.com/"}
     faults = check_schema({word: {"": inner, "0": [inner], "a": {"a": inner}}[name]})
@@ -286,7 +286,7 @@ def test_nothing_is_hidden_anywhere_in_a_schema(place: str) -> None:
         {"properties": {"pattern": {"type": "string"}}, "pattern": r"^\p{L}+$"}, {"description": "x" * 32_750},
     ],
 )  # fmt: skip
-def test_a_good_schema_is_taken(schema: Any) -> None:
+def test_a_valid_schema_is_accepted(schema: Any) -> None:
     assert check_schema(schema) == ()
 
 
@@ -325,14 +325,14 @@ def test_a_schema_is_bounded(schema: Any, pointer: str, words: str) -> None:
         {"allOf": [{"pattern": f"a{n}"} for n in range(100)]}, {"pattern": "(" * 450 + ")" * 450},
     ],
 )  # fmt: skip
-def test_a_large_schema_is_taken(schema: Any) -> None:
+def test_a_large_schema_is_accepted(schema: Any) -> None:
     assert check_schema(schema) == ()
 
 
 @pytest.mark.parametrize("length", [1, 2, 900])
 @pytest.mark.parametrize(("last", "words"), [({}, ""), ({"$ref": "#/$defs/a0"}, "end"), ({"$ref": "#/x"}, "within")])
 def test_references_are_followed_to_their_end(length: int, last: Any, words: str) -> None:
-    """However many others one leads to, each is told what is wrong with the last one."""
+    """Each reference of a chain reports the fault at its end."""
     defs = {f"a{n}": {"$ref": f"#/$defs/a{n + 1}"} for n in range(length)}
     faults = check_schema({"$defs": {**defs, f"a{length}": last}})
     assert len(faults) == (min(length + 1, 20) if words else 0)
@@ -354,18 +354,18 @@ def test_references_are_followed_to_their_end(length: int, last: Any, words: str
         ("(x+x+)+y", "x" * 100_000, False),
     ],
 )
-def test_patterns_are_those_of_json_schema_in_time_that_is_linear(pattern: str, text: str, fits: bool) -> None:
+def test_patterns_of_json_schema_take_linear_time(pattern: str, text: str, fits: bool) -> None:
     assert check_schema({"pattern": pattern}) == ()
     assert is_fit({"pattern": pattern}, text) == fits
 
 
-def test_faults_are_told_once_and_not_without_end() -> None:
+def test_faults_are_reported_once_and_bounded() -> None:
     faults = check_schema({"properties": {f"p{number}": {"type": number} for number in range(50)}})
     assert len(faults) == len(set(faults)) == 20
 
 
 def doubling(depth: int) -> dict[str, Any]:
-    """A schema that takes 2 ** depth looks."""
+    """A schema whose check takes 2 ** depth steps."""
     defs: dict[str, Any] = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(depth)}
     return {"$ref": "#/$defs/d0", "$defs": {**defs, f"d{depth}": {"type": "string"}}}
 
@@ -380,7 +380,7 @@ def doubling(depth: int) -> dict[str, Any]:
     ],
     ids=["doubling", "endless", "pattern", "overflow"],
 )
-def test_no_schema_keeps_the_service_busy(schema: Any, text: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_schema_blocks_the_service(schema: Any, text: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpt_shape, "MAX_SECONDS", 0.2)
     assert why.startswith("a pattern") or check_schema(schema) == ()
     with pytest.raises(Fail, match=f"cannot be checked against the schema: {why}") as caught:
@@ -390,7 +390,7 @@ def test_no_schema_keeps_the_service_busy(schema: Any, text: str, why: str, monk
 
 
 def test_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither by a schema that has come past the check of submissions."""
+    """Not even by a schema that was never checked."""
     asked: list[str] = []
 
     class Connection(socket.socket):

@@ -114,7 +114,7 @@ async def test_a_built_in_type_takes_time_by_the_size_of_its_params(name: str, w
 
 
 @pytest.mark.parametrize("what", READ)
-async def test_a_text_is_held_against_a_schema_in_time_by_its_size(what: str, no_collector: None) -> None:
+async def test_checking_a_text_takes_time_by_its_size(what: str, no_collector: None) -> None:
     schema, make = READ[what]
     assert not check_schema(schema)
     shape = make_shape(schema, objects_only=False)
