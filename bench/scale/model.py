@@ -114,10 +114,6 @@ class Usage:
         """The most used resource."""
         return max(self.share, key=lambda name: self.share[name])
 
-    @property
-    def is_saturated(self) -> bool:
-        return self.share[self.first] > BUSY
-
 
 def batch(rate: float, fixed: float, per_task: float, lanes: int = 1) -> float:
     """Return how many tasks share a transaction of one process: those that come during `lanes` others."""
