@@ -1,7 +1,7 @@
 """`python -m bench`: measure Tasker beside its peers in one run; print and keep the figures.
 
 The full run takes about 25 minutes, `--quick` about five. `--only NAME` (repeatable) measures a part and keeps nothing.
-A measure that fails does not stop the others: what they gave is kept. Ends with status 1 if a bar is missed, 2 if a
+A measure that fails does not stop the others: their figures are kept. Ends with status 1 if a bar is missed, 2 if a
 measure failed, and 3 before anything is measured if a server or package of a peer is missing.
 """
 
@@ -42,14 +42,14 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
 
 def _measure(names: Iterable[str], plan: Plan) -> tuple[list[Row], dict[str, str]]:
-    """Return the rows of the measures, and of each that failed why."""
+    """Return the rows of the measures, and the reason of each that failed."""
     rows: list[Row] = []
     failed: dict[str, str] = {}
     for name in names:
         start = time.monotonic()
         try:
             taken = MEASURES[name](plan)
-        except Exception as error:  # a peer may fail in any way; the minutes of the others are not lost for it
+        except Exception as error:  # a peer may fail in any way; keep the figures of the others
             traceback.print_exc()
             failed[name] = f"{type(error).__name__}: {error}".partition("\n")[0]
             print(f"\n{name} FAILED ({time.monotonic() - start:.0f} s): {failed[name]}", flush=True)

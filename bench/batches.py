@@ -1,4 +1,4 @@
-"""POST /batch beside single submissions: how much faster, and how much memory it takes."""
+"""POST /batch compared with single submissions: speed and memory."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _submit(server: Server, taken: _Batches, *, reads_early: bool) -> None:
 
 
 def _read(connection: socket.socket) -> tuple[bytes, float]:
-    """Return the reply, to the end of its last chunk, and when its first lines came."""
+    """Return the whole reply, and when its first lines came."""
     reply, first = bytearray(), 0.0
     while not reply.endswith(b"\r\n0\r\n\r\n"):
         part = connection.recv(MEBIBYTE)
@@ -88,7 +88,7 @@ def _read(connection: socket.socket) -> tuple[bytes, float]:
 
 @contextmanager
 def _watched(measure: Callable[[], int]) -> Iterator[list[int]]:
-    """Give a list whose one number is the largest that `measure` has given so far."""
+    """Yield a list whose only number is the largest that `measure` has returned so far."""
     most, done = [measure()], threading.Event()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""Many processes on one database: Tasker on PostgreSQL beside FastAPI with the usual queues."""
+"""Many processes on one database: Tasker on PostgreSQL, and FastAPI with common queues."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _rounds(
 
 
 def submit(plan: Plan) -> list[Row]:
-    """Durable submission over 64 connections to one API process, with no worker beside it."""
+    """Durable submission over 64 connections to one API process, without a worker."""
     with postgresql() as database:
         taken = _rounds(plan, database, [SHARED_API, PGQUEUER_API, PROCRASTINATE_API], SUM, runs=False)
     ours = taken[SHARED_API].submitted
@@ -131,7 +131,7 @@ def _each(took: Sequence[float]) -> str:
 
 
 class _Seen(msgspec.Struct):
-    """What is read of a task."""
+    """The fields that are read of a task."""
 
     status: str
     attempt: int = 0

@@ -1,8 +1,8 @@
-"""Making a data folder with many tasks in it, without running each of them.
+"""Fill a data folder with many tasks without running each of them.
 
 Pending tasks go through the engine. Finished ones are copies of a task that really ran: with the engine closed, its
-row and its notes in the journal are inserted again and again, so that the file is what half a million such runs would
-have left.
+row and its journal entries are inserted again and again, so that the file is as half a million such runs would leave
+it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tasker.rules.lifecycle import Succeeded, decide
 _FILE = "tasker.db"
 _AT_ONCE = 1000
 _OF_NO_TASK = {"probe", "journal_name", "usage_by_day", "webhook_dispatch"}
-"""Tables that have the same rows however many tasks of a day there are."""
+"""Tables whose rows do not depend on the number of tasks in a day."""
 _COPY_NOTES = """
 INSERT INTO {journal} (noted_at, notes)
 SELECT note.noted_at, note.notes FROM {task}, (SELECT noted_at, notes FROM {journal}) AS note
@@ -36,25 +36,25 @@ WHERE seq > (SELECT min(seq) FROM {task})"""
 
 
 def pending(folder: Path, count: int) -> None:
-    """Put `count` no-op tasks that are due into the folder's file."""
+    """Store `count` due no-op tasks in the folder's file."""
     asyncio.run(_fill_pending(folder, count))
 
 
 def finished(folder: Path, count: int) -> None:
-    """Put `count` completed no-op tasks into the folder's file."""
+    """Store `count` completed no-op tasks in the folder's file."""
     asyncio.run(_finish_one(folder))
     _copy_finished(folder / _FILE, count - 1)
 
 
 def finished_shared(url: str, count: int) -> str:
-    """Put `count` completed no-op tasks into the database at `url`; return its name, to copy from."""
+    """Store `count` completed no-op tasks in the database at `url`; return its name, to use as a template."""
     asyncio.run(_finish_one_shared(url))
     asyncio.run(_copy_finished_shared(url, count - 1))
     return urlsplit(url).path.removeprefix("/")
 
 
 def has_task(port: int, status: str) -> bool:
-    """Tell whether the server has a task of that status."""
+    """Return whether the server has a task of this status."""
     return b'"task_id"' in load.fetch(port, f"/task?status={status}&limit=1")
 
 
@@ -111,7 +111,7 @@ def _copy_finished(file: Path, copies: int) -> None:
 
 
 def _check_alone(connection: apsw.Connection) -> None:
-    """Be sure that a finished task is one row of `task` and its notes, or the copies would not be whole."""
+    """Check that a finished task is one row of `task` and its journal entries, or copies would be incomplete."""
     tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
     counts = {
         name: connection.execute(f'SELECT count(*) FROM "{name}"').get for name in tables if name[:7] != "sqlite_"
@@ -122,7 +122,7 @@ def _check_alone(connection: apsw.Connection) -> None:
 
 
 async def _copy_finished_shared(url: str, copies: int) -> None:
-    """As `_copy_finished`, by one statement; then what autovacuum would have done by the time there are so many."""
+    """As `_copy_finished`, in one statement; then vacuum, as autovacuum would have done for so many rows."""
     connection = await asyncpg.connect(url)
     columns = [row[0] for row in await connection.fetch(
         "SELECT column_name FROM information_schema.columns WHERE table_schema = 'tasker' AND table_name = 'task'"

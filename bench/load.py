@@ -39,7 +39,7 @@ def get(path: str) -> bytes:
 
 
 def _reply_in(data: bytes) -> tuple[int, bytes, bool] | None:
-    """Return status, body and whether the server closes, or None while the reply is not whole."""
+    """Return status, body and whether the server closes, or None while the reply is incomplete."""
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return None
@@ -127,7 +127,7 @@ class Client:
         self._open = sum(self._send_next(connection, source) for connection in list(self._by_fd.values()))
 
     def finish(self, source: Iterator[bytes], on_reply: OnReply, *, until: float, patience: float = 15) -> None:
-        """Take the replies to `begin`, sending on as `exchange` says."""
+        """Take the replies to `begin`; go on sending as in `exchange`."""
         while self._open:
             ready = self._poll.poll(patience)
             if not ready:
@@ -148,7 +148,7 @@ class Client:
         return 1
 
     def _receive(self, connection: _Connection, on_reply: OnReply) -> bool:
-        """Read what is there; return whether the request is over, with a reply or without."""
+        """Read what has come; return whether the request is over, with or without a reply."""
         data = b""
         with contextlib.suppress(ConnectionError):
             data = connection.socket.recv(65536)
@@ -189,7 +189,7 @@ def fetch(port: int, path: str) -> bytes:
 
 @dataclass
 class Load:
-    """What a burst of submissions gave. `rate` is accepted tasks a second; latencies are in seconds, in order."""
+    """The outcome of a burst of submissions. `rate`: accepted tasks a second. Latencies are in seconds, in order."""
 
     rate: float = 0.0
     started: float = 0.0
@@ -245,8 +245,8 @@ def find_open(port: int, task_ids: Iterable[str], *, connections: int = 64) -> s
 def wait_completed(port: int, task_ids: list[str], *, timeout: float) -> float:
     """Wait until every task is completed; return the perf_counter() of the last one.
 
-    Only the newest tasks are polled, so that the reading does not take part in the measure; then every task is read
-    once. If that finds an open one after all, the time is that of the slow reading. Raises LoadError at `timeout`.
+    Polls only the newest tasks, so that reading does not disturb the measure; then reads every task
+    once. If that finds an open one after all, the time includes the slow reading. Raises LoadError at `timeout`.
     """
     deadline = time.perf_counter() + timeout
     left = set(task_ids[-1:])

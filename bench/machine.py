@@ -1,4 +1,4 @@
-"""What the figures were taken on: cores, processor, versions, and what the disk needs to make a write durable."""
+"""The machine of the figures: cores, processor, versions, and the time of a durable write."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def fdatasync_ms(disk: Path, writes: int = 300) -> float:
 
 
 def describe(disk: Path) -> dict[str, Any]:
-    """Return the machine as a flat dict of words and numbers."""
+    """Return the machine as a flat dict of texts and numbers."""
     return {
         "taken": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "commit": _commit(),
@@ -56,7 +56,7 @@ def describe(disk: Path) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    """Return the versions of the packages; a run of some measures does without those of the others."""
+    """Return the versions of the installed packages; a run of some measures does not need the others'."""
     found = {}
     for name in _PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
@@ -75,7 +75,7 @@ def _cpu() -> str:
 
 
 def _commit() -> str:
-    """Return the commit measured, or "unknown" outside a repository; a plus sign says that files were changed."""
+    """Return the measured commit, or "unknown" outside a repository; a plus sign marks changed files."""
     root = Path(__file__).parent.parent
     git = ["git", "-C", str(root)]
     head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
@@ -86,7 +86,7 @@ def _commit() -> str:
 
 
 def check() -> None:
-    """Stop where the benchmark would mean nothing. Raises SystemExit."""
+    """Raise SystemExit if the benchmark would be meaningless on this machine."""
     if sys.platform != "linux":
         raise SystemExit("the benchmark needs Linux (epoll, CPU affinity)")
     if (os.cpu_count() or 1) < 2:

@@ -1,4 +1,4 @@
-"""What is measured. Each measure takes a Plan and returns rows; its rounds go through all servers in turn."""
+"""The measures of one machine. Each takes a Plan and returns rows; each round measures all servers in turn."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ KIB = 1024
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured; `disk` is where the servers' folders are made."""
+    """How much to measure. `disk`: where to make the servers' folders."""
 
     disk: Path
     rounds: int = 5
@@ -52,7 +52,7 @@ class Plan:
 class Taken:
     """The rounds of one server: accepted and completed tasks a second, latencies of the submissions in ms.
 
-    cpu: microseconds of processor time for each accepted task; on a busy machine steadier than the rates.
+    cpu: microseconds of processor time for each accepted task. On a busy machine it varies less than the rates.
     """
 
     submitted: list[float] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Taken:
 
 
 def burst(server: Server, request: bytes, seconds: float, taken: Taken, *, runs: bool = True) -> None:
-    """Submit for so long, then see every accepted task completed. Raises LoadError on any error."""
+    """Submit for this long, then check that every accepted task completes. Raises LoadError on any error."""
     warm = load.submit_for(server.port, request, seconds=0.5)
     if runs:
         load.wait_completed(server.port, warm.task_ids, timeout=60)
@@ -117,7 +117,7 @@ def better_huey(plan: Plan, request: bytes) -> Peer:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Return the median of the ratios of each round: what disturbs a round disturbs both sides of its ratio."""
+    """Return the median of the rounds' ratios: a disturbance of a round affects both sides of its ratio."""
     return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
 
 
@@ -150,7 +150,7 @@ def detail_of(figures: Taken) -> str:
 
 
 def _generator_row(plan: Plan, fastest: float) -> Row:
-    """Show that the load generator is not what is measured."""
+    """Show that the load generator is not the bottleneck."""
     with running(ECHO, plan.disk) as server:
         figures = Taken()
         burst(server, SUM, min(plan.seconds, 2), figures, runs=False)
@@ -175,7 +175,7 @@ def end_to_end(plan: Plan) -> list[Row]:
 
 
 def waited_sums(server: Server, samples: int) -> list[float]:
-    """POST so many sums with `Prefer: wait=5` over one connection; return the milliseconds of each, in order."""
+    """POST sums with `Prefer: wait=5` over one connection; return the milliseconds of each, in order."""
     took: list[float] = []
 
     def on_reply(status: int, body: bytes, seconds: float) -> None:
@@ -205,7 +205,7 @@ def latency(plan: Plan) -> list[Row]:
 
 
 def open_waits(plan: Plan) -> list[Row]:
-    """Many clients that wait at once, each for a task of its own that stays pending."""
+    """Many simultaneous waits, each for a task of its own that stays pending."""
     with running(TASKER, plan.disk) as server:
         tasks = load.submit_for(server.port, LATER, seconds=600, limit=plan.waits)
         if len(tasks.task_ids) != plan.waits:
@@ -221,7 +221,7 @@ def open_waits(plan: Plan) -> list[Row]:
 
 
 def _hold_waits(server: Server, plan: Plan, task_ids: list[str], before: int) -> tuple[int, int, float]:
-    """Return how many waits ended well, the growth of the server in bytes, and the p50 of a POST beside, in ms."""
+    """Return how many waits ended well, the growth of the server in bytes, and the p50 of a POST meanwhile, in ms."""
     good = 0
 
     def on_reply(status: int, body: bytes, _took: float) -> None:
@@ -238,7 +238,7 @@ def _hold_waits(server: Server, plan: Plan, task_ids: list[str], before: int) ->
 
 
 def history(plan: Plan) -> list[Row]:
-    """The same load on an empty file and on one that holds many finished tasks."""
+    """The same load on an empty file and on one with many finished tasks."""
     sums, noops = (Taken(), Taken()), (Taken(), Taken())
     with temporary_folder(plan.disk) as full:
         fill.finished(full, plan.finished)
@@ -281,7 +281,7 @@ def restart(plan: Plan) -> list[Row]:
 
 
 def _drain(server: Server) -> None:
-    """Wait until nothing is open."""
+    """Wait until no task is open."""
     for status in ("pending", "running"):
         while fill.has_task(server.port, status):
             time.sleep(0.05)

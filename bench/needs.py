@@ -1,4 +1,4 @@
-"""What the measures need beside Tasker, looked for before anything is measured."""
+"""The programs and packages that the measures need beside Tasker: checked before any measure."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
 
 
 def missing(measures: Iterable[str]) -> list[str]:
-    """Return a line for each thing that is not there: what it is, which of the measures need it, and how to get it."""
+    """Return a line for each missing thing: its name, the measures that need it, and how to install it."""
     lacking: dict[Need, list[str]] = {}
     for measure in measures:
         for need in NEEDS.get(measure, ()):

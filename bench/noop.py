@@ -1,4 +1,4 @@
-"""Task types that do nothing: what is left is Tasker's own cost."""
+"""Task types that do nothing, so that only Tasker's own cost remains."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ async def nap(seconds: float) -> None:
 
 @task
 async def talk(context: Context, chunks: int, a_second: int) -> None:
-    """Say the time, so many times, at an even pace."""
+    """Write the time as output, `chunks` times at an even pace."""
     start = time.time()
     for number in range(chunks):
         await asyncio.sleep(max(0.0, start + number / a_second - time.time()))

@@ -26,7 +26,7 @@ def main(port: int, folder: Path, *, idle: bool) -> int:
     def engine(_path: Path, clock: Clock, **_: Any) -> NullEngine:
         return NullEngine(clock, runs=not idle)
 
-    vars(wiring)["SqliteEngine"] = engine  # the one change to the wiring
+    vars(wiring)["SqliteEngine"] = engine  # the only change to the wiring
     settings = load_settings(port=str(port), data_dir=str(folder), tasks=str(noop_file))
     configure_logs(settings.log_level, settings.log_format)
     claim = claim_port(settings.host, settings.port)
@@ -36,7 +36,7 @@ def main(port: int, folder: Path, *, idle: bool) -> int:
 
 
 async def _nothing(_: wiring.App) -> None:
-    """There is no banner here."""
+    """Print no banner."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The ceiling: an engine that keeps tasks in dicts and answers at once. Nothing is durable; for the benchmark only.
+"""An upper bound: an engine that keeps tasks in dicts and answers at once. Nothing is durable; for the benchmark only.
 
 With `runs=True` tasks are handed to workers and completed, so that all but the store is Tasker's own work; with
 `runs=False` they are only accepted.
@@ -43,7 +43,7 @@ _policy = lru_cache(maxsize=64)(msgspec.json.Decoder(Policy).decode)
 
 
 class NullEngine:
-    """The life of a task, in memory; all else of an Engine is that of a real store, which stays empty."""
+    """The life of a task in memory. The rest of the Engine is a real store, which stays empty."""
 
     is_shared = False
 
@@ -61,7 +61,7 @@ class NullEngine:
         self._news: list[Change] = []
 
     def __getattr__(self, name: str) -> Any:
-        """Called for what is not here: keys, schedules, webhooks, the journal..."""
+        """Return the real store's attribute for what is not here: keys, schedules, webhooks, the journal..."""
         return getattr(self._rest, name)
 
     async def open(self) -> None:
@@ -132,7 +132,7 @@ class NullEngine:
         return []
 
     async def check(self) -> None:
-        """Always well."""
+        """Do nothing: this store always works."""
 
     def watch(self, listener: Listener) -> Callable[[], None]:
         self._listeners.append(listener)

@@ -1,4 +1,4 @@
-"""A queue's rate, as it holds under a backlog: embedded, and over two workers that share a database."""
+"""Whether a queue's rate holds under a backlog: embedded, and over two workers on one database."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from bench.stores import postgresql
 _LIMIT = 100
 _BURST = 20
 _SETTLES = 2.0
-"""Seconds until the burst is over and every worker has found its pace."""
+"""Seconds until the burst is over and every worker runs steadily."""
 _SECONDS = 30.0
 _RATED = load.post("/task", b'{"type":"noop","params":[],"queue":"rated"}')
 
 
 def rate(plan: Plan) -> list[Row]:
-    """How far the starts of a queue of 100/s are from that, over 30 s with more tasks waiting than it lets through."""
+    """The deviation from the rate of a queue of 100/s, over 30 s with more tasks waiting than it lets start."""
     seconds = _SECONDS if plan.rounds > 1 or plan.seconds >= 3 else 10.0
     with running(TASKER, plan.disk) as server:
         embedded = _started(server, seconds)
@@ -57,7 +57,7 @@ def _accepted(status: int, body: bytes, _took: float) -> None:
 
 
 def _left(port: int) -> tuple[int, float]:
-    """Return how many tasks of the queue have not started, and when that was so."""
+    """Return how many tasks of the queue have not started, and the time of the count."""
     asked = time.perf_counter()
     queue = json.loads(load.fetch(port, "/queue/rated"))
     return queue["pending"], (asked + time.perf_counter()) / 2

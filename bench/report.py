@@ -1,4 +1,4 @@
-"""Figures beside their bars: printed as they come, kept in bench/results."""
+"""Figures and their bars: printed as they come, stored in bench/results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Row:
-    """One figure. `bar` is None for those given for information; `detail` says what it was made of."""
+    """One figure. bar: None if it is for information only. detail: how it was made."""
 
     measure: str
     figure: float
@@ -59,7 +59,7 @@ def table(rows: list[Row]) -> str:
 
 
 def keep(rows: list[Row], machine: dict[str, Any], mode: str, failed: dict[str, str]) -> None:
-    """Write results/latest.md and latest.json; `failed` are the measures that gave no rows, and why."""
+    """Write results/latest.md and latest.json; `failed`: measures without rows, and why."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "latest.md").write_text(_markdown(rows, machine, mode, failed))
     record = {

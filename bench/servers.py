@@ -1,4 +1,4 @@
-"""Starting and stopping what is measured: each server in a fresh folder, pinned to one core, ended by its pid."""
+"""Start and stop the measured servers: each in a fresh folder, pinned to one core, ended by its pid."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ Commands = Callable[[int, Path], list[list[str]]]
 
 @dataclass(frozen=True, eq=False)
 class Peer:
-    """Something to measure: `commands(port, folder)` are its processes' arguments, the web server first."""
+    """A server to measure. commands(port, folder): the arguments of its processes, the web server first."""
 
     name: str
     commands: Commands
     setup: tuple[str, ...] = ()
-    """The arguments of a Python process that prepares the store, run to its end before the others."""
+    """The arguments of a Python process that prepares the store; it ends before the others start."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """A database server beside the peer: what its processes find in their environment, and its process id."""
+    """A database server of the peer: the environment for its processes, and its process id."""
 
     env: dict[str, str]
     pid: int
@@ -80,7 +80,7 @@ def _consumer(workers: int) -> list[str]:
 
 
 def huey_peer(name: str, workers: int, *options: str) -> Peer:
-    """Return Flask + huey with gunicorn's `options` and a consumer of so many threads."""
+    """Return Flask + huey with gunicorn's `options` and a consumer of `workers` threads."""
     return Peer(name, lambda port, _: [_gunicorn(port, *options), _consumer(workers)])
 
 
@@ -155,7 +155,7 @@ def pin(core: int) -> None:
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """Give a folder on the disk of `parent`, and remove it."""
+    """Yield a folder on the disk of `parent`, and remove it afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=parent))
     try:
         yield folder
@@ -182,7 +182,7 @@ def running(
 
 def _start(server: Server, peer: Peer) -> None:
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("TASKER_", "OPENAI_"))}
-    ours["PYTHONPATH"] = os.pathsep.join((str(ROOT / "src"), str(ROOT)))  # this tree, whatever is installed
+    ours["PYTHONPATH"] = os.pathsep.join((str(ROOT / "src"), str(ROOT)))  # this tree, whatever version is installed
     env = {**ours, "HUEY_FILE": str(server.folder / "huey.db")}
     env |= server.store.env if server.store else {}
     with (server.folder / "bench.log").open("ab") as log:
@@ -206,12 +206,12 @@ def _await_ready(server: Server, peer: Peer, within: float) -> None:
 
 
 def _said(server: Server) -> str:
-    """Return the end of what its processes have logged."""
+    """Return the end of its processes' logs."""
     return (server.folder / "bench.log").read_text(errors="replace")[-2000:]
 
 
 def is_ready(port: int) -> bool:
-    """Tell whether GET /readyz answers 200."""
+    """Return whether GET /readyz answers 200."""
     statuses: list[int] = []
     with contextlib.suppress(OSError), Client(port, 1) as client:
         client.exchange([get("/readyz")], lambda status, _body, _took: statuses.append(status), until=float("inf"))
@@ -229,6 +229,6 @@ def _stop(server: Server) -> None:
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Signal the process group that this process was started as the leader of."""
+    """Signal the process group of which this process is the leader."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)

@@ -1,7 +1,7 @@
 """The databases that the distributed peers keep their tasks in: one PostgreSQL and one Redis for a whole measure.
 
-PostgreSQL writes as durably as a real one (fsync and synchronous_commit on); Redis runs as it comes. Both share the
-core of the servers, so that a peer pays for all that its tasks cost.
+PostgreSQL writes durably (fsync and synchronous_commit on); Redis has its defaults. Both share the core of the
+servers, so that a peer pays the whole cost of its tasks.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PostgreSQL:
 
 @contextlib.contextmanager
 def postgresql(more: str = "") -> Iterator[PostgreSQL]:
-    """Run a cluster, with `more` lines in its configuration. Raises SystemExit where it is not installed."""
+    """Run a cluster, with `more` lines in its configuration. Raises SystemExit if PostgreSQL is not installed."""
     binaries = find_binaries()
     if binaries is None:
         raise SystemExit(NOT_INSTALLED)
@@ -67,7 +67,7 @@ def postgresql(more: str = "") -> Iterator[PostgreSQL]:
 
 @contextlib.contextmanager
 def redis() -> Iterator[Store]:
-    """Run an empty Redis. Raises SystemExit where it is not installed."""
+    """Run an empty Redis. Raises SystemExit if it is not installed."""
     if shutil.which("redis-server") is None:
         raise SystemExit("Redis is not installed: apt install redis-server")
     port = free_port()

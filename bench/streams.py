@@ -1,4 +1,4 @@
-"""Streams of events: how soon words reach their readers while many tasks talk, and many who follow everything."""
+"""Streams of events: the delay of output while many tasks write, and many followers of everything."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOLLOWERS, FOLLOWED = 10_000, 50
 
 
 def streaming(plan: Plan) -> list[Row]:
-    """Tasks that each write 50 chunks a second, each with a reader; submissions beside them and without them."""
+    """Tasks that each write 50 chunks a second to a reader; submissions with and without them."""
     with running(TALKING, plan.disk) as server:
         idle = load.submit_for(server.port, LATER, seconds=plan.seconds).rate
         beside: list[float] = []
@@ -42,7 +42,7 @@ def streaming(plan: Plan) -> list[Row]:
 
 
 async def _read_talks(server: Server) -> list[float]:
-    """Submit all talks, follow each, and return how long each chunk was on its way, in seconds."""
+    """Submit all talks, follow each, and return the delay of each chunk in seconds."""
     found = await asyncio.gather(*(_read_talk(server.port) for _ in range(TALKERS)))
     return [seconds for one in found for seconds in one]
 
@@ -63,7 +63,7 @@ async def _read_talk(port: int) -> list[float]:
 
 
 def followers(plan: Plan) -> list[Row]:
-    """Very many who follow everything, while tasks are submitted one after the other."""
+    """Very many followers of everything, while tasks are submitted one after the other."""
     with running(TASKER, plan.disk) as server:
         before = server.rss()
         start, faults = time.perf_counter(), asyncio.run(_follow(server))
@@ -97,7 +97,7 @@ async def _follow(server: Server) -> list[str]:
 
 
 async def _follower(port: int, number: int, connected: asyncio.Semaphore, faults: list[str]) -> None:
-    """Read until everything was told. The addresses are several, for each has too few ports."""
+    """Read until all events have come. It uses several addresses, because one has too few ports."""
     try:
         reader, writer = await asyncio.open_connection(load.HOST, port, local_addr=(f"127.0.0.{2 + number % 5}", 0))
         writer.write(load.get("/events"))

@@ -1,1 +1,1 @@
-"""What Tasker is measured against: small, whole services that answer the same two calls."""
+"""The peers of Tasker: small, complete services that answer the same two calls."""

@@ -1,4 +1,4 @@
-"""FastAPI with Celery and Redis, as they come: Redis does not sync its log for each task, so it is less durable.
+"""FastAPI with Celery and Redis, with their defaults. Redis does not sync its log for each task: it is less durable.
 
 Redis comes in REDIS_URL. Web: `uvicorn bench.peers.celery_fastapi:app`; worker:
 `celery -A bench.peers.celery_fastapi:celery worker`.
@@ -40,7 +40,7 @@ app = FastAPI()
 
 @app.post("/task", status_code=202)
 async def submit(task: Submission) -> dict[str, Any]:
-    """Submit on the loop: a fifth of a millisecond, less than a thread's turn."""
+    """Submit on the loop: it takes a fifth of a millisecond, less than a switch to a thread."""
     handle = TASKS[task.type].delay(*task.params)
     return {"task_id": handle.id, "type": task.type, "params": task.params, "status": "pending"}
 

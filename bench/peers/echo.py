@@ -1,4 +1,4 @@
-"""The least a server can do: Granian answering 202 with a fixed task. It bounds the load generator, not Tasker.
+"""The least work of a server: Granian answers 202 with a fixed task. It shows the limit of the load generator.
 
 Run as `python -m bench.peers.echo PORT`.
 """

@@ -1,4 +1,4 @@
-"""The usual small stack: Flask behind gunicorn, huey on SQLite with a consumer process beside it.
+"""A common small stack: Flask behind gunicorn, huey on SQLite, and a consumer process.
 
 As durable as Tasker: write-ahead log and an fsync for each commit, with results kept. The file's path comes in
 HUEY_FILE. Web: `gunicorn bench.peers.huey_flask:app`; consumer: `huey_consumer bench.peers.huey_flask.huey`.

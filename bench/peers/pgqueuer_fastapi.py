@@ -2,7 +2,7 @@
 
 The database comes in DATABASE_URL. Set-up: `python -m bench.peers.pgqueuer_fastapi install`; web:
 `uvicorn bench.peers.pgqueuer_fastapi:app`; worker: `python -m bench.peers.pgqueuer_fastapi work`.
-A task's id is its job's number, written as a UUID: that saves the peer an index.
+A task's id is its job's number as a UUID, which saves the peer an index.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pgqueuer import AsyncpgDriver, AsyncpgPoolDriver, Job, Queries, QueueManage
 from pydantic import BaseModel
 
 URL = os.environ["DATABASE_URL"]
-BATCH = 100  # ten times its default: the faster of the two
+BATCH = 100  # ten times its default, which is slower
 POOL_SIZE = 8  # as Tasker's
 
 

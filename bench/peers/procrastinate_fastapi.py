@@ -2,7 +2,7 @@
 
 The database comes in DATABASE_URL. Set-up: `python -m bench.peers.procrastinate_fastapi install`; web:
 `uvicorn bench.peers.procrastinate_fastapi:app`; worker: `python -m bench.peers.procrastinate_fastapi work`.
-A task's id is its job's number, written as a UUID: that saves the peer an index.
+A task's id is its job's number as a UUID, which saves the peer an index.
 """
 
 from __future__ import annotations

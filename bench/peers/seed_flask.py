@@ -1,7 +1,7 @@
 """The original Tasker's design: Flask's own server, a thread for each task, everything in a dict in memory.
 
-Run as `python -m bench.peers.seed_flask PORT [--quiet]`. Nothing survives the process. Flask's server writes a line for
-each request, as it does when nobody tells it otherwise; `--quiet` turns that off.
+Run as `python -m bench.peers.seed_flask PORT [--quiet]`. Nothing survives the process. Flask's server logs a
+line for each request, its default; `--quiet` turns that off.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What Tasker costs on PostgreSQL, and what gives out first as it grows: measured parts, a model and simulations."""
+"""The costs of Tasker on PostgreSQL, and its first bottleneck as it grows: measurements, a model and simulations."""

@@ -1,4 +1,4 @@
-"""`python -m bench.scale`: measure what a task and a worker cost on PostgreSQL, and tell what gives out first.
+"""`python -m bench.scale`: measure what a task and a worker cost on PostgreSQL, and compute the first bottleneck.
 
 `tasks`, `notices`, `crowd`, `spread`, `processes` and `pooler` measure (a minute or two each, crowd five) and keep
 their figures in bench/results/scale.json; `simulation` and `model` compute from those. Without a name: all of them.
@@ -41,7 +41,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run the parts and keep what was measured."""
+    """Run the parts and store their figures."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     for part in _arguments().parts or [*MEASURES, *COMPUTED]:
         kept: dict[str, Any] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def _rounded(value: Any) -> Any:
-    """Return the figures with four digits: more would be noise."""
+    """Return the figures rounded to four digits: the rest is noise."""
     if isinstance(value, dict):
         return {str(name): _rounded(one) for name, one in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What many workers cost: those that are idle, those that all wake for one task, those that claim the same line."""
+"""The cost of many workers: idle ones, those that one task wakes, those that claim from the same partition."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from datetime import timedelta
 from random import Random
 from typing import Any, cast
 
-from tasker.engine import ClaimRequest
-from tasker.maintenance import chores, run_chores
-from tasker.registry import Registry
-
 from bench.noop import nap, noop
 from bench.scale.meter import Place, cluster, place
 from bench.scale.tasks import Figures, claim, complete, draft, submit
 from tasker.builtin import builtin_registry
+from tasker.chores.loop import chores, run_chores
 from tasker.engines.postgres import PostgresEngine
+from tasker.engines.protocol import ClaimRequest
 from tasker.executor import Executor
 from tasker.metrics import Metrics
-from tasker.worker import Worker
+from tasker.tasktypes.registry import Registry
+from tasker.worker.worker import Worker
 
 _LEASE, _HEARTBEAT = timedelta(seconds=10), timedelta(seconds=3)  # the product's defaults
 _AT_ONCE = 20
@@ -35,7 +34,7 @@ _EACH = 5
 async def engines(
     at: Place, count: int, *, pool_size: int = 4, on_acquire: Any = None
 ) -> AsyncIterator[list[PostgresEngine]]:
-    """Open so many engines, a few at a time: each has the connections of a process."""
+    """Open engines, a few at a time. Each has the connections of a process."""
     opened = [PostgresEngine(at.url, pool_size=pool_size, on_acquire=on_acquire) for _ in range(count)]
     try:
         for start in range(0, count, _AT_ONCE):
@@ -54,7 +53,7 @@ def _registry() -> Registry:
 
 
 class IdleWorkers:
-    """Workers and their chores as in the product, without the processes: nothing is run."""
+    """Workers with their chores as in the product, in one process. They run nothing."""
 
     def __init__(self, opened: list[PostgresEngine]) -> None:
         registry, metrics, self._random = _registry(), Metrics(), Random(1)
@@ -70,7 +69,7 @@ class IdleWorkers:
         self._chores: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Start them spread over a heartbeat, as processes that were started by people would be."""
+        """Start them spread over a heartbeat, as processes that people start."""
         for engine, worker in zip(self._engines, self._workers, strict=True):
             await worker.start()
             chore = run_chores(chores(engine, engine.clock, self._random))
@@ -84,7 +83,7 @@ class IdleWorkers:
 
 
 async def idle(at: Place, count: int, *, pool_size: int = 4, seconds: float = 12) -> Figures:
-    """Return what an idle worker uses in a second: nothing is submitted."""
+    """Return what an idle worker uses in a second."""
     async with engines(at, count, pool_size=pool_size) as opened:
         workers = IdleWorkers(opened)
         await workers.start()
@@ -103,9 +102,9 @@ async def idle(at: Place, count: int, *, pool_size: int = 4, seconds: float = 12
 
 
 async def herd(at: Place, count: int, *, tasks: int = 20, spread: float = 0.0) -> Figures:
-    """Return what one task costs when so many idle workers wait for it: all look, some begin to claim, one has it.
+    """Return the cost of one task that idle workers wait for: all look, some begin to claim, one gets it.
 
-    spread: seconds of which each waits a random part before it looks, as the product does not.
+    spread: longest random wait of each before it looks, in seconds; the product has none of this kind.
     """
     asked: Counter[str] = Counter()
 
@@ -131,7 +130,7 @@ async def herd(at: Place, count: int, *, tasks: int = 20, spread: float = 0.0) -
             await submit(submitter, [draft()])
             await claimed.wait()
             delays.append(time.monotonic() - begun)
-            await asyncio.sleep(0.1 + count / 1000 + spread)  # the others have asked as well
+            await asyncio.sleep(0.1 + count / 1000 + spread)  # the others have looked, too
         used = (await at.used()).since(before)
         polls = used.seconds / 2 * count
         for one in took:
@@ -155,7 +154,7 @@ def _wait_before_looking(engine: PostgresEngine, spread: float) -> None:
 
 
 async def _keep_claiming(engine: PostgresEngine, claimed: asyncio.Event) -> None:
-    """Claim as a worker's lane does, and never end what is claimed."""
+    """Claim as a worker does, and never complete a claim."""
     while True:
         request = ClaimRequest("bench", ("noop",), 100, timedelta(minutes=10))
         if await engine.claim(request, wait_for=timedelta(seconds=60)):
@@ -163,7 +162,7 @@ async def _keep_claiming(engine: PostgresEngine, claimed: asyncio.Event) -> None
 
 
 async def contention(at: Place, workers: int, limit: int, backlog: int) -> Figures:
-    """Return what a claimed task costs while so many take from the same line as fast as they can."""
+    """Return the cost of a claimed task while several workers claim from one partition as fast as they can."""
     async with engines(at, workers, pool_size=3) as opened:
         for _ in range(0, backlog, 250):
             await submit(opened[0], [draft() for _ in range(250)])
@@ -181,7 +180,7 @@ async def contention(at: Place, workers: int, limit: int, backlog: int) -> Figur
 
 
 async def _claim_all(engine: PostgresEngine, limit: int) -> tuple[int, int]:
-    """Claim until nothing has been left three times; return how many there were, and how many claims were in vain."""
+    """Claim until three claims were empty; return the number of tasks and of empty claims."""
     count = empty = in_a_row = 0
     while in_a_row < 3:
         claims = await claim(engine, limit)
@@ -192,7 +191,7 @@ async def _claim_all(engine: PostgresEngine, limit: int) -> tuple[int, int]:
 
 
 async def lines(at: Place, count: int, depth: int, tries: int = 40) -> Figures:
-    """Return what a look and a claim of 100 tasks cost with so many lines, each of `depth` tasks."""
+    """Return the cost of a look and of a claim of 100 tasks, by the number of partitions of `depth` tasks each."""
     async with engines(at, 1) as [engine]:
         for number in range(count):
             await submit(engine, [draft(queue=f"q{number:04}") for _ in range(depth)])
@@ -213,7 +212,7 @@ async def lines(at: Place, count: int, depth: int, tries: int = 40) -> Figures:
 
 
 async def gone(at: Place, count: int, tries: int = 50) -> Figures:
-    """Return what the question for gone workers costs with so many, all alive, and with one that is late."""
+    """Return the cost of the search for dead workers, with all alive and with one late."""
     async with engines(at, 1) as [engine]:
         for number in range(count):
             name = f"worker-{number}"
@@ -236,12 +235,12 @@ async def gone(at: Place, count: int, tries: int = 50) -> Figures:
 
 
 def measure(most: int = 500) -> Figures:
-    """Return the figures of all parts. `most`: workers at once; each has up to five connections."""
+    """Return the figures of all parts. most: workers at once; each has up to five connections."""
     return asyncio.run(_measure(most))
 
 
 def measure_spread() -> Figures:
-    """Return what a task costs idle workers that do not all look at once."""
+    """Return the cost of a task with idle workers that do not all look at once."""
     return asyncio.run(_measure_spread())
 
 
@@ -261,7 +260,7 @@ async def _measure(most: int) -> Figures:
         for count in (1, 10, 50, 200, most):
             async with place(database) as at:
                 figures["idle"].append(await idle(at, count))
-        for count in (1, 10, 50, 100, 200):  # 500 keep one core busy for so long that connections time out
+        for count in (1, 10, 50, 100, 200):  # 500 keep one core busy until connections time out
             async with place(database) as at:
                 figures["herd"].append(await herd(at, count))
         async with place(database) as at:

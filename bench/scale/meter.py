@@ -1,4 +1,4 @@
-"""A PostgreSQL of the measure's own, and what is used between two moments: processor time, WAL, transactions."""
+"""A PostgreSQL server for the measures, and its usage between two moments: processor time, WAL, transactions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NANOSECONDS = 1e9
 
 
 class Used(NamedTuple):
-    """Used so far, or between two moments: seconds of processor time, bytes and counts."""
+    """Usage so far, or between two moments: seconds of processor time, bytes and counts."""
 
     seconds: float
     client: float
@@ -38,14 +38,14 @@ class Used(NamedTuple):
 
 @dataclass(frozen=True)
 class Place:
-    """A fresh database, and a connection beside those that are measured."""
+    """A fresh database, and a connection that is not measured."""
 
     url: str
     pid: int
     control: Any
 
     async def used(self) -> Used:
-        """Return what is used so far. Counts of sessions that are still open lag by up to a second, or ten if idle."""
+        """Return the usage so far. Counts of open sessions lag by up to a second, or ten if idle."""
         row = await self.control.fetchrow(
             "SELECT pg_current_wal_lsn() - '0/0' AS wal, (SELECT wal_sync FROM pg_stat_wal) AS syncs,"
             " (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()) AS commits"
@@ -58,7 +58,7 @@ class Place:
 
 
 def database_seconds(postmaster: int) -> float:
-    """Return the processor time of a cluster: the postmaster, those of its children that live, those that ended."""
+    """Return the processor time of a cluster: the postmaster, its living children, and those that ended."""
     parent = psutil.Process(postmaster)
     times = parent.cpu_times()
     total = times.user + times.system + times.children_user + times.children_system
@@ -80,7 +80,7 @@ def cluster(max_connections: int = 200) -> Iterator[PostgreSQL]:
 
 @contextlib.asynccontextmanager
 async def place(database: PostgreSQL) -> AsyncIterator[Place]:
-    """Give a fresh database."""
+    """Yield a fresh database."""
     with database.fresh() as store:
         url = store.env["DATABASE_URL"]
         control = await asyncpg.connect(url)

@@ -1,7 +1,7 @@
-"""From measured costs to what gives out first: pure arithmetic, no measuring here.
+"""From measured costs to the first bottleneck: pure arithmetic, nothing is measured here.
 
-A transaction costs `per_transaction + per_task * batch` of processor time. How large batches are follows from the
-load: what arrives at a process while its transaction is under way shares the next one. Reads of clients are left out.
+A transaction costs `per_transaction + per_task * batch` of processor time. The size of batches follows from the load:
+what reaches a process during a transaction shares the next one. Clients' reads are left out.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 
 MAX_BATCH = 256
 BUSY = 0.7
-"""A resource that is used more than this makes its users wait: above it, it counts as saturated."""
+"""A resource that is used more than this makes its users wait: it counts as saturated."""
 GROUP_COMMIT = 7
-"""Commits that share a sync where none of them notifies: measured with 16 writers."""
+"""Commits that share a sync if none of them notifies: measured with 16 writers."""
 _BATCH_OF_A_BUSY_API = 16
 _DAY = 86_400
 
 
 @dataclass(frozen=True)
 class Step:
-    """Seconds of processor time of a transaction, and of each task in it."""
+    """Processor seconds of a transaction, and of each task in it."""
 
     per_transaction: float
     per_task: float
@@ -40,7 +40,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Costs:
-    """What was measured: seconds of processor time, bytes, counts."""
+    """Measured costs: seconds of processor time, bytes, counts."""
 
     submit: Step
     claim: Step
@@ -48,7 +48,7 @@ class Costs:
     api: Step
     worker: Step
     wake: float
-    """Of the database, for a worker that is woken and finds nothing left."""
+    """Of the database, for a woken worker that finds no task."""
     wake_worker: float
     listen: float
     """Of the database, for one notification to one listener."""
@@ -61,12 +61,12 @@ class Costs:
     kept: float
     round_trips: int = 4
     wakes_per_second: float = 500.0
-    """How often a worker can look and claim at the most."""
+    """Most looks and claims of a worker a second."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The database's machine. round_trip: seconds for a message there and back."""
+    """The database's machine. round_trip: in seconds."""
 
     cores: float = 2
     sync: float = 0.17e-3
@@ -77,7 +77,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Setup:
-    """Who works, and how. api_processes: as many as it takes if None. shards: databases that share the load alike."""
+    """The processes. api_processes: None for as many as needed. shards: databases that share the load equally."""
 
     workers: int
     rate: float
@@ -96,7 +96,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Usage:
-    """What is used of one database: `share` is of what its machine has, the rest is absolute."""
+    """Usage of one database. share: of what its machine has; the rest is absolute."""
 
     share: Mapping[str, float]
     cores: float
@@ -111,16 +111,12 @@ class Usage:
 
     @property
     def first(self) -> str:
-        """The resource that is used most."""
+        """The most used resource."""
         return max(self.share, key=lambda name: self.share[name])
-
-    @property
-    def is_saturated(self) -> bool:
-        return self.share[self.first] > BUSY
 
 
 def batch(rate: float, fixed: float, per_task: float, lanes: int = 1) -> float:
-    """Return how many tasks share a transaction of one process: those that come while `lanes` others are under way."""
+    """Return how many tasks share a transaction of one process: those that come during `lanes` others."""
     busy = rate * per_task
     if busy >= 1:
         return MAX_BATCH
@@ -128,7 +124,7 @@ def batch(rate: float, fixed: float, per_task: float, lanes: int = 1) -> float:
 
 
 def usage(costs: Costs, machine: Machine, setup: Setup) -> Usage:
-    """Return what a setup uses of one of its databases."""
+    """Return a setup's usage of one of its databases."""
     rate, workers = setup.rate / setup.shards, max(1, setup.workers // setup.shards)
     waits = costs.round_trips * machine.round_trip + machine.sync
 
@@ -145,7 +141,7 @@ def usage(costs: Costs, machine: Machine, setup: Setup) -> Usage:
         woken = min(workers, setup.woken or workers) * min(submits, costs.wakes_per_second)
         vain, notices = max(0.0, woken - claims), submits + ends
     else:
-        vain, notices = workers / setup.polls / 4, 0.0  # a look alone: a fourth of a wake-up
+        vain, notices = workers / setup.polls / 4, 0.0  # a look alone: a quarter of a wake-up
     heard = notices * (workers + apis)
     processes = workers + apis
     cores = (
@@ -165,7 +161,7 @@ def usage(costs: Costs, machine: Machine, setup: Setup) -> Usage:
             "database processor": cores / machine.cores,
             "commits": syncs * machine.sync / (1 if setup.polls is None else GROUP_COMMIT),
             "WAL": rate * costs.wal / machine.wal_per_second,
-            "connections": connections / machine.connections * BUSY,  # full is not slow: all of them may be used
+            "connections": connections / machine.connections * BUSY,  # a full pool is not slow
             "worker processor": worker_cores / workers,
         },
         cores=cores, api_cores=api_cores, worker_cores=worker_cores, api_processes=apis, connections=connections,
@@ -175,12 +171,12 @@ def usage(costs: Costs, machine: Machine, setup: Setup) -> Usage:
 
 
 def _processes(rate: float, costs: Costs) -> int:
-    """Return how many API processes it takes: as few as can be, for more of them would share fewer transactions."""
+    """Return the number of API processes needed: as few as possible, because more would share fewer transactions."""
     return max(1, ceil(rate * costs.api.each(_BATCH_OF_A_BUSY_API)))
 
 
 def most(costs: Costs, machine: Machine, setup: Setup, *, besides: tuple[str, ...] = ()) -> float:
-    """Return the largest rate at which nothing is saturated (but `besides`), to three digits; 0 if even none is."""
+    """Return the largest rate at which nothing (except `besides`) is saturated, to three digits; 0 if there is none."""
 
     def fits(rate: float) -> bool:
         share = usage(costs, machine, replace(setup, rate=rate)).share

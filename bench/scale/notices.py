@@ -1,4 +1,4 @@
-"""What a notification costs: those who listen, and the lock that lets one commit notify at a time."""
+"""The cost of a notification: its listeners, and the lock that lets one commit notify at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _AT_ONCE = 20
 
 
 async def connect(url: str, count: int) -> list[Any]:
-    """Open so many connections, a few at a time."""
+    """Open connections, a few at a time."""
     opened: list[Any] = []
     for start in range(0, count, _AT_ONCE):
         opened += await asyncio.gather(*(asyncpg.connect(url) for _ in range(min(_AT_ONCE, count - start))))
@@ -25,7 +25,7 @@ async def connect(url: str, count: int) -> list[Any]:
 
 
 async def listeners(at: Place, count: int, *, channel: str = CHANNEL, notices: int = 100) -> Figures:
-    """Return what one notification costs with so many listeners, on their channel or on another one."""
+    """Return the cost of a notification by the number of listeners, on their channel or on another one."""
     heard = 0
 
     def on_notice(_connection: Any, _pid: int, _channel: str, payload: object) -> None:
@@ -39,7 +39,7 @@ async def listeners(at: Place, count: int, *, channel: str = CHANNEL, notices: i
     before = await at.used()
     for number in range(1, notices + 1):
         await at.control.execute(f"NOTIFY {CHANNEL}, '{_PAYLOAD}'")
-        await asyncio.sleep(0.005 + count / 20_000)  # each by itself: one wake-up serves all that came before it
+        await asyncio.sleep(0.005 + count / 20_000)  # one by one: a wake-up handles all that came before it
         while channel == CHANNEL and heard < number * count:
             await asyncio.sleep(0.005)
     used = (await at.used()).since(before).each(notices)
@@ -50,7 +50,7 @@ async def listeners(at: Place, count: int, *, channel: str = CHANNEL, notices: i
 
 
 async def commits(at: Place, writers: int, *, notify: bool, seconds: float = 2.0) -> Figures:
-    """Return how many small durable transactions so many connections commit in a second, each with a notice or none."""
+    """Return how many small durable transactions a second the connections commit, with or without a notification."""
     await at.control.execute("CREATE TABLE IF NOT EXISTS written (number int)")
     opened = await connect(at.url, writers)
     tell = f"NOTIFY {CHANNEL}, '{_PAYLOAD}';" if notify else ""

@@ -1,7 +1,7 @@
-"""PgBouncer between the engine and PostgreSQL: which ways to run it work, tried for real.
+"""PgBouncer between the engine and PostgreSQL: which of its modes work, tried with a real one.
 
-The engine has no setting for a pooler. Where a try needs one, it is made here: a statement cache of none, and a
-listener that goes to the database itself.
+The engine has no settings for a pooler. A trial that needs one changes the engine here: no statement cache, and a
+listener that connects to the database directly.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TASKS, _BATCH = 2000, 10
 
 @contextlib.contextmanager
 def pgbouncer(url: str, mode: str, *, ignore: str = "") -> Iterator[str]:
-    """Run a PgBouncer before the database at `url`; give the URL that leads through it."""
+    """Run a PgBouncer in front of the database at `url`; yield the URL through it."""
     program = shutil.which("pgbouncer")
     if program is None:
         raise SystemExit("PgBouncer is not installed: apt install pgbouncer")
@@ -65,7 +65,7 @@ def pgbouncer(url: str, mode: str, *, ignore: str = "") -> Iterator[str]:
 
 
 class _Adapted(Connections):
-    """The pool through a pooler without prepared statements or start-up settings; the listener beside it."""
+    """A pool through the pooler, without prepared statements or start-up settings; the listener bypasses it."""
 
     direct = ""
 
@@ -87,7 +87,7 @@ class _Adapted(Connections):
 
 
 async def life(at: Place, engine: PostgresEngine) -> Figures:
-    """Run tasks from their submission to their end, hear news, hold a lock; return what they cost, or what broke."""
+    """Run tasks to their end, listen, hold a lock; return the cost of a task, or the error."""
     heard = asyncio.Event()
     try:
         async with asyncio.timeout(60):
@@ -105,7 +105,7 @@ async def life(at: Place, engine: PostgresEngine) -> Figures:
                 used = (await at.used()).since(before).each(_TASKS)
             finally:
                 await engine.close()
-    except Exception as error:  # whatever it is: it is the answer
+    except Exception as error:  # any failure is the answer
         return {"works": False, "says": f"{type(error).__name__}: {error}".splitlines()[0][:160]}
     return {
         "works": heard.is_set() and locked, "heard": heard.is_set(), "locked": locked,
@@ -114,7 +114,7 @@ async def life(at: Place, engine: PostgresEngine) -> Figures:
 
 
 async def _from_elsewhere(at: Place, heard: asyncio.Event) -> None:
-    """Have another process submit a task, and see that it is heard of."""
+    """Check that a task of another process wakes this one."""
     other = PostgresEngine(at.url)
     await other.open()
     heard.clear()
@@ -141,7 +141,7 @@ async def _measure() -> Figures:
             async with place(database) as at:
                 with pgbouncer(at.url, mode, ignore=ignore) as url:
                     await _migrated(at.url)
-                    name = f"{mode} mode, {'start-up settings ignored' if ignore else 'as it comes'}"
+                    name = f"{mode} mode, {'start-up settings ignored' if ignore else 'default settings'}"
                     tried.append({"way": name} | await life(at, PostgresEngine(url)))
         async with place(database) as at:
             with pgbouncer(at.url, "transaction") as url:
@@ -158,7 +158,7 @@ async def _migrated(url: str) -> None:
 
 
 def _adapted(url: str, direct: str) -> PostgresEngine:
-    """Return an engine whose pool goes through `url`, without cached statements, and whose listener does not."""
+    """Return an engine whose pool goes through `url` without cached statements; its listener bypasses it."""
     engine = PostgresEngine(url)
     engine._connections.__class__ = _Adapted
     engine._connections.direct = direct  # type: ignore[attr-defined]

@@ -26,7 +26,7 @@ WORKERS = 1, 2, 4, 8, 16
 
 
 def with_workers(count: int) -> Peer:
-    """Return one API process and so many worker processes."""
+    """Return one API process and `count` worker processes."""
 
     def commands(port: int, folder: Any) -> list[list[str]]:
         api = API.commands(port, folder)
@@ -36,7 +36,7 @@ def with_workers(count: int) -> Peer:
 
 
 class Burst:
-    """What was used by processes while tasks were submitted and run."""
+    """The usage of processes while tasks are submitted and run."""
 
     def __init__(self, server: Server, control: Any) -> None:
         assert server.store is not None
@@ -56,7 +56,7 @@ class Burst:
         return [time.user + time.system for time in (process.cpu_times() for process in processes)]
 
     async def run(self, connections: int, *, runs: bool, seconds: float, limit: int | None = None) -> Figures:
-        """Submit no-op tasks, await that they have run; return what one of them cost, in microseconds."""
+        """Submit no-op tasks, wait for their end; return the cost of one, in microseconds."""
         port = self._server.port
         before, cpu, told = await self._at.used(), self._seconds(), self._notices
         asked = await asyncio.to_thread(
@@ -68,7 +68,7 @@ class Burst:
             await asyncio.sleep(0.02)
         used, count = (await self._at.used()).since(before), len(asked.task_ids)
         api, *workers = (after - once for after, once in zip(self._seconds(), cpu, strict=True))
-        await asyncio.sleep(1.1)  # the sessions have told their counts
+        await asyncio.sleep(1.1)  # the sessions have reported their counts
         commits = (await self._at.used()).commits - before.commits
         return {
             "tasks": count, "connections": connections, "workers": len(workers), "api_us": api / count * 1e6,
@@ -106,7 +106,7 @@ def _measured(database: PostgreSQL, workers: int, plan: Sequence[tuple[int, floa
 
 
 async def _idle_process(server: Server, seconds: float = 10) -> Figures:
-    """Return what an idle worker process uses in a second."""
+    """Return the usage of an idle worker process in a second."""
     assert server.store is not None
     worker = psutil.Process(server.processes[1].pid)
     await asyncio.sleep(4)

@@ -32,7 +32,7 @@ REMEDIES: dict[str, dict[str, Any]] = {
 
 
 def figures(measured: dict[str, Any]) -> str:
-    """Return tables of what one part measured."""
+    """Return the tables of one part's figures."""
     return "\n\n".join(f"{name}\n{_table(value)}" for name, value in measured.items())
 
 
@@ -55,14 +55,14 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def number(value: Any) -> str:
-    """Return a figure with as many digits as it is worth."""
+    """Return a figure with its significant digits."""
     if not isinstance(value, float):
         return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def simulation_of(kept: dict[str, Any]) -> str:
-    """Return what the simulations give beside what was measured."""
+    """Return the simulated figures beside the measured ones."""
     costs, measured = costs_of(kept), {row["workers"]: row for row in kept["crowd"]["herd"]}
     herds = []
     for workers in (1, 10, 50, 100, 200, 500, 1000):
@@ -81,12 +81,12 @@ def simulation_of(kept: dict[str, Any]) -> str:
 
 
 def _waits(step: Step) -> list[dict[str, Any]]:
-    """Return how long ends of attempts wait for their commit at one process, by its load."""
+    """Return how long the ends of attempts wait for their commit at one process, by its load."""
     fixed, per_task = step.per_transaction + 4 * HERE.round_trip + HERE.sync, step.per_task
     rows = []
     for share in (0.01, 0.1, 0.3, 0.5, 0.7, 0.9):
         waits = simulation.batches(share / per_task, fixed, per_task)
-        row = {"tasks/s": share / per_task, "of the most": share, "batch": waits.batch}
+        row = {"tasks/s": share / per_task, "share of the maximum": share, "batch": waits.batch}
         rows.append(row | {"p50_ms": waits.p50 * 1e3, "p99_ms": waits.p99 * 1e3})
     return rows
 
@@ -101,7 +101,7 @@ def grid(costs: Costs, machine: Machine) -> dict[tuple[int, int], Usage]:
 
 
 def model(kept: dict[str, Any]) -> str:
-    """Return the grid for both machines, what each setup needs, and how far each remedy goes; draw the picture."""
+    """Return the grid for both machines, the needs of each setup, and the effect of each remedy; draw the picture."""
     costs = costs_of(kept)
     parts = [str(costs)]
     for name, machine in (("this machine", HERE), ("32 cores", LARGE)):
@@ -144,7 +144,7 @@ def _share(share: float) -> str:
 def _needs(workers: int, rate: int, one: Usage) -> dict[str, Any]:
     return {
         "workers": workers, "tasks/s": rate, "database cores": one.cores, "API processes": one.api_processes,
-        "worker cores": one.worker_cores, "connections": one.connections, "notices/s": one.notices,
+        "worker cores": one.worker_cores, "connections": one.connections, "notifications/s": one.notices,
         "WAL MB/s": one.wal_per_second / 1e6, "GB/day kept": one.kept_per_day / 1e9,
         "batches": " / ".join(number(float(f"{size:.2g}")) for size in one.batches),
     }  # fmt: skip
@@ -155,7 +155,7 @@ _COLOURS = ((0.35, "#b7e1c0"), (BUSY, "#f6e3a1"), (1.5, "#f3b98b"), (float("inf"
 
 
 def picture(cells: dict[tuple[int, int], Usage]) -> str:
-    """Return the grid as SVG: what is used most, and how much of it."""
+    """Return the grid as SVG: the most used resource, and how much of it."""
     width, height = _LEFT + _WIDTH * len(RATES) + 10, _TOP + _HEIGHT * len(WORKERS) + 10
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '

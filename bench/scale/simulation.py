@@ -1,4 +1,4 @@
-"""What no formula gives: many workers woken for one task, and how long a task waits where batches form by themselves.
+"""Simulations for what no formula gives: many workers woken for one task, and waits in batches that form by themselves.
 
 Discrete events, seeded. Times are in seconds.
 """
@@ -13,7 +13,7 @@ from random import Random
 
 
 class Events:
-    """What happens next: callables in the order of their time."""
+    """The agenda: callables in the order of their time."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -31,7 +31,7 @@ class Events:
 
 
 class Cores:
-    """A database with so many cores: work waits its turn."""
+    """A database with a number of cores; work queues for them."""
 
     def __init__(self, events: Events, count: int) -> None:
         self._events, self._free = events, count
@@ -57,7 +57,7 @@ class Cores:
 
 @dataclass(frozen=True)
 class Herd:
-    """For one task: how many looks and claims it took, until when it was claimed, and the database's seconds."""
+    """For one task: looks and claims, the time of its claim, and the database's seconds."""
 
     looks: int
     claims: int
@@ -71,7 +71,7 @@ def herd(
 ) -> Herd:  # fmt: skip
     """Wake idle workers for one task.
 
-    Each is told, waits a random part of `spread`, looks, and begins to claim if the task was still in line.
+    Each is notified, waits a random part of `spread`, looks, and begins to claim if the task is still there.
     """
     events, random = Events(), Random(seed)
     database = Cores(events, cores)
@@ -99,7 +99,7 @@ def herd(
 
 @dataclass(frozen=True)
 class Waits:
-    """Mean size of batches, and the seconds from arrival to commit: half of the tasks, and 99 %."""
+    """Mean size of batches, and the seconds from arrival to commit: median and 99 %."""
 
     batch: float
     p50: float
@@ -109,7 +109,7 @@ class Waits:
 def batches(
     rate: float, fixed: float, per_task: float, *, most: int = 256, tasks: int = 50_000, seed: int = 1
 ) -> Waits:
-    """Have tasks come at random, `rate` a second, to a process that stores one batch after the other."""
+    """Send tasks at random, `rate` a second, to a process that stores one batch after the other."""
     random, now, free_at = Random(seed), 0.0, 0.0
     waiting: deque[float] = deque()
     took: list[float] = []

@@ -1,4 +1,4 @@
-"""What a task costs the engine in each step of its life, as a function of how many share a transaction."""
+"""The cost of a task for the engine in each step of its life, by the number of tasks in a transaction."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tasker.model import Claim, Draft, Policy, TaskFilter, new_task_id
 from tasker.rules.lifecycle import Succeeded, decide
 
 BATCHES = {1: 1500, 10: 6000, 100: 20_000, 256: 25_600}
-"""How many tasks are run for each size of batch."""
+"""Tasks to run for each size of batch."""
 GENERIC = {"plan_cache_mode": "force_generic_plan"}
-"""A session setting that the product does not make: what it would change."""
+"""A session setting that the product does not use, to see its effect."""
 _LEASE = timedelta(minutes=10)
 _CLOCK = SystemClock()
 _POLICY = encode(Policy())
@@ -29,7 +29,7 @@ Figures = dict[str, Any]
 
 
 def draft(type: str = "noop", queue: str = "default") -> Draft:
-    """Return a no-op task that is due."""
+    """Return a due no-op task."""
     now = _CLOCK.now()
     return Draft(
         task_id=new_task_id(now), type=type, params=b"[]", queue=queue, priority=0, created_at=now, policy=_POLICY,
@@ -38,7 +38,7 @@ def draft(type: str = "noop", queue: str = "default") -> Draft:
 
 
 async def submit(engine: PostgresEngine, drafts: Sequence[Draft]) -> None:
-    """Submit each by itself, all in one turn of the loop: they share one transaction (up to 256)."""
+    """Submit each by itself, all in one iteration of the loop: they share one transaction (up to 256)."""
     await asyncio.gather(*(engine.submit([one]) for one in drafts))
 
 
@@ -56,7 +56,7 @@ async def complete(engine: PostgresEngine, claims: Sequence[Claim]) -> None:
 
 
 async def life(at: Place, batch: int, count: int, session: dict[str, str] | None = None) -> dict[str, Used]:
-    """Take `count` tasks through their life, `batch` to a transaction; return what each step used for a task.
+    """Take `count` tasks through their life, `batch` to a transaction; return the usage of each step for a task.
 
     Each step has an engine of its own: only when its sessions end are their counts complete.
     """
@@ -90,12 +90,12 @@ async def _step(at: Place, work: Callable[[PostgresEngine], Awaitable[None]], se
     after = await at.used()
     await engine.close()
     await asyncio.sleep(0.1)
-    counts = await at.used()  # the sessions have ended and told what they did
+    counts = await at.used()  # the sessions have ended and reported their counts
     return after._replace(commits=counts.commits, syncs=counts.syncs).since(before)
 
 
 async def round_trips(at: Place, batch: int) -> dict[str, int]:
-    """Return the messages to the database and back that one transaction of each step takes, its look included."""
+    """Return the round trips to the database of one transaction of each step, its look included."""
     counted: Counter[str] = Counter()
     step = ""
 
@@ -124,7 +124,7 @@ async def round_trips(at: Place, batch: int) -> dict[str, int]:
 
 
 async def kept(at: Place, count: int = 20_000) -> Figures:
-    """Return the bytes that a finished task keeps, by table and index, once vacuum has made room in turn."""
+    """Return the bytes kept for a finished task, by table and index, after vacuum."""
     engine = PostgresEngine(at.url)
     await engine.open()
     sizes = []
@@ -139,7 +139,7 @@ async def kept(at: Place, count: int = 20_000) -> Figures:
 
 
 async def reads(at: Place, finished: int = 10_000, tries: int = 500) -> dict[str, Figures]:
-    """Return what clients' reads cost, each by itself."""
+    """Return the cost of clients' reads, one by one."""
     engine = PostgresEngine(at.url)
     await engine.open()
     drafts = [draft() for _ in range(finished)]

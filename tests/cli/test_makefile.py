@@ -1,4 +1,4 @@
-"""`make` on a machine that lacks something: it says what to install, and leaves nothing half done."""
+"""`make` on a machine that lacks something: it says what to install, and cleans up after a failure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def make(target: str, python: str, venv: Path, *more: str, **env: str) -> subpro
 
 
 def fake_python(folder: Path, *, version: str = "3.12.1", has_venv: bool = True) -> str:
-    """Write a Python that knows its version, tells whether it has venv, and fails to make one."""
+    """Write a fake Python that has a version, may have venv, and fails to make one."""
     program = folder / "python"
     lines = [
         "#!/bin/sh",
@@ -59,7 +59,7 @@ def test_venv_is_missing(tmp_path: Path) -> None:
     assert "lacks venv. Install it (Debian, Ubuntu: apt install python3-venv)" in done.stdout
 
 
-def test_half_a_venv_is_not_left_behind(tmp_path: Path) -> None:
+def test_a_partial_venv_is_removed(tmp_path: Path) -> None:
     done = make("run", fake_python(tmp_path), tmp_path / "venv")
     assert done.returncode == 2
     assert not (tmp_path / "venv").exists()
@@ -72,7 +72,7 @@ def test_help_lists_the_targets() -> None:
 
 @pytest.fixture
 def venv(tmp_path: Path) -> Path:
-    """A venv that is up to date, and whose `tasker` tells what it is given."""
+    """An up-to-date venv whose `tasker` prints its arguments."""
     programs = tmp_path / "venv" / "bin"
     programs.mkdir(parents=True)
     for name in ("python", "tasker"):

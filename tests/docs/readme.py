@@ -1,4 +1,4 @@
-"""Reads README.md: its code blocks in order, and how its shortened replies compare with real ones."""
+"""Read README.md: its code blocks in order, and the comparison of its shortened replies with real ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 PROJECT = Path(__file__).parents[2]
 TEXT = (PROJECT / "README.md").read_text(encoding="utf-8")
 MORE = "..."
-"""In a README's JSON: last in an object, that it has more members; last in a string, that its text varies."""
+"""In the README's JSON: at the end of an object it stands for more members, in a string for a text that varies."""
 
 _RUNNABLE = {"bash", "python"}
 _OUTPUT = {"json", "text", "http"}
@@ -21,7 +21,7 @@ _VOLATILE = re.compile(r".*_at|time_to_first_token|(in|out)put_tokens|finish_rea
 
 
 class Block(NamedTuple):
-    """A code block; `follows` if nothing but the end of the one before stands before it: it is that one's output."""
+    """A code block. follows: it stands directly after another one, and is its output."""
 
     language: str
     text: str
@@ -29,7 +29,7 @@ class Block(NamedTuple):
 
 
 class Example(NamedTuple):
-    """Commands (or a Python program) of the README, and what it says they print: (language, text) or None."""
+    """Commands (or a Python program) of the README, and the output that it shows, or None."""
 
     language: str
     text: str
@@ -48,7 +48,7 @@ def blocks() -> Iterator[Block]:
 
 
 def examples() -> list[Example]:
-    """Return what can be run, in order, each with its output."""
+    """Return the examples that can be run, in order."""
     found = list(blocks())
     after = [block if block.follows and block.language in _OUTPUT else None for block in found[1:]]
     pairs = zip(found, [*after, None], strict=True)
@@ -56,18 +56,18 @@ def examples() -> list[Example]:
 
 
 def find_block(language: str, part: str) -> str:
-    """Return the one block of the language that holds `part`."""
+    """Return the only block of the language that contains `part`."""
     (found,) = [block.text for block in blocks() if block.language == language and part in block.text]
     return found
 
 
 def read_json(text: str) -> Any:
-    """Return the value of a README's JSON; an object that ends in `...` has the member MORE."""
+    """Return the value of the README's JSON; an object that ends in `...` has the member MORE."""
     return json.loads(re.sub(r",\s*\.\.\.\s*\}", f', "{MORE}": null}}', text))
 
 
 def differences(shown: Any, real: Any, path: str = "") -> list[str]:
-    """Return where the real value is not what is shown: other members, types, or values that do not vary."""
+    """Return the differences: missing or additional members, other types, other values that do not vary."""
     match shown, real:
         case dict(), dict():
             return _differing_members(shown, real, path)

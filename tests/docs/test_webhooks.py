@@ -1,4 +1,4 @@
-"""The receiver of docs/webhooks.md takes what is signed, and nothing else."""
+"""The receiver of docs/webhooks.md accepts signed messages and nothing else, and the page's figures are the code's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's server on loopback that answers as a test tells it to: in OpenAI's protocol, wrongly, late, not at all."""
+"""A model server on loopback that answers as a test wants: by OpenAI's protocol, wrongly, late, or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHAT_USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 
 @dataclass
 class Exchange:
-    """One request, and the way to answer it. `streamed` is kept open for more until `end`, or `cut`."""
+    """One request, and the means to answer it. `streamed` stays open for more until `end` or `cut`."""
 
     path: str
     headers: dict[str, str]
@@ -77,7 +77,7 @@ Answer = Callable[[Exchange], Awaitable[None]]
 
 @dataclass
 class FaultServer:
-    """Answers each request by the next of `answers`; the last one serves for all that follow."""
+    """Answers each request with the next of `answers`, and with the last one from then on."""
 
     answers: list[Answer]
     url: str = ""
@@ -106,7 +106,7 @@ class FaultServer:
             del self.open[task]
 
     async def close(self) -> None:
-        """Hang up on everybody."""
+        """Close all connections."""
         left = dict(self.open)
         for writer in left.values():
             writer.transport.abort()

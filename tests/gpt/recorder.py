@@ -1,4 +1,4 @@
-"""A task's context whose words a test can read."""
+"""A task's context whose reports a test can read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasker.tasktypes.context import Context
 
 
 class Recorder:
-    """A Reporter that keeps what it is told."""
+    """A Reporter that keeps all reports."""
 
     def __init__(self) -> None:
         self.chunks: list[str] = []

@@ -1,4 +1,4 @@
-"""What a text costs: by a price table that is part of the installation, and told as far as it is known."""
+"""The cost of a text, by the installed price table: reported as far as it is known."""
 
 from __future__ import annotations
 
@@ -88,13 +88,13 @@ def test_prices_of_the_settings(
     assert found == dollars
 
 
-def test_the_model_of_the_house_has_a_price() -> None:
+def test_the_default_model_has_a_price() -> None:
     assert price(OPENAI_URL, OPENAI_MODEL, input_tokens=1000, output_tokens=100, cached_tokens=0)
 
 
 @pytest.fixture
 def openai_prices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the test's server for OpenAI."""
+    """Treat the test's server as OpenAI."""
 
     def openai_price(_: str, model: str, **named: Any) -> float | None:
         return price(OPENAI_URL, model, **named)
@@ -119,7 +119,7 @@ async def test_usage_has_the_cost(ask: Ask, recorder: Recorder) -> None:
 
 
 @pytest.mark.usefixtures("openai_prices")
-async def test_chat_completions_tell_what_was_cached_as_well(ask: Ask, recorder: Recorder) -> None:
+async def test_chat_completions_report_cached_tokens_too(ask: Ask, recorder: Recorder) -> None:
     usage = {"prompt_tokens": 1000, "completion_tokens": 100, "prompt_tokens_details": {"cached_tokens": 500}}
     told = streams(chat_chunk("a"), chat_chunk(None, "stop"), {**chat_usage(), "usage": usage})
     async with fault_server(refuses(404), told) as server:
@@ -138,7 +138,7 @@ async def test_chat_completions_tell_what_was_cached_as_well(ask: Ask, recorder:
         ({"input_tokens": "9", "output_tokens": 1}, (8, 1, 0), True),
     ],
 )  # fmt: skip
-async def test_no_figure_is_taken_that_is_none(
+async def test_figures_that_are_no_numbers_are_ignored(
     ask: Ask, recorder: Recorder, usage: dict[str, Any], tokens: tuple[int, int, int], estimated: bool
 ) -> None:
     async with fault_server(streams(delta("a"), completed(usage=usage))) as server:
@@ -150,7 +150,7 @@ async def test_no_figure_is_taken_that_is_none(
 
 
 @pytest.mark.usefixtures("openai_prices")
-async def test_what_a_text_costs_is_told_while_it_is_written(ask: Ask, recorder: Recorder) -> None:
+async def test_the_cost_is_reported_while_the_text_is_written(ask: Ask, recorder: Recorder) -> None:
     seen: list[Any] = []
 
     async def answer(exchange: Exchange) -> None:
@@ -171,7 +171,7 @@ async def test_what_a_text_costs_is_told_while_it_is_written(ask: Ask, recorder:
 
 
 @pytest.mark.parametrize("texts", [[], ["Well. "]])
-async def test_a_refusal_that_breaks_off_has_cost_something_too(ask: Ask, recorder: Recorder, texts: list[str]) -> None:
+async def test_a_refusal_that_breaks_off_has_a_cost(ask: Ask, recorder: Recorder, texts: list[str]) -> None:
     refusal = {**delta("No."), "type": "response.refusal.delta"}
     async with fault_server(streams(*map(delta, texts), refusal, refusal)) as server:
         with pytest.raises(Fail):
@@ -180,7 +180,7 @@ async def test_a_refusal_that_breaks_off_has_cost_something_too(ask: Ask, record
 
 
 @pytest.mark.usefixtures("openai_prices")
-async def test_a_text_that_breaks_off_has_cost_something(ask: Ask, recorder: Recorder) -> None:
+async def test_a_text_that_breaks_off_has_a_cost(ask: Ask, recorder: Recorder) -> None:
     async def answer(exchange: Exchange) -> None:
         await exchange.begin()
         await exchange.send(*(delta("word ") for _ in range(60)))
@@ -198,8 +198,8 @@ async def test_a_text_that_breaks_off_has_cost_something(ask: Ask, recorder: Rec
     ("texts", "tokens"),
     [(["x" * 4000], 1000), (["x" * 401] * 2, 201), (["word "] * 10, 10), (["漢" * 100], 75), (["\u00e9" * 4] * 3, 3)],
 )
-async def test_large_pieces_are_many_tokens(ask: Ask, recorder: Recorder, texts: list[str], tokens: int) -> None:
-    """Some servers send a sentence at a time, and no usage at all: it must not cost a budget nothing."""
+async def test_large_pieces_count_as_many_tokens(ask: Ask, recorder: Recorder, texts: list[str], tokens: int) -> None:
+    """Some servers send a sentence at a time and no usage: budgets must count that, too."""
     answer = streams(*map(chat_chunk, texts), chat_chunk(None, "stop"))
     async with fault_server(refuses(404), answer) as server:
         await ask(server)
@@ -207,7 +207,7 @@ async def test_large_pieces_are_many_tokens(ask: Ask, recorder: Recorder, texts:
 
 
 @pytest.mark.usefixtures("openai_prices")
-async def test_a_cancelled_text_has_cost_something(connect: Callable[..., Gpt], recorder: Recorder) -> None:
+async def test_a_cancelled_text_has_a_cost(connect: Callable[..., Gpt], recorder: Recorder) -> None:
     writing = asyncio.Event()
 
     async def answer(exchange: Exchange) -> None:
@@ -228,7 +228,7 @@ async def test_a_cancelled_text_has_cost_something(connect: Callable[..., Gpt], 
     assert recorder.used["cost"] > 0
 
 
-async def test_a_request_that_is_refused_costs_nothing(ask: Ask, recorder: Recorder) -> None:
+async def test_a_refused_request_costs_nothing(ask: Ask, recorder: Recorder) -> None:
     async with fault_server(refuses(500)) as server:
         with pytest.raises(Fail):
             await ask(server)
@@ -238,7 +238,7 @@ async def test_a_request_that_is_refused_costs_nothing(ask: Ask, recorder: Recor
 WHY = "the server at 127.0.0.1 has no known price for it: budgets count nothing; set TASKER_GPT_PRICES"
 
 
-async def test_a_server_of_ones_own_has_no_price(ask: Ask, recorder: Recorder, log: StringIO) -> None:
+async def test_an_unknown_server_has_no_price(ask: Ask, recorder: Recorder, log: StringIO) -> None:
     async with fault_server(says("yes")) as server:
         for model in ("gpt-4o-mini", "gpt-4o-mini", "big-1"):
             await ask(server, model=model)
@@ -252,7 +252,7 @@ async def test_a_server_of_ones_own_has_no_price(ask: Ask, recorder: Recorder, l
     ]  # fmt: skip
 
 
-async def test_without_a_budget_nobody_is_warned(recorder: Recorder, log: StringIO) -> None:
+async def test_without_a_budget_there_is_no_warning(recorder: Recorder, log: StringIO) -> None:
     async with fault_server(says("yes")) as server:
         gpt = Gpt(GptSettings(api_key=SecretStr(KEY), base_url=server.url), has_budgets=lambda: False)
         await gpt.function(recorder.context, "Hi")
@@ -262,7 +262,7 @@ async def test_without_a_budget_nobody_is_warned(recorder: Recorder, log: String
     assert "gpt.model_without_price" not in log.getvalue()
 
 
-async def test_prices_can_be_given_for_a_server_of_ones_own(connect: Callable[..., Gpt], recorder: Recorder) -> None:
+async def test_settings_can_give_prices_for_an_unknown_server(connect: Callable[..., Gpt], recorder: Recorder) -> None:
     async with fault_server(says("yes")) as server:
         gpt = connect(server, prices={"mine": {"input": 1000, "output": 10_000}})
         await gpt.function(recorder.context, "Hi", model="mine")
@@ -270,7 +270,7 @@ async def test_prices_can_be_given_for_a_server_of_ones_own(connect: Callable[..
     assert recorder.logged == []
 
 
-async def test_a_refused_request_is_no_model_without_a_price(ask: Ask, recorder: Recorder) -> None:
+async def test_a_refused_request_does_not_warn_of_a_missing_price(ask: Ask, recorder: Recorder) -> None:
     async with fault_server(refuses(404, {"message": "no such model"})) as server:
         with pytest.raises(Fail):
             await ask(server, model="typo")

@@ -1,4 +1,4 @@
-"""The pure rules: Retry-After, the words of an error's body, and what is blacked out."""
+"""The pure rules: Retry-After, the body of an error, and the redaction of keys."""
 
 from __future__ import annotations
 

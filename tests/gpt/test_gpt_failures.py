@@ -1,4 +1,4 @@
-"""How `gpt` fails: which errors are tried again and when, which are final, and that the key is in none of them."""
+"""How `gpt` fails: which errors are retried and when, which are final, and that none shows the key."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tasker.testing import ManualClock
 
 
 async def fail(ask: Ask, *answers: Answer) -> Fail:
-    """Return how the task fails when its requests get these answers."""
+    """Return the failure of a task whose requests get these answers."""
     async with fault_server(*answers) as server:
         with pytest.raises(Fail) as caught:
             await ask(server)
@@ -45,14 +45,14 @@ async def fail(ask: Ask, *answers: Answer) -> Fail:
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 504, 529])
-async def test_passing_errors_are_tried_again(ask: Ask, status: int) -> None:
+async def test_transient_errors_are_retried(ask: Ask, status: int) -> None:
     failure = await fail(ask, refuses(status, {"message": "slow down"}))
     assert (failure.problem, failure.retry, failure.after) == ("gpt-unavailable", True, None)
     assert f"answered {status}: slow down" in failure.detail
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 422])
-async def test_lasting_errors_are_final(ask: Ask, status: int) -> None:
+async def test_permanent_errors_are_final(ask: Ask, status: int) -> None:
     failure = await fail(ask, refuses(status, {"message": "not like this"}))
     assert (failure.problem, failure.retry) == ("gpt-refused", False)
     assert f"answered {status}: not like this" in failure.detail
@@ -144,7 +144,7 @@ async def test_retry_after_is_kept(ask: Ask, clock: ManualClock) -> None:
     assert timedelta(seconds=89) <= failure.after <= timedelta(seconds=90)  # dates have whole seconds
 
 
-async def test_nobody_there_is_tried_again(connect: Callable[..., Gpt], recorder: Recorder) -> None:
+async def test_a_refused_connection_is_retried(connect: Callable[..., Gpt], recorder: Recorder) -> None:
     async with fault_server(refuses(500)) as server:
         pass
     with pytest.raises(Fail, match=r"the server at 127\.0\.0\.1 could not be reached") as caught:
@@ -152,7 +152,7 @@ async def test_nobody_there_is_tried_again(connect: Callable[..., Gpt], recorder
     assert (caught.value.problem, caught.value.retry) == ("gpt-unavailable", True)
 
 
-async def test_hanging_up_before_the_answer_is_tried_again(ask: Ask) -> None:
+async def test_a_connection_closed_before_the_answer_is_retried(ask: Ask) -> None:
     async def hang_up(exchange: Exchange) -> None:
         exchange.cut()
 
@@ -160,7 +160,7 @@ async def test_hanging_up_before_the_answer_is_tried_again(ask: Ask) -> None:
     assert (failure.problem, failure.retry) == ("gpt-unavailable", True)
 
 
-async def test_silence_before_the_answer_is_tried_again(connect: Callable[..., Gpt], recorder: Recorder) -> None:
+async def test_silence_before_the_answer_is_retried(connect: Callable[..., Gpt], recorder: Recorder) -> None:
     async with fault_server(Exchange.wait_for_hang_up) as server:
         gpt = connect(server, timeout=timedelta(seconds=0.3))
         with pytest.raises(Fail, match=r"was silent for 0\.3 s") as caught:
@@ -179,7 +179,7 @@ async def test_silence_before_the_answer_is_tried_again(connect: Callable[..., G
     ],
     ids=["responses", "chat", "a refusal", "before its first word"],
 )
-async def test_silence_in_the_text_is_final_as_it_is_paid(
+async def test_silence_within_the_text_is_final_because_it_is_billed(
     connect: Callable[..., Gpt], recorder: Recorder, refused: list[Answer], events: list[Event]
 ) -> None:
     async def stall(exchange: Exchange) -> None:
@@ -231,7 +231,7 @@ async def test_a_text_that_breaks_off_is_final(ask: Ask, recorder: Recorder, ans
     assert recorder.used["provider"] == "openai"
 
 
-async def test_a_chat_whose_end_was_seen_is_whole_without_its_usage(ask: Ask, recorder: Recorder) -> None:
+async def test_a_chat_that_ended_is_complete_without_its_usage(ask: Ask, recorder: Recorder) -> None:
     async def answer(exchange: Exchange) -> None:
         await exchange.begin()
         await exchange.send(chat_chunk("Once"), chat_chunk(None, "stop"))
@@ -243,7 +243,7 @@ async def test_a_chat_whose_end_was_seen_is_whole_without_its_usage(ask: Ask, re
     assert recorder.used["estimated"] is True
 
 
-async def test_what_is_no_stream_of_events(ask: Ask) -> None:
+async def test_an_answer_that_is_no_event_stream(ask: Ask) -> None:
     failure = await fail(ask, refuses(200, "<html>Welcome!</html>"))
     assert (failure.problem, failure.retry) == ("gpt-refused", False)
     assert "answered with text/html instead of a stream of events: is OPENAI_BASE_URL right?" in failure.detail
@@ -265,7 +265,7 @@ async def test_what_is_no_stream_of_events(ask: Ask) -> None:
         '{"type":"response.completed","response":{"output":[5]}}', "[" * 100_000,
     ],
 )  # fmt: skip
-async def test_events_of_another_kind_are_no_fault_of_ours_and_final(ask: Ask, event: str) -> None:
+async def test_events_of_another_shape_are_a_final_failure(ask: Ask, event: str) -> None:
     async def answer(exchange: Exchange) -> None:
         await exchange.begin()
         await exchange.send_text(f"data: {event}\n\n")
@@ -277,14 +277,14 @@ async def test_events_of_another_kind_are_no_fault_of_ours_and_final(ask: Ask, e
     assert "answered with something that is not OpenAI's protocol" in failure.detail
 
 
-async def test_an_error_as_vllm_tells_it(ask: Ask) -> None:
+async def test_an_error_in_the_form_of_vllm(ask: Ask) -> None:
     error = {"object": "error", "message": "overloaded", "type": "ServerError", "code": 503}
     failure = await fail(ask, refuses(404), streams(chat_chunk("Once"), error))
     assert (failure.problem, failure.retry) == ("gpt-unavailable", True)
     assert failure.detail == "the server at 127.0.0.1 answered 503: overloaded"
 
 
-async def test_so_is_a_refusal_of_another_kind(ask: Ask) -> None:
+async def test_a_refusal_of_another_shape(ask: Ask) -> None:
     failure = await fail(ask, streams({**delta(""), "delta": 5, "type": "response.refusal.delta"}, completed()))
     assert (failure.problem, failure.detail) == ("gpt-refused", "the server at 127.0.0.1 declined: 5")
 
@@ -293,7 +293,7 @@ async def test_so_is_a_refusal_of_another_kind(ask: Ask) -> None:
     ("said", "told"),
     [(["\\ud83d", "\\ude00"], "😀"), (["a\\ud83d", "b"], "a\ufffdb"), (["\\ude00"], "\ufffd")],
 )
-async def test_halves_of_characters_in_what_a_provider_says_are_told(ask: Ask, said: list[str], told: str) -> None:
+async def test_lone_surrogates_in_a_provider_s_message_are_mended(ask: Ask, said: list[str], told: str) -> None:
     async def decline(exchange: Exchange) -> None:
         await exchange.begin()
         for piece in said:
@@ -308,7 +308,7 @@ async def test_halves_of_characters_in_what_a_provider_says_are_told(ask: Ask, s
         assert (await fail(ask, answer)).detail.endswith(f": {told}")
 
 
-async def test_a_page_for_an_error_is_shortened(ask: Ask) -> None:
+async def test_an_error_page_is_shortened(ask: Ask) -> None:
     failure = await fail(ask, refuses(502, "<html>\n" + "<p>Bad gateway</p>\n" * 1000))
     assert failure.retry
     assert "\n" not in failure.detail
@@ -327,7 +327,7 @@ ECHOES: list[Answer] = [
 
 
 @pytest.mark.parametrize("answer", ECHOES)
-async def test_an_echoed_key_is_nowhere(ask: Ask, answer: Answer, log: StringIO) -> None:
+async def test_an_echoed_key_is_never_shown(ask: Ask, answer: Answer, log: StringIO) -> None:
     failure = await fail(ask, answer)
     told = "".join([failure.detail, repr(failure), *traceback.format_exception(failure), log.getvalue()])
     context: BaseException | None = failure
@@ -338,7 +338,7 @@ async def test_an_echoed_key_is_nowhere(ask: Ask, answer: Answer, log: StringIO)
     assert KEY[4:16] not in told
 
 
-async def test_an_echoed_key_is_no_reason(ask: Ask, recorder: Recorder) -> None:
+async def test_an_echoed_key_is_masked_in_the_finish_reason(ask: Ask, recorder: Recorder) -> None:
     async with fault_server(refuses(404), streams(chat_chunk("Once"), chat_chunk(None, KEY))) as server:
         assert await ask(server) == "Once"
     assert recorder.used["finish_reason"] == "[key]"
@@ -352,7 +352,7 @@ async def test_the_key_is_in_no_repr(connect: Callable[..., Gpt]) -> None:
         assert KEY not in repr(vars(gpt)) + repr(vars(gpt._openai))
 
 
-async def test_the_next_task_is_none_the_worse(ask: Ask) -> None:
+async def test_a_failure_does_not_affect_the_next_task(ask: Ask) -> None:
     async with fault_server(cut, refuses(500), streams(delta("fine"), completed())) as server:
         for _ in range(2):
             with pytest.raises(Fail):
@@ -360,7 +360,7 @@ async def test_the_next_task_is_none_the_worse(ask: Ask) -> None:
         assert await ask(server) == "fine"
 
 
-async def test_retries_are_the_tasks_own(ask: Ask) -> None:
+async def test_only_the_task_retries(ask: Ask) -> None:
     async with fault_server(refuses(500)) as server:
         with pytest.raises(Fail):
             await ask(server)

@@ -1,4 +1,4 @@
-"""`gpt` in a child process alone, as it runs after the service was cut off under it again and again."""
+"""`gpt` alone in a child process, as after several ends of the service."""
 
 from __future__ import annotations
 

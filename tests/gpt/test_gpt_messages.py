@@ -1,4 +1,4 @@
-"""`gpt` with messages instead of a prompt: checked at submission, written as each protocol has them."""
+"""`gpt` with messages instead of a prompt: checked at submission, sent in the form of each protocol."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def task_type() -> TaskType:
     return Registry().add(make_gpt(GptSettings()))
 
 
-async def test_the_responses_api_is_told_them(ask: Ask) -> None:
+async def test_the_responses_api_gets_them(ask: Ask) -> None:
     async with fault_server(says("yes")) as server:
         assert await ask(server, None, messages=messages(), system="You are a parrot.") == "yes"
         assert await ask(server, None, messages=messages()[-1:]) == "yes"
@@ -48,7 +48,7 @@ async def test_the_responses_api_is_told_them(ask: Ask) -> None:
     assert short["input"] == "Whose?"
 
 
-def test_nothing_that_was_said_is_left_out_where_the_user_began() -> None:
+def test_no_message_is_left_out_if_the_user_began() -> None:
     talk = (Message("user", "Hi"), Message("assistant", "Hello."), Message("user", "Who are you?"))
     assert for_responses(talk) == [{"role": one.role, "content": one.content} for one in talk]
     parts = Message("developer", [TextPart("Be brief.")])
@@ -57,7 +57,7 @@ def test_nothing_that_was_said_is_left_out_where_the_user_began() -> None:
     ]
 
 
-async def test_chat_completions_are_told_them(ask: Ask) -> None:
+async def test_chat_completions_get_them(ask: Ask) -> None:
     async with fault_server(refuses(404), chats("yes")) as server:
         assert await ask(server, None, messages=messages(), system="You are a parrot.") == "yes"
     assert server.exchanges[1].body["messages"] == [
@@ -66,7 +66,7 @@ async def test_chat_completions_are_told_them(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("params", [{"messages": TALK}, [None, None, None, None, None, TALK], ["Once upon a time"]])
-def test_what_is_taken(task_type: TaskType, params: Any) -> None:
+def test_valid_messages_are_accepted(task_type: TaskType, params: Any) -> None:
     task_type.check(params)
 
 
@@ -94,7 +94,7 @@ def test_wrong_messages_are_named(task_type: TaskType, params: Any, pointer: str
     assert words in caught.value.detail
 
 
-def test_a_guess_of_their_tokens() -> None:
+def test_the_estimate_of_their_tokens() -> None:
     assert guess_tokens((Message("user", "x" * 40),), None) == 14
     assert guess_tokens((Message("user", "é"),), "system") == 11
-    assert guess_tokens((Message("user", "\ud800"),), None) == 5, "half a character is counted all the same"
+    assert guess_tokens((Message("user", "\ud800"),), None) == 5, "a lone surrogate is counted all the same"

@@ -1,4 +1,4 @@
-"""`gpt` with a key: what is asked, what comes back, and the way it is asked of servers without the Responses API."""
+"""`gpt` with a key: the request, the reply, and the protocol for servers without the Responses API."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_text_is_streamed_in_order_and_returned_whole(ask: Ask, recorder: 
     assert recorder.chunks == texts
 
 
-async def test_what_is_asked(ask: Ask) -> None:
+async def test_the_request(ask: Ask) -> None:
     async with fault_server(says("yes")) as server:
         await ask(server, "Is it?", model="big-1", max_tokens=5, temperature=0.5, system="Be brief.", top_p=0.9)
         await ask(server, "Is it?")
@@ -89,7 +89,7 @@ async def test_the_setting_names_the_model_when_the_task_does_not(
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
-async def test_chat_completions_where_there_is_no_responses_api(ask: Ask, recorder: Recorder, status: int) -> None:
+async def test_chat_completions_replace_a_missing_responses_api(ask: Ask, recorder: Recorder, status: int) -> None:
     async with fault_server(refuses(status), chats("Hello", " there")) as server:
         assert await ask(server, "Hi", system="Be brief.", max_tokens=9, temperature=0) == "Hello there"
         assert await ask(server, "Hi") == "Hello there"
@@ -104,7 +104,7 @@ async def test_chat_completions_where_there_is_no_responses_api(ask: Ask, record
     assert recorder.used["output_tokens"] == 3
 
 
-async def test_openai_itself_is_asked_by_the_responses_api_alone(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_openai_gets_requests_by_the_responses_api_alone(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     async with fault_server(refuses(404, {"message": "no such model"})) as server:
         monkeypatch.setattr("tasker.builtin.gpt.openai.OPENAI_URL", server.url)
         with pytest.raises(Fail, match="no such model"):
@@ -112,7 +112,7 @@ async def test_openai_itself_is_asked_by_the_responses_api_alone(ask: Ask, monke
     assert server.paths == ["/v1/responses"]
 
 
-async def test_no_proxy_is_told_what_the_local_model_is_asked(
+async def test_requests_to_the_local_model_use_no_proxy(
     recorder: Recorder, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with fault_server(chats("yes")) as server, fault_server(refuses(500)) as proxy:
@@ -133,7 +133,7 @@ async def test_no_proxy_is_told_what_the_local_model_is_asked(
     assert recorder.used["cost"] == 0
 
 
-async def test_an_unknown_model_does_not_settle_the_way_to_ask(ask: Ask) -> None:
+async def test_an_unknown_model_does_not_decide_on_the_protocol(ask: Ask) -> None:
     unknown = refuses(404, {"message": "no such model", "code": "model_not_found"})
     async with fault_server(unknown, unknown, says("yes")) as server:
         with pytest.raises(Fail, match="no such model"):
@@ -142,14 +142,14 @@ async def test_an_unknown_model_does_not_settle_the_way_to_ask(ask: Ask) -> None
     assert server.paths == ["/v1/responses", "/v1/chat/completions", "/v1/responses"]
 
 
-async def test_connections_serve_again(ask: Ask) -> None:
+async def test_connections_are_reused(ask: Ask) -> None:
     async with fault_server(says("yes"), refuses(404), chats("no")) as server:
         for _ in range(4):
             await ask(server)
     assert server.connections == 1
 
 
-async def test_texts_at_the_same_time(ask: Ask) -> None:
+async def test_simultaneous_texts(ask: Ask) -> None:
     async def echo(exchange: Exchange) -> None:
         await exchange.stream(delta(exchange.body["input"]), completed())
 
@@ -190,7 +190,7 @@ async def test_each_event_loop_has_its_own_connections(connect: Callable[..., Gp
     ],
     ids=["responses", "chat", "mistral", "gemini"],
 )
-async def test_a_text_cut_at_its_longest_is_a_result_with_a_warning(
+async def test_a_text_cut_at_its_limit_is_a_result_with_a_warning(
     ask: Ask, recorder: Recorder, answers: list[Answer], params: dict[str, Any], told: str
 ) -> None:
     async with fault_server(*answers) as server:
@@ -202,14 +202,14 @@ async def test_a_text_cut_at_its_longest_is_a_result_with_a_warning(
 
 
 @pytest.mark.parametrize("reason", ["stop", "tool_calls", "eos", "x" * 60, "a\ud83d"])
-async def test_why_a_text_has_ended_is_told_as_the_provider_does(ask: Ask, recorder: Recorder, reason: str) -> None:
+async def test_the_provider_s_finish_reason_is_reported(ask: Ask, recorder: Recorder, reason: str) -> None:
     async with fault_server(refuses(404), chats("Once", finish_reason=reason)) as server:
         assert await ask(server) == "Once"
     assert recorder.used["finish_reason"] == reason[:50].replace("\ud83d", "\ufffd")
     assert not [message for _, message, _ in recorder.logged if "cut" in message]
 
 
-async def test_no_word_within_max_tokens_is_a_failure(ask: Ask, recorder: Recorder) -> None:
+async def test_an_empty_text_at_max_tokens_is_a_failure(ask: Ask, recorder: Recorder) -> None:
     cut = streams(incomplete("max_output_tokens"))
     async with fault_server(cut) as server:
         with pytest.raises(Fail, match="used up max_tokens before its first word: ask for more") as caught:
@@ -220,7 +220,7 @@ async def test_no_word_within_max_tokens_is_a_failure(ask: Ask, recorder: Record
     assert (recorder.used["output_tokens"], recorder.used["finish_reason"]) == (3, "length")
 
 
-async def test_what_the_responses_api_does_not_take_is_asked_by_chat_completions(ask: Ask) -> None:
+async def test_params_that_the_responses_api_lacks_use_chat_completions(ask: Ask) -> None:
     async with fault_server(says("yes"), chats("yes"), chats("yes"), says("yes")) as server:
         await ask(server)
         await ask(server, stop="\n", seed=0, top_p=0.5, max_tokens=9)
@@ -234,7 +234,7 @@ async def test_what_the_responses_api_does_not_take_is_asked_by_chat_completions
     assert server.exchanges[2].body == {**message, "stop": ["END", "FIN"]}
 
 
-async def test_openai_itself_knows_the_longest_text_by_its_new_name(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_openai_gets_the_new_name_of_max_tokens(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     async with fault_server(chats("yes")) as server:
         monkeypatch.setattr("tasker.builtin.gpt.openai.OPENAI_URL", server.url)
         await ask(server, seed=7, max_tokens=9)
@@ -243,7 +243,7 @@ async def test_openai_itself_knows_the_longest_text_by_its_new_name(ask: Ask, mo
 
 
 def sends(*blocks: str | bytes) -> Answer:
-    """Answer with blocks of a stream as they are."""
+    """Answer with raw blocks of a stream."""
 
     async def answer(exchange: Exchange) -> None:
         await exchange.begin()
@@ -289,7 +289,7 @@ async def test_a_character_split_over_two_pieces(
     assert recorder.chunks == chunks
 
 
-async def test_a_half_is_told_also_where_the_text_breaks_off(ask: Ask, recorder: Recorder) -> None:
+async def test_a_lone_surrogate_is_reported_if_the_text_breaks_off(ask: Ask, recorder: Recorder) -> None:
     async with fault_server(sends(said("a\\ud83d"))) as server:
         with pytest.raises(Fail, match="ended the text before its end"):
             await ask(server)
@@ -297,7 +297,7 @@ async def test_a_half_is_told_also_where_the_text_breaks_off(ask: Ask, recorder:
     assert recorder.used["output_tokens"] == 1
 
 
-async def test_a_half_in_a_text_without_deltas(ask: Ask, recorder: Recorder) -> None:
+async def test_a_lone_surrogate_in_a_text_without_deltas(ask: Ask, recorder: Recorder) -> None:
     message = {
         "type": "message",
         "id": "i",
@@ -317,7 +317,7 @@ async def test_a_half_in_a_text_without_deltas(ask: Ask, recorder: Recorder) -> 
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("by_chat", [False, True])
-async def test_blocks_without_data_are_passed_over(ask: Ask, recorder: Recorder, noise: str, by_chat: bool) -> None:
+async def test_blocks_without_data_are_skipped(ask: Ask, recorder: Recorder, noise: str, by_chat: bool) -> None:
     one, end = (chat_chunk("Once"), chat_chunk(None, "stop")) if by_chat else (delta("Once"), completed())
     blocks = [f"data: {json.dumps(event)}\n\n" for event in (one, one, end)]
     answers = [refuses(404)] if by_chat else []
@@ -336,7 +336,7 @@ async def test_blocks_without_data_are_passed_over(ask: Ask, recorder: Recorder,
         (said("?").encode().replace(b"?", b"\xff\xfe"), "\ufffd\ufffdb"),
     ],
 )
-async def test_bytes_are_read_as_the_standard_says(ask: Ask, first: bytes, text: str) -> None:
+async def test_bytes_are_decoded_as_the_standard_says(ask: Ask, first: bytes, text: str) -> None:
     async with fault_server(sends(first, said("b"), END)) as server:
         assert await ask(server) == text
 
@@ -360,14 +360,14 @@ async def test_a_text_that_comes_without_deltas(ask: Ask, recorder: Recorder) ->
     assert recorder.chunks == ["all ", "at once"]
 
 
-async def test_an_end_stays_one_whatever_follows(ask: Ask) -> None:
+async def test_a_finished_text_stays_finished_whatever_follows(ask: Ask) -> None:
     ending = streams(chat_chunk("Once"), chat_chunk(None, "stop"), chat_chunk(None), chat_usage())
     async with fault_server(refuses(404), ending) as server:
         assert await ask(server) == "Once"
 
 
-async def test_what_follows_the_text_is_not_waited_for(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasker.builtin.gpt.openai.TAIL_TIMEOUT", timedelta(seconds=0.05))
+async def test_the_end_of_the_stream_is_not_awaited_for_long(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasker.builtin.gpt.streams.TAIL_TIMEOUT", timedelta(seconds=0.05))
 
     async def answer(exchange: Exchange) -> None:
         await exchange.begin()
@@ -378,7 +378,7 @@ async def test_what_follows_the_text_is_not_waited_for(ask: Ask, monkeypatch: py
         assert await ask(server) == "done"
 
 
-async def test_cancelling_hangs_up(ask: Ask, recorder: Recorder) -> None:
+async def test_a_cancellation_closes_the_connection(ask: Ask, recorder: Recorder) -> None:
     writing, hung_up = asyncio.Event(), asyncio.Event()
 
     async def answer(exchange: Exchange) -> None:

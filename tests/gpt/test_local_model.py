@@ -1,4 +1,4 @@
-"""`gpt` without a key: the real model in its sidecar, and what becomes of that process."""
+"""`gpt` without a key: the real model in its sidecar, and the life of that process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LONG = {"prompt": "Tell a very long story about a fox and a hen.", "max_tokens":
 
 
 class Listener(Recorder):
-    """A recorder that tells when the first words have come."""
+    """A recorder that signals the first output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ async def model() -> AsyncIterator[LocalModel]:
 
 
 async def has_ended(pid: int) -> bool:
-    """Wait until the process has ended (be it reaped or not)."""
+    """Wait until the process has ended, reaped or not."""
     try:
         watch = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -126,7 +126,7 @@ async def test_seed_top_p_and_stop_reach_the_model(gpt: Gpt) -> None:
     assert (recorder.used["finish_reason"], recorder.logged) == ("stop", [])
 
 
-async def test_a_beginning_is_told_from_a_sentence(gpt: Gpt) -> None:
+async def test_a_story_s_beginning_gets_other_instructions_than_a_sentence(gpt: Gpt) -> None:
     beginning, sentence = Recorder(), Recorder()
     await gpt.function(beginning.context, "Once upon a time", max_tokens=1)
     await gpt.function(sentence.context, "Once upon a time. ", max_tokens=1)
@@ -144,7 +144,7 @@ async def test_prompts_at_the_same_time_share_one_sidecar(gpt: Gpt) -> None:
     assert sidecars() == [pid_of(gpt)]
 
 
-async def test_no_secret_is_shown_and_strangers_are_refused(monkeypatch: pytest.MonkeyPatch, model: LocalModel) -> None:
+async def test_the_sidecar_s_key_is_hidden_and_required(monkeypatch: pytest.MonkeyPatch, model: LocalModel) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     monkeypatch.setenv("TASKER_TOKEN", "token-secret")
     endpoint = await model.start()
@@ -158,7 +158,7 @@ async def test_no_secret_is_shown_and_strangers_are_refused(monkeypatch: pytest.
         assert (await client.post(f"{endpoint.url}/responses", json=body)).status_code == 401
 
 
-async def test_no_proxy_is_asked(gpt: Gpt, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_proxy_is_used(gpt: Gpt, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert await gpt.function(recorder.context, "Hi", max_tokens=5)
@@ -177,7 +177,7 @@ async def test_a_prompt_that_is_too_long_is_refused(gpt: Gpt, recorder: Recorder
     assert (caught.value.problem, caught.value.retry) == ("gpt-refused", False)
 
 
-async def test_a_cancelled_text_makes_way(gpt: Gpt, recorder: Recorder) -> None:
+async def test_a_cancelled_text_lets_the_next_one_begin(gpt: Gpt, recorder: Recorder) -> None:
     listener = Listener()
     async with asyncio.timeout(60):
         task = asyncio.create_task(gpt.function(listener.context, **LONG))
@@ -190,8 +190,8 @@ async def test_a_cancelled_text_makes_way(gpt: Gpt, recorder: Recorder) -> None:
     assert pid_of(gpt) == pid
 
 
-async def test_those_who_wait_long_make_room(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_model, "LINE_TIMEOUT", timedelta(seconds=0.01))
+async def test_a_long_wait_for_the_turn_snoozes(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_model, "TURN_TIMEOUT", timedelta(seconds=0.01))
     async with model.turn():
         with pytest.raises(Snooze):
             async with model.turn():
@@ -213,7 +213,7 @@ async def test_a_killed_sidecar_is_replaced(gpt: Gpt, recorder: Recorder) -> Non
 
 @pytest.mark.crash
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP])
-async def test_a_sidecar_lost_under_a_text_is_a_passing_failure(
+async def test_a_sidecar_lost_during_a_text_is_a_transient_failure(
     sent: signal.Signals, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpt_openai, "CHECK_TIMEOUT", timedelta(seconds=0.5))
@@ -249,7 +249,7 @@ asyncio.run(main())
 
 
 async def start_parent(*options: str) -> Any:
-    """Start a process that keeps a sidecar, and ends when it is sent a line; its stdin and stdout are pipes."""
+    """Start a process with a sidecar that ends when it gets a line; its stdin and stdout are pipes."""
     return await asyncio.create_subprocess_exec(
         sys.executable, "-c", PARENT, *options, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
@@ -270,7 +270,7 @@ async def test_the_sidecar_ends_with_its_parent(end: str) -> None:
 
 
 @pytest.mark.crash
-async def test_the_kernel_tells_of_the_parents_end() -> None:
+async def test_the_kernel_signals_the_parent_s_end() -> None:
     parent = await start_parent("--share-pipe")
     holder, pid = int(await parent.stdout.readline()), int(await parent.stdout.readline())
     try:
@@ -300,7 +300,7 @@ async def test_closing_leaves_nothing_behind(model: LocalModel) -> None:
     assert not psutil.pid_exists(pid)
 
 
-async def test_one_start_for_all(model: LocalModel) -> None:
+async def test_simultaneous_starts_share_one_sidecar(model: LocalModel) -> None:
     endpoints = await asyncio.gather(*(model.start() for _ in range(5)))
     assert len(set(endpoints)) == 1
     assert sidecars() == [model.pid]
@@ -323,7 +323,7 @@ async def test_a_cancelled_start_leaves_nothing_behind(model: LocalModel) -> Non
     assert await model.start()
 
 
-async def test_a_start_that_takes_too_long_is_a_passing_failure(
+async def test_a_start_that_takes_too_long_is_a_transient_failure(
     model: LocalModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_model, "START_TIMEOUT", timedelta(seconds=0.001))
@@ -343,7 +343,7 @@ async def test_a_start_that_fails_says_why(model: LocalModel, monkeypatch: pytes
     assert sidecars() == []
 
 
-async def test_a_forgotten_model_ends_its_sidecar() -> None:
+async def test_a_garbage_collected_model_ends_its_sidecar() -> None:
     model = LocalModel(threads=1)
     await model.start()
     pid = model.pid

@@ -1,7 +1,8 @@
-"""The benchmark's own rules: what it needs is looked for first, and a failure costs no figures but its own."""
+"""The benchmark's own rules: it checks what it needs first, and a failure costs no figures but its own."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from bench import needs, report
 from bench.report import Row
 
 Run = Callable[..., int]
+SOURCE = Path(bench.__file__).parent
 
 
 def fine(_plan: object) -> list[Row]:
@@ -98,3 +100,13 @@ def test_what_is_missing_is_named_before_anything_is_measured(
 
 def test_every_measure_of_a_need_is_one() -> None:
     assert set(needs.NEEDS) <= set(bench.MEASURES)
+
+
+MODULES = sorted(set(SOURCE.rglob("*.py")) - set(SOURCE.glob("peers/*.py")))
+"""All but the peers, which need packages of their own."""
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_every_module_can_be_imported(file: Path) -> None:
+    module = ".".join(file.relative_to(SOURCE.parent).with_suffix("").parts)
+    importlib.import_module(module.removesuffix(".__init__"))

@@ -1,4 +1,4 @@
-"""The task types that come with Tasker."""
+"""The task types that ship with Tasker: `sum`, `reverse` and `gpt`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 from tasker.model import Retention
 from tasker.tasktypes.registry import Registry
 
-if TYPE_CHECKING:  # slow to import, and a child process that runs the users' functions has no need of it
+if TYPE_CHECKING:  # slow to import, and child processes that run users' functions do not need it
     from tasker.config.settings import GptSettings
 
 
 def builtin_registry(
-    gpt: GptSettings | None, *, default_timeout: timedelta = timedelta(seconds=300),
+    gpt: GptSettings | None,
+    *,
+    default_timeout: timedelta = timedelta(seconds=300),
     default_retention: Retention = timedelta(days=30),
-) -> Registry:  # fmt: skip
-    """Return a registry of `sum`, `reverse` and, where its settings are given, `gpt`."""
+) -> Registry:
+    """Return a registry of `sum`, `reverse` and, if its settings are given, `gpt`."""
     from tasker.builtin.reverse import reverse
     from tasker.builtin.sum import sum as sum_
 

@@ -12,7 +12,7 @@ Number = int | float
 
 @task(example=[4, 2])
 async def sum(a: Number, b: Number, *more: Number) -> Number:
-    """Add two or more numbers: integers exactly, others from left to right as Python's `+` does."""
+    """Add two or more numbers: integers exactly, others from left to right, as Python's `+` does."""
     total = a
     try:
         for number in (b, *more):

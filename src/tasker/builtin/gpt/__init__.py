@@ -1,1 +1,1 @@
-"""The task type `gpt`: a language model, by the OpenAI API or on this machine."""
+"""The task type `gpt`: text from a language model, OpenAI's or the local one."""

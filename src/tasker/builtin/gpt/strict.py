@@ -1,8 +1,7 @@
-"""Which schemas OpenAI's models can be held to by the letter (`strict`), and how others are asked for.
+"""Which schemas OpenAI's models can follow to the letter (`strict`), and how to ask for others.
 
-Strict is asked for where the schema says the same then: objects are closed, so all that may be there is named, and
-every property is required. A schema with an optional property is not strict, or the model would have to make up a value
-for it; a text is held against its schema in any case.
+A schema is strict if strict mode does not change its meaning: its objects are closed and require every property. With
+an optional property it is not, or the model would have to invent a value. Every text is checked in any case.
 """
 
 from __future__ import annotations
@@ -12,17 +11,25 @@ from typing import Any
 Schema = dict[str, Any]
 
 MAX_DEPTH = 10
-_WORDS = {
-    "type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "$ref", "$defs",
-    "definitions", "description", "title", "pattern", "format", "minimum", "maximum", "exclusiveMinimum",
-    "exclusiveMaximum", "multipleOf", "minItems", "maxItems",
-}  # fmt: skip
+_STRUCTURE = {
+    "type",
+    "properties",
+    "required",
+    "additionalProperties",
+    "items",
+    "anyOf",
+    "$ref",
+    "$defs",
+    "definitions",
+}
+_LIMITS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minItems", "maxItems"}
+_KEYWORDS = _STRUCTURE | _LIMITS | {"enum", "const", "pattern", "format", "description", "title"}
 _FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
 
 
 def is_strict(schema: Any, depth: int = 0) -> bool:
-    """Tell whether a schema keeps to the part of JSON Schema that strict models take."""
-    if not isinstance(schema, dict) or not schema.keys() <= _WORDS or depth > MAX_DEPTH:
+    """Return whether a schema keeps to the subset of JSON Schema that strict mode supports."""
+    if not isinstance(schema, dict) or not schema.keys() <= _KEYWORDS or depth > MAX_DEPTH:
         return False
     if schema.get("format") not in {None, *_FORMATS} or not (
         schema.keys() & {"type", "anyOf", "$ref", "enum", "const"}
@@ -49,20 +56,16 @@ def _is_closed(schema: Schema) -> bool:
 
 
 def to_object(schema: Schema) -> Schema:
-    """Return the schema of an object that holds `value`, which fits `schema`; its definitions stay where they are."""
+    """Return the schema of an object whose `value` fits `schema`. Definitions stay at the top."""
     inner = dict(schema)
-    outer: Schema = {
-        "type": "object", "properties": {"value": inner}, "required": ["value"], "additionalProperties": False,
-    }  # fmt: skip
-    for word in ("$defs", "definitions"):
-        if word in inner:
-            outer[word] = _moved(inner.pop(word))
-    outer["properties"]["value"] = _moved(inner)
-    return outer
+    definitions = {word: _moved(inner.pop(word)) for word in ("$defs", "definitions") if word in inner}
+    properties = {"value": _moved(inner)}
+    outer = {"type": "object", "properties": properties, "required": ["value"], "additionalProperties": False}
+    return outer | definitions
 
 
 def _moved(node: Any) -> Any:
-    """Return a part of the schema whose references point to where things are now."""
+    """Return a part of the schema with its references adjusted to the new places."""
     if isinstance(node, list):
         return [_moved(item) for item in node]
     if not isinstance(node, dict):

@@ -1,98 +1,74 @@
 """The built-in task type `gpt`: text from a language model, OpenAI's with a key, the local one without.
 
-Which of the two is settled by the settings and the key alone; neither ever stands in for the other in silence.
+The settings and the key alone decide which; neither silently replaces the other.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
-
-from msgspec import Meta
 
 from tasker.builtin.gpt.errors import unreachable
 from tasker.builtin.gpt.local_model import MODEL_NAME, Endpoint, LocalModel, is_installed
 from tasker.builtin.gpt.messages import Message
 from tasker.builtin.gpt.openai import OpenAiWriter, warm_up
+from tasker.builtin.gpt.params import (
+    MAX_TOKENS,
+    MAX_TOKENS_OF_JSON,
+    JsonSchema,
+    MaxTokens,
+    Messages,
+    Model,
+    Prompt,
+    Result,
+    Seed,
+    Stop,
+    System,
+    Temperature,
+    TopP,
+    check_params,
+)
 from tasker.builtin.gpt.request import Request, Server, openai_server
-from tasker.builtin.gpt.schema import Schema, check_schema, make_shape
+from tasker.builtin.gpt.shape import make_shape
+from tasker.builtin.gpt.strict import Schema
 from tasker.clock import Clock, SystemClock
 from tasker.config.settings import GptSettings
-from tasker.errors import Fail, Fault
+from tasker.errors import Fail
 from tasker.model import RetryPolicy
 from tasker.tasktypes.context import Context
 from tasker.tasktypes.registry import task
 
 OPENAI_MODEL = "gpt-5.4-mini"
-"""Asked for when neither the task nor TASKER_GPT_MODEL names one: small, and writes without reasoning first."""
+"""The default, unless the task or TASKER_GPT_MODEL names a model: small, and writes without reasoning first."""
 LOCAL_ANSWERS = "You write stories and answer questions clearly and briefly."
 LOCAL_STORIES = (
     "You are a writer of short stories. When the user begins a story, tell how it goes on: who lived there, and what "
     "happened. Answer questions in a few sentences."
 )
 LOCAL_JSON = "You answer with JSON: short, and with what was asked for."
-"""For the local model when a task has no `system`. It is too small to tell a beginning from a greeting by itself."""
+"""Instructions of the local model for tasks without `system`: it is too small to tell a story from a question."""
 TIMEOUT = timedelta(minutes=30)
-"""Of an attempt: enough for the longest text that a model writes, as what is cut off here is paid for once more. A
-provider that falls silent is given up far sooner (TASKER_GPT_TIMEOUT)."""
+"""Timeout of an attempt. It fits the longest text of a model, because a text that is cut off is paid for again. A
+silent provider is given up far sooner: TASKER_GPT_TIMEOUT."""
 RETRY = RetryPolicy(max_attempts=4, initial=timedelta(seconds=1), factor=4)
 
 Provider = Literal["openai", "local"]
-MAX_TOKENS = 256
-MAX_TOKENS_OF_JSON = 2048
-"""Of the local model's texts where a task does not say: it is slow, and never comes to an end by itself."""
-
-Prompt = Annotated[str, Meta(min_length=1, description="What to answer or go on from; or give `messages`")]
-Messages = Annotated[
-    list[Message], Meta(min_length=1, description="What was said so far, instead of a `prompt`; the model goes on")
-]
-JsonSchema = Annotated[
-    Schema, Meta(description="A JSON Schema (2020-12): the result is JSON that fits it, instead of a text")
-]
-Model = Annotated[
-    str, Meta(min_length=1, max_length=200, description="A model of the provider; unset: the server's choice")
-]
-MaxTokens = Annotated[
-    int,
-    Meta(
-        ge=1,
-        le=100_000,
-        description="Longest text, in tokens (about four letters each); unset: the model's own limit, for the local "
-        f"model {MAX_TOKENS}, with a `schema` {MAX_TOKENS_OF_JSON:,}",
-    ),
-]
-Temperature = Annotated[float, Meta(ge=0, le=2, description="0 is sober, 2 is wild; unset: the model's own")]
-TopP = Annotated[
-    float,
-    Meta(ge=0, le=1, description="Only the likeliest tokens, of this probability in all; unset: the model's own"),
-]
-StopText = Annotated[str, Meta(min_length=1, max_length=500)]
-Stop = Annotated[
-    StopText | Annotated[list[StopText], Meta(min_length=1, max_length=4)],
-    Meta(description="The text ends before any of these, up to 4"),
-]
-Seed = Annotated[
-    int,
-    Meta(ge=0, le=2**31 - 1, description="The same seed and params give the same text, as far as the provider can"),
-]
-System = Annotated[str, Meta(min_length=1, description="Who the model is to be, and how it is to answer")]
-Result = Annotated[Any, Meta(description="The text; with a `schema`, the JSON value that fits it")]
 GptFunction = Callable[..., Coroutine[Any, Any, Any]]
 
 
 def find_provider(settings: GptSettings) -> Provider | None:
-    """Return who writes the text under `settings`; None if that one is not set up."""
+    """Return the provider that `settings` select; None if it is not set up."""
     if settings.provider != "local" and read_key(settings):
         return "openai"
     return "local" if settings.provider != "openai" and is_installed() else None
 
 
 def read_key(settings: GptSettings) -> str:
-    """Return the provider's key, or "" if there is none. (Keys come with stray blanks and line ends.)"""
+    """Return the provider's key without surrounding white space, or an empty text."""
     return settings.api_key.get_secret_value().strip() if settings.api_key else ""
 
 
@@ -108,9 +84,9 @@ def describe(settings: GptSettings) -> str:
 
 
 class Gpt:
-    """The task type `gpt` under `settings`, with what it keeps between tasks: connections and the local model.
+    """The task type `gpt` with what it keeps between tasks: connections and the local model.
 
-    has_budgets: whether to warn of models without a known price.
+    has_budgets: whether any budget depends on costs; then models without a known price are warned of.
     """
 
     def __init__(
@@ -129,7 +105,7 @@ class Gpt:
         return describe(self._settings)
 
     async def aclose(self) -> None:
-        """End the local model and close the connections of the running loop."""
+        """End the local model and close the running loop's connections."""
         await self.local_model.aclose()
         for writer in (self._openai, self._local and self._local[1]):
             if writer is not None:
@@ -137,9 +113,14 @@ class Gpt:
 
     def _make_function(self) -> GptFunction:
         @task(
-            name="gpt", queue="llm", retry=RETRY, timeout=TIMEOUT, example=["Once upon a time"], check=check_params,
+            name="gpt",
+            queue="llm",
+            retry=RETRY,
+            timeout=TIMEOUT,
+            example=["Once upon a time"],
+            check=check_params,
             costs=True,
-        )  # fmt: skip
+        )
         async def gpt(
             context: Context,
             prompt: Prompt | None = None,
@@ -155,15 +136,20 @@ class Gpt:
         ) -> Result:
             """Write text, or JSON that fits a schema, with a language model: give a prompt or messages.
 
-            OpenAI's with a key (OPENAI_API_KEY), else the small one of this machine. The text is streamed as output
-            events; tokens, cost, provider, model and why the text ended are the task's usage.
+            With a key (OPENAI_API_KEY) OpenAI writes, else the small model of this machine. Output events stream the
+            text. The task's usage has its tokens, cost, provider, model and why the text ended.
             """
-            said = tuple(messages or ()) if prompt is None else (Message("user", prompt),)
-            asked = Request(
-                messages=said, model=model or "", max_tokens=max_tokens, temperature=temperature, top_p=top_p,
-                stop=stop, seed=seed, system=system,
-            )  # fmt: skip
-            return await self._answer(asked, schema, context)
+            request = Request(
+                messages=tuple(messages or ()) if prompt is None else (Message("user", prompt),),
+                model=model or "",
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                stop=stop,
+                seed=seed,
+                system=system,
+            )
+            return await self._answer(request, schema, context)
 
         return gpt
 
@@ -186,7 +172,7 @@ class Gpt:
         if self._openai is None:
             settings = self._settings
             key = read_key(settings)
-            if not key.isascii() or not key.isprintable() or " " in key:  # it would break the request's header
+            if not key.isascii() or not key.isprintable() or " " in key:  # would break the header
                 raise Fail("OPENAI_API_KEY holds characters that no key has", problem="gpt-not-configured")
             server = openai_server(settings.base_url, key, settings.timeout, settings.prices or {})
             self._openai = OpenAiWriter(server, self._clock, self._has_budgets)
@@ -203,28 +189,32 @@ class Gpt:
         system = request.system or _choose_system(request)
         request = replace(request, model=MODEL_NAME, max_tokens=longest, system=system)
         async with self.local_model.turn():
-            if self._local is None:  # the first text of all: load both sides at the same time
+            if self._local is None:  # the first text: start the sidecar and import the client at the same time
                 await asyncio.gather(self.local_model.start(), asyncio.to_thread(warm_up))
             writer = self._connect(await self.local_model.start())
             try:
                 return await writer.write(request, context)
             except Fail as failure:
                 if await self._has_ended(writer, failure):
-                    raise unreachable("the local model", "ended while it wrote, and is started again") from None
+                    raise unreachable("the local model", "ended while it wrote, and will be started again") from None
                 raise
 
     def _connect(self, endpoint: Endpoint) -> OpenAiWriter:
-        """Return the writer of this sidecar; a new one has another port and key."""
+        """Return the writer for this sidecar; a new sidecar has another port and key."""
         if self._local is None or self._local[0] != endpoint:
             server = Server(
-                provider="local", speaker="the local model", url=endpoint.url, key=endpoint.key,
-                timeout=self._settings.timeout, is_local=True,
-            )  # fmt: skip
+                provider="local",
+                speaker="the local model",
+                url=endpoint.url,
+                key=endpoint.key,
+                timeout=self._settings.timeout,
+                is_local=True,
+            )
             self._local = endpoint, OpenAiWriter(server, self._clock)
         return self._local[1]
 
     async def _has_ended(self, writer: OpenAiWriter, failure: Fail) -> bool:
-        """Tell whether the sidecar has died under the text, or hangs (then it is killed): a new one may do better."""
+        """Return whether the sidecar died or hangs; a hanging one is killed. A new one may do better."""
         if failure.problem not in {"gpt-unavailable", "gpt-truncated"}:
             return False
         if self.local_model.pid is not None and await writer.is_alive():
@@ -234,25 +224,12 @@ class Gpt:
 
 
 def make_gpt(settings: GptSettings) -> GptFunction:
-    """Return the task type's function alone; what it keeps ends with the process, or when it is garbage."""
+    """Return the task type's function. What it keeps ends with the process or the garbage collector."""
     return Gpt(settings).function
 
 
-def check_params(
-    prompt: str | None, messages: list[Message] | None, schema: Schema | None, **_: Any
-) -> Iterator[Fault]:
-    """Yield what is wrong with params whose types are right."""
-    if prompt is None and messages is None:
-        yield Fault("/prompt", "is missing: give `prompt` or `messages`")
-    if prompt is not None and messages is not None:
-        yield Fault("/messages", "give `prompt` or `messages`, not both")
-    if schema is not None:
-        for fault in check_schema(schema):
-            yield Fault("/schema" + fault.pointer, fault.detail)
-
-
 def _choose_system(request: Request) -> str | None:
-    """Return what the local model is told to be: a prompt that ends no sentence is a text to go on with."""
+    """Return the local model's instructions: a prompt that does not end a sentence is a story to continue."""
     if any(message.role in ("system", "developer") for message in request.messages):
         return None
     if request.shape is not None:
@@ -262,10 +239,10 @@ def _choose_system(request: Request) -> str | None:
 
 
 def _explain_missing(settings: GptSettings) -> str:
-    ways = "set OPENAI_API_KEY, or run `tasker model install`"
+    advice = "set OPENAI_API_KEY, or run `tasker model install`"
     match settings.provider:
         case "openai":
-            return f"TASKER_GPT_PROVIDER is openai, and there is no key: {ways} and unset TASKER_GPT_PROVIDER"
+            return f"TASKER_GPT_PROVIDER is openai, and there is no key: {advice} and unset TASKER_GPT_PROVIDER"
         case "local":
-            return f"TASKER_GPT_PROVIDER is local, and the local model is not installed: {ways}"
-    return f"there is no key and no local model: {ways}"
+            return f"TASKER_GPT_PROVIDER is local, and the local model is not installed: {advice}"
+    return f"there is no key and no local model: {advice}"
