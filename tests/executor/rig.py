@@ -15,7 +15,8 @@ import psutil
 
 from tasker.builtin import builtin_registry
 from tasker.config.settings import GptSettings
-from tasker.executor import Executor, Stop
+from tasker.executor.attempt import Stop
+from tasker.executor.executor import Executor
 from tasker.model import Claim, Policy, Progress, new_task_id
 from tasker.rules.lifecycle import Outcome
 from tasker.tasktypes.registry import Registry, load
@@ -58,7 +59,7 @@ class Recorder:
     is_cut_off = False
     is_full = False
 
-    def when_room(self, callback: Callable[[], None]) -> None:
+    def when_not_full(self, callback: Callable[[], None]) -> None:
         callback()
 
     def printed(self, size: int) -> bool:
@@ -129,6 +130,11 @@ class Rig:
 
     async def run(self, type_name: str, *params: Any, timeout: float | None = None, isolate: bool = False) -> Outcome:
         return await self.start(type_name, *params, timeout=timeout, isolate=isolate).outcome()
+
+    @property
+    def free_children(self) -> int:
+        """How many `def` tasks could begin now without waiting for another to end."""
+        return self.executor._pool.free
 
     async def value(self, type_name: str, *params: Any, isolate: bool = False) -> Any:
         """Run and return what the function returned."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from tasker.executor import Stop
-from tasker.executor.on_loop import Room
+from tasker.executor.attempt import Stop
+from tasker.executor.loop_reporter import InFlight
 from tasker.rules.lifecycle import Cancelled, Succeeded
 from tests.executor.rig import LIMIT, Recorder, Rig, make_claim, open_rig
 
@@ -26,25 +26,25 @@ async def rig() -> AsyncIterator[Rig]:
 
 
 class Behind(Recorder):
-    """An observer that is full as soon as it has heard something, until the test makes room."""
+    """An observer that is full as soon as it has output, until the test frees it."""
 
     def __init__(self) -> None:
         super().__init__()
         self._callbacks: list[Callable[[], None]] = []
-        self._has_room = False
+        self._is_freed = False
 
     @property
     def is_full(self) -> bool:  # type: ignore[override]
-        return bool(self.chunks) and not self._has_room
+        return bool(self.chunks) and not self._is_freed
 
-    def when_room(self, callback: Callable[[], None]) -> None:
+    def when_not_full(self, callback: Callable[[], None]) -> None:
         if self.is_full:
             self._callbacks.append(callback)
         else:
             callback()
 
-    def make_room(self) -> None:
-        self._has_room = True
+    def free(self) -> None:
+        self._is_freed = True
         while self._callbacks:
             self._callbacks.pop()()
 
@@ -66,7 +66,7 @@ async def test_a_child_waits_while_the_store_is_behind(rig: Rig, tmp_path: Path)
     run = asyncio.create_task(rig.executor.run(make_claim("talk", [PIECES, str(path)]), observer, stop))
     assert await settled(path) < PIECES / 4
     assert not run.done()
-    observer.make_room()
+    observer.free()
     async with asyncio.timeout(LIMIT):
         outcome = await run
     assert outcome == Succeeded(b"%d" % PIECES)
@@ -85,11 +85,11 @@ async def test_a_child_that_waits_can_be_killed_and_the_next_one_is_heard(tmp_pa
 
 
 async def test_a_child_that_ends_while_it_is_not_heard_is_heard_again(rig: Rig, tmp_path: Path) -> None:
-    """Its end may stand behind the words for which there was no room, or before."""
+    """Its end may come behind the reports that had to wait, or before."""
     observer, path = Behind(), tmp_path / "said"
     run = asyncio.create_task(rig.executor.run(make_claim("talk", [1, str(path)]), observer, Stop()))
     await settled(path)
-    observer.make_room()
+    observer.free()
     async with asyncio.timeout(LIMIT):
         assert await run == Succeeded(b"1")
     assert await rig.value("add", 4, 2) == 6
@@ -98,11 +98,11 @@ async def test_a_child_that_ends_while_it_is_not_heard_is_heard_again(rig: Rig, 
 async def test_a_function_on_a_loop_waits_for_a_while(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasker.executor.on_loop._LONGEST_WAIT", LIMIT)
+    monkeypatch.setattr("tasker.executor.loop_reporter._LONGEST_WAIT", LIMIT)
     observer, path = Behind(), tmp_path / "said"
     run = asyncio.create_task(rig.executor.run(make_claim("talk_async", [PIECES, str(path)]), observer, Stop()))
     assert await settled(path) < PIECES / 4
-    observer.make_room()
+    observer.free()
     async with asyncio.timeout(LIMIT):
         assert await run == Succeeded(b"%d" % PIECES)
     assert len("".join(observer.chunks)) == PIECES * 32 * 1024
@@ -112,7 +112,7 @@ async def test_what_a_loop_could_not_get_rid_of_is_told(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The function goes on: it shares its loop with others."""
-    monkeypatch.setattr("tasker.executor.on_loop._LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("tasker.executor.loop_reporter._LONGEST_WAIT", 0.01)
     observer, path = Behind(), tmp_path / "said"
     outcome = await asyncio.wait_for(
         rig.executor.run(make_claim("talk_async", [PIECES, str(path)]), observer, Stop()), LIMIT
@@ -124,13 +124,13 @@ async def test_what_a_loop_could_not_get_rid_of_is_told(
     ]
 
 
-def test_room_is_given_back() -> None:
-    room = Room()
-    assert room.take(10**9), "one word fits, however long"
-    assert not room.take(1)
-    assert not room.take(1)
-    room.give(10**9)
-    assert room.take(1)
+def test_space_is_given_back() -> None:
+    in_flight = InFlight()
+    assert in_flight.take(10**9), "one report fits, however long"
+    assert not in_flight.take(1)
+    assert not in_flight.take(1)
+    in_flight.free(10**9)
+    assert in_flight.take(1)
 
 
 @pytest.mark.parametrize("isolate", [False, True])

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from tasker.executor.channel import Channel
+from tasker.executor.child.channel import Channel
 from tasker.executor.frames import Cancel, Run, encode
 
 FIRST, SECOND = (Run(UUID(int=number), 1, "sum", b"[]") for number in (1, 2))

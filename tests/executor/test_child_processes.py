@@ -14,7 +14,7 @@ import pytest
 import uvloop
 from structlog.testing import capture_logs
 
-from tasker.executor.child import LOAD_AGAIN
+from tasker.executor.child.runner import LOAD_AGAIN
 from tasker.executor.pool import FIRST_PAUSE
 from tasker.rules.lifecycle import Cancelled, Crashed, Released, Snoozed, Succeeded, TimedOut
 from tests.executor.rig import TASKS, Rig, Vanishing, gone, open_rig, own_children
@@ -34,11 +34,11 @@ async def test_as_many_run_at_a_time_as_there_are_processes() -> None:
     async with open_rig(processes=2) as rig:
         first, second = (rig.start("stop_when_asked", "return") for _ in range(2))
         await asyncio.gather(first.recorder.heard(), second.recorder.heard())
-        assert rig.executor.free_processes == 0
+        assert rig.free_children == 0
         first.stop.cancel()
         second.stop.cancel()
         await asyncio.gather(first.outcome(), second.outcome())
-        assert rig.executor.free_processes == 2
+        assert rig.free_children == 2
 
 
 async def test_an_isolated_function_has_a_child_of_its_own_that_ends_with_it(rig: Rig) -> None:

@@ -25,7 +25,7 @@ def block_until_reported(logs: Logs) -> None:
 
 async def hear_the_end(logs: Logs) -> None:
     async with asyncio.timeout(LIMIT):
-        while not any(line["event"] == "loop.goes_on" for line in logs):
+        while not any(line["event"] == "loop.unblocked" for line in logs):
             await asyncio.sleep(0)
 
 

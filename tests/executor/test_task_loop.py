@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tasker import Context
-from tasker.executor import hosted
+from tasker.executor import attribution
 from tasker.executor.task_loop import MAX_LOOPS, Mailbox
 from tasker.rules.lifecycle import Cancelled, Failed, Interrupted, Succeeded, TimedOut
 from tests.executor.rig import LIMIT, Rig, Signal, open_rig
@@ -436,5 +436,5 @@ async def test_an_attempt_waits_while_every_loop_is_blocked_and_runs_on_the_firs
 async def test_hard_work_in_a_child_is_not_slowed_down_by_audit_hooks() -> None:
     """A Python hook is called at each audited event, of which id() is one: deepcopy took seven times as long."""
     source = "sys.addaudithook"
-    modules = Path(hosted.__file__).parent.glob("*.py")
+    modules = Path(attribution.__file__).parent.rglob("*.py")
     assert [module.name for module in modules if source in module.read_text()] == []

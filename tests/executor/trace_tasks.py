@@ -332,7 +332,7 @@ class Unshowable(Exception):
 @task
 def break_the_child(how: str) -> None:
     """Replace a part of the child's own program."""
-    from tasker.executor.process_state import ProcessState
+    from tasker.executor.child.state import ProcessState
 
     def fail(_: object) -> None:
         raise {"shown": ValueError("broken inside"), "unshowable": Unshowable(), "exit": SystemExit(0)}[how]
@@ -342,9 +342,9 @@ def break_the_child(how: str) -> None:
 
 @task
 def spoil_what_is_put_back_later() -> int:
-    from tasker.executor import process_settings
+    from tasker.executor.child import settings
 
-    process_settings._write_interpreter = interrupt  # what a table has already is not replaced by this
+    settings._write_interpreter = interrupt  # what a table has already is not replaced by this
     os.get_blocking = interrupt  # type: ignore[assignment]
     return os.getpid()
 
