@@ -13,7 +13,7 @@ from tasker.builtin.reverse import reverse
 from tasker.clock import SystemClock
 from tasker.config.settings import GptSettings
 from tasker.engines.sqlite import SqliteEngine
-from tasker.executor import Executor
+from tasker.executor.executor import Executor
 from tasker.metrics import Metrics
 from tasker.model import Task
 from tasker.tasktypes.registry import Registry

@@ -1,20 +1,23 @@
-"""The worker: what becomes of tasks in its hands."""
+"""The worker, over the real engine and the real executor."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import date, timedelta
 from pathlib import Path
+from random import Random
 
 import apsw
 import msgspec
 import pytest
+from msgspec import structs
 
-from tasker.chores.loop import reap
+from tasker.chores.reap import reap
 from tasker.errors import Unavailable
 from tasker.model import PartitionStats, RetryPolicy, Status
 from tasker.model.usage import UsageFilter
 from tasker.rules.lifecycle import Interrupted, decide
+from tests.executor.rig import make_claim
 from tests.worker.rig import NOW, Rig
 
 MINUTE = timedelta(minutes=1)
@@ -97,9 +100,9 @@ async def test_what_an_attempt_says_is_stored_while_it_runs(rig: Rig) -> None:
 async def test_a_lease_that_is_lost_stops_the_attempt_and_its_result_counts_for_nothing(rig: Rig) -> None:
     task = await rig.submit("hold")
     await rig.stage.started.wait()
-    claim = next(iter(rig.worker._running.values())).claim
-    await rig.engine.complete(claim.lease, decide(Interrupted(), claim, rig.clock.now(), rig.worker._random))
-    await rig.worker.heartbeat()
+    claim = structs.replace(make_claim("hold"), task_id=task.task_id)
+    await rig.engine.complete(claim.lease, decide(Interrupted(), claim, rig.clock.now(), Random(0)))
+    await rig.worker.leases.heartbeat()
     again = await rig.until(task, lambda found: found.attempt == 2)
     assert again.status is Status.RUNNING
     rig.stage.release.set()
@@ -228,7 +231,7 @@ async def test_what_ran_when_the_service_ended_runs_again(tmp_path: Path) -> Non
 
     second = Rig(copy)
     await second.open()
-    assert await reap(second.engine, second.clock, second.worker._random) == 1
+    assert await reap(second.engine, second.clock, Random(0)) == 1
     second.stage.release.set()
     done = await second.end(task)
     assert (done.status, done.attempt, done.tries_left) == (Status.COMPLETED, 2, 0)
