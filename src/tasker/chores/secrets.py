@@ -1,0 +1,21 @@
+"""Erase the secret params of tasks that have ended where their worker did not."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+
+from tasker.chores.loop import BATCH, Chore
+from tasker.engines.protocol import Engine
+
+
+def secret_chores(engine: Engine) -> list[Chore]:
+    return [Chore("secrets", timedelta(minutes=1), partial(erase_secrets, engine))]
+
+
+async def erase_secrets(engine: Engine) -> int:
+    """Erase the secrets of tasks that no worker has ended, or that are erased; return how many."""
+    ended = await engine.secrets.find_ended(limit=BATCH)
+    if ended:
+        await engine.secrets.erase(ended)
+    return len(ended)
