@@ -19,8 +19,8 @@ from tasker.errors import Unavailable
 from tasker.model.webhooks import DELIVERY_LEASE, Webhook
 from tasker.rules.lifecycle import Succeeded
 from tasker.testing import ManualClock, make_draft
-from tasker.webhooks.places import AT_ONCE
 from tasker.webhooks.rules import MAX_TRIES, RETRY_WITHIN
+from tasker.webhooks.slots import AT_ONCE
 
 DAY = timedelta(days=1)
 

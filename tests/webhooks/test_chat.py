@@ -12,7 +12,7 @@ from msgspec import Raw, structs
 from tests.webhooks.test_payload import EVENT, TASK, render
 
 from tasker.model import Event, Status, Task, TaskProblem
-from tasker.webhooks.chat import MAX_WORDS, make_slack, make_text
+from tasker.webhooks.chat import MAX_TEXT, make_slack, make_text
 from tasker.webhooks.payload import make_message
 
 ID = "0198f7a0-0000-7000-8000-000000000001"
@@ -105,7 +105,7 @@ def test_the_names_of_types_do_not_link_either() -> None:
 @pytest.mark.parametrize("words", ["x" * 100_000, "<" * 100_000, "@" * 100_000, "😀" * 1000, " " * 5000 + "x"])
 def test_a_text_stays_short(words: str) -> None:
     plain, chat = make_text(event("failed"), failed(words)), slack(event("failed"), failed(words))
-    assert len(plain.replace("\u200b", "")) <= MAX_WORDS + 100
+    assert len(plain.replace("\u200b", "")) <= MAX_TEXT + 100
     assert len(chat) < 4000, "what Slack takes"
     assert (plain + chat).encode()
 

@@ -24,8 +24,8 @@ from tasker.rules.lifecycle import Failed, Succeeded, problem
 from tasker.rules.signing import new_secret
 from tasker.testing import ManualClock, make_draft
 from tasker.webhooks.dispatcher import Dispatcher
-from tasker.webhooks.places import AT_ONCE, PER_LANE, PER_SHARE, SLOW_AFTER, SLOW_PER_OWNER
 from tasker.webhooks.rules import PAUSE_AFTER, RETRY_WITHIN, Answer
+from tasker.webhooks.slots import AT_ONCE, PER_RECEIVER, PER_SHARE, SLOW_AFTER, SLOW_PER_OWNER
 
 
 @pytest.fixture
@@ -324,15 +324,15 @@ async def test_a_receiver_that_fails_for_days_is_left_alone_until_somebody_says_
 async def test_a_slow_receiver_keeps_no_other_waiting_and_has_a_few_at_a_time(rig: Rig, receivers: Receivers) -> None:
     slow, quick = await rig.hook("https://slow.example.com/"), await rig.hook("https://quick.example.com/")
     receivers.held[slow.url] = asyncio.Event()
-    for _ in range(PER_LANE * 3):
+    for _ in range(PER_RECEIVER * 3):
         await rig.complete()
     await rig.dispatch()
     for _ in range(30):
         await rig.dispatcher.deliver()
         await asyncio.sleep(0.01)
     told = [one.url for one in receivers.told]
-    assert told.count(slow.url) == PER_LANE
-    assert told.count(quick.url) == PER_LANE * 3
+    assert told.count(slow.url) == PER_RECEIVER
+    assert told.count(quick.url) == PER_RECEIVER * 3
     receivers.held[slow.url].set()
     await rig.dispatcher.settle()
     await rig.deliver()
@@ -380,10 +380,10 @@ async def test_a_failing_receiver_has_one_at_a_time(rig: Rig, receivers: Receive
 async def test_a_receiver_that_has_all_it_may_have_leaves_the_rest_to_others(
     rig: Rig, receivers: Receivers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasker.webhooks.places.AT_ONCE", PER_LANE + 2)
+    monkeypatch.setattr("tasker.webhooks.slots.AT_ONCE", PER_RECEIVER + 2)
     slow = await rig.hook("https://slow.example.com/", type="sum")
     receivers.held[slow.url] = asyncio.Event()
-    for _ in range(PER_LANE * 2):
+    for _ in range(PER_RECEIVER * 2):
         await rig.complete()
     await rig.dispatch()
     while await rig.dispatcher.deliver():
@@ -428,11 +428,11 @@ async def test_one_owner_s_single_tasks_leave_room_for_others(rig: Rig, receiver
 
 async def test_in_all_there_are_so_many_at_a_time(rig: Rig, receivers: Receivers) -> None:
     hold = asyncio.Event()
-    for place in range(AT_ONCE // PER_LANE + 3):
+    for place in range(AT_ONCE // PER_RECEIVER + 3):
         url = f"https://r{place}.example.com/"
         await rig.hook(url)
         receivers.held[url] = hold
-    for _ in range(PER_LANE):
+    for _ in range(PER_RECEIVER):
         await rig.complete()
     await rig.dispatch()
     while await rig.dispatcher.deliver():
@@ -445,7 +445,7 @@ async def test_in_all_there_are_so_many_at_a_time(rig: Rig, receivers: Receivers
     hold.set()
     await rig.dispatcher.settle()
     await rig.deliver()
-    assert len(receivers.told) == PER_LANE * (AT_ONCE // PER_LANE + 3)
+    assert len(receivers.told) == PER_RECEIVER * (AT_ONCE // PER_RECEIVER + 3)
 
 
 async def begin_all(rig: Rig) -> None:

@@ -368,7 +368,7 @@ async def test_what_is_no_http_is_a_failure_that_does_not_quote_it(receiver: Rec
     assert told.failure is not None
     assert (told.failure.name, told.status, told.retry_after) == ("connection", None, None)
     no_head = b"\r\n\r\n" not in said and len(said) < 100
-    words = "the connection was closed before there was an answer" if no_head else "what came is no answer in HTTP/1.1"
+    words = "the connection was closed before there was an answer" if no_head else "the reply is not HTTP/1.1"
     assert told.failure.detail == words
 
 
