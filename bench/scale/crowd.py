@@ -11,18 +11,18 @@ from datetime import timedelta
 from random import Random
 from typing import Any, cast
 
-from tasker.engine import ClaimRequest
-from tasker.maintenance import chores, run_chores
-from tasker.registry import Registry
-
 from bench.noop import nap, noop
 from bench.scale.meter import Place, cluster, place
 from bench.scale.tasks import Figures, claim, complete, draft, submit
 from tasker.builtin import builtin_registry
+from tasker.chores.loop import run_chores
+from tasker.chores.plan import engine_chores
 from tasker.engines.postgres import PostgresEngine
-from tasker.executor import Executor
+from tasker.engines.protocol import ClaimRequest
+from tasker.executor.executor import Executor
 from tasker.metrics import Metrics
-from tasker.worker import Worker
+from tasker.tasktypes.registry import Registry
+from tasker.worker.worker import Worker
 
 _LEASE, _HEARTBEAT = timedelta(seconds=10), timedelta(seconds=3)  # the product's defaults
 _AT_ONCE = 20
@@ -73,7 +73,7 @@ class IdleWorkers:
         """Start them spread over a heartbeat, as processes that were started by people would be."""
         for engine, worker in zip(self._engines, self._workers, strict=True):
             await worker.start()
-            chore = run_chores(chores(engine, engine.clock, self._random))
+            chore = run_chores(engine_chores(engine, engine.clock, self._random))
             self._chores.append(asyncio.create_task(chore))
             await asyncio.sleep(_HEARTBEAT.total_seconds() / len(self._workers))
 
