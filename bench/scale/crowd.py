@@ -22,6 +22,7 @@ from tasker.engines.protocol import ClaimRequest
 from tasker.executor.executor import Executor
 from tasker.metrics import Metrics
 from tasker.tasktypes.registry import Registry
+from tasker.worker.attempts import AttemptRunner
 from tasker.worker.worker import Worker
 
 _LEASE, _HEARTBEAT = timedelta(seconds=10), timedelta(seconds=3)  # the product's defaults
@@ -62,11 +63,17 @@ class IdleWorkers:
         self._engines = opened
         self._workers = [
             Worker(
-                engine, registry, nobody, engine.clock, metrics, slots=100, processes=2, lease_for=_LEASE,
-                heartbeat_every=_HEARTBEAT, random=self._random,
+                engine,
+                registry,
+                AttemptRunner(engine, registry, nobody, engine.clock, metrics, random=self._random),
+                engine.clock,
+                slots=100,
+                processes=2,
+                lease_for=_LEASE,
+                heartbeat_every=_HEARTBEAT,
             )
             for engine in opened
-        ]  # fmt: skip
+        ]
         self._chores: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

@@ -31,7 +31,7 @@ async def test_only_types_that_cost_are_checked(tmp_path: Path) -> None:
         asked.append(claim.type)
         return Snoozed(DAY, "budget_exhausted")
 
-    rig = Rig(tmp_path, check_budget=check)  # type: ignore[arg-type]
+    rig = Rig(tmp_path, check_budget=check)
     rig.registry.add(poem)
     await rig.open()
     try:

@@ -1,15 +1,13 @@
-"""End attempts whose lease has expired, and tasks whose deadline has passed."""
+"""End attempts whose lease has expired."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
-from functools import partial
 from random import Random
 
 import structlog
 
-from tasker.chores.loop import BATCH, Chore
+from tasker.chores.loop import BATCH
 from tasker.clock import Clock
 from tasker.engines.protocol import Engine
 from tasker.rules.lifecycle import Interrupted, decide
@@ -18,13 +16,6 @@ AT_ONCE = 50
 """Expired attempts that are ended together."""
 
 _log = structlog.get_logger(__name__)
-
-
-def reap_chores(engine: Engine, clock: Clock, random: Random) -> list[Chore]:
-    return [
-        Chore("reap", timedelta(seconds=2), partial(reap, engine, clock, random)),
-        Chore("deadlines", timedelta(seconds=1), partial(engine.fail_overdue, limit=BATCH)),
-    ]
 
 
 async def reap(engine: Engine, clock: Clock, random: Random, *, limit: int = BATCH) -> int:

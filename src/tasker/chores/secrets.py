@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from functools import partial
-
-from tasker.chores.loop import BATCH, Chore
+from tasker.chores.loop import BATCH
 from tasker.engines.protocol import Engine
-
-
-def secret_chores(engine: Engine) -> list[Chore]:
-    return [Chore("secrets", timedelta(minutes=1), partial(erase_secrets, engine))]
 
 
 async def erase_secrets(engine: Engine) -> int:

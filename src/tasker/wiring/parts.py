@@ -22,7 +22,7 @@ from tasker.service.hub import Hub
 from tasker.tasktypes.registry import Registry
 from tasker.webhooks.dispatcher import Dispatcher
 from tasker.webhooks.sender import Sender
-from tasker.worker.attempts import BudgetCheck
+from tasker.worker.attempts import AttemptRunner, BudgetCheck
 from tasker.worker.worker import Worker
 
 Health = Callable[[list[PartitionStats]], dict[str, str]]
@@ -71,21 +71,27 @@ async def open_worker(
     await executor.open()
     loop_watch = LoopWatch()
     loop_watch.start()
-    worker = Worker(
+    runner = AttemptRunner(
         engine,
         registry,
         executor,
         clock,
         metrics,
+        random=SystemRandom(),
+        history=history,
+        check_budget=check_budget,
+        max_output=int(settings.max_output),
+    )
+    worker = Worker(
+        engine,
+        registry,
+        runner,
+        clock,
         slots=settings.slots,
         processes=settings.processes,
         lease_for=settings.lease,
         heartbeat_every=settings.heartbeat,
-        random=SystemRandom(),
         queues=settings.queues,
-        history=history,
-        check_budget=check_budget,
-        max_output=int(settings.max_output),
     )
 
     def health(partitions: list[PartitionStats]) -> dict[str, str]:

@@ -46,7 +46,11 @@ class RunningAttempt:
 
 
 class AttemptRunner:
-    """Runs the attempts of a worker. check_budget, max_output: see Worker."""
+    """Runs the attempts of a worker.
+
+    check_budget: asked before an attempt of a type that costs. max_output: bytes that an attempt may report, None for
+    no limit. history: takes how long successful attempts ran.
+    """
 
     def __init__(
         self,
@@ -57,16 +61,16 @@ class AttemptRunner:
         metrics: Metrics,
         *,
         random: Random,
-        history: History,
-        check_budget: BudgetCheck | None,
-        max_output: int | None,
+        history: History | None = None,
+        check_budget: BudgetCheck | None = None,
+        max_output: int | None = None,
     ) -> None:
         self._engine = engine
         self._executor = executor
         self._clock = clock
         self._metrics = metrics
         self._random = random
-        self._history = history
+        self._history = history or History()
         self._check_budget = check_budget
         self._max_output = max_output
         self._costs = frozenset(kind.name for kind in registry if kind.costs)

@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 class Leases:
     """Holds the leases of the attempts that run, and announces the worker with every heartbeat.
 
-    lease_for: how long a lease lasts. every: the time between heartbeats. on_heartbeat: called with each.
+    lease_for: how long a lease lasts. on_heartbeat: called with each.
     """
 
     def __init__(
@@ -36,14 +36,12 @@ class Leases:
         info: WorkerInfo,
         *,
         lease_for: timedelta,
-        every: timedelta,
         on_heartbeat: Callable[[], object] = lambda: None,
     ) -> None:
         self._engine = engine
         self._clock = clock
         self._info = info
         self._lease_for = lease_for
-        self._every = every
         self._on_heartbeat = on_heartbeat
         self._stops: dict[Lease, Stop] = {}
         self._due = asyncio.Event()
@@ -104,7 +102,7 @@ class Leases:
     async def _run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):  # not wait_for: Python 3.11's can swallow a cancellation
-                async with asyncio.timeout(self._every.total_seconds()):
+                async with asyncio.timeout(self._info.heartbeat_every.total_seconds()):
                     await self._due.wait()
             self._due.clear()
             try:

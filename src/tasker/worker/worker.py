@@ -8,7 +8,6 @@ import os
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
-from random import Random
 from typing import Any
 
 import structlog
@@ -16,18 +15,14 @@ import structlog
 from tasker.clock import Clock
 from tasker.engines.protocol import ClaimRequest, Engine
 from tasker.errors import Unavailable
-from tasker.executor.executor import Executor
-from tasker.metrics import Metrics
 from tasker.model import Claim, PartitionStats, WorkerInfo
-from tasker.model.history import History
 from tasker.release import LEVEL, release
 from tasker.rules.lifecycle import Released
 from tasker.tasktypes.registry import Registry
-from tasker.worker.attempts import AttemptRunner, BudgetCheck, RunningAttempt
-from tasker.worker.backlog import Backlog
+from tasker.worker.attempts import AttemptRunner, RunningAttempt
 from tasker.worker.backoff import Backoff
 from tasker.worker.leases import Leases
-from tasker.worker.slot_pools import SlotPool
+from tasker.worker.slot_pools import Backlog, SlotPool
 
 _CLAIM_WAIT = timedelta(seconds=60)
 """How long one claim waits for a task before it asks again."""
@@ -42,44 +37,27 @@ class Worker:
 
     Three slot pools, each claiming for itself: `async def` tasks share the loop (`slots`), `def` tasks have child
     processes (`processes`), and suspects (tasks that saw several ends of the service in a row) run one at a time, in a
-    child of their own.
-    check_budget: asked before an attempt of a type that costs; returns how it ends instead of being run, None to run.
-    max_output: bytes that an attempt may report, None for no limit.
+    child of their own. lease_for: how long a lease lasts without a heartbeat. queues: to claim from, none for all.
     """
 
     def __init__(
         self,
         engine: Engine,
         registry: Registry,
-        executor: Executor,
+        runner: AttemptRunner,
         clock: Clock,
-        metrics: Metrics,
         *,
         slots: int,
         processes: int,
         lease_for: timedelta,
         heartbeat_every: timedelta,
-        random: Random,
         queues: Sequence[str] = (),
-        history: History | None = None,
-        check_budget: BudgetCheck | None = None,
-        max_output: int | None = None,
     ) -> None:
         self._engine = engine
+        self._runner = runner
         self._clock = clock
         self._lease_for = lease_for
         self._queues = tuple(queues) or None
-        self._runner = AttemptRunner(
-            engine,
-            registry,
-            executor,
-            clock,
-            metrics,
-            random=random,
-            history=history or History(),
-            check_budget=check_budget,
-            max_output=max_output,
-        )
         self._pools = _make_pools(registry, slots, processes)
         self._backlog = Backlog(clock, self._pools)
         host = os.uname().nodename
@@ -97,14 +75,7 @@ class Worker:
             processes=processes,
             heartbeat_every=heartbeat_every,
         )
-        self.leases = Leases(
-            engine,
-            clock,
-            info,
-            lease_for=lease_for,
-            every=heartbeat_every,
-            on_heartbeat=self._backlog.follow_clock,
-        )
+        self.leases = Leases(engine, clock, info, lease_for=lease_for, on_heartbeat=self._backlog.follow_clock)
         self._attempts: set[asyncio.Task[None]] = set()
         self._claiming: list[asyncio.Task[None]] = []
         self._has_lost_ends = False
