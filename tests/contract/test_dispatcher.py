@@ -260,7 +260,7 @@ async def test_an_owner_s_silent_receivers_keep_no_other_waiting(rig: Rig, recei
 
 
 async def test_by_itself_it_tells_soon_and_stops_in_good_order(rig: Rig, receivers: Receivers) -> None:
-    rig.engine.watch(rig.dispatcher.heard)
+    rig.engine.watch(rig.dispatcher.on_changes)
     await rig.hook()
     rig.dispatcher.start()
     told = await rig.complete()

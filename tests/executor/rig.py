@@ -24,11 +24,11 @@ from tasker.testing import START
 
 TASKS = str(Path(__file__).with_name("sample_tasks.py"))
 LIMIT = 20.0
-"""Seconds after which a test gives up waiting; none is meant to take as long."""
+"""Seconds after which a test gives up waiting; none should take that long."""
 
 
 class Recorder:
-    """A Reporter that keeps what it is told, by kind. Like the worker's, it must be told on the loop's thread."""
+    """An Observer that keeps all reports, by kind. Like the worker's, it is for the loop's thread only."""
 
     def __init__(self) -> None:
         self.progresses: list[Progress] = []
@@ -66,7 +66,7 @@ class Recorder:
         return True
 
     def peak_memory(self, size: int) -> None:
-        assert self.peak is None, "told once"
+        assert self.peak is None, "reported once"
         self.peak = size
 
     async def heard(self, count: int = 1) -> list[str]:
@@ -79,7 +79,7 @@ class Recorder:
 
 
 class Signal:
-    """An event that code on any loop or thread may set, and any loop may wait for: functions run on another one."""
+    """An event that any loop or thread may set, and any loop may wait for: functions run on other loops."""
 
     def __init__(self) -> None:
         self._is_set = False
@@ -169,7 +169,7 @@ async def open_rig(*, targets: Iterable[str] = (TASKS,), **settings: Any) -> Asy
 
 
 class Vanishing:
-    """Knows a process from while it lives, so that its end can be waited for (and no other be taken for it)."""
+    """A process identified while it lives, so that the test waits for its end and not for another's."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -193,7 +193,7 @@ async def gone(pid: int) -> None:
 
 
 def own_children() -> list[psutil.Process]:
-    """Return this process's children, zombies too, but not the services that other suites may have running."""
+    """Return this process's children, zombies included, without the services that other suites may run."""
     return [child for child in psutil.Process().children() if not _is_service(child)]
 
 

@@ -87,7 +87,7 @@ class StopAtOnce(Stop):
             self.cancel()
 
 
-async def test_a_cancel_that_comes_together_with_the_order_is_heard(rig: Rig) -> None:
+async def test_a_cancel_that_comes_together_with_the_order_is_noticed(rig: Rig) -> None:
     for name in ("wait_async", "stop_when_asked"):
         claim = make_claim(name, ["return"] if name == "stop_when_asked" else [])
         async with asyncio.timeout(LIMIT / 2):

@@ -1,4 +1,4 @@
-"""Task types that leave something changed in their process, and one that looks whether it is still so."""
+"""Task types that change something in their process, and one that checks whether the change is still there."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def use_one_processor() -> None:
 
 
 class Rude:
-    """Stands in for a file."""
+    """A stand-in for a file."""
 
     def flush(self) -> NoReturn:
         raise KeyboardInterrupt
@@ -286,7 +286,7 @@ def leave(name: str) -> int:
 
 @task
 def look(name: str) -> tuple[int, str]:
-    """Return the process id, and what the trace of that name shows in."""
+    """Return the process id, and the value that the trace of that name would change."""
     return os.getpid(), repr((RESTORED | REPLACED)[name][1]())
 
 
@@ -315,7 +315,7 @@ def be_interrupted_often() -> str:
 
 @task
 def raise_in_our_code() -> None:
-    """Leave a profiler that raises as soon as the child's own code goes on."""
+    """Leave a profiler that raises as soon as the child's own code continues."""
 
     def profile(frame: Any, event: str, _: object) -> None:
         if frame.f_code.co_name == "begin_restore" and event == "call":
@@ -344,7 +344,7 @@ def break_the_child(how: str) -> None:
 def spoil_what_is_put_back_later() -> int:
     from tasker.executor.child import settings
 
-    settings._write_interpreter = interrupt  # what a table has already is not replaced by this
+    settings._write_interpreter = interrupt  # has no effect: the table has the original function
     os.get_blocking = interrupt  # type: ignore[assignment]
     return os.getpid()
 

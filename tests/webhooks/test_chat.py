@@ -1,4 +1,4 @@
-"""What a chat is told: a line or two, in which nothing that a task says acts upon the chat."""
+"""Messages for chats: a line or two, in which no text of a task acts upon the chat."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def slack(told: Event, task: Task = TASK) -> str:
         (structs.replace(EVENT, type="log", data=Raw(b"[]")), TASK, "logs", None),
     ],
 )
-def test_the_text_tells_type_status_and_error(told: Event, task: Task, what: str, said: str | None) -> None:
+def test_the_text_has_type_status_and_error(told: Event, task: Task, what: str, said: str | None) -> None:
     assert make_text(told, task) == f"sum {what} (task {ID})" + (f"\n{said}" if said else "")
     assert slack(told, task) == f"`sum` {what} (task {ID})" + (f"\n`{said}`" if said else "")
 
 
-def test_no_result_params_or_traceback_are_told() -> None:
+def test_the_text_has_no_result_params_or_traceback() -> None:
     task = structs.replace(failed("no"), params=Raw(b'["private"]'), result=Raw(b'"private"'))
     for text in (make_text(event("failed"), task), slack(event("failed"), task)):
         assert "private" not in text
@@ -76,7 +76,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("words", HOSTILE)
-def test_what_a_task_says_neither_mentions_nor_links(words: str) -> None:
+def test_text_of_a_task_neither_mentions_nor_links(words: str) -> None:
     for told, task in (
         (event("failed"), failed(words)),
         (event("log", level="info", message=words), TASK),

@@ -46,17 +46,17 @@ def test_it_has_the_event_and_the_task() -> None:
     assert told["data"]["result"] == 6
 
 
-def test_an_event_s_own_words_are_in_it() -> None:
+def test_it_has_the_data_of_the_event() -> None:
     told = body(structs.replace(EVENT, type="output", data=Raw(b'{"chunk":"Once"}')))
     assert (told["type"], told["event"]["data"]) == ("task.output", {"chunk": "Once"})
 
 
-def test_a_traceback_is_not() -> None:
+def test_it_has_no_traceback() -> None:
     error = TaskProblem(type="/problems/task-raised", title="t", detail="d", traceback="Traceback: secret")
     assert "secret" not in json.dumps(body(status=Status.FAILED, error=error))
 
 
-def test_what_is_too_large_goes_without_params_and_result() -> None:
+def test_a_large_message_goes_without_params_and_result() -> None:
     told = body(result=Raw(b'"' + b"x" * MAX_PAYLOAD + b'"'))
     assert told["truncated"] is True
     assert "result" not in told["data"]
@@ -65,7 +65,7 @@ def test_what_is_too_large_goes_without_params_and_result() -> None:
     assert "truncated" not in body(result=Raw(b'"' + b"x" * (MAX_PAYLOAD // 2) + b'"'))
 
 
-def test_even_then_it_is_never_larger() -> None:
+def test_it_never_exceeds_the_limit() -> None:
     told = body(structs.replace(EVENT, data=Raw(b'{"chunk":"' + b"x" * MAX_PAYLOAD + b'"}')))
     assert told["truncated"] is True
     assert told["data"]["status"] == "completed"
@@ -84,7 +84,7 @@ WIDE = "x" * MAX_PAYLOAD
         ("error", TaskProblem(type="/problems/task-failed", title="t", detail=WIDE)), ("tags", [WIDE]),
     ],
 )  # fmt: skip
-def test_whatever_of_a_task_is_large_it_is_told_without(name: str, wide: Any) -> None:
+def test_any_large_part_of_a_task_is_left_out(name: str, wide: Any) -> None:
     told = body(**{name: wide})
     assert told["truncated"] is True
     assert name not in told["data"]
