@@ -1,4 +1,4 @@
-"""One attempt under way: its outcome when its function, the client, the worker and the clock disagree."""
+"""One running attempt: its outcome when its function, the client, the worker and the clock disagree."""
 
 from __future__ import annotations
 
