@@ -145,10 +145,19 @@ class Rig:
 def make_claim(type_name: str, params: Iterable[Any] = (), timeout: float | None = None, attempt: int = 1) -> Claim:
     limit = None if timeout is None else timedelta(seconds=timeout)
     return Claim(
-        task_id=new_task_id(START), attempt=attempt, type=type_name, params=msgspec.json.encode(tuple(params)),
-        queue="default", priority=0, policy=Policy(timeout=limit), tries=0, crashes=0, interruptions=0,
-        started_at=START, worker="test",
-    )  # fmt: skip
+        task_id=new_task_id(START),
+        attempt=attempt,
+        type=type_name,
+        params=msgspec.json.encode(tuple(params)),
+        queue="default",
+        priority=0,
+        policy=Policy(timeout=limit),
+        tries=0,
+        crashes=0,
+        interruptions=0,
+        started_at=START,
+        worker="test",
+    )
 
 
 @contextlib.asynccontextmanager
@@ -156,9 +165,14 @@ async def open_rig(*, targets: Iterable[str] = (TASKS,), **settings: Any) -> Asy
     registry = builtin_registry(GptSettings(provider="openai"))
     load(registry, [target for target in targets if Path(target).parent == Path(TASKS).parent])
     defaults: dict[str, Any] = {
-        "processes": 1, "cancel_grace": timedelta(seconds=LIMIT), "child_max_tasks": 1000, "child_max_memory": None,
-        "max_result": 1 << 20, "gpt": GptSettings(provider="openai"), "secrets": (),
-    }  # fmt: skip
+        "processes": 1,
+        "cancel_grace": timedelta(seconds=LIMIT),
+        "child_max_tasks": 1000,
+        "child_max_memory": None,
+        "max_result": 1 << 20,
+        "gpt": GptSettings(provider="openai"),
+        "secrets": (),
+    }
     executor = Executor(registry, targets=tuple(targets), **(defaults | settings))
     await executor.open()
     try:

@@ -55,9 +55,12 @@ async def test_output_goes_on_after_a_task_has_taken_its_buffer(rig: Rig) -> Non
         assert await rig.run("print_line", "next") == Succeeded(b"null")
     lines = [(line["type"], line["source"], line["event"]) for line in logs]
     assert lines == [
-        ("print_anew", "stdout", "kept"), ("print_anew", "stdout", "unended"),
-        ("print_line", "stdout", "next"), ("print_line", "stderr", "next too"), ("print_line", "mine", "next as well"),
-    ]  # fmt: skip
+        ("print_anew", "stdout", "kept"),
+        ("print_anew", "stdout", "unended"),
+        ("print_line", "stdout", "next"),
+        ("print_line", "stderr", "next too"),
+        ("print_line", "mine", "next as well"),
+    ]
 
 
 @pytest.mark.parametrize("name", ["closed output", "detached output", "other output", "descriptors", "no logging"])

@@ -103,8 +103,14 @@ def configure_logging() -> None:
 
 def look_at_logging() -> list[Any]:
     root = logging.getLogger()
-    return [root.level, repr(root.handlers), root.filters, root.isEnabledFor(logging.ERROR), quiet.disabled,
-            logging.getLogRecordFactory().__name__]  # fmt: skip
+    return [
+        root.level,
+        repr(root.handlers),
+        root.filters,
+        root.isEnabledFor(logging.ERROR),
+        quiet.disabled,
+        logging.getLogRecordFactory().__name__,
+    ]
 
 
 def look_at_decimals() -> list[str]:
@@ -265,7 +271,7 @@ RESTORED: dict[str, tuple[Leave, Leave]] = {
     "deadline of faulthandler": (lambda: faulthandler.dump_traceback_later(0.05, exit=True), lambda: sleep_for(0.15)),
     "faulthandler": (faulthandler.disable, faulthandler.is_enabled),
     "files that nobody has": (leave_a_cycle_of_files, count_files),
-}  # fmt: skip
+}
 REPLACED: dict[str, tuple[Leave, Leave]] = {
     "hard limit": (set_hard_limit, lambda: resource.getrlimit(resource.RLIMIT_FSIZE)),
     "thread": (serve_forever, lambda: threading.active_count()),

@@ -101,9 +101,11 @@ class Rig:
 
     async def hook(self, url: str = "https://example.com/", **fields: Any) -> Webhook:
         webhook = Webhook(
-            webhook_id=uuid4(), url=url, created_at=self.clock.now(),
+            webhook_id=uuid4(),
+            url=url,
+            created_at=self.clock.now(),
             **{"events": ("completed", "failed", "cancelled"), "secrets": (WebhookSecret(secret=SECRET),), **fields},
-        )  # fmt: skip
+        )
         await self.engine.webhooks.create(webhook, most=1000)
         return webhook
 

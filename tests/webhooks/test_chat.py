@@ -67,12 +67,24 @@ def test_the_text_has_no_result_params_or_traceback() -> None:
 
 
 HOSTILE = [
-    "<!channel> <!here|here> <!everyone>", "<@U012AB3CD> <#C012|x> <!subteam^S1>", "@channel @here @everyone @all @bob",
-    "<https://evil.example|click>", "https://evil.example/x", "www.evil.example", "evil.example/path?a=b",
-    "a@evil.example", "[click](https://evil.example)", "&lt;!channel&gt;", "` <!channel> `", "```\n@here\n```",
-    "*b* _i_ ~s~ > quote", "slack://open", "\u202egnp.exe", "a\r\nb\x00c\x1b[31md\x7f\u2028e\u0085f",
+    "<!channel> <!here|here> <!everyone>",
+    "<@U012AB3CD> <#C012|x> <!subteam^S1>",
+    "@channel @here @everyone @all @bob",
+    "<https://evil.example|click>",
+    "https://evil.example/x",
+    "www.evil.example",
+    "evil.example/path?a=b",
+    "a@evil.example",
+    "[click](https://evil.example)",
+    "&lt;!channel&gt;",
+    "` <!channel> `",
+    "```\n@here\n```",
+    "*b* _i_ ~s~ > quote",
+    "slack://open",
+    "\u202egnp.exe",
+    "a\r\nb\x00c\x1b[31md\x7f\u2028e\u0085f",
     "evil\u3002example evil\uff0eexample",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("words", HOSTILE)
@@ -113,8 +125,10 @@ def test_a_text_stays_short(words: str) -> None:
 def test_each_format_has_its_media_type() -> None:
     sent = {name: make_message(name, EVENT, TASK, render) for name in ("standard", "slack", "plain")}
     assert {name: message.content_type for name, message in sent.items()} == {
-        "standard": "application/json", "slack": "application/json", "plain": "text/plain; charset=utf-8",
-    }  # fmt: skip
+        "standard": "application/json",
+        "slack": "application/json",
+        "plain": "text/plain; charset=utf-8",
+    }
     assert json.loads(sent["standard"].body)["data"]["task_id"] == ID
     assert json.loads(sent["slack"].body) == {"text": f"`sum` completed (task {ID})"}
     assert sent["plain"].body.decode() == f"sum completed (task {UUID(ID)})"

@@ -107,19 +107,27 @@ async def test_by_default_only_ends_are_sent_and_on_request_every_event(rig: Rig
     told = [(one.url == every, *one.event) for one in receivers.told]
     assert sorted(told, key=str) == sorted(
         [
-            (False, failed, "task.failed"), (False, cancelled, "task.cancelled"),
-            (True, failed, "task.created"), (True, failed, "task.started"), (True, failed, "task.failed"),
-            (True, cancelled, "task.created"), (True, cancelled, "task.cancelled"),
+            (False, failed, "task.failed"),
+            (False, cancelled, "task.cancelled"),
+            (True, failed, "task.created"),
+            (True, failed, "task.started"),
+            (True, failed, "task.failed"),
+            (True, cancelled, "task.created"),
+            (True, cancelled, "task.cancelled"),
         ],
         key=str,
-    )  # fmt: skip
+    )
 
 
 async def test_each_filter_must_hold(rig: Rig, receivers: Receivers) -> None:
     for name, fields in {
-        "type": {"type": "other"}, "queue": {"queue": "other"}, "tag": {"tag": "other"}, "owner": {"owner": "eve"},
-        "fits": {"type": "sum", "queue": "q", "tag": "b"}, "all": {},
-    }.items():  # fmt: skip
+        "type": {"type": "other"},
+        "queue": {"queue": "other"},
+        "tag": {"tag": "other"},
+        "owner": {"owner": "eve"},
+        "fits": {"type": "sum", "queue": "q", "tag": "b"},
+        "all": {},
+    }.items():
         await rig.hook(f"https://{name}.example.com/", **fields)
     await rig.complete(queue="q", tags=("a", "b"))
     await rig.work()
@@ -163,9 +171,16 @@ async def test_an_event_that_is_no_longer_kept_is_not_sent(rig: Rig, receivers: 
     await rig.work()
     receivers.told.clear()
     lost = Delivery(
-        delivery_id=uuid4(), webhook_id=webhook.webhook_id, task_id=task_id, sequence=sequence, event="completed",
-        status="pending", lane=webhook.lane, created_at=rig.clock.now(), due_at=rig.clock.now(),
-    )  # fmt: skip
+        delivery_id=uuid4(),
+        webhook_id=webhook.webhook_id,
+        task_id=task_id,
+        sequence=sequence,
+        event="completed",
+        status="pending",
+        lane=webhook.lane,
+        created_at=rig.clock.now(),
+        due_at=rig.clock.now(),
+    )
     position = await rig.engine.webhooks.find_position("one")
     assert position is not None
     assert await rig.engine.webhooks.dispatch([lost], after=position.position, to="further")

@@ -20,22 +20,35 @@ TASK_ID = uuid4()
 
 def hook(**fields: Any) -> Webhook:
     given = {
-        "webhook_id": uuid4(), "url": "https://example.com/", "events": ("completed",), "created_at": START,
+        "webhook_id": uuid4(),
+        "url": "https://example.com/",
+        "events": ("completed",),
+        "created_at": START,
         "owner": "ada",
-    }  # fmt: skip
+    }
     return Webhook(**{**given, **fields})
 
 
 def entry(
-    cursor: str = "1", *, event: str = "completed", task_id: UUID = TASK_ID, at: float = 0, owner: str = "ada",
+    cursor: str = "1",
+    *,
+    event: str = "completed",
+    task_id: UUID = TASK_ID,
+    at: float = 0,
+    owner: str = "ada",
     commit: int = 8,
-) -> JournalEntry:  # fmt: skip
+) -> JournalEntry:
     """Return an event one commit, and `at` seconds, after the webhooks were made."""
     time = START + timedelta(seconds=at)
     return JournalEntry(
-        cursor=cursor, event=Event(sequence=3, task_id=task_id, attempt=1, type=event, time=time, data=Raw(b"{}")),
-        type="sum", queue="q", tags=("a", "b"), owner=owner, commit=commit,
-    )  # fmt: skip
+        cursor=cursor,
+        event=Event(sequence=3, task_id=task_id, attempt=1, type=event, time=time, data=Raw(b"{}")),
+        type="sum",
+        queue="q",
+        tags=("a", "b"),
+        owner=owner,
+        commit=commit,
+    )
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,12 @@ INSECURE = UrlRules(insecure=True)
 
 
 def make_sender(
-    rules: UrlRules = INSECURE, *, resolve: Resolve | None = None, ssl_context: ssl.SSLContext | None = None,
+    rules: UrlRules = INSECURE,
+    *,
+    resolve: Resolve | None = None,
+    ssl_context: ssl.SSLContext | None = None,
     within: float = 10,
-) -> Sender:  # fmt: skip
+) -> Sender:
     return Sender(rules, SystemClock(), agent="Tasker/test", resolve=resolve, ssl_context=ssl_context, within=within)
 
 
@@ -356,12 +359,19 @@ async def test_a_body_without_end_is_thrown_away(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     "said",
     [
-        b"", b"hush\r\n\r\n", b"HTTP/1.1 200 OK\r\nhush: " + b"y" * 300_000, b"SSH-2.0-hush\r\n", b"220 hush ESMTP\r\n",
-        b"-ERR unknown command 'hush'\r\n", b"HTTP/1.1 hush OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nhu sh: x\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: hush\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: hush\r\n\r\n",
+        b"",
+        b"hush\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nhush: " + b"y" * 300_000,
+        b"SSH-2.0-hush\r\n",
+        b"220 hush ESMTP\r\n",
+        b"-ERR unknown command 'hush'\r\n",
+        b"HTTP/1.1 hush OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nhu sh: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: hush\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: hush\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\nx: hush\r\n\r\n",
     ],
-)  # fmt: skip
+)
 async def test_a_reply_that_is_not_http_is_a_failure_that_does_not_quote_it(receiver: Receiver, said: bytes) -> None:
     receiver.answers = [said]
     told = await make_sender(within=2).post(receiver.url, {}, b"{}")

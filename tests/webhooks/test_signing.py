@@ -88,8 +88,17 @@ def test_valid_secrets(size: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "whsec_", "secret", base64.b64encode(bytes(24)).decode(), "whsec_" + base64.b64encode(bytes(23)).decode(),
-     "whsec_" + base64.b64encode(bytes(65)).decode(), "whsec_" + "ä" * 32, "whsec_" + "A" * 33, "whsec_" + "A-_A" * 20],
-)  # fmt: skip
+    [
+        "",
+        "whsec_",
+        "secret",
+        base64.b64encode(bytes(24)).decode(),
+        "whsec_" + base64.b64encode(bytes(23)).decode(),
+        "whsec_" + base64.b64encode(bytes(65)).decode(),
+        "whsec_" + "ä" * 32,
+        "whsec_" + "A" * 33,
+        "whsec_" + "A-_A" * 20,
+    ],
+)
 def test_invalid_secrets(text: str) -> None:
     assert not is_secret(text)

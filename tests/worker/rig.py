@@ -54,9 +54,16 @@ class Rig:
         for function in (*_functions(self.stage), reverse):
             self.registry.add(function)
         self.executor = Executor(
-            self.registry, targets=(), processes=1, cancel_grace=timedelta(seconds=0.2), child_max_tasks=10,
-            child_max_memory=None, max_result=1000, gpt=GptSettings(), secrets=(),
-        )  # fmt: skip
+            self.registry,
+            targets=(),
+            processes=1,
+            cancel_grace=timedelta(seconds=0.2),
+            child_max_tasks=10,
+            child_max_memory=None,
+            max_result=1000,
+            gpt=GptSettings(),
+            secrets=(),
+        )
         self._check_budget = check_budget
         self.settings = {"slots": 3, "processes": 1, "lease_for": timedelta(seconds=30)} | worker
         self._news = asyncio.Event()

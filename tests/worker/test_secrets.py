@@ -147,8 +147,12 @@ def test_a_secret_appears_nowhere(server: Server, tmp_path: Path) -> None:
     server.process.terminate()
     server.process.wait(30)
     archive = subprocess.run(
-        [sys.executable, "-m", "tasker", "export", "--data-dir", str(server.data_dir)], capture_output=True, text=True,
-        env=clean_environment(PYTHONPATH=os.environ.get("PYTHONPATH", "")), check=True, cwd=tmp_path,
-    ).stdout  # fmt: skip
+        [sys.executable, "-m", "tasker", "export", "--data-dir", str(server.data_dir)],
+        capture_output=True,
+        text=True,
+        env=clean_environment(PYTHONPATH=os.environ.get("PYTHONPATH", "")),
+        check=True,
+        cwd=tmp_path,
+    ).stdout
     assert len(archive.splitlines()) > 6
     assert_clean(archive, "the archive")
