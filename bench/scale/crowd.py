@@ -15,12 +15,14 @@ from bench.noop import nap, noop
 from bench.scale.meter import Place, cluster, place
 from bench.scale.tasks import Figures, claim, complete, draft, submit
 from tasker.builtin import builtin_registry
-from tasker.chores.loop import chores, run_chores
+from tasker.chores.loop import run_chores
+from tasker.chores.plan import engine_chores
 from tasker.engines.postgres import PostgresEngine
 from tasker.engines.protocol import ClaimRequest
-from tasker.executor import Executor
+from tasker.executor.executor import Executor
 from tasker.metrics import Metrics
 from tasker.tasktypes.registry import Registry
+from tasker.worker.attempts import AttemptRunner
 from tasker.worker.worker import Worker
 
 _LEASE, _HEARTBEAT = timedelta(seconds=10), timedelta(seconds=3)  # the product's defaults
@@ -61,18 +63,24 @@ class IdleWorkers:
         self._engines = opened
         self._workers = [
             Worker(
-                engine, registry, nobody, engine.clock, metrics, slots=100, processes=2, lease_for=_LEASE,
-                heartbeat_every=_HEARTBEAT, random=self._random,
+                engine,
+                registry,
+                AttemptRunner(engine, registry, nobody, engine.clock, metrics, random=self._random),
+                engine.clock,
+                slots=100,
+                processes=2,
+                lease_for=_LEASE,
+                heartbeat_every=_HEARTBEAT,
             )
             for engine in opened
-        ]  # fmt: skip
+        ]
         self._chores: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Start them spread over a heartbeat, as processes that people start."""
         for engine, worker in zip(self._engines, self._workers, strict=True):
             await worker.start()
-            chore = run_chores(chores(engine, engine.clock, self._random))
+            chore = run_chores(engine_chores(engine, engine.clock, self._random))
             self._chores.append(asyncio.create_task(chore))
             await asyncio.sleep(_HEARTBEAT.total_seconds() / len(self._workers))
 

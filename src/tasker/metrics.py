@@ -1,4 +1,4 @@
-"""What Prometheus is told: counters and histograms kept as things happen, gauges read from the engine when asked."""
+"""Metrics for Prometheus: counters and histograms kept as things happen, gauges read from the engine on request."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tasker.model import Claim, PartitionStats, Transition
 from tasker.release import release
 
 MAX_QUEUES = 200
-"""Queues told apart; clients name queues, so those beyond share the label `other` and cannot fill the memory."""
+"""Queues with a label of their own. Clients name queues: the rest share the label `other`, to bound memory."""
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
 _REQUEST_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class Metrics:
-    """The figures of one service, in a registry of their own. Never labelled by task.
+    """The metrics of one service, in their own registry. No label names a task.
 
     slots: how many attempts the worker runs at a time.
     """
@@ -47,20 +47,25 @@ class Metrics:
             "tasker_attempts", "Attempts that ended, by how.", ("type", "ending"), registry=registry
         )
         self._wait = Histogram(
-            "tasker_task_wait_seconds", "From submission to the first start, a delay that was asked for included.",
-            ("type",), buckets=_SECONDS, registry=registry,
-        )  # fmt: skip
+            "tasker_task_wait_seconds",
+            "From submission to the first start, a requested delay included.",
+            ("type",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self._run = Histogram(
             "tasker_attempt_run_seconds", "How long attempts ran.", ("type",), buckets=_SECONDS, registry=registry
         )
         self._requests = Histogram(
-            "tasker_http_request_seconds", "HTTP requests, waiting for a task included.", ("operation", "status"),
-            buckets=_REQUEST_SECONDS, registry=registry,
-        )  # fmt: skip
-        self._webhooks = Counter(
-            "tasker_webhook_attempts", "Attempts to tell a receiver, by what came of them.", ("outcome",),
+            "tasker_http_request_seconds",
+            "HTTP requests, waiting for a task included.",
+            ("operation", "status"),
+            buckets=_REQUEST_SECONDS,
             registry=registry,
-        )  # fmt: skip
+        )
+        self._webhooks = Counter(
+            "tasker_webhook_attempts", "Attempts to notify a receiver, by outcome.", ("outcome",), registry=registry
+        )
         Gauge("tasker_slots", "Attempts that can run at a time.", registry=registry).set(slots)
         version, _, build = release().partition("+")
         Info("tasker_build", "The version that runs, and its build.", registry=registry).info(
@@ -78,7 +83,7 @@ class Metrics:
         self._names: set[str] = set()
 
     def attempt_started(self, claim: Claim, now: datetime) -> None:
-        """Count a start; the first of a task tells how long it waited."""
+        """Count a start; the first one of a task shows how long it waited."""
         if claim.attempt == 1:
             child = self._waits.get(claim.type)
             if child is None:
@@ -112,7 +117,7 @@ class Metrics:
         child.inc()
 
     def webhook_attempted(self, outcome: str) -> None:
-        """Count one attempt to tell a receiver: `delivered`, or the name of its failure."""
+        """Count one attempt to notify a receiver: `delivered`, or the name of its failure."""
         self._webhooks.labels(outcome).inc()
 
     def request_ended(self, operation: str, status: int, seconds: float) -> None:
@@ -122,14 +127,14 @@ class Metrics:
             child = self._served[operation, status] = self._requests.labels(operation, status)
         child.observe(seconds)
 
-    def render(self, lines: Sequence[PartitionStats], now: datetime) -> bytes:
-        """Return everything as Prometheus text, the gauges as `lines` say."""
-        self._queues.families = tuple(_queue_families(lines, now))
+    def render(self, partitions: Sequence[PartitionStats], now: datetime) -> bytes:
+        """Return everything as Prometheus text, with the gauges of these queue partitions."""
+        self._queues.families = tuple(_queue_families(partitions, now))
         return generate_latest(self.registry)
 
 
 class _QueueGauges(Collector):
-    """Hands out what the last reading of the engine gave."""
+    """Returns the gauges of the engine's last reading."""
 
     def __init__(self) -> None:
         self.families: tuple[Metric, ...] = ()
@@ -138,19 +143,19 @@ class _QueueGauges(Collector):
         return iter(self.families)
 
 
-def _queue_families(lines: Sequence[PartitionStats], now: datetime) -> Iterator[Metric]:
+def _queue_families(partitions: Sequence[PartitionStats], now: datetime) -> Iterator[Metric]:
     tasks = GaugeMetricFamily("tasker_tasks", "Open tasks.", labels=("queue", "status"))
     oldest = GaugeMetricFamily(
         "tasker_oldest_waiting_seconds", "How long the oldest due task has waited.", labels=("queue",)
     )
     queues: dict[str, list[PartitionStats]] = {}
-    for line in lines:
-        queues.setdefault(line.queue if line.queue in queues or len(queues) < MAX_QUEUES else "other", []).append(line)
+    for one in partitions:
+        queues.setdefault(one.queue if one.queue in queues or len(queues) < MAX_QUEUES else "other", []).append(one)
     for queue, own in queues.items():
-        tasks.add_metric((queue, "pending"), sum(line.pending for line in own))
-        tasks.add_metric((queue, "scheduled"), sum(line.scheduled for line in own))
-        tasks.add_metric((queue, "running"), sum(line.running for line in own))
-        waited = [(now - line.oldest_due_at).total_seconds() for line in own if line.oldest_due_at]
+        tasks.add_metric((queue, "pending"), sum(one.pending for one in own))
+        tasks.add_metric((queue, "scheduled"), sum(one.scheduled for one in own))
+        tasks.add_metric((queue, "running"), sum(one.running for one in own))
+        waited = [(now - one.oldest_due_at).total_seconds() for one in own if one.oldest_due_at]
         oldest.add_metric((queue,), max(0.0, *waited, 0.0))
     yield tasks
     yield oldest

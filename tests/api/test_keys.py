@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tasker.chores.plan import REFRESH_KEYS_EVERY
 from tasker.engines.sqlite import SqliteEngine
-from tasker.service import keys as use_cases
 from tasker.service.keys import Keys, NewKey
 from tests.api.conftest import TOKEN, MakeRig, Rig, problem
 
@@ -173,7 +173,7 @@ async def test_keys_of_other_processes(rig: Rig) -> None:
     assert await here.identify("tsk_" + "a" * 12 + "_x") is None
     assert await here.refresh() == 0
     assert store.reads == reads, "nothing has changed"
-    assert timedelta(seconds=2) >= use_cases.REFRESH_EVERY
+    assert timedelta(seconds=2) >= REFRESH_KEYS_EVERY
 
 
 async def test_too_many_wrong_keys_of_an_address(locked: Rig) -> None:

@@ -228,7 +228,7 @@ def wait_until_left(server: Server, port: int) -> None:
 
 
 def test_a_client_that_does_not_read_its_reply_is_cut_off(tmp_path: Path) -> None:
-    patch = "import sys, tasker.wiring.app as w; w._UNREAD_MILLIS = 500; sys.argv[:4] = ['tasker']; "
+    patch = "import sys, tasker.wiring.server as w; w._UNREAD_MILLIS = 500; sys.argv[:4] = ['tasker']; "
     under = (sys.executable, "-c", patch + "from tasker.cli import main; main()")
     size = 500_000
     with run_server(tmp_path, under=under) as server:

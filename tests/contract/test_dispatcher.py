@@ -19,8 +19,8 @@ from tasker.errors import Unavailable
 from tasker.model.webhooks import DELIVERY_LEASE, Webhook
 from tasker.rules.lifecycle import Succeeded
 from tasker.testing import ManualClock, make_draft
-from tasker.webhooks.places import AT_ONCE
 from tasker.webhooks.rules import MAX_TRIES, RETRY_WITHIN
+from tasker.webhooks.slots import AT_ONCE
 
 DAY = timedelta(days=1)
 
@@ -260,7 +260,7 @@ async def test_an_owner_s_silent_receivers_keep_no_other_waiting(rig: Rig, recei
 
 
 async def test_by_itself_it_tells_soon_and_stops_in_good_order(rig: Rig, receivers: Receivers) -> None:
-    rig.engine.watch(rig.dispatcher.heard)
+    rig.engine.watch(rig.dispatcher.on_changes)
     await rig.hook()
     rig.dispatcher.start()
     told = await rig.complete()

@@ -7,10 +7,10 @@ from uuid import UUID
 from msgspec import structs
 from tests.contract.conftest import MakeEngine
 
+from tasker.chores.secrets import erase_secrets
 from tasker.engines.protocol import Engine
 from tasker.model import Draft, new_task_id
 from tasker.rules.lifecycle import Succeeded
-from tasker.service.secrets import erase_secrets
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 SECRETS = b'{"1":"t\xc3\xa9"}'

@@ -14,9 +14,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tasker.chores import plan
 from tasker.model.webhooks import EVENT_TYPES
 from tasker.rules.signing import new_secret, sign
-from tasker.webhooks import dispatcher, places, rules
+from tasker.webhooks import rules, slots
 
 PAGE = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
 SECRET = new_secret()
@@ -62,10 +63,10 @@ def test_the_figures_are_those_of_the_code() -> None:
     assert f"{rules.MAX_TRIES} tries" in page
     assert f"{', '.join(pauses)} and {last}" in page
     assert f"for {rules.PAUSE_AFTER.days} days" in page
-    assert f"kept for {dispatcher.KEEP_DELIVERIES.days} days" in page
-    assert f"at most {places.AT_ONCE} requests under way, {places.PER_LANE} to one webhook" in page
-    assert f"{places.PER_SHARE} at most are for the single tasks of one owner" in page
-    assert f"{places.SLOW_PER_OWNER} at most go to receivers" in page
-    assert f"took {places.SLOW_AFTER:g} seconds" in page
+    assert f"kept for {plan.KEEP_DELIVERIES.days} days" in page
+    assert f"at most {slots.AT_ONCE} requests under way, {slots.PER_RECEIVER} to one webhook" in page
+    assert f"{slots.PER_SHARE} at most are for the single tasks of one owner" in page
+    assert f"{slots.SLOW_PER_OWNER} at most go to receivers" in page
+    assert f"took {slots.SLOW_AFTER:g} seconds" in page
     for name in EVENT_TYPES:
         assert f"`task.{name}`" in page

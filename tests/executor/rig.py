@@ -15,7 +15,8 @@ import psutil
 
 from tasker.builtin import builtin_registry
 from tasker.config.settings import GptSettings
-from tasker.executor import Executor, Stop
+from tasker.executor.attempt import Stop
+from tasker.executor.executor import Executor
 from tasker.model import Claim, Policy, Progress, new_task_id
 from tasker.rules.lifecycle import Outcome
 from tasker.tasktypes.registry import Registry, load
@@ -23,11 +24,11 @@ from tasker.testing import START
 
 TASKS = str(Path(__file__).with_name("sample_tasks.py"))
 LIMIT = 20.0
-"""Seconds after which a test gives up waiting; none is meant to take as long."""
+"""Seconds after which a test gives up waiting; none should take that long."""
 
 
 class Recorder:
-    """A Reporter that keeps what it is told, by kind. Like the worker's, it must be told on the loop's thread."""
+    """An Observer that keeps all reports, by kind. Like the worker's, it is for the loop's thread only."""
 
     def __init__(self) -> None:
         self.progresses: list[Progress] = []
@@ -58,14 +59,14 @@ class Recorder:
     is_cut_off = False
     is_full = False
 
-    def when_room(self, callback: Callable[[], None]) -> None:
+    def when_not_full(self, callback: Callable[[], None]) -> None:
         callback()
 
     def printed(self, size: int) -> bool:
         return True
 
     def peak_memory(self, size: int) -> None:
-        assert self.peak is None, "told once"
+        assert self.peak is None, "reported once"
         self.peak = size
 
     async def heard(self, count: int = 1) -> list[str]:
@@ -78,7 +79,7 @@ class Recorder:
 
 
 class Signal:
-    """An event that code on any loop or thread may set, and any loop may wait for: functions run on another one."""
+    """An event that any loop or thread may set, and any loop may wait for: functions run on other loops."""
 
     def __init__(self) -> None:
         self._is_set = False
@@ -130,6 +131,11 @@ class Rig:
     async def run(self, type_name: str, *params: Any, timeout: float | None = None, isolate: bool = False) -> Outcome:
         return await self.start(type_name, *params, timeout=timeout, isolate=isolate).outcome()
 
+    @property
+    def free_children(self) -> int:
+        """How many `def` tasks could begin now without waiting for another to end."""
+        return self.executor._pool.free
+
     async def value(self, type_name: str, *params: Any, isolate: bool = False) -> Any:
         """Run and return what the function returned."""
         outcome = await self.run(type_name, *params, isolate=isolate)
@@ -139,10 +145,19 @@ class Rig:
 def make_claim(type_name: str, params: Iterable[Any] = (), timeout: float | None = None, attempt: int = 1) -> Claim:
     limit = None if timeout is None else timedelta(seconds=timeout)
     return Claim(
-        task_id=new_task_id(START), attempt=attempt, type=type_name, params=msgspec.json.encode(tuple(params)),
-        queue="default", priority=0, policy=Policy(timeout=limit), tries=0, crashes=0, interruptions=0,
-        started_at=START, worker="test",
-    )  # fmt: skip
+        task_id=new_task_id(START),
+        attempt=attempt,
+        type=type_name,
+        params=msgspec.json.encode(tuple(params)),
+        queue="default",
+        priority=0,
+        policy=Policy(timeout=limit),
+        tries=0,
+        crashes=0,
+        interruptions=0,
+        started_at=START,
+        worker="test",
+    )
 
 
 @contextlib.asynccontextmanager
@@ -150,9 +165,14 @@ async def open_rig(*, targets: Iterable[str] = (TASKS,), **settings: Any) -> Asy
     registry = builtin_registry(GptSettings(provider="openai"))
     load(registry, [target for target in targets if Path(target).parent == Path(TASKS).parent])
     defaults: dict[str, Any] = {
-        "processes": 1, "cancel_grace": timedelta(seconds=LIMIT), "child_max_tasks": 1000, "child_max_memory": None,
-        "max_result": 1 << 20, "gpt": GptSettings(provider="openai"), "secrets": (),
-    }  # fmt: skip
+        "processes": 1,
+        "cancel_grace": timedelta(seconds=LIMIT),
+        "child_max_tasks": 1000,
+        "child_max_memory": None,
+        "max_result": 1 << 20,
+        "gpt": GptSettings(provider="openai"),
+        "secrets": (),
+    }
     executor = Executor(registry, targets=tuple(targets), **(defaults | settings))
     await executor.open()
     try:
@@ -163,7 +183,7 @@ async def open_rig(*, targets: Iterable[str] = (TASKS,), **settings: Any) -> Asy
 
 
 class Vanishing:
-    """Knows a process from while it lives, so that its end can be waited for (and no other be taken for it)."""
+    """A process identified while it lives, so that the test waits for its end and not for another's."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -187,7 +207,7 @@ async def gone(pid: int) -> None:
 
 
 def own_children() -> list[psutil.Process]:
-    """Return this process's children, zombies too, but not the services that other suites may have running."""
+    """Return this process's children, zombies included, without the services that other suites may run."""
     return [child for child in psutil.Process().children() if not _is_service(child)]
 
 

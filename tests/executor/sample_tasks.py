@@ -69,7 +69,7 @@ def stop_when_asked(context: Context, how: str) -> str:
 
 @task
 def end_unaware(context: Context, path: str) -> str:
-    """End once the file `path` is there, without ever asking whether to stop."""
+    """End once the file `path` exists, without ever checking for a cancel."""
     context.output("started")
     while not os.path.exists(path):
         time.sleep(0.001)
@@ -113,7 +113,7 @@ def start_and_die() -> None:
 
 
 def _start_orphan() -> int:
-    """Start a daemon by the store (setsid, double fork) and return its pid."""
+    """Start a daemon by the book (setsid, double fork) and return its pid."""
     how = "start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL"
     program = f"import subprocess; print(subprocess.Popen({NAPPER!r}, {how}).pid)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
@@ -204,7 +204,7 @@ def print_lines() -> None:
 
 @task
 def write_past_python(context: Context) -> None:
-    """Write as native code, other programs and what is forked do."""
+    """Write like native code, other programs and forked processes."""
     os.write(2, b"raw to 2\n")
     os.write(1, b"raw to 1, without an end")
     subprocess.run(["sh", "-c", "echo from a program; echo its complaint >&2"], check=True)
@@ -309,7 +309,7 @@ async def exit_in_a_task() -> None:
 
 @task
 def talk(pieces: int, path: str, context: Context) -> int:
-    """Say many pieces of 32 KiB, and write down how many are said; end only then."""
+    """Output many pieces of 32 KiB, and write down how many; end only then."""
     text = "x" * 32 * 1024
     with open(path, "w") as told:
         for number in range(pieces):
@@ -327,7 +327,7 @@ async def talk_async(pieces: int, path: str, context: Context) -> int:
 
 @task
 def say_too_much(context: Context) -> str:
-    """Say in every way what is more than may be said."""
+    """Report more than max_output allows, in every way."""
     for _ in range(100):
         context.output("o" * 1000)
         context.log("l" * 1000)

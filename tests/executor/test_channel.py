@@ -1,4 +1,4 @@
-"""A child's end of the connection: which orders it takes, and which cancels it heeds."""
+"""The child's end of the connection: the orders that it takes, and the cancels that it notices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from tasker.executor.channel import Channel
+from tasker.executor.child.channel import Channel
 from tasker.executor.frames import Cancel, Run, encode
 
 FIRST, SECOND = (Run(UUID(int=number), 1, "sum", b"[]") for number in (1, 2))
@@ -22,14 +22,14 @@ def ends() -> Iterator[Ends]:
         yield service, Channel(child)
 
 
-def test_orders_come_one_by_one_and_end_with_the_service(ends: Ends) -> None:
+def test_orders_come_one_by_one_until_the_service_ends(ends: Ends) -> None:
     service, channel = ends
     service.sendall(encode(FIRST) + encode(SECOND))
     service.close()
     assert [channel.receive(), channel.receive(), channel.receive()] == [FIRST, SECOND, None]
 
 
-def test_a_cancel_is_heard_while_its_attempt_runs(ends: Ends) -> None:
+def test_a_cancel_is_noticed_while_its_attempt_runs(ends: Ends) -> None:
     service, channel = ends
     service.sendall(encode(FIRST))
     run = channel.receive()
@@ -51,7 +51,7 @@ def test_a_cancel_may_come_together_with_its_order(ends: Ends) -> None:
 @pytest.mark.parametrize(
     "late", [Cancel(FIRST.task_id, FIRST.attempt), Cancel(SECOND.task_id, 2), Cancel(UUID(int=3), 1)]
 )
-def test_a_cancel_of_another_attempt_is_not_heeded(ends: Ends, late: Cancel) -> None:
+def test_a_cancel_of_another_attempt_is_ignored(ends: Ends, late: Cancel) -> None:
     service, channel = ends
     service.sendall(encode(FIRST))
     channel.receive()
@@ -61,7 +61,7 @@ def test_a_cancel_of_another_attempt_is_not_heeded(ends: Ends, late: Cancel) -> 
     assert not channel.is_cancelled(run)
 
 
-def test_who_asks_for_an_attempt_that_is_over_reads_nothing(ends: Ends) -> None:
+def test_a_check_for_an_ended_attempt_reads_nothing(ends: Ends) -> None:
     service, channel = ends
     service.sendall(encode(FIRST) + encode(SECOND))
     over = channel.receive()

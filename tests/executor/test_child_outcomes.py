@@ -34,7 +34,7 @@ async def test_gpt_gets_its_settings_in_a_child_of_its_own(rig: Rig) -> None:
     assert "TASKER_GPT_PROVIDER is openai" in outcome.problem.detail
 
 
-async def test_what_the_function_says_reaches_the_reporter(rig: Rig) -> None:
+async def test_reports_of_the_function_reach_the_observer(rig: Rig) -> None:
     running = rig.start("say_everything", attempt=7)
     assert await running.outcome() == Succeeded(f'"7 {running.claim.task_id}"'.encode())
     said = running.recorder
@@ -59,7 +59,7 @@ async def test_what_the_function_says_reaches_the_reporter(rig: Rig) -> None:
         ("Retry", "task-failed", "later", True),
     ],
 )
-async def test_what_it_raises_is_its_failure(rig: Rig, what: str, problem: str, detail: str, retryable: bool) -> None:
+async def test_an_exception_is_a_failure(rig: Rig, what: str, problem: str, detail: str, retryable: bool) -> None:
     outcome = await rig.run("throw", what)
     assert isinstance(outcome, Failed)
     assert outcome.problem.type == f"/problems/{problem}"
@@ -73,7 +73,7 @@ async def test_an_exit_in_a_task_of_an_isolated_coroutine_is_its_failure(rig: Ri
     assert (outcome.problem.detail, outcome.problem.retryable) == ("SystemExit: 2", True)
 
 
-async def test_delays_that_the_function_asks_for(rig: Rig) -> None:
+async def test_the_function_can_ask_for_a_delay(rig: Rig) -> None:
     assert await rig.run("throw", "Snooze") == Snoozed(timedelta(seconds=5))
     for what, seconds in (("Fail again", 7), ("Retry", 3)):
         outcome = await rig.run("throw", what)
@@ -81,7 +81,7 @@ async def test_delays_that_the_function_asks_for(rig: Rig) -> None:
         assert outcome.after == timedelta(seconds=seconds)
 
 
-async def test_an_exception_carries_its_class_and_a_traceback_of_the_users_frames_alone(rig: Rig) -> None:
+async def test_an_exception_has_its_class_and_a_traceback_of_the_users_frames_only(rig: Rig) -> None:
     outcome = await rig.run("throw", "ValueError")
     assert isinstance(outcome, Failed)
     error = outcome.problem
@@ -93,7 +93,7 @@ async def test_an_exception_carries_its_class_and_a_traceback_of_the_users_frame
 
 
 @pytest.mark.parametrize("what", ["RecursionError", "Long"])
-async def test_endless_words_are_cut(rig: Rig, what: str) -> None:
+async def test_long_messages_are_cut(rig: Rig, what: str) -> None:
     outcome = await rig.run("throw", what)
     assert isinstance(outcome, Failed)
     assert len(outcome.problem.detail) < 10_000
@@ -110,7 +110,7 @@ async def test_a_result_over_the_limit_fails_for_good(rig: Rig) -> None:
     assert not outcome.problem.retryable
 
 
-async def test_a_result_that_is_no_json_fails_for_good(rig: Rig) -> None:
+async def test_a_result_that_json_cannot_hold_fails_for_good(rig: Rig) -> None:
     outcome = await rig.run("make_nan")
     assert isinstance(outcome, Failed)
     assert outcome.problem.type == "/problems/result-not-serializable"
@@ -168,7 +168,7 @@ async def test_a_function_is_killed_when_its_time_is_up(rig: Rig, type_name: str
     assert await rig.run("add", 2, 3) == Succeeded(b"5")
 
 
-async def test_memory_over_the_limit_ends_the_attempt_alone(rig: Rig) -> None:
+async def test_memory_over_the_limit_ends_only_the_attempt(rig: Rig) -> None:
     assert await rig.value("hold_memory", 100) == 100 * 2**20
     outcome = await rig.run("hold_memory", 300)
     assert isinstance(outcome, Crashed)
@@ -177,20 +177,20 @@ async def test_memory_over_the_limit_ends_the_attempt_alone(rig: Rig) -> None:
     assert await rig.run("add", 2, 3) == Succeeded(b"5")
 
 
-async def test_memory_of_what_the_function_starts_counts(rig: Rig) -> None:
+async def test_memory_of_processes_that_the_function_starts_counts(rig: Rig) -> None:
     outcome = await rig.run("hold_memory_below")
     assert isinstance(outcome, Crashed)
     assert outcome.problem == "memory-limit"
 
 
-async def test_each_attempt_tells_its_own_peak_of_memory(rig: Rig) -> None:
+async def test_each_attempt_has_its_own_peak_memory(rig: Rig) -> None:
     small, large, small_again = (rig.start("hold_memory", mebibytes) for mebibytes in (1, 120, 1))
     assert [type(await one.outcome()) for one in (small, large, small_again)] == [Succeeded] * 3
     peaks = [(one.recorder.peak or 0) / 2**20 for one in (small, large, small_again)]
     assert peaks[0] < peaks[2] + 20 < 110 < 120 < peaks[1] < 200, "one child ran all three"
 
 
-async def test_a_killed_attempt_tells_its_peak_of_memory(rig: Rig) -> None:
+async def test_a_killed_attempt_has_its_peak_memory(rig: Rig) -> None:
     running = rig.start("hold_memory", 155)
     await running.recorder.heard()
     running.stop.abandon(Interrupted())
@@ -198,13 +198,13 @@ async def test_a_killed_attempt_tells_its_peak_of_memory(rig: Rig) -> None:
     assert (running.recorder.peak or 0) > 155 * 2**20
 
 
-async def test_a_process_that_the_function_forks_does_not_speak_for_it(rig: Rig) -> None:
+async def test_a_forked_process_cannot_report_for_the_attempt(rig: Rig) -> None:
     running = rig.start("fork_and_talk")
     assert await running.outcome() == Succeeded(b'"0"')
     assert running.recorder.chunks == []
 
 
-async def test_a_context_that_a_function_keeps_does_not_speak_for_the_next(rig: Rig) -> None:
+async def test_a_context_kept_by_a_function_cannot_report_for_the_next_attempt(rig: Rig) -> None:
     pid = await rig.value("keep_context")
     others = [rig.start("use_kept_contexts") for _ in range(3)]
     await asyncio.gather(*(other.outcome() for other in others))

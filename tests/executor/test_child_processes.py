@@ -14,7 +14,7 @@ import pytest
 import uvloop
 from structlog.testing import capture_logs
 
-from tasker.executor.child import LOAD_AGAIN
+from tasker.executor.child.runner import LOAD_AGAIN
 from tasker.executor.pool import FIRST_PAUSE
 from tasker.rules.lifecycle import Cancelled, Crashed, Released, Snoozed, Succeeded, TimedOut
 from tests.executor.rig import TASKS, Rig, Vanishing, gone, open_rig, own_children
@@ -30,15 +30,15 @@ async def test_a_child_is_used_again(rig: Rig) -> None:
     assert len({await rig.value("get_pid") for _ in range(5)}) == 1
 
 
-async def test_as_many_run_at_a_time_as_there_are_processes() -> None:
+async def test_no_more_run_at_a_time_than_there_are_processes() -> None:
     async with open_rig(processes=2) as rig:
         first, second = (rig.start("stop_when_asked", "return") for _ in range(2))
         await asyncio.gather(first.recorder.heard(), second.recorder.heard())
-        assert rig.executor.free_processes == 0
+        assert rig.free_children == 0
         first.stop.cancel()
         second.stop.cancel()
         await asyncio.gather(first.outcome(), second.outcome())
-        assert rig.executor.free_processes == 2
+        assert rig.free_children == 2
 
 
 async def test_an_isolated_function_has_a_child_of_its_own_that_ends_with_it(rig: Rig) -> None:
@@ -54,7 +54,7 @@ async def test_an_isolated_function_has_a_child_of_its_own_that_ends_with_it(rig
     assert await rig.value("get_pid") == shared
 
 
-async def test_a_child_is_replaced_after_so_many_tasks() -> None:
+async def test_a_child_is_replaced_after_max_tasks() -> None:
     async with open_rig(child_max_tasks=3) as rig:
         pids = [await rig.value("get_pid") for _ in range(7)]
     assert [len(set(pids[:3])), len(set(pids[3:6])), len(set(pids))] == [1, 1, 3]
@@ -68,7 +68,7 @@ async def test_a_child_that_holds_too_much_memory_after_a_task_is_replaced() -> 
 
 
 async def test_descendants_end_with_an_attempt_that_is_killed(rig: Rig) -> None:
-    """Those too that have left the process group and their parent."""
+    """Also those that have left the process group and their parent."""
     running = rig.start("start_and_hang", timeout=3)
     group = [Vanishing(int(pid)) for pid in await running.recorder.heard(3)]
     assert await running.outcome() == TimedOut(timedelta(seconds=3))
@@ -133,7 +133,7 @@ async def test_endless_printing_is_cut_short_and_says_so(rig: Rig) -> None:
     assert all("lines dropped: more than 500 a second" in event for event in dropped)
 
 
-async def test_what_is_written_past_python_names_its_task_too(rig: Rig) -> None:
+async def test_raw_output_names_its_task_too(rig: Rig) -> None:
     with capture_logs() as logs:
         running = rig.start("write_past_python", attempt=2)
         assert isinstance(await running.outcome(), Succeeded)
@@ -145,7 +145,7 @@ async def test_what_is_written_past_python_names_its_task_too(rig: Rig) -> None:
     assert names == {(str(running.claim.task_id), 2, "write_past_python")}
 
 
-async def test_what_is_written_past_python_without_end_is_cut_short(rig: Rig) -> None:
+async def test_endless_raw_output_is_cut_short(rig: Rig) -> None:
     with capture_logs() as logs:
         await rig.run("write_much_past_python", 50_000)
     lines = [line["event"] for line in logs if line["source"] == "process"]
@@ -161,11 +161,11 @@ async def test_the_environment_is_passed_on_without_the_secrets(monkeypatch: pyt
         assert await rig.value("get_environment", ["TASKER_TOKEN", "PLAIN"]) == [None, "visible"]
 
 
-async def test_a_child_is_set_apart_from_the_service(rig: Rig) -> None:
+async def test_a_child_is_set_up_apart_from_the_service(rig: Rig) -> None:
     assert await rig.value("look_around") == {"core": 0, "first_to_go": 500, "is_leader": True, "stdin": ""}
 
 
-async def test_nothing_in_the_working_directory_stands_in_for_a_module(
+async def test_no_file_in_the_working_directory_replaces_a_module(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "socket.py").write_text("raise RuntimeError('shadowed')")
@@ -220,7 +220,7 @@ async def test_no_child_is_started_while_a_pause_lasts(tmp_path: Path, monkeypat
     broken.write_text("raise KeyboardInterrupt")
     async with open_rig(targets=[TASKS, str(broken)]) as rig:
         assert isinstance(await rig.run("add", 2, 3), Crashed)
-        while own_children():  # the one that did not come up
+        while own_children():  # the one that did not start
             await asyncio.sleep(0)
         running = rig.start("add", 2, 3)
         for _ in range(20):

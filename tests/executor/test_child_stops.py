@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasker.executor import Stop
+from tasker.executor.attempt import Stop
 from tasker.rules.lifecycle import Cancelled, Interrupted, Released, Succeeded
 from tests.executor.rig import LIMIT, Recorder, Rig, Vanishing, make_claim, open_rig, own_children
 
@@ -87,7 +87,7 @@ class StopAtOnce(Stop):
             self.cancel()
 
 
-async def test_a_cancel_that_comes_together_with_the_order_is_heard(rig: Rig) -> None:
+async def test_a_cancel_that_comes_together_with_the_order_is_noticed(rig: Rig) -> None:
     for name in ("wait_async", "stop_when_asked"):
         claim = make_claim(name, ["return"] if name == "stop_when_asked" else [])
         async with asyncio.timeout(LIMIT / 2):
@@ -121,7 +121,7 @@ async def test_a_stop_before_the_start_runs_nothing(rig: Rig) -> None:
 async def test_a_stop_while_it_waits_for_a_child_gives_up_its_place(rig: Rig) -> None:
     first = rig.start("stop_when_asked", "return")
     await first.recorder.heard()
-    assert rig.executor.free_processes == 0
+    assert rig.free_children == 0
     waiting = [rig.start("hang"), rig.start("hang"), rig.start("add", 2, 3)]
     await asyncio.sleep(0)
     waiting[0].stop.cancel()
@@ -130,7 +130,7 @@ async def test_a_stop_while_it_waits_for_a_child_gives_up_its_place(rig: Rig) ->
     assert await waiting[1].outcome() == Interrupted()
     first.stop.cancel()
     assert await waiting[2].outcome() == Succeeded(b"5")
-    assert rig.executor.free_processes == 1
+    assert rig.free_children == 1
 
 
 async def test_a_run_that_is_itself_cancelled_kills_its_child(rig: Rig) -> None:
@@ -153,7 +153,7 @@ async def test_a_run_that_is_cancelled_while_its_child_starts_keeps_the_child_fo
         with pytest.raises(asyncio.CancelledError):
             await running.outcome()
         assert await rig.value("get_pid") == children[0].pid
-        assert rig.executor.free_processes == 2
+        assert rig.free_children == 2
 
 
 async def test_closing_releases_what_runs_and_what_waits_and_leaves_no_process() -> None:

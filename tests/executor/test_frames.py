@@ -22,14 +22,14 @@ OUTCOMES: list[Outcome] = [
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_an_outcome_survives_the_way(outcome: Outcome) -> None:
+def test_an_outcome_survives_the_round_trip(outcome: Outcome) -> None:
     (frame,) = Reader(FromChild, 1000).feed(encode(ended(outcome, noticed=True, leftovers=False)))
     assert isinstance(frame, Ended)
     assert (frame.outcome, frame.noticed, frame.leftovers) == (outcome, True, False)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 64, 1000])
-def test_frames_are_found_however_the_bytes_are_cut(size: int) -> None:
+def test_frames_are_found_wherever_the_bytes_are_cut(size: int) -> None:
     frames = [Run(TASK_ID, 1, "sum", b"[1,2]"), Cancel(TASK_ID, 1), Run(TASK_ID, 2, "x", b"y" * 300)]
     data = b"".join(map(encode, frames))
     reader = Reader(ToChild, 1000)
@@ -49,7 +49,7 @@ def test_frames_are_found_however_the_bytes_are_cut(size: int) -> None:
         b"\0\0\0\0",
     ],
 )
-def test_what_is_no_frame_is_refused(data: bytes) -> None:
+def test_bytes_that_are_no_frame_are_refused(data: bytes) -> None:
     with pytest.raises(Corrupt):
         list(Reader(FromChild, 1000).feed(data))
 

@@ -1,4 +1,4 @@
-"""A loop that is blocked for real, by a task's function and by others."""
+"""A loop that is really blocked, by a task's function and by other code."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def block_until_reported(logs: Logs) -> None:
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline and not any(line["event"] == "loop.blocked" for line in logs):
         time.sleep(0.001)
-    time.sleep(0.1)  # further looks at the blocked loop, and none of them a further report
+    time.sleep(0.1)  # more looks at the blocked loop, without another report
 
 
 async def hear_the_end(logs: Logs) -> None:
     async with asyncio.timeout(LIMIT):
-        while not any(line["event"] == "loop.goes_on" for line in logs):
+        while not any(line["event"] == "loop.unblocked" for line in logs):
             await asyncio.sleep(0)
 
 
-async def test_what_blocks_the_loop_is_told_once_with_its_stack_and_health_tells_it_for_a_while() -> None:
+async def test_a_block_is_logged_once_with_its_stack_and_stays_in_health_for_a_while() -> None:
     blocked: list[float] = []
     watch = LoopWatch(threshold=0.1, on_blocked=lambda: blocked.append(watch.blocked_for), advice="do not")
     with capture_logs() as logs:
@@ -56,7 +56,7 @@ async def _in_a_callback(logs: Logs) -> None:
 
 
 @pytest.mark.parametrize(("block", "name"), [(_in_a_task, "_in_a_task"), (_in_a_callback, "a callback")])
-async def test_whatever_else_blocks_is_named_as_well(block: Callable[[Logs], Any], name: str) -> None:
+async def test_anything_else_that_blocks_is_named_too(block: Callable[[Logs], Any], name: str) -> None:
     watch = LoopWatch(threshold=0.1)
     with capture_logs() as logs:
         watch.start()

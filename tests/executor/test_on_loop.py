@@ -28,7 +28,7 @@ async def wait_for_ever(context: Context) -> None:
 
 
 class Stubborn:
-    """A function that swallows every cancellation until the test lets it go."""
+    """A function that swallows every cancellation until the test releases it."""
 
     def __init__(self) -> None:
         self.go = Signal()
@@ -58,7 +58,7 @@ async def test_returns_the_result_as_json_text(rig: Rig) -> None:
     assert await rig.run("divide", 1, 2) == Succeeded(b"0.5")
 
 
-async def test_what_the_function_says_reaches_the_reporter(rig: Rig) -> None:
+async def test_reports_of_the_function_reach_the_observer(rig: Rig) -> None:
     async def speak(context: Context) -> str:
         context.progress(0.5)
         context.output("word")
@@ -90,7 +90,7 @@ async def test_what_the_function_says_reaches_the_reporter(rig: Rig) -> None:
         (Retry("later"), "later"),
     ],
 )
-async def test_what_it_raises_is_its_failure_and_harms_nobody(rig: Rig, error: BaseException, outcome: str) -> None:
+async def test_an_exception_is_a_failure_and_harms_nobody(rig: Rig, error: BaseException, outcome: str) -> None:
     async def raise_it() -> None:
         raise error
 

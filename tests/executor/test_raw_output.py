@@ -1,4 +1,4 @@
-"""What comes by the pipe under a child's descriptors 1 and 2, whatever it holds: all of it is told or counted."""
+"""The pipe under a child's descriptors 1 and 2: every line is logged or counted, whatever it holds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LARGE = 1 << 20
 
 
 class _Pipe:
-    """A pipe as large as a child can make it; told: the lines that were told, dropped: how many were only counted."""
+    """A pipe as large as a child can make it; told: the lines passed on, dropped: how many were only counted."""
 
     def __init__(self) -> None:
         reading, self.writing = os.pipe()
@@ -63,7 +63,7 @@ async def test_lines_past_the_rate_are_counted_without_a_look_at_each(
     assert BURST <= len(pipe.told) <= looks < 2 * BURST
 
 
-async def test_a_larger_pipe_does_not_make_it_tell_more_in_one_go(pipe: _Pipe) -> None:
+async def test_a_larger_pipe_does_not_make_it_log_more_at_once(pipe: _Pipe) -> None:
     line = b"b" * 511 + b"\n"
     pipe.write(line * (_LARGE // len(line)))
     pipe.output.drain()
@@ -71,7 +71,7 @@ async def test_a_larger_pipe_does_not_make_it_tell_more_in_one_go(pipe: _Pipe) -
     assert len(pipe.told) + pipe.dropped == _LARGE // len(line)
 
 
-async def test_a_line_that_has_no_end_yet_goes_on_behind_those_that_were_dropped(pipe: _Pipe) -> None:
+async def test_an_incomplete_line_continues_after_dropped_ones(pipe: _Pipe) -> None:
     pipe.write(b"\n" * (AT_ONCE - 4) + b"half")
     pipe.output._on_readable()
     pipe.output._rate = LineRate()

@@ -1,4 +1,4 @@
-"""Room for so many at a time."""
+"""The slots of a pool."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from tasker.executor.slots import Slots
+from tasker.executor.pool import Slots
 
 
-async def test_slots_go_to_who_waits_longest() -> None:
+async def test_slots_go_to_the_longest_waiter() -> None:
     slots, order = Slots(1), []
 
     async def hold(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Users' `async def` functions exit, block and refuse to stop on loops of their own, and harm nobody else."""
+"""Users' `async def` functions that exit, block or refuse to stop harm only their own loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tasker import Context
-from tasker.executor import hosted
+from tasker.executor import attribution
 from tasker.executor.task_loop import MAX_LOOPS, Mailbox
 from tasker.rules.lifecycle import Cancelled, Failed, Interrupted, Succeeded, TimedOut
 from tests.executor.rig import LIMIT, Rig, Signal, open_rig
@@ -164,7 +164,7 @@ async def test_a_function_that_stops_its_loop_stops_nothing(rig: Rig) -> None:
     assert await rig.run("stops") == Succeeded(b'"still here"')
 
 
-async def test_what_was_on_a_broken_loop_is_run_again_and_new_tasks_find_another(rig: Rig) -> None:
+async def test_attempts_on_a_broken_loop_run_again_and_new_ones_find_another_loop(rig: Rig) -> None:
     async def breaks() -> None:
         def select(_timeout: float | None = None) -> None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
@@ -190,7 +190,7 @@ async def test_what_was_on_a_broken_loop_is_run_again_and_new_tasks_find_another
     assert await rig.run("name") == Succeeded(b'"task loop 2"')
 
 
-async def test_a_blocked_loop_keeps_nobody_else_waiting(rig: Rig) -> None:
+async def test_a_blocked_loop_delays_nothing_else(rig: Rig) -> None:
     """The service's own loop goes on, and a task that the blocked loop has not begun moves to another one."""
     go = threading.Event()
 
@@ -218,7 +218,7 @@ async def test_a_blocked_loop_keeps_nobody_else_waiting(rig: Rig) -> None:
 
 
 async def test_a_blocked_attempt_is_decided_by_its_timeout_and_its_cancel(rig: Rig) -> None:
-    """It goes on in its thread, for nothing can end it there; what it says or returns later counts for nothing."""
+    """It goes on in its thread, where nothing can end it; later reports and its result are ignored."""
     go, ended = threading.Event(), Signal()
 
     async def blocks(context: Context) -> str:
@@ -241,7 +241,7 @@ async def test_a_blocked_attempt_is_decided_by_its_timeout_and_its_cancel(rig: R
 
 
 @pytest.mark.parametrize("is_moved", [False, True])
-async def test_what_is_cancelled_before_its_loop_has_begun_it_never_runs(rig: Rig, is_moved: bool) -> None:
+async def test_an_attempt_cancelled_before_its_loop_begins_it_never_runs(rig: Rig, is_moved: bool) -> None:
     go = threading.Event()
     ran: list[str] = []
 
@@ -271,7 +271,7 @@ async def test_what_is_cancelled_before_its_loop_has_begun_it_never_runs(rig: Ri
     assert ran == ["late"]
 
 
-async def test_closing_tells_of_a_function_that_only_the_end_of_the_process_ends() -> None:
+async def test_closing_logs_a_function_that_only_the_end_of_the_process_stops() -> None:
     go = threading.Event()
     async with open_rig(targets=()) as rig:
 
@@ -287,7 +287,7 @@ async def test_closing_tells_of_a_function_that_only_the_end_of_the_process_ends
         go.set()
 
 
-async def test_closing_ends_the_threads_of_loops_that_obey() -> None:
+async def test_closing_ends_the_threads_of_loops() -> None:
     async with open_rig(targets=()) as rig:
         thread: list[threading.Thread] = []
 
@@ -320,7 +320,7 @@ async def test_a_mailbox_keeps_the_order_of_many_threads_and_shares_wake_ups() -
         assert [number for who, number in got if who == sender] == list(range(1000))
 
 
-async def test_a_callback_that_raises_does_not_hold_up_the_mail_behind_it() -> None:
+async def test_a_callback_that_raises_does_not_delay_later_posts() -> None:
     got: list[int] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _loop, _context: None)
@@ -353,7 +353,7 @@ async def sets_an_exception_handler() -> None:
 @pytest.mark.parametrize(
     "spoil", [sets_a_factory, sets_a_factory_that_raises, shuts_the_executor_down, sets_an_exception_handler]
 )
-async def test_what_an_attempt_does_to_its_loop_is_undone_for_the_next(
+async def test_an_attempts_changes_to_its_loop_are_undone_for_the_next(
     rig: Rig, spoil: Callable[..., Awaitable[None]]
 ) -> None:
     async def works() -> str:
@@ -366,7 +366,7 @@ async def test_what_an_attempt_does_to_its_loop_is_undone_for_the_next(
     assert await rig.run("works") == Succeeded(b'"works"')
 
 
-async def test_whoever_cancels_all_of_a_loop_has_the_others_run_again(rig: Rig) -> None:
+async def test_attempts_run_again_after_one_cancels_all_tasks_of_their_loop(rig: Rig) -> None:
     async def sibling(context: Context) -> None:
         context.output("started")
         await asyncio.Event().wait()
@@ -384,7 +384,7 @@ async def test_whoever_cancels_all_of_a_loop_has_the_others_run_again(rig: Rig) 
     assert await beside.outcome() == Interrupted()
 
 
-async def test_broken_loops_are_replaced_however_many_there_were(rig: Rig) -> None:
+async def test_any_number_of_broken_loops_is_replaced(rig: Rig) -> None:
     async def breaks() -> None:
         asyncio.get_running_loop()._selector.select = None  # type: ignore[attr-defined]
 
@@ -434,7 +434,7 @@ async def test_an_attempt_waits_while_every_loop_is_blocked_and_runs_on_the_firs
 
 
 async def test_hard_work_in_a_child_is_not_slowed_down_by_audit_hooks() -> None:
-    """A Python hook is called at each audited event, of which id() is one: deepcopy took seven times as long."""
+    """Audit hooks run at each audited event, such as id(): with one, deepcopy took seven times as long."""
     source = "sys.addaudithook"
-    modules = Path(hosted.__file__).parent.glob("*.py")
+    modules = Path(attribution.__file__).parent.rglob("*.py")
     assert [module.name for module in modules if source in module.read_text()] == []

@@ -1,4 +1,4 @@
-"""What one attempt has changed in its process never meets the next attempt."""
+"""Changes that an attempt makes to its process never reach the next attempt."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ async def rig() -> AsyncIterator[Rig]:
 
 
 @pytest.mark.parametrize("name", trace_tasks.RESTORED)
-async def test_what_can_be_put_back_is_put_back(rig: Rig, name: str) -> None:
+async def test_changes_that_can_be_undone_are_undone(rig: Rig, name: str) -> None:
     pid, clean = await rig.value("look", name)
     assert await rig.value("leave", name) == pid
     assert await rig.value("look", name) == [pid, clean]
 
 
 @pytest.mark.parametrize("name", trace_tasks.REPLACED)
-async def test_what_cannot_be_put_back_ends_the_child(rig: Rig, name: str) -> None:
+async def test_changes_that_cannot_be_undone_end_the_child(rig: Rig, name: str) -> None:
     if name == "user" and os.getuid() != 0:
         pytest.skip("only root may become somebody else")
     pid, clean = await rig.value("look", name)
@@ -43,7 +43,7 @@ async def test_what_cannot_be_put_back_ends_the_child(rig: Rig, name: str) -> No
     assert (other != pid, value) == (True, clean)
 
 
-async def test_a_task_that_is_harder_to_run_is_put_back_or_ends_the_child(rig: Rig) -> None:
+async def test_a_changed_priority_is_put_back_or_ends_the_child(rig: Rig) -> None:
     await rig.value("add", 1, 2)
     assert await rig.value("be_nice") == 5
     assert await rig.value("get_niceness") == 0
@@ -55,20 +55,23 @@ async def test_output_goes_on_after_a_task_has_taken_its_buffer(rig: Rig) -> Non
         assert await rig.run("print_line", "next") == Succeeded(b"null")
     lines = [(line["type"], line["source"], line["event"]) for line in logs]
     assert lines == [
-        ("print_anew", "stdout", "kept"), ("print_anew", "stdout", "unended"),
-        ("print_line", "stdout", "next"), ("print_line", "stderr", "next too"), ("print_line", "mine", "next as well"),
-    ]  # fmt: skip
+        ("print_anew", "stdout", "kept"),
+        ("print_anew", "stdout", "unended"),
+        ("print_line", "stdout", "next"),
+        ("print_line", "stderr", "next too"),
+        ("print_line", "mine", "next as well"),
+    ]
 
 
 @pytest.mark.parametrize("name", ["closed output", "detached output", "other output", "descriptors", "no logging"])
-async def test_what_the_next_task_says_is_heard(rig: Rig, name: str) -> None:
+async def test_reports_of_the_next_task_arrive(rig: Rig, name: str) -> None:
     await rig.value("leave", name)
     with capture_logs() as logs:
         await rig.run("print_line", "next")
     assert [line["event"] for line in logs] == ["next", "next too", "next as well"]
 
 
-async def test_a_handler_that_raises_between_two_tasks_fails_only_its_own(rig: Rig) -> None:
+async def test_a_handler_that_raises_between_two_tasks_fails_only_its_own_task(rig: Rig) -> None:
     for _ in range(20):
         outcome = await rig.run("be_interrupted_often")
         assert isinstance(outcome, Succeeded | Failed)
@@ -76,7 +79,7 @@ async def test_a_handler_that_raises_between_two_tasks_fails_only_its_own(rig: R
         assert await rig.run("add", 2, 3) == Succeeded(b"5")
 
 
-async def test_what_a_function_leaves_may_raise_in_the_childs_own_code(rig: Rig) -> None:
+async def test_leftovers_of_a_function_may_raise_in_the_childs_own_code(rig: Rig) -> None:
     pid = await rig.value("get_pid")
     outcome = await rig.run("raise_in_our_code")
     assert isinstance(outcome, Failed)
@@ -92,7 +95,7 @@ async def test_a_handler_may_print_while_its_task_does(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("how", "words"), [("shown", "ValueError: broken inside"), ("unshowable", "Unshowable"), ("exit", "SystemExit: 0")]
 )
-async def test_a_child_that_dies_of_an_exception_tells_it(rig: Rig, how: str, words: str) -> None:
+async def test_a_child_that_dies_of_an_exception_reports_it(rig: Rig, how: str, words: str) -> None:
     outcome = await rig.run("break_the_child", how)
     assert isinstance(outcome, Crashed)
     assert words in outcome.detail
@@ -101,7 +104,7 @@ async def test_a_child_that_dies_of_an_exception_tells_it(rig: Rig, how: str, wo
     assert await rig.run("add", 2, 3) == Succeeded(b"5")
 
 
-async def test_what_turns_out_too_late_to_stay_costs_the_next_task_no_try(rig: Rig) -> None:
+async def test_a_change_found_too_late_costs_the_next_task_no_try(rig: Rig) -> None:
     pid = await rig.value("spoil_what_is_put_back_later")
     declined = await rig.run("get_pid")
     assert isinstance(declined, Snoozed)
@@ -111,7 +114,7 @@ async def test_what_turns_out_too_late_to_stay_costs_the_next_task_no_try(rig: R
 
 @pytest.fixture
 def oom_kills(monkeypatch: pytest.MonkeyPatch) -> list[Iterator[int | None]]:
-    """What the kernel's counter says, each time that it is asked."""
+    """The values of the kernel's counter, one for each read."""
     counts: list[Iterator[int | None]] = [itertools.repeat(0)]
     monkeypatch.setattr("tasker.executor.process.count_oom_kills", lambda: next(counts[0]))
     return counts

@@ -1,4 +1,4 @@
-"""Task types that leave something changed in their process, and one that looks whether it is still so."""
+"""Task types that change something in their process, and one that checks whether the change is still there."""
 
 from __future__ import annotations
 
@@ -103,8 +103,14 @@ def configure_logging() -> None:
 
 def look_at_logging() -> list[Any]:
     root = logging.getLogger()
-    return [root.level, repr(root.handlers), root.filters, root.isEnabledFor(logging.ERROR), quiet.disabled,
-            logging.getLogRecordFactory().__name__]  # fmt: skip
+    return [
+        root.level,
+        repr(root.handlers),
+        root.filters,
+        root.isEnabledFor(logging.ERROR),
+        quiet.disabled,
+        logging.getLogRecordFactory().__name__,
+    ]
 
 
 def look_at_decimals() -> list[str]:
@@ -173,7 +179,7 @@ def use_one_processor() -> None:
 
 
 class Rude:
-    """Stands in for a file."""
+    """A stand-in for a file."""
 
     def flush(self) -> NoReturn:
         raise KeyboardInterrupt
@@ -265,7 +271,7 @@ RESTORED: dict[str, tuple[Leave, Leave]] = {
     "deadline of faulthandler": (lambda: faulthandler.dump_traceback_later(0.05, exit=True), lambda: sleep_for(0.15)),
     "faulthandler": (faulthandler.disable, faulthandler.is_enabled),
     "files that nobody has": (leave_a_cycle_of_files, count_files),
-}  # fmt: skip
+}
 REPLACED: dict[str, tuple[Leave, Leave]] = {
     "hard limit": (set_hard_limit, lambda: resource.getrlimit(resource.RLIMIT_FSIZE)),
     "thread": (serve_forever, lambda: threading.active_count()),
@@ -286,7 +292,7 @@ def leave(name: str) -> int:
 
 @task
 def look(name: str) -> tuple[int, str]:
-    """Return the process id, and what the trace of that name shows in."""
+    """Return the process id, and the value that the trace of that name would change."""
     return os.getpid(), repr((RESTORED | REPLACED)[name][1]())
 
 
@@ -315,7 +321,7 @@ def be_interrupted_often() -> str:
 
 @task
 def raise_in_our_code() -> None:
-    """Leave a profiler that raises as soon as the child's own code goes on."""
+    """Leave a profiler that raises as soon as the child's own code continues."""
 
     def profile(frame: Any, event: str, _: object) -> None:
         if frame.f_code.co_name == "begin_restore" and event == "call":
@@ -332,7 +338,7 @@ class Unshowable(Exception):
 @task
 def break_the_child(how: str) -> None:
     """Replace a part of the child's own program."""
-    from tasker.executor.process_state import ProcessState
+    from tasker.executor.child.state import ProcessState
 
     def fail(_: object) -> None:
         raise {"shown": ValueError("broken inside"), "unshowable": Unshowable(), "exit": SystemExit(0)}[how]
@@ -342,9 +348,9 @@ def break_the_child(how: str) -> None:
 
 @task
 def spoil_what_is_put_back_later() -> int:
-    from tasker.executor import process_settings
+    from tasker.executor.child import settings
 
-    process_settings._write_interpreter = interrupt  # what a table has already is not replaced by this
+    settings._write_interpreter = interrupt  # has no effect: the table has the original function
     os.get_blocking = interrupt  # type: ignore[assignment]
     return os.getpid()
 

@@ -18,8 +18,8 @@ from tests.gpt.recorder import Recorder
 from tasker.builtin import builtin_registry
 from tasker.config.prices import ModelPrice
 from tasker.config.settings import SECRET_VARIABLES, GptSettings
+from tasker.executor.attempt import Stop
 from tasker.executor.executor import Executor
-from tasker.executor.stop import Stop
 from tasker.model import Claim, Policy
 from tasker.rules.lifecycle import Failed, Outcome, Succeeded
 from tasker.testing import START

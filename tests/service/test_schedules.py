@@ -12,6 +12,7 @@ from msgspec import Raw, structs
 from tests.passers import Passers
 
 from tasker import task
+from tasker.chores import fire
 from tasker.engines.sqlite import SqliteEngine
 from tasker.errors import Unavailable
 from tasker.model import TaskFilter
@@ -27,11 +28,11 @@ YEARS = timedelta(days=3653)
 
 @pytest.fixture
 async def firing(service: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Task[None]]:
-    """The chore as it runs, in a force where it looks at the clock."""
-    for name in ("_LOOK_AGAIN", "_AT_LEAST"):
-        monkeypatch.setattr(schedules, name, 0.001)
+    """The chore as it runs, but looking at the clock very often."""
+    for name in ("_LOOK_AGAIN", "_AT_LEAST", "_AFTER_A_FAULT"):
+        monkeypatch.setattr(fire, name, 0.001)
     monkeypatch.setattr(schedules, "_AFTER_A_FAULT", timedelta(milliseconds=1))
-    chore = asyncio.create_task(service.schedules.run())
+    chore = asyncio.create_task(fire.fire_schedules(service.schedules, service.schedules._clock))
     yield chore
     assert not chore.done()
     chore.cancel()
@@ -84,12 +85,12 @@ async def test_a_fault_ends_nothing(
     firing: asyncio.Task[None],
 ) -> None:  # fmt: skip
     faults = [Unavailable("away"), ValueError("odd row"), Unavailable("away")]
-    fire = engine.schedules.fire
+    store_fire = engine.schedules.fire
 
     async def broken(given: Any) -> Any:
         if faults:
             raise faults.pop()
-        return await fire(given)
+        return await store_fire(given)
 
     monkeypatch.setattr(engine.schedules, "fire", broken)
     await create(service)

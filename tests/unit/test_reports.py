@@ -142,7 +142,7 @@ async def test_who_says_more_than_is_stored_is_told_to_wait() -> None:
     while not report.is_full:
         report.output("x" * 1000)
         assert len(told) == 0
-    report.when_room(lambda: told.append(1))
+    report.when_not_full(lambda: told.append(1))
     report._flush()
     storing = report._storing
     assert storing is not None
@@ -152,7 +152,7 @@ async def test_who_says_more_than_is_stored_is_told_to_wait() -> None:
     await storing
     assert told == [1]
     assert not report.is_full
-    report.when_room(lambda: told.append(2))
+    report.when_not_full(lambda: told.append(2))
     assert told == [1, 2], "there is room now"
 
 
@@ -205,7 +205,7 @@ async def test_who_waits_for_room_goes_on_whatever_the_store_raises(scrubs: bool
     report.scrub = store.scrub if scrubs else None
     report.output("a" * (MAX_HELD + 1))
     room: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    report.when_room(lambda: room.set_result(report._held))
+    report.when_not_full(lambda: room.set_result(report._held))
     assert report.is_full
     assert not room.done()
     report._flush()
@@ -219,7 +219,7 @@ async def test_who_waits_for_room_waits_on_while_the_store_is_away() -> None:
     report = ReportBuffer(store, Lease(uuid4(), 1), ManualClock())
     report.output("a" * (MAX_HELD + 1))
     room = asyncio.Event()
-    report.when_room(room.set)
+    report.when_not_full(room.set)
     report._flush()
     while not store.refused:
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""A receiver of webhooks, in the test's own process: it keeps what it was told, and answers as the test says."""
+"""A receiver of webhooks in the test's own process: it keeps the requests, and answers as the test asks."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Heard:
 
 @dataclass
 class Receiver:
-    """answers: what is said to each request, the last one again and again; None says nothing and holds the line.
+    """answers: the reply to each request, the last one for all later ones; None does not answer, and stays connected.
 
-    judge: says it instead, by what it has heard.
+    judge: makes the reply from the request instead.
     """
 
     port: int = 0
@@ -47,7 +47,7 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}/hook"
 
     async def until(self, count: int) -> list[Heard]:
-        """Return what was heard, once it is so much."""
+        """Return the requests, once there are `count`."""
         async with asyncio.timeout(10):
             while len(self.heard) < count:
                 self.news.clear()

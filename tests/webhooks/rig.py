@@ -1,4 +1,4 @@
-"""A dispatcher over an engine, moved by hand, and the receivers that it tells."""
+"""A dispatcher over an engine, moved by hand, and its receivers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECRET = new_secret()
 
 @dataclass
 class Told:
-    """One request that a receiver had."""
+    """One request to a receiver."""
 
     url: str
     headers: dict[str, str]
@@ -42,7 +42,7 @@ class Told:
 
 @dataclass
 class Receivers:
-    """Everybody who may be told; answers by URL, 200 if nothing is said. held: URLs that say nothing yet.
+    """All receivers; answers by URL, 200 by default. held: URLs that do not answer yet.
 
     duration: seconds that each answer is said to have taken.
     """
@@ -101,9 +101,11 @@ class Rig:
 
     async def hook(self, url: str = "https://example.com/", **fields: Any) -> Webhook:
         webhook = Webhook(
-            webhook_id=uuid4(), url=url, created_at=self.clock.now(),
+            webhook_id=uuid4(),
+            url=url,
+            created_at=self.clock.now(),
             **{"events": ("completed", "failed", "cancelled"), "secrets": (WebhookSecret(secret=SECRET),), **fields},
-        )  # fmt: skip
+        )
         await self.engine.webhooks.create(webhook, most=1000)
         return webhook
 
@@ -119,7 +121,7 @@ class Rig:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether every request under way waits for a receiver that is held."""
+        """Whether every request in flight waits for a receiver that is held."""
         return len(self.dispatcher._sending) == self.receivers.waiting
 
     async def deliver(self) -> None:

@@ -1,4 +1,4 @@
-"""What a chat is told: a line or two, in which nothing that a task says acts upon the chat."""
+"""Messages for chats: a line or two, in which no text of a task acts upon the chat."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msgspec import Raw, structs
 from tests.webhooks.test_payload import EVENT, TASK, render
 
 from tasker.model import Event, Status, Task, TaskProblem
-from tasker.webhooks.chat import MAX_WORDS, make_slack, make_text
+from tasker.webhooks.chat import MAX_TEXT, make_slack, make_text
 from tasker.webhooks.payload import make_message
 
 ID = "0198f7a0-0000-7000-8000-000000000001"
@@ -54,12 +54,12 @@ def slack(told: Event, task: Task = TASK) -> str:
         (structs.replace(EVENT, type="log", data=Raw(b"[]")), TASK, "logs", None),
     ],
 )
-def test_the_text_tells_type_status_and_error(told: Event, task: Task, what: str, said: str | None) -> None:
+def test_the_text_has_type_status_and_error(told: Event, task: Task, what: str, said: str | None) -> None:
     assert make_text(told, task) == f"sum {what} (task {ID})" + (f"\n{said}" if said else "")
     assert slack(told, task) == f"`sum` {what} (task {ID})" + (f"\n`{said}`" if said else "")
 
 
-def test_no_result_params_or_traceback_are_told() -> None:
+def test_the_text_has_no_result_params_or_traceback() -> None:
     task = structs.replace(failed("no"), params=Raw(b'["private"]'), result=Raw(b'"private"'))
     for text in (make_text(event("failed"), task), slack(event("failed"), task)):
         assert "private" not in text
@@ -67,16 +67,28 @@ def test_no_result_params_or_traceback_are_told() -> None:
 
 
 HOSTILE = [
-    "<!channel> <!here|here> <!everyone>", "<@U012AB3CD> <#C012|x> <!subteam^S1>", "@channel @here @everyone @all @bob",
-    "<https://evil.example|click>", "https://evil.example/x", "www.evil.example", "evil.example/path?a=b",
-    "a@evil.example", "[click](https://evil.example)", "&lt;!channel&gt;", "` <!channel> `", "```\n@here\n```",
-    "*b* _i_ ~s~ > quote", "slack://open", "\u202egnp.exe", "a\r\nb\x00c\x1b[31md\x7f\u2028e\u0085f",
+    "<!channel> <!here|here> <!everyone>",
+    "<@U012AB3CD> <#C012|x> <!subteam^S1>",
+    "@channel @here @everyone @all @bob",
+    "<https://evil.example|click>",
+    "https://evil.example/x",
+    "www.evil.example",
+    "evil.example/path?a=b",
+    "a@evil.example",
+    "[click](https://evil.example)",
+    "&lt;!channel&gt;",
+    "` <!channel> `",
+    "```\n@here\n```",
+    "*b* _i_ ~s~ > quote",
+    "slack://open",
+    "\u202egnp.exe",
+    "a\r\nb\x00c\x1b[31md\x7f\u2028e\u0085f",
     "evil\u3002example evil\uff0eexample",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("words", HOSTILE)
-def test_what_a_task_says_neither_mentions_nor_links(words: str) -> None:
+def test_text_of_a_task_neither_mentions_nor_links(words: str) -> None:
     for told, task in (
         (event("failed"), failed(words)),
         (event("log", level="info", message=words), TASK),
@@ -105,7 +117,7 @@ def test_the_names_of_types_do_not_link_either() -> None:
 @pytest.mark.parametrize("words", ["x" * 100_000, "<" * 100_000, "@" * 100_000, "😀" * 1000, " " * 5000 + "x"])
 def test_a_text_stays_short(words: str) -> None:
     plain, chat = make_text(event("failed"), failed(words)), slack(event("failed"), failed(words))
-    assert len(plain.replace("\u200b", "")) <= MAX_WORDS + 100
+    assert len(plain.replace("\u200b", "")) <= MAX_TEXT + 100
     assert len(chat) < 4000, "what Slack takes"
     assert (plain + chat).encode()
 
@@ -113,8 +125,10 @@ def test_a_text_stays_short(words: str) -> None:
 def test_each_format_has_its_media_type() -> None:
     sent = {name: make_message(name, EVENT, TASK, render) for name in ("standard", "slack", "plain")}
     assert {name: message.content_type for name, message in sent.items()} == {
-        "standard": "application/json", "slack": "application/json", "plain": "text/plain; charset=utf-8",
-    }  # fmt: skip
+        "standard": "application/json",
+        "slack": "application/json",
+        "plain": "text/plain; charset=utf-8",
+    }
     assert json.loads(sent["standard"].body)["data"]["task_id"] == ID
     assert json.loads(sent["slack"].body) == {"text": f"`sum` completed (task {ID})"}
     assert sent["plain"].body.decode() == f"sum completed (task {UUID(ID)})"

@@ -1,4 +1,4 @@
-"""The dispatcher: who hears of what, and how receivers that fail or are slow are treated."""
+"""The dispatcher: which webhooks get which events, and how it treats failing and slow receivers."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tasker.rules.lifecycle import Failed, Succeeded, problem
 from tasker.rules.signing import new_secret
 from tasker.testing import ManualClock, make_draft
 from tasker.webhooks.dispatcher import Dispatcher
-from tasker.webhooks.places import AT_ONCE, PER_LANE, PER_SHARE, SLOW_AFTER, SLOW_PER_OWNER
 from tasker.webhooks.rules import PAUSE_AFTER, RETRY_WITHIN, Answer
+from tasker.webhooks.slots import AT_ONCE, PER_RECEIVER, PER_SHARE, SLOW_AFTER, SLOW_PER_OWNER
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ async def test_the_signature_is_that_of_the_body_sent(rig: Rig, monkeypatch: pyt
     assert standardwebhooks.Webhook(SECRET).verify(body, headers)["type"] == "task.completed"
 
 
-async def test_a_receiver_is_told_which_trace_a_task_belongs_to(rig: Rig, receivers: Receivers) -> None:
+async def test_a_message_carries_the_trace_of_its_task(rig: Rig, receivers: Receivers) -> None:
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     await rig.hook()
     await rig.complete(extra=Extra(traceparent=trace))
@@ -81,7 +81,7 @@ async def test_an_old_secret_signs_until_its_time_is_over(rig: Rig, receivers: R
 
 
 class _Then:
-    """The time of a clock as the library asks for it."""
+    """A clock's time, as the library asks for it."""
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
@@ -95,7 +95,7 @@ class _Then:
         return datetime.fromtimestamp(seconds, tz)
 
 
-async def test_by_default_ends_are_told_and_on_request_everything(rig: Rig, receivers: Receivers) -> None:
+async def test_by_default_only_ends_are_sent_and_on_request_every_event(rig: Rig, receivers: Receivers) -> None:
     every = "https://every.example.com/"
     await rig.hook()
     await rig.hook(every, events=("created", "started", "retrying", "completed", "failed", "cancelled"))
@@ -107,26 +107,34 @@ async def test_by_default_ends_are_told_and_on_request_everything(rig: Rig, rece
     told = [(one.url == every, *one.event) for one in receivers.told]
     assert sorted(told, key=str) == sorted(
         [
-            (False, failed, "task.failed"), (False, cancelled, "task.cancelled"),
-            (True, failed, "task.created"), (True, failed, "task.started"), (True, failed, "task.failed"),
-            (True, cancelled, "task.created"), (True, cancelled, "task.cancelled"),
+            (False, failed, "task.failed"),
+            (False, cancelled, "task.cancelled"),
+            (True, failed, "task.created"),
+            (True, failed, "task.started"),
+            (True, failed, "task.failed"),
+            (True, cancelled, "task.created"),
+            (True, cancelled, "task.cancelled"),
         ],
         key=str,
-    )  # fmt: skip
+    )
 
 
 async def test_each_filter_must_hold(rig: Rig, receivers: Receivers) -> None:
     for name, fields in {
-        "type": {"type": "other"}, "queue": {"queue": "other"}, "tag": {"tag": "other"}, "owner": {"owner": "eve"},
-        "fits": {"type": "sum", "queue": "q", "tag": "b"}, "all": {},
-    }.items():  # fmt: skip
+        "type": {"type": "other"},
+        "queue": {"queue": "other"},
+        "tag": {"tag": "other"},
+        "owner": {"owner": "eve"},
+        "fits": {"type": "sum", "queue": "q", "tag": "b"},
+        "all": {},
+    }.items():
         await rig.hook(f"https://{name}.example.com/", **fields)
     await rig.complete(queue="q", tags=("a", "b"))
     await rig.work()
     assert sorted(one.url for one in receivers.told) == ["https://all.example.com/", "https://fits.example.com/"]
 
 
-async def test_an_owner_hears_of_its_own_tasks_and_of_all_who_was_to(rig: Rig, receivers: Receivers) -> None:
+async def test_a_webhook_gets_its_owners_tasks_or_all_if_it_asked_for_them(rig: Rig, receivers: Receivers) -> None:
     await rig.hook("https://ada.example.com/", owner="ada")
     await rig.hook("https://nobody.example.com/")
     await rig.hook("https://everybody.example.com/", owner="ada", all_owners=True)
@@ -137,7 +145,7 @@ async def test_an_owner_hears_of_its_own_tasks_and_of_all_who_was_to(rig: Rig, r
     assert sorted(one.url[8:11] for one in receivers.told) == ["ada", "eve", "eve", "eve", "nob"]
 
 
-async def test_nothing_is_told_of_what_came_before_a_webhook(rig: Rig, receivers: Receivers) -> None:
+async def test_events_before_a_webhook_are_not_sent_to_it(rig: Rig, receivers: Receivers) -> None:
     await rig.complete()
     rig.clock.advance(timedelta(seconds=5))
     await rig.hook()
@@ -146,7 +154,7 @@ async def test_nothing_is_told_of_what_came_before_a_webhook(rig: Rig, receivers
     assert receivers.events == [(later, "task.completed")]
 
 
-async def test_of_an_erased_task_nothing_is_told(rig: Rig, receivers: Receivers) -> None:
+async def test_events_of_an_erased_task_are_not_sent(rig: Rig, receivers: Receivers) -> None:
     webhook = await rig.hook()
     task_id = await rig.complete()
     await rig.dispatch()
@@ -157,24 +165,31 @@ async def test_of_an_erased_task_nothing_is_told(rig: Rig, receivers: Receivers)
 
 
 @pytest.mark.parametrize("sequence", [0, 99])
-async def test_of_an_event_that_is_not_kept_nothing_is_told(rig: Rig, receivers: Receivers, sequence: int) -> None:
+async def test_an_event_that_is_no_longer_kept_is_not_sent(rig: Rig, receivers: Receivers, sequence: int) -> None:
     webhook = await rig.hook()
     task_id = await rig.complete()
     await rig.work()
     receivers.told.clear()
     lost = Delivery(
-        delivery_id=uuid4(), webhook_id=webhook.webhook_id, task_id=task_id, sequence=sequence, event="completed",
-        status="pending", lane=webhook.lane, created_at=rig.clock.now(), due_at=rig.clock.now(),
-    )  # fmt: skip
-    turn = await rig.engine.webhooks.turn("one")
-    assert turn is not None
-    assert await rig.engine.webhooks.dispatch([lost], after=turn.position, to="further")
+        delivery_id=uuid4(),
+        webhook_id=webhook.webhook_id,
+        task_id=task_id,
+        sequence=sequence,
+        event="completed",
+        status="pending",
+        lane=webhook.lane,
+        created_at=rig.clock.now(),
+        due_at=rig.clock.now(),
+    )
+    position = await rig.engine.webhooks.find_position("one")
+    assert position is not None
+    assert await rig.engine.webhooks.dispatch([lost], after=position.position, to="further")
     await rig.deliver()
     assert receivers.told == []
     assert [one.sequence for one in await rig.deliveries(webhook)] == [3]
 
 
-async def test_each_attempt_is_counted_by_how_it_went(rig: Rig, receivers: Receivers) -> None:
+async def test_each_attempt_is_counted_by_its_outcome(rig: Rig, receivers: Receivers) -> None:
     counted: list[str] = []
     rig.dispatcher = Dispatcher(
         rig.engine, rig.clock, Random(), post=receivers.post, render=render, name="one", count=counted.append
@@ -193,7 +208,7 @@ async def test_each_attempt_is_counted_by_how_it_went(rig: Rig, receivers: Recei
     ("fault", "logged"),
     [(Unavailable("cut off"), "webhook.delivery_not_stored"), (RuntimeError("ours"), "webhook.delivery_failed")],
 )
-async def test_an_attempt_that_could_not_be_stored_is_made_again_when_its_lease_is_over(
+async def test_an_attempt_that_could_not_be_stored_is_repeated_after_its_lease(
     rig: Rig, receivers: Receivers, monkeypatch: pytest.MonkeyPatch, fault: Exception, logged: str
 ) -> None:
     async def away(*_: Any, **__: Any) -> bool:
@@ -215,11 +230,14 @@ async def test_an_attempt_that_could_not_be_stored_is_made_again_when_its_lease_
     assert (delivery.status, delivery.attempts) == ("delivered", 2)
 
 
-async def test_no_fault_ends_what_it_does_by_itself(
+async def test_no_fault_ends_the_background_loops(
     rig: Rig, receivers: Receivers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasker.webhooks.dispatcher._LOOK", 0.01)
-    faults = {"turn": [Unavailable("away"), RuntimeError("ours")], "find_due": [RuntimeError("ours"), Unavailable("")]}
+    faults = {
+        "find_position": [Unavailable("away"), RuntimeError("ours")],
+        "find_due": [RuntimeError("ours"), Unavailable("")],
+    }
     for name, left in faults.items():
         monkeypatch.setattr(rig.engine.webhooks, name, failing(getattr(rig.engine.webhooks, name), left))
     await rig.hook()
@@ -231,12 +249,12 @@ async def test_no_fault_ends_what_it_does_by_itself(
                 await asyncio.sleep(0.01)
         await rig.dispatcher.close()
     assert receivers.events == [(told, "task.completed")]
-    assert faults == {"turn": [], "find_due": []}
+    assert faults == {"find_position": [], "find_due": []}
     assert sorted(entry["event"] for entry in logs) == ["webhooks.failed"] * 2 + ["webhooks.waiting"] * 2
 
 
 def failing(work: Callable[..., Awaitable[Any]], faults: list[Exception]) -> Callable[..., Awaitable[Any]]:
-    """Return the work, done once these faults have been raised."""
+    """Return the function, which first raises each of these faults."""
 
     async def first_fail(*given: Any, **named: Any) -> Any:
         if faults:
@@ -247,7 +265,7 @@ def failing(work: Callable[..., Awaitable[Any]], faults: list[Exception]) -> Cal
 
 
 @pytest.mark.parametrize("answers", [True, False])
-async def test_at_the_end_what_is_under_way_has_a_moment_to_be_answered(
+async def test_closing_gives_requests_in_flight_a_moment(
     rig: Rig, receivers: Receivers, monkeypatch: pytest.MonkeyPatch, answers: bool
 ) -> None:
     monkeypatch.setattr("tasker.webhooks.dispatcher._FINISH_WITHIN", 10 if answers else 0.05)
@@ -268,7 +286,7 @@ async def test_at_the_end_what_is_under_way_has_a_moment_to_be_answered(
     assert [one.status for one in await rig.deliveries(webhook)] == ["delivered" if answers else "pending"]
 
 
-async def test_a_receiver_that_works_again_is_told_what_it_missed(rig: Rig, receivers: Receivers) -> None:
+async def test_a_receiver_that_works_again_gets_what_it_missed(rig: Rig, receivers: Receivers) -> None:
     webhook = await rig.hook()
     receivers.answers[webhook.url] = 503
     missed = [await rig.complete() for _ in range(3)]
@@ -281,7 +299,7 @@ async def test_a_receiver_that_works_again_is_told_what_it_missed(rig: Rig, rece
     assert {one.status for one in await rig.deliveries(webhook)} == {"delivered"}
 
 
-async def test_one_that_is_made_again_has_all_its_tries(rig: Rig, receivers: Receivers) -> None:
+async def test_a_redelivery_has_all_its_tries(rig: Rig, receivers: Receivers) -> None:
     webhook = await rig.hook()
     receivers.answers[webhook.url] = 500
     await rig.complete()
@@ -297,9 +315,7 @@ async def test_one_that_is_made_again_has_all_its_tries(rig: Rig, receivers: Rec
     assert (again.status, again.due_at) == ("pending", rig.clock.now() + RETRY_WITHIN[0])
 
 
-async def test_a_receiver_that_fails_for_days_is_left_alone_until_somebody_says_so(
-    rig: Rig, receivers: Receivers
-) -> None:
+async def test_a_webhook_that_fails_for_days_is_paused_until_it_is_resumed(rig: Rig, receivers: Receivers) -> None:
     webhook = await rig.hook()
     receivers.answers[webhook.url] = 500
     await rig.complete()
@@ -321,18 +337,18 @@ async def test_a_receiver_that_fails_for_days_is_left_alone_until_somebody_says_
     assert (last, "task.completed") in receivers.events
 
 
-async def test_a_slow_receiver_keeps_no_other_waiting_and_has_a_few_at_a_time(rig: Rig, receivers: Receivers) -> None:
+async def test_a_slow_receiver_delays_no_other_and_has_few_requests_at_a_time(rig: Rig, receivers: Receivers) -> None:
     slow, quick = await rig.hook("https://slow.example.com/"), await rig.hook("https://quick.example.com/")
     receivers.held[slow.url] = asyncio.Event()
-    for _ in range(PER_LANE * 3):
+    for _ in range(PER_RECEIVER * 3):
         await rig.complete()
     await rig.dispatch()
     for _ in range(30):
         await rig.dispatcher.deliver()
         await asyncio.sleep(0.01)
     told = [one.url for one in receivers.told]
-    assert told.count(slow.url) == PER_LANE
-    assert told.count(quick.url) == PER_LANE * 3
+    assert told.count(slow.url) == PER_RECEIVER
+    assert told.count(quick.url) == PER_RECEIVER * 3
     receivers.held[slow.url].set()
     await rig.dispatcher.settle()
     await rig.deliver()
@@ -360,7 +376,7 @@ async def test_many_deliveries_are_stored_in_steps(
     assert sorted(receivers.events) == sorted((task_id, "task.completed") for task_id in expected for _ in range(9))
 
 
-async def test_a_failing_receiver_has_one_at_a_time(rig: Rig, receivers: Receivers) -> None:
+async def test_a_failing_receiver_has_one_request_at_a_time(rig: Rig, receivers: Receivers) -> None:
     webhook = await rig.hook()
     receivers.answers[webhook.url] = 500
     await rig.complete()
@@ -377,13 +393,13 @@ async def test_a_failing_receiver_has_one_at_a_time(rig: Rig, receivers: Receive
     await rig.dispatcher.settle()
 
 
-async def test_a_receiver_that_has_all_it_may_have_leaves_the_rest_to_others(
+async def test_a_receiver_without_free_slots_leaves_the_rest_to_others(
     rig: Rig, receivers: Receivers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasker.webhooks.places.AT_ONCE", PER_LANE + 2)
+    monkeypatch.setattr("tasker.webhooks.slots.AT_ONCE", PER_RECEIVER + 2)
     slow = await rig.hook("https://slow.example.com/", type="sum")
     receivers.held[slow.url] = asyncio.Event()
-    for _ in range(PER_LANE * 2):
+    for _ in range(PER_RECEIVER * 2):
         await rig.complete()
     await rig.dispatch()
     while await rig.dispatcher.deliver():
@@ -401,8 +417,8 @@ async def test_a_receiver_that_has_all_it_may_have_leaves_the_rest_to_others(
     await rig.dispatcher.settle()
 
 
-async def test_one_owner_s_single_tasks_leave_room_for_others(rig: Rig, receivers: Receivers) -> None:
-    """However many hosts they tell, none of which says anything."""
+async def test_single_tasks_of_one_owner_leave_slots_to_others(rig: Rig, receivers: Receivers) -> None:
+    """However many hosts they notify, none of which answers."""
     hold = asyncio.Event()
     for place in range(AT_ONCE):
         url = f"https://r{place}.example.com/"
@@ -426,13 +442,13 @@ async def test_one_owner_s_single_tasks_leave_room_for_others(rig: Rig, receiver
     assert len(await rig.deliveries(other)) == 1
 
 
-async def test_in_all_there_are_so_many_at_a_time(rig: Rig, receivers: Receivers) -> None:
+async def test_the_number_of_requests_is_bounded(rig: Rig, receivers: Receivers) -> None:
     hold = asyncio.Event()
-    for place in range(AT_ONCE // PER_LANE + 3):
+    for place in range(AT_ONCE // PER_RECEIVER + 3):
         url = f"https://r{place}.example.com/"
         await rig.hook(url)
         receivers.held[url] = hold
-    for _ in range(PER_LANE):
+    for _ in range(PER_RECEIVER):
         await rig.complete()
     await rig.dispatch()
     while await rig.dispatcher.deliver():
@@ -445,18 +461,18 @@ async def test_in_all_there_are_so_many_at_a_time(rig: Rig, receivers: Receivers
     hold.set()
     await rig.dispatcher.settle()
     await rig.deliver()
-    assert len(receivers.told) == PER_LANE * (AT_ONCE // PER_LANE + 3)
+    assert len(receivers.told) == PER_RECEIVER * (AT_ONCE // PER_RECEIVER + 3)
 
 
 async def begin_all(rig: Rig) -> None:
-    """Begin all for which there is room, until all that is under way waits for a receiver that is held."""
+    """Begin requests until no slot is free, and all in flight wait for a receiver that is held."""
     async with asyncio.timeout(30):
         while not rig.is_quiet or await rig.dispatcher.deliver():
             await asyncio.sleep(0.001)
 
 
 async def hold_hooks(rig: Rig, receivers: Receivers, owner: str, count: int) -> asyncio.Event:
-    """Give an owner webhooks whose receivers say nothing until the event."""
+    """Create webhooks of an owner whose receivers do not answer until the event."""
     hold = asyncio.Event()
     for place in range(count):
         webhook = await rig.hook(f"https://{owner}{place}.example.com/", owner=owner)
@@ -469,7 +485,7 @@ def told_of(receivers: Receivers, owner: str) -> int:
     return sum(one.url.startswith(f"https://{owner}") for one in receivers.told)
 
 
-async def test_an_owner_whose_receivers_are_silent_keeps_no_other_waiting(rig: Rig, receivers: Receivers) -> None:
+async def test_an_owner_with_silent_receivers_delays_no_other(rig: Rig, receivers: Receivers) -> None:
     rig.has_owners = True
     await hold_hooks(rig, receivers, "ada", AT_ONCE + 36)
     for _ in range(3):
@@ -485,7 +501,7 @@ async def test_an_owner_whose_receivers_are_silent_keeps_no_other_waiting(rig: R
     assert told_of(receivers, "ada") == AT_ONCE // 2
 
 
-async def test_each_of_many_owners_has_a_share_and_whoever_comes_next_too(rig: Rig, receivers: Receivers) -> None:
+async def test_each_of_many_owners_has_a_share_and_so_has_the_next(rig: Rig, receivers: Receivers) -> None:
     rig.has_owners = True
     owners = [f"o{letter}" for letter in "abcdef"]
     for place, owner in enumerate(owners, start=1):
@@ -509,7 +525,7 @@ async def test_owners_that_come_at_once_have_equal_shares(rig: Rig, receivers: R
 
 
 @pytest.mark.parametrize("status", [500, 200], ids=["failing", "slow"])
-async def test_an_owner_s_receivers_that_fail_or_are_slow_have_a_few_places_and_its_others_the_rest(
+async def test_failing_or_slow_receivers_of_an_owner_have_few_slots_and_its_others_the_rest(
     rig: Rig, receivers: Receivers, status: int
 ) -> None:
     rig.has_owners = True
@@ -536,7 +552,7 @@ async def test_an_owner_s_receivers_that_fail_or_are_slow_have_a_few_places_and_
     assert told_of(receivers, "ada") == SLOW_PER_OWNER * 3
 
 
-async def test_without_owners_one_may_have_every_place(rig: Rig, receivers: Receivers) -> None:
+async def test_without_owners_one_may_have_every_slot(rig: Rig, receivers: Receivers) -> None:
     hold = await hold_hooks(rig, receivers, "", AT_ONCE + 10)
     receivers.answers.update(dict.fromkeys(receivers.held, 500))
     hold.set()

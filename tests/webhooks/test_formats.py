@@ -52,7 +52,7 @@ def slack(heard: Heard) -> bytes:
 
 
 def plain(heard: Heard) -> bytes:
-    """Answer as a service does that shows the body."""
+    """Answer like a service that shows the body."""
     if heard.headers["content-type"] != "text/plain; charset=utf-8" or heard.body.startswith(b"{"):
         return answer(400, body=b"invalid_payload")
     return OK
@@ -95,9 +95,7 @@ def read(heard: Heard) -> str:
 
 
 @pytest.mark.parametrize("judge", [slack, plain])
-async def test_a_chat_takes_what_it_is_told(
-    tmp_path: Path, receiver: Receiver, judge: Callable[[Heard], bytes]
-) -> None:
+async def test_a_chat_accepts_its_messages(tmp_path: Path, receiver: Receiver, judge: Callable[[Heard], bytes]) -> None:
     receiver.judge = judge
     async with service(tmp_path) as client:
         asked = {"url": receiver.url, "format": judge.__name__, "secret": SECRET, "events": ["task.failed"]}
@@ -126,7 +124,7 @@ def check_signature(heard: Heard) -> None:
 async def test_a_chat_refuses_the_standard_format(
     tmp_path: Path, receiver: Receiver, judge: Callable[[Heard], bytes]
 ) -> None:
-    """Or the tests above would prove nothing."""
+    """Else the tests above would prove nothing."""
     receiver.judge = judge
     async with service(tmp_path) as client:
         hook = (await client.post("/webhook", json={"url": receiver.url})).json()["links"]["self"]
@@ -135,7 +133,7 @@ async def test_a_chat_refuses_the_standard_format(
     assert (delivery["status"], delivery["response_code"]) == ("pending", 400)
 
 
-async def test_a_task_s_own_webhook_tells_a_chat(tmp_path: Path, receiver: Receiver) -> None:
+async def test_a_tasks_own_webhook_notifies_a_chat(tmp_path: Path, receiver: Receiver) -> None:
     receiver.judge = slack
     async with service(tmp_path) as client:
         own = {"url": receiver.url, "format": "slack"}
@@ -146,7 +144,7 @@ async def test_a_task_s_own_webhook_tells_a_chat(tmp_path: Path, receiver: Recei
 
 
 @pytest.mark.parametrize("format", ["slack", "plain"])
-async def test_secrets_of_a_task_are_not_told(tmp_path: Path, receiver: Receiver, format: str) -> None:
+async def test_secrets_of_a_task_are_not_sent(tmp_path: Path, receiver: Receiver, format: str) -> None:
     async with service(tmp_path) as client:
         own = {"url": receiver.url, "format": format, "events": ["task.failed", "task.log"]}
         await submit(client, "leak", "hunter22-hunter22", webhook=own)

@@ -1,4 +1,4 @@
-"""Who has to be told of what, as a table."""
+"""Which webhooks get which events, as a table."""
 
 from __future__ import annotations
 
@@ -20,22 +20,35 @@ TASK_ID = uuid4()
 
 def hook(**fields: Any) -> Webhook:
     given = {
-        "webhook_id": uuid4(), "url": "https://example.com/", "events": ("completed",), "created_at": START,
+        "webhook_id": uuid4(),
+        "url": "https://example.com/",
+        "events": ("completed",),
+        "created_at": START,
         "owner": "ada",
-    }  # fmt: skip
+    }
     return Webhook(**{**given, **fields})
 
 
 def entry(
-    cursor: str = "1", *, event: str = "completed", task_id: UUID = TASK_ID, at: float = 0, owner: str = "ada",
+    cursor: str = "1",
+    *,
+    event: str = "completed",
+    task_id: UUID = TASK_ID,
+    at: float = 0,
+    owner: str = "ada",
     commit: int = 8,
-) -> JournalEntry:  # fmt: skip
-    """Return an event so many seconds after the webhooks were made, and one commit."""
+) -> JournalEntry:
+    """Return an event one commit, and `at` seconds, after the webhooks were made."""
     time = START + timedelta(seconds=at)
     return JournalEntry(
-        cursor=cursor, event=Event(sequence=3, task_id=task_id, attempt=1, type=event, time=time, data=Raw(b"{}")),
-        type="sum", queue="q", tags=("a", "b"), owner=owner, commit=commit,
-    )  # fmt: skip
+        cursor=cursor,
+        event=Event(sequence=3, task_id=task_id, attempt=1, type=event, time=time, data=Raw(b"{}")),
+        type="sum",
+        queue="q",
+        tags=("a", "b"),
+        owner=owner,
+        commit=commit,
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,7 +71,7 @@ def entry(
         ({"all_owners": True}, {"owner": ""}, True),
         ({"all_owners": True}, {"owner": "eve"}, True),
         ({"all_owners": True, "type": "gpt"}, {"owner": "eve"}, False),
-        ({}, {"at": -600}, True),  # by order, whatever the clock said
+        ({}, {"at": -600}, True),  # by the journal's order, not by the clock
         ({}, {"commit": 7}, False),
         ({}, {"commit": 7, "at": 600}, False),
         ({"task_id": TASK_ID}, {}, True),
@@ -68,14 +81,14 @@ def entry(
         ({"task_id": TASK_ID}, {"task_id": uuid4()}, False),
     ],
 )
-def test_who_hears_of_what(fields: dict[str, Any], given: dict[str, Any], hears: bool) -> None:
+def test_which_webhooks_get_an_event(fields: dict[str, Any], given: dict[str, Any], hears: bool) -> None:
     page = JournalPage(entries=[entry(**given)], cursor="end")
     [(found, cursor)] = find_deliveries([Subscription(hook(**fields), 7)], page, START, at_once=9)
     assert (len(found), cursor) == (int(hears), "end")
 
 
-def test_a_step_leads_behind_the_last_event_that_it_tells_of_and_the_last_to_the_end() -> None:
-    """If only the first steps are stored, what is read on from there is all the rest."""
+def test_a_step_ends_behind_its_last_event_and_the_last_one_at_the_end_of_the_page() -> None:
+    """If only the first steps are stored, reading on from there gives exactly the rest."""
     page = JournalPage(entries=[entry(str(place)) for place in range(5)], cursor="end")
     steps = list(find_deliveries([Subscription(hook()), Subscription(hook())], page, START, at_once=3))
     assert [(len(found), cursor) for found, cursor in steps] == [(4, "1"), (4, "3"), (2, "end")]

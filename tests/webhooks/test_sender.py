@@ -1,4 +1,4 @@
-"""Requests to receivers: to the vetted address alone, bounded, and never led elsewhere."""
+"""Requests to receivers: only to the checked address, bounded, and never redirected."""
 
 from __future__ import annotations
 
@@ -26,9 +26,12 @@ INSECURE = UrlRules(insecure=True)
 
 
 def make_sender(
-    rules: UrlRules = INSECURE, *, resolve: Resolve | None = None, ssl_context: ssl.SSLContext | None = None,
+    rules: UrlRules = INSECURE,
+    *,
+    resolve: Resolve | None = None,
+    ssl_context: ssl.SSLContext | None = None,
     within: float = 10,
-) -> Sender:  # fmt: skip
+) -> Sender:
     return Sender(rules, SystemClock(), agent="Tasker/test", resolve=resolve, ssl_context=ssl_context, within=within)
 
 
@@ -48,7 +51,7 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield receiver
 
 
-async def test_a_message_arrives_as_it_is(receiver: Receiver) -> None:
+async def test_a_message_arrives_unchanged(receiver: Receiver) -> None:
     sender = make_sender()
     said = await sender.post(receiver.url + "?a=b", {"webhook-id": "evt_1"}, b'{"type":"x"}')
     assert (said.status, said.failure) == (200, None)
@@ -63,13 +66,13 @@ async def test_a_message_arrives_as_it_is(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("status", [201, 204, 400, 404, 410, 429, 500, 503])
-async def test_a_status_is_told(receiver: Receiver, status: int) -> None:
+async def test_the_status_is_returned(receiver: Receiver, status: int) -> None:
     receiver.answers = [answer(status, "retry-after: 7", body=b"" if status == 204 else b"words")]
     said = await make_sender().post(receiver.url, {}, b"{}")
     assert (said.status, said.retry_after, said.failure) == (status, "7", None)
 
 
-async def test_tls_is_for_the_name_and_goes_to_the_vetted_address() -> None:
+async def test_tls_verifies_the_name_and_connects_to_the_checked_address() -> None:
     authority = trustme.CA()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("hooks.example.com").configure_cert(tls)
@@ -98,7 +101,7 @@ async def test_tls_is_for_the_name_and_goes_to_the_vetted_address() -> None:
 @pytest.mark.parametrize(
     "addresses", [["127.0.0.1"], ["10.0.0.1"], ["8.8.8.8", "127.0.0.1"], ["::1"], ["::ffff:127.0.0.1"], []]
 )
-async def test_a_name_that_leads_inside_is_not_connected_to(receiver: Receiver, addresses: list[str]) -> None:
+async def test_a_name_with_an_internal_address_is_not_connected_to(receiver: Receiver, addresses: list[str]) -> None:
     sender = make_sender(UrlRules(), resolve=resolving(addresses))
     said = await sender.post(f"https://rebound.example.com:{receiver.port}/", {}, b"{}")
     assert said.failure is not None
@@ -107,7 +110,7 @@ async def test_a_name_that_leads_inside_is_not_connected_to(receiver: Receiver, 
 
 
 async def test_a_name_is_resolved_once_for_a_request(receiver: Receiver) -> None:
-    """What it would lead to a moment later is of no interest."""
+    """Its later addresses are not asked for."""
     sender = make_sender(UrlRules(), resolve=resolving(["192.0.2.1"]))
     said = await sender.post(f"https://rebound.example.com:{receiver.port}/", {}, b"{}")
     assert said.failure is not None
@@ -119,7 +122,7 @@ async def test_a_name_is_resolved_once_for_a_request(receiver: Receiver) -> None
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:{port}/", "http://1.1.1.1:{port}/", "https://[::1]:{port}/", "https://localhost.:{port}/"]
 )
-async def test_what_was_allowed_when_it_was_stored_is_vetted_again(receiver: Receiver, url: str) -> None:
+async def test_a_stored_url_is_checked_again(receiver: Receiver, url: str) -> None:
     said = await make_sender(UrlRules()).post(url.format(port=receiver.port), {}, b"{}")
     assert said.failure is not None
     assert said.failure.name == "unsafe-url"
@@ -129,7 +132,7 @@ async def test_what_was_allowed_when_it_was_stored_is_vetted_again(receiver: Rec
 @pytest.mark.parametrize(
     "location", ["https://169.254.169.254/x", "file:///etc/passwd", "https://x.example.com:22/", "http://0x7f.1/"]
 )
-async def test_a_redirect_to_where_no_webhook_leads_is_told(receiver: Receiver, location: str) -> None:
+async def test_a_redirect_to_an_unsafe_address_is_a_failure(receiver: Receiver, location: str) -> None:
     receiver.answers = [answer(302, f"location: {location}")]
     sender = make_sender(UrlRules(insecure=True, hosts=("127.0.0.1",)))
     said = await sender.post(receiver.url, {}, b"{}")
@@ -138,7 +141,7 @@ async def test_a_redirect_to_where_no_webhook_leads_is_told(receiver: Receiver, 
     assert said.failure.detail == "the receiver answered 302, a redirect to where no webhook may lead"
 
 
-async def test_a_redirect_inside_is_not_followed(receiver: Receiver) -> None:
+async def test_a_redirect_to_an_internal_address_is_not_followed(receiver: Receiver) -> None:
     async with receiving() as inside:
         receiver.answers = [answer(302, f"location: {inside.url}")]
         said = await make_sender().post(receiver.url, {}, b"{}")
@@ -153,7 +156,7 @@ async def test_no_other_redirect_is_followed_either(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("location", ["//[", "x" * 1000 + "://example.com"])
-async def test_so_is_one_to_what_is_no_url(receiver: Receiver, location: str) -> None:
+async def test_a_redirect_to_no_url_is_an_unsafe_one(receiver: Receiver, location: str) -> None:
     receiver.answers = [answer(300, f"location: {location}")]
     said = await make_sender().post(receiver.url, {}, b"{}")
     assert said.failure is not None
@@ -164,7 +167,7 @@ async def test_so_is_one_to_what_is_no_url(receiver: Receiver, location: str) ->
 @pytest.mark.parametrize(
     ("status", "headers"), [(304, ()), (201, ("location: file:///x",)), (503, ("location: file:///x",))]
 )
-async def test_an_answer_that_leads_nowhere_is_no_redirect(
+async def test_an_answer_without_location_is_no_redirect(
     receiver: Receiver, status: int, headers: tuple[str, ...]
 ) -> None:
     receiver.answers = [answer(status, *headers)]
@@ -172,14 +175,14 @@ async def test_an_answer_that_leads_nowhere_is_no_redirect(
     assert (said.status, said.failure) == (status, None)
 
 
-async def test_who_says_nothing_is_given_up(receiver: Receiver) -> None:
+async def test_a_silent_receiver_times_out(receiver: Receiver) -> None:
     receiver.answers = [None]
     said = await make_sender(within=0.2).post(receiver.url, {}, b"{}")
     assert said.failure is not None
     assert (said.status, said.failure.name) == (None, "timeout")
 
 
-async def test_who_drips_is_given_up() -> None:
+async def test_a_receiver_that_drips_its_head_times_out() -> None:
     gone = asyncio.Event()
 
     async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -202,8 +205,8 @@ async def test_who_drips_is_given_up() -> None:
         await gone.wait()
 
 
-async def test_who_has_answered_in_time_may_leave_the_rest_unsaid() -> None:
-    """The limit is for the head of the answer: what comes behind it is of no interest, and decides nothing."""
+async def test_a_receiver_that_answered_in_time_may_leave_out_the_body() -> None:
+    """The limit is for the head of the answer; the body decides nothing."""
 
     gone = asyncio.Event()
 
@@ -224,7 +227,7 @@ async def test_who_has_answered_in_time_may_leave_the_rest_unsaid() -> None:
 
 
 @pytest.mark.parametrize("is_reset", [False, True])
-async def test_who_has_answered_may_break_off_as_well(is_reset: bool) -> None:
+async def test_a_receiver_that_answered_may_close_the_connection(is_reset: bool) -> None:
     gone = asyncio.Event()
 
     async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -245,7 +248,7 @@ async def test_who_has_answered_may_break_off_as_well(is_reset: bool) -> None:
     assert (said.status, said.failure) == (200, None)
 
 
-async def test_many_are_told_at_the_same_time(receiver: Receiver) -> None:
+async def test_many_messages_are_sent_at_the_same_time(receiver: Receiver) -> None:
     receiver.answers = [None]
     sender = make_sender()
     posts = [asyncio.create_task(sender.post(receiver.url, {}, b"{}")) for _ in range(20)]
@@ -263,7 +266,7 @@ def looking_up(monkeypatch: pytest.MonkeyPatch, look_up: Callable[..., list[Any]
 
 
 def rows(*addresses: str) -> list[Any]:
-    """Return what the system's resolver says."""
+    """Return the answer of the system's resolver."""
     return [(None, None, None, "", (address, 0)) for address in addresses]
 
 
@@ -273,13 +276,13 @@ async def test_each_address_of_a_name_is_found_once(monkeypatch: pytest.MonkeyPa
     assert await asyncio.wait_for(resolver("example.com"), 5) == ["192.0.2.1", "2001:db8::1"]
 
 
-async def test_a_lookup_that_has_ended_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lookup_that_has_ended_frees_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     resolver = looking_up(monkeypatch, lambda *_, **__: rows("192.0.2.1"))
     for _ in range(100):
         assert await asyncio.wait_for(resolver("example.com"), 5) == ["192.0.2.1"]
 
 
-async def test_so_many_names_are_looked_up_at_a_time_also_when_nobody_waits_for_them(
+async def test_lookups_are_bounded_also_when_nobody_waits_for_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     begun: list[str] = []
@@ -308,7 +311,7 @@ async def test_so_many_names_are_looked_up_at_a_time_also_when_nobody_waits_for_
     assert faults == []
 
 
-async def test_a_name_that_cannot_be_asked_for_is_a_failure(receiver: Receiver) -> None:
+async def test_a_name_that_cannot_be_looked_up_is_a_failure(receiver: Receiver) -> None:
     with pytest.raises(UnicodeError):
         await asyncio.wait_for(Resolver()("x" * 64 + ".example.com"), 5)
 
@@ -320,7 +323,7 @@ async def test_a_name_that_cannot_be_asked_for_is_a_failure(receiver: Receiver) 
     assert (said.failure.name, said.failure.detail) == ("connection", "label too long")
 
 
-async def test_a_lookup_that_cannot_begin_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lookup_that_cannot_begin_takes_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_more(**_: object) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -356,23 +359,30 @@ async def test_a_body_without_end_is_thrown_away(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     "said",
     [
-        b"", b"hush\r\n\r\n", b"HTTP/1.1 200 OK\r\nhush: " + b"y" * 300_000, b"SSH-2.0-hush\r\n", b"220 hush ESMTP\r\n",
-        b"-ERR unknown command 'hush'\r\n", b"HTTP/1.1 hush OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nhu sh: x\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: hush\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: hush\r\n\r\n",
+        b"",
+        b"hush\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nhush: " + b"y" * 300_000,
+        b"SSH-2.0-hush\r\n",
+        b"220 hush ESMTP\r\n",
+        b"-ERR unknown command 'hush'\r\n",
+        b"HTTP/1.1 hush OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nhu sh: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: hush\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: hush\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\nx: hush\r\n\r\n",
     ],
-)  # fmt: skip
-async def test_what_is_no_http_is_a_failure_that_does_not_quote_it(receiver: Receiver, said: bytes) -> None:
+)
+async def test_a_reply_that_is_not_http_is_a_failure_that_does_not_quote_it(receiver: Receiver, said: bytes) -> None:
     receiver.answers = [said]
     told = await make_sender(within=2).post(receiver.url, {}, b"{}")
     assert told.failure is not None
     assert (told.failure.name, told.status, told.retry_after) == ("connection", None, None)
     no_head = b"\r\n\r\n" not in said and len(said) < 100
-    words = "the connection was closed before there was an answer" if no_head else "what came is no answer in HTTP/1.1"
+    words = "the connection was closed before there was an answer" if no_head else "the reply is not HTTP/1.1"
     assert told.failure.detail == words
 
 
-async def test_nobody_there_is_a_failure() -> None:
+async def test_a_refused_connection_is_a_failure() -> None:
     async with receiving() as receiver:
         url = receiver.url
     told = await make_sender().post(url, {}, b"{}")
@@ -380,20 +390,20 @@ async def test_nobody_there_is_a_failure() -> None:
     assert told.failure.name == "connection"
 
 
-async def test_a_name_that_is_none_is_a_failure() -> None:
+async def test_an_invalid_name_is_a_failure() -> None:
     told = await make_sender(UrlRules(), resolve=Resolver()).post("https://nobody.invalid/", {}, b"{}")
     assert told.failure is not None
     assert told.failure.name == "connection"
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.2", "127.0.0.1"], ["127.0.0.1", "127.0.0.2"]])
-async def test_one_address_after_the_other_is_tried(receiver: Receiver, addresses: list[str]) -> None:
+async def test_addresses_are_tried_one_after_the_other(receiver: Receiver, addresses: list[str]) -> None:
     sender = make_sender(resolve=resolving(addresses))
     said = await sender.post(f"http://two.example.com:{receiver.port}/", {}, b"{}")
     assert (said.status, said.failure) == (200, None)
 
 
-async def test_but_only_the_first_few(receiver: Receiver) -> None:
+async def test_only_the_first_few_addresses_are_tried(receiver: Receiver) -> None:
     sender = make_sender(resolve=resolving([f"127.0.0.{last}" for last in (2, 3, 4, 5, 1)]))
     said = await sender.post(f"http://five.example.com:{receiver.port}/", {}, b"{}")
     assert said.failure is not None
@@ -418,7 +428,7 @@ async def test_an_address_that_is_silent_leaves_time_for_the_next(
     assert (said.status, said.failure) == (200, None)
 
 
-async def test_what_a_failure_says_has_no_control_characters_and_an_end() -> None:
+async def test_the_detail_of_a_failure_is_printable_and_short() -> None:
     async def resolve(_: str) -> list[str]:
         raise OSError("\x1b[31m" * 1000)
 

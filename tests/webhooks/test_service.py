@@ -1,4 +1,4 @@
-"""Webhooks of a whole service: what its settings close is closed to the dispatcher too, and what it tells is public."""
+"""Webhooks of a whole service: its URL rules hold for the dispatcher too, and messages hold only what is public."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def hook(app: App, url: str) -> Webhook:
     return webhook
 
 
-async def test_who_is_told_of_an_error_is_not_shown_its_traceback(tmp_path: Path, receiver: Receiver) -> None:
+async def test_a_message_about_an_error_has_no_traceback(tmp_path: Path, receiver: Receiver) -> None:
     async with running(tmp_path, insecure=True) as app:
         await hook(app, receiver.url)
         await explode(app)
@@ -60,7 +60,7 @@ async def test_who_is_told_of_an_error_is_not_shown_its_traceback(tmp_path: Path
     assert b"sample_tasks.py" not in heard.body
 
 
-async def test_an_address_that_was_allowed_once_is_not_connected_to(tmp_path: Path, receiver: Receiver) -> None:
+async def test_an_address_that_is_no_longer_allowed_is_not_connected_to(tmp_path: Path, receiver: Receiver) -> None:
     async with running(tmp_path, insecure=False) as app:
         webhook = await hook(app, receiver.url)
         await explode(app)

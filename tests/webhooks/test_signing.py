@@ -39,7 +39,7 @@ verifiers = pytest.mark.parametrize("verify", VERIFIERS)
 
 
 @verifiers
-def test_what_is_signed_is_verified(verify: object, now: datetime) -> None:
+def test_signatures_are_verified(verify: object, now: datetime) -> None:
     secret = new_secret()
     verify(secret, sign([secret], "evt_1", now, BODY))  # type: ignore[operator]
 
@@ -56,7 +56,7 @@ def test_while_a_secret_is_rotated_both_verify(verify: object, now: datetime) ->
 
 @verifiers
 @pytest.mark.parametrize("change", ["webhook-id", "webhook-timestamp", "webhook-signature"])
-def test_what_was_changed_is_not(verify: object, change: str, now: datetime) -> None:
+def test_a_changed_message_is_not_verified(verify: object, change: str, now: datetime) -> None:
     secret = new_secret()
     headers = sign([secret], "evt_1", now, BODY)
     headers[change] = {
@@ -69,7 +69,7 @@ def test_what_was_changed_is_not(verify: object, change: str, now: datetime) -> 
 
 
 @verifiers
-def test_what_is_old_is_not(verify: object, now: datetime) -> None:
+def test_an_old_message_is_not_verified(verify: object, now: datetime) -> None:
     secret = new_secret()
     with pytest.raises(REFUSALS):
         verify(secret, sign([secret], "evt_1", now - timedelta(minutes=6), BODY))  # type: ignore[operator]
@@ -80,7 +80,7 @@ def test_without_a_secret_nothing_is_signed(now: datetime) -> None:
 
 
 @pytest.mark.parametrize("size", [24, 32, 64])
-def test_secrets(size: int) -> None:
+def test_valid_secrets(size: int) -> None:
     assert is_secret("whsec_" + base64.b64encode(bytes(size)).decode())
     assert is_secret(new_secret())
     assert new_secret() != new_secret()
@@ -88,8 +88,17 @@ def test_secrets(size: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "whsec_", "secret", base64.b64encode(bytes(24)).decode(), "whsec_" + base64.b64encode(bytes(23)).decode(),
-     "whsec_" + base64.b64encode(bytes(65)).decode(), "whsec_" + "ä" * 32, "whsec_" + "A" * 33, "whsec_" + "A-_A" * 20],
-)  # fmt: skip
-def test_no_secrets(text: str) -> None:
+    [
+        "",
+        "whsec_",
+        "secret",
+        base64.b64encode(bytes(24)).decode(),
+        "whsec_" + base64.b64encode(bytes(23)).decode(),
+        "whsec_" + base64.b64encode(bytes(65)).decode(),
+        "whsec_" + "ä" * 32,
+        "whsec_" + "A" * 33,
+        "whsec_" + "A-_A" * 20,
+    ],
+)
+def test_invalid_secrets(text: str) -> None:
     assert not is_secret(text)

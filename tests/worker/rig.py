@@ -13,11 +13,12 @@ from tasker.builtin.reverse import reverse
 from tasker.clock import SystemClock
 from tasker.config.settings import GptSettings
 from tasker.engines.sqlite import SqliteEngine
-from tasker.executor import Executor
+from tasker.executor.executor import Executor
 from tasker.metrics import Metrics
 from tasker.model import Task
 from tasker.tasktypes.registry import Registry
 from tasker.testing import make_draft
+from tasker.worker.attempts import AttemptRunner, BudgetCheck
 from tasker.worker.worker import Worker
 from tests.executor.rig import Signal
 
@@ -34,7 +35,7 @@ class Stage:
 
 
 class OffsetClock(SystemClock):
-    """The machine's clocks, of which the wall clock may be set."""
+    """The machine's clocks; a test may set the wall clock."""
 
     ahead = timedelta(0)
 
@@ -43,9 +44,9 @@ class OffsetClock(SystemClock):
 
 
 class Rig:
-    """A worker with all it needs; `submit` and `until` are what a test says."""
+    """A worker with all that it needs; tests use `submit` and `until`."""
 
-    def __init__(self, folder: Path, **worker: timedelta | int) -> None:
+    def __init__(self, folder: Path, *, check_budget: BudgetCheck | None = None, **worker: timedelta | int) -> None:
         self.clock = OffsetClock()
         self.engine = SqliteEngine(folder / "tasker.db", self.clock)
         self.stage = Stage()
@@ -53,19 +54,40 @@ class Rig:
         for function in (*_functions(self.stage), reverse):
             self.registry.add(function)
         self.executor = Executor(
-            self.registry, targets=(), processes=1, cancel_grace=timedelta(seconds=0.2), child_max_tasks=10,
-            child_max_memory=None, max_result=1000, gpt=GptSettings(), secrets=(),
-        )  # fmt: skip
+            self.registry,
+            targets=(),
+            processes=1,
+            cancel_grace=timedelta(seconds=0.2),
+            child_max_tasks=10,
+            child_max_memory=None,
+            max_result=1000,
+            gpt=GptSettings(),
+            secrets=(),
+        )
+        self._check_budget = check_budget
         self.settings = {"slots": 3, "processes": 1, "lease_for": timedelta(seconds=30)} | worker
         self._news = asyncio.Event()
 
     async def open(self) -> None:
         await self.engine.open()
         self.engine.watch(lambda _: self._news.set())
+        runner = AttemptRunner(
+            self.engine,
+            self.registry,
+            self.executor,
+            self.clock,
+            Metrics(),
+            random=Random(0),
+            check_budget=self._check_budget,
+        )
         self.worker = Worker(
-            self.engine, self.registry, self.executor, self.clock, Metrics(), random=Random(0),
-            heartbeat_every=timedelta(seconds=10), **self.settings,  # type: ignore[arg-type]
-        )  # fmt: skip
+            self.engine,
+            self.registry,
+            runner,
+            self.clock,
+            heartbeat_every=timedelta(seconds=10),
+            **self.settings,  # type: ignore[arg-type]
+        )
         await self.worker.start()
 
     async def close(self) -> None:
@@ -84,7 +106,7 @@ class Rig:
         return found
 
     async def until(self, task: Task, is_so: Callable[[Task], bool]) -> Task:
-        """Return the task once `is_so`; a time limit tells what it was instead."""
+        """Return the task once `is_so`; show the task if it takes too long."""
         try:
             async with asyncio.timeout(10):
                 while not is_so(found := await self.get(task)):

@@ -1,4 +1,4 @@
-"""Secret params are there for every attempt of a task, and for nobody once it has ended."""
+"""Secret params are available to every attempt of a task, and erased once it has ended."""
 
 from __future__ import annotations
 

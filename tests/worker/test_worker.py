@@ -1,20 +1,23 @@
-"""The worker: what becomes of tasks in its hands."""
+"""The worker, over the real engine and the real executor."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import date, timedelta
 from pathlib import Path
+from random import Random
 
 import apsw
 import msgspec
 import pytest
+from msgspec import structs
 
-from tasker.chores.loop import reap
+from tasker.chores.reap import reap
 from tasker.errors import Unavailable
 from tasker.model import PartitionStats, RetryPolicy, Status
 from tasker.model.usage import UsageFilter
 from tasker.rules.lifecycle import Interrupted, decide
+from tests.executor.rig import make_claim
 from tests.worker.rig import NOW, Rig
 
 MINUTE = timedelta(minutes=1)
@@ -27,7 +30,7 @@ async def test_a_task_is_run_and_its_result_stored(rig: Rig) -> None:
     assert (attempt.ending, attempt.worker) == ("succeeded", rig.worker.worker_id)
 
 
-async def test_the_attempt_of_a_child_process_has_its_peak_of_memory(rig: Rig) -> None:
+async def test_an_attempt_in_a_child_has_its_peak_memory(rig: Rig) -> None:
     done = await rig.end(await rig.submit("reverse", b'["abc"]'))
     [of_child] = await rig.engine.find_attempts(done.task_id)
     assert done.status is Status.COMPLETED
@@ -36,7 +39,7 @@ async def test_the_attempt_of_a_child_process_has_its_peak_of_memory(rig: Rig) -
     assert on_loop.peak_memory is None
 
 
-async def test_a_failure_is_told_with_its_attempt(rig: Rig) -> None:
+async def test_a_failure_has_its_attempt(rig: Rig) -> None:
     done = await rig.end(await rig.submit("fail"))
     assert done.status is Status.FAILED
     assert done.error is not None
@@ -74,7 +77,7 @@ async def test_a_cancelled_task_is_stopped_at_once(rig: Rig) -> None:
     assert (await rig.end(task)).status is Status.CANCELLED
 
 
-async def test_what_an_attempt_says_is_stored_while_it_runs(rig: Rig) -> None:
+async def test_reports_are_stored_while_the_attempt_runs(rig: Rig) -> None:
     task = await rig.submit("chatty")
     await rig.stage.started.wait()
     async with asyncio.timeout(10):
@@ -89,17 +92,17 @@ async def test_what_an_attempt_says_is_stored_while_it_runs(rig: Rig) -> None:
     events = await rig.engine.find_events(task.task_id)
     chunks = [msgspec.json.decode(event.data)["chunk"] for event in events if event.type == "output"]
     assert "".join(chunks) == "one twothree"
-    assert chunks[0] == "one two"  # words close together are one event
+    assert chunks[0] == "one two"  # output close together is one event
     log = next(msgspec.json.decode(event.data) for event in events if event.type == "log")
     assert log == {"level": "info", "message": "a line", "fields": {"colour": "red"}}
 
 
-async def test_a_lease_that_is_lost_stops_the_attempt_and_its_result_counts_for_nothing(rig: Rig) -> None:
+async def test_a_lost_lease_stops_the_attempt_and_its_result_is_ignored(rig: Rig) -> None:
     task = await rig.submit("hold")
     await rig.stage.started.wait()
-    claim = next(iter(rig.worker._running.values())).claim
-    await rig.engine.complete(claim.lease, decide(Interrupted(), claim, rig.clock.now(), rig.worker._random))
-    await rig.worker.heartbeat()
+    claim = structs.replace(make_claim("hold"), task_id=task.task_id)
+    await rig.engine.complete(claim.lease, decide(Interrupted(), claim, rig.clock.now(), Random(0)))
+    await rig.worker.leases.heartbeat()
     again = await rig.until(task, lambda found: found.attempt == 2)
     assert again.status is Status.RUNNING
     rig.stage.release.set()
@@ -108,7 +111,7 @@ async def test_a_lease_that_is_lost_stops_the_attempt_and_its_result_counts_for_
     assert [attempt.ending for attempt in await rig.engine.find_attempts(task.task_id)] == ["interrupted", "succeeded"]
 
 
-async def test_draining_lets_what_runs_end(rig: Rig) -> None:
+async def test_draining_lets_attempts_end(rig: Rig) -> None:
     task = await rig.submit("hold")
     await rig.stage.started.wait()
     draining = asyncio.create_task(rig.worker.drain(MINUTE, asyncio.Event()))
@@ -119,7 +122,7 @@ async def test_draining_lets_what_runs_end(rig: Rig) -> None:
     assert (await rig.get(late)).status is Status.PENDING
 
 
-async def test_draining_gives_back_what_does_not_end(rig: Rig) -> None:
+async def test_draining_gives_back_attempts_that_do_not_end(rig: Rig) -> None:
     task = await rig.submit("hold")
     await rig.stage.started.wait()
     await rig.worker.drain(NOW, asyncio.Event())
@@ -139,18 +142,18 @@ async def test_a_second_signal_cuts_the_drain_short(rig: Rig) -> None:
     assert (await rig.get(task)).status is Status.PENDING
 
 
-async def test_a_drain_tells_whether_every_end_was_stored(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_drain_returns_whether_every_end_was_stored(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasker.worker.worker._END_WITHIN", timedelta(seconds=0.1))
     task = await rig.submit("hold")
     await rig.stage.started.wait()
     with monkeypatch.context() as broken:
         broken.setattr(rig.engine, "complete", _away)
         assert not await rig.worker.drain(NOW, asyncio.Event())
-    assert not await rig.worker.drain(NOW, asyncio.Event()), "it is not forgotten by being asked again"
+    assert not await rig.worker.drain(NOW, asyncio.Event()), "a second drain does not forget it"
     assert (await rig.get(task)).status is Status.RUNNING
 
 
-async def test_a_drain_of_what_could_be_stored_says_so(rig: Rig) -> None:
+async def test_a_drain_returns_true_where_every_end_was_stored(rig: Rig) -> None:
     await rig.submit("hold")
     await rig.stage.started.wait()
     assert await rig.worker.drain(NOW, asyncio.Event())
@@ -160,7 +163,7 @@ async def _away(*_: object) -> bool:
     raise Unavailable("the store is away")
 
 
-async def test_an_end_that_the_store_cannot_take_now_is_stored_later(rig: Rig) -> None:
+async def test_an_end_that_cannot_be_stored_now_is_stored_later(rig: Rig) -> None:
     """The work is done: its result must not be lost because the disk was full for a moment."""
     task = await rig.submit("hold")
     await rig.stage.started.wait()
@@ -170,7 +173,7 @@ async def test_an_end_that_the_store_cannot_take_now_is_stored_later(rig: Rig) -
     pages.pragma("max_page_count", used)
     rig.stage.release.set()
     refused = 0
-    while not refused:  # until a write needs a page more than there is
+    while not refused:  # until a write needs one page more than is free
         try:
             await rig.submit("add", b"[1,2]", tags=(big,))
         except Unavailable:
@@ -179,13 +182,13 @@ async def test_an_end_that_the_store_cannot_take_now_is_stored_later(rig: Rig) -
     assert (await rig.end(task)).status is Status.COMPLETED
 
 
-async def test_readiness_sees_a_worker_that_ended(rig: Rig) -> None:
+async def test_health_shows_a_worker_that_ended(rig: Rig) -> None:
     assert rig.worker.health([]) == {"worker": "ok", "line": "ok"}
     await rig.worker.drain(NOW, asyncio.Event())
     assert rig.worker.health([])["worker"] == "not running"
 
 
-async def test_readiness_sees_tasks_that_wait_beside_free_slots(rig: Rig) -> None:
+async def test_health_shows_tasks_that_wait_beside_free_slots(rig: Rig) -> None:
     due_at = rig.clock.now() - MINUTE
     waiting = PartitionStats(queue="default", type="add", pending=1, oldest_due_at=due_at)
     assert "waited 60 s" in rig.worker.health([waiting])["line"]
@@ -194,10 +197,8 @@ async def test_readiness_sees_tasks_that_wait_beside_free_slots(rig: Rig) -> Non
 
 
 @pytest.mark.parametrize("step", [timedelta(hours=1), timedelta(days=-3653)])
-async def test_a_wall_clock_that_is_set_ends_no_attempt_and_readiness_believes_no_such_wait(
-    rig: Rig, step: timedelta
-) -> None:
-    """Nor does the attempt count as having run for so long."""
+async def test_a_step_of_the_wall_clock_ends_no_attempt_and_is_not_taken_for_a_wait(rig: Rig, step: timedelta) -> None:
+    """Nor is it counted in the attempt's run time."""
     held = await rig.submit("hold")
     await rig.stage.started.wait()
     due_at = rig.clock.now()
@@ -212,7 +213,7 @@ async def test_a_wall_clock_that_is_set_ends_no_attempt_and_readiness_believes_n
     assert 0 < row.run_time < 60_000_000
 
 
-async def test_what_ran_when_the_service_ended_runs_again(tmp_path: Path) -> None:
+async def test_attempts_running_when_the_service_ended_run_again(tmp_path: Path) -> None:
     """The next process finds the attempt running, reaps it as interrupted and runs it again, with all its tries."""
     first = Rig(tmp_path)
     await first.open()
@@ -228,7 +229,7 @@ async def test_what_ran_when_the_service_ended_runs_again(tmp_path: Path) -> Non
 
     second = Rig(copy)
     await second.open()
-    assert await reap(second.engine, second.clock, second.worker._random) == 1
+    assert await reap(second.engine, second.clock, Random(0)) == 1
     second.stage.release.set()
     done = await second.end(task)
     assert (done.status, done.attempt, done.tries_left) == (Status.COMPLETED, 2, 0)

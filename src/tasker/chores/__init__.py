@@ -1,1 +1,1 @@
-"""What runs in the background, again and again."""
+"""Background chores: what has to be done besides requests and attempts, again and again."""

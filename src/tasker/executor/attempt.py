@@ -1,4 +1,4 @@
-"""One attempt under way: what it comes to when its function, the client, the worker and the clock disagree."""
+"""One running attempt: its outcome when its function, the client, the worker and the clock disagree."""
 
 from __future__ import annotations
 
@@ -7,17 +7,59 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Protocol
 
-from tasker.executor.stop import Stop
 from tasker.model import Claim
 from tasker.rules.lifecycle import Cancelled, Outcome, TimedOut
 from tasker.tasktypes.context import Reporter
 
 
-class Observer(Reporter, Protocol):
-    """Takes what is to be known of an attempt: what its function says, and what its executor sees of it.
+class Stop:
+    """A worker's request that an attempt ends. May be made at any time, also before the start; for the loop's thread.
 
-    max_output: bytes that it may say, None for any number. is_cut_off: it has said more, and is heard no more; may be
-    asked in any thread. is_full: it says more than can be stored at once, and should wait.
+    The executor listens through `attach`; the worker only calls `cancel` and `abandon`.
+    """
+
+    __slots__ = ("_listener", "abandoned", "cancelled")
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self.abandoned: Outcome | None = None
+        self._listener: Callable[[], None] | None = None
+
+    def cancel(self) -> None:
+        """Ask the function to stop, for a client; the executor kills it after the grace."""
+        if not self.cancelled and self.abandoned is None:
+            self.cancelled = True
+            self._notify()
+
+    def abandon(self, outcome: Outcome) -> None:
+        """End the attempt at once (lease lost, drain deadline): `run` returns `outcome`, unless it has ended."""
+        if self.abandoned is None:
+            self.abandoned = outcome
+            self._notify()
+
+    @property
+    def is_requested(self) -> bool:
+        return self.cancelled or self.abandoned is not None
+
+    def attach(self, listener: Callable[[], None]) -> None:
+        """Call `listener` at each request, and now if there was one already. One listener at a time."""
+        self._listener = listener
+        if self.is_requested:
+            listener()
+
+    def detach(self) -> None:
+        self._listener = None
+
+    def _notify(self) -> None:
+        if self._listener is not None:
+            self._listener()
+
+
+class Observer(Reporter, Protocol):
+    """Takes what a function reports, and what the executor observes of its attempt.
+
+    max_output: bytes that the attempt may report, None for no limit. is_cut_off: it has reported more, and further
+    reports are dropped; may be read in any thread. is_full: reports come faster than they are stored; wait.
     """
 
     max_output: int | None
@@ -26,21 +68,21 @@ class Observer(Reporter, Protocol):
     @property
     def is_full(self) -> bool: ...
 
-    def when_room(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called, once, as soon as it is not full."""
+    def when_not_full(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once, as soon as the observer is not full."""
 
     def printed(self, size: int) -> bool:
-        """Count a line that it has printed or logged for the server's log; tell whether that takes it."""
+        """Count a line for the server's log against max_output; return whether it may still be logged."""
 
     def peak_memory(self, size: int) -> None:
-        """Take how many bytes its process has held at most; told once, before the attempt ends."""
+        """Take the peak memory of the attempt's process, in bytes; called once, before the attempt ends."""
 
 
 class Attempt:
-    """The rules that both kinds share; a kind says how its function is told and how it is ended.
+    """The rules that both kinds of attempts share; a subclass says how to ask its function to stop, and how to end it.
 
     - Abandoned: ended at once, with the worker's outcome.
-    - Cancelled: told, and ended after the grace. One that ends in time has been cancelled if it had noticed.
+    - Cancelled: asked to stop, and ended after the grace. One that ends in time counts as cancelled if it had noticed.
     - Timed out: ended.
     """
 
@@ -68,8 +110,8 @@ class Attempt:
     def _watch(self) -> None:
         """Begin to listen to the clock and the worker."""
         if self.claim.policy.timeout is not None:
-            self._later(self.claim.policy.timeout, self._time_out)
-        self._stop.attach(self._stop_requested)
+            self._later(self.claim.policy.timeout, self._on_timeout)
+        self._stop.attach(self._on_stop)
 
     def _later(self, delay: timedelta, callback: Callable[[], None]) -> None:
         self._timers.append(self._loop.call_later(delay.total_seconds(), callback))
@@ -78,31 +120,31 @@ class Attempt:
         if not self._done.done():
             self._done.set_result(outcome)
 
-    def _stop_requested(self) -> None:
+    def _on_stop(self) -> None:
         if self._stop.abandoned is not None:
             self._verdict = self._stop.abandoned
             self._end()
-        elif self._verdict is None and self._tell_cancelled():
+        elif self._verdict is None and self._request_cancel():
             self._verdict = Cancelled()
-            self._later(self._grace, self._give_up)
+            self._later(self._grace, self._on_grace_over)
 
-    def _time_out(self) -> None:
+    def _on_timeout(self) -> None:
         if self._verdict is None:
             assert self.claim.policy.timeout is not None
             self._verdict = TimedOut(self.claim.policy.timeout)
-            self._tell_timed_out()
+            self._end_timed_out()
 
-    def _tell_cancelled(self) -> bool:
-        """Tell the function that it should stop; False if it has ended already."""
+    def _request_cancel(self) -> bool:
+        """Ask the function to stop; return False if it has ended already."""
         raise NotImplementedError
 
-    def _tell_timed_out(self) -> None:
+    def _end_timed_out(self) -> None:
         """End the function because its time is up."""
-        raise NotImplementedError
+        self._end()
 
-    def _give_up(self) -> None:
-        """The function was told and has not ended within the grace."""
-        raise NotImplementedError
+    def _on_grace_over(self) -> None:
+        """End the function: it was asked to stop, and has not within the grace."""
+        self._end()
 
     def _end(self) -> None:
         """End at once, with the verdict as it stands."""

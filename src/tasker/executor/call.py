@@ -1,22 +1,30 @@
-"""Calls a task's function and says how it ended: the innermost step, on the loop and in a child alike.
+"""Call a task's function and return its Outcome: the innermost step, the same on a loop and in a child.
 
-These are the only places where whatever a function raises is caught, SystemExit and KeyboardInterrupt included.
+These are the only places that catch whatever a function raises, SystemExit and KeyboardInterrupt included.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
 from typing import Any
 
-from tasker.errors import RequestError
-from tasker.executor.outcomes import raised, succeeded
-from tasker.rules.lifecycle import Failed, Outcome, problem
+from msgspec import structs
+
+from tasker.errors import PROBLEMS, Fail, RequestError, ResultError, Retry, Snooze, TaskerError
+from tasker.model import ExceptionInfo
+from tasker.rules.lifecycle import Failed, Outcome, Snoozed, Succeeded, problem
 from tasker.tasktypes.context import Context
 from tasker.tasktypes.registry import TaskType
 
+MAX_MESSAGE = 8 * 1024
+"""Characters of an exception's message that are kept."""
+MAX_TRACEBACK = 16 * 1024
+"""Characters of a traceback that are kept: the last ones, where the exception was raised."""
+
 
 class Call:
-    """One call: the function, its arguments from the claim's params, and the largest result that is kept."""
+    """One call: the function, its arguments from the claim's params, and the largest result that is kept (bytes)."""
 
     __slots__ = ("_context", "_max_result", "_params", "_type")
 
@@ -33,21 +41,16 @@ class Call:
         """
         try:
             args, kwargs = self._arguments()
-        except RequestError as error:
-            return _unfit(error)
-        except BaseException as error:
-            return raised(error)
-        try:
             value = self._type.function(*args, **kwargs)
             if hasattr(type(value), "__await__"):
                 return drive(self._awaited(value))
-            return succeeded(self._type, value, self._max_result)
+            return self._succeeded(value)
         except BaseException as error:
             return raised(error)
 
     async def _awaited(self, value: Awaitable[Any]) -> Outcome:
         try:
-            return succeeded(self._type, await value, self._max_result)
+            return self._succeeded(await value)
         except BaseException as error:
             return raised(error)
 
@@ -55,23 +58,106 @@ class Call:
         """Await a coroutine function. Never raises: CancelledError, too, is an outcome for the caller to judge."""
         try:
             args, kwargs = self._arguments()
-        except RequestError as error:
-            return _unfit(error)
-        except BaseException as error:
-            return raised(error)
-        try:
-            return succeeded(self._type, await self._type.function(*args, **kwargs), self._max_result)
+            return self._succeeded(await self._type.function(*args, **kwargs))
         except BaseException as error:
             return raised(error)
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        args, kwargs = self._type.bind(self._params)
+        """Return the arguments. Raises _UnfitParams."""
+        try:
+            args, kwargs = self._type.bind(self._params)
+        except RequestError as error:
+            raise _UnfitParams(error) from None
         if self._type.context_parameter is not None:
             kwargs[self._type.context_parameter] = self._context
         return args, kwargs
 
+    def _succeeded(self, value: object) -> Outcome:
+        result = self._type.encode_result(value)
+        if len(result) <= self._max_result:
+            return Succeeded(result)
+        detail = f"the result takes {len(result):,} bytes as JSON; TASKER_MAX_RESULT allows {self._max_result:,}"
+        return Failed(problem("result-too-large", detail))
 
-def _unfit(error: RequestError) -> Failed:
-    """The params were right when they were submitted: the function has changed since, and trying again is no use."""
-    faults = "; ".join(f"{fault.pointer}: {fault.detail}" for fault in error.faults[:10])
-    return Failed(problem(error.kind.name, f"{error.detail} ({faults})" if faults else error.detail))
+
+class _UnfitParams(Exception):
+    """The params no longer fit the function. They did when they were submitted: it has changed, so no retry helps."""
+
+    def __init__(self, error: RequestError) -> None:
+        faults = "; ".join(f"{fault.pointer}: {fault.detail}" for fault in error.faults[:10])
+        detail = f"{error.detail} ({faults})" if faults else error.detail
+        self.outcome = Failed(problem(error.kind.name, detail))
+
+
+def raised(error: BaseException) -> Outcome:
+    """Return the outcome of a function that raised `error`, whatever it is. Never raises."""
+    try:
+        return _raised(error)
+    except BaseException:  # merely to look at an exception of the user's may run any code
+        name = type.__dict__["__name__"].__get__(type(error))
+        return Failed(problem("task-raised", f"{name} (its details cannot be shown)", retryable=True))
+
+
+def _raised(error: BaseException) -> Outcome:
+    match error:
+        case _UnfitParams():
+            return error.outcome
+        case Snooze():
+            return Snoozed(error.after)
+        case Fail():
+            name = error.problem if error.problem in PROBLEMS else "task-failed"
+            return _failed(name, _message(error), error.retry, error.after)
+        case Retry():
+            return _failed("task-failed", _message(error), True, error.after)
+        case ResultError():
+            return _failed(error.name, _message(error), False, None)
+        case _:
+            return _unexpected(error)
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception in one line, with its class name unless it is one of Tasker's own errors."""
+    message = _message(error)
+    return message if isinstance(error, TaskerError) else f"{type(error).__name__}: {message}".removesuffix(": ")
+
+
+def _failed(name: str, detail: str, retryable: bool, after: timedelta | None) -> Failed:
+    return Failed(problem(name, detail, retryable=retryable), after)
+
+
+def _unexpected(error: BaseException) -> Failed:
+    name, message = _class_name(type(error)), _message(error)
+    shown = problem("task-raised", f"{type(error).__name__}: {message}".removesuffix(": "), retryable=True)
+    info = ExceptionInfo(class_=name, message=message)
+    return Failed(structs.replace(shown, exception=info, traceback=_traceback(error)))
+
+
+def _class_name(kind: type[BaseException]) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except BaseException:  # the __str__ of a user's exception is broken, or exits
+        return "(its message cannot be shown)"
+    text = text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + "..."
+    return _as_text(text)
+
+
+def _traceback(error: BaseException) -> str | None:
+    """Return the traceback from the function on, without our own frame, which says nothing to a user."""
+    import traceback  # slow to import, and most attempts do not fail
+
+    try:
+        frames = error.__traceback__ and error.__traceback__.tb_next
+        lines = traceback.format_exception(type(error), error, frames)
+    except BaseException:  # as above; also a traceback too deep or too odd to format
+        return None
+    text = "".join(lines)
+    return _as_text(text if len(text) <= MAX_TRACEBACK else "...\n" + text[-MAX_TRACEBACK:])
+
+
+def _as_text(text: str) -> str:
+    """Escape lone surrogates, which no JSON text in UTF-8 can hold."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

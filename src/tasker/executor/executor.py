@@ -1,4 +1,4 @@
-"""Runs attempts: picks the place for each, and says how it ended."""
+"""Run attempts: pick a loop or a child for each, and return its outcome."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ import structlog
 from pydantic import SecretStr
 
 from tasker.config.settings import GptSettings
-from tasker.executor.attempt import Observer
+from tasker.executor.attempt import Observer, Stop
 from tasker.executor.in_child import ChildAttempt
-from tasker.executor.on_loop import LoopAttempt, ServiceLoop
+from tasker.executor.loop_reporter import ServiceLoop
+from tasker.executor.on_loop import LoopAttempt
 from tasker.executor.pool import CannotStart, Pool
 from tasker.executor.process import ChildProcess, ChildSpec
-from tasker.executor.stop import Stop
 from tasker.executor.task_loop import Mailbox, TaskLoops
 from tasker.model import Claim
 from tasker.rules.lifecycle import Cancelled, Crashed, Failed, Outcome, Released, problem
 from tasker.tasktypes.registry import Registry, TaskType
 
 CLOSE_WITHIN = 1.0
-"""Seconds that cancelled functions on the loop have to end when the executor closes."""
+"""Seconds that cancelled functions on the service's loop get to end when the executor closes."""
 
 _log = structlog.get_logger("tasker.executor")
 
 
 class Executor:
-    """Runs attempts: `async def` functions on task loops (built-in ones on this one), `def` in child processes.
+    """Runs `async def` functions on task loops (built-in ones on the service's loop), `def` in child processes.
 
-    targets: what children load (files, folders, modules). processes: children at a time. cancel_grace: how long a
-    cancelled function may take to end. child_max_tasks, child_max_memory (bytes, None: any): a child is replaced after
-    so many attempts, or when it holds more after one. max_result: bytes of JSON. secrets: environment variables that
-    children do not get. log_level: of `logging` in children.
+    targets: what children load (files, folders, modules). processes: the most children at a time. cancel_grace: how
+    long a cancelled function may take to end. child_max_tasks, child_max_memory (bytes, None for no limit): a child is
+    replaced after that many attempts, or when it holds more memory after one. max_result: bytes of JSON. secrets:
+    environment variables that children do not get. log_level: of `logging` in children.
     """
 
     def __init__(
@@ -56,7 +56,6 @@ class Executor:
         self._grace = cancel_grace
         self._max_result = max_result
         self._gpt = gpt
-        self._processes = processes
         spec = ChildSpec(targets=tuple(targets), max_result=max_result, log_level=log_level, secrets=tuple(secrets))
         self._pool = Pool(spec, size=processes, max_attempts=child_max_tasks, max_memory=child_max_memory)
         self._stops: set[Stop] = set()
@@ -66,7 +65,7 @@ class Executor:
         self._on_service_loop: set[asyncio.Task[Outcome]] = set()
 
     async def open(self) -> None:
-        """Start a first child, so that the first task finds it ready; does not wait for it."""
+        """Start a first child, so that the first task finds it ready; do not wait for it."""
         self._pool.open()
 
     async def close(self) -> None:
@@ -77,22 +76,17 @@ class Executor:
         if self._on_service_loop:
             await asyncio.wait(self._on_service_loop, timeout=CLOSE_WITHIN)
         if not await self._task_loops.close():
-            _log.warning("executor.not_ended", detail="an async function goes on; it ends with the process alone")
-
-    @property
-    def free_processes(self) -> int:
-        """How many `def` tasks could begin now without waiting for another to end."""
-        return self._pool.free
+            _log.warning("executor.not_ended", detail="an async function goes on; only the end of the process stops it")
 
     def health(self) -> str:
         """Return "ok", or why child processes do not start or async tasks do not run."""
         return f"child processes do not start: {self._pool.fault}" if self._pool.fault else self._task_loops.health()
 
-    async def run(self, claim: Claim, reporter: Observer, stop: Stop, *, isolate: bool = False) -> Outcome:
+    async def run(self, claim: Claim, observer: Observer, stop: Stop, *, isolate: bool = False) -> Outcome:
         """Run one attempt and return how it ended; never raises, whatever the function does.
 
         A `def` function waits for a free child process; its time counts from its start there. isolate: run it, async
-        or not, in a child of its own, beside the others, that ends with it.
+        or not, in a child of its own, outside the pool, that ends with it.
         """
         if stop.is_requested:
             return stop.abandoned or Cancelled()
@@ -102,35 +96,34 @@ class Executor:
         self._stops.add(stop)
         try:
             if task_type.is_async and not isolate:
-                return await self._run_on_loop(task_type, claim, reporter, stop)
-            return await self._run_in_child(task_type, claim, reporter, stop, isolate)
+                return await self._run_on_loop(task_type, claim, observer, stop)
+            return await self._run_in_child(task_type, claim, observer, stop, isolate)
         finally:
             self._stops.discard(stop)
 
-    async def _run_on_loop(self, task_type: TaskType, claim: Claim, reporter: Observer, stop: Stop) -> Outcome:
-        if _is_builtin(task_type):
-            return await self._run_on_service_loop(task_type, claim, reporter, stop)
+    async def _run_on_loop(self, task_type: TaskType, claim: Claim, observer: Observer, stop: Stop) -> Outcome:
+        is_builtin = _is_builtin(task_type)
+        back = self._service_loop if is_builtin else self._mailbox
         attempt = LoopAttempt(
-            task_type, claim, reporter, stop, grace=self._grace, max_result=self._max_result, back=self._mailbox
+            task_type, claim, observer, stop, grace=self._grace, max_result=self._max_result, back=back
         )
-        self._task_loops.start(attempt)
+        if is_builtin:
+            self._begin_here(attempt)
+        else:
+            self._task_loops.start(attempt)
         try:
             return await attempt.outcome()
         finally:
             self._task_loops.forget(attempt)
 
-    async def _run_on_service_loop(self, task_type: TaskType, claim: Claim, reporter: Observer, stop: Stop) -> Outcome:
-        attempt = LoopAttempt(
-            task_type, claim, reporter, stop, grace=self._grace, max_result=self._max_result, back=self._service_loop
-        )
+    def _begin_here(self, attempt: LoopAttempt) -> None:
         attempt.begin(asyncio.get_running_loop())
         assert attempt.function_task is not None
         self._on_service_loop.add(attempt.function_task)
         attempt.function_task.add_done_callback(self._on_service_loop.discard)
-        return await attempt.outcome()
 
     async def _run_in_child(
-        self, task_type: TaskType, claim: Claim, reporter: Observer, stop: Stop, isolate: bool
+        self, task_type: TaskType, claim: Claim, observer: Observer, stop: Stop, isolate: bool
     ) -> Outcome:
         child = None if isolate else self._pool.take()
         if child is None:
@@ -138,14 +131,14 @@ class Executor:
             if not isinstance(obtained, ChildProcess):
                 return obtained
             child = obtained
-        attempt = ChildAttempt(child, claim, reporter, stop, grace=self._grace, memory_limit=task_type.memory_limit)
+        attempt = ChildAttempt(child, claim, observer, stop, grace=self._grace, memory_limit=task_type.memory_limit)
         try:
             return await attempt.outcome()
         finally:
             self._give_back(child, isolate, attempt.leftovers)
 
     async def _obtain(self, task_type: TaskType, stop: Stop, isolate: bool) -> ChildProcess | Outcome:
-        """Wait for a child; or return the outcome if none comes up, or if the worker stops the attempt meanwhile."""
+        """Wait for a child; or return the outcome if none can start, or if the worker stops the attempt meanwhile."""
         start = self._pool.start_alone(self._gpt_fields(task_type)) if isolate else self._pool.acquire()
         waiting = asyncio.get_running_loop().create_task(start)
         stop.attach(lambda: _cancel(waiting))
@@ -166,7 +159,7 @@ class Executor:
             return Crashed(str(error))
 
     def _drop(self, waiting: asyncio.Task[ChildProcess], isolate: bool) -> None:
-        """Give back a child that came when it was no longer wanted."""
+        """Give back a child that is no longer wanted."""
         if not waiting.cancelled() and waiting.exception() is None:
             self._give_back(waiting.result(), isolate, False)
 
@@ -177,14 +170,14 @@ class Executor:
             self._pool.release(child, leftovers=leftovers)
 
     def _gpt_fields(self, task_type: TaskType) -> dict[str, Any] | None:
-        """Return the settings of gpt, key included, if the child is to run gpt, else None."""
+        """Return the settings of gpt, API key included, if the child is to run gpt, else None."""
         if task_type.function.__module__ != "tasker.builtin.gpt.task":
             return None
         return {name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in self._gpt}
 
 
 def _is_builtin(task_type: TaskType) -> bool:
-    """Built-in functions neither block nor exit, so they save the way to another thread."""
+    """Return whether the function is built in: it neither blocks nor exits, so it can do without another thread."""
     module = getattr(task_type.function, "__module__", None) or ""
     return module.startswith("tasker.builtin.")
 

@@ -1,6 +1,6 @@
-"""What the service and a child process say to each other: length-prefixed msgpack frames over a socket pair.
+"""The protocol between the service and a child process: length-prefixed msgpack frames over a socket pair.
 
-One attempt at a time runs in a child, so that frames need not name it: all that comes between Run and Ended is its.
+A child runs one attempt at a time, so frames need not name it: all that comes between Run and Ended belongs to it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,12 @@ PIECE = 32 * 1024
 """Characters of one piece of output or one printed line; longer ones are cut into pieces."""
 
 
-class Init(Struct, tag="init", array_like=True, frozen=True):
-    """First frame to a child. `gpt`: fields of GptSettings, for a child that runs built-in types alone."""
+class Frame(Struct, tag=str.lower, array_like=True, frozen=True):
+    """What all frames share: an array that begins with the kind."""
+
+
+class Init(Frame, frozen=True):
+    """First frame to a child. `gpt`: fields of GptSettings, for a child that runs built-in types only."""
 
     targets: tuple[str, ...]
     sys_path: tuple[str, ...]
@@ -33,8 +37,8 @@ class Init(Struct, tag="init", array_like=True, frozen=True):
     gpt: dict[str, Any] | None
 
 
-class Run(Struct, tag="run", array_like=True, frozen=True):
-    """Run one attempt. `params` is JSON text. `max_output`: bytes that it may say, None for any number."""
+class Run(Frame, frozen=True):
+    """Run one attempt. `params` is JSON text. `max_output`: bytes that it may report, None for no limit."""
 
     task_id: UUID
     attempt: int
@@ -43,38 +47,38 @@ class Run(Struct, tag="run", array_like=True, frozen=True):
     max_output: int | None = None
 
 
-class Cancel(Struct, tag="cancel", array_like=True, frozen=True):
-    """The attempt that runs should stop; meant for no other, should it have ended meanwhile."""
+class Cancel(Frame, frozen=True):
+    """Ask this attempt to stop. It names the attempt, which may have ended meanwhile."""
 
     task_id: UUID
     attempt: int
 
 
-class Ready(Struct, tag="ready", array_like=True, frozen=True):
+class Ready(Frame, frozen=True):
     """The child has loaded its task types."""
 
 
-class Broken(Struct, tag="broken", array_like=True, frozen=True):
+class Broken(Frame, frozen=True):
     """The child cannot load them, and ends."""
 
     detail: str
 
 
-class Died(Struct, tag="died", array_like=True, frozen=True):
-    """The child ends, of an exception that is no function's outcome."""
+class Died(Frame, frozen=True):
+    """The child ends because of an exception outside of any function."""
 
     detail: str
 
 
-class Progressed(Struct, tag="progress", array_like=True, frozen=True):
+class Progressed(Frame, frozen=True):
     progress: Progress
 
 
-class Output(Struct, tag="output", array_like=True, frozen=True):
+class Output(Frame, frozen=True):
     chunk: str
 
 
-class Log(Struct, tag="log", array_like=True, frozen=True):
+class Log(Frame, frozen=True):
     """`fields` is a JSON object: msgpack has no integers beyond 64 bits."""
 
     level: str
@@ -82,13 +86,13 @@ class Log(Struct, tag="log", array_like=True, frozen=True):
     fields: bytes
 
 
-class Usage(Struct, tag="usage", array_like=True, frozen=True):
+class Usage(Frame, frozen=True):
     """`values` is a JSON object."""
 
     values: bytes
 
 
-class Line(Struct, tag="line", array_like=True, frozen=True):
+class Line(Frame, frozen=True):
     """A line printed or logged in the child: for the server's log. `source`: stdout, stderr or a logger's name."""
 
     level: int
@@ -96,12 +100,12 @@ class Line(Struct, tag="line", array_like=True, frozen=True):
     text: str
 
 
-class Ended(Struct, tag="ended", array_like=True, frozen=True):
+class Ended(Frame, frozen=True):
     """The function has ended: with a result, a problem or a delay. Last frame of an attempt.
 
     `noticed`: it knew that it was to be cancelled. `leftovers`: it left behind what must not meet the next attempt
-    (processes, threads...). `peak_memory`: bytes that the child has held at most since the attempt began, None where
-    the kernel does not tell.
+    (processes, threads...). `peak_memory`: the most bytes that the child has held since the attempt began, None where
+    the kernel does not report it.
     """
 
     result: bytes | None = None
@@ -130,15 +134,19 @@ class Corrupt(Exception):
 
 def ended(outcome: Outcome, *, noticed: bool, leftovers: bool, peak_memory: int | None = None) -> Ended:
     """Return the last frame of an attempt that ended in a child with `outcome`."""
+    result: bytes | None = None
+    problem: TaskProblem | None = None
+    after: timedelta | None = None
     match outcome:
-        case Succeeded(result):
-            return Ended(result, None, None, noticed, leftovers, peak_memory)
-        case Failed(problem, after):
-            return Ended(None, problem, after, noticed, leftovers, peak_memory)
-        case Snoozed(after):
-            return Ended(None, None, after, noticed, leftovers, peak_memory)
+        case Succeeded():
+            result = outcome.result
+        case Failed():
+            problem, after = outcome.problem, outcome.after
+        case Snoozed():
+            after = outcome.after
         case _:
             raise AssertionError(f"no function ends by itself as {outcome}")
+    return Ended(result, problem, after, noticed, leftovers, peak_memory)
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -161,7 +169,7 @@ class Reader:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Any]:
-        """Take bytes in, yield the frames that are whole. Raises Corrupt for bytes that are none."""
+        """Take bytes in, yield the frames that are complete. Raises Corrupt for bytes that are no frame."""
         self._buffer += data
         start = 0
         while (end := self._end(start)) is not None:
@@ -171,7 +179,7 @@ class Reader:
             del self._buffer[:start]
 
     def _end(self, start: int) -> int | None:
-        """Return where the frame at `start` ends, None while it is not whole."""
+        """Return where the frame at `start` ends, None while it is incomplete."""
         body = start + HEADER
         if len(self._buffer) < body:
             return None

@@ -1,4 +1,4 @@
-"""Runs an attempt in a child process, where it can be killed, limited in memory, and crash without harm."""
+"""An attempt in a child process, where it can be killed, limited in memory, and crash without harm."""
 
 from __future__ import annotations
 
@@ -8,32 +8,17 @@ from typing import assert_never
 import msgspec
 from msgspec.structs import replace
 
-from tasker.executor.attempt import Attempt, Observer
-from tasker.executor.frames import (
-    Broken,
-    Cancel,
-    Died,
-    Ended,
-    FromChild,
-    Line,
-    Log,
-    Output,
-    Progressed,
-    Ready,
-    Run,
-    Usage,
-)
-from tasker.executor.peak import peak_memory
+from tasker.executor import frames
+from tasker.executor.attempt import Attempt, Observer, Stop
+from tasker.executor.kernel import peak_memory, resident_memory
 from tasker.executor.pool import END_WITHIN, log_line
 from tasker.executor.process import ChildProcess
-from tasker.executor.process_tree import resident_memory
-from tasker.executor.stop import Stop
 from tasker.model import Claim
 from tasker.rules.lifecycle import Cancelled, Crashed, Outcome
 from tasker.rules.secrets import Scrubber
 
 SAMPLE_EVERY = 0.2
-"""Seconds between looks at the memory of an attempt that has a limit."""
+"""Seconds between checks of the memory of an attempt that has a limit."""
 _ALL_MEMORY = 1 << 60
 """Bytes, above what any machine has."""
 
@@ -45,7 +30,7 @@ class ChildAttempt(Attempt):
         self,
         child: ChildProcess,
         claim: Claim,
-        reporter: Observer,
+        observer: Observer,
         stop: Stop,
         *,
         grace: timedelta,
@@ -54,50 +39,50 @@ class ChildAttempt(Attempt):
         super().__init__(claim, stop, grace)
         self.leftovers = True
         self._child = child
-        self._reporter = reporter
+        self._observer = observer
         self._memory_limit = memory_limit
         self._is_paused = False
         self._scrubber = None if claim.secrets is None else Scrubber(claim.secrets)
         child.listener = self
         child.attempts += 1
-        child.send(Run(claim.task_id, claim.attempt, claim.type, claim.params, reporter.max_output))
+        child.send(frames.Run(claim.task_id, claim.attempt, claim.type, claim.params, observer.max_output))
         self._watch()
         if memory_limit is not None:
             self._sample_later()
 
-    def on_frame(self, frame: FromChild) -> None:
+    def on_frame(self, frame: frames.FromChild) -> None:
         if self._done.done():
             return
         match frame:
-            case Ended():
+            case frames.Ended():
                 self._function_ended(frame)
-            case Progressed(progress):
-                self._reporter.progress(progress)
-            case Output(chunk):
-                self._reporter.output(chunk)
-            case Log(level, message, fields):
-                self._reporter.log(level, message, msgspec.json.decode(fields))
-            case Usage(values):
-                self._reporter.usage(msgspec.json.decode(values))
-            case Line():
+            case frames.Progressed(progress):
+                self._observer.progress(progress)
+            case frames.Output(chunk):
+                self._observer.output(chunk)
+            case frames.Log(level, message, fields):
+                self._observer.log(level, message, msgspec.json.decode(fields))
+            case frames.Usage(values):
+                self._observer.usage(msgspec.json.decode(values))
+            case frames.Line():
                 self._log_line(frame)
-            case Ready() | Broken() | Died():
-                pass  # said at its start; and ChildProcess keeps why a child died
+            case frames.Ready() | frames.Broken() | frames.Died():
+                pass  # sent when the child starts; and ChildProcess keeps why a child died
             case _:
                 assert_never(frame)
-        if self._reporter.is_full and not self._is_paused and not self._done.done():
+        if self._observer.is_full and not self._is_paused and not self._done.done():
             self._is_paused = True
             self._child.pause()
-            self._reporter.when_room(self._resume)
+            self._observer.when_not_full(self._resume)
 
     def _resume(self) -> None:
         self._is_paused = False
         self._child.resume()
 
-    def _log_line(self, frame: Line) -> None:
-        if self._reporter.printed(len(frame.text)):
-            frame = frame if self._scrubber is None else replace(frame, text=self._scrubber.text(frame.text))
-            log_line(frame, task_id=str(self.claim.task_id), attempt=self.claim.attempt, type=self.claim.type)
+    def _log_line(self, line: frames.Line) -> None:
+        if self._observer.printed(len(line.text)):
+            line = line if self._scrubber is None else replace(line, text=self._scrubber.text(line.text))
+            log_line(line, task_id=str(self.claim.task_id), attempt=self.claim.attempt, type=self.claim.type)
 
     def on_corrupt(self, reason: str) -> None:
         if self._verdict is None:
@@ -106,21 +91,21 @@ class ChildAttempt(Attempt):
     def on_exit(self, detail: str) -> None:
         self._settle(self._verdict or Crashed(detail))
 
-    def _function_ended(self, frame: Ended) -> None:
-        """A verdict other than Cancelled means that the child is being killed: its word comes too late."""
+    def _function_ended(self, frame: frames.Ended) -> None:
+        """Take the function's end, unless a verdict other than Cancelled is already killing the child: it is late."""
         if self._verdict is None:
-            self._settle_as_told(frame, frame.outcome)
+            self._settle_ended(frame, frame.outcome)
         elif isinstance(self._verdict, Cancelled) and self._child.is_usable:
-            self._settle_as_told(frame, self._verdict if frame.noticed else frame.outcome)
+            self._settle_ended(frame, self._verdict if frame.noticed else frame.outcome)
 
-    def _settle_as_told(self, frame: Ended, outcome: Outcome) -> None:
+    def _settle_ended(self, frame: frames.Ended, outcome: Outcome) -> None:
         self.leftovers = frame.leftovers
-        self._tell_peak(frame.peak_memory)
+        self._report_peak(frame.peak_memory)
         self._settle(outcome)
 
-    def _tell_peak(self, size: int | None) -> None:
+    def _report_peak(self, size: int | None) -> None:
         if size is not None:
-            self._reporter.peak_memory(min(size, _ALL_MEMORY))  # the child may say anything: users' code runs there
+            self._observer.peak_memory(min(size, _ALL_MEMORY))  # users' code runs in the child: it may send any number
 
     def _sample_memory(self) -> None:
         if self._done.done() or self._memory_limit is None:
@@ -136,27 +121,20 @@ class ChildAttempt(Attempt):
     def _sample_later(self) -> None:
         self._loop.call_later(SAMPLE_EVERY, self._sample_memory)
 
-    def _tell_cancelled(self) -> bool:
-        self._child.send(Cancel(self.claim.task_id, self.claim.attempt))
+    def _request_cancel(self) -> bool:
+        self._child.send(frames.Cancel(self.claim.task_id, self.claim.attempt))
         return True
-
-    def _tell_timed_out(self) -> None:
-        self._end()
-
-    def _give_up(self) -> None:
-        self._end()
 
     def _end(self) -> None:
         """Kill, and settle once the child is gone, so that no two runs of a task overlap."""
         if self._child.is_usable:
-            self._tell_peak(peak_memory(self._child.pid))
+            self._report_peak(peak_memory(self._child.pid))
         self._child.kill()
-        self._child.resume()  # its end is heard only then
+        self._child.resume()  # else its end would not be noticed
         self._later(timedelta(seconds=END_WITHIN), self._stop_waiting)
 
     def _stop_waiting(self) -> None:
-        outcome: Outcome = self._verdict or Crashed("the process of the task could not be killed")
-        self._settle(outcome)
+        self._settle(self._verdict or Crashed("the process of the task could not be killed"))
 
 
 def _mebibytes(size: int) -> str:

@@ -1,4 +1,4 @@
-"""How many lines of a task's may go into the service's log: a loop that prints must not keep the service busy."""
+"""A limit on the lines of a task in the service's log: a loop that prints must not keep the service busy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _DROPPED = "{:,} lines dropped: more than " + f"{PER_SECOND} a second"
 
 
 class LineRate:
-    """Lets BURST lines through at once, then PER_SECOND, and counts the others."""
+    """Allow BURST lines at once, then PER_SECOND; count those dropped."""
 
     def __init__(self) -> None:
         self._allowance = float(BURST)
@@ -18,7 +18,7 @@ class LineRate:
         self._dropped = 0
 
     def take(self) -> bool:
-        """Tell whether one more line may go through."""
+        """Return whether one more line may pass; count it as dropped if not."""
         now = time.monotonic()
         self._allowance = min(BURST, self._allowance + (now - self._since) * PER_SECOND)
         self._since = now
@@ -29,10 +29,10 @@ class LineRate:
         return True
 
     def drop(self, lines: int) -> None:
-        """Count so many lines that are not let through, whatever there is room for."""
+        """Count `lines` as dropped, whatever the allowance."""
         self._dropped += lines
 
-    def confess(self) -> str | None:
-        """Return what to say of the lines dropped since this was last asked, None if there were none."""
+    def take_notice(self) -> str | None:
+        """Return a message about the lines dropped since the last call, None if there were none."""
         dropped, self._dropped = self._dropped, 0
         return _DROPPED.format(dropped) if dropped else None

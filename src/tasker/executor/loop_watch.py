@@ -1,4 +1,4 @@
-"""Notices when something blocks an event loop, from a thread of its own, and says what it was."""
+"""Notice from a separate thread when something blocks an event loop, and name what it was."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from types import FrameType
 
 import structlog
 
-from tasker.executor.hosted import find_attempt
+from tasker.executor.attribution import find_attempt
 
 RECENT = 10.0
-"""Seconds that a block is still told by `health` after it has ended: while it lasts, nobody can ask."""
-
+"""Seconds that `health` still reports a block after its end: while it lasts, nobody can ask."""
 TASK_NAME = "task type "
-"""How the names of the asyncio tasks begin that run a function; its type follows."""
+"""Prefix of the names of asyncio tasks that run a function; its type follows."""
 
 _log = structlog.get_logger("tasker.executor")
 
 
 class LoopWatch:
-    """Asks a loop again and again for a sign of life.
+    """Asks a loop for a sign of life, again and again.
 
     threshold: seconds without one that count as blocked. on_blocked: called once for each block, in the watching
-    thread. advice: what the log says beside a block.
+    thread. advice: what the log says about a block.
     """
 
     def __init__(
@@ -35,7 +34,7 @@ class LoopWatch:
         threshold: float = 1.0,
         *,
         on_blocked: Callable[[], None] | None = None,
-        advice: str = "no request is answered and no task ends: report this as a fault of Tasker",
+        advice: str = "no request is answered and no task ends: report this as a bug in Tasker",
     ) -> None:
         self._threshold = threshold
         self._on_blocked = on_blocked
@@ -70,13 +69,13 @@ class LoopWatch:
 
     @property
     def blocked_for(self) -> float:
-        """Seconds that the loop has now been blocked, 0 if it is not."""
+        """Seconds for which the loop has been blocked, 0 if it is not."""
         asked_at = self._asked_at
         silent = 0.0 if asked_at is None else time.monotonic() - asked_at
         return silent if silent > self._threshold else 0.0
 
     def health(self) -> str:
-        """Return "ok", or what blocks the event loop or did so a moment ago."""
+        """Return "ok", or what blocks the event loop, or did so within the last RECENT seconds."""
         seconds = self.blocked_for
         if not seconds and time.monotonic() - self._ended_at < RECENT:
             seconds = self._lasted
@@ -104,22 +103,20 @@ class LoopWatch:
             if not self._is_reported:
                 self.blocked_by = "a call that also held the interpreter's lock"
             self._ended_at, self._lasted = time.monotonic(), seconds
-            _log.warning("loop.goes_on", blocked_by=self.blocked_by, seconds=round(seconds, 3))
+            _log.warning("loop.unblocked", blocked_by=self.blocked_by, seconds=round(seconds, 3))
 
     def _report(self) -> None:
         self._is_reported = True
         frame = sys._current_frames().get(self._loop_thread or 0)
         self.blocked_by = self._name(frame)
         stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
-        _log.error(
-            "loop.blocked", blocked_by=self.blocked_by, seconds=round(self.blocked_for, 3), stack=stack,
-            detail=self._advice,
-        )  # fmt: skip
+        seconds = round(self.blocked_for, 3)
+        _log.error("loop.blocked", blocked_by=self.blocked_by, seconds=seconds, stack=stack, detail=self._advice)
         if self._on_blocked is not None:
             self._on_blocked()
 
     def _name(self, frame: FrameType | None) -> str:
-        """Return the attempt whose code blocks the loop, else what runs there."""
+        """Name the attempt whose code blocks the loop, else the asyncio task that runs there."""
         attempt = find_attempt(frame)
         if attempt is not None:
             return attempt.name

@@ -1,34 +1,45 @@
-"""The child processes of a service: started when needed, kept for the next attempt, replaced when worn out."""
+"""The child processes of a service: started when needed, kept for the next attempt, replaced when worn out.
+
+Why not a library: Pebble 5.2.3 is the best of its kind, and could not do what attempts need.
+- Its children send one message at a task's start and one at its end; progress, logs and output cannot come between.
+- A cancel is SIGTERM, then SIGKILL after 3 s. A function cannot notice it and stop cleanly in a grace of our choice.
+- A kill reaches the child alone: processes that a task has started live on, as does a busy child of a killed service.
+- An abnormal end is an exit code: neither the lack of memory nor the limit that the task exceeded is named.
+- Results are pickles: to read one runs code of the task's choice in the service.
+- Nothing that a task changes in its process is put back for the next task.
+It is not faster either: the median of 2,500 `def` tasks, one after the other through one child that is replaced every
+1,000, was 0.27 ms here and 0.35 ms with Pebble (spawn), measured side by side on two busy cores.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
 
 from tasker.executor.frames import Broken, FromChild, Line, Ready
+from tasker.executor.kernel import resident_memory
 from tasker.executor.process import ChildProcess, ChildSpec
-from tasker.executor.process_tree import resident_memory
-from tasker.executor.slots import Slots
 
 START_WITHIN = 60.0
 """Seconds that a child may take to load its task types."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-"""Seconds between starts of children that do not come up."""
+"""Seconds between starts of children that fail to start."""
 END_WITHIN = 5.0
-"""Seconds that killed processes have to end; only the kernel can hold them longer."""
+"""Seconds that killed processes get to end; only the kernel can hold them longer."""
 
 _log = structlog.get_logger("tasker.executor")
 
 
 class CannotStart(Exception):
-    """A child process did not come up; the message says why."""
+    """A child process did not start; the message says why."""
 
 
 class Starting:
-    """The listener of a child until it is ready; `ready` raises CannotStart if it does not come up."""
+    """The listener of a child until it is ready; `ready` raises CannotStart if the child fails to start."""
 
     def __init__(self) -> None:
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -54,24 +65,18 @@ class Starting:
 
 
 class Idle:
-    """The listener of a child that waits for its next attempt."""
+    """The listener of a child that waits for its next attempt. on_lost: called with the reason when it ends."""
 
-    def __init__(self, lost: Callable[[str], None]) -> None:
-        self._lost = lost
+    def __init__(self, on_lost: Callable[[str], None]) -> None:
+        self.on_corrupt = self.on_exit = on_lost
 
     def on_frame(self, frame: FromChild) -> None:
         if isinstance(frame, Line):  # from a thread that an attempt has left behind
             log_line(frame)
 
-    def on_corrupt(self, reason: str) -> None:
-        self._lost(reason)
-
-    def on_exit(self, detail: str) -> None:
-        self._lost(detail)
-
 
 class Ending:
-    """The listener of a child that is no longer wanted."""
+    """The listener of a child that is no longer wanted: it ignores everything."""
 
     def on_frame(self, frame: FromChild) -> None:
         pass
@@ -81,6 +86,43 @@ class Ending:
 
     def on_exit(self, detail: str) -> None:
         pass
+
+
+class Slots:
+    """A counting semaphore in order of asking. Unlike asyncio's it shows how many are free, and `take` never waits."""
+
+    def __init__(self, size: int) -> None:
+        self.free = size
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def take(self) -> bool:
+        """Take a slot if one is free now."""
+        if self.free == 0:
+            return False
+        self.free -= 1
+        return True
+
+    async def acquire(self) -> None:
+        """Wait for a slot and take it."""
+        if self.take():
+            return
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(granted)
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled():
+                self.release()
+            raise
+
+    def release(self) -> None:
+        """Give the slot to the longest waiter, or mark it free."""
+        while self._waiting:
+            granted = self._waiting.popleft()
+            if not granted.done():
+                granted.set_result(None)
+                return
+        self.free += 1
 
 
 class Pool:
@@ -106,6 +148,7 @@ class Pool:
         return self._slots.free
 
     def open(self) -> None:
+        """Start a first child; do not wait for it."""
         self._start_spare()
 
     async def close(self) -> None:
@@ -123,7 +166,7 @@ class Pool:
             await asyncio.wait([child.exited for child in children], timeout=END_WITHIN)
 
     def take(self) -> ChildProcess | None:
-        """Return an idle child if there is one and a slot for it: `acquire` without waiting."""
+        """Return an idle child if there is one and a free slot: `acquire` without waiting."""
         return self._idle.pop() if self._idle and self._slots.take() else None
 
     async def acquire(self) -> ChildProcess:
@@ -140,7 +183,7 @@ class Pool:
         return await self._start(gpt)
 
     def release(self, child: ChildProcess, *, leftovers: bool) -> None:
-        """Give back what `acquire` or `take` returned: the child is kept for more, or ended."""
+        """Give back a child from `acquire` or `take`: it is kept for the next attempt, or ended."""
         self._slots.release()
         if child.is_usable and not leftovers and not self._is_worn(child) and not self._is_closed:
             self._keep(child)
@@ -194,7 +237,7 @@ class Pool:
         spare, self._spare = self._spare, None
         try:
             return await asyncio.shield(spare)
-        except asyncio.CancelledError:  # it is for another attempt then
+        except asyncio.CancelledError:  # leave it to another attempt
             if self._spare is None and not spare.done():
                 self._spare = spare
             else:
@@ -237,6 +280,6 @@ class Pool:
 
 
 def log_line(line: Line, **names: Any) -> None:
-    """Write a line of a child into the service's log, at the nearest level that it knows."""
+    """Write a line of a child into the service's log, at the nearest standard level."""
     level = min(50, max(10, line.level // 10 * 10))
     _log.log(level, line.text, source=line.source, **names)

@@ -1,4 +1,4 @@
-"""The service's side of one child process: starting it, talking to it, ending it and all that it has started."""
+"""The service's side of one child process: start it, exchange frames with it, end it and all that it has started."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from tasker.executor.frames import SLACK, Corrupt, Died, Ended, FromChild, Init, Reader, ToChild, encode
-from tasker.executor.oom import count_oom_kills
-from tasker.executor.process_tree import kill_group, kill_tree
+from tasker.executor.kernel import count_oom_kills, kill_group, kill_tree
 from tasker.executor.raw_output import RawOutput
 
-LAST_WORDS = 1.0
-"""Seconds that the frames of a dead child may take to arrive, should something else hold its socket open."""
-DIE_WITHIN = 0.1
-"""Seconds between the end of a child's connection and its own, where the first comes of the second."""
+LAST_FRAMES_WITHIN = 1.0
+"""Seconds that the frames of a dead child may take to arrive, should another process hold its socket open."""
+EXIT_WITHIN = 0.1
+"""Seconds between the end of a child's connection and its exit, where the exit has closed the connection."""
 
 
 class ChildSpec(Struct, frozen=True, kw_only=True):
-    """How children are started. `secrets` are the environment variables that they do not get."""
+    """How children are started. `secrets`: names of environment variables that they do not get."""
 
     targets: tuple[str, ...]
     max_result: int
@@ -34,7 +33,7 @@ class ChildSpec(Struct, frozen=True, kw_only=True):
     secrets: tuple[str, ...]
 
     def init(self, gpt: Mapping[str, Any] | None) -> Init:
-        """Return the first frame. A child that is given the settings of gpt, a key among them, runs no user's code."""
+        """Return the first frame. A child that gets the settings of gpt, API key included, runs no user's code."""
         return Init(
             targets=() if gpt is not None else self.targets,
             sys_path=tuple(sys.path),
@@ -45,15 +44,15 @@ class ChildSpec(Struct, frozen=True, kw_only=True):
 
 
 class Listener(Protocol):
-    """Who a child belongs to at the moment."""
+    """The current owner of a child."""
 
-    def on_frame(self, frame: FromChild) -> None:
-        """The child says something."""
+    def on_frame(self, frame: FromChild, /) -> None:
+        """Take a frame from the child."""
 
-    def on_corrupt(self, reason: str) -> None:
+    def on_corrupt(self, reason: str, /) -> None:
         """The child has sent bytes that are no frame, and is being killed."""
 
-    def on_exit(self, detail: str) -> None:
+    def on_exit(self, detail: str, /) -> None:
         """The child has ended; it has been waited for, and its process group killed."""
 
 
@@ -92,7 +91,7 @@ class ChildProcess(asyncio.Protocol):
         self._has_ended = False
 
     async def connect(self, init: Init) -> None:
-        """Begin to talk."""
+        """Open the connection and send the first frame."""
         transport, _ = await self._loop.create_unix_connection(lambda: self, sock=self._socket)
         self._transport = transport
         self.send(init)
@@ -106,12 +105,12 @@ class ChildProcess(asyncio.Protocol):
             self._transport.write(encode(frame))
 
     def pause(self) -> None:
-        """Hear no more until `resume`: the child's next words wait in the socket, and then the child does."""
+        """Read no more until `resume`: the child's next frames wait in the socket, and once it is full so does it."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Hear again; idempotent."""
+        """Read again; idempotent."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -122,7 +121,7 @@ class ChildProcess(asyncio.Protocol):
             kill_tree(self.pid)
 
     def kill_alone(self) -> None:
-        """As `kill`, for a child known to have no descendants: looking for them takes a while."""
+        """Kill a child that is known to have no descendants: the search for them takes a while."""
         if not (self._is_killed or self._has_ended):
             self._is_killed = True
             kill_group(self.pid)
@@ -142,13 +141,13 @@ class ChildProcess(asyncio.Protocol):
                 self.kill()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """The child has ended, or is about to, or has closed its socket: then it is of no more use, and is killed."""
+        """The child has ended or is about to; or it has closed its socket, is of no more use, and is killed."""
         self._transport = None
         self._is_disconnected = True
         if self._has_ended:
             self._finish()
         elif not self._is_killed:
-            self._loop.call_later(DIE_WITHIN, self._end_disconnected)
+            self._loop.call_later(EXIT_WITHIN, self._end_disconnected)
 
     def _end_disconnected(self) -> None:
         if not (self._is_killed or self._has_ended):
@@ -158,7 +157,7 @@ class ChildProcess(asyncio.Protocol):
     def _on_exit(self) -> None:
         self._loop.remove_reader(self._pidfd)
         self._has_ended = True
-        kill_group(self.pid)  # before it is waited for: only until then is the number surely still its own
+        kill_group(self.pid)  # before it is waited for: afterwards the number may belong to another process
         self._code = self._process.wait()
         os.close(self._pidfd)
         os.close(self._lifeline)
@@ -166,7 +165,7 @@ class ChildProcess(asyncio.Protocol):
             self._socket.close()
             self._finish()
         else:
-            self._loop.call_later(LAST_WORDS, self._finish)
+            self._loop.call_later(LAST_FRAMES_WITHIN, self._finish)
 
     def _finish(self) -> None:
         if not self.exited.done():
@@ -185,10 +184,10 @@ class ChildProcess(asyncio.Protocol):
         name = str(-self._code)
         with contextlib.suppress(ValueError):
             name = signal.Signals(-self._code).name
-        return f"the process of the task was killed by {name}{self._blame(name)}"
+        return f"the process of the task was killed by {name}{self._memory_note(name)}"
 
-    def _blame(self, name: str) -> str:
-        """Blame the memory only if the kernel has killed for lack of it in the child's lifetime."""
+    def _memory_note(self, name: str) -> str:
+        """Blame memory only if the kernel has killed for lack of it in the child's lifetime."""
         kills = count_oom_kills()
         if name != "SIGKILL" or kills is None or self._oom_kills is None:
             return ""
@@ -196,9 +195,9 @@ class ChildProcess(asyncio.Protocol):
 
 
 def _spawn(sock: int, lifeline: int, output: int, secrets: Collection[str]) -> subprocess.Popen[bytes]:
-    """Start the interpreter afresh: a fork would carry the service's threads' locks and open database along."""
+    """Start a fresh interpreter: a fork would inherit the service's locks, held by threads, and its open database."""
     return subprocess.Popen(  # noqa: S603  our own program
-        # -P: nothing in the working directory may stand in for a module of ours; sys.path comes with Init
+        # -P: no file in the working directory may replace a module of ours; sys.path comes with Init
         [sys.executable, "-P", "-m", "tasker.executor.child", str(sock), str(lifeline)],
         pass_fds=(sock, lifeline),
         env={name: value for name, value in os.environ.items() if name not in secrets},

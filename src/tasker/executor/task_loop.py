@@ -1,8 +1,8 @@
-"""The event loops of users' `async def` functions: each in a thread of its own, apart from the service's loop.
+"""The event loops of users' `async def` functions: each in its own thread, apart from the service's loop.
 
-A function that blocks, calls sys.exit() or refuses to stop harms the loop that it is on, and never the service's own:
-heartbeats, requests and shutdown go on. Loops are asyncio's, not uvloop's: their handles can be found in a stack, and a
-handle's context tells which attempt a callback belongs to.
+A function that blocks, calls sys.exit() or refuses to stop harms the loop that it is on, never the service's own:
+heartbeats, requests and shutdown go on. Loops are asyncio's, not uvloop's: their handles can be found in a stack, and
+a handle's context shows which attempt a callback belongs to.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from typing import Any
 
 import structlog
 
-from tasker.executor.hosted import HostedAttempt, find_attempt, guard_exit
+from tasker.executor.attribution import HostedAttempt, find_attempt, guard_exit
 from tasker.executor.loop_watch import LoopWatch
 
 MAX_LOOPS = 8
 """Task loops at most. A further one is made only while all others are blocked."""
 _LOOK_AGAIN = 0.25
-"""Seconds after which an attempt that found every loop blocked looks again."""
+"""Seconds after which an attempt that found every loop blocked tries again."""
 CLOSE_WITHIN = 0.5
-"""Seconds that cancelled functions have to end when a loop closes."""
+"""Seconds that cancelled functions get to end when a loop closes."""
 
 _unending: list[asyncio.Task[Any]] = []
-"""Tasks that swallow their cancellation: to free one closes its coroutine, which may hold up whoever does it."""
+"""Tasks that swallow their cancellation. They are kept: to free one closes its coroutine, which may block."""
 
 _log = structlog.get_logger("tasker.executor")
 
 
 class Mailbox:
-    """Calls functions on a loop, in the order in which any thread posted them. Posts share wake-ups."""
+    """Calls functions on a loop, in the order in which threads posted them. Posts share wake-ups."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -54,7 +54,7 @@ class Mailbox:
             self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
-        self._is_woken = False  # before the first look: a post from here on wakes us again
+        self._is_woken = False  # before we look at the posts: a later one wakes us again
         try:
             while self._posted:
                 callback, args = self._posted.popleft()
@@ -67,7 +67,7 @@ class Mailbox:
 class TaskLoop:
     """One event loop in a daemon thread. Its methods are for the service's thread.
 
-    hosted: the attempts that it was given and whose outcome is not known.
+    hosted: its attempts whose outcome is not known yet.
     on_blocked: called in the watching thread when the loop has given no sign of life for a second.
     """
 
@@ -104,18 +104,18 @@ class TaskLoop:
         return self._watch.blocked_by
 
     def start(self, attempt: HostedAttempt) -> None:
-        """Have the loop begin an attempt."""
+        """Begin an attempt on the loop."""
         attempt.home = self
         self.hosted.add(attempt)
         self._waiting.append(attempt)
         self._mailbox.post(self._begin_next)
-        if self._has_ended:  # it broke at this moment, and may not have known of the attempt
+        if self._has_ended:  # it broke at this moment, and may have missed the attempt
             attempt.lost_home()
 
     def not_begun(self) -> list[HostedAttempt]:
         """Take back the attempts that the loop has not begun yet."""
         taken = []
-        with contextlib.suppress(IndexError):  # the loop's thread takes from the same line
+        with contextlib.suppress(IndexError):  # the loop's thread takes from the same deque
             while True:
                 taken.append(self._waiting.popleft())
                 self.hosted.discard(taken[-1])
@@ -132,7 +132,7 @@ class TaskLoop:
             self._mailbox.post(self._cancel_all)
 
     def join(self, until: float) -> bool:
-        """Wait for the thread's end until a moment of the monotonic clock; False if it goes on."""
+        """Wait until a moment of the monotonic clock for the thread's end; return False if it goes on."""
         self._thread.join(max(0.0, until - time.monotonic()))
         return not self._thread.is_alive()
 
@@ -141,13 +141,13 @@ class TaskLoop:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         while not self._has_ended:  # a function may stop its loop as well
-            self._turn()
+            self._run_once()
         self._watch.end()
-        with contextlib.suppress(Exception):  # a user's code may have left the loop in any state
+        with contextlib.suppress(Exception):  # users' code may have left the loop in any state
             self._loop.close()
 
-    def _turn(self) -> None:
-        """Run the loop until somebody stops it, something on it tries to end the process, or it breaks."""
+    def _run_once(self) -> None:
+        """Run the loop until it is stopped, code on it tries to end the process, or it breaks."""
         try:
             self._loop.run_forever()
         except (SystemExit, KeyboardInterrupt) as error:  # asyncio lets these end a loop, which can go on after them
@@ -161,10 +161,9 @@ class TaskLoop:
 
     def _contain(self, error: BaseException) -> None:
         attempt = find_attempt(error.__traceback__)
-        _log.error(
-            "task.tried_to_exit", raised=type(error).__name__, by=attempt.name if attempt else "an unknown task",
-            detail="the service goes on; the attempt that it belongs to fails",
-        )  # fmt: skip
+        by = attempt.name if attempt else "an unknown task"
+        detail = "the service goes on; the attempt that it belongs to fails"
+        _log.error("task.tried_to_exit", raised=type(error).__name__, by=by, detail=detail)
         if attempt is not None:
             attempt.exited(error)
 
@@ -173,14 +172,14 @@ class TaskLoop:
             attempt = self._waiting.popleft()
         except IndexError:  # it was taken back
             return
-        self._put_back()
+        self._reset_loop()
         try:
             attempt.begin(self._loop)
         except BaseException as error:
             attempt.exited(error)
 
-    def _put_back(self) -> None:
-        """Undo what an attempt has done to the loop that all share."""
+    def _reset_loop(self) -> None:
+        """Undo what an attempt has changed in the loop that all share."""
         loop: Any = self._loop
         loop.set_task_factory(None)
         loop.set_exception_handler(None)
@@ -203,7 +202,7 @@ class TaskLoop:
 
 
 class TaskLoops:
-    """The task loops of one executor: one is enough, unless a function blocks it."""
+    """The task loops of one executor: one suffices, unless a function blocks it."""
 
     def __init__(self) -> None:
         self._service = asyncio.get_running_loop()
@@ -211,7 +210,7 @@ class TaskLoops:
         self._numbers = itertools.count(1)
 
     def start(self, attempt: HostedAttempt) -> None:
-        """Have a loop that is not blocked begin an attempt, as soon as there is one."""
+        """Begin an attempt on a loop that is not blocked, as soon as there is one."""
         if attempt.is_decided:
             return
         loop = self._pick()
@@ -221,12 +220,12 @@ class TaskLoops:
             loop.start(attempt)
 
     def forget(self, attempt: HostedAttempt) -> None:
-        """The outcome of an attempt is known."""
+        """Drop an attempt whose outcome is known."""
         if isinstance(attempt.home, TaskLoop):  # it has had a loop
             attempt.home.hosted.discard(attempt)
 
     def _pick(self) -> TaskLoop | None:
-        """Return a loop that is not blocked, a new one if need be; None if there are too many of them."""
+        """Return a loop that is not blocked, a new one if necessary; None if all MAX_LOOPS are blocked."""
         for loop in self._loops:
             if loop.is_usable:
                 return loop
@@ -238,14 +237,14 @@ class TaskLoops:
         return self._loops[-1]
 
     def health(self) -> str:
-        """Return "ok", or that every loop is blocked and by what."""
+        """Return "ok", or that every loop is blocked, and by what."""
         if len(self._loops) < MAX_LOOPS or any(loop.is_usable for loop in self._loops):
             return "ok"
         names = ", ".join(sorted({loop.blocked_by for loop in self._loops}))
         return f"all {MAX_LOOPS} event loops for async tasks are blocked, by {names}"
 
     async def close(self) -> bool:
-        """End the loops; False if a function still runs that nothing ends but the end of the process."""
+        """End the loops; return False if a function still runs that only the end of the process can stop."""
         for loop in self._loops:
             loop.close()
         loops, self._loops = self._loops, []
@@ -256,7 +255,7 @@ class TaskLoops:
             self._service.call_soon_threadsafe(self._move, loop)
 
     def _move(self, loop: TaskLoop) -> None:
-        """Have other loops begin what a blocked one has not begun."""
+        """Move attempts that a blocked loop has not begun to other loops."""
         if loop.is_blocked and loop in self._loops:
             for attempt in loop.not_begun():
                 self.start(attempt)

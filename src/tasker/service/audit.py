@@ -12,7 +12,6 @@ from tasker.model.audit import AuditAction, AuditPage
 from tasker.service.cursors import Cursors
 
 KEEP_AUDIT_FOR = timedelta(days=365)
-PRUNE_AUDIT_EVERY = timedelta(minutes=10)
 _BATCH = 500
 
 _log = structlog.get_logger(__name__)

@@ -19,11 +19,8 @@ from tasker.engines.protocol import KeyStore
 from tasker.errors import Fault, Invalid, NotFound
 from tasker.model.keys import Caller, Key, Scope
 
-REFRESH_EVERY = timedelta(seconds=1)
-"""How long a process may not know what another one has changed."""
 MAX_KEYS = 5000
 """Good keys at the most: each process has all of them in memory."""
-NOTE_USES_EVERY = timedelta(minutes=1)
 _ID_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 _ID_LENGTH = 12
 _PREFIX = "tsk"

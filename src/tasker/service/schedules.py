@@ -38,12 +38,6 @@ AT_ONCE = 100
 """Schedules that are read together."""
 _TRIES = 10
 """So often a change is made again because the schedule has fired, or was changed, in the same moment."""
-_LOOK_AGAIN = 1.0
-"""Seconds at the most between looks at the clock while a schedule waits: the wall clock may be set."""
-_ASK_AGAIN = 5.0
-"""Seconds at the most between looks into the store: another process may have changed a schedule, and ended."""
-_AT_LEAST = 0.02
-"""Seconds between looks into a store whose time is behind ours."""
 _AFTER_A_FAULT = timedelta(seconds=1)
 _LANES = 3
 """Schedules that one of many processes fires at the same time: each takes a connection."""
@@ -71,7 +65,10 @@ class _Slow(NamedTuple):
 
 
 class Schedules:
-    """What can be asked of schedules, by any face of it; and the chore that fires them, one in each process."""
+    """What can be asked of schedules, by any face of it; and the rule by which a chore of each process fires them.
+
+    changed: set where something may have become due earlier than `run_once` has said.
+    """
 
     def __init__(
         self, engine: Engine, registry: Registry, clock: Clock, cursors: Cursors, reading: Reading, *,
@@ -86,7 +83,7 @@ class Schedules:
         self._slow: dict[UUID, _Slow] = {}
         self._store = engine.schedules
         self._clock = clock
-        self._changed = asyncio.Event()
+        self.changed = asyncio.Event()
         self._lanes = _LANES if engine.is_shared else AT_ONCE
         self._random = SystemRandom()
         self._steps: Steps | None = None
@@ -107,7 +104,7 @@ class Schedules:
         schedule = structs.replace(schedule, next_fire_at=resumed_at(schedule, now))
         await self._check_pace(schedule, now)
         await self._store.create(schedule, most=self._limit)
-        self._changed.set()
+        self.changed.set()
         return schedule
 
     async def get(self, caller: Caller, schedule_id: UUID) -> Schedule:
@@ -140,7 +137,7 @@ class Schedules:
             if (after.cron, after.interval, after.time_zone) != (before.cron, before.interval, before.time_zone):
                 await self._check_pace(after, now)
             if after == before or await self._store.update(after):
-                self._changed.set()
+                self.changed.set()
                 return after
         raise Unavailable("the schedule changes all the time", retry_after=timedelta(seconds=1))
 
@@ -188,38 +185,7 @@ class Schedules:
             return
         check_submission(caller, submission)
 
-    # the chore
-
-    async def run(self) -> None:
-        """Fire every tick within about a second of its time, until cancelled."""
-        while True:
-            self._changed.clear()
-            try:
-                next_at = await self.run_once()
-            except Unavailable as error:
-                _log.warning("chore.failed", chore="fire", reason=error.detail)
-                await asyncio.sleep(_AFTER_A_FAULT.total_seconds())
-            except Exception:  # a fault of ours, or of somebody's hand in the store: the next time may go well
-                _log.exception("chore.failed", chore="fire")
-                await asyncio.sleep(_AFTER_A_FAULT.total_seconds())
-            else:
-                await self._wait_for(next_at)
-
-    async def _wait_for(self, next_at: datetime | None) -> None:
-        """Return when a tick has come, a schedule was changed here, or it is time to ask the store again."""
-        ask_again = self._clock.monotonic() + _ASK_AGAIN
-        left = _ASK_AGAIN
-        while left > 0:
-            if next_at is not None:
-                left = min(left, _LOOK_AGAIN, (next_at - self._clock.now()).total_seconds())
-            try:
-                async with asyncio.timeout(max(left, _AT_LEAST)):
-                    await self._changed.wait()
-                    return
-            except TimeoutError:
-                left = ask_again - self._clock.monotonic()
-            if next_at is not None and next_at <= self._clock.now():
-                return
+    # fired by the chore `fire`
 
     async def run_once(self) -> datetime | None:
         """Fire what is due; return when to look again, None if there is nothing to wait for."""
@@ -292,7 +258,7 @@ class Schedules:
         await asyncio.wait([reading], timeout=_PATIENCE)
         if reading.done():
             return reading.result()
-        reading.add_done_callback(lambda _: self._changed.set())
+        reading.add_done_callback(lambda _: self.changed.set())
         self._slow[schedule.schedule_id] = _Slow(schedule.owner, schedule.version, reading)
         self._forget_slow()
         return None

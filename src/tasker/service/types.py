@@ -10,8 +10,6 @@ from tasker.model.types import PublishedType
 from tasker.tasktypes.published import publish, revive
 from tasker.tasktypes.registry import Registry
 
-REFRESH_TYPES_EVERY = timedelta(seconds=2)
-"""How soon a process knows the types of a worker that has started."""
 _MISSING_AFTER = timedelta(minutes=2)
 """A type has no worker if none was heard of for so long: live ones are noted about once a minute."""
 

@@ -1,1 +1,1 @@
-"""Telling receivers what happens to tasks: from the journal to rows of deliveries, from rows to requests."""
+"""Notify receivers of events: from the journal to deliveries in the store, from these to HTTP requests."""

@@ -1,7 +1,6 @@
-"""What a chat is told: one or two lines of text about an event. Pure.
+"""Messages for chats: one or two lines of text about an event. Pure.
 
-What a task says may come from anybody. In a chat it must neither mention people, nor become a link, nor break out of
-its line.
+A task's text may come from anybody. In a chat it must not mention people, become a link, or leave its line.
 """
 
 from __future__ import annotations
@@ -14,16 +13,23 @@ from msgspec import Raw, Struct
 
 from tasker.model import Event, Task
 
-MAX_WORDS = 300
-"""Characters of what a task says."""
+MAX_TEXT = 300
+"""Characters of a task's own text."""
 
 _VERBS = {
-    "created": "was created", "started": "has started", "progress": "goes on", "output": "writes", "log": "logs",
-    "retrying": "is tried again", "completed": "completed", "failed": "failed", "cancelled": "was cancelled",
-}  # fmt: skip
+    "created": "was created",
+    "started": "has started",
+    "progress": "goes on",
+    "output": "writes",
+    "log": "logs",
+    "retrying": "is tried again",
+    "completed": "completed",
+    "failed": "failed",
+    "cancelled": "was cancelled",
+}
 _ZERO_WIDTH_SPACE = "\u200b"
 _ACTIVE = re.compile(r"@|:(?=//)|[.\u3002\uff0e\uff61](?=\w)")
-"""Signs that make a mention, a URL or the name of a host; behind a space of no width they make none."""
+"""Signs that make a mention, a URL or a host name, unless a zero-width space follows them."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -32,7 +38,7 @@ class _Error(Struct):
 
 
 class _Data(Struct):
-    """The data of events, as far as it is told: each type has some of it."""
+    """The data of events, as far as messages show it: each type has some of it."""
 
     error: _Error | None = None
     fraction: float | None = None
@@ -42,33 +48,33 @@ class _Data(Struct):
 
 
 class _Parts(NamedTuple):
-    """A text in parts: the type, what happened to the task, and what it says about that, if anything."""
+    """A message in parts: the task type, what happened to the task, and the task's own text about it, if any."""
 
     type: str
     what: str
-    said: str
+    text: str
 
 
 def make_text(event: Event, task: Task) -> str:
-    """Return the text."""
+    """Return the message as plain text."""
     parts = _find_parts(event, task)
-    return f"{parts.type} {parts.what}" + (f"\n{parts.said}" if parts.said else "")
+    return f"{parts.type} {parts.what}" + (f"\n{parts.text}" if parts.text else "")
 
 
 def make_slack(event: Event, task: Task) -> bytes:
-    """Return the text in JSON as Slack's incoming webhooks take it; what comes from the task is shown as code."""
+    """Return the message as JSON for Slack's incoming webhooks; what comes from the task is shown as code."""
     parts = _find_parts(event, task)
-    text = f"{_code(parts.type)} {parts.what}" + (f"\n{_code(parts.said)}" if parts.said else "")
+    text = f"{_code(parts.type)} {parts.what}" + (f"\n{_code(parts.text)}" if parts.text else "")
     return _encode({"text": text})
 
 
 def _find_parts(event: Event, task: Task) -> _Parts:
     attempt = f" in attempt {event.attempt}" if event.attempt > 1 else ""
     what = f"{_VERBS.get(event.type, event.type)}{attempt} (task {task.task_id})"
-    return _Parts(_tame(task.type), what, _tame(_find_said(event, task)))
+    return _Parts(_tame(task.type), what, _tame(_find_text(event, task)))
 
 
-def _find_said(event: Event, task: Task) -> str:
+def _find_text(event: Event, task: Task) -> str:
     data = _read(event.data)
     match event.type:
         case "failed":
@@ -88,15 +94,15 @@ def _find_said(event: Event, task: Task) -> str:
 def _read(data: Raw) -> _Data:
     try:
         return msgspec.json.decode(data, type=_Data)
-    except msgspec.DecodeError:  # an archive may bring anything
+    except msgspec.DecodeError:  # an imported archive may hold anything
         return _Data()
 
 
 def _tame(text: str) -> str:
-    """Return `text` on one line, shortened, without control characters, and with nothing that a chat acts upon."""
-    shown = "".join(character if character.isprintable() else " " for character in text[: 4 * MAX_WORDS])
+    """Return `text` on one line, shortened, without control characters or anything that a chat acts upon."""
+    shown = "".join(character if character.isprintable() else " " for character in text[: 4 * MAX_TEXT])
     line = " ".join(shown.split())
-    line = line if len(line) <= MAX_WORDS else line[:MAX_WORDS] + "..."
+    line = line if len(line) <= MAX_TEXT else line[:MAX_TEXT] + "..."
     return _ACTIVE.sub(lambda found: found[0] + _ZERO_WIDTH_SPACE, line)
 
 

@@ -1,15 +1,13 @@
-"""The dispatcher of a process: it makes deliveries of what the journal tells, and tells the receivers.
+"""The dispatcher of a process: it makes deliveries of the journal's events, and sends them to the receivers.
 
-Events become deliveries in one process at a time, and each of them is delivered by whichever process takes it. Nothing
-here keeps a task waiting: it reads what is stored, in its own time, and its requests are bounded for each lane and in
-all.
+One process at a time turns events into deliveries; any process may take and send each of these. No task waits for
+this: it reads what is stored, at its own pace, and its requests are bounded for each receiver and in all.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
 from random import Random
 
 import structlog
@@ -22,40 +20,46 @@ from tasker.model.webhooks import Delivery, DeliveryOutcome, DueDelivery
 from tasker.rules.signing import sign
 from tasker.webhooks.matching import find_deliveries
 from tasker.webhooks.payload import Message, Render, make_message
-from tasker.webhooks.places import PER_LANE, Places
 from tasker.webhooks.rules import PAUSE_AFTER, Answer, decide
+from tasker.webhooks.slots import PER_RECEIVER, RequestSlots
 
 PAGE = 500
 """Events that are read at a time."""
 STORED_AT_ONCE = 200
-"""Deliveries that are stored in one commit, or a few more: the embedded engine's statements run on the event loop."""
-KEEP_DELIVERIES = timedelta(days=7)
-"""How long a delivery is kept after its end, or waits for a webhook that is paused."""
+"""About how many deliveries one commit stores: the embedded engine's statements run on the event loop."""
 _LOOK = 1.0
-"""Seconds between looks at the store without news."""
+"""Seconds between looks at the store without a notification."""
 _COLLECT = 0.02
-"""Seconds between looks while there are events: so many of them come together."""
+"""Seconds between looks while there are events, so that several are handled together."""
 _SKIP_EVERY = 5.0
 """Seconds between moves to the journal's end while there is no webhook."""
 _SAVE_EVERY = 1.0
-"""Seconds between saves of how far it was read, while nobody has to be told anything."""
+"""Seconds between saves of the dispatch position, while there are no deliveries to store."""
 _FINISH_WITHIN = 5.0
-"""Seconds that requests have to end when the service stops; what has not is tried again."""
+"""Seconds that requests get to end when the service stops; the others are tried again."""
 
 Post = Callable[[str, dict[str, str], bytes], Awaitable[Answer]]
 _log = structlog.get_logger(__name__)
 
 
 class Dispatcher:
-    """post: sends one message (Sender.post). render: shows a task. name: tells this process from the others.
+    """post: sends one message (Sender.post). render: shows a task. name: distinguishes this process from others.
 
-    count: hears of each attempt: `delivered`, or the name of its failure. has_owners: see Places.
+    count: called after each attempt with `delivered`, or the name of its failure. has_owners: see RequestSlots.
     """
 
     def __init__(
-        self, engine: Engine, clock: Clock, random: Random, *, post: Post, render: Render, name: str,
-        count: Callable[[str], None] = lambda _: None, has_owners: Callable[[], bool] = lambda: False,
-    ) -> None:  # fmt: skip
+        self,
+        engine: Engine,
+        clock: Clock,
+        random: Random,
+        *,
+        post: Post,
+        render: Render,
+        name: str,
+        count: Callable[[str], None] = lambda _: None,
+        has_owners: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._engine = engine
         self._store = engine.webhooks
         self._clock = clock
@@ -68,21 +72,21 @@ class Dispatcher:
         self._read: str | None = None
         self._saved_at = self._skipped_at = float("-inf")
         self._is_idle = True
-        self._places = Places(has_owners)
+        self._slots = RequestSlots(has_owners)
         self._sending: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
-        self._news = asyncio.Event()
-        self._work = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._stored = asyncio.Event()
 
     def start(self) -> None:
-        """Go on by itself until `close`."""
+        """Dispatch and deliver in the background until `close`."""
         self._loops = [
-            asyncio.create_task(self._repeat(self.dispatch, PAGE, self._news)),
-            asyncio.create_task(self._repeat(self.deliver, 1, self._work)),
+            asyncio.create_task(self._repeat(self.dispatch, PAGE, self._changed)),
+            asyncio.create_task(self._repeat(self.deliver, 1, self._stored)),
         ]
 
     async def close(self) -> None:
-        """Begin nothing more, and give what is under way a moment to end."""
+        """Begin nothing more, and give requests in flight a moment to end."""
         for loop in self._loops:
             loop.cancel()
         if self._loops:
@@ -91,12 +95,12 @@ class Dispatcher:
             await asyncio.wait(self._sending, timeout=_FINISH_WITHIN)
         await self.settle(cancel=True)
 
-    def heard(self, _: Sequence[Change]) -> None:
-        """Something has happened: a listener of the engine."""
-        self._news.set()
+    def on_changes(self, _: Sequence[Change]) -> None:
+        """Look at the journal soon: a listener of the engine."""
+        self._changed.set()
 
     async def dispatch(self) -> int:
-        """Make deliveries of the journal's next page; return how many events it had, 1 at least if more may come."""
+        """Make deliveries of the journal's next page; return how many events it had, at least 1 if more may follow."""
         if self._is_idle and self._clock.monotonic() - self._skipped_at >= _SKIP_EVERY:
             await self._skip()
         position = await self._store.find_position(self._name)
@@ -108,26 +112,26 @@ class Dispatcher:
         before = self._read
         page = await self._engine.journal.read(before, limit=PAGE)
         if page.was_reset:
-            _log.warning("webhooks.events_missed", reason="the journal does not reach back to where it was read")
-        # Only now: whoever was there before one of these events happened is found.
+            _log.warning("webhooks.events_missed", reason="the journal no longer reaches back to the dispatch position")
+        # Only after the page: this finds every webhook that was made before one of these events.
         task_ids = {entry.event.task_id for entry in page.entries}
         subscriptions = await self._store.find_subscriptions(task_ids) if task_ids else []
         for found, cursor in find_deliveries(subscriptions, page, self._clock.now(), at_once=STORED_AT_ONCE):
             if not await self._move(found, cursor):
                 break
-            await asyncio.sleep(0)  # nothing may have been stored: others come in between all the same
+            await asyncio.sleep(0)  # also where nothing was stored, let others run
         return max(len(page.entries), page.cursor != before)
 
     async def deliver(self) -> int:
-        """Begin to deliver what is due, as far as there is room; return how many."""
-        room = self._places.free
-        if self._is_idle or room <= 0:
+        """Begin to send deliveries that are due, as far as slots are free; return how many."""
+        free = self._slots.free
+        if self._is_idle or free <= 0:
             return 0
-        full = self._places.full()
-        found = await self._store.find_due(full=full.lanes, full_owners=full.owners, each=PER_LANE, limit=room)
-        due = self._places.choose(found)
+        full = self._slots.full()
+        found = await self._store.find_due(full=full.receivers, full_owners=full.owners, each=PER_RECEIVER, limit=free)
+        due = self._slots.choose(found)
         taken = await self._store.take(due) if due else []
-        self._places.take(taken)
+        self._slots.take(taken)
         for one in taken:
             sending = asyncio.create_task(self._send(one))
             self._sending.add(sending)
@@ -135,7 +139,7 @@ class Dispatcher:
         return len(taken)
 
     async def settle(self, *, cancel: bool = False) -> None:
-        """Return when no request is under way."""
+        """Return when no request is in flight."""
         sending = tuple(self._sending)
         for task in sending if cancel else ():
             task.cancel()
@@ -143,16 +147,21 @@ class Dispatcher:
             await asyncio.wait(sending)
 
     async def _skip(self) -> None:
-        """Move to the end of the journal if there is no webhook: nobody has to be told of what came before it."""
+        """Move to the end of the journal if there is no webhook: earlier events concern nobody."""
         tail = await self._engine.journal.tail()
-        position = await self._store.find_position(self._name)  # only now: later webhooks get nothing before it
+        position = await self._store.find_position(
+            self._name
+        )  # after the tail: a webhook made later gets nothing from before it
         if position is not None and position.is_idle:
             self._skipped_at = self._clock.monotonic()
             if position.position != tail:
                 await self._store.dispatch([], after=position.position, to=tail)
 
     async def _move(self, found: Sequence[Delivery], cursor: str) -> bool:
-        """Store deliveries and how far the journal was read, the latter alone not each time; False if others have."""
+        """Store deliveries and the dispatch position, the latter alone only now and then.
+
+        Return False if another process has moved on from the same position.
+        """
         now = self._clock.monotonic()
         if not found and (cursor == self._saved or now - self._saved_at < _SAVE_EVERY):
             self._read = cursor
@@ -163,7 +172,7 @@ class Dispatcher:
         self._saved = self._read = cursor
         self._saved_at = now
         if found:
-            self._work.set()
+            self._stored.set()
         return True
 
     async def _send(self, due: DueDelivery) -> None:
@@ -171,31 +180,29 @@ class Dispatcher:
             await self._deliver_one(due)
         except Unavailable as error:
             _log.warning("webhook.delivery_not_stored", reason=error.detail)
-        except Exception:  # a fault of ours: it is tried again when its lease is over, and keeps no other waiting
+        except Exception:  # a bug of ours: it is tried again after its lease, and delays no other
             _log.exception("webhook.delivery_failed", delivery_id=str(due.delivery.delivery_id))
         finally:
-            self._places.leave(due)
-            self._work.set()
+            self._slots.release(due)
+            self._stored.set()
 
     async def _deliver_one(self, due: DueDelivery) -> None:
         delivery = due.delivery
-        told = await self._message(due)
-        if told is None:
+        found = await self._message(due)
+        if found is None:
             await self._store.drop(delivery)
             return
-        message, headers = told
+        message, headers = found
         now = self._clock.now()
         headers |= sign(due.webhook.signing(now), delivery.message_id, now, message.body)
         answer = await self._post(due.webhook.url, headers, message.body)
         outcome = decide(answer, delivery.tries, self._clock.now(), self._random)
-        self._note(due, outcome)
-        await self._store.settle(
-            delivery, outcome, failing_before=outcome.at - PAUSE_AFTER,
-            too_long=f"nothing could be delivered for {PAUSE_AFTER.days} days",
-        )  # fmt: skip
+        self._record(due, outcome)
+        too_long = f"nothing could be delivered for {PAUSE_AFTER.days} days"
+        await self._store.settle(delivery, outcome, failing_before=outcome.at - PAUSE_AFTER, too_long=too_long)
 
     async def _message(self, due: DueDelivery) -> tuple[Message, dict[str, str]] | None:
-        """Return what to say, and its headers, with one of the task's trace if it has one; None if it is erased."""
+        """Return the message and its headers, traceparent included if the task has one; None if the task is erased."""
         delivery = due.delivery
         events = await self._engine.find_events(delivery.task_id, after=delivery.sequence - 1, limit=1)
         task = await self._engine.find(delivery.task_id)
@@ -205,39 +212,43 @@ class Dispatcher:
         trace = {} if task.traceparent is None else {"traceparent": task.traceparent}
         return message, {"content-type": message.content_type} | trace
 
-    def _note(self, due: DueDelivery, outcome: DeliveryOutcome) -> None:
+    def _record(self, due: DueDelivery, outcome: DeliveryOutcome) -> None:
         self._count("delivered" if outcome.error is None else outcome.error.name)
-        self._places.note(due, outcome)
+        self._slots.remember(due, outcome)
         if outcome.error is None:
             return
         delivery = due.delivery
         _log.info(
-            "webhook.attempt_failed", webhook_id=str(delivery.webhook_id), delivery_id=str(delivery.delivery_id),
-            attempt=delivery.attempts, why=outcome.error.name, is_last=outcome.status == "failed",
-        )  # fmt: skip
+            "webhook.attempt_failed",
+            webhook_id=str(delivery.webhook_id),
+            delivery_id=str(delivery.delivery_id),
+            attempt=delivery.attempts,
+            why=outcome.error.name,
+            is_last=outcome.status == "failed",
+        )
 
-    async def _repeat(self, once: Callable[[], Awaitable[int]], full: int, news: asyncio.Event) -> None:
-        """Do something again and again: at once while there is a full measure, else on news and now and then."""
+    async def _repeat(self, once: Callable[[], Awaitable[int]], full: int, event: asyncio.Event) -> None:
+        """Call `once` again and again: at once after a full batch, else on the event, and every _LOOK seconds."""
         while True:
             done = 0
             try:
                 done = await once()
             except Unavailable as error:
                 _log.warning("webhooks.waiting", reason=error.detail)
-            except Exception:  # a fault of ours, or of somebody's hand in the store: the next time may go well
+            except Exception:  # a bug or hand-edited data in the store: the next call may succeed
                 _log.exception("webhooks.failed")
             if not done:
-                await self._rest(news)
+                await self._rest(event)
             elif done < full:
                 await asyncio.sleep(_COLLECT)
 
-    async def _rest(self, news: asyncio.Event) -> None:
-        if self._is_idle and news is self._news:  # whatever happens is nobody's business
+    async def _rest(self, event: asyncio.Event) -> None:
+        if self._is_idle and event is self._changed:  # there is no webhook to wake up for
             await asyncio.sleep(_LOOK)
             return
         try:
             async with asyncio.timeout(_LOOK):
-                await news.wait()
+                await event.wait()
         except TimeoutError:
             return
-        news.clear()
+        event.clear()

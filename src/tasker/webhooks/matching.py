@@ -1,4 +1,4 @@
-"""Who has to be told of what: pure."""
+"""Match events to webhooks. Pure."""
 
 from __future__ import annotations
 
@@ -9,42 +9,41 @@ from tasker.model import new_task_id
 from tasker.model.journal import JournalEntry, JournalPage
 from tasker.model.webhooks import Delivery, Subscription, Webhook
 
-_LOOKED_AT_ONCE = 5000
-"""Webhooks that are held against events in one step, or a few more: it runs on the event loop."""
-
+_COMPARED_AT_ONCE = 5000
+"""About how many pairs of webhook and event one step compares: it runs on the event loop."""
 
 Step = tuple[list[Delivery], str]
-"""Deliveries, and the cursor behind the last event that they are about."""
+"""Deliveries, and the cursor behind the last of their events."""
 
 
 def find_deliveries(
     subscriptions: Sequence[Subscription], page: JournalPage, now: datetime, *, at_once: int
 ) -> Iterator[Step]:
-    """Yield who has to be told of what, in order of the events, in steps of so many that are stored together.
+    """Yield the deliveries of a page, in order of the events, in steps of about `at_once` to store together.
 
-    All deliveries of one event are in one step, and no step takes long. The last one leads to the end of the page.
+    All deliveries of one event are in one step, and no step takes long. The last step leads to the end of the page.
     """
     found: list[Delivery] = []
-    looked = 0
-    asking: dict[tuple[str, str | None], list[Subscription]] = {}
+    compared = 0
+    subscribed: dict[tuple[str, str | None], list[Subscription]] = {}
     for one in subscriptions:
         for name in one.webhook.events:
-            asking.setdefault((name, None if one.webhook.all_owners else one.webhook.owner), []).append(one)
+            subscribed.setdefault((name, None if one.webhook.all_owners else one.webhook.owner), []).append(one)
     for entry in page.entries:
         for owner in (entry.owner, None):
-            some = asking.get((entry.event.type, owner), ())
-            looked += len(some)
-            found += [_delivery(one.webhook, entry, now) for one in some if _hears_of(one, entry)]
-        if len(found) >= at_once or looked >= _LOOKED_AT_ONCE:
+            some = subscribed.get((entry.event.type, owner), ())
+            compared += len(some)
+            found += [_delivery(one.webhook, entry, now) for one in some if _matches(one, entry)]
+        if len(found) >= at_once or compared >= _COMPARED_AT_ONCE:
             yield found, entry.cursor
-            found, looked = [], 0
+            found, compared = [], 0
     yield found, page.cursor
 
 
-def _hears_of(subscription: Subscription, entry: JournalEntry) -> bool:
-    """Tell whether the webhook, which asks for events of this type, hears of this one.
+def _matches(subscription: Subscription, entry: JournalEntry) -> bool:
+    """Return whether the webhook, which asks for events of this type, gets this one.
 
-    It hears of what comes after it by the order of the journal: a clock may be set.
+    It gets events after its creation in the order of the journal: by the clock, which may be set, they might be older.
     """
     webhook = subscription.webhook
     if webhook.task_id is not None:
@@ -60,7 +59,13 @@ def _hears_of(subscription: Subscription, entry: JournalEntry) -> bool:
 
 def _delivery(webhook: Webhook, entry: JournalEntry, now: datetime) -> Delivery:
     return Delivery(
-        delivery_id=new_task_id(now), webhook_id=webhook.webhook_id, task_id=entry.event.task_id,
-        sequence=entry.event.sequence, event=entry.event.type, status="pending", created_at=now, due_at=now,
+        delivery_id=new_task_id(now),
+        webhook_id=webhook.webhook_id,
+        task_id=entry.event.task_id,
+        sequence=entry.event.sequence,
+        event=entry.event.type,
+        status="pending",
+        created_at=now,
+        due_at=now,
         lane=webhook.lane,
-    )  # fmt: skip
+    )

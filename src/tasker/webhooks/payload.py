@@ -1,4 +1,4 @@
-"""What a receiver is told: the body of one message."""
+"""The body of a message to a receiver."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tasker.model.webhooks import WebhookFormat
 from tasker.webhooks.chat import make_slack, make_text
 
 MAX_PAYLOAD = 256 << 10
-"""Bytes of a body; a larger one goes without what is large."""
+"""Most bytes of a body; what makes it larger is left out."""
 
 Render = Callable[[Task], bytes]
-"""Returns the Task's JSON as GET /task/{task_id} shows it to anybody."""
+"""Returns a task's JSON as GET /task/{task_id} shows it."""
 
 _encode = msgspec.json.Encoder().encode
 _NOTHING = Raw(b"null")
 
 
 class EventPart(Struct, frozen=True):
-    """The event itself; `data` is what its stream carries beside this."""
+    """The event itself; `data` as its event stream has it."""
 
     sequence: int
     attempt: int
@@ -32,7 +32,7 @@ class EventPart(Struct, frozen=True):
 
 
 class Payload(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The body of a message. truncated: the task came with a result or params too large to send; GET has them."""
+    """The body of a message. truncated: result, params or more of the task are too large to send; GET has them."""
 
     type: str
     timestamp: datetime
@@ -42,7 +42,7 @@ class Payload(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Message(NamedTuple):
-    """What is sent: a body, and its media type."""
+    """A body and its media type."""
 
     body: bytes
     content_type: str = "application/json"
@@ -76,12 +76,9 @@ _WIDE = ("params", "result", "metadata", "usage", "progress", "error", "tags")
 
 
 def _body(event: Event, task: bytes, data: Raw, *, truncated: bool = False) -> bytes:
-    return _encode(
-        Payload(
-            type=f"task.{event.type}", timestamp=event.time, data=Raw(task),
-            event=EventPart(event.sequence, event.attempt, data), truncated=truncated,
-        )
-    )  # fmt: skip
+    part = EventPart(event.sequence, event.attempt, data)
+    type = f"task.{event.type}"
+    return _encode(Payload(type=type, timestamp=event.time, data=Raw(task), event=part, truncated=truncated))
 
 
 def _without(task: bytes, *names: str) -> bytes:

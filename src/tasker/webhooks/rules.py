@@ -1,4 +1,4 @@
-"""What an attempt to tell a receiver leads to: pure."""
+"""What follows from an attempt to notify a receiver: done, retry or give up. Pure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tasker.model.webhooks import DeliveryOutcome, DeliveryStatus, Failure
 RETRY_WITHIN = tuple(
     timedelta(seconds=seconds) for seconds in (20, 120, 1200, 2 * 3600, 6 * 3600, 16 * 3600, 24 * 3600)
 )
-"""The longest pause after each failed try but the last; the pause is anywhere between nothing and this."""
+"""The longest pause after each failed try but the last; the pause is random between zero and this."""
 MAX_TRIES = len(RETRY_WITHIN) + 1
 MOST_RETRY_AFTER = timedelta(hours=24)
-"""The longest that a receiver may ask for by Retry-After."""
+"""The longest pause that a receiver may ask for by Retry-After."""
 PAUSE_AFTER = timedelta(days=3)
-"""A webhook that has failed for so long, without a success between, is paused."""
+"""A webhook that has failed for this long without a success is paused."""
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """What came of one request: an HTTP status, or a failure before there was one; duration in seconds."""
+    """The result of one request: an HTTP status, or a failure before there was one; duration in seconds."""
 
     duration: float
     status: int | None = None
@@ -31,7 +31,7 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 def decide(answer: Answer, tries: int, now: datetime, random: Random) -> DeliveryOutcome:
-    """Return what the answer to try number `tries` changes."""
+    """Return what the answer to try number `tries` changes in its delivery."""
     if answer.status is not None and 200 <= answer.status < 300:
         return _outcome(answer, None, now, due_at=None)
     failure = answer.failure or Failure(name="refused", detail=f"the receiver answered {answer.status}")
@@ -48,9 +48,14 @@ def _outcome(
 ) -> DeliveryOutcome:
     status: DeliveryStatus = "delivered" if failure is None else "failed" if due_at is None else "pending"
     return DeliveryOutcome(
-        status=status, at=now, due_at=due_at, response_code=answer.status, duration=answer.duration, error=failure,
+        status=status,
+        at=now,
+        due_at=due_at,
+        response_code=answer.status,
+        duration=answer.duration,
+        error=failure,
         pause=pause,
-    )  # fmt: skip
+    )
 
 
 def _asked_pause(retry_after: str | None, now: datetime) -> timedelta:

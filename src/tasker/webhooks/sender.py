@@ -1,4 +1,4 @@
-"""One request to a receiver: to the very address that was vetted, without redirects, bounded in time and size."""
+"""One request to a receiver: only to an address that was checked, without redirects, bounded in time and size."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tasker.webhooks.failures import explain_failure, printable
 from tasker.webhooks.rules import Answer
 
 WITHIN = 10.0
-"""Seconds for all of it: name, connection, TLS, request and the head of the answer."""
+"""Seconds in all for name lookup, connection, TLS, request and the head of the answer."""
 _CONNECT_WITHIN = 3.0
 _MOST_ADDRESSES = 4
 _MOST_LOOKUPS = 32
-"""Names that are looked up at a time: each takes a thread, and a dead name server half a minute."""
+"""Name lookups at a time: each takes a thread, for half a minute if the name server is dead."""
 _DRAIN_BYTES, _DRAIN_SECONDS = 16 << 10, 1.0
-"""What is read of an answer's body, to be thrown away: who answers shall be able to finish."""
+"""How much of an answer's body is read and thrown away, so that the receiver can finish."""
 
 Resolve = Callable[[str], Awaitable[list[str]]]
 _FAULTS = (httpcore2.NetworkError, httpcore2.ProtocolError, OSError, ValueError)
@@ -37,41 +37,49 @@ class Sender:
     """Sends messages. resolve: finds the addresses of a name; ssl_context: for tests, which have their own names."""
 
     def __init__(
-        self, rules: UrlRules, clock: Clock, *, agent: str, resolve: Resolve | None = None,
-        ssl_context: ssl.SSLContext | None = None, within: float = WITHIN,
-    ) -> None:  # fmt: skip
+        self,
+        rules: UrlRules,
+        clock: Clock,
+        *,
+        agent: str,
+        resolve: Resolve | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        within: float = WITHIN,
+    ) -> None:
         self._rules = rules
         self._clock = clock
         self._agent = agent
         self._ssl_context = ssl_context
         self._within = within
-        self._network = _VettedNetwork(rules, resolve or Resolver())
+        self._network = _CheckedNetwork(rules, resolve or Resolver())
 
     async def post(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
-        """Send one message and return what came of it; never raises. headers: go before the usual ones."""
+        """Send one message and return the result; never raises. headers: override the usual ones."""
         begun = self._clock.monotonic()
         status, retry_after, failure = await self._try(url, headers, body)
         return Answer(duration=self._clock.monotonic() - begun, status=status, retry_after=retry_after, failure=failure)
 
     async def aclose(self) -> None:
-        """Let go of what is open."""
+        """Close open connections."""
         if "_pool" in self.__dict__:
             await self._pool.aclose()
 
     @cached_property
     def _pool(self) -> httpcore2.AsyncConnectionPool:
-        # A connection for each message: what it leads to has just been vetted.
+        # A connection for each message: its address has just been checked.
         return httpcore2.AsyncConnectionPool(
-            ssl_context=self._ssl_context or httpcore2.default_ssl_context(), max_connections=None,
-            max_keepalive_connections=0, network_backend=self._network,
-        )  # fmt: skip
+            ssl_context=self._ssl_context or httpcore2.default_ssl_context(),
+            max_connections=None,
+            max_keepalive_connections=0,
+            network_backend=self._network,
+        )
 
     async def _try(
         self, url: str, headers: dict[str, str], body: bytes
     ) -> tuple[int | None, str | None, Failure | None]:
         try:
             async with asyncio.timeout(self._within) as limit:
-                target = read_url(url, self._rules)  # what is allowed may have changed since the URL was stored
+                target = read_url(url, self._rules)  # the rules may have changed since the URL was stored
                 return await self._request(target, headers, body, limit)
         except UnsafeUrl as error:
             return None, None, _failure("unsafe-url", printable(str(error)))
@@ -89,29 +97,33 @@ class Sender:
             scheme=target.scheme, host=target.host, port=target.port, target=target.path.encode("ascii")
         )
         own = {
-            "host": target.authority, "content-type": "application/json", "content-length": str(len(body)),
-            "user-agent": self._agent, "accept": "*/*", "connection": "close",
-        }  # fmt: skip
+            "host": target.authority,
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            "user-agent": self._agent,
+            "accept": "*/*",
+            "connection": "close",
+        }
         async with self._pool.stream("POST", url, headers=list((own | headers).items()), content=body) as response:
-            limit.reschedule(None)  # it has answered; reading the rest has a limit of its own
+            limit.reschedule(None)  # it has answered; reading the rest has its own limit
             head = {name.lower(): value.decode("latin-1") for name, value in reversed(response.headers)}
             await _drain(response)
             failure = self._redirect(target, response.status, head.get(b"location"))
             return response.status, head.get(b"retry-after"), failure
 
     def _redirect(self, target: Target, status: int, location: str | None) -> Failure | None:
-        """Return what to say of a redirect, which is never followed."""
+        """Return the failure for a redirect, which is never followed; None if the answer is none."""
         if not 300 <= status < 400 or location is None:
             return None
         try:
             read_url(urljoin(target.url, location), self._rules)
-        except ValueError:  # whose text would tell where
+        except ValueError:  # its text would reveal the target
             return _failure("unsafe-url", f"the receiver answered {status}, a redirect to where no webhook may lead")
         return _failure("redirect", f"the receiver answered {status}; redirects are not followed")
 
 
 async def _drain(response: httpcore2.Response) -> None:
-    """Read a little of a body, and throw it away."""
+    """Read a little of the body, and throw it away."""
     size = 0
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
@@ -120,15 +132,15 @@ async def _drain(response: httpcore2.Response) -> None:
                 if size > _DRAIN_BYTES:
                     return
     except (TimeoutError, httpcore2.NetworkError, httpcore2.ProtocolError):
-        return  # the answer itself is there
+        return  # the head of the answer has come
 
 
 def _failure(name: Any, detail: str) -> Failure:
     return Failure(name=name, detail=detail)
 
 
-class _VettedNetwork(httpcore2.AsyncNetworkBackend):
-    """Connects to names whose every address may be connected to, and to one of the very addresses that were vetted."""
+class _CheckedNetwork(httpcore2.AsyncNetworkBackend):
+    """Connects to names all of whose addresses are allowed, and to one of exactly these addresses."""
 
     def __init__(self, rules: UrlRules, resolve: Resolve) -> None:
         self._rules = rules
@@ -136,9 +148,13 @@ class _VettedNetwork(httpcore2.AsyncNetworkBackend):
         self._inner = httpcore2.AnyIOBackend()
 
     async def connect_tcp(
-        self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,  # noqa: ASYNC109
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109
+        local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:  # fmt: skip
+    ) -> httpcore2.AsyncNetworkStream:
         addresses = check_addresses(await self._addresses(host), self._rules)
         *others, last = addresses[:_MOST_ADDRESSES]
         for address in others:
@@ -162,7 +178,7 @@ class _VettedNetwork(httpcore2.AsyncNetworkBackend):
 
 
 class Resolver:
-    """Looks names up in threads that nobody waits for at the end: a dead name server must not hold up a stop."""
+    """Looks names up in daemon threads: a dead name server must not delay the service's stop."""
 
     def __init__(self) -> None:
         self._free = asyncio.Semaphore(_MOST_LOOKUPS)
@@ -194,7 +210,7 @@ class Resolver:
 
         try:
             threading.Thread(target=look_up, name="tasker-lookup", daemon=True).start()
-        except RuntimeError as error:  # no more threads: the next try may get one
+        except RuntimeError as error:  # no thread is available now: the next try may get one
             self._free.release()
             raise OSError(str(error)) from error
         return await found

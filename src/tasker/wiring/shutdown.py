@@ -1,4 +1,4 @@
-"""How the process ends: the first signal asks for a drain, the second ends it at once, whatever tasks do."""
+"""The end of the process: the first signal starts the drain, the second ends the process, whatever tasks do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import structlog
 END_WITHIN = timedelta(seconds=2.5)
 """How long the process may take to end after the drain, or after a second signal."""
 FORCED = os.EX_SOFTWARE
-"""Exit code (70) of a process that did not end by itself, or could not store how all it ran has ended."""
+"""Exit code (70) of a process that did not end by itself, or could not store the end of every attempt."""
 
 _DEADLINE = "shutdown deadline"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -29,7 +29,7 @@ class Shutdown:
     """Listens to signals. stopping: set by the first one. force: set by the second.
 
     drain: how long running attempts may take to end after the first signal. END_WITHIN later the process is ended in
-    whatever state it is; what it had accepted is stored.
+    any state; what it had accepted is stored.
     """
 
     def __init__(self, drain: timedelta) -> None:
@@ -40,14 +40,14 @@ class Shutdown:
         self._count = 0
 
     def listen(self) -> None:
-        """Install the handlers. They are Python's own, not the loop's: a blocked loop must not keep us from ending."""
+        """Install the handlers. They are Python's own, not the loop's: a blocked loop must not prevent the end."""
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # it is ignored under nohup
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
             signal.signal(signal.SIGHUP, self._on_hangup)
 
     def _on_hangup(self, number: int, frame: FrameType | None) -> None:
-        """Drain: the terminal was closed. The system and a shell may each say so, so it is never a second signal."""
+        """Drain: the terminal was closed. The system and a shell may both send it, so it is never a second signal."""
         if self._count == 0:
             self._on_signal(number, frame)
 
@@ -68,14 +68,14 @@ class Shutdown:
 def run(service: Coroutine[Any, Any, int]) -> NoReturn:
     """Run a service to its end, then end the process with its exit code. Raises what the service raises.
 
-    Nothing of the interpreter's own end is waited for: threads, coroutines and atexit functions that tasks have left
-    could hold it up for ever.
+    The interpreter's own shutdown is skipped: threads, coroutines and atexit functions that tasks have left could
+    block it for ever.
     """
     import uvloop
 
     try:
         code = uvloop.run(service)
-    except SystemExit as error:  # from code of a user's that runs on the service's own loop
+    except SystemExit as error:  # raised by users' code on the service's own loop
         _log.critical("service.exited", detail=f"something called sys.exit({error.code!r})", exc_info=True)
         code = FORCED
     left = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
@@ -86,12 +86,12 @@ def run(service: Coroutine[Any, Any, int]) -> NoReturn:
 
 
 def _end_by_force() -> None:
-    _log.critical("service.ended_by_force", detail="it did not end by itself in time; what it ran is run again")
+    _log.critical("service.ended_by_force", detail="it did not end by itself in time; its running tasks run again")
     _end(FORCED)
 
 
 def _end(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # closed, or its reader has gone
+        with contextlib.suppress(OSError, ValueError):  # it is closed, or its reader has gone
             stream.flush()
     os._exit(code)

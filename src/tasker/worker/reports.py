@@ -1,4 +1,4 @@
-"""What a running attempt says, gathered for the engine: many words a second become a few writes."""
+"""The reports of running attempts, gathered for the engine: many reports a second become a few writes."""
 
 from __future__ import annotations
 
@@ -16,55 +16,60 @@ from tasker.model import Lease, NewEvent, Progress, Report
 from tasker.model.usage import SUMMED, added, read_usage
 
 FLUSH_AFTER = 0.05
-"""Seconds that words of an attempt may wait for more before they are stored; see Pace."""
+"""Seconds that reports of an attempt may wait for more before they are stored; see Pace."""
 MANY = 64
-"""Attempts that talk at once from which on their words wait longer."""
+"""With each further MANY attempts that report at once, reports wait longer."""
 MAX_CHUNK = 16 * 1024
-"""Characters in one output event at the most: readers have a number of events in memory, whatever a task says."""
+"""Most characters in one output event: readers hold several events in memory, whatever a task reports."""
 MAX_HELD = 512 * 1024
-"""Bytes of words that wait to be stored; whoever says more waits."""
+"""Bytes of reports that wait to be stored; an attempt with more has to wait."""
 MAX_USAGE = 64 * 1024
 """Bytes that the usage of a task may take as JSON."""
-_WORD = 64
-"""Bytes that each piece of words takes in memory besides its text."""
+_OVERHEAD = 64
+"""Bytes that each report takes in memory besides its text."""
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _log = structlog.get_logger(__name__)
 
 
 class Pace:
-    """When the attempts of a worker store what they say: all at the same moments, so that they share commits.
+    """When the attempts of a worker store their reports: all at the same moments, so that they share commits.
 
-    Every FLUSH_AFTER seconds; up to three times as long while many talk, for each time a reader of each is woken.
+    Every FLUSH_AFTER seconds; up to three times as long while many report, for each store wakes readers of each.
     """
 
     def __init__(self) -> None:
         self._next = 0.0
-        self._talking = 0
+        self._reporting = 0
 
     def next(self, now: float) -> float:
-        """Return the next moment; each attempt that has something to say asks once for each."""
+        """Return the next moment; each attempt with something to report asks once for each."""
         if now >= self._next:
-            every = FLUSH_AFTER * min(3, 1 + self._talking // MANY)
-            self._next, self._talking = (now // every + 1) * every, 0
-        self._talking += 1
+            every = FLUSH_AFTER * min(3, 1 + self._reporting // MANY)
+            self._next, self._reporting = (now // every + 1) * every, 0
+        self._reporting += 1
         return self._next
 
 
 class ReportBuffer:
-    """The Observer of one attempt: keeps what it says for a moment, then stores all of it at once.
+    """The Observer of one attempt: keeps reports for a moment, then stores all of them at once.
 
-    max_output: bytes that it may say in all, None for any number; what comes after that is dropped, and a line in its
-    log tells so. is_cut_off: whether that has happened. usage: what earlier attempts of the task used up; what this one
-    says is added to it. lost: whether the engine has answered that the attempt is no longer the current one.
-    peak: bytes that its process has held at most, as far as that is known; it goes with the attempt's end.
-    scrub: takes secrets out of its words.
+    max_output: bytes that the attempt may report in all, None for no limit; the rest is dropped, and a line in the
+    task's log says so. is_cut_off: whether that has happened. usage: of earlier attempts of the task; this one's is
+    added to it. lost: whether the engine has answered that the attempt is no longer the current one. peak: most bytes
+    that its process has held, None if unknown; stored with the attempt's end. scrub: removes secrets from reports.
     """
 
     def __init__(
-        self, engine: Engine, lease: Lease, clock: Clock, usage: bytes = b"{}", pace: Pace | None = None, *,
+        self,
+        engine: Engine,
+        lease: Lease,
+        clock: Clock,
+        usage: bytes = b"{}",
+        pace: Pace | None = None,
+        *,
         max_output: int | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._engine = engine
         self._pace = pace or Pace()
         self._lease = lease
@@ -79,7 +84,8 @@ class ReportBuffer:
         self._storing: asyncio.Task[None] | None = None
         self.max_output = max_output
         self.is_cut_off = False
-        self._said = 0
+        self._is_finished = False
+        self._reported = 0
         self._held = 0
         self._waiting: list[Callable[[], None]] = []
         self.scrub: Callable[[Report], Report] | None = None
@@ -88,11 +94,11 @@ class ReportBuffer:
 
     @property
     def is_full(self) -> bool:
-        """Whether so much waits to be stored that whoever says more should wait; see `when_room`."""
+        """Whether more than MAX_HELD waits to be stored, so that a reporter should wait; see `when_not_full`."""
         return self._held > MAX_HELD
 
-    def when_room(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called, once, as soon as it is not full."""
+    def when_not_full(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once, as soon as the buffer is not full."""
         if self.is_full:
             self._waiting.append(callback)
         else:
@@ -102,24 +108,24 @@ class ReportBuffer:
         self.peak = size
 
     def progress(self, progress: Progress) -> None:
-        self._is_heard(0)  # what was stored of it counts
+        self._count(0)  # earlier progress that was stored counts
         self._progress = progress
         self._flush_soon()
 
     def output(self, chunk: str) -> None:
         size = _size(chunk)
-        if self._is_heard(size):
+        if self._count(size):
             self._output.append(chunk)
-            self._held += size + _WORD
+            self._held += size + _OVERHEAD
             self._flush_soon()
 
     def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
         data = _encode({"level": level, "message": message, "fields": dict(fields)})
-        if self._is_heard(len(data)):
+        if self._count(len(data)):
             self._add_log(data)
 
     def printed(self, size: int) -> bool:
-        return self._is_heard(size)
+        return self._count(size)
 
     def usage(self, usage: Mapping[str, Any]) -> None:
         merged = {**self._usage, **usage}
@@ -130,22 +136,23 @@ class ReportBuffer:
         self._flush_soon()
 
     async def finish(self) -> Report | None:
-        """Wait for a write that is under way; return what is left to store, None if nothing is."""
-        if self._storing is not None:
-            await asyncio.wait([self._storing])
+        """Wait for a write in progress; return what is left to store, None if there is nothing."""
+        self._is_finished = True
         if self._timer is not None:
             self._timer.cancel()
-        left = self._take() if self._has_words else None
+        if self._storing is not None:
+            await asyncio.wait([self._storing])
+        left = self._take() if self._has_reports else None
         self._held = 0
-        self._tell_room()
+        self._call_waiting()
         return None if left is None else self._scrubbed(left)
 
-    def _is_heard(self, size: int) -> bool:
-        """Count what is said; tell whether it is kept. The first that is not is told of in the task's log."""
+    def _count(self, size: int) -> bool:
+        """Count a report of `size` bytes; return whether to keep it. The task's log mentions the first that is not."""
         if self.lost or self.is_cut_off:
             return False
-        self._said += size
-        if self.max_output is None or self._said <= self.max_output:
+        self._reported += size
+        if self.max_output is None or self._reported <= self.max_output:
             return True
         self.is_cut_off = True
         message = f"output cut off at {self.max_output:,} bytes: TASKER_MAX_OUTPUT; the task goes on"
@@ -156,21 +163,21 @@ class ReportBuffer:
         return False
 
     def _add_log(self, data: bytes) -> None:
-        self._end_output()  # so that words and log lines keep their order
+        self._end_output()  # so that output and log lines keep their order
         self._add("log", data)
-        self._held += len(data) + _WORD
+        self._held += len(data) + _OVERHEAD
         self._flush_soon()
 
-    def _tell_room(self) -> None:
+    def _call_waiting(self) -> None:
         while self._waiting and not self.is_full:
             self._waiting.pop()()
 
     @property
-    def _has_words(self) -> bool:
+    def _has_reports(self) -> bool:
         return bool(self._events or self._output or self._progress is not None or self._usage_changed)
 
     def _flush_soon(self) -> None:
-        if self._timer is None and self._storing is None and not self.lost:
+        if self._timer is None and self._storing is None and not self.lost and not self._is_finished:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_at(self._pace.next(loop.time()), self._flush)
 
@@ -179,9 +186,9 @@ class ReportBuffer:
         self._storing = asyncio.get_running_loop().create_task(self._store(self._take(), self._held))
 
     async def _store(self, report: Report, held: int) -> None:
-        """Store what was said in `held` bytes; more may be said meanwhile.
+        """Store a report that takes `held` bytes; more may come meanwhile.
 
-        Only what finds no store is kept for the next time: whatever else comes of it, who waits for room goes on.
+        It is kept for another try only if the store is unavailable. Whatever else happens, waiting reporters go on.
         """
         try:
             self.lost = not await self._engine.record(self._lease, self._scrubbed(report))
@@ -189,13 +196,13 @@ class ReportBuffer:
             held = 0
             self._put_back(report)
             _log.warning("report.not_stored", task_id=str(self._lease.task_id), reason=error.detail)
-        except Exception:  # a fault of ours
+        except Exception:  # a bug of ours
             _log.exception("report.lost", task_id=str(self._lease.task_id), attempt=self._lease.attempt)
         finally:
             self._storing = None
             self._held = 0 if self.lost else self._held - held
-            self._tell_room()
-            if self._has_words:
+            self._call_waiting()
+            if self._has_reports:
                 self._flush_soon()
 
     def _scrubbed(self, report: Report) -> Report:
@@ -216,7 +223,7 @@ class ReportBuffer:
             data = _encode(progress)
             if not self.is_cut_off:
                 self._add("progress", data)
-            self._said += len(data)
+            self._reported += len(data)
         events, self._events = tuple(self._events), []
         changed, self._usage_changed = self._usage_changed, False
         usage = self._all_usage() if changed else None
@@ -228,7 +235,7 @@ class ReportBuffer:
 
     def _put_back(self, report: Report) -> None:
         events = report.events
-        if report.progress is not None and self._progress is None:  # it is told by its event, which is made anew
+        if report.progress is not None and self._progress is None:  # its event is made anew
             events = tuple(event for event in events if event.type != "progress")
             self._progress = report.progress
         self._events = [*events, *self._events]
@@ -240,5 +247,5 @@ def _size(text: str) -> int:
 
 
 def _counted(usage: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a usage adds up."""
+    """Return the entries of a usage that add up over attempts."""
     return {name: usage[name] for name in SUMMED if name in usage}

@@ -1,4 +1,4 @@
-"""In a child: what the task prints and logs becomes frames, a line each, so that the service can name its task."""
+"""What a task prints and logs becomes frames, a line each, so that the service can name the task in its log."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ import sys
 from math import inf
 from typing import Any, BinaryIO, cast
 
-from tasker.executor.channel import Channel
+from tasker.executor.child.channel import Channel
 from tasker.executor.frames import PIECE, Line
 from tasker.executor.line_rate import LineRate
 
-_AS_NEW = ("utf-8", "backslashreplace", True) * 2
+_AS_NEW = ("utf-8", "backslashreplace", True)
 
 
-class Said:
-    """How many characters an attempt has said, and may say."""
+class OutputBudget:
+    """How many characters an attempt may still report."""
 
     def __init__(self) -> None:
         self._left: float = inf
 
-    def begin(self, most: int | None) -> None:
-        """Count anew, for the next attempt."""
-        self._left = inf if most is None else most
+    def begin(self, max_output: int | None) -> None:
+        """Start over, for the next attempt. None: no limit."""
+        self._left = inf if max_output is None else max_output
 
-    def is_heard(self, size: int) -> bool:
-        """Count what is said; tell whether it is to be sent: also the first that is too much, so that it is known."""
-        was_heard = self._left >= 0
+    def spend(self, size: int) -> bool:
+        """Count a report; return whether to send it. The first one over budget is sent, so that the service knows."""
+        had_some_left = self._left >= 0
         self._left -= size
-        return was_heard
+        return had_some_left
 
 
 class Lines:
-    """Sends lines, and drops what comes too fast: a loop that prints must not keep the service busy with its log."""
+    """Sends lines, and drops those that come too fast: a loop that prints must not keep the service busy."""
 
-    def __init__(self, channel: Channel, said: Said) -> None:
+    def __init__(self, channel: Channel, budget: OutputBudget) -> None:
         self._channel = channel
         self._rate = LineRate()
-        self._said = said
+        self._budget = budget
 
     @property
     def is_open(self) -> bool:
@@ -49,14 +49,14 @@ class Lines:
     def send(self, level: int, source: str, text: str) -> None:
         text = text if len(text) <= PIECE else text[:PIECE] + "..."
         if self._rate.take():
-            self.confess()
-            if self._said.is_heard(len(text)):
+            self.report_dropped()
+            if self._budget.spend(len(text)):
                 self._channel.send(Line(level, source, text))
 
-    def confess(self) -> None:
-        """Say how many lines were dropped, if any."""
-        if dropped := self._rate.confess():
-            self._channel.send(Line(logging.WARNING, "tasker", dropped))
+    def report_dropped(self) -> None:
+        """Send a line that says how many were dropped, if any."""
+        if notice := self._rate.take_notice():
+            self._channel.send(Line(logging.WARNING, "tasker", notice))
 
 
 class PrintedLines(io.RawIOBase):
@@ -111,14 +111,14 @@ class LogLines(logging.Handler):
 
 
 class Capture:
-    """Stands in for sys.stdout, sys.stderr and the root logger's handlers; sees that sys.stdin stays, too.
+    """Replaces sys.stdout, sys.stderr and the root logger's handlers; checks that sys.stdin stays as it is, too.
 
-    said: counts what is printed, together with what else an attempt says.
+    budget: counts what is printed, together with the attempt's other reports.
     """
 
     def __init__(self, channel: Channel, log_level: int) -> None:
-        self.said = Said()
-        self._lines = Lines(channel, self.said)
+        self.budget = OutputBudget()
+        self._lines = Lines(channel, self.budget)
         self._stdin: Any = sys.stdin
         self.install()
         root = logging.getLogger()
@@ -127,7 +127,7 @@ class Capture:
         logging.captureWarnings(True)
 
     def install(self) -> None:
-        """Put fresh files in the place of sys.stdout and sys.stderr."""
+        """Set sys.stdout and sys.stderr to fresh files."""
         self._printed = [PrintedLines(self._lines, "stdout", 1), PrintedLines(self._lines, "stderr", 2)]
         self._buffers = [io.BufferedWriter(printed) for printed in self._printed]
         self._streams = [_text_file(cast(BinaryIO, buffer)) for buffer in self._buffers]
@@ -136,13 +136,13 @@ class Capture:
         sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc]
 
     def reinstall(self) -> None:
-        """Put fresh files in the place of all three."""
+        """Set all three to fresh files."""
         self.install()
         given = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
         self._stdin = sys.stdin = sys.__stdin__ = given  # type: ignore[misc]
 
     def flush(self) -> bool:
-        """Send what is still held back: lines without an end, and how many were dropped.
+        """Send what is still buffered: lines without an end, and how many were dropped.
 
         Return whether sys.stdin, stdout and stderr are still our files, as they were; if not, `reinstall` them.
         """
@@ -150,13 +150,13 @@ class Capture:
         if is_intact:
             for stream in self._streams:
                 stream.flush()
-        else:  # the task's own files in their place may hold something, as may our buffers in its files
+        else:  # the task's own files may buffer something, as may our buffers inside its files
             for file in (sys.stdout, sys.stderr, *self._streams, *self._buffers):
                 with contextlib.suppress(BaseException):  # it is closed, detached, or an object of the user's
                     file.flush()
         for printed in self._printed:
             printed.end_line()
-        self._lines.confess()
+        self._lines.report_dropped()
         return is_intact
 
     def _is_intact(self) -> bool:
@@ -168,16 +168,13 @@ class Capture:
         try:
             if out.closed or err.closed or self._stdin.closed:
                 return False
-            return (
-                out.encoding,
-                out.errors,
-                out.line_buffering,
-                err.encoding,
-                err.errors,
-                err.line_buffering,
-            ) == _AS_NEW
+            return _text_mode(out) == _text_mode(err) == _AS_NEW
         except ValueError:  # a buffer is detached
             return False
+
+
+def _text_mode(stream: io.TextIOWrapper) -> tuple[str, str | None, bool]:
+    return stream.encoding, stream.errors, stream.line_buffering
 
 
 def _text_file(buffer: BinaryIO) -> io.TextIOWrapper:

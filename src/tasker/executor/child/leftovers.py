@@ -1,4 +1,4 @@
-"""In a child: what an attempt has left running or open. Nothing of it can be taken from its owner safely."""
+"""What an attempt has left running or open. None of it can be taken from its owner safely."""
 
 from __future__ import annotations
 
@@ -9,20 +9,40 @@ import threading
 import time
 
 END_WITHIN = 0.1
-"""Seconds that threads have which are about to end: a pool that was shut down without waiting, say."""
+"""Seconds that threads get which are about to end: a pool that was shut down without waiting, say."""
 MANY_FILES = 100
 """Open files that attempts may leave to the next ones: connections and models are kept on purpose."""
 
 
+class OwnChildren:
+    """Whether this process has children, alive or not yet waited for; leaves them as they are."""
+
+    def __init__(self) -> None:
+        pid = os.getpid()
+        try:  # quicker than waitid, which raises where there are none
+            self._list: int | None = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY)
+        except OSError:
+            self._list = None
+
+    def exist(self) -> bool:
+        if self._list is not None:
+            return bool(os.pread(self._list, 1, 0))
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return True
+
+
 class Threads:
-    """Python threads beside the main one. `take` counts those that the tasks' modules have started as ours."""
+    """Python threads beside the main one. `take` accepts those that run now: the tasks' modules started them."""
 
     def take(self) -> None:
         self._own = set(threading.enumerate())
         self._count = _thread._count()
 
     def left(self) -> list[str]:
-        """Name the threads that go on."""
+        """Name the threads that still run."""
         if _thread._count() <= self._count:
             return []
         deadline = time.monotonic() + END_WITHIN
@@ -62,7 +82,7 @@ class OpenFiles:
         return []
 
     def _open(self) -> set[str]:
-        """Return the descriptors, without the one that looks."""
+        """Return the descriptors, except the one that this listing itself opens."""
         return {name for name in os.listdir(self._folder) if os.path.lexists(f"/proc/self/fd/{name}")}
 
     def _measure(self) -> int:

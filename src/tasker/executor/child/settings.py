@@ -1,7 +1,7 @@
-"""What a task can change in its process, and how each is read and written back: tables for `process_state`.
+"""What a task can change in its process, and how to read and write it back: tables for `state`.
 
-Left out on purpose: what modules keep in their own variables, as caches and connections are kept on purpose, and
-`sys.modules`, `sys.meta_path` and `sys.path_hooks`, which modules imported in the meantime need.
+Left out on purpose: the variables of modules, where caches and connections are to be kept, and `sys.modules`,
+`sys.meta_path` and `sys.path_hooks`, which modules imported in the meantime need.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Setting(NamedTuple):
 
 
 class Table:
-    """Settings, and the values that they have when the table is made."""
+    """Settings, and their values when the table is made."""
 
     def __init__(self, settings: list[Setting]) -> None:
         self._settings = settings
@@ -47,7 +47,7 @@ class Table:
         """Put back what differs, and name what could not be put back."""
         try:
             is_clean = [read() for read in self._readers] == self._clean
-        except Exception:  # of an object of the user's that stands there; it is found below
+        except Exception:  # raised by a user's object that replaced a value; it is found below
             is_clean = False
         if is_clean:
             return []
@@ -61,14 +61,14 @@ def _put(setting: Setting, clean: Any) -> bool:
         if setting.read() != clean:
             setting.write(clean)
         return bool(setting.read() == clean)
-    except Exception:  # we may not change it any more (PermissionError...), or an object of the user's raises
+    except Exception:  # we may no longer change it (PermissionError...), or a user's object raises
         return False
 
 
 def first_settings() -> list[Setting]:
-    """Return what is put back before the service hears of the attempt's end.
+    """Return what is put back before the service learns of the attempt's end.
 
-    Some of it cannot be put back, and then the child must not get another attempt; the rest disturbs our own code.
+    Some of it cannot always be put back, and then the child must not get another attempt; the rest disturbs our code.
     """
     limits = _Limits()
     return [
@@ -79,9 +79,9 @@ def first_settings() -> list[Setting]:
 
 
 def later_settings(log: int) -> list[Setting]:
-    """Return what can be put back while the service deals with the attempt's end. log: a duplicate of descriptor 2.
+    """Return what can be put back while the service handles the attempt's end. log: a duplicate of descriptor 2.
 
-    Each call of a reader takes its time, so what is cheap to write is read together.
+    Each call of a reader costs time, so values that are cheap to write are read together.
     """
     logs, environment, modules = _Logs(), _Environment(), _Modules()
     return [
@@ -90,7 +90,7 @@ def later_settings(log: int) -> list[Setting]:
         Setting("logging", logs.read, logs.write),
         Setting("environment", environment.read, environment.write),
         Setting("settings of modules", modules.read, modules.write),
-        # the service has the same open file: if that stopped to block, its own log would fail
+        # the service shares this open file: if it became non-blocking, the service's own log would fail
         Setting("blocking log", lambda: os.get_blocking(log), lambda clean: os.set_blocking(log, clean)),
     ]
 
@@ -105,35 +105,57 @@ def _write_tracing(clean: tuple[Any, ...]) -> None:
     sys.setrecursionlimit(clean[2])
 
 
-def _read_interpreter() -> tuple[Any, ...]:
-    return (
-        tuple(sys.path), tuple(sys.argv), sys.excepthook, sys.unraisablehook, sys.displayhook, sys.breakpointhook,
-        threading.excepthook, threading.gettrace(), threading.getprofile(), threading.stack_size(), gc.isenabled(),
-        gc.get_threshold(), gc.get_debug(), sys.getswitchinterval(), sys.get_int_max_str_digits(),
-        faulthandler.is_enabled(), socket.getdefaulttimeout(), tuple(warnings.filters), warnings.showwarning,
-    )  # fmt: skip
+def _read_hooks() -> tuple[Any, ...]:
+    hooks = sys.excepthook, sys.unraisablehook, sys.displayhook, sys.breakpointhook
+    return *hooks, threading.excepthook, warnings.showwarning
 
 
-def _write_interpreter(clean: tuple[Any, ...]) -> None:
-    (
-        path, argv, sys.excepthook, sys.unraisablehook, sys.displayhook, sys.breakpointhook, threading.excepthook,
-        trace, profile, stack_size, collects, threshold, debug, interval, digits, shows_faults, timeout,
-        filters, warnings.showwarning,
-    ) = clean  # fmt: skip
-    sys.path, sys.argv = list(path), list(argv)
-    threading.settrace(trace)
-    threading.setprofile(profile)
-    threading.stack_size(stack_size)
-    (gc.enable if collects else gc.disable)()
-    gc.set_threshold(*threshold)
-    gc.set_debug(debug)
-    sys.setswitchinterval(interval)
-    sys.set_int_max_str_digits(digits)
-    if shows_faults != faulthandler.is_enabled():
+def _write_hooks(clean: tuple[Any, ...]) -> None:
+    sys.excepthook, sys.unraisablehook, sys.displayhook, sys.breakpointhook = clean[:4]
+    threading.excepthook, warnings.showwarning = clean[4:]
+
+
+def _set_garbage_collection(is_enabled: bool) -> None:
+    (gc.enable if is_enabled else gc.disable)()
+
+
+def _set_faulthandler(is_enabled: bool) -> None:
+    if is_enabled != faulthandler.is_enabled():
         faulthandler.enable(2)
-    socket.setdefaulttimeout(timeout)
-    warnings.resetwarnings()  # also tells modules to forget what they have warned of
+
+
+def _set_warning_filters(filters: tuple[Any, ...]) -> None:
+    warnings.resetwarnings()  # this also makes modules forget what they have warned of
     warnings.filters[:] = filters  # type: ignore[index]
+
+
+_INTERPRETER: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
+    (_read_hooks, _write_hooks),
+    (lambda: tuple(sys.path), lambda clean: setattr(sys, "path", list(clean))),
+    (lambda: tuple(sys.argv), lambda clean: setattr(sys, "argv", list(clean))),
+    (threading.gettrace, threading.settrace),
+    (threading.getprofile, threading.setprofile),
+    (threading.stack_size, threading.stack_size),
+    (gc.isenabled, _set_garbage_collection),
+    (gc.get_threshold, lambda clean: gc.set_threshold(*clean)),
+    (gc.get_debug, gc.set_debug),
+    (sys.getswitchinterval, sys.setswitchinterval),
+    (sys.get_int_max_str_digits, sys.set_int_max_str_digits),
+    (faulthandler.is_enabled, _set_faulthandler),
+    (socket.getdefaulttimeout, socket.setdefaulttimeout),
+    (lambda: tuple(warnings.filters), _set_warning_filters),
+)
+"""How the interpreter's settings are read, and written back."""
+_INTERPRETER_READERS = [read for read, _ in _INTERPRETER]
+
+
+def _read_interpreter() -> list[Any]:
+    return [read() for read in _INTERPRETER_READERS]
+
+
+def _write_interpreter(clean: list[Any]) -> None:
+    for (_, write), value in zip(_INTERPRETER, clean, strict=True):
+        write(value)
 
 
 def _read_monitoring() -> list[str | None]:
@@ -163,7 +185,7 @@ def _write_priority(clean: int) -> None:
 
 
 class _Modules:
-    """Variables of modules that may be loaded; None for one that is not, which is what a fresh process has."""
+    """Variables of modules that may be loaded; None for a module that is not, as in a fresh process."""
 
     def __init__(self) -> None:
         self._locale = _locale.setlocale(_locale.LC_ALL, None)
@@ -180,9 +202,9 @@ class _Modules:
         )
 
     def write(self, clean: tuple[Any, ...]) -> None:
-        """Forget the event loop of the main thread, how processes start, and the folder for temporary files.
+        """Reset the main thread's event loop, the start method of processes, and the folder for temporary files.
 
-        The modules' own functions will not do: they warn, or refuse to go back to what a fresh process has.
+        The modules' own functions do not help: they warn, or refuse to return to the state of a fresh process.
         """
         events, starts, files = map(sys.modules.get, ("asyncio.events", "multiprocessing.context", "tempfile"))
         if events is not None:
@@ -196,20 +218,20 @@ class _Modules:
 
 
 class _Limits:
-    """The limits of setrlimit(2). No audit hook tells of a change: it would slow down every call that is audited."""
+    """The limits of setrlimit(2). They are compared: an audit hook would slow down every audited call."""
 
     def read(self) -> list[tuple[int, int]]:
         return list(map(resource.getrlimit, _LIMITS))
 
     def write(self, clean: list[tuple[int, int]]) -> None:
-        """Put back the soft limits; a hard limit that was lowered stays, and then the values still differ."""
+        """Put back the soft limits. A hard limit that was lowered stays, and the values still differ."""
         for kind, (soft, _) in zip(_LIMITS, clean, strict=True):
             hard = resource.getrlimit(kind)[1]
             resource.setrlimit(kind, (soft, hard))
 
 
 class _Environment:
-    """os.environ and the time zone that comes of it. Bytes are compared: the mapping itself decodes each of them."""
+    """os.environ, and the time zone that follows from it. Bytes are compared: the mapping itself decodes each value."""
 
     def __init__(self) -> None:
         self._mapping = os.environ
@@ -228,7 +250,7 @@ class _Environment:
 
 
 class _Logs:
-    """The root logger, what holds for all loggers, and whether `dictConfig` has switched off those that there were."""
+    """The root logger, settings for all loggers, and whether `dictConfig` has disabled the existing ones."""
 
     def __init__(self) -> None:
         self._mark = logging.getLogger(__name__)
@@ -236,24 +258,22 @@ class _Logs:
 
     def read(self) -> tuple[Any, ...]:
         root = logging.root
-        return (
-            root.level, root.disabled, tuple(root.handlers), tuple(root.filters), root.manager.disable,
-            list(map(_read_handler, root.handlers)),
-            logging.raiseExceptions, logging.getLogRecordFactory(), logging.getLoggerClass(), self._mark.disabled,
-        )  # fmt: skip
+        own = root.level, root.disabled, tuple(root.handlers), tuple(root.filters)
+        shared = root.manager.disable, logging.raiseExceptions, logging.getLogRecordFactory(), logging.getLoggerClass()
+        return own, list(map(_read_handler, root.handlers)), shared, self._mark.disabled
 
     def write(self, clean: tuple[Any, ...]) -> None:
         root = logging.root
-        root_level, root.disabled, root.handlers[:], root.filters[:], disabled, handlers, *rest = clean
-        root.setLevel(root_level)
-        logging.disable(disabled)
+        (level, root.disabled, root.handlers[:], root.filters[:]), handlers, shared, _ = clean
+        root.setLevel(level)
         for handler, (level, formatter, filters) in zip(root.handlers, handlers, strict=True):
             handler.setLevel(level)
             handler.setFormatter(formatter)
             handler.filters[:] = filters
-        logging.raiseExceptions = rest[0]
-        logging.setLogRecordFactory(rest[1])
-        logging.setLoggerClass(rest[2])
+        disabled, logging.raiseExceptions, make_record, logger_class = shared
+        logging.disable(disabled)
+        logging.setLogRecordFactory(make_record)
+        logging.setLoggerClass(logger_class)
         if self._mark.disabled:
             for logger in _loggers():
                 logger.disabled = logger in self._off

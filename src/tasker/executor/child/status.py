@@ -1,4 +1,4 @@
-"""What the kernel tells of a process (proc_pid_status(5)): the most memory that it has held, and what it may do."""
+"""What the kernel reports of this process (proc_pid_status(5)): peak memory, user, signals, capabilities."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import re
 from operator import itemgetter
 from typing import NamedTuple
 
-_PEAK = re.compile(rb"^VmHWM:\s*([0-9]+) kB$", re.MULTILINE)
 _STATUS_SIZE = 4096
 """Bytes; the whole text takes about 1,500."""
 _STATE = re.compile(rb"Umask|[UG]id|Groups|(Sig|Shd)(Pnd|Blk|Ign|Cgt)|Cap\w+|NoNewPrivs|Seccomp|Cpus_allowed")
 
 
 class Status(NamedTuple):
-    """peak_memory: in bytes, None where that is not told. state: the lines of umask, user, signals, capabilities..."""
+    """peak_memory: in bytes, None where not reported. state: the lines of umask, user, signals, capabilities..."""
 
     peak_memory: int | None
     state: tuple[bytes, ...]
@@ -27,7 +26,7 @@ class OwnStatus:
     def __init__(self) -> None:
         self._control: int | None = None
         self._status: int | None = None
-        with contextlib.suppress(OSError):  # this is no Linux, or the kernel does not take it
+        with contextlib.suppress(OSError):  # this is no Linux, or the kernel refuses
             self._status = os.open("/proc/self/status", os.O_RDONLY)
             names = [line.partition(b":")[0] for line in self._lines(self._status)]
             self._state = itemgetter(*(number for number, name in enumerate(names) if _STATE.fullmatch(name)))
@@ -37,12 +36,12 @@ class OwnStatus:
             self._control = control
 
     def begin_peak(self) -> None:
-        """Let the peak be what the process holds now. Where the kernel does not take that, it stays what it was."""
+        """Reset the peak to what the process holds now. Where the kernel refuses that, it stays as it was."""
         if self._control is not None:
             os.write(self._control, b"5")
 
     def read(self) -> Status:
-        """Return what the kernel tells now."""
+        """Return what the kernel reports now."""
         if self._status is None:
             return Status(None, ())
         lines = self._lines(self._status)
@@ -51,17 +50,3 @@ class OwnStatus:
     @staticmethod
     def _lines(status: int) -> list[bytes]:
         return os.pread(status, _STATUS_SIZE, 0).split(b"\n")
-
-
-def peak_memory(pid: int) -> int | None:
-    """Return the bytes that a process has held at most; None where that is not told."""
-    try:
-        with open(f"/proc/{pid}/status", "rb", buffering=0) as status:
-            return _find_peak(status.read())
-    except OSError:  # it has ended, or this is no Linux
-        return None
-
-
-def _find_peak(status: bytes) -> int | None:
-    found = _PEAK.search(status)
-    return None if found is None else int(found[1]) * 1024

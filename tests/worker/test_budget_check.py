@@ -1,4 +1,4 @@
-"""What costs is held back where its budget is used up, and what it used is counted over its attempts."""
+"""A type that costs is checked against its budget, and its usage adds up over attempts."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ async def poem(context: Context) -> str:
     return "roses"
 
 
-async def test_only_what_costs_is_held(tmp_path: Path) -> None:
+async def test_only_types_that_cost_are_checked(tmp_path: Path) -> None:
     asked: list[str] = []
 
-    async def hold(claim: Claim) -> Outcome | None:
+    async def check(claim: Claim) -> Outcome | None:
         asked.append(claim.type)
         return Snoozed(DAY, "budget_exhausted")
 
-    rig = Rig(tmp_path, hold=hold)  # type: ignore[arg-type]
+    rig = Rig(tmp_path, check_budget=check)
     rig.registry.add(poem)
     await rig.open()
     try:

@@ -1,8 +1,8 @@
-"""In a child: puts back what an attempt has changed in its process, so that the next one starts from a clean state.
+"""Puts back what an attempt has changed in its process, so that the next one starts from a clean state.
 
-A snapshot is taken once the task types are loaded. After each attempt it is compared with what is there now, which is
-cheap, and only what differs is written. What cannot be put back is named, and the child is then replaced. It is done in
-two steps, so that the service waits for the first alone.
+A snapshot is taken once the task types are loaded. After each attempt it is compared with the present state, which is
+cheap, and only what differs is written. What cannot be put back is named, and the child is then replaced. There are
+two steps, so that the service waits only for the first.
 """
 
 from __future__ import annotations
@@ -19,23 +19,22 @@ import signal
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from tasker.executor import lifeline
-from tasker.executor.channel import SIGNALS
-from tasker.executor.leftovers import OpenFiles, Threads
-from tasker.executor.peak import OwnStatus
-from tasker.executor.printed import Capture
-from tasker.executor.process_settings import Table, first_settings, later_settings
+from tasker.executor.child.channel import SIGNALS
+from tasker.executor.child.leftovers import OpenFiles, OwnChildren, Threads
+from tasker.executor.child.printed import Capture
+from tasker.executor.child.settings import Table, first_settings, later_settings
+from tasker.executor.child.status import OwnStatus
 
 T = TypeVar("T")
 
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
-# taken while they are sure to be the real ones: a task may have replaced any of them
+# read while they are sure to be the real ones: a task may replace any of them
 _BUILTINS = vars(builtins)
 _builtin_values = _BUILTINS.values
 _tuple: Callable[..., tuple[Any, ...]] = tuple
 _CAUGHT = {signal.SIGINT, signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL}
-"""Signals that Python or faulthandler handles: the kernel does not tell when another handler comes in its place."""
+"""Signals that Python or faulthandler handles: the kernel does not show that one handler has replaced another."""
 
 
 class ProcessState:
@@ -45,13 +44,13 @@ class ProcessState:
         self._capture = capture
         self._status = status
         self._standard = [os.dup(descriptor) for descriptor in range(3)]
-        self._children = lifeline.OwnChildren()
+        self._children = OwnChildren()
         self._folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
         self._threads, self._files, self._random = Threads(), OpenFiles(), _Random()
         self.take()
 
     def take(self) -> None:
-        """Let the state as it is now be the clean one."""
+        """Take the present state as the clean one."""
         self._first = Table(first_settings())
         self._names = dict(_BUILTINS)
         self._builtins = tuple(_builtin_values())
@@ -70,17 +69,17 @@ class ProcessState:
         _signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
 
     def run(self, function: Callable[[], T]) -> T:
-        """Call a function with context variables, and a decimal context, of its own."""
+        """Call a function with its own context variables and decimal context."""
         context = contextvars.copy_context()
         if self._decimal is not None:  # else a call that needs one gets the default
             context.run(decimal.setcontext, self._decimal.copy())
         return context.run(function)
 
     def begin_restore(self) -> tuple[list[str], int | None]:
-        """Put back what disturbs our own code. Return what can never be put back, and the peak of memory in bytes.
+        """Put back what disturbs our own code. Return what can never be put back, and the peak memory in bytes.
 
         Signals are blocked from here on, so that no handler that the attempt has left runs in our own code. One that
-        was due already may raise here, whatever it likes; then call it again.
+        was due already may raise anything here; then call this again.
         """
         _signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         _signal.setitimer(signal.ITIMER_REAL, 0)
@@ -101,9 +100,9 @@ class ProcessState:
         return left, status.peak_memory
 
     def finish_restore(self) -> list[str]:
-        """Put back the rest, take signals again, and name what could not be put back, which is hardly ever anything.
+        """Put back the rest and unblock signals; name what could not be put back, hardly ever anything.
 
-        The service need not wait for it.
+        The service need not wait for this.
         """
         for number, handler in self._caught:
             if _signal.getsignal(number) is not handler:
@@ -126,7 +125,7 @@ class ProcessState:
         self._capture.reinstall()
 
     def _put_process_back(self) -> None:
-        """Put back what `Status.state` tells of, as far as we may."""
+        """Put back what `Status.state` shows, as far as we are allowed to."""
         for timer in _TIMERS:
             _signal.setitimer(timer, 0)
         os.umask(self._umask)
@@ -154,9 +153,9 @@ def _put_builtins_back(clean: dict[str, Any]) -> None:
 
 
 class _Random:
-    """The generator of `random`: a seed must not make the numbers of the next task foreseeable.
+    """The generator of `random`: a task's seed must not make the numbers of the next task predictable.
 
-    Whether it was seeded shows in `gauss_next`, the number that `gauss` has ready: we draw one, and seeding drops it.
+    Seeding shows in `gauss_next`, the number that `gauss` has ready: we draw one, and seeding drops it.
     """
 
     def __init__(self) -> None:

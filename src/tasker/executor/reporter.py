@@ -1,4 +1,4 @@
-"""Between a Context and its reporter: shut once the attempt has ended, so that what comes late is dropped."""
+"""A reporter that is closed when its attempt ends, so that late reports are dropped."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tasker.model import Progress
 from tasker.tasktypes.context import Reporter
 
 
-class Gate:
-    """A Reporter that passes everything on until it is shut.
+class ClosableReporter:
+    """A Reporter that passes everything on until it is closed.
 
-    A function may leave threads or tasks behind that still hold its Context: they must not speak for a later attempt.
+    A function may leave threads or tasks behind that still hold its Context: they must not report for a later attempt.
     """
 
     __slots__ = ("_reporter",)
@@ -20,7 +20,7 @@ class Gate:
     def __init__(self, reporter: Reporter) -> None:
         self._reporter: Reporter | None = reporter
 
-    def shut(self) -> None:
+    def close(self) -> None:
         self._reporter = None
 
     def progress(self, progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""Which attempt the code on a task loop belongs to: known from the context of the callback that runs, or has raised."""
+"""Find the attempt that code on a task loop belongs to: by the context of the callback that runs, or has raised."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import structlog
 
 
 class HostedAttempt(Protocol):
-    """An attempt as its loop knows it. `name` tells its type and task; `home` is the loop that it is on."""
+    """An attempt as its loop knows it. `name` shows its type and task; `home` is the loop that it is on."""
 
     home: Any
 
     @property
     def name(self) -> str:
-        """Return what the log calls it."""
+        """Return its name for the log."""
 
     @property
     def is_decided(self) -> bool:
-        """Tell whether its outcome is known."""
+        """Return whether its outcome is known."""
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the function; called once, in the loop's thread."""
 
     def exited(self, error: BaseException) -> None:
-        """Take what tried to end the process from a task or callback of the attempt; called in the loop's thread."""
+        """Take an exception by which the attempt's code tried to end the process; called in the loop's thread."""
 
     def lost_home(self) -> None:
-        """Hear that the loop is broken, and nothing on it goes on; called in the loop's thread."""
+        """Take notice that the loop is broken, and nothing on it continues; called in the loop's thread."""
 
 
 CURRENT: ContextVar[HostedAttempt] = ContextVar("tasker_attempt")
@@ -42,7 +42,7 @@ _RUN_HANDLE = asyncio.Handle._run.__code__
 
 
 def find_attempt(place: TracebackType | FrameType | None) -> HostedAttempt | None:
-    """Return the attempt that a callback of asyncio's own loop belongs to.
+    """Return the attempt that a callback of asyncio's own loop belongs to, None if it belongs to none.
 
     place: the traceback of what it raised, or the frame that runs. uvloop's callbacks leave no frame: None.
     """
@@ -57,19 +57,17 @@ def find_attempt(place: TracebackType | FrameType | None) -> HostedAttempt | Non
 
 
 def guard_exit() -> None:
-    """Have os._exit() in an attempt's code log the task and end this process with a code that tells a failure.
+    """Make os._exit() in an attempt's code log the task and end this process with an exit code that means failure.
 
-    Nothing can keep it from ending. Processes that the code forks are its own: they exit as they ask.
+    Nothing can prevent that end. Processes that the code forks are its own: they exit as they ask.
     """
     real, service = os._exit, os.getpid()
 
     def exit_by_task(status: int) -> NoReturn:
         attempt = CURRENT.get(None)
         if attempt is not None and os.getpid() == service:
-            _log.critical(
-                "task.ended_the_service", by=attempt.name,
-                detail=f"it called os._exit({status!r}); it runs again, after three such ends in a process of its own",
-            )  # fmt: skip
+            detail = f"it called os._exit({status!r}); it runs again, after three such ends in a process of its own"
+            _log.critical("task.ended_the_service", by=attempt.name, detail=detail)
             status = os.EX_SOFTWARE
         real(status)
 

@@ -1,4 +1,4 @@
-"""A child's end of the socket pair to the service."""
+"""The child's end of the socket pair to the service."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from tasker.executor.frames import Cancel, FromChild, Init, Reader, Run, ToChild
 
 CHUNK = 64 * 1024
 MAX_FRAME = 1 << 30
-"""The service is trusted; this only keeps nonsense from being taken for a size."""
-
+"""Bytes. The service is trusted; this only keeps garbage from being taken for a size."""
 
 SIGNALS = tuple(number for number in map(int, signal.valid_signals()) if number < 32)
 """The standard signals. Nothing sends real-time signals by itself."""
 
 
 class Undisturbed:
-    """Within it no signal handler runs in this thread; one that is due runs before or after.
+    """A context in which no signal handler runs in this thread; one that is due runs before or after.
 
     A handler that raises would leave half a frame in the socket, and one that sends would wait for our lock for ever.
     """
@@ -36,9 +35,9 @@ class Undisturbed:
 
 
 class Channel:
-    """Sends from any thread; receives in the main thread; tells from any thread whether the attempt is cancelled.
+    """Sends from any thread, receives in the main thread, and checks for a cancel from any thread.
 
-    In a process that the task forks it is closed: frames of two processes must not mix.
+    It is closed in a process that the task forks: frames of two processes must not mix.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -64,7 +63,7 @@ class Channel:
             self.send_undisturbed(frame)
 
     def send_undisturbed(self, frame: FromChild) -> None:
-        """As `send`, where signals are blocked already."""
+        """Send a frame where signals are blocked already."""
         if self._socket is not None:
             data = encode(frame)
             with self._sending:
@@ -82,17 +81,17 @@ class Channel:
         return order
 
     def is_cancelled(self, run: Run) -> bool:
-        """Tell whether a cancel of this attempt has come; does not wait. False once the attempt has ended."""
+        """Return whether a cancel of this attempt has come, without waiting. False once the attempt has ended."""
         with Undisturbed(), self._receiving:
             if self._running is not run:
                 return False
             while self._socket is not None and self._take(socket.MSG_DONTWAIT):
                 pass
-            told = self._cancelled
-        return told is not None and (told.task_id, told.attempt) == (run.task_id, run.attempt)
+            cancel = self._cancelled
+        return cancel is not None and (cancel.task_id, cancel.attempt) == (run.task_id, run.attempt)
 
     def _take(self, flags: int) -> bool:
-        """Read once; False at the end, or when nothing is there and we are not to wait."""
+        """Read once; return False at the end of the stream, or when `flags` say not to wait and nothing has come."""
         assert self._socket is not None
         try:
             data = self._socket.recv(CHUNK, flags)
@@ -106,7 +105,7 @@ class Channel:
         return bool(data)
 
     def _forget(self) -> None:
-        self._receiving = Lock()  # whoever held it is not in this process
+        self._receiving = Lock()  # its holder is not in this process
         if self._socket is not None:
             self._socket.close()
             self._socket = None

@@ -1,0 +1,33 @@
+"""End attempts whose lease has expired."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+import structlog
+
+from tasker.chores.loop import BATCH
+from tasker.clock import Clock
+from tasker.engines.protocol import Engine
+from tasker.rules.lifecycle import Interrupted, decide
+
+AT_ONCE = 50
+"""Expired attempts that are ended together."""
+
+_log = structlog.get_logger(__name__)
+
+
+async def reap(engine: Engine, clock: Clock, random: Random, *, limit: int = BATCH) -> int:
+    """End attempts whose lease has expired as interrupted: their tasks go back to the queue. Return how many."""
+    reaped = 0
+    while expired := await engine.find_expired(limit=min(AT_ONCE, limit - reaped)):
+        # All at once, in one transaction: until its end is stored, a worker that lives may extend a lease again.
+        ends = [engine.complete(claim.lease, decide(Interrupted(), claim, clock.now(), random)) for claim in expired]
+        ended = [claim for claim, stored in zip(expired, await asyncio.gather(*ends), strict=True) if stored]
+        for claim in ended:
+            _log.warning("task.attempt_interrupted", task_id=str(claim.task_id), type=claim.type, attempt=claim.attempt)
+        reaped += len(ended)
+        if reaped >= limit or not ended:
+            break
+    return reaped

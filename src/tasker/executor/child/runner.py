@@ -1,0 +1,179 @@
+"""Runs attempts in a child process, one after the other in its main thread; the task types are loaded once."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Coroutine, Mapping
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from tasker.builtin import builtin_registry
+from tasker.executor import frames
+from tasker.executor.call import Call, raised
+from tasker.executor.child.channel import Channel
+from tasker.executor.child.printed import Capture, OutputBudget
+from tasker.executor.child.state import ProcessState
+from tasker.executor.child.status import OwnStatus
+from tasker.executor.reporter import ClosableReporter
+from tasker.model import Progress
+from tasker.rules.lifecycle import Failed, Outcome, Snoozed, problem
+from tasker.tasktypes.context import Context
+from tasker.tasktypes.registry import Registry, TaskType, load, load_entry_points
+
+LOAD_AGAIN = timedelta(seconds=30)
+"""Until a task is tried again whose file a child could not load."""
+
+
+class FrameReporter:
+    """A Reporter that sends frames to the service, and waits where the service does not keep up.
+
+    It counts characters, the service bytes: what is dropped here, the service has cut off already.
+    """
+
+    def __init__(self, channel: Channel, budget: OutputBudget) -> None:
+        self._channel = channel
+        self._budget = budget
+
+    def progress(self, progress: Progress) -> None:
+        self._channel.send(frames.Progressed(progress))
+
+    def output(self, chunk: str) -> None:
+        for start in range(0, len(chunk), frames.PIECE):
+            piece = chunk[start : start + frames.PIECE]
+            if not self._budget.spend(len(piece)):
+                return
+            self._channel.send(frames.Output(piece))
+
+    def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
+        if self._budget.spend(len(message)):
+            self._channel.send(frames.Log(level, message, msgspec.json.encode(fields)))
+
+    def usage(self, usage: Mapping[str, Any]) -> None:
+        self._channel.send(frames.Usage(msgspec.json.encode(usage)))
+
+
+class CancelCheck:
+    """Whether the client has asked to cancel the attempt that runs, and whether its function has noticed."""
+
+    def __init__(self, channel: Channel, run: frames.Run) -> None:
+        self._channel = channel
+        self._run = run
+        self.was_noticed = False
+
+    def check(self) -> bool:
+        self.was_noticed = self.was_noticed or self._channel.is_cancelled(self._run)
+        return self.was_noticed
+
+
+class Runner:
+    """Runs attempts until the service closes the channel."""
+
+    def __init__(self, channel: Channel, init: frames.Init, capture: Capture) -> None:
+        self._channel = channel
+        self._max_result = init.max_result
+        self._registry = _load(init)
+        self._has_entry_points = False
+        self._budget = capture.budget
+        self._reporter = FrameReporter(channel, self._budget)
+        self._status = OwnStatus()
+        self._state = ProcessState(capture, self._status)
+        self._spoilt: list[str] = []
+
+    def serve(self) -> None:
+        self._status.begin_peak()
+        while isinstance(run := self._channel.receive(), frames.Run):
+            end = self._attempt(run) if not self._spoilt else self._decline()
+            self._channel.send_undisturbed(end)
+            if not end.leftovers:  # else the service ends this process
+                self._spoilt = self._state.finish_restore()
+                self._status.begin_peak()
+
+    def _attempt(self, run: frames.Run) -> frames.Ended:
+        reporter = ClosableReporter(self._reporter)
+        self._budget.begin(run.max_output)
+        cancel = CancelCheck(self._channel, run)
+        try:
+            outcome = self._outcome(run, Context(run.task_id, run.attempt, reporter, cancel.check), cancel)
+            left, peak = self._state.begin_restore()
+        except BaseException as error:  # raised by a signal handler that the function has left, say
+            left, peak = self._state.begin_restore()
+            outcome = raised(error)
+        reporter.close()
+        if left:
+            self._log(f"the child process ends with this task, which has left behind: {', '.join(left)}")
+        leftovers = bool(left or self._spoilt)
+        return frames.ended(outcome, noticed=cancel.was_noticed, leftovers=leftovers, peak_memory=peak)
+
+    def _decline(self) -> frames.Ended:
+        """Leave this attempt to another child, at once and without using up a try: this process is not clean."""
+        self._log(f"a task before this one has changed what cannot be put back: {', '.join(self._spoilt)}")
+        return frames.ended(Snoozed(timedelta(0)), noticed=False, leftovers=True)
+
+    def _log(self, text: str, level: int = logging.INFO) -> None:
+        self._channel.send(frames.Line(level, "tasker", text))
+
+    def _outcome(self, run: frames.Run, context: Context, cancel: CancelCheck) -> Outcome:
+        task_type = self._find(run.type_name)
+        if task_type is None:
+            return self._without_type(run.type_name)
+        call = Call(task_type, run.params, context, self._max_result)
+        if task_type.is_async:
+            return _drive(call.run_async(), self._channel, cancel)
+        return self._state.run(lambda: call.run(lambda coroutine: _drive(coroutine, self._channel, cancel)))
+
+    def _without_type(self, name: str) -> Outcome:
+        """Return the outcome for a type that this child does not have, though the service does."""
+        reason, detail = self._registry.refusal(name), self._registry.explain(name)
+        if reason == "type-not-loaded":  # its file has changed since: the task waits until it can be loaded again
+            self._log(detail, logging.ERROR)
+            self._spoilt = ["files that cannot be loaded"]
+            return Snoozed(LOAD_AGAIN)
+        return Failed(problem(reason, detail))
+
+    def _find(self, name: str) -> TaskType | None:
+        """Return the type. Entry points are looked for only when a task needs one: the search is slow."""
+        if name not in self._registry and not self._has_entry_points:
+            self._has_entry_points = True
+            load_entry_points(self._registry)
+            self._state.take()
+        return self._registry.find(name)
+
+
+def _load(init: frames.Init) -> Registry:
+    sys.path[:] = init.sys_path
+    registry = builtin_registry(_gpt_settings(init.gpt))
+    load(registry, init.targets, all_there=False)
+    return registry
+
+
+def _gpt_settings(fields: dict[str, Any] | None) -> Any:
+    if fields is None:
+        return None
+    from tasker.config.settings import GptSettings  # slow to import, and needed by one type only
+
+    return GptSettings.model_validate(fields)
+
+
+def _drive(coroutine: Coroutine[Any, Any, Outcome], channel: Channel, cancel: CancelCheck) -> Outcome:
+    """Run a coroutine to its end, cancelled when the client asks for it."""
+    import asyncio  # slow to import: async functions run on the service's loop as a rule
+
+    async def main() -> Outcome:
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(coroutine)
+
+        def look() -> None:
+            if cancel.check():
+                loop.remove_reader(channel)
+                task.cancel()
+
+        loop.add_reader(channel, look)
+        look()  # the cancel may have come together with the order to run
+        await asyncio.wait([task])
+        loop.remove_reader(channel)
+        return raised(asyncio.CancelledError()) if task.cancelled() else task.result()
+
+    return asyncio.run(main())

@@ -1,0 +1,123 @@
+"""Brings the reports of a function on a loop to the service's loop, not faster than they can be stored."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from tasker.executor.attempt import Observer
+from tasker.executor.frames import PIECE
+from tasker.executor.reporter import ClosableReporter
+from tasker.executor.task_loop import Mailbox
+from tasker.model import Progress
+
+_IN_FLIGHT = 256 * 1024
+"""Bytes that an attempt may report before the first of them is about to be stored."""
+_LONGEST_WAIT = 1.0
+"""Seconds that a function may be held up by a store that does not keep up."""
+_REPORT = 200
+"""About how many bytes a report takes besides its text."""
+
+
+class Home(Protocol):
+    """The loop that a function runs on, or reports to."""
+
+    def post(self, callback: Callable[..., None], *args: Any) -> None:
+        """Call `callback(*args)` in that loop's thread."""
+
+
+class ServiceLoop:
+    """The service's own loop as the home of built-in functions: a post is a call, except from another thread."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._thread = threading.get_ident()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the loop's thread."""
+        return threading.get_ident() == self._thread
+
+    def post(self, callback: Callable[..., None], *args: Any) -> None:
+        if self.is_here:
+            callback(*args)
+        else:
+            self._mailbox.post(callback, *args)
+
+
+class InFlight:
+    """The bytes that an attempt has in flight to the store. A thread that reports more waits, but not for long."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+        self._is_behind = False
+        self._freed = threading.Condition()
+
+    def take(self, size: int) -> bool:
+        """Wait for space and take it; return False if none is freed in time, and from then on do not wait for any."""
+        with self._freed:
+            wait = 0 if self._is_behind else _LONGEST_WAIT
+            fits = self._freed.wait_for(lambda: not self._taken or self._taken + size <= _IN_FLIGHT, wait)
+            self._is_behind = not fits
+            self._taken += size if fits else 0
+            return fits
+
+    def free(self, size: int) -> None:
+        """Give space back."""
+        with self._freed:
+            self._taken -= size
+            self._freed.notify_all()
+
+
+class LoopReporter(ClosableReporter):
+    """A ClosableReporter for use from every thread: it posts reports to the service's loop.
+
+    Off that loop, a thread that reports more than can be stored waits for a moment. What still does not fit is dropped,
+    for nothing else on the function's loop runs meanwhile; the task's log says how much was dropped.
+    """
+
+    __slots__ = ("_back", "_dropped", "_in_flight", "_observer")
+
+    def __init__(self, observer: Observer, back: Home) -> None:
+        super().__init__(observer)
+        self._observer = observer
+        self._back = back
+        self._in_flight = InFlight()
+        self._dropped = 0
+
+    def progress(self, progress: Progress) -> None:
+        self._post(_REPORT, super().progress, progress)
+
+    def output(self, chunk: str) -> None:
+        for start in range(0, len(chunk), PIECE):
+            piece = chunk[start : start + PIECE]
+            self._post(len(piece), super().output, piece)
+
+    def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
+        self._post(_REPORT + len(message), super().log, level, message, fields)
+
+    def usage(self, usage: Mapping[str, Any]) -> None:
+        self._back.post(super().usage, usage)
+
+    def _post(self, size: int, report: Callable[..., None], *args: Any) -> None:
+        if self._observer.is_cut_off:
+            return
+        if isinstance(self._back, ServiceLoop) and self._back.is_here:
+            report(*args)
+        elif self._in_flight.take(size):
+            self._back.post(self._deliver, size, report, args)
+        else:
+            self._dropped += 1
+
+    def report_dropped(self) -> None:
+        """On the service's loop: log how many reports were dropped, if any."""
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            super().log("warning", f"{dropped:,} reports dropped: they could not be stored in time", {})
+
+    def _deliver(self, size: int, report: Callable[..., None], args: tuple[Any, ...]) -> None:
+        """On the service's loop: report, and free the space once it is stored, or about to be."""
+        self.report_dropped()
+        report(*args)
+        self._observer.when_not_full(lambda: self._in_flight.free(size))

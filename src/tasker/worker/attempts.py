@@ -1,0 +1,169 @@
+"""One claimed attempt: budget check, secrets, the function itself; then its end is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from random import Random
+
+import structlog
+from msgspec import structs
+
+from tasker.clock import Clock
+from tasker.engines.protocol import Engine
+from tasker.errors import Unavailable
+from tasker.executor.attempt import Stop
+from tasker.executor.executor import Executor
+from tasker.metrics import Metrics
+from tasker.model import Claim, Lease, Report, Transition
+from tasker.model.history import History
+from tasker.rules.lifecycle import Crashed, Failed, Outcome, Released, decide, problem
+from tasker.rules.secrets import Erased, Scrubber, reveal
+from tasker.tasktypes.registry import Registry
+from tasker.worker.backoff import Backoff
+from tasker.worker.reports import Pace, ReportBuffer
+
+_CLOCK_JITTER = timedelta(seconds=1)
+"""Largest difference between an attempt's wall-clock times and its run time that is not taken for a clock reset."""
+
+_log = structlog.get_logger(__name__)
+
+BudgetCheck = Callable[[Claim], Awaitable[Outcome | None]]
+"""Returns how an attempt ends instead of being run, None if its budget allows it."""
+
+
+class RunningAttempt:
+    """An attempt that this worker runs, since `begun` by the monotonic clock."""
+
+    __slots__ = ("begun", "claim", "report", "scrubber", "stop")
+
+    def __init__(self, claim: Claim, report: ReportBuffer, stop: Stop, begun: float) -> None:
+        self.begun = begun
+        self.claim = claim
+        self.report = report
+        self.scrubber: Scrubber | None = None
+        self.stop = stop
+
+
+class AttemptRunner:
+    """Runs the attempts of a worker.
+
+    check_budget: asked before an attempt of a type that costs. max_output: bytes that an attempt may report, None for
+    no limit. history: takes how long successful attempts ran.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        registry: Registry,
+        executor: Executor,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        random: Random,
+        history: History | None = None,
+        check_budget: BudgetCheck | None = None,
+        max_output: int | None = None,
+    ) -> None:
+        self._engine = engine
+        self._executor = executor
+        self._clock = clock
+        self._metrics = metrics
+        self._random = random
+        self._history = history or History()
+        self._check_budget = check_budget
+        self._max_output = max_output
+        self._costs = frozenset(kind.name for kind in registry if kind.costs)
+        self._with_secrets = {kind.name: kind.secrets for kind in registry if kind.secrets is not None}
+        self._pace = Pace()
+
+    def prepare(self, claim: Claim, stop: Stop) -> RunningAttempt:
+        """Return the attempt of a claim, which begins now."""
+        report = ReportBuffer(
+            self._engine, claim.lease, self._clock, claim.usage, self._pace, max_output=self._max_output
+        )
+        self._metrics.attempt_started(claim, claim.started_at)
+        return RunningAttempt(claim, report, stop, self._clock.monotonic())
+
+    async def run(self, running: RunningAttempt, *, isolate: bool) -> Outcome:
+        """Run the function and return how it ended; never raises. isolate: in a child of its own."""
+        claim = running.claim
+        try:
+            if self._check_budget is not None and claim.type in self._costs:
+                refused = await self._check_budget(claim)
+                if refused is not None:
+                    return refused
+            if claim.type in self._with_secrets:
+                claim = await self._reveal(running)
+            return await self._executor.run(claim, running.report, running.stop, isolate=isolate)
+        except Erased:
+            return Failed(problem("secrets-erased", "its secret params are not here: submit the task again"))
+        except Unavailable as error:  # the store, asked for secrets: the attempt has not begun
+            _log.warning("worker.secrets_not_read", task_id=str(claim.task_id), reason=error.detail)
+            return Released()
+        except Exception as error:  # a bug of ours: the task must not hang because of it, nor be tried for ever
+            _log.exception("worker.executor_failed", task_id=str(claim.task_id), type=claim.type, attempt=claim.attempt)
+            return Crashed(f"the executor failed: {error!r}")
+
+    async def _reveal(self, running: RunningAttempt) -> Claim:
+        """Return the claim with its secret params, and scrub reports of them. Raises Erased, Unavailable."""
+        claim, places = running.claim, self._with_secrets[running.claim.type]
+        found = await self._engine.secrets.find(claim.task_id)
+        params = reveal(claim.params, found, places)
+        if found is None:
+            return claim
+        running.scrubber = Scrubber(found)
+        running.report.scrub = running.scrubber.report
+        return structs.replace(claim, params=params, secrets=found)
+
+    async def complete(self, running: RunningAttempt, outcome: Outcome) -> None:
+        """Store how the attempt ended, together with its last reports."""
+        claim = running.claim
+        report = await running.report.finish()
+        transition = self._transition(running, outcome)
+        if not await self._store(claim.lease, transition, report):
+            _log.warning("task.attempt_superseded", task_id=str(claim.task_id), type=claim.type, attempt=claim.attempt)
+            return
+        self._metrics.attempt_ended(claim, transition)
+        if transition.ending == "succeeded":
+            self._history.note(claim.type, transition.at - transition.started_at)
+        if running.scrubber is not None and transition.status.is_terminal:
+            await self._erase_secrets(claim)
+        if transition.error is not None:
+            _log.warning(
+                "task.attempt_failed",
+                task_id=str(claim.task_id),
+                type=claim.type,
+                attempt=claim.attempt,
+                ending=transition.ending,
+                status=transition.status,
+                detail=transition.error.detail,
+            )
+
+    def _transition(self, running: RunningAttempt, outcome: Outcome) -> Transition:
+        change = decide(outcome, running.claim, self._clock.now(), self._random)
+        run_time = timedelta(seconds=self._clock.monotonic() - running.begun)
+        if abs(change.at - change.started_at - run_time) >= _CLOCK_JITTER:  # the wall clock was set meanwhile
+            change = structs.replace(change, started_at=change.at - run_time)
+        if running.report.peak is not None:
+            change = structs.replace(change, peak_memory=running.report.peak)
+        if running.scrubber is not None and change.error is not None:
+            change = structs.replace(change, error=running.scrubber.problem(change.error))
+        return change
+
+    async def _erase_secrets(self, claim: Claim) -> None:
+        """Erase the secrets of a task that has ended; where that fails now, a chore does it later."""
+        try:
+            await self._engine.secrets.erase([claim.task_id])
+        except Unavailable as error:
+            _log.info("worker.secrets_not_erased", task_id=str(claim.task_id), reason=error.detail)
+
+    async def _store(self, lease: Lease, transition: Transition, report: Report | None) -> bool:
+        """Store the end of an attempt; try again while the store is unavailable, for the work is done."""
+        backoff = Backoff()
+        while True:
+            try:
+                return await self._engine.complete(lease, transition, report)
+            except Unavailable as error:
+                _log.warning("task.end_not_stored", task_id=str(lease.task_id), reason=error.detail)
+                await backoff.wait()
