@@ -101,7 +101,7 @@ async def test_what_runs_above_a_lowered_limit_is_load_still(rig: Rig) -> None:
 
 async def test_a_queue_that_is_held_back_is_nobodys_fault(rig: Rig) -> None:
     seen = []
-    rig.service._health = lambda lines: seen.append([line.queue for line in lines]) or {}  # type: ignore[assignment]
+    rig.service.readiness._health = lambda lines: seen.append([line.queue for line in lines]) or {}  # type: ignore[assignment]
     await rig.submit(queue="paused")
     await rig.submit(queue="other")
     await rig.client.patch("/queue/paused", json={"paused": True})

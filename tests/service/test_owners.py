@@ -129,7 +129,7 @@ async def _act(s: Service, a: Alices) -> None:
 
 
 async def _go_on(s: Service, a: Alices) -> None:
-    cursor = (await s.bulk._cursors.of("bulk")).close((await s._engine.control.count(TaskFilter())).cursor or "")
+    cursor = (await s.bulk._cursors.of("bulk")).close((await s.bulk._control.count(TaskFilter())).cursor or "")
     assert (await s.bulk.go_on(BOB, "delete", TaskFilter(), cursor)).done == 0
 
 
@@ -200,11 +200,11 @@ async def _budget(s: Service, a: Alices) -> None:
 
 
 async def _workers(s: Service, a: Alices) -> None:
-    assert all(one.owner == "bob" for state in await s.workers(BOB) for one in state.running)
+    assert all(one.owner == "bob" for state in await s.workers.find_all(BOB) for one in state.running)
 
 
 async def _shows_load(s: Service, a: Alices) -> None:
-    assert not s.shows_load(BOB)
+    assert not s.queues.shows_load(BOB)
 
 
 OTHERS: dict[str, Ask] = {
@@ -216,7 +216,7 @@ OTHERS: dict[str, Ask] = {
     "waiting.with_reasons": _reasons, "waiting.ask_again": _ask_again,
     "waiting.ask_again_at_first": _ask_again_at_first, "queues.stats": _stats,
     "queues.find_names": _queue_names, "budgets.check": _budget,
-    "budgets.of": _budget, "budgets.bound": _submit, "service.workers": _workers, "service.shows_load": _shows_load,
+    "budgets.of": _budget, "budgets.bound": _submit, "workers.find_all": _workers, "queues.shows_load": _shows_load,
 }  # fmt: skip
 """What shows, counts or makes something else."""
 

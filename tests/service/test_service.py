@@ -147,9 +147,9 @@ async def test_what_is_not_there_is_not_found(service: Service) -> None:
 
 
 async def test_readiness_names_what_is_wrong(service: Service, engine: SqliteEngine) -> None:
-    assert (await service.readiness()).ready
+    assert (await service.readiness.run()).ready
     service.stop()
-    readiness = await service.readiness()
+    readiness = await service.readiness.run()
     assert not readiness.ready
     assert readiness.checks["service"] == "stopping"
 
@@ -157,22 +157,22 @@ async def test_readiness_names_what_is_wrong(service: Service, engine: SqliteEng
 async def test_a_store_that_takes_no_write_is_not_ready(service: Service, engine: SqliteEngine) -> None:
     holder = apsw.Connection(str(engine.path))
     holder.execute("BEGIN IMMEDIATE")
-    readiness = await service.readiness()
+    readiness = await service.readiness.run()
     assert not readiness.ready
     assert "no write" in readiness.checks["store"]
     holder.execute("ROLLBACK")
     holder.close()
-    assert (await service.readiness()).ready
+    assert (await service.readiness.run()).ready
 
 
 async def test_a_good_check_of_the_store_stands_for_a_second(
     service: Service, engine: SqliteEngine, clock: ManualClock
 ) -> None:
     """Anybody may ask for readiness: it must not be a way to keep the disk busy."""
-    await service.readiness()
+    await service.readiness.run()
     commits = engine.commits
-    await service.readiness()
+    await service.readiness.run()
     assert engine.commits == commits
     clock.advance(timedelta(seconds=1))
-    await service.readiness()
+    await service.readiness.run()
     assert engine.commits == commits + 1

@@ -11,7 +11,7 @@ from msgspec import Raw, structs
 from tasker.model import Status, Task
 from tasker.model.history import History
 from tasker.model.queues import MOST_BEFORE, Place, QueueSettings, QueueState, Rate
-from tasker.service.waiting import Situation, ask_again_in, describe, estimate
+from tasker.rules.waiting import Situation, ask_again_in, describe, estimate
 from tasker.testing import START, make_draft
 
 SECOND = timedelta(seconds=1)
