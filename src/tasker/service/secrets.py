@@ -1,4 +1,4 @@
-"""The chore of secret params: what was left when its task had ended is erased."""
+"""The chore that erases secret params left behind by tasks that have ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BATCH = 500
 
 
 async def erase_secrets(engine: Engine) -> int:
-    """Erase the secrets of tasks that have ended otherwise than by a worker, or are erased; return how many."""
+    """Erase the secrets of tasks that were erased, or ended without a worker; return how many."""
     ended = await engine.secrets.find_ended(limit=_BATCH)
     if ended:
         await engine.secrets.erase(ended)
