@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from tasker.cli import ports
-from tasker.config.settings import describe_settings
+from tasker.config.loading import describe_settings
 from tasker.errors import ConfigError
 from tests.cli.command import on_terminal, tasker
 from tests.postgres import Cluster

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from tasker.config.loading import describe_settings, load_settings
 from tasker.config.prices import ModelPrice
-from tasker.config.settings import Settings, available_cpus, describe_settings, is_loopback, load_settings
+from tasker.config.settings import Settings, available_cpus, is_loopback
 from tasker.errors import ConfigError
 
 PROJECT = Path(__file__).parents[2]

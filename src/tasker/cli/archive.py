@@ -17,7 +17,8 @@ from tasker.archive import files as archive
 from tasker.cli.exits import Exit
 from tasker.cli.streams import OutputError
 from tasker.cli.terminal import note
-from tasker.config.settings import Settings, load_settings
+from tasker.config.loading import load_settings
+from tasker.config.settings import Settings
 from tasker.errors import ConfigError
 
 DataDir = Annotated[str | None, Parameter(show_default=False)]

@@ -201,7 +201,7 @@ def _in_store(
     import uvloop
 
     from tasker.cli.banner import settings_url
-    from tasker.config.settings import load_settings
+    from tasker.config.loading import load_settings
     from tasker.errors import ConfigError, NotFound, StoreInUse
     from tasker.logs.setup import configure_logs
     from tasker.model.audit import AuditAction

@@ -6,7 +6,7 @@ from cyclopts import Parameter
 
 from tasker.cli.exits import Exit
 from tasker.cli.terminal import show
-from tasker.config.settings import load_settings
+from tasker.config.loading import load_settings
 
 
 def migrate(*, data_dir: Annotated[str | None, Parameter(show_default=False)] = None) -> int:

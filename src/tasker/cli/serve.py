@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Group, Parameter
 
 from tasker.cli.exits import Exit
-from tasker.config.settings import SECRET_VARIABLES, Setting, Settings, describe_settings, load_settings
+from tasker.config.loading import Setting, describe_settings, load_settings
+from tasker.config.settings import SECRET_VARIABLES, Settings
 
 if TYPE_CHECKING:
     from tasker.cli.ports import Claim

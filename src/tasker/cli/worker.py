@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tasker.cli.serve import NONE_GIVEN, Flags, run_claimed, with_targets
-from tasker.config.settings import SECRET_VARIABLES, Settings, load_settings
+from tasker.config.loading import load_settings
+from tasker.config.settings import SECRET_VARIABLES, Settings
 from tasker.errors import ConfigError
 
 
