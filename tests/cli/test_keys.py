@@ -21,7 +21,7 @@ def test_keys_are_made_in_the_store_and_then_through_the_service_that_has_it(tmp
     store = {"TASKER_DATA_DIR": str(tmp_path / "data"), "TASKER_TASKS": ""}
     made = tasker("key", "create", "--scope", "admin", "--name", "root", "--expires", "30d", env=store, folder=tmp_path)
     assert (made.code, made.out.count("\n")) == (0, 1)
-    assert made.err.endswith("of root may admin. It is shown this once:\n")
+    assert made.err.endswith("of root may admin. It is shown only this once:\n")
     key = made.out.strip()
     key_id = key.split("_")[1]
     listed = json.loads(tasker("key", "ls", "--json", env=store, folder=tmp_path).out)
