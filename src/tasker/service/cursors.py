@@ -18,16 +18,13 @@ from msgspec import structs
 
 from tasker.engines.protocol import KeyStore
 from tasker.errors import Fault, Invalid
-from tasker.model import Page
-from tasker.model.audit import AuditPage
-from tasker.model.schedules import SchedulePage
-from tasker.model.webhooks import DeliveryPage, WebhookPage
+from tasker.model.pages import PageOf
 
 Listed = Literal["task", "schedule", "webhook", "delivery", "audit", "bulk", "event"]
 _SALT = 4
 """Bytes before the cursor: zero, or random if equal cursors must differ."""
 
-P = TypeVar("P", Page, SchedulePage, WebhookPage, DeliveryPage, AuditPage)
+T = TypeVar("T")
 
 
 class Seal:
@@ -67,7 +64,9 @@ class Cursors:
             self._cipher = AESSIV(await self._store.cursor_secret())
         return Seal(self._cipher, listed, pointer)
 
-    async def page(self, listed: Listed, cursor: str | None, find: Callable[[str | None], Awaitable[P]]) -> P:
+    async def page(
+        self, listed: Listed, cursor: str | None, find: Callable[[str | None], Awaitable[PageOf[T]]]
+    ) -> PageOf[T]:
         """Find a page by a client's cursor; return it with its next cursor sealed.
 
         Raises Invalid for a cursor that no page returned, and what `find` raises.
