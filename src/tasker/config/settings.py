@@ -105,61 +105,62 @@ class Settings(_Frozen):
     )
     database_url: PostgresUrl = _setting(
         None,
-        "Keeps the tasks in this PostgreSQL database, `postgresql://user:password@host/database`, so that many "
-        "processes share them; unset: in a file of `TASKER_DATA_DIR`, for one process",
+        "Keeps the tasks in this PostgreSQL database, `postgresql://user:password@host/database`, which many "
+        "processes can share; unset: in a file of `TASKER_DATA_DIR`, for one process",
     )
     pool_size: Annotated[int, *whole(3, 1000)] = _setting(
         8,
-        "Connections of each process to PostgreSQL, beside the one that listens: two store submissions, one stores "
-        "ends of attempts, the rest claim and read; 4 do for a worker",
+        "Connections of each process to PostgreSQL, beside the one that listens: two store submissions, one stores"
+        " ends of attempts, the rest claim and read; 4 are enough for a worker",
     )
     worker: SwitchWithoutFlag = _setting(
-        True, "`off` has `tasker serve` run no tasks (`--no-worker`): `tasker worker` does elsewhere"
+        True, "`off`: `tasker serve` runs no tasks (`--no-worker`); `tasker worker` processes do"
     )
-    queues: QueueNames = _setting((), "Queues whose tasks are run here, separated by commas; unset: every queue")
+    queues: QueueNames = _setting((), "Queues whose tasks run here, separated by commas; unset: every queue")
     tasks: Targets = _setting((), "Where your own task functions are: files, folders, modules, separated by commas")
     auth: Annotated[Literal["auto", "on", "off"], *choice("auto, on or off")] = _setting(
         "auto",
-        "`auto` asks for a key as soon as there is one, `on` also before that; `off` serves without a key even off "
-        "loopback",
+        "`auto` asks for a key as soon as there is one, `on` always; `off` serves without a key even off loopback",
     )
     token: Token = _setting(None, "An admin's key: `Authorization: Bearer ...`; `tasker key create` makes others")
     allowed_hosts: HostNames = _setting(
         ("localhost", "127.0.0.1", "[::1]"), "Host names under which the service answers, separated by commas"
     )
-    slots: Annotated[int, *whole(1, 100_000)] = _setting(100, "How many `async def` tasks run at a time")
+    slots: Annotated[int, *whole(1, 100_000)] = _setting(100, "How many `async def` tasks run at once")
     processes: Annotated[int, *whole(1, 1024)] = Field(
         default_factory=lambda: max(2, available_cpus()),
-        description="How many `def` tasks run at a time, each in a process; unset: one for each processor, at least 2",
+        description="How many `def` tasks run at once, each in a process; unset: one for each processor, at least 2",
     )
-    timeout: Duration = _setting(_seconds(300), "Longest time for an attempt, in seconds, unless its type says")
+    timeout: Duration = _setting(
+        _seconds(300), "Longest run time of an attempt, in seconds, unless its type has a timeout"
+    )
     lease: Duration = _setting(
         _seconds(10),
-        "Seconds until an attempt that gives no sign of life is taken away: so long a task waits at most when its "
-        "worker's machine is lost",
+        "Seconds until an attempt without a sign of life is taken from its worker: the longest that a task waits "
+        "when its worker's machine is lost",
     )
     heartbeat: Duration = _setting(
         _seconds(3),
-        "Seconds between signs of life; at most half of the lease, by default less than a third: two may fail",
+        "Seconds between signs of life; at most half of the lease; with the defaults, two may fail",
     )
-    drain: Duration = _setting(_seconds(30), "Seconds that running tasks have to end when the service is stopped")
+    drain: Duration = _setting(_seconds(30), "Seconds that running tasks have to end when the service stops")
     cancel_grace: Duration = _setting(_seconds(5), "Seconds from asking a task to stop until it is killed")
     retention: RetentionTime = _setting(
         timedelta(days=30),
-        "Seconds that a task is kept after its end, unless it or its type says; `forever`: until `DELETE`",
+        "Seconds that a task is kept after its end, unless it or its type has a retention; `forever`: until `DELETE`",
     )
     max_pending: Annotated[int | None, *whole(1, 10**9, "a whole number from 1")] = _setting(
         None, "Tasks that may be pending; more are answered 503 `queue-full`; unset: any number"
     )
     public_load: Switch = _setting(
         False,
-        "Whether keys without the scope `admin` are told how busy the service is with all owners' tasks (depths, "
-        "places in line, `/metrics`), not only with their own",
+        "Whether keys without the scope `admin` see how busy the service is with all owners' tasks (depths, "
+        "positions, `/metrics`), not only with their own",
     )
     max_queues: Annotated[int, *whole(1, 100_000)] = _setting(
         1000,
-        "Queues that an owner may have open tasks in, and queues that may have settings; beyond that: 409 "
-        "`limit-reached`",
+        "Queues in which an owner may have open tasks, and queues that may have settings; beyond that: 409 `limit-"
+        "reached`",
     )
     max_schedules: Annotated[int, *whole(1, 100_000)] = _setting(
         1000, "Schedules that an owner may have; beyond that: 409 `limit-reached`"
@@ -167,7 +168,8 @@ class Settings(_Frozen):
     min_interval: Annotated[
         timedelta, *span(_seconds(1), timedelta(days=1), "1 to 86400 seconds (60, or ISO 8601: PT1M)")
     ] = _setting(
-        _seconds(1), "Seconds between two ticks of a new schedule at the least; those of cron are a minute apart"
+        _seconds(1),
+        "Shortest time between two ticks of a new schedule, in seconds; cron ticks are at least a minute apart",
     )
     daily_budget: Dollars = _setting(
         None,
@@ -175,39 +177,39 @@ class Settings(_Frozen):
         "unset: any amount",
     )
     keep_events: Duration = _setting(
-        timedelta(hours=24), "Seconds for which a reader of `GET /events` may be away and miss nothing"
+        timedelta(hours=24), "Seconds for which a reader of `GET /events` may be away without missing anything"
     )
     keep_events_size: Size = _setting(
         ByteSize(256 << 20),
-        "About how much of the events' order is kept at most (not what they say): some 100 bytes a task",
+        "About how many bytes of the order of events are kept (not their content): some 100 bytes a task",
     )
     max_body: Size = _setting(ByteSize(1 << 20), "Largest request body")
     max_batch: Size = _setting(ByteSize(256 << 20), "Largest request body of submissions in lines (`POST /batch`)")
     max_result: Size = _setting(ByteSize(1 << 20), "Largest result of a task")
     max_output: Size = _setting(
         ByteSize(16 << 20),
-        "What one attempt may say (output, log, progress, printed lines); what comes after it is dropped",
+        "Limit of what one attempt may report (output, log, progress, printed lines); the rest is dropped",
     )
     max_buffered: Size = _setting(
         ByteSize(128 << 20),
-        "Large request bodies in memory, and as much again of large replies that are not read yet: beyond it whoever "
-        "has taken the longest is cut off",
+        "Limit of large request bodies in memory, and of large replies that are not read yet; beyond it the "
+        "slowest client is cut off",
     )
     spill_over: Size = _setting(
         ByteSize(256 << 10), "With SQLite a larger result has a file of its own, in `results` beside the database"
     )
-    child_max_tasks: Annotated[int, *whole(1)] = _setting(1000, "A child process is replaced after so many tasks")
+    child_max_tasks: Annotated[int, *whole(1)] = _setting(1000, "Tasks after which a child process is replaced")
     child_max_memory: Annotated[Size | None, Expected("a size of 1 KiB or more (1GiB, 512MB)")] = _setting(
-        None, "A child process is replaced once it holds more memory than this; unset: no limit"
+        None, "Memory beyond which a child process is replaced; unset: no limit"
     )
     webhook_insecure: SwitchWithoutFlag = _setting(
         False, "`on` lets webhooks lead to `http://` and to private addresses: for receivers on your own network"
     )
     webhook_hosts: HostNames = _setting(
-        (), "Hosts that webhooks may lead to, separated by commas, `*.example.com` for all below; unset: any"
+        (), "Hosts that webhooks may lead to, separated by commas, `*.example.com` for all below it; unset: any"
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], *choice("debug, info, warning or error")] = (
-        _setting("info", "The least level that is logged")
+        _setting("info", "The lowest level that is logged")
     )
     log_format: Annotated[Literal["auto", "text", "json"], *choice("auto, text or json")] = _setting(
         "auto", "`auto` logs text on a terminal, JSON elsewhere"
