@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from msgspec import Struct
 
@@ -61,27 +62,25 @@ class StoreCheck:
         return "ok"
 
 
+@dataclass(frozen=True)
 class ReadinessCheck:
     """Tells whether this process can do its work. health: of its worker; None without one."""
 
-    def __init__(
-        self, store_check: StoreCheck, queues: Queues, registry: Registry, hub: Hub, health: Health | None
-    ) -> None:
-        self._store_check = store_check
-        self._queues = queues
-        self._registry = registry
-        self._hub = hub
-        self._health = health
+    store_check: StoreCheck
+    queues: Queues
+    registry: Registry
+    hub: Hub
+    health: Health | None
 
     async def run(self) -> Readiness:
         """Check that the store takes writes, and that this process's worker, if any, lives and keeps up."""
-        checks = {"store": await self._store_check.run()}
-        if checks["store"] == "ok" and self._health is not None:
-            limited = await self._queues.settings()  # tasks there may wait for a limit: the worker is not behind
-            checks |= self._health([stats for stats in await self._queues.stats() if stats.queue not in limited])
-        if self._hub.closed:
+        checks = {"store": await self.store_check.run()}
+        if checks["store"] == "ok" and self.health is not None:
+            limited = await self.queues.settings()  # tasks there may wait for a limit: the worker is not behind
+            checks |= self.health([stats for stats in await self.queues.stats() if stats.queue not in limited])
+        if self.hub.closed:
             checks["service"] = "stopping"
         is_ready = all(state == "ok" for state in checks.values())
-        if faults := self._registry.faults:  # the other types run, so clients may still be sent here
+        if faults := self.registry.faults:  # the other types run, so clients may still be sent here
             checks["tasks"] = "not loaded: " + "; ".join(fault.detail for fault in faults)
         return Readiness(is_ready, checks)
