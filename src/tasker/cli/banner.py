@@ -101,7 +101,7 @@ def _access(settings: Settings, *, keys: bool) -> str:
     if settings.token is not None:
         return "with a key, or the token of TASKER_TOKEN" if keys else "with the token of TASKER_TOKEN"
     if settings.auth == "on" or (keys and settings.auth == "auto"):
-        return "with a key of `tasker key create`" + ("" if keys else ", of which there is none yet")
+        return "with a key of `tasker key create`" + ("" if keys else ", but there is none yet")
     if is_loopback(settings.host):
         return "from this machine only, without a key"
     return "for everyone who can reach it, without a key (TASKER_AUTH=off)"

@@ -20,7 +20,7 @@ Url = Annotated[
 ]
 Json = Annotated[bool, Parameter(negative="", show_default=False, help="Print JSON.")]
 Timeout = Annotated[
-    float | None, Parameter(help="Stop waiting after so many seconds (exit code 124).", validator=Number(gte=0))
+    float | None, Parameter(help="Stop waiting after this many seconds (exit code 124).", validator=Number(gte=0))
 ]
 DataDir = Annotated[
     str | None,
