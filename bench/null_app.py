@@ -15,7 +15,7 @@ from bench.noop import __file__ as noop_file
 from bench.null_engine import NullEngine
 from tasker.cli.ports import claim as claim_port
 from tasker.clock import Clock
-from tasker.config.settings import load_settings
+from tasker.config.loading import load_settings
 from tasker.logs.setup import configure_logs
 from tasker.wiring import app as wiring
 

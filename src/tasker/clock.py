@@ -10,23 +10,23 @@ from typing import Protocol
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _TOLERANCE = 500_000
-"""Microseconds by which the wall clock may run away from the elapsed time before it counts as set."""
+"""Microseconds by which the wall clock may differ from the elapsed time before it counts as set."""
 MOST_AHEAD = timedelta(hours=1)
 LASTS_FOR = timedelta(hours=1)
-"""A wall clock that jumps ahead by more than MOST_AHEAD, in a process or between two, erases nothing for LASTS_FOR."""
+"""If the wall clock jumps ahead by more than MOST_AHEAD, at run time or between runs, nothing expires for LASTS_FOR."""
 
 
 class Clock(Protocol):
-    """Clocks that must never be mixed: one to store, and two to measure."""
+    """Three clocks that must never be mixed: one to store, two to measure."""
 
     def now(self) -> datetime:
-        """Return the wall clock as an aware UTC datetime: to store, and to compare with stored times."""
+        """Return the wall clock as an aware UTC datetime, to store and to compare with stored times."""
 
     def monotonic(self) -> float:
-        """Return seconds that never jump: to measure durations, never stored."""
+        """Return seconds that never jump, to measure durations; never store them."""
 
     def elapsed(self) -> float:
-        """Return seconds that never jump and go on while the machine sleeps: what the wall clock is held against."""
+        """Return seconds that never jump and go on while the machine sleeps, to compare the wall clock with."""
 
 
 class SystemClock:
@@ -43,9 +43,9 @@ class SystemClock:
 
 
 class Steps:
-    """Notices when the wall clock is set: by so much it moves away from the time that has elapsed.
+    """Detects when the wall clock is set: it then differs from the elapsed time.
 
-    known: microseconds that the wall clock has shown for certain, in an earlier process for example.
+    known: a time in microseconds that the wall clock has shown for certain, for example in an earlier process.
     """
 
     def __init__(self, clock: Clock, known: int = 0) -> None:
@@ -54,21 +54,20 @@ class Steps:
         self._ahead = (known if known - now > _TOLERANCE else now) - elapsed_micros(clock)
 
     def pending(self) -> int:
-        """Return by how many microseconds the clock was set since `follow`; 0 for what is no more than a tremor."""
+        """Return by how many microseconds the clock was set since `follow`; 0 within the tolerance."""
         step = to_micros(self._clock.now()) - elapsed_micros(self._clock) - self._ahead
         return step if abs(step) > _TOLERANCE else 0
 
     def follow(self, step: int) -> None:
-        """Take a step for done."""
+        """Accept a step: it is no longer pending."""
         self._ahead += step
 
 
 class Lagging:
-    """The time by which things are erased for good: the wall clock's, but a jump ahead counts only once it has lasted.
+    """The time that decides what has expired: the wall clock's, but a jump ahead counts only once it has lasted.
 
-    A clock that is wrong for a while must not erase what nobody can bring back. It has to be asked now and then.
-    All times are in microseconds, elapsed ones and those since 1970. known: what it told last in an earlier process,
-    0 for none.
+    A clock that is wrong for a while must not erase anything for good. Call `tell` regularly. All times are in
+    microseconds: elapsed ones, and since 1970. known: what `tell` returned last in an earlier process; 0 for nothing.
     """
 
     def __init__(self, elapsed: int, known: int = 0) -> None:
@@ -77,7 +76,7 @@ class Lagging:
         self._ahead, self._since = 0, elapsed
 
     def tell(self, wall: int, elapsed: int, *, at_least: int = 0) -> int:
-        """Return the time by which to erase when the wall clock shows `wall`; at_least: what others were told."""
+        """Return the time for expiry while the wall clock shows `wall`. at_least: the time that other processes use."""
         expected = max(self._told + elapsed - self._at, at_least)
         if abs(wall - elapsed - self._ahead) > _TOLERANCE:
             self._ahead, self._since = wall - elapsed, elapsed
@@ -88,7 +87,7 @@ class Lagging:
 
 
 def since_boot() -> float:
-    """Return seconds that go on while the machine sleeps, where the system can tell them."""
+    """Return seconds that go on while the machine sleeps, if the system has such a clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
 
 
@@ -103,7 +102,7 @@ def elapsed_micros(clock: Clock) -> int:
 
 
 def to_utc(moment: datetime) -> datetime:
-    """Return an aware datetime in UTC. Raises ValueError near the ends of the calendar, where UTC has no such year."""
+    """Return an aware datetime in UTC. Raises ValueError if its year in UTC is not from 1 to 9999."""
     try:
         return moment.astimezone(UTC)
     except OverflowError:
@@ -111,7 +110,7 @@ def to_utc(moment: datetime) -> datetime:
 
 
 def check_storable(moment: datetime) -> None:
-    """Raise ValueError for a time without a zone, or one that UTC has no year for."""
+    """Raise ValueError for a time without a zone, or whose year in UTC is not from 1 to 9999."""
     if moment.tzinfo is None:
         raise ValueError(f"expected a time with a zone, got {moment.isoformat()}")
     to_utc(moment)

@@ -1,25 +1,25 @@
-"""Every way Tasker says no, as one tree:
+"""Every error of Tasker, as one tree:
 
 TaskerError
-├── ConfigError            a setting is wrong: the start is refused
+├── ConfigError            a setting is wrong: the process does not start
 │   ├── StoreInUse         another process has the data folder
 │   └── PortTaken          another process listens on the port
-├── ArchiveError           what is imported is no whole archive
+├── ArchiveError           an import is not a complete archive
 ├── RegistrationError      a function cannot become a task type: it is left out, and named
-│   └── NoSuchTarget       a file, folder or module that was named is not there: the start is refused
-├── RequestError           the client's request cannot be done; knows its problem
-│   ├── Malformed          not JSON, or not JSON that we take              400
-│   ├── Invalid            understood, and wrong; names every fault        422
-│   ├── Forbidden          within its rights this key may not do it        403
+│   └── NoSuchTarget       a named file, folder or module does not exist: the process does not start
+├── RequestError           a client's request fails; knows its problem
+│   ├── Malformed          not JSON, or JSON beyond our limits             400
+│   ├── Invalid            wrong content; names every fault                422
+│   ├── Forbidden          the key lacks a scope                           403
 │   ├── NotFound           no such task, type...                           404
-│   │   └── Expired        there was such a task, and its time is over     410
+│   │   └── Expired        the task's retention is over                    410
 │   ├── Conflict           wrong state for the request                     409
-│   ├── Exhausted          what may be spent is spent                      429
-│   └── Unavailable        the store cannot take it now; nothing changed   503
+│   ├── Exhausted          the budget is used up                           429
+│   └── Unavailable        the store cannot write now; nothing changed     503
 └── ResultError            a task's return value cannot be stored
 
-Fail, Retry and Snooze are not errors of Tasker: a task function raises them to say how its attempt ends.
-Every problem's name, HTTP status, title and advice is a row of PROBLEMS: /problems/{name} shows it.
+Fail, Retry and Snooze are not errors of Tasker: a task function raises them to end its attempt in that way.
+PROBLEMS has the name, HTTP status, title and advice of every problem, as /problems/{name} shows them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from msgspec import Struct
 
 
 class ProblemKind(Struct, frozen=True):
-    """One kind of problem: `status` is the HTTP status, or None for those found only in a failed task's `error`."""
+    """One kind of problem. `status`: the HTTP status; None for problems that occur only in a failed task's `error`."""
 
     name: str
     status: int | None
@@ -67,7 +67,7 @@ PROBLEMS: dict[str, ProblemKind] = _kinds(
     ("conflict", 409, "The task's status does not allow this", "Read the task, then decide."),
     ("not-unique", 409, "An open task has this unique_key", "Wait for it, or submit with on_conflict `return`."),
     ("idempotency-in-flight", 409, "A request with this key is under way", "Wait for its reply, then ask again."),
-    ("limit-reached", 409, "There are as many as there may be", "Do with one less, or have the limit raised."),
+    ("limit-reached", 409, "Limit reached", "Remove one, or have the limit raised."),
     ("name-taken", 409, "Another one has this name", "Choose another name, or change the one that has it."),
     ("payload-too-large", 413, "The body is too large", "Pass a reference to the data, or raise TASKER_MAX_BODY."),
     ("uri-too-long", 414, "The address is too long", "Shorten the path and the query."),
@@ -90,13 +90,13 @@ PROBLEMS: dict[str, ProblemKind] = _kinds(
     ("too-many-items", 422, "There are too many items", "Send at most 100,000 keys and elements in all."),
     ("idempotency-key-reuse", 422, "This key belongs to another request", "Use a new Idempotency-Key."),
     ("budget-exhausted", 429, "Today's budget is used up", "Ask again after Retry-After, or have the budget raised."),
-    ("rate-limited", 429, "That was too often", "Ask again after Retry-After."),
+    ("rate-limited", 429, "Too many requests", "Ask again after Retry-After."),
     ("headers-too-large", 431, "The headers are too large", "Send at most 100 headers, 16 KiB in all."),
     ("internal", 500, "Tasker has a fault", "Look into the server's log for the Request-Id; please report it."),
     ("unavailable", 503, "The store cannot take this now", "Nothing was changed: ask again after Retry-After."),
     ("queue-full", 503, "Too many tasks are pending", "Nothing was changed: ask again after Retry-After."),
     ("shutting-down", 503, "The service is stopping", "Ask again after Retry-After."),
-    ("task-failed", None, "The task failed", "Read the detail; it is the task's own word."),
+    ("task-failed", None, "The task failed", "Read the detail: the task itself gave it."),
     ("task-raised", None, "The task's function raised an exception", "Read the exception, correct the function."),
     ("deadline-passed", None, "No attempt could start before the deadline", "Submit it again with a later one."),
     ("dependency-failed", None, "A task that it depends on did not complete", "Run that one again, then this one."),
@@ -130,7 +130,7 @@ class ConfigError(TaskerError):
 
 
 class StoreInUse(ConfigError):
-    """Another process has the store, and one alone may; `holder` says which."""
+    """Another process has the store, which only one may open; `holder` names it."""
 
     def __init__(self, message: str, holder: str) -> None:
         super().__init__(message)
@@ -138,15 +138,15 @@ class StoreInUse(ConfigError):
 
 
 class PortTaken(ConfigError):
-    """Another process has begun to listen on the port of this one."""
+    """Another process began to listen on the port that this one has bound."""
 
 
 class ArchiveError(TaskerError):
-    """What is imported is no whole archive of `tasker export`; the message names the line, and what to do."""
+    """An import is not a complete archive of `tasker export`; the message names the line, and what to do."""
 
 
 class CheckStopped(BaseException):
-    """Raised in the thread of a check of params that takes too long. What catches Exception does not catch it."""
+    """Raised in the thread of a check of params that takes too long. `except Exception` does not catch it."""
 
 
 class RegistrationError(TaskerError):
@@ -154,7 +154,7 @@ class RegistrationError(TaskerError):
 
 
 class NoSuchTarget(RegistrationError):
-    """There is no such file, folder or module to load."""
+    """The file, folder or module to load does not exist."""
 
 
 class ResultError(TaskerError):
@@ -173,7 +173,7 @@ class Fault(Struct, frozen=True):
 
 
 class RequestError(TaskerError):
-    """The request cannot be done. `name` is a row of PROBLEMS, `faults` every fault found."""
+    """A request fails. name: a row of PROBLEMS, by default the class's. faults: every fault found."""
 
     default: ClassVar[str] = "bad-request"
 
@@ -193,41 +193,41 @@ class RequestError(TaskerError):
 
 
 class Malformed(RequestError):
-    """Not JSON, or not JSON that we take."""
+    """The body is not JSON, or JSON beyond our limits."""
 
     default = "malformed-json"
 
 
 class Invalid(RequestError):
-    """Understood, and wrong."""
+    """The content of the request is wrong."""
 
     default = "invalid-request"
 
 
 class Forbidden(RequestError):
-    """The caller's key does not go so far: it lacks `scope`."""
+    """The caller's key lacks `scope`."""
 
     default = "forbidden"
 
     def __init__(self, scope: str, why: str = "") -> None:
-        super().__init__(f"{why}: the key lacks the scope {scope}" if why else f"the key lacks the scope {scope}")
+        super().__init__(f"{why}{': ' if why else ''}the key lacks the scope {scope}")
         self.scope = scope
 
 
 class NotFound(RequestError):
-    """No such thing."""
+    """What the request names does not exist."""
 
     default = "not-found"
 
 
 class Expired(NotFound):
-    """There was such a task; what there was of it is erased, or about to be."""
+    """The task's retention is over: it is erased, or about to be."""
 
     default = "expired"
 
     @classmethod
     def of(cls, task_id: UUID, at: datetime) -> Self:
-        """Return what to say of a task whose time was over at `at`."""
+        """Return the error for a task that expired at `at`."""
         return cls(f"task {task_id} was kept until {at:%Y-%m-%dT%H:%M:%SZ}, and has expired")
 
 
@@ -238,13 +238,13 @@ class Conflict(RequestError):
 
 
 class Exhausted(RequestError):
-    """What may be spent is spent."""
+    """The budget is used up."""
 
     default = "budget-exhausted"
 
 
 class Unavailable(RequestError):
-    """The store cannot take it now, and nothing was changed."""
+    """The store cannot write now, and nothing was changed."""
 
     default = "unavailable"
 
@@ -266,7 +266,7 @@ class Fail(Exception):
 
 
 class Retry(Exception):
-    """Raise in a task to have it tried again, `after` seconds (or by its backoff); uses up a try."""
+    """Raise in a task to try it again after `after` seconds (default: its backoff); uses up a try."""
 
     def __init__(self, detail: str = "the task asked to be tried again", *, after: timedelta | float | None = None):
         super().__init__(detail)

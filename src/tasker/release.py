@@ -1,4 +1,4 @@
-"""Which Tasker this is: its version, the build, and the level of what its workers can keep to."""
+"""The version of Tasker, its build, and the level of features that its workers support."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from hashlib import blake2b
 from importlib.metadata import version as distribution_version
 
 LIMITS = 1
-"""The level of workers that keep to what is set of a queue: its pause, its limits, its rate."""
+"""The level of workers that obey the settings of queues: pause, limits, rate."""
 LEVEL = LIMITS
-"""What workers of this build can keep to, and all that is below.
+"""The level of the workers of this build; they support all lower levels too.
 
-A task that an older worker would run wrongly waits in a line that has a level in its name, and workers take what is at
-most at theirs. Whoever adds a feature that workers must know of counts one up, and puts the tasks that use it there.
+A task that an older worker would run wrongly waits in a queue partition with a level in its name, and workers take only
+tasks at their level or below. To add a feature that workers must support, add one to the level, and put the tasks that
+use the feature there.
 """
 _SOURCES = (".py", ".sql")
 
 
 @cache
 def release() -> str:
-    """Return the version and the build, as PEP 440 has it: "0.1.0+3f2a9c1d04b7".
+    """Return the version and the build in the form of PEP 440: "0.1.0+3f2a9c1d04b7".
 
-    The build is a digest of the sources that are installed: the same ones have the same build, wherever they were made
-    into a package, and any change of them is another one. It is that of the first call, whatever changes later.
+    The build is a digest of the installed sources: equal sources have equal builds, wherever they were packaged, and
+    any change gives another one. Later changes of the files do not change it: it is computed at the first call.
     """
     return f"{distribution_version('taskerd')}+{_digest(os.path.dirname(__file__))}"
 

@@ -126,7 +126,7 @@ async def test_a_full_service_does_not_say_how_full(make_rig: MakeRig) -> None:
         await rig.client.post("/task", json=SUM, headers=alice)
     refused = [await rig.client.post("/task", json=SUM, headers=bob) for _ in range(2)]
     assert {problem_of(one) for one in refused} == {(503, "queue-full")}
-    assert {one.json()["detail"] for one in refused} == {"as many tasks are pending as may be: 3 (TASKER_MAX_PENDING)"}
+    assert {one.json()["detail"] for one in refused} == {"the limit of 3 pending tasks is reached (TASKER_MAX_PENDING)"}
 
 
 async def test_an_admin_may_have_everybody_told(make_rig: MakeRig) -> None:

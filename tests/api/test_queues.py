@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from tasker.model import PartitionStats
 from tasker.rules.lifecycle import Succeeded
 from tests.api.conftest import Rig, announce, problem
 
@@ -100,8 +102,13 @@ async def test_what_runs_above_a_lowered_limit_is_load_still(rig: Rig) -> None:
 
 
 async def test_a_queue_that_is_held_back_is_nobodys_fault(rig: Rig) -> None:
-    seen = []
-    rig.service._health = lambda lines: seen.append([line.queue for line in lines]) or {}  # type: ignore[assignment]
+    seen: list[list[str]] = []
+
+    def health(stats: list[PartitionStats]) -> dict[str, str]:
+        seen.append([one.queue for one in stats])
+        return {}
+
+    rig.service.readiness = replace(rig.service.readiness, health=health)
     await rig.submit(queue="paused")
     await rig.submit(queue="other")
     await rig.client.patch("/queue/paused", json={"paused": True})

@@ -18,7 +18,7 @@ LIMIT = 60.0
 
 
 class Done(NamedTuple):
-    """What a finished command left."""
+    """The result of a finished command."""
 
     code: int
     out: str
@@ -49,7 +49,7 @@ class Terminal:
         self._screen = screen
 
     def wait_for(self, text: str) -> str:
-        """Return all that was shown once `text` is there."""
+        """Return everything shown so far, once it contains `text`."""
         while text not in self.shown:
             assert self._read(), f"ended without showing {text!r}:\n{self.shown}"
         return self.shown
@@ -58,7 +58,7 @@ class Terminal:
         os.write(self._screen, keys.encode())
 
     def hang_up(self) -> None:
-        """Close the terminal's window: the process gets SIGHUP, and nothing that it writes is taken any more."""
+        """Close the terminal's window: the process gets SIGHUP, and its output is dropped."""
         os.close(self._screen)
         self._screen = -1
 
@@ -67,7 +67,7 @@ class Terminal:
             os.close(self._screen)
 
     def end(self) -> int:
-        """Read what is still shown, and return the exit code."""
+        """Read the rest of the output, and return the exit code."""
         while self._read():
             pass
         return self.process.wait(LIMIT)
@@ -87,7 +87,7 @@ class Terminal:
 def on_terminal(
     *args: str, env: Mapping[str, str] | None = None, folder: Path | None = None, under: tuple[str, ...] = ()
 ) -> Iterator[Terminal]:
-    """Run `tasker` (under another command, if one is given) on a terminal; it is killed on the way out."""
+    """Run `tasker` (under another command, if given) on a terminal; kill it at the end."""
     screen, inner = pty.openpty()
     process = subprocess.Popen(
         [*under, sys.executable, "-m", "tasker", *args],

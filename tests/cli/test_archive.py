@@ -1,4 +1,4 @@
-"""export and import on SQLite: which files are taken, written and left alone; what is told, and the exit codes."""
+"""export and import on SQLite: which files are read, written and left alone; messages and exit codes."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ async def _fill(path: Path) -> None:
 
 
 def run(folder: Path, *args: str, data: str = "data", input: str = "") -> Done:
-    """Run it in `folder`, where `.env` names a database that is not there: --data-dir wins."""
+    """Run it in `folder`, whose `.env` names a database that does not exist: --data-dir wins."""
     return tasker(*args, "--data-dir", data, env=NOWHERE, folder=folder, input=input)
 
 
-def test_a_file_is_written_as_a_whole_and_for_its_owner(folder: Path) -> None:
+def test_a_file_is_written_completely_and_only_for_its_owner(folder: Path) -> None:
     done = run(folder, "export", "all.jsonl")
     assert done == Done(0, "", f"exported 3 tasks of {folder}/data/tasker.db\n")
     assert (folder / "all.jsonl").stat().st_mode & 0o777 == 0o600
@@ -54,8 +54,8 @@ def test_a_file_is_written_as_a_whole_and_for_its_owner(folder: Path) -> None:
     assert imported == Done(0, "", f"imported 3 tasks into {folder}/other/tasker.db; counts and digest agree\n")
 
 
-def test_a_file_is_for_its_owner_whatever_was_there_before(folder: Path) -> None:
-    """Also what an export that was cut off has left, and where somebody else has put a link there."""
+def test_a_file_is_only_for_its_owner_whatever_was_there_before(folder: Path) -> None:
+    """Also if an export that was cut off left a file there, or another user a link."""
     secret = folder / "secret"
     secret.write_text("not to be written to")
     for before in ("all.jsonl", "all.jsonl.part"):
@@ -69,7 +69,7 @@ def test_a_file_is_for_its_owner_whatever_was_there_before(folder: Path) -> None
     assert sorted(path.name for path in folder.iterdir()) == ["all.jsonl", "data", "secret"]
 
 
-def test_what_cannot_be_written_is_told_and_leaves_nothing(folder: Path) -> None:
+def test_a_failed_write_is_reported_and_leaves_nothing(folder: Path) -> None:
     (folder / "full").symlink_to("/dev/full")
     full = run(folder, "export", "full")
     assert (full.code, "full could not be written: " in full.err) == (7, True)
@@ -86,7 +86,7 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(folder: Path) -> None
 
 @pytest.mark.parametrize("command", ["export", "import"])
 @pytest.mark.parametrize("name", ["tasker.db", "tasker.db-wal", "tasker.lock"])
-def test_the_database_is_no_archive(folder: Path, command: str, name: str) -> None:
+def test_the_database_is_not_an_archive(folder: Path, command: str, name: str) -> None:
     before = (folder / "data" / "tasker.db").read_bytes()
     done = run(folder, command, f"data/{name}")
     assert (done.code, "the database itself: name its folder by --data-dir" in done.err) == (2, True)
@@ -111,8 +111,8 @@ def test_a_damaged_file_changes_nothing(folder: Path, name: str) -> None:
     assert "No such file" in run(folder, "import", "missing").err
 
 
-def test_a_damaged_pipe_is_told_at_its_end(folder: Path) -> None:
-    """Also where a path leads to it: `tasker import <(zcat all.jsonl.gz)`."""
+def test_a_damaged_pipe_is_reported_at_its_end(folder: Path) -> None:
+    """Also if a path leads to it: `tasker import <(zcat all.jsonl.gz)`."""
     text = run(folder, "export").out
     cut = text[: text.rindex('{"kind"')]
     done = run(folder, "import", data="other", input=cut)
@@ -124,7 +124,7 @@ def test_a_damaged_pipe_is_told_at_its_end(folder: Path) -> None:
     assert (again.code, "imported 3 tasks" in again.err, "; counts and digest agree" in again.err) == (0, True, True)
 
 
-def test_a_task_that_is_there_with_other_content_is_exit_code_6(folder: Path) -> None:
+def test_a_stored_task_with_other_content_is_exit_code_6(folder: Path) -> None:
     _, *lines, _ = run(folder, "export").out.encode().splitlines(keepends=True)
     tasks = [archive._decode_task(line) for line in lines]
     other = asyncio.run(_archive_of([*tasks[:2], structs.replace(tasks[2], params="[7]")]))
@@ -141,13 +141,13 @@ async def _archive_of(tasks: list[StoredTask]) -> str:
     return b"".join([line async for line in archive.write(shelf)]).decode()
 
 
-def test_a_terminal_shows_how_far_it_is(folder: Path) -> None:
+def test_a_terminal_shows_the_progress(folder: Path) -> None:
     with on_terminal("export", "all.jsonl", "--data-dir", "data", folder=folder) as terminal:
         terminal.wait_for("\rexported 3 tasks\r\x1b[Kexported 3 tasks of ")
         assert terminal.end() == 0
 
 
-def test_a_database_that_does_not_answer_is_told(folder: Path) -> None:
+def test_a_database_that_does_not_answer_is_reported(folder: Path) -> None:
     done = tasker("export", env=NOWHERE)
     assert (done.code, done.out) == (2, "")
     assert "TASKER_DATABASE_URL: expected a PostgreSQL database that answers" in done.err

@@ -1,4 +1,4 @@
-"""run, ls, get, healthcheck and version against a real service: what goes where, and the exit codes."""
+"""run, ls, get, healthcheck and version against a real service: standard output, standard error, exit codes."""
 
 from __future__ import annotations
 
@@ -153,23 +153,23 @@ def test_a_wrong_variable_is_named(env: dict[str, str], said: str, run: Run) -> 
     assert said in done.err
 
 
-def test_help_is_a_command_too() -> None:
+def test_help_is_also_a_command() -> None:
     assert tasker("help") == tasker("--help")
     assert tasker("help", "run") == tasker("run", "--help")
 
 
-def test_what_is_not_there_is_looked_up_where_it_would_be(run: Run) -> None:
+def test_advice_for_what_does_not_exist_names_the_list(run: Run) -> None:
     assert "`tasker ls` lists the tasks." in run("get", NO_TASK).err
     assert "`tasker queue ls` lists them." in run("queue", "pause", "no-such-queue!").err
 
 
-def test_a_task_that_is_not_there_is_exit_code_3(run: Run) -> None:
+def test_a_task_that_does_not_exist_is_exit_code_3(run: Run) -> None:
     done = run("get", NO_TASK)
     assert (done.code, done.out) == (3, "")
     assert f"there is no task {NO_TASK}" in done.err
 
 
-def test_nobody_there_is_exit_code_5() -> None:
+def test_no_service_is_exit_code_5() -> None:
     with held_port() as port:
         url = f"http://127.0.0.1:{port}"
         done = tasker("ls", "--url", url)
@@ -178,7 +178,7 @@ def test_nobody_there_is_exit_code_5() -> None:
     assert "tasker serve" in done.err
 
 
-def test_a_wait_that_is_over_is_exit_code_124(run: Run, tmp_path: Path) -> None:
+def test_a_wait_that_times_out_is_exit_code_124(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "content"
     done = run("run", "wait_for_file", str(file), "--timeout", "0")
     assert (done.code, done.out) == (124, "")
@@ -187,7 +187,7 @@ def test_a_wait_that_is_over_is_exit_code_124(run: Run, tmp_path: Path) -> None:
     assert run("get", task_id, "--wait").out == "here\n"
 
 
-def test_tokens_are_asked_for_and_found(tmp_path: Path) -> None:
+def test_a_token_is_asked_for_and_used(tmp_path: Path) -> None:
     with run_server(tmp_path, env={"TASKER_TOKEN": TOKEN}) as server:
         done = tasker("ls", "--url", server.url)
         assert (done.code, "Set TASKER_TOKEN" in done.err) == (4, True)
@@ -244,7 +244,7 @@ def test_ctrl_c_detaches_and_says_how_to_resume(service: Server, tmp_path: Path,
     assert run(command, task_id, flag).out == "here\n"
 
 
-def test_get_shows_what_is_known(run: Run) -> None:
+def test_get_shows_a_task(run: Run) -> None:
     task_id = run("run", "sum", "4", "2", "--tag", "seen", "--detach").out.strip()
     run("get", task_id, "--wait")
     shown = run("get", task_id, "--attempts").out
@@ -270,7 +270,7 @@ def test_healthcheck(service: Server) -> None:
     assert tasker("healthcheck", env={"TASKER_PORT": "tcp://10.0.0.1:5000"}).code == 5
 
 
-def test_healthcheck_asks_under_a_name_that_is_allowed() -> None:
+def test_healthcheck_asks_with_an_allowed_host_name() -> None:
     with play(Reply(200, {"ready": True})) as script:
         port = script.url.rpartition(":")[2]
         assert tasker("healthcheck", env={"TASKER_PORT": port, "TASKER_ALLOWED_HOSTS": "tasks.example.org,x"}).code == 0
@@ -294,7 +294,7 @@ def test_help_names_every_command_and_exit_code() -> None:
     assert "Ctrl-C stops the waiting, never the task" in tasker("run", "--help").out
 
 
-def test_a_reader_that_has_seen_enough_is_told_of_by_the_code_alone(service: Server) -> None:
+def test_a_reader_that_has_gone_shows_only_in_the_exit_code(service: Server) -> None:
     import subprocess
     import sys
 

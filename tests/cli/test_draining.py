@@ -1,4 +1,4 @@
-"""Submissions while the service drains: stored, and told that they run after the restart."""
+"""Submissions while the service drains: stored, with the reply that they run after the restart."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def store(request: pytest.FixtureRequest) -> dict[str, str]:
 
 @contextmanager
 def draining(folder: Path, store: dict[str, str]) -> Iterator[Server]:
-    """Give a service that was told to stop, and goes on because a task of it runs. That one ends last."""
+    """Provide a service that was asked to stop, and goes on because a task runs; the task ends last."""
     with run_server(folder, TASKS, "--drain", "60", env=store) as server:
         file = folder / "content"
         waits = {"type": "wait_for_file", "params": [str(file)]}
@@ -42,7 +42,7 @@ def draining(folder: Path, store: dict[str, str]) -> Iterator[Server]:
         assert server.process.wait(30) == 0
 
 
-def test_a_submission_is_told_that_it_runs_after_the_restart(tmp_path: Path, store: dict[str, str]) -> None:
+def test_the_reply_says_that_the_task_runs_after_the_restart(tmp_path: Path, store: dict[str, str]) -> None:
     with draining(tmp_path, store) as server:
         env = {"TASKER_URL": server.url}
         ran = tasker("run", "sum", "4", "2", env=env)

@@ -21,7 +21,7 @@ def test_keys_are_made_in_the_store_and_then_through_the_service_that_has_it(tmp
     store = {"TASKER_DATA_DIR": str(tmp_path / "data"), "TASKER_TASKS": ""}
     made = tasker("key", "create", "--scope", "admin", "--name", "root", "--expires", "30d", env=store, folder=tmp_path)
     assert (made.code, made.out.count("\n")) == (0, 1)
-    assert made.err.endswith("of root may admin. It is shown this once:\n")
+    assert made.err.endswith("of root may admin. It is shown only this once:\n")
     key = made.out.strip()
     key_id = key.split("_")[1]
     listed = json.loads(tasker("key", "ls", "--json", env=store, folder=tmp_path).out)
@@ -65,14 +65,14 @@ def test_keys_are_made_in_the_store_and_then_through_the_service_that_has_it(tmp
         (["--scope", "read", "--expires", "soon"], "--expires: expected a duration (12h, 30d, 8w) or a time"),
     ],
 )
-def test_what_makes_no_key(args: list[str], told: str, tmp_path: Path) -> None:
+def test_wrong_options_make_no_key(args: list[str], told: str, tmp_path: Path) -> None:
     done = tasker("key", "create", *args, "--data-dir", str(tmp_path), folder=tmp_path)
     assert (done.code, done.out) == (2, "")
     assert told in done.err
     assert not list(tmp_path.iterdir()), "nothing is touched"
 
 
-def test_moments() -> None:
+def test_times() -> None:
     assert read_moment("90m", NOW) == NOW + timedelta(minutes=90)
     assert read_moment("2w", NOW) == NOW + timedelta(days=14)
     assert read_moment("2027-01-31T01:00:00+01:00", NOW) == datetime(2027, 1, 31, tzinfo=UTC)

@@ -51,8 +51,8 @@ COMMANDS: dict[str, list[str]] = {
 """What each command is given so that it prints something; those that print only notes print their help."""
 BEYOND_ASCII = {"key create", "run", "ls", "get", "schedule add", "schedule ls", "schedule show"}
 FAULTS = {
-    "full": (7, "tasker: standard output: No space left on device; what was printed is not whole\n"),
-    "closed": (7, "tasker: standard output: it is closed; what was printed is not whole\n"),
+    "full": (7, "tasker: standard output: No space left on device; the output is not complete\n"),
+    "closed": (7, "tasker: standard output: it is closed; the output is not complete\n"),
     "pipe": (141, ""),
     "ascii": (7, r"tasker: standard output: expected characters of ascii, got '\xfc'; set PYTHONIOENCODING=utf-8"),
     "undecodable": (2, r"expected text in UTF-8, got b'\xff'"),

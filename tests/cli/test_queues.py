@@ -1,4 +1,4 @@
-"""`tasker queue`: limits set, looked at and taken away, on a service of its own."""
+"""`tasker queue`: limits are set, shown and removed, on a service of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.cli.command import Done, tasker
 from tests.server import run_server
 
 
-def test_a_queue_is_paused_limited_and_set_free(tmp_path: Path) -> None:
+def test_a_queue_is_paused_limited_and_resumed(tmp_path: Path) -> None:
     with run_server(tmp_path) as server:
 
         def queue(*args: str) -> Done:

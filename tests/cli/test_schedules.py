@@ -9,7 +9,7 @@ from tests.cli.command import Done, tasker
 from tests.server import run_server
 
 
-def test_a_schedule_is_made_looked_at_and_taken_away(tmp_path: Path) -> None:
+def test_a_schedule_is_created_shown_and_removed(tmp_path: Path) -> None:
     with run_server(tmp_path) as server:
 
         def schedule(*args: str) -> Done:

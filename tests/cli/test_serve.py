@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from tasker.cli import ports
-from tasker.config.settings import describe_settings
+from tasker.config.loading import describe_settings
 from tasker.errors import ConfigError
 from tests.cli.command import on_terminal, tasker
 from tests.postgres import Cluster
@@ -29,13 +29,13 @@ OWN_TASK = "from tasker import task\n@task\ndef own() -> int:\n    return 1\n"
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
 def taken(request: pytest.FixtureRequest) -> Iterator[int]:
-    """A port that somebody holds on one of the addresses that localhost stands for."""
+    """A port that is taken on one of the addresses of localhost."""
     family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
     with socket.create_server((request.param, 0), family=family) as holder:
         yield holder.getsockname()[1]
 
 
-def test_the_banner_says_where_what_and_for_whom(tmp_path: Path) -> None:
+def test_the_banner_names_address_tasks_data_and_access(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN_TASK)
     with run_server(tmp_path, "own.py", env={"OPENAI_API_KEY": "sk-not-to-be-shown"}) as server:
         later = ["run", "sum", "4", "2", "--delay", "3600", "--detach", "--url", server.url]
@@ -54,7 +54,7 @@ def test_the_banner_says_where_what_and_for_whom(tmp_path: Path) -> None:
 
 
 WITHOUT_A_FLAG = {"TASKER_WORKER", "TASKER_WEBHOOK_INSECURE"}
-"""The first is --no-worker; the second is nothing to be typed in passing."""
+"""The flag of the first is --no-worker; the second has none, for safety."""
 
 
 def test_every_setting_but_the_secret_ones_has_a_flag() -> None:
@@ -135,7 +135,7 @@ def test_a_data_folder_that_cannot_be_used_is_one_line(make: Callable[[Path], No
         assert done.err.count("\n") == 1, done.err
 
 
-def test_all_that_a_service_writes_is_for_its_owner_alone(tmp_path: Path) -> None:
+def test_only_the_owner_may_read_what_a_service_writes(tmp_path: Path) -> None:
     (tmp_path / "tasks.py").write_text(
         "from tasker import task\n@task\ndef large(size: int) -> str:\n    print('said')\n    return 'x' * size\n"
     )
@@ -175,7 +175,7 @@ def test_a_broken_file_stops_nothing_and_is_named_everywhere(tmp_path: Path) -> 
     assert "Traceback" not in text
 
 
-def test_stored_tasks_wait_until_their_file_is_mended(tmp_path: Path) -> None:
+def test_stored_tasks_wait_until_their_file_is_repaired(tmp_path: Path) -> None:
     (tmp_path / "good.py").write_text(OWN_TASK.replace("own", "good"))
     (tmp_path / "own.py").write_text(OWN_TASK)
     with run_server(tmp_path, "own.py") as server:
@@ -199,7 +199,7 @@ def test_a_second_service_on_the_same_data_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in done.err
 
 
-def test_a_port_that_is_taken_is_said_with_another_to_use(taken: int, tmp_path: Path) -> None:
+def test_another_port_is_offered_if_one_is_taken(taken: int, tmp_path: Path) -> None:
     done = tasker("serve", "own.py", f"--port={taken}", "--slots", "4", folder=tmp_path)
     assert (done.code, done.out) == (6, "")
     assert f"Port {taken} is taken" in done.err
@@ -209,7 +209,7 @@ def test_a_port_that_is_taken_is_said_with_another_to_use(taken: int, tmp_path: 
 
 
 @pytest.mark.parametrize(("answer", "starts"), [("y", True), ("", True), ("n", False)])
-def test_on_a_terminal_the_other_port_is_one_key_away(answer: str, starts: bool, tmp_path: Path) -> None:
+def test_on_a_terminal_one_key_accepts_the_other_port(answer: str, starts: bool, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         args = ["serve", "--port", str(holder.getsockname()[1])]
         with on_terminal(*args, env={"TASKER_LOG_FORMAT": "text"}, folder=tmp_path) as terminal:
@@ -247,8 +247,8 @@ def test_a_port_is_claimed_once_before_anything_listens_there(host: str) -> None
         assert 0 != first.port != second.port != 0
 
 
-def test_a_claimed_port_is_free_for_a_server_that_was_there_a_moment_ago() -> None:
-    """What a server leaves in TIME_WAIT, because it closed first, does not keep the next one out."""
+def test_a_server_can_claim_its_port_again_at_once() -> None:
+    """Connections that a server leaves in TIME_WAIT do not block the next one."""
     with held_port() as port:
         with claimed("127.0.0.1", port) as claim:
             claim.socket.listen()
@@ -339,7 +339,7 @@ with contextlib.suppress(OSError):  # a child that runs tasks finds the port tak
 {OWN_TASK}"""
 
 
-def test_a_port_that_another_program_takes_while_the_service_starts_is_said_too(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_while_the_service_starts_is_reported_too(tmp_path: Path) -> None:
     """The task file listens there: it is loaded after the claim, and before the service listens."""
     (tmp_path / "listens.py").write_text(LISTENS)
     with held_port() as port:
@@ -350,7 +350,7 @@ def test_a_port_that_another_program_takes_while_the_service_starts_is_said_too(
     assert "Traceback" not in done.err
 
 
-def test_any_port_is_told(tmp_path: Path) -> None:
+def test_the_banner_names_a_port_chosen_by_the_system(tmp_path: Path) -> None:
     with ExitStack() as stack:
         server = _start(stack, tmp_path, "serve", "--port", "0")
         assert server.stderr is not None
@@ -375,7 +375,7 @@ def gated(gate: str) -> str:
 
 
 def test_a_closed_terminal_drains_the_service(tmp_path: Path) -> None:
-    """What runs may end; each line that it logs meanwhile goes nowhere."""
+    """Running tasks may end; log lines are dropped meanwhile."""
     (tmp_path / "gated.py").write_text(GATED)
     gate, settings = tmp_path / "gate", {"TASKER_LOG_LEVEL": "debug", "TASKER_LOG_FORMAT": "text"}
     with held_port() as port:
@@ -387,7 +387,9 @@ def test_a_closed_terminal_drains_the_service(tmp_path: Path) -> None:
             _until(lambda: '"running"' in tasker("get", task_id, "--json", env=service).out)
             terminal.hang_up()
             _until(lambda: tasker("healthcheck", env={"TASKER_PORT": str(port)}).code != 0)
-            os.kill(terminal.process.pid, signal.SIGHUP)  # as a shell that ends sends it too: no second signal
+            os.kill(
+                terminal.process.pid, signal.SIGHUP
+            )  # the shell sends it too when it ends; it must not count as a second signal
             gate.touch()
             assert terminal.process.wait(60) == 0
     with run_server(tmp_path, "gated.py") as server:
@@ -414,7 +416,7 @@ def _until(is_so: Callable[[], bool]) -> None:
         sleep(0.02)
 
 
-def test_a_worker_tells_where_its_probes_are(tmp_path: Path, cluster: Cluster) -> None:
+def test_a_worker_prints_where_its_probes_are(tmp_path: Path, cluster: Cluster) -> None:
     with ExitStack() as stack:
         database = {"TASKER_DATABASE_URL": cluster.fresh_database()}
         worker = _start(stack, tmp_path, "worker", "--port", "0", **database)
@@ -426,7 +428,7 @@ def test_a_worker_tells_where_its_probes_are(tmp_path: Path, cluster: Cluster) -
         assert worker.wait(60) == 0
 
 
-def test_who_holds_a_port_is_told_where_it_can_be_seen() -> None:
+def test_the_holder_of_a_port_is_named_if_it_can_be_seen() -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         assert f"(process {os.getpid()})" in ports.describe_holder(holder.getsockname()[1])
     with held_port() as nobody:

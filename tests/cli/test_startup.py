@@ -1,4 +1,4 @@
-"""The command starts light: what it imports, and what it does not."""
+"""The command starts fast: what it imports, and what it does not."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tasker.config.settings import Setting, Settings, describe_settings, load_settings
+from tasker.config.loading import Setting, describe_settings, load_settings
+from tasker.config.settings import Settings
 
 PROJECT = Path(__file__).parents[2]
 COMPOSE = (PROJECT / "docker-compose.yml").read_text(encoding="utf-8")

@@ -24,7 +24,8 @@ import pytest
 import yaml
 from cloudcoil.models.keda import v1alpha1 as keda
 
-from tasker.config.settings import Settings, describe_settings, load_settings
+from tasker.config.loading import describe_settings, load_settings
+from tasker.config.settings import Settings
 from tasker.errors import ConfigError
 from tests.postgres import Cluster, database_of
 from tests.server import run_server, run_worker

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tasker.config.settings import describe_settings
+from tasker.config.loading import describe_settings
 from tasker.release import release
 from tasker.requests.submissions import SubmissionBody
 from tasker.tasktypes.tasktype import Options

@@ -1,4 +1,4 @@
-"""A service over the real embedded engine, with the clock in the test's hand and no worker."""
+"""A service over the real embedded engine, with a manual clock and without a worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What equal requests have in common."""
+"""Fingerprints: the same for equal requests."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def test_equal_requests_have_one_fingerprint() -> None:
     assert of("[1.50, 2]") == of("[1.5,2]") != of("[1.51,2]")
 
 
-def test_of_very_many_fractions_the_text_is_compared() -> None:
-    """To compare what each of them means takes a quarter of a second, on the event loop."""
+def test_a_body_with_very_many_fractions_is_compared_as_text() -> None:
+    """To compare the meaning of each takes a quarter of a second on the event loop."""
     many = ",".join(["1.5"] * 20_000)
     assert of(f"[{many}]") == of(f"[{many}]") != of(f"[{many},1.5]")
-    assert of(f"[{many},1.50]") != of(f"[{many},1.5]"), "each is compared as it is written"
+    assert of(f"[{many},1.50]") != of(f"[{many},1.5]"), "compared as written"

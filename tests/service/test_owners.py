@@ -1,6 +1,6 @@
-"""Owners are walls: no use case that is told who asks shows, changes or counts what is another owner's.
+"""Owners are walls: no use case with a caller shows, changes or counts what belongs to another owner.
 
-Bob asks about what is Alice's. Every method of the service that takes a caller is a case here.
+Bob asks for what belongs to Alice. Every method of the service that takes a caller is a case here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SUM = Submission(type="add", params=Raw(b"[1]"))
 
 
 class Alices(NamedTuple):
-    """What is Alice's: a task that failed and one that waits, a schedule, a webhook."""
+    """Alice's: a failed and a pending task, a schedule, a webhook."""
 
     service: Service
     type: TaskType
@@ -82,7 +82,7 @@ MISSING: dict[str, Ask] = {
     "webhooks.deliveries": lambda s, a: s.webhooks.deliveries(BOB, a.webhook, status=None, limit=9),
     "webhooks.redeliver": lambda s, a: s.webhooks.redeliver(BOB, a.webhook, a.failed),
 }
-"""What ends as if there were no such thing."""
+"""Calls that must raise NotFound."""
 
 
 async def _never(_: Any) -> bool:
@@ -100,7 +100,7 @@ async def _find_tasks(s: Service, a: Alices) -> None:
 
 
 async def _submit(s: Service, a: Alices) -> None:
-    """Neither a key nor a unique key of hers is taken for him."""
+    """Her idempotency and unique keys are not his."""
     mine = await s.submissions.submit(BOB, a.type, structs.replace(SUM, unique_key="u"), idempotency_key="k")
     assert not mine.replayed
     assert (mine.task.owner, mine.task.task_id in (a.failed, a.pending)) == ("bob", False)
@@ -129,7 +129,7 @@ async def _act(s: Service, a: Alices) -> None:
 
 
 async def _go_on(s: Service, a: Alices) -> None:
-    cursor = (await s.bulk._cursors.of("bulk")).close((await s._engine.control.count(TaskFilter())).cursor or "")
+    cursor = (await s.bulk._cursors.of("bulk")).close((await s.bulk._control.count(TaskFilter())).cursor or "")
     assert (await s.bulk.go_on(BOB, "delete", TaskFilter(), cursor)).done == 0
 
 
@@ -194,17 +194,17 @@ async def _queue_names(s: Service, a: Alices) -> None:
 
 
 async def _budget(s: Service, a: Alices) -> None:
-    """What she has spent is not his: he has a draft as if nobody had."""
+    """What she has spent does not count for him."""
     assert await s.budgets.of(BOB) is None
     await s.budgets.check(BOB, a.type)
 
 
 async def _workers(s: Service, a: Alices) -> None:
-    assert all(one.owner == "bob" for state in await s.workers(BOB) for one in state.running)
+    assert all(one.owner == "bob" for state in await s.workers.find_all(BOB) for one in state.running)
 
 
 async def _shows_load(s: Service, a: Alices) -> None:
-    assert not s.shows_load(BOB)
+    assert not s.queues.shows_load(BOB)
 
 
 OTHERS: dict[str, Ask] = {
@@ -216,13 +216,13 @@ OTHERS: dict[str, Ask] = {
     "waiting.with_reasons": _reasons, "waiting.ask_again": _ask_again,
     "waiting.ask_again_at_first": _ask_again_at_first, "queues.stats": _stats,
     "queues.find_names": _queue_names, "budgets.check": _budget,
-    "budgets.of": _budget, "budgets.bound": _submit, "service.workers": _workers, "service.shows_load": _shows_load,
+    "budgets.of": _budget, "budgets.bound": _submit, "workers.find_all": _workers, "queues.shows_load": _shows_load,
 }  # fmt: skip
-"""What shows, counts or makes something else."""
+"""Calls that must show, count or create only what is his own."""
 
 
 def methods(service: Service) -> set[str]:
-    """Return every method of the use cases that is told who asks."""
+    """Return every method of the use cases that takes a caller."""
     parts = {"service": service} | {name: part for name, part in vars(service).items() if not name.startswith("_")}
     return {
         f"{name}.{method}"
@@ -233,13 +233,13 @@ def methods(service: Service) -> set[str]:
     }
 
 
-def test_every_use_case_that_is_told_who_asks_is_here(service: Service) -> None:
+def test_every_use_case_with_a_caller_is_here(service: Service) -> None:
     assert not MISSING.keys() & OTHERS.keys()
     assert MISSING.keys() | OTHERS.keys() == methods(service)
 
 
 @pytest.mark.parametrize("name", MISSING)
-async def test_what_is_anothers_is_as_if_it_were_not_there(alices: Alices, name: str) -> None:
+async def test_what_belongs_to_another_owner_does_not_exist(alices: Alices, name: str) -> None:
     service = alices.service
     before = [await service.tasks.get(ALICE, one) for one in (alices.failed, alices.pending)]
     with pytest.raises(NotFound):
@@ -250,7 +250,7 @@ async def test_what_is_anothers_is_as_if_it_were_not_there(alices: Alices, name:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-async def test_what_is_anothers_is_neither_shown_nor_counted_nor_in_the_way(alices: Alices, name: str) -> None:
+async def test_what_belongs_to_another_owner_is_not_shown_counted_or_in_the_way(alices: Alices, name: str) -> None:
     await OTHERS[name](alices.service, alices)
     assert (await alices.service.tasks.get(ALICE, alices.pending)).status == "pending"
     assert (await alices.service.tasks.get(ALICE, alices.failed)).status == "failed"

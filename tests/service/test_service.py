@@ -30,14 +30,14 @@ async def submit(service: Service, key: str | None = None, **body: Any) -> Submi
     return await service.submissions.submit(ANYBODY, task_type, submission, idempotency_key=key)
 
 
-async def test_the_accepted_task_is_the_one_that_is_stored(service: Service) -> None:
-    """The reply to a submission is made without reading it back: it must not differ in any field."""
+async def test_the_accepted_task_equals_the_stored_one(service: Service) -> None:
+    """The reply to a submission is made without a read from the store: no field may differ."""
     for body in ({}, {"delay": 60}, {"tags": ["a", "b"], "metadata": {"x": [1]}, "queue": "q", "priority": -5}):
         task = (await submit(service, **body)).task
         assert msgspec.json.encode(await service.tasks.get(ANYBODY, task.task_id)) == msgspec.json.encode(task)
 
 
-async def test_the_types_defaults_hold_where_the_client_says_nothing(service: Service, driver: Driver) -> None:
+async def test_the_types_defaults_apply_to_what_the_client_leaves_out(service: Service, driver: Driver) -> None:
     task = (await submit(service)).task
     assert (task.queue, task.priority, task.tries_left) == ("numbers", 3, 4)
     claim = await driver.claim_one(types=["add"])
@@ -50,14 +50,14 @@ async def test_the_client_may_ask_for_another_policy(service: Service, driver: D
     assert (await driver.claim_one(types=["add"])).policy == Policy(retry=retry, timeout=timedelta(seconds=2))
 
 
-async def test_params_are_kept_as_the_text_they_came_in(service: Service) -> None:
+async def test_params_are_stored_as_sent(service: Service) -> None:
     text = b'{"type":"add","params":{"a": 9007199254740993,\n "b":-0}}'
     task_type, submission = read_submission(text, service.registry, START)
     task = (await service.submissions.submit(ANYBODY, task_type, submission)).task
     assert bytes((await service.tasks.get(ANYBODY, task.task_id)).params) == b'{"a": 9007199254740993,\n "b":-0}'
 
 
-async def test_a_key_makes_equal_requests_one_task(service: Service, clock: ManualClock) -> None:
+async def test_equal_requests_with_one_key_make_one_task(service: Service, clock: ManualClock) -> None:
     first = await submit(service, key="k")
     clock.advance(23 * HOUR)
     again = await submit(service, key="k")
@@ -66,7 +66,7 @@ async def test_a_key_makes_equal_requests_one_task(service: Service, clock: Manu
     assert msgspec.json.encode(again.task) == msgspec.json.encode(first.task)
 
 
-async def test_an_equal_request_may_be_spaced_otherwise(service: Service) -> None:
+async def test_an_equal_request_may_have_other_spacing(service: Service) -> None:
     first = await submit(service, key="k")
     task_type, submission = read_submission(b'{"params":[4 , 2],"type":"add"}', service.registry, START)
     assert (
@@ -94,7 +94,7 @@ async def test_a_key_is_free_again_after_a_day(service: Service, clock: ManualCl
 
 async def test_a_key_whose_request_is_under_way_is_refused(service: Service, engine: SqliteEngine) -> None:
     holder = apsw.Connection(str(engine.path))
-    holder.execute("BEGIN IMMEDIATE")  # nothing commits until another program lets go of the file
+    holder.execute("BEGIN IMMEDIATE")  # nothing commits while another program has the write lock
     first = asyncio.create_task(submit(service, key="k"))
     await asyncio.sleep(0)
     with pytest.raises(Conflict) as refused:
@@ -123,7 +123,7 @@ async def test_waiting_for_an_ended_task_returns_at_once(service: Service) -> No
     assert (await asyncio.wait_for(service.following.wait(ANYBODY, task.task_id, HOUR), 5)).status is Status.CANCELLED
 
 
-async def test_waiting_ends_with_its_time_and_leaves_nothing_behind(service: Service, hub: Any) -> None:
+async def test_waiting_times_out_and_leaves_nothing_behind(service: Service, hub: Any) -> None:
     task = (await submit(service)).task
     assert (await service.following.wait(ANYBODY, task.task_id, timedelta(milliseconds=1))).status is Status.PENDING
     assert hub.waiting == 0
@@ -138,7 +138,7 @@ async def test_stopping_ends_every_wait(service: Service) -> None:
     assert (await asyncio.wait_for(service.following.wait(ANYBODY, task.task_id, HOUR), 5)).status is Status.PENDING
 
 
-async def test_what_is_not_there_is_not_found(service: Service) -> None:
+async def test_a_task_that_does_not_exist_is_not_found(service: Service) -> None:
     for call in (service.tasks.get, service.tasks.cancel, service.tasks.retry, service.tasks.delete):
         with pytest.raises(NotFound):
             await call(ANYBODY, uuid4())
@@ -147,9 +147,9 @@ async def test_what_is_not_there_is_not_found(service: Service) -> None:
 
 
 async def test_readiness_names_what_is_wrong(service: Service, engine: SqliteEngine) -> None:
-    assert (await service.readiness()).ready
+    assert (await service.readiness.run()).ready
     service.stop()
-    readiness = await service.readiness()
+    readiness = await service.readiness.run()
     assert not readiness.ready
     assert readiness.checks["service"] == "stopping"
 
@@ -157,22 +157,22 @@ async def test_readiness_names_what_is_wrong(service: Service, engine: SqliteEng
 async def test_a_store_that_takes_no_write_is_not_ready(service: Service, engine: SqliteEngine) -> None:
     holder = apsw.Connection(str(engine.path))
     holder.execute("BEGIN IMMEDIATE")
-    readiness = await service.readiness()
+    readiness = await service.readiness.run()
     assert not readiness.ready
     assert "no write" in readiness.checks["store"]
     holder.execute("ROLLBACK")
     holder.close()
-    assert (await service.readiness()).ready
+    assert (await service.readiness.run()).ready
 
 
-async def test_a_good_check_of_the_store_stands_for_a_second(
+async def test_a_good_check_of_the_store_is_kept_for_a_second(
     service: Service, engine: SqliteEngine, clock: ManualClock
 ) -> None:
     """Anybody may ask for readiness: it must not be a way to keep the disk busy."""
-    await service.readiness()
+    await service.readiness.run()
     commits = engine.commits
-    await service.readiness()
+    await service.readiness.run()
     assert engine.commits == commits
     clock.advance(timedelta(seconds=1))
-    await service.readiness()
+    await service.readiness.run()
     assert engine.commits == commits + 1

@@ -25,7 +25,7 @@ moments = st.datetimes(EPOCH.replace(tzinfo=None), timezones=st.just(UTC))
 
 
 @given(moments)
-def test_micros_keep_every_moment_exactly(moment: datetime) -> None:
+def test_micros_are_exact(moment: datetime) -> None:
     assert from_micros(to_micros(moment)) == moment
     assert from_micros(to_micros(moment)).tzinfo is UTC
 
@@ -35,13 +35,13 @@ def test_micros_keep_the_order(one: datetime, other: datetime) -> None:
     assert (one < other) == (to_micros(one) < to_micros(other))
 
 
-def test_micros_of_known_moments() -> None:
+def test_micros_of_known_times() -> None:
     assert to_micros(EPOCH) == 0
     assert to_micros(EPOCH - timedelta(microseconds=1)) == -1
     assert to_micros(datetime(2026, 1, 1, 1, tzinfo=timezone(timedelta(hours=1)))) == 1_767_225_600_000_000
 
 
-def test_the_system_clock_tells_aware_utc_and_a_time_that_does_not_go_back() -> None:
+def test_the_system_clock_has_aware_utc_and_a_monotonic_time() -> None:
     clock = SystemClock()
     assert clock.now().tzinfo is UTC
     assert clock.monotonic() <= clock.monotonic()
@@ -80,7 +80,7 @@ def test_a_clock_that_goes_on_has_made_no_step() -> None:
 
 
 @given(st.integers(-(10**15), 10**15))
-def test_a_step_is_told_until_it_is_followed(step: int) -> None:
+def test_a_step_is_pending_until_it_is_followed(step: int) -> None:
     clock = ManualClock()
     steps = Steps(clock)
     clock.set(clock.now() + timedelta(microseconds=step))
@@ -91,7 +91,7 @@ def test_a_step_is_told_until_it_is_followed(step: int) -> None:
     assert steps.pending() == 0
 
 
-def test_tremors_add_up_to_a_step() -> None:
+def test_small_changes_add_up_to_a_step() -> None:
     clock = ManualClock()
     steps = Steps(clock)
     for _ in range(3):
@@ -116,7 +116,7 @@ def lagging_from(clock: ManualClock) -> Lagging:
     return lagging
 
 
-def test_what_is_erased_follows_a_clock_that_goes_on_is_set_back_or_a_little_ahead() -> None:
+def test_expiry_follows_a_clock_that_runs_is_set_back_or_a_little_ahead() -> None:
     clock = ManualClock()
     lagging = lagging_from(clock)
     clock.advance(timedelta(days=40))
@@ -132,12 +132,12 @@ def test_a_jump_ahead_counts_once_it_has_lasted() -> None:
     clock.set(before + timedelta(days=3653))
     assert told(lagging, clock) == before
     clock.advance(LASTS_FOR - SECOND)
-    assert told(lagging, clock) == before + LASTS_FOR - SECOND, "time goes on, as it was"
+    assert told(lagging, clock) == before + LASTS_FOR - SECOND, "time goes on as before"
     clock.advance(SECOND)
     assert told(lagging, clock) == clock.now()
 
 
-def test_a_jump_ahead_that_is_put_right_never_counts() -> None:
+def test_a_jump_ahead_that_is_corrected_never_counts() -> None:
     clock = ManualClock()
     lagging = lagging_from(clock)
     for _ in range(5):
@@ -149,7 +149,7 @@ def test_a_jump_ahead_that_is_put_right_never_counts() -> None:
         assert told(lagging, clock) == clock.now()
 
 
-def test_a_new_process_goes_on_from_what_was_told_before() -> None:
+def test_a_new_process_goes_on_from_the_last_time() -> None:
     clock = ManualClock()
     known = to_micros(clock.now())
     clock.advance(timedelta(days=3))

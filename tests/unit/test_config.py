@@ -1,4 +1,4 @@
-"""Settings: where values come from, which win, and what is said of wrong ones."""
+"""Settings: sources of values, which of them win, and the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from tasker.config.loading import describe_settings, load_settings
 from tasker.config.prices import ModelPrice
-from tasker.config.settings import Settings, available_cpus, describe_settings, is_loopback, load_settings
+from tasker.config.settings import Settings, available_cpus, is_loopback
 from tasker.errors import ConfigError
 
 PROJECT = Path(__file__).parents[2]
@@ -20,7 +21,7 @@ TOKEN = "a-token-that-nobody-may-see"
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Leave no setting of the surroundings, neither in the environment nor in a `.env`."""
+    """Remove all settings from the environment, and run in a folder without a `.env`."""
     for name in list(os.environ):
         if name.startswith(("TASKER_", "OPENAI_")):
             monkeypatch.delenv(name)
@@ -34,7 +35,7 @@ def faults_of(**flags: object) -> list[str]:
     return [line.strip() for line in str(caught.value).splitlines()[1:]]
 
 
-def test_without_anything_the_defaults_hold() -> None:
+def test_the_defaults() -> None:
     settings = load_settings()
     assert settings == Settings()
     assert (settings.host, settings.port, settings.data_dir) == ("127.0.0.1", 5000, Path(".tasker"))
@@ -57,7 +58,7 @@ def test_a_flag_wins_over_the_environment_and_that_over_dotenv(monkeypatch: pyte
     assert (settings.port, settings.slots, settings.processes) == (3, 2, 1)
 
 
-def test_empty_is_unset_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_value_is_unset_in_every_source(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text("TASKER_PORT=4000\nTASKER_SLOTS=\n")
     for name in ("TASKER_PORT", "OPENAI_API_KEY", "TASKER_TOKEN", "TASKER_DATABASE_URL", "TASKER_NO_SUCH"):
         monkeypatch.setenv(name, "")
@@ -93,7 +94,7 @@ def test_values_are_read_from_text(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.gpt.api_key, settings.gpt.base_url) == (SecretStr("sk-1"), "http://127.0.0.1:1/v1")
 
 
-def test_every_fault_is_told_at_once_by_the_name_it_was_given_under(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_faults_are_reported_at_once_by_the_names_that_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text("TASKER_SLOTS=none\nTASKER_DATADIR=x\n")
     monkeypatch.setenv("TASKER_PORT", "abc")
     monkeypatch.setenv("TASKER_GPT_TIMEOUT", "-1")
@@ -134,7 +135,7 @@ def test_every_fault_is_told_at_once_by_the_name_it_was_given_under(monkeypatch:
         ("TASKER_GPT_THREADS", "0"),
     ],
 )
-def test_what_a_setting_does_not_take_is_refused(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_values_are_refused(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, value)
     (fault,) = faults_of()
     assert fault.startswith(f"{variable}: expected ")
@@ -192,7 +193,7 @@ def test_a_weak_token_is_refused(token: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "tasks.example.org"])
-def test_off_loopback_it_needs_a_token_or_a_word(host: str) -> None:
+def test_off_loopback_a_token_or_auth_must_be_set(host: str) -> None:
     (fault,) = faults_of(host=host)
     assert fault.startswith(f"TASKER_HOST: {host} is reachable from other machines")
     assert "set TASKER_TOKEN" in fault
@@ -214,7 +215,7 @@ def test_loopback_is_recognised(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "localhost.example.org", "127.0.0.1.nip.io", ""])
-def test_what_others_can_reach_is_no_loopback(host: str) -> None:
+def test_other_addresses_are_not_loopback(host: str) -> None:
     assert not is_loopback(host)
 
 
@@ -246,7 +247,7 @@ def test_the_heartbeat_fits_twice_into_the_lease() -> None:
     assert load_settings(lease=10, heartbeat=5).heartbeat == timedelta(seconds=5)
 
 
-def test_there_is_room_for_a_body() -> None:
+def test_the_buffer_holds_the_largest_body() -> None:
     assert faults_of(max_buffered="1KiB") == [
         "TASKER_MAX_BUFFERED: expected at least 1048576 (TASKER_MAX_BODY), got 1024"
     ]
@@ -267,14 +268,14 @@ def test_a_dotenv_that_cannot_be_read_is_named() -> None:
         ("\nTASKER_DATA_DIR=a\0b\n", "line 1: expected text, got a NUL character"),
     ],
 )
-def test_a_line_of_dotenv_that_would_be_left_out_is_named(text: str, why: str) -> None:
+def test_a_line_of_dotenv_that_would_be_ignored_is_named(text: str, why: str) -> None:
     """A token that is not read leaves the service open to everybody."""
     Path(".env").write_text(text)
     with pytest.raises(ConfigError, match=rf"^\.env: {why}"):
         load_settings()
 
 
-def test_a_line_of_others_in_dotenv_is_left_to_them() -> None:
+def test_lines_of_other_programs_in_dotenv_are_ignored() -> None:
     Path(".env").write_text('OTHER="abc\nTASKER_SLOTS=7\n')
     assert load_settings().slots == 7
 
@@ -284,7 +285,7 @@ def test_a_huge_value_is_not_shown_as_a_whole() -> None:
     assert len(fault) < 400
 
 
-def test_variables_of_the_client_are_no_fault_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_the_client_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKER_URL", "http://localhost:5000")
     load_settings()
 

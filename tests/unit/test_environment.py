@@ -1,4 +1,4 @@
-"""What a process takes out of its environment is shown to nobody; the rest stays."""
+"""Variables that a process removes from its environment are shown nowhere; the rest stays."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ print(sorted(os.environ), b"hush" in shown, b"PLAIN=1\\0" in shown, b"XSECRET_ON
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="this system has no /proc")
-def test_what_is_taken_out_is_in_no_environment_of_the_process() -> None:
+def test_removed_variables_are_in_no_environment_of_the_process() -> None:
     env = {"A": "", "SECRET_ONE": "hush=hush", "PLAIN": "1", "XSECRET_ONE": "mine", "SECRET_TWO": "hush" * 5_000}
     run = subprocess.run([sys.executable, "-c", _PROGRAM], env=env, capture_output=True, text=True, check=True)
     names = sorted({"A", "PLAIN", "XSECRET_ONE", "LC_CTYPE"} & set(run.stdout.split("'")))

@@ -1,4 +1,4 @@
-"""The hub: who waits for a task is woken by its end, by nothing else, and by the end of the service."""
+"""The hub: only the task's end, or the end of the service, wakes those who wait for a task."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_a_waiter_that_has_left_is_forgotten() -> None:
     hub.publish([Change(task_id, Status.COMPLETED)])
 
 
-async def test_closing_wakes_everybody_and_whoever_comes_later() -> None:
+async def test_closing_wakes_present_and_later_waiters() -> None:
     hub = Hub()
     with hub.ending(new_task_id(START)) as before:
         hub.close()

@@ -145,7 +145,7 @@ def test_a_timeout_names_its_length() -> None:
 
 
 @pytest.mark.parametrize("outcome", [Succeeded(b"6"), Snoozed(SECOND), Cancelled(), Interrupted(), Released()])
-def test_what_is_no_failure_has_no_error(outcome: Outcome) -> None:
+def test_other_outcomes_have_no_error(outcome: Outcome) -> None:
     change = after(outcome)
     assert change.error is None
     assert change.result == (b"6" if isinstance(outcome, Succeeded) else None)

@@ -22,7 +22,7 @@ NASTY = "a\r\n2026 ERROR forged\x1b[2J\x9b31m\u2028\u202e\x00"
 
 @pytest.fixture(autouse=True)
 def untouched_logging() -> Iterator[None]:
-    """Put back what `configure_logs` changes in this process."""
+    """Restore what `configure_logs` changes in this process."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     with warnings.catch_warnings():
@@ -36,7 +36,7 @@ def untouched_logging() -> Iterator[None]:
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -86,7 +86,7 @@ def test_the_standard_library_is_routed_through(format: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["httpx2", "openai", "asyncio"])
-def test_talkative_libraries_are_heard_from_warnings_on(name: str) -> None:
+def test_talkative_libraries_log_from_warnings_on(name: str) -> None:
     stream = io.StringIO()
     configure_logs("debug", "json", stream)
     logging.getLogger(name).info("HTTP Request: POST, with a body")
@@ -106,7 +106,7 @@ def test_bound_values_are_on_every_line() -> None:
     assert "task_id" not in after
 
 
-def test_the_level_holds_for_both() -> None:
+def test_the_level_applies_to_both() -> None:
     stream = io.StringIO()
     configure_logs("error", "json", stream)
     for logger in (structlog.get_logger(), logging.getLogger("library")):
@@ -123,7 +123,7 @@ def test_a_traceback_stays_in_its_event_in_json() -> None:
     assert event["exception"].endswith(f"ValueError: {NASTY}")
 
 
-def test_a_traceback_stands_behind_bars_in_text() -> None:
+def test_the_lines_of_a_traceback_follow_bars_in_text() -> None:
     stream = io.StringIO()
     configure_logs("info", "text", stream)
     fail_and_log()
@@ -140,7 +140,7 @@ def fail_and_log() -> None:
         structlog.get_logger().exception("failed")
 
 
-def test_what_json_cannot_hold_is_logged_all_the_same() -> None:
+def test_values_that_json_cannot_hold_are_logged_too() -> None:
     loop: list[Any] = []
     loop.append(loop)
     line = render_json(None, "info", {"event": "odd", "value": loop, "pair": {(1, 2): 3}})
@@ -175,7 +175,7 @@ def test_a_colour_cannot_be_set_by_a_value() -> None:
 @pytest.mark.parametrize(
     ("text", "escaped"), [("plain é 👍", "plain é 👍"), ("\x1b[1m", r"\x1b[1m"), ("a\tb\n", "a\tb\\n")]
 )
-def test_escape_keeps_what_it_is_told_to(text: str, escaped: str) -> None:
+def test_escape_keeps_the_given_characters(text: str, escaped: str) -> None:
     assert escape(text, keep="\t") == escaped
 
 

@@ -1,4 +1,4 @@
-"""Places for checks: slow owners share half of them, and none is lost whatever becomes of who waits."""
+"""Slots for checks: slow owners share half of them, and none is lost when a waiter is cancelled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
-async def test_slow_owners_leave_half_of_the_places_to_others() -> None:
+async def test_slow_owners_leave_half_of_the_slots_to_others() -> None:
     all_ = Places(4)
     for owner in "abc":
         all_.note_slow(owner)
@@ -28,13 +28,13 @@ async def test_slow_owners_leave_half_of_the_places_to_others() -> None:
     assert not third.done()
     all_.give_back("x")
     await turn()
-    assert not third.done(), "the place of a quick one is for quick ones"
+    assert not third.done(), "a slot freed by a quick owner is for quick owners"
     await all_.take("z")
     all_.give_back("a")
     await third
 
 
-async def test_an_owner_who_is_found_slow_meanwhile_counts_at_once() -> None:
+async def test_an_owner_that_becomes_slow_counts_at_once() -> None:
     all_ = Places(4)
     all_.note_slow("late")
     for owner in "ab":
@@ -59,8 +59,8 @@ async def test_an_owner_is_slow_for_a_while_only(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("given", ["before", "together", "after"])
-async def test_whoever_gives_up_takes_no_place_along(given: str) -> None:
-    """Whether the place comes before it gives up, in the same step, or later."""
+async def test_a_cancelled_waiter_keeps_no_slot(given: str) -> None:
+    """Whether the slot comes before the cancellation, in the same step, or later."""
     all_ = Places(1)
     await all_.take("a")
     waiting, next_one = asyncio.create_task(all_.take("b")), asyncio.create_task(all_.take("c"))

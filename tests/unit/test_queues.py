@@ -1,4 +1,4 @@
-"""What may be set of a queue, and the arithmetic of its rate: by table."""
+"""Settings of queues, and the arithmetic of rates: by table."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RATE = Rate(limit=100, per=SECOND, burst=10)
         ({"shared_keys": True}, QueueChange(shared_keys=True)),
     ],
 )
-def test_what_is_right_is_read(body: dict[str, Any], expected: QueueChange) -> None:
+def test_valid_settings_are_read(body: dict[str, Any], expected: QueueChange) -> None:
     assert read_queue_change(msgspec.json.encode(body)) == expected
 
 

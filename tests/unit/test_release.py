@@ -42,6 +42,6 @@ def test_any_change_is_another_build(files: dict[str, str], tmp_path: Path) -> N
     assert make(tmp_path, **files) != before
 
 
-def test_a_file_that_moves_or_text_that_goes_from_one_to_another_is_another_build(tmp_path: Path) -> None:
+def test_a_moved_file_or_moved_text_is_another_build(tmp_path: Path) -> None:
     assert make(tmp_path / "1", a_dot_py="1", b_dot_py="2") != make(tmp_path / "2", a_dot_py="2", b_dot_py="1")
     assert make(tmp_path / "3", a_dot_py="12", b_dot_py="") != make(tmp_path / "4", a_dot_py="1", b_dot_py="2")

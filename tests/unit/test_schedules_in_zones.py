@@ -26,7 +26,7 @@ from tasker.rules.timing import next_tick, ticks
 MINUTE = timedelta(minutes=1)
 DAY = 24 * 60
 REACH = 14 * 60
-"""Minutes that are looked at before and after a change, beside what it leaves out or has twice."""
+"""Minutes checked before and after a change, beside those that it skips or repeats."""
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  on the wall clock
 START = datetime(2026, 1, 1, tzinfo=UTC)
 YEARS = (2017, 2027)
@@ -38,7 +38,7 @@ ODDITIES = [
     ("Asia/Pyongyang", 2015), ("America/Caracas", 2016), ("Asia/Kathmandu", 1985), ("Antarctica/Casey", 2010),
     ("Antarctica/Troll", 2026), ("America/St_Johns", 2006), ("Africa/Casablanca", 2026), ("Pacific/Chatham", 2026),
 ]  # fmt: skip
-"""Days left out, changes by half an hour, by two hours, by minutes, at midnight, and a minute after it."""
+"""Skipped days; changes by half an hour, two hours, minutes; at midnight, and a minute after it."""
 
 Fits = Callable[[datetime], bool]
 
@@ -70,7 +70,7 @@ RULES = [
 
 
 class Window(NamedTuple):
-    """A stretch of time, in minutes since 1970, and the offsets before and after the change in it."""
+    """A span of time in minutes since 1970, and the offsets before and after the change in it."""
 
     start: int
     change: int
@@ -95,7 +95,7 @@ def is_ordinary(zone: ZoneInfo, window: Window) -> bool:
 
 
 def changes(zone: ZoneInfo, first: int, end: int) -> Iterator[Window]:
-    """Find the minutes at which the offset changes, by a look each third day: no zone has had two within a week."""
+    """Find the minutes at which the offset changes, checking every third day: no zone has had two within a week."""
     for low in range(first, end, 3 * DAY):
         high, before = low + 3 * DAY, offset_at(zone, low)
         if offset_at(zone, high) == before:
@@ -113,13 +113,13 @@ def times_of(day: int) -> list[tuple[int, datetime]]:
 
 @cache
 def fitting(rule: Rule, day: int) -> frozenset[int]:
-    """Return the minutes of a day on the wall clock that fit a rule."""
+    """Return the minutes of a local day that match a rule."""
     return frozenset(minute for minute, time in times_of(day) if rule.fits(time))
 
 
 @cache
 def shown(window: Window) -> list[tuple[int, int, int]]:
-    """Return each minute with what the clocks show then, and the latest time that they have shown before."""
+    """Return each minute with the local time then, and the latest local time shown before."""
     rows, latest = [], window.start + window.offsets[0]
     for minute in range(window.start + 1, window.end + 1):
         wall = minute + window.offsets[minute >= window.change]
@@ -130,7 +130,7 @@ def shown(window: Window) -> list[tuple[int, int, int]]:
 
 @cache
 def expected(rule: Rule, window: Window) -> list[int]:
-    """Return the ticks within a window: by the clock, or for each time that it shows, or has left out, at last."""
+    """Return the ticks within a window: whenever the clocks match, or once for each matching local time."""
     low, high = window.start + min(window.offsets), window.end + max(window.offsets)
     fits = frozenset().union(*(fitting(rule, day) for day in range(low // DAY, high // DAY + 1)))
     if rule.has_star:
@@ -146,7 +146,7 @@ def as_moment(minute: float) -> datetime:
 
 
 def check(zone_name: str, rule: Rule, window: Window, starts: Iterable[float]) -> None:
-    """Compare the ticks of a window, and the next tick from each of the `starts`, which are counted from the change."""
+    """Compare the ticks of a window, and the next tick from each of the `starts`, relative to the change."""
     due = expected(rule, window)
     schedule = Schedule(
         schedule_id=UUID(int=7), name="s", type="sum", task=Raw(b"{}"), cron=rule.cron, time_zone=zone_name,
@@ -168,7 +168,7 @@ FIRST, END = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) // 60 for year i
 
 @cache
 def distinct_zones() -> list[tuple[str, tuple[Window, ...]]]:
-    """Return all zones with their changes; of those whose clocks were alike in all of the years, one."""
+    """Return all zones with their changes; only one of those with the same clocks in all of the years."""
     names = sorted(set((files("tzdata") / "zones").read_text().split()) - {"Factory"})
     assert len(names) > 500
     found: dict[tuple[object, ...], tuple[str, tuple[Window, ...]]] = {}
@@ -181,7 +181,7 @@ def distinct_zones() -> list[tuple[str, tuple[Window, ...]]]:
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_ten_years_of_all_zones(part: int) -> None:
-    """Each change of the clocks of ten years, and ordinary days, by twelve rules; looked at from many moments."""
+    """Each change of the clocks in ten years, and ordinary days, with twelve rules, from many times."""
     chance = random.Random(part)
     for name, windows in distinct_zones()[part::PARTS]:
         zone = ZoneInfo(name)
@@ -193,10 +193,10 @@ def test_ten_years_of_all_zones(part: int) -> None:
 
 @pytest.mark.parametrize(("name", "year"), ODDITIES)
 def test_odd_changes_of_the_clocks(name: str, year: int) -> None:
-    """Whole days left out, changes at midnight and by minutes: the next tick from each quarter of an hour around."""
+    """Skipped days, changes at midnight and by minutes: the next tick from each quarter of an hour around."""
     zone, start = ZoneInfo(name), int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) // 60
     windows = list(changes(zone, start, start + 366 * DAY))
-    assert windows, "the zone data knows of no change in this year"
+    assert windows, "the zone data has no change in this year"
     for window in windows:
         for rule in RULES:
             check(name, rule, window, [quarter * 15 + shift for quarter in range(-100, 100) for shift in (0, 7.5)])

@@ -1,4 +1,4 @@
-"""StoredTask.has_become: which tasks of a store are those of an archive, by table."""
+"""StoredTask.has_become: whether a stored task is the one of an archive, by table."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def changed(task: StoredTask, **fields: Any) -> StoredTask:
         (RUNNING, changed(RUNNING, events=[*EVENTS, structs.replace(EVENTS[0], sequence=7)])),
     ],
 )  # fmt: skip
-def test_a_task_can_go_on(before: StoredTask, after: StoredTask) -> None:
+def test_a_task_can_become(before: StoredTask, after: StoredTask) -> None:
     assert before.has_become(after)
 
 
@@ -68,7 +68,7 @@ def test_a_task_can_go_on(before: StoredTask, after: StoredTask) -> None:
         (changed(COMPLETED, keys=[]), COMPLETED),
     ],
 )  # fmt: skip
-def test_a_task_cannot_come_to(before: StoredTask, after: StoredTask) -> None:
+def test_a_task_cannot_become(before: StoredTask, after: StoredTask) -> None:
     assert not before.has_become(after)
 
 

@@ -1,4 +1,4 @@
-"""Usage of tasks: what adds up over attempts, and what of it is counted."""
+"""Usage of tasks: what adds up over attempts, and what is counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pending task waits for, in words, and about when it starts: by table."""
+"""What a pending task waits for, and about when it starts: by table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import Raw, structs
 from tasker.model import Status, Task
 from tasker.model.history import History
 from tasker.model.queues import MOST_BEFORE, Place, QueueSettings, QueueState, Rate
-from tasker.service.waiting import Situation, ask_again_in, describe, estimate
+from tasker.rules.waiting import Situation, ask_again_in, describe, estimate
 from tasker.testing import START, make_draft
 
 SECOND = timedelta(seconds=1)
@@ -88,7 +88,7 @@ def test_why_it_waits(given: Task, situation: dict[str, Any], reason: str, words
         (task(), {"place": Place(before=19, weight=5), "state": state(rate=RATE, tokens=4)}, 2),
     ],
 )
-def test_about_when_it_starts(given: Task, situation: dict[str, Any], seconds: int | None) -> None:
+def test_estimated_start(given: Task, situation: dict[str, Any], seconds: int | None) -> None:
     expected: datetime | None = None if seconds is None else START + seconds * SECOND
     assert estimate(given, Situation(**situation), START) == expected
 
@@ -110,11 +110,11 @@ RUNNING = {"status": Status.RUNNING, "reason": None}
         (task(**RUNNING, started_at=START), None, 1),
     ],
 )
-def test_when_it_is_worth_asking_again(given: Task, run_time: int | None, seconds: int) -> None:
+def test_when_to_ask_again(given: Task, run_time: int | None, seconds: int) -> None:
     assert ask_again_in(given, None if run_time is None else run_time * SECOND, START) == seconds * SECOND
 
 
-def test_history_follows_what_it_sees() -> None:
+def test_history_is_a_moving_average() -> None:
     history = History()
     assert history.run_time("gpt") is None
     history.note("gpt", 10 * SECOND)

@@ -67,7 +67,7 @@ class FleetOperations:
         call.query()
         now = self._clock.now()
         return json_reply(
-            WorkerPage(items=[self._view(state, now) for state in await self._service.workers(call.caller)])
+            WorkerPage(items=[self._view(state, now) for state in await self._service.workers.find_all(call.caller)])
         )
 
     def _view(self, state: WorkerState, now: datetime) -> WorkerView:

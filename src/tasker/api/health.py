@@ -36,9 +36,9 @@ class HealthOperations:
         return json_reply(LiveView())
 
     async def ready(self, call: Call) -> Reply:
-        found = await self._service.readiness()
+        found = await self._service.readiness.run()
         caller = call.caller
-        checks = found.checks if caller.may("read") and self._service.shows_load(caller) else UNSET
+        checks = found.checks if caller.may("read") and self._service.queues.shows_load(caller) else UNSET
         return json_reply(ReadyView(ready=found.ready, checks=checks), 200 if found.ready else 503)
 
     async def metrics(self, _: Call) -> Reply:

@@ -19,8 +19,8 @@ from tasker.model.keys import Scope, as_scopes
 from tasker.model.schedules import Missed, Overlap, Schedule
 from tasker.requests.schedules import ScheduleBody, SchedulePatch
 from tasker.requests.submissions import SubmissionBody
+from tasker.rules.waiting import SOON
 from tasker.service import Service
-from tasker.service.waiting import SOON
 
 MAX_COUNT = 100
 

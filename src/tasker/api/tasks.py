@@ -48,8 +48,8 @@ from tasker.errors import Conflict, Forbidden, Invalid, NotFound
 from tasker.model import Attempt, Status, Task, TaskFilter
 from tasker.model.keys import Caller
 from tasker.requests.submissions import Submission
+from tasker.rules.waiting import SOON
 from tasker.service import Service, Submitted, check_submission
-from tasker.service.waiting import SOON
 from tasker.tasktypes.registry import TaskType
 
 Moment = Annotated[datetime, Meta(tz=True)]

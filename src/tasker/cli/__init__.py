@@ -28,7 +28,7 @@ _COMMANDS = (
     ("migrate", "tasker.cli.migrate:migrate", "Bring the database up to date."),
     ("export", "tasker.cli.archive:export", "Write everything stored as JSON Lines."),
     ("import", "tasker.cli.archive:import_", "Store what `tasker export` wrote, and verify it."),
-    ("key", "tasker.cli.keys:app", "Make, list and revoke the keys of those who may ask."),
+    ("key", "tasker.cli.keys:app", "Make, list and revoke API keys."),
     ("run", "tasker.cli.run:run", "Submit a task, wait for it and print its result."),
     ("ls", "tasker.cli.tasks:ls", "List tasks, newest first."),
     ("get", "tasker.cli.tasks:get", "Show one task."),
@@ -64,11 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class ArgumentError(Exception):
-    """An argument, or a setting of the environment, is no text."""
+    """An argument or an environment variable is not text."""
 
 
 def _decode(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments as the UTF-8 that they are, also where the locale is another. Raises ArgumentError."""
+    """Return the arguments decoded as UTF-8, whatever the locale. Raises ArgumentError."""
     for name, value in os.environ.items():
         if name.startswith(("TASKER_", "OPENAI_")) and not _is_text(os.fsencode(value)):
             raise ArgumentError(f"{name}: expected text in UTF-8, got {len(value)} characters of another encoding")
@@ -101,9 +101,9 @@ def _dispatch(arguments: list[str]) -> int:
     try:
         if arguments[:1] == ["help"]:
             arguments = [*arguments[1:], "--help"]
-        words = ["@-" if word == "-" else word for word in arguments]  # a lone dash is no option
+        words = ["@-" if word == "-" else word for word in arguments]  # a lone dash is not an option
         return int(build(arguments)(words, exit_on_error=False, result_action="return_value") or 0)
-    except CycloptsError as error:  # has been printed
+    except CycloptsError as error:  # already printed
         if isinstance(error, UnknownOptionError) and arguments[0] == "run":
             print("After -- every word is a param: tasker run reverse -- -x", file=sys.stderr)
         print(f"More: {' '.join(['tasker', *(error.command_chain or ())])} --help", file=sys.stderr)
@@ -115,7 +115,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _find_quick(arguments: list[str]) -> Callable[[], int] | None:
-    """Return what runs without the parser's 100 ms: a health check runs every few seconds."""
+    """Return a command that needs no parser, which takes 100 ms: a health check runs every few seconds."""
     match arguments:
         case ["version" | "--version"]:
             from tasker.cli.version import version
@@ -129,7 +129,7 @@ def _find_quick(arguments: list[str]) -> Callable[[], int] | None:
 
 
 def build(arguments: Sequence[str] = ()) -> App:
-    """Return the parser. Only the command that `arguments` name is asked for its own, longer help."""
+    """Return the parser. Only the command that `arguments` name is imported, for its own longer help."""
     from cyclopts import App
 
     from tasker.release import release

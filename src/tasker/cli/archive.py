@@ -15,26 +15,25 @@ from cyclopts.validators import Number
 
 from tasker.archive import files as archive
 from tasker.cli.exits import Exit
+from tasker.cli.options import DataDir
 from tasker.cli.streams import OutputError
 from tasker.cli.terminal import note
-from tasker.config.settings import Settings, load_settings
+from tasker.config.loading import load_settings
+from tasker.config.settings import Settings
 from tasker.errors import ConfigError
 
-DataDir = Annotated[str | None, Parameter(show_default=False)]
 MaxLine = Annotated[int, Parameter(validator=Number(gte=1, lte=1 << 20))]
 
 
 def export(file: str = "-", /, *, data_dir: DataDir = None) -> int:
     """Write everything stored as JSON Lines: schedules, every task with its attempts, events and keys, and a digest.
 
-    Stop the service first: with SQLite it must be stopped, and what PostgreSQL takes on later is not in the archive.
+    Stop the service first: SQLite requires it, and later submissions to PostgreSQL would not be in the archive.
 
     Parameters
     ----------
     file
-        Where to; `-` is standard output. A file is for its owner alone, and has its name once it is whole.
-    data_dir
-        Folder that holds the tasks, also where TASKER_DATABASE_URL is set.
+        Where to write; `-` is standard output. Only its owner may read a file; it gets its name once it is complete.
     """
     import uvloop
 
@@ -51,19 +50,17 @@ def export(file: str = "-", /, *, data_dir: DataDir = None) -> int:
 
 
 def import_(file: str = "-", /, *, data_dir: DataDir = None, max_line: MaxLine = archive.MAX_LINE >> 20) -> int:
-    """Store what `tasker export` wrote, and verify that it is there. What is there already is left as it is.
+    """Store what `tasker export` wrote, and verify it. What the store has already is left as it is.
 
-    Every line is checked, and stored for a trial, before anything is stored for good: an archive with a fault changes
-    nothing. May be done again after it was cut off. Tasks that were open are taken up by the service's next start.
+    Every line is checked and stored in a trial run before anything is stored for good: an archive with a fault changes
+    nothing. An import that was cut off may be repeated. The service's next start takes up the tasks that were open.
 
     Parameters
     ----------
     file
-        Where from; `-` is standard input. What comes through a pipe is kept in TMPDIR meanwhile.
-    data_dir
-        Folder that shall hold the tasks, also where TASKER_DATABASE_URL is set.
+        What to read; `-` is standard input. The content of a pipe is kept in TMPDIR meanwhile.
     max_line
-        MiB of the largest line that is taken: each task is one, and is in memory as a whole.
+        MiB of the largest line: each task is one line, and is in memory as a whole.
     """
     settings = _settings(data_dir)
     with (
@@ -99,9 +96,9 @@ def _reading(file: str) -> Iterator[None]:
 
 @contextmanager
 def _checked(given: BinaryIO, settings: Settings, most: int) -> Iterator[Callable[[], Iterator[bytes]]]:
-    """Read an archive to its end, line by line; give what reads it again, as often as it is called.
+    """Check an archive to its end, line by line; yield a function that reads it again, as often as it is called.
 
-    What comes through a pipe can be read but once: it is kept in a file that nobody else can open.
+    A pipe can be read only once: its content is kept in a file that nobody else can open.
     """
     with nullcontext(given) if given.seekable() else TemporaryFile() as kept, _Progress("checked") as progress:
         start = kept.tell()
@@ -138,7 +135,7 @@ async def _import(settings: Settings, lines: Callable[[], Iterator[bytes]]) -> a
 
 
 def _settings(data_dir: str | None) -> Settings:
-    """Return the settings; a folder that is named wins over a database that `.env` may already name."""
+    """Return the settings; a folder named on the command line wins over a database that `.env` may name."""
     from tasker.logs.setup import configure_logs
 
     settings = load_settings(data_dir=data_dir)
@@ -153,11 +150,11 @@ def _describe(settings: Settings) -> str:
 
 
 def _is_standard(file: str) -> bool:
-    return file in ("-", "@-")  # a lone dash comes as the latter (cli/__init__.py)
+    return file in ("-", "@-")  # cli/__init__.py turns a lone dash into the latter
 
 
 def _path(file: str) -> Path:
-    """Return the path of an archive. Raises ConfigError for a database, which is neither one nor to be overwritten."""
+    """Return the path of an archive. Raises ConfigError for a database, which must not be overwritten."""
     path = Path(file)
     if path.name.startswith(("tasker.db", "tasker.lock")):
         raise ConfigError(f"expected an archive's file, got {file}, the database itself: name its folder by --data-dir")
@@ -166,7 +163,7 @@ def _path(file: str) -> Path:
 
 @contextmanager
 def _written(file: str) -> Iterator[BinaryIO]:
-    """Open what an archive is written to. Half an archive never has the whole one's name, also after a power cut."""
+    """Open the file to write an archive to. It gets its name only when it is complete, also after a power cut."""
     if _is_standard(file):
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -176,7 +173,7 @@ def _written(file: str) -> Iterator[BinaryIO]:
     written = path if is_device else path.with_name(f"{path.name}.part")
     try:
         if not is_device:
-            written.unlink(missing_ok=True)  # what an export that was cut off has left may be open to others
+            written.unlink(missing_ok=True)  # an export that was cut off may have left one that others can read
         with _opened(written, "wb" if is_device else "xb") as output:
             yield output
             output.flush()
@@ -198,12 +195,12 @@ def _opened(path: Path, mode: str) -> BinaryIO:
 
 
 def _for_its_owner(path: str, flags: int) -> int:
-    """Open a file; a new one is for its owner alone from its first moment on."""
+    """Open a file; only the owner may ever read a new one."""
     return os.open(path, flags, 0o600)
 
 
 class _Progress:
-    """Hears how many tasks are done, and shows it on a terminal until the end."""
+    """Counts the tasks that are done, and shows the count on a terminal until the end."""
 
     def __init__(self, what: str) -> None:
         self.done = 0

@@ -1,4 +1,4 @@
-"""What `tasker serve` says once it runs: where it is, what it can run, what it holds, who may call."""
+"""The banner of `tasker serve` and `tasker worker`: address, task types, stored tasks, who may call."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def describe(settings: Settings, registry: Registry, stats: Sequence[PartitionSt
         f"tasks: {_tasks(registry)}{_who_runs_them(settings)}",
         *_not_loaded(registry),
         gpt.describe(settings.gpt),
-        f"data: {describe_store(settings)} ({_holdings(stats)})",
+        f"data: {describe_store(settings)} ({_count_open(stats)})",
         f"access: {_access(settings, keys=keys)}",
         _STOP,
     ]
@@ -39,12 +39,12 @@ def describe(settings: Settings, registry: Registry, stats: Sequence[PartitionSt
 
 
 async def print_worker_banner(app: App, *, has_probes: bool) -> None:
-    """Print the banner of a worker that has just begun. has_probes: whether it answers on the settings' port."""
+    """Print the banner of a worker that has just started. has_probes: whether it answers on the settings' port."""
     queues = ", ".join(app.settings.queues) or "every queue"
     lines = [
         f"tasks: {_tasks(app.registry)}",
         *_not_loaded(app.registry),
-        f"data: {describe_store(app.settings)} ({_holdings(await app.service.queues.stats())})",
+        f"data: {describe_store(app.settings)} ({_count_open(await app.service.queues.stats())})",
         *([f"probes: {settings_url(app.settings)}/readyz"] if has_probes else []),
         _STOP,
     ]
@@ -53,7 +53,7 @@ async def print_worker_banner(app: App, *, has_probes: bool) -> None:
 
 
 def describe_store(settings: Settings) -> str:
-    """Return where the tasks are kept, without a password."""
+    """Return where the tasks are stored, without a password."""
     if settings.database_url is None:
         return str(settings.database_file.absolute())
     url = urlsplit(settings.database_url.get_secret_value())
@@ -61,7 +61,7 @@ def describe_store(settings: Settings) -> str:
 
 
 def settings_url(settings: Settings) -> str:
-    """Return the URL at which this machine reaches the service."""
+    """Return the URL of the service for this machine."""
     host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", "[::]"} else settings.host  # noqa: S104
     return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{settings.port}"
 
@@ -92,12 +92,8 @@ def _short(file: str) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _holdings(stats: Sequence[PartitionStats]) -> str:
-    counts = {
-        "pending": sum(line.pending for line in stats),
-        "scheduled": sum(line.scheduled for line in stats),
-        "running": sum(line.running for line in stats),
-    }
+def _count_open(stats: Sequence[PartitionStats]) -> str:
+    counts = {name: sum(getattr(one, name) for one in stats) for name in ("pending", "scheduled", "running")}
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "no open tasks"
 
 
@@ -105,7 +101,7 @@ def _access(settings: Settings, *, keys: bool) -> str:
     if settings.token is not None:
         return "with a key, or the token of TASKER_TOKEN" if keys else "with the token of TASKER_TOKEN"
     if settings.auth == "on" or (keys and settings.auth == "auto"):
-        return "with a key of `tasker key create`" + ("" if keys else ", of which there is none yet")
+        return "with a key of `tasker key create`" + ("" if keys else ", but there is none yet")
     if is_loopback(settings.host):
         return "from this machine only, without a key"
     return "for everyone who can reach it, without a key (TASKER_AUTH=off)"

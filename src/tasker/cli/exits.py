@@ -1,4 +1,4 @@
-"""What the command's exit codes mean."""
+"""The exit codes of the command line."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Exit(IntEnum):
     UNREACHABLE = 5
     CONFLICT = 6
     OUTPUT = 7
-    FORCED = 70  # of a service alone: `shutdown.FORCED`
-    AWAITS_RESTART = 75  # as sysexits.h has it: a passing state
+    FORCED = 70  # only of a service: `shutdown.FORCED`
+    AWAITS_RESTART = 75  # EX_TEMPFAIL of sysexits.h
     WAIT_TIMED_OUT = 124
     INTERRUPTED = 130
-    READER_GONE = 141  # as shells tell of a program that SIGPIPE has ended: 128 + 13
+    READER_GONE = 141  # 128 + 13, as shells report a program that SIGPIPE has ended

@@ -1,4 +1,4 @@
-"""Turns an error into what the user reads, what to do next, and the exit code."""
+"""Turns an error into a message, advice and the exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tasker healthcheck`: the exit code tells whether the service is ready. Standard library only: it runs often."""
+"""`tasker healthcheck`: exit code 0 if the service is ready. Uses only the standard library: it runs often."""
 
 from __future__ import annotations
 

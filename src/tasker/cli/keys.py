@@ -1,35 +1,62 @@
-"""`tasker key`: who may ask the service, and for what.
+"""`tasker key`: the API keys of a store.
 
-Works on the store itself; with SQLite only while no service has the file. `--url` goes through a running service.
+The commands open the store themselves, with SQLite only while no service has the file; with `--url` they ask a running
+service instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from cyclopts import App, Parameter
 
 from tasker.cli.exits import Exit
-from tasker.cli.options import Json
+from tasker.cli.options import DataDir, Json, print_found
 from tasker.cli.params import UsageError, read_seconds
 from tasker.clock import to_utc
 
 if TYPE_CHECKING:
-    from tasker import client
+    from tasker.client.keys import Keys as ServiceKeys
     from tasker.config.settings import Settings
     from tasker.model.keys import Key
     from tasker.service.keys import Keys
 
 _T = TypeVar("_T")
-Url = Annotated[str | None, Parameter(help="Go through the service there, with an admin's key in TASKER_TOKEN.")]
-DataDir = Annotated[
-    str | None,
-    Parameter(show_default=False, help="Folder that holds the tasks, also where TASKER_DATABASE_URL is set."),
-]
+app = App(name="key", help="Make, list and revoke API keys.")
 
-app = App(name="key", help="Make, list and revoke the keys of those who may ask.")
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Target:
+    """The options that name the store, or a service that has it."""
+
+    url: Annotated[str | None, Parameter(help="Go through the service there, with an admin's key in TASKER_TOKEN.")] = (
+        None
+    )
+    data_dir: DataDir = None
+
+    def do(
+        self,
+        in_service: Callable[[ServiceKeys], _T],
+        in_store: Callable[[Keys], Awaitable[_T]],
+        *,
+        action: str | None = None,
+        target: str = "",
+    ) -> _T:
+        """Ask the service, or do the same in the store itself. action: its name in the audit log; None for none."""
+        if self.url is None:
+            return _in_store(self.data_dir, in_store, action=action, target=target)
+        from tasker.cli.service import connect
+
+        with connect(self.url) as service:
+            return in_service(service.keys)
+
+
+DEFAULT_TARGET = Target()
 
 
 @app.command
@@ -42,85 +69,66 @@ def create(
     rate: float | None = None,
     burst: int | None = None,
     daily_budget: float | None = None,
-    url: Url = None,
-    data_dir: DataDir = None,
+    target: Target = DEFAULT_TARGET,
     json: Json = False,
 ) -> int:
-    """Make a key and print it: it is shown this once. From the first one on, the service asks for a key.
+    """Make a key and print it: it is shown only this once. Once there is a key, the service asks for one.
 
     Parameters
     ----------
     scope
         What it may do: submit, read, control, admin; several with commas.
     name
-        What it is for, in a word.
+        Its name: what it is for.
     owner
-        Whose tasks it submits and sees; else its name.
+        Whose tasks it submits and sees; default: its name.
     expires
-        When it ends: after a time (12h, 30d, 8w) or at one (2027-01-31T00:00:00Z).
+        When it expires: after a duration (12h, 30d, 8w) or at a time (2027-01-31T00:00:00Z).
     rate
-        Requests a second at the most.
+        Limit of requests a second.
     burst
-        So many requests at once; else those of two seconds.
+        Limit of requests at once; default: those of two seconds.
     daily_budget
-        US dollars that its tasks may cost on one day.
+        Limit of what its tasks may cost on one day, in US dollars.
     """
-    from tasker.api.keys import KeyBody
     from tasker.cli.terminal import note, show
 
-    now = datetime.now(UTC)
     given: dict[str, Any] = {
-        "scopes": _read_scopes(scope), "name": name, "owner": owner,
-        "expires_at": None if expires is None else read_moment(expires, now), "rate": rate, "burst": burst,
+        "scopes": _read_scopes(scope),
+        "name": name,
+        "owner": owner,
+        "expires_at": None if expires is None else read_moment(expires, datetime.now(UTC)),
+        "rate": rate,
+        "burst": burst,
         "daily_budget": daily_budget,
-    }  # fmt: skip
-    _check(KeyBody, given)
-    if url is not None:
-        with _connect(url) as service:
-            new = service.keys.create(**given)
-        made: Any = new
-        shown = new.key
-    else:
-        from tasker.service.keys import NewKey
-
-        given["scopes"] = tuple(given["scopes"])
-        made, shown = _in_store(data_dir, lambda keys: keys.create(NewKey(**given)), deed="create_key")
+    }
+    _check(given)
+    key, text = target.do(partial(_create_in_service, given), partial(_create_in_store, given), action="create_key")
     if json:
-        show(_to_json([made], key=shown)[1:-1])
+        show(_encode(_fields(key) | {"key": text}))
     else:
-        note(f"Key {made.key_id} of {made.owner} may {', '.join(made.scopes)}. It is shown this once:")
-        show(shown)
+        note(f"Key {key.key_id} of {key.owner} may {', '.join(key.scopes)}. It is shown only this once:")
+        show(text)
     return Exit.OK
 
 
 @app.command
-def ls(*, url: Url = None, data_dir: DataDir = None, json: Json = False) -> int:
-    """List the keys, in order of creation, also those that open nothing any more."""
-    from tasker.cli.terminal import ago, note, print_table, show
+def ls(*, target: Target = DEFAULT_TARGET, json: Json = False) -> int:
+    """List the keys in order of creation, including revoked and expired keys."""
+    from tasker.cli.terminal import show
 
-    if url is not None:
-        with _connect(url) as service:
-            found: Sequence[Any] = service.keys.find_all()
-    else:
-        found = _in_store(data_dir, lambda keys: keys.find_all())
+    found: Sequence[Any] = target.do(lambda keys: keys.find_all(), lambda keys: keys.find_all())
     if json:
-        show(_to_json(found))
-    elif found:
-        now = datetime.now(UTC)
-        rows = [
-            (key.key_id, key.name, key.owner, ",".join(key.scopes), _state(key, now),
-             ago(key.last_used_at, now) if key.last_used_at else "never")
-            for key in found
-        ]  # fmt: skip
-        print_table(("KEY", "NAME", "OWNER", "SCOPES", "STATE", "USED"), rows)
-    else:
-        note("There are no keys: make one with `tasker key create`.")
-    return Exit.OK
+        show(_encode([_fields(key) for key in found]))
+        return Exit.OK
+    header = ("KEY", "NAME", "OWNER", "SCOPES", "STATE", "USED")
+    empty = "There are no keys: make one with `tasker key create`."
+    return print_found(found, header, partial(_row, now=datetime.now(UTC)), json=False, empty=empty)
 
 
 @app.command
-def revoke(key_id: str, /, *, url: Url = None, data_dir: DataDir = None) -> int:
-    """Have a key open nothing from now on.
+def revoke(key_id: str, /, *, target: Target = DEFAULT_TARGET) -> int:
+    """Revoke a key from now on.
 
     Parameters
     ----------
@@ -130,17 +138,29 @@ def revoke(key_id: str, /, *, url: Url = None, data_dir: DataDir = None) -> int:
     from tasker.cli.terminal import note
     from tasker.errors import NotFound
 
-    if url is not None:
-        with _connect(url) as service:
-            service.keys.revoke(key_id)
-    else:
-        try:
-            _in_store(data_dir, lambda keys: keys.revoke(key_id), deed="revoke_key", target=key_id)
-        except NotFound:
-            note(f"tasker: there is no key {key_id!r}; `tasker key ls` lists them")
-            return Exit.NOT_FOUND
+    try:
+        target.do(
+            lambda keys: keys.revoke(key_id),
+            lambda keys: keys.revoke(key_id),
+            action="revoke_key",
+            target=key_id,
+        )
+    except NotFound:
+        note(f"tasker: there is no key {key_id!r}; `tasker key ls` lists them")
+        return Exit.NOT_FOUND
     note(f"Key {key_id} is revoked.")
     return Exit.OK
+
+
+def _create_in_service(given: dict[str, Any], keys: ServiceKeys) -> tuple[Any, str]:
+    new = keys.create(**given)
+    return new, new.key
+
+
+async def _create_in_store(given: dict[str, Any], keys: Keys) -> tuple[Any, str]:
+    from tasker.service.keys import NewKey
+
+    return await keys.create(NewKey(**given | {"scopes": tuple(given["scopes"])}))
 
 
 def _read_scopes(text: str) -> list[str]:
@@ -156,7 +176,7 @@ def _read_scopes(text: str) -> list[str]:
 
 
 def read_moment(text: str, now: datetime) -> datetime:
-    """Return the moment that a duration from now, or a time, stands for. Raises UsageError."""
+    """Return the time that a text stands for: a duration from now, or a time. Raises UsageError."""
     seconds = read_seconds(text)
     if seconds is not None:
         return now + timedelta(seconds=seconds)
@@ -172,15 +192,16 @@ def read_moment(text: str, now: datetime) -> datetime:
         raise UsageError(f"--expires: {error}, got {text!r}") from None
 
 
-def _check(form: type[Any], given: dict[str, Any]) -> None:
-    """Raise UsageError for what the API would not take either."""
+def _check(given: dict[str, Any]) -> None:
+    """Raise UsageError for what the API would refuse."""
     import msgspec
 
     from tasker.api.forms import read_form
+    from tasker.api.keys import KeyBody
     from tasker.errors import Invalid
 
     try:
-        read_form(msgspec.json.encode(given), form)
+        read_form(msgspec.json.encode(given), KeyBody)
     except Invalid as error:
         faults = "; ".join(
             f"--{fault.pointer.split('/')[1].replace('_', '-')}: {fault.detail}" for fault in error.faults
@@ -188,20 +209,12 @@ def _check(form: type[Any], given: dict[str, Any]) -> None:
         raise UsageError(faults.replace("--scopes", "--scope").replace("--expires-at", "--expires")) from None
 
 
-def _connect(url: str) -> client.Tasker:
-    from tasker.cli.service import connect
-
-    return connect(url)
-
-
-def _in_store(
-    data_dir: str | None, work: Callable[[Keys], Awaitable[_T]], *, deed: str | None = None, target: str = ""
-) -> _T:
-    """Do work on the keys of the store itself, a deed on record. Raises ConfigError where a service has the store."""
+def _in_store(data_dir: str | None, work: Callable[[Keys], Awaitable[_T]], *, action: str | None, target: str) -> _T:
+    """Do work on the keys of the store itself; an action is audited. Raises ConfigError if a service has the store."""
     import uvloop
 
     from tasker.cli.banner import settings_url
-    from tasker.config.settings import load_settings
+    from tasker.config.loading import load_settings
     from tasker.errors import ConfigError, NotFound, StoreInUse
     from tasker.logs.setup import configure_logs
     from tasker.model.audit import AuditAction
@@ -214,10 +227,11 @@ def _in_store(
 
     async def run() -> _T:
         async with wiring.open_keys(settings) as (keys, audit):
-            if deed is None:
+            if action is None:
                 return await work(keys)
-            done = AuditAction(key_id=None, owner="", action=deed, target=target[:200], address="command line")
-            sequence = await audit.begin(done)
+            sequence = await audit.begin(
+                AuditAction(key_id=None, owner="", action=action, target=target[:200], address="command line")
+            )
             try:
                 result = await work(keys)
             except NotFound:
@@ -246,18 +260,21 @@ def _state(key: Key, now: datetime) -> str:
     return f"ends {ago(key.expires_at, now)}" if now < key.expires_at else "ended"
 
 
-def _to_json(keys: Sequence[Any], **more: Any) -> str:
+def _row(key: Key, now: datetime) -> tuple[str, ...]:
+    from tasker.cli.terminal import ago
+
+    used = ago(key.last_used_at, now) if key.last_used_at else "never"
+    return key.key_id, key.name, key.owner, ",".join(key.scopes), _state(key, now), used
+
+
+def _fields(key: Any) -> dict[str, Any]:
+    """Return what a service shows of a key."""
+    from tasker.client.keys import Key as ShownKey
+
+    return {name: getattr(key, name) for name in ShownKey.__struct_fields__}
+
+
+def _encode(value: Any) -> str:
     import msgspec
 
-    shown = [
-        {
-            name: getattr(key, name)
-            for name in (
-                "key_id", "name", "owner", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at", "rate",
-                "burst", "daily_budget",
-            )
-        }
-        | more
-        for key in keys
-    ]  # fmt: skip
-    return msgspec.json.encode(shown).decode()
+    return msgspec.json.encode(value).decode()

@@ -6,14 +6,14 @@ from cyclopts import Parameter
 
 from tasker.cli.exits import Exit
 from tasker.cli.terminal import show
-from tasker.config.settings import load_settings
+from tasker.config.loading import load_settings
 
 
 def migrate(*, data_dir: Annotated[str | None, Parameter(show_default=False)] = None) -> int:
-    """Bring the store up to date and say what was done; every start does the same by itself.
+    """Bring the store up to date and print what was done; every start does the same by itself.
 
-    Processes of the version before go on beside it. Useful where those that serve may not change the schema: run it
-    once as a role that may.
+    Processes of the previous version go on meanwhile. Useful where the services may not change the schema: run it once
+    with a role that may.
 
     Parameters
     ----------

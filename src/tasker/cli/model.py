@@ -1,4 +1,4 @@
-"""`tasker model`: the small language model that `gpt` uses where there is no key."""
+"""`tasker model`: the small language model that `gpt` uses without a key."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def install() -> int:
 
 
 def _check_loading(module: str) -> int:
-    """Load what runs the model, in a process of its own: its libraries are the system's affair, and may be missing."""
+    """Load the model's runtime in a process of its own: the system libraries that it needs may be missing."""
     command = [sys.executable, "-c", f"import {module}"]
     loading = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if loading.returncode == 0:
         return Exit.OK
     last_line = (loading.stderr.strip().splitlines() or [f"exit code {loading.returncode}"])[-1]
-    note(f"tasker: the model is there, but what runs it cannot be loaded: {last_line}")
+    note(f"tasker: the model is installed, but its runtime cannot be loaded: {last_line}")
     if "libgomp" in last_line:
         note("Install the library (Debian, Ubuntu: apt install libgomp1).")
     return Exit.TASK_FAILED

@@ -2,10 +2,10 @@
 
 By position, each word is a JSON value, or else a string: `4`, `true`, `[1,2]`, `hello`, `'"4"'` (a string).
 By name: `key=text`, `key:=json`, `key=@file`, `key:=@file`. A word `@file` or `-` (standard input) stands for the
-file's content; if it is the only word and holds a JSON array or object, it is the params as a whole.
+file's content; if it is the only word and holds a JSON array or object, that is all of the params.
 
-The type's schema decides what is left open: a text is read as JSON for a param that takes no string, and stays a text
-for one that takes nothing else. Numbers keep their digits.
+The type's schema decides the rest: a text is read as JSON for a param that takes no string, and stays a text for one
+that takes only strings. Numbers keep their digits.
 """
 
 from __future__ import annotations
@@ -27,16 +27,26 @@ from tasker.validation.encoding import is_kept
 _NAMED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(:?=)(.*)", re.DOTALL)
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_STANDARD = {"-", "@-"}  # a lone dash comes as the latter (cli/__init__.py)
+_NAMES: dict[type, tuple[str, ...]] = {
+    type(None): ("null",),
+    bool: ("boolean",),
+    int: ("integer", "number"),
+    float: ("number",),
+    Raw: ("number",),
+    str: ("string",),
+    list: ("array",),
+    dict: ("object",),
+}
+_STANDARD = {"-", "@-"}  # cli/__init__.py turns a lone dash into the latter
 
 
 class UsageError(TaskerError):
-    """The command line cannot be understood."""
+    """The command line is wrong; the message says what was expected."""
 
 
 @dataclass(frozen=True)
 class Accepts:
-    """Which kinds of JSON the params of a task type take: by name, by position, and behind the last position."""
+    """Which kinds of JSON the params of a task type take: by name, by position, and after the last position."""
 
     named: Mapping[str, frozenset[str]]
     positional: Sequence[str] = ()
@@ -50,7 +60,7 @@ _ANYTHING = Accepts({})
 
 
 def read_accepts(task_type: Mapping[str, Any]) -> Accepts:
-    """Return what a task type takes, as `GET /type/{name}` shows it. Where a schema is not simple, nothing is known."""
+    """Return what a task type of `GET /type/{name}` takes; nothing for a param whose schema is not simple."""
     schema = task_type["input_schema"]
     named = {name: _kinds(member, schema) for name, member in schema["properties"].items()}
     rest = schema["properties"].get(task_type.get("rest") or "", {}).get("items", {})
@@ -58,7 +68,7 @@ def read_accepts(task_type: Mapping[str, Any]) -> Accepts:
 
 
 def read_params(words: Sequence[str], ask: Callable[[], Accepts] = lambda: _ANYTHING) -> list[Any] | dict[str, Any]:
-    """Return the params that `words` stand for. ask: what the type takes, called if that matters. Raises UsageError."""
+    """Return the params that `words` stand for. ask: returns what the type takes, if needed. Raises UsageError."""
     if len(words) == 1 and _is_source(words[0]):
         value = _guess(_content(words[0]))
         return value if isinstance(value, list | dict) else [value]
@@ -96,7 +106,7 @@ def _read_positional(words: Sequence[str], ask: Callable[[], Accepts]) -> list[A
 
 
 def _kinds(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> frozenset[str]:
-    """Return the kinds of JSON that fit a schema; none if that is not simple to tell."""
+    """Return the kinds of JSON that fit a schema; none if the schema is not simple."""
     match schema:
         case {"$ref": str(ref)}:
             return _kinds(whole.get("$defs", {}).get(ref.rpartition("/")[2], {}), whole)
@@ -113,12 +123,8 @@ def _kinds(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> frozenset[str
 
 
 def _kinds_of(value: Any) -> frozenset[str]:
-    """Return what JSON Schema calls a value."""
-    names: dict[type, tuple[str, ...]] = {
-        type(None): ("null",), bool: ("boolean",), int: ("integer", "number"), float: ("number",),
-        Raw: ("number",), str: ("string",), list: ("array",), dict: ("object",),
-    }  # fmt: skip
-    return frozenset(names[type(value)])
+    """Return JSON Schema's names for the type of a value."""
+    return frozenset(_NAMES[type(value)])
 
 
 def _is_source(word: str) -> bool:
@@ -161,7 +167,7 @@ def _parse(text: str) -> Any:
 
 
 def _number(digits: str) -> float | Raw:
-    """Return a float, or the digits as they are where no float keeps them: they may be meant for a Decimal."""
+    """Return a float, or the digits as they are if no float keeps them: they may be meant for a Decimal."""
     number = float(digits)
     if isinf(number):
         raise UsageError(f"{digits[:80]}: the number is too large")

@@ -1,4 +1,4 @@
-"""Takes a port for this process alone, and says who holds one that is not free."""
+"""Claims a port for this process alone, and tells who holds one that is taken."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def resolve(host: str) -> str:
 class Claim:
     """A port that belongs to this process until it closes the claim or ends; nothing answers there yet.
 
-    socket: bound to the port. The server listens on it once it can answer, so until then clients are refused, and a
-    proxy goes on to the next server.
+    socket: bound to the port. The server listens on it once it can answer; until then clients are refused, so that a
+    proxy tries the next server.
     """
 
     def __init__(self, bound: socket.socket, lock: socket.socket | None) -> None:
@@ -48,11 +48,11 @@ class Claim:
 
 
 def claim(host: str, port: int) -> Claim | None:
-    """Take `port` (0: any free one) for a server on `host`; return None if somebody else has it.
+    """Claim `port` (0: any free one) for a server on `host`; return None if it is taken.
 
-    Of many services that claim the same address at one moment, one gets it. A port counts as taken also where a server
-    on `host` would not be the one that answers at localhost.
-    Raises ConfigError where `host` is not this machine's, or the port is not for this user.
+    Of many services that claim the same address at one moment, one gets it. A port also counts as taken if another
+    server than the one on `host` would answer at localhost.
+    Raises ConfigError if `host` is not this machine's, or this user may not use the port.
     """
     if port and any(_answers(address, port) for address in _reached_as(host)):
         return None
@@ -68,7 +68,7 @@ def claim(host: str, port: int) -> Claim | None:
 
 
 def claim_after(host: str, port: int) -> Claim:
-    """Take the first free port after `port`, or any free one."""
+    """Claim the first free port after `port`, or any free one."""
     following = range(port + 1, min(port + 100, 65536))
     found = next((other for number in following if (other := claim(host, number))), None) or claim(host, 0)
     if found is None:
@@ -77,7 +77,7 @@ def claim_after(host: str, port: int) -> Claim:
 
 
 def describe_holder(port: int) -> str:
-    """Return who holds `port`, as far as can be seen, as the end of a sentence."""
+    """Return who holds `port`, if that can be seen, as the end of a sentence."""
     import psutil
 
     try:
@@ -107,7 +107,9 @@ def _answers(address: str, port: int) -> bool:
 def _bind(host: str, port: int) -> socket.socket | None:
     bound = socket.socket(_family(host), socket.SOCK_STREAM)
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # over what a server before has left in TIME_WAIT
+        bound.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # despite connections of an earlier server in TIME_WAIT
         bound.bind((host.strip("[]"), port))
     except OSError as error:
         bound.close()
@@ -119,10 +121,10 @@ def _bind(host: str, port: int) -> socket.socket | None:
 
 
 def _lock(address: str, port: int) -> socket.socket | None:
-    """Hold what one process can hold for each address. Raises OSError if another one does.
+    """Take a lock that one process can hold for each address. Raises OSError if another process holds it.
 
-    SO_REUSEADDR lets several processes bind one port while none of them listens. Names of abstract sockets are as
-    unique as ports are: within the network namespace, whoever the user is; and they vanish with their process.
+    SO_REUSEADDR lets several processes bind one port while none of them listens. The name of an abstract socket is as
+    unique as a port: within the network namespace, for all users; and it vanishes with its process.
     """
     if not sys.platform.startswith("linux"):
         return None  # then the server's listen() decides, a second later

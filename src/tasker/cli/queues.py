@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from tasker.cli.exits import Exit
-from tasker.cli.options import Json, Url
+from tasker.cli.options import DEFAULT_OUTPUT, Output, Url, print_found
 
 if TYPE_CHECKING:
     from tasker.client import Queue
@@ -19,26 +19,17 @@ app = App(name="queue", help="Pause, resume and limit queues, for every worker a
 
 
 @app.command
-def ls(*, json: Json = False, url: Url = None) -> int:
+def ls(*, output: Output = DEFAULT_OUTPUT) -> int:
     """List the queues that hold open tasks or are limited: a table on a terminal, tab-separated lines elsewhere."""
-    from tasker.cli.service import connect, to_json
-    from tasker.cli.terminal import note, print_table, show
-
-    with connect(url) as client:
+    with output.connect() as client:
         found = list(client.queues.find_many())
-    if json:
-        show(to_json(found))
-    elif found:
-        rows = [(one.name, str(one.pending), str(one.scheduled), str(one.running), _limits(one)) for one in found]
-        print_table(("QUEUE", "PENDING", "SCHEDULED", "RUNNING", "LIMITS"), rows)
-    else:
-        note("No queue holds open tasks or is limited.")
-    return Exit.OK
+    header = ("QUEUE", "PENDING", "SCHEDULED", "RUNNING", "LIMITS")
+    return print_found(found, header, _row, json=output.json, empty="No queue holds open tasks or is limited.")
 
 
 @app.command
 def pause(name: Name, /, *, url: Url = None) -> int:
-    """Let nothing of a queue start until it is resumed; what runs goes on."""
+    """Start no more tasks of a queue until it is resumed; running tasks go on."""
     return _change(name, url, {"paused": True})
 
 
@@ -61,22 +52,22 @@ def set_(
     shared_keys: bool | None = None,
     url: Url = None,
 ) -> int:
-    """Set limits of a queue; `none` takes one away, and what is left out stays as it is.
+    """Set limits of a queue; `none` removes one, and limits that are not given stay as they are.
 
     Parameters
     ----------
     concurrency
-        How many of its tasks run at a time.
+        How many of its tasks may run at a time.
     per_key
-        How many of one owner with one concurrency key.
+        How many tasks of one owner with the same concurrency key may run at a time.
     rate
-        How many units of weight start in each --per seconds.
+        How many units of weight may start in each --per seconds.
     per
-        Seconds that the rate is for; 1 if not given.
+        Seconds of the rate; default: 1.
     burst
-        How many units may start at once after a quiet while; a tenth of the rate if not given.
+        How many units may start at once after a pause; default: a tenth of the rate.
     shared_keys
-        Whether tasks of all owners with one concurrency key are counted together.
+        Whether --per-key counts the tasks of all owners together.
     """
     from tasker.cli.params import UsageError
 
@@ -95,7 +86,7 @@ def set_(
 
 
 def _number(text: str) -> int | str | None:
-    """Return a number, None for `none`; anything else is left to the service, which says what is wrong."""
+    """Return the number, or None for `none`; any other text as it is: the service says what is wrong with it."""
     if text == "none":
         return None
     return int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) else text
@@ -111,8 +102,12 @@ def _change(name: str, url: str | None, fields: dict[str, Any]) -> int:
     return Exit.OK
 
 
+def _row(queue: Queue) -> tuple[str, ...]:
+    return queue.name, str(queue.pending), str(queue.scheduled), str(queue.running), _limits(queue)
+
+
 def _limits(queue: Queue) -> str:
-    """Return what is set of a queue, in words."""
+    """Describe the settings of a queue."""
     words = ["paused"] if queue.paused else []
     if queue.concurrency is not None:
         words.append(f"{queue.concurrency:,} at a time")

@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from tasker.cli.exits import Exit
 from tasker.cli.options import Json, Timeout, Url
+
+if TYPE_CHECKING:
+    from tasker.client import SubmitOptions
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Options:
+    """How to submit the task."""
+
+    queue: Annotated[str | None, Parameter(help="The queue to wait in.")] = None
+    priority: Annotated[int | None, Parameter(help="From -100 to 100; larger is sooner.")] = None
+    delay: Annotated[float | None, Parameter(help="Seconds to wait before the start.")] = None
+    tag: Annotated[
+        tuple[str, ...], Parameter(negative="", show_default=False, help="A tag of the task; may be repeated.")
+    ] = ()
+    key: Annotated[str | None, Parameter(help="Idempotency key: the same key submits the same task only once.")] = None
+
+    def read(self) -> SubmitOptions:
+        """Return the options as the client takes them. Raises UsageError."""
+        from tasker.cli.params import UsageError
+        from tasker.client import SubmitOptions
+
+        key = self.key
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise UsageError(f"--key: expected visible ASCII characters, got {key!r}")
+        return SubmitOptions(
+            queue=self.queue, priority=self.priority, delay=self.delay, tags=self.tag or None, idempotency_key=key
+        )
+
+
+DEFAULT = Options()
 
 
 def run(
@@ -17,11 +50,7 @@ def run(
     detach: Annotated[bool, Parameter(alias="-d", negative="", show_default=False)] = False,
     timeout: Timeout = None,
     json: Json = False,
-    queue: str | None = None,
-    priority: int | None = None,
-    delay: float | None = None,
-    tag: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
-    key: str | None = None,
+    options: Options = DEFAULT,
     url: Url = None,
 ) -> int:
     """Submit a task, wait for it and print its result.
@@ -41,29 +70,16 @@ def run(
         What the task is given.
     detach
         Do not wait: print the task's id.
-    queue
-        The queue to wait in.
-    priority
-        From -100 to 100; larger is sooner.
-    delay
-        Seconds to wait before the start.
-    tag
-        A tag of the task; may be repeated.
-    key
-        Idempotency key: the same key submits the same task only once.
     """
     from tasker.cli.faults import explain
-    from tasker.cli.params import UsageError
     from tasker.cli.service import connect, follow, read_params_of
     from tasker.cli.streams import OutputError, ReaderGone
     from tasker.cli.terminal import note, show
-    from tasker.client import AwaitsRestart, SubmitOptions
+    from tasker.client import AwaitsRestart
 
-    if key is not None and not (key.isascii() and key.isprintable()):
-        raise UsageError(f"--key: expected visible ASCII characters, got {key!r}")
-    options = SubmitOptions(queue=queue, priority=priority, delay=delay, tags=tag or None, idempotency_key=key)
+    submit_options = options.read()
     with connect(url) as client:
-        handle = client.submit_params(type, read_params_of(client, type, params), options=options)
+        handle = client.submit_params(type, read_params_of(client, type, params), options=submit_options)
         try:
             if detach:
                 show(str(handle.task_id))

@@ -10,13 +10,12 @@ from uuid import UUID, uuid4
 from cyclopts import App, Parameter
 
 from tasker.cli.exits import Exit
-from tasker.cli.options import Json, Url
+from tasker.cli.options import DEFAULT_OUTPUT, Output, Url, print_found
 
 if TYPE_CHECKING:
     from tasker.client import Schedule, Tasker
 
 Which = Annotated[str, Parameter(help="The name of the schedule, or its id.")]
-
 
 app = App(name="schedule", help="Submit tasks by the clock: make, list, pause and trigger schedules.")
 
@@ -32,41 +31,40 @@ def add(
     time_zone: str | None = None,
     missed: str | None = None,
     overlap: str | None = None,
-    json: Json = False,
-    url: Url = None,
+    output: Output = DEFAULT_OUTPUT,
 ) -> int:
-    """Make a schedule that submits a task at each tick.
+    """Create a schedule, which submits a task at each tick.
 
     Parameters
     ----------
     name
-        What it is called, to name it by in the other commands.
+        Its name, for the other commands.
     type
         The type of its tasks.
     params
-        Params of the task as in `tasker run`: by position, or as name=value.
+        Params of its tasks, as for `tasker run`: by position, or as name=value.
     cron
         Minute, hour, day of month, month and weekday: "30 2 * * *".
     every
         Instead of cron: seconds, or a duration (90s, 5m, 2h, 1d, PT90S).
     time_zone
-        For cron: Europe/Berlin...; else UTC.
+        Time zone of the cron rule, such as Europe/Berlin; default: UTC.
     missed
-        What to do about ticks that passed while nothing ran: once (the default), skip, all.
+        What to do about ticks that were missed while no service ran: once (the default), skip, all.
     overlap
-        At a tick while an earlier task is open: allow (the default), skip, replace.
+        What to do at a tick while an earlier task is open: allow (the default), skip, replace.
     """
     from tasker.cli.params import UsageError
-    from tasker.cli.service import connect, read_params_of, to_json
+    from tasker.cli.service import read_params_of, to_json
     from tasker.cli.terminal import note, show
 
     if (cron is None) == (every is None):
         raise UsageError('give --cron ("30 2 * * *") or --every (90s, 5m, 1d), and not both')
     options = {"cron": cron, "interval": _interval(every), "time_zone": time_zone, "missed": missed, "overlap": overlap}
     given = {option: value for option, value in options.items() if value is not None}
-    with connect(url) as client:
+    with output.connect() as client:
         made = client.schedules.create(name, {"type": type, "params": read_params_of(client, type, params)}, **given)
-    if json:
+    if output.json:
         show(to_json(made))
     else:
         note(f"Schedule {made.name}: the first task is submitted {_when(made)}.")
@@ -75,51 +73,45 @@ def add(
 
 
 @app.command
-def ls(*, json: Json = False, url: Url = None) -> int:
+def ls(*, output: Output = DEFAULT_OUTPUT) -> int:
     """List the schedules, newest first: a table on a terminal, tab-separated lines elsewhere."""
-    from tasker.cli.service import connect, to_json
-    from tasker.cli.terminal import note, print_table, show
-
-    with connect(url) as client:
+    with output.connect() as client:
         found = list(client.schedules.find_many())
-    if json:
-        show(to_json(found))
-    elif found:
-        rows = [(one.name, str(one.task["type"]), _rule(one), _next(one), _last(one)) for one in found]
-        print_table(("NAME", "TYPE", "RULE", "NEXT", "LAST"), rows)
-    else:
-        note("There are no schedules: make one with `tasker schedule add`.")
-    return Exit.OK
+    header, empty = (
+        ("NAME", "TYPE", "RULE", "NEXT", "LAST"),
+        "There are no schedules: make one with `tasker schedule add`.",
+    )
+    return print_found(found, header, _row, json=output.json, empty=empty)
 
 
 @app.command
-def show(which: Which, /, *, count: int = 5, json: Json = False, url: Url = None) -> int:
+def show(which: Which, /, *, count: int = 5, output: Output = DEFAULT_OUTPUT) -> int:
     """Show one schedule, and its next ticks.
 
     Parameters
     ----------
     count
-        How many ticks.
+        How many ticks to show.
     """
-    from tasker.cli.service import connect, to_json
+    from tasker.cli.service import to_json
     from tasker.cli.terminal import show
 
-    with connect(url) as client:
+    with output.connect() as client:
         schedule = _find(client, which)
         ticks = client.schedules.next_ticks(schedule.schedule_id, count) if count > 0 else []
-    show(to_json(schedule) if json else "\n".join(_lines(schedule, ticks)))
+    show(to_json(schedule) if output.json else "\n".join(_lines(schedule, ticks)))
     return Exit.OK
 
 
 @app.command
 def pause(which: Which, /, *, url: Url = None) -> int:
-    """Let no tick come until it is resumed; none of them is missed."""
+    """Pause a schedule: it has no ticks until it is resumed, and misses none."""
     return _change(which, url, paused=True)
 
 
 @app.command
 def resume(which: Which, /, *, url: Url = None) -> int:
-    """Let the ticks come again, from the next one on."""
+    """Resume a schedule, from its next tick on."""
     return _change(which, url, paused=False)
 
 
@@ -159,7 +151,7 @@ def _change(which: str, url: str | None, *, paused: bool) -> int:
 
 
 def _find(client: Tasker, which: str) -> Schedule:
-    """Return the schedule of a name or an id. Raises NotFound."""
+    """Return the schedule with this name or id. Raises NotFound."""
     from tasker import client as clients
     from tasker.errors import NotFound
 
@@ -171,7 +163,7 @@ def _find(client: Tasker, which: str) -> Schedule:
 
 
 def _interval(every: str | None) -> float | str | None:
-    """Return seconds; what begins with a P is left to the service. Raises UsageError."""
+    """Return the seconds; a text that begins with P as it is, for the service to read. Raises UsageError."""
     from tasker.cli.params import UsageError, read_seconds
 
     if every is None or every[:1] in "Pp":
@@ -183,6 +175,10 @@ def _interval(every: str | None) -> float | str | None:
         return float(every)
     except ValueError:
         raise UsageError(f"--every: expected seconds, or a duration (90s, 5m, 2h, 1d, PT90S), got {every!r}") from None
+
+
+def _row(schedule: Schedule) -> tuple[str, ...]:
+    return schedule.name, str(schedule.task["type"]), _rule(schedule), _next(schedule), _last(schedule)
 
 
 def _rule(schedule: Schedule) -> str:
@@ -200,9 +196,8 @@ def _next(schedule: Schedule) -> str:
 
 
 def _when(schedule: Schedule) -> str:
-    return (
-        _next(schedule) if schedule.next_fire_at is None else f"{_next(schedule)}, at {_local(schedule.next_fire_at)}"
-    )
+    at = schedule.next_fire_at
+    return _next(schedule) if at is None else f"{_next(schedule)}, at {_local(at)}"
 
 
 def _last(schedule: Schedule) -> str:
@@ -218,12 +213,18 @@ def _lines(schedule: Schedule, ticks: list[datetime]) -> Iterator[str]:
     from tasker.cli.service import to_text
 
     values: dict[str, Any] = {
-        "schedule": schedule.schedule_id, "name": schedule.name, "rule": _rule(schedule),
-        "task": to_text(schedule.task), "missed": schedule.missed, "overlap": schedule.overlap,
+        "schedule": schedule.schedule_id,
+        "name": schedule.name,
+        "rule": _rule(schedule),
+        "task": to_text(schedule.task),
+        "missed": schedule.missed,
+        "overlap": schedule.overlap,
         "from": schedule.starts_at and _local(schedule.starts_at),
         "until": schedule.ends_at and _local(schedule.ends_at),
-        "next": _next(schedule), "last": _last(schedule), "last task": schedule.last_task_id,
-    }  # fmt: skip
+        "next": _next(schedule),
+        "last": _last(schedule),
+        "last task": schedule.last_task_id,
+    }
     yield from (f"{name + ':':<10} {value}" for name, value in values.items() if value is not None)
     if schedule.last_skip is not None:
         skip = schedule.last_skip

@@ -1,4 +1,4 @@
-"""`tasker serve`: settle the settings and the port, then run the service and say where it is."""
+"""`tasker serve`: load the settings, claim the port, run the service and print where it is."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Group, Parameter
 
 from tasker.cli.exits import Exit
-from tasker.config.settings import SECRET_VARIABLES, Setting, Settings, describe_settings, load_settings
+from tasker.config.loading import Setting, describe_settings, load_settings
+from tasker.config.settings import SECRET_VARIABLES, Settings
 
 if TYPE_CHECKING:
     from tasker.cli.ports import Claim
@@ -30,7 +31,7 @@ def _flag(setting: Setting) -> tuple[str, Any, Any]:
 Flags = make_dataclass(
     "Flags",
     [_flag(setting) for setting in describe_settings() if setting.flag],
-    namespace={"__module__": __name__},  # without it the parser takes the class for a built-in one, with no fields
+    namespace={"__module__": __name__},  # without it the parser treats the class as a built-in one, without fields
 )
 
 
@@ -52,7 +53,7 @@ def serve(
     targets
         Where your own task functions are: files (mytasks.py), folders or modules (package.module).
     no_worker
-        Serve the API alone, and leave the tasks to `tasker worker` processes on the same TASKER_DATABASE_URL.
+        Serve only the API, and leave the tasks to `tasker worker` processes on the same TASKER_DATABASE_URL.
     """
     given = with_targets(asdict(flags), targets)
     if no_worker:
@@ -61,7 +62,7 @@ def serve(
 
 
 def with_targets(given: dict[str, Any], targets: Sequence[str]) -> dict[str, Any]:
-    """Return the flags with the targets of the command line before those of --tasks."""
+    """Return the flags, with the targets of the command line before those of --tasks."""
     return given | {"tasks": ",".join([*targets, *filter(None, [given.get("tasks")])])} if targets else given
 
 
@@ -69,9 +70,9 @@ serve.__annotations__["flags"] = Annotated[Flags, Parameter(name="*")]  # made f
 
 
 def run_claimed(settings: Settings, run: Callable[[Settings, socket], int]) -> int:
-    """Run a server on a port of its own, and return its exit code. A port that is taken is said, with another to use.
+    """Run a server on a port of its own, and return its exit code. If the port is taken, offer another one.
 
-    run: is given the settings with the real address and port, and a socket that is bound to them.
+    run: called with the settings, which have the real address and port, and a socket that is bound to them.
     """
     from tasker.errors import PortTaken
 
@@ -80,20 +81,20 @@ def run_claimed(settings: Settings, run: Callable[[Settings, socket], int]) -> i
         with claim:
             try:
                 return run(settled, claim.socket)
-            except PortTaken:  # another program began to listen while the service started: say so, and offer another
+            except PortTaken:  # another program began to listen while the service started
                 settings = settled
     return Exit.CONFLICT
 
 
 def _claim(settings: Settings) -> "tuple[Settings, Claim] | None":
-    """Take the settings' port, or another that the user agrees to; return None if there is none to be agreed on."""
+    """Claim the settings' port, or another that the user agrees to; return None if the user does not."""
     from tasker.cli import ports, terminal
 
     settings = Settings.model_validate(settings.model_dump() | {"host": ports.resolve(settings.host)})
     claim = ports.claim(settings.host, settings.port)
     if claim is None:
         terminal.note(f"Port {settings.port} is taken{ports.describe_holder(settings.port)}.")
-        claim = ports.claim_after(settings.host, settings.port)  # held while we ask, so that it is still free after
+        claim = ports.claim_after(settings.host, settings.port)  # held while we ask, so that it stays free
         if not terminal.confirm(f"Use port {claim.port} instead?"):
             terminal.note(f"Free it, or use another: {_command_with_port(sys.argv[1:], claim.port)}")
             claim.close()
@@ -102,7 +103,7 @@ def _claim(settings: Settings) -> "tuple[Settings, Claim] | None":
 
 
 def _command_with_port(arguments: Sequence[str], port: int) -> str:
-    """Return the command line that was given, on another port."""
+    """Return the given command line with another port."""
     from shlex import join
 
     kept: list[str] = []
@@ -115,15 +116,21 @@ def _command_with_port(arguments: Sequence[str], port: int) -> str:
     return join(["tasker", *kept, "--port", str(port)])
 
 
-def _run(settings: Settings, socket: socket) -> int:
-    from tasker.cli.banner import print_banner
+def prepare(settings: Settings) -> None:
+    """Hide the secrets of the environment, and set up the log."""
     from tasker.config.environment import take_out
     from tasker.logs.redaction import redact_prints
     from tasker.logs.setup import configure_logs
-    from tasker.wiring import app as wiring
-    from tasker.wiring import shutdown
 
     take_out(SECRET_VARIABLES)
     configure_logs(settings.log_level, settings.log_format)
     redact_prints()
+
+
+def _run(settings: Settings, socket: socket) -> int:
+    from tasker.cli.banner import print_banner
+    from tasker.wiring import app as wiring
+    from tasker.wiring import shutdown
+
+    prepare(settings)
     return shutdown.run(wiring.serve(settings, socket, started=print_banner))

@@ -1,4 +1,4 @@
-"""What commands do with a running service: connect to it, follow a task to its end, show tasks."""
+"""What commands share that use a running service: connect to it, follow a task to its end, show results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from tasker.client import DEFAULT_URL, ClientError, NotAllowed, NotFound, Task, 
 from tasker.logs.printing import escape, has_colours
 from tasker.model import Progress
 
-_GLANCE = timedelta(seconds=1)  # between looks at the progress, where somebody watches
+_GLANCE = timedelta(seconds=1)
+"""Time between updates of the progress on a terminal."""
 
 
 def connect(url: str | None) -> Tasker:
@@ -44,14 +45,14 @@ def connect(url: str | None) -> Tasker:
 
 
 def read_params_of(client: Tasker, type: str, words: Sequence[str]) -> list[Any] | dict[str, Any]:
-    """Return the params of a task of `type` that the words of a command line stand for. Raises UsageError."""
+    """Return the params of a task of `type` from the words of a command line. Raises UsageError."""
     return read_params(words, lambda: _ask(client, type))
 
 
 def _ask(client: Tasker, type: str) -> Accepts:
     try:
         return read_accepts(client.find_type(type))
-    except (NotFound, NotAllowed):  # then the submission says so, and a key that may submit need not read
+    except (NotFound, NotAllowed):  # the submission will say so; and a key that may submit may lack the right to read
         return Accepts({})
 
 
@@ -64,7 +65,7 @@ def _read_dotenv() -> dict[str, str]:
 
 
 def follow(client: Tasker, task_id: UUID, timeout: float | None, *, as_json: bool) -> int:
-    """Wait for a task, show its progress where somebody watches, and print what came of it."""
+    """Wait for a task and print its result; meanwhile show its progress on a terminal."""
     watched = has_colours(sys.stderr)
     try:
         task = _watch(client, task_id, timeout) if watched else client.wait(task_id, timeout)
@@ -78,7 +79,7 @@ def follow(client: Tasker, task_id: UUID, timeout: float | None, *, as_json: boo
 
 
 def _watch(client: Tasker, task_id: UUID, timeout: float | None) -> Task:
-    """Wait in short steps and keep one line of the terminal true."""
+    """Wait in short steps and keep one line of the terminal up to date."""
     waited = timedelta(0)
     limit = timedelta.max if timeout is None else timedelta(seconds=timeout)
     try:
@@ -100,12 +101,12 @@ def _overwrite(text: str) -> None:
 
 
 def describe_progress(task: Task) -> str:
-    """Return one line on where an open task is."""
-    waits = f" ({task.reason})" if task.reason else ""
-    return f"{task.type} {task.status}{waits}{_numbers(task.progress)}"
+    """Return one line about the state of an open task."""
+    reason = f" ({task.reason})" if task.reason else ""
+    return f"{task.type} {task.status}{reason}{_describe_numbers(task.progress)}"
 
 
-def _numbers(progress: Progress | None) -> str:
+def _describe_numbers(progress: Progress | None) -> str:
     if progress is None:
         return ""
     fraction = "" if progress.fraction is None else f" {progress.fraction:.0%}"

@@ -1,9 +1,10 @@
-"""`tasker ls` and `tasker get`: look at tasks."""
+"""`tasker ls` and `tasker get`: list tasks, and show one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from tasker.cli.exits import Exit
-from tasker.cli.options import Json, Timeout, Url
+from tasker.cli.options import DEFAULT_OUTPUT, Output, Timeout, print_found
 
 if TYPE_CHECKING:
     from tasker.client import Task
@@ -28,8 +29,7 @@ def ls(
     tag: str | None = None,
     limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
     quiet: Annotated[bool, Parameter(alias="-q", negative="", show_default=False)] = False,
-    json: Json = False,
-    url: Url = None,
+    output: Output = DEFAULT_OUTPUT,
 ) -> int:
     """List tasks, newest first: a table on a terminal, tab-separated lines elsewhere.
 
@@ -44,26 +44,21 @@ def ls(
     tag
         Only tasks with this tag.
     limit
-        How many at most.
+        How many tasks at most.
     quiet
-        Print the ids alone.
+        Print only the ids.
     """
-    from tasker.cli.service import connect, to_json
-    from tasker.cli.terminal import note, print_table, show
+    from tasker.cli.terminal import show
 
-    with connect(url) as client:
+    with output.connect() as client:
         found = list(client.find_many(status=status, type=type, queue=queue, tag=tag, limit=limit))
-    if json:
-        show(to_json(found))
-    elif quiet:
+    if quiet and not output.json:
         for task in found:
             show(str(task.task_id))
-    elif found:
-        now = datetime.now(UTC)
-        print_table(("TASK", "TYPE", "STATUS", "ATTEMPT", "SUBMITTED", "DETAIL"), [_row(task, now) for task in found])
-    else:
-        note("No tasks.")
-    return Exit.OK
+        return Exit.OK
+    header = ("TASK", "TYPE", "STATUS", "ATTEMPT", "SUBMITTED", "DETAIL")
+    row = partial(_row, now=datetime.now(UTC))
+    return print_found(found, header, row, json=output.json, empty="No tasks.")
 
 
 def get(
@@ -73,8 +68,7 @@ def get(
     wait: _Flag = False,
     timeout: Timeout = None,
     attempts: _Flag = False,
-    json: Json = False,
-    url: Url = None,
+    output: Output = DEFAULT_OUTPUT,
 ) -> int:
     """Show one task.
 
@@ -85,21 +79,21 @@ def get(
     wait
         Wait until it has ended and print its result, as `tasker run` does (exit code 1 if it failed).
     attempts
-        Show also when each attempt ran and how it ended.
+        Show when each attempt ran and how it ended.
     """
     from tasker.cli.params import UsageError
-    from tasker.cli.service import connect, follow, to_json
+    from tasker.cli.service import follow, to_json
     from tasker.cli.terminal import show
 
     try:
         wanted = UUID(task_id)
     except ValueError:
         raise UsageError(f"TASK_ID: expected a UUID, got {task_id!r}; `tasker ls -q` lists them") from None
-    with connect(url) as client:
+    with output.connect() as client:
         if wait:
-            return follow(client, wanted, timeout, as_json=json)
+            return follow(client, wanted, timeout, as_json=output.json)
         task = client.get(wanted, attempts=attempts)
-        show(to_json(task) if json else "\n".join(_lines(task)))
+        show(to_json(task) if output.json else "\n".join(_lines(task)))
     return Exit.OK
 
 
@@ -117,7 +111,7 @@ def _detail(task: Task) -> str:
 
 
 def _lines(task: Task) -> Iterator[str]:
-    """Yield what is known of a task as `name: value`, leaving out what says nothing."""
+    """Yield a task as lines `name: value`, without those that have no value."""
     from tasker.cli.service import describe_progress, to_text
 
     yield f"task:      {task.task_id}"

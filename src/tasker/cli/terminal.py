@@ -1,4 +1,4 @@
-"""What commands print and ask: tables, notes and questions, fit for the stream they go to."""
+"""What commands print and ask: tables, notes and questions, in the form that fits their stream."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def printable(text: str) -> str:
 
 
 def note(text: str) -> None:
-    """Tell the user something that is not data."""
+    """Print a message that is not data, to standard error."""
     print(printable(text), file=sys.stderr, flush=True)
 
 
@@ -34,7 +34,7 @@ def show(text: str) -> None:
 
 
 def confirm(question: str) -> bool:
-    """Ask a yes-or-no question whose answer is yes by default; no one at the terminal means no."""
+    """Ask a question whose answer is yes by default; without a terminal the answer is no."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     print(f"{question} [Y/n] ", end="", file=sys.stderr, flush=True)
@@ -42,7 +42,7 @@ def confirm(question: str) -> bool:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows: aligned, cut to the width and with a header on a terminal; tab-separated and whole elsewhere."""
+    """Print rows: on a terminal aligned, cut to its width, with a header; elsewhere tab-separated and complete."""
     if not sys.stdout.isatty():
         for row in rows:
             print("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
@@ -56,7 +56,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def ago(moment: datetime, now: datetime) -> str:
-    """Return how long `moment` lies back, in the largest unit that fits: `5m ago`, `in 20s`."""
+    """Return how long ago `moment` is, in the largest unit that fits: `5m ago`, `in 20s`."""
     seconds = round((now - moment) / timedelta(seconds=1))
     if seconds == 0:
         return "now"

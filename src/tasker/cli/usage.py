@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from tasker.cli.exits import Exit
-from tasker.cli.options import Json, Url
+from tasker.cli.options import DEFAULT_OUTPUT, Output
 
 if TYPE_CHECKING:
     from tasker.client import Usage
@@ -25,37 +25,31 @@ def usage(
     group: str = "day,owner,type",
     type: str | None = None,
     owner: str | None = None,
-    json: Json = False,
-    url: Url = None,
+    output: Output = DEFAULT_OUTPUT,
 ) -> int:
     """Show what tasks used up: tokens, cost, run time and counts by day (UTC), owner and type.
 
     Parameters
     ----------
     from_
-        The first day, like 2026-01-31; else 30 days in all.
+        The first day, like 2026-01-31; default: 30 days in all.
     to
-        The last day; else today.
+        The last day; default: today.
     group
-        What rows are made by: day, owner, type; several with commas.
+        What to group by: day, owner, type; several with commas.
     type
         Only tasks of this type.
     owner
         Only tasks of this owner.
     """
-    from tasker.cli.service import connect, to_json
+    from tasker.cli.service import to_json
     from tasker.cli.terminal import note, print_table, show
 
     by: list[Any] = [name for name in _GROUPS if name in _read_group(group)]
-    with connect(url) as client:
-        found = client.usage(
-            first=_read_day("--from", from_),
-            last=_read_day("--to", to),
-            group=by,
-            type=type,
-            owner=owner,
-        )
-    if json:
+    first, last = _read_day("--from", from_), _read_day("--to", to)
+    with output.connect() as client:
+        found = client.usage(first=first, last=last, group=by, type=type, owner=owner)
+    if output.json:
         show(to_json(found))
         return Exit.OK
     if found.rows:
@@ -88,15 +82,13 @@ def _names(row: UsageRow, by: list[str]) -> tuple[str, ...]:
 
 
 def _figures(row: Figures) -> tuple[str, ...]:
-    return (
-        str(row.attempts), str(row.failed), f"{row.run_time:.1f} s", str(row.input_tokens), str(row.output_tokens),
-        f"{row.cost:.4f}",
-    )  # fmt: skip
+    tokens = str(row.input_tokens), str(row.output_tokens)
+    return str(row.attempts), str(row.failed), f"{row.run_time:.1f} s", *tokens, f"{row.cost:.4f}"
 
 
 def _summary(usage: Usage) -> str:
     total = usage.total
-    words = f"{usage.first} to {usage.last}: {total.attempts} attempts, {total.cost:.4f} USD"
+    summary = f"{usage.first} to {usage.last}: {total.attempts} attempts, {total.cost:.4f} USD"
     if usage.budget is None:
-        return words + "."
-    return f"{words}; today {usage.budget.spent:.4f} of a budget of {usage.budget.daily:g} USD."
+        return summary + "."
+    return f"{summary}; today {usage.budget.spent:.4f} of a budget of {usage.budget.daily:g} USD."

@@ -1,4 +1,4 @@
-"""`tasker worker`: run tasks, and serve nothing but probes."""
+"""`tasker worker`: run tasks, and serve only probes."""
 
 from dataclasses import asdict
 from functools import partial
@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from tasker.cli.serve import NONE_GIVEN, Flags, run_claimed, with_targets
-from tasker.config.settings import SECRET_VARIABLES, Settings, load_settings
+from tasker.cli.serve import NONE_GIVEN, Flags, prepare, run_claimed, with_targets
+from tasker.config.loading import load_settings
+from tasker.config.settings import Settings
 from tasker.errors import ConfigError
 
 
@@ -22,9 +23,8 @@ def worker(*targets: str, flags: Any = NONE_GIVEN) -> int:
     targets
         Where your own task functions are: files (mytasks.py), folders or modules (package.module).
     """
-    settings = load_settings(
-        **with_targets(asdict(flags), targets), worker="true"
-    )  # a worker is one, whatever .env says
+    # worker: this process is one, whatever .env says
+    settings = load_settings(**with_targets(asdict(flags), targets), worker="true")
     if settings.database_url is None:
         raise ConfigError(
             "TASKER_DATABASE_URL: expected a PostgreSQL database, got none: a worker by itself shares one with"
@@ -38,14 +38,9 @@ worker.__annotations__["flags"] = Annotated[Flags, Parameter(name="*")]
 
 def _run(settings: Settings, probes: socket | None) -> int:
     from tasker.cli.banner import print_worker_banner
-    from tasker.config.environment import take_out
-    from tasker.logs.redaction import redact_prints
-    from tasker.logs.setup import configure_logs
     from tasker.wiring import app as wiring
     from tasker.wiring import shutdown
 
-    take_out(SECRET_VARIABLES)
-    configure_logs(settings.log_level, settings.log_format)
-    redact_prints()
+    prepare(settings)
     banner = partial(print_worker_banner, has_probes=probes is not None)
     return shutdown.run(wiring.work(settings, probes, started=banner))

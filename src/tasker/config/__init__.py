@@ -1,1 +1,1 @@
-"""Settings, and where they come from: flags, the environment, `.env`."""
+"""Settings: the kinds of their values, the table of them, and loading them from flags, the environment and `.env`."""

@@ -1,4 +1,4 @@
-"""The file `.env` of the working folder: read as python-dotenv reads it, but for what that leaves out in silence."""
+"""Reads the file `.env` as python-dotenv does, but raises an error for lines that python-dotenv would skip."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OURS = ("TASKER_", "OPENAI_")
 
 
 def read_dotenv(file: Path) -> dict[str, str | None]:
-    """Return what the file sets; nothing if there is none. Raises ConfigError, with the line."""
+    """Return the variables that the file sets; {} without a file. Raises ConfigError that names the line."""
     try:
         _check(file)
         return dotenv_values(file)
@@ -22,14 +22,14 @@ def read_dotenv(file: Path) -> dict[str, str | None]:
 
 
 def _check(file: Path) -> None:
-    """Look for lines of ours that cannot be read: what they set would be something else than was meant."""
+    """Raise ConfigError for a line of ours that cannot be read: its setting would be silently ignored."""
     if not file.is_file():
         return
     with file.open(encoding="utf-8") as text:
         for part in parse_stream(text):
-            line, words = part.original.line, part.original.string
-            is_ours = any(name in words for name in _OURS)
+            line, text_of_line = part.original.line, part.original.string
+            is_ours = any(name in text_of_line for name in _OURS)
             if is_ours and (part.error or (part.key is not None and part.value is None)):
                 raise ConfigError(f"{file}: line {line}: expected NAME=value, with every quote closed")
-            if "\0" in words:
+            if "\0" in text_of_line:
                 raise ConfigError(f"{file}: line {line}: expected text, got a NUL character")

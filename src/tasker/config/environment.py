@@ -1,4 +1,4 @@
-"""Takes secrets out of this process's environment, so that the tasks' code cannot read them there."""
+"""Removes secrets from this process's environment, so that the code of tasks cannot read them there."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Collection
 from pathlib import Path
 
 _ENV_START, _ENV_END = 50, 51
-"""Fields of /proc/PID/stat, counted from 1 (proc_pid_stat(5)): where a process's first environment lies."""
+"""Fields of /proc/PID/stat, counted from 1 (proc_pid_stat(5)): the addresses of a process's initial environment."""
 
 
 def take_out(names: Collection[str]) -> None:
-    """Remove variables from os.environ and, on Linux, from what /proc/PID/environ shows of this process.
+    """Remove variables from os.environ and, on Linux, from /proc/PID/environ of this process.
 
-    A variable that is unset only is still shown there to each process of the same user, a task's child among them.
+    A variable that is only unset is still shown there to every process of the same user, including a task's child.
     """
     for name in names:
         os.environ.pop(name, None)
@@ -22,7 +22,7 @@ def take_out(names: Collection[str]) -> None:
 
 
 def _wipe(prefixes: Collection[bytes]) -> None:
-    """Overwrite the values that the kernel put into this process's memory at its start."""
+    """Overwrite the values that the kernel put into this process's memory when it started."""
     found = _first_environment()
     if found is None:
         return
@@ -35,11 +35,11 @@ def _wipe(prefixes: Collection[bytes]) -> None:
 
 
 def _first_environment() -> tuple[int, int] | None:
-    """Return address and length of it; None where the system does not tell."""
+    """Return the address and length of the initial environment; None if the system does not show them."""
     try:
         stat = Path("/proc/self/stat").read_bytes()
     except OSError:
         return None
-    fields = stat[stat.rindex(b")") + 1 :].split()  # the second field, a name in brackets, may hold blanks
+    fields = stat[stat.rindex(b")") + 1 :].split()  # the second field, a name in brackets, may contain blanks
     start, end = (int(fields[number - 3]) for number in (_ENV_START, _ENV_END))
     return (start, end - start) if start else None

@@ -1,4 +1,4 @@
-"""What language models cost by the settings: their JSON, read and checked."""
+"""Reads and checks the prices of language models in the settings, which are JSON."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 ANY_MODEL = "*"
-"""The name that stands for every model without a price."""
+"""The name for every model that has no price of its own."""
 _Dollars = Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)]
 
 
 class ModelPrice(NamedTuple):
-    """US dollars for a million tokens of a model; cached_input: of those that it has read before, None for `input`."""
+    """US dollars for a million tokens of a model. cached_input: for cached input tokens; None: as for `input`."""
 
     input: _Dollars
     output: _Dollars
@@ -22,7 +22,7 @@ class ModelPrice(NamedTuple):
 
 
 def read_prices(value: object) -> dict[str, ModelPrice] | None:
-    """Read the JSON of prices; raises ValueError that names each part that is wrong."""
+    """Read prices from JSON. Raises ValueError that names each wrong part."""
     try:
         given = json.loads(value, object_pairs_hook=_once) if isinstance(value, str) else value
         return _prices.validate_python(given)
@@ -34,7 +34,7 @@ def read_prices(value: object) -> dict[str, ModelPrice] | None:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the members of a JSON object; raises ValueError for a name that it has twice."""
+    """Return the members of a JSON object. Raises ValueError for a repeated name."""
     members = dict(pairs)
     if len(members) < len(pairs):
         names = [name for name, _ in pairs]

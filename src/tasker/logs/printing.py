@@ -1,4 +1,4 @@
-"""What may go to a terminal or into a log line: nothing that moves a cursor or forges a line."""
+"""Escapes text for a terminal or a log line, so that it cannot move the cursor or forge a line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def has_colours(stream: TextIO) -> bool:
 
 
 def escape(text: str, keep: str = "") -> str:
-    """Replace what does not print (control characters, ANSI sequences, line ends, bidi marks) by its escape.
+    """Replace characters that do not print (control characters, line ends, bidi marks) by their escapes.
 
     Characters of `keep` stay as they are.
     """

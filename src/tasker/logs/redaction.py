@@ -1,8 +1,7 @@
-"""What the code of tasks must not show: taken out of the log, and of what it prints in the service's process.
+"""Removes the secrets of tasks from the log, and from what their code prints in the service's process.
 
-Users' functions that run in this process do so in other threads than the main one, where the service is. Which task a
-line is from cannot always be told (a thread that a function has started, say), so each is searched for what any of the
-attempts under way must not show.
+Users' functions run in other threads than the main one, where the service runs. It is not always known which task a
+line comes from (a function may start threads), so each line is searched for the secrets of all running attempts.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ _active: dict[object, Redact] = {}
 
 
 def begin_redaction(attempt: object, redact: Redact) -> None:
-    """Have `redact` see to all that is said outside of the main thread until `end_redaction(attempt)`."""
+    """Apply `redact` to all text from outside the main thread until `end_redaction(attempt)`."""
     _active[attempt] = redact
 
 
 def end_redaction(attempt: object) -> None:
-    """Idempotent."""
+    """End what `begin_redaction` began. Idempotent."""
     _active.pop(attempt, None)
 
 
 def redacted(text: str) -> str:
-    """Return the text as it may be shown."""
+    """Return the text without the secrets of running attempts."""
     if _active and threading.get_ident() != threading.main_thread().ident:
         for redact in tuple(_active.values()):
             text = redact(text)
@@ -36,20 +35,20 @@ def redacted(text: str) -> str:
 
 
 def redact_prints() -> None:
-    """Have what is printed outside of the main thread redacted from now on."""
+    """Redact what is printed outside the main thread from now on."""
     sys.stdout = sys.__stdout__ = cast(Any, RedactingStream(sys.stdout))  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = cast(Any, RedactingStream(sys.stderr))  # type: ignore[misc]
 
 
 class RedactingStream:
-    """Stands in for sys.stdout or sys.stderr of the service."""
+    """Replaces sys.stdout or sys.stderr of the service."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
         self._stream.write(redacted(text))
-        if "\n" in text:  # the stream of a service is no terminal as a rule, and would hold back what a task prints
+        if "\n" in text:  # usually not a terminal: the stream would buffer what a task prints
             self._stream.flush()
         return len(text)
 

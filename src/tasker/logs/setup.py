@@ -1,7 +1,7 @@
 """The server's log: one line for each event, as text on a terminal and as JSON elsewhere.
 
-Whatever a value holds, it cannot forge a line or move a terminal's cursor: characters that do not print are escaped.
-Only the lines of a traceback follow their event in the text form, each behind a bar.
+No value can forge a line or move a terminal's cursor: characters that do not print are escaped. In the text form the
+lines of a traceback follow their event, each after a bar.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _route_standard_logging(stream: TextIO, level: int, shared: list[Processor],
 
 
 def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Take out of an event what a task's code must not show."""
+    """Remove the secrets of tasks from an event."""
     for name, value in event.items():
         text = value if isinstance(value, str) else str(value)
         if (shown := redacted(text)) != text:

@@ -1,4 +1,4 @@
-"""The values that Tasker is about: frozen, typed, free of I/O. msgspec encodes them on the wire."""
+"""The values of Tasker: frozen, typed, without I/O. msgspec encodes them on the wire."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A task with all that belongs to it, as any engine stores it: what goes into an archive and out of it.
+"""Tasks and other records as an archive has them, independent of the engine.
 
-JSON that is kept as text (params, results...) is text here too, so that -0, 1e2 and 1.10 stay what they are.
+JSON that is stored as text (params, results...) is text here too, so that -0, 1e2 and 1.10 stay as they are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from msgspec import Raw, Struct, json, structs
 
 
 class StoredAttempt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An attempt that another one followed; the latest is in the task."""
+    """An attempt that another one followed; the latest attempt is part of the task."""
 
     attempt: int
     worker: str
@@ -25,7 +25,7 @@ class StoredAttempt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class StoredEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An event that has a row of its own."""
+    """An event that is stored as a row of its own."""
 
     sequence: int
     attempt: int
@@ -44,9 +44,9 @@ class StoredKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class StoredRecord(Struct, frozen=True, kw_only=True, tag_field="kind", tag="record", forbid_unknown_fields=True):
-    """Something that is stored beside the tasks: a schedule, a queue's settings...
+    """A record that is not a task: a schedule, a queue's settings...
 
-    record: which kind of thing it is. key: which of them, as text. data: all of it, a JSON object's text.
+    record: its kind. key: its id within the kind, as text. data: its content, the text of a JSON object.
     """
 
     record: str
@@ -55,12 +55,12 @@ class StoredRecord(Struct, frozen=True, kw_only=True, tag_field="kind", tag="rec
 
     @property
     def name(self) -> tuple[str, str]:
-        """What no two of a store have in common."""
+        """The unique name of the record in its store."""
         return self.record, self.key
 
 
 class StoredTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A task, its earlier attempts, its events and its keys. Leases and places in line are the engine's own affair."""
+    """A task, its earlier attempts, events and idempotency keys; without leases and positions, which engines set."""
 
     task_id: UUID
     type: str
@@ -107,7 +107,7 @@ class StoredTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def times(self) -> Iterator[datetime]:
-        """Every time that it has."""
+        """All times in the task."""
         own = (getattr(self, name) for name in TIMES)
         yield from (time for time in own if time is not None)
         for attempt in self.attempts:
@@ -117,6 +117,7 @@ class StoredTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def is_pending(self) -> bool:
+        """Whether it is pending."""
         return self.status == "pending"
 
     @property
@@ -136,12 +137,12 @@ class StoredTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def size(self) -> int:
-        """About how many characters it has."""
+        """About how many characters it takes."""
         wide = len(self.params) + len(self.metadata) + len(self.result or "") + len(self.error or "")
         return wide + sum(len(event.data) for event in self.events)
 
     def has_become(self, other: StoredTask) -> bool:
-        """Tell whether `other` is this very submission, as it was or further on."""
+        """Tell whether `other` is the same submission, in the same state or a later one."""
         if any(getattr(self, name) != getattr(other, name) for name in _SETTLED) or not self._is_history_of(other):
             return False
         if self.status == "completed" or (self._stage == other._stage and self.status not in ("pending", "running")):
@@ -149,7 +150,7 @@ class StoredTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self._stage <= other._stage
 
     def _is_history_of(self, other: StoredTask) -> bool:
-        """Tell whether what is only ever added to goes on in `other`; keys are only ever taken away."""
+        """Tell whether `other` has these attempts and events or more, and these keys or fewer: keys only expire."""
         attempts, events = other.attempts[: len(self.attempts)], set(other.events)
         return self.attempts == attempts and events.issuperset(self.events) and set(self.keys).issuperset(other.keys)
 
@@ -159,21 +160,38 @@ class StoredTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 _SETTLED = (
-    "task_id", "type", "queue", "priority", "created_at", "run_at", "max_attempts", "policy", "tags", "metadata",
-    "params", "owner", "deadline", "retention", "unique_key", "concurrency_key", "weight", "cache_key", "extra",
-)  # fmt: skip
-"""What a submission settles for good."""
+    "task_id",
+    "type",
+    "queue",
+    "priority",
+    "created_at",
+    "run_at",
+    "max_attempts",
+    "policy",
+    "tags",
+    "metadata",
+    "params",
+    "owner",
+    "deadline",
+    "retention",
+    "unique_key",
+    "concurrency_key",
+    "weight",
+    "cache_key",
+    "extra",
+)
+"""Fields that a submission settles for good."""
 TEXTS = frozenset({"policy", "metadata", "usage", "progress", "error", "params", "result", "extra"})
-"""Columns that hold JSON as bytes."""
+"""Columns that store JSON as bytes."""
 TIMES = frozenset(
     {"created_at", "run_at", "due_at", "started_at", "finished_at", "cancel_requested_at", "deadline", "expires_at"}
 )
 COLUMNS = tuple(field.name for field in structs.fields(StoredTask) if field.name not in {"attempts", "events", "keys"})
-"""What of a task is a column of its row, in the order of the fields."""
+"""The fields that are columns of a task's row, in order."""
 
 
 def text_of(data: bytes | None) -> str | None:
-    """Return JSON that a column holds as bytes as text."""
+    """Return JSON bytes of a column as text."""
     return None if data is None else bytes(data).decode()
 
 

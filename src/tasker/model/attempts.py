@@ -1,4 +1,4 @@
-"""Attempts: a lease on a running task, what a worker reports, and how an attempt ends."""
+"""Attempts: the lease on a running task, what a worker reports, how an attempt ends."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Ending = Literal["succeeded", "failed", "timed_out", "crashed", "snoozed", "canc
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """One claim of a task by a worker: when, where and how it ended (`ending` is None while it runs).
+    """One claim of a task by a worker: where, when, and how it ended (`ending` is None while it runs).
 
-    `peak_memory`: bytes that its process has held at most, without those that it started itself; None for an
-    `async def` function, which shares the worker's, and for an attempt whose process crashed.
+    peak_memory: largest number of bytes that its process held, without that process's own children; None for an
+    `async def` function, which shares the worker's process, and for an attempt whose process crashed.
     """
 
     attempt: int
@@ -31,7 +31,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
 
 class Lease(Struct, frozen=True):
-    """The right to one attempt: the pair that fences every write of it."""
+    """The right to write for one attempt: every write is fenced by this pair."""
 
     task_id: UUID
     attempt: int
@@ -40,9 +40,9 @@ class Lease(Struct, frozen=True):
 class Claim(Struct, frozen=True, kw_only=True):
     """A task handed to a worker, with what is needed to run it and to decide what follows.
 
-    `tries` counts attempts that used up a try, `crashes` those whose own child died, `interruptions` the ends of the
-    whole service that cut it off, in a row; none of them includes the attempt claimed here. `usage` is what earlier
-    attempts used up (JSON text). `secrets`: what of the params is shown nowhere; a worker fills it in.
+    tries: attempts that used up a try; crashes: attempts whose child process died; interruptions: attempts in a row
+    that ended with the service. None of these includes the attempt claimed here. usage: what earlier attempts used up
+    (JSON text). secrets: the secret params; a worker fills them in.
     """
 
     task_id: UUID
@@ -63,13 +63,14 @@ class Claim(Struct, frozen=True, kw_only=True):
 
     @property
     def lease(self) -> Lease:
+        """The lease of this attempt."""
         return Lease(self.task_id, self.attempt)
 
 
 class Transition(Struct, frozen=True, kw_only=True):
-    """What completing an attempt changes in the task; made by `lifecycle.decide`, but for its peak of memory.
+    """What the end of an attempt changes in the task; `lifecycle.decide` makes it, except for `peak_memory`.
 
-    `type`, `owner` and `started_at` are those of the attempt: what it used up is counted by them.
+    type, owner, started_at: of the attempt; usage is counted by them.
     """
 
     status: Status
@@ -89,7 +90,7 @@ class Transition(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """What an attempt has said since its last report: events in order, and the newest progress and usage."""
+    """What an attempt reports since its last report: events in order, and the newest progress and usage."""
 
     events: tuple[NewEvent, ...] = ()
     progress: Progress | None = None

@@ -1,4 +1,4 @@
-"""Who did what: a record of everything that controls the service or its tasks."""
+"""The audit log: who did what to control the service or its tasks."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from tasker.model.pages import PageOf
+
 
 class AuditAction(Struct, frozen=True, kw_only=True):
-    """Something that somebody wants done: the name of the operation, and what it is done to.
+    """An audited action, as requested: who asks for which operation on what.
 
-    key_id and owner: of the key that was shown; None and "" without one. address: where the connection came from.
+    key_id, owner: of the key that the request showed; None and "" without a key. action: the name of the operation.
+    target: what it acts on. address: of the client's connection.
     """
 
     key_id: str | None
@@ -21,7 +24,10 @@ class AuditAction(Struct, frozen=True, kw_only=True):
 
 
 class AuditEntry(Struct, frozen=True, kw_only=True):
-    """A deed, when it was begun, and the HTTP status it ended with; None if the process ended before it was known."""
+    """An entry of the audit log: when an action began, and the HTTP status of its outcome.
+
+    deed: the audited action. outcome: None if the process ended before it was known.
+    """
 
     sequence: int
     time: datetime
@@ -29,8 +35,4 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
     outcome: int | None
 
 
-class AuditPage(Struct, frozen=True, kw_only=True):
-    """A slice of the record, newest first; `next_cursor` is opaque, None at the end."""
-
-    items: list[AuditEntry]
-    next_cursor: str | None = None
+AuditPage = PageOf[AuditEntry]

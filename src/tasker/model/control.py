@@ -1,4 +1,4 @@
-"""What is done to many tasks at once."""
+"""Actions on many tasks at once."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ ACTS_ON: dict[Action, tuple[Status, ...]] = {
     "retry": (Status.FAILED, Status.CANCELLED),
     "delete": (Status.COMPLETED, Status.FAILED, Status.CANCELLED),
 }
-"""The statuses that an action can begin from."""
+"""The statuses that each action applies to."""
 
 
 class Counted(Struct, frozen=True):
-    """How many tasks a filter finds now; `cursor` is where those of them begin, newest first: none is added later."""
+    """How many tasks match a filter now. `cursor`: before the newest of them, so that later tasks are left out."""
 
     count: int
     cursor: str | None
 
 
 class ChosenTask(NamedTuple):
-    """A task that a filter finds; without an owner it is ""."""
+    """A task that matches a filter. `owner` is "" without one."""
 
     task_id: UUID
     owner: str
@@ -34,7 +34,7 @@ class ChosenTask(NamedTuple):
 
 
 class Chosen(Struct, frozen=True):
-    """Tasks that a filter finds, newest first; `next_cursor` is None at the end."""
+    """Tasks that match a filter, newest first. `next_cursor` is None at the end."""
 
     tasks: list[ChosenTask]
     next_cursor: str | None

@@ -1,4 +1,4 @@
-"""Drafts: a checked submission, as an engine stores it, and the receipt for it."""
+"""Drafts: valid submissions as an engine stores them, and the receipts for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasker.model.webhooks import Webhook
 
 
 class Idempotency(Struct, frozen=True, kw_only=True):
-    """A client's key for one submission: `fingerprint` tells equal requests, `reply` is what an equal one is told."""
+    """A client's key for one submission. fingerprint: same for equal requests. reply: what an equal request gets."""
 
     key: str
     fingerprint: bytes
@@ -23,17 +23,18 @@ class Idempotency(Struct, frozen=True, kw_only=True):
 
 
 class Draft(Struct, frozen=True, kw_only=True):
-    """A validated submission on its way to the engine. `params` and `metadata` are JSON text.
+    """A valid submission on its way to the engine.
 
-    `run_at` is None for a task that may start at once. `policy` and `max_attempts` are what the row keeps of the
-    settled defaults: `policy` is the JSON text of a Policy, encoded once for each type. `is_chosen`: the task's id is
-    the client's choice, and may be there already; such a draft has an idempotency key. `owner` is "" where no keys are
-    used. `retention`: how long it is kept after its end, None for ever. `weight`: what it costs of its queue's rate.
-    `webhook`: who is told of this task alone. `secrets`: what stands as a mask in the params (hiding.py).
+    params, metadata: JSON text. run_at: None for a task that may start at once. policy: the JSON text of a Policy,
+    encoded once for each type. is_chosen: the client chose the task's id, which may exist already; such a draft has an
+    idempotency key. owner: "" where no keys are used. retention: how long the task is kept after its end; None for
+    ever. weight: units that its start takes from its queue's rate. webhook: a webhook for this task alone. secrets: the
+    values that are masked in the params (rules/secrets.py).
 
-    unique_key: of one open task of its owner and type at a time; on_conflict: what becomes of this draft then.
-    refusal: why it is not stored, if no earlier task answers for it. join_refusal: why none may answer for it.
-    cache_key: an open task with this key, or one that has completed within `cache_for`, answers for this draft.
+    unique_key: only one open task of an owner and type has it. on_conflict: what happens to a draft whose unique_key an
+    open task has. cache_key: an open task with this key, or one that completed within `cache_for`, answers for this
+    draft. refusal: why the draft is not stored; an existing task may still answer. join_refusal: why no existing task
+    may answer for it.
     """
 
     task_id: UUID
@@ -70,14 +71,15 @@ class Draft(Struct, frozen=True, kw_only=True):
 
     @property
     def is_delayed(self) -> bool:
-        """Whether its `run_at` is the end of a delay, and no moment that was asked for."""
+        """Whether the client asked for a delay, of which `run_at` is the end, not for a time."""
         return self.extra is not None and self.extra.delayed
 
 
 class Receipt(Struct, frozen=True):
-    """What became of a draft: stored; or its idempotency key was known, with an equal or another request.
+    """What became of a draft.
 
-    joined: another task answers for it, by its unique or its cache key. refused: `refusal` says why, nothing is stored.
+    outcome: stored; replayed or mismatched: its idempotency key was used before, by an equal or by another request;
+    joined: an existing task answers, by its unique or cache key; refused: nothing is stored, for the reason `refusal`.
     """
 
     task_id: UUID

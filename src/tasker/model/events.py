@@ -12,7 +12,7 @@ from tasker.model.tasks import Status
 
 
 class NewEvent(Struct, frozen=True, kw_only=True):
-    """Something a running attempt says; `data` is a JSON object's text."""
+    """An event that a running attempt reports. `data`: the text of a JSON object."""
 
     type: Literal["progress", "output", "log"]
     time: datetime
@@ -34,9 +34,9 @@ class Event(Struct, frozen=True, kw_only=True):
 
 
 class Change(Struct, frozen=True):
-    """News from the engine: this task now has this status; for wake-ups, never a source of truth.
+    """A notification from the engine: this task now has this status. For wake-ups, never a source of truth.
 
-    spoke: its attempt has said something, and nothing else has changed.
+    spoke: its attempt has reported something, and nothing else has changed.
     """
 
     task_id: UUID

@@ -1,11 +1,11 @@
-"""How long attempts of each task type have run of late in this process: for estimates, never a source of truth."""
+"""Recent run times of each task type in this process: for estimates, never a source of truth."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
 _WEIGHT = 0.1
-"""What the newest run counts in the moving average."""
+"""Weight of the newest run in the moving average."""
 _MOST_TYPES = 10_000
 
 
@@ -16,7 +16,7 @@ class History:
         self._seconds: dict[str, float] = {}
 
     def note(self, type_: str, run_time: timedelta) -> None:
-        """Count a run that has ended."""
+        """Add the run time of an attempt that has ended."""
         seconds = max(0.0, run_time.total_seconds())
         before = self._seconds.get(type_)
         if before is None and len(self._seconds) >= _MOST_TYPES:
@@ -24,6 +24,6 @@ class History:
         self._seconds[type_] = seconds if before is None else before + _WEIGHT * (seconds - before)
 
     def run_time(self, type_: str) -> timedelta | None:
-        """Return how long a run of the type takes about; None if none was seen."""
+        """Return about how long an attempt of the type runs; None if none has ended here."""
         seconds = self._seconds.get(type_)
         return None if seconds is None else timedelta(seconds=seconds)

@@ -1,4 +1,4 @@
-"""The events of all tasks in one line, as they became durable."""
+"""The journal: the events of all tasks in the order in which they became durable."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tasker.model.tasks import Task
 
 
 class JournalEntry(Struct, frozen=True, kw_only=True):
-    """One event with its place in the line, and what of its task is asked for.
+    """One event, its position in the journal, and the fields of its task that filters use.
 
-    cursor: read on behind this entry by it. commit: a number; what became durable later has a larger one. type, queue,
-    tags, owner: the task's. task: at the event that ends one, the task as it ended; None for any other event, and where
-    it was run again since.
+    cursor: the position after this entry. commit: the number of its commit; later commits have larger numbers. type,
+    queue, tags, owner: the task's. task: for the event that ends a task, the task as it ended; None for other events,
+    and for a task that was retried since.
     """
 
     cursor: str
@@ -30,17 +30,17 @@ class JournalEntry(Struct, frozen=True, kw_only=True):
 
     @property
     def size(self) -> int:
-        """Bytes of what may be large in it: what the event says, and the params and result of its task."""
+        """Bytes of its large parts: the event's data, and the params and result of its task."""
         task = self.task
         of_task = 0 if task is None else len(memoryview(task.params)) + len(memoryview(task.result or b""))
         return len(memoryview(self.event.data)) + of_task
 
 
 class JournalPage(Struct, frozen=True, kw_only=True):
-    """Entries in order, and the cursor to read on from, also where there are none.
+    """Entries in order, and the cursor to read on from, even if there are no entries.
 
-    was_reset: what lay behind the cursor that was asked for is not kept any more, or was never here. Such a page has no
-    entries, and its cursor is before the oldest that are kept.
+    was_reset: the entries after the requested cursor are no longer kept, or never were here. Such a page has no
+    entries, and its cursor is before the oldest that is kept.
     """
 
     entries: list[JournalEntry]
@@ -49,7 +49,7 @@ class JournalPage(Struct, frozen=True, kw_only=True):
 
 
 class JournalLimits(NamedTuple):
-    """How long the journal is kept, and about how many bytes of it at the most."""
+    """How long journal entries are kept, and the limit of their size, about that many bytes."""
 
     keep: timedelta = timedelta(hours=24)
     size: int = 256 << 20

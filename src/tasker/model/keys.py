@@ -1,4 +1,4 @@
-"""Who asks, by which key, and what that may do."""
+"""API keys, and the callers that use them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Literal
 from msgspec import Struct
 
 Scope = Literal["submit", "read", "control", "admin"]
-"""submit: tasks, and what submits them. read: what is one's own. control: cancel, retry, delete... of it.
-admin: everything, and everybody's."""
+"""submit: submit tasks, and create what submits them. read: read what belongs to the owner. control: cancel, retry,
+delete... it. admin: do everything, for all owners."""
 SCOPES: tuple[Scope, ...] = ("submit", "read", "control", "admin")
 
 
 class Caller(Struct, frozen=True):
-    """Who asks: for which owner, by which key (None: by none), and what that may do.
+    """Who makes a request: the owner, the key (None without one), and its scopes.
 
-    `owner` is "" where no keys are used; what is submitted then belongs to nobody.
+    owner: "" where no keys are used; tasks then belong to no owner.
     """
 
     owner: str = ""
@@ -24,39 +24,39 @@ class Caller(Struct, frozen=True):
     scopes: frozenset[Scope] = frozenset()
 
     def may(self, scope: Scope) -> bool:
-        """Tell whether this is within the caller's rights; an admin may do everything."""
+        """Tell whether the caller has the scope; an admin has every scope."""
         return scope in self.scopes or "admin" in self.scopes
 
     @property
     def only(self) -> str | None:
-        """The owner whose things alone the caller sees; None: everybody's."""
+        """The only owner whose tasks the caller sees; None: all owners'."""
         return None if "admin" in self.scopes else self.owner
 
     def sees(self, owner: str | None) -> bool:
-        """Tell whether the caller sees what belongs to `owner`; to everybody else it is not there."""
+        """Tell whether the caller sees what belongs to `owner`; to other callers it does not exist."""
         return "admin" in self.scopes or self.owner == (owner or "")
 
 
 NOBODY = Caller()
-"""Who has shown no key where one is needed: may do nothing."""
+"""The caller without a key where one is needed: may do nothing."""
 ANYBODY = Caller(scopes=frozenset(SCOPES))
-"""Who asks where no key is needed: may do everything."""
+"""The caller where no key is needed: may do everything."""
 
 
 KEEP_DEAD_KEYS = 1000
-"""Keys that open nothing any more are kept, so many of the newest: their ids are in the record of who did what."""
+"""How many of the newest revoked or expired keys are kept: the audit log has their ids."""
 
 
 def as_scopes(caller: Caller) -> tuple[Scope, ...]:
-    """Return what a caller may do, in the order of SCOPES: as it is kept with what goes on acting for the caller."""
+    """Return a caller's scopes in the order of SCOPES, to store with a schedule that will act for the caller."""
     return tuple(scope for scope in SCOPES if scope in caller.scopes)
 
 
 class Key(Struct, frozen=True, kw_only=True):
-    """A key as it is stored: `digest` is the SHA-256 of its secret, which nobody keeps.
+    """A key as it is stored. `digest`: the SHA-256 of its secret, which is not stored.
 
-    rate: requests a second at the most, `burst` of them at once; None for no limit. daily_budget: US dollars that its
-    tasks may cost on one day, None for no limit.
+    rate, burst: limits of requests a second, and at once; None for no limit. daily_budget: US dollars that its tasks
+    may cost on one day; None for no limit.
     """
 
     key_id: str
@@ -73,10 +73,10 @@ class Key(Struct, frozen=True, kw_only=True):
     daily_budget: float | None = None
 
     def is_good(self, now: datetime) -> bool:
-        """Tell whether it opens anything: it is not revoked, and its time is not over."""
+        """Tell whether the key is valid: neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
     @property
     def caller(self) -> Caller:
-        """Who asks with it."""
+        """The caller that uses this key."""
         return Caller(owner=self.owner, key_id=self.key_id, scopes=frozenset(self.scopes))

@@ -1,4 +1,4 @@
-"""Queues: what a person may set of one, and the arithmetic of its rate. Pure: no clock, no store."""
+"""Queues: their settings, and the arithmetic of their rates. Pure: no clock, no store."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import NamedTuple
 from msgspec import UNSET, Struct, UnsetType, structs
 
 _ALMOST = 1e-6
-"""Units that a sum of refills may lack by rounding."""
+"""Units that a sum of refills may be short of by rounding."""
 
 
 class Rate(Struct, frozen=True, kw_only=True):
-    """At most `limit` units of weight start in each `per`, evenly; after a quiet while `burst` more may start at once.
+    """At most `limit` units of weight start in each `per`, evenly; after a pause `burst` units may start at once.
 
-    A token bucket: it holds `burst` units, and a start needs its weight in it. One that weighs more than `burst` starts
-    when the bucket is full, and those behind it wait until it is paid off.
+    A token bucket of `burst` units: a start needs its weight in the bucket. A task that weighs more than `burst` starts
+    when the bucket is full, and leaves a debt that later tasks wait for.
     """
 
     limit: int
@@ -27,19 +27,20 @@ class Rate(Struct, frozen=True, kw_only=True):
         return self.limit / self.per.total_seconds()
 
     def refill(self, tokens: float, elapsed: timedelta) -> float:
-        """Return what is in the bucket so much later."""
+        """Return the units in the bucket after a time."""
         return min(float(self.burst), tokens + max(0.0, elapsed.total_seconds()) * self.per_second)
 
     def can_pay(self, tokens: float, weight: int) -> bool:
+        """Tell whether a task of this weight may start."""
         return tokens + _ALMOST >= min(weight, self.burst)
 
     def wait(self, tokens: float, weight: int) -> timedelta:
-        """Return how long it takes until this weight may start."""
+        """Return how long until a task of this weight may start."""
         return timedelta(seconds=max(0.0, min(weight, self.burst) - tokens) / self.per_second)
 
 
 class Slot(NamedTuple):
-    """What tasks with one concurrency key share: of a queue, and of one owner; None where all owners share it."""
+    """What tasks with the same concurrency key share: a queue, and an owner (None: all owners share it)."""
 
     queue: str
     owner: str | None
@@ -47,10 +48,10 @@ class Slot(NamedTuple):
 
 
 class QueueSettings(Struct, frozen=True, kw_only=True):
-    """What is set of a queue; None is no limit.
+    """The settings of a queue; None is no limit.
 
-    concurrency: attempts that run at a time. concurrency_per_key: the same of one owner's tasks with one
-    `concurrency_key`; of all owners' together with `shared_keys`.
+    concurrency: attempts that may run at a time. concurrency_per_key: the same for one owner's tasks with the same
+    `concurrency_key`; with `shared_keys`, for those of all owners together.
     """
 
     name: str
@@ -62,20 +63,20 @@ class QueueSettings(Struct, frozen=True, kw_only=True):
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing is set."""
+        """Whether all settings have their defaults."""
         return self == QueueSettings(name=self.name)
 
     def slot(self, owner: str, key: str) -> Slot:
-        """Return what a task of this owner with this concurrency key shares with others."""
+        """Return the slot of a task of this owner with this concurrency key."""
         return Slot(self.name, None if self.shared_keys else owner, key)
 
     def counts_as(self, other: QueueSettings) -> bool:
-        """Tell whether both let as many tasks with one key run together."""
+        """Tell whether both limit tasks with the same concurrency key alike."""
         return (self.concurrency_per_key, self.shared_keys) == (other.concurrency_per_key, other.shared_keys)
 
 
 class QueueChange(Struct, frozen=True, kw_only=True):
-    """What is to be set of a queue; the rest stays as it is."""
+    """A change of a queue's settings; UNSET fields stay as they are."""
 
     paused: bool | UnsetType = UNSET
     concurrency: int | UnsetType | None = UNSET
@@ -84,19 +85,20 @@ class QueueChange(Struct, frozen=True, kw_only=True):
     shared_keys: bool | UnsetType = UNSET
 
     def apply(self, settings: QueueSettings) -> QueueSettings:
-        """Return the settings as they are then."""
+        """Return the changed settings."""
         given = {name: value for name, value in structs.asdict(self).items() if value is not UNSET}
         return structs.replace(settings, **given)
 
 
 MOST_BEFORE = 1001
-"""So many tasks are counted before one at the most."""
+"""Limit of the tasks that are counted before another one."""
 
 
 class Place(Struct, frozen=True, kw_only=True):
-    """Where in its queue's line a due task is: how many are before it, MOST_BEFORE standing for that many or more.
+    """The position of a due task in its queue.
 
-    weight: what its start costs. key_running: attempts that run and share its concurrency key.
+    before: tasks before it; MOST_BEFORE means that many or more. weight: units that its start takes from the rate.
+    key_running: running attempts with the same concurrency key.
     """
 
     before: int
@@ -105,7 +107,7 @@ class Place(Struct, frozen=True, kw_only=True):
 
 
 class QueueState(Struct, frozen=True, kw_only=True):
-    """A queue with settings, at this moment: how many attempts run, and what its rate's bucket holds."""
+    """A queue with settings, now: its running attempts, and the units in the bucket of its rate."""
 
     settings: QueueSettings
     running: int = 0
@@ -113,7 +115,7 @@ class QueueState(Struct, frozen=True, kw_only=True):
 
 
 def tokens_after(old: QueueSettings, new: QueueSettings, tokens: float) -> float:
-    """Return what the bucket holds once other settings hold: a new one is full."""
+    """Return the units in the bucket after a change of settings; the bucket of a new rate is full."""
     if new.rate is None:
         return 0.0
     return float(new.rate.burst) if old.rate is None else min(tokens, float(new.rate.burst))

@@ -1,4 +1,4 @@
-"""Schedules: rules that submit a task at each of their ticks."""
+"""Schedules: each submits a task at every tick of its rule."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from msgspec import Raw, Struct
 
 from tasker.model.drafts import Draft
 from tasker.model.keys import ANYBODY, Caller, Scope
+from tasker.model.pages import PageOf
 
 Missed = Literal["skip", "once", "all"]
 Overlap = Literal["allow", "skip", "replace"]
 
 MISSED_AFTER = timedelta(minutes=1)
-"""A tick for which nothing was submitted within this time is a missed one."""
+"""A tick is missed if nothing was submitted for it within this time."""
 MOST_MISSED = 100
-"""So many missed ticks are made up for under `all`: the latest ones."""
+"""How many missed ticks `all` makes up for: the latest ones."""
 KEEP_RECENT = 100
-"""So many of a schedule's tasks are looked at to see whether one is still open."""
+"""How many of a schedule's latest tasks are checked for one that is still open."""
 
 
 class Skip(Struct, frozen=True, kw_only=True):
@@ -31,12 +32,12 @@ class Skip(Struct, frozen=True, kw_only=True):
 
 
 class Schedule(Struct, frozen=True, kw_only=True):
-    """A rule, `cron` in `time_zone` or `interval`, and the submission it makes; `task` is that one's JSON text.
+    """A rule, `cron` in `time_zone` or `interval`, and the submission `task` (JSON text) to make at its ticks.
 
-    type: that of `task`. anchor: what the ticks of an interval are counted from. version: grows with each change.
-    next_fire_at: its next tick, None while it is paused and when there is none any more. last_fired_at: the latest tick
-    that submitted a task, `last_task_id`. recent: its latest tasks, those that may be open among them.
-    scopes: those of the key that made it, or last changed what it submits; its tasks are submitted with these.
+    type: of `task`. anchor: from where the ticks of an interval count. version: grows with each change. next_fire_at:
+    the next tick; None while paused, and after the last. last_fired_at: the latest tick that submitted a task,
+    `last_task_id`. recent: the latest tasks, including all that may be open. scopes: of the key that created the
+    schedule, or last changed what it submits; its tasks are submitted with these.
     """
 
     schedule_id: UUID
@@ -65,19 +66,15 @@ class Schedule(Struct, frozen=True, kw_only=True):
 
     @property
     def caller(self) -> Caller:
-        """Who submits its tasks. What belongs to nobody was made where everything was allowed."""
+        """The caller that submits its tasks. A schedule without an owner was created where no key was needed."""
         return Caller(owner=self.owner, scopes=frozenset(self.scopes)) if self.owner else ANYBODY
 
 
-class SchedulePage(Struct, frozen=True, kw_only=True):
-    """A slice of a list of schedules, newest first."""
-
-    items: list[Schedule]
-    next_cursor: str | None = None
+SchedulePage = PageOf[Schedule]
 
 
 class Due(Struct, frozen=True, kw_only=True):
-    """Schedules whose tick has come by `now`, the store's time; `next_at` is when the next other one's comes."""
+    """Schedules that are due at `now`, the store's time. `next_at`: when the next other one is due."""
 
     now: datetime
     schedules: list[Schedule]
@@ -85,9 +82,9 @@ class Due(Struct, frozen=True, kw_only=True):
 
 
 class Firing(Struct, frozen=True, kw_only=True):
-    """What to do at a tick of `schedule`, which must be as it is here: a draft for each tick, the oldest first.
+    """What to do at a tick: submit a draft for each due tick, the oldest first.
 
-    next_fire_at: its next tick then. skip: what became of ticks that have no draft.
+    schedule: must be unchanged in the store. next_fire_at: its next tick afterwards. skip: why a tick has no draft.
     """
 
     schedule: Schedule
@@ -97,7 +94,7 @@ class Firing(Struct, frozen=True, kw_only=True):
 
 
 class Fired(Struct, frozen=True, kw_only=True):
-    """What became of a firing: the schedule as it is now, the tasks that it submitted and those that it cancelled."""
+    """The result of a firing: the schedule afterwards, the tasks submitted, and the tasks cancelled."""
 
     schedule: Schedule
     submitted: tuple[UUID, ...]

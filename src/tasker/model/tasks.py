@@ -1,4 +1,4 @@
-"""Tasks: what a client sees of one, and its policy."""
+"""Tasks as clients see them, their policies, and pages and filters of tasks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Raw, Struct, structs
 
+from tasker.model.pages import PageOf
 from tasker.model.webhooks import WebhookRef
 
 
@@ -25,6 +26,7 @@ class Status(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
+        """Whether the task has ended."""
         return self not in _OPEN
 
 
@@ -35,9 +37,17 @@ type_name_pattern = r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$"
 queue_name_pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
 
 Reason = Literal[
-    "queued", "scheduled", "retrying", "snoozed", "dependencies", "budget_exhausted", "paused", "rate_limited",
-    "concurrency_limited", "restart",
-]  # fmt: skip
+    "queued",
+    "scheduled",
+    "retrying",
+    "snoozed",
+    "dependencies",
+    "budget_exhausted",
+    "paused",
+    "rate_limited",
+    "concurrency_limited",
+    "restart",
+]
 
 OnConflict = Literal["return", "reject", "replace"]
 
@@ -50,7 +60,7 @@ MAX_RETENTION = timedelta(days=3653)
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
-    """When a failed attempt is tried again: exponential backoff with full jitter.
+    """When to retry after a failed attempt: exponential backoff with full jitter.
 
     The delay before try n+1 is uniform in [0, min(max, initial * factor ** (n-1))] when `jitter`, else the upper end.
     """
@@ -63,7 +73,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
 
 
 class Policy(Struct, frozen=True, kw_only=True):
-    """How the attempts of one task are run; settled at submission from the type's defaults and the request."""
+    """How to run the attempts of one task; settled at submission from the type's defaults and the request."""
 
     retry: RetryPolicy = RetryPolicy()
     timeout: timedelta | None = None
@@ -71,7 +81,7 @@ class Policy(Struct, frozen=True, kw_only=True):
 
 
 class ExceptionInfo(Struct, frozen=True, kw_only=True):
-    """The exception behind a failure: `class` is its qualified name."""
+    """The exception behind a failure. `class`: its qualified name."""
 
     class_: str = msgspec.field(name="class")
     message: str
@@ -90,7 +100,7 @@ class TaskProblem(Struct, frozen=True, kw_only=True):
 
 
 class Progress(Struct, frozen=True, kw_only=True):
-    """How far an attempt has come, in its own words. `fraction` is between 0 and 1."""
+    """The progress that an attempt reports. `fraction` is between 0 and 1."""
 
     fraction: float | None = None
     current: float | None = None
@@ -101,8 +111,8 @@ class Progress(Struct, frozen=True, kw_only=True):
 class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One submission, as a client sees it (API.md, "Task"). `params` and `result` are JSON text, kept as it came.
 
-    What has a default here is left out on the wire where nothing was asked for. waiting_for, queue_position (1: next;
-    1,001 or more are told as 1,002) and estimated_start_at are told of a pending task that is read by itself.
+    Fields with a default here are left out on the wire if they have it. waiting_for, queue_position (1: next; 1,002
+    means that or more) and estimated_start_at are set only for a pending task that is read by itself.
     """
 
     task_id: UUID
@@ -143,10 +153,10 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Extra(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What belongs to a submission and no query asks for.
+    """Fields of a submission that no query uses.
 
-    scheduled_for: the tick of its schedule that it is for. delayed: its `run_at` is the end of a `delay`, a length of
-    time that no clock which is set makes shorter or longer.
+    scheduled_for: the tick of the schedule that it is for. delayed: its `run_at` is the end of a `delay`, a duration
+    that does not change when the clock is set.
     """
 
     depends_on: tuple[UUID, ...] = ()
@@ -158,14 +168,14 @@ class Extra(Struct, frozen=True, kw_only=True, omit_defaults=True):
     delayed: bool = False
 
     def shown(self) -> dict[str, Any]:
-        """Return what a Task tells of it, by name."""
+        """Return the fields that a Task shows, by name."""
         fields = structs.asdict(self)
         del fields["delayed"]
         return fields
 
 
 class TaskFilter(Struct, frozen=True, kw_only=True):
-    """Which tasks a list shows; every given field must hold."""
+    """Which tasks a list shows; every given field must match."""
 
     status: tuple[Status, ...] = ()
     type: str | None = None
@@ -177,24 +187,21 @@ class TaskFilter(Struct, frozen=True, kw_only=True):
 
 
 class Tombstone(Struct, frozen=True, kw_only=True):
-    """What is left of a task that has expired."""
+    """What is kept of a task that has expired."""
 
     task_id: UUID
     owner: str
     expired_at: datetime
 
 
-class Page(Struct, frozen=True, kw_only=True):
-    """A slice of a list, newest first; `next_cursor` is opaque, None at the end."""
-
-    items: list[Task]
-    next_cursor: str | None = None
+Page = PageOf[Task]
 
 
 class PartitionStats(Struct, frozen=True, kw_only=True):
-    """The open tasks of one queue and type at this moment.
+    """The open tasks of one queue partition (a queue and a type) now.
 
-    `pending` are due, `scheduled` wait for a moment; `oldest_due_at` is when the longest-waiting due task became due.
+    pending: due tasks. scheduled: tasks that wait for a time. oldest_due_at: when the longest-waiting due task became
+    due.
     """
 
     queue: str
@@ -214,7 +221,7 @@ def new_task_id(now: datetime) -> UUID:
     """Return a UUIDv7 (RFC 9562): milliseconds of `now`, then 74 random bits."""
     random = int.from_bytes(os.urandom(10), "big") & _RANDOM_BITS
     value = int(now.timestamp() * 1000) << 80 | _VERSION_AND_VARIANT | random
-    return msgspec.convert(value.to_bytes(16, "big"), UUID)  # a third of the time that UUID takes
+    return msgspec.convert(value.to_bytes(16, "big"), UUID)  # takes a third of the time of UUID(bytes=...)
 
 
 JsonObject = dict[str, Any]

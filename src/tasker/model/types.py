@@ -1,4 +1,4 @@
-"""What a worker tells of its task types, so that processes without their functions can accept tasks for them."""
+"""Published task types: processes without their functions accept tasks for them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tasker.model.tasks import Policy
 class PublishedType(Struct, frozen=True, kw_only=True):
     """A task type without its function: what it takes and returns, and the defaults of its tasks.
 
-    input_schema: of the named params (JSON Schema 2020-12); an array gives those of `positional`, then `rest`.
-    policy: with the timeout that the worker settled. retention: None for ever. secrets: names of secret params.
-    memory_limit: in bytes.
+    input_schema: of the params by name (JSON Schema 2020-12). positional: the names of params given as an array, in
+    order; rest: the name for all further ones. policy: with the worker's timeout. retention: None for ever. secrets:
+    names of secret params. memory_limit: in bytes.
     """
 
     name: str
@@ -36,7 +36,7 @@ class PublishedType(Struct, frozen=True, kw_only=True):
 
 
 class KnownType(Struct, frozen=True, kw_only=True):
-    """A published type, and when a worker that has it was last heard of, to a minute."""
+    """A published type, and when a worker that has it was last seen, to a minute."""
 
     type: PublishedType
     seen_at: datetime

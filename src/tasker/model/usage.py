@@ -1,4 +1,4 @@
-"""What tasks used up: the words of a task's `usage` that add up, and what is counted of them by day, key and type.
+"""Usage: the fields of a task's `usage` that add up, and their sums by day, owner and type.
 
 Money is counted in whole nano-dollars, so that sums are exact; a `cost` in JSON is in dollars.
 """
@@ -15,15 +15,16 @@ from msgspec import Meta, Struct, structs
 NANOS = 1_000_000_000
 """Nano-dollars in a dollar."""
 MAX_TOKENS = 10**9
-"""Tokens of one task that are counted at the most: a function may say anything."""
+"""Limit of the tokens that are counted for one task: a function may report anything."""
 MAX_COST = 10_000 * NANOS
-"""The same of its cost."""
+"""The same for its cost."""
 
 Group = Literal["day", "owner", "type"]
 GROUPS: tuple[Group, ...] = ("day", "owner", "type")
 SUMMED = ("input_tokens", "output_tokens", "cached_tokens", "cost")
-"""What of a task's usage adds up over its attempts."""
+"""Fields of a task's usage that add up over its attempts."""
 _LASTING = "estimated"
+"""A field that stays true once an attempt has set it."""
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -32,7 +33,7 @@ Count = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 
 
 class Spent(NamedTuple):
-    """What of a `usage` is counted; `cost` in nano-dollars."""
+    """The counted fields of a `usage`; `cost` in nano-dollars."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -41,10 +42,10 @@ class Spent(NamedTuple):
 
 
 class UsageRow(Struct, frozen=True, kw_only=True):
-    """What attempts used up; `day` (UTC), `owner` and `type` are None where they are summed over.
+    """What attempts used up. `day` (UTC), `owner` and `type` are None if the row sums over them.
 
-    `attempts` have ended, so many of them with their task's end (`completed`...). `run_time` is in microseconds, `cost`
-    in nano-dollars.
+    attempts: those that have ended. completed, failed, cancelled: those that ended their task so. run_time: in
+    microseconds. cost: in nano-dollars.
     """
 
     day: date | None
@@ -62,11 +63,11 @@ class UsageRow(Struct, frozen=True, kw_only=True):
 
 
 COUNTED = tuple(field.name for field in structs.fields(UsageRow) if field.name not in GROUPS)
-"""The fields of a row that add up, in order."""
+"""The fields of a row that add up."""
 
 
 class DayUsage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A day's usage of one type by one owner, as an archive has it: a UsageRow under the name `day type owner`."""
+    """A record of an archive: one day's usage of one type by one owner, under the name `day type owner`."""
 
     name: str
     row: UsageRow
@@ -77,12 +78,12 @@ class DayUsage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def name_of(row: UsageRow) -> str:
-    """Return the name of a row by day, type and owner; no type has a blank."""
+    """Return the name of a row: day, type, owner. It is unique, for no type has a blank."""
     return f"{row.day} {row.type} {row.owner}"
 
 
 class UsageFilter(Struct, frozen=True, kw_only=True):
-    """Which usage is told: of the days from `first` to `last`, both included; every given field must hold."""
+    """Selects usage of the days from `first` to `last`, both included; every given field must match."""
 
     first: date
     last: date
@@ -94,7 +95,7 @@ _NOTHING = Spent()
 
 
 def read_usage(usage: bytes) -> dict[str, Any]:
-    """Return a task's `usage`; nothing where it is no object, for an archive may bring anything."""
+    """Return a task's `usage`; {} if it is not a JSON object, for an archive may bring anything."""
     if usage == b"{}":
         return {}
     try:
@@ -104,10 +105,11 @@ def read_usage(usage: bytes) -> dict[str, Any]:
 
 
 EVER = UsageFilter(first=date.min, last=date.max)
+"""Selects all usage."""
 
 
 def spent_of(usage: bytes) -> Spent:
-    """Return what is counted of a task's `usage` (JSON text); what is no sensible number counts as nothing."""
+    """Return the counted fields of a task's `usage` (JSON text); what is not a number counts as 0."""
     if usage == b"{}":
         return _NOTHING
     said = read_usage(usage)
@@ -121,9 +123,9 @@ def _whole(number: Any, most: int) -> int:
 
 
 def added(before: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the usage of a task whose earlier attempts used `before` and whose attempt says `said`.
+    """Return the usage of a task whose earlier attempts used `before` and whose latest attempt reports `said`.
 
-    Tokens and cost add up (an unknown cost adds nothing), an estimate stays one; of the rest the newer value wins.
+    Tokens and cost add up (an unknown cost adds nothing), `estimated` stays true; of other fields the newer value wins.
     """
     usage = {**before, **said}
     for name in SUMMED:
@@ -148,5 +150,5 @@ def _sum(one: float, other: float) -> float:
 
 
 def dollars(nanos: int) -> float:
-    """Return nano-dollars as JSON shows them."""
+    """Return nano-dollars as dollars."""
     return nanos / NANOS

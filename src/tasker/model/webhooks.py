@@ -1,4 +1,4 @@
-"""Webhooks: who is told of events of tasks, and what became of each telling."""
+"""Webhooks: receivers of the events of tasks, and the deliveries to them."""
 
 from __future__ import annotations
 
@@ -9,36 +9,38 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from tasker.model.pages import PageOf
+
 EVENT_TYPES = ("created", "started", "progress", "output", "log", "retrying", "completed", "failed", "cancelled")
-"""What a receiver may hear of, in its own words `task.completed` and so on."""
+"""The types of events; a receiver gets them as `task.completed` and so on."""
 DEFAULT_EVENTS = ("completed", "failed", "cancelled")
 DELIVERY_LEASE = timedelta(seconds=30)
-"""How long nobody else takes a delivery that somebody has taken: longer than an attempt may last."""
+"""How long a claimed delivery belongs to its dispatcher: longer than an attempt may last."""
 
 WebhookFormat = Literal["standard", "slack", "plain"]
-"""What a message is: Standard Webhooks' JSON, Slack's JSON with a `text`, or that text alone."""
+"""The format of messages: JSON of Standard Webhooks, Slack's JSON with a `text`, or only that text."""
 WebhookStatus = Literal["active", "paused"]
 DeliveryStatus = Literal["pending", "delivered", "failed"]
 FailureName = Literal["unsafe-url", "redirect", "refused", "timeout", "connection"]
 
 
 class WebhookSecret(Struct, frozen=True, kw_only=True):
-    """A secret that signs, `whsec_` and base64; `expires_at` is None for the newest one."""
+    """A secret for signatures, `whsec_` and base64. `expires_at`: None for the newest one."""
 
     secret: str
     expires_at: datetime | None = None
 
 
 MAX_WEBHOOKS_OF_TASK = 20
-"""Each submission for which an open task answers may bring one."""
+"""Limit of the webhooks of one task: each submission that joins an open task may bring one."""
 
 
 class Webhook(Struct, frozen=True, kw_only=True):
-    """A receiver and what it hears of: every given filter must hold. owner: whose tasks it hears of, "" of those that
-    belong to nobody; all_owners: of everybody's.
+    """A receiver, and filters for the events that it gets; every given filter must match.
 
-    secrets: newest first; none, and what it is told is not signed. task_id: the only task it hears of, for one that
-    came with that task's submission. failing_since: when the oldest of the failures began that no success has followed.
+    owner: whose tasks' events it gets; "" for tasks without an owner. all_owners: it gets those of all owners. secrets:
+    newest first; without any, messages are not signed. task_id: for a webhook that came with a submission, the only
+    task whose events it gets. failing_since: since when all attempts have failed; None after a success.
     """
 
     webhook_id: UUID
@@ -60,38 +62,38 @@ class Webhook(Struct, frozen=True, kw_only=True):
 
     @property
     def lane(self) -> str:
-        """What its deliveries share a bound with: themselves, or all that one owner's single tasks tell to one host."""
+        """The slot pool of its deliveries: its own, or, for webhooks of single tasks, one for each owner and host."""
         return str(self.webhook_id) if self.task_id is None else f"{self.owner}\t{urlsplit(self.url).netloc}"
 
     def signing(self, now: datetime) -> list[str]:
-        """Return the secrets that sign now, newest first."""
+        """Return the secrets to sign with now, newest first."""
         return [one.secret for one in self.secrets if one.expires_at is None or one.expires_at > now]
 
 
 def share_of(lane: str) -> str:
-    """Return how the lanes of all hosts begin that one owner's single tasks tell; "" for that of any other webhook."""
+    """Return the prefix that the slot pools of an owner's single tasks share; "" for the pool of any other webhook."""
     return lane[: lane.find("\t") + 1]
 
 
 class Subscription(NamedTuple):
-    """A webhook, and the commit after which it was made: it hears of what came with a later one. 0: of any."""
+    """A webhook, and the commit after which it was created: it gets events of later commits; 0: of all."""
 
     webhook: Webhook
     made_after: int = 0
 
 
 class Failure(Struct, frozen=True, kw_only=True):
-    """Why an attempt to tell a receiver did not succeed."""
+    """Why an attempt of a delivery failed."""
 
     name: FailureName
     detail: str
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
-    """The telling of one event to one webhook: `sequence` is the event's within its task, `event` its type.
+    """The delivery of one event to one webhook. `sequence`: of the event within its task; `event`: its type.
 
-    attempts: how often it was tried in all; `tries` since it was last asked for. due_at: when it is tried next, and of
-    one that has ended the time of that. duration: seconds of the last attempt. lane: see Webhook.
+    attempts: how many were made in all; tries: since it was last requested. due_at: time of the next attempt; of a
+    delivery that has ended, of its end. duration: seconds of the last attempt. lane: its slot pool, see Webhook.
     """
 
     delivery_id: UUID
@@ -112,19 +114,19 @@ class Delivery(Struct, frozen=True, kw_only=True):
 
     @property
     def message_id(self) -> str:
-        """What tells the event from every other, the same at each attempt and to each receiver."""
+        """The event's unique id: the same at each attempt and for each receiver."""
         return f"evt_{self.task_id.hex}_{self.sequence}"
 
 
 class DueDelivery(Struct, frozen=True, kw_only=True):
-    """A delivery whose time has come, and whom it is for."""
+    """A due delivery, and its webhook."""
 
     delivery: Delivery
     webhook: Webhook
 
 
 class DeliveryOutcome(Struct, frozen=True, kw_only=True):
-    """What one attempt changes. due_at: of the next try, None at the end. pause: why nothing more is sent for now."""
+    """The result of one attempt. due_at: of the next one; None at the end. pause: why the webhook is to be paused."""
 
     status: DeliveryStatus
     at: datetime
@@ -135,29 +137,22 @@ class DeliveryOutcome(Struct, frozen=True, kw_only=True):
     pause: str | None = None
 
 
-class DeliveryPage(Struct, frozen=True, kw_only=True):
-    """A slice of a webhook's deliveries, newest first; `next_cursor` is opaque, None at the end."""
-
-    items: list[Delivery]
-    next_cursor: str | None = None
-
-
-class WebhookPage(Struct, frozen=True, kw_only=True):
-    """A slice of the webhooks, newest first; `next_cursor` is opaque, None at the end."""
-
-    items: list[Webhook]
-    next_cursor: str | None = None
+DeliveryPage = PageOf[Delivery]
+WebhookPage = PageOf[Webhook]
 
 
 class DispatchPosition(Struct, frozen=True, kw_only=True):
-    """The right to go on with the journal from `position` (None: its beginning). is_idle: there is no webhook."""
+    """The position in the journal from which to dispatch (None: its beginning), and the right to do so.
+
+    is_idle: there is no webhook, so there is nothing to dispatch.
+    """
 
     position: str | None
     is_idle: bool
 
 
 class WebhookRef(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The webhook that came with a task's submission, as the Task shows it: without the format if it is standard."""
+    """The webhook that came with a task's submission, as the Task shows it; without `format` if it is standard."""
 
     webhook_id: UUID
     url: str

@@ -1,4 +1,4 @@
-"""Workers: what each says of itself, and what it runs now."""
+"""Workers: what each reports about itself, and what it runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class WorkerInfo(Struct, frozen=True, kw_only=True):
-    """What a worker says of itself. `queues` is None for every queue; version has the build; level: release.LEVEL."""
+    """What a worker reports about itself. queues: None for all. version: with the build. level: release.LEVEL."""
 
     worker_id: str
     host: str
@@ -26,7 +26,7 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
 
 
 class RunningAttempt(Struct, frozen=True, kw_only=True):
-    """An attempt that a worker runs."""
+    """An attempt that a worker runs now."""
 
     task_id: UUID
     attempt: int
@@ -37,7 +37,7 @@ class RunningAttempt(Struct, frozen=True, kw_only=True):
 
 
 class WorkerState(Struct, frozen=True, kw_only=True):
-    """A worker as the engine knows it: what it last said, when, and what it runs, oldest first."""
+    """A worker as the engine knows it: its last report, the time of that, and its attempts, oldest first."""
 
     info: WorkerInfo
     heartbeat_at: datetime

@@ -1,4 +1,4 @@
-"""Pure rules of a task's life: how an attempt ended -> what the task becomes. No clock, no store."""
+"""Pure rules of a task's life: from how an attempt ended to what the task becomes. No clock, no store."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tasker.errors import PROBLEMS
 from tasker.model import Claim, Ending, Reason, RetryPolicy, Status, TaskProblem, Transition
 
 MAX_CRASHES = 3
-"""Attempts of one task whose own child process may die before the task is a dead letter."""
+"""Attempts of one task whose child process may die before the task fails for good."""
 MAX_INTERRUPTIONS = 3
-"""Ends of the whole service in a row after which a task runs alone, in a child process."""
+"""Ends of the service in a row, with the task running, after which the task runs alone in a child process."""
 MAX_DELAY = timedelta(days=3653)
-"""Ten years: a task that asks for a longer delay (a typing error, a far Retry-After) gets this one."""
+"""Ten years. Longer delays (a typing error, a distant Retry-After) are cut to this."""
 
 
 class Succeeded(Struct, frozen=True):
@@ -51,18 +51,18 @@ class TimedOut(Struct, frozen=True):
 
 
 class Crashed(Struct, frozen=True):
-    """The attempt's own child process died under a living service."""
+    """The attempt's own child process died while the service went on."""
 
     detail: str
     problem: str = "worker-crashed"
 
 
 class Interrupted(Struct, frozen=True):
-    """The whole service (or worker) ended under the attempt; uses up no try."""
+    """The whole service or worker ended during the attempt; uses up no try."""
 
 
 class Released(Struct, frozen=True):
-    """The service drained and gave the attempt back in good order; uses up no try."""
+    """The service drained and gave the attempt back; uses up no try."""
 
 
 Outcome = Succeeded | Failed | Snoozed | Cancelled | TimedOut | Crashed | Interrupted | Released
@@ -106,7 +106,7 @@ def decide(outcome: Outcome, claim: Claim, now: datetime, random: Random) -> Tra
 
 
 def _suspicion(claim: Claim) -> int:
-    """Return the interruptions to keep after an end that clears no suspect: in its child it could harm nobody."""
+    """Return the interruptions after an end that does not clear a suspect: alone in a child it proved nothing."""
     return claim.interruptions if claim.interruptions >= MAX_INTERRUPTIONS else 0
 
 
@@ -123,17 +123,17 @@ def _failed(
 
 
 def _crashed(claim: Claim, now: datetime, error: TaskProblem, random: Random) -> Transition:
-    """A crash uses up no try of the retry policy, for it has its own, smaller limit; a suspect stays one."""
+    """A crash uses up no try of the retry policy: it has its own, smaller limit. A suspect stays one."""
     crashes = claim.crashes + 1
     again = claim.policy.on_crash == "retry" and crashes < MAX_CRASHES
     error = structs.replace(error, attempt=claim.attempt, retryable=again)
     if not again:
         return _end(claim, now, Status.FAILED, "crashed", tries=claim.tries, crashes=crashes, error=error)
     run_at = now + backoff(RetryPolicy(), crashes, random)
-    return _again(
-        claim, now, "crashed", reason="retrying", run_at=run_at, crashes=crashes,
-        interruptions=_suspicion(claim), error=error,
-    )  # fmt: skip
+    return structs.replace(
+        _again(claim, now, "crashed", reason="retrying", run_at=run_at, interruptions=_suspicion(claim), error=error),
+        crashes=crashes,
+    )
 
 
 def _end(
@@ -148,10 +148,18 @@ def _end(
     error: TaskProblem | None = None,
 ) -> Transition:
     return Transition(
-        status=status, ending=ending, at=now, type=claim.type, owner=claim.owner, started_at=claim.started_at,
-        tries=tries, crashes=claim.crashes if crashes is None else crashes,
-        interruptions=0, result=result, error=error,
-    )  # fmt: skip
+        status=status,
+        ending=ending,
+        at=now,
+        type=claim.type,
+        owner=claim.owner,
+        started_at=claim.started_at,
+        tries=tries,
+        crashes=claim.crashes if crashes is None else crashes,
+        interruptions=0,
+        result=result,
+        error=error,
+    )
 
 
 def _again(
@@ -162,27 +170,33 @@ def _again(
     run_at: datetime,
     reason: Reason = "queued",
     tries: int | None = None,
-    crashes: int | None = None,
     interruptions: int = 0,
     error: TaskProblem | None = None,
 ) -> Transition:
     return Transition(
-        status=Status.PENDING, ending=ending, at=now, type=claim.type, owner=claim.owner,
-        started_at=claim.started_at, tries=claim.tries if tries is None else tries,
-        crashes=claim.crashes if crashes is None else crashes, interruptions=interruptions,
-        reason=reason, run_at=run_at, error=error,
-    )  # fmt: skip
+        status=Status.PENDING,
+        ending=ending,
+        at=now,
+        type=claim.type,
+        owner=claim.owner,
+        started_at=claim.started_at,
+        tries=claim.tries if tries is None else tries,
+        crashes=claim.crashes,
+        interruptions=interruptions,
+        reason=reason,
+        run_at=run_at,
+        error=error,
+    )
 
 
 def deadline_passed(deadline: datetime, last: TaskProblem | None) -> TaskProblem:
-    """Return why a task ends that waited until its deadline; `last`: how its latest attempt failed."""
-    words = f"no attempt could start before {deadline.isoformat()}"
-    return problem("deadline-passed", words if last is None else f"{words}; the last one failed: {last.detail}")
+    """Return the error of a task that waited until its deadline. last: how its latest attempt failed."""
+    detail = f"no attempt could start before {deadline.isoformat()}"
+    return problem("deadline-passed", detail if last is None else f"{detail}; the last one failed: {last.detail}")
 
 
 def dependency_failed(depends_on: UUID, status: Status, error: TaskProblem | None) -> TaskProblem:
-    """Return why a task ends that depends on one that has not completed."""
-    words = (
-        f"task {depends_on}, on which this one depends, {'was cancelled' if status is Status.CANCELLED else 'failed'}"
-    )
-    return problem("dependency-failed", words if error is None else f"{words}: {error.detail}"[:2000])
+    """Return the error of a task that depends on one that has failed or was cancelled."""
+    end = "was cancelled" if status is Status.CANCELLED else "failed"
+    detail = f"task {depends_on}, on which this one depends, {end}"
+    return problem("dependency-failed", detail if error is None else f"{detail}: {error.detail}"[:2000])

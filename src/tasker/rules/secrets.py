@@ -1,6 +1,6 @@
-"""Secret params: taken out of what is stored as a task's params and shown, and put back for the function alone.
+"""Secret params: replaced by MASK in the params that are stored and shown, and put back only for the function.
 
-What stands in their place is MASK. It is `tasker.secret` that marks a parameter.
+`tasker.secret` marks a parameter as secret.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from tasker.model import Progress, Report, TaskProblem
 
 MASK = "***"
 secret = Meta(extra_json_schema={"writeOnly": True, "format": "password"})
-"""Marks a parameter whose value is shown nowhere: `token: Annotated[str, secret]`. The function gets the value."""
+"""Marks a parameter whose value is never shown: `token: Annotated[str, secret]`. The function gets the value."""
 
 _MASK_JSON = Raw(b'"***"')
 _LEAST = 4
-"""Characters that a value needs to be looked for in what a task says: shorter ones are parts of ordinary words."""
+"""Shortest value, in characters, to search for in what a task reports: shorter ones are parts of ordinary words."""
 _LEAST_OF_A_LINE = 8
+"""The same for one line of a value that has several."""
 MAX_TEXTS = 1_000
-"""Texts to look for that the secret params of one task may have: each takes some 20 us before the task begins."""
+"""Limit of texts to search for in the secret params of one task: each takes about 20 us before the task begins."""
 _FEW = 300
-"""Texts for which a replacement each is the fastest."""
+"""Up to this many texts, replacing one after the other is the fastest."""
 _DEEPEST = 200
-"""Levels of what a task says that are looked at; nothing further in is shown."""
+"""Levels of nesting that are searched; deeper parts are masked as a whole."""
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
-"""What is shown as it is everywhere."""
+"""Texts that have the same form in Python, JSON and URLs."""
 _ESCAPED = re.compile(r"%[0-9A-F]{2}")
 _Top = list[Raw] | dict[str, Raw]
 _decode: msgspec.json.Decoder[_Top] = msgspec.json.Decoder(_Top)
@@ -42,25 +43,25 @@ _decode_kept = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 class Erased(Exception):
-    """The secrets of a task are no longer there."""
+    """The secrets of a task were erased."""
 
 
 class Hidden(NamedTuple):
-    """Params as they are shown, and what was taken out of them (None: nothing), both as JSON text."""
+    """Params with masks, and the secrets that these replace (None: no secrets), both as JSON text."""
 
     params: bytes
     secrets: bytes | None
 
 
 class Places(NamedTuple):
-    """Where a task type has its secret params: their names, those that an array reaches in order, that of *args."""
+    """The secret params of a task type: their names, the names of all params by position, the name of *args."""
 
     names: frozenset[str]
     positional: tuple[str, ...]
     rest: str | None
 
     def of(self, params: Collection[Any]) -> Iterator[int | str]:
-        """Yield the keys of an object, or the indices of an array, that hold a secret."""
+        """Yield the keys of an object, or the indices of an array, that have a secret value."""
         if isinstance(params, dict):
             yield from self.names & params.keys()
             return
@@ -71,12 +72,12 @@ class Places(NamedTuple):
 
 
 def is_secret(hint: Any) -> bool:
-    """Tell whether an annotation marks its parameter, or a part of it."""
+    """Tell whether an annotation marks its parameter, or a part of it, as secret."""
     return hint is secret or any(is_secret(part) for part in (*get_args(hint), *getattr(hint, "__metadata__", ())))
 
 
 def hide(params: bytes, places: Places) -> Hidden:
-    """Take the secrets out of params."""
+    """Replace the secrets of params by masks."""
     top: Any = _decode.decode(params)
     kept = {}
     for place in places.of(top):
@@ -86,18 +87,18 @@ def hide(params: bytes, places: Places) -> Hidden:
 
 
 def find_masks(params: Any, places: Places) -> list[int | str]:
-    """Return where params, as decoded, hold the mask in the place of a secret."""
+    """Return the keys or indices of decoded params that have the mask instead of a secret."""
     return [place for place in places.of(params) if params[place] == MASK]
 
 
 def has_too_many(params: Any, places: Places) -> bool:
-    """Tell whether the secrets of params, as decoded, have more than MAX_TEXTS texts to look for."""
+    """Tell whether the secrets of decoded params have more than MAX_TEXTS texts to search for."""
     texts = (text for place in places.of(params) for text in _texts(params[place]))
     return next(islice(texts, MAX_TEXTS, None), None) is not None
 
 
 def reveal(params: bytes, secrets: bytes | None, places: Places) -> bytes:
-    """Put the secrets back into params. Raises Erased if they are not there, and were."""
+    """Put the secrets back into params. Raises Erased if params have masks, and the secrets are gone."""
     top: Any = _decode.decode(params)
     if secrets is None:
         if any(bytes(top[place]) == bytes(_MASK_JSON) for place in places.of(top)):
@@ -109,12 +110,10 @@ def reveal(params: bytes, secrets: bytes | None, places: Places) -> bytes:
 
 
 class Scrubber:
-    """Takes secrets out of what a task says: each text of them that stands there whole, the longest first.
+    """Masks secrets in what a task reports, the longest first, also in the forms of Python, JSON and URLs.
 
-    It is found as Python, JSON and URLs (percent-encoding) show it, too. However many secrets there are, a text takes
-    time for its own length.
-
-    A text that comes in pieces is not found.
+    The time for a text depends only on its own length, however many secrets there are. A secret that is reported in
+    pieces is not found.
     """
 
     def __init__(self, secrets: bytes) -> None:
@@ -156,23 +155,23 @@ class Scrubber:
 
 
 class _Many:
-    """Finds the longest of many texts that stands at a place: by its start, then in their alphabetical order.
+    """Finds the longest of many texts at a position: by its first characters, then by binary search.
 
-    What a text begins with, if anything, is the last one of the order that is not behind it, or the start of that one.
-    So the longest is found in a few comparisons, without the memory that an automaton of all of their characters takes.
+    If any of the sorted texts is a prefix of the text at the position, then the last one that does not sort after it
+    is, or a prefix of that one. So few comparisons find the longest, without the memory of an automaton.
     """
 
     def __init__(self, texts: Collection[str]) -> None:
         self._starts = {text[:_LEAST] for text in texts}
         self._texts = sorted(texts)
         self._longest = max(map(len, texts))
-        self._outer = [-1] * len(texts)  # the longest of the texts that it begins with, -1 for none
-        self._jump = [-1] * len(texts)  # one of those further out, so that few steps lead to any of them
+        self._outer = [-1] * len(texts)  # the longest other text that is its prefix, -1 for none
+        self._jump = [-1] * len(texts)  # a shorter prefix, so that few steps lead to any of them
         self._depth = [0] * len(texts)
         self._nest()
 
     def mask(self, text: str) -> str:
-        """Return the text with MASK in the place of each; of those that overlap there is one for all of them."""
+        """Return the text with each secret replaced by MASK; secrets that overlap get one for all of them."""
         starts, spans, end = self._starts, list[tuple[int, int]](), 0
         for place in range(len(text) - _LEAST + 1):
             if text[place : place + _LEAST] in starts and (size := self._size_at(text, place)):
@@ -189,7 +188,7 @@ class _Many:
         return "".join((*pieces, text[done:]))
 
     def _size_at(self, text: str, place: int) -> int:
-        """Return the length of the longest that stands at a place, 0 if none does."""
+        """Return the length of the longest secret at a position; 0 for none."""
         texts = self._texts
         found = bisect_right(texts, text[place : place + self._longest]) - 1
         while found >= 0 and not text.startswith(texts[found], place):
@@ -199,7 +198,7 @@ class _Many:
         return len(texts[found]) if found >= 0 else 0
 
     def _nest(self) -> None:
-        """Find what each begins with, and jumps of lengths by which the way out has as many steps as its logarithm."""
+        """Find the prefixes of each text, and jumps that make the number of steps through them logarithmic."""
         outer, jump, depth = self._outer, self._jump, self._depth
         open_: list[int] = []
         for number, text in enumerate(self._texts):
@@ -215,12 +214,12 @@ class _Many:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield every text of a value that is long enough to be told from others."""
+    """Yield every text of a value that is long enough to search for."""
     if isinstance(value, str):
         if len(value) >= _LEAST:
             yield value
         lines = value.splitlines()
-        if len(lines) > 1:  # a key in PEM form is shown line by line
+        if len(lines) > 1:  # a key in PEM form may be reported line by line
             yield from (line for line in lines if len(line) >= _LEAST_OF_A_LINE)
     elif isinstance(value, dict | list):
         for part in (*value, *value.values()) if isinstance(value, dict) else value:
@@ -230,11 +229,11 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _variants(text: str) -> Iterator[str]:
-    """Yield how a text may be shown: as it is, percent-encoded, as Python and JSON write it."""
+    """Yield the forms of a text: as it is, percent-encoded, as Python and JSON write it."""
     yield text
     if _PLAIN.fullmatch(text):
         return
-    for safe in ("", "/", "!'()*", ";,/?:@&=+$!'()*#"):  # as Python, and as JavaScript's two functions have it
+    for safe in ("", "/", "!'()*", ";,/?:@&=+$!'()*#"):  # as Python and JavaScript's two functions encode it
         encoded = quote(text, safe=safe, errors="surrogatepass")
         for shown in (encoded, encoded.replace("%20", "+")):
             yield shown

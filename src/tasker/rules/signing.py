@@ -12,16 +12,16 @@ from datetime import datetime
 
 PREFIX = "whsec_"
 LEAST_BYTES, MOST_BYTES = 24, 64
-"""Length of a secret's key."""
+"""Length of a secret's key, in bytes."""
 
 
 def new_secret() -> str:
-    """Return a fresh secret."""
+    """Return a new random secret."""
     return PREFIX + base64.b64encode(secrets.token_bytes(LEAST_BYTES)).decode()
 
 
 def is_secret(text: str) -> bool:
-    """Tell whether the text is a secret that signs: `whsec_` and 24 to 64 bytes in base64."""
+    """Tell whether the text is a valid secret: `whsec_` and 24 to 64 bytes in base64."""
     try:
         key = _key_of(text)
     except (binascii.Error, ValueError):
@@ -30,7 +30,7 @@ def is_secret(text: str) -> bool:
 
 
 def sign(secrets: Sequence[str], message_id: str, at: datetime, body: bytes) -> dict[str, str]:
-    """Return the headers of a message: its id, its time, and a signature by each of the secrets."""
+    """Return the headers of a message: its id, its time, and a signature with each of the secrets."""
     timestamp = str(int(at.timestamp()))
     headers = {"webhook-id": message_id, "webhook-timestamp": timestamp}
     if secrets:

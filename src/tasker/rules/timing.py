@@ -1,4 +1,4 @@
-"""Pure rules of schedules: when the ticks are, which of them count, and what each does. No clock, no store."""
+"""Pure rules of schedules: when they tick, which ticks count, and what each does. No clock, no store."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ from tasker.model import Draft, Extra
 from tasker.model.schedules import KEEP_RECENT, MISSED_AFTER, MOST_MISSED, Firing, Schedule, Skip
 
 MAX_CRON = 200
-"""Characters of a cron rule."""
+"""Longest cron rule, in characters."""
 MAX_ZONE = 64
+"""Longest name of a time zone, in characters."""
 _CRON = re.compile(r"[0-9A-Za-z*/,#\- \t]+")
 _ZONE = re.compile(r"[A-Za-z0-9_+\-/]{1,64}")
 _LOOK_BACK = tuple(timedelta(days=days) for days in (1 / 24, 1, 30, 366, 3660))
-"""How far back missed ticks are looked for, step by step, until there are enough."""
+"""How far back to look for missed ticks, step by step, until there are enough."""
 _SECOND = timedelta(seconds=1)
 WRONG_FROM = timedelta(days=1)
-"""A clock that is set back by less repeats nothing; one that is set back by more was wrong before."""
+"""A clock set back by less than this repeats no ticks; one set back by more is taken to have been wrong before."""
 _STEP = re.compile(r"([^,/]*)/([0-9]+)")
 _STEPS = (("minute", 60), ("hour", 24), ("day of month", 31), ("month", 12), ("day of week", 7))
-"""The fields of a cron rule, and how many values each has."""
+"""The fields of a cron rule, and the number of values that each has."""
 
 
 def check_cron(rule: str) -> None:
-    """Raise ValueError, with what was expected, for a rule that is none, or none that any time fits."""
+    """Raise ValueError, with what was expected, for an invalid rule or one that no time matches."""
     if not 0 < len(rule) <= MAX_CRON or not _CRON.fullmatch(rule):
         raise ValueError(f"expected a cron rule of at most {MAX_CRON} characters, like `*/5 9-17 * * MON-FRI`")
     fields = len(rule.split())
@@ -50,11 +51,11 @@ def check_cron(rule: str) -> None:
         field = str(error).removeprefix("Bad ")
         raise ValueError(f"expected a {field} that a cron rule can have, and that some date has") from None
     except (StopIteration, RuntimeError, ValueError, AssertionError):
-        raise ValueError("expected a rule that some time within 50 years fits") from None
+        raise ValueError("expected a rule that matches some time within 50 years") from None
 
 
 def _check_steps(rule: str) -> None:
-    """Raise ValueError for a step that has no effect: one larger than its field, or one of a single day such as `L`."""
+    """Raise ValueError for a step without effect: larger than its field, or after a single day such as `L`."""
     for text, (name, most) in zip(rule.split(), _STEPS, strict=True):
         for start, step in _STEP.findall(text):
             if start.upper() in ("L", "LW"):
@@ -64,7 +65,7 @@ def _check_steps(rule: str) -> None:
 
 
 def check_zone(name: str) -> None:
-    """Raise ValueError for a name that the IANA database does not have: it may mean another zone elsewhere."""
+    """Raise ValueError for a name that is not in the IANA database: other systems may read it differently."""
     if name in _zone_names():
         return
     by_lower = {zone.lower(): zone for zone in _zone_names()}
@@ -75,23 +76,23 @@ def check_zone(name: str) -> None:
 
 @lru_cache(maxsize=1)
 def _zone_names() -> frozenset[str]:
-    """Return the names of the package tzdata, which every installation has: no `localtime`, no `right/Europe/Paris`."""
+    """Return the names of the package tzdata, which every installation has: without `localtime` and the like."""
     return frozenset((files("tzdata") / "zones").read_text().split()) - {"Factory"}
 
 
 @lru_cache(maxsize=1000)
 def find_zone(name: str) -> ZoneInfo:
-    """Return the time zone of the IANA database. Raises ValueError where it has none of this name."""
+    """Return a time zone of the IANA database. Raises ValueError if it has none of this name."""
     try:
         if _ZONE.fullmatch(name):
             return ZoneInfo(name)
-    except (ValueError, OSError, LookupError):  # among them a folder of zones
+    except (ValueError, OSError, LookupError):  # one of these for a folder of zones
         pass
     raise ValueError("expected a time zone of the IANA database, like `Europe/Berlin`")
 
 
 def ticks(schedule: Schedule, after: datetime) -> Iterator[datetime]:
-    """Yield the ticks of a schedule after a moment, in UTC and in order, up to its end."""
+    """Yield the ticks of a schedule after a time, in UTC and in order, up to its end."""
     if schedule.starts_at is not None:
         after = max(after, schedule.starts_at - timedelta(microseconds=1))
     found = _cron_ticks(schedule, after) if schedule.cron is not None else _interval_ticks(schedule, after)
@@ -102,20 +103,20 @@ def ticks(schedule: Schedule, after: datetime) -> Iterator[datetime]:
 
 
 def _cron_ticks(schedule: Schedule, after: datetime) -> Iterator[datetime]:
-    """Find the times of a rule on the wall clock, and map each to the moments at which the zone's clocks show it.
+    """Find the local times that match a rule, and convert each to the UTC times at which the zone's clocks show it.
 
-    A rule for set times has one tick for each time: the first moment at which the clocks show it or a later one. Any
-    other rule has a tick whenever the clocks show a time that fits.
+    A rule with a fixed minute and hour has one tick for each local time: when the clocks first show it or a later one.
+    Any other rule has a tick whenever the clocks show a matching time.
     """
     assert schedule.cron is not None
-    zone, at_set_times = find_zone(schedule.time_zone), _has_set_times(schedule.cron)
-    waiting: deque[datetime] = deque()  # times that the clocks will show again, after they were put back
+    zone, at_fixed_times = find_zone(schedule.time_zone), _has_fixed_times(schedule.cron)
+    waiting: deque[datetime] = deque()  # the second showings of times, after the clocks were set back
     with suppress(OverflowError):  # the end of the calendar
         for wall in CronSim(schedule.cron, _unseen_from(after, zone)):
             first, second = _moments(wall, zone)
-            if at_set_times:
+            if at_fixed_times:
                 first = second = first if first <= second else _first_showing(wall, zone, second, first)
-            elif first > second:  # the clocks leave it out
+            elif first > second:  # the clocks skip it
                 continue
             while waiting and waiting[0] < first:
                 yield waiting.popleft()
@@ -127,23 +128,23 @@ def _cron_ticks(schedule: Schedule, after: datetime) -> Iterator[datetime]:
     yield from waiting
 
 
-def _has_set_times(rule: str) -> bool:
+def _has_fixed_times(rule: str) -> bool:
     """Tell whether neither minute nor hour begins with a star."""
     minute, hour, *_ = rule.split()
     return not minute.startswith("*") and not hour.startswith("*")
 
 
 def _unseen_from(after: datetime, zone: ZoneInfo) -> datetime:
-    """Return a time on the wall clock from which on, but not before, it may show times after this moment."""
+    """Return the earliest local time that the clocks may still show after this UTC time."""
     local = after.astimezone(zone)
     again = _offset(local.replace(fold=0)) - _offset(local.replace(fold=1)) if not local.fold else timedelta(0)
-    return local.replace(tzinfo=None, fold=0) - again  # what it shows now it may show again
+    return local.replace(tzinfo=None, fold=0) - again  # what the clocks show now they may show again
 
 
 def _moments(wall: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """Return the moments at which the clocks show a time: the same one twice, or two in order.
+    """Return the two UTC times at which the clocks show a local time: usually the same one twice.
 
-    They are out of order where the clocks leave the time out, and they are put forward in between.
+    The second is later if the clocks show the time twice, and earlier if they skip it.
     """
     first, second = wall.replace(tzinfo=zone), wall.replace(tzinfo=zone, fold=1)
     return first.astimezone(UTC), second.astimezone(UTC)
@@ -156,7 +157,7 @@ def _offset(local: datetime) -> timedelta:
 
 
 def _first_showing(wall: datetime, zone: ZoneInfo, before: datetime, shown: datetime) -> datetime:
-    """Return the second from which on the clocks show a later time: they do not `before`, and do when it is `shown`."""
+    """Return the first second at which the clocks show `wall` or later: it is after `before`, and at most `shown`."""
     while shown - before > _SECOND:
         middle = before + (shown - before) // _SECOND // 2 * _SECOND
         if middle.astimezone(zone).replace(tzinfo=None) < wall:
@@ -180,12 +181,12 @@ def _interval_ticks(schedule: Schedule, after: datetime) -> Iterator[datetime]:
 
 
 def next_tick(schedule: Schedule, after: datetime) -> datetime | None:
-    """Return the first tick after a moment, None where there is none any more."""
+    """Return the first tick after a time; None if there is none."""
     return next(ticks(schedule, after), None)
 
 
 def resumed_at(schedule: Schedule, now: datetime) -> datetime | None:
-    """Return the next tick of a schedule that is new, changed or resumed: none that it may have fired before."""
+    """Return the next tick of a new, changed or resumed schedule, after all ticks that it may have fired."""
     if schedule.paused:
         return None
     seen = (now, schedule.last_fired_at, None if schedule.last_skip is None else schedule.last_skip.tick)
@@ -193,9 +194,9 @@ def resumed_at(schedule: Schedule, now: datetime) -> datetime | None:
 
 
 def set_right(schedule: Schedule, now: datetime) -> Schedule:
-    """Return a schedule that goes on from `now`, if the clock has been set back by WRONG_FROM or more; else the same.
+    """Return the schedule going on from `now` if the clock was set back by WRONG_FROM or more; else the same one.
 
-    A time so far ahead was none: its ticks do not count, and the next one is not waited for until it comes again.
+    Times that far in the future came from a wrong clock: ticks fired then do not count, and do not delay the next one.
     """
     latest, skip = now + WRONG_FROM, schedule.last_skip
     fired_ahead = schedule.last_fired_at is not None and schedule.last_fired_at > latest
@@ -214,7 +215,7 @@ def set_right(schedule: Schedule, now: datetime) -> Schedule:
 
 
 class Plan(NamedTuple):
-    """The ticks to submit for, oldest first, the next one after them, and what becomes of the others."""
+    """The ticks to submit tasks for, oldest first, the next tick after them, and why the latest other was skipped."""
 
     ticks: list[datetime]
     next_fire_at: datetime | None
@@ -222,9 +223,9 @@ class Plan(NamedTuple):
 
 
 def plan(schedule: Schedule, now: datetime) -> Plan:
-    """Decide about the ticks that have come by `now`, of which there is at least `next_fire_at`.
+    """Decide about the ticks from `next_fire_at`, which is due, to `now`.
 
-    All but the last are missed, and the last is where it is MISSED_AFTER or longer ago.
+    All but the last are missed; the last is if it is MISSED_AFTER ago or longer.
     """
     due = _latest_due(schedule, now)
     following = next_tick(schedule, max(now, due[-1]))
@@ -238,7 +239,7 @@ def plan(schedule: Schedule, now: datetime) -> Plan:
 
 
 def _latest_due(schedule: Schedule, now: datetime) -> list[datetime]:
-    """Return the latest ticks by `now`, at most MOST_MISSED, without walking over the years before them."""
+    """Return the latest ticks up to `now`, at most MOST_MISSED, without a walk over the years before them."""
     first = schedule.next_fire_at
     assert first is not None
     for length in _LOOK_BACK:
@@ -254,7 +255,7 @@ def _latest_due(schedule: Schedule, now: datetime) -> list[datetime]:
 
 
 class Resolution(NamedTuple):
-    """What a firing does, once it is known which of the schedule's tasks are open."""
+    """What a firing does, given the open tasks of its schedule: drafts to submit, tasks to cancel."""
 
     drafts: tuple[Draft, ...]
     cancel: tuple[UUID, ...]
@@ -262,7 +263,7 @@ class Resolution(NamedTuple):
 
 
 def resolve(firing: Firing, open_tasks: Collection[UUID]) -> Resolution:
-    """Apply the schedule's rule for overlaps: of several ticks at once each overlaps the one before."""
+    """Apply the schedule's rule for overlaps; of several ticks at once, each overlaps the one before."""
     drafts, overlap = firing.drafts, firing.schedule.overlap
     if overlap == "allow" or not drafts:
         return Resolution(drafts, (), firing.skip)
@@ -277,7 +278,7 @@ def resolve(firing: Firing, open_tasks: Collection[UUID]) -> Resolution:
 def settle(
     firing: Firing, resolution: Resolution, open_tasks: Collection[UUID], submitted: Sequence[Draft]
 ) -> Schedule:
-    """Return the schedule as it is after a firing that has `submitted` these of the drafts."""
+    """Return the schedule after a firing that `submitted` these of its drafts."""
     before = firing.schedule
     last = max((tick_of(draft) for draft in submitted), default=before.last_fired_at)
     kept = before.recent if before.overlap == "allow" else tuple(open_tasks)
@@ -293,12 +294,12 @@ def settle(
 
 
 def with_recent(recent: Collection[UUID], *task_ids: UUID) -> tuple[UUID, ...]:
-    """Return the tasks to look at, the newest last."""
+    """Return the tasks to check for overlaps, the newest last."""
     return tuple(dict.fromkeys([*recent, *task_ids]))[-KEEP_RECENT:]
 
 
 def for_tick(draft: Draft, schedule: Schedule, tick: datetime) -> Draft:
-    """Return a draft as the task of a tick. Its id is that of the tick: no store can hold a second one."""
+    """Return the draft for a tick. Its id follows from the tick, so that no store can have a second task for it."""
     extra = structs.replace(draft.extra or Extra(), schedule_id=schedule.schedule_id, scheduled_for=tick)
     return structs.replace(draft, task_id=tick_task_id(schedule.schedule_id, tick), extra=extra)
 
@@ -311,7 +312,7 @@ def tick_of(draft: Draft) -> datetime:
 
 
 def tick_task_id(schedule_id: UUID, tick: datetime) -> UUID:
-    """Return the UUIDv7 of a tick's task: the milliseconds of the tick, then a digest of it and its schedule."""
+    """Return the UUIDv7 of a tick's task: the tick in milliseconds, then a digest of the tick and its schedule."""
     digest = sha256(schedule_id.bytes + tick.astimezone(UTC).isoformat().encode()).digest()
     value = bytearray(max(0, int(tick.timestamp() * 1000)).to_bytes(6, "big") + digest[:10])
     value[6] = value[6] & 0x0F | 0x70

@@ -1,6 +1,6 @@
-"""Where a webhook may lead: the address of a receiver, read strictly and vetted. Pure: nothing is resolved here.
+"""Where a webhook may lead: reads a receiver's URL strictly and vets it. Pure: nothing is resolved here.
 
-What is connected to is built from what was vetted (`Target`), so that no second parser can read it otherwise.
+Connections are made to the vetted `Target`, so that no second parser can read the URL differently.
 """
 
 from __future__ import annotations
@@ -23,39 +23,35 @@ _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _TARGET = re.compile(r"([A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
 _LOCAL_SUFFIXES = ("localhost", "local", "internal", "intranet", "lan", "home.arpa", "localdomain")
-_OTHER_SERVICES = frozenset(
-    {1719, 1720, 1723, 2049, 3306, 3659, 4045, 4190, 5060, 5061, 5432, 6000, 6379, 6566, 6665, 6666, 6667, 6668, 6669,
-     6679, 6697, 10080, 11211, 27017}
-)  # fmt: skip
-"""Ports from 1024 on where something else than HTTP is usual, which might take a request for its own commands."""
+_PORTS = """
+1719 1720 1723 2049 3306 3659 4045 4190 5060 5061 5432 6000 6379 6566 6665 6666 6667 6668 6669 6679 6697 10080 11211
+27017
+"""
+_OTHER_SERVICES = frozenset(map(int, _PORTS.split()))
+"""Ports from 1024 on of protocols other than HTTP, whose servers might take a request for their own commands."""
 
-DENIED: tuple[IPv4Network | IPv6Network, ...] = tuple(
-    map(
-        ip_network,
-        (
-            "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
-            "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24",
-            "203.0.113.0/24", "224.0.0.0/3",
-            "::/96", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32",
-            "2002::/16", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
-        ),
-    )
-)  # fmt: skip
-"""Where no webhook leads: this machine, private and link-local networks, and addresses that stand for others.
+_NETWORKS = """
+0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 192.88.99.0/24
+192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/3
+::/96 ::ffff:0:0/96 64:ff9b::/96 64:ff9b:1::/48 100::/64 2001::/23 2001:db8::/32 2002::/16 3fff::/20 5f00::/16 fc00::/7
+fe80::/10 fec0::/10 ff00::/8
+"""
+DENIED: tuple[IPv4Network | IPv6Network, ...] = tuple(map(ip_network, _NETWORKS.split()))
+"""Where no webhook leads: this machine, private and link-local networks, and addresses that map to others.
 
-A list of our own: the tables of `ipaddress` have been wrong, and change with Python's version.
+This list is our own: the tables of `ipaddress` have been wrong, and change with the version of Python.
 """
 
 
 class UrlRules(Struct, frozen=True):
-    """insecure: http and private addresses are allowed. hosts: if any, only these names (`*.name`: all below it)."""
+    """What is allowed. insecure: http and private addresses too. hosts: if any, only these (`*.name`: all below it)."""
 
     insecure: bool = False
     hosts: tuple[str, ...] = ()
 
 
 class Target(Struct, frozen=True):
-    """A receiver: `host` is a lower-case name or the usual spelling of an address, `path` has the query."""
+    """A receiver. `host`: a lower-case name, or an address in its usual spelling; `path` includes the query."""
 
     scheme: str
     host: str
@@ -64,7 +60,7 @@ class Target(Struct, frozen=True):
 
     @property
     def authority(self) -> str:
-        """Host and port as a Host header has them."""
+        """Host and port in the form of a Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         usual = self.port == (443 if self.scheme == "https" else 80)
         return host if usual else f"{host}:{self.port}"
@@ -79,7 +75,7 @@ class UnsafeUrl(ValueError):
 
 
 def read_url(url: str, rules: UrlRules) -> Target:
-    """Return where `url` leads. Raises UnsafeUrl with what is wrong."""
+    """Return where `url` leads. Raises UnsafeUrl, which says what is wrong."""
     if len(url) > MAX_URL or not _VISIBLE_ASCII.fullmatch(url):
         raise UnsafeUrl(f"expected at most {MAX_URL:,} characters, all visible ASCII (a name in its xn-- form)")
     parts = _PARTS.fullmatch(url)
@@ -98,13 +94,13 @@ def read_url(url: str, rules: UrlRules) -> Target:
 
 
 def check_addresses(addresses: Sequence[str], rules: UrlRules) -> list[str]:
-    """Return the addresses that a name was resolved to, if each of them may be connected to. Raises UnsafeUrl."""
+    """Return the addresses that a name resolved to. Raises UnsafeUrl unless all of them are allowed."""
     if not addresses:
         raise UnsafeUrl("the name has no address")
     for address in addresses:
         try:
             _check_address(ip_address(address.partition("%")[0]), rules)
-        except UnsafeUrl:  # which one it is would tell strangers about names inside
+        except UnsafeUrl:  # naming the address would disclose internal names
             raise UnsafeUrl("the host has an address that is not public") from None
     return list(addresses)
 
@@ -127,7 +123,7 @@ def _check_host(host: str, rules: UrlRules) -> str:
     if name.startswith("["):
         return _check_address(_address(name[1:-1]), rules)
     labels = name.split(".")
-    if _NUMBER.fullmatch(labels[-1]):  # however it is spelt, resolvers take it for an IPv4 address
+    if _NUMBER.fullmatch(labels[-1]):  # resolvers read such a name as an IPv4 address, however it is spelt
         return _check_address(_address(name), rules)
     if len(name) > 253 or not all(map(_LABEL.fullmatch, labels)):
         raise UnsafeUrl("expected a host name of letters, digits, hyphens and dots")

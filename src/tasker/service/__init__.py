@@ -1,4 +1,4 @@
-"""The use cases, by what they are about. They know no HTTP and no SQL."""
+"""The use cases, by subject. They know no HTTP and no SQL."""
 
 from tasker.service.batches import Accepted, Batch, Batches, Wanted
 from tasker.service.bulk import Acted

@@ -1,24 +1,46 @@
-"""How many tasks may wait: beyond that a submission is refused, for a line that only grows helps nobody."""
+"""Limits on what may wait: pending tasks in all, and the queues in which an owner has open tasks.
+
+Clients name queues, and each open queue makes every claim a little slower.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
+from typing import TypeVar
+
+from msgspec import structs
 
 from tasker.clock import Clock
-from tasker.engines.protocol import Engine
-from tasker.errors import Unavailable
+from tasker.engines.protocol import QueueStore
+from tasker.errors import Conflict, Unavailable
+from tasker.model import Draft, PartitionStats
 
-_LOOK_EVERY = 1.0
-"""Seconds that a count stands; what this process submits meanwhile is added to it."""
+DEFAULT_LIMIT = 1000
+"""Queues in which an owner may have open tasks."""
+_COUNT_EVERY = 1.0
+"""Seconds between counts of pending tasks; what this process submits meanwhile is added to the last count."""
 _RETRY_AFTER = timedelta(seconds=10)
+_KNOWN_FOR = 1.0
+"""Seconds for which the store's answer is used where the store is shared: other processes open queues meanwhile."""
+_PATIENCE = 10
+"""For an owner at the limit, the store is asked again only after this many times as long as its last answer took."""
+
+OwnerQueue = tuple[str, str]
+"""An owner and a queue."""
+T = TypeVar("T")
 
 
 class Admission:
-    """limit: tasks that may be pending, in all queues together; None for any number, which costs nothing."""
+    """Refuses submissions while too many tasks are pending, in all queues together.
 
-    def __init__(self, engine: Engine, clock: Clock, limit: int | None) -> None:
-        self._engine = engine
+    stats: returns all open tasks by queue and type. limit: pending tasks allowed; None for any number, which costs
+    nothing.
+    """
+
+    def __init__(self, stats: Callable[[], Awaitable[list[PartitionStats]]], clock: Clock, limit: int | None) -> None:
+        self._stats = stats
         self._clock = clock
         self._limit = limit
         self._pending = 0
@@ -26,7 +48,7 @@ class Admission:
         self._counting = asyncio.Lock()
 
     async def check(self, number: int) -> None:
-        """Let in so many more tasks. Raises Unavailable ("queue-full")."""
+        """Admit `number` more tasks. Raises Unavailable ("queue-full")."""
         if self._limit is None:
             return
         if self._is_stale():
@@ -35,16 +57,122 @@ class Admission:
                     await self._count()
         if self._pending + number > self._limit:
             raise Unavailable(
-                f"as many tasks are pending as may be: {self._limit:,} (TASKER_MAX_PENDING)",
+                f"the limit of {self._limit:,} pending tasks is reached (TASKER_MAX_PENDING)",
                 name="queue-full",
                 retry_after=_RETRY_AFTER,
             )
         self._pending += number
 
     def _is_stale(self) -> bool:
-        return self._counted_at is None or self._clock.monotonic() - self._counted_at >= _LOOK_EVERY
+        return self._counted_at is None or self._clock.monotonic() - self._counted_at >= _COUNT_EVERY
 
     async def _count(self) -> None:
-        lines = await self._engine.stats()
-        self._pending = sum(line.pending + line.scheduled for line in lines)
+        self._pending = sum(partition.pending + partition.scheduled for partition in await self._stats())
         self._counted_at = self._clock.monotonic()
+
+
+class _Known:
+    """The queues of one owner: all that are open, and some that no longer are.
+
+    queues: the number of submissions under way, by queue. left: queues that a submission left while the store was
+    being asked.
+    """
+
+    def __init__(self) -> None:
+        self.queues: dict[str, int] = {}
+        self.left: set[str] = set()
+        self.asked_at: float | None = None
+        self.ask_again_at = 0.0
+        self.lock = asyncio.Lock()
+
+
+class OpenQueues:
+    """Limits the queues in which an owner has open tasks.
+
+    Use `let_in` around storing drafts, or call `enter` before and `leave` after.
+
+    A known queue costs one look into memory; the store is asked only about others. Within one process the limit is
+    exact. Processes that share a store (is_shared) may together exceed it by what each lets in between two answers.
+    """
+
+    def __init__(self, store: QueueStore, clock: Clock, limit: int = DEFAULT_LIMIT, *, is_shared: bool = False) -> None:
+        self._store = store
+        self._clock = clock
+        self._limit = limit
+        self._is_shared = is_shared
+        self._known: dict[str, _Known] = {}
+
+    async def let_in(self, drafts: Iterable[Draft], store: Callable[[list[Draft]], Awaitable[T]]) -> T:
+        """Call `store` with the drafts, count them while it runs, and return what it returns.
+
+        A draft beyond the limit gets a refusal: it is not stored, but an earlier task may still answer for it. A draft
+        that has another refusal already opens no queue and is not counted.
+        """
+        bound: list[Draft] = []
+        entered: list[OwnerQueue] = []
+        try:
+            for draft in drafts:
+                if draft.refusal is None:
+                    try:
+                        await self.enter(draft.owner, draft.queue)
+                        entered.append((draft.owner, draft.queue))
+                    except Conflict as refusal:
+                        bound.append(structs.replace(draft, refusal=refusal))
+                        continue
+                bound.append(draft)
+            return await store(bound)
+        finally:
+            self.leave(entered)
+
+    async def enter(self, owner: str, queue: str) -> None:
+        """Count an open task of this queue in. Raises Conflict ("limit-reached")."""
+        known = self._known.get(owner)
+        if known is None:
+            known = self._known[owner] = _Known()
+        count = known.queues.get(queue)
+        if count is None:
+            async with known.lock:
+                count = await self._check(known, owner, queue)
+        known.queues[queue] = count + 1
+
+    def leave(self, entered: Iterable[OwnerQueue]) -> None:
+        """End what `enter` began, once for each call, whether or not the task was stored."""
+        for owner, queue in entered:
+            known = self._known.get(owner)
+            if known is not None and known.queues.get(queue):
+                known.queues[queue] -= 1
+                if known.lock.locked():
+                    known.left.add(queue)
+
+    async def _check(self, known: _Known, owner: str, queue: str) -> int:
+        """Return how many submissions of the queue are under way. Raises Conflict if the queue exceeds the limit."""
+        if queue not in known.queues and self._must_ask(known):
+            await self._ask(known, owner)
+        count = known.queues.get(queue)
+        if count is None and len(known.queues) >= self._limit:
+            raise Conflict(
+                f"there are open tasks in {len(known.queues):,} queues, and an owner may have {self._limit:,}"
+                " (TASKER_MAX_QUEUES): name one of these, or wait until one is empty",
+                name="limit-reached",
+            )
+        return count or 0
+
+    def _must_ask(self, known: _Known) -> bool:
+        now = self._clock.monotonic()
+        if known.asked_at is None:
+            return True
+        if len(known.queues) >= self._limit:
+            return now >= known.ask_again_at
+        return self._is_shared and now - known.asked_at >= _KNOWN_FOR
+
+    async def _ask(self, known: _Known, owner: str) -> None:
+        """Learn which queues are open. While all owners together are below the limit, ownership does not matter."""
+        known.left.clear()
+        begun = self._clock.monotonic()
+        found = await self._store.find_names(limit=self._limit + 1)
+        if len(found) >= self._limit:
+            found = await self._store.find_open(owner)
+        under_way = {queue: count for queue, count in known.queues.items() if count or queue in known.left}
+        known.queues = dict.fromkeys(found, 0) | under_way
+        known.asked_at = self._clock.monotonic()
+        known.ask_again_at = known.asked_at + _PATIENCE * (known.asked_at - begun)

@@ -1,4 +1,4 @@
-"""The use cases of the record of who did what: written before anything is done, and once more when that is over."""
+"""The use cases of the audit log: an entry is begun before an action, and completed with its outcome after it."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ _log = structlog.get_logger(__name__)
 
 
 class Audit:
-    """The record of one service."""
+    """The audit log of one store."""
 
     def __init__(self, store: AuditStore, cursors: Cursors) -> None:
         self._store = store
         self._cursors = cursors
 
-    async def begin(self, deed: AuditAction) -> int:
-        """Note that somebody is about to do something, durably; return the number of the entry. Raises Unavailable."""
-        return await self._store.begin(deed)
+    async def begin(self, action: AuditAction) -> int:
+        """Record durably that an action begins; return the entry's number. Raises Unavailable."""
+        return await self._store.begin(action)
 
     async def end(self, sequence: int, outcome: int, made: str = "") -> None:
-        """Note how it ended, and what was made. What is done is done: where that cannot be written, the log has it."""
+        """Record the HTTP status of an action, and what it created; log them if they cannot be stored."""
         try:
             await self._store.end(sequence, outcome, made[:200])
         except Unavailable as error:
             _log.warning("audit.outcome_not_stored", sequence=sequence, outcome=outcome, reason=error.detail)
 
     async def find_many(self, *, limit: int, cursor: str | None = None) -> AuditPage:
-        """Return entries, newest first. Raises Invalid for a cursor that no page gave out."""
+        """Return entries, newest first. Raises Invalid for a cursor that no page returned."""
         return await self._cursors.page("audit", cursor, lambda at: self._store.find_many(limit=limit, cursor=at))
 
     async def prune(self) -> int:
-        """Erase entries that are older than KEEP_AUDIT_FOR; return how many."""
+        """Erase some of the entries that are older than KEEP_AUDIT_FOR; return how many."""
         return await self._store.prune(keep=KEEP_AUDIT_FOR, limit=_BATCH)

@@ -1,7 +1,7 @@
 """Daily budgets: what the tasks of an owner may cost on one day, in UTC.
 
-What counts is what attempts have said that they cost. A task that runs goes on when the budget ends; those that have
-not begun wait for the next day, and no further ones of types that cost are taken.
+The cost is what attempts have reported. When the budget is used up, running tasks go on, pending ones wait for the next
+day, and no further tasks of types that cost are accepted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tasker.service.keys import Keys
 from tasker.tasktypes.registry import TaskType
 
 KNOWN_FOR = timedelta(seconds=1)
-"""How long a sum that was read stands: so much later at the most a budget's end is noticed."""
+"""How long a sum that was read is used: the end of a budget is noticed at most this much later."""
 _MAX_KNOWN = 10_000
 _ASK_AGAIN = timedelta(seconds=5)
 
@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 
 class _Spent(NamedTuple):
-    """What an owner has spent on a day, as it was read."""
+    """What an owner has spent on a day, and when that was read."""
 
     day: date
     nanos: int
@@ -39,7 +39,7 @@ class _Spent(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """Of today: the dollars that may be spent, the nano-dollars that are, and when the next day begins."""
+    """Today's budget: the limit in dollars, the nano-dollars spent, and when the next day begins."""
 
     limit: float
     spent: int
@@ -47,7 +47,7 @@ class Budget(NamedTuple):
 
 
 class Budgets:
-    """Whether an owner may spend more today. default: the dollars of those whose keys say nothing, None for any."""
+    """Checks what owners spend. default: dollars a day of owners whose keys have no budget; None for no limit."""
 
     def __init__(self, usage: UsageStore, keys: Keys, clock: Clock, *, default: float | None) -> None:
         self._usage = usage
@@ -58,7 +58,7 @@ class Budgets:
 
     @property
     def are_set(self) -> bool:
-        """Tell whether anybody has a budget."""
+        """Whether any owner has a budget."""
         return self._default is not None or self._keys.have_budgets
 
     async def check(self, caller: Caller, task_type: TaskType) -> None:
@@ -73,13 +73,13 @@ class Budgets:
             )
 
     async def of(self, caller: Caller) -> Budget | None:
-        """Return today's budget of the caller's key, None where there is none."""
+        """Return today's budget of the caller's key; None without one."""
         key = None if caller.key_id is None else self._keys.find(caller.key_id)
         limit = self._default if key is None or key.daily_budget is None else key.daily_budget
         return None if limit is None else Budget(limit, await self._spent(caller.owner), _midnight(self._clock.now()))
 
     async def bound(self, caller: Caller, task_type: TaskType, draft: Draft) -> Draft:
-        """Return a draft that is stored within the budget alone: beyond it only an earlier task may answer for it."""
+        """Return the draft, with a refusal if the budget is used up; an existing task may still answer for it."""
         if not task_type.costs:
             return draft
         try:
@@ -89,9 +89,9 @@ class Budgets:
         return draft
 
     async def hold(self, claim: Claim) -> Snoozed | None:
-        """Return how long a task that costs has to wait because its owner's budget is used up; None if it may run.
+        """Check the budget before an attempt of a task that costs: return how long it must wait; None if it may run.
 
-        Of several keys of one owner the one that allows most says how much that is: nobody knows whose the task was.
+        Of several keys of one owner the largest budget counts: a task does not know by which key it was submitted.
         """
         limits = [self._default if limit is None else limit for limit in self._keys.budgets(claim.owner)]
         known = [limit for limit in limits if limit is not None]
@@ -112,7 +112,7 @@ class Budgets:
         return Snoozed(_midnight(now) - now, "budget_exhausted")
 
     async def _spent(self, owner: str) -> int:
-        """Return the nano-dollars of today, at most KNOWN_FOR old."""
+        """Return the nano-dollars spent today, as of at most KNOWN_FOR ago."""
         now, day = self._clock.monotonic(), self._clock.now().astimezone(UTC).date()
         known = self._known.get(owner)
         if known is None or known.day != day or now - known.read_at >= KNOWN_FOR.total_seconds():

@@ -1,4 +1,4 @@
-"""The use case of one action on many tasks: counted first, then done in small steps."""
+"""The use case of one action on many tasks: count them, then act in small steps."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import NamedTuple
 from msgspec import structs
 
 from tasker.clock import Clock
-from tasker.engines.protocol import Engine
+from tasker.engines.protocol import Control
 from tasker.errors import Conflict
 from tasker.model import TaskFilter
 from tasker.model.control import ACTS_ON, Action, ChosenTask
 from tasker.model.keys import Caller
+from tasker.service.admission import OpenQueues
 from tasker.service.cursors import Cursors
-from tasker.service.open_queues import OpenQueues
 
 WITHIN = 10.0
-"""Seconds after which a call answers, and says where to go on."""
+"""Seconds after which a call returns, with a cursor to go on from."""
 _CHOSEN_AT_ONCE = 2000
 _IN_ONE_COMMIT = 100
-"""Tasks that are acted on together: others that write wait no longer than for these."""
+"""Tasks that are acted on in one commit: other writers wait for one such commit at most."""
 
 
 class Acted(NamedTuple):
-    """What was done. `skipped`: tasks that had another status when it was their turn. `next_cursor`: None when done."""
+    """What was done. `skipped`: tasks whose status had changed meanwhile. `next_cursor`: None when all are done."""
 
     done: int = 0
     skipped: int = 0
@@ -35,26 +35,26 @@ class Acted(NamedTuple):
 class Bulk:
     """Acts on all tasks of a filter that the caller sees."""
 
-    def __init__(self, engine: Engine, clock: Clock, cursors: Cursors, open_queues: OpenQueues) -> None:
-        self._engine = engine
+    def __init__(self, control: Control, clock: Clock, cursors: Cursors, open_queues: OpenQueues) -> None:
+        self._control = control
         self._cursors = cursors
         self._clock = clock
         self._open_queues = open_queues
 
     async def count(self, caller: Caller, action: Action, where: TaskFilter) -> int:
-        """Return how many tasks the action would be done to now."""
+        """Return on how many tasks the action would act now."""
         found = _seen(caller, action, where)
-        return 0 if found is None else (await self._engine.control.count(found)).count
+        return 0 if found is None else (await self._control.count(found)).count
 
     async def begin(self, caller: Caller, action: Action, where: TaskFilter, at_most: int | None) -> tuple[int, Acted]:
-        """Count the tasks, then act on these; return the count as well. No task that comes later is touched.
+        """Count the tasks, then act on them; return the count and what was done. Later tasks are not touched.
 
-        Raises Conflict, and changes nothing, if they are more than `at_most`.
+        Raises Conflict, and changes nothing, if there are more than `at_most`.
         """
         found = _seen(caller, action, where)
         if found is None:
             return 0, Acted()
-        counted = await self._engine.control.count(found)
+        counted = await self._control.count(found)
         if at_most is not None and counted.count > at_most:
             raise Conflict(f"there are {counted.count:,} such tasks, more than {at_most:,}: nothing was changed")
         if counted.cursor is None:
@@ -62,18 +62,18 @@ class Bulk:
         return counted.count, await self._act(action, found, counted.cursor, most=at_most)
 
     async def go_on(self, caller: Caller, action: Action, where: TaskFilter, cursor: str) -> Acted:
-        """Act on the rest, from where an earlier call has stopped. Raises Invalid for a cursor that none gave out."""
+        """Act on the rest, from where an earlier call stopped. Raises Invalid for a cursor that no call returned."""
         found = _seen(caller, action, where)
         begun = (await self._cursors.of("bulk")).open(cursor)
         return Acted() if found is None else await self._act(action, found, begun, most=None)
 
     async def _act(self, action: Action, where: TaskFilter, cursor: str | None, *, most: int | None) -> Acted:
-        """Go through the tasks behind a cursor, newest first, until time is up or the count is reached."""
-        control, until = self._engine.control, self._clock.monotonic() + WITHIN
+        """Act on the tasks after a cursor, newest first, until time is up or `most` are done; None for all."""
+        until = self._clock.monotonic() + WITHIN
         done = skipped = 0
         while True:
-            room = _CHOSEN_AT_ONCE if most is None else min(most - done, _CHOSEN_AT_ONCE)
-            chosen = await control.choose(where, limit=room, cursor=cursor)
+            limit = _CHOSEN_AT_ONCE if most is None else min(most - done, _CHOSEN_AT_ONCE)
+            chosen = await self._control.choose(where, limit=limit, cursor=cursor)
             for start in range(0, len(chosen.tasks), _IN_ONE_COMMIT):
                 few = chosen.tasks[start : start + _IN_ONE_COMMIT]
                 acted_on = await self._act_on(action, few)
@@ -84,22 +84,22 @@ class Bulk:
                 return Acted(done, skipped, None if cursor is None else (await self._cursors.of("bulk")).close(cursor))
 
     async def _act_on(self, action: Action, few: Sequence[ChosenTask]) -> int:
-        """Act on some tasks in one commit; return on how many. None is retried beyond its owner's open queues."""
+        """Act on some tasks in one commit; return on how many. A retry keeps to its owner's limit of open queues."""
         if action != "retry":
-            return await self._engine.control.act(action, [one.task_id for one in few])
+            return await self._control.act(action, [one.task_id for one in few])
         entered: list[ChosenTask] = []
         try:
             for one in few:
                 with contextlib.suppress(Conflict):
                     await self._open_queues.enter(one.owner, one.queue)
                     entered.append(one)
-            return await self._engine.control.act(action, [one.task_id for one in entered])
+            return await self._control.act(action, [one.task_id for one in entered])
         finally:
             self._open_queues.leave((one.owner, one.queue) for one in entered)
 
 
 def _seen(caller: Caller, action: Action, where: TaskFilter) -> TaskFilter | None:
-    """Return the filter of what the action is for and the caller sees; None where there can be nothing."""
+    """Return the filter for tasks that the action can act on and the caller sees; None if there can be none."""
     statuses = tuple(status for status in ACTS_ON[action] if not where.status or status in where.status)
     if not statuses or (caller.only is not None and where.owner not in (None, caller.only)):
         return None

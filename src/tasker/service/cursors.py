@@ -1,7 +1,7 @@
-"""The cursors of lists and streams as clients are given them: sealed, for an engine's own tell how much there is.
+"""Sealed cursors of lists and streams: an engine's own cursor would show clients how much is stored.
 
-One is the engine's cursor, encrypted and authenticated (AES-SIV, RFC 5297) for the list that it is of. All processes of
-a store have one secret for it. Equal cursors are sealed alike, so that an event has one id, whoever tells it.
+A client gets the engine's cursor, encrypted and authenticated (AES-SIV, RFC 5297) for its list. All processes of a
+store share the secret. Equal cursors are sealed alike, so an event has the same id from every process.
 """
 
 from __future__ import annotations
@@ -18,20 +18,17 @@ from msgspec import structs
 
 from tasker.engines.protocol import KeyStore
 from tasker.errors import Fault, Invalid
-from tasker.model import Page
-from tasker.model.audit import AuditPage
-from tasker.model.schedules import SchedulePage
-from tasker.model.webhooks import DeliveryPage, WebhookPage
+from tasker.model.pages import PageOf
 
 Listed = Literal["task", "schedule", "webhook", "delivery", "audit", "bulk", "event"]
 _SALT = 4
-"""Bytes before the cursor, zero but where it is not to be known again."""
+"""Bytes before the cursor: zero, or random if equal cursors must differ."""
 
-P = TypeVar("P", Page, SchedulePage, WebhookPage, DeliveryPage, AuditPage)
+T = TypeVar("T")
 
 
 class Seal:
-    """Seals and opens the cursors of one list. pointer: where a client gives one."""
+    """Seals and opens the cursors of one list. pointer: where a request has its cursor, for errors."""
 
     def __init__(self, cipher: AESSIV, listed: Listed, pointer: str) -> None:
         self._cipher = cipher
@@ -39,13 +36,13 @@ class Seal:
         self._pointer = pointer
 
     def close(self, cursor: str, *, anew: bool = False) -> str:
-        """Return the cursor as a client is given it. anew: in words that tell nobody that it is the same as before."""
+        """Return the cursor for a client. anew: a text of its own, so that nobody sees which cursors are equal."""
         salt = secrets.token_bytes(_SALT) if anew else bytes(_SALT)
         sealed = self._cipher.encrypt(salt + cursor.encode(), self._context)
         return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
     def open(self, sealed: str) -> str:
-        """Return the engine's cursor. Raises Invalid for one that this list did not give out."""
+        """Return the engine's cursor. Raises Invalid for one that this list did not return."""
         try:
             data = base64.b64decode(sealed + "=" * (-len(sealed) % 4), altchars=b"-_", validate=True)
             return self._cipher.decrypt(data, self._context)[_SALT:].decode()
@@ -55,7 +52,7 @@ class Seal:
 
 
 class Cursors:
-    """The seals of a service, by what is listed."""
+    """The seals of a store, by list."""
 
     def __init__(self, store: KeyStore) -> None:
         self._store = store
@@ -67,10 +64,12 @@ class Cursors:
             self._cipher = AESSIV(await self._store.cursor_secret())
         return Seal(self._cipher, listed, pointer)
 
-    async def page(self, listed: Listed, cursor: str | None, find: Callable[[str | None], Awaitable[P]]) -> P:
-        """Find a page by a client's cursor; return it with the one behind it as clients are given it.
+    async def page(
+        self, listed: Listed, cursor: str | None, find: Callable[[str | None], Awaitable[PageOf[T]]]
+    ) -> PageOf[T]:
+        """Find a page by a client's cursor; return it with its next cursor sealed.
 
-        Raises Invalid for a cursor that no page gave out, and what `find` raises.
+        Raises Invalid for a cursor that no page returned, and what `find` raises.
         """
         seal = await self.of(listed)
         page = await find(None if cursor is None else seal.open(cursor))

@@ -1,4 +1,4 @@
-"""The events of all tasks for all who follow them in this process: read once, and told to each at its own pace."""
+"""The use case of following the events of all tasks: read once per process, sent to each follower at its own pace."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from typing import Any
 
 import structlog
 
-from tasker.engines.protocol import Engine
+from tasker.engines.protocol import JournalStore
 from tasker.errors import Unavailable
 from tasker.model.journal import JournalEntry
 from tasker.service.cursors import Cursors, Seal
 from tasker.service.hub import Hub
 
 HEARTBEAT = 15.0
-"""Seconds after which a stream that has nothing to tell says so: proxies cut off what is silent for long."""
+"""Seconds after which a stream without events sends a sign of life: proxies cut off silent connections."""
 OLDEST = "oldest"
-"""The cursor before all that is kept."""
+"""The cursor before the oldest event that is kept."""
 
 _PAGE = 500
 _WINDOW_BATCHES, _WINDOW_SIZE = 200, 8 << 20
-"""So many of the latest batches, and so many bytes of them, are in memory for those who follow."""
+"""How many of the latest batches are kept in memory for followers, and how many bytes of them."""
 _ENTRY_SIZE = 2000
-"""About how many bytes an entry takes beside what the event says and its task."""
+"""About how many bytes an entry takes beside its event's data and its task."""
 _PACE, _PACE_OF_ONE = 0.02, 0.00005
-"""Seconds between reads, and more for each follower: many are told more at a time, or they would not keep up."""
+"""Seconds between reads, and seconds added for each follower: many followers need larger batches to keep up."""
 _POLL = 0.2
-"""Seconds between looks where other processes write: they tell of ends and words alone."""
+"""Seconds between reads where other processes write: they notify only of ends and of reports."""
 _AFTER_A_FAULT = 1.0
 _OWN_READS = 4
-"""So many followers that are behind the window read at a time."""
+"""How many followers that are behind the window read at a time."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Batch:
-    """Entries that were read together, and the cursors before and behind them. No entries: nothing has come for long.
+    """Entries that were read together, and the cursors before and after them. Without entries: a sign of life.
 
-    was_reset: what was asked for is not kept any more; it goes on with the oldest that is, in the next batch.
+    was_reset: the entries asked for are no longer kept; the next batch begins with the oldest that is.
     """
 
     __slots__ = ("_forms", "after", "cursor", "entries", "size", "was_reset")
@@ -51,11 +51,11 @@ class Batch:
         self.cursor = cursor
         self.was_reset = was_reset
         self.size = sum(_ENTRY_SIZE + entry.size for entry in entries)
-        """About how many bytes it has, in all the forms that were made of it."""
+        """About how many bytes it takes, with all its encoded forms."""
         self._forms: dict[Any, bytes] = {}
 
     def form(self, key: Any, make: Callable[[], bytes]) -> bytes:
-        """Return what `make` makes of the batch, or a part of it: made once for all who ask for it by this key."""
+        """Return the result of `make`, an encoding of the batch or a part of it; made once for each key."""
         made = self._forms.get(key)
         if made is None:
             made = self._forms[key] = make()
@@ -63,7 +63,7 @@ class Batch:
         return made
 
     def behind(self, cursor: str) -> Batch | None:
-        """Return the rest of the batch behind one of its entries; None if that is not in it."""
+        """Return the rest of the batch after the entry with this cursor; None if it is not in the batch."""
         for place, entry in enumerate(self.entries, start=1):
             if entry.cursor == cursor:
                 return Batch(cursor, self.entries[place:], self.cursor)
@@ -71,13 +71,13 @@ class Batch:
 
 
 class Feed:
-    """What happens to tasks. One reading of the journal serves all who are up to date; who is behind reads himself."""
+    """Follows the journal. One shared reader serves all followers that are up to date; others read for themselves."""
 
-    def __init__(self, engine: Engine, hub: Hub, cursors: Cursors) -> None:
+    def __init__(self, journal: JournalStore, hub: Hub, cursors: Cursors, *, is_shared: bool) -> None:
         self._cursors = cursors
-        self._journal = engine.journal
+        self._journal = journal
         self._hub = hub
-        self._poll = _POLL if engine.is_shared else HEARTBEAT
+        self._poll = _POLL if is_shared else HEARTBEAT
         self._own_reads = asyncio.Semaphore(_OWN_READS)
         self._under_way: dict[str, asyncio.Task[Batch]] = {}
         self._window = _Window()
@@ -85,27 +85,27 @@ class Feed:
         self._reading: asyncio.Task[None] | None = None
 
     async def seal(self) -> Seal:
-        """Return what makes cursors as clients are given them. Raises Unavailable."""
+        """Return what seals and opens clients' cursors. Raises Unavailable."""
         return await self._cursors.of("event", "/after")
 
     async def open(self, sealed: str) -> str:
-        """Return the cursor to follow from of a client's. Raises Invalid for one that this service never gave out."""
+        """Return the journal's cursor for a client's. Raises Invalid for one that this service never gave out."""
         return sealed if sealed == OLDEST else (await self.seal()).open(sealed)
 
     async def follow(self, after: str | None = None) -> AsyncGenerator[Batch, None]:
-        """Yield what happens behind a cursor, None: from now on, without end, until the service stops.
+        """Yield what happens after a cursor (None: from now on) until the service stops.
 
-        Nothing is kept for the follower: while it is slow, it is further and further behind, on disk. Of those who
-        have nothing to tell, an empty batch comes every HEARTBEAT seconds. Raises Invalid, Unavailable.
+        Nothing is buffered for a slow follower: it falls behind and reads from disk. While nothing happens, an empty
+        batch comes every HEARTBEAT seconds. Raises Invalid, Unavailable.
         """
         with self._followed():
             cursor = after if after is not None else await self._start()
             while not self._hub.closed:
-                news = self._window.news
+                arrival = self._window.arrival
                 batch = await self._next(cursor)
                 if batch is None:
-                    await asyncio.wait([news], timeout=HEARTBEAT)
-                    if not news.done():
+                    await asyncio.wait([arrival], timeout=HEARTBEAT)
+                    if not arrival.done():
                         yield Batch(cursor, (), cursor)
                     continue
                 cursor, found = batch.cursor, [batch]
@@ -114,20 +114,20 @@ class Feed:
                     yield found.pop()
 
     async def _start(self) -> str:
-        """Return the cursor of now: that of the common reading, so that this one joins it."""
+        """Return the cursor of the shared reader, so that this follower joins it."""
         while (newest := self._window.newest) is None and not self._hub.closed:
-            await asyncio.wait([self._window.news], timeout=_AFTER_A_FAULT)
+            await asyncio.wait([self._window.arrival], timeout=_AFTER_A_FAULT)
         return newest or OLDEST
 
     async def _next(self, cursor: str) -> Batch | None:
-        """Return what is behind a cursor; None if nothing is, or the common reading will bring it."""
+        """Return what is after a cursor; None if nothing is, or the shared reader will bring it."""
         if cursor == self._window.newest:
             return None
         batch = self._window.find(cursor) or await self._read_alone(cursor)
         return None if batch.cursor == cursor and not batch.was_reset else batch
 
     async def _read_alone(self, cursor: str) -> Batch:
-        """Read for a follower who is behind; those who are at the same place share it."""
+        """Read for a follower that is behind; followers at the same cursor share the read."""
         task = self._under_way.get(cursor)
         if task is None:
             task = self._under_way[cursor] = asyncio.create_task(self._read(cursor))
@@ -141,7 +141,7 @@ class Feed:
 
     @contextlib.contextmanager
     def _followed(self) -> Iterator[None]:
-        """Have the journal read for as long as anybody follows."""
+        """Run the shared reader for as long as there are followers."""
         self._followers += 1
         if self._reading is None:
             self._reading = asyncio.create_task(self._keep_reading(self._window))
@@ -164,7 +164,7 @@ class Feed:
             except Unavailable as error:
                 _log.warning("feed.not_read", reason=error.detail)
                 await asyncio.sleep(_AFTER_A_FAULT)
-            except Exception:  # a fault of ours: all who follow wait for this one reader, and it must not end
+            except Exception:  # a bug: all followers depend on this one reader, so it must not end
                 _log.exception("feed.not_read")
                 await asyncio.sleep(_AFTER_A_FAULT)
         window.end()
@@ -185,37 +185,37 @@ class _Window:
 
     def __init__(self) -> None:
         self.newest: str | None = None
-        self._news: asyncio.Future[None] | None = None
+        self._arrival: asyncio.Future[None] | None = None
         self._batches: deque[Batch] = deque()
         self._by_cursor: dict[str, Batch] = {}
 
     @property
-    def news(self) -> asyncio.Future[None]:
-        """A future that is done when a further batch is there, the first cursor is known, or none will come."""
-        if self._news is None:
-            self._news = asyncio.get_running_loop().create_future()
-        return self._news
+    def arrival(self) -> asyncio.Future[None]:
+        """A future that is done when the next batch is added, the first cursor is known, or no batch will come."""
+        if self._arrival is None:
+            self._arrival = asyncio.get_running_loop().create_future()
+        return self._arrival
 
     def begin(self, cursor: str) -> None:
         self.newest = cursor
-        self._tell()
+        self._wake()
 
     def end(self) -> None:
-        """Wake everybody: no batch will come."""
-        self._tell()
+        """Wake all followers: no batch will come."""
+        self._wake()
 
     def add(self, batch: Batch) -> None:
         self._batches.append(batch)
         for cursor in _cursors(batch):
             self._by_cursor[cursor] = batch
-        size = sum(one.size for one in self._batches)  # counted anew: forms are made of batches that are here
+        size = sum(one.size for one in self._batches)  # counted anew: batches in the window grow with their forms
         while len(self._batches) > 1 and (len(self._batches) > _WINDOW_BATCHES or size > _WINDOW_SIZE):
             size -= self._drop()
         self.newest = batch.cursor
-        self._tell()
+        self._wake()
 
     def find(self, cursor: str) -> Batch | None:
-        """Return what is behind a cursor, if it is here."""
+        """Return what is after a cursor; None if the window does not have it."""
         batch = self._by_cursor.get(cursor)
         if batch is None or batch.after == cursor:
             return batch
@@ -229,12 +229,12 @@ class _Window:
                 del self._by_cursor[cursor]
         return batch.size
 
-    def _tell(self) -> None:
-        news, self._news = self._news, None
-        if news is not None and not news.done():
-            news.set_result(None)
+    def _wake(self) -> None:
+        arrival, self._arrival = self._arrival, None
+        if arrival is not None and not arrival.done():
+            arrival.set_result(None)
 
 
 def _cursors(batch: Batch) -> list[str]:
-    """Return the cursors behind which a batch has something."""
+    """Return the cursors after which a batch has entries."""
     return [batch.after, *(entry.cursor for entry in batch.entries[:-1])]

@@ -1,4 +1,4 @@
-"""The use cases of those who wait for a task, or follow what happens to it."""
+"""The use cases of following one task: wait for its end or a change, and read its events as they come."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tasker.service.hub import Hub
 from tasker.service.tasks import Tasks
 
 EVENTS_AT_ONCE = 25
-"""So many events of a task are read at once at the most: a reader that is slow has no more of them in memory."""
+"""Events of a task that are read at a time: a slow reader has no more of them in memory."""
 _LAST_LOOK = 15.0
-"""Seconds between looks at a task that is followed: news of it may have been lost."""
+"""Longest pause in seconds between reads of a followed task: a notification may have been lost."""
 _FIRST_LOOK = 0.25
-"""The same at first, then longer each time, where other processes run the tasks: they tell of words and ends alone."""
+"""First pause where other processes run the tasks, doubled each time: they notify only of reports and ends."""
 
 
 class Following:
-    """Waits for ends and changes of tasks, and their logs as they grow. Nothing here outlives the service's stop."""
+    """Waits for ends, changes and events of tasks. Every wait ends when the service stops."""
 
     def __init__(self, engine: Engine, tasks: Tasks, hub: Hub) -> None:
         self._engine = engine
@@ -50,7 +50,7 @@ class Following:
     async def wait_for_change(
         self, caller: Caller, task_id: UUID, at_most: timedelta, is_new: Callable[[Task], Awaitable[bool]]
     ) -> Task:
-        """Return the task once it is another than the caller knows, and otherwise as `wait` does. Raises NotFound."""
+        """Return the task once `is_new` says so of it, or as `wait` does. Raises NotFound."""
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + at_most.total_seconds(), self._first_look
         while True:
@@ -74,30 +74,29 @@ class Following:
         return await self._engine.find_events(task_id, after=after, limit=EVENTS_AT_ONCE)
 
     async def follow(self, caller: Caller, task_id: UUID, *, after: int = 0) -> AsyncIterator[list[Event]]:
-        """Yield what happens to a task as it happens, from behind `after` on, until it has ended or the service stops.
+        """Yield the events of a task with a sequence above `after` as they come, until it ends or the service stops.
 
-        Nothing is kept for the reader: while it is slow, nothing more is read for it. Where nothing comes, an empty
-        list does every HEARTBEAT seconds. A task that is run again later has a log that goes on: follow it anew.
-        Raises NotFound for another owner's task.
+        Nothing is read ahead of a slow reader. While nothing happens, an empty list comes every HEARTBEAT seconds. The
+        events of a task that is retried later go on: follow it again. Raises NotFound for another owner's task.
         """
         await self._tasks.check_owner(caller, task_id)
         loop = asyncio.get_running_loop()
-        pause, told_at = self._first_look, loop.time()
+        pause, sent_at = self._first_look, loop.time()
         while not self._hub.closed:
             with self._hub.changing(task_id) as changed:
                 events = await self._events(task_id, after)
-                if events or loop.time() - told_at >= HEARTBEAT:
+                if events or loop.time() - sent_at >= HEARTBEAT:
                     yield events
-                    told_at = loop.time()
+                    sent_at = loop.time()
                 if events:
                     after, pause = events[-1].sequence, self._first_look
                 elif await self._is_over(task_id, after):
                     return
-                elif not (await asyncio.wait([changed], timeout=min(pause, told_at + HEARTBEAT - loop.time())))[0]:
+                elif not (await asyncio.wait([changed], timeout=min(pause, sent_at + HEARTBEAT - loop.time())))[0]:
                     pause = min(pause * 2, _LAST_LOOK)
 
     async def _is_over(self, task_id: UUID, after: int) -> bool:
-        """Tell whether the event `after` is the task's last one: it is erased, or has ended and is not run again."""
+        """Tell whether no event follows `after`: the task is erased, or has ended and does not run again."""
         task = await self._engine.find(task_id)
         if task is None:
             return True

@@ -1,4 +1,4 @@
-"""Fan-out of the engine's news to those who wait for a task, here in this process."""
+"""Fan-out of the engine's notifications to those in this process who wait for a task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _Waiters = dict[UUID, list[asyncio.Future[None]]]
 
 
 class Hub:
-    """Wakes whoever waits for a task to end, or to change. A wake-up is a hint: the waiter reads the task itself."""
+    """Wakes those who wait for a task to end or to change. A wake-up is a hint: the waiter reads the task itself."""
 
     def __init__(self) -> None:
         self._ending: _Waiters = {}
@@ -23,22 +23,20 @@ class Hub:
 
     @contextmanager
     def ending(self, task_id: UUID) -> Iterator[asyncio.Future[None]]:
-        """Give a future that is done when the task may have ended, or the hub is closed: take it, then read."""
+        """Provide a future that is done when the task may have ended or the hub is closed. Enter first, then read."""
         with self._waiting(self._ending, task_id) as future:
             yield future
 
     @contextmanager
     def changing(self, task_id: UUID) -> Iterator[asyncio.Future[None]]:
-        """Give a future that is done when anything of the task may have changed; as `ending`."""
+        """Provide a future that is done when the task may have changed in any way; as `ending`."""
         with self._waiting(self._changing, task_id) as future:
             yield future
 
     @contextmanager
     def anything(self) -> Iterator[asyncio.Future[None]]:
-        """Give a future that is done when anything of any task may have changed; as `ending`."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self._closed:
-            future.set_result(None)
+        """Provide a future that is done when any task may have changed; as `ending`."""
+        future = self._new_future()
         self._any.append(future)
         try:
             yield future
@@ -47,9 +45,7 @@ class Hub:
 
     @contextmanager
     def _waiting(self, waiters: _Waiters, task_id: UUID) -> Iterator[asyncio.Future[None]]:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self._closed:
-            future.set_result(None)
+        future = self._new_future()
         own = waiters.setdefault(task_id, [])
         own.append(future)
         try:
@@ -59,18 +55,25 @@ class Hub:
             if not own:
                 waiters.pop(task_id, None)
 
+    def _new_future(self) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            future.set_result(None)
+        return future
+
     @property
     def closed(self) -> bool:
+        """Whether the service is stopping."""
         return self._closed
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """The number of waiters."""
         of_tasks = sum(len(futures) for waiters in (self._ending, self._changing) for futures in waiters.values())
         return of_tasks + len(self._any)
 
     def publish(self, changes: Sequence[Change]) -> None:
-        """Wake those who wait for these tasks; everybody when news may have been lost (an empty batch)."""
+        """Wake those who wait for these tasks; everybody for an empty batch: notifications may have been lost."""
         if not changes:
             self._wake_all()
         if self._any:
@@ -82,7 +85,7 @@ class Hub:
                 _wake(self._changing.get(change.task_id, ()))
 
     def close(self) -> None:
-        """Wake everybody, now and from now on: the service is stopping."""
+        """Wake everybody who waits now or will wait later: the service is stopping."""
         self._closed = True
         self._wake_all()
 

@@ -1,7 +1,7 @@
-"""The use cases of keys: make, list, revoke; and who it is that shows one.
+"""The use cases of API keys: create, list, revoke, and identify the caller that shows one.
 
-A key is `tsk_<id>_<secret>`. All keys are in memory, so that a check reads nothing; what another process changes is
-seen with the next `refresh`, and a key that is not known is looked for before it is refused.
+A key is `tsk_<id>_<secret>`. All keys are in memory, so a check reads nothing from the store. Changes by other
+processes are seen at the next `refresh`; an unknown key is looked up before it is refused.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from tasker.errors import Fault, Invalid, NotFound
 from tasker.model.keys import Caller, Key, Scope
 
 MAX_KEYS = 5000
-"""Good keys at the most: each process has all of them in memory."""
+"""Limit of valid keys: each process has all of them in memory."""
 _ID_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 _ID_LENGTH = 12
 _PREFIX = "tsk"
+_MAX_LIFE = timedelta(days=36_525)
+"""Longest life of a key: later dates may have no UTC form."""
 
 
 class NewKey(Struct, frozen=True, kw_only=True):
-    """What is asked of a new key; without an owner it is its name, without a name its id."""
+    """The settings of a new key. The owner defaults to the name, the name to the id."""
 
     scopes: tuple[Scope, ...]
     name: str | None = None
@@ -39,7 +41,7 @@ class NewKey(Struct, frozen=True, kw_only=True):
 
 
 class Keys:
-    """The keys of a service. is_shared: whether other processes may change them."""
+    """The keys of a store. is_shared: whether other processes may change them."""
 
     def __init__(self, store: KeyStore, clock: Clock, *, is_shared: bool) -> None:
         self._store = store
@@ -52,17 +54,17 @@ class Keys:
         self._begun = self._done = 0
 
     async def create(self, new: NewKey) -> tuple[Key, str]:
-        """Store a new key; return it and the words that show it, which nobody can be told again.
+        """Store a new key; return it and its text, which is not stored and cannot be shown again.
 
-        Raises Invalid, Conflict (there are MAX_KEYS good ones).
+        Raises Invalid, Conflict (there are MAX_KEYS valid keys).
         """
-        key, shown = make_key(new, self._clock.now())
+        key, shown = _make_key(new, self._clock.now())
         await self._store.add(key, most=MAX_KEYS)
         await self.refresh()
         return key, shown
 
     async def find_all(self) -> list[Key]:
-        """Return every key, in order of creation, also those that open nothing any more."""
+        """Return every key in order of creation, including revoked and expired keys."""
         return [self._with_last_use(key) for key in await self._store.find_all()]
 
     async def get(self, key_id: str) -> Key:
@@ -73,7 +75,7 @@ class Keys:
         return found
 
     async def revoke(self, key_id: str) -> Key:
-        """Have a key open nothing from now on: at once in this process. Raises NotFound."""
+        """Revoke a key: at once in this process, within REFRESH_EVERY in others. Raises NotFound."""
         key = await self._store.revoke(key_id)
         if key is None:
             raise _no_key(key_id)
@@ -82,7 +84,7 @@ class Keys:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the keys are known: before that nobody can be let in or let off."""
+        """Whether the keys are loaded: before that, no request can be accepted or refused."""
         return self._version is not None
 
     @property
@@ -91,30 +93,30 @@ class Keys:
         return bool(self._known)
 
     def is_good(self, key_id: str) -> bool:
-        """Tell whether a key that was good a while ago still is, as far as this process knows."""
+        """Tell whether a key is still valid, as far as this process knows."""
         known = self._known.get(key_id)
         return known is not None and known[0].is_good(self._clock.now())
 
     def find(self, key_id: str) -> Key | None:
-        """Return a key as this process knows it."""
+        """Return a key as this process knows it; None for an unknown one."""
         known = self._known.get(key_id)
         return None if known is None else known[0]
 
     def budgets(self, owner: str) -> list[float | None]:
-        """Return the daily budgets of an owner's good keys."""
+        """Return the daily budgets of an owner's valid keys."""
         now = self._clock.now()
         return [key.daily_budget for key, _ in self._known.values() if key.owner == owner and key.is_good(now)]
 
     @property
     def have_budgets(self) -> bool:
-        """Tell whether a good key has a daily budget."""
+        """Whether any valid key has a daily budget."""
         now = self._clock.now()
         return any(key.daily_budget is not None and key.is_good(now) for key, _ in self._known.values())
 
     async def identify(self, shown: str, *, look: bool = True) -> tuple[Key, Caller] | None:
-        """Return the key that these words show, and who asks with it; None if they show no good one.
+        """Return the key with this text, and its caller; None if it is no valid key.
 
-        look: whether a key that is not known here may be one that another process has just made.
+        look: whether to look up an unknown key, which another process may have just created.
         """
         prefix, _, rest = shown.partition("_")
         key_id, _, secret = rest.partition("_")
@@ -133,8 +135,8 @@ class Keys:
         return known
 
     async def refresh(self) -> int:
-        """Learn what has changed since; return how many keys there are if anything has, else 0."""
-        version = await self._store.version()  # first: what is read then is at least as new
+        """Reload the keys if any has changed; return how many there are then, else 0."""
+        version = await self._store.version()  # read first: the keys are at least as new
         if version == self._version:
             return 0
         self._known = {key.key_id: (key, key.caller) for key in await self._store.find_all()}
@@ -142,7 +144,7 @@ class Keys:
         return len(self._known)
 
     async def _look_again(self) -> None:
-        """Return once a refresh has been done that began after this was asked; one serves all who wait for it."""
+        """Return after a refresh that began after this call; one refresh serves all that wait for it."""
         asked = self._begun
         async with self._refreshing:
             if self._done <= asked:
@@ -168,28 +170,31 @@ def _no_key(key_id: str) -> NotFound:
     return NotFound(f"there is no key {key_id[:100]!r}; GET /key lists them")
 
 
-MAX_LIFE = timedelta(days=36_525)
-"""How far ahead a key may end: further on its time has no date in UTC any more."""
-
-
-def make_key(new: NewKey, now: datetime) -> tuple[Key, str]:
-    """Return a new key, and the words that show it. Raises Invalid for one that opens nothing."""
-    if new.expires_at is not None and not now < new.expires_at <= now + MAX_LIFE:
+def _make_key(new: NewKey, now: datetime) -> tuple[Key, str]:
+    """Return a new key and its text. Raises Invalid for an end in the past, or too far ahead."""
+    if new.expires_at is not None and not now < new.expires_at <= now + _MAX_LIFE:
         fault = Fault("/expires_at", "expected a time in the future, at most a hundred years ahead")
-        raise Invalid("the key would be past its time, or never", faults=[fault])
+        raise Invalid("the key must expire in the future, within a hundred years", faults=[fault])
     key_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
     secret = secrets.token_urlsafe(32)
     name = new.name or key_id
     key = Key(
-        key_id=key_id, name=name, owner=new.owner or name, scopes=tuple(dict.fromkeys(new.scopes)),
-        digest=_digest(secret), created_at=now, expires_at=new.expires_at, rate=new.rate,
-        burst=_burst(new), daily_budget=new.daily_budget,
-    )  # fmt: skip
+        key_id=key_id,
+        name=name,
+        owner=new.owner or name,
+        scopes=tuple(dict.fromkeys(new.scopes)),
+        digest=_digest(secret),
+        created_at=now,
+        expires_at=new.expires_at,
+        rate=new.rate,
+        burst=_burst(new),
+        daily_budget=new.daily_budget,
+    )
     return key, f"{_PREFIX}_{key_id}_{secret}"
 
 
 def _burst(new: NewKey) -> int | None:
-    """Return how many requests may come at once: by default those of two seconds."""
+    """Return how many requests may come at once: by default two seconds' worth."""
     if new.rate is None:
         return None
     return new.burst or max(1, round(new.rate * 2))

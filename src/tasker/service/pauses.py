@@ -1,4 +1,4 @@
-"""Points at which work that takes long on an event loop lets the others on it have their turn."""
+"""Pauses in long work on the event loop, so that other coroutines run in between."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 from time import perf_counter
 
 AT_MOST = 0.005
-"""Seconds of work between two turns of the others."""
+"""Seconds of work between two pauses."""
 
 
 class Pauses:
-    """One piece of work: at many points of it, `if pauses.due(): await pauses.pause()`."""
+    """The pauses of one piece of work; at many points of it: `if pauses.due(): await pauses.pause()`."""
 
     __slots__ = ("_until",)
 
@@ -18,20 +18,20 @@ class Pauses:
         self._until = perf_counter() + AT_MOST
 
     def due(self) -> bool:
-        """Tell whether the work has taken long since others had their turn."""
+        """Tell whether the work has run for AT_MOST since the last pause."""
         return perf_counter() >= self._until
 
     async def pause(self) -> None:
-        """Let others have their turn."""
+        """Let other coroutines run."""
         await asyncio.sleep(0)
         self._until = perf_counter() + AT_MOST
 
 
 class Turns:
-    """Many pieces of work that may come at once: each awaits `next()` first, and does a part of it without a break.
+    """The pauses of many pieces of work that may come at once: each awaits `next()`, then runs without a pause.
 
-    They begin in the order in which they came, and others on the loop have their turn every AT_MOST seconds, or after
-    one piece if that alone takes longer.
+    They begin in the order in which they came. Other coroutines run every AT_MOST seconds, or after one piece of work
+    if that alone takes longer.
     """
 
     __slots__ = ("_lock", "_pauses")
@@ -41,7 +41,7 @@ class Turns:
         self._pauses = Pauses()
 
     async def next(self) -> None:
-        """Return when it is the caller's turn."""
+        """Return when the caller may begin."""
         async with self._lock:
             if self._pauses.due():
                 await self._pauses.pause()

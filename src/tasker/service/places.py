@@ -1,4 +1,4 @@
-"""Places for the checks of params: owners whose checks were slow share half of them, so that others find one."""
+"""Slots for checks of params. Owners with slow checks share half of the slots, so that others find a free one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import asyncio
 SLOW_FOR = 60.0
 """Seconds for which an owner counts as slow after a check that was."""
 _MOST_SLOW = 1_000
-"""Owners who are remembered as slow."""
+"""Owners that are remembered as slow."""
 
 
 class Places:
-    """So many checks at a time, one for each owner: first come, first served among those for whom there is a place."""
+    """`count` slots, at most one for each owner, given in the order of requests among owners that may have one."""
 
     def __init__(self, count: int, *, slow_for: float = SLOW_FOR) -> None:
         self._count = count
@@ -21,8 +21,8 @@ class Places:
         self._slow: dict[str, float] = {}
 
     async def take(self, owner: str) -> None:
-        """Return once the owner, who has no place, has one."""
-        if self._is_free_for(owner):  # then nobody who waits could have it
+        """Wait for a slot for an owner that has none."""
+        if self._is_free_for(owner):  # then no waiter could have it
             self._taken.add(owner)
             return
         place = asyncio.get_running_loop().create_future()
@@ -35,16 +35,16 @@ class Places:
             raise
 
     def give_back(self, owner: str) -> None:
-        """Give the owner's place to whoever may have it."""
+        """Free the owner's slot for the first waiter that may have it."""
         self._taken.discard(owner)
         for place, waiting in list(self._waiting.items()):
-            if not place.done() and self._is_free_for(waiting):  # or it is given up just now
+            if not place.done() and self._is_free_for(waiting):  # or its waiter has just been cancelled
                 del self._waiting[place]
                 self._taken.add(waiting)
                 place.set_result(None)
 
     def note_slow(self, owner: str) -> None:
-        """Note that a check of the owner takes long."""
+        """Remember for SLOW_FOR seconds that a check of the owner takes long."""
         self._slow.pop(owner, None)
         self._slow[owner] = asyncio.get_running_loop().time() + self._slow_for
         if len(self._slow) > _MOST_SLOW:

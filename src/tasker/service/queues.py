@@ -1,35 +1,52 @@
-"""What can be asked of queues: what waits in them, and what is set of them."""
+"""The use cases of queues: what waits in them, and their settings."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 from tasker.engines.protocol import Engine
 from tasker.model import PartitionStats
 from tasker.model.keys import ANYBODY, Caller
 from tasker.model.queues import QueueChange, QueueSettings
-from tasker.service.load import Load
-from tasker.service.open_queues import DEFAULT_LIMIT
+from tasker.service.admission import DEFAULT_LIMIT
+
+
+class Load(NamedTuple):
+    """Which tasks are counted for whom: how many wait, a task's position, how long tasks take.
+
+    is_public: whether every caller that may read sees the counts of all owners; otherwise only admins do.
+    """
+
+    is_public: bool = False
+
+    def of(self, caller: Caller) -> str | None:
+        """Return the owner whose tasks alone are counted for the caller; None: all owners'."""
+        return None if self.is_public else caller.only
 
 
 class Queues:
-    """The queues of one store, by any face of Tasker. limit: of how many something may be set."""
+    """The queues of one store. limit: how many queues may have settings."""
 
     def __init__(self, engine: Engine, load: Load, limit: int = DEFAULT_LIMIT) -> None:
         self._engine = engine
         self._load = load
         self._limit = limit
 
+    def shows_load(self, caller: Caller) -> bool:
+        """Tell whether the caller sees how busy the service is with all owners' tasks."""
+        return self._load.of(caller) is None
+
     async def stats(self, caller: Caller = ANYBODY, names: Collection[str] | None = None) -> list[PartitionStats]:
-        """Return the open tasks by queue and type: those that the caller is told of, of these queues alone if given."""
+        """Return the open tasks that are counted for the caller, by queue and type; of these queues only, if given."""
         return await self._engine.stats(self._load.of(caller), queues=names)
 
     async def settings(self, names: Collection[str] | None = None) -> dict[str, QueueSettings]:
-        """Return what is set of queues, of these alone if given; one of which nothing is set is not among them."""
+        """Return the settings of the queues that have any, by name; of these queues only, if given."""
         return {state.settings.name: state.settings for state in await self._engine.queues.find_all(names)}
 
     async def find_names(self, caller: Caller, *, after: str | None, limit: int) -> list[str]:
-        """Return the first queues behind a name that hold open tasks which the caller is told of, or have settings."""
+        """Return the first queues after a name that have settings, or open tasks that are counted for the caller."""
         owner = self._load.of(caller)
         if owner is None:
             return await self._engine.queues.find_names(after=after, limit=limit)
@@ -37,8 +54,8 @@ class Queues:
         return sorted(name for name in names if after is None or name > after)[:limit]
 
     async def change(self, name: str, change: QueueChange) -> QueueSettings:
-        """Set something of a queue, for all workers from now on; return what is set of it then.
+        """Change a queue's settings for all workers from now on; return them.
 
-        Raises Conflict (something is set of as many queues as there may be).
+        Raises Conflict (too many queues have settings).
         """
         return await self._engine.queues.change(name, change, most=self._limit)

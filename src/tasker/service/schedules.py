@@ -22,9 +22,9 @@ from tasker.model.schedules import Fired, Firing, Schedule, SchedulePage, Skip
 from tasker.requests.schedules import FIELDS, MIN_INTERVAL, merge
 from tasker.requests.submissions import Submission
 from tasker.rules.timing import for_tick, plan, resumed_at, set_right, ticks
+from tasker.service.admission import OpenQueues
 from tasker.service.cursors import Cursors
 from tasker.service.drafts import check_submission, draft_of
-from tasker.service.open_queues import OpenQueues
 from tasker.service.pauses import Pauses, Turns
 from tasker.service.reading import Reading
 from tasker.tasktypes.registry import Registry, TaskType

@@ -16,11 +16,10 @@ from tasker.errors import Conflict, Expired, Invalid, NotFound, RequestError, Un
 from tasker.model import Draft, Extra, Idempotency, Receipt, Task
 from tasker.model.keys import Caller
 from tasker.requests.submissions import Submission
-from tasker.service.admission import Admission
+from tasker.service.admission import Admission, OpenQueues
 from tasker.service.batches import Accepted, Wanted
 from tasker.service.budgets import Budgets
 from tasker.service.drafts import as_accepted, draft_of, fingerprint, owned, traced
-from tasker.service.open_queues import OpenQueues
 from tasker.service.pauses import Pauses
 from tasker.service.readiness import StoreCheck
 from tasker.service.schedules import Schedules

@@ -1,4 +1,4 @@
-"""The use cases of one task and of lists of them: find, get, cancel, retry, delete."""
+"""The use cases of tasks: find, get, list, cancel, retry, delete."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tasker.errors import Conflict, Expired, NotFound
 from tasker.model import Attempt, Page, Task, TaskFilter
 from tasker.model.keys import Caller
 from tasker.rules.secrets import find_masks
+from tasker.service.admission import OpenQueues
 from tasker.service.cursors import Cursors
-from tasker.service.open_queues import OpenQueues
 from tasker.tasktypes.registry import Registry
 
 
 class Tasks:
-    """The stored tasks, each for those who may see it: what is another owner's is not there."""
+    """The stored tasks. To a caller, the tasks of owners that it may not see do not exist."""
 
     def __init__(self, engine: Engine, registry: Registry, cursors: Cursors, open_queues: OpenQueues) -> None:
         self._engine = engine
@@ -28,7 +28,7 @@ class Tasks:
         self._open_queues = open_queues
 
     async def find(self, caller: Caller, task_id: UUID) -> Task | None:
-        """Return the task, or None; another owner's is not there."""
+        """Return the task; None if there is none, or the caller may not see it."""
         task = await self._engine.find(task_id)
         return task if task is None or caller.sees(task.owner) else None
 
@@ -40,19 +40,19 @@ class Tasks:
         return task
 
     async def _missing(self, caller: Caller, task_id: UUID) -> NotFound:
-        """Return what to say of a task that is not there."""
+        """Return the error for a task that does not exist."""
         tombstone = await self._engine.tombstones.find(task_id)
         if tombstone is not None and caller.sees(tombstone.owner):
             return Expired.of(task_id, tombstone.expired_at)
         return NotFound(f"there is no task {task_id}")
 
     async def check_owner(self, caller: Caller, task_id: UUID) -> None:
-        """Raise NotFound for another owner's task. What a caller sees never changes: the owner of a task is settled."""
+        """Raise NotFound for another owner's task. One check is enough: a task never changes its owner."""
         if caller.only is not None:
             await self.get(caller, task_id)
 
     async def find_many(self, caller: Caller, where: TaskFilter, *, limit: int, cursor: str | None = None) -> Page:
-        """Return tasks, newest first. Raises Invalid for a cursor that no page gave out."""
+        """Return tasks, newest first. Raises Invalid for a cursor that no page returned."""
         if caller.only is not None:
             if where.owner not in (None, caller.only):
                 return Page(items=[])
@@ -73,23 +73,23 @@ class Tasks:
     async def retry(self, caller: Caller, task_id: UUID) -> Task:
         """Make a failed or cancelled task pending again.
 
-        Raises NotFound, Conflict (any other status, or its owner has as many open queues as there may be).
+        Raises NotFound, Conflict (any other status, or its owner has too many open queues).
         """
         await self.check_owner(caller, task_id)
         if any(task_type.secrets is not None for task_type in self._registry.known()):
             await self._check_secrets(task_id)
         task = await self._engine.find(task_id)
         if task is None or not task.status.is_terminal:
-            return await self._engine.retry(task_id)  # which says what is wrong
-        line = task.owner or "", task.queue
-        await self._open_queues.enter(*line)
+            return await self._engine.retry(task_id)  # raises what is wrong
+        entered = task.owner or "", task.queue
+        await self._open_queues.enter(*entered)
         try:
             return await self._engine.retry(task_id)
         finally:
-            self._open_queues.leave([line])
+            self._open_queues.leave([entered])
 
     async def _check_secrets(self, task_id: UUID) -> None:
-        """Raise Conflict for a task that cannot run again: what of its params was secret went with its end."""
+        """Raise Conflict for a task that cannot run again because its secret params were erased when it ended."""
         task = await self._engine.find(task_id)
         task_type = None if task is None else self._registry.find(task.type)
         if task is None or task_type is None or task_type.secrets is None or not task.status.is_terminal:

@@ -1,4 +1,4 @@
-"""The use case of usage: what tasks used up, by day, key and type."""
+"""The use case of usage: what tasks used up, by day, owner and type."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from typing import NamedTuple
 
 from tasker.clock import Clock
-from tasker.engines.protocol import Engine
+from tasker.engines.protocol import UsageStore
 from tasker.errors import Fault, Invalid
 from tasker.model.keys import Caller
 from tasker.model.usage import COUNTED, Group, UsageFilter, UsageRow
@@ -15,11 +15,11 @@ from tasker.model.usage import COUNTED, Group, UsageFilter, UsageRow
 DEFAULT_DAYS = 30
 MAX_DAYS = 366
 MAX_ROWS = 5000
-"""Rows of one answer: more are worth no look, and memory is bounded."""
+"""Rows of one answer, to bound memory; nobody reads more."""
 
 
 class Usage(NamedTuple):
-    """Rows of usage and their sum, of the days from `first` to `last`."""
+    """Rows of usage and their sum, for the days from `first` to `last`, both included."""
 
     first: date
     last: date
@@ -28,10 +28,10 @@ class Usage(NamedTuple):
 
 
 class UsageService:
-    """Tells what was used up."""
+    """Reports what tasks used up."""
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
-        self._engine = engine
+    def __init__(self, store: UsageStore, clock: Clock) -> None:
+        self._store = store
         self._clock = clock
 
     async def find(
@@ -44,11 +44,10 @@ class UsageService:
         owner: str | None = None,
         type: str | None = None,
     ) -> Usage:
-        """Return what was used up, by `group`; of the DEFAULT_DAYS up to `last`, or up to today, where nothing is said.
+        """Return what the tasks that the caller sees used up, grouped by `group`.
 
-        Only of what the caller sees.
-
-        Raises Invalid for days out of order, for too many, and for more than MAX_ROWS rows.
+        first, last: days, both included; by default the DEFAULT_DAYS up to today, or up to `last`. Raises Invalid for
+        days out of order or more than MAX_DAYS of them, and for more than MAX_ROWS rows.
         """
         last = last or max(self._clock.now().date(), first or date.min)
         first = first or last - timedelta(days=min(DEFAULT_DAYS, last.toordinal()) - 1)
@@ -58,7 +57,7 @@ class UsageService:
         rows: list[UsageRow] = []
         if owner is None or caller.sees(owner):
             where = UsageFilter(first=first, last=last, owner=caller.only if owner is None else owner, type=type)
-            rows = await self._engine.usage.find_many(where, group=group, limit=MAX_ROWS + 1)
+            rows = await self._store.find_many(where, group=group, limit=MAX_ROWS + 1)
         if len(rows) > MAX_ROWS:
             fault = Fault("/group", f"there are more than {MAX_ROWS:,} rows: group by less, or ask for fewer days")
             raise Invalid(f"?group: {fault.detail}", faults=[fault])

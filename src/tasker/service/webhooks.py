@@ -1,4 +1,4 @@
-"""The use cases of webhooks: create, get, find, change, delete, rotate the secret, read and repeat deliveries."""
+"""The use cases of webhooks: create, get, list, change, delete, rotate the secret, list and repeat deliveries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import UUID
 from msgspec import structs
 
 from tasker.clock import Clock
-from tasker.engines.protocol import Engine
+from tasker.engines.protocol import WebhookStore
 from tasker.errors import Conflict, Forbidden, NotFound
 from tasker.model import Draft, Extra, new_task_id
 from tasker.model.keys import Caller
@@ -28,34 +28,37 @@ from tasker.requests.webhooks import PREFIX
 from tasker.rules.signing import new_secret
 from tasker.service.cursors import Cursors
 
-_NOT_TOLD = frozenset({"status", "description"})
-"""Fields that change nothing about who is told what."""
+_HARMLESS = frozenset({"status", "description"})
+"""Fields that do not change which events go to which receiver."""
 MAX_WEBHOOKS = 1000
-"""Webhooks of one owner at the most: each event is held against every one of them."""
+"""Limit of one owner's webhooks: each event is matched against every one of them."""
 
 
 class Webhooks:
-    """What can be asked of webhooks, by any face of it."""
+    """The webhooks of a store."""
 
-    def __init__(self, engine: Engine, clock: Clock, cursors: Cursors) -> None:
-        self._store = engine.webhooks
+    def __init__(self, store: WebhookStore, clock: Clock, cursors: Cursors) -> None:
+        self._store = store
         self._cursors = cursors
         self._clock = clock
 
     async def create(self, caller: Caller, fields: dict[str, Any]) -> Webhook:
         """Store a webhook of the fields that `receivers.read_webhook` found valid.
 
-        Raises Forbidden (its receiver would read what the caller may not, or it would hear of all owners and the caller
-        is no admin), Conflict (too many).
+        Raises Forbidden (the caller may not read what its receiver would get, or asks for all owners and is no admin),
+        Conflict (too many).
         """
         _check_reads(caller)
         _check_owners(caller, fields)
         now = self._clock.now()
         secret = fields.get("secret") or new_secret()
         webhook = Webhook(
-            webhook_id=new_task_id(now), owner=caller.owner, created_at=now, secrets=(WebhookSecret(secret=secret),),
+            webhook_id=new_task_id(now),
+            owner=caller.owner,
+            created_at=now,
+            secrets=(WebhookSecret(secret=secret),),
             **{name: value for name, value in fields.items() if name != "secret"},
-        )  # fmt: skip
+        )
         await self._store.create(webhook, most=MAX_WEBHOOKS)
         return webhook
 
@@ -68,16 +71,16 @@ class Webhooks:
         return webhook
 
     async def find_many(self, caller: Caller, *, limit: int, cursor: str | None = None) -> WebhookPage:
-        """Return webhooks, newest first. Raises Invalid for a cursor that no page gave out."""
+        """Return webhooks, newest first. Raises Invalid for a cursor that no page returned."""
         found = partial(self._store.find_many, owner=caller.only, limit=limit)
         return await self._cursors.page("webhook", cursor, lambda at: found(cursor=at))
 
     async def change(self, caller: Caller, webhook_id: UUID, fields: dict[str, Any]) -> Webhook:
-        """Set the fields that `receivers.read_webhook_patch` found valid; one that is active again has a fresh start.
+        """Set the fields that `receivers.read_webhook_patch` found valid; setting `status` clears its failures.
 
         Raises NotFound, Forbidden (as `create`), Conflict (it belongs to a task).
         """
-        if fields.keys() - _NOT_TOLD:
+        if fields.keys() - _HARMLESS:
             _check_reads(caller)
         _check_owners(caller, fields)
         await self._get_changeable(caller, webhook_id)
@@ -85,7 +88,7 @@ class Webhooks:
         return await self._store.change(webhook_id, lambda webhook: structs.replace(webhook, **fields, **fresh))
 
     async def rotate(self, caller: Caller, webhook_id: UUID, secret: str | None, keep_for: timedelta) -> Webhook:
-        """Have a new secret sign, and the one before it beside it for a while.
+        """Sign with a new secret, and for `keep_for` also with the one before.
 
         Raises NotFound, Conflict (it belongs to a task).
         """
@@ -101,48 +104,50 @@ class Webhooks:
     async def deliveries(
         self, caller: Caller, webhook_id: UUID, *, status: DeliveryStatus | None, limit: int, cursor: str | None = None
     ) -> DeliveryPage:
-        """Return deliveries, newest first. Raises NotFound, Invalid for a cursor that no page gave out."""
+        """Return deliveries, newest first. Raises NotFound, Invalid for a cursor that no page returned."""
         await self.get(caller, webhook_id)
         found = partial(self._store.find_deliveries, webhook_id, status=status, limit=limit)
         return await self._cursors.page("delivery", cursor, lambda at: found(cursor=at))
 
     async def redeliver(self, caller: Caller, webhook_id: UUID, delivery_id: UUID) -> Delivery:
-        """Have a delivery made again, soon and with all its tries. Raises NotFound."""
+        """Schedule a delivery again, at once and with all its tries. Raises NotFound."""
         await self.get(caller, webhook_id)
         return await self._store.redeliver(webhook_id, delivery_id)
 
     async def _get_changeable(self, caller: Caller, webhook_id: UUID) -> None:
         webhook = await self.get(caller, webhook_id)
         if webhook.task_id is not None:
-            raise Conflict(f"this webhook came with task {webhook.task_id}, and stays as it is")
+            raise Conflict(f"this webhook came with task {webhook.task_id} and cannot be changed")
 
 
 def _check_owners(caller: Caller, fields: dict[str, Any]) -> None:
     if fields.get("all_owners") and caller.only is not None:
-        raise Forbidden("admin", "`all_owners` hears of everybody's tasks")
+        raise Forbidden("admin", "`all_owners` gets the events of everybody's tasks")
 
 
 def _check_reads(caller: Caller) -> None:
     if not caller.may("read"):
-        raise Forbidden("read", "a webhook tells its receiver what tasks say")
+        raise Forbidden("read", "a webhook sends its receiver what tasks report")
 
 
 def with_webhook(draft: Draft, asked: OwnWebhook) -> Draft:
-    """Return the draft with somebody who is told of its task."""
+    """Attach the task's own webhook."""
     webhook = Webhook(
-        webhook_id=new_task_id(draft.created_at), url=asked.url, events=asked.events, created_at=draft.created_at,
-        owner=draft.owner, secrets=() if asked.secret is None else (WebhookSecret(secret=asked.secret),),
+        webhook_id=new_task_id(draft.created_at),
+        url=asked.url,
+        events=asked.events,
+        created_at=draft.created_at,
+        owner=draft.owner,
+        secrets=() if asked.secret is None else (WebhookSecret(secret=asked.secret),),
         format=asked.format,
-    )  # fmt: skip
-    shown = WebhookRef(
-        webhook_id=webhook.webhook_id, url=asked.url, events=tuple(PREFIX + name for name in asked.events),
-        format=asked.format,
-    )  # fmt: skip
+    )
+    events = tuple(PREFIX + name for name in asked.events)
+    shown = WebhookRef(webhook_id=webhook.webhook_id, url=asked.url, events=events, format=asked.format)
     return structs.replace(draft, webhook=webhook, extra=structs.replace(draft.extra or Extra(), webhook=shown))
 
 
 def _rotated(webhook: Webhook, secret: str, now: datetime, keep_for: timedelta) -> Webhook:
-    """Return the webhook with a new secret; a rotation that is done again changes nothing more."""
+    """Return the webhook with a new secret; the same webhook if that is its newest secret already."""
     newest, *_ = webhook.secrets
     if newest.secret == secret:
         return webhook

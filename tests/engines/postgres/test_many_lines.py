@@ -14,7 +14,7 @@ from tasker.engines.postgres import engine as engine_module
 from tasker.engines.postgres.claim import Window
 from tasker.engines.protocol import ClaimRequest
 from tasker.errors import Conflict
-from tasker.service.open_queues import OpenQueues
+from tasker.service.admission import OpenQueues
 from tasker.testing import Driver, ManualClock, make_draft
 
 
@@ -59,7 +59,7 @@ async def test_a_claim_that_waits_finds_its_type_behind_lines_of_others(
 async def test_processes_exceed_the_limit_of_queues_by_what_they_had_not_seen(
     engine: PostgresEngine, another: MakeEngine, clock: ManualClock
 ) -> None:
-    processes = [(engine, OpenQueues(engine, clock, 3)), (other := await another(), OpenQueues(other, clock, 3))]
+    processes = [(one, OpenQueues(one.queues, clock, 3, is_shared=True)) for one in (engine, await another())]
 
     async def fill(place: int) -> int:
         own, open_queues = processes[place]
@@ -87,7 +87,7 @@ async def test_processes_exceed_the_limit_of_queues_by_what_they_had_not_seen(
 async def test_a_process_asks_again_what_others_have_opened_meanwhile(
     engine: PostgresEngine, driver: Driver, clock: ManualClock
 ) -> None:
-    open_queues = OpenQueues(engine, clock, 3)
+    open_queues = OpenQueues(engine.queues, clock, 3, is_shared=True)
     await open_queues.enter("me", "a")
     for place in range(3):
         await driver.submit(make_draft(clock.now(), queue=f"theirs-{place}", owner="me"))

@@ -1,4 +1,4 @@
-"""Open queues: whatever becomes of a submission, what it has entered it leaves, and nothing else."""
+"""Open queues: every submission is counted out as it was counted in, whatever becomes of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import structs
 from tasker.engines.sqlite import SqliteEngine
 from tasker.errors import Conflict, Exhausted, Unavailable
 from tasker.model import Draft
-from tasker.service.open_queues import OpenQueues
+from tasker.service.admission import OpenQueues
 from tasker.testing import ManualClock, make_draft
 
 DAY = timedelta(days=1)
@@ -37,10 +37,10 @@ def under_way(queues: OpenQueues) -> int:
 @pytest.mark.parametrize("refused", [False, True], ids=["good", "refused before"])
 @pytest.mark.parametrize("store", [nothing, breaks])
 @pytest.mark.parametrize("limit", [1, 3, 9])
-async def test_what_has_entered_leaves(
+async def test_what_enters_leaves(
     engine: SqliteEngine, clock: ManualClock, refused: bool, store: Any, limit: int
 ) -> None:
-    queues = OpenQueues(engine, clock, limit)
+    queues = OpenQueues(engine.queues, clock, limit)
     refusal = Exhausted("no more", retry_after=DAY) if refused else None
     for _ in range(2):
         drafts = [draft(clock, f"q{place}", refusal=refusal) for place in range(3)]
@@ -58,9 +58,9 @@ async def test_what_has_entered_leaves(
     await queues.enter("me", "another")
 
 
-async def test_a_refused_one_takes_nobodys_place(engine: SqliteEngine, clock: ManualClock) -> None:
-    """One of the same queue may be under way, let in for its own sake."""
-    queues = OpenQueues(engine, clock, 9)
+async def test_a_refused_draft_is_not_counted_out(engine: SqliteEngine, clock: ManualClock) -> None:
+    """Another submission of the same queue may be under way."""
+    queues = OpenQueues(engine.queues, clock, 9)
     await queues.enter("me", "q")
     await queues.let_in([draft(clock, "q", refusal=Exhausted("no more", retry_after=DAY))], nothing)
     assert under_way(queues) == 1

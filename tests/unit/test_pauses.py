@@ -1,4 +1,4 @@
-"""Many pieces of work at once on one loop: they begin in order, and others on the loop have their turn in between."""
+"""Many pieces of work on one loop: they begin in order, and other coroutines run in between."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PIECES = list(range(20))
 
 @pytest.fixture(autouse=True)
 def long_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have every piece take longer than it may."""
+    """Make every piece take longer than allowed."""
     monkeypatch.setattr(pauses, "AT_MOST", 0.0)
 
 
-async def test_others_have_their_turn_between_two_pieces() -> None:
+async def test_other_coroutines_run_between_two_pieces() -> None:
     turns = Turns()
     async with Passers() as passers:
 
@@ -36,7 +36,7 @@ async def test_others_have_their_turn_between_two_pieces() -> None:
     assert passers.most_at_once == 1
 
 
-async def test_short_pieces_wait_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_short_pieces_do_not_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = Turns()
     await turns.next()
     monkeypatch.setattr(pauses, "AT_MOST", 3600.0)
@@ -51,7 +51,7 @@ async def test_short_pieces_wait_for_nobody(monkeypatch: pytest.MonkeyPatch) -> 
     assert passers.most_at_once == len(PIECES)
 
 
-async def test_a_piece_that_is_given_up_keeps_no_other_waiting() -> None:
+async def test_a_cancelled_piece_blocks_no_other() -> None:
     turns = Turns()
     begun: list[int] = []
 

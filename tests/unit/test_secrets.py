@@ -1,4 +1,4 @@
-"""Secret params: taken out, put back, and found in what a task says."""
+"""Secret params: masked, put back, and found in what a task reports."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ assert PLACES is not None
     Annotated[str, tasker.secret], Annotated[str, msgspec.Meta(min_length=1), tasker.secret],
     Annotated[str, tasker.secret] | None, list[Annotated[str, tasker.secret]], dict[str, Annotated[int, tasker.secret]],
 ])  # fmt: skip
-def test_marks(hint: Any) -> None:
+def test_marked_annotations(hint: Any) -> None:
     assert is_secret(hint)
 
 
-def test_what_is_not_marked() -> None:
+def test_other_annotations_are_not_marked() -> None:
     assert not is_secret(str)
     assert not is_secret(Annotated[str, msgspec.Meta(extra_json_schema={"writeOnly": True})])
 
@@ -60,7 +60,7 @@ def test_what_is_not_marked() -> None:
     (b'{"url": "u", "parts": ["p"], "token":"t"}', b'{"url":"u","parts":"***","token":"***"}', None),
     (b'["u"]', b'["u"]', None), (b"{}", b"{}", None),
 ])  # fmt: skip
-def test_secrets_are_taken_out_and_put_back(params: bytes, shown: bytes, secrets: bytes | None) -> None:
+def test_secrets_are_masked_and_put_back(params: bytes, shown: bytes, secrets: bytes | None) -> None:
     hidden = hide(params, PLACES)
     assert hidden.params == shown
     if secrets is not None:
@@ -73,7 +73,7 @@ def test_secrets_are_taken_out_and_put_back(params: bytes, shown: bytes, secrets
             reveal(hidden.params, None, PLACES)
 
 
-def test_the_mask_is_no_secret() -> None:
+def test_the_mask_is_not_a_secret() -> None:
     assert sorted(map(str, find_masks(["u", "***", "***"], PLACES))) == ["1", "2"]
     assert find_masks({"url": "***", "token": "t"}, PLACES) == []
     for params, pointer in ((["u", "***"], "/1"), ({"url": "u", "token": "***"}, "/token")):
@@ -82,7 +82,7 @@ def test_the_mask_is_no_secret() -> None:
         assert [fault.pointer for fault in caught.value.faults] == [pointer]
 
 
-def test_the_schema_says_so() -> None:
+def test_the_schema_marks_secrets() -> None:
     schema = the_type().input_schema["properties"]["token"]
     assert (schema["writeOnly"], schema["format"]) == (True, "password")
 
@@ -96,7 +96,7 @@ class Account(pydantic.BaseModel):
 
 
 @pytest.mark.parametrize("hint", [Inner, list[Inner], Account, list[Account], list[pydantic.SecretStr]], ids=str)
-def test_a_mark_that_nothing_would_heed_is_refused(hint: Any) -> None:
+def test_a_mark_without_effect_is_refused(hint: Any) -> None:
     async def nested(inner): ...
 
     nested.__annotations__ = {"inner": hint}
@@ -132,7 +132,7 @@ def few_or_many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.usefixtures("few_or_many")
 @pytest.mark.parametrize("show", SHOWN)
-def test_a_text_is_found_however_it_is_shown(show: Any) -> None:
+def test_a_secret_is_found_in_every_form(show: Any) -> None:
     scrubber = Scrubber(msgspec.json.encode({"1": [NASTY, 1, "ab"]}))
     scrubbed = scrubber.text(f"before {show(NASTY)} after ab 1")
     assert "letters" not in scrubbed
@@ -142,7 +142,7 @@ def test_a_text_is_found_however_it_is_shown(show: Any) -> None:
 
 
 @pytest.mark.usefixtures("few_or_many")
-def test_words_and_problems_are_scrubbed() -> None:
+def test_reports_and_problems_are_scrubbed() -> None:
     scrubber = Scrubber(b'{"token":"s3cret-token","pin":1234567}')
     event = NewEvent(type="log", time=START, data=b'{"message":"s3cret-token!","fields":{"s3cret-token":["1234567"]}}')
     report = scrubber.report(
@@ -171,7 +171,7 @@ def scrubber_of(*secrets: str) -> Scrubber:
 
 
 def masked(text: str, secrets: list[str]) -> str:
-    """Return what is to be shown of a text, place by place."""
+    """Return the expected text, position by position."""
     spans = {(place, place + len(one)) for one in secrets for place in range(len(text)) if text.startswith(one, place)}
     joined: list[tuple[int, int]] = []
     for begin, end in sorted(spans):
@@ -184,7 +184,7 @@ def masked(text: str, secrets: list[str]) -> str:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_many_texts_are_found_wherever_they_stand(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_texts_are_found_at_every_position(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hiding, "_FEW", 0)
     random = Random(seed)
 
@@ -199,8 +199,8 @@ def test_many_texts_are_found_wherever_they_stand(seed: int, monkeypatch: pytest
         assert scrubber.text(text) == masked(text, shown)
 
 
-def test_the_longest_of_many_that_begin_alike_is_found_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each begins with all those before it, so that the last of the order that can stand there is the wrong one."""
+def test_the_longest_of_many_with_common_prefixes_is_found_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has all earlier ones as prefixes, so that the last candidate in the order does not match."""
     monkeypatch.setattr(hiding, "_FEW", 0)
     scrubber = scrubber_of(*("a" * size for size in range(4, 1_000)))
     assert scrubber.text("aaaab" * 3 + "aaa") == "***b***b***baaa"
@@ -237,7 +237,7 @@ def test_many_secrets_cost_a_line_no_more_than_some() -> None:
 @pytest.mark.parametrize(
     "params", [{"a": ["x123"] * 1_001}, {"a": "\n".join(["line of 8"] * 1_001)}, [[12345] * 1_001]]
 )
-def test_more_secrets_than_can_be_looked_for_are_refused(params: Any) -> None:
+def test_too_many_secrets_are_refused(params: Any) -> None:
     def guarded(a: Annotated[Any, tasker.secret]) -> None: ...
 
     task_type = Registry().add(guarded)
@@ -250,7 +250,7 @@ def test_more_secrets_than_can_be_looked_for_are_refused(params: Any) -> None:
     task_type.check(fewer, msgspec.json.encode(fewer))
 
 
-def test_what_is_nested_too_deeply_to_be_looked_at_is_not_shown() -> None:
+def test_parts_that_are_nested_too_deeply_are_masked() -> None:
     deep: Any = "s3cret-token"
     for _ in range(480):
         deep = [deep]
