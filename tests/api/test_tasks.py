@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tasker.api.tasks import TaskView
+from tasker.wire.tasks import Task as TaskView
 from tasker.errors import Unavailable
 from tasker.model import ExceptionInfo, TaskProblem
 from tasker.rules.lifecycle import Cancelled, Failed, Snoozed, Succeeded

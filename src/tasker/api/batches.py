@@ -10,9 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
-from uuid import UUID
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET
 
 from tasker.api.accepts import choose
 from tasker.api.bodies import log_body_fault
@@ -20,12 +19,14 @@ from tasker.api.buffers import Buffer
 from tasker.api.calls import VALIDATED, Call, idempotency_key, prefers_validation
 from tasker.api.events import JSON_LINES
 from tasker.api.lines import ArraySource, Line, LineSource, Pieces, Source
-from tasker.api.operation import SUBMIT_PROBLEMS, Answer, Operation
-from tasker.api.problems import Problem, Refused, to_problem
+from tasker.api.operation import SUBMIT_PROBLEMS, TYPE_PROBLEMS, Answer, Operation
+from tasker.api.problems import Refused, to_problem
 from tasker.api.replies import Head, Header, Stream, encode, encode_lines
 from tasker.errors import Malformed, RequestError
 from tasker.service import Accepted, Batch, Service, Wanted, check_submission
 from tasker.service.pauses import Pauses
+from tasker.wire.batches import BatchItem, BatchReply, BatchSummary
+from tasker.wire.problems import Problem
 
 JSON = "application/json"
 BATCH_LINES = (b"application/jsonl", b"application/x-ndjson")
@@ -36,48 +37,40 @@ _AT_ONCE = 256 << 10
 """Bytes of replies that are sent together."""
 
 
-class BatchItem(Struct, frozen=True, kw_only=True):
-    """What became of one submission: 202 and its task, 204 where it was to be checked only, or why it was refused.
-
-    `index` counts submissions from 0, `line` is its line from 1. The pointers of a problem lead into the submission.
-    """
-
-    index: int
-    line: int | UnsetType = UNSET
-    status: int
-    task_id: UUID | UnsetType = UNSET
-    replayed: bool | UnsetType = UNSET
-    problem: Problem | UnsetType = UNSET
-
-
-class BatchSummary(Struct, frozen=True, kw_only=True):
-    """The end of a batch. `problem` says why it ended early: what has no item then is to be sent again."""
-
-    accepted: int
-    refused: int
-    problem: Problem | UnsetType = UNSET
-
-
-class BatchReply(BatchSummary, frozen=True, kw_only=True):
-    """An item for each submission, in order, and how many were accepted (or found good) and refused."""
-
-    items: list[BatchItem]
-
-
 class _Checked(NamedTuple):
     line: Line
     found: Wanted | RequestError
 
 
 class BatchOperations:
-    """max_line: bytes of one submission. max_size: bytes of a body that comes in lines."""
+    """Submit many tasks. max_line: bytes of one submission. max_size: bytes of a body that comes in lines."""
+
+    tag = "tasks"
 
     def __init__(self, service: Service, *, max_line: int, max_size: int) -> None:
         self._service = service
         self._max_line = max_line
         self._max_size = max_size
 
-    async def submit(self, call: Call) -> Stream:
+    @Operation(
+        "POST",
+        "/batch",
+        "Submit many tasks in one request",
+        scope="submit",
+        answers={
+            200: Answer(
+                "An item for each submission as soon as it is on disk; the last line of JSON Lines is a summary.",
+                BatchReply,
+                ("Preference-Applied",),
+                item=(BatchItem, BatchSummary),
+            ),
+        },
+        problems=(*SUBMIT_PROBLEMS, *TYPE_PROBLEMS, "shutting-down"),
+        request_headers=("Prefer", "Idempotency-Key"),
+        body="batch",
+        streams=(JSON_LINES,),
+    )
+    async def submit_batch(self, call: Call) -> Stream:
         call.query()
         key, media = idempotency_key(call), call.media
         offered = (JSON_LINES, JSON) if media.encode() in BATCH_LINES else (JSON, JSON_LINES)
@@ -303,21 +296,3 @@ class _Replies:
             work.log(error)
             problem = work.problem(error)
         return BatchSummary(accepted=work.accepted, refused=work.refused, problem=problem or UNSET)
-
-
-def batch_operations(batches: BatchOperations) -> list[Operation]:
-    """Return how to submit many tasks at once."""
-    return [
-        Operation(
-            "POST", "/batch", "submit_batch", "tasks", "Submit many tasks in one request", batches.submit,
-            scope="submit",
-            answers={
-                200: Answer(
-                    "An item for each submission as soon as it is on disk; the last line of JSON Lines is a summary.",
-                    BatchReply, ("Preference-Applied",), (BatchItem, BatchSummary),
-                ),
-            },
-            problems=(*SUBMIT_PROBLEMS, "unknown-type", "type-not-loaded", "shutting-down"),
-            request_headers=("Prefer", "Idempotency-Key"), body="batch", streams=(JSON_LINES,),
-        ),
-    ]  # fmt: skip

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.resources import files
+from typing import Any
 
 from tasker.api.accepts import choose
 from tasker.api.calls import Call
-from tasker.api.operation import HTML
+from tasker.api.operation import HTML, Answer, Operation
 from tasker.api.problems import explain_kind, find_kind
 from tasker.api.replies import Header, Reply, empty_reply, json_reply, text_reply
-from tasker.errors import PROBLEMS, NotFound
+from tasker.errors import PROBLEMS, NotFound, ProblemKind
 
 # Nothing but our own files: no inline script or style, no other origin, no frame around the page.
 CONTENT_POLICY: Header = (
@@ -43,29 +44,28 @@ def read_static(path: str) -> bytes:
 
 
 class DocsOperations:
-    """document: makes the OpenAPI document as JSON text."""
+    """Serve the docs. document: makes the OpenAPI document as JSON text."""
+
+    tag = "docs"
 
     def __init__(self, document: Callable[[], bytes]) -> None:
         self._document = document
 
-    async def index(self, _: Call) -> Reply:
-        return empty_reply(307, (b"location", b"/docs"))
-
-    async def page(self, _: Call) -> Reply:
-        return text_reply(read_static("docs.html"), "text/html; charset=utf-8", *PAGE_HEADERS)
-
-    async def file(self, call: Call) -> Reply:
-        """Return one of the files that the page names, and never another."""
-        found = _FILES.get(call.path["file"])
-        if found is None:
-            raise NotFound("there is no such file")
-        return text_reply(read_static(found[0]), found[1], *PAGE_HEADERS, cache=b"public, max-age=3600")
-
-    async def openapi(self, _: Call) -> Reply:
+    @Operation("GET", "/openapi.json", "This document", {200: Answer("OpenAPI 3.1.", dict[str, Any])}, scope="any")
+    async def get_openapi(self, _: Call) -> Reply:
         return text_reply(self._document(), "application/json")
 
-    async def problem(self, call: Call) -> Reply:
-        """Explain a kind of problem: as a page for a browser, as JSON for anybody else."""
+    @Operation(
+        "GET",
+        "/problems/{name}",
+        "What a kind of problem means",
+        scope="public",
+        answers={200: Answer("What it means and what to do.", ProblemKind)},
+        problems=("not-found",),
+        page=True,
+    )
+    async def explain_problem(self, call: Call) -> Reply:
+        """Explain a kind of problem: as a page for a browser, as JSON for other clients."""
         name = call.path["name"]
         kind = find_kind(name)
         if kind is None:
@@ -73,3 +73,19 @@ class DocsOperations:
         if choose(call.head.headers.get(b"accept"), ("application/json", HTML)) == HTML:
             return text_reply(explain_kind(kind), "text/html; charset=utf-8", *PAGE_HEADERS)
         return json_reply(kind)
+
+    @Operation("GET", "/", "To the docs", {}, scope="public", media="*/*", documented=False)
+    async def index(self, _: Call) -> Reply:
+        return empty_reply(307, (b"location", b"/docs"))
+
+    @Operation("GET", "/docs", "Docs", {}, scope="public", media="text/html", documented=False)
+    async def docs(self, _: Call) -> Reply:
+        return text_reply(read_static("docs.html"), "text/html; charset=utf-8", *PAGE_HEADERS)
+
+    @Operation("GET", "/docs/{file}", "Parts of the docs", {}, scope="public", media="*/*", documented=False)
+    async def docs_file(self, call: Call) -> Reply:
+        """Return one of the files that the page names, and never another."""
+        found = _FILES.get(call.path["file"])
+        if found is None:
+            raise NotFound("there is no such file")
+        return text_reply(read_static(found[0]), found[1], *PAGE_HEADERS, cache=b"public, max-age=3600")

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
-from typing import Annotated, Any
 from uuid import UUID
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Struct
 
 from tasker.api.accepts import choose
 from tasker.api.buffers import PIECE
 from tasker.api.calls import Call, Parameter, whole
+from tasker.api.operation import QUERY_PROBLEMS, Answer, Operation
 from tasker.api.replies import Header, Reply, Stream, empty_reply, encode, encode_task, sees_tracebacks
 from tasker.errors import Invalid
 from tasker.model import Event, Status, Task
 from tasker.model.keys import Caller
 from tasker.service import Service
+from tasker.wire import events as wire
 
 SSE, JSON_LINES = "text/event-stream", "application/jsonl"
 STREAMS = (SSE, JSON_LINES)
@@ -24,41 +25,12 @@ _MAX_SEQUENCE = 2**31 - 1
 _ON_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 ENDS = frozenset(status.value for status in Status if status.is_terminal)
 
-EVENT_PARAMETERS = (
-    Parameter(
-        "after", "Go on behind the event with this sequence; `Last-Event-ID` comes before it.",
-        {"type": "integer", "minimum": 0, "default": 0}, whole(0, _MAX_SEQUENCE),
-    ),
-)  # fmt: skip
-
-
-class EventView(Struct, frozen=True, kw_only=True):
-    """Something that happened to a task; the fields behind `attempt` depend on `type`.
-
-    `output` has `chunk`; `progress` its numbers and message; `log` level, message and fields; `started` the worker;
-    `retrying` how the attempt ended, and in how many seconds the next may start; the last one the Task as it ended.
-    `cursor` is there in the stream of all tasks.
-    """
-
-    task_id: UUID
-    sequence: int
-    type: str
-    time: Annotated[datetime, Meta(tz=True)]
-    attempt: int
-    cursor: str | UnsetType = UNSET
-    chunk: str | UnsetType = UNSET
-    fraction: float | UnsetType | None = UNSET
-    current: float | UnsetType | None = UNSET
-    total: float | UnsetType | None = UNSET
-    message: str | UnsetType | None = UNSET
-    level: str | UnsetType = UNSET
-    fields: dict[str, Any] | UnsetType = UNSET
-    worker: str | UnsetType | None = UNSET
-    ending: str | UnsetType | None = UNSET
-    reason: str | UnsetType | None = UNSET
-    delay: float | UnsetType = UNSET
-    error: dict[str, Any] | UnsetType | None = UNSET
-    task: dict[str, Any] | UnsetType = UNSET
+_AFTER = Parameter(
+    "after",
+    "Begin after the event with this sequence; `Last-Event-ID` takes precedence.",
+    {"type": "integer", "minimum": 0, "default": 0},
+    whole(0, _MAX_SEQUENCE),
+)
 
 
 class _Envelope(Struct, frozen=True):
@@ -72,14 +44,30 @@ class _Envelope(Struct, frozen=True):
 
 
 class EventOperations:
-    """What happens to tasks, as the service tells it."""
+    """Stream what happens to a task."""
+
+    tag = "events"
 
     def __init__(self, service: Service) -> None:
         self._tasks = service.tasks
         self._following = service.following
 
-    async def of_task(self, call: Call) -> Reply | Stream:
-        """Stream a task's log. Where there is nothing more to come, 204 keeps an EventSource from asking again."""
+    @Operation(
+        "GET",
+        "/task/{task_id}/events",
+        "Follow what happens to a task",
+        answers={
+            200: Answer("Its events as they happen, the last one with the Task.", item=wire.Event),
+            204: Answer("It has ended, and the client has its last event."),
+        },
+        problems=("not-found", "expired", *QUERY_PROBLEMS),
+        parameters=(_AFTER,),
+        request_headers=("Last-Event-ID",),
+        media=SSE,
+        streams=(JSON_LINES,),
+    )
+    async def follow_task(self, call: Call) -> Reply | Stream:
+        """Stream a task's log. If nothing more will come, 204 keeps an EventSource from asking again."""
         query = call.query()
         caller, task_id = call.caller, call.task_id()
         task = await self._tasks.get(caller, task_id)

@@ -8,56 +8,35 @@ from typing import Any
 
 import msgspec
 
-from tasker.api.batches import BatchItem, BatchReply, BatchSummary
-from tasker.api.bulk import BulkBody, BulkReply
-from tasker.api.catalogue import TypePage, TypeView
-from tasker.api.events import JSON_LINES, SSE, STREAMS, EventView
-from tasker.api.feed import ResetView
-from tasker.api.fleet import WorkerPage, WorkerView
-from tasker.api.health import LiveView, ReadyView
+from tasker.api.events import JSON_LINES, SSE, STREAMS
 from tasker.api.operation import HTML, Answer, Operation
-from tasker.api.problems import Problem
-from tasker.api.queues import QueuePage, QueueView
 from tasker.api.replies import encode
-from tasker.api.schedules import SchedulePage, ScheduleView, TickPage
-from tasker.api.tasks import TaskPage, TaskView
-from tasker.api.usage import BudgetView, FiguresView, UsageRowView, UsageView
-from tasker.api.webhooks import DeliveryPageView, DeliveryView, NewWebhookView, WebhookPageView, WebhookView
 from tasker.errors import PROBLEMS, ProblemKind
 from tasker.model import TaskProblem
 from tasker.release import release
-from tasker.requests.submissions import ReplayBody, SubmissionBody
+from tasker.requests.submissions import SubmissionBody
 from tasker.tasktypes.registry import Registry, TaskType
+from tasker.wire.problems import Problem
+from tasker.wire.shapes import SENT
 
 Node = dict[str, Any]
 Links = dict[str, list[str]]
 
 _REF = "#/components/schemas/{name}"
-_STRUCTS = (
-    TaskView, TaskPage, TypeView, TypePage, SubmissionBody, Problem, TaskProblem, ProblemKind, LiveView, ReadyView,
-    WorkerPage, WorkerView, QueuePage, QueueView, EventView, ResetView, BatchReply, BatchItem, BatchSummary,
-    UsageView, UsageRowView, FiguresView, BudgetView,
-    WebhookView, NewWebhookView, WebhookPageView, DeliveryView, DeliveryPageView,
-    ScheduleView, SchedulePage, TickPage,
-    BulkBody, BulkReply, ReplayBody,
-)  # fmt: skip
 _NAMES = {
-    "TaskView": "Task", "TypeView": "TaskType", "TypePage": "TaskTypePage", "RetryView": "Retry",
-    "SubmissionBody": "Submission", "RetryBody": "RetryOptions", "ReplayBody": "Replay", "BulkBody": "Bulk",
-    "LiveView": "Live", "WorkerView": "Worker",
-    "QueueView": "Queue", "QueuePatch": "QueueChange", "RateBody": "RateChange", "RateView": "Rate",
-    "RunningView": "Running", "ReadyView": "Ready",
-    "EventView": "Event", "ResetView": "Reset",
-    "UsageView": "Usage", "UsageRowView": "UsageRow", "FiguresView": "Figures",
-    "BudgetView": "Budget",
-    "KeyView": "Key", "NewKeyView": "NewKey", "AuditView": "AuditEntry", "AuditViewPage": "AuditPage",
-    "WebhookView": "Webhook", "NewWebhookView": "WebhookWithSecret", "WebhookPageView": "WebhookPage",
-    "DeliveryView": "Delivery", "DeliveryPageView": "DeliveryPage", "FailureView": "DeliveryFailure",
-    "WebhookBody": "NewWebhook", "WebhookPatch": "WebhookChange", "RotationBody": "SecretRotation",
-    "ScheduleView": "Schedule", "SkipView": "SkippedTick", "ScheduleBody": "NewSchedule",
+    "BulkBody": "Bulk",
+    "QueuePatch": "QueueChange",
+    "RateBody": "RateChange",
+    "ReplayBody": "Replay",
+    "RetryBody": "RetryOptions",
+    "RotationBody": "SecretRotation",
+    "ScheduleBody": "NewSchedule",
     "SchedulePatch": "ScheduleChange",
-}  # fmt: skip
-"""What the structs on the wire are called outside."""
+    "SubmissionBody": "Submission",
+    "WebhookBody": "NewWebhook",
+    "WebhookPatch": "WebhookChange",
+}
+"""Schema names of request bodies. Every other schema has the name of its class."""
 _DESCRIPTION = (
     "Post a task, get its id at once, read its status and result by that id. An accepted task is on disk and reaches "
     "exactly one terminal status. Every error is a problem (RFC 9457); its `type` is a page that explains it."
@@ -107,18 +86,23 @@ _REPLY_HEADERS: dict[str, tuple[str, Node]] = {
     "RateLimit": ("Where the key has a rate: how many are left (`r`), in how many seconds all are (`t`).", _STRING),
 }
 _LIMITS = ("RateLimit-Policy", "RateLimit")
-# What the guards may refuse, whatever the operation is.
 _ANY_PROBLEMS = (
-    "bad-request", "bad-host", "not-acceptable", "uri-too-long", "misdirected", "headers-too-large",
+    "bad-request",
+    "bad-host",
+    "not-acceptable",
+    "uri-too-long",
+    "misdirected",
+    "headers-too-large",
     "internal",
-)  # fmt: skip
+)
+"""Problems of every operation: refused by the guards, or a fault of the service."""
 
 
 def make_document(operations: Sequence[Operation], registry: Registry) -> bytes:
     """Return the document as JSON text: each documented operation, with one path for each task type's params."""
     schemas = _struct_schemas(operations)
     paths: dict[str, Node] = {}
-    links = _by_part(operations)
+    links = _by_parameter(operations)
     for operation in operations:
         if operation.documented and operation.body == "params":
             for task_type in registry.known():
@@ -136,7 +120,7 @@ def make_document(operations: Sequence[Operation], registry: Registry) -> bytes:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": name, "description": words} for name, words in _TAGS.items()],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "security": [{"token": []}, {}],
         "paths": paths,
         "components": {"schemas": schemas, "securitySchemes": {"token": _SECURITY}},
@@ -144,13 +128,13 @@ def make_document(operations: Sequence[Operation], registry: Registry) -> bytes:
     return encode(document)
 
 
-def _by_part(operations: Sequence[Operation]) -> Links:
-    """Return the operations whose path has one open part, by its name: what can be done with such an id."""
+def _by_parameter(operations: Sequence[Operation]) -> Links:
+    """Return the operations whose path has one parameter, by its name: what can be done with such an id."""
     links: Links = {}
     for operation in operations:
-        parts = re.findall(r"\{(\w+)\}", operation.path)
-        if operation.documented and len(parts) == 1 and operation.body != "params":
-            links.setdefault(parts[0], []).append(operation.name)
+        names = re.findall(r"\{(\w+)\}", operation.path)
+        if operation.documented and len(names) == 1 and operation.body != "params":
+            links.setdefault(names[0], []).append(operation.name)
     return links
 
 
@@ -158,16 +142,33 @@ _SECURITY = {"type": "http", "scheme": "bearer", "description": "A key of `taske
 
 
 def _struct_schemas(operations: Sequence[Operation]) -> dict[str, Node]:
-    bodies = [operation.body for operation in operations if isinstance(operation.body, type)]
-    all_answers = [answer for operation in operations for answer in operation.answers.values()]
-    answers = [body for answer in all_answers for body in (answer.body, answer.receipt)]
-    shown = [body for body in answers if isinstance(body, type) and issubclass(body, msgspec.Struct)]
-    _, found = msgspec.json.schema_components([*_STRUCTS, *bodies, *shown], ref_template=_REF)
-    return {_NAMES.get(name, name): _outside(schema) for name, schema in found.items()}
+    """Return the schemas of all structs that the operations take and answer with."""
+    answers = [answer for operation in operations for answer in operation.answers.values()]
+    used = [operation.body for operation in operations]
+    used += [body for answer in answers for body in (answer.body, answer.receipt, *_items(answer))]
+    structs = [SubmissionBody, Problem, TaskProblem, *filter(_is_struct, used)]
+    _, found = msgspec.json.schema_components(structs, ref_template=_REF)
+    return {_NAMES.get(name, name): _as_sent(_outside(schema)) for name, schema in found.items()}
+
+
+def _as_sent(schema: Node) -> Node:
+    """Return a struct's schema without the defaults of its readers: as `shapes.Always` and `shapes.Sometimes` say."""
+    required = set(schema.get("required", ()))
+    properties: dict[str, Node] = {}
+    for name, node in schema.get("properties", {}).items():
+        never_null = next((one for one in node.get("anyOf", ()) if SENT in one), node)
+        properties[name] = {key: value for key, value in never_null.items() if key != SENT}
+        if SENT in never_null:
+            properties[name].pop("default", None)
+        if never_null.get(SENT) == "always":
+            required.add(name)
+    if not properties:
+        return schema
+    return {**schema, "properties": properties, "required": [name for name in properties if name in required]}
 
 
 def _outside(node: Any) -> Any:
-    """Return a schema with the names that structs have outside."""
+    """Return a schema with the outside names of structs."""
     if isinstance(node, list):
         return [_outside(item) for item in node]
     if not isinstance(node, dict):
@@ -178,7 +179,7 @@ def _outside(node: Any) -> Any:
 
 
 def _with_items(schema: Node) -> Node:
-    """Return an array's schema with its `items`, which JSON Schema lets out but some readers of OpenAPI need."""
+    """Return an array's schema with its `items`: optional in JSON Schema, but some readers of OpenAPI need it."""
     return {**schema, "items": {}} if schema.get("type") == "array" and "items" not in schema else schema
 
 
@@ -300,23 +301,31 @@ def _answer(answer: Answer, operation: Operation, links: Links) -> Node:
     content = {}
     if answer.body is not None:
         bodies = [answer.body] if answer.receipt is None else [answer.body, answer.receipt]
-        schemas, _ = msgspec.json.schema_components(bodies, ref_template=_REF)
-        schema = schemas[0] if len(schemas) == 1 else {"anyOf": list(schemas)}
-        content[operation.media] = {"schema": _outside(schema)}
+        content[operation.media] = {"schema": _schema_of(bodies)}
     if operation.page:
         content[HTML] = {"schema": {"type": "string", "description": "The same as a page."}}
     if answer.item is not None:
-        items = answer.item if isinstance(answer.item, tuple) else (answer.item,)
-        schemas, _ = msgspec.json.schema_components(items, ref_template=_REF)
-        item = {"anyOf": list(schemas)} if len(schemas) > 1 else schemas[0]
-        content |= {media: _stream_of(media, _outside(item)) for media in operation.medias if media in STREAMS}
+        item = _schema_of(_items(answer))
+        content |= {media: _stream_of(media, item) for media in operation.medias if media in STREAMS}
     if content:
         described["content"] = content
-    names_one = answer.body.__struct_fields__[0] if _is_struct(answer.body) else ""
-    if names_one in links:
-        taken = {names_one: f"$response.body#/{names_one}"}
-        described["links"] = {name: {"operationId": name, "parameters": taken} for name in links[names_one]}
+    id_field = answer.body.__struct_fields__[0] if _is_struct(answer.body) else ""
+    if id_field in links:
+        taken = {id_field: f"$response.body#/{id_field}"}
+        described["links"] = {name: {"operationId": name, "parameters": taken} for name in links[id_field]}
     return described
+
+
+def _items(answer: Answer) -> tuple[Any, ...]:
+    if answer.item is None:
+        return ()
+    return answer.item if isinstance(answer.item, tuple) else (answer.item,)
+
+
+def _schema_of(types: Sequence[Any]) -> Node:
+    """Return the schema of a value of one of these types."""
+    schemas, _ = msgspec.json.schema_components(types, ref_template=_REF)
+    return _outside(schemas[0] if len(schemas) == 1 else {"anyOf": list(schemas)})  # type: ignore[no-any-return]
 
 
 def _is_struct(body: Any) -> bool:
@@ -324,7 +333,7 @@ def _is_struct(body: Any) -> bool:
 
 
 def _stream_of(media: str, item: Node) -> Node:
-    """Return a stream's content: text, for OpenAPI 3.1 has no word for it. `x-item` is what each part holds."""
+    """Return a stream's content: text, as OpenAPI 3.1 cannot describe streams. `x-item` is the schema of one item."""
     how = "`id`, `event` and in `data` one item" if media == SSE else "each line is one item"
     return {"schema": {"type": "string", "description": f"{how}, as JSON".capitalize(), "x-item": item}}
 
@@ -337,7 +346,7 @@ def _problem_answer(kinds: Sequence[ProblemKind]) -> Node:
 
 
 def _problem_shapes(kinds: Sequence[ProblemKind]) -> list[str]:
-    """Return which schemas describe these problems: those of a request, and that of a failed task."""
+    """Return the schemas of these problems: that of a refused request, that of a failed task."""
     of_request = ["Problem"] if any(kind.status is not None for kind in kinds) else []
     return of_request + (["TaskProblem"] if any(kind.status is None for kind in kinds) else [])
 
@@ -363,7 +372,7 @@ def _params_schema(task_type: TaskType, schemas: dict[str, Node]) -> Node:
 
 
 def _array_schema(task_type: TaskType, named: Node) -> Node | None:
-    """Return the schema of the params in an array, or None if an array cannot reach all that is required."""
+    """Return the schema of the params in an array, or None if an array cannot give all required ones."""
     properties, required = named["properties"], set(named.get("required", ()))
     if not required <= {*task_type.positional, task_type.rest}:
         return None
@@ -383,7 +392,7 @@ def _array_schema(task_type: TaskType, named: Node) -> Node | None:
 
 
 def _hoisted(node: Any, prefix: str) -> Any:
-    """Return a schema whose references point to where its definitions are put in this document."""
+    """Return a schema whose references point to its definitions in this document."""
     if isinstance(node, list):
         return [_hoisted(item, prefix) for item in node]
     if not isinstance(node, dict):
@@ -392,10 +401,10 @@ def _hoisted(node: Any, prefix: str) -> Any:
     reference = found.get("$ref")
     if isinstance(reference, str):
         found["$ref"] = _elsewhere(reference, prefix)
-    told = found.get("discriminator")
-    if isinstance(told, dict) and isinstance(told.get("mapping"), dict):
-        mapping = {value: _elsewhere(place, prefix) for value, place in told["mapping"].items()}
-        found["discriminator"] = {**told, "mapping": mapping}
+    discriminator = found.get("discriminator")
+    if isinstance(discriminator, dict) and isinstance(discriminator.get("mapping"), dict):
+        mapping = {value: _elsewhere(place, prefix) for value, place in discriminator["mapping"].items()}
+        found["discriminator"] = {**discriminator, "mapping": mapping}
     return _with_items(found)
 
 

@@ -70,13 +70,23 @@ class Head:
     """The head of one request as the guards read it, and what is known of it by the end.
 
     address: of the connection. limits: the headers that tell what the key's rate leaves. is_welcome: whether the caller
-    still is, in the middle of a stream. deed: what is done, in words for the record, where the path does not tell.
+    still is, in the middle of a stream. audit_target: what is acted on, for the
+    audit log, if the path does not name it.
     """
 
     __slots__ = (
-        "address", "caller", "deed", "headers", "is_welcome", "limits", "method", "operation", "repeated", "request_id",
+        "address",
+        "audit_target",
+        "caller",
+        "headers",
+        "is_welcome",
+        "limits",
+        "method",
+        "operation",
+        "repeated",
+        "request_id",
         "status",
-    )  # fmt: skip
+    )
 
     def __init__(self, method: str) -> None:
         self.method = method
@@ -84,7 +94,7 @@ class Head:
         self.headers: dict[bytes, bytes] = {}
         self.repeated: bytes | None = None
         self.address = ""
-        self.deed = ""
+        self.audit_target = ""
         self.caller = NOBODY
         self.is_welcome: Callable[[], bool] = _always
         self.limits: tuple[Header, ...] = ()
