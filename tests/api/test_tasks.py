@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tasker.wire.tasks import Task as TaskView
+from tasker.wire.tasks import Task
 from tasker.errors import Unavailable
 from tasker.model import ExceptionInfo, TaskProblem
 from tasker.rules.lifecycle import Cancelled, Failed, Snoozed, Succeeded
@@ -31,7 +31,7 @@ def failure(*, retryable: bool = False) -> Failed:
 async def read(rig: Rig, task_id: str, query: str = "") -> dict[str, Any]:
     reply = await rig.client.get(f"/task/{task_id}{query}")
     assert reply.status_code == 200
-    view = msgspec.json.decode(reply.content, type=TaskView)
+    view = msgspec.json.decode(reply.content, type=Task)
     assert set(view.__struct_fields__) >= set(reply.json()), "nothing on the wire but what the schema has"
     return dict(reply.json())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from tasker.api.calls import Call
-from tasker.api.operation import QUERY_PROBLEMS, Answer, Operation
+from tasker.api.operation import Operation, get, ok
 from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
 from tasker.api.replies import Head, Reply, Stream, json_reply
 from tasker.errors import RequestError
@@ -70,15 +70,11 @@ class AuditOperations:
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
 
-    @Operation(
-        "GET",
+    @get(
         "/audit",
         "Read who did what, newest first",
+        ok(f"A page of the audit log of the last {KEEP_AUDIT_FOR.days} days.", wire.AuditPage, ("Link",)),
         scope="admin",
-        answers={
-            200: Answer(f"A page of the audit log of the last {KEEP_AUDIT_FOR.days} days.", wire.AuditPage, ("Link",))
-        },
-        problems=QUERY_PROBLEMS,
         parameters=page_parameters("entries"),
     )
     async def list_audit(self, call: Call) -> Reply:

@@ -19,7 +19,7 @@ from tasker.api.buffers import Buffer
 from tasker.api.calls import VALIDATED, Call, idempotency_key, prefers_validation
 from tasker.api.events import JSON_LINES
 from tasker.api.lines import ArraySource, Line, LineSource, Pieces, Source
-from tasker.api.operation import SUBMIT_PROBLEMS, TYPE_PROBLEMS, Answer, Operation
+from tasker.api.operation import SUBMIT_PROBLEMS, TYPE_PROBLEMS, ok, post
 from tasker.api.problems import Refused, to_problem
 from tasker.api.replies import Head, Header, Stream, encode, encode_lines
 from tasker.errors import Malformed, RequestError
@@ -52,19 +52,16 @@ class BatchOperations:
         self._max_line = max_line
         self._max_size = max_size
 
-    @Operation(
-        "POST",
+    @post(
         "/batch",
         "Submit many tasks in one request",
+        ok(
+            "An item for each submission as soon as it is on disk; the last line of JSON Lines is a summary.",
+            BatchReply,
+            ("Preference-Applied",),
+            item=(BatchItem, BatchSummary),
+        ),
         scope="submit",
-        answers={
-            200: Answer(
-                "An item for each submission as soon as it is on disk; the last line of JSON Lines is a summary.",
-                BatchReply,
-                ("Preference-Applied",),
-                item=(BatchItem, BatchSummary),
-            ),
-        },
         problems=(*SUBMIT_PROBLEMS, *TYPE_PROBLEMS, "shutting-down"),
         request_headers=("Prefer", "Idempotency-Key"),
         body="batch",

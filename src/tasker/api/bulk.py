@@ -8,7 +8,7 @@ from msgspec import Meta, Struct, structs
 
 from tasker.api.calls import Call
 from tasker.api.forms import read_form
-from tasker.api.operation import WRITE_PROBLEMS, Answer, Operation
+from tasker.api.operation import ok, post
 from tasker.api.replies import Reply, encode, json_reply
 from tasker.errors import Fault, Invalid
 from tasker.model import Status, TaskFilter
@@ -60,13 +60,12 @@ class BulkOperations:
     def __init__(self, service: Service) -> None:
         self._bulk = service.bulk
 
-    @Operation(
-        "POST",
+    @post(
         "/bulk",
         "Cancel, retry or delete all tasks of a filter",
+        ok("How many tasks matched, and how many were changed.", BulkReply),
         scope="control",
-        answers={200: Answer("How many tasks matched, and how many were changed.", BulkReply)},
-        problems=(*WRITE_PROBLEMS, "conflict"),
+        problems=("conflict",),
         body=BulkBody,
         example={"action": "cancel", "filter": {"queue": "default", "tag": "mine"}, "dry_run": True},
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from tasker.api.calls import Call
-from tasker.api.operation import Answer, Operation
+from tasker.api.operation import get, ok
 from tasker.api.replies import Reply, json_reply
 from tasker.errors import NotFound
 from tasker.service import Service
@@ -23,25 +23,25 @@ class TypeOperations:
         self._registry = service.registry
         self._types = service.types
 
-    @Operation(
-        "GET",
+    @get(
         "/type",
         "List the task types",
+        ok("Every task type.", wire.TaskTypePage),
         scope="any",
-        answers={200: Answer("Every task type.", wire.TaskTypePage)},
         problems=("unknown-field",),
+        usual=False,
     )
     async def list_types(self, call: Call) -> Reply:
         call.query()
         return json_reply(wire.TaskTypePage(items=[self._view(task_type) for task_type in self._registry.known()]))
 
-    @Operation(
-        "GET",
+    @get(
         "/type/{name}",
         "Read a task type",
+        ok("The task type.", wire.TaskType),
         scope="any",
-        answers={200: Answer("The task type.", wire.TaskType)},
         problems=("not-found", "unknown-field"),
+        usual=False,
     )
     async def get_type(self, call: Call) -> Reply:
         call.query()

@@ -8,7 +8,7 @@ from typing import Any
 
 from tasker.api.accepts import choose
 from tasker.api.calls import Call
-from tasker.api.operation import HTML, Answer, Operation
+from tasker.api.operation import HTML, get, ok
 from tasker.api.problems import explain_kind, find_kind
 from tasker.api.replies import Header, Reply, empty_reply, json_reply, text_reply
 from tasker.errors import PROBLEMS, NotFound, ProblemKind
@@ -51,16 +51,15 @@ class DocsOperations:
     def __init__(self, document: Callable[[], bytes]) -> None:
         self._document = document
 
-    @Operation("GET", "/openapi.json", "This document", {200: Answer("OpenAPI 3.1.", dict[str, Any])}, scope="any")
+    @get("/openapi.json", "This document", ok("OpenAPI 3.1.", dict[str, Any]), scope="any", usual=False)
     async def get_openapi(self, _: Call) -> Reply:
         return text_reply(self._document(), "application/json")
 
-    @Operation(
-        "GET",
+    @get(
         "/problems/{name}",
         "What a kind of problem means",
+        ok("What it means and what to do.", ProblemKind),
         scope="public",
-        answers={200: Answer("What it means and what to do.", ProblemKind)},
         problems=("not-found",),
         page=True,
     )
@@ -74,15 +73,15 @@ class DocsOperations:
             return text_reply(explain_kind(kind), "text/html; charset=utf-8", *PAGE_HEADERS)
         return json_reply(kind)
 
-    @Operation("GET", "/", "To the docs", {}, scope="public", media="*/*", documented=False)
+    @get("/", "To the docs", {}, scope="public", media="*/*", documented=False)
     async def index(self, _: Call) -> Reply:
         return empty_reply(307, (b"location", b"/docs"))
 
-    @Operation("GET", "/docs", "Docs", {}, scope="public", media="text/html", documented=False)
+    @get("/docs", "Docs", {}, scope="public", media="text/html", documented=False)
     async def docs(self, _: Call) -> Reply:
         return text_reply(read_static("docs.html"), "text/html; charset=utf-8", *PAGE_HEADERS)
 
-    @Operation("GET", "/docs/{file}", "Parts of the docs", {}, scope="public", media="*/*", documented=False)
+    @get("/docs/{file}", "Parts of the docs", {}, scope="public", media="*/*", documented=False)
     async def docs_file(self, call: Call) -> Reply:
         """Return one of the files that the page names, and never another."""
         found = _FILES.get(call.path["file"])

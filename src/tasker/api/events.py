@@ -11,7 +11,7 @@ from msgspec import Struct
 from tasker.api.accepts import choose
 from tasker.api.buffers import PIECE
 from tasker.api.calls import Call, Parameter, whole
-from tasker.api.operation import QUERY_PROBLEMS, Answer, Operation
+from tasker.api.operation import Answer, get
 from tasker.api.replies import Header, Reply, Stream, empty_reply, encode, encode_task, sees_tracebacks
 from tasker.errors import Invalid
 from tasker.model import Event, Status, Task
@@ -52,15 +52,14 @@ class EventOperations:
         self._tasks = service.tasks
         self._following = service.following
 
-    @Operation(
-        "GET",
+    @get(
         "/task/{task_id}/events",
         "Follow what happens to a task",
-        answers={
+        {
             200: Answer("Its events as they happen, the last one with the Task.", item=wire.Event),
             204: Answer("It has ended, and the client has its last event."),
         },
-        problems=("not-found", "expired", *QUERY_PROBLEMS),
+        problems=("expired",),
         parameters=(_AFTER,),
         request_headers=("Last-Event-ID",),
         media=SSE,

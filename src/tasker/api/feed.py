@@ -11,7 +11,7 @@ from uuid import UUID
 from tasker.api.accepts import choose
 from tasker.api.calls import Call, Parameter, one_of, text_of, uuid_of
 from tasker.api.events import JSON_LINES, SSE, STREAMS, encode_event
-from tasker.api.operation import QUERY_PROBLEMS, Answer, Operation
+from tasker.api.operation import get, ok
 from tasker.api.replies import Stream, encode, sees_tracebacks
 from tasker.model.journal import JournalEntry
 from tasker.model.keys import Caller
@@ -84,12 +84,10 @@ class FeedOperations:
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
 
-    @Operation(
-        "GET",
+    @get(
         "/events",
         "Follow what happens to all tasks",
-        answers={200: Answer("Events as they happen, without end.", item=(Event, Reset))},
-        problems=QUERY_PROBLEMS,
+        ok("Events as they happen, without end.", item=(Event, Reset)),
         parameters=FEED_PARAMETERS,
         request_headers=("Last-Event-ID",),
         media=SSE,

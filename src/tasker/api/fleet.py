@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from tasker.api.calls import Call
-from tasker.api.operation import READ_PROBLEMS, Answer, Operation
+from tasker.api.operation import get, ok
 from tasker.api.replies import Reply, json_reply
 from tasker.clock import Clock
 from tasker.model import WorkerState
@@ -24,13 +24,7 @@ class FleetOperations:
         self._clock = clock
         self._silent_after = silent_after
 
-    @Operation(
-        "GET",
-        "/worker",
-        "List the workers and what each runs",
-        answers={200: Answer("Every worker.", wire.WorkerPage)},
-        problems=READ_PROBLEMS,
-    )
+    @get("/worker", "List the workers and what each runs", ok("Every worker.", wire.WorkerPage))
     async def list_workers(self, call: Call) -> Reply:
         call.query()
         now = self._clock.now()

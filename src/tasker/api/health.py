@@ -7,7 +7,7 @@ from dataclasses import replace
 from msgspec import UNSET
 
 from tasker.api.calls import Call
-from tasker.api.operation import Answer, Operation, operations_of
+from tasker.api.operation import Answer, Operation, get, ok, operations_of
 from tasker.api.replies import Reply, json_reply, text_reply
 from tasker.clock import Clock
 from tasker.metrics import Metrics
@@ -25,22 +25,15 @@ class HealthOperations:
         self._clock = clock
         self._metrics = metrics
 
-    @Operation(
-        "GET",
-        "/livez",
-        "Whether the process answers",
-        scope="public",
-        answers={200: Answer("It does.", Live)},
-    )
+    @get("/livez", "Whether the process answers", ok("It does.", Live), scope="public")
     async def is_alive(self, _: Call) -> Reply:
         return json_reply(Live())
 
-    @Operation(
-        "GET",
+    @get(
         "/readyz",
         "Whether the service can do its work",
+        {200: Answer("It can.", Ready), 503: Answer("It cannot now.", Ready)},
         scope="public",
-        answers={200: Answer("It can.", Ready), 503: Answer("It cannot now.", Ready)},
     )
     async def is_ready(self, call: Call) -> Reply:
         found = await self._service.readiness()
@@ -48,13 +41,13 @@ class HealthOperations:
         checks = found.checks if caller.may("read") and self._service.shows_load(caller) else UNSET
         return json_reply(Ready(ready=found.ready, checks=checks), 200 if found.ready else 503)
 
-    @Operation(
-        "GET",
+    @get(
         "/metrics",
         "Figures for Prometheus",
+        ok("Prometheus text.", str),
         scope="admin",
-        answers={200: Answer("Prometheus text.", str)},
         media=Metrics.content_type,
+        usual=False,
     )
     async def get_metrics(self, _: Call) -> Reply:
         partitions = await self._service.queues.stats()

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct, structs
 
 from tasker.api.calls import Call
 from tasker.api.forms import read_form
-from tasker.api.operation import ONE_PROBLEMS, READ_PROBLEMS, WRITE_PROBLEMS, Answer, Operation
+from tasker.api.operation import Answer, delete, get, ok, post
 from tasker.api.replies import Reply, empty_reply, json_reply
 from tasker.model.keys import Scope
 from tasker.service.keys import Keys, NewKey
@@ -46,25 +46,17 @@ class KeyOperations:
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
 
-    @Operation(
-        "GET",
-        "/key",
-        "List the keys",
-        scope="admin",
-        answers={200: Answer("Every key, without its secret.", wire.KeyPage)},
-        problems=READ_PROBLEMS,
-    )
+    @get("/key", "List the keys", ok("Every key, without its secret.", wire.KeyPage), scope="admin")
     async def list_keys(self, call: Call) -> Reply:
         call.query()
         return json_reply(wire.KeyPage(items=[show(wire.Key, key) for key in await self._keys.find_all()]))
 
-    @Operation(
-        "POST",
+    @post(
         "/key",
         "Make a key",
+        {201: Answer("Made: `key` is shown this once.", wire.NewKey, ("Location",))},
         scope="admin",
-        answers={201: Answer("Made: `key` is shown this once.", wire.NewKey, ("Location",))},
-        problems=(*WRITE_PROBLEMS, "limit-reached"),
+        problems=("limit-reached",),
         body=KeyBody,
         example={"scopes": ["submit", "read"], "name": "shop"},
     )
@@ -75,25 +67,16 @@ class KeyOperations:
         key, shown = await self._keys.create(NewKey(**fields))
         return json_reply(show(wire.NewKey, key, key=shown), 201, (b"location", f"/key/{key.key_id}".encode()))
 
-    @Operation(
-        "GET",
-        "/key/{key_id}",
-        "Read a key",
-        scope="admin",
-        answers={200: Answer("The key, without its secret.", wire.Key)},
-        problems=ONE_PROBLEMS,
-    )
+    @get("/key/{key_id}", "Read a key", ok("The key, without its secret.", wire.Key), scope="admin")
     async def get_key(self, call: Call) -> Reply:
         call.query()
         return json_reply(show(wire.Key, await self._keys.get(call.path["key_id"])))
 
-    @Operation(
-        "DELETE",
+    @delete(
         "/key/{key_id}",
         "Revoke a key",
+        {204: Answer("It is revoked; other processes refuse it within a second.")},
         scope="admin",
-        answers={204: Answer("It is revoked; other processes refuse it within a second.")},
-        problems=("not-found", "unknown-field", "cross-origin", "unavailable"),
     )
     async def revoke_key(self, call: Call) -> Reply:
         call.query()

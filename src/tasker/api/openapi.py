@@ -272,7 +272,7 @@ _PATH_PARTS: dict[str, tuple[str, Node]] = {
 def _responses(operation: Operation, links: Links) -> Node:
     responses = {str(status): _answer(answer, operation, links) for status, answer in operation.answers.items()}
     by_status: dict[int, list[ProblemKind]] = {}
-    for name in (*operation.problems, *_ANY_PROBLEMS, *_key_problems(operation)):
+    for name in (*operation.all_problems, *_ANY_PROBLEMS, *_key_problems(operation)):
         kind = PROBLEMS[name]
         by_status.setdefault(kind.status or 422, []).append(kind)
     for status, kinds in sorted(by_status.items()):

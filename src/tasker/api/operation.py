@@ -1,12 +1,14 @@
 """What an operation of the API is, and how a resource declares its operations beside their handlers.
 
-A resource is a class whose handlers are decorated with their Operation; `operations_of` returns its table.
+A resource is a class whose handlers are decorated with their operations (`@get("/task/{task_id}", ...)`), from which
+come the routes, the OpenAPI document and the docs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from msgspec import Struct
@@ -17,6 +19,30 @@ from tasker.model.keys import Scope
 
 HTML = "text/html"
 _H = TypeVar("_H", bound=Callable[..., Awaitable[Reply | Stream]])
+
+
+BODY_PROBLEMS = (
+    "malformed-json",
+    "too-deep",
+    "duplicate-key",
+    "bad-request",
+    "request-timeout",
+    "payload-too-large",
+    "unsupported-media-type",
+    "unsupported-encoding",
+    "invalid-request",
+    "unknown-field",
+    "number-out-of-range",
+    "invalid-unicode",
+    "too-many-items",
+)
+"""Of every operation with a body."""
+STORE_PROBLEMS = ("invalid-params", "budget-exhausted", "expired", "not-unique", "limit-reached", "queue-full")
+"""Of every submission of a task."""
+SUBMIT_PROBLEMS = (*STORE_PROBLEMS, "idempotency-in-flight", "idempotency-key-reuse")
+"""Of submissions with an Idempotency-Key."""
+TYPE_PROBLEMS = ("unknown-type", "type-not-loaded")
+"""Of bodies that name a task type."""
 
 
 class Answer(NamedTuple):
@@ -42,11 +68,11 @@ class Operation:
     """One thing that a client can ask for; as a decorator it declares the handler, whose name is the operation's id.
 
     scope: what the caller's key must have; "any": any key will do, for operations that show nothing of anybody's tasks;
-    "public": no key, for the paths of auth.PUBLIC_PATHS alone. request_headers, and `headers` of the answers, are names
-    of rows in openapi.py; `problems` of rows in PROBLEMS. body: a struct, or "submission" (SubmissionBody), "batch"
-    (many of these), or "params" (of the task type in the path); example: such a body; is_optional: the body may be left
-    out. media: the media type of its replies; streams: those of a 200 that is sent event by event; page: whether a
-    browser gets an HTML page instead.
+    "public": no key, for the paths of auth.PUBLIC_PATHS alone. problems: its own rows of PROBLEMS, beside the usual
+    ones (see `all_problems`). request_headers, and `headers` of the answers: rows of openapi.py. body: a struct, or
+    "submission" (SubmissionBody), "batch" (many of these), or "params" (of the task type in the path); example: such a
+    body; is_optional: the body may be left out. media: the media type of its replies; streams: those of a 200 that is
+    sent event by event; page: whether a browser gets an HTML page instead.
     """
 
     method: str
@@ -55,6 +81,7 @@ class Operation:
     answers: dict[int, Answer]
     scope: Scope | Literal["any", "public"] = "read"
     problems: tuple[str, ...] = ()
+    usual: bool = True
     parameters: Sequence[Parameter] = ()
     request_headers: tuple[str, ...] = ()
     body: Literal["submission", "batch", "params"] | type[Struct] | None = None
@@ -75,6 +102,17 @@ class Operation:
     @property
     def medias(self) -> tuple[str, ...]:
         return (self.media, *self.streams, *((HTML,) if self.page else ()))
+
+    @property
+    def all_problems(self) -> tuple[str, ...]:
+        """Its own problems, and those that every such operation has, unless `usual` is False or it is public."""
+        if self.public or not self.usual:
+            return self.problems
+        of_body = BODY_PROBLEMS if self.body is not None else ()
+        of_query = ("invalid-request",) if self.parameters else ()
+        of_path = ("not-found",) if "{" in self.path else ()
+        of_write = ("cross-origin",) if self.method != "GET" else ()
+        return (*of_path, *of_query, *of_body, *self.problems, "unknown-field", *of_write, "unavailable")
 
     def __call__(self, handler: _H) -> _H:
         """Declare a resource's handler."""
@@ -100,47 +138,19 @@ def operations_of(resource: Resource) -> list[Operation]:
     ]
 
 
-READ_PROBLEMS = ("unknown-field", "unavailable")
-"""Of every operation that reads the store; queries are checked for unknown parameters."""
-ONE_PROBLEMS = ("not-found", *READ_PROBLEMS)
-"""Of operations on one thing, by its id."""
-QUERY_PROBLEMS = ("invalid-request", *READ_PROBLEMS)
-"""Of operations with query parameters."""
-BODY_PROBLEMS = (
-    "malformed-json",
-    "too-deep",
-    "duplicate-key",
-    "bad-request",
-    "request-timeout",
-    "payload-too-large",
-    "unsupported-media-type",
-    "unsupported-encoding",
-)
-"""Of every operation with a body, before its members are read."""
-INPUT_PROBLEMS = (
-    "invalid-request",
-    "unknown-field",
-    "invalid-params",
-    "number-out-of-range",
-    "invalid-unicode",
-    "too-many-items",
-)
-"""Of the members of a body."""
-WRITE_PROBLEMS = (*BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "unavailable")
-"""Of operations that change something as their body says."""
-SUBMIT_PROBLEMS = (
-    *BODY_PROBLEMS,
-    *INPUT_PROBLEMS,
-    "cross-origin",
-    "budget-exhausted",
-    "expired",
-    "idempotency-in-flight",
-    "idempotency-key-reuse",
-    "not-unique",
-    "limit-reached",
-    "queue-full",
-    "unavailable",
-)
-"""Of every submission of tasks."""
-TYPE_PROBLEMS = ("unknown-type", "type-not-loaded")
-"""Of bodies that name a task type."""
+def ok(
+    description: str,
+    body: Any = None,
+    headers: tuple[str, ...] = (),
+    item: Any = None,
+    receipt: type[Struct] | None = None,
+) -> dict[int, Answer]:
+    """Return the answers of an operation that has a 200 alone."""
+    return {200: Answer(description, body, headers, item, receipt)}
+
+
+get = partial(Operation, "GET")
+post = partial(Operation, "POST")
+put = partial(Operation, "PUT")
+patch = partial(Operation, "PATCH")
+delete = partial(Operation, "DELETE")

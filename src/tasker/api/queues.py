@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from tasker.api.calls import Call
-from tasker.api.operation import BODY_PROBLEMS, ONE_PROBLEMS, QUERY_PROBLEMS, Answer, Operation
+from tasker.api.operation import get, ok, patch
 from tasker.api.pages import DEFAULT_LIMIT, after_name, name_cursor, next_link, page_parameters
 from tasker.api.replies import Reply, json_reply
 from tasker.clock import Clock
@@ -29,12 +29,10 @@ class QueueOperations:
         self._queues = queues
         self._clock = clock
 
-    @Operation(
-        "GET",
+    @get(
         "/queue",
         "List the queues that hold open tasks or are limited",
-        answers={200: Answer("A page of their depths and limits.", wire.QueuePage, ("Link",))},
-        problems=QUERY_PROBLEMS,
+        ok("A page of their depths and limits.", wire.QueuePage, ("Link",)),
         parameters=page_parameters("queues"),
     )
     async def list_queues(self, call: Call) -> Reply:
@@ -51,12 +49,10 @@ class QueueOperations:
         cursor = name_cursor(names[-1]) if len(found) > limit else None
         return json_reply(wire.QueuePage(items=items, next_cursor=cursor), 200, *next_link(call, "/queue", cursor))
 
-    @Operation(
-        "GET",
+    @get(
         "/queue/{name}",
         "Read the depth and the limits of a queue",
-        answers={200: Answer("Its depth, zero where nothing waits.", wire.Queue)},
-        problems=ONE_PROBLEMS,
+        ok("Its depth, zero where nothing waits.", wire.Queue),
     )
     async def get_queue(self, call: Call) -> Reply:
         """Return a queue, whether it has tasks or not: autoscalers ask before the first task and after the last."""
@@ -65,24 +61,12 @@ class QueueOperations:
         settings = (await self._queues.settings([name])).get(name)
         return json_reply(self._view(name, await self._queues.stats(call.caller, [name]), settings))
 
-    @Operation(
-        "PATCH",
+    @patch(
         "/queue/{name}",
         "Pause, resume or limit a queue",
+        ok("The queue as it is now, for all workers.", wire.Queue),
         scope="admin",
-        answers={200: Answer("The queue as it is now, for all workers.", wire.Queue)},
-        problems=(
-            *BODY_PROBLEMS,
-            "invalid-request",
-            "unknown-field",
-            "number-out-of-range",
-            "invalid-unicode",
-            "too-many-items",
-            "cross-origin",
-            "not-found",
-            "limit-reached",
-            "unavailable",
-        ),
+        problems=("limit-reached",),
         body=QueuePatch,
         example={"concurrency": 10, "rate": {"limit": 90_000, "per": 60}},
     )

@@ -5,15 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tasker.api.calls import Call, Parameter, idempotency_key, text_of, whole
-from tasker.api.operation import (
-    ONE_PROBLEMS,
-    QUERY_PROBLEMS,
-    SUBMIT_PROBLEMS,
-    TYPE_PROBLEMS,
-    WRITE_PROBLEMS,
-    Answer,
-    Operation,
-)
+from tasker.api.operation import SUBMIT_PROBLEMS, TYPE_PROBLEMS, Answer, delete, get, ok, patch, post
 from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
 from tasker.api.receipts import as_told, show_task
 from tasker.api.replies import JSON_HEADERS, Header, Reply, empty_reply, json_reply, path_of, retry_after, retry_in
@@ -36,7 +28,7 @@ _COUNT = Parameter(
     {"type": "integer", "minimum": 1, "default": 5},
     whole(1, MAX_COUNT),
 )
-_CHANGE_PROBLEMS = (*WRITE_PROBLEMS, *TYPE_PROBLEMS, "name-taken")
+_CHANGE_PROBLEMS = ("invalid-params", *TYPE_PROBLEMS, "name-taken")
 _EXAMPLE = {
     "name": "nightly sum",
     "cron": "30 2 * * *",
@@ -55,12 +47,11 @@ class ScheduleOperations:
         self._schedules = service.schedules
         self._clock = clock
 
-    @Operation(
-        "POST",
+    @post(
         "/schedule",
         "Create a schedule",
+        {201: Answer("It is stored, and submits at its ticks.", wire.Schedule, ("Location",))},
         scope="submit",
-        answers={201: Answer("It is stored, and submits at its ticks.", wire.Schedule, ("Location",))},
         problems=(*_CHANGE_PROBLEMS, "limit-reached"),
         body=ScheduleBody,
         example=_EXAMPLE,
@@ -71,12 +62,10 @@ class ScheduleOperations:
         schedule = await self._schedules.create(call.caller, fields)
         return json_reply(_view(schedule), 201, (b"location", _path(schedule).encode()))
 
-    @Operation(
-        "GET",
+    @get(
         "/schedule",
         "List the schedules, newest first",
-        answers={200: Answer("A page of schedules.", wire.SchedulePage, ("Link",))},
-        problems=QUERY_PROBLEMS,
+        ok("A page of schedules.", wire.SchedulePage, ("Link",)),
         parameters=(_NAME, *page_parameters("schedules")),
     )
     async def list_schedules(self, call: Call) -> Reply:
@@ -87,24 +76,17 @@ class ScheduleOperations:
         view = wire.SchedulePage(items=[_view(schedule) for schedule in page.items], next_cursor=page.next_cursor)
         return json_reply(view, 200, *next_link(call, "/schedule", page.next_cursor))
 
-    @Operation(
-        "GET",
-        "/schedule/{schedule_id}",
-        "Read a schedule",
-        answers={200: Answer("The schedule.", wire.Schedule)},
-        problems=ONE_PROBLEMS,
-    )
+    @get("/schedule/{schedule_id}", "Read a schedule", ok("The schedule.", wire.Schedule))
     async def get_schedule(self, call: Call) -> Reply:
         call.query()
         return json_reply(_view(await self._schedules.get(call.caller, call.id_of("schedule_id"))))
 
-    @Operation(
-        "PATCH",
+    @patch(
         "/schedule/{schedule_id}",
         "Change, pause or resume a schedule",
+        ok("The schedule as it is now.", wire.Schedule, receipt=wire.ScheduleReceipt),
         scope="submit",
-        answers={200: Answer("The schedule as it is now.", wire.Schedule, receipt=wire.ScheduleReceipt)},
-        problems=(*_CHANGE_PROBLEMS, "not-found"),
+        problems=_CHANGE_PROBLEMS,
         body=SchedulePatch,
         example={"paused": True},
     )
@@ -115,25 +97,18 @@ class ScheduleOperations:
         schedule = await self._schedules.change(call.caller, schedule_id, fields)
         return json_reply(_view(schedule) if call.caller.may("read") else _receipt(schedule, fields))
 
-    @Operation(
-        "DELETE",
-        "/schedule/{schedule_id}",
-        "Erase a schedule; its tasks stay",
-        scope="control",
-        answers={204: Answer("It is erased.")},
-        problems=(*ONE_PROBLEMS, "cross-origin"),
+    @delete(
+        "/schedule/{schedule_id}", "Erase a schedule; its tasks stay", {204: Answer("It is erased.")}, scope="control"
     )
     async def delete_schedule(self, call: Call) -> Reply:
         call.query()
         await self._schedules.delete(call.caller, call.id_of("schedule_id"))
         return empty_reply(204)
 
-    @Operation(
-        "POST",
+    @post(
         "/schedule/{schedule_id}/trigger",
         "Submit a task of the schedule now",
-        scope="submit",
-        answers={
+        {
             202: Answer(
                 "Accepted, apart from the ticks.",
                 Task,
@@ -141,7 +116,8 @@ class ScheduleOperations:
                 receipt=TaskReceipt,
             )
         },
-        problems=(*SUBMIT_PROBLEMS, *TYPE_PROBLEMS, "not-found"),
+        scope="submit",
+        problems=("invalid-request", *SUBMIT_PROBLEMS, *TYPE_PROBLEMS),
         request_headers=("Idempotency-Key",),
     )
     async def trigger_schedule(self, call: Call) -> Reply:
@@ -160,12 +136,10 @@ class ScheduleOperations:
         again = retry_after(task, self._clock.now()) if caller.may("read") else retry_in(task, SOON)
         return Reply(202, body, headers + again)
 
-    @Operation(
-        "GET",
+    @get(
         "/schedule/{schedule_id}/next",
         "Read the next ticks of a schedule",
-        answers={200: Answer("Its ticks, as if it were not paused.", wire.TickPage)},
-        problems=(*ONE_PROBLEMS, "invalid-request"),
+        ok("Its ticks, as if it were not paused.", wire.TickPage),
         parameters=(_COUNT,),
     )
     async def list_ticks(self, call: Call) -> Reply:

@@ -24,15 +24,7 @@ from tasker.api.calls import (
     wait_parameter,
 )
 from tasker.api.events import STREAMS, EventOperations
-from tasker.api.operation import (
-    BODY_PROBLEMS,
-    INPUT_PROBLEMS,
-    QUERY_PROBLEMS,
-    SUBMIT_PROBLEMS,
-    TYPE_PROBLEMS,
-    Answer,
-    Operation,
-)
+from tasker.api.operation import STORE_PROBLEMS, SUBMIT_PROBLEMS, TYPE_PROBLEMS, Answer, delete, get, ok, post, put
 from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
 from tasker.api.problems import Refused, task_problem_reply
 from tasker.api.receipts import as_told, members, show_task
@@ -102,7 +94,6 @@ _WAITED_FOR = Answer(
 _CHECKED = Answer("Valid, and not stored, as `Prefer: handling=validate` asks.", headers=("Preference-Applied",))
 _RETRIED = Answer("It is pending again, with all its tries.", wire.Task, ("Retry-After",), receipt=wire.TaskReceipt)
 _SUBMITTED = {202: _ACCEPTED, 200: _WAITED_FOR, 204: _CHECKED}
-_CONTROL_PROBLEMS = ("not-found", "expired", "conflict", "cross-origin", "unknown-field", "unavailable")
 
 
 class _Open(NamedTuple):
@@ -141,12 +132,11 @@ class TaskOperations:
         self._events = events
         self._service = service
 
-    @Operation(
-        "POST",
+    @post(
         "/task",
         "Submit a task",
+        _SUBMITTED,
         scope="submit",
-        answers=_SUBMITTED,
         problems=(*SUBMIT_PROBLEMS, *TYPE_PROBLEMS),
         parameters=(wait_parameter,),
         request_headers=("Prefer", "Idempotency-Key", "traceparent"),
@@ -156,15 +146,14 @@ class TaskOperations:
     async def submit_task(self, call: Call) -> Reply | Stream:
         return await self._when_ended(call, await self._submit(call, await call.body()))
 
-    @Operation(
-        "GET",
+    @get(
         "/task/{task_id}",
         "Read a task",
-        answers={
+        {
             200: Answer("The task.", wire.Task, ("ETag", "Retry-After", "Preference-Applied")),
             304: Answer("It is as the client knows it (If-None-Match).", headers=("ETag", "Retry-After")),
         },
-        problems=("not-found", "expired", *QUERY_PROBLEMS),
+        problems=("expired",),
         parameters=(wait_parameter, _INCLUDE),
         request_headers=("Prefer", "If-None-Match"),
     )
@@ -190,12 +179,10 @@ class TaskOperations:
             body = await self._encode(call.caller, task, with_attempts)
         return Reply(200, body, JSON_HEADERS + headers)
 
-    @Operation(
-        "GET",
+    @get(
         "/task",
         "List tasks, newest first",
-        answers={200: Answer("A page of tasks.", wire.TaskPage, ("Link",))},
-        problems=QUERY_PROBLEMS,
+        ok("A page of tasks.", wire.TaskPage, ("Link",)),
         parameters=LIST_PARAMETERS,
     )
     async def list_tasks(self, call: Call) -> Reply:
@@ -208,13 +195,12 @@ class TaskOperations:
         body = b'{"items":[%b],"next_cursor":%b}' % (items, encode(page.next_cursor))
         return Reply(200, body, JSON_HEADERS + next_link(call, "/task", page.next_cursor))
 
-    @Operation(
-        "POST",
+    @post(
         "/type/{name}/task",
         "Submit a task of this type; the body is its params",
+        _SUBMITTED,
         scope="submit",
-        answers=_SUBMITTED,
-        problems=(*SUBMIT_PROBLEMS, "not-found"),
+        problems=SUBMIT_PROBLEMS,
         parameters=(wait_parameter,),
         request_headers=("Prefer", "Idempotency-Key", "traceparent"),
         body="params",
@@ -226,30 +212,16 @@ class TaskOperations:
             raise NotFound(f"there is no task type {name[:100]!r}; GET /type lists them")
         return await self._when_ended(call, await self._submit(call, await call.body(), name))
 
-    @Operation(
-        "PUT",
+    @put(
         "/task/{task_id}",
         "Submit a task under an id of your own",
-        scope="submit",
-        answers={
+        {
             201: _ACCEPTED,
             200: _WAITED_FOR._replace(description="This request was accepted before: the task as it is now."),
             204: _CHECKED,
         },
-        problems=(
-            *BODY_PROBLEMS,
-            *INPUT_PROBLEMS,
-            "cross-origin",
-            *TYPE_PROBLEMS,
-            "conflict",
-            "not-unique",
-            "limit-reached",
-            "queue-full",
-            "budget-exhausted",
-            "expired",
-            "not-found",
-            "unavailable",
-        ),
+        scope="submit",
+        problems=(*STORE_PROBLEMS, *TYPE_PROBLEMS, "conflict"),
         parameters=(wait_parameter,),
         request_headers=("Prefer", "traceparent"),
         body="submission",
@@ -258,12 +230,11 @@ class TaskOperations:
     async def put_task(self, call: Call) -> Reply | Stream:
         return await self._when_ended(call, await self._put(call))
 
-    @Operation(
-        "GET",
+    @get(
         "/task/{task_id}/result",
         "Read the bare result of a task",
-        answers={200: Answer("The result, as the function returned it.", Any, ("Preference-Applied",))},
-        problems=("not-found", "expired", "conflict", "task-failed", *QUERY_PROBLEMS),
+        ok("The result, as the function returned it.", Any, ("Preference-Applied",)),
+        problems=("expired", "conflict", "task-failed"),
         parameters=(wait_parameter,),
         request_headers=("Prefer",),
     )
@@ -288,41 +259,38 @@ class TaskOperations:
             "conflict", f"the task is {task.status.value}: it has no result yet", *retry_after(task, self._clock.now())
         )
 
-    @Operation(
-        "POST",
+    @post(
         "/task/{task_id}/cancel",
         "Cancel a task",
-        scope="control",
-        answers={
+        {
             200: Answer("It was pending, and is cancelled.", wire.Task, receipt=wire.TaskReceipt),
             202: _RETRIED._replace(description="It is running: it is asked to stop, and killed after a grace period."),
         },
-        problems=_CONTROL_PROBLEMS,
+        scope="control",
+        problems=("expired", "conflict"),
     )
     async def cancel_task(self, call: Call) -> Reply:
         call.query()
         task = await self._tasks.cancel(call.caller, call.task_id())
         return self._reply(call, 200 if task.status.is_terminal else 202, task)
 
-    @Operation(
-        "POST",
+    @post(
         "/task/{task_id}/retry",
         "Run a failed or cancelled task again",
+        {202: _RETRIED},
         scope="control",
-        answers={202: _RETRIED},
-        problems=(*_CONTROL_PROBLEMS, "limit-reached"),
+        problems=("expired", "conflict", "limit-reached"),
     )
     async def retry_task(self, call: Call) -> Reply:
         call.query()
         return self._reply(call, 202, await self._tasks.retry(call.caller, call.task_id()))
 
-    @Operation(
-        "POST",
+    @post(
         "/task/{task_id}/replay",
         "Submit a task once more, as it was or edited",
+        _SUBMITTED,
         scope="submit",
-        answers=_SUBMITTED,
-        problems=(*SUBMIT_PROBLEMS, *TYPE_PROBLEMS, "not-found"),
+        problems=(*SUBMIT_PROBLEMS, *TYPE_PROBLEMS),
         parameters=(wait_parameter,),
         request_headers=("Prefer", "Idempotency-Key", "traceparent"),
         body=ReplayBody,
@@ -332,13 +300,12 @@ class TaskOperations:
     async def replay_task(self, call: Call) -> Reply | Stream:
         return await self._when_ended(call, await self._replay(call))
 
-    @Operation(
-        "DELETE",
+    @delete(
         "/task/{task_id}",
         "Erase a task that has ended",
+        {204: Answer("It is erased, with everything that belongs to it.")},
         scope="control",
-        answers={204: Answer("It is erased, with everything that belongs to it.")},
-        problems=_CONTROL_PROBLEMS,
+        problems=("expired", "conflict"),
     )
     async def delete_task(self, call: Call) -> Reply:
         call.query()

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import UNSET
 
 from tasker.api.calls import Call, Parameter, one_of, text_of
-from tasker.api.operation import QUERY_PROBLEMS, Answer, Operation
+from tasker.api.operation import get, ok
 from tasker.api.replies import Reply, json_reply
 from tasker.model.usage import GROUPS, UsageRow, dollars
 from tasker.service.budgets import Budget, Budgets
@@ -59,12 +59,10 @@ class UsageOperations:
         self._usage = usage
         self._budgets = budgets
 
-    @Operation(
-        "GET",
+    @get(
         "/usage",
         "Read what tasks used up, by day, key and type",
-        answers={200: Answer("Tokens, cost, run time and counts.", wire.Usage)},
-        problems=QUERY_PROBLEMS,
+        ok("Tokens, cost, run time and counts.", wire.Usage),
         parameters=USAGE_PARAMETERS,
     )
     async def get_usage(self, call: Call) -> Reply:

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from tasker.api.calls import Call, Parameter, one_of
-from tasker.api.operation import ONE_PROBLEMS, QUERY_PROBLEMS, WRITE_PROBLEMS, Answer, Operation
+from tasker.api.operation import Answer, delete, get, ok, patch, post
 from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
 from tasker.api.replies import Reply, empty_reply, json_reply
 from tasker.model.webhooks import Delivery, Webhook
@@ -43,13 +43,12 @@ class WebhookOperations:
         self._webhooks = webhooks
         self._rules = rules
 
-    @Operation(
-        "POST",
+    @post(
         "/webhook",
         "Register a receiver of events",
+        {201: Answer("It receives events from now on.", wire.WebhookWithSecret, ("Location",))},
         scope="control",
-        answers={201: Answer("It receives events from now on.", wire.WebhookWithSecret, ("Location",))},
-        problems=(*WRITE_PROBLEMS, "unsafe-url", "limit-reached"),
+        problems=("unsafe-url", "limit-reached"),
         body=WebhookBody,
         example=_EXAMPLE,
     )
@@ -58,12 +57,10 @@ class WebhookOperations:
         webhook = await self._webhooks.create(call.caller, read_webhook(await call.body(), self._rules))
         return json_reply(_with_secret(webhook), 201, (b"location", _path(webhook).encode()))
 
-    @Operation(
-        "GET",
+    @get(
         "/webhook",
         "List the webhooks, newest first",
-        answers={200: Answer("A page of webhooks.", wire.WebhookPage, ("Link",))},
-        problems=QUERY_PROBLEMS,
+        ok("A page of webhooks.", wire.WebhookPage, ("Link",)),
         parameters=page_parameters("webhooks"),
     )
     async def list_webhooks(self, call: Call) -> Reply:
@@ -74,24 +71,17 @@ class WebhookOperations:
         view = wire.WebhookPage(items=[_view(webhook) for webhook in page.items], next_cursor=page.next_cursor)
         return json_reply(view, 200, *next_link(call, "/webhook", page.next_cursor))
 
-    @Operation(
-        "GET",
-        "/webhook/{webhook_id}",
-        "Read a webhook",
-        answers={200: Answer("The webhook, without its secret.", wire.Webhook)},
-        problems=ONE_PROBLEMS,
-    )
+    @get("/webhook/{webhook_id}", "Read a webhook", ok("The webhook, without its secret.", wire.Webhook))
     async def get_webhook(self, call: Call) -> Reply:
         call.query()
         return json_reply(_view(await self._webhooks.get(call.caller, call.id_of("webhook_id"))))
 
-    @Operation(
-        "PATCH",
+    @patch(
         "/webhook/{webhook_id}",
         "Change, pause or resume a webhook",
+        ok("The webhook as it is now.", wire.Webhook, receipt=wire.WebhookReceipt),
         scope="control",
-        answers={200: Answer("The webhook as it is now.", wire.Webhook, receipt=wire.WebhookReceipt)},
-        problems=(*WRITE_PROBLEMS, "unsafe-url", "not-found", "conflict"),
+        problems=("unsafe-url", "conflict"),
         body=WebhookPatch,
         example={"status": "paused"},
     )
@@ -104,26 +94,20 @@ class WebhookOperations:
             return json_reply(_view(webhook))
         return json_reply(_receipt(webhook, description=fields.get("description", UNSET)))
 
-    @Operation(
-        "DELETE",
-        "/webhook/{webhook_id}",
-        "Erase a webhook and its deliveries",
-        scope="control",
-        answers={204: Answer("It is erased.")},
-        problems=(*ONE_PROBLEMS, "cross-origin"),
+    @delete(
+        "/webhook/{webhook_id}", "Erase a webhook and its deliveries", {204: Answer("It is erased.")}, scope="control"
     )
     async def delete_webhook(self, call: Call) -> Reply:
         call.query()
         await self._webhooks.delete(call.caller, call.id_of("webhook_id"))
         return empty_reply(204)
 
-    @Operation(
-        "POST",
+    @post(
         "/webhook/{webhook_id}/rotate",
         "Sign with a new secret, for a while beside the old one",
+        ok("The webhook with its new secret.", wire.WebhookWithSecret, receipt=wire.WebhookReceipt),
         scope="control",
-        answers={200: Answer("The webhook with its new secret.", wire.WebhookWithSecret, receipt=wire.WebhookReceipt)},
-        problems=(*WRITE_PROBLEMS, "not-found", "conflict"),
+        problems=("conflict",),
         body=RotationBody,
         example={},
     )
@@ -136,12 +120,10 @@ class WebhookOperations:
             return json_reply(_with_secret(webhook))
         return json_reply(_receipt(webhook, secret=webhook.secrets[0].secret))
 
-    @Operation(
-        "GET",
+    @get(
         "/webhook/{webhook_id}/deliveries",
         "List a webhook's deliveries, newest first",
-        answers={200: Answer("A page of deliveries.", wire.DeliveryPage, ("Link",))},
-        problems=(*ONE_PROBLEMS, "invalid-request"),
+        ok("A page of deliveries.", wire.DeliveryPage, ("Link",)),
         parameters=(_STATUS, *page_parameters("deliveries")),
     )
     async def list_deliveries(self, call: Call) -> Reply:
@@ -154,15 +136,11 @@ class WebhookOperations:
         view = wire.DeliveryPage(items=[_delivery_view(one) for one in page.items], next_cursor=page.next_cursor)
         return json_reply(view, 200, *next_link(call, f"/webhook/{webhook_id}/deliveries", page.next_cursor))
 
-    @Operation(
-        "POST",
+    @post(
         "/webhook/{webhook_id}/deliveries/{delivery_id}/redeliver",
         "Repeat a delivery",
+        {202: Answer("It is sent again soon, with all its tries.", wire.Delivery, receipt=wire.DeliveryReceipt)},
         scope="control",
-        answers={
-            202: Answer("It is sent again soon, with all its tries.", wire.Delivery, receipt=wire.DeliveryReceipt)
-        },
-        problems=(*ONE_PROBLEMS, "cross-origin"),
     )
     async def redeliver(self, call: Call) -> Reply:
         call.query()

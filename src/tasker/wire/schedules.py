@@ -30,8 +30,10 @@ class Schedule(Struct, frozen=True, kw_only=True):
     submitted a task, `last_task_id` (or that of a trigger since). last_skip: the latest tick that did not. scopes: what
     it may do: the scopes of the key that made it or last set `task` or `overlap`.
 
-    A receipt of it, for a key without the scope `read`, has the id and what the request has set.
+    A key without the scope `read` gets a ScheduleReceipt instead.
     """
+
+    # The client reads a receipt as a Schedule, too: hence the defaults.
 
     schedule_id: UUID
     name: Always[str] = ""

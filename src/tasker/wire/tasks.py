@@ -20,8 +20,10 @@ Params = Annotated[
 class Task(Struct, frozen=True, kw_only=True):
     """One submission. A failed task is read with 200 as well: `error` says why it failed.
 
-    A receipt of it, for a key without the scope `read`, has the id, the status and what the request itself sent.
+    A key without the scope `read` gets a TaskReceipt instead.
     """
+
+    # The client reads a receipt as a Task, too: hence the defaults.
 
     task_id: UUID
     type: Always[str] = ""
