@@ -124,7 +124,7 @@ def lists_and_streams(rig: Rig) -> dict[str, Operation]:
 
 def _is_list(operation: Operation) -> bool:
     bodies = [answer.body for answer in operation.answers.values()]
-    return any("items" in getattr(body, "__struct_fields__", ()) for body in bodies)
+    return any("items" in getattr(body, "__struct_encode_fields__", ()) for body in bodies)
 
 
 async def test_every_list_and_stream_has_a_case(rig: Rig) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from tasker.wire.tasks import Task
 from tasker.errors import Unavailable
 from tasker.model import ExceptionInfo, TaskProblem
 from tasker.rules.lifecycle import Cancelled, Failed, Snoozed, Succeeded
 from tasker.rules.lifecycle import problem as make_problem
+from tasker.wire.tasks import Task
 from tests.api.conftest import TOKEN, Rig, problem
 
 NOBODY = "0198e000-0000-7000-8000-000000000000"

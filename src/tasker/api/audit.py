@@ -45,7 +45,7 @@ class Recorder:
 
 
 def is_audited(operation: Operation) -> bool:
-    """Tell whether an operation is audited: all that change anything, except submissions of tasks."""
+    """Tell whether an operation is audited: all that change something, except submissions of tasks."""
     return operation.method != "GET" and (operation.scope != "submit" or operation.tag != "tasks")
 
 

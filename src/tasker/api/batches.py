@@ -1,7 +1,7 @@
-"""POST /batch: many submissions in one request, each answered for itself as soon as it is stored.
+"""POST /batch: many submissions in one request, each answered as soon as it is stored.
 
-Reading, storing and answering go on side by side and wait for each other, so that memory is bounded however large the
-body is: the body is not read while a chunk of it is stored, nor while the client leaves its replies unread.
+Reading, storing and answering overlap but wait for each other, so that memory is bounded however large the body is:
+while one chunk is stored only the next one is read, and none while the client leaves too many replies unread.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from tasker.wire.problems import Problem
 
 JSON = "application/json"
 BATCH_LINES = (b"application/jsonl", b"application/x-ndjson")
-"""Media types under which a batch may come in lines."""
+"""Media types of a batch in lines."""
 BACKLOG = 16 << 20
-"""Bytes of replies that may wait for a client that does not read them before it has sent everything."""
+"""Bytes of replies that may wait for a client that sends everything before it reads."""
 _AT_ONCE = 256 << 10
-"""Bytes of replies that are sent together."""
+"""Bytes of replies that fill one chunk."""
 
 
 class _Checked(NamedTuple):
@@ -89,7 +89,7 @@ class BatchOperations:
 
 
 class _Work:
-    """Reads, checks and stores, chunk by chunk; batch: None to check alone."""
+    """Reads, checks and stores, chunk by chunk. batch: None to check only."""
 
     def __init__(self, service: Service, source: Source, batch: Batch | None, head: Head) -> None:
         self._service = service
@@ -100,7 +100,7 @@ class _Work:
         self.refused = 0
 
     async def run(self, out: _Handover) -> None:
-        """Put the items of all chunks out, in order. While one is being stored, the next is read and checked."""
+        """Hand over the items of all chunks, in order. While one is stored, the next is read and checked."""
         storing: asyncio.Task[None] | None = None
         try:
             while lines := await self._source.chunk():
@@ -117,7 +117,7 @@ class _Work:
 
     @property
     def count(self) -> int:
-        """How many submissions have their answer."""
+        """The number of answered submissions."""
         return self.accepted + self.refused
 
     def close(self) -> None:
@@ -126,20 +126,20 @@ class _Work:
             self._batch.end()
 
     def log(self, error: RequestError) -> None:
-        """Log what ended the body early: the head of the reply has gone out."""
+        """Log why the body ended early: it is too late for a problem reply."""
         log_body_fault(error, self._head)
 
     def problem(self, error: RequestError) -> Problem:
         return to_problem(error, self._head.request_id)
 
     async def _check(self, lines: Sequence[Line]) -> list[_Checked]:
-        """Read the submissions, and let other requests have their turn in between."""
+        """Read the submissions, with pauses for other requests."""
         checked, pauses = [], Pauses()
         for line in lines:
             try:
                 checked.append(_Checked(line, await self._read(line)))
             except RequestError as error:
-                checked.append(_Checked(line, error.with_traceback(None)))  # which would keep the line twice
+                checked.append(_Checked(line, error.with_traceback(None)))  # a traceback would keep the line twice
             if pauses.due():
                 await pauses.pause()
         return checked
@@ -149,7 +149,7 @@ class _Work:
             raise Refused("payload-too-large", "the line is longer than TASKER_MAX_BODY lets a submission be")
         caller = self._head.caller
         task_type, submission = await self._service.reading.submission(caller.owner, line.text)
-        if self._batch is None:  # nothing will be stored, where it would be checked
+        if self._batch is None:  # else storing checks it
             check_submission(caller, submission)
         return Wanted(line.place, task_type, submission)
 
@@ -179,7 +179,7 @@ class _Work:
 
 
 class _Handover:
-    """Items on their way from who stores to who sends, as text; whoever stores waits while there is much of it."""
+    """Encoded items between the storing and the sending task; `room` makes the storing one wait for the client."""
 
     def __init__(self, media: str, held: Buffer) -> None:
         self._held = held
@@ -188,7 +188,7 @@ class _Handover:
         self._size = 0
         self._has_begun = False
         self._has_ended = False
-        self._news = asyncio.Event()
+        self._added = asyncio.Event()
         self._taken = asyncio.Event()
 
     def put(self, items: Sequence[BatchItem]) -> None:
@@ -204,21 +204,21 @@ class _Handover:
         self._add(text + b"\n" if self._is_lines else b"]," + text[1:])
 
     def finish(self) -> None:
-        """Nothing more comes."""
+        """Note that nothing more will come."""
         self._has_ended = True
-        self._news.set()
+        self._added.set()
 
     async def room(self) -> None:
-        """Return once not too much waits."""
+        """Wait until no more than BACKLOG bytes wait."""
         while self._size > BACKLOG:
             self._taken.clear()
             await self._taken.wait()
 
     async def take(self) -> bytes:
-        """Return what waits, or a part of it; b"" at the end."""
+        """Return a chunk of what waits; b"" at the end."""
         while not self._parts and not self._has_ended:
-            self._news.clear()
-            await self._news.wait()
+            self._added.clear()
+            await self._added.wait()
         parts, size = [], 0
         while self._parts and size < _AT_ONCE:
             parts.append(self._parts.popleft())
@@ -232,11 +232,11 @@ class _Handover:
         self._parts.append(part)
         self._size += len(part)
         self._held.add(len(part))
-        self._news.set()
+        self._added.set()
 
 
 class _Replies:
-    """The chunks of the reply to a batch."""
+    """The chunks of the reply to a batch; a task of its own makes them."""
 
     def __init__(self, work: _Work, media: str, held: Buffer) -> None:
         self._work = work
@@ -246,7 +246,7 @@ class _Replies:
         self._task = asyncio.create_task(self._run())
 
     async def begin(self) -> None:
-        """Wait for the first items. Raises what refuses the request as a whole."""
+        """Wait for the first items. Raises a refusal of the request as a whole."""
         try:
             self._first = await self._out.take()
             if not self._first:
@@ -261,17 +261,17 @@ class _Replies:
     async def __anext__(self) -> bytes:
         chunk, self._first = self._first or await self._out.take(), b""
         if not chunk:
-            await self._task  # it may have a fault to tell
+            await self._task  # raises its error, if any
             raise StopAsyncIteration
         return chunk
 
     async def aclose(self) -> None:
-        """Read and store no more."""
+        """Stop reading and storing."""
         self._task.cancel()
         await asyncio.wait([self._task])
         self._held.close()
         if not self._task.cancelled():
-            self._task.exception()  # nobody is left to be told
+            self._task.exception()  # retrieved, or asyncio would log it; the client is gone
 
     async def _run(self) -> None:
         try:
@@ -281,7 +281,7 @@ class _Replies:
             self._out.finish()
 
     async def _summary(self) -> BatchSummary:
-        """Do the work and say how it ended. Raises what is wrong before the first item."""
+        """Do the work and return its summary. Raises an error that comes before the first item."""
         work, problem = self._work, None
         try:
             await work.run(self._out)

@@ -92,7 +92,7 @@ def _describe(body: BulkBody) -> str:
 
 
 def _check(body: BulkBody) -> None:
-    """Raise Invalid with every fault of what does not fit together."""
+    """Raise Invalid with every pair of members that do not fit together."""
     faults: list[Fault] = []
     is_empty = body.filter == BulkFilter()
     if is_empty and not body.all:

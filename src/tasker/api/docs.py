@@ -1,4 +1,4 @@
-"""The pages for people: the docs (Swagger UI, vendored: no other server is asked) and what each problem means."""
+"""The pages for people: the docs (a vendored Swagger UI, so no other server is asked) and the kinds of problems."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasker.api.problems import explain_kind, find_kind
 from tasker.api.replies import Header, Reply, empty_reply, json_reply, text_reply
 from tasker.errors import PROBLEMS, NotFound, ProblemKind
 
-# Nothing but our own files: no inline script or style, no other origin, no frame around the page.
+# Only the service's own files: no inline script or style, no other origin, no frame around the page.
 CONTENT_POLICY: Header = (
     b"content-security-policy",
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -35,7 +35,7 @@ _FILES = {
 PUBLIC_PATHS = frozenset(
     {"/", "/docs", *(f"/docs/{name}" for name in _FILES), *(f"/problems/{name}" for name in PROBLEMS)}
 )
-"""Served without a key: they are the same for every service. What the docs page shows it fetches with a key."""
+"""Served without a key, as they are the same for every service. The docs page fetches what it shows with a key."""
 
 
 def read_static(path: str) -> bytes:

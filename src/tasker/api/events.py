@@ -34,7 +34,7 @@ _AFTER = Parameter(
 
 
 class _Envelope(Struct, frozen=True):
-    """What every event has."""
+    """The fields that every event has."""
 
     task_id: UUID
     sequence: int
@@ -80,7 +80,7 @@ class EventOperations:
     def stream(
         self, caller: Caller, task_id: UUID, media: str, *, after: int = 0, headers: tuple[Header, ...] = ()
     ) -> Stream:
-        """Return the log of a task from behind `after` on, until its end."""
+        """Return a stream of a task's events after the sequence `after`, until the task has ended."""
         chunks = (self._as_sse if media == SSE else self._as_lines)(caller, task_id, after)
         return Stream(media, chunks, headers)
 
@@ -95,7 +95,7 @@ class EventOperations:
                 yield b": still here\n\n"
 
     async def _as_lines(self, caller: Caller, task_id: UUID, after: int) -> AsyncGenerator[bytes, None]:
-        yield b"\n"  # readers skip blank lines; this one shows the reply's head to the client and to proxies at once
+        yield b"\n"  # readers skip blank lines; this one sends the reply's head through proxies at once
         async for events in self._following.follow(caller, task_id, after=after):
             async for chunk in self._joined(caller, [(b"", event) for event in events], b"\n"):
                 yield chunk
@@ -105,7 +105,7 @@ class EventOperations:
     async def _joined(
         self, caller: Caller, frames: Sequence[tuple[bytes, Event]], end: bytes
     ) -> AsyncGenerator[bytes, None]:
-        """Yield events with what stands before and behind each, several at a time while they are small."""
+        """Yield encoded events with their frames, several together while they are small."""
         parts: list[bytes] = []
         size = 0
         for begin, event in frames:
@@ -119,24 +119,24 @@ class EventOperations:
             yield b"".join(parts)
 
     async def _encode(self, caller: Caller, event: Event) -> bytes:
-        """Return an event as one line of JSON: what every event has, then what this one has."""
+        """Return an event as one line of JSON; the last event of a run has its task."""
         task = None
         if event.type in ENDS:
             found = await self._tasks.find(caller, event.task_id)
             is_same = found is not None and found.status == event.type and found.attempt == event.attempt
-            task = found if is_same else None  # it may be run again or erased since
+            task = found if is_same else None  # it may have been run again or erased since
         return encode_event(event, task, tracebacks=sees_tracebacks(caller))
 
 
 def encode_event(event: Event, task: Task | None, *, tracebacks: bool, cursor: str | None = None) -> bytes:
-    """Return an event as one line of JSON: what every event has, then what this one has.
+    """Return an event as one line of JSON: the common fields, then those of its type.
 
-    task: as it ended, for the event of that. cursor: the event's place among those of all tasks.
+    task: the task as it ended, for its last event. cursor: the event's place in the stream of all tasks.
     """
     head = encode(_Envelope(event.task_id, event.sequence, event.type, event.time, event.attempt))
     more = bytes(event.data)[1:-1].strip()
     if task is not None:
-        # Params are kept as they came: over several lines, perhaps.
+        # Params are stored as they were sent, perhaps over several lines.
         more = b'"task":' + encode_task(task, tracebacks=tracebacks).translate(_ON_ONE_LINE)
     parts = [
         head[:-1],
@@ -147,7 +147,7 @@ def encode_event(event: Event, task: Task | None, *, tracebacks: bool, cursor: s
 
 
 def _last_event_id(call: Call) -> int | None:
-    """Return where a client that comes again left off. Raises Invalid for what is no sequence."""
+    """Return the sequence in Last-Event-ID, where a returning client left off. Raises Invalid."""
     given = call.head.headers.get(b"last-event-id")
     if given is None or not given:
         return None

@@ -1,4 +1,4 @@
-"""The operation on workers: who runs tasks."""
+"""The operation on workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the service lives, whether it can work, and how it does."""
+"""The operations for probes and Prometheus: liveness, readiness, metrics."""
 
 from __future__ import annotations
 

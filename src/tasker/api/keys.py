@@ -1,4 +1,4 @@
-"""The operations on keys: for admins alone."""
+"""The operations on keys, for admins only."""
 
 from __future__ import annotations
 

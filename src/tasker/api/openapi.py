@@ -44,46 +44,49 @@ _DESCRIPTION = (
 _TAGS = {
     "tasks": "Submit, read, wait for and control tasks.",
     "events": "Watch what happens.",
-    "webhooks": "Have others told of what happens.",
-    "schedules": "Submit tasks by the clock.",
+    "webhooks": "Send events to other services.",
+    "schedules": "Submit tasks at set times.",
     "types": "What can be submitted.",
     "workers": "Who runs the tasks.",
-    "queues": "What waits for them.",
+    "queues": "What waits for workers.",
     "usage": "What tasks used up.",
-    "keys": "Who may ask, and for what; for admins.",
+    "keys": "Who may use the service, and for what; for admins.",
     "health": "For probes and Prometheus.",
     "docs": "About this API.",
 }
 _STRING: Node = {"type": "string"}
 _REQUEST_HEADERS: dict[str, tuple[str, Node]] = {
     "Prefer": (
-        "`wait=N`: wait up to N seconds, at most 60, for the task to end; `handling=validate`: check a submission, and "
-        "store nothing (RFC 7240).",
+        "`wait=N`: wait up to N seconds, at most 60, for the task to end; `handling=validate`: check a submission "
+        "without storing it (RFC 7240).",
         _STRING,
     ),
     "Idempotency-Key": (
-        "The client's key of this request: the same key and request again give the same task, for 24 hours.",
+        "The client's key for this request: for 24 hours, the same key with the same request gives the same task.",
         {"type": "string", "pattern": "^[!-~]{1,255}$"},
     ),
     "traceparent": (
-        "The trace that the task belongs to (W3C Trace Context): kept, shown, and told to webhooks.",
+        "The trace that the task belongs to (W3C Trace Context): stored, shown, and sent to webhooks.",
         _STRING,
     ),
-    "Last-Event-ID": ("The id of the last event that the client has.", _STRING),
+    "Last-Event-ID": ("The id of the last event that the client has received.", _STRING),
     "If-None-Match": (
-        "The ETag that is known: 304 if it still holds; with a wait, once anything has changed.",
+        "The ETag that the client has: 304 if it still holds; with a wait, the reply comes once anything has changed.",
         _STRING,
     ),
 }
 _REPLY_HEADERS: dict[str, tuple[str, Node]] = {
-    "Location": ("Where it is: the task, or what was made.", _STRING),
-    "Retry-After": ("Seconds after which it is worth asking again; for open tasks.", {"type": "integer", "minimum": 1}),
+    "Location": ("The address of the task, or of what was created.", _STRING),
+    "Retry-After": ("Seconds after which to ask again about an open task.", {"type": "integer", "minimum": 1}),
     "Preference-Applied": ("The wait that was granted.", _STRING),
     "Idempotency-Replayed": ("`true` when an earlier request with this key submitted the task.", _STRING),
     "ETag": ("Changes with anything in the task.", _STRING),
     "Link": ('`rel="next"`: the next page.', _STRING),
-    "RateLimit-Policy": ("Where the key has a rate: how many requests in how many seconds (`q`, `w`).", _STRING),
-    "RateLimit": ("Where the key has a rate: how many are left (`r`), in how many seconds all are (`t`).", _STRING),
+    "RateLimit-Policy": ("If the key has a rate: how many requests (`q`) in how many seconds (`w`).", _STRING),
+    "RateLimit": (
+        "If the key has a rate: how many requests are left (`r`), and in how many seconds all will be (`t`).",
+        _STRING,
+    ),
 }
 _LIMITS = ("RateLimit-Policy", "RateLimit")
 _ANY_PROBLEMS = (
@@ -260,7 +263,7 @@ def _parameters(operation: Operation) -> list[Node]:
 
 
 _PATH_PARTS: dict[str, tuple[str, Node]] = {
-    "task_id": ("The id that the submission gave out.", {"type": "string", "format": "uuid"}),
+    "task_id": ("The id that the submission returned.", {"type": "string", "format": "uuid"}),
     "webhook_id": ("The id of the webhook.", {"type": "string", "format": "uuid"}),
     "delivery_id": ("The id of the delivery.", {"type": "string", "format": "uuid"}),
     "schedule_id": ("The id of the schedule.", {"type": "string", "format": "uuid"}),

@@ -1,4 +1,4 @@
-"""The one place where errors become RFC 9457 problems, and where each kind of problem is explained."""
+"""Turn errors into RFC 9457 problems, and explain each kind of problem."""
 
 from __future__ import annotations
 

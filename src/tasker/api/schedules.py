@@ -1,4 +1,4 @@
-"""The operations on schedules: from a request to the service and back."""
+"""The operations on schedules."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _view(schedule: Schedule) -> wire.Schedule:
 
 
 def _receipt(schedule: Schedule, fields: dict[str, Any]) -> wire.ScheduleReceipt:
-    """Return the members that a request has set, as they are now."""
+    """Return a receipt with the members that the request has set."""
     whole = _view(schedule)
     given = [name for name in wire.ScheduleReceipt.__struct_fields__ if name in fields]
     return wire.ScheduleReceipt(

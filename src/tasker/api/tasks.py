@@ -1,4 +1,4 @@
-"""The operations on tasks: from a request to the service and back."""
+"""The operations on tasks."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class _Open(NamedTuple):
 IsNew = Callable[[Task], Awaitable[bool]]
 
 SUBMIT_MEDIAS = ("application/json", *STREAMS)
-"""What a submission may be answered with: the Task, or its log as it grows."""
+"""Media types of the answer to a submission: the Task, or its events as they happen."""
 
 
 class TaskOperations:
@@ -165,10 +165,10 @@ class TaskOperations:
         task = await self._tasks.get(call.caller, task_id)
         body = await self._encode(call.caller, task, with_attempts)
         if wait is not None and not task.status.is_terminal and _is_known(known, body, default=True):
-            del task, body  # they are read anew
+            del task, body  # do not hold them during the wait
             task = await self._wait(call, task_id, wait, self._is_new(call.caller, known, with_attempts))
             body = await self._encode(call.caller, task, with_attempts)
-        # What is told of an open task beside what is stored changes all the time, and makes no other version of it.
+        # `explain` adds what changes all the time; the ETag is of the stored task alone.
         etag = make_etag(body)
         task = await self._waiting.explain(call.caller, task)
         again = () if task.status.is_terminal else retry_in(task, await self._waiting.ask_again(call.caller, task))
@@ -339,7 +339,7 @@ class TaskOperations:
     async def _store(
         self, call: Call, task_type: TaskType, submission: Submission, given: frozenset[str] | None = None
     ) -> Reply | Stream | _Open:
-        """Submit, and answer; given: what of the submission the request itself says, if the rest is another task's."""
+        """Submit, and answer. given: the members that the request itself sets, if the rest is another task's."""
         wait, media, key = preferred_wait(call, call.query()), _media(call), idempotency_key(call)
         if prefers_validation(call):
             check_submission(call.caller, submission)
@@ -361,7 +361,7 @@ class TaskOperations:
     ) -> Reply | Stream | _Open:
         """Answer a submission: with `status`, by default 202, or 200 once the task has ended.
 
-        While the service stops nobody waits for a task or follows it: its id goes out at once, with what it waits for.
+        While the service is stopping it holds no reply back: the id goes out at once, with what the task waits for.
         """
         task = submitted.task
         path = path_of(task)
@@ -381,7 +381,7 @@ class TaskOperations:
         return self._submitted(call, task, headers, status, submitted.sent, given)
 
     async def _when_ended(self, call: Call, found: Reply | Stream | _Open) -> Reply | Stream:
-        """Return the answer to a submission once it is time for it; meanwhile nothing of the submission is held."""
+        """Return the answer to a submission when it is due; during the wait nothing of the submission is held."""
         if not isinstance(found, _Open):
             return found
         task = await call.unless_gone(self._following.wait(call.caller, found.task_id, found.wait.time))
@@ -404,7 +404,7 @@ class TaskOperations:
         return Reply(status, body, headers + retry_in(task, self._waiting.ask_again_at_first(call.caller, known)))
 
     def _is_new(self, caller: Caller, known: bytes | None, with_attempts: bool) -> IsNew | None:
-        """Return what tells a version from the one that the client knows; None if it knows none."""
+        """Return a test for versions that the client does not know yet; None if it knows none."""
         if known is None:
             return None
 
@@ -415,12 +415,12 @@ class TaskOperations:
 
     async def _encode(self, caller: Caller, task: Task, with_attempts: bool) -> bytes:
         attempts = await self._tasks.attempts(caller, task.task_id) if with_attempts else None
-        if task.attempt and attempts == []:  # it was erased since it was read
+        if task.attempt and attempts == []:  # it may have been erased since it was read
             await self._tasks.get(caller, task.task_id)
         return show_task(caller, task, attempts=attempts)
 
     async def _wait(self, call: Call, task_id: UUID, wait: Wait, is_new: IsNew | None = None) -> Task:
-        """Return the task when it has ended, or earlier where it becomes what `is_new` looks for."""
+        """Return the task when it has ended, or earlier once `is_new` accepts it."""
         if is_new is None:
             return await call.unless_gone(self._following.wait(call.caller, task_id, wait.time))
         return await call.unless_gone(self._following.wait_for_change(call.caller, task_id, wait.time, is_new))
@@ -432,13 +432,13 @@ class TaskOperations:
 
 
 def _media(call: Call) -> str | None:
-    """Return as what the client wants its submission answered. Raises Forbidden for a stream that it may not read."""
+    """Return the media type for the answer to a submission. Raises Forbidden for a stream that it may not read."""
     accept = call.head.headers.get(b"accept")
     if call.caller.may("read"):
         return choose(accept, SUBMIT_MEDIAS)
     media = choose(accept, SUBMIT_MEDIAS[:1])
     if media is None:
-        raise Forbidden("read", "the events of a task are not told")
+        raise Forbidden("read", "the events of a task are not shown")
     return media
 
 

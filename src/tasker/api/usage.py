@@ -94,5 +94,5 @@ def _row_view(row: UsageRow, group: tuple[str, ...]) -> wire.UsageRow:
 
 
 def _units(row: UsageRow) -> dict[str, Any]:
-    """Return what is counted in other units than it is shown in."""
+    """Return the figures that are stored in other units than they are shown in."""
     return {"run_time": row.run_time / 1e6, "cost": dollars(row.cost)}

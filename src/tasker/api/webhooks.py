@@ -1,4 +1,4 @@
-"""The operations on webhooks and their deliveries: from a request to the service and back."""
+"""The operations on webhooks and their deliveries."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def _with_secret(webhook: Webhook) -> wire.WebhookWithSecret:
 
 
 def _fields(webhook: Webhook) -> dict[str, Any]:
-    """Return what is shown of a webhook in another form than it is stored in."""
+    """Return the fields that are shown in another form than they are stored in."""
     path = _path(webhook)
     links = {"self": path, "deliveries": f"{path}/deliveries"}
     return {
