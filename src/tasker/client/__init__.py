@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 from httpx2 import Response
 
-from tasker.client.connection import Connection, decode, read_body, read_retry_after
+from tasker.client.connection import PATIENCE, Connection, decode, read_body, read_retry_after
 from tasker.client.errors import (
     AwaitsRestart,
     ClientError,
@@ -81,8 +81,6 @@ _LONGEST_POLL = timedelta(seconds=60)
 """The longest that the service holds a reply back."""
 _SHORTEST_POLL = 1.0
 """Seconds."""
-_PATIENCE = 6
-"""Retries while waiting: a service that restarts is back within half a minute."""
 
 
 class Tasker:
@@ -168,7 +166,7 @@ class Tasker:
         while True:
             waited = timedelta(seconds=time.monotonic() - start)
             left = _LONGEST_POLL if limit is None else min(max(limit - waited, timedelta(0)), _LONGEST_POLL)
-            reply = self._read(task_id, wait=left, retries=_PATIENCE)
+            reply = self._read(task_id, wait=left, retries=PATIENCE)
             task = _task(reply)
             if task.status.is_terminal:
                 return task
@@ -182,20 +180,15 @@ class Tasker:
 
         Each event comes once, even if the service restarts in between. Raises NotFound.
         """
-        misses = 0
-        while True:
-            try:
-                for text in self._connection.stream(f"/task/{task_id}/events", headers={"Last-Event-ID": str(after)}):
-                    event = decode(text, Event, self.url_of(task_id))
-                    after, misses = event.sequence, 0
-                    yield event
-                if self.get(task_id).status.is_terminal:
-                    return
-                raise Unreachable(self._connection.url, "the service ended the stream before the task")
-            except (Unreachable, ServiceError) as error:
-                misses += 1
-                if misses > _PATIENCE or not self._connection.pause(error, misses):
-                    raise
+
+        def read(text: bytes) -> tuple[Event, str]:
+            event = decode(text, Event, self.url_of(task_id))
+            return event, str(event.sequence)
+
+        def has_ended() -> bool:
+            return self.get(task_id).status.is_terminal
+
+        return self._connection.follow(f"/task/{task_id}/events", read, last_id=str(after), has_ended=has_ended)
 
     def follow(
         self,
@@ -214,19 +207,13 @@ class Tasker:
         """
         query = {"after": after, "event": ",".join(event) or None, "type": type, "queue": queue, "tag": tag}
         path = "/events?" + urlencode({name: value for name, value in query.items() if value is not None})
-        misses, cursor = 0, ""
-        while True:
-            try:
-                for text in self._connection.stream(path, headers={"Last-Event-ID": cursor} if cursor else {}):
-                    kind: Any = Reset if text.startswith(b'{"type":"reset"') else Event
-                    found: Event | Reset = decode(text, kind, self._connection.url)
-                    cursor, misses = found.cursor or cursor, 0
-                    yield found
-                raise Unreachable(self._connection.url, "the service ended the stream")
-            except (Unreachable, ServiceError) as error:
-                misses += 1
-                if misses > _PATIENCE or not self._connection.pause(error, misses):
-                    raise
+
+        def read(text: bytes) -> tuple[Event | Reset, str]:
+            kind: Any = Reset if text.startswith(b'{"type":"reset"') else Event
+            event: Event | Reset = decode(text, kind, self._connection.url)
+            return event, event.cursor or ""
+
+        return self._connection.follow(path, read, last_id="", has_ended=lambda: False)
 
     def cancel(self, task_id: UUID | str) -> Task:
         """Cancel the task; a running one may still end otherwise. Raises NotFound, Conflict (it has ended)."""

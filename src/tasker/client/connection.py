@@ -39,6 +39,8 @@ _LASTING = {"budget-exhausted"}
 _MAX_PAUSE = 60.0
 _LONGEST_SILENCE = 60.0
 """Seconds; the service sends a heartbeat on a stream every fifteen."""
+PATIENCE = 6
+"""Retries while waiting: a service that restarts is back within half a minute."""
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -155,6 +157,28 @@ class Connection:
                         yield line.removeprefix("data: ").encode()
         except httpx2.RequestError as error:
             raise Unreachable(self.url, str(error) or type(error).__name__) from error
+
+    def follow(
+        self, path: str, read: Callable[[bytes], tuple[_T, str]], *, last_id: str, has_ended: Callable[[], bool]
+    ) -> Iterator[_T]:
+        """Yield the events of a stream, each once; reconnect after the last one until `has_ended`. Raises as `send`.
+
+        read: decodes an event and returns it with its id. last_id: begin after the event with this id.
+        """
+        misses = 0
+        while True:
+            try:
+                for text in self.stream(path, headers={"Last-Event-ID": last_id} if last_id else {}):
+                    event, event_id = read(text)
+                    last_id, misses = event_id or last_id, 0
+                    yield event
+                if has_ended():
+                    return
+                raise Unreachable(self.url, "the service ended the stream")
+            except (Unreachable, ServiceError) as error:
+                misses += 1
+                if misses > PATIENCE or not self.pause(error, misses):
+                    raise
 
     def pause(self, error: Unreachable | ServiceError, retry: int) -> bool:
         """Pause before a retry after `error`. Return False at once if a retry is useless."""
