@@ -6,8 +6,8 @@ from msgspec import structs
 
 from tasker.api.calls import Call
 from tasker.api.operation import Operation, get, ok
-from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
-from tasker.api.replies import Head, Reply, Stream, json_reply
+from tasker.api.pages import list_query, page_parameters, page_reply
+from tasker.api.replies import Head, Reply, Stream
 from tasker.errors import RequestError
 from tasker.model.audit import AuditAction, AuditEntry
 from tasker.service.audit import KEEP_AUDIT_FOR, Audit
@@ -78,11 +78,9 @@ class AuditOperations:
         parameters=page_parameters("entries"),
     )
     async def list_audit(self, call: Call) -> Reply:
-        query = call.query()
-        limit = query.get("limit", DEFAULT_LIMIT)
-        page = await self._audit.find_many(limit=limit, cursor=query.get("cursor"))
+        page = await self._audit.find_many(**list_query(call))
         view = wire.AuditPage(items=[_view(entry) for entry in page.items], next_cursor=page.next_cursor)
-        return json_reply(view, 200, *next_link(call, "/audit", page.next_cursor))
+        return page_reply(call, "/audit", view)
 
 
 def _view(entry: AuditEntry) -> wire.AuditEntry:

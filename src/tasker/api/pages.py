@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, urlsafe_b64encode
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from tasker.api.calls import Call, Parameter, text_of, whole
-from tasker.api.replies import Header
+from tasker.api.replies import Header, Reply, json_reply
 from tasker.errors import Fault, Invalid
 
 DEFAULT_LIMIT = 50
@@ -25,6 +26,16 @@ def page_parameters(things: str) -> tuple[Parameter, Parameter]:
         ),
         Parameter("cursor", "`next_cursor` of the previous page, for the next one.", {"type": "string"}, text_of(1000)),
     )
+
+
+def list_query(call: Call) -> dict[str, Any]:
+    """Return the query of a list, with its limit."""
+    return {"limit": DEFAULT_LIMIT, **call.query()}
+
+
+def page_reply(call: Call, path: str, page: Any) -> Reply:
+    """Return a page of the list at this path, with a link to the next page."""
+    return json_reply(page, 200, *next_link(call, path, page.next_cursor))
 
 
 def name_cursor(name: str) -> str:

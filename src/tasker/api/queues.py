@@ -8,7 +8,7 @@ from datetime import datetime
 
 from tasker.api.calls import Call
 from tasker.api.operation import get, ok, patch
-from tasker.api.pages import DEFAULT_LIMIT, after_name, name_cursor, next_link, page_parameters
+from tasker.api.pages import after_name, list_query, name_cursor, page_parameters, page_reply
 from tasker.api.replies import Reply, json_reply
 from tasker.clock import Clock
 from tasker.errors import NotFound
@@ -36,8 +36,8 @@ class QueueOperations:
         parameters=page_parameters("queues"),
     )
     async def list_queues(self, call: Call) -> Reply:
-        query = call.query()
-        limit = query.get("limit", DEFAULT_LIMIT)
+        query = list_query(call)
+        limit = query["limit"]
         after = after_name(query.get("cursor"), queue_name_pattern)
         found = await self._queues.find_names(call.caller, after=after, limit=limit + 1)
         names = found[:limit]
@@ -47,7 +47,7 @@ class QueueOperations:
             own.setdefault(partition.queue, []).append(partition)
         items = [self._view(name, own.get(name, ()), settings.get(name)) for name in names]
         cursor = name_cursor(names[-1]) if len(found) > limit else None
-        return json_reply(wire.QueuePage(items=items, next_cursor=cursor), 200, *next_link(call, "/queue", cursor))
+        return page_reply(call, "/queue", wire.QueuePage(items=items, next_cursor=cursor))
 
     @get(
         "/queue/{name}",

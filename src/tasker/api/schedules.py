@@ -6,7 +6,7 @@ from typing import Any
 
 from tasker.api.calls import Call, Parameter, idempotency_key, text_of, whole
 from tasker.api.operation import SUBMIT_PROBLEMS, TYPE_PROBLEMS, Answer, delete, get, ok, patch, post
-from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
+from tasker.api.pages import list_query, page_parameters, page_reply
 from tasker.api.receipts import as_told, show_task
 from tasker.api.replies import JSON_HEADERS, Header, Reply, empty_reply, json_reply, path_of, retry_after, retry_in
 from tasker.clock import Clock
@@ -69,12 +69,11 @@ class ScheduleOperations:
         parameters=(_NAME, *page_parameters("schedules")),
     )
     async def list_schedules(self, call: Call) -> Reply:
-        query = call.query()
-        limit = query.pop("limit", DEFAULT_LIMIT)
+        query = list_query(call)
         await call.unread.room()
-        page = await self._schedules.find_many(call.caller, limit=limit, **query)
+        page = await self._schedules.find_many(call.caller, **query)
         view = wire.SchedulePage(items=[_view(schedule) for schedule in page.items], next_cursor=page.next_cursor)
-        return json_reply(view, 200, *next_link(call, "/schedule", page.next_cursor))
+        return page_reply(call, "/schedule", view)
 
     @get("/schedule/{schedule_id}", "Read a schedule", ok("The schedule.", wire.Schedule))
     async def get_schedule(self, call: Call) -> Reply:

@@ -25,7 +25,7 @@ from tasker.api.calls import (
 )
 from tasker.api.events import STREAMS, EventOperations
 from tasker.api.operation import STORE_PROBLEMS, SUBMIT_PROBLEMS, TYPE_PROBLEMS, Answer, delete, get, ok, post, put
-from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
+from tasker.api.pages import list_query, next_link, page_parameters
 from tasker.api.problems import Refused, task_problem_reply
 from tasker.api.receipts import as_told, members, show_task
 from tasker.api.replies import (
@@ -186,8 +186,8 @@ class TaskOperations:
         parameters=LIST_PARAMETERS,
     )
     async def list_tasks(self, call: Call) -> Reply:
-        query = call.query()
-        limit, cursor = query.pop("limit", DEFAULT_LIMIT), query.pop("cursor", None)
+        query = list_query(call)
+        limit, cursor = query.pop("limit"), query.pop("cursor", None)
         await call.unread.room()
         page = await self._tasks.find_many(call.caller, TaskFilter(**query), limit=limit, cursor=cursor)
         tasks = await self._waiting.with_reasons(call.caller, page.items)

@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from tasker.api.calls import Call, Parameter, one_of
 from tasker.api.operation import Answer, delete, get, ok, patch, post
-from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
+from tasker.api.pages import list_query, page_parameters, page_reply
 from tasker.api.replies import Reply, empty_reply, json_reply
 from tasker.model.webhooks import Delivery, Webhook
 from tasker.requests.webhooks import (
@@ -64,12 +64,9 @@ class WebhookOperations:
         parameters=page_parameters("webhooks"),
     )
     async def list_webhooks(self, call: Call) -> Reply:
-        query = call.query()
-        page = await self._webhooks.find_many(
-            call.caller, limit=query.get("limit", DEFAULT_LIMIT), cursor=query.get("cursor")
-        )
+        page = await self._webhooks.find_many(call.caller, **list_query(call))
         view = wire.WebhookPage(items=[_view(webhook) for webhook in page.items], next_cursor=page.next_cursor)
-        return json_reply(view, 200, *next_link(call, "/webhook", page.next_cursor))
+        return page_reply(call, "/webhook", view)
 
     @get("/webhook/{webhook_id}", "Read a webhook", ok("The webhook, without its secret.", wire.Webhook))
     async def get_webhook(self, call: Call) -> Reply:
@@ -127,14 +124,11 @@ class WebhookOperations:
         parameters=(_STATUS, *page_parameters("deliveries")),
     )
     async def list_deliveries(self, call: Call) -> Reply:
-        query = call.query()
+        query = {"status": None, **list_query(call)}
         webhook_id = call.id_of("webhook_id")
-        status, limit = query.get("status"), query.get("limit", DEFAULT_LIMIT)
-        page = await self._webhooks.deliveries(
-            call.caller, webhook_id, status=status, limit=limit, cursor=query.get("cursor")
-        )
+        page = await self._webhooks.deliveries(call.caller, webhook_id, **query)
         view = wire.DeliveryPage(items=[_delivery_view(one) for one in page.items], next_cursor=page.next_cursor)
-        return json_reply(view, 200, *next_link(call, f"/webhook/{webhook_id}/deliveries", page.next_cursor))
+        return page_reply(call, f"/webhook/{webhook_id}/deliveries", view)
 
     @post(
         "/webhook/{webhook_id}/deliveries/{delivery_id}/redeliver",
