@@ -176,6 +176,8 @@ def _outside(node: Any) -> Any:
         return [_outside(item) for item in node]
     if not isinstance(node, dict):
         return node
+    if isinstance(node.get("$ref"), str):  # of `shapes.like`: the reference says it all
+        node = {key: value for key, value in node.items() if key != "type"}
     return _with_items(
         {key: _renamed(value) if key in ("$ref", "title") else _outside(value) for key, value in node.items()}
     )
@@ -246,8 +248,8 @@ def _batch_body(item: Node) -> Node:
 
 def _parameters(operation: Operation) -> list[Node]:
     in_path = [
-        {"name": name, "in": "path", "required": True, "description": words, "schema": schema}
-        for name, (words, schema) in _PATH_PARTS.items()
+        {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
+        for name, (text, schema) in _PATH_PARTS.items()
         if f"{{{name}}}" in operation.path and operation.body != "params"
     ]
     in_query = [
@@ -255,8 +257,8 @@ def _parameters(operation: Operation) -> list[Node]:
         for parameter in operation.parameters
     ]
     in_header = [
-        {"name": name, "in": "header", "description": words, "schema": schema}
-        for name, (words, schema) in _REQUEST_HEADERS.items()
+        {"name": name, "in": "header", "description": text, "schema": schema}
+        for name, (text, schema) in _REQUEST_HEADERS.items()
         if name in operation.request_headers
     ]
     return [*in_path, *in_query, *in_header]
@@ -297,8 +299,8 @@ def _answer(answer: Answer, operation: Operation, links: Links) -> Node:
     names = (*answer.headers, *(() if operation.public else _LIMITS))
     if names:
         described["headers"] = {
-            name: {"description": words, "schema": schema}
-            for name, (words, schema) in _REPLY_HEADERS.items()
+            name: {"description": text, "schema": schema}
+            for name, (text, schema) in _REPLY_HEADERS.items()
             if name in names
         }
     content = {}
@@ -342,10 +344,10 @@ def _stream_of(media: str, item: Node) -> Node:
 
 
 def _problem_answer(kinds: Sequence[ProblemKind]) -> Node:
-    words = "; ".join(f"`{kind.name}`: {kind.title.lower()}" for kind in kinds)
+    text = "; ".join(f"`{kind.name}`: {kind.title.lower()}" for kind in kinds)
     shapes = [{"$ref": _REF.format(name=name)} for name in _problem_shapes(kinds)]
     schema = shapes[0] if len(shapes) == 1 else {"anyOf": shapes}
-    return {"description": words, "content": {"application/problem+json": {"schema": schema}}}
+    return {"description": text, "content": {"application/problem+json": {"schema": schema}}}
 
 
 def _problem_shapes(kinds: Sequence[ProblemKind]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Struct
 
 from tasker.model.keys import Scope
-from tasker.wire.shapes import Always, Moment, words
+from tasker.wire.shapes import Always, Moment, choices
 
 
 class Key(Struct, frozen=True, kw_only=True):
@@ -16,7 +16,7 @@ class Key(Struct, frozen=True, kw_only=True):
     key_id: str
     name: str
     owner: str
-    scopes: list[Annotated[str, words(Scope)]]
+    scopes: list[Annotated[str, choices(Scope)]]
     created_at: Moment
     expires_at: Always[Moment | None] = None
     revoked_at: Always[Moment | None] = None

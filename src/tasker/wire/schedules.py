@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from tasker.model.keys import Scope
 from tasker.model.schedules import Missed, Overlap
-from tasker.wire.shapes import Always, Moment, like, words
+from tasker.wire.shapes import Always, Moment, choices, like
 
 SkipReason = Literal["missed", "overlap", "refused"]
 Submission = Annotated[dict[str, Any], like("Submission")]
@@ -19,7 +19,7 @@ class SkippedTick(Struct, frozen=True, kw_only=True):
     """A tick that submitted nothing: it was `missed`, an earlier task was open (`overlap`), or it was `refused`."""
 
     tick: Moment
-    reason: Annotated[str, words(SkipReason)]
+    reason: Annotated[str, choices(SkipReason)]
     detail: Always[str] = ""
 
 
@@ -41,8 +41,8 @@ class Schedule(Struct, frozen=True, kw_only=True):
     cron: Always[str | None] = None
     interval: Always[float | None] = None
     time_zone: Always[str] = "UTC"
-    missed: Always[Annotated[str, words(Missed)]] = "once"
-    overlap: Always[Annotated[str, words(Overlap)]] = "allow"
+    missed: Always[Annotated[str, choices(Missed)]] = "once"
+    overlap: Always[Annotated[str, choices(Overlap)]] = "allow"
     paused: Always[bool] = False
     starts_at: Always[Moment | None] = None
     ends_at: Always[Moment | None] = None
@@ -50,7 +50,7 @@ class Schedule(Struct, frozen=True, kw_only=True):
     last_fired_at: Always[Moment | None] = None
     last_task_id: Always[UUID | None] = None
     last_skip: Always[SkippedTick | None] = None
-    scopes: Always[list[Annotated[str, words(Scope)]]] = []
+    scopes: Always[list[Annotated[str, choices(Scope)]]] = []
     created_at: Always[Moment] | None = None
     updated_at: Always[Moment] | None = None
     links: Always[dict[str, str]] = {}

@@ -24,8 +24,8 @@ Sometimes = Annotated[T, Meta(extra_json_schema={SENT: "sometimes"})]
 Moment = Annotated[datetime, Meta(tz=True)]
 
 
-def words(literal: Any) -> Meta:
-    """Describe a string as one of a Literal's words; a reader takes the words of later versions as well."""
+def choices(literal: Any) -> Meta:
+    """Describe a string as one of a Literal's values; the client accepts those of later versions, too."""
     return Meta(extra_json_schema={"enum": sorted(get_args(literal))})
 
 

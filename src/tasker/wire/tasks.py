@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from tasker.model import Attempt, Progress, Reason, Status, TaskProblem
 from tasker.model.webhooks import WebhookRef
-from tasker.wire.shapes import Always, Moment, Sometimes, like, words
+from tasker.wire.shapes import Always, Moment, Sometimes, choices, like
 
 AsSent = Annotated[Any, Meta(description="As it was sent.")]
 Params = Annotated[
@@ -29,7 +29,7 @@ class Task(Struct, frozen=True, kw_only=True):
     type: Always[str] = ""
     params: Always[Params] = None
     status: Status
-    reason: Always[Annotated[str, words(Reason)] | None] = None
+    reason: Always[Annotated[str, choices(Reason)] | None] = None
     queue: Always[str] = "default"
     priority: Always[int] = 0
     result: Always[Any] = None
