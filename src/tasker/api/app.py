@@ -162,11 +162,9 @@ class Endpoint:
                 raise
             finally:
                 call.forget_body()
-                for buffers in (
-                    self._bodies.buffers,
-                    self._unread,
-                ):  # a request may be cut off when it has already ended
-                    buffers.was_cut_off()
+                # It may have been cut off just as it ended.
+                self._bodies.buffers.was_cut_off()
+                self._unread.was_cut_off()
         elif head.method == "OPTIONS":
             # No Access-Control header: this ends the preflight of a page of another origin.
             await send_reply(send, head, empty_reply(204, (b"allow", ", ".join(self._allowed).encode())))

@@ -108,7 +108,7 @@ class _Work:
                 if storing is not None:
                     await storing
                 storing = asyncio.create_task(self._store(checked, out))
-                await out.room()
+                await out.drained()
         finally:
             if storing is not None:
                 await asyncio.wait([storing])
@@ -179,7 +179,7 @@ class _Work:
 
 
 class _Handover:
-    """Encoded items between the storing and the sending task; `room` makes the storing one wait for the client."""
+    """Encoded items between the storing and the sending task; `drained` makes the storing one wait for the client."""
 
     def __init__(self, media: str, held: Buffer) -> None:
         self._held = held
@@ -208,7 +208,7 @@ class _Handover:
         self._has_ended = True
         self._added.set()
 
-    async def room(self) -> None:
+    async def drained(self) -> None:
         """Wait until no more than BACKLOG bytes wait."""
         while self._size > BACKLOG:
             self._taken.clear()

@@ -55,7 +55,7 @@ class Buffers:
         return True
 
     def make_room(self, owner: str = "") -> None:
-        """Cut off requests until there is room for the owner, but none that is younger than PATIENCE."""
+        """Cut off requests to make room for the owner: of a greedy owner at once, others once older than PATIENCE."""
         now, current = asyncio.get_running_loop().time(), asyncio.current_task()
         while self.is_full:
             greedy = next((one for one, size in self._of_owners.items() if size > self._most / 2), owner)

@@ -138,7 +138,7 @@ class Connection:
     def stream(self, path: str, *, headers: Mapping[str, str]) -> Iterator[bytes]:
         """Yield the data of Server-Sent Events as they come, until the service ends the stream. Raises as `send`.
 
-        A silence longer than two heartbeats of the service counts as a broken connection.
+        A silence of a minute, four missed heartbeats, counts as a broken connection.
         """
         request = self._http.build_request(
             "GET",
