@@ -188,6 +188,11 @@ def text_of(most: int) -> Callable[[str], str]:
     return read
 
 
+def text_parameter(name: str, description: str) -> Parameter:
+    """Return a parameter of 1 to 100 characters."""
+    return Parameter(name, description, {"type": "string", "minLength": 1}, text_of(100))
+
+
 def whole(low: int, high: int) -> Callable[[str], int]:
     """Return a parser of whole numbers from `low`; `high` stands for any larger one."""
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from tasker.api.accepts import choose
-from tasker.api.calls import Call, Parameter, one_of, text_of, uuid_of
+from tasker.api.calls import Call, Parameter, one_of, text_of, text_parameter, uuid_of
 from tasker.api.events import JSON_LINES, SSE, STREAMS, encode_event
 from tasker.api.operation import get, ok
 from tasker.api.replies import Stream, encode, sees_tracebacks
@@ -45,9 +45,9 @@ FEED_PARAMETERS = (
         uuid_of,
         many=True,
     ),
-    Parameter("type", "Only of tasks of this type.", _SOME, text_of(100)),
-    Parameter("queue", "Only of tasks of this queue.", _SOME, text_of(100)),
-    Parameter("tag", "Only of tasks with this tag.", _SOME, text_of(100)),
+    text_parameter("type", "Only of tasks of this type."),
+    text_parameter("queue", "Only of tasks of this queue."),
+    text_parameter("tag", "Only of tasks with this tag."),
 )
 
 

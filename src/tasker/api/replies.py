@@ -69,9 +69,8 @@ class Stream(NamedTuple):
 class Head:
     """The head of one request as the guards read it, and what is learned about it until its end.
 
-    address: of the connection. limits: the headers about the key's rate. is_welcome: whether the
-    key is still valid, in the middle of a stream. audit_target: what is acted on, for the
-    audit log, if the path does not name it.
+    address: of the connection. limits: the headers about the key's rate. is_welcome: whether the key is still valid, in
+    the middle of a stream. audit_target: what is acted on, for the audit log, if the path does not name it.
     """
 
     __slots__ = (
@@ -143,10 +142,14 @@ async def send_stream(send: Send, receive: Receive, head: Head, stream: Stream, 
     """Send `stream` until it ends. Raises ClientGone if the client disconnects. unread: counts what it has not read."""
     head.status = 200
     headers = [
-        (b"content-type", stream.media.encode()), _NO_STORE, _NOSNIFF,
+        (b"content-type", stream.media.encode()),
+        _NO_STORE,
+        _NOSNIFF,
         (b"x-accel-buffering", b"no"),  # else nginx would hold small parts back
-        *stream.headers, *head.limits, (b"request-id", head.request_id),
-    ]  # fmt: skip
+        *stream.headers,
+        *head.limits,
+        (b"request-id", head.request_id),
+    ]
     loop = asyncio.get_running_loop()
     leaving: asyncio.Future[None] = asyncio.ensure_future(gone(receive)) if stream.watched else loop.create_future()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasker.api.calls import Call, Parameter, idempotency_key, text_of, whole
+from tasker.api.calls import Call, Parameter, idempotency_key, text_parameter, whole
 from tasker.api.operation import SUBMIT_PROBLEMS, TYPE_PROBLEMS, Answer, delete, get, ok, patch, post
 from tasker.api.pages import list_query, page_parameters, page_reply
 from tasker.api.receipts import as_told, show_task
@@ -21,7 +21,7 @@ from tasker.wire.shapes import show
 from tasker.wire.tasks import Task, TaskReceipt
 
 MAX_COUNT = 100
-_NAME = Parameter("name", "Only the schedule of this name.", {"type": "string", "minLength": 1}, text_of(100))
+_NAME = text_parameter("name", "Only the schedule of this name.")
 _COUNT = Parameter(
     "count",
     f"The number of ticks; default 5, and never more than {MAX_COUNT}.",

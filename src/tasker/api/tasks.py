@@ -19,7 +19,7 @@ from tasker.api.calls import (
     one_of,
     preferred_wait,
     prefers_validation,
-    text_of,
+    text_parameter,
     trace_of,
     wait_parameter,
 )
@@ -53,7 +53,6 @@ from tasker.tasktypes.registry import TaskType
 from tasker.wire import tasks as wire
 from tasker.wire.events import Event
 
-_NAME = {"type": "string", "minLength": 1}
 _TIME = {"type": "string", "format": "date-time"}
 LIST_PARAMETERS = (
     Parameter(
@@ -63,12 +62,12 @@ LIST_PARAMETERS = (
         lambda text: Status(one_of(*Status)(text)),
         many=True,
     ),
-    Parameter("type", "Only tasks of this type.", _NAME, text_of(100)),
-    Parameter("queue", "Only tasks of this queue.", _NAME, text_of(100)),
-    Parameter("tag", "Only tasks with this tag.", _NAME, text_of(100)),
+    text_parameter("type", "Only tasks of this type."),
+    text_parameter("queue", "Only tasks of this queue."),
+    text_parameter("tag", "Only tasks with this tag."),
     Parameter("created_after", "Only tasks submitted after this time.", _TIME, moment),
     Parameter("created_before", "Only tasks submitted before this time.", _TIME, moment),
-    Parameter("owner", "Only tasks of this owner; without an admin's key, only one's own.", _NAME, text_of(100)),
+    text_parameter("owner", "Only tasks of this owner; without an admin's key, only one's own."),
     *page_parameters("tasks"),
 )
 _INCLUDE = Parameter(

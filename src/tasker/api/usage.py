@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from tasker.api.calls import Call, Parameter, one_of, text_of
+from tasker.api.calls import Call, Parameter, one_of, text_parameter
 from tasker.api.operation import get, ok
 from tasker.api.replies import Reply, json_reply
 from tasker.model.usage import GROUPS, UsageRow, dollars
@@ -33,13 +33,8 @@ _DATE = {"type": "string", "format": "date"}
 USAGE_PARAMETERS = (
     Parameter("from", f"The first day (UTC); by default {DEFAULT_DAYS} days in all, at most {MAX_DAYS}.", _DATE, _day),
     Parameter("to", "The last day (UTC), included; by default today.", _DATE, _day),
-    Parameter("type", "Only tasks of this type.", {"type": "string", "minLength": 1}, text_of(100)),
-    Parameter(
-        "owner",
-        "Only tasks of this owner; without the scope admin, only one's own.",
-        {"type": "string", "minLength": 1},
-        text_of(100),
-    ),
+    text_parameter("type", "Only tasks of this type."),
+    text_parameter("owner", "Only tasks of this owner; without the scope admin, only one's own."),
     Parameter(
         "group",
         "What rows are made by; repeated or separated by commas. By default all three; `total` is there in any case.",
