@@ -1,4 +1,4 @@
-"""The HTTP face over a real service and a real engine, with a clock and a worker moved by hand."""
+"""Fixtures: the API over a real service and a real engine, with a manual clock and a driver in place of a worker."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def echo(value: Any = None) -> Any:
 
 
 class FakeHealth:
-    """What the worker says of itself, set by the test."""
+    """The worker's health, set by the test."""
 
     def __init__(self) -> None:
         self.words = {"worker": "ok"}
@@ -54,7 +54,7 @@ class FakeHealth:
 
 @dataclass
 class Rig:
-    """One service behind its HTTP face; `client` talks to it as localhost."""
+    """One service with its API; `client` talks to it as localhost."""
 
     app: ASGIApp
     client: httpx2.AsyncClient
@@ -73,19 +73,19 @@ class Rig:
         return str(reply.json()["task_id"])
 
     async def key(self, *scopes: Scope, owner: str = "", **fields: Any) -> dict[str, str]:
-        """Make a key and return the header that shows it."""
+        """Make a key and return the header that authenticates with it."""
         _, shown = await self.service.keys.create(NewKey(scopes=scopes, owner=owner or None, **fields))
         return {"authorization": f"Bearer {shown}"}
 
     async def finish(self, outcome: Outcome | None = None) -> Task:
-        """Run the next task to the outcome, by default a result of 6."""
+        """Run the next task to this outcome, by default a result of 6."""
         claim = await self.driver.claim_one(types=TYPES)
         await self.driver.finish(claim, outcome or Succeeded(b"6"))
         return await self.driver.get(claim.task_id)
 
 
 async def announce(rig: Rig, *, draining: bool = False) -> None:
-    """Have a worker that takes sums, or does not any more."""
+    """Announce a worker that takes sums, or is draining."""
     info = WorkerInfo(
         worker_id="w", host="here", pid=1, version="1", started_at=rig.clock.now(), queues=None, types=("sum",),
         slots=2, processes=1, draining=draining,
@@ -155,7 +155,7 @@ async def locked(make_rig: MakeRig) -> Rig:
 
 
 def problem(reply: httpx2.Response) -> tuple[int, str]:
-    """Return status and name of a problem, once everything that holds for all of them was checked."""
+    """Return status and name of a problem, after checking what all problems have in common."""
     assert reply.headers["content-type"] == "application/problem+json", reply.text
     assert reply.headers["cache-control"] == "no-store"
     assert reply.headers["x-content-type-options"] == "nosniff"

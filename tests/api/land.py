@@ -1,4 +1,4 @@
-"""What one owner has, with a mark in every word of it: tasks in all states, schedules, a webhook and its delivery."""
+"""One owner's things, with a mark in every text: tasks in all states, schedules, webhooks and a delivery."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def picks(word: str) -> Iterator[Fault]:
 
 @task(check=picks, example=["mine"])
 async def picky(word: str) -> str:
-    """Take one word alone, and tell what it was given instead."""
+    """Accept one word only, and name any other in the fault."""
     return word
 
 
 @dataclass
 class Land:
-    """An owner's things by name, and what may be asked of them by the same name by whoever has the owner's keys."""
+    """An owner's things by name, so that a walk can ask for each with any of the owner's keys."""
 
     rig: Rig
     owner: str
@@ -50,7 +50,7 @@ class Land:
         return reply.json()
 
     def marked(self, **options: Any) -> dict[str, Any]:
-        """Return a submission with a mark wherever one may stand."""
+        """Return a submission with the mark wherever text is allowed."""
         return {
             "type": "echo", "params": [self.mark], "tags": [self.mark], "metadata": {self.mark: self.mark},
             "concurrency_key": self.mark, **options,
@@ -62,7 +62,7 @@ class Land:
         return task_id
 
     async def ended(self, name: str, outcome: Outcome, **options: Any) -> None:
-        """Submit a task and run it to this end; it says something on its way."""
+        """Submit a task that reports something, and run it to this outcome."""
         await self.submit(name, queue=f"{name}-{self.owner}", **options)
         claim = await self.started(name)
         await self.rig.driver.finish(claim, outcome)

@@ -1,4 +1,4 @@
-"""What the fuzzer of the OpenAPI document must know beside it."""
+"""Hooks of the fuzzer: what the OpenAPI document does not tell it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def lines(_context: Any, value: Any) -> bytes:
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _options: Any) -> None:
-    """Long waits are cut short: there are many cases, and each is sent after the one before."""
+    """Shorten long waits: there are many cases, sent one after the other."""
     for holder in (case.query, case.headers):
         for name in ("wait", "Prefer"):
             if holder and str(holder.get(name, "")).strip().rpartition("=")[2].isdigit():

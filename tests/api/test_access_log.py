@@ -1,4 +1,4 @@
-"""The access log: a line for each request, with the id that its reply carries, and nothing secret."""
+"""The access log: a line for each request, with the id of its reply and without secrets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_off_by_default(rig: Rig) -> None:
     assert requests(logs) == []
 
 
-async def test_each_request_is_a_line(logged: Rig) -> None:
+async def test_each_request_is_logged(logged: Rig) -> None:
     with capture_logs() as logs:
         replies = [
             await logged.client.post("/task", json=SUM),
@@ -63,14 +63,14 @@ async def test_a_key_is_named_by_its_id(logged: Rig) -> None:
     assert secret not in str(logs)
 
 
-async def test_a_fault_of_ours_is_a_line_too(logged: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_internal_error_is_logged_too(logged: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(logged.engine), "find_many", None)
     with capture_logs() as logs:
         reply = await logged.client.get("/task")
     assert [(line["status"], line["request_id"]) for line in requests(logs)] == [(500, reply.headers["request-id"])]
 
 
-async def test_a_stream_is_a_line_once_it_has_ended(logged: Rig) -> None:
+async def test_a_stream_is_logged_once_it_has_ended(logged: Rig) -> None:
     task_id = await logged.submit()
     with capture_logs() as logs:
         following = asyncio.create_task(logged.client.get(f"/task/{task_id}/events"))

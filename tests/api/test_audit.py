@@ -1,4 +1,4 @@
-"""What is on record of those who control something."""
+"""The audit log."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SUM = {"type": "sum", "params": [1, 2]}
 
 
 async def recorded(rig: Rig) -> list[tuple[Any, ...]]:
-    """Return the record, oldest first, as (owner, action, target, outcome)."""
+    """Return the audit log, oldest first, as (owner, action, target, outcome)."""
     items = (await rig.client.get("/audit", headers=ADMIN)).json()["items"]
     return [(one["owner"], one["action"], one["target"], one["outcome"]) for one in reversed(items)]
 
 
-async def test_what_controls_is_on_record_and_nothing_else(locked: Rig) -> None:
+async def test_only_control_operations_are_audited(locked: Rig) -> None:
     alice, reader = await locked.key("submit", "read", "control", owner="alice"), await locked.key("read", owner="bob")
     task_id = (await locked.client.post("/task", json=SUM, headers=alice)).json()["task_id"]
     for path in ("/task", f"/task/{task_id}", "/key", "/audit"):
@@ -45,7 +45,7 @@ async def test_what_controls_is_on_record_and_nothing_else(locked: Rig) -> None:
     assert (await locked.client.get("/audit", headers=alice)).status_code == 403
 
 
-async def test_what_cannot_be_put_on_record_is_not_done(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_cannot_be_audited_is_not_done(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     task_id = await rig.submit()
 
     async def broken(_: Any) -> int:
@@ -56,7 +56,7 @@ async def test_what_cannot_be_put_on_record_is_not_done(rig: Rig, monkeypatch: p
     assert (await rig.client.get(f"/task/{task_id}")).json()["status"] == "pending"
 
 
-async def test_a_fault_of_ours_is_on_record_as_one(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_internal_error_is_audited(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: Any) -> None:
         raise RuntimeError
 
@@ -66,7 +66,7 @@ async def test_a_fault_of_ours_is_on_record_as_one(rig: Rig, monkeypatch: pytest
     assert entry["outcome"] == 500
 
 
-async def test_an_outcome_that_cannot_be_stored_is_told_all_the_same(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reply_is_sent_even_if_its_outcome_cannot_be_audited(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     task_id = await rig.submit()
 
     async def broken(*_: Any) -> None:
@@ -78,7 +78,7 @@ async def test_an_outcome_that_cannot_be_stored_is_told_all_the_same(rig: Rig, m
     assert entry["outcome"] is None
 
 
-async def test_the_record_comes_in_pages_and_ends(rig: Rig) -> None:
+async def test_the_audit_log_has_pages(rig: Rig) -> None:
     for _ in range(3):
         await rig.client.delete("/task/none")
     reply = await rig.client.get("/audit?limit=2")
@@ -91,7 +91,7 @@ async def test_the_record_comes_in_pages_and_ends(rig: Rig) -> None:
     assert await rig.service.audit.prune() == 3
 
 
-async def test_the_record_says_what_was_done_to_many(rig: Rig) -> None:
+async def test_the_audit_log_names_the_filter_of_a_bulk_action(rig: Rig) -> None:
     await rig.submit()
     for body in (
         {"action": "cancel", "filter": {"queue": "default"}, "dry_run": True},

@@ -1,4 +1,4 @@
-"""POST /batch: an answer for each submission, chunk by chunk, with every side waiting for the others."""
+"""POST /batch: an answer for each submission, chunk by chunk, with back-pressure on every side."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def stored(rig: Rig) -> list[str]:
 
 
 class Wire:
-    """A request to /batch whose body the test sends piece by piece, and whose reply it reads as it comes."""
+    """A request to /batch whose body the test sends piece by piece and whose reply it reads as it comes."""
 
     def __init__(self, rig: Rig, **headers: str) -> None:
         self._pieces: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -79,7 +79,7 @@ class Wire:
         self._pieces.put_nowait({"type": "http.disconnect"})
 
     async def read(self, count: int) -> list[dict[str, Any]]:
-        """Wait for so many lines of the reply and return all of them."""
+        """Wait for this many lines of the reply and return all of them."""
         async with asyncio.timeout(10):
             while self._sent.count(b"\n") < count:
                 self._news.clear()
@@ -132,7 +132,7 @@ BAD = [
 ]  # fmt: skip
 
 
-async def test_a_bad_line_is_told_what_it_would_be_told_alone(rig: Rig) -> None:
+async def test_a_bad_line_gets_the_problem_it_would_get_alone(rig: Rig) -> None:
     items, summary = await post(rig, b"\n".join([GOOD, *BAD, GOOD]))
     assert (summary["accepted"], summary["refused"]) == (2, len(BAD))
     for body, item in zip(BAD, items[1:-1], strict=True):
@@ -177,7 +177,7 @@ async def test_an_element_of_an_array_is_as_a_line(rig: Rig) -> None:
         (GOOD, "application/jsonl; charset=latin-1", (415, "unsupported-media-type")),
     ],
 )
-async def test_what_is_no_batch_is_refused_whole(
+async def test_a_body_that_is_not_a_batch_is_refused(
     rig: Rig, content: bytes, media: str, expected: tuple[int, str]
 ) -> None:
     reply = await rig.client.post("/batch", content=content, headers={"content-type": media})
@@ -185,7 +185,7 @@ async def test_what_is_no_batch_is_refused_whole(
     assert await stored(rig) == []
 
 
-async def test_lines_are_taken_on_no_other_path(rig: Rig) -> None:
+async def test_lines_are_accepted_on_no_other_path(rig: Rig) -> None:
     assert problem(await rig.client.post("/task", content=GOOD, headers=JSONL)) == (415, "unsupported-media-type")
     reply = await rig.client.post(
         "/batch", content=GOOD, headers={"content-type": 'Application/X-NDJSON; charset="UTF-8"'}
@@ -193,7 +193,7 @@ async def test_lines_are_taken_on_no_other_path(rig: Rig) -> None:
     assert reply.status_code == 200
 
 
-async def test_a_line_that_is_too_long_is_passed_over(make_rig: Callable[..., Any]) -> None:
+async def test_a_line_that_is_too_long_is_skipped(make_rig: Callable[..., Any]) -> None:
     rig = await make_rig(max_body=2000)
     long = b'{"type":"reverse","params":["%b"]}' % (b"x" * 10_000)
     wire = Wire(rig)
@@ -258,7 +258,7 @@ async def test_the_same_batch_again_gives_the_same_tasks(rig: Rig) -> None:
 
 
 async def test_a_broken_batch_is_completed_by_the_same_again(rig: Rig) -> None:
-    """What was durable when the client left stays, and is not submitted twice."""
+    """What was durable when the client disconnected stays, and is not submitted twice."""
     body = b"\n".join([GOOD] * 700) + b"\n"
     wire = Wire(rig, idempotency_key="k")
     wire.write(body[: len(body) // 2])
@@ -301,7 +301,7 @@ async def test_batches_of_two_owners_with_one_key_at_once(locked: Rig) -> None:
     await wire.read(2)
 
 
-async def test_replies_come_while_the_body_still_comes(rig: Rig) -> None:
+async def test_replies_are_sent_while_the_body_arrives(rig: Rig) -> None:
     wire = Wire(rig)
     for count in (1, 2):
         wire.write(GOOD + b"\n" + GOOD[:10])
@@ -312,7 +312,7 @@ async def test_replies_come_while_the_body_still_comes(rig: Rig) -> None:
     assert (await wire.read(5))[-1]["accepted"] == 3
 
 
-async def test_nothing_is_read_while_replies_are_not(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_read_while_the_client_does_not_read(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "BACKLOG", 1000)
     wire = Wire(rig)
     wire.is_reading.clear()
@@ -360,7 +360,7 @@ async def test_a_service_that_stops_ends_the_batch(rig: Rig, monkeypatch: pytest
     assert (summary["accepted"], summary["problem"]["type"]) == (1, "/problems/shutting-down")
 
 
-async def test_a_body_that_no_longer_comes_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_stops_arriving_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines.Pieces.__init__, "__kwdefaults__", {"within": 0.05, "stopping": lambda: False})
     wire = Wire(rig)
     wire.write(GOOD + b"\n" + GOOD)

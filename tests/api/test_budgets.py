@@ -1,4 +1,4 @@
-"""Daily budgets: what costs is refused once an owner has spent them, and what waits goes on the next day."""
+"""Daily budgets: tasks that cost are refused once the budget is used up; pending ones continue the next day."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def ask(rig: Rig, type: str = "poem", **more: Any) -> httpx2.Response:
 
 
 async def spend(rig: Rig, cost: float, owner: str = "") -> None:
-    """Have a task of the owner cost so much, and what was known before be forgotten."""
+    """Have a task of the owner cost this much, and expire the cached sum."""
     await rig.engine.submit([structs.replace(make_draft(rig.clock.now(), type="spend"), owner=owner)])
     claim = await rig.driver.claim_one(types=("spend",))
     await rig.driver.finish(claim, Succeeded(b"6"), Report(usage=json.dumps({"cost": cost}).encode()))
@@ -70,8 +70,8 @@ async def test_what_costs_is_refused_when_the_budget_is_used_up(make_rig: MakeRi
     assert (await ask(rig)).status_code == 202
 
 
-async def test_what_was_accepted_is_told_again_though_the_budget_is_used_up(make_rig: MakeRig) -> None:
-    """A client whose connection broke asks again: that costs nothing."""
+async def test_idempotent_submits_are_replayed_when_over_budget(make_rig: MakeRig) -> None:
+    """A client whose connection broke repeats its request: that costs nothing."""
     rig = await open_rig(make_rig, daily_budget=1)
     path, body = "/task/01a20c8b-c8eb-779d-845c-fe9863a2b29d", {"type": "poem", "params": ["x"]}
     lines = [{**body, "unique_key": "u"}, body]
@@ -133,7 +133,7 @@ async def test_each_key_has_its_own(make_rig: MakeRig) -> None:
     assert problem(await ask(rig, headers=default)) == (429, "budget-exhausted")
 
 
-async def test_of_a_batch_only_what_costs_is_refused(make_rig: MakeRig) -> None:
+async def test_only_tasks_that_cost_are_refused_of_a_batch(make_rig: MakeRig) -> None:
     rig = await open_rig(make_rig, daily_budget=1)
     await spend(rig, 1)
     lines = [{"type": "sum", "params": [4, 2]}, {"type": "poem", "params": ["x"]}, {"type": "sum", "params": [1, 2]}]
@@ -147,7 +147,7 @@ async def claimed(rig: Rig, owner: str) -> Claim:
     return await rig.driver.claim_one(types=("poem",))
 
 
-async def test_what_waits_is_held_until_the_next_day(make_rig: MakeRig) -> None:
+async def test_pending_tasks_are_held_until_the_next_day(make_rig: MakeRig) -> None:
     rig = await open_rig(make_rig, daily_budget=1)
     claim = await claimed(rig, "")
     assert await rig.service.budgets.hold(claim) is None
@@ -169,7 +169,7 @@ async def test_what_waits_is_held_until_the_next_day(make_rig: MakeRig) -> None:
         (None, [1, 2], True), (None, [1, 3], False), (None, [1, None], False), (1, [3], False), (3, [1, None], False),
     ],
 )  # fmt: skip
-async def test_of_several_keys_the_one_that_allows_most_says_it(
+async def test_the_largest_budget_of_an_owners_keys_counts(
     make_rig: MakeRig, default: float | None, budgets: list[float | None], is_held: bool
 ) -> None:
     rig = await open_rig(make_rig, daily_budget=default)
@@ -181,7 +181,7 @@ async def test_of_several_keys_the_one_that_allows_most_says_it(
     assert (await rig.service.budgets.hold(await claimed(rig, "me")) is not None) == is_held
 
 
-async def test_it_is_known_whether_anybody_has_a_budget(make_rig: MakeRig) -> None:
+async def test_budgets_know_whether_any_is_set(make_rig: MakeRig) -> None:
     assert (await open_rig(make_rig, daily_budget=0)).service.budgets.are_set
     rig = await open_rig(make_rig)
     await rig.key("submit")
@@ -192,7 +192,7 @@ async def test_it_is_known_whether_anybody_has_a_budget(make_rig: MakeRig) -> No
     assert not rig.service.budgets.are_set
 
 
-async def test_a_task_waits_while_nobody_can_tell(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_task_waits_while_the_budget_cannot_be_read(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig = await open_rig(make_rig, daily_budget=1)
     claim = await claimed(rig, "")
 
@@ -209,7 +209,7 @@ def test_the_day_of_the_tests() -> None:
 
 
 async def test_what_a_budget_refuses_opens_no_queue(make_rig: MakeRig) -> None:
-    """In each of the ways to submit: at the limit of open queues others still find room."""
+    """For each way to submit: a refused submission does not count against the limit of open queues."""
     rig = await open_rig(make_rig, daily_budget=1, max_queues=3)
     schedule = {"name": "s", "interval": 3600, "task": {"type": "poem", "params": ["x"], "queue": "q3"}}
     made = await rig.client.post("/schedule", json=schedule)

@@ -1,4 +1,4 @@
-"""POST /bulk: counts, then does what was counted, and nothing by mistake."""
+"""POST /bulk: counts first, then acts on what was counted, and on nothing by mistake."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def counted(rig: Rig) -> dict[str, int]:
 
 
 async def fill(rig: Rig) -> None:
-    """Three sums that failed, one that runs, two that wait, and two echos that wait."""
+    """Store three failed sums, a running one, two pending ones, and two pending echos."""
     for _ in range(3):
         await rig.submit(tags=["bad"])
         await rig.finish(Failed(task_problem("task-failed", "no")))
@@ -74,7 +74,7 @@ async def test_more_than_was_expected_is_refused(rig: Rig) -> None:
     assert await counted(rig) == before
 
 
-async def test_a_long_one_goes_on_where_it_stopped(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_action_continues_with_its_cursor(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "WITHIN", 0.0)
     monkeypatch.setattr(bulk, "_CHOSEN_AT_ONCE", 4)
     for _ in range(10):
@@ -130,7 +130,7 @@ async def test_every_fault_is_named(rig: Rig, body: Any, expected: str, pointers
     assert await counted(rig) == {"sum pending": 1}
 
 
-async def test_others_tasks_are_not_there(rig: Rig) -> None:
+async def test_other_owners_tasks_are_out_of_reach(rig: Rig) -> None:
     """Only an admin's key reaches every owner's tasks."""
     mine, other = Caller("me", "k", frozenset({"control"})), Caller("other", "k2", frozenset({"control"}))
     admin = Caller("root", "k3", frozenset({"admin"}))

@@ -1,4 +1,4 @@
-"""Checks that authors of task types wrote: whatever they take, other requests are answered meanwhile."""
+"""Checks of task types: however long they take, other requests are answered meanwhile."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAME = "checked"
 
 @dataclass
 class Check:
-    """What stands at the door of the type: waits until it is let go, if it is told to, and finds what it is told."""
+    """A task type's check that blocks until released, if told to, and yields the faults it is told."""
 
     go: threading.Event = field(default_factory=threading.Event)
     begun: threading.Event = field(default_factory=threading.Event)
@@ -66,7 +66,7 @@ async def begun(check: Check) -> None:
 
 
 async def send(rig: Rig, way: str, how: str) -> httpx2.Response:
-    """Submit in one of the ways that there are; return the reply."""
+    """Submit in one of the possible ways; return the reply."""
     client = rig.client
     match way:
         case "submit":
@@ -102,7 +102,7 @@ WAYS = ("submit", "params", "put", "validate", "batch", "lines", "schedule", "pa
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_others_are_answered_while_it_takes_its_time(rig: Rig, check: Check, way: str) -> None:
+async def test_other_requests_are_answered_during_a_slow_check(rig: Rig, check: Check, way: str) -> None:
     sending = asyncio.create_task(send(rig, way, "wait"))
     while not check.go.is_set():
         await begun(check)
@@ -115,7 +115,7 @@ async def test_others_are_answered_while_it_takes_its_time(rig: Rig, check: Chec
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_it_finds_is_told(rig: Rig, check: Check, way: str) -> None:
+async def test_faults_of_a_check_are_reported(rig: Rig, check: Check, way: str) -> None:
     reply = await send(rig, way, "bad")
     problem = problem_of(reply)
     assert problem["type"] == "/problems/invalid-params"
@@ -123,7 +123,7 @@ async def test_what_it_finds_is_told(rig: Rig, check: Check, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_there_is_an_end_to_it(rig: Rig, check: Check, way: str) -> None:
+async def test_a_check_is_stopped_at_its_time_limit(rig: Rig, check: Check, way: str) -> None:
     rig.service.reading._threads.within = 0.2
     reply = await send(rig, way, "spin")
     problem = problem_of(reply)
@@ -217,9 +217,7 @@ PLAIN_WAYS = {
 
 
 @pytest.mark.parametrize("way", PLAIN_WAYS)
-async def test_what_runs_no_code_of_an_author_waits_for_no_thread(
-    rig: Rig, way: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_types_without_a_check_need_no_thread(rig: Rig, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = await rig.client.post(
         "/schedule", json={"name": "s", "interval": 60, "task": {"type": "sum", "params": [1, 2]}}
     )

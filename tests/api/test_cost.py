@@ -1,4 +1,4 @@
-"""No request costs more than its size: what twice as much input takes is at most twice the processor time.
+"""No request costs more than its size: twice the input takes at most twice the processor time.
 
 Every operation of the table is walked, with all that a client can make large: a body of any kind, each of its fields,
 the query, the headers. A new operation needs a line in SIZED.
@@ -53,7 +53,7 @@ def lines(text: str, size: int, **options: Any) -> Request:
 
 
 def task_of(size: int) -> dict[str, Any]:
-    """A good submission, with much of all that it may have much of."""
+    """A valid submission, with the most of everything that it may have."""
     return {
         "type": "echo", "params": [["text"] * (size // 10)], "tags": [f"tag {n}" for n in range(20)],
         "metadata": {"key": "value"}, "depends_on": [str(uuid4()) for _ in range(100)],
@@ -152,7 +152,7 @@ WHOLE: dict[str, Callable[[int], bytes]] = {
 
 
 def body_sizers(operation: Operation) -> Iterator[tuple[str, Sizer]]:
-    """Yield what grows in a body of any kind, and in each field of this one."""
+    """Yield sizers of any body, and of each field of this one."""
     if operation.body is None:
         return
     for what, text in WHOLE.items():
@@ -177,7 +177,7 @@ def _names(form: type[Struct]) -> list[str]:
 
 
 def head_sizers(operation: Operation) -> Iterator[tuple[str, Sizer]]:
-    """Yield what grows in the head of a request."""
+    """Yield sizers of the head of a request."""
     for name in ("x", *(parameter.name for parameter in operation.parameters)):
         yield f"query: {name}", lambda size, name=name: Request(query=f"{name}={'a' * size}".encode())  # type: ignore[misc]
         yield f"query: {name}, commas", lambda size, name=name: Request(query=f"{name}={',' * size}".encode())  # type: ignore[misc]
@@ -194,14 +194,14 @@ def head_sizers(operation: Operation) -> Iterator[tuple[str, Sizer]]:
 
 
 class Bench(NamedTuple):
-    """A service with one of each thing that a path can name, and a key that may do everything."""
+    """A service with one of everything that a path can name, and a key that may do everything."""
 
     rig: Rig
     key: bytes
     ids: dict[str, str]
 
     async def call(self, operation: Operation, request: Request) -> int:
-        """Send a request and throw its reply away; return its status."""
+        """Send a request, discard its reply and return its status."""
         path = operation.path.format_map({**self.ids, "task_id": self.ids.get(operation.name, self.ids["task_id"])})
         headers = [
             (b"host", b"localhost"), (b"authorization", self.key), (b"content-type", request.media), *request.headers,
@@ -292,10 +292,10 @@ async def test_an_operation_takes_time_by_the_size_of_its_input(bench: Bench, na
 
 
 @pytest.mark.parametrize("name", [name for name, sizers in SIZED.items() if sizers])
-async def test_no_more_names_are_compared_than_faults_are_told(
+async def test_suggestions_are_made_for_reported_faults_only(
     bench: Bench, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What an unknown member may have meant is looked for; of thousands of them only for those that are told."""
+    """Suggestions are computed only for the unknown members that are reported, not for thousands of them."""
     compared: list[str] = []
     find = faults.get_close_matches
 
@@ -313,7 +313,7 @@ async def test_no_more_names_are_compared_than_faults_are_told(
 
 
 class Held(NamedTuple):
-    """The longest time for which a request held the loop up, and the time that it took in all; of the processor."""
+    """The longest processor time for which a request blocked the loop, and its total."""
 
     longest: float
     whole: float
@@ -341,8 +341,8 @@ async def held(bench: Bench, operation: Operation, request: Request) -> Held:
     ],
     ids=["good", "wrong", "no objects", "lines"],
 )
-async def test_a_large_batch_holds_the_loop_up_no_longer(bench: Bench, make: Callable[[int], Request]) -> None:
-    """Eight times as many submissions: other requests have their turn as often."""
+async def test_a_large_batch_blocks_the_loop_no_longer(bench: Bench, make: Callable[[int], Request]) -> None:
+    """With eight times as many submissions, other requests still run as often."""
     operation = operations_of(bench.rig)["submit_batch"]
     few = many = float("inf")
     for _ in range(TRIES):

@@ -1,4 +1,4 @@
-"""What one owner may have of each kind of thing: of the Nth and one more nothing is stored, whoever brings it."""
+"""Limits on what one owner may have of each kind: nothing beyond the limit is stored, however it is submitted."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def change_queue(rig: Rig) -> httpx2.Response:
 
 
 def per_line(reply: httpx2.Response) -> list[tuple[int, str]]:
-    """Return what a batch was told of the lines that it has too many."""
+    """Return the problems of the lines of a batch that exceed the limit."""
     refused = [item for item in reply.json()["items"] if item["status"] != 202]
     assert [item["index"] for item in refused] == [2, 4]
     return [(item["status"], item["problem"]["type"].removeprefix("/problems/")) for item in refused]
@@ -149,14 +149,16 @@ MAKE_NOTHING = {
 }
 
 
-async def test_every_operation_that_makes_something_has_a_case(rig: Rig) -> None:
-    """Of a new one this fails until there is a limit, and a case for it."""
+async def test_every_operation_that_creates_something_has_a_case(rig: Rig) -> None:
+    """This fails for a new one until it has a limit, and a case here."""
     making = {one.name for one in operations(rig) if one.method in ("POST", "PUT", "PATCH")}
     assert making == CASES.keys() | MAKE_NOTHING.keys()
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-async def test_of_one_too_many_nothing_is_stored(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+async def test_nothing_is_stored_beyond_the_limit(
+    make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     rig = await make_rig(max_queues=2, max_schedules=1, min_interval=timedelta(seconds=10))
     monkeypatch.setattr(webhooks, "MAX_WEBHOOKS", 1)
     monkeypatch.setattr(keys, "MAX_KEYS", 0)
@@ -172,13 +174,13 @@ async def test_of_one_too_many_nothing_is_stored(make_rig: MakeRig, monkeypatch:
 
 
 @pytest.mark.parametrize("name", ["submit_task", "put_task", "create_schedule", "change_queue"])
-async def test_the_problem_says_which_setting_it_is(make_rig: MakeRig, name: str) -> None:
+async def test_the_problem_names_the_setting(make_rig: MakeRig, name: str) -> None:
     rig = await make_rig(max_queues=2, max_schedules=1)
     detail = (await CASES[name][0](rig)).json()["detail"]
     assert ("TASKER_MAX_SCHEDULES" if "schedule" in name else "TASKER_MAX_QUEUES") in detail
 
 
-async def test_a_tick_beyond_the_limit_is_left_out_and_says_why(make_rig: MakeRig) -> None:
+async def test_a_tick_beyond_the_limit_is_skipped_with_a_reason(make_rig: MakeRig) -> None:
     rig = await make_rig(max_queues=2)
     made = (await rig.client.post("/schedule", json=schedule("s", "c"))).json()
     await fill_queues(rig)
@@ -189,7 +191,7 @@ async def test_a_tick_beyond_the_limit_is_left_out_and_says_why(make_rig: MakeRi
     assert (await rig.client.get("/task?queue=c")).json()["items"] == []
 
 
-async def test_what_is_open_already_has_room_and_an_empty_queue_makes_room(make_rig: MakeRig) -> None:
+async def test_open_queues_accept_tasks_and_empty_queues_do_not_count(make_rig: MakeRig) -> None:
     rig = await make_rig(max_queues=2)
     await fill_queues(rig)
     await rig.submit(queue="b")
@@ -202,8 +204,8 @@ async def test_what_is_open_already_has_room_and_an_empty_queue_makes_room(make_
     assert problem(await rig.client.post("/task", json=sum_in("a"))) == FULL
 
 
-async def test_many_requests_at_once_do_not_get_past_the_limit(make_rig: MakeRig) -> None:
-    """Those that are under way count, also while the store is asked."""
+async def test_concurrent_requests_do_not_exceed_the_limit(make_rig: MakeRig) -> None:
+    """Requests in progress count, also while the store is being read."""
     rig = await make_rig(max_queues=5)
     replies = await asyncio.gather(*(rig.client.post("/task", json=sum_in(f"q{place % 40}")) for place in range(80)))
     accepted = [reply.json()["queue"] for reply in replies if reply.status_code == 202]
@@ -223,7 +225,7 @@ async def test_each_owner_has_a_limit_of_its_own(make_rig: MakeRig) -> None:
         assert problem(await rig.client.post("/task", json=sum_in("z"), headers=who)) == FULL
 
 
-async def test_a_request_that_was_accepted_before_is_answered_for_at_the_limit(make_rig: MakeRig) -> None:
+async def test_an_idempotent_request_is_replayed_at_the_limit(make_rig: MakeRig) -> None:
     rig = await make_rig(max_queues=2)
     own_id, keyed = str(uuid4()), {"idempotency-key": "k"}
     first = await rig.client.post("/task", json=sum_in("c"), headers=keyed)
@@ -237,7 +239,7 @@ async def test_a_request_that_was_accepted_before_is_answered_for_at_the_limit(m
     assert problem(await rig.client.post("/task", json=sum_in("c"), headers={"idempotency-key": "other"})) == FULL
 
 
-async def test_cron_is_held_to_the_shortest_interval_too(make_rig: MakeRig) -> None:
+async def test_the_shortest_interval_applies_to_cron_too(make_rig: MakeRig) -> None:
     rig = await make_rig(min_interval=timedelta(minutes=5))
     for cron, status in (("*/5 * * * *", 201), ("0,4 2 * * *", 422), ("30 2 * * *", 201)):
         body = {"name": cron, "cron": cron, "task": sum_in("default")}
@@ -247,7 +249,7 @@ async def test_cron_is_held_to_the_shortest_interval_too(make_rig: MakeRig) -> N
     assert [error["pointer"] for error in reply.json()["errors"]] == ["/interval"]
 
 
-async def test_an_open_task_is_not_given_ever_more_webhooks(rig: Rig) -> None:
+async def test_the_webhooks_of_an_open_task_are_limited(rig: Rig) -> None:
     for place in range(MAX_WEBHOOKS_OF_TASK):
         body = sum_in("a", unique_key="u", webhook={"url": f"https://example.org/{place}"})
         assert (await rig.client.post("/task", json=body)).status_code == 202
@@ -275,7 +277,7 @@ async def cheapest(times: int, ask: Callable[[], Awaitable[Any]]) -> float:
 
 
 async def test_twice_as_many_queues_take_at_most_twice_the_time(make_rig: MakeRig) -> None:
-    """All pages together are linear, and one page costs the same however many there are."""
+    """The cost of all pages is linear, and that of one page constant."""
     rig = await make_rig(max_queues=100_000)
 
     async def read_all() -> int:

@@ -1,4 +1,4 @@
-"""The cursors of every list are sealed: they tell nothing of how much there is, and none but its own list opens one."""
+"""The cursors of every list are sealed: they reveal nothing, and only their own list accepts them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ LISTS: dict[str, Callable[[Rig], Awaitable[str]]] = {
 """Of each operation that takes a cursor, what makes three things to list, and where they are."""
 
 
-def test_every_list_is_here(rig: Rig) -> None:
+def test_every_list_has_a_case(rig: Rig) -> None:
     operations = make_operations(rig.service, Metrics(), rig.clock, rig.settings)
     taking = {one.name for one in operations if any(parameter.name == "cursor" for parameter in one.parameters)}
     assert taking == set(LISTS) | {"list_queues"}, "that of queues goes by names, which its page tells anyway"
@@ -68,7 +68,7 @@ def tells(cursor: str) -> bytes:
 
 
 async def walk(rig: Rig, path: str) -> tuple[list[Any], list[str]]:
-    """Go through a list one by one; return what it has, and the cursors between."""
+    """Page through a list one by one; return its items and the cursors between them."""
     items, cursors = [], []
     query = "?limit=1"
     while True:
@@ -81,7 +81,7 @@ async def walk(rig: Rig, path: str) -> tuple[list[Any], list[str]]:
 
 
 @pytest.mark.parametrize("name", LISTS)
-async def test_a_cursor_is_opaque_and_its_lists_own(rig: Rig, name: str) -> None:
+async def test_a_cursor_is_opaque_and_only_its_list_accepts_it(rig: Rig, name: str) -> None:
     path = await LISTS[name](rig)
     items, cursors = await walk(rig, path)
     assert items == (await rig.client.get(path)).json()["items"]
@@ -99,14 +99,14 @@ async def test_a_cursor_is_opaque_and_its_lists_own(rig: Rig, name: str) -> None
             assert [error["pointer"] for error in reply.json()["errors"]] == ["/cursor"]
 
 
-async def test_the_engines_own_cursor_is_none(rig: Rig) -> None:
+async def test_a_cursor_of_the_engine_is_refused(rig: Rig) -> None:
     await three_tasks(rig)
     page = await rig.engine.find_many(TaskFilter(), limit=1)
     assert page.next_cursor is not None
     assert problem(await rig.client.get("/task", params={"cursor": page.next_cursor}))[0] == 422
 
 
-async def test_an_event_has_one_id_that_tells_nothing(rig: Rig) -> None:
+async def test_an_event_has_one_opaque_id(rig: Rig) -> None:
     await three_tasks(rig)
     page = await rig.engine.journal.read()
     seal = await rig.service.feed.seal()
@@ -120,7 +120,7 @@ async def test_an_event_has_one_id_that_tells_nothing(rig: Rig) -> None:
         assert [error["pointer"] for error in reply.json()["errors"]] == ["/after"]
 
 
-async def test_the_id_of_a_sign_of_life_does_not_tell_whether_others_did_anything(rig: Rig) -> None:
+async def test_the_id_of_a_heartbeat_reveals_nothing_of_other_owners(rig: Rig) -> None:
     seal = await rig.service.feed.seal()
     cursor = await rig.engine.journal.tail()
     lives = {seal.close(cursor, anew=True) for _ in range(5)}
@@ -129,7 +129,7 @@ async def test_the_id_of_a_sign_of_life_does_not_tell_whether_others_did_anythin
     assert {seal.open(one) for one in lives} == {cursor}
 
 
-async def test_where_a_long_action_goes_on_is_sealed_too(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_cursor_of_a_bulk_action_is_sealed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "WITHIN", 0.0)
     monkeypatch.setattr(bulk, "_CHOSEN_AT_ONCE", 1)
     await three_tasks(rig)

@@ -38,7 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 class Watched:
-    """A page, with what it must not have done: break its policy, or ask another server."""
+    """A page that records what it must not do: break its policy, or contact another server."""
 
     def __init__(self, browser: Browser, server: Server) -> None:
         context = browser.new_context()
@@ -82,7 +82,7 @@ def sign_in(page: Page, key: str) -> None:
 
 
 def execute(page: Page, operation: str) -> str:
-    """Try an operation out as a person would; return the status that the page shows."""
+    """Try an operation out as a user would; return the status that the page shows."""
     block = page.locator(f"#operations-{operation}")
     block.locator(".opblock-summary-control").click()
     block.get_by_role("button", name="Try it out").click()

@@ -37,7 +37,7 @@ def lines(reply: httpx2.Response) -> list[dict[str, Any]]:
 
 
 async def speak(rig: Rig, *chunks: str) -> Any:
-    """Claim the next task and have its attempt say these words; return the claim."""
+    """Claim the next task and have its attempt report these outputs; return the claim."""
     claim = await rig.driver.claim_one(types=TYPES)
     for chunk in chunks:
         data = msgspec.json.encode({"chunk": chunk})
@@ -49,7 +49,7 @@ async def speak(rig: Rig, *chunks: str) -> Any:
 @pytest.mark.parametrize("media", ["text/event-stream", "application/jsonl"])
 @pytest.mark.parametrize("path", ["/task/{task_id}/events", "/events", "/task"])
 async def test_a_stream_sends_something_at_once(rig: Rig, media: str, path: str) -> None:
-    """Proxies cut off replies that send nothing; a task that waits has nothing to tell for long."""
+    """Proxies cut off replies that send nothing, and a pending task may have no event for long."""
     task_id = await rig.submit()
     sent = asyncio.Queue[Any]()
     body = b'{"type":"sum","params":[4,2]}' if path == "/task" else b""
@@ -123,7 +123,7 @@ async def test_each_event_is_a_line_of_json(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(("how", "value"), [("last-event-id", "3"), ("after", "3")])
-async def test_a_stream_goes_on_where_it_was_left(rig: Rig, how: str, value: str) -> None:
+async def test_a_stream_resumes_where_it_was_left(rig: Rig, how: str, value: str) -> None:
     task_id = await rig.submit()
     await rig.driver.finish(await speak(rig, "a", "b"), Succeeded(b"6"))
     ask: dict[str, Any] = {"params": {"after": value}} if how == "after" else {"headers": {how: value}}
@@ -134,7 +134,7 @@ async def test_a_stream_goes_on_where_it_was_left(rig: Rig, how: str, value: str
     assert (reply.status_code, reply.content) == (204, b""), "an EventSource would ask for ever"
 
 
-async def test_attempts_and_runs_again_are_told(rig: Rig) -> None:
+async def test_attempts_and_retries_have_events(rig: Rig) -> None:
     draft = make_draft(rig.clock.now(), retry=RetryPolicy(max_attempts=2, jitter=False))
     task_id = await rig.driver.submit(draft)
     failed = Failed(task_problem("task-raised", "no", retryable=True))

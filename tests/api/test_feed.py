@@ -1,4 +1,4 @@
-"""GET /events: what happens to all tasks, live, resumed, filtered, reset; many who follow share one reading."""
+"""GET /events: the events of all tasks, live, resumed, filtered, reset; followers share one reader."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.api.conftest import TOKEN, TYPES, Rig, problem
 
 
 class Follower:
-    """One client of GET /events, which reads what comes when it likes."""
+    """One client of GET /events, which reads when the test tells it to."""
 
     def __init__(self, rig: Rig, query: str, headers: dict[str, str]) -> None:
         given = {"host": "localhost", **headers}
@@ -67,7 +67,7 @@ class Follower:
         return [event["type"] for event in self.events]
 
     async def until(self, count: int) -> list[dict[str, Any]]:
-        """Return the events once there are so many."""
+        """Return the events once there are this many."""
         async with asyncio.timeout(5):
             while len(self.events) < count and not self.ended:
                 self._news.clear()
@@ -109,7 +109,7 @@ async def run_one(rig: Rig, **options: Any) -> str:
 LIFE = ["created", "started", "output", "completed"]
 
 
-async def test_everything_is_told_as_it_happens(rig: Rig, follow) -> None:
+async def test_every_event_is_sent_as_it_happens(rig: Rig, follow) -> None:
     await run_one(rig)
     follower = await follow()
     first, second = await run_one(rig), await run_one(rig)
@@ -132,7 +132,7 @@ async def test_each_event_is_a_line_of_json(rig: Rig, follow) -> None:
 
 
 @pytest.mark.parametrize("how", ["after", "last-event-id"])
-async def test_it_goes_on_where_it_was_left(rig: Rig, follow, how: str) -> None:
+async def test_it_resumes_where_it_was_left(rig: Rig, follow, how: str) -> None:
     first = await follow()
     for _ in range(3):
         await run_one(rig)
@@ -173,7 +173,7 @@ async def test_filters(rig: Rig, follow, query: str, expected: list[str]) -> Non
     assert follower.kinds == expected
 
 
-async def test_who_is_too_far_behind_is_told_so(rig: Rig, follow) -> None:
+async def test_a_follower_that_is_too_far_behind_gets_a_reset(rig: Rig, follow) -> None:
     first = await follow()
     await run_one(rig)
     old = (await first.until(4))[0]["cursor"]
@@ -191,7 +191,7 @@ async def test_who_is_too_far_behind_is_told_so(rig: Rig, follow) -> None:
     assert await resumed.until(4) == events[1:]
 
 
-async def test_many_who_follow_share_one_reading(rig: Rig, follow) -> None:
+async def test_followers_share_one_reader(rig: Rig, follow) -> None:
     reads = 0
     read = rig.engine.journal.read
 
@@ -210,7 +210,7 @@ async def test_many_who_follow_share_one_reading(rig: Rig, follow) -> None:
     assert reads - before < 60
 
 
-async def test_one_that_stands_still_holds_up_nobody_and_misses_nothing(
+async def test_a_stalled_follower_delays_no_other_and_misses_nothing(
     rig: Rig, follow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed_module, "_WINDOW_BATCHES", 2)
@@ -224,7 +224,7 @@ async def test_one_that_stands_still_holds_up_nobody_and_misses_nothing(
     assert await still.until(20) == other.events
 
 
-async def test_a_silent_stream_says_that_it_lives(rig: Rig, follow, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_stream_sends_heartbeats(rig: Rig, follow, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (feed_module, __import__("tasker.api.feed", fromlist=["x"])):
         monkeypatch.setattr(module, "HEARTBEAT", 0.05)
     frames, lines = await follow(), await follow(accept="application/jsonl")
@@ -238,7 +238,7 @@ async def test_a_silent_stream_says_that_it_lives(rig: Rig, follow, monkeypatch:
     assert filtered.events == []
 
 
-async def test_a_fault_of_the_one_reader_ends_no_stream(rig: Rig, follow, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_of_the_shared_reader_ends_no_stream(rig: Rig, follow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasker.service.feed._AFTER_A_FAULT", 0)
     follower = await follow()
     read, faults = rig.engine.journal.read, ["one", "two"]
@@ -270,7 +270,7 @@ async def test_nobody_reads_when_nobody_follows(rig: Rig, follow) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_each_owner_is_told_of_its_own(locked: Rig) -> None:
+async def test_each_owner_follows_its_own_tasks(locked: Rig) -> None:
     alice, bob = await locked.key("submit", "read", owner="alice"), await locked.key("submit", "read", owner="bob")
     streams = [Follower(locked, "", who) for who in (alice, bob, {"authorization": f"Bearer {TOKEN}"})]
     async with asyncio.timeout(5):

@@ -1,4 +1,4 @@
-"""GET /worker and GET /queue: who runs tasks, and what waits."""
+"""GET /worker and GET /queue: the workers, and what waits in the queues."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def _announce(rig: Rig, name: str, *, draining: bool = False) -> None:
     )
 
 
-async def test_workers_are_listed_with_how_they_are(rig: Rig) -> None:
+async def test_workers_are_listed_with_their_status(rig: Rig) -> None:
     await _announce(rig, "a")
     rig.clock.advance(timedelta(seconds=11))
     await _announce(rig, "b")
@@ -41,7 +41,7 @@ async def test_workers_are_listed_with_how_they_are(rig: Rig) -> None:
     assert items[0]["running"] == []
 
 
-async def test_queues_tell_their_depth(rig: Rig) -> None:
+async def test_queues_show_their_depth(rig: Rig) -> None:
     for queue in ("a", "b", "b"):
         await rig.client.post("/task", json={"type": "sum", "params": [4, 2], "queue": queue})
     await rig.client.post("/task", json={"type": "sum", "params": [4, 2], "queue": "b", "delay": 60})
@@ -53,7 +53,7 @@ async def test_queues_tell_their_depth(rig: Rig) -> None:
 
 
 async def test_the_load_of_a_queue_is_what_needs_a_worker_now(rig: Rig) -> None:
-    """An autoscaler that went by what waits alone would take away the workers of what runs."""
+    """An autoscaler that counted only pending tasks would remove the workers of running ones."""
     for options in ({}, {}, {"delay": 60}, {"queue": "other"}):
         await rig.submit(**options)
     await rig.driver.claim_one()
@@ -63,7 +63,7 @@ async def test_the_load_of_a_queue_is_what_needs_a_worker_now(rig: Rig) -> None:
 
 
 async def test_a_queue_that_holds_nothing_is_empty_not_missing(rig: Rig) -> None:
-    """An autoscaler asks before the first task and after the last."""
+    """An autoscaler reads it before the first task and after the last."""
     reply = await rig.client.get("/queue/new")
     assert (reply.status_code, reply.json()["pending"], reply.json()["oldest_wait"]) == (200, 0, None)
 

@@ -1,4 +1,4 @@
-"""What every request must pass, whatever its path: reference rows 31 to 50."""
+"""The guards, which every request must pass: reference rows 31 to 50."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def test_own_pages(rig: Rig, headers: dict[str, str]) -> None:
     assert (await rig.client.post("/task", content=BODY, headers={**JSON, **headers})).status_code == 202
 
 
-async def test_a_preflight_gets_no_leave(rig: Rig) -> None:
+async def test_a_preflight_is_not_allowed(rig: Rig) -> None:
     reply = await rig.client.options(
         "/task", headers={"origin": "https://evil", "access-control-request-method": "POST"}
     )
@@ -154,7 +154,7 @@ async def test_headers_that_may_come_once(rig: Rig) -> None:
 
 
 async def call(rig: Rig, method: str, path: str, headers: list[tuple[str, str]]) -> tuple[int, dict[str, Any]]:
-    """Ask the app itself, with headers that no client would send."""
+    """Call the app directly, with headers that no client would send."""
     sent: list[Any] = []
     scope = {
         "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
@@ -181,8 +181,8 @@ PATHS = [
 ]  # fmt: skip
 
 
-async def test_the_docs_are_open_and_tell_nothing_of_the_service(locked: Rig) -> None:
-    """A browser shows no key by itself: the page asks for one, and fetches with it what is the service's own."""
+async def test_the_docs_are_public_and_reveal_nothing(locked: Rig) -> None:
+    """A browser sends no key by itself: the page asks for one, and uses it to fetch what is the service's own."""
     for path, status in {"/": 307, "/docs": 200, "/docs/docs.js": 200, "/problems/unauthorized": 200}.items():
         reply = await locked.client.get(path)
         assert reply.status_code == status, path
@@ -192,7 +192,7 @@ async def test_the_docs_are_open_and_tell_nothing_of_the_service(locked: Rig) ->
     assert "/type/named/task" in (await locked.client.get("/openapi.json", headers=AS_ADMIN)).json()["paths"]
 
 
-async def test_nothing_but_the_docs_and_the_probes_is_open(locked: Rig) -> None:
+async def test_only_docs_and_probes_are_public(locked: Rig) -> None:
     for method, path in product(METHODS, PATHS):
         reply = await locked.client.request(method, HERE + path)
         assert reply.status_code == 401, (method, path)
@@ -210,7 +210,7 @@ async def test_wrong_tokens(locked: Rig, value: str) -> None:
     assert TOKEN not in reply.text
 
 
-async def test_a_token_in_the_query_is_none(locked: Rig) -> None:
+async def test_a_token_in_the_query_is_ignored(locked: Rig) -> None:
     assert problem(await locked.client.get(f"/type?token={TOKEN}&access_token={TOKEN}")) == (401, "unauthorized")
 
 
@@ -223,7 +223,7 @@ async def test_the_token(locked: Rig, scheme: str) -> None:
     assert (await locked.client.get("/metrics", headers=headers)).status_code == 200
 
 
-async def test_probes_are_open_and_tell_nothing(locked: Rig) -> None:
+async def test_probes_are_public_and_reveal_nothing(locked: Rig) -> None:
     assert (await locked.client.get("/livez")).json() == {"status": "ok"}
     assert (await locked.client.get("/readyz")).json() == {"ready": True}
     with_token = await locked.client.get("/readyz", headers={"authorization": f"Bearer {TOKEN}"})
@@ -232,7 +232,7 @@ async def test_probes_are_open_and_tell_nothing(locked: Rig) -> None:
 
 @pytest.mark.parametrize("headers", [{"x-http-method-override": "DELETE"}, {"x-forwarded-for": "127.0.0.1"},
                                      {"x-forwarded-host": "evil.example"}, {"x-original-url": "/livez"}])  # fmt: skip
-async def test_headers_that_mean_nothing_here(rig: Rig, locked: Rig, headers: dict[str, str]) -> None:
+async def test_unused_headers_are_ignored(rig: Rig, locked: Rig, headers: dict[str, str]) -> None:
     task_id = await rig.submit()
     await rig.finish()
     assert (await rig.client.get(f"/task/{task_id}", headers=headers)).status_code == 200
@@ -278,7 +278,7 @@ async def test_paths_with_nothing_behind_them(rig: Rig) -> None:
     assert (await rig.client.get(f"/task/{task_id}")).json()["status"] == "pending"
 
 
-async def test_methods_that_nothing_takes_are_refused_where_nothing_is(rig: Rig) -> None:
+async def test_unknown_methods_are_refused_on_unknown_paths(rig: Rig) -> None:
     for method in ("TRACE", "PROPFIND"):
         reply = await rig.client.request(method, "/nothing")
         assert problem(reply) == (405, "method-not-allowed")
@@ -313,7 +313,7 @@ async def test_a_strange_request_id_is_replaced(rig: Rig, given: str) -> None:
     assert first
 
 
-async def test_a_fault_of_ours_is_told_without_a_word_of_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_internal_error_reveals_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: Any) -> None:
         raise RuntimeError("secret detail")
 
@@ -345,7 +345,7 @@ async def test_a_body_that_never_comes_is_cut_off() -> None:
 async def test_a_body_that_is_late_and_crowded_out_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch, cut_off_first: bool
 ) -> None:
-    """Its task was cancelled twice, and goes on to answer."""
+    """Its task was cancelled twice, and still answers."""
     monkeypatch.setattr(buffers, "PATIENCE", 0.0)
     all_ = Buffers(100_000)
     reader = BodyReader(1 << 20, all_, within=0.0)
@@ -380,7 +380,7 @@ async def test_a_body_that_is_late_and_crowded_out_leaves_nothing(
 
 @pytest.mark.parametrize("path", ["/task", "/webhook", "/batch"])
 async def test_a_body_that_is_cut_off_counts_as_a_bad_request(rig: Rig, path: str) -> None:
-    """Not as a client that has left, nor in the record as a fault of ours."""
+    """It does not count as a client that has disconnected, nor is it audited as an internal error."""
     sent: list[Any] = []
     coming = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
     scope = {

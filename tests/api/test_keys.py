@@ -1,4 +1,4 @@
-"""Keys: how they are made and shown, what opens and what does not. Reference rows 50 to 54."""
+"""Keys: how they are made and shown, and which of them are accepted. Reference rows 50 to 54."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_the_secret_is_nowhere_in_the_store(rig: Rig) -> None:
         assert secret not in str(rig.engine._points.execute(f"SELECT * FROM {table}").fetchall()), table
 
 
-async def test_the_first_key_closes_the_service(rig: Rig) -> None:
+async def test_the_first_key_makes_keys_required(rig: Rig) -> None:
     assert (await rig.client.get("/task")).status_code == 200
     headers = await rig.key("admin")
     assert problem(await rig.client.get("/task")) == (401, "unauthorized")
@@ -54,13 +54,13 @@ async def test_the_first_key_closes_the_service(rig: Rig) -> None:
     assert (await rig.client.get("/livez")).status_code == 200
 
 
-async def test_keys_may_be_needed_before_there_is_one(make_rig: MakeRig) -> None:
+async def test_keys_may_be_required_before_there_is_one(make_rig: MakeRig) -> None:
     rig = await make_rig(auth="on")
     assert problem(await rig.client.get("/task")) == (401, "unauthorized")
     assert (await rig.client.get("/task", headers=await rig.key("read"))).status_code == 200
 
 
-async def test_no_key_is_needed_where_that_is_said(make_rig: MakeRig) -> None:
+async def test_authentication_can_be_turned_off(make_rig: MakeRig) -> None:
     rig = await make_rig(auth="off")
     await rig.key("admin")
     assert (await rig.client.get("/task")).status_code == 200
@@ -83,7 +83,7 @@ async def test_wrong_keys(rig: Rig, spoil: Any) -> None:
     assert problem(await rig.client.get("/task", headers={"x-forwarded-for": "127.0.0.1"})) == (401, "unauthorized")
 
 
-async def test_a_key_opens_nothing_past_its_time(rig: Rig) -> None:
+async def test_an_expired_key_is_refused(rig: Rig) -> None:
     headers = await rig.key("read", expires_at=rig.clock.now() + HOUR)
     rig.clock.advance(HOUR - timedelta(microseconds=1))
     assert (await rig.client.get("/task", headers=headers)).status_code == 200
@@ -91,7 +91,7 @@ async def test_a_key_opens_nothing_past_its_time(rig: Rig) -> None:
     assert problem(await rig.client.get("/task", headers=headers)) == (401, "unauthorized")
 
 
-async def test_a_revoked_key_opens_nothing(locked: Rig) -> None:
+async def test_a_revoked_key_is_refused(locked: Rig) -> None:
     headers = await locked.key("read")
     key_id = headers["authorization"].split("_")[1]
     assert (await locked.client.get("/task", headers=headers)).status_code == 200
@@ -124,14 +124,14 @@ BAD_BODIES: list[tuple[Any, set[str]]] = [
 
 
 @pytest.mark.parametrize(("body", "pointers"), BAD_BODIES)
-async def test_every_fault_of_a_new_key_is_told(rig: Rig, body: Any, pointers: set[str]) -> None:
+async def test_every_fault_of_a_new_key_is_reported(rig: Rig, body: Any, pointers: set[str]) -> None:
     reply = await rig.client.post("/key", json=body)
     assert problem(reply)[0] == 422
     assert {fault["pointer"] for fault in reply.json()["errors"]} == pointers
     assert not rig.service.keys.are_used
 
 
-async def test_the_last_use_is_told_and_kept(locked: Rig) -> None:
+async def test_the_last_use_is_shown_and_stored(locked: Rig) -> None:
     headers = await locked.key("read")
     assert (await locked.service.keys.find_all())[0].last_used_at is None
     await locked.client.get("/task", headers=headers)
@@ -142,7 +142,7 @@ async def test_the_last_use_is_told_and_kept(locked: Rig) -> None:
 
 
 class _Shared:
-    """A store that another process changes, too."""
+    """A store that another process also changes."""
 
     def __init__(self, engine: SqliteEngine) -> None:
         self._store = engine.keys
@@ -198,7 +198,7 @@ async def test_too_many_wrong_keys_of_an_address(locked: Rig) -> None:
         ("expires_at", "0001-01-01T00:00:00+14:00"), ("rate", 1e-320), ("rate", 0),
     ],
 )  # fmt: skip
-async def test_a_key_that_could_not_be_told_again_is_not_made(rig: Rig, field: str, value: Any) -> None:
+async def test_an_invalid_new_key_is_refused_and_not_stored(rig: Rig, field: str, value: Any) -> None:
     reply = await rig.client.post("/key", json={"scopes": ["read"], field: value})
     assert reply.status_code == 422
     assert [fault["pointer"] for fault in reply.json()["errors"]] == [f"/{field}"]

@@ -1,4 +1,4 @@
-"""How often a key may ask, and how many tasks may wait. Reference row 71."""
+"""The rate of a key, and the limit of pending tasks. Reference row 71."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_failures_of_many_addresses_take_bounded_memory() -> None:
     assert len(failures._buckets) == 10_000
 
 
-async def test_a_key_asks_at_its_rate(rig: Rig) -> None:
+async def test_requests_over_a_keys_rate_are_refused(rig: Rig) -> None:
     headers, other = await rig.key("read", rate=2, burst=3), await rig.key("read")
     for left in (2, 1, 0):
         reply = await rig.client.get("/task", headers=headers)
@@ -68,7 +68,7 @@ async def test_a_stream_ends_with_its_key(rig: Rig) -> None:
     assert "event: started" not in reply.text
 
 
-async def test_a_full_line_takes_no_more(make_rig: MakeRig) -> None:
+async def test_a_full_service_refuses_submissions(make_rig: MakeRig) -> None:
     rig = await make_rig(max_pending=3)
     body = {"type": "sum", "params": [4, 2]}
     for delay in (0, 60, 0):

@@ -1,4 +1,4 @@
-"""How busy a service is with everybody's tasks: told to admins alone, unless it is public."""
+"""The load by everybody's tasks: shown only to admins, unless it is public."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUM = {"type": "sum", "params": [4, 2], "queue": "q"}
 
 
 class Crowd:
-    """Alice, whose tasks fill queue q and one of her own, and Bob, who has one behind them."""
+    """Alice, whose tasks fill queue q and one of her own, and Bob, who has one task after them."""
 
     def __init__(self, rig: Rig, alice: dict[str, str], bob: dict[str, str]) -> None:
         self.rig = rig
@@ -80,7 +80,7 @@ async def test_a_place_in_line_is_that_among_ones_own_tasks(crowd: tuple[Crowd, 
 
 
 @pytest.mark.parametrize("setting", [{"concurrency": 2}, {"rate": {"limit": 1, "per": 3600, "burst": 1}}])
-async def test_whether_others_fill_a_limited_queue_is_not_told(
+async def test_other_owners_load_of_a_limited_queue_is_hidden(
     crowd: tuple[Crowd, str], setting: dict[str, Any]
 ) -> None:
     people, mine = crowd
@@ -97,7 +97,7 @@ async def test_whether_others_fill_a_limited_queue_is_not_told(
     assert listed_one["reason"] == "paused"
 
 
-async def test_when_to_ask_again_says_nothing_of_others(crowd: tuple[Crowd, str]) -> None:
+async def test_retry_after_reveals_nothing_of_other_owners(crowd: tuple[Crowd, str]) -> None:
     people, mine = crowd
     history: History = people.rig.service.waiting._history
     history.note("sum", timedelta(seconds=40))
@@ -110,7 +110,7 @@ async def test_when_to_ask_again_says_nothing_of_others(crowd: tuple[Crowd, str]
     assert again.headers["retry-after"] == "10"
 
 
-async def test_figures_and_checks_are_an_admins(crowd: tuple[Crowd, str]) -> None:
+async def test_metrics_and_checks_are_for_admins(crowd: tuple[Crowd, str]) -> None:
     people, _ = crowd
     refused = await people.rig.client.get("/metrics", headers=people.bob)
     assert problem_of(refused) == (403, "forbidden")
@@ -129,7 +129,7 @@ async def test_a_full_service_does_not_say_how_full(make_rig: MakeRig) -> None:
     assert {one.json()["detail"] for one in refused} == {"the limit of 3 pending tasks is reached (TASKER_MAX_PENDING)"}
 
 
-async def test_an_admin_may_have_everybody_told(make_rig: MakeRig) -> None:
+async def test_the_load_can_be_made_public(make_rig: MakeRig) -> None:
     rig = await make_rig(token=SecretStr(TOKEN), public_load=True)
     people, mine = await fill(rig)
     assert [one["name"] for one in (await people.get(people.bob, "/queue"))["items"]] == ["alices", "q"]

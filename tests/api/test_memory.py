@@ -1,4 +1,4 @@
-"""What clients that stand still cost: every list, stream and wait, beside many who do not read it."""
+"""The memory that stalled clients cost: every list, stream and wait, with many clients that do not read."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Case = Callable[[Rig], Awaitable[Request]]
 
 
 async def large_tasks(rig: Rig) -> Request:
-    """A page of tasks, each of which has a large result."""
+    """Request a page of tasks with large results."""
     for _ in range(TASKS):
         await rig.submit()
         await rig.finish(Succeeded(b'"%b"' % (b"x" * LARGE)))
@@ -65,14 +65,14 @@ async def large_events(rig: Rig) -> Request:
 
 
 async def large_log(rig: Rig) -> Request:
-    """The end of a task tells its result."""
+    """Request the events of a task with a large result, which is in its last event."""
     page = await large_tasks(rig)
     tasks = (await rig.client.get(page.path)).json()["items"]
     return Request(f"/task/{tasks[0]['task_id']}/events")
 
 
 def stream_of(path: str, method: str = "POST", wrap: bool = True) -> Case:
-    """A submission with large params that is answered by its log."""
+    """Return a case: a submission with large params, answered by its events."""
 
     async def case(rig: Rig) -> Request:
         task_id = await rig.submit("reverse", ["x"])
@@ -89,7 +89,7 @@ async def replayed(rig: Rig) -> Request:
 
 
 async def batch(rig: Rig) -> Request:
-    """Its replies come to much more than what a client has to send for them."""
+    """Request a batch whose replies are much larger than its body."""
     lines = b'{"type": "nothing"}\n' * 2_000
     return Request("/batch", "POST", lines, "application/jsonl", "application/jsonl")
 
@@ -124,18 +124,16 @@ def lists_and_streams(rig: Rig) -> dict[str, Operation]:
 
 def _is_list(operation: Operation) -> bool:
     bodies = [answer.body for answer in operation.answers.values()]
-    return any("items" in getattr(body, "__struct_fields__", ()) for body in bodies)
+    return any("items" in getattr(body, "__struct_encode_fields__", ()) for body in bodies)
 
 
 async def test_every_list_and_stream_has_a_case(rig: Rig) -> None:
-    """A new one has to say what is large in it."""
+    """A new one must say what is large in it."""
     assert set(lists_and_streams(rig)) == set(LISTS)
 
 
 @pytest.mark.parametrize("name", [name for name, case in LISTS.items() if not isinstance(case, str)])
-async def test_clients_that_stand_still_cost_little(
-    make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+async def test_stalled_clients_cost_little(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(buffers, "PATIENCE", 0.0)
     rig = await make_rig(max_buffered=BUFFERED)
     case = LISTS[name]
@@ -184,7 +182,7 @@ async def test_bodies_that_do_not_end_are_bounded_in_all(make_rig: MakeRig, monk
 
 
 class Clients:
-    """So many who ask the same and read no more than the beginning. held: bytes that they cost together."""
+    """Clients that send one request and read only the beginning of its reply. held: bytes that they cost together."""
 
     def __init__(self, number: int) -> None:
         self.statuses: list[int | None] = [None] * number
@@ -192,7 +190,7 @@ class Clients:
 
 
 async def cost(rig: Rig, request: Request) -> int:
-    """Return what it costs that so many ask for this and do not read it."""
+    """Return the bytes that it costs if many send this request and do not read the reply."""
     async with stalled(rig, request) as clients:
         given = {status for status in clients.statuses if status is not None}
         assert given <= {200, 201, 202, 503}

@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, whole, and true to what the service answers."""
+"""The OpenAPI document: valid, complete, and true to what the service answers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def schema_at(document: Document, *steps: str) -> Draft202012Validator:
 
 
 def documented(document: Document, method: str, path: str) -> tuple[str, Document]:
-    """Return the documented path and operation that a request is answered by."""
+    """Return the documented path and operation of a request."""
     plain = path.partition("?")[0]
     for template, operations in sorted(document["paths"].items(), key=lambda item: "{" in item[0]):
         if re.fullmatch(re.sub(r"\\{\w+\\}|\{\w+\}", "[^/]+", template), plain):
@@ -240,7 +240,7 @@ SAMPLES: dict[str, list[Any]] = {
 }  # fmt: skip
 
 
-async def test_the_schemas_of_params_take_what_the_service_takes(rig: Rig, document: Document) -> None:
+async def test_the_schemas_of_params_accept_what_the_service_accepts(rig: Rig, document: Document) -> None:
     taken = 0
     for name, samples in SAMPLES.items():
         body = ("paths", f"/type/{name}/task", "post", "requestBody", "content", "application/json", "schema")
@@ -252,7 +252,7 @@ async def test_the_schemas_of_params_take_what_the_service_takes(rig: Rig, docum
     assert 10 < taken < 30
 
 
-async def test_the_schema_of_submissions_takes_what_the_service_takes(rig: Rig, document: Document) -> None:
+async def test_the_schema_of_submissions_accepts_what_the_service_accepts(rig: Rig, document: Document) -> None:
     validator = schema_at(document, "components", "schemas", "Submission")
     sum_ = {"type": "sum", "params": [1, 2]}
     for options, is_valid in (
@@ -271,7 +271,7 @@ async def test_the_schema_of_submissions_takes_what_the_service_takes(rig: Rig, 
         assert validator.is_valid(body) is is_valid, options
 
 
-async def test_examples_are_taken(make_rig: MakeRig, document: Document) -> None:
+async def test_examples_are_accepted(make_rig: MakeRig, document: Document) -> None:
     rig, number = await make_rig(auth="off"), 0  # one of them makes a key
     made = (await rig.client.post("/schedule", json=SCHEDULE)).json()
     webhook = (await rig.client.post("/webhook", json={"url": "https://example.com"})).json()

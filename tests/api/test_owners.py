@@ -1,4 +1,4 @@
-"""Each owner's things are there for that owner and for admins alone. Reference row 45."""
+"""Each owner's things are visible only to that owner and to admins. Reference row 45."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SUM = {"type": "sum", "params": [4, 2]}
 
 
 class People:
-    """Alice, who has a task that failed, and Bob, who looks for it."""
+    """Alice, who has a failed task, and Bob, who tries to reach it."""
 
     def __init__(self, rig: Rig, alice: dict[str, str], bob: dict[str, str], task_id: str) -> None:
         self.rig = rig
@@ -53,7 +53,7 @@ ON_A_TASK: list[tuple[str, str, Any]] = [
 
 
 @pytest.mark.parametrize(("method", "path", "body"), ON_A_TASK)
-async def test_anothers_task_is_answered_like_none(people: People, method: str, path: str, body: Any) -> None:
+async def test_another_owners_task_is_not_found(people: People, method: str, path: str, body: Any) -> None:
     none = str(new_task_id(people.rig.clock.now()))
     missing = await people.ask(people.bob, method, path.format(none), json=body)
     anothers = await people.ask(people.bob, method, path.format(people.task_id), json=body)
@@ -65,7 +65,7 @@ async def test_anothers_task_is_answered_like_none(people: People, method: str, 
     assert (await people.ask(ADMIN, "GET", f"/task/{people.task_id}")).json() == theirs.json()
 
 
-async def test_an_id_of_anothers_choice_is_answered_like_none(people: People) -> None:
+async def test_an_id_that_another_owner_chose_is_not_found(people: People) -> None:
     own = str(UUID(int=7, version=4))
     assert (await people.ask(people.alice, "PUT", f"/task/{own}", json=SUM)).status_code == 201
     missing = await people.ask(people.bob, "GET", f"/task/{own}")
@@ -76,7 +76,7 @@ async def test_an_id_of_anothers_choice_is_answered_like_none(people: People) ->
     assert (await people.ask(people.alice, "PUT", f"/task/{own}", json={**SUM, "tags": ["x"]})).status_code == 409
 
 
-async def test_lists_have_ones_own(people: People) -> None:
+async def test_lists_show_the_owners_tasks(people: People) -> None:
     mine = (await people.ask(people.bob, "POST", "/task", json=SUM)).json()["task_id"]
 
     async def ids(who: dict[str, str], query: str = "") -> list[str]:
@@ -93,7 +93,7 @@ async def test_lists_have_ones_own(people: People) -> None:
         assert people.task_id in await ids(people.alice, query), query
 
 
-async def test_a_cursor_leads_to_nothing_of_anothers(people: People) -> None:
+async def test_another_owners_cursor_reveals_nothing(people: People) -> None:
     for _ in range(3):
         await people.ask(people.alice, "POST", "/task", json=SUM)
     cursor = (await people.ask(people.alice, "GET", "/task?limit=1")).json()["next_cursor"]
@@ -117,7 +117,7 @@ async def test_an_idempotency_key_is_its_owners(people: People) -> None:
     assert first.json()["task_id"] not in (await submit(people.bob, [1, 2])).text
 
 
-async def test_workers_show_what_of_ones_own_they_run(people: People) -> None:
+async def test_workers_show_only_the_owners_attempts(people: People) -> None:
     rig = people.rig
     mine = (await people.ask(people.bob, "POST", "/task", json=SUM)).json()["task_id"]
     await people.ask(people.alice, "POST", "/task", json=SUM)
@@ -167,8 +167,8 @@ SCHEDULE = {"name": "s", "interval": 3600, "task": SUM}
 WEBHOOK = {"url": "https://example.org/hook"}
 
 
-async def test_whatever_has_an_id_is_its_owners(people: People) -> None:
-    """Every operation of the table on something with an id, also of kinds that come later."""
+async def test_everything_with_an_id_belongs_to_its_owner(people: People) -> None:
+    """Walks every operation with an id in its path, also those to come."""
     none = str(new_task_id(people.rig.clock.now()))
     theirs = {"task_id": people.task_id}
     for name, path, body in (("schedule_id", "/schedule", SCHEDULE), ("webhook_id", "/webhook", WEBHOOK)):
@@ -197,7 +197,7 @@ async def test_whatever_has_an_id_is_its_owners(people: People) -> None:
         assert (await people.ask(ADMIN, "GET", path)).status_code == 200
 
 
-async def test_what_was_told_is_made_again_for_its_owner_alone(people: People) -> None:
+async def test_only_the_owner_repeats_a_delivery(people: People) -> None:
     made = (await people.ask(people.alice, "POST", "/webhook", json=WEBHOOK)).json()
     delivery = await tell_in_vain(people.rig)
     path = f"{made['links']['deliveries']}/{delivery.delivery_id}/redeliver"
@@ -216,14 +216,14 @@ async def test_a_webhook_that_came_with_a_task_is_its_owners_too(people: People)
 
 
 @pytest.mark.parametrize(("path", "body"), [("/schedule", SCHEDULE), ("/webhook", WEBHOOK)])
-async def test_lists_of_other_things_have_ones_own(people: People, path: str, body: Any) -> None:
+async def test_other_lists_show_the_owners_things(people: People, path: str, body: Any) -> None:
     assert (await people.ask(people.alice, "POST", path, json=body)).status_code == 201
     assert (await people.ask(people.bob, "GET", path)).json()["items"] == []
     assert len((await people.ask(people.alice, "GET", path)).json()["items"]) == 1
     assert len((await people.ask(ADMIN, "GET", path)).json()["items"]) == 1
 
 
-async def test_a_task_is_tied_to_its_owners_alone(people: People) -> None:
+async def test_a_task_depends_only_on_its_owners_tasks(people: People) -> None:
     async def submit(who: dict[str, str], **options: Any) -> Any:
         return await people.ask(who, "POST", "/task", json={**SUM, **options})
 
@@ -238,7 +238,7 @@ async def test_a_task_is_tied_to_its_owners_alone(people: People) -> None:
     assert "u" in [task.get("unique_key") for task in still]
 
 
-async def test_anothers_task_that_has_expired_is_answered_like_none(people: People) -> None:
+async def test_another_owners_expired_task_is_not_found(people: People) -> None:
     reply = await people.ask(people.alice, "POST", "/task", json={**SUM, "retention": 60})
     task_id = reply.json()["task_id"]
     await people.rig.finish()
@@ -266,7 +266,7 @@ async def test_only_an_admins_webhook_hears_of_all_owners(people: People) -> Non
 
 
 async def test_a_webhook_of_all_owners_is_an_admins_whoevers_key_made_it(people: People) -> None:
-    """What it was told names everybody's tasks, and who may change its URL is told all."""
+    """Its deliveries name everybody's tasks, and whoever may change its URL would receive all events."""
     chief = await people.rig.key("admin", owner="bob")
     body = {"url": "https://example.com/", "all_owners": True}
     path = (await people.ask(chief, "POST", "/webhook", json=body)).headers["location"]

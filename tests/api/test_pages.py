@@ -28,7 +28,7 @@ async def test_types(rig: Rig) -> None:
     assert "conftest" not in str(body), "where the code lies is nobody's business"
 
 
-async def test_every_example_is_taken(rig: Rig) -> None:
+async def test_every_example_is_accepted(rig: Rig) -> None:
     for item in (await rig.client.get("/type")).json()["items"]:
         if item["example"] is not None:
             assert (await rig.client.post(item["links"]["submit"], json=item["example"])).status_code == 202

@@ -26,7 +26,7 @@ async def test_a_queue_is_paused_and_resumed(rig: Rig) -> None:
     assert len(await rig.driver.claim(queues=["q"])) == 1
 
 
-async def test_limits_are_set_one_by_one_and_taken_away_with_null(rig: Rig) -> None:
+async def test_limits_are_set_one_by_one_and_removed_with_null(rig: Rig) -> None:
     rate = {"limit": 90_000, "per": 60.0, "burst": 9_000}
     await rig.client.patch("/queue/q", json={"concurrency": 3, "rate": {"limit": 90_000, "per": 60}})
     queue = (await rig.client.patch("/queue/q", json={"concurrency_per_key": 1})).json()
@@ -54,7 +54,7 @@ async def test_every_fault_is_named_and_nothing_is_changed(rig: Rig) -> None:
     assert (await rig.client.get("/queue")).json()["items"] == []
 
 
-async def test_what_is_no_change_is_refused(rig: Rig) -> None:
+async def test_an_invalid_change_is_refused(rig: Rig) -> None:
     assert problem(await rig.client.patch("/queue/q", content=b"{"))[0] in (400, 415)
     assert problem(await rig.client.patch("/queue/q", json=[])) == (422, "invalid-request")
     assert problem(await rig.client.patch("/queue/-no", json={})) == (404, "not-found")
@@ -92,8 +92,8 @@ async def test_an_autoscaler_sees_what_limits_let_through(rig: Rig) -> None:
     assert (queue["load"], queue["pending"], queue["running"]) == (1, 4, 1)
 
 
-async def test_what_runs_above_a_lowered_limit_is_load_still(rig: Rig) -> None:
-    """An autoscaler that goes by it must not take the workers away from under it."""
+async def test_tasks_running_above_a_lowered_limit_still_count_as_load(rig: Rig) -> None:
+    """An autoscaler must not remove the workers of running tasks."""
     for _ in range(3):
         await rig.submit(queue="q")
     await rig.driver.claim(3)
@@ -101,7 +101,7 @@ async def test_what_runs_above_a_lowered_limit_is_load_still(rig: Rig) -> None:
     assert (await rig.client.get("/queue/q")).json()["load"] == 3
 
 
-async def test_a_queue_that_is_held_back_is_nobodys_fault(rig: Rig) -> None:
+async def test_a_held_back_queue_does_not_make_the_service_unready(rig: Rig) -> None:
     seen: list[list[str]] = []
 
     def health(stats: list[PartitionStats]) -> dict[str, str]:
@@ -148,7 +148,7 @@ async def test_a_worker_that_drains_or_is_silent_takes_nothing(rig: Rig) -> None
     assert await waiting_for() == "no worker has this type"
 
 
-async def test_lists_tell_the_word_alone(rig: Rig) -> None:
+async def test_lists_show_only_the_reason(rig: Rig) -> None:
     await rig.submit(queue="paused")
     await rig.submit(queue="slots")
     await rig.submit(queue="slots")
@@ -160,7 +160,7 @@ async def test_lists_tell_the_word_alone(rig: Rig) -> None:
     assert not any("waiting_for" in item for item in items)
 
 
-async def test_what_is_told_of_waiting_makes_no_other_version(rig: Rig) -> None:
+async def test_what_is_shown_of_waiting_does_not_change_the_etag(rig: Rig) -> None:
     task_id = await rig.submit(queue="q")
     reply = await rig.client.get(f"/task/{task_id}")
     await rig.client.patch("/queue/q", json={"paused": True})
@@ -169,7 +169,7 @@ async def test_what_is_told_of_waiting_makes_no_other_version(rig: Rig) -> None:
 
 
 async def test_retry_after_is_about_how_long_the_type_takes(rig: Rig) -> None:
-    """By the store, where this process has run none of them."""
+    """From the store, if this process has run none of them."""
     first = await rig.submit()
     claim = await rig.driver.claim_one()
     assert (await rig.client.get(f"/task/{first}")).headers["retry-after"] == "1"

@@ -50,7 +50,7 @@ async def test_a_task_is_submitted_once_more(rig: Rig) -> None:
     assert (policy.retry.max_attempts, policy.retry.initial, policy.retry.jitter) == (4, timedelta(seconds=3), False)
 
 
-async def test_what_is_given_is_other(rig: Rig) -> None:
+async def test_given_members_are_changed(rig: Rig) -> None:
     first = await rig.submit(**OPTIONS)
     edited = {"params": [1, 2], "queue": "other", "tags": [], "retry": {"initial": 9}, "delay": 5, "metadata": {"x": 1}}
     task = (await replay(rig, first, edited)).json()
@@ -77,7 +77,7 @@ async def test_retries_are_edited_in_part(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("outcome", [None, Succeeded(b"6"), Failed(task_problem("task-failed", "no")), Cancelled()])
-async def test_whatever_the_first_has_come_to(rig: Rig, outcome: Outcome | None) -> None:
+async def test_a_task_in_any_status_is_replayed(rig: Rig, outcome: Outcome | None) -> None:
     first = await rig.submit()
     if outcome is not None:
         await rig.finish(outcome)
@@ -127,19 +127,19 @@ async def test_the_same_request_again_is_one_task(rig: Rig) -> None:
     assert len((await rig.client.get("/task")).json()["items"]) == 3
 
 
-async def test_it_is_checked_only(rig: Rig) -> None:
+async def test_a_replay_is_only_checked(rig: Rig) -> None:
     first = await rig.submit()
     reply = await replay(rig, first, {"priority": 3}, prefer="handling=validate")
     assert (reply.status_code, reply.headers["preference-applied"]) == (204, "handling=validate")
     assert len((await rig.client.get("/task")).json()["items"]) == 1
 
 
-async def test_it_is_waited_for(rig: Rig) -> None:
+async def test_a_replay_is_waited_for(rig: Rig) -> None:
     reply = await replay(rig, await rig.submit(), prefer="wait=0")
     assert reply.headers["preference-applied"] == "wait=0"
 
 
-async def test_a_task_that_is_kept_for_ever_is_replayed_as_one(rig: Rig) -> None:
+async def test_a_replay_keeps_the_retention_forever(rig: Rig) -> None:
     for retention, expires in (("forever", False), (60, True)):
         body = {"type": "sum", "params": [4, 2], "retention": retention}
         original = (await rig.client.post("/task", json=body)).json()["task_id"]

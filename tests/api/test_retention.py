@@ -1,4 +1,4 @@
-"""A task whose time is over: 410 wherever it is asked for, from that moment on, pruned or not."""
+"""Expired tasks: 410 everywhere, from that moment on, pruned or not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def prune(rig: Rig) -> None:
         pass
 
 
-async def test_it_tells_until_when_it_is_kept(rig: Rig) -> None:
+async def test_a_task_shows_until_when_it_is_kept(rig: Rig) -> None:
     task_id = await rig.submit(retention="PT1H")
     assert (await rig.client.get(f"/task/{task_id}")).json()["expires_at"] is None
     ended = await rig.finish()
@@ -44,7 +44,7 @@ async def test_a_month_by_default_or_forever(rig: Rig, options: dict[str, str], 
 
 
 @pytest.mark.parametrize(("method", "rest"), REQUESTS)
-async def test_whatever_is_asked_of_an_expired_task_is_410(rig: Rig, method: str, rest: str) -> None:
+async def test_every_operation_on_an_expired_task_is_410(rig: Rig, method: str, rest: str) -> None:
     task_id = await rig.submit(retention=3600)
     await rig.finish(Failed(task_problem("task-failed", "no")))
     rig.clock.advance(HOUR - timedelta(microseconds=1))
@@ -67,7 +67,7 @@ async def test_an_erased_task_is_404(rig: Rig, method: str, rest: str) -> None:
     assert problem(await rig.client.request(method, f"/task/{task_id}{rest}")) == (404, "not-found")
 
 
-async def test_lists_leave_it_out(rig: Rig) -> None:
+async def test_lists_omit_expired_tasks(rig: Rig) -> None:
     await rig.submit(retention=60)
     await rig.finish()
     kept = await rig.submit(retention=120)
@@ -92,7 +92,7 @@ async def test_an_idempotency_key_submits_no_other_task_when_its_own_has_expired
     assert (await rig.client.post("/task", json=body, headers=headers)).status_code == 202
 
 
-async def test_an_id_of_the_clients_own_is_taken_until_its_task_is_forgotten(rig: Rig) -> None:
+async def test_a_clients_id_is_taken_until_its_tombstone_is_gone(rig: Rig) -> None:
     path, body = f"/task/{uuid4()}", {"type": "sum", "params": [4, 2], "retention": 60}
     assert (await rig.client.put(path, json=body)).status_code == 201
     await rig.finish()
@@ -105,7 +105,7 @@ async def test_an_id_of_the_clients_own_is_taken_until_its_task_is_forgotten(rig
     assert (await rig.client.put(path, json=body)).status_code == 201
 
 
-async def test_who_follows_it_is_let_go(rig: Rig) -> None:
+async def test_a_stream_ends_when_its_task_expires(rig: Rig) -> None:
     task_id = await rig.submit(retention=60)
     await rig.finish()
     follow = rig.service.following.follow(ANYBODY, UUID(task_id), after=3)
@@ -114,8 +114,8 @@ async def test_who_follows_it_is_let_go(rig: Rig) -> None:
         assert [events async for events in follow] == []
 
 
-async def test_attempts_are_not_left_out_of_a_task_that_goes_meanwhile(rig: Rig, monkeypatch) -> None:
-    """The task was read, then its time was over, then its attempts were read: no half task is shown."""
+async def test_a_task_that_expires_meanwhile_is_not_shown_without_attempts(rig: Rig, monkeypatch) -> None:
+    """If a task expires between the reads of it and of its attempts, no half task is shown."""
     task_id = await rig.submit(retention=60)
     await rig.finish()
     find_attempts = rig.engine.find_attempts

@@ -19,7 +19,7 @@ HOUR = timedelta(hours=1)
 
 
 async def create(rig: Rig, **fields: Any) -> dict[str, Any]:
-    """Make a schedule, by default one with a tick each hour."""
+    """Create a schedule, by default one with a tick each hour."""
     reply = await rig.client.post("/schedule", json={**HOURLY, **fields})
     assert reply.status_code == 201, reply.text
     assert reply.headers["location"] == reply.json()["links"]["self"]
@@ -44,7 +44,7 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-async def test_a_schedule_is_shown_as_it_was_made(rig: Rig) -> None:
+async def test_a_schedule_is_shown_as_it_was_created(rig: Rig) -> None:
     made = await create(rig, task={"type": "sum", "params": [1e2, 2], "tags": ["night"], "priority": 5})
     assert made["task"] == {"type": "sum", "params": [1e2, 2], "tags": ["night"], "priority": 5}
     assert (made["cron"], made["interval"], made["time_zone"]) == ("0 * * * *", None, "UTC")
@@ -123,7 +123,7 @@ async def test_a_fault_is_named_and_nothing_is_stored(
 @pytest.mark.parametrize(
     ("fields", "pointer"), [(fields, pointer) for fields, pointer, _ in FAULTS if fields != {"interval": 60}]
 )
-async def test_a_change_is_held_to_the_same(rig: Rig, fields: dict[str, Any], pointer: str) -> None:
+async def test_a_change_is_validated_like_a_new_schedule(rig: Rig, fields: dict[str, Any], pointer: str) -> None:
     made = await create(rig)
     reply = await change(rig, made, **fields)
     assert problem(reply)[0] == 422
@@ -131,7 +131,7 @@ async def test_a_change_is_held_to_the_same(rig: Rig, fields: dict[str, Any], po
     assert await read(rig, made) == made
 
 
-async def test_a_task_may_be_as_large_as_that(rig: Rig) -> None:
+async def test_a_schedules_task_may_be_large(rig: Rig) -> None:
     empty = len(json.dumps({"type": "reverse", "params": [""]}))
     for size, status in ((MAX_TASK - empty, 201), (MAX_TASK - empty + 1, 422)):
         task = json.dumps({"type": "reverse", "params": ["x" * size]})
@@ -148,7 +148,7 @@ async def test_a_schedule_keeps_no_secrets(rig: Rig) -> None:
     assert webhook["secret"] not in reply.text
 
 
-async def test_every_fault_is_told_at_once(rig: Rig) -> None:
+async def test_every_fault_is_reported_at_once(rig: Rig) -> None:
     body = {"cron": "x", "time_zone": "x", "missed": "x", "x": 1, "task": {"type": "sum", "params": ["a"], "queue": ""}}
     reply = await rig.client.post("/schedule", json=body)
     assert {fault["pointer"] for fault in reply.json()["errors"]} == {
@@ -157,7 +157,7 @@ async def test_every_fault_is_told_at_once(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"5", b'{"name":"a","name":"b"}', b'{"task":' + b"[" * 99])
-async def test_what_is_no_object_is_refused(rig: Rig, body: bytes) -> None:
+async def test_a_body_that_is_not_an_object_is_refused(rig: Rig, body: bytes) -> None:
     headers = {"content-type": "application/json"}
     made = await create(rig)
     for reply in (
@@ -195,7 +195,7 @@ async def test_what_is_not_there(rig: Rig, path: str, schedule_id: str) -> None:
     assert problem(await rig.client.request(method, f"/schedule/{schedule_id}{path}")) == (404, "not-found")
 
 
-async def test_next_ticks_are_told_without_firing_them(rig: Rig) -> None:
+async def test_next_ticks_are_shown_without_firing_them(rig: Rig) -> None:
     made = await create(rig, cron="30 2 * * *", time_zone="Europe/Berlin", ends_at="2026-01-06T00:00:00Z")
     path = made["links"]["next"]
     expected = ["2026-01-03T01:30:00Z", "2026-01-04T01:30:00Z", "2026-01-05T01:30:00Z"]
@@ -222,7 +222,7 @@ async def test_a_tick_submits_the_task(rig: Rig) -> None:
     assert len(await tasks(rig)) == 1
 
 
-async def test_pausing_loses_no_tick_and_makes_up_for_none(rig: Rig) -> None:
+async def test_a_pause_skips_ticks_and_makes_up_for_none(rig: Rig) -> None:
     made = await create(rig)
     paused = (await change(rig, made, paused=True)).json()
     assert paused["next_fire_at"] is None
@@ -244,7 +244,7 @@ async def test_a_change_that_is_not_of_the_times_keeps_the_tick_that_is_due(rig:
     assert [task["type"] for task in await tasks(rig)] == ["reverse"]
 
 
-async def test_a_new_rule_takes_the_place_of_the_other(rig: Rig) -> None:
+async def test_a_new_rule_replaces_the_old_one(rig: Rig) -> None:
     made = await create(rig)
     rig.clock.advance(timedelta(seconds=10))
     changed = (await change(rig, made, interval=30)).json()
@@ -272,7 +272,7 @@ async def test_three_hours_of_downtime(rig: Rig, missed: str, expected: int, ski
 
 
 async def test_a_clock_that_is_set_fires_nothing_early_and_nothing_twice(rig: Rig) -> None:
-    """Row 30: an hour back and forth by a person's hand."""
+    """Row 30: the clock is set an hour back and forth."""
     made = await create(rig, cron="*/10 * * * *")
     for offset in (-HOUR, HOUR, 2 * HOUR, -2 * HOUR, HOUR):
         rig.clock.set(rig.clock.now() + offset)
@@ -312,7 +312,7 @@ async def test_a_deleted_schedule_is_gone_and_its_tasks_stay(rig: Rig) -> None:
     assert len(await tasks(rig)) == 1
 
 
-async def test_a_type_that_changed_is_told_and_one_that_is_not_there_is_waited_for(rig: Rig) -> None:
+async def test_a_changed_type_refuses_ticks_and_a_missing_type_delays_them(rig: Rig) -> None:
     made = await create(rig, task={"type": "named", "params": {"prompt": "a"}}, missed="all")
     types = rig.service.registry._types
     rig.clock.advance(HOUR)
@@ -328,7 +328,7 @@ async def test_a_type_that_changed_is_told_and_one_that_is_not_there_is_waited_f
     assert await tasks(rig) == []
 
 
-async def test_anothers_schedule_is_not_there(rig: Rig) -> None:
+async def test_another_owners_schedule_is_not_found(rig: Rig) -> None:
     admin = await rig.key("admin", owner="root")
     alice, bob = [await rig.key("submit", "read", "control", owner=name) for name in ("alice", "bob")]
     made = (await rig.client.post("/schedule", json=HOURLY, headers=alice)).json()

@@ -1,4 +1,4 @@
-"""What each key may do: every route and method of the table, and all that looks like one."""
+"""What each key may do: every path and method, and everything that looks like one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def operations(rig: Rig) -> list[Operation]:
 
 
 def path_of(operation: Operation) -> str:
-    """Return a path that the operation answers for."""
+    """Return a path of the operation."""
     parts = [ANY_ID if part.endswith("_id}") else "sum" if "{" in part else part for part in operation.path.split("/")]
     return "/".join(parts)
 
@@ -40,14 +40,14 @@ def test_callers() -> None:
     assert all(admin.sees(owner) and ANYBODY.sees(owner) for owner in ("alice", "bob", "", None))
 
 
-def test_public_are_the_probes_and_what_is_the_same_for_every_service(rig: Rig) -> None:
+def test_only_probes_and_docs_are_public(rig: Rig) -> None:
     files = {"docs.css", "docs.js", "swagger-ui-bundle.js", "swagger-ui.css"}
     open_ = {"/", "/docs"} | {f"/docs/{file}" for file in files} | {f"/problems/{name}" for name in PROBLEMS}
     assert open_ | {"/livez", "/readyz"} == PUBLIC_PATHS
 
 
-def test_each_operation_asks_for_the_scope_that_was_decided(rig: Rig) -> None:
-    """Written out, so that no row of the table is loosened in passing."""
+def test_each_operation_needs_the_scope_written_here(rig: Rig) -> None:
+    """Written out, so that no scope is loosened in passing."""
     found: dict[str, set[str]] = {}
     for operation in operations(rig):
         found.setdefault(operation.scope, set()).add(f"{operation.method} {operation.path}")
@@ -80,12 +80,12 @@ SCOPE_OF = {
 
 
 def spellings(path: str) -> Iterator[str]:
-    """Yield the path, and what somebody could take for it."""
+    """Yield the path, and other spellings of it."""
     yield from (path, path + "/", "/" + path, path.upper(), path + ";a=b", path + "%00", path + "/health", path + "%2f")
     yield from ("/livez" + path, path + "/livez", path + "?a=/livez", "/x" + path)
 
 
-async def test_without_a_key_nothing_but_what_is_public_answers(locked: Rig) -> None:
+async def test_without_a_key_only_public_paths_answer(locked: Rig) -> None:
     asked = 0
     for operation in operations(locked):
         for path, method in product(spellings(path_of(operation)), METHODS):
@@ -99,9 +99,7 @@ async def test_without_a_key_nothing_but_what_is_public_answers(locked: Rig) -> 
 
 
 @pytest.mark.parametrize("scope", [None, *SCOPES])
-async def test_every_operation_asks_for_its_scope(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, scope: Scope | None
-) -> None:
+async def test_every_operation_checks_its_scope(rig: Rig, monkeypatch: pytest.MonkeyPatch, scope: Scope | None) -> None:
     caller = Caller(owner="alice", key_id="k", scopes=frozenset([scope] if scope else []))
     monkeypatch.setattr("tasker.api.auth.ANYBODY", caller)
     seen = set()

@@ -1,4 +1,4 @@
-"""Bodies that trickle, stop or break: for every operation that takes one, and each is a line of the log."""
+"""Bodies that trickle, stop or break, for every operation that takes one; each is logged."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def with_bodies(rig: Rig) -> list[tuple[Operation, str]]:
 
 
 async def make_all(rig: Rig) -> dict[str, str]:
-    """Make what the paths of the operations name; return how each part that is left open is filled."""
+    """Make what the paths of the operations name; return the value of each path parameter."""
     task = {"type": "sum", "params": [1, 2]}
     schedule = await rig.client.post("/schedule", json={"name": "hourly", "cron": "0 * * * *", "task": task})
     webhook = await rig.client.post("/webhook", json={"url": "https://hooks.example.com/in"})
@@ -70,7 +70,7 @@ class Exchange:
 
 
 async def trickle() -> dict[str, Any]:
-    """Bring a blank now and then, which no JSON minds: a tenth of the time that a pause may take."""
+    """Send a blank, which JSON allows, every tenth of the longest allowed pause."""
     await asyncio.sleep(WITHIN / 10)
     return {"type": "http.request", "body": b" ", "more_body": True}
 
@@ -81,7 +81,7 @@ async def silence() -> dict[str, Any]:
 
 
 async def break_off() -> dict[str, Any]:
-    """What the server says of a client that has left, and of chunks that are none."""
+    """Receive what the server reports for a disconnected client, and for broken chunks."""
     return {"type": "http.disconnect"}
 
 
@@ -108,8 +108,8 @@ def test_there_are_operations_to_walk(rig: Rig) -> None:
     assert {media for operation, media in with_bodies(rig) if operation.name == "submit_batch"} == {JSON, LINES}
 
 
-async def test_a_trickle_of_lines_ends_after_the_first_are_answered(rig: Rig) -> None:
-    """A byte now and then keeps a batch open for as long as a pause may take, not longer."""
+async def test_a_trickle_of_lines_ends_after_the_first_answers(rig: Rig) -> None:
+    """A byte now and then keeps a batch open for no longer than one allowed pause."""
     wire = Wire(rig)
     wire.write(GOOD + b"\n")
 
@@ -146,8 +146,8 @@ def test_an_allowance_is_used_up_by_waiting_and_earned_back_by_bytes() -> None:
     assert allowance.used_up().kind.status == 408
 
 
-async def test_a_client_that_waits_for_us_does_not_use_up_its_time() -> None:
-    """Between two pieces we store what has come; only waiting for more counts."""
+async def test_time_that_the_service_takes_does_not_count() -> None:
+    """Storing between two pieces does not count; only waiting for more does."""
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"x", "more_body": True}
@@ -163,7 +163,7 @@ async def test_a_client_that_waits_for_us_does_not_use_up_its_time() -> None:
 
 
 async def test_a_long_line_in_small_pieces_is_whole_at_the_end(make_rig: MakeRig) -> None:
-    """Its parts are kept in place, not copied with each piece that comes."""
+    """Its parts are not copied with each new piece."""
     rig = await make_rig()
     text = b'{"type":"reverse","params":["%b"]}\n' % (b"ab" * 5_000)
     wire = Wire(rig)

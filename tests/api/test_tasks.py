@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from tasker.api.tasks import TaskView
 from tasker.errors import Unavailable
 from tasker.model import ExceptionInfo, TaskProblem
 from tasker.rules.lifecycle import Cancelled, Failed, Snoozed, Succeeded
 from tasker.rules.lifecycle import problem as make_problem
+from tasker.wire.tasks import Task
 from tests.api.conftest import TOKEN, Rig, problem
 
 NOBODY = "0198e000-0000-7000-8000-000000000000"
@@ -31,7 +31,7 @@ def failure(*, retryable: bool = False) -> Failed:
 async def read(rig: Rig, task_id: str, query: str = "") -> dict[str, Any]:
     reply = await rig.client.get(f"/task/{task_id}{query}")
     assert reply.status_code == 200
-    view = msgspec.json.decode(reply.content, type=TaskView)
+    view = msgspec.json.decode(reply.content, type=Task)
     assert set(view.__struct_fields__) >= set(reply.json()), "nothing on the wire but what the schema has"
     return dict(reply.json())
 
@@ -280,7 +280,7 @@ async def test_items_of_a_list_are_tasks(rig: Rig) -> None:
     assert body["next_cursor"] is None
 
 
-async def test_a_snoozed_task_tells_when_to_come_back(rig: Rig) -> None:
+async def test_a_snoozed_task_has_retry_after(rig: Rig) -> None:
     task_id = await rig.submit()
     await rig.finish(Snoozed(timedelta(minutes=5)))
     reply = await rig.client.get(f"/task/{task_id}")
@@ -288,7 +288,7 @@ async def test_a_snoozed_task_tells_when_to_come_back(rig: Rig) -> None:
 
 
 async def test_full_store_is_503(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine's own tests fill a disk; here it is how that is told."""
+    """The engine's tests fill a disk; this tests the reply."""
 
     async def full(_: Any) -> Any:
         raise Unavailable("no space left on the device")
@@ -450,7 +450,7 @@ async def test_the_trace_of_a_task_is_kept(rig: Rig, method: str, path: str) -> 
 
 
 @pytest.mark.parametrize("given", ["", "x", TRACE + "0", TRACE.replace("00-", "ff-"), "00-" + "0" * 32 + TRACE[35:]])
-async def test_what_is_no_trace_is_ignored(rig: Rig, given: str) -> None:
+async def test_an_invalid_traceparent_is_ignored(rig: Rig, given: str) -> None:
     reply = await rig.client.post("/task", json={"type": "sum", "params": [4, 2]}, headers={"traceparent": given})
     assert (reply.status_code, "traceparent" in reply.json()) == (202, False)
 

@@ -67,7 +67,7 @@ async def test_groups_and_filters(rig: Rig) -> None:
         ("group=hour", "/group"),        ("type=", "/type"),
     ],
 )  # fmt: skip
-async def test_wrong_questions(rig: Rig, query: str, pointer: str) -> None:
+async def test_wrong_queries_of_usage(rig: Rig, query: str, pointer: str) -> None:
     reply = await rig.client.get(f"/usage?{query}")
     assert problem(reply) == (422, "invalid-request")
     assert [fault["pointer"] for fault in reply.json()["errors"]] == [pointer]

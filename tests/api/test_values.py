@@ -1,4 +1,4 @@
-"""What goes in comes out exactly or is refused: over HTTP, on both engines, through real child processes."""
+"""Values come back exactly or are refused: over HTTP, on both engines, through real child processes."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def test_a_decimal_has_the_digits_that_were_sent(http: httpx2.Client, params: st
     assert end(http, post(http, f"/task/{done['task_id']}/replay", ""))["result"] == AMOUNT
 
 
-def test_so_it_has_at_any_depth(http: httpx2.Client) -> None:
+def test_decimals_keep_their_digits_at_any_depth(http: httpx2.Client) -> None:
     params = f'[{AMOUNT}, [{{"price": 0.{"1" * 40}}}, null], 1e-400, 5, {"9" * 40}]'
     done = post(http, "/task?wait=20", f'{{"type": "pay_on_the_loop", "params": {params}}}')
     assert done["result"] == [AMOUNT, "0." + "1" * 40, "1E-400", "5", "9" * 40]
 
 
-def test_so_it_has_in_batches_and_schedules(http: httpx2.Client) -> None:
+def test_decimals_keep_their_digits_in_batches_and_schedules(http: httpx2.Client) -> None:
     one = f'{{"type": "pay", "params": [{AMOUNT}]}}'
     [item] = post(http, "/batch", f"[{one}]")["items"]
     assert end(http, item)["result"] == AMOUNT
@@ -79,7 +79,7 @@ def test_so_it_has_in_batches_and_schedules(http: httpx2.Client) -> None:
     assert end(http, fired)["result"] == AMOUNT
 
 
-def test_requests_that_differ_in_a_digit_are_two(http: httpx2.Client) -> None:
+def test_requests_that_differ_in_a_digit_are_different(http: httpx2.Client) -> None:
     one, other = (f'{{"type": "pay", "params": [{AMOUNT[:-1]}{digit}], "cache": 60}}' for digit in "89")
     done, again = (post(http, "/task?wait=20", one) for _ in range(2))
     assert again["task_id"] == done["task_id"]
@@ -98,7 +98,7 @@ def test_the_client_and_the_command_line_send_all_digits(client: Tasker, server:
 
 
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-sNaN"])
-def test_a_decimal_that_is_no_number_is_refused(http: httpx2.Client, word: str) -> None:
+def test_an_invalid_decimal_is_refused(http: httpx2.Client, word: str) -> None:
     refused = post(http, "/task", f'{{"type": "pay_on_the_loop", "params": [1, [{{"price": "{word}"}}], "{word}"]}}')
     assert refused["errors"] == [
         {"pointer": f"/params/{place}", "detail": "expected a finite decimal number"} for place in ("1/0/price", "2")
@@ -138,7 +138,7 @@ def test_a_result_that_json_cannot_hold_fails_its_task_alone(client: Tasker, htt
     assert len(listed) >= len(REFUSED) + len(TAKEN)
 
 
-def test_what_a_task_says_is_json_whatever_it_hands_over(client: Tasker, http: httpx2.Client) -> None:
+def test_whatever_a_task_reports_becomes_json(client: Tasker, http: httpx2.Client) -> None:
     before = http.get("/usage", params={"type": "tell"}).json()["total"]["cost"]
     task = client.submit("tell", "0.1").wait(20)
     assert (task.status, task.usage) == ("completed", {"cost": 0.1, "input_tokens": 1})
@@ -180,7 +180,7 @@ def test_models_go_in_and_come_out(http: httpx2.Client) -> None:
     assert post(http, "/type/place/task?wait=20", again)["result"] == done["result"]
 
 
-def test_every_fault_of_a_model_is_told_at_its_place(http: httpx2.Client) -> None:
+def test_every_fault_of_a_model_has_its_pointer(http: httpx2.Client) -> None:
     order = {"items": [{"SKU": "abc", "price": -1, "size": 1}, {"SKU": 3}]}
     refused = post(
         http, "/task", json.dumps({"type": "place", "params": {"order": order, "count": "3", "log": 5, "x": 1}})

@@ -1,4 +1,4 @@
-"""`Prefer: wait` and `?wait=`: answered as soon as the task ends, when time is up, or when the service stops."""
+"""`Prefer: wait` and `?wait=`: answered when the task ends, when the wait is over, or when the service stops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUM = {"type": "sum", "params": [4, 2]}
 
 
 async def until_waiting(rig: Rig, number: int = 1) -> None:
-    """Return once so many requests wait for a task."""
+    """Return once this many requests wait for a task."""
     async with asyncio.timeout(5):
         while rig.hub.waiting < number:
             await asyncio.sleep(0)
@@ -48,7 +48,7 @@ async def test_reading_is_answered_when_the_task_has_ended(rig: Rig) -> None:
     assert replies[2].text == "6"
 
 
-async def test_time_is_up(rig: Rig) -> None:
+async def test_a_wait_that_times_out(rig: Rig) -> None:
     reply = await rig.client.post("/task?wait=0", json=SUM)
     assert (reply.status_code, reply.headers["preference-applied"]) == (202, "wait=0")
     reply = await rig.client.get(reply.headers["location"], headers={"prefer": "wait=1"})
@@ -71,7 +71,7 @@ async def test_long_waits_are_clamped(rig: Rig, wait: str) -> None:
 
 
 @pytest.mark.parametrize("wait", ["-1", "abc", "1.5", "", "1e3", "true"])
-async def test_waits_that_are_no_number(rig: Rig, wait: str) -> None:
+async def test_invalid_waits(rig: Rig, wait: str) -> None:
     assert problem(await rig.client.post(f"/task?wait={wait}", json=SUM)) == (422, "invalid-request")
     assert problem(await rig.client.post("/task", json=SUM, headers={"prefer": f"wait={wait}"}))[0] == 422
     assert (await rig.client.get("/task")).json()["items"] == [], "refused before anything is stored"
@@ -108,7 +108,7 @@ async def test_a_known_version_is_waited_for_until_anything_changes(rig: Rig) ->
     assert seen == [(200, "running", None), (200, "running", half_way), (200, "completed", half_way)]
 
 
-async def test_a_change_that_cannot_be_seen_is_none(rig: Rig) -> None:
+async def test_a_change_that_is_not_shown_does_not_end_the_wait(rig: Rig) -> None:
     task_id = await rig.submit()
     claim = await rig.driver.claim_one()
     etag = (await rig.client.get(f"/task/{task_id}")).headers["etag"]
@@ -140,10 +140,8 @@ async def test_waits_end_when_the_service_stops(rig: Rig) -> None:
     assert (await rig.client.get("/readyz")).status_code == 503
 
 
-async def test_where_others_run_tasks_a_stop_keeps_none_of_them_waiting(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of several processes that share a store one may stop: the tasks wait for its restart if no other takes them."""
+async def test_a_stop_with_other_workers_keeps_no_client_waiting(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If one of several processes that share a store stops, its clients do not wait: other workers run the tasks."""
     task_id = await rig.submit()
     monkeypatch.setattr(type(rig.engine), "is_shared", True)
     rig.service.stop()

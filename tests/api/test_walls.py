@@ -1,4 +1,4 @@
-"""The whole table of operations, asked with every key: what it may do, and what it is told.
+"""Walks every operation with every key: what it may do, and what it is shown.
 
 Without the scope `read` nobody is told a word of what another key has said, and nobody but an admin a word of another
 owner's. Each word carries a mark here, and no reply may have it, in its body or in its head.
@@ -228,7 +228,7 @@ KEYS: list[tuple[Scope, ...]] = [(one,) for one in SCOPES] + list(combinations(S
 
 
 class Walk:
-    """Alice's things and Bob's, and one who goes by them with another key of Alice's."""
+    """Alice's things and Bob's, and a walker with another key of Alice's."""
 
     def __init__(self, rig: Rig, hers: Land, his: Land, scopes: tuple[Scope, ...], key: dict[str, str]) -> None:
         self.rig = rig
@@ -288,7 +288,7 @@ class Walk:
             assert HIS not in text, what
 
     async def _follow(self, ask: Ask) -> None:
-        """Hear all that has happened, which has no end."""
+        """Read the stream of all events up to now; it has no end."""
         [operation] = [one for one in self.operations if one.name == "follow_all"]
         path, _, query = ask.path.partition("?")
         assert path == operation.path
@@ -313,7 +313,7 @@ async def walk(rig: Rig, scopes: tuple[Scope, ...]) -> Walk:
 
 
 @pytest.mark.parametrize("scopes", KEYS, ids=" ".join)
-async def test_no_key_is_told_what_is_behind_its_walls(locked: Rig, scopes: tuple[Scope, ...]) -> None:
+async def test_no_key_is_shown_what_it_may_not_see(locked: Rig, scopes: tuple[Scope, ...]) -> None:
     gone = await walk(locked, scopes)
     for operation in gone.operations:  # what is refused is refused for its scope, and the rest was really done
         needs = {scope for ask in WALK[operation.name](gone.lands[0], "x") for scope in ask.needs}

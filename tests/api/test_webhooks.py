@@ -1,4 +1,4 @@
-"""/webhook: who is told of events, where they may be, and what became of each telling."""
+"""/webhook: receivers of events, their URLs, and their deliveries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pointers(reply: httpx2.Response) -> list[str]:
     return [fault["pointer"] for fault in reply.json()["errors"]]
 
 
-async def test_a_webhook_is_made_with_a_secret_that_is_shown_once(rig: Rig) -> None:
+async def test_a_new_webhook_shows_its_secret_once(rig: Rig) -> None:
     made = await create(rig)
     secret = made.pop("secret")
     assert is_secret(secret)
@@ -48,7 +48,7 @@ async def test_a_webhook_is_made_with_a_secret_that_is_shown_once(rig: Rig) -> N
     assert (await rig.client.get("/webhook")).json() == {"items": [made], "next_cursor": None}
 
 
-async def test_filters_events_and_a_secret_of_ones_own_are_taken(rig: Rig) -> None:
+async def test_filters_events_and_an_own_secret_are_accepted(rig: Rig) -> None:
     given = {
         "events": ["task.started", "task.failed", "task.started"], "type": "sum", "queue": "q", "tag": "t",
         "description": "mine", "secret": SECRET,
@@ -67,7 +67,7 @@ async def test_filters_events_and_a_secret_of_ones_own_are_taken(rig: Rig) -> No
         "https://user:pw@example.com", "https://example.com:22", "http://example.com", "", "nonsense",
     ],
 )  # fmt: skip
-async def test_where_no_webhook_may_lead_is_refused_and_nothing_is_stored(rig: Rig, url: str) -> None:
+async def test_an_unsafe_url_is_refused_and_nothing_is_stored(rig: Rig, url: str) -> None:
     reply = await rig.client.post("/webhook", json={"url": url})
     assert problem(reply) == (422, "unsafe-url")
     assert pointers(reply) == ["/url"]
@@ -83,13 +83,13 @@ async def test_on_ones_own_network_plain_http_is_allowed_by_a_setting(make_rig: 
     assert problem(await rig.client.post("/webhook", json={"url": "file:///x"})) == (422, "unsafe-url")
 
 
-async def test_of_listed_hosts_only_these_are_taken(make_rig: MakeRig) -> None:
+async def test_only_listed_hosts_are_accepted(make_rig: MakeRig) -> None:
     rig = await make_rig(webhook_hosts=("*.example.com",))
     await create(rig)
     assert problem(await rig.client.post("/webhook", json={"url": "https://example.org"})) == (422, "unsafe-url")
 
 
-async def test_every_fault_of_a_body_is_told_at_once(rig: Rig) -> None:
+async def test_every_fault_of_a_body_is_reported_at_once(rig: Rig) -> None:
     reply = await rig.client.post(
         "/webhook",
         json={
@@ -130,7 +130,7 @@ async def test_a_wrong_body_is_refused(rig: Rig, body: Any, name: str, at: str) 
     assert pointers(reply) == [at]
 
 
-async def test_a_change_sets_what_it_names_and_null_takes_it_back(rig: Rig) -> None:
+async def test_a_change_sets_what_it_names_and_null_unsets(rig: Rig) -> None:
     made = await create(rig, events=["task.failed"], type="sum", tag="t")
     path = made["links"]["self"]
     reply = await rig.client.patch(path, json={"queue": "q", "type": None, "events": None})
@@ -171,7 +171,7 @@ async def test_a_task_s_own_webhook_has_one_too(rig: Rig) -> None:
     ]
 
 
-async def test_a_webhook_is_paused_and_goes_on_with_a_fresh_start(rig: Rig) -> None:
+async def test_a_resumed_webhook_starts_afresh(rig: Rig) -> None:
     made = await create(rig)
     path = made["links"]["self"]
     delivery = await fail(rig, made)
@@ -235,14 +235,14 @@ async def test_webhooks_come_in_pages(rig: Rig) -> None:
 
 
 async def fail(rig: Rig, webhook: dict[str, Any]) -> dict[str, Any]:
-    """Have an event told to the webhook, in vain; return the delivery as it is shown."""
+    """Make a failed delivery to the webhook; return it as it is shown."""
     await tell_in_vain(rig)
     reply = await rig.client.get(f"{webhook['links']['deliveries']}?status=failed")
     [shown] = reply.json()["items"]
     return dict(shown)
 
 
-async def test_a_delivery_is_shown_and_made_again(rig: Rig) -> None:
+async def test_a_delivery_is_shown_and_repeated(rig: Rig) -> None:
     made = await create(rig)
     shown = await fail(rig, made)
     assert shown == {
@@ -264,7 +264,7 @@ async def test_a_delivery_is_shown_and_made_again(rig: Rig) -> None:
         assert problem(await rig.client.post(f"{path}/redeliver")) == (404, "not-found")
 
 
-async def test_a_task_brings_a_receiver_of_its_own(rig: Rig) -> None:
+async def test_a_task_has_a_webhook_of_its_own(rig: Rig) -> None:
     asked = {"url": URL, "events": ["task.started"], "secret": SECRET}
     reply = await rig.client.post("/task", json={"type": "sum", "params": [1, 2], "webhook": asked})
     assert reply.status_code == 202
@@ -301,7 +301,7 @@ async def test_an_unknown_event_is_quoted_in_short(rig: Rig) -> None:
     assert len(reply.text) < 2000
 
 
-async def test_every_fault_of_a_task_s_webhook_is_told(rig: Rig) -> None:
+async def test_every_fault_of_a_task_s_webhook_is_reported(rig: Rig) -> None:
     asked = {"url": "https://127.0.0.1", "events": [], "secret": "x", "type": "sum"}
     reply = await rig.client.post("/task", json={"type": "sum", "params": [1, "x"], "webhook": asked})
     assert problem(reply) == (422, "invalid-request")

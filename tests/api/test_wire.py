@@ -1,4 +1,4 @@
-"""The real server on a real socket: what the HTTP layer below the application does with strange requests."""
+"""The real server on a real socket: how the HTTP layer treats strange requests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 class Answer:
-    """A reply as it came: status, headers, body, and whether the connection was closed after it."""
+    """A raw reply: status, headers, body, and whether the connection was closed after it."""
 
     def __init__(self, data: bytes, closed: bool) -> None:
         head, _, self.body = data.partition(b"\r\n\r\n")
@@ -130,14 +130,14 @@ def test_an_absolute_address_does_not_stand_for_the_host(server: Server) -> None
     [b"Content-Length: -1\r\n", b"Content-Length: x\r\n", b"Content-Length: 29\r\nContent-Length: 30\r\n",
      b"Content-Length: 99999999999999999999999\r\n", b"Content-Length: 29, 30\r\n"],
 )  # fmt: skip
-def test_lengths_that_are_none(server: Server, length: bytes) -> None:
+def test_invalid_lengths(server: Server, length: bytes) -> None:
     answer = send(server, b"POST /task HTTP/1.1\r\n" + HOST + JSON + length + b"\r\n" + BODY)
     assert answer.status == 400
     assert answer.closed
 
 
 def test_a_length_beside_chunks_cannot_smuggle(server: Server) -> None:
-    """RFC 9112, 6.3: the chunks count, and the connection is closed; nothing behind them is read as a request."""
+    """RFC 9112, 6.3: the chunks count, and the connection is closed; nothing after them is read as a request."""
     head = b"POST /task HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
     answer = send(
         server, head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY) + b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -192,8 +192,8 @@ def test_a_batch_of_lines_that_is_cut_off(server: Server) -> None:
     assert b'{"accepted":1,"refused":0,"problem":{"type":"/problems/bad-request"' in data
 
 
-def test_broken_chunks_are_told_and_logged_for_every_operation(server: Server) -> None:
-    """The server hands a framing that is none to the operation as a client that has left; each has to answer for it."""
+def test_broken_chunks_are_refused_and_logged_for_every_operation(server: Server) -> None:
+    """The server reports invalid framing as a disconnected client; each operation has to handle it."""
     paths = httpx2.get(f"{server.url}/openapi.json").json()["paths"]
     task = httpx2.post(f"{server.url}/task", json={"type": "sum", "params": [1, 2], "delay": 3600}).json()["task_id"]
     walked = 0
@@ -220,7 +220,7 @@ def test_a_trickle_that_no_operation_reads_ends_with_the_reply(server: Server) -
 
 
 def wait_until_left(server: Server, port: int) -> None:
-    """Wait until the server has no connection to that port any more; the kernel tells the other side nothing of it."""
+    """Wait until the server has closed its connection to that port; the kernel does not notify the other side."""
     process, limit = psutil.Process(server.process.pid), monotonic() + 30
     while any(one.raddr and one.raddr.port == port for one in process.net_connections("tcp")):
         assert monotonic() < limit, "the connection is still held"
@@ -340,7 +340,7 @@ def test_a_client_that_leaves_is_noticed(server: Server) -> None:
 
 
 def test_slow_heads_are_cut_off_while_others_are_served(server: Server) -> None:
-    """The server gives a head ten seconds; idle connections as many."""
+    """The server allows ten seconds for a head, and for an idle connection."""
     slow = [connect(server) for _ in range(100)]
     for number, sock in enumerate(slow):
         if number % 2:

@@ -10,7 +10,7 @@ from tests.api.conftest import Rig
 
 
 async def tell_in_vain(rig: Rig, detail: str = "the receiver answered 500") -> Delivery:
-    """Have an event told to the newest webhook, in vain for the reason `detail`, and return the delivery."""
+    """Make a delivery to the newest webhook that fails with `detail`, and return it."""
     store, now = rig.engine.webhooks, rig.clock.now()
     [webhook] = (await store.find_many(owner=None, limit=1)).items
     position = await store.find_position("test")

@@ -1,4 +1,4 @@
-"""A service on loopback that answers as a test has written down, and keeps what it was asked."""
+"""A scripted service on loopback, which records its requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TASK_ID = "01a20cbf-4de7-7f49-82b5-e8e26ef64288"
 
 
 class Reply(NamedTuple):
-    """An answer; status 0 hangs up without one."""
+    """A reply; status 0 closes the connection without one."""
 
     status: int
     body: Any = None
@@ -23,7 +23,7 @@ class Reply(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A request as it came."""
+    """A recorded request."""
 
     method: str
     path: str
@@ -33,7 +33,7 @@ class Asked(NamedTuple):
 
 @dataclass
 class Script:
-    """The replies still to be given, the last one for ever, and the requests so far."""
+    """The remaining replies, of which the last is repeated, and the recorded requests."""
 
     url: str
     replies: list[Reply]

@@ -1,4 +1,4 @@
-"""How the client speaks: what it repeats and when, what it sends, and what it makes of refusals."""
+"""The client's requests: what it repeats and when, what it sends, and how it raises refusals."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DONE = Reply(202, task(result=6))
 
 
 class Sleeper:
-    """Keeps the pauses instead of making them."""
+    """Records pauses instead of sleeping."""
 
     def __init__(self) -> None:
         self.pauses: list[float] = []
@@ -74,7 +74,7 @@ def test_two_submissions_have_two_keys(connect: Connect) -> None:
     assert len({request.headers["Idempotency-Key"] for request in script.asked}) == 2
 
 
-def test_a_key_of_ones_own_is_kept(connect: Connect) -> None:
+def test_an_own_idempotency_key_is_sent(connect: Connect) -> None:
     with play(DONE) as script, connect(script.url) as client:
         client.submit("sum", 4, 2, options=SubmitOptions(idempotency_key="order-1"))
     assert script.asked[0].headers["Idempotency-Key"] == "order-1"
@@ -101,7 +101,7 @@ def test_retry_after_is_honoured_up_to_a_minute(connect: Connect, sleeper: Sleep
     assert 60 <= sleeper.pauses[1] < 61
 
 
-def test_a_budget_that_is_used_up_is_told_at_once(connect: Connect, sleeper: Sleeper) -> None:
+def test_an_exhausted_budget_is_raised_at_once(connect: Connect, sleeper: Sleeper) -> None:
     refused = Reply(429, problem("budget-exhausted", 429), {"Retry-After": "17587"})
     with play(refused, DONE) as script, connect(script.url) as client, pytest.raises(ServiceError) as caught:
         client.submit("sum", 4, 2)
@@ -123,8 +123,8 @@ def test_a_request_under_way_is_asked_for_again(connect: Connect) -> None:
     assert len(script.asked) == 2
 
 
-def test_no_result_is_made_up_where_none_may_be_read(connect: Connect) -> None:
-    """Without the scope read a task that has ended is told without its result."""
+def test_no_result_is_returned_if_none_may_be_read(connect: Connect) -> None:
+    """Without the scope read, a task that has ended is sent without its result."""
     receipt = {"task_id": TASK_ID, "status": "completed", "params": [4, 2]}
     with play(Reply(200, receipt), Reply(403, problem("forbidden", 403))) as script, connect(script.url) as client:
         with pytest.raises(NotAllowed):
@@ -161,7 +161,7 @@ def test_a_refusal_is_not_repeated(status: int, kind: type[ServiceError], connec
     assert sleeper.pauses == []
 
 
-def test_a_refusal_tells_what_the_service_told(connect: Connect) -> None:
+def test_a_refusal_has_the_services_problem(connect: Connect) -> None:
     body = problem("invalid-params", 422, errors=[{"pointer": "/params/0", "detail": "expected number"}])
     with (
         play(Reply(422, body, {"Request-Id": "r-1"})) as script,
@@ -173,7 +173,7 @@ def test_a_refusal_tells_what_the_service_told(connect: Connect) -> None:
     assert caught.value.request_id == "r-1"
 
 
-def test_a_refusal_by_something_else_than_the_service(connect: Connect) -> None:
+def test_a_refusal_by_a_proxy(connect: Connect) -> None:
     with (
         play(Reply(404, "<html>no such page</html>")) as script,
         connect(script.url) as client,
@@ -183,7 +183,7 @@ def test_a_refusal_by_something_else_than_the_service(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("body", ["<html>welcome</html>", [1], {"task_id": "no uuid"}])
-def test_a_reply_that_is_no_task(body: object, connect: Connect) -> None:
+def test_a_reply_that_is_not_a_task(body: object, connect: Connect) -> None:
     with (
         play(Reply(200, body)) as script,
         connect(script.url) as client,
@@ -192,7 +192,7 @@ def test_a_reply_that_is_no_task(body: object, connect: Connect) -> None:
         client.get(TASK_ID)
 
 
-def test_nobody_there(connect: Connect, sleeper: Sleeper) -> None:
+def test_no_service(connect: Connect, sleeper: Sleeper) -> None:
     with held_port() as port:
         url = f"http://127.0.0.1:{port}"
         with connect(url) as client, pytest.raises(Unreachable, match=f"no answer from {url}"):
@@ -241,7 +241,7 @@ def test_waiting_is_done_by_the_service(connect: Connect) -> None:
     assert [request.headers["Prefer"] for request in script.asked] == ["wait=60"] * 3
 
 
-def test_a_service_that_does_not_hold_replies_is_not_asked_in_a_tight_loop(connect: Connect, sleeper: Sleeper) -> None:
+def test_polling_is_paced_if_the_service_does_not_hold_replies(connect: Connect, sleeper: Sleeper) -> None:
     replies = (Reply(200, task("running"), {"Retry-After": "2"}), Reply(200, task("running")), Reply(200, task()))
     with play(*replies) as script, connect(script.url) as client:
         client.wait(TASK_ID)
@@ -320,7 +320,7 @@ def test_queues_are_read_page_by_page(connect: Connect) -> None:
     assert [request.path for request in script.asked] == ["/queue?limit=500", "/queue?limit=500&cursor=c1"]
 
 
-def test_pages_nobody_takes_are_not_read(connect: Connect) -> None:
+def test_unused_pages_are_not_read(connect: Connect) -> None:
     with play(Reply(200, {"items": [task()], "next_cursor": "c1"})) as script, connect(script.url) as client:
         next(client.find_many())
     assert len(script.asked) == 1
@@ -335,7 +335,7 @@ def told(*sequences: int, type: str = "output") -> str:
     )
 
 
-def test_events_are_followed_over_breaks(connect: Connect, sleeper: Sleeper) -> None:
+def test_events_are_followed_over_broken_connections(connect: Connect, sleeper: Sleeper) -> None:
     replies = (
         Reply(200, told(1, 2)), Reply(200, task("running")), Reply(0), Reply(503, problem("unavailable", 503)),
         Reply(200, told(3, 4)), Reply(200, task("completed")),
@@ -361,8 +361,8 @@ def test_events_of_a_task_that_is_not_there(connect: Connect) -> None:
     assert len(script.asked) == 1
 
 
-def test_a_stop_of_the_service_during_a_wait_is_waited_out(connect: Connect) -> None:
-    """It took the task before it was told to stop: only what it takes after that is left for later."""
+def test_run_outlasts_a_stop_of_the_service(connect: Connect) -> None:
+    """The task was accepted before the stop: only tasks accepted after it wait for the restart."""
     open_ = task("pending", reason="restart")
     with play(Reply(202, open_, {"Preference-Applied": "wait=60"}), DONE) as script, connect(script.url) as client:
         assert client.run("sum", 4, 2) == 6
@@ -398,7 +398,7 @@ def test_what_json_cannot_hold_is_not_sent(connect: Connect, value: object, poin
     assert script.asked == []
 
 
-def test_all_else_is_sent_as_it_is(connect: Connect) -> None:
+def test_other_values_are_sent_unchanged(connect: Connect) -> None:
     with play(DONE) as script, connect(script.url) as client:
         client.submit("echo", Decimal("12345678901234567.89"), {1}, b"x", 10**30, Path("/srv"), None)
     assert script.asked[0].body["params"] == ["12345678901234567.89", [1], "eA==", 10**30, "/srv", None]

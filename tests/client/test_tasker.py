@@ -56,7 +56,7 @@ def test_a_handle_follows_its_task(client: Tasker, tmp_path: Path) -> None:
     assert handle.status() == "completed"
 
 
-def test_a_handle_tells_what_happens_to_its_task(client: Tasker) -> None:
+def test_a_handle_yields_its_tasks_events(client: Tasker) -> None:
     handle = client.submit("sum", 4, 2)
     events = [*handle.events()]
     assert [(event.sequence, event.type) for event in events] == [(1, "created"), (2, "started"), (3, "completed")]
@@ -65,7 +65,7 @@ def test_a_handle_tells_what_happens_to_its_task(client: Tasker) -> None:
     assert [*handle.events(after=3)] == []
 
 
-def test_a_failure_says_what_where_and_why(client: Tasker, service: Server) -> None:
+def test_a_failure_has_type_message_and_traceback(client: Tasker, service: Server) -> None:
     with pytest.raises(TaskFailed, match="ValueError: no good") as caught:
         client.run("explode", "no good")
     error = caught.value
@@ -90,7 +90,7 @@ def test_a_cancelled_task_has_no_result(client: Tasker) -> None:
         handle.cancel()
 
 
-def test_every_fault_of_the_params_is_told(client: Tasker) -> None:
+def test_every_fault_of_the_params_is_raised(client: Tasker) -> None:
     with pytest.raises(InvalidRequest) as caught:
         client.submit("sum", "a", None)
     assert [fault.pointer for fault in caught.value.faults] == ["/params/0", "/params/1"]

@@ -1,1 +1,1 @@
-"""The REST API: one table of operations, from which come the routes, the OpenAPI document and the docs."""
+"""The REST API: resources whose operations make the routes, the OpenAPI document and the docs (see operation.py)."""

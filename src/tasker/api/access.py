@@ -1,4 +1,4 @@
-"""The access log: one line for each request, once it is answered; of a stream, once it has ended."""
+"""The access log: one line for each request once it is answered, for a stream once it has ended."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import structlog
 from tasker.api.replies import ASGIApp, Head, Message, Receive, Scope, Send
 
 _MAX_PATH = 1_000
-"""Characters of a path that are logged."""
+"""Logged characters of a path."""
 
 _log = structlog.get_logger("tasker.access")
 
 
 class AccessLog:
-    """ASGI: has `app` answer, and logs what came of it."""
+    """ASGI: logs each request that `app` has answered."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -37,8 +37,15 @@ class AccessLog:
 
 
 def _write(path: str, head: Head, size: int, seconds: float) -> None:
-    """Log a request. Queries and headers may hold what is secret: they are left out, and of a key its id is logged."""
+    """Log a request, without its query and headers: they may hold secrets. Of a key only the id is logged."""
     _log.info(
-        "request", request_id=head.request_id.decode(), method=head.method, path=path[:_MAX_PATH], status=head.status,
-        duration_ms=round(seconds * 1000, 3), bytes=size, key_id=head.caller.key_id, address=head.address,
-    )  # fmt: skip
+        "request",
+        request_id=head.request_id.decode(),
+        method=head.method,
+        path=path[:_MAX_PATH],
+        status=head.status,
+        duration_ms=round(seconds * 1000, 3),
+        bytes=size,
+        key_id=head.caller.key_id,
+        address=head.address,
+    )

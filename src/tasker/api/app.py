@@ -1,4 +1,4 @@
-"""The ASGI application: the guards, then a route for each path of the table of operations."""
+"""The ASGI application: the list of all operations, a route for each of their paths, and the guards before them."""
 
 from __future__ import annotations
 
@@ -10,33 +10,25 @@ from starlette.routing import Route, Router
 
 from tasker.api.accepts import accepts
 from tasker.api.access import AccessLog
-from tasker.api.audit import AuditOperations, Recorder, audit_operations, is_audited
+from tasker.api.audit import AuditOperations, Recorder, is_audited
 from tasker.api.auth import Gate
-from tasker.api.batches import BATCH_LINES, BatchOperations, batch_operations
+from tasker.api.batches import BATCH_LINES, BatchOperations
 from tasker.api.bodies import BodyReader, crowded_out
 from tasker.api.buffers import Buffers
-from tasker.api.bulk import BulkOperations, bulk_operations
+from tasker.api.bulk import BulkOperations
 from tasker.api.calls import Call
 from tasker.api.catalogue import TypeOperations
 from tasker.api.docs import DocsOperations
 from tasker.api.events import EventOperations
-from tasker.api.feed import FeedOperations, feed_operations
+from tasker.api.feed import FeedOperations
 from tasker.api.fleet import FleetOperations
 from tasker.api.guards import Body, Guard, Rules
-from tasker.api.health import HealthOperations
-from tasker.api.keys import KeyOperations, key_operations
+from tasker.api.health import HealthOperations, health_operations
+from tasker.api.keys import KeyOperations
 from tasker.api.openapi import make_document
-from tasker.api.operation import Operation
-from tasker.api.operations import (
-    docs_operations,
-    event_operations,
-    fleet_operations,
-    health_operations,
-    task_operations,
-    type_operations,
-)
+from tasker.api.operation import Operation, operations_of
 from tasker.api.problems import Refused, method_not_allowed
-from tasker.api.queues import QueueOperations, queue_operations
+from tasker.api.queues import QueueOperations
 from tasker.api.replies import (
     ASGIApp,
     ClientGone,
@@ -49,10 +41,10 @@ from tasker.api.replies import (
     send_reply,
     send_stream,
 )
-from tasker.api.schedules import ScheduleOperations, schedule_operations
+from tasker.api.schedules import ScheduleOperations
 from tasker.api.tasks import TaskOperations
-from tasker.api.usage import UsageOperations, usage_operations
-from tasker.api.webhooks import WebhookOperations, webhook_operations
+from tasker.api.usage import UsageOperations
+from tasker.api.webhooks import WebhookOperations
 from tasker.clock import Clock, SystemClock
 from tasker.config.settings import Settings
 from tasker.errors import Forbidden, NotFound
@@ -63,40 +55,39 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def build_app(service: Service, settings: Settings, metrics: Metrics, clock: Clock | None = None) -> ASGIApp:
-    """Return the HTTP face of `service`."""
+    """Return the REST API of `service`."""
     operations = make_operations(service, metrics, clock or SystemClock(), settings)
     return _guarded(operations, service, settings, metrics, clock)
 
 
 def build_probes(service: Service, settings: Settings, metrics: Metrics, clock: Clock | None = None) -> ASGIApp:
-    """Return the HTTP face of a worker: /livez, /readyz and /metrics, behind the same guards."""
+    """Return the probes of a worker: /livez, /readyz and /metrics, behind the same guards."""
     health = HealthOperations(service, clock or SystemClock(), metrics)
-    operations = health_operations(health, metrics.content_type, public_load=settings.public_load)
+    operations = health_operations(health, public_load=settings.public_load)
     return _guarded(operations, service, settings, metrics, clock)
 
 
 def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: Settings) -> list[Operation]:
-    """Return the whole table."""
+    """Return every operation, resource by resource; each resource declares its own beside their handlers."""
     made = lru_cache(maxsize=1)(lambda _version: make_document(operations, service.registry))
     events = EventOperations(service)
+    health = HealthOperations(service, clock, metrics)
     operations = [
-        *task_operations(TaskOperations(service, clock, events)),
-        *batch_operations(BatchOperations(service, max_line=settings.max_body, max_size=settings.max_batch)),
-        *bulk_operations(BulkOperations(service)),
-        *event_operations(events),
-        *feed_operations(FeedOperations(service.feed)),
-        *schedule_operations(ScheduleOperations(service, clock)),
-        *type_operations(TypeOperations(service)),
-        *fleet_operations(FleetOperations(service, clock, silent_after=settings.lease)),
-        *webhook_operations(WebhookOperations(service.webhooks, service.registry.url_rules)),
-        *usage_operations(UsageOperations(service.usage, service.budgets)),
-        *key_operations(KeyOperations(service.keys)),
-        *audit_operations(AuditOperations(service.audit)),
-        *queue_operations(QueueOperations(service.queues, clock)),
-        *health_operations(
-            HealthOperations(service, clock, metrics), metrics.content_type, public_load=settings.public_load
-        ),
-        *docs_operations(DocsOperations(lambda: made(service.registry.version))),
+        *operations_of(TaskOperations(service, clock, events)),
+        *operations_of(BatchOperations(service, max_line=settings.max_body, max_size=settings.max_batch)),
+        *operations_of(BulkOperations(service)),
+        *operations_of(events),
+        *operations_of(FeedOperations(service.feed)),
+        *operations_of(ScheduleOperations(service, clock)),
+        *operations_of(TypeOperations(service)),
+        *operations_of(FleetOperations(service, clock, silent_after=settings.lease)),
+        *operations_of(WebhookOperations(service.webhooks, service.registry.url_rules)),
+        *operations_of(UsageOperations(service.usage, service.budgets)),
+        *operations_of(KeyOperations(service.keys)),
+        *operations_of(AuditOperations(service.audit)),
+        *operations_of(QueueOperations(service.queues, clock)),
+        *health_operations(health, public_load=settings.public_load),
+        *operations_of(DocsOperations(lambda: made(service.registry.version))),
     ]
     return operations
 
@@ -104,7 +95,7 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
 def _guarded(
     operations: Sequence[Operation], service: Service, settings: Settings, metrics: Metrics, clock: Clock | None
 ) -> ASGIApp:
-    """Return what answers for these operations, behind the guards."""
+    """Return the application that answers these operations, behind the guards."""
     rules = Rules(
         allowed_hosts=frozenset(host.lower().encode() for host in settings.allowed_hosts),
         max_body=settings.max_body,
@@ -119,28 +110,28 @@ def _guarded(
 
 
 def _dispatch(operations: Sequence[Operation], bodies: BodyReader, unread: Buffers, recorder: Recorder) -> ASGIApp:
-    """Return what hands a request to the resource of its path."""
+    """Return the application that hands a request to the endpoint of its path."""
     by_path: dict[str, list[Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, []).append(operation)
-    resources = {path: Resource(own, bodies, unread, recorder) for path, own in by_path.items()}
-    fixed = {path: resource for path, resource in resources.items() if "{" not in path}
-    open_ = [Route(path, endpoint=resource) for path, resource in resources.items() if path not in fixed]
-    router = Router(open_, redirect_slashes=False, default=_nothing)
+    endpoints = {path: Endpoint(own, bodies, unread, recorder) for path, own in by_path.items()}
+    fixed = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
+    templates = [Route(path, endpoint=endpoint) for path, endpoint in endpoints.items() if path not in fixed]
+    router = Router(templates, redirect_slashes=False, default=_not_found)
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-        # A path without open parts needs no patterns; POST /task is by far the most frequent.
+        # A path without parameters needs no pattern; POST /task is by far the most frequent.
         path = scope.get("path", "")
         app: ASGIApp | None = fixed.get(path)
-        if app is None:  # a pattern's end would let a line break pass
-            app = router if path.isprintable() else _nothing
+        if app is None:  # a pattern's `$` would let a line break pass
+            app = router if path.isprintable() else _not_found
         await app(scope, receive, send)
 
     return dispatch
 
 
-class Resource:
-    """ASGI: everything that can be asked of one path. Any other method is told which ones there are."""
+class Endpoint:
+    """ASGI: the operations of one path. The refusal of any other method names those that there are."""
 
     def __init__(
         self, operations: Sequence[Operation], bodies: BodyReader, unread: Buffers, recorder: Recorder
@@ -171,10 +162,11 @@ class Resource:
                 raise
             finally:
                 call.forget_body()
-                for buffers in (self._bodies.buffers, self._unread):  # it may have ended in another way meanwhile
-                    buffers.was_cut_off()
+                # It may have been cut off just as it ended.
+                self._bodies.buffers.was_cut_off()
+                self._unread.was_cut_off()
         elif head.method == "OPTIONS":
-            # No Access-Control header: a page of another origin may not go on from here.
+            # No Access-Control header: this ends the preflight of a page of another origin.
             await send_reply(send, head, empty_reply(204, (b"allow", ", ".join(self._allowed).encode())))
         else:
             raise method_not_allowed(head.method, self._allowed)
@@ -183,14 +175,14 @@ class Resource:
         audited = is_audited(operation)
         reply = await (self._recorder.do(operation, call) if audited else operation.handler(call))
         if isinstance(reply, Stream):
-            if reply.watched:  # else it is made of the body
+            if reply.watched:  # else it is made from the body
                 call.forget_body()
             await send_stream(send, call.receive, call.head, reply, self._unread)
         else:
             await send_reply(send, call.head, reply, self._unread)
 
     async def _check_scope(self, scope: Scope, head: Head, operation: Operation) -> None:
-        """Refuse what the key may not do. That there is a good one, where one is needed, the guards have seen to."""
+        """Refuse what the key may not do. The guards have checked that there is a valid key where one is needed."""
         needed = operation.scope
         if needed == "public" or needed == "any" or head.caller.may(needed):
             return
@@ -205,7 +197,7 @@ def _check_accept(head: Head, medias: Sequence[str]) -> None:
         raise Refused("not-acceptable", f"the reply is {' or '.join(medias)}, which Accept leaves out")
 
 
-async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
     method = scope["method"]
     if method not in _METHODS:
         raise method_not_allowed(method, _METHODS)

@@ -1,7 +1,7 @@
-"""Who asks: by TASKER_TOKEN, by a key of the store, or by none where none is needed.
+"""Authentication: by TASKER_TOKEN, by a key of the store, or without a key where none is needed.
 
-A key is needed as soon as there is one, whether TASKER_TOKEN or one of the store, now or ever; always with
-TASKER_AUTH=on, never with TASKER_AUTH=off.
+With TASKER_AUTH=auto a key is needed if TASKER_TOKEN is set or the store has ever had a key; with `on` always, with
+`off` never.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from tasker.model.keys import ANYBODY, NOBODY, Caller, Key
 from tasker.service.keys import Keys
 
 PUBLIC_PATHS = docs.PUBLIC_PATHS | {"/livez", "/readyz"}
-"""Served without a key, for browsers and probes: compared as a whole, never by how a path begins or ends."""
+"""Served without a key, for browsers and probes: compared as whole paths, never by prefix or suffix."""
 CHALLENGE: Header = (b"www-authenticate", b'Bearer realm="tasker"')
 FAILURES_PER_MINUTE = 10
-"""How many wrong keys of one address are answered as such."""
+"""Wrong keys from one address that are answered 401; more are answered 429."""
 
 
 class Gate:
-    """token: that of TASKER_TOKEN, an admin's key of nobody's."""
+    """Identifies callers and limits their rate. token: TASKER_TOKEN, an admin's key without an owner."""
 
     def __init__(self, keys: Keys, mode: Literal["auto", "on", "off"], token: bytes | None, clock: Clock) -> None:
         self._keys = keys
@@ -38,9 +38,7 @@ class Gate:
         self._buckets: dict[str, Bucket] = {}
 
     async def admit(self, path: str, head: Head) -> None:
-        """Note in `head` who asks. Raises Refused where a key is needed and none, or no good one, is shown, and for one
-        that asks too often.
-        """
+        """Set the caller in `head`. Raises Refused if a needed key is missing or invalid, or a key is over its rate."""
         if self._mode == "off":
             head.caller = ANYBODY
             return
@@ -66,7 +64,7 @@ class Gate:
             if self._token is not None and compare_digest(given, self._token):
                 head.caller = ANYBODY
                 return
-            # Who has failed too often is still let in with a key that is known here, without another look at the store.
+            # An address with too many failures is still admitted with a cached key, but reads the store no more.
             look = not self._failures.is_over(head.address, self._clock.monotonic())
             found = await self._keys.identify(given.decode("latin-1"), look=look)
             if found is not None:
@@ -75,7 +73,7 @@ class Gate:
         raise self._failed(head.address)
 
     def _welcome(self, head: Head, key: Key, caller: Caller) -> None:
-        """Let in who shows a good key, as often as it may. Raises Refused."""
+        """Admit the bearer of a valid key, within its rate. Raises Refused."""
         head.caller = caller
         head.is_welcome = partial(self._keys.is_good, key.key_id)
         if key.rate is None or key.burst is None:
@@ -88,11 +86,11 @@ class Gate:
         head.limits = limit_headers(bucket)
         if not taken:
             after = (b"retry-after", b"%d" % bucket.seconds_to_next())
-            raise Refused("rate-limited", f"the key may ask {key.rate:g} times a second, {key.burst} at once", after)
+            raise Refused("rate-limited", f"the key allows {key.rate:g} requests a second, {key.burst} at once", after)
 
     def _failed(self, address: str) -> Refused:
         wait = self._failures.count(address, self._clock.monotonic())
         if wait:
             after = (b"retry-after", b"%d" % wait)
             return Refused("rate-limited", "too many wrong keys came from this address", after)
-        return Refused("unauthorized", "the key is wrong, revoked or past its time", CHALLENGE)
+        return Refused("unauthorized", "the key is wrong, revoked or expired", CHALLENGE)

@@ -1,7 +1,7 @@
-"""POST /batch: many submissions in one request, each answered for itself as soon as it is stored.
+"""POST /batch: many submissions in one request, each answered as soon as it is stored.
 
-Reading, storing and answering go on side by side and wait for each other, so that memory is bounded however large the
-body is: the body is not read while a chunk of it is stored, nor while the client leaves its replies unread.
+Reading, storing and answering overlap but wait for each other, so that memory is bounded however large the body is:
+while one chunk is stored only the next one is read, and none while the client leaves too many replies unread.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
-from uuid import UUID
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET
 
 from tasker.api.accepts import choose
 from tasker.api.bodies import log_body_fault
@@ -20,48 +19,22 @@ from tasker.api.buffers import Buffer
 from tasker.api.calls import VALIDATED, Call, idempotency_key, prefers_validation
 from tasker.api.events import JSON_LINES
 from tasker.api.lines import ArraySource, Line, LineSource, Pieces, Source
-from tasker.api.operation import SUBMIT_PROBLEMS, Answer, Operation
-from tasker.api.problems import Problem, Refused, to_problem
+from tasker.api.operation import SUBMIT_PROBLEMS, TYPE_PROBLEMS, ok, post
+from tasker.api.problems import Refused, to_problem
 from tasker.api.replies import Head, Header, Stream, encode, encode_lines
 from tasker.errors import Malformed, RequestError
 from tasker.service import Accepted, Batch, Service, Wanted, check_submission
 from tasker.service.pauses import Pauses
+from tasker.wire.batches import BatchItem, BatchReply, BatchSummary
+from tasker.wire.problems import Problem
 
 JSON = "application/json"
 BATCH_LINES = (b"application/jsonl", b"application/x-ndjson")
-"""Media types under which a batch may come in lines."""
+"""Media types of a batch in lines."""
 BACKLOG = 16 << 20
-"""Bytes of replies that may wait for a client that does not read them before it has sent everything."""
+"""Bytes of replies that may wait for a client that sends everything before it reads."""
 _AT_ONCE = 256 << 10
-"""Bytes of replies that are sent together."""
-
-
-class BatchItem(Struct, frozen=True, kw_only=True):
-    """What became of one submission: 202 and its task, 204 where it was to be checked only, or why it was refused.
-
-    `index` counts submissions from 0, `line` is its line from 1. The pointers of a problem lead into the submission.
-    """
-
-    index: int
-    line: int | UnsetType = UNSET
-    status: int
-    task_id: UUID | UnsetType = UNSET
-    replayed: bool | UnsetType = UNSET
-    problem: Problem | UnsetType = UNSET
-
-
-class BatchSummary(Struct, frozen=True, kw_only=True):
-    """The end of a batch. `problem` says why it ended early: what has no item then is to be sent again."""
-
-    accepted: int
-    refused: int
-    problem: Problem | UnsetType = UNSET
-
-
-class BatchReply(BatchSummary, frozen=True, kw_only=True):
-    """An item for each submission, in order, and how many were accepted (or found good) and refused."""
-
-    items: list[BatchItem]
+"""Bytes of replies that fill one chunk."""
 
 
 class _Checked(NamedTuple):
@@ -70,14 +43,31 @@ class _Checked(NamedTuple):
 
 
 class BatchOperations:
-    """max_line: bytes of one submission. max_size: bytes of a body that comes in lines."""
+    """Submit many tasks. max_line: bytes of one submission. max_size: bytes of a body that comes in lines."""
+
+    tag = "tasks"
 
     def __init__(self, service: Service, *, max_line: int, max_size: int) -> None:
         self._service = service
         self._max_line = max_line
         self._max_size = max_size
 
-    async def submit(self, call: Call) -> Stream:
+    @post(
+        "/batch",
+        "Submit many tasks in one request",
+        ok(
+            "An item for each submission as soon as it is on disk; the last line of JSON Lines is a summary.",
+            BatchReply,
+            ("Preference-Applied",),
+            item=(BatchItem, BatchSummary),
+        ),
+        scope="submit",
+        problems=(*SUBMIT_PROBLEMS, *TYPE_PROBLEMS, "shutting-down"),
+        request_headers=("Prefer", "Idempotency-Key"),
+        body="batch",
+        streams=(JSON_LINES,),
+    )
+    async def submit_batch(self, call: Call) -> Stream:
         call.query()
         key, media = idempotency_key(call), call.media
         offered = (JSON_LINES, JSON) if media.encode() in BATCH_LINES else (JSON, JSON_LINES)
@@ -99,7 +89,7 @@ class BatchOperations:
 
 
 class _Work:
-    """Reads, checks and stores, chunk by chunk; batch: None to check alone."""
+    """Reads, checks and stores, chunk by chunk. batch: None to check only."""
 
     def __init__(self, service: Service, source: Source, batch: Batch | None, head: Head) -> None:
         self._service = service
@@ -110,7 +100,7 @@ class _Work:
         self.refused = 0
 
     async def run(self, out: _Handover) -> None:
-        """Put the items of all chunks out, in order. While one is being stored, the next is read and checked."""
+        """Hand over the items of all chunks, in order. While one is stored, the next is read and checked."""
         storing: asyncio.Task[None] | None = None
         try:
             while lines := await self._source.chunk():
@@ -118,7 +108,7 @@ class _Work:
                 if storing is not None:
                     await storing
                 storing = asyncio.create_task(self._store(checked, out))
-                await out.room()
+                await out.drained()
         finally:
             if storing is not None:
                 await asyncio.wait([storing])
@@ -127,7 +117,7 @@ class _Work:
 
     @property
     def count(self) -> int:
-        """How many submissions have their answer."""
+        """The number of answered submissions."""
         return self.accepted + self.refused
 
     def close(self) -> None:
@@ -136,20 +126,20 @@ class _Work:
             self._batch.end()
 
     def log(self, error: RequestError) -> None:
-        """Log what ended the body early: the head of the reply has gone out."""
+        """Log why the body ended early: it is too late for a problem reply."""
         log_body_fault(error, self._head)
 
     def problem(self, error: RequestError) -> Problem:
         return to_problem(error, self._head.request_id)
 
     async def _check(self, lines: Sequence[Line]) -> list[_Checked]:
-        """Read the submissions, and let other requests have their turn in between."""
+        """Read the submissions, with pauses for other requests."""
         checked, pauses = [], Pauses()
         for line in lines:
             try:
                 checked.append(_Checked(line, await self._read(line)))
             except RequestError as error:
-                checked.append(_Checked(line, error.with_traceback(None)))  # which would keep the line twice
+                checked.append(_Checked(line, error.with_traceback(None)))  # a traceback would keep the line twice
             if pauses.due():
                 await pauses.pause()
         return checked
@@ -159,7 +149,7 @@ class _Work:
             raise Refused("payload-too-large", "the line is longer than TASKER_MAX_BODY lets a submission be")
         caller = self._head.caller
         task_type, submission = await self._service.reading.submission(caller.owner, line.text)
-        if self._batch is None:  # nothing will be stored, where it would be checked
+        if self._batch is None:  # else storing checks it
             check_submission(caller, submission)
         return Wanted(line.place, task_type, submission)
 
@@ -189,7 +179,7 @@ class _Work:
 
 
 class _Handover:
-    """Items on their way from who stores to who sends, as text; whoever stores waits while there is much of it."""
+    """Encoded items between the storing and the sending task; `drained` makes the storing one wait for the client."""
 
     def __init__(self, media: str, held: Buffer) -> None:
         self._held = held
@@ -198,7 +188,7 @@ class _Handover:
         self._size = 0
         self._has_begun = False
         self._has_ended = False
-        self._news = asyncio.Event()
+        self._added = asyncio.Event()
         self._taken = asyncio.Event()
 
     def put(self, items: Sequence[BatchItem]) -> None:
@@ -214,21 +204,21 @@ class _Handover:
         self._add(text + b"\n" if self._is_lines else b"]," + text[1:])
 
     def finish(self) -> None:
-        """Nothing more comes."""
+        """Note that nothing more will come."""
         self._has_ended = True
-        self._news.set()
+        self._added.set()
 
-    async def room(self) -> None:
-        """Return once not too much waits."""
+    async def drained(self) -> None:
+        """Wait until no more than BACKLOG bytes wait."""
         while self._size > BACKLOG:
             self._taken.clear()
             await self._taken.wait()
 
     async def take(self) -> bytes:
-        """Return what waits, or a part of it; b"" at the end."""
+        """Return a chunk of what waits; b"" at the end."""
         while not self._parts and not self._has_ended:
-            self._news.clear()
-            await self._news.wait()
+            self._added.clear()
+            await self._added.wait()
         parts, size = [], 0
         while self._parts and size < _AT_ONCE:
             parts.append(self._parts.popleft())
@@ -242,11 +232,11 @@ class _Handover:
         self._parts.append(part)
         self._size += len(part)
         self._held.add(len(part))
-        self._news.set()
+        self._added.set()
 
 
 class _Replies:
-    """The chunks of the reply to a batch."""
+    """The chunks of the reply to a batch; a task of its own makes them."""
 
     def __init__(self, work: _Work, media: str, held: Buffer) -> None:
         self._work = work
@@ -256,7 +246,7 @@ class _Replies:
         self._task = asyncio.create_task(self._run())
 
     async def begin(self) -> None:
-        """Wait for the first items. Raises what refuses the request as a whole."""
+        """Wait for the first items. Raises a refusal of the request as a whole."""
         try:
             self._first = await self._out.take()
             if not self._first:
@@ -271,17 +261,17 @@ class _Replies:
     async def __anext__(self) -> bytes:
         chunk, self._first = self._first or await self._out.take(), b""
         if not chunk:
-            await self._task  # it may have a fault to tell
+            await self._task  # raises its error, if any
             raise StopAsyncIteration
         return chunk
 
     async def aclose(self) -> None:
-        """Read and store no more."""
+        """Stop reading and storing."""
         self._task.cancel()
         await asyncio.wait([self._task])
         self._held.close()
         if not self._task.cancelled():
-            self._task.exception()  # nobody is left to be told
+            self._task.exception()  # retrieved, or asyncio would log it; the client is gone
 
     async def _run(self) -> None:
         try:
@@ -291,7 +281,7 @@ class _Replies:
             self._out.finish()
 
     async def _summary(self) -> BatchSummary:
-        """Do the work and say how it ended. Raises what is wrong before the first item."""
+        """Do the work and return its summary. Raises an error that comes before the first item."""
         work, problem = self._work, None
         try:
             await work.run(self._out)
@@ -303,21 +293,3 @@ class _Replies:
             work.log(error)
             problem = work.problem(error)
         return BatchSummary(accepted=work.accepted, refused=work.refused, problem=problem or UNSET)
-
-
-def batch_operations(batches: BatchOperations) -> list[Operation]:
-    """Return how to submit many tasks at once."""
-    return [
-        Operation(
-            "POST", "/batch", "submit_batch", "tasks", "Submit many tasks in one request", batches.submit,
-            scope="submit",
-            answers={
-                200: Answer(
-                    "An item for each submission as soon as it is on disk; the last line of JSON Lines is a summary.",
-                    BatchReply, ("Preference-Applied",), (BatchItem, BatchSummary),
-                ),
-            },
-            problems=(*SUBMIT_PROBLEMS, "unknown-type", "type-not-loaded", "shutting-down"),
-            request_headers=("Prefer", "Idempotency-Key"), body="batch", streams=(JSON_LINES,),
-        ),
-    ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Receiving the body of a request: never more than the limit, and never longer than the client is given."""
+"""Read the body of a request, within the limits of size and time."""
 
 from __future__ import annotations
 
@@ -13,27 +13,31 @@ from tasker.errors import RequestError
 from tasker.service.pauses import Turns
 
 BODY_WITHIN = 30.0
-"""Seconds that a client has for sending a body."""
+"""Seconds within which a client must send a body."""
 SLOWEST = 500
-"""Bytes a second that have to come, on average, of a body that may take longer."""
+"""Least average bytes a second of a body that may take longer."""
 
 _log = structlog.get_logger("tasker.api")
 
 
 def log_body_fault(error: RequestError, head: Head) -> None:
-    """Log a body that did not come whole; any other error is the client's own affair."""
+    """Log a body that did not arrive whole; other errors are only the client's concern."""
     if isinstance(error, BodyFault):
         _log.info(
-            "request.body_not_read", request_id=head.request_id.decode(), method=head.method, operation=head.operation,
-            address=head.address, reason=error.detail,
-        )  # fmt: skip
+            "request.body_not_read",
+            request_id=head.request_id.decode(),
+            method=head.method,
+            operation=head.operation,
+            address=head.address,
+            reason=error.detail,
+        )
 
 
 class Allowance:
-    """How long a client may keep us waiting for a body that may take longer than `within` seconds in all.
+    """The waiting time left to a client for a body that may take longer than `within` seconds in all.
 
-    Waiting uses it up, each byte earns 1/SLOWEST second back, never more than there was at first: a client may pause,
-    but a trickle ends. What we do between two pieces does not count.
+    Waiting uses it up; each byte earns 1/SLOWEST second back, up to `within`. So a client may pause, but a trickle is
+    cut off. Time that the service spends between two pieces does not count.
     """
 
     def __init__(self, within: float) -> None:
@@ -58,7 +62,7 @@ class Allowance:
 class BodyReader:
     """Reads bodies of at most `max_body` bytes, each within `within` seconds. buffers: count the large ones.
 
-    One timer serves all the bodies that are on their way: `asyncio.timeout`, a timer for each, costs more than reading.
+    One timer serves all bodies: `asyncio.timeout`, with a timer for each, costs more than the reading.
     """
 
     def __init__(self, max_body: int, buffers: Buffers, within: float = BODY_WITHIN) -> None:
@@ -66,18 +70,18 @@ class BodyReader:
         self._max_body = max_body
         self._within = within
         self._turns = Turns()
-        self._reading: dict[asyncio.Task[object], float] = {}  # the oldest first, as all have the same time
+        self._reading: dict[asyncio.Task[object], float] = {}  # deadlines, the earliest first
         self._late: set[asyncio.Task[object]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     async def read(
         self, receive: Receive, content_length: bytes | None, owner: str = ""
     ) -> tuple[bytes, Buffer | None]:
-        """Return the whole body, and where it is counted if it is large: to be closed when it is needed no more.
+        """Return the whole body, and the buffer that counts a large one: close it when the body is no longer needed.
 
-        owner: whose request it is. Large ones that come at once are returned one by one: what is done with each takes
-        the loop for milliseconds. Raises Refused when it is too large, too slow or cut off, or there are too many
-        large ones, of all or of the owner.
+        Large bodies that arrive together are returned one by one, because handling each blocks the loop for
+        milliseconds. Raises Refused if the body is too large, too slow or cut off, or if there are too many large ones,
+        in all or of the `owner`.
         """
         body, buffer = await self._in_time(receive, content_length, owner)
         if buffer is not None:
@@ -100,14 +104,14 @@ class BodyReader:
             if task not in self._late:
                 raise
             task.uncancel()
-            self.buffers.was_cut_off()  # it may be both: then it was cancelled twice
+            self.buffers.was_cut_off()  # it may also be cut off to make room, and was then cancelled twice
             raise too_slow(f"the body did not come within {self._within:g} seconds") from None
         finally:
             del self._reading[task]
             self._late.discard(task)
 
     def _cut_off(self) -> None:
-        """Cancel the reads that are late, and come back when the next one would be."""
+        """Cancel the reads that are late, and set the timer for the next deadline."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._timer = None
@@ -137,7 +141,7 @@ class BodyReader:
                 if size > PIECE:
                     buffer = buffer or self.buffers.open(owner)
                     self._count(buffer, size)
-                # The server may say that more comes when all that was announced is here; asking again costs a turn.
+                # The server may announce more although Content-Length is reached; asking again costs a loop iteration.
                 if size == expected or not message.get("more_body", False):
                     break
             if buffer is not None and not buffer.keep():
@@ -149,20 +153,20 @@ class BodyReader:
         return parts[0] if len(parts) == 1 else b"".join(parts), buffer
 
     def _count(self, buffer: Buffer, size: int) -> None:
-        """Note how much of a body is here. Raises Refused where there is no room for it."""
+        """Count what has arrived of a body. Raises Refused if there is no room for it."""
         buffer.add(size - buffer.size)
         if self.buffers.is_full:
             raise crowded_out()
 
 
 def crowded_out() -> Refused:
-    """Return the 503 for a large body for which there is no room beside the others."""
+    """Return the 503 for a large body for which there is no room."""
     detail = "too many large bodies are on their way, as TASKER_MAX_BUFFERED counts them: send it again after a while"
     return Refused("unavailable", detail, CLOSE, (b"retry-after", b"1"))
 
 
 def too_many_kept() -> Refused:
-    """Return the 503 for a large body of an owner of whom many others are being checked or stored."""
+    """Return the 503 for a large body of an owner whose earlier bodies are still being checked or stored."""
     detail = (
         "large bodies of earlier requests of the same owner are still being checked or stored, and take that part of"
         " TASKER_MAX_BUFFERED which one owner may have: send it again after a while, and fewer at the same time"

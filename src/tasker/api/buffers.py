@@ -1,23 +1,23 @@
-"""How much is in memory for clients at a time: large bodies on their way in, replies that are not read yet."""
+"""A bound on what is held in memory for clients: large bodies while they arrive, replies until they are read."""
 
 from __future__ import annotations
 
 import asyncio
 
 PIECE = 64 * 1024
-"""Bytes that go to the server at a time; what is no larger is not counted: the kernel takes it at once, as a rule."""
+"""Bytes sent to the server at a time. Smaller replies are not counted: as a rule the kernel takes them at once."""
 PATIENCE = 1.0
-"""Seconds within which nobody is cut off."""
+"""Seconds during which no request is cut off."""
 _LOOK_EVERY = 0.05
-"""Seconds between looks for room."""
+"""Seconds between checks for room."""
 
 
 class Buffers:
-    """Counts what is held for all clients. Beyond `most` bytes whoever has taken the longest is cut off.
+    """Counts what is held for all clients. Beyond `most` bytes the oldest request is cut off.
 
-    So a client that does not read, or sends slowly, takes memory only as long as nobody else needs it. What is kept
-    cannot be cut off: each owner may keep as much as is then left for others. An owner who holds more than half of all
-    is cut off at once for another one.
+    So a client that does not read, or sends slowly, takes memory only while no other needs it. Kept buffers cannot be
+    cut off: an owner may keep as much as then remains for others. A request of an owner who holds more than half of
+    all is cut off at once when another owner needs room.
     """
 
     def __init__(self, most: int) -> None:
@@ -25,7 +25,7 @@ class Buffers:
         self._most = most
         self._of_owners: dict[str, int] = {}
         self._kept: dict[Buffer, int] = {}
-        self._held: dict[Buffer, float] = {}  # what may be cut off, the oldest first
+        self._held: dict[Buffer, float] = {}  # buffers that may be cut off, the oldest first
         self._cut_off: set[asyncio.Task[object]] = set()
 
     @property
@@ -33,20 +33,20 @@ class Buffers:
         return self.size > self._most
 
     def open(self, owner: str = "") -> Buffer:
-        """Return a buffer of the request that is answered in the current task; nothing is in it yet."""
+        """Return an empty buffer of the request that the current task answers."""
         task = asyncio.current_task()
         assert task is not None
         return Buffer(self, task, owner)
 
     async def room(self) -> None:
-        """Return once there is room: to be waited for before much is read from the store."""
+        """Wait until there is room; call it before reading much from the store."""
         while self.is_full:
             self.make_room()
             if self.is_full:
                 await asyncio.sleep(_LOOK_EVERY)
 
     def was_cut_off(self) -> bool:
-        """Tell whether the current task was cancelled to make room, and take the cancellation back then. Told once."""
+        """Tell, once, whether the current task was cancelled to make room; if so, undo the cancellation."""
         task = asyncio.current_task()
         if task is None or task not in self._cut_off:
             return False
@@ -55,7 +55,7 @@ class Buffers:
         return True
 
     def make_room(self, owner: str = "") -> None:
-        """Cut off as many as need be, for the owner's sake, as far as they have had time enough."""
+        """Cut off requests to make room for the owner: of a greedy owner at once, others once older than PATIENCE."""
         now, current = asyncio.get_running_loop().time(), asyncio.current_task()
         while self.is_full:
             greedy = next((one for one, size in self._of_owners.items() if size > self._most / 2), owner)
@@ -69,7 +69,7 @@ class Buffers:
             first.task.cancel()
 
     def count(self, buffer: Buffer, size: int) -> None:
-        """Add to a buffer, or with a negative size take from it."""
+        """Add to a buffer, or with a negative size remove from it."""
         if not buffer.size:
             self._held[buffer] = asyncio.get_running_loop().time()
         self._resize(buffer, buffer.size + size)
@@ -77,7 +77,7 @@ class Buffers:
             self._held.pop(buffer, None)
 
     def keep(self, buffer: Buffer) -> bool:
-        """Cut off a buffer no more. False, and no change, if its owner would keep more than is left for others."""
+        """Protect a buffer from being cut off. Return False if its owner would keep more than remains for others."""
         own = sum(size for one, size in self._kept.items() if one.owner == buffer.owner)
         left = self._most - sum(self._kept.values()) - buffer.size
         if own and own + buffer.size > left:  # one alone may be large
@@ -87,7 +87,7 @@ class Buffers:
         return True
 
     def drop(self, buffer: Buffer) -> None:
-        """Count a buffer no more."""
+        """Stop counting a buffer."""
         self._held.pop(buffer, None)
         self._kept.pop(buffer, None)
         self._resize(buffer, 0)
@@ -104,7 +104,7 @@ class Buffers:
 
 
 class Buffer:
-    """What is held for one request. task: that which answers it, cancelled when it is cut off."""
+    """What is held for one request. task: the one that answers it; it is cancelled to cut the request off."""
 
     __slots__ = ("_all", "owner", "size", "task")
 
@@ -115,19 +115,19 @@ class Buffer:
         self.size = 0
 
     def add(self, size: int) -> None:
-        """Hold more; others may be cut off for it."""
+        """Hold more; this may cut off other requests."""
         if size:
             self._all.count(self, size)
             if self._all.is_full:
                 self._all.make_room(self.owner)
 
     def remove(self, size: int) -> None:
-        """Hold less; nothing is left of a buffer that was cut off."""
+        """Hold less; a no-op once the buffer was cut off."""
         if size and self.size:
             self._all.count(self, -min(size, self.size))
 
     def keep(self) -> bool:
-        """Be cut off no more: what it holds is on its way to the store. False if its owner keeps too much already."""
+        """Protect it: what it holds is on its way to the store. Return False if its owner keeps too much already."""
         return self._all.keep(self)
 
     def close(self) -> None:

@@ -8,13 +8,14 @@ from msgspec import Meta, Struct, structs
 
 from tasker.api.calls import Call
 from tasker.api.forms import read_form
-from tasker.api.operation import BODY_PROBLEMS, INPUT_PROBLEMS, Answer, Operation
+from tasker.api.operation import ok, post
 from tasker.api.replies import Reply, encode, json_reply
-from tasker.api.tasks import Moment
 from tasker.errors import Fault, Invalid
 from tasker.model import Status, TaskFilter
 from tasker.model.control import ACTS_ON, Action
 from tasker.service import Acted, Service
+from tasker.wire.batches import BulkReply
+from tasker.wire.shapes import Moment
 
 Text = Annotated[str, Meta(min_length=1, max_length=100)]
 
@@ -51,48 +52,47 @@ class BulkBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ) = None
 
 
-class BulkReply(Struct, frozen=True, kw_only=True):
-    """How many tasks there were (null with a cursor), to how many it was done, and how many had changed meanwhile.
-
-    `next_cursor`: send the same again with it as `cursor`, for there is more to do; null when all is done.
-    """
-
-    matched: int | None
-    done: int
-    skipped: int
-    next_cursor: str | None
-
-
 class BulkOperations:
-    """One action on many tasks."""
+    """Act on many tasks at once."""
+
+    tag = "tasks"
 
     def __init__(self, service: Service) -> None:
         self._bulk = service.bulk
 
-    async def act(self, call: Call) -> Reply:
+    @post(
+        "/bulk",
+        "Cancel, retry or delete all tasks of a filter",
+        ok("How many tasks matched, and how many were changed.", BulkReply),
+        scope="control",
+        problems=("conflict",),
+        body=BulkBody,
+        example={"action": "cancel", "filter": {"queue": "default", "tag": "mine"}, "dry_run": True},
+    )
+    async def act_on_tasks(self, call: Call) -> Reply:
         call.query()
         body = read_form(await call.body(), BulkBody)
         _check(body)
         where = _filter(body.filter)
-        call.head.deed = _in_words(body)
+        call.head.audit_target = _describe(body)
         if body.dry_run:
             count = await call.unless_gone(self._bulk.count(call.caller, body.action, where))
-            return json_reply(_told(count, Acted()))
+            return json_reply(_reply(count, Acted()))
         if body.cursor is not None:
             acted = await call.unless_gone(self._bulk.go_on(call.caller, body.action, where, body.cursor))
-            return json_reply(_told(None, acted))
+            return json_reply(_reply(None, acted))
         count, acted = await call.unless_gone(self._bulk.begin(call.caller, body.action, where, body.at_most))
-        return json_reply(_told(count, acted))
+        return json_reply(_reply(count, acted))
 
 
-def _in_words(body: BulkBody) -> str:
-    """Return what is asked for, for the record."""
+def _describe(body: BulkBody) -> str:
+    """Return the action and its filter, for the audit log."""
     given = {name: value for name, value in structs.asdict(body.filter).items() if value is not None}
     return f"{body.action}{' (dry run)' if body.dry_run else ''} {encode(given).decode()}"
 
 
 def _check(body: BulkBody) -> None:
-    """Raise Invalid with every fault of what does not fit together."""
+    """Raise Invalid with every pair of members that do not fit together."""
     faults: list[Fault] = []
     is_empty = body.filter == BulkFilter()
     if is_empty and not body.all:
@@ -116,24 +116,8 @@ def _statuses(given: BulkFilter) -> tuple[Status, ...]:
 
 
 def _filter(given: BulkFilter) -> TaskFilter:
-    return TaskFilter(
-        status=_statuses(given), type=given.type, queue=given.queue, tag=given.tag, created_after=given.created_after,
-        created_before=given.created_before, owner=given.owner,
-    )  # fmt: skip
+    return TaskFilter(**structs.asdict(given) | {"status": _statuses(given)})
 
 
-def _told(count: int | None, acted: Acted) -> BulkReply:
+def _reply(count: int | None, acted: Acted) -> BulkReply:
     return BulkReply(matched=count, done=acted.done, skipped=acted.skipped, next_cursor=acted.next_cursor)
-
-
-def bulk_operations(bulk: BulkOperations) -> list[Operation]:
-    """Return how to act on many tasks at once."""
-    return [
-        Operation(
-            "POST", "/bulk", "act_on_tasks", "tasks", "Cancel, retry or delete all tasks of a filter", bulk.act,
-            scope="control",
-            answers={200: Answer("How many there were, and to how many it was done.", BulkReply)},
-            problems=(*BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "conflict", "unavailable"),
-            body=BulkBody, example={"action": "cancel", "filter": {"queue": "default", "tag": "mine"}, "dry_run": True},
-        ),
-    ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""One request as an operation sees it: its path, query and preferences, its body, and whether anybody still waits."""
+"""One request as a handler sees it: its path, query, preferences and body, and whether the client still waits."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from tasker.model.keys import Caller
 from tasker.requests.submissions import RunAt
 
 MAX_WAIT = 60
-"""Seconds that one request may wait for a task."""
+"""The most seconds that one request may wait for a task."""
 _MAX_PARAMETERS = 200
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _WAIT = re.compile(rb'(?:^|[,;\s])wait\s*=\s*"?([^,;"\s]*)', re.IGNORECASE)
 _VALIDATE = re.compile(rb'(?:^|[,;\s])handling\s*=\s*"?validate"?\s*(?:[,;]|$)', re.IGNORECASE)
 VALIDATED: Header = (b"preference-applied", b"handling=validate")
 _TRACE = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_DIGITS = re.compile(r"[0-9]{1,1000}")  # more than int() takes is no number
+_DIGITS = re.compile(r"[0-9]{1,1000}")  # int() refuses longer ones
 _T = TypeVar("_T")
 
 
 class Parameter(NamedTuple):
-    """A query parameter: `read` takes its text and raises ValueError with what was expected.
+    """A query parameter: `read` parses its text, or raises ValueError with what was expected.
 
-    With `many` it may be given more than once, or once with commas, and is a tuple.
+    many: it may be repeated, or given once with commas; its value is a tuple.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Parameter(NamedTuple):
 
 
 class Call:
-    """A request that the guards let through, for one operation. unread: counts the replies that are not read yet."""
+    """A request that the guards admitted, for one operation. unread: counts replies that clients have not read yet."""
 
     __slots__ = ("_bodies", "_buffer", "_parameters", "_scope", "head", "receive", "unread")
 
@@ -64,12 +64,12 @@ class Call:
 
     @property
     def caller(self) -> Caller:
-        """Who asks."""
+        """The authenticated caller."""
         return self.head.caller
 
     @property
     def path(self) -> dict[str, str]:
-        """The parts of the path that the route leaves open."""
+        """The parameters in the path, by name."""
         return self._scope.get("path_params", {})  # type: ignore[no-any-return]
 
     @property
@@ -83,7 +83,7 @@ class Call:
         return self.head.headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
 
     def id_of(self, name: str) -> UUID:
-        """Return an id in the path; only the usual 36 characters are one. Raises NotFound."""
+        """Return an id in the path, in the usual 36 characters. Raises NotFound."""
         text = self.path[name]
         if not _UUID.fullmatch(text):
             raise NotFound(f"{text[:50]!r} is no {name.replace('_', ' ')}")
@@ -93,7 +93,7 @@ class Call:
         return self.id_of("task_id")
 
     def query(self) -> dict[str, Any]:
-        """Return the parameters that are given. Raises Invalid with every fault, pointers being names (`/limit`)."""
+        """Return the given query parameters. Raises Invalid with every fault; pointers are names (`/limit`)."""
         return read_query(self._scope["query_string"], self._parameters)
 
     async def body(self) -> bytes:
@@ -103,14 +103,14 @@ class Call:
         return body
 
     def forget_body(self) -> None:
-        """The body is needed no more."""
+        """Stop counting the body: it is no longer needed."""
         if self._buffer is not None:
             self._buffer.close()
 
     async def unless_gone(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Return the result of `work`; give it up and raise ClientGone when the client closes the connection.
+        """Return the result of `work`; cancel it and raise ClientGone when the client closes the connection.
 
-        Meanwhile nobody needs the body: who calls this must not hold it.
+        The body is no longer counted, so the caller must not hold it.
         """
         self.forget_body()
         working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(gone(self.receive))
@@ -154,7 +154,7 @@ def _pairs(query_string: bytes) -> list[tuple[str, str]]:
         return parse_qsl(
             query_string.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS
         )
-    except ValueError:  # not ASCII, not UTF-8 behind the percent signs, or too many
+    except ValueError:  # not ASCII, not percent-encoded UTF-8, or too many
         raise Invalid("the query is not percent-encoded UTF-8, or has too many parameters") from None
 
 
@@ -167,7 +167,7 @@ def _read_parameter(parameter: Parameter, texts: list[str]) -> Any:
 
 
 def one_of(*names: str) -> Callable[[str], str]:
-    """Return a reader of one of these words."""
+    """Return a parser of one of these words."""
 
     def read(text: str) -> str:
         if text not in names:
@@ -178,7 +178,7 @@ def one_of(*names: str) -> Callable[[str], str]:
 
 
 def text_of(most: int) -> Callable[[str], str]:
-    """Return a reader of 1 to `most` characters."""
+    """Return a parser of 1 to `most` characters."""
 
     def read(text: str) -> str:
         if not 1 <= len(text) <= most or "\0" in text:
@@ -188,8 +188,13 @@ def text_of(most: int) -> Callable[[str], str]:
     return read
 
 
+def text_parameter(name: str, description: str) -> Parameter:
+    """Return a parameter of 1 to 100 characters."""
+    return Parameter(name, description, {"type": "string", "minLength": 1}, text_of(100))
+
+
 def whole(low: int, high: int) -> Callable[[str], int]:
-    """Return a reader of a whole number that is at least `low`; a larger one than `high` counts as `high`."""
+    """Return a parser of whole numbers from `low`; `high` stands for any larger one."""
 
     def read(text: str) -> int:
         if not _DIGITS.fullmatch(text) or int(text) < low:
@@ -200,14 +205,14 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def uuid_of(text: str) -> UUID:
-    """Read the usual 36 characters of a UUID. Raises ValueError."""
+    """Parse a UUID in its usual 36 characters. Raises ValueError."""
     if not _UUID.fullmatch(text):
         raise ValueError("expected a UUID, like 01a20c8b-c777-7774-af49-131c21b859b2")
     return UUID(text)
 
 
 def moment(text: str) -> datetime:
-    """Read an RFC 3339 time with a zone. Raises ValueError."""
+    """Parse an RFC 3339 time with a zone. Raises ValueError."""
     try:
         # An unescaped + in a query is a space; no time has one before its zone.
         given = msgspec.convert(text.replace(" ", "+"), RunAt)
@@ -225,16 +230,16 @@ wait_parameter = Parameter(
 
 
 class Wait(NamedTuple):
-    """How long the client wants to wait, and what tells it that this was heard (RFC 7240)."""
+    """How long the client wants to wait, and the header that confirms it (RFC 7240)."""
 
     time: timedelta
     applied: tuple[Header, ...]
 
 
 def preferred_wait(call: Call, query: dict[str, Any]) -> Wait | None:
-    """Return the wait asked for by `?wait=`, else by `Prefer: wait=`; None if there is none.
+    """Return the wait that `?wait=` asks for, or else `Prefer: wait=`; None without either.
 
-    Raises Invalid for a preference that is no whole number.
+    Raises Invalid for a preference that is not a whole number.
     """
     seconds = query.get("wait")
     if seconds is None:
@@ -250,7 +255,7 @@ def preferred_wait(call: Call, query: dict[str, Any]) -> Wait | None:
 
 
 def idempotency_key(call: Call) -> str | None:
-    """Return the client's key of this request, None if it gives none. Raises Refused for what is none."""
+    """Return the Idempotency-Key of this request, or None. Raises Refused for an invalid one."""
     key = call.head.headers.get(b"idempotency-key")
     if key is None:
         return None
@@ -260,7 +265,7 @@ def idempotency_key(call: Call) -> str | None:
 
 
 def trace_of(call: Call) -> str | None:
-    """Return the trace that a request belongs to, by a `traceparent` that is one (W3C Trace Context, 3.2)."""
+    """Return the `traceparent` of a request, or None if it is missing or invalid (W3C Trace Context, 3.2)."""
     given = call.head.headers.get(b"traceparent")
     if given is None or _TRACE.fullmatch(given) is None:
         return None
@@ -268,6 +273,6 @@ def trace_of(call: Call) -> str | None:
 
 
 def prefers_validation(call: Call) -> bool:
-    """Tell whether the client wants its submission checked, and not stored: `Prefer: handling=validate`."""
+    """Tell whether the client wants its submission only checked: `Prefer: handling=validate`."""
     prefer = call.head.headers.get(b"prefer")
     return prefer is not None and _VALIDATE.search(prefer) is not None

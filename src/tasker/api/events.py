@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
-from typing import Annotated, Any
 from uuid import UUID
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Struct
 
 from tasker.api.accepts import choose
 from tasker.api.buffers import PIECE
 from tasker.api.calls import Call, Parameter, whole
+from tasker.api.operation import Answer, get
 from tasker.api.replies import Header, Reply, Stream, empty_reply, encode, encode_task, sees_tracebacks
 from tasker.errors import Invalid
 from tasker.model import Event, Status, Task
 from tasker.model.keys import Caller
 from tasker.service import Service
+from tasker.wire import events as wire
 
 SSE, JSON_LINES = "text/event-stream", "application/jsonl"
 STREAMS = (SSE, JSON_LINES)
@@ -24,45 +25,16 @@ _MAX_SEQUENCE = 2**31 - 1
 _ON_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 ENDS = frozenset(status.value for status in Status if status.is_terminal)
 
-EVENT_PARAMETERS = (
-    Parameter(
-        "after", "Go on behind the event with this sequence; `Last-Event-ID` comes before it.",
-        {"type": "integer", "minimum": 0, "default": 0}, whole(0, _MAX_SEQUENCE),
-    ),
-)  # fmt: skip
-
-
-class EventView(Struct, frozen=True, kw_only=True):
-    """Something that happened to a task; the fields behind `attempt` depend on `type`.
-
-    `output` has `chunk`; `progress` its numbers and message; `log` level, message and fields; `started` the worker;
-    `retrying` how the attempt ended, and in how many seconds the next may start; the last one the Task as it ended.
-    `cursor` is there in the stream of all tasks.
-    """
-
-    task_id: UUID
-    sequence: int
-    type: str
-    time: Annotated[datetime, Meta(tz=True)]
-    attempt: int
-    cursor: str | UnsetType = UNSET
-    chunk: str | UnsetType = UNSET
-    fraction: float | UnsetType | None = UNSET
-    current: float | UnsetType | None = UNSET
-    total: float | UnsetType | None = UNSET
-    message: str | UnsetType | None = UNSET
-    level: str | UnsetType = UNSET
-    fields: dict[str, Any] | UnsetType = UNSET
-    worker: str | UnsetType | None = UNSET
-    ending: str | UnsetType | None = UNSET
-    reason: str | UnsetType | None = UNSET
-    delay: float | UnsetType = UNSET
-    error: dict[str, Any] | UnsetType | None = UNSET
-    task: dict[str, Any] | UnsetType = UNSET
+_AFTER = Parameter(
+    "after",
+    "Begin after the event with this sequence; `Last-Event-ID` takes precedence.",
+    {"type": "integer", "minimum": 0, "default": 0},
+    whole(0, _MAX_SEQUENCE),
+)
 
 
 class _Envelope(Struct, frozen=True):
-    """What every event has."""
+    """The fields that every event has."""
 
     task_id: UUID
     sequence: int
@@ -72,14 +44,29 @@ class _Envelope(Struct, frozen=True):
 
 
 class EventOperations:
-    """What happens to tasks, as the service tells it."""
+    """Stream what happens to a task."""
+
+    tag = "events"
 
     def __init__(self, service: Service) -> None:
         self._tasks = service.tasks
         self._following = service.following
 
-    async def of_task(self, call: Call) -> Reply | Stream:
-        """Stream a task's log. Where there is nothing more to come, 204 keeps an EventSource from asking again."""
+    @get(
+        "/task/{task_id}/events",
+        "Follow what happens to a task",
+        {
+            200: Answer("Its events as they happen, the last one with the Task.", item=wire.Event),
+            204: Answer("It has ended, and the client has its last event."),
+        },
+        problems=("expired",),
+        parameters=(_AFTER,),
+        request_headers=("Last-Event-ID",),
+        media=SSE,
+        streams=(JSON_LINES,),
+    )
+    async def follow_task(self, call: Call) -> Reply | Stream:
+        """Stream a task's log. If nothing more will come, 204 keeps an EventSource from asking again."""
         query = call.query()
         caller, task_id = call.caller, call.task_id()
         task = await self._tasks.get(caller, task_id)
@@ -93,7 +80,7 @@ class EventOperations:
     def stream(
         self, caller: Caller, task_id: UUID, media: str, *, after: int = 0, headers: tuple[Header, ...] = ()
     ) -> Stream:
-        """Return the log of a task from behind `after` on, until its end."""
+        """Return a stream of a task's events after the sequence `after`, until the task has ended."""
         chunks = (self._as_sse if media == SSE else self._as_lines)(caller, task_id, after)
         return Stream(media, chunks, headers)
 
@@ -108,7 +95,7 @@ class EventOperations:
                 yield b": still here\n\n"
 
     async def _as_lines(self, caller: Caller, task_id: UUID, after: int) -> AsyncGenerator[bytes, None]:
-        yield b"\n"  # readers skip blank lines; this one shows the reply's head to the client and to proxies at once
+        yield b"\n"  # readers skip blank lines; this one sends the reply's head through proxies at once
         async for events in self._following.follow(caller, task_id, after=after):
             async for chunk in self._joined(caller, [(b"", event) for event in events], b"\n"):
                 yield chunk
@@ -118,7 +105,7 @@ class EventOperations:
     async def _joined(
         self, caller: Caller, frames: Sequence[tuple[bytes, Event]], end: bytes
     ) -> AsyncGenerator[bytes, None]:
-        """Yield events with what stands before and behind each, several at a time while they are small."""
+        """Yield encoded events with their frames, several together while they are small."""
         parts: list[bytes] = []
         size = 0
         for begin, event in frames:
@@ -132,24 +119,24 @@ class EventOperations:
             yield b"".join(parts)
 
     async def _encode(self, caller: Caller, event: Event) -> bytes:
-        """Return an event as one line of JSON: what every event has, then what this one has."""
+        """Return an event as one line of JSON; the last event of a run has its task."""
         task = None
         if event.type in ENDS:
             found = await self._tasks.find(caller, event.task_id)
             is_same = found is not None and found.status == event.type and found.attempt == event.attempt
-            task = found if is_same else None  # it may be run again or erased since
+            task = found if is_same else None  # it may have been run again or erased since
         return encode_event(event, task, tracebacks=sees_tracebacks(caller))
 
 
 def encode_event(event: Event, task: Task | None, *, tracebacks: bool, cursor: str | None = None) -> bytes:
-    """Return an event as one line of JSON: what every event has, then what this one has.
+    """Return an event as one line of JSON: the common fields, then those of its type.
 
-    task: as it ended, for the event of that. cursor: the event's place among those of all tasks.
+    task: the task as it ended, for its last event. cursor: the event's place in the stream of all tasks.
     """
     head = encode(_Envelope(event.task_id, event.sequence, event.type, event.time, event.attempt))
     more = bytes(event.data)[1:-1].strip()
     if task is not None:
-        # Params are kept as they came: over several lines, perhaps.
+        # Params are stored as they were sent, perhaps over several lines.
         more = b'"task":' + encode_task(task, tracebacks=tracebacks).translate(_ON_ONE_LINE)
     parts = [
         head[:-1],
@@ -160,7 +147,7 @@ def encode_event(event: Event, task: Task | None, *, tracebacks: bool, cursor: s
 
 
 def _last_event_id(call: Call) -> int | None:
-    """Return where a client that comes again left off. Raises Invalid for what is no sequence."""
+    """Return the sequence in Last-Event-ID, where a returning client left off. Raises Invalid."""
     given = call.head.headers.get(b"last-event-id")
     if given is None or not given:
         return None

@@ -8,17 +8,16 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from msgspec import Struct
-
 from tasker.api.accepts import choose
-from tasker.api.calls import Call, Parameter, one_of, text_of, uuid_of
-from tasker.api.events import JSON_LINES, SSE, STREAMS, EventView, encode_event
-from tasker.api.operation import Answer, Operation
+from tasker.api.calls import Call, Parameter, one_of, text_of, text_parameter, uuid_of
+from tasker.api.events import JSON_LINES, SSE, STREAMS, encode_event
+from tasker.api.operation import get, ok
 from tasker.api.replies import Stream, encode, sees_tracebacks
 from tasker.model.journal import JournalEntry
 from tasker.model.keys import Caller
 from tasker.service.cursors import Seal
 from tasker.service.feed import HEARTBEAT, OLDEST, Batch, Feed
+from tasker.wire.events import Event, Reset
 
 _TYPES = ("created", "started", "progress", "output", "log", "retrying", "completed", "failed", "cancelled")
 _MAX_CURSOR = 100
@@ -26,32 +25,34 @@ _SOME = {"type": "string", "minLength": 1}
 
 FEED_PARAMETERS = (
     Parameter(
-        "after", f"Go on behind the event with this id (`cursor`); `{OLDEST}`: with the oldest that is kept. By "
-        "default it begins with what happens now. `Last-Event-ID` comes before it.", _SOME, text_of(_MAX_CURSOR),
+        "after",
+        f"Begin after the event with this id (`cursor`); `{OLDEST}`: with the oldest that is kept. By default, with"
+        " what happens from now on. `Last-Event-ID` takes precedence.",
+        _SOME,
+        text_of(_MAX_CURSOR),
     ),
     Parameter(
-        "event", "Only events of these types; repeated or separated by commas.",
-        {"type": "array", "items": {"type": "string", "enum": list(_TYPES)}}, one_of(*_TYPES), many=True,
+        "event",
+        "Only events of these types; repeated or separated by commas.",
+        {"type": "array", "items": {"type": "string", "enum": list(_TYPES)}},
+        one_of(*_TYPES),
+        many=True,
     ),
     Parameter(
-        "task_id", "Only of these tasks; repeated or separated by commas.",
-        {"type": "array", "items": {"type": "string", "format": "uuid"}}, uuid_of, many=True,
+        "task_id",
+        "Only of these tasks; repeated or separated by commas.",
+        {"type": "array", "items": {"type": "string", "format": "uuid"}},
+        uuid_of,
+        many=True,
     ),
-    Parameter("type", "Only of tasks of this type.", _SOME, text_of(100)),
-    Parameter("queue", "Only of tasks of this queue.", _SOME, text_of(100)),
-    Parameter("tag", "Only of tasks with this tag.", _SOME, text_of(100)),
-)  # fmt: skip
-
-
-class ResetView(Struct, frozen=True, kw_only=True, tag="reset", tag_field="type"):
-    """What stands in the stream where events are missing: those behind the id that was asked for are not kept."""
-
-    cursor: str
-    detail: str
+    text_parameter("type", "Only of tasks of this type."),
+    text_parameter("queue", "Only of tasks of this queue."),
+    text_parameter("tag", "Only of tasks with this tag."),
+)
 
 
 class _Selection(NamedTuple):
-    """Which events a client is told: those that fit every field that is given, of what it may see."""
+    """Which events a client is sent: those that match every given field, among those that it may see."""
 
     caller: Caller
     events: frozenset[str]
@@ -76,12 +77,23 @@ class _Selection(NamedTuple):
 
 
 class FeedOperations:
-    """What happens to all tasks, as the service tells it."""
+    """Stream what happens to all tasks."""
+
+    tag = "events"
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
 
-    async def follow(self, call: Call) -> Stream:
+    @get(
+        "/events",
+        "Follow what happens to all tasks",
+        ok("Events as they happen, without end.", item=(Event, Reset)),
+        parameters=FEED_PARAMETERS,
+        request_headers=("Last-Event-ID",),
+        media=SSE,
+        streams=(JSON_LINES,),
+    )
+    async def follow_all(self, call: Call) -> Stream:
         """Stream what happens, from where the client left off."""
         query = call.query()
         after = call.head.headers.get(b"last-event-id", b"").decode("latin-1") or query.get("after")
@@ -89,9 +101,13 @@ class FeedOperations:
             after = await self._feed.open(after)
         seal = await self._feed.seal()
         selection = _Selection(
-            call.caller, frozenset(query.get("event", ())), frozenset(query.get("task_id", ())), query.get("type"),
-            query.get("queue"), query.get("tag"),
-        )  # fmt: skip
+            caller=call.caller,
+            events=frozenset(query.get("event", ())),
+            task_ids=frozenset(query.get("task_id", ())),
+            type=query.get("type"),
+            queue=query.get("queue"),
+            tag=query.get("tag"),
+        )
         media = choose(call.head.headers.get(b"accept"), STREAMS) or SSE
         return Stream(media, self._chunks(media, selection, after, seal))
 
@@ -100,23 +116,23 @@ class FeedOperations:
     ) -> AsyncGenerator[bytes, None]:
         loop = asyncio.get_running_loop()
         writer = _Writer(media, seal, tracebacks=sees_tracebacks(selection.caller))
-        told_at = loop.time()
+        sent_at = loop.time()
         yield b": the events of all tasks\n\n" if media == SSE else b"\n"
         async with contextlib.aclosing(self._feed.follow(after)) as batches:
             async for batch in batches:
                 chunk = writer.write(batch, selection)
-                if not chunk and loop.time() - told_at >= HEARTBEAT - 0.5:  # many events, but none for this client
+                if not chunk and loop.time() - sent_at >= HEARTBEAT - 0.5:  # many events, none of them for this client
                     chunk = writer.heartbeat(batch.cursor)
-                del batch  # while the client reads, it is not held
+                del batch  # do not hold it while the client reads
                 if chunk:
                     out = [chunk]
                     del chunk
                     yield out.pop()
-                    told_at = loop.time()
+                    sent_at = loop.time()
 
 
 class _Writer:
-    """Batches in one media type, as who sees tracebacks or not is told them."""
+    """Encodes batches of events in one media type, with or without tracebacks."""
 
     def __init__(self, media: str, seal: Seal, *, tracebacks: bool) -> None:
         self._is_sse = media == SSE
@@ -132,9 +148,9 @@ class _Writer:
         return self._join(batch, [entry for entry in batch.entries if selection.has(entry)])
 
     def heartbeat(self, cursor: str) -> bytes:
-        """Return what says that the stream lives; an id without data lets the client come back here.
+        """Return a heartbeat; its id, without data, lets the client resume here.
 
-        By the id it cannot tell whether anything has happened that it is not told.
+        The id is sealed anew, so that it does not reveal whether events happened that the client may not see.
         """
         if not self._is_sse:
             return b"\n"
@@ -152,23 +168,11 @@ class _Writer:
         return self._frame(cursor, entry.event.type, data)
 
     def _reset(self, cursor: str) -> bytes:
-        detail = "events are missing here: they are not kept any more; it goes on with the oldest that are"
+        detail = "events are missing here: they are no longer kept; the stream continues with the oldest that are"
         sealed = self._seal.close(cursor)
-        return self._frame(sealed, "reset", encode(ResetView(cursor=sealed, detail=detail)))
+        return self._frame(sealed, "reset", encode(Reset(cursor=sealed, detail=detail)))
 
     def _frame(self, cursor: str, type_: str, data: bytes) -> bytes:
         if not self._is_sse:
             return data + b"\n"
         return b"id: %b\nevent: %b\ndata: %b\n\n" % (cursor.encode(), type_.encode(), data)
-
-
-def feed_operations(feed: FeedOperations) -> list[Operation]:
-    """Return how to watch everything."""
-    return [
-        Operation(
-            "GET", "/events", "follow_all", "events", "Follow what happens to all tasks", feed.follow, scope="read",
-            answers={200: Answer("Events as they happen, without end.", item=(EventView, ResetView))},
-            problems=("invalid-request", "unknown-field", "unavailable"), parameters=FEED_PARAMETERS,
-            request_headers=("Last-Event-ID",), media=SSE, streams=(JSON_LINES,),
-        ),
-    ]  # fmt: skip

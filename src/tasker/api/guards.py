@@ -1,7 +1,7 @@
-"""What every request must pass before its path is looked at: one pass over its head, the same for every route.
+"""The guards: checks of every request's head before routing, in one pass, the same for every path.
 
-Allow-lists only, and deny by default: a request without a good Host, or without a good key where one is needed, reaches
-nothing but auth.PUBLIC_PATHS. What a key may do is checked where the operation is known.
+Allow-lists only, and deny by default: without a valid Host, or without a valid key where one is needed, a request
+reaches nothing but auth.PUBLIC_PATHS. Scopes are checked later, where the operation is known.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ MAX_HEADER_BYTES = 16 * 1024
 MAX_URI_BYTES = 8 * 1024
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
-_ONCE = frozenset({
-    b"host", b"authorization", b"origin", b"sec-fetch-site", b"content-type", b"content-length", b"content-encoding",
-    b"transfer-encoding", b"idempotency-key", b"request-id", b"last-event-id",
-})  # fmt: skip
+_ONCE = frozenset(
+    b"host authorization origin sec-fetch-site content-type content-length content-encoding transfer-encoding"
+    b" idempotency-key request-id last-event-id".split()
+)
 _LISTS = frozenset({b"accept", b"prefer", b"if-none-match", b"traceparent"})
 _READ = _ONCE | _LISTS
 _MAX_KNOWN_HOSTS = 64
@@ -43,7 +43,7 @@ log = structlog.get_logger("tasker.api")
 
 
 class Body(NamedTuple):
-    """A kind of body: its media types, how many bytes it may have, and the setting that says so."""
+    """A kind of body: its media types, its most bytes, and the setting of that limit."""
 
     medias: tuple[bytes, ...]
     max_size: int
@@ -51,7 +51,7 @@ class Body(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What the guards ask for. `max_body` is in bytes; bodies: what those are that some paths take besides JSON."""
+    """The limits that the guards enforce. `max_body` is in bytes; bodies: the kinds besides JSON, by path."""
 
     allowed_hosts: frozenset[bytes]
     max_body: int
@@ -59,7 +59,7 @@ class Rules(NamedTuple):
 
 
 class Guard:
-    """ASGI: lets a good request through to `app`, and answers for it when it is refused or fails."""
+    """ASGI: passes valid requests to `app`, and turns refusals and failures into problems."""
 
     def __init__(self, app: ASGIApp, rules: Rules, gate: Gate, metrics: Metrics) -> None:
         self._app = app
@@ -85,17 +85,17 @@ class Guard:
             await self._app(scope, receive, send)
         except RequestError as error:
             log_body_fault(error, head)
-            if head.status:  # in the middle of a stream: its client comes again, and is told then
+            if head.status:  # in the middle of a stream: its client reconnects, and gets the problem then
                 log.warning("stream.cut_off", request_id=head.request_id.decode(), reason=error.detail)
                 return await send({"type": "http.response.body", "body": b""})
             await send_reply(send, head, problem_reply(error, head.request_id))
         except ClientGone:
             if not head.status:
-                # A client that has gone does not read it. One that broke off its body still does, and where nothing is
-                # sent the server sends a plain text of its own.
+                # A client that has disconnected does not read it. One that broke off its body still does, and without a
+                # reply of ours the server would send plain text.
                 await send_reply(send, head, problem_reply(cut_off(), head.request_id))
-            head.status = 499  # nginx's word for it
-        except Exception:  # a fault of ours, of any kind: the client learns its number, the log the rest
+            head.status = 499  # nginx's status for it
+        except Exception:  # any bug: the client gets the Request-Id, the log the rest
             log.exception("request failed", request_id=head.request_id.decode(), method=head.method, path=scope["path"])
             if head.status:
                 raise
@@ -105,7 +105,7 @@ class Guard:
             self._metrics.request_ended(head.operation, head.status, perf_counter() - started)
 
     async def _no_request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on the server's own start and stop; refuse WebSockets, which nothing here speaks."""
+        """Pass on the server's start and stop; refuse WebSockets."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -113,7 +113,7 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
 
     def _check(self, scope: Scope, head: Head) -> None:
-        """Read the head and refuse what the rules refuse, in the order of what is surest to be meant badly."""
+        """Read the head and refuse what the rules forbid, the clearest attacks first."""
         oversized = _read_headers(scope["headers"], head)
         given = head.headers.get(b"request-id", b"")
         head.request_id = given if _REQUEST_ID.fullmatch(given) else f"{self._prefix}-{next(self._number):x}".encode()
@@ -143,13 +143,13 @@ class Guard:
 
 
 def client_address(scope: Scope) -> str:
-    """Return the address of whoever is connected to us; what a header says of it counts for nothing."""
+    """Return the address of the connection; headers about it are not trusted."""
     client = scope.get("client")
     return client[0] if client else ""
 
 
 def _read_headers(headers: Iterable[Header], head: Head) -> bool:
-    """Keep the headers that mean something here; tell whether there are too many or they are too large."""
+    """Keep the headers that are used here; tell whether there are too many or they are too large."""
     size = number = 0
     kept = head.headers
     for name, value in headers:
@@ -175,7 +175,7 @@ def _check_repeated(head: Head) -> None:
 
 
 def _check_origin(headers: dict[bytes, bytes]) -> None:
-    """Refuse what a page of another origin makes a browser send.
+    """Refuse requests that a page of another origin makes a browser send.
 
     Browsers set both headers themselves: Sec-Fetch-Site (W3C Fetch Metadata) and Origin (RFC 6454).
     """
@@ -188,7 +188,7 @@ def _check_origin(headers: dict[bytes, bytes]) -> None:
 
 
 def _check_body(headers: dict[bytes, bytes], max_body: int, other: Body | None) -> None:
-    """Refuse a body by what the head says of it; a request without one needs no media type."""
+    """Refuse a body by its headers; a request without a body needs no media type."""
     length, kind = headers.get(b"content-length"), headers.get(b"content-type", b"")
     is_other = other is not None and _media_of(kind) in other.medias
     setting = "TASKER_MAX_BODY"
@@ -210,6 +210,6 @@ def _check_body(headers: dict[bytes, bytes], max_body: int, other: Body | None) 
 
 
 def _media_of(kind: bytes) -> bytes:
-    """Return the media type that a Content-Type names, if its text is UTF-8."""
+    """Return the media type of a Content-Type in UTF-8, else b""."""
     media, _, parameters = kind.lower().partition(b";")
     return media.strip() if parameters.replace(b'"', b"").strip() in (b"", b"charset=utf-8") else b""

@@ -1,4 +1,4 @@
-"""Token buckets: how often a key may ask, and how often an address may fail to show one. Of this process alone."""
+"""Token buckets of this process: the request rate of a key, the rate of failed authentications of an address."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MAX_ADDRESSES = 10_000
 
 
 class Bucket:
-    """`burst` tokens at the most, `rate` more each second; times are of a monotonic clock, in seconds."""
+    """A token bucket of at most `burst` tokens, `rate` more each second; times are seconds of a monotonic clock."""
 
     __slots__ = ("_level", "_since", "burst", "rate")
 
@@ -22,7 +22,7 @@ class Bucket:
         self._since = now
 
     def take(self, now: float) -> bool:
-        """Take a token, if there is one."""
+        """Take a token; return False if there is none."""
         self._fill(now)
         if self._level < 1:
             return False
@@ -36,15 +36,15 @@ class Bucket:
 
     @property
     def left(self) -> int:
-        """How many whole tokens there are: as of the last look."""
+        """Whole tokens, as of the last call with a time."""
         return int(self._level)
 
     def seconds_to_next(self) -> int:
-        """Return in how many whole seconds, at least one, there is a token: as of the last look."""
+        """Return the whole seconds, at least one, until there is a token, as of the last call with a time."""
         return max(1, ceil((1 - self._level) / self.rate))
 
     def seconds_to_full(self) -> int:
-        """Return in how many whole seconds it is full again: as of the last look."""
+        """Return the whole seconds until it is full again, as of the last call with a time."""
         return ceil((self.burst - self._level) / self.rate)
 
     def _fill(self, now: float) -> None:
@@ -53,7 +53,7 @@ class Bucket:
 
 
 def limit_headers(bucket: Bucket) -> tuple[Header, ...]:
-    """Return what a client is told of its rate (draft-ietf-httpapi-ratelimit-headers-11), as of the last look."""
+    """Return the headers for a client's rate (draft-ietf-httpapi-ratelimit-headers-11), as of the last `take`."""
     window = ceil(bucket.burst / bucket.rate)
     return (
         (b"ratelimit-policy", b'"key";q=%d;w=%d' % (bucket.burst, window)),
@@ -62,19 +62,19 @@ def limit_headers(bucket: Bucket) -> tuple[Header, ...]:
 
 
 class Failures:
-    """How often each address may fail: `per_minute`, then as often again each minute."""
+    """Failures by address: `per_minute` are allowed, and as many again each minute."""
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     def is_over(self, address: str, now: float) -> bool:
-        """Tell whether an address has failed too often."""
+        """Tell whether an address has used up its failures."""
         bucket = self._buckets.get(address)
         return bucket is not None and bucket.is_empty(now)
 
     def count(self, address: str, now: float) -> int:
-        """Note a failure; return 0, or in how many seconds the next one would be answered."""
+        """Count a failure; return 0, or the seconds until the next one is allowed if this one was not."""
         bucket = self._buckets.get(address)
         if bucket is None:
             bucket = self._buckets[address] = Bucket(self._per_minute / 60, self._per_minute, now)

@@ -1,4 +1,4 @@
-"""Many submissions in one body: as lines that are read as they come, or as the elements of one array."""
+"""Many submissions in one body: as lines that are read as they arrive, or as the elements of one array."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from tasker.service.pauses import Pauses
 from tasker.validation.jsontext import check_no_mark
 
 AT_ONCE = 500
-"""Submissions that are checked and stored together at the most."""
+"""The most submissions that are checked and stored together."""
 CHUNK = 1 << 20
-"""Bytes of submissions with which there are enough for one time."""
+"""Bytes of submissions that fill a chunk."""
 MAX_LINES = 1_000_000
-"""Submissions in one request."""
+"""The most submissions in one request."""
 PIECE_WITHIN = 30.0
-"""Seconds for which a client may keep us waiting for more of a body that comes in lines (Allowance)."""
+"""Seconds that a client may take between pieces of a body in lines (see Allowance)."""
 _PAUSE = 0.02
-"""Seconds without a further piece after which what has come is stored: a reply does not wait for more lines."""
+"""Seconds without another piece after which the lines so far are stored: their replies do not wait for more lines."""
 _LOOK_EVERY = 1.0
-"""Seconds between looks whether the service stops."""
+"""Seconds between checks whether the service is stopping."""
 
 
 class Line(NamedTuple):
-    """One submission as it came. place counts submissions from 0; number: that of its line from 1, if it has one.
+    """One submission as it was sent. place: counts submissions from 0. number: of its line from 1, if it has one.
 
     text: None if it is longer than a submission may be.
     """
@@ -42,17 +42,17 @@ class Line(NamedTuple):
 
 
 class Source(Protocol):
-    """Where submissions come from."""
+    """A source of submissions."""
 
     async def chunk(self) -> list[Line]:
-        """Return the next ones, [] at the end. Raises RequestError for what ends the body early."""
+        """Return the next submissions, [] at the end. Raises RequestError if the body ends early."""
 
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
 
 
 class Pieces:
-    """A large body, piece by piece: nothing is taken in before somebody asks for it, and so the client waits."""
+    """A large body, piece by piece. Each is received on demand only, so that the client is slowed down."""
 
     def __init__(self, receive: Receive, *, within: float = PIECE_WITHIN, stopping: Callable[[], bool]) -> None:
         self._receive = receive
@@ -62,13 +62,13 @@ class Pieces:
         self._is_last = False
 
     async def next(self, patience: float) -> bytes | None:
-        """Return the next piece, b"" at the end, None if none has come within so many seconds, or may.
+        """Return the next piece, b"" at the end, None if none arrived within `patience` seconds or no time is left.
 
-        Raises Refused (the body is cut off, the service stops).
+        Raises Refused (the body is cut off, the service is stopping).
         """
         if self._is_last:
             return b""
-        if self.allowance.left <= 0:  # also of a client whose next bytes always come just before our patience ends
+        if self.allowance.left <= 0:  # also for a client that sends its bytes just before `patience` ends
             return None
         self._coming = self._coming or asyncio.ensure_future(self._piece())
         if not await self._has_come(self._coming, patience):
@@ -87,7 +87,7 @@ class Pieces:
         return piece
 
     async def _has_come(self, coming: asyncio.Future[bytes | None], patience: float) -> bool:
-        """Wait for a piece, at most so many seconds; tell whether it is there. Raises Refused (the service stops)."""
+        """Wait `patience` seconds for a piece; tell whether it arrived. Raises Refused (the service is stopping)."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -103,7 +103,7 @@ class Pieces:
             self.allowance.waited(loop.time() - began)
 
     async def _piece(self) -> bytes | None:
-        """Return a piece that is not empty, b"" at the end, None when the client has left."""
+        """Return a piece that is not empty, b"" at the end, None when the client has disconnected."""
         while not self._is_last:
             message = await self._receive()
             if message["type"] == "http.disconnect":
@@ -119,9 +119,9 @@ class Pieces:
 
 
 class LineSource:
-    """JSON Lines (https://jsonlines.org): an object on each line. Blank lines count as lines only.
+    """JSON Lines (https://jsonlines.org): an object on each line. Blank lines count as lines, not as submissions.
 
-    Holds one chunk and the last piece of the body. A line of more than `max_line` bytes is passed over.
+    Holds one chunk and the last piece of the body. A line of more than `max_line` bytes is skipped.
     """
 
     def __init__(self, pieces: Pieces, *, max_line: int, max_size: int) -> None:
@@ -129,7 +129,9 @@ class LineSource:
         self._max_line = max_line
         self._max_size = max_size
         self._size = 0
-        self._rest: list[bytes] = []  # a line may come in any number of pieces: joined once, when it is whole
+        self._rest: list[
+            bytes
+        ] = []  # a line may arrive in any number of pieces: they are joined once, when it is whole
         self._rest_size = 0
         self._is_too_long = False
         self._ready: deque[Line] = deque()
@@ -167,7 +169,7 @@ class LineSource:
         return lines
 
     def _take(self, piece: bytes) -> None:
-        """Cut a piece into lines."""
+        """Split a piece into lines."""
         self._size += len(piece)
         if self._size > self._max_size:
             self._end(body_too_large(self._max_size, "TASKER_MAX_BATCH"))
@@ -185,7 +187,7 @@ class LineSource:
             self._keep(more[-1])
 
     def _keep(self, part: bytes) -> None:
-        """Keep a part of a line that is not whole yet; not of one that is too long already."""
+        """Keep a part of an incomplete line, unless the line is too long already."""
         self._rest_size += len(part)
         if self._rest_size > self._max_line:
             self._rest, self._is_too_long = [], True
@@ -208,12 +210,12 @@ class LineSource:
         self._place += 1
 
     def _end(self, fault: RequestError) -> None:
-        """Let nothing more come in; what came before is given out first."""
+        """Stop reading with this fault; the lines before it are returned first."""
         self._fault, self._has_ended, self._rest = fault, True, []
 
 
 class ArraySource:
-    """The elements of a JSON array that is there as a whole."""
+    """The elements of a JSON array, read as a whole."""
 
     def __init__(self, texts: Sequence[bytes]) -> None:
         self._texts = texts
@@ -221,7 +223,7 @@ class ArraySource:
 
     @classmethod
     async def of(cls, body: bytes) -> ArraySource:
-        """Return the elements of a body. Raises Malformed for a text that is no array."""
+        """Return the elements of a body. Raises Malformed if it is not a JSON array."""
         texts, pauses = [], Pauses()
         for text in split_array(body):
             texts.append(text)
@@ -238,13 +240,13 @@ class ArraySource:
         pass
 
 
-# Takes whatever has an end: what is wrong within an element is for that element alone to be told.
+# Accepts any element with a recognizable end: a fault within one is that element's own, and reported with it.
 _lenient = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str, strict=False)
 _blanks = re.compile(r"[ \t\r\n]*").match
 
 
 def split_array(body: bytes) -> Iterator[bytes]:
-    """Yield the texts of the elements of a JSON array. Raises Malformed, in the end if it comes that far."""
+    """Yield the texts of the elements of a JSON array. Raises Malformed, perhaps only at its end."""
     try:
         yield from (text.encode() for text in _split(body.decode()))
     except RecursionError:
@@ -278,7 +280,7 @@ def _past_blanks(text: str, at: int) -> int:
 
 
 def _past_mark(text: str, at: int, mark: str) -> int:
-    """Return where the text goes on behind a mark and the blanks around it."""
+    """Return the place after a mark and the blanks around it."""
     at = _past_blanks(text, at)
     if text[at : at + 1] != mark:
         raise json.JSONDecodeError(f"Expecting {mark!r}", text, at)

@@ -8,56 +8,35 @@ from typing import Any
 
 import msgspec
 
-from tasker.api.batches import BatchItem, BatchReply, BatchSummary
-from tasker.api.bulk import BulkBody, BulkReply
-from tasker.api.catalogue import TypePage, TypeView
-from tasker.api.events import JSON_LINES, SSE, STREAMS, EventView
-from tasker.api.feed import ResetView
-from tasker.api.fleet import WorkerPage, WorkerView
-from tasker.api.health import LiveView, ReadyView
+from tasker.api.events import JSON_LINES, SSE, STREAMS
 from tasker.api.operation import HTML, Answer, Operation
-from tasker.api.problems import Problem
-from tasker.api.queues import QueuePage, QueueView
 from tasker.api.replies import encode
-from tasker.api.schedules import SchedulePage, ScheduleView, TickPage
-from tasker.api.tasks import TaskPage, TaskView
-from tasker.api.usage import BudgetView, FiguresView, UsageRowView, UsageView
-from tasker.api.webhooks import DeliveryPageView, DeliveryView, NewWebhookView, WebhookPageView, WebhookView
 from tasker.errors import PROBLEMS, ProblemKind
 from tasker.model import TaskProblem
 from tasker.release import release
-from tasker.requests.submissions import ReplayBody, SubmissionBody
+from tasker.requests.submissions import SubmissionBody
 from tasker.tasktypes.registry import Registry, TaskType
+from tasker.wire.problems import Problem
+from tasker.wire.shapes import SENT
 
 Node = dict[str, Any]
 Links = dict[str, list[str]]
 
 _REF = "#/components/schemas/{name}"
-_STRUCTS = (
-    TaskView, TaskPage, TypeView, TypePage, SubmissionBody, Problem, TaskProblem, ProblemKind, LiveView, ReadyView,
-    WorkerPage, WorkerView, QueuePage, QueueView, EventView, ResetView, BatchReply, BatchItem, BatchSummary,
-    UsageView, UsageRowView, FiguresView, BudgetView,
-    WebhookView, NewWebhookView, WebhookPageView, DeliveryView, DeliveryPageView,
-    ScheduleView, SchedulePage, TickPage,
-    BulkBody, BulkReply, ReplayBody,
-)  # fmt: skip
 _NAMES = {
-    "TaskView": "Task", "TypeView": "TaskType", "TypePage": "TaskTypePage", "RetryView": "Retry",
-    "SubmissionBody": "Submission", "RetryBody": "RetryOptions", "ReplayBody": "Replay", "BulkBody": "Bulk",
-    "LiveView": "Live", "WorkerView": "Worker",
-    "QueueView": "Queue", "QueuePatch": "QueueChange", "RateBody": "RateChange", "RateView": "Rate",
-    "RunningView": "Running", "ReadyView": "Ready",
-    "EventView": "Event", "ResetView": "Reset",
-    "UsageView": "Usage", "UsageRowView": "UsageRow", "FiguresView": "Figures",
-    "BudgetView": "Budget",
-    "KeyView": "Key", "NewKeyView": "NewKey", "AuditView": "AuditEntry", "AuditViewPage": "AuditPage",
-    "WebhookView": "Webhook", "NewWebhookView": "WebhookWithSecret", "WebhookPageView": "WebhookPage",
-    "DeliveryView": "Delivery", "DeliveryPageView": "DeliveryPage", "FailureView": "DeliveryFailure",
-    "WebhookBody": "NewWebhook", "WebhookPatch": "WebhookChange", "RotationBody": "SecretRotation",
-    "ScheduleView": "Schedule", "SkipView": "SkippedTick", "ScheduleBody": "NewSchedule",
+    "BulkBody": "Bulk",
+    "QueuePatch": "QueueChange",
+    "RateBody": "RateChange",
+    "ReplayBody": "Replay",
+    "RetryBody": "RetryOptions",
+    "RotationBody": "SecretRotation",
+    "ScheduleBody": "NewSchedule",
     "SchedulePatch": "ScheduleChange",
-}  # fmt: skip
-"""What the structs on the wire are called outside."""
+    "SubmissionBody": "Submission",
+    "WebhookBody": "NewWebhook",
+    "WebhookPatch": "WebhookChange",
+}
+"""Schema names of request bodies. Every other schema has the name of its class."""
 _DESCRIPTION = (
     "Post a task, get its id at once, read its status and result by that id. An accepted task is on disk and reaches "
     "exactly one terminal status. Every error is a problem (RFC 9457); its `type` is a page that explains it."
@@ -65,60 +44,68 @@ _DESCRIPTION = (
 _TAGS = {
     "tasks": "Submit, read, wait for and control tasks.",
     "events": "Watch what happens.",
-    "webhooks": "Have others told of what happens.",
-    "schedules": "Submit tasks by the clock.",
+    "webhooks": "Send events to other services.",
+    "schedules": "Submit tasks at set times.",
     "types": "What can be submitted.",
     "workers": "Who runs the tasks.",
-    "queues": "What waits for them.",
+    "queues": "What waits for workers.",
     "usage": "What tasks used up.",
-    "keys": "Who may ask, and for what; for admins.",
+    "keys": "Who may use the service, and for what; for admins.",
     "health": "For probes and Prometheus.",
     "docs": "About this API.",
 }
 _STRING: Node = {"type": "string"}
 _REQUEST_HEADERS: dict[str, tuple[str, Node]] = {
     "Prefer": (
-        "`wait=N`: wait up to N seconds, at most 60, for the task to end; `handling=validate`: check a submission, and "
-        "store nothing (RFC 7240).",
+        "`wait=N`: wait up to N seconds, at most 60, for the task to end; `handling=validate`: check a submission "
+        "without storing it (RFC 7240).",
         _STRING,
     ),
     "Idempotency-Key": (
-        "The client's key of this request: the same key and request again give the same task, for 24 hours.",
+        "The client's key for this request: for 24 hours, the same key with the same request gives the same task.",
         {"type": "string", "pattern": "^[!-~]{1,255}$"},
     ),
     "traceparent": (
-        "The trace that the task belongs to (W3C Trace Context): kept, shown, and told to webhooks.",
+        "The trace that the task belongs to (W3C Trace Context): stored, shown, and sent to webhooks.",
         _STRING,
     ),
-    "Last-Event-ID": ("The id of the last event that the client has.", _STRING),
+    "Last-Event-ID": ("The id of the last event that the client has received.", _STRING),
     "If-None-Match": (
-        "The ETag that is known: 304 if it still holds; with a wait, once anything has changed.",
+        "The ETag that the client has: 304 if it still holds; with a wait, the reply comes once anything has changed.",
         _STRING,
     ),
 }
 _REPLY_HEADERS: dict[str, tuple[str, Node]] = {
-    "Location": ("Where it is: the task, or what was made.", _STRING),
-    "Retry-After": ("Seconds after which it is worth asking again; for open tasks.", {"type": "integer", "minimum": 1}),
+    "Location": ("The address of the task, or of what was created.", _STRING),
+    "Retry-After": ("Seconds after which to ask again about an open task.", {"type": "integer", "minimum": 1}),
     "Preference-Applied": ("The wait that was granted.", _STRING),
     "Idempotency-Replayed": ("`true` when an earlier request with this key submitted the task.", _STRING),
     "ETag": ("Changes with anything in the task.", _STRING),
     "Link": ('`rel="next"`: the next page.', _STRING),
-    "RateLimit-Policy": ("Where the key has a rate: how many requests in how many seconds (`q`, `w`).", _STRING),
-    "RateLimit": ("Where the key has a rate: how many are left (`r`), in how many seconds all are (`t`).", _STRING),
+    "RateLimit-Policy": ("If the key has a rate: how many requests (`q`) in how many seconds (`w`).", _STRING),
+    "RateLimit": (
+        "If the key has a rate: how many requests are left (`r`), and in how many seconds all will be (`t`).",
+        _STRING,
+    ),
 }
 _LIMITS = ("RateLimit-Policy", "RateLimit")
-# What the guards may refuse, whatever the operation is.
 _ANY_PROBLEMS = (
-    "bad-request", "bad-host", "not-acceptable", "uri-too-long", "misdirected", "headers-too-large",
+    "bad-request",
+    "bad-host",
+    "not-acceptable",
+    "uri-too-long",
+    "misdirected",
+    "headers-too-large",
     "internal",
-)  # fmt: skip
+)
+"""Problems of every operation: refused by the guards, or a fault of the service."""
 
 
 def make_document(operations: Sequence[Operation], registry: Registry) -> bytes:
     """Return the document as JSON text: each documented operation, with one path for each task type's params."""
     schemas = _struct_schemas(operations)
     paths: dict[str, Node] = {}
-    links = _by_part(operations)
+    links = _by_parameter(operations)
     for operation in operations:
         if operation.documented and operation.body == "params":
             for task_type in registry.known():
@@ -136,7 +123,7 @@ def make_document(operations: Sequence[Operation], registry: Registry) -> bytes:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": name, "description": words} for name, words in _TAGS.items()],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "security": [{"token": []}, {}],
         "paths": paths,
         "components": {"schemas": schemas, "securitySchemes": {"token": _SECURITY}},
@@ -144,13 +131,13 @@ def make_document(operations: Sequence[Operation], registry: Registry) -> bytes:
     return encode(document)
 
 
-def _by_part(operations: Sequence[Operation]) -> Links:
-    """Return the operations whose path has one open part, by its name: what can be done with such an id."""
+def _by_parameter(operations: Sequence[Operation]) -> Links:
+    """Return the operations whose path has one parameter, by its name: what can be done with such an id."""
     links: Links = {}
     for operation in operations:
-        parts = re.findall(r"\{(\w+)\}", operation.path)
-        if operation.documented and len(parts) == 1 and operation.body != "params":
-            links.setdefault(parts[0], []).append(operation.name)
+        names = re.findall(r"\{(\w+)\}", operation.path)
+        if operation.documented and len(names) == 1 and operation.body != "params":
+            links.setdefault(names[0], []).append(operation.name)
     return links
 
 
@@ -158,27 +145,46 @@ _SECURITY = {"type": "http", "scheme": "bearer", "description": "A key of `taske
 
 
 def _struct_schemas(operations: Sequence[Operation]) -> dict[str, Node]:
-    bodies = [operation.body for operation in operations if isinstance(operation.body, type)]
-    all_answers = [answer for operation in operations for answer in operation.answers.values()]
-    answers = [body for answer in all_answers for body in (answer.body, answer.receipt)]
-    shown = [body for body in answers if isinstance(body, type) and issubclass(body, msgspec.Struct)]
-    _, found = msgspec.json.schema_components([*_STRUCTS, *bodies, *shown], ref_template=_REF)
-    return {_NAMES.get(name, name): _outside(schema) for name, schema in found.items()}
+    """Return the schemas of all structs that the operations take and answer with."""
+    answers = [answer for operation in operations for answer in operation.answers.values()]
+    used = [operation.body for operation in operations]
+    used += [body for answer in answers for body in (answer.body, answer.receipt, *_items(answer))]
+    structs = [SubmissionBody, Problem, TaskProblem, *filter(_is_struct, used)]
+    _, found = msgspec.json.schema_components(structs, ref_template=_REF)
+    return {_NAMES.get(name, name): _as_sent(_outside(schema)) for name, schema in found.items()}
+
+
+def _as_sent(schema: Node) -> Node:
+    """Return a struct's schema without the defaults of its readers: as `shapes.Always` and `shapes.Sometimes` say."""
+    required = set(schema.get("required", ()))
+    properties: dict[str, Node] = {}
+    for name, node in schema.get("properties", {}).items():
+        never_null = next((one for one in node.get("anyOf", ()) if SENT in one), node)
+        properties[name] = {key: value for key, value in never_null.items() if key != SENT}
+        if SENT in never_null:
+            properties[name].pop("default", None)
+        if never_null.get(SENT) == "always":
+            required.add(name)
+    if not properties:
+        return schema
+    return {**schema, "properties": properties, "required": [name for name in properties if name in required]}
 
 
 def _outside(node: Any) -> Any:
-    """Return a schema with the names that structs have outside."""
+    """Return a schema with the outside names of structs."""
     if isinstance(node, list):
         return [_outside(item) for item in node]
     if not isinstance(node, dict):
         return node
+    if isinstance(node.get("$ref"), str):  # of `shapes.like`: the reference says it all
+        node = {key: value for key, value in node.items() if key != "type"}
     return _with_items(
         {key: _renamed(value) if key in ("$ref", "title") else _outside(value) for key, value in node.items()}
     )
 
 
 def _with_items(schema: Node) -> Node:
-    """Return an array's schema with its `items`, which JSON Schema lets out but some readers of OpenAPI need."""
+    """Return an array's schema with its `items`: optional in JSON Schema, but some readers of OpenAPI need it."""
     return {**schema, "items": {}} if schema.get("type") == "array" and "items" not in schema else schema
 
 
@@ -242,8 +248,8 @@ def _batch_body(item: Node) -> Node:
 
 def _parameters(operation: Operation) -> list[Node]:
     in_path = [
-        {"name": name, "in": "path", "required": True, "description": words, "schema": schema}
-        for name, (words, schema) in _PATH_PARTS.items()
+        {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
+        for name, (text, schema) in _PATH_PARTS.items()
         if f"{{{name}}}" in operation.path and operation.body != "params"
     ]
     in_query = [
@@ -251,15 +257,15 @@ def _parameters(operation: Operation) -> list[Node]:
         for parameter in operation.parameters
     ]
     in_header = [
-        {"name": name, "in": "header", "description": words, "schema": schema}
-        for name, (words, schema) in _REQUEST_HEADERS.items()
+        {"name": name, "in": "header", "description": text, "schema": schema}
+        for name, (text, schema) in _REQUEST_HEADERS.items()
         if name in operation.request_headers
     ]
     return [*in_path, *in_query, *in_header]
 
 
 _PATH_PARTS: dict[str, tuple[str, Node]] = {
-    "task_id": ("The id that the submission gave out.", {"type": "string", "format": "uuid"}),
+    "task_id": ("The id that the submission returned.", {"type": "string", "format": "uuid"}),
     "webhook_id": ("The id of the webhook.", {"type": "string", "format": "uuid"}),
     "delivery_id": ("The id of the delivery.", {"type": "string", "format": "uuid"}),
     "schedule_id": ("The id of the schedule.", {"type": "string", "format": "uuid"}),
@@ -271,7 +277,7 @@ _PATH_PARTS: dict[str, tuple[str, Node]] = {
 def _responses(operation: Operation, links: Links) -> Node:
     responses = {str(status): _answer(answer, operation, links) for status, answer in operation.answers.items()}
     by_status: dict[int, list[ProblemKind]] = {}
-    for name in (*operation.problems, *_ANY_PROBLEMS, *_key_problems(operation)):
+    for name in (*operation.all_problems, *_ANY_PROBLEMS, *_key_problems(operation)):
         kind = PROBLEMS[name]
         by_status.setdefault(kind.status or 422, []).append(kind)
     for status, kinds in sorted(by_status.items()):
@@ -293,30 +299,38 @@ def _answer(answer: Answer, operation: Operation, links: Links) -> Node:
     names = (*answer.headers, *(() if operation.public else _LIMITS))
     if names:
         described["headers"] = {
-            name: {"description": words, "schema": schema}
-            for name, (words, schema) in _REPLY_HEADERS.items()
+            name: {"description": text, "schema": schema}
+            for name, (text, schema) in _REPLY_HEADERS.items()
             if name in names
         }
     content = {}
     if answer.body is not None:
         bodies = [answer.body] if answer.receipt is None else [answer.body, answer.receipt]
-        schemas, _ = msgspec.json.schema_components(bodies, ref_template=_REF)
-        schema = schemas[0] if len(schemas) == 1 else {"anyOf": list(schemas)}
-        content[operation.media] = {"schema": _outside(schema)}
+        content[operation.media] = {"schema": _schema_of(bodies)}
     if operation.page:
         content[HTML] = {"schema": {"type": "string", "description": "The same as a page."}}
     if answer.item is not None:
-        items = answer.item if isinstance(answer.item, tuple) else (answer.item,)
-        schemas, _ = msgspec.json.schema_components(items, ref_template=_REF)
-        item = {"anyOf": list(schemas)} if len(schemas) > 1 else schemas[0]
-        content |= {media: _stream_of(media, _outside(item)) for media in operation.medias if media in STREAMS}
+        item = _schema_of(_items(answer))
+        content |= {media: _stream_of(media, item) for media in operation.medias if media in STREAMS}
     if content:
         described["content"] = content
-    names_one = answer.body.__struct_fields__[0] if _is_struct(answer.body) else ""
-    if names_one in links:
-        taken = {names_one: f"$response.body#/{names_one}"}
-        described["links"] = {name: {"operationId": name, "parameters": taken} for name in links[names_one]}
+    id_field = answer.body.__struct_fields__[0] if _is_struct(answer.body) else ""
+    if id_field in links:
+        taken = {id_field: f"$response.body#/{id_field}"}
+        described["links"] = {name: {"operationId": name, "parameters": taken} for name in links[id_field]}
     return described
+
+
+def _items(answer: Answer) -> tuple[Any, ...]:
+    if answer.item is None:
+        return ()
+    return answer.item if isinstance(answer.item, tuple) else (answer.item,)
+
+
+def _schema_of(types: Sequence[Any]) -> Node:
+    """Return the schema of a value of one of these types."""
+    schemas, _ = msgspec.json.schema_components(types, ref_template=_REF)
+    return _outside(schemas[0] if len(schemas) == 1 else {"anyOf": list(schemas)})  # type: ignore[no-any-return]
 
 
 def _is_struct(body: Any) -> bool:
@@ -324,20 +338,20 @@ def _is_struct(body: Any) -> bool:
 
 
 def _stream_of(media: str, item: Node) -> Node:
-    """Return a stream's content: text, for OpenAPI 3.1 has no word for it. `x-item` is what each part holds."""
+    """Return a stream's content: text, as OpenAPI 3.1 cannot describe streams. `x-item` is the schema of one item."""
     how = "`id`, `event` and in `data` one item" if media == SSE else "each line is one item"
     return {"schema": {"type": "string", "description": f"{how}, as JSON".capitalize(), "x-item": item}}
 
 
 def _problem_answer(kinds: Sequence[ProblemKind]) -> Node:
-    words = "; ".join(f"`{kind.name}`: {kind.title.lower()}" for kind in kinds)
+    text = "; ".join(f"`{kind.name}`: {kind.title.lower()}" for kind in kinds)
     shapes = [{"$ref": _REF.format(name=name)} for name in _problem_shapes(kinds)]
     schema = shapes[0] if len(shapes) == 1 else {"anyOf": shapes}
-    return {"description": words, "content": {"application/problem+json": {"schema": schema}}}
+    return {"description": text, "content": {"application/problem+json": {"schema": schema}}}
 
 
 def _problem_shapes(kinds: Sequence[ProblemKind]) -> list[str]:
-    """Return which schemas describe these problems: those of a request, and that of a failed task."""
+    """Return the schemas of these problems: that of a refused request, that of a failed task."""
     of_request = ["Problem"] if any(kind.status is not None for kind in kinds) else []
     return of_request + (["TaskProblem"] if any(kind.status is None for kind in kinds) else [])
 
@@ -363,7 +377,7 @@ def _params_schema(task_type: TaskType, schemas: dict[str, Node]) -> Node:
 
 
 def _array_schema(task_type: TaskType, named: Node) -> Node | None:
-    """Return the schema of the params in an array, or None if an array cannot reach all that is required."""
+    """Return the schema of the params in an array, or None if an array cannot give all required ones."""
     properties, required = named["properties"], set(named.get("required", ()))
     if not required <= {*task_type.positional, task_type.rest}:
         return None
@@ -383,7 +397,7 @@ def _array_schema(task_type: TaskType, named: Node) -> Node | None:
 
 
 def _hoisted(node: Any, prefix: str) -> Any:
-    """Return a schema whose references point to where its definitions are put in this document."""
+    """Return a schema whose references point to its definitions in this document."""
     if isinstance(node, list):
         return [_hoisted(item, prefix) for item in node]
     if not isinstance(node, dict):
@@ -392,10 +406,10 @@ def _hoisted(node: Any, prefix: str) -> Any:
     reference = found.get("$ref")
     if isinstance(reference, str):
         found["$ref"] = _elsewhere(reference, prefix)
-    told = found.get("discriminator")
-    if isinstance(told, dict) and isinstance(told.get("mapping"), dict):
-        mapping = {value: _elsewhere(place, prefix) for value, place in told["mapping"].items()}
-        found["discriminator"] = {**told, "mapping": mapping}
+    discriminator = found.get("discriminator")
+    if isinstance(discriminator, dict) and isinstance(discriminator.get("mapping"), dict):
+        mapping = {value: _elsewhere(place, prefix) for value, place in discriminator["mapping"].items()}
+        found["discriminator"] = {**discriminator, "mapping": mapping}
     return _with_items(found)
 
 

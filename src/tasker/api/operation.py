@@ -1,9 +1,15 @@
-"""What an operation of the API is: a row of the table in operations.py, and what many rows have in common."""
+"""What an operation of the API is, and how a resource declares its operations beside their handlers.
+
+A resource is a class whose handlers are decorated with their operations (`@get("/task/{task_id}", ...)`), from which
+come the routes, the OpenAPI document and the docs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -12,13 +18,38 @@ from tasker.api.replies import Reply, Stream
 from tasker.model.keys import Scope
 
 HTML = "text/html"
+_H = TypeVar("_H", bound=Callable[..., Awaitable[Reply | Stream]])
+
+
+BODY_PROBLEMS = (
+    "malformed-json",
+    "too-deep",
+    "duplicate-key",
+    "bad-request",
+    "request-timeout",
+    "payload-too-large",
+    "unsupported-media-type",
+    "unsupported-encoding",
+    "invalid-request",
+    "unknown-field",
+    "number-out-of-range",
+    "invalid-unicode",
+    "too-many-items",
+)
+"""Of every operation with a body."""
+STORE_PROBLEMS = ("invalid-params", "budget-exhausted", "expired", "not-unique", "limit-reached", "queue-full")
+"""Of every submission of a task."""
+SUBMIT_PROBLEMS = (*STORE_PROBLEMS, "idempotency-in-flight", "idempotency-key-reuse")
+"""Of submissions with an Idempotency-Key."""
+TYPE_PROBLEMS = ("unknown-type", "type-not-loaded")
+"""Of bodies that name a task type."""
 
 
 class Answer(NamedTuple):
-    """A reply that is no problem: what it means, the type of its body (None: empty), and the headers worth telling.
+    """A reply that is not a problem: its meaning, the type of its body (None: empty), and its documented headers.
 
-    item: what a stream brings one by one, where it may come as one; of several types, any. receipt: the body where the
-    key lacks the scope `read`, if it is another one then.
+    item: the type of the items of a stream, if the reply may be one; several types in a tuple. receipt: the body for a
+    key without the scope `read`, if it differs.
     """
 
     description: str
@@ -28,27 +59,29 @@ class Answer(NamedTuple):
     receipt: type[Struct] | None = None
 
 
-class Operation(NamedTuple):
-    """One thing that a client can ask for.
+async def _no_handler(_: Call) -> Reply:
+    raise NotImplementedError
 
-    request_headers, and `headers` of the answers, are names of rows in openapi.py; `problems` of rows in PROBLEMS.
-    scope: what the caller's key must have; "any": whatever key, for what tells nothing of anybody's tasks; "public":
-    none, for the paths of auth.PUBLIC_PATHS alone. media is what its replies are; streams are the media types that a
-    200 may also come as, event by event; page: whether a browser
-    gets an HTML page instead. body: a struct, or "submission" (SubmissionBody), or "batch" (many of these),
-    or "params" (of the task type in the path); example: such a body;
-    is_optional: it may be left out.
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that a client can ask for; as a decorator it declares the handler, whose name is the operation's id.
+
+    scope: what the caller's key must have; "any": any key will do, for operations that show nothing of anybody's tasks;
+    "public": no key, for the paths of auth.PUBLIC_PATHS alone. problems: its own rows of PROBLEMS, beside the usual
+    ones (see `all_problems`). request_headers, and `headers` of the answers: rows of openapi.py. body: a struct, or
+    "submission" (SubmissionBody), "batch" (many of these), or "params" (of the task type in the path); example: such a
+    body; is_optional: the body may be left out. media: the media type of its replies; streams: those of a 200 that is
+    sent event by event; page: whether a browser gets an HTML page instead.
     """
 
     method: str
     path: str
-    name: str
-    tag: str
     summary: str
-    handler: Callable[[Call], Awaitable[Reply | Stream]]
     answers: dict[int, Answer]
-    scope: Scope | Literal["any", "public"]
+    scope: Scope | Literal["any", "public"] = "read"
     problems: tuple[str, ...] = ()
+    usual: bool = True
     parameters: Sequence[Parameter] = ()
     request_headers: tuple[str, ...] = ()
     body: Literal["submission", "batch", "params"] | type[Struct] | None = None
@@ -58,6 +91,9 @@ class Operation(NamedTuple):
     streams: tuple[str, ...] = ()
     page: bool = False
     documented: bool = True
+    tag: str = ""
+    name: str = ""
+    handler: Callable[[Call], Awaitable[Reply | Stream]] = _no_handler
 
     @property
     def public(self) -> bool:
@@ -67,15 +103,54 @@ class Operation(NamedTuple):
     def medias(self) -> tuple[str, ...]:
         return (self.media, *self.streams, *((HTML,) if self.page else ()))
 
+    @property
+    def all_problems(self) -> tuple[str, ...]:
+        """Its own problems, and those that every such operation has, unless `usual` is False or it is public."""
+        if self.public or not self.usual:
+            return self.problems
+        of_body = BODY_PROBLEMS if self.body is not None else ()
+        of_query = ("invalid-request",) if self.parameters else ()
+        of_path = ("not-found",) if "{" in self.path else ()
+        of_write = ("cross-origin",) if self.method != "GET" else ()
+        return (*of_path, *of_query, *of_body, *self.problems, "unknown-field", *of_write, "unavailable")
 
-BODY_PROBLEMS = (
-    "malformed-json", "too-deep", "duplicate-key", "bad-request", "request-timeout", "payload-too-large",
-    "unsupported-media-type", "unsupported-encoding",
-)  # fmt: skip
-INPUT_PROBLEMS = (
-    "invalid-request", "unknown-field", "invalid-params", "number-out-of-range", "invalid-unicode", "too-many-items",
-)  # fmt: skip
-SUBMIT_PROBLEMS = (
-    *BODY_PROBLEMS, *INPUT_PROBLEMS, "cross-origin", "budget-exhausted", "expired", "idempotency-in-flight",
-    "idempotency-key-reuse", "not-unique", "limit-reached", "queue-full", "unavailable",
-)  # fmt: skip
+    def __call__(self, handler: _H) -> _H:
+        """Declare a resource's handler."""
+        vars(handler)["operation"] = self
+        return handler
+
+
+class Resource(Protocol):
+    """A class of handlers. tag: the section of the docs that its operations belong to."""
+
+    tag: str
+
+
+def operations_of(resource: Resource) -> list[Operation]:
+    """Return a resource's operations, in the order of its handlers."""
+    declared = {
+        name: vars(member).get("operation") for name, member in vars(type(resource)).items() if callable(member)
+    }
+    return [
+        replace(operation, tag=resource.tag, name=name, handler=getattr(resource, name))
+        for name, operation in declared.items()
+        if operation is not None
+    ]
+
+
+def ok(
+    description: str,
+    body: Any = None,
+    headers: tuple[str, ...] = (),
+    item: Any = None,
+    receipt: type[Struct] | None = None,
+) -> dict[int, Answer]:
+    """Return the answers of an operation that has a 200 alone."""
+    return {200: Answer(description, body, headers, item, receipt)}
+
+
+get = partial(Operation, "GET")
+post = partial(Operation, "POST")
+put = partial(Operation, "PUT")
+patch = partial(Operation, "PATCH")
+delete = partial(Operation, "DELETE")

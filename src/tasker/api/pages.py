@@ -1,13 +1,14 @@
-"""Lists in pages: how many at once, where to go on, and the link to the next page."""
+"""Pages of lists: their size, their cursor, and the link to the next page."""
 
 from __future__ import annotations
 
 import re
 from base64 import b64decode, urlsafe_b64encode
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from tasker.api.calls import Call, Parameter, text_of, whole
-from tasker.api.replies import Header
+from tasker.api.replies import Header, Reply, json_reply
 from tasker.errors import Fault, Invalid
 
 DEFAULT_LIMIT = 50
@@ -15,25 +16,35 @@ MAX_LIMIT = 500
 
 
 def page_parameters(things: str) -> tuple[Parameter, Parameter]:
-    """Return the parameters of a list of so called things."""
+    """Return the parameters of a list of these things."""
     return (
         Parameter(
             "limit",
-            f"So many {things} at most; default {DEFAULT_LIMIT}, and never more than {MAX_LIMIT}.",
+            f"The most {things} in the page; default {DEFAULT_LIMIT}, and never more than {MAX_LIMIT}.",
             {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
             whole(1, MAX_LIMIT),
         ),
-        Parameter("cursor", "Where to go on: `next_cursor` of the page before.", {"type": "string"}, text_of(1000)),
+        Parameter("cursor", "`next_cursor` of the previous page, for the next one.", {"type": "string"}, text_of(1000)),
     )
 
 
+def list_query(call: Call) -> dict[str, Any]:
+    """Return the query of a list, with its limit."""
+    return {"limit": DEFAULT_LIMIT, **call.query()}
+
+
+def page_reply(call: Call, path: str, page: Any) -> Reply:
+    """Return a page of the list at this path, with a link to the next page."""
+    return json_reply(page, 200, *next_link(call, path, page.next_cursor))
+
+
 def name_cursor(name: str) -> str:
-    """Return the cursor of the page behind a name, for lists in order of names."""
+    """Return the cursor of the page after a name, for lists in order of names."""
     return urlsafe_b64encode(name.encode()).decode()
 
 
 def after_name(cursor: str | None, pattern: str) -> str | None:
-    """Return the name of such a cursor. Raises Invalid for one that no page gave out."""
+    """Return the name in such a cursor. Raises Invalid for any other."""
     if cursor is None:
         return None
     try:
@@ -47,7 +58,7 @@ def after_name(cursor: str | None, pattern: str) -> str | None:
 
 
 def next_link(call: Call, path: str, cursor: str | None) -> tuple[Header, ...]:
-    """Return the Link (RFC 8288) to the next page: the same query, further on."""
+    """Return the Link header (RFC 8288) to the next page: the same query with the cursor."""
     if cursor is None:
         return ()
     same = [pair for pair in parse_qsl(call.query_string) if pair[0] != "cursor"]

@@ -1,4 +1,4 @@
-"""The one place where errors become RFC 9457 problems, and where each kind of problem is explained."""
+"""Turn errors into RFC 9457 problems, and explain each kind of problem."""
 
 from __future__ import annotations
 
@@ -7,27 +7,17 @@ from collections.abc import Iterable
 from html import escape
 from math import ceil
 
-from msgspec import Struct
+from msgspec import UNSET, structs
 
 from tasker.api.replies import Header, Reply, encode
 from tasker.errors import PROBLEMS, Fault, Forbidden, ProblemKind, RequestError, Unavailable
 from tasker.model import TaskProblem
 from tasker.validation.faults import MAX_FAULTS
-
-
-class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An RFC 9457 problem; `type` is a page that explains it, `errors` has every fault of the input."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    request_id: str
-    errors: tuple[Fault, ...] = ()
+from tasker.wire.problems import Problem
 
 
 class Refused(RequestError):
-    """A request refused for what its head says; `headers` go with the reply."""
+    """A request refused because of its head or its body as a whole; `headers` go with the reply."""
 
     def __init__(self, name: str, detail: str, *headers: Header) -> None:
         super().__init__(detail, name=name)
@@ -35,11 +25,11 @@ class Refused(RequestError):
 
 
 CLOSE: Header = (b"connection", b"close")
-"""For replies to requests whose rest is not read."""
+"""For replies to requests that are not read to their end."""
 
 
 class BodyFault(Refused):
-    """A body that did not come whole: too slow, cut off, or not framed as HTTP has it. The log tells of each."""
+    """A body that did not arrive whole: too slow, cut off, or with invalid framing. Each one is logged."""
 
     def __init__(self, name: str, detail: str) -> None:
         super().__init__(name, detail, CLOSE)
@@ -51,12 +41,12 @@ def body_too_large(most: int, setting: str) -> Refused:
 
 
 def cut_off() -> BodyFault:
-    """Return the 400 for a body that ended before it was whole, or whose chunks cannot be read."""
+    """Return the 400 for a body that ended early, or whose chunks cannot be read."""
     return BodyFault("bad-request", "the body was cut off, or is not chunked as Transfer-Encoding says")
 
 
 def too_slow(detail: str) -> BodyFault:
-    """Return the 408 for a body that came too slowly."""
+    """Return the 408 for a body that arrived too slowly."""
     return BodyFault("request-timeout", detail)
 
 
@@ -73,20 +63,21 @@ def problem_reply(error: RequestError, request_id: bytes) -> Reply:
 
 
 def to_problem(error: RequestError, request_id: bytes) -> Problem:
-    """Return `error` as a client is told of it."""
+    """Return `error` as it is sent."""
+    faults = tuple(Fault(_sendable(fault.pointer), _sendable(fault.detail)) for fault in error.faults[:MAX_FAULTS])
     return Problem(
         type=f"/problems/{error.kind.name}",
         title=error.kind.title,
         status=error.kind.status or 500,
         detail=_sendable(error.detail),
         request_id=request_id.decode(),
-        errors=tuple(Fault(_sendable(fault.pointer), _sendable(fault.detail)) for fault in error.faults[:MAX_FAULTS]),
+        errors=faults or UNSET,
     )
 
 
 def task_problem_reply(problem: TaskProblem, request_id: bytes) -> Reply:
     """Return why a task failed as the 422 of its missing result."""
-    body = {**_fields(problem), "status": 422, "request_id": request_id.decode()}
+    body = {**structs.asdict(problem), "status": 422, "request_id": request_id.decode()}
     return Reply(422, encode(body), PROBLEM_HEADERS)
 
 
@@ -95,10 +86,6 @@ PROBLEM_HEADERS: tuple[Header, ...] = (
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
 )
-
-
-def _fields(problem: TaskProblem) -> dict[str, object]:
-    return {name: getattr(problem, name) for name in problem.__struct_fields__}
 
 
 def _own_headers(error: RequestError) -> tuple[Header, ...]:
@@ -114,7 +101,7 @@ def _own_headers(error: RequestError) -> tuple[Header, ...]:
 
 
 def _sendable(text: str) -> str:
-    """Return `text` as UTF-8 can hold it: a lone surrogate of the input may be quoted in it."""
+    """Return `text` as valid UTF-8: it may quote a lone surrogate of the input."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -134,5 +121,5 @@ def explain_kind(kind: ProblemKind) -> bytes:
 
 
 def _with_code(text: str) -> str:
-    """Return text as HTML; what stands between backticks is code."""
+    """Return text as HTML, with the parts between backticks as code."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))

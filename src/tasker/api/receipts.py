@@ -1,6 +1,6 @@
-"""What a key without the scope `read` is told of a task: its id, its status, and what this very request has sent.
+"""Receipts: what a key without the scope `read` is shown of a task: its id, its status, and what the request has sent.
 
-Whoever may submit or control a task may know nothing more of it, whoever submitted it and whatever came of it.
+A key that may submit or control a task must learn nothing else of it, neither who submitted it nor what came of it.
 """
 
 from __future__ import annotations
@@ -8,53 +8,20 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from operator import attrgetter
-from typing import Annotated, Any, Literal, cast
-from uuid import UUID
+from typing import Any, cast
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import Raw
 
 from tasker.api.replies import encode, encode_task, links_of, path_of, sees_tracebacks
 from tasker.errors import Fault, Invalid
-from tasker.model import Attempt, Status, Task
+from tasker.model import Attempt, Task
 from tasker.model.keys import Caller
-from tasker.model.webhooks import WebhookRef
-from tasker.requests.submissions import RunAt
+from tasker.wire.tasks import TaskReceipt
 
-Text = Annotated[Any, Meta(description="As it was sent.")]
 _NOT_SENT = frozenset({"task_id", "status", "reason", "links"})
 _ALWAYS = frozenset({"owner", "replay_of", "schedule_id", "traceparent"})
-"""What the head of a request and its path say."""
-
-
-class TaskReceipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a key without the scope `read` is told in the place of a Task: what it sent itself, the id and the status.
-
-    Every field means what it does in a Task. `reason` is there as `restart` alone: the service stops.
-    """
-
-    task_id: UUID
-    status: Status
-    reason: Literal["restart"] | UnsetType = UNSET
-    type: str | UnsetType = UNSET
-    params: Text | UnsetType = UNSET
-    queue: str | UnsetType = UNSET
-    priority: int | UnsetType = UNSET
-    run_at: RunAt | UnsetType | None = UNSET
-    tags: list[str] | UnsetType = UNSET
-    metadata: Text | UnsetType = UNSET
-    owner: str | UnsetType | None = UNSET
-    deadline: RunAt | UnsetType | None = UNSET
-    unique_key: str | UnsetType | None = UNSET
-    concurrency_key: str | UnsetType | None = UNSET
-    depends_on: tuple[UUID, ...] | UnsetType = UNSET
-    replay_of: UUID | UnsetType | None = UNSET
-    schedule_id: UUID | UnsetType | None = UNSET
-    webhook: WebhookRef | UnsetType | None = UNSET
-    traceparent: str | UnsetType | None = UNSET
-    links: dict[str, str]
-
-
+"""Members that the head or the path of the request sets."""
 _SENT = tuple(name for name in TaskReceipt.__struct_fields__ if name not in _NOT_SENT)
 _values = attrgetter(*_SENT)
 
@@ -68,10 +35,10 @@ def show_task(
     attempts: list[Attempt] | None = None,
     path: bytes | None = None,
 ) -> bytes:
-    """Return a task as the caller is told of it: every reply about one is made here.
+    """Return a task as the caller may see it; every reply about a task is made here.
 
-    sent: the task that the caller's own request would make. given: which of its fields the request itself has said,
-    where the rest is another task's or a schedule's; None for all. attempts, path: as for `encode_task`.
+    sent: the task that the caller's own request would make. given: the fields of it that the request itself has set, if
+    the rest comes from another task or a schedule; None for all. attempts, path: as for `encode_task`.
     """
     if caller.may("read"):
         return encode_task(task, tracebacks=sees_tracebacks(caller), attempts=attempts, path=path)
@@ -91,7 +58,7 @@ def _receipt(task: Task, sent: Task | None, given: Collection[str] | None, path:
 
 
 def members(body: bytes) -> frozenset[str]:
-    """Return what the object in a body sets; nothing where it has none."""
+    """Return the names of the members that the object in a body sets; none if it is not an object."""
     try:
         value = msgspec.json.decode(body, type=dict[str, Any]) if body.strip() else {}
     except msgspec.DecodeError:
@@ -100,9 +67,9 @@ def members(body: bytes) -> frozenset[str]:
 
 
 def as_told(caller: Caller, fault: Invalid, given: Collection[str]) -> Invalid:
-    """Return what is wrong with a submission that is made of another: of that the caller may not read only that it is.
+    """Return the faults of a submission that is made of another, without what the caller may not read of that one.
 
-    given: the members that the caller has sent, in which faults are the caller's own.
+    given: the members that the caller has sent; faults in them are the caller's own.
     """
     if caller.may("read"):
         return fault
@@ -114,5 +81,5 @@ def as_told(caller: Caller, fault: Invalid, given: Collection[str]) -> Invalid:
 
 
 def _bare(fault: Fault) -> Fault:
-    """Return a fault without the number that the caller's own is held against: it may be the other task's."""
+    """Return a fault without the number that the caller's value is compared to: it may be the other task's."""
     return Fault(fault.pointer, re.sub(r" \([0-9.,e+]+ s\)$", "", fault.detail))

@@ -1,4 +1,4 @@
-"""What goes back to the client: a status, headers and a body that is encoded once."""
+"""Replies: a status, headers and a body that is encoded once; and how they are sent."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ClientGone(Exception):
 
 
 class Reply(NamedTuple):
-    """One whole answer."""
+    """A whole reply."""
 
     status: int
     body: bytes = b""
@@ -45,7 +45,7 @@ class Reply(NamedTuple):
 
 
 class Chunks(Protocol):
-    """What a stream sends, part by part; an async generator is one."""
+    """The parts of a stream; an async generator is one."""
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
@@ -55,9 +55,9 @@ class Chunks(Protocol):
 
 
 class Stream(NamedTuple):
-    """An answer that goes on: its head, then chunks as they come.
+    """A reply that is sent in parts as they come.
 
-    watched: whether to look if the client has left; not where the chunks are made of a body that is still coming.
+    watched: whether to notice that the client disconnects; not possible while its body is still being received.
     """
 
     media: str
@@ -67,16 +67,25 @@ class Stream(NamedTuple):
 
 
 class Head:
-    """The head of one request as the guards read it, and what is known of it by the end.
+    """The head of one request as the guards read it, and what is learned about it until its end.
 
-    address: of the connection. limits: the headers that tell what the key's rate leaves. is_welcome: whether the caller
-    still is, in the middle of a stream. deed: what is done, in words for the record, where the path does not tell.
+    address: of the connection. limits: the headers about the key's rate. is_welcome: whether the key is still valid, in
+    the middle of a stream. audit_target: what is acted on, for the audit log, if the path does not name it.
     """
 
     __slots__ = (
-        "address", "caller", "deed", "headers", "is_welcome", "limits", "method", "operation", "repeated", "request_id",
+        "address",
+        "audit_target",
+        "caller",
+        "headers",
+        "is_welcome",
+        "limits",
+        "method",
+        "operation",
+        "repeated",
+        "request_id",
         "status",
-    )  # fmt: skip
+    )
 
     def __init__(self, method: str) -> None:
         self.method = method
@@ -84,7 +93,7 @@ class Head:
         self.headers: dict[bytes, bytes] = {}
         self.repeated: bytes | None = None
         self.address = ""
-        self.deed = ""
+        self.audit_target = ""
         self.caller = NOBODY
         self.is_welcome: Callable[[], bool] = _always
         self.limits: tuple[Header, ...] = ()
@@ -97,7 +106,7 @@ def _always() -> bool:
 
 
 async def send_reply(send: Send, head: Head, reply: Reply, unread: Buffers | None = None) -> None:
-    """Send `reply`; for HEAD all but its body. unread: counts a large one until its client has read it."""
+    """Send `reply`; for HEAD without its body. unread: counts a large one until the client has read it."""
     head.status = reply.status
     headers = [*reply.headers, *head.limits, (b"request-id", head.request_id)]
     body = reply.body
@@ -114,7 +123,7 @@ async def send_reply(send: Send, head: Head, reply: Reply, unread: Buffers | Non
 
 
 async def _send_pieces(send: Send, body: bytes, unread: Buffers) -> None:
-    """Send a part of a reply, as fast as the client reads it: the server takes a piece when the last one is gone."""
+    """Send a part of a reply as fast as the client reads it: the server takes a piece once the last one is sent."""
     if len(body) <= PIECE:
         await send({"type": "http.response.body", "body": body, "more_body": True})
         return
@@ -130,22 +139,26 @@ async def _send_pieces(send: Send, body: bytes, unread: Buffers) -> None:
 
 
 async def send_stream(send: Send, receive: Receive, head: Head, stream: Stream, unread: Buffers) -> None:
-    """Send `stream` until it ends or the client has left. Raises ClientGone. unread: counts what it has not read."""
+    """Send `stream` until it ends. Raises ClientGone if the client disconnects. unread: counts what it has not read."""
     head.status = 200
     headers = [
-        (b"content-type", stream.media.encode()), _NO_STORE, _NOSNIFF,
-        (b"x-accel-buffering", b"no"),  # nginx would hold back what it thinks is too little
-        *stream.headers, *head.limits, (b"request-id", head.request_id),
-    ]  # fmt: skip
+        (b"content-type", stream.media.encode()),
+        _NO_STORE,
+        _NOSNIFF,
+        (b"x-accel-buffering", b"no"),  # else nginx would hold small parts back
+        *stream.headers,
+        *head.limits,
+        (b"request-id", head.request_id),
+    ]
     loop = asyncio.get_running_loop()
     leaving: asyncio.Future[None] = asyncio.ensure_future(gone(receive)) if stream.watched else loop.create_future()
     try:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         while head.method != "HEAD" and (chunk := await _next(stream.chunks, leaving)) is not None:
             if not head.is_welcome():
-                break  # it comes again, and is told why
+                break  # the client reconnects, and is told why then
             await _send_pieces(send, chunk, unread)
-            del chunk  # while the next one is waited for, this one is not held
+            del chunk  # do not hold it while waiting for the next one
             if unread.is_full:
                 await unread.room()
         await send({"type": "http.response.body", "body": b""})
@@ -155,7 +168,7 @@ async def send_stream(send: Send, receive: Receive, head: Head, stream: Stream, 
 
 
 async def _next(chunks: Chunks, leaving: asyncio.Future[None]) -> bytes | None:
-    """Return the next chunk, None at the end. Raises ClientGone when the client leaves first."""
+    """Return the next chunk, None at the end. Raises ClientGone if the client disconnects first."""
     coming = asyncio.ensure_future(anext(chunks, None))
     try:
         await asyncio.wait((coming, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -169,7 +182,7 @@ async def _next(chunks: Chunks, leaving: asyncio.Future[None]) -> bytes | None:
 
 
 async def gone(receive: Receive) -> None:
-    """Return when the client has left; what it still sends is of no interest."""
+    """Return when the client has disconnected; ignore what it still sends."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -180,7 +193,7 @@ def json_reply(value: Any, status: int = 200, *headers: Header) -> Reply:
 
 
 def text_reply(body: bytes, content_type: str, *headers: Header, cache: bytes = b"no-store") -> Reply:
-    """Return a 200 of another media type than JSON."""
+    """Return a 200 with another media type than JSON."""
     own = ((b"content-type", content_type.encode()), (b"cache-control", cache), _NOSNIFF)
     return Reply(200, body, own + headers)
 
@@ -193,9 +206,9 @@ def empty_reply(status: int, *headers: Header) -> Reply:
 def encode_task(
     task: Task, *, tracebacks: bool, attempts: list[Attempt] | None = None, path: bytes | None = None
 ) -> bytes:
-    """Return the Task as API.md shows it: the stored one and its links, with its attempts if given.
+    """Return a Task as JSON: the stored one and its links, with its attempts if given.
 
-    For those who may read it: `receipts.show_task` makes replies for everybody. The links are put in as text: it saves
+    For callers who may read it; `receipts.show_task` serves every caller. The links are added as text, which saves
     copying the whole Task into another struct. path: its `path_of`, if known.
     """
     if not tracebacks:
@@ -208,7 +221,7 @@ def encode_task(
 
 
 def sees_tracebacks(caller: Caller) -> bool:
-    """Tell whether the caller is shown where in the code a task failed: an admin, or whoever asks without keys."""
+    """Tell whether the caller sees tracebacks: an admin, or any caller where no keys are used."""
     return caller.may("admin")
 
 
@@ -219,12 +232,12 @@ def _without_traceback(item: _T) -> _T:
 
 
 def path_of(task: Task) -> bytes:
-    """Return where a task is read."""
+    """Return the path of a task."""
     return b"/task/%b" % str(task.task_id).encode()
 
 
 def links_of(task: Task, path: bytes) -> bytes:
-    """Return the links of a task as JSON: only what can be done with it now."""
+    """Return the links of a task as JSON: only for what can be done with it now."""
     links = b'{"self":"%b","events":"%b/events","result":"%b/result"' % (path, path, path)
     if not task.status.is_terminal:
         return b'%b,"cancel":"%b/cancel"}' % (links, path)
@@ -247,13 +260,13 @@ def etag_matches(if_none_match: bytes, etag: bytes) -> bool:
 
 
 def retry_after(task: Task, now: datetime) -> tuple[Header, ...]:
-    """Return when it is worth asking again about an open task: whole seconds, at least one."""
+    """Return the Retry-After of an open task: whole seconds, at least one; nothing for one that has ended."""
     due = task.next_attempt_at or task.run_at
     return retry_in(task, due - now if due is not None and task.status is Status.PENDING else timedelta(seconds=1))
 
 
 def retry_in(task: Task, wait: timedelta) -> tuple[Header, ...]:
-    """Return the same where it is known how long to wait; nothing for a task that has ended."""
+    """Return the Retry-After of an open task for a known wait; nothing for one that has ended."""
     if task.status.is_terminal:
         return ()
     return ((b"retry-after", b"%d" % min(max(ceil(wait.total_seconds()), 1), MAX_RETRY_AFTER)),)

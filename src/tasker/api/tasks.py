@@ -1,14 +1,12 @@
-"""The operations on tasks: from a request to the service and back."""
+"""The operations on tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
-import msgspec
-from msgspec import Meta, Struct
+from msgspec import structs
 
 from tasker.api.accepts import choose
 from tasker.api.calls import (
@@ -21,12 +19,13 @@ from tasker.api.calls import (
     one_of,
     preferred_wait,
     prefers_validation,
-    text_of,
+    text_parameter,
     trace_of,
     wait_parameter,
 )
 from tasker.api.events import STREAMS, EventOperations
-from tasker.api.pages import DEFAULT_LIMIT, next_link, page_parameters
+from tasker.api.operation import STORE_PROBLEMS, SUBMIT_PROBLEMS, TYPE_PROBLEMS, Answer, delete, get, ok, post, put
+from tasker.api.pages import list_query, next_link, page_parameters
 from tasker.api.problems import Refused, task_problem_reply
 from tasker.api.receipts import as_told, members, show_task
 from tasker.api.replies import (
@@ -45,50 +44,14 @@ from tasker.api.replies import (
 )
 from tasker.clock import Clock
 from tasker.errors import Conflict, Forbidden, Invalid, NotFound
-from tasker.model import Attempt, Status, Task, TaskFilter
+from tasker.model import Status, Task, TaskFilter
 from tasker.model.keys import Caller
-from tasker.requests.submissions import Submission
+from tasker.requests.submissions import ReplayBody, Submission
 from tasker.rules.waiting import SOON
 from tasker.service import Service, Submitted, check_submission
 from tasker.tasktypes.registry import TaskType
-
-Moment = Annotated[datetime, Meta(tz=True)]
-Params = Annotated[
-    Any, Meta(extra_json_schema={"type": ["array", "object"], "items": {}}, description="As they were sent.")
-]
-Object = Annotated[Any, Meta(extra_json_schema={"type": "object"})]
-
-
-class TaskView(Task, frozen=True, kw_only=True):
-    """One submission. A failed task is read with 200 as well: `error` says why it failed.
-
-    The stored Task and what the wire adds to it; where that keeps JSON text, this says what the text holds.
-    """
-
-    params: Params
-    result: Any
-    usage: Object
-    metadata: Object
-    created_at: Moment
-    run_at: Moment | None
-    started_at: Moment | None
-    finished_at: Moment | None
-    next_attempt_at: Moment | None
-    cancel_requested_at: Moment | None
-    expires_at: Moment | None
-    deadline: Moment | None = None
-    estimated_start_at: Moment | None = None
-    scheduled_for: Moment | None = None
-    links: dict[str, str]
-    attempts: list[Attempt] | msgspec.UnsetType = msgspec.UNSET
-
-
-class TaskPage(Struct, frozen=True, kw_only=True):
-    """A slice of a list, newest first; `next_cursor` is opaque, null at the end."""
-
-    items: list[TaskView]
-    next_cursor: str | None
-
+from tasker.wire import tasks as wire
+from tasker.wire.events import Event
 
 _TIME = {"type": "string", "format": "date-time"}
 LIST_PARAMETERS = (
@@ -99,30 +62,41 @@ LIST_PARAMETERS = (
         lambda text: Status(one_of(*Status)(text)),
         many=True,
     ),
-    Parameter("type", "Only tasks of this type.", {"type": "string", "minLength": 1}, text_of(100)),
-    Parameter("queue", "Only tasks of this queue.", {"type": "string", "minLength": 1}, text_of(100)),
-    Parameter("tag", "Only tasks with this tag.", {"type": "string", "minLength": 1}, text_of(100)),
+    text_parameter("type", "Only tasks of this type."),
+    text_parameter("queue", "Only tasks of this queue."),
+    text_parameter("tag", "Only tasks with this tag."),
     Parameter("created_after", "Only tasks submitted after this time.", _TIME, moment),
     Parameter("created_before", "Only tasks submitted before this time.", _TIME, moment),
-    Parameter(
-        "owner",
-        "Only tasks of this owner. Without an admin's key there are none but one's own.",
-        {"type": "string", "minLength": 1},
-        text_of(100),
-    ),
+    text_parameter("owner", "Only tasks of this owner; without an admin's key, only one's own."),
     *page_parameters("tasks"),
 )
-GET_PARAMETERS = (
-    wait_parameter,
-    Parameter(
-        "include", "`attempts`: also when, where and how each attempt ended.", {"type": "string", "enum": ["attempts"]},
-        one_of("attempts"),
-    ),
-)  # fmt: skip
+_INCLUDE = Parameter(
+    "include",
+    "`attempts`: also when, where and how each attempt ended.",
+    {"type": "string", "enum": ["attempts"]},
+    one_of("attempts"),
+)
+_HEADERS = ("Location", "Retry-After", "Preference-Applied", "Idempotency-Replayed")
+_ACCEPTED = Answer(
+    "Accepted: it is on disk and will reach exactly one terminal status.",
+    wire.Task,
+    _HEADERS,
+    receipt=wire.TaskReceipt,
+)
+_WAITED_FOR = Answer(
+    "Accepted, and ended within the wait; or, if Accept asks for them, its events as they happen.",
+    wire.Task,
+    _HEADERS,
+    item=Event,
+    receipt=wire.TaskReceipt,
+)
+_CHECKED = Answer("Valid, and not stored, as `Prefer: handling=validate` asks.", headers=("Preference-Applied",))
+_RETRIED = Answer("It is pending again, with all its tries.", wire.Task, ("Retry-After",), receipt=wire.TaskReceipt)
+_SUBMITTED = {202: _ACCEPTED, 200: _WAITED_FOR, 204: _CHECKED}
 
 
 class _Open(NamedTuple):
-    """A submission whose task is waited for: all that its answer takes. status: None for 200 or 202.
+    """A submission whose task is waited for, and what its answer needs. status: None for 200 or 202.
 
     sent, given: as `show_task` takes them; None for a key with the scope `read`.
     """
@@ -138,11 +112,13 @@ class _Open(NamedTuple):
 IsNew = Callable[[Task], Awaitable[bool]]
 
 SUBMIT_MEDIAS = ("application/json", *STREAMS)
-"""What a submission may be answered with: the Task, or its log as it grows."""
+"""Media types of the answer to a submission: the Task, or its events as they happen."""
 
 
 class TaskOperations:
-    """events: what streams the log of a task that is submitted."""
+    """Submit, read, wait for and control tasks. events: streams the log of a task that is submitted."""
+
+    tag = "tasks"
 
     def __init__(self, service: Service, clock: Clock, events: EventOperations) -> None:
         self._registry = service.registry
@@ -155,17 +131,185 @@ class TaskOperations:
         self._events = events
         self._service = service
 
-    async def submit(self, call: Call) -> Reply | Stream:
+    @post(
+        "/task",
+        "Submit a task",
+        _SUBMITTED,
+        scope="submit",
+        problems=(*SUBMIT_PROBLEMS, *TYPE_PROBLEMS),
+        parameters=(wait_parameter,),
+        request_headers=("Prefer", "Idempotency-Key", "traceparent"),
+        body="submission",
+        streams=STREAMS,
+    )
+    async def submit_task(self, call: Call) -> Reply | Stream:
         return await self._when_ended(call, await self._submit(call, await call.body()))
 
+    @get(
+        "/task/{task_id}",
+        "Read a task",
+        {
+            200: Answer("The task.", wire.Task, ("ETag", "Retry-After", "Preference-Applied")),
+            304: Answer("It is as the client knows it (If-None-Match).", headers=("ETag", "Retry-After")),
+        },
+        problems=("expired",),
+        parameters=(wait_parameter, _INCLUDE),
+        request_headers=("Prefer", "If-None-Match"),
+    )
+    async def get_task(self, call: Call) -> Reply:
+        task_id, query = call.task_id(), call.query()
+        wait = preferred_wait(call, query)
+        known = call.head.headers.get(b"if-none-match")
+        with_attempts = "include" in query
+        task = await self._tasks.get(call.caller, task_id)
+        body = await self._encode(call.caller, task, with_attempts)
+        if wait is not None and not task.status.is_terminal and _is_known(known, body, default=True):
+            del task, body  # do not hold them during the wait
+            task = await self._wait(call, task_id, wait, self._is_new(call.caller, known, with_attempts))
+            body = await self._encode(call.caller, task, with_attempts)
+        # `explain` adds what changes all the time; the ETag is of the stored task alone.
+        etag = make_etag(body)
+        task = await self._waiting.explain(call.caller, task)
+        again = () if task.status.is_terminal else retry_in(task, await self._waiting.ask_again(call.caller, task))
+        headers = ((b"etag", etag), *again, *(wait.applied if wait else ()))
+        if known is not None and etag_matches(known, etag):
+            return empty_reply(304, *headers)
+        if task.status is Status.PENDING:
+            body = await self._encode(call.caller, task, with_attempts)
+        return Reply(200, body, JSON_HEADERS + headers)
+
+    @get(
+        "/task",
+        "List tasks, newest first",
+        ok("A page of tasks.", wire.TaskPage, ("Link",)),
+        parameters=LIST_PARAMETERS,
+    )
+    async def list_tasks(self, call: Call) -> Reply:
+        query = list_query(call)
+        limit, cursor = query.pop("limit"), query.pop("cursor", None)
+        await call.unread.room()
+        page = await self._tasks.find_many(call.caller, TaskFilter(**query), limit=limit, cursor=cursor)
+        tasks = await self._waiting.with_reasons(call.caller, page.items)
+        items = b",".join([show_task(call.caller, task) for task in tasks])
+        body = b'{"items":[%b],"next_cursor":%b}' % (items, encode(page.next_cursor))
+        return Reply(200, body, JSON_HEADERS + next_link(call, "/task", page.next_cursor))
+
+    @post(
+        "/type/{name}/task",
+        "Submit a task of this type; the body is its params",
+        _SUBMITTED,
+        scope="submit",
+        problems=SUBMIT_PROBLEMS,
+        parameters=(wait_parameter,),
+        request_headers=("Prefer", "Idempotency-Key", "traceparent"),
+        body="params",
+        streams=STREAMS,
+    )
     async def submit_params(self, call: Call) -> Reply | Stream:
         name = call.path["name"]
         if name not in self._registry and self._registry.refusal(name) == "unknown-type":
             raise NotFound(f"there is no task type {name[:100]!r}; GET /type lists them")
         return await self._when_ended(call, await self._submit(call, await call.body(), name))
 
-    async def replay(self, call: Call) -> Reply | Stream:
+    @put(
+        "/task/{task_id}",
+        "Submit a task under an id of your own",
+        {
+            201: _ACCEPTED,
+            200: _WAITED_FOR._replace(description="This request was accepted before: the task as it is now."),
+            204: _CHECKED,
+        },
+        scope="submit",
+        problems=(*STORE_PROBLEMS, *TYPE_PROBLEMS, "conflict"),
+        parameters=(wait_parameter,),
+        request_headers=("Prefer", "traceparent"),
+        body="submission",
+        streams=STREAMS,
+    )
+    async def put_task(self, call: Call) -> Reply | Stream:
+        return await self._when_ended(call, await self._put(call))
+
+    @get(
+        "/task/{task_id}/result",
+        "Read the bare result of a task",
+        ok("The result, as the function returned it.", Any, ("Preference-Applied",)),
+        problems=("expired", "conflict", "task-failed"),
+        parameters=(wait_parameter,),
+        request_headers=("Prefer",),
+    )
+    async def get_result(self, call: Call) -> Reply:
+        task_id = call.task_id()
+        wait = preferred_wait(call, call.query())
+        task = await self._tasks.get(call.caller, task_id)
+        applied: tuple[Header, ...] = ()
+        if wait is not None:
+            if not task.status.is_terminal:
+                del task
+                task = await self._wait(call, task_id, wait)
+            applied = wait.applied
+        if task.result is not None and task.status is Status.COMPLETED:
+            return Reply(200, bytes(task.result), JSON_HEADERS + applied)
+        if task.error is not None and task.status is Status.FAILED:
+            error = task.error if sees_tracebacks(call.caller) else structs.replace(task.error, traceback=None)
+            return task_problem_reply(error, call.head.request_id)
+        if task.status.is_terminal:
+            raise Conflict(f"the task was {task.status.value} and has no result")
+        raise Refused(
+            "conflict", f"the task is {task.status.value}: it has no result yet", *retry_after(task, self._clock.now())
+        )
+
+    @post(
+        "/task/{task_id}/cancel",
+        "Cancel a task",
+        {
+            200: Answer("It was pending, and is cancelled.", wire.Task, receipt=wire.TaskReceipt),
+            202: _RETRIED._replace(description="It is running: it is asked to stop, and killed after a grace period."),
+        },
+        scope="control",
+        problems=("expired", "conflict"),
+    )
+    async def cancel_task(self, call: Call) -> Reply:
+        call.query()
+        task = await self._tasks.cancel(call.caller, call.task_id())
+        return self._reply(call, 200 if task.status.is_terminal else 202, task)
+
+    @post(
+        "/task/{task_id}/retry",
+        "Run a failed or cancelled task again",
+        {202: _RETRIED},
+        scope="control",
+        problems=("expired", "conflict", "limit-reached"),
+    )
+    async def retry_task(self, call: Call) -> Reply:
+        call.query()
+        return self._reply(call, 202, await self._tasks.retry(call.caller, call.task_id()))
+
+    @post(
+        "/task/{task_id}/replay",
+        "Submit a task once more, as it was or edited",
+        _SUBMITTED,
+        scope="submit",
+        problems=(*SUBMIT_PROBLEMS, *TYPE_PROBLEMS),
+        parameters=(wait_parameter,),
+        request_headers=("Prefer", "Idempotency-Key", "traceparent"),
+        body=ReplayBody,
+        is_optional=True,
+        streams=STREAMS,
+    )
+    async def replay_task(self, call: Call) -> Reply | Stream:
         return await self._when_ended(call, await self._replay(call))
+
+    @delete(
+        "/task/{task_id}",
+        "Erase a task that has ended",
+        {204: Answer("It is erased, with everything that belongs to it.")},
+        scope="control",
+        problems=("expired", "conflict"),
+    )
+    async def delete_task(self, call: Call) -> Reply:
+        call.query()
+        await self._tasks.delete(call.caller, call.task_id())
+        return empty_reply(204)
 
     async def _replay(self, call: Call) -> Reply | Stream | _Open:
         original = await self._submissions.original(call.caller, call.task_id())
@@ -176,9 +320,6 @@ class TaskOperations:
         except Invalid as error:
             raise as_told(call.caller, error, given or ()) from None
         return await self._store(call, task_type, submission, given)
-
-    async def put(self, call: Call) -> Reply | Stream:
-        return await self._when_ended(call, await self._put(call))
 
     async def _put(self, call: Call) -> Reply | Stream | _Open:
         task_id = call.task_id()
@@ -197,7 +338,7 @@ class TaskOperations:
     async def _store(
         self, call: Call, task_type: TaskType, submission: Submission, given: frozenset[str] | None = None
     ) -> Reply | Stream | _Open:
-        """Submit, and answer; given: what of the submission the request itself says, if the rest is another task's."""
+        """Submit, and answer. given: the members that the request itself sets, if the rest is another task's."""
         wait, media, key = preferred_wait(call, call.query()), _media(call), idempotency_key(call)
         if prefers_validation(call):
             check_submission(call.caller, submission)
@@ -208,12 +349,18 @@ class TaskOperations:
         return await self._accepted(call, submitted, wait, media, given=given)
 
     async def _accepted(
-        self, call: Call, submitted: Submitted, wait: Wait | None, media: str | None, *, status: int | None = None,
+        self,
+        call: Call,
+        submitted: Submitted,
+        wait: Wait | None,
+        media: str | None,
+        *,
+        status: int | None = None,
         given: frozenset[str] | None = None,
-    ) -> Reply | Stream | _Open:  # fmt: skip
+    ) -> Reply | Stream | _Open:
         """Answer a submission: with `status`, by default 202, or 200 once the task has ended.
 
-        While the service stops nobody waits for a task or follows it: its id goes out at once, with what it waits for.
+        While the service is stopping it holds no reply back: the id goes out at once, with what the task waits for.
         """
         task = submitted.task
         path = path_of(task)
@@ -233,7 +380,7 @@ class TaskOperations:
         return self._submitted(call, task, headers, status, submitted.sent, given)
 
     async def _when_ended(self, call: Call, found: Reply | Stream | _Open) -> Reply | Stream:
-        """Return the answer to a submission once it is time for it; meanwhile nothing of the submission is held."""
+        """Return the answer to a submission when it is due; during the wait nothing of the submission is held."""
         if not isinstance(found, _Open):
             return found
         task = await call.unless_gone(self._following.wait(call.caller, found.task_id, found.wait.time))
@@ -243,47 +390,20 @@ class TaskOperations:
         return self._submitted(call, task, found.headers, status, found.sent, found.given)
 
     def _submitted(
-        self, call: Call, task: Task, headers: tuple[Header, ...], status: int, sent: Task | None,
+        self,
+        call: Call,
+        task: Task,
+        headers: tuple[Header, ...],
+        status: int,
+        sent: Task | None,
         given: frozenset[str] | None,
-    ) -> Reply:  # fmt: skip
+    ) -> Reply:
         known = task if sent is None or call.caller.may("read") else sent
         body = show_task(call.caller, task, sent=sent, given=given, path=path_of(task))
         return Reply(status, body, headers + retry_in(task, self._waiting.ask_again_at_first(call.caller, known)))
 
-    async def find_many(self, call: Call) -> Reply:
-        query = call.query()
-        limit, cursor = query.pop("limit", DEFAULT_LIMIT), query.pop("cursor", None)
-        await call.unread.room()
-        page = await self._tasks.find_many(call.caller, TaskFilter(**query), limit=limit, cursor=cursor)
-        tasks = await self._waiting.with_reasons(call.caller, page.items)
-        items = b",".join([show_task(call.caller, task) for task in tasks])
-        body = b'{"items":[%b],"next_cursor":%b}' % (items, encode(page.next_cursor))
-        return Reply(200, body, JSON_HEADERS + next_link(call, "/task", page.next_cursor))
-
-    async def get(self, call: Call) -> Reply:
-        task_id, query = call.task_id(), call.query()
-        wait = preferred_wait(call, query)
-        known = call.head.headers.get(b"if-none-match")
-        with_attempts = "include" in query
-        task = await self._tasks.get(call.caller, task_id)
-        body = await self._encode(call.caller, task, with_attempts)
-        if wait is not None and not task.status.is_terminal and _is_known(known, body, default=True):
-            del task, body  # they are read anew
-            task = await self._wait(call, task_id, wait, self._is_new(call.caller, known, with_attempts))
-            body = await self._encode(call.caller, task, with_attempts)
-        # What is told of an open task beside what is stored changes all the time, and makes no other version of it.
-        etag = make_etag(body)
-        task = await self._waiting.explain(call.caller, task)
-        again = () if task.status.is_terminal else retry_in(task, await self._waiting.ask_again(call.caller, task))
-        headers = ((b"etag", etag), *again, *(wait.applied if wait else ()))
-        if known is not None and etag_matches(known, etag):
-            return empty_reply(304, *headers)
-        if task.status is Status.PENDING:
-            body = await self._encode(call.caller, task, with_attempts)
-        return Reply(200, body, JSON_HEADERS + headers)
-
     def _is_new(self, caller: Caller, known: bytes | None, with_attempts: bool) -> IsNew | None:
-        """Return what tells a version from the one that the client knows; None if it knows none."""
+        """Return a test for versions that the client does not know yet; None if it knows none."""
         if known is None:
             return None
 
@@ -294,47 +414,12 @@ class TaskOperations:
 
     async def _encode(self, caller: Caller, task: Task, with_attempts: bool) -> bytes:
         attempts = await self._tasks.attempts(caller, task.task_id) if with_attempts else None
-        if task.attempt and attempts == []:  # it was erased since it was read
+        if task.attempt and attempts == []:  # it may have been erased since it was read
             await self._tasks.get(caller, task.task_id)
         return show_task(caller, task, attempts=attempts)
 
-    async def result(self, call: Call) -> Reply:
-        task_id = call.task_id()
-        wait = preferred_wait(call, call.query())
-        task = await self._tasks.get(call.caller, task_id)
-        applied: tuple[Header, ...] = ()
-        if wait is not None:
-            if not task.status.is_terminal:
-                del task
-                task = await self._wait(call, task_id, wait)
-            applied = wait.applied
-        if task.result is not None and task.status is Status.COMPLETED:
-            return Reply(200, bytes(task.result), JSON_HEADERS + applied)
-        if task.error is not None and task.status is Status.FAILED:
-            error = task.error if sees_tracebacks(call.caller) else msgspec.structs.replace(task.error, traceback=None)
-            return task_problem_reply(error, call.head.request_id)
-        if task.status.is_terminal:
-            raise Conflict(f"the task was {task.status.value} and has no result")
-        raise Refused(
-            "conflict", f"the task is {task.status.value}: it has no result yet", *retry_after(task, self._clock.now())
-        )
-
-    async def cancel(self, call: Call) -> Reply:
-        call.query()
-        task = await self._tasks.cancel(call.caller, call.task_id())
-        return self._reply(call, 200 if task.status.is_terminal else 202, task)
-
-    async def retry(self, call: Call) -> Reply:
-        call.query()
-        return self._reply(call, 202, await self._tasks.retry(call.caller, call.task_id()))
-
-    async def delete(self, call: Call) -> Reply:
-        call.query()
-        await self._tasks.delete(call.caller, call.task_id())
-        return empty_reply(204)
-
     async def _wait(self, call: Call, task_id: UUID, wait: Wait, is_new: IsNew | None = None) -> Task:
-        """Return the task when it has ended, or earlier where it becomes what `is_new` looks for."""
+        """Return the task when it has ended, or earlier once `is_new` accepts it."""
         if is_new is None:
             return await call.unless_gone(self._following.wait(call.caller, task_id, wait.time))
         return await call.unless_gone(self._following.wait_for_change(call.caller, task_id, wait.time, is_new))
@@ -346,13 +431,13 @@ class TaskOperations:
 
 
 def _media(call: Call) -> str | None:
-    """Return as what the client wants its submission answered. Raises Forbidden for a stream that it may not read."""
+    """Return the media type for the answer to a submission. Raises Forbidden for a stream that it may not read."""
     accept = call.head.headers.get(b"accept")
     if call.caller.may("read"):
         return choose(accept, SUBMIT_MEDIAS)
     media = choose(accept, SUBMIT_MEDIAS[:1])
     if media is None:
-        raise Forbidden("read", "the events of a task are not told")
+        raise Forbidden("read", "the events of a task are not shown")
     return media
 
 

@@ -269,7 +269,7 @@ def _row(key: Key, now: datetime) -> tuple[str, ...]:
 
 def _fields(key: Any) -> dict[str, Any]:
     """Return what a service shows of a key."""
-    from tasker.client.keys import Key as ShownKey
+    from tasker.wire.keys import Key as ShownKey
 
     return {name: getattr(key, name) for name in ShownKey.__struct_fields__}
 

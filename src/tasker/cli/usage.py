@@ -12,7 +12,7 @@ from tasker.cli.options import DEFAULT_OUTPUT, Output
 
 if TYPE_CHECKING:
     from tasker.client import Usage
-    from tasker.client.usage import Figures, UsageRow
+    from tasker.wire.usage import Figures, UsageRow
 
 _GROUPS = ("day", "owner", "type")
 _COLUMNS = ("ATTEMPTS", "FAILED", "RUN TIME", "TOKENS IN", "TOKENS OUT", "COST (USD)")

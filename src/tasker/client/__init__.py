@@ -6,7 +6,6 @@ with Tasker() as tasker:
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from uuid import UUID, uuid4
 
 from httpx2 import Response
 
-from tasker.client.connection import Connection, decode, read_body, read_retry_after
+from tasker.client.connection import PATIENCE, Connection, decode, read_body, read_retry_after
 from tasker.client.errors import (
     AwaitsRestart,
     ClientError,
@@ -34,12 +33,18 @@ from tasker.client.errors import (
     Unreachable,
     WaitTimeout,
 )
-from tasker.client.keys import Key, Keys, NewKey
-from tasker.client.queues import Queue, QueueRate, Queues
-from tasker.client.schedules import Schedule, Schedules
-from tasker.client.usage import Usage
-from tasker.client.values import Event, Page, Reset, SubmitOptions, Task, as_timedelta
+from tasker.client.keys import Keys
+from tasker.client.options import SubmitOptions, as_timedelta
+from tasker.client.queues import Queues
+from tasker.client.schedules import Schedules
 from tasker.model import JsonObject, Status
+from tasker.wire.events import Event, Reset
+from tasker.wire.keys import Key, NewKey
+from tasker.wire.queues import Queue
+from tasker.wire.queues import Rate as QueueRate
+from tasker.wire.schedules import Schedule
+from tasker.wire.tasks import Task, TaskPage
+from tasker.wire.usage import Usage
 
 __all__ = [
     "AwaitsRestart",
@@ -72,19 +77,20 @@ __all__ = [
 ]
 
 DEFAULT_URL = "http://127.0.0.1:5000"
-_LONGEST_POLL = timedelta(seconds=60)  # the service holds a reply back no longer
+_LONGEST_POLL = timedelta(seconds=60)
+"""The longest that the service holds a reply back."""
 _SHORTEST_POLL = 1.0
-_PATIENCE = 6  # retries while waiting: a service that restarts is back within half a minute
+"""Seconds."""
 
 
 class Tasker:
-    """A client of one service. Not bound to a thread; close it, or use it as a context manager.
+    """A client of one service. Threads may share it; close it, or use it as a context manager.
 
     `url` defaults to TASKER_URL, else http://127.0.0.1:5000; `token` to TASKER_TOKEN. `timeout` bounds each step of
-    a request, in seconds; waiting for a task is not limited by it. What JSON cannot hold (NaN, for example) is a
-    ValueError that tells its place, and nothing is sent. Every method may raise Unreachable and ServiceError (see
-    tasker.client.errors); requests without answer are repeated `retries` times, a submission under
-    one idempotency key, so that it is made once.
+    a request, in seconds; waiting for a task is not limited by it. A value that JSON cannot hold (NaN, for example)
+    raises ValueError with its place, and nothing is sent. Every method may raise Unreachable and ServiceError (see
+    tasker.client.errors). Requests without answer are sent again up to `retries` times; a submission keeps one
+    idempotency key, so that it makes one task.
     """
 
     def __init__(
@@ -120,7 +126,7 @@ class Tasker:
     def submit(self, type: str, /, *args: Any, options: SubmitOptions | None = None, **kwargs: Any) -> TaskHandle:
         """Submit a task of `type` with params by position or by name; it is stored when this returns.
 
-        Raises InvalidRequest with every fault of the params, TypeError for params by position and by name at once.
+        Raises InvalidRequest with every fault of the params, TypeError for params both by position and by name.
         """
         return self.submit_params(type, _params(args, kwargs), options=options)
 
@@ -136,15 +142,15 @@ class Tasker:
         """Submit a task, wait until it has ended, and return its result.
 
         Raises TaskFailed, TaskCancelled, AwaitsRestart (the service is stopping; the task is stored, and runs later),
-        NotAllowed (the task is stored, and the key lacks the scope `read`).
-        To wait for a limited time: `submit(...).result(timeout)`.
+        NotAllowed (the task is stored, but the key lacks the scope `read`).
+        To limit the wait: `submit(...).result(timeout)`.
         """
         reply = self._submit(type, _params(args, kwargs), options or SubmitOptions(), wait=_LONGEST_POLL)
         task = _task(reply)
         if _awaits_restart(reply, task):
             raise AwaitsRestart(task.task_id)
-        is_known = task.status.is_terminal and task.is_whole
-        return self.result_of(task if is_known else self.wait(task.task_id))
+        has_result = task.status.is_terminal and task.is_whole
+        return self.result_of(task if has_result else self.wait(task.task_id))
 
     def get(self, task_id: UUID | str, *, attempts: bool = False) -> Task:
         """Return the task as it is now, with its attempts if asked for. Raises NotFound."""
@@ -153,14 +159,14 @@ class Tasker:
     def wait(self, task_id: UUID | str, timeout: timedelta | float | None = None) -> Task:
         """Return the task once it has ended. Raises WaitTimeout after `timeout` (None: never), NotFound.
 
-        A restart of the service in between is waited out.
+        It outlasts a restart of the service.
         """
         limit = None if timeout is None else as_timedelta(timeout)
         start = time.monotonic()
         while True:
             waited = timedelta(seconds=time.monotonic() - start)
             left = _LONGEST_POLL if limit is None else min(max(limit - waited, timedelta(0)), _LONGEST_POLL)
-            reply = self._read(task_id, wait=left, retries=_PATIENCE)
+            reply = self._read(task_id, wait=left, retries=PATIENCE)
             task = _task(reply)
             if task.status.is_terminal:
                 return task
@@ -170,24 +176,19 @@ class Tasker:
             self._pace(reply)
 
     def events(self, task_id: UUID | str, *, after: int = 0) -> Iterator[Event]:
-        """Yield what happens to the task as it happens, from behind the sequence `after` on, until it has ended.
+        """Yield the task's events as they happen, beginning after the sequence `after`, until it has ended.
 
-        Each event comes once; a restart of the service in between is waited out. Raises NotFound.
+        Each event comes once, even if the service restarts in between. Raises NotFound.
         """
-        misses = 0
-        while True:
-            try:
-                for text in self._connection.stream(f"/task/{task_id}/events", headers={"Last-Event-ID": str(after)}):
-                    event = decode(text, Event, self.url_of(task_id))
-                    after, misses = event.sequence, 0
-                    yield event
-                if self.get(task_id).status.is_terminal:
-                    return
-                raise Unreachable(self._connection.url, "the service ended the stream before the task")
-            except (Unreachable, ServiceError) as error:
-                misses += 1
-                if misses > _PATIENCE or not self._connection.pause(error, misses):
-                    raise
+
+        def read(text: bytes) -> tuple[Event, str]:
+            event = decode(text, Event, self.url_of(task_id))
+            return event, str(event.sequence)
+
+        def has_ended() -> bool:
+            return self.get(task_id).status.is_terminal
+
+        return self._connection.follow(f"/task/{task_id}/events", read, last_id=str(after), has_ended=has_ended)
 
     def follow(
         self,
@@ -198,30 +199,25 @@ class Tasker:
         queue: str | None = None,
         tag: str | None = None,
     ) -> Iterator[Event | Reset]:
-        """Yield what happens to all tasks as it happens, from behind the `cursor` of an event on, without end.
+        """Yield the events of all tasks as they happen, without end.
 
-        after: None for from now on, "oldest" for all that is kept. Each event comes once; a restart of the service in
-        between is waited out. A Reset comes where the service does not keep what is asked for any more.
+        after: the `cursor` of an event, to begin with the next one; None to begin now, "oldest" with the oldest that is
+        kept. Each event comes once, even if the service restarts in between. A Reset stands for events that the service
+        no longer keeps.
         """
         query = {"after": after, "event": ",".join(event) or None, "type": type, "queue": queue, "tag": tag}
         path = "/events?" + urlencode({name: value for name, value in query.items() if value is not None})
-        misses, cursor = 0, ""
-        while True:
-            try:
-                for text in self._connection.stream(path, headers={"Last-Event-ID": cursor} if cursor else {}):
-                    kind: Any = Reset if text.startswith(b'{"type":"reset"') else Event
-                    found: Event | Reset = decode(text, kind, self._connection.url)
-                    cursor, misses = found.cursor or cursor, 0
-                    yield found
-                raise Unreachable(self._connection.url, "the service ended the stream")
-            except (Unreachable, ServiceError) as error:
-                misses += 1
-                if misses > _PATIENCE or not self._connection.pause(error, misses):
-                    raise
+
+        def read(text: bytes) -> tuple[Event | Reset, str]:
+            kind: Any = Reset if text.startswith(b'{"type":"reset"') else Event
+            event: Event | Reset = decode(text, kind, self._connection.url)
+            return event, event.cursor or ""
+
+        return self._connection.follow(path, read, last_id="", has_ended=lambda: False)
 
     def cancel(self, task_id: UUID | str) -> Task:
-        """Ask for the task to be cancelled; a running one may still end otherwise. Raises NotFound, Conflict."""
-        return _task(self._connection.send("POST", f"/task/{task_id}/cancel"))
+        """Cancel the task; a running one may still end otherwise. Raises NotFound, Conflict (it has ended)."""
+        return self._connection.read("POST", f"/task/{task_id}/cancel", Task)
 
     def find_many(
         self,
@@ -235,11 +231,11 @@ class Tasker:
         """Yield tasks, newest first, at most `limit`; pages are read as they are needed."""
         filters = {"status": status, "type": type, "queue": queue, "tag": tag, "limit": limit and min(limit, 100)}
         query = {name: value for name, value in filters.items() if value is not None}
-        yield from itertools.islice(self._read_pages(query), limit)
+        return self._connection.read_list("/task", TaskPage, query, limit)
 
     def find_type(self, name: str) -> dict[str, Any]:
         """Return a task type as `GET /type/{name}` shows it: its schemas, defaults and an example. Raises NotFound."""
-        return read_body(self._connection.send("GET", f"/type/{quote(name, safe='')}"), dict[str, Any])
+        return self._connection.read("GET", f"/type/{quote(name, safe='')}", dict[str, Any])
 
     def usage(
         self,
@@ -250,22 +246,13 @@ class Tasker:
         type: str | None = None,
         owner: str | None = None,
     ) -> Usage:
-        """Return what tasks used up on the days from `first` to `last` (UTC), both included; by default of 30 days.
+        """Return the usage of the days from `first` to `last` (UTC), both included; by default the last 30 days.
 
         Rows are by day, owner and type, or by `group`. Raises InvalidRequest.
         """
         given = {"from": first, "to": last, "group": group and ",".join(group), "type": type, "owner": owner}
         query = {name: str(value) for name, value in given.items() if value is not None}
-        return read_body(self._connection.send("GET", "/usage", query=query), Usage)
-
-    def _read_pages(self, query: dict[str, Any]) -> Iterator[Task]:
-        while True:
-            reply = self._connection.send("GET", "/task", query=query)
-            page = read_body(reply, Page)
-            yield from page.items
-            if page.next_cursor is None:
-                return
-            query["cursor"] = page.next_cursor
+        return self._connection.read("GET", "/usage", Usage, query=query)
 
     def result_of(self, task: Task) -> Any:
         """Return the result of a task that has ended. Raises TaskFailed, TaskCancelled."""
@@ -291,7 +278,7 @@ class Tasker:
         return self._connection.send("GET", f"/task/{task_id}", query=query, wait=wait, retries=retries)
 
     def _pace(self, reply: Response) -> None:
-        """Keep a service that does not hold replies back (because it stops, say) from being asked in a tight loop."""
+        """Pause if the service did not hold the reply back (it is stopping, say), so as not to poll in a tight loop."""
         if reply.elapsed.total_seconds() < _SHORTEST_POLL:
             asked = read_retry_after(reply)
             self._sleep(asked.total_seconds() if asked else _SHORTEST_POLL)
@@ -299,10 +286,10 @@ class Tasker:
 
 @dataclass(frozen=True)
 class TaskHandle:
-    """A submitted task: what to ask about it.
+    """A submitted task.
 
-    awaits_restart: whether the service was stopping when it took the task, which then runs after the restart. `wait`
-    and `result` wait for that, too.
+    awaits_restart: the service was stopping when it took the task, and runs it after its restart; `wait` and `result`
+    wait for that, too.
     """
 
     client: Tasker
@@ -322,7 +309,7 @@ class TaskHandle:
         return self.client.get(self.task_id)
 
     def events(self, *, after: int = 0) -> Iterator[Event]:
-        """Yield what happens to the task as it happens, until it has ended."""
+        """Yield the task's events as they happen, until it has ended."""
         return self.client.events(self.task_id, after=after)
 
     def status(self) -> Status:
@@ -330,7 +317,7 @@ class TaskHandle:
         return self.get().status
 
     def cancel(self) -> Task:
-        """Ask for the task to be cancelled. Raises Conflict if it has ended."""
+        """Cancel the task. Raises Conflict if it has ended."""
         return self.client.cancel(self.task_id)
 
 
@@ -341,7 +328,7 @@ def _params(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 
 def _awaits_restart(reply: Response, task: Task) -> bool:
-    """Tell whether the service was stopping when it took a task: not where it has begun to since, during a wait."""
+    """Tell whether the service was stopping when it took a task, rather than began to stop during the wait."""
     return task.reason == "restart" and "Preference-Applied" not in reply.headers
 
 

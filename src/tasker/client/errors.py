@@ -1,9 +1,9 @@
 """What a call of the client can raise, as one tree:
 
 ClientError
-├── Unreachable        no answer came, also not to the retries
-├── UnexpectedReply    what answered is no Tasker service
-├── ServiceError       the service answered no; `status`, `name`, `detail` and `faults` are its problem (RFC 9457)
+├── Unreachable        no answer came, not even to the retries
+├── UnexpectedReply    the reply is not one of a Tasker service
+├── ServiceError       the service refused; `status`, `name`, `detail` and `faults` are its problem (RFC 9457)
 │   ├── InvalidRequest     400, 413, 414, 415, 422, 431: correct the request
 │   ├── NotAllowed         401, 403
 │   ├── NotFound           404
@@ -12,7 +12,7 @@ ClientError
 ├── TaskFailed         the task ended as failed
 ├── TaskCancelled      the task was cancelled
 ├── AwaitsRestart      the service is stopping: it has stored the task, and runs it after its restart
-└── WaitTimeout        the task was still open when the time was up
+└── WaitTimeout        the task was still open when the timeout passed
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from tasker.client.values import Task
 from tasker.errors import Fault, TaskerError
 from tasker.model import TaskProblem
+from tasker.wire.tasks import Task
 
 
 class ClientError(TaskerError):
@@ -39,7 +39,7 @@ class Unreachable(ClientError):
 
 
 class UnexpectedReply(ClientError):
-    """What answered at `url` is no Tasker service, or one that this client does not understand."""
+    """The reply of `url` is not one of a Tasker service that this client understands."""
 
     def __init__(self, url: str, detail: str) -> None:
         super().__init__(f"{url}: the reply is not what a Tasker service replies: {detail}")
@@ -47,7 +47,7 @@ class UnexpectedReply(ClientError):
 
 
 class ServiceError(ClientError):
-    """The service answered no. `name` is the last part of the problem's type, "" if the reply holds no problem."""
+    """The service refused. `name` is the last part of the problem's type, "" if the reply holds no problem."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Conflict(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """The service cannot do it now; `retry_after` says when to ask again, where it knows."""
+    """The service cannot do it now; `retry_after` says when to ask again, if the service knows."""
 
 
 class TaskFailed(ClientError):
@@ -123,7 +123,7 @@ class AwaitsRestart(ClientError):
 
 
 class WaitTimeout(ClientError, TimeoutError):
-    """The task was still open when the time to wait was up; it goes on. `task` is how it was last seen."""
+    """The task was still open when the timeout passed; it goes on. `task` is how it was last seen."""
 
     def __init__(self, task: Task, waited: timedelta) -> None:
         super().__init__(f"task {task.task_id} is not finished after {waited.total_seconds():g} s; it goes on")

@@ -1,0 +1,49 @@
+"""Events: what happens to tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+
+from tasker.model import TaskProblem
+from tasker.wire.shapes import Moment, Sometimes
+from tasker.wire.tasks import Task
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """Something that happened to a task; `type` says which of the fields after `attempt` it has.
+
+    type: `created`, `started`, `progress`, `output`, `log`, `retrying`, `completed`, `failed` or `cancelled`. `output`
+    has `chunk`; `progress` its numbers and message; `log` level, message and fields; `started` the worker; `retrying`
+    how the attempt ended and the seconds until the next may start; the last event has the Task as it ended.
+    `cursor` is the event's place in the stream of all tasks.
+    """
+
+    task_id: UUID
+    sequence: int
+    type: str
+    time: Moment
+    attempt: int
+    cursor: Sometimes[str] | None = None
+    chunk: Sometimes[str] = ""
+    fraction: Sometimes[float | None] = None
+    current: Sometimes[float | None] = None
+    total: Sometimes[float | None] = None
+    message: Sometimes[str | None] = None
+    level: Sometimes[str] | None = None
+    fields: Sometimes[dict[str, Any]] = {}
+    worker: Sometimes[str | None] = None
+    ending: Sometimes[str | None] = None
+    reason: Sometimes[str | None] = None
+    delay: Sometimes[float] | None = None
+    error: Sometimes[TaskProblem | None] = None
+    task: Sometimes[Task | None] = None
+
+
+class Reset(Struct, frozen=True, kw_only=True, tag="reset", tag_field="type"):
+    """Events are missing here: they are no longer kept. The stream continues with the oldest that are."""
+
+    cursor: str
+    detail: str
