@@ -6,16 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests import postgres
 from tests.server import Server, run_server
 
 # Every run tries the same examples: what a run finds depends on the code alone. `make fuzz` tries others. Explaining a
-# failure has no time limit, and a test that takes half a second has taken hours there.
-WITHOUT_EXPLANATION = [phase for phase in Phase if phase is not Phase.explain]
-settings.register_profile("repeatable", derandomize=True, phases=WITHOUT_EXPLANATION, print_blob=True)
-settings.register_profile("random", max_examples=1000, phases=WITHOUT_EXPLANATION, print_blob=True)
+# failure has no time limit, and a test that takes half a second has taken hours there. No example has a deadline, for
+# the machine may be busy with other work.
+COMMON = {
+    "phases": [phase for phase in Phase if phase is not Phase.explain],
+    "print_blob": True,
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.too_slow],
+}
+settings.register_profile("repeatable", derandomize=True, **COMMON)
+settings.register_profile("random", max_examples=1000, **COMMON)
 settings.load_profile("repeatable")
 
 SAMPLE_TASKS = Path(__file__).with_name("sample_tasks.py")
