@@ -27,9 +27,6 @@ BODY_PROBLEMS = (
     "duplicate-key",
     "bad-request",
     "request-timeout",
-    "payload-too-large",
-    "unsupported-media-type",
-    "unsupported-encoding",
     "invalid-request",
     "unknown-field",
     "number-out-of-range",
@@ -37,6 +34,8 @@ BODY_PROBLEMS = (
     "too-many-items",
 )
 """Of every operation with a body."""
+WRITE_PROBLEMS = ("cross-origin", "payload-too-large", "unsupported-media-type", "unsupported-encoding")
+"""Of every operation but GET: refused by the head of the request, whether the operation reads its body or not."""
 STORE_PROBLEMS = ("invalid-params", "budget-exhausted", "expired", "not-unique", "limit-reached", "queue-full")
 """Of every submission of a task."""
 SUBMIT_PROBLEMS = (*STORE_PROBLEMS, "idempotency-in-flight", "idempotency-key-reuse")
@@ -111,7 +110,7 @@ class Operation:
         of_body = BODY_PROBLEMS if self.body is not None else ()
         of_query = ("invalid-request",) if self.parameters else ()
         of_path = ("not-found",) if "{" in self.path else ()
-        of_write = ("cross-origin",) if self.method != "GET" else ()
+        of_write = WRITE_PROBLEMS if self.method != "GET" else ()
         return (*of_path, *of_query, *of_body, *self.problems, "unknown-field", *of_write, "unavailable")
 
     def __call__(self, handler: _H) -> _H:
