@@ -124,7 +124,7 @@ async def test_what_it_finds_is_told(rig: Rig, check: Check, way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_there_is_an_end_to_it(rig: Rig, check: Check, way: str) -> None:
-    rig.service.reading._threads.within = 0.2
+    rig.service.submissions._reading.threads.within = 0.2
     reply = await send(rig, way, "spin")
     problem = problem_of(reply)
     assert (problem["type"], problem["status"]) == ("/problems/invalid-params", 422)
@@ -187,7 +187,7 @@ async def test_other_schedules_do_not_wait_for_one_that_takes_its_time(rig: Rig,
 
 
 async def test_a_tick_whose_check_never_ends_is_refused(rig: Rig, check: Check) -> None:
-    rig.service.reading._threads.within = 0.3
+    rig.service.submissions._reading.threads.within = 0.3
     made = (await send(rig, "schedule", "good")).json()
     stored = await rig.engine.schedules.find_many(owner=None, name=None, limit=1, cursor=None)
     assert str(stored.items[0].schedule_id) == made["schedule_id"]
@@ -228,7 +228,7 @@ async def test_what_runs_no_code_of_an_author_waits_for_no_thread(
     async def full(*_: Any) -> Any:
         raise AssertionError("a thread was asked for")
 
-    monkeypatch.setattr(rig.service.reading._threads, "run", full)
+    monkeypatch.setattr(rig.service.submissions._reading.threads, "run", full)
     method, path, given = PLAIN_WAYS[way]
     reply = await rig.client.request(method, path.format(schedule=schedule_id, task=task_id), json=given)
     if way == "schedule of no type":

@@ -39,6 +39,13 @@ def test_drafts_are_made_where_their_bringers_rights_are_checked() -> None:
     assert ast.unparse(first) == "check_submission(caller, submission, task_id)"
 
 
+def test_submissions_are_read_by_the_service_alone() -> None:
+    """Whoever asks passes the body on: no face can differ in what it accepts."""
+    for name in ("OpenedSubmission", "OpenedReplay", "OpenedSchedule", "Reading"):
+        assert callers(name) <= {"service/reading.py", "service/service.py", "requests/submissions.py"}, name
+    assert callers("read_submission") == {"requests/schedules.py"}
+
+
 def test_what_a_draft_may_cancel_is_loosened_nowhere() -> None:
     changed = [
         (file, ast.unparse(word.value))

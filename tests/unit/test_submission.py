@@ -13,7 +13,7 @@ import pytest
 
 from tasker import task
 from tasker.errors import Fault, Invalid, Malformed
-from tasker.requests.submissions import RetryOptions, Submission, read_submission
+from tasker.requests.submissions import Context, RetryOptions, Submission, read_submission
 from tasker.tasktypes.registry import Registry
 from tasker.testing import START
 
@@ -37,7 +37,7 @@ def registry() -> Registry:
 
 def read(registry: Registry, body: bytes | dict[str, Any], **options: Any) -> Submission:
     text = body if isinstance(body, bytes) else json.dumps({"type": "add", "params": [4, 2]} | body).encode()
-    return read_submission(text, registry, START, **options)[1]
+    return read_submission(text, Context(registry, START), **options)[1]
 
 
 def faults(registry: Registry, body: bytes | dict[str, Any], **options: Any) -> tuple[str, dict[str, str]]:
@@ -47,7 +47,7 @@ def faults(registry: Registry, body: bytes | dict[str, Any], **options: Any) -> 
 
 
 def test_type_and_params_are_enough(registry: Registry) -> None:
-    task_type, submission = read_submission(b'{"type":"add","params":[4,2]}', registry, START)
+    task_type, submission = read_submission(b'{"type":"add","params":[4,2]}', Context(registry, START))
     assert task_type is registry.get("add")
     assert submission.type == "add"
     assert bytes(submission.params) == b"[4,2]"

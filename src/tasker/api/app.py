@@ -88,7 +88,7 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
         *schedule_operations(ScheduleOperations(service, clock)),
         *type_operations(TypeOperations(service)),
         *fleet_operations(FleetOperations(service, clock, silent_after=settings.lease)),
-        *webhook_operations(WebhookOperations(service.webhooks, service.registry.url_rules)),
+        *webhook_operations(WebhookOperations(service.webhooks, settings.url_rules)),
         *usage_operations(UsageOperations(service.usage, service.budgets)),
         *key_operations(KeyOperations(service.keys)),
         *audit_operations(AuditOperations(service.audit)),

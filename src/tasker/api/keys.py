@@ -8,32 +8,14 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from tasker.api.calls import Call
-from tasker.api.forms import read_form
 from tasker.api.operation import BODY_PROBLEMS, INPUT_PROBLEMS, Answer, Operation
 from tasker.api.replies import Reply, empty_reply, json_reply
 from tasker.model.keys import Key, Scope
+from tasker.requests.body import read_body
+from tasker.requests.keys import KeyBody
 from tasker.service.keys import Keys, NewKey
 
-Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Moment = Annotated[datetime, Meta(tz=True)]
-
-
-class KeyBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a new key shall be; null is the same as left out."""
-
-    scopes: Annotated[list[Scope], Meta(min_length=1, max_length=4, description="What it may do.")]
-    name: Annotated[Name, Meta(description="What it is for, in a word; else its id.")] | None = None
-    owner: Annotated[Name, Meta(description="Whose tasks it submits and sees; else its name.")] | None = None
-    expires_at: (
-        Annotated[Moment, Meta(description="It opens nothing from then on; else it is good for ever.")] | None
-    ) = None
-    rate: Annotated[float, Meta(ge=0.001, le=1_000_000, description="Requests a second at the most.")] | None = None
-    burst: (
-        Annotated[int, Meta(ge=1, le=1_000_000, description="So many at once; else those of two seconds.")] | None
-    ) = None
-    daily_budget: Annotated[float, Meta(ge=0, description="US dollars that its tasks may cost on one day.")] | None = (
-        None
-    )
 
 
 class KeyView(Struct, frozen=True, kw_only=True):
@@ -77,7 +59,7 @@ class KeyOperations:
 
     async def create(self, call: Call) -> Reply:
         call.query()
-        body = read_form(await call.body(), KeyBody)
+        body = read_body(await call.body(), KeyBody)
         key, shown = await self._keys.create(
             NewKey(
                 scopes=tuple(body.scopes), name=body.name, owner=body.owner, expires_at=body.expires_at, rate=body.rate,

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from tasker.api.batches import BatchItem, BatchReply, BatchSummary
-from tasker.api.bulk import BulkBody, BulkReply
+from tasker.api.bulk import BulkReply
 from tasker.api.catalogue import TypePage, TypeView
 from tasker.api.events import JSON_LINES, SSE, STREAMS, EventView
 from tasker.api.feed import ResetView
@@ -26,6 +26,7 @@ from tasker.api.webhooks import DeliveryPageView, DeliveryView, NewWebhookView, 
 from tasker.errors import PROBLEMS, ProblemKind
 from tasker.model import TaskProblem
 from tasker.release import release
+from tasker.requests.bulk import BulkBody
 from tasker.requests.submissions import ReplayBody, SubmissionBody
 from tasker.tasktypes.registry import Registry, TaskType
 

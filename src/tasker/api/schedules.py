@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal, cast
 from uuid import UUID
 
@@ -117,8 +118,7 @@ class ScheduleOperations:
 
     async def create(self, call: Call) -> Reply:
         call.query()
-        fields = await self._service.reading.schedule(call.caller.owner, await call.body())
-        schedule = await self._schedules.create(call.caller, fields)
+        schedule = await self._schedules.create(call.caller, await call.body())
         return json_reply(_view(schedule), 201, (b"location", _path(schedule).encode()))
 
     async def find_many(self, call: Call) -> Reply:
@@ -136,9 +136,8 @@ class ScheduleOperations:
     async def change(self, call: Call) -> Reply:
         call.query()
         schedule_id = call.id_of("schedule_id")
-        fields = await self._service.reading.patch(call.caller.owner, await call.body())
-        schedule = await self._schedules.change(call.caller, schedule_id, fields)
-        return json_reply(_view(schedule) if call.caller.may("read") else _receipt(schedule, fields))
+        schedule, given = await self._schedules.change(call.caller, schedule_id, await call.body())
+        return json_reply(_view(schedule) if call.caller.may("read") else _receipt(schedule, given))
 
     async def delete(self, call: Call) -> Reply:
         call.query()
@@ -246,13 +245,11 @@ def _view(schedule: Schedule) -> ScheduleView:
     )  # fmt: skip
 
 
-def _receipt(schedule: Schedule, fields: dict[str, Any]) -> ScheduleReceipt:
+def _receipt(schedule: Schedule, given: Collection[str]) -> ScheduleReceipt:
     """Return the members that a request has set, as they are now."""
     whole = _view(schedule)
-    given = [name for name in ScheduleReceipt.__struct_fields__ if name in fields]
-    return ScheduleReceipt(
-        schedule_id=schedule.schedule_id, links=_links(schedule), **{name: getattr(whole, name) for name in given}
-    )
+    shown = {name: getattr(whole, name) for name in ScheduleReceipt.__struct_fields__ if name in given}
+    return ScheduleReceipt(schedule_id=schedule.schedule_id, links=_links(schedule), **shown)
 
 
 def _links(schedule: Schedule) -> dict[str, str]:

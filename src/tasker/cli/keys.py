@@ -65,8 +65,8 @@ def create(
     daily_budget
         US dollars that its tasks may cost on one day.
     """
-    from tasker.api.keys import KeyBody
     from tasker.cli.terminal import note, show
+    from tasker.requests.keys import KeyBody
 
     now = datetime.now(UTC)
     given: dict[str, Any] = {
@@ -176,11 +176,11 @@ def _check(form: type[Any], given: dict[str, Any]) -> None:
     """Raise UsageError for what the API would not take either."""
     import msgspec
 
-    from tasker.api.forms import read_form
     from tasker.errors import Invalid
+    from tasker.requests.body import read_body
 
     try:
-        read_form(msgspec.json.encode(given), form)
+        read_body(msgspec.json.encode(given), form)
     except Invalid as error:
         faults = "; ".join(
             f"--{fault.pointer.split('/')[1].replace('_', '-')}: {fault.detail}" for fault in error.faults

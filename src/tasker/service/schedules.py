@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Set
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice, pairwise
@@ -49,8 +50,8 @@ _LANES = 3
 """Schedules that one of many processes fires at the same time: each takes a connection."""
 _TIMING = frozenset({"cron", "interval", "time_zone", "starts_at", "ends_at", "paused"})
 """Fields with which the next tick changes."""
-_DEEDS = frozenset({"task", "overlap"})
-"""Fields that say what a tick does: whoever sets one answers for it."""
+_ACTING = frozenset({"task", "overlap"})
+"""Fields that say what a tick does: it acts with the rights of the caller who last set one."""
 
 _PATIENCE = 0.1
 """Seconds that other schedules wait for one whose submission is checked by code of its type's author."""
@@ -60,6 +61,13 @@ _SLOW_OF_ONE = 10
 _Read = tuple[TaskType, Submission] | RequestError | None
 
 _log = structlog.get_logger(__name__)
+
+
+class Change(NamedTuple):
+    """A schedule as it is after a change, and the fields that the change gave."""
+
+    schedule: Schedule
+    given: Set[str]
 
 
 class _Slow(NamedTuple):
@@ -74,9 +82,17 @@ class Schedules:
     """What can be asked of schedules, by any face of it; and the chore that fires them, one in each process."""
 
     def __init__(
-        self, engine: Engine, registry: Registry, clock: Clock, cursors: Cursors, reading: Reading, *,
-        open_queues: OpenQueues, limit: int = DEFAULT_LIMIT, min_interval: timedelta = MIN_INTERVAL,
-    ) -> None:  # fmt: skip
+        self,
+        engine: Engine,
+        registry: Registry,
+        clock: Clock,
+        cursors: Cursors,
+        reading: Reading,
+        *,
+        open_queues: OpenQueues,
+        limit: int = DEFAULT_LIMIT,
+        min_interval: timedelta = MIN_INTERVAL,
+    ) -> None:
         self._registry = registry
         self._cursors = cursors
         self._limit = limit
@@ -92,18 +108,24 @@ class Schedules:
         self._steps: Steps | None = None
         self._turns = Turns()
 
-    async def create(self, caller: Caller, fields: dict[str, Any]) -> Schedule:
-        """Store a schedule of fields that `scheduling.OpenedSchedule` found valid. It acts with the caller's rights.
+    async def create(self, caller: Caller, body: bytes) -> Schedule:
+        """Read, check and store a new schedule. It acts with the caller's rights.
 
-        Raises Forbidden (it would do what the caller may not), Invalid (its ticks are too close), Conflict (its name,
-        or its owner has as many as there may be).
+        Raises Malformed, Invalid (every fault of the body; its ticks are too close), Forbidden (it would do what the
+        caller may not), Conflict (its name is taken, or its owner has as many schedules as allowed), Unavailable.
         """
+        fields, submission = await self._reading.schedule(caller.owner, body, is_new=True)
         now = self._clock.now()
         schedule = Schedule(
-            schedule_id=new_task_id(now), owner=caller.owner, created_at=now, updated_at=now,
-            anchor=fields["starts_at"] or now, scopes=as_scopes(caller), **fields,
-        )  # fmt: skip
-        await self._check_deeds(caller, schedule)
+            schedule_id=new_task_id(now),
+            owner=caller.owner,
+            created_at=now,
+            updated_at=now,
+            anchor=fields["starts_at"] or now,
+            scopes=as_scopes(caller),
+            **fields,
+        )
+        await self._check_rights(caller, schedule, submission)
         schedule = structs.replace(schedule, next_fire_at=resumed_at(schedule, now))
         await self._check_pace(schedule, now)
         await self._store.create(schedule, most=self._limit)
@@ -124,24 +146,25 @@ class Schedules:
         found = partial(self._store.find_many, owner=caller.only, name=name, limit=limit)
         return await self._cursors.page("schedule", cursor, lambda at: found(cursor=at))
 
-    async def change(self, caller: Caller, schedule_id: UUID, fields: dict[str, Any]) -> Schedule:
-        """Set the fields that `scheduling.OpenedSchedule` found valid; a new rule has its next tick from now on.
+    async def change(self, caller: Caller, schedule_id: UUID, body: bytes) -> Change:
+        """Read, check and make a change; a new rule has its next tick from now on.
 
-        With a new task or rule for overlaps it acts with the caller's rights from then on. Raises NotFound, Forbidden
-        (it does, or would do, what the caller may not), Invalid (the whole does not go together, its ticks are too
-        close), Conflict (its name).
+        With a new task or rule for overlaps it acts with the caller's rights from then on. Raises Malformed, Invalid
+        (every fault of the body; the whole does not go together, its ticks are too close), NotFound, Forbidden (it
+        does, or would do, what the caller may not), Conflict (its name is taken), Unavailable.
         """
+        fields, submission = await self._reading.schedule(caller.owner, body, is_new=False)
         for _ in range(_TRIES):
             before, now = await self.get(caller, schedule_id), self._clock.now()
             _check_rank(caller, before)
             after = _changed(before, fields, as_scopes(caller), now)
-            if fields.keys() & _DEEDS:
-                await self._check_deeds(caller, after)
+            if fields.keys() & _ACTING:
+                await self._check_rights(caller, after, submission)
             if (after.cron, after.interval, after.time_zone) != (before.cron, before.interval, before.time_zone):
                 await self._check_pace(after, now)
             if after == before or await self._store.update(after):
                 self._changed.set()
-                return after
+                return Change(after, fields.keys())
         raise Unavailable("the schedule changes all the time", retry_after=timedelta(seconds=1))
 
     async def _check_pace(self, schedule: Schedule, now: datetime) -> None:
@@ -179,13 +202,17 @@ class Schedules:
         first = schedule.next_fire_at or resumed_at(structs.replace(schedule, paused=False), self._clock.now())
         return [] if first is None else await _first_ticks(schedule, first - timedelta(microseconds=1), count)
 
-    async def _check_deeds(self, caller: Caller, schedule: Schedule) -> None:
-        """Raise Forbidden if a tick of the schedule would do what the caller may not."""
+    async def _check_rights(self, caller: Caller, schedule: Schedule, submission: Submission | None) -> None:
+        """Raise Forbidden if a tick of the schedule would do what the caller may not.
+
+        submission: what the schedule's task is, if the caller's request has it; else it is read.
+        """
         _check_overlap(caller, schedule)
-        try:
-            _, submission = await self._reading.submission(schedule.owner, bytes(schedule.task))
-        except Invalid:  # the task type has changed since: no tick submits it, as it is
-            return
+        if submission is None:
+            try:
+                _, submission = await self._reading.submission(schedule.owner, bytes(schedule.task))
+            except Invalid:  # the task type has changed since: no tick submits it, as it is
+                return
         check_submission(caller, submission)
 
     # the chore
@@ -365,7 +392,7 @@ def _changed(before: Schedule, given: dict[str, Any], scopes: tuple[Scope, ...],
     current = {name: getattr(before, name) for name in FIELDS}
     fields = merge(current, given)
     changed = {name for name in FIELDS if fields[name] != current[name]}
-    scopes = scopes if given.keys() & _DEEDS else before.scopes
+    scopes = scopes if given.keys() & _ACTING else before.scopes
     if not changed and scopes == before.scopes:
         return before
     after = structs.replace(before, **fields, scopes=scopes, version=before.version + 1, updated_at=now)

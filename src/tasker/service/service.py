@@ -13,6 +13,7 @@ from tasker.model import PartitionStats, WorkerState
 from tasker.model.history import History
 from tasker.model.keys import Caller
 from tasker.requests.schedules import MIN_INTERVAL
+from tasker.rules.urls import UrlRules
 from tasker.service import open_queues, schedules
 from tasker.service.admission import Admission
 from tasker.service.audit import Audit
@@ -44,6 +45,7 @@ class Service:
     daily_budget: of owners whose keys have none. max_pending: tasks that may be pending; None for any number.
     public_load: whether whoever may read is told of all owners' tasks together (Load).
     max_queues: queues in which an owner may have open tasks. max_schedules: of an owner. min_interval: between ticks.
+    url_rules: where the webhooks of submissions may lead.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Service:
         max_schedules: int = schedules.DEFAULT_LIMIT,
         min_interval: timedelta = MIN_INTERVAL,
         history: History | None = None,
+        url_rules: UrlRules | None = None,
     ) -> None:
         self._engine = engine
         self._hub = hub
@@ -75,10 +78,10 @@ class Service:
         self.usage = UsageService(engine, clock)
         self.budgets = Budgets(engine.usage, self.keys, clock, default=daily_budget)
         self.webhooks = Webhooks(engine, clock, cursors)
-        self.reading = Reading(registry, clock)
+        reading = Reading(registry, clock, url_rules or UrlRules())
         self._open_queues = open_queues.OpenQueues(engine, clock, max_queues)
         self.schedules = schedules.Schedules(
-            engine, registry, clock, cursors, self.reading, open_queues=self._open_queues, limit=max_schedules,
+            engine, registry, clock, cursors, reading, open_queues=self._open_queues, limit=max_schedules,
             min_interval=min_interval,
         )  # fmt: skip
         self.feed = Feed(engine, hub, cursors)
@@ -87,11 +90,11 @@ class Service:
         self.types = Types(engine, registry, clock)
         self.following = Following(engine, self.tasks, hub)
         self.submissions = Submissions(
-            engine, clock, tasks=self.tasks, schedules=self.schedules, budgets=self.budgets,
+            engine, clock, reading=reading, tasks=self.tasks, schedules=self.schedules, budgets=self.budgets,
             admission=Admission(engine, clock, max_pending), open_queues=self._open_queues,
             store_check=self._store_check,
         )  # fmt: skip
-        self.batches = Batches(self.submissions.submit_many)
+        self.batches = Batches(reading, self.submissions.submit_many)
         self.bulk = Bulk(engine, clock, cursors, self._open_queues)
 
     async def workers(self, caller: Caller) -> list[WorkerState]:

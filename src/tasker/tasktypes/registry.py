@@ -13,7 +13,6 @@ from msgspec import Struct
 
 from tasker.errors import Fault, Invalid, NoSuchTarget, RegistrationError
 from tasker.model import OnCrash, Retention, RetryPolicy
-from tasker.rules.urls import UrlRules
 from tasker.tasktypes.loading import (
     Source,
     declared_names,
@@ -107,7 +106,7 @@ class Registry:
 
     Iterating yields its own types, which this process can run; `known` adds those that other processes have published.
 
-    url_rules: where a webhook may lead that comes with a submission. version: grows when published types change.
+    version: grows when published types change.
     """
 
     def __init__(
@@ -116,7 +115,6 @@ class Registry:
     ) -> None:  # fmt: skip
         self._default_retention = default_retention
         self._default_timeout = default_timeout
-        self.url_rules = UrlRules()
         self.faults: list[LoadFault] = []
         self._types: dict[str, TaskType] = {}
         self._published: dict[str, TaskType] = {}

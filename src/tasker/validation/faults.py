@@ -62,6 +62,11 @@ class Faults:
         self.found.append(fault)
         self._names.append(name)
 
+    def put_all(self, error: Invalid, pointer: str) -> None:
+        """Add what is wrong with the part of the input at `pointer`."""
+        for fault in error.faults or (Fault("", error.detail),):
+            self.put(Fault(pointer + fault.pointer, fault.detail), error.kind.name)
+
     def check(self) -> None:
         """Raise Invalid if anything was found; by the specific name if all of it is of one kind."""
         if self.found:

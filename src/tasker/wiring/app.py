@@ -94,7 +94,6 @@ def make_registry(settings: Settings, gpt: Gpt) -> Registry:
     load_entry_points(registry)  # last, as in child processes: the user's own types come first
     for fault in registry.faults:
         _log.error("tasks.not_loaded", target=fault.target, reason=fault.detail, types=list(fault.types))
-    registry.url_rules = settings.url_rules
     return registry
 
 
@@ -193,6 +192,7 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
             max_queues=settings.max_queues,
             max_schedules=settings.max_schedules,
             min_interval=settings.min_interval,
+            url_rules=settings.url_rules,
         )
         await service.keys.refresh()
         await service.types.refresh()
