@@ -29,8 +29,10 @@ class Check:
     go: threading.Event = field(default_factory=threading.Event)
     begun: threading.Event = field(default_factory=threading.Event)
     threads: set[str] = field(default_factory=set)
+    calls: int = 0
 
     def __call__(self, how: str) -> Iterator[Fault]:
+        self.calls += 1
         self.threads.add(threading.current_thread().name)
         self.begun.set()
         if how == "wait":
@@ -51,6 +53,7 @@ async def check(rig: Rig) -> AsyncIterator[Check]:
     rig.service.registry.add(task(name=NAME, check=check, example=["good"])(checked))
     check.threads.clear()
     check.begun.clear()
+    check.calls = 0
     yield check
     check.go.set()
 
@@ -112,6 +115,13 @@ async def test_others_are_answered_while_it_takes_its_time(rig: Rig, check: Chec
         check.go.set()
     assert (await sending).is_success
     assert check.threads == {"tasker-check"}
+
+
+async def test_one_request_has_it_run_once(rig: Rig, check: Check) -> None:
+    for way, calls in (("submit", 1), ("schedule", 1), ("patch", 2)):  # a patch follows the schedule that it changes
+        check.calls = 0
+        assert (await send(rig, way, "good")).is_success
+        assert check.calls == calls
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -32,7 +32,7 @@ from tasker.model.webhooks import EVENT_TYPES
 from tasker.requests.submissions import MAX_DEPENDENCIES, MAX_METADATA, MAX_TAGS
 from tasker.requests.webhooks import PREFIX
 from tasker.rules.urls import UrlRules, read_url
-from tasker.tasktypes.tasktype import MAX_TRIES
+from tasker.tasktypes.options import MAX_TRIES
 
 _STATUSES = tuple(status.value for status in Status)
 _REASONS: tuple[str, ...] = get_args(Reason)

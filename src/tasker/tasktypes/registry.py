@@ -21,8 +21,10 @@ from tasker.tasktypes.loading import (
     functions_in,
     import_source,
 )
+from tasker.tasktypes.making import make_task_type
+from tasker.tasktypes.options import Misspelt, Options
 from tasker.tasktypes.signature import NOT_A_FUNCTION, Function, place_of, reject
-from tasker.tasktypes.tasktype import Misspelt, Options, TaskType, make_task_type
+from tasker.tasktypes.tasktype import TaskType
 
 __all__ = ["LoadFault", "Registry", "TaskType", "load", "load_entry_points", "task"]
 
