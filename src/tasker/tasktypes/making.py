@@ -1,4 +1,4 @@
-"""From a plain typed function to its task type."""
+"""Make a task type from a plain typed function."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def make_task_type(function: Function, options: Options) -> TaskType:
     """
     signature = read_signature(function)
     is_async = inspect.iscoroutinefunction(function)
-    words = read_description(function)
+    described = read_description(function)
     models = {
         parameter.name: _read_model(function, parameter)
         for parameter in signature.parameters
         if is_model(parameter.type)
     }
     returned = _read_returned(function, signature.returns)
-    takes = _input_schema(function, signature, words, models)
+    takes = _input_schema(function, signature, described, models)
     settled = read_options(function, options, is_async=is_async)
     policy: Policy = settled["policy"]
     task_type = TaskType(
-        description=words.text,
+        description=described.text,
         function=function,
         is_async=is_async,
         policy_json=msgspec.json.encode(policy),
@@ -90,7 +90,9 @@ def _read_returned(function: Function, returns: Any) -> Model | None:
         reject(function, f"its return type: {error}")
 
 
-def _input_schema(function: Function, signature: Signature, words: Description, models: Mapping[str, Model]) -> Schema:
+def _input_schema(
+    function: Function, signature: Signature, described: Description, models: Mapping[str, Model]
+) -> Schema:
     for parameter in signature.parameters:
         model = models.get(parameter.name)
         reason = unsupported(parameter.type) if model is None else None
@@ -98,11 +100,11 @@ def _input_schema(function: Function, signature: Signature, words: Description, 
             reject(function, f"parameter {parameter.name!r}: {reason}")
         if parameter.default is not ABSENT and parameter.how is not How.REST:
             _check_default(function, parameter, model)
-    return input_schema(signature.parameters, words.parameters, models)
+    return input_schema(signature.parameters, described.parameters, models)
 
 
 def _find_secrets(function: Function, signature: Signature, takes: Schema) -> Places | None:
-    """Return where the secret params are. Raises RegistrationError for a mark that nothing would heed."""
+    """Return where the secret params are. Raises RegistrationError for a `secret` mark that would have no effect."""
     properties = takes["properties"]
     names = {parameter.name for parameter in signature.parameters if is_secret(parameter.type)}
     names |= {name for name, schema in properties.items() if schema.get("writeOnly")}  # pydantic's SecretStr
@@ -120,7 +122,7 @@ def _find_secrets(function: Function, signature: Signature, takes: Schema) -> Pl
 
 
 def _check_default(function: Function, parameter: Parameter, model: Model | None) -> None:
-    """Refuse a default that is not of the annotated type: the schema and forms show it."""
+    """Refuse a default that is not of the annotated type: the schema shows it."""
     try:
         if model is not None:
             model.check(parameter.default)

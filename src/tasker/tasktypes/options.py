@@ -19,7 +19,7 @@ from tasker.validation.faults import refusal_fault
 
 MAX_TRIES = 100
 MIN_MEMORY = 16 * 1000 * 1000
-"""Bytes; a child process that has only just started holds more."""
+"""Bytes; a child process that has just started takes more already."""
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?) *([KMG]i?B|B)", re.IGNORECASE)
@@ -27,7 +27,7 @@ _MEMORY = re.compile(r"(\d+(?:\.\d+)?) *([KMG]i?B|B)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the author of a function says about its tasks; see `tasker.task`."""
+    """The options of a function's tasks; see `tasker.task`."""
 
     name: str | None = None
     queue: str = "default"
@@ -44,7 +44,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Misspelt(Options):
-    """Options of which some have names that there are none of: these are `unknown`."""
+    """Options with unknown names among them; these are `unknown`."""
 
     unknown: tuple[str, ...]
 
@@ -57,7 +57,7 @@ T = TypeVar("T")
 
 
 def read_options(function: Function, options: Options, *, is_async: bool) -> dict[str, Any]:
-    """Return what the options settle of a task type. Raises RegistrationError with everything that is wrong."""
+    """Return the fields of a TaskType that the options set. Raises RegistrationError with every fault."""
     faults = [_unknown_option(name) for name in options.unknown] if isinstance(options, Misspelt) else []
 
     def read(reader: Callable[[], T]) -> T | None:
@@ -167,7 +167,7 @@ def _read_retention(retention: Any) -> Retention | None:
 
 
 def _read_duration(value: Any) -> timedelta:
-    """Return a timedelta or seconds as a timedelta; nothing for what is neither."""
+    """Return a timedelta or seconds as a timedelta; zero for anything else."""
     try:
         length = value if isinstance(value, timedelta) else timedelta(seconds=value)
     except (TypeError, ValueError, OverflowError):

@@ -16,11 +16,12 @@ from tasker.rules.secrets import MASK, MAX_TEXTS, Places, find_masks, has_too_ma
 from tasker.tasktypes.results import Results
 from tasker.tasktypes.schema import Schema
 from tasker.tasktypes.signature import Function
+from tasker.validation.faults import sentence_of
 from tasker.validation.jsontext import escape
 
 
 class Checks(Protocol):
-    """What knows the params of a type; see Params."""
+    """Reads and checks the params of a type; see Params."""
 
     @property
     def positional(self) -> tuple[str, ...]: ...
@@ -38,11 +39,11 @@ class TaskType:
     """A registered function. `policy.timeout` and `retention` are None until a Registry fills in its defaults.
 
     policy_json: the text of `policy`. retention: how long a task of the type is kept after its end.
-    memory_limit: bytes of resident memory, None for no limit. costs: whether daily budgets hold for its tasks.
-    example: params that `check` takes, None if none could be made. input_schema: of the named params; an array gives
-    the same ones in the order of `positional`, then `rest`. source: "file:line". Schemas are JSON Schema 2020-12.
+    memory_limit: bytes of resident memory, None for no limit. costs: whether daily budgets apply to its tasks.
+    example: params that pass `check`, None if none could be made. input_schema: of the named params; an array gives
+    the same params in the order of `positional`, then `rest`. source: "file:line". Schemas are JSON Schema 2020-12.
     secrets: where its secret params are, None without any. has_own_code: whether `check` may run code of the type's
-    author, which takes any time.
+    author, which may take any time.
     """
 
     name: str
@@ -82,15 +83,15 @@ class TaskType:
 
         text: their JSON text, without blanks before it: it has the digits of numbers that no float holds. Raises
         Invalid with every fault, the JSON Pointers being relative to the params; its name is "unknown-field" if there
-        is no other kind of fault, else "invalid-params". Code of the type's author that fails on params (`check`, a
-        validator) refuses them, whatever it raises.
+        is no other kind of fault, else "invalid-params". If code of the type's author (`check`, a validator) fails on
+        params, whatever it raises, they are refused.
         """
         try:
             self._check_all(params, text)
         except (Invalid, CheckStopped):
             raise
-        except BaseException as error:  # authors' code runs here, in the service itself: sys.exit() must not end it
-            import structlog  # slow to import, and a child process has no need of it
+        except BaseException as error:  # authors' code runs in the service itself: its sys.exit() must not end it
+            import structlog  # slow to import, and child processes do not need it
 
             log = structlog.get_logger(__name__)
             detail = "the params are refused: correct the check"  # what it raised may quote a secret
@@ -111,7 +112,7 @@ class TaskType:
                 raise self._invalid(faults)
 
     def _check_secrets(self, params: Any, places: Places) -> None:
-        """Refuse the mask: whoever sends it has copied params from where they are shown. Refuse too many texts."""
+        """Refuse the mask, which a client has copied from a shown task, and too many secret texts."""
         masked = find_masks(params, places)
         if masked:
             detail = f"{MASK} stands for a secret that is not shown; give the secret itself"
@@ -123,9 +124,9 @@ class TaskType:
             raise self._invalid([Fault(f"/{escape(str(place))}", detail) for place in places.of(params)])
 
     def bind(self, params: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments of the function from the JSON text of params, as its types, the Context left out.
+        """Return the arguments of the function from the JSON text of params, as its types, without the Context.
 
-        The Context goes in by the name `context_parameter`. Raises Invalid as `check` does.
+        The Context is passed by the name `context_parameter`. Raises Invalid as `check` does.
         """
         try:
             return self._params.bind(params)
@@ -136,7 +137,7 @@ class TaskType:
         unknown = all(fault.detail.startswith("unknown field") for fault in faults)
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         return Invalid(
-            f"the params do not fit {self.name}: {_sentence(faults[0])}{more}",
+            f"the params do not fit {self.name}: {sentence_of(faults[0])}{more}",
             name="unknown-field" if unknown else "invalid-params",
             faults=faults,
         )
@@ -158,7 +159,3 @@ class TaskType:
             return self
         policy = structs.replace(self.policy, timeout=default)
         return replace(self, policy=policy, policy_json=msgspec.json.encode(policy))
-
-
-def _sentence(fault: Fault) -> str:
-    return f"{fault.detail} at {fault.pointer}" if fault.pointer else fault.detail
