@@ -68,7 +68,7 @@ async def test_an_import_counts_what_is_new_known_and_further_on() -> None:
     ids=["deleted", "changed", "another"],
 )  # fmt: skip
 async def test_what_is_not_there_after_all_is_told(tamper: Tamper) -> None:
-    with pytest.raises(Conflict, match="somebody has deleted or changed it: import again"):
+    with pytest.raises(Conflict, match="has been deleted or changed since: import again"):
         await archive.read(Shelf(tamper), await lines_of(COMPLETED))
 
 
@@ -79,7 +79,7 @@ async def test_a_line_that_is_not_what_is_read_back_is_told() -> None:
     tally = archive._Tally()
     tally.add(spaced.rstrip(b"\n"), COMPLETED)
     shelf = Shelf()
-    with pytest.raises(Conflict, match="what was stored of it here is"):
+    with pytest.raises(Conflict, match="of it was stored here"):
         await archive.read(shelf, [head, spaced, archive._encode(tally.trailer) + b"\n"])
 
 

@@ -1,4 +1,4 @@
-"""What a record of an archive must be: a key, a queue's settings, a schedule, a webhook, a delivery, a day's usage."""
+"""Check the records of an archive: keys, settings of queues, schedules, webhooks, deliveries, usage by day."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tasker.rules.timing import check_cron, find_zone
 from tasker.rules.urls import UrlRules, read_url
 
 Name = tuple[str, ...]
-"""A kind of thing, and what no two of that kind have in common."""
+"""A kind of name, and the name, which only one record of the archive may have."""
 _DIGEST = 32
 _MAX_KEY_ID = 40
 _MAX_LANE = 2500
@@ -43,6 +43,7 @@ _MAX_SECRETS = 10
 _MAX_RECENT = 1000
 _MAX_REQUESTS = 1_000_000
 _MAX_DOLLARS = 1e12
+_SCHEDULE_TIMES = ("starts_at", "ends_at", "anchor", "created_at", "updated_at", "next_fire_at", "last_fired_at")
 _FAILURES: tuple[str, ...] = get_args(FailureName)
 
 
@@ -73,8 +74,8 @@ def _vet_value(row: Row, now: datetime, latest: datetime, rules: UrlRules) -> No
             _vet_delivery(delivery, latest)
         case DayUsage() as usage:
             _vet_usage(usage, latest)
-        case _:  # pragma: no cover  every shape has a case, which a test looks at
-            raise ValueError(f"nobody knows what a {row.table} must be: please report it")
+        case _:  # pragma: no cover  every shape has a case, which a test checks
+            raise ValueError(f"no check is known for a {row.table}: please report it")
 
 
 def _vet_key(key: Key, latest: datetime) -> None:
@@ -87,8 +88,8 @@ def _vet_key(key: Key, latest: datetime) -> None:
         raise expected("/scopes", f"some of {', '.join(SCOPES)}, each once", key.scopes)
     if len(key.digest) != _DIGEST:
         raise expected("/digest", f"{_DIGEST} bytes in base64", key.digest)
-    for word in ("created_at", "expires_at", "revoked_at", "last_used_at"):
-        moment(f"/{word}", getattr(key, word), latest)
+    for field in ("created_at", "expires_at", "revoked_at", "last_used_at"):
+        moment(f"/{field}", getattr(key, field), latest)
     number("/rate", key.rate, 0.001, _MAX_REQUESTS, optional=True)
     whole("/burst", key.burst, 1, 2 * _MAX_REQUESTS, optional=key.rate is None)
     number("/daily_budget", key.daily_budget, 0, _MAX_DOLLARS, optional=True)
@@ -113,10 +114,8 @@ def _vet_schedule(schedule: Schedule, now: datetime, latest: datetime, rules: Ur
     name("/owner", schedule.owner, empty=True)
     type_name("/type", schedule.type)
     _vet_rule(schedule)
-    for word in (
-        "starts_at", "ends_at", "anchor", "created_at", "updated_at", "next_fire_at", "last_fired_at",
-    ):  # fmt: skip
-        moment(f"/{word}", getattr(schedule, word), latest)
+    for field in _SCHEDULE_TIMES:
+        moment(f"/{field}", getattr(schedule, field), latest)
     whole("/version", schedule.version, 1, MOST)
     if schedule.paused and schedule.next_fire_at is not None:
         raise expected("/next_fire_at", "null in a schedule that is paused", schedule.next_fire_at.isoformat())
@@ -151,8 +150,8 @@ def _vet_webhook(webhook: Webhook, latest: datetime, rules: UrlRules) -> None:
         raise ValueError(f"/url: {error}{more}") from None
     if not webhook.events:
         raise expected("/events", f"some of {', '.join(EVENT_TYPES)}", webhook.events)
-    for word in webhook.events:
-        one_of("/events", word, EVENT_TYPES)
+    for field in webhook.events:
+        one_of("/events", field, EVENT_TYPES)
     name("/owner", webhook.owner, empty=True)
     type_name("/type", webhook.type, optional=True)
     queue_name("/queue", webhook.queue, optional=True)
@@ -176,8 +175,8 @@ def _vet_delivery(delivery: Delivery, latest: datetime) -> None:
     text("/lane", delivery.lane, _MAX_LANE)
     whole("/attempts", delivery.attempts, 0, MOST)
     whole("/tries", delivery.tries, 0, delivery.attempts)
-    for word in ("created_at", "due_at", "attempted_at"):
-        moment(f"/{word}", getattr(delivery, word), latest)
+    for field in ("created_at", "due_at", "attempted_at"):
+        moment(f"/{field}", getattr(delivery, field), latest)
     whole("/response_code", delivery.response_code, 100, 999, optional=True)
     number("/duration", delivery.duration, 0, MOST, optional=True)
     if delivery.error is not None:

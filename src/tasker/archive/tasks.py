@@ -1,4 +1,4 @@
-"""What a task of an archive must be: what a store could have come to, and any later step can go on from."""
+"""Check the tasks of an archive: only states that a store could have reached, and can continue from."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _STATUSES = tuple(status.value for status in Status)
 _REASONS: tuple[str, ...] = get_args(Reason)
 _ENDINGS: tuple[str, ...] = get_args(Ending)
 _KEPT_EVENTS = tuple(word for word in EVENT_TYPES if word != "created")
-"""Those that have a row of their own: a task's creation is told by its own row (engines/log.py)."""
+"""Events with a row of their own; a task's row stands for its creation (engines/shared/log.py)."""
 _MAX_WORKER = 300
 _MAX_KEY = 1000
 _MAX_DIGEST = 64
@@ -55,8 +55,8 @@ _decode_reply = msgspec.json.Decoder(Task).decode
 
 
 def vet_task(task: StoredTask, latest: datetime) -> None:
-    """Raise ValueError, with the field and what was expected. latest: no time but NEVER is after it."""
-    _vet_words(task)
+    """Raise ValueError, with the field and what was expected. latest: no time but NEVER may be after it."""
+    _vet_names(task)
     _vet_counts(task)
     _vet_times(task, latest)
     _vet_texts(task)
@@ -67,7 +67,7 @@ def vet_task(task: StoredTask, latest: datetime) -> None:
         _vet_key(f"/keys/{place}", key, task, latest)
 
 
-def _vet_words(task: StoredTask) -> None:
+def _vet_names(task: StoredTask) -> None:
     type_name("/type", task.type)
     queue_name("/queue", task.queue)
     name("/owner", task.owner, empty=True)
@@ -117,7 +117,7 @@ def _vet_texts(task: StoredTask) -> None:
         _vet_extra(decoded("/extra", task.extra, _decode_extra))
 
 
-@lru_cache(maxsize=1000)  # tasks of a type share one text
+@lru_cache(maxsize=1000)  # the tasks of a type share one text
 def _vet_policy(given: str) -> None:
     policy = decoded("/policy", given, _decode_policy)
     retry = policy.retry
@@ -141,7 +141,9 @@ def _vet_extra(extra: Extra) -> None:
     moment("/extra/scheduled_for", extra.scheduled_for, NEVER)
     if extra.webhook is not None:
         try:
-            read_url(extra.webhook.url, UrlRules(insecure=True))  # it is shown; what is told goes by the webhook
+            read_url(
+                extra.webhook.url, UrlRules(insecure=True)
+            )  # it is only shown; deliveries use the webhook's own record
         except ValueError as error:
             raise ValueError(f"/extra/webhook/url: {error}") from None
         for word in extra.webhook.events:
@@ -233,7 +235,7 @@ def _vet_key(where: str, key: StoredKey, task: StoredTask, latest: datetime) -> 
     if len(key.fingerprint) > _MAX_DIGEST:
         raise expected(f"{where}/fingerprint", f"at most {_MAX_DIGEST} bytes", len(key.fingerprint))
     moment(f"{where}/expires_at", key.expires_at, latest, never=True)
-    if not key.reply:  # it is answered with the task as it is by then
+    if not key.reply:  # the reply is then the task in its current state
         return
     written_json(f"{where}/reply", key.reply)
     reply = decoded(f"{where}/reply", key.reply, _decode_reply)

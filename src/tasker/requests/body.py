@@ -128,7 +128,7 @@ def read_members(
 
 
 class _Member(NamedTuple):
-    """How one member of a body is read."""
+    """How one member of a body is read. takes_null: null leaves it out or resets it; else the reader gets the null."""
 
     field: str
     reader: Reader

@@ -255,7 +255,7 @@ def _check_template(value: Mapping[str, Any], faults: Faults, pointer: str = "")
 
 
 def _check_times(fields: dict[str, Any], now: datetime, faults: Faults) -> None:
-    """Find times that nobody can mean, and an end that has passed; put the others in UTC."""
+    """Find times out of range and an end that has passed; convert the others to UTC."""
     for name in ("starts_at", "ends_at"):
         if fields.get(name) is None:
             continue

@@ -26,7 +26,7 @@ from tasker.validation.faults import Faults, kind_of
 from tasker.validation.jsontext import read_json
 
 MAX_AHEAD = timedelta(days=3653)
-"""How far ahead a task may be put off: ten years."""
+"""How far ahead a task may be scheduled: ten years."""
 MAX_TIMEOUT = timedelta(hours=24)
 MAX_RETRY_DELAY = timedelta(days=7)
 MAX_TAGS = 20
@@ -160,7 +160,7 @@ ReplayBody: type[Struct] = defstruct(
 
 
 class RetryOptions(Struct, frozen=True, kw_only=True):
-    """What the client says about retries; None where it says nothing."""
+    """The retry options that a client gives; None for those it leaves out."""
 
     max_attempts: int | None = None
     initial: timedelta | None = None
@@ -170,7 +170,7 @@ class RetryOptions(Struct, frozen=True, kw_only=True):
 
 
 class OwnWebhook(Struct, frozen=True, kw_only=True):
-    """Who is told of the task alone: of these events, signed if there is a secret."""
+    """The webhook of one task: the events that it gets, signed if it has a secret."""
 
     url: str
     events: tuple[str, ...]
@@ -327,7 +327,7 @@ def read_options(value: dict[str, Any], texts: Texts, faults: Faults, now: datet
 
 
 def check_moment(moment: datetime, now: datetime) -> datetime:
-    """Return a given moment in UTC. Raises ValueError where nobody can mean it."""
+    """Return a moment in UTC. Raises ValueError before the year 2000 and more than ten years ahead."""
     if not _EARLIEST <= moment <= now + MAX_AHEAD:
         raise ValueError("expected a time after the year 2000 and at most 10 years ahead")
     return to_utc(moment)
@@ -370,14 +370,24 @@ def _check_delays(asked: RetryOptions, otherwise: RetryPolicy, faults: Faults) -
 
 
 _ENVELOPE = frozenset({"type", "params"})
-_SYNONYMS = {
-    "args": "params", "kwargs": "params", "arguments": "params", "input": "params", "payload": "params",
-    "name": "type", "task": "type", "eta": "run_at", "scheduled_at": "run_at", "countdown": "delay",
-    "expires": "deadline", "time_limit": "timeout", "retries": "retry", "max_retries": "retry", "attempts": "retry",
-    "max_attempts": "retry", "ttl": "retention", "callback": "webhook", "callback_url": "webhook",
-}  # fmt: skip
-"""What other task queues call the options: for hints."""
-_RETRY_SYNONYMS = {
-    "attempts": "max_attempts", "retries": "max_attempts", "max_retries": "max_attempts", "tries": "max_attempts",
-    "delay": "initial", "min": "initial", "backoff": "factor", "multiplier": "factor", "max_delay": "max",
-}  # fmt: skip
+
+
+def _synonyms(**names: str) -> dict[str, str]:
+    """Return field names by what other task queues call them, given as words by field name."""
+    return {other: name for name, others in names.items() for other in others.split()}
+
+
+_SYNONYMS = _synonyms(
+    params="args kwargs arguments input payload",
+    type="name task",
+    run_at="eta scheduled_at",
+    delay="countdown",
+    deadline="expires",
+    timeout="time_limit",
+    retry="retries max_retries attempts max_attempts",
+    retention="ttl",
+    webhook="callback callback_url",
+)
+_RETRY_SYNONYMS = _synonyms(
+    max_attempts="attempts retries max_retries tries", initial="delay min", factor="backoff multiplier", max="max_delay"
+)

@@ -182,7 +182,7 @@ def _given(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_url(fields: dict[str, Any], rules: UrlRules, faults: Faults, pointer: str = "") -> None:
-    """Find a URL where no webhook may lead; put the one that is right in its usual spelling."""
+    """Find a URL where no webhook may lead; put a valid one in canonical form."""
     if "url" in fields:
         try:
             fields["url"] = read_url(fields["url"], rules).url

@@ -111,9 +111,10 @@ def _find_secrets(function: Function, signature: Signature, takes: Schema) -> Pl
     others = [schema for name, schema in properties.items() if name not in names]
     if b'"writeOnly":true' in msgspec.json.encode([others, takes.get("$defs")]):
         reject(
-            function, "a secret within a param would be shown; `secret` marks a parameter as a whole: write"
+            function,
+            "a secret within a param would be shown; `secret` marks a parameter as a whole: write"
             " `name: Annotated[..., secret]` in the function",
-        )  # fmt: skip
+        )
     if not names:
         return None
     positional = tuple(p.name for p in signature.parameters if p.in_array and p.how is not How.REST)

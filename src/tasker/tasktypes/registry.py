@@ -112,9 +112,11 @@ class Registry:
     """
 
     def __init__(
-        self, *, default_timeout: timedelta = timedelta(seconds=300),
+        self,
+        *,
+        default_timeout: timedelta = timedelta(seconds=300),
         default_retention: Retention = timedelta(days=30),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._default_retention = default_retention
         self._default_timeout = default_timeout
         self.faults: list[LoadFault] = []

@@ -27,8 +27,13 @@ MAX_NODES = 2_000
 
 _KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 _WORDS = {
-    "int": "integer", "float": "number", "str": "string", "bool": "boolean", "uuid": "UUID", "bytes": "base64 string",
-}  # fmt: skip
+    "int": "integer",
+    "float": "number",
+    "str": "string",
+    "bool": "boolean",
+    "uuid": "UUID",
+    "bytes": "base64 string",
+}
 _FORMATS = {
     "date-time": "expected a date and time with a zone (RFC 3339, such as 2026-01-31T12:00:00Z)",
     "decimal": "expected a finite decimal number",
