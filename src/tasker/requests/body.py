@@ -101,7 +101,9 @@ def read_members(
     resets: Mapping[str, Any] = _NOTHING,
     synonyms: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return the given members that are right, by the names of the form's fields; add a fault for each other one.
+    """Return the given members by the names of the form's fields; add every fault.
+
+    Wrong members are left out, unless their reader returns the part that is right, for the checks that follow.
 
     skip: members that are known, and read elsewhere. resets: what null sets a field to in a change; where it has no
     value here, null is the same as left out. synonyms: what clients may call a field, for a hint.
@@ -122,7 +124,7 @@ def read_members(
         else:
             before = len(faults)
             read = _read(member.reader, given, f"{pointer}/{name}", faults)
-            if len(faults) == before:
+            if read is not None or len(faults) == before:
                 fields[member.field] = read
     return fields
 

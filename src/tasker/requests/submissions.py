@@ -18,7 +18,7 @@ from tasker.errors import Fault, Invalid
 from tasker.model import MAX_RETENTION, OnConflict, Retention, RetryPolicy, queue_name_pattern
 from tasker.model.webhooks import WebhookFormat
 from tasker.requests.body import Reads, array, by, duration, read_members
-from tasker.requests.webhooks import OwnWebhookBody, check_url, read_own_webhook
+from tasker.requests.webhooks import OwnWebhookBody, read_own_webhook
 from tasker.rules.urls import UrlRules
 from tasker.tasktypes.registry import Registry, TaskType
 from tasker.validation.durations import Duration, read_duration
@@ -140,7 +140,7 @@ class SubmissionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     depends_on: DependsOn | None = None
     cache: Cache | None = None
     retention: Lasting = None
-    webhook: Annotated[OwnWebhookBody, Reads(read_own_webhook)] | None = None
+    webhook: OwnWebhookBody | None = None
     concurrency_key: ConcurrencyKey | None = None
     weight: Weight | None = None
 
@@ -310,7 +310,7 @@ def _check_params(task_type: TaskType, params: Any, text: Raw, faults: Faults) -
 
 def read_options(value: dict[str, Any], texts: Texts, faults: Faults, now: datetime, rules: UrlRules) -> dict[str, Any]:
     """Read all members but `type` and `params`; return the fields of a Submission that they set."""
-    options = read_members(value, SubmissionBody, faults, skip=_ENVELOPE, synonyms=_SYNONYMS)
+    options = read_members(value, SubmissionBody, faults, skip=_READ_APART, synonyms=_SYNONYMS)
     _check_times(options, now, faults)
     if "on_conflict" in options and "unique_key" not in options:
         faults.add("/on_conflict", "needs a `unique_key`")
@@ -320,9 +320,10 @@ def read_options(value: dict[str, Any], texts: Texts, faults: Faults, now: datet
         options["metadata"] = texts.metadata
         if len(memoryview(texts.metadata)) > MAX_METADATA:
             faults.add("/metadata", f"expected at most {MAX_METADATA:,} bytes of JSON")
-    if "webhook" in options:
-        check_url(options["webhook"], rules, faults, "/webhook")
-        options["webhook"] = OwnWebhook(**options["webhook"])
+    if value.get("webhook") is not None:
+        before = len(faults)
+        fields = read_own_webhook(value["webhook"], "/webhook", rules, faults)
+        options["webhook"] = OwnWebhook(**fields) if len(faults) == before else None
     return options
 
 
@@ -369,7 +370,7 @@ def _check_delays(asked: RetryOptions, otherwise: RetryPolicy, faults: Faults) -
         faults.add("/retry/initial", f"expected at most `max` ({most.total_seconds():,g} s)")
 
 
-_ENVELOPE = frozenset({"type", "params"})
+_READ_APART = frozenset({"type", "params", "webhook"})
 
 
 def _synonyms(**names: str) -> dict[str, str]:

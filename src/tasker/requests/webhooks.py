@@ -169,11 +169,14 @@ def read_rotation(body: bytes) -> tuple[str | None, timedelta]:
     return fields.get("secret"), fields.get("keep_old_for", KEEP_OLD_SECRET)
 
 
-def read_own_webhook(value: Any, pointer: str, faults: Faults) -> dict[str, Any]:
-    """Return the fields of a webhook that comes with a submission, its URL not checked yet."""
+def read_own_webhook(value: Any, pointer: str, rules: UrlRules, faults: Faults) -> dict[str, Any]:
+    """Return the fields of a webhook that comes with a submission; add every fault."""
     if not isinstance(value, dict):
-        raise ValueError(f"expected an object with `url`, got {kind_of(value)}")
-    return {"events": DEFAULT_EVENTS, **read_whole(_given(value), OwnWebhookBody, faults, pointer)}
+        faults.add(pointer, f"expected an object with `url`, got {kind_of(value)}")
+        return {}
+    fields = read_whole(_given(value), OwnWebhookBody, faults, pointer)
+    check_url(fields, rules, faults, pointer)
+    return {"events": DEFAULT_EVENTS, **fields}
 
 
 def _given(value: dict[str, Any]) -> dict[str, Any]:
