@@ -85,24 +85,30 @@ class SchemaParams:
         return named
 
 
+_SAME = (
+    "name",
+    "description",
+    "input_schema",
+    "output_schema",
+    "example",
+    "queue",
+    "priority",
+    "policy",
+    "is_async",
+    "memory_limit",
+    "costs",
+)
+"""Fields that both descriptions of a type have."""
+
+
 def publish(task_type: TaskType) -> PublishedType:
     """Return the description of a registered type for other processes."""
     retention = task_type.retention
     return PublishedType(
-        name=task_type.name,
-        description=task_type.description,
-        input_schema=task_type.input_schema,
-        output_schema=task_type.output_schema,
+        **{name: getattr(task_type, name) for name in _SAME},
         positional=task_type.positional,
         rest=task_type.rest,
-        example=task_type.example,
-        queue=task_type.queue,
-        priority=task_type.priority,
-        policy=task_type.policy,
-        is_async=task_type.is_async,
-        memory_limit=task_type.memory_limit,
         retention=retention if isinstance(retention, timedelta) else None,
-        costs=task_type.costs,
         secrets=() if task_type.secrets is None else tuple(sorted(task_type.secrets.names)),
     )
 
@@ -111,20 +117,10 @@ def revive(published: PublishedType) -> TaskType:
     """Return a task type that can be submitted, but not run here."""
     secrets = frozenset(published.secrets)
     return TaskType(
-        name=published.name,
-        description=published.description,
+        **{name: getattr(published, name) for name in _SAME},
         function=_run_elsewhere,
-        is_async=published.is_async,
-        queue=published.queue,
-        priority=published.priority,
-        policy=published.policy,
         policy_json=msgspec.json.encode(published.policy),
-        memory_limit=published.memory_limit,
-        example=published.example,
-        input_schema=published.input_schema,
-        output_schema=published.output_schema,
         context_parameter=None,
-        costs=published.costs,
         source="a worker",
         retention="forever" if published.retention is None else published.retention,
         secrets=Places(secrets, published.positional, published.rest) if secrets else None,
