@@ -403,12 +403,12 @@ def _read_item(number: int, text: bytes, vetting: Vetting) -> StoredRecord | Sto
 
 def _check_end(number: int, text: bytes, tally: _Tally, rest: Iterator[tuple[int, bytes]]) -> None:
     try:
-        said = _decode_trailer(text)
+        trailer = _decode_trailer(text)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ArchiveError(f"line {number}: expected the end of an archive: {error}") from None
-    if said != tally.trailer:
+    if trailer != tally.trailer:
         raise ArchiveError(
-            f"the archive was changed: its last line says {said}, and it holds {tally.trailer}; {_AGAIN}"
+            f"the archive was changed: its last line says {trailer}, and it holds {tally.trailer}; {_AGAIN}"
         )
     if next(rest, None) is not None:
         raise ArchiveError(f"line {number + 1}: expected nothing behind the archive's last line")

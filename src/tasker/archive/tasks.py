@@ -20,7 +20,7 @@ from tasker.tasktypes.options import MAX_TRIES
 _STATUSES = tuple(status.value for status in Status)
 _REASONS: tuple[str, ...] = get_args(Reason)
 _ENDINGS: tuple[str, ...] = get_args(Ending)
-_KEPT_EVENTS = tuple(word for word in EVENT_TYPES if word != "created")
+_KEPT_EVENTS = tuple(event for event in EVENT_TYPES if event != "created")
 """Events with a row of their own; a task's row stands for its creation (engines/shared/log.py)."""
 _MAX_WORKER = 300
 _MAX_KEY = 1000
@@ -67,10 +67,10 @@ def _vet_names(task: StoredTask) -> None:
 
 def _vet_counts(task: StoredTask) -> None:
     check.whole("/priority", task.priority, *_PRIORITIES)
-    for word in ("attempt", "tries", "crashes", "interruptions"):
-        check.whole(f"/{word}", getattr(task, word), 0, check.MOST)
-    for word in ("max_attempts", "sequence"):
-        check.whole(f"/{word}", getattr(task, word), 1, check.MOST)
+    for field in ("attempt", "tries", "crashes", "interruptions"):
+        check.whole(f"/{field}", getattr(task, field), 0, check.MOST)
+    for field in ("max_attempts", "sequence"):
+        check.whole(f"/{field}", getattr(task, field), 1, check.MOST)
     check.whole("/weight", task.weight, 1, _MAX_WEIGHT, optional=True)
     check.whole("/peak_memory", task.peak_memory, 0, check.MAX_INT, optional=True)
     check.length("/retention", task.retention, _ZERO, MAX_RETENTION, optional=True)
@@ -79,8 +79,8 @@ def _vet_counts(task: StoredTask) -> None:
 def _vet_times(task: StoredTask, latest: datetime) -> None:
     check.moment("/created_at", task.created_at, latest)
     check.moment("/due_at", task.due_at, latest, never=task.is_waiting or not task.is_pending)
-    for word in ("run_at", "started_at", "finished_at", "cancel_requested_at", "deadline", "expires_at"):
-        check.moment(f"/{word}", getattr(task, word), latest)
+    for field in ("run_at", "started_at", "finished_at", "cancel_requested_at", "deadline", "expires_at"):
+        check.moment(f"/{field}", getattr(task, field), latest)
 
 
 def _vet_texts(task: StoredTask) -> None:
@@ -129,8 +129,8 @@ def _vet_extra(extra: Extra) -> None:
             )  # it is only shown; deliveries use the webhook's own record
         except ValueError as error:
             raise ValueError(f"/extra/webhook/url: {error}") from None
-        for word in extra.webhook.events:
-            check.one_of("/extra/webhook/events", word.removeprefix(PREFIX), EVENT_TYPES)
+        for event in extra.webhook.events:
+            check.one_of("/extra/webhook/events", event.removeprefix(PREFIX), EVENT_TYPES)
 
 
 def _vet_status(task: StoredTask) -> None:
@@ -166,16 +166,16 @@ def _vet_other_end(task: StoredTask) -> None:
         raise check.expected("/ending", f"one of a {task.status} task", task.ending)
 
 
-def _none(task: StoredTask, *fields: str) -> None:
-    for word in fields:
-        if getattr(task, word) is not None:
-            raise check.expected(f"/{word}", f"null in a task that is {task.status}", getattr(task, word))
+def _none(task: StoredTask, *names: str) -> None:
+    for field in names:
+        if getattr(task, field) is not None:
+            raise check.expected(f"/{field}", f"null in a task that is {task.status}", getattr(task, field))
 
 
-def _some(task: StoredTask, *fields: str) -> None:
-    for word in fields:
-        if getattr(task, word) is None:
-            raise check.expected(f"/{word}", f"one in a task that is {task.status}", None)
+def _some(task: StoredTask, *names: str) -> None:
+    for field in names:
+        if getattr(task, field) is None:
+            raise check.expected(f"/{field}", f"one in a task that is {task.status}", None)
 
 
 def _vet_attempts(task: StoredTask, latest: datetime) -> None:

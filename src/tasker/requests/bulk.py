@@ -1,4 +1,4 @@
-"""The body of POST /bulk: what is to be done to which tasks."""
+"""The body of POST /bulk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Text = Annotated[str, Meta(min_length=1, max_length=100)]
 
 
 class BulkFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which tasks, as in the list of tasks; every given field must hold."""
+    """Selects tasks, as in the list of tasks; every given field must match."""
 
     status: Annotated[list[Status], Meta(min_length=1, max_length=5)] | Status | None = None
     type: Text | None = None
@@ -23,7 +23,7 @@ class BulkFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tag: Text | None = None
     created_after: Moment | None = None
     created_before: Moment | None = None
-    owner: Annotated[Text, Meta(description="Without an admin's key there are no tasks but one's own.")] | None = None
+    owner: Annotated[Text, Meta(description="Other owners' tasks need an admin's key.")] | None = None
 
     @property
     def statuses(self) -> tuple[Status, ...]:
@@ -37,21 +37,20 @@ class BulkFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class BulkBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is to be done to which tasks; null is the same as left out."""
+    """An action, and the tasks that it is for; null is the same as left out."""
 
     action: Annotated[
         Action,
         Meta(description="`cancel` acts on open tasks, `retry` on failed and cancelled ones, `delete` on ended ones."),
     ]
     filter: BulkFilter = BulkFilter()
-    all: Annotated[bool, Meta(description="Must be true, instead of a filter, to mean every task.")] = False
-    dry_run: Annotated[bool, Meta(description="Count them, and change nothing.")] = False
+    all: Annotated[bool, Meta(description="True, instead of a filter, selects every task.")] = False
+    dry_run: Annotated[bool, Meta(description="Only count the tasks.")] = False
     at_most: (
-        Annotated[int, Meta(ge=0, description="Refuse, and change nothing, if there are more: the count of a dry run.")]
-        | None
+        Annotated[int, Meta(ge=0, description="Refuse if there are more tasks, such as the count of a dry run.")] | None
     ) = None
     cursor: (
-        Annotated[str, Meta(min_length=1, max_length=100, description="`next_cursor` of the call before, to go on.")]
+        Annotated[str, Meta(min_length=1, max_length=100, description="`next_cursor` of the call before, to continue.")]
         | None
     ) = None
 

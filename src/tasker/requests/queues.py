@@ -30,12 +30,12 @@ Per = Annotated[
 
 
 class RateBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rate: so many units of `weight` in so many seconds, evenly. A task's start costs its `weight`, by default 1."""
+    """A rate: `limit` units of weight in each `per`, spread evenly. A task's start costs its `weight`, default 1."""
 
     limit: Annotated[Units, Meta(description="Units that may start in each `per`.")]
     per: Per = 1.0
     burst: Annotated[
-        Units | None, Meta(description="Units that may start at once after a quiet while; a tenth of `limit` if null.")
+        Units | None, Meta(description="Units that may start at once after a pause; a tenth of `limit` if null.")
     ] = None
 
 
@@ -51,24 +51,24 @@ def _read_rate(value: Any, pointer: str, faults: Faults) -> Rate | None:
 
 
 class QueuePatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of PATCH /queue/{name}: what is to be changed. Null takes a limit away; what is left out stays."""
+    """The body of PATCH /queue/{name}: the fields to change. Null removes a limit; fields left out stay as they are."""
 
-    paused: Annotated[bool, Meta(description="Whether nothing of the queue starts; what runs goes on.")] | UnsetType = (
-        UNSET
-    )
-    concurrency: Annotated[Slots | None, Meta(description="How many tasks of the queue run at a time.")] | UnsetType = (
-        UNSET
-    )
+    paused: (
+        Annotated[bool, Meta(description="Whether no task of the queue starts; running ones go on.")] | UnsetType
+    ) = UNSET
+    concurrency: (
+        Annotated[Slots | None, Meta(description="How many tasks of the queue may run at a time.")] | UnsetType
+    ) = UNSET
     concurrency_per_key: (
         Annotated[
             Slots | None,
-            Meta(description="How many tasks of one owner with one `concurrency_key` run at a time."),
+            Meta(description="How many tasks of one owner with the same `concurrency_key` may run at a time."),
         ]
         | UnsetType
     ) = UNSET
     rate: Annotated[RateBody, Reads(_read_rate)] | UnsetType | None = UNSET
     shared_keys: (
-        Annotated[bool, Meta(description="Whether all owners' tasks with one `concurrency_key` are counted together.")]
+        Annotated[bool, Meta(description="Whether tasks of all owners with the same `concurrency_key` count together.")]
         | UnsetType
     ) = UNSET
 

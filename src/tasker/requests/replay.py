@@ -1,4 +1,4 @@
-"""The body of a replay: what is to differ from the task that is submitted again."""
+"""The body of a replay: what differs from the task that is submitted again."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class OpenedReplay:
     def read(self) -> tuple[TaskType, Submission]:
         """Return the submission that the replay is.
 
-        The params, and what is settled for the task itself, stay as in the original; not when it was to run, nor what
-        tied it to other tasks. Raises as `read_submission`.
+        It keeps the original's params and the options of the task itself; not the time when it was to run, nor its ties
+        to other tasks. Raises as `read_submission`.
         """
         original = self._original
         value = read_object(self._body) if self._body.strip() else {}
@@ -48,7 +48,7 @@ class OpenedReplay:
 
 
 def _with_kept(asked: Submission, original: Draft, policy: Policy, given: dict[str, Any]) -> Submission:
-    """Return a replay with what is kept of its original where nothing else is asked for."""
+    """Return a replay with the original's options where the body gives none."""
     kept: dict[str, Any] = {
         "queue": original.queue,
         "priority": original.priority,

@@ -52,13 +52,16 @@ def _read_zone(value: Any) -> str:
 
 
 Name = Annotated[
-    str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$", description="Of one schedule at a time.")
+    str,
+    Meta(
+        min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$", description="Unique among the owner's schedules."
+    ),
 ]
 Cron = Annotated[
     str,
     Meta(
         max_length=MAX_CRON,
-        description="Five fields, as cron has them: minute, hour, day of month, month, weekday (`*/5 9-17 * * MON`).",
+        description="The five fields of cron: minute, hour, day of month, month, weekday (`*/5 9-17 * * MON`).",
     ),
     by(_read_cron),
 ]
@@ -75,29 +78,29 @@ Interval = Annotated[
 ]
 Zone = Annotated[
     str,
-    Meta(max_length=MAX_ZONE, description="Of the IANA database, for `cron`; `UTC` if not given."),
+    Meta(max_length=MAX_ZONE, description="A zone of the IANA database, for `cron`; `UTC` if not given."),
     by(_read_zone),
 ]
 MissedWord = Annotated[
     Missed,
     Meta(
-        description="What to do about ticks that passed while nothing ran: nothing, one task for all, or one for each."
+        description="For ticks that passed while nothing ran: skip them, submit once for all, or all: a task for each."
     ),
 ]
 OverlapWord = Annotated[
     Overlap,
-    Meta(description="At a tick while an earlier task is open: submit, leave the tick out, or cancel that task first."),
+    Meta(description="At a tick while an earlier task is open: submit anyway, skip the tick, or replace that task."),
 ]
 Paused = Annotated[bool, Meta(description="A paused schedule has no ticks; none of them is missed.")]
 StartsAt = Annotated[RunAt, Meta(description="No tick before this time; an interval is counted from it.")]
 EndsAt = Annotated[RunAt, Meta(description="No tick after this time.")]
 Template = Annotated[
-    SubmissionBody, Meta(description="What is submitted at each tick, as in POST /task; at most 64 KiB, no `run_at`.")
+    SubmissionBody, Meta(description="The submission made at each tick, as in POST /task; at most 64 KiB, no `run_at`.")
 ]
 
 
 class SchedulePatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of PATCH /schedule/{schedule_id}: what is to be changed; null takes back what was set."""
+    """The body of PATCH /schedule/{schedule_id}: the fields to change; null resets a field."""
 
     name: Name | msgspec.UnsetType = msgspec.UNSET
     task: Template | msgspec.UnsetType = msgspec.UNSET

@@ -55,11 +55,13 @@ def _read_retention(value: Any) -> Retention:
 
 
 QueueName = Annotated[str, Meta(pattern=queue_name_pattern, description="The queue to wait in.")]
-Priority = Annotated[int, Meta(ge=-100, le=100, description="Larger is sooner, strictly; equal ones in order of time.")]
+Priority = Annotated[
+    int, Meta(ge=-100, le=100, description="Larger starts first, strictly; equal priorities start in order of time.")
+]
 Tag = Annotated[str, Meta(min_length=1, max_length=100)]
 Tags = Annotated[
     list[Tag],
-    Meta(max_length=MAX_TAGS, description="Words to find the task by."),
+    Meta(max_length=MAX_TAGS, description="Labels to find the task by."),
     array(Tag, MAX_TAGS, "strings"),
 ]
 Metadata = Annotated[dict[str, Any], Meta(description="The client's own notes, at most 16 KiB; Tasker keeps them.")]
@@ -67,20 +69,20 @@ RunAt = Annotated[
     datetime,
     Meta(tz=True, description="Not before this time (RFC 3339 with a zone; at most 10 years ahead). Not with `delay`."),
 ]
-MaxAttempts = Annotated[int, Meta(ge=1, le=100, description="How many tries in all.")]
-Factor = Annotated[float, Meta(ge=1, le=100, description="By how much each delay is longer than the one before.")]
+MaxAttempts = Annotated[int, Meta(ge=1, le=100, description="Attempts in all.")]
+Factor = Annotated[float, Meta(ge=1, le=100, description="Each delay is this many times as long as the one before.")]
 Deadline = Annotated[datetime, Meta(tz=True, description="No attempt starts after this time (RFC 3339 with a zone).")]
 UniqueKey = Annotated[
     str,
     Meta(
-        min_length=1, max_length=255, description="One open task of the type by this name at a time; see `on_conflict`."
+        min_length=1,
+        max_length=255,
+        description="Only one open task of the type has this key at a time; see `on_conflict`.",
     ),
 ]
 _Conflict = Annotated[
     OnConflict,
-    Meta(
-        description="What to do if an open task of the type has it: answer with that one, 409, or cancel it and go on."
-    ),
+    Meta(description="If an open task of the type has the key: return that task, reject with 409, or replace it."),
 ]
 DependsOn = Annotated[
     list[UUID],
@@ -88,7 +90,8 @@ DependsOn = Annotated[
     array(UUID, MAX_DEPENDENCIES, "task ids"),
 ]
 ConcurrencyKey = Annotated[
-    str, Meta(min_length=1, max_length=255, description="A queue may limit how many with the same key run at a time.")
+    str,
+    Meta(min_length=1, max_length=255, description="A queue may limit how many tasks with the same key run at a time."),
 ]
 Weight = Annotated[
     int, Meta(ge=1, le=1_000_000_000, description="What each start costs of its queue's rate, by default 1.")
@@ -104,15 +107,13 @@ Timeout = Annotated[Duration | None, duration(MAX_TIMEOUT, zero=False)]
 RetryDelay = Annotated[Duration | None, duration(MAX_RETRY_DELAY)]
 Cache = Annotated[
     Duration,
-    Meta(
-        description="An open task with equal params and `cache` is joined; one that completed within so long answers."
-    ),
+    Meta(description="Join an open task with equal params and `cache`, or return one that completed within this time."),
     duration(MAX_CACHE),
 ]
 
 
 class RetryBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When a failed attempt is tried again; what is not given comes from the task type."""
+    """When a failed attempt is retried; the task type settles what is not given."""
 
     max_attempts: MaxAttempts | None = None
     initial: RetryDelay = None
@@ -152,7 +153,7 @@ def _optional(field: structs.FieldInfo) -> tuple[str, Any, Any]:
 ReplayBody: type[Struct] = defstruct(
     "ReplayBody",
     [_optional(field) for field in structs.fields(SubmissionBody) if field.name != "type"],
-    namespace={"__doc__": "What is to be other than in the task that is replayed; null is the same as left out."},
+    namespace={"__doc__": "What differs from the task that is replayed; null is the same as left out."},
     frozen=True,
     kw_only=True,
     forbid_unknown_fields=True,
@@ -359,7 +360,7 @@ def _check_deadline(options: dict[str, Any], now: datetime, faults: Faults) -> N
 
 
 def _check_delays(asked: RetryOptions, otherwise: RetryPolicy, faults: Faults) -> None:
-    """Find a first delay that is longer than the longest one; `otherwise` has what is not asked for."""
+    """Find a first delay that is longer than the longest one; `otherwise` settles what is not given."""
     initial = otherwise.initial if asked.initial is None else asked.initial
     most = otherwise.max if asked.max is None else asked.max
     if initial <= most:
@@ -374,7 +375,7 @@ _READ_APART = frozenset({"type", "params", "webhook"})
 
 
 def _synonyms(**names: str) -> dict[str, str]:
-    """Return field names by what other task queues call them, given as words by field name."""
+    """Return field names by their names in other task queues, for hints; these are separated by spaces."""
     return {other: name for name, others in names.items() for other in others.split()}
 
 

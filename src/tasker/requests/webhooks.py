@@ -51,45 +51,45 @@ Url = Annotated[
     str,
     Meta(
         max_length=MAX_URL,
-        description="Where to: https, a public host, no user, no fragment.",
+        description="Where events are sent: https, a public host, no user, no fragment.",
         examples=["https://example.com/hook"],
     ),
     by(lambda value: msgspec.convert(value, str)),  # `check_url` has a sentence of its own for long ones
 ]
 Events = Annotated[
     list[Annotated[str, Meta(extra_json_schema={"enum": list(_EVENT_NAMES)})]],
-    Meta(min_length=1, description="Of which events to tell; the ends of tasks if not given."),
+    Meta(min_length=1, description="The events to send; by default those that end a task."),
     by(_read_events),
 ]
 Secret = Annotated[
     str,
-    Meta(description="What signs: `whsec_` and 24 to 64 bytes in base64; made for you if not given."),
+    Meta(description="Signs the messages: `whsec_` and 24 to 64 bytes in base64; generated if not given."),
     by(_read_secret),
 ]
 Format = Annotated[
     WebhookFormat,
     Meta(
-        description="What a message is: `standard` JSON with the task, `slack` for chats that take Slack's `text`, or "
-        "`plain` text; standard if not given."
+        description="The format of messages: `standard` JSON with the task (the default), `slack` for chats that take "
+        "Slack's `text`, or `plain` text."
     ),
     by(_read_format),
 ]
-TypeFilter = Annotated[str, Meta(pattern=type_name_pattern, description="Only of tasks of this type.")]
-QueueFilter = Annotated[str, Meta(pattern=queue_name_pattern, description="Only of tasks of this queue.")]
-TagFilter = Annotated[str, Meta(min_length=1, max_length=100, description="Only of tasks with this tag.")]
+TypeFilter = Annotated[str, Meta(pattern=type_name_pattern, description="Only tasks of this type.")]
+QueueFilter = Annotated[str, Meta(pattern=queue_name_pattern, description="Only tasks of this queue.")]
+TagFilter = Annotated[str, Meta(min_length=1, max_length=100, description="Only tasks with this tag.")]
 AllOwners = Annotated[
-    bool, Meta(description="Whether it hears of the tasks of all owners; only an admin's may. False if not given.")
+    bool, Meta(description="Whether it gets the events of all owners' tasks, for admins only; false if not given.")
 ]
 Description = Annotated[str, Meta(max_length=200, description="A note of your own.")]
 KeepFor = Annotated[
     Duration,
-    Meta(description="For how long the old secret signs too, at most a week; a day if not given."),
+    Meta(description="How long the old secret signs too, at most a week; a day if not given."),
     duration(MAX_KEEP_OLD_SECRET),
 ]
 
 
 class OwnWebhookBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who is told of one task alone; without a secret it is not signed."""
+    """A webhook for one task alone; its messages are signed only if it has a secret."""
 
     url: Url
     events: Events | None = None
@@ -112,7 +112,7 @@ class WebhookBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class WebhookPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of PATCH /webhook/{webhook_id}: what is to be changed; null takes back what was set."""
+    """The body of PATCH /webhook/{webhook_id}: the fields to change; null resets a field."""
 
     url: Url | UnsetType = UNSET
     events: Events | None = None
@@ -122,11 +122,13 @@ class WebhookPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     description: Description | None = None
     format: Format | None = None
     all_owners: AllOwners | None = None
-    status: Annotated[WebhookStatus, Meta(description="`paused` keeps what is to be told.")] | UnsetType = UNSET
+    status: (
+        Annotated[WebhookStatus, Meta(description="`paused` keeps events until it is active again.")] | UnsetType
+    ) = UNSET
 
 
 class RotationBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of POST /webhook/{webhook_id}/rotate; an empty object will do."""
+    """The body of POST /webhook/{webhook_id}/rotate; it may be empty."""
 
     secret: Secret | None = None
     keep_old_for: KeepFor | None = None

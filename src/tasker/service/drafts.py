@@ -58,9 +58,9 @@ def check_submission(caller: Caller, submission: Submission, task_id: UUID | Non
         raise Forbidden("control", "`on_conflict` `replace` cancels a task")
     if submission.webhook is not None and not caller.may("read"):
         if submission.replay_of is not None:
-            raise Forbidden("read", "the `webhook` of a replay is told of another task's params")
+            raise Forbidden("read", "the `webhook` of a replay gets another task's params")
         if submission.depends_on:
-            raise Forbidden("read", "the `webhook` of a task with `depends_on` is told how other tasks failed")
+            raise Forbidden("read", "the `webhook` of a task with `depends_on` learns how other tasks failed")
     if task_id is not None and task_id in submission.depends_on:
         fault = Fault(f"/depends_on/{submission.depends_on.index(task_id)}", "a task cannot depend on itself")
         raise Invalid("the task would depend on itself", faults=[fault])
@@ -114,7 +114,7 @@ def _join_refusal(caller: Caller, submission: Submission) -> Forbidden | None:
     """Return why no other task may answer for a submission: its webhook would get what the caller may not read."""
     if submission.webhook is None or caller.may("read"):
         return None
-    return Forbidden("read", "another task answers for it, of which its `webhook` would be told")
+    return Forbidden("read", "another task answers for it, whose events its `webhook` would get")
 
 
 def _lasting(retention: Retention | None) -> timedelta | None:

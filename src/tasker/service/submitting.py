@@ -111,7 +111,7 @@ class Submissions:
     async def trigger(self, caller: Caller, schedule_id: UUID, *, idempotency_key: str | None = None) -> Submitted:
         """Submit a task of a schedule now, beside its ticks, also where it is paused or a task of it is open.
 
-        It is the caller who submits, with the caller's rights, whoever made the schedule. Raises NotFound, and what
+        It is submitted with the caller's rights, not with those of the schedule's maker. Raises NotFound, and what
         `submit` does.
         """
         template = await self._schedules.template(caller, schedule_id)

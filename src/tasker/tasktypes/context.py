@@ -163,7 +163,7 @@ def _as_unicode(text: str) -> str:
 
 
 def _json_object(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values as JSON holds them; other values become text, and too many bytes a note that says so."""
+    """Return the values as JSON holds them; other values become text, and more than MAX_FIELDS bytes a note of that."""
     if not values:
         return {}
     encoded = _encode(values)

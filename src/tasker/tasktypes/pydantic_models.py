@@ -97,7 +97,7 @@ class Model:
         from pydantic.errors import PydanticUserError
 
         if any(isinstance(part, Meta) and part is not secret for part in _parts(hint)):
-            raise TypeError("msgspec.Meta says nothing to pydantic; use pydantic.Field beside a pydantic type")
+            raise TypeError("pydantic ignores msgspec.Meta; use pydantic.Field beside a pydantic type")
         try:
             self._adapter: TypeAdapter[Any] = TypeAdapter(hint)
             made = repr(self._adapter.core_schema)

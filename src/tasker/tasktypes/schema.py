@@ -111,7 +111,7 @@ class Traits(NamedTuple):
 
     @property
     def needs_zones(self) -> bool:
-        """Whether each datetime must have a zone; if some must not have one, they cannot be told apart."""
+        """Whether each datetime must have a zone; if some must not have one, nothing distinguishes them."""
         return self.has_moments and not self.has_naive
 
     @property

@@ -115,11 +115,11 @@ class TaskType:
         """Refuse the mask, which a client has copied from a shown task, and too many secret texts."""
         masked = find_masks(params, places)
         if masked:
-            detail = f"{MASK} stands for a secret that is not shown; give the secret itself"
+            detail = f"{MASK} stands for a secret that is not shown; send the secret itself"
             raise self._invalid([Fault(f"/{escape(str(place))}", detail) for place in masked])
         if has_too_many(params, places):
             detail = (
-                f"expected at most {MAX_TEXTS:,} texts, numbers and lines in secret params: tell where to read more"
+                f"expected at most {MAX_TEXTS:,} texts, numbers and lines in secret params: send a reference instead"
             )
             raise self._invalid([Fault(f"/{escape(str(place))}", detail) for place in places.of(params)])
 

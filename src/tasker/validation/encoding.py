@@ -23,7 +23,7 @@ from msgspec import Raw
 Hook = Callable[[Any], Any]
 Writer = Callable[[Any], bytes]
 
-NOT_FINITE = "it holds NaN or an infinity, which JSON has no word for"
+NOT_FINITE = "it holds NaN or an infinity, which JSON cannot write"
 NO_ZONE = "it holds a datetime without a time zone; use for example datetime.now(UTC)"
 MAX_DEPTH = 500
 """Levels of arrays and objects, half of Python's recursion limit: readers may fail on deeper ones."""
@@ -76,7 +76,7 @@ def _no_json(value: Any, kind: type) -> str:
     if iscoroutine(value):
         value.close()  # it will not be awaited: avoid the warning
     if hasattr(kind, "__await__"):
-        return "it holds an awaitable that nobody has awaited; return what it gives: `return await ...`"
+        return "it holds an awaitable that was not awaited; return its result: `return await ...`"
     if issubclass(kind, GeneratorType | AsyncGeneratorType):
         return "it holds a generator; return a list of what it yields"
     return f"values of the type {kind.__qualname__} have no JSON form"
@@ -308,8 +308,8 @@ def _read_finite(digits: str) -> float:
     return number
 
 
-def _refuse_constant(word: str) -> NoReturn:
-    raise msgspec.DecodeError(f"JSON is malformed: {word} is not a JSON number")
+def _refuse_constant(name: str) -> NoReturn:
+    raise msgspec.DecodeError(f"JSON is malformed: {name} is not a JSON number")
 
 
 _decoder = json.JSONDecoder(parse_float=_read_finite, parse_constant=_refuse_constant)

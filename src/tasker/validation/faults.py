@@ -68,7 +68,7 @@ class Faults:
         self._names.append(name)
 
     def put_all(self, error: Invalid, pointer: str) -> None:
-        """Add what is wrong with the part of the input at `pointer`."""
+        """Add the faults of the part of the input at `pointer`."""
         for fault in error.faults or (Fault("", error.detail),):
             self.put(Fault(pointer + fault.pointer, fault.detail), error.kind.name)
 
