@@ -156,13 +156,13 @@ async def test_the_params_alone_have_their_own_pointers(rig: Rig) -> None:
     assert [error["pointer"] for error in reply.json()["errors"]] == ["/0"]
 
 
-async def test_very_many_faults_are_told_in_part(rig: Rig) -> None:
+async def test_very_many_faults_are_reported_in_part(rig: Rig) -> None:
     reply = await rig.client.post("/task", json={"type": "sum", "params": [1, 2]} | {f"f{n}": 1 for n in range(5000)})
     assert problem(reply) == (422, "unknown-field")
     assert len(reply.json()["errors"]) == 100
 
 
-async def test_a_surrogate_in_a_refused_name_is_told_escaped(rig: Rig) -> None:
+async def test_a_surrogate_in_a_refused_name_is_escaped(rig: Rig) -> None:
     reply = await rig.client.post("/task", content=b'{"type":"sum","\\ud800":1,"\\ud800":2}', headers=JSON)
     assert problem(reply) == (400, "duplicate-key")
 

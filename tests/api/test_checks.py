@@ -105,7 +105,7 @@ WAYS = ("submit", "params", "put", "validate", "batch", "lines", "schedule", "pa
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_others_are_answered_while_it_takes_its_time(rig: Rig, check: Check, way: str) -> None:
+async def test_others_are_answered_during_a_slow_check(rig: Rig, check: Check, way: str) -> None:
     sending = asyncio.create_task(send(rig, way, "wait"))
     while not check.go.is_set():
         await begun(check)
@@ -117,7 +117,7 @@ async def test_others_are_answered_while_it_takes_its_time(rig: Rig, check: Chec
     assert check.threads == {"tasker-check"}
 
 
-async def test_one_request_has_it_run_once(rig: Rig, check: Check) -> None:
+async def test_a_request_runs_the_check_once(rig: Rig, check: Check) -> None:
     for way, calls in (("submit", 1), ("schedule", 1), ("patch", 2)):  # a patch follows the schedule that it changes
         check.calls = 0
         assert (await send(rig, way, "good")).is_success
@@ -125,7 +125,7 @@ async def test_one_request_has_it_run_once(rig: Rig, check: Check) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_it_finds_is_told(rig: Rig, check: Check, way: str) -> None:
+async def test_faults_of_a_check_are_reported(rig: Rig, check: Check, way: str) -> None:
     reply = await send(rig, way, "bad")
     problem = problem_of(reply)
     assert problem["type"] == "/problems/invalid-params"
@@ -133,7 +133,7 @@ async def test_what_it_finds_is_told(rig: Rig, check: Check, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_there_is_an_end_to_it(rig: Rig, check: Check, way: str) -> None:
+async def test_a_check_times_out(rig: Rig, check: Check, way: str) -> None:
     rig.service.submissions._reading.threads.within = 0.2
     reply = await send(rig, way, "spin")
     problem = problem_of(reply)
@@ -175,7 +175,7 @@ async def fired(rig: Rig) -> int:
     return len(page.items)
 
 
-async def test_other_schedules_do_not_wait_for_one_that_takes_its_time(rig: Rig, check: Check) -> None:
+async def test_other_schedules_do_not_wait_for_a_slow_check(rig: Rig, check: Check) -> None:
     made = await rig.client.post(
         "/schedule", json={"name": "quick", "interval": 60, "task": {"type": "sum", "params": [4, 2]}}
     )
@@ -227,9 +227,7 @@ PLAIN_WAYS = {
 
 
 @pytest.mark.parametrize("way", PLAIN_WAYS)
-async def test_what_runs_no_code_of_an_author_waits_for_no_thread(
-    rig: Rig, way: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_types_without_own_code_need_no_thread(rig: Rig, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = await rig.client.post(
         "/schedule", json={"name": "s", "interval": 60, "task": {"type": "sum", "params": [1, 2]}}
     )
@@ -247,7 +245,7 @@ async def test_what_runs_no_code_of_an_author_waits_for_no_thread(
         assert reply.is_success
 
 
-async def test_large_bodies_that_wait_for_a_check_leave_room_for_other_owners(make_rig: MakeRig) -> None:
+async def test_large_bodies_waiting_for_checks_leave_buffers_to_other_owners(make_rig: MakeRig) -> None:
     rig, check = await make_rig(max_buffered=8 << 20), Check()
 
     async def checked(how: str, rest: str = "") -> str:

@@ -86,7 +86,7 @@ async def stored_before(desk: Desk, engine: Engine, schedule: Schedule, **fields
 # what cancels another task needs the scope control
 
 
-async def test_no_schedule_is_made_that_would_do_what_its_maker_may_not(desk: Desk) -> None:
+async def test_a_schedule_that_exceeds_its_makers_rights_is_refused(desk: Desk) -> None:
     for fields in ({"task": REPLACING}, {"overlap": "replace"}):
         with pytest.raises(Forbidden, match="control"):
             await desk.schedule(WEAK, **fields)
@@ -99,7 +99,7 @@ async def test_no_schedule_is_made_that_would_do_what_its_maker_may_not(desk: De
     assert (await desk.schedule(ANYBODY, REPLACING, overlap="replace")).scopes == ("submit", "read", "control", "admin")
 
 
-async def test_a_tick_acts_with_the_rights_of_who_made_its_schedule(desk: Desk) -> None:
+async def test_a_tick_acts_with_the_rights_of_its_schedules_maker(desk: Desk) -> None:
     job = (await desk.submit(WEAK, JOB)).task
     await desk.schedule(STRONG, REPLACING)
     await desk.tick()
@@ -128,7 +128,7 @@ async def test_a_tick_of_a_schedule_whose_maker_nobody_knows_cancels_nothing(
     assert (await desk.get(job.last_task_id)).status is Status.CANCELLED, "who may has answered for it"
 
 
-async def test_what_was_stored_where_no_key_is_needed_may_do_everything(desk: Desk, engine: Engine) -> None:
+async def test_schedules_made_without_keys_may_do_everything(desk: Desk, engine: Engine) -> None:
     old = await stored_before(desk, engine, await desk.schedule(ANYBODY, JOB), **task_of(REPLACING))
     job = (await desk.submit(ANYBODY, JOB)).task
     await desk.tick()
@@ -136,7 +136,7 @@ async def test_what_was_stored_where_no_key_is_needed_may_do_everything(desk: De
     assert (await desk.service.schedules.get(ANYBODY, old.schedule_id)).last_skip is None
 
 
-async def test_who_may_not_cancel_stops_no_schedule_that_may(desk: Desk) -> None:
+async def test_a_weaker_key_cannot_change_a_stronger_schedule(desk: Desk) -> None:
     strong = await desk.schedule(STRONG)
     for change in ({"paused": True}, {"interval": 2 * MINUTE}, task_of(JOB), {"name": "mine"}):
         with pytest.raises(Forbidden, match="the schedule was made with the scope control"):
@@ -147,7 +147,7 @@ async def test_who_may_not_cancel_stops_no_schedule_that_may(desk: Desk) -> None
     assert (await desk.change(WEAK, changed, **task_of(JOB))).scopes == ("submit",), "and now it is the other key's"
 
 
-async def test_the_rights_of_who_changes_what_it_does_count_from_then_on(desk: Desk) -> None:
+async def test_a_schedule_acts_with_the_rights_of_its_last_changer(desk: Desk) -> None:
     weak = await desk.schedule(WEAK)
     resumed = await desk.change(EVERYTHING, weak, paused=True)
     assert resumed.scopes == ("submit",), "to pause it lends it nothing"
@@ -158,7 +158,7 @@ async def test_the_rights_of_who_changes_what_it_does_count_from_then_on(desk: D
     assert (await desk.change(STRONG, changed, paused=False)).scopes == ("submit", "read", "control")
 
 
-async def test_a_trigger_acts_with_the_rights_of_who_asks(desk: Desk) -> None:
+async def test_a_trigger_acts_with_the_callers_rights(desk: Desk) -> None:
     job = (await desk.submit(WEAK, JOB)).task
     strong = await desk.schedule(STRONG, REPLACING)
     with pytest.raises(Forbidden, match="control"):
@@ -170,7 +170,7 @@ async def test_a_trigger_acts_with_the_rights_of_who_asks(desk: Desk) -> None:
     assert (await desk.get(job.task_id)).status is Status.CANCELLED
 
 
-async def test_whoever_brings_it(desk: Desk, engine: Engine, driver: Driver) -> None:
+async def test_batches_replays_and_puts_check_rights_too(desk: Desk, engine: Engine, driver: Driver) -> None:
     """A batch, a replay, an id of the client's own: each is refused, and what it would cancel is open."""
     job = (await desk.submit(WEAK, JOB)).task
     submissions = desk.service.submissions

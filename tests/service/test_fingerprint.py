@@ -16,7 +16,7 @@ def test_equal_requests_have_one_fingerprint() -> None:
     assert of("[1.50, 2]") == of("[1.5,2]") != of("[1.51,2]")
 
 
-def test_of_very_many_fractions_the_text_is_compared() -> None:
+def test_texts_with_very_many_fractions_are_compared_as_they_are() -> None:
     """To compare what each of them means takes a quarter of a second, on the event loop."""
     many = ",".join(["1.5"] * 20_000)
     assert of(f"[{many}]") == of(f"[{many}]") != of(f"[{many},1.5]")

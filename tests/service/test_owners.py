@@ -249,13 +249,13 @@ def methods(service: Service) -> set[str]:
     }
 
 
-def test_every_use_case_that_is_told_who_asks_is_here(service: Service) -> None:
+def test_every_use_case_with_a_caller_is_here(service: Service) -> None:
     assert not MISSING.keys() & OTHERS.keys()
     assert MISSING.keys() | OTHERS.keys() == methods(service)
 
 
 @pytest.mark.parametrize("name", MISSING)
-async def test_what_is_anothers_is_as_if_it_were_not_there(alices: Alices, name: str) -> None:
+async def test_another_owners_things_are_not_found(alices: Alices, name: str) -> None:
     service = alices.service
     before = [await service.tasks.get(ALICE, one) for one in (alices.failed, alices.pending)]
     with pytest.raises(NotFound):
@@ -266,7 +266,7 @@ async def test_what_is_anothers_is_as_if_it_were_not_there(alices: Alices, name:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-async def test_what_is_anothers_is_neither_shown_nor_counted_nor_in_the_way(alices: Alices, name: str) -> None:
+async def test_another_owners_things_are_neither_shown_nor_counted(alices: Alices, name: str) -> None:
     await OTHERS[name](alices.service, alices)
     assert (await alices.service.tasks.get(ALICE, alices.pending)).status == "pending"
     assert (await alices.service.tasks.get(ALICE, alices.failed)).status == "failed"

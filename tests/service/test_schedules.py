@@ -196,7 +196,7 @@ async def test_others_have_their_turn_while_many_are_fired(
     assert (len(passers.begun), passers.most_at_once) == (20, 1)
 
 
-async def test_one_that_was_made_larger_than_they_may_be_goes_on(
+async def test_a_stored_schedule_beyond_the_size_limit_still_fires(
     service: Service, engine: SqliteEngine, clock: ManualClock
 ) -> None:
     """Large ones may be there, of an earlier release."""

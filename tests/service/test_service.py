@@ -133,7 +133,7 @@ async def test_stopping_ends_every_wait(service: Service) -> None:
     assert (await asyncio.wait_for(service.following.wait(ANYBODY, task.task_id, HOUR), 5)).status is Status.PENDING
 
 
-async def test_what_is_not_there_is_not_found(service: Service) -> None:
+async def test_an_unknown_task_is_not_found(service: Service) -> None:
     for call in (service.tasks.get, service.tasks.cancel, service.tasks.retry, service.tasks.delete):
         with pytest.raises(NotFound):
             await call(ANYBODY, uuid4())
