@@ -119,7 +119,6 @@ async def _open(settings: Settings) -> Rig:
     registry = builtin_registry(None)
     registry.add(named)
     registry.add(echo)
-    registry.url_rules = settings.url_rules
     service = Service(
         engine,
         registry,
@@ -132,6 +131,7 @@ async def _open(settings: Settings) -> Rig:
         max_queues=settings.max_queues,
         max_schedules=settings.max_schedules,
         min_interval=settings.min_interval,
+        url_rules=settings.url_rules,
     )
     app = build_app(service, settings, Metrics(slots=4), clock)
     client = make_client(app)

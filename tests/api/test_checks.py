@@ -29,8 +29,10 @@ class Check:
     go: threading.Event = field(default_factory=threading.Event)
     begun: threading.Event = field(default_factory=threading.Event)
     threads: set[str] = field(default_factory=set)
+    calls: int = 0
 
     def __call__(self, how: str) -> Iterator[Fault]:
+        self.calls += 1
         self.threads.add(threading.current_thread().name)
         self.begun.set()
         if how == "wait":
@@ -51,6 +53,7 @@ async def check(rig: Rig) -> AsyncIterator[Check]:
     rig.service.registry.add(task(name=NAME, check=check, example=["good"])(checked))
     check.threads.clear()
     check.begun.clear()
+    check.calls = 0
     yield check
     check.go.set()
 
@@ -114,6 +117,13 @@ async def test_other_requests_are_answered_during_a_slow_check(rig: Rig, check: 
     assert check.threads == {"tasker-check"}
 
 
+async def test_a_request_runs_the_check_once(rig: Rig, check: Check) -> None:
+    for way, calls in (("submit", 1), ("schedule", 1), ("patch", 2)):  # a patch follows the schedule that it changes
+        check.calls = 0
+        assert (await send(rig, way, "good")).is_success
+        assert check.calls == calls
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_faults_of_a_check_are_reported(rig: Rig, check: Check, way: str) -> None:
     reply = await send(rig, way, "bad")
@@ -123,8 +133,8 @@ async def test_faults_of_a_check_are_reported(rig: Rig, check: Check, way: str) 
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_check_is_stopped_at_its_time_limit(rig: Rig, check: Check, way: str) -> None:
-    rig.service.reading._threads.within = 0.2
+async def test_a_check_times_out(rig: Rig, check: Check, way: str) -> None:
+    rig.service.submissions._reading.threads.within = 0.2
     reply = await send(rig, way, "spin")
     problem = problem_of(reply)
     assert (problem["type"], problem["status"]) == ("/problems/invalid-params", 422)
@@ -165,7 +175,7 @@ async def fired(rig: Rig) -> int:
     return len(page.items)
 
 
-async def test_other_schedules_do_not_wait_for_one_that_takes_its_time(rig: Rig, check: Check) -> None:
+async def test_other_schedules_do_not_wait_for_a_slow_check(rig: Rig, check: Check) -> None:
     made = await rig.client.post(
         "/schedule", json={"name": "quick", "interval": 60, "task": {"type": "sum", "params": [4, 2]}}
     )
@@ -187,7 +197,7 @@ async def test_other_schedules_do_not_wait_for_one_that_takes_its_time(rig: Rig,
 
 
 async def test_a_tick_whose_check_never_ends_is_refused(rig: Rig, check: Check) -> None:
-    rig.service.reading._threads.within = 0.3
+    rig.service.submissions._reading.threads.within = 0.3
     made = (await send(rig, "schedule", "good")).json()
     stored = await rig.engine.schedules.find_many(owner=None, name=None, limit=1, cursor=None)
     assert str(stored.items[0].schedule_id) == made["schedule_id"]
@@ -226,7 +236,7 @@ async def test_types_without_a_check_need_no_thread(rig: Rig, way: str, monkeypa
     async def full(*_: Any) -> Any:
         raise AssertionError("a thread was asked for")
 
-    monkeypatch.setattr(rig.service.reading._threads, "run", full)
+    monkeypatch.setattr(rig.service.submissions._reading.threads, "run", full)
     method, path, given = PLAIN_WAYS[way]
     reply = await rig.client.request(method, path.format(schedule=schedule_id, task=task_id), json=given)
     if way == "schedule of no type":
@@ -235,7 +245,7 @@ async def test_types_without_a_check_need_no_thread(rig: Rig, way: str, monkeypa
         assert reply.is_success
 
 
-async def test_large_bodies_that_wait_for_a_check_leave_room_for_other_owners(make_rig: MakeRig) -> None:
+async def test_large_bodies_waiting_for_checks_leave_buffers_to_other_owners(make_rig: MakeRig) -> None:
     rig, check = await make_rig(max_buffered=8 << 20), Check()
 
     async def checked(how: str, rest: str = "") -> str:

@@ -115,7 +115,7 @@ REFUSED = {
     "no zone": "a datetime without a time zone",
     "generator": "a generator; return a list",
     "circle": "contains itself",
-    "awaitable": "an awaitable that nobody has awaited",
+    "awaitable": "an awaitable that was not awaited",
 }
 TAKEN = {
     "subclasses": [1, "yes", "text", {"key": 1}, "/tmp"],

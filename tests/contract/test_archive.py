@@ -223,9 +223,7 @@ async def test_a_task_that_ended_otherwise_there_is_refused(
     assert msgspec.json.encode((await Driver(later, clock).get(task_id)).result) == b"7"
 
 
-async def test_only_what_one_alone_may_have_is_told_to_be_anothers(
-    engine: Engine, driver: Driver, clock: ManualClock
-) -> None:
+async def test_conflicts_are_reported_only_for_unique_names(engine: Engine, driver: Driver, clock: ManualClock) -> None:
     await engine.submit([structs.replace(make_draft(clock.now()), unique_key="u")])
     [known] = [task async for some in engine.archive.read(at_once=9, size=1 << 20) for task in some]
     other = structs.replace(known, task_id=make_draft().task_id)
@@ -365,7 +363,7 @@ async def test_keys_open_the_same_on_the_other_side(source: Engine, engine: Engi
         assert await engine.keys.version() > version, "processes that run beside the import hear of it"
 
 
-async def test_webhooks_are_carried_with_what_they_have_not_told_yet(
+async def test_webhooks_are_moved_with_their_pending_deliveries(
     source: Engine, engine: Engine, clock: ManualClock
 ) -> None:
     here = Couriers(source, clock, Receivers())
@@ -430,9 +428,7 @@ async def test_usage_that_is_none_is_refused(engine: Engine, row: dict[str, obje
         await engine.archive.put_records([StoredRecord(record="usage", key=name, data=msgspec.Raw(data))])
 
 
-async def test_what_owners_share_and_who_hears_of_all_is_carried(
-    source: Engine, engine: Engine, clock: ManualClock
-) -> None:
+async def test_shared_keys_and_all_owners_are_moved(source: Engine, engine: Engine, clock: ManualClock) -> None:
     await source.queues.change("q", QueueChange(concurrency_per_key=1, shared_keys=True))
     secrets = (WebhookSecret(secret=new_secret()),)
     webhook = make_webhook(clock.now(), owner="ada", events=("created",), all_owners=True, secrets=secrets)

@@ -77,7 +77,7 @@ async def test_schedules_may_do_what_their_makers_may(
         assert free.caller.may("control"), "it belongs to nobody"
 
 
-async def test_scopes_that_are_told_stay_as_they_are(source: Engine, engine: Engine, clock: ManualClock) -> None:
+async def test_given_scopes_stay_as_they_are(source: Engine, engine: Engine, clock: ManualClock) -> None:
     await source.keys.add(make_key("key", True, scopes=A))
     await source.schedules.create(make_schedule(clock.now(), schedule_id=UUID(int=1), owner="alice", scopes=S))
     await archive.read(engine.archive, (await exported(source)).splitlines(keepends=True), clock=clock)

@@ -218,7 +218,7 @@ async def refused(lines: list[bytes], folder: Path, clock: ManualClock) -> str:
 @pytest.mark.parametrize(
     "number", range(len(TASKS) + len(RECORDS)), ids=lambda number: "-".join([*TASKS, *RECORDS][number][::2])
 )
-async def test_what_is_wrong_is_told_by_line_and_place(tmp_path: Path, clock: ManualClock, number: int) -> None:
+async def test_faults_name_the_line_and_the_field(tmp_path: Path, clock: ManualClock, number: int) -> None:
     which, change, where = [*TASKS, *RECORDS][number]
     lines, line = changed(which, change)
     told = await refused(lines, tmp_path, clock)
@@ -255,7 +255,7 @@ def _like(which: str, **fields: Any) -> list[bytes]:
     ],
     ids=["task", "schedule", "key", "usage", "idempotency key", "name", "delivery"],
 )  # fmt: skip
-async def test_what_is_there_twice_is_told(tmp_path: Path, clock: ManualClock, make, why: str) -> None:
+async def test_duplicates_are_reported(tmp_path: Path, clock: ManualClock, make, why: str) -> None:
     told = await refused(make(), tmp_path, clock)
     assert told.startswith(f"line {len(good()) + 1}: ")
     assert why in told
@@ -282,7 +282,7 @@ def test_an_open_task_has_its_unique_key_alone() -> None:
         (QUEUE % b'{"name":"p"}', "expected what it holds to have this key"),
     ],
 )  # fmt: skip
-async def test_a_line_that_is_no_item_is_told(tmp_path: Path, clock: ManualClock, line: bytes, why: str) -> None:
+async def test_a_line_that_is_no_item_is_reported(tmp_path: Path, clock: ManualClock, line: bytes, why: str) -> None:
     told = await refused(sealed([*good(), line]), tmp_path, clock)
     assert re.match(rf"line {len(good()) + 1}: expected a (task|record): ", told)
     assert why in told
@@ -297,7 +297,7 @@ async def test_a_line_that_is_no_item_is_told(tmp_path: Path, clock: ManualClock
     ],
     ids=["blanks", "twice", "end", "order"],
 )  # fmt: skip
-async def test_a_line_that_no_export_writes_is_told(tmp_path: Path, clock: ManualClock, rewrite) -> None:
+async def test_a_line_in_another_form_than_an_exports_is_refused(tmp_path: Path, clock: ManualClock, rewrite) -> None:
     lines, place = list(good()), find("later")
     lines[place] = rewrite(lines[place])
     told = await refused(sealed(lines), tmp_path, clock)
@@ -362,9 +362,7 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-async def test_what_is_there_otherwise_is_found_before_anything_is_stored(
-    tmp_path: Path, name: str, monkeypatch
-) -> None:
+async def test_conflicts_are_found_before_anything_is_stored(tmp_path: Path, name: str, monkeypatch) -> None:
     """It is in the last line: every line before it would have been stored."""
     monkeypatch.setattr(archive, "AT_ONCE", 3)
     clock = ManualClock()
@@ -382,7 +380,7 @@ async def test_what_is_there_otherwise_is_found_before_anything_is_stored(
     await engine.close()
 
 
-async def test_a_unique_key_that_is_anothers_there_is_told(tmp_path: Path, name: str) -> None:
+async def test_a_unique_key_taken_in_the_store_is_reported(tmp_path: Path, name: str) -> None:
     clock = ManualClock()
     engine = ENGINES[name](tmp_path, clock)
     await engine.open()

@@ -6,17 +6,16 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from msgspec import Raw, structs
 
 from tasker.builtin import builtin_registry
 from tasker.engines.protocol import Engine
 from tasker.errors import Forbidden, Invalid, RequestError
-from tasker.model import Draft, Status, Task
+from tasker.model import Status, Task
 from tasker.model.keys import ANYBODY, Caller, Scope
 from tasker.model.schedules import Schedule
-from tasker.requests.replay import read_replay
-from tasker.requests.submissions import read_submission
 from tasker.rules.lifecycle import Succeeded
 from tasker.service import Service, Submitted
 from tasker.service.hub import Hub
@@ -47,27 +46,18 @@ class Desk:
         self.clock = clock
 
     async def submit(self, caller: Caller, body: str, **options: Any) -> Submitted:
-        return await self.service.submissions.submit(
-            caller, *read_submission(body.encode(), self.registry, self.clock.now()), **options
-        )
+        return await self.service.submissions.submit(caller, body.encode(), **options)
 
-    async def replay(self, caller: Caller, original: Draft, body: str) -> Submitted:
-        asked = read_replay(body.encode(), original, self.registry, self.clock.now())
-        return await self.service.submissions.submit(caller, *asked)
+    async def replay(self, caller: Caller, task_id: UUID, body: str) -> Submitted:
+        return await self.service.submissions.replay(caller, task_id, body.encode())
 
     async def schedule(self, caller: Caller, task: str = JOB, **fields: Any) -> Schedule:
-        given = {
-            "name": "s",
-            "type": "sum",
-            "task": Raw(task.encode()),
-            "interval": MINUTE,
-            "starts_at": None,
-            **fields,
-        }
-        return await self.service.schedules.create(caller, given)
+        body = msgspec.json.encode({"name": "s", "task": Raw(task.encode()), "interval": MINUTE, **fields})
+        return await self.service.schedules.create(caller, body)
 
     async def change(self, caller: Caller, schedule: Schedule, **fields: Any) -> Schedule:
-        return await self.service.schedules.change(caller, schedule.schedule_id, fields)
+        body = msgspec.json.encode({name: value for name, value in fields.items() if name != "type"})
+        return (await self.service.schedules.change(caller, schedule.schedule_id, body)).schedule
 
     async def tick(self) -> None:
         self.clock.advance(MINUTE)
@@ -96,7 +86,7 @@ async def stored_before(desk: Desk, engine: Engine, schedule: Schedule, **fields
 # what cancels another task needs the scope control
 
 
-async def test_no_schedule_is_made_that_would_do_what_its_maker_may_not(desk: Desk) -> None:
+async def test_a_schedule_that_exceeds_its_makers_rights_is_refused(desk: Desk) -> None:
     for fields in ({"task": REPLACING}, {"overlap": "replace"}):
         with pytest.raises(Forbidden, match="control"):
             await desk.schedule(WEAK, **fields)
@@ -109,7 +99,7 @@ async def test_no_schedule_is_made_that_would_do_what_its_maker_may_not(desk: De
     assert (await desk.schedule(ANYBODY, REPLACING, overlap="replace")).scopes == ("submit", "read", "control", "admin")
 
 
-async def test_a_tick_acts_with_the_rights_of_who_made_its_schedule(desk: Desk) -> None:
+async def test_a_tick_acts_with_the_rights_of_its_schedules_maker(desk: Desk) -> None:
     job = (await desk.submit(WEAK, JOB)).task
     await desk.schedule(STRONG, REPLACING)
     await desk.tick()
@@ -133,12 +123,12 @@ async def test_a_tick_of_a_schedule_whose_maker_nobody_knows_cancels_nothing(
     assert "the key lacks the scope control" in after.last_skip.detail
     assert (await desk.get(job.last_task_id)).status is Status.PENDING
     assert after.last_task_id == job.last_task_id, "nothing is submitted"
-    await desk.change(STRONG, after, **{name: fields[name] for name in fields if name != "type"})
+    await desk.change(STRONG, after, **fields)
     await desk.tick()
     assert (await desk.get(job.last_task_id)).status is Status.CANCELLED, "who may has answered for it"
 
 
-async def test_what_was_stored_where_no_key_is_needed_may_do_everything(desk: Desk, engine: Engine) -> None:
+async def test_schedules_made_without_keys_may_do_everything(desk: Desk, engine: Engine) -> None:
     old = await stored_before(desk, engine, await desk.schedule(ANYBODY, JOB), **task_of(REPLACING))
     job = (await desk.submit(ANYBODY, JOB)).task
     await desk.tick()
@@ -146,7 +136,7 @@ async def test_what_was_stored_where_no_key_is_needed_may_do_everything(desk: De
     assert (await desk.service.schedules.get(ANYBODY, old.schedule_id)).last_skip is None
 
 
-async def test_who_may_not_cancel_stops_no_schedule_that_may(desk: Desk) -> None:
+async def test_a_weaker_key_cannot_change_a_stronger_schedule(desk: Desk) -> None:
     strong = await desk.schedule(STRONG)
     for change in ({"paused": True}, {"interval": 2 * MINUTE}, task_of(JOB), {"name": "mine"}):
         with pytest.raises(Forbidden, match="the schedule was made with the scope control"):
@@ -157,7 +147,7 @@ async def test_who_may_not_cancel_stops_no_schedule_that_may(desk: Desk) -> None
     assert (await desk.change(WEAK, changed, **task_of(JOB))).scopes == ("submit",), "and now it is the other key's"
 
 
-async def test_the_rights_of_who_changes_what_it_does_count_from_then_on(desk: Desk) -> None:
+async def test_a_schedule_acts_with_the_rights_of_its_last_changer(desk: Desk) -> None:
     weak = await desk.schedule(WEAK)
     resumed = await desk.change(EVERYTHING, weak, paused=True)
     assert resumed.scopes == ("submit",), "to pause it lends it nothing"
@@ -168,7 +158,7 @@ async def test_the_rights_of_who_changes_what_it_does_count_from_then_on(desk: D
     assert (await desk.change(STRONG, changed, paused=False)).scopes == ("submit", "read", "control")
 
 
-async def test_a_trigger_acts_with_the_rights_of_who_asks(desk: Desk) -> None:
+async def test_a_trigger_acts_with_the_callers_rights(desk: Desk) -> None:
     job = (await desk.submit(WEAK, JOB)).task
     strong = await desk.schedule(STRONG, REPLACING)
     with pytest.raises(Forbidden, match="control"):
@@ -180,23 +170,21 @@ async def test_a_trigger_acts_with_the_rights_of_who_asks(desk: Desk) -> None:
     assert (await desk.get(job.task_id)).status is Status.CANCELLED
 
 
-async def test_whoever_brings_it(desk: Desk, engine: Engine, driver: Driver) -> None:
+async def test_batches_replays_and_puts_check_rights_too(desk: Desk, engine: Engine, driver: Driver) -> None:
     """A batch, a replay, an id of the client's own: each is refused, and what it would cancel is open."""
     job = (await desk.submit(WEAK, JOB)).task
-    wanted = read_submission(REPLACING.encode(), desk.registry, desk.clock.now())
     submissions = desk.service.submissions
-    [refused, taken] = await submissions.submit_many(
-        WEAK, [(0, *wanted), (1, *read_submission(f"{{{SUM}}}".encode(), desk.registry, desk.clock.now()))], "key"
-    )  # fmt: skip
+    batch = desk.service.batches.begin(WEAK, "key")
+    wanted = [await batch.read(place, body.encode()) for place, body in enumerate((REPLACING, f"{{{SUM}}}"))]
+    [refused, taken] = await batch.submit(wanted)
     assert isinstance(refused, Forbidden)
     assert not isinstance(taken, RequestError)
     with pytest.raises(Forbidden):
-        await submissions.put(WEAK, UUID(int=7, version=4), *wanted)
-    original = await submissions.original(WEAK, job.task_id)
+        await submissions.put(WEAK, UUID(int=7, version=4), REPLACING.encode())
     with pytest.raises(Forbidden):
-        await desk.replay(WEAK, original, '{"unique_key":"job","on_conflict":"replace"}')
+        await desk.replay(WEAK, job.task_id, '{"unique_key":"job","on_conflict":"replace"}')
     assert (await desk.get(job.task_id)).status is Status.PENDING
-    [replaced] = await submissions.submit_many(STRONG, [(0, *wanted)], None)
+    [replaced] = await submissions.submit_many(STRONG, wanted[:1], None)
     assert not isinstance(replaced, RequestError)
     assert (await desk.get(job.task_id)).status is Status.CANCELLED
 
@@ -234,8 +222,8 @@ async def test_tasks_of_two_types_never_answer_for_each_other(desk: Desk, driver
     assert (again.task.task_id, again.replayed) == (first.task.task_id, True)
     with pytest.raises(Invalid):
         await desk.submit(READER, reverse, idempotency_key="a")
-    original = await desk.service.submissions.original(READER, other.task.task_id)
-    assert (await desk.replay(READER, original, '{"unique_key":"job"}')).task.task_id == other.task.task_id
+    replayed = await desk.replay(READER, other.task.task_id, '{"unique_key":"job"}')
+    assert replayed.task.task_id == other.task.task_id
     await driver.finish(await driver.claim_one(), Succeeded(b"6"))
     waited = await desk.service.following.wait(READER, first.task.task_id, timedelta(0))
     assert (waited.type, bytes(waited.result or b"")) == ("sum", b"6")

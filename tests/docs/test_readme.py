@@ -17,7 +17,7 @@ import pytest
 from tasker.config.loading import describe_settings
 from tasker.release import release
 from tasker.requests.submissions import SubmissionBody
-from tasker.tasktypes.tasktype import Options
+from tasker.tasktypes.options import Options
 from tests.docs import readme
 from tests.server import Server, clean_environment, held_port, run_server
 

@@ -61,14 +61,14 @@ async def test_an_owner_has_one_thread_and_others_theirs(release: threading.Even
     assert order == ["other", "first", "second"]
 
 
-async def test_what_takes_too_long_is_stopped_and_the_next_one_begins() -> None:
+async def test_a_check_that_takes_too_long_is_stopped_and_the_next_one_begins() -> None:
     threads = CheckThreads(within=0.1)
     with pytest.raises(CheckTimeout):
         await threads.run("a", spin)
     assert await threads.run("a", lambda: 5) == 5
 
 
-async def test_whoever_does_not_wait_stops_it_too() -> None:
+async def test_a_cancelled_request_stops_its_check() -> None:
     threads = CheckThreads()
     task = asyncio.create_task(threads.run("a", spin))
     await asyncio.sleep(0.05)
@@ -89,7 +89,9 @@ async def test_the_patience_for_earlier_ones_ends(release: threading.Event) -> N
     assert await threads.run("a", lambda: 5) == 5
 
 
-async def test_what_cannot_be_stopped_is_left_alone(release: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_check_that_cannot_be_stopped_is_abandoned(
+    release: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(check_threads, "ENDS_WITHIN", 0.1)
     monkeypatch.setattr(check_threads, "MAX_LEFT", 1)
     threads = CheckThreads(within=0.05)

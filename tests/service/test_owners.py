@@ -12,12 +12,10 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
-from msgspec import Raw, structs
 
 from tasker.errors import NotFound
 from tasker.model import TaskFilter
 from tasker.model.keys import Caller, Scope
-from tasker.requests.submissions import Submission
 from tasker.rules.lifecycle import Failed, problem
 from tasker.service import Service
 from tasker.tasktypes.registry import TaskType
@@ -26,7 +24,9 @@ from tasker.testing import Driver, ManualClock
 SCOPES: tuple[Scope, ...] = ("submit", "read", "control")
 ALICE, BOB = (Caller(owner=name, key_id=name, scopes=frozenset(SCOPES)) for name in ("alice", "bob"))
 SOON = timedelta(seconds=0.01)
-SUM = Submission(type="add", params=Raw(b"[1]"))
+SUM = b'{"type":"add","params":[1]}'
+HOURLY = b'{"name":"s","interval":3600,"task":{"type":"add","params":[1]}}'
+UNIQUE = b'{"type":"add","params":[1],"unique_key":"u","tags":["t"]}'
 
 
 class Alices(NamedTuple):
@@ -43,14 +43,10 @@ class Alices(NamedTuple):
 @pytest.fixture
 async def alices(service: Service, driver: Driver, clock: ManualClock) -> Alices:
     type_ = service.registry.get("add")
-    failed = (await service.submissions.submit(ALICE, type_, SUM, idempotency_key="k")).task.task_id
+    failed = (await service.submissions.submit(ALICE, SUM, idempotency_key="k")).task.task_id
     await driver.finish(await driver.claim_one(types=["add"]), Failed(problem("task-failed", "no")))
-    pending = await service.submissions.submit(ALICE, type_, structs.replace(SUM, unique_key="u", tags=("t",)))
-    fields = {
-        "name": "s", "type": "add", "interval": timedelta(hours=1), "task": Raw(b'{"type":"add","params":[1]}'),
-        "starts_at": None,
-    }  # fmt: skip
-    schedule = await service.schedules.create(ALICE, fields)
+    pending = await service.submissions.submit(ALICE, UNIQUE)
+    schedule = await service.schedules.create(ALICE, HOURLY)
     webhook = await service.webhooks.create(ALICE, {"url": "https://example.com/", "events": ("created",)})
     return Alices(service, type_, failed, pending.task.task_id, schedule.schedule_id, webhook.webhook_id)
 
@@ -67,12 +63,13 @@ MISSING: dict[str, Ask] = {
     "following.wait_for_change": lambda s, a: s.following.wait_for_change(BOB, a.failed, SOON, _never),
     "following.events": lambda s, a: s.following.events(BOB, a.failed),
     "following.follow": lambda s, a: anext(s.following.follow(BOB, a.failed)),
-    "submissions.original": lambda s, a: s.submissions.original(BOB, a.failed),
+    "submissions.replay": lambda s, a: s.submissions.replay(BOB, a.failed, b""),
+    "submissions.validate_replay": lambda s, a: s.submissions.validate_replay(BOB, a.failed, b""),
     "submissions.trigger": lambda s, a: s.submissions.trigger(BOB, a.schedule),
-    "submissions.put": lambda s, a: s.submissions.put(BOB, a.failed, a.type, SUM),
+    "submissions.put": lambda s, a: s.submissions.put(BOB, a.failed, SUM),
     "schedules.next_ticks": lambda s, a: s.schedules.next_ticks(BOB, a.schedule, 1),
     "schedules.get": lambda s, a: s.schedules.get(BOB, a.schedule),
-    "schedules.change": lambda s, a: s.schedules.change(BOB, a.schedule, {"paused": True}),
+    "schedules.change": lambda s, a: s.schedules.change(BOB, a.schedule, b'{"paused":true}'),
     "schedules.delete": lambda s, a: s.schedules.delete(BOB, a.schedule),
     "schedules.template": lambda s, a: s.schedules.template(BOB, a.schedule),
     "webhooks.get": lambda s, a: s.webhooks.get(BOB, a.webhook),
@@ -100,14 +97,19 @@ async def _find_tasks(s: Service, a: Alices) -> None:
 
 
 async def _submit(s: Service, a: Alices) -> None:
-    """Her idempotency and unique keys are not his."""
-    mine = await s.submissions.submit(BOB, a.type, structs.replace(SUM, unique_key="u"), idempotency_key="k")
+    """Neither a key nor a unique key of hers is taken for him."""
+    mine = await s.submissions.submit(BOB, UNIQUE, idempotency_key="k")
     assert not mine.replayed
     assert (mine.task.owner, mine.task.task_id in (a.failed, a.pending)) == ("bob", False)
 
 
+async def _validate(s: Service, a: Alices) -> None:
+    """Whether her task has the id or the unique key does not show."""
+    await s.submissions.validate(BOB, UNIQUE, task_id=a.failed)
+
+
 async def _submit_many(s: Service, a: Alices) -> None:
-    [mine] = await s.submissions.submit_many(BOB, [(0, a.type, structs.replace(SUM, unique_key="u"))], "k")
+    [mine] = await s.submissions.submit_many(BOB, [await s.batches.begin(BOB, None).read(0, UNIQUE)], "k")
     assert getattr(mine, "task_id", None) not in (None, a.pending)
 
 
@@ -140,9 +142,7 @@ async def _schedules(s: Service, a: Alices) -> None:
 
 async def _create_schedule(s: Service, a: Alices) -> None:
     """Her names are free."""
-    theirs = await s.schedules.get(ALICE, a.schedule)
-    fields = {"name": theirs.name, "type": "add", "interval": theirs.interval, "task": theirs.task, "starts_at": None}
-    assert (await s.schedules.create(BOB, fields)).owner == "bob"
+    assert (await s.schedules.create(BOB, HOURLY)).owner == "bob"
 
 
 async def _webhooks(s: Service, a: Alices) -> None:
@@ -161,24 +161,24 @@ async def _usage(s: Service, a: Alices) -> None:
 
 
 async def _explain(s: Service, a: Alices) -> None:
-    mine = await s.submissions.submit(BOB, a.type, SUM)
+    mine = await s.submissions.submit(BOB, SUM)
     told = await s.waiting.explain(BOB, mine.task)
     assert (told.queue_position, told.estimated_start_at) == (1, None)
 
 
 async def _reasons(s: Service, a: Alices) -> None:
-    mine = await s.submissions.submit(BOB, a.type, SUM)
+    mine = await s.submissions.submit(BOB, SUM)
     assert [task.reason for task in await s.waiting.with_reasons(BOB, [mine.task])] == ["queued"]
 
 
 async def _ask_again(s: Service, a: Alices) -> None:
-    mine = await s.submissions.submit(BOB, a.type, SUM)
+    mine = await s.submissions.submit(BOB, SUM)
     s.waiting._history.note("add", timedelta(hours=1))
     assert await s.waiting.ask_again(BOB, mine.task) == timedelta(seconds=1)
 
 
 async def _ask_again_at_first(s: Service, a: Alices) -> None:
-    mine = await s.submissions.submit(BOB, a.type, SUM)
+    mine = await s.submissions.submit(BOB, SUM)
     s.waiting._history.note("add", timedelta(hours=1))
     assert s.waiting.ask_again_at_first(BOB, mine.task) == timedelta(seconds=1)
 
@@ -208,16 +208,32 @@ async def _shows_load(s: Service, a: Alices) -> None:
 
 
 OTHERS: dict[str, Ask] = {
-    "tasks.find": _find, "tasks.find_many": _find_tasks, "submissions.submit": _submit,
-    "submissions.submit_many": _submit_many, "batches.begin": _begin, "bulk.count": _count, "bulk.begin": _act,
+    "tasks.find": _find,
+    "tasks.find_many": _find_tasks,
+    "submissions.submit": _submit,
+    "submissions.validate": _validate,
+    "submissions.submit_many": _submit_many,
+    "batches.begin": _begin,
+    "bulk.count": _count,
+    "bulk.begin": _act,
     "bulk.go_on": _go_on,
-    "schedules.find_many": _schedules, "schedules.create": _create_schedule, "webhooks.find_many": _webhooks,
-    "webhooks.create": _create_webhook, "usage.find": _usage, "waiting.explain": _explain,
-    "waiting.with_reasons": _reasons, "waiting.ask_again": _ask_again,
-    "waiting.ask_again_at_first": _ask_again_at_first, "queues.stats": _stats,
-    "queues.find_names": _queue_names, "budgets.check": _budget,
-    "budgets.of": _budget, "budgets.bound": _submit, "workers.find_all": _workers, "queues.shows_load": _shows_load,
-}  # fmt: skip
+    "schedules.find_many": _schedules,
+    "schedules.create": _create_schedule,
+    "webhooks.find_many": _webhooks,
+    "webhooks.create": _create_webhook,
+    "usage.find": _usage,
+    "waiting.explain": _explain,
+    "waiting.with_reasons": _reasons,
+    "waiting.ask_again": _ask_again,
+    "waiting.ask_again_at_first": _ask_again_at_first,
+    "queues.stats": _stats,
+    "queues.find_names": _queue_names,
+    "budgets.check": _budget,
+    "budgets.of": _budget,
+    "budgets.bound": _submit,
+    "workers.find_all": _workers,
+    "queues.shows_load": _shows_load,
+}
 """Calls that must show, count or create only what is his own."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import Raw, structs
 from tests.passers import Passers
@@ -24,6 +25,7 @@ from tasker.testing import ManualClock
 
 MINUTE = timedelta(minutes=1)
 YEARS = timedelta(days=3653)
+ADD = {"type": "add", "params": [1]}
 
 
 @pytest.fixture
@@ -40,11 +42,11 @@ async def firing(service: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 
 async def create(service: Service, **fields: Any) -> Schedule:
-    given = {
-        "name": "s", "type": "add", "task": Raw(b'{"type":"add","params":[1]}'), "cron": None,
-        "interval": MINUTE, "starts_at": None, **fields,
-    }  # fmt: skip
-    return await service.schedules.create(ANYBODY, given)
+    return await service.schedules.create(ANYBODY, schedule_body(**fields))
+
+
+def schedule_body(**fields: Any) -> bytes:
+    return msgspec.json.encode({"name": "s", "task": ADD, "interval": MINUTE, **fields})
 
 
 async def until_fired(engine: SqliteEngine, times: int) -> None:
@@ -105,8 +107,9 @@ async def test_one_that_cannot_be_fired_keeps_no_other_from_being_fired(
     service: Service, engine: SqliteEngine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await create(service)
-    bad = await create(service, name="bad", cron="* * * * *", interval=None, time_zone="Mars/Olympus", paused=True)
-    await engine.schedules.update(structs.replace(bad, paused=False, next_fire_at=clock.now(), version=2))
+    bad = await create(service, name="bad", cron="* * * * *", interval=None, paused=True)
+    odd = structs.replace(bad, time_zone="Mars/Olympus", paused=False, next_fire_at=clock.now(), version=2)
+    await engine.schedules.update(odd)
     clock.advance(MINUTE)
     assert await service.schedules.run_once() == clock.now() + timedelta(seconds=1)
     assert len((await engine.find_many(TaskFilter(), limit=9)).items) == 1
@@ -118,7 +121,7 @@ async def test_many_that_cannot_be_fired_keep_no_other_from_being_fired(
 ) -> None:
     """More than are read together, and all of them have waited for longer."""
     go, began = asyncio.Event(), 0
-    read = service.reading.submission
+    read = service.schedules._reading.submission
 
     async def submission(owner: str, body: bytes, **options: Any) -> Any:
         nonlocal began
@@ -135,7 +138,7 @@ async def test_many_that_cannot_be_fired_keep_no_other_from_being_fired(
     monkeypatch.setattr(schedules, "AT_ONCE", 12)
     many = 27
     for number in range(many):
-        await create(service, name=f"s{number}", type="slow" if reason == "slow" else "add")
+        await create(service, name=f"s{number}")
     if reason == "broken":
         for one in await all_of(engine):
             bad = structs.replace(one, cron="* * * * *", interval=None, time_zone="Mars/Olympus", version=2)
@@ -143,11 +146,11 @@ async def test_many_that_cannot_be_fired_keep_no_other_from_being_fired(
     else:
         for one in await all_of(engine):
             text = Raw(b'{"type":"slow","params":[1]}')
-            await engine.schedules.update(structs.replace(one, task=text, version=2))
+            await engine.schedules.update(structs.replace(one, type="slow", task=text, version=2))
     late = clock.now() + MINUTE + timedelta(seconds=1)
     await create(service, name="quick", starts_at=late, interval=9 * MINUTE)
     clock.advance(2 * MINUTE)
-    monkeypatch.setattr(service.reading, "submission", submission)
+    monkeypatch.setattr(service.schedules._reading, "submission", submission)
     monkeypatch.setattr(schedules, "_PATIENCE", 0.01)
     assert await service.schedules.run_once() == clock.now() + timedelta(seconds=1)
     assert len((await engine.find_many(TaskFilter(), limit=9)).items) == 1
@@ -182,28 +185,29 @@ async def test_others_have_their_turn_while_many_are_fired(
         await create(service, name=f"s{number}")
     clock.advance(MINUTE)
     monkeypatch.setattr(pauses, "AT_MOST", 0.0)  # as if reading one task took longer than that
-    read = service.reading.submission
+    read = service.schedules._reading.submission
     async with Passers() as passers:
 
         def noted(owner: str, body: bytes) -> Any:
             passers.begin()
             return read(owner, body)
 
-        monkeypatch.setattr(service.reading, "submission", noted)
+        monkeypatch.setattr(service.schedules._reading, "submission", noted)
         await service.schedules.run_once()
     assert (len(passers.begun), passers.most_at_once) == (20, 1)
 
 
-async def test_one_that_was_made_larger_than_they_may_be_goes_on(
+async def test_a_stored_schedule_beyond_the_size_limit_still_fires(
     service: Service, engine: SqliteEngine, clock: ManualClock
 ) -> None:
     """Large ones may be there, of an earlier release."""
     text = Raw(b'{"type":"add","params":[1],"metadata":{}%b}' % (b" " * MAX_TASK))
-    made = await create(service, task=text)
+    made = await create(service)
+    assert await engine.schedules.update(structs.replace(made, task=text, version=2))
     clock.advance(MINUTE)
     await service.schedules.run_once()
     assert len((await engine.find_many(TaskFilter(), limit=9)).items) == 1
-    changed = await service.schedules.change(ANYBODY, made.schedule_id, {"paused": True})
+    changed = (await service.schedules.change(ANYBODY, made.schedule_id, b'{"paused":true}')).schedule
     assert (changed.paused, bytes(changed.task)) == (True, bytes(text))
 
 
@@ -211,11 +215,8 @@ async def test_tasks_belong_to_the_owner_of_the_schedule(
     service: Service, engine: SqliteEngine, clock: ManualClock
 ) -> None:
     alice = Caller("alice", "k", frozenset(["submit"]))
-    made = await create(service)
-    theirs = await service.schedules.create(
-        alice,
-        {"name": "s", "type": "add", "task": made.task, "cron": None, "interval": MINUTE, "starts_at": None},
-    )
+    await create(service)
+    theirs = await service.schedules.create(alice, schedule_body())
     assert [one.schedule_id for one in (await service.schedules.find_many(alice, limit=9)).items] == [
         theirs.schedule_id
     ]

@@ -67,19 +67,19 @@ async def test_an_import_counts_what_is_new_known_and_further_on() -> None:
     "tamper", [lambda _: None, lambda task: structs.replace(task, result="2"), lambda _: PENDING],
     ids=["deleted", "changed", "another"],
 )  # fmt: skip
-async def test_what_is_not_there_after_all_is_told(tamper: Tamper) -> None:
-    with pytest.raises(Conflict, match="somebody has deleted or changed it: import again"):
+async def test_a_task_that_was_not_stored_is_reported(tamper: Tamper) -> None:
+    with pytest.raises(Conflict, match="has been deleted or changed since: import again"):
         await archive.read(Shelf(tamper), await lines_of(COMPLETED))
 
 
-async def test_a_line_that_is_not_what_is_read_back_is_told() -> None:
+async def test_a_line_that_reads_back_differently_is_reported() -> None:
     """Whoever wrote it, and whatever its digest says: the digest of what is stored would be another."""
     head, line, _ = await lines_of(COMPLETED)
     spaced = line.replace(b'":', b'": ')
     tally = archive._Tally()
     tally.add(spaced.rstrip(b"\n"), COMPLETED)
     shelf = Shelf()
-    with pytest.raises(Conflict, match="what was stored of it here is"):
+    with pytest.raises(Conflict, match="of it was stored here"):
         await archive.read(shelf, [head, spaced, archive._encode(tally.trailer) + b"\n"])
 
 
@@ -106,7 +106,7 @@ class Narrow(Shelf):
 
 
 @pytest.mark.parametrize("error", [ArchiveError, Conflict])
-async def test_what_fails_only_together_names_its_lines(error: type[Exception], monkeypatch) -> None:
+async def test_a_fault_of_several_lines_names_them(error: type[Exception], monkeypatch) -> None:
     lines = await lines_of(*[COMPLETED] * 5)
     monkeypatch.setattr(archive, "AT_ONCE", 3)
     with pytest.raises(error, match=r"^lines 2 to 4, which cannot be stored together: too narrow.*nothing of the arch"):
@@ -125,6 +125,6 @@ class Moody(Shelf):
         return len(tasks)
 
 
-async def test_a_line_that_is_alone_in_its_batch_is_named_too() -> None:
+async def test_the_only_line_of_a_batch_is_named_too() -> None:
     with pytest.raises(Conflict, match=r"^line 2: not now \(nothing of the archive was stored\)$"):
         await archive.rehearse(Moody(), await lines_of(COMPLETED))

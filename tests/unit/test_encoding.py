@@ -224,7 +224,7 @@ async def test_an_awaitable_is_closed_and_named() -> None:
         encode_strict({"a": number()})  # a coroutine that is never closed would warn, and fail this test
 
 
-def test_the_place_of_what_is_refused_is_told() -> None:
+def test_the_refused_value_is_located() -> None:
     assert place_of_fault({"params": [1, {"a/b": [NAN]}]}) == "/params/1/a~1b/0"
     assert place_of_fault({1: "a", "1": "b"}) == ""
     assert len(place_of_fault(circle())) < 1000

@@ -56,7 +56,7 @@ def test_valid_settings_are_read(body: dict[str, Any], expected: QueueChange) ->
         ({"rate": {"limit": -1, "per": 0, "burst": 0}}, ["/rate/limit", "/rate/per", "/rate/burst"], "invalid-request"),
         ({"rate": {"limit": 1, "window": 60}}, ["/rate/window"], "unknown-field"),
         ({"pause": True}, ["/pause"], "unknown-field"),
-        ({"pause": True, "concurrency": 0}, ["/concurrency", "/pause"], "invalid-request"),
+        ({"pause": True, "concurrency": 0}, ["/pause", "/concurrency"], "invalid-request"),
     ],
 )
 def test_every_fault_is_named(body: Any, pointers: list[str], name: str) -> None:

@@ -145,7 +145,7 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], says: str) ->
     assert re.match(r".*test_registry\.py:\d+: resize: ", str(caught.value))
 
 
-def test_everything_wrong_with_the_options_is_told_at_once_and_near_names_are_named() -> None:
+def test_all_faults_of_options_are_reported_with_similar_names() -> None:
     @task(retrys=3, que="llm", priority=101, timeout="5m", on_crash="never", memory_limit="1MB", nothing_like_it=1)
     def f(): ...
 

@@ -157,7 +157,7 @@ def test_faults_of_a_file_name_the_place(text: str, says: str) -> None:
     assert re.search(says, refusal("mytasks.py"))
 
 
-def test_a_fault_in_a_helper_is_told_where_it_is() -> None:
+def test_a_fault_in_a_helper_names_the_helpers_line() -> None:
     write("mytasks.py", "import helper\n" + TASK.format(name="one"))
     write("helper.py", "\n\nundefined_name\n")
     assert re.search(r"helper\.py:3: import failed: NameError", refusal("mytasks.py"))
@@ -185,7 +185,7 @@ def test_a_file_that_failed_is_read_again() -> None:
     ],
     ids=["minus", "plus", "parentheses", "NUL"],
 )  # fmt: skip
-def test_what_no_compiler_takes_is_a_fault_of_the_file_alone(text: str, why: str) -> None:
+def test_a_file_that_does_not_compile_fails_alone(text: str, why: str) -> None:
     write("mytasks.py", text)
     assert why in refusal("mytasks.py")
 

@@ -149,7 +149,7 @@ def test_params_are_an_array_or_an_object(params: Any) -> None:
         ({"b": {}}, [("/a", "`a` is missing"), ("/b", "expected integer, got object")]),
     ],
 )
-def test_every_fault_is_told(params: Any, expected: list[tuple[str, str]]) -> None:
+def test_every_fault_is_reported(params: Any, expected: list[tuple[str, str]]) -> None:
     assert faults(short, params) == expected
 
 
@@ -164,7 +164,7 @@ def test_faults_of_rest_point_at_the_element() -> None:
     assert faults(rest, [1, 2, "x", "y"]) == [("/2", wrong), ("/3", wrong)]
 
 
-def test_what_an_array_cannot_reach_is_told() -> None:
+def test_a_param_that_an_array_cannot_reach_is_reported() -> None:
     assert faults(mixed, [1]) == [("", "`d` is missing, and can only be given by name; send an object")]
 
 
@@ -283,7 +283,7 @@ def test_sentences(type_: Any, value: Any, expected: list[tuple[str, str]]) -> N
     assert named == found
 
 
-def test_only_so_many_faults_are_told() -> None:
+def test_the_number_of_reported_faults_is_limited() -> None:
     @register
     def rest(*numbers: int) -> None: ...
 
@@ -306,7 +306,7 @@ def test_only_so_many_faults_are_told() -> None:
         ),
     ],
 )
-def test_of_a_large_value_the_first_fault_is_told(type_: Any, value: Any, first: tuple[str, str]) -> None:
+def test_only_the_first_fault_of_a_large_value_is_reported(type_: Any, value: Any, first: tuple[str, str]) -> None:
     """To look for them all would hold up the service: 100,000 elements take jsonschema more than a second."""
     assert faults(taking(type_), [value]) == [first]
 
@@ -411,7 +411,7 @@ def test_a_published_type_takes_the_same_params(task_type: TaskType, data: st.Da
     ],
     ids=str,
 )  # fmt: skip
-def test_a_published_type_tells_the_same_faults(task_type: TaskType, params: Any) -> None:
+def test_a_published_type_reports_the_same_faults(task_type: TaskType, params: Any) -> None:
     def told(one: TaskType) -> set[Fault]:
         try:
             one.check(params)
@@ -625,12 +625,12 @@ class Place:
     ],
     ids=str,
 )  # fmt: skip
-def test_what_pydantic_says_is_told_by_place(type_: Any, value: Any, expected: list[tuple[str, str]]) -> None:
+def test_pydantics_faults_have_their_places(type_: Any, value: Any, expected: list[tuple[str, str]]) -> None:
     found = faults(taking(type_), [value])
     assert [(pointer.removeprefix("/0"), detail) for pointer, detail in found] == expected
 
 
-def test_faults_of_models_and_of_others_are_told_together() -> None:
+def test_faults_of_models_and_others_are_reported_together() -> None:
     def function(item: Item, count: int, *more: Item): ...
 
     task_type = register(function)

@@ -150,7 +150,7 @@ def test_results_are_json_of_the_declared_type(type_: Any, value: Any, text: byt
     assert returning(type_).encode_result(value) == text
 
 
-def test_without_a_declared_type_everything_with_json_text_is_taken() -> None:
+def test_without_a_declared_type_any_json_value_is_accepted() -> None:
     def function(): ...
 
     task_type = Registry().add(function)
@@ -224,7 +224,7 @@ def circle() -> list[Any]:
     ],
     ids=lambda value: "" if isinstance(value, int | list | str) else str(value)[:30].partition(" at 0x")[0],
 )
-def test_what_is_no_json_of_the_declared_type_is_refused(type_: Any, value: Any, says: str) -> None:
+def test_results_of_another_type_are_refused(type_: Any, value: Any, says: str) -> None:
     with pytest.raises(ResultError) as caught:
         returning(type_).encode_result(value)
     assert caught.value.name == "result-not-serializable"

@@ -458,7 +458,7 @@ no_lambda = lambda a: a  # noqa: E731
         (Holder.no_method, "a method cannot be a task; write a function that makes the object and calls it"),
         (no_mixed, "parameter 'a': Unable to generate pydantic-core schema for"),
         (no_mixed_result, "its return type: Unable to generate pydantic-core schema for"),
-        (no_meta, "parameter 'a': msgspec.Meta says nothing to pydantic; use pydantic.Field"),
+        (no_meta, "parameter 'a': pydantic ignores msgspec.Meta; use pydantic.Field"),
         (no_default_touchy, "the default of 'a' does not fit its annotation: the author's own"),
         (no_default_model, "the default of 'b' does not fit its annotation: expected greater than 0"),
     ],

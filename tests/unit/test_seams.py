@@ -23,7 +23,7 @@ def callers(name: str) -> set[str]:
     return {file for file, call in calls() if getattr(call.func, "id", getattr(call.func, "attr", None)) == name}
 
 
-def test_drafts_are_made_where_their_bringers_rights_are_checked() -> None:
+def test_drafts_are_made_only_where_rights_are_checked() -> None:
     """The engines read them back, for replays, and tests make their own."""
     reading = {"engines/sqlite/rows.py", "engines/postgres/control.py"}
     assert callers("Draft") == {"service/drafts.py", "testing.py"} | reading
@@ -39,7 +39,14 @@ def test_drafts_are_made_where_their_bringers_rights_are_checked() -> None:
     assert ast.unparse(first) == "check_submission(caller, submission, task_id)"
 
 
-def test_what_a_draft_may_cancel_is_loosened_nowhere() -> None:
+def test_submissions_are_read_by_the_service_alone() -> None:
+    """Whoever asks passes the body on: no face can differ in what it accepts."""
+    for name in ("OpenedSubmission", "OpenedReplay", "OpenedSchedule", "Reading"):
+        assert callers(name) <= {"service/reading.py", "service/service.py", "requests/submissions.py"}, name
+    assert callers("read_submission") == {"requests/schedules.py"}
+
+
+def test_on_conflict_is_set_in_two_places_only() -> None:
     changed = [
         (file, ast.unparse(word.value))
         for file, call in calls()

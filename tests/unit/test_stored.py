@@ -81,5 +81,5 @@ def test_a_task_cannot_become(before: StoredTask, after: StoredTask) -> None:
     ],
     ids=lambda other: next(iter(other)),
 )  # fmt: skip
-def test_what_a_submission_settles_never_changes(other: dict[str, Any]) -> None:
+def test_fields_of_the_submission_never_change(other: dict[str, Any]) -> None:
     assert not PENDING.has_become(changed(COMPLETED, **other))

@@ -13,7 +13,7 @@ import pytest
 
 from tasker import task
 from tasker.errors import Fault, Invalid, Malformed
-from tasker.requests.submissions import RetryOptions, Submission, read_submission
+from tasker.requests.submissions import Context, RetryOptions, Submission, read_submission
 from tasker.tasktypes.registry import Registry
 from tasker.testing import START
 
@@ -37,7 +37,7 @@ def registry() -> Registry:
 
 def read(registry: Registry, body: bytes | dict[str, Any], **options: Any) -> Submission:
     text = body if isinstance(body, bytes) else json.dumps({"type": "add", "params": [4, 2]} | body).encode()
-    return read_submission(text, registry, START, **options)[1]
+    return read_submission(text, Context(registry, START), **options)[1]
 
 
 def faults(registry: Registry, body: bytes | dict[str, Any], **options: Any) -> tuple[str, dict[str, str]]:
@@ -47,7 +47,7 @@ def faults(registry: Registry, body: bytes | dict[str, Any], **options: Any) -> 
 
 
 def test_type_and_params_are_enough(registry: Registry) -> None:
-    task_type, submission = read_submission(b'{"type":"add","params":[4,2]}', registry, START)
+    task_type, submission = read_submission(b'{"type":"add","params":[4,2]}', Context(registry, START))
     assert task_type is registry.get("add")
     assert submission.type == "add"
     assert bytes(submission.params) == b"[4,2]"
@@ -224,7 +224,7 @@ def test_one_wrong_option(registry: Registry, options: dict[str, Any], pointer: 
 
 @pytest.mark.parametrize("text", ["5m", "5", "5 minutes", "", "P", "PT", "0:05:00", " PT5M", "infinity", "5M" * 99])
 @pytest.mark.parametrize("option", ["delay", "timeout", "cache", "retention"])
-def test_a_text_that_is_no_duration_is_told_what_is(registry: Registry, option: str, text: str) -> None:
+def test_a_refused_duration_says_what_is_expected(registry: Registry, option: str, text: str) -> None:
     found = faults(registry, {option: text})[1]
     ending = ', or "forever"' if option == "retention" else ""
     assert found == {f"/{option}": f"expected seconds or an ISO 8601 duration such as PT5M{ending}"}
@@ -243,7 +243,7 @@ def test_a_text_that_is_no_duration_is_told_what_is(registry: Registry, option: 
         (-(10**400), "expected more than 0 to 86,400 seconds"),
     ],
 )
-def test_what_is_wrong_with_a_duration(registry: Registry, value: object, detail: str) -> None:
+def test_details_of_refused_durations(registry: Registry, value: object, detail: str) -> None:
     assert faults(registry, {"timeout": value})[1] == {"/timeout": detail}
     assert list(faults(registry, {"retry": {"initial": value, "max": value}})[1]) == ["/retry/initial", "/retry/max"]
 
@@ -321,7 +321,7 @@ def test_options_that_tie_a_task_to_others(registry: Registry) -> None:
     assert submission.cache == timedelta(minutes=1)
 
 
-def test_an_unknown_field_of_the_params_is_told_like_one_of_the_body(registry: Registry) -> None:
+def test_an_unknown_param_is_reported_like_an_unknown_field(registry: Registry) -> None:
     assert faults(registry, {"params": {"a": 1, "__class__": 1}})[0] == "unknown-field"
     name, found = faults(registry, {"params": {"a": 1, "c": 1}, "prams": [], "retry": {"tries": 1}})
     assert name == "unknown-field"

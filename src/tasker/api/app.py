@@ -81,7 +81,7 @@ def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: 
         *operations_of(ScheduleOperations(service, clock)),
         *operations_of(TypeOperations(service)),
         *operations_of(FleetOperations(service, clock, silent_after=settings.lease)),
-        *operations_of(WebhookOperations(service.webhooks, service.registry.url_rules)),
+        *operations_of(WebhookOperations(service.webhooks, settings.url_rules)),
         *operations_of(UsageOperations(service.usage, service.budgets)),
         *operations_of(KeyOperations(service.keys)),
         *operations_of(AuditOperations(service.audit)),

@@ -23,7 +23,7 @@ from tasker.api.operation import SUBMIT_PROBLEMS, TYPE_PROBLEMS, ok, post
 from tasker.api.problems import Refused, to_problem
 from tasker.api.replies import Head, Header, Stream, encode, encode_lines
 from tasker.errors import Malformed, RequestError
-from tasker.service import Accepted, Batch, Service, Wanted, check_submission
+from tasker.service import Accepted, Batch, Service, Wanted
 from tasker.service.pauses import Pauses
 from tasker.wire.batches import BatchItem, BatchReply, BatchSummary
 from tasker.wire.problems import Problem
@@ -74,10 +74,10 @@ class BatchOperations:
         reply_media = choose(call.head.headers.get(b"accept"), offered) or offered[0]
         source = await self._source(call, media)
         is_check = prefers_validation(call)
-        batch = None if is_check else self._service.batches.begin(call.caller, key)
+        batch = self._service.batches.begin(call.caller, key, dry_run=is_check)
         headers: tuple[Header, ...] = (VALIDATED,) if is_check else ()
         held = call.unread.open()
-        replies = _Replies(_Work(self._service, source, batch, call.head), reply_media, held)
+        replies = _Replies(_Work(source, batch, call.head), reply_media, held)
         await replies.begin()
         return Stream(reply_media, replies, headers, watched=False)
 
@@ -89,10 +89,9 @@ class BatchOperations:
 
 
 class _Work:
-    """Reads, checks and stores, chunk by chunk. batch: None to check only."""
+    """Reads, checks and stores, chunk by chunk."""
 
-    def __init__(self, service: Service, source: Source, batch: Batch | None, head: Head) -> None:
-        self._service = service
+    def __init__(self, source: Source, batch: Batch, head: Head) -> None:
         self._source = source
         self._batch = batch
         self._head = head
@@ -122,8 +121,7 @@ class _Work:
 
     def close(self) -> None:
         self._source.close()
-        if self._batch is not None:
-            self._batch.end()
+        self._batch.end()
 
     def log(self, error: RequestError) -> None:
         """Log why the body ended early: it is too late for a problem reply."""
@@ -147,17 +145,10 @@ class _Work:
     async def _read(self, line: Line) -> Wanted:
         if line.text is None:
             raise Refused("payload-too-large", "the line is longer than TASKER_MAX_BODY lets a submission be")
-        caller = self._head.caller
-        task_type, submission = await self._service.reading.submission(caller.owner, line.text)
-        if self._batch is None:  # else storing checks it
-            check_submission(caller, submission)
-        return Wanted(line.place, task_type, submission)
+        return await self._batch.read(line.place, line.text)
 
     async def _store(self, checked: Sequence[_Checked], out: _Handover) -> None:
-        wanted = [found for _, found in checked if isinstance(found, Wanted)]
-        stored: Sequence[Accepted | RequestError | None] = [None] * len(wanted)
-        if self._batch is not None and wanted:
-            stored = await self._batch.submit(wanted)
+        stored = await self._batch.submit([found for _, found in checked if isinstance(found, Wanted)])
         results, items, pauses = iter(stored), [], Pauses()
         for line, found in checked:
             items.append(self._item(line, found if isinstance(found, RequestError) else next(results)))

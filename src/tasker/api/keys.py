@@ -5,37 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from msgspec import Meta, Struct, structs
+from msgspec import Meta, structs
 
 from tasker.api.calls import Call
-from tasker.api.forms import read_form
 from tasker.api.operation import Answer, delete, get, ok, post
 from tasker.api.replies import Reply, empty_reply, json_reply
-from tasker.model.keys import Scope
+from tasker.requests.body import read_body
+from tasker.requests.keys import KeyBody
 from tasker.service.keys import Keys, NewKey
 from tasker.wire import keys as wire
 from tasker.wire.shapes import show
 
-Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Moment = Annotated[datetime, Meta(tz=True)]
-
-
-class KeyBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a new key shall be; null is the same as left out."""
-
-    scopes: Annotated[list[Scope], Meta(min_length=1, max_length=4, description="What it may do.")]
-    name: Annotated[Name, Meta(description="What it is for, in a word; else its id.")] | None = None
-    owner: Annotated[Name, Meta(description="Whose tasks it submits and sees; else its name.")] | None = None
-    expires_at: (
-        Annotated[Moment, Meta(description="It opens nothing from then on; else it is good for ever.")] | None
-    ) = None
-    rate: Annotated[float, Meta(ge=0.001, le=1_000_000, description="Requests a second at the most.")] | None = None
-    burst: (
-        Annotated[int, Meta(ge=1, le=1_000_000, description="So many at once; else those of two seconds.")] | None
-    ) = None
-    daily_budget: Annotated[float, Meta(ge=0, description="US dollars that its tasks may cost on one day.")] | None = (
-        None
-    )
 
 
 class KeyOperations:
@@ -62,7 +43,7 @@ class KeyOperations:
     )
     async def create_key(self, call: Call) -> Reply:
         call.query()
-        body = read_form(await call.body(), KeyBody)
+        body = read_body(await call.body(), KeyBody)
         fields = structs.asdict(body) | {"scopes": tuple(body.scopes)}
         key, shown = await self._keys.create(NewKey(**fields))
         return json_reply(show(wire.NewKey, key, key=shown), 201, (b"location", f"/key/{key.key_id}".encode()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
 
 from tasker.api.calls import Call, Parameter, idempotency_key, text_parameter, whole
 from tasker.api.operation import SUBMIT_PROBLEMS, TYPE_PROBLEMS, Answer, delete, get, ok, patch, post
@@ -58,8 +58,7 @@ class ScheduleOperations:
     )
     async def create_schedule(self, call: Call) -> Reply:
         call.query()
-        fields = await self._service.reading.schedule(call.caller.owner, await call.body())
-        schedule = await self._schedules.create(call.caller, fields)
+        schedule = await self._schedules.create(call.caller, await call.body())
         return json_reply(_view(schedule), 201, (b"location", _path(schedule).encode()))
 
     @get(
@@ -92,9 +91,8 @@ class ScheduleOperations:
     async def change_schedule(self, call: Call) -> Reply:
         call.query()
         schedule_id = call.id_of("schedule_id")
-        fields = await self._service.reading.patch(call.caller.owner, await call.body())
-        schedule = await self._schedules.change(call.caller, schedule_id, fields)
-        return json_reply(_view(schedule) if call.caller.may("read") else _receipt(schedule, fields))
+        schedule, given = await self._schedules.change(call.caller, schedule_id, await call.body())
+        return json_reply(_view(schedule) if call.caller.may("read") else _receipt(schedule, given))
 
     @delete(
         "/schedule/{schedule_id}", "Erase a schedule; its tasks stay", {204: Answer("It is erased.")}, scope="control"
@@ -161,13 +159,11 @@ def _view(schedule: Schedule) -> wire.Schedule:
     )
 
 
-def _receipt(schedule: Schedule, fields: dict[str, Any]) -> wire.ScheduleReceipt:
+def _receipt(schedule: Schedule, given: Collection[str]) -> wire.ScheduleReceipt:
     """Return a receipt with the members that the request has set."""
     whole = _view(schedule)
-    given = [name for name in wire.ScheduleReceipt.__struct_fields__ if name in fields]
-    return wire.ScheduleReceipt(
-        schedule_id=schedule.schedule_id, links=_links(schedule), **{name: getattr(whole, name) for name in given}
-    )
+    shown = {name: getattr(whole, name) for name in wire.ScheduleReceipt.__struct_fields__ if name in given}
+    return wire.ScheduleReceipt(schedule_id=schedule.schedule_id, links=_links(schedule), **shown)
 
 
 def _links(schedule: Schedule) -> dict[str, str]:

@@ -46,10 +46,9 @@ from tasker.clock import Clock
 from tasker.errors import Conflict, Forbidden, Invalid, NotFound
 from tasker.model import Status, Task, TaskFilter
 from tasker.model.keys import Caller
-from tasker.requests.submissions import ReplayBody, Submission
+from tasker.requests.submissions import ReplayBody
 from tasker.rules.waiting import SOON
-from tasker.service import Service, Submitted, check_submission
-from tasker.tasktypes.registry import TaskType
+from tasker.service import Service, Submitted
 from tasker.wire import tasks as wire
 from tasker.wire.events import Event
 
@@ -122,7 +121,6 @@ class TaskOperations:
 
     def __init__(self, service: Service, clock: Clock, events: EventOperations) -> None:
         self._registry = service.registry
-        self._reading = service.reading
         self._tasks = service.tasks
         self._submissions = service.submissions
         self._following = service.following
@@ -312,41 +310,38 @@ class TaskOperations:
         return empty_reply(204)
 
     async def _replay(self, call: Call) -> Reply | Stream | _Open:
-        original = await self._submissions.original(call.caller, call.task_id())
-        body = await call.body()
-        given = None if call.caller.may("read") else members(body)
+        caller, task_id, body = call.caller, call.task_id(), await call.body()
+        wait, media, key = preferred_wait(call, call.query()), _media(call), idempotency_key(call)
+        given = None if caller.may("read") else members(body)
         try:
-            task_type, submission = await self._reading.replay(call.caller.owner, body, original)
+            if prefers_validation(call):
+                await self._submissions.validate_replay(caller, task_id, body)
+                return empty_reply(204, VALIDATED)
+            submitted = await self._submissions.replay(
+                caller, task_id, body, idempotency_key=key, traceparent=trace_of(call)
+            )
         except Invalid as error:
-            raise as_told(call.caller, error, given or ()) from None
-        return await self._store(call, task_type, submission, given)
+            raise (as_told(caller, error, given or ()) if error.faults else error) from None
+        return await self._accepted(call, submitted, wait, media, given=given)
 
     async def _put(self, call: Call) -> Reply | Stream | _Open:
-        task_id = call.task_id()
-        task_type, submission = await self._reading.submission(call.caller.owner, await call.body())
+        task_id, body = call.task_id(), await call.body()
         wait, media = preferred_wait(call, call.query()), _media(call)
         if prefers_validation(call):
-            check_submission(call.caller, submission, task_id)
+            await self._submissions.validate(call.caller, body, task_id=task_id)
             return empty_reply(204, VALIDATED)
-        submitted = await self._submissions.put(call.caller, task_id, task_type, submission, traceparent=trace_of(call))
+        submitted = await self._submissions.put(call.caller, task_id, body, traceparent=trace_of(call))
         return await self._accepted(call, submitted, wait, media, status=200 if submitted.replayed else 201)
 
     async def _submit(self, call: Call, body: bytes, type_name: str | None = None) -> Reply | Stream | _Open:
-        submission = await self._reading.submission(call.caller.owner, body, type_name=type_name)
-        return await self._store(call, *submission)
-
-    async def _store(
-        self, call: Call, task_type: TaskType, submission: Submission, given: frozenset[str] | None = None
-    ) -> Reply | Stream | _Open:
-        """Submit, and answer. given: the members that the request itself sets, if the rest is another task's."""
         wait, media, key = preferred_wait(call, call.query()), _media(call), idempotency_key(call)
         if prefers_validation(call):
-            check_submission(call.caller, submission)
+            await self._submissions.validate(call.caller, body, type_name=type_name)
             return empty_reply(204, VALIDATED)
         submitted = await self._submissions.submit(
-            call.caller, task_type, submission, idempotency_key=key, traceparent=trace_of(call)
+            call.caller, body, type_name=type_name, idempotency_key=key, traceparent=trace_of(call)
         )
-        return await self._accepted(call, submitted, wait, media, given=given)
+        return await self._accepted(call, submitted, wait, media)
 
     async def _accepted(
         self,

@@ -1,10 +1,10 @@
-"""Archives: everything stored, as JSON Lines, to carry it from one store to another.
+"""Write and read archives: everything stored, as JSON Lines, to move it from one store to another.
 
-The first line says what this is. Then there is a line for each record (a schedule...), and one for each task with all
-that belongs to it, in order of submission. The last line counts them and has the SHA-256 of the lines between.
+The first line names the format. Then comes a line for each record (a schedule...), and one for each task with all that
+belongs to it, in order of submission. The last line has their counts, and the SHA-256 of the lines between.
 
-An archive is input. `check` holds each line against the model, `rehearse` stores everything and takes it back, and only
-then does `read` store it: what is refused by one of the first two has changed nothing.
+An archive is untrusted input. `check` checks each line against the model, `rehearse` stores everything and rolls it
+back, and only then does `read` store it: an archive that one of the first two refuses has changed nothing.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from tasker.rules.urls import UrlRules
 from tasker.validation.faults import refusal_fault
 
 AT_ONCE = 200
-"""Tasks in one transaction, if they are small."""
+"""Tasks in one transaction at most."""
 AT_ONCE_SIZE = 8 << 20
-"""Characters with which a transaction is full: tasks can be large, memory and the time of a statement are bounded."""
+"""Characters in one transaction beyond which it takes no more tasks: it bounds memory and the time of a statement."""
 MAX_LINE = 256 << 20
-"""Bytes of a line, by default: each is in memory as a whole."""
+"""Bytes of a line at most, by default: a whole line is kept in memory."""
 Progress = Callable[[int], None]
-"""Hears how many tasks are done."""
+"""Takes the number of tasks done so far."""
 
 
 class Header(Struct, frozen=True, tag_field="kind", tag="tasker-archive", forbid_unknown_fields=True):
@@ -48,7 +48,7 @@ class Header(Struct, frozen=True, tag_field="kind", tag="tasker-archive", forbid
 class Trailer(
     Struct, frozen=True, kw_only=True, tag_field="kind", tag="end", forbid_unknown_fields=True, omit_defaults=True
 ):
-    """The last line: how many there are of each, and the digest of the lines between header and trailer."""
+    """The last line: the counts, and the digest of the lines between header and trailer."""
 
     records: int = 0
     tasks: int
@@ -59,10 +59,10 @@ class Trailer(
 
 
 class Imported(Struct, frozen=True):
-    """What an import did: `stored` tasks are new here, `known` were here already, some of which have `gone_on` since.
+    """What an import did: `stored` tasks are new, `known` ones existed, and `gone_on` of these have changed since.
 
-    erased: their time is over, or they were here and have been erased since; they are not stored (again).
-    records: so many other things are new here; those that were here are left as they are.
+    erased: tasks that have expired, or existed and have been erased since; they are not stored (again).
+    records: records that are new; existing ones are left as they are.
     """
 
     stored: int
@@ -90,11 +90,11 @@ _PACKED = {
     b"BZh": "bzcat",
     b"PK": "unzip -p",
 }
-"""How compressed files begin, and what unpacks them."""
+"""The first bytes of compressed files, and the programs that unpack them."""
 
 
 class _Tally:
-    """Counts what goes by."""
+    """Counts records and tasks, and digests their lines."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -116,9 +116,13 @@ class _Tally:
     @property
     def trailer(self) -> Trailer:
         return Trailer(
-            records=self._records, tasks=self.tasks, attempts=self._attempts, events=self._events, keys=self._keys,
+            records=self._records,
+            tasks=self.tasks,
+            attempts=self._attempts,
+            events=self._events,
+            keys=self._keys,
             sha256=self._digest.hexdigest(),
-        )  # fmt: skip
+        )
 
 
 async def write(archive: ArchiveStore, progress: Progress = lambda _: None) -> AsyncGenerator[bytes]:
@@ -152,9 +156,9 @@ def lines_of(file: BinaryIO, most: int = MAX_LINE) -> Iterator[bytes]:
 def check(
     lines: Iterable[bytes], progress: Progress = lambda _: None, *, clock: Clock = _CLOCK, rules: UrlRules | None = None
 ) -> Trailer:
-    """Read an archive to its end; return what its last line says, which was found to hold. Raises ArchiveError.
+    """Read an archive to its end; return its last line, which was verified. Raises ArchiveError.
 
-    rules: where webhooks may lead in the store that it is for; by default it is only checked that they lead somewhere.
+    rules: where webhooks may lead in the store that it is for; by default any valid URL is allowed.
     """
     tally = _Tally()
     for line in _items(lines, tally, clock, rules, Makers()):
@@ -169,10 +173,14 @@ def check(
 
 
 async def rehearse(
-    archive: ArchiveStore, lines: Iterable[bytes], progress: Progress = lambda _: None, *, clock: Clock = _CLOCK,
+    archive: ArchiveStore,
+    lines: Iterable[bytes],
+    progress: Progress = lambda _: None,
+    *,
+    clock: Clock = _CLOCK,
     rules: UrlRules | None = None,
-) -> None:  # fmt: skip
-    """Find what this store cannot take of an archive, or has otherwise; nothing is changed.
+) -> None:
+    """Find what this store cannot take of an archive, or holds with other content; change nothing.
 
     Raises ArchiveError and Conflict with the number of the line, or of the lines that cannot be stored together.
     """
@@ -188,7 +196,7 @@ async def rehearse(
 
 
 async def _makers(archive: ArchiveStore) -> Makers:
-    """Return what the keys of the store may do: they are the first thing in it, if there are any."""
+    """Return the scopes of the store's keys, which are the first records in it."""
     async with aclosing(archive.read(at_once=1, size=1)) as pages:
         async for page in pages:
             records = [one for one in page if isinstance(one, StoredRecord) and one.record == KEYS.name]
@@ -197,7 +205,7 @@ async def _makers(archive: ArchiveStore) -> Makers:
 
 
 def _of_lines(lines: Sequence[_Line], error: ArchiveError | Conflict) -> ArchiveError | Conflict:
-    """Return the error of lines of which each can be stored alone."""
+    """Return the error for lines each of which can be stored alone."""
     first, last = lines[0].number, lines[-1].number
     where = f"line {first}" if first == last else f"lines {first} to {last}, which cannot be stored together"
     if isinstance(error, Conflict):
@@ -228,19 +236,23 @@ def _is_over(task: StoredTask, clock: Clock) -> bool:
 
 
 async def read(
-    archive: ArchiveStore, lines: Iterable[bytes], progress: Progress = lambda _: None, *, clock: Clock = _CLOCK,
+    archive: ArchiveStore,
+    lines: Iterable[bytes],
+    progress: Progress = lambda _: None,
+    *,
+    clock: Clock = _CLOCK,
     rules: UrlRules | None = None,
-) -> Imported:  # fmt: skip
-    """Store what `lines` hold and is not there yet, in order; all of it is read again once it is committed.
+) -> Imported:
+    """Store the new items of an archive, in order; read each batch back once it is committed.
 
-    May be done again after it was cut off. Raises ArchiveError for what is no whole archive (what came before the fault
-    is stored), Conflict for a task that is there with other content.
+    It may be repeated after an interruption. Raises ArchiveError for an incomplete or invalid archive (what precedes
+    the fault is stored), Conflict for a task that is stored with other content.
     """
-    told, here = _Tally(), _Tally()
+    given_tally, stored_tally = _Tally(), _Tally()
     result = Imported(0, 0, 0)
-    for given in _batches(_items(lines, told, clock, rules, await _makers(archive))):
+    for given in _batches(_items(lines, given_tally, clock, rules, await _makers(archive))):
         if given.records:
-            result = structs.replace(result, records=result.records + await _put_records(archive, given, here))
+            result = structs.replace(result, records=result.records + await _put_records(archive, given, stored_tally))
             continue
         stored = await archive.put([task for task in given.tasks if not _is_over(task, clock)])
         found = await archive.find_many([task.task_id for task in given.tasks])
@@ -248,44 +260,47 @@ async def read(
         gone = {task.task_id for task in missing if _is_over(task, clock)}
         if len(missing) > len(gone):
             gone |= await archive.find_erased([task.task_id for task in missing])
-        gone_on = _verify(given.lines, found, gone, here)
+        gone_on = _verify(given.lines, found, gone, stored_tally)
         result = structs.replace(
-            result, stored=result.stored + stored, known=result.known + len(given.tasks) - stored - len(gone),
-            gone_on=result.gone_on + gone_on, erased=result.erased + len(gone),
-        )  # fmt: skip
-        progress(here.tasks)
-    if here.trailer != told.trailer:
-        raise Conflict(f"the archive has {told.trailer}, and what was stored of it here is {here.trailer}")
+            result,
+            stored=result.stored + stored,
+            known=result.known + len(given.tasks) - stored - len(gone),
+            gone_on=result.gone_on + gone_on,
+            erased=result.erased + len(gone),
+        )
+        progress(stored_tally.tasks)
+    if stored_tally.trailer != given_tally.trailer:
+        raise Conflict(f"the archive has {given_tally.trailer}, and {stored_tally.trailer} of it was stored here")
     return result
 
 
 async def _put_records(archive: ArchiveStore, given: _Batch, tally: _Tally) -> int:
-    """Store records and count what is in the store then; one that says something else there counts as it was given."""
+    """Store records and tally them; one that is stored with other content is tallied as it was given."""
     records = given.records
     stored = await archive.put_records(records)
     for line, record, there in zip(given.lines, records, await archive.find_records(records), strict=True):
         if there is None:
-            raise Conflict(f"{record.record} {record.key} was stored, and somebody has deleted it: import again")
+            raise Conflict(f"{record.record} {record.key} was stored, and has been deleted since: import again")
         tally.add(line.written, record)
     return stored
 
 
 def _verify(lines: Sequence[_Line], found: Sequence[StoredTask | None], gone: Set[UUID], tally: _Tally) -> int:
-    """Count what is in the store, a task that has gone on there as it was; return how many have. Raises Conflict."""
+    """Tally the stored tasks as they were given; return how many have changed since. Raises Conflict."""
     gone_on = 0
     for line, there in zip(lines, found, strict=True):
         task = line.item
         assert isinstance(task, StoredTask)
         if task.task_id not in gone:
             if there is None or not task.has_become(there):
-                raise Conflict(f"task {task.task_id} was stored, and somebody has deleted or changed it: import again")
+                raise Conflict(f"task {task.task_id} was stored, and has been deleted or changed since: import again")
             gone_on += there != task
         tally.add(line.written, task)
     return gone_on
 
 
 class _Line(NamedTuple):
-    """A line, and what it holds."""
+    """A line, and its item."""
 
     number: int
     text: bytes
@@ -293,7 +308,7 @@ class _Line(NamedTuple):
 
     @property
     def written(self) -> bytes:
-        """The line as an export writes it; one of an earlier version has not all of the fields."""
+        """The line as an export writes it; that of an earlier version has fewer fields."""
         whole = _encode(self.item)
         if whole == self.text:
             return whole
@@ -301,7 +316,7 @@ class _Line(NamedTuple):
 
 
 def _picked(whole: Any, given: Any) -> Any:
-    """Return of the fields of an object, at whatever depth, those that `given` has too."""
+    """Return an object with only the fields that `given` has too, at any depth."""
     if isinstance(given, dict) and isinstance(whole, dict):
         return {name: _picked(value, given[name]) for name, value in whole.items() if name in given}
     if isinstance(given, list) and isinstance(whole, list):
@@ -310,7 +325,7 @@ def _picked(whole: Any, given: Any) -> Any:
 
 
 class _Batch(NamedTuple):
-    """What one transaction stores: lines of records or of tasks."""
+    """The lines of one transaction: either records or tasks."""
 
     lines: list[_Line]
 
@@ -324,7 +339,7 @@ class _Batch(NamedTuple):
 
 
 def _batches(lines: Iterable[_Line]) -> Iterator[_Batch]:
-    """Yield the lines in order, so many together as one transaction takes."""
+    """Yield the lines in order, grouped by transaction."""
     batch, size = _Batch([]), 0
     for line in lines:
         if batch.lines and type(line.item) is not type(batch.lines[0].item):
@@ -342,7 +357,7 @@ def _batches(lines: Iterable[_Line]) -> Iterator[_Batch]:
 def _items(
     lines: Iterable[bytes], tally: _Tally, clock: Clock, rules: UrlRules | None, makers: Makers
 ) -> Iterator[_Line]:
-    """Yield each line with its record or task; at the last one `tally` has all of them. Raises ArchiveError."""
+    """Yield each line with its item, and tally it. Raises ArchiveError."""
     with closing(Vetting(clock.now(), rules)) as vetting:
         numbered = enumerate(lines, start=1)
         _check_header(next(numbered, (1, b""))[1])
@@ -388,12 +403,12 @@ def _read_item(number: int, text: bytes, vetting: Vetting) -> StoredRecord | Sto
 
 def _check_end(number: int, text: bytes, tally: _Tally, rest: Iterator[tuple[int, bytes]]) -> None:
     try:
-        said = _decode_trailer(text)
+        trailer = _decode_trailer(text)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ArchiveError(f"line {number}: expected the end of an archive: {error}") from None
-    if said != tally.trailer:
+    if trailer != tally.trailer:
         raise ArchiveError(
-            f"the archive was changed: its last line says {said}, and it holds {tally.trailer}; {_AGAIN}"
+            f"the archive was changed: its last line says {trailer}, and it holds {tally.trailer}; {_AGAIN}"
         )
     if next(rest, None) is not None:
         raise ArchiveError(f"line {number + 1}: expected nothing behind the archive's last line")

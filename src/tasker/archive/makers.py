@@ -1,4 +1,4 @@
-"""What the schedules of older archives may do, whose records do not say it: what was allowed to whoever made them."""
+"""Give scopes to the schedules of older archives, which have none: those of the keys that may have made them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 class Makers:
-    """Gives a schedule without `scopes` those that every key of its owner has that can have made it.
+    """Gives a schedule without `scopes` those that all keys of its owner share which may have made it.
 
-    That is what a store does with its own older rows (migration 0017). The keys are those of the archive, which come
-    before its schedules. Only where it has none of an owner's do those count that are `there`, in the store.
+    A store does the same with its own older rows (migration 0017). The keys come from the archive, where they precede
+    the schedules; for an owner without keys there, those of the store (`there`) count.
     """
 
     def __init__(self, there: Iterable[Key] = ()) -> None:
@@ -33,7 +33,7 @@ class Makers:
             _note(self._there, key)
 
     def settle(self, record: StoredRecord) -> StoredRecord:
-        """Return a record, which is a valid one, as it is to be stored."""
+        """Return a valid record as it is to be stored."""
         if record.record == KEYS.name:
             _note(self._brought, _decode_key(record.data))
         elif record.record == SCHEDULES.name and "scopes" not in _decode_fields(record.data):

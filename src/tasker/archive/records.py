@@ -1,4 +1,4 @@
-"""What a record of an archive must be: a key, a queue's settings, a schedule, a webhook, a delivery, a day's usage."""
+"""Check the records of an archive: keys, settings of queues, schedules, webhooks, deliveries, usage by day."""
 
 from __future__ import annotations
 
@@ -6,20 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import get_args
 
-from tasker.archive.values import (
-    MOST,
-    expected,
-    know_all,
-    length,
-    moment,
-    name,
-    number,
-    one_of,
-    queue_name,
-    text,
-    type_name,
-    whole,
-)
+from tasker.archive import values as check
 from tasker.engines.shared.tables import Row, read_records
 from tasker.model.archive import StoredRecord
 from tasker.model.keys import SCOPES, Key
@@ -34,7 +21,7 @@ from tasker.rules.timing import check_cron, find_zone
 from tasker.rules.urls import UrlRules, read_url
 
 Name = tuple[str, ...]
-"""A kind of thing, and what no two of that kind have in common."""
+"""A kind of name, and the name, which only one record of the archive may have."""
 _DIGEST = 32
 _MAX_KEY_ID = 40
 _MAX_LANE = 2500
@@ -43,13 +30,14 @@ _MAX_SECRETS = 10
 _MAX_RECENT = 1000
 _MAX_REQUESTS = 1_000_000
 _MAX_DOLLARS = 1e12
+_SCHEDULE_TIMES = ("starts_at", "ends_at", "anchor", "created_at", "updated_at", "next_fire_at", "last_fired_at")
 _FAILURES: tuple[str, ...] = get_args(FailureName)
 
 
 def vet_record(record: StoredRecord, now: datetime, latest: datetime, rules: UrlRules) -> Iterator[Name]:
     """Yield the names that no other record of the archive may have. Raises ValueError, ArchiveError."""
     [row] = read_records([record])
-    know_all("", record.data, row.value)
+    check.know_all("", record.data, row.value)
     _vet_value(row, now, latest, rules)
     yield record.record, record.key
     match row.value:
@@ -73,61 +61,59 @@ def _vet_value(row: Row, now: datetime, latest: datetime, rules: UrlRules) -> No
             _vet_delivery(delivery, latest)
         case DayUsage() as usage:
             _vet_usage(usage, latest)
-        case _:  # pragma: no cover  every shape has a case, which a test looks at
-            raise ValueError(f"nobody knows what a {row.table} must be: please report it")
+        case _:  # pragma: no cover  every shape has a case, which a test checks
+            raise ValueError(f"no check is known for a {row.table}: please report it")
 
 
 def _vet_key(key: Key, latest: datetime) -> None:
-    name("/key_id", key.key_id, most=_MAX_KEY_ID)
+    check.name("/key_id", key.key_id, most=_MAX_KEY_ID)
     if not (key.key_id.isascii() and key.key_id.isalnum()):
-        raise expected("/key_id", "letters and digits", key.key_id)
-    name("/name", key.name)
-    name("/owner", key.owner)
+        raise check.expected("/key_id", "letters and digits", key.key_id)
+    check.name("/name", key.name)
+    check.name("/owner", key.owner)
     if not key.scopes or len(set(key.scopes)) != len(key.scopes):
-        raise expected("/scopes", f"some of {', '.join(SCOPES)}, each once", key.scopes)
+        raise check.expected("/scopes", f"some of {', '.join(SCOPES)}, each once", key.scopes)
     if len(key.digest) != _DIGEST:
-        raise expected("/digest", f"{_DIGEST} bytes in base64", key.digest)
-    for word in ("created_at", "expires_at", "revoked_at", "last_used_at"):
-        moment(f"/{word}", getattr(key, word), latest)
-    number("/rate", key.rate, 0.001, _MAX_REQUESTS, optional=True)
-    whole("/burst", key.burst, 1, 2 * _MAX_REQUESTS, optional=key.rate is None)
-    number("/daily_budget", key.daily_budget, 0, _MAX_DOLLARS, optional=True)
+        raise check.expected("/digest", f"{_DIGEST} bytes in base64", key.digest)
+    for field in ("created_at", "expires_at", "revoked_at", "last_used_at"):
+        check.moment(f"/{field}", getattr(key, field), latest)
+    check.number("/rate", key.rate, 0.001, _MAX_REQUESTS, optional=True)
+    check.whole("/burst", key.burst, 1, 2 * _MAX_REQUESTS, optional=key.rate is None)
+    check.number("/daily_budget", key.daily_budget, 0, _MAX_DOLLARS, optional=True)
 
 
 def _vet_queue(settings: QueueSettings) -> None:
-    queue_name("/name", settings.name)
-    whole("/concurrency", settings.concurrency, 1, MAX_CONCURRENCY, optional=True)
-    whole("/concurrency_per_key", settings.concurrency_per_key, 1, MAX_CONCURRENCY, optional=True)
+    check.queue_name("/name", settings.name)
+    check.whole("/concurrency", settings.concurrency, 1, MAX_CONCURRENCY, optional=True)
+    check.whole("/concurrency_per_key", settings.concurrency_per_key, 1, MAX_CONCURRENCY, optional=True)
     if settings.rate is not None:
         _vet_rate(settings.rate)
 
 
 def _vet_rate(rate: Rate) -> None:
-    whole("/rate/limit", rate.limit, 1, MAX_UNITS)
-    whole("/rate/burst", rate.burst, 1, MAX_UNITS)
-    length("/rate/per", rate.per, timedelta(milliseconds=1), MAX_PER)
+    check.whole("/rate/limit", rate.limit, 1, MAX_UNITS)
+    check.whole("/rate/burst", rate.burst, 1, MAX_UNITS)
+    check.length("/rate/per", rate.per, timedelta(milliseconds=1), MAX_PER)
 
 
 def _vet_schedule(schedule: Schedule, now: datetime, latest: datetime, rules: UrlRules) -> None:
-    name("/name", schedule.name)
-    name("/owner", schedule.owner, empty=True)
-    type_name("/type", schedule.type)
+    check.name("/name", schedule.name)
+    check.name("/owner", schedule.owner, empty=True)
+    check.type_name("/type", schedule.type)
     _vet_rule(schedule)
-    for word in (
-        "starts_at", "ends_at", "anchor", "created_at", "updated_at", "next_fire_at", "last_fired_at",
-    ):  # fmt: skip
-        moment(f"/{word}", getattr(schedule, word), latest)
-    whole("/version", schedule.version, 1, MOST)
+    for field in _SCHEDULE_TIMES:
+        check.moment(f"/{field}", getattr(schedule, field), latest)
+    check.whole("/version", schedule.version, 1, check.MOST)
     if schedule.paused and schedule.next_fire_at is not None:
-        raise expected("/next_fire_at", "null in a schedule that is paused", schedule.next_fire_at.isoformat())
+        raise check.expected("/next_fire_at", "null in a schedule that is paused", schedule.next_fire_at.isoformat())
     if len(schedule.recent) > _MAX_RECENT:
-        raise expected("/recent", f"at most {_MAX_RECENT:,} tasks", len(schedule.recent))
+        raise check.expected("/recent", f"at most {_MAX_RECENT:,} tasks", len(schedule.recent))
     if schedule.last_skip is not None:
-        moment("/last_skip/tick", schedule.last_skip.tick, latest)
-        text("/last_skip/detail", schedule.last_skip.detail, _MAX_DETAIL, least=0)
+        check.moment("/last_skip/tick", schedule.last_skip.tick, latest)
+        check.text("/last_skip/detail", schedule.last_skip.detail, _MAX_DETAIL, least=0)
     found = read_template(schedule.task, rules, now)
     if found != schedule.type:
-        raise expected("/task/type", f"{schedule.type}, as the schedule has it", found)
+        raise check.expected("/task/type", f"{schedule.type}, as the schedule has it", found)
 
 
 def _vet_rule(schedule: Schedule) -> None:
@@ -140,7 +126,7 @@ def _vet_rule(schedule: Schedule) -> None:
     except ValueError as error:
         where = "/time_zone" if "time zone" in str(error) else "/cron"
         raise ValueError(f"{where}: {error}") from None
-    length("/interval", schedule.interval, MIN_INTERVAL, MAX_INTERVAL, optional=True)
+    check.length("/interval", schedule.interval, MIN_INTERVAL, MAX_INTERVAL, optional=True)
 
 
 def _vet_webhook(webhook: Webhook, latest: datetime, rules: UrlRules) -> None:
@@ -150,44 +136,44 @@ def _vet_webhook(webhook: Webhook, latest: datetime, rules: UrlRules) -> None:
         more = "" if rules.insecure else " (TASKER_WEBHOOK_INSECURE and TASKER_WEBHOOK_HOSTS say what else is allowed)"
         raise ValueError(f"/url: {error}{more}") from None
     if not webhook.events:
-        raise expected("/events", f"some of {', '.join(EVENT_TYPES)}", webhook.events)
-    for word in webhook.events:
-        one_of("/events", word, EVENT_TYPES)
-    name("/owner", webhook.owner, empty=True)
-    type_name("/type", webhook.type, optional=True)
-    queue_name("/queue", webhook.queue, optional=True)
-    text("/tag", webhook.tag, 100, optional=True)
-    text("/description", webhook.description, 200, least=0, optional=True)
-    text("/reason", webhook.reason, _MAX_DETAIL, least=0, optional=True)
-    moment("/created_at", webhook.created_at, latest)
-    moment("/failing_since", webhook.failing_since, latest)
+        raise check.expected("/events", f"some of {', '.join(EVENT_TYPES)}", webhook.events)
+    for event in webhook.events:
+        check.one_of("/events", event, EVENT_TYPES)
+    check.name("/owner", webhook.owner, empty=True)
+    check.type_name("/type", webhook.type, optional=True)
+    check.queue_name("/queue", webhook.queue, optional=True)
+    check.text("/tag", webhook.tag, 100, optional=True)
+    check.text("/description", webhook.description, 200, least=0, optional=True)
+    check.text("/reason", webhook.reason, _MAX_DETAIL, least=0, optional=True)
+    check.moment("/created_at", webhook.created_at, latest)
+    check.moment("/failing_since", webhook.failing_since, latest)
     if len(webhook.secrets) > _MAX_SECRETS:
-        raise expected("/secrets", f"at most {_MAX_SECRETS}", len(webhook.secrets))
+        raise check.expected("/secrets", f"at most {_MAX_SECRETS}", len(webhook.secrets))
     for place, one in enumerate(webhook.secrets):
-        moment(f"/secrets/{place}/expires_at", one.expires_at, latest)
+        check.moment(f"/secrets/{place}/expires_at", one.expires_at, latest)
         if not is_secret(one.secret):  # which is not shown
             raise ValueError(f"/secrets/{place}/secret: expected `whsec_` and 24 to 64 bytes in base64")
 
 
 def _vet_delivery(delivery: Delivery, latest: datetime) -> None:
-    whole("/sequence", delivery.sequence, 1, MOST)
-    one_of("/event", delivery.event, EVENT_TYPES)
-    one_of("/status", delivery.status, ("pending",))
-    text("/lane", delivery.lane, _MAX_LANE)
-    whole("/attempts", delivery.attempts, 0, MOST)
-    whole("/tries", delivery.tries, 0, delivery.attempts)
-    for word in ("created_at", "due_at", "attempted_at"):
-        moment(f"/{word}", getattr(delivery, word), latest)
-    whole("/response_code", delivery.response_code, 100, 999, optional=True)
-    number("/duration", delivery.duration, 0, MOST, optional=True)
+    check.whole("/sequence", delivery.sequence, 1, check.MOST)
+    check.one_of("/event", delivery.event, EVENT_TYPES)
+    check.one_of("/status", delivery.status, ("pending",))
+    check.text("/lane", delivery.lane, _MAX_LANE)
+    check.whole("/attempts", delivery.attempts, 0, check.MOST)
+    check.whole("/tries", delivery.tries, 0, delivery.attempts)
+    for field in ("created_at", "due_at", "attempted_at"):
+        check.moment(f"/{field}", getattr(delivery, field), latest)
+    check.whole("/response_code", delivery.response_code, 100, 999, optional=True)
+    check.number("/duration", delivery.duration, 0, check.MOST, optional=True)
     if delivery.error is not None:
-        one_of("/error/name", delivery.error.name, _FAILURES)
-        text("/error/detail", delivery.error.detail, _MAX_DETAIL, least=0)
+        check.one_of("/error/name", delivery.error.name, _FAILURES)
+        check.text("/error/detail", delivery.error.detail, _MAX_DETAIL, least=0)
 
 
 def _vet_usage(usage: DayUsage, latest: datetime) -> None:
     row = usage.row
     if row.day is None or not 1970 <= row.day.year <= latest.year:
-        raise expected("/row/day", f"a day from 1970 to {latest:%Y}", row.day)
-    name("/row/owner", row.owner, empty=True)
-    type_name("/row/type", row.type)
+        raise check.expected("/row/day", f"a day from 1970 to {latest:%Y}", row.day)
+    check.name("/row/owner", row.owner, empty=True)
+    check.type_name("/row/type", row.type)

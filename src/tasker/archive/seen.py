@@ -1,4 +1,4 @@
-"""Which names have come before, however many there are: in a temporary database, which goes to disk as it grows."""
+"""Find duplicate names, however many there are: they are kept in a temporary database, on disk once it grows."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import apsw
 
 
 class Seen:
-    """Names of several kinds; each may come once."""
+    """Names of several kinds, each allowed once."""
 
     def __init__(self) -> None:
-        self._connection = apsw.Connection("")  # SQLite's word for a temporary file that only it knows
+        self._connection = apsw.Connection("")  # to SQLite, "" is a private temporary file
         self._connection.execute("PRAGMA journal_mode = off; PRAGMA synchronous = off; PRAGMA cache_size = -16384")
         self._connection.execute("CREATE TABLE seen (name TEXT PRIMARY KEY) WITHOUT ROWID; BEGIN")
 
     def add(self, kind: str, *name: str) -> None:
-        """Raise ValueError if this came before."""
+        """Raise ValueError if the name of this kind was added before."""
         self._connection.execute("INSERT OR IGNORE INTO seen VALUES (?)", ("\0".join((kind, *name)),))
         if not self._connection.changes():
             raise ValueError(f"expected each {kind} once, got {name[-1][:100]!r} again")

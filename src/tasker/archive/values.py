@@ -1,6 +1,6 @@
-"""The values that tasks and records of an archive are made of.
+"""Check the values of an archive's tasks and records.
 
-Each function raises ValueError, with the place and what was expected there; `optional`: null will do too.
+Each function raises ValueError with the place and what was expected there. optional: null is allowed too.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from math import isfinite
 from typing import Any, TypeVar
 
 import msgspec
@@ -23,10 +22,10 @@ from tasker.validation.jsontext import read_json
 T = TypeVar("T", bound=msgspec.Struct)
 
 MOST = 2_000_000_000
-"""Of what a column of 32 bits counts: it can still grow."""
+"""The largest count for a 32-bit column, which leaves it room to grow."""
 MAX_INT = 2**63 - 1
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
-"""The time of what waits for something else, and of what is kept for ever."""
+"""The time of what waits for something else, or is kept for ever."""
 MAX_NAME = 100
 _TYPE = re.compile(type_name_pattern)
 _QUEUE = re.compile(queue_name_pattern)
@@ -34,12 +33,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def expected(where: str, what: str, got: Any) -> ValueError:
-    """Return what to say of a value that is another one than expected."""
+    """Return the error for a value that was not expected."""
     return ValueError(f"{where}: expected {what}, got {shown(got)}")
 
 
 def shown(value: Any) -> str:
-    """Return a value as messages show it: its beginning."""
+    """Return the beginning of a value, for messages."""
     text = repr(value) if not isinstance(value, int) or abs(value) < 1 << 128 else "a huge integer"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -50,28 +49,26 @@ def one_of(where: str, value: str | None, known: Sequence[str]) -> None:
 
 
 def whole(where: str, value: int | None, least: int, most: int, *, optional: bool = False) -> None:
-    if value is None and optional:
-        return
-    if value is None or not least <= value <= most:
-        raise expected(where, f"a whole number from {least:,} to {most:,}", value)
+    _within(where, value, least, most, optional, "a whole number from {:,} to {:,}")
 
 
 def number(where: str, value: float | None, least: float, most: float, *, optional: bool = False) -> None:
-    if value is None and optional:
-        return
-    if value is None or not isfinite(value) or not least <= value <= most:
-        raise expected(where, f"a number from {least:g} to {most:g}", value)
+    _within(where, value, least, most, optional, "a number from {:g} to {:g}")
 
 
 def length(where: str, value: timedelta | None, least: timedelta, most: timedelta, *, optional: bool = False) -> None:
+    _within(where, value, least, most, optional, "a duration from {} to {}")
+
+
+def _within(where: str, value: Any, least: Any, most: Any, optional: bool, what: str) -> None:
     if value is None and optional:
         return
-    if value is None or not least <= value <= most:
-        raise expected(where, f"a duration from {least} to {most}", value)
+    if value is None or not least <= value <= most:  # which is true of NaN
+        raise expected(where, what.format(least, most), value)
 
 
 def text(where: str, value: str | None, most: int, *, least: int = 1, optional: bool = False) -> None:
-    """Any text without NUL, which PostgreSQL does not store."""
+    """Check a text: any, without NUL, which PostgreSQL does not store."""
     if value is None and optional:
         return
     if value is None or not least <= len(value) <= most or "\0" in value:
@@ -79,7 +76,7 @@ def text(where: str, value: str | None, most: int, *, least: int = 1, optional: 
 
 
 def name(where: str, value: str | None, *, most: int = MAX_NAME, empty: bool = False, optional: bool = False) -> None:
-    """A text in one line: of a person, a key, a worker."""
+    """Check a name in one line: of an owner, a key, a worker."""
     if (value is None and optional) or (value == "" and empty):
         return
     if not value or len(value) > most or _CONTROL.search(value):
@@ -87,21 +84,22 @@ def name(where: str, value: str | None, *, most: int = MAX_NAME, empty: bool = F
 
 
 def type_name(where: str, value: str | None, *, optional: bool = False) -> None:
-    if value is None and optional:
-        return
-    if value is None or not _TYPE.fullmatch(value):
-        raise expected(where, f"the name of a task type ({type_name_pattern})", value)
+    _matches(where, value, _TYPE, optional, "the name of a task type")
 
 
 def queue_name(where: str, value: str | None, *, optional: bool = False) -> None:
+    _matches(where, value, _QUEUE, optional, "the name of a queue")
+
+
+def _matches(where: str, value: str | None, pattern: re.Pattern[str], optional: bool, what: str) -> None:
     if value is None and optional:
         return
-    if value is None or not _QUEUE.fullmatch(value):
-        raise expected(where, f"the name of a queue ({queue_name_pattern})", value)
+    if value is None or not pattern.fullmatch(value):
+        raise expected(where, f"{what} ({pattern.pattern})", value)
 
 
 def moment(where: str, value: datetime | None, latest: datetime, *, never: bool = False) -> None:
-    """A time from 1970 to `latest`; `never`: or NEVER."""
+    """Check a time from 1970 to `latest`; never: NEVER is allowed too."""
     if value is None or (never and value == NEVER):
         return
     check_storable(value)
@@ -110,7 +108,7 @@ def moment(where: str, value: datetime | None, latest: datetime, *, never: bool 
 
 
 def strict_json(where: str, given: str, kinds: tuple[type, ...], most: int | None = None) -> None:
-    """JSON text as a request may bring it."""
+    """Check JSON text as that of a request."""
     if most is not None and len(given.encode()) > most:
         raise expected(where, f"at most {most:,} bytes of JSON", given)
     try:
@@ -121,7 +119,7 @@ def strict_json(where: str, given: str, kinds: tuple[type, ...], most: int | Non
 
 
 def written_json(where: str, given: str, kinds: tuple[type, ...] = ()) -> None:
-    """JSON text as a task's function may bring it: it may be deeper than a request."""
+    """Check JSON text as that of a task's function: it may be deeper than a request's."""
     try:
         data = given.encode()
         _of_kind(where, msgspec.json.decode(data), kinds)
@@ -132,12 +130,12 @@ def written_json(where: str, given: str, kinds: tuple[type, ...] = ()) -> None:
 
 def _of_kind(where: str, value: Any, kinds: tuple[type, ...]) -> None:
     if kinds and type(value) not in kinds:
-        words = " or ".join("an object" if kind is dict else "an array" for kind in kinds)
-        raise expected(where, words, value)
+        names = " or ".join("an object" if kind is dict else "an array" for kind in kinds)
+        raise expected(where, names, value)
 
 
 def decoded(where: str, given: str | bytes, decode: Callable[[str | bytes], T]) -> T:
-    """Return the value of a struct's JSON text, which has no fields beside those of the struct."""
+    """Decode the JSON text of a struct; refuse fields that the struct does not have."""
     try:
         value = decode(given)
         know_all(where, given, value)
@@ -150,7 +148,7 @@ def decoded(where: str, given: str | bytes, decode: Callable[[str | bytes], T]) 
 
 
 def know_all(where: str, given: str | bytes | msgspec.Raw, value: msgspec.Struct) -> None:
-    """Find a field of a JSON object, at whatever depth, that the struct that was made of it does not have."""
+    """Refuse a field of a JSON object, at any depth, that the struct decoded from it does not have."""
     _know(where, msgspec.json.decode(given), msgspec.json.decode(msgspec.json.encode(value)))
 
 
@@ -158,7 +156,7 @@ def _know(where: str, given: Any, known: Any) -> None:
     if isinstance(given, dict) and isinstance(known, Mapping):
         for key, value in given.items():
             if key not in known:
-                if value is None:  # left out where nothing was asked for
+                if value is None:  # null fields are left out of a struct's text
                     continue
                 raise ValueError(f"{where}: unknown field {shown(key)}: upgrade, then import")
             _know(f"{where}/{key}", value, known[key])

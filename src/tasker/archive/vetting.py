@@ -1,7 +1,7 @@
-"""What an archive may bring: every record and task is held against the model before anything of it is stored.
+"""Check every record and task of an archive against the model before anything is stored.
 
-A store trusts its own rows. What comes from outside as rows is therefore checked here as strictly as what comes as
-requests: types, bounds, JSON text, times, what belongs together, and that nothing is there twice.
+A store trusts its own rows. Rows from outside are therefore checked as strictly as requests: types, bounds, JSON text,
+times, fields that belong together, and duplicates.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from tasker.model.archive import StoredRecord, StoredTask
 from tasker.rules.urls import UrlRules
 
 MAX_AHEAD = timedelta(days=36_525)
-"""How far ahead of now a time may be: as far as a key may end."""
+"""How far ahead of now a time may be: as far as the end of a key."""
 
 
 class Vetting:
-    """Holds what one archive brings against the model, item by item.
+    """Checks the items of one archive, one by one.
 
-    rules: where a webhook may lead here; by default only that its URL is one is checked.
+    rules: where a webhook may lead here; by default any valid URL is allowed.
     """
 
     def __init__(self, now: datetime, rules: UrlRules | None = None) -> None:
@@ -31,7 +31,7 @@ class Vetting:
         self._seen = Seen()
 
     def task(self, task: StoredTask) -> None:
-        """Raise ValueError, with what was expected, for a task that no store could have, or one that came before."""
+        """Raise ValueError, with what was expected, for a task that no store could hold, or a duplicate."""
         vet_task(task, self._latest)
         self._seen.add("task", str(task.task_id))
         for key in task.keys:
@@ -40,10 +40,10 @@ class Vetting:
             self._seen.add("open task with the unique_key", task.owner, task.type, task.unique_key)
 
     def record(self, record: StoredRecord) -> None:
-        """Raise ValueError or ArchiveError for a record that no store could have, or one that came before."""
+        """Raise ValueError or ArchiveError for a record that no store could hold, or a duplicate."""
         for kind, *name in vet_record(record, self._now, self._latest, self._rules):
             self._seen.add(kind, *name)
 
     def close(self) -> None:
-        """Forget what came before."""
+        """Free what was kept to find duplicates."""
         self._seen.close()

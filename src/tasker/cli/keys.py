@@ -196,12 +196,12 @@ def _check(given: dict[str, Any]) -> None:
     """Raise UsageError for what the API would refuse."""
     import msgspec
 
-    from tasker.api.forms import read_form
-    from tasker.api.keys import KeyBody
     from tasker.errors import Invalid
+    from tasker.requests.body import read_body
+    from tasker.requests.keys import KeyBody
 
     try:
-        read_form(msgspec.json.encode(given), KeyBody)
+        read_body(msgspec.json.encode(given), KeyBody)
     except Invalid as error:
         faults = "; ".join(
             f"--{fault.pointer.split('/')[1].replace('_', '-')}: {fault.detail}" for fault in error.faults

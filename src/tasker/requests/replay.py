@@ -1,8 +1,7 @@
-"""A replay: another submission of a task, with what is to be other this time."""
+"""The body of a replay: what differs from the task that is submitted again."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -10,43 +9,55 @@ from msgspec import Raw, structs
 
 from tasker.errors import Fault, Invalid
 from tasker.model import Draft, Policy
-from tasker.requests.submissions import RetryOptions, Submission, Texts, decode_texts, read_envelope
-from tasker.tasktypes.registry import Registry, TaskType
+from tasker.requests.body import read_object
+from tasker.requests.submissions import Context, RetryOptions, Submission, Texts, decode_texts, read_envelope
+from tasker.tasktypes.registry import TaskType
 from tasker.validation.jsontext import read_json
 
 _decode_policy = msgspec.json.Decoder(Policy).decode
 
 
-def read_replay(body: bytes, original: Draft, registry: Registry, now: datetime) -> tuple[TaskType, Submission]:
-    """Read the body of a replay: what is to be other than in the original. Nothing, if it is empty.
+class OpenedReplay:
+    """The body of a replay, which may be empty; it is not read yet."""
 
-    Kept are the params, and what is settled for the task itself; not when the original was to run, nor what tied it
-    to other tasks. Raises as `read_submission`.
-    """
-    value = read_json(body) if body.strip() else {}
-    if not isinstance(value, dict):
-        raise Invalid("expected an object", faults=[Fault("", "expected an object")])
-    if "type" in value:
-        fault = Fault("/type", "a replay has the type of its original")
-        raise Invalid(f"{fault.pointer}: {fault.detail}", name="unknown-field", faults=[fault])
-    texts = decode_texts(body) if value else Texts()
-    if value.get("params") is None:
-        texts.params = Raw(original.params)
-        value["params"] = read_json(original.params)
-    retry = _decode_policy(original.policy).retry
-    task_type = registry.find(original.type)
-    task_type, asked = read_envelope(value | {"type": original.type}, texts, task_type, registry, now, retry)
-    return task_type, _with_kept(asked, original, value)
+    params_pointer = "/params"
+
+    def __init__(self, body: bytes, original: Draft, context: Context) -> None:
+        self._body, self._original, self._context = body, original, context
+        self.task_type = context.registry.find(original.type)
+
+    def read(self) -> tuple[TaskType, Submission]:
+        """Return the submission that the replay is.
+
+        It keeps the original's params and the options of the task itself; not the time when it was to run, nor its ties
+        to other tasks. Raises as `read_submission`.
+        """
+        original = self._original
+        value = read_object(self._body) if self._body.strip() else {}
+        if "type" in value:
+            fault = Fault("/type", "a replay has the type of its original")
+            raise Invalid(f"{fault.pointer}: {fault.detail}", name="unknown-field", faults=[fault])
+        texts = decode_texts(self._body) if value else Texts()
+        if value.get("params") is None:
+            texts.params = Raw(original.params)
+            value["params"] = read_json(original.params)
+        policy = _decode_policy(original.policy)
+        named = value | {"type": original.type}
+        task_type, asked = read_envelope(named, texts, self.task_type, self._context, policy.retry)
+        return task_type, _with_kept(asked, original, policy, value)
 
 
-def _with_kept(asked: Submission, original: Draft, given: dict[str, Any]) -> Submission:
-    """Return a replay with what is kept of its original where nothing else is asked for."""
-    policy = _decode_policy(original.policy)
+def _with_kept(asked: Submission, original: Draft, policy: Policy, given: dict[str, Any]) -> Submission:
+    """Return a replay with the original's options where the body gives none."""
     kept: dict[str, Any] = {
-        "queue": original.queue, "priority": original.priority, "timeout": policy.timeout, "tags": original.tags,
-        "metadata": Raw(original.metadata), "retention": original.retention or "forever",
-    }  # fmt: skip
-    asked = structs.replace(asked, **{name: value for name, value in kept.items() if given.get(name) is None})
+        "queue": original.queue,
+        "priority": original.priority,
+        "timeout": policy.timeout,
+        "tags": original.tags,
+        "metadata": Raw(original.metadata),
+        "retention": original.retention or "forever",
+    }
+    kept = {name: value for name, value in kept.items() if given.get(name) is None}
     retry = structs.asdict(asked.retry or RetryOptions())
-    tried_as_before = {name: value for name, value in structs.asdict(policy.retry).items() if retry[name] is None}
-    return structs.replace(asked, retry=RetryOptions(**(retry | tried_as_before)), replay_of=original.task_id)
+    retry |= {name: value for name, value in structs.asdict(policy.retry).items() if retry[name] is None}
+    return structs.replace(asked, **kept, retry=RetryOptions(**retry), replay_of=original.task_id)

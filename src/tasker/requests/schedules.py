@@ -1,26 +1,36 @@
-"""What a client may ask for when it makes or changes a schedule: the body, read, checked and typed.
+"""The bodies of schedules, new and changed: their description, and how they become the fields of a Schedule.
 
-Every fault is found in one go and named by a JSON Pointer into the body, those of its task's submission among them.
+Every fault is found at once, each with its JSON Pointer into the body, those of the task's submission among them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from tasker.errors import Fault, Invalid, RequestError
+from tasker.errors import Invalid, RequestError
 from tasker.model.schedules import Missed, Overlap
-from tasker.requests.submissions import RunAt, SubmissionBody, check_moment, check_options, read_submission
+from tasker.requests.body import by, duration, read_members, read_object
+from tasker.requests.submissions import (
+    Context,
+    RunAt,
+    Submission,
+    SubmissionBody,
+    check_moment,
+    decode_texts,
+    read_options,
+    read_submission,
+)
 from tasker.rules.secrets import hide
 from tasker.rules.timing import MAX_CRON, MAX_ZONE, check_cron, check_zone
 from tasker.rules.urls import UrlRules
-from tasker.tasktypes.registry import Registry, TaskType
-from tasker.validation.durations import IsoDuration, read_duration
-from tasker.validation.faults import Faults, kind_of, missing_field, refusal_fault, unknown_field
+from tasker.tasktypes.registry import TaskType
+from tasker.validation.durations import IsoDuration
+from tasker.validation.faults import Faults, kind_of, missing_field
 from tasker.validation.jsontext import read_json
 
 MIN_INTERVAL = timedelta(seconds=1)
@@ -28,17 +38,34 @@ MAX_INTERVAL = timedelta(days=366)
 MAX_TASK = 64 * 1024
 """Bytes of the JSON text of `task`: each tick stores all of it again, and many schedules may have one at once."""
 
+
+def _read_cron(value: Any) -> str:
+    rule: str = msgspec.convert(value, str)
+    check_cron(rule)
+    return rule
+
+
+def _read_zone(value: Any) -> str:
+    name: str = msgspec.convert(value, str)
+    check_zone(name)
+    return name
+
+
 Name = Annotated[
-    str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$", description="Of one schedule at a time.")
+    str,
+    Meta(
+        min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$", description="Unique among the owner's schedules."
+    ),
 ]
 Cron = Annotated[
     str,
     Meta(
         max_length=MAX_CRON,
-        description="Five fields, as cron has them: minute, hour, day of month, month, weekday (`*/5 9-17 * * MON`).",
+        description="The five fields of cron: minute, hour, day of month, month, weekday (`*/5 9-17 * * MON`).",
     ),
+    by(_read_cron),
 ]
-Interval = (
+Interval = Annotated[
     Annotated[
         float,
         Meta(
@@ -46,33 +73,39 @@ Interval = (
         ),
     ]
     | IsoDuration
-)
-Zone = Annotated[str, Meta(max_length=MAX_ZONE, description="Of the IANA database, for `cron`; `UTC` if not given.")]
+    | None,
+    duration(MAX_INTERVAL, least=MIN_INTERVAL),
+]
+Zone = Annotated[
+    str,
+    Meta(max_length=MAX_ZONE, description="A zone of the IANA database, for `cron`; `UTC` if not given."),
+    by(_read_zone),
+]
 MissedWord = Annotated[
     Missed,
     Meta(
-        description="What to do about ticks that passed while nothing ran: nothing, one task for all, or one for each."
+        description="For ticks that passed while nothing ran: skip them, submit once for all, or all: a task for each."
     ),
 ]
 OverlapWord = Annotated[
     Overlap,
-    Meta(description="At a tick while an earlier task is open: submit, leave the tick out, or cancel that task first."),
+    Meta(description="At a tick while an earlier task is open: submit anyway, skip the tick, or replace that task."),
 ]
 Paused = Annotated[bool, Meta(description="A paused schedule has no ticks; none of them is missed.")]
 StartsAt = Annotated[RunAt, Meta(description="No tick before this time; an interval is counted from it.")]
 EndsAt = Annotated[RunAt, Meta(description="No tick after this time.")]
 Template = Annotated[
-    SubmissionBody, Meta(description="What is submitted at each tick, as in POST /task; at most 64 KiB, no `run_at`.")
+    SubmissionBody, Meta(description="The submission made at each tick, as in POST /task; at most 64 KiB, no `run_at`.")
 ]
 
 
 class SchedulePatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of PATCH /schedule/{schedule_id}: what is to be changed; null takes back what was set."""
+    """The body of PATCH /schedule/{schedule_id}: the fields to change; null resets a field."""
 
     name: Name | msgspec.UnsetType = msgspec.UNSET
     task: Template | msgspec.UnsetType = msgspec.UNSET
     cron: Cron | None = None
-    interval: Interval | None = None
+    interval: Interval = None
     time_zone: Zone | None = None
     missed: MissedWord | None = None
     overlap: OverlapWord | None = None
@@ -88,6 +121,29 @@ class ScheduleBody(SchedulePatch, frozen=True, kw_only=True, forbid_unknown_fiel
     task: Template
 
 
+_DEFAULTS: dict[str, Any] = {
+    "cron": None,
+    "interval": None,
+    "time_zone": "UTC",
+    "missed": "once",
+    "overlap": "allow",
+    "paused": False,
+    "starts_at": None,
+    "ends_at": None,
+}
+FIELDS = ("name", "type", "task", *_DEFAULTS)
+"""The fields of a Schedule that a client sets."""
+_ONE_TIME = frozenset({"run_at", "deadline", "depends_on"})
+"""Options of a submission that make sense for one task alone."""
+
+
+class ReadSchedule(NamedTuple):
+    """The fields of a Schedule that a body sets, and the submission that its `task` is, None without one."""
+
+    fields: dict[str, Any]
+    submission: Submission | None
+
+
 class _Texts(Struct):
     """The part of the body that is kept as the text it came in."""
 
@@ -98,53 +154,62 @@ _decode_texts = msgspec.json.Decoder(_Texts).decode
 
 
 class OpenedSchedule:
-    """The body about a schedule as JSON, and the task type of its task; nothing else of it is read yet.
+    """The body about a schedule as JSON, and the task type of its task; the rest is not read yet.
 
-    Raises Malformed (not JSON that is taken) or Invalid (no object).
+    is_new: whether it is a new schedule's, else that of a change. Raises Malformed (not JSON that is taken) or Invalid
+    (no object).
     """
 
-    def __init__(self, body: bytes, registry: Registry, now: datetime) -> None:
-        value = read_json(body)
-        if not isinstance(value, dict):
-            raise Invalid("expected an object", faults=[Fault("", f"expected an object, got {kind_of(value)}")])
-        self._body, self._registry, self._now, self._value = body, registry, now, value
-        task = value.get("task")
+    params_pointer = "/task/params"
+
+    def __init__(self, body: bytes, context: Context, *, is_new: bool) -> None:
+        self._value = read_object(body)
+        self._body, self._context, self._is_new = body, context, is_new
+        task = self._value.get("task")
         name = task.get("type") if isinstance(task, dict) else None
-        self.task_type: TaskType | None = registry.find(name) if isinstance(name, str) else None
+        self.task_type: TaskType | None = context.registry.find(name) if isinstance(name, str) else None
 
-    def read_new(self) -> dict[str, Any]:
-        """Read a new schedule; return the fields of a Schedule that it sets, all of them.
+    def read(self) -> ReadSchedule:
+        """Read and check the rest; a new schedule has all fields. Raises Invalid with every fault."""
+        given, faults, submission = self._value, Faults(), None
+        fields = read_members(given, SchedulePatch, faults, skip=("task",), resets=_DEFAULTS)
+        _check_times(fields, self._context.now, faults)
+        if "task" in given:
+            submission = self._read_task(fields, faults)
+        if self._is_new:
+            for name in ("name", "task"):
+                if name not in given:
+                    faults.put(missing_field("", name))
+        if self._is_new or ("cron" in given and "interval" in given):
+            _check_rule(fields, faults, {name for name, value in given.items() if value is not None})
+        faults.check()
+        return ReadSchedule(_DEFAULTS | fields if self._is_new else fields, submission)
 
-        Raises Invalid with every fault.
-        """
-        reading = self._read()
-        for name in ("name", "task"):
-            if name not in reading.given:
-                reading.add(missing_field("", name))
-        reading.check_together({})
-        reading.faults.check()
-        return _DEFAULTS | reading.fields
+    def _read_task(self, fields: dict[str, Any], faults: Faults) -> Submission | None:
+        """Read the submission, with its faults under `/task`."""
+        value, text = self._value["task"], _decode_texts(self._body).task
+        if not isinstance(value, dict):
+            faults.add("/task", f"expected an object with `type` and `params`, got {kind_of(value)}")
+            return None
+        if len(memoryview(text)) > MAX_TASK:
+            faults.add("/task", f"expected at most {MAX_TASK:,} bytes of JSON: {_ELSEWHERE}")
+            return None
+        _check_template(value, faults, "/task")
+        webhook = value.get("webhook")
+        if isinstance(webhook, dict) and webhook.get("secret") is not None:
+            faults.add("/task/webhook/secret", "a schedule keeps no secrets: POST /webhook makes one that does")
+        try:
+            task_type, submission = read_submission(bytes(text), self._context)
+        except Invalid as error:
+            faults.put_all(error, "/task")
+            return None
+        if task_type.secrets is not None and hide(bytes(submission.params), task_type.secrets).secrets is not None:
+            faults.add("/task/params", "a schedule keeps no secrets: have the function read them elsewhere")
+        fields["type"], fields["task"] = task_type.name, text
+        return submission
 
-    def read_patch(self) -> dict[str, Any]:
-        """Read a change; return the fields that it sets. Raises Invalid with every fault."""
-        reading = self._read()
-        if "cron" in reading.given and "interval" in reading.given:
-            reading.check_together({})
-        reading.faults.check()
-        return reading.fields
 
-    def _read(self) -> _Reading:
-        reading = _Reading(self._value)
-        for name in self._value:
-            if reading.faults.is_full:
-                break
-            if name == "task":
-                reading.read_task(_decode_texts(self._body).task, self._registry, self._now)
-            elif name in _READERS:
-                reading.read_member(name, self._now)
-            else:
-                reading.add(unknown_field("", name, ("task", *_READERS)), "unknown-field")
-        return reading
+_ELSEWHERE = "let the function read large input elsewhere, by a name that is in the params"
 
 
 def merge(current: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,15 +217,14 @@ def merge(current: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
 
     Raises Invalid where the whole does not go together.
     """
-    fields = dict(given)
+    fields = {**current, **given}
     for name, other in (("cron", "interval"), ("interval", "cron")):
-        if fields.get(name) is not None and other not in fields:
+        if given.get(name) is not None and other not in given:
             fields[other] = None
-    reading = _Reading(dict(fields))
-    reading.fields = fields
-    reading.check_together(current)
-    reading.faults.check()
-    return {**current, **fields}
+    faults = Faults()
+    _check_rule(fields, faults)
+    faults.check()
+    return fields
 
 
 def read_template(text: Raw, rules: UrlRules, now: datetime) -> str:
@@ -180,134 +244,40 @@ def read_template(text: Raw, rules: UrlRules, now: datetime) -> str:
         faults.add("/type", f"expected the name of a task type, got {kind_of(name)}")
     if not isinstance(value.get("params", []), list | dict):
         faults.add("/params", f"expected an array or an object, got {kind_of(value['params'])}")
-    for moment in sorted(_MOMENTS & value.keys()):
-        if value[moment] is not None:
-            faults.add(f"/{moment}", "a schedule submits many tasks, each at its own time")
-    check_options(value, body, rules, now, faults)
+    _check_template(value, faults)
+    read_options(value, decode_texts(body), faults, now, rules)
     if faults.found:
         raise ValueError("; ".join(f"/task{fault.pointer}: {fault.detail}" for fault in faults.found[:3]))
     return str(name)
 
 
-class _Reading:
-    """The members of one body, the fields that they set, and everything wrong with them."""
+def _check_template(value: Mapping[str, Any], faults: Faults, pointer: str = "") -> None:
+    for name in sorted(_ONE_TIME & value.keys()):
+        if value[name] is not None:
+            faults.add(f"{pointer}/{name}", "a schedule submits many tasks, each at its own time")
 
-    def __init__(self, given: dict[str, Any]) -> None:
-        self.given = given
-        self.fields: dict[str, Any] = {}
-        self.faults = Faults()
 
-    def add(self, fault: Fault, name: str = "invalid-request") -> None:
-        self.faults.put(fault, name)
-
-    def check_together(self, current: Mapping[str, Any]) -> None:
-        """Find what does not go together, in the body and with what is there already."""
-        whole = {**current, **self.fields}
-        is_given = {name: whole.get(name) is not None or self._is_faulty(name) for name in ("cron", "interval")}
-        if all(is_given.values()):
-            self.add(Fault("/interval", "give `cron` or `interval`, not both"))
-        elif not any(is_given.values()):
-            self.add(Fault("/cron", "give `cron` or `interval`"))
-        starts_at, ends_at = whole.get("starts_at"), whole.get("ends_at")
-        if starts_at is not None and ends_at is not None and ends_at <= starts_at:
-            self.add(Fault("/ends_at", "expected a time after `starts_at`"))
-
-    def _is_faulty(self, name: str) -> bool:
-        """Tell whether a member was given, and was wrong by itself."""
-        return self.given.get(name) is not None and name not in self.fields
-
-    def read_member(self, name: str, now: datetime) -> None:
-        """Read a member that is no task, or find its fault."""
-        value = self.given[name]
-        if value is None and name == "name":
-            self.add(Fault("/name", "expected string, got null"))
-            return
+def _check_times(fields: dict[str, Any], now: datetime, faults: Faults) -> None:
+    """Find times out of range and an end that has passed; convert the others to UTC."""
+    for name in ("starts_at", "ends_at"):
+        if fields.get(name) is None:
+            continue
         try:
-            self.fields[name] = _DEFAULTS.get(name) if value is None else _READERS[name](value, now)
-        except msgspec.ValidationError as error:
-            self.add(refusal_fault(str(error), f"/{name}"))
-        except (ValueError, OverflowError) as error:
-            self.add(Fault(f"/{name}", str(error)))
-
-    def read_task(self, text: Raw, registry: Registry, now: datetime) -> None:
-        """Read the submission, with its faults under `/task`."""
-        value = self.given["task"]
-        if not isinstance(value, dict):
-            self.add(Fault("/task", f"expected an object with `type` and `params`, got {kind_of(value)}"))
-            return
-        if len(memoryview(text)) > MAX_TASK:
-            self.add(Fault("/task", f"expected at most {MAX_TASK:,} bytes of JSON: {_ELSEWHERE}"))
-            return
-        for name in sorted(_MOMENTS & value.keys()):
-            if value[name] is not None:
-                self.add(Fault(f"/task/{name}", "a schedule submits many tasks, each at its own time"))
-        webhook = value.get("webhook")
-        if isinstance(webhook, dict) and webhook.get("secret") is not None:
-            self.add(Fault("/task/webhook/secret", "a schedule keeps no secrets: POST /webhook makes one that does"))
-        try:
-            task_type, submission = read_submission(bytes(text), registry, now)
-        except Invalid as error:
-            for fault in error.faults or (Fault("", error.detail),):
-                self.add(Fault("/task" + fault.pointer, fault.detail), error.kind.name)
-        else:
-            self.fields["type"], self.fields["task"] = task_type.name, text
-            if task_type.secrets is not None and hide(bytes(submission.params), task_type.secrets).secrets is not None:
-                self.add(Fault("/task/params", "a schedule keeps no secrets: have the function read them elsewhere"))
+            fields[name] = check_moment(fields[name], now)
+            if name == "ends_at" and fields[name] <= now:
+                raise ValueError("expected a time that is to come")
+        except ValueError as error:
+            faults.add(f"/{name}", str(error))
+            del fields[name]
 
 
-_ELSEWHERE = "let the function read large input elsewhere, by a name that is in the params"
-
-
-_Reader = Callable[[Any, datetime], Any]
-_MOMENTS = frozenset({"run_at", "deadline", "depends_on"})
-"""Options of a submission that make sense for one task alone."""
-
-
-def _typed(type_: Any) -> _Reader:
-    return lambda value, _: msgspec.convert(value, type_)
-
-
-def _cron(value: Any, _: datetime) -> str:
-    rule: str = msgspec.convert(value, str)
-    check_cron(rule)
-    return rule
-
-
-def _zone(value: Any, _: datetime) -> str:
-    name: str = msgspec.convert(value, str)
-    check_zone(name)
-    return name
-
-
-def _interval(value: Any, _: datetime) -> timedelta:
-    return read_duration(value, MAX_INTERVAL, least=MIN_INTERVAL)
-
-
-def _moment(value: Any, now: datetime) -> datetime:
-    return check_moment(msgspec.convert(value, RunAt), now)
-
-
-def _to_come(value: Any, now: datetime) -> datetime:
-    moment = _moment(value, now)
-    if moment <= now:
-        raise ValueError("expected a time that is to come")
-    return moment
-
-
-_READERS: dict[str, _Reader] = {
-    "name": _typed(Name),
-    "cron": _cron,
-    "interval": _interval,
-    "time_zone": _zone,
-    "missed": _typed(Missed),
-    "overlap": _typed(Overlap),
-    "paused": _typed(bool),
-    "starts_at": _moment,
-    "ends_at": _to_come,
-}
-_DEFAULTS: dict[str, Any] = {
-    "cron": None, "interval": None, "time_zone": "UTC", "missed": "once", "overlap": "allow", "paused": False,
-    "starts_at": None, "ends_at": None,
-}  # fmt: skip
-FIELDS = ("name", "type", "task", *_DEFAULTS)
-"""The fields of a Schedule that a client sets."""
+def _check_rule(fields: Mapping[str, Any], faults: Faults, given: Collection[str] = ()) -> None:
+    """Find what does not go together; given: fields that have a value, right or wrong."""
+    is_given = [fields.get(name) is not None or name in given for name in ("cron", "interval")]
+    if all(is_given):
+        faults.add("/interval", "give `cron` or `interval`, not both")
+    elif not any(is_given):
+        faults.add("/cron", "give `cron` or `interval`")
+    starts_at, ends_at = fields.get("starts_at"), fields.get("ends_at")
+    if starts_at is not None and ends_at is not None and ends_at <= starts_at:
+        faults.add("/ends_at", "expected a time after `starts_at`")

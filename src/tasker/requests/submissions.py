@@ -1,12 +1,11 @@
-"""What a client may ask for when it submits a task: the body of a submission, read, checked and typed.
+"""The body of a submission: its description, and how it becomes a Submission.
 
-Every fault of the envelope, the options and the params is found in one go and named by a JSON Pointer (RFC 6901)
-into the body that was sent.
+Every fault of the envelope, the options and the params is found at once, each with its JSON Pointer (RFC 6901) into the
+body that was sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -18,15 +17,16 @@ from tasker.clock import to_utc
 from tasker.errors import Fault, Invalid
 from tasker.model import MAX_RETENTION, OnConflict, Retention, RetryPolicy, queue_name_pattern
 from tasker.model.webhooks import WebhookFormat
+from tasker.requests.body import Reads, array, by, duration, read_members
 from tasker.requests.webhooks import OwnWebhookBody, read_own_webhook
 from tasker.rules.urls import UrlRules
 from tasker.tasktypes.registry import Registry, TaskType
 from tasker.validation.durations import Duration, read_duration
-from tasker.validation.faults import Faults, kind_of, refusal_fault, unknown_field
-from tasker.validation.jsontext import escape, read_json
+from tasker.validation.faults import Faults, kind_of
+from tasker.validation.jsontext import read_json
 
 MAX_AHEAD = timedelta(days=3653)
-"""How far ahead a task may be put off: ten years."""
+"""How far ahead a task may be scheduled: ten years."""
 MAX_TIMEOUT = timedelta(hours=24)
 MAX_RETRY_DELAY = timedelta(days=7)
 MAX_TAGS = 20
@@ -36,61 +36,89 @@ MAX_METADATA = 16 * 1024
 """Bytes of the JSON text of `metadata`."""
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
+
+def _read_retry(value: Any, pointer: str, faults: Faults) -> RetryOptions:
+    if isinstance(value, dict):
+        return RetryOptions(**read_members(value, RetryBody, faults, pointer, synonyms=_RETRY_SYNONYMS))
+    if type(value) is int:  # as @task(retry=3) has it
+        return RetryOptions(max_attempts=msgspec.convert(value, MaxAttempts))
+    raise ValueError(f"expected a number of attempts or an object, got {kind_of(value)}")
+
+
+def _read_retention(value: Any) -> Retention:
+    if value == "forever":
+        return "forever"
+    try:
+        return read_duration(value, MAX_RETENTION, zero=False)
+    except ValueError as error:
+        raise ValueError(f'{error}, or "forever"') from None
+
+
 QueueName = Annotated[str, Meta(pattern=queue_name_pattern, description="The queue to wait in.")]
-Priority = Annotated[int, Meta(ge=-100, le=100, description="Larger is sooner, strictly; equal ones in order of time.")]
+Priority = Annotated[
+    int, Meta(ge=-100, le=100, description="Larger starts first, strictly; equal priorities start in order of time.")
+]
 Tag = Annotated[str, Meta(min_length=1, max_length=100)]
-Tags = Annotated[list[Tag], Meta(max_length=MAX_TAGS, description="Words to find the task by.")]
+Tags = Annotated[
+    list[Tag],
+    Meta(max_length=MAX_TAGS, description="Labels to find the task by."),
+    array(Tag, MAX_TAGS, "strings"),
+]
 Metadata = Annotated[dict[str, Any], Meta(description="The client's own notes, at most 16 KiB; Tasker keeps them.")]
 RunAt = Annotated[
     datetime,
     Meta(tz=True, description="Not before this time (RFC 3339 with a zone; at most 10 years ahead). Not with `delay`."),
 ]
-MaxAttempts = Annotated[int, Meta(ge=1, le=100, description="How many tries in all.")]
-Factor = Annotated[float, Meta(ge=1, le=100, description="By how much each delay is longer than the one before.")]
+MaxAttempts = Annotated[int, Meta(ge=1, le=100, description="Attempts in all.")]
+Factor = Annotated[float, Meta(ge=1, le=100, description="Each delay is this many times as long as the one before.")]
 Deadline = Annotated[datetime, Meta(tz=True, description="No attempt starts after this time (RFC 3339 with a zone).")]
 UniqueKey = Annotated[
     str,
     Meta(
-        min_length=1, max_length=255, description="One open task of the type by this name at a time; see `on_conflict`."
+        min_length=1,
+        max_length=255,
+        description="Only one open task of the type has this key at a time; see `on_conflict`.",
     ),
 ]
 _Conflict = Annotated[
     OnConflict,
-    Meta(
-        description="What to do if an open task of the type has it: answer with that one, 409, or cancel it and go on."
-    ),
+    Meta(description="If an open task of the type has the key: return that task, reject with 409, or replace it."),
 ]
 DependsOn = Annotated[
     list[UUID],
     Meta(max_length=MAX_DEPENDENCIES, description="Starts when these have completed, and fails when one of them does."),
+    array(UUID, MAX_DEPENDENCIES, "task ids"),
 ]
 ConcurrencyKey = Annotated[
-    str, Meta(min_length=1, max_length=255, description="A queue may limit how many with the same key run at a time.")
+    str,
+    Meta(min_length=1, max_length=255, description="A queue may limit how many tasks with the same key run at a time."),
 ]
 Weight = Annotated[
     int, Meta(ge=1, le=1_000_000_000, description="What each start costs of its queue's rate, by default 1.")
 ]
-Lasting = (
+Lasting = Annotated[
     Annotated[float, Meta(gt=0, description="Seconds, or an ISO 8601 duration, from the task's end on; or `forever`.")]
     | Annotated[str, Meta(max_length=100)]
-)
-
-
+    | None,
+    by(_read_retention),
+]
+Delay = Annotated[Duration | None, duration(MAX_AHEAD)]
+Timeout = Annotated[Duration | None, duration(MAX_TIMEOUT, zero=False)]
+RetryDelay = Annotated[Duration | None, duration(MAX_RETRY_DELAY)]
 Cache = Annotated[
     Duration,
-    Meta(
-        description="An open task with equal params and `cache` is joined; one that completed within so long answers."
-    ),
+    Meta(description="Join an open task with equal params and `cache`, or return one that completed within this time."),
+    duration(MAX_CACHE),
 ]
 
 
 class RetryBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When a failed attempt is tried again; what is not given comes from the task type."""
+    """When a failed attempt is retried; the task type settles what is not given."""
 
     max_attempts: MaxAttempts | None = None
-    initial: Duration | None = None
+    initial: RetryDelay = None
     factor: Factor | None = None
-    max: Duration | None = None
+    max: RetryDelay = None
     jitter: bool | None = None
 
 
@@ -101,10 +129,10 @@ class SubmissionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     params: Annotated[list[Any] | dict[str, Any], Meta(description="By position or by name; one schema for both.")] = []
     queue: QueueName | None = None
     priority: Priority | None = None
-    delay: Duration | None = None
+    delay: Delay = None
     run_at: RunAt | None = None
-    timeout: Duration | None = None
-    retry: RetryBody | MaxAttempts | None = None
+    timeout: Timeout = None
+    retry: Annotated[RetryBody | MaxAttempts | None, Reads(_read_retry)] = None
     tags: Tags | None = None
     metadata: Metadata | None = None
     deadline: Deadline | None = None
@@ -112,22 +140,28 @@ class SubmissionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     on_conflict: _Conflict | None = None
     depends_on: DependsOn | None = None
     cache: Cache | None = None
-    retention: Lasting | None = None
+    retention: Lasting = None
     webhook: OwnWebhookBody | None = None
     concurrency_key: ConcurrencyKey | None = None
     weight: Weight | None = None
 
 
+def _optional(field: structs.FieldInfo) -> tuple[str, Any, Any]:
+    return field.name, field.type if field.default is None else field.type | None, None
+
+
 ReplayBody: type[Struct] = defstruct(
     "ReplayBody",
-    [(field.name, field.type | None, None) for field in structs.fields(SubmissionBody) if field.name != "type"],
-    namespace={"__doc__": "What is to be other than in the task that is replayed; null is the same as left out."},
-    frozen=True, kw_only=True, forbid_unknown_fields=True,
-)  # fmt: skip
+    [_optional(field) for field in structs.fields(SubmissionBody) if field.name != "type"],
+    namespace={"__doc__": "What differs from the task that is replayed; null is the same as left out."},
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+)
 
 
 class RetryOptions(Struct, frozen=True, kw_only=True):
-    """What the client says about retries; None where it says nothing."""
+    """The retry options that a client gives; None for those it leaves out."""
 
     max_attempts: int | None = None
     initial: timedelta | None = None
@@ -137,7 +171,7 @@ class RetryOptions(Struct, frozen=True, kw_only=True):
 
 
 class OwnWebhook(Struct, frozen=True, kw_only=True):
-    """Who is told of the task alone: of these events, signed if there is a secret."""
+    """The webhook of one task: the events that it gets, signed if it has a secret."""
 
     url: str
     events: tuple[str, ...]
@@ -173,6 +207,14 @@ class Submission(Struct, frozen=True, kw_only=True, omit_defaults=True):
     weight: int = 1
 
 
+class Context(Struct, frozen=True):
+    """What the body of a submission is read against; rules: where its webhook may lead."""
+
+    registry: Registry
+    now: datetime
+    rules: UrlRules = UrlRules()
+
+
 class Texts(Struct):
     """The parts of the body that are kept as the text they came in."""
 
@@ -183,25 +225,25 @@ class Texts(Struct):
 decode_texts = msgspec.json.Decoder(Texts).decode
 
 
-class Opened:
-    """The body of a submission as JSON, and the task type that it names; nothing else of it is read yet.
+class OpenedSubmission:
+    """The body of a submission as JSON, and the task type that it names; the rest is not read yet.
 
     type_name: the body is the params alone, of this type. Raises Malformed (not JSON that is taken), Invalid (no
     object; no such type, if `type_name` names it).
     """
 
-    __slots__ = ("_body", "_is_params", "_now", "_registry", "_value", "task_type")
+    __slots__ = ("_body", "_context", "_is_params", "_value", "task_type")
 
-    def __init__(self, body: bytes, registry: Registry, now: datetime, *, type_name: str | None = None) -> None:
+    def __init__(self, body: bytes, context: Context, *, type_name: str | None = None) -> None:
         value = read_json(body)
-        self._body, self._registry, self._now, self._value = body, registry, now, value
+        self._body, self._context, self._value = body, context, value
         self._is_params = type_name is not None
         self.task_type: TaskType | None
         if type_name is not None:
-            self.task_type = registry.get(type_name)
+            self.task_type = context.registry.get(type_name)
         elif isinstance(value, dict):
             name = value.get("type")
-            self.task_type = registry.find(name) if isinstance(name, str) else None
+            self.task_type = context.registry.find(name) if isinstance(name, str) else None
         else:
             raise Invalid("expected an object with `type` and `params`", faults=[Fault("", "expected an object")])
 
@@ -213,54 +255,43 @@ class Opened:
     def read(self) -> tuple[TaskType, Submission]:
         """Read and check the rest. Raises Invalid with every fault."""
         if not self._is_params:
-            return read_envelope(self._value, decode_texts(self._body), self.task_type, self._registry, self._now)
+            return read_envelope(self._value, decode_texts(self._body), self.task_type, self._context)
         assert self.task_type is not None
         params = self._body.strip()
         self.task_type.check(self._value, params)
         return self.task_type, Submission(type=self.task_type.name, params=Raw(params))
 
 
-def read_submission(
-    body: bytes, registry: Registry, now: datetime, *, type_name: str | None = None
-) -> tuple[TaskType, Submission]:
+def read_submission(body: bytes, context: Context, *, type_name: str | None = None) -> tuple[TaskType, Submission]:
     """Read the body of a submission; with `type_name` the body is the params alone.
 
     Raises Malformed (not JSON that is taken) or Invalid (with every fault).
     """
-    return Opened(body, registry, now, type_name=type_name).read()
+    return OpenedSubmission(body, context, type_name=type_name).read()
 
 
 def read_envelope(
-    value: dict[str, Any], texts: Texts, task_type: TaskType | None, registry: Registry, now: datetime,
-    retry: RetryPolicy | None = None,
-) -> tuple[TaskType, Submission]:  # fmt: skip
-    """Return what the members ask for, of the type that they name if there is one.
+    value: dict[str, Any], texts: Texts, task_type: TaskType | None, context: Context, retry: RetryPolicy | None = None
+) -> tuple[TaskType, Submission]:
+    """Return the submission that the members of a body ask for, and its type.
 
-    What they leave open about retries is that of `retry`, else of the type.
+    task_type: the one that they name, None if there is no such type. retry: what holds for retries where they ask for
+    nothing, by default that of the type. Raises Invalid with every fault.
     """
     faults = Faults()
     if task_type is None:
-        _add_type_fault(value, registry, faults)
+        _add_type_fault(value, context.registry, faults)
     else:
         _check_params(task_type, value.get("params", []), texts.params, faults)
     if len(value) == 2 and "params" in value:  # nothing but type and params: by far the most
         options: dict[str, Any] = {}
     else:
-        options = _read_options(value, texts, now, faults)
+        options = read_options(value, texts, faults, context.now, context.rules)
         if "retry" in options and task_type is not None:
             _check_delays(options["retry"], retry or task_type.policy.retry, faults)
-        if value.get("webhook") is not None:
-            options["webhook"] = _read_webhook(value["webhook"], registry.url_rules, faults)
     faults.check()
     assert task_type is not None
     return task_type, Submission(type=task_type.name, params=texts.params, **options)
-
-
-def check_options(value: dict[str, Any], body: bytes, rules: UrlRules, now: datetime, faults: Faults) -> None:
-    """Find what is wrong with the options of a submission; its type and params are left to who has the type."""
-    _read_options(value, decode_texts(body), now, faults)
-    if value.get("webhook") is not None:
-        _read_webhook(value["webhook"], rules, faults)
 
 
 def _add_type_fault(value: dict[str, Any], registry: Registry, faults: Faults) -> None:
@@ -275,147 +306,61 @@ def _check_params(task_type: TaskType, params: Any, text: Raw, faults: Faults) -
     try:
         task_type.check(params, bytes(text))
     except Invalid as error:
-        for fault in error.faults or (Fault("", error.detail),):
-            faults.add("/params" + fault.pointer, fault.detail, error.kind.name)
+        faults.put_all(error, "/params")
 
 
-def _read_options(value: dict[str, Any], texts: Texts, now: datetime, faults: Faults) -> dict[str, Any]:
-    options = _read_fields({k: v for k, v in value.items() if k not in ("type", "params")}, _OPTIONS, "", faults)
-    if "delay" in options and "run_at" in options:
-        faults.add("/run_at", "give `delay` or `run_at`, not both")
-    if "run_at" in options:
-        options["run_at"] = _check_run_at(options["run_at"], now, faults)
-    if "deadline" in options:
-        options["deadline"] = _check_deadline(options, now, faults)
+def read_options(value: dict[str, Any], texts: Texts, faults: Faults, now: datetime, rules: UrlRules) -> dict[str, Any]:
+    """Read all members but `type` and `params`; return the fields of a Submission that they set."""
+    options = read_members(value, SubmissionBody, faults, skip=_READ_APART, synonyms=_SYNONYMS)
+    _check_times(options, now, faults)
     if "on_conflict" in options and "unique_key" not in options:
         faults.add("/on_conflict", "needs a `unique_key`")
+    if "depends_on" in options:
+        options["depends_on"] = tuple(dict.fromkeys(options["depends_on"]))
     if "metadata" in options:
         options["metadata"] = texts.metadata
         if len(memoryview(texts.metadata)) > MAX_METADATA:
             faults.add("/metadata", f"expected at most {MAX_METADATA:,} bytes of JSON")
+    if value.get("webhook") is not None:
+        before = len(faults)
+        fields = read_own_webhook(value["webhook"], "/webhook", rules, faults)
+        options["webhook"] = OwnWebhook(**fields) if len(faults) == before else None
     return options
 
 
 def check_moment(moment: datetime, now: datetime) -> datetime:
-    """Return a given moment in UTC. Raises ValueError where nobody can mean it."""
+    """Return a moment in UTC. Raises ValueError before the year 2000 and more than ten years ahead."""
     if not _EARLIEST <= moment <= now + MAX_AHEAD:
         raise ValueError("expected a time after the year 2000 and at most 10 years ahead")
     return to_utc(moment)
 
 
-def _check_run_at(moment: datetime, now: datetime, faults: Faults) -> datetime | None:
-    try:
-        return check_moment(moment, now)
-    except ValueError as error:
-        faults.add("/run_at", str(error))
-        return None
+def _check_times(options: dict[str, Any], now: datetime, faults: Faults) -> None:
+    if "delay" in options and "run_at" in options:
+        faults.add("/run_at", "give `delay` or `run_at`, not both")
+    if "run_at" in options:
+        try:
+            options["run_at"] = check_moment(options["run_at"], now)
+        except ValueError as error:
+            faults.add("/run_at", str(error))
+            del options["run_at"]
+    if "deadline" in options:
+        _check_deadline(options, now, faults)
 
 
-def _check_deadline(options: dict[str, Any], now: datetime, faults: Faults) -> datetime | None:
+def _check_deadline(options: dict[str, Any], now: datetime, faults: Faults) -> None:
     deadline: datetime = options["deadline"]
     if not now < deadline <= now + MAX_AHEAD:
         faults.add("/deadline", "expected a time that is to come, at most 10 years ahead")
-        return None
-    start = now + options["delay"] if "delay" in options else options.get("run_at") or now
+        return
+    start = now + options["delay"] if "delay" in options else options.get("run_at", now)
     if deadline <= start:
         faults.add("/deadline", "expected a time after the moment from which the task may start")
-    return to_utc(deadline)
-
-
-def _read_webhook(value: Any, rules: UrlRules, faults: Faults) -> OwnWebhook | None:
-    before = len(faults)
-    fields = read_own_webhook(value, "/webhook", rules, faults)
-    return OwnWebhook(**fields) if len(faults) == before else None
-
-
-_Reader = Callable[[Any, str, Faults], Any]
-
-
-def _read_fields(value: dict[str, Any], readers: dict[str, _Reader], pointer: str, faults: Faults) -> dict[str, Any]:
-    """Return the fields that are given and right; add a fault for each other one."""
-    read = {}
-    for key, member in value.items():
-        if faults.is_full:
-            break
-        reader = readers.get(key)
-        if reader is None:
-            known = readers if pointer else ("type", "params", *readers)
-            fault = unknown_field(pointer, key, known, _RETRY_SYNONYMS if pointer else _SYNONYMS)
-            faults.add(fault.pointer, fault.detail, "unknown-field")
-        elif member is not None:
-            result = reader(member, f"{pointer}/{escape(key)}", faults)
-            if result is not None:
-                read[key] = result
-    return read
-
-
-def _typed(type_: Any) -> _Reader:
-    """Return a reader that takes exactly what msgspec takes as `type_`: no bool for a number, no string for one."""
-
-    def read(value: Any, pointer: str, faults: Faults) -> Any:
-        try:
-            return msgspec.convert(value, type_)
-        except msgspec.ValidationError as error:
-            fault = refusal_fault(str(error), pointer)
-            faults.add(fault.pointer, fault.detail)
-            return None
-
-    return read
-
-
-def _duration(most: timedelta, *, zero: bool = True) -> _Reader:
-    """Return a reader of seconds or an ISO 8601 duration from nothing (or just above, if not `zero`) to `most`."""
-
-    def read(value: Any, pointer: str, faults: Faults) -> timedelta | None:
-        try:
-            return read_duration(value, most, zero=zero)
-        except ValueError as error:
-            faults.add(pointer, str(error))
-            return None
-
-    return read
-
-
-def _retention(value: Any, pointer: str, faults: Faults) -> Retention | None:
-    if value == "forever":
-        return "forever"
-    found = len(faults.found)
-    length: timedelta | None = _read_lasting(value, pointer, faults)
-    if len(faults.found) > found:
-        faults.found[-1] = Fault(pointer, f'{faults.found[-1].detail}, or "forever"')
-    return length
-
-
-def _elsewhere(_value: Any, _pointer: str, _faults: Faults) -> None:
-    """It is known, and read with the rules of the service (_read_webhook)."""
-
-
-def _tags(value: Any, pointer: str, faults: Faults) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) > MAX_TAGS:
-        faults.add(pointer, f"expected an array of at most {MAX_TAGS} strings")
-        return ()
-    return tuple(_read_tag(element, f"{pointer}/{index}", faults) for index, element in enumerate(value))
-
-
-def _depends_on(value: Any, pointer: str, faults: Faults) -> tuple[UUID, ...]:
-    if not isinstance(value, list) or len(value) > MAX_DEPENDENCIES:
-        faults.add(pointer, f"expected an array of at most {MAX_DEPENDENCIES} task ids")
-        return ()
-    return tuple(dict.fromkeys(_read_id(element, f"{pointer}/{index}", faults) for index, element in enumerate(value)))
-
-
-def _retry(value: Any, pointer: str, faults: Faults) -> RetryOptions | None:
-    if isinstance(value, dict):
-        return RetryOptions(**_read_fields(value, _RETRY, pointer, faults))
-    if type(value) is int:  # as @task(retry=3) has it
-        tries = _RETRY["max_attempts"](value, pointer, faults)
-        return None if tries is None else RetryOptions(max_attempts=tries)
-    faults.add(pointer, f"expected a number of attempts or an object, got {kind_of(value)}")
-    return None
+    options["deadline"] = to_utc(deadline)
 
 
 def _check_delays(asked: RetryOptions, otherwise: RetryPolicy, faults: Faults) -> None:
-    """Find a first delay that is longer than the longest one; what is not asked for is `otherwise`."""
+    """Find a first delay that is longer than the longest one; `otherwise` settles what is not given."""
     initial = otherwise.initial if asked.initial is None else asked.initial
     most = otherwise.max if asked.max is None else asked.max
     if initial <= most:
@@ -426,45 +371,25 @@ def _check_delays(asked: RetryOptions, otherwise: RetryPolicy, faults: Faults) -
         faults.add("/retry/initial", f"expected at most `max` ({most.total_seconds():,g} s)")
 
 
-_read_tag = _typed(Tag)
-_read_id = _typed(UUID)
-_read_lasting = _duration(MAX_RETENTION, zero=False)
+_READ_APART = frozenset({"type", "params", "webhook"})
 
-_RETRY: dict[str, _Reader] = {
-    "max_attempts": _typed(MaxAttempts),
-    "initial": _duration(MAX_RETRY_DELAY),
-    "factor": _typed(Factor),
-    "max": _duration(MAX_RETRY_DELAY),
-    "jitter": _typed(bool),
-}
 
-_OPTIONS: dict[str, _Reader] = {
-    "queue": _typed(QueueName),
-    "priority": _typed(Priority),
-    "delay": _duration(MAX_AHEAD),
-    "run_at": _typed(RunAt),
-    "timeout": _duration(MAX_TIMEOUT, zero=False),
-    "retry": _retry,
-    "tags": _tags,
-    "metadata": _typed(Metadata),
-    "deadline": _typed(Deadline),
-    "unique_key": _typed(UniqueKey),
-    "on_conflict": _typed(OnConflict),
-    "depends_on": _depends_on,
-    "cache": _duration(MAX_CACHE),
-    "retention": _retention,
-    "webhook": _elsewhere,
-    "concurrency_key": _typed(ConcurrencyKey),
-    "weight": _typed(Weight),
-}
-_SYNONYMS = {
-    "args": "params", "kwargs": "params", "arguments": "params", "input": "params", "payload": "params",
-    "name": "type", "task": "type", "eta": "run_at", "scheduled_at": "run_at", "countdown": "delay",
-    "expires": "deadline", "time_limit": "timeout", "retries": "retry", "max_retries": "retry", "attempts": "retry",
-    "max_attempts": "retry", "ttl": "retention", "callback": "webhook", "callback_url": "webhook",
-}  # fmt: skip
-"""What other task queues call the options; read for a hint alone."""
-_RETRY_SYNONYMS = {
-    "attempts": "max_attempts", "retries": "max_attempts", "max_retries": "max_attempts", "tries": "max_attempts",
-    "delay": "initial", "min": "initial", "backoff": "factor", "multiplier": "factor", "max_delay": "max",
-}  # fmt: skip
+def _synonyms(**names: str) -> dict[str, str]:
+    """Return field names by their names in other task queues, for hints; these are separated by spaces."""
+    return {other: name for name, others in names.items() for other in others.split()}
+
+
+_SYNONYMS = _synonyms(
+    params="args kwargs arguments input payload",
+    type="name task",
+    run_at="eta scheduled_at",
+    delay="countdown",
+    deadline="expires",
+    timeout="time_limit",
+    retry="retries max_retries attempts max_attempts",
+    retention="ttl",
+    webhook="callback callback_url",
+)
+_RETRY_SYNONYMS = _synonyms(
+    max_attempts="attempts retries max_retries tries", initial="delay min", factor="backoff multiplier", max="max_delay"
+)

@@ -2,7 +2,6 @@
 
 from tasker.service.batches import Accepted, Batch, Batches, Wanted
 from tasker.service.bulk import Acted
-from tasker.service.drafts import check_submission
 from tasker.service.readiness import Readiness
 from tasker.service.schedules import Schedules
 from tasker.service.service import Service
@@ -18,5 +17,4 @@ __all__ = [
     "Service",
     "Submitted",
     "Wanted",
-    "check_submission",
 ]

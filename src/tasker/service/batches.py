@@ -10,11 +10,13 @@ from uuid import UUID
 from tasker.errors import Conflict, RequestError
 from tasker.model.keys import Caller
 from tasker.requests.submissions import Submission
+from tasker.service.drafts import check_submission
+from tasker.service.reading import Reading
 from tasker.tasktypes.registry import TaskType
 
 
 class Wanted(NamedTuple):
-    """A submission that `submission.read_submission` found valid, and its place in the batch, from 0."""
+    """A submission that was read, and its place in the batch, from 0."""
 
     place: int
     task_type: TaskType
@@ -34,18 +36,20 @@ SubmitMany = Callable[[Caller, Sequence[Wanted], str | None], Awaitable[list[Acc
 class Batches:
     """Begins batches; submit_many: what stores a part of one."""
 
-    def __init__(self, submit_many: SubmitMany) -> None:
+    def __init__(self, reading: Reading, submit_many: SubmitMany) -> None:
+        self._reading = reading
         self._submit_many = submit_many
         self._in_flight: set[tuple[str, str]] = set()
 
-    def begin(self, caller: Caller, idempotency_key: str | None) -> Batch:
-        """Return a batch, to be ended. Raises Conflict if one with the same key is under way.
+    def begin(self, caller: Caller, idempotency_key: str | None, *, dry_run: bool = False) -> Batch:
+        """Return a batch, to be ended; a dry run checks and stores nothing.
 
         The same batch again gives the same tasks, also where the first one ended in the middle: each submission has a
-        key of its own, made of the batch's and its place.
+        key of its own, made of the batch's and its place. Raises Conflict if one with the same key is under way.
         """
-        if idempotency_key is None:
-            return Batch(self._submit_many, caller, None, lambda: None)
+        store = None if dry_run else self._submit_many
+        if idempotency_key is None or dry_run:
+            return Batch(self._reading, store, caller, None, lambda: None)
         flight = caller.owner, idempotency_key
         if flight in self._in_flight:
             raise Conflict(
@@ -54,18 +58,36 @@ class Batches:
                 retry_after=timedelta(seconds=1),
             )
         self._in_flight.add(flight)
-        return Batch(self._submit_many, caller, idempotency_key, lambda: self._in_flight.discard(flight))
+        return Batch(self._reading, store, caller, idempotency_key, lambda: self._in_flight.discard(flight))
 
 
 class Batch:
-    """One batch under way."""
+    """One batch under way. store: None for a dry run."""
 
-    def __init__(self, submit_many: SubmitMany, caller: Caller, key: str | None, end: Callable[[], None]) -> None:
-        self._submit_many = submit_many
+    def __init__(
+        self, reading: Reading, store: SubmitMany | None, caller: Caller, key: str | None, end: Callable[[], None]
+    ) -> None:
+        self._reading = reading
+        self._store = store
         self._caller = caller
         self._key = key
         self.end = end
 
-    async def submit(self, wanted: Sequence[Wanted]) -> list[Accepted | RequestError]:
-        """Store submissions in one commit; return what became of each when they are durable. Raises Unavailable."""
-        return await self._submit_many(self._caller, wanted, self._key)
+    async def read(self, place: int, body: bytes) -> Wanted:
+        """Read a submission, to be submitted later: the next ones may be read while others are stored.
+
+        Raises as `Submissions.validate`.
+        """
+        task_type, submission = await self._reading.submission(self._caller.owner, body)
+        if self._store is None:  # storing would check it
+            check_submission(self._caller, submission)
+        return Wanted(place, task_type, submission)
+
+    async def submit(self, wanted: Sequence[Wanted]) -> Sequence[Accepted | RequestError | None]:
+        """Store submissions in one commit; return the outcome of each once they are durable, None in a dry run.
+
+        Raises Unavailable.
+        """
+        if self._store is None or not wanted:
+            return [None] * len(wanted)
+        return await self._store(self._caller, wanted, self._key)

@@ -1,7 +1,7 @@
-"""Threads for the checks of params that authors of task types wrote: what they do there keeps no other request waiting.
+"""Threads for checks of params that authors of task types wrote, so that they block no other request.
 
-While such a check computes, Python lets the service's loop go on each time that SWITCH_EVERY is over. A call of native
-code that keeps the interpreter's lock, as a regular expression of `re` does, holds the loop up here as anywhere.
+While such a check computes, Python switches to the service's event loop every SWITCH_EVERY seconds. Native code that
+holds the interpreter's lock, such as a regular expression of `re`, blocks the loop here as anywhere.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from tasker.errors import CheckStopped, Unavailable
 from tasker.service.places import Places
 
 THREADS = 8
-"""Checks that run at the same time, each for another owner: one alone computes at a time in any case."""
+"""Checks that run at the same time, each for another owner; one computes at a time (interpreter lock)."""
 WITHIN = 5.0
-"""Seconds that a check has."""
+"""Seconds that a check may take."""
 PATIENCE = 5.0
-"""Seconds that a request waits for the checks before it."""
+"""Seconds that a request waits for earlier checks."""
 SLOW_AFTER = 0.25
-"""Seconds after which a check is slow."""
+"""Seconds after which a check counts as slow."""
 ENDS_WITHIN = 2.0
-"""Seconds after which a check that was told to stop is left alone, with its thread."""
+"""Seconds after which a check that does not stop is abandoned, with its thread."""
 MAX_LEFT = 8
-"""Threads that may be left alone; then no check is begun any more."""
+"""Abandoned threads beyond which no check is begun."""
 SWITCH_EVERY = 0.001
-"""Seconds for which a check computes where the loop has something to do; Python's own 5 ms add up in a request."""
+"""Seconds that a check computes while the loop waits to run; Python's default of 5 ms adds up in a request."""
 _AGAIN_AFTER = 0.2
-"""Seconds after which a check that goes on all the same is told again to stop."""
+"""Seconds between attempts to stop a check that goes on."""
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -47,16 +47,20 @@ class CheckTimeout(Exception):
 
 
 class CheckThreads:
-    """Runs checks, for each owner one after the other: whoever sends what takes long waits for it alone.
+    """Runs checks, one at a time for each owner, so that an owner of slow checks delays nobody else.
 
-    within: seconds that a check has. patience: seconds that it waits for its turn. slow_after: seconds after which its
-    owner is one of those who share half of the threads.
+    within: seconds that a check may take. patience: seconds that it waits for its turn. slow_after: seconds after which
+    its owner is one of the slow ones, who share half of the threads.
     """
 
     def __init__(
-        self, *, threads: int = THREADS, within: float = WITHIN, patience: float = PATIENCE,
+        self,
+        *,
+        threads: int = THREADS,
+        within: float = WITHIN,
+        patience: float = PATIENCE,
         slow_after: float = SLOW_AFTER,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.within = within
         self._patience = patience
         self._slow_after = slow_after
@@ -86,7 +90,7 @@ class CheckThreads:
 
     @asynccontextmanager
     async def _waiting_for(self, owner: str, turn: _Turn) -> AsyncIterator[None]:
-        """Take the turn and one of the places; both are given back if the body fails."""
+        """Take the owner's turn and a place; give both back if the body fails."""
         try:
             async with asyncio.timeout(self._patience):
                 await turn.lock.acquire()
@@ -114,7 +118,7 @@ class CheckThreads:
             if running.done():
                 self._idle.append(thread)
                 self._end(owner, turn)
-            else:  # its time is over, or nobody waits for it any more
+            else:  # it took too long, or the request was cancelled
                 ending = asyncio.create_task(self._stop(owner, turn, thread, running))
                 self._endings.add(ending)
                 ending.add_done_callback(self._endings.discard)
@@ -123,8 +127,8 @@ class CheckThreads:
         return running.result()
 
     async def _stop(self, owner: str, turn: _Turn, thread: _Thread, running: asyncio.Future[Any]) -> None:
-        """Have a check end, and let the next one begin then."""
-        running.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody is left to be told
+        """Stop a check, then let the next one begin."""
+        running.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody awaits its result
         until = asyncio.get_running_loop().time() + ENDS_WITHIN
         while thread.is_alive() and not running.done() and asyncio.get_running_loop().time() < until:
             thread.stop()
@@ -168,7 +172,7 @@ class CheckThreads:
 
 
 class _Turn:
-    """Whose check of an owner runs; users: how many run or wait."""
+    """The turn of an owner's checks; users: how many run or wait."""
 
     __slots__ = ("lock", "users")
 
@@ -178,7 +182,7 @@ class _Turn:
 
 
 class _Thread:
-    """A thread for one check at a time. It keeps nobody from leaving: the process ends without it."""
+    """A thread for one check at a time; a daemon, so that the process can end without it."""
 
     def __init__(self) -> None:
         self._work: SimpleQueue[Callable[[], bool]] = SimpleQueue()
@@ -190,15 +194,15 @@ class _Thread:
         self.end()
 
     def begin(self, check: Callable[[], T]) -> asyncio.Future[T]:
-        """Have the thread do `check`; return what brings its result."""
+        """Run `check` in the thread; return the future of its result."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         door = self._door
 
         def work() -> bool:
-            tell, told = _done_within(door, check, future)
+            settle, outcome = _outcome_of(door, check, future)
             with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(_unless_done, future, tell, told)
+                loop.call_soon_threadsafe(_unless_done, future, settle, outcome)
             return True
 
         self._work.put(work)
@@ -208,11 +212,11 @@ class _Thread:
         return self._thread.is_alive()
 
     def end(self) -> None:
-        """End the thread once it has nothing to do."""
+        """End the thread once it is idle."""
         self._work.put(lambda: False)
 
     def stop(self) -> None:
-        """Have the check that the thread does end at its next step in Python."""
+        """Stop the check that runs in the thread at its next step in Python."""
         if self._thread.ident is not None:
             self._door.stop(self._thread.ident)
 
@@ -223,7 +227,7 @@ def _serve(work: SimpleQueue[Callable[[], bool]]) -> None:
 
 
 class _Door:
-    """Lets CheckStopped into a thread only while it does a check."""
+    """Raises CheckStopped in a thread, but only while it runs a check."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -238,7 +242,7 @@ class _Door:
                 _raise_in(thread, ctypes.py_object(CheckStopped))
 
     def close(self) -> None:
-        """Called by the thread itself: what is on its way comes no more."""
+        """Cancel a CheckStopped that is still to be raised. The thread itself calls this."""
         with self._lock:
             self._is_open = False
             _raise_in(threading.get_ident(), None)
@@ -248,8 +252,8 @@ def _raise_in(thread: int, kind: Any) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), kind)
 
 
-def _done_within(door: _Door, check: Callable[[], T], future: asyncio.Future[T]) -> tuple[Callable[[Any], None], Any]:
-    """Do a check; return what is to be told to the future, and how."""
+def _outcome_of(door: _Door, check: Callable[[], T], future: asyncio.Future[T]) -> tuple[Callable[[Any], None], Any]:
+    """Run a check; return the method that settles the future, and its argument."""
     try:
         door.open()
         try:
@@ -263,9 +267,9 @@ def _done_within(door: _Door, check: Callable[[], T], future: asyncio.Future[T])
         return future.set_exception, CheckTimeout()
 
 
-def _unless_done(future: asyncio.Future[Any], tell: Callable[[Any], None], told: Any) -> None:
+def _unless_done(future: asyncio.Future[Any], settle: Callable[[Any], None], outcome: Any) -> None:
     if not future.done():
-        tell(told)
+        settle(outcome)
 
 
 def _busy() -> Unavailable:

@@ -1,4 +1,4 @@
-"""From a submission to a draft, and to the task that it becomes: pure, but for the new task's id."""
+"""Make a draft from a submission, and the task that it becomes. Pure, except for the new task's id."""
 
 from __future__ import annotations
 
@@ -38,29 +38,29 @@ _MOST_FRACTIONS = 10_000
 
 
 def fingerprint(submission: Submission, schedule_id: UUID | None = None) -> bytes:
-    """Return what equal requests have in common: the meaning of the request, not its spacing."""
+    """Return the same digest for requests of equal meaning, however they are spaced."""
     text = _meaning(_encode(submission))
     return hashlib.sha256(text if schedule_id is None else text + schedule_id.bytes).digest()
 
 
 def owned(owner: str, key: str) -> str:
-    """Return how an owner's idempotency key is kept: no two owners' meet, for neither part has a tab."""
+    """Return an owner's idempotency key as it is stored: unique among owners, as neither part has a tab."""
     return f"{key}\t{owner}" if owner else key
 
 
 def check_submission(caller: Caller, submission: Submission, task_id: UUID | None = None) -> None:
-    """Check what neither the body alone nor the store can tell; task_id: the client's own choice of one.
+    """Check a submission against the caller's rights; task_id: the one that the client has chosen.
 
-    Raises Forbidden (it would end another task, or have its webhook told of one, and the caller may not), Invalid (it
-    would depend on itself).
+    Raises Forbidden (it would cancel another task, or its webhook would hear of one, and the caller may not), Invalid
+    (it would depend on itself).
     """
     if submission.on_conflict == "replace" and not caller.may("control"):
         raise Forbidden("control", "`on_conflict` `replace` cancels a task")
     if submission.webhook is not None and not caller.may("read"):
         if submission.replay_of is not None:
-            raise Forbidden("read", "the `webhook` of a replay is told of another task's params")
+            raise Forbidden("read", "the `webhook` of a replay gets another task's params")
         if submission.depends_on:
-            raise Forbidden("read", "the `webhook` of a task with `depends_on` is told how other tasks failed")
+            raise Forbidden("read", "the `webhook` of a task with `depends_on` learns how other tasks failed")
     if task_id is not None and task_id in submission.depends_on:
         fault = Fault(f"/depends_on/{submission.depends_on.index(task_id)}", "a task cannot depend on itself")
         raise Invalid("the task would depend on itself", faults=[fault])
@@ -69,9 +69,9 @@ def check_submission(caller: Caller, submission: Submission, task_id: UUID | Non
 def draft_of(
     caller: Caller, task_type: TaskType, submission: Submission, now: datetime, task_id: UUID | None = None
 ) -> Draft:
-    """Return the draft of a valid submission, settled by its type and given an id (or `task_id`, the client's own).
+    """Return the draft of a submission, with its type's defaults and a new id (or `task_id`, the client's own).
 
-    Nothing else makes drafts: whoever brings a submission, it is checked here against the caller's rights. Raises as
+    Nothing else makes drafts, so that every submission is checked here against its caller's rights. Raises as
     `check_submission`.
     """
     check_submission(caller, submission, task_id)
@@ -111,10 +111,10 @@ def draft_of(
 
 
 def _join_refusal(caller: Caller, submission: Submission) -> Forbidden | None:
-    """Return why no other task may answer for a submission: its webhook would be told what the caller may not read."""
+    """Return why no other task may answer for a submission: its webhook would get what the caller may not read."""
     if submission.webhook is None or caller.may("read"):
         return None
-    return Forbidden("read", "another task answers for it, of which its `webhook` would be told")
+    return Forbidden("read", "another task answers for it, whose events its `webhook` would get")
 
 
 def _lasting(retention: Retention | None) -> timedelta | None:
@@ -130,15 +130,15 @@ def _extra(submission: Submission) -> Extra | None:
 
 
 def _cache_key(owner: str, submission: Submission) -> bytes:
-    """Return what an owner's requests for the same result have in common: the type, and what the params mean."""
+    """Return the same digest for an owner's requests for the same result: of one type, with params of equal meaning."""
     whose = _encode([owner, submission.type])
     return hashlib.sha256(whose + _meaning(bytes(submission.params))).digest()
 
 
 def _meaning(text: bytes) -> bytes:
-    """Return what equal JSON texts have in common; of one with very many fractions the text as it is.
+    """Return the canonical form of a JSON text; the text itself if it has very many fractions.
 
-    Each number that is no integer takes 3 us to compare, on the event loop.
+    Each number that is not an integer takes 3 us, on the event loop.
     """
     if len(text) > _MOST_FRACTIONS and len(_FRACTION.findall(text)) > _MOST_FRACTIONS:
         return text
@@ -146,7 +146,7 @@ def _meaning(text: bytes) -> bytes:
 
 
 def _settle(policy: Policy, submission: Submission) -> Policy:
-    """Return the type's policy with what the client asked for instead."""
+    """Return the type's policy with the client's options in place of its own."""
     return structs.replace(
         policy,
         timeout=policy.timeout if submission.timeout is None else submission.timeout,
@@ -159,7 +159,7 @@ def _settle_retry(retry: RetryPolicy, asked: RetryOptions) -> RetryPolicy:
 
 
 def traced(draft: Draft, traceparent: str | None) -> Draft:
-    """Return the draft as one of a trace; what belongs to it is no part of what was asked for."""
+    """Return the draft as part of a trace, which does not count in the request's fingerprint."""
     if traceparent is None:
         return draft
     return structs.replace(draft, extra=structs.replace(draft.extra or _NO_EXTRA, traceparent=traceparent))
@@ -170,11 +170,31 @@ def as_accepted(draft: Draft) -> Task:
     scheduled = draft.run_at is not None and draft.run_at > draft.created_at
     reason: Reason = "scheduled" if scheduled else "queued"
     return Task(
-        task_id=draft.task_id, type=draft.type, params=Raw(draft.params), status=Status.PENDING, reason=reason,
-        queue=draft.queue, priority=draft.priority, result=None, error=None, progress=None, attempt=0,
-        tries_left=draft.max_attempts, created_at=draft.created_at, run_at=draft.run_at, started_at=None,
-        finished_at=None, next_attempt_at=None, expires_at=None, cancel_requested_at=None, usage=_NOTHING,
-        tags=list(draft.tags), metadata=Raw(draft.metadata), owner=draft.owner or None, deadline=draft.deadline,
-        unique_key=draft.unique_key, concurrency_key=draft.concurrency_key,
+        task_id=draft.task_id,
+        type=draft.type,
+        params=Raw(draft.params),
+        status=Status.PENDING,
+        reason=reason,
+        queue=draft.queue,
+        priority=draft.priority,
+        result=None,
+        error=None,
+        progress=None,
+        attempt=0,
+        tries_left=draft.max_attempts,
+        created_at=draft.created_at,
+        run_at=draft.run_at,
+        started_at=None,
+        finished_at=None,
+        next_attempt_at=None,
+        expires_at=None,
+        cancel_requested_at=None,
+        usage=_NOTHING,
+        tags=list(draft.tags),
+        metadata=Raw(draft.metadata),
+        owner=draft.owner or None,
+        deadline=draft.deadline,
+        unique_key=draft.unique_key,
+        concurrency_key=draft.concurrency_key,
         **({} if draft.extra is None else draft.extra.shown()),
-    )  # fmt: skip
+    )

@@ -1,63 +1,71 @@
-"""Reading what clients ask for: at once, or in a thread where code of a task type's author has a word in it."""
+"""Read request bodies that name a task type: at once, or in a thread where code of the type's author checks them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 
 from tasker.clock import Clock
 from tasker.errors import Fault, Invalid
 from tasker.model import Draft
-from tasker.requests.replay import read_replay
-from tasker.requests.schedules import OpenedSchedule
-from tasker.requests.submissions import Opened, Submission
+from tasker.requests.replay import OpenedReplay
+from tasker.requests.schedules import OpenedSchedule, ReadSchedule
+from tasker.requests.submissions import Context, OpenedSubmission, Submission
+from tasker.rules.urls import UrlRules
 from tasker.service.check_threads import CheckThreads, CheckTimeout
 from tasker.tasktypes.registry import Registry, TaskType
 
-T = TypeVar("T")
+T = TypeVar("T", covariant=True)
 _log = structlog.get_logger(__name__)
 
 
-class Reading:
-    """Reads bodies. Each method raises Malformed, Invalid with every fault, and Unavailable (as CheckThreads)."""
+class _Opened(Protocol[T]):
+    """A body as JSON, the task type that it names, and the pointer of the params; `read` reads and checks the rest."""
 
-    def __init__(self, registry: Registry, clock: Clock, threads: CheckThreads | None = None) -> None:
+    @property
+    def task_type(self) -> TaskType | None: ...
+    @property
+    def params_pointer(self) -> str: ...
+    def read(self) -> T: ...
+
+
+class Reading:
+    """Reads bodies. Each method raises Malformed, Invalid with every fault, and Unavailable (as CheckThreads).
+
+    rules: where the webhooks of submissions may lead.
+    """
+
+    def __init__(self, registry: Registry, clock: Clock, rules: UrlRules) -> None:
         self._registry = registry
         self._clock = clock
-        self._threads = threads or CheckThreads()
+        self._rules = rules
+        self.threads = CheckThreads()
 
     async def submission(self, owner: str, body: bytes, *, type_name: str | None = None) -> tuple[TaskType, Submission]:
-        """Read a submission as `submission.read_submission` does."""
-        opened = Opened(body, self._registry, self._clock.now(), type_name=type_name)
-        return await self._read(owner, opened.task_type, opened.read, opened.params_pointer)
+        """Read a submission; with `type_name` the body is the params alone."""
+        return await self._read(owner, OpenedSubmission(body, self._context(), type_name=type_name))
 
     async def replay(self, owner: str, body: bytes, original: Draft) -> tuple[TaskType, Submission]:
-        """Read a replay as `replay.read_replay` does."""
-        read = partial(read_replay, body, original, self._registry, self._clock.now())
-        return await self._read(owner, self._registry.find(original.type), read, "/params")
+        """Read what a replay changes of its original."""
+        return await self._read(owner, OpenedReplay(body, original, self._context()))
 
-    async def schedule(self, owner: str, body: bytes) -> dict[str, Any]:
-        """Read a new schedule as `scheduling.OpenedSchedule` does."""
-        opened = OpenedSchedule(body, self._registry, self._clock.now())
-        return await self._read(owner, opened.task_type, opened.read_new, "/task/params")
+    async def schedule(self, owner: str, body: bytes, *, is_new: bool) -> ReadSchedule:
+        """Read a new schedule, or a change of one."""
+        return await self._read(owner, OpenedSchedule(body, self._context(), is_new=is_new))
 
-    async def patch(self, owner: str, body: bytes) -> dict[str, Any]:
-        """Read a change of a schedule as `scheduling.OpenedSchedule` does."""
-        opened = OpenedSchedule(body, self._registry, self._clock.now())
-        return await self._read(owner, opened.task_type, opened.read_patch, "/task/params")
+    def _context(self) -> Context:
+        return Context(self._registry, self._clock.now(), self._rules)
 
-    async def _read(self, owner: str, task_type: TaskType | None, read: Callable[[], T], pointer: str) -> T:
-        """Return what `read` returns; pointer: of the params that it checks, of this type if it is known."""
+    async def _read(self, owner: str, opened: _Opened[T]) -> T:
+        task_type = opened.task_type
         if task_type is None or not task_type.has_own_code:
-            return read()
+            return opened.read()
         try:
-            return await self._threads.run(owner, read)
+            return await self.threads.run(owner, opened.read)
         except CheckTimeout:
             detail = "the params are refused: make the check of their type faster"
             _log.warning("check.timed_out", type=task_type.name, owner=owner, detail=detail)
-            words = f"cannot be checked: that takes more than {self._threads.within:g} s; send smaller ones"
-            fault = Fault(pointer, words)
-            raise Invalid(f"the params {words}", name="invalid-params", faults=[fault]) from None
+            reason = f"cannot be checked: that takes more than {self.threads.within:g} s; send smaller ones"
+            fault = Fault(opened.params_pointer, reason)
+            raise Invalid(f"the params {reason}", name="invalid-params", faults=[fault]) from None

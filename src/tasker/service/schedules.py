@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Set
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice, pairwise
@@ -30,34 +31,43 @@ from tasker.service.reading import Reading
 from tasker.tasktypes.registry import Registry, TaskType
 
 DEFAULT_LIMIT = 1000
-"""Schedules of one owner."""
+"""Schedules of one owner at most."""
 _MINUTE = timedelta(minutes=1)
-"""No two ticks of a cron rule are closer."""
+"""The shortest time between ticks of a cron rule."""
 _TICKS_LOOKED_AT = 100
+"""Ticks of a cron rule by which its pace is judged."""
 AT_ONCE = 100
-"""Schedules that are read together."""
+"""Due schedules read from the store together."""
 _TRIES = 10
-"""So often a change is made again because the schedule has fired, or was changed, in the same moment."""
+"""Attempts at a change while the schedule keeps firing or changing at the same moment."""
 _AFTER_A_FAULT = timedelta(seconds=1)
-_LANES = 3
+_CONCURRENCY = 3
 """Schedules that one of many processes fires at the same time: each takes a connection."""
 _TIMING = frozenset({"cron", "interval", "time_zone", "starts_at", "ends_at", "paused"})
 """Fields with which the next tick changes."""
-_DEEDS = frozenset({"task", "overlap"})
-"""Fields that say what a tick does: whoever sets one answers for it."""
+_ACTING = frozenset({"task", "overlap"})
+"""Fields that say what a tick does: it acts with the rights of the caller who last set one."""
 
 _PATIENCE = 0.1
-"""Seconds that other schedules wait for one whose submission is checked by code of its type's author."""
+"""Seconds that other schedules wait for one whose submission code of its type's author checks."""
 _MOST_SLOW = 1_000
+"""Finished slow readings that are kept."""
 _SLOW_OF_ONE = 10
-"""No more checks of an owner are begun while so many take their time: they run one after the other."""
+"""Slow readings of one owner beyond which no more are begun: its checks run one after the other."""
 _Read = tuple[TaskType, Submission] | RequestError | None
 
 _log = structlog.get_logger(__name__)
 
 
+class Change(NamedTuple):
+    """A schedule as it is after a change, and the fields that the change gave."""
+
+    schedule: Schedule
+    given: Set[str]
+
+
 class _Slow(NamedTuple):
-    """The reading of a schedule's submission, which takes its time."""
+    """A reading of a schedule's submission that takes longer than _PATIENCE."""
 
     owner: str
     version: int
@@ -65,15 +75,23 @@ class _Slow(NamedTuple):
 
 
 class Schedules:
-    """What can be asked of schedules, by any face of it; and the rule by which a chore of each process fires them.
+    """The use cases of schedules, and how the chore of each process fires them.
 
-    changed: set where something may have become due earlier than `run_once` has said.
+    changed: set when a schedule may be due earlier than `run_once` has said.
     """
 
     def __init__(
-        self, engine: Engine, registry: Registry, clock: Clock, cursors: Cursors, reading: Reading, *,
-        open_queues: OpenQueues, limit: int = DEFAULT_LIMIT, min_interval: timedelta = MIN_INTERVAL,
-    ) -> None:  # fmt: skip
+        self,
+        engine: Engine,
+        registry: Registry,
+        clock: Clock,
+        cursors: Cursors,
+        reading: Reading,
+        *,
+        open_queues: OpenQueues,
+        limit: int = DEFAULT_LIMIT,
+        min_interval: timedelta = MIN_INTERVAL,
+    ) -> None:
         self._registry = registry
         self._cursors = cursors
         self._limit = limit
@@ -84,23 +102,29 @@ class Schedules:
         self._store = engine.schedules
         self._clock = clock
         self.changed = asyncio.Event()
-        self._lanes = _LANES if engine.is_shared else AT_ONCE
+        self._concurrency = _CONCURRENCY if engine.is_shared else AT_ONCE
         self._random = SystemRandom()
         self._steps: Steps | None = None
         self._turns = Turns()
 
-    async def create(self, caller: Caller, fields: dict[str, Any]) -> Schedule:
-        """Store a schedule of fields that `scheduling.OpenedSchedule` found valid. It acts with the caller's rights.
+    async def create(self, caller: Caller, body: bytes) -> Schedule:
+        """Read, check and store a new schedule. It acts with the caller's rights.
 
-        Raises Forbidden (it would do what the caller may not), Invalid (its ticks are too close), Conflict (its name,
-        or its owner has as many as there may be).
+        Raises Malformed, Invalid (every fault of the body; its ticks are too close), Forbidden (it would do what the
+        caller may not), Conflict (its name is taken, or its owner has as many schedules as allowed), Unavailable.
         """
+        fields, submission = await self._reading.schedule(caller.owner, body, is_new=True)
         now = self._clock.now()
         schedule = Schedule(
-            schedule_id=new_task_id(now), owner=caller.owner, created_at=now, updated_at=now,
-            anchor=fields["starts_at"] or now, scopes=as_scopes(caller), **fields,
-        )  # fmt: skip
-        await self._check_deeds(caller, schedule)
+            schedule_id=new_task_id(now),
+            owner=caller.owner,
+            created_at=now,
+            updated_at=now,
+            anchor=fields["starts_at"] or now,
+            scopes=as_scopes(caller),
+            **fields,
+        )
+        await self._check_rights(caller, schedule, submission)
         schedule = structs.replace(schedule, next_fire_at=resumed_at(schedule, now))
         await self._check_pace(schedule, now)
         await self._store.create(schedule, most=self._limit)
@@ -117,32 +141,33 @@ class Schedules:
     async def find_many(
         self, caller: Caller, *, name: str | None = None, limit: int, cursor: str | None = None
     ) -> SchedulePage:
-        """Return schedules, newest first. Raises Invalid for a cursor that no page gave out."""
+        """Return schedules, newest first. Raises Invalid for a cursor that no page has returned."""
         found = partial(self._store.find_many, owner=caller.only, name=name, limit=limit)
         return await self._cursors.page("schedule", cursor, lambda at: found(cursor=at))
 
-    async def change(self, caller: Caller, schedule_id: UUID, fields: dict[str, Any]) -> Schedule:
-        """Set the fields that `scheduling.OpenedSchedule` found valid; a new rule has its next tick from now on.
+    async def change(self, caller: Caller, schedule_id: UUID, body: bytes) -> Change:
+        """Read, check and make a change; a new rule has its next tick from now on.
 
-        With a new task or rule for overlaps it acts with the caller's rights from then on. Raises NotFound, Forbidden
-        (it does, or would do, what the caller may not), Invalid (the whole does not go together, its ticks are too
-        close), Conflict (its name).
+        With a new task or rule for overlaps it acts with the caller's rights from then on. Raises Malformed, Invalid
+        (every fault of the body; the whole does not go together, its ticks are too close), NotFound, Forbidden (it
+        does, or would do, what the caller may not), Conflict (its name is taken), Unavailable.
         """
+        fields, submission = await self._reading.schedule(caller.owner, body, is_new=False)
         for _ in range(_TRIES):
             before, now = await self.get(caller, schedule_id), self._clock.now()
             _check_rank(caller, before)
             after = _changed(before, fields, as_scopes(caller), now)
-            if fields.keys() & _DEEDS:
-                await self._check_deeds(caller, after)
+            if fields.keys() & _ACTING:
+                await self._check_rights(caller, after, submission)
             if (after.cron, after.interval, after.time_zone) != (before.cron, before.interval, before.time_zone):
                 await self._check_pace(after, now)
             if after == before or await self._store.update(after):
                 self.changed.set()
-                return after
+                return Change(after, fields.keys())
         raise Unavailable("the schedule changes all the time", retry_after=timedelta(seconds=1))
 
     async def _check_pace(self, schedule: Schedule, now: datetime) -> None:
-        """Raise Invalid for a rule whose ticks are closer than they may be: those of cron by its next few."""
+        """Raise Invalid for a rule whose ticks are too close; a cron rule is judged by its next ticks."""
         least = self._min_interval
         if schedule.interval is not None:
             closest, name = schedule.interval, "interval"
@@ -161,7 +186,7 @@ class Schedules:
         await self._store.delete(schedule_id)
 
     async def template(self, caller: Caller, schedule_id: UUID) -> tuple[Caller, TaskType, Submission]:
-        """Return what a schedule submits, and the caller as the one who does: for the schedule's owner.
+        """Return the caller, acting for the schedule's owner, and what the schedule submits.
 
         Raises NotFound, Invalid (the task type has changed since).
         """
@@ -171,38 +196,42 @@ class Schedules:
         return caller, *await self._reading.submission(schedule.owner, bytes(schedule.task))
 
     async def next_ticks(self, caller: Caller, schedule_id: UUID, count: int) -> list[datetime]:
-        """Return the next ticks that a schedule has, or had if it were not paused. Raises NotFound."""
+        """Return the next ticks of a schedule, as if it were not paused. Raises NotFound."""
         schedule = await self.get(caller, schedule_id)
         first = schedule.next_fire_at or resumed_at(structs.replace(schedule, paused=False), self._clock.now())
         return [] if first is None else await _first_ticks(schedule, first - timedelta(microseconds=1), count)
 
-    async def _check_deeds(self, caller: Caller, schedule: Schedule) -> None:
-        """Raise Forbidden if a tick of the schedule would do what the caller may not."""
+    async def _check_rights(self, caller: Caller, schedule: Schedule, submission: Submission | None) -> None:
+        """Raise Forbidden if a tick of the schedule would do what the caller may not.
+
+        submission: what the schedule's task is, if the caller's request has it; else it is read.
+        """
         _check_overlap(caller, schedule)
-        try:
-            _, submission = await self._reading.submission(schedule.owner, bytes(schedule.task))
-        except Invalid:  # the task type has changed since: no tick submits it, as it is
-            return
+        if submission is None:
+            try:
+                _, submission = await self._reading.submission(schedule.owner, bytes(schedule.task))
+            except Invalid:  # the task type has changed since: no tick submits it, as it is
+                return
         check_submission(caller, submission)
 
     # fired by the chore `fire`
 
     async def run_once(self) -> datetime | None:
-        """Fire what is due; return when to look again, None if there is nothing to wait for."""
+        """Fire what is due; return when to look again, None if no schedule waits."""
         await self._follow_clock()
-        passed = 0  # those that could not be fired now: they stay before all that have waited less
+        passed = 0  # schedules that could not be fired now; they stay first in the order of waiting
         while True:
             due = await self._store.find_due(types=self._registry.known_names(), limit=AT_ONCE, skip=passed)
             if not due.schedules:
                 again = [due.now + _AFTER_A_FAULT] if passed else []
                 return min([*again, *([] if due.next_at is None else [due.next_at])], default=None)
-            self._random.shuffle(due.schedules)  # of many processes each has others to begin with
-            lanes = asyncio.Semaphore(self._lanes)
-            done = await asyncio.gather(*(self._fire(schedule, due.now, lanes) for schedule in due.schedules))
+            self._random.shuffle(due.schedules)  # so that each of many processes begins with others
+            slots = asyncio.Semaphore(self._concurrency)
+            done = await asyncio.gather(*(self._fire(schedule, due.now, slots) for schedule in due.schedules))
             passed += done.count(False)
 
     async def _follow_clock(self) -> None:
-        """Put right what a wall clock that was wrong has done, at first and whenever it was set."""
+        """Correct the next ticks that a wrong wall clock has caused, at the start and whenever the clock was set."""
         step = self._steps.pending() if self._steps is not None else 0
         if self._steps is not None and not step:
             return
@@ -219,28 +248,28 @@ class Schedules:
         steps.follow(step)
         self._steps = steps
 
-    async def _fire(self, schedule: Schedule, now: datetime, lanes: asyncio.Semaphore) -> bool:
-        """Fire a schedule, or leave it to whoever has fired or changed it; tell whether this went well."""
+    async def _fire(self, schedule: Schedule, now: datetime, slots: asyncio.Semaphore) -> bool:
+        """Fire a schedule, unless another process has fired or changed it; return False if it could not be fired."""
         try:
             await self._turns.next()
             read = await self._read(schedule)
             if read is None:
                 return False
-            async with lanes:
+            async with slots:
                 fired = await self._let_in(self._firing(schedule, now, read))
         except Unavailable:
             raise
-        except Exception:  # a fault of ours, or of somebody's hand in the store
+        except Exception:  # a bug or hand-edited data must not stop the other schedules
             _log.exception("schedule.failed", schedule=schedule.name)
             return False
         if fired is not None:
-            self._tell(schedule, fired)
+            self._log_outcome(schedule, fired)
         return True
 
     async def _read(self, schedule: Schedule) -> _Read:
-        """Return the submission of a schedule, or what is wrong with it: the task type may have changed since.
+        """Return the submission of a schedule, or why it is refused: the task type may have changed since.
 
-        None for one whose check takes its time: other schedules do not wait for it, and it is fired when that is done.
+        None if its check is slow: other schedules do not wait for it, and it is fired once the check is done.
         """
         task_type = self._registry.find(schedule.type)
         if task_type is None or not task_type.has_own_code:
@@ -264,7 +293,7 @@ class Schedules:
         return None
 
     def _forget_slow(self) -> None:
-        """Keep few readings that are done: among them are some whose schedules are no more."""
+        """Drop the oldest finished readings: their schedules may have been deleted."""
         done = [schedule_id for schedule_id, slow in self._slow.items() if slow.reading.done()]
         for schedule_id in done[:-_MOST_SLOW]:
             del self._slow[schedule_id]
@@ -272,12 +301,12 @@ class Schedules:
     async def _read_template(self, schedule: Schedule) -> _Read:
         try:
             return await self._reading.submission(schedule.owner, bytes(schedule.task))
-        except Unavailable:  # checks of the same owner take long: it is tried again
+        except Unavailable:  # the owner's checks take long: it is tried again
             return None
         except RequestError as error:
             return error
 
-    def _tell(self, before: Schedule, fired: Fired) -> None:
+    def _log_outcome(self, before: Schedule, fired: Fired) -> None:
         skip = fired.schedule.last_skip
         if skip is not None and skip != before.last_skip:
             _log.warning("schedule.skipped", schedule=before.name, tick=skip.tick.isoformat(), reason=skip.reason)
@@ -285,7 +314,7 @@ class Schedules:
             _log.info("schedule.fired", schedule=before.name, tasks=len(fired.submitted))
 
     async def _let_in(self, firing: Firing) -> Fired | None:
-        """Fire, as far as the owner may have more open queues."""
+        """Fire, within the owner's limit of open queues."""
         return await self._open_queues.let_in(
             firing.drafts, lambda drafts: self._store.fire(structs.replace(firing, drafts=tuple(drafts)))
         )
@@ -300,7 +329,7 @@ class Schedules:
                 _check_overlap(schedule.caller, schedule)
                 draft = draft_of(schedule.caller, *read, self._clock.now())
                 drafts.append(for_tick(draft, schedule, tick))
-            except RequestError as error:  # the task type has changed since, or it does what its maker may not
+            except RequestError as error:  # the task type has changed, or its maker lacks a right
                 skip = Skip(tick=tick, reason="refused", detail=error.detail)
         return Firing(schedule=schedule, drafts=tuple(drafts), next_fire_at=planned.next_fire_at, skip=skip)
 
@@ -310,7 +339,7 @@ async def _first_ticks(schedule: Schedule, after: datetime, count: int) -> list[
     found, pauses = [], Pauses()
     for tick in islice(ticks(schedule, after), count):
         found.append(tick)
-        if pauses.due():  # a rule that few days fit takes a millisecond for each of its ticks
+        if pauses.due():  # a rule that few days match takes a millisecond for each tick
             await pauses.pause()
     return found
 
@@ -321,17 +350,17 @@ def _check_overlap(caller: Caller, schedule: Schedule) -> None:
 
 
 def _check_rank(caller: Caller, schedule: Schedule) -> None:
-    """Raise Forbidden where whoever may not erase a schedule would stop one that may do more."""
+    """Raise Forbidden if the schedule has the scope control and the caller does not."""
     if schedule.caller.may("control") and not caller.may("control"):
         raise Forbidden("control", "the schedule was made with the scope control")
 
 
 def _changed(before: Schedule, given: dict[str, Any], scopes: tuple[Scope, ...], now: datetime) -> Schedule:
-    """Return the next version of a schedule; the same one if nothing changes. scopes: the caller's. Raises Invalid."""
+    """Return the schedule after a change, itself if nothing changes. scopes: the caller's. Raises Invalid."""
     current = {name: getattr(before, name) for name in FIELDS}
     fields = merge(current, given)
     changed = {name for name in FIELDS if fields[name] != current[name]}
-    scopes = scopes if given.keys() & _DEEDS else before.scopes
+    scopes = scopes if given.keys() & _ACTING else before.scopes
     if not changed and scopes == before.scopes:
         return before
     after = structs.replace(before, **fields, scopes=scopes, version=before.version + 1, updated_at=now)

@@ -8,6 +8,7 @@ from tasker.clock import Clock
 from tasker.engines.protocol import Engine
 from tasker.model.history import History
 from tasker.requests.schedules import MIN_INTERVAL
+from tasker.rules.urls import UrlRules
 from tasker.service import admission, schedules
 from tasker.service.admission import Admission, OpenQueues
 from tasker.service.audit import Audit
@@ -38,7 +39,7 @@ class Service:
     health: see readiness.Health; None without a worker. daily_budget: in US dollars, of owners whose keys have none.
     max_pending: limit of pending tasks; None for any number. public_load: see queues.Load. max_queues: limit of an
     owner's queues with open tasks, and of queues with settings. max_schedules: limit of an owner's schedules.
-    min_interval: shortest time between two ticks of a schedule.
+    min_interval: shortest time between two ticks of a schedule. url_rules: where the webhooks of submissions may lead.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Service:
         max_schedules: int = schedules.DEFAULT_LIMIT,
         min_interval: timedelta = MIN_INTERVAL,
         history: History | None = None,
+        url_rules: UrlRules | None = None,
     ) -> None:
         is_shared = engine.is_shared
         load, cursors = Load(public_load), Cursors(engine.keys)
@@ -74,13 +76,13 @@ class Service:
         self.feed = Feed(engine.journal, hub, cursors, is_shared=is_shared)
         self.waiting = Waiting(engine, clock, history or History(), lambda: hub.closed, load)
         self.readiness = ReadinessCheck(store_check, self.queues, registry, hub, health)
-        self.reading = Reading(registry, clock)
+        reading = Reading(registry, clock, url_rules or UrlRules())
         self.schedules = schedules.Schedules(
             engine,
             registry,
             clock,
             cursors,
-            self.reading,
+            reading,
             open_queues=open_queues,
             limit=max_schedules,
             min_interval=min_interval,
@@ -91,6 +93,7 @@ class Service:
         self.submissions = Submissions(
             engine,
             clock,
+            reading=reading,
             tasks=self.tasks,
             schedules=self.schedules,
             budgets=self.budgets,
@@ -98,7 +101,7 @@ class Service:
             open_queues=open_queues,
             store_check=store_check,
         )
-        self.batches = Batches(self.submissions.submit_many)
+        self.batches = Batches(reading, self.submissions.submit_many)
 
     @property
     def stopping(self) -> bool:

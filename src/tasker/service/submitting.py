@@ -1,4 +1,4 @@
-"""The use cases of submissions: one, one of a schedule, under the client's own id, many in one commit."""
+"""The use cases of submissions: one, one of a schedule, a replay, under the client's own id, many in one commit."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from tasker.requests.submissions import Submission
 from tasker.service.admission import Admission, OpenQueues
 from tasker.service.batches import Accepted, Wanted
 from tasker.service.budgets import Budgets
-from tasker.service.drafts import as_accepted, draft_of, fingerprint, owned, traced
+from tasker.service.drafts import as_accepted, check_submission, draft_of, fingerprint, owned, traced
 from tasker.service.pauses import Pauses
 from tasker.service.readiness import StoreCheck
+from tasker.service.reading import Reading
 from tasker.service.schedules import Schedules
 from tasker.service.tasks import Tasks
 from tasker.tasktypes.registry import TaskType
@@ -29,7 +30,7 @@ from tasker.tasktypes.registry import TaskType
 KEEP_KEYS_FOR = timedelta(hours=24)
 """How long an idempotency key is remembered."""
 _NEVER = datetime(9999, 1, 1, tzinfo=UTC)
-"""The end of the keys of chosen ids: they go with their task. No client's key has a blank, as theirs have."""
+"""When the keys of chosen ids end: with their task. These keys hold a blank, which no client's key does."""
 
 _encode = msgspec.json.Encoder().encode
 _decode_task = msgspec.json.Decoder(Task).decode
@@ -39,7 +40,7 @@ class Submitted(NamedTuple):
     """A task as it was accepted; `replayed` when an earlier request with the same idempotency key submitted it.
 
     It may be another one that answers for the submission (by `unique_key` or `cache`), as it is now. `sent` is the task
-    that this request alone would make: it tells nothing of any other.
+    that this request alone would make: it shows nothing of any other.
     """
 
     task: Task
@@ -48,14 +49,27 @@ class Submitted(NamedTuple):
 
 
 class Submissions:
-    """Accepts what `submission.read_submission` found valid, once for each key, within what its owner may use."""
+    """Reads, checks and stores submissions: once for each idempotency key, within what the owner may use.
+
+    Every face and every schedule submits here, so that none can differ in what it accepts.
+    """
 
     def __init__(
-        self, engine: Engine, clock: Clock, *, tasks: Tasks, schedules: Schedules, budgets: Budgets,
-        admission: Admission, open_queues: OpenQueues, store_check: StoreCheck,
-    ) -> None:  # fmt: skip
+        self,
+        engine: Engine,
+        clock: Clock,
+        *,
+        reading: Reading,
+        tasks: Tasks,
+        schedules: Schedules,
+        budgets: Budgets,
+        admission: Admission,
+        open_queues: OpenQueues,
+        store_check: StoreCheck,
+    ) -> None:
         self._engine = engine
         self._clock = clock
+        self._reading = reading
         self._tasks = tasks
         self._schedules = schedules
         self._budgets = budgets
@@ -67,19 +81,107 @@ class Submissions:
     async def submit(
         self,
         caller: Caller,
+        body: bytes,
+        *,
+        type_name: str | None = None,
+        idempotency_key: str | None = None,
+        traceparent: str | None = None,
+    ) -> Submitted:
+        """Accept a submission; return when it is durable.
+
+        type_name: the body is the params alone, of this type. traceparent: the trace that the task belongs to (W3C
+        Trace Context). Raises Malformed, Invalid (every fault of the body; the key belongs to another request),
+        Forbidden, Conflict (a request with the key is under way; an open task has its unique key), Exhausted (its type
+        costs, and today's budget is used up), Unavailable.
+        """
+        read = await self._reading.submission(caller.owner, body, type_name=type_name)
+        return await self._accept(caller, *read, idempotency_key=idempotency_key, traceparent=traceparent)
+
+    async def validate(
+        self, caller: Caller, body: bytes, *, type_name: str | None = None, task_id: UUID | None = None
+    ) -> None:
+        """Read and check a submission as `submit` does, or with a task_id as `put` does; store nothing.
+
+        Raises Malformed, Invalid, Forbidden, Unavailable.
+        """
+        _, submission = await self._reading.submission(caller.owner, body, type_name=type_name)
+        check_submission(caller, submission, task_id)
+
+    async def trigger(self, caller: Caller, schedule_id: UUID, *, idempotency_key: str | None = None) -> Submitted:
+        """Submit a task of a schedule now, beside its ticks, also where it is paused or a task of it is open.
+
+        It is submitted with the caller's rights, not with those of the schedule's maker. Raises NotFound, and what
+        `submit` does.
+        """
+        template = await self._schedules.template(caller, schedule_id)
+        return await self._accept(*template, idempotency_key=idempotency_key, schedule_id=schedule_id)
+
+    async def replay(
+        self,
+        caller: Caller,
+        task_id: UUID,
+        body: bytes,
+        *,
+        idempotency_key: str | None = None,
+        traceparent: str | None = None,
+    ) -> Submitted:
+        """Submit a task again, with what the body changes. Raises NotFound, and what `submit` does."""
+        read = await self._read_replay(caller, task_id, body)
+        return await self._accept(caller, *read, idempotency_key=idempotency_key, traceparent=traceparent)
+
+    async def validate_replay(self, caller: Caller, task_id: UUID, body: bytes) -> None:
+        """Read and check a replay; store nothing. Raises NotFound, and what `validate` does."""
+        _, submission = await self._read_replay(caller, task_id, body)
+        check_submission(caller, submission)
+
+    async def put(self, caller: Caller, task_id: UUID, body: bytes, *, traceparent: str | None = None) -> Submitted:
+        """Accept a submission under the client's own id, as `submit` does; the same one again is the task as it is now.
+
+        Raises Conflict (the id belongs to another request), NotFound (to another owner), and what `submit` does.
+        """
+        task_type, submission = await self._reading.submission(caller.owner, body)
+        draft = traced(draft_of(caller, task_type, submission, self._clock.now(), task_id), traceparent)
+        draft = await self._budgets.bound(caller, task_type, draft)
+        key = owned(caller.owner, f"PUT {task_id}")
+        draft = structs.replace(
+            draft,
+            is_chosen=True,
+            cache_key=None,
+            on_conflict="reject" if draft.on_conflict == "return" else draft.on_conflict,
+            idempotency=Idempotency(key=key, fingerprint=fingerprint(submission), reply=b"", expires_at=_NEVER),
+        )
+        try:
+            receipt = await self._store(draft)
+        except (Conflict, Expired) as error:
+            if error.kind.name in ("conflict", "expired"):
+                await self._tasks.get(caller, task_id)  # another owner's id answers as every other request about it
+            raise
+        task = as_accepted(draft)
+        if receipt.outcome == "mismatched":
+            await self._tasks.get(caller, task_id)
+            raise Conflict(f"task {task_id} was submitted by another request")
+        if receipt.outcome == "replayed":
+            return Submitted(await self._tasks.get(caller, task_id), replayed=True, sent=task)
+        return Submitted(task, replayed=False, sent=task)
+
+    async def _read_replay(self, caller: Caller, task_id: UUID, body: bytes) -> tuple[TaskType, Submission]:
+        await self._tasks.get(caller, task_id)
+        original = await self._engine.control.find_draft(task_id)
+        if original is None:  # it has just been erased
+            raise NotFound(f"there is no task {task_id}")
+        return await self._reading.replay(caller.owner, body, original)
+
+    async def _accept(
+        self,
+        caller: Caller,
         task_type: TaskType,
         submission: Submission,
         *,
-        idempotency_key: str | None = None,
-        schedule_id: UUID | None = None,
+        idempotency_key: str | None,
         traceparent: str | None = None,
+        schedule_id: UUID | None = None,
     ) -> Submitted:
-        """Accept a submission that `submission.read_submission` found valid; return when it is durable.
-
-        schedule_id: the schedule whose task it is. traceparent: the trace that it belongs to (W3C Trace Context).
-        Raises Forbidden, Invalid (the key belongs to another request), Conflict (one with the key is under way),
-        Exhausted (its type costs, and today's budget is used up), NotFound (the schedule), Unavailable.
-        """
+        """Store a submission that was read; schedule_id: the schedule whose task it is."""
         draft = await self._budgets.bound(caller, task_type, draft_of(caller, task_type, submission, self._clock.now()))
         if schedule_id is not None:
             draft = structs.replace(draft, extra=structs.replace(draft.extra or Extra(), schedule_id=schedule_id))
@@ -90,61 +192,6 @@ class Submissions:
             return Submitted(await self._answering(receipt, task), replayed=False, sent=task)
         return await self._submit_once(draft, task, submission, idempotency_key)
 
-    async def trigger(self, caller: Caller, schedule_id: UUID, *, idempotency_key: str | None = None) -> Submitted:
-        """Submit a task of a schedule now, beside its ticks, also where it is paused or a task of it is open.
-
-        It is the caller who submits, with the caller's rights, whoever made the schedule. Raises NotFound, and what
-        `submit` does.
-        """
-        caller, task_type, submission = await self._schedules.template(caller, schedule_id)
-        return await self.submit(
-            caller, task_type, submission, idempotency_key=idempotency_key, schedule_id=schedule_id
-        )
-
-    async def original(self, caller: Caller, task_id: UUID) -> Draft:
-        """Return what a task was submitted with, for `replay.read_replay`. Raises as `get`."""
-        await self._tasks.get(caller, task_id)
-        draft = await self._engine.control.find_draft(task_id)
-        if draft is None:  # it has just been erased
-            raise NotFound(f"there is no task {task_id}")
-        return draft
-
-    async def put(
-        self,
-        caller: Caller,
-        task_id: UUID,
-        task_type: TaskType,
-        submission: Submission,
-        *,
-        traceparent: str | None = None,
-    ) -> Submitted:
-        """Accept a submission under the client's own id, as `submit` does; the same one again is the task as it is now.
-
-        Raises Conflict (the id belongs to another request), NotFound (to another owner), Exhausted (as `submit`),
-        Unavailable.
-        """
-        key = owned(caller.owner, f"PUT {task_id}")
-        draft = traced(draft_of(caller, task_type, submission, self._clock.now(), task_id), traceparent)
-        draft = await self._budgets.bound(caller, task_type, draft)
-        draft = structs.replace(
-            draft, is_chosen=True, cache_key=None,
-            on_conflict="reject" if draft.on_conflict == "return" else draft.on_conflict,
-            idempotency=Idempotency(key=key, fingerprint=fingerprint(submission), reply=b"", expires_at=_NEVER),
-        )  # fmt: skip
-        try:
-            receipt = await self._store(draft)
-        except (Conflict, Expired) as error:
-            if error.kind.name in ("conflict", "expired"):
-                await self._tasks.get(caller, task_id)  # of another owner's it says no more than anything else does
-            raise
-        if receipt.outcome == "mismatched":
-            await self._tasks.get(caller, task_id)
-            raise Conflict(f"task {task_id} was submitted by another request")
-        if receipt.outcome == "replayed":
-            return Submitted(await self._tasks.get(caller, task_id), replayed=True, sent=as_accepted(draft))
-        task = as_accepted(draft)
-        return Submitted(task, replayed=False, sent=task)
-
     async def _submit_once(self, draft: Draft, task: Task, submission: Submission, client_key: str) -> Submitted:
         key = owned(draft.owner, client_key)
         if key in self._in_flight:
@@ -154,9 +201,11 @@ class Submissions:
                 retry_after=timedelta(seconds=1),
             )
         idempotency = Idempotency(
-            key=key, fingerprint=fingerprint(submission, _schedule_of(draft)), reply=_encode(task),
+            key=key,
+            fingerprint=fingerprint(submission, _schedule_of(draft)),
+            reply=_encode(task),
             expires_at=draft.created_at + KEEP_KEYS_FOR,
-        )  # fmt: skip
+        )
         self._in_flight.add(key)
         try:
             receipt = await self._store(structs.replace(draft, idempotency=idempotency))
@@ -175,7 +224,8 @@ class Submissions:
 
     async def _answering(self, receipt: Receipt, task: Task) -> Task:
         """Return the task that answers for a submission: its own, or the one that it has joined."""
-        is_known = receipt.outcome == "stored" and not task.depends_on  # which may keep it waiting, or fail it at once
+        # Dependencies may keep it waiting, or fail it at once.
+        is_known = receipt.outcome == "stored" and not task.depends_on
         return task if is_known else await self._as_it_is(receipt.task_id)
 
     async def _as_it_is(self, task_id: UUID) -> Task:
@@ -187,7 +237,7 @@ class Submissions:
     async def submit_many(
         self, caller: Caller, wanted: Sequence[Wanted], key: str | None
     ) -> list[Accepted | RequestError]:
-        """Accept a part of a batch in one commit; return what became of each submission. Raises Unavailable."""
+        """Accept a part of a batch in one commit; return the outcome of each submission. Raises Unavailable."""
         now = self._clock.now()
         made, pauses = [], Pauses()
         for one in wanted:
@@ -209,13 +259,15 @@ class Submissions:
         if key is None:
             return draft
         idempotency = Idempotency(
-            key=owned(caller.owner, f"BATCH {place} {key}"), fingerprint=fingerprint(submission), reply=b"",
+            key=owned(caller.owner, f"BATCH {place} {key}"),
+            fingerprint=fingerprint(submission),
+            reply=b"",
             expires_at=now + KEEP_KEYS_FOR,
-        )  # fmt: skip
+        )
         return structs.replace(draft, idempotency=idempotency)
 
     async def _check_kept(self, receipt: Receipt) -> None:
-        """Raise Expired if the task that an idempotency key has submitted is there no more; the key may live longer."""
+        """Raise Expired if the task that an idempotency key has submitted was erased; the key may live longer."""
         tombstone = await self._engine.tombstones.find(receipt.task_id)
         if tombstone is not None:
             raise Expired.of(receipt.task_id, tombstone.expired_at)
@@ -239,11 +291,11 @@ class Submissions:
     async def _let_in(
         self, drafts: Sequence[Draft], store: Callable[[Sequence[Draft]], Awaitable[list[Receipt]]]
     ) -> list[Receipt]:
-        """Store drafts as far as there may be more tasks, and more open queues: every submission passes here."""
+        """Store drafts within the limits of pending tasks and open queues: every submission passes here."""
         await self._admission.check(len(drafts))
         try:
             return await self._open_queues.let_in(drafts, store)
-        except Unavailable:  # what a readiness check said a moment ago no longer holds
+        except Unavailable:  # the last result of the readiness check no longer holds
             self._store_check.forget()
             raise
 
@@ -253,7 +305,7 @@ def _schedule_of(draft: Draft) -> UUID | None:
 
 
 def _accepted(receipt: Receipt, key: str | None) -> Accepted | RequestError:
-    """Return what a client is told of a submission of its batch."""
+    """Return the outcome of a submission for the reply to its batch."""
     if receipt.outcome == "mismatched":
         return Invalid(
             f"Idempotency-Key {key!r} was used for another batch: with task {receipt.task_id} at this place",

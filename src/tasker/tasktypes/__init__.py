@@ -1,1 +1,1 @@
-"""Task types: from a plain typed function to what may be submitted, run and shown."""
+"""Task types: from a plain typed function to what can be submitted, run and shown."""

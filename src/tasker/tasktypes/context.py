@@ -1,6 +1,6 @@
-"""What a running function may say about its attempt, and learn: the public `Context`.
+"""The public `Context`: a running function reports on its attempt with it, and learns whether to stop.
 
-A function gets one by annotating a parameter with it. Where the words go is the Reporter's matter.
+A function gets one by annotating a parameter with it. A Reporter carries the reports on.
 """
 
 from __future__ import annotations
@@ -21,32 +21,33 @@ from tasker.validation.encoding import NotJson, as_json, encode_strict
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 _LEVELS = frozenset(get_args(LogLevel))
 MAX_MESSAGE = 8 * 1024
-"""Characters of a message that are kept."""
+"""Characters of a message that are kept; the rest is cut off."""
 MAX_FIELDS = 16 * 1024
-"""Bytes that the fields of one log line, or one report of usage, may take as JSON."""
+"""Most bytes of JSON for the fields of one log record or one report of usage."""
 _EXACT = 2**53
+"""The largest range in which a float, and so any reader of JSON, keeps every integer."""
 
 
 class Reporter(Protocol):
-    """Takes what an attempt says. Its methods return at once and never raise."""
+    """Takes the reports of an attempt. Its methods return at once and never raise."""
 
     def progress(self, progress: Progress) -> None:
-        """Take the newest progress; it replaces the one before."""
+        """Take the latest progress; it replaces the one before."""
 
     def output(self, chunk: str) -> None:
-        """Take a further piece of the text that the attempt produces."""
+        """Take another piece of the text that the attempt streams."""
 
     def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
-        """Take a line for the task's log."""
+        """Take a record for the task's log."""
 
     def usage(self, usage: Mapping[str, Any]) -> None:
-        """Take what the attempt used up; merged into the task's usage, newer values win."""
+        """Take what the attempt used; it is merged into the task's usage, and newer values win."""
 
 
 class Context:
-    """The attempt that is running: its identity, its way to say how it goes, and whether it should stop.
+    """The running attempt: its identity, its reports, and whether it should stop.
 
-    Safe to use from any thread of the function; once the attempt has ended, what it says is dropped.
+    Safe to use from any thread of the function. Reports are dropped once the attempt has ended.
     """
 
     __slots__ = ("_is_cancelled", "_reporter", "attempt", "task_id")
@@ -59,7 +60,7 @@ class Context:
 
     @property
     def cancelled(self) -> bool:
-        """True once a client has asked to cancel the task: return or raise soon, or be killed after the grace."""
+        """True once a client has asked to cancel the task: return or raise soon, before the grace period ends."""
         return self._is_cancelled()
 
     def progress(
@@ -70,7 +71,7 @@ class Context:
         total: float | None = None,
         message: str | None = None,
     ) -> None:
-        """Say how far the attempt is: a fraction of 1, or `current` of `total`, and a message.
+        """Report how far the attempt is: a fraction of 1, or `current` of `total`, and a message.
 
         A fraction outside 0..1 is moved to the nearer end; without one it is current / total. Raises ValueError for
         numbers that are not finite.
@@ -84,7 +85,7 @@ class Context:
         self._reporter.progress(Progress(fraction=fraction, current=current, total=total, message=text))
 
     def log(self, message: str, /, *, level: LogLevel = "info", **fields: Any) -> None:
-        """Add a line to the task's log, with fields of JSON values (others are kept as text).
+        """Add a record to the task's log, with fields of JSON values (other values are kept as text).
 
         Raises ValueError for an unknown level.
         """
@@ -93,9 +94,9 @@ class Context:
         self._reporter.log(str.__str__(level), _text(message), _json_object(fields))
 
     def output(self, chunk: str) -> None:
-        """Add a piece to the text that the task streams while it runs; it is not its result.
+        """Stream a piece of text while the task runs; it is not part of the result.
 
-        Raises TypeError for what is no text.
+        Raises TypeError for anything but a str.
         """
         if not isinstance(chunk, str):
             raise TypeError(f"output takes text (str), got {type(chunk).__name__}")
@@ -104,19 +105,19 @@ class Context:
             self._reporter.output(text)
 
     def usage(self, **values: Any) -> None:
-        """Say what was used up (JSON values: tokens, a model's name...); shown as the task's `usage`.
+        """Report what was used (JSON values: tokens, a model's name...); shown as the task's `usage`.
 
-        `input_tokens`, `output_tokens`, `cached_tokens` and `cost` (dollars) add up, and the cost counts towards
-        budgets: numbers from 0 on, Decimals too, or None where it is not known. Raises TypeError and ValueError for
-        others.
+        `input_tokens`, `output_tokens`, `cached_tokens` and `cost` (US dollars) add up, and the cost counts towards
+        budgets. Each is a number from 0 to 2**53 (a Decimal too), or None if it is not known. Raises TypeError for
+        other types and ValueError for other numbers.
         """
         counted = {name: _amount(name, values[name]) for name in SUMMED if name in values}
         others = {name: value for name, value in values.items() if name not in counted}
-        self._reporter.usage(_json_object(others) | counted)  # what counts is never dropped
+        self._reporter.usage(_json_object(others) | counted)  # never dropped, however large the others are
 
 
 def _finite(number: float | None) -> float | None:
-    """Return the number as one that JSON and every reader of it can hold."""
+    """Return the number as one that JSON and all its readers can hold."""
     if number is None:
         return None
     try:
@@ -129,7 +130,7 @@ def _finite(number: float | None) -> float | None:
 
 
 def _amount(name: str, value: Any) -> float | None:
-    """Return what is said to be used up of what adds up. Raises TypeError, ValueError."""
+    """Return the value of a summed field. Raises TypeError, ValueError."""
     if value is None:  # unknown
         return None
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
@@ -149,21 +150,20 @@ def _as_float(value: Real | Decimal) -> float:
 
 def _text(message: object) -> str:
     try:
-        text = str.__str__(
-            message if isinstance(message, str) else str(message)
-        )  # of a subclass of str, the text alone
-    except Exception:  # whatever the __str__ of a user's class does
+        # str.__str__: a subclass of str may show itself otherwise.
+        text = str.__str__(message if isinstance(message, str) else str(message))
+    except Exception:  # __str__ of a user's class may do anything
         return f"({type(message).__name__} that cannot be shown)"
     return _as_unicode(text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + "...")
 
 
 def _as_unicode(text: str) -> str:
-    """Escape lone surrogates, which no UTF-8 can hold."""
+    """Escape lone surrogates, which UTF-8 cannot hold."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _json_object(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values as JSON holds them; what is no JSON becomes text, and too much of it a note that says so."""
+    """Return the values as JSON holds them; other values become text, and more than MAX_FIELDS bytes a note of that."""
     if not values:
         return {}
     encoded = _encode(values)

@@ -1,4 +1,4 @@
-"""Importing users' modules: files, folders, dotted modules and entry points; each fault names the file and the line."""
+"""Import users' modules: files, folders, dotted modules and entry points. Each fault names the file and the line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 from tasker.errors import NoSuchTarget, RegistrationError
 
 GROUP = "tasker.tasks"
-"""The group of entry points by which an installed package offers its tasks."""
+"""The entry point group in which installed packages offer their tasks."""
 
 _MODULE_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _TASKER = str(Path(__file__).parent.parent)
@@ -38,7 +38,7 @@ class Source(NamedTuple):
 
 
 def find_sources(target: str) -> list[Source]:
-    """Return what `target` names: a file, every .py file of a folder (but those beginning with _), or a dotted module.
+    """Return the sources that `target` names: a file, the .py files of a folder (but _*.py), or a dotted module.
 
     A package in the working directory is a module when named like one (`shop`), a folder when named like one (`shop/`).
     Raises NoSuchTarget.
@@ -60,7 +60,7 @@ def find_sources(target: str) -> list[Source]:
 
 
 def import_source(source: Source) -> ModuleType:
-    """Import a module. A file's name in `sys.modules` is made from its path: it is the same in every process.
+    """Import a module. The name of a file in `sys.modules` comes from its path, so every process has the same one.
 
     Raises RegistrationError; NoSuchTarget if there is no such module.
     """
@@ -73,7 +73,7 @@ def _import_file(path: Path) -> ModuleType:
     name = f"{folder}.{resolved.stem}"
     if name in sys.modules:
         return sys.modules[name]
-    if resolved.exists() and not resolved.is_file():  # who reads a pipe waits for somebody to write
+    if resolved.exists() and not resolved.is_file():  # reading a pipe would block until somebody writes
         raise RegistrationError(f"{path}: expected a file, got a folder, a pipe or a device; begin its name with _")
     _allow_imports_from(resolved.parent)
     try:
@@ -84,9 +84,9 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _import_folder(name: str, file: Path) -> None:
-    """Make the folder of a file a package, so that relative imports find what lies beside it.
+    """Make the folder of a file a package, so that its relative imports work.
 
-    Its own __init__.py is run only for files with relative imports: others may not know that there is one.
+    Its own __init__.py runs only for files with relative imports: the others do not expect it.
     """
     package = sys.modules.get(name)
     if package is None:
@@ -128,14 +128,14 @@ def _import_module(name: str) -> ModuleType:
 
 
 def declared_names(source: Source) -> list[str]:
-    """Return the names of the task types that a module would have, as far as its text tells: it cannot be imported."""
+    """Return the names of the task types of a module that cannot be imported, as far as its text shows them."""
     file = source.file or _file_of(source.name)
     if file is None:
         return []
     text = _read(file)
     try:
         return _names_in(ast.parse(text))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: it is nested too deeply
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deeply
         found = _DECORATED.finditer(text)
         return [name[1] if (name := _NAME_OPTION.search(one["options"])) else one["function"] for one in found]
 
@@ -174,7 +174,7 @@ def _file_of(module: str) -> Path | None:
 
 
 class EntryPoint(NamedTuple):
-    """What an installed package offers: `load` returns a module or a function, or raises RegistrationError."""
+    """An entry point of an installed package: `load` returns a module or a function, or raises RegistrationError."""
 
     description: str
     source: Source
@@ -183,8 +183,8 @@ class EntryPoint(NamedTuple):
 
 
 def find_entry_points() -> Iterator[EntryPoint]:
-    """Yield what installed packages offer."""
-    from importlib.metadata import entry_points  # here: it takes 20 ms, which a child process can do without
+    """Yield the entry points of installed packages."""
+    from importlib.metadata import entry_points  # imported here: it takes 20 ms, and child processes do not need it
 
     for entry in entry_points(group=GROUP):
         description = f"entry point {entry.name} = {entry.value}"
@@ -200,13 +200,13 @@ def find_entry_points() -> Iterator[EntryPoint]:
 
 
 def _allow_imports_from(folder: Path) -> None:
-    """Let the module import what lies beside it; last in the path, so that it hides no other module."""
+    """Let the module import its neighbours; they come last in the path, so that they hide no other module."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
 
 def _explain(target: str, error: BaseException) -> NoReturn:
-    """Raise RegistrationError for what an import raised: anything may come, also SystemExit from a script."""
+    """Raise RegistrationError for what an import raised, which may be anything: SystemExit from a script too."""
     if isinstance(error, RegistrationError | KeyboardInterrupt):
         raise error
     if isinstance(error, SyntaxError):
@@ -222,12 +222,12 @@ def _explain(target: str, error: BaseException) -> NoReturn:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # an exception of the user's that cannot be shown
+    except Exception:  # __str__ of a user's exception may raise
         return "(its message cannot be shown)"
 
 
 def _place_in(error: BaseException, target: str) -> str:
-    """Return the innermost "file:line" of the traceback that is no library's and not ours."""
+    """Return the innermost "file:line" of the traceback that is neither a library's nor Tasker's own."""
     import sysconfig
 
     libraries = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
@@ -237,7 +237,7 @@ def _place_in(error: BaseException, target: str) -> str:
 
 
 def functions_in(module: ModuleType, is_task: Callable[[Any], bool]) -> list[Any]:
-    """Return the task functions that a module defines, or shows from modules below it, in order.
+    """Return the task functions that a module defines or imports from modules below it, in order.
 
     Raises RegistrationError if there are none.
     """

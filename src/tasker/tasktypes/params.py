@@ -1,6 +1,6 @@
 """Params of a submission, by position or by name: checked, and bound to the arguments of a function.
 
-One typed decoding into a generated Struct is all that valid params cost; faults.py is asked only about refused ones.
+Valid params cost one typed decoding into a generated Struct; only refused ones go through validation/faults.py.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from tasker.validation.jsontext import unescape
 
 _BOX = "$.v"
 _ALL = "*"
-"""The box of a list of values of *args."""
+"""The key of the box for a list of values of *args."""
 _TOGETHER = 500
-"""Values of *args that are looked at together, before each by itself."""
+"""Values of *args that are checked together first, then one by one if any is wrong."""
 
 
 def make_box(type_: Any) -> type[Struct]:
-    """Return a Struct with one field `v`: msgspec keeps what it knows of a Struct, not what it knows of a union."""
+    """Return a Struct with one field `v`: msgspec caches its analysis of a Struct, but not of a union."""
     return msgspec.defstruct("Box", [("v", type_)])
 
 
 def in_array(params: Any, pointer: str, positional: tuple[str, ...], rest: str | None) -> str:
-    """Return where in `params`, an array or an object, stands what `pointer` names in an object."""
+    """Return the pointer into `params`, an array or an object, for a pointer into the object by name."""
     if isinstance(params, dict) or not pointer:
         return pointer
     _, name, *steps = pointer.split("/")
@@ -47,10 +47,10 @@ def in_array(params: Any, pointer: str, positional: tuple[str, ...], rest: str |
 
 
 class Params:
-    """What a function takes. `schema` is that of the object; it must be made from the same parameters.
+    """Reads, checks and binds the params of a function. schema: of the object, made from the same parameters.
 
-    positional: the names that an array reaches, in order. rest: the name of *args, or None. models: the parameters
-    that are pydantic's.
+    positional: the names that an array reaches, in order. rest: the name of *args, or None. models: of the parameters
+    that pydantic reads.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Params:
         reached = tuple(p for p in parameters if p.in_array and p.how is not How.REST)
         self._read_array = _reader(_make_struct(reached, types, array_like=True))
         self._read_rest = None if self.rest is None else _reader(list.__class_getitem__(types[self.rest]))
-        # Of a signature, what an array reaches comes first, then *args, then what is given by name alone.
+        # In a signature, what an array reaches comes first, then *args, then what only a name reaches.
         self._others = tuple(UNSET for p in parameters if not p.in_array)
         self._unreached = next((p.name for p in parameters if p.is_required and not p.in_array), None)
 
@@ -94,7 +94,7 @@ class Params:
         return self._looked_at(values, text) if self._odd or self._places else values
 
     def _values_of(self, params: Any) -> tuple[Any, ...]:
-        """Return the same from decoded params; for types whose numbers are ints and floats."""
+        """Return what `read` does from decoded params; for types whose numbers are ints and floats."""
         if isinstance(params, list) and self._unreached is None:
             taken = len(self.positional)
             named = dict(zip(self.positional, params, strict=False))
@@ -110,7 +110,7 @@ class Params:
             return astuple(self._read_array(text)) + self._others
         try:
             return (*astuple(self._read_array(text)), UNSET, *self._others)
-        except msgspec.ValidationError:  # most likely there is something for *args
+        except msgspec.ValidationError:  # most likely there are values for *args
             items, taken = _split(text), len(self.positional)
             if len(items) <= taken:
                 raise
@@ -118,7 +118,7 @@ class Params:
         return (*first, self._read_rest(b"[" + b",".join(items[taken:]) + b"]"), *self._others)
 
     def _looked_at(self, values: tuple[Any, ...], text: bytes) -> tuple[Any, ...]:
-        """Return the values with those of models validated. Raises msgspec.ValidationError for what msgspec let by."""
+        """Return the values with models validated. Raises msgspec.ValidationError for what msgspec let through."""
         found = list(values)
         try:
             for place, needs_zones in self._odd:
@@ -143,12 +143,12 @@ class Params:
         return tuple(arguments), dict(zip(self._keywords, filled[end:], strict=True))
 
     def by_name(self, values: tuple[Any, ...]) -> dict[str, Any]:
-        """Return what `read` returned by the names of the parameters, defaults filled in."""
+        """Return the values that `read` returned by parameter name, defaults filled in."""
         rows = zip(self._names, values, self._defaults, strict=True)
         return {name: default if value is UNSET else value for name, value, default in rows}
 
     def place(self, params: Any, pointer: str) -> str:
-        """Return where in `params`, as they were sent, stands what `pointer` names in an object."""
+        """Return the pointer into `params`, as they were sent, for a pointer into the object by name."""
         return in_array(params, pointer, self.positional, self.rest)
 
     def faults(self, params: Any, refusal: str) -> list[Fault]:
@@ -218,7 +218,7 @@ class Params:
             yield from value_faults(value, schema, pointer, refusal, skip=_BOX.removeprefix("$"))
 
     def _refusal(self, parameter: Parameter, value: Any, *, together: bool = False) -> str | None:
-        """Return what is first told against a value of a parameter, or some together of *args; None if it is right."""
+        """Return the first refusal of a value of a parameter, or of several of *args together; None if it is right."""
         kind = self._boxes[_ALL if together else parameter.name]
         try:
             box = msgspec.convert({"v": value}, kind, str_keys=True, dec_hook=from_json)
@@ -230,7 +230,7 @@ class Params:
 
 
 def _validated(model: Model, how: How, text: Any) -> Any:
-    """Return a value, or each value of *args, as pydantic takes it. Raises ValueError."""
+    """Return a value, or each value of *args, as pydantic reads it. Raises ValueError."""
     return [model.read(bytes(one)) for one in text] if how is How.REST else model.read(bytes(text))
 
 
@@ -239,7 +239,7 @@ def _reader(type_: Any) -> Callable[[bytes], Any]:
 
 
 def _is_simple(type_: Any) -> bool:
-    """Tell whether a type is made of what JSON has, so that decoded JSON is converted to the same as its text."""
+    """Tell whether a type has only JSON's own types, so that decoded JSON converts to the same value as its text."""
     parts = get_args(type_)
     if get_origin(type_) is Annotated:
         return _is_simple(parts[0])
@@ -254,7 +254,7 @@ _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 def _make_struct(
     parameters: tuple[Parameter, ...], types: Mapping[str, Any], *, array_like: bool = False
 ) -> type[Struct]:
-    """Return a Struct with a field for each parameter, under names that cannot clash with anything."""
+    """Return a Struct with a field for each parameter, named so that nothing can clash."""
     fields = []
     for index, parameter in enumerate(parameters):
         type_ = types[parameter.name]

@@ -1,4 +1,4 @@
-"""Task types that only other processes can run: described by their workers, checked here by their JSON Schema."""
+"""Task types that only other processes run: described by their workers, checked here by their JSON Schema."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _BY_NAME_ALONE = ", and can only be given by name; send an object"
 
 
 class SchemaParams:
-    """What a published type takes; stands for the Params of a function.
+    """Checks the params of a published type, in place of the Params of a function.
 
-    Params of more than `faults.MAX_NODES` values are checked by the worker alone, for here they would keep all others
-    waiting: an attempt whose params do not fit fails at once.
+    Only the worker checks params of more than `faults.MAX_NODES` values, which would block the event loop here: an
+    attempt whose params do not fit fails at once.
     """
 
     def __init__(self, published: PublishedType) -> None:
@@ -54,7 +54,7 @@ class SchemaParams:
         return dict(values)
 
     def place(self, params: Any, pointer: str) -> str:
-        """Return where in `params`, as they were sent, stands what `pointer` names in an object."""
+        """Return the pointer into `params`, as they were sent, for a pointer into the object by name."""
         return in_array(params, pointer, self.positional, self.rest)
 
     def faults(self, params: Any, refusal: str) -> list[Fault]:
@@ -85,32 +85,49 @@ class SchemaParams:
         return named
 
 
+_SAME = (
+    "name",
+    "description",
+    "input_schema",
+    "output_schema",
+    "example",
+    "queue",
+    "priority",
+    "policy",
+    "is_async",
+    "memory_limit",
+    "costs",
+)
+"""Fields that both descriptions of a type have."""
+
+
 def publish(task_type: TaskType) -> PublishedType:
-    """Return what to tell other processes of a registered type."""
+    """Return the description of a registered type for other processes."""
     retention = task_type.retention
     return PublishedType(
-        name=task_type.name, description=task_type.description, input_schema=task_type.input_schema,
-        output_schema=task_type.output_schema, positional=task_type.positional, rest=task_type.rest,
-        example=task_type.example, queue=task_type.queue, priority=task_type.priority, policy=task_type.policy,
-        is_async=task_type.is_async, memory_limit=task_type.memory_limit,
-        retention=retention if isinstance(retention, timedelta) else None, costs=task_type.costs,
+        **{name: getattr(task_type, name) for name in _SAME},
+        positional=task_type.positional,
+        rest=task_type.rest,
+        retention=retention if isinstance(retention, timedelta) else None,
         secrets=() if task_type.secrets is None else tuple(sorted(task_type.secrets.names)),
-    )  # fmt: skip
+    )
 
 
 def revive(published: PublishedType) -> TaskType:
-    """Return a task type that can be submitted, and not be run."""
+    """Return a task type that can be submitted, but not run here."""
     secrets = frozenset(published.secrets)
     return TaskType(
-        name=published.name, description=published.description, function=_run_elsewhere, is_async=published.is_async,
-        queue=published.queue, priority=published.priority, policy=published.policy,
-        policy_json=msgspec.json.encode(published.policy), memory_limit=published.memory_limit,
-        example=published.example, input_schema=published.input_schema, output_schema=published.output_schema,
-        context_parameter=None, costs=published.costs, source="a worker",
+        **{name: getattr(published, name) for name in _SAME},
+        function=_run_elsewhere,
+        policy_json=msgspec.json.encode(published.policy),
+        context_parameter=None,
+        source="a worker",
         retention="forever" if published.retention is None else published.retention,
         secrets=Places(secrets, published.positional, published.rest) if secrets else None,
-        _params=SchemaParams(published), _check=None, _results=Results(Any),
-    )  # fmt: skip
+        _params=SchemaParams(published),
+        _check=None,
+        _results=Results(Any),
+    )
 
 
 def _run_elsewhere() -> NoReturn:

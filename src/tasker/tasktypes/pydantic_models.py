@@ -1,7 +1,7 @@
-"""Params and results of pydantic's kinds: pydantic itself validates, describes and writes them.
+"""Params and results of pydantic types: pydantic itself validates, describes and writes them.
 
-A parameter whose type holds a pydantic model anywhere is pydantic's as a whole. pydantic is not imported here until
-such a type comes, and whoever wrote that type has imported it before.
+Pydantic reads a parameter as a whole if its type holds a pydantic model anywhere. It is imported here only for such a
+type, whose author has imported it before.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _OF_MEMBERS = ("missing", "missing_argument", "extra_forbidden", "unexpected_key
 
 
 def is_model(hint: Any) -> bool:
-    """Tell whether a type is, or holds at any depth, something of pydantic's: a model, a dataclass, a constraint."""
+    """Tell whether a type is or holds, at any depth, a pydantic model, dataclass or constraint."""
     if "pydantic" not in sys.modules:
         return False
     return any(_is_pydantics(part) for part in _parts(hint))
@@ -42,7 +42,7 @@ def _is_pydantics(part: Any) -> bool:
 
 
 def runs_own_code(hint: Any) -> bool:
-    """Tell whether reading a value of a type may run code of whoever wrote the type, and so take any time."""
+    """Tell whether reading a value of a type may run code of the type's author, and so take any time."""
     return any(isinstance(part, type) and _has_hook(part) for part in _parts(hint, all_fields=True))
 
 
@@ -54,9 +54,9 @@ def _has_hook(kind: type) -> bool:
 
 
 def _parts(hint: Any, *, all_fields: bool = False) -> Iterator[Any]:
-    """Yield a type and all that it is made of: arguments, metadata and the fields of classes.
+    """Yield a type and everything that it is made of: arguments, metadata and the fields of classes.
 
-    all_fields: those of pydantic's classes too.
+    all_fields: the fields of pydantic's classes too.
     """
     stack, seen = [hint], set()
     while stack:
@@ -76,20 +76,20 @@ def _parts(hint: Any, *, all_fields: bool = False) -> Iterator[Any]:
 def _fields(kind: type) -> list[Any]:
     try:
         return list(get_type_hints(kind, include_extras=True).values())
-    except Exception:  # annotations of a user's class, which may be anything
+    except Exception:  # annotations of a user's class may raise anything
         return []
 
 
 _OWN_CODE = re.compile(
     r"'type': '(?:function-|call)|'custom_init': True|'post_init': (?!False)|'regex_engine': 'python"
 )
-"""In the schema that pydantic has made: validators and the like, and patterns that may take any time."""
+"""Matches validators and slow regular expressions in the schema that pydantic has made."""
 
 
 class Model:
-    """What pydantic knows of one type. Raises TypeError (with pydantic's words) where it cannot take it.
+    """Reads, describes and writes values of one type by pydantic. Raises TypeError (pydantic's message) if it cannot.
 
-    has_own_code: whether code of whoever wrote the type may run when a value is read, and so take any time.
+    has_own_code: whether code of the type's author may run when a value is read, and so take any time.
     """
 
     def __init__(self, hint: Any, *, secret: Meta | None = None) -> None:
@@ -97,7 +97,7 @@ class Model:
         from pydantic.errors import PydanticUserError
 
         if any(isinstance(part, Meta) and part is not secret for part in _parts(hint)):
-            raise TypeError("msgspec.Meta says nothing to pydantic; use pydantic.Field beside a pydantic type")
+            raise TypeError("pydantic ignores msgspec.Meta; use pydantic.Field beside a pydantic type")
         try:
             self._adapter: TypeAdapter[Any] = TypeAdapter(hint)
             made = repr(self._adapter.core_schema)
@@ -119,7 +119,7 @@ class Model:
             return value
         try:
             return self._adapter.validate_python(exact)
-        except ValueError:  # of a strict model
+        except ValueError:  # a strict model
             raise ValueError("a number in it has more digits than a float keeps; send it as a string") from None
 
     def faults(self, value: Any, pointer: str) -> Iterator[Fault]:
@@ -137,7 +137,7 @@ class Model:
         self._adapter.validate_python(value)
 
     def write(self, value: Any) -> bytes:
-        """Return the JSON text of a value of the type, under its aliases. Raises NotJson, ValueError (not of it)."""
+        """Return the JSON text of a value, under its aliases. Raises NotJson, ValueError (it is not of the type)."""
         checked = self._adapter.validate_python(value)
         plain = self._adapter.dump_python(checked, mode="json", by_alias=True, warnings="error")
         text = write(plain)
@@ -145,10 +145,10 @@ class Model:
         return settle(text)
 
     def refusal(self, error: Exception) -> str:
-        """Return the first thing that was said against a value, by pydantic without the value."""
+        """Return the first reason why a value was refused; pydantic's without the value."""
         from pydantic import ValidationError
 
-        if not isinstance(error, ValidationError):  # of a serializer, or of the author's validator
+        if not isinstance(error, ValidationError):  # raised by a serializer or the author's validator
             return str(error)[:300]
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = "".join(f"/{step}" for step in first["loc"])
@@ -156,7 +156,7 @@ class Model:
 
 
 def _read_decimals(text: bytes) -> tuple[Any, bool]:
-    """Return the value of a JSON text with a Decimal for each number that no float keeps; and whether it has any."""
+    """Return the value of a JSON text with a Decimal for each number that no float keeps, and whether it has any."""
     from decimal import Decimal
 
     found: list[Decimal] = []
@@ -172,12 +172,12 @@ def _read_decimals(text: bytes) -> tuple[Any, bool]:
 
 
 def _fault_of(error: dict[str, Any], value: Any, pointer: str) -> Fault:
-    """Return an error of pydantic's as a fault; of its place only the steps that the value itself has are told."""
+    """Return a pydantic error as a fault; its pointer has only the steps that the value itself has."""
     steps = list(error["loc"])
     member = str(steps.pop()) if error["type"] in _OF_MEMBERS else ""
     for step in steps:
         is_there = step in value if isinstance(value, dict) else isinstance(value, list) and step in range(len(value))
-        if is_there:  # else it is the member of a union, a validator or a key
+        if is_there:  # else the step names a union member, a validator or a key
             value = value[step]
             pointer = f"{pointer}/{escape(str(step))}"
     if member:
@@ -187,7 +187,7 @@ def _fault_of(error: dict[str, Any], value: Any, pointer: str) -> Fault:
 
 def _sentence(error: Any) -> str:
     message: str = error["msg"]
-    if error["type"] in ("value_error", "assertion_error"):  # the words of the author's validator
+    if error["type"] in ("value_error", "assertion_error"):  # the message of the author's validator
         return message.partition(", ")[2] or message
     if message.startswith("Input should be "):
         return "expected " + message.removeprefix("Input should be ")

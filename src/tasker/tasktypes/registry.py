@@ -1,4 +1,4 @@
-"""The task types of a service: `@task` marks a plain typed function, a Registry keeps what such functions become."""
+"""The task types of a service: `@task` marks plain typed functions, a Registry keeps the types made of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from msgspec import Struct
 
 from tasker.errors import Fault, Invalid, NoSuchTarget, RegistrationError
 from tasker.model import OnCrash, Retention, RetryPolicy
-from tasker.rules.urls import UrlRules
 from tasker.tasktypes.loading import (
     Source,
     declared_names,
@@ -22,8 +21,10 @@ from tasker.tasktypes.loading import (
     functions_in,
     import_source,
 )
+from tasker.tasktypes.making import make_task_type
+from tasker.tasktypes.options import Misspelt, Options
 from tasker.tasktypes.signature import NOT_A_FUNCTION, Function, place_of, reject
-from tasker.tasktypes.tasktype import Misspelt, Options, TaskType, make_task_type
+from tasker.tasktypes.tasktype import TaskType
 
 __all__ = ["LoadFault", "Registry", "TaskType", "load", "load_entry_points", "task"]
 
@@ -31,7 +32,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "__tasker__"
 _LONGEST = 100
-"""Characters of the name of a type."""
+"""Characters of a type's name at most."""
 _WHERE_TYPES_LIVE = "types live in the task files of servers and workers"
 
 
@@ -53,24 +54,24 @@ def task(
     costs: bool = False,
 ) -> Callable[[F], F]: ...
 def task(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
-    """Mark a typed function as a task type; it can still be called as before.
+    """Mark a typed function as a task type; it can be called as before.
 
     name: default the function's. priority: -100 to 100, larger is sooner. timeout: of an attempt, a timedelta or
     seconds; default that of the service. retry: attempts in all (default 1) or a RetryPolicy. on_crash: "retry" (at
     most 3 crashes) or "fail" when the child process dies. memory_limit: resident memory of a `def` function's child
     process, bytes or "512MB". example: params to show; default made from the types. retention: how long a task is kept
     after its end, a timedelta, seconds or "forever"; default that of the service. check: called with the params of a
-    submission by name, defaults filled in; yields a `tasker.errors.Fault` for each thing wrong that types cannot say;
-    it runs in a thread of the service, for 5 seconds at most.
-    costs: its tasks cost money (`context.usage(cost=...)`, in dollars), and daily budgets hold for them.
+    submission by name, defaults filled in; yields a `tasker.errors.Fault` for each fault that types cannot express. It
+    runs in a thread of the service, for at most 5 seconds. costs: its tasks cost money (`context.usage(cost=...)`, in
+    US dollars), and daily budgets apply to them.
 
-    What is wrong with the function or the options is found when it is registered (RegistrationError).
+    A fault of the function or the options is raised when it is registered (RegistrationError).
     """
     settled = _settle(options)
 
     def mark(function: F) -> F:
         if not isinstance(function, FunctionType):
-            inner = inspect.unwrap(function)  # what functools.cache and the like were given
+            inner = inspect.unwrap(function)  # the function that functools.cache and the like wrap
             if isinstance(inner, FunctionType):
                 reject(inner, NOT_A_FUNCTION)
             raise RegistrationError(f"{function!r:.200}: {NOT_A_FUNCTION}")
@@ -92,9 +93,9 @@ def _is_task(member: Any) -> bool:
 
 
 class LoadFault(Struct, frozen=True):
-    """Something that could not be loaded: what was named (a file, a module, an entry point), why, and its types.
+    """A target (a file, a module, an entry point) that could not be loaded, why, and the names of its types.
 
-    `types` are the names that could be found; those that something else has registered are not among them.
+    types: those that could be found, without those that another target has registered.
     """
 
     target: str
@@ -103,20 +104,21 @@ class LoadFault(Struct, frozen=True):
 
 
 class Registry:
-    """Task types by name; `faults` names what could not be loaded. The defaults are for types that have none.
+    """Task types by name; `faults` lists what could not be loaded. The defaults are for types without their own.
 
     Iterating yields its own types, which this process can run; `known` adds those that other processes have published.
 
-    url_rules: where a webhook may lead that comes with a submission. version: grows when published types change.
+    version: grows when published types change.
     """
 
     def __init__(
-        self, *, default_timeout: timedelta = timedelta(seconds=300),
+        self,
+        *,
+        default_timeout: timedelta = timedelta(seconds=300),
         default_retention: Retention = timedelta(days=30),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._default_retention = default_retention
         self._default_timeout = default_timeout
-        self.url_rules = UrlRules()
         self.faults: list[LoadFault] = []
         self._types: dict[str, TaskType] = {}
         self._published: dict[str, TaskType] = {}
@@ -142,7 +144,7 @@ class Registry:
         return self._types[task_type.name]
 
     def take_published(self, types: Iterable[TaskType]) -> None:
-        """Know these types, which other processes run, instead of those before. One of its own hides theirs."""
+        """Replace the types that other processes run. A type of its own hides theirs."""
         self._published = {one.name: one for one in types}
         self.version += 1
 
@@ -154,11 +156,11 @@ class Registry:
         return found
 
     def refusal(self, name: str) -> str:
-        """Return the problem of a submission of a type that is not registered."""
+        """Return the name of the problem for a type that is not registered."""
         return "type-not-loaded" if self._faults_of(name) else "unknown-type"
 
     def explain(self, name: str) -> str:
-        """Return why a type is not registered, naming those with a similar name, or what is wrong with its file."""
+        """Return why a type is not registered: what is wrong with its file, or which types have a similar name."""
         shown = name if len(name) <= 100 else f"{name[:100]}..."
         if faults := self._faults_of(name):
             return f"the task type {shown!r} could not be loaded: {'; '.join(fault.detail for fault in faults)}"
@@ -170,7 +172,7 @@ class Registry:
         return f"there is no task type {shown!r}{hint} ({_WHERE_TYPES_LIVE})"
 
     def add_fault(self, target: str, detail: str, types: Iterable[str] = ()) -> None:
-        """Note that something could not be loaded; `detail` becomes one line."""
+        """Record that a target could not be loaded; `detail` becomes one line."""
         self.faults.append(
             LoadFault(target, " ".join(detail.split()), tuple(name for name in types if name not in self._types))
         )
@@ -183,7 +185,7 @@ class Registry:
         return self._types.get(name) or self._published.get(name)
 
     def known(self) -> Iterator[TaskType]:
-        """Yield every type that can be submitted: its own, then those that other processes alone can run."""
+        """Yield every type that can be submitted: its own, then those that only other processes run."""
         yield from self._types.values()
         yield from (one for name, one in self._published.items() if name not in self._types)
 
@@ -208,8 +210,8 @@ class Registry:
 def load(registry: Registry, targets: Iterable[str], *, all_there: bool = True) -> None:
     """Import files, folders (every .py in them) and dotted modules, and register their @task functions.
 
-    What cannot be loaded is left out, and named in `registry.faults`. all_there: raise NoSuchTarget for a target that
-    is not there, instead of naming it so.
+    What cannot be loaded is left out, and listed in `registry.faults`. all_there: raise NoSuchTarget for a target that
+    does not exist, instead of listing it.
     """
     for target in targets:
         try:
@@ -235,7 +237,7 @@ def _load_source(registry: Registry, source: Source, all_there: bool) -> None:
 def load_entry_points(registry: Registry) -> None:
     """Register what installed packages offer in the group "tasker.tasks": modules with @task functions, or functions.
 
-    What cannot be loaded is left out, and named in `registry.faults`.
+    What cannot be loaded is left out, and listed in `registry.faults`.
     """
     for entry in find_entry_points():
         try:

@@ -1,4 +1,4 @@
-"""What a function returns, as the JSON text that is stored: of the declared type, and read by everybody alike."""
+"""Encode what a function returns as JSON text: of the declared type, and the same for every reader."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
-from tasker.errors import Fault, ResultError
+from tasker.errors import ResultError
 from tasker.tasktypes.params import make_box
 from tasker.tasktypes.pydantic_models import Model
 from tasker.tasktypes.schema import traits_of
@@ -21,15 +21,15 @@ from tasker.validation.encoding import (
     settle,
     write,
 )
-from tasker.validation.faults import refusal_fault
+from tasker.validation.faults import refusal_fault, sentence_of
 
-# Left as they are when a result is made plain, so that they are not taken for the text they are written as.
+# Kept when a result is converted to plain values: their base64 text would pass where a str is declared.
 _NOT_TEXT = (bytes, bytearray, memoryview)
 _SCALARS: frozenset[type] = frozenset({str, int, float, bool, type(None)})
 
 
 class Results:
-    """Encodes the results of one task type. `model` where they are pydantic's."""
+    """Encodes the results of one task type. model: of a type that pydantic reads."""
 
     def __init__(self, returns: Any, model: Model | None = None) -> None:
         self._model = model
@@ -37,7 +37,7 @@ class Results:
         self._scalars = _scalars_of(returns)
         self._traits = None if self._box is None else traits_of([returns])
         self._hook = _as_json_or_read if self._traits is not None and self._traits.is_open else as_json
-        # A datetime of an open type has a zone, too, unless the declared type has some without.
+        # Datetimes in an open type need a zone as well, unless the declared type has some without one.
         self._zones = (
             self._traits is not None
             and not self._traits.has_naive
@@ -69,7 +69,7 @@ class Results:
             plain = msgspec.to_builtins(value, builtin_types=_NOT_TEXT, enc_hook=self._hook)
             msgspec.convert({"v": plain}, self._box, dec_hook=from_json)
         except msgspec.ValidationError as error:
-            raise _not_serializable(_sentence(refusal_fault(str(error), "", skip=".v"))) from None
+            raise _not_serializable(sentence_of(refusal_fault(str(error), "", skip=".v"))) from None
         except TypeError:
             raise _not_serializable("it holds a msgspec.Raw where a value of the declared type is expected") from None
         check_leaves(value, text, zones=self._zones)
@@ -77,12 +77,12 @@ class Results:
 
 
 def _as_json_or_read(value: Any) -> Any:
-    """As `as_json`; a Raw, which has been found to be JSON, as what it says."""
+    """Return what `as_json` does; for a Raw, which was found to be JSON, its value."""
     return msgspec.json.decode(value) if type(value) is msgspec.Raw else as_json(value)
 
 
 def _scalars_of(returns: Any) -> frozenset[type]:
-    """Return the plain types of which every value, whichever it is, is of the declared type."""
+    """Return the plain types all of whose values are of the declared type."""
     if returns is Any:
         return _SCALARS
     members = get_args(returns) if get_origin(returns) in (Union, UnionType) else (returns,)
@@ -101,9 +101,5 @@ def _encode_model(model: Model, value: Any) -> bytes:
         raise _not_serializable(model.refusal(error)) from None
 
 
-def _sentence(fault: Fault) -> str:
-    return f"{fault.detail} at {fault.pointer}" if fault.pointer else fault.detail
-
-
-def _not_serializable(what: str) -> ResultError:
-    return ResultError("result-not-serializable", f"the result does not fit: {what}"[:500])
+def _not_serializable(reason: str) -> ResultError:
+    return ResultError("result-not-serializable", f"the result does not fit: {reason}"[:500])

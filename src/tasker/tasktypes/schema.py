@@ -60,7 +60,7 @@ def _custom_schema(kind: Any) -> Schema:
 
 
 def _set_zone(node: Any, schema: Any) -> None:
-    """Say of each datetime in a type, whose fields aside, that it has a zone; msgspec's schema leaves it open."""
+    """Say for each datetime in a type, except in its fields, that it has a zone; msgspec's schema leaves that open."""
     if not isinstance(schema, dict):
         return
     if isinstance(node, inspect.DateTimeType) and node.tz is None and schema.get("type") == "string":
@@ -70,12 +70,12 @@ def _set_zone(node: Any, schema: Any) -> None:
 
 
 def _pairs(node: Any, schema: Schema) -> Iterator[tuple[Any, Any]]:
-    """Yield the types that a type is made of, its fields aside, with their schemas."""
+    """Yield the types that a type is made of, except its fields, with their schemas."""
     match node:
         case inspect.Metadata():
             yield node.type, schema
         case inspect.UnionType():
-            for member in schema.get("anyOf", ()):  # of text there is one kind in a union at the most
+            for member in schema.get("anyOf", ()):  # a union has at most one kind of text
                 yield from ((part, member) for part in node.types)
         case inspect.TupleType():
             yield from zip(node.item_types, schema.get("prefixItems", ()), strict=False)
@@ -98,9 +98,9 @@ def _all_parts(nodes: Sequence[Any]) -> Iterator[Any]:
 
 
 class Traits(NamedTuple):
-    """What of a type decides how its values are looked at.
+    """The traits of a type that decide how its values are checked.
 
-    has_moments: holds datetimes of which it says nothing about zones. has_naive: holds datetimes that must have no zone
+    has_moments: holds datetimes that may or may not have a zone. has_naive: holds datetimes that must have no zone
     (`Meta(tz=False)`). is_open: some of its values may be of any type, or of any depth.
     """
 
@@ -111,17 +111,17 @@ class Traits(NamedTuple):
 
     @property
     def needs_zones(self) -> bool:
-        """Whether each datetime must have a zone; beside one that must not, which is which cannot be told."""
+        """Whether each datetime must have a zone; if some must not have one, nothing distinguishes them."""
         return self.has_moments and not self.has_naive
 
     @property
     def is_plain(self) -> bool:
-        """Whether msgspec alone tells right values from wrong ones."""
+        """Whether msgspec alone can check the values."""
         return not (self.has_decimals or self.needs_zones)
 
 
 def traits_of(types: Iterable[Any]) -> Traits:
-    """Return what some types, together, are made of."""
+    """Return the traits of some types together."""
     nodes = [inspect.type_info(type_) for type_ in types]
     parts = list(_all_parts(nodes))
     zones = {part.tz for part in parts if isinstance(part, inspect.DateTimeType)}
@@ -135,7 +135,7 @@ def traits_of(types: Iterable[Any]) -> Traits:
 
 
 def _holds_itself(node: Any, above: frozenset[type], done: set[type]) -> bool:
-    """Tell whether a class in a type is a part of itself. above: what holds the node; done: what has been looked at."""
+    """Tell whether a class in a type contains itself. above: the classes that hold the node; done: those checked."""
     cls = getattr(node, "cls", None)
     if cls in above:
         return True
@@ -160,11 +160,13 @@ def _name(type_: Any) -> str:
 
 
 def input_schema(
-    parameters: tuple[Parameter, ...], words: Mapping[str, str], models: Mapping[str, Model] = MappingProxyType({})
+    parameters: tuple[Parameter, ...],
+    descriptions: Mapping[str, str],
+    models: Mapping[str, Model] = MappingProxyType({}),
 ) -> Schema:
     """Return the schema of an object with a member for each parameter; *args is an array.
 
-    models: the parameters that are pydantic's.
+    models: of the parameters that pydantic reads.
     """
     types = [Any if p.name in models else p.type for p in parameters]
     schemas, definitions = _components(types)
@@ -175,7 +177,7 @@ def input_schema(
         own = schema if model is None else _adopt(model.input_schema, definitions)
         if model is not None and is_secret(parameter.type):
             own = {**own, "writeOnly": True, "format": "password"}
-        properties[parameter.name] = _property(parameter, own, words.get(parameter.name))
+        properties[parameter.name] = _property(parameter, own, descriptions.get(parameter.name))
     return _document(
         {
             "type": "object",
@@ -189,7 +191,7 @@ def input_schema(
 
 
 def _adopt(schema: Schema, definitions: dict[str, Schema]) -> Schema:
-    """Return a whole schema without its definitions; these go to the others, renamed where their name is taken."""
+    """Return a schema without its definitions, which move to `definitions`, renamed where their name is taken."""
     own = schema.get("$defs", {})
     names = {}
     for name, definition in own.items():
@@ -215,7 +217,7 @@ def _renamed(node: Any, names: Mapping[str, str]) -> Any:
 
 
 def _free_lone_tags(types: Sequence[Any], definitions: Mapping[str, Schema]) -> None:
-    """Let the tag of a Struct that stands alone be left out, as msgspec does; only among others it must tell which."""
+    """Make the tag of a Struct optional unless it is in a union with others, as msgspec does."""
     found = [one for type_ in types for one in _structs(inspect.type_info(type_), set())]
     among_others = {struct.cls for struct, has_siblings in found if has_siblings}
     for struct, _ in found:
@@ -225,7 +227,7 @@ def _free_lone_tags(types: Sequence[Any], definitions: Mapping[str, Schema]) -> 
 
 
 def _structs(node: Any, seen: set[type], *, has_siblings: bool = False) -> Iterator[tuple[inspect.StructType, bool]]:
-    """Yield the Structs in a type, each with whether a union has others beside it."""
+    """Yield the Structs in a type, each with whether a union holds it together with others."""
     if isinstance(node, inspect.StructType):
         yield node, has_siblings
     cls = getattr(node, "cls", None)
@@ -248,19 +250,19 @@ def _parts(node: Any) -> list[Any]:
     return [one for one in flat if isinstance(one, inspect.Type | inspect.Field)]
 
 
-def _property(parameter: Parameter, schema: Schema, words: str | None) -> Schema:
+def _property(parameter: Parameter, schema: Schema, description: str | None) -> Schema:
     if parameter.how is How.REST:
         schema = {"type": "array", "items": schema}
-    if words and "description" not in schema:
-        schema = {**schema, "description": words}
+    if description and "description" not in schema:
+        schema = {**schema, "description": description}
     if parameter.default is not ABSENT:
-        with suppress(NotJson):  # NaN and infinity hold all the same
+        with suppress(NotJson):  # NaN and infinity cannot be shown, but still apply
             schema = {**schema, "default": msgspec.json.decode(encode_strict(parameter.default))}
     return schema
 
 
 def output_schema(returns: Any, model: Model | None = None) -> Schema:
-    """Return the schema of a result; `model` if it is pydantic's."""
+    """Return the schema of a result; model: of a type that pydantic writes."""
     if model is not None:
         definitions: dict[str, Schema] = {}
         return _document(_adopt(model.output_schema, definitions), definitions)
@@ -277,9 +279,9 @@ def _document(schema: Schema, definitions: Mapping[str, Schema], *, is_input: bo
 
 
 def _as_taken(node: Any) -> Any:
-    """Return a schema of what msgspec takes, which is more than it writes.
+    """Return the schema of what msgspec reads, which is more than it writes.
 
-    A set is written as an array, in which it takes an item twice; a Decimal as a string, and it takes numbers too.
+    It writes a set as an array, and reads one with repeated items; it writes a Decimal as a string, and reads numbers.
     """
     if isinstance(node, list):
         return [_as_taken(item) for item in node]
@@ -292,13 +294,13 @@ def _as_taken(node: Any) -> Any:
 
 
 class NoExampleError(Exception):
-    """The schema is not simple enough to make an example of."""
+    """The schema is too complex to make an example."""
 
 
 def make_example(schema: Schema) -> dict[str, Any]:
     """Return named params that show the shape of an object schema: its defaults, else a plain value of each type.
 
-    Raises NoExampleError where that is not simple.
+    Raises NoExampleError where the schema is too complex.
     """
     return {name: _example_of(member, schema) for name, member in schema["properties"].items()}
 
@@ -319,9 +321,13 @@ def _example_of(schema: Schema, whole: Schema) -> Any:
 
 
 _EXAMPLES = {
-    "decimal": "1.50", "date-time": "2026-01-31T12:00:00Z", "date": "2026-01-31", "time": "12:00:00Z",
-    "duration": "PT30S", "path": "folder/file",
-}  # fmt: skip
+    "decimal": "1.50",
+    "date-time": "2026-01-31T12:00:00Z",
+    "date": "2026-01-31",
+    "time": "12:00:00Z",
+    "duration": "PT30S",
+    "path": "folder/file",
+}
 
 
 def _example_of_type(schema: Schema) -> Any:

@@ -1,4 +1,4 @@
-"""What a plain typed function asks for: its parameters by kind, its Context, its return type, the words about them."""
+"""The signature of a plain typed function: its parameters by kind, its Context, its return type, its docstring."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class How(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter: `type` is its annotation (of each element, for *args), `how` the way its value is handed over.
+    """One parameter: `type` is its annotation (of each element, for *args), `how` the way its value is passed.
 
-    `in_array` tells whether a positional submission can reach it.
+    in_array: whether an array of params can reach it.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """The words of a docstring: its first paragraph, and a sentence for each parameter that has one."""
+    """A docstring: its first paragraph, and the description of each parameter that has one."""
 
     text: str
     parameters: dict[str, str]
@@ -80,9 +80,9 @@ class Description:
 
 def place_of(function: Function) -> str:
     """Return "file:line" of a function, the file relative to the working directory where it is below it."""
-    code = getattr(inspect.unwrap(function), "__code__", function.__code__)  # a class may be wrapped, too
+    code = getattr(inspect.unwrap(function), "__code__", function.__code__)  # a class may be wrapped too
     path = Path(code.co_filename)
-    with suppress(ValueError):  # somewhere else: the whole path
+    with suppress(ValueError):  # it is elsewhere: show the whole path
         path = path.relative_to(Path.cwd())
     return f"{path}:{code.co_firstlineno}"
 
@@ -93,7 +93,7 @@ def reject(function: Function, what: str) -> NoReturn:
 
 
 def read_signature(function: Function) -> Signature:
-    """Return what `function` asks for.
+    """Return the signature of a function.
 
     Raises RegistrationError for what cannot be a task type: lambdas, generators, **kwargs, missing annotations.
     """
@@ -111,7 +111,7 @@ def read_signature(function: Function) -> Signature:
 
 
 def _returned(hint: Any) -> Any:
-    """Return the type of the results: None where the function is said never to return."""
+    """Return the type of the results: None for a function that never returns."""
     if hint is object:
         return Any
     return None if hint in (NoReturn, Never) else hint
@@ -153,7 +153,7 @@ def _read_parameter(
         reject(function, f"parameter {name!r} has no annotation; write for example `{name}: str`")
     if _mentions_context(hints[name]):
         reject(function, f"parameter {name!r}: the Context is always there; annotate it as plain `Context`")
-    # The Context goes in by name, so what stands behind it can only follow by name.
+    # The Context is passed by name, so the parameters behind it must be, too.
     behind = context is not None and context.kind is not inspect.Parameter.KEYWORD_ONLY
     if behind and kind is _VARIADIC:
         reject(function, f"the Context stands before *{name}; put it behind: `*{name}, {context.name}: Context`")  # type: ignore[union-attr]
@@ -169,19 +169,21 @@ def _mentions_context(hint: Any) -> bool:
 
 
 def read_description(function: Function) -> Description:
-    """Return the words of a function's docstring (Google, numpy, epydoc or `:param:` style)."""
+    """Read a function's docstring (Google, numpy, epydoc or `:param:` style)."""
     doc = inspect.cleandoc(inspect.unwrap(function).__doc__ or "")
     if "\n" not in doc:
         return Description(doc, {})
-    # Imported here: it takes longer than all else that a child process needs, and one-line docstrings do without.
+    # Imported here: it is the slowest import of a child process, and one-line docstrings do not need it.
     from docstring_parser import ParseError, parse
 
     try:
         parsed = parse(doc)
     except ParseError:
         return Description(_first_paragraph(doc), {})
-    words = {param.arg_name.lstrip("*"): _first_paragraph(param.description or "") for param in parsed.params}
-    return Description(_first_paragraph(parsed.description or ""), {name: text for name, text in words.items() if text})
+    described = {param.arg_name.lstrip("*"): _first_paragraph(param.description or "") for param in parsed.params}
+    return Description(
+        _first_paragraph(parsed.description or ""), {name: text for name, text in described.items() if text}
+    )
 
 
 def _first_paragraph(text: str) -> str:

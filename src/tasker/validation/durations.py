@@ -22,7 +22,7 @@ _WEEKS = re.compile(r"P(\d{1,6})W", re.ASCII)
 
 
 def read_duration(value: Any, most: timedelta, *, least: timedelta = timedelta(0), zero: bool = True) -> timedelta:
-    """Return a duration from `least` to `most`; if not `zero`, one of more than nothing.
+    """Return a duration from `least` to `most`; `zero` says whether 0 is allowed.
 
     Raises ValueError with what was expected.
     """
@@ -41,7 +41,7 @@ def _length(value: Any) -> timedelta:
     try:
         return timedelta(seconds=value)
     except OverflowError:
-        return timedelta.max  # beyond what any caller takes, on either side
+        return timedelta.max  # out of range for every caller, also where the value is negative
 
 
 def _iso_length(text: str) -> timedelta:

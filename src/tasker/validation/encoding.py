@@ -1,7 +1,7 @@
-"""Strict writing of JSON text, the counterpart of jsontext: what JSON cannot hold is refused, never changed in silence.
+"""Strict writing of JSON text, the counterpart of jsontext: refuse what JSON cannot hold, never change it silently.
 
 Refused: NaN and the infinities, Decimals of that kind too; times with no zone; lone surrogates; two keys of an object
-with one text; a `msgspec.Raw` that is not JSON; more than MAX_DEPTH levels; values that no JSON stands for.
+with one text; a `msgspec.Raw` that is not JSON; more than MAX_DEPTH levels; values without a JSON form.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from msgspec import Raw
 Hook = Callable[[Any], Any]
 Writer = Callable[[Any], bytes]
 
-NOT_FINITE = "it holds NaN or an infinity, which JSON has no word for"
+NOT_FINITE = "it holds NaN or an infinity, which JSON cannot write"
 NO_ZONE = "it holds a datetime without a time zone; use for example datetime.now(UTC)"
 MAX_DEPTH = 500
-"""Levels of arrays and objects: what is deeper than half of Python's limit of recursion, others may not read."""
+"""Levels of arrays and objects, half of Python's recursion limit: readers may fail on deeper ones."""
 _BASES: tuple[tuple[type, Hook], ...] = (
     (str, str.__str__),
     (int, int.__int__),
@@ -34,19 +34,19 @@ _BASES: tuple[tuple[type, Hook], ...] = (
     (PurePath, str),
 )
 _MAX_STEPS = 64
-"""Of the place of a fault."""
+"""Steps of the pointer to a fault at most."""
 _NAIVE = re.compile(rb'"\d{4}-\d\d-\d\dT[\d:.]+"')
 _LEAVES = (datetime, Decimal, bytes, bytearray, memoryview)
 
 
 class NotJson(ValueError):
-    """A value has no JSON text; the message says why, and begins with `it`."""
+    """A value has no JSON form; the message says why, and begins with `it`."""
 
 
 def as_json(value: Any) -> Any:
-    """Return what is written in place of a value that msgspec does not know: subclasses count as their base.
+    """Return what to write for a value that msgspec does not know: for a subclass its base.
 
-    Paths count as their text, pydantic models as they dump themselves. Raises TypeError for every other value.
+    Paths become their text, pydantic models what they dump. Raises TypeError for every other value.
     """
     kind = type(value)
     for base, plain in _BASES:
@@ -59,7 +59,7 @@ def as_json(value: Any) -> Any:
 
 
 def from_json(kind: Any, value: Any) -> Any:
-    """Return a value as decoded from JSON as one of the types that `as_json` knows beside msgspec: a path, any object.
+    """Return a decoded JSON value as a type that msgspec does not know and `as_json` writes: a path, any object.
 
     Raises TypeError.
     """
@@ -74,9 +74,9 @@ def from_json(kind: Any, value: Any) -> Any:
 
 def _no_json(value: Any, kind: type) -> str:
     if iscoroutine(value):
-        value.close()  # nobody will await it
+        value.close()  # it will not be awaited: avoid the warning
     if hasattr(kind, "__await__"):
-        return "it holds an awaitable that nobody has awaited; return what it gives: `return await ...`"
+        return "it holds an awaitable that was not awaited; return its result: `return await ...`"
     if issubclass(kind, GeneratorType | AsyncGeneratorType):
         return "it holds a generator; return a list of what it yields"
     return f"values of the type {kind.__qualname__} have no JSON form"
@@ -89,7 +89,7 @@ _read = msgspec.json.Decoder().decode
 
 def encode_strict(value: Any, writer: Writer = _write) -> bytes:
     """Return the JSON text of a value. Raises NotJson."""
-    if type(value) in _SCALARS:  # most results, and nothing that the rest of this looks for
+    if type(value) in _SCALARS:  # most results; nothing below concerns them
         return encode_scalar(value)
     text = write(value, writer)
     settled = settle(text)
@@ -108,7 +108,7 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def write(value: Any, writer: Writer = _write) -> bytes:
-    """Return what msgspec makes of a value: to be looked at with `settle` and `check_leaves`. Raises NotJson."""
+    """Return what msgspec writes, to be checked with `settle` and `check_leaves`. Raises NotJson."""
     try:
         return writer(value)
     except UnicodeEncodeError:
@@ -120,9 +120,9 @@ def write(value: Any, writer: Writer = _write) -> bytes:
 
 
 def _is_too_deep(text: bytes) -> bool:
-    """Tell whether more than MAX_DEPTH arrays and objects are open at once; in few passes, none of them in Python."""
+    """Tell whether more than MAX_DEPTH arrays and objects are open at once, in a few passes of native code."""
     bare = _STRING.sub(b"", text) if b"\\" in text else text.translate(None, _NEITHER).replace(b'""', b"")
-    if b'"' in bare:  # a string with brackets in it
+    if b'"' in bare:  # a string that holds brackets
         bare = _STRING.sub(b"", text)
     bare = bare.translate(_ALIKE, _NO_BRACKETS)
     for _ in range(MAX_DEPTH):
@@ -139,14 +139,14 @@ _ALIKE = bytes.maketrans(b"{}", b"[]")
 
 
 def settle(text: bytes) -> bytes:
-    """Return a text that msgspec wrote, in one line, if it is JSON that everybody can read: no key twice, not too deep.
+    """Return a text that msgspec wrote in one line; refuse repeated keys and too much depth.
 
     Raises NotJson.
     """
     if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_too_deep(text):
         raise NotJson(f"it cannot be written as JSON (it is nested too deeply, more than {MAX_DEPTH} levels)")
     try:
-        # Reading and writing it again takes less than a look at each of its values in Python would.
+        # Reading and writing it again is faster than looking at each value in Python.
         if _rewrite(read_any(text)) == text:
             return text
         _pairs_decoder.decode(text.decode())
@@ -166,9 +166,9 @@ _pairs_decoder = json.JSONDecoder(object_pairs_hook=_refuse_twins, parse_float=l
 
 
 def check_leaves(value: Any, text: bytes, *, zones: bool = True) -> None:
-    """Refuse what msgspec writes as something else: NaN and infinities and, if `zones`, datetimes without a zone.
+    """Refuse what msgspec writes as something else: NaN, infinities and, if `zones`, datetimes without a zone.
 
-    text: the JSON text of `value`; only where it shows something of that kind is the value itself looked at.
+    text: the JSON text of `value`; the value itself is looked at only where the text may show such a leaf.
     """
     if not (b"null" in text or b"NaN" in text or b"Infinity" in text or (zones and _may_lack_zone(text))):
         return
@@ -186,7 +186,7 @@ def _may_lack_zone(text: bytes) -> bool:
 
 
 def _as_looked_at(value: Any) -> Any:
-    """As `as_json`; of what else there is, a writer has made text."""
+    """Return what `as_json` does; None for values that a writer has turned into text."""
     try:
         return None if type(value) is Raw else as_json(value)
     except TypeError:
@@ -209,7 +209,7 @@ _zone_checker = json.JSONEncoder(allow_nan=False, check_circular=False, default=
 
 
 def place_of_fault(value: Any) -> str:
-    """Return the JSON Pointer of the innermost list item or dict member of a value that `encode_strict` refuses."""
+    """Return the JSON Pointer of the innermost list item or dict member that `encode_strict` refuses."""
     pointer = ""
     for _ in range(_MAX_STEPS):
         inner = next(((name, child) for name, child in _children(value) if _is_refused(child)), None)
@@ -234,14 +234,14 @@ def _is_refused(value: Any) -> bool:
 
 
 def read_number(digits: str) -> float | Raw:
-    """Return a number with a fraction or an exponent as a float, or as its digits where a float does not keep them."""
+    """Return a number with a fraction or an exponent as a float, or as its digits if a float does not keep them."""
     number = float(digits)
     return number if is_kept(digits, number) else Raw(_plain_digits(digits))
 
 
 def is_kept(digits: str, number: float) -> bool:
-    """Tell whether a float is just the number that its digits say."""
-    if repr(number) == digits:  # by far the most
+    """Tell whether a float is exactly the number that its digits give."""
+    if repr(number) == digits:  # the usual case
         return True
     if len(digits) > _LONG and len(_figures(digits).strip("0")) > _FLOAT_FIGURES:
         return False
@@ -252,7 +252,7 @@ def is_kept(digits: str, number: float) -> bool:
 
 
 def _plain_digits(digits: str) -> bytes:
-    """Return the one way to write a number: equal ones have the same text. In few passes, none of them in Python."""
+    """Return the canonical text of a number, the same for equal ones, in a few passes of native code."""
     mantissa, _, exponent = digits.lower().partition("e")
     if len(exponent) > _SAFE_EXPONENT:
         try:
@@ -267,7 +267,7 @@ def _plain_digits(digits: str) -> bytes:
 
 
 def _figures(digits: str) -> str:
-    """Return the digits before an exponent, without a sign or a point."""
+    """Return the digits before the exponent, without sign and point."""
     return digits.lower().partition("e")[0].lstrip("-").replace(".", "")
 
 
@@ -279,13 +279,13 @@ def _whole(exponent: str) -> int:
 def has_many_exponents(text: bytes) -> bool:
     """Tell whether a JSON text has so many numbers with an exponent that msgspec may take long to read them.
 
-    It takes 10 us for some of them, such as 1e300, and keeps the interpreter's lock; Python's own `float` takes 0.2.
+    It takes 10 us for some, such as 1e300, and holds the interpreter's lock; Python's own `float` takes 0.2 us.
     """
     return len(text) > _FEW_BYTES and len(_EXPONENT.findall(text)) > _FEW_EXPONENTS
 
 
 def read_any(text: bytes) -> Any:
-    """Return the value of a JSON text, as msgspec does, and refuse what it refuses.
+    """Return the value of a JSON text; read and refuse what msgspec does.
 
     Raises msgspec.DecodeError, UnicodeDecodeError (it is not UTF-8), RecursionError.
     """
@@ -308,8 +308,8 @@ def _read_finite(digits: str) -> float:
     return number
 
 
-def _refuse_constant(word: str) -> NoReturn:
-    raise msgspec.DecodeError(f"JSON is malformed: {word} is no number of it")
+def _refuse_constant(name: str) -> NoReturn:
+    raise msgspec.DecodeError(f"JSON is malformed: {name} is not a JSON number")
 
 
 _decoder = json.JSONDecoder(parse_float=_read_finite, parse_constant=_refuse_constant)
@@ -319,12 +319,12 @@ _FEW_BYTES = 4_000
 _FEW_EXPONENTS = 1_000
 _EXPONENT = re.compile(rb"[0-9][eE][+-]?[0-9]")
 _LONG = 40
-"""Characters of a number from which on its digits are counted."""
+"""Characters of a number beyond which its digits are counted."""
 _FLOAT_FIGURES = 17
-"""No float is written with more."""
+"""Digits that a float is written with at most."""
 _SAFE_EXPONENT = 15
-"""Characters of an exponent that every Decimal can have."""
+"""Characters of an exponent that Decimal always takes."""
 
 
 decode_exact = msgspec.json.Decoder(float_hook=read_number).decode
-"""Decodes JSON text, keeping the digits of a number that no float holds as a Raw: to be compared and written again."""
+"""Decode JSON text to compare and write it again: numbers that no float holds are kept as Raw digits."""

@@ -1,6 +1,6 @@
-"""The slow path of validation: every fault of a refused value, each with its place and a sentence of our own.
+"""The slow path of validation: find every fault of a refused value, each with its place and a sentence of our own.
 
-A sentence says what was expected and what kind of value came; it never repeats the value, which may be long or secret.
+A sentence says what was expected and what kind of value came. It never repeats the value, which may be long or secret.
 """
 
 from __future__ import annotations
@@ -21,14 +21,19 @@ if TYPE_CHECKING:  # imported when the first value is refused: it takes 70 ms
     from jsonschema.protocols import Validator
 
 MAX_FAULTS = 100
-"""So many faults are told of one input."""
+"""Faults that are reported of one input at most."""
 MAX_NODES = 2_000
-"""A larger value is looked at by msgspec alone, which tells its first fault: jsonschema takes 10 us for each node."""
+"""Values in a value beyond which only its first fault is reported, by msgspec: jsonschema takes 10 us for each."""
 
 _KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 _WORDS = {
-    "int": "integer", "float": "number", "str": "string", "bool": "boolean", "uuid": "UUID", "bytes": "base64 string",
-}  # fmt: skip
+    "int": "integer",
+    "float": "number",
+    "str": "string",
+    "bool": "boolean",
+    "uuid": "UUID",
+    "bytes": "base64 string",
+}
 _FORMATS = {
     "date-time": "expected a date and time with a zone (RFC 3339, such as 2026-01-31T12:00:00Z)",
     "decimal": "expected a finite decimal number",
@@ -39,7 +44,7 @@ _BACKTICKS = re.compile(r"`([^`]*)`")
 
 
 class Faults:
-    """Everything wrong with one input, each fault with the name of the problem that it is by itself."""
+    """The faults of one input, each with the name of its problem."""
 
     __slots__ = ("_names", "found")
 
@@ -52,7 +57,7 @@ class Faults:
 
     @property
     def is_full(self) -> bool:
-        """Whether there are as many as are told: what else is wrong need not be looked for."""
+        """Whether MAX_FAULTS were found: further ones would not be reported."""
         return len(self.found) >= MAX_FAULTS
 
     def add(self, pointer: str, detail: str, name: str = "invalid-request") -> None:
@@ -62,8 +67,13 @@ class Faults:
         self.found.append(fault)
         self._names.append(name)
 
+    def put_all(self, error: Invalid, pointer: str) -> None:
+        """Add the faults of the part of the input at `pointer`."""
+        for fault in error.faults or (Fault("", error.detail),):
+            self.put(Fault(pointer + fault.pointer, fault.detail), error.kind.name)
+
     def check(self) -> None:
-        """Raise Invalid if anything was found; by the specific name if all of it is of one kind."""
+        """Raise Invalid if there are faults; its name is theirs if they share one, else "invalid-request"."""
         if self.found:
             name = self._names[0] if len(set(self._names)) == 1 else "invalid-request"
             raise Invalid(_summary(self.found), name=name, faults=self.found)
@@ -76,17 +86,22 @@ def _summary(faults: list[Fault]) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """Return what JSON calls a value of this kind."""
+    """Return the JSON name of a value's type."""
     return "null" if value is None else _KINDS.get(type(value), type(value).__name__)
 
 
+def sentence_of(fault: Fault) -> str:
+    """Return a fault in one sentence."""
+    return f"{fault.detail} at {fault.pointer}" if fault.pointer else fault.detail
+
+
 def missing_field(pointer: str, name: str) -> Fault:
-    """Return the fault of a member of the object at `pointer` that is needed and not there."""
+    """Return the fault of a required member that the object at `pointer` lacks."""
     return Fault(f"{pointer}/{escape(name)}", f"`{name}` is missing")
 
 
 def unknown_field(pointer: str, name: str, known: Iterable[str], synonyms: Mapping[str, str] | None = None) -> Fault:
-    """Return the fault of a member that nothing asks for, with the known name that is near; `synonyms` lead to more."""
+    """Return the fault of an unknown member, with a similar known name as a hint; synonyms: other names for these."""
     if len(name) > 200:
         return Fault(pointer, "unknown field, with a name of more than 200 characters")
     by_lower = {**{each.lower(): each for each in known}, **(synonyms or {})}
@@ -96,7 +111,7 @@ def unknown_field(pointer: str, name: str, known: Iterable[str], synonyms: Mappi
 
 
 def refusal_fault(refusal: str, pointer: str, *, skip: str = "") -> Fault:
-    """Return msgspec's own refusal as a fault of the value at `pointer`; `skip` is the part of its path above that."""
+    """Return msgspec's refusal as a fault of the value at `pointer`; skip: the beginning of msgspec's path to it."""
     place = _PLACE.search(refusal)
     sentence = refusal[: place.start()] if place else refusal
     path = place[1].removeprefix(skip) if place else ""
@@ -104,7 +119,7 @@ def refusal_fault(refusal: str, pointer: str, *, skip: str = "") -> Fault:
 
 
 def _pointer_of(path: str) -> str:
-    """Return a msgspec path such as `.a[1]` as a JSON Pointer, up to the first key that msgspec leaves out."""
+    """Return a msgspec path such as `.a[1]` as a JSON Pointer, up to the first key that msgspec does not name."""
     pointer = ""
     for name, index in _STEP.findall(path):
         if index == "...":
@@ -145,7 +160,7 @@ def value_faults(value: Any, schema: dict[str, Any], pointer: str, refusal: str,
 
 
 def is_small(value: Any) -> bool:
-    """Tell whether a value has at most MAX_NODES values in it."""
+    """Tell whether a value holds at most MAX_NODES values."""
     left = MAX_NODES
     stack = [value]
     while stack and left > 0:
@@ -164,7 +179,7 @@ def schema_faults(validator: Validator, value: Any) -> Iterator[Fault]:
 
 
 def make_validator(schema: dict[str, Any]) -> Validator:
-    """Return a validator that takes what msgspec takes: 1.0 is no integer, and formats count."""
+    """Return a validator that accepts what msgspec accepts: 1.0 is no integer, and formats are checked."""
     return _validator_class()(schema, format_checker=_format_checker())
 
 
@@ -219,12 +234,12 @@ def _faults_of(error: ValidationError, pointer: str) -> Iterator[Fault]:
         yield from (unknown_field(pointer, name, known) for name in value if name not in known)
     elif rule == "anyOf":
         yield from _union_faults(error, pointer)
-    elif rule != "items":  # of a tuple: maxItems tells the same
+    elif rule != "items":  # `items` of a tuple: maxItems finds the same
         yield Fault(pointer, _sentence(rule, limit, value))
 
 
 def _union_faults(error: ValidationError, pointer: str) -> Iterator[Fault]:
-    """Yield the faults within the member of a union that the value means to be; else say what there is to choose."""
+    """Yield the faults of the union's member that the value comes closest to, or name the choices if none is close."""
     members: dict[Any, list[ValidationError]] = {}
     for inner in error.context or ():
         members.setdefault(inner.relative_schema_path[0], []).append(inner)
@@ -234,7 +249,7 @@ def _union_faults(error: ValidationError, pointer: str) -> Iterator[Fault]:
         yield Fault(pointer, f"expected {_either(choices)}, got {kind_of(error.instance)}")
         return
     tags = [inner for errors in meant for inner in errors if _is_choice(inner, depth=1)]
-    if len(tags) == len(meant):  # a tag that no struct of the union has
+    if len(tags) == len(meant):  # the tag is of no struct of the union
         choices = [choice for inner in tags for choice in _choices(inner)]
         yield Fault(f"{pointer}/{escape(str(tags[0].relative_path[0]))}", f"expected {_either(choices)}")
         return
@@ -243,7 +258,7 @@ def _union_faults(error: ValidationError, pointer: str) -> Iterator[Fault]:
 
 
 def _is_choice(error: ValidationError, *, depth: int) -> bool:
-    """Whether it is about what kind of value this is, not about something within; the tag of a struct is at depth 1."""
+    """Tell whether an error is about the kind of a value, not about a part of it; the tag of a struct is at depth 1."""
     rules = ("enum", "const") if depth else ("type", "enum", "const")
     return error.validator in rules and len(error.relative_path) == depth
 

@@ -1,4 +1,4 @@
-"""Strict reading of JSON text from outside: one pass of the standard decoder, with limits that it does not have.
+"""Strict reading of JSON text from outside: one pass of the standard decoder, with limits added.
 
 Refused beyond RFC 8259: NaN and Infinity, repeated keys, more than MAX_DEPTH levels or MAX_ITEMS keys and elements,
 integers of more than MAX_DIGITS digits, floats that overflow, lone surrogates and NUL, encodings other than UTF-8.
@@ -26,7 +26,7 @@ _MAX_STEP = 200
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _BETWEEN_BRACKETS = re.compile(r"[^\[\]{}]+")
 _EMPTY = re.compile(r"\[\s*+\]|\{\s*+\}")
-# Escapes that may stand for no text: NUL and surrogates; pairs of surrogates are told apart by looking at the values.
+# Escapes of NUL and surrogates; whether surrogates are paired shows in the decoded strings.
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 _UNTEXT = re.compile("[\0\ud800-\udfff]")
 
@@ -34,8 +34,8 @@ _UNTEXT = re.compile("[\0\ud800-\udfff]")
 def read_json(body: bytes) -> Any:
     """Return the value of a JSON text.
 
-    Raises Malformed (not JSON in UTF-8, too deep, a key twice) or Invalid (numbers out of range, strings that are no
-    text, too many items).
+    Raises Malformed (not JSON in UTF-8, too deep, a repeated key) or Invalid (numbers out of range, strings that are
+    not valid text, too many items).
     """
     try:
         text = body.decode("utf-8")
@@ -51,7 +51,7 @@ def read_json(body: bytes) -> Any:
 
 
 def _check_shape(text: str) -> None:
-    """Refuse what is too deep or too many before it is built. Most bodies are small: two counts settle them."""
+    """Refuse JSON that is too deep or has too many items before it is built. Two counts settle most bodies."""
     opened = text.count("[") + text.count("{")
     items = opened + text.count(",")
     if opened <= MAX_DEPTH and items <= MAX_ITEMS:
@@ -60,7 +60,7 @@ def _check_shape(text: str) -> None:
     commas = bare.count(",")
     if commas <= MAX_ITEMS and _is_too_deep(bare):
         raise Malformed(f"the JSON is nested more than {MAX_DEPTH} levels deep", name="too-deep")
-    # Every array and object that is not empty has one item more than commas.
+    # Each array or object that is not empty has one more item than commas.
     if commas > MAX_ITEMS or commas + bare.count("[") + bare.count("{") - len(_EMPTY.findall(bare)) > MAX_ITEMS:
         raise Invalid(f"the JSON holds more than {MAX_ITEMS:,} keys and elements", name="too-many-items")
 
@@ -76,10 +76,10 @@ def _is_too_deep(bare: str) -> bool:
 
 
 def _decode(text: str) -> Any:
-    # No integer of a short text can have too many digits; asking each of them would cost more than the rest.
+    # No integer in a short text can have too many digits, and checking each costs more than all the rest.
     decoder = _SHORT if len(text) <= MAX_DIGITS else _LONG
     try:
-        if text[:1] == "{":  # by far the most, and half the time of `decode`
+        if text[:1] == "{":  # most bodies; it takes half the time of `decode`
             value, end = decoder.raw_decode(text)
             if end == len(text) or not text[end:].strip(" \t\r\n"):
                 return value
@@ -90,7 +90,7 @@ def _decode(text: str) -> Any:
 
 
 def check_no_mark(text: str) -> None:
-    """Name a byte order mark before JSON, which nobody sees: RFC 8259 has none. Raises Malformed."""
+    """Raise Malformed for a byte order mark, which RFC 8259 does not allow: it is invisible, so it is named."""
     if text.startswith("\ufeff"):
         raise Malformed("the body begins with a UTF-8 byte order mark (EF BB BF): send it without one")
 
@@ -134,9 +134,9 @@ def _check_strings(value: Any) -> None:
 
 
 def _find_untext(value: Any, path: list[str | int]) -> Iterator[tuple[list[str | int], str]]:
-    """Yield the place of every key and string that is no text. path: of `value`, the same list at each step.
+    """Yield the path of every key and string that is not valid text. path: that of `value`, one list for all steps.
 
-    The depth of `value` is bounded by then.
+    It recurses: the depth of `value` has been checked.
     """
     if isinstance(value, str):
         if _UNTEXT.search(value):
@@ -152,9 +152,9 @@ def _find_untext(value: Any, path: list[str | int]) -> Iterator[tuple[list[str |
 
 
 def escape(key: str) -> str:
-    """Return a key as one step of a JSON Pointer (RFC 6901); of a very long one only how it begins.
+    """Return a key as one step of a JSON Pointer (RFC 6901), a very long one cut off.
 
-    A pointer is for people then: each of a hundred faults may have it, and several such keys on its way.
+    Such a pointer is only for people: else each of a hundred faults could repeat several such keys.
     """
     short = key if len(key) <= _MAX_STEP else f"{key[:_MAX_STEP]}..."
     return short.replace("~", "~0").replace("/", "~1")

@@ -70,7 +70,6 @@ def make_registry(settings: Settings, gpt: Gpt) -> Registry:
     load_entry_points(registry)  # last, as in child processes: the user's own types come first
     for fault in registry.faults:
         _log.error("tasks.not_loaded", target=fault.target, reason=fault.detail, types=list(fault.types))
-    registry.url_rules = settings.url_rules
     return registry
 
 

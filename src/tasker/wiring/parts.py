@@ -52,6 +52,7 @@ def make_service(
         max_queues=settings.max_queues,
         max_schedules=settings.max_schedules,
         min_interval=settings.min_interval,
+        url_rules=settings.url_rules,
     )
 
 

@@ -1,0 +1,79 @@
+"""The body of POST /bulk."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct, structs
+
+from tasker.model import Status, TaskFilter
+from tasker.model.control import ACTS_ON, Action
+from tasker.requests.body import Moment, read_object, read_whole
+from tasker.validation.faults import Faults
+
+Text = Annotated[str, Meta(min_length=1, max_length=100)]
+
+
+class BulkFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Selects tasks, as in the list of tasks; every given field must match."""
+
+    status: Annotated[list[Status], Meta(min_length=1, max_length=5)] | Status | None = None
+    type: Text | None = None
+    queue: Text | None = None
+    tag: Text | None = None
+    created_after: Moment | None = None
+    created_before: Moment | None = None
+    owner: Annotated[Text, Meta(description="Other owners' tasks need an admin's key.")] | None = None
+
+    @property
+    def statuses(self) -> tuple[Status, ...]:
+        """The statuses, each once; none for any."""
+        if self.status is None:
+            return ()
+        return (self.status,) if isinstance(self.status, Status) else tuple(dict.fromkeys(self.status))
+
+    def as_filter(self) -> TaskFilter:
+        return TaskFilter(**(structs.asdict(self) | {"status": self.statuses}))
+
+
+class BulkBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An action, and the tasks that it is for; null is the same as left out."""
+
+    action: Annotated[
+        Action,
+        Meta(description="`cancel` acts on open tasks, `retry` on failed and cancelled ones, `delete` on ended ones."),
+    ]
+    filter: BulkFilter = BulkFilter()
+    all: Annotated[bool, Meta(description="True, instead of a filter, selects every task.")] = False
+    dry_run: Annotated[bool, Meta(description="Only count the tasks.")] = False
+    at_most: (
+        Annotated[int, Meta(ge=0, description="Refuse if there are more tasks, such as the count of a dry run.")] | None
+    ) = None
+    cursor: (
+        Annotated[str, Meta(min_length=1, max_length=100, description="`next_cursor` of the call before, to continue.")]
+        | None
+    ) = None
+
+
+def read_bulk(body: bytes) -> BulkBody:
+    """Read the body of a bulk action. Raises Malformed, Invalid with every fault."""
+    faults = Faults()
+    fields = read_whole(read_object(body), BulkBody, faults)
+    faults.check()
+    read = BulkBody(**fields)
+    _check(read, faults)
+    faults.check()
+    return read
+
+
+def _check(body: BulkBody, faults: Faults) -> None:
+    is_empty = body.filter == BulkFilter()
+    if is_empty and not body.all:
+        faults.add("/filter", 'is empty: give "all": true if every task is meant')
+    if body.all and not is_empty:
+        faults.add("/all", "give a filter, or all, not both")
+    statuses = body.filter.statuses
+    if statuses and not set(statuses) & set(ACTS_ON[body.action]):
+        faults.add("/filter/status", f"{body.action} acts on tasks that are {', '.join(ACTS_ON[body.action])}")
+    if body.cursor is not None and (body.dry_run or body.at_most is not None):
+        faults.add("/cursor", "goes with neither dry_run nor at_most: it goes on with what was begun")
