@@ -220,7 +220,7 @@ async def test_an_awaitable_is_closed_and_named() -> None:
     async def number() -> int:
         return 1
 
-    with pytest.raises(NotJson, match=r"return what it gives: `return await \.\.\.`"):
+    with pytest.raises(NotJson, match=r"return its result: `return await \.\.\.`"):
         encode_strict({"a": number()})  # a coroutine that is never closed would warn, and fail this test
 
 
