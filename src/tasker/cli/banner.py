@@ -82,7 +82,7 @@ def _by_place(registry: Iterable[TaskType]) -> dict[str, list[str]]:
     places: dict[str, list[str]] = {}
     for task_type in registry:
         file = task_type.source.rpartition(":")[0]
-        place = "built in" if _BUILTIN in Path(file).resolve().parents else _short(file)
+        place = "built in" if Path(file).resolve().is_relative_to(_BUILTIN) else _short(file)
         places.setdefault(place, []).append(task_type.name)
     return places
 
