@@ -78,7 +78,7 @@ def cancel_open(tx: Transaction, task_id: UUID) -> tuple[str, bool]:
     head = Head(*head_columns)
     tx.journal.append(ended(task_id, Status.CANCELLED, head.attempt, head.last + 1))
     tx.execute(QUERIES["delete_dependencies"], (seq,))
-    tx.partitions.ended(tx, str(queue), str(owner), key)
+    tx.partitions.ended(tx.connection, tx.now, str(queue), str(owner), key)
     tx.changes.append(Change(task_id, Status.CANCELLED))
     if has_dependants:
         settle_dependants(tx, task_id, Status.CANCELLED, None)

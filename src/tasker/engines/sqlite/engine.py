@@ -35,11 +35,12 @@ from tasker.engines.protocol import (
 )
 from tasker.engines.shared.values import draft_size
 from tasker.engines.sqlite import attempts, control, reads
-from tasker.engines.sqlite.claim import Lines, Waiter
+from tasker.engines.sqlite.claim import Waiter, Waiters
 from tasker.engines.sqlite.clock_steps import ClockSteps
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.engines.sqlite.control import SqliteControl
 from tasker.engines.sqlite.faults import reading
+from tasker.engines.sqlite.partitions import Partitions
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import DEFAULT_OVER, Results, is_reference, lost
 from tasker.engines.sqlite.retention import References, SqliteTombstones, prune
@@ -130,16 +131,17 @@ class SqliteEngine:
         self._loop = asyncio.get_running_loop()
         self._read = Reader(store.scans)
         self._results = Results(self.path.with_name("results"), spill_over)
-        self._lines = Lines(clock)
-        self._steps = ClockSteps(clock, self._lines.clock_was_set)
+        self._partitions = Partitions(clock)
+        self._waiters = Waiters(clock, self._partitions)
+        self._steps = ClockSteps(clock, self._partitions.clock_was_set)
         self._steps.open(store.writer)
         store.writer.execute(QUERIES["release_deliveries"], (DELIVERY_LEASE // timedelta(microseconds=1),))
         self._commits = GroupCommit(
             store.writer,
             presence=store.presence,
-            begin=lambda connection: Transaction(connection, self._micros(), self._lines),
+            begin=lambda connection: Transaction(connection, self._micros(), self._partitions),
             before_work=self._steps.before_work,
-            before_commit=self._lines.serve,
+            before_commit=self._waiters.serve,
             after_commit=self._committed,
             after_rollback=self._rolled_back,
         )
@@ -155,7 +157,7 @@ class SqliteEngine:
         self.schedules: ScheduleStore = SqliteSchedules(clock, read, write)
         self.webhooks: WebhookStore = SqliteWebhooks(read, write, clock, self._follow_clock, erase_until)
         self.control: Control = SqliteControl(clock, read, write, self._erase)
-        self.queues: QueueStore = SqliteQueues(read, write, self._lines, clock)
+        self.queues: QueueStore = SqliteQueues(read, write, self._partitions, clock)
         self._listeners: list[Listener] = []
         self._timer: asyncio.TimerHandle | None = None
         self._moving = False
@@ -164,7 +166,7 @@ class SqliteEngine:
         self._has_erased = False
         self._opened = True
         self._move_on()
-        self._lines.unsettled.update(dict.fromkeys(find_unsettled(store.writer)))
+        self._partitions.unsettled.update(dict.fromkeys(find_unsettled(store.writer)))
         self._settle_later()
         self._look_at_files()
 
@@ -175,7 +177,7 @@ class SqliteEngine:
         self._next_look.cancel()
         if self._timer is not None:
             self._timer.cancel()
-        self._lines.close()
+        self._waiters.close()
         if self._settling is not None:
             await asyncio.wait([self._settling])
         if self._erasing:
@@ -192,7 +194,7 @@ class SqliteEngine:
         return self._commits.commits
 
     async def submit(self, drafts: Sequence[Draft]) -> list[Receipt]:
-        waiting = self._lines if len(drafts) == 1 else None
+        waiting = self._waiters if len(drafts) == 1 else None
         return await self._commits.run(
             lambda tx: [insert(tx, draft, waiting) for draft in drafts], size=sum(map(draft_size, drafts))
         )
@@ -222,7 +224,7 @@ class SqliteEngine:
 
     async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
         waiter = Waiter(request, self._loop.create_future())
-        self._lines.join(waiter)
+        self._waiters.join(waiter)
         _unheard(self._commits.run(_nothing))
         deadline = self._loop.call_later(wait_for.total_seconds(), waiter.give_up)
         try:
@@ -233,10 +235,10 @@ class SqliteEngine:
             raise
         finally:
             deadline.cancel()
-            self._lines.leave(waiter)
+            self._waiters.leave(waiter)
 
     async def heartbeat(self, leases: Sequence[Lease], extend_by: timedelta) -> Heartbeat:
-        expires_at = self._lines.steady + extend_by // timedelta(microseconds=1)
+        expires_at = self._waiters.steady + extend_by // timedelta(microseconds=1)
         return await self._commits.run(functools.partial(attempts.extend, leases=leases, expires_at=expires_at))
 
     async def record(self, lease: Lease, report: Report) -> bool:
@@ -260,7 +262,7 @@ class SqliteEngine:
         await self._erase(lambda tx: (1, control.delete(tx, task_id)))
 
     async def find_expired(self, *, limit: int) -> list[Claim]:
-        return await self._read(reads.find_expired, self._lines.steady, limit)
+        return await self._read(reads.find_expired, self._waiters.steady, limit)
 
     async def fail_overdue(self, *, limit: int) -> int:
         return await self._commits.run(functools.partial(fail_overdue, limit=limit))
@@ -281,8 +283,8 @@ class SqliteEngine:
     async def sweep(self, *, limit: int) -> int:
         """A task is its own place in the line: only what is parked comes apart. Files of results may be left."""
         found = await self._read(self._results.sweep, limit) if self._results.has_left else 0
-        if self._lines.limits.has_parked:
-            found += await self._commits.run(functools.partial(self._lines.unpark_many, limit=limit))
+        if self._partitions.limits.has_parked:
+            found += await self._commits.run(lambda tx: self._partitions.unpark_many(tx.connection, tx.now, limit))
         return found
 
     async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[PartitionStats]:
@@ -337,7 +339,8 @@ class SqliteEngine:
 
     def _committed(self, changes: list[Change]) -> None:
         self._steps.committed()
-        started, abandoned = self._lines.deliver()
+        self._partitions.committed()
+        started, abandoned = self._waiters.deliver()
         changes += started
         if changes:
             self._notify(changes)
@@ -348,14 +351,14 @@ class SqliteEngine:
 
     def _settle_later(self) -> None:
         """See to it that those who wait for tasks that have ended hear of it, also where they are many."""
-        if self._lines.unsettled and self._settling is None and self._opened:
+        if self._partitions.unsettled and self._settling is None and self._opened:
             self._settling = asyncio.create_task(self._settle_rest())
 
     async def _settle_rest(self) -> None:
         try:
-            while self._lines.unsettled and self._opened:
+            while self._partitions.unsettled and self._opened:
                 for other in await self._commits.run(settle_rest):
-                    self._lines.unsettled.pop(other, None)
+                    self._partitions.unsettled.pop(other, None)
         except Unavailable as error:  # the next commit tries again
             _log.warning("store.dependants_not_settled", reason=error.detail)
         finally:
@@ -376,8 +379,9 @@ class SqliteEngine:
 
     def _rolled_back(self) -> None:
         self._steps.rolled_back()
-        self._lines.take_back()
-        if self._lines.has_waiters:
+        self._partitions.forget()
+        self._waiters.take_back()
+        if self._waiters:
             self._schedule(_AFTER_A_FAULT)
 
     def _move_on(self) -> None:
@@ -392,7 +396,7 @@ class SqliteEngine:
             _unheard(self._commits.run(_nothing))
 
     def _look_later(self) -> None:
-        seconds = self._lines.seconds_to_next()
+        seconds = self._waiters.seconds_to_next()
         if seconds is not None:
             self._schedule(seconds)
 
@@ -408,7 +412,7 @@ class SqliteEngine:
 
     def _look(self) -> None:
         self._timer = None
-        if self._opened and self._lines.has_waiters:
+        if self._opened and self._waiters:
             _unheard(self._commits.run(_nothing))
 
 

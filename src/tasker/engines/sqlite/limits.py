@@ -16,7 +16,7 @@ import msgspec
 from tasker.clock import from_micros
 from tasker.engines.shared.gates import ROUNDS, WINDOW, Candidate, Gate
 from tasker.engines.shared.values import encode
-from tasker.engines.sqlite.heads import LineName
+from tasker.engines.sqlite.bounds import Partition
 from tasker.engines.sqlite.rows import Row
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.model.queues import QueueSettings, QueueState, Rate, Slot
@@ -26,7 +26,7 @@ _MICRO = timedelta(microseconds=1)
 _UNTIL_TOLD = 1 << 62
 """When a line is looked at again whose gate opens by no time."""
 
-FindDue = Callable[[apsw.Connection, LineName, int, int], list[Row]]
+FindDue = Callable[[apsw.Connection, Partition, int, int], list[Row]]
 
 
 class Limits:
@@ -35,12 +35,12 @@ class Limits:
     def __init__(self) -> None:
         self._settings: dict[str, QueueSettings] = {}
         self._gates: dict[str, Gate] = {}
-        self._shut: dict[str, dict[LineName, int]] = {}
+        self._shut: dict[str, dict[Partition, int]] = {}
         self._now = 0
         self.has_parked = True
         """Whether a task may be parked."""
 
-    def load(self, connection: apsw.Connection) -> set[LineName]:
+    def load(self, connection: apsw.Connection) -> set[Partition]:
         """Read what is set; return the lines to look at again."""
         self._settings = {state.name: state for state, *_ in map(_settings_of, connection.execute(QUERIES["queues"]))}
         shut = {line for lines in self._shut.values() for line in lines}
@@ -60,7 +60,7 @@ class Limits:
         """Return what is set of a queue, as far as it is loaded."""
         return self._settings.get(queue) or QueueSettings(name=queue)
 
-    def begin(self, now: int) -> set[LineName]:
+    def begin(self, now: int) -> set[Partition]:
         """Begin to choose in a transaction, at `now` (microseconds); return the lines to look at again."""
         self._now = now
         self._gates.clear()
@@ -75,7 +75,7 @@ class Limits:
             if gate.has_spent:
                 connection.execute(QUERIES["spend"], (gate.tokens, self._now, name))
 
-    def slot_freed(self, queue: str) -> set[LineName]:
+    def slot_freed(self, queue: str) -> set[Partition]:
         """Return the lines to look at again after an attempt of a queue has ended."""
         return set(self._shut.pop(queue, ()))
 
@@ -97,7 +97,7 @@ class Limits:
         return [queue for queue in queues if self.holds(queue) and self.gate(connection, queue).is_shut]
 
     def choose(
-        self, connection: apsw.Connection, queue: str, lines: Sequence[LineName], find_due: FindDue, room: int
+        self, connection: apsw.Connection, queue: str, lines: Sequence[Partition], find_due: FindDue, room: int
     ) -> list[Candidate]:
         """Return the first tasks of one queue's lines that may start, at most `room`; park those whose key is taken.
 
@@ -124,13 +124,13 @@ class Limits:
             self._shut_lines(lines, gate)
         return passing
 
-    def _shut_lines(self, lines: Sequence[LineName], gate: Gate) -> None:
+    def _shut_lines(self, lines: Sequence[Partition], gate: Gate) -> None:
         if gate.is_shut:
             self._note_shut(lines, _UNTIL_TOLD)
         elif gate.opens_in is not None:
             self._note_shut(lines, self._now + gate.opens_in // _MICRO)
 
-    def _note_shut(self, lines: Sequence[LineName], until: int) -> None:
+    def _note_shut(self, lines: Sequence[Partition], until: int) -> None:
         for line in lines:
             self._shut.setdefault(line[0], {})[line] = until
 
@@ -142,7 +142,7 @@ class Limits:
                 gate.note_running(one.slot, running_with_key(connection, one.slot))
 
     def _candidates(
-        self, connection: apsw.Connection, line: LineName, find_due: FindDue, gate: Gate, limit: int
+        self, connection: apsw.Connection, line: Partition, find_due: FindDue, gate: Gate, limit: int
     ) -> list[Candidate]:
         slot = gate.settings.slot
         rows: list[Any] = find_due(connection, line, self._now, limit)

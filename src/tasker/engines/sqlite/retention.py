@@ -10,11 +10,11 @@ from uuid import UUID
 import apsw
 
 from tasker.clock import Clock, from_micros, to_micros
+from tasker.engines.sqlite.attachments import erase_with_task
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import is_reference
 from tasker.engines.sqlite.rows import Row
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.task_webhooks import erase_with_task
 from tasker.engines.sqlite.transaction import Transaction
 from tasker.errors import Expired
 from tasker.model import Tombstone

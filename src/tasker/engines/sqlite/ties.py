@@ -23,8 +23,6 @@ from tasker.model import Change, Draft, Receipt, Status, TaskProblem
 from tasker.rules.lifecycle import deadline_passed, dependency_failed
 
 _NEVER = to_micros(NEVER)
-SETTLED_AT_ONCE = 200
-"""Dependants that one transaction settles: its statements run on the event loop."""
 
 
 class Ties(NamedTuple):
@@ -131,12 +129,12 @@ def settle_dependants(tx: Transaction, ended: UUID, status: Status, error: TaskP
     work = [(ended, status, error)]
     while work:
         other, status, error = work.pop()
-        room = tx.partitions.room_to_settle
+        room = tx.partitions.left_to_settle
         rows: list[Row] = tx.execute(QUERIES["dependants"], (other.bytes, room + 1)).fetchall()
         if len(rows) > room:
             tx.partitions.unsettled[other] = None
         for (seq,) in rows[:room]:
-            tx.partitions.room_to_settle -= 1
+            tx.partitions.left_to_settle -= 1
             if status is Status.COMPLETED:
                 tx.execute(QUERIES["delete_dependency"], (other.bytes, seq))
                 _release(tx, seq)
@@ -153,13 +151,13 @@ def settle_rest(tx: Transaction) -> list[UUID]:
     """Go on with what is in `tx.partitions.unsettled`; return those of whom nothing is left."""
     done: list[UUID] = []
     for other in tuple(tx.partitions.unsettled):
-        if tx.partitions.room_to_settle < 1:
+        if tx.partitions.left_to_settle < 1:
             break
         row: Any = tx.execute(QUERIES["ending_of"], (other.bytes,)).fetchone()
         if row is not None:  # else it has been run again since, and they wait for it
             error = None if row[1] is None else decode_problem(row[1])
             settle_dependants(tx, other, Status(row[0]), error)
-        if row is None or tx.partitions.room_to_settle > 0:
+        if row is None or tx.partitions.left_to_settle > 0:
             done.append(other)
     return done
 
@@ -203,7 +201,7 @@ def fail_overdue(tx: Transaction, limit: int) -> int:
         tx.execute(QUERIES["delete_dependencies"], (seq,))
         failed = fail_pending(tx, seq, error)
         if failed is not None:
-            tx.partitions.ended(tx, *failed[2:])  # others may have been parked behind it
+            tx.partitions.ended(tx.connection, tx.now, *failed[2:])  # others may have been parked behind it
             tx.changes.append(Change(failed[0], Status.FAILED))
             if failed[1]:
                 settle_dependants(tx, failed[0], Status.FAILED, error)
