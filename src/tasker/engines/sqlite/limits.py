@@ -104,7 +104,7 @@ class Limits:
         The lines are then shut if the gate lets nothing through.
         """
         gate = self.gate(connection, queue)
-        most = gate.room(room)
+        most = gate.free_slots(room)
         passing: list[Candidate] = []
         window = max(most, WINDOW) if gate.has_keys else most
         for last in range(ROUNDS - 1, -1, -1) if most else ():
