@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
-from tasker.engines.postgres.connections import Connection
+from tasker.engines.postgres.transaction import Connection
 from tasker.engines.shared.tables import SHAPES, Shape, codec_of, read_row, write_row
 
 S = TypeVar("S", bound=Struct)

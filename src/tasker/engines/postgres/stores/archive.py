@@ -10,13 +10,13 @@ from uuid import UUID
 import asyncpg
 
 from tasker.engines.postgres.attempts import keep
-from tasker.engines.postgres.connections import Connection, Connections
+from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.listener import LOCKS
-from tasker.engines.postgres.notices import News
 from tasker.engines.postgres.retention import Erasure
 from tasker.engines.postgres.stores.usage import UsageTable
 from tasker.engines.postgres.tables import Table
 from tasker.engines.postgres.ties import Options
+from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.shared.log import Entry
 from tasker.engines.shared.tables import WEBHOOKS, InTheWay, Row, read_records
 from tasker.engines.shared.values import check_keys, check_moved, check_stored, taken
@@ -69,15 +69,14 @@ class PostgresArchive:
         if rehearsal:
             return await self._rehearse(lambda connection: self._put(connection, tasks))
 
-        async def work(connection: Connection, news: News, _again: bool) -> int:
-            stored = await self._put(connection, tasks)
+        async def work(tx: Transaction) -> int:
+            stored = await self._put(tx, tasks)
             for task in tasks:
                 if task.is_waiting:
-                    await self._options.resume(connection, news, task.task_id, task.depends_on)
+                    await self._options.resume(tx, task.task_id, task.depends_on)
             return stored
 
-        stored, _ = await self._connections.transact(work)
-        return stored
+        return await self._connections.transact(work)
 
     async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
         return await self._connections.read(lambda connection: self._find(connection, task_ids))
@@ -90,11 +89,10 @@ class PostgresArchive:
         if rehearsal:
             return await self._rehearse(lambda connection: self._put_records(connection, rows))
 
-        async def work(connection: Connection, _news: News, _again: bool) -> int:
-            return await self._put_records(connection, rows)
+        async def work(tx: Transaction) -> int:
+            return await self._put_records(tx, rows)
 
-        stored, _ = await self._connections.transact(work)
-        return stored
+        return await self._connections.transact(work)
 
     async def find_records(self, records: Sequence[StoredRecord]) -> list[StoredRecord | None]:
         rows = read_records(records)
@@ -108,10 +106,10 @@ class PostgresArchive:
     async def _rehearse(self, do: Callable[[Connection], Awaitable[int]]) -> int:
         """Do work in a transaction, and take it back; return or raise what came of it."""
 
-        async def work(connection: Connection, _news: News, _again: bool) -> int | Exception:
-            await connection.execute("SAVEPOINT rehearsal")
+        async def work(tx: Transaction) -> int | Exception:
+            await tx.execute("SAVEPOINT rehearsal")
             try:
-                return await do(connection)
+                return await do(tx)
             except Conflict as error:
                 return error
             except asyncpg.UniqueViolationError:
@@ -119,40 +117,40 @@ class PostgresArchive:
             except _UNFIT as error:
                 return ArchiveError(f"it cannot be stored as it is: {error}")
             finally:
-                await connection.execute("ROLLBACK TO rehearsal")
+                await tx.execute("ROLLBACK TO rehearsal")
 
-        outcome, _ = await self._connections.transact(work)
+        outcome = await self._connections.transact(work)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    async def _put_records(self, connection: Connection, rows: Sequence[Row]) -> int:
-        await connection.execute(self._queries["import_alone"], LOCKS)
+    async def _put_records(self, tx: Transaction, rows: Sequence[Row]) -> int:
+        await tx.execute(self._queries["import_alone"], LOCKS)
         stored = 0
         for row in rows:
             table = self._tables[row.table]
-            if await table.insert(connection, row.value):
-                row.check_stored(await table.find(connection, row.key))
+            if await table.insert(tx, row.value):
+                row.check_stored(await table.find(tx, row.key))
                 if row.table == WEBHOOKS.name:  # it hears of what comes after it here
-                    await connection.execute(self._queries["mark_webhook"], row.key)
+                    await tx.execute(self._queries["mark_webhook"], row.key)
                 stored += 1
-            elif await table.find(connection, row.key) is None:
+            elif await table.find(tx, row.key) is None:
                 raise InTheWay(row).conflict
         return stored
 
-    async def _put(self, connection: Connection, tasks: Sequence[StoredTask]) -> int:
-        await connection.execute(self._queries["import_alone"], LOCKS)
-        known = await self._find(connection, [task.task_id for task in tasks])
+    async def _put(self, tx: Transaction, tasks: Sequence[StoredTask]) -> int:
+        await tx.execute(self._queries["import_alone"], LOCKS)
+        known = await self._find(tx, [task.task_id for task in tasks])
         new = [task for task, there in zip(tasks, known, strict=True) if there is None]
-        erased = await self._erasure.buried(connection, [task.task_id for task in new])
+        erased = await self._erasure.buried(tx, [task.task_id for task in new])
         new = [task for task in new if task.task_id not in erased]
         check_moved(tasks, known)
         keys = [one.key for task in new for one in task.keys]
-        owners = await connection.fetch(self._queries["key_owners"], keys) if keys else []
+        owners = await tx.fetch(self._queries["key_owners"], keys) if keys else []
         check_keys(new, {row["key"]: row["task_id"] for row in owners})
         if new:
-            await self._insert(connection, new)
-            check_stored(new, await self._find(connection, [task.task_id for task in new]))
+            await self._insert(tx, new)
+            check_stored(new, await self._find(tx, [task.task_id for task in new]))
         return len(new)
 
     async def _find(self, connection: Connection, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
@@ -160,8 +158,8 @@ class PostgresArchive:
         found = {task.task_id: task for task in await self._whole(connection, rows)}
         return [found.get(task_id) for task_id in task_ids]
 
-    async def _insert(self, connection: Connection, tasks: Sequence[StoredTask]) -> None:
-        rows = await connection.fetchmany(self._queries["insert_stored"], [_columns(task) for task in tasks])
+    async def _insert(self, tx: Transaction, tasks: Sequence[StoredTask]) -> None:
+        rows = await tx.fetchmany(self._queries["insert_stored"], [_columns(task) for task in tasks])
         placed = [(row["seq"], task) for row, task in zip(rows, tasks, strict=True)]
         attempts = [
             (
@@ -177,14 +175,14 @@ class PostgresArchive:
             for seq, task in placed
             for one in task.attempts
         ]
-        await connection.executemany(self._queries["insert_attempt"], attempts)
+        await tx.executemany(self._queries["insert_attempt"], attempts)
         keys = [
             (one.key, task.task_id, one.fingerprint, one.expires_at, one.reply.encode())
             for task in tasks
             for one in task.keys
         ]
-        await connection.executemany(self._queries["insert_stored_key"], keys)
-        await keep(connection, self._queries, [(seq, _entry(event)) for seq, task in placed for event in task.events])
+        await tx.executemany(self._queries["insert_stored_key"], keys)
+        await keep(tx, self._queries, [(seq, _entry(event)) for seq, task in placed for event in task.events])
 
     async def _whole(self, connection: Connection, rows: Sequence[Any]) -> list[StoredTask]:
         """Return the tasks of these rows with all that belongs to them."""

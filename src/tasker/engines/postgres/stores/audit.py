@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 from tasker.engines.postgres.clock_steps import EraseUntil
-from tasker.engines.postgres.connections import Connection, Connections
-from tasker.engines.postgres.notices import News
+from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.shared.values import NEWEST, from_cursor, to_cursor
 from tasker.model.audit import AuditAction, AuditEntry, AuditPage
 
@@ -23,15 +23,15 @@ class PostgresAudit:
     async def begin(self, deed: AuditAction) -> int:
         values = deed.key_id, deed.owner, deed.action, deed.target, deed.address
 
-        async def work(connection: Connection, _news: News, _again: bool) -> int:
-            sequence: int = await connection.fetchval(self._queries["begin_audit"], *values)
+        async def work(tx: Transaction) -> int:
+            sequence: int = await tx.fetchval(self._queries["begin_audit"], *values)
             return sequence
 
-        return (await self._connections.transact(work))[0]
+        return await self._connections.transact(work)
 
     async def end(self, sequence: int, outcome: int, target: str = "") -> None:
-        async def work(connection: Connection, _news: News, _again: bool) -> None:
-            await connection.execute(self._queries["end_audit"], sequence, outcome, target)
+        async def work(tx: Transaction) -> None:
+            await tx.execute(self._queries["end_audit"], sequence, outcome, target)
 
         await self._connections.transact(work)
 
@@ -42,12 +42,12 @@ class PostgresAudit:
         return AuditPage(items=items, next_cursor=to_cursor(items[-1].sequence) if len(rows) > limit else None)
 
     async def prune(self, *, keep: timedelta, limit: int) -> int:
-        async def work(connection: Connection, _news: News, _again: bool) -> int:
-            until = await self._erase_until(connection)
-            done: str = await connection.execute(self._queries["prune_audit"], keep, limit, until)
+        async def work(tx: Transaction) -> int:
+            until = await self._erase_until(tx)
+            done: str = await tx.execute(self._queries["prune_audit"], keep, limit, until)
             return int(done.split()[-1])
 
-        return (await self._connections.transact(work))[0]
+        return await self._connections.transact(work)
 
 
 def _entry(row: Any) -> AuditEntry:

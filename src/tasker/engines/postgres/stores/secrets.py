@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
-from tasker.engines.postgres.connections import Connection, Connections
-from tasker.engines.postgres.notices import News
-from tasker.model import Draft
+from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.transaction import Transaction
 
 
 class PostgresSecrets:
@@ -24,8 +23,8 @@ class PostgresSecrets:
         return found
 
     async def erase(self, task_ids: Sequence[UUID]) -> None:
-        async def work(connection: Connection, _news: News, _again: bool) -> None:
-            await connection.execute(self._queries["erase_secrets"], list(task_ids))
+        async def work(tx: Transaction) -> None:
+            await tx.execute(self._queries["erase_secrets"], list(task_ids))
 
         await self._connections.transact(work)
 
@@ -34,12 +33,3 @@ class PostgresSecrets:
             lambda connection: connection.fetch(self._queries["secrets_of_ended"], limit)
         )
         return [row["task_id"] for row in rows]
-
-
-async def insert_secrets(
-    connection: Connection, queries: dict[str, str], drafts: Sequence[Draft], stored: Collection[UUID]
-) -> None:
-    """Keep the secrets of the drafts that were stored."""
-    kept = [draft for draft in drafts if draft.secrets is not None and draft.task_id in stored]
-    columns = [draft.task_id for draft in kept], [draft.secrets for draft in kept]
-    await connection.execute(queries["insert_secrets"], *columns)

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import date
-from typing import Any, TypeAlias
+from typing import Any
 
 from msgspec import structs
 
-from tasker.engines.postgres.connections import Connection, Connections
+from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.transaction import Connection
 from tasker.engines.shared.tables import USAGE
-from tasker.engines.shared.usage import Tally
 from tasker.model.usage import COUNTED, DayUsage, Group, UsageFilter, UsageRow, name_of
-
-OwnerTally: TypeAlias = Tally[tuple[str, str]]
-"""By owner and type; the day is the database's."""
-
-
-async def write(connection: Connection, queries: dict[str, str], writer: str, tally: OwnerTally) -> None:
-    """Add the sums to the rows of `writer`: a process that does so in one transaction at a time waits for nobody."""
-    rows = tally.take()
-    if rows:
-        await connection.execute(queries["add_usage"], writer, *(list(column) for column in zip(*rows, strict=True)))
 
 
 class PostgresUsage:

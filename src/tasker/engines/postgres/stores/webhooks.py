@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from msgspec import structs
 
 from tasker.engines.postgres.clock_steps import EraseUntil
-from tasker.engines.postgres.connections import Connection, Connections
-from tasker.engines.postgres.notices import News
+from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.tables import Table
-from tasker.engines.shared.tables import WEBHOOKS, codec_of, write_row
+from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.shared.values import encode, from_cursor, no_delivery, no_webhook, to_cursor, too_many
-from tasker.errors import Conflict
-from tasker.model import Draft
 from tasker.model.webhooks import (
     DELIVERY_LEASE,
-    MAX_WEBHOOKS_OF_TASK,
     Delivery,
     DeliveryOutcome,
     DeliveryPage,
@@ -31,9 +27,7 @@ from tasker.model.webhooks import (
     WebhookPage,
 )
 
-T = TypeVar("T")
 _END = 1 << 62
-_CODECS = [codec_of(type_, {}) for type_ in WEBHOOKS.fields.values()]
 _OWNERS = 0x686F6F6B
 """The class of the advisory locks of owners of webhooks: "hook"."""
 _HELD_FOR = timedelta(seconds=10)
@@ -54,16 +48,16 @@ class PostgresWebhooks:
         self._deliveries: Table[Delivery] = tables["webhook_delivery"]
 
     async def create(self, webhook: Webhook, *, most: int) -> None:
-        async def work(connection: Connection, again: bool) -> None:
-            if again and await self._webhooks.find(connection, webhook.webhook_id) is not None:
+        async def work(tx: Transaction) -> None:
+            if tx.is_retry and await self._webhooks.find(tx, webhook.webhook_id) is not None:
                 return
-            await connection.execute(self._queries["hold_owner"], _OWNERS, webhook.owner)
-            if await connection.fetchval(self._queries["count_webhooks"], webhook.owner) >= most:
+            await tx.execute(self._queries["hold_owner"], _OWNERS, webhook.owner)
+            if await tx.fetchval(self._queries["count_webhooks"], webhook.owner) >= most:
                 raise too_many("webhooks of this owner", most)
-            await self._webhooks.insert(connection, webhook)
-            await connection.execute(self._queries["mark_webhook"], webhook.webhook_id)
+            await self._webhooks.insert(tx, webhook)
+            await tx.execute(self._queries["mark_webhook"], webhook.webhook_id)
 
-        await self._transact(work)
+        await self._connections.transact(work)
 
     async def find(self, webhook_id: UUID) -> Webhook | None:
         return await self._connections.read(lambda connection: self._webhooks.find(connection, webhook_id))
@@ -75,23 +69,23 @@ class PostgresWebhooks:
         return WebhookPage(items=items, next_cursor=_next(rows, limit))
 
     async def change(self, webhook_id: UUID, change: Callable[[Webhook], Webhook]) -> Webhook:
-        async def work(connection: Connection, _again: bool) -> Webhook:
-            found = await self._webhooks.find(connection, webhook_id, lock=True)
+        async def work(tx: Transaction) -> Webhook:
+            found = await self._webhooks.find(tx, webhook_id, lock=True)
             if found is None:
                 raise no_webhook(webhook_id)
             changed = change(found)
-            await self._webhooks.update(connection, changed)
+            await self._webhooks.update(tx, changed)
             return changed
 
-        return await self._transact(work)
+        return await self._connections.transact(work)
 
     async def delete(self, webhook_id: UUID) -> None:
-        async def work(connection: Connection, again: bool) -> None:
-            if not await self._webhooks.delete(connection, webhook_id) and not again:
+        async def work(tx: Transaction) -> None:
+            if not await self._webhooks.delete(tx, webhook_id) and not tx.is_retry:
                 raise no_webhook(webhook_id)
-            await connection.execute(self._queries["delete_webhook_deliveries"], webhook_id)
+            await tx.execute(self._queries["delete_webhook_deliveries"], webhook_id)
 
-        await self._transact(work)
+        await self._connections.transact(work)
 
     async def find_deliveries(
         self, webhook_id: UUID, *, status: DeliveryStatus | None, limit: int, cursor: str | None = None
@@ -102,13 +96,13 @@ class PostgresWebhooks:
         return DeliveryPage(items=items, next_cursor=_next(rows, limit))
 
     async def redeliver(self, webhook_id: UUID, delivery_id: UUID) -> Delivery:
-        async def work(connection: Connection, _again: bool) -> Delivery:
-            row = await connection.fetchrow(self._queries["redeliver"], delivery_id, webhook_id)
+        async def work(tx: Transaction) -> Delivery:
+            row = await tx.fetchrow(self._queries["redeliver"], delivery_id, webhook_id)
             if row is None:
                 raise no_delivery(delivery_id)
             return self._deliveries.value(tuple(row))
 
-        return await self._transact(work)
+        return await self._connections.transact(work)
 
     async def find_position(self, holder: str) -> DispatchPosition | None:
         [row] = await self._fetch("turn", holder, _HELD_FOR)
@@ -117,28 +111,28 @@ class PostgresWebhooks:
         if row["is_others"]:
             return None
 
-        async def work(connection: Connection, _again: bool) -> DispatchPosition | None:
-            held = await connection.fetchrow(self._queries["hold_dispatch"], holder, _HELD_FOR)
+        async def work(tx: Transaction) -> DispatchPosition | None:
+            held = await tx.fetchrow(self._queries["hold_dispatch"], holder, _HELD_FOR)
             return None if held is None else DispatchPosition(position=held["position"], is_idle=False)
 
-        return await self._transact(work)
+        return await self._connections.transact(work)
 
     async def find_subscriptions(self, task_ids: Collection[UUID]) -> list[Subscription]:
         rows = await self._fetch("webhooks_hearing", list(task_ids))
         return [Subscription(self._webhooks.value(columns), made_after) for made_after, *columns in map(tuple, rows)]
 
     async def dispatch(self, found: Sequence[Delivery], *, after: str | None, to: str) -> bool:
-        async def work(connection: Connection, again: bool) -> bool:
-            moved: str = await connection.execute(self._queries["move_dispatch"], to, after)
+        async def work(tx: Transaction) -> bool:
+            moved: str = await tx.execute(self._queries["move_dispatch"], to, after)
             if moved.endswith(" 0"):
-                return again and to == await connection.fetchval(self._queries["dispatched"])
+                return tx.is_retry and to == await tx.fetchval(self._queries["dispatched"])
             to_whom = list({delivery.webhook_id for delivery in found})
-            held = await connection.fetch(self._queries["hold_webhooks"], to_whom) if to_whom else ()
+            held = await tx.fetch(self._queries["hold_webhooks"], to_whom) if to_whom else ()
             there = {row["webhook_id"] for row in held}
-            await self._deliveries.insert_many(connection, [one for one in found if one.webhook_id in there])
+            await self._deliveries.insert_many(tx, [one for one in found if one.webhook_id in there])
             return True
 
-        return await self._transact(work)
+        return await self._connections.transact(work)
 
     async def find_due(
         self, *, full: Collection[str], full_owners: Collection[str] = (), each: int, limit: int
@@ -160,14 +154,14 @@ class PostgresWebhooks:
     async def take(self, due: Sequence[DueDelivery]) -> list[DueDelivery]:
         ids, attempts = [one.delivery.delivery_id for one in due], [one.delivery.attempts for one in due]
 
-        async def work(connection: Connection, _again: bool) -> list[DueDelivery]:
-            taken = await connection.fetch(self._queries["take_deliveries"], ids, attempts, DELIVERY_LEASE)
-            rows = await connection.fetch(self._queries["deliveries_by_id"], [row["delivery_id"] for row in taken])
+        async def work(tx: Transaction) -> list[DueDelivery]:
+            taken = await tx.fetch(self._queries["take_deliveries"], ids, attempts, DELIVERY_LEASE)
+            rows = await tx.fetch(self._queries["deliveries_by_id"], [row["delivery_id"] for row in taken])
             now = {one.delivery_id: one for one in (self._deliveries.value(tuple(row)) for row in rows)}
             begun = [(one, now.get(one.delivery.delivery_id)) for one in due]
             return [structs.replace(one, delivery=found) for one, found in begun if found is not None]
 
-        return await self._transact(work)
+        return await self._connections.transact(work)
 
     async def settle(
         self, delivery: Delivery, outcome: DeliveryOutcome, *, failing_before: datetime, too_long: str
@@ -179,31 +173,29 @@ class PostgresWebhooks:
             error,
         )  # fmt: skip
 
-        async def work(connection: Connection, _again: bool) -> bool:
-            webhook_id = await connection.fetchval(self._queries["settle_delivery"], *values)
+        async def work(tx: Transaction) -> bool:
+            webhook_id = await tx.fetchval(self._queries["settle_delivery"], *values)
             if webhook_id is None:
                 return False
             if outcome.error is None:
-                await connection.execute(self._queries["webhook_succeeded"], webhook_id)
+                await tx.execute(self._queries["webhook_succeeded"], webhook_id)
                 return True
-            await connection.execute(self._queries["webhook_failed"], webhook_id, outcome.at)
-            await connection.execute(
-                self._queries["pause_webhook"], webhook_id, outcome.pause, too_long, failing_before
-            )
+            await tx.execute(self._queries["webhook_failed"], webhook_id, outcome.at)
+            await tx.execute(self._queries["pause_webhook"], webhook_id, outcome.pause, too_long, failing_before)
             return True
 
-        return await self._transact(work)
+        return await self._connections.transact(work)
 
     async def drop(self, delivery: Delivery) -> None:
-        await self._transact(lambda connection, _again: self._deliveries.delete(connection, delivery.delivery_id))
+        await self._connections.transact(lambda tx: self._deliveries.delete(tx, delivery.delivery_id))
 
     async def prune(self, *, keep: timedelta, limit: int) -> int:
-        async def work(connection: Connection, _again: bool) -> int:
-            until = await self._erase_until(connection)
-            done: str = await connection.execute(self._queries["prune_deliveries"], keep, limit, until)
+        async def work(tx: Transaction) -> int:
+            until = await self._erase_until(tx)
+            done: str = await tx.execute(self._queries["prune_deliveries"], keep, limit, until)
             return int(done.split()[-1])
 
-        return await self._transact(work)
+        return await self._connections.transact(work)
 
     async def _fetch(self, query: str, *values: Any) -> list[Any]:
         async def work(connection: Connection) -> list[Any]:
@@ -211,45 +203,6 @@ class PostgresWebhooks:
             return rows
 
         return await self._connections.look(work)
-
-    async def _transact(self, work: Callable[[Connection, bool], Awaitable[T]]) -> T:
-        async def quietly(connection: Connection, _news: News, again: bool) -> T:
-            return await work(connection, again)
-
-        result, _ = await self._connections.transact(quietly)
-        return result
-
-
-async def insert_with_tasks(
-    connection: Connection, queries: dict[str, str], drafts: Sequence[Draft], stored: Collection[UUID]
-) -> None:
-    """Store the webhooks that come with those of the drafts that were stored as tasks."""
-    given = [(draft.webhook, draft.task_id) for draft in drafts if draft.webhook is not None]
-    found = [structs.replace(webhook, task_id=task_id) for webhook, task_id in given if task_id in stored]
-    await connection.executemany(queries["insert_webhook"], [write_row(WEBHOOKS, _CODECS, one) for one in found])
-
-
-async def erase_with_tasks(connection: Connection, queries: dict[str, str], task_ids: Sequence[UUID]) -> None:
-    """Erase what tasks that are erased have of webhooks."""
-    await connection.execute(queries["delete_task_deliveries"], task_ids)
-    await connection.execute(queries["delete_task_webhooks"], task_ids)
-
-
-async def check_join(
-    connection: Connection, queries: dict[str, str], webhook: Webhook, task_id: UUID
-) -> Conflict | None:
-    """Return why a task cannot have one more webhook: it has MAX_WEBHOOKS_OF_TASK, none of them to the receiver."""
-    if await connection.fetchval(queries["webhook_of_task_to"], task_id, webhook.url) is not None:
-        return None
-    count = await connection.fetchval(queries["count_webhooks_of_task"], task_id)
-    return too_many(f"webhooks of task {task_id}", MAX_WEBHOOKS_OF_TASK) if count >= MAX_WEBHOOKS_OF_TASK else None
-
-
-async def join_task(connection: Connection, queries: dict[str, str], webhook: Webhook, task_id: UUID) -> None:
-    """Store the webhook of a submission for which another task answers, unless that has one to the same receiver."""
-    if await connection.fetchval(queries["webhook_of_task_to"], task_id, webhook.url) is None:
-        row = write_row(WEBHOOKS, _CODECS, structs.replace(webhook, task_id=task_id))
-        await connection.execute(queries["insert_webhook"], *row)
 
 
 def _next(rows: Sequence[Any], limit: int) -> str | None:
