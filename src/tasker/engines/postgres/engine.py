@@ -33,17 +33,14 @@ from tasker.engines.postgres.rows import claim_of
 from tasker.engines.postgres.sql import queries
 from tasker.engines.postgres.storage import bring_up_to_date
 from tasker.engines.postgres.stores.archive import PostgresArchive
-from tasker.engines.postgres.stores.audit import PostgresAudit
 from tasker.engines.postgres.stores.journal import PostgresJournal
 from tasker.engines.postgres.stores.keys import PostgresKeys
 from tasker.engines.postgres.stores.queues import PostgresQueues
 from tasker.engines.postgres.stores.schedules import PostgresSchedules
-from tasker.engines.postgres.stores.secrets import PostgresSecrets
-from tasker.engines.postgres.stores.usage import PostgresUsage, UsageTable
 from tasker.engines.postgres.stores.webhooks import PostgresWebhooks
 from tasker.engines.postgres.stores.workers import PostgresWorkers
 from tasker.engines.postgres.submit import Submits
-from tasker.engines.postgres.tables import make_tables
+from tasker.engines.postgres.tables import PostgresDatabase, Texts
 from tasker.engines.postgres.ties import Options
 from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.protocol import (
@@ -63,6 +60,9 @@ from tasker.engines.protocol import (
     WorkerStore,
 )
 from tasker.engines.protocol import Listener as ChangeListener
+from tasker.engines.shared.stores.audit import Audit
+from tasker.engines.shared.stores.secrets import Secrets
+from tasker.engines.shared.stores.usage import Usage
 from tasker.engines.shared.values import draft_size
 from tasker.errors import ConfigError, Unavailable
 from tasker.model import (
@@ -128,13 +128,14 @@ class PostgresEngine:
             on_commit=self._committed,
         )
         self._queries = queries(schema)
+        texts = Texts(self._queries, schema)
         self._line = Line(schema)
         self._erasure = Erasure(self._queries)
         self._limits = Limits(self._queries, self._line)
         self._options = Options(self._queries, self._line, self._limits)
         self._attempts = Attempts(self._queries, self._line, self._limits, self._options)
         self._changes = Changes(self._queries, self._line, self._limits, self._options, self._erasure)
-        self._stores = Submits(self._queries, self._line, self._options, self._changes)
+        self._stores = Submits(texts, self._line, self._options, self._changes)
         self._reads = Reads(self._queries, schema)
         self._waiters = Waiters()
         self._patience = Patience(SystemRandom())
@@ -149,26 +150,16 @@ class PostgresEngine:
         self._opened = False
         self.clock = DatabaseClock()
         self._steps = DatabaseSteps(self._connections, self._queries, lease, elapsed)
-        tables = make_tables(schema)
-        self.archive: ArchiveStore = PostgresArchive(
-            self._connections,
-            self._queries,
-            {**tables, "usage": UsageTable(self._queries)},
-            self._erasure,
-            self._options,
-        )
+        database = PostgresDatabase(self._connections, texts, self._steps.erase_until)
+        self.archive: ArchiveStore = PostgresArchive(self._connections, texts, self._erasure, self._options)
         self.tombstones: TombstoneStore = PostgresTombstones(self._connections, self._erasure)
-        self.webhooks: WebhookStore = PostgresWebhooks(
-            self._connections, self._queries, tables, self._steps.erase_until
-        )
-        self.schedules: ScheduleStore = PostgresSchedules(
-            self._connections, schema, self._queries, self._stores, self._changes
-        )
+        self.webhooks: WebhookStore = PostgresWebhooks(database)
+        self.schedules: ScheduleStore = PostgresSchedules(database, self._stores, self._changes)
         self.control: Control = PostgresControl(self._connections, self._queries, self._reads, self._changes)
-        self.usage: UsageStore = PostgresUsage(self._connections, self._queries)
-        self.audit: AuditStore = PostgresAudit(self._connections, self._queries, self._steps.erase_until)
-        self.secrets: SecretStore = PostgresSecrets(self._connections, self._queries)
-        self.keys: KeyStore = PostgresKeys(self._connections, self._queries, schema)
+        self.usage: UsageStore = Usage(database)
+        self.audit: AuditStore = Audit(database)
+        self.secrets: SecretStore = Secrets(database)
+        self.keys: KeyStore = PostgresKeys(database)
         self.journal: JournalStore = PostgresJournal(
             self._connections, self._queries, self._prune_journal, journal, self._steps.erase_until
         )

@@ -6,13 +6,15 @@ from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
-from tasker.engines.postgres.attachments import check_join, insert_secrets, insert_webhooks, join_webhook
+from tasker.engines.postgres.attachments import insert_secrets
 from tasker.engines.postgres.changes import Changes
 from tasker.engines.postgres.line import Line, Place
 from tasker.engines.postgres.promotion import promote
+from tasker.engines.postgres.tables import PostgresRows, Texts
 from tasker.engines.postgres.ties import Options, Ties, is_tied
 from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.shared.journal import created
+from tasker.engines.shared.stores.webhooks import attach, attach_to_joined, check_join
 from tasker.engines.shared.values import encode, id_taken
 from tasker.errors import Expired
 from tasker.model import Change, Draft, Idempotency, Receipt, Status
@@ -22,8 +24,9 @@ from tasker.release import LIMITS
 class Submits:
     """Storing drafts, on the tables of one schema."""
 
-    def __init__(self, queries: dict[str, str], line: Line, options: Options, changes: Changes) -> None:
-        self._queries = queries
+    def __init__(self, texts: Texts, line: Line, options: Options, changes: Changes) -> None:
+        self._texts = texts
+        self._queries = texts.queries
         self._line = line
         self._options = options
         self._changes = changes
@@ -52,7 +55,7 @@ class Submits:
                 joined = ties.receipt.task_id if ties.receipt.outcome == "joined" else None
                 await tx.execute(self._queries["pass_key_on"], draft.idempotency.key, joined)
             if draft.webhook is not None and ties.receipt.outcome == "joined":
-                await join_webhook(tx, self._queries, draft.webhook, ties.receipt.task_id)
+                await attach_to_joined(self._rows(tx), draft.webhook, ties.receipt.task_id)
             return ties.receipt
         if ties.replaces is not None:
             await self._changes.cancel_if_open(tx, ties.replaces)
@@ -69,7 +72,7 @@ class Submits:
         ties = await self._options.find(tx, draft)
         refusal = draft.refusal if ties.receipt is None else None
         if ties.receipt is not None and ties.receipt.outcome == "joined" and draft.webhook is not None:
-            refusal = await check_join(tx, self._queries, draft.webhook, ties.receipt.task_id)
+            refusal = await check_join(self._rows(tx), draft.webhook, ties.receipt.task_id)
         return ties if refusal is None else Ties(Receipt(draft.task_id, "refused", refusal=refusal))
 
     async def _insert(self, tx: Transaction, drafts: Sequence[Draft], *, waits: bool = False) -> list[int]:
@@ -92,11 +95,16 @@ class Submits:
         if any(draft.secrets is not None for draft in drafts):
             await insert_secrets(tx, self._queries, drafts, {row["task_id"] for row in rows})
         if any(draft.webhook is not None for draft in drafts):
-            await insert_webhooks(tx, self._queries, drafts, {row["task_id"] for row in rows})
+            stored = {row["task_id"] for row in rows}
+            given = [(draft.webhook, draft.task_id) for draft in drafts if draft.webhook and draft.task_id in stored]
+            await attach(self._rows(tx), given)
         tx.partitions.update(place.line for place in places)
         tx.journal += [created(row["task_id"]) for row in rows]
         tx.changes += [Change(row["task_id"], Status.PENDING) for row in rows]
         return [row["seq"] for row in rows]
+
+    def _rows(self, tx: Transaction) -> PostgresRows:
+        return PostgresRows(self._texts, tx.connection, tx)
 
 
 async def _check_not_expired(tx: Transaction, queries: dict[str, str], task_ids: list[UUID]) -> None:
