@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 from tests.contract.conftest import Changes, MakeEngine
 
-from tasker.engines.postgres.notices import SETTLED_AT_ONCE
+from tasker.engines.postgres.transaction import SETTLED_AT_ONCE
 from tasker.engines.protocol import Engine
 from tasker.errors import Conflict
 from tasker.model import Change, Extra, Status, TaskFilter

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -132,7 +131,7 @@ async def test_no_more_keys_than_that_are_good(engine: Engine, clock: ManualCloc
 async def test_of_keys_that_open_nothing_the_newest_are_kept(
     engine: Engine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules[type(engine.keys).__module__], "KEEP_DEAD_KEYS", 2)
+    monkeypatch.setattr("tasker.engines.shared.stores.keys.KEEP_DEAD_KEYS", 2)
     seen = []
     for number in range(6):
         await engine.keys.add(make(str(number), expires_at=START + DAY))

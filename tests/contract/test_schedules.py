@@ -11,9 +11,7 @@ import pytest
 from msgspec import Raw, structs
 from tests.contract.conftest import Changes, MakeEngine
 
-from tasker.engines.postgres.stores import schedules as postgres_schedules
 from tasker.engines.protocol import Engine
-from tasker.engines.sqlite.stores import schedules as sqlite_schedules
 from tasker.errors import Conflict, Invalid, NotFound
 from tasker.model import Change, Status, TaskFilter
 from tasker.model.schedules import Fired, Firing, Schedule
@@ -168,8 +166,7 @@ async def test_what_is_due_is_read_as_far_as_it_is_not_too_much(
     engine: Engine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those that wait for longest come first, and one at least, however large."""
-    for module in (sqlite_schedules, postgres_schedules):
-        monkeypatch.setattr(module, "DUE_BYTES", 1_000)
+    monkeypatch.setattr("tasker.engines.shared.stores.schedules.DUE_BYTES", 1_000)
     start = clock.now()
     for number, size in enumerate([2_000, 400, 400, 400]):
         task = Raw(b'{"type": "sum", "params": ["%b"]}' % (b"x" * size))
@@ -231,9 +228,8 @@ async def test_a_firing_that_is_cut_off_has_done_nothing(engine: Engine, clock: 
     def cut_off(*_: object) -> Schedule:
         raise RuntimeError("cut off")
 
-    module = "postgres" if engine.is_shared else "sqlite"
     with monkeypatch.context() as patch:
-        patch.setattr(f"tasker.engines.{module}.stores.schedules.settle", cut_off)
+        patch.setattr("tasker.engines.shared.stores.schedules.settle", cut_off)
         with pytest.raises(RuntimeError, match="cut off"):
             await fire(engine, clock)
     assert (await engine.find_many(TaskFilter(), limit=9)).items == []

@@ -12,7 +12,7 @@ from tasker.engines.postgres import PostgresEngine
 from tasker.engines.postgres import commits as module
 from tasker.engines.postgres.commits import MAX_BATCH, Batches
 from tasker.engines.postgres.connections import Connections
-from tasker.engines.postgres.notices import News
+from tasker.engines.postgres.transaction import Transaction
 from tasker.errors import Unavailable
 from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, make_draft, make_key
@@ -31,8 +31,7 @@ class Slow:
         await self.go.wait()
         if self.fault is not None:
             raise self.fault
-        news = News()
-        return await work(None, news, False), news
+        return await work(Transaction())
 
 
 @pytest.fixture
@@ -47,11 +46,11 @@ def stored() -> list[int]:
 
 @pytest.fixture
 def batches(slow: Slow, stored: list[int]) -> Batches[int, int]:
-    async def work(_connection: Any, _news: News, items: Sequence[int], _again: bool) -> Sequence[int]:
+    async def work(_tx: Transaction, items: Sequence[int]) -> Sequence[int]:
         stored.extend(items)
         return items
 
-    return Batches(cast(Connections, slow), work, lambda _: None, sender="here")
+    return Batches(cast(Connections, slow), work)
 
 
 async def test_all_who_wait_hear_at_once_that_the_database_is_away(slow: Slow, batches: Batches[int, int]) -> None:

@@ -92,7 +92,7 @@ async def test_an_end_whose_answer_was_lost_wakes_who_waits_for_it(driver: Drive
     proxy.cut(when, "UPDATE")
     assert await driver.finish(claim, Succeeded(b"6"))
     if when == "after":
-        assert () in changes.batches, "news were lost, and nobody is told to look again"
+        assert () in changes.batches, "notifications were lost, and nobody is told to look again"
     else:
         await changes.until(Change(claim.task_id, Status.COMPLETED))
 

@@ -12,7 +12,7 @@ from tests.contract.journal import by_task, read_all
 from tests.postgres import cluster
 
 from tasker.engines.postgres import PostgresEngine
-from tasker.engines.postgres.notices import News
+from tasker.engines.postgres.transaction import Transaction
 from tasker.model import NewEvent, Report
 from tasker.model.journal import JournalEntry
 from tasker.rules.lifecycle import Succeeded
@@ -53,12 +53,12 @@ class Gate:
 async def gate(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Gate]:
     connection = await asyncpg.connect(cluster().url)
     gate = Gate(connection)
-    note = News.note
+    last = Transaction.last_statements
 
-    def held(news: News) -> str:
-        return note(news) + f"SELECT pg_advisory_xact_lock_shared({_GATE});" * (news.sender == gate.sender)
+    def held(tx: Transaction) -> str:
+        return last(tx) + f"SELECT pg_advisory_xact_lock_shared({_GATE});" * (tx.sender == gate.sender)
 
-    monkeypatch.setattr(News, "note", held)
+    monkeypatch.setattr(Transaction, "last_statements", held)
     yield gate
     await connection.close()
 
@@ -72,7 +72,7 @@ async def test_a_commit_that_is_overtaken_is_waited_for(
 ) -> None:
     slow = await another()
     start = await engine.journal.tail()
-    gate.sender = slow._sender
+    gate.sender = slow._connections.sender
     await gate.close()
     overtaken = asyncio.create_task(Driver(slow, clock).submit())
     await gate.until_held()
@@ -93,7 +93,7 @@ async def test_a_commit_that_is_undone_is_not_waited_for(
     """Its number stays missing for ever; the engine does its work again under another."""
     slow = await another()
     start = await engine.journal.tail()
-    gate.sender = slow._sender
+    gate.sender = slow._connections.sender
     await gate.close()
     undone = asyncio.create_task(Driver(slow, clock).submit())
     [pid] = await gate.until_held()

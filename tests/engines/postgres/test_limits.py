@@ -24,9 +24,7 @@ from tasker.testing import Driver, ManualClock, make_draft
 async def claim_late(engine: PostgresEngine, lines: list[str]) -> list[Claim]:
     """Claim what an earlier look saw."""
     request = ClaimRequest(worker="late", types=("sum",), limit=5, lease_for=timedelta(seconds=30))
-    claims, _ = await engine._transact(
-        lambda connection, news, _again: engine._attempts.claim(connection, news, request, lines)
-    )
+    claims, _ = await engine._connections.transact(lambda tx: engine._attempts.claim(tx, request, lines))
     return claims
 
 

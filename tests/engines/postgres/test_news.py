@@ -9,7 +9,7 @@ import pytest
 
 from tasker.engines.postgres.claim import POLL_DEAF, POLL_EVERY, seconds_to_look
 from tasker.engines.postgres.line import wanted
-from tasker.engines.postgres.notices import News, read_notice
+from tasker.engines.postgres.notifications import read_notification, statements
 from tasker.engines.protocol import ClaimRequest
 from tasker.model import Change, Status, new_task_id
 from tasker.testing import START
@@ -20,19 +20,20 @@ SECOND = timedelta(seconds=1)
 @pytest.mark.parametrize("lines", [0, 1, 6, 7, 500])
 @pytest.mark.parametrize("ends", [0, 1, 250, 251, 900])
 def test_every_notification_fits_and_together_they_tell_all(lines: int, ends: int) -> None:
-    news = News()
-    news.sender = "abcdefabcdef"
-    news.lines = {f"{number:03}".ljust(100, "q") + "/" + "t" * 100 for number in range(lines)}
-    news.changes = [Change(new_task_id(START), Status.COMPLETED) for _ in range(ends)]
-    payloads = [re.fullmatch(r"NOTIFY tasker, '(.*)';", statement) for statement in news.statements()]
-    told = [read_notice(payload[1]) for payload in payloads if payload]
-    assert len(told) == len(payloads)
+    partitions = {f"{number:03}".ljust(100, "q") + "/" + "t" * 100 for number in range(lines)}
+    changes = [Change(new_task_id(START), Status.COMPLETED) for _ in range(ends)]
+    payloads = [
+        re.fullmatch(r"NOTIFY tasker, '(.*)';", statement)
+        for statement in statements("abcdefabcdef", partitions, changes)
+    ]
+    read = [read_notification(payload[1]) for payload in payloads if payload]
+    assert len(read) == len(payloads)
     assert all(len(payload[0]) < 8000 for payload in payloads if payload)
-    assert [change for _, _, changes in told for change in changes] == news.changes
-    named = {line for _, names, _ in told for line in names}
-    looks_again = any(not names and not changes for _, names, changes in told)
-    assert looks_again == (lines == 500), "more lines than fit: all look again"
-    assert named == (set() if looks_again else news.lines)
+    assert [change for _, _, some in read for change in some] == changes
+    named = {name for _, names, _ in read for name in names}
+    looks_again = any(not names and not some for _, names, some in read)
+    assert looks_again == (lines == 500), "more partitions than fit: all look again"
+    assert named == (set() if looks_again else partitions)
 
 
 def test_lines_of_any_form_are_passed_over() -> None:

@@ -45,7 +45,7 @@ async def test_ends_and_cancels_are_heard_in_every_process(driver: Driver, anoth
     await there_hears.until(Change(stopped, Status.RUNNING, cancel_requested=True))
     await there.finish(claims[done], Succeeded(b"6"))
     await here_hears.until(Change(done, Status.COMPLETED))
-    assert here_hears.heard.count(Change(done, Status.COMPLETED)) == 1, "own news come once, not also by the network"
+    assert here_hears.heard.count(Change(done, Status.COMPLETED)) == 1, "own changes come once, not also by the network"
 
 
 async def test_many_ends_at_once_are_all_told(driver: Driver, another: MakeEngine, clock: ManualClock) -> None:

@@ -6,7 +6,8 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from tasker.clock import since_boot
-from tasker.engines.postgres.connections import Connection, Connections
+from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.transaction import Connection
 
 
 class DatabaseClock:

@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 
 from tasker.clock import Lagging, from_micros, to_micros
-from tasker.engines.postgres.connections import Connection, Connections
-from tasker.engines.postgres.notices import News
+from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.transaction import Transaction
 from tasker.errors import Unavailable
 
 _TOLERANCE = timedelta(seconds=2)
@@ -30,21 +29,19 @@ _NOTED_WITHIN = 60
 _MICRO = timedelta(microseconds=1)
 _log = structlog.get_logger(__name__)
 
-EraseUntil = Callable[[Connection], Awaitable[datetime]]
+EraseUntil = Callable[[Transaction], Awaitable[datetime]]
 """Tells by what time to erase, as a transaction sees it."""
-Transact = Callable[[Callable[[Connection, News, bool], Awaitable[Any]]], Awaitable[Any]]
 
 
 class DatabaseSteps:
     """The database's clock as one process sees it. elapsed: tells seconds that go on, whatever clocks are set to."""
 
     def __init__(
-        self, connections: Connections, queries: dict[str, str], transact: Transact, lease: timedelta,
+        self, connections: Connections, queries: dict[str, str], lease: timedelta,
         elapsed: Callable[[], float],
     ) -> None:  # fmt: skip
         self._connections = connections
         self._queries = queries
-        self._transact = transact
         self._lease = max(lease, _LEASE_AT_LEAST)
         self._elapsed = elapsed
         self._ahead: tuple[int, int] | None = None
@@ -108,35 +105,35 @@ class DatabaseSteps:
             self._moving.cancel()
             await asyncio.wait([self._moving])
 
-    async def keep(self, connection: Connection) -> None:
+    async def keep(self, tx: Transaction) -> None:
         """Store that the database's clock shows what it shows."""
-        await connection.execute(self._queries["clock_seen"])
+        await tx.execute(self._queries["clock_seen"])
 
-    async def erase_until(self, connection: Connection) -> datetime:
+    async def erase_until(self, tx: Transaction) -> datetime:
         """Return by what time to erase now, and store it for the next process."""
-        row = await connection.fetchrow(self._queries["clock"])
+        row = await tx.fetchrow(self._queries["clock"])
         elapsed, known = self.asking(), to_micros(row["erased_until"])
         if self._erasing is None:
             self._erasing = Lagging(elapsed, known)
         until = from_micros(self._erasing.tell(to_micros(row["now"]), elapsed, at_least=known))
-        await connection.execute(self._queries["erased_until"], until)
+        await tx.execute(self._queries["erased_until"], until)
         return until
 
     async def _follow(self, step: timedelta, steps: int) -> bool | None:
         """Follow a step; return whether it was ours to follow, None if one before it was not at its end yet."""
 
-        async def work(connection: Connection, _news: News, _again: bool) -> bool | None:
-            if await connection.fetchval(self._queries["clock_was_set"], steps, step, _TOLERANCE) is None:
-                is_moving: bool = (await connection.fetchrow(self._queries["clock"]))["is_moving"]
+        async def work(tx: Transaction) -> bool | None:
+            if await tx.fetchval(self._queries["clock_was_set"], steps, step, _TOLERANCE) is None:
+                is_moving: bool = (await tx.fetchrow(self._queries["clock"]))["is_moving"]
                 return None if is_moving else False
-            await connection.execute(f"SET LOCAL statement_timeout = '{_NOTED_WITHIN}s'")
-            await connection.execute(self._queries["note_moves"], step, timeout=_NOTED_WITHIN + 1)
+            await tx.execute(f"SET LOCAL statement_timeout = '{_NOTED_WITHIN}s'")
+            await tx.execute(self._queries["note_moves"], step, timeout=_NOTED_WITHIN + 1)
             for query in ("move_refills", "move_signs_of_life"):
-                await connection.execute(self._queries[query], step)
-            await connection.execute(self._queries["renew_leases"], self._lease)
+                await tx.execute(self._queries[query], step)
+            await tx.execute(self._queries["renew_leases"], self._lease)
             return True
 
-        followed: bool | None = await self._transact(work)
+        followed: bool | None = await self._connections.transact(work)
         if followed:
             _log.warning("clock.was_set", seconds=step.total_seconds(), whose="the database's")
         await self._move_all()
@@ -148,14 +145,14 @@ class DatabaseSteps:
             for query in ("move_tasks", "move_deliveries"):
                 while await self._move(query) == BATCH:
                     pass
-            await self._transact(lambda connection, _news, _again: connection.execute(self._queries["clock_followed"]))
+            await self._connections.transact(lambda tx: tx.execute(self._queries["clock_followed"]))
         except Unavailable as error:  # what has been moved is stored, and the next look goes on
             _log.warning("clock.not_followed", reason=error.detail)
 
     async def _move(self, query: str) -> int:
-        async def work(connection: Connection, _news: News, _again: bool) -> int:
-            moved: int = await connection.fetchval(self._queries[query], BATCH)
+        async def work(tx: Transaction) -> int:
+            moved: int = await tx.fetchval(self._queries[query], BATCH)
             return moved
 
-        moved: int = await self._transact(work)
+        moved: int = await self._connections.transact(work)
         return moved

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
 import structlog
 
-from tasker.engines.postgres.notices import News
+from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.errors import ConfigError, RequestError, Unavailable
 
 T = TypeVar("T")
-Connection: TypeAlias = Any
-"""One of asyncpg, which comes without types."""
 OnAcquire = Callable[[Connection], Awaitable[None]]
 
 ANSWER_WITHIN = 5.0
@@ -106,7 +105,7 @@ class Contact:
 class Connections:
     """The pool of one process.
 
-    journal: the table that transactions add their notes to.
+    journal: the table that transactions add their entries to. on_commit: called with each transaction that is durable.
     on_acquire: called with each connection that is taken, before its use.
     Raises Unavailable (503) where the database does not answer, RequestError as the work itself does.
     """
@@ -117,11 +116,15 @@ class Connections:
         *,
         size: int,
         journal: str = "",
+        on_commit: Callable[[Transaction], None] = lambda _: None,
         settings: Mapping[str, str] | None = None,
         on_acquire: OnAcquire | None = None,
     ) -> None:
         self.url = url
-        self.journal = journal
+        self.sender = secrets.token_hex(6)
+        """The name of this process in notifications."""
+        self._journal = journal
+        self._on_commit = on_commit
         self.size = size
         self.settings = session_settings(settings or {})
         self.contact = Contact()
@@ -212,40 +215,44 @@ class Connections:
         except (*LOST, *REFUSED) as error:
             raise self._away(error) from error
 
-    async def transact(self, work: Callable[[Connection, News, bool], Awaitable[T]]) -> tuple[T, News]:
-        """Run `work(connection, news, again)` in a transaction; return its result and news once it is durable.
+    async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `work` in a transaction; return its result once that is durable and this process is notified.
 
-        Work whose connection broke is done again, with `again` set once a transaction of it may have been stored.
+        Work whose connection broke is done again: a transaction with `is_retry` follows one that may be stored.
         """
-        begun, again = time.monotonic(), False
+        begun, is_retry = time.monotonic(), False
         while True:
-            news = News(self.journal)
-            news.is_unsure = again
+            tx = Transaction(journal_table=self._journal, sender=self.sender, is_retry=is_retry)
             try:
                 with self.contact.measured():
-                    return await self._transact_once(work, news), news
+                    result = await self._transact_once(work, tx)
             except CONFLICTS as error:
                 fault: Exception = error
             except LOST as error:
                 self.contact.broken()
-                fault, again = error, again or news.is_sent
+                fault, is_retry = error, is_retry or tx.is_commit_sent
             except REFUSED as error:
                 raise self._away(error) from error
+            else:
+                self._on_commit(tx)
+                return result
             if time.monotonic() - begun > _AGAIN_FOR:
                 raise self._away(fault) from fault
             _log.info("store.again", reason=repr(fault))
             await asyncio.sleep(_PAUSE)
 
-    async def _transact_once(self, work: Callable[[Connection, News, bool], Awaitable[T]], news: News) -> T:
+    async def _transact_once(self, work: Callable[[Transaction], Awaitable[T]], tx: Transaction) -> T:
         async with self.taken() as connection:
             await connection.execute("BEGIN")
+            tx.connection = connection
             try:
-                result = await work(connection, news, news.is_unsure)
+                result = await work(tx)
             except (RequestError, asyncpg.PostgresError):
                 await connection.execute("ROLLBACK")
                 raise
-            news.is_sent = True
-            await connection.execute("".join([*news.statements(), news.note(), "COMMIT"]))
+            last = tx.last_statements()
+            tx.is_commit_sent = True
+            await connection.execute(last + "COMMIT")
         return result
 
     @staticmethod

@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any
 from uuid import UUID
 
 from tasker.engines.postgres.changes import Changes
-from tasker.engines.postgres.connections import Connection, Connections
-from tasker.engines.postgres.notices import News
+from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.reads import Reads
+from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.shared.values import to_cursor
 from tasker.errors import Conflict, NotFound
 from tasker.model import Draft, TaskFilter
 from tasker.model.control import Action, Chosen, ChosenTask, Counted
 
-Act = Callable[[Connection, News, UUID, bool], Awaitable[Any]]
-Transact = Callable[[Callable[[Connection, News, bool], Awaitable[Any]]], Awaitable[Any]]
+Act = Callable[[Transaction, UUID], Awaitable[Any]]
 
 
 class PostgresControl:
     """transact: runs work in a transaction and tells its news."""
 
-    def __init__(
-        self, connections: Connections, queries: dict[str, str], reads: Reads, changes: Changes, transact: Transact
-    ) -> None:
+    def __init__(self, connections: Connections, queries: dict[str, str], reads: Reads, changes: Changes) -> None:
         self._connections = connections
         self._queries = queries
         self._reads = reads
-        self._transact = transact
         self._acts: dict[Action, Act] = {
             "cancel": changes.cancel,
             "retry": changes.retry,
-            "delete": lambda connection, _news, task_id, again: changes.delete(connection, task_id, again),
+            "delete": changes.delete,
         }
 
     async def find_draft(self, task_id: UUID) -> Draft | None:
@@ -57,20 +52,19 @@ class PostgresControl:
     async def act(self, action: Action, task_ids: Sequence[UUID]) -> int:
         act = self._acts[action]
 
-        async def free_ones(connection: Connection, news: News, again: bool) -> tuple[int, set[UUID]]:
-            rows = await connection.fetch(self._queries["lock_free"], task_ids)
-            done = [await _done(act(connection, news, row["task_id"], again)) for row in rows]
+        async def free_ones(tx: Transaction) -> tuple[int, set[UUID]]:
+            rows = await tx.fetch(self._queries["lock_free"], task_ids)
+            done = [await _done(act(tx, row["task_id"])) for row in rows]
             return sum(done), {row["task_id"] for row in rows}
 
-        done, free = await self._transact(free_ones)
+        async def one(task_id: UUID) -> None:
+            await self._connections.transact(lambda tx: act(tx, task_id))
+
+        done, free = await self._connections.transact(free_ones)
         for task_id in task_ids:
             if task_id not in free:  # held by others then, or gone
-                done += await _done(self._transact(partial(_alone, act, task_id)))
+                done += await _done(one(task_id))
         return int(done)
-
-
-async def _alone(act: Act, task_id: UUID, connection: Connection, news: News, again: bool) -> None:
-    await act(connection, news, task_id, again)
 
 
 async def _done(work: Awaitable[Any]) -> bool:

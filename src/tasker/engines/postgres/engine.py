@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random, SystemRandom
@@ -22,12 +21,11 @@ from tasker.engines.postgres.claim import MOST_LINES, Patience, Waiters, Window,
 from tasker.engines.postgres.clock import DatabaseClock
 from tasker.engines.postgres.clock_steps import DatabaseSteps
 from tasker.engines.postgres.commits import Batches
-from tasker.engines.postgres.connections import Connection, Connections, OnAcquire
+from tasker.engines.postgres.connections import Connections, OnAcquire
 from tasker.engines.postgres.control import PostgresControl
 from tasker.engines.postgres.limits import Limits
 from tasker.engines.postgres.line import Line, at_level, wanted
 from tasker.engines.postgres.listener import LOCKS, Listener
-from tasker.engines.postgres.notices import News
 from tasker.engines.postgres.promotion import BATCH, promote
 from tasker.engines.postgres.reads import Reads
 from tasker.engines.postgres.retention import Erasure, PostgresTombstones
@@ -35,18 +33,16 @@ from tasker.engines.postgres.rows import claim_of
 from tasker.engines.postgres.sql import queries
 from tasker.engines.postgres.storage import bring_up_to_date
 from tasker.engines.postgres.stores.archive import PostgresArchive
-from tasker.engines.postgres.stores.audit import PostgresAudit
 from tasker.engines.postgres.stores.journal import PostgresJournal
 from tasker.engines.postgres.stores.keys import PostgresKeys
 from tasker.engines.postgres.stores.queues import PostgresQueues
 from tasker.engines.postgres.stores.schedules import PostgresSchedules
-from tasker.engines.postgres.stores.secrets import PostgresSecrets
-from tasker.engines.postgres.stores.usage import PostgresUsage, UsageTable
 from tasker.engines.postgres.stores.webhooks import PostgresWebhooks
 from tasker.engines.postgres.stores.workers import PostgresWorkers
 from tasker.engines.postgres.submit import Submits
-from tasker.engines.postgres.tables import make_tables
+from tasker.engines.postgres.tables import PostgresDatabase, Texts
 from tasker.engines.postgres.ties import Options
+from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.protocol import (
     ArchiveStore,
     AuditStore,
@@ -64,6 +60,9 @@ from tasker.engines.protocol import (
     WorkerStore,
 )
 from tasker.engines.protocol import Listener as ChangeListener
+from tasker.engines.shared.stores.audit import Audit
+from tasker.engines.shared.stores.secrets import Secrets
+from tasker.engines.shared.stores.usage import Usage
 from tasker.engines.shared.values import draft_size
 from tasker.errors import ConfigError, Unavailable
 from tasker.model import (
@@ -121,57 +120,50 @@ class PostgresEngine:
         self._schema = schema
         self._lease = lease
         self._connections = Connections(
-            url, size=max(pool_size, MIN_POOL), journal=f"{schema}.journal", settings=session, on_acquire=on_acquire
+            url,
+            size=max(pool_size, MIN_POOL),
+            journal=f"{schema}.journal",
+            settings=session,
+            on_acquire=on_acquire,
+            on_commit=self._committed,
         )
         self._queries = queries(schema)
+        texts = Texts(self._queries, schema)
         self._line = Line(schema)
         self._erasure = Erasure(self._queries)
         self._limits = Limits(self._queries, self._line)
         self._options = Options(self._queries, self._line, self._limits)
         self._attempts = Attempts(self._queries, self._line, self._limits, self._options)
         self._changes = Changes(self._queries, self._line, self._limits, self._options, self._erasure)
-        self._stores = Submits(self._queries, self._line, self._options, self._changes)
+        self._stores = Submits(texts, self._line, self._options, self._changes)
         self._reads = Reads(self._queries, schema)
         self._waiters = Waiters()
         self._patience = Patience(SystemRandom())
         self._windows: dict[tuple[Any, ...], Window] = {}
         self._listeners: list[ChangeListener] = []
-        self._sender = secrets.token_hex(6)
-        self._listener = Listener(self._connections, self._sender, self._heard)
-        self._submits = Batches(self._connections, self._store, self._tell, sender=self._sender, lanes=_SUBMIT_LANES)
-        self._writes = Batches(self._connections, self._attempts.write, self._tell, sender=self._sender)
+        self._listener = Listener(self._connections, self._heard)
+        self._submits = Batches(self._connections, self._stores.store, lanes=_SUBMIT_LANES)
+        self._writes = Batches(self._connections, self._attempts.write)
         self._claiming: set[asyncio.Task[Any]] = set()
         self._unsettled: set[UUID] = set()
         self._settling: asyncio.Task[None] | None = None
         self._opened = False
         self.clock = DatabaseClock()
-        self._steps = DatabaseSteps(self._connections, self._queries, self._transact, lease, elapsed)
-        tables = make_tables(schema)
-        self.archive: ArchiveStore = PostgresArchive(
-            self._connections,
-            self._queries,
-            {**tables, "usage": UsageTable(self._queries)},
-            self._erasure,
-            self._options,
-        )
+        self._steps = DatabaseSteps(self._connections, self._queries, lease, elapsed)
+        database = PostgresDatabase(self._connections, texts, self._steps.erase_until)
+        self.archive: ArchiveStore = PostgresArchive(self._connections, texts, self._erasure, self._options)
         self.tombstones: TombstoneStore = PostgresTombstones(self._connections, self._erasure)
-        self.webhooks: WebhookStore = PostgresWebhooks(
-            self._connections, self._queries, tables, self._steps.erase_until
-        )
-        self.schedules: ScheduleStore = PostgresSchedules(
-            self._connections, self._transact, schema, self._queries, self._stores, self._changes
-        )
-        self.control: Control = PostgresControl(
-            self._connections, self._queries, self._reads, self._changes, self._transact
-        )
-        self.usage: UsageStore = PostgresUsage(self._connections, self._queries)
-        self.audit: AuditStore = PostgresAudit(self._connections, self._queries, self._steps.erase_until)
-        self.secrets: SecretStore = PostgresSecrets(self._connections, self._queries)
-        self.keys: KeyStore = PostgresKeys(self._connections, self._queries, schema)
+        self.webhooks: WebhookStore = PostgresWebhooks(database)
+        self.schedules: ScheduleStore = PostgresSchedules(database, self._stores, self._changes)
+        self.control: Control = PostgresControl(self._connections, self._queries, self._reads, self._changes)
+        self.usage: UsageStore = Usage(database)
+        self.audit: AuditStore = Audit(database)
+        self.secrets: SecretStore = Secrets(database)
+        self.keys: KeyStore = PostgresKeys(database)
         self.journal: JournalStore = PostgresJournal(
             self._connections, self._queries, self._prune_journal, journal, self._steps.erase_until
         )
-        self.queues: QueueStore = PostgresQueues(self._connections, self._transact, self._limits)
+        self.queues: QueueStore = PostgresQueues(self._connections, self._limits)
         self.workers: WorkerStore = PostgresWorkers(self._connections, self._queries, self._listener)
 
     async def open(self) -> None:
@@ -206,11 +198,7 @@ class PostgresEngine:
     async def submit(self, drafts: Sequence[Draft]) -> list[Receipt]:
         if len(drafts) == 1:
             return [await self._submits.put(drafts[0], draft_size(drafts[0]))]
-
-        async def work(connection: Connection, news: News, _again: bool) -> list[Receipt]:
-            return await self._stores.store(connection, news, drafts)
-
-        return await self._transact(work)
+        return await self._connections.transact(lambda tx: self._stores.store(tx, drafts))
 
     async def find(self, task_id: UUID) -> Task | None:
         return await self._connections.read(lambda connection: self._reads.find(connection, task_id))
@@ -227,17 +215,13 @@ class PostgresEngine:
         )
 
     async def cancel(self, task_id: UUID) -> Task:
-        return await self._transact(
-            lambda connection, news, again: self._changes.cancel(connection, news, task_id, again)
-        )
+        return await self._connections.transact(lambda tx: self._changes.cancel(tx, task_id))
 
     async def retry(self, task_id: UUID) -> Task:
-        return await self._transact(
-            lambda connection, news, again: self._changes.retry(connection, news, task_id, again)
-        )
+        return await self._connections.transact(lambda tx: self._changes.retry(tx, task_id))
 
     async def delete(self, task_id: UUID) -> None:
-        await self._transact(lambda connection, _news, again: self._changes.delete(connection, task_id, again))
+        await self._connections.transact(lambda tx: self._changes.delete(tx, task_id))
 
     async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[PartitionStats]:
         return await self._connections.read(lambda connection: self._reads.stats(connection, owner, queues))
@@ -290,35 +274,31 @@ class PostgresEngine:
         return expired if self._connections.contact.lasts(self._lease) else []
 
     async def fail_overdue(self, *, limit: int) -> int:
-        return await self._transact(
-            lambda connection, news, _again: self._options.fail_overdue(connection, news, limit)
-        )
+        return await self._connections.transact(lambda tx: self._options.fail_overdue(tx, limit))
 
     async def prune(self, *, limit: int) -> int:
         try:
-            await self._transact(lambda connection, _news, _again: self._changes.empty_log(connection))
+            await self._connections.transact(lambda tx: self._changes.empty_log(tx))
         except Unavailable as error:
             _log.info("store.log_not_emptied", reason=error.detail)
-        done = await self._transact(
-            lambda connection, _news, _again: self._changes.prune(connection, self._steps.erase_until, limit)
-        )
+        done = await self._connections.transact(lambda tx: self._changes.prune(tx, self._steps.erase_until, limit))
         return done or await self.journal.prune(limit=limit)
 
     async def sweep(self, *, limit: int) -> int:
         await self.clock.set(self._connections)
         await self._steps.look()
 
-        async def work(connection: Connection, news: News, _again: bool) -> int:
-            await self._steps.keep(connection)
-            return await self._changes.sweep(connection, news, limit)
+        async def work(tx: Transaction) -> int:
+            await self._steps.keep(tx)
+            return await self._changes.sweep(tx, limit)
 
-        found = await self._transact(work)
-        while await self._transact(lambda connection, _news, _again: self._limits.lift_older(connection)):
+        found = await self._connections.transact(work)
+        while await self._connections.transact(lambda tx: self._limits.lift_older(tx)):
             pass  # older workers are stopped by what is left
         return found
 
     async def check(self) -> None:
-        await self._transact(lambda connection, _news, _again: connection.execute(self._queries["probe"]))
+        await self._connections.transact(lambda tx: tx.execute(self._queries["probe"]))
 
     def watch(self, listener: ChangeListener) -> Callable[[], None]:
         self._listeners.append(listener)
@@ -331,24 +311,8 @@ class PostgresEngine:
 
     # inside
 
-    async def _store(
-        self, connection: Connection, news: News, drafts: Sequence[Draft], _again: bool
-    ) -> Sequence[Receipt]:
-        return await self._stores.store(connection, news, drafts)
-
-    async def _transact(self, work: Callable[[Connection, News, bool], Awaitable[T]]) -> T:
-        """Run one transaction, then tell its news."""
-
-        async def signed(connection: Connection, news: News, again: bool) -> T:
-            news.sender = self._sender
-            return await work(connection, news, again)
-
-        result, news = await self._connections.transact(signed)
-        self._tell(news)
-        return result
-
     async def _prune_journal(self, work: Callable[[Connection], Awaitable[int]]) -> int:
-        return await self._transact(lambda connection, _news, _again: self._changes.prune_journal(connection, work))
+        return await self._connections.transact(lambda tx: self._changes.prune_journal(tx, work))
 
     async def _look_and_claim(self, request: ClaimRequest) -> tuple[list[Claim], timedelta | None]:
         """Claim what is due; return it, and the time to the next task that waits for a moment."""
@@ -356,9 +320,7 @@ class PostgresEngine:
         lines, next_in = await self._look(window)
         if next_in is not None and next_in <= timedelta(0):
             limit = max(BATCH, request.limit)
-            await self._transact(
-                lambda connection, news, _again: promote(connection, self._queries, self._line, news, limit=limit)
-            )
+            await self._connections.transact(lambda tx: promote(tx, self._queries, self._line, limit=limit))
             lines, next_in = await self._look(window)
         window.move(lines)
         claims, again_in = await self._claim_from(request, await self._lifted(lines), next_in)
@@ -369,7 +331,7 @@ class PostgresEngine:
         older = self._limits.to_lift(lines)
         if not older:
             return lines
-        await self._transact(lambda connection, _news, _again: self._limits.lift(connection, older))
+        await self._connections.transact(lambda tx: self._limits.lift(tx, older))
         return list(dict.fromkeys([*lines, *(at_level(line, LIMITS) for line in older)]))
 
     async def _claim_from(
@@ -380,9 +342,7 @@ class PostgresEngine:
         ordinary, suspects = wanted(request, open_lines)
         if not ordinary and not suspects:
             return [], next_in
-        claims, opens_in = await self._transact(
-            lambda connection, news, _again: self._attempts.claim(connection, news, request, open_lines)
-        )
+        claims, opens_in = await self._connections.transact(lambda tx: self._attempts.claim(tx, request, open_lines))
         if claims:
             return claims, next_in
         if self._limits.keep_all([*ordinary, *suspects]):
@@ -439,27 +399,25 @@ class PostgresEngine:
             self._waiters.wake_all()
         self._waiters.wake(lines)
 
-    def _tell(self, news: News) -> None:
-        if news.is_unsure:
+    def _committed(self, tx: Transaction) -> None:
+        """Notify this process of a transaction that is durable."""
+        if tx.is_retry:
             self._heard((), [])
-        if news.changes:
-            self._tell_listeners(news.changes)
-        if news.lines:
-            self._waiters.wake(news.lines)
-        if news.unsettled:
-            self._unsettled |= news.unsettled
+        if tx.changes:
+            self._tell_listeners(tx.changes)
+        if tx.partitions:
+            self._waiters.wake(tx.partitions)
+        if tx.unsettled:
+            self._unsettled |= tx.unsettled
             if self._settling is None and self._opened:
                 self._settling = asyncio.create_task(self._settle_rest())
-
-    async def _go_on(self, ended: list[UUID], connection: Connection, news: News, _again: bool) -> None:
-        await self._options.settle_rest(connection, news, ended)
 
     async def _settle_rest(self) -> None:
         """Go on with the dependants of tasks that have ended, where they are too many for one transaction."""
         try:
             while self._unsettled and self._opened:
                 some, self._unsettled = list(self._unsettled), set()
-                await self._transact(functools.partial(self._go_on, some))
+                await self._connections.transact(functools.partial(self._options.settle_rest, task_ids=some))
         except Unavailable as error:  # the sweeps find what is left
             _log.warning("store.dependants_not_settled", reason=error.detail)
         finally:

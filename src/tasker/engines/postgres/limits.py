@@ -17,9 +17,8 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.line import MANAGERS, Line, Picked, Place, at_level, level_of, lines_of
-from tasker.engines.postgres.notices import Freed, News
+from tasker.engines.postgres.transaction import Connection, Freed, Transaction
 from tasker.engines.shared.gates import ROUNDS, WINDOW, Candidate, Gate, merge
 from tasker.engines.shared.values import encode, too_many
 from tasker.model.queues import MOST_BEFORE, QueueChange, QueueSettings, QueueState, Rate, Slot, tokens_after
@@ -93,24 +92,24 @@ class Limits:
             return []
         return [line for line in lines if _queue_of(line) in self.known and level_of(line) < LIMITS]
 
-    async def lift(self, connection: Connection, lines: Iterable[str]) -> bool:
+    async def lift(self, tx: Transaction, lines: Iterable[str]) -> bool:
         """Move the first jobs of these lines to where only workers take them that keep to limits.
 
         Tell whether there may be more.
         """
-        done = [await connection.execute(self._queries["lift"], line, at_level(line, LIMITS), _LIFT) for line in lines]
+        done = [await tx.execute(self._queries["lift"], line, at_level(line, LIMITS), _LIFT) for line in lines]
         return f"UPDATE {_LIFT}" in done
 
-    async def lift_older(self, connection: Connection) -> bool:
+    async def lift_older(self, tx: Transaction) -> bool:
         """Lift what is left of all queues with settings; tell whether there may be more."""
         lines = [
             line
-            for row in await connection.fetch(self._queries["types_in_limited_queues"])
+            for row in await tx.fetch(self._queries["types_in_limited_queues"])
             for line in lines_of(row["queue"], row["type"])
             if level_of(line) < LIMITS
         ]
-        used = await connection.fetch(self._queries["lines_in_use"], lines) if lines else []
-        return await self.lift(connection, [row["name"] for row in used])
+        used = await tx.fetch(self._queries["lines_in_use"], lines) if lines else []
+        return await self.lift(tx, [row["name"] for row in used])
 
     def keep_all(self, lines: Iterable[str]) -> bool:
         """Tell whether every one of these lines has a gate: then it is known why nothing was claimed."""
@@ -122,15 +121,15 @@ class Limits:
 
     # in a claim
 
-    async def hold(self, connection: Connection, lines: Collection[str]) -> Gates | None:
+    async def hold(self, tx: Transaction, lines: Collection[str]) -> Gates | None:
         """Hold the gates of the limited queues among these lines; None if there is none."""
         names = sorted({_queue_of(line) for line in lines} & self.known.keys()) if self.known else []
-        rows = await connection.fetch(self._queries["hold_queues"], names) if names else []
+        rows = await tx.fetch(self._queries["hold_queues"], names) if names else []
         if not rows:
             return None
         settings = {row["name"]: _settings_of(row) for row in rows}
         counted = [name for name, one in settings.items() if one.concurrency is not None]
-        found = await connection.fetch(self._queries["running_in_queues"], counted) if counted else []
+        found = await tx.fetch(self._queries["running_in_queues"], counted) if counted else []
         running = {row["queue"]: row["running"] for row in found}
         gates = {
             row["name"]: Gate(
@@ -142,9 +141,7 @@ class Limits:
             gates[row["name"]].has_spent = _is_set_back(row)
         return Gates(gates, {row["name"]: row["now"] if _is_set_back(row) else _since(row) for row in rows})
 
-    async def take(
-        self, connection: Connection, worker: str, lines: Sequence[str], limit: int, gates: Gates
-    ) -> list[Picked]:
+    async def take(self, tx: Transaction, worker: str, lines: Sequence[str], limit: int, gates: Gates) -> list[Picked]:
         """Take the first jobs out of `lines` that their gates let through, at most `limit`."""
         by_queue: dict[str, list[str]] = {}
         free = []
@@ -156,39 +153,39 @@ class Limits:
                 free.append(line)
         found: list[Candidate] = []
         for queue, own in by_queue.items():
-            found += await self._passing(connection, own, limit, gates, gates.by_queue[queue])
-        unlimited = await self._line.take(connection, worker, free, limit) if free else []
+            found += await self._passing(tx, own, limit, gates, gates.by_queue[queue])
+        unlimited = await self._line.take(tx, worker, free, limit) if free else []
         found += [Candidate((-job.priority, job.job_id), "", 1, None, job) for job in unlimited]
         chosen: list[Picked] = [one.place for one in merge(found, gates.by_queue, limit)]
-        await self._settle(connection, worker, chosen, unlimited)
+        await self._settle(tx, worker, chosen, unlimited)
         return chosen
 
     async def _settle(
-        self, connection: Connection, worker: str, chosen: Sequence[Picked], unlimited: Sequence[Picked]
+        self, tx: Transaction, worker: str, chosen: Sequence[Picked], unlimited: Sequence[Picked]
     ) -> None:
         """Mark what was chosen as picked, and put back what was picked and not chosen."""
         picked = {job.job_id for job in unlimited}
         wanted = {job.job_id for job in chosen}
         if wanted - picked:
-            await connection.execute(self._queries["pick"], list(wanted - picked), uuid5(MANAGERS, worker))
+            await tx.execute(self._queries["pick"], list(wanted - picked), uuid5(MANAGERS, worker))
         if picked - wanted:
-            await connection.execute(self._queries["put_back"], list(picked - wanted))
+            await tx.execute(self._queries["put_back"], list(picked - wanted))
 
     async def _passing(
-        self, connection: Connection, lines: Sequence[str], limit: int, gates: Gates, gate: Gate
+        self, tx: Transaction, lines: Sequence[str], limit: int, gates: Gates, gate: Gate
     ) -> list[Candidate]:
         """Return the first candidates of one queue that may start, at most `limit`; park those whose key is taken."""
         most = gate.free_slots(limit)
         passing: list[Candidate] = []
         window = max(most, WINDOW) if gate.has_keys else most
         for last in range(ROUNDS - 1, -1, -1) if most else ():
-            found = await self._peek(connection, lines, window, gate.settings)
-            await self._count_keys(connection, gate, found)
+            found = await self._peek(tx, lines, window, gate.settings)
+            await self._count_keys(tx, gate, found)
             passing, blocked, is_cut = gate.sift(found, most)
             if blocked:
                 jobs: list[Picked] = [one.place for one in blocked]
                 ids = [job.job_id for job in jobs], [job.task_id for job in jobs]
-                await connection.execute(self._queries["park"], *ids, PARKED)
+                await tx.execute(self._queries["park"], *ids, PARKED)
             if is_cut or not blocked or len(found) < window:
                 break
             if not last and not passing:
@@ -197,14 +194,14 @@ class Limits:
         return passing
 
     async def _peek(
-        self, connection: Connection, lines: Sequence[str], limit: int, settings: QueueSettings
+        self, tx: Transaction, lines: Sequence[str], limit: int, settings: QueueSettings
     ) -> list[Candidate]:
         """Return the first jobs of these lines, which are of one queue."""
-        rows = await connection.fetch(self._queries["peek"], lines, limit)
+        rows = await tx.fetch(self._queries["peek"], lines, limit)
         jobs = [
             Picked(row["id"], UUID(bytes=row["payload"]), row["priority"]) for row in rows if row["payload"] is not None
         ]
-        costs = await connection.fetch(self._queries["costs"], [job.task_id for job in jobs]) if jobs else []
+        costs = await tx.fetch(self._queries["costs"], [job.task_id for job in jobs]) if jobs else []
         cost = {row["task_id"]: (row["weight"], _slot_of(settings, row)) for row in costs}
         found = [
             Candidate((-job.priority, job.job_id), settings.name, *cost.get(job.task_id, (0, None)), job)
@@ -212,7 +209,7 @@ class Limits:
         ]
         return sorted(found, key=lambda one: one.rank)
 
-    async def _count_keys(self, connection: Connection, gate: Gate, found: Sequence[Candidate]) -> None:
+    async def _count_keys(self, tx: Transaction, gate: Gate, found: Sequence[Candidate]) -> None:
         if not gate.has_keys:
             return
         slots = list({one.slot for one in found if one.slot is not None and not gate.knows(one.slot)})
@@ -220,65 +217,63 @@ class Limits:
             return
         owners, keys = [slot.owner for slot in slots], [slot.key for slot in slots]
         name = gate.settings.name
-        for row in await connection.fetch(self._queries["running_with_keys"], name, owners, keys):
+        for row in await tx.fetch(self._queries["running_with_keys"], name, owners, keys):
             gate.note_running(Slot(name, row["owner"], row["key"]), row["running"])
 
-    async def spend(self, connection: Connection, gates: Gates) -> None:
+    async def spend(self, tx: Transaction, gates: Gates) -> None:
         """Store what a claim has spent."""
         if gates.spent:
-            await connection.execute(
-                self._queries["spend"], *(list(column) for column in zip(*gates.spent, strict=True))
-            )
+            await tx.execute(self._queries["spend"], *(list(column) for column in zip(*gates.spent, strict=True)))
 
     # when a slot is free again
 
-    async def freed(self, connection: Connection, news: News, ended: Sequence[Freed]) -> None:
+    async def freed(self, tx: Transaction, ended: Sequence[Freed]) -> None:
         """Tell that attempts have ended: others may start."""
         if self.known:
-            news.lines |= {any_line(queue) for queue, _, _ in ended if self._has_slots(queue)}
+            tx.partitions |= {any_line(queue) for queue, _, _ in ended if self._has_slots(queue)}
         keyed = [(queue, owner, key) for queue, owner, key in ended if key is not None]
         if keyed:
             # A claim that counted the ended attempt as running has stored by then what it parked.
-            held = await connection.fetch(self._queries["hold_queues"], sorted({queue for queue, _, _ in keyed}))
+            held = await tx.fetch(self._queries["hold_queues"], sorted({queue for queue, _, _ in keyed}))
             limited = {row["name"]: _settings_of(row) for row in held if row["concurrency_per_key"] is not None}
             slots = [limited[queue].slot(owner, key) for queue, owner, key in keyed if queue in limited]
-            await self._unpark(connection, news, Counter(slots))
+            await self._unpark(tx, Counter(slots))
 
-    async def not_started(self, connection: Connection, news: News, task_ids: Sequence[UUID]) -> None:
+    async def not_started(self, tx: Transaction, task_ids: Sequence[UUID]) -> None:
         """Tell that what a claim took could not be started: for the sake of its key others were parked."""
         if self.known:
-            await self.left(connection, news, await connection.fetch(self._queries["keys_of"], task_ids))
+            await self.left(tx, await tx.fetch(self._queries["keys_of"], task_ids))
 
-    async def left(self, connection: Connection, news: News, rows: Sequence[Any]) -> None:
+    async def left(self, tx: Transaction, rows: Sequence[Any]) -> None:
         """Tell that tasks have left the line, by queue, owner and concurrency_key: others were parked behind them."""
         keyed = [row for row in rows if row["concurrency_key"] is not None]
         if not keyed:
             return
         # Not what is `known`: a process that runs nothing knows nothing.
         names = list({row["queue"] for row in keyed})
-        sharing = {row["name"] for row in await connection.fetch(self._queries["sharing_queues"], names)}
+        sharing = {row["name"] for row in await tx.fetch(self._queries["sharing_queues"], names)}
         slots = (
             Slot(row["queue"], None if row["queue"] in sharing else row["owner"], row["concurrency_key"])
             for row in keyed
         )
-        await self._unpark(connection, news, Counter(slots))
+        await self._unpark(tx, Counter(slots))
 
     def _has_slots(self, queue: str) -> bool:
         settings = self.known.get(queue)
         return settings is not None and settings.concurrency is not None
 
-    async def unpark_many(self, connection: Connection, news: News, limit: int, queue: str | None = None) -> int:
+    async def unpark_many(self, tx: Transaction, limit: int, queue: str | None = None) -> int:
         """Put parked tasks for which there is room back into line, about `limit`; return how many."""
-        rows = await connection.fetch(self._queries["parked_with_room"], queue, limit)
+        rows = await tx.fetch(self._queries["parked_with_room"], queue, limit)
         slots: dict[Slot, int] = {}
         left = limit
         for row in rows:
             if row["free"] > 0 and left > 0:
                 slots[Slot(row["queue"], row["owner"], row["concurrency_key"])] = min(row["free"], left)
                 left -= min(row["free"], left)
-        return await self._unpark(connection, news, slots)
+        return await self._unpark(tx, slots)
 
-    async def _unpark(self, connection: Connection, news: News, slots: Mapping[Slot, int]) -> int:
+    async def _unpark(self, tx: Transaction, slots: Mapping[Slot, int]) -> int:
         """Put the first parked tasks back into line, so many for each slot; return how many."""
         rows: list[Any] = []
         shared = [(slot.queue, slot.key, free) for slot, free in slots.items() if slot.owner is None]
@@ -286,7 +281,7 @@ class Limits:
         for query, values in (("unpark", shared), ("unpark_own", own)):
             if values:
                 columns = (list(column) for column in zip(*values, strict=True))
-                rows += await connection.fetch(self._queries[query], *columns)
+                rows += await tx.fetch(self._queries[query], *columns)
         places = [
             Place(
                 row["task_id"], row["queue"], row["type"], row["priority"], row["interruptions"] >= MAX_INTERRUPTIONS,
@@ -296,8 +291,8 @@ class Limits:
         ]  # fmt: skip
         if places:
             keys, lines = [str(place.task_id) for place in places], [place.line for place in places]
-            await connection.execute(self._queries["move_jobs"], keys, lines)
-        news.lines.update(place.line for place in places)
+            await tx.execute(self._queries["move_jobs"], keys, lines)
+        tx.partitions.update(place.line for place in places)
         return len(places)
 
     # what a person does
@@ -340,35 +335,33 @@ class Limits:
         seconds: float | None = await connection.fetchval(self._queries["run_time"], task_id)
         return None if seconds is None else timedelta(seconds=seconds)
 
-    async def change(
-        self, connection: Connection, news: News, name: str, change: QueueChange, most: int | None
-    ) -> QueueSettings:
+    async def change(self, tx: Transaction, name: str, change: QueueChange, most: int | None) -> QueueSettings:
         """Set something of a queue. Done again, it sets the same again. Raises Conflict where `most` others are set."""
-        await connection.execute(self._queries["new_queue"], name)
-        row = await connection.fetchrow(self._queries["hold_queues"], [name])
+        await tx.execute(self._queries["new_queue"], name)
+        row = await tx.fetchrow(self._queries["hold_queues"], [name])
         old = _settings_of(row)
         new = change.apply(old)
         is_one_more = old.is_plain and not new.is_plain
         if most is not None and is_one_more:
-            await connection.execute(self._queries["hold_owner"], _SETTINGS, "")
-            if await connection.fetchval(self._queries["count_other_queues"], name) >= most:
+            await tx.execute(self._queries["hold_owner"], _SETTINGS, "")
+            if await tx.fetchval(self._queries["count_other_queues"], name) >= most:
                 raise too_many("queues with settings (TASKER_MAX_QUEUES)", most)
         if new.is_plain:
-            await connection.execute(self._queries["delete_queue"], name)
+            await tx.execute(self._queries["delete_queue"], name)
         else:
             tokens = tokens_after(old, new, _tokens(old, row))
             rate = None if new.rate is None else encode(new.rate)
-            await connection.execute(
+            await tx.execute(
                 self._queries["set_queue"], name, new.paused, new.concurrency, new.concurrency_per_key, rate, tokens,
                 new.shared_keys,
             )  # fmt: skip
         if is_one_more:
-            types = await connection.fetch(self._queries["types_in_queue"], name)
+            types = await tx.fetch(self._queries["types_in_queue"], name)
             lines = [line for one in types for line in lines_of(name, one["type"])]
-            await self.lift(connection, [line for line in lines if not level_of(line)])
+            await self.lift(tx, [line for line in lines if not level_of(line)])
         if not new.counts_as(old):
-            await self.unpark_many(connection, news, _UNPARK, name)
-        news.lines.add(any_line(name))
+            await self.unpark_many(tx, _UNPARK, name)
+        tx.partitions.add(any_line(name))
         return new
 
 

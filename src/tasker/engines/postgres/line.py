@@ -25,7 +25,7 @@ from pgqueuer.domain.types import QueueEntrypoint, QueueManagerId
 from pgqueuer.ports.driver import Driver
 from pgqueuer.ports.repository import EntrypointExecutionParameter
 
-from tasker.engines.postgres.connections import Connection
+from tasker.engines.postgres.transaction import Connection
 from tasker.engines.protocol import ClaimRequest
 from tasker.release import LEVEL
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.line import Line, Place
-from tasker.engines.postgres.notices import News
+from tasker.engines.postgres.transaction import Transaction
 from tasker.release import LIMITS
 from tasker.rules.lifecycle import MAX_INTERRUPTIONS
 
@@ -12,11 +11,9 @@ BATCH = 1000
 """Tasks that join the line in one transaction."""
 
 
-async def promote(
-    connection: Connection, queries: dict[str, str], line: Line, news: News, *, limit: int = BATCH
-) -> int:
+async def promote(tx: Transaction, queries: dict[str, str], line: Line, *, limit: int = BATCH) -> int:
     """Put due tasks that are not in line at the end of it, those due for longest first; return how many."""
-    rows = await connection.fetch(queries["promote"], limit)
+    rows = await tx.fetch(queries["promote"], limit)
     rows.sort(key=lambda row: (row["due_at"], row["seq"]))
     places = [
         Place(
@@ -26,7 +23,7 @@ async def promote(
         for row in rows
     ]  # fmt: skip
     if places:
-        await connection.execute(queries["drop_leftovers"], [str(place.task_id) for place in places])
-        await line.join(connection, places)
-    news.lines.update(place.line for place in places)
+        await tx.execute(queries["drop_leftovers"], [str(place.task_id) for place in places])
+        await line.join(tx, places)
+    tx.partitions.update(place.line for place in places)
     return len(places)

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from msgspec import structs
 
-from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.rows import attempt_of, entry_of, event_of, head_of, task_of
+from tasker.engines.postgres.transaction import Connection
 from tasker.engines.shared.log import merge
 from tasker.engines.shared.values import PAGE_BYTES, from_cursor, to_cursor
 from tasker.model import Attempt, Event, Page, PartitionStats, Status, Task, TaskFilter

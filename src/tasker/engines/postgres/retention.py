@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from tasker.engines.postgres.connections import Connection, Connections
-from tasker.engines.postgres.stores.webhooks import erase_with_tasks
+from tasker.engines.postgres.attachments import erase_webhooks
+from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.model import Tombstone
 from tasker.model.keeping import FOREVER, KEEP_TOMBSTONES_FOR
 
@@ -21,29 +22,29 @@ class Erasure:
     def __init__(self, queries: dict[str, str]) -> None:
         self._queries = queries
 
-    async def delete(self, connection: Connection, seq: int, task_id: UUID) -> None:
+    async def delete(self, tx: Transaction, seq: int, task_id: UUID) -> None:
         """Erase a task for its client, with its keys."""
-        await connection.execute(self._queries["bury_deleted"], [seq], KEEP_TOMBSTONES_FOR, FOREVER)
-        await connection.execute(self._queries["delete_keys"], task_id)
-        await self._erase(connection, [seq], [task_id])
+        await tx.execute(self._queries["bury_deleted"], [seq], KEEP_TOMBSTONES_FOR, FOREVER)
+        await tx.execute(self._queries["delete_keys"], task_id)
+        await self._erase(tx, [seq], [task_id])
 
-    async def prune(self, connection: Connection, until: datetime, limit: int) -> int:
+    async def prune(self, tx: Transaction, until: datetime, limit: int) -> int:
         """Do one step of what is past its time at `until`; return how many rows are gone."""
         done = 0
         for query in ("prune_keys", "prune_tombstones"):
-            done += _count(await connection.execute(self._queries[query], limit, until))
-        rows = await connection.fetch(self._queries["past_their_time"], limit, until)
+            done += _count(await tx.execute(self._queries[query], limit, until))
+        rows = await tx.fetch(self._queries["past_their_time"], limit, until)
         if not rows:
             return done
         rows = _first(rows)
         seqs = [row["seq"] for row in rows]
-        words = _count(await connection.execute(self._queries["delete_some_events"], seqs, 10 * limit))
+        words = _count(await tx.execute(self._queries["delete_some_events"], seqs, 10 * limit))
         if words == 10 * limit:  # there may be more of them: the tasks go in another step
             return done + words
-        await connection.execute(self._queries["bury"], seqs, KEEP_TOMBSTONES_FOR)
+        await tx.execute(self._queries["bury"], seqs, KEEP_TOMBSTONES_FOR)
         task_ids = [row["task_id"] for row in rows]
-        await connection.execute(self._queries["outlive_tasks"], task_ids)
-        await self._erase(connection, seqs, task_ids)
+        await tx.execute(self._queries["outlive_tasks"], task_ids)
+        await self._erase(tx, seqs, task_ids)
         return done + len(seqs)
 
     async def find_tombstone(self, connection: Connection, task_id: UUID) -> Tombstone | None:
@@ -55,11 +56,11 @@ class Erasure:
         """Return those that were erased here."""
         return {row["task_id"] for row in await connection.fetch(self._queries["buried"], task_ids)}
 
-    async def _erase(self, connection: Connection, seqs: Sequence[int], task_ids: Sequence[UUID]) -> None:
+    async def _erase(self, tx: Transaction, seqs: Sequence[int], task_ids: Sequence[UUID]) -> None:
         """Erase tasks with all that belongs to them but their idempotency keys: the one place that knows what does."""
-        await connection.execute(self._queries["erase_tasks"], seqs)
-        await connection.execute(self._queries["erase_secrets"], task_ids)
-        await erase_with_tasks(connection, self._queries, task_ids)
+        await tx.execute(self._queries["erase_tasks"], seqs)
+        await tx.execute(self._queries["delete_task_secrets"], task_ids)
+        await erase_webhooks(tx, self._queries, task_ids)
 
 
 class PostgresTombstones:

@@ -12,9 +12,10 @@ from importlib.metadata import version
 import asyncpg
 import structlog
 
-from tasker.engines.postgres.connections import Connection, Connections, cannot_connect
+from tasker.engines.postgres.connections import Connections, cannot_connect
 from tasker.engines.postgres.line import Line
 from tasker.engines.postgres.sql import migrations
+from tasker.engines.postgres.transaction import Connection
 from tasker.errors import ConfigError
 
 _LOCK = 0x7461736B_6D696772

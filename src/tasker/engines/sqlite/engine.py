@@ -33,6 +33,9 @@ from tasker.engines.protocol import (
     WebhookStore,
     WorkerStore,
 )
+from tasker.engines.shared.stores.audit import Audit
+from tasker.engines.shared.stores.secrets import Secrets
+from tasker.engines.shared.stores.usage import Usage
 from tasker.engines.shared.values import draft_size
 from tasker.engines.sqlite import attempts, control, reads
 from tasker.engines.sqlite.claim import Waiter, Waiters
@@ -47,16 +50,14 @@ from tasker.engines.sqlite.retention import References, SqliteTombstones, prune
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import Store, check_space, open_store, opening, probe
 from tasker.engines.sqlite.stores.archive import SqliteArchive
-from tasker.engines.sqlite.stores.audit import SqliteAudit
 from tasker.engines.sqlite.stores.journal import SqliteJournal
 from tasker.engines.sqlite.stores.keys import SqliteKeys
 from tasker.engines.sqlite.stores.queues import SqliteQueues
 from tasker.engines.sqlite.stores.schedules import SqliteSchedules
-from tasker.engines.sqlite.stores.secrets import SqliteSecrets
-from tasker.engines.sqlite.stores.usage import SqliteUsage
 from tasker.engines.sqlite.stores.webhooks import SqliteWebhooks
 from tasker.engines.sqlite.stores.workers import SqliteWorkers
 from tasker.engines.sqlite.submit import insert
+from tasker.engines.sqlite.tables import SqliteDatabase
 from tasker.engines.sqlite.ties import fail_overdue, find_unsettled, settle_rest
 from tasker.engines.sqlite.transaction import Transaction
 from tasker.errors import Unavailable
@@ -147,16 +148,17 @@ class SqliteEngine:
             after_rollback=self._rolled_back,
         )
         read, write, erase_until = self._read, self._commits.run, self._steps.erase_until
+        database = SqliteDatabase(read, write, clock, erase_until)
         self.workers: WorkerStore = SqliteWorkers(clock, self._find_running)
-        self.audit: AuditStore = SqliteAudit(read, write, erase_until)
-        self.secrets: SecretStore = SqliteSecrets(read, write)
-        self.keys: KeyStore = SqliteKeys(read, write)
+        self.audit: AuditStore = Audit(database)
+        self.secrets: SecretStore = Secrets(database)
+        self.keys: KeyStore = SqliteKeys(database)
         self.journal: JournalStore = SqliteJournal(read, write, clock, journal, self._results, erase_until)
         self.tombstones: TombstoneStore = SqliteTombstones(clock, read)
-        self.usage: UsageStore = SqliteUsage(clock, read)
-        self.archive: ArchiveStore = SqliteArchive(clock, read, write, self._results)
-        self.schedules: ScheduleStore = SqliteSchedules(clock, read, write)
-        self.webhooks: WebhookStore = SqliteWebhooks(read, write, clock, self._follow_clock, erase_until)
+        self.usage: UsageStore = Usage(database)
+        self.archive: ArchiveStore = SqliteArchive(clock, read, write, database, self._results)
+        self.schedules: ScheduleStore = SqliteSchedules(database)
+        self.webhooks: WebhookStore = SqliteWebhooks(database, self._follow_clock)
         self.control: Control = SqliteControl(clock, read, write, self._erase)
         self.queues: QueueStore = SqliteQueues(read, write, self._partitions, clock)
         self._listeners: list[Listener] = []

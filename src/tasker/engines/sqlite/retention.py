@@ -10,7 +10,6 @@ from uuid import UUID
 import apsw
 
 from tasker.clock import Clock, from_micros, to_micros
-from tasker.engines.sqlite.attachments import erase_with_task
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import is_reference
 from tasker.engines.sqlite.rows import Row
@@ -38,8 +37,8 @@ def erase(tx: Transaction, seq: int, task_id: bytes) -> References:
     """Erase a task with all that belongs to it but its idempotency keys: the one place that knows what does."""
     for query in ("delete_tags", "delete_attempts", "delete_events"):
         tx.execute(QUERIES[query], (seq,))
-    tx.execute(QUERIES["erase_secrets"], (task_id,))
-    erase_with_task(tx, task_id)
+    for query in ("delete_task_secrets", "delete_task_deliveries", "delete_task_webhooks"):
+        tx.execute(QUERIES[query], (task_id,))
     result: Any = tx.execute(QUERIES["delete_task"], (seq,)).get
     return [result] if is_reference(result) else []
 

@@ -17,8 +17,9 @@ from typing import Any
 from uuid import UUID
 
 from tasker.engines.postgres.clock_steps import EraseUntil
-from tasker.engines.postgres.connections import Connection, Connections
+from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.rows import event_of, head_of, task_of
+from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.shared.journal import (
     ROWS_AT_ONCE,
     Noted,
@@ -97,12 +98,12 @@ class PostgresJournal:
     async def prune(self, *, limit: int) -> int:
         return await self._prune(lambda connection: self._prune_some(connection, limit))
 
-    async def _prune_some(self, connection: Connection, limit: int) -> int:
-        ends = await connection.fetchrow(self._queries["journal_ends"])
-        row_size = await connection.fetchval(self._queries["journal_row_size"]) or 1.0
+    async def _prune_some(self, tx: Transaction, limit: int) -> int:
+        ends = await tx.fetchrow(self._queries["journal_ends"])
+        row_size = await tx.fetchval(self._queries["journal_row_size"]) or 1.0
         from_id = ends["last"] - int(self._limits.size / row_size) + 1
-        until = await self._erase_until(connection)
-        done = await connection.execute(self._queries["prune_journal"], self._limits.keep, from_id, limit, until)
+        until = await self._erase_until(tx)
+        done = await tx.execute(self._queries["prune_journal"], self._limits.keep, from_id, limit, until)
         return int(done.split()[-1])
 
     async def _page(

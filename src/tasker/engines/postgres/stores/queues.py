@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
-from tasker.engines.postgres.connections import Connection, Connections
+from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.limits import Limits
-from tasker.engines.postgres.notices import News
 from tasker.model.queues import Place, QueueChange, QueueSettings, QueueState
-
-Transact = Callable[[Callable[[Connection, News, bool], Awaitable[Any]]], Awaitable[Any]]
 
 
 class PostgresQueues:
-    """transact: runs work in a transaction, then tells its news."""
+    """Settings of queues, and what is known of them."""
 
-    def __init__(self, connections: Connections, transact: Transact, limits: Limits) -> None:
+    def __init__(self, connections: Connections, limits: Limits) -> None:
         self._connections = connections
-        self._transact = transact
         self._limits = limits
 
     async def find_all(self, names: Collection[str] | None = None) -> list[QueueState]:
@@ -40,7 +35,4 @@ class PostgresQueues:
         return await self._connections.read(lambda connection: self._limits.find_run_time(connection, task_id))
 
     async def change(self, name: str, change: QueueChange, *, most: int | None = None) -> QueueSettings:
-        settings: QueueSettings = await self._transact(
-            lambda connection, news, _again: self._limits.change(connection, news, name, change, most)
-        )
-        return settings
+        return await self._connections.transact(lambda tx: self._limits.change(tx, name, change, most))
