@@ -25,7 +25,7 @@ _MICRO = timedelta(microseconds=1)
 
 
 class _Held(NamedTuple):
-    """A running attempt, and what its row says of the log."""
+    """A running attempt, and the fields of its row that its log needs."""
 
     task_id: UUID
     seq: int
@@ -83,7 +83,7 @@ def _find_running(tx: Transaction, lease: Lease) -> _Held | None:
 
 
 def _store(tx: Transaction, held: _Held, report: Report, now: int) -> _Held:
-    """Store a report; return the attempt as its row says it is then."""
+    """Store a report; return the attempt as its row is then."""
     if report.progress is not None:
         tx.execute(QUERIES["set_progress"], (encode(report.progress), held.seq))
     if report.usage is not None:

@@ -1,4 +1,4 @@
-"""Rows to values and back. The order of columns is that of sql.py."""
+"""Convert rows to values and back. sql.py has the order of the columns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tasker.model import Attempt, Claim, Draft, Event, Reason, Status, Task
 Row = tuple[Any, ...]
 _MICRO = timedelta(microseconds=1)
 PARKED = 1 << 60
-"""The bit of `due_at` that keeps a task out of its line until a slot of its concurrency key is free."""
+"""The bit of `due_at` that keeps a task from being claimed until a slot of its concurrency key is free."""
 
 _tags = msgspec.json.Decoder(list[str])
 _NO_EXTRA: dict[str, Any] = {}
@@ -37,7 +37,7 @@ def optional_micros(moment: datetime | None) -> int | None:
 
 
 def is_over(expires_at: int | None, now: int) -> bool:
-    """Tell whether a task has expired."""
+    """Return whether a task has expired."""
     return expires_at is not None and expires_at <= now
 
 
@@ -46,7 +46,7 @@ def _moment(micros: int | None) -> datetime | None:
 
 
 def tags_of(text: str) -> tuple[str, ...]:
-    """Return the tags of their column."""
+    """Return the tags in their column."""
     return tuple(_tags.decode(text)) if text != "[]" else ()
 
 
@@ -111,7 +111,7 @@ def keep_entries(connection: apsw.Connection, seq: int, entries: Sequence[Entry]
 
 
 def event_of(entry: Entry, task_id: UUID) -> Event:
-    """Return the Event of an entry of a task's log."""
+    """Return an entry of a task's log as an Event."""
     sequence, attempt, type_, time, data = entry
     return Event(
         sequence=sequence, task_id=task_id, attempt=attempt, type=type_, time=from_micros(time), data=Raw(data)
@@ -119,7 +119,7 @@ def event_of(entry: Entry, task_id: UUID) -> Event:
 
 
 def draft_of(row: Row) -> Draft:
-    """Return what was submitted, from a row of the query `draft_by_id`."""
+    """Return a Draft like the task in a row of the query `draft_by_id`."""
     (task_id, type_, params, queue, priority, created_at, policy, max_attempts, tags, metadata, owner, retention,
      concurrency_key, weight) = row  # fmt: skip
     return Draft(
@@ -131,7 +131,7 @@ def draft_of(row: Row) -> Draft:
 
 
 def draft_row(draft: Draft, now: int) -> Row:
-    """Return the parameters of the query `insert_task`. now: before the draft was made, if the clock was set since."""
+    """Return the parameters of the query `insert_task`. now: earlier than the draft if the clock was set back since."""
     created_at = to_micros(draft.created_at)
     run_at = None if draft.run_at is None else to_micros(draft.run_at)
     if created_at > now:
