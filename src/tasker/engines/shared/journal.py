@@ -25,9 +25,13 @@ ROW_NOTES = 500
 ROWS_AT_ONCE = 100
 
 _KINDS = {
-    "c": "created", "s": "started", "e": Status.COMPLETED.value, "f": Status.FAILED.value, "x": Status.CANCELLED.value,
+    "c": "created",
+    "s": "started",
+    "e": Status.COMPLETED.value,
+    "f": Status.FAILED.value,
+    "x": Status.CANCELLED.value,
     "w": "",
-}  # fmt: skip
+}
 _CODES = {kind: code.encode() for code, kind in _KINDS.items()}
 _PACKED = Struct(">16scIIII")
 _CURSOR = Struct(">4sQI")

@@ -13,14 +13,20 @@ from tasker.errors import Unavailable
 T = TypeVar("T")
 
 ENVIRONMENT = (
-    apsw.FullError, apsw.IOError, apsw.NoMemError, apsw.CantOpenError, apsw.BusyError, apsw.LockedError,
-    apsw.ReadOnlyError, apsw.ProtocolError, apsw.CorruptError, apsw.NotADBError,
-)  # fmt: skip
+    apsw.FullError,
+    apsw.IOError,
+    apsw.NoMemError,
+    apsw.CantOpenError,
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.ReadOnlyError,
+    apsw.ProtocolError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+)
 """Faults of the disk or the machine, not of one item of work."""
 
-_TAKEN = frozenset((
-    apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY, apsw.SQLITE_CONSTRAINT_ROWID
-))  # fmt: skip
+_TAKEN = frozenset((apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY, apsw.SQLITE_CONSTRAINT_ROWID))
 
 
 def is_taken(error: Exception) -> bool:

@@ -210,9 +210,15 @@ def store_settings(connection: apsw.Connection, settings: QueueSettings, tokens:
         return
     rate = None if settings.rate is None else encode(settings.rate)
     values = (
-        settings.name, int(settings.paused), settings.concurrency, settings.concurrency_per_key, rate,
-        int(settings.shared_keys), tokens, now,
-    )  # fmt: skip
+        settings.name,
+        int(settings.paused),
+        settings.concurrency,
+        settings.concurrency_per_key,
+        rate,
+        int(settings.shared_keys),
+        tokens,
+        now,
+    )
     connection.execute(QUERIES["put_queue"], values)
 
 
@@ -234,9 +240,13 @@ def _open_gate(connection: apsw.Connection, queue: str, now: int) -> Gate:
 def _settings_of(row: Row) -> tuple[QueueSettings, float, int]:
     name, paused, concurrency, per_key, rate, shared_keys, tokens, refilled_at = row
     settings = QueueSettings(
-        name=name, paused=bool(paused), concurrency=concurrency, concurrency_per_key=per_key,
-        rate=None if rate is None else _decode_rate(rate), shared_keys=bool(shared_keys),
-    )  # fmt: skip
+        name=name,
+        paused=bool(paused),
+        concurrency=concurrency,
+        concurrency_per_key=per_key,
+        rate=None if rate is None else _decode_rate(rate),
+        shared_keys=bool(shared_keys),
+    )
     return settings, tokens, refilled_at
 
 

@@ -52,23 +52,40 @@ def tags_of(text: str) -> tuple[str, ...]:
 
 def task_of(row: Row, now: int) -> Task:
     """Return the Task of a row of TASK_COLUMNS, as it is at `now` (microseconds)."""
-    (_, task_id, type_, params, status, reason, queue, priority, result, error, progress, attempt, tries, max_attempts,
-     created_at, run_at, due_at, started_at, finished_at, cancel_requested_at, usage, tags, metadata, owner, deadline,
-     expires_at, unique_key, concurrency_key, extra) = row  # fmt: skip
+    _, task_id, type_, params, status, reason, queue, priority, result, error, progress, *columns = row
+    attempt, tries, max_attempts, created_at, run_at, due_at, started_at, finished_at, *columns = columns
+    cancel_requested_at, usage, tags, metadata, owner, deadline, expires_at, *columns = columns
+    unique_key, concurrency_key, extra = columns
     pending = status == "pending"
     return Task(
-        task_id=UUID(bytes=task_id), type=type_, params=Raw(params), status=Status(status),
+        task_id=UUID(bytes=task_id),
+        type=type_,
+        params=Raw(params),
+        status=Status(status),
         reason=_reason(reason, due_at, now) if pending else None,
-        queue=queue, priority=priority, result=None if result is None else Raw(result),
+        queue=queue,
+        priority=priority,
+        result=None if result is None else Raw(result),
         error=None if error is None else decode_problem(error),
         progress=None if progress is None else decode_progress(progress),
-        attempt=attempt, tries_left=max(0, max_attempts - tries), created_at=from_micros(created_at),
-        run_at=_moment(run_at), started_at=_moment(started_at), finished_at=_moment(finished_at),
+        attempt=attempt,
+        tries_left=max(0, max_attempts - tries),
+        created_at=from_micros(created_at),
+        run_at=_moment(run_at),
+        started_at=_moment(started_at),
+        finished_at=_moment(finished_at),
         next_attempt_at=from_micros(due_at & ~PARKED) if pending and attempt else None,
-        cancel_requested_at=_moment(cancel_requested_at), usage=Raw(usage), tags=_tags.decode(tags),
-        metadata=Raw(metadata), owner=owner or None, deadline=_moment(deadline), expires_at=_moment(expires_at),
-        unique_key=unique_key, concurrency_key=concurrency_key, **(read_extra(extra) if extra else _NO_EXTRA),
-    )  # fmt: skip
+        cancel_requested_at=_moment(cancel_requested_at),
+        usage=Raw(usage),
+        tags=_tags.decode(tags),
+        metadata=Raw(metadata),
+        owner=owner or None,
+        deadline=_moment(deadline),
+        expires_at=_moment(expires_at),
+        unique_key=unique_key,
+        concurrency_key=concurrency_key,
+        **(read_extra(extra) if extra else _NO_EXTRA),
+    )
 
 
 def _reason(stored: Reason, due_at: int, now: int) -> Reason:
@@ -77,31 +94,57 @@ def _reason(stored: Reason, due_at: int, now: int) -> Reason:
 
 def claim_of(row: Row) -> Claim:
     """Return the Claim of a running attempt, from a row of CLAIM_COLUMNS."""
-    (task_id, attempt, type_, params, queue, priority, policy, tries, crashes, interruptions, started_at, worker,
-     owner, usage) = row  # fmt: skip
+    task_id, attempt, type_, params, queue, priority, policy, tries, crashes, interruptions, *columns = row
+    started_at, worker, owner, usage = columns
     return Claim(
-        task_id=UUID(bytes=task_id), attempt=attempt, type=type_, params=params, queue=queue, priority=priority,
-        policy=decode_policy(policy), tries=tries, crashes=crashes, interruptions=interruptions,
-        started_at=from_micros(started_at), worker=worker, owner=owner, usage=usage,
-    )  # fmt: skip
+        task_id=UUID(bytes=task_id),
+        attempt=attempt,
+        type=type_,
+        params=params,
+        queue=queue,
+        priority=priority,
+        policy=decode_policy(policy),
+        tries=tries,
+        crashes=crashes,
+        interruptions=interruptions,
+        started_at=from_micros(started_at),
+        worker=worker,
+        owner=owner,
+        usage=usage,
+    )
 
 
 def first_claim(draft: Draft, worker: str, now: int) -> Claim:
     """Return the Claim of a task whose first attempt begins as it is stored."""
     return Claim(
-        task_id=draft.task_id, attempt=1, type=draft.type, params=draft.params, queue=draft.queue,
-        priority=draft.priority, policy=decode_policy(draft.policy), tries=0, crashes=0, interruptions=0,
-        started_at=from_micros(now), worker=worker, owner=draft.owner,
-    )  # fmt: skip
+        task_id=draft.task_id,
+        attempt=1,
+        type=draft.type,
+        params=draft.params,
+        queue=draft.queue,
+        priority=draft.priority,
+        policy=decode_policy(draft.policy),
+        tries=0,
+        crashes=0,
+        interruptions=0,
+        started_at=from_micros(now),
+        worker=worker,
+        owner=draft.owner,
+    )
 
 
 def attempt_of(row: Row) -> Attempt:
     """Return the Attempt of a row of the query `attempts`."""
     attempt, worker, started_at, finished_at, ending, error, peak_memory = row
     return Attempt(
-        attempt=attempt, worker=worker, started_at=from_micros(started_at), finished_at=_moment(finished_at),
-        ending=ending, error=None if error is None else decode_problem(error), peak_memory=peak_memory,
-    )  # fmt: skip
+        attempt=attempt,
+        worker=worker,
+        started_at=from_micros(started_at),
+        finished_at=_moment(finished_at),
+        ending=ending,
+        error=None if error is None else decode_problem(error),
+        peak_memory=peak_memory,
+    )
 
 
 def keep_entries(connection: apsw.Connection, seq: int, entries: Sequence[Entry]) -> int:
@@ -120,14 +163,24 @@ def event_of(entry: Entry, task_id: UUID) -> Event:
 
 def draft_of(row: Row) -> Draft:
     """Return a Draft like the task in a row of the query `draft_by_id`."""
-    (task_id, type_, params, queue, priority, created_at, policy, max_attempts, tags, metadata, owner, retention,
-     concurrency_key, weight) = row  # fmt: skip
+    task_id, type_, params, queue, priority, created_at, policy, max_attempts, *columns = row
+    tags, metadata, owner, retention, concurrency_key, weight = columns
     return Draft(
-        task_id=UUID(bytes=task_id), type=type_, params=params, queue=queue, priority=priority,
-        created_at=from_micros(created_at), policy=policy, max_attempts=max_attempts, tags=tuple(_tags.decode(tags)),
-        metadata=metadata, owner=owner, retention=None if retention is None else retention * _MICRO,
-        concurrency_key=concurrency_key, weight=weight or 1,
-    )  # fmt: skip
+        task_id=UUID(bytes=task_id),
+        type=type_,
+        params=params,
+        queue=queue,
+        priority=priority,
+        created_at=from_micros(created_at),
+        policy=policy,
+        max_attempts=max_attempts,
+        tags=tuple(_tags.decode(tags)),
+        metadata=metadata,
+        owner=owner,
+        retention=None if retention is None else retention * _MICRO,
+        concurrency_key=concurrency_key,
+        weight=weight or 1,
+    )
 
 
 def draft_row(draft: Draft, now: int) -> Row:
@@ -139,10 +192,25 @@ def draft_row(draft: Draft, now: int) -> Row:
         created_at = now
     later = run_at is not None and run_at > created_at
     return (
-        draft.task_id.bytes, draft.type, draft.queue, "scheduled" if later else "queued", draft.priority, created_at,
-        run_at, run_at if later else created_at, draft.max_attempts, draft.policy,
-        encode(draft.tags).decode() if draft.tags else "[]", draft.metadata, draft.params, draft.owner,
-        optional_micros(draft.deadline), None if draft.retention is None else draft.retention // _MICRO,
-        draft.unique_key, draft.concurrency_key, None if draft.weight == 1 else draft.weight, draft.cache_key,
+        draft.task_id.bytes,
+        draft.type,
+        draft.queue,
+        "scheduled" if later else "queued",
+        draft.priority,
+        created_at,
+        run_at,
+        run_at if later else created_at,
+        draft.max_attempts,
+        draft.policy,
+        encode(draft.tags).decode() if draft.tags else "[]",
+        draft.metadata,
+        draft.params,
+        draft.owner,
+        optional_micros(draft.deadline),
+        None if draft.retention is None else draft.retention // _MICRO,
+        draft.unique_key,
+        draft.concurrency_key,
+        None if draft.weight == 1 else draft.weight,
+        draft.cache_key,
         None if draft.extra is None else encode(draft.extra),
-    )  # fmt: skip
+    )

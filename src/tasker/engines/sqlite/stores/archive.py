@@ -206,11 +206,19 @@ def _insert(connection: apsw.Connection, task: StoredTask, file: bytes | None) -
     connection.executemany(
         "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            (seq, one.attempt, one.worker, to_micros(one.started_at), to_micros(one.finished_at), one.ending,
-             bytes_of(one.error), one.peak_memory)
+            (
+                seq,
+                one.attempt,
+                one.worker,
+                to_micros(one.started_at),
+                to_micros(one.finished_at),
+                one.ending,
+                bytes_of(one.error),
+                one.peak_memory,
+            )
             for one in task.attempts
         ],
-    )  # fmt: skip
+    )
     connection.executemany(
         QUERIES["insert_event"],
         [(seq, one.sequence, one.attempt, one.type, to_micros(one.time), one.data.encode()) for one in task.events],
@@ -273,8 +281,13 @@ def _whole(connection: apsw.Connection, results: Results, row: Columns) -> Store
         **values,
         attempts=[
             StoredAttempt(
-                attempt=attempt, worker=worker, started_at=from_micros(started_at),
-                finished_at=from_micros(finished_at), ending=ending, error=text_of(error), peak_memory=peak,
+                attempt=attempt,
+                worker=worker,
+                started_at=from_micros(started_at),
+                finished_at=from_micros(finished_at),
+                ending=ending,
+                error=text_of(error),
+                peak_memory=peak,
             )
             for attempt, worker, started_at, finished_at, ending, error, peak in attempts
         ],
@@ -286,4 +299,4 @@ def _whole(connection: apsw.Connection, results: Results, row: Columns) -> Store
             StoredKey(key=key, fingerprint=fingerprint, expires_at=from_micros(expires_at), reply=reply.decode())
             for key, fingerprint, expires_at, reply in keys
         ],
-    )  # fmt: skip
+    )

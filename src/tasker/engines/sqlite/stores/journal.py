@@ -43,9 +43,14 @@ class SqliteJournal:
     """
 
     def __init__(
-        self, read: Reader, write: Write, clock: Clock, limits: JournalLimits, results: Results,
+        self,
+        read: Reader,
+        write: Write,
+        clock: Clock,
+        limits: JournalLimits,
+        results: Results,
         erase_until: Callable[[], int],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._results = results
         self._read = read
         self._write = write
@@ -133,7 +138,12 @@ def _entry(connection: apsw.Connection, results: Results, name: bytes, told: Tol
     noted, subject, entry, is_end = told
     task_id = task_id_of(noted.note.task_id)
     return JournalEntry(
-        cursor=to_cursor(name, noted.place), event=event_of(entry, task_id), type=subject.type, queue=subject.queue,
-        tags=subject.tags, owner=subject.owner, commit=noted.row,
+        cursor=to_cursor(name, noted.place),
+        event=event_of(entry, task_id),
+        type=subject.type,
+        queue=subject.queue,
+        tags=subject.tags,
+        owner=subject.owner,
+        commit=noted.row,
         task=reads.find_whole(connection, task_id, now, results) if is_end else None,
-    )  # fmt: skip
+    )
