@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import apsw
 import structlog
 
-from tasker.engines.shared.values import COMMIT_BYTES
+from tasker.engines.shared.batches import take_batch
 from tasker.engines.sqlite.faults import ENVIRONMENT, refusal_of
 from tasker.engines.sqlite.presence import Presence
 from tasker.engines.sqlite.transaction import Transaction
@@ -27,9 +27,6 @@ from tasker.model import Change
 
 Work = Callable[[Transaction], Any]
 T = TypeVar("T")
-
-MAX_BATCH = 256
-"""Items in one commit at most. With COMMIT_BYTES it bounds how long a batch keeps the event loop."""
 
 _BUSY_STEP, _BUSY_LIMIT = 0.05, 5.0
 """Seconds between tries, and in all, while another program holds the file's write lock."""
@@ -139,7 +136,7 @@ class GroupCommit:
             return
         if not self._has_write_lock():
             return
-        batch = self._take_batch()
+        batch = take_batch(self._queue)
         try:
             self._before_work(self._connection)
             tx = self._begin_transaction(self._connection)
@@ -156,17 +153,6 @@ class GroupCommit:
 
     def _take(self, count: int) -> list[_Item]:
         return [self._queue.popleft() for _ in range(count)]
-
-    def _take_batch(self) -> list[_Item]:
-        """Take what came first, as far as it may share a commit."""
-        batch: list[_Item] = []
-        room = COMMIT_BYTES
-        while self._queue and len(batch) < MAX_BATCH:
-            room -= self._queue[0].size
-            if room < 0 and batch:
-                break
-            batch.append(self._queue.popleft())
-        return batch
 
     def _has_write_lock(self) -> bool:
         """Begin the transaction; if another program holds the file, retry later without blocking the loop."""

@@ -12,9 +12,10 @@ from uuid import UUID
 import apsw
 
 from tasker.clock import Clock, to_micros
+from tasker.engines.shared.cursors import to_cursor
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import Head, reopened
-from tasker.engines.shared.values import key_in_use, to_cursor
+from tasker.engines.shared.refusals import key_in_use
 from tasker.engines.sqlite import reads, retention
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.retention import References, check_not_expired

@@ -33,10 +33,10 @@ from tasker.engines.protocol import (
     WebhookStore,
     WorkerStore,
 )
+from tasker.engines.shared.batches import draft_size
 from tasker.engines.shared.stores.audit import Audit
 from tasker.engines.shared.stores.secrets import Secrets
 from tasker.engines.shared.stores.usage import Usage
-from tasker.engines.shared.values import draft_size
 from tasker.engines.sqlite import attempts, control, reads
 from tasker.engines.sqlite.claim import Waiter, Waiters
 from tasker.engines.sqlite.clock_steps import ClockSteps

@@ -10,8 +10,9 @@ import apsw
 from msgspec import Raw, structs
 
 from tasker.clock import from_micros
+from tasker.engines.shared.cursors import from_cursor, to_cursor
 from tasker.engines.shared.log import Entry, Head, merge
-from tasker.engines.shared.values import PAGE_BYTES, encode, from_cursor, size_of, to_cursor
+from tasker.engines.shared.values import PAGE_BYTES, encode, size_of
 from tasker.engines.sqlite.result_files import Results, is_reference, lost
 from tasker.engines.sqlite.rows import (
     PARKED,

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from tasker.clock import to_micros
 from tasker.engines.shared.journal import created, started
+from tasker.engines.shared.refusals import id_taken
 from tasker.engines.shared.stores.webhooks import attach, attach_to_joined, check_join
-from tasker.engines.shared.values import id_taken
 from tasker.engines.sqlite.claim import Waiter, Waiters, lease_end
 from tasker.engines.sqlite.control import cancel_open
 from tasker.engines.sqlite.retention import check_not_expired

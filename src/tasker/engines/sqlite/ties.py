@@ -12,7 +12,8 @@ import apsw
 from tasker.clock import from_micros, to_micros
 from tasker.engines.shared.journal import ended
 from tasker.engines.shared.log import Head
-from tasker.engines.shared.values import NEVER, decode_problem, encode, joined, no_dependency, not_unique
+from tasker.engines.shared.refusals import joined, no_dependency, not_unique
+from tasker.engines.shared.values import NEVER, decode_problem, encode
 from tasker.engines.sqlite.rows import Row, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.transaction import Transaction

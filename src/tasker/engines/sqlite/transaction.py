@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import apsw
 
-from tasker.engines.shared.journal import Note, pack
+from tasker.engines.shared.journal import EventRef, pack
 from tasker.engines.shared.usage import Tally
 from tasker.engines.sqlite.partitions import Partitions
 from tasker.engines.sqlite.sql import QUERIES
@@ -37,7 +37,7 @@ class Transaction:
         self.execute = connection.execute
         self.now = now
         self.partitions = partitions
-        self.journal: list[Note] = []
+        self.journal: list[EventRef] = []
         self.tally: DayTally = Tally()
         self.changes: list[Change] = []
 
@@ -52,7 +52,7 @@ class Transaction:
                 self.execute(QUERIES["insert_usage"], (day, owner, type_, *figures))
         if self.journal:
             for row in pack(self.journal):
-                self.execute(QUERIES["note"], (self.now, row))
+                self.execute(QUERIES["insert_journal"], (self.now, row))
             self.journal.clear()
 
 

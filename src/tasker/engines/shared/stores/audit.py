@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec import structs
 
+from tasker.engines.shared.cursors import NEWEST, from_cursor, to_cursor
 from tasker.engines.shared.rows import Database, Rows
-from tasker.engines.shared.values import NEWEST, from_cursor, to_cursor
 from tasker.model.audit import AuditAction, AuditEntry, AuditPage
 
 _COLUMNS = (int, datetime, str, str, str, str, str, int)

@@ -10,9 +10,11 @@ from uuid import UUID
 
 from msgspec import structs
 
+from tasker.engines.shared.cursors import NEWEST, from_cursor, to_cursor
+from tasker.engines.shared.refusals import no_delivery, no_webhook, too_many
 from tasker.engines.shared.rows import Database, R, Rows
 from tasker.engines.shared.tables import DELIVERIES, WEBHOOKS
-from tasker.engines.shared.values import NEWEST, encode, from_cursor, no_delivery, no_webhook, to_cursor, too_many
+from tasker.engines.shared.values import encode
 from tasker.errors import Conflict
 from tasker.model import webhooks as model
 from tasker.model.webhooks import (

@@ -12,9 +12,10 @@ import apsw
 import msgspec
 
 from tasker.clock import Clock, from_micros, to_micros
+from tasker.engines.shared.refusals import check_keys, check_moved, check_stored, taken
 from tasker.engines.shared.stores.records import find_records, find_records_of, put_records
 from tasker.engines.shared.tables import ARCHIVED, InTheWay, read_records
-from tasker.engines.shared.values import check_keys, check_moved, check_stored, encode, taken
+from tasker.engines.shared.values import encode
 from tasker.engines.sqlite.faults import ENVIRONMENT, is_taken
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import Results, is_reference

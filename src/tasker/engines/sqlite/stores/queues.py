@@ -11,7 +11,7 @@ from uuid import UUID
 import apsw
 
 from tasker.clock import Clock, to_micros
-from tasker.engines.shared.values import too_many
+from tasker.engines.shared.refusals import too_many
 from tasker.engines.sqlite.limits import find_settings, read_states, running_with_key, store_settings, tokens_now
 from tasker.engines.sqlite.partitions import Partitions
 from tasker.engines.sqlite.reader import Reader
