@@ -221,7 +221,7 @@ async def test_a_file_that_a_hand_has_changed_is_never_given_out(driver: Driver,
     await driver.finish(claim, Succeeded(LARGE))
     [file] = files(path)
     spoil(file)
-    with pytest.raises(Unavailable, match=f"not there, or damaged .results/{file.name}"):
+    with pytest.raises(Unavailable, match=f"missing or damaged .results/{file.name}"):
         await driver.engine.find(claim.task_id)
     [task] = (await driver.engine.find_many(TaskFilter(), limit=5)).items
     assert task.result is None

@@ -140,10 +140,8 @@ def _condition(where: TaskFilter, cursor: str | None, now: int, limit: int) -> t
         ("queue = ?%d", where.queue),
         ("created_at > ?%d", optional_micros(where.created_after)),
         ("created_at < ?%d", optional_micros(where.created_before)),
-        (
-            "owner = ?%d AND owner <> ''" if where.owner else "owner = ?%d",
-            where.owner,
-        ),  # so that SQLite may use its partial index
+        # so that SQLite may use the partial index of owners
+        ("owner = ?%d AND owner <> ''" if where.owner else "owner = ?%d", where.owner),
         ("seq < ?%d", None if cursor is None else from_cursor(cursor)),
     )
     for term, value in asked:

@@ -95,7 +95,7 @@ class Results:
                 await asyncio.get_running_loop().run_in_executor(self._threads, self._remove, name)
 
     async def load(self, task: Task) -> Task | None:
-        """Return a task with its result in place of the reference; None if it is erased meanwhile. Raises Unavailable."""
+        """Return a task with its result instead of the reference; None if erased meanwhile. Raises Unavailable."""
         text = await asyncio.get_running_loop().run_in_executor(self._threads, self.find, bytes(task.result or b""))
         return None if text is None else structs.replace(task, result=Raw(text))
 
@@ -179,7 +179,7 @@ def lost(reference: bytes) -> Unavailable:
     name = _name_of(reference) or _NO_NAME
     _log.error("store.result_lost", name=name)
     return Unavailable(
-        f"the result of this task is not there, or damaged (results/{name}): restore that folder with the database"
+        f"the result of this task is missing or damaged (results/{name}): restore that folder with the database"
     )
 
 

@@ -93,7 +93,7 @@ def prepare_folder(folder: Path) -> None:
 
 
 def warn_of_others(database: Path) -> None:
-    """Log each place where another user could change or replace the database, and so make the service run his tasks."""
+    """Log each place where another user could change or replace the database, and so make the service run code."""
     folder = database.parent.resolve()
     own = [folder / name for name in (database.name, f"{database.name}-wal", f"{database.name}-shm", "results")]
     for place in (*folder.parents, folder, *own):
