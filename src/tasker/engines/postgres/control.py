@@ -10,7 +10,7 @@ from tasker.engines.postgres.changes import Changes
 from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.reads import Reads
 from tasker.engines.postgres.transaction import Transaction
-from tasker.engines.shared.values import to_cursor
+from tasker.engines.shared.cursors import to_cursor
 from tasker.errors import Conflict, NotFound
 from tasker.model import Draft, TaskFilter
 from tasker.model.control import Action, Chosen, ChosenTask, Counted

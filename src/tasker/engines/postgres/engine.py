@@ -60,10 +60,10 @@ from tasker.engines.protocol import (
     WorkerStore,
 )
 from tasker.engines.protocol import Listener as ChangeListener
+from tasker.engines.shared.batches import draft_size
 from tasker.engines.shared.stores.audit import Audit
 from tasker.engines.shared.stores.secrets import Secrets
 from tasker.engines.shared.stores.usage import Usage
-from tasker.engines.shared.values import draft_size
 from tasker.errors import ConfigError, Unavailable
 from tasker.model import (
     Attempt,

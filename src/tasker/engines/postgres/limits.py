@@ -20,7 +20,8 @@ import msgspec
 from tasker.engines.postgres.line import MANAGERS, Line, Picked, Place, at_level, level_of, lines_of
 from tasker.engines.postgres.transaction import Connection, Freed, Transaction
 from tasker.engines.shared.gates import ROUNDS, WINDOW, Candidate, Gate, merge
-from tasker.engines.shared.values import encode, too_many
+from tasker.engines.shared.refusals import too_many
+from tasker.engines.shared.values import encode
 from tasker.model.queues import MOST_BEFORE, QueueChange, QueueSettings, QueueState, Rate, Slot, tokens_after
 from tasker.model.queues import Place as Location
 from tasker.release import LIMITS
@@ -175,7 +176,7 @@ class Limits:
         self, tx: Transaction, lines: Sequence[str], limit: int, gates: Gates, gate: Gate
     ) -> list[Candidate]:
         """Return the first candidates of one queue that may start, at most `limit`; park those whose key is taken."""
-        most = gate.room(limit)
+        most = gate.free_slots(limit)
         passing: list[Candidate] = []
         window = max(most, WINDOW) if gate.has_keys else most
         for last in range(ROUNDS - 1, -1, -1) if most else ():

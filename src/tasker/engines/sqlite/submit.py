@@ -9,9 +9,9 @@ from uuid import UUID
 
 from tasker.clock import to_micros
 from tasker.engines.shared.journal import created, started
+from tasker.engines.shared.refusals import id_taken
 from tasker.engines.shared.stores.webhooks import attach, attach_to_joined, check_join
-from tasker.engines.shared.values import id_taken
-from tasker.engines.sqlite.claim import Lines, Waiter, lease_end
+from tasker.engines.sqlite.claim import Waiter, Waiters, lease_end
 from tasker.engines.sqlite.control import cancel_open
 from tasker.engines.sqlite.retention import check_not_expired
 from tasker.engines.sqlite.rows import draft_row, first_claim, task_id_of
@@ -22,7 +22,7 @@ from tasker.engines.sqlite.transaction import Transaction
 from tasker.model import Change, Claim, Draft, Receipt, Status
 
 
-def insert(tx: Transaction, draft: Draft, waiting: Lines | None = None) -> Receipt:
+def insert(tx: Transaction, draft: Draft, waiting: Waiters | None = None) -> Receipt:
     """Store a draft, unless another task answers for it. waiting: the workers of which one may take it at once."""
     key = draft.idempotency
     if key is not None:
@@ -72,7 +72,7 @@ def _join(tx: Transaction, draft: Draft, receipt: Receipt) -> Receipt:
     return receipt
 
 
-def _insert(tx: Transaction, draft: Draft, waiting: Lines | None) -> int:
+def _insert(tx: Transaction, draft: Draft, waiting: Waiters | None) -> int:
     """Store a draft, and return its seq."""
     tx.journal.append(created(draft.task_id))
     taker = None if waiting is None or draft.run_at is not None else waiting.taker(draft.queue, draft.type, tx.now)

@@ -17,9 +17,9 @@ from tasker.engines.postgres.tables import PostgresRows, Texts
 from tasker.engines.postgres.ties import Options
 from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.shared.log import Entry
+from tasker.engines.shared.refusals import check_keys, check_moved, check_stored, taken
 from tasker.engines.shared.stores.records import find_records, find_records_of, put_records
 from tasker.engines.shared.tables import ARCHIVED, InTheWay, Row, read_records
-from tasker.engines.shared.values import check_keys, check_moved, check_stored, taken
 from tasker.errors import ArchiveError, Conflict
 from tasker.model.archive import (
     COLUMNS,

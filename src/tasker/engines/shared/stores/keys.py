@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
+from tasker.engines.shared.refusals import too_many
 from tasker.engines.shared.rows import Database, Rows
 from tasker.engines.shared.tables import KEYS
-from tasker.engines.shared.values import too_many
 from tasker.errors import Conflict
 from tasker.model.keys import KEEP_DEAD_KEYS, Key
 

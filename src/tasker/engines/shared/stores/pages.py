@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from tasker.engines.shared.values import NEWEST, from_cursor, to_cursor
+from tasker.engines.shared.cursors import NEWEST, from_cursor, to_cursor
 
 T = TypeVar("T")
 

@@ -10,19 +10,13 @@ from uuid import UUID
 
 from msgspec import structs
 
+from tasker.engines.shared.batches import draft_size
+from tasker.engines.shared.cursors import to_cursor
+from tasker.engines.shared.refusals import name_taken, no_schedule, too_many, why_not
 from tasker.engines.shared.rows import Database, R, Rows, Taken
 from tasker.engines.shared.stores.pages import start_of
 from tasker.engines.shared.tables import SCHEDULES
-from tasker.engines.shared.values import (
-    DUE_BYTES,
-    PAGE_BYTES,
-    draft_size,
-    name_taken,
-    no_schedule,
-    to_cursor,
-    too_many,
-    why_not,
-)
+from tasker.engines.shared.values import DUE_BYTES, PAGE_BYTES
 from tasker.errors import RequestError
 from tasker.model import Draft, Receipt
 from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage, Skip

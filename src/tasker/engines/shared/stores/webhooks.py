@@ -10,10 +10,11 @@ from uuid import UUID
 
 from msgspec import structs
 
+from tasker.engines.shared.refusals import no_delivery, no_webhook, too_many
 from tasker.engines.shared.rows import Database, R, Rows
 from tasker.engines.shared.stores.pages import cut, start_of
 from tasker.engines.shared.tables import DELIVERIES, WEBHOOKS
-from tasker.engines.shared.values import encode, no_delivery, no_webhook, too_many
+from tasker.engines.shared.values import encode
 from tasker.errors import Conflict
 from tasker.model.webhooks import (
     DELIVERY_LEASE,

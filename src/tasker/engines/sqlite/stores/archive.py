@@ -12,9 +12,10 @@ import apsw
 import msgspec
 
 from tasker.clock import Clock, from_micros, to_micros
+from tasker.engines.shared.refusals import check_keys, check_moved, check_stored, taken
 from tasker.engines.shared.stores.records import find_records, find_records_of, put_records
 from tasker.engines.shared.tables import ARCHIVED, InTheWay, read_records
-from tasker.engines.shared.values import check_keys, check_moved, check_stored, encode, taken
+from tasker.engines.shared.values import encode
 from tasker.engines.sqlite.faults import ENVIRONMENT, is_taken
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import Results, is_reference
@@ -206,11 +207,19 @@ def _insert(connection: apsw.Connection, task: StoredTask, file: bytes | None) -
     connection.executemany(
         "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            (seq, one.attempt, one.worker, to_micros(one.started_at), to_micros(one.finished_at), one.ending,
-             bytes_of(one.error), one.peak_memory)
+            (
+                seq,
+                one.attempt,
+                one.worker,
+                to_micros(one.started_at),
+                to_micros(one.finished_at),
+                one.ending,
+                bytes_of(one.error),
+                one.peak_memory,
+            )
             for one in task.attempts
         ],
-    )  # fmt: skip
+    )
     connection.executemany(
         QUERIES["insert_event"],
         [(seq, one.sequence, one.attempt, one.type, to_micros(one.time), one.data.encode()) for one in task.events],
@@ -273,8 +282,13 @@ def _whole(connection: apsw.Connection, results: Results, row: Columns) -> Store
         **values,
         attempts=[
             StoredAttempt(
-                attempt=attempt, worker=worker, started_at=from_micros(started_at),
-                finished_at=from_micros(finished_at), ending=ending, error=text_of(error), peak_memory=peak,
+                attempt=attempt,
+                worker=worker,
+                started_at=from_micros(started_at),
+                finished_at=from_micros(finished_at),
+                ending=ending,
+                error=text_of(error),
+                peak_memory=peak,
             )
             for attempt, worker, started_at, finished_at, ending, error, peak in attempts
         ],
@@ -286,4 +300,4 @@ def _whole(connection: apsw.Connection, results: Results, row: Columns) -> Store
             StoredKey(key=key, fingerprint=fingerprint, expires_at=from_micros(expires_at), reply=reply.decode())
             for key, fingerprint, expires_at, reply in keys
         ],
-    )  # fmt: skip
+    )

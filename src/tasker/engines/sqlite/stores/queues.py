@@ -11,9 +11,9 @@ from uuid import UUID
 import apsw
 
 from tasker.clock import Clock, to_micros
-from tasker.engines.shared.values import too_many
-from tasker.engines.sqlite.claim import Lines
+from tasker.engines.shared.refusals import too_many
 from tasker.engines.sqlite.limits import find_settings, read_states, running_with_key, store_settings, tokens_now
+from tasker.engines.sqlite.partitions import Partitions
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.rows import PARKED
 from tasker.engines.sqlite.sql import QUERIES
@@ -31,16 +31,16 @@ class SqliteQueues:
         self,
         read: Reader,
         write: Write,
-        lines: Lines,
+        partitions: Partitions,
         clock: Clock,
     ) -> None:
         self._read = read
         self._write = write
-        self._lines = lines
+        self._partitions = partitions
         self._clock = clock
 
     async def find_all(self, names: Collection[str] | None = None) -> list[QueueState]:
-        if self._lines.has_no_limits:  # as most of the time: a reader of tasks does not wait for a thread
+        if self._partitions.has_no_limits:  # as most of the time: a reader of tasks does not wait for a thread
             return []
         return await self._read(read_states, to_micros(self._clock.now()), names)
 
@@ -70,7 +70,7 @@ def _change(tx: Transaction, *, name: str, change: QueueChange, most: int | None
     store_settings(tx.connection, new, tokens, tx.now)
     tx.partitions.settings_changed()
     if not new.counts_as(old):
-        tx.partitions.unpark_many(tx, _UNPARK)
+        tx.partitions.unpark_many(tx.connection, tx.now, _UNPARK)
     return new
 
 
