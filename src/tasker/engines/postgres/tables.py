@@ -30,20 +30,17 @@ class Texts:
 
 
 class PostgresRows(Rows):
-    """tx: the transaction, where it is one."""
+    """tx: the transaction; a read has none."""
+
+    tx: Transaction
 
     lock_row = " FOR UPDATE"
 
     def __init__(self, texts: Texts, connection: Connection, tx: Transaction | None = None) -> None:
         self._texts = texts
         self._connection = connection
-        self._tx = tx
-        self.is_retry = tx is not None and tx.is_retry
-
-    @property
-    def tx(self) -> Transaction:
-        assert self._tx is not None
-        return self._tx
+        if tx is not None:
+            self.tx, self.is_retry = tx, tx.is_retry
 
     async def lock(self, kind: int, name: str) -> None:
         await self._connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", kind, name)

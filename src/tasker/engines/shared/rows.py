@@ -74,6 +74,10 @@ class Rows(ABC):
         table = self._table(shape)
         return [table.value(row) for row in await self._fetch(self._query(query), values)]
 
+    async def numbered(self, query: str, shape: Shape[S], /, **values: Any) -> list[tuple[int, S]]:
+        """Return rows of a number and a shape's columns."""
+        return [(number, value) for number, value in await self.fetch(query, int, shape, **values)]
+
     async def values(self, query: str, kind: type[T], /, **values: Any) -> list[T]:
         """Return rows of one column, which is never null."""
         return [value for (value,) in await self.fetch(query, kind, **values)]

@@ -34,19 +34,17 @@ _TABLES = {shape: Table(shape, "main", _OWN) for shape in (*SHAPES, USAGE_ROWS)}
 
 
 class SqliteRows(Rows):
-    """now: microseconds. tx: the transaction, where it is one."""
+    """now: microseconds. tx: the transaction; a read has none."""
+
+    tx: Transaction
 
     own = _OWN
 
     def __init__(self, connection: apsw.Connection, now: int, tx: Transaction | None = None) -> None:
         self._connection = connection
         self._now = now
-        self._tx = tx
-
-    @property
-    def tx(self) -> Transaction:
-        assert self._tx is not None
-        return self._tx
+        if tx is not None:
+            self.tx = tx
 
     async def lock(self, kind: int, name: str) -> None:
         """Nothing: there is one writer."""

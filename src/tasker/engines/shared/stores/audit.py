@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec import structs
 
-from tasker.engines.shared.cursors import NEWEST, from_cursor, to_cursor
 from tasker.engines.shared.rows import Database, Rows
+from tasker.engines.shared.stores.pages import cut, start_of
 from tasker.model.audit import AuditAction, AuditEntry, AuditPage
 
 _COLUMNS = (int, datetime, str, str, str, str, str, int)
@@ -32,10 +32,10 @@ class Audit:
         )
 
     async def find_many(self, *, limit: int, cursor: str | None = None) -> AuditPage:
-        below = NEWEST if cursor is None else from_cursor(cursor)
-        rows = await self._database.read(lambda rows: rows.fetch("audit_page", *_COLUMNS, below=below, limit=limit + 1))
-        items = [_entry(*row) for row in rows[:limit]]
-        return AuditPage(items=items, next_cursor=to_cursor(items[-1].sequence) if len(rows) > limit else None)
+        values = {"below": start_of(cursor), "limit": limit + 1}
+        found = await self._database.read(lambda rows: rows.fetch("audit_page", *_COLUMNS, **values))
+        items, next_cursor = cut([(row[0], row) for row in found], limit)
+        return AuditPage(items=[_entry(*row) for row in items], next_cursor=next_cursor)
 
     async def prune(self, *, keep: timedelta, limit: int) -> int:
         async def work(rows: Rows) -> int:

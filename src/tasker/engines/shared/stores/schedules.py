@@ -11,9 +11,10 @@ from uuid import UUID
 from msgspec import structs
 
 from tasker.engines.shared.batches import draft_size
-from tasker.engines.shared.cursors import NEWEST, from_cursor, to_cursor
+from tasker.engines.shared.cursors import to_cursor
 from tasker.engines.shared.refusals import name_taken, no_schedule, too_many, why_not
 from tasker.engines.shared.rows import Database, R, Rows, Taken
+from tasker.engines.shared.stores.pages import start_of
 from tasker.engines.shared.tables import SCHEDULES
 from tasker.engines.shared.values import DUE_BYTES, PAGE_BYTES
 from tasker.errors import RequestError
@@ -63,7 +64,7 @@ class Schedules(ABC, Generic[R]):
     async def find_many(
         self, *, owner: str | None = None, name: str | None = None, limit: int, cursor: str | None = None
     ) -> SchedulePage:
-        before = NEWEST if cursor is None else from_cursor(cursor)
+        before = start_of(cursor)
         values = {"owner": owner, "name": name, "before": before, "limit": limit + 1, "size": PAGE_BYTES}
         found = await self._database.read(lambda rows: rows.fetch("schedules_page", int, int, SCHEDULES, **values))
         page = found[:limit]

@@ -10,22 +10,24 @@ from uuid import UUID
 
 from msgspec import structs
 
-from tasker.engines.shared.cursors import NEWEST, from_cursor, to_cursor
 from tasker.engines.shared.refusals import no_delivery, no_webhook, too_many
 from tasker.engines.shared.rows import Database, R, Rows
+from tasker.engines.shared.stores.pages import cut, start_of
 from tasker.engines.shared.tables import DELIVERIES, WEBHOOKS
 from tasker.engines.shared.values import encode
 from tasker.errors import Conflict
-from tasker.model import webhooks as model
 from tasker.model.webhooks import (
     DELIVERY_LEASE,
     MAX_WEBHOOKS_OF_TASK,
     Delivery,
     DeliveryOutcome,
+    DeliveryPage,
+    DeliveryStatus,
     DispatchPosition,
     DueDelivery,
     Subscription,
     Webhook,
+    WebhookPage,
 )
 
 _OWNERS = 0x686F6F6B
@@ -56,10 +58,11 @@ class Webhooks(ABC, Generic[R]):
     async def find(self, webhook_id: UUID) -> Webhook | None:
         return await self._database.read(lambda rows: rows.find(WEBHOOKS, webhook_id))
 
-    async def find_many(self, *, owner: str | None, limit: int, cursor: str | None = None) -> model.WebhookPage:
-        values = {"owner": owner, "below": _below(cursor), "limit": limit + 1}
-        found = await self._database.read(lambda rows: rows.fetch("webhooks_page", int, WEBHOOKS, **values))
-        return model.WebhookPage(items=[one for _, one in found[:limit]], next_cursor=_next(found, limit))
+    async def find_many(self, *, owner: str | None, limit: int, cursor: str | None = None) -> WebhookPage:
+        values = {"owner": owner, "below": start_of(cursor), "limit": limit + 1}
+        found = await self._database.read(lambda rows: rows.numbered("webhooks_page", WEBHOOKS, **values))
+        items, next_cursor = cut(found, limit)
+        return WebhookPage(items=items, next_cursor=next_cursor)
 
     async def change(self, webhook_id: UUID, change: Callable[[Webhook], Webhook]) -> Webhook:
         async def work(rows: R) -> Webhook:
@@ -81,11 +84,12 @@ class Webhooks(ABC, Generic[R]):
         await self._database.write(work)
 
     async def find_deliveries(
-        self, webhook_id: UUID, *, status: model.DeliveryStatus | None, limit: int, cursor: str | None = None
-    ) -> model.DeliveryPage:
-        values = {"webhook_id": webhook_id, "status": status, "below": _below(cursor), "limit": limit + 1}
-        found = await self._database.read(lambda rows: rows.fetch("deliveries_page", int, DELIVERIES, **values))
-        return model.DeliveryPage(items=[one for _, one in found[:limit]], next_cursor=_next(found, limit))
+        self, webhook_id: UUID, *, status: DeliveryStatus | None, limit: int, cursor: str | None = None
+    ) -> DeliveryPage:
+        values = {"webhook_id": webhook_id, "status": status, "below": start_of(cursor), "limit": limit + 1}
+        found = await self._database.read(lambda rows: rows.numbered("deliveries_page", DELIVERIES, **values))
+        items, next_cursor = cut(found, limit)
+        return DeliveryPage(items=items, next_cursor=next_cursor)
 
     async def redeliver(self, webhook_id: UUID, delivery_id: UUID) -> Delivery:
         async def work(rows: R) -> Delivery:
@@ -98,7 +102,7 @@ class Webhooks(ABC, Generic[R]):
 
     async def find_subscriptions(self, task_ids: Collection[UUID]) -> list[Subscription]:
         found = await self._database.look(
-            lambda rows: rows.fetch("subscriptions", int, WEBHOOKS, task_ids=list(task_ids))
+            lambda rows: rows.numbered("subscriptions", WEBHOOKS, task_ids=list(task_ids))
         )
         return [Subscription(webhook, made_after) for made_after, webhook in found]
 
@@ -201,11 +205,3 @@ async def check_join(rows: Rows, webhook: Webhook, task_id: UUID) -> Conflict | 
     if await rows.count("webhooks_of_task", task_id=task_id) < MAX_WEBHOOKS_OF_TASK:
         return None
     return too_many(f"webhooks of task {task_id}", MAX_WEBHOOKS_OF_TASK)
-
-
-def _below(cursor: str | None) -> int:
-    return NEWEST if cursor is None else from_cursor(cursor)
-
-
-def _next(found: Sequence[tuple[int, object]], limit: int) -> str | None:
-    return to_cursor(found[limit - 1][0]) if len(found) > limit else None
