@@ -107,7 +107,7 @@ class Changes:
         if row["status"] in ("pending", "running"):
             raise Conflict(f"the task is {row['status']}: cancel it first, then delete it")
         if row["has_dependants"] and await tx.fetchval(self._queries["is_awaited"], task_id):
-            raise Conflict("tasks that depend on it have not been told of its end yet: delete it a little later")
+            raise Conflict("tasks that depend on it are about to hear of its end: delete it a little later")
         await self._erasure.delete(tx, row["seq"], task_id)
 
     async def prune(self, tx: Transaction, erase_until: EraseUntil, limit: int) -> int:
