@@ -21,10 +21,11 @@ from tasker.rules.lifecycle import Cancelled, Failed, Succeeded, problem
 from tasker.testing import START, Driver, ManualClock, make_draft
 
 OPEN_TASKS_ONLY = (
-    "next_line", "next_level", "due_in_level", "due_suspects", "any_suspect", "next_due", "lines_due",
-    "expired", "expire_all", "pending_by_line", "running_by_line", "limited_in_level", "running_in_queue",
+    "next_partition", "next_level", "due_in_level", "due_suspects", "any_suspect", "next_due", "due_partitions",
+    "expired", "expire_all", "pending_by_partition", "running_by_partition", "limited_in_level", "running_in_queue",
     "running_with_key", "running_with_own_key", "any_parked", "parked_keys", "next_queue", "next_queue_of",
-    "has_pending_of_nobody", "pending_in_queues", "own_pending_by_line", "own_pending_in_queues", "own_running_by_line",
+    "has_pending_of_nobody", "pending_in_queues", "own_pending_by_partition", "own_pending_in_queues",
+    "own_running_by_partition",
 )  # fmt: skip
 """Queries on the way of every claim, heartbeat and count: they must see open tasks alone."""
 NAMED = {
@@ -84,7 +85,7 @@ def test_queries_for_open_tasks_go_by_an_index_of_open_tasks(connection: apsw.Co
         assert index[1] in partial_indexes(connection), f"{name}: {step}"
 
 
-@pytest.mark.parametrize("name", ["next_level", "due_in_level", "limited_in_level", "next_due", "next_line"])
+@pytest.mark.parametrize("name", ["next_level", "due_in_level", "limited_in_level", "next_due", "next_partition"])
 def test_the_line_is_read_in_order_and_never_sorted(connection: apsw.Connection, name: str) -> None:
     query = re.sub("--.*", "", QUERIES[name])
     steps = plan(connection, query, ("",) * places(query))
@@ -117,7 +118,7 @@ async def claim_steps(path: Path) -> int:
     connection = connect(path)
     steps = Steps(connection)
     now = 1 << 60
-    connection.execute(QUERIES["next_line"], ("", "")).fetchall()
+    connection.execute(QUERIES["next_partition"], ("", "")).fetchall()
     connection.execute(QUERIES["next_level"], ("default", "sum", 1 << 31)).fetchall()
     connection.execute(QUERIES["due_in_level"], ("default", "sum", 0, now, 10)).fetchall()
     connection.execute(QUERIES["due_suspects"], NAMED | {"now": now, "types": '["sum"]'}).fetchall()

@@ -194,7 +194,7 @@ def stats(
 ) -> list[PartitionStats]:
     """Count the open tasks by queue and type; only an owner's, and only in these queues, if given."""
     values: dict[str, Any] = {"now": now, "parked": PARKED, "owner": owner}
-    whose, which = "" if owner is None else "own_", "by_line"
+    whose, which = "" if owner is None else "own_", "by_partition"
     among = None if queues is None else frozenset(queues)
     if among is not None:
         values["queues"], which = encode(list(among)).decode(), "in_queues"
@@ -209,7 +209,7 @@ def stats(
         )
         for queue, type_, pending, scheduled, oldest in rows
     }
-    running: list[Row] = connection.execute(QUERIES[f"{whose}running_by_line"], values).fetchall()
+    running: list[Row] = connection.execute(QUERIES[f"{whose}running_by_partition"], values).fetchall()
     for queue, type_, count in running:
         if among is not None and queue not in among:
             continue

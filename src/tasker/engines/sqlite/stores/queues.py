@@ -133,7 +133,7 @@ def _types_of(connection: apsw.Connection, queue: str) -> list[str]:
     """Return the types of the pending tasks of a queue."""
     types: list[str] = []
     found: Any = (queue, "")
-    while (found := connection.execute(QUERIES["next_line"], found).fetchone()) is not None and found[0] == queue:
+    while (found := connection.execute(QUERIES["next_partition"], found).fetchone()) is not None and found[0] == queue:
         types.append(found[1])
     return types
 
