@@ -137,7 +137,7 @@ def _free_space(folder: Path) -> int:
     return disk.f_bavail * disk.f_frsize
 
 
-class Store(NamedTuple):
+class OpenDatabase(NamedTuple):
     """An open database: its lock, and connections for writes, for reads of single rows, and for scans."""
 
     path: Path
@@ -149,7 +149,7 @@ class Store(NamedTuple):
     migrated: list[str]
 
 
-def open_store(path: Path) -> Store:
+def open_database(path: Path) -> OpenDatabase:
     """Lock, open and migrate the database at `path`; end the leases of the process before.
 
     Raises ConfigError, StoreInUse, and Unavailable if the disk is full; the lock is released then.
@@ -168,7 +168,7 @@ def open_store(path: Path) -> Store:
     except BaseException:
         lock.release()
         raise
-    return Store(path, lock, writer, points, scans, presence, migrated)
+    return OpenDatabase(path, lock, writer, points, scans, presence, migrated)
 
 
 @contextlib.contextmanager
