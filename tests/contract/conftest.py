@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -18,9 +19,9 @@ from tasker.testing import Driver, ManualClock
 
 
 class MakeEngine(Protocol):
-    """Returns an engine that is not open yet; each one of a test is on the same store."""
+    """Opens an engine; all of a test are on the same store. The test's end closes it, if it is open then."""
 
-    def __call__(self, clock: Clock | None = None) -> Engine: ...
+    async def __call__(self, clock: Clock | None = None) -> Engine: ...
 
 
 @pytest.fixture
@@ -30,22 +31,17 @@ def clock() -> ManualClock:
 
 @pytest.fixture(params=sorted(ENGINES))
 async def make_engine(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[MakeEngine]:
-    made: list[Engine] = []
+    async with contextlib.AsyncExitStack() as stack:
 
-    def make(other: Clock | None = None) -> Engine:
-        made.append(ENGINES[request.param](tmp_path, other or clock))
-        return made[-1]
+        async def make(other: Clock | None = None) -> Engine:
+            return await stack.enter_async_context(ENGINES[request.param](tmp_path, other or clock))
 
-    yield make
-    for engine in made:
-        await engine.close()
+        yield make
 
 
 @pytest.fixture
 async def engine(make_engine: MakeEngine) -> Engine:
-    engine = make_engine()
-    await engine.open()
-    return engine
+    return await make_engine()
 
 
 @pytest.fixture
@@ -53,11 +49,14 @@ def driver(engine: Engine, clock: ManualClock) -> Driver:
     return Driver(engine, clock)
 
 
-async def open_after_the_end(engine: Engine, clock: ManualClock, after: timedelta = timedelta(seconds=30)) -> None:
+async def open_after_the_end(
+    make_engine: MakeEngine, clock: ManualClock, after: timedelta = timedelta(seconds=30)
+) -> Engine:
     """Open a store whose last process has ended. On a shared one its leases end in their own time, `after` at most."""
-    await engine.open()
+    engine = await make_engine()
     if engine.is_shared:
         clock.advance(after + timedelta(seconds=1))
+    return engine
 
 
 class Changes:

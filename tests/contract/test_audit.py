@@ -61,10 +61,8 @@ async def test_old_entries_are_erased_so_many_at_a_time(engine: Engine, clock: M
 
 
 async def test_the_record_outlives_the_process(make_engine: MakeEngine) -> None:
-    engine = make_engine()
-    await engine.open()
+    engine = await make_engine()
     await engine.audit.begin(DEED)
     await engine.close()
-    engine = make_engine()
-    await engine.open()
+    engine = await make_engine()
     assert [entry.deed for entry in (await engine.audit.find_many(limit=10)).items] == [DEED]

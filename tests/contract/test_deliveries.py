@@ -138,8 +138,7 @@ async def test_a_new_process_begins_what_was_under_way_and_waits_as_long_with_th
     refused, lost = await rig.take()
     await rig.settle(refused.delivery, outcome(clock.now(), due_in=HOUR, error=REFUSED))
     await rig.engine.close()
-    engine = make_engine()
-    await open_after_the_end(engine, clock, DELIVERY_LEASE)
+    engine = await open_after_the_end(make_engine, clock, DELIVERY_LEASE)
     again = Rig(engine, clock)
     assert [one.delivery.delivery_id for one in await again.take()] == [lost.delivery.delivery_id]
     assert await again.due() == []

@@ -81,8 +81,7 @@ async def test_a_process_that_ends_in_between_leaves_nobody_waiting(
     [claim] = await driver.claim(1)
     await driver.finish(claim, Succeeded(b"1"))
     await engine.close()
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     second = Driver(again, clock)
     found: set[UUID] = set()
     for _ in range(100):

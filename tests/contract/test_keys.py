@@ -75,12 +75,10 @@ async def test_the_latest_use_is_kept(engine: Engine) -> None:
 
 
 async def test_the_version_moves_with_every_change_of_any_process(make_engine: MakeEngine) -> None:
-    first = make_engine()
-    await first.open()
+    first = await make_engine()
     second = first
     if first.is_shared:
-        second = make_engine()
-        await second.open()
+        second = await make_engine()
     seen = [await first.keys.version()]
     for change in (second.keys.add(make()), second.keys.revoke("one"), first.keys.add(make("two"))):
         await change
@@ -91,12 +89,10 @@ async def test_the_version_moves_with_every_change_of_any_process(make_engine: M
 
 
 async def test_keys_outlive_the_process(make_engine: MakeEngine) -> None:
-    engine = make_engine()
-    await engine.open()
+    engine = await make_engine()
     await engine.keys.add(WHOLE)
     await engine.close()
-    engine = make_engine()
-    await engine.open()
+    engine = await make_engine()
     assert await engine.keys.find_all() == [WHOLE]
 
 
@@ -108,8 +104,7 @@ async def test_all_processes_of_a_store_have_one_secret_for_cursors(
     assert len(set(secret)) > 16, "random"
     if not engine.is_shared:
         await engine.close()
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     assert await again.keys.cursor_secret() == secret
 
 
@@ -117,10 +112,8 @@ async def test_two_stores_have_not_one_secret(tmp_path: Path, clock: ManualClock
     secrets = set()
     for make in ENGINES.values():
         for folder in ("one", "two"):
-            engine = make(tmp_path / folder, clock)
-            await engine.open()
-            secrets.add(await engine.keys.cursor_secret())
-            await engine.close()
+            async with make(tmp_path / folder, clock) as engine:
+                secrets.add(await engine.keys.cursor_secret())
     assert len(secrets) == 2 * len(ENGINES)
 
 

@@ -79,8 +79,7 @@ async def test_what_is_set_is_kept_and_told(engine: Engine, make_engine: MakeEng
     expected = [QueueSettings(name="a", concurrency_per_key=1, rate=rate), QueueSettings(name="b", paused=True)]
     assert [state.settings for state in await engine.queues.find_all()] == expected
     await engine.close()
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     states = await again.queues.find_all()
     assert [state.settings for state in states] == expected
     assert (states[0].running, states[0].tokens) == (0, 10)
@@ -128,8 +127,7 @@ async def test_a_pause_by_another_process_holds_and_ends_here(
 ) -> None:
     if not engine.is_shared:
         pytest.skip("one process")
-    other = make_engine()
-    await other.open()
+    other = await make_engine()
     await set_(other, paused=True)
     tasks = await submit(driver, draft(clock))
     waiting = await wait(driver)
@@ -218,8 +216,7 @@ async def test_limits_are_exact_over_all_workers(
     random = Random(7)
     engines = [engine]
     if engine.is_shared:
-        engines.append(make_engine())
-        await engines[1].open()
+        engines.append(await make_engine())
     await set_(engine, concurrency=5, concurrency_per_key=2)
     drafts = [draft(clock, random.choice("abc"), type=random.choice(["sum", "gpt"])) for _ in range(60)]
     await engine.submit(drafts)
@@ -358,8 +355,7 @@ async def test_a_parked_task_survives_a_restart_and_can_be_cancelled(
     first, second, third = await submit(driver, *(draft(clock, "a") for _ in range(3)))
     [claim] = await driver.claim(10)
     await engine.close()
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     driver = Driver(again, clock)
     clock.advance(MINUTE)
     assert (await driver.get(second)).reason == "concurrency_limited"
@@ -408,8 +404,7 @@ async def test_a_rate_holds_over_an_hour(engine: Engine, make_engine: MakeEngine
     weights = {one.task_id: one.weight for one in drafts}
     drivers = [Driver(engine, clock)]
     if engine.is_shared:
-        drivers.append(Driver(make_engine(), clock, worker="worker-2"))
-        await drivers[1].engine.open()
+        drivers.append(Driver(await make_engine(), clock, worker="worker-2"))
     begun, spent = clock.now(), 0
     while clock.now() - begun < timedelta(hours=1):
         taken = await asyncio.gather(*(one.claim(50) for one in drivers))

@@ -208,8 +208,7 @@ async def test_two_that_fire_a_tick_submit_one_task(
     """On a shared store two engines are two processes; on one that is not, two calls are all there can be."""
     other = engine
     if engine.is_shared:
-        other = make_engine()
-        await other.open()
+        other = await make_engine()
     schedule = make_schedule(clock.now())
     await engine.schedules.create(schedule)
     for _ in range(3):
@@ -234,7 +233,7 @@ async def test_a_firing_that_is_cut_off_has_done_nothing(engine: Engine, clock: 
 
     module = "postgres" if engine.is_shared else "sqlite"
     with monkeypatch.context() as patch:
-        patch.setattr(f"tasker.engines.{module}.schedules.settle", cut_off)
+        patch.setattr(f"tasker.engines.{module}.stores.schedules.settle", cut_off)
         with pytest.raises(RuntimeError, match="cut off"):
             await fire(engine, clock)
     assert (await engine.find_many(TaskFilter(), limit=9)).items == []

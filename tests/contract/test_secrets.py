@@ -34,13 +34,11 @@ async def test_secrets_are_stored_with_their_task_and_shown_with_none(driver: Dr
 
 
 async def test_secrets_outlive_the_process(make_engine: MakeEngine, clock: ManualClock) -> None:
-    engine = make_engine()
-    await engine.open()
+    engine = await make_engine()
     draft = secret_draft(clock)
     await engine.submit([draft])
     await engine.close()
-    engine = make_engine()
-    await engine.open()
+    engine = await make_engine()
     assert await engine.secrets.find(draft.task_id) == SECRETS
 
 

@@ -144,8 +144,7 @@ async def test_it_outlives_the_task_and_the_process(
     await engine.delete(claim.task_id)
     assert await used(engine) == before
     await engine.close()
-    later = make_engine()
-    await open_after_the_end(later, clock)
+    later = await open_after_the_end(make_engine, clock)
     assert await used(later) == before
 
 
@@ -155,8 +154,7 @@ async def test_what_was_said_before_the_end_of_the_service_counts(
     claim = await started(driver, clock, retry=RetryPolicy(max_attempts=2))
     await engine.record(claim.lease, report(b'{"cost":1}'))
     await engine.close()
-    later = make_engine()
-    await open_after_the_end(later, clock)
+    later = await open_after_the_end(make_engine, clock)
     driver = Driver(later, clock)
     await driver.reap()
     claim = await driver.claim_one()
@@ -170,8 +168,7 @@ async def test_days_gone_by_are_put_together_without_a_change(
 ) -> None:
     drivers = [driver]
     if engine.is_shared:  # each process counts in rows of its own
-        other = make_engine()
-        await other.open()
+        other = await make_engine()
         drivers.append(Driver(other, clock))
     for _ in range(2):
         for one in drivers:

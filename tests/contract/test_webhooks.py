@@ -204,8 +204,7 @@ async def test_of_many_processes_one_goes_on_with_the_journal_until_it_is_silent
 ) -> None:
     if not rig.engine.is_shared:
         pytest.skip("one process has the store alone")
-    other = make_engine()
-    await other.open()
+    other = await make_engine()
     await rig.hook()
     assert await rig.store.find_position("one") is not None
     assert await other.webhooks.find_position("two") is None

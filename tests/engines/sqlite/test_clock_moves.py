@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 import pytest
 
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import open_sqlite
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.testing import Driver, ManualClock, make_draft
 
@@ -30,9 +30,7 @@ async def _longest_hold(path: Path, monkeypatch: pytest.MonkeyPatch, waiting: in
         counts[-1] += 1
         return False
 
-    engine = SqliteEngine(path, clock)
-    await engine.open()
-    try:
+    async with open_sqlite(path, clock) as engine:
         now = clock.now()
         for delay in (timedelta(minutes=2), None):
             for _ in range(0, waiting, 500):
@@ -50,8 +48,6 @@ async def _longest_hold(path: Path, monkeypatch: pytest.MonkeyPatch, waiting: in
             connection.set_progress_handler(None)
         assert ran[0] > 1, "it was done at once: this run proves nothing"
         return max(counts)
-    finally:
-        await engine.close()
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["ahead", "back"])

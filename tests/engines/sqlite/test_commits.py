@@ -16,7 +16,7 @@ import pytest
 from msgspec import Raw, structs
 from tests.contract.test_schedules import make_firing, make_schedule
 
-from tasker.engines.sqlite import SqliteEngine, commits
+from tasker.engines.sqlite import SqliteEngine, commits, open_sqlite
 from tasker.errors import Conflict, NotFound, Unavailable
 from tasker.model import Status, TaskFilter, new_task_id
 from tasker.model.schedules import Schedule
@@ -31,10 +31,8 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def engine(tmp_path: Path, clock: ManualClock) -> AsyncIterator[SqliteEngine]:
-    engine = SqliteEngine(tmp_path / "data" / "tasker.db", clock)
-    await engine.open()
-    yield engine
-    await engine.close()
+    async with open_sqlite(tmp_path / "data" / "tasker.db", clock) as engine:
+        yield engine
 
 
 @pytest.fixture
@@ -254,7 +252,7 @@ _FULL_DISK = """
 import asyncio, json, resource, sys
 from datetime import timedelta
 from pathlib import Path
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import open_sqlite
 from tasker.errors import Unavailable
 from tasker.rules.lifecycle import Succeeded
 from tasker.model import TaskFilter
@@ -281,33 +279,31 @@ async def reply_of(step):
 
 async def main():
     clock = ManualClock()
-    engine = SqliteEngine(Path(sys.argv[1]), clock)
-    await engine.open()
-    driver = Driver(engine, clock)
-    held = await driver.submit()
-    claim = await driver.claim_one()
-    heard = []
-    engine.watch(heard.extend)
-    limit_files(2_000_000)
-    accepted, refused, others = await fill(engine, clock)
-    limit_files(4096)
-    while_full = {
-        "complete": await reply_of(driver.finish(claim, Succeeded(b"6"))),
-        "cancel": await reply_of(engine.cancel(held)),
-        "heartbeat": await reply_of(engine.heartbeat([claim.lease], timedelta(seconds=30))),
-        "submit": await reply_of(driver.submit()),
-        "check": await reply_of(engine.check()),
-        "claim": await reply_of(driver.claim()),
-        "status": (await driver.get(held)).status,
-        "readable": len((await engine.find_many(TaskFilter(), limit=10_000)).items),
-    }
-    limit_files(resource.RLIM_INFINITY)
-    await engine.check()
-    recovered = str(await driver.submit())
-    ended = await driver.finish(claim, Succeeded(b"6"))
-    claimed = len(await driver.claim(10_000))
-    await asyncio.sleep(0)
-    await engine.close()
+    async with open_sqlite(Path(sys.argv[1]), clock) as engine:
+        driver = Driver(engine, clock)
+        held = await driver.submit()
+        claim = await driver.claim_one()
+        heard = []
+        engine.watch(heard.extend)
+        limit_files(2_000_000)
+        accepted, refused, others = await fill(engine, clock)
+        limit_files(4096)
+        while_full = {
+            "complete": await reply_of(driver.finish(claim, Succeeded(b"6"))),
+            "cancel": await reply_of(engine.cancel(held)),
+            "heartbeat": await reply_of(engine.heartbeat([claim.lease], timedelta(seconds=30))),
+            "submit": await reply_of(driver.submit()),
+            "check": await reply_of(engine.check()),
+            "claim": await reply_of(driver.claim()),
+            "status": (await driver.get(held)).status,
+            "readable": len((await engine.find_many(TaskFilter(), limit=10_000)).items),
+        }
+        limit_files(resource.RLIM_INFINITY)
+        await engine.check()
+        recovered = str(await driver.submit())
+        ended = await driver.finish(claim, Succeeded(b"6"))
+        claimed = len(await driver.claim(10_000))
+        await asyncio.sleep(0)
     Path(sys.argv[2]).write_text(json.dumps(dict(
         accepted=accepted, refused=refused, others=others, while_full=while_full, recovered=recovered, held=str(held),
         ended=ended, claimed=claimed, heard=[str(change.task_id) for change in heard],
@@ -349,10 +345,8 @@ def test_the_store_goes_on_by_itself_when_there_is_room_again(full_disk: dict) -
 
 
 async def test_nothing_accepted_is_lost_and_nothing_refused_is_there(full_disk: dict, clock: ManualClock) -> None:
-    engine = SqliteEngine(full_disk["path"], clock)
-    await engine.open()
-    stored = {str(task.task_id): task for task in (await engine.find_many(TaskFilter(), limit=10_000)).items}
-    await engine.close()
+    async with open_sqlite(full_disk["path"], clock) as engine:
+        stored = {str(task.task_id): task for task in (await engine.find_many(TaskFilter(), limit=10_000)).items}
     assert set(stored) == {*full_disk["accepted"], full_disk["recovered"], full_disk["held"]}
     assert stored[full_disk["held"]].status is Status.COMPLETED
 

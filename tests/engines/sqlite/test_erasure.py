@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from msgspec import structs
 
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import open_sqlite
 from tasker.engines.sqlite.storage import connect
 from tasker.model import NewEvent, Progress, Report, RetryPolicy, TaskFilter
 from tasker.model.webhooks import Webhook
@@ -35,10 +35,8 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 async def driver(path: Path) -> AsyncIterator[Driver]:
     clock = ManualClock()
-    engine = SqliteEngine(path, clock, spill_over=4000)
-    await engine.open()
-    yield Driver(engine, clock)
-    await engine.close()
+    async with open_sqlite(path, clock, spill_over=4000) as engine:
+        yield Driver(engine, clock)
 
 
 def found(path: Path) -> list[str]:

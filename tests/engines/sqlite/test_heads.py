@@ -11,7 +11,7 @@ from time import process_time
 
 import pytest
 
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import open_sqlite
 from tasker.engines.sqlite.heads import UNKNOWN, Heads, LineName, Rank
 from tasker.testing import Driver, ManualClock, make_draft
 
@@ -85,41 +85,37 @@ def test_lines_that_come_and_go_leave_nothing_behind(queues: set[str] | None) ->
 async def test_claims_over_many_queues_keep_the_order_of_one_line(tmp_path: Path, seed: int) -> None:
     """Priority and then time, whatever else is submitted, cancelled and claimed in between."""
     choices, clock = random.Random(seed), ManualClock()
-    engine = SqliteEngine(tmp_path / "tasker.db", clock)
-    await engine.open()
-    driver = Driver(engine, clock)
-    waiting: dict[tuple[int, int], object] = {}
-    for number in range(300):
-        clock.advance(timedelta(seconds=1))
-        draft = make_draft(clock.now(), queue=f"q{choices.randrange(40)}", priority=choices.randrange(-2, 3))
-        waiting[-draft.priority, number] = await driver.submit(draft)
-        if choices.random() < 0.1:
-            await engine.cancel(waiting.pop(choices.choice(list(waiting))))  # type: ignore[arg-type]
-        if choices.random() < 0.2:
-            limit = choices.randrange(1, 6)
-            expected = sorted(waiting)[:limit]
-            claims = await driver.claim(limit)
-            assert {claim.task_id for claim in claims} == {waiting.pop(rank) for rank in expected}
-    assert {claim.task_id for claim in await driver.claim(len(waiting))} == set(waiting.values())
-    await engine.close()
+    async with open_sqlite(tmp_path / "tasker.db", clock) as engine:
+        driver = Driver(engine, clock)
+        waiting: dict[tuple[int, int], object] = {}
+        for number in range(300):
+            clock.advance(timedelta(seconds=1))
+            draft = make_draft(clock.now(), queue=f"q{choices.randrange(40)}", priority=choices.randrange(-2, 3))
+            waiting[-draft.priority, number] = await driver.submit(draft)
+            if choices.random() < 0.1:
+                await engine.cancel(waiting.pop(choices.choice(list(waiting))))  # type: ignore[arg-type]
+            if choices.random() < 0.2:
+                limit = choices.randrange(1, 6)
+                expected = sorted(waiting)[:limit]
+                claims = await driver.claim(limit)
+                assert {claim.task_id for claim in claims} == {waiting.pop(rank) for rank in expected}
+        assert {claim.task_id for claim in await driver.claim(len(waiting))} == set(waiting.values())
 
 
 async def test_a_claim_costs_the_same_with_four_times_as_many_queues(tmp_path: Path) -> None:
     async def cost(number: int) -> float:
         clock = ManualClock()
-        engine = SqliteEngine(tmp_path / str(number) / "tasker.db", clock)
-        await engine.open()
-        driver = Driver(engine, clock)
-        drafts = [make_draft(clock.now(), queue=f"q{place}") for place in range(number)]
-        for start in range(0, number, 250):
-            await engine.submit(drafts[start : start + 250])
-        await driver.claim(10)
-        spent = []
-        for _ in range(20):
-            begun = process_time()
-            assert len(await driver.claim(10)) == 10
-            spent.append(process_time() - begun)
-        await engine.close()
+        async with open_sqlite(tmp_path / str(number) / "tasker.db", clock) as engine:
+            driver = Driver(engine, clock)
+            drafts = [make_draft(clock.now(), queue=f"q{place}") for place in range(number)]
+            for start in range(0, number, 250):
+                await engine.submit(drafts[start : start + 250])
+            await driver.claim(10)
+            spent = []
+            for _ in range(20):
+                begun = process_time()
+                assert len(await driver.claim(10)) == 10
+                spent.append(process_time() - begun)
         return min(spent)
 
     assert await cost(4000) < 2 * await cost(1000)
@@ -128,26 +124,24 @@ async def test_a_claim_costs_the_same_with_four_times_as_many_queues(tmp_path: P
 async def cost_of_a_named_queue(folder: Path, others: int) -> tuple[float, float]:
     """Return what a claim of one queue by name and a submission to it cost beside so many others, in seconds."""
     clock = ManualClock()
-    engine = SqliteEngine(folder / str(others) / "tasker.db", clock)
-    await engine.open()
-    driver = Driver(engine, clock)
-    drafts = [make_draft(clock.now(), queue=f"q{place}") for place in range(others)]
-    for start in range(0, others, 250):
-        await engine.submit(drafts[start : start + 250])
-    claims, submissions = [], []
-    for _ in range(20):
-        await engine.submit([make_draft(clock.now(), queue="mine") for _ in range(2)])
-        begun = process_time()
-        assert len(await driver.claim(2, queues=("mine",))) == 2
-        claims.append(process_time() - begun)
-        waiting = asyncio.create_task(driver.claim(1, queues=("mine",), wait_for=timedelta(hours=1)))
-        await asyncio.sleep(0)
-        await engine.check()  # a transaction has looked for it, and it waits
-        begun = process_time()
-        await driver.submit(make_draft(clock.now(), queue="mine"))
-        assert len(await waiting) == 1
-        submissions.append(process_time() - begun)
-    await engine.close()
+    async with open_sqlite(folder / str(others) / "tasker.db", clock) as engine:
+        driver = Driver(engine, clock)
+        drafts = [make_draft(clock.now(), queue=f"q{place}") for place in range(others)]
+        for start in range(0, others, 250):
+            await engine.submit(drafts[start : start + 250])
+        claims, submissions = [], []
+        for _ in range(20):
+            await engine.submit([make_draft(clock.now(), queue="mine") for _ in range(2)])
+            begun = process_time()
+            assert len(await driver.claim(2, queues=("mine",))) == 2
+            claims.append(process_time() - begun)
+            waiting = asyncio.create_task(driver.claim(1, queues=("mine",), wait_for=timedelta(hours=1)))
+            await asyncio.sleep(0)
+            await engine.check()  # a transaction has looked for it, and it waits
+            begun = process_time()
+            await driver.submit(make_draft(clock.now(), queue="mine"))
+            assert len(await waiting) == 1
+            submissions.append(process_time() - begun)
     return min(claims), min(submissions)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import pytest
 
-from tasker.engines.sqlite import SqliteEngine, reads
+from tasker.engines.sqlite import open_sqlite, reads
 from tasker.engines.sqlite.result_files import Results
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import connect
@@ -39,16 +39,14 @@ async def path(tmp_path: Path) -> Path:
     """A store with a few tasks of every status."""
     path = tmp_path / "data" / "tasker.db"
     clock = ManualClock()
-    engine = SqliteEngine(path, clock)
-    await engine.open()
-    driver = Driver(engine, clock)
-    for outcome in (Succeeded(b"6"), Failed(problem("task-failed", "no")), Cancelled()):
-        for number in range(20):
-            await driver.submit(make_draft(clock.now(), tags=("rare",) if number % 10 == 0 else ()))
-            await driver.finish(await driver.claim_one(), outcome)
-    await engine.submit([make_draft(clock.now()) for _ in range(40)])
-    await driver.claim(20)
-    await engine.close()
+    async with open_sqlite(path, clock) as engine:
+        driver = Driver(engine, clock)
+        for outcome in (Succeeded(b"6"), Failed(problem("task-failed", "no")), Cancelled()):
+            for number in range(20):
+                await driver.submit(make_draft(clock.now(), tags=("rare",) if number % 10 == 0 else ()))
+                await driver.finish(await driver.claim_one(), outcome)
+        await engine.submit([make_draft(clock.now()) for _ in range(40)])
+        await driver.claim(20)
     return path
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import SqliteEngine, open_sqlite
+from tasker.engines.sqlite.transaction import Transaction
 from tasker.errors import Unavailable
 from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, ManualClock, make_draft
@@ -29,10 +30,8 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def engine(folder: Path, clock: ManualClock) -> AsyncIterator[SqliteEngine]:
-    engine = SqliteEngine(folder / "tasker.db", clock)
-    await engine.open()
-    yield engine
-    await engine.close()
+    async with open_sqlite(folder / "tasker.db", clock) as engine:
+        yield engine
 
 
 @pytest.fixture
@@ -135,9 +134,9 @@ async def test_the_loss_during_a_commit_is_met_before_the_answer(
     """The commit succeeds, in a file that nobody will find again."""
     before_commit = engine._commits._before_commit
 
-    def lose(connection: apsw.Connection) -> None:
+    def lose(tx: Transaction) -> None:
         """The files have been looked at, and the transaction is complete but for its COMMIT."""
-        before_commit(connection)
+        before_commit(tx)
         shutil.rmtree(folder)
 
     monkeypatch.setattr(engine._commits, "_before_commit", lose)
@@ -152,14 +151,14 @@ async def test_the_pieces_of_a_spoilt_batch_are_not_acknowledged_either(
 ) -> None:
     """One bad piece has the others tried alone, each in a commit of its own."""
     known = await driver.submit()
-    forget = engine._commits._forget
+    rolled_back = engine._commits._after_rollback
 
     def lose() -> None:
         """The batch has been looked at and is undone; its pieces come next."""
         shutil.rmtree(folder, ignore_errors=True)
-        forget()
+        rolled_back()
 
-    monkeypatch.setattr(engine._commits, "_forget", lose)
+    monkeypatch.setattr(engine._commits, "_after_rollback", lose)
     replies = await asyncio.gather(
         driver.submit(), driver.submit(make_draft(clock.now(), task_id=known)), return_exceptions=True
     )
@@ -195,21 +194,16 @@ async def test_a_log_that_is_deleted_costs_nothing(engine: SqliteEngine, driver:
 
 async def test_closing_leaves_the_files_of_a_successor_alone(folder: Path, clock: ManualClock) -> None:
     """Another service may have been started in a new folder of the same name meanwhile."""
-    old = SqliteEngine(folder / "tasker.db", clock)
-    await old.open()
-    await Driver(old, clock).submit()
-    _move_folder(folder)
-    new = SqliteEngine(folder / "tasker.db", clock)
-    await new.open()
-    kept = await Driver(new, clock).submit()
-    await old.close()
-    await new.check()
-    assert (await Driver(new, clock).get(kept)).task_id == kept
-    await new.close()
-    moved = SqliteEngine(folder.with_name("moved") / "tasker.db", clock)
-    await moved.open()
-    assert len(await Driver(moved, clock).claim(10)) == 1, "what was accepted before is in the moved folder"
-    await moved.close()
+    async with open_sqlite(folder / "tasker.db", clock) as old:
+        await Driver(old, clock).submit()
+        _move_folder(folder)
+        async with open_sqlite(folder / "tasker.db", clock) as new:
+            kept = await Driver(new, clock).submit()
+            await old.close()
+            await new.check()
+            assert (await Driver(new, clock).get(kept)).task_id == kept
+    async with open_sqlite(folder.with_name("moved") / "tasker.db", clock) as moved:
+        assert len(await Driver(moved, clock).claim(10)) == 1, "what was accepted before is in the moved folder"
 
 
 async def test_sizes_that_sqlite_itself_makes_smaller_are_no_loss(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tasker.archive import files as archive
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import open_sqlite
 from tasker.engines.sqlite.storage import connect
 from tasker.errors import Unavailable
 from tasker.model import Claim, Status, TaskFilter
@@ -32,16 +33,14 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def driver(path: Path) -> AsyncIterator[Driver]:
-    driver = await opened(path)
-    yield driver
-    await driver.engine.close()
+    async with opened(path, ManualClock()) as driver:
+        yield driver
 
 
-async def opened(path: Path, clock: ManualClock | None = None) -> Driver:
-    clock = clock or ManualClock()
-    engine = SqliteEngine(path, clock, spill_over=OVER)
-    await engine.open()
-    return Driver(engine, clock)
+@contextlib.asynccontextmanager
+async def opened(path: Path, clock: ManualClock) -> AsyncIterator[Driver]:
+    async with open_sqlite(path, clock, spill_over=OVER) as engine:
+        yield Driver(engine, clock)
 
 
 async def claimed(driver: Driver) -> Claim:
@@ -173,11 +172,10 @@ async def test_what_a_crash_left_is_swept_and_nothing_else(driver: Driver, path:
         file.write_bytes(LARGE)
     assert await driver.engine.sweep(limit=10) == 0, "what came while it ran is its own"
     await driver.engine.close()
-    again = await opened(path)
-    assert sum([await again.engine.sweep(limit=2) for _ in range(3)]) == 2
-    assert set(files(path)) == {kept, yours}
-    assert bytes((await again.get(claim.task_id)).result or b"") == LARGE
-    await again.engine.close()
+    async with opened(path, ManualClock()) as again:
+        assert sum([await again.engine.sweep(limit=2) for _ in range(3)]) == 2
+        assert set(files(path)) == {kept, yours}
+        assert bytes((await again.get(claim.task_id)).result or b"") == LARGE
 
 
 async def test_a_file_that_is_lost_is_told(driver: Driver, path: Path) -> None:
@@ -239,7 +237,7 @@ async def test_a_reference_leads_to_nothing_but_results(driver: Driver, path: Pa
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
     reference = b"\0" + name.encode("utf-8", "surrogateescape")
-    await driver.engine._commits.run(lambda connection: connection.execute("UPDATE task SET result = ?", (reference,)))
+    await driver.engine._commits.run(lambda tx: tx.execute("UPDATE task SET result = ?", (reference,)))
     with pytest.raises(Unavailable, match="no name of a result's file"):
         await driver.engine.find(claim.task_id)
     assert (await driver.engine.find_many(TaskFilter(), limit=5)).items[0].result is None
@@ -258,7 +256,7 @@ async def test_a_file_of_an_earlier_version_is_looked_at_as_well_as_can_be(
     file.rename(old)
     old.write_bytes(text)
     reference = b"\0" + old.name.encode()
-    await driver.engine._commits.run(lambda connection: connection.execute("UPDATE task SET result = ?", (reference,)))
+    await driver.engine._commits.run(lambda tx: tx.execute("UPDATE task SET result = ?", (reference,)))
     if is_told:
         assert bytes((await driver.get(claim.task_id)).result or b"") == text
         await driver.engine.delete(claim.task_id)
@@ -285,12 +283,11 @@ async def test_archives_carry_it(driver: Driver, tmp_path: Path) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
     lines = [line async for line in archive.write(driver.engine.archive)]
-    other = await opened(tmp_path / "other" / "tasker.db", driver.clock)  # type: ignore[arg-type]
-    for stored in (1, 0):
-        assert (await archive.read(other.engine.archive, lines, clock=driver.clock)).stored == stored
-        assert len(files(tmp_path / "other" / "tasker.db")) == 1
-    assert await other.get(claim.task_id) == await driver.get(claim.task_id)
-    await other.engine.close()
+    async with opened(tmp_path / "other" / "tasker.db", driver.clock) as other:  # type: ignore[arg-type]
+        for stored in (1, 0):
+            assert (await archive.read(other.engine.archive, lines, clock=driver.clock)).stored == stored
+            assert len(files(tmp_path / "other" / "tasker.db")) == 1
+        assert await other.get(claim.task_id) == await driver.get(claim.task_id)
 
 
 async def test_a_reader_does_not_hold_the_loop(driver: Driver, monkeypatch) -> None:

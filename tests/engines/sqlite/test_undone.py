@@ -9,7 +9,7 @@ from typing import Any
 
 import apsw
 
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import SqliteEngine, open_sqlite
 from tasker.errors import Unavailable
 from tasker.rules.lifecycle import MAX_INTERRUPTIONS, Interrupted
 from tasker.testing import Driver, ManualClock
@@ -17,9 +17,7 @@ from tasker.testing import Driver, ManualClock
 
 async def test_suspects_are_looked_for_again(tmp_path: Path) -> None:
     clock = ManualClock()
-    engine = SqliteEngine(tmp_path / "tasker.db", clock)
-    await engine.open()
-    try:
+    async with open_sqlite(tmp_path / "tasker.db", clock) as engine:
         driver = Driver(engine, clock)
         task_id = await driver.submit()
         for _ in range(MAX_INTERRUPTIONS):
@@ -30,8 +28,6 @@ async def test_suspects_are_looked_for_again(tmp_path: Path) -> None:
             told = await asyncio.gather(cancelled, looking, return_exceptions=True)
         assert isinstance(told[0], Unavailable)
         assert [claim.task_id for claim in await driver.claim(0, suspects=1)] == [task_id]
-    finally:
-        await engine.close()
 
 
 class full_disk:

@@ -9,7 +9,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import open_sqlite
+from tasker.engines.sqlite.transaction import Transaction
 from tasker.errors import Unavailable
 from tasker.model import Report
 from tasker.model.usage import UsageFilter
@@ -22,16 +23,14 @@ SPENT = Report(usage=b'{"cost":0.000000001}')
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("a fault in one piece of work"), apsw.FullError("no space")])
 async def test_a_batch_that_is_undone(tmp_path: Path, error: Exception) -> None:
-    engine = SqliteEngine(tmp_path / "tasker.db", ManualClock())
-    await engine.open()
-    try:
+    async with open_sqlite(tmp_path / "tasker.db", ManualClock()) as engine:
         driver = Driver(engine, ManualClock())
         for _ in range(3):
             await driver.submit()
         claims = await driver.claim(3)
 
         async def poison() -> None:
-            def work(_: apsw.Connection) -> None:
+            def work(_: Transaction) -> None:
                 raise error
 
             await engine._commits.run(work)
@@ -47,5 +46,3 @@ async def test_a_batch_that_is_undone(tmp_path: Path, error: Exception) -> None:
             assert told[:3] == [True] * 3
         [row] = await engine.usage.find_many(EVER, group=(), limit=1)
         assert (row.attempts, row.completed, row.cost) == (3, 3, 3)
-    finally:
-        await engine.close()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random, SystemRandom
 from typing import Any, TypeVar
@@ -449,3 +450,14 @@ async def _set_within(event: asyncio.Event, seconds: float) -> bool:
     finally:
         timer.cancel()
     return loop.time() < deadline
+
+
+@contextlib.asynccontextmanager
+async def open_postgres(url: str, **options: Any) -> AsyncIterator[PostgresEngine]:
+    """Open the store at `url`, and close it at the end; options: those of PostgresEngine. Raises ConfigError."""
+    engine = PostgresEngine(url, **options)
+    await engine.open()
+    try:
+        yield engine
+    finally:
+        await engine.close()

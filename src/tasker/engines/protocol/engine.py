@@ -63,7 +63,11 @@ class ClaimRequest(NamedTuple):
 
 
 class Engine(Protocol):
-    """Stores tasks and coordinates workers, in this process or in many. See the module's rules."""
+    """Stores tasks and coordinates workers, in this process or in many. See the package's rules.
+
+    Each engine has a function that opens it, as an async context manager. Attempts cut off by the end of an earlier
+    process then count as expired, at once where a store is not shared.
+    """
 
     workers: WorkerStore
     keys: KeyStore
@@ -79,13 +83,6 @@ class Engine(Protocol):
     journal: JournalStore
     is_shared: bool
     """Whether other processes may work on the store at the same time: the end of one then ends no lease but its own."""
-
-    async def open(self) -> None:
-        """Make ready: lock, migrate, recover. Attempts cut off by the end of an earlier process count as expired, at
-        once where a store is not shared.
-
-        Raises ConfigError when the store cannot be used, naming what to do.
-        """
 
     async def close(self) -> None:
         """Finish what was taken on, then let go. Idempotent."""

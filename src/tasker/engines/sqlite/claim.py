@@ -23,8 +23,8 @@ from tasker.engines.sqlite.heads import UNKNOWN, Heads, LineName, Rank
 from tasker.engines.sqlite.limits import Limits
 from tasker.engines.sqlite.rows import Row, claim_of
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.stores.journal import Notes
 from tasker.engines.sqlite.ties import SETTLED_AT_ONCE, fail_overdue
+from tasker.engines.sqlite.transaction import Transaction
 from tasker.model import Change, Claim, Status
 from tasker.rules.lifecycle import MAX_INTERRUPTIONS
 
@@ -74,13 +74,9 @@ class Waiter:
 
 
 class Lines:
-    """Matches waiting claims with due tasks. `serve` runs inside a transaction, `deliver` when it is durable.
+    """Matches waiting claims with due tasks. `serve` runs inside a transaction, `deliver` when it is durable."""
 
-    notes: what the work of the transaction under way has to note in the journal.
-    """
-
-    def __init__(self, clock: Clock, notes: Notes) -> None:
-        self.notes = notes
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._waiters: list[Waiter] = []
         self._served: list[Waiter] = []
@@ -91,7 +87,6 @@ class Lines:
         self._seen_until = 0
         self._next_due: int | None = None
         self._next_deadline: int | None = None
-        self._ended: list[Change] = []
         self._is_loaded = False
         self._until: int | None = None
         self._is_moving = False
@@ -127,20 +122,20 @@ class Lines:
         if deadline is not None:
             self._next_deadline = min(deadline, self._next_deadline or deadline)
 
-    def ended(self, connection: apsw.Connection, queue: str, owner: str, key: Any) -> None:
+    def ended(self, tx: Transaction, queue: str, owner: str, key: Any) -> None:
         """Tell that a task has left the running ones, or the line: a slot of its queue, or that of its key, is free."""
         self._open(self.limits.slot_freed(queue))
         if key is not None and self.limits.has_parked:
             slot = self.limits.of(queue).slot(owner, str(key))
-            self._unparked(self.limits.unpark(connection, slot, 1, self.now))
+            self._unparked(self.limits.unpark(tx.connection, slot, 1, tx.now))
 
     def _open(self, lines: Iterable[LineName]) -> None:
         for line in lines:
             self._active.add(line)
 
-    def unpark_many(self, connection: apsw.Connection, limit: int) -> int:
+    def unpark_many(self, tx: Transaction, limit: int) -> int:
         """Put parked tasks back into line for which there is room; return how many."""
-        rows = self.limits.unpark_many(connection, self.now, limit)
+        rows = self.limits.unpark_many(tx.connection, tx.now, limit)
         self._unparked(rows)
         return len(rows)
 
@@ -197,12 +192,12 @@ class Lines:
         wait = (min(times) - self.now) / 1e6
         return min(max(wait, 0.0), _LOOK_AGAIN)
 
-    def taker(self, queue: str, type_: str) -> Waiter | None:
+    def taker(self, queue: str, type_: str, now: int) -> Waiter | None:
         """Return a waiter that can take one new task of a line at once, if none that it takes is before it."""
         line = queue, type_
         if not self._is_loaded or self._has_new_settings or self.limits.holds(queue):
             return None
-        if self._has_due(self.now):
+        if self._has_due(now):
             return None
         for waiter in self._waiters:
             if waiter.takes(line) and waiter.request.limit > len(waiter.served):
@@ -212,13 +207,13 @@ class Lines:
     def _has_due(self, now: int) -> bool:
         return self._next_due is not None and self._next_due <= now
 
-    def serve(self, connection: apsw.Connection) -> None:
+    def serve(self, tx: Transaction) -> None:
         """Claim due tasks for the waiters, longest waiting first."""
         if not self._waiters:
             return
-        now = self.now
+        connection, now = tx.connection, tx.now
         self._look_round(connection, now)
-        self._end_overdue(connection, now)
+        self._end_overdue(tx)
         self._open(self.limits.begin(now))
         due = now if self._until is None else min(now, self._until)
         still_waiting = []
@@ -227,7 +222,7 @@ class Lines:
             started_now = (_start(connection, waiter.request, seq, now, self.steady) for seq in chosen)
             claims = [claim for claim in started_now if claim is not None]
             for claim in claims:
-                self.notes.add(started(claim.task_id, claim.attempt))
+                tx.journal.append(started(claim.task_id, claim.attempt))
             waiter.served += claims
             if waiter.served:
                 self._served.append(waiter)
@@ -252,7 +247,7 @@ class Lines:
         """
         self.room_to_settle = self._most_to_settle
         served, self._served = self._served, []
-        changes, self._ended = self._ended, []
+        changes: list[Change] = []
         abandoned: list[Claim] = []
         for waiter in served:
             changes += [Change(claim.task_id, Status.RUNNING) for claim in waiter.served]
@@ -269,15 +264,15 @@ class Lines:
             waiter.served = []
             waiter.has_looked = True
         self._waiters = [waiter for waiter in waiters if not waiter.settle()]
-        self._served, self._ended = [], []
+        self._served = []
         self._is_loaded = False
         self.room_to_settle = self._most_to_settle
 
-    def _end_overdue(self, connection: apsw.Connection, now: int) -> None:
+    def _end_overdue(self, tx: Transaction) -> None:
         """End tasks whose deadline has passed; of more than these none starts, and the next transaction goes on."""
-        if self._next_deadline is not None and self._next_deadline <= now:
-            self._ended += fail_overdue(connection, self, now, _OVERDUE_AT_ONCE)[1]
-            self._next_deadline = connection.execute(QUERIES["next_deadline"]).get
+        if self._next_deadline is not None and self._next_deadline <= tx.now:
+            fail_overdue(tx, _OVERDUE_AT_ONCE)
+            self._next_deadline = tx.execute(QUERIES["next_deadline"]).get
 
     def _look_round(self, connection: apsw.Connection, now: int) -> None:
         """Bring up to date which lines may hold a due task."""

@@ -21,9 +21,11 @@ import structlog
 from tasker.engines.shared.values import COMMIT_BYTES
 from tasker.engines.sqlite.faults import ENVIRONMENT, refusal_of
 from tasker.engines.sqlite.presence import Presence
+from tasker.engines.sqlite.transaction import Transaction
 from tasker.errors import RequestError, Unavailable
+from tasker.model import Change
 
-Work = Callable[[apsw.Connection], Any]
+Work = Callable[[Transaction], Any]
 T = TypeVar("T")
 
 MAX_BATCH = 256
@@ -48,12 +50,12 @@ class GroupCommit:
     the batch is rolled back; each piece is then tried alone, so that one cannot spoil the others, unless the fault is
     the disk's: then every caller gets Unavailable and nothing has changed.
 
-    before_work, before_commit: called in every transaction of a batch, before and after its work.
+    begin: makes the value of each transaction. before_work, before_commit: called in every transaction of a batch,
+    before and after its work.
     A commit counts only if the files that it went to are still at their path: `presence` is asked before it begins, and
     again before any caller is answered. From a loss on nothing is written until they are back.
 
-    settle: called inside every transaction at its end; forget: instead of it, when the work is undone.
-    after_commit, after_rollback: on the loop.
+    after_commit: gets the changes that became durable; after_rollback. Both on the loop.
     """
 
     def __init__(
@@ -61,23 +63,21 @@ class GroupCommit:
         connection: apsw.Connection,
         *,
         presence: Presence,
-        settle: Callable[[apsw.Connection], None],
-        forget: Callable[[], None],
+        begin: Callable[[apsw.Connection], Transaction],
         before_work: Callable[[apsw.Connection], None],
-        before_commit: Callable[[apsw.Connection], None],
-        after_commit: Callable[[], None],
+        before_commit: Callable[[Transaction], None],
+        after_commit: Callable[[list[Change]], None],
         after_rollback: Callable[[], None],
     ) -> None:
         self._connection = connection
         self._presence = presence
-        self._settle = settle
-        self._forget = forget
+        self._begin_transaction = begin
         self._before_work = before_work
         self._before_commit = before_commit
         self._after_commit = after_commit
         self._after_rollback = after_rollback
         self._loop = asyncio.get_running_loop()
-        self._commits: SimpleQueue[Callable[[BaseException | None], None] | None] = SimpleQueue()
+        self._to_commit: SimpleQueue[Callable[[BaseException | None], None] | None] = SimpleQueue()
         self._thread = Thread(target=self._commit_all, name="tasker-commit", daemon=True)
         self._thread.start()
         self._queue: deque[_Item] = deque()
@@ -89,7 +89,7 @@ class GroupCommit:
         self._idle.set()
         self.commits = 0
 
-    def run(self, work: Callable[[apsw.Connection], T], *, size: int = 0, at_close: bool = False) -> asyncio.Future[T]:
+    def run(self, work: Callable[[Transaction], T], *, size: int = 0, at_close: bool = False) -> asyncio.Future[T]:
         """Queue `work`; the future has its result once that is durable. size: the bytes that it writes, if many.
 
         Raises Unavailable once closed, but for work that belongs to closing (`at_close`, from `after_commit` alone).
@@ -129,7 +129,7 @@ class GroupCommit:
         self._closed = True
         await self._idle.wait()
         if self._thread.is_alive():
-            self._commits.put(None)
+            self._to_commit.put(None)
             self._thread.join()
             self._connection.close()
 
@@ -142,13 +142,14 @@ class GroupCommit:
         batch = self._take_batch()
         try:
             self._before_work(self._connection)
-            results = [_apply(item.work, self._connection) for item in batch]
-            self._before_commit(self._connection)
-            self._settle(self._connection)
+            tx = self._begin_transaction(self._connection)
+            results = [_apply(item.work, tx) for item in batch]
+            self._before_commit(tx)
+            tx.finish()
         except Exception as error:  # anything: a fault in one piece of work must not stop the writer
             self._failed(batch, error)
             return
-        self._commits.put(lambda error: self._ended(batch, results, error))
+        self._to_commit.put(lambda error: self._ended(batch, results, tx.changes, error))
 
     def _lost(self) -> Unavailable:
         return Unavailable(self._presence.lost or "", retry_after=timedelta(seconds=5))
@@ -187,7 +188,7 @@ class GroupCommit:
 
     def _commit_all(self) -> None:
         """The writer thread: commit, then tell the loop; one plain queue costs a tenth of an executor's futures."""
-        while (ended := self._commits.get()) is not None:
+        while (ended := self._to_commit.get()) is not None:
             error: BaseException | None = None
             try:
                 self._connection.execute("COMMIT")
@@ -205,13 +206,15 @@ class GroupCommit:
             return False
         return rows[0][0] == 0
 
-    def _ended(self, batch: list[_Item], results: list[Any], error: BaseException | None) -> None:
+    def _ended(
+        self, batch: list[_Item], results: list[Any], changes: list[Change], error: BaseException | None
+    ) -> None:
         if error is not None:
             self._failed(batch, error)
             return
         self.commits += 1
         self._answer_all(batch, results)
-        self._after_commit()
+        self._after_commit(changes)
         self._next()
 
     def _answer_all(self, batch: list[_Item], results: list[Any]) -> None:
@@ -223,7 +226,6 @@ class GroupCommit:
 
     def _failed(self, batch: list[_Item], error: BaseException) -> None:
         self._roll_back()
-        self._forget()
         self._after_rollback()
         if isinstance(error, (*ENVIRONMENT, Unavailable)) or len(batch) == 1:
             if not isinstance(error, Unavailable):  # that the files are lost has been logged
@@ -236,17 +238,19 @@ class GroupCommit:
 
     def _one_by_one(self, batch: list[_Item]) -> None:
         results: list[Any] = []
+        changes: list[Change] = []
         for item in batch:
             try:
                 with self._connection:
-                    result = _apply(item.work, self._connection)
-                    self._settle(self._connection)
+                    tx = self._begin_transaction(self._connection)
+                    result = _apply(item.work, tx)
+                    tx.finish()
+                changes += tx.changes
             except Exception as error:  # the caller is told, whatever it is
-                self._forget()
                 result = refusal_of(error)
             results.append(result)
         self._answer_all(batch, results)
-        self._after_commit()
+        self._after_commit(changes)
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
@@ -263,9 +267,9 @@ class GroupCommit:
             self._idle.set()
 
 
-def _apply(work: Work, connection: apsw.Connection) -> Any:
+def _apply(work: Work, tx: Transaction) -> Any:
     try:
-        return work(connection)
+        return work(tx)
     except RequestError as refusal:
         return refusal
 

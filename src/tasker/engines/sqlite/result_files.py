@@ -58,12 +58,8 @@ class Results:
         self.over = over
         self._folder = folder
         self._unsure: dict[tuple[Lease, int], bytes] = {}
-        self._left: list[str] = []
-
-    def open(self) -> None:
-        """Make ready; note what is there, for no row of this process refers to it yet."""
+        self._left = os.listdir(folder) if folder.exists() else []  # no row of this process refers to these yet
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tasker-results")
-        self._left = os.listdir(self._folder) if self._folder.exists() else []
 
     def close(self) -> None:
         """Finish what was begun."""

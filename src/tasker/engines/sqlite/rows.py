@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import apsw
 import msgspec
 from msgspec import Raw
 
 from tasker.clock import from_micros, to_micros
 from tasker.engines.shared.log import Entry
 from tasker.engines.shared.values import decode_policy, decode_problem, decode_progress, encode, read_extra
+from tasker.engines.sqlite.sql import QUERIES
 from tasker.model import Attempt, Claim, Draft, Event, Reason, Status, Task
 
 Row = tuple[Any, ...]
@@ -99,6 +102,12 @@ def attempt_of(row: Row) -> Attempt:
         attempt=attempt, worker=worker, started_at=from_micros(started_at), finished_at=_moment(finished_at),
         ending=ending, error=None if error is None else decode_problem(error), peak_memory=peak_memory,
     )  # fmt: skip
+
+
+def keep_entries(connection: apsw.Connection, seq: int, entries: Sequence[Entry]) -> int:
+    """Add entries to a task's log; return the number of the last one."""
+    connection.executemany(QUERIES["insert_event"], [(seq, *entry) for entry in entries])
+    return entries[-1].sequence
 
 
 def event_of(entry: Entry, task_id: UUID) -> Event:

@@ -14,12 +14,15 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
+from typing import NamedTuple
 
 import apsw
 import psutil
 import structlog
 
-from tasker.engines.sqlite.sql import migrations
+from tasker.engines.sqlite.presence import Presence
+from tasker.engines.sqlite.sql import QUERIES, migrations
+from tasker.engines.sqlite.transaction import Transaction
 from tasker.errors import ConfigError, StoreInUse, Unavailable
 
 _SAFE_SQLITE = (3, 51, 3)
@@ -124,9 +127,48 @@ def check_space(folder: Path) -> None:
         )
 
 
+def probe(tx: Transaction) -> None:
+    """Write something."""
+    tx.execute(QUERIES["probe"], (tx.now,))
+
+
 def _free_space(folder: Path) -> int:
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize
+
+
+class Store(NamedTuple):
+    """The open files of a store: the lock, and a connection for writes, for single rows and for scans each."""
+
+    path: Path
+    lock: HolderLock
+    writer: apsw.Connection
+    points: apsw.Connection
+    scans: apsw.Connection
+    presence: Presence
+    migrated: list[str]
+
+
+def open_store(path: Path) -> Store:
+    """Lock, open and migrate the database at `path`; end the leases of the process before.
+
+    Raises ConfigError, StoreInUse, Unavailable where the disk is full; the lock is free again then.
+    """
+    path = path.absolute()  # a task may change the process's working directory
+    prepare_folder(path.parent)
+    lock = HolderLock(path.with_name("tasker.lock"))
+    try:
+        with opening(path):
+            lock.acquire()
+            writer, migrated = open_writer(path)
+            writer.execute(QUERIES["expire_all"])
+            points, scans = connect(path, read_only=True), connect(path, read_only=True)
+            presence = Presence(path, writer)
+        warn_of_others(path)
+    except BaseException:
+        lock.release()
+        raise
+    return Store(path, lock, writer, points, scans, presence, migrated)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -14,8 +14,8 @@ import msgspec
 from tasker.clock import Clock, from_micros, to_micros
 from tasker.engines.shared.tables import USAGE, WEBHOOKS, InTheWay, Row, read_records
 from tasker.engines.shared.values import check_keys, check_moved, check_stored, encode, taken
-from tasker.engines.sqlite.claim import Lines
 from tasker.engines.sqlite.faults import ENVIRONMENT, is_taken
+from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import Results, is_reference
 from tasker.engines.sqlite.retention import is_buried
 from tasker.engines.sqlite.rows import PARKED, optional_micros, task_id_of
@@ -24,6 +24,7 @@ from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.stores.usage import UsageTable
 from tasker.engines.sqlite.tables import TABLES, Table
 from tasker.engines.sqlite.ties import resume_waiting
+from tasker.engines.sqlite.transaction import Transaction, Write
 from tasker.errors import ArchiveError, Conflict
 from tasker.model.archive import (
     COLUMNS,
@@ -46,14 +47,11 @@ _NEXT = f"{_SELECT} WHERE seq > ? AND (expires_at IS NULL OR expires_at > ?) ORD
 _RESULT = COLUMNS.index("result")
 _ARCHIVED: dict[str, Any] = {**TABLES, USAGE.name: UsageTable()}
 
-Run = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
-
 
 class SqliteArchive:
     """read, write: do work on the reading connection, or in a transaction of the writing one."""
 
-    def __init__(self, clock: Clock, read: Run, write: Run, results: Results, lines: Lines) -> None:
-        self._lines = lines
+    def __init__(self, clock: Clock, read: Reader, write: Write, results: Results) -> None:
         self._results = results
         self._clock = clock
         self._read = read
@@ -77,14 +75,12 @@ class SqliteArchive:
 
     async def put(self, tasks: Sequence[StoredTask], *, rehearsal: bool = False) -> int:
         if rehearsal:  # large results too are in their rows meanwhile
-            work = functools.partial(_put, lines=None, results=self._results, tasks=tasks, files={}, now=self._micros())
+            work = functools.partial(_put, results=self._results, tasks=tasks, files={}, resumes=False)
             return len(await self._rehearse(work))
         texts = {task.task_id: task.result.encode() for task in tasks if task.result is not None}
         large = {task_id: text for task_id, text in texts.items() if len(text) > self._results.over}
         files = {task_id: await self._results.write(task_id, text) for task_id, text in large.items()}
-        work = functools.partial(
-            _put, lines=self._lines, results=self._results, tasks=tasks, files=files, now=self._micros()
-        )
+        work = functools.partial(_put, results=self._results, tasks=tasks, files=files, resumes=True)
         try:
             stored: set[UUID] = await self._write(work)
         except Conflict:
@@ -94,14 +90,10 @@ class SqliteArchive:
         return len(stored)
 
     async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
-        found: list[StoredTask | None] = await self._read(
-            functools.partial(_find_many, results=self._results, task_ids=task_ids)
-        )
-        return found
+        return await self._read(functools.partial(_find_many, results=self._results, task_ids=task_ids))
 
     async def find_erased(self, task_ids: Sequence[UUID]) -> set[UUID]:
-        erased: set[UUID] = await self._read(functools.partial(_erased, task_ids=task_ids, now=self._micros()))
-        return erased
+        return await self._read(functools.partial(_erased, task_ids=task_ids, now=self._micros()))
 
     async def put_records(self, records: Sequence[StoredRecord], *, rehearsal: bool = False) -> int:
         work = functools.partial(_put_records, rows=read_records(records))
@@ -113,10 +105,9 @@ class SqliteArchive:
 
     async def find_records(self, records: Sequence[StoredRecord]) -> list[StoredRecord | None]:
         rows = read_records(records)
-        found: list[StoredRecord | None] = await self._read(functools.partial(_find_records, rows=rows))
-        return found
+        return await self._read(functools.partial(_find_records, rows=rows))
 
-    async def _rehearse(self, work: Callable[[apsw.Connection], Any]) -> Any:
+    async def _rehearse(self, work: Callable[[Transaction], Any]) -> Any:
         """Do work in a transaction, and take it back; return or raise what came of it."""
         outcome = await self._write(functools.partial(_taken_back, work=work))
         if isinstance(outcome, Exception):
@@ -127,11 +118,11 @@ class SqliteArchive:
         return to_micros(self._clock.now())
 
 
-def _taken_back(connection: apsw.Connection, *, work: Callable[[apsw.Connection], Any]) -> Any:
+def _taken_back(tx: Transaction, *, work: Callable[[Transaction], Any]) -> Any:
     """Return what came of work that has left nothing, also where that is an error."""
-    connection.execute("SAVEPOINT rehearsal")
+    tx.execute("SAVEPOINT rehearsal")
     try:
-        return work(connection)
+        return work(tx)
     except ENVIRONMENT:
         raise
     except (Conflict, InTheWay) as error:
@@ -141,8 +132,8 @@ def _taken_back(connection: apsw.Connection, *, work: Callable[[apsw.Connection]
             return taken()
         return ArchiveError(f"it cannot be stored as it is: {error}")
     finally:
-        connection.execute("ROLLBACK TO rehearsal")
-        connection.execute("RELEASE rehearsal")
+        tx.execute("ROLLBACK TO rehearsal")
+        tx.execute("RELEASE rehearsal")
 
 
 def _records(connection: apsw.Connection, *, table: Table[Any]) -> list[StoredRecord]:
@@ -154,19 +145,19 @@ def _find_records(connection: apsw.Connection, *, rows: Sequence[Row]) -> list[S
     return [None if value is None else table.shape.record(value) for table, value in found]
 
 
-def _put_records(connection: apsw.Connection, *, rows: Sequence[Row]) -> int:
+def _put_records(tx: Transaction, *, rows: Sequence[Row]) -> int:
     """Raises InTheWay, which undoes the transaction."""
-    new = [row for row in rows if _ARCHIVED[row.table].find(connection, row.key) is None]
+    new = [row for row in rows if _ARCHIVED[row.table].find(tx.connection, row.key) is None]
     for row in new:
         try:
-            _ARCHIVED[row.table].insert(connection, row.value)
+            _ARCHIVED[row.table].insert(tx.connection, row.value)
         except apsw.ConstraintError as error:
             if is_taken(error):
                 raise InTheWay(row) from error
             raise
-        row.check_stored(_ARCHIVED[row.table].find(connection, row.key))
+        row.check_stored(_ARCHIVED[row.table].find(tx.connection, row.key))
         if row.table == WEBHOOKS.name:  # it hears of what comes after it here
-            connection.execute(QUERIES["mark_webhook"], (row.key.bytes,))
+            tx.execute(QUERIES["mark_webhook"], (row.key.bytes,))
     return len(new)
 
 
@@ -189,21 +180,16 @@ def _erased(connection: apsw.Connection, *, task_ids: Sequence[UUID], now: int) 
 
 
 def _put(
-    connection: apsw.Connection,
-    *,
-    lines: Lines | None,
-    results: Results,
-    tasks: Sequence[StoredTask],
-    files: Mapping[UUID, bytes],
-    now: int,
+    tx: Transaction, *, results: Results, tasks: Sequence[StoredTask], files: Mapping[UUID, bytes], resumes: bool
 ) -> set[UUID]:
     """Store those that are new; return their ids. files: references to the results that are not kept in their rows.
 
-    lines: what those go into that wait for others; None: they stay where they are.
+    resumes: whether those that wait for others go on if these have ended.
     """
+    connection = tx.connection
     known = _find_many(connection, results=results, task_ids=[task.task_id for task in tasks])
     new = [task for task, there in zip(tasks, known, strict=True) if there is None]
-    erased = _erased(connection, task_ids=[task.task_id for task in new], now=now)
+    erased = _erased(connection, task_ids=[task.task_id for task in new], now=tx.now)
     new = [task for task in new if task.task_id not in erased]
     check_moved(tasks, known)
     check_keys(new, {key: task_id_of(owner) for task in new for key, owner in _owners(connection, task)})
@@ -211,8 +197,8 @@ def _put(
         _insert(connection, task, files.get(task.task_id))
     check_stored(new, _find_many(connection, results=results, task_ids=[task.task_id for task in new]))
     for task in tasks:
-        if task.is_waiting and lines is not None:
-            resume_waiting(connection, lines, task.task_id, task.depends_on, now)
+        if task.is_waiting and resumes:
+            resume_waiting(tx, task.task_id, task.depends_on)
     return {task.task_id for task in new}
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any
 
 import apsw
 
@@ -14,14 +13,12 @@ from tasker.clock import Clock, to_micros
 from tasker.engines.shared.journal import (
     PAGE_BYTES,
     ROWS_AT_ONCE,
-    Note,
     Noted,
     Place,
     Subject,
     Told,
     end_of,
     from_cursor,
-    pack,
     spread,
     tell,
     to_cursor,
@@ -29,35 +26,14 @@ from tasker.engines.shared.journal import (
 )
 from tasker.engines.shared.log import Entry, Head
 from tasker.engines.sqlite import reads
+from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import Results
 from tasker.engines.sqlite.rows import Row, event_of, tags_of, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.sqlite.transaction import Transaction, Write
 from tasker.model.journal import JournalEntry, JournalLimits, JournalPage
 
-Run = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
 _MICRO = timedelta(microseconds=1)
-
-
-class Notes:
-    """What the transaction under way has to note; `write` belongs to its end."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._notes: list[Note] = []
-        self.add = self._notes.append
-
-    def write(self, connection: apsw.Connection) -> None:
-        """Store the notes of this transaction."""
-        if not self._notes:
-            return
-        now = to_micros(self._clock.now())
-        for row in pack(self._notes):
-            connection.execute(QUERIES["note"], (now, row))
-        self._notes.clear()
-
-    def forget(self) -> None:
-        """The transaction is undone."""
-        self._notes.clear()
 
 
 class SqliteJournal:
@@ -67,7 +43,7 @@ class SqliteJournal:
     """
 
     def __init__(
-        self, read: Run, write: Run, clock: Clock, limits: JournalLimits, results: Results,
+        self, read: Reader, write: Write, clock: Clock, limits: JournalLimits, results: Results,
         erase_until: Callable[[], int],
     ) -> None:  # fmt: skip
         self._results = results
@@ -78,16 +54,13 @@ class SqliteJournal:
         self._erase_until = erase_until
 
     async def tail(self) -> str:
-        tail: str = await self._read(_tail)
-        return tail
+        return await self._read(_tail)
 
     async def read(self, after: str | None = None, *, limit: int = 100) -> JournalPage:
         name, place = (b"", Place(0)) if after is None else from_cursor(after)
         now = to_micros(self._clock.now())
         known = None if after is None else name
-        work = functools.partial(_page, results=self._results, name=known, after=place, limit=limit, now=now)
-        page: JournalPage = await self._read(work)
-        return page
+        return await self._read(_page, self._results, known, place, limit, now)
 
     async def prune(self, *, limit: int) -> int:
         first, last, row_size = await self._read(_extent)
@@ -95,8 +68,7 @@ class SqliteJournal:
         before = self._erase_until() - self._limits.keep // _MICRO
         if first >= last:
             return 0
-        pruned: int = await self._write(functools.partial(_prune, before=before, from_id=from_id, limit=limit))
-        return pruned
+        return await self._write(functools.partial(_prune, before=before, from_id=from_id, limit=limit))
 
 
 def _extent(connection: apsw.Connection) -> tuple[int, int, float]:
@@ -104,9 +76,9 @@ def _extent(connection: apsw.Connection) -> tuple[int, int, float]:
     return first, last, connection.execute(QUERIES["journal_row_size"]).get or 0.0
 
 
-def _prune(connection: apsw.Connection, before: int, from_id: int, limit: int) -> int:
-    connection.execute(QUERIES["prune_journal"], {"before": before, "from_id": from_id, "limit": limit})
-    return connection.changes()
+def _prune(tx: Transaction, before: int, from_id: int, limit: int) -> int:
+    tx.execute(QUERIES["prune_journal"], {"before": before, "from_id": from_id, "limit": limit})
+    return tx.connection.changes()
 
 
 def _tail(connection: apsw.Connection) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -14,8 +14,10 @@ from tasker.clock import Clock, to_micros
 from tasker.engines.shared.values import too_many
 from tasker.engines.sqlite.claim import Lines
 from tasker.engines.sqlite.limits import find_settings, read_states, running_with_key, store_settings, tokens_now
+from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.rows import PARKED
 from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.sqlite.transaction import Transaction, Write
 from tasker.model.queues import MOST_BEFORE, Place, QueueChange, QueueSettings, QueueState, tokens_after
 
 _UNPARK = 1000
@@ -27,8 +29,8 @@ class SqliteQueues:
 
     def __init__(
         self,
-        read: Callable[..., Awaitable[Any]],
-        write: Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]],
+        read: Reader,
+        write: Write,
         lines: Lines,
         clock: Clock,
     ) -> None:
@@ -40,44 +42,36 @@ class SqliteQueues:
     async def find_all(self, names: Collection[str] | None = None) -> list[QueueState]:
         if self._lines.has_no_limits:  # as most of the time: a reader of tasks does not wait for a thread
             return []
-        states: list[QueueState] = await self._read(read_states, to_micros(self._clock.now()), names)
-        return states
+        return await self._read(read_states, to_micros(self._clock.now()), names)
 
     async def find_names(self, *, after: str | None = None, limit: int) -> list[str]:
-        names: list[str] = await self._read(_find_names, after or "", limit)
-        return names
+        return await self._read(_find_names, after or "", limit)
 
     async def find_open(self, owner: str) -> list[str]:
-        names: list[str] = await self._read(find_open, owner)
-        return names
+        return await self._read(find_open, owner)
 
     async def find_place(self, task_id: UUID, owner: str | None = None) -> Place | None:
-        place: Place | None = await self._read(_find_place, task_id, to_micros(self._clock.now()), owner)
-        return place
+        return await self._read(_find_place, task_id, to_micros(self._clock.now()), owner)
 
     async def find_run_time(self, task_id: UUID) -> timedelta | None:
-        run_time: timedelta | None = await self._read(_find_run_time, task_id)
-        return run_time
+        return await self._read(_find_run_time, task_id)
 
     async def change(self, name: str, change: QueueChange, *, most: int | None = None) -> QueueSettings:
-        work = functools.partial(self._change, name=name, change=change, most=most)
-        settings: QueueSettings = await self._write(work)
-        return settings
+        return await self._write(functools.partial(_change, name=name, change=change, most=most))
 
-    def _change(
-        self, connection: apsw.Connection, *, name: str, change: QueueChange, most: int | None
-    ) -> QueueSettings:
-        now = to_micros(self._clock.now())
-        old, tokens, since = find_settings(connection, name)
-        new = change.apply(old)
-        is_one_more = old.is_plain and not new.is_plain
-        if most is not None and is_one_more and connection.execute(QUERIES["count_queues"]).get >= most:
-            raise too_many("queues with settings (TASKER_MAX_QUEUES)", most)
-        store_settings(connection, new, tokens_after(old, new, tokens_now(old.rate, tokens, since, now)), now)
-        self._lines.settings_changed()
-        if not new.counts_as(old):
-            self._lines.unpark_many(connection, _UNPARK)
-        return new
+
+def _change(tx: Transaction, *, name: str, change: QueueChange, most: int | None) -> QueueSettings:
+    old, tokens, since = find_settings(tx.connection, name)
+    new = change.apply(old)
+    is_one_more = old.is_plain and not new.is_plain
+    if most is not None and is_one_more and tx.execute(QUERIES["count_queues"]).get >= most:
+        raise too_many("queues with settings (TASKER_MAX_QUEUES)", most)
+    tokens = tokens_after(old, new, tokens_now(old.rate, tokens, since, tx.now))
+    store_settings(tx.connection, new, tokens, tx.now)
+    tx.partitions.settings_changed()
+    if not new.counts_as(old):
+        tx.partitions.unpark_many(tx, _UNPARK)
+    return new
 
 
 def _find_names(connection: apsw.Connection, after: str, limit: int) -> list[str]:

@@ -2,55 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from datetime import date, timedelta
-from typing import Any, TypeAlias
 
 import apsw
 from msgspec import structs
 
 from tasker.clock import Clock, to_micros
 from tasker.engines.shared.tables import USAGE
-from tasker.engines.shared.usage import Tally
+from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.sqlite.transaction import day_of
 from tasker.model.usage import COUNTED, EVER, GROUPS, DayUsage, Group, UsageFilter, UsageRow, name_of
 
-DayTally: TypeAlias = Tally[tuple[int, str, str]]
-"""By day since 1970, owner and type."""
 _EPOCH = date(1970, 1, 1)
-_DAY = 86_400_000_000
-
-
-def day_of(micros: int) -> int:
-    """Return the day since 1970, in UTC, of a moment."""
-    return micros // _DAY
-
-
-def write(connection: apsw.Connection, tally: DayTally) -> None:
-    """Store the sums of a transaction as its last work.
-
-    Each commit does so: an update takes half the time of an insert that would become one, and a row is new once a day.
-    """
-    for day, owner, type_, *figures in tally.take():
-        connection.execute(QUERIES["add_usage"], (*figures, day, owner, type_))
-        if not connection.changes():
-            connection.execute(QUERIES["insert_usage"], (day, owner, type_, *figures))
 
 
 class SqliteUsage:
     """Implements `UsageStore`. read: runs a query beside the writer."""
 
-    def __init__(self, clock: Clock, read: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(self, clock: Clock, read: Reader) -> None:
         self._clock = clock
         self._read = read
 
     async def find_many(self, where: UsageFilter, *, group: Collection[Group], limit: int) -> list[UsageRow]:
-        rows: list[UsageRow] = await self._read(_find_many, where, frozenset(group), limit)
-        return rows
+        return await self._read(_find_many, where, frozenset(group), limit)
 
     async def spent_today(self, owner: str) -> int:
-        nanos: int = await self._read(_spent_on, day_of(to_micros(self._clock.now())), owner)
-        return nanos
+        return await self._read(_spent_on, day_of(to_micros(self._clock.now())), owner)
 
 
 class UsageTable:

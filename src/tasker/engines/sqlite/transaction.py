@@ -1,0 +1,89 @@
+"""The transaction under way: its connection and time, and what its work gathers for the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias, TypeVar
+from uuid import UUID
+
+import apsw
+
+from tasker.engines.shared.journal import Note, pack
+from tasker.engines.shared.usage import Tally
+from tasker.engines.sqlite.sql import QUERIES
+from tasker.model import Change
+
+T = TypeVar("T")
+DayTally: TypeAlias = Tally[tuple[int, str, str]]
+"""By day since 1970, owner and type."""
+_DAY = 86_400_000_000
+
+
+class Partitions(Protocol):
+    """What a transaction tells the queue partitions of: claim.Lines implements it."""
+
+    unsettled: dict[UUID, None]
+    room_to_settle: int
+
+    def ended(self, tx: Transaction, queue: str, owner: str, key: Any) -> None: ...
+
+    def joined(
+        self, queue: str, type_: str, due_at: int, *, later: bool, suspect: bool = False, priority: int | None = None
+    ) -> None: ...
+
+    def note_deadline(self, deadline: int | None) -> None: ...
+
+    def settings_changed(self) -> None: ...
+
+    def unpark_many(self, tx: Transaction, limit: int) -> int: ...
+
+
+class Transaction:
+    """One transaction of the writing connection. To forget one that is rolled back, drop it.
+
+    execute: the connection's own method, at hand for the many statements of a commit.
+    now: the wall clock as the work began, in microseconds: all of the work has one time.
+    partitions: outlives the transaction; it is told of a rollback separately.
+    journal: entries for the journal; tally: sums of usage. `finish` writes both.
+    changes: what listeners hear once the transaction is durable.
+    """
+
+    __slots__ = ("changes", "connection", "execute", "journal", "now", "partitions", "tally")
+
+    def __init__(self, connection: apsw.Connection, now: int, partitions: Partitions) -> None:
+        self.connection = connection
+        self.execute = connection.execute
+        self.now = now
+        self.partitions = partitions
+        self.journal: list[Note] = []
+        self.tally: DayTally = Tally()
+        self.changes: list[Change] = []
+
+    def finish(self) -> None:
+        """Write what the work has gathered, as its last statements.
+
+        Usage: an update takes half the time of an insert that would become one, and a row is new once a day.
+        """
+        for day, owner, type_, *figures in self.tally.take():
+            self.execute(QUERIES["add_usage"], (*figures, day, owner, type_))
+            if not self.connection.changes():
+                self.execute(QUERIES["insert_usage"], (day, owner, type_, *figures))
+        if self.journal:
+            for row in pack(self.journal):
+                self.execute(QUERIES["note"], (self.now, row))
+            self.journal.clear()
+
+
+class Write(Protocol):
+    """Do `work` in a transaction of the writing connection; return its result once that is durable.
+
+    size: the bytes that it writes, if they may be many. Raises what `work` raises, and Unavailable.
+    """
+
+    def __call__(self, work: Callable[[Transaction], T], *, size: int = 0) -> asyncio.Future[T]: ...
+
+
+def day_of(micros: int) -> int:
+    """Return the day since 1970, in UTC, of a moment."""
+    return micros // _DAY
