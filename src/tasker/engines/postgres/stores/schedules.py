@@ -10,8 +10,8 @@ from uuid import UUID
 import asyncpg
 from msgspec import structs
 
-from tasker.engines.postgres.changes import Changes
 from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.control import TaskChanges
 from tasker.engines.postgres.submit import Submits
 from tasker.engines.postgres.tables import Table
 from tasker.engines.postgres.transaction import Connection, Transaction
@@ -41,7 +41,7 @@ class PostgresSchedules:
 
     def __init__(
         self, connections: Connections, schema: str, queries: dict[str, str],
-        stores: Submits, changes: Changes,
+        stores: Submits, changes: TaskChanges,
     ) -> None:  # fmt: skip
         self._connections = connections
         self._queries = queries
