@@ -14,7 +14,7 @@ from tests.crash.proxy import Proxy
 from tests.postgres import cluster
 
 from tasker.clock import SystemClock
-from tasker.engines.postgres import PostgresEngine
+from tasker.engines.postgres import PostgresEngine, open_postgres
 from tasker.engines.postgres import connections as connections_module
 from tasker.errors import NotFound, Unavailable
 from tasker.model import Change, NewEvent, Report, Status, new_task_id
@@ -34,11 +34,9 @@ def proxy() -> Iterator[Proxy]:
 
 @pytest.fixture
 async def engine(proxy: Proxy) -> AsyncIterator[PostgresEngine]:
-    engine = PostgresEngine(proxy.url)
-    await engine.open()
-    yield engine
-    proxy.heal()
-    await engine.close()
+    async with open_postgres(proxy.url) as engine:
+        yield engine
+        proxy.heal()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from tasker.engines.postgres.claim import Patience
+from tasker.engines.postgres.waiters import Patience
 
 
 class _Upper(Random):

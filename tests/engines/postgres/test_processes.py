@@ -59,7 +59,7 @@ async def test_many_ends_at_once_are_all_told(driver: Driver, another: MakeEngin
     await hears.until(*(Change(claim.task_id, Status.COMPLETED) for claim in claims))
 
 
-async def test_a_lost_listener_says_that_news_may_be_lost_and_hears_again(
+async def test_a_lost_listener_says_that_changes_may_be_lost_and_hears_again(
     driver: Driver, another: MakeEngine, clock, sql
 ) -> None:
     there = await another()
@@ -75,7 +75,7 @@ async def test_a_lost_listener_says_that_news_may_be_lost_and_hears_again(
     await hears.until(Change(task_id, Status.COMPLETED))
 
 
-async def test_an_overtaken_worker_changes_neither_the_task_nor_the_line(
+async def test_an_overtaken_worker_changes_neither_the_task_nor_its_job(
     driver: Driver, another: MakeEngine, clock: ManualClock, sql
 ) -> None:
     there = Driver(await another(), clock, worker="there")
@@ -152,7 +152,7 @@ async def test_two_reapers_end_an_attempt_once(driver: Driver, another: MakeEngi
     assert sorted(ends) == [False, True]
 
 
-async def test_sixteen_claims_at_once_share_the_line_without_a_double(
+async def test_sixteen_claims_at_once_share_the_queue_without_a_double(
     driver: Driver, engine: PostgresEngine, another: MakeEngine, clock: ManualClock
 ) -> None:
     """Row 29 of the faults."""

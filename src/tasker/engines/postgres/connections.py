@@ -105,7 +105,7 @@ class Contact:
 class Connections:
     """The pool of one process.
 
-    journal: the table that transactions add their entries to. on_commit: called with each transaction that is durable.
+    journal_table: where the journal of transactions goes.
     on_acquire: called with each connection that is taken, before its use.
     Raises Unavailable (503) where the database does not answer, RequestError as the work itself does.
     """
@@ -115,16 +115,16 @@ class Connections:
         url: str,
         *,
         size: int,
-        journal: str = "",
-        on_commit: Callable[[Transaction], None] = lambda _: None,
+        journal_table: str = "",
         settings: Mapping[str, str] | None = None,
         on_acquire: OnAcquire | None = None,
     ) -> None:
         self.url = url
         self.sender = secrets.token_hex(6)
         """The name of this process in notifications."""
-        self._journal = journal
-        self._on_commit = on_commit
+        self._journal_table = journal_table
+        self.on_commit: Callable[[Transaction], None] = lambda _: None
+        """Called with each transaction that is durable."""
         self.size = size
         self.settings = session_settings(settings or {})
         self.contact = Contact()
@@ -222,7 +222,7 @@ class Connections:
         """
         begun, is_retry = time.monotonic(), False
         while True:
-            tx = Transaction(journal_table=self._journal, sender=self.sender, is_retry=is_retry)
+            tx = Transaction(journal_table=self._journal_table, sender=self.sender, is_retry=is_retry)
             try:
                 with self.contact.measured():
                     result = await self._transact_once(work, tx)
@@ -234,7 +234,7 @@ class Connections:
             except REFUSED as error:
                 raise self._away(error) from error
             else:
-                self._on_commit(tx)
+                self.on_commit(tx)
                 return result
             if time.monotonic() - begun > _AGAIN_FOR:
                 raise self._away(fault) from fault

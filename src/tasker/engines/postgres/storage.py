@@ -13,7 +13,7 @@ import asyncpg
 import structlog
 
 from tasker.engines.postgres.connections import Connections, cannot_connect
-from tasker.engines.postgres.line import Line
+from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.sql import migrations
 from tasker.engines.postgres.transaction import Connection
 from tasker.errors import ConfigError
@@ -61,7 +61,7 @@ async def _apply(connection: Connection, schema: str) -> list[str]:
             f"CREATE TABLE {schema}.migration (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
         )
     known = {row["name"] for row in await connection.fetch(f"SELECT name FROM {schema}.migration")}  # noqa: S608
-    done = await _apply_line(connection, schema, known)
+    done = await _apply_pgqueuer(connection, schema, known)
     for step in migrations(schema):
         if step.name not in known:
             await _patiently(connection, schema, step.name, step.script)
@@ -69,20 +69,21 @@ async def _apply(connection: Connection, schema: str) -> list[str]:
     return done
 
 
-async def _apply_line(connection: Connection, schema: str, known: set[str]) -> list[str]:
+async def _apply_pgqueuer(connection: Connection, schema: str, known: set[str]) -> list[str]:
     """Install PgQueuer's tables, or bring them to this release of it."""
     name = f"pgqueuer-{version('pgqueuer')}"
     if name in known:
         return []
-    line = Line(schema)
-    queries = line.queries(connection)
-    if await queries.schema_is_installed():
-        await queries.upgrade()
+    jobs = Jobs(schema)
+    pgqueuer = jobs.pgqueuer(connection)
+    if await pgqueuer.schema_is_installed():
+        await pgqueuer.upgrade()
     else:
-        await queries.install()
-    await queries.optimize_autovacuum()
-    trigger = line.settings.trigger
-    await connection.execute(f"ALTER TABLE {schema}.pgqueuer DISABLE TRIGGER {trigger}")  # we send our own news
+        await pgqueuer.install()
+    await pgqueuer.optimize_autovacuum()
+    trigger = jobs.settings.trigger
+    # Our transactions send their own notifications.
+    await connection.execute(f"ALTER TABLE {schema}.pgqueuer DISABLE TRIGGER {trigger}")
     await connection.execute(f"INSERT INTO {schema}.migration (name) VALUES ($1)", name)  # noqa: S608
     return [name]
 

@@ -1,31 +1,37 @@
-"""What ties a submission to other tasks: equal requests, unique keys, dependencies; and deadlines.
+"""Ties between tasks: equal requests, unique keys, dependencies; and deadlines.
 
-Locks are taken in this order: keys, the tasks that are depended on, their dependants.
+Locks are taken in this order: keys, dependencies, dependants.
 """
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from tasker.engines.postgres.limits import Limits
-from tasker.engines.postgres.line import Line
-from tasker.engines.postgres.promotion import promote
+import structlog
+
+from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.jobs import Jobs
+from tasker.engines.postgres.parking import Parking
 from tasker.engines.postgres.rows import head_of
 from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.shared.journal import ended
 from tasker.engines.shared.refusals import joined, key_in_use, no_dependency, not_unique
 from tasker.engines.shared.values import decode_problem, encode
+from tasker.errors import Unavailable
 from tasker.model import Change, Draft, Receipt, Status, TaskProblem
 from tasker.rules.lifecycle import deadline_passed, dependency_failed
 
+_log = structlog.get_logger(__name__)
 _TIES = 0x74696573
 """The class of the advisory locks of keys: "ties"."""
 
 
 class Ties(NamedTuple):
-    """What a draft found: a receipt if it is not stored; the task that it replaces; what it waits for, or fails by."""
+    """Ties of a draft: a receipt if it is not stored, the task that it replaces, what it waits for, why it fails."""
 
     receipt: Receipt | None = None
     replaces: UUID | None = None
@@ -34,7 +40,7 @@ class Ties(NamedTuple):
 
 
 class End(NamedTuple):
-    """A task that has ended, and others depend on it."""
+    """The end of a task that others depend on."""
 
     task_id: UUID
     status: Status
@@ -42,34 +48,34 @@ class End(NamedTuple):
 
 
 def is_tied(draft: Draft) -> bool:
-    """Tell whether other tasks may answer for a draft, or keep it waiting, or nothing but they may."""
+    """Return whether an existing task may answer for a draft, or keep it waiting; or whether only one may answer."""
     tied = draft.cache_key is not None or draft.unique_key is not None or bool(draft.depends_on)
     return tied or draft.refusal is not None
 
 
-class Options:
+class TiedTasks:
     """The ties and deadlines of tasks, on the tables of one schema."""
 
-    def __init__(self, queries: dict[str, str], line: Line, limits: Limits) -> None:
+    def __init__(self, queries: dict[str, str], jobs: Jobs, parking: Parking) -> None:
         self._queries = queries
-        self._line = line
-        self._limits = limits
+        self._jobs = jobs
+        self._parking = parking
 
     async def lock(self, tx: Transaction, drafts: Sequence[Draft]) -> None:
-        """Let no other submission with a key of these go on until the transaction has ended."""
+        """Lock these drafts' cache and unique keys until the transaction ends."""
         names = [f"cache {draft.cache_key.hex()}" for draft in drafts if draft.cache_key is not None]
         names += [_unique_name(draft.owner, draft.unique_key) for draft in drafts if draft.unique_key is not None]
         if names:
             await tx.execute(self._queries["lock_ties"], _TIES, names)
 
     async def lock_key_of(self, tx: Transaction, task_id: UUID) -> None:
-        """The same for the unique key of a task that is to be run again, if it has one."""
+        """Lock the unique key of a task that is to be run again, if it has one."""
         row = await tx.fetchrow(self._queries["unique_key_of"], task_id)
         if row is not None:
             await tx.execute(self._queries["lock_ties"], _TIES, [_unique_name(*row.values())])
 
     async def find(self, tx: Transaction, draft: Draft) -> Ties:
-        """Look at the tasks that a draft is tied to. What it finds to be itself was stored by an earlier try."""
+        """Find the tasks that a draft is tied to. A task with the draft's own id was stored by an earlier try."""
         cached = await self._cached(tx, draft)
         if cached is not None:
             return Ties(Receipt(cached, "stored") if cached == draft.task_id else joined(draft, cached))
@@ -123,9 +129,9 @@ class Options:
         *,
         may_miss: bool,
     ) -> tuple[list[UUID], UUID | None]:
-        """Return what a task that is run again must wait for, and one that has not completed and will not.
+        """Return the open dependencies of a task that is run again, and one that will not complete, if any.
 
-        may_miss: whether what is not there any more had completed, as far as this task is concerned.
+        may_miss: whether erased dependencies count as completed.
         Raises Conflict if an open task has its unique key.
         """
         other = await self._unique(tx, owner, type_, unique_key)
@@ -138,7 +144,7 @@ class Options:
         return open_, next(iter([*ended, *missing]), None)
 
     async def resume(self, tx: Transaction, task_id: UUID, depends_on: Sequence[UUID]) -> None:
-        """Bring a task that waits for others, and was stored without their news, up to date with these."""
+        """Bring a waiting task up to date with its dependencies, which may have ended before it was imported."""
         found = await self._lock_dependencies(tx, depends_on)
         seq = await tx.fetchval(self._queries["waiting_task"], task_id)
         if seq is None:
@@ -153,28 +159,27 @@ class Options:
             await self.wait_for(tx, seq, open_)
         else:
             await tx.fetch(self._queries["release"], [seq])
-            await promote(tx, self._queries, self._line)
+            await self._jobs.promote(tx)
 
     async def wait_for(self, tx: Transaction, seq: int, others: Sequence[UUID]) -> None:
-        """Keep a pending task from its line until these open ones, whose rows are held, have completed."""
+        """Have a pending task wait until these open ones, whose rows this transaction holds, have completed."""
         rows = await self._lock_dependencies(tx, others)
         await tx.execute(self._queries["have_dependants"], [row["seq"] for row in rows.values()])
         await tx.execute(self._queries["insert_dependencies"], seq, list(others))
         await tx.execute(self._queries["wait_for"], seq)
 
     async def settle_dependants(self, tx: Transaction, ends: Sequence[End]) -> None:
-        """Let the tasks that depend on those that have ended go into line, or fail; and so on, for those that end.
+        """Queue the dependants of tasks that completed, fail those of the others; then the dependants of these.
 
-        One transaction settles SETTLED_AT_ONCE; whose dependants are left is in `tx.unsettled`, and they go on
-        waiting.
+        One transaction settles SETTLED_AT_ONCE. Tasks whose dependants are left go to `tx.unsettled`.
         """
         while ends:
             by_id = {end.task_id: end for end in ends}
-            room = tx.left_to_settle
-            rows = await tx.fetch(self._queries["lock_dependants"], list(by_id), room + 1)
-            if len(rows) > room:
+            most = tx.left_to_settle
+            rows = await tx.fetch(self._queries["lock_dependants"], list(by_id), most + 1)
+            if len(rows) > most:
                 tx.unsettled |= by_id.keys()
-                rows = rows[:room]
+                rows = rows[:most]
             tx.left_to_settle -= len(rows)
             found = [(row["seq"], by_id[row["depends_on"]]) for row in rows]
             met = [(seq, end.task_id) for seq, end in found if end.status is Status.COMPLETED]
@@ -183,13 +188,13 @@ class Options:
             ends = await self.fail_pending(tx, {seq: dependency_failed(*end) for seq, end in unmet.items()})
 
     async def settle_rest(self, tx: Transaction, task_ids: Sequence[UUID]) -> None:
-        """Go on with the dependants of tasks that have ended; of one that was run again they wait for that."""
+        """Settle the dependants of those of these tasks that have ended; not of one that was run again."""
         rows = await tx.fetch(self._queries["lock_ended"], task_ids)
         ends = [End(row["task_id"], Status(row["status"]), _problem(row["error"])) for row in rows]
         await self.settle_dependants(tx, ends)
 
     async def find_unsettled(self, tx: Transaction, limit: int) -> list[UUID]:
-        """Return tasks that have ended, and others still wait for them: their process has ended before it was done."""
+        """Return ended tasks with waiting dependants: the process that ended them did not finish settling."""
         return [row["depends_on"] for row in await tx.fetch(self._queries["unsettled"], limit)]
 
     async def _release(self, tx: Transaction, met: Sequence[tuple[int, UUID]]) -> None:
@@ -198,42 +203,67 @@ class Options:
         await tx.execute(self._queries["delete_dependencies"], *(list(column) for column in zip(*met, strict=True)))
         released = await tx.fetch(self._queries["release"], [seq for seq, _ in met])
         if released:
-            await promote(tx, self._queries, self._line)
+            await self._jobs.promote(tx)
         tx.changes += [Change(row["task_id"], Status.PENDING) for row in released]
 
     async def fail_pending(self, tx: Transaction, errors: dict[int, TaskProblem]) -> list[End]:
-        """End pending tasks, by their seq, that will have no attempt; return those that others depend on."""
+        """Fail pending tasks, by their seq, without an attempt; return the ends that dependants wait for."""
         if not errors:
             return []
         await tx.execute(self._queries["forget_dependencies"], list(errors))
         texts = [encode(error) for error in errors.values()]
         rows = await tx.fetch(self._queries["fail_pending"], list(errors), texts)
-        await self.leave_line(tx, [row["task_id"] for row in rows])
+        await self._jobs.remove_pending(tx, [row["task_id"] for row in rows])
         for row in rows:
             head = head_of(row)
             tx.journal.append(ended(row["task_id"], Status.FAILED, head.attempt, head.last + 1))
             tx.changes.append(Change(row["task_id"], Status.FAILED))
         return [End(row["task_id"], Status.FAILED, _problem(row["error"])) for row in rows if row["has_dependants"]]
 
-    async def leave_line(self, tx: Transaction, task_ids: Sequence[UUID]) -> None:
-        """Take pending tasks that have ended out of the line."""
-        jobs = await tx.fetch(self._queries["jobs_of"], list(map(str, task_ids))) if task_ids else ()
-        await self._line.leave(tx, [(job["id"], "canceled") for job in jobs])
-
     async def fail_overdue(self, tx: Transaction, limit: int, task_ids: Sequence[UUID] | None = None) -> int:
-        """End pending tasks whose deadline has passed (of these, if given), at most `limit`; return how many."""
+        """Fail pending tasks whose deadline has passed (of these, if given), at most `limit`; return how many."""
         rows = await tx.fetch(self._queries["overdue"], limit, task_ids)
         errors = {row["seq"]: deadline_passed(row["deadline"], _problem(row["error"])) for row in rows}
         await self.settle_dependants(tx, await self.fail_pending(tx, errors))
-        # Others may have been parked behind them.
-        keyed = [row for row in rows if row["concurrency_key"] is not None]
-        if keyed:
-            await self._limits.left(tx, keyed)
+        await self._parking.left(tx, rows)
         return len(rows)
 
 
+class Settler:
+    """Settles, in the background, dependants that are too many for the transaction that ended their dependency."""
+
+    def __init__(self, connections: Connections, ties: TiedTasks) -> None:
+        self._connections = connections
+        self._ties = ties
+        self._waiting: set[UUID] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def add(self, task_ids: set[UUID]) -> None:
+        """Settle the dependants of these ended tasks soon."""
+        self._waiting |= task_ids
+        if self._task is None and not self._closed:
+            self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Finish the transaction under way; sweeps of other processes find the rest."""
+        self._closed = True
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting and not self._closed:
+                some, self._waiting = list(self._waiting), set()
+                await self._connections.transact(functools.partial(self._ties.settle_rest, task_ids=some))
+        except Unavailable as error:  # the sweeps find the rest
+            _log.warning("store.dependants_not_settled", reason=error.detail)
+        finally:
+            self._task = None
+
+
 def _unique_name(owner: str, unique_key: str) -> str:
-    """Name the lock of a key; types share it, as processes of earlier versions expect."""
+    """Return the name of a key's lock; types share it, as processes of earlier versions expect."""
     return f"unique {owner} {unique_key}"
 
 

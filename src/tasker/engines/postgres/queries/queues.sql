@@ -145,7 +145,7 @@ UPDATE {schema}.pgqueuer SET entrypoint = $2 WHERE id IN (
     SELECT id FROM {schema}.pgqueuer WHERE entrypoint = $1 AND status = 'queued'
     ORDER BY priority DESC, id LIMIT $3 FOR UPDATE SKIP LOCKED);
 
--- name: lines_in_use
+-- name: partitions_in_use
 SELECT line.name FROM unnest($1::text[]) AS line (name)
 WHERE EXISTS (SELECT FROM {schema}.pgqueuer WHERE entrypoint = line.name AND status = 'queued');
 
@@ -153,7 +153,7 @@ WHERE EXISTS (SELECT FROM {schema}.pgqueuer WHERE entrypoint = line.name AND sta
 UPDATE {schema}.pgqueuer SET entrypoint = given.line FROM unnest($1::text[], $2::text[]) AS given (key, line)
 WHERE dedupe_key = given.key AND status = 'queued';
 
--- name: parked_with_room
+-- name: parked_with_slots
 -- Keys with parked tasks, and how many more tasks of each may start. owner: NULL where owners share the key.
 SELECT parked.queue, parked.owner, parked.concurrency_key, least($2, coalesce(parked.most - (
            SELECT count(*) FROM {schema}.task

@@ -35,15 +35,15 @@ RETURNING task_id, seq, lined, queue IN (SELECT name FROM {schema}.queue) AS has
 -- name: look
 -- What a worker needs to know before it claims: the lines that hold a task, by one seek for each, so many behind one
 -- at the most, when the next task that waits for a moment becomes due, and what is set of queues.
-WITH RECURSIVE line (entrypoint, place) AS (
+WITH RECURSIVE part (entrypoint, place) AS (
     (SELECT entrypoint, 1 FROM {schema}.pgqueuer WHERE status = 'queued' AND entrypoint > $1
      ORDER BY entrypoint LIMIT 1)
     UNION ALL
-    SELECT (SELECT entrypoint FROM {schema}.pgqueuer WHERE status = 'queued' AND entrypoint > line.entrypoint
+    SELECT (SELECT entrypoint FROM {schema}.pgqueuer WHERE status = 'queued' AND entrypoint > part.entrypoint
             ORDER BY entrypoint LIMIT 1), place + 1
-    FROM line WHERE line.entrypoint IS NOT NULL AND place < $2
+    FROM part WHERE part.entrypoint IS NOT NULL AND place < $2
 )
-SELECT array(SELECT entrypoint FROM line WHERE entrypoint IS NOT NULL ORDER BY place) AS lines, now() AS now,
+SELECT array(SELECT entrypoint FROM part WHERE entrypoint IS NOT NULL ORDER BY place) AS partitions, now() AS now,
        clock.steps, clock.is_moving,
        (SELECT due_at FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at < '9999-01-01 00:00:00+00'
         ORDER BY due_at LIMIT 1) AS next_due,  -- one that waits for other tasks is due then
@@ -79,7 +79,7 @@ WHERE task.task_id = job.task_id AND task.status = 'pending' AND (task.deadline 
   AND NOT EXISTS (SELECT FROM {schema}.queue WHERE queue.name = task.queue AND queue.name <> ALL ($5::text[]))
 RETURNING {claim};
 
--- name: out_of_line
+-- name: unqueue
 -- What was taken and did not start: the next look puts it in line again, if it is still due.
 UPDATE {schema}.task SET lined = false WHERE task_id = ANY($1::uuid[]) AND status = 'pending' AND lined;
 
@@ -129,7 +129,7 @@ FROM {schema}.task JOIN unnest($1::bigint[], $2::text[], $3::bytea[], $4::bigint
     AS ended (seq, ending, error, peak_memory)
     ON task.seq = ended.seq;
 
--- name: back_to_line
+-- name: requeue
 -- Durations were counted by the worker's clock, the moment they lead to is by ours.
 UPDATE {schema}.task SET status = 'pending', reason = again.reason, due_at = now() + again.delay, lined = false,
     tries = again.tries, crashes = again.crashes, interruptions = again.interruptions, error = again.error,
@@ -153,7 +153,7 @@ SELECT time, data FROM {schema}.task_event WHERE task_seq = $1 AND attempt = $2 
 INSERT INTO {schema}.task_event (task_seq, sequence, attempt, type, time, data)
 SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::text[], $5::timestamptz[], $6::bytea[]);
 
--- name: set_words
+-- name: set_progress
 UPDATE {schema}.task SET progress = coalesce(said.progress, task.progress), usage = coalesce(said.usage, task.usage)
 FROM unnest($1::bigint[], $2::bytea[], $3::bytea[]) AS said (seq, progress, usage)
 WHERE task.seq = said.seq;

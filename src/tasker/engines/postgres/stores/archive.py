@@ -9,12 +9,12 @@ from uuid import UUID
 
 import asyncpg
 
-from tasker.engines.postgres.attempts import keep
+from tasker.engines.postgres.attempts import insert_events
 from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.listener import LOCKS
 from tasker.engines.postgres.retention import Erasure
 from tasker.engines.postgres.tables import PostgresRows, Texts
-from tasker.engines.postgres.ties import Options
+from tasker.engines.postgres.ties import TiedTasks
 from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.shared.log import Entry
 from tasker.engines.shared.refusals import check_keys, check_moved, check_stored, taken
@@ -40,8 +40,8 @@ _UNFIT = asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, RuntimeEr
 class PostgresArchive:
     """The Archive on the tables of one schema."""
 
-    def __init__(self, connections: Connections, texts: Texts, erasure: Erasure, options: Options) -> None:
-        self._options = options
+    def __init__(self, connections: Connections, texts: Texts, erasure: Erasure, ties: TiedTasks) -> None:
+        self._ties = ties
         self._erasure = erasure
         self._connections = connections
         self._queries = texts.queries
@@ -67,7 +67,7 @@ class PostgresArchive:
             stored = await self._put(tx, tasks)
             for task in tasks:
                 if task.is_waiting:
-                    await self._options.resume(tx, task.task_id, task.depends_on)
+                    await self._ties.resume(tx, task.task_id, task.depends_on)
             return stored
 
         return await self._connections.transact(work)
@@ -166,7 +166,7 @@ class PostgresArchive:
             for one in task.keys
         ]
         await tx.executemany(self._queries["insert_stored_key"], keys)
-        await keep(tx, self._queries, [(seq, _entry(event)) for seq, task in placed for event in task.events])
+        await insert_events(tx, self._queries, [(seq, _entry(event)) for seq, task in placed for event in task.events])
 
     async def _whole(self, connection: Connection, rows: Sequence[Any]) -> list[StoredTask]:
         """Return the tasks of these rows with all that belongs to them."""

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from tasker.engines.postgres.changes import Changes
+from tasker.engines.postgres.control import TaskChanges
 from tasker.engines.postgres.submit import Submits
 from tasker.engines.postgres.tables import PostgresDatabase, PostgresRows
 from tasker.engines.shared.stores.schedules import Schedules
@@ -16,7 +16,7 @@ from tasker.model import Draft, Receipt
 
 
 class PostgresSchedules(Schedules[PostgresRows]):
-    def __init__(self, database: PostgresDatabase, submits: Submits, changes: Changes) -> None:
+    def __init__(self, database: PostgresDatabase, submits: Submits, changes: TaskChanges) -> None:
         super().__init__(database)
         self._submits = submits
         self._changes = changes

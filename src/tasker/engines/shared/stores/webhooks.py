@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Generic
@@ -23,7 +22,6 @@ from tasker.model.webhooks import (
     DeliveryOutcome,
     DeliveryPage,
     DeliveryStatus,
-    DispatchPosition,
     DueDelivery,
     Subscription,
     Webhook,
@@ -34,14 +32,11 @@ _OWNERS = 0x686F6F6B
 """The kind of lock by which one transaction at a time counts an owner's webhooks: "hook"."""
 
 
-class Webhooks(ABC, Generic[R]):
-    """Webhooks and their deliveries; the engine's own part is which process dispatches."""
+class Webhooks(Generic[R]):
+    """Webhooks and their deliveries; each engine adds `find_position`: which process dispatches."""
 
     def __init__(self, database: Database[R]) -> None:
         self._database = database
-
-    @abstractmethod
-    async def find_position(self, holder: str) -> DispatchPosition | None: ...
 
     async def create(self, webhook: Webhook, *, most: int) -> None:
         async def work(rows: R) -> None:

@@ -21,11 +21,11 @@ from tasker.engines.sqlite.transaction import Transaction, Write
 from tasker.model.queues import MOST_BEFORE, Place, QueueChange, QueueSettings, QueueState, tokens_after
 
 _UNPARK = 1000
-"""Tasks that are unparked with a change; later sweeps unpark the others."""
+"""Tasks that a change of settings unparks; later sweeps unpark the others."""
 
 
 class SqliteQueues:
-    """Implements QueueStore."""
+    """read: runs a query on the reading connection; write: does work in a transaction of the writing one."""
 
     def __init__(self, read: Reader, write: Write, partitions: Partitions, clock: Clock) -> None:
         self._read = read
@@ -34,7 +34,7 @@ class SqliteQueues:
         self._clock = clock
 
     async def find_all(self, names: Collection[str] | None = None) -> list[QueueState]:
-        if self._partitions.has_no_limits:  # the usual case: reading tasks does not wait for a thread
+        if self._partitions.has_no_limits:  # most of the time: who reads a task need not wait for the reader's thread
             return []
         return await self._read(read_states, to_micros(self._clock.now()), names)
 
@@ -80,7 +80,7 @@ def _find_names(connection: apsw.Connection, after: str, limit: int) -> list[str
 
 
 def find_open(connection: apsw.Connection, owner: str) -> list[str]:
-    """Return the queues in which an owner has open tasks: a seek for each."""
+    """Return the queues in which an owner has open tasks, with one seek for each."""
     names: set[str] = {row[0] for row in connection.execute(QUERIES["running_queues_of"], (owner,))}
     queue: Any = ""
     while (queue := _next_queue(connection, owner, queue)) is not None:
@@ -90,7 +90,7 @@ def find_open(connection: apsw.Connection, owner: str) -> list[str]:
 
 
 def _next_queue(connection: apsw.Connection, owner: str, after: Any) -> Any:
-    """Return the next queue with pending tasks of an owner; of any owner for ""."""
+    """Return the next queue with pending tasks of an owner; for the owner "", of anybody."""
     if owner:
         return connection.execute(QUERIES["next_queue_of"], (owner, after)).get
     return connection.execute(QUERIES["next_queue"], (after,)).get
@@ -113,7 +113,7 @@ def _find_place(connection: apsw.Connection, task_id: UUID, now: int, among: str
 
 
 def _count_before(connection: apsw.Connection, queue: str, priority: int, due_at: int, seq: int, now: int) -> int:
-    """Count the due tasks of a queue before a place in it, at most MOST_BEFORE."""
+    """Count the due tasks of a queue before a place in it, up to MOST_BEFORE."""
     before = 0
     for type_ in _types_of(connection, queue):
         level = connection.execute(QUERIES["next_level"], (queue, type_, 1 << 31)).get
@@ -130,11 +130,12 @@ def _count(connection: apsw.Connection, query: str, values: Any) -> int:
 
 
 def _types_of(connection: apsw.Connection, queue: str) -> list[str]:
-    """Return the types of the pending tasks of a queue."""
+    """Return the types with pending tasks in a queue."""
     types: list[str] = []
-    found: Any = (queue, "")
-    while (found := connection.execute(QUERIES["next_partition"], found).fetchone()) is not None and found[0] == queue:
-        types.append(found[1])
+    partition: Any = (queue, "")
+    while (row := connection.execute(QUERIES["next_partition"], partition).fetchone()) is not None and row[0] == queue:
+        types.append(row[1])
+        partition = row
     return types
 
 

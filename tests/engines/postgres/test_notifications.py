@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from tasker.engines.postgres.claim import POLL_DEAF, POLL_EVERY, seconds_to_look
-from tasker.engines.postgres.line import wanted
 from tasker.engines.postgres.notifications import read_notification, statements
+from tasker.engines.postgres.partitions import wanted
+from tasker.engines.postgres.waiters import POLL_DEAF, POLL_EVERY, seconds_to_look
 from tasker.engines.protocol import ClaimRequest
 from tasker.model import Change, Status, new_task_id
 from tasker.testing import START
@@ -17,10 +17,10 @@ from tasker.testing import START
 SECOND = timedelta(seconds=1)
 
 
-@pytest.mark.parametrize("lines", [0, 1, 6, 7, 500])
+@pytest.mark.parametrize("count", [0, 1, 6, 7, 500])
 @pytest.mark.parametrize("ends", [0, 1, 250, 251, 900])
-def test_every_notification_fits_and_together_they_tell_all(lines: int, ends: int) -> None:
-    partitions = {f"{number:03}".ljust(100, "q") + "/" + "t" * 100 for number in range(lines)}
+def test_every_notification_fits_and_together_they_name_all(count: int, ends: int) -> None:
+    partitions = {f"{number:03}".ljust(100, "q") + "/" + "t" * 100 for number in range(count)}
     changes = [Change(new_task_id(START), Status.COMPLETED) for _ in range(ends)]
     payloads = [
         re.fullmatch(r"NOTIFY tasker, '(.*)';", statement)
@@ -32,14 +32,14 @@ def test_every_notification_fits_and_together_they_tell_all(lines: int, ends: in
     assert [change for _, _, some in read for change in some] == changes
     named = {name for _, names, _ in read for name in names}
     looks_again = any(not names and not some for _, names, some in read)
-    assert looks_again == (lines == 500), "more partitions than fit: all look again"
+    assert looks_again == (count == 500), "more partitions than fit: all look again"
     assert named == (set() if looks_again else partitions)
 
 
-def test_lines_of_any_form_are_passed_over() -> None:
+def test_partitions_of_any_form_are_passed_over() -> None:
     request = ClaimRequest(worker="w", types=("sum",), limit=1, lease_for=SECOND, suspects=1)
-    lines = ["default/sum", "default/sum/alone", "sum", "", "/", "a/b/c/d", "default/other"]
-    assert wanted(request, lines) == (["default/sum"], ["default/sum/alone"])
+    partitions = ["default/sum", "default/sum/alone", "sum", "", "/", "a/b/c/d", "default/other"]
+    assert wanted(request, partitions) == (["default/sum"], ["default/sum/alone"])
 
 
 @pytest.mark.parametrize(
