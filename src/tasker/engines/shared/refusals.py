@@ -76,7 +76,7 @@ def cannot_delete(status: str) -> Conflict:
 
 def not_settled() -> Conflict:
     """Conflict: dependants of the task still wait for it, though it has ended."""
-    return Conflict("tasks that depend on it are about to hear of its end: delete it a little later")
+    return Conflict("tasks that depend on it are not settled yet: delete it a little later")
 
 
 def dependency_not_completed(task_id: UUID) -> Conflict:
