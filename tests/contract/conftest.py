@@ -1,4 +1,4 @@
-"""One suite for every engine of engines.py."""
+"""Fixtures of the suite that runs against every engine of engines.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tasker.testing import Driver, ManualClock
 
 
 class MakeEngine(Protocol):
-    """Opens an engine; all of a test are on the same store. The test's end closes it, if it is open then."""
+    """Opens an engine, which the end of the test closes. All engines of a test share one store."""
 
     async def __call__(self, clock: Clock | None = None) -> Engine: ...
 
@@ -52,7 +52,7 @@ def driver(engine: Engine, clock: ManualClock) -> Driver:
 async def open_after_the_end(
     make_engine: MakeEngine, clock: ManualClock, after: timedelta = timedelta(seconds=30)
 ) -> Engine:
-    """Open a store whose last process has ended. On a shared one its leases end in their own time, `after` at most."""
+    """Open a store whose last process has ended. Let the leases of a shared store expire, which takes up to `after`."""
     engine = await make_engine()
     if engine.is_shared:
         clock.advance(after + timedelta(seconds=1))
@@ -60,7 +60,7 @@ async def open_after_the_end(
 
 
 class Changes:
-    """What an engine's listener has heard, to be waited for."""
+    """Changes that an engine has reported to its listener."""
 
     def __init__(self, engine: Engine) -> None:
         self.heard: list[Change] = []
@@ -74,7 +74,7 @@ class Changes:
         self._news.set()
 
     async def until(self, *expected: Change) -> None:
-        """Return once each of `expected` was heard. Raises AssertionError telling what was heard instead."""
+        """Wait for each of `expected`. Raises AssertionError with what was reported instead."""
         try:
             async with asyncio.timeout(5):
                 while not set(expected) <= set(self.heard):
@@ -82,7 +82,7 @@ class Changes:
                     await self._news.wait()
         except TimeoutError:
             missing = [change for change in expected if change not in self.heard]
-            raise AssertionError(f"never heard {missing}; heard {self.heard}") from None
+            raise AssertionError(f"not reported: {missing}; reported: {self.heard}") from None
 
 
 @pytest.fixture

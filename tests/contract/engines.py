@@ -1,4 +1,4 @@
-"""The engines that the contract suite runs against: a new one is one more line of ENGINES."""
+"""The engines that the contract suite runs against. Add a new one to ENGINES."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def _sqlite(folder: Path, clock: Clock) -> Opening:
 
 
 def postgres_engine(folder: Path, clock: Clock) -> Opening:
-    """An engine in a schema of the folder's, whose database tells the time of `clock`.
+    """Open an engine in a schema of its own for the folder, whose database has the time of `clock`.
 
-    Its sessions find a function now() before PostgreSQL's own, and are told the time whenever they are used.
+    Its sessions find a function now() before PostgreSQL's own, and get the time whenever they are used.
     """
 
     async def tell_time(connection: Any) -> None:

@@ -99,5 +99,5 @@ async def test_a_task_is_not_erased_before_those_that_wait_for_it_have_heard(
     await submit_dependants(engine, clock, 4 * SETTLED_AT_ONCE, first)
     [claim] = await driver.claim(1)
     await driver.finish(claim, Succeeded(b"1"))
-    with pytest.raises(Conflict, match="about to hear"):
+    with pytest.raises(Conflict, match="not settled yet"):
         await engine.delete(first)

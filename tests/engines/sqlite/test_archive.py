@@ -1,4 +1,4 @@
-"""What the file refuses of an archive, and why."""
+"""Records of an archive that SQLite refuses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasker.testing import ManualClock
 
 
 @pytest.mark.parametrize(("rehearsal", "expected"), [(True, ArchiveError), (False, apsw.ConstraintError)])
-async def test_a_record_that_the_table_refuses_is_in_nobodys_way(
+async def test_a_refused_record_does_not_stop_the_import(
     tmp_path: Path, rehearsal: bool, expected: type[Exception]
 ) -> None:
     async with ENGINES["sqlite"](tmp_path, ManualClock()) as engine:

@@ -1,4 +1,4 @@
-"""Many lines: which a claim looks at, and what that costs."""
+"""Bounds of partitions: their order, and the cost of claims with many partitions."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tasker.testing import Driver, ManualClock, make_draft
 TYPES = ("a", "b", "c")
 
 
-def test_lines_come_in_order_of_their_bounds_whatever_was_told_before() -> None:
+def test_partitions_come_in_order_of_their_bounds() -> None:
     choices = random.Random(7)
     bounds, known = Bounds(), dict[Partition, Rank]()
     for _ in range(3000):
-        line = (f"q{choices.randrange(20)}", choices.choice(TYPES))
+        partition = (f"q{choices.randrange(20)}", choices.choice(TYPES))
         if choices.random() < 0.3:
-            bounds.discard(line)
-            known.pop(line, None)
+            bounds.discard(partition)
+            known.pop(partition, None)
         elif choices.random() < 0.1:
             types = choices.sample(TYPES, choices.randrange(4))
             queues = choices.choice([None, {f"q{place}" for place in choices.sample(range(30), choices.randrange(30))}])
@@ -38,33 +38,33 @@ def test_lines_come_in_order_of_their_bounds_whatever_was_told_before() -> None:
                 del known[one]
         else:
             bound = choices.choice([UNKNOWN, (choices.randrange(-9, 9), choices.randrange(9), choices.randrange(9))])
-            bounds.add(line, bound)
-            known[line] = min(bound, known.get(line, bound))
+            bounds.add(partition, bound)
+            known[partition] = min(bound, known.get(partition, bound))
         for types in (("a",), ("b", "c"), ()):
             assert bounds.holds_any(types, None) == any(one[1] in types for one in known)
         assert bounds.holds_any(("a",), ("q1", "q2")) == any(one in known for one in (("q1", "a"), ("q2", "a")))
         assert set(bounds) == known.keys()
 
 
-def test_lines_may_change_while_they_are_taken() -> None:
+def test_partitions_may_change_during_iteration() -> None:
     bounds = Bounds()
     for place in range(6):
         bounds.add((f"q{place}", TYPES[place % 2]), (0, place, 0))
     for queues in (None, {f"q{place}" for place in range(6)}):
         taken = []
-        for bound, line in bounds.pop_all(TYPES, queues):
-            taken.append((bound, line))
+        for bound, partition in bounds.pop_all(TYPES, queues):
+            taken.append((bound, partition))
             bounds.discard(("q1", "b"))
             bounds.discard(("q3", "b"))
-        assert [line for _, line in taken] == [("q0", "a"), ("q2", "a"), ("q4", "a"), ("q5", "b")]
+        assert [partition for _, partition in taken] == [("q0", "a"), ("q2", "a"), ("q4", "a"), ("q5", "b")]
         assert not set(bounds)
-        for bound, line in [*taken, ((0, 1, 0), ("q1", "b")), ((0, 3, 0), ("q3", "b"))]:
-            bounds.add(line, bound)
+        for bound, partition in [*taken, ((0, 1, 0), ("q1", "b")), ((0, 3, 0), ("q3", "b"))]:
+            bounds.add(partition, bound)
 
 
 @pytest.mark.parametrize("queues", [None, {"mine"}])
-def test_lines_that_come_and_go_leave_nothing_behind(queues: set[str] | None) -> None:
-    """Workers that name their queues never come across what is first among all."""
+def test_removed_partitions_leave_nothing_in_memory(queues: set[str] | None) -> None:
+    """Workers that name queues never pop the heap of all queues."""
     bounds = Bounds()
     bounds.add(("other", "b" if queues is None else "a"), UNKNOWN)
 
@@ -72,7 +72,7 @@ def test_lines_that_come_and_go_leave_nothing_behind(queues: set[str] | None) ->
         tracemalloc.start()
         for number in range(rounds):
             bounds.add(("mine", "a"), (0, number, 0))
-            assert [line for _, line in bounds.pop_all("a", queues)] == [("mine", "a")]
+            assert [partition for _, partition in bounds.pop_all("a", queues)] == [("mine", "a")]
         size = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
         return size
@@ -82,8 +82,8 @@ def test_lines_that_come_and_go_leave_nothing_behind(queues: set[str] | None) ->
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_claims_over_many_queues_keep_the_order_of_one_line(tmp_path: Path, seed: int) -> None:
-    """Priority and then time, whatever else is submitted, cancelled and claimed in between."""
+async def test_claims_over_many_queues_keep_the_order_of_one_queue(tmp_path: Path, seed: int) -> None:
+    """Priority, then time, with other submissions, cancels and claims in between."""
     choices, clock = random.Random(seed), ManualClock()
     async with open_sqlite(tmp_path / "tasker.db", clock) as engine:
         driver = Driver(engine, clock)
@@ -122,7 +122,7 @@ async def test_a_claim_costs_the_same_with_four_times_as_many_queues(tmp_path: P
 
 
 async def cost_of_a_named_queue(folder: Path, others: int) -> tuple[float, float]:
-    """Return what a claim of one queue by name and a submission to it cost beside so many others, in seconds."""
+    """Return the seconds of a claim from one named queue and of a submission to it, with `others` other queues."""
     clock = ManualClock()
     async with open_sqlite(folder / str(others) / "tasker.db", clock) as engine:
         driver = Driver(engine, clock)
@@ -137,7 +137,7 @@ async def cost_of_a_named_queue(folder: Path, others: int) -> tuple[float, float
             claims.append(process_time() - begun)
             waiting = asyncio.create_task(driver.claim(1, queues=("mine",), wait_for=timedelta(hours=1)))
             await asyncio.sleep(0)
-            await engine.check()  # a transaction has looked for it, and it waits
+            await engine.check()  # after this transaction the claim waits
             begun = process_time()
             await driver.submit(make_draft(clock.now(), queue="mine"))
             assert len(await waiting) == 1
@@ -145,12 +145,12 @@ async def cost_of_a_named_queue(folder: Path, others: int) -> tuple[float, float
     return min(claims), min(submissions)
 
 
-async def test_who_names_a_queue_pays_nothing_for_the_others(tmp_path: Path) -> None:
-    told = ""
-    for number in range(4):  # a machine that is busy with other things may need more than one look
+async def test_a_claim_by_queue_name_costs_the_same_with_many_other_queues(tmp_path: Path) -> None:
+    costs = ""
+    for number in range(4):  # a busy machine may need more than one try
         few = await cost_of_a_named_queue(tmp_path / str(number), 100)
         many = await cost_of_a_named_queue(tmp_path / str(number), 8000)
-        told = f"claim, submission: {few} s beside 100 queues, {many} s beside 8000"
+        costs = f"claim, submission: {few} s beside 100 queues, {many} s beside 8000"
         if all(after < 2.5 * before for before, after in zip(few, many, strict=True)):
             return
-    pytest.fail(told)
+    pytest.fail(costs)

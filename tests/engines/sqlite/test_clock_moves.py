@@ -1,4 +1,4 @@
-"""How long a step of the wall clock keeps the event loop."""
+"""Time on the event loop after a step of the wall clock."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tasker.testing import Driver, ManualClock, make_draft
 
 HOUR = timedelta(hours=1)
 _GRAIN = 100
-"""Instructions of SQLite's machine that are counted as one."""
+"""SQLite's instructions that are counted as one."""
 
 
 async def _longest_hold(path: Path, monkeypatch: pytest.MonkeyPatch, waiting: int, step: timedelta) -> int:
-    """Return the instructions that the busiest transaction took to follow a step, with so many waiting and queued."""
+    """Return the instructions of the busiest transaction that follows a step, with `waiting` tasks delayed or due."""
     clock, counts, ran = ManualClock(), [0], [0]
 
     def counted(commits: Any) -> None:
@@ -51,7 +51,7 @@ async def _longest_hold(path: Path, monkeypatch: pytest.MonkeyPatch, waiting: in
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["ahead", "back"])
-async def test_the_longest_hold_of_the_loop_does_not_grow_with_what_waits(
+async def test_the_longest_transaction_does_not_grow_with_the_number_of_tasks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: timedelta
 ) -> None:
     few = await _longest_hold(tmp_path / "few" / "tasker.db", monkeypatch, 1500, step)

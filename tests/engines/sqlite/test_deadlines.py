@@ -15,7 +15,7 @@ from tasker.testing import Driver, ManualClock, make_draft
 SECOND = timedelta(seconds=1)
 
 
-async def test_one_transaction_ends_some_of_them_and_none_starts(tmp_path: Path) -> None:
+async def test_one_transaction_fails_some_overdue_tasks_and_starts_none(tmp_path: Path) -> None:
     clock = ManualClock()
     async with open_sqlite(tmp_path / "tasker.db", clock) as engine:
         batches: list[int] = []

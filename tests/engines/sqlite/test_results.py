@@ -1,4 +1,4 @@
-"""Large results: files beside the database that no row ever misses, and that nobody keeps for nothing."""
+"""Large results: files beside the database. No row lacks its file, and no file stays without a row."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def files(path: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.exists() else []
 
 
-async def test_a_large_result_has_a_file_and_reads_as_any_other(driver: Driver, path: Path) -> None:
+async def test_a_large_result_has_a_file_and_is_read_like_any_other(driver: Driver, path: Path) -> None:
     claim = await claimed(driver)
     assert await driver.finish(claim, Succeeded(LARGE))
     [file] = files(path)
@@ -69,7 +69,7 @@ async def test_a_large_result_has_a_file_and_reads_as_any_other(driver: Driver, 
     connection.close()
 
 
-async def test_others_have_none(driver: Driver, path: Path) -> None:
+async def test_small_results_have_no_file(driver: Driver, path: Path) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE[2:]))
     assert files(path) == []
@@ -77,7 +77,7 @@ async def test_others_have_none(driver: Driver, path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["delete", "bulk", "prune"])
-async def test_it_goes_with_its_task(driver: Driver, path: Path, how: str) -> None:
+async def test_a_file_is_removed_with_its_task(driver: Driver, path: Path, how: str) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
     if how == "delete":
@@ -90,7 +90,7 @@ async def test_it_goes_with_its_task(driver: Driver, path: Path, how: str) -> No
     assert files(path) == []
 
 
-async def test_it_goes_though_whoever_asked_has_gone(driver: Driver, path: Path) -> None:
+async def test_a_file_is_removed_even_if_the_caller_is_cancelled(driver: Driver, path: Path) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
     deleting = asyncio.create_task(driver.engine.delete(claim.task_id))
@@ -162,7 +162,7 @@ async def test_the_file_is_durable_before_the_row_refers_to_it(driver: Driver, p
     assert done == [str(file.parent.parent), str(file), str(file.parent), "row"]
 
 
-async def test_what_a_crash_left_is_swept_and_nothing_else(driver: Driver, path: Path) -> None:
+async def test_only_files_that_a_crash_has_left_are_swept(driver: Driver, path: Path) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
     [kept] = files(path)
@@ -178,7 +178,7 @@ async def test_what_a_crash_left_is_swept_and_nothing_else(driver: Driver, path:
         assert bytes((await again.get(claim.task_id)).result or b"") == LARGE
 
 
-async def test_a_file_that_is_lost_is_told(driver: Driver, path: Path) -> None:
+async def test_a_lost_file_is_reported(driver: Driver, path: Path) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
     [file] = files(path)
@@ -216,12 +216,12 @@ def _folder(file: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [_cut, _swapped, _link, _pipe, _folder])
-async def test_a_file_that_a_hand_has_changed_is_never_given_out(driver: Driver, path: Path, spoil) -> None:
+async def test_a_changed_file_is_never_returned(driver: Driver, path: Path, spoil) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
     [file] = files(path)
     spoil(file)
-    with pytest.raises(Unavailable, match=f"not there, or damaged .results/{file.name}"):
+    with pytest.raises(Unavailable, match=f"missing or damaged .results/{file.name}"):
         await driver.engine.find(claim.task_id)
     [task] = (await driver.engine.find_many(TaskFilter(), limit=5)).items
     assert task.result is None
@@ -230,8 +230,8 @@ async def test_a_file_that_a_hand_has_changed_is_never_given_out(driver: Driver,
 
 
 @pytest.mark.parametrize("name", ["../../etc/hostname", "../secret", "/etc/hostname", "", "x" * 300, "\udcff", "."])
-async def test_a_reference_leads_to_nothing_but_results(driver: Driver, path: Path, name: str) -> None:
-    """Also one that a hand has written into the database, and also when it is erased."""
+async def test_a_reference_can_only_name_result_files(driver: Driver, path: Path, name: str) -> None:
+    """Even one that was written into the database by hand, and even when it is erased."""
     secret = path.with_name("secret")
     secret.write_bytes(b'"read"')
     claim = await claimed(driver)
@@ -246,7 +246,7 @@ async def test_a_reference_leads_to_nothing_but_results(driver: Driver, path: Pa
 
 
 @pytest.mark.parametrize(("text", "is_told"), [(LARGE, True), (LARGE[:-5], False), (b"", False), (b"[" * 9999, False)])
-async def test_a_file_of_an_earlier_version_is_looked_at_as_well_as_can_be(
+async def test_a_file_of_an_earlier_version_is_checked_to_be_json(
     driver: Driver, path: Path, text: bytes, is_told: bool
 ) -> None:
     claim = await claimed(driver)
@@ -266,7 +266,7 @@ async def test_a_file_of_an_earlier_version_is_looked_at_as_well_as_can_be(
             await driver.engine.find(claim.task_id)
 
 
-async def test_who_reads_while_it_is_erased_finds_all_of_it_or_nothing(driver: Driver) -> None:
+async def test_a_read_during_erasure_finds_the_whole_result_or_no_task(driver: Driver) -> None:
     for _ in range(20):
         claim = await claimed(driver)
         await driver.finish(claim, Succeeded(LARGE))
@@ -279,7 +279,7 @@ async def test_who_reads_while_it_is_erased_finds_all_of_it_or_nothing(driver: D
             assert task is None or bytes(task.result or b"") == LARGE
 
 
-async def test_archives_carry_it(driver: Driver, tmp_path: Path) -> None:
+async def test_archives_contain_large_results(driver: Driver, tmp_path: Path) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
     lines = [line async for line in archive.write(driver.engine.archive)]
@@ -290,7 +290,7 @@ async def test_archives_carry_it(driver: Driver, tmp_path: Path) -> None:
         assert await other.get(claim.task_id) == await driver.get(claim.task_id)
 
 
-async def test_a_reader_does_not_hold_the_loop(driver: Driver, monkeypatch) -> None:
+async def test_files_are_not_read_on_the_event_loop(driver: Driver, monkeypatch) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
     opening, threads = os.open, []

@@ -1,4 +1,4 @@
-"""The database file: who may read it, who holds it, how it is opened, and where it comes from."""
+"""The database file: its permissions, its lock, how it is opened and migrated."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_reader_cannot_write(path: Path) -> None:
     reader.close()
 
 
-def test_the_library_has_no_known_way_to_corrupt_a_wal() -> None:
+def test_this_version_of_sqlite_cannot_corrupt_a_wal() -> None:
     version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
     assert version >= (3, 51, 3), "earlier ones have the WAL-reset bug (sqlite.org/wal.html#walresetbug)"
 
@@ -162,7 +162,7 @@ async def live():
 sys.addaudithook(hook)
 started = True
 if len(sys.argv) > 2:
-    open(path, "a").close()  # the control: shows that the hook sees it
+    open(path, "a").close()  # control: the hook sees this
 asyncio.run(live())
 print("touched", sorted(set(touched)))
 """
@@ -181,7 +181,7 @@ def test_python_never_opens_the_database_file(path: Path, control: bool) -> None
 # one holder
 
 
-async def test_a_second_engine_is_refused_and_told_who_holds_the_file(path: Path) -> None:
+async def test_a_second_engine_is_refused_with_the_name_of_the_holder(path: Path) -> None:
     async with open_sqlite(path, ManualClock()) as first:
         with pytest.raises(ConfigError, match=rf"\b{os.getpid()}\b.*TASKER_DATA_DIR") as refusal:
             await open_and_close(path)
@@ -192,7 +192,7 @@ async def test_a_second_engine_is_refused_and_told_who_holds_the_file(path: Path
     await open_and_close(path)
 
 
-async def test_another_process_is_refused_and_told_who_holds_the_file(path: Path) -> None:
+async def test_another_process_is_refused_with_the_name_of_the_holder(path: Path) -> None:
     async with open_sqlite(path, ManualClock()):
         script = (
             "import asyncio, sys; from pathlib import Path; from tasker.clock import SystemClock;"
@@ -208,7 +208,7 @@ async def test_another_process_is_refused_and_told_who_holds_the_file(path: Path
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
 async def test_a_lock_that_is_no_plain_file_is_left_alone(path: Path, tmp_path: Path, kind: str) -> None:
-    """What a link leads to would be overwritten; who opens a pipe may wait for ever."""
+    """The target of a link would be overwritten; opening a pipe may wait for ever."""
     path.parent.mkdir()
     lock, victim = path.with_name("tasker.lock"), tmp_path / "victim"
     victim.write_text("not to be written to")
@@ -218,7 +218,7 @@ async def test_a_lock_that_is_no_plain_file_is_left_alone(path: Path, tmp_path: 
     assert victim.read_text() == "not to be written to"
 
 
-async def test_a_failed_start_holds_nothing(path: Path) -> None:
+async def test_a_failed_start_releases_the_lock(path: Path) -> None:
     write_database(path, f"PRAGMA user_version = {LATEST + 1}")
     with pytest.raises(ConfigError):
         await open_and_close(path)
@@ -226,7 +226,7 @@ async def test_a_failed_start_holds_nothing(path: Path) -> None:
     await open_and_close(path)
 
 
-# where it comes from
+# migrations
 
 
 def schema(path: Path) -> set[tuple[str, str, str]]:
@@ -265,7 +265,7 @@ async def test_a_webhook_of_an_older_version_has_the_standard_format(path: Path)
     assert (found.format, found.events) == ("standard", ("failed",))
 
 
-async def test_a_schedule_of_an_older_version_may_do_what_all_may_that_can_have_made_it(path: Path) -> None:
+async def test_a_schedule_of_an_older_version_gets_the_scopes_that_all_keys_of_its_owner_share(path: Path) -> None:
     scripts = [script for number, script in migrations() if number < 17]
     write_database(path, *scripts, "PRAGMA user_version = 16", f"PRAGMA application_id = {APPLICATION_ID}")
     connection = apsw.Connection(str(path))
@@ -316,7 +316,7 @@ async def test_the_database_of_another_program_is_refused_and_left_alone(path: P
     assert schema(path) == before
 
 
-async def test_the_database_of_a_program_that_names_no_version_is_refused_too(path: Path) -> None:
+async def test_a_database_without_an_application_id_is_refused_too(path: Path) -> None:
     write_database(path, "CREATE TABLE task (theirs)")
     before = schema(path)
     with pytest.raises(ConfigError, match="not a Tasker database"):
@@ -346,7 +346,9 @@ async def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         ("results", 0o770, "chmod go-w"), ("..", 0o777, "chmod go-w"), ("..", 0o1777, None),
     ],
 )  # fmt: skip
-async def test_a_place_that_others_may_write_to_is_told(tmp_path: Path, place: str, mode: int, fix: str | None) -> None:
+async def test_a_place_that_others_may_write_to_is_logged(
+    tmp_path: Path, place: str, mode: int, fix: str | None
+) -> None:
     path = tmp_path / "above" / "data" / "tasker.db"
     await open_and_close(path)
     (path.parent / "results").mkdir(mode=0o700, exist_ok=True)
@@ -360,7 +362,7 @@ async def test_a_place_that_others_may_write_to_is_told(tmp_path: Path, place: s
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder to another user")
-async def test_a_folder_of_another_user_is_told(tmp_path: Path) -> None:
+async def test_a_folder_of_another_user_is_logged(tmp_path: Path) -> None:
     path = tmp_path / "data" / "tasker.db"
     await open_and_close(path)
     os.chown(path.parent, 12345, -1)
@@ -370,8 +372,8 @@ async def test_a_folder_of_another_user_is_told(tmp_path: Path) -> None:
     assert (told["path"], told["owner"]) == (str(path.parent), 12345)
 
 
-async def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
-    """It may be used by others: TASKER_DATA_DIR=/tmp must not lock everybody out of /tmp."""
+async def test_an_existing_folder_keeps_its_mode(tmp_path: Path) -> None:
+    """It may have other uses: TASKER_DATA_DIR=/tmp must not lock everyone out of /tmp."""
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(0o755)

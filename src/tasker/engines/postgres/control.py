@@ -20,6 +20,13 @@ from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.shared.cursors import to_cursor
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import reopened
+from tasker.engines.shared.refusals import (
+    cannot_cancel,
+    cannot_delete,
+    cannot_retry,
+    dependency_not_completed,
+    not_settled,
+)
 from tasker.engines.shared.values import read_extra
 from tasker.errors import Conflict, Expired, NotFound
 from tasker.model import Change, Draft, Status, Task, TaskFilter
@@ -44,7 +51,7 @@ class TaskChanges:
         """Cancel a pending task, or ask the worker of a running one to."""
         status = await self.cancel_if_open(tx, task_id)
         if status not in ("pending", "running") and not (tx.is_retry and status == "cancelled"):
-            raise Conflict(f"the task is {status}: only a pending or running task can be cancelled")
+            raise cannot_cancel(status)
         return await self._task(tx, task_id)
 
     async def cancel_if_open(self, tx: Transaction, task_id: UUID) -> str:
@@ -71,13 +78,13 @@ class TaskChanges:
         if tx.is_retry and row["status"] in ("pending", "running"):
             return await self._task(tx, task_id)
         if row["status"] not in ("failed", "cancelled"):
-            raise Conflict(f"the task is {row['status']}: only a failed or cancelled task can be retried")
+            raise cannot_retry(row["status"])
         depends_on = read_extra(row["extra"])["depends_on"] if row["extra"] else ()
         waits_for, failed = await self._ties.check_retry(
             tx, row["owner"], row["type"], row["unique_key"], depends_on, may_miss=row["saw_all"]
         )
         if failed is not None:
-            raise Conflict(f"task {failed}, on which it depends, has not completed: retry that one first")
+            raise dependency_not_completed(failed)
         await tx.execute(self._queries["keep_latest_attempt"], row["seq"])
         head = await tx.fetchrow(self._queries["head_by_seq"], row["seq"])
         entries = reopened(head_of(head), head["now"])
@@ -99,9 +106,9 @@ class TaskChanges:
                 return
             raise
         if row["status"] in ("pending", "running"):
-            raise Conflict(f"the task is {row['status']}: cancel it first, then delete it")
+            raise cannot_delete(row["status"])
         if row["has_dependants"] and await tx.fetchval(self._queries["is_awaited"], task_id):
-            raise Conflict("tasks that depend on it are about to hear of its end: delete it a little later")
+            raise not_settled()
         await self._erasure.delete(tx, row["seq"], task_id)
 
     async def _lock(self, tx: Transaction, task_id: UUID) -> asyncpg.Record:

@@ -17,7 +17,7 @@ def no_webhook(webhook_id: UUID) -> NotFound:
 
 def too_many(things: str, most: int) -> Conflict:
     """Conflict: there are already `most` of these things. things: what they are, with the setting of their limit."""
-    return Conflict(f"there are {most:,} {things} already, and no more may be", name="limit-reached")
+    return Conflict(f"there are {most:,} {things} already: the limit is reached", name="limit-reached")
 
 
 def no_delivery(delivery_id: UUID) -> NotFound:
@@ -32,7 +32,7 @@ def no_schedule(schedule_id: UUID) -> NotFound:
 
 def name_taken(name: str) -> Conflict:
     """Conflict: another thing of this kind has the name."""
-    return Conflict(f"there is one with the name {name!r} already", name="name-taken")
+    return Conflict(f"the name {name!r} is taken", name="name-taken")
 
 
 def why_not(receipt: Receipt) -> str | None:
@@ -59,15 +59,40 @@ def not_unique(unique_key: str, task_id: UUID) -> Conflict:
     return Conflict(f"task {task_id} is open and has the unique_key {unique_key!r}", name="not-unique")
 
 
+def cannot_cancel(status: str) -> Conflict:
+    """Conflict: the task has this terminal status."""
+    return Conflict(f"the task is {status}: only a pending or running task can be cancelled")
+
+
+def cannot_retry(status: str) -> Conflict:
+    """Conflict: the task has this status, and did not fail."""
+    return Conflict(f"the task is {status}: only a failed or cancelled task can be retried")
+
+
+def cannot_delete(status: str) -> Conflict:
+    """Conflict: the task has this status, and is open."""
+    return Conflict(f"the task is {status}: cancel it first, then delete it")
+
+
+def not_settled() -> Conflict:
+    """Conflict: dependants of the task still wait for it, though it has ended."""
+    return Conflict("tasks that depend on it are not settled yet: delete it a little later")
+
+
+def dependency_not_completed(task_id: UUID) -> Conflict:
+    """Conflict: the task cannot run again, for this dependency has failed or is gone."""
+    return Conflict(f"task {task_id}, on which it depends, has not completed: retry that one first")
+
+
 def no_dependency(depends_on: Sequence[UUID], missing: Sequence[int]) -> Invalid:
     """Invalid: the tasks at the indexes `missing` of depends_on do not exist."""
     faults = [Fault(f"/depends_on/{place}", f"there is no task {depends_on[place]}") for place in missing]
-    return Invalid("it depends on tasks that are not there", faults=faults)
+    return Invalid("the task depends on tasks that do not exist", faults=faults)
 
 
 def id_taken(task_id: UUID) -> Conflict:
     """Conflict: the chosen id belongs to a task that another request submitted."""
-    return Conflict(f"there is a task {task_id} already, and it was submitted by another request")
+    return Conflict(f"task {task_id} exists already: another request has submitted it")
 
 
 def check_moved(given: Sequence[StoredTask], found: Sequence[StoredTask | None]) -> None:

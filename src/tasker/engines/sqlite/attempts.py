@@ -107,7 +107,7 @@ def _requeue(tx: Transaction, held: _Held, change: Transition) -> None:
     tx.journal.append(logged(held.task_id, log[-1:]))
     tx.execute(QUERIES["keep_attempt"], (at, change.ending, error, change.peak_memory, seq))
     row = (change.reason, due_at, change.tries, change.crashes, change.interruptions, error, last, seq)
-    queue, type_, deadline, owner, key = tx.execute(QUERIES["back_to_line"], row).fetchone()  # type: ignore[misc]
+    queue, type_, deadline, owner, key = tx.execute(QUERIES["requeue_task"], row).fetchone()  # type: ignore[misc]
     tx.partitions.note_deadline(deadline)
     suspect = change.interruptions >= MAX_INTERRUPTIONS
     tx.partitions.joined(str(queue), str(type_), due_at, later=change.reason != "queued", suspect=suspect)

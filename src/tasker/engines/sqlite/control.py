@@ -15,7 +15,14 @@ from tasker.clock import Clock, to_micros
 from tasker.engines.shared.cursors import to_cursor
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import Head, reopened
-from tasker.engines.shared.refusals import key_in_use
+from tasker.engines.shared.refusals import (
+    cannot_cancel,
+    cannot_delete,
+    cannot_retry,
+    dependency_not_completed,
+    key_in_use,
+    not_settled,
+)
 from tasker.engines.sqlite import reads, retention
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.retention import References, check_not_expired
@@ -61,7 +68,7 @@ def cancel(tx: Transaction, task_id: UUID) -> Task:
     """Cancel a pending task, or ask the worker of a running one to stop."""
     status, is_done = cancel_open(tx, task_id)
     if not is_done:
-        raise Conflict(f"the task is {status}: only a pending or running task can be cancelled")
+        raise cannot_cancel(status)
     return _task(tx, task_id)
 
 
@@ -90,7 +97,7 @@ def retry(tx: Transaction, task_id: UUID) -> Task:
     """Make a failed or cancelled task pending again."""
     seq, status, worker, *end, _ = _row(tx, task_id)
     if status not in ("failed", "cancelled"):
-        raise Conflict(f"the task is {status}: only a failed or cancelled task can be retried")
+        raise cannot_retry(status)
     known = _task(tx, task_id)
     waits_for = _check_ties(tx, known)
     if worker is not None:
@@ -119,7 +126,7 @@ def _check_ties(tx: Transaction, task: Task) -> list[UUID]:
     saw_all = task.attempt > 0 and not was_orphaned
     waits_for, failed = find_open_dependencies(tx, task.depends_on, may_miss=saw_all)
     if failed is not None:
-        raise Conflict(f"task {failed}, on which it depends, has not completed: retry that one first")
+        raise dependency_not_completed(failed)
     return waits_for
 
 
@@ -127,9 +134,9 @@ def delete(tx: Transaction, task_id: UUID) -> References:
     """Erase a terminal task and all that belongs to it. Raises Conflict until its dependants are settled."""
     seq, status, *_ = _row(tx, task_id)
     if status in ("pending", "running"):
-        raise Conflict(f"the task is {status}: cancel it first, then delete it")
+        raise cannot_delete(status)
     if task_id in tx.partitions.unsettled:
-        raise Conflict("tasks that depend on it are about to hear of its end: delete it a little later")
+        raise not_settled()
     return retention.delete(tx, seq, task_id)
 
 

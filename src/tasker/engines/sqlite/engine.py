@@ -16,23 +16,8 @@ import structlog
 from msgspec import structs
 
 from tasker.clock import Clock, to_micros
-from tasker.engines.protocol import (
-    ArchiveStore,
-    AuditStore,
-    ClaimRequest,
-    Control,
-    Heartbeat,
-    JournalStore,
-    KeyStore,
-    Listener,
-    QueueStore,
-    ScheduleStore,
-    SecretStore,
-    TombstoneStore,
-    UsageStore,
-    WebhookStore,
-    WorkerStore,
-)
+from tasker.engines import protocol
+from tasker.engines.protocol import ClaimRequest, Heartbeat, Listener
 from tasker.engines.shared.batches import draft_size
 from tasker.engines.shared.stores.audit import Audit
 from tasker.engines.shared.stores.secrets import Secrets
@@ -48,7 +33,7 @@ from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import DEFAULT_OVER, Results, is_reference, lost
 from tasker.engines.sqlite.retention import References, SqliteTombstones, prune
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.storage import Store, check_space, open_store, opening, probe
+from tasker.engines.sqlite.storage import OpenDatabase, check_space, open_database, opening, probe
 from tasker.engines.sqlite.stores.archive import SqliteArchive
 from tasker.engines.sqlite.stores.journal import SqliteJournal
 from tasker.engines.sqlite.stores.keys import SqliteKeys
@@ -105,12 +90,12 @@ async def open_sqlite(
     spill_over: the largest result, in bytes, that is kept in the file; others have files of their own beside it.
     Raises ConfigError when the store cannot be used, naming what to do; StoreInUse, and Unavailable for a full disk.
     """
-    store = open_store(path)
+    opened = open_database(path)
     try:
-        with opening(store.path):
-            engine = SqliteEngine(store, clock, journal, spill_over)
+        with opening(opened.path):
+            engine = SqliteEngine(opened, clock, journal, spill_over)
     except BaseException:
-        store.lock.release()
+        opened.lock.release()
         raise
     try:
         yield engine
@@ -123,24 +108,24 @@ class SqliteEngine:
 
     is_shared = False
 
-    def __init__(self, store: Store, clock: Clock, journal: JournalLimits, spill_over: int) -> None:
-        self.path = store.path
-        self.migrated = store.migrated
-        self._store = store
+    def __init__(self, opened: OpenDatabase, clock: Clock, journal: JournalLimits, spill_over: int) -> None:
+        self.path = opened.path
+        self.migrated = opened.migrated
+        self._lock = opened.lock
         self._clock = clock
-        self._points = store.points
+        self._points = opened.points
         self._loop = asyncio.get_running_loop()
-        self._read = Reader(store.scans)
+        self._read = Reader(opened.scans)
         self._results = Results(self.path.with_name("results"), spill_over)
         self._partitions = Partitions(clock)
         self._waiters = Waiters(clock, self._partitions)
         self._steps = ClockSteps(clock, self._partitions.clock_was_set)
-        self._steps.open(store.writer)
-        store.writer.execute(QUERIES["release_deliveries"], (DELIVERY_LEASE // timedelta(microseconds=1),))
-        self._partitions.unsettled.update(dict.fromkeys(find_unsettled(store.writer)))
+        self._steps.open(opened.writer)
+        opened.writer.execute(QUERIES["release_deliveries"], (DELIVERY_LEASE // timedelta(microseconds=1),))
+        self._partitions.unsettled.update(dict.fromkeys(find_unsettled(opened.writer)))
         self._commits = GroupCommit(
-            store.writer,
-            presence=store.presence,
+            opened.writer,
+            presence=opened.presence,
             begin=lambda connection: Transaction(connection, self._micros(), self._partitions),
             before_work=self._steps.before_work,
             before_commit=self._waiters.serve,
@@ -149,18 +134,18 @@ class SqliteEngine:
         )
         read, write, erase_until = self._read, self._commits.run, self._steps.erase_until
         database = SqliteDatabase(read, write, clock, erase_until)
-        self.workers: WorkerStore = SqliteWorkers(clock, self._find_running)
-        self.audit: AuditStore = Audit(database)
-        self.secrets: SecretStore = Secrets(database)
-        self.keys: KeyStore = SqliteKeys(database)
-        self.journal: JournalStore = SqliteJournal(read, write, clock, journal, self._results, erase_until)
-        self.tombstones: TombstoneStore = SqliteTombstones(clock, read)
-        self.usage: UsageStore = Usage(database)
-        self.archive: ArchiveStore = SqliteArchive(clock, read, write, database, self._results)
-        self.schedules: ScheduleStore = SqliteSchedules(database)
-        self.webhooks: WebhookStore = SqliteWebhooks(database, self._follow_clock)
-        self.control: Control = SqliteControl(clock, read, write, self._erase)
-        self.queues: QueueStore = SqliteQueues(read, write, self._partitions, clock)
+        self.workers: protocol.WorkerStore = SqliteWorkers(clock, self._find_running)
+        self.audit: protocol.AuditStore = Audit(database)
+        self.secrets: protocol.SecretStore = Secrets(database)
+        self.keys: protocol.KeyStore = SqliteKeys(database)
+        self.journal: protocol.JournalStore = SqliteJournal(read, write, clock, journal, self._results, erase_until)
+        self.tombstones: protocol.TombstoneStore = SqliteTombstones(clock, read)
+        self.usage: protocol.UsageStore = Usage(database)
+        self.archive: protocol.ArchiveStore = SqliteArchive(clock, read, write, database, self._results)
+        self.schedules: protocol.ScheduleStore = SqliteSchedules(database)
+        self.webhooks: protocol.WebhookStore = SqliteWebhooks(database, self._follow_clock)
+        self.control: protocol.Control = SqliteControl(clock, read, write, self._erase)
+        self.queues: protocol.QueueStore = SqliteQueues(read, write, self._partitions, clock)
         self._listeners: list[Listener] = []
         self._timer: asyncio.TimerHandle | None = None
         self._moving = False
@@ -188,7 +173,7 @@ class SqliteEngine:
         self._points.close()
         self._results.close()
         await self._commits.close()  # last: only the last connection of all folds the WAL in
-        self._store.lock.release()
+        self._lock.release()
 
     @property
     def commits(self) -> int:

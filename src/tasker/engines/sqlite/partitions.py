@@ -163,7 +163,7 @@ class Partitions:
             self.limits.load(connection)
             self._has_new_settings = False
         elif self._has_due(now):
-            due: Any = connection.execute(QUERIES["lines_due"], (self._seen_until, now)).fetchall()
+            due: Any = connection.execute(QUERIES["due_partitions"], (self._seen_until, now)).fetchall()
             self._add(due)
         else:
             return
@@ -191,7 +191,7 @@ class Partitions:
         """Find every partition, with the first task in it, due or not: one seek for each."""
         self.bounds.clear()
         partition: Partition = ("", "")
-        while (row := connection.execute(QUERIES["next_head"], partition).fetchone()) is not None:
+        while (row := connection.execute(QUERIES["next_partition_head"], partition).fetchone()) is not None:
             partition = row[0], row[1]
             self.bounds.add(partition, (-row[2], row[3], row[4]))
 
@@ -210,7 +210,7 @@ class Partitions:
 def _levels(connection: apsw.Connection) -> Iterator[tuple[str, str, int]]:
     """Find every priority of every partition as (queue, type, priority): one seek for each."""
     partition: Partition = ("", "")
-    while (row := connection.execute(QUERIES["next_line"], partition).fetchone()) is not None:
+    while (row := connection.execute(QUERIES["next_partition"], partition).fetchone()) is not None:
         partition = row[0], row[1]
         level = connection.execute(QUERIES["next_level"], (*partition, ABOVE_ALL)).get
         while level is not None:

@@ -65,7 +65,7 @@ def prune(tx: Transaction, now: int, limit: int) -> tuple[int, References]:
 
 def _prune_tasks(tx: Transaction, now: int, limit: int, until: float, references: References) -> int:
     done = size = 0
-    rows: list[Row] = tx.execute(QUERIES["past_their_time"], (now, limit)).fetchall()
+    rows: list[Row] = tx.execute(QUERIES["expired_tasks"], (now, limit)).fetchall()
     for seq, task_id, length in rows:
         tx.execute(QUERIES["delete_some_events"], (seq, limit))
         done += 1

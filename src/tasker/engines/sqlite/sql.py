@@ -15,7 +15,7 @@ TASK_COLUMNS = (
     " owner, deadline, expires_at, unique_key, concurrency_key, extra"
 )
 EXPIRES_AT = TASK_COLUMNS.split(", ").index("expires_at")
-"""The place of expires_at in TASK_COLUMNS."""
+"""The index of expires_at in TASK_COLUMNS."""
 CLAIM_COLUMNS = (
     "task_id, attempt, type, params, queue, priority, policy, tries, crashes, interruptions, started_at, worker,"
     " owner, usage"

@@ -1,4 +1,4 @@
-"""Submission: store drafts, or answer for them with tasks that are there already.
+"""Submission: store drafts, or answer them with existing tasks.
 
 A function may raise RequestError, but only before its first write (GroupCommit relies on it).
 """
@@ -23,7 +23,7 @@ from tasker.model import Change, Claim, Draft, Receipt, Status
 
 
 def insert(tx: Transaction, draft: Draft, waiting: Waiters | None = None) -> Receipt:
-    """Store a draft, unless another task answers for it. waiting: the workers of which one may take it at once."""
+    """Store a draft, unless another task answers for it. waiting: claims of which one may take the task at once."""
     key = draft.idempotency
     if key is not None:
         known = tx.execute(QUERIES["find_key"], (key.key, tx.now)).fetchone()
@@ -42,7 +42,7 @@ def insert(tx: Transaction, draft: Draft, waiting: Waiters | None = None) -> Rec
 
 
 def _insert_tied(tx: Transaction, draft: Draft) -> Receipt:
-    """Store a draft that is tied to other tasks, as these allow."""
+    """Store a draft that is tied to other tasks, if these allow it."""
     ties = find_ties(tx, draft)
     if ties.receipt is not None:
         return _join(tx, draft, ties.receipt) if ties.receipt.outcome == "joined" else ties.receipt
@@ -62,7 +62,7 @@ def _insert_tied(tx: Transaction, draft: Draft) -> Receipt:
 
 
 def _join(tx: Transaction, draft: Draft, receipt: Receipt) -> Receipt:
-    """Let the task of `receipt` answer for the draft, and notify the draft's webhook of it."""
+    """Let the task of `receipt` answer for the draft; attach the draft's webhook to that task."""
     if draft.webhook is not None:
         refusal = at_once(check_join(rows_of(tx), draft.webhook, receipt.task_id))
         if refusal is not None:
@@ -96,7 +96,7 @@ def _insert(tx: Transaction, draft: Draft, waiting: Waiters | None) -> int:
 
 
 def _insert_running(tx: Transaction, draft: Draft, taker: Waiter, steady: int) -> Claim:
-    """Store a draft as a running task of the worker that waits for one."""
+    """Store a draft as a task that the waiting worker already runs."""
     task_id, type_, queue, _, *rest = draft_row(draft, tx.now)
     worker = taker.request.worker
     lease_ends = lease_end(steady, taker.request)
@@ -105,7 +105,7 @@ def _insert_running(tx: Transaction, draft: Draft, taker: Waiter, steady: int) -
 
 
 def _keep_key(tx: Transaction, draft: Draft, task_id: UUID) -> None:
-    """Keep a draft's idempotency key. Where another task answers for it, the reply is that task as it then is."""
+    """Store a draft's idempotency key. If another task answers, there is no reply: the answer is that task then."""
     key = draft.idempotency
     if key is not None:
         reply = key.reply if task_id == draft.task_id else b""
@@ -113,7 +113,7 @@ def _keep_key(tx: Transaction, draft: Draft, task_id: UUID) -> None:
 
 
 def _check_free(tx: Transaction, task_id: UUID) -> None:
-    """Raise Conflict if a chosen id is that of a task, Expired if it was."""
+    """Raise Conflict if a chosen id belongs to a task, Expired if it did."""
     check_not_expired(tx, task_id)
     if tx.execute(QUERIES["status_by_id"], (task_id.bytes,)).fetchone():
         raise id_taken(task_id)

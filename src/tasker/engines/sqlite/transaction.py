@@ -21,13 +21,13 @@ _DAY = 86_400_000_000
 
 
 class Transaction:
-    """One transaction of the writing connection. To forget one that is rolled back, drop it.
+    """One transaction of the writing connection. A rolled-back transaction is simply dropped.
 
-    execute: the connection's own method, at hand for the many statements of a commit.
-    now: the wall clock as the work began, in microseconds: all of the work has one time.
-    partitions: outlives the transaction; it is told of a rollback separately.
+    execute: the connection's own method.
+    now: the wall clock when the work began, in microseconds: all of the work has this time.
+    partitions: outlives the transaction. The engine undoes its changes after a rollback.
     journal: entries for the journal; tally: sums of usage. `finish` writes both.
-    changes: what listeners hear once the transaction is durable.
+    changes: reported to listeners once the transaction is durable.
     """
 
     __slots__ = ("changes", "connection", "execute", "journal", "now", "partitions", "tally")
@@ -42,7 +42,7 @@ class Transaction:
         self.changes: list[Change] = []
 
     def finish(self) -> None:
-        """Write what the work has gathered, as its last statements.
+        """Write what the work has gathered, as the last statements of the transaction.
 
         Usage: an update takes half the time of an insert that would become one, and a row is new once a day.
         """

@@ -1,4 +1,4 @@
-"""The Archive of the embedded engine."""
+"""The ArchiveStore of the embedded engine."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _RESULT = COLUMNS.index("result")
 
 
 class SqliteArchive:
-    """read, write, database: do work on the reading connection, or in a transaction of the writing one."""
+    """Implements ArchiveStore. read, write, database: do work on the reading connection, or in a transaction."""
 
     def __init__(self, clock: Clock, read: Reader, write: Write, database: SqliteDatabase, results: Results) -> None:
         self._database = database
@@ -59,23 +59,21 @@ class SqliteArchive:
         self._write = write
 
     async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredRecord] | list[StoredTask]]:
-        """As they are at one moment, for whoever reads holds the file alone."""
+        """One process has the file and nothing writes meanwhile, so that all is as at one moment."""
         for shape in ARCHIVED.values():
             if records := await self._database.read(functools.partial(find_records_of, shape=shape)):
                 yield records
         last = 0
         while True:
             last, found = await self._read(
-                functools.partial(
-                    _page, results=self._results, after=last, limit=at_once, size=size, now=self._micros()
-                )
+                _page, results=self._results, after=last, limit=at_once, size=size, now=self._micros()
             )
             if not found:
                 return
             yield found
 
     async def put(self, tasks: Sequence[StoredTask], *, rehearsal: bool = False) -> int:
-        if rehearsal:  # large results too are in their rows meanwhile
+        if rehearsal:  # without files: large results too are in their rows meanwhile
             work = functools.partial(_put, results=self._results, tasks=tasks, files={}, resumes=False)
             return len(await self._rehearse(work))
         texts = {task.task_id: task.result.encode() for task in tasks if task.result is not None}
@@ -91,10 +89,10 @@ class SqliteArchive:
         return len(stored)
 
     async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
-        return await self._read(functools.partial(_find_many, results=self._results, task_ids=task_ids))
+        return await self._read(_find_many, results=self._results, task_ids=task_ids)
 
     async def find_erased(self, task_ids: Sequence[UUID]) -> set[UUID]:
-        return await self._read(functools.partial(_erased, task_ids=task_ids, now=self._micros()))
+        return await self._read(_erased, task_ids=task_ids, now=self._micros())
 
     async def put_records(self, records: Sequence[StoredRecord], *, rehearsal: bool = False) -> int:
         given = read_records(records)
@@ -112,8 +110,8 @@ class SqliteArchive:
         return await self._database.read(lambda rows: find_records(rows, given))
 
     async def _rehearse(self, work: Callable[[Transaction], Any]) -> Any:
-        """Do work in a transaction, and take it back; return or raise what came of it."""
-        outcome = await self._write(functools.partial(_taken_back, work=work))
+        """Do work in a transaction and roll it back; return its result, or raise its error."""
+        outcome = await self._write(functools.partial(_roll_back, work=work))
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -122,8 +120,8 @@ class SqliteArchive:
         return to_micros(self._clock.now())
 
 
-def _taken_back(tx: Transaction, *, work: Callable[[Transaction], Any]) -> Any:
-    """Return what came of work that has left nothing, also where that is an error."""
+def _roll_back(tx: Transaction, *, work: Callable[[Transaction], Any]) -> Any:
+    """Do work and roll it back; return its result or its error."""
     tx.execute("SAVEPOINT rehearsal")
     try:
         return work(tx)
@@ -143,7 +141,7 @@ def _taken_back(tx: Transaction, *, work: Callable[[Transaction], Any]) -> Any:
 def _page(
     connection: apsw.Connection, *, results: Results, after: int, limit: int, size: int, now: int
 ) -> tuple[int, list[StoredTask]]:
-    """Return the seq of the last of the next tasks that have not expired, and the tasks."""
+    """Return the next tasks that have not expired, and the seq of the last."""
     found: list[StoredTask] = []
     for row in connection.execute(_NEXT, (after, now, limit)):
         after = row[0]
@@ -161,9 +159,10 @@ def _erased(connection: apsw.Connection, *, task_ids: Sequence[UUID], now: int) 
 def _put(
     tx: Transaction, *, results: Results, tasks: Sequence[StoredTask], files: Mapping[UUID, bytes], resumes: bool
 ) -> set[UUID]:
-    """Store those that are new; return their ids. files: references to the results that are not kept in their rows.
+    """Store the new tasks; return their ids.
 
-    resumes: whether those that wait for others go on if these have ended.
+    files: references to the results that are not stored in their rows. resumes: whether to settle tasks that wait for
+    others.
     """
     connection = tx.connection
     known = _find_many(connection, results=results, task_ids=[task.task_id for task in tasks])
@@ -182,7 +181,7 @@ def _put(
 
 
 def _owners(connection: apsw.Connection, task: StoredTask) -> list[Columns]:
-    """Return which of the task's keys are there, and whose they are."""
+    """Return the stored ones of the task's idempotency keys, with the ids of their tasks."""
     query = "SELECT key, task_id FROM idempotency WHERE key = ?"
     return [row for one in task.keys for row in connection.execute(query, (one.key,))]
 
@@ -252,7 +251,7 @@ def _value(name: str, column: Any) -> Any:
         return _tags(column)
     if name in TIMES:
         return None if column is None else from_micros(column & ~PARKED)
-    if name == "reason" and column == "concurrency_limited":  # parked: an affair of this store, as a place in line is
+    if name == "reason" and column == "concurrency_limited":  # parked: that concerns this store only
         return "queued"
     if name == "retention":
         return None if column is None else timedelta(microseconds=column)
@@ -262,7 +261,7 @@ def _value(name: str, column: Any) -> Any:
 
 
 def _whole(connection: apsw.Connection, results: Results, row: Columns) -> StoredTask:
-    """Return a task with all that belongs to it."""
+    """Return a task with everything that belongs to it."""
     seq, *columns = row
     result = columns[_RESULT]
     if is_reference(result):

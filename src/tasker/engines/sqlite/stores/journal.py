@@ -1,4 +1,4 @@
-"""The Journal of the embedded engine: one row for each commit, so the order of the rows is that of the commits."""
+"""The JournalStore of the embedded engine: one row for each commit, in the order of the commits."""
 
 from __future__ import annotations
 
@@ -37,10 +37,7 @@ _MICRO = timedelta(microseconds=1)
 
 
 class SqliteJournal:
-    """read, write: do work on the reading connection, or in a transaction of the writing one.
-
-    erase_until: tells by what time to erase, in microseconds.
-    """
+    """Implements JournalStore. erase_until: returns the time until which rows may be erased, in microseconds."""
 
     def __init__(
         self,
@@ -114,7 +111,7 @@ def _page(
 
 
 def _find_events(connection: apsw.Connection, placed: Sequence[PlacedEvent], now: int) -> list[FoundEvent]:
-    """Read what these events say."""
+    """Read the events that these references stand for."""
     subjects = {}
     for task_id in dict.fromkeys(one.ref.task_id for one in placed):
         row = connection.execute(QUERIES["subject"], (task_id, now)).fetchone()

@@ -133,7 +133,7 @@ def _types_of(connection: apsw.Connection, queue: str) -> list[str]:
     """Return the types with pending tasks in a queue."""
     types: list[str] = []
     partition: Any = (queue, "")
-    while (row := connection.execute(QUERIES["next_line"], partition).fetchone()) is not None and row[0] == queue:
+    while (row := connection.execute(QUERIES["next_partition"], partition).fetchone()) is not None and row[0] == queue:
         types.append(row[1])
         partition = row
     return types
