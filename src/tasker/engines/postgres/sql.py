@@ -25,7 +25,7 @@ CLAIM_COLUMNS = (
 )
 HEAD_COLUMNS = (
     "task.status, task.sequence, task.attempt, task.worker, task.created_at, task.started_at, task.finished_at,"
-    " (SELECT max(said.sequence) FROM {schema}.task_event AS said WHERE said.task_seq = task.seq) AS kept"
+    " (SELECT max(event.sequence) FROM {schema}.task_event AS event WHERE event.task_seq = task.seq) AS kept"
 )
 """The fields of `log.Head`, in its order."""
 
@@ -46,11 +46,17 @@ def queries(schema: str) -> dict[str, str]:
     parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)[1:]
     head = HEAD_COLUMNS.format(schema=schema)
     names = {
-        "schema": schema, "task": TASK_COLUMNS, "claim": CLAIM_COLUMNS, "head": head, "stored": ", ".join(COLUMNS),
+        "schema": schema,
+        "task": TASK_COLUMNS,
+        "claim": CLAIM_COLUMNS,
+        "head": head,
+        "stored": ", ".join(COLUMNS),
         "placeholders": ", ".join(f"${place}" for place in range(1, len(COLUMNS) + 1)),
-        "schedules": SCHEDULES.columns, "webhook": WEBHOOKS.columns, "delivery": DELIVERIES.columns,
+        "schedules": SCHEDULES.columns,
+        "webhook": WEBHOOKS.columns,
+        "delivery": DELIVERIES.columns,
         "webhook_places": ", ".join(f"${place}" for place in range(1, len(WEBHOOKS.fields) + 1)),
-    }  # fmt: skip
+    }
     return {name: _fill(body, names) for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
