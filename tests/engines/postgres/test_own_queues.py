@@ -49,7 +49,7 @@ def rows_seen(plan: dict[str, Any]) -> Iterator[float]:
         ("open_queues_of", "text", "'ada'"),
         ("open_queues_of", "text", "'nobody'"),
         ("open_queues_of_nobody", "", ""),
-        ("own_pending_by_line", "text", "'eve'"),
+        ("own_pending_by_partition", "text", "'eve'"),
         ("own_pending_by_queues", "text, text[]", "'eve', '{q1,q2}'"),
         ("own_before", "text, text, int, timestamptz, bigint, bigint", "'eve', 'q1', 0, '2030-01-01', 99999999, 1000"),
     ],

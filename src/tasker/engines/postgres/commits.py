@@ -25,7 +25,7 @@ class _Waiting(NamedTuple):
 
 
 class Batches(Generic[I, R]):
-    """Gathers items into transactions, at most `lanes` at a time, and answers each once it is durable.
+    """Gathers items into transactions, at most `at_once` at a time, and answers each once it is durable.
 
     work: stores items in a transaction and returns a reply for each, in order. It may run several times (see
     `Transaction.is_retry`). A fault of the data in one item, or a RequestError, is raised to that item's caller alone:
@@ -37,11 +37,11 @@ class Batches(Generic[I, R]):
         connections: Connections,
         work: Callable[[Transaction, Sequence[I]], Awaitable[Sequence[R]]],
         *,
-        lanes: int = 1,
+        at_once: int = 1,
     ) -> None:
         self._connections = connections
         self._work = work
-        self._free = lanes
+        self._free = at_once
         self._queue: deque[_Waiting] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -91,7 +91,7 @@ class Batches(Generic[I, R]):
             self._queue.clear()
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, RequestError) as error:
             await self._one_by_one(batch, error)
-        except Exception as error:  # any fault must reach its callers, and the lane goes on
+        except Exception as error:  # any fault must reach its callers, and later batches go on
             _fail(batch, error)
         else:
             for waiting, reply in zip(batch, replies, strict=True):

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: a bounded pool, transactions that are tried again, and faults in the seam's words."""
+"""Connections to PostgreSQL: a bounded pool, transactions with retries, and its faults as errors of the protocol."""
 
 from __future__ import annotations
 
@@ -21,31 +21,44 @@ T = TypeVar("T")
 OnAcquire = Callable[[Connection], Awaitable[None]]
 
 ANSWER_WITHIN = 5.0
-"""Seconds that a statement, a connection or a free place in the pool may take: then the database counts as away."""
+"""Seconds that a statement, a connection or a free place in the pool may take; then the database counts as away."""
 _AGAIN_FOR = 4.0
-"""Seconds for which work whose connection broke is tried again before its callers are told."""
+"""Seconds for which work whose connection broke is tried again before it fails."""
 _PAUSE = 0.1
 _NOT_FOR_READS = 3
 """Connections that clients' reads leave to claims and writes."""
 _SLOW = 1.0
-"""Seconds after which an answer is as good as none, for those who judge others by their silence."""
+"""Seconds after which a late answer counts as a break: leases ran on meanwhile."""
 
 CONFLICTS = (
-    asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.InvalidCachedStatementError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.InvalidCachedStatementError,
     asyncpg.LockNotAvailableError,
-)  # fmt: skip
-"""The database undid the work, and the same work may succeed at once."""
+)
+"""The database rolled the work back, and the same work may succeed at once."""
 LOST = (
-    OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.TooManyConnectionsError,
-    asyncpg.IdleInTransactionSessionTimeoutError, asyncpg.InternalClientError,
-)  # fmt: skip
-"""Nobody knows whether the last transaction was stored: it must be safe to do it again."""
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InternalClientError,
+)
+"""The last transaction may have been stored or not: it must be safe to do it again."""
 REFUSED = (
-    asyncpg.InsufficientResourcesError, asyncpg.OperatorInterventionError, asyncpg.PostgresSystemError,
-    asyncpg.ReadOnlySQLTransactionError, asyncpg.InternalServerError, asyncpg.InvalidAuthorizationSpecificationError,
-)  # fmt: skip
-"""The database answers, and cannot write: a full disk, a standby, a statement that took too long."""
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.PostgresSystemError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InternalServerError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+)
+"""The database answers and cannot write: a full disk, a standby, a statement that took too long."""
 
 _log = structlog.get_logger(__name__)
 
@@ -68,7 +81,7 @@ def session_settings(more: Mapping[str, str]) -> dict[str, str]:
 
 
 async def prepare(connection: Connection) -> None:
-    """Have UUIDs come and go as Python's own."""
+    """Have the connection encode and decode UUIDs as Python's own."""
     await connection.set_type_codec(
         "uuid", schema="pg_catalog", format="binary", encoder=_uuid_bytes, decoder=lambda data: UUID(bytes=bytes(data))
     )
@@ -79,9 +92,9 @@ def _uuid_bytes(value: UUID) -> bytes:
 
 
 class Contact:
-    """Since when the database has answered without a break.
+    """How long the database has answered without a break.
 
-    After a break every lease may look over although its worker lives: for a while nobody's is taken away.
+    After a break every lease may look expired although its worker lives: for a while none is ended.
     """
 
     def __init__(self) -> None:
@@ -92,7 +105,7 @@ class Contact:
 
     @contextlib.contextmanager
     def measured(self) -> Iterator[None]:
-        """Take an answer that was long in coming for a break: a database that stood still has let every lease run."""
+        """Count a slow answer as a break: while the database stood still, no worker could extend its lease."""
         asked = time.monotonic()
         yield
         if time.monotonic() - asked > _SLOW:
@@ -136,9 +149,16 @@ class Connections:
         """Connect. Raises ConfigError when the database cannot be reached or refuses us."""
         try:
             self._pool = await asyncpg.create_pool(
-                self.url, min_size=1, max_size=self.size, timeout=ANSWER_WITHIN, command_timeout=ANSWER_WITHIN,
-                server_settings=self.settings, init=prepare, setup=self._on_acquire, reset=_leave_as_it_is,
-            )  # fmt: skip
+                self.url,
+                min_size=1,
+                max_size=self.size,
+                timeout=ANSWER_WITHIN,
+                command_timeout=ANSWER_WITHIN,
+                server_settings=self.settings,
+                init=prepare,
+                setup=self._on_acquire,
+                reset=_leave_as_it_is,
+            )
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
             raise cannot_connect(error) from error
 
@@ -158,7 +178,7 @@ class Connections:
             await prepare(connection)
             if self._on_acquire is not None:
                 await self._on_acquire(connection)
-        except BaseException:  # also a cancellation: nobody else knows of it
+        except BaseException:  # also a cancellation: no one else can close it
             connection.terminate()
             raise
         return connection
@@ -180,7 +200,7 @@ class Connections:
             await self._pool.release(connection)
 
     async def read(self, query: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run a client's query; so many at a time that claims and writes always find a connection."""
+        """Run a client's query; few enough at a time that claims and writes always find a connection."""
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
                 await self._reading.acquire()
@@ -207,7 +227,7 @@ class Connections:
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:
-        """Take a connection that sees the database as it is now for as long as it is held, however long that is."""
+        """Take a connection that sees the database as it is now, for as long as it is held."""
         try:
             async with self.taken() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
                 await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -262,12 +282,12 @@ class Connections:
 
 
 def cannot_connect(error: Exception) -> ConfigError:
-    """Return what to tell a person whose TASKER_DATABASE_URL leads nowhere; the URL itself may hold a password."""
-    said = str(error) or type(error).__name__
-    if isinstance(error, ValueError):  # its words quote the URL
-        said = "a URL that cannot be read; are / ? # @ in its password percent-encoded?"
-    return ConfigError(f"TASKER_DATABASE_URL: expected a PostgreSQL database that answers, got: {said}")
+    """Return the error for a TASKER_DATABASE_URL that cannot be used; never the URL, which may hold a password."""
+    reason = str(error) or type(error).__name__
+    if isinstance(error, ValueError):  # its message quotes the URL
+        reason = "a URL that cannot be read; are / ? # @ in its password percent-encoded?"
+    return ConfigError(f"TASKER_DATABASE_URL: expected a PostgreSQL database that answers, got: {reason}")
 
 
 async def _leave_as_it_is(_: Connection) -> None:
-    """Nothing of a session is changed between uses, so that there is nothing to reset."""
+    """Skip asyncpg's reset: no use changes its session."""

@@ -168,7 +168,7 @@ class PostgresEngine:
         self._submits = Submits(texts, jobs, ties, self._changes)
         self._starts = Starts(named, jobs, limits, parking, ties)
         self._settler = Settler(connections, ties)
-        self._drafts = Batches(connections, self._submits.store, lanes=_SUBMIT_TRANSACTIONS)
+        self._drafts = Batches(connections, self._submits.store, at_once=_SUBMIT_TRANSACTIONS)
         self._updates = Batches(connections, Attempts(named, jobs, parking, ties).write)
         self._claims = Claims(
             connections,

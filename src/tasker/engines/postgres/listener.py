@@ -29,13 +29,13 @@ _log = structlog.get_logger(__name__)
 class Listener:
     """Listens until closed, and reconnects whenever its connection breaks.
 
-    heard: called with partitions that tasks were added to, and with changes. After a break both are empty, for
+    on_heard: called with partitions that tasks were added to, and with changes. After a break both are empty, for
     notifications may be lost.
     """
 
-    def __init__(self, connections: Connections, heard: Heard) -> None:
+    def __init__(self, connections: Connections, on_heard: Heard) -> None:
         self._connections = connections
-        self._heard = heard
+        self._on_heard = on_heard
         self._connection: Connection = None
         self._names: set[str] = set()
         self._task: asyncio.Task[None] | None = None
@@ -84,7 +84,7 @@ class Listener:
             _log.warning("store.odd_notice", payload=str(payload)[:100])
             return
         if sender != self._connections.sender:
-            self._heard(partitions, changes)
+            self._on_heard(partitions, changes)
 
     async def _keep(self) -> None:
         """Check now and then that the connection is alive; reconnect when it is not."""
@@ -110,15 +110,15 @@ class Listener:
     async def _reconnect(self) -> None:
         _log.warning("store.listener_lost")
         self._connections.contact.broken()
-        self._heard((), [])
+        self._on_heard((), [])
         while True:
             try:
                 self._connection = await self._connect()
                 break
             except (*LOST, asyncpg.PostgresError):
                 await asyncio.sleep(_AGAIN_AFTER)
-                self._heard((), [])
-        self._heard((), [])
+                self._on_heard((), [])
+        self._on_heard((), [])
 
 
 async def _lock(connection: Connection, name: str) -> None:

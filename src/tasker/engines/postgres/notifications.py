@@ -41,7 +41,7 @@ _decode = msgspec.json.Decoder(Payload).decode
 def statements(sender: str, partitions: Collection[str], changes: Iterable[Change]) -> Iterator[str]:
     """Return the statements that notify other processes, each with its semicolon.
 
-    They hear of ends, requests to cancel, and records of attempts: nobody in another process waits for anything else.
+    They name ends, requests to cancel and new records of running attempts: no other process waits for anything else.
     """
     relevant = iter(
         [change for change in changes if change.status.is_terminal or change.cancel_requested or change.spoke]

@@ -25,7 +25,7 @@ CLAIM_COLUMNS = (
 )
 HEAD_COLUMNS = (
     "task.status, task.sequence, task.attempt, task.worker, task.created_at, task.started_at, task.finished_at,"
-    " (SELECT max(said.sequence) FROM {schema}.task_event AS said WHERE said.task_seq = task.seq) AS kept"
+    " (SELECT max(event.sequence) FROM {schema}.task_event AS event WHERE event.task_seq = task.seq) AS kept"
 )
 """The fields of `log.Head`, in its order."""
 

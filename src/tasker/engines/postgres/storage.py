@@ -1,7 +1,7 @@
-"""Bringing the schema up to date, ours and PgQueuer's, under a lock: many processes may start at once.
+"""Migrations of the schema, ours and PgQueuer's, under a lock: many processes may start at once.
 
-Every migration leaves what processes of the version before read and write, so that they go on beside it: it adds, and
-replaces an index or what a trigger does. A schema that is newer than this version is left alone.
+Processes of the version before must go on beside a migration: it only adds, or replaces an index or what a trigger
+does. A schema that is newer than this version is left alone.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from tasker.errors import ConfigError
 _LOCK = 0x7461736B_6D696772
 """The advisory lock of migrations: "taskmigr"."""
 _WAIT_FOR_LOCKS = "3s"
-"""How long a migration may keep others waiting behind it for a table; it is then tried again."""
+"""How long a migration may wait for a table, with all others waiting behind it; it is then tried again."""
 _TRIES = 20
 
 _log = structlog.get_logger(__name__)
 
 
 async def migrate(url: str, *, schema: str = "tasker") -> list[str]:
-    """Bring the database up to date; return the names of what was done, none if it was. Raises ConfigError."""
+    """Migrate the database; return the names of the migrations that were applied. Raises ConfigError."""
     connections = Connections(url, size=1, settings={"lock_timeout": _WAIT_FOR_LOCKS, "statement_timeout": "0"})
     return await bring_up_to_date(connections, schema)
 
 
 async def bring_up_to_date(connections: Connections, schema: str) -> list[str]:
-    """Do what `migrate` does, by a connection of its own."""
+    """Do what `migrate` does, over a connection of its own."""
     try:
         connection = await connections.connect()
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
@@ -64,13 +64,13 @@ async def _apply(connection: Connection, schema: str) -> list[str]:
     done = await _apply_pgqueuer(connection, schema, known)
     for step in migrations(schema):
         if step.name not in known:
-            await _patiently(connection, schema, step.name, step.script)
+            await _apply_patiently(connection, schema, step.name, step.script)
             done.append(step.name)
     return done
 
 
 async def _apply_pgqueuer(connection: Connection, schema: str, known: set[str]) -> list[str]:
-    """Install PgQueuer's tables, or bring them to this release of it."""
+    """Install or upgrade PgQueuer's tables."""
     name = f"pgqueuer-{version('pgqueuer')}"
     if name in known:
         return []
@@ -88,8 +88,8 @@ async def _apply_pgqueuer(connection: Connection, schema: str, known: set[str]) 
     return [name]
 
 
-async def _patiently(connection: Connection, schema: str, name: str, script: str) -> None:
-    """Run one migration; where a table is busy give way and ask again, for all writes queue behind a waiting one."""
+async def _apply_patiently(connection: Connection, schema: str, name: str, script: str) -> None:
+    """Run one migration; retry where a table is busy, for all writes wait behind a waiting one."""
     for tried in range(1, _TRIES + 1):
         try:
             async with connection.transaction():

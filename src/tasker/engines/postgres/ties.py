@@ -103,9 +103,10 @@ class TiedTasks:
     async def _dependencies(self, tx: Transaction, draft: Draft, replaces: UUID | None) -> Ties:
         rows = await self._lock_dependencies(tx, draft.depends_on)
         missing = [
-            place for place, other in enumerate(draft.depends_on)
+            place
+            for place, other in enumerate(draft.depends_on)
             if other not in rows or rows[other]["owner"] != draft.owner
-        ]  # fmt: skip
+        ]
         if missing:
             return Ties(Receipt(draft.task_id, "refused", refusal=no_dependency(draft.depends_on, missing)))
         failed = next((row for row in rows.values() if row["status"] in ("failed", "cancelled")), None)

@@ -1,4 +1,4 @@
-"""One transaction: its connection, and what it has to tell others once it is durable."""
+"""One transaction: its connection, and what to notify others of once it is durable."""
 
 from __future__ import annotations
 
@@ -28,9 +28,18 @@ class Transaction:
     """
 
     __slots__ = (
-        "changes", "connection", "freed", "is_commit_sent", "is_retry", "journal", "journal_table", "left_to_settle",
-        "partitions", "sender", "unsettled",
-    )  # fmt: skip
+        "changes",
+        "connection",
+        "freed",
+        "is_commit_sent",
+        "is_retry",
+        "journal",
+        "journal_table",
+        "left_to_settle",
+        "partitions",
+        "sender",
+        "unsettled",
+    )
 
     def __init__(self, *, journal_table: str = "", sender: str = "", is_retry: bool = False) -> None:
         self.connection: Connection = None

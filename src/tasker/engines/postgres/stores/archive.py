@@ -1,4 +1,4 @@
-"""The Archive of the distributed engine."""
+"""The ArchiveStore of the distributed engine: export and import."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from tasker.model.archive import (
 )
 
 _UNFIT = asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, RuntimeError, ValueError, OverflowError
-"""No task or record is stored so."""
+"""Raised where an imported task or record cannot be stored."""
 
 
 class PostgresArchive:
-    """The Archive on the tables of one schema."""
+    """The ArchiveStore on the tables of one schema."""
 
     def __init__(self, connections: Connections, texts: Texts, erasure: Erasure, ties: TiedTasks) -> None:
         self._ties = ties
@@ -59,7 +59,7 @@ class PostgresArchive:
                 yield await self._whole(connection, tasks)
 
     async def put(self, tasks: Sequence[StoredTask], *, rehearsal: bool = False) -> int:
-        """Again after a lost answer: what that stored is known then, and counts as stored before."""
+        """A retry after a lost answer finds what that stored, and counts it as stored before."""
         if rehearsal:
             return await self._rehearse(lambda connection: self._put(connection, tasks))
 
@@ -95,7 +95,7 @@ class PostgresArchive:
         )
 
     async def _rehearse(self, do: Callable[[Connection], Awaitable[int]]) -> int:
-        """Do work in a transaction, and take it back; return or raise what came of it."""
+        """Do work in a transaction, and roll it back; return or raise its outcome."""
 
         async def work(tx: Transaction) -> int | Exception:
             await tx.execute("SAVEPOINT rehearsal")
@@ -145,20 +145,7 @@ class PostgresArchive:
     async def _insert(self, tx: Transaction, tasks: Sequence[StoredTask]) -> None:
         rows = await tx.fetchmany(self._queries["insert_stored"], [_columns(task) for task in tasks])
         placed = [(row["seq"], task) for row, task in zip(rows, tasks, strict=True)]
-        attempts = [
-            (
-                seq,
-                one.attempt,
-                one.worker,
-                one.started_at,
-                one.finished_at,
-                one.ending,
-                bytes_of(one.error),
-                one.peak_memory,
-            )
-            for seq, task in placed
-            for one in task.attempts
-        ]
+        attempts = [_attempt_row(seq, one) for seq, task in placed for one in task.attempts]
         await tx.executemany(self._queries["insert_attempt"], attempts)
         keys = [
             (one.key, task.task_id, one.fingerprint, one.expires_at, one.reply.encode())
@@ -183,7 +170,7 @@ class PostgresArchive:
         tasks = []
         for row in rows:
             own: dict[str, Any] = {name: text_of(row[name]) if name in TEXTS else row[name] for name in COLUMNS}
-            if own["reason"] == "concurrency_limited":  # parked: an affair of this store, as a place in line is
+            if own["reason"] == "concurrency_limited":  # parked: internal to this store, as jobs are
                 own["reason"] = "queued"
             seq = row["seq"]
             tasks.append(StoredTask(**own, attempts=attempts[seq], events=events[seq], keys=keys[row["task_id"]]))
@@ -192,6 +179,11 @@ class PostgresArchive:
 
 def _columns(task: StoredTask) -> list[Any]:
     return [bytes_of(getattr(task, name)) if name in TEXTS else getattr(task, name) for name in COLUMNS]
+
+
+def _attempt_row(seq: int, one: StoredAttempt) -> tuple[Any, ...]:
+    times = one.started_at, one.finished_at
+    return seq, one.attempt, one.worker, *times, one.ending, bytes_of(one.error), one.peak_memory
 
 
 def _entry(event: StoredEvent) -> Entry:

@@ -1,4 +1,4 @@
-"""Which workers there are: one row each, and an advisory lock that the database lets go when their process dies."""
+"""Workers: one row each, and an advisory lock that the database releases when their process dies."""
 
 from __future__ import annotations
 
