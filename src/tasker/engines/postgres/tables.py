@@ -46,16 +46,16 @@ class PostgresRows(Rows):
         await self._connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", kind, name)
 
     async def _fetch(self, text: str, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
-        statement, names = _numbered(text)
+        statement, names = numbered(text)
         return [tuple(row) for row in await self._connection.fetch(statement, *[values[name] for name in names])]
 
     async def _run(self, text: str, values: Mapping[str, Any]) -> int:
-        statement, names = _numbered(text)
+        statement, names = numbered(text)
         done: str = await self._connection.execute(statement, *[values[name] for name in names])
         return int(done.split()[-1])
 
     async def _run_many(self, text: str, values: Iterable[Mapping[str, Any]]) -> None:
-        statement, names = _numbered(text)
+        statement, names = numbered(text)
         await self._connection.executemany(statement, [[one[name] for name in names] for one in values])
 
     def _query(self, name: str) -> str:
@@ -66,7 +66,7 @@ class PostgresRows(Rows):
 
 
 @lru_cache(maxsize=1000)
-def _numbered(text: str) -> tuple[str, Sequence[str]]:
+def numbered(text: str) -> tuple[str, Sequence[str]]:
     """Return a statement with $1, $2... in the place of its named values, and their names in that order."""
     names: dict[str, str] = {}
     statement = re.sub(r"(?<!:):([a-z_]+)", lambda match: names.setdefault(match[1], f"${len(names) + 1}"), text)
