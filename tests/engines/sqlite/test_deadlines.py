@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import structs
 
 from tasker.engines.sqlite import open_sqlite
-from tasker.engines.sqlite.claim import OVERDUE_AT_ONCE
+from tasker.engines.sqlite.waiters import OVERDUE_AT_ONCE
 from tasker.model import Status
 from tasker.testing import Driver, ManualClock, make_draft
 

@@ -1,176 +1,86 @@
-"""Claims: match the workers that wait with due tasks, inside the transactions that bring tasks."""
+"""Claim tasks: choose suspects and the first due tasks of some partitions, and start their attempts."""
 
 from __future__ import annotations
 
-import asyncio
 import json
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
+from typing import Any, NamedTuple
 
-from tasker.clock import Clock, monotonic_micros, to_micros
+import apsw
+
 from tasker.engines.protocol import ClaimRequest
+from tasker.engines.shared.gates import Candidate, merge
 from tasker.engines.shared.journal import started
-from tasker.engines.sqlite.partitions import Partitions
-from tasker.engines.sqlite.rows import claim_of
-from tasker.engines.sqlite.selection import choose, choose_suspects
+from tasker.engines.sqlite.bounds import UNKNOWN, Partition, Rank
+from tasker.engines.sqlite.partitions import ABOVE_ALL, Partitions
+from tasker.engines.sqlite.rows import Row, claim_of
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.ties import fail_overdue
 from tasker.engines.sqlite.transaction import Transaction
-from tasker.model import Change, Claim, Status
-
-OVERDUE_AT_ONCE = 200
-_LOOK_AGAIN = 1.0
-"""Seconds between looks at the clock while a task waits for its moment: the wall clock may be set."""
+from tasker.model import Claim
 
 
-class Waiter:
-    """One call of claim: what it asks for, and the future that its tasks go to."""
+class _Looked(NamedTuple):
+    """What was found in some partitions.
 
-    __slots__ = ("future", "given_up", "has_looked", "names", "queues", "request", "served", "types")
+    bound: no task of them comes before that. is_all: nothing else in them is due.
+    """
 
-    def __init__(self, request: ClaimRequest, future: asyncio.Future[list[Claim]]) -> None:
-        self.request = request
-        self.types = frozenset(request.types)
-        self.queues = None if request.queues is None else frozenset(request.queues)
-        self.names = {
-            "types": json.dumps(list(request.types)),
-            "queues": None if request.queues is None else json.dumps(list(request.queues)),
-            "limit": request.suspects,
-        }
-        self.future = future
-        self.served: list[Claim] = []
-        self.given_up = False
-        self.has_looked = False
-
-    def takes(self, queue: str, type_: str) -> bool:
-        """Return whether this worker takes tasks of a type in a queue."""
-        return type_ in self.types and (self.queues is None or queue in self.queues)
-
-    def give_up(self) -> None:
-        """Its time is up: answer with nothing, once it has looked at least once."""
-        self.given_up = True
-        self.settle()
-
-    def settle(self) -> bool:
-        """Answer with nothing if its time is up and nothing was found; return whether it has its answer."""
-        if self.given_up and self.has_looked and not self.served and not self.future.done():
-            self.future.set_result([])
-        return self.future.done()
+    partitions: list[Partition]
+    bound: Rank
+    found: list[Candidate] = []
+    is_all: bool = False
 
 
-class Waiters:
-    """The calls of claim that wait. `serve` runs inside a transaction, `deliver` when it is durable."""
-
-    def __init__(self, clock: Clock, partitions: Partitions) -> None:
-        self._clock = clock
-        self._partitions = partitions
-        self._waiting: list[Waiter] = []
-        self._served: list[Waiter] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
-
-    def join(self, waiter: Waiter) -> None:
-        """Serve `waiter` from now on, from tasks that are already due first."""
-        self._waiting.append(waiter)
-
-    def leave(self, waiter: Waiter) -> None:
-        """Take `waiter` out, if it is still waiting."""
-        if waiter in self._waiting:
-            self._waiting.remove(waiter)
-
-    @property
-    def steady(self) -> int:
-        """The monotonic clock, in microseconds: leases are counted by it, for they end with the process."""
-        return monotonic_micros(self._clock)
-
-    def seconds_to_next(self) -> float | None:
-        """Return when to look again; None if no worker waits, or no task for its moment."""
-        if self._waiting and self._partitions.has_more_to_do:
-            return 0.0
-        time = self._partitions.next_time()
-        if not self._waiting or time is None:
-            return None
-        wait = (time - to_micros(self._clock.now())) / 1e6
-        return min(max(wait, 0.0), _LOOK_AGAIN)
-
-    def taker(self, queue: str, type_: str, now: int) -> Waiter | None:
-        """Return a waiter that can take one new task at once; None if another task may come before it."""
-        if not self._partitions.is_current(queue, now):
-            return None
-        for waiter in self._waiting:
-            if waiter.takes(queue, type_) and waiter.request.limit > len(waiter.served):
-                return None if self._partitions.bounds.holds_any(waiter.types, waiter.queues) else waiter
-        return None
-
-    def serve(self, tx: Transaction) -> None:
-        """Claim due tasks for the waiters, longest waiting first."""
-        if not self._waiting:
-            return
-        partitions, now = self._partitions, tx.now
-        partitions.refresh(tx.connection, now)
-        if partitions.has_overdue(now):  # of those beyond OVERDUE_AT_ONCE none starts: the next transaction goes on
-            fail_overdue(tx, OVERDUE_AT_ONCE)
-            partitions.read_next_deadline(tx.connection)
-        partitions.open_gates(now)
-        due = now if partitions.due_until is None else min(now, partitions.due_until)
-        still_waiting = []
-        for waiter in self._waiting:
-            waiter.served += self._claim(tx, waiter, due)
-            if waiter.served:
-                self._served.append(waiter)
-                continue
-            waiter.has_looked = True
-            if not waiter.settle():
-                still_waiting.append(waiter)
-        self._waiting = still_waiting
-        partitions.limits.end(tx.connection)
-
-    def _claim(self, tx: Transaction, waiter: Waiter, due: int) -> list[Claim]:
-        """Start the attempts that `waiter` gets, of tasks that are due by `due` (microseconds)."""
-        request, partitions = waiter.request, self._partitions
-        seqs: list[int] = []
-        if request.suspects > 0 and partitions.has_suspects:
-            seqs += choose_suspects(tx.connection, partitions, waiter.names, due)
-        limit = request.limit - len(waiter.served)
-        if limit > 0:
-            seqs += choose(tx.connection, partitions, waiter.types, waiter.queues, due, limit)
-        started_now = (_start(tx, request, seq, self.steady) for seq in seqs)
-        return [claim for claim in started_now if claim is not None]
-
-    def close(self) -> None:
-        """Answer every waiter with nothing."""
-        for waiter in self._waiting:
-            waiter.has_looked = True
-            waiter.give_up()
-        self._waiting = []
-
-    def deliver(self) -> tuple[list[Change], list[Claim]]:
-        """Hand out what was served, now that it is durable.
-
-        Returns the changes that it made, and the claims whose caller has gone meanwhile: they must be given back.
-        """
-        served, self._served = self._served, []
-        changes: list[Change] = []
-        abandoned: list[Claim] = []
-        for waiter in served:
-            changes += [Change(claim.task_id, Status.RUNNING) for claim in waiter.served]
-            if waiter.future.done():
-                abandoned += waiter.served
-            else:
-                waiter.future.set_result(waiter.served)
-        return changes, abandoned
-
-    def take_back(self) -> None:
-        """The transaction was rolled back: the waiters wait again, unless their time is up."""
-        waiters = self._served + self._waiting
-        for waiter in waiters:
-            waiter.served = []
-            waiter.has_looked = True
-        self._waiting = [waiter for waiter in waiters if not waiter.settle()]
-        self._served = []
+def choose_suspects(
+    connection: apsw.Connection, partitions: Partitions, names: Mapping[str, Any], now: int
+) -> list[int]:
+    """Return the seqs of due suspects that may start. names: the request's types, queues and limit, for the query."""
+    limits = partitions.limits
+    queues = [row[0] for row in connection.execute(QUERIES["suspect_queues"])] if limits.settings else []
+    values = {**names, "now": now, "shut": json.dumps(limits.shut_queues(connection, queues))}
+    rows: list[Row] = connection.execute(QUERIES["due_suspects"], values).fetchall()
+    if not rows:
+        partitions.has_suspects = connection.execute(QUERIES["any_suspect"]).get is not None
+    chosen = []
+    for priority, due_at, seq, weight, owner, key, queue, type_ in rows:
+        slot = None if key is None else limits.of(queue).slot(owner, key)
+        one = Candidate((priority, due_at, seq), queue, weight, slot, (seq, (queue, type_)))
+        if not limits.holds(queue) or limits.admit_suspect(connection, one):
+            chosen.append(seq)
+    return chosen
 
 
-def _start(tx: Transaction, request: ClaimRequest, seq: int, steady: int) -> Claim | None:
+def choose(
+    connection: apsw.Connection,
+    partitions: Partitions,
+    types: Collection[str],
+    queues: Collection[str] | None,
+    now: int,
+    limit: int,
+) -> list[int]:
+    """Return the seqs of the first due tasks of these types and queues, by priority and then by time, at most `limit`.
+
+    A partition is looked at only if what may be first in it comes before the last of those that were found.
+    """
+    found: list[Candidate] = []
+    looked: list[_Looked] = []
+    for bound, partition in partitions.bounds.pop_all(types, queues):
+        if len(found) >= limit and bound > found[limit - 1].rank:
+            looked.append(_Looked([partition], bound))
+            break
+        if partitions.limits.holds(partition[0]):
+            here = _look_limited(connection, partitions, partition, types, limit)
+        else:
+            here = _look(connection, partition, bound, now, limit)
+        looked.append(here)
+        found += here.found
+        if len(found) >= limit:
+            found.sort(key=lambda one: one.rank)
+    return _settle(connection, partitions, found, looked, limit)
+
+
+def start_attempt(tx: Transaction, request: ClaimRequest, seq: int, steady: int) -> Claim | None:
     """Begin an attempt; None for a task whose deadline has passed, and that is about to end."""
     values = {"worker": request.worker, "now": tx.now, "lease_ends": lease_end(steady, request), "seq": seq}
     row = tx.execute(QUERIES["start_attempt"], values).fetchone()
@@ -184,3 +94,62 @@ def _start(tx: Transaction, request: ClaimRequest, seq: int, steady: int) -> Cla
 def lease_end(steady: int, request: ClaimRequest) -> int:
     """Return when a lease that is taken at `steady` ends, both in microseconds of the monotonic clock."""
     return steady + request.lease_for // timedelta(microseconds=1)
+
+
+def _look(connection: apsw.Connection, partition: Partition, bound: Rank, now: int, limit: int) -> _Looked:
+    """Look at the first tasks of a partition without limits."""
+    rows = _find_due(connection, partition, now, limit)
+    found = [Candidate(row, partition[0], 1, None, (row[2], partition)) for row in rows]
+    return _Looked([partition], bound, found, len(rows) < limit)
+
+
+def _look_limited(
+    connection: apsw.Connection, partitions: Partitions, partition: Partition, types: Collection[str], limit: int
+) -> _Looked:
+    """Do what `_look` does for all partitions of a queue with limits; they share its gate."""
+    queue = partition[0]
+    together = [partition, *((queue, type_) for type_ in types if (queue, type_) in partitions.bounds)]
+    for other in together[1:]:
+        partitions.bounds.discard(other)
+    passing = partitions.limits.choose(connection, queue, together, _find_due_limited, limit)
+    # Nothing passes: nothing is there, or it is behind a gate that is known to be shut.
+    return _Looked(together if passing else [], UNKNOWN, passing)
+
+
+def _settle(
+    connection: apsw.Connection,
+    partitions: Partitions,
+    found: list[Candidate],
+    looked: Sequence[_Looked],
+    limit: int,
+) -> list[int]:
+    """Return the seqs of the first of all, and remember what is left in their partitions."""
+    limited = {one.queue for one in found if partitions.limits.holds(one.queue)}
+    gates = {queue: partitions.limits.gate(connection, queue) for queue in limited}
+    chosen = merge(found, gates, limit)
+    seqs = {one.place[0] for one in chosen}
+    for here in looked:
+        left = [one.rank for one in here.found if one.place[0] not in seqs]
+        if here.is_all and not left:
+            continue
+        for partition in here.partitions:
+            partitions.bounds.add(partition, min(left, default=here.bound))
+    return [one.place[0] for one in chosen]
+
+
+def _find_due(
+    connection: apsw.Connection, partition: Partition, now: int, limit: int, query: str = "due_in_level"
+) -> list[Row]:
+    """Return up to `limit` due tasks of one partition as (-priority, due_at, seq), first things first."""
+    rows: list[Row] = []
+    level = connection.execute(QUERIES["next_level"], (*partition, ABOVE_ALL)).get
+    while level is not None and len(rows) < limit:
+        rows += connection.execute(QUERIES[query], (*partition, level, now, limit - len(rows))).fetchall()
+        if len(rows) < limit:
+            level = connection.execute(QUERIES["next_level"], (*partition, level)).get
+    return rows
+
+
+def _find_due_limited(connection: apsw.Connection, partition: Partition, now: int, limit: int) -> list[Row]:
+    """Return what `_find_due` does, with weight, owner and concurrency key of each."""
+    return _find_due(connection, partition, now, limit, "limited_in_level")

@@ -23,7 +23,6 @@ from tasker.engines.shared.stores.audit import Audit
 from tasker.engines.shared.stores.secrets import Secrets
 from tasker.engines.shared.stores.usage import Usage
 from tasker.engines.sqlite import attempts, control, reads
-from tasker.engines.sqlite.claim import Waiter, Waiters
 from tasker.engines.sqlite.clock_steps import ClockSteps
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.engines.sqlite.control import SqliteControl
@@ -45,6 +44,7 @@ from tasker.engines.sqlite.submit import insert
 from tasker.engines.sqlite.tables import SqliteDatabase
 from tasker.engines.sqlite.ties import fail_overdue, find_unsettled, settle_rest
 from tasker.engines.sqlite.transaction import Transaction
+from tasker.engines.sqlite.waiters import Waiter, Waiters
 from tasker.errors import Unavailable
 from tasker.model import (
     Attempt,

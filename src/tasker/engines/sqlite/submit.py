@@ -11,7 +11,7 @@ from tasker.clock import to_micros
 from tasker.engines.shared.journal import created, started
 from tasker.engines.shared.refusals import id_taken
 from tasker.engines.shared.stores.webhooks import attach, attach_to_joined, check_join
-from tasker.engines.sqlite.claim import Waiter, Waiters, lease_end
+from tasker.engines.sqlite.claim import lease_end
 from tasker.engines.sqlite.control import cancel_open
 from tasker.engines.sqlite.retention import check_not_expired
 from tasker.engines.sqlite.rows import draft_row, first_claim, task_id_of
@@ -19,6 +19,7 @@ from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.tables import at_once, rows_of
 from tasker.engines.sqlite.ties import fail_pending, find_ties, wait_for
 from tasker.engines.sqlite.transaction import Transaction
+from tasker.engines.sqlite.waiters import Waiter, Waiters
 from tasker.model import Change, Claim, Draft, Receipt, Status
 
 
