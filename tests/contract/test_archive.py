@@ -318,7 +318,7 @@ async def test_a_schedule_whose_name_is_taken_there_is_refused(
     for name in ("a", "b"):
         await source.schedules.create(make_schedule(clock.now(), name=name))
     await engine.schedules.create(make_schedule(clock.now(), name="b"))
-    with pytest.raises(Conflict, match=r"schedule .* cannot be stored beside another one"):
+    with pytest.raises(Conflict, match=r"schedule .* cannot be stored: another one"):
         await imported(engine, await exported(source))
     assert len((await engine.schedules.find_many(limit=9)).items) == 1, "none of them was stored"
 

@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from tasker.engines.protocol import Engine
-from tasker.engines.shared.values import to_cursor
+from tasker.engines.shared.cursors import to_cursor
 from tasker.errors import Invalid
 from tasker.model import Draft, PartitionStats, Status, TaskFilter
 from tasker.rules.lifecycle import Cancelled, Failed, Snoozed, Succeeded, problem

@@ -66,11 +66,11 @@ async def set_(engine: Engine, queue: str = "q", **fields: object) -> QueueSetti
 # settings
 
 
-async def test_nothing_is_set_at_first(engine: Engine) -> None:
+async def test_no_queue_has_settings_at_first(engine: Engine) -> None:
     assert await engine.queues.find_all() == []
 
 
-async def test_what_is_set_is_kept_and_told(engine: Engine, make_engine: MakeEngine) -> None:
+async def test_settings_are_stored_and_returned(engine: Engine, make_engine: MakeEngine) -> None:
     rate = Rate(limit=100, per=MINUTE, burst=10)
     await set_(engine, "b", paused=True)
     assert await set_(engine, "a", concurrency=3, rate=rate) == QueueSettings(name="a", concurrency=3, rate=rate)
@@ -85,7 +85,7 @@ async def test_what_is_set_is_kept_and_told(engine: Engine, make_engine: MakeEng
     assert (states[0].running, states[0].tokens) == (0, 10)
 
 
-async def test_a_queue_of_which_nothing_is_set_any_more_is_as_any_other(engine: Engine) -> None:
+async def test_a_queue_without_settings_again_is_like_any_other(engine: Engine) -> None:
     await set_(engine, paused=True)
     await set_(engine, paused=False)
     assert await engine.queues.find_all() == []
@@ -246,7 +246,7 @@ async def test_limits_are_exact_over_all_workers(
 # concurrency per key
 
 
-async def test_a_key_that_is_taken_holds_up_no_other(driver: Driver, engine: Engine, clock: ManualClock) -> None:
+async def test_a_taken_key_holds_up_no_other(driver: Driver, engine: Engine, clock: ManualClock) -> None:
     await set_(engine, concurrency_per_key=1)
     a1, a2, a3, b1, none = await submit(driver, *(draft(clock, key) for key in ("a", "a", "a", "b", None)))
     claims = await driver.claim(10)
@@ -594,7 +594,7 @@ async def test_an_owners_tasks_are_counted_in_these_queues_alone(
     assert [line.pending for line in await engine.stats("you", queues=["b", "a"])] == [1]
 
 
-async def test_no_more_queues_than_that_have_settings(engine: Engine) -> None:
+async def test_queues_with_settings_are_limited(engine: Engine) -> None:
     for name in ("a", "b"):
         await engine.queues.change(name, QueueChange(paused=True), most=2)
     with pytest.raises(Conflict, match="TASKER_MAX_QUEUES"):

@@ -273,7 +273,7 @@ def test_an_open_task_has_its_unique_key_alone() -> None:
         (b"\xff\xfe\n", "expected a task"), (b"[" * 100_000 + b"\n", "expected a task"),
         (QUEUE % (b"[" * 100_000), "expected a record"),
         (QUEUE % (b'{"name":"q","surprise":%b1}' % (b"[" * 50_000)), "expected a record"),
-        (QUEUE % b'{"name":"p"}', "expected what it holds to have this key"),
+        (QUEUE % b'{"name":"p"}', "expected its content to have this key"),
     ],
 )  # fmt: skip
 async def test_a_line_that_is_no_item_is_told(tmp_path: Path, clock: ManualClock, line: bytes, why: str) -> None:

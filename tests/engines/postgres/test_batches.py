@@ -9,10 +9,11 @@ from typing import Any, cast
 import pytest
 
 from tasker.engines.postgres import PostgresEngine
-from tasker.engines.postgres import commits as module
-from tasker.engines.postgres.commits import MAX_BATCH, Batches
+from tasker.engines.postgres.commits import Batches
 from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.transaction import Transaction
+from tasker.engines.shared import batches as shared_batches
+from tasker.engines.shared.batches import MAX_BATCH
 from tasker.errors import Unavailable
 from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, make_draft, make_key
@@ -80,7 +81,7 @@ async def test_what_nobody_waits_for_any_more_is_not_stored(
 @pytest.fixture
 def few_bytes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Have few bytes share a transaction; return how many items each one has."""
-    monkeypatch.setattr(module, "COMMIT_BYTES", 3_500)
+    monkeypatch.setattr(shared_batches, "COMMIT_BYTES", 3_500)
     counts: list[int] = []
     store = Batches._store
 

@@ -16,7 +16,8 @@ import pytest
 from msgspec import Raw, structs
 from tests.contract.test_schedules import make_firing, make_schedule
 
-from tasker.engines.sqlite import SqliteEngine, commits, open_sqlite
+from tasker.engines.shared import batches
+from tasker.engines.sqlite import SqliteEngine, open_sqlite
 from tasker.errors import Conflict, NotFound, Unavailable
 from tasker.model import Status, TaskFilter, new_task_id
 from tasker.model.schedules import Schedule
@@ -120,7 +121,7 @@ async def test_what_is_large_shares_a_commit_with_few(
     engine: SqliteEngine, driver: Driver, monkeypatch: pytest.MonkeyPatch, large: Large
 ) -> None:
     """Others have their turn between two commits."""
-    monkeypatch.setattr(commits, "COMMIT_BYTES", 3_500)
+    monkeypatch.setattr(batches, "COMMIT_BYTES", 3_500)
     steps = await large(engine, driver)
     before = engine.commits
     await asyncio.gather(*steps)
@@ -130,7 +131,7 @@ async def test_what_is_large_shares_a_commit_with_few(
 async def test_what_does_not_fit_goes_into_the_next_commit_in_its_order(
     engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commits, "COMMIT_BYTES", 3_500)
+    monkeypatch.setattr(batches, "COMMIT_BYTES", 3_500)
     sizes = [2_000, 2_000, 9_000, 10, 3_000, 3_000, 10]
     drafts = [make_draft(params=b'["%b"]' % (b"x" * size)) for size in sizes]
     before = engine.commits

@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import structs
 
 from tasker.engines.sqlite import open_sqlite
-from tasker.engines.sqlite.claim import _OVERDUE_AT_ONCE
+from tasker.engines.sqlite.claim import OVERDUE_AT_ONCE
 from tasker.model import Status
 from tasker.testing import Driver, ManualClock, make_draft
 
@@ -20,7 +20,7 @@ async def test_one_transaction_ends_some_of_them_and_none_starts(tmp_path: Path)
     async with open_sqlite(tmp_path / "tasker.db", clock) as engine:
         batches: list[int] = []
         engine.watch(lambda changes: batches.append(sum(change.status is Status.FAILED for change in changes)))
-        driver, number = Driver(engine, clock), 3 * _OVERDUE_AT_ONCE + 1
+        driver, number = Driver(engine, clock), 3 * OVERDUE_AT_ONCE + 1
         drafts = [
             structs.replace(make_draft(clock.now()), deadline=clock.now() + SECOND) for _ in range(number)
         ]  # fmt: skip
@@ -34,4 +34,4 @@ async def test_one_transaction_ends_some_of_them_and_none_starts(tmp_path: Path)
         assert started == [later.task_id]
         while sum(batches) < number:
             assert await driver.claim(number) == []
-        assert max(batches) == _OVERDUE_AT_ONCE
+        assert max(batches) == OVERDUE_AT_ONCE

@@ -11,14 +11,11 @@ import asyncpg
 
 from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.transaction import Transaction
-from tasker.engines.shared.values import COMMIT_BYTES
+from tasker.engines.shared.batches import take_batch
 from tasker.errors import RequestError, Unavailable
 
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
-
-MAX_BATCH = 256
-"""Items in one transaction; their sizes together are at most COMMIT_BYTES."""
 
 
 class _Waiting(NamedTuple):
@@ -79,22 +76,11 @@ class Batches(Generic[I, R]):
         await asyncio.sleep(0)  # items of this iteration of the loop share the transaction
         while self._queue:
             batch = [
-                one for one in self._take() if not one.future.done()
+                one for one in take_batch(self._queue) if not one.future.done()
             ]  # an item whose caller has gone is not stored
             if batch:
                 await self._store(batch)
         self._free += 1
-
-    def _take(self) -> list[_Waiting]:
-        """Take the oldest items that fit into one transaction; always at least one."""
-        batch: list[_Waiting] = []
-        left = COMMIT_BYTES
-        while self._queue and len(batch) < MAX_BATCH:
-            left -= self._queue[0].size
-            if left < 0 and batch:
-                break
-            batch.append(self._queue.popleft())
-        return batch
 
     async def _store(self, batch: list[_Waiting]) -> None:
         items = [waiting.item for waiting in batch]

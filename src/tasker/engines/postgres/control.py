@@ -17,9 +17,10 @@ from tasker.engines.postgres.retention import Erasure
 from tasker.engines.postgres.rows import head_of, task_of
 from tasker.engines.postgres.ties import End, TiedTasks
 from tasker.engines.postgres.transaction import Transaction
+from tasker.engines.shared.cursors import to_cursor
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import reopened
-from tasker.engines.shared.values import read_extra, to_cursor
+from tasker.engines.shared.values import read_extra
 from tasker.errors import Conflict, Expired, NotFound
 from tasker.model import Change, Draft, Status, Task, TaskFilter
 from tasker.model.control import Action, Chosen, ChosenTask, Counted

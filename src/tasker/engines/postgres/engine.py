@@ -30,17 +30,14 @@ from tasker.engines.postgres.rows import claim_of
 from tasker.engines.postgres.sql import queries
 from tasker.engines.postgres.storage import bring_up_to_date
 from tasker.engines.postgres.stores.archive import PostgresArchive
-from tasker.engines.postgres.stores.audit import PostgresAudit
 from tasker.engines.postgres.stores.journal import PostgresJournal
 from tasker.engines.postgres.stores.keys import PostgresKeys
 from tasker.engines.postgres.stores.queues import PostgresQueues
 from tasker.engines.postgres.stores.schedules import PostgresSchedules
-from tasker.engines.postgres.stores.secrets import PostgresSecrets
-from tasker.engines.postgres.stores.usage import PostgresUsage, UsageTable
 from tasker.engines.postgres.stores.webhooks import PostgresWebhooks
 from tasker.engines.postgres.stores.workers import PostgresWorkers
 from tasker.engines.postgres.submit import Submits
-from tasker.engines.postgres.tables import make_tables
+from tasker.engines.postgres.tables import PostgresDatabase, Texts
 from tasker.engines.postgres.ties import Settler, TiedTasks
 from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.postgres.waiters import Waiters
@@ -61,7 +58,10 @@ from tasker.engines.protocol import (
     WorkerStore,
 )
 from tasker.engines.protocol import Listener as ChangeListener
-from tasker.engines.shared.values import draft_size
+from tasker.engines.shared.batches import draft_size
+from tasker.engines.shared.stores.audit import Audit
+from tasker.engines.shared.stores.secrets import Secrets
+from tasker.engines.shared.stores.usage import Usage
 from tasker.errors import ConfigError, Unavailable
 from tasker.model import (
     Attempt,
@@ -151,10 +151,11 @@ class PostgresEngine:
         self._waiters = Waiters()
         self._listeners: list[ChangeListener] = []
         self._listener = Listener(connections, self._heard)
-        self._make_writers(schema)
-        self._make_stores(schema, journal)
+        texts = Texts(self._queries, schema)
+        self._make_writers(schema, texts)
+        self._make_stores(texts, journal)
 
-    def _make_writers(self, schema: str) -> None:
+    def _make_writers(self, schema: str, texts: Texts) -> None:
         """Make what changes tasks in transactions, and what collects such changes."""
         connections, named = self._connections, self._queries
         self._jobs = jobs = Jobs(schema)
@@ -164,7 +165,7 @@ class PostgresEngine:
         self._erasure = Erasure(named)
         self._changes = TaskChanges(named, jobs, parking, ties, self._erasure)
         self._retention = Retention(named, jobs, parking, ties, self._erasure)
-        self._submits = Submits(named, jobs, ties, self._changes)
+        self._submits = Submits(texts, jobs, ties, self._changes)
         self._starts = Starts(named, jobs, limits, parking, ties)
         self._settler = Settler(connections, ties)
         self._drafts = Batches(connections, self._submits.store, at_once=_SUBMIT_TRANSACTIONS)
@@ -181,20 +182,18 @@ class PostgresEngine:
             is_deaf=lambda: not self._listener.is_connected,
         )
 
-    def _make_stores(self, schema: str, journal: JournalLimits) -> None:
+    def _make_stores(self, texts: Texts, journal: JournalLimits) -> None:
         connections, named, erase_until = self._connections, self._queries, self._steps.erase_until
-        tables = make_tables(schema)
-        self.archive: ArchiveStore = PostgresArchive(
-            connections, named, {**tables, "usage": UsageTable(named)}, self._erasure, self._ties
-        )
+        database = PostgresDatabase(connections, texts, erase_until)
+        self.archive: ArchiveStore = PostgresArchive(connections, texts, self._erasure, self._ties)
         self.tombstones: TombstoneStore = PostgresTombstones(connections, self._erasure)
-        self.webhooks: WebhookStore = PostgresWebhooks(connections, named, tables, erase_until)
-        self.schedules: ScheduleStore = PostgresSchedules(connections, schema, named, self._submits, self._changes)
+        self.webhooks: WebhookStore = PostgresWebhooks(database)
+        self.schedules: ScheduleStore = PostgresSchedules(database, self._submits, self._changes)
         self.control: Control = PostgresControl(connections, named, self._reads, self._changes)
-        self.usage: UsageStore = PostgresUsage(connections, named)
-        self.audit: AuditStore = PostgresAudit(connections, named, erase_until)
-        self.secrets: SecretStore = PostgresSecrets(connections, named)
-        self.keys: KeyStore = PostgresKeys(connections, named, schema)
+        self.usage: UsageStore = Usage(database)
+        self.audit: AuditStore = Audit(database)
+        self.secrets: SecretStore = Secrets(database)
+        self.keys: KeyStore = PostgresKeys(database)
         self.journal: JournalStore = PostgresJournal(connections, named, self._prune_journal, journal, erase_until)
         self.queues: QueueStore = PostgresQueues(connections, QueueTable(named, self._limits, self._parking))
         self.workers: WorkerStore = PostgresWorkers(connections, named, self._listener)

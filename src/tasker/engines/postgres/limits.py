@@ -179,7 +179,7 @@ class Limits:
         self, tx: Transaction, partitions: Sequence[str], limit: int, gates: Gates, gate: Gate
     ) -> list[Candidate]:
         """Return the first candidates of one queue that may start, at most `limit`; park those whose key is taken."""
-        most = gate.room(limit)
+        most = gate.free_slots(limit)
         passing: list[Candidate] = []
         window = max(most, WINDOW) if gate.has_keys else most
         for last in range(ROUNDS - 1, -1, -1) if most else ():

@@ -11,7 +11,8 @@ from tasker.engines.postgres.limits import Limits, settings_of, tokens_in
 from tasker.engines.postgres.parking import Parking
 from tasker.engines.postgres.partitions import any_partition, level_of, partitions_of
 from tasker.engines.postgres.transaction import Connection, Transaction
-from tasker.engines.shared.values import encode, too_many
+from tasker.engines.shared.refusals import too_many
+from tasker.engines.shared.values import encode
 from tasker.model.queues import MOST_BEFORE, Place, QueueChange, QueueSettings, QueueState, tokens_after
 
 _SETTINGS = 0x71756575

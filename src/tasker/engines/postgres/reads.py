@@ -11,8 +11,9 @@ from msgspec import structs
 
 from tasker.engines.postgres.rows import attempt_of, entry_of, event_of, head_of, task_of
 from tasker.engines.postgres.transaction import Connection
+from tasker.engines.shared.cursors import from_cursor, to_cursor
 from tasker.engines.shared.log import merge
-from tasker.engines.shared.values import PAGE_BYTES, from_cursor, to_cursor
+from tasker.engines.shared.values import PAGE_BYTES
 from tasker.model import Attempt, Event, Page, PartitionStats, Status, Task, TaskFilter
 
 _SIZES = "seq, octet_length(params) + coalesce(octet_length(result), 0) AS size"

@@ -72,7 +72,7 @@ class Erasure:
     async def _erase(self, tx: Transaction, seqs: Sequence[int], task_ids: Sequence[UUID]) -> None:
         """Erase tasks with all that belongs to them but their idempotency keys. The one place that knows all of it."""
         await tx.execute(self._queries["erase_tasks"], seqs)
-        await tx.execute(self._queries["erase_secrets"], task_ids)
+        await tx.execute(self._queries["delete_task_secrets"], task_ids)
         await erase_webhooks(tx, self._queries, task_ids)
 
 

@@ -6,14 +6,17 @@ from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
-from tasker.engines.postgres.attachments import check_join, insert_secrets, insert_webhooks, join_webhook
+from tasker.engines.postgres.attachments import insert_secrets
 from tasker.engines.postgres.control import TaskChanges
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.partitions import QueuedTask
+from tasker.engines.postgres.tables import PostgresRows, Texts
 from tasker.engines.postgres.ties import TiedTasks, Ties, is_tied
 from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.shared.journal import created
-from tasker.engines.shared.values import encode, id_taken
+from tasker.engines.shared.refusals import id_taken
+from tasker.engines.shared.stores.webhooks import attach, attach_to_joined, check_join
+from tasker.engines.shared.values import encode
 from tasker.errors import Expired
 from tasker.model import Change, Draft, Idempotency, Receipt, Status
 from tasker.release import LIMITS
@@ -22,8 +25,9 @@ from tasker.release import LIMITS
 class Submits:
     """Stores drafts, on the tables of one schema."""
 
-    def __init__(self, queries: dict[str, str], jobs: Jobs, ties: TiedTasks, changes: TaskChanges) -> None:
-        self._queries = queries
+    def __init__(self, texts: Texts, jobs: Jobs, ties: TiedTasks, changes: TaskChanges) -> None:
+        self._texts = texts
+        self._queries = texts.queries
         self._jobs = jobs
         self._ties = ties
         self._changes = changes
@@ -52,7 +56,7 @@ class Submits:
                 joined = ties.receipt.task_id if ties.receipt.outcome == "joined" else None
                 await tx.execute(self._queries["pass_key_on"], draft.idempotency.key, joined)
             if draft.webhook is not None and ties.receipt.outcome == "joined":
-                await join_webhook(tx, self._queries, draft.webhook, ties.receipt.task_id)
+                await attach_to_joined(self._rows(tx), draft.webhook, ties.receipt.task_id)
             return ties.receipt
         if ties.replaces is not None:
             await self._changes.cancel_if_open(tx, ties.replaces)
@@ -69,7 +73,7 @@ class Submits:
         ties = await self._ties.find(tx, draft)
         refusal = draft.refusal if ties.receipt is None else None
         if ties.receipt is not None and ties.receipt.outcome == "joined" and draft.webhook is not None:
-            refusal = await check_join(tx, self._queries, draft.webhook, ties.receipt.task_id)
+            refusal = await check_join(self._rows(tx), draft.webhook, ties.receipt.task_id)
         return ties if refusal is None else Ties(Receipt(draft.task_id, "refused", refusal=refusal))
 
     async def _insert(self, tx: Transaction, drafts: Sequence[Draft], *, waits: bool = False) -> list[int]:
@@ -87,10 +91,14 @@ class Submits:
         if any(draft.secrets is not None for draft in drafts):
             await insert_secrets(tx, self._queries, drafts, stored)
         if any(draft.webhook is not None for draft in drafts):
-            await insert_webhooks(tx, self._queries, drafts, stored)
+            given = [(draft.webhook, draft.task_id) for draft in drafts if draft.webhook and draft.task_id in stored]
+            await attach(self._rows(tx), given)
         tx.journal += [created(row["task_id"]) for row in rows]
         tx.changes += [Change(row["task_id"], Status.PENDING) for row in rows]
         return [row["seq"] for row in rows]
+
+    def _rows(self, tx: Transaction) -> PostgresRows:
+        return PostgresRows(self._texts, tx.connection, tx)
 
 
 def _queued(draft: Draft, has_settings: bool) -> QueuedTask:

@@ -19,7 +19,8 @@ from tasker.engines.postgres.parking import Parking
 from tasker.engines.postgres.rows import head_of
 from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.shared.journal import ended
-from tasker.engines.shared.values import decode_problem, encode, joined, key_in_use, no_dependency, not_unique
+from tasker.engines.shared.refusals import joined, key_in_use, no_dependency, not_unique
+from tasker.engines.shared.values import decode_problem, encode
 from tasker.errors import Unavailable
 from tasker.model import Change, Draft, Receipt, Status, TaskProblem
 from tasker.rules.lifecycle import deadline_passed, dependency_failed

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from tasker.engines.postgres.notifications import statements
-from tasker.engines.shared.journal import Note, pack
+from tasker.engines.shared.journal import EventRef, pack
 from tasker.model import Change
 
 Connection: TypeAlias = Any
@@ -47,7 +47,7 @@ class Transaction:
         self.sender = sender
         self.is_retry = is_retry
         self.is_commit_sent = False
-        self.journal: list[Note] = []
+        self.journal: list[EventRef] = []
         """Entries for the journal."""
         self.changes: list[Change] = []
         """What listeners are notified of."""

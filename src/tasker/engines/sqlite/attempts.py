@@ -25,7 +25,7 @@ _MICRO = timedelta(microseconds=1)
 
 
 class _Held(NamedTuple):
-    """A running attempt, and what its row says of the log."""
+    """A running attempt, and the fields of its row that its log needs."""
 
     task_id: UUID
     seq: int
@@ -83,7 +83,7 @@ def _find_running(tx: Transaction, lease: Lease) -> _Held | None:
 
 
 def _store(tx: Transaction, held: _Held, report: Report, now: int) -> _Held:
-    """Store a report; return the attempt as its row says it is then."""
+    """Store a report; return the attempt as its row is then."""
     if report.progress is not None:
         tx.execute(QUERIES["set_progress"], (encode(report.progress), held.seq))
     if report.usage is not None:
@@ -111,7 +111,7 @@ def _requeue(tx: Transaction, held: _Held, change: Transition) -> None:
     tx.partitions.note_deadline(deadline)
     suspect = change.interruptions >= MAX_INTERRUPTIONS
     tx.partitions.joined(str(queue), str(type_), due_at, later=change.reason != "queued", suspect=suspect)
-    tx.partitions.ended(tx, str(queue), str(owner), key)
+    tx.partitions.ended(tx.connection, tx.now, str(queue), str(owner), key)
     tx.changes.append(Change(held.task_id, Status.PENDING))
 
 
@@ -136,7 +136,7 @@ def _end(tx: Transaction, lease: Lease, change: Transition) -> bool:
     has_dependants, queue, owner, key = row
     tx.tally.end((day_of(at), change.owner, change.type), change)
     tx.journal.append(ended(lease.task_id, change.status, lease.attempt))
-    tx.partitions.ended(tx, queue, owner, key)
+    tx.partitions.ended(tx.connection, tx.now, queue, owner, key)
     tx.changes.append(Change(lease.task_id, change.status))
     if has_dependants:
         settle_dependants(tx, lease.task_id, change.status, change.error)

@@ -1,4 +1,4 @@
-"""What clients do to tasks that are stored: cancel, retry and delete, one at a time or many.
+"""Cancel, retry and delete stored tasks, one at a time or many.
 
 A function may raise RequestError, but only before its first write (GroupCommit relies on it).
 """
@@ -12,9 +12,10 @@ from uuid import UUID
 import apsw
 
 from tasker.clock import Clock, to_micros
+from tasker.engines.shared.cursors import to_cursor
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import Head, reopened
-from tasker.engines.shared.values import key_in_use, to_cursor
+from tasker.engines.shared.refusals import key_in_use
 from tasker.engines.sqlite import reads, retention
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.retention import References, check_not_expired
@@ -30,7 +31,7 @@ Erase = Callable[[Callable[[Transaction], tuple[int, References]]], Awaitable[in
 
 
 class SqliteControl:
-    """erase: does work in a transaction, and then removes the files that it returns."""
+    """Implements Control. erase: does work in a transaction, then removes the result files that it names."""
 
     def __init__(self, clock: Clock, read: Reader, write: Write, erase: Erase) -> None:
         self._clock = clock
@@ -57,7 +58,7 @@ class SqliteControl:
 
 
 def cancel(tx: Transaction, task_id: UUID) -> Task:
-    """Cancel a pending task, or ask the worker of a running one to."""
+    """Cancel a pending task, or ask the worker of a running one to stop."""
     status, is_done = cancel_open(tx, task_id)
     if not is_done:
         raise Conflict(f"the task is {status}: only a pending or running task can be cancelled")
@@ -65,7 +66,7 @@ def cancel(tx: Transaction, task_id: UUID) -> Task:
 
 
 def cancel_open(tx: Transaction, task_id: UUID) -> tuple[str, bool]:
-    """Do what `cancel` does; return the status that was found, and False if it is terminal: nothing changes then."""
+    """Cancel a task as `cancel` does; return its status before, and False if it was terminal: nothing changed."""
     seq, status, *_ = _row(tx, task_id)
     if status == "running":
         tx.execute(QUERIES["request_cancel"], (tx.now, seq))
@@ -78,7 +79,7 @@ def cancel_open(tx: Transaction, task_id: UUID) -> tuple[str, bool]:
     head = Head(*head_columns)
     tx.journal.append(ended(task_id, Status.CANCELLED, head.attempt, head.last + 1))
     tx.execute(QUERIES["delete_dependencies"], (seq,))
-    tx.partitions.ended(tx, str(queue), str(owner), key)
+    tx.partitions.ended(tx.connection, tx.now, str(queue), str(owner), key)
     tx.changes.append(Change(task_id, Status.CANCELLED))
     if has_dependants:
         settle_dependants(tx, task_id, Status.CANCELLED, None)
@@ -109,7 +110,7 @@ def retry(tx: Transaction, task_id: UUID) -> Task:
 
 
 def _check_ties(tx: Transaction, task: Task) -> list[UUID]:
-    """Return what a task that is run again must wait for. Raises Conflict where other tasks do not allow it."""
+    """Return what a task must wait for when it runs again. Raises Conflict where other tasks forbid it."""
     if task.unique_key is not None:
         row = tx.execute(QUERIES["unique_task"], (task.owner or "", task.type, task.unique_key)).fetchone()
         if row is not None:
@@ -123,7 +124,7 @@ def _check_ties(tx: Transaction, task: Task) -> list[UUID]:
 
 
 def delete(tx: Transaction, task_id: UUID) -> References:
-    """Erase a terminal task with all that belongs to it, once its dependants are settled."""
+    """Erase a terminal task and all that belongs to it. Raises Conflict until its dependants are settled."""
     seq, status, *_ = _row(tx, task_id)
     if status in ("pending", "running"):
         raise Conflict(f"the task is {status}: cancel it first, then delete it")
@@ -136,19 +137,19 @@ _ACTS: dict[Action, Callable[[Transaction, UUID], Task]] = {"cancel": cancel, "r
 
 
 def _act_on_many(tx: Transaction, *, act: Callable[[Transaction, UUID], Task], task_ids: Sequence[UUID]) -> int:
-    """Act on each task. One that refuses it has written nothing."""
+    """Act on each task that allows it; return how many. A refusal comes before any write."""
     done = 0
     for task_id in task_ids:
         try:
             act(tx, task_id)
-        except (Conflict, NotFound):  # another status by now, or gone
+        except (Conflict, NotFound):  # it has another status by now, or is gone
             continue
         done += 1
     return done
 
 
 def _delete_many(tx: Transaction, *, task_ids: Sequence[UUID]) -> tuple[int, References]:
-    """Erase each task. One that refuses it has written nothing."""
+    """Erase each task that allows it; return how many, and their result files. A refusal comes before any write."""
     done, references = 0, References()
     for task_id in task_ids:
         try:
@@ -162,7 +163,7 @@ def _delete_many(tx: Transaction, *, task_ids: Sequence[UUID]) -> tuple[int, Ref
 def _row(
     tx: Transaction, task_id: UUID
 ) -> tuple[int, str, str | None, int | None, str | None, bytes | None, int | None, int | None]:
-    """Return what decides about a change. Raises NotFound, Expired."""
+    """Return the columns of a task that decide what may change. Raises NotFound, Expired."""
     row = tx.execute(QUERIES["status_by_id"], (task_id.bytes,)).fetchone()
     if row is None or is_over(row[-1], tx.now):
         check_not_expired(tx, task_id)

@@ -1,4 +1,4 @@
-"""The embedded engine: one process, one SQLite file, group commit. The Engine protocol says what methods promise."""
+"""The embedded engine: one process, one SQLite file, group commit. The Engine protocol documents the methods."""
 
 from __future__ import annotations
 
@@ -33,29 +33,31 @@ from tasker.engines.protocol import (
     WebhookStore,
     WorkerStore,
 )
-from tasker.engines.shared.values import draft_size
+from tasker.engines.shared.batches import draft_size
+from tasker.engines.shared.stores.audit import Audit
+from tasker.engines.shared.stores.secrets import Secrets
+from tasker.engines.shared.stores.usage import Usage
 from tasker.engines.sqlite import attempts, control, reads
-from tasker.engines.sqlite.claim import Lines, Waiter
+from tasker.engines.sqlite.claim import Waiter, Waiters
 from tasker.engines.sqlite.clock_steps import ClockSteps
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.engines.sqlite.control import SqliteControl
 from tasker.engines.sqlite.faults import reading
+from tasker.engines.sqlite.partitions import Partitions
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import DEFAULT_OVER, Results, is_reference, lost
 from tasker.engines.sqlite.retention import References, SqliteTombstones, prune
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import Store, check_space, open_store, opening, probe
 from tasker.engines.sqlite.stores.archive import SqliteArchive
-from tasker.engines.sqlite.stores.audit import SqliteAudit
 from tasker.engines.sqlite.stores.journal import SqliteJournal
 from tasker.engines.sqlite.stores.keys import SqliteKeys
 from tasker.engines.sqlite.stores.queues import SqliteQueues
 from tasker.engines.sqlite.stores.schedules import SqliteSchedules
-from tasker.engines.sqlite.stores.secrets import SqliteSecrets
-from tasker.engines.sqlite.stores.usage import SqliteUsage
 from tasker.engines.sqlite.stores.webhooks import SqliteWebhooks
 from tasker.engines.sqlite.stores.workers import SqliteWorkers
 from tasker.engines.sqlite.submit import insert
+from tasker.engines.sqlite.tables import SqliteDatabase
 from tasker.engines.sqlite.ties import fail_overdue, find_unsettled, settle_rest
 from tasker.engines.sqlite.transaction import Transaction
 from tasker.errors import Unavailable
@@ -82,11 +84,11 @@ from tasker.rules.lifecycle import Released, decide
 _log = structlog.get_logger(__name__)
 
 _FEW_EVENTS = 25
-"""So many events are read on the loop: a wake-up of a reader brings a few."""
+"""Events that are read on the event loop at most: the usual read after a notification brings a few."""
 _AFTER_A_FAULT = 0.5
 """Seconds after a failed commit until waiting claims are tried again."""
 _LOOK_EVERY = 1.0
-"""Seconds between looks whether the files are in place, where no commit looks."""
+"""Seconds between checks that the files are in place, while no commit checks."""
 
 
 @contextlib.asynccontextmanager
@@ -117,7 +119,7 @@ async def open_sqlite(
 
 
 class SqliteEngine:
-    """Tasks in one SQLite file; see Engine for the contract. `open_sqlite` makes it: use it on that event loop."""
+    """Tasks in one SQLite file; see Engine for the contract. `open_sqlite` makes one, for use on that event loop."""
 
     is_shared = False
 
@@ -130,32 +132,35 @@ class SqliteEngine:
         self._loop = asyncio.get_running_loop()
         self._read = Reader(store.scans)
         self._results = Results(self.path.with_name("results"), spill_over)
-        self._lines = Lines(clock)
-        self._steps = ClockSteps(clock, self._lines.clock_was_set)
+        self._partitions = Partitions(clock)
+        self._waiters = Waiters(clock, self._partitions)
+        self._steps = ClockSteps(clock, self._partitions.clock_was_set)
         self._steps.open(store.writer)
         store.writer.execute(QUERIES["release_deliveries"], (DELIVERY_LEASE // timedelta(microseconds=1),))
+        self._partitions.unsettled.update(dict.fromkeys(find_unsettled(store.writer)))
         self._commits = GroupCommit(
             store.writer,
             presence=store.presence,
-            begin=lambda connection: Transaction(connection, self._micros(), self._lines),
+            begin=lambda connection: Transaction(connection, self._micros(), self._partitions),
             before_work=self._steps.before_work,
-            before_commit=self._lines.serve,
+            before_commit=self._waiters.serve,
             after_commit=self._committed,
             after_rollback=self._rolled_back,
         )
         read, write, erase_until = self._read, self._commits.run, self._steps.erase_until
+        database = SqliteDatabase(read, write, clock, erase_until)
         self.workers: WorkerStore = SqliteWorkers(clock, self._find_running)
-        self.audit: AuditStore = SqliteAudit(read, write, erase_until)
-        self.secrets: SecretStore = SqliteSecrets(read, write)
-        self.keys: KeyStore = SqliteKeys(read, write)
+        self.audit: AuditStore = Audit(database)
+        self.secrets: SecretStore = Secrets(database)
+        self.keys: KeyStore = SqliteKeys(database)
         self.journal: JournalStore = SqliteJournal(read, write, clock, journal, self._results, erase_until)
         self.tombstones: TombstoneStore = SqliteTombstones(clock, read)
-        self.usage: UsageStore = SqliteUsage(clock, read)
-        self.archive: ArchiveStore = SqliteArchive(clock, read, write, self._results)
-        self.schedules: ScheduleStore = SqliteSchedules(clock, read, write)
-        self.webhooks: WebhookStore = SqliteWebhooks(read, write, clock, self._follow_clock, erase_until)
+        self.usage: UsageStore = Usage(database)
+        self.archive: ArchiveStore = SqliteArchive(clock, read, write, database, self._results)
+        self.schedules: ScheduleStore = SqliteSchedules(database)
+        self.webhooks: WebhookStore = SqliteWebhooks(database, self._follow_clock)
         self.control: Control = SqliteControl(clock, read, write, self._erase)
-        self.queues: QueueStore = SqliteQueues(read, write, self._lines, clock)
+        self.queues: QueueStore = SqliteQueues(read, write, self._partitions, clock)
         self._listeners: list[Listener] = []
         self._timer: asyncio.TimerHandle | None = None
         self._moving = False
@@ -164,7 +169,6 @@ class SqliteEngine:
         self._has_erased = False
         self._opened = True
         self._move_on()
-        self._lines.unsettled.update(dict.fromkeys(find_unsettled(store.writer)))
         self._settle_later()
         self._look_at_files()
 
@@ -175,7 +179,7 @@ class SqliteEngine:
         self._next_look.cancel()
         if self._timer is not None:
             self._timer.cancel()
-        self._lines.close()
+        self._waiters.close()
         if self._settling is not None:
             await asyncio.wait([self._settling])
         if self._erasing:
@@ -192,7 +196,7 @@ class SqliteEngine:
         return self._commits.commits
 
     async def submit(self, drafts: Sequence[Draft]) -> list[Receipt]:
-        waiting = self._lines if len(drafts) == 1 else None
+        waiting = self._waiters if len(drafts) == 1 else None
         return await self._commits.run(
             lambda tx: [insert(tx, draft, waiting) for draft in drafts], size=sum(map(draft_size, drafts))
         )
@@ -204,7 +208,7 @@ class SqliteEngine:
             loaded = await self._results.load(task)
             if loaded is not None:
                 return loaded
-            task = reading(reads.find, self._points, task_id, self._micros())  # erased meanwhile, and so is its file
+            task = reading(reads.find, self._points, task_id, self._micros())  # was it erased, and its file with it?
             if task is not None and task.result is not None and bytes(task.result) == reference:
                 raise lost(reference)
         return task
@@ -216,27 +220,27 @@ class SqliteEngine:
         return await self._read(reads.find_attempts, task_id, self._micros())
 
     async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
-        if limit <= _FEW_EVENTS:  # the way to the other thread would cost more
+        if limit <= _FEW_EVENTS:  # the hand-over to the other thread would cost more
             return reading(reads.find_events, self._points, task_id, after, limit, self._micros())
         return await self._read(reads.find_events, task_id, after, limit, self._micros())
 
     async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
         waiter = Waiter(request, self._loop.create_future())
-        self._lines.join(waiter)
-        _unheard(self._commits.run(_nothing))
+        self._waiters.join(waiter)
+        _ignore_result(self._commits.run(_nothing))
         deadline = self._loop.call_later(wait_for.total_seconds(), waiter.give_up)
         try:
             return await waiter.future
         except asyncio.CancelledError:
-            if self._opened and not waiter.future.cancelled():  # the answer came in the same moment
+            if self._opened and not waiter.future.cancelled():  # it was served at the same moment
                 self._give_back(waiter.served)
             raise
         finally:
             deadline.cancel()
-            self._lines.leave(waiter)
+            self._waiters.leave(waiter)
 
     async def heartbeat(self, leases: Sequence[Lease], extend_by: timedelta) -> Heartbeat:
-        expires_at = self._lines.steady + extend_by // timedelta(microseconds=1)
+        expires_at = self._waiters.steady + extend_by // timedelta(microseconds=1)
         return await self._commits.run(functools.partial(attempts.extend, leases=leases, expires_at=expires_at))
 
     async def record(self, lease: Lease, report: Report) -> bool:
@@ -260,7 +264,7 @@ class SqliteEngine:
         await self._erase(lambda tx: (1, control.delete(tx, task_id)))
 
     async def find_expired(self, *, limit: int) -> list[Claim]:
-        return await self._read(reads.find_expired, self._lines.steady, limit)
+        return await self._read(reads.find_expired, self._waiters.steady, limit)
 
     async def fail_overdue(self, *, limit: int) -> int:
         return await self._commits.run(functools.partial(fail_overdue, limit=limit))
@@ -274,15 +278,15 @@ class SqliteEngine:
 
         done = await self._erase(work)
         done = done or await self.journal.prune(limit=limit)
-        if not done and self._has_erased:  # once all is done, so that it costs those who write but once
+        if not done and self._has_erased:  # once all is erased: it delays writers
             self._has_erased = not await self._commits.empty_log()
         return done
 
     async def sweep(self, *, limit: int) -> int:
-        """A task is its own place in the line: only what is parked comes apart. Files of results may be left."""
+        """Only parked tasks can become inconsistent: others are in their partition by their row. Remove stray files."""
         found = await self._read(self._results.sweep, limit) if self._results.has_left else 0
-        if self._lines.limits.has_parked:
-            found += await self._commits.run(functools.partial(self._lines.unpark_many, limit=limit))
+        if self._partitions.limits.has_parked:
+            found += await self._commits.run(lambda tx: self._partitions.unpark_many(tx.connection, tx.now, limit))
         return found
 
     async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[PartitionStats]:
@@ -303,7 +307,7 @@ class SqliteEngine:
         return stop
 
     async def _erase(self, work: Callable[[Transaction], tuple[int, References]]) -> int:
-        """Do work that erases, then remove the files that it names; also if whoever asked for it has gone meanwhile."""
+        """Do work that erases, then remove the files that it returns, even if the caller is cancelled meanwhile."""
 
         async def erase() -> int:
             done, references = await self._commits.run(work)
@@ -314,7 +318,7 @@ class SqliteEngine:
         erasing = asyncio.create_task(erase())
         self._erasing.add(erasing)
         erasing.add_done_callback(self._erasing.discard)
-        _unheard(erasing)
+        _ignore_result(erasing)
         return await asyncio.shield(erasing)
 
     async def _find_running(self) -> dict[str, list[RunningAttempt]]:
@@ -324,7 +328,7 @@ class SqliteEngine:
         return to_micros(self._clock.now())
 
     async def _follow_clock(self) -> None:
-        """Return once what is stored has followed the wall clock."""
+        """Return once the stored times have followed the wall clock."""
         while self._steps.is_behind:
             await self._commits.run(_nothing)
 
@@ -337,7 +341,8 @@ class SqliteEngine:
 
     def _committed(self, changes: list[Change]) -> None:
         self._steps.committed()
-        started, abandoned = self._lines.deliver()
+        self._partitions.committed()
+        started, abandoned = self._waiters.deliver()
         changes += started
         if changes:
             self._notify(changes)
@@ -347,15 +352,15 @@ class SqliteEngine:
         self._move_on()
 
     def _settle_later(self) -> None:
-        """See to it that those who wait for tasks that have ended hear of it, also where they are many."""
-        if self._lines.unsettled and self._settling is None and self._opened:
+        """Settle the dependants that a transaction has left over, in transactions of their own."""
+        if self._partitions.unsettled and self._settling is None and self._opened:
             self._settling = asyncio.create_task(self._settle_rest())
 
     async def _settle_rest(self) -> None:
         try:
-            while self._lines.unsettled and self._opened:
+            while self._partitions.unsettled and self._opened:
                 for other in await self._commits.run(settle_rest):
-                    self._lines.unsettled.pop(other, None)
+                    self._partitions.unsettled.pop(other, None)
         except Unavailable as error:  # the next commit tries again
             _log.warning("store.dependants_not_settled", reason=error.detail)
         finally:
@@ -365,23 +370,24 @@ class SqliteEngine:
         for listener in tuple(self._listeners):
             try:
                 listener(changes)
-            except Exception:  # a listener's fault is its own: the others are notified, and the writer goes on
+            except Exception:  # a bug in one listener must not keep the others from it, nor stop the writer
                 _log.exception("store.listener_failed")
 
     def _give_back(self, claims: Sequence[Claim]) -> None:
-        """Release claims whose caller went away while they were being stored."""
+        """Release claims whose caller was cancelled while they were being stored."""
         for claim in claims:
             transition = decide(Released(), claim, self._clock.now(), Random())  # noqa: S311
-            _unheard(self._end(claim.lease, transition, None, at_close=True))
+            _ignore_result(self._end(claim.lease, transition, None, at_close=True))
 
     def _rolled_back(self) -> None:
         self._steps.rolled_back()
-        self._lines.take_back()
-        if self._lines.has_waiters:
+        self._partitions.forget()
+        self._waiters.take_back()
+        if self._waiters:
             self._schedule(_AFTER_A_FAULT)
 
     def _move_on(self) -> None:
-        """See to it that what is left of a step of the clock is followed, whether or not anybody brings work."""
+        """Go on with following a step of the clock, even if no other work comes."""
         if self._steps.is_moving and self._opened and not self._moving:
             self._moving = True
             self._loop.call_soon(self._move)
@@ -389,10 +395,10 @@ class SqliteEngine:
     def _move(self) -> None:
         self._moving = False
         if self._opened:
-            _unheard(self._commits.run(_nothing))
+            _ignore_result(self._commits.run(_nothing))
 
     def _look_later(self) -> None:
-        seconds = self._lines.seconds_to_next()
+        seconds = self._waiters.seconds_to_next()
         if seconds is not None:
             self._schedule(seconds)
 
@@ -402,20 +408,20 @@ class SqliteEngine:
         self._timer = self._loop.call_later(seconds, self._look)
 
     def _look_at_files(self) -> None:
-        """Look now and from now on, so that a loss is noticed and logged where nothing is written."""
+        """Check now and from now on, so that a loss is noticed and logged while nothing is written."""
         self._next_look = self._loop.call_later(_LOOK_EVERY, self._look_at_files)
         self._commits.look()
 
     def _look(self) -> None:
         self._timer = None
-        if self._opened and self._lines.has_waiters:
-            _unheard(self._commits.run(_nothing))
+        if self._opened and self._waiters:
+            _ignore_result(self._commits.run(_nothing))
 
 
 def _nothing(_: Transaction) -> None:
-    """Work that only gives the waiting claims a transaction."""
+    """Do nothing: the transaction serves the waiting claims."""
 
 
-def _unheard(future: asyncio.Future[Any]) -> None:
-    """Nobody waits for this work: GroupCommit has logged its fault, and the event loop need not."""
+def _ignore_result(future: asyncio.Future[Any]) -> None:
+    """Keep the event loop from logging an error that no one awaits: GroupCommit has logged it."""
     future.add_done_callback(lambda done: done.cancelled() or done.exception())

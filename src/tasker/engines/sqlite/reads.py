@@ -10,8 +10,9 @@ import apsw
 from msgspec import Raw, structs
 
 from tasker.clock import from_micros
+from tasker.engines.shared.cursors import from_cursor, to_cursor
 from tasker.engines.shared.log import Entry, Head, merge
-from tasker.engines.shared.values import PAGE_BYTES, encode, from_cursor, size_of, to_cursor
+from tasker.engines.shared.values import PAGE_BYTES, encode, size_of
 from tasker.engines.sqlite.result_files import Results, is_reference, lost
 from tasker.engines.sqlite.rows import (
     PARKED,
@@ -67,11 +68,13 @@ def page_query(columns: str, where: TaskFilter, cursor: str | None, now: int, li
         # Few tasks among the many that have completed: each status has an index of its own, whose few are sorted.
         each = [
             _NEWEST.format(
-                index=_INDEX_OF[status], status=status.value, condition=condition,
+                index=_INDEX_OF[status],
+                status=status.value,
+                condition=condition,
                 alive=_ALIVE if status.is_terminal else "1",
             )
             for status in statuses
-        ]  # fmt: skip
+        ]
         condition = f"seq IN ({' UNION ALL '.join(each)})"
     else:
         names = ", ".join(f"'{status.value}'" for status in where.status)
@@ -97,11 +100,13 @@ def count_query(where: TaskFilter, now: int) -> tuple[str, list[Any]]:
     condition, values = _condition(where, None, now, 0)
     each = [
         _COUNTED.format(
-            index=_BY_INDEX.get(status, ""), status=status.value, condition=condition,
+            index=_BY_INDEX.get(status, ""),
+            status=status.value,
+            condition=condition,
             alive=_ALIVE if status.is_terminal else "1",
         )
         for status in where.status or tuple(Status)
-    ]  # fmt: skip
+    ]
     # The end names the values that the rest may have no use for: as many must be named as are given.
     query = f"SELECT sum(number), max(newest) FROM ({' UNION ALL '.join(each)}) WHERE ?1 + ?2 IS NOT NULL"  # noqa: S608
     return query, values
@@ -130,12 +135,14 @@ def _condition(where: TaskFilter, cursor: str | None, now: int, limit: int) -> t
     terms: list[str] = ["1"]
     values: list[Any] = [now, limit]
     asked = (
-        ("seq IN (SELECT seq FROM task_tag WHERE tag = ?%d)", where.tag), ("type = ?%d", where.type),
-        ("queue = ?%d", where.queue), ("created_at > ?%d", optional_micros(where.created_after)),
+        ("seq IN (SELECT seq FROM task_tag WHERE tag = ?%d)", where.tag),
+        ("type = ?%d", where.type),
+        ("queue = ?%d", where.queue),
+        ("created_at > ?%d", optional_micros(where.created_after)),
         ("created_at < ?%d", optional_micros(where.created_before)),
         ("owner = ?%d AND owner <> ''" if where.owner else "owner = ?%d", where.owner),  # so its index is known to hold
         ("seq < ?%d", None if cursor is None else from_cursor(cursor)),
-    )  # fmt: skip
+    )
     for term, value in asked:
         if value is not None:
             values.append(value)
@@ -193,11 +200,14 @@ def stats(
     rows: list[Row] = connection.execute(QUERIES[f"{whose}pending_{which}"], values).fetchall()
     lines = {
         (queue, type_): PartitionStats(
-            queue=queue, type=type_, pending=pending, scheduled=scheduled,
+            queue=queue,
+            type=type_,
+            pending=pending,
+            scheduled=scheduled,
             oldest_due_at=from_micros(oldest) if oldest <= now else None,
         )
         for queue, type_, pending, scheduled, oldest in rows
-    }  # fmt: skip
+    }
     running: list[Row] = connection.execute(QUERIES[f"{whose}running_by_line"], values).fetchall()
     for queue, type_, count in running:
         if among is not None and queue not in among:

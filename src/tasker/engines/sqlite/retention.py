@@ -1,4 +1,4 @@
-"""How tasks are erased: by their clients, and when their time is over."""
+"""Erase tasks: for their clients, and when they have expired. Tombstones of those that expired."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import is_reference
 from tasker.engines.sqlite.rows import Row
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.task_webhooks import erase_with_task
 from tasker.engines.sqlite.transaction import Transaction
 from tasker.errors import Expired
 from tasker.model import Tombstone
@@ -23,23 +22,23 @@ from tasker.model.keeping import FOREVER, KEEP_TOMBSTONES_FOR
 _MICRO = timedelta(microseconds=1)
 _AT_LEAST = KEEP_TOMBSTONES_FOR // _MICRO
 _STEP = 0.002
-"""Seconds that one step keeps the event loop: whoever submits meanwhile waits so much longer."""
+"""Seconds that one step may take on the event loop: submissions wait meanwhile."""
 _STEP_SIZE = 1 << 20
-"""Bytes of tasks that are erased in one step, but for the last: all of them are overwritten, through the disk."""
-_SPARE = 256, 10
-"""Pages of free space that stay in the file for what comes next: so many, and every so manieth."""
+"""Bytes of tasks after which a step ends: all of them are overwritten, on disk."""
+_SPARE_PAGES, _SPARE_SHARE = 256, 10
+"""Free pages kept in the file for new tasks: 256, or a tenth of the file, whichever is larger."""
 
 
 References = list[bytes]
-"""To files that must be removed once a transaction is durable."""
+"""References to result files, to be removed once the transaction is durable."""
 
 
 def erase(tx: Transaction, seq: int, task_id: bytes) -> References:
-    """Erase a task with all that belongs to it but its idempotency keys: the one place that knows what does."""
+    """Erase a task with all that belongs to it, except its idempotency keys: the one place that knows what does."""
     for query in ("delete_tags", "delete_attempts", "delete_events"):
         tx.execute(QUERIES[query], (seq,))
-    tx.execute(QUERIES["erase_secrets"], (task_id,))
-    erase_with_task(tx, task_id)
+    for query in ("delete_task_secrets", "delete_task_deliveries", "delete_task_webhooks"):
+        tx.execute(QUERIES[query], (task_id,))
     result: Any = tx.execute(QUERIES["delete_task"], (seq,)).get
     return [result] if is_reference(result) else []
 
@@ -53,7 +52,7 @@ def delete(tx: Transaction, seq: int, task_id: UUID) -> References:
 
 
 def prune(tx: Transaction, now: int, limit: int) -> tuple[int, References]:
-    """Do one step of what is past its time; return how much was done."""
+    """Erase a step of what has expired at `now` (microseconds); return how much was done."""
     references: References = []
     until = perf_counter() + _STEP
     tx.execute(QUERIES["prune_keys"], (now, limit))
@@ -70,7 +69,7 @@ def _prune_tasks(tx: Transaction, now: int, limit: int, until: float, references
     for seq, task_id, length in rows:
         tx.execute(QUERIES["delete_some_events"], (seq, limit))
         done += 1
-        if tx.connection.changes() >= limit:  # it may have more: it goes in the next step
+        if tx.connection.changes() >= limit:  # it may have more: the next step goes on
             break
         tx.execute(QUERIES["bury"], {"seq": seq, "at_least": _AT_LEAST})
         tx.execute(QUERIES["outlive_task"], (task_id,))
@@ -82,10 +81,9 @@ def _prune_tasks(tx: Transaction, now: int, limit: int, until: float, references
 
 
 def _give_space_back(connection: apsw.Connection, until: float) -> int:
-    """Cut free pages off the file's end; return how many."""
+    """Cut free pages off the end of the file; return how many."""
     pages, free = connection.pragma("page_count"), connection.pragma("freelist_count")
-    least, share = _SPARE
-    given, surplus = 0, free - max(least, pages // share)
+    given, surplus = 0, free - max(_SPARE_PAGES, pages // _SPARE_SHARE)
     while given < surplus and perf_counter() < until:
         some = min(surplus - given, 16)
         connection.execute(f"PRAGMA incremental_vacuum({some})").fetchall()
@@ -105,7 +103,7 @@ class SqliteTombstones:
 
 
 def find_tombstone(connection: apsw.Connection, task_id: UUID, now: int) -> Tombstone | None:
-    """Return that of a task that has expired, erased or not yet."""
+    """Return the tombstone of a task that has expired, erased or not."""
     row = connection.execute(QUERIES["when_expired"], {"task_id": task_id.bytes, "now": now}).fetchone()
     if row is None:
         return None
@@ -121,5 +119,5 @@ def check_not_expired(tx: Transaction, task_id: UUID) -> None:
 
 
 def is_buried(connection: apsw.Connection, task_id: UUID, now: int) -> bool:
-    """Tell whether a task was erased here."""
+    """Return whether a task was erased here."""
     return connection.execute(QUERIES["is_buried"], (task_id.bytes, now)).get is not None

@@ -9,19 +9,20 @@ from uuid import UUID
 
 from tasker.clock import to_micros
 from tasker.engines.shared.journal import created, started
-from tasker.engines.shared.values import id_taken
-from tasker.engines.sqlite.claim import Lines, Waiter, lease_end
+from tasker.engines.shared.refusals import id_taken
+from tasker.engines.shared.stores.webhooks import attach, attach_to_joined, check_join
+from tasker.engines.sqlite.claim import Waiter, Waiters, lease_end
 from tasker.engines.sqlite.control import cancel_open
 from tasker.engines.sqlite.retention import check_not_expired
 from tasker.engines.sqlite.rows import draft_row, first_claim, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.task_webhooks import attach, attach_to_joined, check_join
+from tasker.engines.sqlite.tables import at_once, rows_of
 from tasker.engines.sqlite.ties import fail_pending, find_ties, wait_for
 from tasker.engines.sqlite.transaction import Transaction
 from tasker.model import Change, Claim, Draft, Receipt, Status
 
 
-def insert(tx: Transaction, draft: Draft, waiting: Lines | None = None) -> Receipt:
+def insert(tx: Transaction, draft: Draft, waiting: Waiters | None = None) -> Receipt:
     """Store a draft, unless another task answers for it. waiting: the workers of which one may take it at once."""
     key = draft.idempotency
     if key is not None:
@@ -63,15 +64,15 @@ def _insert_tied(tx: Transaction, draft: Draft) -> Receipt:
 def _join(tx: Transaction, draft: Draft, receipt: Receipt) -> Receipt:
     """Let the task of `receipt` answer for the draft, and notify the draft's webhook of it."""
     if draft.webhook is not None:
-        refusal = check_join(tx, draft.webhook, receipt.task_id)
+        refusal = at_once(check_join(rows_of(tx), draft.webhook, receipt.task_id))
         if refusal is not None:
             return Receipt(draft.task_id, "refused", refusal=refusal)
-        attach_to_joined(tx, draft.webhook, receipt.task_id)
+        at_once(attach_to_joined(rows_of(tx), draft.webhook, receipt.task_id))
     _keep_key(tx, draft, receipt.task_id)
     return receipt
 
 
-def _insert(tx: Transaction, draft: Draft, waiting: Lines | None) -> int:
+def _insert(tx: Transaction, draft: Draft, waiting: Waiters | None) -> int:
     """Store a draft, and return its seq."""
     tx.journal.append(created(draft.task_id))
     taker = None if waiting is None or draft.run_at is not None else waiting.taker(draft.queue, draft.type, tx.now)
@@ -90,7 +91,7 @@ def _insert(tx: Transaction, draft: Draft, waiting: Lines | None) -> int:
     if draft.secrets is not None:
         tx.execute(QUERIES["insert_secrets"], (draft.task_id.bytes, draft.secrets))
     if draft.webhook is not None:
-        attach(tx, draft.webhook, draft.task_id)
+        at_once(attach(rows_of(tx), [(draft.webhook, draft.task_id)]))
     return seq
 
 

@@ -1,7 +1,4 @@
-"""What ties a submission to other tasks: equal requests, unique keys, dependencies; and deadlines.
-
-Each function is part of a piece of work inside a transaction, as in changes.py.
-"""
+"""What ties a task to others (cache keys, unique keys, dependencies), and deadlines."""
 
 from __future__ import annotations
 
@@ -15,7 +12,8 @@ import apsw
 from tasker.clock import from_micros, to_micros
 from tasker.engines.shared.journal import ended
 from tasker.engines.shared.log import Head
-from tasker.engines.shared.values import NEVER, decode_problem, encode, joined, no_dependency, not_unique
+from tasker.engines.shared.refusals import joined, no_dependency, not_unique
+from tasker.engines.shared.values import NEVER, decode_problem, encode
 from tasker.engines.sqlite.rows import Row, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.transaction import Transaction
@@ -23,12 +21,14 @@ from tasker.model import Change, Draft, Receipt, Status, TaskProblem
 from tasker.rules.lifecycle import deadline_passed, dependency_failed
 
 _NEVER = to_micros(NEVER)
-SETTLED_AT_ONCE = 200
-"""Dependants that one transaction settles: its statements run on the event loop."""
 
 
 class Ties(NamedTuple):
-    """What a draft found: a receipt if it is not stored; the task that it replaces; what it waits for, or fails by."""
+    """What other tasks mean for a draft.
+
+    receipt: the answer, if it is not stored. replaces: the task whose place it takes. waits_for: open dependencies.
+    error: why it fails at once.
+    """
 
     receipt: Receipt | None = None
     replaces: UUID | None = None
@@ -37,7 +37,7 @@ class Ties(NamedTuple):
 
 
 def find_ties(tx: Transaction, draft: Draft) -> Ties:
-    """Look at the tasks that a draft is tied to; nothing is written."""
+    """Look at the tasks that a draft is tied to. Write nothing."""
     if draft.cache_key is not None:
         cached = _cached(tx, draft.cache_key, tx.now - draft.cache_for // timedelta(microseconds=1))
         if cached is not None:
@@ -73,7 +73,7 @@ def _dependencies(tx: Transaction, draft: Draft, replaces: UUID | None) -> Ties:
 
 
 def _end_of(tx: Transaction, task_id: UUID, owner: str) -> tuple[Status, TaskProblem | None] | None:
-    """Return the status and error of a task, if it is there and of this owner."""
+    """Return the status and error of a task, if it exists and belongs to this owner."""
     row = tx.execute(QUERIES["end_of"], (task_id.bytes, tx.now)).fetchone()
     if row is None or row[0] != owner:
         return None
@@ -81,7 +81,7 @@ def _end_of(tx: Transaction, task_id: UUID, owner: str) -> tuple[Status, TaskPro
 
 
 def wait_for(tx: Transaction, seq: int, others: Sequence[UUID]) -> None:
-    """Keep a pending task from its line until these open ones have completed."""
+    """Keep a pending task from being claimed until these open tasks have completed."""
     for other in others:
         tx.execute(QUERIES["insert_dependency"], (seq, other.bytes))
         tx.execute(QUERIES["has_dependant"], (other.bytes,))
@@ -91,9 +91,9 @@ def wait_for(tx: Transaction, seq: int, others: Sequence[UUID]) -> None:
 def find_open_dependencies(
     tx: Transaction, depends_on: Sequence[UUID], *, may_miss: bool = True
 ) -> tuple[list[UUID], UUID | None]:
-    """Return which of these a task that is run again must wait for, and one that has not completed and will not.
+    """Return the dependencies that are open, and one that failed or was cancelled, if any (then no open ones).
 
-    may_miss: whether what is not there any more had completed, as far as this task is concerned.
+    may_miss: whether a dependency that no longer exists counts as completed, not as failed.
     """
     waits: list[UUID] = []
     for task_id in depends_on:
@@ -106,7 +106,7 @@ def find_open_dependencies(
 
 
 def resume_waiting(tx: Transaction, task_id: UUID, depends_on: Sequence[UUID]) -> None:
-    """Bring a task that waits for others, and was stored without their news, up to date with these."""
+    """Settle an imported task that waits for others, some of which may have ended."""
     row: Row | None = tx.execute(QUERIES["waiting_task"], (task_id.bytes,)).fetchone()
     if row is None:
         return
@@ -124,19 +124,19 @@ def resume_waiting(tx: Transaction, task_id: UUID, depends_on: Sequence[UUID]) -
 
 
 def settle_dependants(tx: Transaction, ended: UUID, status: Status, error: TaskProblem | None) -> None:
-    """Let the tasks that depend on one that has ended go into line, or fail; and so on, for those that these end.
+    """Release the dependants of a task that has ended, or fail them and in turn their own dependants.
 
     One transaction settles SETTLED_AT_ONCE. A task with more dependants goes into `partitions.unsettled`.
     """
     work = [(ended, status, error)]
     while work:
         other, status, error = work.pop()
-        room = tx.partitions.room_to_settle
-        rows: list[Row] = tx.execute(QUERIES["dependants"], (other.bytes, room + 1)).fetchall()
-        if len(rows) > room:
+        left = tx.partitions.left_to_settle
+        rows: list[Row] = tx.execute(QUERIES["dependants"], (other.bytes, left + 1)).fetchall()
+        if len(rows) > left:
             tx.partitions.unsettled[other] = None
-        for (seq,) in rows[:room]:
-            tx.partitions.room_to_settle -= 1
+        for (seq,) in rows[:left]:
+            tx.partitions.left_to_settle -= 1
             if status is Status.COMPLETED:
                 tx.execute(QUERIES["delete_dependency"], (other.bytes, seq))
                 _release(tx, seq)
@@ -150,27 +150,27 @@ def settle_dependants(tx: Transaction, ended: UUID, status: Status, error: TaskP
 
 
 def settle_rest(tx: Transaction) -> list[UUID]:
-    """Go on with what is in `tx.partitions.unsettled`; return those of whom nothing is left."""
+    """Go on with the tasks in `partitions.unsettled`; return those that are settled."""
     done: list[UUID] = []
     for other in tuple(tx.partitions.unsettled):
-        if tx.partitions.room_to_settle < 1:
+        if tx.partitions.left_to_settle < 1:
             break
         row: Any = tx.execute(QUERIES["ending_of"], (other.bytes,)).fetchone()
-        if row is not None:  # else it has been run again since, and they wait for it
+        if row is not None:  # otherwise it runs again, and its dependants wait for it
             error = None if row[1] is None else decode_problem(row[1])
             settle_dependants(tx, other, Status(row[0]), error)
-        if row is None or tx.partitions.room_to_settle > 0:
+        if row is None or tx.partitions.left_to_settle > 0:
             done.append(other)
     return done
 
 
 def find_unsettled(connection: apsw.Connection) -> list[UUID]:
-    """Return the tasks that have ended, and others still wait for them."""
+    """Return the ended tasks that others still wait for."""
     return [task_id_of(row[0]) for row in connection.execute(QUERIES["unsettled"])]
 
 
 def _release(tx: Transaction, seq: int) -> None:
-    """Put a task into line if it waits for nothing more."""
+    """Let a task be claimed if it waits for no other task."""
     if tx.execute(QUERIES["any_dependency"], (seq,)).fetchone() is not None:
         return
     row: Row | None = tx.execute(QUERIES["release"], {"now": tx.now, "seq": seq}).fetchone()
@@ -182,9 +182,9 @@ def _release(tx: Transaction, seq: int) -> None:
 
 
 def fail_pending(tx: Transaction, seq: int, error: TaskProblem) -> Row | None:
-    """End a pending task that will have no attempt.
+    """Fail a pending task that will have no attempt.
 
-    Returns its id, whether others depend on it, its queue, owner and concurrency key; None if it is not pending.
+    Return its id, whether others depend on it, its queue, owner and concurrency key; None if it is not pending.
     """
     values = {"now": tx.now, "seq": seq, "error": encode(error)}
     row: Row | None = tx.execute(QUERIES["fail_pending"], values).fetchone()
@@ -196,14 +196,14 @@ def fail_pending(tx: Transaction, seq: int, error: TaskProblem) -> Row | None:
 
 
 def fail_overdue(tx: Transaction, limit: int) -> int:
-    """End pending tasks whose deadline has passed, at most `limit`; return how many."""
+    """Fail pending tasks whose deadline has passed, at most `limit`; return how many."""
     rows: list[Row] = tx.execute(QUERIES["overdue"], (tx.now, limit)).fetchall()
     for seq, deadline, last in rows:
         error = deadline_passed(from_micros(deadline), None if last is None else decode_problem(last))
         tx.execute(QUERIES["delete_dependencies"], (seq,))
         failed = fail_pending(tx, seq, error)
         if failed is not None:
-            tx.partitions.ended(tx, *failed[2:])  # others may have been parked behind it
+            tx.partitions.ended(tx.connection, tx.now, *failed[2:])  # others may be parked behind it
             tx.changes.append(Change(failed[0], Status.FAILED))
             if failed[1]:
                 settle_dependants(tx, failed[0], Status.FAILED, error)

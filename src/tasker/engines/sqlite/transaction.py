@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias, TypeVar
-from uuid import UUID
+from typing import Protocol, TypeAlias, TypeVar
 
 import apsw
 
-from tasker.engines.shared.journal import Note, pack
+from tasker.engines.shared.journal import EventRef, pack
 from tasker.engines.shared.usage import Tally
+from tasker.engines.sqlite.partitions import Partitions
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.model import Change
 
@@ -18,25 +18,6 @@ T = TypeVar("T")
 DayTally: TypeAlias = Tally[tuple[int, str, str]]
 """By day since 1970, owner and type."""
 _DAY = 86_400_000_000
-
-
-class Partitions(Protocol):
-    """What a transaction tells the queue partitions of: claim.Lines implements it."""
-
-    unsettled: dict[UUID, None]
-    room_to_settle: int
-
-    def ended(self, tx: Transaction, queue: str, owner: str, key: Any) -> None: ...
-
-    def joined(
-        self, queue: str, type_: str, due_at: int, *, later: bool, suspect: bool = False, priority: int | None = None
-    ) -> None: ...
-
-    def note_deadline(self, deadline: int | None) -> None: ...
-
-    def settings_changed(self) -> None: ...
-
-    def unpark_many(self, tx: Transaction, limit: int) -> int: ...
 
 
 class Transaction:
@@ -56,7 +37,7 @@ class Transaction:
         self.execute = connection.execute
         self.now = now
         self.partitions = partitions
-        self.journal: list[Note] = []
+        self.journal: list[EventRef] = []
         self.tally: DayTally = Tally()
         self.changes: list[Change] = []
 
@@ -71,7 +52,7 @@ class Transaction:
                 self.execute(QUERIES["insert_usage"], (day, owner, type_, *figures))
         if self.journal:
             for row in pack(self.journal):
-                self.execute(QUERIES["note"], (self.now, row))
+                self.execute(QUERIES["insert_journal"], (self.now, row))
             self.journal.clear()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,13 +13,13 @@ from tasker.engines.postgres.attempts import insert_events
 from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.listener import LOCKS
 from tasker.engines.postgres.retention import Erasure
-from tasker.engines.postgres.stores.usage import UsageTable
-from tasker.engines.postgres.tables import Table
+from tasker.engines.postgres.tables import PostgresRows, Texts
 from tasker.engines.postgres.ties import TiedTasks
 from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.shared.log import Entry
-from tasker.engines.shared.tables import WEBHOOKS, InTheWay, Row, read_records
-from tasker.engines.shared.values import check_keys, check_moved, check_stored, taken
+from tasker.engines.shared.refusals import check_keys, check_moved, check_stored, taken
+from tasker.engines.shared.stores.records import find_records, find_records_of, put_records
+from tasker.engines.shared.tables import ARCHIVED, InTheWay, Row, read_records
 from tasker.errors import ArchiveError, Conflict
 from tasker.model.archive import (
     COLUMNS,
@@ -40,29 +40,23 @@ _UNFIT = asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, RuntimeEr
 class PostgresArchive:
     """The ArchiveStore on the tables of one schema."""
 
-    def __init__(
-        self,
-        connections: Connections,
-        queries: dict[str, str],
-        tables: Mapping[str, Table[Any] | UsageTable],
-        erasure: Erasure,
-        ties: TiedTasks,
-    ) -> None:
+    def __init__(self, connections: Connections, texts: Texts, erasure: Erasure, ties: TiedTasks) -> None:
         self._ties = ties
         self._erasure = erasure
         self._connections = connections
-        self._queries = queries
-        self._tables = tables
+        self._queries = texts.queries
+        self._texts = texts
 
     async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredRecord] | list[StoredTask]]:
         async with self._connections.snapshot() as connection:
-            for table in self._tables.values():
-                if values := await table.find_all(connection):
-                    yield [table.shape.record(value) for value in values]
+            rows = PostgresRows(self._texts, connection)
+            for shape in ARCHIVED.values():
+                if records := await find_records_of(rows, shape):
+                    yield records
             last = 0
-            while rows := await connection.fetch(self._queries["archive_page"], last, at_once, size):
-                last = rows[-1]["seq"]
-                yield await self._whole(connection, rows)
+            while tasks := await connection.fetch(self._queries["archive_page"], last, at_once, size):
+                last = tasks[-1]["seq"]
+                yield await self._whole(connection, tasks)
 
     async def put(self, tasks: Sequence[StoredTask], *, rehearsal: bool = False) -> int:
         """A retry after a lost answer finds what that stored, and counts it as stored before."""
@@ -95,13 +89,10 @@ class PostgresArchive:
         return await self._connections.transact(work)
 
     async def find_records(self, records: Sequence[StoredRecord]) -> list[StoredRecord | None]:
-        rows = read_records(records)
-
-        async def query(connection: Connection) -> list[StoredRecord | None]:
-            found = [(self._tables[row.table], await self._tables[row.table].find(connection, row.key)) for row in rows]
-            return [None if value is None else table.shape.record(value) for table, value in found]
-
-        return await self._connections.read(query)
+        given = read_records(records)
+        return await self._connections.read(
+            lambda connection: find_records(PostgresRows(self._texts, connection), given)
+        )
 
     async def _rehearse(self, do: Callable[[Connection], Awaitable[int]]) -> int:
         """Do work in a transaction, and roll it back; return or raise its outcome."""
@@ -126,17 +117,10 @@ class PostgresArchive:
 
     async def _put_records(self, tx: Transaction, rows: Sequence[Row]) -> int:
         await tx.execute(self._queries["import_alone"], LOCKS)
-        stored = 0
-        for row in rows:
-            table = self._tables[row.table]
-            if await table.insert(tx, row.value):
-                row.check_stored(await table.find(tx, row.key))
-                if row.table == WEBHOOKS.name:  # it gets the events that follow it in this journal
-                    await tx.execute(self._queries["mark_webhook"], row.key)
-                stored += 1
-            elif await table.find(tx, row.key) is None:
-                raise InTheWay(row).conflict
-        return stored
+        try:
+            return await put_records(PostgresRows(self._texts, tx.connection, tx), rows)
+        except InTheWay as error:
+            raise error.conflict from error
 
     async def _put(self, tx: Transaction, tasks: Sequence[StoredTask]) -> int:
         await tx.execute(self._queries["import_alone"], LOCKS)

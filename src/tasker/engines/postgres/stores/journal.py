@@ -22,15 +22,15 @@ from tasker.engines.postgres.rows import event_of, head_of, task_of
 from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.shared.journal import (
     ROWS_AT_ONCE,
-    Noted,
+    FoundEvent,
     Place,
+    PlacedEvent,
     Subject,
-    Told,
     end_of,
-    first_told,
+    find_events,
+    first_page,
     from_cursor,
     spread,
-    tell,
     to_cursor,
     wanted,
 )
@@ -41,7 +41,7 @@ from tasker.model.journal import JournalEntry, JournalLimits, JournalPage
 _LOOK_AGAIN = 0.01
 """Seconds between looks for a missing number: as a rule its commit is on its way to the disk."""
 _LONGEST_LOOK = 0.5
-"""Seconds after which a reader gets an empty page."""
+"""Seconds after which a read that found nothing returns."""
 
 Prune = Callable[[Callable[[Connection], Awaitable[int]]], Awaitable[int]]
 
@@ -125,16 +125,16 @@ class PostgresJournal:
         is_held = len(ready) < len(rows)
         if is_held:
             await self._settled.ask(connection, last)
-        noted = spread(ready, after, limit)
-        told = await self._told(connection, noted)
-        first = first_told(told, await self._sizes(connection, told))
-        end = first[-1].noted.place if len(first) < len(told) else end_of(noted, after)
+        placed = spread(ready, after, limit)
+        found = await self._find_events(connection, placed)
+        first = first_page(found, await self._sizes(connection, found))
+        end = first[-1].placed.place if len(first) < len(found) else end_of(placed, after)
         page = JournalPage(entries=await self._entries(connection, name, first), cursor=to_cursor(name, end))
-        return page, is_held and not noted
+        return page, is_held and not placed
 
-    async def _told(self, connection: Connection, noted: Sequence[Noted]) -> list[Told]:
+    async def _find_events(self, connection: Connection, placed: Sequence[PlacedEvent]) -> list[FoundEvent]:
         """Read these events: logs after rows, for what a row no longer shows is in its log by then."""
-        ids = [UUID(bytes=task_id) for task_id in dict.fromkeys(one.note.task_id for one in noted)]
+        ids = [UUID(bytes=task_id) for task_id in dict.fromkeys(one.ref.task_id for one in placed)]
         rows = await connection.fetch(self._queries["subjects"], ids) if ids else ()
         subjects = {
             row["task_id"].bytes: Subject(
@@ -142,26 +142,26 @@ class PostgresJournal:
             )
             for row in rows
         }
-        want = wanted(noted, subjects)
+        want = wanted(placed, subjects)
         kept: dict[int, dict[int, Entry]] = defaultdict(dict)
         if want.ranges or want.ends:
             columns = [list(column) for column in zip(*want.ranges, strict=True)] or [[], [], []]
             for row in await connection.fetch(self._queries["events_between"], *columns, want.ends):
                 seq, *entry = row.values()
                 kept[seq][entry[0]] = Entry(*entry)
-        return tell(noted, subjects, kept)
+        return find_events(placed, subjects, kept)
 
-    async def _sizes(self, connection: Connection, told: Sequence[Told]) -> dict[bytes, int]:
+    async def _sizes(self, connection: Connection, found: Sequence[FoundEvent]) -> dict[bytes, int]:
         """Return the sizes of the tasks that ended here, without reading them."""
-        ended = [UUID(bytes=one.noted.note.task_id) for one in told if one.is_end]
+        ended = [UUID(bytes=one.placed.ref.task_id) for one in found if one.is_end]
         rows = await connection.fetch(self._queries["task_sizes"], ended) if ended else ()
         return {row["task_id"].bytes: row["size"] for row in rows}
 
-    async def _entries(self, connection: Connection, name: bytes, told: Sequence[Told]) -> list[JournalEntry]:
-        ended = [UUID(bytes=one.noted.note.task_id) for one in told if one.is_end]
+    async def _entries(self, connection: Connection, name: bytes, found: Sequence[FoundEvent]) -> list[JournalEntry]:
+        ended = [UUID(bytes=one.placed.ref.task_id) for one in found if one.is_end]
         rows = await connection.fetch(self._queries["tasks_by_id"], ended) if ended else ()
         tasks = {row["task_id"]: task_of(row) for row in rows}
-        return [_entry(name, one, tasks) for one in told]
+        return [_entry(name, one, tasks) for one in found]
 
 
 def _ready(rows: Sequence[Any], first: int, settled: int) -> list[tuple[int, bytes]]:
@@ -171,19 +171,19 @@ def _ready(rows: Sequence[Any], first: int, settled: int) -> list[tuple[int, byt
     return [(row["id"], row["notes"]) for row, _ in ready]
 
 
-def _entry(name: bytes, told: Told, tasks: dict[UUID, Task]) -> JournalEntry:
-    noted, subject, entry, is_end = told
-    task_id = UUID(bytes=noted.note.task_id)
+def _entry(name: bytes, found: FoundEvent, tasks: dict[UUID, Task]) -> JournalEntry:
+    placed, subject, entry, is_end = found
+    task_id = UUID(bytes=placed.ref.task_id)
     task = tasks.get(task_id) if is_end else None
     if task is not None and (task.status != entry.type or task.attempt != entry.attempt):  # it runs again already
         task = None
     return JournalEntry(
-        cursor=to_cursor(name, noted.place),
+        cursor=to_cursor(name, placed.place),
         event=event_of(entry, task_id),
         type=subject.type,
         queue=subject.queue,
         tags=subject.tags,
         owner=subject.owner,
-        commit=noted.row,
+        commit=placed.row,
         task=task,
     )

@@ -12,7 +12,7 @@ from tasker.model.queues import Place, QueueChange, QueueSettings, QueueState
 
 
 class PostgresQueues:
-    """Settings of queues, and what is known of them."""
+    """Queues: their settings, and the tasks in them."""
 
     def __init__(self, connections: Connections, table: QueueTable) -> None:
         self._connections = connections

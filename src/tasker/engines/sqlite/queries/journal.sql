@@ -1,4 +1,4 @@
--- name: note
+-- name: insert_journal
 INSERT INTO journal (noted_at, notes) VALUES (?, ?);
 
 -- name: journal_name

@@ -12,8 +12,10 @@ import apsw
 import msgspec
 
 from tasker.clock import Clock, from_micros, to_micros
-from tasker.engines.shared.tables import USAGE, WEBHOOKS, InTheWay, Row, read_records
-from tasker.engines.shared.values import check_keys, check_moved, check_stored, encode, taken
+from tasker.engines.shared.refusals import check_keys, check_moved, check_stored, taken
+from tasker.engines.shared.stores.records import find_records, find_records_of, put_records
+from tasker.engines.shared.tables import ARCHIVED, InTheWay, read_records
+from tasker.engines.shared.values import encode
 from tasker.engines.sqlite.faults import ENVIRONMENT, is_taken
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import Results, is_reference
@@ -21,8 +23,7 @@ from tasker.engines.sqlite.retention import is_buried
 from tasker.engines.sqlite.rows import PARKED, optional_micros, task_id_of
 from tasker.engines.sqlite.rows import Row as Columns
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.stores.usage import UsageTable
-from tasker.engines.sqlite.tables import TABLES, Table
+from tasker.engines.sqlite.tables import SqliteDatabase, at_once, rows_of
 from tasker.engines.sqlite.ties import resume_waiting
 from tasker.engines.sqlite.transaction import Transaction, Write
 from tasker.errors import ArchiveError, Conflict
@@ -45,13 +46,13 @@ _SELECT = f"SELECT seq, {', '.join(COLUMNS)} FROM task"  # noqa: S608  constants
 _NEXT = f"{_SELECT} WHERE seq > ? AND (expires_at IS NULL OR expires_at > ?) ORDER BY seq LIMIT ?"
 
 _RESULT = COLUMNS.index("result")
-_ARCHIVED: dict[str, Any] = {**TABLES, USAGE.name: UsageTable()}
 
 
 class SqliteArchive:
-    """read, write: do work on the reading connection, or in a transaction of the writing one."""
+    """read, write, database: do work on the reading connection, or in a transaction of the writing one."""
 
-    def __init__(self, clock: Clock, read: Reader, write: Write, results: Results) -> None:
+    def __init__(self, clock: Clock, read: Reader, write: Write, database: SqliteDatabase, results: Results) -> None:
+        self._database = database
         self._results = results
         self._clock = clock
         self._read = read
@@ -59,8 +60,8 @@ class SqliteArchive:
 
     async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredRecord] | list[StoredTask]]:
         """As they are at one moment, for whoever reads holds the file alone."""
-        for table in _ARCHIVED.values():
-            if records := await self._read(functools.partial(_records, table=table)):
+        for shape in ARCHIVED.values():
+            if records := await self._database.read(functools.partial(find_records_of, shape=shape)):
                 yield records
         last = 0
         while True:
@@ -96,16 +97,19 @@ class SqliteArchive:
         return await self._read(functools.partial(_erased, task_ids=task_ids, now=self._micros()))
 
     async def put_records(self, records: Sequence[StoredRecord], *, rehearsal: bool = False) -> int:
-        work = functools.partial(_put_records, rows=read_records(records))
+        given = read_records(records)
+
+        def work(tx: Transaction) -> int:
+            return at_once(put_records(rows_of(tx), given))
+
         try:
-            stored: int = await (self._rehearse(work) if rehearsal else self._write(work))
+            return int(await (self._rehearse(work) if rehearsal else self._write(work)))
         except InTheWay as error:
             raise error.conflict from error
-        return stored
 
     async def find_records(self, records: Sequence[StoredRecord]) -> list[StoredRecord | None]:
-        rows = read_records(records)
-        return await self._read(functools.partial(_find_records, rows=rows))
+        given = read_records(records)
+        return await self._database.read(lambda rows: find_records(rows, given))
 
     async def _rehearse(self, work: Callable[[Transaction], Any]) -> Any:
         """Do work in a transaction, and take it back; return or raise what came of it."""
@@ -134,31 +138,6 @@ def _taken_back(tx: Transaction, *, work: Callable[[Transaction], Any]) -> Any:
     finally:
         tx.execute("ROLLBACK TO rehearsal")
         tx.execute("RELEASE rehearsal")
-
-
-def _records(connection: apsw.Connection, *, table: Table[Any]) -> list[StoredRecord]:
-    return [table.shape.record(value) for value in table.find_all(connection)]
-
-
-def _find_records(connection: apsw.Connection, *, rows: Sequence[Row]) -> list[StoredRecord | None]:
-    found = [(_ARCHIVED[row.table], _ARCHIVED[row.table].find(connection, row.key)) for row in rows]
-    return [None if value is None else table.shape.record(value) for table, value in found]
-
-
-def _put_records(tx: Transaction, *, rows: Sequence[Row]) -> int:
-    """Raises InTheWay, which undoes the transaction."""
-    new = [row for row in rows if _ARCHIVED[row.table].find(tx.connection, row.key) is None]
-    for row in new:
-        try:
-            _ARCHIVED[row.table].insert(tx.connection, row.value)
-        except apsw.ConstraintError as error:
-            if is_taken(error):
-                raise InTheWay(row) from error
-            raise
-        row.check_stored(_ARCHIVED[row.table].find(tx.connection, row.key))
-        if row.table == WEBHOOKS.name:  # it hears of what comes after it here
-            tx.execute(QUERIES["mark_webhook"], (row.key.bytes,))
-    return len(new)
 
 
 def _page(
@@ -228,11 +207,19 @@ def _insert(connection: apsw.Connection, task: StoredTask, file: bytes | None) -
     connection.executemany(
         "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            (seq, one.attempt, one.worker, to_micros(one.started_at), to_micros(one.finished_at), one.ending,
-             bytes_of(one.error), one.peak_memory)
+            (
+                seq,
+                one.attempt,
+                one.worker,
+                to_micros(one.started_at),
+                to_micros(one.finished_at),
+                one.ending,
+                bytes_of(one.error),
+                one.peak_memory,
+            )
             for one in task.attempts
         ],
-    )  # fmt: skip
+    )
     connection.executemany(
         QUERIES["insert_event"],
         [(seq, one.sequence, one.attempt, one.type, to_micros(one.time), one.data.encode()) for one in task.events],
@@ -295,8 +282,13 @@ def _whole(connection: apsw.Connection, results: Results, row: Columns) -> Store
         **values,
         attempts=[
             StoredAttempt(
-                attempt=attempt, worker=worker, started_at=from_micros(started_at),
-                finished_at=from_micros(finished_at), ending=ending, error=text_of(error), peak_memory=peak,
+                attempt=attempt,
+                worker=worker,
+                started_at=from_micros(started_at),
+                finished_at=from_micros(finished_at),
+                ending=ending,
+                error=text_of(error),
+                peak_memory=peak,
             )
             for attempt, worker, started_at, finished_at, ending, error, peak in attempts
         ],
@@ -308,4 +300,4 @@ def _whole(connection: apsw.Connection, results: Results, row: Columns) -> Store
             StoredKey(key=key, fingerprint=fingerprint, expires_at=from_micros(expires_at), reply=reply.decode())
             for key, fingerprint, expires_at, reply in keys
         ],
-    )  # fmt: skip
+    )

@@ -13,14 +13,14 @@ from tasker.clock import Clock, to_micros
 from tasker.engines.shared.journal import (
     PAGE_BYTES,
     ROWS_AT_ONCE,
-    Noted,
+    FoundEvent,
     Place,
+    PlacedEvent,
     Subject,
-    Told,
     end_of,
+    find_events,
     from_cursor,
     spread,
-    tell,
     to_cursor,
     wanted,
 )
@@ -43,9 +43,14 @@ class SqliteJournal:
     """
 
     def __init__(
-        self, read: Reader, write: Write, clock: Clock, limits: JournalLimits, results: Results,
+        self,
+        read: Reader,
+        write: Write,
+        clock: Clock,
+        limits: JournalLimits,
+        results: Results,
         erase_until: Callable[[], int],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._results = results
         self._read = read
         self._write = write
@@ -97,43 +102,48 @@ def _page(
         if name is None:
             after = Place(first)
         rows: list[Row] = connection.execute(QUERIES["journal_rows"], (after.row, ROWS_AT_ONCE)).fetchall()
-        noted = spread(rows, after, limit)
+        placed = spread(rows, after, limit)
         entries: list[JournalEntry] = []
         size = 0
-        for told in _told(connection, noted, now):
+        for found in _find_events(connection, placed, now):
             if size > PAGE_BYTES:
                 return JournalPage(entries=entries, cursor=entries[-1].cursor)
-            entries.append(_entry(connection, results, own, told, now))
+            entries.append(_entry(connection, results, own, found, now))
             size += entries[-1].size
-    return JournalPage(entries=entries, cursor=to_cursor(own, end_of(noted, after)))
+    return JournalPage(entries=entries, cursor=to_cursor(own, end_of(placed, after)))
 
 
-def _told(connection: apsw.Connection, noted: Sequence[Noted], now: int) -> list[Told]:
+def _find_events(connection: apsw.Connection, placed: Sequence[PlacedEvent], now: int) -> list[FoundEvent]:
     """Read what these events say."""
     subjects = {}
-    for task_id in dict.fromkeys(one.note.task_id for one in noted):
+    for task_id in dict.fromkeys(one.ref.task_id for one in placed):
         row = connection.execute(QUERIES["subject"], (task_id, now)).fetchone()
         if row is not None:
             seq, type_, queue, tags, owner, *head = row
             subjects[task_id] = Subject(seq, type_, queue, tags_of(tags), owner, Head(*head))
-    want = wanted(noted, subjects)
+    want = wanted(placed, subjects)
     kept: dict[int, dict[int, Entry]] = defaultdict(dict)
     for seq, low, high in want.ranges:
         kept[seq] |= _entries(connection, "events_between", (seq, low, high))
     for seq in want.ends:
         kept[seq] |= _entries(connection, "starts_and_ends", (seq,))
-    return tell(noted, subjects, kept)
+    return find_events(placed, subjects, kept)
 
 
 def _entries(connection: apsw.Connection, query: str, values: tuple[int, ...]) -> dict[int, Entry]:
     return {row[0]: Entry(*row) for row in connection.execute(QUERIES[query], values)}
 
 
-def _entry(connection: apsw.Connection, results: Results, name: bytes, told: Told, now: int) -> JournalEntry:
-    noted, subject, entry, is_end = told
-    task_id = task_id_of(noted.note.task_id)
+def _entry(connection: apsw.Connection, results: Results, name: bytes, found: FoundEvent, now: int) -> JournalEntry:
+    placed, subject, entry, is_end = found
+    task_id = task_id_of(placed.ref.task_id)
     return JournalEntry(
-        cursor=to_cursor(name, noted.place), event=event_of(entry, task_id), type=subject.type, queue=subject.queue,
-        tags=subject.tags, owner=subject.owner, commit=noted.row,
+        cursor=to_cursor(name, placed.place),
+        event=event_of(entry, task_id),
+        type=subject.type,
+        queue=subject.queue,
+        tags=subject.tags,
+        owner=subject.owner,
+        commit=placed.row,
         task=reads.find_whole(connection, task_id, now, results) if is_end else None,
-    )  # fmt: skip
+    )

@@ -12,7 +12,7 @@ from time import process_time
 import pytest
 
 from tasker.engines.sqlite import open_sqlite
-from tasker.engines.sqlite.heads import UNKNOWN, Heads, LineName, Rank
+from tasker.engines.sqlite.bounds import UNKNOWN, Bounds, Partition, Rank
 from tasker.testing import Driver, ManualClock, make_draft
 
 TYPES = ("a", "b", "c")
@@ -20,16 +20,16 @@ TYPES = ("a", "b", "c")
 
 def test_lines_come_in_order_of_their_bounds_whatever_was_told_before() -> None:
     choices = random.Random(7)
-    heads, known = Heads(), dict[LineName, Rank]()
+    bounds, known = Bounds(), dict[Partition, Rank]()
     for _ in range(3000):
         line = (f"q{choices.randrange(20)}", choices.choice(TYPES))
         if choices.random() < 0.3:
-            heads.discard(line)
+            bounds.discard(line)
             known.pop(line, None)
         elif choices.random() < 0.1:
             types = choices.sample(TYPES, choices.randrange(4))
             queues = choices.choice([None, {f"q{place}" for place in choices.sample(range(30), choices.randrange(30))}])
-            taken = list(heads.taken(types, queues))
+            taken = list(bounds.pop_all(types, queues))
             assert sorted(taken) == sorted(
                 (bound, one) for one, bound in known.items() if one[1] in types and (queues is None or one[0] in queues)
             )
@@ -38,41 +38,41 @@ def test_lines_come_in_order_of_their_bounds_whatever_was_told_before() -> None:
                 del known[one]
         else:
             bound = choices.choice([UNKNOWN, (choices.randrange(-9, 9), choices.randrange(9), choices.randrange(9))])
-            heads.add(line, bound)
+            bounds.add(line, bound)
             known[line] = min(bound, known.get(line, bound))
         for types in (("a",), ("b", "c"), ()):
-            assert heads.holds_any(types, None) == any(one[1] in types for one in known)
-        assert heads.holds_any(("a",), ("q1", "q2")) == any(one in known for one in (("q1", "a"), ("q2", "a")))
-        assert set(heads) == known.keys()
+            assert bounds.holds_any(types, None) == any(one[1] in types for one in known)
+        assert bounds.holds_any(("a",), ("q1", "q2")) == any(one in known for one in (("q1", "a"), ("q2", "a")))
+        assert set(bounds) == known.keys()
 
 
 def test_lines_may_change_while_they_are_taken() -> None:
-    heads = Heads()
+    bounds = Bounds()
     for place in range(6):
-        heads.add((f"q{place}", TYPES[place % 2]), (0, place, 0))
+        bounds.add((f"q{place}", TYPES[place % 2]), (0, place, 0))
     for queues in (None, {f"q{place}" for place in range(6)}):
         taken = []
-        for bound, line in heads.taken(TYPES, queues):
+        for bound, line in bounds.pop_all(TYPES, queues):
             taken.append((bound, line))
-            heads.discard(("q1", "b"))
-            heads.discard(("q3", "b"))
+            bounds.discard(("q1", "b"))
+            bounds.discard(("q3", "b"))
         assert [line for _, line in taken] == [("q0", "a"), ("q2", "a"), ("q4", "a"), ("q5", "b")]
-        assert not set(heads)
+        assert not set(bounds)
         for bound, line in [*taken, ((0, 1, 0), ("q1", "b")), ((0, 3, 0), ("q3", "b"))]:
-            heads.add(line, bound)
+            bounds.add(line, bound)
 
 
 @pytest.mark.parametrize("queues", [None, {"mine"}])
 def test_lines_that_come_and_go_leave_nothing_behind(queues: set[str] | None) -> None:
     """Workers that name their queues never come across what is first among all."""
-    heads = Heads()
-    heads.add(("other", "b" if queues is None else "a"), UNKNOWN)
+    bounds = Bounds()
+    bounds.add(("other", "b" if queues is None else "a"), UNKNOWN)
 
     def size_after(rounds: int) -> int:
         tracemalloc.start()
         for number in range(rounds):
-            heads.add(("mine", "a"), (0, number, 0))
-            assert [line for _, line in heads.taken("a", queues)] == [("mine", "a")]
+            bounds.add(("mine", "a"), (0, number, 0))
+            assert [line for _, line in bounds.pop_all("a", queues)] == [("mine", "a")]
         size = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
         return size
