@@ -11,18 +11,17 @@ from datetime import timedelta
 from random import Random
 from typing import Any, cast
 
-from tasker.engine import ClaimRequest
-from tasker.maintenance import chores, run_chores
-from tasker.registry import Registry
-
 from bench.noop import nap, noop
 from bench.scale.meter import Place, cluster, place
 from bench.scale.tasks import Figures, claim, complete, draft, submit
 from tasker.builtin import builtin_registry
+from tasker.chores.loop import chores, run_chores
 from tasker.engines.postgres import PostgresEngine, open_postgres
+from tasker.engines.protocol import ClaimRequest
 from tasker.executor import Executor
 from tasker.metrics import Metrics
-from tasker.worker import Worker
+from tasker.tasktypes.registry import Registry
+from tasker.worker.worker import Worker
 
 _LEASE, _HEARTBEAT = timedelta(seconds=10), timedelta(seconds=3)  # the product's defaults
 _AT_ONCE = 20

@@ -233,7 +233,7 @@ async def test_a_step_that_cannot_be_followed_stops_no_claim_of_what_is_due(
     waiting = await driver.submit(make_draft(clock.now(), delay=60 * SECOND))
     queued = [await driver.submit(), await driver.submit()]
     with monkeypatch.context() as patch:
-        patch.setattr(postgres_steps, "_NOTED_WITHIN", 0.05)
+        patch.setattr(postgres_steps, "_RECORDED_WITHIN", 0.05)
         patch.setitem(engine._queries, "note_moves", "SELECT pg_catalog.pg_sleep(30), $1::interval")
         clock.set(clock.now() + HOUR)
         assert [one.task_id for one in [*await driver.claim(1), *await driver.claim(1)]] == queued

@@ -1,4 +1,4 @@
-"""Engines on one schema, as processes have them, and a look at the tables behind their back."""
+"""Several engines on one schema, as processes have them, and direct access to its tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Group commit: a database that is away is told to all who wait; what nobody waits for is not stored."""
+"""Group commit: an absent database fails all waiting items; an item whose caller has gone is not stored."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def batches(slow: Slow, stored: list[int]) -> Batches[int, int]:
     return Batches(cast(Connections, slow), work)
 
 
-async def test_all_who_wait_hear_at_once_that_the_database_is_away(slow: Slow, batches: Batches[int, int]) -> None:
+async def test_all_waiting_items_fail_at_once_when_the_database_is_away(slow: Slow, batches: Batches[int, int]) -> None:
     waiting = [batches.put(number) for number in range(3 * MAX_BATCH)]
     slow.fault = Unavailable("away")
     slow.go.set()
@@ -65,7 +65,7 @@ async def test_all_who_wait_hear_at_once_that_the_database_is_away(slow: Slow, b
     assert await batches.put(7) == 7
 
 
-async def test_what_nobody_waits_for_any_more_is_not_stored(
+async def test_an_item_whose_caller_has_gone_is_not_stored(
     slow: Slow, batches: Batches[int, int], stored: list[int]
 ) -> None:
     first = batches.put(0)
@@ -93,7 +93,7 @@ def few_bytes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-async def test_what_does_not_fit_goes_into_the_next_transaction_in_its_order(
+async def test_items_that_do_not_fit_go_into_the_next_transaction_in_order(
     slow: Slow, batches: Batches[int, int], stored: list[int], few_bytes: list[int]
 ) -> None:
     sizes = [2_000, 2_000, 9_000, 10, 3_000, 3_000, 10]

@@ -1,4 +1,4 @@
-"""The journal where commits overtake each other: who reads on misses nothing, and is not held up by others' affairs."""
+"""The journal where commits overtake each other: readers miss nothing, and unrelated transactions do not delay them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_a_commit_that_is_overtaken_is_waited_for(
     assert kinds(await read_all(slow, start)) == [(first, "created"), (quick, "created")]
 
 
-async def test_a_commit_that_is_undone_is_not_waited_for(
+async def test_a_transaction_that_is_rolled_back_is_not_waited_for(
     engine: PostgresEngine, another: Callable[[], Awaitable[PostgresEngine]], clock: ManualClock, gate: Gate
 ) -> None:
     """Its number stays missing for ever; the engine does its work again under another."""
@@ -108,7 +108,7 @@ async def test_a_commit_that_is_undone_is_not_waited_for(
     assert kinds(await read_all(slow, start)) == [(quick, "created"), (again, "created")]
 
 
-async def test_a_long_transaction_of_somebody_else_holds_nobody_up(
+async def test_a_long_unrelated_transaction_delays_no_reader(
     engine: PostgresEngine, driver: Driver
 ) -> None:  # fmt: skip
     other = await asyncpg.connect(cluster().url)

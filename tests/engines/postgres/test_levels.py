@@ -1,4 +1,4 @@
-"""Workers of an earlier version beside ours, in the middle of an upgrade: they leave what they do not know of."""
+"""Workers of an earlier version beside ours, in the middle of an upgrade: they leave tasks that they cannot handle."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def test_an_older_worker_may_not_start_what_an_older_process_moves(
     assert await sql("SELECT DISTINCT entrypoint FROM pgqueuer") == [("narrow/@1/sum/alone",)]
 
 
-async def test_an_older_worker_is_stopped_until_a_sweep_at_the_most(
+async def test_an_older_worker_is_stopped_until_the_next_sweep_at_most(
     engine: PostgresEngine, another: MakeEngine, older: Driver, clock: ManualClock, sql: Sql
 ) -> None:
     """Where a claim holds a task in the moment of the first setting; no newer worker is there."""
@@ -115,7 +115,7 @@ async def test_an_older_worker_is_stopped_until_a_sweep_at_the_most(
     assert [claim.queue for claim in await older.claim(9)] == ["free"]
 
 
-async def test_a_sweep_moves_all_that_a_setting_has_left(
+async def test_a_sweep_moves_all_jobs_that_a_change_of_settings_has_left(
     engine: PostgresEngine, older: Driver, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasker.engines.postgres.limits._LIFT", 2)
@@ -146,7 +146,7 @@ async def test_older_workers_go_on_beside_a_new_api_process(
     assert [claim.queue for claim in await Driver(api, clock).claim(9)] == ["narrow"]
 
 
-async def test_an_attempt_that_a_newer_worker_began_opens_nothing_to_an_older_one(
+async def test_an_attempt_begun_by_a_newer_worker_allows_an_older_one_nothing(
     engine: PostgresEngine, driver: Driver, older: Driver, clock: ManualClock
 ) -> None:
     """The level is that of one attempt: the next one, queued by an older process, shows none."""
@@ -190,7 +190,7 @@ async def test_a_limit_holds_beside_older_workers(
     assert 1 <= max(counts) <= 2
 
 
-async def test_more_tasks_than_are_moved_with_a_setting_are_moved_by_the_looks_that_follow(
+async def test_looks_move_the_jobs_that_a_change_of_settings_has_left(
     engine: PostgresEngine, driver: Driver, older: Driver, clock: ManualClock, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasker.engines.postgres.limits._LIFT", 2)
@@ -204,7 +204,7 @@ async def test_more_tasks_than_are_moved_with_a_setting_are_moved_by_the_looks_t
     assert await older.claim(5) == []
 
 
-async def test_a_task_for_workers_to_come_waits(engine: PostgresEngine, driver: Driver, sql: Sql) -> None:
+async def test_a_task_for_later_workers_waits(engine: PostgresEngine, driver: Driver, sql: Sql) -> None:
     """Jobs that a later version queues at its own level are left to it."""
     task_id = await driver.submit()
     await sql("UPDATE pgqueuer SET entrypoint = $1", f"default/@{LEVEL + 1}/sum")

@@ -48,7 +48,7 @@ async def test_ends_and_cancels_are_heard_in_every_process(driver: Driver, anoth
     assert here_hears.heard.count(Change(done, Status.COMPLETED)) == 1, "own changes come once, not also by the network"
 
 
-async def test_many_ends_at_once_are_all_told(driver: Driver, another: MakeEngine, clock: ManualClock) -> None:
+async def test_many_ends_at_once_are_all_notified(driver: Driver, another: MakeEngine, clock: ManualClock) -> None:
     """More than one notification can hold."""
     there = Driver(await another(), clock, worker="there")
     hears = Changes(there.engine)
@@ -104,7 +104,7 @@ async def test_a_worker_whose_connection_is_gone_is_noticed_before_its_lease_end
     assert await driver.engine.find_expired(limit=10) == [claim]
 
 
-async def test_a_worker_that_has_just_spoken_is_not_gone(driver: Driver, another: MakeEngine, clock) -> None:
+async def test_a_worker_that_has_just_sent_a_heartbeat_is_not_gone(driver: Driver, another: MakeEngine, clock) -> None:
     there = await another()
     await driver.submit()
     await Driver(there, clock).claim_one()
@@ -114,7 +114,7 @@ async def test_a_worker_that_has_just_spoken_is_not_gone(driver: Driver, another
     assert await driver.engine.find_expired(limit=10) == []
 
 
-async def test_a_worker_that_seldom_speaks_is_not_gone_between_two_heartbeats(
+async def test_a_worker_with_rare_heartbeats_is_not_gone_between_two(
     driver: Driver, another: MakeEngine, clock: ManualClock
 ) -> None:
     """Its listening connection is made anew just now."""
@@ -129,7 +129,7 @@ async def test_a_worker_that_seldom_speaks_is_not_gone_between_two_heartbeats(
     assert await driver.engine.find_expired(limit=10) == [claim]
 
 
-async def test_reads_leave_room_for_claims_and_writes(driver: Driver, engine: PostgresEngine) -> None:
+async def test_reads_leave_connections_for_claims_and_writes(driver: Driver, engine: PostgresEngine) -> None:
     """More readers than connections, none of which ever gets its answer."""
     answered = asyncio.Event()
     reads = [asyncio.create_task(engine._connections.read(lambda _: answered.wait())) for _ in range(20)]

@@ -1,4 +1,4 @@
-"""Bringing a database up to date: by many at once, beside others, and with clear words where it cannot be."""
+"""Migrations: by many processes at once, beside others, and with clear errors where they are impossible."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def url() -> str:
     return cluster().fresh_database()
 
 
-async def test_of_many_that_start_at_once_one_migrates(url: str) -> None:
+async def test_one_of_many_that_start_at_once_migrates(url: str) -> None:
     done = await asyncio.gather(*(migrate(url) for _ in range(5)))
     first = [names for names in done if names]
     assert len(first) == 1
@@ -94,7 +94,7 @@ async def test_a_schedule_of_an_older_version_may_do_what_all_may_that_can_have_
     assert [None if one is None else one.scopes for one in found] == [expected for *_, expected in MAKERS]
 
 
-async def test_a_role_that_may_not_create_is_told_what_to_do(url: str) -> None:
+async def test_the_error_of_a_role_that_may_not_create_says_what_to_do(url: str) -> None:
     name = url.rsplit("/", 1)[1]
     server = cluster()
     server.sql(f"CREATE ROLE {name}_guest LOGIN")

@@ -75,17 +75,9 @@ def claim_of(row: Row) -> Claim:
 
 
 def attempt_of(row: Row) -> Attempt:
-    """Return the Attempt of a row of the query `attempts`."""
+    """Return the Attempt of a row of the query `attempts`, whose columns are its fields."""
     error = row["error"]
-    return Attempt(
-        attempt=row["attempt"],
-        worker=row["worker"],
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
-        ending=row["ending"],
-        error=None if error is None else decode_problem(error),
-        peak_memory=row["peak_memory"],
-    )
+    return Attempt(**(dict(row) | {"error": None if error is None else decode_problem(error)}))
 
 
 def head_of(row: Row) -> Head:

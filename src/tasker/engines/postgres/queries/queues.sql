@@ -4,7 +4,7 @@ SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens
 FROM {schema}.queue WHERE $1::text[] IS NULL OR name = ANY($1) ORDER BY name;
 
 -- name: queue_names
--- Skips from queue to queue by the index, in this database's collation.
+-- Skip from queue to queue by the index, in this database's order of names.
 WITH RECURSIVE pending (queue, place) AS (
     (SELECT queue, 1 FROM {schema}.task WHERE status = 'pending' AND queue > $1 ORDER BY queue LIMIT 1)
     UNION ALL
@@ -19,8 +19,8 @@ SELECT name FROM (
 ORDER BY name LIMIT $2;
 
 -- name: open_queues_of
--- Skips from queue to queue by the index task_own, up to the next owner: with a condition on one owner alone, the
--- planner may take an index without owners, and walk over the tasks of all others.
+-- Skip from queue to queue by the index task_own, up to the next owner: given one owner alone, the planner may choose an
+-- index without owners and read all that others have there.
 WITH RECURSIVE own (owner, queue) AS (
     (SELECT owner, queue FROM {schema}.task
      WHERE status = 'pending' AND owner <> '' AND (owner, queue) > ($1, '') ORDER BY owner, queue LIMIT 1)
@@ -35,8 +35,8 @@ SELECT queue FROM own WHERE owner = $1
 UNION SELECT queue FROM {schema}.task WHERE status = 'running' AND owner = $1;
 
 -- name: open_queues_of_nobody
--- Skips from queue to queue, as queue_names does. No index has the tasks without an owner: each of them would pay for
--- it. A look at the first few of a queue bounds its cost.
+-- Skip from queue to queue, as queue_names does. No index finds the tasks without an owner: it would cost every task.
+-- Looking at a few bounds the cost of a queue.
 WITH RECURSIVE pending (queue) AS (
     (SELECT queue FROM {schema}.task WHERE status = 'pending' ORDER BY queue LIMIT 1)
     UNION ALL
@@ -51,11 +51,11 @@ WHERE queue IS NOT NULL AND EXISTS (SELECT FROM (
 UNION SELECT queue FROM {schema}.task WHERE status = 'running' AND owner = '';
 
 -- name: new_queue
--- An existing row is held: it cannot be deleted before the next statement.
+-- An existing row is locked: it cannot be deleted before the transaction ends.
 INSERT INTO {schema}.queue (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = excluded.name;
 
 -- name: hold_queues
--- In order of names: two transactions that hold several never deadlock. Later statements see what others have stored.
+-- Locked in the order of names: two transactions never deadlock. The next statement sees what others have stored.
 SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at, now() AS now
 FROM {schema}.queue WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE;
 
@@ -78,7 +78,7 @@ SELECT queue, count(*) AS running FROM {schema}.task WHERE status = 'running' AN
 GROUP BY queue;
 
 -- name: running_with_keys
--- A slot without an owner counts the tasks of all owners.
+-- Without an owner, those of all owners.
 SELECT slot.owner, slot.key, (
     SELECT count(*) FROM {schema}.task
     WHERE status = 'running' AND concurrency_key IS NOT NULL AND task.queue = $1 AND concurrency_key = slot.key
@@ -86,7 +86,7 @@ SELECT slot.owner, slot.key, (
 FROM unnest($2::text[], $3::text[]) AS slot (owner, key);
 
 -- name: spend
--- A transaction that began before another one committed must not refill for the time between twice.
+-- A transaction that began before another committed must not count the time between them twice.
 UPDATE {schema}.queue SET tokens = spent.tokens, refilled_at = spent.refilled_at
 FROM unnest($1::text[], $2::float8[], $3::timestamptz[]) AS spent (name, tokens, refilled_at)
 WHERE queue.name = spent.name;
@@ -103,7 +103,7 @@ SELECT task_id, queue, coalesce(weight, 1) AS weight, owner, concurrency_key FRO
 WHERE task_id = ANY($1::uuid[]);
 
 -- name: pick
--- Marks jobs as PgQueuer's own dequeue does.
+-- Mark jobs as PgQueuer's own dequeue does.
 WITH picked AS (
     UPDATE {schema}.pgqueuer SET status = 'picked', updated = now(), heartbeat = now(), queue_manager_id = $2
     WHERE id = ANY($1::bigint[]) RETURNING id, status, entrypoint, priority)
@@ -140,7 +140,7 @@ WHERE task.seq = parked.seq
 RETURNING task.task_id, task.queue, task.type, task.priority, task.interruptions;
 
 -- name: lift
--- Moves jobs from one partition to another; they keep their order.
+-- Move jobs to another partition, where they keep their places.
 UPDATE {schema}.pgqueuer SET entrypoint = $2 WHERE id IN (
     SELECT id FROM {schema}.pgqueuer WHERE entrypoint = $1 AND status = 'queued'
     ORDER BY priority DESC, id LIMIT $3 FOR UPDATE SKIP LOCKED);
@@ -154,7 +154,7 @@ UPDATE {schema}.pgqueuer SET entrypoint = given.name FROM unnest($1::text[], $2:
 WHERE dedupe_key = given.key AND status = 'queued';
 
 -- name: parked_with_slots
--- Keys that have parked tasks, and the free slots of each; without an owner where owners share keys.
+-- Keys with parked tasks, and how many more tasks of each may start. owner: NULL where owners share the key.
 SELECT parked.queue, parked.owner, parked.concurrency_key, least($2, coalesce(parked.most - (
            SELECT count(*) FROM {schema}.task
            WHERE status = 'running' AND concurrency_key IS NOT NULL AND task.queue = parked.queue
@@ -171,7 +171,7 @@ SELECT queue, owner, concurrency_key FROM {schema}.task
 WHERE task_id = ANY($1::uuid[]) AND concurrency_key IS NOT NULL;
 
 -- name: place_of
--- A due task that is not queued yet will be the last.
+-- A due task without a job yet counts as last.
 SELECT task.queue, task.priority, task.due_at, task.seq, coalesce(task.weight, 1) AS weight,
        coalesce(job.id, 9223372036854775807) AS id,
        (SELECT count(*) FROM {schema}.task AS other
@@ -212,7 +212,7 @@ SELECT count(*) FROM (SELECT FROM unnest($1::text[]) AS part (name) CROSS JOIN L
 ) AS job LIMIT $4) AS counted;
 
 -- name: own_before
--- Parked tasks do not count. For the planner: see own_pending_by_partition.
+-- Without parked ones. For the planner: see own_pending_by_partition.
 SELECT count(*) FROM (SELECT FROM {schema}.task
     WHERE status = 'pending' AND reason IS DISTINCT FROM 'concurrency_limited' AND owner <> '' AND owner = $1
       AND owner >= $1 AND owner <= $1 AND queue = $2 AND due_at <= now()

@@ -41,7 +41,7 @@ from tasker.model.journal import JournalEntry, JournalLimits, JournalPage
 _LOOK_AGAIN = 0.01
 """Seconds between looks for a missing number: as a rule its commit is on its way to the disk."""
 _LONGEST_LOOK = 0.5
-"""Seconds after which a reader gets an empty page."""
+"""Seconds after which a read that found nothing returns."""
 
 Prune = Callable[[Callable[[Connection], Awaitable[int]]], Awaitable[int]]
 

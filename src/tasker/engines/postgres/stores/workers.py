@@ -65,23 +65,11 @@ class PostgresWorkers:
             names = [row["worker_id"] for row in rows]
             running: dict[str, list[RunningAttempt]] = {name: [] for name in names}
             for row in await connection.fetch(self._queries["running_by_worker"], names):
-                running[row["worker"]].append(
-                    RunningAttempt(
-                        task_id=row["task_id"],
-                        attempt=row["attempt"],
-                        type=row["type"],
-                        queue=row["queue"],
-                        started_at=row["started_at"],
-                        owner=row["owner"],
-                    )
-                )
+                values = dict(row)
+                running[values.pop("worker")].append(RunningAttempt(**values))
             states = [
-                WorkerState(
-                    info=_decode(row["info"]),
-                    heartbeat_at=row["heartbeat_at"],
-                    running=tuple(running[row["worker_id"]]),
-                )
-                for row in rows
+                WorkerState(info=_decode(info), heartbeat_at=heartbeat_at, running=tuple(running[name]))
+                for name, heartbeat_at, info in rows
             ]
             return sorted(states, key=lambda state: (state.info.started_at, state.info.worker_id))
 
