@@ -19,9 +19,9 @@ import msgspec
 
 from bench import load
 from tasker.clock import SystemClock
-from tasker.engines.postgres import PostgresEngine
+from tasker.engines.postgres import open_postgres
 from tasker.engines.protocol import ClaimRequest, Engine
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import open_sqlite
 from tasker.model import Draft, Policy, new_task_id
 from tasker.rules.lifecycle import Succeeded, decide
 
@@ -73,28 +73,26 @@ def _draft() -> Draft:
 
 
 async def _fill_pending(folder: Path, count: int) -> None:
-    engine = SqliteEngine(folder / _FILE, SystemClock())
-    await engine.open()
-    for start in range(0, count, _AT_ONCE):
-        await engine.submit([_draft() for _ in range(min(_AT_ONCE, count - start))])
-    await engine.close()
+    async with open_sqlite(folder / _FILE, SystemClock()) as engine:
+        for start in range(0, count, _AT_ONCE):
+            await engine.submit([_draft() for _ in range(min(_AT_ONCE, count - start))])
 
 
 async def _finish_one(folder: Path) -> None:
-    await _run_one(SqliteEngine(folder / _FILE, SystemClock()))
+    async with open_sqlite(folder / _FILE, SystemClock()) as engine:
+        await _run_one(engine)
 
 
 async def _finish_one_shared(url: str) -> None:
-    await _run_one(PostgresEngine(url))
+    async with open_postgres(url) as engine:
+        await _run_one(engine)
 
 
 async def _run_one(engine: Engine) -> None:
-    await engine.open()
     await engine.submit([_draft()])
     request = ClaimRequest("bench", ["noop"], 1, timedelta(minutes=1))
     [claim] = await engine.claim(request, wait_for=timedelta(seconds=5))
     await engine.complete(claim.lease, decide(Succeeded(b"null"), claim, SystemClock().now(), Random()))
-    await engine.close()
 
 
 def _copy_finished(file: Path, copies: int) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import tempfile
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +21,8 @@ import msgspec
 from msgspec import Raw
 
 from tasker.clock import Clock
-from tasker.engines.protocol import ClaimRequest, Heartbeat, Listener, WorkerStore
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.protocol import ClaimRequest, Engine, Heartbeat, Listener, WorkerStore
+from tasker.engines.sqlite import open_sqlite
 from tasker.engines.sqlite.stores.workers import SqliteWorkers
 from tasker.model import (
     Change,
@@ -42,14 +42,21 @@ from tasker.model import (
 _policy = lru_cache(maxsize=64)(msgspec.json.Decoder(Policy).decode)
 
 
+@contextlib.asynccontextmanager
+async def open_null(clock: Clock, *, runs: bool = True) -> AsyncIterator[NullEngine]:
+    """Open an engine without a store; what it does not have is that of a store in a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="tasker-null-") as folder:
+        async with open_sqlite(Path(folder) / "data" / "tasker.db", clock) as rest:
+            yield NullEngine(rest, clock, runs=runs)
+
+
 class NullEngine:
     """The life of a task in memory. The rest of the Engine is a real store, which stays empty."""
 
     is_shared = False
 
-    def __init__(self, clock: Clock, *, runs: bool = True) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="tasker-null-")
-        self._rest = SqliteEngine(Path(self._folder.name) / "data" / "tasker.db", clock)
+    def __init__(self, rest: Engine, clock: Clock, *, runs: bool = True) -> None:
+        self._rest = rest
         self._clock = clock
         self.workers: WorkerStore = SqliteWorkers(clock, self._find_running)
         self._runs = runs
@@ -63,13 +70,6 @@ class NullEngine:
     def __getattr__(self, name: str) -> Any:
         """Return the real store's attribute for what is not here: keys, schedules, webhooks, the journal..."""
         return getattr(self._rest, name)
-
-    async def open(self) -> None:
-        await self._rest.open()
-
-    async def close(self) -> None:
-        await self._rest.close()
-        self._folder.cleanup()
 
     async def submit(self, drafts: Sequence[Draft]) -> list[Receipt]:
         for draft in drafts:

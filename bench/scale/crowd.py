@@ -17,7 +17,7 @@ from bench.scale.tasks import Figures, claim, complete, draft, submit
 from tasker.builtin import builtin_registry
 from tasker.chores.loop import run_chores
 from tasker.chores.plan import engine_chores
-from tasker.engines.postgres import PostgresEngine
+from tasker.engines.postgres import PostgresEngine, open_postgres
 from tasker.engines.protocol import ClaimRequest
 from tasker.executor.executor import Executor
 from tasker.metrics import Metrics
@@ -37,14 +37,15 @@ async def engines(
     at: Place, count: int, *, pool_size: int = 4, on_acquire: Any = None
 ) -> AsyncIterator[list[PostgresEngine]]:
     """Open engines, a few at a time. Each has the connections of a process."""
-    opened = [PostgresEngine(at.url, pool_size=pool_size, on_acquire=on_acquire) for _ in range(count)]
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def open_one() -> PostgresEngine:
+            return await stack.enter_async_context(open_postgres(at.url, pool_size=pool_size, on_acquire=on_acquire))
+
+        opened: list[PostgresEngine] = []
         for start in range(0, count, _AT_ONCE):
-            await asyncio.gather(*(engine.open() for engine in opened[start : start + _AT_ONCE]))
+            opened += await asyncio.gather(*(open_one() for _ in range(min(_AT_ONCE, count - start))))
         yield opened
-    finally:
-        for start in range(0, count, _AT_ONCE):
-            await asyncio.gather(*(engine.close() for engine in opened[start : start + _AT_ONCE]))
 
 
 def _registry() -> Registry:

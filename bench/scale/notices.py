@@ -10,7 +10,7 @@ import asyncpg
 
 from bench.scale.meter import Place, cluster, place
 from bench.scale.tasks import Figures
-from tasker.engines.postgres.notices import CHANNEL, read_notice
+from tasker.engines.postgres.notifications import CHANNEL, read_notification
 
 _PAYLOAD = '["0123456789ab",["default/noop"],""]'
 _AT_ONCE = 20
@@ -30,7 +30,7 @@ async def listeners(at: Place, count: int, *, channel: str = CHANNEL, notices: i
 
     def on_notice(_connection: Any, _pid: int, _channel: str, payload: object) -> None:
         nonlocal heard
-        read_notice(str(payload))
+        read_notification(str(payload))
         heard += 1
 
     opened = await connect(at.url, count)

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from bench.scale.meter import Place, cluster, place
 from bench.scale.tasks import Figures, claim, complete, draft, submit
 from bench.servers import HOST, free_port
 from bench.stores import DISK
-from tasker.engines.postgres import PostgresEngine
+from tasker.engines.postgres import PostgresEngine, open_postgres
+from tasker.engines.postgres import engine as engine_module
 from tasker.engines.postgres.connections import Connections, session_settings
 
 _TASKS, _BATCH = 2000, 10
@@ -86,25 +88,21 @@ class _Adapted(Connections):
             self.url = through
 
 
-async def life(at: Place, engine: PostgresEngine) -> Figures:
+async def life(at: Place, opening: AbstractAsyncContextManager[PostgresEngine]) -> Figures:
     """Run tasks to their end, listen, hold a lock; return the cost of a task, or the error."""
     heard = asyncio.Event()
     try:
-        async with asyncio.timeout(60):
-            await engine.open()
-            try:
-                engine._waiters.wake = lambda lines: heard.set() if list(lines) else None  # type: ignore[method-assign]
-                await _from_elsewhere(at, heard)
-                locked = await engine._listener.hold("bench")
-                before = await at.used()
-                for _ in range(_TASKS // _BATCH):
-                    await asyncio.gather(submit(engine, [draft() for _ in range(_BATCH)]), engine.stats())
-                    claims = await claim(engine, _BATCH)
-                    await engine.heartbeat([one.lease for one in claims], timedelta(minutes=1))
-                    await complete(engine, claims)
-                used = (await at.used()).since(before).each(_TASKS)
-            finally:
-                await engine.close()
+        async with asyncio.timeout(60), opening as engine:
+            engine._waiters.wake = lambda lines: heard.set() if list(lines) else None  # type: ignore[method-assign]
+            await _from_elsewhere(at, heard)
+            locked = await engine._listener.hold("bench")
+            before = await at.used()
+            for _ in range(_TASKS // _BATCH):
+                await asyncio.gather(submit(engine, [draft() for _ in range(_BATCH)]), engine.stats())
+                claims = await claim(engine, _BATCH)
+                await engine.heartbeat([one.lease for one in claims], timedelta(minutes=1))
+                await complete(engine, claims)
+            used = (await at.used()).since(before).each(_TASKS)
     except Exception as error:  # any failure is the answer
         return {"works": False, "says": f"{type(error).__name__}: {error}".splitlines()[0][:160]}
     return {
@@ -115,15 +113,13 @@ async def life(at: Place, engine: PostgresEngine) -> Figures:
 
 async def _from_elsewhere(at: Place, heard: asyncio.Event) -> None:
     """Check that a task of another process wakes this one."""
-    other = PostgresEngine(at.url)
-    await other.open()
-    heard.clear()
-    await submit(other, [draft()])
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(3):
-            await heard.wait()
-    await complete(other, await claim(other, 1))
-    await other.close()
+    async with open_postgres(at.url) as other:
+        heard.clear()
+        await submit(other, [draft()])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(3):
+                await heard.wait()
+        await complete(other, await claim(other, 1))
 
 
 def measure() -> Figures:
@@ -136,30 +132,33 @@ async def _measure() -> Figures:
     tried: list[Figures] = []
     with cluster() as database:
         async with place(database) as at:
-            tried.append({"way": "no pooler"} | await life(at, PostgresEngine(at.url)))
+            tried.append({"way": "no pooler"} | await life(at, open_postgres(at.url)))
         for mode, ignore in (("session", ""), ("session", ignored), ("transaction", ignored)):
             async with place(database) as at:
                 with pgbouncer(at.url, mode, ignore=ignore) as url:
                     await _migrated(at.url)
                     name = f"{mode} mode, {'start-up settings ignored' if ignore else 'default settings'}"
-                    tried.append({"way": name} | await life(at, PostgresEngine(url)))
+                    tried.append({"way": name} | await life(at, open_postgres(url)))
         async with place(database) as at:
             with pgbouncer(at.url, "transaction") as url:
                 await _migrated(at.url)
-                engine = _adapted(url, at.url)
-                tried.append({"way": "transaction mode, engine adapted by the bench"} | await life(at, engine))
+                with _adapted(at.url):
+                    figures = await life(at, open_postgres(url))
+                tried.append({"way": "transaction mode, engine adapted by the bench"} | figures)
     return {"tried": tried}
 
 
 async def _migrated(url: str) -> None:
-    engine = PostgresEngine(url)
-    await engine.open()
-    await engine.close()
+    async with open_postgres(url):
+        pass
 
 
-def _adapted(url: str, direct: str) -> PostgresEngine:
-    """Return an engine whose pool goes through `url` without cached statements; its listener bypasses it."""
-    engine = PostgresEngine(url)
-    engine._connections.__class__ = _Adapted
-    engine._connections.direct = direct  # type: ignore[attr-defined]
-    return engine
+@contextlib.contextmanager
+def _adapted(direct: str) -> Iterator[None]:
+    """Have engines open a pool without cached statements, and listen at `direct`."""
+    plain, _Adapted.direct = engine_module.Connections, direct
+    engine_module.Connections = _Adapted  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        engine_module.Connections = plain  # type: ignore[misc]

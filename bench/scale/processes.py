@@ -19,7 +19,7 @@ from bench.servers import NOOP as TASKS
 from bench.servers import ROOT, Peer, Server, running
 from bench.servers import SHARED_API as API
 from bench.stores import PostgreSQL
-from tasker.engines.postgres.notices import CHANNEL, read_notice
+from tasker.engines.postgres.notifications import CHANNEL, read_notification
 
 CONNECTIONS = 1, 8, 64, 256
 WORKERS = 1, 2, 4, 8, 16
@@ -49,7 +49,7 @@ class Burst:
 
     def _on_notice(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
         self._notices += 1
-        self._changes += len(read_notice(str(payload))[2])
+        self._changes += len(read_notification(str(payload))[2])
 
     def _seconds(self) -> list[float]:
         processes = [psutil.Process(process.pid) for process in self._server.processes]

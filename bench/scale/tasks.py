@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.scale.meter import Place, Used, cluster, place
 from tasker.clock import SystemClock
-from tasker.engines.postgres import PostgresEngine
+from tasker.engines.postgres import PostgresEngine, open_postgres
 from tasker.engines.protocol import ClaimRequest
 from tasker.engines.shared.values import encode
 from tasker.model import Claim, Draft, Policy, TaskFilter, new_task_id
@@ -83,12 +83,10 @@ async def life(at: Place, batch: int, count: int, session: dict[str, str] | None
 
 
 async def _step(at: Place, work: Callable[[PostgresEngine], Awaitable[None]], session: dict[str, str] | None) -> Used:
-    engine = PostgresEngine(at.url, session=session)
-    await engine.open()
-    before = await at.used()
-    await work(engine)
-    after = await at.used()
-    await engine.close()
+    async with open_postgres(at.url, session=session) as engine:
+        before = await at.used()
+        await work(engine)
+        after = await at.used()
     await asyncio.sleep(0.1)
     counts = await at.used()  # the sessions have ended and reported their counts
     return after._replace(commits=counts.commits, syncs=counts.syncs).since(before)
@@ -105,61 +103,55 @@ async def round_trips(at: Place, batch: int) -> dict[str, int]:
     async def watch(connection: Any) -> None:
         connection.add_query_logger(count)
 
-    engine = PostgresEngine(at.url, on_acquire=watch)
     step = "warm"
-    await engine.open()
-    drafts = [[draft() for _ in range(batch)] for _ in range(2)]
-    for warm in (True, False):
-        step = "warm" if warm else "submit"
-        await submit(engine, drafts.pop())
-        step = "warm" if warm else "claim"
-        claims = await claim(engine, batch)
-        step = "warm" if warm else "complete"
-        await complete(engine, claims)
-    step = "look, nothing there"
-    await claim(engine, batch, types=("none",))
-    await engine.close()
+    async with open_postgres(at.url, on_acquire=watch) as engine:
+        drafts = [[draft() for _ in range(batch)] for _ in range(2)]
+        for warm in (True, False):
+            step = "warm" if warm else "submit"
+            await submit(engine, drafts.pop())
+            step = "warm" if warm else "claim"
+            claims = await claim(engine, batch)
+            step = "warm" if warm else "complete"
+            await complete(engine, claims)
+        step = "look, nothing there"
+        await claim(engine, batch, types=("none",))
     del counted["warm"]
     return dict(counted)
 
 
 async def kept(at: Place, count: int = 20_000) -> Figures:
     """Return the bytes kept for a finished task, by table and index, after vacuum."""
-    engine = PostgresEngine(at.url)
-    await engine.open()
-    sizes = []
-    for _ in range(3):
-        for _ in range(0, count, 200):
-            await submit(engine, [draft() for _ in range(200)])
-            await complete(engine, await claim(engine, 200))
-        await at.control.execute("VACUUM")
-        sizes.append(await _sizes(at))
-    await engine.close()
+    async with open_postgres(at.url) as engine:
+        sizes = []
+        for _ in range(3):
+            for _ in range(0, count, 200):
+                await submit(engine, [draft() for _ in range(200)])
+                await complete(engine, await claim(engine, 200))
+            await at.control.execute("VACUUM")
+            sizes.append(await _sizes(at))
     return {name: (size - sizes[0].get(name, 0)) / (2 * count) for name, size in sizes[-1].items() if size > 1 << 20}
 
 
 async def reads(at: Place, finished: int = 10_000, tries: int = 500) -> dict[str, Figures]:
     """Return the cost of clients' reads, one by one."""
-    engine = PostgresEngine(at.url)
-    await engine.open()
-    drafts = [draft() for _ in range(finished)]
-    for start in range(0, finished, 200):
-        await submit(engine, drafts[start : start + 200])
-        await complete(engine, await claim(engine, 200))
-    await at.control.execute("VACUUM ANALYZE")
-    asked: dict[str, Callable[[int], Awaitable[Any]]] = {
-        "GET /task/{task_id}": lambda number: engine.find(drafts[number].task_id),
-        "GET /task?limit=50": lambda _: engine.find_many(TaskFilter(), limit=50),
-        "GET /queue": lambda _: engine.stats(),
-    }
-    figures = {}
-    for name, ask in asked.items():
-        before = await at.used()
-        for number in range(tries):
-            await ask(number)
-        used = (await at.used()).since(before).each(tries)
-        figures[name] = {"client_us": used.client * 1e6, "database_us": used.database * 1e6}
-    await engine.close()
+    async with open_postgres(at.url) as engine:
+        drafts = [draft() for _ in range(finished)]
+        for start in range(0, finished, 200):
+            await submit(engine, drafts[start : start + 200])
+            await complete(engine, await claim(engine, 200))
+        await at.control.execute("VACUUM ANALYZE")
+        asked: dict[str, Callable[[int], Awaitable[Any]]] = {
+            "GET /task/{task_id}": lambda number: engine.find(drafts[number].task_id),
+            "GET /task?limit=50": lambda _: engine.find_many(TaskFilter(), limit=50),
+            "GET /queue": lambda _: engine.stats(),
+        }
+        figures = {}
+        for name, ask in asked.items():
+            before = await at.used()
+            for number in range(tries):
+                await ask(number)
+            used = (await at.used()).since(before).each(tries)
+            figures[name] = {"client_us": used.client * 1e6, "database_us": used.database * 1e6}
     return figures
 
 

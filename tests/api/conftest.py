@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from tasker.api.app import build_app
 from tasker.api.replies import ASGIApp
 from tasker.builtin import builtin_registry
 from tasker.config.settings import Settings
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import SqliteEngine, open_sqlite
 from tasker.metrics import Metrics
 from tasker.model import PartitionStats, Task, WorkerInfo
 from tasker.model.keys import Scope
@@ -98,44 +100,40 @@ MakeRig = Callable[..., Awaitable[Rig]]
 
 @pytest.fixture
 async def make_rig(tmp_path: Path) -> AsyncIterator[MakeRig]:
-    opened: list[Rig] = []
+    folders = count()
+    async with contextlib.AsyncExitStack() as stack:
 
-    async def make(**settings: Any) -> Rig:
-        rig = await _open(Settings(data_dir=tmp_path / str(len(opened)), **settings))
-        opened.append(rig)
-        return rig
+        async def make(**settings: Any) -> Rig:
+            return await stack.enter_async_context(_open(Settings(data_dir=tmp_path / str(next(folders)), **settings)))
 
-    yield make
-    for rig in opened:
-        await rig.client.aclose()
-        await rig.engine.close()
+        yield make
 
 
-async def _open(settings: Settings) -> Rig:
+@contextlib.asynccontextmanager
+async def _open(settings: Settings) -> AsyncIterator[Rig]:
     clock, hub, health = ManualClock(), Hub(), FakeHealth()
-    engine = SqliteEngine(settings.database_file, clock)
-    await engine.open()
-    engine.watch(hub.publish)
-    registry = builtin_registry(None)
-    registry.add(named)
-    registry.add(echo)
-    service = Service(
-        engine,
-        registry,
-        hub,
-        clock,
-        health=health,
-        daily_budget=settings.daily_budget,
-        max_pending=settings.max_pending,
-        public_load=settings.public_load,
-        max_queues=settings.max_queues,
-        max_schedules=settings.max_schedules,
-        min_interval=settings.min_interval,
-        url_rules=settings.url_rules,
-    )
-    app = build_app(service, settings, Metrics(slots=4), clock)
-    client = make_client(app)
-    return Rig(app, client, service, engine, hub, Driver(engine, clock), clock, health, settings)
+    async with open_sqlite(settings.database_file, clock) as engine:
+        engine.watch(hub.publish)
+        registry = builtin_registry(None)
+        registry.add(named)
+        registry.add(echo)
+        service = Service(
+            engine,
+            registry,
+            hub,
+            clock,
+            health=health,
+            daily_budget=settings.daily_budget,
+            max_pending=settings.max_pending,
+            public_load=settings.public_load,
+            max_queues=settings.max_queues,
+            max_schedules=settings.max_schedules,
+            min_interval=settings.min_interval,
+            url_rules=settings.url_rules,
+        )
+        app = build_app(service, settings, Metrics(slots=4), clock)
+        async with make_client(app) as client:
+            yield Rig(app, client, service, engine, hub, Driver(engine, clock), clock, health, settings)
 
 
 def make_client(app: ASGIApp, **options: Any) -> httpx2.AsyncClient:

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from tasker.archive import files as archive
 from tasker.clock import SystemClock
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import open_sqlite
 from tasker.model.archive import StoredTask
 from tasker.testing import make_draft
 from tests.cli.command import Done, on_terminal, tasker
@@ -31,10 +31,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def _fill(path: Path) -> None:
-    engine, clock = SqliteEngine(path, SystemClock()), SystemClock()
-    await engine.open()
-    await engine.submit([make_draft(clock.now(), delay=timedelta(hours=1)) for _ in range(3)])
-    await engine.close()
+    clock = SystemClock()
+    async with open_sqlite(path, clock) as engine:
+        await engine.submit([make_draft(clock.now(), delay=timedelta(hours=1)) for _ in range(3)])
 
 
 def run(folder: Path, *args: str, data: str = "data", input: str = "") -> Done:

@@ -1,8 +1,9 @@
-"""One suite for every engine of engines.py."""
+"""Fixtures of the suite that runs against every engine of engines.py."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -18,9 +19,9 @@ from tasker.testing import Driver, ManualClock
 
 
 class MakeEngine(Protocol):
-    """Returns an engine that is not open yet; each one of a test is on the same store."""
+    """Opens an engine, which the end of the test closes. All engines of a test share one store."""
 
-    def __call__(self, clock: Clock | None = None) -> Engine: ...
+    async def __call__(self, clock: Clock | None = None) -> Engine: ...
 
 
 @pytest.fixture
@@ -30,22 +31,17 @@ def clock() -> ManualClock:
 
 @pytest.fixture(params=sorted(ENGINES))
 async def make_engine(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[MakeEngine]:
-    made: list[Engine] = []
+    async with contextlib.AsyncExitStack() as stack:
 
-    def make(other: Clock | None = None) -> Engine:
-        made.append(ENGINES[request.param](tmp_path, other or clock))
-        return made[-1]
+        async def make(other: Clock | None = None) -> Engine:
+            return await stack.enter_async_context(ENGINES[request.param](tmp_path, other or clock))
 
-    yield make
-    for engine in made:
-        await engine.close()
+        yield make
 
 
 @pytest.fixture
 async def engine(make_engine: MakeEngine) -> Engine:
-    engine = make_engine()
-    await engine.open()
-    return engine
+    return await make_engine()
 
 
 @pytest.fixture
@@ -53,15 +49,18 @@ def driver(engine: Engine, clock: ManualClock) -> Driver:
     return Driver(engine, clock)
 
 
-async def open_after_the_end(engine: Engine, clock: ManualClock, after: timedelta = timedelta(seconds=30)) -> None:
-    """Open a store whose last process has ended. On a shared one its leases end in their own time, `after` at most."""
-    await engine.open()
+async def open_after_the_end(
+    make_engine: MakeEngine, clock: ManualClock, after: timedelta = timedelta(seconds=30)
+) -> Engine:
+    """Open a store whose last process has ended. Let the leases of a shared store expire, which takes up to `after`."""
+    engine = await make_engine()
     if engine.is_shared:
         clock.advance(after + timedelta(seconds=1))
+    return engine
 
 
 class Changes:
-    """What an engine's listener has heard, to be waited for."""
+    """Changes that an engine has reported to its listener."""
 
     def __init__(self, engine: Engine) -> None:
         self.heard: list[Change] = []
@@ -75,7 +74,7 @@ class Changes:
         self._news.set()
 
     async def until(self, *expected: Change) -> None:
-        """Return once each of `expected` was heard. Raises AssertionError telling what was heard instead."""
+        """Wait for each of `expected`. Raises AssertionError with what was reported instead."""
         try:
             async with asyncio.timeout(5):
                 while not set(expected) <= set(self.heard):
@@ -83,7 +82,7 @@ class Changes:
                     await self._news.wait()
         except TimeoutError:
             missing = [change for change in expected if change not in self.heard]
-            raise AssertionError(f"never heard {missing}; heard {self.heard}") from None
+            raise AssertionError(f"not reported: {missing}; reported: {self.heard}") from None
 
 
 @pytest.fixture

@@ -1,35 +1,38 @@
-"""The engines that the contract suite runs against: a new one is one more line of ENGINES."""
+"""The engines that the contract suite runs against. Add a new one to ENGINES."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 from tests.postgres import cluster
 
 from tasker.clock import Clock
-from tasker.engines.postgres import PostgresEngine
+from tasker.engines.postgres import open_postgres
 from tasker.engines.protocol import Engine
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import open_sqlite
+
+Opening = AbstractAsyncContextManager[Engine]
 
 
-def _sqlite(folder: Path, clock: Clock) -> Engine:
-    return SqliteEngine(folder / "data" / "tasker.db", clock)
+def _sqlite(folder: Path, clock: Clock) -> Opening:
+    return open_sqlite(folder / "data" / "tasker.db", clock)
 
 
-def postgres_engine(folder: Path, clock: Clock) -> Engine:
-    """An engine in a schema of the folder's, whose database tells the time of `clock`.
+def postgres_engine(folder: Path, clock: Clock) -> Opening:
+    """Open an engine in a schema of its own for the folder, whose database has the time of `clock`.
 
-    Its sessions find a function now() before PostgreSQL's own, and are told the time whenever they are used.
+    Its sessions find a function now() before PostgreSQL's own, and get the time whenever they are used.
     """
 
     async def tell_time(connection: Any) -> None:
         await connection.execute(_TELL_TIME, clock.now().isoformat())
 
     schema = "t" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    return PostgresEngine(
+    return open_postgres(
         _clockwork_database(), schema=schema, session={"search_path": "clockwork, pg_catalog"}, on_acquire=tell_time,
         pool_size=4, elapsed=clock.elapsed,
     )  # fmt: skip
@@ -49,8 +52,8 @@ def _clockwork_database() -> str:
     return server.url
 
 
-ENGINES: dict[str, Callable[[Path, Clock], Engine]] = {
+ENGINES: dict[str, Callable[[Path, Clock], Opening]] = {
     "postgres": postgres_engine,
     "sqlite": _sqlite,
 }
-"""By name: what makes an engine, not open yet, whose store is that of the folder."""
+"""By name: what opens an engine whose store is that of the folder."""

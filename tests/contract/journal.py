@@ -1,4 +1,4 @@
-"""Reading a journal to its end, and comparing it with the logs of the tasks."""
+"""Read a journal to its end, and compare it with the logs of the tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasker.model.journal import JournalEntry
 
 
 async def read_all(engine: Engine, after: str | None = None, *, limit: int = 100) -> list[JournalEntry]:
-    """Return every entry behind a cursor."""
+    """Return every entry after a cursor."""
     found: list[JournalEntry] = []
     while True:
         page = await engine.journal.read(after, limit=limit)

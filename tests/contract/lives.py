@@ -1,4 +1,4 @@
-"""What random lives of tasks are made of."""
+"""Random steps in the life of tasks."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def reply_of(step: Coroutine[Any, Any, Any]) -> Any:
 async def wait_and_submit(
     engine: Engine, request: ClaimRequest, drafts: list[Draft], ticks: int, *, is_served: bool
 ) -> tuple[list[Receipt], list[Claim]]:
-    """Let a claim wait, submit each draft on its own, and return what both are told."""
+    """Let a claim wait, submit each draft on its own; return the results of both."""
     claiming = asyncio.create_task(engine.claim(request, wait_for=timedelta(hours=1)))
     for _ in range(ticks):
         await asyncio.sleep(0)
@@ -85,10 +85,10 @@ async def wait_and_submit(
 
 
 def unspent(claim: Claim) -> Claim:
-    """A claim without what its attempt has used up since."""
+    """Return a claim without the usage of its attempt."""
     return structs.replace(claim, usage=b"{}")
 
 
 LETTERS = {"created": "c", "started": "s", "retrying": "r", "completed": "e", "failed": "e", "cancelled": "e"}
 LOG = re.compile("c(s?er|sr)*(s|s?e)?")
-"""The shape of a task's log: attempts that others follow, ends that were no last ones, and what is now."""
+"""The shape of a task's log: attempts that others follow, ends before a retry, and the present state."""

@@ -1,4 +1,4 @@
-"""A store with everything that an archive can have, and what a service does with what was imported."""
+"""A store with everything that an archive can have, and a service on what was imported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MOST_STEPS = 60
 
 
 class House:
-    """A service on an engine, moved by hand; `get` asks it as an admin."""
+    """A service on an engine, driven by hand; `get` sends requests as an admin."""
 
     def __init__(self, engine: Engine, clock: ManualClock) -> None:
         self.engine = engine
@@ -50,7 +50,7 @@ class House:
         )  # fmt: skip
 
     async def get(self, path: str) -> Any:
-        """Return what is answered; a fault of the service's own is none of the answers."""
+        """Return the answer to a request. Fail on an internal error of the service."""
         reply = await self.client.get(path)
         assert reply.status_code < 500, f"GET {path}: {reply.status_code} {reply.text}"
         return reply.json() if reply.headers["content-type"].startswith("application/json") else reply.text
@@ -61,7 +61,7 @@ class House:
         return dict(reply.json())
 
     async def look_at_all(self, *, ended: bool) -> None:
-        """Ask for everything there is; ended: also for the events of all tasks, whose streams end with them."""
+        """Request everything that exists. ended: also the event streams of all tasks, which end with them."""
         await self.get("/readyz")  # 503 while it is not ready
         tasks = (await self.get("/task?limit=100"))["items"]
         for word in STATUSES:
@@ -154,7 +154,7 @@ async def exported(engine: Engine) -> list[bytes]:
 
 
 async def bring(engine: Engine, lines: Sequence[bytes], clock: ManualClock) -> TaskerError | None:
-    """Import as the command does; return what it says if it refuses."""
+    """Import as the command does; return its refusal, or None."""
     try:
         archive.check(lines, clock=clock, rules=UrlRules())
         await archive.rehearse(engine.archive, lines, clock=clock, rules=UrlRules())
@@ -165,7 +165,7 @@ async def bring(engine: Engine, lines: Sequence[bytes], clock: ManualClock) -> T
 
 
 def sealed(lines: Sequence[bytes]) -> list[bytes]:
-    """Return an archive of these lines (header, items) with a last line that agrees with them."""
+    """Return an archive of these lines (header, items) with a matching last line."""
     tally = archive._Tally()
     for line in lines[1:]:
         try:

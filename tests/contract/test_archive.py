@@ -44,10 +44,8 @@ ODD = b'{"a": [-0, 1e2, 1.10, 123456789012345678901234567890], "\\u0001\xc3\xa9\
 
 @pytest.fixture(params=sorted(ENGINES))
 async def source(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Engine]:
-    engine = ENGINES[request.param](tmp_path / "source", clock)
-    await engine.open()
-    yield engine
-    await engine.close()
+    async with ENGINES[request.param](tmp_path / "source", clock) as engine:
+        yield engine
 
 
 async def fill(engine: Engine, clock: ManualClock) -> dict[str, UUID]:
@@ -122,8 +120,7 @@ async def test_what_was_open_goes_on_there(
     ids = await fill(source, clock)
     await imported(engine, await exported(source))
     await engine.close()
-    later = make_engine()
-    await later.open()
+    later = await make_engine()
     driver = Driver(later, clock)
     reaped = {claim.task_id: claim.worker for claim in await driver.reap()}
     assert reaped == dict.fromkeys([ids["running"], ids["stopping"]], "worker-1"), "their worker is elsewhere"
@@ -214,8 +211,7 @@ async def test_a_task_that_ended_otherwise_there_is_refused(
     task_id = await Driver(source, clock).submit()
     await imported(engine, await exported(source))
     await engine.close()
-    later = make_engine()
-    await later.open()
+    later = await make_engine()
     await Driver(later, clock).finish(await Driver(later, clock).claim_one(), Succeeded(b"7"))
     await Driver(source, clock).finish(await Driver(source, clock).claim_one(), Succeeded(b"6"))
     with pytest.raises(Conflict, match=f"task {task_id} is there with other content"):
@@ -281,11 +277,9 @@ FAULTS = [
 
 @pytest.mark.parametrize(("spoil", "why"), FAULTS, ids=[why + str(number) for number, (_, why) in enumerate(FAULTS)])
 async def test_a_spoilt_archive_is_known(tmp_path: Path, clock: ManualClock, spoil, why: str) -> None:
-    engine = ENGINES["sqlite"](tmp_path, clock)
-    await engine.open()
-    await fill(engine, clock)
-    lines = (await exported(engine)).splitlines(keepends=True)
-    await engine.close()
+    async with ENGINES["sqlite"](tmp_path, clock) as engine:
+        await fill(engine, clock)
+        lines = (await exported(engine)).splitlines(keepends=True)
     trailer = archive.check(lines)
     assert trailer.sha256 == hashlib.sha256(b"".join(lines[1:-1])).hexdigest()
     assert (trailer.tasks, trailer.attempts, trailer.keys) == (11, 3 + MAX_INTERRUPTIONS, 1)
@@ -322,7 +316,7 @@ async def test_a_schedule_whose_name_is_taken_there_is_refused(
     for name in ("a", "b"):
         await source.schedules.create(make_schedule(clock.now(), name=name))
     await engine.schedules.create(make_schedule(clock.now(), name="b"))
-    with pytest.raises(Conflict, match=r"schedule .* cannot be stored beside another one"):
+    with pytest.raises(Conflict, match=r"schedule .* cannot be stored: another one"):
         await imported(engine, await exported(source))
     assert len((await engine.schedules.find_many(limit=9)).items) == 1, "none of them was stored"
 

@@ -1,4 +1,4 @@
-"""The record of who did what, as engines keep it."""
+"""Engine.audit: who did what."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tasker.model.audit import AuditAction, AuditEntry
 from tasker.testing import ManualClock
 
 DAY = timedelta(days=1)
-DEED = AuditAction(key_id="k", owner="alice", action="cancel_task", target="t", address="127.0.0.1")
+ACTION = AuditAction(key_id="k", owner="alice", action="cancel_task", target="t", address="127.0.0.1")
 KEYLESS = AuditAction(key_id=None, owner="", action="delete_task", target="", address="")
 
 
-async def test_a_deed_is_on_record_before_its_outcome_is(engine: Engine, clock: ManualClock) -> None:
-    first = await engine.audit.begin(DEED)
+async def test_an_action_is_recorded_before_its_outcome(engine: Engine, clock: ManualClock) -> None:
+    first = await engine.audit.begin(ACTION)
     begun_at = clock.now()
     clock.advance(DAY)
     second = await engine.audit.begin(KEYLESS)
     assert second > first
     entries = [
         AuditEntry(sequence=second, time=clock.now(), deed=KEYLESS, outcome=None),
-        AuditEntry(sequence=first, time=begun_at, deed=DEED, outcome=None),
+        AuditEntry(sequence=first, time=begun_at, deed=ACTION, outcome=None),
     ]
     assert (await engine.audit.find_many(limit=10)).items == entries
     await engine.audit.end(first, 200, "ignored: it has one")
@@ -33,14 +33,14 @@ async def test_a_deed_is_on_record_before_its_outcome_is(engine: Engine, clock: 
     assert [entry.outcome for entry in (await engine.audit.find_many(limit=10)).items] == [None, 200]
 
 
-async def test_what_a_deed_has_made_becomes_its_target(engine: Engine) -> None:
+async def test_what_an_action_creates_becomes_its_target(engine: Engine) -> None:
     await engine.audit.end(await engine.audit.begin(KEYLESS), 201, "made")
-    await engine.audit.end(await engine.audit.begin(DEED), 201, "other")
+    await engine.audit.end(await engine.audit.begin(ACTION), 201, "other")
     assert [entry.deed.target for entry in (await engine.audit.find_many(limit=10)).items] == ["t", "made"]
 
 
-async def test_the_record_comes_in_pages(engine: Engine) -> None:
-    sequences = [await engine.audit.begin(DEED) for _ in range(5)]
+async def test_the_audit_log_comes_in_pages(engine: Engine) -> None:
+    sequences = [await engine.audit.begin(ACTION) for _ in range(5)]
     seen, cursor = [], None
     for _ in range(3):
         page = await engine.audit.find_many(limit=2, cursor=cursor)
@@ -51,20 +51,18 @@ async def test_the_record_comes_in_pages(engine: Engine) -> None:
         await engine.audit.find_many(limit=2, cursor="forged")
 
 
-async def test_old_entries_are_erased_so_many_at_a_time(engine: Engine, clock: ManualClock) -> None:
+async def test_old_entries_are_erased_in_batches(engine: Engine, clock: ManualClock) -> None:
     for _ in range(3):
-        await engine.audit.begin(DEED)
+        await engine.audit.begin(ACTION)
     clock.advance(DAY)
-    last = await engine.audit.begin(DEED)
+    last = await engine.audit.begin(ACTION)
     assert [await engine.audit.prune(keep=timedelta(0), limit=2) for _ in range(3)] == [2, 1, 0]
     assert [entry.sequence for entry in (await engine.audit.find_many(limit=10)).items] == [last]
 
 
-async def test_the_record_outlives_the_process(make_engine: MakeEngine) -> None:
-    engine = make_engine()
-    await engine.open()
-    await engine.audit.begin(DEED)
+async def test_the_audit_log_outlives_the_process(make_engine: MakeEngine) -> None:
+    engine = await make_engine()
+    await engine.audit.begin(ACTION)
     await engine.close()
-    engine = make_engine()
-    await engine.open()
-    assert [entry.deed for entry in (await engine.audit.find_many(limit=10)).items] == [DEED]
+    engine = await make_engine()
+    assert [entry.deed for entry in (await engine.audit.find_many(limit=10)).items] == [ACTION]

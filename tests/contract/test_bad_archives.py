@@ -183,8 +183,8 @@ class Pair:
     async def _try_out(self, lines: Sequence[bytes]) -> None:
         if self._engine is None:
             self._folder, self._clock = Path(mkdtemp()), ManualClock()
-            self._engine = ENGINES[self._target](self._folder, self._clock)
-            await self._engine.open()
+            self._opening = ENGINES[self._target](self._folder, self._clock)
+            self._engine = await self._opening.__aenter__()
             await self._engine.submit([make_draft(self._clock.now(), type="mine")])
         before = await exported(self._engine)
         refusal = await bring(self._engine, lines, self._clock)
@@ -200,21 +200,19 @@ class Pair:
         assert self._engine is not None
         await self._engine.close()
         self._engine = None
-        engine = ENGINES[self._target](self._folder, self._clock)
-        await engine.open()
-        house = House(engine, self._clock)
-        try:
-            await house.look_at_all(ended=False)
-            await house.run_all()
-            self._clock.advance(_A_DAY)
-            await house.run_all()
-            await house.look_at_all(ended=True)
-            archive.check(await exported(engine), clock=self._clock)
-            while await engine.prune(limit=1000):
-                pass
-        finally:
-            await house.close()
-            await engine.close()
+        async with ENGINES[self._target](self._folder, self._clock) as engine:
+            house = House(engine, self._clock)
+            try:
+                await house.look_at_all(ended=False)
+                await house.run_all()
+                self._clock.advance(_A_DAY)
+                await house.run_all()
+                await house.look_at_all(ended=True)
+                archive.check(await exported(engine), clock=self._clock)
+                while await engine.prune(limit=1000):
+                    pass
+            finally:
+                await house.close()
 
     def close(self) -> None:
         if self._engine is not None:
@@ -232,11 +230,9 @@ def assert_told(refusal: TaskerError) -> None:
 
 async def _archive_of(source: str) -> list[bytes]:
     clock = ManualClock()
-    engine = ENGINES[source](Path(mkdtemp()), clock)
-    await engine.open()
-    await furnish(engine, clock)
-    lines = await exported(engine)
-    await engine.close()
+    async with ENGINES[source](Path(mkdtemp()), clock) as engine:
+        await furnish(engine, clock)
+        lines = await exported(engine)
     return lines[:-1]
 
 

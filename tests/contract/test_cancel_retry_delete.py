@@ -138,8 +138,7 @@ async def test_a_requested_cancel_survives_the_end_of_the_process(
     task_id = await bring_to(driver, Status.RUNNING)
     await engine.cancel(task_id)
     await engine.close()
-    again = Driver(make_engine(), clock)
-    await open_after_the_end(again.engine, clock)
+    again = Driver(await open_after_the_end(make_engine, clock), clock)
     assert [claim.task_id for claim in await again.reap()] == [task_id]
     assert (await again.get(task_id)).status is Status.CANCELLED
 
@@ -287,8 +286,7 @@ async def test_an_erased_task_stays_erased(driver: Driver, make_engine) -> None:
     with pytest.raises(NotFound):
         await driver.engine.delete(task_id)
     await driver.engine.close()
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     assert await again.find(task_id) is None
 
 

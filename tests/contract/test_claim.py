@@ -226,8 +226,7 @@ async def test_the_order_holds_after_a_restart(engine: Engine, make_engine, driv
     drafts = [make_draft(clock.now(), priority=number % 3) for number in range(30)]
     await engine.submit(drafts)
     await engine.close()
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     expected = [draft.task_id for draft in sorted(drafts, key=lambda draft: -draft.priority)]
     assert ids(await Driver(again, clock).claim(30)) == expected
 
@@ -304,8 +303,7 @@ async def test_a_wall_clock_set_back_loses_no_task(driver: Driver, clock: Manual
 
 
 async def test_waiting_ends_when_its_time_is_up(make_engine) -> None:
-    engine = make_engine(SystemClock())
-    await engine.open()
+    engine = await make_engine(SystemClock())
     driver = Driver(engine, SystemClock())
     async with asyncio.timeout(5):
         assert await driver.claim(wait_for=timedelta(milliseconds=20)) == []
@@ -313,8 +311,7 @@ async def test_waiting_ends_when_its_time_is_up(make_engine) -> None:
 
 async def test_a_waiting_claim_gets_a_task_when_it_becomes_due(make_engine) -> None:
     clock = SystemClock()
-    engine = make_engine(clock)
-    await engine.open()
+    engine = await make_engine(clock)
     driver = Driver(engine, clock)
     waiting = asyncio.create_task(driver.claim(wait_for=MINUTE))
     await asyncio.sleep(0)
@@ -325,8 +322,7 @@ async def test_a_waiting_claim_gets_a_task_when_it_becomes_due(make_engine) -> N
 
 async def test_a_waiting_claim_gets_a_retry_when_it_becomes_due(make_engine) -> None:
     clock = SystemClock()
-    engine = make_engine(clock)
-    await engine.open()
+    engine = await make_engine(clock)
     driver = Driver(engine, clock)
     await driver.submit(make_draft(clock.now(), retry=RetryPolicy(max_attempts=2, initial=SECOND / 20, jitter=False)))
     claim = await driver.claim_one()
@@ -357,8 +353,7 @@ async def test_a_claim_given_up_at_any_moment_neither_loses_its_task_nor_stops_t
     async with asyncio.timeout(5):
         await engine.close()
     await asyncio.gather(claiming, return_exceptions=True)
-    again = Driver(make_engine(), clock)
-    await again.engine.open()
+    again = Driver(await make_engine(), clock)
     await again.reap()
     assert ids(await again.claim()) == [task_id]
 
@@ -383,8 +378,7 @@ async def suspect(make_engine, engine: Engine, clock: ManualClock) -> Driver:
     for _ in range(MAX_INTERRUPTIONS):
         await Driver(engine, clock).claim_one()
         await engine.close()
-        engine = make_engine()
-        await open_after_the_end(engine, clock)
+        engine = await open_after_the_end(make_engine, clock)
         assert len(await Driver(engine, clock).reap()) == 1
     return Driver(engine, clock)
 
@@ -408,8 +402,7 @@ async def test_suspects_too_come_by_priority(engine: Engine, make_engine, clock:
     for _ in range(MAX_INTERRUPTIONS):
         await Driver(engine, clock).claim(4)
         await engine.close()
-        engine = make_engine()
-        await open_after_the_end(engine, clock)
+        engine = await open_after_the_end(make_engine, clock)
         await Driver(engine, clock).reap()
     taken = [await Driver(engine, clock).claim_one(suspects=1) for _ in priorities]
     assert [claim.priority for claim in taken] == sorted(priorities, reverse=True)
@@ -436,6 +429,5 @@ async def test_a_task_of_an_unknown_type_waits_through_restarts(
     task_id = await Driver(engine, clock).submit(make_draft(clock.now(), type="from_tomorrow"))
     assert await Driver(engine, clock).claim() == []
     await engine.close()
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     assert ids(await Driver(again, clock).claim(types=["from_tomorrow"])) == [task_id]

@@ -128,8 +128,7 @@ async def test_a_clock_set_back_while_no_process_runs_stops_nothing(
     delayed, queued = await driver.submit(make_draft(clock.now(), delay=60 * SECOND)), await driver.submit()
     await engine.close()
     clock.set(clock.now() - YEARS)
-    again = Driver(make_engine(), clock)
-    await again.engine.open()
+    again = Driver(await make_engine(), clock)
     assert [claim.task_id for claim in await again.claim(10)] == [queued]
     clock.advance(59 * SECOND)
     assert await again.claim(10) == [], "started early"
@@ -198,8 +197,7 @@ async def test_a_step_that_is_half_followed_moves_all_once_and_starts_nothing_ea
         if ends:
             await engine.close()
     if ends:
-        engine = make_engine()
-        await engine.open()
+        engine = await make_engine()
         driver = Driver(engine, clock)
     await move_all(engine)
     clock.advance(59 * SECOND)
@@ -235,7 +233,7 @@ async def test_a_step_that_cannot_be_followed_stops_no_claim_of_what_is_due(
     waiting = await driver.submit(make_draft(clock.now(), delay=60 * SECOND))
     queued = [await driver.submit(), await driver.submit()]
     with monkeypatch.context() as patch:
-        patch.setattr(postgres_steps, "_NOTED_WITHIN", 0.05)
+        patch.setattr(postgres_steps, "_RECORDED_WITHIN", 0.05)
         patch.setitem(engine._queries, "note_moves", "SELECT pg_catalog.pg_sleep(30), $1::interval")
         clock.set(clock.now() + HOUR)
         assert [one.task_id for one in [*await driver.claim(1), *await driver.claim(1)]] == queued
@@ -282,8 +280,7 @@ async def test_a_process_whose_machine_stood_still_moves_nothing(
     if not engine.is_shared:
         pytest.skip("one process has the store")
     its_clock = ManualClock(clock.now())
-    other = make_engine(its_clock)
-    await other.open()
+    other = await make_engine(its_clock)
     delayed = await driver.submit(make_draft(clock.now(), delay=100 * SECOND))
     clock.advance(60 * SECOND)
     await engine.sweep(limit=10)
@@ -304,8 +301,7 @@ async def test_a_jump_ahead_erases_nothing_before_it_has_lasted(
     clock.set(clock.now() + YEARS)
     assert not await engine.prune(limit=10)
     await engine.close()
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     clock.advance(HOUR / 2)
     assert not await again.prune(limit=10)
     clock.set(clock.now() - YEARS)

@@ -233,8 +233,7 @@ async def test_an_end_survives_the_end_of_the_process(
     assert await driver.finish(await driver.claim_one(), Succeeded(b"6"))
     before = await driver.get(task_id)
     await engine.close()
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     assert await again.find(task_id) == before
     assert await Driver(again, clock).claim() == []
 

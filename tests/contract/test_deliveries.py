@@ -39,7 +39,7 @@ async def test_what_is_due_is_found_oldest_first_a_few_of_each_lane(rig: Rig, cl
     assert [one.delivery for one in await rig.due(full=[busy.lane])] == [late, later]
 
 
-async def test_what_is_due_is_found_without_a_share_that_is_full(rig: Rig, clock: ManualClock) -> None:
+async def test_due_deliveries_leave_out_full_shares(rig: Rig, clock: ManualClock) -> None:
     """That of one owner's single tasks, whatever host they tell; not of another whose name begins alike."""
     found = {}
     for owner, host in (("al", "a"), ("al", "b"), ("alice", "a"), ("", "a")):
@@ -55,7 +55,7 @@ async def test_what_is_due_is_found_without_a_share_that_is_full(rig: Rig, clock
     }
 
 
-async def test_owners_take_turns_however_much_of_one_is_due(rig: Rig, clock: ManualClock) -> None:
+async def test_owners_take_turns_however_much_is_due_for_one(rig: Rig, clock: ManualClock) -> None:
     """Its webhooks and its single tasks' count as one; an owner whose name begins alike is another."""
     found = {}
     for owner, count in (("ada", 30), ("ad", 2), ("", 1)):
@@ -71,7 +71,7 @@ async def test_owners_take_turns_however_much_of_one_is_due(rig: Rig, clock: Man
     assert due == [("ada", 0), ("ad", 0), ("", 0), ("ada", 1), ("ad", 1), ("ada", 2), ("ada", 3)]
 
 
-async def test_what_is_due_is_found_without_an_owner_who_is_full(rig: Rig, clock: ManualClock) -> None:
+async def test_due_deliveries_leave_out_full_owners(rig: Rig, clock: ManualClock) -> None:
     found = {}
     for owner in ("ada", "ad", ""):
         for task_id in (None, uuid4()):
@@ -118,7 +118,7 @@ async def test_a_delivery_is_taken_once_and_again_when_nobody_has_settled_it(rig
     assert not await rig.settle(again.delivery, outcome(clock.now(), error=REFUSED))
 
 
-async def test_one_that_was_settled_late_is_not_taken_again(rig: Rig, clock: ManualClock) -> None:
+async def test_a_delivery_settled_late_is_not_taken_again(rig: Rig, clock: ManualClock) -> None:
     webhook = await rig.hook()
     await rig.dispatch(make_delivery(webhook, clock.now()))
     [taken] = await rig.take()
@@ -138,8 +138,7 @@ async def test_a_new_process_begins_what_was_under_way_and_waits_as_long_with_th
     refused, lost = await rig.take()
     await rig.settle(refused.delivery, outcome(clock.now(), due_in=HOUR, error=REFUSED))
     await rig.engine.close()
-    engine = make_engine()
-    await open_after_the_end(engine, clock, DELIVERY_LEASE)
+    engine = await open_after_the_end(make_engine, clock, DELIVERY_LEASE)
     again = Rig(engine, clock)
     assert [one.delivery.delivery_id for one in await again.take()] == [lost.delivery.delivery_id]
     assert await again.due() == []
@@ -147,7 +146,7 @@ async def test_a_new_process_begins_what_was_under_way_and_waits_as_long_with_th
     assert refused.delivery.delivery_id in [one.delivery.delivery_id for one in await again.due()]
 
 
-async def test_how_it_went_is_kept(rig: Rig, clock: ManualClock) -> None:
+async def test_the_outcome_of_an_attempt_is_stored(rig: Rig, clock: ManualClock) -> None:
     webhook = await rig.hook()
     await rig.dispatch(make_delivery(webhook, clock.now()))
     [taken] = await rig.take()
@@ -182,7 +181,7 @@ async def test_deliveries_are_listed_newest_first_by_status_and_in_pages(rig: Ri
     assert (await rig.store.find_deliveries(uuid4(), status=None, limit=2)).items == []
 
 
-async def test_one_is_delivered_again_with_all_its_tries_when_it_is_asked_for(rig: Rig, clock: ManualClock) -> None:
+async def test_a_redelivery_has_all_its_tries(rig: Rig, clock: ManualClock) -> None:
     webhook, other = await rig.hook(), await rig.hook()
     await rig.dispatch(make_delivery(webhook, clock.now()))
     [taken] = await rig.take()
@@ -239,9 +238,7 @@ async def test_a_receiver_that_is_gone_pauses_its_webhook_but_not_one_of_a_singl
 
 
 @pytest.mark.parametrize("error", [None, REFUSED])
-async def test_a_webhook_that_somebody_has_paused_stays_as_it_is_however_an_attempt_ends(
-    rig: Rig, clock: ManualClock, error: Failure | None
-) -> None:
+async def test_an_attempt_does_not_change_a_paused_webhook(rig: Rig, clock: ManualClock, error: Failure | None) -> None:
     webhook = await rig.hook(failing_since=clock.now())
     await rig.dispatch(make_delivery(webhook, clock.now()))
     [taken] = await rig.take()
@@ -252,7 +249,7 @@ async def test_a_webhook_that_somebody_has_paused_stays_as_it_is_however_an_atte
     assert found.failing_since == (error and clock.now())
 
 
-async def test_what_has_ended_or_waits_in_vain_is_pruned(rig: Rig, clock: ManualClock) -> None:
+async def test_old_deliveries_are_pruned(rig: Rig, clock: ManualClock) -> None:
     webhook = await rig.hook()
     await rig.dispatch(*(make_delivery(webhook, clock.now(), sequence=place) for place in range(4)))
     one, two, three, _ = await rig.take()

@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 from tests.contract.conftest import Changes, MakeEngine
 
-from tasker.engines.postgres.notices import SETTLED_AT_ONCE
+from tasker.engines.postgres.transaction import SETTLED_AT_ONCE
 from tasker.engines.protocol import Engine
 from tasker.errors import Conflict
 from tasker.model import Change, Extra, Status, TaskFilter
@@ -81,8 +81,7 @@ async def test_a_process_that_ends_in_between_leaves_nobody_waiting(
     [claim] = await driver.claim(1)
     await driver.finish(claim, Succeeded(b"1"))
     await engine.close()
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     second = Driver(again, clock)
     found: set[UUID] = set()
     for _ in range(100):
@@ -100,5 +99,5 @@ async def test_a_task_is_not_erased_before_those_that_wait_for_it_have_heard(
     await submit_dependants(engine, clock, 4 * SETTLED_AT_ONCE, first)
     [claim] = await driver.claim(1)
     await driver.finish(claim, Succeeded(b"1"))
-    with pytest.raises(Conflict, match="about to hear"):
+    with pytest.raises(Conflict, match="not settled yet"):
         await engine.delete(first)

@@ -183,8 +183,7 @@ async def test_who_dies_with_a_request_under_way_has_it_made_again_with_the_same
     await rig.dispatcher.settle(cancel=True)
     receivers.held.clear()
     await rig.engine.close()
-    engine = make_engine()
-    await engine.open()
+    engine = await make_engine()
     again = Rig(engine, clock, receivers)
     if engine.is_shared:
         await again.work()
@@ -202,9 +201,7 @@ async def test_many_processes_tell_each_event_once(
 ) -> None:
     if not rig.engine.is_shared:
         pytest.skip("one process has the store alone")
-    engines = [rig.engine, make_engine(), make_engine()]
-    for engine in engines[1:]:
-        await engine.open()
+    engines = [rig.engine, await make_engine(), await make_engine()]
     rigs = [rig, *(Rig(engine, clock, receivers, name=str(place)) for place, engine in enumerate(engines[1:]))]
     await rig.hook()
 
@@ -224,8 +221,7 @@ async def test_another_process_goes_on_where_one_has_died(
 ) -> None:
     if not rig.engine.is_shared:
         pytest.skip("one process has the store alone")
-    other = make_engine()
-    await other.open()
+    other = await make_engine()
     heir = Rig(other, clock, receivers, name="heir")
     await rig.hook()
     first = await rig.complete()

@@ -112,8 +112,7 @@ async def test_events_survive_the_end_of_the_process(
     await engine.record(claim.lease, Report(events=(output(clock, "a"),)))
     before = await engine.find_events(task_id)
     await engine.close()
-    again = make_engine()
-    await open_after_the_end(again, clock)
+    again = await open_after_the_end(make_engine, clock)
     assert await again.find_events(task_id) == before
     driver = Driver(again, clock)
     await driver.reap()

@@ -200,8 +200,7 @@ async def test_attempt_numbers_are_never_used_again(
         if again == "retry by a client":
             await driver.engine.retry(task_id)
         await driver.engine.close()
-        driver = Driver(make_engine(), clock)
-        await driver.engine.open()
+        driver = Driver(await make_engine(), clock)
     assert [attempt.attempt for attempt in await driver.engine.find_attempts(task_id)] == [1, 2, 3, 4]
 
 

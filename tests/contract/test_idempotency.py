@@ -96,8 +96,7 @@ async def test_a_key_survives_the_end_of_its_task_and_of_the_process(
     assert await driver.finish(await driver.claim_one(), Succeeded(b"6"))
     assert (await submit(engine, clock)).outcome == "replayed"
     await engine.close()
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     receipt = await submit(again, clock)
     assert (receipt.task_id, receipt.outcome) == (first.task_id, "replayed")
     task = await again.find(first.task_id)

@@ -194,8 +194,7 @@ async def test_it_goes_on_after_the_end_of_the_process(
     await driver.submit()
     entries = await read_all(engine)
     await engine.close()
-    again = make_engine()
-    await open_after_the_end(again, clock)
+    again = await open_after_the_end(make_engine, clock)
     assert await read_all(again) == entries
     await Driver(again, clock).finish(await Driver(again, clock).claim_one(), Succeeded(b"6"))
     assert [entry.event.type for entry in await read_all(again, entries[-1].cursor)] == ["started", "completed"]
@@ -256,12 +255,8 @@ async def test_cursors_of_another_store_are_no_cursors_of_this_one(
 
     await driver.submit()
     name = request.node.callspec.params["make_engine"]
-    other = ENGINES[name](tmp_path / "other", clock)
-    await other.open()
-    try:
+    async with ENGINES[name](tmp_path / "other", clock) as other:
         foreign = await other.journal.tail()
-    finally:
-        await other.close()
     page = await driver.engine.journal.read(foreign)
     assert page.was_reset
     assert [entry.event.type for entry in await read_all(driver.engine, page.cursor)] == ["created"]

@@ -1,8 +1,7 @@
-"""Keys as engines keep them."""
+"""Engine.keys: API keys."""
 
 from __future__ import annotations
 
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ async def test_a_key_is_read_as_it_was_added(engine: Engine) -> None:
     assert await engine.keys.find_all() == keys
 
 
-async def test_an_id_is_given_once(engine: Engine) -> None:
+async def test_two_keys_cannot_share_an_id(engine: Engine) -> None:
     await engine.keys.add(make())
     with pytest.raises(Conflict):
         await engine.keys.add(make(digest=b"other"))
@@ -58,7 +57,7 @@ async def test_a_key_is_revoked_once_and_stays(engine: Engine, clock: ManualCloc
     assert await engine.keys.revoke("none") is None
 
 
-async def test_a_key_is_good_until_it_is_revoked_or_its_time_is_over() -> None:
+async def test_a_key_is_good_until_it_is_revoked_or_expires() -> None:
     key = make(expires_at=START + DAY)
     assert key.is_good(START)
     assert not key.is_good(START + DAY)
@@ -75,12 +74,10 @@ async def test_the_latest_use_is_kept(engine: Engine) -> None:
 
 
 async def test_the_version_moves_with_every_change_of_any_process(make_engine: MakeEngine) -> None:
-    first = make_engine()
-    await first.open()
+    first = await make_engine()
     second = first
     if first.is_shared:
-        second = make_engine()
-        await second.open()
+        second = await make_engine()
     seen = [await first.keys.version()]
     for change in (second.keys.add(make()), second.keys.revoke("one"), first.keys.add(make("two"))):
         await change
@@ -91,16 +88,14 @@ async def test_the_version_moves_with_every_change_of_any_process(make_engine: M
 
 
 async def test_keys_outlive_the_process(make_engine: MakeEngine) -> None:
-    engine = make_engine()
-    await engine.open()
+    engine = await make_engine()
     await engine.keys.add(WHOLE)
     await engine.close()
-    engine = make_engine()
-    await engine.open()
+    engine = await make_engine()
     assert await engine.keys.find_all() == [WHOLE]
 
 
-async def test_all_processes_of_a_store_have_one_secret_for_cursors(
+async def test_all_processes_of_a_store_share_one_cursor_secret(
     engine: Engine, make_engine: MakeEngine, clock: ManualClock
 ) -> None:
     secret = await engine.keys.cursor_secret()
@@ -108,23 +103,20 @@ async def test_all_processes_of_a_store_have_one_secret_for_cursors(
     assert len(set(secret)) > 16, "random"
     if not engine.is_shared:
         await engine.close()
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     assert await again.keys.cursor_secret() == secret
 
 
-async def test_two_stores_have_not_one_secret(tmp_path: Path, clock: ManualClock) -> None:
+async def test_each_store_has_a_cursor_secret_of_its_own(tmp_path: Path, clock: ManualClock) -> None:
     secrets = set()
     for make in ENGINES.values():
         for folder in ("one", "two"):
-            engine = make(tmp_path / folder, clock)
-            await engine.open()
-            secrets.add(await engine.keys.cursor_secret())
-            await engine.close()
+            async with make(tmp_path / folder, clock) as engine:
+                secrets.add(await engine.keys.cursor_secret())
     assert len(secrets) == 2 * len(ENGINES)
 
 
-async def test_no_more_keys_than_that_are_good(engine: Engine, clock: ManualClock) -> None:
+async def test_good_keys_are_limited(engine: Engine, clock: ManualClock) -> None:
     await engine.keys.add(make("one"), most=2)
     await engine.keys.add(make("two", expires_at=START + DAY), most=2)
     with pytest.raises(Conflict, match="2 keys that are good"):
@@ -136,10 +128,10 @@ async def test_no_more_keys_than_that_are_good(engine: Engine, clock: ManualCloc
     await engine.keys.add(make("four"), most=2)
 
 
-async def test_of_keys_that_open_nothing_the_newest_are_kept(
+async def test_the_newest_dead_keys_are_kept(
     engine: Engine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules[type(engine.keys).__module__], "KEEP_DEAD_KEYS", 2)
+    monkeypatch.setattr("tasker.engines.shared.stores.keys.KEEP_DEAD_KEYS", 2)
     seen = []
     for number in range(6):
         await engine.keys.add(make(str(number), expires_at=START + DAY))

@@ -123,8 +123,7 @@ async def test_a_restart_cuts_off_every_running_attempt_at_once(
     waiting = await driver.submit()
     await engine.close()
 
-    again = Driver(make_engine(), clock, worker="worker-2")
-    await open_after_the_end(again.engine, clock)
+    again = Driver(await open_after_the_end(make_engine, clock), clock, worker="worker-2")
     expired = await again.engine.find_expired(limit=10)
     assert sorted(expired, key=lambda claim: claim.task_id) == sorted(claims, key=lambda claim: claim.task_id)
     assert {claim.worker for claim in expired} == {"worker-1"}
@@ -144,8 +143,7 @@ async def test_attempts_claimed_after_the_restart_are_not_cut_off(
     await running(driver, 1)
     await driver.submit()
     await engine.close()
-    again = Driver(make_engine(), clock)
-    await again.engine.open()
+    again = Driver(await make_engine(), clock)
     fresh = await again.claim_one()
     assert fresh.task_id not in {claim.task_id for claim in await again.engine.find_expired(limit=10)}
 
@@ -159,8 +157,7 @@ async def test_a_long_task_outlives_six_ends_of_the_service(
         claim = await driver.claim_one(suspects=1 if ends >= MAX_INTERRUPTIONS else 0)
         assert (claim.attempt, claim.tries, claim.interruptions) == (ends + 1, 0, ends)
         await driver.engine.close()
-        driver = Driver(make_engine(), clock)
-        await open_after_the_end(driver.engine, clock)
+        driver = Driver(await open_after_the_end(make_engine, clock), clock)
         assert [cut.lease for cut in await driver.reap()] == [claim.lease]
     assert await driver.claim(10) == []
     assert await driver.finish(await driver.claim_one(suspects=1), Succeeded(b"6"))

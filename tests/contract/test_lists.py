@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from tasker.engines.protocol import Engine
-from tasker.engines.shared.values import to_cursor
+from tasker.engines.shared.cursors import to_cursor
 from tasker.errors import Invalid
 from tasker.model import Draft, PartitionStats, Status, TaskFilter
 from tasker.rules.lifecycle import Cancelled, Failed, Snoozed, Succeeded, problem
@@ -97,8 +97,7 @@ async def test_a_cursor_survives_the_end_of_the_process(engine: Engine, make_eng
     newest_first = await submit(engine, clock, 4)
     page = await engine.find_many(EVERYTHING, limit=2)
     await engine.close()
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     rest = await again.find_many(EVERYTHING, limit=2, cursor=page.next_cursor)
     assert [task.task_id for task in rest.items] == newest_first[2:]
 

@@ -127,15 +127,18 @@ class EngineMachine(RuleBasedStateMachine):
         return self.runner.run(limited())
 
     def open(self) -> Engine:
-        engine = self.make(Path(self.folder.name), self.clock)
-        self.run(engine.open())
+        self.opening = self.make(Path(self.folder.name), self.clock)
+        engine: Engine = self.run(self.opening.__aenter__())
         self.erasing = Lagging(elapsed_micros(self.clock), self.erased_until)
         return engine
+
+    def close(self) -> None:
+        self.run(self.opening.__aexit__(None, None, None))
 
     def teardown(self) -> None:
         self.agree_on_usage()
         self.read_the_journal()
-        self.run(self.engine.close())
+        self.close()
         self.runner.close()
         self.folder.cleanup()
 
@@ -448,7 +451,7 @@ class EngineMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.is_any(Status.PENDING, Status.RUNNING))
     @rule()
     def restart(self) -> None:
-        self.run(self.engine.close())
+        self.close()
         self.engine = self.open()
         for twin in () if self.engine.is_shared else self.twins.values():
             twin.lease_until = CUT_OFF

@@ -284,9 +284,7 @@ async def test_an_imported_task_waits_for_what_it_depends_on(
     second = (await give(driver, extra=after(first))).task_id
     tasks = await driver.engine.archive.find_many([first, second])
     parent, child = [task for task in tasks if task is not None]
-    other = ENGINES["postgres" if driver.engine.is_shared else "sqlite"](tmp_path / "other", driver.clock)
-    await other.open()
-    try:
+    async with ENGINES["postgres" if driver.engine.is_shared else "sqlite"](tmp_path / "other", driver.clock) as other:
         there = Driver(other, driver.clock)
         await other.archive.put([parent])
         if outcome is not None:
@@ -299,8 +297,6 @@ async def test_an_imported_task_waits_for_what_it_depends_on(
             assert await status_of(there, second) == (Status.FAILED, "dependency-failed")
         else:
             assert (await there.claim_one()).task_id == second
-    finally:
-        await other.close()
 
 
 async def test_a_cancelled_dependant_is_left_alone(driver: Driver) -> None:

@@ -78,7 +78,7 @@ WHOLE = "a chore, or an admin's, of everything"
 LEASE = "by a lease, which one worker has"
 NO_OWNER = "about nothing that belongs to anybody"
 BLIND = {
-    **dict.fromkeys(("engine.open", "engine.close", "engine.check", "engine.watch"), NO_OWNER),
+    **dict.fromkeys(("engine.close", "engine.check", "engine.watch"), NO_OWNER),
     **dict.fromkeys(("engine.find_attempts", "engine.find_events", "engine.cancel", "engine.retry", "engine.delete",
                      "secrets.find", "secrets.erase", "control.find_draft", "control.act", "schedules.delete",
                      "webhooks.change", "webhooks.delete", "webhooks.find_deliveries", "webhooks.redeliver",
@@ -88,8 +88,8 @@ BLIND = {
                      "audit.begin", "audit.end", "audit.find_many", "audit.prune", "archive.read", "archive.put",
                      "archive.find_many", "archive.find_erased", "archive.put_records", "archive.find_records",
                      "keys.version", "keys.add", "keys.find_all", "keys.revoke", "keys.record_uses",
-                     "schedules.find_due", "webhooks.turn", "webhooks.dispatch", "webhooks.find_due", "webhooks.take",
-                     "webhooks.settle", "webhooks.drop", "webhooks.prune", "journal.prune",
+                     "schedules.find_due", "webhooks.find_position", "webhooks.dispatch", "webhooks.find_due",
+                     "webhooks.take", "webhooks.settle", "webhooks.drop", "webhooks.prune", "journal.prune",
                      "queues.find_names"), WHOLE),
     **dict.fromkeys(("workers.announce", "workers.withdraw", "workers.publish", "workers.find_types",
                      "queues.find_all", "keys.cursor_secret", "journal.tail"), NO_OWNER),

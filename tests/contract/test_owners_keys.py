@@ -97,8 +97,7 @@ async def test_the_setting_outlives_the_process_and_the_limit(
     await set_(engine, concurrency_per_key=1, shared_keys=True)
     await set_(engine, concurrency_per_key=None, shared_keys=shared)
     await engine.close()
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     assert [state.settings.shared_keys for state in await again.queues.find_all()] == [True] * shared
 
 

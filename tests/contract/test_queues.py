@@ -66,11 +66,11 @@ async def set_(engine: Engine, queue: str = "q", **fields: object) -> QueueSetti
 # settings
 
 
-async def test_nothing_is_set_at_first(engine: Engine) -> None:
+async def test_no_queue_has_settings_at_first(engine: Engine) -> None:
     assert await engine.queues.find_all() == []
 
 
-async def test_what_is_set_is_kept_and_told(engine: Engine, make_engine: MakeEngine) -> None:
+async def test_settings_are_stored_and_returned(engine: Engine, make_engine: MakeEngine) -> None:
     rate = Rate(limit=100, per=MINUTE, burst=10)
     await set_(engine, "b", paused=True)
     assert await set_(engine, "a", concurrency=3, rate=rate) == QueueSettings(name="a", concurrency=3, rate=rate)
@@ -79,14 +79,13 @@ async def test_what_is_set_is_kept_and_told(engine: Engine, make_engine: MakeEng
     expected = [QueueSettings(name="a", concurrency_per_key=1, rate=rate), QueueSettings(name="b", paused=True)]
     assert [state.settings for state in await engine.queues.find_all()] == expected
     await engine.close()
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     states = await again.queues.find_all()
     assert [state.settings for state in states] == expected
     assert (states[0].running, states[0].tokens) == (0, 10)
 
 
-async def test_a_queue_of_which_nothing_is_set_any_more_is_as_any_other(engine: Engine) -> None:
+async def test_a_queue_without_settings_again_is_like_any_other(engine: Engine) -> None:
     await set_(engine, paused=True)
     await set_(engine, paused=False)
     assert await engine.queues.find_all() == []
@@ -128,8 +127,7 @@ async def test_a_pause_by_another_process_holds_and_ends_here(
 ) -> None:
     if not engine.is_shared:
         pytest.skip("one process")
-    other = make_engine()
-    await other.open()
+    other = await make_engine()
     await set_(other, paused=True)
     tasks = await submit(driver, draft(clock))
     waiting = await wait(driver)
@@ -218,8 +216,7 @@ async def test_limits_are_exact_over_all_workers(
     random = Random(7)
     engines = [engine]
     if engine.is_shared:
-        engines.append(make_engine())
-        await engines[1].open()
+        engines.append(await make_engine())
     await set_(engine, concurrency=5, concurrency_per_key=2)
     drafts = [draft(clock, random.choice("abc"), type=random.choice(["sum", "gpt"])) for _ in range(60)]
     await engine.submit(drafts)
@@ -249,7 +246,7 @@ async def test_limits_are_exact_over_all_workers(
 # concurrency per key
 
 
-async def test_a_key_that_is_taken_holds_up_no_other(driver: Driver, engine: Engine, clock: ManualClock) -> None:
+async def test_a_taken_key_holds_up_no_other(driver: Driver, engine: Engine, clock: ManualClock) -> None:
     await set_(engine, concurrency_per_key=1)
     a1, a2, a3, b1, none = await submit(driver, *(draft(clock, key) for key in ("a", "a", "a", "b", None)))
     claims = await driver.claim(10)
@@ -358,8 +355,7 @@ async def test_a_parked_task_survives_a_restart_and_can_be_cancelled(
     first, second, third = await submit(driver, *(draft(clock, "a") for _ in range(3)))
     [claim] = await driver.claim(10)
     await engine.close()
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     driver = Driver(again, clock)
     clock.advance(MINUTE)
     assert (await driver.get(second)).reason == "concurrency_limited"
@@ -408,8 +404,7 @@ async def test_a_rate_holds_over_an_hour(engine: Engine, make_engine: MakeEngine
     weights = {one.task_id: one.weight for one in drafts}
     drivers = [Driver(engine, clock)]
     if engine.is_shared:
-        drivers.append(Driver(make_engine(), clock, worker="worker-2"))
-        await drivers[1].engine.open()
+        drivers.append(Driver(await make_engine(), clock, worker="worker-2"))
     begun, spent = clock.now(), 0
     while clock.now() - begun < timedelta(hours=1):
         taken = await asyncio.gather(*(one.claim(50) for one in drivers))
@@ -599,7 +594,7 @@ async def test_an_owners_tasks_are_counted_in_these_queues_alone(
     assert [line.pending for line in await engine.stats("you", queues=["b", "a"])] == [1]
 
 
-async def test_no_more_queues_than_that_have_settings(engine: Engine) -> None:
+async def test_queues_with_settings_are_limited(engine: Engine) -> None:
     for name in ("a", "b"):
         await engine.queues.change(name, QueueChange(paused=True), most=2)
     with pytest.raises(Conflict, match="TASKER_MAX_QUEUES"):

@@ -34,11 +34,9 @@ def good() -> list[bytes]:
 
     async def make() -> list[bytes]:
         clock = ManualClock()
-        engine = ENGINES["sqlite"](Path(mkdtemp()), clock)
-        await engine.open()
-        await furnish(engine, clock)
-        lines = await exported(engine)
-        await engine.close()
+        async with ENGINES["sqlite"](Path(mkdtemp()), clock) as engine:
+            await furnish(engine, clock)
+            lines = await exported(engine)
         return lines[:-1]
 
     return asyncio.run(make())
@@ -202,17 +200,13 @@ RECORDS: list[tuple[str, Callable[[Item], object], str]] = [
 
 async def refused(lines: list[bytes], folder: Path, clock: ManualClock) -> str:
     """Return what an import says that changes nothing."""
-    engine = ENGINES["sqlite"](folder, clock)
-    await engine.open()
-    try:
+    async with ENGINES["sqlite"](folder, clock) as engine:
         before = await exported(engine)
         refusal = await bring(engine, lines, clock)
         assert refusal is not None, "it is taken"
         assert_told(refusal)
         assert await exported(engine) == before
         return str(refusal)
-    finally:
-        await engine.close()
 
 
 @pytest.mark.parametrize(
@@ -279,7 +273,7 @@ def test_an_open_task_has_its_unique_key_alone() -> None:
         (b"\xff\xfe\n", "expected a task"), (b"[" * 100_000 + b"\n", "expected a task"),
         (QUEUE % (b"[" * 100_000), "expected a record"),
         (QUEUE % (b'{"name":"q","surprise":%b1}' % (b"[" * 50_000)), "expected a record"),
-        (QUEUE % b'{"name":"p"}', "expected what it holds to have this key"),
+        (QUEUE % b'{"name":"p"}', "expected its content to have this key"),
     ],
 )  # fmt: skip
 async def test_a_line_that_is_no_item_is_reported(tmp_path: Path, clock: ManualClock, line: bytes, why: str) -> None:
@@ -314,10 +308,8 @@ async def test_an_older_archive_lacks_fields(tmp_path: Path, clock: ManualClock)
             for attempt in item["attempts"]:
                 attempt.pop("peak_memory")
             lines[place] = line_of(item)
-    engine = ENGINES["sqlite"](tmp_path, clock)
-    await engine.open()
-    assert await bring(engine, sealed(lines), clock) is None
-    await engine.close()
+    async with ENGINES["sqlite"](tmp_path, clock) as engine:
+        assert await bring(engine, sealed(lines), clock) is None
 
 
 @pytest.mark.parametrize(
@@ -366,42 +358,36 @@ async def test_conflicts_are_found_before_anything_is_stored(tmp_path: Path, nam
     """It is in the last line: every line before it would have been stored."""
     monkeypatch.setattr(archive, "AT_ONCE", 3)
     clock = ManualClock()
-    engine = ENGINES[name](tmp_path, clock)
-    await engine.open()
-    lines = list(good())
-    assert await bring(engine, sealed([lines[0], lines[-1]]), clock) is None
-    before = await exported(engine)
-    item = json.decode(lines[-1])
-    refusal = await bring(engine, sealed([*lines[:-1], line_of({**item, "params": "[7]"})]), clock)
-    assert isinstance(refusal, Conflict)
-    assert str(refusal).startswith(f"line {len(lines)}: task {item['task_id']} is there with other content")
-    assert await exported(engine) == before
-    assert await bring(engine, sealed(lines), clock) is None
-    await engine.close()
+    async with ENGINES[name](tmp_path, clock) as engine:
+        lines = list(good())
+        assert await bring(engine, sealed([lines[0], lines[-1]]), clock) is None
+        before = await exported(engine)
+        item = json.decode(lines[-1])
+        refusal = await bring(engine, sealed([*lines[:-1], line_of({**item, "params": "[7]"})]), clock)
+        assert isinstance(refusal, Conflict)
+        assert str(refusal).startswith(f"line {len(lines)}: task {item['task_id']} is there with other content")
+        assert await exported(engine) == before
+        assert await bring(engine, sealed(lines), clock) is None
 
 
 async def test_a_unique_key_taken_in_the_store_is_reported(tmp_path: Path, name: str) -> None:
     clock = ManualClock()
-    engine = ENGINES[name](tmp_path, clock)
-    await engine.open()
-    line = next(line for line in good() if b'"unique_key":"u"' in line)
-    other = line_of({**json.decode(line), "task_id": OTHER_ID, "keys": []})
-    assert await bring(engine, sealed([good()[0], line]), clock) is None
-    before = await exported(engine)
-    refusal = await bring(engine, sealed([good()[0], other]), clock)
-    assert isinstance(refusal, Conflict)
-    assert str(refusal).startswith("line 2: another task here has its unique_key")
-    assert await exported(engine) == before
-    await engine.close()
+    async with ENGINES[name](tmp_path, clock) as engine:
+        line = next(line for line in good() if b'"unique_key":"u"' in line)
+        other = line_of({**json.decode(line), "task_id": OTHER_ID, "keys": []})
+        assert await bring(engine, sealed([good()[0], line]), clock) is None
+        before = await exported(engine)
+        refusal = await bring(engine, sealed([good()[0], other]), clock)
+        assert isinstance(refusal, Conflict)
+        assert str(refusal).startswith("line 2: another task here has its unique_key")
+        assert await exported(engine) == before
 
 
 async def test_a_large_result_is_rehearsed_without_a_file(tmp_path: Path) -> None:
     clock = ManualClock()
-    engine = ENGINES["sqlite"](tmp_path, clock)
-    await engine.open()
-    lines, _ = changed("odd", has(result='"%s"' % ("x" * 300_000)))
-    await archive.rehearse(engine.archive, lines, clock=clock)
-    assert not (tmp_path / "data" / "results").exists()
-    assert await bring(engine, lines, clock) is None
-    assert len(list((tmp_path / "data" / "results").iterdir())) == 1
-    await engine.close()
+    async with ENGINES["sqlite"](tmp_path, clock) as engine:
+        lines, _ = changed("odd", has(result='"%s"' % ("x" * 300_000)))
+        await archive.rehearse(engine.archive, lines, clock=clock)
+        assert not (tmp_path / "data" / "results").exists()
+        assert await bring(engine, lines, clock) is None
+        assert len(list((tmp_path / "data" / "results").iterdir())) == 1

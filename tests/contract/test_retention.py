@@ -285,8 +285,7 @@ async def test_tasks_expire_over_an_end_of_the_service(
     task_id = await ended(driver)
     await driver.engine.close()
     clock.advance(HOUR)
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     assert await again.find(task_id) is None
     assert await prune(again) == 1
     assert (await again.tombstones.find(task_id)) is not None
@@ -309,8 +308,7 @@ async def test_several_processes_prune_everything_once(
 ) -> None:
     if not driver.engine.is_shared:
         pytest.skip("one process has the store")
-    other = make_engine()
-    await other.open()
+    other = await make_engine()
     for _ in range(20):
         await ended(driver)
     clock.advance(HOUR)

@@ -11,9 +11,7 @@ import pytest
 from msgspec import Raw, structs
 from tests.contract.conftest import Changes, MakeEngine
 
-from tasker.engines.postgres.stores import schedules as postgres_schedules
 from tasker.engines.protocol import Engine
-from tasker.engines.sqlite.stores import schedules as sqlite_schedules
 from tasker.errors import Conflict, Invalid, NotFound
 from tasker.model import Change, Status, TaskFilter
 from tasker.model.schedules import Fired, Firing, Schedule
@@ -74,7 +72,7 @@ async def test_a_schedule_is_found_as_it_was_created(engine: Engine, clock: Manu
     assert await engine.schedules.find(uuid4()) is None
 
 
-async def test_a_name_is_of_one_schedule_of_an_owner(engine: Engine, clock: ManualClock) -> None:
+async def test_two_schedules_of_an_owner_cannot_share_a_name(engine: Engine, clock: ManualClock) -> None:
     first, theirs = make_schedule(clock.now()), make_schedule(clock.now(), owner="them")
     other = make_schedule(clock.now(), name="other")
     for schedule in (first, theirs, other):
@@ -86,7 +84,7 @@ async def test_a_name_is_of_one_schedule_of_an_owner(engine: Engine, clock: Manu
     assert await engine.schedules.update(structs.replace(first, paused=True, version=2)), "it keeps its own name"
 
 
-async def test_an_owner_has_no_more_schedules_than_that(engine: Engine, clock: ManualClock) -> None:
+async def test_schedules_of_an_owner_are_limited(engine: Engine, clock: ManualClock) -> None:
     for name in ("one", "two"):
         await engine.schedules.create(make_schedule(clock.now(), name=name), most=2)
     await engine.schedules.create(make_schedule(clock.now(), name="one", owner="them"), most=2)
@@ -112,7 +110,7 @@ async def test_pages_are_newest_first(engine: Engine, clock: ManualClock) -> Non
         await engine.schedules.find_many(limit=9, cursor="x")
 
 
-async def test_an_update_is_of_the_version_that_was_read(engine: Engine, clock: ManualClock) -> None:
+async def test_an_update_must_follow_the_stored_version(engine: Engine, clock: ManualClock) -> None:
     schedule = make_schedule(clock.now())
     await engine.schedules.create(schedule)
     clock.advance(MINUTE)
@@ -139,7 +137,7 @@ async def test_a_deleted_schedule_fires_no_more_and_its_tasks_stay(engine: Engin
     assert [task.task_id for task in (await engine.find_many(TaskFilter(), limit=9)).items] == [task_id]
 
 
-async def test_what_is_due_is_told_with_what_comes_next(engine: Engine, clock: ManualClock) -> None:
+async def test_due_schedules_come_with_the_time_of_the_next(engine: Engine, clock: ManualClock) -> None:
     start = clock.now()
     assert (await engine.schedules.find_due(types=("sum",), limit=9)).next_at is None
     made = [
@@ -164,12 +162,11 @@ async def test_what_is_due_is_told_with_what_comes_next(engine: Engine, clock: M
         assert ([one.name for one in due.schedules], due.next_at) == (names, start + 9 * MINUTE)
 
 
-async def test_what_is_due_is_read_as_far_as_it_is_not_too_much(
+async def test_due_schedules_are_read_up_to_a_size(
     engine: Engine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those that wait for longest come first, and one at least, however large."""
-    for module in (sqlite_schedules, postgres_schedules):
-        monkeypatch.setattr(module, "DUE_BYTES", 1_000)
+    """Those that wait longest come first, and at least one, however large."""
+    monkeypatch.setattr("tasker.engines.shared.stores.schedules.DUE_BYTES", 1_000)
     start = clock.now()
     for number, size in enumerate([2_000, 400, 400, 400]):
         task = Raw(b'{"type": "sum", "params": ["%b"]}' % (b"x" * size))
@@ -208,8 +205,7 @@ async def test_two_that_fire_a_tick_submit_one_task(
     """On a shared store two engines are two processes; on one that is not, two calls are all there can be."""
     other = engine
     if engine.is_shared:
-        other = make_engine()
-        await other.open()
+        other = await make_engine()
     schedule = make_schedule(clock.now())
     await engine.schedules.create(schedule)
     for _ in range(3):
@@ -223,7 +219,7 @@ async def test_two_that_fire_a_tick_submit_one_task(
     assert len(tasks) == len({task.scheduled_for for task in tasks}) == 3
 
 
-async def test_a_firing_that_is_cut_off_has_done_nothing(engine: Engine, clock: ManualClock, monkeypatch) -> None:
+async def test_an_interrupted_firing_changes_nothing(engine: Engine, clock: ManualClock, monkeypatch) -> None:
     """Task and next tick are one commit: whatever fails between them undoes both, and the tick is fired again."""
     schedule = make_schedule(clock.now())
     await engine.schedules.create(schedule)
@@ -232,9 +228,8 @@ async def test_a_firing_that_is_cut_off_has_done_nothing(engine: Engine, clock: 
     def cut_off(*_: object) -> Schedule:
         raise RuntimeError("cut off")
 
-    module = "postgres" if engine.is_shared else "sqlite"
     with monkeypatch.context() as patch:
-        patch.setattr(f"tasker.engines.{module}.schedules.settle", cut_off)
+        patch.setattr("tasker.engines.shared.stores.schedules.settle", cut_off)
         with pytest.raises(RuntimeError, match="cut off"):
             await fire(engine, clock)
     assert (await engine.find_many(TaskFilter(), limit=9)).items == []
@@ -242,7 +237,7 @@ async def test_a_firing_that_is_cut_off_has_done_nothing(engine: Engine, clock: 
     assert len((await fire(engine, clock)).submitted) == 1
 
 
-async def test_a_tick_that_comes_back_finds_its_task(engine: Engine, clock: ManualClock) -> None:
+async def test_a_repeated_tick_finds_its_task(engine: Engine, clock: ManualClock) -> None:
     """As after somebody has put the schedule back: the id of a tick's task is settled."""
     schedule = make_schedule(clock.now())
     await engine.schedules.create(schedule)
@@ -297,7 +292,7 @@ async def test_a_task_that_has_ended_overlaps_nothing(engine: Engine, clock: Man
     assert (await fire(engine, clock)).submitted == (), "one that was triggered does"
 
 
-async def test_a_tick_whose_task_is_refused_is_told_and_the_next_one_comes(engine: Engine, clock: ManualClock) -> None:
+async def test_a_refused_tick_is_recorded_and_the_next_one_comes(engine: Engine, clock: ManualClock) -> None:
     """An open task has the key that every task of the schedule asks for."""
     schedule = make_schedule(clock.now())
     await engine.schedules.create(schedule)

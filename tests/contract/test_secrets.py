@@ -1,4 +1,4 @@
-"""Secret params, as engines keep them: with their task, for as long as it may run."""
+"""Engine.secrets: secret params, stored with their task for as long as it may run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def secret_draft(clock: ManualClock, **fields: object) -> Draft:
     return structs.replace(make_draft(clock.now(), params=b'["u","***"]'), secrets=SECRETS, **fields)
 
 
-async def test_secrets_are_stored_with_their_task_and_shown_with_none(driver: Driver, clock: ManualClock) -> None:
+async def test_secrets_are_stored_with_their_task_and_never_shown_with_it(driver: Driver, clock: ManualClock) -> None:
     engine = driver.engine
     draft = secret_draft(clock)
     other = make_draft(clock.now())
@@ -34,17 +34,15 @@ async def test_secrets_are_stored_with_their_task_and_shown_with_none(driver: Dr
 
 
 async def test_secrets_outlive_the_process(make_engine: MakeEngine, clock: ManualClock) -> None:
-    engine = make_engine()
-    await engine.open()
+    engine = await make_engine()
     draft = secret_draft(clock)
     await engine.submit([draft])
     await engine.close()
-    engine = make_engine()
-    await engine.open()
+    engine = await make_engine()
     assert await engine.secrets.find(draft.task_id) == SECRETS
 
 
-async def test_a_submission_that_is_known_leaves_none_behind(engine: Engine, clock: ManualClock) -> None:
+async def test_a_replayed_submission_stores_no_secrets(engine: Engine, clock: ManualClock) -> None:
     key = make_key(clock.now())
     first, again = secret_draft(clock, idempotency=key), secret_draft(clock, idempotency=key)
     await engine.submit([first])
@@ -53,7 +51,7 @@ async def test_a_submission_that_is_known_leaves_none_behind(engine: Engine, clo
     assert await engine.secrets.find(again.task_id) is None
 
 
-async def test_they_are_erased_with_their_task(driver: Driver, clock: ManualClock) -> None:
+async def test_secrets_are_erased_with_their_task(driver: Driver, clock: ManualClock) -> None:
     engine = driver.engine
     draft = secret_draft(clock)
     await engine.submit([draft])
@@ -63,7 +61,7 @@ async def test_they_are_erased_with_their_task(driver: Driver, clock: ManualCloc
     await engine.secrets.erase([draft.task_id, new_task_id(clock.now())])
 
 
-async def test_what_is_left_of_ended_tasks_is_found(driver: Driver, clock: ManualClock) -> None:
+async def test_secrets_left_by_ended_tasks_are_found(driver: Driver, clock: ManualClock) -> None:
     engine = driver.engine
     drafts = [secret_draft(clock) for _ in range(4)]
     for draft in drafts:

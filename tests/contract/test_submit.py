@@ -123,8 +123,7 @@ async def test_what_was_submitted_survives_the_end_of_the_process(
     await engine.submit(drafts)
     await engine.close()
 
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     for draft in drafts:
         task = await again.find(draft.task_id)
         assert task is not None, f"{draft.task_id} was accepted and is lost"
@@ -147,8 +146,7 @@ async def test_close_finishes_what_was_taken_on(engine: Engine, make_engine, clo
         await engine.close()
         replies = await asyncio.gather(*under_way, return_exceptions=True)
 
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     for draft, reply in zip(drafts, replies, strict=True):
         accepted = not isinstance(reply, BaseException)
         assert accepted or isinstance(reply, Unavailable), f"expected a receipt or Unavailable, got {reply!r}"

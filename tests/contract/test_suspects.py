@@ -25,8 +25,7 @@ async def make_suspect(driver: Driver) -> None:
 async def test_a_suspect_that_crashed_is_claimed_when_it_is_due_again(make_engine) -> None:
     """Its backoff must wake the lane of suspects as it would wake any other."""
     clock = SystemClock()
-    engine = make_engine(clock)
-    await engine.open()
+    engine = await make_engine(clock)
     driver = Driver(engine, clock)
     await make_suspect(driver)
     claim = await driver.claim_one(suspects=1)

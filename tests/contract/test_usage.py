@@ -73,13 +73,13 @@ async def test_an_end_is_counted(
     )  # fmt: skip
 
 
-async def test_what_never_ran_used_nothing(driver: Driver, engine: Engine) -> None:
+async def test_a_task_that_never_ran_used_nothing(driver: Driver, engine: Engine) -> None:
     await engine.cancel(await driver.submit())
     assert (await used(engine)).attempts == 0
 
 
-async def test_usage_is_counted_as_it_is_said(driver: Driver, engine: Engine, clock: ManualClock) -> None:
-    """A task that never comes to an end has cost something all the same."""
+async def test_usage_is_counted_as_soon_as_it_is_reported(driver: Driver, engine: Engine, clock: ManualClock) -> None:
+    """A task that never ends has still cost something."""
     claim = await started(driver, clock)
     assert await engine.record(claim.lease, report(b'{"input_tokens":7,"output_tokens":1,"cost":0.000000003}'))
     assert structs.astuple(await used(engine))[3:] == (0, 0, 0, 0, 0, 7, 1, 0, 3)
@@ -144,19 +144,17 @@ async def test_it_outlives_the_task_and_the_process(
     await engine.delete(claim.task_id)
     assert await used(engine) == before
     await engine.close()
-    later = make_engine()
-    await open_after_the_end(later, clock)
+    later = await open_after_the_end(make_engine, clock)
     assert await used(later) == before
 
 
-async def test_what_was_said_before_the_end_of_the_service_counts(
+async def test_usage_reported_before_the_service_ends_counts(
     driver: Driver, engine: Engine, make_engine: MakeEngine, clock: ManualClock
 ) -> None:
     claim = await started(driver, clock, retry=RetryPolicy(max_attempts=2))
     await engine.record(claim.lease, report(b'{"cost":1}'))
     await engine.close()
-    later = make_engine()
-    await open_after_the_end(later, clock)
+    later = await open_after_the_end(make_engine, clock)
     driver = Driver(later, clock)
     await driver.reap()
     claim = await driver.claim_one()
@@ -165,13 +163,12 @@ async def test_what_was_said_before_the_end_of_the_service_counts(
     assert (row.attempts, row.run_time, row.cost) == (1, 0, NANOS)
 
 
-async def test_days_gone_by_are_put_together_without_a_change(
+async def test_merging_past_days_changes_no_sum(
     driver: Driver, engine: Engine, make_engine: MakeEngine, clock: ManualClock
 ) -> None:
     drivers = [driver]
     if engine.is_shared:  # each process counts in rows of its own
-        other = make_engine()
-        await other.open()
+        other = await make_engine()
         drivers.append(Driver(other, clock))
     for _ in range(2):
         for one in drivers:
@@ -186,7 +183,7 @@ async def test_days_gone_by_are_put_together_without_a_change(
 
 
 @pytest.mark.parametrize("usage", [b"[]", b'{"cost":true}', b'{"cost":-1}', b'{"cost":"1"}', b'{"input_tokens":null}'])
-async def test_what_is_no_sensible_number_counts_as_nothing(
+async def test_senseless_numbers_count_as_nothing(
     driver: Driver, engine: Engine, clock: ManualClock, usage: bytes
 ) -> None:
     claim = await started(driver, clock)

@@ -79,8 +79,7 @@ async def test_its_lease_ends_and_a_restart_cuts_it_off(driver: Driver, make_eng
     assert await driver.engine.find_expired(limit=10) == [claim]
     await driver.engine.heartbeat([claim.lease], MINUTE)
     await driver.engine.close()
-    again = make_engine()
-    await open_after_the_end(again, clock, after=MINUTE)
+    again = await open_after_the_end(make_engine, clock, after=MINUTE)
     assert await again.find_expired(limit=10) == [claim]
 
 

@@ -37,7 +37,7 @@ async def test_a_webhook_is_kept_as_it_is(rig: Rig, clock: ManualClock) -> None:
     assert await rig.store.find(uuid4()) is None
 
 
-async def test_an_owner_has_so_many_and_no_more(rig: Rig, clock: ManualClock) -> None:
+async def test_webhooks_of_an_owner_are_limited(rig: Rig, clock: ManualClock) -> None:
     await rig.hook(owner="ada")
     with pytest.raises(Conflict):
         await rig.store.create(make_webhook(clock.now(), owner="ada"), most=1)
@@ -47,7 +47,7 @@ async def test_an_owner_has_so_many_and_no_more(rig: Rig, clock: ManualClock) ->
     await rig.store.create(make_webhook(clock.now(), owner="bob"), most=1)
 
 
-async def test_of_those_that_come_at_the_same_time_no_more_are_taken(rig: Rig, clock: ManualClock) -> None:
+async def test_the_limit_holds_for_concurrent_creations(rig: Rig, clock: ManualClock) -> None:
     come = [rig.store.create(make_webhook(clock.now(), owner="ada"), most=3) for _ in range(8)]
     done = await asyncio.gather(*come, return_exceptions=True)
     assert [type(one) for one in done if one is not None] == [Conflict] * 5
@@ -70,7 +70,7 @@ async def test_webhooks_are_listed_newest_first_by_owner_and_in_pages(rig: Rig) 
         await rig.store.find_many(owner=None, limit=3, cursor="nonsense")
 
 
-async def test_a_change_is_made_of_what_is_there(rig: Rig) -> None:
+async def test_a_change_applies_to_what_is_stored(rig: Rig) -> None:
     webhook = await rig.hook()
     changed = await rig.store.change(webhook.webhook_id, lambda one: structs.replace(one, url=one.url + "new"))
     assert changed == structs.replace(webhook, url="https://example.com/new")
@@ -86,7 +86,7 @@ async def test_a_change_is_made_of_what_is_there(rig: Rig) -> None:
     assert await rig.get(webhook) == changed
 
 
-async def test_a_webhook_goes_with_its_deliveries(rig: Rig, clock: ManualClock) -> None:
+async def test_deliveries_are_erased_with_their_webhook(rig: Rig, clock: ManualClock) -> None:
     gone, stays = await rig.hook(), await rig.hook()
     await rig.dispatch(make_delivery(gone, clock.now()), make_delivery(stays, clock.now()))
     await rig.store.delete(gone.webhook_id)
@@ -121,7 +121,7 @@ async def test_a_task_brings_its_webhook_in_the_same_commit_and_takes_it_along(
     assert await rig.get(hooks[1]) == mine[1]
 
 
-async def test_a_submission_that_was_made_before_brings_none_again(rig: Rig, clock: ManualClock) -> None:
+async def test_a_repeated_submission_adds_no_webhook(rig: Rig, clock: ManualClock) -> None:
     draft = structs.replace(
         make_draft(clock.now(), idempotency=make_key(clock.now())), webhook=make_webhook(clock.now())
     )
@@ -133,9 +133,7 @@ async def test_a_submission_that_was_made_before_brings_none_again(rig: Rig, clo
     assert await rig.store.find(again.webhook.webhook_id) is None
 
 
-async def test_a_submission_that_joins_another_task_has_its_receiver_told_of_that_one_once(
-    rig: Rig, clock: ManualClock
-) -> None:
+async def test_a_joined_submission_adds_its_receiver_to_the_task_once(rig: Rig, clock: ManualClock) -> None:
     def draft(webhook: Webhook | None) -> Draft:
         return structs.replace(make_draft(clock.now()), unique_key="k", webhook=webhook)
 
@@ -153,7 +151,7 @@ async def test_a_submission_that_joins_another_task_has_its_receiver_told_of_tha
 # dispatching
 
 
-async def test_it_begins_at_the_beginning_and_goes_on_where_it_was(rig: Rig, make_engine: MakeEngine) -> None:
+async def test_dispatch_begins_at_the_start_and_resumes_where_it_was(rig: Rig, make_engine: MakeEngine) -> None:
     position = await rig.store.find_position("one")
     assert position is not None
     assert (position.position, position.is_idle) == (None, True)
@@ -178,7 +176,7 @@ async def test_an_event_becomes_one_delivery_for_a_webhook_however_often_it_is_f
     assert await rig.deliveries(two) == [other]
 
 
-async def test_who_is_behind_changes_nothing(rig: Rig, clock: ManualClock) -> None:
+async def test_dispatch_from_an_old_position_changes_nothing(rig: Rig, clock: ManualClock) -> None:
     webhook = await rig.hook()
     await rig.dispatch()
     assert not await rig.store.dispatch([make_delivery(webhook, clock.now())], after=None, to="elsewhere")
@@ -191,7 +189,7 @@ async def test_who_is_behind_changes_nothing(rig: Rig, clock: ManualClock) -> No
     assert position.position == rig.position
 
 
-async def test_a_webhook_that_is_erased_meanwhile_is_told_nothing(rig: Rig, clock: ManualClock) -> None:
+async def test_a_webhook_erased_meanwhile_gets_no_delivery(rig: Rig, clock: ManualClock) -> None:
     gone, stays = await rig.hook(), await rig.hook()
     await rig.store.delete(gone.webhook_id)
     await rig.dispatch(make_delivery(gone, clock.now()), make_delivery(stays, clock.now()))
@@ -199,13 +197,10 @@ async def test_a_webhook_that_is_erased_meanwhile_is_told_nothing(rig: Rig, cloc
     assert len(await rig.deliveries(stays)) == 1
 
 
-async def test_of_many_processes_one_goes_on_with_the_journal_until_it_is_silent(
-    rig: Rig, make_engine: MakeEngine, clock: ManualClock
-) -> None:
+async def test_one_process_dispatches_until_it_is_silent(rig: Rig, make_engine: MakeEngine, clock: ManualClock) -> None:
     if not rig.engine.is_shared:
         pytest.skip("one process has the store alone")
-    other = make_engine()
-    await other.open()
+    other = await make_engine()
     await rig.hook()
     assert await rig.store.find_position("one") is not None
     assert await other.webhooks.find_position("two") is None
@@ -218,7 +213,7 @@ async def test_of_many_processes_one_goes_on_with_the_journal_until_it_is_silent
     assert await rig.store.find_position("one") is None
 
 
-async def test_of_many_that_come_at_the_same_time_one_goes_on(rig: Rig, make_engine: MakeEngine) -> None:
+async def test_of_concurrent_processes_one_dispatches(rig: Rig, make_engine: MakeEngine) -> None:
     if not rig.engine.is_shared:
         pytest.skip("one process has the store alone")
     await rig.hook()

@@ -1,4 +1,4 @@
-"""The model of what ties tasks to others: unique keys, dependencies, deadlines. It works on the twins of all tasks."""
+"""The model of ties between tasks: unique keys, dependencies, deadlines. It works on the twins of all tasks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def holder(twins: Twins, unique_key: str | None) -> Twin | None:
 
 
 def submit(twins: Twins, draft: Draft, order: int, now: datetime) -> tuple[UUID, str]:
-    """Return what a draft's receipt must say; the twins are as they must be then."""
+    """Return the receipt that a draft must get, and update the twins."""
     other = holder(twins, draft.unique_key)
     if other is not None and draft.on_conflict != "replace":
         return other.draft.task_id, "joined" if draft.on_conflict == "return" else "refused"
@@ -62,7 +62,7 @@ def cancel(twins: Twins, twin: Twin, now: datetime) -> None:
 
 
 def settle(twins: Twins, ended: Twin, now: datetime) -> None:
-    """Let those that wait for a task that has ended go on, or fail, and those behind them."""
+    """Release the dependants of an ended task, or fail them and in turn their dependants."""
     if not ended.status.is_terminal:
         return
     for twin in list(twins.values()):
@@ -79,7 +79,7 @@ def settle(twins: Twins, ended: Twin, now: datetime) -> None:
 
 
 def pass_deadlines(twins: Twins, now: datetime) -> None:
-    """End what waits and may not start any more."""
+    """Fail pending tasks whose deadline has passed."""
     for twin in list(twins.values()):
         late = twin.draft.deadline is not None and twin.draft.deadline <= now
         if late and twin.status is Status.PENDING:
@@ -89,7 +89,7 @@ def pass_deadlines(twins: Twins, now: datetime) -> None:
 
 
 def may_retry(twins: Twins, twin: Twin, now: datetime) -> bool:
-    """Tell whether other tasks allow that this one is run again."""
+    """Return whether other tasks allow this one to run again."""
     parents = [
         twins[task_id].status
         for task_id in twin.draft.depends_on

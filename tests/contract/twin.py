@@ -1,4 +1,4 @@
-"""The model of the state machine: a task as it must look, without any store."""
+"""The model of the state machine: a task as it must be, without a store."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tasker.rules.lifecycle import MAX_INTERRUPTIONS
 
 SECOND = timedelta(seconds=1)
 LEASE = 30.5 * SECOND
-"""Leases and keys end between whole seconds, the clock moves by whole ones: what holds at the very moment is open."""
+"""Leases and keys end between whole seconds, and the clock moves by whole seconds: the exact moment is not tested."""
 CUT_OFF = datetime.min.replace(tzinfo=UTC)
-"""The end of a lease whose holder ended with an earlier process."""
+"""The end of a lease whose worker ended with an earlier process."""
 
 
 class Twin:
-    """A task as the model sees it."""
+    """A task in the model."""
 
     def __init__(self, draft: Draft, order: int) -> None:
         self.draft = draft
@@ -39,7 +39,7 @@ class Twin:
         self.expires_at: datetime | None = None
         self.waits: set[UUID] = set()
         self.is_orphan = False
-        """Whether it failed with what it depends on."""
+        """Whether it failed because of a dependency."""
         self.was_passed = False
         """Whether the clock was set back while it was due: others that become due now may start before it."""
 
@@ -62,7 +62,7 @@ class Twin:
         self.expires_at = None if self.draft.retention is None else now + self.draft.retention
 
     def next_claim(self, worker: str, now: datetime) -> Claim:
-        """Return what a worker that takes it now is handed."""
+        """Return the claim of a worker that takes it now."""
         draft = self.draft
         return Claim(
             task_id=draft.task_id,
@@ -104,7 +104,7 @@ class Twin:
         self.cancel_requested, self.expires_at = False, None
 
     def clock_was_set(self, before: datetime, step: timedelta, lease: timedelta | None) -> None:
-        """Follow the clock: what was due stays due, lengths of time stay as long, moments stay moments.
+        """Follow the clock: a due task stays due, durations keep their length, moments stay as they are.
 
         lease: how long leases last from now on; None where they are no affair of the wall clock.
         """

@@ -1,4 +1,4 @@
-"""Webhooks and deliveries, and the steps of telling somebody in short."""
+"""Webhooks and deliveries, and short forms of their steps."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def outcome(
 
 
 class Rig:
-    """An engine with the steps of dispatching and delivering in short."""
+    """An engine, with short forms of dispatching and delivering."""
 
     def __init__(self, engine: Engine, clock: ManualClock) -> None:
         self.engine = engine

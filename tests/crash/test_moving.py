@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tasker.clock import SystemClock
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import open_sqlite
 from tasker.testing import make_draft
 from tests.cli.command import tasker
 from tests.crash.fire import TASKS, Client, check_runs, read_journal
@@ -92,13 +92,11 @@ def test_an_import_that_is_killed_is_done_again(fleet: Fleet) -> None:
 
 
 async def _fill(path: Path, number: int) -> None:
-    engine = SqliteEngine(path, SystemClock())
-    await engine.open()
-    now = datetime.now(UTC)
-    await engine.submit(
-        [make_draft(now, delay=timedelta(hours=1), params=json.dumps([n]).encode()) for n in range(number)]
-    )
-    await engine.close()
+    async with open_sqlite(path, SystemClock()) as engine:
+        now = datetime.now(UTC)
+        await engine.submit(
+            [make_draft(now, delay=timedelta(hours=1), params=json.dumps([n]).encode()) for n in range(number)]
+        )
 
 
 def _count(fleet: Fleet) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasker import task
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import SqliteEngine, open_sqlite
 from tasker.service import Service
 from tasker.service.hub import Hub
 from tasker.tasktypes.registry import Registry
@@ -27,10 +27,8 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def engine(tmp_path: Path, clock: ManualClock) -> AsyncIterator[SqliteEngine]:
-    engine = SqliteEngine(tmp_path / "tasker.db", clock)
-    await engine.open()
-    yield engine
-    await engine.close()
+    async with open_sqlite(tmp_path / "tasker.db", clock) as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def test_what_a_gate_lets_through(
 def test_a_paused_gate_is_shut() -> None:
     gate = Gate(QueueSettings(name="q", paused=True))
     assert gate.is_shut
-    assert gate.room(5) == 0
+    assert gate.free_slots(5) == 0
     assert not gate.admit(candidates(None)[0])
 
 

@@ -16,7 +16,7 @@ from msgspec import structs
 from structlog.testing import capture_logs
 from tests.webhooks.rig import SECRET, Receivers, Rig, render
 
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import open_sqlite
 from tasker.errors import Unavailable
 from tasker.model import Extra
 from tasker.model.webhooks import DELIVERY_LEASE, Delivery, Webhook, WebhookSecret
@@ -36,12 +36,10 @@ def receivers() -> Receivers:
 @pytest.fixture
 async def rig(tmp_path: Path, receivers: Receivers) -> AsyncIterator[Rig]:
     clock = ManualClock()
-    engine = SqliteEngine(tmp_path / "data" / "tasker.db", clock)
-    await engine.open()
-    rig = Rig(engine, clock, receivers)
-    yield rig
-    await rig.dispatcher.close()
-    await engine.close()
+    async with open_sqlite(tmp_path / "data" / "tasker.db", clock) as engine:
+        rig = Rig(engine, clock, receivers)
+        yield rig
+        await rig.dispatcher.close()
 
 
 async def test_the_signature_is_that_of_the_body_sent(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from tasker import Context, Fail, Retry, Snooze, task
 from tasker.builtin.reverse import reverse
 from tasker.clock import SystemClock
 from tasker.config.settings import GptSettings
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import open_sqlite
 from tasker.executor.executor import Executor
 from tasker.metrics import Metrics
 from tasker.model import Task
@@ -48,7 +48,7 @@ class Rig:
 
     def __init__(self, folder: Path, *, check_budget: BudgetCheck | None = None, **worker: timedelta | int) -> None:
         self.clock = OffsetClock()
-        self.engine = SqliteEngine(folder / "tasker.db", self.clock)
+        self._opening = open_sqlite(folder / "tasker.db", self.clock)
         self.stage = Stage()
         self.registry = Registry()
         for function in (*_functions(self.stage), reverse):
@@ -69,7 +69,7 @@ class Rig:
         self._news = asyncio.Event()
 
     async def open(self) -> None:
-        await self.engine.open()
+        self.engine = await self._opening.__aenter__()
         self.engine.watch(lambda _: self._news.set())
         runner = AttemptRunner(
             self.engine,
@@ -93,7 +93,7 @@ class Rig:
     async def close(self) -> None:
         await self.worker.drain(NOW, asyncio.Event())
         await self.executor.close()
-        await self.engine.close()
+        await self._opening.__aexit__(None, None, None)
 
     async def submit(self, type: str, params: bytes = b"[]", **more: object) -> Task:
         draft = make_draft(self.clock.now(), type=type, params=params, **more)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from tasker.chores.plan import run_all
 from tasker.clock import Clock, SystemClock
 from tasker.config.settings import Settings
 from tasker.engines.protocol import ArchiveStore, Engine
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import open_sqlite
 from tasker.errors import ConfigError, Unavailable
 from tasker.metrics import Metrics
 from tasker.model.history import History
@@ -73,49 +73,45 @@ def make_registry(settings: Settings, gpt: Gpt) -> Registry:
     return registry
 
 
-def make_engine(settings: Settings) -> tuple[Engine, Clock]:
-    """Return the engine that the settings ask for, not open yet, and the clock of its store. Raises ConfigError."""
+@contextlib.asynccontextmanager
+async def open_engine(settings: Settings) -> AsyncIterator[tuple[Engine, Clock]]:
+    """Open the engine that the settings ask for; yield it and the clock of its store.
+
+    Raises ConfigError, and StoreInUse where a service has the file.
+    """
     limits = JournalLimits(settings.keep_events, int(settings.keep_events_size))
     if settings.database_url is None:
-        clock: Clock = SystemClock()
-        spill_over = int(settings.spill_over)
-        return SqliteEngine(settings.database_file, clock, journal=limits, spill_over=spill_over), clock
-    postgres = _import_postgres()
-    url = settings.database_url.get_secret_value()
-    engine = postgres.PostgresEngine(url, pool_size=settings.pool_size, lease=settings.lease, journal=limits)
-    return engine, engine.clock
+        clock, spill_over = SystemClock(), int(settings.spill_over)
+        async with open_sqlite(settings.database_file, clock, journal=limits, spill_over=spill_over) as embedded:
+            yield embedded, clock
+        return
+    opened = _import_postgres().open_postgres(
+        settings.database_url.get_secret_value(), pool_size=settings.pool_size, lease=settings.lease, journal=limits
+    )
+    async with opened as engine:
+        yield engine, engine.clock
 
 
 async def migrate(settings: Settings) -> list[str]:
     """Bring the store up to date; return the names of what was done. Raises ConfigError."""
     if settings.database_url is not None:
         return list(await _import_postgres().migrate(settings.database_url.get_secret_value()))
-    engine = SqliteEngine(settings.database_file, SystemClock())
-    await engine.open()
-    await engine.close()
-    return engine.migrated
+    async with open_sqlite(settings.database_file, SystemClock()) as engine:
+        return engine.migrated
 
 
 @contextlib.asynccontextmanager
 async def open_archive(settings: Settings) -> AsyncIterator[ArchiveStore]:
     """Open all that is stored, to export or import. Raises ConfigError, also where a service has the file."""
-    engine, _ = make_engine(settings)
-    await engine.open()
-    try:
+    async with open_engine(settings) as (engine, _):
         yield engine.archive
-    finally:
-        await engine.close()
 
 
 @contextlib.asynccontextmanager
 async def open_keys(settings: Settings) -> AsyncIterator[tuple[Keys, Audit]]:
     """Open the keys of the store, and its record. Raises ConfigError, and StoreInUse where a service has the file."""
-    engine, clock = make_engine(settings)
-    await engine.open()
-    try:
+    async with open_engine(settings) as (engine, clock):
         yield Keys(engine.keys, clock, is_shared=engine.is_shared), Audit(engine.audit, Cursors(engine.keys))
-    finally:
-        await engine.close()
 
 
 def _import_postgres() -> Any:
@@ -138,15 +134,13 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
     api: whether the app answers for tasks, or for probes alone. Leaving it drains: running attempts may end within
     `settings.drain`, the rest is given back. Raises ConfigError, RegistrationError.
     """
-    engine, clock = make_engine(settings)
     random, hub, history = SystemRandom(), Hub(), History()
-    gpt = Gpt(settings.gpt, clock, has_budgets=lambda: service.budgets.are_set)
-    registry = make_registry(settings, gpt)
     metrics = Metrics(slots=settings.slots if settings.worker else 0)
     async with contextlib.AsyncExitStack() as stack:
+        engine, clock = await stack.enter_async_context(open_engine(settings))
+        gpt = Gpt(settings.gpt, clock, has_budgets=lambda: service.budgets.are_set)
         stack.push_async_callback(gpt.aclose)
-        await engine.open()
-        stack.push_async_callback(engine.close)
+        registry = make_registry(settings, gpt)
         stack.callback(engine.watch(hub.publish))
         worker: Worker | None = None
         health: Health | None = None

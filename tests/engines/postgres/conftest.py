@@ -1,7 +1,8 @@
-"""Engines on one schema, as processes have them, and a look at the tables behind their back."""
+"""Several engines on one schema, as processes have them, and direct access to its tables."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -26,18 +27,14 @@ def clock() -> ManualClock:
 @pytest.fixture
 async def another(tmp_path: Path, clock: ManualClock) -> AsyncIterator[MakeEngine]:
     """Opens one more engine on the test's schema."""
-    made: list[PostgresEngine] = []
+    async with contextlib.AsyncExitStack() as stack:
 
-    async def open_another() -> PostgresEngine:
-        engine = postgres_engine(tmp_path, clock)
-        assert isinstance(engine, PostgresEngine)
-        made.append(engine)
-        await engine.open()
-        return engine
+        async def open_another() -> PostgresEngine:
+            engine = await stack.enter_async_context(postgres_engine(tmp_path, clock))
+            assert isinstance(engine, PostgresEngine)
+            return engine
 
-    yield open_another
-    for engine in made:
-        await engine.close()
+        yield open_another
 
 
 @pytest.fixture

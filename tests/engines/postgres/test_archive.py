@@ -1,4 +1,4 @@
-"""An export of a database that others work on meanwhile."""
+"""Export of a database while other processes write to it."""
 
 from __future__ import annotations
 

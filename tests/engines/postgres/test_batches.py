@@ -1,4 +1,4 @@
-"""Group commit: a database that is away is told to all who wait; what nobody waits for is not stored."""
+"""Group commit: an absent database fails all waiting items; an item whose caller has gone is not stored."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any, cast
 import pytest
 
 from tasker.engines.postgres import PostgresEngine
-from tasker.engines.postgres import commits as module
-from tasker.engines.postgres.commits import MAX_BATCH, Batches
+from tasker.engines.postgres.commits import Batches
 from tasker.engines.postgres.connections import Connections
-from tasker.engines.postgres.notices import News
+from tasker.engines.postgres.transaction import Transaction
+from tasker.engines.shared import batches as shared_batches
+from tasker.engines.shared.batches import MAX_BATCH
 from tasker.errors import Unavailable
 from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, make_draft, make_key
@@ -31,8 +32,7 @@ class Slow:
         await self.go.wait()
         if self.fault is not None:
             raise self.fault
-        news = News()
-        return await work(None, news, False), news
+        return await work(Transaction())
 
 
 @pytest.fixture
@@ -47,14 +47,14 @@ def stored() -> list[int]:
 
 @pytest.fixture
 def batches(slow: Slow, stored: list[int]) -> Batches[int, int]:
-    async def work(_connection: Any, _news: News, items: Sequence[int], _again: bool) -> Sequence[int]:
+    async def work(_tx: Transaction, items: Sequence[int]) -> Sequence[int]:
         stored.extend(items)
         return items
 
-    return Batches(cast(Connections, slow), work, lambda _: None, sender="here")
+    return Batches(cast(Connections, slow), work)
 
 
-async def test_all_who_wait_hear_at_once_that_the_database_is_away(slow: Slow, batches: Batches[int, int]) -> None:
+async def test_all_waiting_items_fail_at_once_when_the_database_is_away(slow: Slow, batches: Batches[int, int]) -> None:
     waiting = [batches.put(number) for number in range(3 * MAX_BATCH)]
     slow.fault = Unavailable("away")
     slow.go.set()
@@ -65,7 +65,7 @@ async def test_all_who_wait_hear_at_once_that_the_database_is_away(slow: Slow, b
     assert await batches.put(7) == 7
 
 
-async def test_what_nobody_waits_for_any_more_is_not_stored(
+async def test_an_item_whose_caller_has_gone_is_not_stored(
     slow: Slow, batches: Batches[int, int], stored: list[int]
 ) -> None:
     first = batches.put(0)
@@ -81,7 +81,7 @@ async def test_what_nobody_waits_for_any_more_is_not_stored(
 @pytest.fixture
 def few_bytes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Have few bytes share a transaction; return how many items each one has."""
-    monkeypatch.setattr(module, "COMMIT_BYTES", 3_500)
+    monkeypatch.setattr(shared_batches, "COMMIT_BYTES", 3_500)
     counts: list[int] = []
     store = Batches._store
 
@@ -93,7 +93,7 @@ def few_bytes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-async def test_what_does_not_fit_goes_into_the_next_transaction_in_its_order(
+async def test_items_that_do_not_fit_go_into_the_next_transaction_in_order(
     slow: Slow, batches: Batches[int, int], stored: list[int], few_bytes: list[int]
 ) -> None:
     sizes = [2_000, 2_000, 9_000, 10, 3_000, 3_000, 10]

@@ -1,4 +1,4 @@
-"""A broken link to the database at the worst moment, a commit's: nothing is lost, done twice or told wrongly."""
+"""A broken link to the database at the worst moment, a commit's: nothing is lost, done twice or reported wrongly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.crash.proxy import Proxy
 from tests.postgres import cluster
 
 from tasker.clock import SystemClock
-from tasker.engines.postgres import PostgresEngine
+from tasker.engines.postgres import PostgresEngine, open_postgres
 from tasker.engines.postgres import connections as connections_module
 from tasker.errors import NotFound, Unavailable
 from tasker.model import Change, NewEvent, Report, Status, new_task_id
@@ -34,11 +34,9 @@ def proxy() -> Iterator[Proxy]:
 
 @pytest.fixture
 async def engine(proxy: Proxy) -> AsyncIterator[PostgresEngine]:
-    engine = PostgresEngine(proxy.url)
-    await engine.open()
-    yield engine
-    proxy.heal()
-    await engine.close()
+    async with open_postgres(proxy.url) as engine:
+        yield engine
+        proxy.heal()
 
 
 @pytest.fixture
@@ -73,7 +71,7 @@ async def test_a_submission_is_stored_once(driver: Driver, proxy: Proxy, when) -
 @pytest.mark.parametrize(("outcome", "status"), [
     (Succeeded(b"6"), Status.COMPLETED), (Cancelled(), Status.CANCELLED), (Released(), Status.PENDING),
 ])  # fmt: skip
-async def test_an_end_is_stored_and_told_as_stored(driver: Driver, proxy: Proxy, when, outcome, status) -> None:
+async def test_an_end_is_stored_and_reported_as_stored(driver: Driver, proxy: Proxy, when, outcome, status) -> None:
     task_id = await driver.submit()
     claim = await driver.claim_one()
     proxy.cut(when, "UPDATE")
@@ -85,14 +83,14 @@ async def test_an_end_is_stored_and_told_as_stored(driver: Driver, proxy: Proxy,
 
 
 @MOMENTS
-async def test_an_end_whose_answer_was_lost_wakes_who_waits_for_it(driver: Driver, proxy: Proxy, when) -> None:
+async def test_an_end_whose_answer_was_lost_wakes_those_who_wait_for_it(driver: Driver, proxy: Proxy, when) -> None:
     changes = Changes(driver.engine)
     await driver.submit()
     claim = await driver.claim_one()
     proxy.cut(when, "UPDATE")
     assert await driver.finish(claim, Succeeded(b"6"))
     if when == "after":
-        assert () in changes.batches, "news were lost, and nobody is told to look again"
+        assert () in changes.batches, "notifications were lost, and no listener is asked to look again"
     else:
         await changes.until(Change(claim.task_id, Status.COMPLETED))
 
@@ -110,7 +108,7 @@ async def test_what_was_never_sent_was_not_done(driver: Driver, proxy: Proxy, mo
 
 
 @MOMENTS
-async def test_words_are_stored_once(driver: Driver, proxy: Proxy, when) -> None:
+async def test_reports_are_stored_once(driver: Driver, proxy: Proxy, when) -> None:
     task_id = await driver.submit()
     claim = await driver.claim_one()
     proxy.cut(when, "INSERT")
@@ -122,7 +120,7 @@ async def test_words_are_stored_once(driver: Driver, proxy: Proxy, when) -> None
 
 
 @MOMENTS
-async def test_a_client_is_told_what_its_step_did(driver: Driver, proxy: Proxy, when) -> None:
+async def test_a_client_gets_the_outcome_of_its_step(driver: Driver, proxy: Proxy, when) -> None:
     task_id = await driver.submit()
     proxy.cut(when, "UPDATE")
     assert (await driver.engine.cancel(task_id)).status is Status.CANCELLED
@@ -166,7 +164,7 @@ async def test_without_a_database_every_step_is_refused_and_it_comes_back_by_its
     assert (await driver.get(kept)).task_id == kept
 
 
-async def test_who_is_cancelled_as_the_link_breaks_is_cancelled(engine: PostgresEngine, proxy: Proxy) -> None:
+async def test_a_caller_that_is_cancelled_as_the_link_breaks_is_cancelled(engine: PostgresEngine, proxy: Proxy) -> None:
     """It must not look like one more broken link, after which the work is done again."""
 
     async def be_cancelled() -> None:

@@ -1,4 +1,4 @@
-"""The journal where commits overtake each other: who reads on misses nothing, and is not held up by others' affairs."""
+"""The journal where commits overtake each other: readers miss nothing, and unrelated transactions do not delay them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.contract.journal import by_task, read_all
 from tests.postgres import cluster
 
 from tasker.engines.postgres import PostgresEngine
-from tasker.engines.postgres.notices import News
+from tasker.engines.postgres.transaction import Transaction
 from tasker.model import NewEvent, Report
 from tasker.model.journal import JournalEntry
 from tasker.rules.lifecycle import Succeeded
@@ -53,12 +53,12 @@ class Gate:
 async def gate(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Gate]:
     connection = await asyncpg.connect(cluster().url)
     gate = Gate(connection)
-    note = News.note
+    last = Transaction.last_statements
 
-    def held(news: News) -> str:
-        return note(news) + f"SELECT pg_advisory_xact_lock_shared({_GATE});" * (news.sender == gate.sender)
+    def held(tx: Transaction) -> str:
+        return last(tx) + f"SELECT pg_advisory_xact_lock_shared({_GATE});" * (tx.sender == gate.sender)
 
-    monkeypatch.setattr(News, "note", held)
+    monkeypatch.setattr(Transaction, "last_statements", held)
     yield gate
     await connection.close()
 
@@ -72,7 +72,7 @@ async def test_a_commit_that_is_overtaken_is_waited_for(
 ) -> None:
     slow = await another()
     start = await engine.journal.tail()
-    gate.sender = slow._sender
+    gate.sender = slow._connections.sender
     await gate.close()
     overtaken = asyncio.create_task(Driver(slow, clock).submit())
     await gate.until_held()
@@ -87,13 +87,13 @@ async def test_a_commit_that_is_overtaken_is_waited_for(
     assert kinds(await read_all(slow, start)) == [(first, "created"), (quick, "created")]
 
 
-async def test_a_commit_that_is_undone_is_not_waited_for(
+async def test_a_transaction_that_is_rolled_back_is_not_waited_for(
     engine: PostgresEngine, another: Callable[[], Awaitable[PostgresEngine]], clock: ManualClock, gate: Gate
 ) -> None:
     """Its number stays missing for ever; the engine does its work again under another."""
     slow = await another()
     start = await engine.journal.tail()
-    gate.sender = slow._sender
+    gate.sender = slow._connections.sender
     await gate.close()
     undone = asyncio.create_task(Driver(slow, clock).submit())
     [pid] = await gate.until_held()
@@ -108,7 +108,7 @@ async def test_a_commit_that_is_undone_is_not_waited_for(
     assert kinds(await read_all(slow, start)) == [(quick, "created"), (again, "created")]
 
 
-async def test_a_long_transaction_of_somebody_else_holds_nobody_up(
+async def test_a_long_unrelated_transaction_delays_no_reader(
     engine: PostgresEngine, driver: Driver
 ) -> None:  # fmt: skip
     other = await asyncpg.connect(cluster().url)

@@ -1,4 +1,4 @@
-"""Workers of an earlier version beside ours, in the middle of an upgrade: they leave what they do not know of."""
+"""Workers of an earlier version beside ours, in the middle of an upgrade: they leave tasks that they cannot handle."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import pytest
 from tests.engines.postgres.conftest import MakeEngine
 
 from tasker.engines.postgres import PostgresEngine
-from tasker.engines.postgres.claim import Window
 from tasker.engines.postgres.limits import PARKED
-from tasker.engines.postgres.line import Place, at_level, level_of, wanted
+from tasker.engines.postgres.partitions import QueuedTask, at_level, level_of, wanted
+from tasker.engines.postgres.transaction import Transaction
+from tasker.engines.postgres.waiters import Window
 from tasker.engines.protocol import ClaimRequest
 from tasker.model import Claim, RetryPolicy
 from tasker.model.queues import QueueChange
@@ -30,7 +31,7 @@ Sql = Callable[..., Awaitable[list[Any]]]
 def make_older(engine: PostgresEngine) -> None:
     """Make an engine what a process of before levels and limits is.
 
-    It knows lines without a level alone, puts tasks into those, and starts whatever it finds there.
+    It knows only partitions without a level, queues tasks there, and starts whatever it finds there.
     """
     start = engine._queries["start_attempts"]
     start, levels = re.subn(
@@ -38,19 +39,19 @@ def make_older(engine: PostgresEngine) -> None:
     )
     start, gates = re.subn(r"AND NOT EXISTS \(SELECT FROM \S+queue WHERE .*\)\n", "AND $5::text[] IS NOT NULL\n", start)
     assert (levels, gates) == (1, 1)
-    engine._attempts._queries = {**engine._queries, "start_attempts": start}
-    engine._limits.hear = lambda text: None  # type: ignore[method-assign]
-    look, join = engine._look, engine._line.join
+    engine._starts._queries = {**engine._queries, "start_attempts": start}
+    engine._limits.load = lambda text: None  # type: ignore[method-assign]
+    look, enqueue = engine._claims.look, engine._jobs.enqueue
 
-    async def look_at_plain_lines(window: Window) -> tuple[list[str], timedelta | None]:
-        lines, next_in = await look(window)
-        return [line for line in lines if "/@" not in line], next_in
+    async def look_without_levels(window: Window) -> tuple[list[str], timedelta | None]:
+        partitions, next_in = await look(window)
+        return [partition for partition in partitions if "/@" not in partition], next_in
 
-    async def join_plain_lines(connection: Any, places: Sequence[Place]) -> None:
-        await join(connection, [place._replace(level=0) for place in places])
+    async def enqueue_without_levels(tx: Transaction, tasks: Sequence[QueuedTask]) -> None:
+        await enqueue(tx, [task._replace(level=0) for task in tasks])
 
-    engine._look = look_at_plain_lines  # type: ignore[method-assign]
-    engine._line.join = join_plain_lines  # type: ignore[method-assign]
+    engine._claims.look = look_without_levels  # type: ignore[method-assign, assignment]
+    engine._jobs.enqueue = enqueue_without_levels  # type: ignore[method-assign]
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ async def submit(driver: Driver, clock: ManualClock, queue: str, count: int) -> 
 async def test_an_older_worker_takes_what_it_knows_and_leaves_the_rest(
     engine: PostgresEngine, driver: Driver, older: Driver, clock: ManualClock
 ) -> None:
-    await submit(driver, clock, "narrow", 3)  # in line when the limit comes
+    await submit(driver, clock, "narrow", 3)  # queued when the limit comes
     await engine.queues.change("narrow", QueueChange(concurrency=2))
     await submit(driver, clock, "narrow", 3)
     await submit(driver, clock, "free", 2)
@@ -77,7 +78,7 @@ async def test_an_older_worker_takes_what_it_knows_and_leaves_the_rest(
 
 
 @pytest.mark.parametrize("change", [QueueChange(paused=True), QueueChange(concurrency=1)], ids=["paused", "limited"])
-async def test_what_an_older_process_puts_in_line_an_older_worker_may_not_start(
+async def test_an_older_worker_may_not_start_what_an_older_process_queues(
     engine: PostgresEngine, driver: Driver, older: Driver, clock: ManualClock, change: QueueChange
 ) -> None:
     await engine.queues.change("narrow", change)
@@ -87,7 +88,7 @@ async def test_what_an_older_process_puts_in_line_an_older_worker_may_not_start(
     assert [claim.queue for claim in await driver.claim(9)] == ([] if change.paused is True else ["narrow"])
 
 
-async def test_what_an_older_process_moves_in_line_an_older_worker_may_not_start(
+async def test_an_older_worker_may_not_start_what_an_older_process_moves(
     engine: PostgresEngine, older: Driver, clock: ManualClock, sql: Sql
 ) -> None:
     """As it does with parked tasks."""
@@ -98,7 +99,7 @@ async def test_what_an_older_process_moves_in_line_an_older_worker_may_not_start
     assert await sql("SELECT DISTINCT entrypoint FROM pgqueuer") == [("narrow/@1/sum/alone",)]
 
 
-async def test_an_older_worker_is_stopped_until_a_sweep_at_the_most(
+async def test_an_older_worker_is_stopped_until_the_next_sweep_at_most(
     engine: PostgresEngine, another: MakeEngine, older: Driver, clock: ManualClock, sql: Sql
 ) -> None:
     """Where a claim holds a task in the moment of the first setting; no newer worker is there."""
@@ -114,7 +115,7 @@ async def test_an_older_worker_is_stopped_until_a_sweep_at_the_most(
     assert [claim.queue for claim in await older.claim(9)] == ["free"]
 
 
-async def test_a_sweep_moves_all_that_a_setting_has_left(
+async def test_a_sweep_moves_all_jobs_that_a_change_of_settings_has_left(
     engine: PostgresEngine, older: Driver, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasker.engines.postgres.limits._LIFT", 2)
@@ -128,7 +129,7 @@ async def test_a_sweep_moves_all_that_a_setting_has_left(
 async def test_older_workers_go_on_beside_a_new_api_process(
     engine: PostgresEngine, another: MakeEngine, older: Driver, clock: ManualClock, sql: Sql
 ) -> None:
-    """Settings, and what is in line of their queues, are older than the schema; nobody of this version claims."""
+    """Settings, and the jobs of their queues, are older than the schema; no worker of this version claims."""
     await submit(older, clock, "narrow", 3)
     await engine.queues.change("narrow", QueueChange(concurrency=1))
     await submit(older, clock, "free", 2)
@@ -145,10 +146,10 @@ async def test_older_workers_go_on_beside_a_new_api_process(
     assert [claim.queue for claim in await Driver(api, clock).claim(9)] == ["narrow"]
 
 
-async def test_an_attempt_that_a_newer_worker_began_opens_nothing_to_an_older_one(
+async def test_an_attempt_begun_by_a_newer_worker_allows_an_older_one_nothing(
     engine: PostgresEngine, driver: Driver, older: Driver, clock: ManualClock
 ) -> None:
-    """The level is that of one attempt: the next one, put in line by an older process, shows none."""
+    """The level is that of one attempt: the next one, queued by an older process, shows none."""
     await engine.queues.change("narrow", QueueChange(concurrency=1))
     await driver.submit(
         make_draft(clock.now(), queue="narrow", retry=RetryPolicy(max_attempts=3, initial=timedelta(0)))
@@ -189,7 +190,7 @@ async def test_a_limit_holds_beside_older_workers(
     assert 1 <= max(counts) <= 2
 
 
-async def test_more_tasks_than_are_moved_with_a_setting_are_moved_by_the_looks_that_follow(
+async def test_looks_move_the_jobs_that_a_change_of_settings_has_left(
     engine: PostgresEngine, driver: Driver, older: Driver, clock: ManualClock, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasker.engines.postgres.limits._LIFT", 2)
@@ -203,8 +204,8 @@ async def test_more_tasks_than_are_moved_with_a_setting_are_moved_by_the_looks_t
     assert await older.claim(5) == []
 
 
-async def test_a_task_for_workers_to_come_waits(engine: PostgresEngine, driver: Driver, sql: Sql) -> None:
-    """What a version to come puts in a line of its level, ours leaves there."""
+async def test_a_task_for_later_workers_waits(engine: PostgresEngine, driver: Driver, sql: Sql) -> None:
+    """Jobs that a later version queues at its own level are left to it."""
     task_id = await driver.submit()
     await sql("UPDATE pgqueuer SET entrypoint = $1", f"default/@{LEVEL + 1}/sum")
     assert await driver.claim(1) == []
@@ -213,13 +214,13 @@ async def test_a_task_for_workers_to_come_waits(engine: PostgresEngine, driver: 
     assert len(await driver.claim(1)) == 1
 
 
-def test_lines_have_levels() -> None:
+def test_partitions_have_levels() -> None:
     request = ClaimRequest(worker="w", types=("sum",), limit=1, lease_for=timedelta(seconds=1), suspects=1)
     known = ["q/sum", f"q/@{LEVEL}/sum", "q/@0/sum"]
     unknown = [f"q/@{LEVEL + 1}/sum", "q/@/sum", "q/@x/sum", "q/@-1/sum", f"q/@{'1' * 5000}/sum", "q/@1", "q/@1/@1/sum"]
     assert wanted(request, [*known, *unknown]) == (known, [])
     assert wanted(request, [f"q/@{LEVEL}/sum/alone"]) == ([], [f"q/@{LEVEL}/sum/alone"])
-    for line in ("q/sum", "q/@3/sum", "q/sum/alone"):
-        assert level_of(at_level(line, 7)) == 7
+    for partition in ("q/sum", "q/@3/sum", "q/sum/alone"):
+        assert level_of(at_level(partition, 7)) == 7
     assert at_level("q/sum/alone", 1) == "q/@1/sum/alone"
     assert at_level("q/@1/sum", 2) == "q/@2/sum"

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from tests.engines.postgres.conftest import MakeEngine
 
 from tasker.engines.postgres import PostgresEngine
-from tasker.engines.postgres.claim import Window
+from tasker.engines.postgres.waiters import Window
 from tasker.engines.protocol import ClaimRequest
 from tasker.model import Claim, Draft
 from tasker.model.queues import QueueChange
@@ -21,12 +21,10 @@ from tasker.rules.lifecycle import Snoozed, Succeeded
 from tasker.testing import Driver, ManualClock, make_draft
 
 
-async def claim_late(engine: PostgresEngine, lines: list[str]) -> list[Claim]:
+async def claim_late(engine: PostgresEngine, partitions: list[str]) -> list[Claim]:
     """Claim what an earlier look saw."""
     request = ClaimRequest(worker="late", types=("sum",), limit=5, lease_for=timedelta(seconds=30))
-    claims, _ = await engine._transact(
-        lambda connection, news, _again: engine._attempts.claim(connection, news, request, lines)
-    )
+    claims, _ = await engine._connections.transact(lambda tx: engine._starts.claim(tx, request, partitions))
     return claims
 
 
@@ -37,10 +35,10 @@ async def test_a_claim_that_looked_before_a_limit_was_set_starts_nothing(
     other, driver = await another(), Driver(engine, clock)
     for _ in range(3):
         await driver.submit()
-    lines, _ = await engine._look(Window())
+    partitions, _ = await engine._claims.look(Window())
     await other.queues.change("default", change)
-    assert await claim_late(engine, lines) == []
-    assert len(await driver.claim(5)) == started, "what was not started is in line still"
+    assert await claim_late(engine, partitions) == []
+    assert len(await driver.claim(5)) == started, "what was not started is still queued"
     await other.queues.change("default", QueueChange(paused=False, concurrency=None))
     assert len(await driver.claim(5)) == 3 - started
 

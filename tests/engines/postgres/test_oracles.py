@@ -1,4 +1,4 @@
-"""The oracles can fail: with one guard taken out of queries.sql, they see what it kept away."""
+"""The oracles can fail: with one guard removed from a query, they see what it prevents."""
 
 from __future__ import annotations
 

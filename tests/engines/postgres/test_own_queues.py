@@ -1,4 +1,4 @@
-"""What owners ask of their queues: others' tasks are not walked over, also where one owner has nearly all of them."""
+"""Queries of owners about their queues read no tasks of others, even where one owner has nearly all of them."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def rows_seen(plan: dict[str, Any]) -> Iterator[float]:
         ("open_queues_of", "text", "'ada'"),
         ("open_queues_of", "text", "'nobody'"),
         ("open_queues_of_nobody", "", ""),
-        ("own_pending_by_line", "text", "'eve'"),
+        ("own_pending_by_partition", "text", "'eve'"),
         ("own_pending_by_queues", "text, text[]", "'eve', '{q1,q2}'"),
         ("own_before", "text, text, int, timestamptz, bigint, bigint", "'eve', 'q1', 0, '2030-01-01', 99999999, 1000"),
     ],
 )
-async def test_others_tasks_are_not_walked_over(
+async def test_tasks_of_others_are_not_read(
     crowd: None, sql: Sql, mode: str, name: str, types: str, values: str
 ) -> None:
     [(schema,)] = await sql("SELECT pg_catalog.current_schema()::text")

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from tasker.engines.postgres.claim import Patience
+from tasker.engines.postgres.waiters import Patience
 
 
 class _Upper(Random):
@@ -26,7 +26,7 @@ class _Upper(Random):
         ([False] * 9, [0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.25, 0.25]),
     ],
 )
-def test_it_grows_with_every_wake_up_for_nothing(found: list[bool], waits: list[float]) -> None:
+def test_it_grows_with_every_wake_up_in_vain(found: list[bool], waits: list[float]) -> None:
     patience, seen = Patience(_Upper()), []
     assert patience.seconds() == 0, "a worker alone takes its first task at once"
     for something in found:
@@ -35,7 +35,7 @@ def test_it_grows_with_every_wake_up_for_nothing(found: list[bool], waits: list[
     assert seen == waits
 
 
-def test_each_waits_for_another_time() -> None:
+def test_each_claim_waits_for_another_time() -> None:
     patiences = [Patience(Random(seed)) for seed in range(20)]
     for patience in patiences:
         patience.found(False)

@@ -45,10 +45,10 @@ async def test_ends_and_cancels_are_heard_in_every_process(driver: Driver, anoth
     await there_hears.until(Change(stopped, Status.RUNNING, cancel_requested=True))
     await there.finish(claims[done], Succeeded(b"6"))
     await here_hears.until(Change(done, Status.COMPLETED))
-    assert here_hears.heard.count(Change(done, Status.COMPLETED)) == 1, "own news come once, not also by the network"
+    assert here_hears.heard.count(Change(done, Status.COMPLETED)) == 1, "own changes come once, not also by the network"
 
 
-async def test_many_ends_at_once_are_all_told(driver: Driver, another: MakeEngine, clock: ManualClock) -> None:
+async def test_many_ends_at_once_are_all_notified(driver: Driver, another: MakeEngine, clock: ManualClock) -> None:
     """More than one notification can hold."""
     there = Driver(await another(), clock, worker="there")
     hears = Changes(there.engine)
@@ -59,7 +59,7 @@ async def test_many_ends_at_once_are_all_told(driver: Driver, another: MakeEngin
     await hears.until(*(Change(claim.task_id, Status.COMPLETED) for claim in claims))
 
 
-async def test_a_lost_listener_says_that_news_may_be_lost_and_hears_again(
+async def test_a_lost_listener_says_that_changes_may_be_lost_and_hears_again(
     driver: Driver, another: MakeEngine, clock, sql
 ) -> None:
     there = await another()
@@ -75,7 +75,7 @@ async def test_a_lost_listener_says_that_news_may_be_lost_and_hears_again(
     await hears.until(Change(task_id, Status.COMPLETED))
 
 
-async def test_an_overtaken_worker_changes_neither_the_task_nor_the_line(
+async def test_an_overtaken_worker_changes_neither_the_task_nor_its_job(
     driver: Driver, another: MakeEngine, clock: ManualClock, sql
 ) -> None:
     there = Driver(await another(), clock, worker="there")
@@ -104,7 +104,7 @@ async def test_a_worker_whose_connection_is_gone_is_noticed_before_its_lease_end
     assert await driver.engine.find_expired(limit=10) == [claim]
 
 
-async def test_a_worker_that_has_just_spoken_is_not_gone(driver: Driver, another: MakeEngine, clock) -> None:
+async def test_a_worker_that_has_just_sent_a_heartbeat_is_not_gone(driver: Driver, another: MakeEngine, clock) -> None:
     there = await another()
     await driver.submit()
     await Driver(there, clock).claim_one()
@@ -114,7 +114,7 @@ async def test_a_worker_that_has_just_spoken_is_not_gone(driver: Driver, another
     assert await driver.engine.find_expired(limit=10) == []
 
 
-async def test_a_worker_that_seldom_speaks_is_not_gone_between_two_heartbeats(
+async def test_a_worker_with_rare_heartbeats_is_not_gone_between_two(
     driver: Driver, another: MakeEngine, clock: ManualClock
 ) -> None:
     """Its listening connection is made anew just now."""
@@ -129,7 +129,7 @@ async def test_a_worker_that_seldom_speaks_is_not_gone_between_two_heartbeats(
     assert await driver.engine.find_expired(limit=10) == [claim]
 
 
-async def test_reads_leave_room_for_claims_and_writes(driver: Driver, engine: PostgresEngine) -> None:
+async def test_reads_leave_connections_for_claims_and_writes(driver: Driver, engine: PostgresEngine) -> None:
     """More readers than connections, none of which ever gets its answer."""
     answered = asyncio.Event()
     reads = [asyncio.create_task(engine._connections.read(lambda _: answered.wait())) for _ in range(20)]
@@ -152,7 +152,7 @@ async def test_two_reapers_end_an_attempt_once(driver: Driver, another: MakeEngi
     assert sorted(ends) == [False, True]
 
 
-async def test_sixteen_claims_at_once_share_the_line_without_a_double(
+async def test_sixteen_claims_at_once_share_the_queue_without_a_double(
     driver: Driver, engine: PostgresEngine, another: MakeEngine, clock: ManualClock
 ) -> None:
     """Row 29 of the faults."""

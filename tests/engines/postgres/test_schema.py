@@ -1,4 +1,4 @@
-"""Bringing a database up to date: by many at once, beside others, and with clear words where it cannot be."""
+"""Migrations: by many processes at once, beside others, and with clear errors where they are impossible."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from tests.postgres import cluster
 
-from tasker.engines.postgres import PostgresEngine, migrate
+from tasker.engines.postgres import migrate, open_postgres
 from tasker.engines.postgres.sql import migrations
 from tasker.errors import ConfigError
 
@@ -29,7 +29,7 @@ def url() -> str:
     return cluster().fresh_database()
 
 
-async def test_of_many_that_start_at_once_one_migrates(url: str) -> None:
+async def test_one_of_many_that_start_at_once_migrates(url: str) -> None:
     done = await asyncio.gather(*(migrate(url) for _ in range(5)))
     first = [names for names in done if names]
     assert len(first) == 1
@@ -50,10 +50,8 @@ async def test_a_newer_schema_is_no_obstacle(url: str) -> None:
     await connection.execute("INSERT INTO tasker.migration (name) VALUES ('9999_from_the_future')")
     await connection.close()
     assert await migrate(url) == []
-    engine = PostgresEngine(url)
-    await engine.open()
-    await engine.check()
-    await engine.close()
+    async with open_postgres(url) as engine:
+        await engine.check()
 
 
 async def test_a_webhook_that_an_older_version_stores_has_the_standard_format(url: str) -> None:
@@ -65,10 +63,8 @@ async def test_a_webhook_that_an_older_version_stores_has_the_standard_format(ur
         " VALUES ($1, 'https://example.com/', '[\"failed\"]', now(), '', 'active', '[]')", webhook_id,
     )  # fmt: skip
     await connection.close()
-    engine = PostgresEngine(url)
-    await engine.open()
-    found = await engine.webhooks.find(webhook_id)
-    await engine.close()
+    async with open_postgres(url) as engine:
+        found = await engine.webhooks.find(webhook_id)
     assert found is not None
     assert (found.format, found.events) == ("standard", ("failed",))
 
@@ -93,14 +89,12 @@ async def test_a_schedule_of_an_older_version_may_do_what_all_may_that_can_have_
             )  # fmt: skip
     await connection.close()
     assert await migrate(url) == [step.name]
-    engine = PostgresEngine(url)
-    await engine.open()
-    found = [await engine.schedules.find(UUID(int=number)) for number in range(len(MAKERS))]
-    await engine.close()
+    async with open_postgres(url) as engine:
+        found = [await engine.schedules.find(UUID(int=number)) for number in range(len(MAKERS))]
     assert [None if one is None else one.scopes for one in found] == [expected for *_, expected in MAKERS]
 
 
-async def test_a_role_that_may_not_create_is_told_what_to_do(url: str) -> None:
+async def test_the_error_of_a_role_that_may_not_create_says_what_to_do(url: str) -> None:
     name = url.rsplit("/", 1)[1]
     server = cluster()
     server.sql(f"CREATE ROLE {name}_guest LOGIN")
@@ -114,6 +108,6 @@ async def test_a_role_that_may_not_create_is_told_what_to_do(url: str) -> None:
 ])  # fmt: skip
 async def test_a_database_that_does_not_answer_is_named_without_its_password(wrong: str) -> None:
     with pytest.raises(ConfigError) as told:
-        await PostgresEngine(wrong).open()
+        await open_postgres(wrong).__aenter__()
     assert "TASKER_DATABASE_URL" in str(told.value)
     assert "hunter22" not in str(told.value)

@@ -1,4 +1,4 @@
-"""What the file refuses of an archive, and why."""
+"""Records of an archive that SQLite refuses."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from tasker.testing import ManualClock
 
 
 @pytest.mark.parametrize(("rehearsal", "expected"), [(True, ArchiveError), (False, apsw.ConstraintError)])
-async def test_a_record_that_the_table_refuses_is_in_nobodys_way(
+async def test_a_refused_record_does_not_stop_the_import(
     tmp_path: Path, rehearsal: bool, expected: type[Exception]
 ) -> None:
-    engine = ENGINES["sqlite"](tmp_path, ManualClock())
-    await engine.open()
-    await engine.queues.change("q", QueueChange(paused=True))
-    records: list[StoredRecord] = []
-    async for some in engine.archive.read(at_once=9, size=1 << 20):
-        records += [one for one in some if not isinstance(one, StoredTask)]
-    await engine.queues.change("q", QueueChange(paused=False))
-    with apsw.Connection(str(next(tmp_path.rglob("*.db")))) as connection:
-        connection.execute("CREATE TRIGGER no BEFORE INSERT ON queue BEGIN SELECT RAISE(ABORT, 'no'); END")
-    with pytest.raises(expected, match="no"):
-        await engine.archive.put_records(records, rehearsal=rehearsal)
-    await engine.close()
+    async with ENGINES["sqlite"](tmp_path, ManualClock()) as engine:
+        await engine.queues.change("q", QueueChange(paused=True))
+        records: list[StoredRecord] = []
+        async for some in engine.archive.read(at_once=9, size=1 << 20):
+            records += [one for one in some if not isinstance(one, StoredTask)]
+        await engine.queues.change("q", QueueChange(paused=False))
+        with apsw.Connection(str(next(tmp_path.rglob("*.db")))) as connection:
+            connection.execute("CREATE TRIGGER no BEFORE INSERT ON queue BEGIN SELECT RAISE(ABORT, 'no'); END")
+        with pytest.raises(expected, match="no"):
+            await engine.archive.put_records(records, rehearsal=rehearsal)

@@ -1,4 +1,4 @@
-"""How long a step of the wall clock keeps the event loop."""
+"""Time on the event loop after a step of the wall clock."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 import apsw
 import pytest
 
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import open_sqlite
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.testing import Driver, ManualClock, make_draft
 
 HOUR = timedelta(hours=1)
 _GRAIN = 100
-"""Instructions of SQLite's machine that are counted as one."""
+"""SQLite's instructions that are counted as one."""
 
 
 async def _longest_hold(path: Path, monkeypatch: pytest.MonkeyPatch, waiting: int, step: timedelta) -> int:
-    """Return the instructions that the busiest transaction took to follow a step, with so many waiting and queued."""
+    """Return the instructions of the busiest transaction that follows a step, with `waiting` tasks delayed or due."""
     clock, counts, ran = ManualClock(), [0], [0]
 
     def counted(commits: Any) -> None:
@@ -30,9 +30,7 @@ async def _longest_hold(path: Path, monkeypatch: pytest.MonkeyPatch, waiting: in
         counts[-1] += 1
         return False
 
-    engine = SqliteEngine(path, clock)
-    await engine.open()
-    try:
+    async with open_sqlite(path, clock) as engine:
         now = clock.now()
         for delay in (timedelta(minutes=2), None):
             for _ in range(0, waiting, 500):
@@ -44,18 +42,16 @@ async def _longest_hold(path: Path, monkeypatch: pytest.MonkeyPatch, waiting: in
             connection.set_progress_handler(tick, _GRAIN)
             clock.set(clock.now() + step)
             await Driver(engine, clock).claim(1)
-            while engine._steps.is_behind or engine._lines._staying is not None:
+            while engine._steps.is_behind or engine._partitions.has_more_to_do:
                 ran[0] += 1
                 await Driver(engine, clock).claim(1)
             connection.set_progress_handler(None)
         assert ran[0] > 1, "it was done at once: this run proves nothing"
         return max(counts)
-    finally:
-        await engine.close()
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["ahead", "back"])
-async def test_the_longest_hold_of_the_loop_does_not_grow_with_what_waits(
+async def test_the_longest_transaction_does_not_grow_with_the_number_of_tasks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: timedelta
 ) -> None:
     few = await _longest_hold(tmp_path / "few" / "tasker.db", monkeypatch, 1500, step)

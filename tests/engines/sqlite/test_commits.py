@@ -1,4 +1,4 @@
-"""Group commit: many submissions to a disk write, and what becomes of a batch that fails."""
+"""Group commit: many submissions in one disk write, and batches that fail."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import pytest
 from msgspec import Raw, structs
 from tests.contract.test_schedules import make_firing, make_schedule
 
-from tasker.engines.sqlite import SqliteEngine, commits
+from tasker.engines.shared import batches
+from tasker.engines.sqlite import SqliteEngine, open_sqlite
 from tasker.errors import Conflict, NotFound, Unavailable
 from tasker.model import Status, TaskFilter, new_task_id
 from tasker.model.schedules import Schedule
@@ -31,10 +32,8 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def engine(tmp_path: Path, clock: ManualClock) -> AsyncIterator[SqliteEngine]:
-    engine = SqliteEngine(tmp_path / "data" / "tasker.db", clock)
-    await engine.open()
-    yield engine
-    await engine.close()
+    async with open_sqlite(tmp_path / "data" / "tasker.db", clock) as engine:
+        yield engine
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def driver(engine: SqliteEngine, clock: ManualClock) -> Driver:
     return Driver(engine, clock)
 
 
-async def test_submissions_of_one_moment_share_a_commit(engine: SqliteEngine, driver: Driver) -> None:
+async def test_simultaneous_submissions_share_a_commit(engine: SqliteEngine, driver: Driver) -> None:
     before = engine.commits
     await asyncio.gather(*(driver.submit() for _ in range(64)))
     assert 1 <= engine.commits - before <= 4, "64 submissions, each waited for by its own client"
@@ -118,21 +117,21 @@ async def large_triggers(engine: SqliteEngine, driver: Driver) -> list[Coroutine
         large_changes, large_firings, large_triggers,
     ],
 )  # fmt: skip
-async def test_what_is_large_shares_a_commit_with_few(
+async def test_large_items_share_a_commit_with_few_others(
     engine: SqliteEngine, driver: Driver, monkeypatch: pytest.MonkeyPatch, large: Large
 ) -> None:
-    """Others have their turn between two commits."""
-    monkeypatch.setattr(commits, "COMMIT_BYTES", 3_500)
+    """Other work gets its turn between two commits."""
+    monkeypatch.setattr(batches, "COMMIT_BYTES", 3_500)
     steps = await large(engine, driver)
     before = engine.commits
     await asyncio.gather(*steps)
     assert engine.commits - before >= AT_ONCE / 3
 
 
-async def test_what_does_not_fit_goes_into_the_next_commit_in_its_order(
+async def test_items_that_do_not_fit_go_into_the_next_commit_in_order(
     engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commits, "COMMIT_BYTES", 3_500)
+    monkeypatch.setattr(batches, "COMMIT_BYTES", 3_500)
     sizes = [2_000, 2_000, 9_000, 10, 3_000, 3_000, 10]
     drafts = [make_draft(params=b'["%b"]' % (b"x" * size)) for size in sizes]
     before = engine.commits
@@ -142,14 +141,14 @@ async def test_what_does_not_fit_goes_into_the_next_commit_in_its_order(
     assert [task.task_id for task in reversed(found)] == [draft.task_id for draft in drafts]
 
 
-async def test_a_reply_is_given_after_its_own_commit(engine: SqliteEngine, driver: Driver) -> None:
+async def test_a_reply_comes_after_its_own_commit(engine: SqliteEngine, driver: Driver) -> None:
     for _ in range(5):
         before = engine.commits
         await driver.submit()
         assert engine.commits > before, "a receipt without a commit is not durable"
 
 
-async def test_what_was_told_is_seen_by_another_connection(engine: SqliteEngine, driver: Driver) -> None:
+async def test_acknowledged_writes_are_visible_to_another_connection(engine: SqliteEngine, driver: Driver) -> None:
     task_id = await driver.submit()
     other = apsw.Connection(str(engine.path), flags=apsw.SQLITE_OPEN_READONLY)
     assert other.execute("SELECT status FROM task WHERE task_id = ?", (task_id.bytes,)).get == "pending"
@@ -159,7 +158,7 @@ async def test_what_was_told_is_seen_by_another_connection(engine: SqliteEngine,
 
 
 async def test_every_step_may_share_a_commit(engine: SqliteEngine, driver: Driver, clock: ManualClock) -> None:
-    """Refused steps among them are told so, and harm no other."""
+    """Refused steps among them get their refusal, and harm no other."""
     done, cancelled = await driver.submit(), await driver.submit()
     [first, _] = await driver.claim(2)
     before = engine.commits
@@ -182,8 +181,10 @@ async def test_every_step_may_share_a_commit(engine: SqliteEngine, driver: Drive
     assert (await driver.get(done)).status is Status.COMPLETED
 
 
-async def test_one_faulty_submission_spoils_no_other(engine: SqliteEngine, driver: Driver, clock: ManualClock) -> None:
-    """An id that is there already is no fault of the disk: the others of the batch are stored."""
+async def test_one_bad_submission_does_not_spoil_others(
+    engine: SqliteEngine, driver: Driver, clock: ManualClock
+) -> None:
+    """An existing id is no fault of the disk: the others of the batch are stored."""
     known = await driver.submit()
     good = [make_draft(clock.now()) for _ in range(10)]
     bad = [make_draft(clock.now()), make_draft(clock.now(), task_id=known, params=b"[9]")]
@@ -198,13 +199,13 @@ async def test_one_faulty_submission_spoils_no_other(engine: SqliteEngine, drive
     assert len(await driver.claim(100)) == 11
 
 
-async def test_a_faulty_submission_beside_a_waiting_claim(
+async def test_a_bad_submission_beside_a_waiting_claim(
     engine: SqliteEngine, driver: Driver, clock: ManualClock
 ) -> None:
-    """What the claim was given in the failed batch is given again, once."""
+    """The claim gets the task of the failed batch again, once."""
     known = await driver.submit(make_draft(clock.now(), type="other"))
     waiting = asyncio.create_task(driver.claim(wait_for=timedelta(minutes=1)))
-    while engine.commits < 2:  # until it has looked, and waits
+    while engine.commits < 2:  # until it has looked and waits
         await asyncio.sleep(0)
     draft = make_draft(clock.now())
     replies = await asyncio.gather(
@@ -218,8 +219,8 @@ async def test_a_faulty_submission_beside_a_waiting_claim(
     assert [attempt.attempt for attempt in await engine.find_attempts(draft.task_id)] == [1]
 
 
-async def test_another_program_with_the_write_lock_is_waited_for(engine: SqliteEngine, driver: Driver) -> None:
-    """A backup tool, a shell: the loop goes on, reads are answered, and then the write is."""
+async def test_a_write_waits_while_another_program_has_the_write_lock(engine: SqliteEngine, driver: Driver) -> None:
+    """A backup tool or a shell: the loop goes on, reads are answered, and later the write."""
     known = await driver.submit()
     other = apsw.Connection(str(engine.path))
     other.execute("BEGIN IMMEDIATE")
@@ -234,7 +235,7 @@ async def test_another_program_with_the_write_lock_is_waited_for(engine: SqliteE
         assert (await driver.get(await submitting)).status is Status.PENDING
 
 
-async def test_a_write_lock_that_is_never_given_back_is_told(
+async def test_a_write_lock_that_is_never_released_is_reported(
     engine: SqliteEngine, driver: Driver, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasker.engines.sqlite.commits._BUSY_LIMIT", 0.1)
@@ -254,7 +255,7 @@ _FULL_DISK = """
 import asyncio, json, resource, sys
 from datetime import timedelta
 from pathlib import Path
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import open_sqlite
 from tasker.errors import Unavailable
 from tasker.rules.lifecycle import Succeeded
 from tasker.model import TaskFilter
@@ -281,33 +282,31 @@ async def reply_of(step):
 
 async def main():
     clock = ManualClock()
-    engine = SqliteEngine(Path(sys.argv[1]), clock)
-    await engine.open()
-    driver = Driver(engine, clock)
-    held = await driver.submit()
-    claim = await driver.claim_one()
-    heard = []
-    engine.watch(heard.extend)
-    limit_files(2_000_000)
-    accepted, refused, others = await fill(engine, clock)
-    limit_files(4096)
-    while_full = {
-        "complete": await reply_of(driver.finish(claim, Succeeded(b"6"))),
-        "cancel": await reply_of(engine.cancel(held)),
-        "heartbeat": await reply_of(engine.heartbeat([claim.lease], timedelta(seconds=30))),
-        "submit": await reply_of(driver.submit()),
-        "check": await reply_of(engine.check()),
-        "claim": await reply_of(driver.claim()),
-        "status": (await driver.get(held)).status,
-        "readable": len((await engine.find_many(TaskFilter(), limit=10_000)).items),
-    }
-    limit_files(resource.RLIM_INFINITY)
-    await engine.check()
-    recovered = str(await driver.submit())
-    ended = await driver.finish(claim, Succeeded(b"6"))
-    claimed = len(await driver.claim(10_000))
-    await asyncio.sleep(0)
-    await engine.close()
+    async with open_sqlite(Path(sys.argv[1]), clock) as engine:
+        driver = Driver(engine, clock)
+        held = await driver.submit()
+        claim = await driver.claim_one()
+        heard = []
+        engine.watch(heard.extend)
+        limit_files(2_000_000)
+        accepted, refused, others = await fill(engine, clock)
+        limit_files(4096)
+        while_full = {
+            "complete": await reply_of(driver.finish(claim, Succeeded(b"6"))),
+            "cancel": await reply_of(engine.cancel(held)),
+            "heartbeat": await reply_of(engine.heartbeat([claim.lease], timedelta(seconds=30))),
+            "submit": await reply_of(driver.submit()),
+            "check": await reply_of(engine.check()),
+            "claim": await reply_of(driver.claim()),
+            "status": (await driver.get(held)).status,
+            "readable": len((await engine.find_many(TaskFilter(), limit=10_000)).items),
+        }
+        limit_files(resource.RLIM_INFINITY)
+        await engine.check()
+        recovered = str(await driver.submit())
+        ended = await driver.finish(claim, Succeeded(b"6"))
+        claimed = len(await driver.claim(10_000))
+        await asyncio.sleep(0)
     Path(sys.argv[2]).write_text(json.dumps(dict(
         accepted=accepted, refused=refused, others=others, while_full=while_full, recovered=recovered, held=str(held),
         ended=ended, claimed=claimed, heard=[str(change.task_id) for change in heard],
@@ -319,7 +318,7 @@ asyncio.run(main())
 
 @pytest.fixture(scope="module")
 def full_disk(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """What a process tells whose files may not grow for a while: its writes fail as on a full disk."""
+    """Return the report of a process whose files may not grow for a while: its writes fail as on a full disk."""
     folder = tmp_path_factory.mktemp("full")
     path, told = folder / "data" / "tasker.db", folder / "told.json"
     done = subprocess.run(
@@ -343,31 +342,29 @@ def test_every_write_is_refused_while_the_disk_is_full_and_reads_go_on(full_disk
     assert set(told.values()) == {"Unavailable"}, told
 
 
-def test_the_store_goes_on_by_itself_when_there_is_room_again(full_disk: dict) -> None:
+def test_the_store_goes_on_by_itself_when_there_is_space_again(full_disk: dict) -> None:
     assert full_disk["ended"] is True
     assert full_disk["claimed"] == len(full_disk["accepted"]) + 1
 
 
-async def test_nothing_accepted_is_lost_and_nothing_refused_is_there(full_disk: dict, clock: ManualClock) -> None:
-    engine = SqliteEngine(full_disk["path"], clock)
-    await engine.open()
-    stored = {str(task.task_id): task for task in (await engine.find_many(TaskFilter(), limit=10_000)).items}
-    await engine.close()
+async def test_accepted_tasks_are_stored_and_refused_ones_are_not(full_disk: dict, clock: ManualClock) -> None:
+    async with open_sqlite(full_disk["path"], clock) as engine:
+        stored = {str(task.task_id): task for task in (await engine.find_many(TaskFilter(), limit=10_000)).items}
     assert set(stored) == {*full_disk["accepted"], full_disk["recovered"], full_disk["held"]}
     assert stored[full_disk["held"]].status is Status.COMPLETED
 
 
-def test_what_was_refused_is_no_news(full_disk: dict) -> None:
+def test_refused_changes_are_not_reported_to_listeners(full_disk: dict) -> None:
     assert set(full_disk["heard"]).isdisjoint(full_disk["refused"])
     assert set(full_disk["accepted"]) <= set(full_disk["heard"])
 
 
-def test_no_refusal_is_left_unheard(full_disk: dict) -> None:
-    """Work that nobody waits for (a claim's turn, a task given back) fails without a word of the event loop's own."""
+def test_no_refusal_is_logged_by_the_event_loop(full_disk: dict) -> None:
+    """Work that no one awaits (a claim, a released task) fails without a log entry of the event loop."""
     assert "never retrieved" not in full_disk["output"], full_disk["output"]
 
 
-def test_the_database_is_whole_afterwards(full_disk: dict) -> None:
+def test_the_database_passes_an_integrity_check_afterwards(full_disk: dict) -> None:
     connection = apsw.Connection(str(full_disk["path"]))
     assert connection.pragma("integrity_check") == "ok"
     connection.close()
@@ -376,7 +373,7 @@ def test_the_database_is_whole_afterwards(full_disk: dict) -> None:
 async def test_keys_of_a_refused_submission_are_free(
     engine: SqliteEngine, driver: Driver, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Refused means nothing has changed: the client sends the same again, and it is stored."""
+    """A refusal changes nothing: the client sends the same again, and it is stored."""
     monkeypatch.setattr("tasker.engines.sqlite.commits._BUSY_LIMIT", 0.1)
     draft = make_draft(clock.now(), idempotency=make_key(clock.now()))
     other = apsw.Connection(str(engine.path))

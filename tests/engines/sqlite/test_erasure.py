@@ -1,4 +1,4 @@
-"""What is erased is nowhere any more: not in the database's pages, not in its log, in no file beside it."""
+"""Erased data is gone from the database's pages, its log and all files beside it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from msgspec import structs
 
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import open_sqlite
 from tasker.engines.sqlite.storage import connect
 from tasker.model import NewEvent, Progress, Report, RetryPolicy, TaskFilter
 from tasker.model.webhooks import Webhook
@@ -24,7 +24,7 @@ EVERYTHING = TaskFilter(type="sum")
 
 
 _KEPT = {"clock", "cursor_key", "tombstone", "usage_by_day", "webhook_dispatch", "journal", "journal_name"}
-"""Tables that keep no more of a task than its id."""
+"""Tables that keep nothing of a task but its id."""
 
 
 @pytest.fixture
@@ -35,20 +35,18 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 async def driver(path: Path) -> AsyncIterator[Driver]:
     clock = ManualClock()
-    engine = SqliteEngine(path, clock, spill_over=4000)
-    await engine.open()
-    yield Driver(engine, clock)
-    await engine.close()
+    async with open_sqlite(path, clock, spill_over=4000) as engine:
+        yield Driver(engine, clock)
 
 
 def found(path: Path) -> list[str]:
-    """Return the files that hold the canary; another process looks, for this one must not open the database."""
+    """Return the files that contain the canary. Another process looks, for this one must not open the database."""
     done = subprocess.run(["grep", "-rl", CANARY, path.parent], capture_output=True, text=True, check=False)
     return [Path(name).name for name in done.stdout.split()]
 
 
 async def sing(driver: Driver, outcome: Outcome | None = None) -> None:
-    """Run a task that has the canary in everything that it may have it in; end it so that it expires in an hour."""
+    """Run a task with the canary in every field; end it so that it expires in an hour."""
     now, word = driver.clock.now(), f'{{"word":"{CANARY}"}}'.encode()
     draft = make_draft(
         now, params=word, metadata=word, tags=(CANARY,), retention=HOUR, unique_key=CANARY, queue=CANARY,
@@ -66,7 +64,7 @@ async def sing(driver: Driver, outcome: Outcome | None = None) -> None:
 
 
 async def crowd(driver: Driver) -> None:
-    """Fill pages with others, so that the canary's are not alone in theirs."""
+    """Fill pages with other tasks, so that the canary shares its pages."""
     for _ in range(60):
         await driver.submit(make_draft(driver.clock.now(), params=b'["' + b"x" * 300 + b'"]', type="other"))
 
@@ -103,7 +101,7 @@ async def test_nothing_is_left_of_a_task(driver: Driver, path: Path, outcome: Ou
 
 
 async def test_every_table_that_names_a_task_is_emptied(driver: Driver, path: Path) -> None:
-    """A table of later days that keeps something of tasks must be known to what erases them."""
+    """A new table that stores something of tasks must be erased with them."""
     await sing(driver)
     [task] = (await driver.engine.find_many(EVERYTHING, limit=1)).items
     await driver.engine.delete(task.task_id)
@@ -115,7 +113,7 @@ async def test_every_table_that_names_a_task_is_emptied(driver: Driver, path: Pa
     assert {name for name in left if not name.startswith("sqlite_")} == set()
 
 
-async def test_space_is_given_back(driver: Driver, path: Path) -> None:
+async def test_free_pages_are_returned_to_the_disk(driver: Driver, path: Path) -> None:
     size = b'["' + b"x" * 3000 + b'"]'
     for _ in range(20):
         drafts = [make_draft(driver.clock.now(), params=size, retention=HOUR) for _ in range(100)]

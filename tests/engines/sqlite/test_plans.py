@@ -1,4 +1,4 @@
-"""The cost of claims and lists does not grow with history: shown by query plans and by counted steps."""
+"""Claims and lists do not get slower with history: checked by query plans and counted steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import pytest
 
-from tasker.engines.sqlite import SqliteEngine, reads
+from tasker.engines.sqlite import open_sqlite, reads
 from tasker.engines.sqlite.result_files import Results
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import connect
@@ -21,12 +21,13 @@ from tasker.rules.lifecycle import Cancelled, Failed, Succeeded, problem
 from tasker.testing import START, Driver, ManualClock, make_draft
 
 OPEN_TASKS_ONLY = (
-    "next_line", "next_level", "due_in_level", "due_suspects", "any_suspect", "next_due", "lines_due",
-    "expired", "expire_all", "pending_by_line", "running_by_line", "limited_in_level", "running_in_queue",
+    "next_partition", "next_level", "due_in_level", "due_suspects", "any_suspect", "next_due", "due_partitions",
+    "expired", "expire_all", "pending_by_partition", "running_by_partition", "limited_in_level", "running_in_queue",
     "running_with_key", "running_with_own_key", "any_parked", "parked_keys", "next_queue", "next_queue_of",
-    "has_pending_of_nobody", "pending_in_queues", "own_pending_by_line", "own_pending_in_queues", "own_running_by_line",
+    "has_pending_of_nobody", "pending_in_queues", "own_pending_by_partition", "own_pending_in_queues",
+    "own_running_by_partition",
 )  # fmt: skip
-"""Queries on the way of every claim, heartbeat and count: they must see open tasks alone."""
+"""Queries of every claim, heartbeat and count: they must read only open tasks."""
 NAMED = {
     "now": 1, "types": "[]", "limit": 1, "shut": "[]", "parked": 1 << 60, "queue": "", "key": "",
     "owner": "", "queues": "[]",
@@ -39,16 +40,14 @@ async def path(tmp_path: Path) -> Path:
     """A store with a few tasks of every status."""
     path = tmp_path / "data" / "tasker.db"
     clock = ManualClock()
-    engine = SqliteEngine(path, clock)
-    await engine.open()
-    driver = Driver(engine, clock)
-    for outcome in (Succeeded(b"6"), Failed(problem("task-failed", "no")), Cancelled()):
-        for number in range(20):
-            await driver.submit(make_draft(clock.now(), tags=("rare",) if number % 10 == 0 else ()))
-            await driver.finish(await driver.claim_one(), outcome)
-    await engine.submit([make_draft(clock.now()) for _ in range(40)])
-    await driver.claim(20)
-    await engine.close()
+    async with open_sqlite(path, clock) as engine:
+        driver = Driver(engine, clock)
+        for outcome in (Succeeded(b"6"), Failed(problem("task-failed", "no")), Cancelled()):
+            for number in range(20):
+                await driver.submit(make_draft(clock.now(), tags=("rare",) if number % 10 == 0 else ()))
+                await driver.finish(await driver.claim_one(), outcome)
+        await engine.submit([make_draft(clock.now()) for _ in range(40)])
+        await driver.claim(20)
     return path
 
 
@@ -64,7 +63,7 @@ def plan(connection: apsw.Connection, query: str, values: Any) -> list[str]:
 
 
 def places(query: str) -> int:
-    """Return how many values a query takes whose places have no names; numbered ones may come more than once."""
+    """Return how many positional values a query takes; a numbered one may occur more than once."""
     return len(set(re.findall(r"\?\d+", query))) or query.count("?")
 
 
@@ -74,7 +73,7 @@ def partial_indexes(connection: apsw.Connection) -> set[str]:
 
 
 @pytest.mark.parametrize("name", OPEN_TASKS_ONLY)
-def test_queries_for_open_tasks_go_by_an_index_of_open_tasks(connection: apsw.Connection, name: str) -> None:
+def test_queries_for_open_tasks_use_an_index_of_open_tasks(connection: apsw.Connection, name: str) -> None:
     query = re.sub("--.*", "", QUERIES[name])
     values: Any = NAMED if ":" in query else ("",) * places(query)
     steps = plan(connection, query, values)
@@ -86,15 +85,15 @@ def test_queries_for_open_tasks_go_by_an_index_of_open_tasks(connection: apsw.Co
         assert index[1] in partial_indexes(connection), f"{name}: {step}"
 
 
-@pytest.mark.parametrize("name", ["next_level", "due_in_level", "limited_in_level", "next_due", "next_line"])
-def test_the_line_is_read_in_order_and_never_sorted(connection: apsw.Connection, name: str) -> None:
+@pytest.mark.parametrize("name", ["next_level", "due_in_level", "limited_in_level", "next_due", "next_partition"])
+def test_partitions_are_read_in_order_and_never_sorted(connection: apsw.Connection, name: str) -> None:
     query = re.sub("--.*", "", QUERIES[name])
     steps = plan(connection, query, ("",) * places(query))
     assert [step for step in steps if "TEMP B-TREE" in step] == []
 
 
 class Steps:
-    """Counts what SQLite does: instructions of its virtual machine, the same on every machine."""
+    """Counts the instructions of SQLite's virtual machine, which are the same on every machine."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.count = 0
@@ -115,11 +114,11 @@ def list_steps(path: Path, where: TaskFilter) -> int:
 
 
 async def claim_steps(path: Path) -> int:
-    """Steps of everything that a claim asks of the table, on a connection that can be watched."""
+    """Count the steps of all queries of a claim, on a connection that can be watched."""
     connection = connect(path)
     steps = Steps(connection)
     now = 1 << 60
-    connection.execute(QUERIES["next_line"], ("", "")).fetchall()
+    connection.execute(QUERIES["next_partition"], ("", "")).fetchall()
     connection.execute(QUERIES["next_level"], ("default", "sum", 1 << 31)).fetchall()
     connection.execute(QUERIES["due_in_level"], ("default", "sum", 0, now, 10)).fetchall()
     connection.execute(QUERIES["due_suspects"], NAMED | {"now": now, "types": '["sum"]'}).fetchall()
@@ -129,7 +128,7 @@ async def claim_steps(path: Path) -> int:
 
 
 def add_history(path: Path) -> None:
-    """Many completed tasks, newer than all others: what a list, newest first, would have to wade through."""
+    """Add many completed tasks, newer than all others: a list, newest first, would have to scan them."""
     connection = connect(path)
     columns = [row[1] for row in connection.execute("PRAGMA table_info(task)") if row[1] not in ("seq", "task_id")]
     names = ", ".join(columns)
@@ -175,7 +174,7 @@ async def test_a_list_costs_the_same_with_a_long_history(path: Path, where: Task
 
 
 def add_pending(path: Path, owner: str, names: range, each: int) -> None:
-    """Pending tasks of an owner, so many in each of some queues (q1, ...)."""
+    """Add pending tasks of an owner: `each` in every one of some queues (q1, ...)."""
     connection = connect(path)
     (pending,) = connection.execute("SELECT min(seq) FROM task WHERE status = 'pending'").fetchone()
     columns = [row[1] for row in connection.execute("PRAGMA table_info(task)")]
@@ -191,7 +190,7 @@ def add_pending(path: Path, owner: str, names: range, each: int) -> None:
 
 
 def own_steps(path: Path, owner: str, names: list[str] | None) -> int:
-    """Steps of all that a page of an owner's queues asks of the table: of all its queues if no names are given."""
+    """Count the steps of a page of an owner's queues: of all its queues if no names are given."""
     connection = connect(path, read_only=True)
     steps = Steps(connection)
     if names is None:
@@ -203,7 +202,7 @@ def own_steps(path: Path, owner: str, names: list[str] | None) -> int:
 
 
 @pytest.mark.parametrize("owner", ["ada", "eve", ""])
-def test_open_queues_are_found_without_a_walk_over_their_tasks(path: Path, owner: str) -> None:
+def test_open_queues_are_found_without_scanning_their_tasks(path: Path, owner: str) -> None:
     add_pending(path, "ada", range(1, 11), 100)
     add_pending(path, "eve", range(1, 3), 1)
     before = own_steps(path, owner, None)
@@ -212,7 +211,7 @@ def test_open_queues_are_found_without_a_walk_over_their_tasks(path: Path, owner
     assert after <= before * 1.1 + 100, f"{before} steps before, {after} with 20,000 more tasks"
 
 
-def test_an_owners_queues_are_counted_without_a_look_at_its_other_ones_or_other_owners(path: Path) -> None:
+def test_an_owners_queues_are_counted_without_reading_other_queues_or_owners(path: Path) -> None:
     add_pending(path, "eve", range(1, 3), 5)
     before = own_steps(path, "eve", ["q1", "q2", "other"])
     add_pending(path, "eve", range(3, 1000), 5)
@@ -222,7 +221,7 @@ def test_an_owners_queues_are_counted_without_a_look_at_its_other_ones_or_other_
 
 
 @pytest.mark.parametrize(("name", "index"), [("unpark", "task_parked"), ("unpark_own", "task_parked_own")])
-def test_the_next_of_a_key_is_found_without_a_look_at_others(
+def test_the_next_task_of_a_key_is_found_without_reading_others(
     connection: apsw.Connection, name: str, index: str
 ) -> None:
     steps = plan(connection, QUERIES[name], NAMED)

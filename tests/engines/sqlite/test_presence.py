@@ -1,4 +1,4 @@
-"""What becomes of the service when its files are deleted, moved, replaced or cut short while it runs."""
+"""Files that are deleted, moved, replaced or cut short while the service runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import SqliteEngine, open_sqlite
+from tasker.engines.sqlite.transaction import Transaction
 from tasker.errors import Unavailable
 from tasker.rules.lifecycle import Succeeded
 from tasker.testing import Driver, ManualClock, make_draft
@@ -29,10 +30,8 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def engine(folder: Path, clock: ManualClock) -> AsyncIterator[SqliteEngine]:
-    engine = SqliteEngine(folder / "tasker.db", clock)
-    await engine.open()
-    yield engine
-    await engine.close()
+    async with open_sqlite(folder / "tasker.db", clock) as engine:
+        yield engine
 
 
 @pytest.fixture
@@ -71,7 +70,7 @@ def _cut(name: str, length: int) -> Callable[[Path], None]:
 
 
 def _forbid(folder: Path) -> None:
-    """Put a loop of links where the folder was: `stat` fails, though nothing is missing."""
+    """Replace the folder by a loop of links: `stat` fails, though nothing is missing."""
     folder.rename(folder.with_name("moved"))
     folder.symlink_to(folder)
 
@@ -93,13 +92,13 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-async def test_a_loss_is_told_and_nothing_more_is_accepted(
+async def test_a_loss_is_reported_and_nothing_more_is_accepted(
     engine: SqliteEngine, driver: Driver, folder: Path, name: str
 ) -> None:
     lose, reason = LOSSES[name]
     await driver.submit()
     if name.startswith("database"):
-        await engine._commits.empty_log()  # so that the database has more than its first page
+        await engine._commits.empty_log()  # so that the database has more than one page
         await engine.check()
     lose(folder)
     with pytest.raises(Unavailable, match=reason) as refusal:
@@ -113,7 +112,7 @@ async def test_a_loss_is_told_and_nothing_more_is_accepted(
 
 
 @pytest.mark.parametrize("name", ["folder deleted", "database emptied", "log deleted"])
-async def test_a_check_notices_what_no_write_has_met(
+async def test_a_check_notices_a_loss_before_any_write(
     engine: SqliteEngine, driver: Driver, folder: Path, name: str
 ) -> None:
     lose, reason = LOSSES[name]
@@ -123,21 +122,21 @@ async def test_a_check_notices_what_no_write_has_met(
         await engine.check()
 
 
-async def test_memory_shared_with_other_programs_is_missed_by_a_check(engine: SqliteEngine, folder: Path) -> None:
+async def test_a_check_notices_a_lost_shared_memory_file(engine: SqliteEngine, folder: Path) -> None:
     (folder / "tasker.db-shm").unlink()
     with pytest.raises(Unavailable, match=r"tasker\.db-shm .* was deleted or moved; restart"):
         await engine.check()
 
 
-async def test_the_loss_during_a_commit_is_met_before_the_answer(
+async def test_a_loss_during_a_commit_is_noticed_before_the_answer(
     engine: SqliteEngine, driver: Driver, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The commit succeeds, in a file that nobody will find again."""
+    """The commit succeeds, in a file that is lost."""
     before_commit = engine._commits._before_commit
 
-    def lose(connection: apsw.Connection) -> None:
-        """The files have been looked at, and the transaction is complete but for its COMMIT."""
-        before_commit(connection)
+    def lose(tx: Transaction) -> None:
+        """The files were checked, and the transaction is complete except for COMMIT."""
+        before_commit(tx)
         shutil.rmtree(folder)
 
     monkeypatch.setattr(engine._commits, "_before_commit", lose)
@@ -147,26 +146,26 @@ async def test_the_loss_during_a_commit_is_met_before_the_answer(
     assert engine.commits == commits + 1, "this run proves nothing: the commit itself has failed"
 
 
-async def test_the_pieces_of_a_spoilt_batch_are_not_acknowledged_either(
+async def test_items_of_a_failed_batch_are_not_acknowledged_either(
     engine: SqliteEngine, driver: Driver, folder: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One bad piece has the others tried alone, each in a commit of its own."""
+    """One bad item makes the others be tried alone, each in its own commit."""
     known = await driver.submit()
-    forget = engine._commits._forget
+    rolled_back = engine._commits._after_rollback
 
     def lose() -> None:
-        """The batch has been looked at and is undone; its pieces come next."""
+        """The batch was checked and rolled back; its items come next."""
         shutil.rmtree(folder, ignore_errors=True)
-        forget()
+        rolled_back()
 
-    monkeypatch.setattr(engine._commits, "_forget", lose)
+    monkeypatch.setattr(engine._commits, "_after_rollback", lose)
     replies = await asyncio.gather(
         driver.submit(), driver.submit(make_draft(clock.now(), task_id=known)), return_exceptions=True
     )
     assert [type(reply) for reply in replies] == [Unavailable, Unavailable]
 
 
-async def test_a_folder_that_is_moved_back_goes_on(
+async def test_the_store_goes_on_when_its_folder_is_moved_back(
     engine: SqliteEngine, driver: Driver, folder: Path, clock: ManualClock
 ) -> None:
     before = await driver.submit()
@@ -181,8 +180,8 @@ async def test_a_folder_that_is_moved_back_goes_on(
     await driver.submit()
 
 
-async def test_a_log_that_is_deleted_costs_nothing(engine: SqliteEngine, driver: Driver, folder: Path) -> None:
-    """What only the log held is in the database as soon as the loss is noticed: kill -9 then loses nothing."""
+async def test_a_deleted_log_loses_nothing(engine: SqliteEngine, driver: Driver, folder: Path) -> None:
+    """Data of the log is in the database as soon as the loss is noticed: kill -9 then loses nothing."""
     task_id = await driver.submit()
     (folder / "tasker.db-wal").unlink()
     with pytest.raises(Unavailable):
@@ -193,29 +192,22 @@ async def test_a_log_that_is_deleted_costs_nothing(engine: SqliteEngine, driver:
     found.close()
 
 
-async def test_closing_leaves_the_files_of_a_successor_alone(folder: Path, clock: ManualClock) -> None:
-    """Another service may have been started in a new folder of the same name meanwhile."""
-    old = SqliteEngine(folder / "tasker.db", clock)
-    await old.open()
-    await Driver(old, clock).submit()
-    _move_folder(folder)
-    new = SqliteEngine(folder / "tasker.db", clock)
-    await new.open()
-    kept = await Driver(new, clock).submit()
-    await old.close()
-    await new.check()
-    assert (await Driver(new, clock).get(kept)).task_id == kept
-    await new.close()
-    moved = SqliteEngine(folder.with_name("moved") / "tasker.db", clock)
-    await moved.open()
-    assert len(await Driver(moved, clock).claim(10)) == 1, "what was accepted before is in the moved folder"
-    await moved.close()
+async def test_closing_leaves_the_files_of_another_service_alone(folder: Path, clock: ManualClock) -> None:
+    """Another service may have been started meanwhile, in a new folder of the same name."""
+    async with open_sqlite(folder / "tasker.db", clock) as old:
+        await Driver(old, clock).submit()
+        _move_folder(folder)
+        async with open_sqlite(folder / "tasker.db", clock) as new:
+            kept = await Driver(new, clock).submit()
+            await old.close()
+            await new.check()
+            assert (await Driver(new, clock).get(kept)).task_id == kept
+    async with open_sqlite(folder.with_name("moved") / "tasker.db", clock) as moved:
+        assert len(await Driver(moved, clock).claim(10)) == 1, "what was accepted before is in the moved folder"
 
 
-async def test_sizes_that_sqlite_itself_makes_smaller_are_no_loss(
-    engine: SqliteEngine, driver: Driver, folder: Path
-) -> None:
-    """The log shrinks when it is emptied, the database when free pages are given back, also by another program."""
+async def test_files_that_sqlite_itself_shrinks_are_no_loss(engine: SqliteEngine, driver: Driver, folder: Path) -> None:
+    """The log shrinks when it is emptied, and the database when free pages are returned, also by another program."""
     ids = [await driver.submit() for _ in range(300)]
     other = apsw.Connection(str(engine.path))
     other.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)

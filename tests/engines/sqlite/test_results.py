@@ -1,8 +1,9 @@
-"""Large results: files beside the database that no row ever misses, and that nobody keeps for nothing."""
+"""Large results: files beside the database. No row lacks its file, and no file stays without a row."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tasker.archive import files as archive
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import open_sqlite
 from tasker.engines.sqlite.storage import connect
 from tasker.errors import Unavailable
 from tasker.model import Claim, Status, TaskFilter
@@ -32,16 +33,14 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def driver(path: Path) -> AsyncIterator[Driver]:
-    driver = await opened(path)
-    yield driver
-    await driver.engine.close()
+    async with opened(path, ManualClock()) as driver:
+        yield driver
 
 
-async def opened(path: Path, clock: ManualClock | None = None) -> Driver:
-    clock = clock or ManualClock()
-    engine = SqliteEngine(path, clock, spill_over=OVER)
-    await engine.open()
-    return Driver(engine, clock)
+@contextlib.asynccontextmanager
+async def opened(path: Path, clock: ManualClock) -> AsyncIterator[Driver]:
+    async with open_sqlite(path, clock, spill_over=OVER) as engine:
+        yield Driver(engine, clock)
 
 
 async def claimed(driver: Driver) -> Claim:
@@ -54,7 +53,7 @@ def files(path: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.exists() else []
 
 
-async def test_a_large_result_has_a_file_and_reads_as_any_other(driver: Driver, path: Path) -> None:
+async def test_a_large_result_has_a_file_and_is_read_like_any_other(driver: Driver, path: Path) -> None:
     claim = await claimed(driver)
     assert await driver.finish(claim, Succeeded(LARGE))
     [file] = files(path)
@@ -70,7 +69,7 @@ async def test_a_large_result_has_a_file_and_reads_as_any_other(driver: Driver, 
     connection.close()
 
 
-async def test_others_have_none(driver: Driver, path: Path) -> None:
+async def test_small_results_have_no_file(driver: Driver, path: Path) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE[2:]))
     assert files(path) == []
@@ -78,7 +77,7 @@ async def test_others_have_none(driver: Driver, path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["delete", "bulk", "prune"])
-async def test_it_goes_with_its_task(driver: Driver, path: Path, how: str) -> None:
+async def test_a_file_is_removed_with_its_task(driver: Driver, path: Path, how: str) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
     if how == "delete":
@@ -91,7 +90,7 @@ async def test_it_goes_with_its_task(driver: Driver, path: Path, how: str) -> No
     assert files(path) == []
 
 
-async def test_it_goes_though_whoever_asked_has_gone(driver: Driver, path: Path) -> None:
+async def test_a_file_is_removed_even_if_the_caller_is_cancelled(driver: Driver, path: Path) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
     deleting = asyncio.create_task(driver.engine.delete(claim.task_id))
@@ -163,7 +162,7 @@ async def test_the_file_is_durable_before_the_row_refers_to_it(driver: Driver, p
     assert done == [str(file.parent.parent), str(file), str(file.parent), "row"]
 
 
-async def test_what_a_crash_left_is_swept_and_nothing_else(driver: Driver, path: Path) -> None:
+async def test_only_files_that_a_crash_has_left_are_swept(driver: Driver, path: Path) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
     [kept] = files(path)
@@ -173,14 +172,13 @@ async def test_what_a_crash_left_is_swept_and_nothing_else(driver: Driver, path:
         file.write_bytes(LARGE)
     assert await driver.engine.sweep(limit=10) == 0, "what came while it ran is its own"
     await driver.engine.close()
-    again = await opened(path)
-    assert sum([await again.engine.sweep(limit=2) for _ in range(3)]) == 2
-    assert set(files(path)) == {kept, yours}
-    assert bytes((await again.get(claim.task_id)).result or b"") == LARGE
-    await again.engine.close()
+    async with opened(path, ManualClock()) as again:
+        assert sum([await again.engine.sweep(limit=2) for _ in range(3)]) == 2
+        assert set(files(path)) == {kept, yours}
+        assert bytes((await again.get(claim.task_id)).result or b"") == LARGE
 
 
-async def test_a_file_that_is_lost_is_told(driver: Driver, path: Path) -> None:
+async def test_a_lost_file_is_reported(driver: Driver, path: Path) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
     [file] = files(path)
@@ -218,12 +216,12 @@ def _folder(file: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [_cut, _swapped, _link, _pipe, _folder])
-async def test_a_file_that_a_hand_has_changed_is_never_given_out(driver: Driver, path: Path, spoil) -> None:
+async def test_a_changed_file_is_never_returned(driver: Driver, path: Path, spoil) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
     [file] = files(path)
     spoil(file)
-    with pytest.raises(Unavailable, match=f"not there, or damaged .results/{file.name}"):
+    with pytest.raises(Unavailable, match=f"missing or damaged .results/{file.name}"):
         await driver.engine.find(claim.task_id)
     [task] = (await driver.engine.find_many(TaskFilter(), limit=5)).items
     assert task.result is None
@@ -232,14 +230,14 @@ async def test_a_file_that_a_hand_has_changed_is_never_given_out(driver: Driver,
 
 
 @pytest.mark.parametrize("name", ["../../etc/hostname", "../secret", "/etc/hostname", "", "x" * 300, "\udcff", "."])
-async def test_a_reference_leads_to_nothing_but_results(driver: Driver, path: Path, name: str) -> None:
-    """Also one that a hand has written into the database, and also when it is erased."""
+async def test_a_reference_can_only_name_result_files(driver: Driver, path: Path, name: str) -> None:
+    """Even one that was written into the database by hand, and even when it is erased."""
     secret = path.with_name("secret")
     secret.write_bytes(b'"read"')
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
     reference = b"\0" + name.encode("utf-8", "surrogateescape")
-    await driver.engine._commits.run(lambda connection: connection.execute("UPDATE task SET result = ?", (reference,)))
+    await driver.engine._commits.run(lambda tx: tx.execute("UPDATE task SET result = ?", (reference,)))
     with pytest.raises(Unavailable, match="no name of a result's file"):
         await driver.engine.find(claim.task_id)
     assert (await driver.engine.find_many(TaskFilter(), limit=5)).items[0].result is None
@@ -248,7 +246,7 @@ async def test_a_reference_leads_to_nothing_but_results(driver: Driver, path: Pa
 
 
 @pytest.mark.parametrize(("text", "is_told"), [(LARGE, True), (LARGE[:-5], False), (b"", False), (b"[" * 9999, False)])
-async def test_a_file_of_an_earlier_version_is_looked_at_as_well_as_can_be(
+async def test_a_file_of_an_earlier_version_is_checked_to_be_json(
     driver: Driver, path: Path, text: bytes, is_told: bool
 ) -> None:
     claim = await claimed(driver)
@@ -258,7 +256,7 @@ async def test_a_file_of_an_earlier_version_is_looked_at_as_well_as_can_be(
     file.rename(old)
     old.write_bytes(text)
     reference = b"\0" + old.name.encode()
-    await driver.engine._commits.run(lambda connection: connection.execute("UPDATE task SET result = ?", (reference,)))
+    await driver.engine._commits.run(lambda tx: tx.execute("UPDATE task SET result = ?", (reference,)))
     if is_told:
         assert bytes((await driver.get(claim.task_id)).result or b"") == text
         await driver.engine.delete(claim.task_id)
@@ -268,7 +266,7 @@ async def test_a_file_of_an_earlier_version_is_looked_at_as_well_as_can_be(
             await driver.engine.find(claim.task_id)
 
 
-async def test_who_reads_while_it_is_erased_finds_all_of_it_or_nothing(driver: Driver) -> None:
+async def test_a_read_during_erasure_finds_the_whole_result_or_no_task(driver: Driver) -> None:
     for _ in range(20):
         claim = await claimed(driver)
         await driver.finish(claim, Succeeded(LARGE))
@@ -281,19 +279,18 @@ async def test_who_reads_while_it_is_erased_finds_all_of_it_or_nothing(driver: D
             assert task is None or bytes(task.result or b"") == LARGE
 
 
-async def test_archives_carry_it(driver: Driver, tmp_path: Path) -> None:
+async def test_archives_contain_large_results(driver: Driver, tmp_path: Path) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
     lines = [line async for line in archive.write(driver.engine.archive)]
-    other = await opened(tmp_path / "other" / "tasker.db", driver.clock)  # type: ignore[arg-type]
-    for stored in (1, 0):
-        assert (await archive.read(other.engine.archive, lines, clock=driver.clock)).stored == stored
-        assert len(files(tmp_path / "other" / "tasker.db")) == 1
-    assert await other.get(claim.task_id) == await driver.get(claim.task_id)
-    await other.engine.close()
+    async with opened(tmp_path / "other" / "tasker.db", driver.clock) as other:  # type: ignore[arg-type]
+        for stored in (1, 0):
+            assert (await archive.read(other.engine.archive, lines, clock=driver.clock)).stored == stored
+            assert len(files(tmp_path / "other" / "tasker.db")) == 1
+        assert await other.get(claim.task_id) == await driver.get(claim.task_id)
 
 
-async def test_a_reader_does_not_hold_the_loop(driver: Driver, monkeypatch) -> None:
+async def test_files_are_not_read_on_the_event_loop(driver: Driver, monkeypatch) -> None:
     claim = await claimed(driver)
     await driver.finish(claim, Succeeded(LARGE))
     opening, threads = os.open, []

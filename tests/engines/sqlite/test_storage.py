@@ -1,4 +1,4 @@
-"""The database file: who may read it, who holds it, how it is opened, and where it comes from."""
+"""The database file: its permissions, its lock, how it is opened and migrated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tasker.clock import SystemClock
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import open_sqlite
 from tasker.engines.sqlite.sql import migrations
 from tasker.engines.sqlite.storage import connect, open_writer
 from tasker.errors import ConfigError
@@ -45,9 +45,8 @@ def path(tmp_path: Path) -> Path:
 
 
 async def open_and_close(path: Path) -> None:
-    engine = SqliteEngine(path, ManualClock())
-    await engine.open()
-    await engine.close()
+    async with open_sqlite(path, ManualClock()):
+        pass
 
 
 def write_database(path: Path, *scripts: str) -> None:
@@ -64,13 +63,11 @@ def write_database(path: Path, *scripts: str) -> None:
 async def test_folder_and_files_are_for_their_owner_alone(path: Path) -> None:
     old = os.umask(0)
     try:
-        engine = SqliteEngine(path, ManualClock())
-        await engine.open()
-        await Driver(engine, ManualClock()).submit()
-        files = {file.name: mode(file) for file in path.parent.iterdir()}
+        async with open_sqlite(path, ManualClock()) as engine:
+            await Driver(engine, ManualClock()).submit()
+            files = {file.name: mode(file) for file in path.parent.iterdir()}
     finally:
         os.umask(old)
-    await engine.close()
     assert mode(path.parent) == "0o700"
     assert {"tasker.db", "tasker.db-wal", "tasker.db-shm"} <= set(files)
     assert set(files.values()) == {"0o600"}, files
@@ -121,7 +118,7 @@ def test_a_reader_cannot_write(path: Path) -> None:
     reader.close()
 
 
-def test_the_library_has_no_known_way_to_corrupt_a_wal() -> None:
+def test_this_version_of_sqlite_cannot_corrupt_a_wal() -> None:
     version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
     assert version >= (3, 51, 3), "earlier ones have the WAL-reset bug (sqlite.org/wal.html#walresetbug)"
 
@@ -139,35 +136,33 @@ def hook(event, args):
     if started and event.split(".")[0] in ("open", "os", "shutil", "mmap") and args:
         touched.extend(str(a) for a in args if isinstance(a, (str, bytes, os.PathLike)) and ".db" in os.fsdecode(a))
 
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import open_sqlite
 from tasker.rules.lifecycle import Succeeded
 from tasker.model import Report, TaskFilter
 from tasker.testing import Driver, ManualClock
 
 async def live():
     clock = ManualClock()
-    engine = SqliteEngine(path, clock)
-    await engine.open()
-    driver = Driver(engine, clock)
-    task_id = await driver.submit()
-    claim = await driver.claim_one()
-    await engine.heartbeat([claim.lease], timedelta(seconds=30))
-    await engine.record(claim.lease, Report())
-    await driver.finish(claim, Succeeded(b"6"))
-    await engine.find_many(TaskFilter(), limit=10)
-    await engine.find_attempts(task_id)
-    await engine.find_events(task_id)
-    await engine.find_expired(limit=10)
-    await engine.stats()
-    await engine.check()
-    await engine.prune(limit=10)
-    await engine.delete(task_id)
-    await engine.close()
+    async with open_sqlite(path, clock) as engine:
+        driver = Driver(engine, clock)
+        task_id = await driver.submit()
+        claim = await driver.claim_one()
+        await engine.heartbeat([claim.lease], timedelta(seconds=30))
+        await engine.record(claim.lease, Report())
+        await driver.finish(claim, Succeeded(b"6"))
+        await engine.find_many(TaskFilter(), limit=10)
+        await engine.find_attempts(task_id)
+        await engine.find_events(task_id)
+        await engine.find_expired(limit=10)
+        await engine.stats()
+        await engine.check()
+        await engine.prune(limit=10)
+        await engine.delete(task_id)
 
 sys.addaudithook(hook)
 started = True
 if len(sys.argv) > 2:
-    open(path, "a").close()  # the control: shows that the hook sees it
+    open(path, "a").close()  # control: the hook sees this
 asyncio.run(live())
 print("touched", sorted(set(touched)))
 """
@@ -186,31 +181,26 @@ def test_python_never_opens_the_database_file(path: Path, control: bool) -> None
 # one holder
 
 
-async def test_a_second_engine_is_refused_and_told_who_holds_the_file(path: Path) -> None:
-    first, second = SqliteEngine(path, ManualClock()), SqliteEngine(path, ManualClock())
-    await first.open()
-    with pytest.raises(ConfigError, match=rf"\b{os.getpid()}\b.*TASKER_DATA_DIR") as refusal:
-        await second.open()
-    assert str(path.parent) in str(refusal.value)
-    await second.close()
-    await Driver(first, ManualClock()).submit()
-    with pytest.raises(ConfigError, match=rf"\b{os.getpid()}\b"):
-        await SqliteEngine(path, ManualClock()).open()
-    await first.close()
-    await second.open()
-    await second.close()
+async def test_a_second_engine_is_refused_with_the_name_of_the_holder(path: Path) -> None:
+    async with open_sqlite(path, ManualClock()) as first:
+        with pytest.raises(ConfigError, match=rf"\b{os.getpid()}\b.*TASKER_DATA_DIR") as refusal:
+            await open_and_close(path)
+        assert str(path.parent) in str(refusal.value)
+        await Driver(first, ManualClock()).submit()
+        with pytest.raises(ConfigError, match=rf"\b{os.getpid()}\b"):
+            await open_and_close(path)
+    await open_and_close(path)
 
 
-async def test_another_process_is_refused_and_told_who_holds_the_file(path: Path) -> None:
-    engine = SqliteEngine(path, ManualClock())
-    await engine.open()
-    script = (
-        "import asyncio, sys; from pathlib import Path; from tasker.clock import SystemClock;"
-        "from tasker.engines.sqlite import SqliteEngine;"
-        "asyncio.run(SqliteEngine(Path(sys.argv[1]), SystemClock()).open())"
-    )
-    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, timeout=60, check=False)
-    await engine.close()
+async def test_another_process_is_refused_with_the_name_of_the_holder(path: Path) -> None:
+    async with open_sqlite(path, ManualClock()):
+        script = (
+            "import asyncio, sys; from pathlib import Path; from tasker.clock import SystemClock;"
+            "from tasker.engines.sqlite import open_sqlite;"
+            "asyncio.run(open_sqlite(Path(sys.argv[1]), SystemClock()).__aenter__())"
+        )
+        command = [sys.executable, "-c", script, path]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0
     assert "StoreInUse" in done.stderr
     assert f"process {os.getpid()}" in done.stderr
@@ -218,7 +208,7 @@ async def test_another_process_is_refused_and_told_who_holds_the_file(path: Path
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
 async def test_a_lock_that_is_no_plain_file_is_left_alone(path: Path, tmp_path: Path, kind: str) -> None:
-    """What a link leads to would be overwritten; who opens a pipe may wait for ever."""
+    """The target of a link would be overwritten; opening a pipe may wait for ever."""
     path.parent.mkdir()
     lock, victim = path.with_name("tasker.lock"), tmp_path / "victim"
     victim.write_text("not to be written to")
@@ -228,7 +218,7 @@ async def test_a_lock_that_is_no_plain_file_is_left_alone(path: Path, tmp_path: 
     assert victim.read_text() == "not to be written to"
 
 
-async def test_a_failed_start_holds_nothing(path: Path) -> None:
+async def test_a_failed_start_releases_the_lock(path: Path) -> None:
     write_database(path, f"PRAGMA user_version = {LATEST + 1}")
     with pytest.raises(ConfigError):
         await open_and_close(path)
@@ -236,7 +226,7 @@ async def test_a_failed_start_holds_nothing(path: Path) -> None:
     await open_and_close(path)
 
 
-# where it comes from
+# migrations
 
 
 def schema(path: Path) -> set[tuple[str, str, str]]:
@@ -269,15 +259,13 @@ async def test_a_webhook_of_an_older_version_has_the_standard_format(path: Path)
         " VALUES (?, 'https://example.com/', ?, 0, '', 'active', ?)", (webhook_id.bytes, b'["failed"]', b"[]"),
     )  # fmt: skip
     connection.close()
-    engine = SqliteEngine(path, ManualClock())
-    await engine.open()
-    found = await engine.webhooks.find(webhook_id)
-    await engine.close()
+    async with open_sqlite(path, ManualClock()) as engine:
+        found = await engine.webhooks.find(webhook_id)
     assert found is not None
     assert (found.format, found.events) == ("standard", ("failed",))
 
 
-async def test_a_schedule_of_an_older_version_may_do_what_all_may_that_can_have_made_it(path: Path) -> None:
+async def test_a_schedule_of_an_older_version_gets_the_scopes_that_all_keys_of_its_owner_share(path: Path) -> None:
     scripts = [script for number, script in migrations() if number < 17]
     write_database(path, *scripts, "PRAGMA user_version = 16", f"PRAGMA application_id = {APPLICATION_ID}")
     connection = apsw.Connection(str(path))
@@ -294,10 +282,8 @@ async def test_a_schedule_of_an_older_version_may_do_what_all_may_that_can_have_
                 (f"{number} {place}", owner, msgspec.json.encode(one), b""),
             )
     connection.close()
-    engine = SqliteEngine(path, ManualClock())
-    await engine.open()
-    found = [await engine.schedules.find(UUID(int=number)) for number in range(len(MAKERS))]
-    await engine.close()
+    async with open_sqlite(path, ManualClock()) as engine:
+        found = [await engine.schedules.find(UUID(int=number)) for number in range(len(MAKERS))]
     assert [None if one is None else one.scopes for one in found] == [expected for *_, expected in MAKERS]
     assert found[0] is not None
     assert found[0].caller == ANYBODY
@@ -305,17 +291,13 @@ async def test_a_schedule_of_an_older_version_may_do_what_all_may_that_can_have_
 
 async def test_opening_again_migrates_nothing_and_loses_nothing(path: Path) -> None:
     clock = ManualClock()
-    engine = SqliteEngine(path, clock)
-    await engine.open()
-    task_id = await Driver(engine, clock).submit()
-    await engine.close()
+    async with open_sqlite(path, clock) as engine:
+        task_id = await Driver(engine, clock).submit()
     before = schema(path)
     await open_and_close(path)
     assert schema(path) == before
-    again = SqliteEngine(path, SystemClock())
-    await again.open()
-    assert await again.find(task_id) is not None
-    await again.close()
+    async with open_sqlite(path, SystemClock()) as again:
+        assert await again.find(task_id) is not None
 
 
 async def test_a_file_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None:
@@ -334,7 +316,7 @@ async def test_the_database_of_another_program_is_refused_and_left_alone(path: P
     assert schema(path) == before
 
 
-async def test_the_database_of_a_program_that_names_no_version_is_refused_too(path: Path) -> None:
+async def test_a_database_without_an_application_id_is_refused_too(path: Path) -> None:
     write_database(path, "CREATE TABLE task (theirs)")
     before = schema(path)
     with pytest.raises(ConfigError, match="not a Tasker database"):
@@ -364,7 +346,9 @@ async def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         ("results", 0o770, "chmod go-w"), ("..", 0o777, "chmod go-w"), ("..", 0o1777, None),
     ],
 )  # fmt: skip
-async def test_a_place_that_others_may_write_to_is_told(tmp_path: Path, place: str, mode: int, fix: str | None) -> None:
+async def test_a_place_that_others_may_write_to_is_logged(
+    tmp_path: Path, place: str, mode: int, fix: str | None
+) -> None:
     path = tmp_path / "above" / "data" / "tasker.db"
     await open_and_close(path)
     (path.parent / "results").mkdir(mode=0o700, exist_ok=True)
@@ -378,7 +362,7 @@ async def test_a_place_that_others_may_write_to_is_told(tmp_path: Path, place: s
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder to another user")
-async def test_a_folder_of_another_user_is_told(tmp_path: Path) -> None:
+async def test_a_folder_of_another_user_is_logged(tmp_path: Path) -> None:
     path = tmp_path / "data" / "tasker.db"
     await open_and_close(path)
     os.chown(path.parent, 12345, -1)
@@ -388,13 +372,11 @@ async def test_a_folder_of_another_user_is_told(tmp_path: Path) -> None:
     assert (told["path"], told["owner"]) == (str(path.parent), 12345)
 
 
-async def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
-    """It may be used by others: TASKER_DATA_DIR=/tmp must not lock everybody out of /tmp."""
+async def test_an_existing_folder_keeps_its_mode(tmp_path: Path) -> None:
+    """It may have other uses: TASKER_DATA_DIR=/tmp must not lock everyone out of /tmp."""
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(0o755)
-    engine = SqliteEngine(folder / "tasker.db", ManualClock())
-    await engine.open()
-    await engine.close()
+    await open_and_close(folder / "tasker.db")
     assert folder.stat().st_mode & 0o777 == 0o755
     assert (folder / "tasker.db").stat().st_mode & 0o777 == 0o600

@@ -1,4 +1,4 @@
-"""What is known beside the file, after a transaction was undone that it had been learned in."""
+"""State in memory after the transaction that it was read in is rolled back."""
 
 from __future__ import annotations
 
@@ -9,29 +9,25 @@ from typing import Any
 
 import apsw
 
-from tasker.engines.sqlite import SqliteEngine
+from tasker.engines.sqlite import SqliteEngine, open_sqlite
 from tasker.errors import Unavailable
 from tasker.rules.lifecycle import MAX_INTERRUPTIONS, Interrupted
 from tasker.testing import Driver, ManualClock
 
 
-async def test_suspects_are_looked_for_again(tmp_path: Path) -> None:
+async def test_suspects_are_looked_for_again_after_a_rollback(tmp_path: Path) -> None:
     clock = ManualClock()
-    engine = SqliteEngine(tmp_path / "tasker.db", clock)
-    await engine.open()
-    try:
+    async with open_sqlite(tmp_path / "tasker.db", clock) as engine:
         driver = Driver(engine, clock)
         task_id = await driver.submit()
         for _ in range(MAX_INTERRUPTIONS):
             await driver.finish(await driver.claim_one(), Interrupted())
         with full_disk(engine):
             cancelled = engine.cancel(task_id)
-            looking = driver.claim(0, suspects=1)  # in the same transaction: it sees that there is none
+            looking = driver.claim(0, suspects=1)  # in the same transaction: it finds none
             told = await asyncio.gather(cancelled, looking, return_exceptions=True)
         assert isinstance(told[0], Unavailable)
         assert [claim.task_id for claim in await driver.claim(0, suspects=1)] == [task_id]
-    finally:
-        await engine.close()
 
 
 class full_disk:

@@ -1,6 +1,6 @@
 """The distributed engine: PostgreSQL through asyncpg, and PgQueuer."""
 
-from tasker.engines.postgres.engine import PostgresEngine
+from tasker.engines.postgres.engine import PostgresEngine, open_postgres
 from tasker.engines.postgres.storage import migrate
 
-__all__ = ["PostgresEngine", "migrate"]
+__all__ = ["PostgresEngine", "migrate", "open_postgres"]

@@ -1,43 +1,50 @@
-"""What workers write: claims, signs of life, words and ends of attempts, many in one transaction.
+"""What workers write of running attempts: heartbeats, reports and ends, many in one transaction.
 
-Heartbeats, words and ends of one process go through one lane, one transaction after the other: two that update the same
-rows in different orders would deadlock.
+All of one process go through one queue, one transaction after the other: two that update the same rows in different
+orders would deadlock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from msgspec import structs
 
-from tasker.engines.postgres.connections import Connection
-from tasker.engines.postgres.limits import Gates, Limits
-from tasker.engines.postgres.line import Line, Picked, wanted
-from tasker.engines.postgres.notices import News
-from tasker.engines.postgres.promotion import promote
-from tasker.engines.postgres.rows import claim_of, head_of
-from tasker.engines.postgres.stores.usage import OwnerTally
-from tasker.engines.postgres.stores.usage import write as write_usage
-from tasker.engines.postgres.ties import End, Options
-from tasker.engines.protocol import ClaimRequest, Heartbeat
-from tasker.engines.shared.journal import ended, logged, started
+from tasker.engines.postgres.jobs import Jobs
+from tasker.engines.postgres.parking import Parking
+from tasker.engines.postgres.rows import head_of
+from tasker.engines.postgres.ties import End, TiedTasks
+from tasker.engines.postgres.transaction import Transaction
+from tasker.engines.protocol import Heartbeat
+from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import Entry, Head, followed, numbered
 from tasker.engines.shared.usage import Tally
 from tasker.engines.shared.values import encode
-from tasker.model import Change, Claim, Lease, Report, Status, TaskProblem, Transition
-from tasker.release import LEVEL
+from tasker.model import Change, Lease, Report, Status, TaskProblem, Transition
 
-_IN_ITS_WORDS = {Status.COMPLETED: "successful", Status.FAILED: "exception"}
+OwnerTally: TypeAlias = Tally[tuple[str, str]]
+"""Usage by owner and type; the day is the database's."""
+_PGQUEUER_STATUS = {Status.COMPLETED: "successful", Status.FAILED: "exception"}
 
 
-class Words(NamedTuple):
-    """What an attempt says, and its end if it ends."""
+class Update(NamedTuple):
+    """What an attempt reports, and its end if it ends."""
 
     lease: Lease
     report: Report | None
     change: Transition | None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it ends the task."""
+        return self.change is not None and self.change.status is not Status.PENDING
+
+    @property
+    def is_again(self) -> bool:
+        """Whether another attempt follows."""
+        return self.change is not None and self.change.status is Status.PENDING
 
 
 class Beat(NamedTuple):
@@ -64,236 +71,187 @@ class _Held(NamedTuple):
 class Attempts:
     """The writes of attempts, on the tables of one schema."""
 
-    def __init__(self, queries: dict[str, str], line: Line, limits: Limits, options: Options) -> None:
+    def __init__(self, queries: dict[str, str], jobs: Jobs, parking: Parking, ties: TiedTasks) -> None:
         self._queries = queries
-        self._line = line
-        self._limits = limits
-        self._options = options
+        self._jobs = jobs
+        self._parking = parking
+        self._ties = ties
 
-    async def claim(
-        self, connection: Connection, news: News, request: ClaimRequest, lines: Sequence[str]
-    ) -> tuple[list[Claim], timedelta | None]:
-        """Take due tasks out of the lines that may start; each begins its next attempt.
-
-        Returns also how long until more may start, where a limit is all that keeps them.
-        """
-        ordinary, suspects = wanted(request, lines)
-        gates = await self._limits.hold(connection, [*ordinary, *suspects])
-        picked = []
-        if suspects:
-            picked += await self._take(connection, request.worker, suspects, request.suspects, gates)
-        if ordinary:
-            picked += await self._take(connection, request.worker, ordinary, request.limit, gates)
-        if gates is not None:
-            await self._limits.spend(connection, gates)
-        held = [] if gates is None else list(gates.by_queue)
-        claims = await self._start(connection, news, request, picked, held) if picked else []
-        return claims, None if gates is None else gates.opens_in
-
-    async def _take(
-        self, connection: Connection, worker: str, lines: Sequence[str], limit: int, gates: Gates | None
-    ) -> list[Picked]:
-        if gates is None:
-            return await self._line.take(connection, worker, lines, limit)
-        return await self._limits.take(connection, worker, lines, limit, gates)
-
-    async def _start(
-        self, connection: Connection, news: News, request: ClaimRequest, picked: Sequence[Picked], held: list[str]
-    ) -> list[Claim]:
-        """Begin the attempts of what was taken. held: the queues whose gates this claim holds."""
-        rows = await connection.fetch(
-            self._queries["start_attempts"], [job.task_id for job in picked], [job.job_id for job in picked],
-            request.worker, request.lease_for, held, LEVEL,
-        )  # fmt: skip
-        begun = {row["task_id"] for row in rows}
-        left = [job for job in picked if job.task_id not in begun]
-        if left:  # cancelled in this moment, past their deadline, or a person's hand
-            await self._line.leave(connection, [(job.job_id, "deleted") for job in left])
-            await self._options.fail_overdue(connection, news, len(left), [job.task_id for job in left])
-            await self._limits.not_started(connection, news, [job.task_id for job in left])
-            await connection.execute(self._queries["out_of_line"], [job.task_id for job in left])
-        news.notes += [started(row["task_id"], row["attempt"]) for row in rows]
-        news.changes += [Change(task_id, Status.RUNNING) for task_id in begun]
-        rows.sort(key=lambda row: (-row["priority"], row["due_at"], row["seq"]))
-        return [claim_of(row) for row in rows]
-
-    async def write(
-        self, connection: Connection, news: News, items: Sequence[Words | Beat], again: bool
-    ) -> list[bool | Heartbeat]:
-        """Store what attempts say, their ends and their signs of life; reply to each item in order."""
+    async def write(self, tx: Transaction, items: Sequence[Update | Beat]) -> list[bool | Heartbeat]:
+        """Store updates and extend leases; return a reply to each item, in order."""
         beats = [item for item in items if isinstance(item, Beat)]
-        words = [item for item in items if isinstance(item, Words)]
-        extended = await self._extend(connection, beats)
+        updates = [item for item in items if isinstance(item, Update)]
+        extended = await self._extend(tx, beats)
         stored: dict[int, bool] = {}
-        for some in _rounds(words):  # an attempt is ended once: a second end of it finds another status
-            leases = await self._words(connection, news, some, again)
-            stored |= {id(said): said.lease in leases for said in some}
+        for some in _rounds(updates):  # an attempt is ended once: a second end of it finds another status
+            leases = await self._store(tx, some)
+            stored |= {id(update): update.lease in leases for update in some}
         # Once for all of them: two transactions that hold the same queues in steps of their own might deadlock.
-        await self._limits.freed(connection, news, news.freed)
+        await self._parking.freed(tx, tx.freed)
         return [_heartbeat(item, extended) if isinstance(item, Beat) else stored[id(item)] for item in items]
 
-    async def _extend(self, connection: Connection, beats: Sequence[Beat]) -> dict[Lease, bool]:
+    async def _extend(self, tx: Transaction, beats: Sequence[Beat]) -> dict[Lease, bool]:
         """Extend leases; return those that are current, and whether their task is to be cancelled."""
         leases = sorted(
             ((lease.task_id, lease.attempt, beat.extend_by) for beat in beats for lease in beat.leases),
         )
         if not leases:
             return {}
-        rows = await connection.fetch(self._queries["extend_leases"], *_columns(leases))
-        await self._line.beat(connection, [row["job_id"] for row in rows if row["job_id"] is not None])
+        rows = await tx.fetch(self._queries["extend_leases"], *_columns(leases))
+        await self._jobs.beat(tx, [row["job_id"] for row in rows if row["job_id"] is not None])
         return {Lease(row["task_id"], row["attempt"]): row["cancelled"] for row in rows}
 
-    async def _words(self, connection: Connection, news: News, words: Sequence[Words], again: bool) -> set[Lease]:
-        """Store words and ends, one for each attempt; return the leases that were current."""
-        plain = [said for said in words if said.report is None and _is_final(said.change)]
-        others = [said for said in words if said.report is not None or not _is_final(said.change)]
-        stored = await self._with_row(connection, news, others, again) if others else set()
-        stored |= await self._end(connection, news, plain)
-        if again:
-            stored |= await self._was_ended(connection, [said for said in words if said.lease not in stored])
+    async def _store(self, tx: Transaction, updates: Sequence[Update]) -> set[Lease]:
+        """Store updates, one for each attempt; return the leases that were current."""
+        plain = [update for update in updates if update.report is None and update.is_final]
+        others = [update for update in updates if update.report is not None or not update.is_final]
+        stored = await self._store_with_row(tx, others) if others else set()
+        stored |= await self._end(tx, plain)
+        if tx.is_retry:
+            stored |= await self._was_ended(tx, [update for update in updates if update.lease not in stored])
         return stored
 
-    async def _with_row(self, connection: Connection, news: News, words: Sequence[Words], again: bool) -> set[Lease]:
-        """Store what needs the task's row first: words, and attempts that are followed by another."""
-        leases = [(said.lease.task_id, said.lease.attempt) for said in words]
-        rows = await connection.fetch(self._queries["lock_running"], *_columns(leases))
-        held = {
+    async def _store_with_row(self, tx: Transaction, updates: Sequence[Update]) -> set[Lease]:
+        """Store what needs the task's row first: reports, and attempts that are followed by another."""
+        held = await self._hold(tx, updates)
+        current = [update for update in updates if update.lease in held]
+        tally: OwnerTally = Tally()
+        await self._report(tx, current, held, tally)
+        again = [update for update in current if update.is_again and not held[update.lease].cancelled]
+        await self._requeue(tx, again, held, tally)
+        ends = [
+            update._replace(change=_cancelled(update.change)) if update.is_again else update
+            for update in current
+            if update.is_final or (update.is_again and held[update.lease].cancelled)
+        ]
+        await self._write_usage(tx, tally)
+        await self._end(tx, ends)
+        return {update.lease for update in current}
+
+    async def _hold(self, tx: Transaction, updates: Sequence[Update]) -> dict[Lease, _Held]:
+        """Hold the rows of the attempts that run; return them."""
+        leases = [(update.lease.task_id, update.lease.attempt) for update in updates]
+        rows = await tx.fetch(self._queries["lock_running"], *_columns(leases))
+        return {
             Lease(row["task_id"], row["attempt"]): _Held(
-                row["seq"],
-                row["job_id"],
-                row["queue"],
-                row["concurrency_key"],
-                row["cancelled"],
-                row["owner"],
-                row["type"],
-                row["usage"],
-                head_of(row),
+                seq=row["seq"],
+                job_id=row["job_id"],
+                queue=row["queue"],
+                key=row["concurrency_key"],
+                cancelled=row["cancelled"],
+                owner=row["owner"],
+                type=row["type"],
+                usage=row["usage"],
+                head=head_of(row),
             )
             for row in rows
         }
-        current = [said for said in words if said.lease in held]
-        tally: OwnerTally = Tally()
-        await self._report(connection, news, current, held, tally, again)
-        await self._back_to_line(
-            connection, news, tally,
-            [said for said in current if _is_again(said.change) and not held[said.lease].cancelled], held,
-        )  # fmt: skip
-        ends = [
-            said._replace(change=_cancelled(said.change)) if _is_again(said.change) else said
-            for said in current
-            if _is_final(said.change) or (_is_again(said.change) and held[said.lease].cancelled)
-        ]
-        await write_usage(connection, self._queries, news.sender, tally)
-        await self._end(connection, news, ends)
-        return {said.lease for said in current}
 
     async def _report(
-        self, connection: Connection, news: News, words: Sequence[Words], held: dict[Lease, _Held],
-        tally: OwnerTally, again: bool,
-    ) -> None:  # fmt: skip
-        """Store what attempts say; `held` then has the new ends of their logs, `tally` what they used up."""
+        self, tx: Transaction, updates: Sequence[Update], held: dict[Lease, _Held], tally: OwnerTally
+    ) -> None:
+        """Store reports; `held` then has the new ends of the logs, `tally` the usage."""
         entries, states = [], []
-        for said in words:
-            if said.report is None or (again and await self._was_reported(connection, said, held)):
+        for update in updates:
+            report = update.report
+            if report is None or (tx.is_retry and await self._was_reported(tx, report, update.lease, held)):
                 continue
-            row = held[said.lease]
-            spoken = numbered(row.head, [(event.type, event.time, event.data) for event in said.report.events])
-            if spoken:
-                entries += [(row.seq, entry) for entry in spoken]
-                news.notes.append(logged(said.lease.task_id, spoken))
-                held[said.lease] = row._replace(head=row.head._replace(kept=spoken[-1].sequence))
-            progress = None if said.report.progress is None else encode(said.report.progress)
-            if progress is not None or said.report.usage is not None:
-                states.append((row.seq, progress, said.report.usage))
-            if said.report.usage is not None:
-                tally.use((row.owner, row.type), row.usage, said.report.usage)
-            if said.change is None:
-                news.changes.append(Change(said.lease.task_id, Status.RUNNING, spoke=True))
-        await keep(connection, self._queries, entries)
+            row = held[update.lease]
+            new = numbered(row.head, [(event.type, event.time, event.data) for event in report.events])
+            if new:
+                entries += [(row.seq, entry) for entry in new]
+                tx.journal.append(logged(update.lease.task_id, new))
+                held[update.lease] = row._replace(head=row.head._replace(kept=new[-1].sequence))
+            progress = None if report.progress is None else encode(report.progress)
+            if progress is not None or report.usage is not None:
+                states.append((row.seq, progress, report.usage))
+            if report.usage is not None:
+                tally.use((row.owner, row.type), row.usage, report.usage)
+            if update.change is None:
+                tx.changes.append(Change(update.lease.task_id, Status.RUNNING, spoke=True))
+        await insert_events(tx, self._queries, entries)
         if states:
-            await connection.execute(self._queries["set_words"], *_columns(states))
+            await tx.execute(self._queries["set_progress"], *_columns(states))
 
-    async def _was_reported(self, connection: Connection, said: Words, held: dict[Lease, _Held]) -> bool:
-        """Tell whether an earlier try, whose answer was lost, has stored these words."""
-        if said.report is None or not said.report.events:
+    async def _was_reported(self, tx: Transaction, report: Report, lease: Lease, held: dict[Lease, _Held]) -> bool:
+        """Return whether an earlier try, whose answer was lost, has stored this report."""
+        if not report.events:
             return False
-        last = said.report.events[-1]
-        query = self._queries["last_event"]
-        row = await connection.fetchrow(query, held[said.lease].seq, said.lease.attempt)
+        last = report.events[-1]
+        row = await tx.fetchrow(self._queries["last_event"], held[lease].seq, lease.attempt)
         return row is not None and (row["time"], row["data"]) == (last.time, last.data)
 
-    async def _back_to_line(
-        self, connection: Connection, news: News, tally: OwnerTally, words: Sequence[Words], held: dict[Lease, _Held]
+    async def _requeue(
+        self, tx: Transaction, updates: Sequence[Update], held: dict[Lease, _Held], tally: OwnerTally
     ) -> None:
-        if not words:
+        """Make tasks pending for another attempt, and store the one that ends."""
+        if not updates:
             return
-        entries, kept, again, jobs = [], [], [], []
-        for said in words:
-            change, row = said.change, held[said.lease]
+        entries, ends, tasks, jobs = [], [], [], []
+        for update in updates:
+            change, row = update.change, held[update.lease]
             assert change is not None
             error, delay = _error(change.error), (change.run_at or change.at) - change.at
             log = followed(row.head, change, change.at)
             tally.end((row.owner, row.type), change)
             entries += [(row.seq, entry) for entry in log]
-            news.notes.append(logged(said.lease.task_id, log[-1:]))
-            kept.append((row.seq, change.ending, error, change.peak_memory))
-            again.append((
-                row.seq, change.reason, delay, change.tries, change.crashes, change.interruptions, error,
-                log[-1].sequence,
-            ))  # fmt: skip
+            tx.journal.append(logged(update.lease.task_id, log[-1:]))
+            tx.freed.append((row.queue, row.owner, row.key))
+            tx.changes.append(Change(update.lease.task_id, Status.PENDING))
+            ends.append((row.seq, change.ending, error, change.peak_memory))
+            counts = change.tries, change.crashes, change.interruptions
+            tasks.append((row.seq, change.reason, delay, *counts, error, log[-1].sequence))
             jobs.append((row.job_id, "canceled"))
-        await keep(connection, self._queries, entries)
-        await connection.execute(self._queries["keep_attempts"], *_columns(kept))
-        await connection.execute(self._queries["back_to_line"], *_columns(again))
-        await self._line.leave(connection, _known(jobs))
-        news.freed += [(row.queue, row.owner, row.key) for row in (held[said.lease] for said in words)]
-        await promote(connection, self._queries, self._line, news)
-        news.changes += [Change(said.lease.task_id, Status.PENDING) for said in words]
+        await insert_events(tx, self._queries, entries)
+        await tx.execute(self._queries["keep_attempts"], *_columns(ends))
+        await tx.execute(self._queries["requeue"], *_columns(tasks))
+        await self._jobs.remove(tx, _known(jobs))
+        await self._jobs.promote(tx)
 
-    async def _end(self, connection: Connection, news: News, words: Iterable[Words]) -> set[Lease]:
-        """Store ends for good; return the leases that were current."""
-        ends = {said.lease: said.change for said in words if said.change is not None}
+    async def _end(self, tx: Transaction, updates: Iterable[Update]) -> set[Lease]:
+        """Store ends of tasks; return the leases that were current."""
+        ends = {update.lease: update.change for update in updates if update.change is not None}
         if not ends:
             return set()
-        values = [
-            (
-                lease.task_id, lease.attempt, change.status.value, change.ending, change.tries, change.crashes,
-                change.result, _error(change.error), change.peak_memory,
-            )
-            for lease, change in sorted(ends.items(), key=lambda end: end[0].task_id)
-        ]  # fmt: skip
-        rows = await connection.fetch(self._queries["end_attempts"], *_columns(values), news.sender)
+        values = [_end_row(*end) for end in sorted(ends.items(), key=lambda end: end[0].task_id)]
+        rows = await tx.fetch(self._queries["end_attempts"], *_columns(values), tx.sender)
         jobs = {row["task_id"]: row["job_id"] for row in rows}
         stored = {lease: change for lease, change in ends.items() if lease.task_id in jobs}
-        await self._line.leave(
-            connection,
-            _known(
-                (jobs[lease.task_id], _IN_ITS_WORDS.get(change.status, "canceled")) for lease, change in stored.items()
-            ),
-        )
-        news.freed += [(row["queue"], row["owner"], row["concurrency_key"]) for row in rows]
-        news.notes += [ended(lease.task_id, change.status, lease.attempt) for lease, change in stored.items()]
-        news.changes += [Change(lease.task_id, change.status) for lease, change in stored.items()]
+        statuses = [
+            (jobs[lease.task_id], _PGQUEUER_STATUS.get(change.status, "canceled")) for lease, change in stored.items()
+        ]
+        await self._jobs.remove(tx, _known(statuses))
+        tx.freed += [(row["queue"], row["owner"], row["concurrency_key"]) for row in rows]
+        tx.journal += [ended(lease.task_id, change.status, lease.attempt) for lease, change in stored.items()]
+        tx.changes += [Change(lease.task_id, change.status) for lease, change in stored.items()]
         awaited = {row["task_id"] for row in rows if row["has_dependants"]}
         if awaited:
             others = [(lease.task_id, change) for lease, change in stored.items() if lease.task_id in awaited]
-            await self._options.settle_dependants(
-                connection, news, [End(task_id, change.status, change.error) for task_id, change in others]
+            await self._ties.settle_dependants(
+                tx, [End(task_id, change.status, change.error) for task_id, change in others]
             )
         return set(stored)
 
-    async def _was_ended(self, connection: Connection, words: Sequence[Words]) -> set[Lease]:
+    async def _write_usage(self, tx: Transaction, tally: OwnerTally) -> None:
+        """Add usage to this process's own rows: one transaction of it at a time does so, and waits for no other."""
+        if rows := tally.take():
+            await tx.execute(self._queries["add_usage"], tx.sender, *_columns(rows))
+
+    async def _was_ended(self, tx: Transaction, updates: Sequence[Update]) -> set[Lease]:
+        """Return the leases that an earlier try, whose answer was lost, has ended in the same way."""
         ends = [
-            (said.lease.task_id, said.lease.attempt, said.change.ending) for said in words if said.change is not None
+            (update.lease.task_id, update.lease.attempt, update.change.ending)
+            for update in updates
+            if update.change is not None
         ]
-        rows = await connection.fetch(self._queries["was_ended"], *_columns(ends)) if ends else []
+        rows = await tx.fetch(self._queries["was_ended"], *_columns(ends)) if ends else []
         return {Lease(row["task_id"], row["attempt"]) for row in rows}
 
 
-async def keep(connection: Connection, queries: dict[str, str], entries: Sequence[tuple[int, Entry]]) -> None:
-    """Add entries to the logs of tasks, each with its task's `seq`; their rows must be held."""
+async def insert_events(tx: Transaction, queries: dict[str, str], entries: Sequence[tuple[int, Entry]]) -> None:
+    """Add entries to the logs of tasks, each with its task's `seq`; the transaction must hold their rows."""
     if entries:
-        await connection.execute(queries["insert_events"], *_columns([(seq, *entry) for seq, entry in entries]))
+        await tx.execute(queries["insert_events"], *_columns([(seq, *entry) for seq, entry in entries]))
 
 
 def _heartbeat(beat: Beat, extended: dict[Lease, bool]) -> Heartbeat:
@@ -301,30 +259,28 @@ def _heartbeat(beat: Beat, extended: dict[Lease, bool]) -> Heartbeat:
     return Heartbeat(lost, {lease for lease in beat.leases if extended.get(lease)})
 
 
-def _rounds(words: Sequence[Words]) -> list[list[Words]]:
-    """Return the words in rounds of one for each attempt, so that those of one keep their order."""
-    rounds: list[list[Words]] = []
+def _rounds(updates: Sequence[Update]) -> list[list[Update]]:
+    """Return the updates in rounds of one for each attempt, so that those of one keep their order."""
+    rounds: list[list[Update]] = []
     count: dict[Lease, int] = {}
-    for said in words:
-        number = count[said.lease] = count.get(said.lease, -1) + 1
+    for update in updates:
+        number = count[update.lease] = count.get(update.lease, -1) + 1
         if number == len(rounds):
             rounds.append([])
-        rounds[number].append(said)
+        rounds[number].append(update)
     return rounds
 
 
-def _is_final(change: Transition | None) -> bool:
-    return change is not None and change.status is not Status.PENDING
-
-
-def _is_again(change: Transition | None) -> bool:
-    return change is not None and change.status is Status.PENDING
-
-
 def _cancelled(change: Transition | None) -> Transition:
-    """A request to cancel wins over another attempt."""
+    """Return the end instead of another attempt: a request to cancel wins."""
     assert change is not None
     return structs.replace(change, status=Status.CANCELLED, run_at=None, reason=None)
+
+
+def _end_row(lease: Lease, change: Transition) -> tuple[Any, ...]:
+    counts = change.tries, change.crashes
+    outcome = change.result, _error(change.error), change.peak_memory
+    return lease.task_id, lease.attempt, change.status.value, change.ending, *counts, *outcome
 
 
 def _error(error: TaskProblem | None) -> bytes | None:

@@ -1,129 +1,239 @@
-"""Claims that wait: woken by news of a line, by the moment of a task, or by looking again now and then."""
+"""Claims: look at the partitions that hold tasks, take what may start, and wait while there is nothing."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from datetime import timedelta
-from random import Random, SystemRandom
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from datetime import datetime, timedelta
+from random import SystemRandom
+from typing import Any
 
-from tasker.engines.postgres.line import wanted
+import structlog
+
+from tasker.engines.postgres.clock_steps import DatabaseSteps
+from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.jobs import PROMOTED_AT_ONCE, Jobs, Picked
+from tasker.engines.postgres.limits import Gates, Limits
+from tasker.engines.postgres.parking import Parking
+from tasker.engines.postgres.partitions import at_level, wanted
+from tasker.engines.postgres.rows import claim_of
+from tasker.engines.postgres.ties import TiedTasks
+from tasker.engines.postgres.transaction import Transaction
+from tasker.engines.postgres.waiters import (
+    LOOKED_AT_ONCE,
+    Patience,
+    Waiters,
+    Window,
+    earliest,
+    seconds_to_look,
+    set_within,
+    soon,
+)
 from tasker.engines.protocol import ClaimRequest
+from tasker.engines.shared.journal import started
+from tasker.errors import Unavailable
+from tasker.model import Change, Claim, Status
+from tasker.release import LEVEL, LIMITS
 
-MOST_LINES = 1000
-"""Lines that one look is at: the database's work for a claim grows with them."""
-POLL_EVERY = 2.0
-"""Seconds between looks while news arrive; they are a hint and may be lost."""
-POLL_DEAF = 0.5
-"""Seconds between looks while the listener is not connected."""
-_LONGEST_SLEEP = 1.0
-"""Seconds between looks at the clock while a task waits for its moment: the database's clock may be set."""
-_SHORTEST_SLEEP = 0.03
-"""Seconds: a due task that somebody holds must not keep us looking all the time."""
-_random = SystemRandom()
-_LEAST_PATIENCE, _MOST_PATIENCE = 0.004, 0.25
-"""Seconds."""
+Claimed = tuple[list[Claim], timedelta | None]
+"""Claims, and how long until there may be more; None if only a notification tells."""
+
+_LOOK_AGAIN = timedelta(seconds=0.2)
+"""How soon to look again while waiting tasks are held, because the database's clock was set."""
+_log = structlog.get_logger(__name__)
 
 
-class Patience:
-    """How long a claim that news has woken lets others go first: where many hear of one task, most find it taken.
+class Starts:
+    """Starts attempts, on the tables of one schema."""
 
-    The first wake-up that finds nothing makes it wait a little, each further one twice as long, and each that finds
-    something half as long. So a worker alone takes a task at once, and of many one comes first by chance.
+    def __init__(self, queries: dict[str, str], jobs: Jobs, limits: Limits, parking: Parking, ties: TiedTasks) -> None:
+        self._queries = queries
+        self._jobs = jobs
+        self._limits = limits
+        self._parking = parking
+        self._ties = ties
+
+    async def claim(self, tx: Transaction, request: ClaimRequest, partitions: Sequence[str]) -> Claimed:
+        """Take due tasks of these partitions that may start; each begins its next attempt."""
+        ordinary, suspects = wanted(request, partitions)
+        gates = await self._limits.hold(tx, [*ordinary, *suspects])
+        picked = []
+        if suspects:
+            picked += await self._take(tx, request.worker, suspects, request.suspects, gates)
+        if ordinary:
+            picked += await self._take(tx, request.worker, ordinary, request.limit, gates)
+        if gates is not None:
+            await self._limits.spend(tx, gates)
+        held = [] if gates is None else list(gates.by_queue)
+        claims = await self._start(tx, request, picked, held) if picked else []
+        return claims, None if gates is None else gates.opens_in
+
+    async def _take(
+        self, tx: Transaction, worker: str, partitions: Sequence[str], limit: int, gates: Gates | None
+    ) -> list[Picked]:
+        if gates is None:
+            return await self._jobs.take(tx, worker, partitions, limit)
+        return await self._limits.take(tx, worker, partitions, limit, gates)
+
+    async def _start(
+        self, tx: Transaction, request: ClaimRequest, picked: Sequence[Picked], held: list[str]
+    ) -> list[Claim]:
+        """Begin the attempts of picked jobs. held: the queues whose gates this claim holds."""
+        task_ids, job_ids = [job.task_id for job in picked], [job.job_id for job in picked]
+        rows = await tx.fetch(
+            self._queries["start_attempts"], task_ids, job_ids, request.worker, request.lease_for, held, LEVEL
+        )
+        begun = {row["task_id"] for row in rows}
+        left = [job for job in picked if job.task_id not in begun]
+        if left:  # cancelled in this moment, past their deadline, or inserted by hand
+            left_ids = [job.task_id for job in left]
+            await self._jobs.remove(tx, [(job.job_id, "deleted") for job in left])
+            await self._ties.fail_overdue(tx, len(left), left_ids)
+            await self._parking.not_started(tx, left_ids)
+            await tx.execute(self._queries["unqueue"], left_ids)
+        tx.journal += [started(row["task_id"], row["attempt"]) for row in rows]
+        tx.changes += [Change(task_id, Status.RUNNING) for task_id in begun]
+        rows.sort(key=lambda row: (-row["priority"], row["due_at"], row["seq"]))
+        return [claim_of(row) for row in rows]
+
+
+class Claims:
+    """The claims of this process.
+
+    give_back: ends the attempt of a claim whose caller has gone. is_deaf: whether notifications do not arrive.
     """
 
-    def __init__(self, random: Random) -> None:
-        self._random = random
-        self._most = 0.0
+    def __init__(
+        self,
+        connections: Connections,
+        queries: dict[str, str],
+        jobs: Jobs,
+        starts: Starts,
+        limits: Limits,
+        steps: DatabaseSteps,
+        waiters: Waiters,
+        *,
+        give_back: Callable[[Claim], Awaitable[Any]],
+        is_deaf: Callable[[], bool],
+    ) -> None:
+        self._connections = connections
+        self._queries = queries
+        self._jobs = jobs
+        self._starts = starts
+        self._limits = limits
+        self._steps = steps
+        self._waiters = waiters
+        self._give_back = give_back
+        self._is_deaf = is_deaf
+        self._patience = Patience(SystemRandom())
+        self._windows: dict[tuple[Any, ...], Window] = {}
+        self._running: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
-    def found(self, something: bool) -> None:
-        """Learn from what a wake-up led to."""
-        if not something:
-            self._most = min(max(self._most * 2, _LEAST_PATIENCE), _MOST_PATIENCE)
-        elif self._most > _LEAST_PATIENCE:
-            self._most /= 2
-        else:
-            self._most = 0.0
+    async def claim(self, request: ClaimRequest, wait_for: timedelta) -> list[Claim]:
+        """Return claims at once if there are any; else wait for the first, at most `wait_for`."""
+        deadline = asyncio.get_running_loop().time() + wait_for.total_seconds()
+        waiter, woken = self._waiters.join(request), False
+        try:
+            while True:
+                waiter.woken.clear()
+                claims, next_in = await self._shielded(self._look_and_claim(request))
+                if woken:
+                    self._patience.found(bool(claims))
+                left = deadline - asyncio.get_running_loop().time()
+                if claims or left <= 0 or self._closed:
+                    return claims
+                pause = min(left, seconds_to_look(next_in, is_deaf=self._is_deaf()))
+                woken = await set_within(waiter.woken, pause)
+                if woken and not self._closed:
+                    await asyncio.sleep(self._patience.seconds())
+        finally:
+            self._waiters.leave(waiter)
 
-    def seconds(self) -> float:
-        """Return how long to wait this time."""
-        return self._random.uniform(0, self._most)
+    async def close(self) -> None:
+        """Let waiting claims return, and finish those under way."""
+        self._closed = True
+        self._waiters.wake_all()
+        while self._running:
+            await asyncio.wait(self._running)
 
+    async def look(self, window: Window, *, again: bool = True) -> tuple[list[str], timedelta | None]:
+        """Return the window's partitions that hold tasks, and the time to the next task that waits for a moment."""
+        asked = self._steps.asking()
+        row = await self._connections.look(
+            lambda connection: connection.fetchrow(self._queries["look"], window.after, LOOKED_AT_ONCE)
+        )
+        assert row is not None
+        self._limits.load(row["settings"])
+        was_set = await self._steps.see(asked, row["now"], row["steps"])
+        if was_set and again:
+            return await self.look(window, again=False)
+        if row["is_moving"]:
+            self._steps.move_on()
+        if was_set or row["is_moving"]:
+            return row["partitions"], _LOOK_AGAIN
+        next_due: datetime | None = row["next_due"]
+        return row["partitions"], None if next_due is None else next_due - row["now"]
 
-class Window:
-    """Which lines the claims of one lane look at next: MOST_LINES at a time, round and round.
+    async def _look_and_claim(self, request: ClaimRequest) -> Claimed:
+        window = self._window_of(request)
+        partitions, next_in = await self.look(window)
+        if next_in is not None and next_in <= timedelta(0):
+            limit = max(PROMOTED_AT_ONCE, request.limit)
+            await self._connections.transact(lambda tx: self._jobs.promote(tx, limit=limit))
+            partitions, next_in = await self.look(window)
+        window.move(partitions)
+        claims, again_in = await self._claim_from(request, await self._lifted(partitions), next_in)
+        return claims, again_in if window.is_done(bool(claims)) else timedelta(0)
 
-    With no more lines than that each look is at all of them. With more, larger priorities come first among those that
-    are looked at together.
-    """
+    async def _lifted(self, partitions: Sequence[str]) -> Sequence[str]:
+        """Move jobs that older processes queued to where only workers take them that keep to limits.
 
-    def __init__(self) -> None:
-        self.after = ""
-        self._is_whole = True
-        """Whether the round that is under way began at the first line, and nothing was claimed in it."""
+        Return the partitions that hold tasks then.
+        """
+        older = self._limits.to_lift(partitions)
+        if not older:
+            return partitions
+        await self._connections.transact(lambda tx: self._limits.lift(tx, older))
+        return list(dict.fromkeys([*partitions, *(at_level(partition, LIMITS) for partition in older)]))
 
-    def move(self, lines: Sequence[str]) -> None:
-        """Go on behind the lines that were looked at; to the first one, if there may be no more."""
-        self._is_whole = self._is_whole or not self.after
-        self.after = lines[-1] if len(lines) >= MOST_LINES else ""
+    async def _claim_from(self, request: ClaimRequest, partitions: Sequence[str], next_in: timedelta | None) -> Claimed:
+        """Claim what these partitions hold."""
+        open_ones = self._limits.open_partitions(partitions)
+        ordinary, suspects = wanted(request, open_ones)
+        if not ordinary and not suspects:
+            return [], next_in
+        claims, opens_in = await self._connections.transact(lambda tx: self._starts.claim(tx, request, open_ones))
+        if claims:
+            return claims, next_in
+        if self._limits.gate_all([*ordinary, *suspects]):
+            return [], earliest(next_in, opens_in)
+        return [], earliest(soon(next_in), opens_in)
 
-    def is_done(self, found: bool) -> bool:
-        """Tell whether all lines were looked at, and nothing was claimed of any."""
-        self._is_whole = self._is_whole and not found
-        return self._is_whole and not self.after
+    def _window_of(self, request: ClaimRequest) -> Window:
+        queues = None if request.queues is None else frozenset(request.queues)
+        return self._windows.setdefault((frozenset(request.types), queues, request.suspects > 0), Window())
 
+    async def _shielded(self, claiming: Coroutine[Any, Any, Claimed]) -> Claimed:
+        """Await a claim; if the caller is cancelled meanwhile, what it took is given back."""
+        task = self._start(claiming)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._start(self._return_claims(task))
+            raise
 
-class Waiter:
-    """One waiting claim."""
+    def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run work that `close` waits for."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
 
-    def __init__(self, request: ClaimRequest) -> None:
-        self.request = request
-        self.news = asyncio.Event()
-
-
-class Waiters:
-    """The claims that wait in this process."""
-
-    def __init__(self) -> None:
-        self._waiters: list[Waiter] = []
-
-    def join(self, request: ClaimRequest) -> Waiter:
-        waiter = Waiter(request)
-        self._waiters.append(waiter)
-        return waiter
-
-    def leave(self, waiter: Waiter) -> None:
-        self._waiters.remove(waiter)
-
-    def wake(self, lines: Iterable[str]) -> None:
-        """Wake those who take tasks of these lines; `queue/*` is every line of a queue (limits.any_line)."""
-        joined = list(lines)
-        changed = {line.removesuffix("/*") for line in joined if line.endswith("/*")}
-        for waiter in self._waiters:
-            ordinary, suspects = wanted(waiter.request, joined)
-            queues = waiter.request.queues
-            if ordinary or suspects or (changed and (queues is None or not changed.isdisjoint(queues))):
-                waiter.news.set()
-
-    def wake_all(self) -> None:
-        for waiter in self._waiters:
-            waiter.news.set()
-
-
-def seconds_to_look(next_in: timedelta | None, *, is_deaf: bool) -> float:
-    """Return how long a claim may sleep; `next_in` is the time to the next task that waits for a moment."""
-    longest = POLL_DEAF if is_deaf else POLL_EVERY
-    if next_in is None:
-        return longest
-    return max(_SHORTEST_SLEEP, min(next_in.total_seconds(), longest, _LONGEST_SLEEP))
-
-
-def soon(next_in: timedelta | None) -> timedelta:
-    """Return when to look again where others held what was in line: they may leave some of it."""
-    others = timedelta(seconds=_random.uniform(_SHORTEST_SLEEP, 0.15))
-    return others if next_in is None else min(next_in, others)
-
-
-def earliest(*times: timedelta | None) -> timedelta | None:
-    """Return the shortest of these; None if there is none."""
-    return min((time for time in times if time is not None), default=None)
+    async def _return_claims(self, claiming: asyncio.Task[Claimed]) -> None:
+        try:
+            claims, _ = await claiming
+            for claim in claims:
+                await self._give_back(claim)
+        except Unavailable as error:
+            _log.warning("store.claims_not_given_back", reason=error.detail)

@@ -1,4 +1,4 @@
-"""The database's time, for all of a process: its machine's wall clock may be wrong, or be set."""
+"""The database's time, for all of a process: the wall clock of its machine may be wrong, or be set."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from tasker.clock import since_boot
-from tasker.engines.postgres.connections import Connection, Connections
+from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.transaction import Connection
 
 
 class DatabaseClock:
-    """A Clock that counts on from what the database said last, by the monotonic clock."""
+    """A Clock that counts on from the last answer of the database, by the monotonic clock."""
 
     def __init__(self) -> None:
-        self._said = datetime.now(UTC)
+        self._last = datetime.now(UTC)
         self._at = time.monotonic()
 
     def now(self) -> datetime:
-        return self._said + timedelta(seconds=time.monotonic() - self._at)
+        return self._last + timedelta(seconds=time.monotonic() - self._at)
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -30,7 +31,7 @@ class DatabaseClock:
 
         async def ask(connection: Connection) -> tuple[datetime, float]:
             asked = time.monotonic()
-            said = await connection.fetchval("SELECT clock_timestamp()")
-            return said, (asked + time.monotonic()) / 2
+            answer = await connection.fetchval("SELECT clock_timestamp()")
+            return answer, (asked + time.monotonic()) / 2
 
-        self._said, self._at = await connections.read(ask)
+        self._last, self._at = await connections.read(ask)

@@ -1,8 +1,8 @@
-"""What becomes of times that are stored when the database's clock is set: lengths stay as long, moments stay moments.
+"""Steps of the database's clock: stored durations keep their length, stored moments stay moments.
 
-Each process holds the database's time against the time that has elapsed; of all that see a step one follows it: it
-notes what is to be moved, and from then on every process moves a batch after the other. What waits is held until all is
-done.
+Each process compares the database's time with the time that has elapsed. Of all that see a step one follows it: it
+records which rows to move, and from then on every process moves them, batch by batch. Waiting tasks are held until all
+are moved.
 """
 
 from __future__ import annotations
@@ -10,41 +10,37 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 
 from tasker.clock import Lagging, from_micros, to_micros
-from tasker.engines.postgres.connections import Connection, Connections
-from tasker.engines.postgres.notices import News
+from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.transaction import Transaction
 from tasker.errors import Unavailable
 
 _TOLERANCE = timedelta(seconds=2)
 """A smaller step ends no lease and is not followed."""
 _LEASE_AT_LEAST = timedelta(minutes=1)
-"""How long leases last after a step, at the least: those of other processes may be longer than ours."""
+"""Minimum lease after a step: the leases of other processes may be longer than ours."""
 BATCH = 5000
 """Rows that one transaction moves."""
-_NOTED_WITHIN = 60
-"""Seconds that it may take to note what is to be moved: a plain read and write, but of everything that waits."""
+_RECORDED_WITHIN = 60
+"""Seconds that it may take to record which rows to move: a plain read and write, but of everything that waits."""
 _MICRO = timedelta(microseconds=1)
 _log = structlog.get_logger(__name__)
 
-EraseUntil = Callable[[Connection], Awaitable[datetime]]
-"""Tells by what time to erase, as a transaction sees it."""
-Transact = Callable[[Callable[[Connection, News, bool], Awaitable[Any]]], Awaitable[Any]]
+EraseUntil = Callable[[Transaction], Awaitable[datetime]]
+"""Returns the time before which expired rows may be erased, as a transaction sees it."""
 
 
 class DatabaseSteps:
-    """The database's clock as one process sees it. elapsed: tells seconds that go on, whatever clocks are set to."""
+    """The database's clock as one process sees it. elapsed: returns seconds that no setting of a clock affects."""
 
     def __init__(
-        self, connections: Connections, queries: dict[str, str], transact: Transact, lease: timedelta,
-        elapsed: Callable[[], float],
-    ) -> None:  # fmt: skip
+        self, connections: Connections, queries: dict[str, str], lease: timedelta, elapsed: Callable[[], float]
+    ) -> None:
         self._connections = connections
         self._queries = queries
-        self._transact = transact
         self._lease = max(lease, _LEASE_AT_LEAST)
         self._elapsed = elapsed
         self._ahead: tuple[int, int] | None = None
@@ -54,11 +50,11 @@ class DatabaseSteps:
         self._moving: asyncio.Task[None] | None = None
 
     def asking(self) -> int:
-        """Return the microseconds that have elapsed, to be told to `see` with the answer."""
+        """Return the microseconds that have elapsed, to be passed to `see` with the answer."""
         return round(self._elapsed() * 1_000_000)
 
     async def look(self) -> None:
-        """Ask for the time; the first time also whether it was set back while no process ran."""
+        """Ask for the time; on the first call also whether the clock was set back while no process ran."""
         asked = self.asking()
         row = await self._connections.look(lambda connection: connection.fetchrow(self._queries["clock"]))
         if self._erasing is None:  # at the start: what elapses from then on is no jump
@@ -70,19 +66,14 @@ class DatabaseSteps:
             await self._move_all()
 
     async def see(self, asked: int, now: datetime, steps: int) -> bool:
-        """Hear the database's time, which was asked for at `asked`; return whether it was set.
+        """Take in the database's time, which was asked for at `asked`; return whether its clock was set.
 
-        Then what waits is held until a look tells that nothing is being moved. If the step cannot be followed now, the
-        next look sees it again: claims of what is in line go on. steps: how many steps were followed by then.
+        Then waiting tasks are held until a look finds that no rows are left to move. A step that cannot be followed now
+        is seen again by the next look; claims of queued tasks go on. steps: how many steps had been followed.
         """
-        told, shown = self.asking(), to_micros(now)
-        low, high = shown - told, shown - asked
-        step, tolerance = 0, _TOLERANCE // _MICRO
-        if self._ahead is not None and steps == self._followed:
-            if low - self._ahead[1] > tolerance:
-                step = low - self._ahead[1]
-            elif self._ahead[0] - high > tolerance:
-                step = high - self._ahead[0]
+        answered, shown = self.asking(), to_micros(now)
+        low, high = shown - answered, shown - asked
+        step = self._step_to(low, high) if steps == self._followed else 0
         if not step:
             self._ahead, self._followed = (low, high), steps
         elif not self._is_following:
@@ -92,71 +83,80 @@ class DatabaseSteps:
                 if followed:
                     self._ahead, self._followed = (low, high), steps + 1
                 elif followed is False:
-                    self._ahead = None  # another may have followed it: the next look begins anew
+                    self._ahead = None  # another process may have followed it: the next look begins anew
             except Unavailable as error:
                 _log.warning("clock.not_followed", seconds=step / 1_000_000, reason=error.detail)
             finally:
                 self._is_following = False
         return step != 0
 
+    def _step_to(self, low: int, high: int) -> int:
+        """Return the step in microseconds, given bounds of how far the database's clock is ahead now; 0 if none."""
+        tolerance = _TOLERANCE // _MICRO
+        if self._ahead is None:
+            return 0
+        if low - self._ahead[1] > tolerance:
+            return low - self._ahead[1]
+        return high - self._ahead[0] if self._ahead[0] - high > tolerance else 0
+
     def move_on(self) -> None:
-        """See to it that what is to be moved is, while others go on."""
+        """Move recorded rows in the background."""
         if self._moving is None or self._moving.done():
             self._moving = asyncio.create_task(self._move_all())
 
     async def close(self) -> None:
-        """Stop moving: what is left is moved by the next process."""
+        """Stop moving: other processes move the rest."""
         if self._moving is not None:
             self._moving.cancel()
             await asyncio.wait([self._moving])
 
-    async def keep(self, connection: Connection) -> None:
-        """Store that the database's clock shows what it shows."""
-        await connection.execute(self._queries["clock_seen"])
+    async def keep(self, tx: Transaction) -> None:
+        """Store the time that the database's clock shows."""
+        await tx.execute(self._queries["clock_seen"])
 
-    async def erase_until(self, connection: Connection) -> datetime:
-        """Return by what time to erase now, and store it for the next process."""
-        row = await connection.fetchrow(self._queries["clock"])
+    async def erase_until(self, tx: Transaction) -> datetime:
+        """Return the time before which to erase, and store it for the next process."""
+        row = await tx.fetchrow(self._queries["clock"])
         elapsed, known = self.asking(), to_micros(row["erased_until"])
         assert self._erasing is not None, "the engine looks at the clock when it opens"
         until = from_micros(self._erasing.tell(to_micros(row["now"]), elapsed, at_least=known))
-        await connection.execute(self._queries["erased_until"], until)
+        await tx.execute(self._queries["erased_until"], until)
         return until
 
     async def _follow(self, step: timedelta, steps: int) -> bool | None:
-        """Follow a step; return whether it was ours to follow, None if one before it was not at its end yet."""
+        """Follow a step; return whether this process did, or None if the step before it is still being followed."""
 
-        async def work(connection: Connection, _news: News, _again: bool) -> bool | None:
-            if await connection.fetchval(self._queries["clock_was_set"], steps, step, _TOLERANCE) is None:
-                is_moving: bool = (await connection.fetchrow(self._queries["clock"]))["is_moving"]
+        async def work(tx: Transaction) -> bool | None:
+            if await tx.fetchval(self._queries["clock_was_set"], steps, step, _TOLERANCE) is None:
+                is_moving: bool = (await tx.fetchrow(self._queries["clock"]))["is_moving"]
                 return None if is_moving else False
-            await connection.execute(f"SET LOCAL statement_timeout = '{_NOTED_WITHIN}s'")
-            await connection.execute(self._queries["note_moves"], step, timeout=_NOTED_WITHIN + 1)
+            await tx.execute(f"SET LOCAL statement_timeout = '{_RECORDED_WITHIN}s'")
+            await tx.execute(self._queries["note_moves"], step, timeout=_RECORDED_WITHIN + 1)
             for query in ("move_refills", "move_signs_of_life"):
-                await connection.execute(self._queries[query], step)
-            await connection.execute(self._queries["renew_leases"], self._lease)
+                await tx.execute(self._queries[query], step)
+            await tx.execute(self._queries["renew_leases"], self._lease)
             return True
 
-        followed: bool | None = await self._transact(work)
+        followed: bool | None = await self._connections.transact(work)
         if followed:
             _log.warning("clock.was_set", seconds=step.total_seconds(), whose="the database's")
         await self._move_all()
         return followed
 
     async def _move_all(self) -> None:
-        """Move a batch after the other, each in a transaction of its own."""
+        """Move recorded rows batch by batch, each in a transaction of its own."""
         try:
             for query in ("move_tasks", "move_deliveries"):
                 while await self._move(query) == BATCH:
                     pass
-            await self._transact(lambda connection, _news, _again: connection.execute(self._queries["clock_followed"]))
-        except Unavailable as error:  # what has been moved is stored, and the next look goes on
+            await self._connections.transact(lambda tx: tx.execute(self._queries["clock_followed"]))
+        except Unavailable as error:  # moved batches are stored, and the next look goes on
             _log.warning("clock.not_followed", reason=error.detail)
 
     async def _move(self, query: str) -> int:
-        async def work(connection: Connection, _news: News, _again: bool) -> int:
-            moved: int = await connection.fetchval(self._queries[query], BATCH)
+        async def work(tx: Transaction) -> int:
+            moved: int = await tx.fetchval(self._queries[query], BATCH)
             return moved
 
-        moved: int = await self._transact(work)
+        moved: int = await self._connections.transact(work)
         return moved

@@ -1,4 +1,4 @@
-"""Group commit over a network: what arrives while a transaction is under way shares the next one."""
+"""Group commit: items that arrive while a transaction is under way share the next one."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import asyncpg
 
-from tasker.engines.postgres.connections import Connection, Connections
-from tasker.engines.postgres.notices import News
-from tasker.engines.shared.values import COMMIT_BYTES
+from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.transaction import Transaction
+from tasker.engines.shared.batches import take_batch
 from tasker.errors import RequestError, Unavailable
 
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
-
-MAX_BATCH = 256
-"""Items in one transaction at the most; nor do they come to more than COMMIT_BYTES."""
 
 
 class _Waiting(NamedTuple):
@@ -28,36 +25,31 @@ class _Waiting(NamedTuple):
 
 
 class Batches(Generic[I, R]):
-    """Gathers items into transactions, at most `lanes` at a time, and answers each when it is durable.
+    """Gathers items into transactions, at most `at_once` at a time, and answers each once it is durable.
 
-    work: called in a transaction with (connection, news, items, again); returns a reply for each item, in order. It may
-    run several times; `again` says that an earlier run may have been stored. A fault of the data in one item, or a
-    RequestError, is told to that item's caller alone: the others are tried without it.
-    tell: hears the news of each transaction once it is durable.
+    work: stores items in a transaction and returns a reply for each, in order. It may run several times (see
+    `Transaction.is_retry`). A fault of the data in one item, or a RequestError, is raised to that item's caller alone:
+    the others are tried without it.
     """
 
     def __init__(
         self,
         connections: Connections,
-        work: Callable[[Connection, News, Sequence[I], bool], Awaitable[Sequence[R]]],
-        tell: Callable[[News], None],
+        work: Callable[[Transaction, Sequence[I]], Awaitable[Sequence[R]]],
         *,
-        sender: str,
-        lanes: int = 1,
+        at_once: int = 1,
     ) -> None:
         self._connections = connections
         self._work = work
-        self._tell = tell
-        self._sender = sender
-        self._free = lanes
+        self._free = at_once
         self._queue: deque[_Waiting] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def put(self, item: I, size: int = 0) -> asyncio.Future[R]:
-        """Queue an item; the future has its reply once that is durable.
+        """Queue an item; the future gets its reply once that is durable.
 
-        size: its bytes, if they may be many. Raises Unavailable once closed.
+        size: its bytes, if it may be large. Raises Unavailable once closed.
         """
         if self._closed:
             raise Unavailable("the store is closed")
@@ -81,40 +73,27 @@ class Batches(Generic[I, R]):
 
     async def _run(self) -> None:
         """Store batch after batch until nothing waits."""
-        await asyncio.sleep(0)  # what else this turn of the loop brings shares the transaction
+        await asyncio.sleep(0)  # items of this iteration of the loop share the transaction
         while self._queue:
-            batch = [one for one in self._take() if not one.future.done()]  # whose caller has gone is not stored
+            batch = [
+                one for one in take_batch(self._queue) if not one.future.done()
+            ]  # an item whose caller has gone is not stored
             if batch:
                 await self._store(batch)
         self._free += 1
 
-    def _take(self) -> list[_Waiting]:
-        """Take what came first, as far as it may share a transaction."""
-        batch: list[_Waiting] = []
-        room = COMMIT_BYTES
-        while self._queue and len(batch) < MAX_BATCH:
-            room -= self._queue[0].size
-            if room < 0 and batch:
-                break
-            batch.append(self._queue.popleft())
-        return batch
-
     async def _store(self, batch: list[_Waiting]) -> None:
-        async def work(connection: Connection, news: News, again: bool) -> Sequence[R]:
-            news.sender = self._sender
-            return await self._work(connection, news, [waiting.item for waiting in batch], again)
-
+        items = [waiting.item for waiting in batch]
         try:
-            replies, news = await self._connections.transact(work)
-        except Unavailable as error:  # those behind would only wait for the same
+            replies = await self._connections.transact(lambda tx: self._work(tx, items))
+        except Unavailable as error:  # the items behind would only wait for the same
             _fail([*batch, *self._queue], error)
             self._queue.clear()
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, RequestError) as error:
             await self._one_by_one(batch, error)
-        except Exception as error:  # anything: a fault must reach its callers, and the lane goes on
+        except Exception as error:  # any fault must reach its callers, and later batches go on
             _fail(batch, error)
         else:
-            self._tell(news)
             for waiting, reply in zip(batch, replies, strict=True):
                 if not waiting.future.done():
                     waiting.future.set_result(reply)

@@ -1,52 +1,64 @@
-"""Connections to PostgreSQL: a bounded pool, transactions that are tried again, and faults in the seam's words."""
+"""Connections to PostgreSQL: a bounded pool, transactions with retries, and its faults as errors of the protocol."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
 import structlog
 
-from tasker.engines.postgres.notices import News
+from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.errors import ConfigError, RequestError, Unavailable
 
 T = TypeVar("T")
-Connection: TypeAlias = Any
-"""One of asyncpg, which comes without types."""
 OnAcquire = Callable[[Connection], Awaitable[None]]
 
 ANSWER_WITHIN = 5.0
-"""Seconds that a statement, a connection or a free place in the pool may take: then the database counts as away."""
+"""Seconds that a statement, a connection or a free place in the pool may take; then the database counts as away."""
 _AGAIN_FOR = 4.0
-"""Seconds for which work whose connection broke is tried again before its callers are told."""
+"""Seconds for which work whose connection broke is tried again before it fails."""
 _PAUSE = 0.1
 _NOT_FOR_READS = 3
 """Connections that clients' reads leave to claims and writes."""
 _SLOW = 1.0
-"""Seconds after which an answer is as good as none, for those who judge others by their silence."""
+"""Seconds after which a late answer counts as a break: leases ran on meanwhile."""
 
 CONFLICTS = (
-    asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.InvalidCachedStatementError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.InvalidCachedStatementError,
     asyncpg.LockNotAvailableError,
-)  # fmt: skip
-"""The database undid the work, and the same work may succeed at once."""
+)
+"""The database rolled the work back, and the same work may succeed at once."""
 LOST = (
-    OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.TooManyConnectionsError,
-    asyncpg.IdleInTransactionSessionTimeoutError, asyncpg.InternalClientError,
-)  # fmt: skip
-"""Nobody knows whether the last transaction was stored: it must be safe to do it again."""
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InternalClientError,
+)
+"""The last transaction may have been stored or not: it must be safe to do it again."""
 REFUSED = (
-    asyncpg.InsufficientResourcesError, asyncpg.OperatorInterventionError, asyncpg.PostgresSystemError,
-    asyncpg.ReadOnlySQLTransactionError, asyncpg.InternalServerError, asyncpg.InvalidAuthorizationSpecificationError,
-)  # fmt: skip
-"""The database answers, and cannot write: a full disk, a standby, a statement that took too long."""
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.PostgresSystemError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InternalServerError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+)
+"""The database answers and cannot write: a full disk, a standby, a statement that took too long."""
 
 _log = structlog.get_logger(__name__)
 
@@ -69,7 +81,7 @@ def session_settings(more: Mapping[str, str]) -> dict[str, str]:
 
 
 async def prepare(connection: Connection) -> None:
-    """Have UUIDs come and go as Python's own."""
+    """Have the connection encode and decode UUIDs as Python's own."""
     await connection.set_type_codec(
         "uuid", schema="pg_catalog", format="binary", encoder=_uuid_bytes, decoder=lambda data: UUID(bytes=bytes(data))
     )
@@ -80,9 +92,9 @@ def _uuid_bytes(value: UUID) -> bytes:
 
 
 class Contact:
-    """Since when the database has answered without a break.
+    """How long the database has answered without a break.
 
-    After a break every lease may look over although its worker lives: for a while nobody's is taken away.
+    After a break every lease may look expired although its worker lives: for a while none is ended.
     """
 
     def __init__(self) -> None:
@@ -93,7 +105,7 @@ class Contact:
 
     @contextlib.contextmanager
     def measured(self) -> Iterator[None]:
-        """Take an answer that was long in coming for a break: a database that stood still has let every lease run."""
+        """Count a slow answer as a break: while the database stood still, no worker could extend its lease."""
         asked = time.monotonic()
         yield
         if time.monotonic() - asked > _SLOW:
@@ -106,7 +118,7 @@ class Contact:
 class Connections:
     """The pool of one process.
 
-    journal: the table that transactions add their notes to.
+    journal_table: where the journal of transactions goes.
     on_acquire: called with each connection that is taken, before its use.
     Raises Unavailable (503) where the database does not answer, RequestError as the work itself does.
     """
@@ -116,12 +128,16 @@ class Connections:
         url: str,
         *,
         size: int,
-        journal: str = "",
+        journal_table: str = "",
         settings: Mapping[str, str] | None = None,
         on_acquire: OnAcquire | None = None,
     ) -> None:
         self.url = url
-        self.journal = journal
+        self.sender = secrets.token_hex(6)
+        """The name of this process in notifications."""
+        self._journal_table = journal_table
+        self.on_commit: Callable[[Transaction], None] = lambda _: None
+        """Called with each transaction that is durable."""
         self.size = size
         self.settings = session_settings(settings or {})
         self.contact = Contact()
@@ -133,9 +149,16 @@ class Connections:
         """Connect. Raises ConfigError when the database cannot be reached or refuses us."""
         try:
             self._pool = await asyncpg.create_pool(
-                self.url, min_size=1, max_size=self.size, timeout=ANSWER_WITHIN, command_timeout=ANSWER_WITHIN,
-                server_settings=self.settings, init=prepare, setup=self._on_acquire, reset=_leave_as_it_is,
-            )  # fmt: skip
+                self.url,
+                min_size=1,
+                max_size=self.size,
+                timeout=ANSWER_WITHIN,
+                command_timeout=ANSWER_WITHIN,
+                server_settings=self.settings,
+                init=prepare,
+                setup=self._on_acquire,
+                reset=_leave_as_it_is,
+            )
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
             raise cannot_connect(error) from error
 
@@ -155,7 +178,7 @@ class Connections:
             await prepare(connection)
             if self._on_acquire is not None:
                 await self._on_acquire(connection)
-        except BaseException:  # also a cancellation: nobody else knows of it
+        except BaseException:  # also a cancellation: no one else can close it
             connection.terminate()
             raise
         return connection
@@ -177,7 +200,7 @@ class Connections:
             await self._pool.release(connection)
 
     async def read(self, query: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run a client's query; so many at a time that claims and writes always find a connection."""
+        """Run a client's query; few enough at a time that claims and writes always find a connection."""
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
                 await self._reading.acquire()
@@ -204,7 +227,7 @@ class Connections:
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:
-        """Take a connection that sees the database as it is now for as long as it is held, however long that is."""
+        """Take a connection that sees the database as it is now, for as long as it is held."""
         try:
             async with self.taken() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
                 await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -212,40 +235,44 @@ class Connections:
         except (*LOST, *REFUSED) as error:
             raise self._away(error) from error
 
-    async def transact(self, work: Callable[[Connection, News, bool], Awaitable[T]]) -> tuple[T, News]:
-        """Run `work(connection, news, again)` in a transaction; return its result and news once it is durable.
+    async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `work` in a transaction; return its result once that is durable and this process is notified.
 
-        Work whose connection broke is done again, with `again` set once a transaction of it may have been stored.
+        Work whose connection broke is done again: a transaction with `is_retry` follows one that may be stored.
         """
-        begun, again = time.monotonic(), False
+        begun, is_retry = time.monotonic(), False
         while True:
-            news = News(self.journal)
-            news.is_unsure = again
+            tx = Transaction(journal_table=self._journal_table, sender=self.sender, is_retry=is_retry)
             try:
                 with self.contact.measured():
-                    return await self._transact_once(work, news), news
+                    result = await self._transact_once(work, tx)
             except CONFLICTS as error:
                 fault: Exception = error
             except LOST as error:
                 self.contact.broken()
-                fault, again = error, again or news.is_sent
+                fault, is_retry = error, is_retry or tx.is_commit_sent
             except REFUSED as error:
                 raise self._away(error) from error
+            else:
+                self.on_commit(tx)
+                return result
             if time.monotonic() - begun > _AGAIN_FOR:
                 raise self._away(fault) from fault
             _log.info("store.again", reason=repr(fault))
             await asyncio.sleep(_PAUSE)
 
-    async def _transact_once(self, work: Callable[[Connection, News, bool], Awaitable[T]], news: News) -> T:
+    async def _transact_once(self, work: Callable[[Transaction], Awaitable[T]], tx: Transaction) -> T:
         async with self.taken() as connection:
             await connection.execute("BEGIN")
+            tx.connection = connection
             try:
-                result = await work(connection, news, news.is_unsure)
+                result = await work(tx)
             except (RequestError, asyncpg.PostgresError):
                 await connection.execute("ROLLBACK")
                 raise
-            news.is_sent = True
-            await connection.execute("".join([*news.statements(), news.note(), "COMMIT"]))
+            last = tx.last_statements()
+            tx.is_commit_sent = True
+            await connection.execute(last + "COMMIT")
         return result
 
     @staticmethod
@@ -255,12 +282,12 @@ class Connections:
 
 
 def cannot_connect(error: Exception) -> ConfigError:
-    """Return what to tell a person whose TASKER_DATABASE_URL leads nowhere; the URL itself may hold a password."""
-    said = str(error) or type(error).__name__
-    if isinstance(error, ValueError):  # its words quote the URL
-        said = "a URL that cannot be read; are / ? # @ in its password percent-encoded?"
-    return ConfigError(f"TASKER_DATABASE_URL: expected a PostgreSQL database that answers, got: {said}")
+    """Return the error for a TASKER_DATABASE_URL that cannot be used; never the URL, which may hold a password."""
+    reason = str(error) or type(error).__name__
+    if isinstance(error, ValueError):  # its message quotes the URL
+        reason = "a URL that cannot be read; are / ? # @ in its password percent-encoded?"
+    return ConfigError(f"TASKER_DATABASE_URL: expected a PostgreSQL database that answers, got: {reason}")
 
 
 async def _leave_as_it_is(_: Connection) -> None:
-    """Nothing of a session is changed between uses, so that there is nothing to reset."""
+    """Skip asyncpg's reset: no use changes its session."""

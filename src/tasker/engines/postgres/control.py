@@ -1,40 +1,138 @@
-"""The Control of the distributed engine."""
+"""What clients change about tasks: cancel, retry, delete; one task or many."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any
 from uuid import UUID
 
-from tasker.engines.postgres.changes import Changes
-from tasker.engines.postgres.connections import Connection, Connections
-from tasker.engines.postgres.notices import News
+import asyncpg
+
+from tasker.engines.postgres.attempts import insert_events
+from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.jobs import Jobs
+from tasker.engines.postgres.parking import Parking
 from tasker.engines.postgres.reads import Reads
-from tasker.engines.shared.values import to_cursor
-from tasker.errors import Conflict, NotFound
-from tasker.model import Draft, TaskFilter
+from tasker.engines.postgres.retention import Erasure
+from tasker.engines.postgres.rows import head_of, task_of
+from tasker.engines.postgres.ties import End, TiedTasks
+from tasker.engines.postgres.transaction import Transaction
+from tasker.engines.shared.cursors import to_cursor
+from tasker.engines.shared.journal import ended, logged
+from tasker.engines.shared.log import reopened
+from tasker.engines.shared.refusals import (
+    cannot_cancel,
+    cannot_delete,
+    cannot_retry,
+    dependency_not_completed,
+    not_settled,
+)
+from tasker.engines.shared.values import read_extra
+from tasker.errors import Conflict, Expired, NotFound
+from tasker.model import Change, Draft, Status, Task, TaskFilter
 from tasker.model.control import Action, Chosen, ChosenTask, Counted
 
-Act = Callable[[Connection, News, UUID, bool], Awaitable[Any]]
-Transact = Callable[[Callable[[Connection, News, bool], Awaitable[Any]]], Awaitable[Any]]
+Act = Callable[[Transaction, UUID], Awaitable[Any]]
+
+
+class TaskChanges:
+    """Cancel, retry and delete, on the tables of one schema."""
+
+    def __init__(
+        self, queries: dict[str, str], jobs: Jobs, parking: Parking, ties: TiedTasks, erasure: Erasure
+    ) -> None:
+        self._queries = queries
+        self._jobs = jobs
+        self._parking = parking
+        self._ties = ties
+        self._erasure = erasure
+
+    async def cancel(self, tx: Transaction, task_id: UUID) -> Task:
+        """Cancel a pending task, or ask the worker of a running one to."""
+        status = await self.cancel_if_open(tx, task_id)
+        if status not in ("pending", "running") and not (tx.is_retry and status == "cancelled"):
+            raise cannot_cancel(status)
+        return await self._task(tx, task_id)
+
+    async def cancel_if_open(self, tx: Transaction, task_id: UUID) -> str:
+        """Cancel a task unless it has ended; return the status that it had."""
+        row = await self._lock(tx, task_id)
+        if row["status"] == "running":
+            await tx.execute(self._queries["request_cancel"], row["seq"])
+            tx.changes.append(Change(task_id, Status.RUNNING, cancel_requested=True))
+        elif row["status"] == "pending":
+            head = head_of(await tx.fetchrow(self._queries["cancel_pending"], row["seq"]))
+            tx.journal.append(ended(task_id, Status.CANCELLED, head.attempt, head.last + 1))
+            await tx.execute(self._queries["forget_dependencies"], [row["seq"]])
+            await self._jobs.remove_pending(tx, [task_id])
+            await self._parking.left(tx, [row])
+            tx.changes.append(Change(task_id, Status.CANCELLED))
+            if row["has_dependants"]:
+                await self._ties.settle_dependants(tx, [End(task_id, Status.CANCELLED, None)])
+        return str(row["status"])
+
+    async def retry(self, tx: Transaction, task_id: UUID) -> Task:
+        """Make a failed or cancelled task pending again."""
+        await self._ties.lock_key_of(tx, task_id)
+        row = await self._lock(tx, task_id)
+        if tx.is_retry and row["status"] in ("pending", "running"):
+            return await self._task(tx, task_id)
+        if row["status"] not in ("failed", "cancelled"):
+            raise cannot_retry(row["status"])
+        depends_on = read_extra(row["extra"])["depends_on"] if row["extra"] else ()
+        waits_for, failed = await self._ties.check_retry(
+            tx, row["owner"], row["type"], row["unique_key"], depends_on, may_miss=row["saw_all"]
+        )
+        if failed is not None:
+            raise dependency_not_completed(failed)
+        await tx.execute(self._queries["keep_latest_attempt"], row["seq"])
+        head = await tx.fetchrow(self._queries["head_by_seq"], row["seq"])
+        entries = reopened(head_of(head), head["now"])
+        await insert_events(tx, self._queries, [(row["seq"], entry) for entry in entries])
+        tx.journal.append(logged(task_id, entries[-1:]))
+        await tx.execute(self._queries["retry_task"], row["seq"], entries[-1].sequence)
+        if waits_for:
+            await self._ties.wait_for(tx, row["seq"], waits_for)
+        await self._jobs.promote(tx)
+        tx.changes.append(Change(task_id, Status.PENDING))
+        return await self._task(tx, task_id)
+
+    async def delete(self, tx: Transaction, task_id: UUID) -> None:
+        """Erase a terminal task with all that belongs to it."""
+        try:
+            row = await self._lock(tx, task_id)
+        except NotFound as error:
+            if tx.is_retry and not isinstance(error, Expired):
+                return
+            raise
+        if row["status"] in ("pending", "running"):
+            raise cannot_delete(row["status"])
+        if row["has_dependants"] and await tx.fetchval(self._queries["is_awaited"], task_id):
+            raise not_settled()
+        await self._erasure.delete(tx, row["seq"], task_id)
+
+    async def _lock(self, tx: Transaction, task_id: UUID) -> asyncpg.Record:
+        row: asyncpg.Record | None = await tx.fetchrow(self._queries["lock_task"], task_id)
+        if row is None or row["is_over"]:
+            tombstone = await self._erasure.find_tombstone(tx, task_id)
+            if tombstone is not None:
+                raise Expired.of(task_id, tombstone.expired_at)
+            raise NotFound(f"there is no task {task_id}")
+        return row
+
+    async def _task(self, tx: Transaction, task_id: UUID) -> Task:
+        row: Any = await tx.fetchrow(self._queries["task_by_id"], task_id)
+        return task_of(row)
 
 
 class PostgresControl:
-    """transact: runs work in a transaction and tells its news."""
+    """The Control of the distributed engine: actions on many tasks."""
 
-    def __init__(
-        self, connections: Connections, queries: dict[str, str], reads: Reads, changes: Changes, transact: Transact
-    ) -> None:
+    def __init__(self, connections: Connections, queries: dict[str, str], reads: Reads, changes: TaskChanges) -> None:
         self._connections = connections
         self._queries = queries
         self._reads = reads
-        self._transact = transact
-        self._acts: dict[Action, Act] = {
-            "cancel": changes.cancel,
-            "retry": changes.retry,
-            "delete": lambda connection, _news, task_id, again: changes.delete(connection, task_id, again),
-        }
+        self._acts: dict[Action, Act] = {"cancel": changes.cancel, "retry": changes.retry, "delete": changes.delete}
 
     async def find_draft(self, task_id: UUID) -> Draft | None:
         row = await self._connections.read(
@@ -57,24 +155,23 @@ class PostgresControl:
     async def act(self, action: Action, task_ids: Sequence[UUID]) -> int:
         act = self._acts[action]
 
-        async def free_ones(connection: Connection, news: News, again: bool) -> tuple[int, set[UUID]]:
-            rows = await connection.fetch(self._queries["lock_free"], task_ids)
-            done = [await _done(act(connection, news, row["task_id"], again)) for row in rows]
+        async def act_on_free(tx: Transaction) -> tuple[int, set[UUID]]:
+            rows = await tx.fetch(self._queries["lock_free"], task_ids)
+            done = [await _done(act(tx, row["task_id"])) for row in rows]
             return sum(done), {row["task_id"] for row in rows}
 
-        done, free = await self._transact(free_ones)
+        async def one(task_id: UUID) -> None:
+            await self._connections.transact(lambda tx: act(tx, task_id))
+
+        done, free = await self._connections.transact(act_on_free)
         for task_id in task_ids:
-            if task_id not in free:  # held by others then, or gone
-                done += await _done(self._transact(partial(_alone, act, task_id)))
+            if task_id not in free:  # another process held it, or it is gone
+                done += await _done(one(task_id))
         return int(done)
 
 
-async def _alone(act: Act, task_id: UUID, connection: Connection, news: News, again: bool) -> None:
-    await act(connection, news, task_id, again)
-
-
 async def _done(work: Awaitable[Any]) -> bool:
-    """Tell whether a task was as the action needs it."""
+    """Return whether a task had a status that the action needs."""
     try:
         await work
     except (Conflict, NotFound):  # another status by now, or gone

@@ -1,4 +1,4 @@
-"""The one connection of a process that listens for news of others, and holds the lock of its worker's name."""
+"""The one connection of a process that listens for notifications, and holds the lock of its worker's name."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ from typing import Any
 import asyncpg
 import structlog
 
-from tasker.engines.postgres.connections import ANSWER_WITHIN, LOST, Connection, Connections
-from tasker.engines.postgres.notices import CHANNEL, read_notice
+from tasker.engines.postgres.connections import ANSWER_WITHIN, LOST, Connections
+from tasker.engines.postgres.notifications import CHANNEL, read_notification
+from tasker.engines.postgres.transaction import Connection
 from tasker.model import Change
 
 LOCKS = 0x7461736B
 """The class of our advisory locks: "task"."""
 _CHECK_EVERY = 5.0
-"""Seconds between proofs that the connection is alive: a half-open one would stay silent for ever."""
+"""Seconds between checks that the connection is alive: a half-open one would stay silent for ever."""
 _AGAIN_AFTER = 0.5
+"""Seconds between attempts to reconnect."""
 
 Heard = Callable[[Iterable[str], list[Change]], None]
 _log = structlog.get_logger(__name__)
 
 
 class Listener:
-    """Listens until closed, on a connection that is made anew whenever it breaks.
+    """Listens until closed, and reconnects whenever its connection breaks.
 
-    heard: called with lines that a task has joined and with changes; with neither after a break, for news may be lost.
+    on_heard: called with partitions that tasks were added to, and with changes. After a break both are empty, for
+    notifications may be lost.
     """
 
-    def __init__(self, connections: Connections, sender: str, heard: Heard) -> None:
+    def __init__(self, connections: Connections, on_heard: Heard) -> None:
         self._connections = connections
-        self._sender = sender
-        self._heard = heard
+        self._on_heard = on_heard
         self._connection: Connection = None
         self._names: set[str] = set()
         self._task: asyncio.Task[None] | None = None
@@ -55,7 +57,7 @@ class Listener:
             self._connection.terminate()
 
     async def hold(self, name: str) -> bool:
-        """Hold the lock of a worker's name for as long as this process lives; tell whether it is held now."""
+        """Hold the lock of a worker's name for as long as this process lives; return whether it is held now."""
         if name not in self._names and self.is_connected:
             assert self._connection is not None
             with contextlib.suppress(*LOST, asyncpg.PostgresError):
@@ -67,25 +69,25 @@ class Listener:
         connection = await self._connections.connect()
         connection.add_termination_listener(lambda _: self._broken.set())
         try:
-            await connection.add_listener(CHANNEL, self._on_notice)
+            await connection.add_listener(CHANNEL, self._on_notification)
             for name in self._names:
                 await _lock(connection, name)
-        except BaseException:  # also a cancellation: nobody else knows of it
+        except BaseException:  # also a cancellation: no one else can close it
             connection.terminate()
             raise
         return connection
 
-    def _on_notice(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
+    def _on_notification(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
         try:
-            sender, lines, changes = read_notice(str(payload))
+            sender, partitions, changes = read_notification(str(payload))
         except (ValueError, KeyError):
             _log.warning("store.odd_notice", payload=str(payload)[:100])
             return
-        if sender != self._sender:
-            self._heard(lines, changes)
+        if sender != self._connections.sender:
+            self._on_heard(partitions, changes)
 
     async def _keep(self) -> None:
-        """Prove now and then that the connection is alive; make a new one when it is not."""
+        """Check now and then that the connection is alive; reconnect when it is not."""
         while True:
             with contextlib.suppress(TimeoutError):  # not wait_for: Python 3.11's can swallow a cancellation
                 async with asyncio.timeout(_CHECK_EVERY):
@@ -108,15 +110,15 @@ class Listener:
     async def _reconnect(self) -> None:
         _log.warning("store.listener_lost")
         self._connections.contact.broken()
-        self._heard((), [])
+        self._on_heard((), [])
         while True:
             try:
                 self._connection = await self._connect()
                 break
             except (*LOST, asyncpg.PostgresError):
                 await asyncio.sleep(_AGAIN_AFTER)
-                self._heard((), [])
-        self._heard((), [])
+                self._on_heard((), [])
+        self._on_heard((), [])
 
 
 async def _lock(connection: Connection, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What the engine reads."""
+"""Reads of tasks, attempts, events and counts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from uuid import UUID
 
 from msgspec import structs
 
-from tasker.engines.postgres.connections import Connection
 from tasker.engines.postgres.rows import attempt_of, entry_of, event_of, head_of, task_of
+from tasker.engines.postgres.transaction import Connection
+from tasker.engines.shared.cursors import from_cursor, to_cursor
 from tasker.engines.shared.log import merge
-from tasker.engines.shared.values import PAGE_BYTES, from_cursor, to_cursor
+from tasker.engines.shared.values import PAGE_BYTES
 from tasker.model import Attempt, Event, Page, PartitionStats, Status, Task, TaskFilter
 
 _SIZES = "seq, octet_length(params) + coalesce(octet_length(result), 0) AS size"
-"""Told without reading the values."""
+"""Lengths are found without reading the values."""
 
 
 class Reads:
@@ -46,7 +47,7 @@ class Reads:
         return Page(items=[task_of(row) for row in rows], next_cursor=to_cursor(kept[-1]) if more else None)
 
     def page_query(self, columns: str, where: TaskFilter, cursor: str | None, limit: int) -> tuple[str, list[Any]]:
-        """Return what asks for columns of the first tasks behind a cursor, newest first, and its values."""
+        """Return the query for columns of the first tasks behind a cursor, newest first, and its values."""
         condition, values = _condition(where, cursor)
         values.append(limit)
         condition = self._by_status(where, condition, len(values))
@@ -54,7 +55,7 @@ class Reads:
         return query, values
 
     def count_query(self, where: TaskFilter) -> tuple[str, list[Any]]:
-        """Return what counts the tasks of a filter and tells the newest one's seq, and its values."""
+        """Return the query for the number of a filter's tasks and the newest seq, and its values."""
         condition, values = _condition(where, None)
         each = [
             f"SELECT count(*) AS number, max(seq) AS newest FROM {self._schema}.task"  # noqa: S608  constants only
@@ -64,7 +65,7 @@ class Reads:
         return f"SELECT sum(number)::bigint, max(newest) FROM ({' UNION ALL '.join(each)}) AS counted", values  # noqa: S608
 
     def _by_status(self, where: TaskFilter, condition: str, limit: int) -> str:
-        """Ask for each status by itself, in words that its partial index knows: few tasks among millions that ended."""
+        """Ask for each status by itself, so that its partial index finds few tasks among millions that ended."""
         each = [
             f"(SELECT seq FROM {self._schema}.task WHERE status = '{status.value}' AND {condition}"  # noqa: S608
             f" ORDER BY seq DESC LIMIT ${limit})"
@@ -87,38 +88,43 @@ class Reads:
     async def stats(
         self, connection: Connection, owner: str | None, queues: Collection[str] | None
     ) -> list[PartitionStats]:
-        """Return the open tasks by queue and type; of an owner and of these queues alone, if given."""
-        whose, which = "" if owner is None else "own_", "line"
+        """Count the open tasks by queue and type; only those of an owner and of these queues, if given."""
+        whose, which = "" if owner is None else "own_", "partition"
         values: list[Any] = [] if owner is None else [owner]
         if queues is not None:
             which, values = "queues", [*values, list(queues)]
-        lines = {
+        found = {
             (row["queue"], row["type"]): PartitionStats(
-                queue=row["queue"], type=row["type"], pending=row["pending"], scheduled=row["scheduled"],
+                queue=row["queue"],
+                type=row["type"],
+                pending=row["pending"],
+                scheduled=row["scheduled"],
                 oldest_due_at=row["oldest"],
             )
             for row in await connection.fetch(self._queries[f"{whose}pending_by_{which}"], *values)
-        }  # fmt: skip
+        }
         for row in await connection.fetch(self._queries[f"{whose}running_by_{which}"], *values):
             name = row["queue"], row["type"]
-            line = lines.get(name, PartitionStats(queue=row["queue"], type=row["type"]))
-            lines[name] = structs.replace(line, running=row["running"])
-        return [lines[name] for name in sorted(lines)]
+            one = found.get(name, PartitionStats(queue=row["queue"], type=row["type"]))
+            found[name] = structs.replace(one, running=row["running"])
+        return [found[name] for name in sorted(found)]
 
 
 def _condition(where: TaskFilter, cursor: str | None) -> tuple[str, list[Any]]:
-    """Return what every field but the status asks for, as SQL and its values; what has expired is left out."""
+    """Return the condition of every field but the status, and its values; expired tasks are left out."""
     terms: list[str] = ["true"]
     values: list[Any] = []
     if not where.status or any(status.is_terminal for status in where.status):
         terms.append("(expires_at IS NULL OR expires_at > now())")
     asked = (
-        ("type = $%d", where.type), ("queue = $%d", where.queue), ("created_at > $%d", where.created_after),
+        ("type = $%d", where.type),
+        ("queue = $%d", where.queue),
+        ("created_at > $%d", where.created_after),
         ("created_at < $%d", where.created_before),
         ("tags <> '{}' AND tags @> $%d::text[]", None if where.tag is None else [where.tag]),
         ("owner = $%d AND owner <> ''" if where.owner else "owner = $%d", where.owner),  # so that its index is used
         ("seq < $%d", None if cursor is None else from_cursor(cursor)),
-    )  # fmt: skip
+    )
     for term, value in asked:
         if value is not None:
             values.append(value)

@@ -1,53 +1,67 @@
-"""How tasks are erased: by their clients, and when their time is over."""
+"""How tasks are erased, by their clients or when they expire; and the sweeps that repair the job table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from uuid import UUID
 
-from tasker.engines.postgres.connections import Connection, Connections
-from tasker.engines.postgres.stores.webhooks import erase_with_tasks
+import asyncpg
+
+from tasker.engines.postgres.attachments import erase_webhooks
+from tasker.engines.postgres.clock_steps import EraseUntil
+from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.jobs import Jobs
+from tasker.engines.postgres.parking import Parking
+from tasker.engines.postgres.ties import TiedTasks
+from tasker.engines.postgres.transaction import Connection, Transaction
+from tasker.errors import Unavailable
 from tasker.model import Tombstone
-from tasker.model.keeping import FOREVER, KEEP_TOMBSTONES_FOR
+from tasker.model.keeping import FOREVER, KEEP_TOMBSTONES_FOR, KEEP_WORKERS_FOR
 
 _STEP_SIZE = 4 << 20
-"""Bytes of tasks that are erased in one transaction, but for the last."""
+"""Bytes of tasks that are erased in one transaction; the last task may exceed it."""
+LARGEST_LOG = 64 << 20
+"""Bytes that PgQueuer's own log may take before it is emptied: nothing of ours reads it."""
+_CHORES = 0x63686F72
+"""The class of the advisory locks of chores: "chor"."""
+_FIRST: tuple[str, str, datetime, int] = ("", "", datetime(1, 1, 1, tzinfo=UTC), 0)
 
 
 class Erasure:
-    """What erases tasks, on the tables of one schema."""
+    """Erases tasks, on the tables of one schema."""
 
     def __init__(self, queries: dict[str, str]) -> None:
         self._queries = queries
 
-    async def delete(self, connection: Connection, seq: int, task_id: UUID) -> None:
+    async def delete(self, tx: Transaction, seq: int, task_id: UUID) -> None:
         """Erase a task for its client, with its keys."""
-        await connection.execute(self._queries["bury_deleted"], [seq], KEEP_TOMBSTONES_FOR, FOREVER)
-        await connection.execute(self._queries["delete_keys"], task_id)
-        await self._erase(connection, [seq], [task_id])
+        await tx.execute(self._queries["bury_deleted"], [seq], KEEP_TOMBSTONES_FOR, FOREVER)
+        await tx.execute(self._queries["delete_keys"], task_id)
+        await self._erase(tx, [seq], [task_id])
 
-    async def prune(self, connection: Connection, until: datetime, limit: int) -> int:
-        """Do one step of what is past its time at `until`; return how many rows are gone."""
+    async def prune(self, tx: Transaction, until: datetime, limit: int) -> int:
+        """Erase some tasks and keys that expired before `until`; return how many rows are gone."""
         done = 0
         for query in ("prune_keys", "prune_tombstones"):
-            done += _count(await connection.execute(self._queries[query], limit, until))
-        rows = await connection.fetch(self._queries["past_their_time"], limit, until)
+            done += _count(await tx.execute(self._queries[query], limit, until))
+        rows = await tx.fetch(self._queries["past_their_time"], limit, until)
         if not rows:
             return done
         rows = _first(rows)
         seqs = [row["seq"] for row in rows]
-        words = _count(await connection.execute(self._queries["delete_some_events"], seqs, 10 * limit))
-        if words == 10 * limit:  # there may be more of them: the tasks go in another step
-            return done + words
-        await connection.execute(self._queries["bury"], seqs, KEEP_TOMBSTONES_FOR)
+        events = _count(await tx.execute(self._queries["delete_some_events"], seqs, 10 * limit))
+        if events == 10 * limit:  # there may be more of them: the tasks go in another step
+            return done + events
+        await tx.execute(self._queries["bury"], seqs, KEEP_TOMBSTONES_FOR)
         task_ids = [row["task_id"] for row in rows]
-        await connection.execute(self._queries["outlive_tasks"], task_ids)
-        await self._erase(connection, seqs, task_ids)
+        await tx.execute(self._queries["outlive_tasks"], task_ids)
+        await self._erase(tx, seqs, task_ids)
         return done + len(seqs)
 
     async def find_tombstone(self, connection: Connection, task_id: UUID) -> Tombstone | None:
-        """Return that of a task that has expired, erased or not yet."""
+        """Return the tombstone of an expired task, whether it is erased yet or not."""
         row = await connection.fetchrow(self._queries["when_expired"], [task_id])
         return None if row is None else Tombstone(task_id=task_id, owner=row["owner"], expired_at=row["expired_at"])
 
@@ -55,15 +69,90 @@ class Erasure:
         """Return those that were erased here."""
         return {row["task_id"] for row in await connection.fetch(self._queries["buried"], task_ids)}
 
-    async def _erase(self, connection: Connection, seqs: Sequence[int], task_ids: Sequence[UUID]) -> None:
-        """Erase tasks with all that belongs to them but their idempotency keys: the one place that knows what does."""
-        await connection.execute(self._queries["erase_tasks"], seqs)
-        await connection.execute(self._queries["erase_secrets"], task_ids)
-        await erase_with_tasks(connection, self._queries, task_ids)
+    async def _erase(self, tx: Transaction, seqs: Sequence[int], task_ids: Sequence[UUID]) -> None:
+        """Erase tasks with all that belongs to them but their idempotency keys. The one place that knows all of it."""
+        await tx.execute(self._queries["erase_tasks"], seqs)
+        await tx.execute(self._queries["delete_task_secrets"], task_ids)
+        await erase_webhooks(tx, self._queries, task_ids)
+
+
+class Retention:
+    """Chores on the tables of one schema: prune what is past its time, repair what has drifted apart."""
+
+    def __init__(
+        self, queries: dict[str, str], jobs: Jobs, parking: Parking, ties: TiedTasks, erasure: Erasure
+    ) -> None:
+        self._queries = queries
+        self._jobs = jobs
+        self._parking = parking
+        self._ties = ties
+        self._erasure = erasure
+        self._pending_from = _FIRST
+        self._jobs_from = 0
+
+    async def prune(self, tx: Transaction, erase_until: EraseUntil, limit: int) -> int:
+        """Erase some expired tasks and keys, and workers that have long been silent; return how many tasks and keys."""
+        if not await self._alone(tx, "prune"):
+            return 0
+        await tx.execute(self._queries["prune_workers"], KEEP_WORKERS_FOR)
+        await tx.execute(self._queries["merge_usage"], limit)
+        return await self._erasure.prune(tx, await erase_until(tx), limit)
+
+    async def prune_journal(self, tx: Transaction, work: Callable[[Connection], Awaitable[int]]) -> int:
+        """Do `work`, unless another process is pruning the journal now."""
+        return await work(tx) if await self._alone(tx, "journal") else 0
+
+    async def empty_log(self, tx: Transaction) -> None:
+        """Empty PgQueuer's log and statistics once they are large.
+
+        Raises Unavailable where they are in use: to wait for such a lock would keep all others waiting behind it.
+        """
+        if await tx.fetchval(self._queries["log_size"]) <= LARGEST_LOG:
+            return
+        pgqueuer = self._jobs.pgqueuer(tx)
+        try:  # a role that may not empty it leaves that to others; see tasker migrate
+            await tx.execute("SET LOCAL lock_timeout = '100ms'")
+            await pgqueuer.clear_queue_log()
+            await pgqueuer.clear_statistics_log()
+        except asyncpg.LockNotAvailableError as error:
+            raise Unavailable("PgQueuer's log is in use") from error
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise Unavailable("this role may not empty PgQueuer's log: grant it TRUNCATE") from error
+
+    async def sweep(self, tx: Transaction, limit: int) -> int:
+        """Repair one window of pending tasks and one of jobs; the next call goes on behind them. Return how many."""
+        if not await self._alone(tx, "sweep"):
+            return 0
+        found = await self._sweep_pending(tx, limit) + await self._sweep_jobs(tx, limit)
+        found += await self._parking.unpark_many(tx, limit)
+        unsettled = await self._ties.find_unsettled(tx, limit)
+        if unsettled:
+            await self._ties.settle_rest(tx, unsettled)
+        await self._jobs.promote(tx, limit=limit)
+        return found
+
+    async def _sweep_pending(self, tx: Transaction, limit: int) -> int:
+        """Find pending tasks that are marked as queued and have no job; they are queued again."""
+        window = *self._pending_from, limit
+        rows = await tx.fetch(self._queries["unlined"], *window)
+        end = await tx.fetchrow(self._queries["pending_window"], *window)
+        self._pending_from = _FIRST if end is None else (end["queue"], end["type"], end["due_at"], end["seq"])
+        return len(rows)
+
+    async def _sweep_jobs(self, tx: Transaction, limit: int) -> int:
+        """Remove jobs that no open task refers to."""
+        rows = await tx.fetch(self._queries["strays"], self._jobs_from, limit)
+        await self._jobs.remove(tx, [(row["id"], "deleted") for row in rows])
+        self._jobs_from = await tx.fetchval(self._queries["jobs_window"], self._jobs_from, limit) or 0
+        return len(rows)
+
+    async def _alone(self, tx: Transaction, chore: str) -> bool:
+        """Return whether this process does a chore alone; it does until the transaction ends."""
+        return bool(await tx.fetchval(self._queries["only_one"], _CHORES, zlib.crc32(chore.encode()) >> 1))
 
 
 class PostgresTombstones:
-    """The Tombstones on the tables of one schema."""
+    """The TombstoneStore of the distributed engine."""
 
     def __init__(self, connections: Connections, erasure: Erasure) -> None:
         self._connections = connections
@@ -74,7 +163,7 @@ class PostgresTombstones:
 
 
 def _first(rows: Sequence[Connection]) -> Sequence[Connection]:
-    """Return the first rows, up to the one with which they are large enough for one step."""
+    """Return the first rows, up to the one that makes them large enough for one step."""
     size = 0
     for place, row in enumerate(rows, start=1):
         size += row["size"]

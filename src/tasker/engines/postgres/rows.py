@@ -1,4 +1,4 @@
-"""Records to values."""
+"""Rows to values."""
 
 from __future__ import annotations
 
@@ -16,52 +16,77 @@ _NO_EXTRA: dict[str, Any] = {}
 
 
 def task_of(row: Row) -> Task:
-    """Return the Task of a record of TASK_COLUMNS."""
+    """Return the Task of a row of TASK_COLUMNS."""
     (_, task_id, type_, params, status, reason, queue, priority, result, error, progress, attempt, tries, max_attempts,
      created_at, run_at, due_at, started_at, finished_at, cancel_requested_at, usage, tags, metadata, owner,
      deadline, expires_at, unique_key, concurrency_key, extra, is_later) = row.values()  # fmt: skip
     pending = status == "pending"
     return Task(
-        task_id=task_id, type=type_, params=Raw(params), status=Status(status),
+        task_id=task_id,
+        type=type_,
+        params=Raw(params),
+        status=Status(status),
         reason=(reason if is_later or reason == "concurrency_limited" else "queued") if pending else None,
-        queue=queue, priority=priority, result=None if result is None else Raw(result),
+        queue=queue,
+        priority=priority,
+        result=None if result is None else Raw(result),
         error=None if error is None else decode_problem(error),
         progress=None if progress is None else decode_progress(progress),
-        attempt=attempt, tries_left=max(0, max_attempts - tries), created_at=created_at, run_at=run_at,
-        started_at=started_at, finished_at=finished_at, next_attempt_at=due_at if pending and attempt else None,
-        cancel_requested_at=cancel_requested_at, usage=Raw(usage), tags=tags, metadata=Raw(metadata),
-        owner=owner or None, deadline=deadline, expires_at=expires_at, unique_key=unique_key,
-        concurrency_key=concurrency_key, **(read_extra(extra) if extra else _NO_EXTRA),
-    )  # fmt: skip
+        attempt=attempt,
+        tries_left=max(0, max_attempts - tries),
+        created_at=created_at,
+        run_at=run_at,
+        started_at=started_at,
+        finished_at=finished_at,
+        next_attempt_at=due_at if pending and attempt else None,
+        cancel_requested_at=cancel_requested_at,
+        usage=Raw(usage),
+        tags=tags,
+        metadata=Raw(metadata),
+        owner=owner or None,
+        deadline=deadline,
+        expires_at=expires_at,
+        unique_key=unique_key,
+        concurrency_key=concurrency_key,
+        **(read_extra(extra) if extra else _NO_EXTRA),
+    )
 
 
 def claim_of(row: Row) -> Claim:
-    """Return the Claim of a running attempt, from a record of CLAIM_COLUMNS."""
+    """Return the Claim of a running attempt, of a row of CLAIM_COLUMNS."""
     (task_id, attempt, type_, params, queue, priority, policy, tries, crashes, interruptions, started_at, worker,
      owner, usage, *_) = row.values()  # fmt: skip
     return Claim(
-        task_id=task_id, attempt=attempt, type=type_, params=params, queue=queue, priority=priority,
-        policy=decode_policy(policy), tries=tries, crashes=crashes, interruptions=interruptions,
-        started_at=started_at, worker=worker, owner=owner, usage=usage,
-    )  # fmt: skip
+        task_id=task_id,
+        attempt=attempt,
+        type=type_,
+        params=params,
+        queue=queue,
+        priority=priority,
+        policy=decode_policy(policy),
+        tries=tries,
+        crashes=crashes,
+        interruptions=interruptions,
+        started_at=started_at,
+        worker=worker,
+        owner=owner,
+        usage=usage,
+    )
 
 
 def attempt_of(row: Row) -> Attempt:
-    """Return the Attempt of a record of the query `attempts`."""
+    """Return the Attempt of a row of the query `attempts`, whose columns are its fields."""
     error = row["error"]
-    return Attempt(
-        attempt=row["attempt"], worker=row["worker"], started_at=row["started_at"], finished_at=row["finished_at"],
-        ending=row["ending"], error=None if error is None else decode_problem(error), peak_memory=row["peak_memory"],
-    )  # fmt: skip
+    return Attempt(**(dict(row) | {"error": None if error is None else decode_problem(error)}))
 
 
 def head_of(row: Row) -> Head:
-    """Return the Head of a record that ends with HEAD_COLUMNS."""
+    """Return the Head of a row that ends with HEAD_COLUMNS."""
     return Head(*list(row.values())[-len(Head._fields) :])
 
 
 def entry_of(row: Row) -> Entry:
-    """Return the Entry of a record of the query `events`."""
+    """Return the Entry of a row of the query `events`."""
     return Entry(*row.values())
 
 

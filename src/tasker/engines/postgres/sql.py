@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-from tasker.engines.shared.tables import DELIVERIES, SCHEDULES, WEBHOOKS
+from tasker.engines.shared.sql import fill, load_queries
 from tasker.model.archive import COLUMNS
+from tasker.model.usage import COUNTED
 
-_FOLDER = files(__package__)
+_PACKAGE = files(__package__)
 
 TASK_COLUMNS = (
     "seq, task_id, type, params, status, reason, queue, priority, result, error, progress, attempt, tries,"
@@ -25,7 +25,7 @@ CLAIM_COLUMNS = (
 )
 HEAD_COLUMNS = (
     "task.status, task.sequence, task.attempt, task.worker, task.created_at, task.started_at, task.finished_at,"
-    " (SELECT max(said.sequence) FROM {schema}.task_event AS said WHERE said.task_seq = task.seq) AS kept"
+    " (SELECT max(event.sequence) FROM {schema}.task_event AS event WHERE event.task_seq = task.seq) AS kept"
 )
 """The fields of `log.Head`, in its order."""
 
@@ -38,31 +38,32 @@ class Migration(NamedTuple):
     script: str
 
 
+_WORDS = {
+    "now": "now()",
+    "bytewise": '"C"',
+    "any": "= ANY(:{})",
+    "any_id": "= ANY(:{})",
+    "index": "",
+    "skip_locked": " FOR UPDATE SKIP LOCKED",
+    "task": TASK_COLUMNS,
+    "claim": CLAIM_COLUMNS,
+    "stored": ", ".join(COLUMNS),
+    "placeholders": ", ".join(f"${place}" for place in range(1, len(COLUMNS) + 1)),
+    "counted_added": ", ".join(f"{name} = kept.{name} + excluded.{name}" for name in COUNTED),
+}
+
+
 @cache
 def queries(schema: str) -> dict[str, str]:
-    """Return the named queries, with every table's schema filled in."""
-    scripts = [file for file in (_FOLDER / "queries").iterdir() if file.name.endswith(".sql")]
-    text = "\n".join(file.read_text() for file in scripts)
-    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)[1:]
-    head = HEAD_COLUMNS.format(schema=schema)
-    names = {
-        "schema": schema, "task": TASK_COLUMNS, "claim": CLAIM_COLUMNS, "head": head, "stored": ", ".join(COLUMNS),
-        "placeholders": ", ".join(f"${place}" for place in range(1, len(COLUMNS) + 1)),
-        "schedules": SCHEDULES.columns, "webhook": WEBHOOKS.columns, "delivery": DELIVERIES.columns,
-        "webhook_places": ", ".join(f"${place}" for place in range(1, len(WEBHOOKS.fields) + 1)),
-    }  # fmt: skip
-    return {name: _fill(body, names) for name, body in zip(parts[::2], parts[1::2], strict=True)}
+    """Return the named queries on the tables of a schema."""
+    return load_queries(_PACKAGE, {**_WORDS, "schema": schema, "head": HEAD_COLUMNS.format(schema=schema)})
 
 
 def migrations(schema: str) -> list[Migration]:
     """Return every migration, in order."""
-    scripts = [entry for entry in (_FOLDER / "migrations").iterdir() if entry.name.endswith(".sql")]
+    scripts = [entry for entry in (_PACKAGE / "migrations").iterdir() if entry.name.endswith(".sql")]
     steps = [
         Migration(int(entry.name.split("_")[0]), entry.name.removesuffix(".sql"), entry.read_text())
         for entry in scripts
     ]
-    return [step._replace(script=_fill(step.script, {"schema": schema})) for step in sorted(steps)]
-
-
-def _fill(body: str, names: dict[str, str]) -> str:
-    return re.sub(r"\{(\w+)\}", lambda match: names[match[1]], body).strip()
+    return [step._replace(script=fill(step.script, {"schema": schema})) for step in sorted(steps)]

@@ -1,7 +1,7 @@
-"""Bringing the schema up to date, ours and PgQueuer's, under a lock: many processes may start at once.
+"""Migrations of the schema, ours and PgQueuer's, under a lock: many processes may start at once.
 
-Every migration leaves what processes of the version before read and write, so that they go on beside it: it adds, and
-replaces an index or what a trigger does. A schema that is newer than this version is left alone.
+Processes of the version before must go on beside a migration: it only adds, or replaces an index or what a trigger
+does. A schema that is newer than this version is left alone.
 """
 
 from __future__ import annotations
@@ -12,28 +12,29 @@ from importlib.metadata import version
 import asyncpg
 import structlog
 
-from tasker.engines.postgres.connections import Connection, Connections, cannot_connect
-from tasker.engines.postgres.line import Line
+from tasker.engines.postgres.connections import Connections, cannot_connect
+from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.sql import migrations
+from tasker.engines.postgres.transaction import Connection
 from tasker.errors import ConfigError
 
 _LOCK = 0x7461736B_6D696772
 """The advisory lock of migrations: "taskmigr"."""
 _WAIT_FOR_LOCKS = "3s"
-"""How long a migration may keep others waiting behind it for a table; it is then tried again."""
+"""How long a migration may wait for a table, with all others waiting behind it; it is then tried again."""
 _TRIES = 20
 
 _log = structlog.get_logger(__name__)
 
 
 async def migrate(url: str, *, schema: str = "tasker") -> list[str]:
-    """Bring the database up to date; return the names of what was done, none if it was. Raises ConfigError."""
+    """Migrate the database; return the names of the migrations that were applied. Raises ConfigError."""
     connections = Connections(url, size=1, settings={"lock_timeout": _WAIT_FOR_LOCKS, "statement_timeout": "0"})
     return await bring_up_to_date(connections, schema)
 
 
 async def bring_up_to_date(connections: Connections, schema: str) -> list[str]:
-    """Do what `migrate` does, by a connection of its own."""
+    """Do what `migrate` does, over a connection of its own."""
     try:
         connection = await connections.connect()
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
@@ -60,34 +61,35 @@ async def _apply(connection: Connection, schema: str) -> list[str]:
             f"CREATE TABLE {schema}.migration (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
         )
     known = {row["name"] for row in await connection.fetch(f"SELECT name FROM {schema}.migration")}  # noqa: S608
-    done = await _apply_line(connection, schema, known)
+    done = await _apply_pgqueuer(connection, schema, known)
     for step in migrations(schema):
         if step.name not in known:
-            await _patiently(connection, schema, step.name, step.script)
+            await _apply_patiently(connection, schema, step.name, step.script)
             done.append(step.name)
     return done
 
 
-async def _apply_line(connection: Connection, schema: str, known: set[str]) -> list[str]:
-    """Install PgQueuer's tables, or bring them to this release of it."""
+async def _apply_pgqueuer(connection: Connection, schema: str, known: set[str]) -> list[str]:
+    """Install or upgrade PgQueuer's tables."""
     name = f"pgqueuer-{version('pgqueuer')}"
     if name in known:
         return []
-    line = Line(schema)
-    queries = line.queries(connection)
-    if await queries.schema_is_installed():
-        await queries.upgrade()
+    jobs = Jobs(schema)
+    pgqueuer = jobs.pgqueuer(connection)
+    if await pgqueuer.schema_is_installed():
+        await pgqueuer.upgrade()
     else:
-        await queries.install()
-    await queries.optimize_autovacuum()
-    trigger = line.settings.trigger
-    await connection.execute(f"ALTER TABLE {schema}.pgqueuer DISABLE TRIGGER {trigger}")  # we send our own news
+        await pgqueuer.install()
+    await pgqueuer.optimize_autovacuum()
+    trigger = jobs.settings.trigger
+    # Our transactions send their own notifications.
+    await connection.execute(f"ALTER TABLE {schema}.pgqueuer DISABLE TRIGGER {trigger}")
     await connection.execute(f"INSERT INTO {schema}.migration (name) VALUES ($1)", name)  # noqa: S608
     return [name]
 
 
-async def _patiently(connection: Connection, schema: str, name: str, script: str) -> None:
-    """Run one migration; where a table is busy give way and ask again, for all writes queue behind a waiting one."""
+async def _apply_patiently(connection: Connection, schema: str, name: str, script: str) -> None:
+    """Run one migration; retry where a table is busy, for all writes wait behind a waiting one."""
     for tried in range(1, _TRIES + 1):
         try:
             async with connection.transaction():

@@ -1,4 +1,4 @@
-"""Storing drafts: many submissions in one transaction, each with its place in line."""
+"""Submissions: many drafts stored in one transaction, and queued where they are due."""
 
 from __future__ import annotations
 
@@ -6,152 +6,165 @@ from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
-from tasker.engines.postgres.changes import Changes
-from tasker.engines.postgres.connections import Connection
-from tasker.engines.postgres.line import Line, Place
-from tasker.engines.postgres.notices import News
-from tasker.engines.postgres.promotion import promote
-from tasker.engines.postgres.stores.secrets import insert_secrets
-from tasker.engines.postgres.stores.webhooks import check_join, insert_with_tasks, join_task
-from tasker.engines.postgres.ties import Options, Ties, is_tied
+from tasker.engines.postgres.attachments import insert_secrets
+from tasker.engines.postgres.control import TaskChanges
+from tasker.engines.postgres.jobs import Jobs
+from tasker.engines.postgres.partitions import QueuedTask
+from tasker.engines.postgres.tables import PostgresRows, Texts
+from tasker.engines.postgres.ties import TiedTasks, Ties, is_tied
+from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.shared.journal import created
-from tasker.engines.shared.values import encode, id_taken
+from tasker.engines.shared.refusals import id_taken
+from tasker.engines.shared.stores.webhooks import attach, attach_to_joined, check_join
+from tasker.engines.shared.values import encode
 from tasker.errors import Expired
 from tasker.model import Change, Draft, Idempotency, Receipt, Status
 from tasker.release import LIMITS
 
 
 class Submits:
-    """Storing drafts, on the tables of one schema."""
+    """Stores drafts, on the tables of one schema."""
 
-    def __init__(self, queries: dict[str, str], line: Line, options: Options, changes: Changes) -> None:
-        self._queries = queries
-        self._line = line
-        self._options = options
+    def __init__(self, texts: Texts, jobs: Jobs, ties: TiedTasks, changes: TaskChanges) -> None:
+        self._texts = texts
+        self._queries = texts.queries
+        self._jobs = jobs
+        self._ties = ties
         self._changes = changes
 
-    async def store(self, connection: Connection, news: News, drafts: Sequence[Draft]) -> list[Receipt]:
-        """Store all drafts but those for which another task answers. Safe to do again after an answer was lost."""
-        known = await _settle_keys(connection, self._queries, drafts)
+    async def store(self, tx: Transaction, drafts: Sequence[Draft]) -> list[Receipt]:
+        """Store drafts, except where an existing task answers. Safe to do again after an answer was lost."""
+        known = await _settle_keys(tx, self._queries, drafts)
         new = [(place, draft) for place, draft in enumerate(drafts) if place not in known]
         tied = [(place, draft) for place, draft in new if is_tied(draft)]
         plain = [draft for _, draft in new if not is_tied(draft)]
         if plain:
-            await self._insert(connection, news, plain)
+            await self._insert(tx, plain)
         if tied:
-            await self._options.lock(connection, [draft for _, draft in tied])
-        for place, draft in tied:  # each sees those before it
-            known[place] = await self._store_tied(connection, news, draft)
+            await self._ties.lock(tx, [draft for _, draft in tied])
+        for place, draft in tied:  # each sees the ones before it
+            known[place] = await self._store_tied(tx, draft)
         return [known.get(place) or Receipt(draft.task_id, "stored") for place, draft in enumerate(drafts)]
 
-    async def _store_tied(self, connection: Connection, news: News, draft: Draft) -> Receipt:
-        """Store a draft that is tied to other tasks, as these allow."""
-        if not draft.is_chosen and await connection.fetchval(self._queries["is_stored"], draft.task_id):
-            return Receipt(draft.task_id, "stored")  # by an earlier try; what became of it since is another matter
-        ties = await self._find_ties(connection, draft)
+    async def _store_tied(self, tx: Transaction, draft: Draft) -> Receipt:
+        """Store a draft that is tied to other tasks, if they allow it."""
+        if not draft.is_chosen and await tx.fetchval(self._queries["is_stored"], draft.task_id):
+            return Receipt(draft.task_id, "stored")  # by an earlier try, whatever became of it since
+        ties = await self._find_ties(tx, draft)
         if ties.receipt is not None:
             if draft.idempotency is not None and ties.receipt.outcome != "stored":
                 joined = ties.receipt.task_id if ties.receipt.outcome == "joined" else None
-                await connection.execute(self._queries["pass_key_on"], draft.idempotency.key, joined)
+                await tx.execute(self._queries["pass_key_on"], draft.idempotency.key, joined)
             if draft.webhook is not None and ties.receipt.outcome == "joined":
-                await join_task(connection, self._queries, draft.webhook, ties.receipt.task_id)
+                await attach_to_joined(self._rows(tx), draft.webhook, ties.receipt.task_id)
             return ties.receipt
         if ties.replaces is not None:
-            await self._changes.cancel_if_open(connection, news, ties.replaces)
-            ties = await self._options.find(connection, draft)  # what it depends on may have ended by that
-        for seq in await self._insert(connection, news, [draft], waits=bool(ties.waits_for)):  # none: it was there
+            await self._changes.cancel_if_open(tx, ties.replaces)
+            ties = await self._ties.find(tx, draft)  # this may have ended a dependency
+        for seq in await self._insert(tx, [draft], waits=bool(ties.waits_for)):  # none if it was stored before
             if ties.waits_for:
-                await self._options.wait_for(connection, seq, ties.waits_for)
+                await self._ties.wait_for(tx, seq, ties.waits_for)
             if ties.error is not None:
-                await self._options.fail_pending(connection, news, {seq: ties.error})
+                await self._ties.fail_pending(tx, {seq: ties.error})
         return Receipt(draft.task_id, "stored")
 
-    async def _find_ties(self, connection: Connection, draft: Draft) -> Ties:
-        """Return what a draft found, or why it is refused."""
-        ties = await self._options.find(connection, draft)
+    async def _find_ties(self, tx: Transaction, draft: Draft) -> Ties:
+        """Return the ties of a draft, or why it is refused."""
+        ties = await self._ties.find(tx, draft)
         refusal = draft.refusal if ties.receipt is None else None
         if ties.receipt is not None and ties.receipt.outcome == "joined" and draft.webhook is not None:
-            refusal = await check_join(connection, self._queries, draft.webhook, ties.receipt.task_id)
+            refusal = await check_join(self._rows(tx), draft.webhook, ties.receipt.task_id)
         return ties if refusal is None else Ties(Receipt(draft.task_id, "refused", refusal=refusal))
 
-    async def _insert(
-        self, connection: Connection, news: News, drafts: Sequence[Draft], *, waits: bool = False
-    ) -> list[int]:
-        """Store drafts and put those in line that are due; return their seqs. waits: they wait for other tasks."""
+    async def _insert(self, tx: Transaction, drafts: Sequence[Draft], *, waits: bool = False) -> list[int]:
+        """Store drafts and queue those that are due; return their seqs. waits: they wait for other tasks."""
         chosen = [draft.task_id for draft in drafts if draft.is_chosen]
         if chosen:
-            await _check_not_expired(connection, self._queries, chosen)
-        rows = await connection.fetch(self._queries["insert_tasks"], *_columns(drafts))
-        _check_chosen(drafts, {row["task_id"] for row in rows})
-        lined = {} if waits else {row["task_id"]: row["has_settings"] for row in rows if row["lined"]}
-        if lined and rows[0]["others_due"]:
-            await promote(connection, self._queries, self._line, news)  # due for longer: first come, first served
-        places = [
-            Place(draft.task_id, draft.queue, draft.type, draft.priority, level=LIMITS if lined[draft.task_id] else 0)
-            for draft in drafts
-            if draft.task_id in lined
-        ]
-        if places:
-            await self._line.join(connection, places)
+            await _check_not_expired(tx, self._queries, chosen)
+        rows = await tx.fetch(self._queries["insert_tasks"], *_columns(drafts))
+        stored = {row["task_id"] for row in rows}
+        _check_chosen(drafts, stored)
+        due = {} if waits else {row["task_id"]: row["has_settings"] for row in rows if row["lined"]}
+        if due and rows[0]["others_due"]:
+            await self._jobs.promote(tx)  # they became due before: first come, first served
+        await self._jobs.enqueue(tx, [_queued(draft, due[draft.task_id]) for draft in drafts if draft.task_id in due])
         if any(draft.secrets is not None for draft in drafts):
-            await insert_secrets(connection, self._queries, drafts, {row["task_id"] for row in rows})
+            await insert_secrets(tx, self._queries, drafts, stored)
         if any(draft.webhook is not None for draft in drafts):
-            await insert_with_tasks(connection, self._queries, drafts, {row["task_id"] for row in rows})
-        news.lines.update(place.line for place in places)
-        news.notes += [created(row["task_id"]) for row in rows]
-        news.changes += [Change(row["task_id"], Status.PENDING) for row in rows]
+            given = [(draft.webhook, draft.task_id) for draft in drafts if draft.webhook and draft.task_id in stored]
+            await attach(self._rows(tx), given)
+        tx.journal += [created(row["task_id"]) for row in rows]
+        tx.changes += [Change(row["task_id"], Status.PENDING) for row in rows]
         return [row["seq"] for row in rows]
 
+    def _rows(self, tx: Transaction) -> PostgresRows:
+        return PostgresRows(self._texts, tx.connection, tx)
 
-async def _check_not_expired(connection: Connection, queries: dict[str, str], task_ids: list[UUID]) -> None:
-    """Raise Expired if one of these chosen ids is that of a task whose time is over."""
-    row = await connection.fetchrow(queries["when_expired"], task_ids)
+
+def _queued(draft: Draft, has_settings: bool) -> QueuedTask:
+    return QueuedTask(draft.task_id, draft.queue, draft.type, draft.priority, level=LIMITS if has_settings else 0)
+
+
+async def _check_not_expired(tx: Transaction, queries: dict[str, str], task_ids: list[UUID]) -> None:
+    """Raise Expired if one of these chosen ids is that of an expired task."""
+    row = await tx.fetchrow(queries["when_expired"], task_ids)
     if row is not None:
         raise Expired.of(row["task_id"], row["expired_at"])
 
 
 def _check_chosen(drafts: Sequence[Draft], stored: Collection[UUID]) -> None:
-    """Raise Conflict if a chosen id was not stored: its key is new, so that no earlier try of ours has stored it."""
+    """Raise Conflict if a chosen id was not stored: its idempotency key is new, so no earlier try has stored it."""
     for draft in drafts:
         if draft.is_chosen and draft.task_id not in stored:
             raise id_taken(draft.task_id)
 
 
 def _columns(drafts: Sequence[Draft]) -> list[list[Any]]:
-    rows = [
-        (
-            draft.task_id, draft.type, draft.queue, draft.priority, draft.created_at, draft.run_at, draft.max_attempts,
-            draft.policy, draft.metadata, draft.params, encode(draft.tags).decode() if draft.tags else None,
-            draft.owner, draft.retention, _rare(draft),
-        )
-        for draft in drafts
-    ]  # fmt: skip
-    return [list(column) for column in zip(*rows, strict=True)]
+    """Return the parameters of `insert_tasks`."""
+    return [
+        [draft.task_id for draft in drafts],
+        [draft.type for draft in drafts],
+        [draft.queue for draft in drafts],
+        [draft.priority for draft in drafts],
+        [draft.created_at for draft in drafts],
+        [draft.run_at for draft in drafts],
+        [draft.max_attempts for draft in drafts],
+        [draft.policy for draft in drafts],
+        [draft.metadata for draft in drafts],
+        [draft.params for draft in drafts],
+        [encode(draft.tags).decode() if draft.tags else None for draft in drafts],
+        [draft.owner for draft in drafts],
+        [draft.retention for draft in drafts],
+        [_rare_options(draft) for draft in drafts],
+    ]
 
 
-def _rare(draft: Draft) -> str | None:
-    """Return the options that few drafts have as JSON, in one column: each array of a batch costs all of it."""
-    given = {
-        "deadline": draft.deadline, "unique_key": draft.unique_key, "concurrency_key": draft.concurrency_key,
-        "weight": None if draft.weight == 1 else draft.weight, "cache_key": draft.cache_key,
+def _rare_options(draft: Draft) -> str | None:
+    """Return the options that few drafts have as JSON in one column: each array costs time for every batch."""
+    options = {
+        "deadline": draft.deadline,
+        "unique_key": draft.unique_key,
+        "concurrency_key": draft.concurrency_key,
+        "weight": None if draft.weight == 1 else draft.weight,
+        "cache_key": draft.cache_key,
         "extra": None if draft.extra is None else encode(draft.extra).decode(),
-    }  # fmt: skip
-    rare = {name: value for name, value in given.items() if value is not None}
-    return encode(rare).decode() if rare else None
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    return encode(given).decode() if given else None
 
 
-async def _settle_keys(connection: Connection, queries: dict[str, str], drafts: Sequence[Draft]) -> dict[int, Receipt]:
-    """Keep the new idempotency keys; return the receipts of the drafts whose key was known, by their place."""
+async def _settle_keys(tx: Transaction, queries: dict[str, str], drafts: Sequence[Draft]) -> dict[int, Receipt]:
+    """Store new idempotency keys; return the receipts of drafts whose key was known, by their place."""
     keyed = [(place, draft, draft.idempotency) for place, draft in enumerate(drafts) if draft.idempotency is not None]
     if not keyed:
         return {}
     first: dict[str, tuple[int, Draft, Idempotency]] = {}
     for place, draft, key in keyed:
         first.setdefault(key.key, (place, draft, key))
-    kept = await _insert_keys(connection, queries, [(draft, key) for _, draft, key in first.values()])
+    kept = await _insert_keys(tx, queries, [(draft, key) for _, draft, key in first.values()])
     owners = {name: (draft.task_id, key.fingerprint, key.reply) for name, (_, draft, key) in first.items()}
     lost = [name for name in first if name not in kept]
-    for row in await connection.fetch(queries["find_keys"], lost) if lost else ():
+    for row in await tx.fetch(queries["find_keys"], lost) if lost else ():
         owners[row["key"]] = row["task_id"], row["fingerprint"], row["reply"]
     return {
         place: _receipt(key, *owners[key.key])
@@ -161,15 +174,15 @@ async def _settle_keys(connection: Connection, queries: dict[str, str], drafts: 
 
 
 def _is_ours(draft: Draft, owner: UUID) -> bool:
-    """Tell whether an earlier try, whose answer was lost, has kept the key; of a chosen id that says nothing."""
+    """Return whether an earlier try, whose answer was lost, has stored the key; a chosen id does not tell."""
     return owner == draft.task_id and not draft.is_chosen
 
 
 async def _insert_keys(
-    connection: Connection, queries: dict[str, str], keyed: Sequence[tuple[Draft, Idempotency]]
+    tx: Transaction, queries: dict[str, str], keyed: Sequence[tuple[Draft, Idempotency]]
 ) -> set[str]:
     rows = [(key.key, draft.task_id, key.fingerprint, key.expires_at, key.reply) for draft, key in keyed]
-    kept = await connection.fetch(queries["insert_keys"], *(list(column) for column in zip(*rows, strict=True)))
+    kept = await tx.fetch(queries["insert_keys"], *(list(column) for column in zip(*rows, strict=True)))
     return {row["key"] for row in kept}
 
 

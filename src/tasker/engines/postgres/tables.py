@@ -1,65 +1,101 @@
-"""Tables of structs in PostgreSQL: see engines/tables.py."""
+"""The rows of shared stores in PostgreSQL."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, TypeVar
 
+import asyncpg
 from msgspec import Struct
 
-from tasker.engines.postgres.connections import Connection
-from tasker.engines.shared.tables import SHAPES, Shape, codec_of, read_row, write_row
+from tasker.engines.postgres.clock_steps import EraseUntil
+from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.transaction import Connection, Transaction
+from tasker.engines.shared.rows import Rows, Taken
+from tasker.engines.shared.tables import SHAPES, USAGE_ROWS, Shape, Table
 
 S = TypeVar("S", bound=Struct)
+T = TypeVar("T")
 
 
-class Table(Generic[S]):
-    """The table of a shape in a schema: its statements, on any connection."""
+class Texts:
+    """The SQL of one schema."""
 
-    def __init__(self, shape: Shape[S], schema: str) -> None:
-        self.shape = shape
-        self._codecs = [codec_of(type_, {}) for type_ in shape.fields.values()]
-        table, key = f"{schema}.{shape.name}", shape.key
-        marks = ", ".join(f"${place}" for place in range(1, len(shape.fields) + 1))
-        sets = ", ".join(f"{name} = ${place}" for place, name in enumerate(shape.fields, 1))
-        where = f"WHERE {key} = ${list(shape.fields).index(key) + 1}"
-        self._insert = f"INSERT INTO {table} ({shape.columns}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
-        self._update = f"UPDATE {table} SET {sets} {where}"  # noqa: S608
-        self._delete = f"DELETE FROM {table} WHERE {key} = $1"  # noqa: S608
-        self._find = f"SELECT {shape.columns} FROM {table} WHERE {key} = $1"  # noqa: S608
-        self._all = f"SELECT {shape.columns} FROM {table} WHERE {shape.kept} ORDER BY seq"  # noqa: S608
-
-    def value(self, columns: Sequence[Any]) -> S:
-        """Return the struct of a row of the shape's columns."""
-        return read_row(self.shape, self._codecs, columns)
-
-    async def find(self, connection: Connection, key: Any, *, lock: bool = False) -> S | None:
-        """Return a row, or None; `lock`: others wait to change it until the transaction ends."""
-        row = await connection.fetchrow(self._find + (" FOR UPDATE" if lock else ""), key)
-        return None if row is None else self.value(tuple(row))
-
-    async def find_all(self, connection: Connection) -> list[S]:
-        """Return every row that an archive has, in order of insertion."""
-        return [self.value(tuple(row)) for row in await connection.fetch(self._all)]
-
-    async def insert(self, connection: Connection, value: S) -> bool:
-        """Store a row; False, and no change, where another one has what only one may have."""
-        done: str = await connection.execute(self._insert, *write_row(self.shape, self._codecs, value))
-        return done.endswith(" 1")
-
-    async def insert_many(self, connection: Connection, values: Sequence[S]) -> None:
-        """Store rows but for those where another one has what only one may have."""
-        await connection.executemany(self._insert, [write_row(self.shape, self._codecs, value) for value in values])
-
-    async def update(self, connection: Connection, value: S) -> None:
-        await connection.execute(self._update, *write_row(self.shape, self._codecs, value))
-
-    async def delete(self, connection: Connection, key: Any) -> bool:
-        """Erase a row; tell whether it was there."""
-        done: str = await connection.execute(self._delete, key)
-        return not done.endswith(" 0")
+    def __init__(self, queries: dict[str, str], schema: str) -> None:
+        self.queries = queries
+        self.tables = {shape: Table(shape, schema, {}) for shape in (*SHAPES, USAGE_ROWS)}
 
 
-def make_tables(schema: str) -> dict[str, Table[Any]]:
-    """Return every table of SHAPES by its name, in their order."""
-    return {shape.name: Table(shape, schema) for shape in SHAPES}
+class PostgresRows(Rows):
+    """tx: the transaction; a read has none."""
+
+    tx: Transaction
+
+    lock_row = " FOR UPDATE"
+
+    def __init__(self, texts: Texts, connection: Connection, tx: Transaction | None = None) -> None:
+        self._texts = texts
+        self._connection = connection
+        if tx is not None:
+            self.tx, self.is_retry = tx, tx.is_retry
+
+    async def lock(self, kind: int, name: str) -> None:
+        await self._connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", kind, name)
+
+    async def _fetch(self, text: str, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        statement, names = numbered(text)
+        return [tuple(row) for row in await self._connection.fetch(statement, *[values[name] for name in names])]
+
+    async def _run(self, text: str, values: Mapping[str, Any]) -> int:
+        statement, names = numbered(text)
+        done: str = await self._connection.execute(statement, *[values[name] for name in names])
+        return int(done.split()[-1])
+
+    async def _run_many(self, text: str, values: Iterable[Mapping[str, Any]]) -> None:
+        statement, names = numbered(text)
+        await self._connection.executemany(statement, [[one[name] for name in names] for one in values])
+
+    def _query(self, name: str) -> str:
+        return self._texts.queries[name]
+
+    def _table(self, shape: Shape[S]) -> Table[S]:
+        return self._texts.tables[shape]
+
+
+@lru_cache(maxsize=1000)
+def numbered(text: str) -> tuple[str, Sequence[str]]:
+    """Return a statement with $1, $2... in the place of its named values, and their names in that order."""
+    names: dict[str, str] = {}
+    statement = re.sub(r"(?<!:):([a-z_]+)", lambda match: names.setdefault(match[1], f"${len(names) + 1}"), text)
+    return statement, tuple(names)
+
+
+class PostgresDatabase:
+    """Implements `Database`."""
+
+    def __init__(self, connections: Connections, texts: Texts, erase_until: EraseUntil) -> None:
+        self._connections = connections
+        self._texts = texts
+        self._erase_until = erase_until
+
+    def read(self, work: Callable[[PostgresRows], Coroutine[Any, Any, T]]) -> Awaitable[T]:
+        return self._connections.read(lambda connection: work(PostgresRows(self._texts, connection)))
+
+    def look(self, work: Callable[[PostgresRows], Coroutine[Any, Any, T]]) -> Awaitable[T]:
+        return self._connections.look(lambda connection: work(PostgresRows(self._texts, connection)))
+
+    async def write(self, work: Callable[[PostgresRows], Coroutine[Any, Any, T]], *, size: int = 0) -> T:
+        try:
+            return await self._connections.transact(lambda tx: work(self.rows_of(tx)))
+        except asyncpg.UniqueViolationError as error:
+            raise Taken from error
+
+    async def erase_until(self, rows: PostgresRows) -> datetime:
+        return await self._erase_until(rows.tx)
+
+    def rows_of(self, tx: Transaction) -> PostgresRows:
+        """Return the rows that a transaction sees."""
+        return PostgresRows(self._texts, tx.connection, tx)

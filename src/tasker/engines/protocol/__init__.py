@@ -1,11 +1,14 @@
-"""The one seam: what keeps tasks and hands each of them to one worker at a time.
+"""The protocol of an engine: it stores tasks, and gives each task to one worker at a time.
 
-Every method is a step of a task's life. An engine stores and coordinates; it decides nothing (lifecycle.py does) and
-validates nothing (service.py does). Rules that hold for every method:
+`Engine` has the steps of a task's life, and a store for everything else: a use case takes the store that it needs. The
+service validates what clients send (tasker.service), and rules/lifecycle.py decides how an attempt ends; an engine only
+stores what it is given, and checks what depends on stored rows: ids, unique keys, dependencies and limits.
+
+Rules for every method:
 
 - What a method has returned is durable: it survives kill -9 and a power cut.
-- Writes of an attempt carry its lease and change nothing unless that attempt is the current one and still running.
-- When the store cannot write (disk full, I/O error), `Unavailable` is raised and nothing has changed.
+- Writes of an attempt carry its lease, and change nothing unless that attempt is the current one and still running.
+- When the store cannot write (disk full, I/O error), it raises `Unavailable`, and nothing has changed.
 - Times are compared with the engine's clock, never with the caller's.
 """
 

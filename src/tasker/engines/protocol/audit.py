@@ -9,16 +9,16 @@ from tasker.model.audit import AuditAction, AuditPage
 
 
 class AuditStore(Protocol):
-    """Who did what. Nothing is changed or erased but by `prune`; an outcome is added once."""
+    """Records who did what. Only `prune` erases entries; `end` completes an entry once."""
 
-    async def begin(self, deed: AuditAction) -> int:
-        """Note what somebody is about to do; return the number of the entry, larger than any before."""
+    async def begin(self, action: AuditAction, /) -> int:
+        """Record an action before it is done; return the number of the entry, larger than any before."""
 
     async def end(self, sequence: int, outcome: int, target: str = "") -> None:
-        """Note how it ended, and what was made if the deed has no target; once that is known, no change."""
+        """Record the outcome, and the target if the action created it. No change once an outcome is known."""
 
     async def find_many(self, *, limit: int, cursor: str | None = None) -> AuditPage:
         """Return entries, newest first. Raises Invalid for a cursor that no page gave out."""
 
     async def prune(self, *, keep: timedelta, limit: int) -> int:
-        """Erase entries that were begun longer ago than `keep`, at most `limit`; return how many."""
+        """Erase entries older than `keep`, at most `limit`; return how many."""

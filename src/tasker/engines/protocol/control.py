@@ -1,4 +1,4 @@
-"""Many tasks at once: count, choose, act."""
+"""Actions on many tasks: count, choose, act."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from tasker.model.control import Action, Chosen, Counted
 
 
 class Control(Protocol):
-    """What one task was submitted with, and what is done to many at once."""
+    """Acts on many tasks at once, and finds what a task was submitted with."""
 
     async def find_draft(self, task_id: UUID) -> Draft | None:
-        """Return what a task was submitted with, as far as it would be for another like it; None if it is not there.
+        """Return a draft of another task like this one; None if the task does not exist.
 
-        That is what it is to run, in which line, by which policy, and the client's notes; not its times, nor its keys.
+        It has the task's type, params, queue, priority, policy, tags and metadata, but not its times or keys.
         """
 
     async def count(self, where: TaskFilter) -> Counted:
-        """Count the tasks of a filter."""
+        """Count the tasks that match a filter."""
 
     async def choose(self, where: TaskFilter, *, limit: int, cursor: str | None) -> Chosen:
-        """Return the first tasks of a filter behind a cursor, newest first."""
+        """Return the first tasks behind a cursor that match a filter, newest first."""
 
     async def act(self, action: Action, task_ids: Sequence[UUID]) -> int:
-        """Cancel, retry or delete each of these as the engine's method does, together; return how many it was done to.
+        """Cancel, retry or delete each task as the engine's method does, in one commit; return how many it did.
 
-        Those that are gone, or have another status by now, are passed over.
+        Tasks that are gone, or have another status by then, are skipped.
         """

@@ -36,11 +36,11 @@ from tasker.model import (
 )
 
 Listener = Callable[[Sequence[Change]], None]
-"""Hears of committed changes. An empty batch means that news may have been lost: look again at whatever matters."""
+"""Called with committed changes. An empty batch means that some may have been lost: look at the store again."""
 
 
 class Heartbeat(NamedTuple):
-    """What a worker learns when it extends its leases."""
+    """The answer to a heartbeat: leases that are no longer the worker's, and those whose task is to be cancelled."""
 
     lost: set[Lease]
     cancelled: set[Lease]
@@ -50,8 +50,8 @@ class ClaimRequest(NamedTuple):
     """Which tasks a worker takes.
 
     queues: names, or None for every queue. types: the types it can run; others stay pending.
-    limit: at most so many ordinary tasks. suspects: at most so many of the tasks that were running at
-    `lifecycle.MAX_INTERRUPTIONS` or more ends of the service in a row.
+    limit: of ordinary tasks, at most. suspects: of tasks that were running at the last `lifecycle.MAX_INTERRUPTIONS` or
+    more ends of the service, at most.
     """
 
     worker: str
@@ -63,7 +63,11 @@ class ClaimRequest(NamedTuple):
 
 
 class Engine(Protocol):
-    """Stores tasks and coordinates workers, in this process or in many. See the module's rules."""
+    """Stores tasks and coordinates workers, in this process or in many. See the package's rules.
+
+    Each engine has a function that opens it, as an async context manager. Attempts cut off by the end of an earlier
+    process then count as expired, at once where a store is not shared.
+    """
 
     workers: WorkerStore
     keys: KeyStore
@@ -78,35 +82,28 @@ class Engine(Protocol):
     tombstones: TombstoneStore
     journal: JournalStore
     is_shared: bool
-    """Whether other processes may work on the store at the same time: the end of one then ends no lease but its own."""
-
-    async def open(self) -> None:
-        """Make ready: lock, migrate, recover. Attempts cut off by the end of an earlier process count as expired, at
-        once where a store is not shared.
-
-        Raises ConfigError when the store cannot be used, naming what to do.
-        """
+    """Whether other processes may work on the store at the same time: the end of one then ends only its own leases."""
 
     async def close(self) -> None:
-        """Finish what was taken on, then let go. Idempotent."""
+        """Finish accepted work, then release the store. Idempotent."""
 
     async def submit(self, drafts: Sequence[Draft]) -> list[Receipt]:
-        """Store all drafts in one commit and return a receipt for each, in order, when they are durable.
+        """Store all drafts in one commit; return a receipt for each, in order, when they are durable.
 
-        A draft with an idempotency key that is kept and not expired is not stored: `replayed` with the kept reply if
-        the fingerprint is the same, `mismatched` otherwise; `task_id` is then that of the first submission. A draft
-        whose cache key or unique key another task has is not stored but `joined` to that one, or `refused`, or
-        takes its place (Draft.on_conflict). One that depends on tasks waits until these have completed, fails when one
-        of them fails or is cancelled, and is `refused` if one is not there. A reply that is kept for a joined task is
-        empty: it is answered with the task as it is.
-        Raises Conflict, and stores none of them, if a chosen id is that of a task without this key; Expired if there
-        was such a task.
+        A draft whose idempotency key is known and has not expired is not stored: its receipt is `replayed` with the
+        kept reply if the fingerprint is the same, else `mismatched`; `task_id` is that of the first submission. A draft
+        whose cache key or unique key another task has is not stored: it is `joined` to that task, `refused`, or
+        replaces it (Draft.on_conflict). A draft that depends on tasks waits until these have completed, fails when one
+        of them fails or is cancelled, and is `refused` if one does not exist. The reply that is kept for a joined task
+        is empty: the answer is the task as it is at the time.
+        Raises Conflict, and stores nothing, if a chosen id is that of a task without this key; Expired if there was
+        such a task.
         """
 
     async def find(self, task_id: UUID) -> Task | None:
         """Return the task, or None.
 
-        What has expired is there no more for any method, from that moment on, also before it is erased.
+        For every method, a task is gone from the moment it expires, even before it is erased.
         """
 
     async def find_many(self, where: TaskFilter, *, limit: int, cursor: str | None = None) -> Page:
@@ -121,15 +118,15 @@ class Engine(Protocol):
     async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
         """Take due tasks: each becomes running with attempt + 1 and a lease, in one commit.
 
-        Order: priority (larger first), then the time it became due, equal ones in any. Returns at once when there is
-        one; else waits for the first, at most `wait_for`, and then returns [].
+        Order: priority (larger first), then the time a task became due; equal ones in any order. Returns at once if
+        there is one; else waits up to `wait_for` for the first, then returns [].
         """
 
     async def heartbeat(self, leases: Sequence[Lease], extend_by: timedelta) -> Heartbeat:
-        """Extend the leases to now + extend_by; tell those no longer owned and those asked to cancel."""
+        """Extend the leases to now + extend_by; return those that are lost and those whose task is to be cancelled."""
 
     async def record(self, lease: Lease, report: Report) -> bool:
-        """Store what a running attempt says. False, and no change, if `lease` is not the current one."""
+        """Store a report of a running attempt. False, and no change, if `lease` is not the current one."""
 
     async def complete(self, lease: Lease, change: Transition, report: Report | None = None) -> bool:
         """End an attempt: store `report`, then the transition, in one commit.
@@ -139,16 +136,16 @@ class Engine(Protocol):
         """
 
     async def cancel(self, task_id: UUID) -> Task:
-        """Pending: cancelled at once. Running: mark the request (again: no change); its worker stops the attempt.
+        """Cancel a pending task at once; mark a running one, whose worker then stops the attempt. Idempotent.
 
-        Raises NotFound, Expired, Conflict (terminal).
+        Raises NotFound, Expired, Conflict (the task is terminal).
         """
 
     async def retry(self, task_id: UUID) -> Task:
         """Make a failed or cancelled task pending, due at once, with all its tries; attempt numbers go on.
 
-        It waits for what it depends on, if that runs again. Raises NotFound, Expired, Conflict (pending, running,
-        completed; an open task has its unique key; one that it depends on has not completed and is not about to).
+        It waits for tasks that it depends on, if they are open again. Raises NotFound, Expired, and Conflict: it is
+        pending, running or completed; an open task has its unique key; a task that it depends on failed or is gone.
         """
 
     async def delete(self, task_id: UUID) -> None:
@@ -160,24 +157,24 @@ class Engine(Protocol):
     async def fail_overdue(self, *, limit: int) -> int:
         """End pending tasks whose deadline has passed as failed, at most `limit`; return how many.
 
-        A claim starts none of them, whenever this is called.
+        A claim starts none of them, called or not.
         """
 
     async def prune(self, *, limit: int) -> int:
-        """Erase some of what is past its time (tasks, keys, tombstones, the journal), at most `limit` rows of each.
+        """Erase expired tasks, keys, tombstones and journal entries, at most `limit` rows of each.
 
-        A step so small that it keeps nobody waiting; afterwards, or meanwhile, unused space is given back. Returns how
-        much was done: 0 when nothing is left to do.
+        One call is a step small enough to delay no one; unused space is given back as well. Returns how much was done:
+        0 when nothing is left to do.
         """
 
     async def sweep(self, *, limit: int) -> int:
-        """Put right what a crash or a person's hand has left inconsistent, at most `limit` rows; return how many."""
+        """Repair what a crash or a manual change has left inconsistent, at most `limit` rows; return how many."""
 
     async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[PartitionStats]:
-        """Return the open tasks by queue and type; of this owner and of these queues alone, if given."""
+        """Count the open tasks by queue and type; only this owner's, and only in these queues, if given."""
 
     async def check(self) -> None:
-        """Prove that the store takes a durable write now. Raises Unavailable."""
+        """Make a durable write, to prove that the store takes one now. Raises Unavailable."""
 
     def watch(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` on the event loop with each batch of committed changes; return what ends that."""
+        """Call `listener` on the event loop with each batch of committed changes; return a function that stops it."""

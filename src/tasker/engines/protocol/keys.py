@@ -10,22 +10,25 @@ from tasker.model.keys import Key
 
 
 class KeyStore(Protocol):
-    """The keys of those who may ask."""
+    """Stores API keys."""
 
     async def version(self) -> int:
-        """Return a number that is a larger one after every `add` and `revoke`, by whatever process."""
+        """Return a number that grows with every `add` and `revoke` of any process."""
 
     async def add(self, key: Key, *, most: int | None = None) -> None:
-        """Store a new key, and keep to KEEP_DEAD_KEYS. Raises Conflict (one has its id, `most` are good already)."""
+        """Store a new key; erase the oldest dead ones beyond KEEP_DEAD_KEYS.
+
+        Raises Conflict (a key has its id, or `most` keys are good already).
+        """
 
     async def find_all(self) -> list[Key]:
-        """Return every key, in order of creation, also the newest that are revoked or past their time (see `add`)."""
+        """Return every key in order of creation, including revoked and expired ones that are kept (see `add`)."""
 
     async def revoke(self, key_id: str) -> Key | None:
-        """Mark a key as revoked now, and return it; again: no change. None if there is none."""
+        """Mark a key as revoked now, and return it; None if it does not exist. Idempotent."""
 
     async def cursor_secret(self) -> bytes:
-        """Return 64 bytes that were made at random with the store: by them its cursors are sealed."""
+        """Return the 64 random bytes, made with the store, that seal its cursors."""
 
     async def record_uses(self, uses: Mapping[str, datetime]) -> None:
-        """Remember when keys were last used, by their ids; never an earlier time than is known."""
+        """Store when keys were last used, by their ids; a later time that is known stays."""

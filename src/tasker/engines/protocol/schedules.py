@@ -14,7 +14,7 @@ from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage
 
 
 class ScheduleStore(Protocol):
-    """The schedules. Their ticks are found by the store's own time, and a firing is one commit."""
+    """Stores schedules. Ticks are due by the store's own time, and a firing is one commit."""
 
     async def create(self, schedule: Schedule, *, most: int | None = None) -> None:
         """Store a new schedule. Raises Conflict (its owner has one of that name, or `most` already)."""
@@ -28,7 +28,7 @@ class ScheduleStore(Protocol):
         """Return schedules, newest first, of this owner and with this name if given. Raises Invalid (the cursor)."""
 
     async def update(self, schedule: Schedule) -> bool:
-        """Store the next version of a schedule: False, and no change, unless the version before is the one there.
+        """Store the next version of a schedule. False, and no change, unless the version before it is the stored one.
 
         Raises Conflict (its owner has another one of that name).
         """
@@ -37,14 +37,14 @@ class ScheduleStore(Protocol):
         """Erase a schedule; its tasks stay. Raises NotFound."""
 
     async def find_due(self, *, types: Collection[str], limit: int, skip: int = 0) -> Due:
-        """Return schedules of these types that are due, those that wait for longest first, but for `skip` of them."""
+        """Return the due schedules of these types, those that wait for longest first, without the first `skip`."""
 
     async def fire(self, firing: Firing) -> Fired | None:
-        """Do what `timing.resolve` makes of a firing, and go on to the next tick, in one commit.
+        """Submit and cancel what `timing.resolve` says, and go on to the next tick, in one commit.
 
-        None, and no change, unless the schedule there is the one that is given: somebody else has fired or changed it.
-        A draft whose task is there already was submitted before, and one that is refused is left out.
+        None, and no change, if the stored schedule is another version: it was fired or changed meanwhile. A draft whose
+        task exists was submitted before; a draft that is refused is left out.
         """
 
     async def trigger(self, schedule_id: UUID, draft: Draft) -> Receipt:
-        """Submit a draft as a task of the schedule, beside its ticks. Raises NotFound, and what `submit` does."""
+        """Submit a draft as a task of the schedule, outside its ticks. Raises NotFound, and what `submit` raises."""

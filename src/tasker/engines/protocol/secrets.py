@@ -8,13 +8,13 @@ from uuid import UUID
 
 
 class SecretStore(Protocol):
-    """The secret params of tasks, stored with them (`Draft.secrets`), for as long as they may run."""
+    """Secret params, which are stored with their task (`Draft.secrets`) and kept while it may run."""
 
     async def find(self, task_id: UUID) -> bytes | None:
-        """Return the secrets of a task, None if it has none, or they are erased."""
+        """Return the secrets of a task; None if it has none, or they were erased."""
 
     async def erase(self, task_ids: Sequence[UUID]) -> None:
         """Erase the secrets of tasks. Idempotent."""
 
     async def find_ended(self, *, limit: int) -> list[UUID]:
-        """Return tasks that have ended, or are erased, and whose secrets are still there, at most `limit`."""
+        """Return tasks that have ended, or were erased, and still have secrets, at most `limit`."""

@@ -1,4 +1,4 @@
-"""What is known of erased tasks."""
+"""Tombstones: traces of expired tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasker.model import (
 
 
 class TombstoneStore(Protocol):
-    """What is known of tasks that were erased: that they were, for as long again as they were to be kept."""
+    """Knows which tasks existed and expired, for as long again as the tasks were kept."""
 
     async def find(self, task_id: UUID) -> Tombstone | None:
-        """Return that of a task that has expired, erased or not yet; None for any other, and once it is forgotten."""
+        """Return the tombstone of a task that has expired, erased or not; None for others, and once it is forgotten."""

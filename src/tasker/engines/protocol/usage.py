@@ -1,4 +1,4 @@
-"""What attempts used up, by day."""
+"""Usage of attempts by day: tokens, cost, run time."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tasker.model.usage import Group, UsageFilter, UsageRow
 
 
 class UsageStore(Protocol):
-    """What attempts used up, counted in the transactions that store it: `usage` as it grows, the rest at their ends.
+    """Usage, counted in the transactions that store it: tokens and cost as they grow, the rest as attempts end.
 
     It outlives the tasks.
     """
 
     async def find_many(self, where: UsageFilter, *, group: Collection[Group], limit: int) -> list[UsageRow]:
-        """Return the first sums by `group`, in order of day, owner and type."""
+        """Return sums by `group`, in order of day, owner and type, at most `limit`."""
 
     async def spent_today(self, owner: str) -> int:
-        """Return the nano-dollars that the owner's tasks have cost since midnight UTC."""
+        """Return the cost of the owner's tasks since midnight UTC, in nano-dollars."""

@@ -21,7 +21,7 @@ from tasker.model.webhooks import (
 
 
 class WebhookStore(Protocol):
-    """The webhooks, and what each has to be told: deliveries, which are tried by one process at a time."""
+    """Stores webhooks and their deliveries. One process at a time attempts a delivery."""
 
     async def create(self, webhook: Webhook, *, most: int) -> None:
         """Store a new webhook. Raises Conflict where its owner has `most` already."""
@@ -30,10 +30,13 @@ class WebhookStore(Protocol):
         """Return the webhook, or None."""
 
     async def find_many(self, *, owner: str | None, limit: int, cursor: str | None = None) -> WebhookPage:
-        """Return webhooks, newest first, but none of tasks; an owner's without those of all owners. Raises Invalid."""
+        """Return webhooks, newest first, without those of single tasks; an owner's own only, if given.
+
+        Raises Invalid (the cursor).
+        """
 
     async def change(self, webhook_id: UUID, change: Callable[[Webhook], Webhook]) -> Webhook:
-        """Store what `change` makes of the webhook as it is, and return that; it may run again. Raises NotFound."""
+        """Store what `change` returns for the stored webhook, and return it. It may run twice. Raises NotFound."""
 
     async def delete(self, webhook_id: UUID) -> None:
         """Erase a webhook and its deliveries. Raises NotFound."""
@@ -47,40 +50,40 @@ class WebhookStore(Protocol):
         """Make a delivery due now, with all its tries. Raises NotFound."""
 
     async def find_position(self, holder: str) -> DispatchPosition | None:
-        """Return how far the journal has become deliveries, or None while another process goes on with it."""
+        """Return the dispatch position in the journal; None while another process dispatches."""
 
     async def find_subscriptions(self, task_ids: Collection[UUID]) -> list[Subscription]:
-        """Return every webhook but those that came with other tasks than these."""
+        """Return the webhooks for all tasks, and those of these tasks."""
 
     async def dispatch(self, found: Sequence[Delivery], *, after: str | None, to: str) -> bool:
-        """Store deliveries, each event once for a webhook, and move on in the journal, in one commit.
+        """Store deliveries, at most one of an event for each webhook, and move the position on to `to`, in one commit.
 
-        False, and no change, if it was moved on from `after` already. Those of webhooks that are erased are left out.
+        False, and no change, if the position is no longer `after`. Deliveries of erased webhooks are left out.
         """
 
     async def find_due(
         self, *, full: Collection[str], full_owners: Collection[str] = (), each: int, limit: int
     ) -> list[DueDelivery]:
-        """Return deliveries whose time has come, at most `each` of a lane, none of a paused webhook.
+        """Return due deliveries, at most `each` of a slot pool, none of a paused webhook.
 
-        First comes the oldest of each owner's webhooks, then the second of each, and so on; of these the oldest first.
-        None of a lane, or of a share of lanes (`share_of`), that is among those which are `full`, and none of an owner
-        among `full_owners`.
+        The order is fair: the oldest delivery for each owner, then the second of each, and so on; among equals the
+        oldest. Deliveries of a slot pool, or of a share of pools (`share_of`), that is in `full` are left out, and so
+        are those of an owner in `full_owners`.
         """
 
     async def take(self, due: Sequence[DueDelivery]) -> list[DueDelivery]:
-        """Begin an attempt of each, for DELIVERY_LEASE; return, as they are now, those that nobody else has begun."""
+        """Begin an attempt of each, for DELIVERY_LEASE; return those that no one else has begun, as they are now."""
 
     async def settle(
         self, delivery: Delivery, outcome: DeliveryOutcome, *, failing_before: datetime, too_long: str
     ) -> bool:
-        """Store how an attempt went. False, and no change, if it is not the latest one of a delivery that is pending.
+        """Store the outcome of an attempt. False, and no change, if it is not the latest one of a pending delivery.
 
-        A webhook that has failed since `failing_before` without a success is paused, and why is `too_long`.
+        A webhook that has failed since `failing_before` without a success is paused, with the reason `too_long`.
         """
 
     async def drop(self, delivery: Delivery) -> None:
-        """Erase a delivery about which there is nothing to tell any more."""
+        """Erase a delivery that has become pointless."""
 
     async def prune(self, *, keep: timedelta, limit: int) -> int:
-        """Erase deliveries that have ended, or waited in vain, for longer than `keep`; return how many."""
+        """Erase deliveries that ended, or fell due, more than `keep` ago, at most `limit`; return how many."""

@@ -1,4 +1,4 @@
-"""The workers there are, and the task types they publish."""
+"""Live workers, and the task types they publish."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tasker.model.types import KnownType, PublishedType
 
 
 class WorkerStore(Protocol):
-    """Which workers there are. For people and for noticing the dead: no lease depends on it."""
+    """Knows the live workers, for people and for noticing dead ones: no lease depends on it."""
 
     async def announce(self, worker: WorkerInfo) -> None:
-        """Note that the worker lives now, and what it says of itself: at its start and with each heartbeat."""
+        """Record that a worker is alive, and its details; called at its start and with each heartbeat."""
 
     async def withdraw(self, worker_id: str) -> None:
-        """Forget a worker that has ended in good order. Idempotent."""
+        """Forget a worker that has shut down. Idempotent."""
 
     async def find_all(self) -> list[WorkerState]:
-        """Return the workers heard of within KEEP_WORKERS_FOR, in order of their start."""
+        """Return the workers announced within KEEP_WORKERS_FOR, in order of their start."""
 
     async def publish(self, types: Sequence[PublishedType]) -> None:
-        """Store what a worker that starts tells of its types. Of two workers' words on one name the newest counts."""
+        """Store the task types of a worker that starts. The newest publication of a name counts."""
 
     async def find_types(self) -> list[KnownType]:
-        """Return the types of workers heard of within KEEP_TYPES_FOR, by name."""
+        """Return the types whose workers were announced within KEEP_TYPES_FOR, by name."""

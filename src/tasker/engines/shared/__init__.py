@@ -1,1 +1,1 @@
-"""What the engines have in common."""
+"""Code that both engines share. Pure: no store."""

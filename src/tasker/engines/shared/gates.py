@@ -1,8 +1,8 @@
-"""What of a queue may start now: the rules of its limits, the same for every engine. Pure: no store.
+"""Admission rules of queues (pause, concurrency, rate), the same for every engine. Pure: no store.
 
-An engine counts and locks, asks a gate which tasks it lets through, and stores what the gate has spent. Tasks whose
-concurrency key is taken are parked: out of line until a slot of their key is free. What holds of a parked task: as many
-tasks of its key as may run together are running, or are in line before it.
+An engine counts and locks, asks a gate which tasks may start, and stores what the gate has spent. Tasks whose
+concurrency key is taken are parked: they leave their partition until a slot of their key is free. Invariant of a parked
+task: as many tasks of its key as may run together are running, or are due before it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 from tasker.model.queues import QueueSettings, Slot
 
 WINDOW = 50
-"""Candidates that are looked at together at the least, where some may have to wait for their key."""
+"""Minimum number of candidates to look at together, where some may have to wait for their key."""
 ROUNDS = 6
-"""How often a claim looks further while it finds tasks to park; each time twice as far."""
+"""How often a claim looks further while it finds tasks to park; each time at twice as many."""
 
 
 class Candidate(NamedTuple):
-    """A task in line: `rank` orders them, smallest first; `slot` is that of its key; `place` is the engine's own."""
+    """A due task. `rank` orders candidates, smallest first; `slot`: of its key; `place`: for the engine's own use."""
 
     rank: tuple[Any, ...]
     queue: str
@@ -32,9 +32,9 @@ class Candidate(NamedTuple):
 
 
 class Passage(NamedTuple):
-    """Which of some candidates may start, in order, if all of them do, and which have to wait for their key.
+    """Which candidates may start together, in order, and which have to wait for their key.
 
-    is_cut: a limit was reached, and those behind are not looked at.
+    is_cut: a limit was reached; the candidates behind it are in neither list.
     """
 
     passing: list[Candidate]
@@ -43,9 +43,9 @@ class Passage(NamedTuple):
 
 
 class Gate:
-    """The gate of one queue within one transaction.
+    """Admits the tasks of one queue within one transaction.
 
-    running: attempts of the queue that run. tokens: what is in the bucket of its rate.
+    running: the number of running attempts of the queue. tokens: in the bucket of its rate.
     """
 
     def __init__(self, settings: QueueSettings, *, running: int = 0, tokens: float = 0.0) -> None:
@@ -53,33 +53,33 @@ class Gate:
         self.tokens = tokens
         self.has_spent = False
         self.opens_in: timedelta | None = None
-        """How long until the first that could not be paid can be."""
+        """Time until the bucket has tokens for the first task that was refused for lack of them."""
         self._slots = math.inf if settings.concurrency is None else max(0, settings.concurrency - running)
         self._taken: Counter[Slot] = Counter()
 
     @property
     def is_shut(self) -> bool:
-        """Whether nothing may start, whatever it weighs."""
+        """Whether no task may start, whatever its weight."""
         return self.settings.paused or self._slots < 1
 
     @property
     def has_keys(self) -> bool:
         return self.settings.concurrency_per_key is not None
 
-    def room(self, limit: int) -> int:
-        """Return how many of `limit` may start at the most."""
+    def free_slots(self, limit: int) -> int:
+        """Return how many tasks may start, at most `limit`."""
         return 0 if self.settings.paused else int(min(limit, self._slots))
 
     def note_running(self, slot: Slot, count: int) -> None:
-        """Tell how many attempts with a key run."""
+        """Note how many attempts of a key are running."""
         self._taken[slot] = count
 
     def knows(self, slot: Slot) -> bool:
         return slot in self._taken
 
     def sift(self, candidates: Sequence[Candidate], limit: int) -> Passage:
-        """Tell which of the first candidates may start; nothing is spent."""
-        slots, tokens, taken = self.room(limit), self.tokens, self._taken.copy()
+        """Return which of the first candidates may start; nothing is spent."""
+        slots, tokens, taken = self.free_slots(limit), self.tokens, self._taken.copy()
         passage = Passage([], [], False)
         for one in candidates:
             if self._is_taken(one.slot, taken):
@@ -93,7 +93,7 @@ class Gate:
         return passage
 
     def admit(self, one: Candidate) -> bool:
-        """Let one start, if it may: its slot and its weight are spent."""
+        """Let a task start if it may, and spend its slot and tokens; return whether it may."""
         if self.is_shut or self._is_taken(one.slot, self._taken) or not self._can_pay(one.weight, self.tokens):
             return False
         self._slots -= 1
@@ -118,7 +118,7 @@ class Gate:
 
 
 def merge(candidates: Iterable[Candidate], gates: dict[str, Gate], limit: int) -> list[Candidate]:
-    """Return the first candidates that their gates let through, at most `limit`; one of a queue without a gate may."""
+    """Return the first candidates that their gates admit, at most `limit`; a queue without a gate has no limits."""
     chosen: list[Candidate] = []
     for one in sorted(candidates, key=lambda one: one.rank):
         if len(chosen) == limit:

@@ -1,44 +1,46 @@
-"""The journal as the engines keep it: rows of notes, one for each transaction, which tell what happened to which task.
+"""The journal as engines store it: one row for each transaction, which refers to the events that it has brought.
 
-A note is small, whatever it is about: what the event says is read off the task's row and log (log.py) when somebody
-reads the journal. Tasks that were erased meanwhile have no events any more.
+A reference is small, whatever its event says: type, time and data are read from the task's row and log (log.py) when
+the journal is read. Tasks that were erased meanwhile have no events any more.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from struct import Struct
 from typing import NamedTuple
 from uuid import UUID
 
+from tasker.engines.shared.cursors import seal, unseal
 from tasker.engines.shared.log import Entry, Head, latest
-from tasker.errors import Fault, Invalid
+from tasker.errors import Fault
 from tasker.model import Status
 
 PAGE_BYTES = 256 * 1024
-"""What the words on one page, and the tasks that ended there, may come to: behind the event that passes it, it ends."""
-ROW_NOTES = 500
-"""Notes in one row at the most."""
+"""Size of the event data and ended tasks after which a page ends: with the event that passes it."""
+ROW_REFS = 500
+"""References in one row at most."""
 ROWS_AT_ONCE = 100
 
 _KINDS = {
-    "c": "created", "s": "started", "e": Status.COMPLETED.value, "f": Status.FAILED.value, "x": Status.CANCELLED.value,
+    "c": "created",
+    "s": "started",
+    "e": Status.COMPLETED.value,
+    "f": Status.FAILED.value,
+    "x": Status.CANCELLED.value,
     "w": "",
-}  # fmt: skip
+}
 _CODES = {kind: code.encode() for code, kind in _KINDS.items()}
 _PACKED = Struct(">16scIIII")
 _CURSOR = Struct(">4sQI")
 _CHECK_BYTES = 2
 
 
-class Note(NamedTuple):
-    """Something that happened to a task. kind: the event's type, or "" for `events` that have rows in its log.
+class EventRef(NamedTuple):
+    """Refers to an event of a task. kind: the event's type, or "" for `events` that have rows in the task's log.
 
-    sequence: of the (first) event; 0 where it is the first of its attempt and kind, and its number is not at hand.
-    size: bytes of the data of all its events.
+    sequence: of the (first) event; 0 if it is the first of its attempt and kind, and its number is not at hand.
+    size: bytes of the data of all events.
     """
 
     task_id: bytes
@@ -50,95 +52,95 @@ class Note(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A place between events: behind `done` events of the row `row`, and all of the rows before it."""
+    """A place between events: after `done` events of the row `row`, and all of the rows before it."""
 
     row: int
     done: int = 0
 
 
-class Noted(NamedTuple):
-    """One event of a note, and the place behind it."""
+class PlacedEvent(NamedTuple):
+    """One event of a reference, and the place after it."""
 
     place: Place
-    note: Note
+    ref: EventRef
     sequence: int
 
     @property
     def row(self) -> int:
-        """The row that it stands in."""
+        """The row that refers to it."""
         return self.place.row if self.place.done else self.place.row - 1
 
 
-def logged(task_id: UUID, entries: Sequence[Entry]) -> Note:
-    """Return the note of entries that are added to a task's log, one behind the other."""
+def logged(task_id: UUID, entries: Sequence[Entry]) -> EventRef:
+    """Refer to consecutive entries that are added to a task's log."""
     first = entries[0]
     size = sum(len(entry.data) for entry in entries)
-    return Note(task_id.bytes, "", first.attempt, first.sequence, len(entries), size)
+    return EventRef(task_id.bytes, "", first.attempt, first.sequence, len(entries), size)
 
 
-def created(task_id: UUID) -> Note:
-    """Return the note of a task that is stored."""
-    return Note(task_id.bytes, "created", 0, 1)
+def created(task_id: UUID) -> EventRef:
+    """Refer to the first event of a task that is stored."""
+    return EventRef(task_id.bytes, "created", 0, 1)
 
 
-def started(task_id: UUID, attempt: int) -> Note:
-    """Return the note of an attempt that begins."""
-    return Note(task_id.bytes, "started", attempt)
+def started(task_id: UUID, attempt: int) -> EventRef:
+    """Refer to the start of an attempt."""
+    return EventRef(task_id.bytes, "started", attempt)
 
 
-def ended(task_id: UUID, status: Status, attempt: int, sequence: int = 0) -> Note:
-    """Return the note of a task's end. `sequence` is needed where it is not its running attempt that ends it."""
-    return Note(task_id.bytes, status.value, attempt, sequence)
+def ended(task_id: UUID, status: Status, attempt: int, sequence: int = 0) -> EventRef:
+    """Refer to the end of a task. sequence: needed unless the task's running attempt ends it."""
+    return EventRef(task_id.bytes, status.value, attempt, sequence)
 
 
-def pack(notes: Sequence[Note]) -> list[bytes]:
-    """Return the notes of one transaction as rows."""
-    packed = [_PACKED.pack(note[0], _CODES[note[1]], *note[2:]) for note in notes]
-    return [b"".join(packed[start : start + ROW_NOTES]) for start in range(0, len(packed), ROW_NOTES)]
+def pack(refs: Sequence[EventRef]) -> list[bytes]:
+    """Return the references of one transaction as rows."""
+    packed = [_PACKED.pack(ref[0], _CODES[ref[1]], *ref[2:]) for ref in refs]
+    return [b"".join(packed[start : start + ROW_REFS]) for start in range(0, len(packed), ROW_REFS)]
 
 
-def unpack(row: bytes) -> Iterator[Note]:
-    """Return the notes of a row."""
+def unpack(row: bytes) -> Iterator[EventRef]:
+    """Return the references of a row."""
     for task_id, code, *numbers in _PACKED.iter_unpack(row):
-        yield Note(task_id, _KINDS[code.decode()], *numbers)
+        yield EventRef(task_id, _KINDS[code.decode()], *numbers)
 
 
-def spread(rows: Iterable[tuple[int, bytes]], after: Place, limit: int) -> list[Noted]:
-    """Return the events behind `after`, at most `limit`, and few enough for PAGE_BYTES."""
-    found: list[Noted] = []
+def spread(rows: Iterable[tuple[int, bytes]], after: Place, limit: int) -> list[PlacedEvent]:
+    """Return the events after a place, at most `limit`, and few enough for PAGE_BYTES."""
+    found: list[PlacedEvent] = []
     size = 0
     for row, packed in rows:
-        events = [(note, number) for note in unpack(packed) for number in range(note.events)]
+        events = [(ref, number) for ref in unpack(packed) for number in range(ref.events)]
         skip = after.done if row == after.row else 0
-        for done, (note, number) in enumerate(events[skip:], start=skip + 1):
+        for done, (ref, number) in enumerate(events[skip:], start=skip + 1):
             if len(found) >= limit or size > PAGE_BYTES:
                 return found
             place = Place(row, done) if done < len(events) else Place(row + 1)
-            found.append(Noted(place, note, note.sequence + number))
-            size += note.size // note.events
+            found.append(PlacedEvent(place, ref, ref.sequence + number))
+            size += ref.size // ref.events
     return found
 
 
-def first_told(told: Sequence[Told], sizes: Mapping[bytes, int]) -> Sequence[Told]:
-    """Return the events that begin a page: few enough for PAGE_BYTES, one at least.
+def first_page(found: Sequence[FoundEvent], sizes: Mapping[bytes, int]) -> Sequence[FoundEvent]:
+    """Return the first events, as many as fit into a page of PAGE_BYTES: at least one.
 
-    sizes: bytes of the params and results of tasks, by id; those of the tasks that ended here count.
+    sizes: bytes of the params and results of tasks by id; those of tasks that ended on the page count.
     """
     size = 0
-    for place, one in enumerate(told):
+    for place, one in enumerate(found):
         if size > PAGE_BYTES:
-            return told[:place]
-        size += len(one.entry.data) + (sizes.get(one.noted.note.task_id, 0) if one.is_end else 0)
-    return told
+            return found[:place]
+        size += len(one.entry.data) + (sizes.get(one.placed.ref.task_id, 0) if one.is_end else 0)
+    return found
 
 
-def end_of(noted: Sequence[Noted], after: Place) -> Place:
-    """Return the place behind these events, which begin behind `after`."""
-    return noted[-1].place if noted else after
+def end_of(placed: Sequence[PlacedEvent], after: Place) -> Place:
+    """Return the place after these events, which begin after `after`."""
+    return placed[-1].place if placed else after
 
 
 class Subject(NamedTuple):
-    """What is known of an event's task. key: the engine's own."""
+    """The task of an event. key: the engine's own."""
 
     key: int
     type: str
@@ -149,27 +151,27 @@ class Subject(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What must be read of logs: ranges of numbers of tasks (by key), and of others all starts and ends."""
+    """What must be read from logs: ranges of numbers of some tasks (by key), all starts and ends of others."""
 
     ranges: list[tuple[int, int, int]]
     ends: list[int]
 
 
-class Told(NamedTuple):
-    """An event of a page, and whether it ended its task, which is still as it was then."""
+class FoundEvent(NamedTuple):
+    """An event with its task. is_end: it ended the task, and the task has not changed since."""
 
-    noted: Noted
+    placed: PlacedEvent
     subject: Subject
     entry: Entry
     is_end: bool
 
 
-def wanted(noted: Iterable[Noted], subjects: Mapping[bytes, Subject]) -> Wanted:
-    """Return what the tasks' rows do not tell of these events."""
+def wanted(placed: Iterable[PlacedEvent], subjects: Mapping[bytes, Subject]) -> Wanted:
+    """Return what must be read from logs for these events, beyond the tasks' rows."""
     ranges: dict[int, tuple[int, int]] = {}
     ends: dict[int, None] = {}
-    for one in noted:
-        subject = subjects.get(one.note.task_id)
+    for one in placed:
+        subject = subjects.get(one.ref.task_id)
         if subject is None or _off_the_row(one, subject.head) is not None:
             continue
         if one.sequence:
@@ -180,62 +182,51 @@ def wanted(noted: Iterable[Noted], subjects: Mapping[bytes, Subject]) -> Wanted:
     return Wanted([(key, *numbers) for key, numbers in ranges.items()], list(ends))
 
 
-def tell(
-    noted: Iterable[Noted], subjects: Mapping[bytes, Subject], kept: Mapping[int, Mapping[int, Entry]]
-) -> list[Told]:
-    """Return the events, in order, but for those of erased tasks. kept: what was wanted, by key and number."""
-    told = []
-    for one in noted:
-        subject = subjects.get(one.note.task_id)
+def find_events(
+    placed: Iterable[PlacedEvent], subjects: Mapping[bytes, Subject], kept: Mapping[int, Mapping[int, Entry]]
+) -> list[FoundEvent]:
+    """Return the events, in order, without those of erased tasks. kept: the entries `wanted`, by key and number."""
+    found = []
+    for one in placed:
+        subject = subjects.get(one.ref.task_id)
         if subject is None:
             continue
         head = subject.head
         entry = _off_the_row(one, head) or _in_the_log(one, kept.get(subject.key, {}))
         if entry is not None:
             is_end = Status(head.status).is_terminal and entry.type == head.status and entry.sequence == head.last + 1
-            told.append(Told(one, subject, entry, is_end))
-    return told
+            found.append(FoundEvent(one, subject, entry, is_end))
+    return found
 
 
-def _off_the_row(noted: Noted, head: Head) -> Entry | None:
-    """Return the event as the task's row tells it; None if it is in the log."""
-    kind, attempt = noted.note.kind, noted.note.attempt
+def _off_the_row(placed: PlacedEvent, head: Head) -> Entry | None:
+    """Return the event as the task's row implies it; None if it is in the log."""
+    kind, attempt = placed.ref.kind, placed.ref.attempt
     if kind == "created":
         return Entry(1, 0, "created", head.created_at, b"{}")
     for entry in latest(head) if kind and head.attempt == attempt else ():
-        # Without a number it was a running attempt; one that is run again and cancelled before it starts has none.
-        if entry.type == kind and (noted.sequence == entry.sequence or (not noted.sequence and head.started_at)):
+        # Without a number it is the end of a running attempt: not this row, if the task has run again since and was
+        # cancelled before it started.
+        if entry.type == kind and (placed.sequence == entry.sequence or (not placed.sequence and head.started_at)):
             return entry
     return None
 
 
-def _in_the_log(noted: Noted, kept: Mapping[int, Entry]) -> Entry | None:
-    """Return the event out of what is kept of the task's log, by number; None if it is not there."""
-    if noted.sequence:
-        return kept.get(noted.sequence)
-    kind, attempt = noted.note.kind, noted.note.attempt
+def _in_the_log(placed: PlacedEvent, kept: Mapping[int, Entry]) -> Entry | None:
+    """Return the event from the entries of the task's log; None if it is not there."""
+    if placed.sequence:
+        return kept.get(placed.sequence)
+    kind, attempt = placed.ref.kind, placed.ref.attempt
     return next((kept[at] for at in sorted(kept) if kept[at].type == kind and kept[at].attempt == attempt), None)
 
 
 def to_cursor(name: bytes, place: Place) -> str:
     """Return the opaque cursor of a place in the journal of this name."""
-    body = _CURSOR.pack(name, *place)
-    return base64.urlsafe_b64encode(body + _check(body)).rstrip(b"=").decode()
+    return seal(_CURSOR.pack(name, *place), _CHECK_BYTES)
 
 
 def from_cursor(cursor: str) -> tuple[bytes, Place]:
     """Return name and place of a cursor. Raises Invalid for one that no journal gave out."""
-    try:
-        data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        data = b""
-    body = data[: _CURSOR.size]
-    if len(data) != _CURSOR.size + _CHECK_BYTES or data[_CURSOR.size :] != _check(body):
-        fault = Fault("/after", "expected the id of an event of this stream")
-        raise Invalid("the cursor is not one that this service gave out", faults=[fault])
-    name, row, done = _CURSOR.unpack(body)
+    fault = Fault("/after", "expected the id of an event of this stream")
+    name, row, done = _CURSOR.unpack(unseal(cursor, _CURSOR.size, _CHECK_BYTES, fault))
     return name, Place(row, done)
-
-
-def _check(body: bytes) -> bytes:
-    return zlib.crc32(body).to_bytes(4, "big")[:_CHECK_BYTES]

@@ -1,8 +1,8 @@
-"""The log of a task: which events it has, and under which numbers.
+"""The log of a task: its events and their numbers. Pure.
 
-What every task goes through (created, started, its end) costs no write: it is read off the task's own row. Rows are
-kept for what an attempt says, and for attempts that another one follows. Numbers count from 1 within a task; only the
-current attempt, or whoever holds the task's row, adds to them.
+The events of every task (created, started, its end) cost no write: they are derived from the task's own row. Rows are
+stored for the reports of an attempt, and for attempts that another one follows. Numbers count from 1 within a task;
+only the current attempt, or the transaction that holds the task's row, adds to them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Entry(NamedTuple):
-    """An event as it is kept; `time` is in the engine's own form, `data` the JSON text of an object."""
+    """An event as it is stored. `time` has the engine's own form; `data` is the JSON text of an object."""
 
     sequence: int
     attempt: int
@@ -29,9 +29,9 @@ class Entry(NamedTuple):
 
 
 class Head(NamedTuple):
-    """What a task's row tells of its log.
+    """The fields of a task's row from which its log is derived.
 
-    before: the number of the last event before the latest attempt. kept: the largest number that has a row, or None.
+    before: the number of the last event before the latest attempt. kept: the largest stored number, or None.
     """
 
     status: str
@@ -50,7 +50,7 @@ class Head(NamedTuple):
 
 
 def latest(head: Head) -> list[Entry]:
-    """Return what the row tells of the latest attempt: its start, and the task's end."""
+    """Return the events of the latest attempt that the row implies: its start, and the task's end."""
     entries = []
     if head.started_at is not None:
         started = _encode({"worker": head.worker})
@@ -61,15 +61,15 @@ def latest(head: Head) -> list[Entry]:
 
 
 def merge(head: Head, kept: Iterable[Entry], after: int, limit: int) -> list[Entry]:
-    """Return the first events behind `after`, from the row and from those that are kept, in order."""
-    told = [Entry(1, 0, "created", head.created_at, b"{}"), *latest(head)]
-    by_number = {entry.sequence: entry for entry in told if entry.sequence > after}
+    """Return the first events after number `after`, in order: those that the row implies, and the stored ones."""
+    implied = [Entry(1, 0, "created", head.created_at, b"{}"), *latest(head)]
+    by_number = {entry.sequence: entry for entry in implied if entry.sequence > after}
     by_number |= {entry.sequence: entry for entry in kept}
     return [by_number[number] for number in sorted(by_number)][:limit]
 
 
 def followed(head: Head, change: Transition, time: Any) -> list[Entry]:
-    """Return what must be kept of an attempt that another one follows; the last one's number is the new `before`."""
+    """Return what to store of an attempt that another one follows; the last number is the new `before`."""
     error = None if change.error is None else structs.replace(change.error, traceback=None)
     delay = 0.0 if change.run_at is None else (change.run_at - change.at).total_seconds()
     why = {"ending": change.ending, "reason": change.reason, "delay": delay, "error": error}
@@ -77,12 +77,12 @@ def followed(head: Head, change: Transition, time: Any) -> list[Entry]:
 
 
 def reopened(head: Head, time: Any) -> list[Entry]:
-    """Return what must be kept of a task that had ended and is run again; as `followed`."""
+    """Return what to store of an ended task that is run again, like `followed`."""
     ended = latest(head)
     why = {"ending": None, "reason": "queued", "delay": 0.0, "error": None}
     return [*ended, Entry(ended[-1].sequence + 1, head.attempt, "retrying", time, _encode(why))]
 
 
-def numbered(head: Head, said: Sequence[tuple[str, Any, bytes]]) -> list[Entry]:
-    """Return what the current attempt says (type, time, data), under the next numbers."""
-    return [Entry(head.last + place, head.attempt, *words) for place, words in enumerate(said, start=1)]
+def numbered(head: Head, reported: Sequence[tuple[str, Any, bytes]]) -> list[Entry]:
+    """Return the reported events (type, time, data) of the current attempt as entries with the next numbers."""
+    return [Entry(head.last + place, head.attempt, *event) for place, event in enumerate(reported, start=1)]

@@ -1,11 +1,11 @@
-"""Tables whose rows are structs, a column for each field: what the engines' own tables of them have in common."""
+"""Tables whose rows are structs, with a column for each field."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime, timedelta
 from types import NoneType
-from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, get_args, get_origin
 from uuid import UUID
 
 import msgspec
@@ -17,20 +17,20 @@ from tasker.model.archive import StoredRecord
 from tasker.model.keys import Key
 from tasker.model.queues import QueueSettings
 from tasker.model.schedules import Schedule
-from tasker.model.usage import DayUsage
+from tasker.model.usage import DayUsage, UsageRow
 from tasker.model.webhooks import Delivery, Webhook
 
 S = TypeVar("S", bound=Struct)
-_PLAIN = (str, int, float, bool, bytes, UUID, datetime, timedelta)
+_PLAIN = (str, int, float, bool, bytes, UUID, date, datetime, timedelta)
 _encode = msgspec.json.Encoder().encode
 
 
 class Shape(Generic[S]):
     """A struct as a row of the table `name`; its row is found by the field `key`.
 
-    UUIDs, times, durations and the plain types are columns of that kind; a Raw is one of bytes, and any other value one
-    of JSON as bytes. Every such table has a column `seq` beside them, in order of insertion. kept: which of the rows an
-    archive has, as a condition.
+    UUIDs, times, durations and plain types have columns of that kind, a Raw has one of bytes, and any other value one
+    of JSON as bytes. Every such table also has a column `seq`, in order of insertion. kept: the condition on rows that
+    an archive has.
     """
 
     def __init__(self, name: str, struct: type[S], key: str, *, kept: str = "true") -> None:
@@ -40,10 +40,9 @@ class Shape(Generic[S]):
         self.key = key
         self.fields = {field.name: _base_of(field.type) for field in msgspec.structs.fields(struct)}
         self.columns = ", ".join(self.fields)
-        self.key_type = self.fields[key]
 
     def record(self, value: S) -> StoredRecord:
-        """Return what an archive keeps of a row."""
+        """Return the record of a row in an archive."""
         return StoredRecord(record=self.name, key=str(getattr(value, self.key)), data=Raw(_encode(value)))
 
 
@@ -55,37 +54,58 @@ class Codec(NamedTuple):
 
 
 def codec_of(type_: Any, own: dict[Any, Codec]) -> Codec:
-    """Return how a field's values are kept: by the engine's `own` way, as they are, or as JSON."""
+    """Return how values of a type are kept: by the engine's `own` codec, as they are, or as JSON."""
     if type_ in own:
         return own[type_]
     if type_ in _PLAIN:
-        return Codec(_same, _same)
+        return _AS_IT_IS
     if type_ is Raw:
-        return Codec(bytes, Raw)
-    decode = msgspec.json.Decoder(type_).decode
-    return Codec(_encode, decode)
+        return _AS_BYTES
+    return Codec(_encode, msgspec.json.Decoder(type_).decode)
 
 
-def write_row(shape: Shape[Any], codecs: Sequence[Codec], value: Struct) -> list[Any]:
-    """Return the columns of a row."""
-    given = [getattr(value, name) for name in shape.fields]
-    return [None if one is None else codec.write(one) for codec, one in zip(codecs, given, strict=True)]
+class Table(Generic[S]):
+    """A shape's table in one engine: its statements, which take named values, and the conversion of its rows."""
 
+    def __init__(self, shape: Shape[S], schema: str, own: dict[Any, Codec]) -> None:
+        self.shape = shape
+        self._codecs = [codec_of(type_, own) for type_ in shape.fields.values()]
+        table, where = f"{schema}.{shape.name}", f"WHERE {shape.key} = :{shape.key}"
+        marks = ", ".join(f":{name}" for name in shape.fields)
+        sets = ", ".join(f"{name} = :{name}" for name in shape.fields)
+        self.insert = f"INSERT INTO {table} ({shape.columns}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
+        self.update = f"UPDATE {table} SET {sets} {where}"  # noqa: S608
+        self.delete = f"DELETE FROM {table} {where}"  # noqa: S608
+        self.find = f"SELECT {shape.columns} FROM {table} {where}"  # noqa: S608
+        self.all = f"SELECT {shape.columns} FROM {table} WHERE {shape.kept} ORDER BY seq"  # noqa: S608
 
-def read_row(shape: Shape[S], codecs: Sequence[Codec], columns: Sequence[Any]) -> S:
-    """Return the struct of a row's columns."""
-    values = [None if one is None else codec.read(one) for codec, one in zip(codecs, columns, strict=True)]
-    return shape.struct(**dict(zip(shape.fields, values, strict=True)))
+    def value(self, columns: Iterable[Any]) -> S:
+        """Return the struct of a row of the shape's columns."""
+        values = [None if one is None else codec.read(one) for codec, one in zip(self._codecs, columns, strict=True)]
+        return self.shape.struct(**dict(zip(self.shape.fields, values, strict=True)))
+
+    def row(self, value: S) -> dict[str, Any]:
+        """Return the columns of a struct's row, by name."""
+        given = (
+            (name, codec, getattr(value, name)) for name, codec in zip(self.shape.fields, self._codecs, strict=True)
+        )
+        return {name: None if one is None else codec.write(one) for name, codec, one in given}
 
 
 def _same(value: Any) -> Any:
     return value
 
 
+_AS_IT_IS = Codec(_same, _same)
+_AS_BYTES = Codec(bytes, Raw)
+
+
 def _base_of(type_: Any) -> Any:
-    """Return the type of a field without its None, and `str` for a choice of words."""
+    """Return the type of a field without None; `str` for a Literal."""
     if get_origin(type_) is Literal:
         return str
+    if get_origin(type_) is Annotated:
+        return get_args(type_)[0]
     members = [one for one in get_args(type_) if one is not NoneType]
     return members[0] if NoneType in get_args(type_) and len(members) == 1 else type_
 
@@ -96,33 +116,36 @@ WEBHOOKS = Shape("webhook", Webhook, "webhook_id")
 DELIVERIES = Shape("webhook_delivery", Delivery, "delivery_id", kept="status = 'pending'")
 QUEUES = Shape("queue", QueueSettings, "name")
 SHAPES: tuple[Shape[Any], ...] = (KEYS, QUEUES, SCHEDULES, WEBHOOKS, DELIVERIES)
-"""Every such table, in the order in which an archive has them."""
+"""Every such table, in the order of an archive."""
 USAGE = Shape("usage", DayUsage, "name")
-"""What an archive has of usage; the engines' tables of it have a shape of their own."""
-_SHAPE_OF = {shape.name: shape for shape in (*SHAPES, USAGE)}
+"""Usage in an archive; the engines keep it in tables of another shape."""
+USAGE_ROWS = Shape("usage_by_day", UsageRow, "day")
+"""Sums of usage, as the engines read them."""
+ARCHIVED: dict[str, Shape[Any]] = {shape.name: shape for shape in (*SHAPES, USAGE)}
+"""The shapes of an archive's records by name, in their order."""
 
 
 class Row(NamedTuple):
-    """An archive's record as the row that it becomes."""
+    """The row that an archive's record becomes."""
 
     table: str
     key: Any
     value: Any
 
     def check_stored(self, there: Any) -> None:
-        """Raise RuntimeError, which undoes the transaction, if the row was not stored as it was given."""
+        """Raise RuntimeError, which undoes the transaction, if the row was not stored as given."""
         if there != self.value:
             raise RuntimeError(f"{self.table} {self.key} would not be stored as it is in the archive: {there}")
 
 
 class InTheWay(Exception):
-    """A row has what only one may have, and another one has it."""
+    """Another row has what only one may have. No RequestError: the transaction must be undone."""
 
     def __init__(self, row: Row) -> None:
         super().__init__(row.key)
         self.conflict = Conflict(
-            f"{row.table} {row.key} cannot be stored beside another one that is there, by the same name or the like:"
-            " rename or delete the one that you do not want"
+            f"{row.table} {row.key} cannot be stored: another one has the same name or the like; rename or delete the"
+            " one that you do not want"
         )
 
 
@@ -132,11 +155,9 @@ def read_records(records: Sequence[StoredRecord]) -> list[Row]:
 
 
 def _read_record(record: StoredRecord) -> Row:
-    shape = _SHAPE_OF.get(record.record)
+    shape = ARCHIVED.get(record.record)
     if shape is None:
-        raise ArchiveError(
-            f"{record.record} {record.key}: expected one of {', '.join(_SHAPE_OF)}: upgrade, then import"
-        )
+        raise ArchiveError(f"{record.record} {record.key}: expected one of {', '.join(ARCHIVED)}; upgrade, then import")
     try:
         value = msgspec.json.decode(record.data, type=shape.struct)
         for member in (getattr(value, name) for name in shape.fields):
@@ -146,5 +167,5 @@ def _read_record(record: StoredRecord) -> Row:
         raise ArchiveError(f"{record.record} {record.key}: {error}") from None
     key = getattr(value, shape.key)
     if str(key) != record.key:
-        raise ArchiveError(f"{record.record} {record.key}: expected what it holds to have this key, got {key}")
+        raise ArchiveError(f"{record.record} {record.key}: expected its content to have this key, got {key}")
     return Row(shape.name, key, value)

@@ -1,4 +1,4 @@
-"""What the engines share of counting usage: sums of one transaction, written as one row for each key."""
+"""Count usage: sums of one transaction, written as one row for each key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MICRO = timedelta(microseconds=1)
 
 
 class _Sums:
-    """Sums under one key; the run time is a timedelta until it is written, for each is one."""
+    """Sums under one key; the run time is a timedelta until it is written, as its parts are."""
 
     __slots__ = ("figures", "run_time")
 
@@ -27,16 +27,13 @@ class _Sums:
 
 
 class Tally(Generic[K]):
-    """Sums by key, of what the transaction that is under way has stored."""
+    """Sums by key of what one transaction has stored."""
 
     def __init__(self) -> None:
         self._sums: dict[K, _Sums] = {}
 
     def end(self, key: K, change: Transition) -> None:
-        """Count an attempt that has ended with `change`.
-
-        How long one ran whose process ended under it, nobody knows.
-        """
+        """Count an attempt that has ended with `change`. The run time of an interrupted one is unknown."""
         sums = self._sums.get(key) or self._begin(key)
         sums.figures[0] += 1
         place = _PLACE.get(change.status)
@@ -46,20 +43,17 @@ class Tally(Generic[K]):
             sums.run_time += change.at - change.started_at
 
     def use(self, key: K, before: bytes, after: bytes) -> None:
-        """Count by how much a task's usage has grown."""
+        """Count how much a task's usage has grown."""
         figures = (self._sums.get(key) or self._begin(key)).figures
         for place, (old, new) in enumerate(zip(spent_of(before), spent_of(after), strict=True), start=_SPENT):
             figures[place] += new - old
 
     def take(self) -> list[tuple[Any, ...]]:
-        """Return a row for each key, in order: the key, then COUNTED; and begin anew."""
+        """Return a row for each key, in order: the key, then COUNTED. Start from zero."""
         sums, self._sums = self._sums, {}
         for one in sums.values():
             one.figures[_RUN_TIME] += one.run_time // _MICRO
         return [(*key, *sums[key].figures) for key in sorted(sums)]
-
-    def clear(self) -> None:
-        self._sums.clear()
 
     def _begin(self, key: K) -> _Sums:
         sums = self._sums[key] = _Sums()

@@ -1,11 +1,11 @@
-"""What becomes of times that are stored when the wall clock is set: lengths stay as long, moments stay moments.
+"""Adjust stored times when the wall clock is set: durations keep their length, and moments stay as they are.
 
-The store is one process's, which sees each step against the time that has elapsed. What waits for a length of time (a
-delay, a retry, a slot of a rate) is moved along with the clock; what waits for a moment waits for the clock to show it.
+One process has the store, and compares each step with the time that has elapsed. What waits for a duration (a delay, a
+retry, tokens of a rate) is moved along with the clock; what waits for a moment waits for the clock to reach it.
 
-Many may wait, so each transaction moves a batch, and stores how far it came. The batches go through the rows in the
-order of their times, from the end that the step leads to: what has been moved is behind the last row, and is not met
-again.
+Many rows may wait, so each transaction moves a batch, and stores how far it got. The batches go through the rows in
+order of their times, from the end that the step leads to: rows that were moved are behind the last one, and are not
+visited again.
 """
 
 from __future__ import annotations
@@ -33,27 +33,20 @@ _log = structlog.get_logger(__name__)
 
 
 class _Kind(NamedTuple):
+    """The queries for one kind of row: find the next when the clock is set back (up) or ahead (down), and move them."""
+
     up: str
     down: str
     move: str
 
 
 _KINDS = (_Kind("later_up", "later_down", "move_tasks"), _Kind("deliveries_up", "deliveries_down", "move_deliveries"))
-_NAMES = {
-    "later_up": ("due_at", "seq", "never", "limit"),
-    "later_down": ("due_at", "seq", "before", "limit"),
-    "move_tasks": ("before", "set_to", "never", "step"),
-    "deliveries_up": ("due_at", "seq", "limit"),
-    "deliveries_down": ("due_at", "seq", "before", "limit"),
-    "move_deliveries": ("before", "set_to", "step", "lease"),
-}
-"""The values that each statement takes."""
 
 
 class Move(NamedTuple):
     """A step that is being followed: by how much the clock was set, and to what (microseconds).
 
-    moving: 0 for tasks, 1 for deliveries; due_at, seq: the last row that was dealt with.
+    moving: 0 for tasks, 1 for deliveries. due_at, seq: of the last row that was moved.
     """
 
     step: int
@@ -64,7 +57,7 @@ class Move(NamedTuple):
 
     @property
     def before(self) -> int:
-        """What the clock showed when it was set."""
+        """The time of the clock just before it was set."""
         return self.set_to - self.step
 
     def begun(self, moving: int) -> Move:
@@ -74,10 +67,10 @@ class Move(NamedTuple):
 
 
 class ClockSteps:
-    """Follows the wall clock, from the first transaction after each step on.
+    """Has the stored times follow the wall clock, from the first transaction after each step on.
 
-    moved: called when a step begins and ends to be followed, with the time by which tasks are known to be due meanwhile
-    (microseconds; None: that of the clock), and whether it goes on.
+    moved: called when following a step begins and ends, with the time by which tasks are known to be due meanwhile
+    (microseconds; None: the time of the clock), and whether it goes on.
     """
 
     def __init__(self, clock: Clock, moved: Callable[[int | None, bool], None]) -> None:
@@ -90,7 +83,7 @@ class ClockSteps:
         self._stored: Move | None = None
 
     def open(self, connection: apsw.Connection) -> None:
-        """Go on from what was stored: the clock may have been set while no process ran."""
+        """Go on from the stored state: the clock may have been set while no process ran."""
         seen_at, erased_until = connection.execute(QUERIES["clock"]).fetchone() or (0, 0)
         self._steps = Steps(self._clock, seen_at)
         self._erasing = Lagging(elapsed_micros(self._clock), erased_until)
@@ -98,19 +91,19 @@ class ClockSteps:
         if row is not None and row[0]:
             self._move = self._stored = Move(*row)
             connection.execute(QUERIES["watch_fresh"])
-            self._tell()
+            self._report()
 
     def erase_until(self) -> int:
-        """Return by what time to erase now, in microseconds."""
+        """Return the time until which expired rows may be erased, in microseconds. It lags behind a clock set ahead."""
         return self._erasing.tell(to_micros(self._clock.now()), elapsed_micros(self._clock))
 
     def keep(self, connection: apsw.Connection, erased_until: int) -> None:
-        """Store what the clock shows, for the next process."""
+        """Store the time of the clock, for the next process."""
         connection.execute(QUERIES["erased_until"], (to_micros(self._clock.now()), erased_until))
 
     @property
     def is_behind(self) -> bool:
-        """Whether the clock was set and what is stored does not follow it yet."""
+        """Whether the clock was set, and the stored times have not followed yet."""
         return self._move is not None or self._steps.pending() != 0
 
     @property
@@ -122,7 +115,7 @@ class ClockSteps:
         """Begin a transaction."""
         step = self._steps.pending()
         if step:
-            # What is stored from now on has its time by yet another clock: nothing may be left of the step before.
+            # New rows have times of yet another clock: the step before must be done with.
             while self._move is not None:
                 self._go_on(connection)
             self._begin(connection, step)
@@ -138,10 +131,10 @@ class ClockSteps:
             self._taken = 0
 
     def rolled_back(self) -> None:
-        """The transaction is undone: the next one follows the clock."""
+        """The transaction is rolled back: the next one follows the clock."""
         self._taken = 0
         self._move = self._stored
-        self._tell()
+        self._report()
 
     def _begin(self, connection: apsw.Connection, step: int) -> None:
         now = to_micros(self._clock.now())
@@ -150,16 +143,16 @@ class ClockSteps:
         connection.execute(QUERIES["move_refills"], {"step": step})
         connection.execute(QUERIES["clock_seen"], (now,))
         self._taken = step
-        self._tell()
+        self._report()
 
     def _go_on(self, connection: apsw.Connection) -> None:
-        """Move a batch, and go on to the other kind after the last one."""
+        """Move a batch, and go on to the other kind after the last row."""
         assert self._move is not None
-        room = BATCH
-        while room > 0 and self._move.moving < len(_KINDS):
-            rows = _move_batch(connection, self._move, room)
-            room -= len(rows)
-            if room > 0:
+        left = BATCH
+        while left > 0 and self._move.moving < len(_KINDS):
+            rows = _move_batch(connection, self._move, left)
+            left -= len(rows)
+            if left > 0:
                 self._move = self._move.begun(self._move.moving + 1)
             else:
                 self._move = self._move._replace(due_at=rows[-1][0], seq=rows[-1][1])
@@ -169,27 +162,29 @@ class ClockSteps:
         connection.execute(QUERIES["keep_clock_move"], (0, 0, 0, 0, 0))
         connection.execute(QUERIES["unwatch_fresh"])
         self._move = None
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         move = self._move
         self._moved(move.before if move is not None and move.step > 0 else None, move is not None)
 
 
 def _move_batch(connection: apsw.Connection, move: Move, limit: int) -> list[tuple[int, int]]:
-    """Deal with the next rows; return (due_at, seq) of each."""
+    """Move the next rows; return (due_at, seq) of each."""
     kind = _KINDS[move.moving]
     values = {
-        "due_at": move.due_at, "seq": move.seq, "before": move.before, "never": _NEVER, "limit": limit,
-        "step": move.step, "set_to": move.set_to, "lease": _LEASE,
-    }  # fmt: skip
+        "due_at": move.due_at,
+        "seq": move.seq,
+        "before": move.before,
+        "never": _NEVER,
+        "limit": limit,
+        "step": move.step,
+        "set_to": move.set_to,
+        "lease": _LEASE,
+    }
     find = kind.down if move.step > 0 else kind.up
-    rows: list[Any] = connection.execute(QUERIES[find], _named(values, *_NAMES[find])).fetchall()
+    rows: list[Any] = connection.execute(QUERIES[find], values).fetchall()
     seqs = json.dumps([seq for _, seq in rows])
-    connection.execute(QUERIES[kind.move], _named(values, *_NAMES[kind.move]) | {"seqs": seqs})
+    connection.execute(QUERIES[kind.move], values | {"seqs": seqs})
     connection.execute(QUERIES["forget_fresh"], (move.moving, seqs))
     return rows
-
-
-def _named(values: dict[str, int], *names: str) -> dict[str, Any]:
-    return {name: values[name] for name in names}

@@ -1,8 +1,8 @@
-"""Group commit: work that arrives while a commit is on its way to the disk shares the next one.
+"""Group commit: work that arrives while a commit is under way shares the next one.
 
 Statements run on the event loop, in batches; only COMMIT, which waits for the disk, runs in the one writer thread. Two
-threads that both hold Python objects hand the interpreter's lock to and fro at every statement: with the statements on
-the loop a batch costs one hand-over, and measured 5 % more tasks a second on one core and a third more on two.
+threads that both hold Python objects pass the interpreter's lock back and forth at every statement. With the statements
+on the loop a batch costs one hand-over: 5 % more tasks a second measured on one core, and a third more on two.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from typing import Any, NamedTuple, TypeVar
 import apsw
 import structlog
 
-from tasker.engines.shared.values import COMMIT_BYTES
+from tasker.engines.shared.batches import take_batch
 from tasker.engines.sqlite.faults import ENVIRONMENT, refusal_of
 from tasker.engines.sqlite.presence import Presence
+from tasker.engines.sqlite.transaction import Transaction
 from tasker.errors import RequestError, Unavailable
+from tasker.model import Change
 
-Work = Callable[[apsw.Connection], Any]
+Work = Callable[[Transaction], Any]
 T = TypeVar("T")
-
-MAX_BATCH = 256
-"""Pieces of work in one commit at the most: with COMMIT_BYTES it bounds how long a batch keeps the event loop."""
 
 _BUSY_STEP, _BUSY_LIMIT = 0.05, 5.0
 """Seconds between tries, and in all, while another program holds the file's write lock."""
@@ -42,18 +41,18 @@ class _Item(NamedTuple):
 
 
 class GroupCommit:
-    """Runs pieces of work on the one writing connection, many to a transaction, and answers when it is durable.
+    """Runs work on the one writing connection, many items to a transaction, and answers when it is durable.
 
-    A piece of work may raise RequestError before it writes anything: only its caller is told. After any other fault
-    the batch is rolled back; each piece is then tried alone, so that one cannot spoil the others, unless the fault is
-    the disk's: then every caller gets Unavailable and nothing has changed.
+    Work may raise RequestError before it writes anything: only its caller gets that. After any other error the batch is
+    rolled back, and each item is tried alone so that one cannot spoil the others. If the disk is at fault, every caller
+    gets Unavailable instead, and nothing has changed.
 
-    before_work, before_commit: called in every transaction of a batch, before and after its work.
-    A commit counts only if the files that it went to are still at their path: `presence` is asked before it begins, and
-    again before any caller is answered. From a loss on nothing is written until they are back.
+    begin: makes the value of each transaction. before_work, before_commit: called in the transaction of a batch, before
+    and after its work.
+    A commit counts only if its files are still at their path: `presence` checks before it begins, and again before any
+    caller is answered. While files are lost, nothing is written.
 
-    settle: called inside every transaction at its end; forget: instead of it, when the work is undone.
-    after_commit, after_rollback: on the loop.
+    after_commit: called on the loop with the changes that became durable; after_rollback: on the loop.
     """
 
     def __init__(
@@ -61,23 +60,21 @@ class GroupCommit:
         connection: apsw.Connection,
         *,
         presence: Presence,
-        settle: Callable[[apsw.Connection], None],
-        forget: Callable[[], None],
+        begin: Callable[[apsw.Connection], Transaction],
         before_work: Callable[[apsw.Connection], None],
-        before_commit: Callable[[apsw.Connection], None],
-        after_commit: Callable[[], None],
+        before_commit: Callable[[Transaction], None],
+        after_commit: Callable[[list[Change]], None],
         after_rollback: Callable[[], None],
     ) -> None:
         self._connection = connection
         self._presence = presence
-        self._settle = settle
-        self._forget = forget
+        self._begin_transaction = begin
         self._before_work = before_work
         self._before_commit = before_commit
         self._after_commit = after_commit
         self._after_rollback = after_rollback
         self._loop = asyncio.get_running_loop()
-        self._commits: SimpleQueue[Callable[[BaseException | None], None] | None] = SimpleQueue()
+        self._to_commit: SimpleQueue[Callable[[BaseException | None], None] | None] = SimpleQueue()
         self._thread = Thread(target=self._commit_all, name="tasker-commit", daemon=True)
         self._thread.start()
         self._queue: deque[_Item] = deque()
@@ -89,10 +86,10 @@ class GroupCommit:
         self._idle.set()
         self.commits = 0
 
-    def run(self, work: Callable[[apsw.Connection], T], *, size: int = 0, at_close: bool = False) -> asyncio.Future[T]:
-        """Queue `work`; the future has its result once that is durable. size: the bytes that it writes, if many.
+    def run(self, work: Callable[[Transaction], T], *, size: int = 0, at_close: bool = False) -> asyncio.Future[T]:
+        """Queue `work`; the future gets its result once that is durable. size: the bytes that it writes, if many.
 
-        Raises Unavailable once closed, but for work that belongs to closing (`at_close`, from `after_commit` alone).
+        Raises Unavailable once closed, except for work that is part of closing (`at_close`, only from `after_commit`).
         """
         if self._closed and not at_close:
             raise Unavailable("the store is closed")
@@ -105,7 +102,7 @@ class GroupCommit:
         return future
 
     def look(self) -> None:
-        """Look whether the files are in place; not while a commit is under way, which looks by itself."""
+        """Check that the files are in place, unless a commit is under way, which checks by itself."""
         if not self._busy:
             self._presence.look()
 
@@ -116,9 +113,9 @@ class GroupCommit:
             raise self._lost()
 
     async def empty_log(self) -> bool:
-        """Have the next commit move all of the WAL into the database and empty it; return whether it could.
+        """Have the next commit move the whole WAL into the database and empty it; return whether it could.
 
-        What was overwritten is in the WAL until then. It takes as long as the checkpoints that SQLite does by itself.
+        Overwritten data stays in the WAL until then. It takes as long as the checkpoints that SQLite does by itself.
         """
         self._empties_log = True
         await self.run(lambda _: None)
@@ -129,7 +126,7 @@ class GroupCommit:
         self._closed = True
         await self._idle.wait()
         if self._thread.is_alive():
-            self._commits.put(None)
+            self._to_commit.put(None)
             self._thread.join()
             self._connection.close()
 
@@ -139,16 +136,17 @@ class GroupCommit:
             return
         if not self._has_write_lock():
             return
-        batch = self._take_batch()
+        batch = take_batch(self._queue)
         try:
             self._before_work(self._connection)
-            results = [_apply(item.work, self._connection) for item in batch]
-            self._before_commit(self._connection)
-            self._settle(self._connection)
-        except Exception as error:  # anything: a fault in one piece of work must not stop the writer
+            tx = self._begin_transaction(self._connection)
+            results = [_apply(item.work, tx) for item in batch]
+            self._before_commit(tx)
+            tx.finish()
+        except Exception as error:  # of any kind: a bug in one item must not stop the writer
             self._failed(batch, error)
             return
-        self._commits.put(lambda error: self._ended(batch, results, error))
+        self._to_commit.put(lambda error: self._ended(batch, results, tx.changes, error))
 
     def _lost(self) -> Unavailable:
         return Unavailable(self._presence.lost or "", retry_after=timedelta(seconds=5))
@@ -156,19 +154,8 @@ class GroupCommit:
     def _take(self, count: int) -> list[_Item]:
         return [self._queue.popleft() for _ in range(count)]
 
-    def _take_batch(self) -> list[_Item]:
-        """Take what came first, as far as it may share a commit."""
-        batch: list[_Item] = []
-        room = COMMIT_BYTES
-        while self._queue and len(batch) < MAX_BATCH:
-            room -= self._queue[0].size
-            if room < 0 and batch:
-                break
-            batch.append(self._queue.popleft())
-        return batch
-
     def _has_write_lock(self) -> bool:
-        """Begin the transaction; if another program holds the file, ask again later without blocking the loop."""
+        """Begin the transaction; if another program holds the file, retry later without blocking the loop."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
         except apsw.BusyError as error:
@@ -186,12 +173,12 @@ class GroupCommit:
         return True
 
     def _commit_all(self) -> None:
-        """The writer thread: commit, then tell the loop; one plain queue costs a tenth of an executor's futures."""
-        while (ended := self._commits.get()) is not None:
+        """The writer thread: commit, then call back on the loop. A queue costs a tenth of an executor's futures."""
+        while (ended := self._to_commit.get()) is not None:
             error: BaseException | None = None
             try:
                 self._connection.execute("COMMIT")
-            except Exception as fault:  # whatever it is, the batch's callers must be told
+            except Exception as fault:  # of any kind: the batch's callers must get it
                 error = fault
             if error is None and self._empties_log:
                 self._empties_log = not self._has_emptied_log()
@@ -200,22 +187,24 @@ class GroupCommit:
     def _has_emptied_log(self) -> bool:
         try:
             rows = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except apsw.Error as error:  # a reader is in the way, or the disk is; nothing is lost by that
+        except apsw.Error as error:  # a reader or the disk is in the way; nothing is lost
             _log.info("store.log_not_emptied", reason=str(error))
             return False
         return rows[0][0] == 0
 
-    def _ended(self, batch: list[_Item], results: list[Any], error: BaseException | None) -> None:
+    def _ended(
+        self, batch: list[_Item], results: list[Any], changes: list[Change], error: BaseException | None
+    ) -> None:
         if error is not None:
             self._failed(batch, error)
             return
         self.commits += 1
         self._answer_all(batch, results)
-        self._after_commit()
+        self._after_commit(changes)
         self._next()
 
     def _answer_all(self, batch: list[_Item], results: list[Any]) -> None:
-        """Answer the callers of what was committed; with a refusal if it went to files that are lost."""
+        """Answer the callers of what was committed; with Unavailable if it went to files that are lost."""
         if self._presence.look(thorough=False) is not None:
             results = [self._lost() for _ in batch]
         for item, result in zip(batch, results, strict=True):
@@ -223,10 +212,9 @@ class GroupCommit:
 
     def _failed(self, batch: list[_Item], error: BaseException) -> None:
         self._roll_back()
-        self._forget()
         self._after_rollback()
         if isinstance(error, (*ENVIRONMENT, Unavailable)) or len(batch) == 1:
-            if not isinstance(error, Unavailable):  # that the files are lost has been logged
+            if not isinstance(error, Unavailable):  # the loss of the files has been logged
                 _log.error("store.commit_failed", error=str(error), waiting=len(batch))
             for item in batch:
                 _answer(item.future, refusal_of(error))
@@ -236,17 +224,19 @@ class GroupCommit:
 
     def _one_by_one(self, batch: list[_Item]) -> None:
         results: list[Any] = []
+        changes: list[Change] = []
         for item in batch:
             try:
                 with self._connection:
-                    result = _apply(item.work, self._connection)
-                    self._settle(self._connection)
-            except Exception as error:  # the caller is told, whatever it is
-                self._forget()
+                    tx = self._begin_transaction(self._connection)
+                    result = _apply(item.work, tx)
+                    tx.finish()
+                changes += tx.changes
+            except Exception as error:  # of any kind: its caller gets it
                 result = refusal_of(error)
             results.append(result)
         self._answer_all(batch, results)
-        self._after_commit()
+        self._after_commit(changes)
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
@@ -263,15 +253,15 @@ class GroupCommit:
             self._idle.set()
 
 
-def _apply(work: Work, connection: apsw.Connection) -> Any:
+def _apply(work: Work, tx: Transaction) -> Any:
     try:
-        return work(connection)
+        return work(tx)
     except RequestError as refusal:
         return refusal
 
 
 def _answer(future: asyncio.Future[Any], result: Any) -> None:
-    if future.done():  # its caller has gone; the work is done all the same
+    if future.done():  # its caller was cancelled; the work is done all the same
         return
     if isinstance(result, BaseException):
         future.set_exception(result)

@@ -1,90 +1,187 @@
-"""The Control of the embedded engine: what is chosen is read beside the writer, and acted on in small commits."""
+"""Cancel, retry and delete stored tasks, one at a time or many.
+
+A function may raise RequestError, but only before its first write (GroupCommit relies on it).
+"""
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 from uuid import UUID
 
 import apsw
 
 from tasker.clock import Clock, to_micros
-from tasker.engines.shared.values import to_cursor
-from tasker.engines.sqlite import changes, reads
-from tasker.engines.sqlite.claim import Lines
-from tasker.engines.sqlite.retention import References
-from tasker.engines.sqlite.rows import Row, draft_of, task_id_of
+from tasker.engines.shared.cursors import to_cursor
+from tasker.engines.shared.journal import ended, logged
+from tasker.engines.shared.log import Head, reopened
+from tasker.engines.shared.refusals import (
+    cannot_cancel,
+    cannot_delete,
+    cannot_retry,
+    dependency_not_completed,
+    key_in_use,
+    not_settled,
+)
+from tasker.engines.sqlite import reads, retention
+from tasker.engines.sqlite.reader import Reader
+from tasker.engines.sqlite.retention import References, check_not_expired
+from tasker.engines.sqlite.rows import Row, draft_of, is_over, keep_entries, optional_micros, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.sqlite.ties import find_open_dependencies, settle_dependants, wait_for
+from tasker.engines.sqlite.transaction import Transaction, Write
 from tasker.errors import Conflict, NotFound
-from tasker.model import Change, Draft, TaskFilter
+from tasker.model import Change, Draft, Status, Task, TaskFilter
 from tasker.model.control import Action, Chosen, ChosenTask, Counted
 
-Read = Callable[..., asyncio.Future[Any]]
-Act = Callable[[apsw.Connection, UUID], list[Change]]
-Run = Callable[[Callable[[apsw.Connection], tuple[int, list[Change]]]], asyncio.Future[int]]
-Erase = Callable[[Callable[[apsw.Connection], tuple[int, References]]], Awaitable[int]]
+Erase = Callable[[Callable[[Transaction], tuple[int, References]]], Awaitable[int]]
 
 
 class SqliteControl:
-    """run: runs work in a commit and tells its news. erase: the same for work that erases."""
+    """Implements Control. erase: does work in a transaction, then removes the result files that it names."""
 
-    def __init__(self, clock: Clock, lines: Lines, read: Read, run: Run, erase: Erase) -> None:
-        self._erase = erase
+    def __init__(self, clock: Clock, read: Reader, write: Write, erase: Erase) -> None:
         self._clock = clock
-        self._lines = lines
         self._read = read
-        self._run = run
+        self._write = write
+        self._erase = erase
 
     async def find_draft(self, task_id: UUID) -> Draft | None:
-        return await self._read(_find_draft, task_id)  # type: ignore[no-any-return]
+        return await self._read(_find_draft, task_id)
 
     async def count(self, where: TaskFilter) -> Counted:
-        return await self._read(_count, where, self._now())  # type: ignore[no-any-return]
+        return await self._read(_count, where, self._now())
 
     async def choose(self, where: TaskFilter, *, limit: int, cursor: str | None) -> Chosen:
-        return await self._read(_choose, where, limit, cursor, self._now())  # type: ignore[no-any-return]
+        return await self._read(_choose, where, limit, cursor, self._now())
 
     async def act(self, action: Action, task_ids: Sequence[UUID]) -> int:
         if action == "delete":
-            return await self._erase(functools.partial(_delete, lines=self._lines, task_ids=task_ids, now=self._now()))
-        return await self._run(functools.partial(_act, act=self._acts(action), task_ids=task_ids))
+            return await self._erase(functools.partial(_delete_many, task_ids=task_ids))
+        return await self._write(functools.partial(_act_on_many, act=_ACTS[action], task_ids=task_ids))
 
     def _now(self) -> int:
         return to_micros(self._clock.now())
 
-    def _acts(self, action: Action) -> Act:
-        now, lines = self._now(), self._lines
-        acts: dict[Action, Act] = {
-            "cancel": lambda connection, task_id: changes.cancel(connection, lines, task_id, now)[1],
-            "retry": lambda connection, task_id: changes.retry(connection, lines, task_id, now)[1],
-        }
-        return acts[action]
+
+def cancel(tx: Transaction, task_id: UUID) -> Task:
+    """Cancel a pending task, or ask the worker of a running one to stop."""
+    status, is_done = cancel_open(tx, task_id)
+    if not is_done:
+        raise cannot_cancel(status)
+    return _task(tx, task_id)
 
 
-def _act(connection: apsw.Connection, *, act: Act, task_ids: Sequence[UUID]) -> tuple[int, list[Change]]:
-    """Do to each what is asked; one that refuses it has written nothing."""
-    done, news = 0, []
+def cancel_open(tx: Transaction, task_id: UUID) -> tuple[str, bool]:
+    """Cancel a task as `cancel` does; return its status before, and False if it was terminal: nothing changed."""
+    seq, status, *_ = _row(tx, task_id)
+    if status == "running":
+        tx.execute(QUERIES["request_cancel"], (tx.now, seq))
+        tx.changes.append(Change(task_id, Status.RUNNING, cancel_requested=True))
+        return status, True
+    if status != "pending":
+        return status, False
+    row = tx.execute(QUERIES["cancel_pending"], {"now": tx.now, "seq": seq}).fetchone()
+    has_dependants, queue, owner, key, *head_columns = row  # type: ignore[misc]
+    head = Head(*head_columns)
+    tx.journal.append(ended(task_id, Status.CANCELLED, head.attempt, head.last + 1))
+    tx.execute(QUERIES["delete_dependencies"], (seq,))
+    tx.partitions.ended(tx.connection, tx.now, str(queue), str(owner), key)
+    tx.changes.append(Change(task_id, Status.CANCELLED))
+    if has_dependants:
+        settle_dependants(tx, task_id, Status.CANCELLED, None)
+    return status, True
+
+
+def retry(tx: Transaction, task_id: UUID) -> Task:
+    """Make a failed or cancelled task pending again."""
+    seq, status, worker, *end, _ = _row(tx, task_id)
+    if status not in ("failed", "cancelled"):
+        raise cannot_retry(status)
+    known = _task(tx, task_id)
+    waits_for = _check_ties(tx, known)
+    if worker is not None:
+        tx.execute(QUERIES["keep_attempt"], (*end, seq))
+    head = Head(*tx.execute(QUERIES["head_by_seq"], (seq,)).fetchone())  # type: ignore[misc]
+    log = reopened(head, tx.now)
+    last = keep_entries(tx.connection, seq, log)
+    tx.journal.append(logged(task_id, log[-1:]))
+    tx.execute(QUERIES["retry_task"], (tx.now, last, seq))
+    if waits_for:
+        wait_for(tx, seq, waits_for)
+    else:
+        tx.partitions.joined(known.queue, known.type, tx.now, later=False)
+    tx.partitions.note_deadline(optional_micros(known.deadline))
+    tx.changes.append(Change(task_id, Status.PENDING))
+    return _task(tx, task_id)
+
+
+def _check_ties(tx: Transaction, task: Task) -> list[UUID]:
+    """Return what a task must wait for when it runs again. Raises Conflict where other tasks forbid it."""
+    if task.unique_key is not None:
+        row = tx.execute(QUERIES["unique_task"], (task.owner or "", task.type, task.unique_key)).fetchone()
+        if row is not None:
+            raise key_in_use(task_id_of(row[1]))
+    was_orphaned = task.error is not None and task.error.type == "/problems/dependency-failed"
+    saw_all = task.attempt > 0 and not was_orphaned
+    waits_for, failed = find_open_dependencies(tx, task.depends_on, may_miss=saw_all)
+    if failed is not None:
+        raise dependency_not_completed(failed)
+    return waits_for
+
+
+def delete(tx: Transaction, task_id: UUID) -> References:
+    """Erase a terminal task and all that belongs to it. Raises Conflict until its dependants are settled."""
+    seq, status, *_ = _row(tx, task_id)
+    if status in ("pending", "running"):
+        raise cannot_delete(status)
+    if task_id in tx.partitions.unsettled:
+        raise not_settled()
+    return retention.delete(tx, seq, task_id)
+
+
+_ACTS: dict[Action, Callable[[Transaction, UUID], Task]] = {"cancel": cancel, "retry": retry}
+
+
+def _act_on_many(tx: Transaction, *, act: Callable[[Transaction, UUID], Task], task_ids: Sequence[UUID]) -> int:
+    """Act on each task that allows it; return how many. A refusal comes before any write."""
+    done = 0
     for task_id in task_ids:
         try:
-            news += act(connection, task_id)
-        except (Conflict, NotFound):  # another status by now, or gone
+            act(tx, task_id)
+        except (Conflict, NotFound):  # it has another status by now, or is gone
             continue
         done += 1
-    return done, news
+    return done
 
 
-def _delete(connection: apsw.Connection, *, lines: Lines, task_ids: Sequence[UUID], now: int) -> tuple[int, References]:
-    """Erase each; one that refuses it has written nothing."""
+def _delete_many(tx: Transaction, *, task_ids: Sequence[UUID]) -> tuple[int, References]:
+    """Erase each task that allows it; return how many, and their result files. A refusal comes before any write."""
     done, references = 0, References()
     for task_id in task_ids:
         try:
-            references += changes.delete(connection, lines, task_id, now)
+            references += delete(tx, task_id)
         except (Conflict, NotFound):
             continue
         done += 1
     return done, references
+
+
+def _row(
+    tx: Transaction, task_id: UUID
+) -> tuple[int, str, str | None, int | None, str | None, bytes | None, int | None, int | None]:
+    """Return the columns of a task that decide what may change. Raises NotFound, Expired."""
+    row = tx.execute(QUERIES["status_by_id"], (task_id.bytes,)).fetchone()
+    if row is None or is_over(row[-1], tx.now):
+        check_not_expired(tx, task_id)
+        raise NotFound(f"there is no task {task_id}")
+    return row  # type: ignore[no-any-return]
+
+
+def _task(tx: Transaction, task_id: UUID) -> Task:
+    task = reads.find(tx.connection, task_id, tx.now)
+    assert task is not None
+    return task
 
 
 def _find_draft(connection: apsw.Connection, task_id: UUID) -> Draft | None:

@@ -1,72 +1,50 @@
-"""The embedded engine: one process, one SQLite file, group commit. The Engine protocol says what methods promise."""
+"""The embedded engine: one process, one SQLite file, group commit. The Engine protocol documents the methods."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
-import apsw
 import structlog
 from msgspec import structs
 
 from tasker.clock import Clock, to_micros
-from tasker.engines.protocol import (
-    ArchiveStore,
-    AuditStore,
-    ClaimRequest,
-    Control,
-    Heartbeat,
-    JournalStore,
-    KeyStore,
-    Listener,
-    QueueStore,
-    ScheduleStore,
-    SecretStore,
-    TombstoneStore,
-    UsageStore,
-    WebhookStore,
-    WorkerStore,
-)
-from tasker.engines.shared.usage import Tally
-from tasker.engines.shared.values import draft_size
-from tasker.engines.sqlite import changes, reads
-from tasker.engines.sqlite import retention as erasure
-from tasker.engines.sqlite.claim import Lines, Waiter
+from tasker.engines import protocol
+from tasker.engines.protocol import ClaimRequest, Heartbeat, Listener
+from tasker.engines.shared.batches import draft_size
+from tasker.engines.shared.stores.audit import Audit
+from tasker.engines.shared.stores.secrets import Secrets
+from tasker.engines.shared.stores.usage import Usage
+from tasker.engines.sqlite import attempts, control, reads
 from tasker.engines.sqlite.clock_steps import ClockSteps
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.engines.sqlite.control import SqliteControl
 from tasker.engines.sqlite.faults import reading
-from tasker.engines.sqlite.presence import Presence
+from tasker.engines.sqlite.partitions import Partitions
+from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import DEFAULT_OVER, Results, is_reference, lost
-from tasker.engines.sqlite.retention import SqliteTombstones
+from tasker.engines.sqlite.retention import References, SqliteTombstones, prune
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.storage import (
-    HolderLock,
-    check_space,
-    connect,
-    open_writer,
-    opening,
-    prepare_folder,
-    warn_of_others,
-)
-from tasker.engines.sqlite.stores import usage
+from tasker.engines.sqlite.storage import OpenDatabase, check_space, open_database, opening, probe
 from tasker.engines.sqlite.stores.archive import SqliteArchive
-from tasker.engines.sqlite.stores.audit import SqliteAudit
-from tasker.engines.sqlite.stores.journal import Notes, SqliteJournal
+from tasker.engines.sqlite.stores.journal import SqliteJournal
 from tasker.engines.sqlite.stores.keys import SqliteKeys
 from tasker.engines.sqlite.stores.queues import SqliteQueues
 from tasker.engines.sqlite.stores.schedules import SqliteSchedules
-from tasker.engines.sqlite.stores.secrets import SqliteSecrets
 from tasker.engines.sqlite.stores.webhooks import SqliteWebhooks
 from tasker.engines.sqlite.stores.workers import SqliteWorkers
+from tasker.engines.sqlite.submit import insert
+from tasker.engines.sqlite.tables import SqliteDatabase
 from tasker.engines.sqlite.ties import fail_overdue, find_unsettled, settle_rest
+from tasker.engines.sqlite.transaction import Transaction
+from tasker.engines.sqlite.waiters import Waiter, Waiters
 from tasker.errors import Unavailable
 from tasker.model import (
     Attempt,
@@ -88,102 +66,94 @@ from tasker.model.journal import JournalLimits
 from tasker.model.webhooks import DELIVERY_LEASE
 from tasker.rules.lifecycle import Released, decide
 
-T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 _FEW_EVENTS = 25
-"""So many events are read on the loop: a wake-up of a reader brings a few."""
+"""Events that are read on the event loop at most: the usual read after a notification brings a few."""
 _AFTER_A_FAULT = 0.5
 """Seconds after a failed commit until waiting claims are tried again."""
 _LOOK_EVERY = 1.0
-"""Seconds between looks whether the files are in place, where no commit looks."""
+"""Seconds between checks that the files are in place, while no commit checks."""
+
+
+@contextlib.asynccontextmanager
+async def open_sqlite(
+    path: Path,
+    clock: Clock,
+    *,
+    journal: JournalLimits = JournalLimits(),  # noqa: B008
+    spill_over: int = DEFAULT_OVER,
+) -> AsyncIterator[SqliteEngine]:
+    """Open the store at `path` for this process alone: lock, migrate, recover. Close it at the end.
+
+    Attempts cut off by the end of an earlier process count as expired at once.
+    spill_over: the largest result, in bytes, that is kept in the file; others have files of their own beside it.
+    Raises ConfigError when the store cannot be used, naming what to do; StoreInUse, and Unavailable for a full disk.
+    """
+    opened = open_database(path)
+    try:
+        with opening(opened.path):
+            engine = SqliteEngine(opened, clock, journal, spill_over)
+    except BaseException:
+        opened.lock.release()
+        raise
+    try:
+        yield engine
+    finally:
+        await engine.close()
 
 
 class SqliteEngine:
-    """Tasks in one SQLite file at `path`; see Engine for the contract. Use it on the event loop that opened it.
-
-    spill_over: the largest result, in bytes, that is kept in the file; others have files of their own beside it.
-    """
+    """Tasks in one SQLite file; see Engine for the contract. `open_sqlite` makes one, for use on that event loop."""
 
     is_shared = False
 
-    def __init__(
-        self, path: Path, clock: Clock, *, journal: JournalLimits = JournalLimits(),  # noqa: B008
-        spill_over: int = DEFAULT_OVER,
-    ) -> None:  # fmt: skip
-        self.path = path = path.absolute()  # a task may change the process's working directory
+    def __init__(self, opened: OpenDatabase, clock: Clock, journal: JournalLimits, spill_over: int) -> None:
+        self.path = opened.path
+        self.migrated = opened.migrated
+        self._lock = opened.lock
         self._clock = clock
-        self._notes = Notes(clock)
-        self.workers: WorkerStore = SqliteWorkers(clock, self._find_running)
-        self._lines = Lines(clock, self._notes)
-        self._steps = ClockSteps(clock, self._lines.clock_was_set)
-        self.audit: AuditStore = SqliteAudit(
-            self._read, lambda work: self._commits.run(work), self._micros, self._steps.erase_until
+        self._points = opened.points
+        self._loop = asyncio.get_running_loop()
+        self._read = Reader(opened.scans)
+        self._results = Results(self.path.with_name("results"), spill_over)
+        self._partitions = Partitions(clock)
+        self._waiters = Waiters(clock, self._partitions)
+        self._steps = ClockSteps(clock, self._partitions.clock_was_set)
+        self._steps.open(opened.writer)
+        opened.writer.execute(QUERIES["release_deliveries"], (DELIVERY_LEASE // timedelta(microseconds=1),))
+        self._partitions.unsettled.update(dict.fromkeys(find_unsettled(opened.writer)))
+        self._commits = GroupCommit(
+            opened.writer,
+            presence=opened.presence,
+            begin=lambda connection: Transaction(connection, self._micros(), self._partitions),
+            before_work=self._steps.before_work,
+            before_commit=self._waiters.serve,
+            after_commit=self._committed,
+            after_rollback=self._rolled_back,
         )
-        self.secrets: SecretStore = SqliteSecrets(self._read, lambda work: self._commits.run(work))
-        self.keys: KeyStore = SqliteKeys(self._read, lambda work: self._commits.run(work), self._micros)
-        self._results = Results(path.with_name("results"), spill_over)
-        self.journal: JournalStore = SqliteJournal(
-            self._read, lambda work: self._commits.run(work), clock, journal, self._results, self._steps.erase_until
-        )
-        self.tombstones: TombstoneStore = SqliteTombstones(clock, self._read)
-        self.usage: UsageStore = usage.SqliteUsage(clock, self._read)
-        self._tally: usage.DayTally = Tally()
-        self._lock = HolderLock(path.with_name("tasker.lock"))
-        self.archive: ArchiveStore = SqliteArchive(
-            clock, self._read, lambda work: self._commits.run(work), self._results, self._lines
-        )
-        self.schedules: ScheduleStore = SqliteSchedules(
-            clock, self._lines, self._read, lambda work, size=0: self._commits.run(work, size=size),
-            lambda news: self._news.extend(news),
-        )  # fmt: skip
-        self.webhooks: WebhookStore = SqliteWebhooks(
-            self._read, lambda work: self._commits.run(work), clock, self._follow_clock, self._steps.erase_until
-        )
-        self.control: Control = SqliteControl(clock, self._lines, self._read, self._change, self._erase)
-        self.queues: QueueStore = SqliteQueues(self._read, lambda work: self._commits.run(work), self._lines, clock)
+        read, write, erase_until = self._read, self._commits.run, self._steps.erase_until
+        database = SqliteDatabase(read, write, clock, erase_until)
+        self.workers: protocol.WorkerStore = SqliteWorkers(clock, self._find_running)
+        self.audit: protocol.AuditStore = Audit(database)
+        self.secrets: protocol.SecretStore = Secrets(database)
+        self.keys: protocol.KeyStore = SqliteKeys(database)
+        self.journal: protocol.JournalStore = SqliteJournal(read, write, clock, journal, self._results, erase_until)
+        self.tombstones: protocol.TombstoneStore = SqliteTombstones(clock, read)
+        self.usage: protocol.UsageStore = Usage(database)
+        self.archive: protocol.ArchiveStore = SqliteArchive(clock, read, write, database, self._results)
+        self.schedules: protocol.ScheduleStore = SqliteSchedules(database)
+        self.webhooks: protocol.WebhookStore = SqliteWebhooks(database, self._follow_clock)
+        self.control: protocol.Control = SqliteControl(clock, read, write, self._erase)
+        self.queues: protocol.QueueStore = SqliteQueues(read, write, self._partitions, clock)
         self._listeners: list[Listener] = []
-        self._news: list[Change] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._opened = False
         self._moving = False
         self._erasing: set[asyncio.Task[int]] = set()
         self._settling: asyncio.Task[None] | None = None
         self._has_erased = False
-        self.migrated: list[str] = []
-
-    async def open(self) -> None:
-        prepare_folder(self.path.parent)
-        try:
-            with opening(self.path):
-                self._lock.acquire()
-                writer, self.migrated = open_writer(self.path)
-                writer.execute(QUERIES["expire_all"])
-                self._steps.open(writer)
-                writer.execute(QUERIES["release_deliveries"], (DELIVERY_LEASE // timedelta(microseconds=1),))
-                self._points = connect(self.path, read_only=True)
-                self._scans = connect(self.path, read_only=True)
-                presence = Presence(self.path, writer)
-                self._results.open()
-            warn_of_others(self.path)
-        except BaseException:
-            self._lock.release()
-            raise
-        self._loop = asyncio.get_running_loop()
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="tasker-read")
-        self._commits = GroupCommit(
-            writer,
-            presence=presence,
-            settle=self._settle,
-            forget=self._forget,
-            before_work=self._steps.before_work,
-            before_commit=self._lines.serve,
-            after_commit=self._committed,
-            after_rollback=self._rolled_back,
-        )
         self._opened = True
         self._move_on()
-        self._lines.unsettled.update(dict.fromkeys(find_unsettled(writer)))
         self._settle_later()
         self._look_at_files()
 
@@ -194,14 +164,13 @@ class SqliteEngine:
         self._next_look.cancel()
         if self._timer is not None:
             self._timer.cancel()
-        self._lines.close()
+        self._waiters.close()
         if self._settling is not None:
             await asyncio.wait([self._settling])
         if self._erasing:
             await asyncio.wait(self._erasing)
-        self._reader.shutdown()
+        self._read.close()
         self._points.close()
-        self._scans.close()
         self._results.close()
         await self._commits.close()  # last: only the last connection of all folds the WAL in
         self._lock.release()
@@ -212,17 +181,10 @@ class SqliteEngine:
         return self._commits.commits
 
     async def submit(self, drafts: Sequence[Draft]) -> list[Receipt]:
-        alone = len(drafts) == 1
-
-        def work(connection: apsw.Connection) -> list[Receipt]:
-            receipts, now = [], self._micros()
-            for draft in drafts:
-                receipt, news = changes.insert(connection, self._lines, draft, now, alone=alone)
-                receipts.append(receipt)
-                self._news += news
-            return receipts
-
-        return await self._commits.run(work, size=sum(map(draft_size, drafts)))
+        waiting = self._waiters if len(drafts) == 1 else None
+        return await self._commits.run(
+            lambda tx: [insert(tx, draft, waiting) for draft in drafts], size=sum(map(draft_size, drafts))
+        )
 
     async def find(self, task_id: UUID) -> Task | None:
         task = reading(reads.find, self._points, task_id, self._micros())
@@ -231,7 +193,7 @@ class SqliteEngine:
             loaded = await self._results.load(task)
             if loaded is not None:
                 return loaded
-            task = reading(reads.find, self._points, task_id, self._micros())  # erased meanwhile, and so is its file
+            task = reading(reads.find, self._points, task_id, self._micros())  # was it erased, and its file with it?
             if task is not None and task.result is not None and bytes(task.result) == reference:
                 raise lost(reference)
         return task
@@ -243,34 +205,31 @@ class SqliteEngine:
         return await self._read(reads.find_attempts, task_id, self._micros())
 
     async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
-        if limit <= _FEW_EVENTS:  # the way to the other thread would cost more
+        if limit <= _FEW_EVENTS:  # the hand-over to the other thread would cost more
             return reading(reads.find_events, self._points, task_id, after, limit, self._micros())
         return await self._read(reads.find_events, task_id, after, limit, self._micros())
 
     async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
         waiter = Waiter(request, self._loop.create_future())
-        self._lines.join(waiter)
-        _unheard(self._commits.run(_nothing))
+        self._waiters.join(waiter)
+        _ignore_result(self._commits.run(_nothing))
         deadline = self._loop.call_later(wait_for.total_seconds(), waiter.give_up)
         try:
             return await waiter.future
         except asyncio.CancelledError:
-            if self._opened and not waiter.future.cancelled():  # the answer came in the same moment
+            if self._opened and not waiter.future.cancelled():  # it was served at the same moment
                 self._give_back(waiter.served)
             raise
         finally:
             deadline.cancel()
-            self._lines.leave(waiter)
+            self._waiters.leave(waiter)
 
     async def heartbeat(self, leases: Sequence[Lease], extend_by: timedelta) -> Heartbeat:
-        expires_at = self._lines.steady + extend_by // timedelta(microseconds=1)
-        return await self._commits.run(functools.partial(changes.extend, leases=leases, expires_at=expires_at))
+        expires_at = self._waiters.steady + extend_by // timedelta(microseconds=1)
+        return await self._commits.run(functools.partial(attempts.extend, leases=leases, expires_at=expires_at))
 
     async def record(self, lease: Lease, report: Report) -> bool:
-        now = self._micros()
-        return await self._change(
-            functools.partial(changes.record, notes=self._notes, tally=self._tally, lease=lease, report=report, now=now)
-        )
+        return await self._commits.run(functools.partial(attempts.record, lease=lease, report=report))
 
     async def complete(self, lease: Lease, change: Transition, report: Report | None = None) -> bool:
         if change.result is None or len(change.result) <= self._results.over:
@@ -281,40 +240,38 @@ class SqliteEngine:
         return stored.is_stored
 
     async def cancel(self, task_id: UUID) -> Task:
-        return await self._change(lambda connection: changes.cancel(connection, self._lines, task_id, self._micros()))
+        return await self._commits.run(functools.partial(control.cancel, task_id=task_id))
 
     async def retry(self, task_id: UUID) -> Task:
-        return await self._change(lambda connection: changes.retry(connection, self._lines, task_id, self._micros()))
+        return await self._commits.run(functools.partial(control.retry, task_id=task_id))
 
     async def delete(self, task_id: UUID) -> None:
-        now = self._micros()
-        await self._erase(lambda connection: (1, changes.delete(connection, self._lines, task_id, now)))
+        await self._erase(lambda tx: (1, control.delete(tx, task_id)))
 
     async def find_expired(self, *, limit: int) -> list[Claim]:
-        return await self._read(reads.find_expired, self._lines.steady, limit)
+        return await self._read(reads.find_expired, self._waiters.steady, limit)
 
     async def fail_overdue(self, *, limit: int) -> int:
-        now = self._micros()
-        return await self._change(functools.partial(fail_overdue, lines=self._lines, now=now, limit=limit))
+        return await self._commits.run(functools.partial(fail_overdue, limit=limit))
 
     async def prune(self, *, limit: int) -> int:
         until = self._steps.erase_until()
 
-        def work(connection: apsw.Connection) -> tuple[int, erasure.References]:
-            self._steps.keep(connection, until)
-            return erasure.prune(connection, until, limit)
+        def work(tx: Transaction) -> tuple[int, References]:
+            self._steps.keep(tx.connection, until)
+            return prune(tx, until, limit)
 
         done = await self._erase(work)
         done = done or await self.journal.prune(limit=limit)
-        if not done and self._has_erased:  # once all is done, so that it costs those who write but once
+        if not done and self._has_erased:  # once all is erased: it delays writers
             self._has_erased = not await self._commits.empty_log()
         return done
 
     async def sweep(self, *, limit: int) -> int:
-        """A task is its own place in the line: only what is parked comes apart. Files of results may be left."""
+        """Only parked tasks can become inconsistent: others are in their partition by their row. Remove stray files."""
         found = await self._read(self._results.sweep, limit) if self._results.has_left else 0
-        if self._lines.limits.has_parked:
-            found += await self._commits.run(functools.partial(self._lines.unpark_many, limit=limit))
+        if self._partitions.limits.has_parked:
+            found += await self._commits.run(lambda tx: self._partitions.unpark_many(tx.connection, tx.now, limit))
         return found
 
     async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[PartitionStats]:
@@ -323,7 +280,7 @@ class SqliteEngine:
     async def check(self) -> None:
         self._commits.check()
         check_space(self.path.parent)
-        await self._commits.run(functools.partial(changes.probe, now=self._micros()))
+        await self._commits.run(probe)
 
     def watch(self, listener: Listener) -> Callable[[], None]:
         self._listeners.append(listener)
@@ -334,8 +291,8 @@ class SqliteEngine:
 
         return stop
 
-    async def _erase(self, work: Callable[[apsw.Connection], tuple[int, erasure.References]]) -> int:
-        """Do work that erases, then remove the files that it names; also if whoever asked for it has gone meanwhile."""
+    async def _erase(self, work: Callable[[Transaction], tuple[int, References]]) -> int:
+        """Do work that erases, then remove the files that it returns, even if the caller is cancelled meanwhile."""
 
         async def erase() -> int:
             done, references = await self._commits.run(work)
@@ -346,7 +303,7 @@ class SqliteEngine:
         erasing = asyncio.create_task(erase())
         self._erasing.add(erasing)
         erasing.add_done_callback(self._erasing.discard)
-        _unheard(erasing)
+        _ignore_result(erasing)
         return await asyncio.shield(erasing)
 
     async def _find_running(self) -> dict[str, list[RunningAttempt]]:
@@ -356,92 +313,66 @@ class SqliteEngine:
         return to_micros(self._clock.now())
 
     async def _follow_clock(self) -> None:
-        """Return once what is stored has followed the wall clock."""
+        """Return once the stored times have followed the wall clock."""
         while self._steps.is_behind:
             await self._commits.run(_nothing)
-
-    def _read(self, query: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
-        return self._loop.run_in_executor(self._reader, reading, query, self._scans, *arguments)
-
-    def _change(
-        self, work: Callable[[apsw.Connection], tuple[T, list[Change]]], *, size: int = 0, at_close: bool = False
-    ) -> asyncio.Future[T]:
-        """Run work that changes a task's status and tells the news of it."""
-
-        def noted(connection: apsw.Connection) -> T:
-            result, news = work(connection)
-            self._news += news
-            return result
-
-        return self._commits.run(noted, size=size, at_close=at_close)
 
     def _end(
         self, lease: Lease, change: Transition, report: Report | None, *, at_close: bool = False
     ) -> asyncio.Future[bool]:
-        work = functools.partial(
-            changes.complete, lines=self._lines, tally=self._tally, lease=lease, change=change, report=report
-        )
+        work = functools.partial(attempts.complete, lease=lease, change=change, report=report)
         size = 0 if change.result is None else len(change.result)
-        return self._change(work, size=size, at_close=at_close)
+        return self._commits.run(work, size=size, at_close=at_close)
 
-    def _settle(self, connection: apsw.Connection) -> None:
-        """Write what the work of a transaction has gathered."""
-        usage.write(connection, self._tally)
-        self._notes.write(connection)
-
-    def _forget(self) -> None:
-        self._tally.clear()
-        self._notes.forget()
-
-    def _committed(self) -> None:
+    def _committed(self, changes: list[Change]) -> None:
         self._steps.committed()
-        changed, abandoned = self._lines.deliver()
-        news, self._news = self._news + changed, []
-        if news:
-            self._tell(news)
+        self._partitions.committed()
+        started, abandoned = self._waiters.deliver()
+        changes += started
+        if changes:
+            self._notify(changes)
         self._give_back(abandoned)
         self._settle_later()
         self._look_later()
         self._move_on()
 
     def _settle_later(self) -> None:
-        """See to it that those who wait for tasks that have ended hear of it, also where they are many."""
-        if self._lines.unsettled and self._settling is None and self._opened:
+        """Settle the dependants that a transaction has left over, in transactions of their own."""
+        if self._partitions.unsettled and self._settling is None and self._opened:
             self._settling = asyncio.create_task(self._settle_rest())
 
     async def _settle_rest(self) -> None:
         try:
-            while self._lines.unsettled and self._opened:
-                now = self._micros()
-                for other in await self._change(functools.partial(settle_rest, lines=self._lines, now=now)):
-                    self._lines.unsettled.pop(other, None)
+            while self._partitions.unsettled and self._opened:
+                for other in await self._commits.run(settle_rest):
+                    self._partitions.unsettled.pop(other, None)
         except Unavailable as error:  # the next commit tries again
             _log.warning("store.dependants_not_settled", reason=error.detail)
         finally:
             self._settling = None
 
-    def _tell(self, news: Sequence[Change]) -> None:
+    def _notify(self, changes: Sequence[Change]) -> None:
         for listener in tuple(self._listeners):
             try:
-                listener(news)
-            except Exception:  # a listener's fault is its own: the others hear the news, and the writer goes on
+                listener(changes)
+            except Exception:  # a bug in one listener must not keep the others from it, nor stop the writer
                 _log.exception("store.listener_failed")
 
     def _give_back(self, claims: Sequence[Claim]) -> None:
-        """Release claims whose caller went away while they were being stored."""
+        """Release claims whose caller was cancelled while they were being stored."""
         for claim in claims:
             transition = decide(Released(), claim, self._clock.now(), Random())  # noqa: S311
-            _unheard(self._end(claim.lease, transition, None, at_close=True))
+            _ignore_result(self._end(claim.lease, transition, None, at_close=True))
 
     def _rolled_back(self) -> None:
         self._steps.rolled_back()
-        self._news.clear()
-        self._lines.take_back()
-        if self._lines.has_waiters:
+        self._partitions.forget()
+        self._waiters.take_back()
+        if self._waiters:
             self._schedule(_AFTER_A_FAULT)
 
     def _move_on(self) -> None:
-        """See to it that what is left of a step of the clock is followed, whether or not anybody brings work."""
+        """Go on with following a step of the clock, even if no other work comes."""
         if self._steps.is_moving and self._opened and not self._moving:
             self._moving = True
             self._loop.call_soon(self._move)
@@ -449,10 +380,10 @@ class SqliteEngine:
     def _move(self) -> None:
         self._moving = False
         if self._opened:
-            _unheard(self._commits.run(_nothing))
+            _ignore_result(self._commits.run(_nothing))
 
     def _look_later(self) -> None:
-        seconds = self._lines.seconds_to_next()
+        seconds = self._waiters.seconds_to_next()
         if seconds is not None:
             self._schedule(seconds)
 
@@ -462,20 +393,20 @@ class SqliteEngine:
         self._timer = self._loop.call_later(seconds, self._look)
 
     def _look_at_files(self) -> None:
-        """Look now and from now on, so that a loss is noticed and logged where nothing is written."""
+        """Check now and from now on, so that a loss is noticed and logged while nothing is written."""
         self._next_look = self._loop.call_later(_LOOK_EVERY, self._look_at_files)
         self._commits.look()
 
     def _look(self) -> None:
         self._timer = None
-        if self._opened and self._lines.has_waiters:
-            _unheard(self._commits.run(_nothing))
+        if self._opened and self._waiters:
+            _ignore_result(self._commits.run(_nothing))
 
 
-def _nothing(_: apsw.Connection) -> None:
-    """Work that only gives the waiting claims a transaction."""
+def _nothing(_: Transaction) -> None:
+    """Do nothing: the transaction serves the waiting claims."""
 
 
-def _unheard(future: asyncio.Future[Any]) -> None:
-    """Nobody waits for this work: GroupCommit has logged its fault, and the event loop need not."""
+def _ignore_result(future: asyncio.Future[Any]) -> None:
+    """Keep the event loop from logging an error that no one awaits: GroupCommit has logged it."""
     future.add_done_callback(lambda done: done.cancelled() or done.exception())

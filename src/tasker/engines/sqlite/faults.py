@@ -1,4 +1,4 @@
-"""Faults of the disk or the machine, as they come from SQLite, and what callers are told of them."""
+"""Errors of SQLite: which are faults of the disk or the machine, and the errors that callers get for them."""
 
 from __future__ import annotations
 
@@ -13,30 +13,36 @@ from tasker.errors import Unavailable
 T = TypeVar("T")
 
 ENVIRONMENT = (
-    apsw.FullError, apsw.IOError, apsw.NoMemError, apsw.CantOpenError, apsw.BusyError, apsw.LockedError,
-    apsw.ReadOnlyError, apsw.ProtocolError, apsw.CorruptError, apsw.NotADBError,
-)  # fmt: skip
-"""Faults of the disk or the machine, not of one piece of work."""
+    apsw.FullError,
+    apsw.IOError,
+    apsw.NoMemError,
+    apsw.CantOpenError,
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.ReadOnlyError,
+    apsw.ProtocolError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+)
+"""Faults of the disk or the machine, not of one item of work."""
 
-_TAKEN = frozenset((
-    apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY, apsw.SQLITE_CONSTRAINT_ROWID
-))  # fmt: skip
+_TAKEN = frozenset((apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY, apsw.SQLITE_CONSTRAINT_ROWID))
 
 
 def is_taken(error: Exception) -> bool:
-    """Tell whether a row was refused because another one has what only one may have."""
+    """Return whether a row was refused because another has its unique value."""
     return getattr(error, "extendedresult", None) in _TAKEN
 
 
 def refusal_of(error: BaseException) -> BaseException:
-    """Return what the caller of a write is told: Unavailable for a fault of ENVIRONMENT, else the error itself."""
+    """Return the error for the caller of a write: Unavailable for a fault of ENVIRONMENT, else the error itself."""
     if isinstance(error, ENVIRONMENT):
         return Unavailable(f"the store cannot write now ({type(error).__name__})", retry_after=timedelta(seconds=5))
     return error
 
 
 def reading(query: Callable[..., T], *arguments: object) -> T:
-    """Return what a query returns. Raises Unavailable for a fault of ENVIRONMENT."""
+    """Run a query. Raises Unavailable for a fault of ENVIRONMENT."""
     try:
         return query(*arguments)
     except ENVIRONMENT as error:

@@ -1,7 +1,7 @@
-"""Whether the files that SQLite has open are still those at their path.
+"""Check that the files which SQLite has open are still those at their path.
 
 A file that is deleted, moved or replaced stays open, and SQLite goes on writing to it: such commits succeed, and are
-lost once the process ends. Looked at with `os.stat` alone: opening a file would drop SQLite's locks on it (storage.py).
+lost once the process ends. Only `os.stat` is used: opening a file would drop SQLite's locks on it (storage.py).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class _File(NamedTuple):
 class Presence:
     """The files of one open database, as they were when it was opened.
 
-    connection: the one that writes; it is asked for sizes while no transaction is under way.
-    Raises OSError if a file is not there: make it right after the first transaction, and keep the connection open.
+    connection: the writing one; it is asked for sizes while no transaction is under way.
+    Raises OSError if a file does not exist: make one after the first transaction, and keep the connection open.
     """
 
     def __init__(self, path: Path, connection: apsw.Connection) -> None:
@@ -45,9 +45,9 @@ class Presence:
         self.lost: str | None = None
 
     def look(self, *, thorough: bool = True) -> str | None:
-        """Return what is wrong with the files and what to do, None if they are in place. Takes some microseconds.
+        """Return what is wrong with the files and what to do; None if they are in place. Takes some microseconds.
 
-        thorough: look at the file of shared memory as well. No acknowledged write depends on that one.
+        thorough: check the shared-memory file as well. No acknowledged write depends on that one.
         """
         before, self.lost = self.lost, self._find_fault(thorough)
         if self.lost is not None and before is None:
@@ -70,7 +70,7 @@ class Presence:
         return self._find_cut(sizes[0], sizes[1])
 
     def _find_cut(self, database: int, log: int) -> str | None:
-        """Return what is wrong with the sizes. SQLite is asked only if a file is smaller than it was."""
+        """Return what is wrong with the sizes. Ask SQLite only if a file is smaller than before."""
         before, self._sizes = self._sizes, (database, log)
         if database >= before[0] and log >= before[1]:
             return None
@@ -80,7 +80,7 @@ class Presence:
         is_log_cut = frames > 0 and log < _WAL_HEADER + frames * (_FRAME_HEADER + self._page_size)
         if not is_cut and not is_log_cut:
             return None
-        self._sizes = before  # so that it is looked at again
+        self._sizes = before  # so that the next check finds it again
         return self._describe(self._database if is_cut else self._log, "was cut short by another program")
 
     def _describe_missing(self, file: _File, error: OSError) -> str:
@@ -95,7 +95,7 @@ class Presence:
         return f"{os.path.basename(file.path)} in the data folder {what}; {advice}"
 
     def _save_log(self) -> None:
-        """Move what only an unlinked log still holds into the database, so that kill -9 cannot lose it."""
+        """Move what only an unlinked log still has into the database, so that kill -9 cannot lose it."""
         if not _is_in_place(self._database) or _is_in_place(self._log):
             return
         try:

@@ -1,4 +1,4 @@
-"""What the engine reads. Points are read on the loop, scans in the reader's thread: each on a connection of its own."""
+"""Reads: single rows on the event loop, scans in the reader's thread, each on its own connection."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import apsw
 from msgspec import Raw, structs
 
 from tasker.clock import from_micros
+from tasker.engines.shared.cursors import from_cursor, to_cursor
 from tasker.engines.shared.log import Entry, Head, merge
-from tasker.engines.shared.values import PAGE_BYTES, encode, from_cursor, size_of, to_cursor
+from tasker.engines.shared.values import PAGE_BYTES, encode, size_of
 from tasker.engines.sqlite.result_files import Results, is_reference, lost
 from tasker.engines.sqlite.rows import (
     PARKED,
@@ -35,7 +36,7 @@ def find(connection: apsw.Connection, task_id: UUID, now: int) -> Task | None:
 
 
 def find_whole(connection: apsw.Connection, task_id: UUID, now: int, results: Results) -> Task | None:
-    """Return the task, or None, with its result also where that has a file; not for the event loop."""
+    """Return the task, or None, with its result even if that has a file. Not for the event loop."""
     task = find(connection, task_id, now)
     return None if task is None else _loaded(connection, task, now, results)
 
@@ -46,12 +47,12 @@ def find_many(
     """Return one page, newest first."""
     query, values = page_query(TASK_COLUMNS, where, cursor, now, limit + 1)
     items: list[Task] = []
-    room, number, last = PAGE_BYTES, 0, 0
+    left, number, last = PAGE_BYTES, 0, 0
     rows: Iterable[Row] = connection.execute(query, values)
     for row in rows:
         task = _loaded(connection, task_of(row, now), now, results) if number < limit else None
-        room -= 0 if task is None else size_of(task)
-        if number == limit or (items and room < 0):
+        left -= 0 if task is None else size_of(task)
+        if number == limit or (items and left < 0):
             return Page(items=items, next_cursor=to_cursor(last))
         number, last = number + 1, row[0]
         if task is not None:
@@ -60,18 +61,20 @@ def find_many(
 
 
 def page_query(columns: str, where: TaskFilter, cursor: str | None, now: int, limit: int) -> tuple[str, list[Any]]:
-    """Return what asks for columns of the first tasks behind a cursor, newest first, and its values."""
+    """Return a query for columns of the first tasks after a cursor, newest first, and its values."""
     condition, values = _condition(where, cursor, now, limit)
     statuses = where.status or tuple(Status)
     if all(status in _INDEX_OF for status in statuses):
-        # Few tasks among the many that have completed: each status has an index of its own, whose few are sorted.
+        # Few tasks have these statuses, of many in all: each status has an index of its own, and the few are sorted.
         each = [
             _NEWEST.format(
-                index=_INDEX_OF[status], status=status.value, condition=condition,
+                index=_INDEX_OF[status],
+                status=status.value,
+                condition=condition,
                 alive=_ALIVE if status.is_terminal else "1",
             )
             for status in statuses
-        ]  # fmt: skip
+        ]
         condition = f"seq IN ({' UNION ALL '.join(each)})"
     else:
         names = ", ".join(f"'{status.value}'" for status in where.status)
@@ -80,7 +83,7 @@ def page_query(columns: str, where: TaskFilter, cursor: str | None, now: int, li
 
 
 def _loaded(connection: apsw.Connection, task: Task, now: int, results: Results) -> Task | None:
-    """Return a task with its result, None if it was erased since; one whose file is lost has none in a list."""
+    """Return a task with its result, or without if the file is lost; None if the task was erased meanwhile."""
     if not is_reference(task.result):
         return task
     reference = bytes(task.result or b"")
@@ -93,16 +96,18 @@ def _loaded(connection: apsw.Connection, task: Task, now: int, results: Results)
 
 
 def count_query(where: TaskFilter, now: int) -> tuple[str, list[Any]]:
-    """Return what counts the tasks of a filter and tells the newest one's seq, and its values."""
+    """Return a query for the number of a filter's tasks and the seq of the newest, and its values."""
     condition, values = _condition(where, None, now, 0)
     each = [
         _COUNTED.format(
-            index=_BY_INDEX.get(status, ""), status=status.value, condition=condition,
+            index=_BY_INDEX.get(status, ""),
+            status=status.value,
+            condition=condition,
             alive=_ALIVE if status.is_terminal else "1",
         )
         for status in where.status or tuple(Status)
-    ]  # fmt: skip
-    # The end names the values that the rest may have no use for: as many must be named as are given.
+    ]
+    # The last condition names values that the rest may not use: a query must name all values that it is given.
     query = f"SELECT sum(number), max(newest) FROM ({' UNION ALL '.join(each)}) WHERE ?1 + ?2 IS NOT NULL"  # noqa: S608
     return query, values
 
@@ -126,16 +131,19 @@ _NEWEST = (
 
 
 def _condition(where: TaskFilter, cursor: str | None, now: int, limit: int) -> tuple[str, list[Any]]:
-    """Return what every field but the status asks for, as SQL, and the query's values: ?1 is `now`, ?2 `limit`."""
+    """Return the condition of every field but the status, and the query's values: ?1 is `now`, ?2 `limit`."""
     terms: list[str] = ["1"]
     values: list[Any] = [now, limit]
     asked = (
-        ("seq IN (SELECT seq FROM task_tag WHERE tag = ?%d)", where.tag), ("type = ?%d", where.type),
-        ("queue = ?%d", where.queue), ("created_at > ?%d", optional_micros(where.created_after)),
+        ("seq IN (SELECT seq FROM task_tag WHERE tag = ?%d)", where.tag),
+        ("type = ?%d", where.type),
+        ("queue = ?%d", where.queue),
+        ("created_at > ?%d", optional_micros(where.created_after)),
         ("created_at < ?%d", optional_micros(where.created_before)),
-        ("owner = ?%d AND owner <> ''" if where.owner else "owner = ?%d", where.owner),  # so its index is known to hold
+        # so that SQLite may use the partial index of owners
+        ("owner = ?%d AND owner <> ''" if where.owner else "owner = ?%d", where.owner),
         ("seq < ?%d", None if cursor is None else from_cursor(cursor)),
-    )  # fmt: skip
+    )
     for term, value in asked:
         if value is not None:
             values.append(value)
@@ -160,12 +168,12 @@ def find_events(connection: apsw.Connection, task_id: UUID, after: int, limit: i
 
 
 def find_expired(connection: apsw.Connection, steady: int, limit: int) -> list[Claim]:
-    """Return running attempts whose lease is over at `steady`, in microseconds of the monotonic clock."""
+    """Return running attempts whose lease has ended by `steady`, in microseconds of the monotonic clock."""
     return [claim_of(row) for row in connection.execute(QUERIES["expired"], (steady, limit))]
 
 
 def find_running(connection: apsw.Connection) -> dict[str, list[RunningAttempt]]:
-    """Return what runs, by worker, oldest first."""
+    """Return the running attempts by worker, oldest first."""
     running: dict[str, list[RunningAttempt]] = {}
     for worker, task_id, attempt, type_, queue, started_at, owner in connection.execute(QUERIES["running_by_worker"]):
         running.setdefault(worker, []).append(
@@ -184,24 +192,27 @@ def find_running(connection: apsw.Connection) -> dict[str, list[RunningAttempt]]
 def stats(
     connection: apsw.Connection, now: int, owner: str | None, queues: Collection[str] | None
 ) -> list[PartitionStats]:
-    """Return the open tasks by queue and type; of an owner and of these queues alone, if given."""
+    """Count the open tasks by queue and type; only an owner's, and only in these queues, if given."""
     values: dict[str, Any] = {"now": now, "parked": PARKED, "owner": owner}
-    whose, which = "" if owner is None else "own_", "by_line"
+    whose, which = "" if owner is None else "own_", "by_partition"
     among = None if queues is None else frozenset(queues)
     if among is not None:
         values["queues"], which = encode(list(among)).decode(), "in_queues"
     rows: list[Row] = connection.execute(QUERIES[f"{whose}pending_{which}"], values).fetchall()
-    lines = {
+    partitions = {
         (queue, type_): PartitionStats(
-            queue=queue, type=type_, pending=pending, scheduled=scheduled,
+            queue=queue,
+            type=type_,
+            pending=pending,
+            scheduled=scheduled,
             oldest_due_at=from_micros(oldest) if oldest <= now else None,
         )
         for queue, type_, pending, scheduled, oldest in rows
-    }  # fmt: skip
-    running: list[Row] = connection.execute(QUERIES[f"{whose}running_by_line"], values).fetchall()
+    }
+    running: list[Row] = connection.execute(QUERIES[f"{whose}running_by_partition"], values).fetchall()
     for queue, type_, count in running:
         if among is not None and queue not in among:
             continue
-        line = lines.get((queue, type_), PartitionStats(queue=queue, type=type_))
-        lines[queue, type_] = structs.replace(line, running=count)
-    return [lines[name] for name in sorted(lines)]
+        known = partitions.get((queue, type_), PartitionStats(queue=queue, type=type_))
+        partitions[queue, type_] = structs.replace(known, running=count)
+    return [partitions[name] for name in sorted(partitions)]

@@ -1,11 +1,11 @@
-"""Large results: each in a file of its own beside the database, which the task's row refers to.
+"""Large results: each has a file beside the database, and the task's row refers to it.
 
-A file's name ends with a digest of what it holds: what a hand or a disk has changed is never given out as a result. The
-name is checked wherever a reference is followed, for a database too can be changed by hand.
+A file's name ends with a digest of its content: a file that a person or the disk has changed is never returned as a
+result. Names are checked wherever a reference is followed, for the database too can be changed by hand.
 
 A file and its name are on disk before the row that refers to it is committed, and it is removed once the row's erasure
-is durable: no row ever refers to a file that is not there. What a crash leaves in between is a file that no row refers
-to; those that an earlier process has left are removed bit by bit after the start.
+is durable: no row ever refers to a file that does not exist. A crash in between leaves a file without a row; files that
+an earlier process has left are removed in small steps after the start.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from tasker.errors import Unavailable
 from tasker.model import Lease, Task
 
 DEFAULT_OVER = 256 << 10
-"""Bytes of a result that still fits its row."""
+"""Largest result, in bytes, that is stored in its row."""
 _MARK = b"\0"
 """The first byte of a reference; no JSON text begins with it."""
 _NAME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{12}(?:\.(?P<digest>[0-9a-f]{16}))?")
-"""A task, what tells the file from others of it, and the digest; files of earlier versions have none."""
+"""The task, a random part, and the digest; files of earlier versions have no digest."""
 _DIGEST_LENGTH = 16
 _NO_NAME = "(no name of a result's file)"
 _THREADS = 2
@@ -47,33 +47,29 @@ _log = structlog.get_logger(__name__)
 
 
 def is_reference(result: Raw | bytes | None) -> bool:
-    """Tell whether what a row has as result refers to a file."""
+    """Return whether the result column of a row refers to a file."""
     return result is not None and memoryview(result)[:1] == _MARK
 
 
 class Results:
-    """The files of one store, in `folder`. over: the largest result, in bytes, that has none."""
+    """The result files of one store, in `folder`. over: the largest result, in bytes, that has no file."""
 
     def __init__(self, folder: Path, over: int) -> None:
         self.over = over
         self._folder = folder
         self._unsure: dict[tuple[Lease, int], bytes] = {}
-        self._left: list[str] = []
-
-    def open(self) -> None:
-        """Make ready; note what is there, for no row of this process refers to it yet."""
+        self._left = os.listdir(folder) if folder.exists() else []  # of earlier processes
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tasker-results")
-        self._left = os.listdir(self._folder) if self._folder.exists() else []
 
     def close(self) -> None:
-        """Finish what was begun."""
+        """Finish writes and removals under way."""
         self._threads.shutdown()
 
     @contextlib.asynccontextmanager
     async def kept(self, lease: Lease, result: bytes) -> AsyncIterator[Stored]:
-        """Write the result of an attempt, and remove it again unless `is_stored` is set.
+        """Write the result of an attempt, and remove it at the end unless `is_stored` was set.
 
-        After a commit that failed it stays for the next try: a power cut may show it to have been stored after all.
+        After a failed commit it stays for the next try: after a power cut the commit may turn out to be stored.
         """
         key = lease, hash(result)
         reference = self._unsure.pop(key, None) or await self.write(lease.task_id, result)
@@ -87,30 +83,24 @@ class Results:
             await self.remove([reference])
 
     async def write(self, task_id: UUID, result: bytes) -> bytes:
-        """Write a result, durably; return the reference to it. Raises Unavailable."""
+        """Write a result durably; return a reference to it. Raises Unavailable."""
         name: str = await asyncio.get_running_loop().run_in_executor(self._threads, self._write, task_id, result)
         return _MARK + name.encode()
 
     async def remove(self, references: Iterable[bytes]) -> None:
-        """Remove files to which no row refers any more."""
+        """Remove files that no row refers to any more."""
         for reference in references:
             name = _name_of(reference)
             if name is not None:
                 await asyncio.get_running_loop().run_in_executor(self._threads, self._remove, name)
 
     async def load(self, task: Task) -> Task | None:
-        """Return a task with its result in place of the reference; None if it is erased while we look.
-
-        Raises Unavailable.
-        """
+        """Return a task with its result instead of the reference; None if erased meanwhile. Raises Unavailable."""
         text = await asyncio.get_running_loop().run_in_executor(self._threads, self.find, bytes(task.result or b""))
         return None if text is None else structs.replace(task, result=Raw(text))
 
     def find(self, reference: bytes) -> bytes | None:
-        """Return the result behind a reference, or None if its file is not there, or not as it was written.
-
-        Raises Unavailable.
-        """
+        """Return the result that a reference refers to; None if its file is missing or changed. Raises Unavailable."""
         name = _name_of(reference)
         if name is None:
             return None
@@ -123,7 +113,7 @@ class Results:
         return text if text is not None and _is_whole(name, text) else None
 
     def read(self, reference: bytes) -> bytes:
-        """Return the result behind the reference of a row that is there. Raises Unavailable."""
+        """Return the result that an existing row refers to. Raises Unavailable if its file is missing or changed."""
         text = self.find(reference)
         if text is None:
             raise lost(reference)
@@ -131,11 +121,11 @@ class Results:
 
     @property
     def has_left(self) -> bool:
-        """Whether there are files of earlier processes that were not looked at yet."""
+        """Whether files of earlier processes are left to be checked."""
         return bool(self._left)
 
     def sweep(self, connection: apsw.Connection, limit: int) -> int:
-        """Remove files of earlier processes to which no row refers, of `limit` that are looked at; return how many."""
+        """Check `limit` files of earlier processes, and remove those that no row refers to; return how many."""
         some, self._left = self._left[:limit], self._left[limit:]
         strays = [name for name in some if _NAME.fullmatch(name) and not _is_referred_to(connection, name)]
         for name in strays:
@@ -172,12 +162,12 @@ class Results:
     def _remove(self, name: str) -> None:
         try:
             (self._folder / name).unlink(missing_ok=True)
-        except OSError as error:  # it is in nobody's way: the next start tries again
+        except OSError as error:  # it does no harm: the next start tries again
             _log.warning("store.result_not_removed", name=name, reason=error.strerror)
 
 
 class Stored:
-    """A result that is on disk: its reference, and whether a row refers to it for good."""
+    """A result on disk: its reference, and whether a committed row refers to it."""
 
     def __init__(self, reference: bytes) -> None:
         self.reference = reference
@@ -185,23 +175,23 @@ class Stored:
 
 
 def lost(reference: bytes) -> Unavailable:
-    """Return what to say where a row refers to a file that is not there, or not as it was written."""
+    """Log that a row refers to a missing or changed file; return the error for its reader."""
     name = _name_of(reference) or _NO_NAME
     _log.error("store.result_lost", name=name)
     return Unavailable(
-        f"the result of this task is not there, or damaged (results/{name}): restore that folder with the database"
+        f"the result of this task is missing or damaged (results/{name}): restore that folder with the database"
     )
 
 
 def _name_of(reference: bytes) -> str | None:
-    """Return the name of the file that a reference is to; None if it has no name that we give."""
+    """Return the file name in a reference; None if it is not a name of ours."""
     name = reference[len(_MARK) :].decode(errors="replace")
     return name if _NAME.fullmatch(name) else None
 
 
 def _read_plain(path: Path) -> bytes | None:
-    """Return what a file holds; None for a link, a folder or a pipe, which is none of ours. Raises OSError."""
-    try:  # a pipe would keep us waiting
+    """Return the content of a file; None for a link, a folder or a pipe, which are not ours. Raises OSError."""
+    try:  # O_NONBLOCK: opening a pipe would wait for its writer
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
@@ -221,7 +211,7 @@ def _digest(result: bytes) -> str:
 
 
 def _is_whole(name: str, text: bytes) -> bool:
-    """Tell whether a file holds what was written; of one without a digest it can only be said that it is JSON."""
+    """Return whether a file has the written content; without a digest, only whether it is JSON."""
     found = _NAME.fullmatch(name)
     if found is not None and found["digest"] is not None:
         return _digest(text) == found["digest"]

@@ -1,8 +1,7 @@
-"""How tasks are erased: by their clients, and when their time is over."""
+"""Erase tasks: for their clients, and when they have expired. Tombstones of those that expired."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from time import perf_counter
 from typing import Any
@@ -11,68 +10,70 @@ from uuid import UUID
 import apsw
 
 from tasker.clock import Clock, from_micros, to_micros
+from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import is_reference
 from tasker.engines.sqlite.rows import Row
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.stores.webhooks import erase_with_task
+from tasker.engines.sqlite.transaction import Transaction
+from tasker.errors import Expired
 from tasker.model import Tombstone
 from tasker.model.keeping import FOREVER, KEEP_TOMBSTONES_FOR
 
 _MICRO = timedelta(microseconds=1)
 _AT_LEAST = KEEP_TOMBSTONES_FOR // _MICRO
 _STEP = 0.002
-"""Seconds that one step keeps the event loop: whoever submits meanwhile waits so much longer."""
+"""Seconds that one step may take on the event loop: submissions wait meanwhile."""
 _STEP_SIZE = 1 << 20
-"""Bytes of tasks that are erased in one step, but for the last: all of them are overwritten, through the disk."""
-_SPARE = 256, 10
-"""Pages of free space that stay in the file for what comes next: so many, and every so manieth."""
+"""Bytes of tasks after which a step ends: all of them are overwritten, on disk."""
+_SPARE_PAGES, _SPARE_SHARE = 256, 10
+"""Free pages kept in the file for new tasks: 256, or a tenth of the file, whichever is larger."""
 
 
 References = list[bytes]
-"""To files that must be removed once a transaction is durable."""
+"""References to result files, to be removed once the transaction is durable."""
 
 
-def erase(connection: apsw.Connection, seq: int, task_id: bytes) -> References:
-    """Erase a task with all that belongs to it but its idempotency keys: the one place that knows what does."""
+def erase(tx: Transaction, seq: int, task_id: bytes) -> References:
+    """Erase a task with all that belongs to it, except its idempotency keys: the one place that knows what does."""
     for query in ("delete_tags", "delete_attempts", "delete_events"):
-        connection.execute(QUERIES[query], (seq,))
-    connection.execute(QUERIES["erase_secrets"], (task_id,))
-    erase_with_task(connection, task_id)
-    result: Any = connection.execute(QUERIES["delete_task"], (seq,)).get
+        tx.execute(QUERIES[query], (seq,))
+    for query in ("delete_task_secrets", "delete_task_deliveries", "delete_task_webhooks"):
+        tx.execute(QUERIES[query], (task_id,))
+    result: Any = tx.execute(QUERIES["delete_task"], (seq,)).get
     return [result] if is_reference(result) else []
 
 
-def delete(connection: apsw.Connection, seq: int, task_id: UUID, now: int) -> References:
+def delete(tx: Transaction, seq: int, task_id: UUID) -> References:
     """Erase a task for its client, with its keys."""
-    values = {"seq": seq, "now": now, "forever": FOREVER // _MICRO, "at_least": _AT_LEAST}
-    connection.execute(QUERIES["bury_deleted"], values)
-    connection.execute(QUERIES["delete_keys"], (task_id.bytes,))
-    return erase(connection, seq, task_id.bytes)
+    values = {"seq": seq, "now": tx.now, "forever": FOREVER // _MICRO, "at_least": _AT_LEAST}
+    tx.execute(QUERIES["bury_deleted"], values)
+    tx.execute(QUERIES["delete_keys"], (task_id.bytes,))
+    return erase(tx, seq, task_id.bytes)
 
 
-def prune(connection: apsw.Connection, now: int, limit: int) -> tuple[int, References]:
-    """Do one step of what is past its time; return how much was done."""
+def prune(tx: Transaction, now: int, limit: int) -> tuple[int, References]:
+    """Erase a step of what has expired at `now` (microseconds); return how much was done."""
     references: References = []
     until = perf_counter() + _STEP
-    connection.execute(QUERIES["prune_keys"], (now, limit))
-    done = connection.changes()
-    connection.execute(QUERIES["prune_tombstones"], (now, limit))
-    done += connection.changes()
-    done += _prune_tasks(connection, now, limit, until, references)
-    return done or _give_space_back(connection, until), references
+    tx.execute(QUERIES["prune_keys"], (now, limit))
+    done = tx.connection.changes()
+    tx.execute(QUERIES["prune_tombstones"], (now, limit))
+    done += tx.connection.changes()
+    done += _prune_tasks(tx, now, limit, until, references)
+    return done or _give_space_back(tx.connection, until), references
 
 
-def _prune_tasks(connection: apsw.Connection, now: int, limit: int, until: float, references: References) -> int:
+def _prune_tasks(tx: Transaction, now: int, limit: int, until: float, references: References) -> int:
     done = size = 0
-    rows: list[Row] = connection.execute(QUERIES["past_their_time"], (now, limit)).fetchall()
+    rows: list[Row] = tx.execute(QUERIES["expired_tasks"], (now, limit)).fetchall()
     for seq, task_id, length in rows:
-        connection.execute(QUERIES["delete_some_events"], (seq, limit))
+        tx.execute(QUERIES["delete_some_events"], (seq, limit))
         done += 1
-        if connection.changes() >= limit:  # it may have more: it goes in the next step
+        if tx.connection.changes() >= limit:  # it may have more: the next step goes on
             break
-        connection.execute(QUERIES["bury"], {"seq": seq, "at_least": _AT_LEAST})
-        connection.execute(QUERIES["outlive_task"], (task_id,))
-        references += erase(connection, seq, task_id)
+        tx.execute(QUERIES["bury"], {"seq": seq, "at_least": _AT_LEAST})
+        tx.execute(QUERIES["outlive_task"], (task_id,))
+        references += erase(tx, seq, task_id)
         size += length
         if size > _STEP_SIZE or perf_counter() > until:
             break
@@ -80,10 +81,9 @@ def _prune_tasks(connection: apsw.Connection, now: int, limit: int, until: float
 
 
 def _give_space_back(connection: apsw.Connection, until: float) -> int:
-    """Cut free pages off the file's end; return how many."""
+    """Cut free pages off the end of the file; return how many."""
     pages, free = connection.pragma("page_count"), connection.pragma("freelist_count")
-    least, share = _SPARE
-    given, surplus = 0, free - max(least, pages // share)
+    given, surplus = 0, free - max(_SPARE_PAGES, pages // _SPARE_SHARE)
     while given < surplus and perf_counter() < until:
         some = min(surplus - given, 16)
         connection.execute(f"PRAGMA incremental_vacuum({some})").fetchall()
@@ -92,9 +92,9 @@ def _give_space_back(connection: apsw.Connection, until: float) -> int:
 
 
 class SqliteTombstones:
-    """The Tombstones of one file. read: runs a query in the reader's thread."""
+    """The TombstoneStore of one file."""
 
-    def __init__(self, clock: Clock, read: Callable[..., Awaitable[Tombstone | None]]) -> None:
+    def __init__(self, clock: Clock, read: Reader) -> None:
         self._clock = clock
         self._read = read
 
@@ -103,7 +103,7 @@ class SqliteTombstones:
 
 
 def find_tombstone(connection: apsw.Connection, task_id: UUID, now: int) -> Tombstone | None:
-    """Return that of a task that has expired, erased or not yet."""
+    """Return the tombstone of a task that has expired, erased or not."""
     row = connection.execute(QUERIES["when_expired"], {"task_id": task_id.bytes, "now": now}).fetchone()
     if row is None:
         return None
@@ -111,6 +111,13 @@ def find_tombstone(connection: apsw.Connection, task_id: UUID, now: int) -> Tomb
     return Tombstone(task_id=task_id, owner=str(owner), expired_at=from_micros(expired_at))
 
 
+def check_not_expired(tx: Transaction, task_id: UUID) -> None:
+    """Raise Expired if there was such a task."""
+    tombstone = find_tombstone(tx.connection, task_id, tx.now)
+    if tombstone is not None:
+        raise Expired.of(task_id, tombstone.expired_at)
+
+
 def is_buried(connection: apsw.Connection, task_id: UUID, now: int) -> bool:
-    """Tell whether a task was erased here."""
+    """Return whether a task was erased here."""
     return connection.execute(QUERIES["is_buried"], (task_id.bytes, now)).get is not None

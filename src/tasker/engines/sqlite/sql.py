@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from importlib.resources import files
 
-from tasker.engines.shared.tables import DELIVERIES, SCHEDULES, WEBHOOKS
+from tasker.engines.shared.sql import load_queries
+from tasker.model.usage import COUNTED
 
-_FOLDER = files(__package__)
+_PACKAGE = files(__package__)
 
 TASK_COLUMNS = (
     "seq, task_id, type, params, status, reason, queue, priority, result, error, progress, attempt, tries,"
@@ -15,7 +15,7 @@ TASK_COLUMNS = (
     " owner, deadline, expires_at, unique_key, concurrency_key, extra"
 )
 EXPIRES_AT = TASK_COLUMNS.split(", ").index("expires_at")
-"""The place of expires_at in TASK_COLUMNS."""
+"""The index of expires_at in TASK_COLUMNS."""
 CLAIM_COLUMNS = (
     "task_id, attempt, type, params, queue, priority, policy, tries, crashes, interruptions, started_at, worker,"
     " owner, usage"
@@ -28,25 +28,24 @@ HEAD_COLUMNS = (
 """The fields of `log.Head`, in its order."""
 
 
-def _load() -> dict[str, str]:
-    text = "\n".join(file.read_text() for file in (_FOLDER / "queries").iterdir() if file.name.endswith(".sql"))
-    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)[1:]
-    return {name: _fill(body) for name, body in zip(parts[::2], parts[1::2], strict=True)}
-
-
-def _fill(body: str) -> str:
-    return re.sub(r"\{(\w+)\}", lambda match: _COLUMNS[match[1]], body).strip()
-
-
-_COLUMNS = {
-    "task": TASK_COLUMNS, "claim": CLAIM_COLUMNS, "head": HEAD_COLUMNS, "schedule": SCHEDULES.columns,
-    "webhook": WEBHOOKS.columns, "delivery": DELIVERIES.columns,
-    "delivery_places": ", ".join("?" * len(DELIVERIES.fields)),
-}  # fmt: skip
-QUERIES = _load()
+_WORDS = {
+    "schema": "main",
+    "now": ":now",
+    "bytewise": "BINARY",
+    "any": "IN (SELECT value FROM json_each(:{}))",
+    "any_id": "IN (SELECT unhex(value) FROM json_each(:{}))",
+    "index": "INDEXED BY {}",
+    "skip_locked": "",
+    "task": TASK_COLUMNS,
+    "claim": CLAIM_COLUMNS,
+    "head": HEAD_COLUMNS,
+    "counted_more": ", ".join(f"{name} = {name} + ?" for name in COUNTED),
+    "counted_places": ", ".join("?" * len(COUNTED)),
+}
+QUERIES = load_queries(_PACKAGE, _WORDS)
 
 
 def migrations() -> list[tuple[int, str]]:
     """Return (version, script) of every migration, in order."""
-    scripts = (entry for entry in (_FOLDER / "migrations").iterdir() if entry.name.endswith(".sql"))
+    scripts = (entry for entry in (_PACKAGE / "migrations").iterdir() if entry.name.endswith(".sql"))
     return sorted((int(entry.name.split("_")[0]), entry.read_text()) for entry in scripts)

@@ -1,4 +1,4 @@
-"""The database file: where it may lie, who holds it, how it is opened and migrated.
+"""The database file: where it may be, which process has it, how it is opened and migrated.
 
 The file itself is only ever opened by SQLite: POSIX drops a process's locks on a file when any descriptor of it is
 closed, and later commits could be lost (sqlite.org/howtocorrupt.html, 2.2).
@@ -14,12 +14,15 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
+from typing import NamedTuple
 
 import apsw
 import psutil
 import structlog
 
-from tasker.engines.sqlite.sql import migrations
+from tasker.engines.sqlite.presence import Presence
+from tasker.engines.sqlite.sql import QUERIES, migrations
+from tasker.engines.sqlite.transaction import Transaction
 from tasker.errors import ConfigError, StoreInUse, Unavailable
 
 _SAFE_SQLITE = (3, 51, 3)
@@ -32,14 +35,14 @@ _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "9p", "afs", "ceph"
 
 
 class HolderLock:
-    """One process at a time: an flock on a file beside the database, which also names its holder."""
+    """A lock for one process at a time: an flock on a file beside the database, which also names the holder."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock. Raises StoreInUse naming the process that has it, ConfigError, and OSError."""
+        """Take the lock. Raises StoreInUse naming the process that has it, ConfigError, OSError."""
         descriptor = self._open()
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,14 +59,14 @@ class HolderLock:
         os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode())
 
     def _open(self) -> int:
-        """Open the file, and none that a link leads to: it is overwritten. Raises ConfigError, OSError."""
+        """Open the file, but never through a link: it is overwritten. Raises ConfigError, OSError."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         if self._path.is_symlink() or (self._path.exists() and not self._path.is_file()):
             raise ConfigError(f"{self._path}: expected a plain file, got a link, a folder or the like: remove it")
         return os.open(self._path, flags, 0o600)
 
     def release(self) -> None:
-        """Let go. Idempotent."""
+        """Release the lock. Idempotent."""
         if self._descriptor is not None:
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
@@ -71,9 +74,9 @@ class HolderLock:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder, for its owner alone; one that is there keeps its mode, for it may be used by others.
+    """Make the folder, for its owner alone. An existing one keeps its mode: it may have other uses.
 
-    Raises ConfigError where the database would not be safe.
+    Raises ConfigError if the database would not be safe there.
     """
     try:
         if not folder.is_dir():
@@ -90,15 +93,15 @@ def prepare_folder(folder: Path) -> None:
 
 
 def warn_of_others(database: Path) -> None:
-    """Log each place where another user could change or replace the database: what he puts there, the service runs."""
+    """Log each place where another user could change or replace the database, and so make the service run code."""
     folder = database.parent.resolve()
     own = [folder / name for name in (database.name, f"{database.name}-wal", f"{database.name}-shm", "results")]
     for place in (*folder.parents, folder, *own):
         try:
             found = place.lstat()
         except OSError:
-            continue  # it is not there, or nobody may look at it
-        is_shared = bool(found.st_mode & stat.S_ISVTX)  # like /tmp: what is in it only its owner removes or renames
+            continue  # it does not exist, or may not be looked at
+        is_shared = bool(found.st_mode & stat.S_ISVTX)  # like /tmp: only its owner may remove or rename a file in it
         if found.st_mode & _BY_OTHERS and not (is_shared and place in folder.parents):
             fix = "give TASKER_DATA_DIR a folder of its own" if is_shared else f"chmod go-w {quote(str(place))}"
             _log.warning("store.writable_by_others", path=str(place), fix=fix)
@@ -113,7 +116,7 @@ def _file_system(folder: Path) -> str:
 
 
 def check_space(folder: Path) -> None:
-    """Raise Unavailable if the disk is about to be full: a small write may still succeed where a task would not."""
+    """Raise Unavailable if the disk is almost full: a small write may still succeed where a task would not fit."""
     try:
         free = _free_space(folder)
     except OSError as error:
@@ -124,17 +127,53 @@ def check_space(folder: Path) -> None:
         )
 
 
+def probe(tx: Transaction) -> None:
+    """Write a value, to prove that the store takes it."""
+    tx.execute(QUERIES["probe"], (tx.now,))
+
+
 def _free_space(folder: Path) -> int:
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize
 
 
+class OpenDatabase(NamedTuple):
+    """An open database: its lock, and connections for writes, for reads of single rows, and for scans."""
+
+    path: Path
+    lock: HolderLock
+    writer: apsw.Connection
+    points: apsw.Connection
+    scans: apsw.Connection
+    presence: Presence
+    migrated: list[str]
+
+
+def open_database(path: Path) -> OpenDatabase:
+    """Lock, open and migrate the database at `path`; end the leases of the process before.
+
+    Raises ConfigError, StoreInUse, and Unavailable if the disk is full; the lock is released then.
+    """
+    path = path.absolute()  # a task may change the process's working directory
+    prepare_folder(path.parent)
+    lock = HolderLock(path.with_name("tasker.lock"))
+    try:
+        with opening(path):
+            lock.acquire()
+            writer, migrated = open_writer(path)
+            writer.execute(QUERIES["expire_all"])
+            points, scans = connect(path, read_only=True), connect(path, read_only=True)
+            presence = Presence(path, writer)
+        warn_of_others(path)
+    except BaseException:
+        lock.release()
+        raise
+    return OpenDatabase(path, lock, writer, points, scans, presence, migrated)
+
+
 @contextlib.contextmanager
 def opening(path: Path) -> Iterator[None]:
-    """Say what is wrong with a database that cannot be opened.
-
-    Raises Unavailable where the disk is full, which may pass, and ConfigError for anything else.
-    """
+    """Turn errors of opening a database into Unavailable if the disk is full, which may pass, else ConfigError."""
     try:
         yield
     except (OSError, apsw.Error) as error:
@@ -147,7 +186,7 @@ def opening(path: Path) -> Iterator[None]:
 
 
 def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
-    """Open the database with every safety on. Raises ConfigError if this SQLite is not safe."""
+    """Open the database with all safety settings. Raises ConfigError if this version of SQLite is not safe."""
     version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
     if version < _SAFE_SQLITE:
         raise ConfigError(
@@ -163,14 +202,11 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
 
 
 def open_writer(path: Path) -> tuple[apsw.Connection, list[str]]:
-    """Open the one connection that writes, make the file safe and bring its schema up to date.
-
-    Returns it and the names of the migrations that were done.
-    """
+    """Open the writing connection, make the file safe and migrate it; return it and the names of the migrations."""
     umask = os.umask(0o077)
     try:
-        connection = connect(path)  # with no busy timeout: it would block the event loop; GroupCommit asks again
-        connection.pragma("auto_vacuum", 2)  # takes effect only in a file that is still empty
+        connection = connect(path)  # without a busy timeout, which would block the event loop: GroupCommit retries
+        connection.pragma("auto_vacuum", 2)  # has an effect only in an empty file
         connection.pragma("journal_mode", "wal")
     finally:
         os.umask(umask)

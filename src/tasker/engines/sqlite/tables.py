@@ -1,71 +1,116 @@
-"""Tables of structs in SQLite: see engines/tables.py."""
+"""The rows of shared stores in SQLite. Statements never wait, so that a store's coroutine runs to its end at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar
+import json
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any, TypeVar
 from uuid import UUID
 
 import apsw
 from msgspec import Struct
 
-from tasker.clock import from_micros, to_micros
-from tasker.engines.shared.tables import SHAPES, Codec, Shape, codec_of, read_row, write_row
+from tasker.clock import Clock, from_micros, to_micros
+from tasker.engines.shared.rows import Rows
+from tasker.engines.shared.tables import SHAPES, USAGE_ROWS, Codec, Shape, Table
+from tasker.engines.sqlite.reader import Reader
+from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.sqlite.transaction import Transaction, Write
 
 S = TypeVar("S", bound=Struct)
+T = TypeVar("T")
 _MICRO = timedelta(microseconds=1)
+_EPOCH = date(1970, 1, 1)
 _OWN = {
     UUID: Codec(lambda value: value.bytes, lambda column: UUID(bytes=column)),
     datetime: Codec(to_micros, from_micros),
     timedelta: Codec(lambda value: value // _MICRO, lambda column: timedelta(microseconds=column)),
+    date: Codec(lambda value: (value - _EPOCH).days, lambda column: _EPOCH + timedelta(days=column)),
     bool: Codec(int, bool),
 }
+_BIND: dict[type, Callable[[Any], Any]] = {type_: codec.write for type_, codec in _OWN.items()}
+_TABLES = {shape: Table(shape, "main", _OWN) for shape in (*SHAPES, USAGE_ROWS)}
 
 
-class Table(Generic[S]):
-    """The table of a shape: its statements, on any connection."""
+class SqliteRows(Rows):
+    """now: microseconds. tx: the transaction; a read has none."""
 
-    def __init__(self, shape: Shape[S]) -> None:
-        self.shape = shape
-        self._codecs = [codec_of(type_, _OWN) for type_ in shape.fields.values()]
-        self._key = codec_of(shape.key_type, _OWN)
-        marks = ", ".join("?" * len(shape.fields))
-        sets = ", ".join(f"{name} = ?" for name in shape.fields)
-        self._insert = f"INSERT INTO {shape.name} ({shape.columns}) VALUES ({marks})"  # noqa: S608
-        self._update = f"UPDATE {shape.name} SET {sets} WHERE {shape.key} = ?"  # noqa: S608
-        self._delete = f"DELETE FROM {shape.name} WHERE {shape.key} = ?"  # noqa: S608
-        self._find = f"SELECT {shape.columns} FROM {shape.name} WHERE {shape.key} = ?"  # noqa: S608
-        self._all = f"SELECT {shape.columns} FROM {shape.name} WHERE {shape.kept} ORDER BY seq"  # noqa: S608
+    tx: Transaction
 
-    def value(self, columns: Sequence[Any]) -> S:
-        """Return the struct of a row of the shape's columns."""
-        return read_row(self.shape, self._codecs, columns)
+    own = _OWN
 
-    def row(self, value: S) -> list[Any]:
-        """Return the columns of a struct's row, in the shape's order."""
-        return write_row(self.shape, self._codecs, value)
+    def __init__(self, connection: apsw.Connection, now: int, tx: Transaction | None = None) -> None:
+        self._connection = connection
+        self._now = now
+        if tx is not None:
+            self.tx = tx
 
-    def find(self, connection: apsw.Connection, key: Any) -> S | None:
-        row = connection.execute(self._find, (self._key.write(key),)).fetchone()
-        return None if row is None else self.value(row)
+    async def lock(self, kind: int, name: str) -> None:
+        """Nothing: there is one writer."""
 
-    def find_all(self, connection: apsw.Connection) -> list[S]:
-        """Return every row that an archive has, in order of insertion."""
-        return [self.value(row) for row in connection.execute(self._all)]
+    async def _fetch(self, text: str, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        return self._connection.execute(text, self._bound(values)).fetchall()
 
-    def insert(self, connection: apsw.Connection, value: S) -> None:
-        connection.execute(self._insert, self.row(value))
+    async def _run(self, text: str, values: Mapping[str, Any]) -> int:
+        self._connection.execute(text, self._bound(values))
+        return self._connection.changes()
 
-    def update(self, connection: apsw.Connection, value: S) -> None:
-        key = self._key.write(getattr(value, self.shape.key))
-        connection.execute(self._update, (*self.row(value), key))
+    async def _run_many(self, text: str, values: Iterable[Mapping[str, Any]]) -> None:
+        self._connection.executemany(text, map(self._bound, values))
 
-    def delete(self, connection: apsw.Connection, key: Any) -> bool:
-        """Erase a row; tell whether it was there."""
-        connection.execute(self._delete, (self._key.write(key),))
-        return bool(connection.changes())
+    def _query(self, name: str) -> str:
+        return QUERIES[name]
+
+    def _table(self, shape: Shape[S]) -> Table[S]:
+        return _TABLES[shape]
+
+    def _bound(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        bound = {name: _BIND[type(value)](value) if type(value) in _BIND else value for name, value in values.items()}
+        bound["now"] = self._now
+        return bound
 
 
-TABLES: dict[str, Table[Any]] = {shape.name: Table(shape) for shape in SHAPES}
-"""Every table of SHAPES by its name, in their order."""
+def _bind_list(values: Iterable[Any]) -> str:
+    return json.dumps([value.hex if isinstance(value, UUID) else value for value in values])
+
+
+_BIND |= dict.fromkeys((list, tuple, set, frozenset), _bind_list)
+
+
+class SqliteDatabase:
+    """Implements `Database`. read, write: run work on the reading connection, or in a transaction."""
+
+    def __init__(self, read: Reader, write: Write, clock: Clock, erase_until: Callable[[], int]) -> None:
+        self._read = read
+        self._write = write
+        self._clock = clock
+        self._erase_until = erase_until
+
+    async def read(self, work: Callable[[SqliteRows], Coroutine[Any, Any, T]]) -> T:
+        now = to_micros(self._clock.now())
+        return await self._read(lambda connection: at_once(work(SqliteRows(connection, now))))
+
+    look = read
+
+    async def write(self, work: Callable[[SqliteRows], Coroutine[Any, Any, T]], *, size: int = 0) -> T:
+        return await self._write(lambda tx: at_once(work(rows_of(tx))), size=size)
+
+    async def erase_until(self, _: SqliteRows) -> datetime:
+        return from_micros(self._erase_until())
+
+
+def rows_of(tx: Transaction) -> SqliteRows:
+    """Return the rows that a transaction sees."""
+    return SqliteRows(tx.connection, tx.now, tx)
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never waits to its end."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    work.close()
+    raise RuntimeError("work on the rows of SQLite waited for something else")

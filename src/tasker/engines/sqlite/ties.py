@@ -1,13 +1,10 @@
-"""What ties a submission to other tasks: equal requests, unique keys, dependencies; and deadlines.
-
-Each function is part of a piece of work inside a transaction, as in changes.py.
-"""
+"""What ties a task to others (cache keys, unique keys, dependencies), and deadlines."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import apsw
@@ -15,32 +12,23 @@ import apsw
 from tasker.clock import from_micros, to_micros
 from tasker.engines.shared.journal import ended
 from tasker.engines.shared.log import Head
-from tasker.engines.shared.values import NEVER, decode_problem, encode, joined, no_dependency, not_unique
+from tasker.engines.shared.refusals import joined, no_dependency, not_unique
+from tasker.engines.shared.values import NEVER, decode_problem, encode
 from tasker.engines.sqlite.rows import Row, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.stores.journal import Notes
+from tasker.engines.sqlite.transaction import Transaction
 from tasker.model import Change, Draft, Receipt, Status, TaskProblem
 from tasker.rules.lifecycle import deadline_passed, dependency_failed
 
 _NEVER = to_micros(NEVER)
-SETTLED_AT_ONCE = 200
-"""Dependants that one transaction settles: its statements run on the event loop."""
-
-
-class Joins(Protocol):
-    """What hears of tasks that join their line: Lines."""
-
-    notes: Notes
-    unsettled: dict[UUID, None]
-    room_to_settle: int
-
-    def ended(self, connection: apsw.Connection, queue: str, owner: str, key: Any) -> None: ...
-
-    def joined(self, queue: str, type_: str, due_at: int, *, later: bool, suspect: bool = False) -> None: ...
 
 
 class Ties(NamedTuple):
-    """What a draft found: a receipt if it is not stored; the task that it replaces; what it waits for, or fails by."""
+    """What other tasks mean for a draft.
+
+    receipt: the answer, if it is not stored. replaces: the task whose place it takes. waits_for: open dependencies.
+    error: why it fails at once.
+    """
 
     receipt: Receipt | None = None
     replaces: UUID | None = None
@@ -48,32 +36,32 @@ class Ties(NamedTuple):
     error: TaskProblem | None = None
 
 
-def find_ties(connection: apsw.Connection, draft: Draft, now: int) -> Ties:
-    """Look at the tasks that a draft is tied to; nothing is written."""
+def find_ties(tx: Transaction, draft: Draft) -> Ties:
+    """Look at the tasks that a draft is tied to. Write nothing."""
     if draft.cache_key is not None:
-        cached = _cached(connection, draft.cache_key, now, now - draft.cache_for // timedelta(microseconds=1))
+        cached = _cached(tx, draft.cache_key, tx.now - draft.cache_for // timedelta(microseconds=1))
         if cached is not None:
             return Ties(joined(draft, cached))
     replaces = None
     if draft.unique_key is not None:
-        row = connection.execute(QUERIES["unique_task"], (draft.owner, draft.type, draft.unique_key)).fetchone()
+        row = tx.execute(QUERIES["unique_task"], (draft.owner, draft.type, draft.unique_key)).fetchone()
         replaces = None if row is None else task_id_of(row[1])
         if replaces is not None and draft.on_conflict == "return":
             return Ties(joined(draft, replaces))
         if replaces is not None and draft.on_conflict == "reject":
             return Ties(Receipt(replaces, "refused", refusal=not_unique(str(draft.unique_key), replaces)))
-    return _dependencies(connection, draft, replaces, now) if draft.depends_on else Ties(replaces=replaces)
+    return _dependencies(tx, draft, replaces) if draft.depends_on else Ties(replaces=replaces)
 
 
-def _cached(connection: apsw.Connection, key: bytes, now: int, since: int) -> UUID | None:
-    row = connection.execute(QUERIES["cached_task"], (key, now)).fetchone()
+def _cached(tx: Transaction, key: bytes, since: int) -> UUID | None:
+    row = tx.execute(QUERIES["cached_task"], (key, tx.now)).fetchone()
     if row is None or (row[1] == "completed" and row[2] <= since):
         return None
     return task_id_of(row[0])
 
 
-def _dependencies(connection: apsw.Connection, draft: Draft, replaces: UUID | None, now: int) -> Ties:
-    found = [_end_of(connection, task_id, draft.owner, now) for task_id in draft.depends_on]
+def _dependencies(tx: Transaction, draft: Draft, replaces: UUID | None) -> Ties:
+    found = [_end_of(tx, task_id, draft.owner) for task_id in draft.depends_on]
     missing = [place for place, status in enumerate(found) if status is None]
     if missing:
         return Ties(Receipt(draft.task_id, "refused", refusal=no_dependency(draft.depends_on, missing)))
@@ -84,34 +72,32 @@ def _dependencies(connection: apsw.Connection, draft: Draft, replaces: UUID | No
     return Ties(replaces=replaces, waits_for=tuple(task_id for task_id, status, _ in ends if not status.is_terminal))
 
 
-def _end_of(
-    connection: apsw.Connection, task_id: UUID, owner: str, now: int
-) -> tuple[Status, TaskProblem | None] | None:
-    """Return the status and error of a task, if it is there and of this owner."""
-    row = connection.execute(QUERIES["end_of"], (task_id.bytes, now)).fetchone()
+def _end_of(tx: Transaction, task_id: UUID, owner: str) -> tuple[Status, TaskProblem | None] | None:
+    """Return the status and error of a task, if it exists and belongs to this owner."""
+    row = tx.execute(QUERIES["end_of"], (task_id.bytes, tx.now)).fetchone()
     if row is None or row[0] != owner:
         return None
     return Status(row[1]), None if row[2] is None else decode_problem(row[2])
 
 
-def wait_for(connection: apsw.Connection, seq: int, others: Sequence[UUID]) -> None:
-    """Keep a pending task from its line until these open ones have completed."""
+def wait_for(tx: Transaction, seq: int, others: Sequence[UUID]) -> None:
+    """Keep a pending task from being claimed until these open tasks have completed."""
     for other in others:
-        connection.execute(QUERIES["insert_dependency"], (seq, other.bytes))
-        connection.execute(QUERIES["has_dependant"], (other.bytes,))
-    connection.execute(QUERIES["wait_for"], (_NEVER, seq))
+        tx.execute(QUERIES["insert_dependency"], (seq, other.bytes))
+        tx.execute(QUERIES["has_dependant"], (other.bytes,))
+    tx.execute(QUERIES["wait_for"], (_NEVER, seq))
 
 
 def find_open_dependencies(
-    connection: apsw.Connection, depends_on: Sequence[UUID], now: int, *, may_miss: bool = True
+    tx: Transaction, depends_on: Sequence[UUID], *, may_miss: bool = True
 ) -> tuple[list[UUID], UUID | None]:
-    """Return which of these a task that is run again must wait for, and one that has not completed and will not.
+    """Return the dependencies that are open, and one that failed or was cancelled, if any (then no open ones).
 
-    may_miss: whether what is not there any more had completed, as far as this task is concerned.
+    may_miss: whether a dependency that no longer exists counts as completed, not as failed.
     """
     waits: list[UUID] = []
     for task_id in depends_on:
-        row = connection.execute(QUERIES["end_of"], (task_id.bytes, now)).fetchone()
+        row = tx.execute(QUERIES["end_of"], (task_id.bytes, tx.now)).fetchone()
         if (row is None and not may_miss) or (row is not None and row[1] in ("failed", "cancelled")):
             return [], task_id
         if row is not None and row[1] != "completed":
@@ -119,114 +105,106 @@ def find_open_dependencies(
     return waits, None
 
 
-def resume_waiting(
-    connection: apsw.Connection, lines: Joins, task_id: UUID, depends_on: Sequence[UUID], now: int
-) -> None:
-    """Bring a task that waits for others, and was stored without their news, up to date with these."""
-    row: Row | None = connection.execute(QUERIES["waiting_task"], (task_id.bytes,)).fetchone()
+def resume_waiting(tx: Transaction, task_id: UUID, depends_on: Sequence[UUID]) -> None:
+    """Settle an imported task that waits for others, some of which may have ended."""
+    row: Row | None = tx.execute(QUERIES["waiting_task"], (task_id.bytes,)).fetchone()
     if row is None:
         return
     seq = row[0]
-    waits, failed = find_open_dependencies(connection, depends_on, now)
-    connection.execute(QUERIES["delete_dependencies"], (seq,))
+    waits, failed = find_open_dependencies(tx, depends_on)
+    tx.execute(QUERIES["delete_dependencies"], (seq,))
     if failed is not None:
         error = dependency_failed(failed, Status.FAILED, None)
-        if fail_pending(connection, lines.notes, seq, error, now) is not None:
-            settle_dependants(connection, lines, task_id, Status.FAILED, error, now)
+        if fail_pending(tx, seq, error) is not None:
+            settle_dependants(tx, task_id, Status.FAILED, error)
     elif waits:
-        wait_for(connection, seq, waits)
+        wait_for(tx, seq, waits)
     else:
-        _release(connection, lines, seq, now)
+        _release(tx, seq)
 
 
-def settle_dependants(
-    connection: apsw.Connection, lines: Joins, ended: UUID, status: Status, error: TaskProblem | None, now: int
-) -> list[Change]:
-    """Let the tasks that depend on one that has ended go into line, or fail; and so on, for those that these end.
+def settle_dependants(tx: Transaction, ended: UUID, status: Status, error: TaskProblem | None) -> None:
+    """Release the dependants of a task that has ended, or fail them and in turn their own dependants.
 
-    One transaction settles SETTLED_AT_ONCE; whose dependants are left is in `lines.unsettled`, and they go on waiting.
+    One transaction settles SETTLED_AT_ONCE. A task with more dependants goes into `partitions.unsettled`.
     """
-    news: list[Change] = []
     work = [(ended, status, error)]
     while work:
         other, status, error = work.pop()
-        room = lines.room_to_settle
-        rows: list[Row] = connection.execute(QUERIES["dependants"], (other.bytes, room + 1)).fetchall()
-        if len(rows) > room:
-            lines.unsettled[other] = None
-        for (seq,) in rows[:room]:
-            lines.room_to_settle -= 1
+        left = tx.partitions.left_to_settle
+        rows: list[Row] = tx.execute(QUERIES["dependants"], (other.bytes, left + 1)).fetchall()
+        if len(rows) > left:
+            tx.partitions.unsettled[other] = None
+        for (seq,) in rows[:left]:
+            tx.partitions.left_to_settle -= 1
             if status is Status.COMPLETED:
-                connection.execute(QUERIES["delete_dependency"], (other.bytes, seq))
-                news += _release(connection, lines, seq, now)
+                tx.execute(QUERIES["delete_dependency"], (other.bytes, seq))
+                _release(tx, seq)
                 continue
-            connection.execute(QUERIES["delete_dependencies"], (seq,))
+            tx.execute(QUERIES["delete_dependencies"], (seq,))
             reason = dependency_failed(other, status, error)
-            row = fail_pending(connection, lines.notes, seq, reason, now)
+            row = fail_pending(tx, seq, reason)
             if row is not None:
-                news.append(Change(row[0], Status.FAILED))
+                tx.changes.append(Change(row[0], Status.FAILED))
                 work += [(row[0], Status.FAILED, reason)] if row[1] else []
-    return news
 
 
-def settle_rest(connection: apsw.Connection, lines: Joins, now: int) -> tuple[list[UUID], list[Change]]:
-    """Go on with what is in `lines.unsettled`; return those of whom nothing is left."""
+def settle_rest(tx: Transaction) -> list[UUID]:
+    """Go on with the tasks in `partitions.unsettled`; return those that are settled."""
     done: list[UUID] = []
-    news: list[Change] = []
-    for other in tuple(lines.unsettled):
-        if lines.room_to_settle < 1:
+    for other in tuple(tx.partitions.unsettled):
+        if tx.partitions.left_to_settle < 1:
             break
-        row: Any = connection.execute(QUERIES["ending_of"], (other.bytes,)).fetchone()
-        if row is not None:  # else it has been run again since, and they wait for it
+        row: Any = tx.execute(QUERIES["ending_of"], (other.bytes,)).fetchone()
+        if row is not None:  # otherwise it runs again, and its dependants wait for it
             error = None if row[1] is None else decode_problem(row[1])
-            news += settle_dependants(connection, lines, other, Status(row[0]), error, now)
-        if row is None or lines.room_to_settle > 0:
+            settle_dependants(tx, other, Status(row[0]), error)
+        if row is None or tx.partitions.left_to_settle > 0:
             done.append(other)
-    return done, news
+    return done
 
 
 def find_unsettled(connection: apsw.Connection) -> list[UUID]:
-    """Return the tasks that have ended, and others still wait for them."""
+    """Return the ended tasks that others still wait for."""
     return [task_id_of(row[0]) for row in connection.execute(QUERIES["unsettled"])]
 
 
-def _release(connection: apsw.Connection, lines: Joins, seq: int, now: int) -> list[Change]:
-    """Put a task into line if it waits for nothing more."""
-    if connection.execute(QUERIES["any_dependency"], (seq,)).fetchone() is not None:
-        return []
-    row: Row | None = connection.execute(QUERIES["release"], {"now": now, "seq": seq}).fetchone()
+def _release(tx: Transaction, seq: int) -> None:
+    """Let a task be claimed if it waits for no other task."""
+    if tx.execute(QUERIES["any_dependency"], (seq,)).fetchone() is not None:
+        return
+    row: Row | None = tx.execute(QUERIES["release"], {"now": tx.now, "seq": seq}).fetchone()
     if row is None:
-        return []
+        return
     task_id, queue, type_, due_at = row
-    lines.joined(queue, type_, due_at, later=due_at > now)
-    return [Change(task_id_of(task_id), Status.PENDING)]
+    tx.partitions.joined(queue, type_, due_at, later=due_at > tx.now)
+    tx.changes.append(Change(task_id_of(task_id), Status.PENDING))
 
 
-def fail_pending(connection: apsw.Connection, notes: Notes, seq: int, error: TaskProblem, now: int) -> Row | None:
-    """End a pending task that will have no attempt.
+def fail_pending(tx: Transaction, seq: int, error: TaskProblem) -> Row | None:
+    """Fail a pending task that will have no attempt.
 
-    Returns its id, whether others depend on it, its queue, owner and concurrency key; None if it is not pending.
+    Return its id, whether others depend on it, its queue, owner and concurrency key; None if it is not pending.
     """
-    values = {"now": now, "seq": seq, "error": encode(error)}
-    row: Row | None = connection.execute(QUERIES["fail_pending"], values).fetchone()
+    values = {"now": tx.now, "seq": seq, "error": encode(error)}
+    row: Row | None = tx.execute(QUERIES["fail_pending"], values).fetchone()
     if row is None:
         return None
     task_id, head = task_id_of(row[0]), Head(*row[5:])
-    notes.add(ended(task_id, Status.FAILED, head.attempt, head.last + 1))
+    tx.journal.append(ended(task_id, Status.FAILED, head.attempt, head.last + 1))
     return task_id, *row[1:5]
 
 
-def fail_overdue(connection: apsw.Connection, lines: Joins, now: int, limit: int) -> tuple[int, list[Change]]:
-    """End pending tasks whose deadline has passed, at most `limit`; return how many."""
-    news: list[Change] = []
-    rows: list[Row] = connection.execute(QUERIES["overdue"], (now, limit)).fetchall()
+def fail_overdue(tx: Transaction, limit: int) -> int:
+    """Fail pending tasks whose deadline has passed, at most `limit`; return how many."""
+    rows: list[Row] = tx.execute(QUERIES["overdue"], (tx.now, limit)).fetchall()
     for seq, deadline, last in rows:
         error = deadline_passed(from_micros(deadline), None if last is None else decode_problem(last))
-        connection.execute(QUERIES["delete_dependencies"], (seq,))
-        failed = fail_pending(connection, lines.notes, seq, error, now)
+        tx.execute(QUERIES["delete_dependencies"], (seq,))
+        failed = fail_pending(tx, seq, error)
         if failed is not None:
-            lines.ended(connection, *failed[2:])  # others may have been parked behind it
-            news.append(Change(failed[0], Status.FAILED))
+            tx.partitions.ended(tx.connection, tx.now, *failed[2:])  # others may be parked behind it
+            tx.changes.append(Change(failed[0], Status.FAILED))
             if failed[1]:
-                news += settle_dependants(connection, lines, failed[0], Status.FAILED, error, now)
-    return len(rows), news
+                settle_dependants(tx, failed[0], Status.FAILED, error)
+    return len(rows)

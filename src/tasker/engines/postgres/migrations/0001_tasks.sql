@@ -1,4 +1,4 @@
--- The truth about every task; PgQueuer's table in the same schema is the line of those that are due.
+-- The truth about every task; PgQueuer's table in the same schema has a job for each due task.
 -- The latest attempt lives in the task's own row and moves to `attempt` only when another follows.
 -- Every statement may run beside processes of the version before: add, never change or remove.
 CREATE TABLE {schema}.task (
@@ -35,7 +35,7 @@ CREATE TABLE {schema}.task (
     result              bytea
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 
--- Partial indexes: what is done costs the open tasks nothing.
+-- Partial indexes: ended tasks cost the open ones nothing.
 CREATE INDEX task_pending ON {schema}.task (queue, type, due_at, seq) WHERE status = 'pending';
 CREATE INDEX task_waiting ON {schema}.task (due_at, seq) WHERE status = 'pending' AND NOT lined;
 CREATE INDEX task_running ON {schema}.task (lease_expires_at) WHERE status = 'running';

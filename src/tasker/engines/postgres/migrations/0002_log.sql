@@ -1,4 +1,4 @@
--- Events count from 1 within their task, and a task's creation, start and end are read off its row (engines/log.py).
+-- Events count from 1 within their task, and a task's creation, start and end are read off its row (engines/shared/log.py).
 -- The table `event` stays for processes of the version before.
 ALTER TABLE {schema}.task ADD COLUMN sequence integer NOT NULL DEFAULT 1;  -- of the last event before the latest attempt
 

@@ -1,5 +1,5 @@
--- What attempts used up, by UTC day, key and type; it outlives the tasks. Each process adds to rows of its own (writer),
--- so that none waits for another; those of days gone by are put together under the writer ''.
+-- Usage of attempts by UTC day, owner and type; it outlives the tasks. Each process adds to rows of its own (writer), so
+-- that none waits for another; the rows of past days are merged under the writer ''.
 CREATE TABLE {schema}.usage_by_day (
     day           date NOT NULL,
     owner         text NOT NULL,

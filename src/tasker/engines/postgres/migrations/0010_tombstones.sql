@@ -1,4 +1,4 @@
--- What is left of a task that was erased: so that a client is told that it has expired, and no import brings it back.
+-- What is left of an erased task: clients learn that it has expired, and no import restores it.
 CREATE TABLE {schema}.tombstone (
     task_id      uuid PRIMARY KEY,
     owner        text NOT NULL,

@@ -1,4 +1,4 @@
--- What owners share with each other, and what they do not.
+-- What owners share, and what they do not.
 
 -- Concurrency keys are each owner's own, unless a queue shares them.
 ALTER TABLE {schema}.queue ADD COLUMN shared_keys boolean NOT NULL DEFAULT false;
@@ -8,16 +8,16 @@ CREATE INDEX task_key ON {schema}.task (queue, concurrency_key, owner)
 CREATE INDEX task_parked_own ON {schema}.task (queue, concurrency_key, owner, priority DESC, due_at, seq)
     WHERE status = 'pending' AND reason = 'concurrency_limited';
 
--- What an owner is told of its own open tasks. Only tasks that have an owner and wait pay for it.
+-- For the open tasks of an owner. Only pending tasks with an owner pay for it.
 CREATE INDEX task_own ON {schema}.task (owner, queue, type, priority, due_at)
     WHERE status = 'pending' AND owner <> '';
 
--- A webhook hears of all owners only where that was asked for; and of what came after this row of the journal, whatever
--- the clock said. NULL: of whatever had not become deliveries when this was added.
+-- A webhook gets the events of all owners only on request; and only those after this row of the journal, whatever the
+-- clock showed. NULL: all that had not become deliveries when this was added.
 ALTER TABLE {schema}.webhook ADD COLUMN all_owners boolean NOT NULL DEFAULT false;
 ALTER TABLE {schema}.webhook ADD COLUMN made_after bigint;
 
--- By which all processes of the service seal the cursors of lists and streams.
+-- The secret by which all processes of the service seal the cursors of lists and streams.
 CREATE TABLE {schema}.cursor_key (id integer PRIMARY KEY DEFAULT 1 CHECK (id = 1), secret bytea NOT NULL);
 INSERT INTO {schema}.cursor_key (secret)
 SELECT sha512(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())

@@ -1,5 +1,4 @@
--- What the database's clock has shown: when it was seen last, and the time by which things were erased last
--- (clock.Lagging).
+-- The database's clock: the time that it showed last, and the time before which rows were erased last (clock.Lagging).
 CREATE TABLE {schema}.clock (
     id           integer PRIMARY KEY CHECK (id = 1),
     steps        bigint NOT NULL DEFAULT 0,  -- how often it was set

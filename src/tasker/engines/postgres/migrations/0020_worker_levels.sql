@@ -1,8 +1,9 @@
--- Locks are asked for in small portions: whoever holds one of these tables and waits for the other for a second is undone.
+-- Locks are taken in small portions: a transaction that holds one of these tables and waits a second for the other is
+-- rolled back.
 SET LOCAL lock_timeout = '300ms';
 
--- What a worker can keep to (release.LEVEL) that begins an attempt: the attempt's number times 256, and the level. A
--- worker of an earlier version leaves it as it is, and so shows itself by the number.
+-- The level (release.LEVEL) of the worker that begins an attempt: the attempt's number times 256, plus the level. A
+-- worker of an earlier version leaves it as it is: the number shows that.
 ALTER TABLE {schema}.task ADD COLUMN worker_level bigint;
 
 CREATE FUNCTION {schema}.refuse_older_worker() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -21,8 +22,8 @@ CREATE TRIGGER older_worker AFTER UPDATE OF status ON {schema}.task FOR EACH ROW
           AND coalesce(NEW.worker_level, 0) <= NEW.attempt * 256::bigint)
     EXECUTE FUNCTION {schema}.refuse_older_worker();
 
--- What is in line of queues with settings waits from now on where such workers do not look (line.Place), and so does
--- what processes of an earlier version put in line later.
+-- Jobs of queues with settings wait from now on in partitions where such workers do not look (postgres/partitions.py).
+-- So do jobs that processes of an earlier version queue later.
 CREATE FUNCTION {schema}.lift_joining() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM {schema}.queue WHERE name = split_part(NEW.entrypoint, '/', 1)) THEN
@@ -44,7 +45,7 @@ CREATE TRIGGER lift_moved AFTER UPDATE OF entrypoint ON {schema}.pgqueuer FOR EA
     WHEN (NEW.status = 'queued' AND NEW.entrypoint LIKE '%/%' AND NEW.entrypoint NOT LIKE '%/@%')
     EXECUTE FUNCTION {schema}.lift_moved();
 
--- One that a claim holds just now is not waited for: the sweeps move it.
+-- A job that a claim holds now is not waited for: the sweeps move it.
 UPDATE {schema}.pgqueuer SET entrypoint = regexp_replace(entrypoint, '/', '/@1/') WHERE id IN (
     SELECT job.id FROM {schema}.pgqueuer AS job JOIN {schema}.queue ON queue.name = split_part(job.entrypoint, '/', 1)
     WHERE job.status = 'queued' AND job.entrypoint LIKE '%/%' AND job.entrypoint NOT LIKE '%/@%'

@@ -1,5 +1,5 @@
--- A step of the database's clock is followed batch by batch: what is left to be moved, with the time that a row had when
--- the step was seen (one that has got another since is left as it is) and the times that it is to have.
+-- A step of the database's clock is followed batch by batch. Each row still to be moved has the time it had when the step
+-- was seen (a row whose time has changed since is left as it is), and the times that it is to get.
 ALTER TABLE {schema}.clock ADD COLUMN is_moving boolean NOT NULL DEFAULT false;
 CREATE TABLE {schema}.clock_move (
     of_delivery boolean NOT NULL,  -- else of a task

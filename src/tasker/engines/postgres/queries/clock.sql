@@ -8,17 +8,17 @@ UPDATE {schema}.clock SET seen_at = now();
 UPDATE {schema}.clock SET erased_until = $1;
 
 -- name: clock_was_set
--- Of all processes that see a step the first one follows it. Where another has seen a time within a jump ahead there was
--- none: this process's machine stood still.
--- A step that is being followed is followed to its end first; who comes meanwhile does not wait for the row.
+-- The first of all processes that see a step follows it. Where another has seen a time within a jump ahead there was no
+-- step: this process's machine stood still.
+-- A step that is being followed is finished first; processes that see another meanwhile do not wait for the row.
 UPDATE {schema}.clock SET steps = steps + 1, seen_at = now(), is_moving = true
 WHERE id IN (SELECT id FROM {schema}.clock WHERE steps = $1 AND NOT is_moving FOR UPDATE SKIP LOCKED)
   AND ($2::interval < interval '0' OR seen_at <= now() - $2::interval + $3::interval) RETURNING steps;
 
 -- name: note_moves
--- The clock was set by $1. What was due before stays due, whatever it had waited for. What waits for a length of time
--- waits as long as it would have. What waits for a moment waits for the clock to show it, and what waits for other tasks
--- may wait for its delay after them.
+-- The clock was set by $1. Rows that were due stay due. Rows that wait for a duration wait as long as they would have.
+-- Rows that wait for a moment wait until the clock shows it. Tasks that wait for other tasks may have a delay after
+-- these.
 INSERT INTO {schema}.clock_move (of_delivery, seq, due_at, to_due_at, to_run_at)
 SELECT false, seq, due_at, CASE WHEN due_at < '9999-01-01 00:00:00+00' THEN due_at + $1::interval ELSE due_at END,
        CASE WHEN coalesce((convert_from(extra, 'UTF8')::jsonb ->> 'delayed')::boolean, false)
@@ -36,7 +36,7 @@ FROM {schema}.webhook_delivery
 WHERE status = 'pending' AND due_at > least(now(), now() - $1::interval);
 
 -- name: move_tasks
--- The next of them; returns how many were left to be moved.
+-- Moves the next batch; returns its size.
 WITH next AS (
     DELETE FROM {schema}.clock_move WHERE NOT of_delivery AND seq IN (
         SELECT seq FROM {schema}.clock_move WHERE NOT of_delivery ORDER BY seq LIMIT $1 FOR UPDATE SKIP LOCKED)
@@ -62,7 +62,7 @@ SELECT count(*) FROM next;
 UPDATE {schema}.clock SET is_moving = false WHERE is_moving AND NOT EXISTS (SELECT FROM {schema}.clock_move);
 
 -- name: renew_leases
--- Whoever lives extends its lease soon; one that ended with its process stays so.
+-- Living workers extend their leases soon; a lease that ended with its process stays ended.
 UPDATE {schema}.task SET lease_expires_at = now() + $1::interval
 WHERE status = 'running' AND lease_expires_at > to_timestamp(0);
 

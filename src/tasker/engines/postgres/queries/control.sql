@@ -4,5 +4,5 @@ SELECT task_id, type, params, queue, priority, created_at, policy, max_attempts,
 FROM {schema}.task WHERE task_id = $1;
 
 -- name: lock_free
--- Those that nobody else holds just now: to wait for a row while many are held is how deadlocks begin.
+-- Only rows that no other transaction holds: to wait for a row while holding many may deadlock.
 SELECT task_id FROM {schema}.task WHERE task_id = ANY($1::uuid[]) ORDER BY seq FOR UPDATE SKIP LOCKED;

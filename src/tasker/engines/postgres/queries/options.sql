@@ -1,10 +1,10 @@
 -- name: lock_ties
--- Submissions with the same key take turns, in one order for all; the locks go with the transaction.
+-- Submissions with the same key run one at a time. Locks are taken in one order, and end with the transaction.
 SELECT pg_advisory_xact_lock($1, hash) FROM (
     SELECT DISTINCT hashtext(name) AS hash FROM unnest($2::text[]) AS name ORDER BY hash) AS sorted;
 
 -- name: cached_task
--- The newest task that may answer for an equal request: an open one, or one that completed not too long ago.
+-- The newest task that may answer an equal request: an open one, or one that completed recently enough.
 SELECT task_id, status <> 'completed' OR finished_at > now() - $2::interval AS fits FROM {schema}.task
 WHERE cache_key = $1 AND (expires_at IS NULL OR expires_at > now())
     AND (status = 'completed' OR (status IN ('pending', 'running') AND cancel_requested_at IS NULL))
@@ -15,7 +15,7 @@ SELECT task_id FROM {schema}.task WHERE owner = $1 AND type = $2 AND unique_key 
     AND status IN ('pending', 'running') AND cancel_requested_at IS NULL;
 
 -- name: lock_dependencies
--- In one order for all. Who ends such a task waits for us, and finds then that others depend on it.
+-- Locked in one order. A transaction that ends such a task waits for us, and then finds its dependants.
 SELECT seq, task_id, owner, status, error FROM {schema}.task WHERE task_id = ANY($1::uuid[])
     AND (expires_at IS NULL OR expires_at > now()) ORDER BY seq FOR NO KEY UPDATE;
 
@@ -29,7 +29,7 @@ INSERT INTO {schema}.dependency (task_seq, depends_on) SELECT $1, unnest($2::uui
 UPDATE {schema}.task SET reason = 'dependencies', due_at = '9999-01-01 00:00:00+00', lined = false WHERE seq = $1;
 
 -- name: lock_dependants
--- They are held before their dependencies are counted: of two that end at once the second one sees what the first did.
+-- Held before their dependencies are counted: where two of these end at once, the second sees what the first did.
 SELECT task.seq, dependency.depends_on FROM {schema}.dependency JOIN {schema}.task ON task.seq = dependency.task_seq
 WHERE dependency.depends_on = ANY($1::uuid[]) ORDER BY task.seq LIMIT $2 FOR NO KEY UPDATE OF task;
 
@@ -52,7 +52,7 @@ WHERE dependency.task_seq = met.task_seq AND dependency.depends_on = met.depends
 DELETE FROM {schema}.dependency WHERE task_seq = ANY($1::bigint[]);
 
 -- name: release
--- One whose delay is still to be moved with the clock has it moved here.
+-- A delay that is still to be moved with the clock is moved here.
 UPDATE {schema}.task SET reason = CASE WHEN given.at > now() THEN 'scheduled' ELSE 'queued' END,
     due_at = greatest(now(), given.at), run_at = given.at
 FROM (SELECT waits.seq, coalesce(left_over.to_run_at, waits.run_at) AS at FROM {schema}.task AS waits
@@ -75,12 +75,12 @@ WHERE status = 'pending' AND deadline IS NOT NULL AND deadline <= now() AND ($2:
 ORDER BY deadline LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: jobs_of
--- A row that a claim holds is left to it: that claim finds the task no longer pending and drops it.
+-- A job that a claim holds is left to it: that claim finds the task no longer pending and removes the job.
 SELECT id FROM {schema}.pgqueuer WHERE dedupe_key = ANY($1::text[]) AND status IN ('queued', 'picked')
 FOR UPDATE SKIP LOCKED;
 
 -- name: pass_key_on
--- The task that answers for a submission is what its key stands for; one that is refused keeps none.
+-- The key of a joined submission refers to the task that answers; a refused submission keeps no key.
 WITH gone AS (DELETE FROM {schema}.idempotency WHERE key = $1 AND $2::uuid IS NULL)
 UPDATE {schema}.idempotency SET task_id = $2, reply = '' WHERE key = $1 AND $2::uuid IS NOT NULL;
 

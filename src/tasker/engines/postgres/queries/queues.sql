@@ -4,7 +4,7 @@ SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens
 FROM {schema}.queue WHERE $1::text[] IS NULL OR name = ANY($1) ORDER BY name;
 
 -- name: queue_names
--- From queue to queue by the index, in the order that this database has for names.
+-- Skip from queue to queue by the index, in this database's order of names.
 WITH RECURSIVE pending (queue, place) AS (
     (SELECT queue, 1 FROM {schema}.task WHERE status = 'pending' AND queue > $1 ORDER BY queue LIMIT 1)
     UNION ALL
@@ -19,8 +19,8 @@ SELECT name FROM (
 ORDER BY name LIMIT $2;
 
 -- name: open_queues_of
--- From queue to queue by the index task_own, up to the next owner: asked for one owner alone, the planner may take an
--- index without owners, and walk over all that others have there.
+-- Skip from queue to queue by the index task_own, up to the next owner: given one owner alone, the planner may choose an
+-- index without owners and read all that others have there.
 WITH RECURSIVE own (owner, queue) AS (
     (SELECT owner, queue FROM {schema}.task
      WHERE status = 'pending' AND owner <> '' AND (owner, queue) > ($1, '') ORDER BY owner, queue LIMIT 1)
@@ -35,8 +35,8 @@ SELECT queue FROM own WHERE owner = $1
 UNION SELECT queue FROM {schema}.task WHERE status = 'running' AND owner = $1;
 
 -- name: open_queues_of_nobody
--- From queue to queue, as queue_names does. No index knows which tasks belong to nobody: it would cost each of them. A
--- look at a few keeps a queue's cost bounded.
+-- Skip from queue to queue, as queue_names does. No index finds the tasks without an owner: it would cost every task.
+-- Looking at a few bounds the cost of a queue.
 WITH RECURSIVE pending (queue) AS (
     (SELECT queue FROM {schema}.task WHERE status = 'pending' ORDER BY queue LIMIT 1)
     UNION ALL
@@ -51,11 +51,11 @@ WHERE queue IS NOT NULL AND EXISTS (SELECT FROM (
 UNION SELECT queue FROM {schema}.task WHERE status = 'running' AND owner = '';
 
 -- name: new_queue
--- A row that is there is held: it cannot be taken away between this and what follows.
+-- An existing row is locked: it cannot be deleted before the transaction ends.
 INSERT INTO {schema}.queue (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = excluded.name;
 
 -- name: hold_queues
--- In order of names: two that hold several never cross. What others have stored is seen from the next statement on.
+-- Locked in the order of names: two transactions never deadlock. The next statement sees what others have stored.
 SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at, now() AS now
 FROM {schema}.queue WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE;
 
@@ -78,7 +78,7 @@ SELECT queue, count(*) AS running FROM {schema}.task WHERE status = 'running' AN
 GROUP BY queue;
 
 -- name: running_with_keys
--- Without an owner those of all owners.
+-- Without an owner, those of all owners.
 SELECT slot.owner, slot.key, (
     SELECT count(*) FROM {schema}.task
     WHERE status = 'running' AND concurrency_key IS NOT NULL AND task.queue = $1 AND concurrency_key = slot.key
@@ -86,16 +86,16 @@ SELECT slot.owner, slot.key, (
 FROM unnest($2::text[], $3::text[]) AS slot (owner, key);
 
 -- name: spend
--- A transaction that began before another one committed must not count the time between twice.
+-- A transaction that began before another committed must not count the time between them twice.
 UPDATE {schema}.queue SET tokens = spent.tokens, refilled_at = spent.refilled_at
 FROM unnest($1::text[], $2::float8[], $3::timestamptz[]) AS spent (name, tokens, refilled_at)
 WHERE queue.name = spent.name;
 
 -- name: peek
-SELECT job.id, job.priority, job.payload, line.name
-FROM unnest($1::text[]) AS line (name) CROSS JOIN LATERAL (
+SELECT job.id, job.priority, job.payload, part.name
+FROM unnest($1::text[]) AS part (name) CROSS JOIN LATERAL (
     SELECT id, priority, payload FROM {schema}.pgqueuer
-    WHERE entrypoint = line.name AND status = 'queued' ORDER BY priority DESC, id LIMIT $2 FOR UPDATE SKIP LOCKED
+    WHERE entrypoint = part.name AND status = 'queued' ORDER BY priority DESC, id LIMIT $2 FOR UPDATE SKIP LOCKED
 ) AS job;
 
 -- name: costs
@@ -103,7 +103,7 @@ SELECT task_id, queue, coalesce(weight, 1) AS weight, owner, concurrency_key FRO
 WHERE task_id = ANY($1::uuid[]);
 
 -- name: pick
--- As PgQueuer's own dequeue marks a job that it picks.
+-- Mark jobs as PgQueuer's own dequeue does.
 WITH picked AS (
     UPDATE {schema}.pgqueuer SET status = 'picked', updated = now(), heartbeat = now(), queue_manager_id = $2
     WHERE id = ANY($1::bigint[]) RETURNING id, status, entrypoint, priority)
@@ -114,7 +114,7 @@ SELECT id, status, entrypoint, priority FROM picked;
 UPDATE {schema}.pgqueuer SET status = 'queued', updated = now(), queue_manager_id = NULL WHERE id = ANY($1::bigint[]);
 
 -- name: park
--- A parked task's job waits under a name that no worker asks for, and keeps its place.
+-- A parked task's job waits in a partition that no worker claims from, and keeps its position.
 WITH job AS (
     UPDATE {schema}.pgqueuer SET entrypoint = $3 WHERE id = ANY($1::bigint[]))
 UPDATE {schema}.task SET reason = 'concurrency_limited' WHERE task_id = ANY($2::uuid[]) AND status = 'pending';
@@ -140,21 +140,21 @@ WHERE task.seq = parked.seq
 RETURNING task.task_id, task.queue, task.type, task.priority, task.interruptions;
 
 -- name: lift
--- The jobs of a line get another, and keep their places.
+-- Move jobs to another partition, where they keep their places.
 UPDATE {schema}.pgqueuer SET entrypoint = $2 WHERE id IN (
     SELECT id FROM {schema}.pgqueuer WHERE entrypoint = $1 AND status = 'queued'
     ORDER BY priority DESC, id LIMIT $3 FOR UPDATE SKIP LOCKED);
 
--- name: lines_in_use
-SELECT line.name FROM unnest($1::text[]) AS line (name)
-WHERE EXISTS (SELECT FROM {schema}.pgqueuer WHERE entrypoint = line.name AND status = 'queued');
+-- name: partitions_in_use
+SELECT part.name FROM unnest($1::text[]) AS part (name)
+WHERE EXISTS (SELECT FROM {schema}.pgqueuer WHERE entrypoint = part.name AND status = 'queued');
 
 -- name: move_jobs
-UPDATE {schema}.pgqueuer SET entrypoint = given.line FROM unnest($1::text[], $2::text[]) AS given (key, line)
+UPDATE {schema}.pgqueuer SET entrypoint = given.name FROM unnest($1::text[], $2::text[]) AS given (key, name)
 WHERE dedupe_key = given.key AND status = 'queued';
 
--- name: parked_with_room
--- Keys of which tasks are parked, and how many more of each may run; without an owner where owners share them.
+-- name: parked_with_slots
+-- Keys with parked tasks, and how many more tasks of each may start. owner: NULL where owners share the key.
 SELECT parked.queue, parked.owner, parked.concurrency_key, least($2, coalesce(parked.most - (
            SELECT count(*) FROM {schema}.task
            WHERE status = 'running' AND concurrency_key IS NOT NULL AND task.queue = parked.queue
@@ -171,7 +171,7 @@ SELECT queue, owner, concurrency_key FROM {schema}.task
 WHERE task_id = ANY($1::uuid[]) AND concurrency_key IS NOT NULL;
 
 -- name: place_of
--- One that is due and not in line yet will stand at its end.
+-- A due task without a job yet counts as last.
 SELECT task.queue, task.priority, task.due_at, task.seq, coalesce(task.weight, 1) AS weight,
        coalesce(job.id, 9223372036854775807) AS id,
        (SELECT count(*) FROM {schema}.task AS other
@@ -183,43 +183,43 @@ FROM {schema}.task LEFT JOIN {schema}.pgqueuer AS job ON job.dedupe_key = $2 AND
 WHERE task.task_id = $1 AND task.status = 'pending' AND task.due_at <= now();
 
 -- name: types_in_queue
-WITH RECURSIVE line (type) AS (
+WITH RECURSIVE found (type) AS (
     (SELECT type FROM {schema}.task WHERE status = 'pending' AND queue = $1 ORDER BY type LIMIT 1)
     UNION ALL
-    SELECT (SELECT type FROM {schema}.task WHERE status = 'pending' AND queue = $1 AND type > line.type
+    SELECT (SELECT type FROM {schema}.task WHERE status = 'pending' AND queue = $1 AND type > found.type
             ORDER BY type LIMIT 1)
-    FROM line WHERE line.type IS NOT NULL
+    FROM found WHERE found.type IS NOT NULL
 )
-SELECT type FROM line WHERE type IS NOT NULL;
+SELECT type FROM found WHERE type IS NOT NULL;
 
 -- name: types_in_limited_queues
-SELECT queue.name AS queue, line.type FROM {schema}.queue CROSS JOIN LATERAL (
-    WITH RECURSIVE line (type) AS (
+SELECT queue.name AS queue, found.type FROM {schema}.queue CROSS JOIN LATERAL (
+    WITH RECURSIVE found (type) AS (
         (SELECT type FROM {schema}.task WHERE status = 'pending' AND task.queue = queue.name ORDER BY type LIMIT 1)
         UNION ALL
         SELECT (SELECT type FROM {schema}.task WHERE status = 'pending' AND task.queue = queue.name
-                AND type > line.type ORDER BY type LIMIT 1)
-        FROM line WHERE line.type IS NOT NULL
+                AND type > found.type ORDER BY type LIMIT 1)
+        FROM found WHERE found.type IS NOT NULL
     )
-    SELECT type FROM line WHERE type IS NOT NULL) AS line;
+    SELECT type FROM found WHERE type IS NOT NULL) AS found;
 
 -- name: jobs_before
-SELECT count(*) FROM (SELECT FROM unnest($1::text[]) AS line (name) CROSS JOIN LATERAL (
-    (SELECT FROM {schema}.pgqueuer WHERE entrypoint = line.name AND status = 'queued' AND priority > $2 LIMIT $4)
+SELECT count(*) FROM (SELECT FROM unnest($1::text[]) AS part (name) CROSS JOIN LATERAL (
+    (SELECT FROM {schema}.pgqueuer WHERE entrypoint = part.name AND status = 'queued' AND priority > $2 LIMIT $4)
     UNION ALL
     (SELECT FROM {schema}.pgqueuer
-     WHERE entrypoint = line.name AND status = 'queued' AND priority = $2 AND id < $3 LIMIT $4)
+     WHERE entrypoint = part.name AND status = 'queued' AND priority = $2 AND id < $3 LIMIT $4)
 ) AS job LIMIT $4) AS counted;
 
 -- name: own_before
--- Parked ones are out of line. For the planner: see own_pending_by_line.
+-- Without parked ones. For the planner: see own_pending_by_partition.
 SELECT count(*) FROM (SELECT FROM {schema}.task
     WHERE status = 'pending' AND reason IS DISTINCT FROM 'concurrency_limited' AND owner <> '' AND owner = $1
       AND owner >= $1 AND owner <= $1 AND queue = $2 AND due_at <= now()
       AND (priority > $3 OR (priority = $3 AND (due_at, seq) < ($4, $5))) LIMIT $6) AS counted;
 
 -- name: run_time
--- Of the last few that were submitted before this one, or before the first that runs: those before are mostly done.
+-- Of the last 100 submitted before this one, or before the first that runs: those are mostly done.
 SELECT extract(epoch FROM avg(finished_at - started_at))::float8 FROM (
     SELECT done.status, done.started_at, done.finished_at FROM {schema}.task AS done, {schema}.task AS this
     WHERE this.task_id = $1 AND done.type = this.type

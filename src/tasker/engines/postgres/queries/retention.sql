@@ -1,7 +1,7 @@
 -- name: past_their_time
 SELECT seq, task_id, octet_length(params) + coalesce(octet_length(result), 0) AS size FROM {schema}.task
 WHERE expires_at <= $2
-  -- dependants hear of it first
+  -- dependants are settled first
   AND NOT (has_dependants AND EXISTS (SELECT FROM {schema}.dependency WHERE depends_on = task_id))
 ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED;
 
@@ -24,15 +24,15 @@ ON CONFLICT (task_id) DO UPDATE SET owner = excluded.owner, expired_at = exclude
     forgotten_at = excluded.forgotten_at;
 
 -- name: outlive_tasks
--- A key that is kept says that its task has expired: sending the request again must not make another task.
+-- A kept key shows that its task has expired: sending the request again must not create another task.
 UPDATE {schema}.idempotency AS kept SET reply = '', expires_at = least(kept.expires_at, tombstone.forgotten_at)
 FROM {schema}.tombstone WHERE kept.task_id = ANY($1::uuid[]) AND tombstone.task_id = kept.task_id;
 
 -- name: erase_tasks
--- All that belongs to tasks but their idempotency keys. `event` has what processes of an earlier version wrote.
+-- All that belongs to tasks but their idempotency keys. Processes of an earlier version wrote to `event`.
 WITH old AS (DELETE FROM {schema}.event WHERE task_seq = ANY($1::bigint[])),
      attempts AS (DELETE FROM {schema}.attempt WHERE task_seq = ANY($1::bigint[])),
-     said AS (DELETE FROM {schema}.task_event WHERE task_seq = ANY($1::bigint[]))
+     entries AS (DELETE FROM {schema}.task_event WHERE task_seq = ANY($1::bigint[]))
 DELETE FROM {schema}.task WHERE seq = ANY($1::bigint[]);
 
 -- name: when_expired

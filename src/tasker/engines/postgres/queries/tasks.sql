@@ -2,7 +2,7 @@
 SELECT key, task_id, fingerprint, reply FROM {schema}.idempotency WHERE key = ANY($1::text[]) AND expires_at > now();
 
 -- name: insert_keys
--- A key that is past its time is taken over; one that is kept gives no row back. Sorted: two batches never cross.
+-- An expired key is taken over; a key that is still valid returns no row. Sorted: two batches never deadlock.
 INSERT INTO {schema}.idempotency AS kept (key, task_id, fingerprint, expires_at, reply)
 SELECT * FROM unnest($1::text[], $2::uuid[], $3::bytea[], $4::timestamptz[], $5::bytea[])
     AS given (key, task_id, fingerprint, expires_at, reply)
@@ -14,7 +14,7 @@ ON CONFLICT (key) DO UPDATE
 RETURNING key;
 
 -- name: insert_tasks
--- A task that is there already was stored by an earlier try of ours whose answer was lost.
+-- A task that exists already was stored by an earlier try of ours whose answer was lost.
 INSERT INTO {schema}.task (task_id, type, queue, status, reason, priority, created_at, run_at, due_at, lined,
                            max_attempts, policy, metadata, params, tags, owner, retention, deadline, unique_key,
                            concurrency_key, weight, cache_key, extra)
@@ -33,20 +33,20 @@ RETURNING task_id, seq, lined, queue IN (SELECT name FROM {schema}.queue) AS has
           EXISTS (SELECT FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at <= now()) AS others_due;
 
 -- name: look
--- What a worker needs to know before it claims: the lines that hold a task, by one seek for each, so many behind one
--- at the most, when the next task that waits for a moment becomes due, and what is set of queues.
-WITH RECURSIVE line (entrypoint, place) AS (
+-- What a worker needs to know before it claims: the partitions that hold a job (one seek for each, at most $2 of them
+-- behind $1), when the next task that waits for a moment becomes due, and the settings of queues.
+WITH RECURSIVE part (entrypoint, place) AS (
     (SELECT entrypoint, 1 FROM {schema}.pgqueuer WHERE status = 'queued' AND entrypoint > $1
      ORDER BY entrypoint LIMIT 1)
     UNION ALL
-    SELECT (SELECT entrypoint FROM {schema}.pgqueuer WHERE status = 'queued' AND entrypoint > line.entrypoint
+    SELECT (SELECT entrypoint FROM {schema}.pgqueuer WHERE status = 'queued' AND entrypoint > part.entrypoint
             ORDER BY entrypoint LIMIT 1), place + 1
-    FROM line WHERE line.entrypoint IS NOT NULL AND place < $2
+    FROM part WHERE part.entrypoint IS NOT NULL AND place < $2
 )
-SELECT array(SELECT entrypoint FROM line WHERE entrypoint IS NOT NULL ORDER BY place) AS lines, now() AS now,
+SELECT array(SELECT entrypoint FROM part WHERE entrypoint IS NOT NULL ORDER BY place) AS partitions, now() AS now,
        clock.steps, clock.is_moving,
        (SELECT due_at FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at < '9999-01-01 00:00:00+00'
-        ORDER BY due_at LIMIT 1) AS next_due,  -- one that waits for other tasks is due then
+        ORDER BY due_at LIMIT 1) AS next_due,  -- a task that waits for other tasks is due in 9999
        (SELECT json_agg(json_build_object(
             'name', name, 'paused', paused, 'concurrency', concurrency, 'concurrency_per_key', concurrency_per_key,
             'rate', convert_from(rate, 'UTF8')::json, 'shared_keys', shared_keys) ORDER BY name)::text
@@ -54,7 +54,7 @@ SELECT array(SELECT entrypoint FROM line WHERE entrypoint IS NOT NULL ORDER BY p
 FROM {schema}.clock;
 
 -- name: promote
--- While a step of the clock is being followed what waits is held: its time may be one of the old clock.
+-- While a step of the clock is being followed waiting tasks are held: their times may be those of the old clock.
 UPDATE {schema}.task SET lined = true
 FROM (SELECT seq FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at <= now()
           AND NOT (SELECT is_moving FROM {schema}.clock)
@@ -64,13 +64,13 @@ RETURNING task.task_id, task.queue, task.type, task.priority, task.interruptions
           task.queue IN (SELECT name FROM {schema}.queue) AS has_settings;
 
 -- name: drop_leftovers
--- A cancelled task's row that a claim held then, and gave back.
+-- Jobs of cancelled tasks that a claim held at that moment, and put back.
 DELETE FROM {schema}.pgqueuer WHERE id IN (
     SELECT id FROM {schema}.pgqueuer WHERE dedupe_key = ANY($1::text[]) AND status IN ('queued', 'picked')
     FOR UPDATE SKIP LOCKED);
 
 -- name: start_attempts
--- Of a queue that has got its first settings since this claim looked nothing starts: its gate is not held.
+-- Nothing starts in a queue that has got its first settings since this claim looked: its gate is not held.
 UPDATE {schema}.task SET status = 'running', reason = NULL, attempt = task.attempt + 1, worker = $3,
     started_at = now(), lease_expires_at = now() + $4::interval, job_id = job.id, finished_at = NULL, ending = NULL,
     progress = NULL, peak_memory = NULL, worker_level = (task.attempt + 1) * 256::bigint + $6
@@ -79,8 +79,8 @@ WHERE task.task_id = job.task_id AND task.status = 'pending' AND (task.deadline 
   AND NOT EXISTS (SELECT FROM {schema}.queue WHERE queue.name = task.queue AND queue.name <> ALL ($5::text[]))
 RETURNING {claim};
 
--- name: out_of_line
--- What was taken and did not start: the next look puts it in line again, if it is still due.
+-- name: unqueue
+-- Tasks that were taken and not started: the next look queues them again, if they are still due.
 UPDATE {schema}.task SET lined = false WHERE task_id = ANY($1::uuid[]) AND status = 'pending' AND lined;
 
 -- name: extend_leases
@@ -97,7 +97,7 @@ FROM {schema}.task JOIN unnest($1::uuid[], $2::int[]) AS lease (task_id, attempt
 WHERE task.status = 'running' ORDER BY task.seq FOR NO KEY UPDATE OF task;
 
 -- name: end_attempts
--- What they used up is counted by the same statement: it costs no round trip.
+-- Usage is counted by the same statement: it costs no round trip.
 WITH stored AS (
     UPDATE {schema}.task SET status = ended.status, reason = NULL, ending = ended.ending, finished_at = now(),
         tries = ended.tries, crashes = ended.crashes, interruptions = 0, result = ended.result, error = ended.error,
@@ -129,8 +129,8 @@ FROM {schema}.task JOIN unnest($1::bigint[], $2::text[], $3::bytea[], $4::bigint
     AS ended (seq, ending, error, peak_memory)
     ON task.seq = ended.seq;
 
--- name: back_to_line
--- Durations were counted by the worker's clock, the moment they lead to is by ours.
+-- name: requeue
+-- The delay was computed by the worker's clock, the moment it leads to is by the database's.
 UPDATE {schema}.task SET status = 'pending', reason = again.reason, due_at = now() + again.delay, lined = false,
     tries = again.tries, crashes = again.crashes, interruptions = again.interruptions, error = again.error,
     sequence = again.sequence, worker = NULL, lease_expires_at = NULL, started_at = NULL
@@ -139,7 +139,7 @@ FROM unnest($1::bigint[], $2::text[], $3::interval[], $4::int[], $5::int[], $6::
 WHERE task.seq = again.seq;
 
 -- name: was_ended
--- Asked when the answer of an earlier try was lost: whether that try ended the attempt so.
+-- Used when the answer of an earlier try was lost: whether that try ended the attempt in this way.
 SELECT task.task_id, task.attempt FROM {schema}.task JOIN unnest($1::uuid[], $2::int[], $3::text[])
     AS lease (task_id, attempt, ending) ON task.task_id = lease.task_id
 WHERE (task.attempt = lease.attempt AND task.ending = lease.ending AND task.status <> 'running')
@@ -153,10 +153,11 @@ SELECT time, data FROM {schema}.task_event WHERE task_seq = $1 AND attempt = $2 
 INSERT INTO {schema}.task_event (task_seq, sequence, attempt, type, time, data)
 SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::text[], $5::timestamptz[], $6::bytea[]);
 
--- name: set_words
-UPDATE {schema}.task SET progress = coalesce(said.progress, task.progress), usage = coalesce(said.usage, task.usage)
-FROM unnest($1::bigint[], $2::bytea[], $3::bytea[]) AS said (seq, progress, usage)
-WHERE task.seq = said.seq;
+-- name: set_progress
+UPDATE {schema}.task
+SET progress = coalesce(report.progress, task.progress), usage = coalesce(report.usage, task.usage)
+FROM unnest($1::bigint[], $2::bytea[], $3::bytea[]) AS report (seq, progress, usage)
+WHERE task.seq = report.seq;
 
 -- name: task_by_id
 SELECT {task} FROM {schema}.task WHERE task_id = $1 AND (expires_at IS NULL OR expires_at > now());
@@ -200,14 +201,14 @@ WHERE seq = $1;
 DELETE FROM {schema}.idempotency WHERE task_id = $1;
 
 -- name: expired
--- Those whose lease is over, and those whose worker is gone: its process held a lock of its name, and the database
--- let that go when the connection closed.
+-- Attempts whose lease is over, and those whose worker is gone: its process held a lock of its name, and the database
+-- released that when the connection closed.
 SELECT {claim} FROM {schema}.task
 WHERE status = 'running' AND (lease_expires_at <= now() OR worker = ANY($2::text[]))
 ORDER BY lease_expires_at LIMIT $1;
 
 -- name: gone_workers
--- Silent for longer than a heartbeat of theirs may be late: one whose connection is made anew lives.
+-- Silent for longer than a heartbeat may be late: a worker that is only reconnecting lives.
 SELECT worker_id FROM {schema}.worker
 WHERE locked AND heartbeat_at <= now() - greatest(
     $2::interval, 1.5 * (convert_from(info, 'UTF8')::json ->> 'heartbeat_every')::interval) AND NOT EXISTS (
@@ -216,7 +217,7 @@ WHERE locked AND heartbeat_at <= now() - greatest(
                                                                  WHERE datname = current_database()));
 
 -- name: only_one
--- Of all processes one does the chore; the lock goes with the transaction.
+-- One of all processes does the chore; the lock ends with the transaction.
 SELECT pg_try_advisory_xact_lock($1, $2);
 
 -- name: prune_keys
@@ -235,7 +236,7 @@ WHERE status = 'pending' AND (queue, type, due_at, seq) > ($1, $2, $3, $4)
 ORDER BY queue, type, due_at, seq OFFSET $5 - 1 LIMIT 1;
 
 -- name: unlined
--- Pending tasks that should be in line, and are not: they are put back as those that wait are, when they are due.
+-- Pending tasks that are marked as queued and have no job: they are queued again, as waiting tasks are when due.
 UPDATE {schema}.task SET lined = false
 WHERE status = 'pending' AND lined AND seq IN (
     SELECT seq FROM (
@@ -247,7 +248,7 @@ WHERE status = 'pending' AND lined AND seq IN (
 RETURNING seq;
 
 -- name: strays
--- Rows in line of which no open task knows; one that a person's hand has put there may have any key, or none.
+-- Jobs that no open task refers to; one that was inserted by hand may have any key, or none.
 SELECT seen.id FROM (SELECT id, dedupe_key, status FROM {schema}.pgqueuer WHERE id > $1 ORDER BY id LIMIT $2) AS seen
 WHERE NOT EXISTS (
     SELECT FROM {schema}.task
@@ -271,27 +272,27 @@ ORDER BY attempt;
 SELECT sequence, attempt, type, time, data FROM {schema}.task_event
 WHERE task_seq = $1 AND sequence > $2 ORDER BY sequence LIMIT $3;
 
--- name: pending_by_line
+-- name: pending_by_partition
 SELECT queue, type, count(*) FILTER (WHERE due_at <= now()) AS pending,
        count(*) FILTER (WHERE due_at > now()) AS scheduled, min(due_at) FILTER (WHERE due_at <= now()) AS oldest
 FROM {schema}.task WHERE status = 'pending' GROUP BY queue, type;
 
--- name: running_by_line
+-- name: running_by_partition
 SELECT queue, type, count(*) AS running FROM {schema}.task WHERE status = 'running' GROUP BY queue, type;
 
--- name: own_pending_by_line
--- That the owner lies between itself and itself says nothing new, but for the planner: that few tasks are left. Without
--- it a plan for any owner, made where one has nearly all tasks, walks over those that others have.
+-- name: own_pending_by_partition
+-- The redundant owner >= $1 AND owner <= $1 tells the planner that few rows are left. Without it a generic plan, made
+-- where one owner has nearly all tasks, walks over the tasks of all others.
 SELECT queue, type, count(*) FILTER (WHERE due_at <= now()) AS pending,
        count(*) FILTER (WHERE due_at > now()) AS scheduled, min(due_at) FILTER (WHERE due_at <= now()) AS oldest
 FROM {schema}.task WHERE status = 'pending' AND owner <> '' AND owner = $1 AND owner >= $1 AND owner <= $1
 GROUP BY queue, type;
 
--- name: own_running_by_line
+-- name: own_running_by_partition
 SELECT queue, type, count(*) AS running FROM {schema}.task WHERE status = 'running' AND owner = $1 GROUP BY queue, type;
 
 -- name: own_pending_by_queues
--- For the planner: see own_pending_by_line.
+-- For the planner: see own_pending_by_partition.
 SELECT queue, type, count(*) FILTER (WHERE due_at <= now()) AS pending,
        count(*) FILTER (WHERE due_at > now()) AS scheduled, min(due_at) FILTER (WHERE due_at <= now()) AS oldest
 FROM {schema}.task
@@ -312,7 +313,7 @@ SELECT queue, type, count(*) AS running FROM {schema}.task WHERE status = 'runni
 GROUP BY queue, type;
 
 -- name: probe
--- A durable write that no table grows by: the commit waits for the disk.
+-- A durable write that grows no table: the commit waits for the disk.
 SELECT pg_logical_emit_message(true, 'tasker', 'readiness');
 
 -- name: announce
@@ -330,7 +331,7 @@ SELECT worker, task_id, attempt, type, queue, started_at, owner FROM {schema}.ta
 WHERE status = 'running' AND worker = ANY($1::text[]) ORDER BY started_at, seq;
 
 -- name: archive_page
--- The sizes come first: a value's length is told without reading it, and the rows are fetched as a whole.
+-- Sizes first: a value's length is known without reading it, and then whole rows are fetched.
 WITH next AS (
     SELECT seq, octet_length(params) + octet_length(metadata) + coalesce(octet_length(result), 0)
                 + coalesce(octet_length(error), 0)
@@ -357,14 +358,14 @@ SELECT task_id, key, fingerprint, expires_at, reply FROM {schema}.idempotency
 WHERE task_id = ANY($1::uuid[]) ORDER BY task_id, key COLLATE "C";
 
 -- name: import_alone
--- Imports take turns: what another one stores is known then, and not stored twice. The lock goes with the transaction.
+-- One import at a time: it sees what another has stored, and stores nothing twice. The lock ends with the transaction.
 SELECT pg_advisory_xact_lock($1, hashtext('tasker import'));
 
 -- name: key_owners
 SELECT key, task_id FROM {schema}.idempotency WHERE key = ANY($1::text[]);
 
 -- name: insert_stored
--- Out of line, its lease over: a worker's next look puts it in line, or the reaper ends what ran elsewhere.
+-- Not queued, its lease over: a worker's next look queues it, or the reaper ends what ran elsewhere.
 INSERT INTO {schema}.task ({stored}, lined, lease_expires_at)
 VALUES ({placeholders}, false, CASE WHEN $4 = 'running' THEN to_timestamp(0) END) RETURNING seq;
 

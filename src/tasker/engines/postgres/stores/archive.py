@@ -1,25 +1,25 @@
-"""The Archive of the distributed engine."""
+"""The ArchiveStore of the distributed engine: export and import."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from tasker.engines.postgres.attempts import keep
-from tasker.engines.postgres.connections import Connection, Connections
+from tasker.engines.postgres.attempts import insert_events
+from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.listener import LOCKS
-from tasker.engines.postgres.notices import News
 from tasker.engines.postgres.retention import Erasure
-from tasker.engines.postgres.stores.usage import UsageTable
-from tasker.engines.postgres.tables import Table
-from tasker.engines.postgres.ties import Options
+from tasker.engines.postgres.tables import PostgresRows, Texts
+from tasker.engines.postgres.ties import TiedTasks
+from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.shared.log import Entry
-from tasker.engines.shared.tables import WEBHOOKS, InTheWay, Row, read_records
-from tasker.engines.shared.values import check_keys, check_moved, check_stored, taken
+from tasker.engines.shared.refusals import check_keys, check_moved, check_stored, taken
+from tasker.engines.shared.stores.records import find_records, find_records_of, put_records
+from tasker.engines.shared.tables import ARCHIVED, InTheWay, Row, read_records
 from tasker.errors import ArchiveError, Conflict
 from tasker.model.archive import (
     COLUMNS,
@@ -34,50 +34,43 @@ from tasker.model.archive import (
 )
 
 _UNFIT = asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, RuntimeError, ValueError, OverflowError
-"""No task or record is stored so."""
+"""Raised where an imported task or record cannot be stored."""
 
 
 class PostgresArchive:
-    """The Archive on the tables of one schema."""
+    """The ArchiveStore on the tables of one schema."""
 
-    def __init__(
-        self,
-        connections: Connections,
-        queries: dict[str, str],
-        tables: Mapping[str, Table[Any] | UsageTable],
-        erasure: Erasure,
-        options: Options,
-    ) -> None:
-        self._options = options
+    def __init__(self, connections: Connections, texts: Texts, erasure: Erasure, ties: TiedTasks) -> None:
+        self._ties = ties
         self._erasure = erasure
         self._connections = connections
-        self._queries = queries
-        self._tables = tables
+        self._queries = texts.queries
+        self._texts = texts
 
     async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredRecord] | list[StoredTask]]:
         async with self._connections.snapshot() as connection:
-            for table in self._tables.values():
-                if values := await table.find_all(connection):
-                    yield [table.shape.record(value) for value in values]
+            rows = PostgresRows(self._texts, connection)
+            for shape in ARCHIVED.values():
+                if records := await find_records_of(rows, shape):
+                    yield records
             last = 0
-            while rows := await connection.fetch(self._queries["archive_page"], last, at_once, size):
-                last = rows[-1]["seq"]
-                yield await self._whole(connection, rows)
+            while tasks := await connection.fetch(self._queries["archive_page"], last, at_once, size):
+                last = tasks[-1]["seq"]
+                yield await self._whole(connection, tasks)
 
     async def put(self, tasks: Sequence[StoredTask], *, rehearsal: bool = False) -> int:
-        """Again after a lost answer: what that stored is known then, and counts as stored before."""
+        """A retry after a lost answer finds what that stored, and counts it as stored before."""
         if rehearsal:
             return await self._rehearse(lambda connection: self._put(connection, tasks))
 
-        async def work(connection: Connection, news: News, _again: bool) -> int:
-            stored = await self._put(connection, tasks)
+        async def work(tx: Transaction) -> int:
+            stored = await self._put(tx, tasks)
             for task in tasks:
                 if task.is_waiting:
-                    await self._options.resume(connection, news, task.task_id, task.depends_on)
+                    await self._ties.resume(tx, task.task_id, task.depends_on)
             return stored
 
-        stored, _ = await self._connections.transact(work)
-        return stored
+        return await self._connections.transact(work)
 
     async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
         return await self._connections.read(lambda connection: self._find(connection, task_ids))
@@ -90,28 +83,24 @@ class PostgresArchive:
         if rehearsal:
             return await self._rehearse(lambda connection: self._put_records(connection, rows))
 
-        async def work(connection: Connection, _news: News, _again: bool) -> int:
-            return await self._put_records(connection, rows)
+        async def work(tx: Transaction) -> int:
+            return await self._put_records(tx, rows)
 
-        stored, _ = await self._connections.transact(work)
-        return stored
+        return await self._connections.transact(work)
 
     async def find_records(self, records: Sequence[StoredRecord]) -> list[StoredRecord | None]:
-        rows = read_records(records)
-
-        async def query(connection: Connection) -> list[StoredRecord | None]:
-            found = [(self._tables[row.table], await self._tables[row.table].find(connection, row.key)) for row in rows]
-            return [None if value is None else table.shape.record(value) for table, value in found]
-
-        return await self._connections.read(query)
+        given = read_records(records)
+        return await self._connections.read(
+            lambda connection: find_records(PostgresRows(self._texts, connection), given)
+        )
 
     async def _rehearse(self, do: Callable[[Connection], Awaitable[int]]) -> int:
-        """Do work in a transaction, and take it back; return or raise what came of it."""
+        """Do work in a transaction, and roll it back; return or raise its outcome."""
 
-        async def work(connection: Connection, _news: News, _again: bool) -> int | Exception:
-            await connection.execute("SAVEPOINT rehearsal")
+        async def work(tx: Transaction) -> int | Exception:
+            await tx.execute("SAVEPOINT rehearsal")
             try:
-                return await do(connection)
+                return await do(tx)
             except Conflict as error:
                 return error
             except asyncpg.UniqueViolationError:
@@ -119,40 +108,33 @@ class PostgresArchive:
             except _UNFIT as error:
                 return ArchiveError(f"it cannot be stored as it is: {error}")
             finally:
-                await connection.execute("ROLLBACK TO rehearsal")
+                await tx.execute("ROLLBACK TO rehearsal")
 
-        outcome, _ = await self._connections.transact(work)
+        outcome = await self._connections.transact(work)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    async def _put_records(self, connection: Connection, rows: Sequence[Row]) -> int:
-        await connection.execute(self._queries["import_alone"], LOCKS)
-        stored = 0
-        for row in rows:
-            table = self._tables[row.table]
-            if await table.insert(connection, row.value):
-                row.check_stored(await table.find(connection, row.key))
-                if row.table == WEBHOOKS.name:  # it hears of what comes after it here
-                    await connection.execute(self._queries["mark_webhook"], row.key)
-                stored += 1
-            elif await table.find(connection, row.key) is None:
-                raise InTheWay(row).conflict
-        return stored
+    async def _put_records(self, tx: Transaction, rows: Sequence[Row]) -> int:
+        await tx.execute(self._queries["import_alone"], LOCKS)
+        try:
+            return await put_records(PostgresRows(self._texts, tx.connection, tx), rows)
+        except InTheWay as error:
+            raise error.conflict from error
 
-    async def _put(self, connection: Connection, tasks: Sequence[StoredTask]) -> int:
-        await connection.execute(self._queries["import_alone"], LOCKS)
-        known = await self._find(connection, [task.task_id for task in tasks])
+    async def _put(self, tx: Transaction, tasks: Sequence[StoredTask]) -> int:
+        await tx.execute(self._queries["import_alone"], LOCKS)
+        known = await self._find(tx, [task.task_id for task in tasks])
         new = [task for task, there in zip(tasks, known, strict=True) if there is None]
-        erased = await self._erasure.buried(connection, [task.task_id for task in new])
+        erased = await self._erasure.buried(tx, [task.task_id for task in new])
         new = [task for task in new if task.task_id not in erased]
         check_moved(tasks, known)
         keys = [one.key for task in new for one in task.keys]
-        owners = await connection.fetch(self._queries["key_owners"], keys) if keys else []
+        owners = await tx.fetch(self._queries["key_owners"], keys) if keys else []
         check_keys(new, {row["key"]: row["task_id"] for row in owners})
         if new:
-            await self._insert(connection, new)
-            check_stored(new, await self._find(connection, [task.task_id for task in new]))
+            await self._insert(tx, new)
+            check_stored(new, await self._find(tx, [task.task_id for task in new]))
         return len(new)
 
     async def _find(self, connection: Connection, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
@@ -160,31 +142,18 @@ class PostgresArchive:
         found = {task.task_id: task for task in await self._whole(connection, rows)}
         return [found.get(task_id) for task_id in task_ids]
 
-    async def _insert(self, connection: Connection, tasks: Sequence[StoredTask]) -> None:
-        rows = await connection.fetchmany(self._queries["insert_stored"], [_columns(task) for task in tasks])
+    async def _insert(self, tx: Transaction, tasks: Sequence[StoredTask]) -> None:
+        rows = await tx.fetchmany(self._queries["insert_stored"], [_columns(task) for task in tasks])
         placed = [(row["seq"], task) for row, task in zip(rows, tasks, strict=True)]
-        attempts = [
-            (
-                seq,
-                one.attempt,
-                one.worker,
-                one.started_at,
-                one.finished_at,
-                one.ending,
-                bytes_of(one.error),
-                one.peak_memory,
-            )
-            for seq, task in placed
-            for one in task.attempts
-        ]
-        await connection.executemany(self._queries["insert_attempt"], attempts)
+        attempts = [_attempt_row(seq, one) for seq, task in placed for one in task.attempts]
+        await tx.executemany(self._queries["insert_attempt"], attempts)
         keys = [
             (one.key, task.task_id, one.fingerprint, one.expires_at, one.reply.encode())
             for task in tasks
             for one in task.keys
         ]
-        await connection.executemany(self._queries["insert_stored_key"], keys)
-        await keep(connection, self._queries, [(seq, _entry(event)) for seq, task in placed for event in task.events])
+        await tx.executemany(self._queries["insert_stored_key"], keys)
+        await insert_events(tx, self._queries, [(seq, _entry(event)) for seq, task in placed for event in task.events])
 
     async def _whole(self, connection: Connection, rows: Sequence[Any]) -> list[StoredTask]:
         """Return the tasks of these rows with all that belongs to them."""
@@ -201,7 +170,7 @@ class PostgresArchive:
         tasks = []
         for row in rows:
             own: dict[str, Any] = {name: text_of(row[name]) if name in TEXTS else row[name] for name in COLUMNS}
-            if own["reason"] == "concurrency_limited":  # parked: an affair of this store, as a place in line is
+            if own["reason"] == "concurrency_limited":  # parked: internal to this store, as jobs are
                 own["reason"] = "queued"
             seq = row["seq"]
             tasks.append(StoredTask(**own, attempts=attempts[seq], events=events[seq], keys=keys[row["task_id"]]))
@@ -210,6 +179,11 @@ class PostgresArchive:
 
 def _columns(task: StoredTask) -> list[Any]:
     return [bytes_of(getattr(task, name)) if name in TEXTS else getattr(task, name) for name in COLUMNS]
+
+
+def _attempt_row(seq: int, one: StoredAttempt) -> tuple[Any, ...]:
+    times = one.started_at, one.finished_at
+    return seq, one.attempt, one.worker, *times, one.ending, bytes_of(one.error), one.peak_memory
 
 
 def _entry(event: StoredEvent) -> Entry:

@@ -1,9 +1,9 @@
-"""The Journal of the distributed engine: rows get their numbers in one order and become visible in another.
+"""The JournalStore of the distributed engine: rows get their numbers in one order and become visible in another.
 
-A number is taken at the very end of a transaction, so an event that follows from another always has the larger one. But
-a transaction may be overtaken between taking its number and its commit: whoever reads on from the last number he saw
-would never see its row. So nobody reads past a missing number, unless it is settled that it will stay missing (its
-transaction was undone): once every transaction that had begun when a larger number was seen has ended.
+A transaction takes its number at its very end, so an event that follows from another always has the larger one. But a
+transaction may be overtaken between taking its number and its commit: a reader that goes on from the last number it saw
+would never see its row. So no reader passes a missing number, unless it is settled that it will stay missing (its
+transaction was rolled back): once every transaction has ended that had begun when a larger number was seen.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from typing import Any
 from uuid import UUID
 
 from tasker.engines.postgres.clock_steps import EraseUntil
-from tasker.engines.postgres.connections import Connection, Connections
+from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.rows import event_of, head_of, task_of
+from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.shared.journal import (
     ROWS_AT_ONCE,
-    Noted,
+    FoundEvent,
     Place,
+    PlacedEvent,
     Subject,
-    Told,
     end_of,
-    first_told,
+    find_events,
+    first_page,
     from_cursor,
     spread,
-    tell,
     to_cursor,
     wanted,
 )
@@ -38,27 +39,27 @@ from tasker.model import Task
 from tasker.model.journal import JournalEntry, JournalLimits, JournalPage
 
 _LOOK_AGAIN = 0.01
-"""Seconds between looks at a number that is missing: as a rule its commit is on its way to the disk."""
+"""Seconds between looks for a missing number: as a rule its commit is on its way to the disk."""
 _LONGEST_LOOK = 0.5
-"""Seconds after which a reader is told that there is nothing yet."""
+"""Seconds after which a read that found nothing returns."""
 
 Prune = Callable[[Callable[[Connection], Awaitable[int]]], Awaitable[int]]
 
 
 class Settled:
-    """Up to which number it is known that what is missing will stay missing."""
+    """The number up to which missing numbers are known to stay missing."""
 
     def __init__(self) -> None:
         self.number = 0
         self._seen: tuple[int, int] | None = None
 
     def has_ended(self, xmin: int) -> None:
-        """Learn that every transaction below `xmin` has ended."""
+        """Take in that every transaction below `xmin` has ended."""
         if self._seen is not None and xmin >= self._seen[1]:
             self.number, self._seen = max(self.number, self._seen[0]), None
 
     async def ask(self, connection: Connection, last: int) -> None:
-        """Have `last` settled, a visible number: whoever took a smaller one has begun before what begins now.
+        """Begin to settle `last`, a visible number: all transactions with a smaller one have begun before now.
 
         A snapshot alone would not do: its xmax is behind the last transaction that has ended, not the last that began.
         """
@@ -67,12 +68,16 @@ class Settled:
 
 
 class PostgresJournal:
-    """prune: runs what it is given in a transaction, if no other process does so at the time."""
+    """prune: runs a function in a transaction, unless another process is pruning."""
 
     def __init__(
-        self, connections: Connections, queries: dict[str, str], prune: Prune, limits: JournalLimits,
+        self,
+        connections: Connections,
+        queries: dict[str, str],
+        prune: Prune,
+        limits: JournalLimits,
         erase_until: EraseUntil,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._connections = connections
         self._queries = queries
         self._prune = prune
@@ -81,7 +86,7 @@ class PostgresJournal:
         self._settled = Settled()
 
     async def tail(self) -> str:
-        """What was under way at the time and has a smaller number counts as before."""
+        """Transactions under way that have a smaller number count as before the tail."""
         ends = await self._connections.read(lambda connection: connection.fetchrow(self._queries["journal_ends"]))
         return to_cursor(ends["name"], Place(ends["last"] + 1))
 
@@ -97,18 +102,18 @@ class PostgresJournal:
     async def prune(self, *, limit: int) -> int:
         return await self._prune(lambda connection: self._prune_some(connection, limit))
 
-    async def _prune_some(self, connection: Connection, limit: int) -> int:
-        ends = await connection.fetchrow(self._queries["journal_ends"])
-        row_size = await connection.fetchval(self._queries["journal_row_size"]) or 1.0
+    async def _prune_some(self, tx: Transaction, limit: int) -> int:
+        ends = await tx.fetchrow(self._queries["journal_ends"])
+        row_size = await tx.fetchval(self._queries["journal_row_size"]) or 1.0
         from_id = ends["last"] - int(self._limits.size / row_size) + 1
-        until = await self._erase_until(connection)
-        done = await connection.execute(self._queries["prune_journal"], self._limits.keep, from_id, limit, until)
+        until = await self._erase_until(tx)
+        done = await tx.execute(self._queries["prune_journal"], self._limits.keep, from_id, limit, until)
         return int(done.split()[-1])
 
     async def _page(
         self, connection: Connection, asked: tuple[bytes, Place] | None, limit: int
     ) -> tuple[JournalPage, bool]:
-        """Return a page, and whether more is there that a missing number holds back."""
+        """Return a page, and whether a missing number holds more back."""
         ends = await connection.fetchrow(self._queries["journal_ends"])
         name, first, last = ends["name"], ends["first"], ends["last"]
         self._settled.has_ended(ends["xmin"])
@@ -120,16 +125,16 @@ class PostgresJournal:
         is_held = len(ready) < len(rows)
         if is_held:
             await self._settled.ask(connection, last)
-        noted = spread(ready, after, limit)
-        told = await self._told(connection, noted)
-        first = first_told(told, await self._sizes(connection, told))
-        end = first[-1].noted.place if len(first) < len(told) else end_of(noted, after)
+        placed = spread(ready, after, limit)
+        found = await self._find_events(connection, placed)
+        first = first_page(found, await self._sizes(connection, found))
+        end = first[-1].placed.place if len(first) < len(found) else end_of(placed, after)
         page = JournalPage(entries=await self._entries(connection, name, first), cursor=to_cursor(name, end))
-        return page, is_held and not noted
+        return page, is_held and not placed
 
-    async def _told(self, connection: Connection, noted: Sequence[Noted]) -> list[Told]:
-        """Read what these events say: logs after rows, for what a row tells no more is in its log by then."""
-        ids = [UUID(bytes=task_id) for task_id in dict.fromkeys(one.note.task_id for one in noted)]
+    async def _find_events(self, connection: Connection, placed: Sequence[PlacedEvent]) -> list[FoundEvent]:
+        """Read these events: logs after rows, for what a row no longer shows is in its log by then."""
+        ids = [UUID(bytes=task_id) for task_id in dict.fromkeys(one.ref.task_id for one in placed)]
         rows = await connection.fetch(self._queries["subjects"], ids) if ids else ()
         subjects = {
             row["task_id"].bytes: Subject(
@@ -137,26 +142,26 @@ class PostgresJournal:
             )
             for row in rows
         }
-        want = wanted(noted, subjects)
+        want = wanted(placed, subjects)
         kept: dict[int, dict[int, Entry]] = defaultdict(dict)
         if want.ranges or want.ends:
             columns = [list(column) for column in zip(*want.ranges, strict=True)] or [[], [], []]
             for row in await connection.fetch(self._queries["events_between"], *columns, want.ends):
                 seq, *entry = row.values()
                 kept[seq][entry[0]] = Entry(*entry)
-        return tell(noted, subjects, kept)
+        return find_events(placed, subjects, kept)
 
-    async def _sizes(self, connection: Connection, told: Sequence[Told]) -> dict[bytes, int]:
-        """Return how large the tasks are that ended here, without reading them."""
-        ended = [UUID(bytes=one.noted.note.task_id) for one in told if one.is_end]
+    async def _sizes(self, connection: Connection, found: Sequence[FoundEvent]) -> dict[bytes, int]:
+        """Return the sizes of the tasks that ended here, without reading them."""
+        ended = [UUID(bytes=one.placed.ref.task_id) for one in found if one.is_end]
         rows = await connection.fetch(self._queries["task_sizes"], ended) if ended else ()
         return {row["task_id"].bytes: row["size"] for row in rows}
 
-    async def _entries(self, connection: Connection, name: bytes, told: Sequence[Told]) -> list[JournalEntry]:
-        ended = [UUID(bytes=one.noted.note.task_id) for one in told if one.is_end]
+    async def _entries(self, connection: Connection, name: bytes, found: Sequence[FoundEvent]) -> list[JournalEntry]:
+        ended = [UUID(bytes=one.placed.ref.task_id) for one in found if one.is_end]
         rows = await connection.fetch(self._queries["tasks_by_id"], ended) if ended else ()
         tasks = {row["task_id"]: task_of(row) for row in rows}
-        return [_entry(name, one, tasks) for one in told]
+        return [_entry(name, one, tasks) for one in found]
 
 
 def _ready(rows: Sequence[Any], first: int, settled: int) -> list[tuple[int, bytes]]:
@@ -166,13 +171,19 @@ def _ready(rows: Sequence[Any], first: int, settled: int) -> list[tuple[int, byt
     return [(row["id"], row["notes"]) for row, _ in ready]
 
 
-def _entry(name: bytes, told: Told, tasks: dict[UUID, Task]) -> JournalEntry:
-    noted, subject, entry, is_end = told
-    task_id = UUID(bytes=noted.note.task_id)
+def _entry(name: bytes, found: FoundEvent, tasks: dict[UUID, Task]) -> JournalEntry:
+    placed, subject, entry, is_end = found
+    task_id = UUID(bytes=placed.ref.task_id)
     task = tasks.get(task_id) if is_end else None
-    if task is not None and (task.status != entry.type or task.attempt != entry.attempt):  # run again in this moment
+    if task is not None and (task.status != entry.type or task.attempt != entry.attempt):  # it runs again already
         task = None
     return JournalEntry(
-        cursor=to_cursor(name, noted.place), event=event_of(entry, task_id), type=subject.type, queue=subject.queue,
-        tags=subject.tags, owner=subject.owner, commit=noted.row, task=task,
-    )  # fmt: skip
+        cursor=to_cursor(name, placed.place),
+        event=event_of(entry, task_id),
+        type=subject.type,
+        queue=subject.queue,
+        tags=subject.tags,
+        owner=subject.owner,
+        commit=placed.row,
+        task=task,
+    )

@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
-from tasker.engines.postgres.connections import Connection, Connections
-from tasker.engines.postgres.limits import Limits
-from tasker.engines.postgres.notices import News
+from tasker.engines.postgres.connections import Connections
+from tasker.engines.postgres.queue_table import QueueTable
 from tasker.model.queues import Place, QueueChange, QueueSettings, QueueState
-
-Transact = Callable[[Callable[[Connection, News, bool], Awaitable[Any]]], Awaitable[Any]]
 
 
 class PostgresQueues:
-    """transact: runs work in a transaction, then tells its news."""
+    """Queues: their settings, and the tasks in them."""
 
-    def __init__(self, connections: Connections, transact: Transact, limits: Limits) -> None:
+    def __init__(self, connections: Connections, table: QueueTable) -> None:
         self._connections = connections
-        self._transact = transact
-        self._limits = limits
+        self._table = table
 
     async def find_all(self, names: Collection[str] | None = None) -> list[QueueState]:
-        return await self._connections.read(lambda connection: self._limits.find_all(connection, names))
+        return await self._connections.read(lambda connection: self._table.find_all(connection, names))
 
     async def find_names(self, *, after: str | None = None, limit: int) -> list[str]:
-        rows = await self._connections.read(lambda connection: self._limits.find_names(connection, after or "", limit))
+        rows = await self._connections.read(lambda connection: self._table.find_names(connection, after or "", limit))
         return [row["name"] for row in rows]
 
     async def find_open(self, owner: str) -> list[str]:
-        return await self._connections.read(lambda connection: self._limits.find_open(connection, owner))
+        return await self._connections.read(lambda connection: self._table.find_open(connection, owner))
 
     async def find_place(self, task_id: UUID, owner: str | None = None) -> Place | None:
-        return await self._connections.read(lambda connection: self._limits.find_place(connection, task_id, owner))
+        return await self._connections.read(lambda connection: self._table.find_place(connection, task_id, owner))
 
     async def find_run_time(self, task_id: UUID) -> timedelta | None:
-        return await self._connections.read(lambda connection: self._limits.find_run_time(connection, task_id))
+        return await self._connections.read(lambda connection: self._table.find_run_time(connection, task_id))
 
     async def change(self, name: str, change: QueueChange, *, most: int | None = None) -> QueueSettings:
-        settings: QueueSettings = await self._transact(
-            lambda connection, news, _again: self._limits.change(connection, news, name, change, most)
-        )
-        return settings
+        return await self._connections.transact(lambda tx: self._table.change(tx, name, change, most))

@@ -1,4 +1,4 @@
-"""Which workers there are: one row each, and an advisory lock that the database lets go when their process dies."""
+"""Workers: one row each, and an advisory lock that the database releases when their process dies."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from functools import lru_cache
 
 import msgspec
 
-from tasker.engines.postgres.connections import Connection, Connections
+from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.listener import Listener
-from tasker.engines.postgres.notices import News
+from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.model import RunningAttempt, WorkerInfo, WorkerState
 from tasker.model.keeping import KEEP_TYPES_FOR, KEEP_WORKERS_FOR
 from tasker.model.types import KnownType, PublishedType
@@ -31,18 +31,18 @@ class PostgresWorkers:
         locked = await self._listener.hold(worker.worker_id)
         values = worker.worker_id, locked, _encode(worker)
 
-        async def work(connection: Connection, _news: News, _again: bool) -> None:
-            await connection.execute(self._queries["announce"], *values)
-            await connection.execute(self._queries["see_types"], list(worker.types))
+        async def work(tx: Transaction) -> None:
+            await tx.execute(self._queries["announce"], *values)
+            await tx.execute(self._queries["see_types"], list(worker.types))
 
         await self._connections.transact(work)
 
     async def publish(self, types: Sequence[PublishedType]) -> None:
         names, bodies = [one.name for one in types], [_encode(one) for one in types]
 
-        async def work(connection: Connection, _news: News, _again: bool) -> None:
-            await connection.execute(self._queries["publish_types"], names, bodies)
-            await connection.execute(self._queries["forget_types"], KEEP_TYPES_FOR)
+        async def work(tx: Transaction) -> None:
+            await tx.execute(self._queries["publish_types"], names, bodies)
+            await tx.execute(self._queries["forget_types"], KEEP_TYPES_FOR)
 
         await self._connections.transact(work)
 
@@ -54,8 +54,8 @@ class PostgresWorkers:
         return await self._connections.read(query)
 
     async def withdraw(self, worker_id: str) -> None:
-        async def work(connection: Connection, _news: News, _again: bool) -> None:
-            await connection.execute(self._queries["withdraw"], worker_id)
+        async def work(tx: Transaction) -> None:
+            await tx.execute(self._queries["withdraw"], worker_id)
 
         await self._connections.transact(work)
 
@@ -65,23 +65,11 @@ class PostgresWorkers:
             names = [row["worker_id"] for row in rows]
             running: dict[str, list[RunningAttempt]] = {name: [] for name in names}
             for row in await connection.fetch(self._queries["running_by_worker"], names):
-                running[row["worker"]].append(
-                    RunningAttempt(
-                        task_id=row["task_id"],
-                        attempt=row["attempt"],
-                        type=row["type"],
-                        queue=row["queue"],
-                        started_at=row["started_at"],
-                        owner=row["owner"],
-                    )
-                )
+                values = dict(row)
+                running[values.pop("worker")].append(RunningAttempt(**values))
             states = [
-                WorkerState(
-                    info=_decode(row["info"]),
-                    heartbeat_at=row["heartbeat_at"],
-                    running=tuple(running[row["worker_id"]]),
-                )
-                for row in rows
+                WorkerState(info=_decode(info), heartbeat_at=heartbeat_at, running=tuple(running[name]))
+                for name, heartbeat_at, info in rows
             ]
             return sorted(states, key=lambda state: (state.info.started_at, state.info.worker_id))
 

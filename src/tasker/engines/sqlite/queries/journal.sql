@@ -1,4 +1,4 @@
--- name: note
+-- name: insert_journal
 INSERT INTO journal (noted_at, notes) VALUES (?, ?);
 
 -- name: journal_name
@@ -22,7 +22,7 @@ SELECT sequence, attempt, type, time, data FROM task_event
 WHERE task_seq = ? AND type IN ('started', 'completed', 'failed', 'cancelled') ORDER BY sequence;
 
 -- name: journal_row_size
--- About how large a row is, from some of them, evenly spread: reading all would take long.
+-- The average size of a row, from a sample that is evenly spread: reading all would take long.
 WITH RECURSIVE some(id, last, step) AS (
     SELECT min(id), max(id), max(1, (max(id) - min(id)) / 100) FROM journal
     UNION ALL SELECT id + step, last, step FROM some WHERE id + step <= last
@@ -30,7 +30,7 @@ WITH RECURSIVE some(id, last, step) AS (
 SELECT avg(length(notes)) FROM journal WHERE id IN (SELECT id FROM some);
 
 -- name: prune_journal
--- The oldest rows up to the first that is kept; the newest one stays.
+-- The oldest rows, up to the first that is kept; the newest row always stays.
 DELETE FROM journal WHERE id < (
     SELECT coalesce(min(id) FILTER (WHERE noted_at >= :before AND id >= :from_id), max(id))
     FROM (SELECT id, noted_at FROM journal ORDER BY id LIMIT :limit + 1));

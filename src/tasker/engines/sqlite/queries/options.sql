@@ -1,5 +1,5 @@
 -- name: cached_task
--- The newest task that may answer for an equal request: an open one, or one that has completed.
+-- The newest task that may answer an equal request: an open or completed one.
 SELECT task_id, status, finished_at FROM task INDEXED BY task_cached
 WHERE cache_key = ? AND (expires_at IS NULL OR expires_at > ?)
     AND (status = 'completed' OR (status IN ('pending', 'running') AND cancel_requested_at IS NULL))

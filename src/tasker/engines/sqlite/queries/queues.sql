@@ -2,7 +2,7 @@
 SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at FROM queue ORDER BY name;
 
 -- name: next_queue
--- The queue after another, in the index's order: one seek, however long the lines are.
+-- The queue after another, in the order of the index: one seek, however many tasks wait.
 SELECT min(queue) FROM task INDEXED BY task_line WHERE status = 'pending' AND queue > ?;
 
 -- name: other_queues
@@ -17,7 +17,7 @@ SELECT DISTINCT queue FROM task INDEXED BY task_running WHERE status = 'running'
 SELECT min(queue) FROM task INDEXED BY task_own WHERE status = 'pending' AND owner <> '' AND owner = ? AND queue > ?;
 
 -- name: has_pending_of_nobody
--- No index knows which tasks belong to nobody: it would cost each of them. A look at a few keeps a queue's cost bounded.
+-- No index finds the tasks without an owner: it would cost every task. Looking at a few bounds the cost of a queue.
 SELECT max(owner = '') FROM (
     SELECT owner FROM task INDEXED BY task_line WHERE status = 'pending' AND queue = ? LIMIT 100);
 
@@ -62,7 +62,7 @@ WHERE status = 'pending' AND queue = ? AND type = ? AND priority = ? AND due_at 
 ORDER BY due_at, seq LIMIT ?;
 
 -- name: park
--- The bit is that of rows.PARKED: out of line, and its place is kept.
+-- Sets the bit rows.PARKED: the task leaves its queue partition and keeps its place.
 UPDATE task SET reason = 'concurrency_limited', due_at = due_at | 1152921504606846976 WHERE seq = ?;
 
 -- name: unpark
@@ -105,7 +105,7 @@ SELECT count(*) FROM (SELECT 1 FROM task INDEXED BY task_own
       AND (priority > :priority OR (priority = :priority AND (due_at, seq) < (:due_at, :seq))) LIMIT :limit);
 
 -- name: run_time
--- Of the last few that were submitted before this one, or before the first that runs: those before are mostly done.
+-- Of the last few submitted before this one, or before the oldest that runs: most of those have ended.
 SELECT avg(finished_at - started_at) FROM (
     SELECT status, started_at, finished_at FROM task INDEXED BY task_type
     WHERE type = (SELECT type FROM task WHERE task_id = :task_id)

@@ -1,5 +1,5 @@
--- name: past_their_time
--- The sizes of blobs are told without reading them. Those who wait for a task hear of its end first.
+-- name: expired_tasks
+-- The length of a blob is known without reading it. Tasks whose dependants are not settled yet are left out.
 SELECT seq, task_id, length(params) + coalesce(length(result), 0) FROM task INDEXED BY task_expires
 WHERE expires_at <= ? AND NOT (has_dependants AND EXISTS (SELECT 1 FROM dependency WHERE depends_on = task_id))
 ORDER BY expires_at LIMIT ?;
@@ -17,7 +17,7 @@ INSERT OR REPLACE INTO tombstone (task_id, owner, expired_at, forgotten_at)
 SELECT task_id, owner, NULL, :now + max(coalesce(retention, :forever), :at_least) FROM task WHERE seq = :seq;
 
 -- name: outlive_task
--- A key that is kept says that its task has expired: sending the request again must not make another task.
+-- A kept key says that its task has expired: repeating the request must not make another task.
 UPDATE idempotency SET reply = x'', expires_at = min(expires_at, (SELECT forgotten_at FROM tombstone
                                                                   WHERE tombstone.task_id = idempotency.task_id))
 WHERE task_id = ?;
@@ -36,5 +36,5 @@ DELETE FROM tombstone WHERE task_id IN (
     SELECT task_id FROM tombstone WHERE forgotten_at <= ? ORDER BY forgotten_at LIMIT ?);
 
 -- name: result_by_id
--- What may be a reference: the others are not read.
+-- The result if it may be a reference to a file; others are not read.
 SELECT CASE WHEN length(result) < 100 THEN result END FROM task WHERE task_id = ?;

@@ -5,7 +5,7 @@ INSERT INTO task (task_id, type, queue, status, reason, priority, created_at, ru
 VALUES (?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_running
--- A task that a waiting worker takes at once: it is born running, and never enters a line.
+-- A task that a waiting worker takes at once: it is stored as running, and is never pending.
 INSERT INTO task (task_id, type, queue, status, priority, created_at, run_at, due_at, max_attempts, policy,
                   tags, metadata, params, owner, deadline, retention, unique_key, concurrency_key, weight, cache_key,
                   extra, attempt, worker, started_at, lease_expires_at)
@@ -23,9 +23,9 @@ INSERT OR REPLACE INTO idempotency (key, task_id, fingerprint, expires_at, reply
 -- name: task_by_id
 SELECT {task} FROM task WHERE task_id = ?;
 
--- name: next_line
--- The line after (queue, type), in the index's order: a seek in its queue, then one behind it, however long the lines are.
--- One comparison of the pair would walk through all of the line that it begins at.
+-- name: next_partition
+-- The partition after (queue, type), in the order of the index: one seek in its queue and one after it, however many
+-- tasks wait. One comparison of the pair would scan the whole partition that it starts at.
 SELECT * FROM (SELECT queue, type FROM task INDEXED BY task_line
                WHERE status = 'pending' AND queue = ?1 AND type > ?2 ORDER BY type LIMIT 1)
 UNION ALL
@@ -33,8 +33,8 @@ SELECT * FROM (SELECT queue, type FROM task INDEXED BY task_line
                WHERE status = 'pending' AND queue > ?1 ORDER BY queue, type LIMIT 1)
 LIMIT 1;
 
--- name: next_head
--- The same with the line's first task, due or not.
+-- name: next_partition_head
+-- The same, with the first task of the partition, due or not.
 SELECT * FROM (SELECT queue, type, priority, due_at, seq FROM task INDEXED BY task_line
                WHERE status = 'pending' AND queue = ?1 AND type > ?2
                ORDER BY type, priority DESC, due_at, seq LIMIT 1)
@@ -49,7 +49,7 @@ SELECT max(priority) FROM task INDEXED BY task_line
 WHERE status = 'pending' AND queue = ? AND type = ? AND priority < ?;
 
 -- name: due_in_level
--- One level of priority at a time, so that tasks of a higher one that are due later cost nothing.
+-- One priority at a time, so that tasks of a higher priority that are due later cost nothing.
 SELECT -priority, due_at, seq FROM task INDEXED BY task_line
 WHERE status = 'pending' AND queue = ? AND type = ? AND priority = ? AND due_at <= ? AND interruptions < 3
 ORDER BY due_at, seq LIMIT ?;
@@ -65,14 +65,14 @@ ORDER BY priority DESC, due_at, seq LIMIT :limit;
 -- name: next_due
 SELECT due_at FROM task INDEXED BY task_later
 WHERE status = 'pending' AND reason <> 'queued' AND due_at > ? AND due_at < 253370764800000000
-ORDER BY due_at LIMIT 1;  -- from the year 9999 on are those that wait for something else
+ORDER BY due_at LIMIT 1;  -- from the year 9999 on: tasks that wait for others
 
--- name: lines_due
+-- name: due_partitions
 SELECT DISTINCT queue, type FROM task INDEXED BY task_later
 WHERE status = 'pending' AND reason <> 'queued' AND due_at > ? AND due_at <= ?;
 
 -- name: level_after
--- The next tasks of a level that are due later than (due_at, seq), whatever they wait for.
+-- The next tasks of a priority that are due later than (due_at, seq), for whatever reason.
 SELECT due_at, seq, reason FROM task INDEXED BY task_line
 WHERE status = 'pending' AND queue = ? AND type = ? AND priority = ? AND (due_at, seq) > (?, ?)
 ORDER BY due_at, seq LIMIT ?;
@@ -97,7 +97,7 @@ UPDATE task SET lease_expires_at = ? WHERE task_id = ? AND attempt = ? AND statu
 RETURNING cancel_requested_at;
 
 -- name: end_attempt
--- For terminal statuses: one update that the fence guards.
+-- For terminal statuses: one update, fenced by the attempt.
 UPDATE task SET status = ?, reason = NULL, ending = ?, finished_at = ?, tries = ?, crashes = ?, interruptions = 0,
     result = ?, error = ?, peak_memory = ?, lease_expires_at = NULL, expires_at = ? + retention
 WHERE task_id = ? AND attempt = ? AND status = 'running' RETURNING has_dependants, queue, owner, concurrency_key;
@@ -110,7 +110,7 @@ WHERE task_id = ? AND attempt = ? AND status = 'running';
 INSERT INTO attempt (task_seq, attempt, worker, started_at, finished_at, ending, error, peak_memory)
 SELECT seq, attempt, worker, started_at, ?, ?, ?, ? FROM task WHERE seq = ?;
 
--- name: back_to_line
+-- name: requeue_task
 UPDATE task SET status = 'pending', reason = ?, due_at = ?, tries = ?, crashes = ?, interruptions = ?, error = ?,
     sequence = ?, worker = NULL, lease_expires_at = NULL, started_at = NULL
 WHERE seq = ? RETURNING queue, type, deadline, owner, concurrency_key;
@@ -148,7 +148,7 @@ UPDATE task SET status = 'pending', reason = 'queued', due_at = ?, tries = 0, cr
 WHERE seq = ?;
 
 -- name: delete_task
--- What may be the reference to a file with its result is given back: the others are not read.
+-- Return the result if it may be a reference to a file; others are not read.
 DELETE FROM task WHERE seq = ? RETURNING CASE WHEN length(result) < 100 THEN result END;
 
 -- name: delete_attempts
@@ -164,12 +164,12 @@ DELETE FROM task_tag WHERE (tag, seq) IN (SELECT value, task.seq FROM task, json
 DELETE FROM idempotency WHERE task_id = ?;
 
 -- name: expired
--- Leases are in microseconds of the process's monotonic clock: with it they end.
+-- Leases are in microseconds of the process's monotonic clock, and end with the process.
 SELECT {claim} FROM task INDEXED BY task_running
 WHERE status = 'running' AND lease_expires_at <= ? ORDER BY lease_expires_at LIMIT ?;
 
 -- name: expire_all
--- At open: whoever held these leases is gone, for the lock on the file is ours.
+-- When a store is opened: the holders of these leases are gone, for this process has the lock on the file.
 UPDATE task SET lease_expires_at = 0 WHERE status = 'running';
 
 -- name: prune_keys
@@ -187,23 +187,23 @@ ORDER BY attempt;
 SELECT sequence, attempt, type, time, data FROM task_event
 WHERE task_seq = ? AND sequence > ? ORDER BY sequence LIMIT ?;
 
--- name: pending_by_line
--- A parked task (rows.PARKED) is due: it waits for others with its key.
+-- name: pending_by_partition
+-- A parked task (rows.PARKED) counts as due: it waits for others with its key.
 SELECT queue, type, sum(due_at <= :now OR due_at >= :parked), sum(due_at > :now AND due_at < :parked),
        min(due_at & (:parked - 1))
 FROM task INDEXED BY task_line WHERE status = 'pending' GROUP BY queue, type;
 
 -- name: pending_in_queues
--- A seek for each of them.
+-- One seek for each queue.
 SELECT queue, type, sum(due_at <= :now OR due_at >= :parked), sum(due_at > :now AND due_at < :parked),
        min(due_at & (:parked - 1))
 FROM task INDEXED BY task_line
 WHERE status = 'pending' AND queue IN (SELECT value FROM json_each(:queues)) GROUP BY queue, type;
 
--- name: running_by_line
+-- name: running_by_partition
 SELECT queue, type, count(*) FROM task INDEXED BY task_running WHERE status = 'running' GROUP BY queue, type;
 
--- name: own_pending_by_line
+-- name: own_pending_by_partition
 SELECT queue, type, sum(due_at <= :now OR due_at >= :parked), sum(due_at > :now AND due_at < :parked),
        min(due_at & (:parked - 1))
 FROM task INDEXED BY task_own WHERE status = 'pending' AND owner <> '' AND owner = :owner GROUP BY queue, type;
@@ -215,7 +215,7 @@ FROM task INDEXED BY task_own
 WHERE status = 'pending' AND owner <> '' AND owner = :owner AND queue IN (SELECT value FROM json_each(:queues))
 GROUP BY queue, type;
 
--- name: own_running_by_line
+-- name: own_running_by_partition
 SELECT queue, type, count(*) FROM task INDEXED BY task_running
 WHERE status = 'running' AND owner = :owner GROUP BY queue, type;
 

@@ -1,9 +1,9 @@
-"""The Archive of the embedded engine."""
+"""The ArchiveStore of the embedded engine."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -12,18 +12,20 @@ import apsw
 import msgspec
 
 from tasker.clock import Clock, from_micros, to_micros
-from tasker.engines.shared.tables import USAGE, WEBHOOKS, InTheWay, Row, read_records
-from tasker.engines.shared.values import check_keys, check_moved, check_stored, encode, taken
-from tasker.engines.sqlite.claim import Lines
+from tasker.engines.shared.refusals import check_keys, check_moved, check_stored, taken
+from tasker.engines.shared.stores.records import find_records, find_records_of, put_records
+from tasker.engines.shared.tables import ARCHIVED, InTheWay, read_records
+from tasker.engines.shared.values import encode
 from tasker.engines.sqlite.faults import ENVIRONMENT, is_taken
+from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import Results, is_reference
 from tasker.engines.sqlite.retention import is_buried
 from tasker.engines.sqlite.rows import PARKED, optional_micros, task_id_of
 from tasker.engines.sqlite.rows import Row as Columns
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.stores.usage import UsageTable
-from tasker.engines.sqlite.tables import TABLES, Table
+from tasker.engines.sqlite.tables import SqliteDatabase, at_once, rows_of
 from tasker.engines.sqlite.ties import resume_waiting
+from tasker.engines.sqlite.transaction import Transaction, Write
 from tasker.errors import ArchiveError, Conflict
 from tasker.model.archive import (
     COLUMNS,
@@ -44,47 +46,40 @@ _SELECT = f"SELECT seq, {', '.join(COLUMNS)} FROM task"  # noqa: S608  constants
 _NEXT = f"{_SELECT} WHERE seq > ? AND (expires_at IS NULL OR expires_at > ?) ORDER BY seq LIMIT ?"
 
 _RESULT = COLUMNS.index("result")
-_ARCHIVED: dict[str, Any] = {**TABLES, USAGE.name: UsageTable()}
-
-Run = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
 
 
 class SqliteArchive:
-    """read, write: do work on the reading connection, or in a transaction of the writing one."""
+    """Implements ArchiveStore. read, write, database: do work on the reading connection, or in a transaction."""
 
-    def __init__(self, clock: Clock, read: Run, write: Run, results: Results, lines: Lines) -> None:
-        self._lines = lines
+    def __init__(self, clock: Clock, read: Reader, write: Write, database: SqliteDatabase, results: Results) -> None:
+        self._database = database
         self._results = results
         self._clock = clock
         self._read = read
         self._write = write
 
     async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredRecord] | list[StoredTask]]:
-        """As they are at one moment, for whoever reads holds the file alone."""
-        for table in _ARCHIVED.values():
-            if records := await self._read(functools.partial(_records, table=table)):
+        """One process has the file and nothing writes meanwhile, so that all is as at one moment."""
+        for shape in ARCHIVED.values():
+            if records := await self._database.read(functools.partial(find_records_of, shape=shape)):
                 yield records
         last = 0
         while True:
             last, found = await self._read(
-                functools.partial(
-                    _page, results=self._results, after=last, limit=at_once, size=size, now=self._micros()
-                )
+                _page, results=self._results, after=last, limit=at_once, size=size, now=self._micros()
             )
             if not found:
                 return
             yield found
 
     async def put(self, tasks: Sequence[StoredTask], *, rehearsal: bool = False) -> int:
-        if rehearsal:  # large results too are in their rows meanwhile
-            work = functools.partial(_put, lines=None, results=self._results, tasks=tasks, files={}, now=self._micros())
+        if rehearsal:  # without files: large results too are in their rows meanwhile
+            work = functools.partial(_put, results=self._results, tasks=tasks, files={}, resumes=False)
             return len(await self._rehearse(work))
         texts = {task.task_id: task.result.encode() for task in tasks if task.result is not None}
         large = {task_id: text for task_id, text in texts.items() if len(text) > self._results.over}
         files = {task_id: await self._results.write(task_id, text) for task_id, text in large.items()}
-        work = functools.partial(
-            _put, lines=self._lines, results=self._results, tasks=tasks, files=files, now=self._micros()
-        )
+        work = functools.partial(_put, results=self._results, tasks=tasks, files=files, resumes=True)
         try:
             stored: set[UUID] = await self._write(work)
         except Conflict:
@@ -94,31 +89,29 @@ class SqliteArchive:
         return len(stored)
 
     async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
-        found: list[StoredTask | None] = await self._read(
-            functools.partial(_find_many, results=self._results, task_ids=task_ids)
-        )
-        return found
+        return await self._read(_find_many, results=self._results, task_ids=task_ids)
 
     async def find_erased(self, task_ids: Sequence[UUID]) -> set[UUID]:
-        erased: set[UUID] = await self._read(functools.partial(_erased, task_ids=task_ids, now=self._micros()))
-        return erased
+        return await self._read(_erased, task_ids=task_ids, now=self._micros())
 
     async def put_records(self, records: Sequence[StoredRecord], *, rehearsal: bool = False) -> int:
-        work = functools.partial(_put_records, rows=read_records(records))
+        given = read_records(records)
+
+        def work(tx: Transaction) -> int:
+            return at_once(put_records(rows_of(tx), given))
+
         try:
-            stored: int = await (self._rehearse(work) if rehearsal else self._write(work))
+            return int(await (self._rehearse(work) if rehearsal else self._write(work)))
         except InTheWay as error:
             raise error.conflict from error
-        return stored
 
     async def find_records(self, records: Sequence[StoredRecord]) -> list[StoredRecord | None]:
-        rows = read_records(records)
-        found: list[StoredRecord | None] = await self._read(functools.partial(_find_records, rows=rows))
-        return found
+        given = read_records(records)
+        return await self._database.read(lambda rows: find_records(rows, given))
 
-    async def _rehearse(self, work: Callable[[apsw.Connection], Any]) -> Any:
-        """Do work in a transaction, and take it back; return or raise what came of it."""
-        outcome = await self._write(functools.partial(_taken_back, work=work))
+    async def _rehearse(self, work: Callable[[Transaction], Any]) -> Any:
+        """Do work in a transaction and roll it back; return its result, or raise its error."""
+        outcome = await self._write(functools.partial(_roll_back, work=work))
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -127,11 +120,11 @@ class SqliteArchive:
         return to_micros(self._clock.now())
 
 
-def _taken_back(connection: apsw.Connection, *, work: Callable[[apsw.Connection], Any]) -> Any:
-    """Return what came of work that has left nothing, also where that is an error."""
-    connection.execute("SAVEPOINT rehearsal")
+def _roll_back(tx: Transaction, *, work: Callable[[Transaction], Any]) -> Any:
+    """Do work and roll it back; return its result or its error."""
+    tx.execute("SAVEPOINT rehearsal")
     try:
-        return work(connection)
+        return work(tx)
     except ENVIRONMENT:
         raise
     except (Conflict, InTheWay) as error:
@@ -141,39 +134,14 @@ def _taken_back(connection: apsw.Connection, *, work: Callable[[apsw.Connection]
             return taken()
         return ArchiveError(f"it cannot be stored as it is: {error}")
     finally:
-        connection.execute("ROLLBACK TO rehearsal")
-        connection.execute("RELEASE rehearsal")
-
-
-def _records(connection: apsw.Connection, *, table: Table[Any]) -> list[StoredRecord]:
-    return [table.shape.record(value) for value in table.find_all(connection)]
-
-
-def _find_records(connection: apsw.Connection, *, rows: Sequence[Row]) -> list[StoredRecord | None]:
-    found = [(_ARCHIVED[row.table], _ARCHIVED[row.table].find(connection, row.key)) for row in rows]
-    return [None if value is None else table.shape.record(value) for table, value in found]
-
-
-def _put_records(connection: apsw.Connection, *, rows: Sequence[Row]) -> int:
-    """Raises InTheWay, which undoes the transaction."""
-    new = [row for row in rows if _ARCHIVED[row.table].find(connection, row.key) is None]
-    for row in new:
-        try:
-            _ARCHIVED[row.table].insert(connection, row.value)
-        except apsw.ConstraintError as error:
-            if is_taken(error):
-                raise InTheWay(row) from error
-            raise
-        row.check_stored(_ARCHIVED[row.table].find(connection, row.key))
-        if row.table == WEBHOOKS.name:  # it hears of what comes after it here
-            connection.execute(QUERIES["mark_webhook"], (row.key.bytes,))
-    return len(new)
+        tx.execute("ROLLBACK TO rehearsal")
+        tx.execute("RELEASE rehearsal")
 
 
 def _page(
     connection: apsw.Connection, *, results: Results, after: int, limit: int, size: int, now: int
 ) -> tuple[int, list[StoredTask]]:
-    """Return the seq of the last of the next tasks that have not expired, and the tasks."""
+    """Return the next tasks that have not expired, and the seq of the last."""
     found: list[StoredTask] = []
     for row in connection.execute(_NEXT, (after, now, limit)):
         after = row[0]
@@ -189,21 +157,17 @@ def _erased(connection: apsw.Connection, *, task_ids: Sequence[UUID], now: int) 
 
 
 def _put(
-    connection: apsw.Connection,
-    *,
-    lines: Lines | None,
-    results: Results,
-    tasks: Sequence[StoredTask],
-    files: Mapping[UUID, bytes],
-    now: int,
+    tx: Transaction, *, results: Results, tasks: Sequence[StoredTask], files: Mapping[UUID, bytes], resumes: bool
 ) -> set[UUID]:
-    """Store those that are new; return their ids. files: references to the results that are not kept in their rows.
+    """Store the new tasks; return their ids.
 
-    lines: what those go into that wait for others; None: they stay where they are.
+    files: references to the results that are not stored in their rows. resumes: whether to settle tasks that wait for
+    others.
     """
+    connection = tx.connection
     known = _find_many(connection, results=results, task_ids=[task.task_id for task in tasks])
     new = [task for task, there in zip(tasks, known, strict=True) if there is None]
-    erased = _erased(connection, task_ids=[task.task_id for task in new], now=now)
+    erased = _erased(connection, task_ids=[task.task_id for task in new], now=tx.now)
     new = [task for task in new if task.task_id not in erased]
     check_moved(tasks, known)
     check_keys(new, {key: task_id_of(owner) for task in new for key, owner in _owners(connection, task)})
@@ -211,13 +175,13 @@ def _put(
         _insert(connection, task, files.get(task.task_id))
     check_stored(new, _find_many(connection, results=results, task_ids=[task.task_id for task in new]))
     for task in tasks:
-        if task.is_waiting and lines is not None:
-            resume_waiting(connection, lines, task.task_id, task.depends_on, now)
+        if task.is_waiting and resumes:
+            resume_waiting(tx, task.task_id, task.depends_on)
     return {task.task_id for task in new}
 
 
 def _owners(connection: apsw.Connection, task: StoredTask) -> list[Columns]:
-    """Return which of the task's keys are there, and whose they are."""
+    """Return the stored ones of the task's idempotency keys, with the ids of their tasks."""
     query = "SELECT key, task_id FROM idempotency WHERE key = ?"
     return [row for one in task.keys for row in connection.execute(query, (one.key,))]
 
@@ -242,11 +206,19 @@ def _insert(connection: apsw.Connection, task: StoredTask, file: bytes | None) -
     connection.executemany(
         "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            (seq, one.attempt, one.worker, to_micros(one.started_at), to_micros(one.finished_at), one.ending,
-             bytes_of(one.error), one.peak_memory)
+            (
+                seq,
+                one.attempt,
+                one.worker,
+                to_micros(one.started_at),
+                to_micros(one.finished_at),
+                one.ending,
+                bytes_of(one.error),
+                one.peak_memory,
+            )
             for one in task.attempts
         ],
-    )  # fmt: skip
+    )
     connection.executemany(
         QUERIES["insert_event"],
         [(seq, one.sequence, one.attempt, one.type, to_micros(one.time), one.data.encode()) for one in task.events],
@@ -279,7 +251,7 @@ def _value(name: str, column: Any) -> Any:
         return _tags(column)
     if name in TIMES:
         return None if column is None else from_micros(column & ~PARKED)
-    if name == "reason" and column == "concurrency_limited":  # parked: an affair of this store, as a place in line is
+    if name == "reason" and column == "concurrency_limited":  # parked: that concerns this store only
         return "queued"
     if name == "retention":
         return None if column is None else timedelta(microseconds=column)
@@ -289,7 +261,7 @@ def _value(name: str, column: Any) -> Any:
 
 
 def _whole(connection: apsw.Connection, results: Results, row: Columns) -> StoredTask:
-    """Return a task with all that belongs to it."""
+    """Return a task with everything that belongs to it."""
     seq, *columns = row
     result = columns[_RESULT]
     if is_reference(result):
@@ -309,8 +281,13 @@ def _whole(connection: apsw.Connection, results: Results, row: Columns) -> Store
         **values,
         attempts=[
             StoredAttempt(
-                attempt=attempt, worker=worker, started_at=from_micros(started_at),
-                finished_at=from_micros(finished_at), ending=ending, error=text_of(error), peak_memory=peak,
+                attempt=attempt,
+                worker=worker,
+                started_at=from_micros(started_at),
+                finished_at=from_micros(finished_at),
+                ending=ending,
+                error=text_of(error),
+                peak_memory=peak,
             )
             for attempt, worker, started_at, finished_at, ending, error, peak in attempts
         ],
@@ -322,4 +299,4 @@ def _whole(connection: apsw.Connection, results: Results, row: Columns) -> Store
             StoredKey(key=key, fingerprint=fingerprint, expires_at=from_micros(expires_at), reply=reply.decode())
             for key, fingerprint, expires_at, reply in keys
         ],
-    )  # fmt: skip
+    )

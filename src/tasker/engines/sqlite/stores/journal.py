@@ -1,12 +1,11 @@
-"""The Journal of the embedded engine: one row for each commit, so the order of the rows is that of the commits."""
+"""The JournalStore of the embedded engine: one row for each commit, in the order of the commits."""
 
 from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any
 
 import apsw
 
@@ -14,62 +13,41 @@ from tasker.clock import Clock, to_micros
 from tasker.engines.shared.journal import (
     PAGE_BYTES,
     ROWS_AT_ONCE,
-    Note,
-    Noted,
+    FoundEvent,
     Place,
+    PlacedEvent,
     Subject,
-    Told,
     end_of,
+    find_events,
     from_cursor,
-    pack,
     spread,
-    tell,
     to_cursor,
     wanted,
 )
 from tasker.engines.shared.log import Entry, Head
 from tasker.engines.sqlite import reads
+from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import Results
 from tasker.engines.sqlite.rows import Row, event_of, tags_of, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.sqlite.transaction import Transaction, Write
 from tasker.model.journal import JournalEntry, JournalLimits, JournalPage
 
-Run = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
 _MICRO = timedelta(microseconds=1)
 
 
-class Notes:
-    """What the transaction under way has to note; `write` belongs to its end."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._notes: list[Note] = []
-        self.add = self._notes.append
-
-    def write(self, connection: apsw.Connection) -> None:
-        """Store the notes of this transaction."""
-        if not self._notes:
-            return
-        now = to_micros(self._clock.now())
-        for row in pack(self._notes):
-            connection.execute(QUERIES["note"], (now, row))
-        self._notes.clear()
-
-    def forget(self) -> None:
-        """The transaction is undone."""
-        self._notes.clear()
-
-
 class SqliteJournal:
-    """read, write: do work on the reading connection, or in a transaction of the writing one.
-
-    erase_until: tells by what time to erase, in microseconds.
-    """
+    """Implements JournalStore. erase_until: returns the time until which rows may be erased, in microseconds."""
 
     def __init__(
-        self, read: Run, write: Run, clock: Clock, limits: JournalLimits, results: Results,
+        self,
+        read: Reader,
+        write: Write,
+        clock: Clock,
+        limits: JournalLimits,
+        results: Results,
         erase_until: Callable[[], int],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._results = results
         self._read = read
         self._write = write
@@ -78,16 +56,13 @@ class SqliteJournal:
         self._erase_until = erase_until
 
     async def tail(self) -> str:
-        tail: str = await self._read(_tail)
-        return tail
+        return await self._read(_tail)
 
     async def read(self, after: str | None = None, *, limit: int = 100) -> JournalPage:
         name, place = (b"", Place(0)) if after is None else from_cursor(after)
         now = to_micros(self._clock.now())
         known = None if after is None else name
-        work = functools.partial(_page, results=self._results, name=known, after=place, limit=limit, now=now)
-        page: JournalPage = await self._read(work)
-        return page
+        return await self._read(_page, self._results, known, place, limit, now)
 
     async def prune(self, *, limit: int) -> int:
         first, last, row_size = await self._read(_extent)
@@ -95,8 +70,7 @@ class SqliteJournal:
         before = self._erase_until() - self._limits.keep // _MICRO
         if first >= last:
             return 0
-        pruned: int = await self._write(functools.partial(_prune, before=before, from_id=from_id, limit=limit))
-        return pruned
+        return await self._write(functools.partial(_prune, before=before, from_id=from_id, limit=limit))
 
 
 def _extent(connection: apsw.Connection) -> tuple[int, int, float]:
@@ -104,9 +78,9 @@ def _extent(connection: apsw.Connection) -> tuple[int, int, float]:
     return first, last, connection.execute(QUERIES["journal_row_size"]).get or 0.0
 
 
-def _prune(connection: apsw.Connection, before: int, from_id: int, limit: int) -> int:
-    connection.execute(QUERIES["prune_journal"], {"before": before, "from_id": from_id, "limit": limit})
-    return connection.changes()
+def _prune(tx: Transaction, before: int, from_id: int, limit: int) -> int:
+    tx.execute(QUERIES["prune_journal"], {"before": before, "from_id": from_id, "limit": limit})
+    return tx.connection.changes()
 
 
 def _tail(connection: apsw.Connection) -> str:
@@ -125,43 +99,48 @@ def _page(
         if name is None:
             after = Place(first)
         rows: list[Row] = connection.execute(QUERIES["journal_rows"], (after.row, ROWS_AT_ONCE)).fetchall()
-        noted = spread(rows, after, limit)
+        placed = spread(rows, after, limit)
         entries: list[JournalEntry] = []
         size = 0
-        for told in _told(connection, noted, now):
+        for found in _find_events(connection, placed, now):
             if size > PAGE_BYTES:
                 return JournalPage(entries=entries, cursor=entries[-1].cursor)
-            entries.append(_entry(connection, results, own, told, now))
+            entries.append(_entry(connection, results, own, found, now))
             size += entries[-1].size
-    return JournalPage(entries=entries, cursor=to_cursor(own, end_of(noted, after)))
+    return JournalPage(entries=entries, cursor=to_cursor(own, end_of(placed, after)))
 
 
-def _told(connection: apsw.Connection, noted: Sequence[Noted], now: int) -> list[Told]:
-    """Read what these events say."""
+def _find_events(connection: apsw.Connection, placed: Sequence[PlacedEvent], now: int) -> list[FoundEvent]:
+    """Read the events that these references stand for."""
     subjects = {}
-    for task_id in dict.fromkeys(one.note.task_id for one in noted):
+    for task_id in dict.fromkeys(one.ref.task_id for one in placed):
         row = connection.execute(QUERIES["subject"], (task_id, now)).fetchone()
         if row is not None:
             seq, type_, queue, tags, owner, *head = row
             subjects[task_id] = Subject(seq, type_, queue, tags_of(tags), owner, Head(*head))
-    want = wanted(noted, subjects)
+    want = wanted(placed, subjects)
     kept: dict[int, dict[int, Entry]] = defaultdict(dict)
     for seq, low, high in want.ranges:
         kept[seq] |= _entries(connection, "events_between", (seq, low, high))
     for seq in want.ends:
         kept[seq] |= _entries(connection, "starts_and_ends", (seq,))
-    return tell(noted, subjects, kept)
+    return find_events(placed, subjects, kept)
 
 
 def _entries(connection: apsw.Connection, query: str, values: tuple[int, ...]) -> dict[int, Entry]:
     return {row[0]: Entry(*row) for row in connection.execute(QUERIES[query], values)}
 
 
-def _entry(connection: apsw.Connection, results: Results, name: bytes, told: Told, now: int) -> JournalEntry:
-    noted, subject, entry, is_end = told
-    task_id = task_id_of(noted.note.task_id)
+def _entry(connection: apsw.Connection, results: Results, name: bytes, found: FoundEvent, now: int) -> JournalEntry:
+    placed, subject, entry, is_end = found
+    task_id = task_id_of(placed.ref.task_id)
     return JournalEntry(
-        cursor=to_cursor(name, noted.place), event=event_of(entry, task_id), type=subject.type, queue=subject.queue,
-        tags=subject.tags, owner=subject.owner, commit=noted.row,
+        cursor=to_cursor(name, placed.place),
+        event=event_of(entry, task_id),
+        type=subject.type,
+        queue=subject.queue,
+        tags=subject.tags,
+        owner=subject.owner,
+        commit=placed.row,
         task=reads.find_whole(connection, task_id, now, results) if is_end else None,
-    )  # fmt: skip
+    )

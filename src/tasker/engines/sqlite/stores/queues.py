@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -11,73 +11,61 @@ from uuid import UUID
 import apsw
 
 from tasker.clock import Clock, to_micros
-from tasker.engines.shared.values import too_many
-from tasker.engines.sqlite.claim import Lines
+from tasker.engines.shared.refusals import too_many
 from tasker.engines.sqlite.limits import find_settings, read_states, running_with_key, store_settings, tokens_now
+from tasker.engines.sqlite.partitions import Partitions
+from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.rows import PARKED
 from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.sqlite.transaction import Transaction, Write
 from tasker.model.queues import MOST_BEFORE, Place, QueueChange, QueueSettings, QueueState, tokens_after
 
 _UNPARK = 1000
-"""Tasks that go back into line with a change; the others do with the sweeps that follow."""
+"""Tasks that a change of settings unparks; later sweeps unpark the others."""
 
 
 class SqliteQueues:
     """read: runs a query on the reading connection; write: does work in a transaction of the writing one."""
 
-    def __init__(
-        self,
-        read: Callable[..., Awaitable[Any]],
-        write: Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]],
-        lines: Lines,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, read: Reader, write: Write, partitions: Partitions, clock: Clock) -> None:
         self._read = read
         self._write = write
-        self._lines = lines
+        self._partitions = partitions
         self._clock = clock
 
     async def find_all(self, names: Collection[str] | None = None) -> list[QueueState]:
-        if self._lines.has_no_limits:  # as most of the time: a reader of tasks does not wait for a thread
+        if self._partitions.has_no_limits:  # most of the time: who reads a task need not wait for the reader's thread
             return []
-        states: list[QueueState] = await self._read(read_states, to_micros(self._clock.now()), names)
-        return states
+        return await self._read(read_states, to_micros(self._clock.now()), names)
 
     async def find_names(self, *, after: str | None = None, limit: int) -> list[str]:
-        names: list[str] = await self._read(_find_names, after or "", limit)
-        return names
+        return await self._read(_find_names, after or "", limit)
 
     async def find_open(self, owner: str) -> list[str]:
-        names: list[str] = await self._read(find_open, owner)
-        return names
+        return await self._read(find_open, owner)
 
     async def find_place(self, task_id: UUID, owner: str | None = None) -> Place | None:
-        place: Place | None = await self._read(_find_place, task_id, to_micros(self._clock.now()), owner)
-        return place
+        return await self._read(_find_place, task_id, to_micros(self._clock.now()), owner)
 
     async def find_run_time(self, task_id: UUID) -> timedelta | None:
-        run_time: timedelta | None = await self._read(_find_run_time, task_id)
-        return run_time
+        return await self._read(_find_run_time, task_id)
 
     async def change(self, name: str, change: QueueChange, *, most: int | None = None) -> QueueSettings:
-        work = functools.partial(self._change, name=name, change=change, most=most)
-        settings: QueueSettings = await self._write(work)
-        return settings
+        return await self._write(functools.partial(_change, name=name, change=change, most=most))
 
-    def _change(
-        self, connection: apsw.Connection, *, name: str, change: QueueChange, most: int | None
-    ) -> QueueSettings:
-        now = to_micros(self._clock.now())
-        old, tokens, since = find_settings(connection, name)
-        new = change.apply(old)
-        is_one_more = old.is_plain and not new.is_plain
-        if most is not None and is_one_more and connection.execute(QUERIES["count_queues"]).get >= most:
-            raise too_many("queues with settings (TASKER_MAX_QUEUES)", most)
-        store_settings(connection, new, tokens_after(old, new, tokens_now(old.rate, tokens, since, now)), now)
-        self._lines.settings_changed()
-        if not new.counts_as(old):
-            self._lines.unpark_many(connection, _UNPARK)
-        return new
+
+def _change(tx: Transaction, *, name: str, change: QueueChange, most: int | None) -> QueueSettings:
+    old, tokens, since = find_settings(tx.connection, name)
+    new = change.apply(old)
+    is_one_more = old.is_plain and not new.is_plain
+    if most is not None and is_one_more and tx.execute(QUERIES["count_queues"]).get >= most:
+        raise too_many("queues with settings (TASKER_MAX_QUEUES)", most)
+    tokens = tokens_after(old, new, tokens_now(old.rate, tokens, since, tx.now))
+    store_settings(tx.connection, new, tokens, tx.now)
+    tx.partitions.settings_changed()
+    if not new.counts_as(old):
+        tx.partitions.unpark_many(tx.connection, tx.now, _UNPARK)
+    return new
 
 
 def _find_names(connection: apsw.Connection, after: str, limit: int) -> list[str]:
@@ -92,7 +80,7 @@ def _find_names(connection: apsw.Connection, after: str, limit: int) -> list[str
 
 
 def find_open(connection: apsw.Connection, owner: str) -> list[str]:
-    """Return the queues in which an owner has open tasks: a seek for each."""
+    """Return the queues in which an owner has open tasks, with one seek for each."""
     names: set[str] = {row[0] for row in connection.execute(QUERIES["running_queues_of"], (owner,))}
     queue: Any = ""
     while (queue := _next_queue(connection, owner, queue)) is not None:
@@ -102,7 +90,7 @@ def find_open(connection: apsw.Connection, owner: str) -> list[str]:
 
 
 def _next_queue(connection: apsw.Connection, owner: str, after: Any) -> Any:
-    """Return the next queue with pending tasks of an owner; of anybody for the owner ""."""
+    """Return the next queue with pending tasks of an owner; for the owner "", of anybody."""
     if owner:
         return connection.execute(QUERIES["next_queue_of"], (owner, after)).get
     return connection.execute(QUERIES["next_queue"], (after,)).get
@@ -125,7 +113,7 @@ def _find_place(connection: apsw.Connection, task_id: UUID, now: int, among: str
 
 
 def _count_before(connection: apsw.Connection, queue: str, priority: int, due_at: int, seq: int, now: int) -> int:
-    """Count the due tasks of a queue before a place in it, MOST_BEFORE at the most."""
+    """Count the due tasks of a queue before a place in it, up to MOST_BEFORE."""
     before = 0
     for type_ in _types_of(connection, queue):
         level = connection.execute(QUERIES["next_level"], (queue, type_, 1 << 31)).get
@@ -142,11 +130,12 @@ def _count(connection: apsw.Connection, query: str, values: Any) -> int:
 
 
 def _types_of(connection: apsw.Connection, queue: str) -> list[str]:
-    """Return the types of which tasks are pending in a queue."""
+    """Return the types with pending tasks in a queue."""
     types: list[str] = []
-    line: Any = (queue, "")
-    while (line := connection.execute(QUERIES["next_line"], line).fetchone()) is not None and line[0] == queue:
-        types.append(line[1])
+    partition: Any = (queue, "")
+    while (row := connection.execute(QUERIES["next_partition"], partition).fetchone()) is not None and row[0] == queue:
+        types.append(row[1])
+        partition = row
     return types
 
 

@@ -1,4 +1,4 @@
-"""The workers of the one process that holds the file: they are as long-lived as it, so memory is their place."""
+"""The WorkerStore of the embedded engine: in memory, for the workers live in the one process that has the file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ FindRunning = Callable[[], Awaitable[dict[str, list[RunningAttempt]]]]
 
 
 class SqliteWorkers:
-    """The WorkerStore of one process: who was heard of when is told by the monotonic clock.
+    """Implements WorkerStore. Times of announcements are counted by the monotonic clock.
 
-    find_running: what runs by the store, by worker, oldest first.
+    find_running: returns the running attempts in the store by worker, oldest first.
     """
 
     def __init__(self, clock: Clock, find_running: FindRunning) -> None:
@@ -58,5 +58,5 @@ class SqliteWorkers:
         return timedelta(seconds=self._clock.monotonic() - heard)
 
     def _when(self, heard: float) -> datetime:
-        """Return what the wall clock would have shown then, had it shown the time that it shows now."""
+        """Return the time of an announcement by the present wall clock, whatever it showed then."""
         return self._clock.now() - self._silence(heard)

@@ -1,4 +1,4 @@
-"""More lines than one look is at, and limits that several processes keep."""
+"""More partitions than one look covers, and limits that several processes keep."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from datetime import timedelta
 import pytest
 from tests.engines.postgres.conftest import MakeEngine
 
-from tasker.engines.postgres import PostgresEngine
-from tasker.engines.postgres import claim as claims
-from tasker.engines.postgres import engine as engine_module
-from tasker.engines.postgres.claim import Window
+from tasker.engines.postgres import PostgresEngine, claim, waiters
+from tasker.engines.postgres.waiters import Window
 from tasker.engines.protocol import ClaimRequest
 from tasker.errors import Conflict
 from tasker.service.admission import OpenQueues
@@ -19,14 +17,14 @@ from tasker.testing import Driver, ManualClock, make_draft
 
 
 @pytest.fixture(autouse=True)
-def _few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (claims, engine_module):
-        monkeypatch.setattr(module, "MOST_LINES", 3)
+def _few_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (claim, waiters):
+        monkeypatch.setattr(module, "LOOKED_AT_ONCE", 3)
 
 
 def test_a_window_goes_round_and_knows_when_nothing_is_left() -> None:
     window = Window()
-    for lines, found, after, is_done in (
+    for partitions, found, after, is_done in (
         (["a", "b", "c"], False, "c", False),
         (["d"], False, "", True),  # a whole round, and nothing
         (["a", "b", "c"], True, "c", False),
@@ -34,17 +32,17 @@ def test_a_window_goes_round_and_knows_when_nothing_is_left() -> None:
         (["a", "b"], False, "", True),
         (["a", "b"], True, "", False),
     ):
-        window.move(lines)
+        window.move(partitions)
         assert (window.after, window.is_done(found)) == (after, is_done)
 
 
-async def test_claims_find_what_is_in_every_line(driver: Driver, clock: ManualClock) -> None:
+async def test_claims_find_tasks_of_every_partition(driver: Driver, clock: ManualClock) -> None:
     expected = {await driver.submit(make_draft(clock.now(), queue=f"q{place}")) for place in range(10)}
-    found = {claim.task_id for _ in range(8) for claim in await driver.claim(4)}
+    found = {one.task_id for _ in range(8) for one in await driver.claim(4)}
     assert found == expected
 
 
-async def test_a_claim_that_waits_finds_its_type_behind_lines_of_others(
+async def test_a_waiting_claim_finds_its_type_behind_partitions_of_others(
     engine: PostgresEngine, driver: Driver, clock: ManualClock
 ) -> None:
     for place in range(10):
@@ -52,8 +50,8 @@ async def test_a_claim_that_waits_finds_its_type_behind_lines_of_others(
     task_id = await driver.submit(make_draft(clock.now(), queue="z"))
     request = ClaimRequest(worker="w", types=("sum",), limit=1, lease_for=timedelta(seconds=30))
     async with asyncio.timeout(20):
-        [claim] = await engine.claim(request, wait_for=timedelta(seconds=20))
-    assert claim.task_id == task_id
+        [found] = await engine.claim(request, wait_for=timedelta(seconds=20))
+    assert found.task_id == task_id
 
 
 async def test_processes_exceed_the_limit_of_queues_by_what_they_had_not_seen(

@@ -1,11 +1,10 @@
-"""The line and the truth about tasks: what is due is in line, once, and nothing else is."""
+"""The job table and the truth about tasks: each due task has one job, and no other task has any."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from tasker.engines.postgres import PostgresEngine
-from tasker.engines.postgres import changes as changes_module
+from tasker.engines.postgres import PostgresEngine, retention
 from tasker.model import Status
 from tasker.rules.lifecycle import Crashed, Failed, Released, Snoozed, Succeeded, problem
 from tasker.testing import Driver, ManualClock, make_draft
@@ -13,7 +12,7 @@ from tasker.testing import Driver, ManualClock, make_draft
 MINUTE = timedelta(minutes=1)
 
 
-async def test_only_what_is_due_is_in_line(driver: Driver, clock: ManualClock, sql) -> None:
+async def test_only_due_tasks_are_queued(driver: Driver, clock: ManualClock, sql) -> None:
     now = await driver.submit()
     later = await driver.submit(make_draft(clock.now(), delay=MINUTE))
     assert await sql("SELECT dedupe_key FROM pgqueuer") == [(str(now),)]
@@ -22,7 +21,7 @@ async def test_only_what_is_due_is_in_line(driver: Driver, clock: ManualClock, s
     assert await sql("SELECT count(*) FROM pgqueuer WHERE status = 'picked'") == [(2,)]
 
 
-async def test_nothing_stays_in_line_when_everything_has_ended(driver: Driver, clock: ManualClock, sql) -> None:
+async def test_no_job_is_left_when_all_tasks_have_ended(driver: Driver, clock: ManualClock, sql) -> None:
     for outcome in (Succeeded(b"6"), Failed(problem("task-failed", "no")), Crashed("gone")):
         await driver.submit(make_draft(clock.now(), on_crash="fail"))
         await driver.finish(await driver.claim_one(), outcome)
@@ -30,7 +29,7 @@ async def test_nothing_stays_in_line_when_everything_has_ended(driver: Driver, c
     assert await sql("SELECT * FROM pgqueuer") == []
 
 
-async def test_a_task_that_is_put_off_leaves_the_line_until_it_is_due(driver: Driver, clock: ManualClock, sql) -> None:
+async def test_a_snoozed_task_has_no_job_until_it_is_due(driver: Driver, clock: ManualClock, sql) -> None:
     task_id = await driver.submit()
     await driver.finish(await driver.claim_one(), Snoozed(MINUTE))
     assert await sql("SELECT * FROM pgqueuer") == []
@@ -38,9 +37,7 @@ async def test_a_task_that_is_put_off_leaves_the_line_until_it_is_due(driver: Dr
     assert (await driver.claim_one()).task_id == task_id
 
 
-async def test_a_task_that_goes_back_stands_behind_those_that_came_meanwhile(
-    driver: Driver, clock: ManualClock
-) -> None:
+async def test_a_released_task_is_queued_behind_those_that_came_meanwhile(driver: Driver, clock: ManualClock) -> None:
     first = await driver.submit()
     claim = await driver.claim_one()
     clock.advance(timedelta(seconds=1))
@@ -50,7 +47,7 @@ async def test_a_task_that_goes_back_stands_behind_those_that_came_meanwhile(
     assert [claim.task_id for claim in await driver.claim(2)] == [second, first]
 
 
-async def test_a_sweep_puts_a_task_back_that_fell_out_of_line(driver: Driver, sql) -> None:
+async def test_a_sweep_queues_a_task_again_that_lost_its_job(driver: Driver, sql) -> None:
     lost = [await driver.submit() for _ in range(3)]
     kept = await driver.submit()
     await sql("DELETE FROM pgqueuer WHERE dedupe_key = ANY($1)", [str(task_id) for task_id in lost])
@@ -59,7 +56,7 @@ async def test_a_sweep_puts_a_task_back_that_fell_out_of_line(driver: Driver, sq
     assert await driver.engine.sweep(limit=100) == 0
 
 
-async def test_a_sweep_drops_what_no_open_task_knows(driver: Driver, sql) -> None:
+async def test_a_sweep_drops_jobs_without_an_open_task(driver: Driver, sql) -> None:
     gone = [await driver.submit() for _ in range(3)]
     kept = await driver.submit()
     await sql("DELETE FROM task WHERE task_id = ANY($1)", gone[:2])
@@ -107,7 +104,7 @@ async def test_a_job_that_another_worker_holds_is_left_to_it(driver: Driver, sql
     assert await sql("SELECT * FROM pgqueuer") == []
 
 
-async def test_a_row_that_a_persons_hand_has_put_in_line_disturbs_nobody(driver: Driver, sql) -> None:
+async def test_jobs_inserted_by_hand_do_no_harm(driver: Driver, sql) -> None:
     columns = "INSERT INTO pgqueuer (priority, status, entrypoint, dedupe_key) VALUES "
     await sql(columns + "(0, 'queued', 'mine', 'no-uuid'), (0, 'queued', 'a/b/c/d', NULL), "
               "(0, 'queued', 'x', '------------------------------------')")  # fmt: skip
@@ -130,7 +127,7 @@ async def test_a_job_that_a_cancel_left_behind_is_no_obstacle_to_a_retry(driver:
 
 
 async def test_many_tasks_of_long_queue_names_come_due_together(driver: Driver, clock: ManualClock) -> None:
-    """Their lines are more than a notification holds."""
+    """Their partitions are more than a notification holds."""
     for number in range(120):
         name = f"{number:03}".ljust(100, "q")
         await driver.submit(make_draft(clock.now(), queue=name, delay=MINUTE))
@@ -138,13 +135,13 @@ async def test_many_tasks_of_long_queue_names_come_due_together(driver: Driver, 
     assert len(await driver.claim(200)) == 120
 
 
-async def test_the_log_of_the_line_is_emptied_when_it_is_large(
+async def test_pgqueuers_log_is_emptied_when_it_is_large(
     driver: Driver, engine: PostgresEngine, sql, monkeypatch
 ) -> None:
     await driver.submit()
     await engine.prune(limit=10)
     assert await sql("SELECT count(*) FROM pgqueuer_log") == [(1,)], "a small log is kept"
-    monkeypatch.setattr(changes_module, "LARGEST_LOG", 0)
+    monkeypatch.setattr(retention, "LARGEST_LOG", 0)
     await sql("BEGIN")
     await sql("INSERT INTO pgqueuer_log (job_id, status, priority, entrypoint) VALUES (0, 'queued', 0, 'x')")
     await engine.prune(limit=10)
@@ -154,8 +151,8 @@ async def test_the_log_of_the_line_is_emptied_when_it_is_large(
     assert await sql("SELECT count(*) FROM pgqueuer_log") == [(0,)]
 
 
-async def test_the_line_keeps_no_triggers_that_notify_for_themselves(engine: PostgresEngine, sql) -> None:
-    """PgQueuer's own would notify once for each row; what lifts the jobs of older processes notifies nobody."""
+async def test_the_job_table_keeps_no_triggers_that_notify(engine: PostgresEngine, sql) -> None:
+    """PgQueuer's own would notify once for each row; those that lift jobs of older processes do not notify."""
     found = await sql("SELECT tgname::text, tgenabled::text FROM pg_trigger WHERE tgrelid = 'pgqueuer'::regclass")
     ours = {"lift_joining", "lift_moved"}
     assert ours <= {name for name, _ in found}

@@ -1,0 +1,79 @@
+"""Notifications between processes: what one transaction has changed, in as few of them as it fits.
+
+NOTIFY takes a lock of the whole database at commit: one transaction sends one (rarely a few), however many tasks it
+touches. A notification is a hint and may be lost; the tables are the truth.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from tasker.model import Change, Status
+
+CHANNEL = "tasker"
+_PER_NOTIFICATION = 250
+"""Changes in one notification: each takes 23 bytes of the 8,000 that PostgreSQL allows, in JSON."""
+_MAX_PARTITIONS = 1500
+"""Bytes of the names of partitions in one notification; with more, all processes look again."""
+_CODES = {"c": Status.COMPLETED, "f": Status.FAILED, "x": Status.CANCELLED}
+_CODE_OF = {status: code for code, status in _CODES.items()}
+_CANCEL_REQUESTED, _SPOKE = "r", "w"
+
+
+class Payload(NamedTuple):
+    """The payload of a notification. partitions: those that tasks were added to. changes: see `_pack`."""
+
+    sender: str
+    partitions: list[str]
+    changes: str
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Payload).decode
+
+
+def statements(sender: str, partitions: Collection[str], changes: Iterable[Change]) -> Iterator[str]:
+    """Return the statements that notify other processes, each with its semicolon.
+
+    They name ends, requests to cancel and new records of running attempts: no other process waits for anything else.
+    """
+    relevant = iter(
+        [change for change in changes if change.status.is_terminal or change.cancel_requested or change.spoke]
+    )
+    names = sorted(partitions)
+    if sum(map(len, names)) + 3 * len(names) > _MAX_PARTITIONS:
+        yield _statement(sender, [], [])
+        names = []
+    while (some := list(islice(relevant, _PER_NOTIFICATION))) or names:
+        yield _statement(sender, names, some)
+        names = []
+
+
+def read_notification(payload: str) -> tuple[str, list[str], list[Change]]:
+    """Return sender, partitions and changes. Raises ValueError or KeyError for a payload that is not ours."""
+    sender, partitions, packed = _decode(payload)
+    return sender, partitions, [_unpack(packed[at : at + 23]) for at in range(0, len(packed), 23)]
+
+
+def _statement(sender: str, partitions: list[str], changes: Sequence[Change]) -> str:
+    """Return one notification; without partitions and changes it says that some may have been lost."""
+    payload = _encode(Payload(sender, partitions, "".join(map(_pack, changes)))).decode()
+    return f"NOTIFY {CHANNEL}, '{payload.replace(chr(39), chr(39) * 2)}';"
+
+
+def _pack(change: Change) -> str:
+    """Return a code and the task's id: 23 characters."""
+    running = _SPOKE if change.spoke else _CANCEL_REQUESTED
+    return _CODE_OF.get(change.status, running) + base64.urlsafe_b64encode(change.task_id.bytes)[:22].decode()
+
+
+def _unpack(text: str) -> Change:
+    code, task_id = text[0], UUID(bytes=base64.urlsafe_b64decode(text[1:] + "=="))
+    status = _CODES.get(code, Status.RUNNING)
+    return Change(task_id, status, cancel_requested=code == _CANCEL_REQUESTED, spoke=code == _SPOKE)

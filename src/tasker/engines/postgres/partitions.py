@@ -1,0 +1,83 @@
+"""Names of queue partitions (a queue and a type), which are PgQueuer's entrypoints. Pure.
+
+Suspects (tasks that were running at several ends of the service) have partitions of their own. So have tasks that need
+workers of a level (release.LEVEL): for workers that do not know of it, no type has such a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+from uuid import UUID
+
+from tasker.engines.protocol import ClaimRequest
+from tasker.release import LEVEL
+
+_SUSPECT = "/alone"
+_LEVEL = "@"
+_UNREADABLE = 1_000_000
+"""The level of a partition whose level is no number: no worker takes it."""
+
+
+class QueuedTask(NamedTuple):
+    """A task to be added to its partition."""
+
+    task_id: UUID
+    queue: str
+    type: str
+    priority: int
+    is_suspect: bool = False
+    level: int = 0
+
+    @property
+    def partition(self) -> str:
+        level = f"{_LEVEL}{self.level}/" if self.level else ""
+        return f"{self.queue}/{level}{self.type}{_SUSPECT if self.is_suspect else ''}"
+
+
+def partitions_of(queue: str, type_: str) -> list[str]:
+    """Return the partitions of a queue and a type: of each level the ordinary one, and that of suspects."""
+    levels = ["", *(f"{_LEVEL}{level}/" for level in range(1, LEVEL + 1))]
+    return [f"{queue}/{level}{type_}{alone}" for level in levels for alone in ("", _SUSPECT)]
+
+
+def wanted(request: ClaimRequest, partitions: Collection[str]) -> tuple[list[str], list[str]]:
+    """Return which of `partitions` a worker takes: ordinary ones, and those of suspects."""
+    ordinary: list[str] = []
+    suspects: list[str] = []
+    for partition in partitions:
+        queue, level, rest = _parts(partition)
+        type_, _, alone = rest.partition("/")
+        if level <= LEVEL and type_ in request.types and (request.queues is None or queue in request.queues):
+            (suspects if alone else ordinary).append(partition)
+    return ordinary if request.limit > 0 else [], suspects if request.suspects > 0 else []
+
+
+def queue_of(partition: str) -> str:
+    """Return the queue of a partition."""
+    return partition.partition("/")[0]
+
+
+def level_of(partition: str) -> int:
+    """Return the least level of the workers that take tasks of a partition."""
+    return _parts(partition)[1]
+
+
+def at_level(partition: str, level: int) -> str:
+    """Return the partition of the same tasks for workers of a level."""
+    queue, _, rest = _parts(partition)
+    return f"{queue}/{_LEVEL}{level}/{rest}"
+
+
+def any_partition(queue: str) -> str:
+    """Return what stands for every partition of a queue in notifications: no type has such a name."""
+    return f"{queue}/*"
+
+
+def _parts(partition: str) -> tuple[str, int, str]:
+    """Return queue, level and rest of any name: one in a row inserted by hand may have any form."""
+    queue, _, rest = partition.partition("/")
+    if not rest.startswith(_LEVEL):
+        return queue, 0, rest
+    level, _, rest = rest[1:].partition("/")
+    return queue, int(level) if level.isdecimal() and len(level) < 6 else _UNREADABLE, rest

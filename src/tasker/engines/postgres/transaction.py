@@ -1,0 +1,97 @@
+"""One transaction: its connection, and what to notify others of once it is durable."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from tasker.engines.postgres.notifications import statements
+from tasker.engines.shared.journal import EventRef, pack
+from tasker.model import Change
+
+Connection: TypeAlias = Any
+"""A connection of asyncpg, which has no types."""
+Freed = tuple[str, str, str | None]
+"""Queue, owner and concurrency key of an attempt that has ended."""
+
+SETTLED_AT_ONCE = 500
+"""Dependants that one transaction settles: other ends, and heartbeats, wait behind it."""
+
+
+class Transaction:
+    """Runs statements on its connection, and gathers what it changes.
+
+    journal_table: where its journal goes. sender: the process, as notifications name it.
+    is_retry: whether an earlier try may have been stored, without its notifications.
+    """
+
+    __slots__ = (
+        "changes",
+        "connection",
+        "freed",
+        "is_commit_sent",
+        "is_retry",
+        "journal",
+        "journal_table",
+        "left_to_settle",
+        "partitions",
+        "sender",
+        "unsettled",
+    )
+
+    def __init__(self, *, journal_table: str = "", sender: str = "", is_retry: bool = False) -> None:
+        self.connection: Connection = None
+        self.journal_table = journal_table
+        self.sender = sender
+        self.is_retry = is_retry
+        self.is_commit_sent = False
+        self.journal: list[EventRef] = []
+        """Entries for the journal."""
+        self.changes: list[Change] = []
+        """What listeners are notified of."""
+        self.partitions: set[str] = set()
+        """Partitions that tasks were added to: workers who wait for them are woken."""
+        self.freed: list[Freed] = []
+        """Attempts that it has ended: other tasks may start in their place."""
+        self.unsettled: set[UUID] = set()
+        """Tasks that have ended, with dependants that are left to another transaction."""
+        self.left_to_settle = SETTLED_AT_ONCE
+
+    def fetch(self, query: str, *values: Any) -> Awaitable[Any]:
+        return self.connection.fetch(query, *values)  # type: ignore[no-any-return]
+
+    def fetchrow(self, query: str, *values: Any) -> Awaitable[Any]:
+        return self.connection.fetchrow(query, *values)  # type: ignore[no-any-return]
+
+    def fetchval(self, query: str, *values: Any) -> Awaitable[Any]:
+        return self.connection.fetchval(query, *values)  # type: ignore[no-any-return]
+
+    def fetchmany(self, query: str, rows: Sequence[Any]) -> Awaitable[Any]:
+        return self.connection.fetchmany(query, rows)  # type: ignore[no-any-return]
+
+    def execute(self, query: str, *values: Any, timeout: float | None = None) -> Awaitable[str]:
+        return self.connection.execute(query, *values, timeout=timeout)  # type: ignore[no-any-return]
+
+    def executemany(self, query: str, rows: Sequence[Any]) -> Awaitable[None]:
+        return self.connection.executemany(query, rows)  # type: ignore[no-any-return]
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Undo what the block does, and what it gathers, if it raises."""
+        await self.execute("SAVEPOINT inner_work")
+        journal, changes, partitions = len(self.journal), len(self.changes), set(self.partitions)
+        try:
+            yield
+        except BaseException:
+            await self.execute("ROLLBACK TO SAVEPOINT inner_work")
+            del self.journal[journal:], self.changes[changes:]
+            self.partitions = partitions
+            raise
+
+    def last_statements(self) -> str:
+        """Return what to run just before COMMIT: notifications, then the journal, for its numbers are its order."""
+        rows = ", ".join(f"(now(), decode('{row.hex()}', 'hex'))" for row in pack(self.journal))
+        entries = f"INSERT INTO {self.journal_table} (noted_at, notes) VALUES {rows};" if rows else ""  # noqa: S608
+        return "".join([*statements(self.sender, self.partitions, self.changes), entries])

@@ -1,0 +1,1 @@
+"""Stores that are the same for every engine, written once over `rows.Database`."""

@@ -1,0 +1,147 @@
+"""Running attempts: heartbeats, reports and ends. Each change is fenced by the attempt's lease."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from msgspec import structs
+
+from tasker.clock import to_micros
+from tasker.engines.protocol import Heartbeat
+from tasker.engines.shared.journal import ended, logged
+from tasker.engines.shared.log import Head, followed, numbered
+from tasker.engines.shared.values import encode
+from tasker.engines.sqlite.rows import Row, keep_entries
+from tasker.engines.sqlite.sql import QUERIES
+from tasker.engines.sqlite.ties import settle_dependants
+from tasker.engines.sqlite.transaction import Transaction, day_of
+from tasker.model import Change, Lease, Report, Status, TaskProblem, Transition
+from tasker.rules.lifecycle import MAX_INTERRUPTIONS
+
+_MICRO = timedelta(microseconds=1)
+
+
+class _Held(NamedTuple):
+    """A running attempt, and the fields of its row that its log needs."""
+
+    task_id: UUID
+    seq: int
+    cancelled: bool
+    type: str
+    owner: str
+    usage: bytes
+    head: Head
+
+
+def extend(tx: Transaction, leases: Sequence[Lease], expires_at: int) -> Heartbeat:
+    """Extend the leases that are still current to `expires_at`, in microseconds of the monotonic clock."""
+    beat = Heartbeat(set(), set())
+    for lease in leases:
+        row = tx.execute(QUERIES["extend_lease"], (expires_at, lease.task_id.bytes, lease.attempt)).fetchone()
+        if row is None:
+            beat.lost.add(lease)
+        elif row[0] is not None:
+            beat.cancelled.add(lease)
+    return beat
+
+
+def record(tx: Transaction, lease: Lease, report: Report) -> bool:
+    """Store a report of a running attempt. False, and no change, if `lease` is not current."""
+    held = _find_running(tx, lease)
+    if held is None:
+        return False
+    _store(tx, held, report, tx.now)
+    tx.changes.append(Change(lease.task_id, Status.RUNNING, spoke=True))
+    return True
+
+
+def complete(tx: Transaction, lease: Lease, change: Transition, report: Report | None) -> bool:
+    """End an attempt. False, and no change, if `lease` is not current."""
+    if change.status is Status.PENDING or report is not None:
+        held = _find_running(tx, lease)
+        if held is None:
+            return False
+        if report is not None:
+            held = _store(tx, held, report, to_micros(change.at))
+        if change.status is Status.PENDING and not held.cancelled:
+            _requeue(tx, held, change)
+            return True
+        if change.status is Status.PENDING:
+            change = structs.replace(change, status=Status.CANCELLED, run_at=None, reason=None)
+    return _end(tx, lease, change)
+
+
+def _find_running(tx: Transaction, lease: Lease) -> _Held | None:
+    row = tx.execute(QUERIES["running_attempt"], (lease.task_id.bytes, lease.attempt)).fetchone()
+    if row is None:
+        return None
+    seq, cancel_requested_at, type_, owner, usage, *head = row
+    return _Held(lease.task_id, int(seq), cancel_requested_at is not None, type_, owner, usage, Head(*head))
+
+
+def _store(tx: Transaction, held: _Held, report: Report, now: int) -> _Held:
+    """Store a report; return the attempt as its row is then."""
+    if report.progress is not None:
+        tx.execute(QUERIES["set_progress"], (encode(report.progress), held.seq))
+    if report.usage is not None:
+        tx.execute(QUERIES["set_usage"], (report.usage, held.seq))
+        tx.tally.use((day_of(now), held.owner, held.type), held.usage, report.usage)
+    if not report.events:
+        return held
+    log = numbered(held.head, [(event.type, to_micros(event.time), event.data) for event in report.events])
+    last = keep_entries(tx.connection, held.seq, log)
+    tx.journal.append(logged(held.task_id, log))
+    return held._replace(head=held.head._replace(kept=last))
+
+
+def _requeue(tx: Transaction, held: _Held, change: Transition) -> None:
+    """Make the task pending again, for another attempt."""
+    seq, error, at = held.seq, _error(change.error), to_micros(change.at)
+    tx.tally.end((day_of(at), held.owner, held.type), change)
+    due_at = at if change.run_at is None else tx.now + (change.run_at - change.at) // _MICRO
+    log = followed(held.head, change, at)
+    last = keep_entries(tx.connection, seq, log)
+    tx.journal.append(logged(held.task_id, log[-1:]))
+    tx.execute(QUERIES["keep_attempt"], (at, change.ending, error, change.peak_memory, seq))
+    row = (change.reason, due_at, change.tries, change.crashes, change.interruptions, error, last, seq)
+    queue, type_, deadline, owner, key = tx.execute(QUERIES["requeue_task"], row).fetchone()  # type: ignore[misc]
+    tx.partitions.note_deadline(deadline)
+    suspect = change.interruptions >= MAX_INTERRUPTIONS
+    tx.partitions.joined(str(queue), str(type_), due_at, later=change.reason != "queued", suspect=suspect)
+    tx.partitions.ended(tx.connection, tx.now, str(queue), str(owner), key)
+    tx.changes.append(Change(held.task_id, Status.PENDING))
+
+
+def _end(tx: Transaction, lease: Lease, change: Transition) -> bool:
+    at = to_micros(change.at)
+    values = (
+        change.status.value,
+        change.ending,
+        at,
+        change.tries,
+        change.crashes,
+        change.result,
+        _error(change.error),
+        change.peak_memory,
+        at,
+        lease.task_id.bytes,
+        lease.attempt,
+    )
+    row: Row | None = tx.execute(QUERIES["end_attempt"], values).fetchone()
+    if row is None:
+        return False
+    has_dependants, queue, owner, key = row
+    tx.tally.end((day_of(at), change.owner, change.type), change)
+    tx.journal.append(ended(lease.task_id, change.status, lease.attempt))
+    tx.partitions.ended(tx.connection, tx.now, queue, owner, key)
+    tx.changes.append(Change(lease.task_id, change.status))
+    if has_dependants:
+        settle_dependants(tx, lease.task_id, change.status, change.error)
+    return True
+
+
+def _error(error: TaskProblem | None) -> bytes | None:
+    return None if error is None else encode(error)

@@ -1,0 +1,218 @@
+"""The queue partitions (a queue and a type) of pending tasks: which of them may hold a due task.
+
+That is remembered, so that a transaction asks the table only about those. The tasks themselves are not in memory: a
+million may be pending.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+import apsw
+
+from tasker.clock import Clock, to_micros
+from tasker.engines.sqlite.bounds import UNKNOWN, Bounds, Partition
+from tasker.engines.sqlite.limits import Limits
+from tasker.engines.sqlite.rows import Row
+from tasker.engines.sqlite.sql import QUERIES
+from tasker.rules.lifecycle import MAX_INTERRUPTIONS
+
+SETTLED_AT_ONCE = 200
+"""Dependants that one transaction settles: its statements run on the event loop."""
+ABOVE_ALL = 1 << 31
+"""Above every priority."""
+_ABOVE_ALL_ROWS = (1 << 63) - 1
+_STAY_AT_ONCE = 500
+"""Tasks that one transaction looks at after the wall clock was set back."""
+
+
+class Partitions:
+    """What is known of the partitions from transaction to transaction.
+
+    limits: the limits of their queues. unsettled: tasks that have ended and whose dependants still wait.
+    left_to_settle: dependants that the transaction under way may still settle.
+    bounds: the partitions that may hold a due task. has_suspects: whether a suspect may be pending.
+    due_until: the time by which tasks are known to be due while the store follows a step of the wall clock, in
+    microseconds; None: the time of the clock.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.limits = Limits()
+        self.unsettled: dict[UUID, None] = {}
+        self.left_to_settle = SETTLED_AT_ONCE
+        self.bounds = Bounds()
+        self.has_suspects = True
+        self.due_until: int | None = None
+        self._has_new_settings = False
+        self._latest = 0
+        self._seen_until = 0
+        self._next_due: int | None = None
+        self._next_deadline: int | None = None
+        self._is_loaded = False
+        self._is_moving = False
+        self._staying: Iterator[bool] | None = None
+
+    def joined(
+        self, queue: str, type_: str, due_at: int, *, later: bool, suspect: bool = False, priority: int | None = None
+    ) -> None:
+        """Note that a task has joined its partition, to be claimed from `due_at` (microseconds)."""
+        self.has_suspects = self.has_suspects or suspect
+        if later:
+            self._next_due = due_at if self._next_due is None else min(self._next_due, due_at)
+            self._seen_until = min(self._seen_until, due_at - 1)
+        elif not suspect:
+            self.bounds.add((queue, type_), UNKNOWN if priority is None else (-priority, due_at, 0))
+
+    def ended(self, connection: apsw.Connection, now: int, queue: str, owner: str, key: Any) -> None:
+        """Note that a task has ended, pending or running: a slot of its queue, or that of its key, is free."""
+        self._add(self.limits.slot_freed(queue))
+        if key is not None and self.limits.has_parked:
+            slot = self.limits.of(queue).slot(owner, str(key))
+            self._unparked(self.limits.unpark(connection, slot, 1, now))
+
+    def unpark_many(self, connection: apsw.Connection, now: int, limit: int) -> int:
+        """Put parked tasks back into their partitions where a slot is free, at most `limit`; return how many."""
+        rows = self.limits.unpark_many(connection, now, limit)
+        self._unparked(rows)
+        return len(rows)
+
+    def note_deadline(self, deadline: int | None) -> None:
+        """Note the deadline of a pending task (microseconds), if it has one."""
+        if deadline is not None:
+            self._next_deadline = min(deadline, self._next_deadline or deadline)
+
+    def settings_changed(self) -> None:
+        """Note that a queue's settings have changed: they are read before the next claim."""
+        self._has_new_settings = True
+
+    def clock_was_set(self, until: int | None, is_moving: bool) -> None:
+        """Note that the wall clock was set, and whether the store still follows: nothing remembered holds any more.
+
+        until: see `due_until`. Tasks that wait for others wait on until all is done, for their delay may be one of the
+        old clock.
+        """
+        self.due_until, self._is_moving = until, is_moving
+        self.forget()
+        self._latest = to_micros(self._clock.now())
+
+    def committed(self) -> None:
+        """The transaction is durable: the next one may settle as many dependants again."""
+        self.left_to_settle = 0 if self._is_moving else SETTLED_AT_ONCE
+
+    def forget(self) -> None:
+        """The transaction was rolled back: what it saw may not be so. Look at the table again."""
+        self.committed()
+        self._is_loaded = False
+
+    @property
+    def has_no_limits(self) -> bool:
+        """Whether it is known that no queue has settings."""
+        return self._is_loaded and not self._has_new_settings and not self.limits.settings
+
+    @property
+    def has_more_to_do(self) -> bool:
+        """Whether another transaction is needed after the wall clock was set back."""
+        return self._staying is not None
+
+    def next_time(self) -> int | None:
+        """Return the time (microseconds) of the next change by time alone: a due task, a gate, an overdue deadline."""
+        overdue = self._next_deadline if self._next_deadline is None or self._next_deadline <= self._latest else None
+        times = (time for time in (self._next_due, self.limits.opens_at, overdue) if time is not None)
+        return min(times, default=None)
+
+    def is_current(self, queue: str, now: int) -> bool:
+        """Return whether `bounds` says all of a queue without limits, so that no look at the table is needed."""
+        is_loaded = self._is_loaded and not self._has_new_settings
+        return is_loaded and not self.limits.holds(queue) and not self._has_due(now)
+
+    def has_overdue(self, now: int) -> bool:
+        """Return whether the deadline of a pending task may have passed."""
+        return self._next_deadline is not None and self._next_deadline <= now
+
+    def read_next_deadline(self, connection: apsw.Connection) -> None:
+        """Read the next deadline of a pending task from the table."""
+        self._next_deadline = connection.execute(QUERIES["next_deadline"]).get
+
+    def open_gates(self, now: int) -> None:
+        """Begin to choose tasks in a transaction, at `now` (microseconds)."""
+        self._add(self.limits.begin(now))
+
+    def refresh(self, connection: apsw.Connection, now: int) -> None:
+        """Bring up to date which partitions may hold a due task."""
+        if now < self._latest:
+            self._is_loaded = False
+        self._latest = now
+        self._look_at_table(connection, now)
+        if self._staying is not None:
+            self._staying = self._staying if next(self._staying, False) else None
+
+    def _look_at_table(self, connection: apsw.Connection, now: int) -> None:
+        if self._has_new_settings and self._is_loaded:
+            self._add(self.limits.load(connection))
+            self._has_new_settings = False
+        if not self._is_loaded:
+            # The wall clock may have been set back, now or while no process ran: what was due stays due.
+            self._staying = self._stay_due(connection, now)
+            self._find_all(connection)
+            self.read_next_deadline(connection)
+            self.has_suspects = True
+            self.limits.load(connection)
+            self._has_new_settings = False
+        elif self._has_due(now):
+            due: Any = connection.execute(QUERIES["due_partitions"], (self._seen_until, now)).fetchall()
+            self._add(due)
+        else:
+            return
+        self._is_loaded = True
+        self._seen_until = now
+        self._next_due = connection.execute(QUERIES["next_due"], (now,)).get
+
+    def _stay_due(self, connection: apsw.Connection, now: int) -> Iterator[bool]:
+        """Have queued tasks stay due by `now`, a batch for each transaction: true while there may be more."""
+        for queue, type_, priority in _levels(connection):
+            after = now, _ABOVE_ALL_ROWS
+            while True:
+                values = (queue, type_, priority, *after, _STAY_AT_ONCE)
+                rows: list[Any] = connection.execute(QUERIES["level_after"], values).fetchall()
+                queued = [seq for _, seq, reason in rows if reason == "queued"]
+                if queued:
+                    connection.execute(QUERIES["stay_due"], {"now": now, "seqs": json.dumps(queued)})
+                    self.bounds.add((queue, type_), UNKNOWN)
+                if len(rows) < _STAY_AT_ONCE:
+                    break
+                after = rows[-1][:2]
+                yield True
+
+    def _find_all(self, connection: apsw.Connection) -> None:
+        """Find every partition, with the first task in it, due or not: one seek for each."""
+        self.bounds.clear()
+        partition: Partition = ("", "")
+        while (row := connection.execute(QUERIES["next_partition_head"], partition).fetchone()) is not None:
+            partition = row[0], row[1]
+            self.bounds.add(partition, (-row[2], row[3], row[4]))
+
+    def _add(self, partitions: Iterable[Partition]) -> None:
+        for partition in partitions:
+            self.bounds.add(partition)
+
+    def _unparked(self, rows: Sequence[Row]) -> None:
+        for queue, type_, due_at, interruptions in rows:
+            self.joined(queue, type_, due_at, later=False, suspect=interruptions >= MAX_INTERRUPTIONS)
+
+    def _has_due(self, now: int) -> bool:
+        return self._next_due is not None and self._next_due <= now
+
+
+def _levels(connection: apsw.Connection) -> Iterator[tuple[str, str, int]]:
+    """Find every priority of every partition as (queue, type, priority): one seek for each."""
+    partition: Partition = ("", "")
+    while (row := connection.execute(QUERIES["next_partition"], partition).fetchone()) is not None:
+        partition = row[0], row[1]
+        level = connection.execute(QUERIES["next_level"], (*partition, ABOVE_ALL)).get
+        while level is not None:
+            yield *partition, level
+            level = connection.execute(QUERIES["next_level"], (*partition, level)).get

@@ -1,0 +1,70 @@
+"""The transaction under way: its connection and time, and what its work gathers for the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol, TypeAlias, TypeVar
+
+import apsw
+
+from tasker.engines.shared.journal import EventRef, pack
+from tasker.engines.shared.usage import Tally
+from tasker.engines.sqlite.partitions import Partitions
+from tasker.engines.sqlite.sql import QUERIES
+from tasker.model import Change
+
+T = TypeVar("T")
+DayTally: TypeAlias = Tally[tuple[int, str, str]]
+"""By day since 1970, owner and type."""
+_DAY = 86_400_000_000
+
+
+class Transaction:
+    """One transaction of the writing connection. A rolled-back transaction is simply dropped.
+
+    execute: the connection's own method.
+    now: the wall clock when the work began, in microseconds: all of the work has this time.
+    partitions: outlives the transaction. The engine undoes its changes after a rollback.
+    journal: entries for the journal; tally: sums of usage. `finish` writes both.
+    changes: reported to listeners once the transaction is durable.
+    """
+
+    __slots__ = ("changes", "connection", "execute", "journal", "now", "partitions", "tally")
+
+    def __init__(self, connection: apsw.Connection, now: int, partitions: Partitions) -> None:
+        self.connection = connection
+        self.execute = connection.execute
+        self.now = now
+        self.partitions = partitions
+        self.journal: list[EventRef] = []
+        self.tally: DayTally = Tally()
+        self.changes: list[Change] = []
+
+    def finish(self) -> None:
+        """Write what the work has gathered, as the last statements of the transaction.
+
+        Usage: an update takes half the time of an insert that would become one, and a row is new once a day.
+        """
+        for day, owner, type_, *figures in self.tally.take():
+            self.execute(QUERIES["add_usage"], (*figures, day, owner, type_))
+            if not self.connection.changes():
+                self.execute(QUERIES["insert_usage"], (day, owner, type_, *figures))
+        if self.journal:
+            for row in pack(self.journal):
+                self.execute(QUERIES["insert_journal"], (self.now, row))
+            self.journal.clear()
+
+
+class Write(Protocol):
+    """Do `work` in a transaction of the writing connection; return its result once that is durable.
+
+    size: the bytes that it writes, if they may be many. Raises what `work` raises, and Unavailable.
+    """
+
+    def __call__(self, work: Callable[[Transaction], T], *, size: int = 0) -> asyncio.Future[T]: ...
+
+
+def day_of(micros: int) -> int:
+    """Return the day since 1970, in UTC, of a moment."""
+    return micros // _DAY
