@@ -22,7 +22,7 @@ from tasker.model.keys import Caller, Scope, as_scopes
 from tasker.model.schedules import Fired, Firing, Schedule, SchedulePage, Skip
 from tasker.requests.schedules import FIELDS, MIN_INTERVAL, merge
 from tasker.requests.submissions import Submission
-from tasker.rules.timing import for_tick, plan, resumed_at, set_right, ticks
+from tasker.rules.ticks import for_tick, plan, resumed_at, set_right, ticks
 from tasker.service.admission import OpenQueues
 from tasker.service.cursors import Cursors
 from tasker.service.drafts import check_submission, draft_of

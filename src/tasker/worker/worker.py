@@ -20,8 +20,8 @@ from tasker.release import LEVEL, release
 from tasker.rules.lifecycle import Released
 from tasker.tasktypes.registry import Registry
 from tasker.worker.attempts import AttemptRunner, RunningAttempt
-from tasker.worker.backoff import Backoff
 from tasker.worker.leases import Leases
+from tasker.worker.outages import Backoff
 from tasker.worker.slot_pools import Backlog, SlotPool
 
 _CLAIM_WAIT = timedelta(seconds=60)

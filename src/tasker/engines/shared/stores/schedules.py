@@ -20,7 +20,7 @@ from tasker.engines.shared.values import DUE_BYTES, PAGE_BYTES
 from tasker.errors import RequestError
 from tasker.model import Draft, Receipt
 from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage, Skip
-from tasker.rules.timing import resolve, settle, tick_of, with_recent
+from tasker.rules.ticks import resolve, settle, tick_of, with_recent
 
 _OWNERS = 0x74696D65
 """The kind of lock by which one transaction at a time counts an owner's schedules: "time"."""
