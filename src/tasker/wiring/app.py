@@ -137,10 +137,10 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
     random, hub, history = SystemRandom(), Hub(), History()
     metrics = Metrics(slots=settings.slots if settings.worker else 0)
     async with contextlib.AsyncExitStack() as stack:
-        engine, clock = await stack.enter_async_context(open_engine(settings))
-        gpt = Gpt(settings.gpt, clock, has_budgets=lambda: service.budgets.are_set)
+        gpt = Gpt(settings.gpt, has_budgets=lambda: service.budgets.are_set)
         stack.push_async_callback(gpt.aclose)
-        registry = make_registry(settings, gpt)
+        registry = make_registry(settings, gpt)  # before the store: what is refused here has migrated nothing
+        engine, clock = await stack.enter_async_context(open_engine(settings))
         stack.callback(engine.watch(hub.publish))
         worker: Worker | None = None
         health: Health | None = None
