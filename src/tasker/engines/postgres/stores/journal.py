@@ -27,6 +27,7 @@ from tasker.engines.shared.journal import (
     PlacedEvent,
     Subject,
     end_of,
+    entry_of,
     find_events,
     first_page,
     from_cursor,
@@ -172,18 +173,8 @@ def _ready(rows: Sequence[Any], first: int, settled: int) -> list[tuple[int, byt
 
 
 def _entry(name: bytes, found: FoundEvent, tasks: dict[UUID, Task]) -> JournalEntry:
-    placed, subject, entry, is_end = found
-    task_id = UUID(bytes=placed.ref.task_id)
-    task = tasks.get(task_id) if is_end else None
+    task_id, entry = UUID(bytes=found.placed.ref.task_id), found.entry
+    task = tasks.get(task_id) if found.is_end else None
     if task is not None and (task.status != entry.type or task.attempt != entry.attempt):  # it runs again already
         task = None
-    return JournalEntry(
-        cursor=to_cursor(name, placed.place),
-        event=event_of(entry, task_id),
-        type=subject.type,
-        queue=subject.queue,
-        tags=subject.tags,
-        owner=subject.owner,
-        commit=placed.row,
-        task=task,
-    )
+    return entry_of(name, found, event_of(entry, task_id), task)

@@ -18,6 +18,7 @@ from tasker.engines.shared.journal import (
     PlacedEvent,
     Subject,
     end_of,
+    entry_of,
     find_events,
     from_cursor,
     spread,
@@ -132,15 +133,6 @@ def _entries(connection: apsw.Connection, query: str, values: tuple[int, ...]) -
 
 
 def _entry(connection: apsw.Connection, results: Results, name: bytes, found: FoundEvent, now: int) -> JournalEntry:
-    placed, subject, entry, is_end = found
-    task_id = task_id_of(placed.ref.task_id)
-    return JournalEntry(
-        cursor=to_cursor(name, placed.place),
-        event=event_of(entry, task_id),
-        type=subject.type,
-        queue=subject.queue,
-        tags=subject.tags,
-        owner=subject.owner,
-        commit=placed.row,
-        task=reads.find_whole(connection, task_id, now, results) if is_end else None,
-    )
+    task_id = task_id_of(found.placed.ref.task_id)
+    task = reads.find_whole(connection, task_id, now, results) if found.is_end else None
+    return entry_of(name, found, event_of(found.entry, task_id), task)
