@@ -10,12 +10,10 @@ import asyncpg
 
 from tasker.engines.postgres.attempts import insert_events
 from tasker.engines.postgres.connections import Connections
-from tasker.engines.postgres.jobs import Jobs
-from tasker.engines.postgres.parking import Parking
 from tasker.engines.postgres.reads import Reads
-from tasker.engines.postgres.retention import Erasure
+from tasker.engines.postgres.retention import OnTasks
 from tasker.engines.postgres.rows import head_of, task_of
-from tasker.engines.postgres.ties import End, TiedTasks
+from tasker.engines.postgres.ties import End
 from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.shared.cursors import to_cursor
 from tasker.engines.shared.journal import ended, logged
@@ -35,17 +33,8 @@ from tasker.model.control import Action, Chosen, ChosenTask, Counted
 Act = Callable[[Transaction, UUID], Awaitable[Any]]
 
 
-class TaskChanges:
+class TaskChanges(OnTasks):
     """Cancel, retry and delete, on the tables of one schema."""
-
-    def __init__(
-        self, queries: dict[str, str], jobs: Jobs, parking: Parking, ties: TiedTasks, erasure: Erasure
-    ) -> None:
-        self._queries = queries
-        self._jobs = jobs
-        self._parking = parking
-        self._ties = ties
-        self._erasure = erasure
 
     async def cancel(self, tx: Transaction, task_id: UUID) -> Task:
         """Cancel a pending task, or ask the worker of a running one to."""
