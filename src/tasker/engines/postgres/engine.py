@@ -44,6 +44,7 @@ from tasker.engines.postgres.ties import Settler, TiedTasks
 from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.postgres.waiters import Waiters
 from tasker.engines.shared.batches import draft_size
+from tasker.engines.shared.listeners import Listeners
 from tasker.engines.shared.stores.audit import Audit
 from tasker.engines.shared.stores.secrets import Secrets
 from tasker.engines.shared.stores.usage import Usage
@@ -119,7 +120,7 @@ class PostgresEngine:
         self._reads = Reads(self._queries, schema)
         self._steps = DatabaseSteps(connections, self._queries, lease, elapsed)
         self._waiters = Waiters()
-        self._listeners: list[protocol.Listener] = []
+        self._listeners = Listeners()
         self._listener = Listener(connections, self._heard)
         texts = Texts(self._queries, schema)
         self._make_writers(schema, texts)
@@ -285,13 +286,7 @@ class PostgresEngine:
         await self._connections.transact(lambda tx: tx.execute(self._queries["probe"]))
 
     def watch(self, listener: protocol.Listener) -> Callable[[], None]:
-        self._listeners.append(listener)
-
-        def stop() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
-
-        return stop
+        return self._listeners.add(listener)
 
     # inside
 
@@ -306,7 +301,7 @@ class PostgresEngine:
         if tx.is_retry:
             self._heard((), [])
         if tx.changes:
-            self._notify(tx.changes)
+            self._listeners.notify(tx.changes)
         if tx.partitions:
             self._waiters.wake(tx.partitions)
         if tx.unsettled:
@@ -315,14 +310,7 @@ class PostgresEngine:
     def _heard(self, partitions: Iterable[str], changes: list[model.Change]) -> None:
         """Pass on a notification of another process; an empty one says that some may have been lost."""
         if changes or not partitions:
-            self._notify(changes)
+            self._listeners.notify(changes)
         if not changes and not partitions:
             self._waiters.wake_all()
         self._waiters.wake(partitions)
-
-    def _notify(self, changes: Sequence[model.Change]) -> None:
-        for listener in tuple(self._listeners):
-            try:
-                listener(changes)
-            except Exception:  # one listener's fault must not keep the others from hearing
-                _log.exception("store.listener_failed")

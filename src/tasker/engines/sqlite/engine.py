@@ -19,6 +19,7 @@ from tasker import model
 from tasker.clock import Clock, to_micros
 from tasker.engines import protocol
 from tasker.engines.shared.batches import draft_size
+from tasker.engines.shared.listeners import Listeners
 from tasker.engines.shared.stores.audit import Audit
 from tasker.engines.shared.stores.secrets import Secrets
 from tasker.engines.shared.stores.usage import Usage
@@ -130,7 +131,7 @@ class SqliteEngine:
         self.webhooks: protocol.WebhookStore = SqliteWebhooks(database, self._follow_clock)
         self.control: protocol.Control = SqliteControl(clock, read, write, self._erase)
         self.queues: protocol.QueueStore = SqliteQueues(read, write, self._partitions, clock)
-        self._listeners: list[protocol.Listener] = []
+        self._listeners = Listeners()
         self._timer: asyncio.TimerHandle | None = None
         self._moving = False
         self._erasing: set[asyncio.Task[int]] = set()
@@ -269,13 +270,7 @@ class SqliteEngine:
         await self._commits.run(probe)
 
     def watch(self, listener: protocol.Listener) -> Callable[[], None]:
-        self._listeners.append(listener)
-
-        def stop() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
-
-        return stop
+        return self._listeners.add(listener)
 
     async def _erase(self, work: Callable[[Transaction], tuple[int, References]]) -> int:
         """Do work that erases, then remove the files that it returns, even if the caller is cancelled meanwhile."""
@@ -316,7 +311,7 @@ class SqliteEngine:
         started, abandoned = self._waiters.deliver()
         changes += started
         if changes:
-            self._notify(changes)
+            self._listeners.notify(changes)
         self._give_back(abandoned)
         self._settle_later()
         self._look_later()
@@ -336,13 +331,6 @@ class SqliteEngine:
             _log.warning("store.dependants_not_settled", reason=error.detail)
         finally:
             self._settling = None
-
-    def _notify(self, changes: Sequence[model.Change]) -> None:
-        for listener in tuple(self._listeners):
-            try:
-                listener(changes)
-            except Exception:  # a bug in one listener must not keep the others from it, nor stop the writer
-                _log.exception("store.listener_failed")
 
     def _give_back(self, claims: Sequence[model.Claim]) -> None:
         """Release claims whose caller was cancelled while they were being stored."""
