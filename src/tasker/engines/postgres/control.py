@@ -18,13 +18,7 @@ from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.shared.cursors import to_cursor
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import reopened
-from tasker.engines.shared.refusals import (
-    cannot_cancel,
-    cannot_delete,
-    cannot_retry,
-    dependency_not_completed,
-    not_settled,
-)
+from tasker.engines.shared.refusals import cannot, dependency_not_completed, not_settled
 from tasker.engines.shared.values import read_extra
 from tasker.errors import Conflict, Expired, NotFound
 from tasker.model import Change, Draft, Status, Task, TaskFilter
@@ -40,7 +34,7 @@ class TaskChanges(OnTasks):
         """Cancel a pending task, or ask the worker of a running one to."""
         status = await self.cancel_if_open(tx, task_id)
         if status not in ("pending", "running") and not (tx.is_retry and status == "cancelled"):
-            raise cannot_cancel(status)
+            raise cannot("cancel", status)
         return await self._task(tx, task_id)
 
     async def cancel_if_open(self, tx: Transaction, task_id: UUID) -> str:
@@ -67,7 +61,7 @@ class TaskChanges(OnTasks):
         if tx.is_retry and row["status"] in ("pending", "running"):
             return await self._task(tx, task_id)
         if row["status"] not in ("failed", "cancelled"):
-            raise cannot_retry(row["status"])
+            raise cannot("retry", row["status"])
         depends_on = read_extra(row["extra"])["depends_on"] if row["extra"] else ()
         waits_for, failed = await self._ties.check_retry(
             tx, row["owner"], row["type"], row["unique_key"], depends_on, may_miss=row["saw_all"]
@@ -95,7 +89,7 @@ class TaskChanges(OnTasks):
                 return
             raise
         if row["status"] in ("pending", "running"):
-            raise cannot_delete(row["status"])
+            raise cannot("delete", row["status"])
         if row["has_dependants"] and await tx.fetchval(self._queries["is_awaited"], task_id):
             raise not_settled()
         await self._erasure.delete(tx, row["seq"], task_id)

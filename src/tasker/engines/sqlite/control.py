@@ -15,14 +15,7 @@ from tasker.clock import Clock, to_micros
 from tasker.engines.shared.cursors import to_cursor
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import Head, reopened
-from tasker.engines.shared.refusals import (
-    cannot_cancel,
-    cannot_delete,
-    cannot_retry,
-    dependency_not_completed,
-    key_in_use,
-    not_settled,
-)
+from tasker.engines.shared.refusals import cannot, dependency_not_completed, key_in_use, not_settled
 from tasker.engines.sqlite import reads, retention
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.retention import References, check_not_expired
@@ -68,7 +61,7 @@ def cancel(tx: Transaction, task_id: UUID) -> Task:
     """Cancel a pending task, or ask the worker of a running one to stop."""
     status, is_done = cancel_open(tx, task_id)
     if not is_done:
-        raise cannot_cancel(status)
+        raise cannot("cancel", status)
     return _task(tx, task_id)
 
 
@@ -97,7 +90,7 @@ def retry(tx: Transaction, task_id: UUID) -> Task:
     """Make a failed or cancelled task pending again."""
     seq, status, worker, *end, _ = _row(tx, task_id)
     if status not in ("failed", "cancelled"):
-        raise cannot_retry(status)
+        raise cannot("retry", status)
     known = _task(tx, task_id)
     waits_for = _check_ties(tx, known)
     if worker is not None:
@@ -134,7 +127,7 @@ def delete(tx: Transaction, task_id: UUID) -> References:
     """Erase a terminal task and all that belongs to it. Raises Conflict until its dependants are settled."""
     seq, status, *_ = _row(tx, task_id)
     if status in ("pending", "running"):
-        raise cannot_delete(status)
+        raise cannot("delete", status)
     if task_id in tx.partitions.unsettled:
         raise not_settled()
     return retention.delete(tx, seq, task_id)
