@@ -18,20 +18,11 @@ from tasker.engines.postgres.ties import TiedTasks
 from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.shared.log import Entry
 from tasker.engines.shared.refusals import check_keys, check_moved, check_stored, taken
+from tasker.engines.shared.stored import attempt_of, event_of, key_of
 from tasker.engines.shared.stores.records import find_records, find_records_of, put_records
 from tasker.engines.shared.tables import ARCHIVED, InTheWay, Row, read_records
 from tasker.errors import ArchiveError, Conflict
-from tasker.model.archive import (
-    COLUMNS,
-    TEXTS,
-    StoredAttempt,
-    StoredEvent,
-    StoredKey,
-    StoredRecord,
-    StoredTask,
-    bytes_of,
-    text_of,
-)
+from tasker.model.archive import COLUMNS, TEXTS, StoredAttempt, StoredEvent, StoredRecord, StoredTask, bytes_of, text_of
 
 _UNFIT = asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, RuntimeError, ValueError, OverflowError
 """Raised where an imported task or record cannot be stored."""
@@ -161,12 +152,12 @@ class PostgresArchive:
             return []
         seqs, ids = [row["seq"] for row in rows], [row["task_id"] for row in rows]
         attempts, events, keys = defaultdict(list), defaultdict(list), defaultdict(list)
-        for seq, *values, error, peak in await connection.fetch(self._queries["archive_attempts"], seqs):
-            attempts[seq].append(StoredAttempt(**_named(StoredAttempt, [*values, text_of(error), peak])))
-        for seq, *values, data in await connection.fetch(self._queries["archive_events"], seqs):
-            events[seq].append(StoredEvent(**_named(StoredEvent, [*values, data.decode()])))
-        for task_id, *values, reply in await connection.fetch(self._queries["archive_keys"], ids):
-            keys[task_id].append(StoredKey(**_named(StoredKey, [*values, reply.decode()])))
+        for seq, *values in await connection.fetch(self._queries["archive_attempts"], seqs):
+            attempts[seq].append(attempt_of(*values))
+        for seq, *values in await connection.fetch(self._queries["archive_events"], seqs):
+            events[seq].append(event_of(*values))
+        for task_id, *values in await connection.fetch(self._queries["archive_keys"], ids):
+            keys[task_id].append(key_of(*values))
         tasks = []
         for row in rows:
             own: dict[str, Any] = {name: text_of(row[name]) if name in TEXTS else row[name] for name in COLUMNS}
@@ -188,7 +179,3 @@ def _attempt_row(seq: int, one: StoredAttempt) -> tuple[Any, ...]:
 
 def _entry(event: StoredEvent) -> Entry:
     return Entry(event.sequence, event.attempt, event.type, event.time, event.data.encode())
-
-
-def _named(struct: Any, values: Sequence[Any]) -> dict[str, Any]:
-    return dict(zip(struct.__struct_fields__, values, strict=True))

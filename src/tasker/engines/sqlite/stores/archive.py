@@ -13,6 +13,7 @@ import msgspec
 
 from tasker.clock import Clock, from_micros, to_micros
 from tasker.engines.shared.refusals import check_keys, check_moved, check_stored, taken
+from tasker.engines.shared.stored import attempt_of, event_of, key_of
 from tasker.engines.shared.stores.records import find_records, find_records_of, put_records
 from tasker.engines.shared.tables import ARCHIVED, InTheWay, read_records
 from tasker.engines.shared.values import encode
@@ -27,18 +28,7 @@ from tasker.engines.sqlite.tables import SqliteDatabase, at_once, rows_of
 from tasker.engines.sqlite.ties import resume_waiting
 from tasker.engines.sqlite.transaction import Transaction, Write
 from tasker.errors import ArchiveError, Conflict
-from tasker.model.archive import (
-    COLUMNS,
-    TEXTS,
-    TIMES,
-    StoredAttempt,
-    StoredEvent,
-    StoredKey,
-    StoredRecord,
-    StoredTask,
-    bytes_of,
-    text_of,
-)
+from tasker.model.archive import COLUMNS, TEXTS, TIMES, StoredRecord, StoredTask, bytes_of, text_of
 
 _tags = msgspec.json.Decoder(list[str]).decode
 _INSERT = f"INSERT INTO task ({', '.join(COLUMNS)}, lease_expires_at) VALUES ({', '.join('?' * len(COLUMNS))}, ?)"  # noqa: S608
@@ -280,23 +270,9 @@ def _whole(connection: apsw.Connection, results: Results, row: Columns) -> Store
     return StoredTask(
         **values,
         attempts=[
-            StoredAttempt(
-                attempt=attempt,
-                worker=worker,
-                started_at=from_micros(started_at),
-                finished_at=from_micros(finished_at),
-                ending=ending,
-                error=text_of(error),
-                peak_memory=peak,
-            )
-            for attempt, worker, started_at, finished_at, ending, error, peak in attempts
+            attempt_of(attempt, worker, from_micros(started_at), from_micros(finished_at), *rest)
+            for attempt, worker, started_at, finished_at, *rest in attempts
         ],
-        events=[
-            StoredEvent(sequence=sequence, attempt=attempt, type=type_, time=from_micros(time), data=data.decode())
-            for sequence, attempt, type_, time, data in events
-        ],
-        keys=[
-            StoredKey(key=key, fingerprint=fingerprint, expires_at=from_micros(expires_at), reply=reply.decode())
-            for key, fingerprint, expires_at, reply in keys
-        ],
+        events=[event_of(*head, from_micros(time), data) for *head, time, data in events],
+        keys=[key_of(*head, from_micros(expires_at), reply) for *head, expires_at, reply in keys],
     )
