@@ -13,6 +13,7 @@ from tasker.engines.postgres.rows import attempt_of, entry_of, event_of, head_of
 from tasker.engines.postgres.transaction import Connection
 from tasker.engines.shared.cursors import from_cursor, to_cursor
 from tasker.engines.shared.log import merge
+from tasker.engines.shared.sql import join_terms
 from tasker.engines.shared.values import PAGE_BYTES
 from tasker.model import Attempt, Event, Page, PartitionStats, Status, Task, TaskFilter
 
@@ -125,8 +126,4 @@ def _condition(where: TaskFilter, cursor: str | None) -> tuple[str, list[Any]]:
         ("owner = $%d AND owner <> ''" if where.owner else "owner = $%d", where.owner),  # so that its index is used
         ("seq < $%d", None if cursor is None else from_cursor(cursor)),
     )
-    for term, value in asked:
-        if value is not None:
-            values.append(value)
-            terms.append(term % len(values))
-    return " AND ".join(terms), values
+    return join_terms(terms, asked, values), values

@@ -12,6 +12,7 @@ from msgspec import Raw, structs
 from tasker.clock import from_micros
 from tasker.engines.shared.cursors import from_cursor, to_cursor
 from tasker.engines.shared.log import Entry, Head, merge
+from tasker.engines.shared.sql import join_terms
 from tasker.engines.shared.values import PAGE_BYTES, encode, size_of
 from tasker.engines.sqlite.result_files import Results, is_reference, lost
 from tasker.engines.sqlite.rows import (
@@ -132,7 +133,6 @@ _NEWEST = (
 
 def _condition(where: TaskFilter, cursor: str | None, now: int, limit: int) -> tuple[str, list[Any]]:
     """Return the condition of every field but the status, and the query's values: ?1 is `now`, ?2 `limit`."""
-    terms: list[str] = ["1"]
     values: list[Any] = [now, limit]
     asked = (
         ("seq IN (SELECT seq FROM task_tag WHERE tag = ?%d)", where.tag),
@@ -144,11 +144,7 @@ def _condition(where: TaskFilter, cursor: str | None, now: int, limit: int) -> t
         ("owner = ?%d AND owner <> ''" if where.owner else "owner = ?%d", where.owner),
         ("seq < ?%d", None if cursor is None else from_cursor(cursor)),
     )
-    for term, value in asked:
-        if value is not None:
-            values.append(value)
-            terms.append(term % len(values))
-    return " AND ".join(terms), values
+    return join_terms(["1"], asked, values), values
 
 
 def find_attempts(connection: apsw.Connection, task_id: UUID, now: int) -> list[Attempt]:
