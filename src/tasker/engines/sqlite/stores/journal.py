@@ -10,21 +10,7 @@ from datetime import timedelta
 import apsw
 
 from tasker.clock import Clock, to_micros
-from tasker.engines.shared.journal import (
-    PAGE_BYTES,
-    ROWS_AT_ONCE,
-    FoundEvent,
-    Place,
-    PlacedEvent,
-    Subject,
-    end_of,
-    entry_of,
-    find_events,
-    from_cursor,
-    spread,
-    to_cursor,
-    wanted,
-)
+from tasker.engines.shared import journal
 from tasker.engines.shared.log import Entry, Head
 from tasker.engines.sqlite import reads
 from tasker.engines.sqlite.reader import Reader
@@ -60,7 +46,7 @@ class SqliteJournal:
         return await self._read(_tail)
 
     async def read(self, after: str | None = None, *, limit: int = 100) -> JournalPage:
-        name, place = (b"", Place(0)) if after is None else from_cursor(after)
+        name, place = (b"", journal.Place(0)) if after is None else journal.from_cursor(after)
         now = to_micros(self._clock.now())
         known = None if after is None else name
         return await self._read(_page, self._results, known, place, limit, now)
@@ -86,53 +72,57 @@ def _prune(tx: Transaction, before: int, from_id: int, limit: int) -> int:
 
 def _tail(connection: apsw.Connection) -> str:
     _, last = connection.execute(QUERIES["journal_ends"]).get
-    return to_cursor(connection.execute(QUERIES["journal_name"]).get, Place(last + 1))
+    return journal.to_cursor(connection.execute(QUERIES["journal_name"]).get, journal.Place(last + 1))
 
 
 def _page(
-    connection: apsw.Connection, results: Results, name: bytes | None, after: Place, limit: int, now: int
+    connection: apsw.Connection, results: Results, name: bytes | None, after: journal.Place, limit: int, now: int
 ) -> JournalPage:
     with connection:  # one snapshot for all of it
         own = connection.execute(QUERIES["journal_name"]).get
         first, last = connection.execute(QUERIES["journal_ends"]).get
         if name is not None and (name != own or not first <= after.row <= last + 1):
-            return JournalPage(entries=[], cursor=to_cursor(own, Place(first)), was_reset=True)
+            return JournalPage(entries=[], cursor=journal.to_cursor(own, journal.Place(first)), was_reset=True)
         if name is None:
-            after = Place(first)
-        rows: list[Row] = connection.execute(QUERIES["journal_rows"], (after.row, ROWS_AT_ONCE)).fetchall()
-        placed = spread(rows, after, limit)
+            after = journal.Place(first)
+        rows: list[Row] = connection.execute(QUERIES["journal_rows"], (after.row, journal.ROWS_AT_ONCE)).fetchall()
+        placed = journal.spread(rows, after, limit)
         entries: list[JournalEntry] = []
         size = 0
         for found in _find_events(connection, placed, now):
-            if size > PAGE_BYTES:
+            if size > journal.PAGE_BYTES:
                 return JournalPage(entries=entries, cursor=entries[-1].cursor)
             entries.append(_entry(connection, results, own, found, now))
             size += entries[-1].size
-    return JournalPage(entries=entries, cursor=to_cursor(own, end_of(placed, after)))
+    return JournalPage(entries=entries, cursor=journal.to_cursor(own, journal.end_of(placed, after)))
 
 
-def _find_events(connection: apsw.Connection, placed: Sequence[PlacedEvent], now: int) -> list[FoundEvent]:
+def _find_events(
+    connection: apsw.Connection, placed: Sequence[journal.PlacedEvent], now: int
+) -> list[journal.FoundEvent]:
     """Read the events that these references stand for."""
     subjects = {}
     for task_id in dict.fromkeys(one.ref.task_id for one in placed):
         row = connection.execute(QUERIES["subject"], (task_id, now)).fetchone()
         if row is not None:
             seq, type_, queue, tags, owner, *head = row
-            subjects[task_id] = Subject(seq, type_, queue, tags_of(tags), owner, Head(*head))
-    want = wanted(placed, subjects)
+            subjects[task_id] = journal.Subject(seq, type_, queue, tags_of(tags), owner, Head(*head))
+    want = journal.wanted(placed, subjects)
     kept: dict[int, dict[int, Entry]] = defaultdict(dict)
     for seq, low, high in want.ranges:
         kept[seq] |= _entries(connection, "events_between", (seq, low, high))
     for seq in want.ends:
         kept[seq] |= _entries(connection, "starts_and_ends", (seq,))
-    return find_events(placed, subjects, kept)
+    return journal.find_events(placed, subjects, kept)
 
 
 def _entries(connection: apsw.Connection, query: str, values: tuple[int, ...]) -> dict[int, Entry]:
     return {row[0]: Entry(*row) for row in connection.execute(QUERIES[query], values)}
 
 
-def _entry(connection: apsw.Connection, results: Results, name: bytes, found: FoundEvent, now: int) -> JournalEntry:
+def _entry(
+    connection: apsw.Connection, results: Results, name: bytes, found: journal.FoundEvent, now: int
+) -> JournalEntry:
     task_id = task_id_of(found.placed.ref.task_id)
     task = reads.find_whole(connection, task_id, now, results) if found.is_end else None
-    return entry_of(name, found, event_of(found.entry, task_id), task)
+    return journal.entry_of(name, found, event_of(found.entry, task_id), task)
