@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -45,14 +46,14 @@ USAGE_PARAMETERS = (
 )
 
 
+@dataclass
 class UsageOperations:
     """Show what was used up, and the budget."""
 
     tag = "usage"
 
-    def __init__(self, usage: UsageService, budgets: Budgets) -> None:
-        self._usage = usage
-        self._budgets = budgets
+    _usage: UsageService
+    _budgets: Budgets
 
     @get(
         "/usage",

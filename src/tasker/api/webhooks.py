@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from msgspec import UNSET, UnsetType
@@ -34,14 +35,14 @@ _STATUS = Parameter(
 _EXAMPLE = {"url": "https://example.com/hook", "events": ["task.completed", "task.failed"], "type": "gpt"}
 
 
+@dataclass
 class WebhookOperations:
     """Create, read, change, rotate and erase webhooks; list and repeat deliveries. rules: of the webhooks' URLs."""
 
     tag = "webhooks"
 
-    def __init__(self, webhooks: Webhooks, rules: UrlRules) -> None:
-        self._webhooks = webhooks
-        self._rules = rules
+    _webhooks: Webhooks
+    _rules: UrlRules
 
     @post(
         "/webhook",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import apsw
@@ -30,14 +31,14 @@ from tasker.model.control import Action, Chosen, ChosenTask, Counted
 Erase = Callable[[Callable[[Transaction], tuple[int, References]]], Awaitable[int]]
 
 
+@dataclass
 class SqliteControl:
     """Implements Control. erase: does work in a transaction, then removes the result files that it names."""
 
-    def __init__(self, clock: Clock, read: Reader, write: Write, erase: Erase) -> None:
-        self._clock = clock
-        self._read = read
-        self._write = write
-        self._erase = erase
+    _clock: Clock
+    _read: Reader
+    _write: Write
+    _erase: Erase
 
     async def find_draft(self, task_id: UUID) -> Draft | None:
         return await self._read(_find_draft, task_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -38,15 +39,15 @@ _NEXT = f"{_SELECT} WHERE seq > ? AND (expires_at IS NULL OR expires_at > ?) ORD
 _RESULT = COLUMNS.index("result")
 
 
+@dataclass
 class SqliteArchive:
     """Implements ArchiveStore. read, write, database: do work on the reading connection, or in a transaction."""
 
-    def __init__(self, clock: Clock, read: Reader, write: Write, database: SqliteDatabase, results: Results) -> None:
-        self._database = database
-        self._results = results
-        self._clock = clock
-        self._read = read
-        self._write = write
+    _clock: Clock
+    _read: Reader
+    _write: Write
+    _database: SqliteDatabase
+    _results: Results
 
     async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredRecord] | list[StoredTask]]:
         """One process has the file and nothing writes meanwhile, so that all is as at one moment."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 import apsw
@@ -23,24 +24,16 @@ from tasker.model.journal import JournalEntry, JournalLimits, JournalPage
 _MICRO = timedelta(microseconds=1)
 
 
+@dataclass
 class SqliteJournal:
     """Implements JournalStore. erase_until: returns the time until which rows may be erased, in microseconds."""
 
-    def __init__(
-        self,
-        read: Reader,
-        write: Write,
-        clock: Clock,
-        limits: JournalLimits,
-        results: Results,
-        erase_until: Callable[[], int],
-    ) -> None:
-        self._results = results
-        self._read = read
-        self._write = write
-        self._clock = clock
-        self._limits = limits
-        self._erase_until = erase_until
+    _read: Reader
+    _write: Write
+    _clock: Clock
+    _limits: JournalLimits
+    _results: Results
+    _erase_until: Callable[[], int]
 
     async def tail(self) -> str:
         return await self._read(_tail)
