@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 from uuid import UUID
@@ -54,23 +55,16 @@ class Settled:
             self._seen = (last, await connection.fetchval("SELECT pg_current_xact_id()::text::bigint"))
 
 
+@dataclass
 class PostgresJournal:
     """prune: runs a function in a transaction, unless another process is pruning."""
 
-    def __init__(
-        self,
-        connections: Connections,
-        queries: dict[str, str],
-        prune: Prune,
-        limits: JournalLimits,
-        erase_until: EraseUntil,
-    ) -> None:
-        self._connections = connections
-        self._queries = queries
-        self._prune = prune
-        self._limits = limits
-        self._erase_until = erase_until
-        self._settled = Settled()
+    _connections: Connections
+    _queries: dict[str, str]
+    _prune: Prune
+    _limits: JournalLimits
+    _erase_until: EraseUntil
+    _settled: Settled = field(default_factory=Settled, init=False)
 
     async def tail(self) -> str:
         """Transactions under way that have a smaller number count as before the tail."""
