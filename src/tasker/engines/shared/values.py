@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 
-from tasker.model import Extra, Policy, Progress, Task, TaskProblem
+from tasker.model import Claim, Extra, Policy, Progress, Task, TaskProblem
 
+CLAIM_FIELDS = Claim.__struct_fields__[:-1]
+"""The fields of a Claim that are columns of its task, in order: all but `secrets`."""
 encode = msgspec.json.Encoder().encode
 PAGE_BYTES = 1 << 20
 """Maximum size of the params and results on one page of a list; a larger item is alone on its page."""

@@ -13,7 +13,14 @@ from msgspec import Raw
 
 from tasker.clock import from_micros, to_micros
 from tasker.engines.shared.log import Entry
-from tasker.engines.shared.values import decode_policy, decode_problem, decode_progress, encode, read_extra
+from tasker.engines.shared.values import (
+    CLAIM_FIELDS,
+    decode_policy,
+    decode_problem,
+    decode_progress,
+    encode,
+    read_extra,
+)
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.model import Attempt, Claim, Draft, Event, Reason, Status, Task
 
@@ -24,6 +31,8 @@ PARKED = 1 << 60
 
 _tags = msgspec.json.Decoder(list[str])
 _NO_EXTRA: dict[str, Any] = {}
+_POLICY = CLAIM_FIELDS.index("policy")
+_STARTED_AT = CLAIM_FIELDS.index("started_at")
 
 
 def task_id_of(blob: bytes) -> UUID:
@@ -94,24 +103,11 @@ def _reason(stored: Reason, due_at: int, now: int) -> Reason:
 
 def claim_of(row: Row) -> Claim:
     """Return the Claim of a running attempt, from a row of CLAIM_COLUMNS."""
-    task_id, attempt, type_, params, queue, priority, policy, tries, crashes, interruptions, *columns = row
-    started_at, worker, owner, usage = columns
-    return Claim(
-        task_id=UUID(bytes=task_id),
-        attempt=attempt,
-        type=type_,
-        params=params,
-        queue=queue,
-        priority=priority,
-        policy=decode_policy(policy),
-        tries=tries,
-        crashes=crashes,
-        interruptions=interruptions,
-        started_at=from_micros(started_at),
-        worker=worker,
-        owner=owner,
-        usage=usage,
-    )
+    columns = list(row)
+    columns[0] = UUID(bytes=columns[0])
+    columns[_POLICY] = decode_policy(columns[_POLICY])
+    columns[_STARTED_AT] = from_micros(columns[_STARTED_AT])
+    return Claim(*columns)
 
 
 def first_claim(draft: Draft, worker: str, now: int) -> Claim:
