@@ -27,7 +27,17 @@ from tasker.api.calls import (
 )
 from tasker.api.catalogue import type_in_path
 from tasker.api.events import STREAMS, EventOperations
-from tasker.api.operation import STORE_PROBLEMS, SUBMIT_PROBLEMS, TYPE_PROBLEMS, Answer, delete, get, ok, post, put
+from tasker.api.operation import (
+    STORE_PROBLEMS,
+    SUBMIT_PROBLEMS,
+    TYPE_PROBLEMS,
+    Answer,
+    Operation,
+    delete,
+    get,
+    ok,
+    post,
+)
 from tasker.api.pages import list_query, next_link, page_parameters
 from tasker.api.problems import Refused, task_problem_reply
 from tasker.api.receipts import as_told, members, show_task
@@ -89,7 +99,7 @@ _WAITED_FOR = Answer(
 _CHECKED = Answer("Valid, and not stored, as `Prefer: handling=validate` asks.", headers=("Preference-Applied",))
 _RETRIED = Answer("It is pending again, with all its tries.", wire.Task, ("Retry-After",), receipt=wire.TaskReceipt)
 _submission = partial(
-    post,
+    Operation,
     answers={202: _ACCEPTED, 200: _WAITED_FOR, 204: _CHECKED},
     scope="submit",
     problems=(*SUBMIT_PROBLEMS, *TYPE_PROBLEMS),
@@ -125,7 +135,6 @@ class TaskOperations:
     tag = "tasks"
 
     def __init__(self, service: Service, clock: Clock, events: EventOperations) -> None:
-        self._registry = service.registry
         self._tasks = service.tasks
         self._submissions = service.submissions
         self._following = service.following
@@ -134,7 +143,7 @@ class TaskOperations:
         self._events = events
         self._service = service
 
-    @_submission("/task", "Submit a task", body="submission")
+    @_submission("POST", "/task", "Submit a task", body="submission")
     async def submit_task(self, call: Call) -> Reply | Stream:
         return await self._when_ended(call, await self._submit(call, await call.body()))
 
@@ -188,29 +197,28 @@ class TaskOperations:
         return Reply(200, body, JSON_HEADERS + next_link(call, "/task", page.next_cursor))
 
     @_submission(
+        "POST",
         "/type/{name}/task",
         "Submit a task of this type; the body is its params",
         problems=SUBMIT_PROBLEMS,
         body="params",
     )
     async def submit_params(self, call: Call) -> Reply | Stream:
-        name = type_in_path(call, self._registry)
+        name = type_in_path(call, self._service.registry)
         return await self._when_ended(call, await self._submit(call, await call.body(), name))
 
-    @put(
+    @_submission(
+        "PUT",
         "/task/{task_id}",
         "Submit a task under an id of your own",
-        {
+        answers={
             201: _ACCEPTED,
             200: _WAITED_FOR._replace(description="This request was accepted before: the task as it is now."),
             204: _CHECKED,
         },
-        scope="submit",
         problems=(*STORE_PROBLEMS, *TYPE_PROBLEMS, "conflict"),
-        parameters=(wait_parameter,),
         request_headers=("Prefer", "traceparent"),
         body="submission",
-        streams=STREAMS,
     )
     async def put_task(self, call: Call) -> Reply | Stream:
         return await self._when_ended(call, await self._put(call))
@@ -271,6 +279,7 @@ class TaskOperations:
         return self._reply(call, 202, await self._tasks.retry(call.caller, call.task_id()))
 
     @_submission(
+        "POST",
         "/task/{task_id}/replay",
         "Submit a task once more, as it was or edited",
         body=ReplayBody,
