@@ -13,6 +13,7 @@ from tasker.clock import from_micros
 from tasker.engines.shared.cursors import from_cursor, to_cursor
 from tasker.engines.shared.log import Entry, Head, merge
 from tasker.engines.shared.sql import join_terms
+from tasker.engines.shared.stats import partition_stats
 from tasker.engines.shared.values import PAGE_BYTES, encode, size_of
 from tasker.engines.sqlite.result_files import Results, is_reference, lost
 from tasker.engines.sqlite.rows import (
@@ -194,21 +195,9 @@ def stats(
     among = None if queues is None else frozenset(queues)
     if among is not None:
         values["queues"], which = encode(list(among)).decode(), "in_queues"
-    rows: list[Row] = connection.execute(QUERIES[f"{whose}pending_{which}"], values).fetchall()
-    partitions = {
-        (queue, type_): PartitionStats(
-            queue=queue,
-            type=type_,
-            pending=pending,
-            scheduled=scheduled,
-            oldest_due_at=from_micros(oldest) if oldest <= now else None,
-        )
-        for queue, type_, pending, scheduled, oldest in rows
-    }
+    pending: list[Row] = connection.execute(QUERIES[f"{whose}pending_{which}"], values).fetchall()
     running: list[Row] = connection.execute(QUERIES[f"{whose}running_by_partition"], values).fetchall()
-    for queue, type_, count in running:
-        if among is not None and queue not in among:
-            continue
-        known = partitions.get((queue, type_), PartitionStats(queue=queue, type=type_))
-        partitions[queue, type_] = structs.replace(known, running=count)
-    return [partitions[name] for name in sorted(partitions)]
+    return partition_stats(
+        [(*row, from_micros(oldest) if oldest <= now else None) for *row, oldest in pending],
+        [row for row in running if among is None or row[0] in among],
+    )
