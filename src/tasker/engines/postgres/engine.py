@@ -25,7 +25,6 @@ from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.limits import Limits
 from tasker.engines.postgres.listener import LOCKS, Listener
 from tasker.engines.postgres.parking import Parking
-from tasker.engines.postgres.queue_table import QueueTable
 from tasker.engines.postgres.reads import Reads
 from tasker.engines.postgres.retention import Erasure, PostgresTombstones, Retention
 from tasker.engines.postgres.rows import claim_of
@@ -168,7 +167,7 @@ class PostgresEngine:
         self.journal: protocol.JournalStore = PostgresJournal(
             connections, named, self._prune_journal, journal, erase_until
         )
-        self.queues: protocol.QueueStore = PostgresQueues(connections, QueueTable(named, self._limits, self._parking))
+        self.queues: protocol.QueueStore = PostgresQueues(connections, named, self._limits, self._parking)
         self.workers: protocol.WorkerStore = PostgresWorkers(connections, named, self._listener)
 
     async def start(self) -> None:
