@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import apsw
@@ -13,6 +13,7 @@ from tasker.clock import from_micros, to_micros
 from tasker.engines.shared.journal import ended
 from tasker.engines.shared.log import Head
 from tasker.engines.shared.refusals import joined, no_dependency, not_unique
+from tasker.engines.shared.ties import Ties
 from tasker.engines.shared.values import NEVER, decode_problem, encode
 from tasker.engines.sqlite.rows import Row, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
@@ -21,19 +22,6 @@ from tasker.model import Change, Draft, Receipt, Status, TaskProblem
 from tasker.rules.lifecycle import deadline_passed, dependency_failed
 
 _NEVER = to_micros(NEVER)
-
-
-class Ties(NamedTuple):
-    """What other tasks mean for a draft.
-
-    receipt: the answer, if it is not stored. replaces: the task whose place it takes. waits_for: open dependencies.
-    error: why it fails at once.
-    """
-
-    receipt: Receipt | None = None
-    replaces: UUID | None = None
-    waits_for: tuple[UUID, ...] = ()
-    error: TaskProblem | None = None
 
 
 def find_ties(tx: Transaction, draft: Draft) -> Ties:
