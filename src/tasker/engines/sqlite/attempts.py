@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
 from msgspec import structs
 
-from tasker.clock import to_micros
+from tasker.clock import MICROSECOND, to_micros
 from tasker.engines.protocol import Heartbeat
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import Head, followed, numbered
@@ -20,8 +19,6 @@ from tasker.engines.sqlite.ties import settle_dependants
 from tasker.engines.sqlite.transaction import Transaction, day_of
 from tasker.model import Change, Lease, Report, Status, TaskProblem, Transition
 from tasker.rules.lifecycle import MAX_INTERRUPTIONS
-
-_MICRO = timedelta(microseconds=1)
 
 
 class _Held(NamedTuple):
@@ -101,7 +98,7 @@ def _requeue(tx: Transaction, held: _Held, change: Transition) -> None:
     """Make the task pending again, for another attempt."""
     seq, error, at = held.seq, _error(change.error), to_micros(change.at)
     tx.tally.end((day_of(at), held.owner, held.type), change)
-    due_at = at if change.run_at is None else tx.now + (change.run_at - change.at) // _MICRO
+    due_at = at if change.run_at is None else tx.now + (change.run_at - change.at) // MICROSECOND
     log = followed(held.head, change, at)
     last = keep_entries(tx.connection, seq, log)
     tx.journal.append(logged(held.task_id, log[-1:]))

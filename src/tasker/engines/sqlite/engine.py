@@ -16,7 +16,7 @@ import structlog
 from msgspec import structs
 
 from tasker import model
-from tasker.clock import Clock, to_micros
+from tasker.clock import MICROSECOND, Clock, to_micros
 from tasker.engines import protocol
 from tasker.engines.shared.batches import draft_size
 from tasker.engines.shared.listeners import Listeners
@@ -106,7 +106,7 @@ class SqliteEngine:
         self._waiters = Waiters(clock, self._partitions)
         self._steps = ClockSteps(clock, self._partitions.clock_was_set)
         self._steps.open(opened.writer)
-        opened.writer.execute(QUERIES["release_deliveries"], (DELIVERY_LEASE // timedelta(microseconds=1),))
+        opened.writer.execute(QUERIES["release_deliveries"], (DELIVERY_LEASE // MICROSECOND,))
         self._partitions.unsettled.update(dict.fromkeys(find_unsettled(opened.writer)))
         self._commits = GroupCommit(
             opened.writer,
@@ -210,7 +210,7 @@ class SqliteEngine:
             self._waiters.leave(waiter)
 
     async def heartbeat(self, leases: Sequence[model.Lease], extend_by: timedelta) -> protocol.Heartbeat:
-        expires_at = self._waiters.steady + extend_by // timedelta(microseconds=1)
+        expires_at = self._waiters.steady + extend_by // MICROSECOND
         return await self._commits.run(functools.partial(attempts.extend, leases=leases, expires_at=expires_at))
 
     async def record(self, lease: model.Lease, report: model.Report) -> bool:

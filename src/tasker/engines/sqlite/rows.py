@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +11,7 @@ import apsw
 import msgspec
 from msgspec import Raw
 
-from tasker.clock import from_micros, to_micros
+from tasker.clock import MICROSECOND, from_micros, to_micros
 from tasker.engines.shared.log import Entry
 from tasker.engines.shared.values import (
     CLAIM_FIELDS,
@@ -25,7 +25,6 @@ from tasker.engines.sqlite.sql import QUERIES
 from tasker.model import Attempt, Claim, Draft, Event, Reason, Status, Task
 
 Row = tuple[Any, ...]
-_MICRO = timedelta(microseconds=1)
 PARKED = 1 << 60
 """The bit of `due_at` that keeps a task from being claimed until a slot of its concurrency key is free."""
 
@@ -173,7 +172,7 @@ def draft_of(row: Row) -> Draft:
         tags=tuple(_tags.decode(tags)),
         metadata=metadata,
         owner=owner,
-        retention=None if retention is None else retention * _MICRO,
+        retention=None if retention is None else retention * MICROSECOND,
         concurrency_key=concurrency_key,
         weight=weight or 1,
     )
@@ -203,7 +202,7 @@ def draft_row(draft: Draft, now: int) -> Row:
         draft.params,
         draft.owner,
         optional_micros(draft.deadline),
-        None if draft.retention is None else draft.retention // _MICRO,
+        None if draft.retention is None else draft.retention // MICROSECOND,
         draft.unique_key,
         draft.concurrency_key,
         None if draft.weight == 1 else draft.weight,

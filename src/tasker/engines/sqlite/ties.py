@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import apsw
 
-from tasker.clock import from_micros, to_micros
+from tasker.clock import MICROSECOND, from_micros, to_micros
 from tasker.engines.shared.journal import ended
 from tasker.engines.shared.log import Head
 from tasker.engines.shared.refusals import joined, no_dependency, not_unique
@@ -27,7 +26,7 @@ _NEVER = to_micros(NEVER)
 def find_ties(tx: Transaction, draft: Draft) -> Ties:
     """Look at the tasks that a draft is tied to. Write nothing."""
     if draft.cache_key is not None:
-        cached = _cached(tx, draft.cache_key, tx.now - draft.cache_for // timedelta(microseconds=1))
+        cached = _cached(tx, draft.cache_key, tx.now - draft.cache_for // MICROSECOND)
         if cached is not None:
             return Ties(joined(draft, cached))
     replaces = None

@@ -12,7 +12,7 @@ from uuid import UUID
 import apsw
 import msgspec
 
-from tasker.clock import Clock, from_micros, to_micros
+from tasker.clock import MICROSECOND, Clock, from_micros, to_micros
 from tasker.engines.shared.refusals import check_keys, check_moved, check_stored, taken
 from tasker.engines.shared.stored import attempt_of, event_of, key_of
 from tasker.engines.shared.stores.records import find_records, find_records_of, put_records
@@ -231,7 +231,7 @@ def _column(name: str, value: Any) -> Any:
     if name in TIMES:
         return optional_micros(value)
     if name == "retention":
-        return None if value is None else value // timedelta(microseconds=1)
+        return None if value is None else value // MICROSECOND
     return bytes_of(value) if name in TEXTS else value
 
 

@@ -6,11 +6,10 @@ import functools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 import apsw
 
-from tasker.clock import Clock, to_micros
+from tasker.clock import MICROSECOND, Clock, to_micros
 from tasker.engines.shared import journal
 from tasker.engines.shared.log import Entry, Head
 from tasker.engines.sqlite import reads
@@ -20,8 +19,6 @@ from tasker.engines.sqlite.rows import Row, event_of, tags_of, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.transaction import Transaction, Write
 from tasker.model.journal import JournalEntry, JournalLimits, JournalPage
-
-_MICRO = timedelta(microseconds=1)
 
 
 @dataclass
@@ -47,7 +44,7 @@ class SqliteJournal:
     async def prune(self, *, limit: int) -> int:
         first, last, row_size = await self._read(_extent)
         from_id = last - int(self._limits.size / max(row_size, 1)) + 1
-        before = self._erase_until() - self._limits.keep // _MICRO
+        before = self._erase_until() - self._limits.keep // MICROSECOND
         if first >= last:
             return 0
         return await self._write(functools.partial(_prune, before=before, from_id=from_id, limit=limit))
