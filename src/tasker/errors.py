@@ -51,12 +51,7 @@ PROBLEMS: dict[str, ProblemKind] = _kinds(
     ("duplicate-key", 400, "An object names a key twice", "Name each key once."),
     ("bad-request", 400, "The request cannot be understood", "Correct the request as the detail says."),
     ("bad-host", 400, "The Host header is missing or repeated", "Send exactly one Host header."),
-    (
-        "unauthorized",
-        401,
-        "A good key is needed",
-        "Send `Authorization: Bearer <key>`; `tasker key create` makes one.",
-    ),
+    ("unauthorized", 401, "A good key is needed", "Send `Authorization: Bearer <key>`; `tasker key create` makes one."),
     ("forbidden", 403, "The key may not do this", "Use a key with the scope that the detail names."),
     ("cross-origin", 403, "Refused for pages of other origins", "Call from the same origin, or from a program."),
     ("not-found", 404, "There is nothing here", "Check the path and the id; GET /openapi.json lists every path."),

@@ -14,7 +14,7 @@ from uuid import UUID
 import structlog
 from msgspec import structs
 
-from tasker.clock import Clock, Steps
+from tasker.clock import MICROSECOND, Clock, Steps
 from tasker.engines.protocol import Engine
 from tasker.errors import Fault, Forbidden, Invalid, NotFound, RequestError, Unavailable
 from tasker.model import new_task_id
@@ -199,7 +199,7 @@ class Schedules:
         """Return the next ticks of a schedule, as if it were not paused. Raises NotFound."""
         schedule = await self.get(caller, schedule_id)
         first = schedule.next_fire_at or resumed_at(structs.replace(schedule, paused=False), self._clock.now())
-        return [] if first is None else await _first_ticks(schedule, first - timedelta(microseconds=1), count)
+        return [] if first is None else await _first_ticks(schedule, first - MICROSECOND, count)
 
     async def _check_rights(self, caller: Caller, schedule: Schedule, submission: Submission | None) -> None:
         """Raise Forbidden if a tick of the schedule would do what the caller may not.

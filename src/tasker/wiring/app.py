@@ -30,8 +30,9 @@ from tasker.service.audit import Audit
 from tasker.service.cursors import Cursors
 from tasker.service.hub import Hub
 from tasker.service.keys import Keys
+from tasker.service.readiness import Health
 from tasker.tasktypes.registry import Registry, load, load_entry_points
-from tasker.wiring.parts import Health, make_service, open_dispatcher, open_worker
+from tasker.wiring.parts import make_service, open_dispatcher, open_worker
 from tasker.wiring.server import listening, raise_file_limit, settle_memory
 from tasker.wiring.shutdown import FORCED, Shutdown
 from tasker.worker.worker import Worker
