@@ -14,7 +14,7 @@ import pytest
 
 from tests.crash.fire import Client
 from tests.crash.fleet import Fleet, until
-from tests.crash.test_clocks import _set_by, _wrong
+from tests.crash.test_clocks import _set, _set_by, _wrong
 from tests.postgres import Cluster
 from tests.server import run_server
 
@@ -92,7 +92,7 @@ def test_two_processes_with_wrong_clocks_fire_each_tick_once_and_on_time(tmp_pat
 def test_a_clock_that_jumps_fires_nothing_early_and_nothing_twice(tmp_path: Path) -> None:
     """Row 30 on SQLite: an hour ahead, and an hour back again."""
     offset = tmp_path / "offset"
-    offset.write_text("+0")
+    _set(offset, "+0")
     with run_server(tmp_path, env=_set_by(offset)) as server, Client(server) as client:
         schedule = create(client, interval=None, cron="*/20 * * * *", missed="once")
 
@@ -100,11 +100,11 @@ def test_a_clock_that_jumps_fires_nothing_early_and_nothing_twice(tmp_path: Path
             expected = datetime.fromisoformat(tick) + timedelta(hours=hours)
             return lambda: datetime.fromisoformat(client.list("/schedule")[0]["next_fire_at"]) >= expected
 
-        offset.write_text("+1h")
+        _set(offset, "+1h")
         until(is_on(schedule["next_fire_at"], 1), "it does not see that its ticks have come")
         assert len(ticks_of(client)) == 1, "one task for all that were missed"
         after = client.list("/schedule")
-        offset.write_text("+0")
+        _set(offset, "+0")
         sleep(2.5)  # longer than it takes to look at the clock, and nothing may happen
         assert client.list("/schedule") == after
         assert len(ticks_of(client)) == 1
