@@ -18,7 +18,7 @@ from tasker.model.queues import MOST_BEFORE, Place, QueueChange, QueueSettings, 
 _SETTINGS = 0x71756575
 """The class of the advisory lock of the settings of queues: "queu"."""
 _UNPARK = 1000
-"""Parked tasks that are queued with a change of settings; the others with the sweeps that follow."""
+"""Limit of parked tasks that are queued together with a change of settings; later sweeps queue the others."""
 
 
 class QueueTable:
@@ -30,13 +30,13 @@ class QueueTable:
         self._parking = parking
 
     async def find_all(self, connection: Connection, names: Collection[str] | None) -> list[QueueState]:
-        """Return the queues that have settings; only these, if given."""
+        """Return the queues that have settings; only those named, if names are given."""
         rows = await connection.fetch(self._queries["queues"], None if names is None else list(names))
         found = [(row, settings_of(row)) for row in rows]
         return [QueueState(settings=one, running=row["running"], tokens=tokens_in(one, row)) for row, one in found]
 
     async def find_names(self, connection: Connection, after: str, limit: int) -> list[Any]:
-        """Return the first queues behind a name that hold open tasks or have settings."""
+        """Return the first queues after a name that have open tasks or settings."""
         return list(await connection.fetch(self._queries["queue_names"], after, limit))
 
     async def find_open(self, connection: Connection, owner: str) -> list[str]:
@@ -67,7 +67,7 @@ class QueueTable:
         return None if seconds is None else timedelta(seconds=seconds)
 
     async def change(self, tx: Transaction, name: str, change: QueueChange, most: int | None) -> QueueSettings:
-        """Change the settings of a queue; a retry sets the same again. Raises Conflict if `most` others have some."""
+        """Change a queue's settings; a retry sets the same again. Raises Conflict if `most` others have settings."""
         await tx.execute(self._queries["new_queue"], name)
         row = await tx.fetchrow(self._queries["hold_queues"], [name])
         old = settings_of(row)

@@ -1,4 +1,4 @@
-"""Refusals: the errors that engines raise or put into receipts, with the same words in both."""
+"""Refusals: the errors that engines raise or put into receipts, worded alike in both engines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def no_webhook(webhook_id: UUID) -> NotFound:
 
 
 def too_many(things: str, most: int) -> Conflict:
-    """Conflict: there are already `most` of these things. things: what they are, with the setting of their limit."""
+    """Conflict: there are already `most`. things: the plural noun, with the setting of the limit."""
     return Conflict(f"there are {most:,} {things} already: the limit is reached", name="limit-reached")
 
 
@@ -31,7 +31,7 @@ def no_schedule(schedule_id: UUID) -> NotFound:
 
 
 def name_taken(name: str) -> Conflict:
-    """Conflict: another thing of this kind has the name."""
+    """Conflict: another resource of this kind has the name."""
     return Conflict(f"the name {name!r} is taken", name="name-taken")
 
 
@@ -43,7 +43,7 @@ def why_not(receipt: Receipt) -> str | None:
 
 
 def joined(draft: Draft, task_id: UUID) -> Receipt:
-    """Return the receipt of a draft that another task answers for."""
+    """Return the receipt of a draft for which another task answers."""
     if draft.join_refusal is not None:
         return Receipt(task_id, "refused", refusal=draft.join_refusal)
     return Receipt(task_id, "joined")
@@ -96,7 +96,7 @@ def id_taken(task_id: UUID) -> Conflict:
 
 
 def check_moved(given: Sequence[StoredTask], found: Sequence[StoredTask | None]) -> None:
-    """Raise Conflict if a task of an archive is in the store with content that it cannot have come to."""
+    """Raise Conflict if the store has a task of an archive with content that is no later state of the archived one."""
     for task, there in zip(given, found, strict=True):
         if there is not None and not task.has_become(there):
             raise Conflict(

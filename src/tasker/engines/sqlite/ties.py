@@ -1,4 +1,4 @@
-"""What ties a task to others (cache keys, unique keys, dependencies), and deadlines."""
+"""Ties between tasks (cache keys, unique keys, dependencies), and deadlines."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _NEVER = to_micros(NEVER)
 
 
 class Ties(NamedTuple):
-    """What other tasks mean for a draft.
+    """Ties of a draft to other tasks.
 
-    receipt: the answer, if it is not stored. replaces: the task whose place it takes. waits_for: open dependencies.
-    error: why it fails at once.
+    receipt: the answer, if the draft is not stored. replaces: the task to cancel. waits_for: open dependencies.
+    error: why the draft fails at once.
     """
 
     receipt: Receipt | None = None
@@ -37,7 +37,7 @@ class Ties(NamedTuple):
 
 
 def find_ties(tx: Transaction, draft: Draft) -> Ties:
-    """Look at the tasks that a draft is tied to. Write nothing."""
+    """Find the tasks that a draft is tied to. Write nothing."""
     if draft.cache_key is not None:
         cached = _cached(tx, draft.cache_key, tx.now - draft.cache_for // timedelta(microseconds=1))
         if cached is not None:
@@ -91,7 +91,7 @@ def wait_for(tx: Transaction, seq: int, others: Sequence[UUID]) -> None:
 def find_open_dependencies(
     tx: Transaction, depends_on: Sequence[UUID], *, may_miss: bool = True
 ) -> tuple[list[UUID], UUID | None]:
-    """Return the dependencies that are open, and one that failed or was cancelled, if any (then no open ones).
+    """Return the open dependencies and None; or, if a dependency failed or was cancelled, [] and that dependency.
 
     may_miss: whether a dependency that no longer exists counts as completed, not as failed.
     """
@@ -150,7 +150,7 @@ def settle_dependants(tx: Transaction, ended: UUID, status: Status, error: TaskP
 
 
 def settle_rest(tx: Transaction) -> list[UUID]:
-    """Go on with the tasks in `partitions.unsettled`; return those that are settled."""
+    """Continue with the tasks in `partitions.unsettled`; return those that are settled now."""
     done: list[UUID] = []
     for other in tuple(tx.partitions.unsettled):
         if tx.partitions.left_to_settle < 1:
@@ -170,7 +170,7 @@ def find_unsettled(connection: apsw.Connection) -> list[UUID]:
 
 
 def _release(tx: Transaction, seq: int) -> None:
-    """Let a task be claimed if it waits for no other task."""
+    """Make a task claimable if it waits for no other task any more."""
     if tx.execute(QUERIES["any_dependency"], (seq,)).fetchone() is not None:
         return
     row: Row | None = tx.execute(QUERIES["release"], {"now": tx.now, "seq": seq}).fetchone()
@@ -182,7 +182,7 @@ def _release(tx: Transaction, seq: int) -> None:
 
 
 def fail_pending(tx: Transaction, seq: int, error: TaskProblem) -> Row | None:
-    """Fail a pending task that will have no attempt.
+    """Fail a pending task without an attempt.
 
     Return its id, whether others depend on it, its queue, owner and concurrency key; None if it is not pending.
     """
