@@ -1,4 +1,4 @@
-"""The body of PATCH /queue/{name}: what may be set of a queue."""
+"""The body of PATCH /queue/{name}: the settings of a queue."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from tasker.tasktypes.registry import Registry
 
 
 class Tasks:
-    """The stored tasks. To a caller, the tasks of owners that it may not see do not exist."""
+    """The stored tasks. For a caller, tasks that it may not see do not exist."""
 
     def __init__(self, engine: Engine, registry: Registry, cursors: Cursors, open_queues: OpenQueues) -> None:
         self._engine = engine
