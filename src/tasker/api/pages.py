@@ -16,7 +16,7 @@ MAX_LIMIT = 500
 
 
 def page_parameters(things: str) -> tuple[Parameter, Parameter]:
-    """Return the parameters of a list of these things."""
+    """Return the query parameters of a list."""
     return (
         Parameter(
             "limit",

@@ -21,7 +21,7 @@ from tasker.wire.tasks import TaskReceipt
 
 _NOT_SENT = frozenset({"task_id", "status", "reason", "links"})
 _ALWAYS = frozenset({"owner", "replay_of", "schedule_id", "traceparent"})
-"""Members that the head or the path of the request sets."""
+"""Fields that the headers, the key or the path of a request set: always the caller's own."""
 _SENT = tuple(name for name in TaskReceipt.__struct_fields__ if name not in _NOT_SENT)
 _values = attrgetter(*_SENT)
 
@@ -67,9 +67,9 @@ def members(body: bytes) -> frozenset[str]:
 
 
 def as_told(caller: Caller, fault: Invalid, given: Collection[str]) -> Invalid:
-    """Return the faults of a submission that is made of another, without what the caller may not read of that one.
+    """Return the faults of a submission derived from another task or schedule, without what the caller may not read.
 
-    given: the members that the caller has sent; faults in them are the caller's own.
+    given: the members that the caller has sent; only faults in them are shown in full.
     """
     if caller.may("read"):
         return fault
@@ -81,5 +81,5 @@ def as_told(caller: Caller, fault: Invalid, given: Collection[str]) -> Invalid:
 
 
 def _bare(fault: Fault) -> Fault:
-    """Return a fault without the number that the caller's value is compared to: it may be the other task's."""
+    """Return a fault without the number in it, which the caller's value was compared to: it may be the other task's."""
     return Fault(fault.pointer, re.sub(r" \([0-9.,e+]+ s\)$", "", fault.detail))

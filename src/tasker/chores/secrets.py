@@ -1,4 +1,4 @@
-"""Erase the secret params of tasks that have ended where their worker did not."""
+"""Erase the secret params of ended tasks whose worker has not done so."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tasker.engines.protocol import Engine
 
 
 async def erase_secrets(engine: Engine) -> int:
-    """Erase the secrets of tasks that no worker has ended, or that are erased; return how many."""
+    """Erase the secrets of ended or erased tasks that still have some, and return how many."""
     ended = await engine.secrets.find_ended(limit=BATCH)
     if ended:
         await engine.secrets.erase(ended)

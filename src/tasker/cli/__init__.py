@@ -24,7 +24,7 @@ _EXIT_CODES = (
 )
 _COMMANDS = (
     ("serve", "tasker.cli.serve:serve", "Run the service."),
-    ("worker", "tasker.cli.worker:worker", "Run tasks beside other processes, without an API."),
+    ("worker", "tasker.cli.worker:worker", "Run tasks without an API, next to other processes."),
     ("migrate", "tasker.cli.migrate:migrate", "Bring the database up to date."),
     ("export", "tasker.cli.archive:export", "Write everything stored as JSON Lines."),
     ("import", "tasker.cli.archive:import_", "Store what `tasker export` wrote, and verify it."),

@@ -50,7 +50,7 @@ def export(file: str = "-", /, *, data_dir: DataDir = None) -> int:
 
 
 def import_(file: str = "-", /, *, data_dir: DataDir = None, max_line: MaxLine = archive.MAX_LINE >> 20) -> int:
-    """Store what `tasker export` wrote, and verify it. What the store has already is left as it is.
+    """Store what `tasker export` wrote, and verify it. What is already in the store stays as it is.
 
     Every line is checked and stored in a trial run before anything is stored for good: an archive with a fault changes
     nothing. An import that was cut off may be repeated. The service's next start takes up the tasks that were open.

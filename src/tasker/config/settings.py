@@ -110,7 +110,7 @@ class Settings(_Frozen):
     )
     pool_size: Annotated[int, *whole(3, 1000)] = _setting(
         8,
-        "Connections of each process to PostgreSQL, beside the one that listens: two store submissions, one stores"
+        "Connections of each process to PostgreSQL, besides the one that listens: two store submissions, one stores"
         " ends of attempts, the rest claim and read; 4 are enough for a worker",
     )
     worker: SwitchWithoutFlag = _setting(
@@ -196,7 +196,7 @@ class Settings(_Frozen):
         "slowest client is cut off",
     )
     spill_over: Size = _setting(
-        ByteSize(256 << 10), "With SQLite a larger result has a file of its own, in `results` beside the database"
+        ByteSize(256 << 10), "With SQLite a larger result has a file of its own, in `results` next to the database"
     )
     child_max_tasks: Annotated[int, *whole(1)] = _setting(1000, "Tasks after which a child process is replaced")
     child_max_memory: Annotated[Size | None, Expected("a size of 1 KiB or more (1GiB, 512MB)")] = _setting(
@@ -243,7 +243,7 @@ class Settings(_Frozen):
         return self
 
     def _misfits(self) -> Iterator[str]:
-        """Yield what is wrong with settings that are each valid, but not together."""
+        """Yield a message for each combination of valid settings that do not fit together."""
         if not self.worker and self.database_url is None:
             yield (
                 "TASKER_WORKER (--no-worker): expected on, got off without TASKER_DATABASE_URL: one process holds the "
@@ -258,7 +258,7 @@ class Settings(_Frozen):
                 f"got {self.heartbeat.total_seconds():g} s"
             )
         if self.auth == "off" and self.token is not None:
-            yield "TASKER_AUTH: expected auto or on beside TASKER_TOKEN, got off, which ignores the token; unset one"
+            yield "TASKER_AUTH: expected auto or on with TASKER_TOKEN, got off, which ignores the token; unset one"
         if not is_loopback(self.host) and self.token is None and self.auth == "auto":
             yield (
                 f"TASKER_HOST: {self.host} is reachable from other machines; set TASKER_TOKEN to a secret of "
