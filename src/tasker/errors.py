@@ -54,7 +54,7 @@ PROBLEMS: dict[str, ProblemKind] = _kinds(
     (
         "unauthorized",
         401,
-        "A good key is needed",
+        "A valid key is needed",
         "Send `Authorization: Bearer <key>`; `tasker key create` makes one.",
     ),
     ("forbidden", 403, "The key may not do this", "Use a key with the scope that the detail names."),
@@ -63,12 +63,12 @@ PROBLEMS: dict[str, ProblemKind] = _kinds(
     ("method-not-allowed", 405, "This path does not take that method", "Use a method of the Allow header."),
     ("not-acceptable", 406, "The reply is JSON", "Accept application/json or */*."),
     ("request-timeout", 408, "The request came too slowly", "Send the body faster, as the detail says."),
-    ("expired", 410, "The task has expired", "It ran and was erased when its `retention` was over; submit it anew."),
+    ("expired", 410, "The task has expired", "It ran and was erased when its `retention` was over; submit it again."),
     ("conflict", 409, "The task's status does not allow this", "Read the task, then decide."),
     ("not-unique", 409, "An open task has this unique_key", "Wait for it, or submit with on_conflict `return`."),
     ("idempotency-in-flight", 409, "A request with this key is under way", "Wait for its reply, then ask again."),
     ("limit-reached", 409, "Limit reached", "Remove one, or have the limit raised."),
-    ("name-taken", 409, "Another one has this name", "Choose another name, or change the one that has it."),
+    ("name-taken", 409, "The name is taken", "Choose another name, or change the one that has it."),
     ("payload-too-large", 413, "The body is too large", "Pass a reference to the data, or raise TASKER_MAX_BODY."),
     ("uri-too-long", 414, "The address is too long", "Shorten the path and the query."),
     ("unsupported-media-type", 415, "The body must be application/json", "Send Content-Type: application/json."),
@@ -116,7 +116,12 @@ PROBLEMS: dict[str, ProblemKind] = _kinds(
     ("gpt-unavailable", None, "The model's provider could not be reached", "It is tried again by itself."),
     ("gpt-content-filter", None, "The provider's content filter stopped the text", "Change the prompt."),
     ("gpt-truncated", None, "The model's text was cut off on its way", "Submit the task again."),
-    ("gpt-schema-mismatch", None, "The model's text does not fit the schema", "Make the schema simpler, or say more."),
+    (
+        "gpt-schema-mismatch",
+        None,
+        "The model's text does not fit the schema",
+        "Make the schema simpler, or the prompt more precise.",
+    ),
     ("gpt-quota", None, "The account has no quota left", "Check the plan and billing of the key's account."),
 )
 

@@ -365,7 +365,7 @@ async def test_conflicts_are_found_before_anything_is_stored(tmp_path: Path, nam
         item = json.decode(lines[-1])
         refusal = await bring(engine, sealed([*lines[:-1], line_of({**item, "params": "[7]"})]), clock)
         assert isinstance(refusal, Conflict)
-        assert str(refusal).startswith(f"line {len(lines)}: task {item['task_id']} is there with other content")
+        assert str(refusal).startswith(f"line {len(lines)}: task {item['task_id']} is stored with other content")
         assert await exported(engine) == before
         assert await bring(engine, sealed(lines), clock) is None
 

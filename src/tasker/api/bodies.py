@@ -161,14 +161,14 @@ class BodyReader:
 
 def crowded_out() -> Refused:
     """Return the 503 for a large body that does not fit into memory."""
-    detail = "too many large bodies are on their way, as TASKER_MAX_BUFFERED counts them: send it again after a while"
+    detail = "too many large bodies are arriving (TASKER_MAX_BUFFERED): send it again after a while"
     return Refused("unavailable", detail, CLOSE, (b"retry-after", b"1"))
 
 
 def too_many_kept() -> Refused:
     """Return the 503 for a large body of an owner whose earlier bodies are still being checked or stored."""
     detail = (
-        "large bodies of earlier requests of the same owner are still being checked or stored, and take that part of"
-        " TASKER_MAX_BUFFERED which one owner may have: send it again after a while, and fewer at the same time"
+        "large bodies of the same owner's earlier requests are still being checked or stored, and use up the owner's"
+        " share of TASKER_MAX_BUFFERED: send it again after a while, and fewer at the same time"
     )
     return Refused("unavailable", detail, CLOSE, (b"retry-after", b"1"))

@@ -74,7 +74,7 @@ def as_told(caller: Caller, fault: Invalid, given: Collection[str]) -> Invalid:
     if caller.may("read"):
         return fault
     own = [_bare(one) for one in fault.faults if one.pointer.partition("/")[2].partition("/")[0] in given]
-    rest = Fault("", "what it is made of does not fit its task type any more: a key with the scope read is told why")
+    rest = Fault("", "the original no longer fits its task type; a key with the scope read may see why")
     faults = own if own and len(own) == len(fault.faults) else [*own, rest]
     detail = "; ".join(f"{one.pointer}: {one.detail}" if one.pointer else one.detail for one in faults[:3])
     return Invalid(detail, faults=faults)

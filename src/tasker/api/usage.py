@@ -37,7 +37,7 @@ USAGE_PARAMETERS = (
     text_parameter("owner", "Only tasks of this owner; without the scope admin, only one's own."),
     Parameter(
         "group",
-        "What rows are made by; repeated or separated by commas. By default all three; `total` is there in any case.",
+        "What to group rows by; repeated or separated by commas. By default all three; `total` is there in any case.",
         {"type": "array", "items": {"type": "string", "enum": list(GROUPS)}},
         one_of(*GROUPS),
         many=True,

@@ -411,4 +411,4 @@ def _check_end(number: int, text: bytes, tally: _Tally, rest: Iterator[tuple[int
             f"the archive was changed: its last line says {trailer}, and it holds {tally.trailer}; {_AGAIN}"
         )
     if next(rest, None) is not None:
-        raise ArchiveError(f"line {number + 1}: expected nothing behind the archive's last line")
+        raise ArchiveError(f"line {number + 1}: expected nothing after the archive's last line")

@@ -35,7 +35,7 @@ _COMMANDS = (
     ("usage", "tasker.cli.usage:usage", "Show what tasks used up: tokens, cost, run time, counts."),
     ("queue", "tasker.cli.queues:app", "Pause, resume and limit queues."),
     ("schedule", "tasker.cli.schedules:app", "Submit tasks by the clock."),
-    ("model", "tasker.cli.model:app", "The local language model: install it, or see what is there."),
+    ("model", "tasker.cli.model:app", "The local language model: install it, or show whether it is."),
     ("healthcheck", "tasker.cli.health:healthcheck", "Ask the service whether it is ready."),
     ("version", "tasker.cli.version:version", "Print the version and the build."),
 )

@@ -69,9 +69,9 @@ def import_(file: str = "-", /, *, data_dir: DataDir = None, max_line: MaxLine =
         _checked(given, settings, max_line << 20) as checked,
     ):
         done = _import_lines(settings, checked)
-    known = f", {done.known:,} were there already" if done.known else ""
-    gone_on = f" ({done.gone_on:,} of them have gone on since)" if done.gone_on else ""
-    erased = f", {done.erased:,} have expired or were erased here, and are not" if done.erased else ""
+    known = f", {done.known:,} existed already" if done.known else ""
+    gone_on = f" ({done.gone_on:,} of them have changed since)" if done.gone_on else ""
+    erased = f", {done.erased:,} have expired or were erased here and are not imported" if done.erased else ""
     others = f" and {done.records:,} other records" if done.records else ""
     what = f"{done.stored:,} tasks{others} into {_describe(settings)}{known}{gone_on}{erased}"
     note(f"imported {what}; counts and digest agree")

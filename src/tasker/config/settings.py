@@ -75,9 +75,7 @@ class GptSettings(_Frozen):
         "Who writes the text: `openai` (billed to your key), `local` (the small model on this machine), or `auto`: "
         "OpenAI if there is a key, else local",
     )
-    model: Annotated[str | None, Expected("the name of a model")] = _setting(
-        None, "The model asked for when a task names none"
-    )
+    model: Annotated[str | None, Expected("the name of a model")] = _setting(None, "The model for tasks that name none")
     api_key: Annotated[SecretStr | None, Expected("a key", secret=True)] = _setting(
         None, "The provider's key; without one `gpt` uses the local model"
     )
@@ -88,7 +86,7 @@ class GptSettings(_Frozen):
     )
     prices: Prices = _setting(
         None,
-        "What models cost that no price table knows, as JSON in US dollars for a million tokens: "
+        "Prices of models that the price table lacks, as JSON in US dollars for a million tokens: "
         '`{"my-model": {"input": 0.15, "output": 0.6}}`, `"*"` for any other model',
     )
 
@@ -136,12 +134,12 @@ class Settings(_Frozen):
     )
     lease: Duration = _setting(
         _seconds(10),
-        "Seconds until an attempt without a sign of life is taken from its worker: the longest that a task waits "
+        "Seconds until an attempt without a heartbeat is taken from its worker: the longest that a task waits "
         "when its worker's machine is lost",
     )
     heartbeat: Duration = _setting(
         _seconds(3),
-        "Seconds between signs of life; at most half of the lease; with the defaults, two may fail",
+        "Seconds between heartbeats; at most half of the lease; with the defaults, two may fail",
     )
     drain: Duration = _setting(_seconds(30), "Seconds that running tasks have to end when the service stops")
     cancel_grace: Duration = _setting(_seconds(5), "Seconds from asking a task to stop until it is killed")
@@ -181,7 +179,7 @@ class Settings(_Frozen):
     )
     keep_events_size: Size = _setting(
         ByteSize(256 << 20),
-        "About how many bytes of the order of events are kept (not their content): some 100 bytes a task",
+        "Approximate bytes of the journal, which has the order of events but not their content: some 100 bytes a task",
     )
     max_body: Size = _setting(ByteSize(1 << 20), "Largest request body")
     max_batch: Size = _setting(ByteSize(256 << 20), "Largest request body of submissions in lines (`POST /batch`)")

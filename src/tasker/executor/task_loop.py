@@ -81,7 +81,7 @@ class TaskLoop:
         self._stopping: asyncio.Task[None] | None = None
         self._watch = LoopWatch(
             on_blocked=lambda: on_blocked(self),
-            advice="other async tasks on its loop wait, new ones go to another loop; use `def`, or await what takes long",
+            advice="other async tasks on its loop wait, new ones go to another loop; use `def`, or await slow calls",
         )
         self._thread = threading.Thread(target=self._run, name=f"task loop {number}", daemon=True)
         self._thread.start()

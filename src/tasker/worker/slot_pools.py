@@ -75,7 +75,8 @@ class Backlog:
             if waited > BEHIND_AFTER and self._has_free(partition.type):
                 seconds = waited.total_seconds()
                 return (
-                    f"a {partition.type} task of queue {partition.queue} has waited {seconds:.0f} s although slots are free"
+                    f"a {partition.type} task of queue {partition.queue} has waited {seconds:.0f} s"
+                    " although slots are free"
                 )
         return "ok"
 

@@ -278,7 +278,7 @@ class Connections:
     @staticmethod
     def _away(error: Exception) -> Unavailable:
         _log.warning("store.away", reason=repr(error))
-        return Unavailable("the database does not take this now", retry_after=timedelta(seconds=2))
+        return Unavailable("the database cannot take this now", retry_after=timedelta(seconds=2))
 
 
 def cannot_connect(error: Exception) -> ConfigError:

@@ -100,8 +100,8 @@ def check_moved(given: Sequence[StoredTask], found: Sequence[StoredTask | None])
     for task, there in zip(given, found, strict=True):
         if there is not None and not task.has_become(there):
             raise Conflict(
-                f"task {task.task_id} is there with other content than in the archive: it is left as it is; delete the"
-                " one that you do not want there, or import into another database"
+                f"task {task.task_id} is stored with other content than in the archive, and stays as it is; delete the"
+                " one that you do not want, or import into another database"
             )
 
 
@@ -111,7 +111,7 @@ def check_keys(new: Sequence[StoredTask], owners: Mapping[str, UUID]) -> None:
         for one in task.keys:
             if one.key in owners:
                 raise Conflict(
-                    f"task {task.task_id} has the idempotency key {one.key!r}, which is that of {owners[one.key]} here:"
+                    f"task {task.task_id} has the idempotency key {one.key!r}, which task {owners[one.key]} has here:"
                     " delete the one that you do not want"
                 )
 
@@ -119,8 +119,8 @@ def check_keys(new: Sequence[StoredTask], owners: Mapping[str, UUID]) -> None:
 def taken() -> Conflict:
     """Conflict: a task in the store has a unique value of an archive's task."""
     return Conflict(
-        "another task here has its unique_key, an idempotency key or the like: delete the one that you do not want, or"
-        " let the open one end first"
+        "another task here has its unique_key, an idempotency key or another unique value: delete the one that you do"
+        " not want, or let the open one end first"
     )
 
 

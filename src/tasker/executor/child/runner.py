@@ -109,7 +109,7 @@ class Runner:
 
     def _decline(self) -> frames.Ended:
         """Leave this attempt to another child at once, without using up a try, because this process is not clean."""
-        self._log(f"a task before this one has changed what cannot be put back: {', '.join(self._spoilt)}")
+        self._log(f"an earlier task has changed what cannot be restored: {', '.join(self._spoilt)}")
         return frames.ended(Snoozed(timedelta(0)), noticed=False, leftovers=True)
 
     def _log(self, text: str, level: int = logging.INFO) -> None:

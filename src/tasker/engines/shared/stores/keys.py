@@ -37,7 +37,7 @@ class Keys(ABC):
             if found is not None:
                 raise Conflict(f"there is a key {key.key_id} already")
             if most is not None and await rows.count("count_api_keys") >= most:
-                raise too_many("keys that are good", most)
+                raise too_many("valid keys", most)
             await rows.insert(KEYS, key)
             await rows.run("prune_api_keys", keep=KEEP_DEAD_KEYS)
 
