@@ -261,7 +261,7 @@ async def test_streams_end_when_the_service_stops(rig: Rig, follow) -> None:
         await follower.task
 
 
-async def test_nobody_reads_when_nobody_follows(rig: Rig, follow) -> None:
+async def test_the_shared_reader_stops_without_followers(rig: Rig, follow) -> None:
     follower = await follow()
     assert rig.hub.waiting == 1
     await follower.leave()

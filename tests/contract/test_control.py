@@ -102,7 +102,7 @@ async def test_what_has_expired_is_passed_over(driver: Driver, clock: ManualCloc
     assert ids_of(await driver.engine.control.choose(ENDED, limit=9, cursor=None)) == left
 
 
-async def test_news_of_each_is_told(driver: Driver, clock: ManualClock) -> None:
+async def test_each_change_is_notified(driver: Driver, clock: ManualClock) -> None:
     ids = await one_of_each(driver, clock)
     heard: dict[UUID, tuple[Status, bool]] = {}
     driver.engine.watch(lambda changes: heard.update({c.task_id: (c.status, c.cancel_requested) for c in changes}))

@@ -72,7 +72,7 @@ async def test_a_failure_goes_through_a_tree_of_dependants(
     assert await count(engine, Status.FAILED) == len(middle) + len(leaves)
 
 
-async def test_a_process_that_ends_in_between_leaves_nobody_waiting(
+async def test_a_process_that_ends_in_between_leaves_no_dependant_waiting(
     driver: Driver, engine: Engine, clock: ManualClock, make_engine: MakeEngine
 ) -> None:
     first = await driver.submit()

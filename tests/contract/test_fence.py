@@ -82,7 +82,7 @@ async def test_an_overtaken_attempt_changes_nothing_while_the_next_one_runs(driv
 
 @pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: type(outcome).__name__)
 @pytest.mark.parametrize("says", [False, True])
-async def test_an_overtaken_attempt_changes_nothing_beside_words_of_the_current_one(
+async def test_an_overtaken_attempt_changes_nothing_while_the_current_one_reports(
     driver: Driver, clock: ManualClock, outcome: Outcome, says: bool
 ) -> None:
     """One worker may have lost a task and claimed it again: both of its attempts write in the same moment."""
@@ -214,7 +214,7 @@ async def test_of_two_ends_at_the_same_time_one_wins(driver: Driver, clock: Manu
     assert bytes(task.result or b"") == b"%d" % won.index(True), "the stored result is the winner's"
 
 
-async def test_an_attempt_past_its_lease_that_nobody_took_may_still_end(driver: Driver, clock: ManualClock) -> None:
+async def test_an_attempt_past_its_lease_may_still_end_if_not_taken_over(driver: Driver, clock: ManualClock) -> None:
     """It is still the current one: its work is not thrown away."""
     await driver.submit()
     claim = await driver.claim_one()

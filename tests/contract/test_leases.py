@@ -40,7 +40,7 @@ async def test_a_heartbeat_extends_from_now(driver: Driver, clock: ManualClock) 
     assert [expired.lease for expired in await driver.engine.find_expired(limit=10)] == [claim.lease]
 
 
-async def test_a_late_heartbeat_keeps_an_attempt_that_nobody_took(driver: Driver, clock: ManualClock) -> None:
+async def test_a_late_heartbeat_keeps_an_attempt_that_was_not_taken_over(driver: Driver, clock: ManualClock) -> None:
     [claim] = await running(driver, 1)
     clock.advance(MINUTE)
     assert await driver.engine.heartbeat([claim.lease], LEASE) == (set(), set())
@@ -48,7 +48,7 @@ async def test_a_late_heartbeat_keeps_an_attempt_that_nobody_took(driver: Driver
     assert await driver.finish(claim, Succeeded(b"6"))
 
 
-async def test_a_heartbeat_tells_each_lease_its_own_news(driver: Driver, clock: ManualClock) -> None:
+async def test_a_heartbeat_answers_for_each_lease_separately(driver: Driver, clock: ManualClock) -> None:
     kept, cancelled, ended, retaken = await running(driver, 4)
     await driver.engine.cancel(cancelled.task_id)
     await driver.finish(ended, Succeeded(b"6"))

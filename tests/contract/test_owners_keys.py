@@ -36,7 +36,7 @@ async def test_a_key_that_one_owner_has_taken_is_free_for_another(
     assert ids(await driver.claim(10)) == [more]
 
 
-async def test_how_many_run_with_a_key_is_told_of_its_own_owner_alone(
+async def test_running_attempts_of_a_key_are_counted_for_its_owner_alone(
     driver: Driver, engine: Engine, clock: ManualClock
 ) -> None:
     await set_(engine, concurrency_per_key=1)

@@ -172,7 +172,7 @@ async def test_a_page_is_full_whatever_has_expired_in_between(driver: Driver, cl
 
 
 @pytest.mark.parametrize("retention", [HOUR, 40 * HOUR])
-async def test_what_was_is_told_for_as_long_again_and_a_day_at_least(
+async def test_a_tombstone_is_kept_as_long_as_the_task_and_at_least_a_day(
     driver: Driver, clock: ManualClock, retention: timedelta
 ) -> None:
     task_id = await ended(driver, retention=retention)

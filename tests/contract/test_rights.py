@@ -107,7 +107,7 @@ async def test_a_tick_acts_with_the_rights_of_its_schedules_maker(desk: Desk) ->
 
 
 @pytest.mark.parametrize("fields", [task_of(REPLACING), {"overlap": "replace"}])
-async def test_a_tick_of_a_schedule_whose_maker_nobody_knows_cancels_nothing(
+async def test_a_tick_of_a_schedule_without_known_creator_cancels_nothing(
     desk: Desk, engine: Engine, fields: dict[str, Any]
 ) -> None:
     old = await desk.schedule(WEAK)
@@ -193,7 +193,7 @@ async def test_batches_replays_and_puts_check_rights_too(desk: Desk, engine: Eng
 
 
 @pytest.mark.parametrize("option", ['"unique_key":"job"', '"cache":60'])
-async def test_a_webhook_hears_of_no_other_task_without_the_right(desk: Desk, driver: Driver, option: str) -> None:
+async def test_a_webhook_gets_no_other_tasks_events_without_the_right(desk: Desk, driver: Driver, option: str) -> None:
     body = f"{{{SUM},{option}}}"
     mine, told = [f'{{{SUM},{option},"webhook":{{"url":"https://example.org/{name}"}}}}' for name in "ab"]
     first = (await desk.submit(WEAK, mine)).task

@@ -326,7 +326,7 @@ async def test_many_missed_ticks_at_once(engine: Engine, clock: ManualClock) -> 
     assert fired.schedule.next_fire_at == clock.now() + MINUTE
 
 
-async def test_a_trigger_is_a_task_beside_the_ticks(engine: Engine, clock: ManualClock) -> None:
+async def test_a_trigger_submits_a_task_outside_the_ticks(engine: Engine, clock: ManualClock) -> None:
     schedule = make_schedule(clock.now())
     await engine.schedules.create(schedule)
     key = make_key(clock.now())

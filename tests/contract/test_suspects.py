@@ -51,7 +51,9 @@ async def test_an_end_of_its_own_clears_a_suspect(driver: Driver, clock: ManualC
     assert await driver.finish(await driver.claim_one(), Succeeded(b"6"))
 
 
-async def test_a_suspect_beside_others_waits_for_nobody(driver: Driver, engine: Engine, clock: ManualClock) -> None:
+async def test_a_suspect_among_other_tasks_waits_for_none_of_them(
+    driver: Driver, engine: Engine, clock: ManualClock
+) -> None:
     await make_suspect(driver)
     others = [await driver.submit() for _ in range(3)]
     ordinary = await driver.claim(10)

@@ -144,7 +144,7 @@ async def test_a_new_task_does_not_overtake_one_that_has_just_become_due(driver:
     assert (await driver.get(new)).status is Status.PENDING
 
 
-async def test_a_replay_wakes_nobody(driver: Driver, clock: ManualClock) -> None:
+async def test_a_replay_wakes_no_claim(driver: Driver, clock: ManualClock) -> None:
     draft = make_draft(clock.now(), idempotency=make_key(clock.now()))
     await driver.submit(draft)
     await driver.finish(await driver.claim_one(), Succeeded(b"6"))

@@ -50,7 +50,7 @@ def test_a_full_disk_refuses_new_tasks_and_loses_none(tmp_path: Path, small_disk
         assert client.all_ids() == {held, *accepted}, "a refused task was stored all the same"
 
 
-def test_a_disk_that_fails_to_write_is_told_and_survived(tmp_path: Path) -> None:
+def test_a_disk_that_fails_to_write_is_reported_and_survived(tmp_path: Path) -> None:
     """The kernel answers EIO to a run of fdatasync calls, as a failing disk would."""
     strace = shutil.which("strace")
     assert strace is not None, "this test needs strace (apt-get install strace)"

@@ -45,7 +45,7 @@ def check_whole(events: list[dict[str, Any]], said: int) -> None:
     assert words(events, events[-1]["attempt"]) == "".join(f"{number} " for number in range(said))
 
 
-def test_words_come_while_the_task_runs(tmp_path: Path) -> None:
+def test_events_arrive_while_the_task_runs(tmp_path: Path) -> None:
     with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
         task_id = client.submit("talk", [100, 20])
         seen = []

@@ -221,7 +221,7 @@ def test_a_drained_worker_gives_back_what_it_could_not_end(fleet: Fleet) -> None
     assert again["tries_left"] == 1
 
 
-def test_workers_drained_hurried_and_killed_under_load_hand_over_at_once(fleet: Fleet) -> None:
+def test_workers_drained_forced_and_killed_under_load_hand_over_at_once(fleet: Fleet) -> None:
     """Row 34: TERM and its grace, TERM twice, and KILL when the grace is over: a lease of a minute is never waited for.
 
     One task that never ends by itself goes from hand to hand, beside a load of short ones.
@@ -280,7 +280,7 @@ def test_two_workers_of_one_host_name_and_process_id_are_two(fleet: Fleet) -> No
     assert {task["attempts"][0]["worker"] for task in tasks} == {worker["worker_id"] for worker in workers}
 
 
-def test_a_new_version_works_beside_the_old_one(fleet: Fleet, tmp_path: Path) -> None:
+def test_a_new_version_works_together_with_the_old_one(fleet: Fleet, tmp_path: Path) -> None:
     """Row 35: under load a migration adds a column, and a worker comes that knows one more type."""
     newer = tmp_path / "newer_tasks.py"
     newer.write_text(TASKS.read_text() + "\n\n@task\ndef brand_new() -> str:\n    return 'new'\n")

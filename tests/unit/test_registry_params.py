@@ -176,7 +176,7 @@ def test_unknown_names_have_a_problem_of_their_own(name: str) -> None:
     assert caught.value.faults == (Fault(f"/{name}", "unknown field"),)
 
 
-def test_unknown_names_beside_other_faults_are_invalid_params() -> None:
+def test_unknown_names_with_other_faults_are_invalid_params() -> None:
     with pytest.raises(Invalid) as caught:
         short.check({"a": "x", "z": 2})
     assert caught.value.kind.name == "invalid-params"
@@ -546,7 +546,7 @@ class Local(Struct):
     at: Annotated[datetime, Meta(tz=False)]
 
 
-def test_a_decimal_beside_a_moment_without_a_zone() -> None:
+def test_a_decimal_next_to_a_datetime_without_a_zone() -> None:
     task_type = taking(list[Local])
     (bound,), _ = bind(task_type, [[{"value": "1", "at": "2020-01-01T00:00:00"}]])
     assert bound == [Local(Decimal(1), datetime(2020, 1, 1))]  # noqa: DTZ001

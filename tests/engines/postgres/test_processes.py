@@ -59,7 +59,7 @@ async def test_many_ends_at_once_are_all_notified(driver: Driver, another: MakeE
     await hears.until(*(Change(claim.task_id, Status.COMPLETED) for claim in claims))
 
 
-async def test_a_lost_listener_says_that_changes_may_be_lost_and_hears_again(
+async def test_a_reconnected_listener_reports_that_changes_may_be_lost(
     driver: Driver, another: MakeEngine, clock, sql
 ) -> None:
     there = await another()

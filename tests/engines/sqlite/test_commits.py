@@ -199,9 +199,7 @@ async def test_one_bad_submission_does_not_spoil_others(
     assert len(await driver.claim(100)) == 11
 
 
-async def test_a_bad_submission_beside_a_waiting_claim(
-    engine: SqliteEngine, driver: Driver, clock: ManualClock
-) -> None:
+async def test_a_bad_submission_while_a_claim_waits(engine: SqliteEngine, driver: Driver, clock: ManualClock) -> None:
     """The claim gets the task of the failed batch again, once."""
     known = await driver.submit(make_draft(clock.now(), type="other"))
     waiting = asyncio.create_task(driver.claim(wait_for=timedelta(minutes=1)))
