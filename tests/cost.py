@@ -15,7 +15,7 @@ LIMIT = 2.7**2
 """How much longer four times the input may take: 2.7 times for each doubling."""
 TRIES = 8
 NOTHING = 30
-"""Times of a request without any input: what takes less than so many of them is no cost."""
+"""Multiple of an empty request's time below which a request's time counts as nothing."""
 
 
 @pytest.fixture

@@ -266,7 +266,7 @@ async def test_only_an_admins_webhook_gets_events_of_all_owners(people: People) 
 
 
 async def test_a_webhook_of_all_owners_needs_an_admin_even_if_its_own_key_made_it(people: People) -> None:
-    """Its deliveries name everybody's tasks, and whoever may change its URL would receive all events."""
+    """Its deliveries name all owners' tasks, and a change of its URL would redirect all events."""
     chief = await people.rig.key("admin", owner="bob")
     body = {"url": "https://example.com/", "all_owners": True}
     path = (await people.ask(chief, "POST", "/webhook", json=body)).headers["location"]

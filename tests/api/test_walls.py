@@ -1,7 +1,7 @@
-"""Walks every operation with every key: what it may do, and what it is shown.
+"""Call every operation with every key, and check what the key may do and what it is shown.
 
-Without the scope `read` nobody is told a word of what another key has said, and nobody but an admin a word of another
-owner's. Each word carries a mark here, and no reply may have it, in its body or in its head.
+A key without the scope `read` must not see any text that another key has sent, and only an admin may see texts of other
+owners. Each text carries a mark here, which no reply may contain, in its body or in its head.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SSE = {"accept": "text/event-stream"}
 
 
 class Ask(NamedTuple):
-    """A request; `needs`: scopes that it asks for beside that of its operation."""
+    """A request. needs: scopes that it needs besides that of its operation."""
 
     method: str
     path: str

@@ -48,7 +48,7 @@ COMMANDS: dict[str, list[str]] = {
     "healthcheck": [],
     "version": [],
 }
-"""What each command is given so that it prints something; those that print only notes print their help."""
+"""Arguments with which each command prints data; commands that print only messages print their help."""
 BEYOND_ASCII = {"key create", "run", "ls", "get", "schedule add", "schedule ls", "schedule show"}
 FAULTS = {
     "full": (7, "tasker: standard output: No space left on device; the output is not complete\n"),

@@ -1,4 +1,4 @@
-"""Which params the words of a command line stand for."""
+"""Params on a command line: how each argument is read."""
 
 from __future__ import annotations
 

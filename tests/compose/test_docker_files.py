@@ -1,4 +1,4 @@
-"""What the Docker files repeat from the code is the same; `run`, beside this file, tests them with Docker itself."""
+"""The Docker files agree with the code; the script `run` next to this file tests them with Docker itself."""
 
 from __future__ import annotations
 

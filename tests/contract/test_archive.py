@@ -38,7 +38,7 @@ from tasker.webhooks.matching import find_deliveries
 
 SECOND = timedelta(seconds=1)
 USAGE_ROWS = 6
-"""So many types of `fill` have used something."""
+"""Number of types of `fill` that have usage."""
 ODD = b'{"a": [-0, 1e2, 1.10, 123456789012345678901234567890], "\\u0001\xc3\xa9\xf0\x9f\x91\xa8": "\\r\\n\\u2028"}'
 
 
@@ -184,7 +184,7 @@ async def test_large_tasks_are_read_and_stored_few_at_a_time(
 async def test_an_earlier_state_is_no_longer_taken_for_the_same(
     source: Engine, engine: Engine, clock: ManualClock
 ) -> None:
-    """What is there may be further on than the archive, never behind it."""
+    """The stored task may be in a later state than the archived one, never in an earlier one."""
     driver = Driver(source, clock)
     await driver.submit()
     before = await exported(source)
@@ -255,7 +255,7 @@ def _left_out(lines: list[bytes]) -> list[bytes]:
 
 
 def _timed(name: str, time: bytes):
-    """Return what gives every field of that name in every line another time."""
+    """Return a function that sets another time in every field of that name."""
     return lambda lines: [
         re.sub(b'"%b":"[^"]*"' % name.encode(), b'"%b":"%b"' % (name.encode(), time), line) for line in lines
     ]

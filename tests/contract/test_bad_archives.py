@@ -1,4 +1,4 @@
-"""Archives as input: whatever one says, it is refused with its line and nothing is stored, or all goes on with it."""
+"""Archives as untrusted input: a bad one is refused with its line and stores nothing, any other one works."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ NASTY: list[Any] = [
 
 
 def paths_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield where something is in a line, also within the JSON texts of it."""
+    """Yield the path of every value in a line, also within its JSON texts."""
     if path:
         yield path
     if isinstance(value, str) and value[:1] in ("{", "["):

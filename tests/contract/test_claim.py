@@ -195,7 +195,7 @@ async def test_thousands_of_tasks_come_in_order(driver: Driver, clock: ManualClo
 
 
 async def test_many_tasks_of_other_types_hide_none(driver: Driver, clock: ManualClock) -> None:
-    """The head of the line may be full of tasks that this worker cannot run, or is not to run."""
+    """The queue may begin with many tasks that this worker cannot run, or must not run."""
     others = [make_draft(clock.now(), type="other", priority=9) for _ in range(3000)]
     mine = make_draft(clock.now(), queue="mine")
     elsewhere = [make_draft(clock.now(), queue="elsewhere", priority=5) for _ in range(3000)]

@@ -1,4 +1,4 @@
-"""The dispatcher on every engine: each event that a webhook hears of is told, also after a kill at any line."""
+"""The dispatcher on every engine: each event for a webhook is delivered, even after a kill at any line."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_a_receiver_gets_a_signed_message_about_the_end_of_a_task(rig: Rig
 
 
 async def test_a_first_webhook_misses_no_event_whenever_the_dispatcher_looked(rig: Rig, receivers: Receivers) -> None:
-    """Without a webhook it keeps to the journal's end; what is told begins with the webhook, not with the next look."""
+    """Without webhooks it moves to the journal's end; events count from a webhook's creation, not the next look."""
     for pause in (0, 3, 5, 30):
         await rig.complete()
         await rig.dispatch()

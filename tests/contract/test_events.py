@@ -1,4 +1,4 @@
-"""Engine.record, find_events, watch: what attempts say, and how news gets about."""
+"""Engine.record, find_events, watch: reports of attempts, and notifications."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ async def test_notifications_come_on_the_event_loop(driver: Driver, engine: Engi
 
 
 async def test_a_notified_change_can_be_read(driver: Driver, engine: Engine) -> None:
-    """Changes are committed when they are told: whoever is woken finds the task so."""
+    """Changes are committed before they are notified: a woken reader finds the task changed."""
     woken: asyncio.Queue[Change] = asyncio.Queue()
     engine.watch(lambda batch: [woken.put_nowait(change) for change in batch] and None)
     task_id = await driver.submit()

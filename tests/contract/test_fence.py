@@ -1,4 +1,4 @@
-"""Every write of an attempt carries its lease: a stale one is told so and changes nothing."""
+"""Every write of an attempt carries its lease: a stale one is refused and changes nothing."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ async def test_the_lease_of_another_task_is_refused(driver: Driver, clock: Manua
 
 
 async def test_a_task_that_waits_has_no_lease(driver: Driver, clock: ManualClock) -> None:
-    """Attempt 0 is not an attempt, and the next number is nobody's before its claim."""
+    """Attempt 0 does not exist, and the next number belongs to no attempt before its claim."""
     task_id = await driver.submit()
     ran = await _claim_of_another(driver, clock)
     for attempt in (0, 1):
@@ -183,7 +183,7 @@ async def _claim_of_another(driver: Driver, clock: ManualClock) -> Claim:
 async def test_attempt_numbers_are_never_used_again(
     driver: Driver, engine: Engine, make_engine, clock: ManualClock, again: str
 ) -> None:
-    """Whatever sends a task back to the line, and through restarts, its numbers go on."""
+    """Whatever makes a task pending again, and through restarts, its attempt numbers continue."""
     outcomes: dict[str, Callable[[], Outcome]] = {
         "retry": lambda: Failed(problem("task-failed", "again", retryable=True)),
         "snooze": lambda: Snoozed(timedelta(0)),

@@ -1,4 +1,4 @@
-"""Engine.journal: the events of all tasks in one line, without gap or repeat."""
+"""Engine.journal: the events of all tasks in one order, without gap or repeat."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ class EngineMachine(RuleBasedStateMachine):
             assert self.run(self.engine.find_events(task_id)) == []
 
     def is_allowed(self, step: Coroutine[Any, Any, Any], task_id: UUID, *allowed: Status) -> bool:
-        """Take the step, and see that it is refused where the model says so."""
+        """Take the step, and check that it is refused exactly if the model forbids it."""
         reply, expired_at = self.run(reply_of(step)), self.expired_at(task_id)
         tombstone = self.run(self.engine.tombstones.find(task_id))
         assert (tombstone and tombstone.expired_at) == expired_at
@@ -371,7 +371,7 @@ class EngineMachine(RuleBasedStateMachine):
         return text, Report(events=(event,), usage=b'{"output_tokens":%d}' % self.spoken)
 
     def note(self, twin: Twin, claim: Claim, text: str) -> None:
-        """The words that were returned last were taken: only how far the task's usage has grown is counted."""
+        """The last report was stored: only the growth of the task's usage is counted."""
         twin.said.append((claim.attempt, text))
         self.tokens += self.spoken - msgspec.json.decode(twin.usage).get("output_tokens", 0)
         twin.usage = b'{"output_tokens":%d}' % self.spoken

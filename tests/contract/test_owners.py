@@ -63,7 +63,7 @@ CASES: dict[str, Case] = {}
 
 
 def case(name: str) -> Callable[[Case], Case]:
-    """Note what tells that a method, `store.method`, keeps owners apart."""
+    """Register the test that a method, `store.method`, keeps owners apart."""
 
     def note(test: Case) -> Case:
         assert name not in CASES
@@ -136,7 +136,7 @@ async def _(walls: Walls) -> None:
 
 @case("engine.find")
 async def _(walls: Walls) -> None:
-    """The service is told whose it is."""
+    """The engine returns the owner; the service filters by it."""
     theirs = await walls.submit("eve")
     assert (await walls.driver.get(theirs.task_id)).owner == "eve"
 
@@ -172,7 +172,7 @@ async def _(walls: Walls) -> None:
 
 @case("workers.find_all")
 async def _(walls: Walls) -> None:
-    """The service is told whose it is that a worker runs."""
+    """The engine returns the owners of the running tasks; the service filters by them."""
     await walls.engine.workers.announce(info(walls.driver.worker, walls.clock))
     [state] = await walls.engine.workers.find_all()
     assert [one.owner for one in state.running] == ["eve"]
@@ -180,7 +180,7 @@ async def _(walls: Walls) -> None:
 
 @case("tombstones.find")
 async def _(walls: Walls) -> None:
-    """The service is told whose it was."""
+    """The engine returns the owner; the service filters by it."""
     theirs = await walls.submit("eve", retention=MINUTE)
     await walls.engine.cancel(theirs.task_id)
     walls.clock.advance(2 * MINUTE)
@@ -246,7 +246,7 @@ async def _(walls: Walls) -> None:
 
 @case("schedules.find")
 async def _(walls: Walls) -> None:
-    """The service is told whose it is."""
+    """The engine returns the owner; the service filters by it."""
     theirs = make_schedule(walls.clock.now(), owner="eve")
     await walls.engine.schedules.create(theirs)
     assert await walls.engine.schedules.find(theirs.schedule_id) == theirs
@@ -310,14 +310,14 @@ async def _(walls: Walls) -> None:
 
 @case("webhooks.create")
 async def _(walls: Walls) -> None:
-    """Nobody's webhooks use up another's."""
+    """One owner's webhooks do not count towards another's limit."""
     await walls.engine.webhooks.create(make_webhook(walls.clock.now(), owner="eve"), most=1)
     await walls.engine.webhooks.create(make_webhook(walls.clock.now(), owner="ada"), most=1)
 
 
 @case("webhooks.find")
 async def _(walls: Walls) -> None:
-    """The service is told whose it is."""
+    """The engine returns the owner; the service filters by it."""
     theirs = make_webhook(walls.clock.now(), owner="eve")
     await walls.engine.webhooks.create(theirs, most=9)
     assert await walls.engine.webhooks.find(theirs.webhook_id) == theirs
@@ -337,7 +337,7 @@ async def _(walls: Walls) -> None:
 
 @case("webhooks.find_subscriptions")
 async def _(walls: Walls) -> None:
-    """Of another owner's task only who was to hear of all does; one that is nobody's hears of what is nobody's."""
+    """Only a webhook of all owners gets another owner's events; one without an owner gets those without an owner."""
     fields: list[dict[str, Any]] = [
         {"owner": "ada"}, {"owner": ""}, {"owner": "eve"}, {"owner": "ada", "all_owners": True},
     ]  # fmt: skip
@@ -358,7 +358,7 @@ async def _(walls: Walls) -> None:
 
 @case("journal.read")
 async def _(walls: Walls) -> None:
-    """Whoever shows events is told whose they are."""
+    """The engine returns the owner with each event; the service filters by it."""
     page = await walls.engine.journal.read()
     assert {entry.owner for entry in page.entries} == {"eve"}
 

@@ -1,4 +1,4 @@
-"""A concurrency key is its owner's own, unless the queue shares keys: nobody's tasks keep another owner's waiting."""
+"""A concurrency key belongs to its owner, unless the queue shares keys: one owner's tasks do not delay another's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Engine.queues.find_place and find_run_time: where in line a task is, and how long its like took."""
+"""Engine.queues.find_place and find_run_time: a task's position, and the run time of similar tasks."""
 
 from __future__ import annotations
 

@@ -268,7 +268,7 @@ async def test_what_comes_meanwhile_is_not_harmed(driver: Driver, clock: ManualC
 
 
 async def test_of_a_prune_and_a_retry_one_wins(driver: Driver, clock: ManualClock) -> None:
-    """At the very moment: a retry that came in time is not undone, one that came late is told so."""
+    """At the very moment of expiry: a retry in time is not undone, and a late one is refused."""
     for _ in range(5):
         task_id = await ended(driver, NO)
         clock.advance(HOUR - INSTANT)

@@ -1,4 +1,4 @@
-"""Whoever brings a submission, it may do what its bringer may: on every engine, through the service."""
+"""A submission may do only what its caller may do: on every engine, through the service."""
 
 from __future__ import annotations
 

@@ -155,9 +155,9 @@ async def test_a_replay_wakes_no_claim(driver: Driver, clock: ManualClock) -> No
 
 
 async def test_a_worker_that_has_just_left_is_given_nothing(driver: Driver, engine: Engine) -> None:
-    """Its wait ends, and a task comes before the loop has told it so: no try of the task is spent on it.
+    """Its wait ends, and a task comes before the loop has delivered that: the task's try is not used up.
 
-    With PostgreSQL it may just be looking, woken by the end of the task before: what it finds then it gives back.
+    With PostgreSQL it may just be looking, woken by the end of the previous task: it gives back what it finds.
     """
     for _ in range(5):
         waiting = await waits(driver)

@@ -40,7 +40,7 @@ class Client:
         return str(reply.json()["task_id"])
 
     def offer(self, type: str, params: list[Any], key: str) -> str | None:
-        """Submit with a key while the service may die: its id, or None if nobody knows what became of it."""
+        """Submit with a key while the service may die; return the task's id, or None if the outcome is unknown."""
         try:
             reply = self._http.post("/task", json={"type": type, "params": params}, headers={"Idempotency-Key": key})
         except httpx2.HTTPError:
@@ -91,7 +91,7 @@ _ASK_EVERY = 0.05
 
 
 class Load:
-    """Threads that submit until told to stop, each submission under a key of its own."""
+    """Threads that submit until stopped, each submission under its own key."""
 
     def __init__(self, server: Server, threads: int = 4) -> None:
         self.accepted: dict[str, str] = {}

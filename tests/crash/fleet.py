@@ -81,7 +81,7 @@ class Fleet:
 
 
 def until(is_so: Callable[[], bool], otherwise: str, limit: float = LIMIT) -> None:
-    """Ask until it is so; after `limit` seconds fail with these words."""
+    """Poll until the condition holds; after `limit` seconds fail with this message."""
     end = monotonic() + limit
     while not is_so():
         assert monotonic() < end, otherwise

@@ -1,4 +1,4 @@
-"""Tasks whose every start and end is written to a journal beside the database, by appends that a kill cannot undo."""
+"""Tasks that append each start and end to a journal next to the database; a kill cannot undo an append."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ async def talk(context: Context, words: int, milliseconds: int) -> int:
 
 @task
 async def shout(context: Context, words: int, kilobytes: int) -> int:
-    """Say much, in large words."""
+    """Report much output in large pieces."""
     for _ in range(words):
         await asyncio.sleep(0.005)
         context.output("x" * 1024 * kilobytes)

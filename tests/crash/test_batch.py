@@ -34,7 +34,7 @@ def test_a_batch_outlives_the_service(tmp_path: Path) -> None:
 
 
 def _answers_until_killed(port: int, kill: object, after: int) -> list[str]:
-    """Send the batch, kill the service when so many answers are here; return the ids of all that came."""
+    """Send the batch, kill the service after this many answers; return the ids in all answers."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("POST", "/batch", body=BODY, headers=HEADERS)
     text, killed = b"", False

@@ -1,4 +1,4 @@
-"""The process ends when it is told to, whatever its tasks do; and no task ends it by sys.exit()."""
+"""The process ends on a signal, whatever its tasks do; and no task ends it by sys.exit()."""
 
 from __future__ import annotations
 

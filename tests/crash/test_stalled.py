@@ -1,4 +1,4 @@
-"""The memory of a real service: beside clients that do not read, and functions that say more than is stored."""
+"""The memory of a real service with clients that do not read, and functions that report faster than is stored."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def peak(process: psutil.Process) -> int:
 
 
 def forget_peak(process: psutil.Process) -> int:
-    """Begin to look for the most anew; return what the process holds now."""
+    """Reset the peak memory; return the present memory of the process."""
     Path(f"/proc/{process.pid}/clear_refs").write_text("5")
     return int(process.memory_info().rss)
 

@@ -1,4 +1,4 @@
-"""Streams of events over real connections: live, across kills and processes, and beside readers that stand still."""
+"""Streams of events over real connections: live, across kills and processes, and with stalled readers."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def follow_all(server: Server, after: str) -> Iterator[dict[str, Any]]:
 
 
 def check_all(seen: list[dict[str, Any]], server: Server, task_ids: list[str]) -> None:
-    """No gap and no repeat: what was told of each task is its log."""
+    """No gap and no repeat: the received events of each task are its log."""
     for task_id in task_ids:
         told = [event for event in seen if event["task_id"] == task_id]
         assert [(event["sequence"], event["type"]) for event in told] == [

@@ -1,4 +1,4 @@
-"""Webhooks of a service that is killed: each end of a task is told, under one id however often, and verifies."""
+"""Webhooks of a killed service: each end of a task is delivered, always under the same id, and verifies."""
 
 from __future__ import annotations
 

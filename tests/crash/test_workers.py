@@ -44,7 +44,7 @@ def _stop_inside(*workers: Server) -> None:
 
 
 def test_workers_killed_under_load_lose_nothing(fleet: Fleet) -> None:
-    """Row 3: `kill -9` at random moments, before and after the function's own end; each extra run is told."""
+    """Row 3: `kill -9` at random moments, before and after the function's own end; each extra run is recorded."""
     with fleet.api() as server, fleet.worker(), Client(server) as client:
         with Load(server) as load:
             for _ in range(4):
@@ -178,7 +178,7 @@ def test_a_task_that_kills_workers_ends_alone_in_a_child(fleet: Fleet) -> None:
 
 
 def test_a_coroutine_that_blocks_its_loop_for_longer_than_a_lease_runs_once(fleet: Fleet) -> None:
-    """Heartbeats do not live on the loop that tasks can block: nobody takes the task over, nor those beside it."""
+    """Heartbeats do not run on the loop that tasks can block: neither this task nor the others are taken over."""
     with fleet.api() as server, fleet.worker(), fleet.worker(), Client(server) as client:
         accepted = {"blocks": client.submit("block_the_loop", [6])}  # three leases
         fleet.until_noted("start", accepted["blocks"])
@@ -224,7 +224,7 @@ def test_a_drained_worker_gives_back_what_it_could_not_end(fleet: Fleet) -> None
 def test_workers_drained_forced_and_killed_under_load_hand_over_at_once(fleet: Fleet) -> None:
     """Row 34: TERM and its grace, TERM twice, and KILL when the grace is over: a lease of a minute is never waited for.
 
-    One task that never ends by itself goes from hand to hand, beside a load of short ones.
+    One task that never ends by itself goes from worker to worker, under a load of short ones.
     """
     minute = {"TASKER_LEASE": "60", "TASKER_HEARTBEAT": "2"}
     with fleet.api(env=minute) as server, Client(server) as client, Watch(server), ExitStack() as stack:

@@ -73,7 +73,7 @@ async def test_a_task_that_was_not_stored_is_reported(tamper: Tamper) -> None:
 
 
 async def test_a_line_that_reads_back_differently_is_reported() -> None:
-    """Whoever wrote it, and whatever its digest says: the digest of what is stored would be another."""
+    """Even if its digest is right: the digest of what is stored would differ."""
     head, line, _ = await lines_of(COMPLETED)
     spaced = line.replace(b'":', b'": ')
     tally = archive._Tally()

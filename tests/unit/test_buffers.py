@@ -1,4 +1,4 @@
-"""What is held for clients at a time: counted, and whoever has taken the longest cut off when it is too much."""
+"""Memory held for clients is counted, and the oldest request is cut off when it is too much."""
 
 from __future__ import annotations
 

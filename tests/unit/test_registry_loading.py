@@ -25,7 +25,7 @@ def {name}(value: int) -> int:
 
 @pytest.fixture(autouse=True)
 def clean_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test imports into a process as it was, from an empty working directory."""
+    """Restore the import state for each test, and use an empty working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     before = set(sys.modules)
@@ -48,7 +48,7 @@ def loaded(*targets: str) -> Registry:
 
 
 def refusal(*targets: str) -> str:
-    """Return what is wrong with the targets, one thing, and that it is in one line."""
+    """Return the only fault of the targets, which must be one line."""
     (fault,) = loaded(*targets).faults
     assert "\n" not in fault.detail
     return fault.detail

@@ -1,4 +1,4 @@
-"""Params, by position or by name: what is taken, what is refused, and how every fault is told."""
+"""Params by position or by name: what is accepted and refused, and the message of every fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When words are stored, by table; and that each is stored once."""
+"""When reports are stored, by table; and that each is stored once."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_what_could_not_be_stored_is_stored_once(says_more: bool) -> None:
 
 
 class _Slow:
-    """Stores a report only when it is told to."""
+    """Stores a report only when released."""
 
     def __init__(self) -> None:
         self.kept: list[Report] = []

@@ -1,4 +1,4 @@
-"""The SQL of stores that both engines share: words, named values, and coroutines that never wait."""
+"""The SQL of stores that both engines share: placeholders, named values, and coroutines that never wait."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Gate:
         await self._connection.execute("SELECT pg_advisory_unlock($1)", _GATE)
 
     async def until_held(self, count: int = 1) -> list[int]:
-        """Return the backends that wait, once there are so many."""
+        """Return the waiting backends once there are this many."""
         async with asyncio.timeout(5):
             while True:
                 rows = await self._connection.fetch(

@@ -1,4 +1,4 @@
-"""Workers of an earlier version beside ours, in the middle of an upgrade: they leave tasks that they cannot handle."""
+"""Workers of an earlier version in the middle of an upgrade leave tasks that they cannot handle to ours."""
 
 from __future__ import annotations
 

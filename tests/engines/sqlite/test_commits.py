@@ -120,7 +120,7 @@ async def large_triggers(engine: SqliteEngine, driver: Driver) -> list[Coroutine
 async def test_large_items_share_a_commit_with_few_others(
     engine: SqliteEngine, driver: Driver, monkeypatch: pytest.MonkeyPatch, large: Large
 ) -> None:
-    """Other work gets its turn between two commits."""
+    """Other work runs between two commits."""
     monkeypatch.setattr(batches, "COMMIT_BYTES", 3_500)
     steps = await large(engine, driver)
     before = engine.commits
