@@ -20,7 +20,7 @@ NOTHING = 30
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """Leave the collector out of it: it looks at everything, now and then."""
+    """Switch off the garbage collector, which would disturb the measurement."""
     gc.collect()
     gc.disable()
     yield
@@ -28,7 +28,7 @@ def no_collector() -> Iterator[None]:
 
 
 async def grows(cost: Callable[[int], Awaitable[float]], size: int, nothing: float) -> str:
-    """Return what is to be said of a cost that grows faster than the size; "" where it does not."""
+    """Return a message if the cost grows faster than the size, else ""."""
     small = large = float("inf")
     for _ in range(TRIES):
         small, large = min(small, await cost(size)), min(large, await cost(4 * size))

@@ -214,7 +214,7 @@ WALK: dict[str, Callable[[Land, str], list[Ask]]] = {
     "docs": _gets("/docs"),
     "docs_file": _gets("/docs/docs.css"),
 }  # fmt: skip
-"""What is asked of every operation, in an order in which nothing is gone that is still needed."""
+"""The requests to every operation, in an order that erases nothing that later ones need."""
 LAST = (
     "change_schedule",
     "cancel_task",

@@ -1,4 +1,4 @@
-"""Engine.cancel, retry, delete: what a client may ask of a task, and who wins a race."""
+"""Engine.cancel, retry, delete: allowed changes of a task, and races."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Engine.claim: who gets what, in which order, and how long it waits."""
+"""Engine.claim: which worker gets which task, in which order, and how long it waits."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ async def test_only_the_queues_asked_for_are_taken(driver: Driver, clock: Manual
 
 
 async def test_thousands_of_tasks_come_in_order(driver: Driver, clock: ManualClock) -> None:
-    """More than an engine would keep in memory, with newcomers of every priority while they are taken."""
+    """More tasks than an engine keeps in memory; new ones of every priority are added while they are claimed."""
     random = Random(2)
     waiting = []
     claimed = []

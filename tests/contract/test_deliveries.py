@@ -1,4 +1,4 @@
-"""Engine.webhooks: a delivery is found when it is due, and tried by one at a time."""
+"""Engine.webhooks: a delivery is found when it is due, and attempted by one process at a time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_due_deliveries_are_found_oldest_first_a_few_of_each_slot_pool(rig
 
 
 async def test_due_deliveries_leave_out_full_shares(rig: Rig, clock: ManualClock) -> None:
-    """That of one owner's single tasks, whatever host they tell; not of another whose name begins alike."""
+    """The share of one owner's single tasks, whatever their hosts; not that of an owner whose name begins alike."""
     found = {}
     for owner, host in (("al", "a"), ("al", "b"), ("alice", "a"), ("", "a")):
         task_id = uuid4()

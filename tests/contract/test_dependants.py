@@ -31,7 +31,7 @@ async def count(engine: Engine, status: Status) -> int:
 
 
 async def all_heard(changes: Changes, task_ids: Sequence[UUID], status: Status) -> None:
-    """Return once all have the status; a few at a time, so that the time limit is one for these."""
+    """Return once all tasks have the status; they are awaited in groups, each with its own time limit."""
     for start in range(0, len(task_ids), 50):
         await changes.until(*(Change(task_id, status) for task_id in task_ids[start : start + 50]))
 

@@ -30,7 +30,7 @@ OUTCOMES: list[Outcome] = [
 
 
 async def everything(engine: Engine, task_id: UUID) -> tuple:
-    """All that the engine tells of a task: compared before and after a write that must change nothing."""
+    """Everything that the engine returns about a task, to compare before and after a write that must change nothing."""
     return (
         await engine.find(task_id),
         await engine.find_attempts(task_id),
@@ -47,7 +47,7 @@ def stale_report(clock: ManualClock) -> Report:
 
 
 async def assert_refused(driver: Driver, clock: ManualClock, lease: Lease, claim: Claim) -> None:
-    """Try every write with `lease` and see that nothing moved."""
+    """Try every write with `lease` and check that nothing has changed."""
     engine = driver.engine
     before = await everything(engine, lease.task_id)
     stale = structs.replace(claim, task_id=lease.task_id, attempt=lease.attempt)
@@ -64,7 +64,7 @@ async def assert_refused(driver: Driver, clock: ManualClock, lease: Lease, claim
 
 
 async def overtaken(driver: Driver, clock: ManualClock) -> tuple[Claim, Claim]:
-    """Return the claim of a worker that went silent, and the one of who took over."""
+    """Return the claim of a worker that went silent, and that of the worker that took over."""
     await driver.submit(make_draft(clock.now(), retry=RetryPolicy(max_attempts=5)))
     silent = await driver.claim_one()
     clock.advance(MINUTE)
@@ -103,7 +103,7 @@ async def test_an_overtaken_attempt_changes_nothing_while_the_current_one_report
 
 
 async def assert_not_kept_alive(driver: Driver, clock: ManualClock, silent: Claim, current: Claim) -> None:
-    """See that the heartbeat of an overtaken attempt leaves the current one's lease as it is."""
+    """Check that the heartbeat of an overtaken attempt leaves the current lease as it is."""
     await driver.engine.heartbeat([silent.lease], 10 * MINUTE)
     clock.advance(MINUTE)
     expired = [claim.lease for claim in await driver.engine.find_expired(limit=10)]

@@ -130,7 +130,7 @@ async def test_an_entry_tells_of_its_task(driver: Driver, clock: ManualClock) ->
 
 
 async def test_events_of_an_expired_task_are_left_out(driver: Driver, clock: ManualClock) -> None:
-    """Not from the moment at which its time is over, though it is erased only later."""
+    """From the moment of its expiry, though it is erased only later."""
     await driver.submit(make_draft(clock.now(), retention=HOUR))
     await succeed(driver, clock)
     kept = await driver.submit(make_draft(clock.now(), retention=2 * HOUR))

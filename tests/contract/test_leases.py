@@ -1,4 +1,4 @@
-"""Engine.heartbeat, find_expired, open: who holds an attempt, until when, and what a restart makes of it."""
+"""Engine.heartbeat, find_expired, open: which worker has an attempt, until when, and the effect of a restart."""
 
 from __future__ import annotations
 

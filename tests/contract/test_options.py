@@ -1,4 +1,4 @@
-"""What ties submissions to other tasks: unique keys, cached results, dependencies; and deadlines."""
+"""Ties of submissions to other tasks: unique keys, cached results, dependencies; and deadlines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOR_GOOD = Failed(problem("task-failed", "for good"))
 
 @pytest.fixture(autouse=True)
 async def journal_is_true(engine: Engine) -> AsyncIterator[None]:
-    """Whatever a test does, the journal tells what the logs of the tasks tell."""
+    """Check after each test that the journal agrees with the logs of the tasks."""
     start = await engine.journal.tail()
     yield
     for task_id, events in by_task(await read_all(engine, start)).items():

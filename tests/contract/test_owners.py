@@ -1,6 +1,6 @@
-"""Owners are walls: for every method of the engine, what is another owner's is not there, not counted, and in no way.
+"""Owners are isolated: for every method of the engine, another owner's data does not appear, count or interfere.
 
-Ada asks, and what is Eve's is all around. A method is a case here, or it is written down why no owner is about it.
+Ada calls, in a store full of Eve's data. Each method has a case here, or a reason why owners do not matter for it.
 """
 
 from __future__ import annotations
@@ -94,11 +94,11 @@ BLIND = {
     **dict.fromkeys(("workers.announce", "workers.withdraw", "workers.publish", "workers.find_types",
                      "queues.find_all", "keys.cursor_secret", "journal.tail"), NO_OWNER),
 }  # fmt: skip
-"""Every other method, and why no owner is about it."""
+"""Every other method, and why owners do not matter for it."""
 
 
 def methods() -> set[str]:
-    """Return every method of the engine and its books, as `store.method`."""
+    """Return every method of the engine and its stores, as `store.method`."""
     books = {"engine": Engine} | {
         name: kind for name, kind in get_type_hints(Engine, vars(protocols)).items() if inspect.isclass(kind)
     }

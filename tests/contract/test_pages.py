@@ -19,7 +19,7 @@ from tasker.testing import Driver, ManualClock, make_draft
 LARGE = b'"%b"' % (b"x" * 400_000)
 MANY = 12
 MOST = 2 * len(LARGE) + 1_000_000
-"""What a page may come to: far below what all of it comes to."""
+"""Limit of a page's size, far below the size of all items."""
 
 
 class Seen(NamedTuple):

@@ -1,4 +1,4 @@
-"""What is set of queues: pause, concurrency, concurrency per key and rate hold in every claim, however it comes."""
+"""Settings of queues: pause, concurrency, concurrency per key and rate hold in every kind of claim."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ async def test_no_more_run_than_the_limit_allows(driver: Driver, engine: Engine,
 
 
 async def test_a_waiting_worker_gets_no_more_than_the_limit(driver: Driver, engine: Engine, clock: ManualClock) -> None:
-    """The way of a task that is born running."""
+    """The path of a task that is stored as running."""
     await set_(engine, concurrency=1)
     waiting = await wait(driver)
     first, second = await submit(driver, draft(clock), draft(clock))

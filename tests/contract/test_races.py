@@ -1,4 +1,4 @@
-"""Clients that act on the same tasks in the same moment: of two that exclude each other one has its way."""
+"""Clients that act on the same tasks at the same moment: of two conflicting actions exactly one succeeds."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def test_what_the_other_makes_possible_is_done_or_refused(
 
 
 async def _race(driver: Driver, ids: Sequence[UUID], verbs: Sequence[Verb]) -> list[list[bool]]:
-    """Let a client for each verb act on every task, all at once; return who had its way with each."""
+    """Let a client for each action act on every task, all at once; return which actions succeeded for each."""
     random = Random(7)
     works = [
         [tried(getattr(driver.engine, verb)(task_id), random.randrange(4)) for verb in verbs] for task_id in ids

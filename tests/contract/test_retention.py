@@ -1,4 +1,4 @@
-"""Engine.prune, Engine.tombstones: a task is there until its time is over, not a moment longer, and goes in steps."""
+"""Engine.prune, Engine.tombstones: a task exists until it expires, not a moment longer, and is erased in steps."""
 
 from __future__ import annotations
 
@@ -364,7 +364,7 @@ async def test_an_import_leaves_out_what_has_expired_on_the_way(driver: Driver, 
 async def test_what_was_deleted_is_remembered_for_its_retention_and_a_day_at_least(
     driver: Driver, clock: ManualClock, retention: timedelta, remembered: timedelta
 ) -> None:
-    """So long an archive that has it open does not bring it back; afterwards it is as new."""
+    """For that time an archive in which it is open does not bring it back; afterwards it counts as new."""
     task_id = await driver.submit(make_draft(clock.now(), retention=retention))
     lines = await exported(driver.engine)
     await driver.finish(await driver.claim_one(), Succeeded(b"6"))

@@ -36,7 +36,7 @@ EVERYTHING = of_alice("submit", "read", "control")
 
 
 class Desk:
-    """A service on an engine, asked as its faces ask it."""
+    """A service on an engine, called as its interfaces call it."""
 
     def __init__(self, engine: Engine, clock: ManualClock) -> None:
         self.hub = Hub()
@@ -77,7 +77,7 @@ def task_of(text: str) -> dict[str, Any]:
 
 
 async def stored_before(desk: Desk, engine: Engine, schedule: Schedule, **fields: Any) -> Schedule:
-    """Make a schedule what a version before could store that did not ask for rights."""
+    """Change a schedule to one that an earlier version, which did not check rights, could have stored."""
     before = structs.replace(schedule, scopes=("submit",), version=schedule.version + 1, **fields)
     assert await engine.schedules.update(before)
     return before

@@ -23,7 +23,7 @@ async def make_suspect(driver: Driver) -> None:
 
 
 async def test_a_suspect_that_crashed_is_claimed_when_it_is_due_again(make_engine) -> None:
-    """Its backoff must wake the lane of suspects as it would wake any other."""
+    """The end of its backoff must wake the claims of suspects like any other claim."""
     clock = SystemClock()
     engine = await make_engine(clock)
     driver = Driver(engine, clock)

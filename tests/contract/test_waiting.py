@@ -1,4 +1,4 @@
-"""Engine.claim with workers that wait: work that comes goes to them at once, by the same rules as ever."""
+"""Engine.claim with waiting workers: new work goes to them at once, by the usual rules."""
 
 from __future__ import annotations
 

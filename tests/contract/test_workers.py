@@ -1,4 +1,4 @@
-"""Which workers there are, and what each runs."""
+"""The list of workers, and what each runs."""
 
 from __future__ import annotations
 

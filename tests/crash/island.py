@@ -53,7 +53,7 @@ class Island:
         return {"url": self.proxy.url, "host": self.there, "under": under, "env": {"TASKER_AUTH": "off"}}
 
     def cut(self) -> None:
-        """Drop every packet between there and the database, without a word to either side."""
+        """Drop every packet between the namespace and the database silently."""
         self._stop("OUTPUT", "-j", "DROP")
         self._stop("INPUT", "-j", "DROP")
 

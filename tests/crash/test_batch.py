@@ -1,4 +1,4 @@
-"""A batch whose service is killed in the middle: what was answered is there, and the same again makes it whole."""
+"""A batch whose service is killed in the middle: answered tasks are stored, and repeating it stores the rest."""
 
 from __future__ import annotations
 

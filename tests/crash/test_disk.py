@@ -99,7 +99,7 @@ def test_a_disk_that_cannot_be_written_to_is_one_line(tmp_path: Path, small_disk
 
 
 def test_a_data_folder_that_is_deleted_is_noticed_without_being_asked(tmp_path: Path) -> None:
-    """The log tells at once. From then on 503, reads go on, and the service can be ended."""
+    """The log reports it at once. From then on writes get 503, reads go on, and the service can be stopped."""
     with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
         before = client.submit("on_loop", [0])
         assert client.end(before)["status"] == "completed"

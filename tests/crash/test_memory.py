@@ -14,7 +14,7 @@ from tests.postgres import Cluster
 pytestmark = [pytest.mark.crash, pytest.mark.root, pytest.mark.timeout(180)]
 
 MEMORY = 600 * 2**20
-"""For a worker and its children: enough for them, not for one that hoards."""
+"""Bytes for a worker and its children: enough, except for the task that hoards."""
 _V1, _V2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
 
 

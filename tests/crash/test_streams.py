@@ -39,7 +39,7 @@ def words(events: list[dict[str, Any]], attempt: int) -> str:
 
 
 def check_whole(events: list[dict[str, Any]], said: int) -> None:
-    """No gap and no repeat, and the last attempt said everything."""
+    """Check that there is no gap and no repeat, and that the last attempt's events are complete."""
     assert [event["sequence"] for event in events] == [*range(1, len(events) + 1)]
     assert events[-1]["type"] == "completed"
     assert words(events, events[-1]["attempt"]) == "".join(f"{number} " for number in range(said))

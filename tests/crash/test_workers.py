@@ -1,4 +1,4 @@
-"""Workers on PostgreSQL killed, frozen, drained and raced, for real; a client's journal says what was promised."""
+"""Workers on PostgreSQL really killed, frozen, drained and raced; a client's journal has what was accepted."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def test_an_api_killed_under_load_keeps_what_it_accepted(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize(("type", "when"), [("gated", "before"), ("gated_in_child", "before"), ("gated", "after")])
 def test_a_worker_killed_between_the_end_and_its_record_runs_the_task_again(fleet: Fleet, type: str, when) -> None:
-    """Row 4: the function has ended, and its result waits at the database's door when the worker is killed.
+    """Row 4: the function has ended, and its result has not reached the database when the worker is killed.
 
-    Behind the door, stored and not yet answered, it counts: the task does not run again.
+    If the result is stored but not yet answered, it counts: the task does not run again.
     """
     with fleet.api() as server, Client(server) as client, Proxy(fleet.url) as proxy:
         with fleet.worker(url=proxy.url) as doomed:
@@ -201,7 +201,7 @@ def test_many_workers_run_each_task_once(fleet: Fleet) -> None:
 
 
 def test_a_drained_worker_gives_back_what_it_could_not_end(fleet: Fleet) -> None:
-    """Row 34: SIGTERM lets short tasks end and releases the rest at once, not after a lease; a second one hurries."""
+    """Row 34: SIGTERM lets short tasks end and releases the rest at once, not after a lease; a second forces it."""
     long_lease = {"TASKER_LEASE": "60", "TASKER_HEARTBEAT": "5", "TASKER_DRAIN": "30"}
     with fleet.api(env=long_lease) as server, Client(server) as client:
         with fleet.worker(env=long_lease) as worker:
@@ -262,7 +262,7 @@ def test_workers_drained_forced_and_killed_under_load_hand_over_at_once(fleet: F
 
 @pytest.mark.root
 def test_two_workers_of_one_host_name_and_process_id_are_two(fleet: Fleet) -> None:
-    """As in containers, where every worker is process 1: neither takes, extends or ends what is the other's."""
+    """As in containers, where every worker is process 1: neither takes, extends or ends the other's attempts."""
     as_process_1 = ("unshare", "--pid", "--fork", "--kill-child")
     with fleet.api() as server, Client(server) as client:
         with fleet.worker(under=as_process_1) as one, fleet.worker(under=as_process_1) as other:

@@ -1,4 +1,4 @@
-"""tasker.archive.files on a store that does not keep its word: what was stored is looked at again."""
+"""tasker.archive.files with an unreliable store: what was stored is read back and compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Tamper = Callable[[StoredTask], StoredTask | None]
 
 
 class Shelf:
-    """An Archive in memory. tamper: what becomes of a task behind the import's back."""
+    """An ArchiveStore in memory. tamper: changes a task after it was stored."""
 
     def __init__(self, tamper: Tamper = lambda task: task) -> None:
         self.tasks: dict[UUID, StoredTask | None] = {}
@@ -93,7 +93,7 @@ async def test_a_pipe_that_breaks_leaves_what_came_through(monkeypatch: pytest.M
 
 
 class Narrow(Shelf):
-    """Takes each task alone, and no two together."""
+    """Accepts each task alone, but no two together."""
 
     def __init__(self, error: type[Exception]) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ async def test_a_fault_of_several_lines_names_them(error: type[Exception], monke
 
 
 class Moody(Shelf):
-    """Refuses what it takes when it is asked again."""
+    """Refuses a task at first, and accepts it when it is tried again."""
 
     asked = 0
 

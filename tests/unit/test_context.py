@@ -1,4 +1,4 @@
-"""What a function may say through its Context, and what of it arrives."""
+"""Reports that a function makes through its Context, and how they arrive."""
 
 from __future__ import annotations
 

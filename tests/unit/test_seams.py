@@ -1,4 +1,4 @@
-"""What nothing may go around: where drafts are made, and where tasks are shown."""
+"""Single points that no code may bypass: where drafts are made, and where tasks are shown."""
 
 from __future__ import annotations
 
