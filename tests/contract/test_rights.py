@@ -189,7 +189,7 @@ async def test_batches_replays_and_puts_check_rights_too(desk: Desk, engine: Eng
     assert (await desk.get(job.task_id)).status is Status.CANCELLED
 
 
-# what a webhook would be told needs the scope read
+# a webhook whose events need the scope read
 
 
 @pytest.mark.parametrize("option", ['"unique_key":"job"', '"cache":60'])

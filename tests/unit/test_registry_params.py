@@ -311,7 +311,7 @@ def test_only_the_first_fault_of_a_large_value_is_reported(type_: Any, value: An
     assert faults(taking(type_), [value]) == [first]
 
 
-# What is told to clients as the schema is what is taken
+# The schema shown to clients is what is accepted
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3)
@@ -376,7 +376,7 @@ def test_what_check_takes_bind_takes(task_type: TaskType, data: st.DataObject) -
         assert all(_points_into(params, pointer) for pointer, _ in found)
 
 
-# A type that another process runs: what it takes is told by its schema alone
+# A type that another process runs: its params are known by its schema alone
 
 
 def elsewhere(task_type: TaskType) -> TaskType:

@@ -106,7 +106,7 @@ class Operation:
 
     @property
     def all_problems(self) -> tuple[str, ...]:
-        """Its own problems, and those that every such operation has, unless `usual` is False or it is public."""
+        """Its own problems, and the usual ones of its kind unless it is public or `usual` is False."""
         if self.public or not self.usual:
             return self.problems
         of_body = BODY_PROBLEMS if self.body is not None else ()

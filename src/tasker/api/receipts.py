@@ -1,6 +1,6 @@
 """Receipts: what a key without the scope `read` is shown of a task: its id, its status, and what the request has sent.
 
-A key that may submit or control a task must learn nothing else of it, neither who submitted it nor what came of it.
+A key that may submit or control a task must learn nothing else of it, such as who submitted it or its result.
 """
 
 from __future__ import annotations

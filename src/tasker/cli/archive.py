@@ -163,7 +163,7 @@ def _path(file: str) -> Path:
 
 @contextmanager
 def _written(file: str) -> Iterator[BinaryIO]:
-    """Open the file to write an archive to. It gets its name only when it is complete, also after a power cut."""
+    """Open a temporary file for an archive; rename it to its path once it is complete and on disk."""
     if _is_standard(file):
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()

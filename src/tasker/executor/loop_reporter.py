@@ -73,8 +73,8 @@ class InFlight:
 class LoopReporter(ClosableReporter):
     """A ClosableReporter for use from every thread: it posts reports to the service's loop.
 
-    A thread other than that loop's waits for a moment if it reports more than can be stored. The wait is short because
-    it blocks the function's loop: what does not fit then is dropped, and the task's log says how much.
+    If it reports more than can be stored, any thread but that of the service's loop waits for a moment, which blocks
+    the function's own loop. What does not fit then is dropped, and the task's log says how much.
     """
 
     __slots__ = ("_back", "_dropped", "_in_flight", "_observer")

@@ -66,7 +66,7 @@ _Zoned = Annotated[datetime, Meta(tz=True)]
 def read_body(body: bytes, form: type[T]) -> T:
     """Return the body as a `form`; null is the same as left out.
 
-    Raises Malformed (not JSON that is taken) or Invalid with every fault.
+    Raises Malformed (not valid JSON) or Invalid with every fault.
     """
     faults = Faults()
     fields = read_whole(read_object(body), form, faults)

@@ -265,7 +265,7 @@ class OpenedSubmission:
 def read_submission(body: bytes, context: Context, *, type_name: str | None = None) -> tuple[TaskType, Submission]:
     """Read the body of a submission; with `type_name` the body is the params alone.
 
-    Raises Malformed (not JSON that is taken) or Invalid (with every fault).
+    Raises Malformed (not valid JSON) or Invalid (with every fault).
     """
     return OpenedSubmission(body, context, type_name=type_name).read()
 

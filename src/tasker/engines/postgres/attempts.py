@@ -91,7 +91,7 @@ class Attempts:
         return [_heartbeat(item, extended) if isinstance(item, Beat) else stored[id(item)] for item in items]
 
     async def _extend(self, tx: Transaction, beats: Sequence[Beat]) -> dict[Lease, bool]:
-        """Extend leases; return those that are current, and whether their task is to be cancelled."""
+        """Extend leases; return the current ones, each with whether its task is to be cancelled."""
         leases = sorted(
             ((lease.task_id, lease.attempt, beat.extend_by) for beat in beats for lease in beat.leases),
         )

@@ -119,7 +119,7 @@ class Partitions:
         return self._staying is not None
 
     def next_time(self) -> int | None:
-        """Return when (microseconds) time alone makes the next change: a task due, a gate open, a deadline overdue."""
+        """Return when (microseconds) the next task becomes due, gate opens or deadline passes; None if nothing does."""
         overdue = self._next_deadline if self._next_deadline is None or self._next_deadline <= self._latest else None
         times = (time for time in (self._next_due, self.limits.opens_at, overdue) if time is not None)
         return min(times, default=None)

@@ -69,7 +69,7 @@ class OpenFiles:
         self._clean = self._count = self._measure()
 
     def left(self) -> list[str]:
-        """Name what must not stay open."""
+        """Name the files that must not stay open."""
         count = self._measure()
         if count > self._count:
             gc.collect()
