@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+MICROSECOND = timedelta(microseconds=1)
 _TOLERANCE = 500_000
 """Difference in microseconds between wall clock and elapsed time above which the wall clock counts as set."""
 MOST_AHEAD = timedelta(hours=1)
@@ -81,8 +81,8 @@ class Lagging:
         expected = max(self._told + elapsed - self._at, at_least)
         if abs(wall - elapsed - self._ahead) > _TOLERANCE:
             self._ahead, self._since = wall - elapsed, elapsed
-        is_jump = self._told and wall - expected > MOST_AHEAD // _MICROSECOND
-        held = is_jump and elapsed - self._since < LASTS_FOR // _MICROSECOND
+        is_jump = self._told and wall - expected > MOST_AHEAD // MICROSECOND
+        held = is_jump and elapsed - self._since < LASTS_FOR // MICROSECOND
         self._told, self._at = expected if held else wall, elapsed
         return self._told
 
@@ -119,7 +119,7 @@ def check_storable(moment: datetime) -> None:
 
 def to_micros(moment: datetime) -> int:
     """Return `moment` as whole microseconds since 1970 (exact, unlike `timestamp()`)."""
-    return (moment - EPOCH) // _MICROSECOND
+    return (moment - EPOCH) // MICROSECOND
 
 
 def from_micros(micros: int) -> datetime:

@@ -44,7 +44,7 @@ async def test_readiness(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     async def full() -> None:
         raise Unavailable("no space left")
 
-    monkeypatch.setattr(rig.engine, "check", full)
+    monkeypatch.setattr(rig.service.readiness.store_check, "_check", full)
     rig.clock.advance(timedelta(seconds=1))  # so long does a good check stand
     reply = await rig.client.get("/readyz")
     assert (reply.status_code, reply.json()) == (503, {"ready": False, "checks": {"store": "no space left"}})

@@ -143,7 +143,7 @@ async def test_waits_end_when_the_service_stops(rig: Rig) -> None:
 async def test_a_stop_with_other_workers_keeps_no_client_waiting(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """If one of several processes that share a store stops, its clients do not wait: other workers run the tasks."""
     task_id = await rig.submit()
-    monkeypatch.setattr(type(rig.engine), "is_shared", True)
+    monkeypatch.setattr(rig.service.waiting, "_is_shared", True)
     rig.service.stop()
     for draining, reason in ((True, "restart"), (False, "queued")):
         await announce(rig, draining=draining)

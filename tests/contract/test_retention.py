@@ -297,8 +297,7 @@ async def test_time_that_passes_before_the_first_prune_of_a_process_is_no_jump(
     await prune(driver.engine)  # it stores by what time things were erased
     await ended(driver, retention=2 * HOUR)
     await driver.engine.close()
-    again = make_engine()
-    await again.open()
+    again = await make_engine()
     clock.advance(3 * HOUR)
     assert await prune(again) == 1
 

@@ -16,7 +16,7 @@ from tasker.errors import Conflict, Invalid, NotFound
 from tasker.model import Change, Status, TaskFilter
 from tasker.model.schedules import Fired, Firing, Schedule
 from tasker.rules.lifecycle import Succeeded
-from tasker.rules.timing import for_tick, next_tick, plan, tick_task_id
+from tasker.rules.ticks import for_tick, next_tick, plan, tick_task_id
 from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 MINUTE = timedelta(minutes=1)

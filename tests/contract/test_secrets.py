@@ -7,7 +7,7 @@ from uuid import UUID
 from msgspec import structs
 from tests.contract.conftest import MakeEngine
 
-from tasker.chores.secrets import erase_secrets
+from tasker.chores.reap import erase_secrets
 from tasker.engines.protocol import Engine
 from tasker.model import Draft, new_task_id
 from tasker.rules.lifecycle import Succeeded

@@ -35,6 +35,13 @@ def _set_by(file: Path) -> dict[str, str]:
     return {name: value for name, value in _wrong("").items() if name != "FAKETIME"} | told
 
 
+def _set(file: Path, offset: str) -> None:
+    """Set the clock at once: a process that reads a file half written takes it for no offset at all."""
+    fresh = file.with_suffix(".fresh")
+    fresh.write_text(offset)
+    fresh.replace(file)
+
+
 def _hours_ahead(client: Client) -> int:
     """Return how wrong the clock of the worker is that takes the next task."""
     return round((float(client.end(client.submit("tell_time", []))["result"]) - time.time()) / 3600)
@@ -64,12 +71,12 @@ def test_a_clock_that_jumps_ends_no_lease_and_starts_nothing_early(tmp_path: Pat
     """Row 30: an hour ahead and then an hour back, while one task runs and another waits."""
     fleet = Fleet(tmp_path, cluster)
     offset = tmp_path / "offset"
-    offset.write_text("+0")
+    _set(offset, "+0")
     with fleet.api() as server, Client(server) as client, fleet.worker(env=_set_by(offset)):
         running, waiting = client.submit("gated", []), client.submit("on_loop", [1], delay=600)
         fleet.until_noted("start", running)
         for jump in (1, -1):
-            offset.write_text(f"{jump:+}h")
+            _set(offset, f"{jump:+}h")
             assert _hours_ahead(client) == jump, "the clock did not jump: this run proves nothing"
             soon = client.submit("on_loop", [1], delay=2.5)  # longer than a lease, and than a round of the reaper
             assert len(client.end(soon)["attempts"]) == 1
@@ -105,7 +112,7 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def test_steps_of_the_clock_rerun_nothing_and_start_nothing_early_or_late(tmp_path: Path) -> None:
     """Row 30 where the service has its store alone: while two attempts run, and one task waits for its delay."""
     offset, seconds = tmp_path / "offset", 0
-    offset.write_text("+0")
+    _set(offset, "+0")
     env = _set_by(offset) | {"TASKER_LEASE": "4", "TASKER_HEARTBEAT": "2"}
     with run_server(tmp_path, str(TASKS), env=env) as server, Client(server) as client:
         running = [client.submit("gated", []) for _ in range(2)]
@@ -115,7 +122,7 @@ def test_steps_of_the_clock_rerun_nothing_and_start_nothing_early_or_late(tmp_pa
             begun = time.monotonic()
             waiting = client.submit("on_loop", [1], delay=2.5)  # longer than a round of the reaper
             seconds += int(step[:-1]) * UNITS[step[-1]]
-            offset.write_text(f"{seconds:+}")
+            _set(offset, f"{seconds:+}")
             wrong_by = float(client.end(client.submit("tell_time", []))["result"]) - time.time()
             assert abs(wrong_by - seconds) < 5, "the clock did not jump: this run proves nothing"
             assert len(client.end(waiting)["attempts"]) == 1

@@ -21,7 +21,7 @@ import pytest
 from msgspec import Raw
 
 from tasker.model.schedules import Schedule
-from tasker.rules.timing import next_tick, ticks
+from tasker.rules.ticks import next_tick, ticks
 
 MINUTE = timedelta(minutes=1)
 DAY = 24 * 60

@@ -6,7 +6,7 @@ from msgspec import structs
 
 from tasker.api.calls import Call
 from tasker.api.operation import Operation, get, ok
-from tasker.api.pages import list_query, page_parameters, page_reply
+from tasker.api.pages import list_query, page_parameters, show_page
 from tasker.api.replies import Head, Reply, Stream
 from tasker.errors import RequestError
 from tasker.model.audit import AuditAction, AuditEntry
@@ -79,8 +79,7 @@ class AuditOperations:
     )
     async def list_audit(self, call: Call) -> Reply:
         page = await self._audit.find_many(**list_query(call))
-        view = wire.AuditPage(items=[_view(entry) for entry in page.items], next_cursor=page.next_cursor)
-        return page_reply(call, "/audit", view)
+        return show_page(call, "/audit", wire.AuditPage, page, _view)
 
 
 def _view(entry: AuditEntry) -> wire.AuditEntry:

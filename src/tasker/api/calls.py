@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
@@ -191,6 +191,16 @@ def text_of(most: int) -> Callable[[str], str]:
 def text_parameter(name: str, description: str) -> Parameter:
     """Return a parameter of 1 to 100 characters."""
     return Parameter(name, description, {"type": "string", "minLength": 1}, text_of(100))
+
+
+def choices_parameter(
+    name: str, description: str, choices: Iterable[str], kind: Callable[[str], Any] = str
+) -> Parameter:
+    """Return a parameter of one or more of these words, read as values of a kind."""
+    names = [str(one) for one in choices]
+    read = one_of(*names)
+    schema = {"type": "array", "items": {"type": "string", "enum": names}}
+    return Parameter(name, description, schema, lambda text: kind(read(text)), many=True)
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:

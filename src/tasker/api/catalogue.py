@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 
 from tasker.api.calls import Call
 from tasker.api.operation import get, ok
 from tasker.api.replies import Reply, json_reply
 from tasker.errors import NotFound
 from tasker.service import Service
-from tasker.tasktypes.registry import TaskType
+from tasker.tasktypes.registry import Registry, TaskType
 from tasker.wire import types as wire
 from tasker.wire.shapes import show
+
+_get = partial(get, scope="any", usual=False)
 
 
 class TypeOperations:
@@ -23,35 +26,31 @@ class TypeOperations:
         self._registry = service.registry
         self._types = service.types
 
-    @get(
-        "/type",
-        "List the task types",
-        ok("Every task type.", wire.TaskTypePage),
-        scope="any",
-        problems=("unknown-field",),
-        usual=False,
-    )
+    @_get("/type", "List the task types", ok("Every task type.", wire.TaskTypePage), problems=("unknown-field",))
     async def list_types(self, call: Call) -> Reply:
         call.query()
         return json_reply(wire.TaskTypePage(items=[self._view(task_type) for task_type in self._registry.known()]))
 
-    @get(
+    @_get(
         "/type/{name}",
         "Read a task type",
         ok("The task type.", wire.TaskType),
-        scope="any",
         problems=("not-found", "unknown-field"),
-        usual=False,
     )
     async def get_type(self, call: Call) -> Reply:
         call.query()
-        name = call.path["name"]
-        if name not in self._registry and self._registry.refusal(name) == "unknown-type":
-            raise NotFound(f"there is no task type {name[:100]!r}; GET /type lists them")
-        return json_reply(self._view(self._registry.get(name)))
+        return json_reply(self._view(self._registry.get(type_in_path(call, self._registry))))
 
     def _view(self, task_type: TaskType) -> wire.TaskType:
         return _view(task_type, self._types.missing_since(task_type.name))
+
+
+def type_in_path(call: Call, registry: Registry) -> str:
+    """Return the task type that the path names. Raises NotFound for one that no task file has."""
+    name = call.path["name"]
+    if name not in registry and registry.refusal(name) == "unknown-type":
+        raise NotFound(f"there is no task type {name[:100]!r}; GET /type lists them")
+    return name
 
 
 def _view(task_type: TaskType, missing_since: datetime | None) -> wire.TaskType:

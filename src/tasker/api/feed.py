@@ -9,7 +9,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from tasker.api.accepts import choose
-from tasker.api.calls import Call, Parameter, one_of, text_of, text_parameter, uuid_of
+from tasker.api.calls import Call, Parameter, choices_parameter, text_of, text_parameter, uuid_of
 from tasker.api.events import JSON_LINES, SSE, STREAMS, encode_event
 from tasker.api.operation import get, ok
 from tasker.api.replies import Stream, encode, sees_tracebacks
@@ -31,13 +31,7 @@ FEED_PARAMETERS = (
         _SOME,
         text_of(_MAX_CURSOR),
     ),
-    Parameter(
-        "event",
-        "Only events of these types; repeated or separated by commas.",
-        {"type": "array", "items": {"type": "string", "enum": list(_TYPES)}},
-        one_of(*_TYPES),
-        many=True,
-    ),
+    choices_parameter("event", "Only events of these types; repeated or separated by commas.", _TYPES),
     Parameter(
         "task_id",
         "Only of these tasks; repeated or separated by commas.",
@@ -150,7 +144,7 @@ class _Writer:
     def heartbeat(self, cursor: str) -> bytes:
         """Return a heartbeat; its id, without data, lets the client resume here.
 
-        The id is sealed anew, so that it does not reveal whether events happened that the client may not see.
+        The id gets a new salt, so that it does not reveal whether events that the client may not see happened.
         """
         if not self._is_sse:
             return b"\n"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated
-
-from msgspec import Meta, structs
+from msgspec import structs
 
 from tasker.api.calls import Call
 from tasker.api.operation import Answer, delete, get, ok, post
@@ -15,8 +12,6 @@ from tasker.requests.keys import KeyBody
 from tasker.service.keys import Keys, NewKey
 from tasker.wire import keys as wire
 from tasker.wire.shapes import show
-
-Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class KeyOperations:

@@ -152,6 +152,5 @@ def ok(
 
 get = partial(Operation, "GET")
 post = partial(Operation, "POST")
-put = partial(Operation, "PUT")
 patch = partial(Operation, "PATCH")
 delete = partial(Operation, "DELETE")

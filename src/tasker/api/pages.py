@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, urlsafe_b64encode
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 from tasker.api.calls import Call, Parameter, text_of, whole
 from tasker.api.replies import Header, Reply, json_reply
 from tasker.errors import Fault, Invalid
+from tasker.model.pages import PageOf
 
+T = TypeVar("T")
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
 
@@ -36,6 +39,12 @@ def list_query(call: Call) -> dict[str, Any]:
 def page_reply(call: Call, path: str, page: Any) -> Reply:
     """Return a page of the list at this path, with a link to the next page."""
     return json_reply(page, 200, *next_link(call, path, page.next_cursor))
+
+
+def show_page(call: Call, path: str, shown: Callable[..., Any], page: PageOf[T], view: Callable[[T], Any]) -> Reply:
+    """Convert a page to a page of `shown`, each item by `view`."""
+    items = [view(item) for item in page.items]
+    return page_reply(call, path, shown(items=items, next_cursor=page.next_cursor))
 
 
 def name_cursor(name: str) -> str:

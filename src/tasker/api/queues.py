@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from tasker.api.calls import Call
@@ -20,14 +21,14 @@ from tasker.wire import queues as wire
 from tasker.wire.shapes import show
 
 
+@dataclass
 class QueueOperations:
     """Read, pause, resume and limit queues."""
 
     tag = "queues"
 
-    def __init__(self, queues: Queues, clock: Clock) -> None:
-        self._queues = queues
-        self._clock = clock
+    _queues: Queues
+    _clock: Clock
 
     @get(
         "/queue",

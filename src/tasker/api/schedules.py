@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from tasker.api.calls import Call, Parameter, idempotency_key, text_parameter, whole
 from tasker.api.operation import SUBMIT_PROBLEMS, TYPE_PROBLEMS, Answer, delete, get, ok, patch, post
-from tasker.api.pages import list_query, page_parameters, page_reply
+from tasker.api.pages import list_query, page_parameters, show_page
 from tasker.api.receipts import as_told, show_task
 from tasker.api.replies import JSON_HEADERS, Header, Reply, empty_reply, json_reply, path_of, retry_after, retry_in
 from tasker.clock import Clock
@@ -71,8 +71,7 @@ class ScheduleOperations:
         query = list_query(call)
         await call.unread.room()
         page = await self._schedules.find_many(call.caller, **query)
-        view = wire.SchedulePage(items=[_view(schedule) for schedule in page.items], next_cursor=page.next_cursor)
-        return page_reply(call, "/schedule", view)
+        return show_page(call, "/schedule", wire.SchedulePage, page, _view)
 
     @get("/schedule/{schedule_id}", "Read a schedule", ok("The schedule.", wire.Schedule))
     async def get_schedule(self, call: Call) -> Reply:

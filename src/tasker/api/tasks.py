@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from tasker.api.calls import (
     Call,
     Parameter,
     Wait,
+    choices_parameter,
     idempotency_key,
     moment,
     one_of,
@@ -23,8 +25,19 @@ from tasker.api.calls import (
     trace_of,
     wait_parameter,
 )
+from tasker.api.catalogue import type_in_path
 from tasker.api.events import STREAMS, EventOperations
-from tasker.api.operation import STORE_PROBLEMS, SUBMIT_PROBLEMS, TYPE_PROBLEMS, Answer, delete, get, ok, post, put
+from tasker.api.operation import (
+    STORE_PROBLEMS,
+    SUBMIT_PROBLEMS,
+    TYPE_PROBLEMS,
+    Answer,
+    Operation,
+    delete,
+    get,
+    ok,
+    post,
+)
 from tasker.api.pages import list_query, next_link, page_parameters
 from tasker.api.problems import Refused, task_problem_reply
 from tasker.api.receipts import as_told, members, show_task
@@ -43,7 +56,7 @@ from tasker.api.replies import (
     sees_tracebacks,
 )
 from tasker.clock import Clock
-from tasker.errors import Conflict, Forbidden, Invalid, NotFound
+from tasker.errors import Conflict, Forbidden, Invalid
 from tasker.model import Status, Task, TaskFilter
 from tasker.model.keys import Caller
 from tasker.requests.submissions import ReplayBody
@@ -54,13 +67,7 @@ from tasker.wire.events import Event
 
 _TIME = {"type": "string", "format": "date-time"}
 LIST_PARAMETERS = (
-    Parameter(
-        "status",
-        "Only tasks of these statuses; repeated or separated by commas.",
-        {"type": "array", "items": {"type": "string", "enum": [status.value for status in Status]}},
-        lambda text: Status(one_of(*Status)(text)),
-        many=True,
-    ),
+    choices_parameter("status", "Only tasks of these statuses; repeated or separated by commas.", Status, Status),
     text_parameter("type", "Only tasks of this type."),
     text_parameter("queue", "Only tasks of this queue."),
     text_parameter("tag", "Only tasks with this tag."),
@@ -91,7 +98,15 @@ _WAITED_FOR = Answer(
 )
 _CHECKED = Answer("Valid, and not stored, as `Prefer: handling=validate` asks.", headers=("Preference-Applied",))
 _RETRIED = Answer("It is pending again, with all its tries.", wire.Task, ("Retry-After",), receipt=wire.TaskReceipt)
-_SUBMITTED = {202: _ACCEPTED, 200: _WAITED_FOR, 204: _CHECKED}
+_submission = partial(
+    Operation,
+    answers={202: _ACCEPTED, 200: _WAITED_FOR, 204: _CHECKED},
+    scope="submit",
+    problems=(*SUBMIT_PROBLEMS, *TYPE_PROBLEMS),
+    parameters=(wait_parameter,),
+    request_headers=("Prefer", "Idempotency-Key", "traceparent"),
+    streams=STREAMS,
+)
 
 
 class _Open(NamedTuple):
@@ -120,7 +135,6 @@ class TaskOperations:
     tag = "tasks"
 
     def __init__(self, service: Service, clock: Clock, events: EventOperations) -> None:
-        self._registry = service.registry
         self._tasks = service.tasks
         self._submissions = service.submissions
         self._following = service.following
@@ -129,17 +143,7 @@ class TaskOperations:
         self._events = events
         self._service = service
 
-    @post(
-        "/task",
-        "Submit a task",
-        _SUBMITTED,
-        scope="submit",
-        problems=(*SUBMIT_PROBLEMS, *TYPE_PROBLEMS),
-        parameters=(wait_parameter,),
-        request_headers=("Prefer", "Idempotency-Key", "traceparent"),
-        body="submission",
-        streams=STREAMS,
-    )
+    @_submission("POST", "/task", "Submit a task", body="submission")
     async def submit_task(self, call: Call) -> Reply | Stream:
         return await self._when_ended(call, await self._submit(call, await call.body()))
 
@@ -192,37 +196,29 @@ class TaskOperations:
         body = b'{"items":[%b],"next_cursor":%b}' % (items, encode(page.next_cursor))
         return Reply(200, body, JSON_HEADERS + next_link(call, "/task", page.next_cursor))
 
-    @post(
+    @_submission(
+        "POST",
         "/type/{name}/task",
         "Submit a task of this type; the body is its params",
-        _SUBMITTED,
-        scope="submit",
         problems=SUBMIT_PROBLEMS,
-        parameters=(wait_parameter,),
-        request_headers=("Prefer", "Idempotency-Key", "traceparent"),
         body="params",
-        streams=STREAMS,
     )
     async def submit_params(self, call: Call) -> Reply | Stream:
-        name = call.path["name"]
-        if name not in self._registry and self._registry.refusal(name) == "unknown-type":
-            raise NotFound(f"there is no task type {name[:100]!r}; GET /type lists them")
+        name = type_in_path(call, self._service.registry)
         return await self._when_ended(call, await self._submit(call, await call.body(), name))
 
-    @put(
+    @_submission(
+        "PUT",
         "/task/{task_id}",
         "Submit a task under an id of your own",
-        {
+        answers={
             201: _ACCEPTED,
             200: _WAITED_FOR._replace(description="This request was accepted before: the task as it is now."),
             204: _CHECKED,
         },
-        scope="submit",
         problems=(*STORE_PROBLEMS, *TYPE_PROBLEMS, "conflict"),
-        parameters=(wait_parameter,),
         request_headers=("Prefer", "traceparent"),
         body="submission",
-        streams=STREAMS,
     )
     async def put_task(self, call: Call) -> Reply | Stream:
         return await self._when_ended(call, await self._put(call))
@@ -282,17 +278,12 @@ class TaskOperations:
         call.query()
         return self._reply(call, 202, await self._tasks.retry(call.caller, call.task_id()))
 
-    @post(
+    @_submission(
+        "POST",
         "/task/{task_id}/replay",
         "Submit a task once more, as it was or edited",
-        _SUBMITTED,
-        scope="submit",
-        problems=(*SUBMIT_PROBLEMS, *TYPE_PROBLEMS),
-        parameters=(wait_parameter,),
-        request_headers=("Prefer", "Idempotency-Key", "traceparent"),
         body=ReplayBody,
         is_optional=True,
-        streams=STREAMS,
     )
     async def replay_task(self, call: Call) -> Reply | Stream:
         return await self._when_ended(call, await self._replay(call))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from msgspec import UNSET
 
-from tasker.api.calls import Call, Parameter, one_of, text_parameter
+from tasker.api.calls import Call, Parameter, choices_parameter, text_parameter
 from tasker.api.operation import get, ok
 from tasker.api.replies import Reply, json_reply
 from tasker.model.usage import GROUPS, UsageRow, dollars
@@ -35,24 +36,22 @@ USAGE_PARAMETERS = (
     Parameter("to", "The last day (UTC), included; by default today.", _DATE, _day),
     text_parameter("type", "Only tasks of this type."),
     text_parameter("owner", "Only tasks of this owner; without the scope admin, only one's own."),
-    Parameter(
+    choices_parameter(
         "group",
         "What to group rows by; repeated or separated by commas. By default all three; `total` is there in any case.",
-        {"type": "array", "items": {"type": "string", "enum": list(GROUPS)}},
-        one_of(*GROUPS),
-        many=True,
+        GROUPS,
     ),
 )
 
 
+@dataclass
 class UsageOperations:
     """Show what was used up, and the budget."""
 
     tag = "usage"
 
-    def __init__(self, usage: UsageService, budgets: Budgets) -> None:
-        self._usage = usage
-        self._budgets = budgets
+    _usage: UsageService
+    _budgets: Budgets
 
     @get(
         "/usage",

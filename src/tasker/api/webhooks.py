@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from msgspec import UNSET, UnsetType
 
 from tasker.api.calls import Call, Parameter, one_of
 from tasker.api.operation import Answer, delete, get, ok, patch, post
-from tasker.api.pages import list_query, page_parameters, page_reply
+from tasker.api.pages import list_query, page_parameters, show_page
 from tasker.api.replies import Reply, empty_reply, json_reply
 from tasker.model.webhooks import Delivery, Webhook
 from tasker.requests.webhooks import (
@@ -34,14 +35,14 @@ _STATUS = Parameter(
 _EXAMPLE = {"url": "https://example.com/hook", "events": ["task.completed", "task.failed"], "type": "gpt"}
 
 
+@dataclass
 class WebhookOperations:
     """Create, read, change, rotate and erase webhooks; list and repeat deliveries. rules: of the webhooks' URLs."""
 
     tag = "webhooks"
 
-    def __init__(self, webhooks: Webhooks, rules: UrlRules) -> None:
-        self._webhooks = webhooks
-        self._rules = rules
+    _webhooks: Webhooks
+    _rules: UrlRules
 
     @post(
         "/webhook",
@@ -65,8 +66,7 @@ class WebhookOperations:
     )
     async def list_webhooks(self, call: Call) -> Reply:
         page = await self._webhooks.find_many(call.caller, **list_query(call))
-        view = wire.WebhookPage(items=[_view(webhook) for webhook in page.items], next_cursor=page.next_cursor)
-        return page_reply(call, "/webhook", view)
+        return show_page(call, "/webhook", wire.WebhookPage, page, _view)
 
     @get("/webhook/{webhook_id}", "Read a webhook", ok("The webhook, without its secret.", wire.Webhook))
     async def get_webhook(self, call: Call) -> Reply:
@@ -127,8 +127,7 @@ class WebhookOperations:
         query = {"status": None, **list_query(call)}
         webhook_id = call.id_of("webhook_id")
         page = await self._webhooks.deliveries(call.caller, webhook_id, **query)
-        view = wire.DeliveryPage(items=[_delivery_view(one) for one in page.items], next_cursor=page.next_cursor)
-        return page_reply(call, f"/webhook/{webhook_id}/deliveries", view)
+        return show_page(call, f"/webhook/{webhook_id}/deliveries", wire.DeliveryPage, page, _delivery_view)
 
     @post(
         "/webhook/{webhook_id}/deliveries/{delivery_id}/redeliver",

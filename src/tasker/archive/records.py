@@ -17,7 +17,7 @@ from tasker.model.webhooks import EVENT_TYPES, Delivery, FailureName, Webhook
 from tasker.requests.queues import MAX_CONCURRENCY, MAX_PER, MAX_UNITS
 from tasker.requests.schedules import MAX_INTERVAL, MIN_INTERVAL, read_template
 from tasker.rules.signing import is_secret
-from tasker.rules.timing import check_cron, find_zone
+from tasker.rules.ticks import check_cron, find_zone
 from tasker.rules.urls import UrlRules, read_url
 
 Name = tuple[str, ...]

@@ -9,8 +9,7 @@ from random import Random
 
 from tasker.chores.fire import fire_schedules
 from tasker.chores.loop import BATCH, Chore, run_chores
-from tasker.chores.reap import reap
-from tasker.chores.secrets import erase_secrets
+from tasker.chores.reap import erase_secrets, reap
 from tasker.clock import Clock
 from tasker.engines.protocol import Engine
 from tasker.service import Service

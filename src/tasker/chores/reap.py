@@ -1,4 +1,4 @@
-"""End attempts whose lease has expired."""
+"""End attempts whose lease has expired, and erase the secret params that such an end leaves."""
 
 from __future__ import annotations
 
@@ -31,3 +31,11 @@ async def reap(engine: Engine, clock: Clock, random: Random, *, limit: int = BAT
         if reaped >= limit or not ended:
             break
     return reaped
+
+
+async def erase_secrets(engine: Engine) -> int:
+    """Erase the secrets of tasks that no worker has ended, or that are erased; return how many."""
+    ended = await engine.secrets.find_ended(limit=BATCH)
+    if ended:
+        await engine.secrets.erase(ended)
+    return len(ended)

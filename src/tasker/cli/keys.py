@@ -7,7 +7,7 @@ service instead.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -59,50 +59,40 @@ class Target:
 DEFAULT_TARGET = Target()
 
 
-@app.command
-def create(
-    *,
-    scope: str,
-    name: str | None = None,
-    owner: str | None = None,
-    expires: str | None = None,
-    rate: float | None = None,
-    burst: int | None = None,
-    daily_budget: float | None = None,
-    target: Target = DEFAULT_TARGET,
-    json: Json = False,
-) -> int:
-    """Make a key and print it: it is shown only this once. Once there is a key, the service asks for one.
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """The options of a new key."""
 
-    Parameters
-    ----------
-    scope
-        What it may do: submit, read, control, admin; several with commas.
-    name
-        Its name: what it is for.
-    owner
-        Whose tasks it submits and sees; default: its name.
-    expires
-        When it expires: after a duration (12h, 30d, 8w) or at a time (2027-01-31T00:00:00Z).
-    rate
-        Limit of requests a second.
-    burst
-        Limit of requests at once; default: those of two seconds.
-    daily_budget
-        Limit of what its tasks may cost on one day, in US dollars.
-    """
+    scope: Annotated[str, Parameter(help="What it may do: submit, read, control, admin; several with commas.")]
+    name: Annotated[str | None, Parameter(help="Its name: what it is for.")] = None
+    owner: Annotated[str | None, Parameter(help="Whose tasks it submits and sees; default: its name.")] = None
+    expires: Annotated[
+        str | None,
+        Parameter(help="When it expires: after a duration (12h, 30d, 8w) or at a time (2027-01-31T00:00:00Z)."),
+    ] = None
+    rate: Annotated[float | None, Parameter(help="Limit of requests a second.")] = None
+    burst: Annotated[int | None, Parameter(help="Limit of requests at once; default: those of two seconds.")] = None
+    daily_budget: Annotated[
+        float | None, Parameter(help="Limit of what its tasks may cost on one day, in US dollars.")
+    ] = None
+
+    def read(self) -> dict[str, Any]:
+        """Return the fields of the key. Raises UsageError."""
+        fields = asdict(self)
+        scope, expires = fields.pop("scope"), fields.pop("expires")
+        expires_at = None if expires is None else read_moment(expires, datetime.now(UTC))
+        given = {"scopes": _read_scopes(scope), "expires_at": expires_at, **fields}
+        _check(given)
+        return given
+
+
+@app.command
+def create(*, wanted: Wanted, target: Target = DEFAULT_TARGET, json: Json = False) -> int:
+    """Make a key and print it: it is shown only this once. Once there is a key, the service asks for one."""
     from tasker.cli.terminal import note, show
 
-    given: dict[str, Any] = {
-        "scopes": _read_scopes(scope),
-        "name": name,
-        "owner": owner,
-        "expires_at": None if expires is None else read_moment(expires, datetime.now(UTC)),
-        "rate": rate,
-        "burst": burst,
-        "daily_budget": daily_budget,
-    }
-    _check(given)
+    given = wanted.read()
     key, text = target.do(partial(_create_in_service, given), partial(_create_in_store, given), action="create_key")
     if json:
         show(_encode(_fields(key) | {"key": text}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
@@ -39,50 +40,49 @@ def resume(name: Name, /, *, url: Url = None) -> int:
     return _change(name, url, {"paused": False})
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The limits that a queue may have."""
+
+    concurrency: Annotated[str | None, Parameter(help="How many of its tasks may run at a time.")] = None
+    per_key: Annotated[
+        str | None, Parameter(help="How many tasks of one owner with the same concurrency key may run at a time.")
+    ] = None
+    rate: Annotated[str | None, Parameter(help="How many units of weight may start in each --per seconds.")] = None
+    per: Annotated[float | None, Parameter(help="Seconds of the rate; default: 1.")] = None
+    burst: Annotated[
+        int | None, Parameter(help="How many units may start at once after a pause; default: a tenth of the rate.")
+    ] = None
+    shared_keys: Annotated[
+        bool | None, Parameter(help="Whether --per-key counts the tasks of all owners together.")
+    ] = None
+
+    def read(self) -> dict[str, Any]:
+        """Return the settings that are given. Raises UsageError."""
+        from tasker.cli.params import UsageError
+
+        given = {"concurrency": self.concurrency, "concurrency_per_key": self.per_key}
+        fields: dict[str, Any] = {field: _number(value) for field, value in given.items() if value is not None}
+        if self.rate is not None:
+            limit = _number(self.rate)
+            fields["rate"] = None if limit is None else {"limit": limit, "per": self.per, "burst": self.burst}
+        elif self.per is not None or self.burst is not None:
+            raise UsageError("--per and --burst belong to a --rate")
+        if self.shared_keys is not None:
+            fields["shared_keys"] = self.shared_keys
+        if not fields:
+            raise UsageError("expected --concurrency, --per-key, --rate or --shared-keys")
+        return fields
+
+
+NO_LIMITS = Limits()
+
+
 @app.command(name="set")
-def set_(
-    name: Name,
-    /,
-    *,
-    concurrency: str | None = None,
-    per_key: str | None = None,
-    rate: str | None = None,
-    per: float | None = None,
-    burst: int | None = None,
-    shared_keys: bool | None = None,
-    url: Url = None,
-) -> int:
-    """Set limits of a queue; `none` removes one, and limits that are not given stay as they are.
-
-    Parameters
-    ----------
-    concurrency
-        How many of its tasks may run at a time.
-    per_key
-        How many tasks of one owner with the same concurrency key may run at a time.
-    rate
-        How many units of weight may start in each --per seconds.
-    per
-        Seconds of the rate; default: 1.
-    burst
-        How many units may start at once after a pause; default: a tenth of the rate.
-    shared_keys
-        Whether --per-key counts the tasks of all owners together.
-    """
-    from tasker.cli.params import UsageError
-
-    given = {"concurrency": concurrency, "concurrency_per_key": per_key}
-    fields: dict[str, Any] = {field: _number(value) for field, value in given.items() if value is not None}
-    if rate is not None:
-        limit = _number(rate)
-        fields["rate"] = None if limit is None else {"limit": limit, "per": per, "burst": burst}
-    elif per is not None or burst is not None:
-        raise UsageError("--per and --burst belong to a --rate")
-    if shared_keys is not None:
-        fields["shared_keys"] = shared_keys
-    if not fields:
-        raise UsageError("expected --concurrency, --per-key, --rate or --shared-keys")
-    return _change(name, url, fields)
+def set_(name: Name, /, *, limits: Limits = NO_LIMITS, url: Url = None) -> int:
+    """Set limits of a queue; `none` removes one, and limits that are not given stay as they are."""
+    return _change(name, url, limits.read())
 
 
 def _number(text: str) -> int | str | None:

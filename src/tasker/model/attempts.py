@@ -37,7 +37,7 @@ class Lease(Struct, frozen=True):
     attempt: int
 
 
-class Claim(Struct, frozen=True, kw_only=True):
+class Claim(Struct, frozen=True):
     """A task handed to a worker, with what is needed to run it and to decide what follows.
 
     tries: number of attempts that used up a try; crashes: of attempts whose child process died; interruptions: of the

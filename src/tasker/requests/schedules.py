@@ -26,7 +26,7 @@ from tasker.requests.submissions import (
     read_submission,
 )
 from tasker.rules.secrets import hide
-from tasker.rules.timing import MAX_CRON, MAX_ZONE, check_cron, check_zone
+from tasker.rules.ticks import MAX_CRON, MAX_ZONE, check_cron, check_zone
 from tasker.rules.urls import UrlRules
 from tasker.tasktypes.registry import TaskType
 from tasker.validation.durations import IsoDuration

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -61,17 +62,15 @@ class Batches:
         return Batch(self._reading, store, caller, idempotency_key, lambda: self._in_flight.discard(flight))
 
 
+@dataclass
 class Batch:
     """One batch under way. store: None for a dry run."""
 
-    def __init__(
-        self, reading: Reading, store: SubmitMany | None, caller: Caller, key: str | None, end: Callable[[], None]
-    ) -> None:
-        self._reading = reading
-        self._store = store
-        self._caller = caller
-        self._key = key
-        self.end = end
+    _reading: Reading
+    _store: SubmitMany | None
+    _caller: Caller
+    _key: str | None
+    end: Callable[[], None]
 
     async def read(self, place: int, body: bytes) -> Wanted:
         """Read a submission, to be submitted later: the next ones may be read while others are stored.

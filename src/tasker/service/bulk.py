@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from msgspec import structs
@@ -32,14 +33,14 @@ class Acted(NamedTuple):
     next_cursor: str | None = None
 
 
+@dataclass
 class Bulk:
     """Acts on all tasks of a filter that the caller sees."""
 
-    def __init__(self, control: Control, clock: Clock, cursors: Cursors, open_queues: OpenQueues) -> None:
-        self._control = control
-        self._cursors = cursors
-        self._clock = clock
-        self._open_queues = open_queues
+    _control: Control
+    _clock: Clock
+    _cursors: Cursors
+    _open_queues: OpenQueues
 
     async def count(self, caller: Caller, action: Action, where: TaskFilter) -> int:
         """Count the tasks that the action would change now."""

@@ -14,7 +14,7 @@ from uuid import UUID
 import structlog
 from msgspec import structs
 
-from tasker.clock import Clock, Steps
+from tasker.clock import MICROSECOND, Clock, Steps
 from tasker.engines.protocol import Engine
 from tasker.errors import Fault, Forbidden, Invalid, NotFound, RequestError, Unavailable
 from tasker.model import new_task_id
@@ -22,7 +22,7 @@ from tasker.model.keys import Caller, Scope, as_scopes
 from tasker.model.schedules import Fired, Firing, Schedule, SchedulePage, Skip
 from tasker.requests.schedules import FIELDS, MIN_INTERVAL, merge
 from tasker.requests.submissions import Submission
-from tasker.rules.timing import for_tick, plan, resumed_at, set_right, ticks
+from tasker.rules.ticks import for_tick, plan, resumed_at, set_right, ticks
 from tasker.service.admission import OpenQueues
 from tasker.service.cursors import Cursors
 from tasker.service.drafts import check_submission, draft_of
@@ -199,7 +199,7 @@ class Schedules:
         """Return the next ticks of a schedule, as if it were not paused. Raises NotFound."""
         schedule = await self.get(caller, schedule_id)
         first = schedule.next_fire_at or resumed_at(structs.replace(schedule, paused=False), self._clock.now())
-        return [] if first is None else await _first_ticks(schedule, first - timedelta(microseconds=1), count)
+        return [] if first is None else await _first_ticks(schedule, first - MICROSECOND, count)
 
     async def _check_rights(self, caller: Caller, schedule: Schedule, submission: Submission | None) -> None:
         """Raise Forbidden if the caller lacks the rights for what a tick of the schedule does.

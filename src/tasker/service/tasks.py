@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
@@ -18,14 +19,14 @@ from tasker.service.cursors import Cursors
 from tasker.tasktypes.registry import Registry
 
 
+@dataclass
 class Tasks:
     """The stored tasks. For a caller, tasks that it may not see do not exist."""
 
-    def __init__(self, engine: Engine, registry: Registry, cursors: Cursors, open_queues: OpenQueues) -> None:
-        self._engine = engine
-        self._cursors = cursors
-        self._registry = registry
-        self._open_queues = open_queues
+    _engine: Engine
+    _registry: Registry
+    _cursors: Cursors
+    _open_queues: OpenQueues
 
     async def find(self, caller: Caller, task_id: UUID) -> Task | None:
         """Return the task; None if there is none, or the caller may not see it."""

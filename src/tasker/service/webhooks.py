@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -34,13 +35,13 @@ MAX_WEBHOOKS = 1000
 """Limit of one owner's webhooks, as each event is matched against all of them."""
 
 
+@dataclass
 class Webhooks:
     """The webhooks of a store."""
 
-    def __init__(self, store: WebhookStore, clock: Clock, cursors: Cursors) -> None:
-        self._store = store
-        self._cursors = cursors
-        self._clock = clock
+    _store: WebhookStore
+    _clock: Clock
+    _cursors: Cursors
 
     async def create(self, caller: Caller, fields: dict[str, Any]) -> Webhook:
         """Store a webhook with the fields that `requests.webhooks.read_webhook` returned.

@@ -30,8 +30,9 @@ from tasker.service.audit import Audit
 from tasker.service.cursors import Cursors
 from tasker.service.hub import Hub
 from tasker.service.keys import Keys
+from tasker.service.readiness import Health
 from tasker.tasktypes.registry import Registry, load, load_entry_points
-from tasker.wiring.parts import Health, make_service, open_dispatcher, open_worker
+from tasker.wiring.parts import make_service, open_dispatcher, open_worker
 from tasker.wiring.server import listening, raise_file_limit, settle_memory
 from tasker.wiring.shutdown import FORCED, Shutdown
 from tasker.worker.worker import Worker
@@ -137,10 +138,10 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
     random, hub, history = SystemRandom(), Hub(), History()
     metrics = Metrics(slots=settings.slots if settings.worker else 0)
     async with contextlib.AsyncExitStack() as stack:
-        engine, clock = await stack.enter_async_context(open_engine(settings))
-        gpt = Gpt(settings.gpt, clock, has_budgets=lambda: service.budgets.are_set)
+        gpt = Gpt(settings.gpt, has_budgets=lambda: service.budgets.are_set)
         stack.push_async_callback(gpt.aclose)
-        registry = make_registry(settings, gpt)
+        registry = make_registry(settings, gpt)  # before the store: what is refused here has migrated nothing
+        engine, clock = await stack.enter_async_context(open_engine(settings))
         stack.callback(engine.watch(hub.publish))
         worker: Worker | None = None
         health: Health | None = None

@@ -19,13 +19,12 @@ from tasker.model.history import History
 from tasker.release import release
 from tasker.service import Service
 from tasker.service.hub import Hub
+from tasker.service.readiness import Health
 from tasker.tasktypes.registry import Registry
 from tasker.webhooks.dispatcher import Dispatcher
 from tasker.webhooks.sender import Sender
 from tasker.worker.attempts import AttemptRunner, BudgetCheck
 from tasker.worker.worker import Worker
-
-Health = Callable[[list[PartitionStats]], dict[str, str]]
 
 
 def make_service(

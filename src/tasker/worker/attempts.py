@@ -20,7 +20,7 @@ from tasker.model.history import History
 from tasker.rules.lifecycle import Crashed, Failed, Outcome, Released, decide, problem
 from tasker.rules.secrets import Erased, Scrubber, reveal
 from tasker.tasktypes.registry import Registry
-from tasker.worker.backoff import Backoff
+from tasker.worker.outages import Backoff
 from tasker.worker.reports import Pace, ReportBuffer
 
 _CLOCK_JITTER = timedelta(seconds=1)

@@ -15,13 +15,14 @@ import structlog
 from tasker.clock import Clock
 from tasker.engines.protocol import ClaimRequest, Engine
 from tasker.errors import Unavailable
+from tasker.executor.attempt import Stop
 from tasker.model import Claim, PartitionStats, WorkerInfo
 from tasker.release import LEVEL, release
 from tasker.rules.lifecycle import Released
 from tasker.tasktypes.registry import Registry
-from tasker.worker.attempts import AttemptRunner, RunningAttempt
-from tasker.worker.backoff import Backoff
+from tasker.worker.attempts import AttemptRunner
 from tasker.worker.leases import Leases
+from tasker.worker.outages import Backoff
 from tasker.worker.slot_pools import Backlog, SlotPool
 
 _CLAIM_WAIT = timedelta(seconds=60)
@@ -146,20 +147,20 @@ class Worker:
 
     def _begin(self, claim: Claim, pool: SlotPool) -> None:
         pool.begin()
-        running = self._runner.prepare(claim, self.leases.add(claim.lease))
-        attempt = asyncio.create_task(self._run(running, pool))
+        attempt = asyncio.create_task(self._run(claim, self.leases.add(claim.lease), pool))
         self._attempts.add(attempt)
         attempt.add_done_callback(self._attempts.discard)
 
-    async def _run(self, running: RunningAttempt, pool: SlotPool) -> None:
+    async def _run(self, claim: Claim, stop: Stop, pool: SlotPool) -> None:
         try:
             try:
+                running = self._runner.prepare(claim, stop)
                 outcome = await self._runner.run(running, isolate=pool.suspects)
             finally:
                 pool.end()
             await self._runner.complete(running, outcome)
         finally:
-            self.leases.remove(running.claim.lease)
+            self.leases.remove(claim.lease)
             pool.stored()
 
     async def _wait_for_ends(self, within: timedelta, force: asyncio.Event) -> None:

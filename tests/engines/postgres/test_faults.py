@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import asyncpg
 import pytest
+from msgspec import structs
 from tests.contract.conftest import Changes
 from tests.contract.webhooks import make_webhook
 from tests.crash.proxy import Proxy
@@ -16,9 +17,10 @@ from tests.postgres import cluster
 from tasker.clock import SystemClock
 from tasker.engines.postgres import PostgresEngine, open_postgres
 from tasker.engines.postgres import connections as connections_module
-from tasker.errors import NotFound, Unavailable
+from tasker.errors import Conflict, NotFound, Unavailable
 from tasker.model import Change, NewEvent, Report, Status, new_task_id
 from tasker.rules.lifecycle import Cancelled, Released, Succeeded
+from tasker.service.keys import Keys, NewKey
 from tasker.testing import Driver, make_draft, make_key
 
 MOMENTS = pytest.mark.parametrize("when", ["before", "after"])
@@ -65,6 +67,18 @@ async def test_a_submission_is_stored_once(driver: Driver, proxy: Proxy, when) -
     assert await _count(proxy, "SELECT count(*) FROM tasker.task") == 2
     assert await _count(proxy, "SELECT count(*) FROM tasker.pgqueuer") == 2
     assert len(await driver.claim(10)) == 2
+
+
+@MOMENTS
+async def test_a_key_is_stored_once(engine: PostgresEngine, proxy: Proxy, when) -> None:
+    """The answer to the first try may be lost: the second finds the key. Another key of its id is refused."""
+    proxy.cut(when, "INSERT")
+    key, _ = await Keys(engine.keys, SystemClock(), is_shared=True).create(NewKey(scopes=("read",)))
+    assert proxy.cut_off == 1
+    assert await engine.keys.find_all() == [key]
+    with pytest.raises(Conflict):
+        await engine.keys.add(structs.replace(key, scopes=("admin",)))
+    assert await engine.keys.find_all() == [key]
 
 
 @MOMENTS

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-from msgspec import structs
 from tests.engines.postgres.conftest import MakeEngine
 
 from tasker.engines.postgres import PostgresEngine
-from tasker.errors import Conflict
 from tasker.service.keys import Keys, NewKey
 from tasker.testing import ManualClock
 
@@ -55,14 +52,3 @@ async def test_changes_at_the_same_time_are_all_seen(another: MakeEngine, clock:
     last = keys_of(engines[1], clock)
     assert await last.refresh() == 12
     assert [await last.identify(shown) for _, shown in made] == [(key, key.caller) for key, _ in made]
-
-
-async def test_a_key_that_is_stored_twice_is_there_once(another: MakeEngine, clock: ManualClock) -> None:
-    """The answer to the first time was lost; another key of its id is refused."""
-    engine = await another()
-    key, _ = await keys_of(engine, clock).create(NewKey(scopes=("read",)))
-    await engine.keys.add(key)
-    assert await engine.keys.find_all() == [key]
-    with pytest.raises(Conflict):
-        await engine.keys.add(structs.replace(key, scopes=("admin",)))
-    assert await engine.keys.find_all() == [key]

@@ -21,8 +21,8 @@ from tasker.engines.protocol import Heartbeat
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import Entry, Head, followed, numbered
 from tasker.engines.shared.usage import Tally
-from tasker.engines.shared.values import encode
-from tasker.model import Change, Lease, Report, Status, TaskProblem, Transition
+from tasker.engines.shared.values import encode, encode_problem
+from tasker.model import Change, Lease, Report, Status, Transition
 
 OwnerTally: TypeAlias = Tally[tuple[str, str]]
 """Usage by owner and type; the day is the database's."""
@@ -191,7 +191,7 @@ class Attempts:
         for update in updates:
             change, row = update.change, held[update.lease]
             assert change is not None
-            error, delay = _error(change.error), (change.run_at or change.at) - change.at
+            error, delay = encode_problem(change.error), (change.run_at or change.at) - change.at
             log = followed(row.head, change, change.at)
             tally.end((row.owner, row.type), change)
             entries += [(row.seq, entry) for entry in log]
@@ -279,12 +279,8 @@ def _cancelled(change: Transition | None) -> Transition:
 
 def _end_row(lease: Lease, change: Transition) -> tuple[Any, ...]:
     counts = change.tries, change.crashes
-    outcome = change.result, _error(change.error), change.peak_memory
+    outcome = change.result, encode_problem(change.error), change.peak_memory
     return lease.task_id, lease.attempt, change.status.value, change.ending, *counts, *outcome
-
-
-def _error(error: TaskProblem | None) -> bytes | None:
-    return None if error is None else encode(error)
 
 
 def _known(jobs: Iterable[tuple[int | None, str]]) -> list[tuple[int, str]]:

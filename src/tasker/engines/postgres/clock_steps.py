@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from tasker.clock import Lagging, from_micros, to_micros
+from tasker.clock import MICROSECOND, Lagging, from_micros, to_micros
 from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.transaction import Transaction
 from tasker.errors import Unavailable
@@ -25,7 +25,6 @@ BATCH = 5000
 """Rows that one transaction moves."""
 _RECORDED_WITHIN = 60
 """Time limit in seconds of the statement that records which rows to move: it reads every waiting row."""
-_MICRO = timedelta(microseconds=1)
 _log = structlog.get_logger(__name__)
 
 EraseUntil = Callable[[Transaction], Awaitable[datetime]]
@@ -79,7 +78,7 @@ class DatabaseSteps:
         elif not self._is_following:
             self._is_following = True
             try:
-                followed = await self._follow(step * _MICRO, steps)
+                followed = await self._follow(step * MICROSECOND, steps)
                 if followed:
                     self._ahead, self._followed = (low, high), steps + 1
                 elif followed is False:
@@ -92,7 +91,7 @@ class DatabaseSteps:
 
     def _step_to(self, low: int, high: int) -> int:
         """Return the step in microseconds, from bounds of the database clock's lead over elapsed time; 0 for none."""
-        tolerance = _TOLERANCE // _MICRO
+        tolerance = _TOLERANCE // MICROSECOND
         if self._ahead is None:
             return 0
         if low - self._ahead[1] > tolerance:

@@ -10,23 +10,15 @@ import asyncpg
 
 from tasker.engines.postgres.attempts import insert_events
 from tasker.engines.postgres.connections import Connections
-from tasker.engines.postgres.jobs import Jobs
-from tasker.engines.postgres.parking import Parking
 from tasker.engines.postgres.reads import Reads
-from tasker.engines.postgres.retention import Erasure
+from tasker.engines.postgres.retention import OnTasks
 from tasker.engines.postgres.rows import head_of, task_of
-from tasker.engines.postgres.ties import End, TiedTasks
+from tasker.engines.postgres.ties import End
 from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.shared.cursors import to_cursor
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import reopened
-from tasker.engines.shared.refusals import (
-    cannot_cancel,
-    cannot_delete,
-    cannot_retry,
-    dependency_not_completed,
-    not_settled,
-)
+from tasker.engines.shared.refusals import cannot, dependency_not_completed, not_settled
 from tasker.engines.shared.values import read_extra
 from tasker.errors import Conflict, Expired, NotFound
 from tasker.model import Change, Draft, Status, Task, TaskFilter
@@ -35,23 +27,14 @@ from tasker.model.control import Action, Chosen, ChosenTask, Counted
 Act = Callable[[Transaction, UUID], Awaitable[Any]]
 
 
-class TaskChanges:
+class TaskChanges(OnTasks):
     """Cancel, retry and delete, on the tables of one schema."""
-
-    def __init__(
-        self, queries: dict[str, str], jobs: Jobs, parking: Parking, ties: TiedTasks, erasure: Erasure
-    ) -> None:
-        self._queries = queries
-        self._jobs = jobs
-        self._parking = parking
-        self._ties = ties
-        self._erasure = erasure
 
     async def cancel(self, tx: Transaction, task_id: UUID) -> Task:
         """Cancel a pending task, or ask the worker of a running one to."""
         status = await self.cancel_if_open(tx, task_id)
         if status not in ("pending", "running") and not (tx.is_retry and status == "cancelled"):
-            raise cannot_cancel(status)
+            raise cannot("cancel", status)
         return await self._task(tx, task_id)
 
     async def cancel_if_open(self, tx: Transaction, task_id: UUID) -> str:
@@ -78,7 +61,7 @@ class TaskChanges:
         if tx.is_retry and row["status"] in ("pending", "running"):
             return await self._task(tx, task_id)
         if row["status"] not in ("failed", "cancelled"):
-            raise cannot_retry(row["status"])
+            raise cannot("retry", row["status"])
         depends_on = read_extra(row["extra"])["depends_on"] if row["extra"] else ()
         waits_for, failed = await self._ties.check_retry(
             tx, row["owner"], row["type"], row["unique_key"], depends_on, may_miss=row["saw_all"]
@@ -106,7 +89,7 @@ class TaskChanges:
                 return
             raise
         if row["status"] in ("pending", "running"):
-            raise cannot_delete(row["status"])
+            raise cannot("delete", row["status"])
         if row["has_dependants"] and await tx.fetchval(self._queries["is_awaited"], task_id):
             raise not_settled()
         await self._erasure.delete(tx, row["seq"], task_id)

@@ -11,7 +11,9 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from tasker import model
 from tasker.clock import since_boot
+from tasker.engines import protocol
 from tasker.engines.postgres.attempts import Attempts, Beat, Update
 from tasker.engines.postgres.claim import Claims, Starts
 from tasker.engines.postgres.clock import DatabaseClock
@@ -23,7 +25,6 @@ from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.limits import Limits
 from tasker.engines.postgres.listener import LOCKS, Listener
 from tasker.engines.postgres.parking import Parking
-from tasker.engines.postgres.queue_table import QueueTable
 from tasker.engines.postgres.reads import Reads
 from tasker.engines.postgres.retention import Erasure, PostgresTombstones, Retention
 from tasker.engines.postgres.rows import claim_of
@@ -41,43 +42,12 @@ from tasker.engines.postgres.tables import PostgresDatabase, Texts
 from tasker.engines.postgres.ties import Settler, TiedTasks
 from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.postgres.waiters import Waiters
-from tasker.engines.protocol import (
-    ArchiveStore,
-    AuditStore,
-    ClaimRequest,
-    Control,
-    Heartbeat,
-    JournalStore,
-    KeyStore,
-    QueueStore,
-    ScheduleStore,
-    SecretStore,
-    TombstoneStore,
-    UsageStore,
-    WebhookStore,
-    WorkerStore,
-)
-from tasker.engines.protocol import Listener as ChangeListener
 from tasker.engines.shared.batches import draft_size
+from tasker.engines.shared.listeners import Listeners
 from tasker.engines.shared.stores.audit import Audit
 from tasker.engines.shared.stores.secrets import Secrets
 from tasker.engines.shared.stores.usage import Usage
 from tasker.errors import ConfigError, Unavailable
-from tasker.model import (
-    Attempt,
-    Change,
-    Claim,
-    Draft,
-    Event,
-    Lease,
-    Page,
-    PartitionStats,
-    Receipt,
-    Report,
-    Task,
-    TaskFilter,
-    Transition,
-)
 from tasker.model.journal import JournalLimits
 from tasker.rules.lifecycle import Released, decide
 
@@ -149,7 +119,7 @@ class PostgresEngine:
         self._reads = Reads(self._queries, schema)
         self._steps = DatabaseSteps(connections, self._queries, lease, elapsed)
         self._waiters = Waiters()
-        self._listeners: list[ChangeListener] = []
+        self._listeners = Listeners()
         self._listener = Listener(connections, self._heard)
         texts = Texts(self._queries, schema)
         self._make_writers(schema, texts)
@@ -185,18 +155,20 @@ class PostgresEngine:
     def _make_stores(self, texts: Texts, journal: JournalLimits) -> None:
         connections, named, erase_until = self._connections, self._queries, self._steps.erase_until
         database = PostgresDatabase(connections, texts, erase_until)
-        self.archive: ArchiveStore = PostgresArchive(connections, texts, self._erasure, self._ties)
-        self.tombstones: TombstoneStore = PostgresTombstones(connections, self._erasure)
-        self.webhooks: WebhookStore = PostgresWebhooks(database)
-        self.schedules: ScheduleStore = PostgresSchedules(database, self._submits, self._changes)
-        self.control: Control = PostgresControl(connections, named, self._reads, self._changes)
-        self.usage: UsageStore = Usage(database)
-        self.audit: AuditStore = Audit(database)
-        self.secrets: SecretStore = Secrets(database)
-        self.keys: KeyStore = PostgresKeys(database)
-        self.journal: JournalStore = PostgresJournal(connections, named, self._prune_journal, journal, erase_until)
-        self.queues: QueueStore = PostgresQueues(connections, QueueTable(named, self._limits, self._parking))
-        self.workers: WorkerStore = PostgresWorkers(connections, named, self._listener)
+        self.archive: protocol.ArchiveStore = PostgresArchive(connections, texts, self._erasure, self._ties)
+        self.tombstones: protocol.TombstoneStore = PostgresTombstones(connections, self._erasure)
+        self.webhooks: protocol.WebhookStore = PostgresWebhooks(database)
+        self.schedules: protocol.ScheduleStore = PostgresSchedules(database, self._submits, self._changes)
+        self.control: protocol.Control = PostgresControl(connections, named, self._reads, self._changes)
+        self.usage: protocol.UsageStore = Usage(database)
+        self.audit: protocol.AuditStore = Audit(database)
+        self.secrets: protocol.SecretStore = Secrets(database)
+        self.keys: protocol.KeyStore = PostgresKeys(database)
+        self.journal: protocol.JournalStore = PostgresJournal(
+            connections, named, self._prune_journal, journal, erase_until
+        )
+        self.queues: protocol.QueueStore = PostgresQueues(connections, named, self._limits, self._parking)
+        self.workers: protocol.WorkerStore = PostgresWorkers(connections, named, self._listener)
 
     async def start(self) -> None:
         """Listen to other processes, and look at the database's clock. Raises ConfigError."""
@@ -221,60 +193,62 @@ class PostgresEngine:
 
     # calls of clients
 
-    async def submit(self, drafts: Sequence[Draft]) -> list[Receipt]:
+    async def submit(self, drafts: Sequence[model.Draft]) -> list[model.Receipt]:
         if len(drafts) == 1:
             return [await self._drafts.put(drafts[0], draft_size(drafts[0]))]
         return await self._connections.transact(lambda tx: self._submits.store(tx, drafts))
 
-    async def find(self, task_id: UUID) -> Task | None:
+    async def find(self, task_id: UUID) -> model.Task | None:
         return await self._connections.read(lambda connection: self._reads.find(connection, task_id))
 
-    async def find_many(self, where: TaskFilter, *, limit: int, cursor: str | None = None) -> Page:
+    async def find_many(self, where: model.TaskFilter, *, limit: int, cursor: str | None = None) -> model.Page:
         return await self._connections.read(lambda connection: self._reads.find_many(connection, where, limit, cursor))
 
-    async def find_attempts(self, task_id: UUID) -> list[Attempt]:
+    async def find_attempts(self, task_id: UUID) -> list[model.Attempt]:
         return await self._connections.read(lambda connection: self._reads.find_attempts(connection, task_id))
 
-    async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
+    async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[model.Event]:
         return await self._connections.read(
             lambda connection: self._reads.find_events(connection, task_id, after, limit)
         )
 
-    async def cancel(self, task_id: UUID) -> Task:
+    async def cancel(self, task_id: UUID) -> model.Task:
         return await self._connections.transact(lambda tx: self._changes.cancel(tx, task_id))
 
-    async def retry(self, task_id: UUID) -> Task:
+    async def retry(self, task_id: UUID) -> model.Task:
         return await self._connections.transact(lambda tx: self._changes.retry(tx, task_id))
 
     async def delete(self, task_id: UUID) -> None:
         await self._connections.transact(lambda tx: self._changes.delete(tx, task_id))
 
-    async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[PartitionStats]:
+    async def stats(
+        self, owner: str | None = None, *, queues: Collection[str] | None = None
+    ) -> list[model.PartitionStats]:
         return await self._connections.read(lambda connection: self._reads.stats(connection, owner, queues))
 
     # calls of workers
 
-    async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
+    async def claim(self, request: protocol.ClaimRequest, *, wait_for: timedelta) -> list[model.Claim]:
         return await self._claims.claim(request, wait_for)
 
-    async def heartbeat(self, leases: Sequence[Lease], extend_by: timedelta) -> Heartbeat:
+    async def heartbeat(self, leases: Sequence[model.Lease], extend_by: timedelta) -> protocol.Heartbeat:
         beat = await self._updates.put(Beat(leases, extend_by))
-        assert isinstance(beat, Heartbeat)
+        assert isinstance(beat, protocol.Heartbeat)
         return beat
 
-    async def record(self, lease: Lease, report: Report) -> bool:
+    async def record(self, lease: model.Lease, report: model.Report) -> bool:
         return bool(await self._updates.put(Update(lease, report, None)))
 
-    async def complete(self, lease: Lease, change: Transition, report: Report | None = None) -> bool:
+    async def complete(self, lease: model.Lease, change: model.Transition, report: model.Report | None = None) -> bool:
         size = 0 if change.result is None else len(change.result)
         return bool(await self._updates.put(Update(lease, report, change), size))
 
     # calls of chores
 
-    async def find_expired(self, *, limit: int) -> list[Claim]:
+    async def find_expired(self, *, limit: int) -> list[model.Claim]:
         await self._steps.look()
 
-        async def query(connection: Connection) -> list[Claim]:
+        async def query(connection: Connection) -> list[model.Claim]:
             gone = await connection.fetch(self._queries["gone_workers"], LOCKS, _GONE_AFTER)
             names = [row["worker_id"] for row in gone]
             return [claim_of(row) for row in await connection.fetch(self._queries["expired"], limit, names)]
@@ -310,21 +284,15 @@ class PostgresEngine:
     async def check(self) -> None:
         await self._connections.transact(lambda tx: tx.execute(self._queries["probe"]))
 
-    def watch(self, listener: ChangeListener) -> Callable[[], None]:
-        self._listeners.append(listener)
-
-        def stop() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
-
-        return stop
+    def watch(self, listener: protocol.Listener) -> Callable[[], None]:
+        return self._listeners.add(listener)
 
     # inside
 
     async def _prune_journal(self, work: Callable[[Connection], Awaitable[int]]) -> int:
         return await self._connections.transact(lambda tx: self._retention.prune_journal(tx, work))
 
-    async def _give_back(self, claim: Claim) -> None:
+    async def _give_back(self, claim: model.Claim) -> None:
         await self.complete(claim.lease, decide(Released(), claim, self.clock.now(), Random()))  # noqa: S311
 
     def _committed(self, tx: Transaction) -> None:
@@ -332,23 +300,16 @@ class PostgresEngine:
         if tx.is_retry:
             self._heard((), [])
         if tx.changes:
-            self._notify(tx.changes)
+            self._listeners.notify(tx.changes)
         if tx.partitions:
             self._waiters.wake(tx.partitions)
         if tx.unsettled:
             self._settler.add(tx.unsettled)
 
-    def _heard(self, partitions: Iterable[str], changes: list[Change]) -> None:
+    def _heard(self, partitions: Iterable[str], changes: list[model.Change]) -> None:
         """Pass on a notification of another process; an empty one says that some may have been lost."""
         if changes or not partitions:
-            self._notify(changes)
+            self._listeners.notify(changes)
         if not changes and not partitions:
             self._waiters.wake_all()
         self._waiters.wake(partitions)
-
-    def _notify(self, changes: Sequence[Change]) -> None:
-        for listener in tuple(self._listeners):
-            try:
-                listener(changes)
-            except Exception:  # one listener's fault must not keep the others from hearing
-                _log.exception("store.listener_failed")

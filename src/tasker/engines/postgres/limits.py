@@ -20,7 +20,8 @@ from tasker.engines.postgres.jobs import Jobs, Picked, manager_of
 from tasker.engines.postgres.partitions import at_level, level_of, partitions_of, queue_of
 from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.shared.gates import ROUNDS, WINDOW, Candidate, Gate, merge
-from tasker.model.queues import QueueSettings, Rate, Slot
+from tasker.engines.shared.values import decode_rate
+from tasker.model.queues import QueueSettings, Slot
 from tasker.release import LIMITS
 
 PARKED = "//parked"
@@ -29,7 +30,6 @@ _CLOCK_STEP = timedelta(seconds=10)
 """Largest clock step that is not taken for a clock reset: the times of two transactions never differ by so much."""
 _LIFT = 1000
 """Limit of jobs that are moved together with a change of settings or a look; later looks move the others."""
-_decode_rate = msgspec.json.Decoder(Rate).decode
 _decode_all = msgspec.json.Decoder(list[QueueSettings]).decode
 
 
@@ -235,7 +235,7 @@ def settings_of(row: Any) -> QueueSettings:
         paused=row["paused"],
         concurrency=row["concurrency"],
         concurrency_per_key=row["concurrency_per_key"],
-        rate=None if row["rate"] is None else _decode_rate(row["rate"]),
+        rate=None if row["rate"] is None else decode_rate(row["rate"]),
         shared_keys=row["shared_keys"],
     )
 

@@ -7,12 +7,12 @@ from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
-from msgspec import structs
-
 from tasker.engines.postgres.rows import attempt_of, entry_of, event_of, head_of, task_of
 from tasker.engines.postgres.transaction import Connection
 from tasker.engines.shared.cursors import from_cursor, to_cursor
 from tasker.engines.shared.log import merge
+from tasker.engines.shared.sql import join_terms
+from tasker.engines.shared.stats import partition_stats
 from tasker.engines.shared.values import PAGE_BYTES
 from tasker.model import Attempt, Event, Page, PartitionStats, Status, Task, TaskFilter
 
@@ -93,21 +93,9 @@ class Reads:
         values: list[Any] = [] if owner is None else [owner]
         if queues is not None:
             which, values = "queues", [*values, list(queues)]
-        found = {
-            (row["queue"], row["type"]): PartitionStats(
-                queue=row["queue"],
-                type=row["type"],
-                pending=row["pending"],
-                scheduled=row["scheduled"],
-                oldest_due_at=row["oldest"],
-            )
-            for row in await connection.fetch(self._queries[f"{whose}pending_by_{which}"], *values)
-        }
-        for row in await connection.fetch(self._queries[f"{whose}running_by_{which}"], *values):
-            name = row["queue"], row["type"]
-            one = found.get(name, PartitionStats(queue=row["queue"], type=row["type"]))
-            found[name] = structs.replace(one, running=row["running"])
-        return [found[name] for name in sorted(found)]
+        pending = await connection.fetch(self._queries[f"{whose}pending_by_{which}"], *values)
+        running = await connection.fetch(self._queries[f"{whose}running_by_{which}"], *values)
+        return partition_stats(pending, running)
 
 
 def _condition(where: TaskFilter, cursor: str | None) -> tuple[str, list[Any]]:
@@ -125,8 +113,4 @@ def _condition(where: TaskFilter, cursor: str | None) -> tuple[str, list[Any]]:
         ("owner = $%d AND owner <> ''" if where.owner else "owner = $%d", where.owner),  # so that its index is used
         ("seq < $%d", None if cursor is None else from_cursor(cursor)),
     )
-    for term, value in asked:
-        if value is not None:
-            values.append(value)
-            terms.append(term % len(values))
-    return " AND ".join(terms), values
+    return join_terms(terms, asked, values), values

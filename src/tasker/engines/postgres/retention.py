@@ -76,8 +76,8 @@ class Erasure:
         await erase_webhooks(tx, self._queries, task_ids)
 
 
-class Retention:
-    """Chores on the tables of one schema: erase what has expired, and repair inconsistent jobs."""
+class OnTasks:
+    """Work on the tasks of one schema, with their jobs, parking, ties and erasure."""
 
     def __init__(
         self, queries: dict[str, str], jobs: Jobs, parking: Parking, ties: TiedTasks, erasure: Erasure
@@ -87,8 +87,13 @@ class Retention:
         self._parking = parking
         self._ties = ties
         self._erasure = erasure
-        self._pending_from = _FIRST
-        self._jobs_from = 0
+
+
+class Retention(OnTasks):
+    """Chores on the tables of one schema: prune what is past its time, repair what has drifted apart."""
+
+    _pending_from = _FIRST
+    _jobs_from = 0
 
     async def prune(self, tx: Transaction, erase_until: EraseUntil, limit: int) -> int:
         """Erase some expired tasks and keys, and workers that have long been silent; return how many tasks and keys."""

@@ -8,11 +8,12 @@ from typing import Any
 from msgspec import Raw
 
 from tasker.engines.shared.log import Entry, Head
-from tasker.engines.shared.values import decode_policy, decode_problem, decode_progress, read_extra
+from tasker.engines.shared.values import CLAIM_FIELDS, decode_policy, decode_problem, decode_progress, read_extra
 from tasker.model import Attempt, Claim, Event, Status, Task
 
 Row = Mapping[str, Any]
 _NO_EXTRA: dict[str, Any] = {}
+_POLICY = CLAIM_FIELDS.index("policy")
 
 
 def task_of(row: Row) -> Task:
@@ -54,24 +55,9 @@ def task_of(row: Row) -> Task:
 
 def claim_of(row: Row) -> Claim:
     """Return the Claim of a running attempt, of a row of CLAIM_COLUMNS."""
-    (task_id, attempt, type_, params, queue, priority, policy, tries, crashes, interruptions, started_at, worker,
-     owner, usage, *_) = row.values()  # fmt: skip
-    return Claim(
-        task_id=task_id,
-        attempt=attempt,
-        type=type_,
-        params=params,
-        queue=queue,
-        priority=priority,
-        policy=decode_policy(policy),
-        tries=tries,
-        crashes=crashes,
-        interruptions=interruptions,
-        started_at=started_at,
-        worker=worker,
-        owner=owner,
-        usage=usage,
-    )
+    *columns, _, _ = row.values()
+    columns[_POLICY] = decode_policy(columns[_POLICY])
+    return Claim(*columns)
 
 
 def attempt_of(row: Row) -> Attempt:

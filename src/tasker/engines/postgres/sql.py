@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from tasker.engines.shared.sql import fill, load_queries
+from tasker.engines.shared.values import CLAIM_FIELDS
 from tasker.model.archive import COLUMNS
 from tasker.model.usage import COUNTED
 
@@ -18,11 +19,7 @@ TASK_COLUMNS = (
     " owner, deadline, expires_at, unique_key, concurrency_key, extra,"
     " due_at > now() AS is_later"
 )
-CLAIM_COLUMNS = (
-    "task.task_id, task.attempt, task.type, task.params, task.queue, task.priority, task.policy, task.tries,"
-    " task.crashes, task.interruptions, task.started_at, task.worker, task.owner, task.usage,"
-    " task.due_at, task.seq"
-)
+CLAIM_COLUMNS = ", ".join(f"task.{name}" for name in (*CLAIM_FIELDS, "due_at", "seq"))
 HEAD_COLUMNS = (
     "task.status, task.sequence, task.attempt, task.worker, task.created_at, task.started_at, task.finished_at,"
     " (SELECT max(event.sequence) FROM {schema}.task_event AS event WHERE event.task_seq = task.seq) AS kept"

@@ -11,11 +11,12 @@ from tasker.engines.postgres.control import TaskChanges
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.partitions import QueuedTask
 from tasker.engines.postgres.tables import PostgresRows, Texts
-from tasker.engines.postgres.ties import TiedTasks, Ties, is_tied
+from tasker.engines.postgres.ties import TiedTasks, is_tied
 from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.shared.journal import created
 from tasker.engines.shared.refusals import id_taken
 from tasker.engines.shared.stores.webhooks import attach, attach_to_joined, check_join
+from tasker.engines.shared.ties import Ties
 from tasker.engines.shared.values import encode
 from tasker.errors import Expired
 from tasker.model import Change, Draft, Idempotency, Receipt, Status

@@ -20,6 +20,7 @@ from tasker.engines.postgres.rows import head_of
 from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.shared.journal import ended
 from tasker.engines.shared.refusals import joined, key_in_use, no_dependency, not_unique
+from tasker.engines.shared.ties import Ties
 from tasker.engines.shared.values import decode_problem, encode
 from tasker.errors import Unavailable
 from tasker.model import Change, Draft, Receipt, Status, TaskProblem
@@ -28,19 +29,6 @@ from tasker.rules.lifecycle import deadline_passed, dependency_failed
 _log = structlog.get_logger(__name__)
 _TIES = 0x74696573
 """The class of the advisory locks of keys: "ties"."""
-
-
-class Ties(NamedTuple):
-    """Ties of a draft.
-
-    receipt: the answer, if the draft is not stored. replaces: the task to cancel. waits_for: open dependencies.
-    error: why the draft fails at once.
-    """
-
-    receipt: Receipt | None = None
-    replaces: UUID | None = None
-    waits_for: tuple[UUID, ...] = ()
-    error: TaskProblem | None = None
 
 
 class End(NamedTuple):

@@ -7,8 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 from uuid import UUID
 
+import asyncpg
+
 from tasker.engines.postgres.notifications import statements
 from tasker.engines.shared.journal import EventRef, pack
+from tasker.errors import RequestError
 from tasker.model import Change
 
 Connection: TypeAlias = Any
@@ -79,12 +82,12 @@ class Transaction:
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
-        """Undo what the block does, and what it gathers, if it raises."""
+        """Undo what the block does, and what it gathers, if it is refused (RequestError, UniqueViolationError)."""
         await self.execute("SAVEPOINT inner_work")
         journal, changes, partitions = len(self.journal), len(self.changes), set(self.partitions)
         try:
             yield
-        except BaseException:
+        except (RequestError, asyncpg.UniqueViolationError):  # others end the whole transaction
             await self.execute("ROLLBACK TO SAVEPOINT inner_work")
             del self.journal[journal:], self.changes[changes:]
             self.partitions = partitions

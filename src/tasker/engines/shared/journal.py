@@ -14,7 +14,8 @@ from uuid import UUID
 from tasker.engines.shared.cursors import seal, unseal
 from tasker.engines.shared.log import Entry, Head, latest
 from tasker.errors import Fault
-from tasker.model import Status
+from tasker.model import Event, Status, Task
+from tasker.model.journal import JournalEntry
 
 PAGE_BYTES = 256 * 1024
 """Size of event data and ended tasks that ends a page, after the event that exceeds it."""
@@ -197,6 +198,21 @@ def find_events(
             is_end = Status(head.status).is_terminal and entry.type == head.status and entry.sequence == head.last + 1
             found.append(FoundEvent(one, subject, entry, is_end))
     return found
+
+
+def entry_of(name: bytes, found: FoundEvent, event: Event, task: Task | None) -> JournalEntry:
+    """Return the entry of an event in the journal of this name. task: the task that it ended."""
+    placed, subject = found.placed, found.subject
+    return JournalEntry(
+        cursor=to_cursor(name, placed.place),
+        event=event,
+        type=subject.type,
+        queue=subject.queue,
+        tags=subject.tags,
+        owner=subject.owner,
+        commit=placed.row,
+        task=task,
+    )
 
 
 def _off_the_row(placed: PlacedEvent, head: Head) -> Entry | None:

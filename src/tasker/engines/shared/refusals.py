@@ -8,11 +8,12 @@ from uuid import UUID
 from tasker.errors import Conflict, Fault, Invalid, NotFound
 from tasker.model import Draft, Receipt
 from tasker.model.archive import StoredTask
+from tasker.model.control import Action
 
 
-def no_webhook(webhook_id: UUID) -> NotFound:
-    """NotFound: no such webhook."""
-    return NotFound(f"there is no webhook {webhook_id}")
+def missing(kind: str, id_: UUID) -> NotFound:
+    """NotFound: no such thing of this kind."""
+    return NotFound(f"there is no {kind} {id_}")
 
 
 def too_many(things: str, most: int) -> Conflict:
@@ -23,11 +24,6 @@ def too_many(things: str, most: int) -> Conflict:
 def no_delivery(delivery_id: UUID) -> NotFound:
     """NotFound: the webhook has no such delivery."""
     return NotFound(f"this webhook has no delivery {delivery_id}")
-
-
-def no_schedule(schedule_id: UUID) -> NotFound:
-    """NotFound: no such schedule."""
-    return NotFound(f"there is no schedule {schedule_id}")
 
 
 def name_taken(name: str) -> Conflict:
@@ -59,19 +55,16 @@ def not_unique(unique_key: str, task_id: UUID) -> Conflict:
     return Conflict(f"task {task_id} is open and has the unique_key {unique_key!r}", name="not-unique")
 
 
-def cannot_cancel(status: str) -> Conflict:
-    """Conflict: the task has this terminal status."""
-    return Conflict(f"the task is {status}: only a pending or running task can be cancelled")
+_NEEDED: dict[Action, str] = {
+    "cancel": "only a pending or running task can be cancelled",
+    "retry": "only a failed or cancelled task can be retried",
+    "delete": "cancel it first, then delete it",
+}
 
 
-def cannot_retry(status: str) -> Conflict:
-    """Conflict: the task has this status, and did not fail."""
-    return Conflict(f"the task is {status}: only a failed or cancelled task can be retried")
-
-
-def cannot_delete(status: str) -> Conflict:
-    """Conflict: the task has this status, and is open."""
-    return Conflict(f"the task is {status}: cancel it first, then delete it")
+def cannot(action: Action, status: str) -> Conflict:
+    """Conflict: the task has this status, with which the action is not possible."""
+    return Conflict(f"the task is {status}: {_NEEDED[action]}")
 
 
 def not_settled() -> Conflict:

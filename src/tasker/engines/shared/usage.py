@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
+from tasker.clock import MICROSECOND
 from tasker.model import Status, Transition
 from tasker.model.usage import COUNTED, spent_of
 
@@ -13,7 +14,6 @@ K = TypeVar("K", bound=tuple[object, ...])
 _PLACE = {status: COUNTED.index(status.value) for status in Status if status.is_terminal}
 _RUN_TIME = COUNTED.index("run_time")
 _SPENT = COUNTED.index("input_tokens")
-_MICRO = timedelta(microseconds=1)
 
 
 class _Sums:
@@ -52,7 +52,7 @@ class Tally(Generic[K]):
         """Return a row for each key, in order: the key, then COUNTED. Start from zero."""
         sums, self._sums = self._sums, {}
         for one in sums.values():
-            one.figures[_RUN_TIME] += one.run_time // _MICRO
+            one.figures[_RUN_TIME] += one.run_time // MICROSECOND
         return [(*key, *sums[key].figures) for key in sorted(sums)]
 
     def _begin(self, key: K) -> _Sums:

@@ -8,8 +8,11 @@ from typing import Any
 
 import msgspec
 
-from tasker.model import Extra, Policy, Progress, Task, TaskProblem
+from tasker.model import Claim, Extra, Policy, Progress, Task, TaskProblem
+from tasker.model.queues import Rate
 
+CLAIM_FIELDS = Claim.__struct_fields__[:-1]
+"""The fields of a Claim that are columns of its task, in order: all but `secrets`."""
 encode = msgspec.json.Encoder().encode
 PAGE_BYTES = 1 << 20
 """Maximum size of the params and results on one page of a list; a larger item is alone on its page."""
@@ -19,8 +22,14 @@ NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 """The due time of a task that waits for others."""
 decode_problem = msgspec.json.Decoder(TaskProblem).decode
 decode_progress = msgspec.json.Decoder(Progress).decode
+decode_rate = msgspec.json.Decoder(Rate).decode
 _decode_extra = msgspec.json.Decoder(Extra).decode
 decode_policy = lru_cache(maxsize=1000)(msgspec.json.Decoder(Policy).decode)  # tasks of a type share one text
+
+
+def encode_problem(error: TaskProblem | None) -> bytes | None:
+    """Return the column `error` of a task or an attempt."""
+    return None if error is None else encode(error)
 
 
 def read_extra(text: bytes) -> dict[str, Any]:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
 from msgspec import structs
 
-from tasker.clock import to_micros
+from tasker.clock import MICROSECOND, to_micros
 from tasker.engines.protocol import Heartbeat
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import Head, followed, numbered
-from tasker.engines.shared.values import encode
+from tasker.engines.shared.values import encode, encode_problem
 from tasker.engines.sqlite.rows import Row, keep_entries
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.ties import settle_dependants
 from tasker.engines.sqlite.transaction import Transaction, day_of
-from tasker.model import Change, Lease, Report, Status, TaskProblem, Transition
+from tasker.model import Change, Lease, Report, Status, Transition
 from tasker.rules.lifecycle import MAX_INTERRUPTIONS
-
-_MICRO = timedelta(microseconds=1)
 
 
 class _Held(NamedTuple):
@@ -99,9 +96,9 @@ def _store(tx: Transaction, held: _Held, report: Report, now: int) -> _Held:
 
 def _requeue(tx: Transaction, held: _Held, change: Transition) -> None:
     """Make the task pending again, for another attempt."""
-    seq, error, at = held.seq, _error(change.error), to_micros(change.at)
+    seq, error, at = held.seq, encode_problem(change.error), to_micros(change.at)
     tx.tally.end((day_of(at), held.owner, held.type), change)
-    due_at = at if change.run_at is None else tx.now + (change.run_at - change.at) // _MICRO
+    due_at = at if change.run_at is None else tx.now + (change.run_at - change.at) // MICROSECOND
     log = followed(held.head, change, at)
     last = keep_entries(tx.connection, seq, log)
     tx.journal.append(logged(held.task_id, log[-1:]))
@@ -124,7 +121,7 @@ def _end(tx: Transaction, lease: Lease, change: Transition) -> bool:
         change.tries,
         change.crashes,
         change.result,
-        _error(change.error),
+        encode_problem(change.error),
         change.peak_memory,
         at,
         lease.task_id.bytes,
@@ -141,7 +138,3 @@ def _end(tx: Transaction, lease: Lease, change: Transition) -> bool:
     if has_dependants:
         settle_dependants(tx, lease.task_id, change.status, change.error)
     return True
-
-
-def _error(error: TaskProblem | None) -> bytes | None:
-    return None if error is None else encode(error)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from datetime import timedelta
 from typing import Any, NamedTuple
 
 import apsw
 
+from tasker.clock import MICROSECOND
 from tasker.engines.protocol import ClaimRequest
 from tasker.engines.shared.gates import Candidate, merge
 from tasker.engines.shared.journal import started
@@ -93,7 +93,7 @@ def start_attempt(tx: Transaction, request: ClaimRequest, seq: int, steady: int)
 
 def lease_end(steady: int, request: ClaimRequest) -> int:
     """Return the end of a lease that begins at `steady`; both are microseconds of the monotonic clock."""
-    return steady + request.lease_for // timedelta(microseconds=1)
+    return steady + request.lease_for // MICROSECOND
 
 
 def _look(connection: apsw.Connection, partition: Partition, bound: Rank, now: int, limit: int) -> _Looked:

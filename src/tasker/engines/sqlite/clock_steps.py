@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any, NamedTuple
 
 import apsw
 import structlog
 
-from tasker.clock import Clock, Lagging, Steps, elapsed_micros, to_micros
+from tasker.clock import MICROSECOND, Clock, Lagging, Steps, elapsed_micros, to_micros
 from tasker.engines.shared.values import NEVER
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.model.webhooks import DELIVERY_LEASE
 
 _NEVER = to_micros(NEVER)
-_LEASE = DELIVERY_LEASE // timedelta(microseconds=1)
+_LEASE = DELIVERY_LEASE // MICROSECOND
 _BEYOND = (1 << 63) - 1
 """Larger than any time and any seq."""
 BATCH = 500

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import apsw
@@ -15,14 +16,7 @@ from tasker.clock import Clock, to_micros
 from tasker.engines.shared.cursors import to_cursor
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import Head, reopened
-from tasker.engines.shared.refusals import (
-    cannot_cancel,
-    cannot_delete,
-    cannot_retry,
-    dependency_not_completed,
-    key_in_use,
-    not_settled,
-)
+from tasker.engines.shared.refusals import cannot, dependency_not_completed, key_in_use, not_settled
 from tasker.engines.sqlite import reads, retention
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.retention import References, check_not_expired
@@ -37,14 +31,14 @@ from tasker.model.control import Action, Chosen, ChosenTask, Counted
 Erase = Callable[[Callable[[Transaction], tuple[int, References]]], Awaitable[int]]
 
 
+@dataclass
 class SqliteControl:
     """Implements Control. erase: does work in a transaction, then removes the result files that the work returns."""
 
-    def __init__(self, clock: Clock, read: Reader, write: Write, erase: Erase) -> None:
-        self._clock = clock
-        self._read = read
-        self._write = write
-        self._erase = erase
+    _clock: Clock
+    _read: Reader
+    _write: Write
+    _erase: Erase
 
     async def find_draft(self, task_id: UUID) -> Draft | None:
         return await self._read(_find_draft, task_id)
@@ -68,7 +62,7 @@ def cancel(tx: Transaction, task_id: UUID) -> Task:
     """Cancel a pending task, or ask the worker of a running one to stop."""
     status, is_done = cancel_open(tx, task_id)
     if not is_done:
-        raise cannot_cancel(status)
+        raise cannot("cancel", status)
     return _task(tx, task_id)
 
 
@@ -97,7 +91,7 @@ def retry(tx: Transaction, task_id: UUID) -> Task:
     """Make a failed or cancelled task pending again."""
     seq, status, worker, *end, _ = _row(tx, task_id)
     if status not in ("failed", "cancelled"):
-        raise cannot_retry(status)
+        raise cannot("retry", status)
     known = _task(tx, task_id)
     waits_for = _check_ties(tx, known)
     if worker is not None:
@@ -134,7 +128,7 @@ def delete(tx: Transaction, task_id: UUID) -> References:
     """Erase a terminal task and all that belongs to it. Raises Conflict until its dependants are settled."""
     seq, status, *_ = _row(tx, task_id)
     if status in ("pending", "running"):
-        raise cannot_delete(status)
+        raise cannot("delete", status)
     if task_id in tx.partitions.unsettled:
         raise not_settled()
     return retention.delete(tx, seq, task_id)

@@ -15,10 +15,11 @@ from uuid import UUID
 import structlog
 from msgspec import structs
 
-from tasker.clock import Clock, to_micros
+from tasker import model
+from tasker.clock import MICROSECOND, Clock, to_micros
 from tasker.engines import protocol
-from tasker.engines.protocol import ClaimRequest, Heartbeat, Listener
 from tasker.engines.shared.batches import draft_size
+from tasker.engines.shared.listeners import Listeners
 from tasker.engines.shared.stores.audit import Audit
 from tasker.engines.shared.stores.secrets import Secrets
 from tasker.engines.shared.stores.usage import Usage
@@ -46,22 +47,6 @@ from tasker.engines.sqlite.ties import fail_overdue, find_unsettled, settle_rest
 from tasker.engines.sqlite.transaction import Transaction
 from tasker.engines.sqlite.waiters import Waiter, Waiters
 from tasker.errors import Unavailable
-from tasker.model import (
-    Attempt,
-    Change,
-    Claim,
-    Draft,
-    Event,
-    Lease,
-    Page,
-    PartitionStats,
-    Receipt,
-    Report,
-    RunningAttempt,
-    Task,
-    TaskFilter,
-    Transition,
-)
 from tasker.model.journal import JournalLimits
 from tasker.model.webhooks import DELIVERY_LEASE
 from tasker.rules.lifecycle import Released, decide
@@ -121,7 +106,7 @@ class SqliteEngine:
         self._waiters = Waiters(clock, self._partitions)
         self._steps = ClockSteps(clock, self._partitions.clock_was_set)
         self._steps.open(opened.writer)
-        opened.writer.execute(QUERIES["release_deliveries"], (DELIVERY_LEASE // timedelta(microseconds=1),))
+        opened.writer.execute(QUERIES["release_deliveries"], (DELIVERY_LEASE // MICROSECOND,))
         self._partitions.unsettled.update(dict.fromkeys(find_unsettled(opened.writer)))
         self._commits = GroupCommit(
             opened.writer,
@@ -146,7 +131,7 @@ class SqliteEngine:
         self.webhooks: protocol.WebhookStore = SqliteWebhooks(database, self._follow_clock)
         self.control: protocol.Control = SqliteControl(clock, read, write, self._erase)
         self.queues: protocol.QueueStore = SqliteQueues(read, write, self._partitions, clock)
-        self._listeners: list[Listener] = []
+        self._listeners = Listeners()
         self._timer: asyncio.TimerHandle | None = None
         self._moving = False
         self._erasing: set[asyncio.Task[int]] = set()
@@ -180,13 +165,13 @@ class SqliteEngine:
         """Transactions made durable since open."""
         return self._commits.commits
 
-    async def submit(self, drafts: Sequence[Draft]) -> list[Receipt]:
+    async def submit(self, drafts: Sequence[model.Draft]) -> list[model.Receipt]:
         waiting = self._waiters if len(drafts) == 1 else None
         return await self._commits.run(
             lambda tx: [insert(tx, draft, waiting) for draft in drafts], size=sum(map(draft_size, drafts))
         )
 
-    async def find(self, task_id: UUID) -> Task | None:
+    async def find(self, task_id: UUID) -> model.Task | None:
         task = reading(reads.find, self._points, task_id, self._micros())
         while task is not None and is_reference(task.result):
             reference = bytes(task.result or b"")
@@ -200,18 +185,18 @@ class SqliteEngine:
                 raise lost(reference)
         return task
 
-    async def find_many(self, where: TaskFilter, *, limit: int, cursor: str | None = None) -> Page:
+    async def find_many(self, where: model.TaskFilter, *, limit: int, cursor: str | None = None) -> model.Page:
         return await self._read(reads.find_many, where, limit, cursor, self._micros(), self._results)
 
-    async def find_attempts(self, task_id: UUID) -> list[Attempt]:
+    async def find_attempts(self, task_id: UUID) -> list[model.Attempt]:
         return await self._read(reads.find_attempts, task_id, self._micros())
 
-    async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
+    async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[model.Event]:
         if limit <= _FEW_EVENTS:  # a hand-over to the reader's thread would cost more
             return reading(reads.find_events, self._points, task_id, after, limit, self._micros())
         return await self._read(reads.find_events, task_id, after, limit, self._micros())
 
-    async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
+    async def claim(self, request: protocol.ClaimRequest, *, wait_for: timedelta) -> list[model.Claim]:
         waiter = Waiter(request, self._loop.create_future())
         self._waiters.join(waiter)
         _ignore_result(self._commits.run(_nothing))
@@ -226,14 +211,14 @@ class SqliteEngine:
             deadline.cancel()
             self._waiters.leave(waiter)
 
-    async def heartbeat(self, leases: Sequence[Lease], extend_by: timedelta) -> Heartbeat:
-        expires_at = self._waiters.steady + extend_by // timedelta(microseconds=1)
+    async def heartbeat(self, leases: Sequence[model.Lease], extend_by: timedelta) -> protocol.Heartbeat:
+        expires_at = self._waiters.steady + extend_by // MICROSECOND
         return await self._commits.run(functools.partial(attempts.extend, leases=leases, expires_at=expires_at))
 
-    async def record(self, lease: Lease, report: Report) -> bool:
+    async def record(self, lease: model.Lease, report: model.Report) -> bool:
         return await self._commits.run(functools.partial(attempts.record, lease=lease, report=report))
 
-    async def complete(self, lease: Lease, change: Transition, report: Report | None = None) -> bool:
+    async def complete(self, lease: model.Lease, change: model.Transition, report: model.Report | None = None) -> bool:
         if change.result is None or len(change.result) <= self._results.over:
             return await self._end(lease, change, report)
         async with self._results.kept(lease, change.result) as stored:
@@ -241,16 +226,16 @@ class SqliteEngine:
             stored.is_stored = await self._end(lease, change, report)
         return stored.is_stored
 
-    async def cancel(self, task_id: UUID) -> Task:
+    async def cancel(self, task_id: UUID) -> model.Task:
         return await self._commits.run(functools.partial(control.cancel, task_id=task_id))
 
-    async def retry(self, task_id: UUID) -> Task:
+    async def retry(self, task_id: UUID) -> model.Task:
         return await self._commits.run(functools.partial(control.retry, task_id=task_id))
 
     async def delete(self, task_id: UUID) -> None:
         await self._erase(lambda tx: (1, control.delete(tx, task_id)))
 
-    async def find_expired(self, *, limit: int) -> list[Claim]:
+    async def find_expired(self, *, limit: int) -> list[model.Claim]:
         return await self._read(reads.find_expired, self._waiters.steady, limit)
 
     async def fail_overdue(self, *, limit: int) -> int:
@@ -276,7 +261,9 @@ class SqliteEngine:
             found += await self._commits.run(lambda tx: self._partitions.unpark_many(tx.connection, tx.now, limit))
         return found
 
-    async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[PartitionStats]:
+    async def stats(
+        self, owner: str | None = None, *, queues: Collection[str] | None = None
+    ) -> list[model.PartitionStats]:
         return await self._read(reads.stats, self._micros(), owner, queues)
 
     async def check(self) -> None:
@@ -284,14 +271,8 @@ class SqliteEngine:
         check_space(self.path.parent)
         await self._commits.run(probe)
 
-    def watch(self, listener: Listener) -> Callable[[], None]:
-        self._listeners.append(listener)
-
-        def stop() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
-
-        return stop
+    def watch(self, listener: protocol.Listener) -> Callable[[], None]:
+        return self._listeners.add(listener)
 
     async def _erase(self, work: Callable[[Transaction], tuple[int, References]]) -> int:
         """Do work in a transaction, then remove the files that it returns, even if the caller is cancelled."""
@@ -308,7 +289,7 @@ class SqliteEngine:
         _ignore_result(erasing)
         return await asyncio.shield(erasing)
 
-    async def _find_running(self) -> dict[str, list[RunningAttempt]]:
+    async def _find_running(self) -> dict[str, list[model.RunningAttempt]]:
         return await self._read(reads.find_running)
 
     def _micros(self) -> int:
@@ -320,19 +301,19 @@ class SqliteEngine:
             await self._commits.run(_nothing)
 
     def _end(
-        self, lease: Lease, change: Transition, report: Report | None, *, at_close: bool = False
+        self, lease: model.Lease, change: model.Transition, report: model.Report | None, *, at_close: bool = False
     ) -> asyncio.Future[bool]:
         work = functools.partial(attempts.complete, lease=lease, change=change, report=report)
         size = 0 if change.result is None else len(change.result)
         return self._commits.run(work, size=size, at_close=at_close)
 
-    def _committed(self, changes: list[Change]) -> None:
+    def _committed(self, changes: list[model.Change]) -> None:
         self._steps.committed()
         self._partitions.committed()
         started, abandoned = self._waiters.deliver()
         changes += started
         if changes:
-            self._notify(changes)
+            self._listeners.notify(changes)
         self._give_back(abandoned)
         self._settle_later()
         self._look_later()
@@ -353,14 +334,7 @@ class SqliteEngine:
         finally:
             self._settling = None
 
-    def _notify(self, changes: Sequence[Change]) -> None:
-        for listener in tuple(self._listeners):
-            try:
-                listener(changes)
-            except Exception:  # a bug in one listener must not keep the others from it, nor stop the writer
-                _log.exception("store.listener_failed")
-
-    def _give_back(self, claims: Sequence[Claim]) -> None:
+    def _give_back(self, claims: Sequence[model.Claim]) -> None:
         """Release claims whose caller was cancelled while they were being stored."""
         for claim in claims:
             transition = decide(Released(), claim, self._clock.now(), Random())  # noqa: S311

@@ -6,21 +6,17 @@ Every function runs inside a transaction. A queue without settings is not in mem
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from datetime import timedelta
 
 import apsw
-import msgspec
 
-from tasker.clock import from_micros
+from tasker.clock import MICROSECOND, from_micros
 from tasker.engines.shared.gates import ROUNDS, WINDOW, Candidate, Gate
-from tasker.engines.shared.values import encode
+from tasker.engines.shared.values import decode_rate, encode
 from tasker.engines.sqlite.bounds import Partition
 from tasker.engines.sqlite.rows import Row
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.model.queues import QueueSettings, QueueState, Rate, Slot
 
-_decode_rate = msgspec.json.Decoder(Rate).decode
-_MICRO = timedelta(microseconds=1)
 _UNTIL_CHANGE = 1 << 62
 """Stands for the opening time of a gate that does not open by time, only by new settings or an ended attempt."""
 
@@ -132,7 +128,7 @@ class Limits:
         if gate.is_shut:
             self._note_shut(partitions, _UNTIL_CHANGE)
         elif gate.opens_in is not None:
-            self._note_shut(partitions, self._now + gate.opens_in // _MICRO)
+            self._note_shut(partitions, self._now + gate.opens_in // MICROSECOND)
 
     def _note_shut(self, partitions: Sequence[Partition], until: int) -> None:
         for partition in partitions:
@@ -245,7 +241,7 @@ def _settings_of(row: Row) -> tuple[QueueSettings, float, int]:
         paused=bool(paused),
         concurrency=concurrency,
         concurrency_per_key=per_key,
-        rate=None if rate is None else _decode_rate(rate),
+        rate=None if rate is None else decode_rate(rate),
         shared_keys=bool(shared_keys),
     )
     return settings, tokens, refilled_at

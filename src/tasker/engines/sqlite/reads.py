@@ -12,6 +12,8 @@ from msgspec import Raw, structs
 from tasker.clock import from_micros
 from tasker.engines.shared.cursors import from_cursor, to_cursor
 from tasker.engines.shared.log import Entry, Head, merge
+from tasker.engines.shared.sql import join_terms
+from tasker.engines.shared.stats import partition_stats
 from tasker.engines.shared.values import PAGE_BYTES, encode, size_of
 from tasker.engines.sqlite.result_files import Results, is_reference, lost
 from tasker.engines.sqlite.rows import (
@@ -132,7 +134,6 @@ _NEWEST = (
 
 def _condition(where: TaskFilter, cursor: str | None, now: int, limit: int) -> tuple[str, list[Any]]:
     """Return the condition of every field but the status, and the query's values: ?1 is `now`, ?2 `limit`."""
-    terms: list[str] = ["1"]
     values: list[Any] = [now, limit]
     asked = (
         ("seq IN (SELECT seq FROM task_tag WHERE tag = ?%d)", where.tag),
@@ -144,11 +145,7 @@ def _condition(where: TaskFilter, cursor: str | None, now: int, limit: int) -> t
         ("owner = ?%d AND owner <> ''" if where.owner else "owner = ?%d", where.owner),
         ("seq < ?%d", None if cursor is None else from_cursor(cursor)),
     )
-    for term, value in asked:
-        if value is not None:
-            values.append(value)
-            terms.append(term % len(values))
-    return " AND ".join(terms), values
+    return join_terms(["1"], asked, values), values
 
 
 def find_attempts(connection: apsw.Connection, task_id: UUID, now: int) -> list[Attempt]:
@@ -198,21 +195,9 @@ def stats(
     among = None if queues is None else frozenset(queues)
     if among is not None:
         values["queues"], which = encode(list(among)).decode(), "in_queues"
-    rows: list[Row] = connection.execute(QUERIES[f"{whose}pending_{which}"], values).fetchall()
-    partitions = {
-        (queue, type_): PartitionStats(
-            queue=queue,
-            type=type_,
-            pending=pending,
-            scheduled=scheduled,
-            oldest_due_at=from_micros(oldest) if oldest <= now else None,
-        )
-        for queue, type_, pending, scheduled, oldest in rows
-    }
+    pending: list[Row] = connection.execute(QUERIES[f"{whose}pending_{which}"], values).fetchall()
     running: list[Row] = connection.execute(QUERIES[f"{whose}running_by_partition"], values).fetchall()
-    for queue, type_, count in running:
-        if among is not None and queue not in among:
-            continue
-        known = partitions.get((queue, type_), PartitionStats(queue=queue, type=type_))
-        partitions[queue, type_] = structs.replace(known, running=count)
-    return [partitions[name] for name in sorted(partitions)]
+    return partition_stats(
+        [(*row, from_micros(oldest) if oldest <= now else None) for *row, oldest in pending],
+        [row for row in running if among is None or row[0] in among],
+    )

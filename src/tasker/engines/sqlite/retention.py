@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from time import perf_counter
 from typing import Any
 from uuid import UUID
 
 import apsw
 
-from tasker.clock import Clock, from_micros, to_micros
+from tasker.clock import MICROSECOND, Clock, from_micros, to_micros
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import is_reference
 from tasker.engines.sqlite.rows import Row
@@ -19,8 +18,7 @@ from tasker.errors import Expired
 from tasker.model import Tombstone
 from tasker.model.keeping import FOREVER, KEEP_TOMBSTONES_FOR
 
-_MICRO = timedelta(microseconds=1)
-_AT_LEAST = KEEP_TOMBSTONES_FOR // _MICRO
+_AT_LEAST = KEEP_TOMBSTONES_FOR // MICROSECOND
 _STEP = 0.002
 """Time limit in seconds of one step on the event loop: submissions wait meanwhile."""
 _STEP_SIZE = 1 << 20
@@ -45,7 +43,7 @@ def erase(tx: Transaction, seq: int, task_id: bytes) -> References:
 
 def delete(tx: Transaction, seq: int, task_id: UUID) -> References:
     """Erase a task for its client, with its keys."""
-    values = {"seq": seq, "now": tx.now, "forever": FOREVER // _MICRO, "at_least": _AT_LEAST}
+    values = {"seq": seq, "now": tx.now, "forever": FOREVER // MICROSECOND, "at_least": _AT_LEAST}
     tx.execute(QUERIES["bury_deleted"], values)
     tx.execute(QUERIES["delete_keys"], (task_id.bytes,))
     return erase(tx, seq, task_id.bytes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,19 +11,27 @@ import apsw
 import msgspec
 from msgspec import Raw
 
-from tasker.clock import from_micros, to_micros
+from tasker.clock import MICROSECOND, from_micros, to_micros
 from tasker.engines.shared.log import Entry
-from tasker.engines.shared.values import decode_policy, decode_problem, decode_progress, encode, read_extra
+from tasker.engines.shared.values import (
+    CLAIM_FIELDS,
+    decode_policy,
+    decode_problem,
+    decode_progress,
+    encode,
+    read_extra,
+)
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.model import Attempt, Claim, Draft, Event, Reason, Status, Task
 
 Row = tuple[Any, ...]
-_MICRO = timedelta(microseconds=1)
 PARKED = 1 << 60
 """The bit of `due_at` that marks a parked task, which waits for a free slot of its concurrency key."""
 
 _tags = msgspec.json.Decoder(list[str])
 _NO_EXTRA: dict[str, Any] = {}
+_POLICY = CLAIM_FIELDS.index("policy")
+_STARTED_AT = CLAIM_FIELDS.index("started_at")
 
 
 def task_id_of(blob: bytes) -> UUID:
@@ -94,24 +102,11 @@ def _reason(stored: Reason, due_at: int, now: int) -> Reason:
 
 def claim_of(row: Row) -> Claim:
     """Return the Claim of a running attempt, from a row of CLAIM_COLUMNS."""
-    task_id, attempt, type_, params, queue, priority, policy, tries, crashes, interruptions, *columns = row
-    started_at, worker, owner, usage = columns
-    return Claim(
-        task_id=UUID(bytes=task_id),
-        attempt=attempt,
-        type=type_,
-        params=params,
-        queue=queue,
-        priority=priority,
-        policy=decode_policy(policy),
-        tries=tries,
-        crashes=crashes,
-        interruptions=interruptions,
-        started_at=from_micros(started_at),
-        worker=worker,
-        owner=owner,
-        usage=usage,
-    )
+    columns = list(row)
+    columns[0] = UUID(bytes=columns[0])
+    columns[_POLICY] = decode_policy(columns[_POLICY])
+    columns[_STARTED_AT] = from_micros(columns[_STARTED_AT])
+    return Claim(*columns)
 
 
 def first_claim(draft: Draft, worker: str, now: int) -> Claim:
@@ -177,7 +172,7 @@ def draft_of(row: Row) -> Draft:
         tags=tuple(_tags.decode(tags)),
         metadata=metadata,
         owner=owner,
-        retention=None if retention is None else retention * _MICRO,
+        retention=None if retention is None else retention * MICROSECOND,
         concurrency_key=concurrency_key,
         weight=weight or 1,
     )
@@ -207,7 +202,7 @@ def draft_row(draft: Draft, now: int) -> Row:
         draft.params,
         draft.owner,
         optional_micros(draft.deadline),
-        None if draft.retention is None else draft.retention // _MICRO,
+        None if draft.retention is None else draft.retention // MICROSECOND,
         draft.unique_key,
         draft.concurrency_key,
         None if draft.weight == 1 else draft.weight,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 from tasker.engines.shared.sql import load_queries
+from tasker.engines.shared.values import CLAIM_FIELDS
 from tasker.model.usage import COUNTED
 
 _PACKAGE = files(__package__)
@@ -16,10 +17,7 @@ TASK_COLUMNS = (
 )
 EXPIRES_AT = TASK_COLUMNS.split(", ").index("expires_at")
 """The index of expires_at in TASK_COLUMNS."""
-CLAIM_COLUMNS = (
-    "task_id, attempt, type, params, queue, priority, policy, tries, crashes, interruptions, started_at, worker,"
-    " owner, usage"
-)
+CLAIM_COLUMNS = ", ".join(CLAIM_FIELDS)
 
 HEAD_COLUMNS = (
     "status, sequence, attempt, worker, created_at, started_at, finished_at,"

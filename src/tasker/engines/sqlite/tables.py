@@ -11,7 +11,7 @@ from uuid import UUID
 import apsw
 from msgspec import Struct
 
-from tasker.clock import Clock, from_micros, to_micros
+from tasker.clock import MICROSECOND, Clock, from_micros, to_micros
 from tasker.engines.shared.rows import Rows
 from tasker.engines.shared.tables import SHAPES, USAGE_ROWS, Codec, Shape, Table
 from tasker.engines.sqlite.reader import Reader
@@ -20,12 +20,11 @@ from tasker.engines.sqlite.transaction import Transaction, Write
 
 S = TypeVar("S", bound=Struct)
 T = TypeVar("T")
-_MICRO = timedelta(microseconds=1)
 _EPOCH = date(1970, 1, 1)
 _OWN = {
     UUID: Codec(lambda value: value.bytes, lambda column: UUID(bytes=column)),
     datetime: Codec(to_micros, from_micros),
-    timedelta: Codec(lambda value: value // _MICRO, lambda column: timedelta(microseconds=column)),
+    timedelta: Codec(lambda value: value // MICROSECOND, lambda column: timedelta(microseconds=column)),
     date: Codec(lambda value: (value - _EPOCH).days, lambda column: _EPOCH + timedelta(days=column)),
     bool: Codec(int, bool),
 }

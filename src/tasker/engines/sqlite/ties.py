@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import apsw
 
-from tasker.clock import from_micros, to_micros
+from tasker.clock import MICROSECOND, from_micros, to_micros
 from tasker.engines.shared.journal import ended
 from tasker.engines.shared.log import Head
 from tasker.engines.shared.refusals import joined, no_dependency, not_unique
+from tasker.engines.shared.ties import Ties
 from tasker.engines.shared.values import NEVER, decode_problem, encode
 from tasker.engines.sqlite.rows import Row, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
@@ -23,23 +23,10 @@ from tasker.rules.lifecycle import deadline_passed, dependency_failed
 _NEVER = to_micros(NEVER)
 
 
-class Ties(NamedTuple):
-    """Ties of a draft to other tasks.
-
-    receipt: the answer, if the draft is not stored. replaces: the task to cancel. waits_for: open dependencies.
-    error: why the draft fails at once.
-    """
-
-    receipt: Receipt | None = None
-    replaces: UUID | None = None
-    waits_for: tuple[UUID, ...] = ()
-    error: TaskProblem | None = None
-
-
 def find_ties(tx: Transaction, draft: Draft) -> Ties:
     """Find the tasks that a draft is tied to. Write nothing."""
     if draft.cache_key is not None:
-        cached = _cached(tx, draft.cache_key, tx.now - draft.cache_for // timedelta(microseconds=1))
+        cached = _cached(tx, draft.cache_key, tx.now - draft.cache_for // MICROSECOND)
         if cached is not None:
             return Ties(joined(draft, cached))
     replaces = None

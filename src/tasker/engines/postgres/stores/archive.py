@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -18,34 +19,24 @@ from tasker.engines.postgres.ties import TiedTasks
 from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.shared.log import Entry
 from tasker.engines.shared.refusals import check_keys, check_moved, check_stored, taken
+from tasker.engines.shared.stored import attempt_of, event_of, key_of
 from tasker.engines.shared.stores.records import find_records, find_records_of, put_records
 from tasker.engines.shared.tables import ARCHIVED, InTheWay, Row, read_records
 from tasker.errors import ArchiveError, Conflict
-from tasker.model.archive import (
-    COLUMNS,
-    TEXTS,
-    StoredAttempt,
-    StoredEvent,
-    StoredKey,
-    StoredRecord,
-    StoredTask,
-    bytes_of,
-    text_of,
-)
+from tasker.model.archive import COLUMNS, TEXTS, StoredAttempt, StoredEvent, StoredRecord, StoredTask, bytes_of, text_of
 
 _UNFIT = asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, RuntimeError, ValueError, OverflowError
 """Raised where an imported task or record cannot be stored."""
 
 
+@dataclass
 class PostgresArchive:
     """The ArchiveStore on the tables of one schema."""
 
-    def __init__(self, connections: Connections, texts: Texts, erasure: Erasure, ties: TiedTasks) -> None:
-        self._ties = ties
-        self._erasure = erasure
-        self._connections = connections
-        self._queries = texts.queries
-        self._texts = texts
+    _connections: Connections
+    _texts: Texts
+    _erasure: Erasure
+    _ties: TiedTasks
 
     async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredRecord] | list[StoredTask]]:
         async with self._connections.snapshot() as connection:
@@ -54,7 +45,7 @@ class PostgresArchive:
                 if records := await find_records_of(rows, shape):
                     yield records
             last = 0
-            while tasks := await connection.fetch(self._queries["archive_page"], last, at_once, size):
+            while tasks := await connection.fetch(self._texts.queries["archive_page"], last, at_once, size):
                 last = tasks[-1]["seq"]
                 yield await self._whole(connection, tasks)
 
@@ -116,21 +107,21 @@ class PostgresArchive:
         return outcome
 
     async def _put_records(self, tx: Transaction, rows: Sequence[Row]) -> int:
-        await tx.execute(self._queries["import_alone"], LOCKS)
+        await tx.execute(self._texts.queries["import_alone"], LOCKS)
         try:
             return await put_records(PostgresRows(self._texts, tx.connection, tx), rows)
         except InTheWay as error:
             raise error.conflict from error
 
     async def _put(self, tx: Transaction, tasks: Sequence[StoredTask]) -> int:
-        await tx.execute(self._queries["import_alone"], LOCKS)
+        await tx.execute(self._texts.queries["import_alone"], LOCKS)
         known = await self._find(tx, [task.task_id for task in tasks])
         new = [task for task, there in zip(tasks, known, strict=True) if there is None]
         erased = await self._erasure.buried(tx, [task.task_id for task in new])
         new = [task for task in new if task.task_id not in erased]
         check_moved(tasks, known)
         keys = [one.key for task in new for one in task.keys]
-        owners = await tx.fetch(self._queries["key_owners"], keys) if keys else []
+        owners = await tx.fetch(self._texts.queries["key_owners"], keys) if keys else []
         check_keys(new, {row["key"]: row["task_id"] for row in owners})
         if new:
             await self._insert(tx, new)
@@ -138,22 +129,24 @@ class PostgresArchive:
         return len(new)
 
     async def _find(self, connection: Connection, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
-        rows = await connection.fetch(self._queries["archive_by_id"], task_ids)
+        rows = await connection.fetch(self._texts.queries["archive_by_id"], task_ids)
         found = {task.task_id: task for task in await self._whole(connection, rows)}
         return [found.get(task_id) for task_id in task_ids]
 
     async def _insert(self, tx: Transaction, tasks: Sequence[StoredTask]) -> None:
-        rows = await tx.fetchmany(self._queries["insert_stored"], [_columns(task) for task in tasks])
+        rows = await tx.fetchmany(self._texts.queries["insert_stored"], [_columns(task) for task in tasks])
         placed = [(row["seq"], task) for row, task in zip(rows, tasks, strict=True)]
         attempts = [_attempt_row(seq, one) for seq, task in placed for one in task.attempts]
-        await tx.executemany(self._queries["insert_attempt"], attempts)
+        await tx.executemany(self._texts.queries["insert_attempt"], attempts)
         keys = [
             (one.key, task.task_id, one.fingerprint, one.expires_at, one.reply.encode())
             for task in tasks
             for one in task.keys
         ]
-        await tx.executemany(self._queries["insert_stored_key"], keys)
-        await insert_events(tx, self._queries, [(seq, _entry(event)) for seq, task in placed for event in task.events])
+        await tx.executemany(self._texts.queries["insert_stored_key"], keys)
+        await insert_events(
+            tx, self._texts.queries, [(seq, _entry(event)) for seq, task in placed for event in task.events]
+        )
 
     async def _whole(self, connection: Connection, rows: Sequence[Any]) -> list[StoredTask]:
         """Return the tasks of these rows, each with its attempts, events, keys and webhooks."""
@@ -161,12 +154,12 @@ class PostgresArchive:
             return []
         seqs, ids = [row["seq"] for row in rows], [row["task_id"] for row in rows]
         attempts, events, keys = defaultdict(list), defaultdict(list), defaultdict(list)
-        for seq, *values, error, peak in await connection.fetch(self._queries["archive_attempts"], seqs):
-            attempts[seq].append(StoredAttempt(**_named(StoredAttempt, [*values, text_of(error), peak])))
-        for seq, *values, data in await connection.fetch(self._queries["archive_events"], seqs):
-            events[seq].append(StoredEvent(**_named(StoredEvent, [*values, data.decode()])))
-        for task_id, *values, reply in await connection.fetch(self._queries["archive_keys"], ids):
-            keys[task_id].append(StoredKey(**_named(StoredKey, [*values, reply.decode()])))
+        for seq, *values in await connection.fetch(self._texts.queries["archive_attempts"], seqs):
+            attempts[seq].append(attempt_of(*values))
+        for seq, *values in await connection.fetch(self._texts.queries["archive_events"], seqs):
+            events[seq].append(event_of(*values))
+        for task_id, *values in await connection.fetch(self._texts.queries["archive_keys"], ids):
+            keys[task_id].append(key_of(*values))
         tasks = []
         for row in rows:
             own: dict[str, Any] = {name: text_of(row[name]) if name in TEXTS else row[name] for name in COLUMNS}
@@ -188,7 +181,3 @@ def _attempt_row(seq: int, one: StoredAttempt) -> tuple[Any, ...]:
 
 def _entry(event: StoredEvent) -> Entry:
     return Entry(event.sequence, event.attempt, event.type, event.time, event.data.encode())
-
-
-def _named(struct: Any, values: Sequence[Any]) -> dict[str, Any]:
-    return dict(zip(struct.__struct_fields__, values, strict=True))

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 from uuid import UUID
@@ -20,20 +21,7 @@ from tasker.engines.postgres.clock_steps import EraseUntil
 from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.rows import event_of, head_of, task_of
 from tasker.engines.postgres.transaction import Connection, Transaction
-from tasker.engines.shared.journal import (
-    ROWS_AT_ONCE,
-    FoundEvent,
-    Place,
-    PlacedEvent,
-    Subject,
-    end_of,
-    find_events,
-    first_page,
-    from_cursor,
-    spread,
-    to_cursor,
-    wanted,
-)
+from tasker.engines.shared import journal
 from tasker.engines.shared.log import Entry
 from tasker.model import Task
 from tasker.model.journal import JournalEntry, JournalLimits, JournalPage
@@ -67,31 +55,24 @@ class Settled:
             self._seen = (last, await connection.fetchval("SELECT pg_current_xact_id()::text::bigint"))
 
 
+@dataclass
 class PostgresJournal:
     """prune: runs a function in a transaction, unless another process is pruning."""
 
-    def __init__(
-        self,
-        connections: Connections,
-        queries: dict[str, str],
-        prune: Prune,
-        limits: JournalLimits,
-        erase_until: EraseUntil,
-    ) -> None:
-        self._connections = connections
-        self._queries = queries
-        self._prune = prune
-        self._limits = limits
-        self._erase_until = erase_until
-        self._settled = Settled()
+    _connections: Connections
+    _queries: dict[str, str]
+    _prune: Prune
+    _limits: JournalLimits
+    _erase_until: EraseUntil
+    _settled: Settled = field(default_factory=Settled, init=False)
 
     async def tail(self) -> str:
         """Running transactions with a smaller number count as before the tail."""
         ends = await self._connections.read(lambda connection: connection.fetchrow(self._queries["journal_ends"]))
-        return to_cursor(ends["name"], Place(ends["last"] + 1))
+        return journal.to_cursor(ends["name"], journal.Place(ends["last"] + 1))
 
     async def read(self, after: str | None = None, *, limit: int = 100) -> JournalPage:
-        asked = None if after is None else from_cursor(after)
+        asked = None if after is None else journal.from_cursor(after)
         begun = time.monotonic()
         while True:
             page, is_held = await self._connections.read(lambda connection: self._page(connection, asked, limit))
@@ -111,53 +92,57 @@ class PostgresJournal:
         return int(done.split()[-1])
 
     async def _page(
-        self, connection: Connection, asked: tuple[bytes, Place] | None, limit: int
+        self, connection: Connection, asked: tuple[bytes, journal.Place] | None, limit: int
     ) -> tuple[JournalPage, bool]:
         """Return a page, and whether more rows wait for a missing number."""
         ends = await connection.fetchrow(self._queries["journal_ends"])
         name, first, last = ends["name"], ends["first"], ends["last"]
         self._settled.has_ended(ends["xmin"])
         if asked is not None and (asked[0] != name or not first <= asked[1].row <= last + 1):
-            return JournalPage(entries=[], cursor=to_cursor(name, Place(first)), was_reset=True), False
-        after = Place(first) if asked is None else asked[1]
-        rows = await connection.fetch(self._queries["journal_rows"], after.row, ROWS_AT_ONCE)
+            return JournalPage(entries=[], cursor=journal.to_cursor(name, journal.Place(first)), was_reset=True), False
+        after = journal.Place(first) if asked is None else asked[1]
+        rows = await connection.fetch(self._queries["journal_rows"], after.row, journal.ROWS_AT_ONCE)
         ready = _ready(rows, after.row, self._settled.number)
         is_held = len(ready) < len(rows)
         if is_held:
             await self._settled.ask(connection, last)
-        placed = spread(ready, after, limit)
+        placed = journal.spread(ready, after, limit)
         found = await self._find_events(connection, placed)
-        first = first_page(found, await self._sizes(connection, found))
-        end = first[-1].placed.place if len(first) < len(found) else end_of(placed, after)
-        page = JournalPage(entries=await self._entries(connection, name, first), cursor=to_cursor(name, end))
+        first = journal.first_page(found, await self._sizes(connection, found))
+        end = first[-1].placed.place if len(first) < len(found) else journal.end_of(placed, after)
+        page = JournalPage(entries=await self._entries(connection, name, first), cursor=journal.to_cursor(name, end))
         return page, is_held and not placed
 
-    async def _find_events(self, connection: Connection, placed: Sequence[PlacedEvent]) -> list[FoundEvent]:
+    async def _find_events(
+        self, connection: Connection, placed: Sequence[journal.PlacedEvent]
+    ) -> list[journal.FoundEvent]:
         """Read these events: first the rows, then the logs, which contain whatever a row no longer shows."""
         ids = [UUID(bytes=task_id) for task_id in dict.fromkeys(one.ref.task_id for one in placed)]
         rows = await connection.fetch(self._queries["subjects"], ids) if ids else ()
         subjects = {
-            row["task_id"].bytes: Subject(
+            row["task_id"].bytes: journal.Subject(
                 row["seq"], row["type"], row["queue"], tuple(row["tags"]), row["owner"], head_of(row)
             )
             for row in rows
         }
-        want = wanted(placed, subjects)
+        want = journal.wanted(placed, subjects)
         kept: dict[int, dict[int, Entry]] = defaultdict(dict)
         if want.ranges or want.ends:
             columns = [list(column) for column in zip(*want.ranges, strict=True)] or [[], [], []]
             for row in await connection.fetch(self._queries["events_between"], *columns, want.ends):
                 seq, *entry = row.values()
                 kept[seq][entry[0]] = Entry(*entry)
-        return find_events(placed, subjects, kept)
+        return journal.find_events(placed, subjects, kept)
 
-    async def _sizes(self, connection: Connection, found: Sequence[FoundEvent]) -> dict[bytes, int]:
+    async def _sizes(self, connection: Connection, found: Sequence[journal.FoundEvent]) -> dict[bytes, int]:
         """Return the sizes of the tasks that ended here, without reading them."""
         ended = [UUID(bytes=one.placed.ref.task_id) for one in found if one.is_end]
         rows = await connection.fetch(self._queries["task_sizes"], ended) if ended else ()
         return {row["task_id"].bytes: row["size"] for row in rows}
 
-    async def _entries(self, connection: Connection, name: bytes, found: Sequence[FoundEvent]) -> list[JournalEntry]:
+    async def _entries(
+        self, connection: Connection, name: bytes, found: Sequence[journal.FoundEvent]
+    ) -> list[JournalEntry]:
         ended = [UUID(bytes=one.placed.ref.task_id) for one in found if one.is_end]
         rows = await connection.fetch(self._queries["tasks_by_id"], ended) if ended else ()
         tasks = {row["task_id"]: task_of(row) for row in rows}
@@ -171,19 +156,9 @@ def _ready(rows: Sequence[Any], first: int, settled: int) -> list[tuple[int, byt
     return [(row["id"], row["notes"]) for row, _ in ready]
 
 
-def _entry(name: bytes, found: FoundEvent, tasks: dict[UUID, Task]) -> JournalEntry:
-    placed, subject, entry, is_end = found
-    task_id = UUID(bytes=placed.ref.task_id)
-    task = tasks.get(task_id) if is_end else None
+def _entry(name: bytes, found: journal.FoundEvent, tasks: dict[UUID, Task]) -> JournalEntry:
+    task_id, entry = UUID(bytes=found.placed.ref.task_id), found.entry
+    task = tasks.get(task_id) if found.is_end else None
     if task is not None and (task.status != entry.type or task.attempt != entry.attempt):  # the task already runs again
         task = None
-    return JournalEntry(
-        cursor=to_cursor(name, placed.place),
-        event=event_of(entry, task_id),
-        type=subject.type,
-        queue=subject.queue,
-        tags=subject.tags,
-        owner=subject.owner,
-        commit=placed.row,
-        task=task,
-    )
+    return journal.entry_of(name, found, event_of(entry, task_id), task)

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from tasker.engines.shared.batches import draft_size
 from tasker.engines.shared.cursors import to_cursor
-from tasker.engines.shared.refusals import name_taken, no_schedule, too_many, why_not
+from tasker.engines.shared.refusals import missing, name_taken, too_many, why_not
 from tasker.engines.shared.rows import Database, R, Rows, Taken
 from tasker.engines.shared.stores.pages import start_of
 from tasker.engines.shared.tables import SCHEDULES
@@ -20,7 +20,7 @@ from tasker.engines.shared.values import DUE_BYTES, PAGE_BYTES
 from tasker.errors import RequestError
 from tasker.model import Draft, Receipt
 from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage, Skip
-from tasker.rules.timing import resolve, settle, tick_of, with_recent
+from tasker.rules.ticks import resolve, settle, tick_of, with_recent
 
 _OWNERS = 0x74696D65
 """The class of the locks under which an owner's schedules are counted: "time"."""
@@ -92,7 +92,7 @@ class Schedules(ABC, Generic[R]):
     async def delete(self, schedule_id: UUID) -> None:
         async def work(rows: R) -> None:
             if not await rows.delete(SCHEDULES, schedule_id) and not rows.is_retry:
-                raise no_schedule(schedule_id)
+                raise missing("schedule", schedule_id)
 
         await self._database.write(work)
 
@@ -112,7 +112,7 @@ class Schedules(ABC, Generic[R]):
         async def work(rows: R) -> Receipt:
             schedule = await rows.find(SCHEDULES, schedule_id, lock=True)
             if schedule is None:
-                raise no_schedule(schedule_id)
+                raise missing("schedule", schedule_id)
             receipt = await self._submit(rows, draft)
             if receipt.outcome == "stored" and draft.task_id not in schedule.recent:
                 await rows.update(SCHEDULES, _triggered(schedule, draft))

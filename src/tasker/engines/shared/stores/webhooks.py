@@ -9,7 +9,7 @@ from uuid import UUID
 
 from msgspec import structs
 
-from tasker.engines.shared.refusals import no_delivery, no_webhook, too_many
+from tasker.engines.shared.refusals import missing, no_delivery, too_many
 from tasker.engines.shared.rows import Database, R, Rows
 from tasker.engines.shared.stores.pages import cut, start_of
 from tasker.engines.shared.tables import DELIVERIES, WEBHOOKS
@@ -63,7 +63,7 @@ class Webhooks(Generic[R]):
         async def work(rows: R) -> Webhook:
             found = await rows.find(WEBHOOKS, webhook_id, lock=True)
             if found is None:
-                raise no_webhook(webhook_id)
+                raise missing("webhook", webhook_id)
             changed = change(found)
             await rows.update(WEBHOOKS, changed)
             return changed
@@ -73,7 +73,7 @@ class Webhooks(Generic[R]):
     async def delete(self, webhook_id: UUID) -> None:
         async def work(rows: R) -> None:
             if not await rows.delete(WEBHOOKS, webhook_id) and not rows.is_retry:
-                raise no_webhook(webhook_id)
+                raise missing("webhook", webhook_id)
             await rows.run("delete_webhook_deliveries", webhook_id=webhook_id)
 
         await self._database.write(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -11,8 +12,9 @@ from uuid import UUID
 import apsw
 import msgspec
 
-from tasker.clock import Clock, from_micros, to_micros
+from tasker.clock import MICROSECOND, Clock, from_micros, to_micros
 from tasker.engines.shared.refusals import check_keys, check_moved, check_stored, taken
+from tasker.engines.shared.stored import attempt_of, event_of, key_of
 from tasker.engines.shared.stores.records import find_records, find_records_of, put_records
 from tasker.engines.shared.tables import ARCHIVED, InTheWay, read_records
 from tasker.engines.shared.values import encode
@@ -27,18 +29,7 @@ from tasker.engines.sqlite.tables import SqliteDatabase, at_once, rows_of
 from tasker.engines.sqlite.ties import resume_waiting
 from tasker.engines.sqlite.transaction import Transaction, Write
 from tasker.errors import ArchiveError, Conflict
-from tasker.model.archive import (
-    COLUMNS,
-    TEXTS,
-    TIMES,
-    StoredAttempt,
-    StoredEvent,
-    StoredKey,
-    StoredRecord,
-    StoredTask,
-    bytes_of,
-    text_of,
-)
+from tasker.model.archive import COLUMNS, TEXTS, TIMES, StoredRecord, StoredTask, bytes_of, text_of
 
 _tags = msgspec.json.Decoder(list[str]).decode
 _INSERT = f"INSERT INTO task ({', '.join(COLUMNS)}, lease_expires_at) VALUES ({', '.join('?' * len(COLUMNS))}, ?)"  # noqa: S608
@@ -48,15 +39,15 @@ _NEXT = f"{_SELECT} WHERE seq > ? AND (expires_at IS NULL OR expires_at > ?) ORD
 _RESULT = COLUMNS.index("result")
 
 
+@dataclass
 class SqliteArchive:
     """Implements ArchiveStore. read, write, database: do work on the reading connection, or in a transaction."""
 
-    def __init__(self, clock: Clock, read: Reader, write: Write, database: SqliteDatabase, results: Results) -> None:
-        self._database = database
-        self._results = results
-        self._clock = clock
-        self._read = read
-        self._write = write
+    _clock: Clock
+    _read: Reader
+    _write: Write
+    _database: SqliteDatabase
+    _results: Results
 
     async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredRecord] | list[StoredTask]]:
         """No transaction is needed for one snapshot: this process alone has the file, and nothing writes meanwhile."""
@@ -240,7 +231,7 @@ def _column(name: str, value: Any) -> Any:
     if name in TIMES:
         return optional_micros(value)
     if name == "retention":
-        return None if value is None else value // timedelta(microseconds=1)
+        return None if value is None else value // MICROSECOND
     return bytes_of(value) if name in TEXTS else value
 
 
@@ -280,23 +271,9 @@ def _whole(connection: apsw.Connection, results: Results, row: Columns) -> Store
     return StoredTask(
         **values,
         attempts=[
-            StoredAttempt(
-                attempt=attempt,
-                worker=worker,
-                started_at=from_micros(started_at),
-                finished_at=from_micros(finished_at),
-                ending=ending,
-                error=text_of(error),
-                peak_memory=peak,
-            )
-            for attempt, worker, started_at, finished_at, ending, error, peak in attempts
+            attempt_of(attempt, worker, from_micros(started_at), from_micros(finished_at), *rest)
+            for attempt, worker, started_at, finished_at, *rest in attempts
         ],
-        events=[
-            StoredEvent(sequence=sequence, attempt=attempt, type=type_, time=from_micros(time), data=data.decode())
-            for sequence, attempt, type_, time, data in events
-        ],
-        keys=[
-            StoredKey(key=key, fingerprint=fingerprint, expires_at=from_micros(expires_at), reply=reply.decode())
-            for key, fingerprint, expires_at, reply in keys
-        ],
+        events=[event_of(*head, from_micros(time), data) for *head, time, data in events],
+        keys=[key_of(*head, from_micros(expires_at), reply) for *head, expires_at, reply in keys],
     )

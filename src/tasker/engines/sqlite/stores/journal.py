@@ -5,25 +5,12 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from dataclasses import dataclass
 
 import apsw
 
-from tasker.clock import Clock, to_micros
-from tasker.engines.shared.journal import (
-    PAGE_BYTES,
-    ROWS_AT_ONCE,
-    FoundEvent,
-    Place,
-    PlacedEvent,
-    Subject,
-    end_of,
-    find_events,
-    from_cursor,
-    spread,
-    to_cursor,
-    wanted,
-)
+from tasker.clock import MICROSECOND, Clock, to_micros
+from tasker.engines.shared import journal
 from tasker.engines.shared.log import Entry, Head
 from tasker.engines.sqlite import reads
 from tasker.engines.sqlite.reader import Reader
@@ -33,33 +20,23 @@ from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.transaction import Transaction, Write
 from tasker.model.journal import JournalEntry, JournalLimits, JournalPage
 
-_MICRO = timedelta(microseconds=1)
 
-
+@dataclass
 class SqliteJournal:
     """Implements JournalStore. erase_until: returns the time until which rows may be erased, in microseconds."""
 
-    def __init__(
-        self,
-        read: Reader,
-        write: Write,
-        clock: Clock,
-        limits: JournalLimits,
-        results: Results,
-        erase_until: Callable[[], int],
-    ) -> None:
-        self._results = results
-        self._read = read
-        self._write = write
-        self._clock = clock
-        self._limits = limits
-        self._erase_until = erase_until
+    _read: Reader
+    _write: Write
+    _clock: Clock
+    _limits: JournalLimits
+    _results: Results
+    _erase_until: Callable[[], int]
 
     async def tail(self) -> str:
         return await self._read(_tail)
 
     async def read(self, after: str | None = None, *, limit: int = 100) -> JournalPage:
-        name, place = (b"", Place(0)) if after is None else from_cursor(after)
+        name, place = (b"", journal.Place(0)) if after is None else journal.from_cursor(after)
         now = to_micros(self._clock.now())
         known = None if after is None else name
         return await self._read(_page, self._results, known, place, limit, now)
@@ -67,7 +44,7 @@ class SqliteJournal:
     async def prune(self, *, limit: int) -> int:
         first, last, row_size = await self._read(_extent)
         from_id = last - int(self._limits.size / max(row_size, 1)) + 1
-        before = self._erase_until() - self._limits.keep // _MICRO
+        before = self._erase_until() - self._limits.keep // MICROSECOND
         if first >= last:
             return 0
         return await self._write(functools.partial(_prune, before=before, from_id=from_id, limit=limit))
@@ -85,62 +62,57 @@ def _prune(tx: Transaction, before: int, from_id: int, limit: int) -> int:
 
 def _tail(connection: apsw.Connection) -> str:
     _, last = connection.execute(QUERIES["journal_ends"]).get
-    return to_cursor(connection.execute(QUERIES["journal_name"]).get, Place(last + 1))
+    return journal.to_cursor(connection.execute(QUERIES["journal_name"]).get, journal.Place(last + 1))
 
 
 def _page(
-    connection: apsw.Connection, results: Results, name: bytes | None, after: Place, limit: int, now: int
+    connection: apsw.Connection, results: Results, name: bytes | None, after: journal.Place, limit: int, now: int
 ) -> JournalPage:
     with connection:  # one snapshot for all of it
         own = connection.execute(QUERIES["journal_name"]).get
         first, last = connection.execute(QUERIES["journal_ends"]).get
         if name is not None and (name != own or not first <= after.row <= last + 1):
-            return JournalPage(entries=[], cursor=to_cursor(own, Place(first)), was_reset=True)
+            return JournalPage(entries=[], cursor=journal.to_cursor(own, journal.Place(first)), was_reset=True)
         if name is None:
-            after = Place(first)
-        rows: list[Row] = connection.execute(QUERIES["journal_rows"], (after.row, ROWS_AT_ONCE)).fetchall()
-        placed = spread(rows, after, limit)
+            after = journal.Place(first)
+        rows: list[Row] = connection.execute(QUERIES["journal_rows"], (after.row, journal.ROWS_AT_ONCE)).fetchall()
+        placed = journal.spread(rows, after, limit)
         entries: list[JournalEntry] = []
         size = 0
         for found in _find_events(connection, placed, now):
-            if size > PAGE_BYTES:
+            if size > journal.PAGE_BYTES:
                 return JournalPage(entries=entries, cursor=entries[-1].cursor)
             entries.append(_entry(connection, results, own, found, now))
             size += entries[-1].size
-    return JournalPage(entries=entries, cursor=to_cursor(own, end_of(placed, after)))
+    return JournalPage(entries=entries, cursor=journal.to_cursor(own, journal.end_of(placed, after)))
 
 
-def _find_events(connection: apsw.Connection, placed: Sequence[PlacedEvent], now: int) -> list[FoundEvent]:
+def _find_events(
+    connection: apsw.Connection, placed: Sequence[journal.PlacedEvent], now: int
+) -> list[journal.FoundEvent]:
     """Read the events that these references stand for."""
     subjects = {}
     for task_id in dict.fromkeys(one.ref.task_id for one in placed):
         row = connection.execute(QUERIES["subject"], (task_id, now)).fetchone()
         if row is not None:
             seq, type_, queue, tags, owner, *head = row
-            subjects[task_id] = Subject(seq, type_, queue, tags_of(tags), owner, Head(*head))
-    want = wanted(placed, subjects)
+            subjects[task_id] = journal.Subject(seq, type_, queue, tags_of(tags), owner, Head(*head))
+    want = journal.wanted(placed, subjects)
     kept: dict[int, dict[int, Entry]] = defaultdict(dict)
     for seq, low, high in want.ranges:
         kept[seq] |= _entries(connection, "events_between", (seq, low, high))
     for seq in want.ends:
         kept[seq] |= _entries(connection, "starts_and_ends", (seq,))
-    return find_events(placed, subjects, kept)
+    return journal.find_events(placed, subjects, kept)
 
 
 def _entries(connection: apsw.Connection, query: str, values: tuple[int, ...]) -> dict[int, Entry]:
     return {row[0]: Entry(*row) for row in connection.execute(QUERIES[query], values)}
 
 
-def _entry(connection: apsw.Connection, results: Results, name: bytes, found: FoundEvent, now: int) -> JournalEntry:
-    placed, subject, entry, is_end = found
-    task_id = task_id_of(placed.ref.task_id)
-    return JournalEntry(
-        cursor=to_cursor(name, placed.place),
-        event=event_of(entry, task_id),
-        type=subject.type,
-        queue=subject.queue,
-        tags=subject.tags,
-        owner=subject.owner,
-        commit=placed.row,
-        task=reads.find_whole(connection, task_id, now, results) if is_end else None,
-    )
+def _entry(
+    connection: apsw.Connection, results: Results, name: bytes, found: journal.FoundEvent, now: int
+) -> JournalEntry:
+    task_id = task_id_of(found.placed.ref.task_id)
+    task = reads.find_whole(connection, task_id, now, results) if found.is_end else None
+    return journal.entry_of(name, found, event_of(found.entry, task_id), task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -24,14 +25,14 @@ _UNPARK = 1000
 """Limit of the tasks that a change of settings unparks; later sweeps unpark the others."""
 
 
+@dataclass
 class SqliteQueues:
     """read: runs a query on the reading connection; write: does work in a transaction of the writing one."""
 
-    def __init__(self, read: Reader, write: Write, partitions: Partitions, clock: Clock) -> None:
-        self._read = read
-        self._write = write
-        self._partitions = partitions
-        self._clock = clock
+    _read: Reader
+    _write: Write
+    _partitions: Partitions
+    _clock: Clock
 
     async def find_all(self, names: Collection[str] | None = None) -> list[QueueState]:
         if self._partitions.has_no_limits:  # the usual case: so a read of a task does not wait for the reader's thread

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from msgspec import Raw, structs
 
 from tasker.model.schedules import Firing, Schedule, Skip
-from tasker.rules import timing
-from tasker.rules.timing import (
+from tasker.rules import ticks as timing
+from tasker.rules.ticks import (
     check_cron,
     check_zone,
     find_zone,
