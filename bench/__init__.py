@@ -1,1 +1,1 @@
-"""The benchmark of Tasker: `python -m bench` measures it beside its peers in one run. Not part of the package."""
+"""The benchmark of Tasker: `python -m bench` measures it and its peers in one run. Not part of the package."""

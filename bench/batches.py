@@ -30,7 +30,7 @@ class _Batches:
 
 
 def batch(plan: Plan) -> list[Row]:
-    """One request with many submissions, while their tasks run beside it; replies are read as they come."""
+    """One request with many submissions, while their tasks run at the same time; replies are read as they come."""
     singles, batches, unread = Taken(), _Batches(), _Batches()
     for _ in range(plan.rounds):
         with running(TASKER, plan.disk) as server:

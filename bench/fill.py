@@ -120,7 +120,7 @@ def _check_alone(connection: apsw.Connection) -> None:
 
 
 async def _copy_finished_shared(url: str, copies: int) -> None:
-    """As `_copy_finished`, in one statement; then vacuum, as autovacuum would have done for so many rows."""
+    """As `_copy_finished`, in one statement; then vacuum, as autovacuum would have done for as many rows."""
     connection = await asyncpg.connect(url)
     columns = [row[0] for row in await connection.fetch(
         "SELECT column_name FROM information_schema.columns WHERE table_schema = 'tasker' AND table_name = 'task'"

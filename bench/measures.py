@@ -122,7 +122,7 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 def submit(plan: Plan) -> list[Row]:
-    """Durable submission over 64 connections while the tasks run beside it."""
+    """Durable submission over 64 connections while the tasks run at the same time."""
     huey = better_huey(plan, SUM)
     taken = rounds(plan, [TASKER, huey, SEED, SEED_QUIET, NULL, NULL_IDLE], SUM)
     ours = taken[TASKER].submitted

@@ -1,4 +1,4 @@
-"""The programs and packages that the measures need beside Tasker: checked before any measure."""
+"""The programs and packages that the measures need besides Tasker: checked before any measure."""
 
 from __future__ import annotations
 

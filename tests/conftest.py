@@ -1,4 +1,4 @@
-"""What every suite may use: one real service for tests that only need some service, and one PostgreSQL server."""
+"""Fixtures for every suite: one real service for tests that need any service, and one PostgreSQL server."""
 
 from __future__ import annotations
 

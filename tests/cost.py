@@ -15,12 +15,12 @@ LIMIT = 2.7**2
 """How much longer four times the input may take: 2.7 times for each doubling."""
 TRIES = 8
 NOTHING = 30
-"""Times of a request without any input: what takes less than so many of them is no cost."""
+"""Multiple of an empty request's time below which a request's time counts as nothing."""
 
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """Leave the collector out of it: it looks at everything, now and then."""
+    """Switch off the garbage collector, which would disturb the measurement."""
     gc.collect()
     gc.disable()
     yield
@@ -28,7 +28,7 @@ def no_collector() -> Iterator[None]:
 
 
 async def grows(cost: Callable[[int], Awaitable[float]], size: int, nothing: float) -> str:
-    """Return what is to be said of a cost that grows faster than the size; "" where it does not."""
+    """Return a message if the cost grows faster than the size, else ""."""
     small = large = float("inf")
     for _ in range(TRIES):
         small, large = min(small, await cost(size)), min(large, await cost(4 * size))

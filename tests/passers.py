@@ -1,4 +1,4 @@
-"""Whether others on an event loop have their turn between pieces of work."""
+"""Check that other coroutines run between pieces of work."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Passers:
-    """Others on the loop: `begin` notes that a piece of work begins. Used as a context."""
+    """Another coroutine on the loop, as a context; call `begin` when a piece of work begins."""
 
     def __init__(self) -> None:
         self.begun: list[Any] = []
@@ -23,7 +23,7 @@ class Passers:
         await asyncio.wait([self._passing])
 
     def begin(self, piece: Any = None) -> None:
-        """Note a piece; most_at_once: how many of them there were without a turn of the others."""
+        """Note a piece of work. most_at_once: the most pieces in a row without a run of the other coroutine."""
         self.begun.append(piece)
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)

@@ -76,7 +76,7 @@ class Cluster:
         return self.url_of(name)
 
     def drop_database(self, url: str) -> None:
-        """Drop a database; whoever is still connected to it is thrown out."""
+        """Drop a database; end remaining connections to it."""
         self.sql(f"DROP DATABASE IF EXISTS {database_of(url)} WITH (FORCE)")
 
     def sql(self, statement: str, database: str = "postgres") -> list[list[str]]:
@@ -139,7 +139,7 @@ class Cluster:
             self._process.wait(STOP_LIMIT)
 
     def pause(self) -> None:
-        """Stop all its processes in their tracks (SIGSTOP): connections stay open, nobody answers."""
+        """Stop all its processes (SIGSTOP): connections stay open, and nothing answers."""
         self._each(psutil.Process.suspend, self._family())
 
     def resume(self) -> None:

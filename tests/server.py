@@ -101,10 +101,10 @@ def _run(
 
 
 def hold_port(host: str = LOOPBACK) -> socket.socket:
-    """Return a socket that keeps a port for whoever is told its number, until it is closed; nothing answers there.
+    """Return a socket that reserves its port until it is closed; nothing answers there.
 
-    The system gives the port to nobody who asks for any port (measured on Linux), and a server that names it may have
-    it: with SO_REUSEADDR it can be bound beside a socket that does not listen.
+    The system never assigns the port to a socket that asks for any port (measured on Linux). A server that names it can
+    bind it, as SO_REUSEADDR allows two sockets while this one does not listen.
     """
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -62,7 +62,7 @@ def number(value: Any) -> str:
 
 
 def simulation_of(kept: dict[str, Any]) -> str:
-    """Return the simulated figures beside the measured ones."""
+    """Return the simulated figures next to the measured ones."""
     costs, measured = costs_of(kept), {row["workers"]: row for row in kept["crowd"]["herd"]}
     herds = []
     for workers in (1, 10, 50, 100, 200, 500, 1000):

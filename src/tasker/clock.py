@@ -10,7 +10,7 @@ from typing import Protocol
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 _TOLERANCE = 500_000
-"""Microseconds by which the wall clock may differ from the elapsed time before it counts as set."""
+"""Difference in microseconds between wall clock and elapsed time above which the wall clock counts as set."""
 MOST_AHEAD = timedelta(hours=1)
 LASTS_FOR = timedelta(hours=1)
 """If the wall clock jumps ahead by more than MOST_AHEAD, at run time or between runs, nothing expires for LASTS_FOR."""
@@ -67,7 +67,8 @@ class Lagging:
     """The time that decides what has expired: the wall clock's, but a jump ahead counts only once it has lasted.
 
     A clock that is wrong for a while must not erase anything for good. Call `tell` regularly. All times are in
-    microseconds: elapsed ones, and since 1970. known: what `tell` returned last in an earlier process; 0 for nothing.
+    microseconds: `elapsed` of the steady clock, all others since 1970. known: what `tell` returned last in an earlier
+    process; 0 if nothing is known.
     """
 
     def __init__(self, elapsed: int, known: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: counters and histograms kept as things happen, gauges read from the engine on request."""
+"""Metrics for Prometheus: counters and histograms updated by events, gauges read from the engine on request."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ NAME = "checked"
 
 @dataclass
 class Check:
-    """A task type's check that blocks until released, if told to, and yields the faults it is told."""
+    """A task type's check that blocks until released, if asked to, and yields the requested faults."""
 
     go: threading.Event = field(default_factory=threading.Event)
     begun: threading.Event = field(default_factory=threading.Event)

@@ -41,7 +41,7 @@ class Request(NamedTuple):
 
 
 Sizer = Callable[[int], Request]
-"""Returns a request of about so many bytes."""
+"""Returns a request of about the given number of bytes."""
 
 
 def as_json(value: Any) -> Request:
@@ -125,7 +125,7 @@ SIZED: dict[str, dict[str, Sizer]] = {
         HEAD_ALONE,
     ),
 }  # fmt: skip
-"""For each operation what is large in it beside its head, its fields and a body of any kind, which all are walked."""
+"""For each operation its large parts other than its head, its fields and a body of any kind, which all are tested."""
 
 
 VALUES: dict[str, Callable[[int], str]] = {
@@ -138,7 +138,7 @@ VALUES: dict[str, Callable[[int], str]] = {
     "lists": lambda size: "[" + ",".join(["[]"] * (size // 3)) + "]",
     "members": lambda size: json.dumps({f"{n:06}": 1 for n in range(size // 13)}),
 }
-"""Texts of JSON values of about so many bytes."""
+"""JSON texts of about the given number of bytes."""
 WHOLE: dict[str, Callable[[int], bytes]] = {
     "unknown members": lambda size: json.dumps({f"queu{n}": 1 for n in range(size // 15)}).encode(),
     "open brackets": lambda size: b"[" * size,

@@ -140,7 +140,7 @@ CASES: dict[str, tuple[Case, Callable[[httpx2.Response], Any], Any]] = {
     "create_key": (create_key, problem, FULL),
     "change_queue": (change_queue, problem, FULL),
 }
-"""By operation: what makes one too many of what it makes, how to read the reply, and what it must say."""
+"""By operation: a request that exceeds the limit, how to read its reply, and what it must say."""
 MAKE_NOTHING = {
     "cancel_task": "a task that is there",
     "change_webhook": "a webhook that is there",

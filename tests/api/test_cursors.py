@@ -53,7 +53,7 @@ LISTS: dict[str, Callable[[Rig], Awaitable[str]]] = {
     "list_tasks": three_tasks, "list_schedules": three_schedules, "list_webhooks": three_webhooks,
     "list_deliveries": three_deliveries, "list_audit": three_deeds,
 }  # fmt: skip
-"""Of each operation that takes a cursor, what makes three things to list, and where they are."""
+"""For each operation that takes a cursor: how to create three items, and where the list is."""
 
 
 def test_every_list_has_a_case(rig: Rig) -> None:

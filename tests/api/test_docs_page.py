@@ -143,7 +143,7 @@ def test_without_keys_the_docs_are_open(browser: Browser, tmp_path: Path) -> Non
 def test_a_problem_has_a_page(watched: Watched) -> None:
     page = watched.page
     page.goto(f"{watched.server.url}/problems/unauthorized")
-    expect(page.get_by_role("heading")).to_have_text("A good key is needed")
+    expect(page.get_by_role("heading")).to_have_text("A valid key is needed")
     assert page.locator("code").all_inner_texts() == [
         "unauthorized",
         "Authorization: Bearer <key>",

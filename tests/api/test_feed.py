@@ -180,7 +180,7 @@ async def test_a_follower_that_is_too_far_behind_gets_a_reset(rig: Rig, follow) 
     rig.clock.advance(timedelta(hours=25))
     newest = await run_one(rig)
     await first.until(8)
-    await first.leave()  # or it would be told out of memory
+    await first.leave()  # or it would be served from memory
     await rig.engine.prune(limit=500)
     again = await follow(f"after={old}")
     events = await again.until(5)
@@ -261,7 +261,7 @@ async def test_streams_end_when_the_service_stops(rig: Rig, follow) -> None:
         await follower.task
 
 
-async def test_nobody_reads_when_nobody_follows(rig: Rig, follow) -> None:
+async def test_the_shared_reader_stops_without_followers(rig: Rig, follow) -> None:
     follower = await follow()
     assert rig.hub.waiting == 1
     await follower.leave()

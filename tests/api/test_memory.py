@@ -27,7 +27,7 @@ TASKS = 16
 CLIENTS = 20
 BUFFERED = 4 * MIB
 EACH = 150_000
-"""Bytes that a client may cost who stands still, besides what is counted."""
+"""Limit of the uncounted bytes that a stalled client may cost."""
 MOST = BUFFERED + CLIENTS * EACH + 4 * MIB
 """Far below CLIENTS large replies, or bodies."""
 

@@ -65,7 +65,7 @@ def check_reply(document: Document, method: str, path: str, reply: httpx2.Respon
         schema_at(document, *steps).validate(reply.json())
     for name in ("location", "link", "etag", "retry-after", "preference-applied", "idempotency-replayed"):
         told = {header.lower() for header in answer.get("headers", {})}
-        # On a problem, Retry-After is told by its kind.
+        # On a problem, Retry-After depends on its kind.
         assert name not in reply.headers or name in told or reply.status_code >= 400, (name, path)
 
 

@@ -137,7 +137,7 @@ async def test_workers_show_only_the_owners_attempts(people: People) -> None:
     assert len(await running(ADMIN)) == 2
 
 
-async def test_without_keys_tasks_are_nobodys_and_stay_an_admins(make_rig: MakeRig) -> None:
+async def test_tasks_without_keys_have_no_owner_and_are_for_admins(make_rig: MakeRig) -> None:
     rig = await make_rig()
     task_id = await rig.submit()
     assert "owner" not in (await rig.client.get(f"/task/{task_id}")).json()
@@ -250,7 +250,7 @@ async def test_another_owners_expired_task_is_not_found(people: People) -> None:
     assert (anothers.status_code, anothers.text) == (404, missing.text.replace(none, task_id))
 
 
-async def test_only_an_admins_webhook_hears_of_all_owners(people: People) -> None:
+async def test_only_an_admins_webhook_gets_events_of_all_owners(people: People) -> None:
     body = {"url": "https://example.com/", "all_owners": True}
     refused = await people.ask(people.bob, "POST", "/webhook", json=body)
     assert problem_of(refused) == (403, "forbidden")
@@ -265,8 +265,8 @@ async def test_only_an_admins_webhook_hears_of_all_owners(people: People) -> Non
     assert (changed.status_code, changed.json()["all_owners"]) == (200, False)
 
 
-async def test_a_webhook_of_all_owners_is_an_admins_whoevers_key_made_it(people: People) -> None:
-    """Its deliveries name everybody's tasks, and whoever may change its URL would receive all events."""
+async def test_a_webhook_of_all_owners_needs_an_admin_even_if_its_own_key_made_it(people: People) -> None:
+    """Its deliveries name all owners' tasks, and a change of its URL would redirect all events."""
     chief = await people.rig.key("admin", owner="bob")
     body = {"url": "https://example.com/", "all_owners": True}
     path = (await people.ask(chief, "POST", "/webhook", json=body)).headers["location"]

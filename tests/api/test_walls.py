@@ -1,7 +1,7 @@
-"""Walks every operation with every key: what it may do, and what it is shown.
+"""Call every operation with every key, and check what the key may do and what it is shown.
 
-Without the scope `read` nobody is told a word of what another key has said, and nobody but an admin a word of another
-owner's. Each word carries a mark here, and no reply may have it, in its body or in its head.
+A key without the scope `read` must not see any text that another key has sent, and only an admin may see texts of other
+owners. Each text carries a mark here, which no reply may contain, in its body or in its head.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SSE = {"accept": "text/event-stream"}
 
 
 class Ask(NamedTuple):
-    """A request; `needs`: scopes that it asks for beside that of its operation."""
+    """A request. needs: scopes that it needs besides that of its operation."""
 
     method: str
     path: str
@@ -214,7 +214,7 @@ WALK: dict[str, Callable[[Land, str], list[Ask]]] = {
     "docs": _gets("/docs"),
     "docs_file": _gets("/docs/docs.css"),
 }  # fmt: skip
-"""What is asked of every operation, in an order in which nothing is gone that is still needed."""
+"""The requests to every operation, in an order that erases nothing that later ones need."""
 LAST = (
     "change_schedule",
     "cancel_task",

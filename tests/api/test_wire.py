@@ -136,7 +136,7 @@ def test_invalid_lengths(server: Server, length: bytes) -> None:
     assert answer.closed
 
 
-def test_a_length_beside_chunks_cannot_smuggle(server: Server) -> None:
+def test_a_content_length_with_chunks_cannot_smuggle(server: Server) -> None:
     """RFC 9112, 6.3: the chunks count, and the connection is closed; nothing after them is read as a request."""
     head = b"POST /task HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
     answer = send(
@@ -248,7 +248,7 @@ def test_a_client_that_does_not_read_its_reply_is_cut_off(tmp_path: Path) -> Non
         assert 0 < read < size
 
 
-def test_a_wait_beside_broken_chunks(server: Server) -> None:
+def test_a_wait_with_broken_chunks(server: Server) -> None:
     """A body that a GET does not read may break while the reply is awaited."""
     task = httpx2.post(f"{server.url}/task", json={"type": "sum", "params": [1, 2], "delay": 3600}).json()
     head = b"GET /task/%b?wait=60 HTTP/1.1\r\n" % task["task_id"].encode() + HOST

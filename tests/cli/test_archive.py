@@ -128,8 +128,8 @@ def test_a_stored_task_with_other_content_is_exit_code_6(folder: Path) -> None:
     tasks = [archive._decode_task(line) for line in lines]
     other = asyncio.run(_archive_of([*tasks[:2], structs.replace(tasks[2], params="[7]")]))
     done = run(folder, "import", input=other)
-    assert (done.code, f"task {tasks[2].task_id} is there with other content" in done.err) == (6, True)
-    assert "delete the one that you do not want there, or import into another database" in done.err
+    assert (done.code, f"task {tasks[2].task_id} is stored with other content" in done.err) == (6, True)
+    assert "delete the one that you do not want, or import into another database" in done.err
 
 
 async def _archive_of(tasks: list[StoredTask]) -> str:

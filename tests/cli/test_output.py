@@ -48,7 +48,7 @@ COMMANDS: dict[str, list[str]] = {
     "healthcheck": [],
     "version": [],
 }
-"""What each command is given so that it prints something; those that print only notes print their help."""
+"""Arguments with which each command prints data; commands that print only messages print their help."""
 BEYOND_ASCII = {"key create", "run", "ls", "get", "schedule add", "schedule ls", "schedule show"}
 FAULTS = {
     "full": (7, "tasker: standard output: No space left on device; the output is not complete\n"),
@@ -141,7 +141,7 @@ def test_a_locale_without_a_name_prints_utf_8(run: Run) -> None:
     assert run("run", "reverse", "aü", env={"LC_ALL": "C"}).out == "üa\n"
 
 
-def test_notes_that_nobody_takes_change_nothing(service: Server, tmp_path: Path) -> None:
+def test_messages_that_cannot_be_written_change_nothing(service: Server, tmp_path: Path) -> None:
     for close in (False, True):
         with _open("full") as full:
             done = subprocess.run(

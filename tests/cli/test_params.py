@@ -1,4 +1,4 @@
-"""Which params the words of a command line stand for."""
+"""Params on a command line: how each argument is read."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_word_stays_a_text_where_the_type_takes_nothing_else(accepts: Accepts)
     assert read == [1, 2.5, True, 3, None, "4", [5], "1", 2, {"city": "Bern"}, 6, "7", "null"]
 
 
-def test_nobody_is_asked_what_a_type_takes_where_it_does_not_matter() -> None:
+def test_the_service_is_not_asked_for_a_type_where_it_does_not_matter() -> None:
     for words in ([], ["a", "b"], ["a:=1"], ["[1]"][:0]):
         read_params(words, pytest.fail)
 

@@ -272,7 +272,7 @@ def test_run_waits_with_the_submission_itself(connect: Connect) -> None:
     assert [(request.method, request.headers["Prefer"]) for request in script.asked] == [("POST", "wait=60")]
 
 
-def test_options_go_beside_the_params(connect: Connect) -> None:
+def test_options_are_sent_with_the_params(connect: Connect) -> None:
     options = SubmitOptions(
         queue="q", priority=0, delay=timedelta(minutes=1), timeout=2.5, retry={"max_attempts": 3}, tags=["a"],
         metadata={"k": 1},

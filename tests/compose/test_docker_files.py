@@ -1,4 +1,4 @@
-"""What the Docker files repeat from the code is the same; `run`, beside this file, tests them with Docker itself."""
+"""The Docker files agree with the code; the script `run` next to this file tests them with Docker itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DOCKERFILE = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
 OWN = ["tasker", "api-1", "api-2", "worker"]
 """The services that run our image."""
 FIXED = {"TASKER_HOST": "0.0.0.0", "TASKER_DATA_DIR": "/data", "TASKER_TASKS": "/tasks"}
-"""What must be another inside the containers than in `.env`; the image sets it, or the file."""
+"""Settings that must differ between the containers and `.env`; the image or the Compose file sets them."""
 VALUES = {"TASKER_DRAIN": "90", "TASKER_LEASE": "20", "TASKER_AUTH": "on", "TASKER_TOKEN": "a-token-of-sixteen"}
 
 
@@ -130,5 +130,5 @@ def test_every_service_is_watched_restarted_and_restricted(name: str) -> None:
 
 
 def test_the_database_is_healthy_only_once_it_takes_connections() -> None:
-    """While its image makes the database, a server answers on the socket alone, and is stopped once more."""
+    """While its image creates the database, a server answers on the socket only, and is stopped once more."""
     assert "pg_isready -q -h 127.0.0.1 " in SERVICES["postgres"]["healthcheck"]["test"][1]

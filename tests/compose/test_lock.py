@@ -18,7 +18,7 @@ from tasker.builtin.gpt.local_install import MODEL_REQUIREMENT
 PROJECT = Path(__file__).parents[2]
 LOCKS = ("image", "build", "model")
 IMAGE = {"python_version": "3.13", "python_full_version": "3.13.0", "sys_platform": "linux", "platform_system": "Linux"}
-"""What markers are asked of: the Python of the image."""
+"""The environment for markers: the Python of the image."""
 PYPROJECT: dict[str, Any] = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 WANTED = {
@@ -65,7 +65,7 @@ def test_a_lock_has_what_is_asked_for(lock: str) -> None:
 
 
 def needed(requirement: Requirement) -> Iterator[Requirement]:
-    """Yield what a package that is installed here asks for, in the image."""
+    """Yield the requirements, in the image, of a package that is installed here."""
     try:
         asked = distribution(requirement.name).requires or []
     except PackageNotFoundError:
@@ -77,7 +77,7 @@ def needed(requirement: Requirement) -> Iterator[Requirement]:
 
 
 def test_the_lock_is_whole() -> None:
-    """Whatever a package asks for is in it too: pip would refuse to install what has no hash."""
+    """All requirements of packages are in it too: pip refuses to install a package without a hash."""
     pinned, seen = pins("image"), set()
     ahead = list(map(Requirement, WANTED["image"]))
     while ahead:

@@ -56,4 +56,4 @@ ENGINES: dict[str, Callable[[Path, Clock], Opening]] = {
     "postgres": postgres_engine,
     "sqlite": _sqlite,
 }
-"""By name: what opens an engine whose store is that of the folder."""
+"""By name: functions that open an engine with the folder's store."""

@@ -91,4 +91,4 @@ def unspent(claim: Claim) -> Claim:
 
 LETTERS = {"created": "c", "started": "s", "retrying": "r", "completed": "e", "failed": "e", "cancelled": "e"}
 LOG = re.compile("c(s?er|sr)*(s|s?e)?")
-"""The shape of a task's log: attempts that others follow, ends before a retry, and the present state."""
+"""The form of a task's log: earlier attempts, ends before a retry, and the present state."""

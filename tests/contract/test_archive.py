@@ -38,7 +38,7 @@ from tasker.webhooks.matching import find_deliveries
 
 SECOND = timedelta(seconds=1)
 USAGE_ROWS = 6
-"""So many types of `fill` have used something."""
+"""Number of types of `fill` that have usage."""
 ODD = b'{"a": [-0, 1e2, 1.10, 123456789012345678901234567890], "\\u0001\xc3\xa9\xf0\x9f\x91\xa8": "\\r\\n\\u2028"}'
 
 
@@ -184,7 +184,7 @@ async def test_large_tasks_are_read_and_stored_few_at_a_time(
 async def test_an_earlier_state_is_no_longer_taken_for_the_same(
     source: Engine, engine: Engine, clock: ManualClock
 ) -> None:
-    """What is there may be further on than the archive, never behind it."""
+    """The stored task may be in a later state than the archived one, never in an earlier one."""
     driver = Driver(source, clock)
     await driver.submit()
     before = await exported(source)
@@ -199,7 +199,7 @@ async def test_a_task_that_is_there_with_other_content_is_refused(
 ) -> None:
     task_id = (await fill(source, clock))["plain"]
     await Driver(engine, clock).submit(make_draft(clock.now(), task_id=task_id, params=b"[1]"))
-    with pytest.raises(Conflict, match=f"task {task_id} is there with other content"):
+    with pytest.raises(Conflict, match=f"task {task_id} is stored with other content"):
         await imported(engine, await exported(source))
     assert len((await engine.find_many(TaskFilter(), limit=9)).items) == 1
 
@@ -214,7 +214,7 @@ async def test_a_task_that_ended_otherwise_there_is_refused(
     later = await make_engine()
     await Driver(later, clock).finish(await Driver(later, clock).claim_one(), Succeeded(b"7"))
     await Driver(source, clock).finish(await Driver(source, clock).claim_one(), Succeeded(b"6"))
-    with pytest.raises(Conflict, match=f"task {task_id} is there with other content"):
+    with pytest.raises(Conflict, match=f"task {task_id} is stored with other content"):
         await imported(later, await exported(source))
     assert msgspec.json.encode((await Driver(later, clock).get(task_id)).result) == b"7"
 
@@ -255,7 +255,7 @@ def _left_out(lines: list[bytes]) -> list[bytes]:
 
 
 def _timed(name: str, time: bytes):
-    """Return what gives every field of that name in every line another time."""
+    """Return a function that sets another time in every field of that name."""
     return lambda lines: [
         re.sub(b'"%b":"[^"]*"' % name.encode(), b'"%b":"%b"' % (name.encode(), time), line) for line in lines
     ]
@@ -270,7 +270,7 @@ FAULTS = [
     (_timed("created_at", b"0001-01-01T00:00:00+23:59"), "expected a task: expected a time from the year 1"),
     (_timed("created_at", b"2026-01-01T00:00:00"), "expected a task: expected a time with a zone"),
     (_timed("time", b"9999-12-31T23:59:59-23:59"), "expected a task: expected a time from the year 1"),
-    (lambda lines: [*lines, lines[1]], "expected nothing behind"),
+    (lambda lines: [*lines, lines[1]], "expected nothing after"),
     (lambda lines: [*lines[:-1], b'{"kind":"end"}\n'], "expected the end"),
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Archives as input: whatever one says, it is refused with its line and nothing is stored, or all goes on with it."""
+"""Archives as untrusted input: a bad one is refused with its line and stores nothing, any other one works."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tasker.errors import TaskerError
 from tasker.testing import ManualClock, make_draft
 
 EXAMPLES = int(os.environ.get("ARCHIVE_EXAMPLES", "40"))
-"""For each pair of engines; a longer look takes thousands."""
+"""Number of examples for each pair of engines; use thousands for a longer run."""
 JSON = "(json)"
-"""In a path: what a text holds, read as JSON."""
+"""A step of a path: the JSON value in a text."""
 HUGE = 10**400
 _A_DAY = timedelta(days=1)
 
@@ -49,7 +49,7 @@ NASTY: list[Any] = [
 
 
 def paths_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield where something is in a line, also within the JSON texts of it."""
+    """Yield the path of every value in a line, also within its JSON texts."""
     if path:
         yield path
     if isinstance(value, str) and value[:1] in ("{", "["):
@@ -90,7 +90,7 @@ def line_of(value: Any) -> bytes:
 
 
 class Spoilt(list[bytes]):
-    """Lines; shown are those that are not in the archive that they were made of."""
+    """Lines of a changed archive; its repr shows only those that differ from the original."""
 
     def __init__(self, lines: Sequence[bytes]) -> None:
         super().__init__(lines)
@@ -133,7 +133,7 @@ TENDER = (
     "status", "reason", "policy", "error", "progress", "extra", "result", "params", "metadata", "usage", "tags",
     "worker", "ending", "due_at", "started_at", "finished_at", "created_at", "attempt", "attempts", "keys", "data",
 )  # fmt: skip
-"""Fields on which much depends, and which a store would keep as they are."""
+"""Critical fields that a store would keep unchecked."""
 
 
 @st.composite
@@ -221,7 +221,7 @@ class Pair:
 
 
 def assert_told(refusal: TaskerError) -> None:
-    """A refusal says where, and what to do."""
+    """Check that a refusal says where the fault is and what to do."""
     words = str(refusal)
     assert words.startswith(("line ", "the archive ")), words
     assert any(advice in words for advice in ("again", "delete", "upgrade", "rename", "zcat")), words

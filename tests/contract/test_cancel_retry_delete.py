@@ -1,4 +1,4 @@
-"""Engine.cancel, retry, delete: what a client may ask of a task, and who wins a race."""
+"""Engine.cancel, retry, delete: allowed changes of a task, and races."""
 
 from __future__ import annotations
 
@@ -337,7 +337,7 @@ async def test_of_a_cancel_and_a_claim_both_find_a_task_that_makes_sense(driver:
             assert cancelled.status is task.status is Status.CANCELLED
 
 
-async def test_of_a_cancel_and_an_end_one_story_is_told(driver: Driver) -> None:
+async def test_a_cancel_and_an_end_give_one_consistent_log(driver: Driver) -> None:
     for _ in range(20):
         task_id = await driver.submit()
         claim = await driver.claim_one()

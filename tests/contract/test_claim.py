@@ -1,4 +1,4 @@
-"""Engine.claim: who gets what, in which order, and how long it waits."""
+"""Engine.claim: which worker gets which task, in which order, and how long it waits."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ async def test_only_the_queues_asked_for_are_taken(driver: Driver, clock: Manual
 
 
 async def test_thousands_of_tasks_come_in_order(driver: Driver, clock: ManualClock) -> None:
-    """More than an engine would keep in memory, with newcomers of every priority while they are taken."""
+    """More tasks than an engine keeps in memory; new ones of every priority are added while they are claimed."""
     random = Random(2)
     waiting = []
     claimed = []
@@ -195,7 +195,7 @@ async def test_thousands_of_tasks_come_in_order(driver: Driver, clock: ManualClo
 
 
 async def test_many_tasks_of_other_types_hide_none(driver: Driver, clock: ManualClock) -> None:
-    """The head of the line may be full of tasks that this worker cannot run, or is not to run."""
+    """The queue may begin with many tasks that this worker cannot run, or must not run."""
     others = [make_draft(clock.now(), type="other", priority=9) for _ in range(3000)]
     mine = make_draft(clock.now(), queue="mine")
     elsewhere = [make_draft(clock.now(), queue="elsewhere", priority=5) for _ in range(3000)]

@@ -1,4 +1,4 @@
-"""What a store does when the wall clock is set: the service's own, or the database's."""
+"""Stores when the wall clock is set: the service's own, or the database's."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ async def move_all(engine: Engine) -> None:
 async def test_a_step_that_is_half_followed_moves_all_once_and_starts_nothing_early(
     driver: Driver, engine: Engine, make_engine: MakeEngine, clock: ManualClock, step: timedelta, ends: bool
 ) -> None:
-    """Whatever is submitted, ends or is put off meanwhile, and whether or not the process is killed midway."""
+    """Whatever is submitted, ends or is delayed meanwhile, and even if the process is killed midway."""
     first = await driver.submit()
     [claim] = await driver.claim(1)
     put_off = await driver.submit()
@@ -276,7 +276,7 @@ async def test_a_delivery_under_way_is_not_made_twice_and_one_that_waits_comes_i
 async def test_a_process_whose_machine_stood_still_moves_nothing(
     driver: Driver, engine: Engine, make_engine: MakeEngine, clock: ManualClock
 ) -> None:
-    """For it the database's clock has jumped ahead; another process has seen the time between."""
+    """For this process the database's clock jumped ahead, but another process has seen the times in between."""
     if not engine.is_shared:
         pytest.skip("one process has the store")
     its_clock = ManualClock(clock.now())

@@ -70,7 +70,7 @@ async def test_what_was_submitted_is_found_again(driver: Driver, clock: ManualCl
 async def test_each_task_is_acted_on_as_alone(
     driver: Driver, clock: ManualClock, action: object, expected: list[str]
 ) -> None:
-    """Those whose status does not allow it, or that are gone, are passed over."""
+    """Tasks that are gone, or whose status does not allow the action, are skipped."""
     ids = await one_of_each(driver, clock)
     missing = new_task_id(clock.now())
     done = await driver.engine.control.act(action, [*ids.values(), missing])  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ async def test_each_task_is_acted_on_as_alone(
 
 @pytest.mark.parametrize("action", ["cancel", "retry", "delete"])
 async def test_what_has_expired_is_passed_over(driver: Driver, clock: ManualClock, action: object) -> None:
-    """Also in the middle of others: these are acted on, and what has expired is counted and chosen no more."""
+    """Also among other tasks: those are acted on, and expired ones are no longer counted or chosen."""
     ids = []
     for kept in (None, SECOND, None):
         draft = structs.replace(make_draft(clock.now()), retention=kept)
@@ -102,7 +102,7 @@ async def test_what_has_expired_is_passed_over(driver: Driver, clock: ManualCloc
     assert ids_of(await driver.engine.control.choose(ENDED, limit=9, cursor=None)) == left
 
 
-async def test_news_of_each_is_told(driver: Driver, clock: ManualClock) -> None:
+async def test_each_change_is_notified(driver: Driver, clock: ManualClock) -> None:
     ids = await one_of_each(driver, clock)
     heard: dict[UUID, tuple[Status, bool]] = {}
     driver.engine.watch(lambda changes: heard.update({c.task_id: (c.status, c.cancel_requested) for c in changes}))

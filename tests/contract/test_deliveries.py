@@ -1,4 +1,4 @@
-"""Engine.webhooks: a delivery is found when it is due, and tried by one at a time."""
+"""Engine.webhooks: a delivery is found when it is due, and attempted by one process at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rig(engine: Engine, clock: ManualClock) -> Rig:
     return Rig(engine, clock)
 
 
-async def test_what_is_due_is_found_oldest_first_a_few_of_each_lane(rig: Rig, clock: ManualClock) -> None:
+async def test_due_deliveries_are_found_oldest_first_a_few_of_each_slot_pool(rig: Rig, clock: ManualClock) -> None:
     busy, calm = await rig.hook(), await rig.hook()
     many = []
     for place in range(5):
@@ -40,7 +40,7 @@ async def test_what_is_due_is_found_oldest_first_a_few_of_each_lane(rig: Rig, cl
 
 
 async def test_due_deliveries_leave_out_full_shares(rig: Rig, clock: ManualClock) -> None:
-    """That of one owner's single tasks, whatever host they tell; not of another whose name begins alike."""
+    """The share of one owner's single tasks, whatever their hosts; not that of an owner whose name begins alike."""
     found = {}
     for owner, host in (("al", "a"), ("al", "b"), ("alice", "a"), ("", "a")):
         task_id = uuid4()
@@ -83,7 +83,7 @@ async def test_due_deliveries_leave_out_full_owners(rig: Rig, clock: ManualClock
         assert {one.delivery.delivery_id for one in await rig.due(full_owners=full)} == expected
 
 
-async def test_of_all_lanes_the_oldest_come_first(rig: Rig, clock: ManualClock) -> None:
+async def test_the_oldest_deliveries_of_all_slot_pools_come_first(rig: Rig, clock: ManualClock) -> None:
     found = []
     for _ in range(6):
         clock.advance(timedelta(seconds=1))
@@ -101,7 +101,7 @@ async def test_nothing_of_a_paused_webhook_is_due(rig: Rig, clock: ManualClock) 
     assert len(await rig.due()) == 1
 
 
-async def test_a_delivery_is_taken_once_and_again_when_nobody_has_settled_it(rig: Rig, clock: ManualClock) -> None:
+async def test_a_delivery_is_taken_once_and_again_if_it_was_not_settled(rig: Rig, clock: ManualClock) -> None:
     webhook = await rig.hook()
     await rig.dispatch(make_delivery(webhook, clock.now()))
     found = await rig.due()

@@ -31,7 +31,7 @@ async def count(engine: Engine, status: Status) -> int:
 
 
 async def all_heard(changes: Changes, task_ids: Sequence[UUID], status: Status) -> None:
-    """Return once all have the status; a few at a time, so that the time limit is one for these."""
+    """Return once all tasks have the status; they are awaited in groups, each with its own time limit."""
     for start in range(0, len(task_ids), 50):
         await changes.until(*(Change(task_id, status) for task_id in task_ids[start : start + 50]))
 
@@ -72,7 +72,7 @@ async def test_a_failure_goes_through_a_tree_of_dependants(
     assert await count(engine, Status.FAILED) == len(middle) + len(leaves)
 
 
-async def test_a_process_that_ends_in_between_leaves_nobody_waiting(
+async def test_a_process_that_ends_in_between_leaves_no_dependant_waiting(
     driver: Driver, engine: Engine, clock: ManualClock, make_engine: MakeEngine
 ) -> None:
     first = await driver.submit()

@@ -1,4 +1,4 @@
-"""The dispatcher on every engine: each event that a webhook hears of is told, also after a kill at any line."""
+"""The dispatcher on every engine: each event for a webhook is delivered, even after a kill at any line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def rig(engine: Engine, clock: ManualClock, receivers: Receivers) -> Async
     await rig.dispatcher.close()
 
 
-async def test_a_receiver_is_told_of_the_end_of_a_task_by_a_signed_message(rig: Rig, receivers: Receivers) -> None:
+async def test_a_receiver_gets_a_signed_message_about_the_end_of_a_task(rig: Rig, receivers: Receivers) -> None:
     webhook = await rig.hook()
     task_id = await rig.complete()
     await rig.work()
@@ -54,8 +54,8 @@ async def test_a_receiver_is_told_of_the_end_of_a_task_by_a_signed_message(rig: 
     assert len(receivers.told) == 1
 
 
-async def test_a_first_webhook_misses_nothing_whenever_the_courier_looked(rig: Rig, receivers: Receivers) -> None:
-    """Without a webhook it keeps to the journal's end; what is told begins with the webhook, not with the next look."""
+async def test_a_first_webhook_misses_no_event_whenever_the_dispatcher_looked(rig: Rig, receivers: Receivers) -> None:
+    """Without webhooks it moves to the journal's end; events count from a webhook's creation, not the next look."""
     for pause in (0, 3, 5, 30):
         await rig.complete()
         await rig.dispatch()
@@ -80,7 +80,7 @@ STEPS = [timedelta(0), *(step * days for step in (1, -1) for days in (timedelta(
 
 
 @pytest.mark.parametrize("step", STEPS, ids=str)
-async def test_a_webhook_hears_of_what_comes_after_it_whatever_the_clock_says(
+async def test_a_webhook_gets_events_after_its_creation_whatever_the_clock_says(
     rig: Rig, receivers: Receivers, clock: ManualClock, step: timedelta
 ) -> None:
     await rig.hook("https://early.example.com/")
@@ -116,7 +116,7 @@ async def test_what_is_due_stays_due_when_the_clock_is_set_back(
     assert len(receivers.told) == told + 4
 
 
-async def test_a_task_s_own_webhook_hears_of_it_alone_without_any_other(rig: Rig, receivers: Receivers) -> None:
+async def test_a_task_s_own_webhook_gets_its_events_alone_without_any_other(rig: Rig, receivers: Receivers) -> None:
     await rig.dispatch()
     own = Webhook(webhook_id=uuid4(), url="https://own.example.com/", events=("completed",), created_at=rig.clock.now())
     draft = structs.replace(make_draft(rig.clock.now()), webhook=own)
@@ -130,7 +130,7 @@ async def test_a_task_s_own_webhook_hears_of_it_alone_without_any_other(rig: Rig
     assert delivery.lane == "\town.example.com"
 
 
-async def test_a_failing_receiver_is_told_the_same_event_again_until_its_tries_are_used_up(
+async def test_a_failing_receiver_gets_the_event_again_until_its_tries_are_used_up(
     rig: Rig, receivers: Receivers
 ) -> None:
     webhook = await rig.hook()

@@ -1,4 +1,4 @@
-"""Engine.record, find_events, watch: what attempts say, and how news gets about."""
+"""Engine.record, find_events, watch: reports of attempts, and notifications."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ async def test_an_empty_report_tells_whether_the_lease_is_current(driver: Driver
 # watch
 
 
-async def test_every_change_of_a_life_is_told(driver: Driver, clock: ManualClock, changes) -> None:
+async def test_every_change_of_a_task_is_notified(driver: Driver, clock: ManualClock, changes) -> None:
     task_id = await driver.submit()
     await changes.until(Change(task_id, Status.PENDING))
     claim = await driver.claim_one()
@@ -166,7 +166,7 @@ async def test_every_change_of_a_life_is_told(driver: Driver, clock: ManualClock
     ],
     ids=lambda value: str(value.value) if isinstance(value, Status) else None,
 )
-async def test_every_end_is_told(driver: Driver, changes, outcome, status: Status) -> None:
+async def test_every_end_is_notified(driver: Driver, changes, outcome, status: Status) -> None:
     task_id = await driver.submit()
     claim = await driver.claim_one()
     await changes.until(Change(task_id, Status.RUNNING))
@@ -175,7 +175,7 @@ async def test_every_end_is_told(driver: Driver, changes, outcome, status: Statu
     await changes.until(Change(task_id, status))
 
 
-async def test_cancels_and_retries_are_told(driver: Driver, changes) -> None:
+async def test_cancels_and_retries_are_notified(driver: Driver, changes) -> None:
     waiting = await driver.submit()
     await driver.engine.cancel(waiting)
     await changes.until(Change(waiting, Status.CANCELLED))
@@ -187,7 +187,7 @@ async def test_cancels_and_retries_are_told(driver: Driver, changes) -> None:
     await changes.until(Change(waiting, Status.RUNNING, cancel_requested=True))
 
 
-async def test_news_is_told_on_the_event_loop(driver: Driver, engine: Engine) -> None:
+async def test_notifications_come_on_the_event_loop(driver: Driver, engine: Engine) -> None:
     loops = []
     told = asyncio.Event()
 
@@ -202,8 +202,8 @@ async def test_news_is_told_on_the_event_loop(driver: Driver, engine: Engine) ->
     assert set(loops) == {asyncio.get_running_loop()}
 
 
-async def test_what_is_told_can_be_read(driver: Driver, engine: Engine) -> None:
-    """Changes are committed when they are told: whoever is woken finds the task so."""
+async def test_a_notified_change_can_be_read(driver: Driver, engine: Engine) -> None:
+    """Changes are committed before they are notified: a woken reader finds the task changed."""
     woken: asyncio.Queue[Change] = asyncio.Queue()
     engine.watch(lambda batch: [woken.put_nowait(change) for change in batch] and None)
     task_id = await driver.submit()
@@ -216,7 +216,7 @@ async def test_what_is_told_can_be_read(driver: Driver, engine: Engine) -> None:
     assert await finishing
 
 
-async def test_a_listener_that_stopped_hears_nothing(driver: Driver, engine: Engine, changes) -> None:
+async def test_a_stopped_listener_gets_no_notification(driver: Driver, engine: Engine, changes) -> None:
     heard: list[Change] = []
     stop = engine.watch(heard.extend)
     first = await driver.submit()
@@ -249,7 +249,7 @@ async def test_a_listener_that_raises_harms_no_other(driver: Driver, engine: Eng
             pass
 
 
-async def test_a_refused_write_is_no_news(driver: Driver, changes) -> None:
+async def test_a_refused_write_is_not_notified(driver: Driver, changes) -> None:
     task_id = await driver.submit()
     claim = await driver.claim_one()
     assert await driver.finish(claim, Succeeded(b"6"))

@@ -1,4 +1,4 @@
-"""Every write of an attempt carries its lease: a stale one is told so and changes nothing."""
+"""Every write of an attempt carries its lease: a stale one is refused and changes nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OUTCOMES: list[Outcome] = [
 
 
 async def everything(engine: Engine, task_id: UUID) -> tuple:
-    """All that the engine tells of a task: compared before and after a write that must change nothing."""
+    """Everything that the engine returns about a task, to compare before and after a write that must change nothing."""
     return (
         await engine.find(task_id),
         await engine.find_attempts(task_id),
@@ -47,7 +47,7 @@ def stale_report(clock: ManualClock) -> Report:
 
 
 async def assert_refused(driver: Driver, clock: ManualClock, lease: Lease, claim: Claim) -> None:
-    """Try every write with `lease` and see that nothing moved."""
+    """Try every write with `lease` and check that nothing has changed."""
     engine = driver.engine
     before = await everything(engine, lease.task_id)
     stale = structs.replace(claim, task_id=lease.task_id, attempt=lease.attempt)
@@ -64,7 +64,7 @@ async def assert_refused(driver: Driver, clock: ManualClock, lease: Lease, claim
 
 
 async def overtaken(driver: Driver, clock: ManualClock) -> tuple[Claim, Claim]:
-    """Return the claim of a worker that went silent, and the one of who took over."""
+    """Return the claim of a worker that went silent, and that of the worker that took over."""
     await driver.submit(make_draft(clock.now(), retry=RetryPolicy(max_attempts=5)))
     silent = await driver.claim_one()
     clock.advance(MINUTE)
@@ -82,7 +82,7 @@ async def test_an_overtaken_attempt_changes_nothing_while_the_next_one_runs(driv
 
 @pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: type(outcome).__name__)
 @pytest.mark.parametrize("says", [False, True])
-async def test_an_overtaken_attempt_changes_nothing_beside_words_of_the_current_one(
+async def test_an_overtaken_attempt_changes_nothing_while_the_current_one_reports(
     driver: Driver, clock: ManualClock, outcome: Outcome, says: bool
 ) -> None:
     """One worker may have lost a task and claimed it again: both of its attempts write in the same moment."""
@@ -103,7 +103,7 @@ async def test_an_overtaken_attempt_changes_nothing_beside_words_of_the_current_
 
 
 async def assert_not_kept_alive(driver: Driver, clock: ManualClock, silent: Claim, current: Claim) -> None:
-    """See that the heartbeat of an overtaken attempt leaves the current one's lease as it is."""
+    """Check that the heartbeat of an overtaken attempt leaves the current lease as it is."""
     await driver.engine.heartbeat([silent.lease], 10 * MINUTE)
     clock.advance(MINUTE)
     expired = [claim.lease for claim in await driver.engine.find_expired(limit=10)]
@@ -167,7 +167,7 @@ async def test_the_lease_of_another_task_is_refused(driver: Driver, clock: Manua
 
 
 async def test_a_task_that_waits_has_no_lease(driver: Driver, clock: ManualClock) -> None:
-    """Attempt 0 is not an attempt, and the next number is nobody's before its claim."""
+    """Attempt 0 does not exist, and the next number belongs to no attempt before its claim."""
     task_id = await driver.submit()
     ran = await _claim_of_another(driver, clock)
     for attempt in (0, 1):
@@ -183,7 +183,7 @@ async def _claim_of_another(driver: Driver, clock: ManualClock) -> Claim:
 async def test_attempt_numbers_are_never_used_again(
     driver: Driver, engine: Engine, make_engine, clock: ManualClock, again: str
 ) -> None:
-    """Whatever sends a task back to the line, and through restarts, its numbers go on."""
+    """Whatever makes a task pending again, and through restarts, its attempt numbers continue."""
     outcomes: dict[str, Callable[[], Outcome]] = {
         "retry": lambda: Failed(problem("task-failed", "again", retryable=True)),
         "snooze": lambda: Snoozed(timedelta(0)),
@@ -214,7 +214,7 @@ async def test_of_two_ends_at_the_same_time_one_wins(driver: Driver, clock: Manu
     assert bytes(task.result or b"") == b"%d" % won.index(True), "the stored result is the winner's"
 
 
-async def test_an_attempt_past_its_lease_that_nobody_took_may_still_end(driver: Driver, clock: ManualClock) -> None:
+async def test_an_attempt_past_its_lease_may_still_end_if_not_taken_over(driver: Driver, clock: ManualClock) -> None:
     """It is still the current one: its work is not thrown away."""
     await driver.submit()
     claim = await driver.claim_one()

@@ -29,7 +29,7 @@ async def count(engine: Engine) -> int:
     return len((await engine.find_many(TaskFilter(), limit=1000)).items)
 
 
-async def test_an_equal_request_is_told_the_first_reply(engine: Engine, clock: ManualClock) -> None:
+async def test_an_equal_request_gets_the_first_reply(engine: Engine, clock: ManualClock) -> None:
     first = await submit(engine, clock, reply=b'{"reply": 1.10}')
     assert first.outcome == "stored"
     second = await submit(engine, clock, reply=b'{"reply":2}')
@@ -78,7 +78,7 @@ async def test_equal_requests_in_one_submission_are_stored_once(engine: Engine, 
     assert await count(engine) == 1
 
 
-async def test_a_replay_beside_new_tasks_leaves_them_alone(engine: Engine, clock: ManualClock) -> None:
+async def test_a_replay_among_new_tasks_leaves_them_alone(engine: Engine, clock: ManualClock) -> None:
     first = await submit(engine, clock)
     new = make_draft(clock.now())
     again = make_draft(clock.now(), idempotency=make_key(clock.now(), "k"))

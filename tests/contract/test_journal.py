@@ -1,4 +1,4 @@
-"""Engine.journal: the events of all tasks in one line, without gap or repeat."""
+"""Engine.journal: the events of all tasks in one order, without gap or repeat."""
 
 from __future__ import annotations
 
@@ -129,8 +129,8 @@ async def test_an_entry_tells_of_its_task(driver: Driver, clock: ManualClock) ->
     assert [entry.task for entry in await read_all(driver.engine)] == [None] * 4, "it is not the task as it is now"
 
 
-async def test_what_an_expired_task_did_is_not_told(driver: Driver, clock: ManualClock) -> None:
-    """Not from the moment at which its time is over, though it is erased only later."""
+async def test_events_of_an_expired_task_are_left_out(driver: Driver, clock: ManualClock) -> None:
+    """From the moment of its expiry, though it is erased only later."""
     await driver.submit(make_draft(clock.now(), retention=HOUR))
     await succeed(driver, clock)
     kept = await driver.submit(make_draft(clock.now(), retention=2 * HOUR))
@@ -141,7 +141,7 @@ async def test_what_an_expired_task_did_is_not_told(driver: Driver, clock: Manua
     assert [entry.event.task_id for entry in await read_all(driver.engine)] == [kept] * 3
 
 
-async def test_large_words_make_small_pages(driver: Driver, clock: ManualClock) -> None:
+async def test_large_events_make_small_pages(driver: Driver, clock: ManualClock) -> None:
     await driver.submit()
     claim = await driver.claim_one()
     start = await driver.engine.journal.tail()
@@ -203,7 +203,7 @@ async def test_it_goes_on_after_the_end_of_the_process(
 # pruning
 
 
-async def test_what_is_old_is_pruned_and_its_readers_are_told(driver: Driver, clock: ManualClock) -> None:
+async def test_old_entries_are_pruned_and_their_readers_get_a_reset(driver: Driver, clock: ManualClock) -> None:
     journal = driver.engine.journal
     await driver.submit()
     old = await read_all(driver.engine)
@@ -269,7 +269,7 @@ async def test_what_is_no_cursor_is_refused(engine: Engine, cursor: str) -> None
     assert [fault.pointer for fault in caught.value.faults] == ["/after"]
 
 
-async def test_every_status_that_is_told_is_in_it(driver: Driver, clock: ManualClock, changes) -> None:
+async def test_every_notified_status_is_in_the_journal(driver: Driver, clock: ManualClock, changes) -> None:
     await driver.submit()
     await driver.finish(await driver.claim_one(), Succeeded(b"6"))
     told = {change.status for change in changes.heard}

@@ -119,7 +119,7 @@ async def test_each_store_has_a_cursor_secret_of_its_own(tmp_path: Path, clock: 
 async def test_good_keys_are_limited(engine: Engine, clock: ManualClock) -> None:
     await engine.keys.add(make("one"), most=2)
     await engine.keys.add(make("two", expires_at=START + DAY), most=2)
-    with pytest.raises(Conflict, match="2 keys that are good"):
+    with pytest.raises(Conflict, match="2 valid keys"):
         await engine.keys.add(make("three"), most=2)
     assert [key.key_id for key in await engine.keys.find_all()] == ["one", "two"]
     clock.advance(DAY)

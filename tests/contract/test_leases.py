@@ -1,4 +1,4 @@
-"""Engine.heartbeat, find_expired, open: who holds an attempt, until when, and what a restart makes of it."""
+"""Engine.heartbeat, find_expired, open: which worker has an attempt, until when, and the effect of a restart."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_a_heartbeat_extends_from_now(driver: Driver, clock: ManualClock) 
     assert [expired.lease for expired in await driver.engine.find_expired(limit=10)] == [claim.lease]
 
 
-async def test_a_late_heartbeat_keeps_an_attempt_that_nobody_took(driver: Driver, clock: ManualClock) -> None:
+async def test_a_late_heartbeat_keeps_an_attempt_that_was_not_taken_over(driver: Driver, clock: ManualClock) -> None:
     [claim] = await running(driver, 1)
     clock.advance(MINUTE)
     assert await driver.engine.heartbeat([claim.lease], LEASE) == (set(), set())
@@ -48,7 +48,7 @@ async def test_a_late_heartbeat_keeps_an_attempt_that_nobody_took(driver: Driver
     assert await driver.finish(claim, Succeeded(b"6"))
 
 
-async def test_a_heartbeat_tells_each_lease_its_own_news(driver: Driver, clock: ManualClock) -> None:
+async def test_a_heartbeat_answers_for_each_lease_separately(driver: Driver, clock: ManualClock) -> None:
     kept, cancelled, ended, retaken = await running(driver, 4)
     await driver.engine.cancel(cancelled.task_id)
     await driver.finish(ended, Succeeded(b"6"))
@@ -118,7 +118,7 @@ async def test_what_ended_or_waits_does_not_expire(driver: Driver, clock: Manual
 async def test_a_restart_cuts_off_every_running_attempt_at_once(
     driver: Driver, engine: Engine, make_engine, clock: ManualClock
 ) -> None:
-    """Whoever ran them is gone: where the store is not shared no lease is waited for."""
+    """Their worker is gone: in a store that is not shared, no lease has to expire first."""
     claims = await running(driver, 3)
     waiting = await driver.submit()
     await engine.close()
@@ -151,7 +151,7 @@ async def test_attempts_claimed_after_the_restart_are_not_cut_off(
 async def test_a_long_task_outlives_six_ends_of_the_service(
     driver: Driver, engine: Engine, make_engine, clock: ManualClock
 ) -> None:
-    """One try is enough: no end of the service uses it up; after MAX_INTERRUPTIONS it waits for room of its own."""
+    """One try is enough: no end of the service uses it up; after MAX_INTERRUPTIONS it waits for a slot of its own."""
     task_id = await driver.submit(make_draft(clock.now(), retry=RetryPolicy(max_attempts=1)))
     for ends in range(6):
         claim = await driver.claim_one(suspects=1 if ends >= MAX_INTERRUPTIONS else 0)

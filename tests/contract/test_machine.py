@@ -1,4 +1,4 @@
-"""Random lives of tasks, on an engine and on a small model of it side by side: both must always tell the same.
+"""Random lives of tasks, on an engine and on a small model of it: both must always agree.
 
 A failure prints the steps that lead to it, as short as Hypothesis can make them.
 """
@@ -74,13 +74,13 @@ from tasker.rules.lifecycle import (
 from tasker.testing import ManualClock, make_draft, make_key
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-"""What is tested here is agreement: waiting for a disk at each of some thousand steps adds nothing to it."""
+"""A folder in memory: agreement is tested here, so thousands of steps need not wait for a disk."""
 STEPS = [
     sign * step
     for step in (15 * SECOND, timedelta(minutes=10), timedelta(hours=1), timedelta(days=3653))
     for sign in (1, -1)
 ]
-"""By so much the wall clock is set."""
+"""Steps by which the wall clock is set."""
 FIRST_YEAR, LAST_YEAR = 2000, 2080
 LEASE_AFTER_STEP = timedelta(minutes=1)
 EVER = UsageFilter(first=date(1971, 1, 1), last=date(9999, 12, 31))
@@ -226,7 +226,7 @@ class EngineMachine(RuleBasedStateMachine):
             assert self.run(self.engine.find_events(task_id)) == []
 
     def is_allowed(self, step: Coroutine[Any, Any, Any], task_id: UUID, *allowed: Status) -> bool:
-        """Take the step, and see that it is refused where the model says so."""
+        """Take the step, and check that it is refused exactly if the model forbids it."""
         reply, expired_at = self.run(reply_of(step)), self.expired_at(task_id)
         tombstone = self.run(self.engine.tombstones.find(task_id))
         assert (tombstone and tombstone.expired_at) == expired_at
@@ -341,7 +341,7 @@ class EngineMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.past)
     @rule(outcome=outcomes)
     def stale_workers_wake_up(self, outcome: Outcome) -> None:
-        """Every worker that ever lost an attempt does all it can do with its old lease."""
+        """Every worker that ever lost an attempt tries every write with its old lease."""
         stale = [claim for claim in self.past.values() if self.current(claim.lease) is None]
         for claim in stale:
             change = decide(outcome, claim, self.clock.now(), self.random)
@@ -364,14 +364,14 @@ class EngineMachine(RuleBasedStateMachine):
         self.agree_on(claim.task_id)
 
     def words(self) -> tuple[str, Report]:
-        """Return something that was never said before, and the report that says it."""
+        """Return a text that was never reported before, and the report with it."""
         self.spoken += 1
         text = f"word {self.spoken}"
         event = NewEvent(type="output", time=self.clock.now(), data=msgspec.json.encode({"chunk": text}))
         return text, Report(events=(event,), usage=b'{"output_tokens":%d}' % self.spoken)
 
     def note(self, twin: Twin, claim: Claim, text: str) -> None:
-        """The words that were returned last were taken: only how far the task's usage has grown is counted."""
+        """The last report was stored: only the growth of the task's usage is counted."""
         twin.said.append((claim.attempt, text))
         self.tokens += self.spoken - msgspec.json.decode(twin.usage).get("output_tokens", 0)
         twin.usage = b'{"output_tokens":%d}' % self.spoken
@@ -418,7 +418,7 @@ class EngineMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.twins)
     @rule(step=st.sampled_from(STEPS))
     def the_clock_is_set(self, step: timedelta) -> None:
-        """The wall clock alone, while all go on: no running attempt is given away for it."""
+        """Set the wall clock alone, while all workers go on: no running attempt is taken over."""
         before = self.clock.now()
         if not FIRST_YEAR <= (before + step).year <= LAST_YEAR:
             return
@@ -523,18 +523,18 @@ class EngineMachine(RuleBasedStateMachine):
         assert seen == [twin.seen(now) for twin in sorted(alive, key=lambda twin: -twin.order)]
 
     def erase_until(self) -> datetime:
-        """Return by what time the engine erases; the next process goes on from there."""
+        """Return the time before which the engine erases; the next process continues from it."""
         self.erased_until = self.erasing.tell(to_micros(self.clock.now()), elapsed_micros(self.clock))
         return from_micros(self.erased_until)
 
     def agree_on_usage(self) -> None:
-        """Each end, and each word, was counted once; also those of tasks that were erased."""
+        """Check that each end and each report was counted once, also those of erased tasks."""
         rows = self.run(self.engine.usage.find_many(EVER, group=(), limit=1))
         assert [(row.attempts, row.output_tokens) for row in rows] == [(self.ended, self.tokens)] * len(rows)
         assert rows or not self.ended
 
     def agree_on(self, task_id: UUID) -> None:
-        """Attempts are numbered 1, 2, 3..., at most the last is open; what was said is said once, by its attempt."""
+        """Check that attempts are numbered 1, 2, 3..., only the last may be open, and each report is stored once."""
         twin = None if self.expired_at(task_id) else self.twins.get(task_id)
         attempts = self.run(self.engine.find_attempts(task_id))
         events = self.run(self.engine.find_events(task_id))

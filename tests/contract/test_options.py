@@ -1,4 +1,4 @@
-"""What ties submissions to other tasks: unique keys, cached results, dependencies; and deadlines."""
+"""Ties of submissions to other tasks: unique keys, cached results, dependencies; and deadlines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOR_GOOD = Failed(problem("task-failed", "for good"))
 
 @pytest.fixture(autouse=True)
 async def journal_is_true(engine: Engine) -> AsyncIterator[None]:
-    """Whatever a test does, the journal tells what the logs of the tasks tell."""
+    """Check after each test that the journal agrees with the logs of the tasks."""
     start = await engine.journal.tail()
     yield
     for task_id, events in by_task(await read_all(engine, start)).items():
@@ -74,7 +74,7 @@ async def test_a_unique_key_is_of_one_type(driver: Driver, on_conflict: OnConfli
     assert [receipt.outcome for receipt in await driver.engine.submit(together)] == ["stored", "stored", "joined"]
 
 
-async def test_a_task_is_retried_beside_one_of_another_type_with_its_unique_key(driver: Driver) -> None:
+async def test_a_task_is_retried_while_another_type_s_task_has_its_unique_key(driver: Driver) -> None:
     first = await give(driver, type="sum", unique_key="nightly")
     await driver.engine.cancel(first.task_id)
     await give(driver, type="reverse", unique_key="nightly")
@@ -112,7 +112,7 @@ async def test_a_unique_task_replaces_a_running_one(driver: Driver, clock: Manua
     assert (await driver.get(first.task_id)).status is Status.CANCELLED
 
 
-async def test_a_task_is_not_retried_beside_another_with_its_unique_key(driver: Driver) -> None:
+async def test_a_task_is_not_retried_while_another_has_its_unique_key(driver: Driver) -> None:
     first = await give(driver, unique_key="nightly")
     await driver.engine.cancel(first.task_id)
     second = await give(driver, unique_key="nightly")
@@ -362,7 +362,7 @@ async def test_no_attempt_starts_after_the_deadline(driver: Driver, clock: Manua
     assert (await driver.get(late)).finished_at == clock.now()
 
 
-async def test_what_nobody_claims_is_ended_at_its_deadline(driver: Driver, engine: Engine, clock: ManualClock) -> None:
+async def test_an_unclaimed_task_is_ended_at_its_deadline(driver: Driver, engine: Engine, clock: ManualClock) -> None:
     task_id = (await give(driver, type="other", deadline=clock.now() + 5 * SECOND)).task_id
     dependant = (await give(driver, extra=after(task_id))).task_id
     assert await engine.fail_overdue(limit=10) == 0

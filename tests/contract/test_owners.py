@@ -1,6 +1,6 @@
-"""Owners are walls: for every method of the engine, what is another owner's is not there, not counted, and in no way.
+"""Owners are isolated: for every method of the engine, another owner's data does not appear, count or interfere.
 
-Ada asks, and what is Eve's is all around. A method is a case here, or it is written down why no owner is about it.
+Ada calls, in a store full of Eve's data. Each method has a case here, or a reason why owners do not matter for it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ CASES: dict[str, Case] = {}
 
 
 def case(name: str) -> Callable[[Case], Case]:
-    """Note what tells that a method, `store.method`, keeps owners apart."""
+    """Register the test that a method, `store.method`, keeps owners apart."""
 
     def note(test: Case) -> Case:
         assert name not in CASES
@@ -94,11 +94,11 @@ BLIND = {
     **dict.fromkeys(("workers.announce", "workers.withdraw", "workers.publish", "workers.find_types",
                      "queues.find_all", "keys.cursor_secret", "journal.tail"), NO_OWNER),
 }  # fmt: skip
-"""Every other method, and why no owner is about it."""
+"""Every other method, and why owners do not matter for it."""
 
 
 def methods() -> set[str]:
-    """Return every method of the engine and its books, as `store.method`."""
+    """Return every method of the engine and its stores, as `store.method`."""
     books = {"engine": Engine} | {
         name: kind for name, kind in get_type_hints(Engine, vars(protocols)).items() if inspect.isclass(kind)
     }
@@ -136,7 +136,7 @@ async def _(walls: Walls) -> None:
 
 @case("engine.find")
 async def _(walls: Walls) -> None:
-    """The service is told whose it is."""
+    """The engine returns the owner; the service filters by it."""
     theirs = await walls.submit("eve")
     assert (await walls.driver.get(theirs.task_id)).owner == "eve"
 
@@ -172,7 +172,7 @@ async def _(walls: Walls) -> None:
 
 @case("workers.find_all")
 async def _(walls: Walls) -> None:
-    """The service is told whose it is that a worker runs."""
+    """The engine returns the owners of the running tasks; the service filters by them."""
     await walls.engine.workers.announce(info(walls.driver.worker, walls.clock))
     [state] = await walls.engine.workers.find_all()
     assert [one.owner for one in state.running] == ["eve"]
@@ -180,7 +180,7 @@ async def _(walls: Walls) -> None:
 
 @case("tombstones.find")
 async def _(walls: Walls) -> None:
-    """The service is told whose it was."""
+    """The engine returns the owner; the service filters by it."""
     theirs = await walls.submit("eve", retention=MINUTE)
     await walls.engine.cancel(theirs.task_id)
     walls.clock.advance(2 * MINUTE)
@@ -246,7 +246,7 @@ async def _(walls: Walls) -> None:
 
 @case("schedules.find")
 async def _(walls: Walls) -> None:
-    """The service is told whose it is."""
+    """The engine returns the owner; the service filters by it."""
     theirs = make_schedule(walls.clock.now(), owner="eve")
     await walls.engine.schedules.create(theirs)
     assert await walls.engine.schedules.find(theirs.schedule_id) == theirs
@@ -310,14 +310,14 @@ async def _(walls: Walls) -> None:
 
 @case("webhooks.create")
 async def _(walls: Walls) -> None:
-    """Nobody's webhooks use up another's."""
+    """One owner's webhooks do not count towards another's limit."""
     await walls.engine.webhooks.create(make_webhook(walls.clock.now(), owner="eve"), most=1)
     await walls.engine.webhooks.create(make_webhook(walls.clock.now(), owner="ada"), most=1)
 
 
 @case("webhooks.find")
 async def _(walls: Walls) -> None:
-    """The service is told whose it is."""
+    """The engine returns the owner; the service filters by it."""
     theirs = make_webhook(walls.clock.now(), owner="eve")
     await walls.engine.webhooks.create(theirs, most=9)
     assert await walls.engine.webhooks.find(theirs.webhook_id) == theirs
@@ -337,7 +337,7 @@ async def _(walls: Walls) -> None:
 
 @case("webhooks.find_subscriptions")
 async def _(walls: Walls) -> None:
-    """Of another owner's task only who was to hear of all does; one that is nobody's hears of what is nobody's."""
+    """Only a webhook of all owners gets another owner's events; one without an owner gets those without an owner."""
     fields: list[dict[str, Any]] = [
         {"owner": "ada"}, {"owner": ""}, {"owner": "eve"}, {"owner": "ada", "all_owners": True},
     ]  # fmt: skip
@@ -358,7 +358,7 @@ async def _(walls: Walls) -> None:
 
 @case("journal.read")
 async def _(walls: Walls) -> None:
-    """Whoever shows events is told whose they are."""
+    """The engine returns the owner with each event; the service filters by it."""
     page = await walls.engine.journal.read()
     assert {entry.owner for entry in page.entries} == {"eve"}
 

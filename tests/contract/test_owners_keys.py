@@ -1,4 +1,4 @@
-"""A concurrency key is its owner's own, unless the queue shares keys: nobody's tasks keep another owner's waiting."""
+"""A concurrency key belongs to its owner, unless the queue shares keys: one owner's tasks do not delay another's."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_a_key_that_one_owner_has_taken_is_free_for_another(
     assert ids(await driver.claim(10)) == [more]
 
 
-async def test_how_many_run_with_a_key_is_told_of_its_own_owner_alone(
+async def test_running_attempts_of_a_key_are_counted_for_its_owner_alone(
     driver: Driver, engine: Engine, clock: ManualClock
 ) -> None:
     await set_(engine, concurrency_per_key=1)

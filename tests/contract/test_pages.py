@@ -1,4 +1,4 @@
-"""Pages that are bounded by bytes, for every engine: whoever reads in pages has no more in memory than one of them."""
+"""Pages are bounded by bytes, in every engine: a reader has at most one page in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tasker.testing import Driver, ManualClock, make_draft
 LARGE = b'"%b"' % (b"x" * 400_000)
 MANY = 12
 MOST = 2 * len(LARGE) + 1_000_000
-"""What a page may come to: far below what all of it comes to."""
+"""Limit of a page's size, far below the size of all items."""
 
 
 class Seen(NamedTuple):
@@ -90,7 +90,7 @@ Fill = Callable[[Driver, ManualClock], Awaitable[None]]
 async def test_a_page_is_bounded_by_bytes(
     driver: Driver, clock: ManualClock, fill: Fill, pages: Callable[[Engine], AsyncIterator[Seen]], count: int
 ) -> None:
-    """However many items it may have; and nothing is left out or told twice for it."""
+    """Whatever its limit of items; and no item is left out or repeated."""
     await fill(driver, clock)
     seen = [page async for page in pages(driver.engine)]
     assert max(page.size for page in seen) <= MOST

@@ -1,4 +1,4 @@
-"""Engine.queues.find_place and find_run_time: where in line a task is, and how long its like took."""
+"""Engine.queues.find_place and find_run_time: a task's position, and the run time of similar tasks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_a_parked_task_tells_of_its_key(driver: Driver, engine: Engine, cl
     assert await engine.queues.find_place(drafts[1].task_id) == Place(before=0, weight=3, key_running=1)
 
 
-async def test_parked_tasks_are_before_nobody(driver: Driver, engine: Engine, clock: ManualClock) -> None:
+async def test_parked_tasks_are_before_no_other_task(driver: Driver, engine: Engine, clock: ManualClock) -> None:
     await engine.queues.change("default", QueueChange(concurrency_per_key=1))
     keyed = [structs.replace(make_draft(clock.now()), concurrency_key="a", owner="me") for _ in range(3)]
     await engine.submit(keyed)

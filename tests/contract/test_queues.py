@@ -1,4 +1,4 @@
-"""What is set of queues: pause, concurrency, concurrency per key and rate hold in every claim, however it comes."""
+"""Settings of queues: pause, concurrency, concurrency per key and rate hold in every kind of claim."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ async def test_a_pause_holds_while_claims_wait(driver: Driver, engine: Engine, c
     assert await claimed(waiting) == [other]
 
 
-async def test_a_claim_that_waits_hears_that_a_queue_is_resumed(
+async def test_a_waiting_claim_is_woken_when_a_queue_is_resumed(
     driver: Driver, engine: Engine, clock: ManualClock
 ) -> None:
     await set_(engine, paused=True)
@@ -157,7 +157,7 @@ async def test_no_more_run_than_the_limit_allows(driver: Driver, engine: Engine,
 
 
 async def test_a_waiting_worker_gets_no_more_than_the_limit(driver: Driver, engine: Engine, clock: ManualClock) -> None:
-    """The way of a task that is born running."""
+    """The path of a task that is stored as running."""
     await set_(engine, concurrency=1)
     waiting = await wait(driver)
     first, second = await submit(driver, draft(clock), draft(clock))
@@ -319,7 +319,7 @@ async def test_a_key_means_nothing_where_no_limit_is_set(driver: Driver, engine:
     assert sorted(ids(await driver.claim(10))) == sorted(tasks)
 
 
-async def test_a_sweep_finds_parked_tasks_that_nobody_woke(
+async def test_a_sweep_finds_parked_tasks_that_were_not_unparked(
     driver: Driver, engine: Engine, make_engine: MakeEngine, clock: ManualClock
 ) -> None:
     """A worker that takes other types parks one behind a task that it does not run after all."""
@@ -437,7 +437,7 @@ async def test_a_claim_wakes_when_its_rate_allows_it(driver: Driver, engine: Eng
     assert await claimed(waiting) == [second]
 
 
-async def test_a_rate_that_is_set_anew_keeps_what_is_in_the_bucket(
+async def test_a_rate_that_is_set_again_keeps_the_tokens_in_the_bucket(
     driver: Driver, engine: Engine, clock: ManualClock
 ) -> None:
     await set_(engine, rate=Rate(limit=10, per=MINUTE, burst=5))
@@ -564,7 +564,7 @@ async def test_an_owners_open_queues_are_those_of_its_open_tasks(
     assert await engine.queues.find_open("nobody") == []
 
 
-async def test_nobodys_open_queues_are_those_of_tasks_without_an_owner(
+async def test_open_queues_of_no_owner_are_those_of_tasks_without_an_owner(
     driver: Driver, engine: Engine, clock: ManualClock
 ) -> None:
     assert await engine.queues.find_open("") == []

@@ -1,4 +1,4 @@
-"""Clients that act on the same tasks in the same moment: of two that exclude each other one has its way."""
+"""Clients that act on the same tasks at the same moment: of two conflicting actions exactly one succeeds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def submit(driver: Driver, clock: ManualClock, count: int) -> list[UUID]:
 
 
 async def tried(work: Awaitable[Any], turns: int = 0) -> bool:
-    """Do it some turns of the loop from now; False if it is refused for what the task is by then."""
+    """Do it after some iterations of the loop; return False if the task's new status forbids it."""
     for _ in range(turns):
         await asyncio.sleep(0)
     try:
@@ -41,7 +41,7 @@ async def status_of(driver: Driver, task_id: UUID) -> Status | None:
 
 
 async def test_of_a_cancel_and_an_end_one_wins_each_time(driver: Driver, clock: ManualClock) -> None:
-    """2,000 times, at random offsets: a cancel that came too late is told so, and every log tells one story."""
+    """2,000 times, at random offsets: a late cancel is refused, and every log is consistent."""
     random, ids = Random(5), await submit(driver, clock, 2000)
     claims = []
     while len(claims) < len(ids):
@@ -111,7 +111,7 @@ async def test_what_the_other_makes_possible_is_done_or_refused(
 
 
 async def _race(driver: Driver, ids: Sequence[UUID], verbs: Sequence[Verb]) -> list[list[bool]]:
-    """Let a client for each verb act on every task, all at once; return who had its way with each."""
+    """Let a client for each action act on every task, all at once; return which actions succeeded for each."""
     random = Random(7)
     works = [
         [tried(getattr(driver.engine, verb)(task_id), random.randrange(4)) for verb in verbs] for task_id in ids

@@ -1,4 +1,4 @@
-"""Bad archives made by hand, one for each thing that one may say wrongly: the line and the place are told."""
+"""Bad archives made by hand, one for each possible fault: the error names the line and the place."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _is(item: Item, which: str) -> bool:
 
 
 def find(which: str) -> int:
-    """Return the place of the first line with a task of a type or in a status, or with a record of a kind."""
+    """Return the index of the first line with a task of a type or status, or with a record of a kind."""
     found = [place for place, line in enumerate(good()) if place and _is(json.decode(line), which)]
     return found[-1] if which == "webhook" else found[0]  # the first one came with a task, and has no secret
 
@@ -299,7 +299,7 @@ async def test_a_line_in_another_form_than_an_exports_is_refused(tmp_path: Path,
 
 
 async def test_an_older_archive_lacks_fields(tmp_path: Path, clock: ManualClock) -> None:
-    """What came later has a default, and the digest is that of the lines as they are."""
+    """Newer fields have defaults, and the digest is that of the lines as they are."""
     lines = list(good())
     for place, line in enumerate(lines[1:], start=1):
         if not line.startswith(archive._RECORD):
@@ -365,7 +365,7 @@ async def test_conflicts_are_found_before_anything_is_stored(tmp_path: Path, nam
         item = json.decode(lines[-1])
         refusal = await bring(engine, sealed([*lines[:-1], line_of({**item, "params": "[7]"})]), clock)
         assert isinstance(refusal, Conflict)
-        assert str(refusal).startswith(f"line {len(lines)}: task {item['task_id']} is there with other content")
+        assert str(refusal).startswith(f"line {len(lines)}: task {item['task_id']} is stored with other content")
         assert await exported(engine) == before
         assert await bring(engine, sealed(lines), clock) is None
 

@@ -1,4 +1,4 @@
-"""Engine.prune, Engine.tombstones: a task is there until its time is over, not a moment longer, and goes in steps."""
+"""Engine.prune, Engine.tombstones: a task exists until it expires, not a moment longer, and is erased in steps."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ async def test_a_page_is_full_whatever_has_expired_in_between(driver: Driver, cl
 
 
 @pytest.mark.parametrize("retention", [HOUR, 40 * HOUR])
-async def test_what_was_is_told_for_as_long_again_and_a_day_at_least(
+async def test_a_tombstone_is_kept_as_long_as_the_task_and_at_least_a_day(
     driver: Driver, clock: ManualClock, retention: timedelta
 ) -> None:
     task_id = await ended(driver, retention=retention)
@@ -268,7 +268,7 @@ async def test_what_comes_meanwhile_is_not_harmed(driver: Driver, clock: ManualC
 
 
 async def test_of_a_prune_and_a_retry_one_wins(driver: Driver, clock: ManualClock) -> None:
-    """At the very moment: a retry that came in time is not undone, one that came late is told so."""
+    """At the very moment of expiry: a retry in time is not undone, and a late one is refused."""
     for _ in range(5):
         task_id = await ended(driver, NO)
         clock.advance(HOUR - INSTANT)
@@ -363,7 +363,7 @@ async def test_an_import_leaves_out_what_has_expired_on_the_way(driver: Driver, 
 async def test_what_was_deleted_is_remembered_for_its_retention_and_a_day_at_least(
     driver: Driver, clock: ManualClock, retention: timedelta, remembered: timedelta
 ) -> None:
-    """So long an archive that has it open does not bring it back; afterwards it is as new."""
+    """For that time an archive in which it is open does not bring it back; afterwards it counts as new."""
     task_id = await driver.submit(make_draft(clock.now(), retention=retention))
     lines = await exported(driver.engine)
     await driver.finish(await driver.claim_one(), Succeeded(b"6"))

@@ -1,4 +1,4 @@
-"""Whoever brings a submission, it may do what its bringer may: on every engine, through the service."""
+"""A submission may do only what its caller may do: on every engine, through the service."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EVERYTHING = of_alice("submit", "read", "control")
 
 
 class Desk:
-    """A service on an engine, asked as its faces ask it."""
+    """A service on an engine, called as its interfaces call it."""
 
     def __init__(self, engine: Engine, clock: ManualClock) -> None:
         self.hub = Hub()
@@ -77,7 +77,7 @@ def task_of(text: str) -> dict[str, Any]:
 
 
 async def stored_before(desk: Desk, engine: Engine, schedule: Schedule, **fields: Any) -> Schedule:
-    """Make a schedule what a version before could store that did not ask for rights."""
+    """Change a schedule to one that an earlier version, which did not check rights, could have stored."""
     before = structs.replace(schedule, scopes=("submit",), version=schedule.version + 1, **fields)
     assert await engine.schedules.update(before)
     return before
@@ -107,7 +107,7 @@ async def test_a_tick_acts_with_the_rights_of_its_schedules_maker(desk: Desk) ->
 
 
 @pytest.mark.parametrize("fields", [task_of(REPLACING), {"overlap": "replace"}])
-async def test_a_tick_of_a_schedule_whose_maker_nobody_knows_cancels_nothing(
+async def test_a_tick_of_a_schedule_without_known_creator_cancels_nothing(
     desk: Desk, engine: Engine, fields: dict[str, Any]
 ) -> None:
     old = await desk.schedule(WEAK)
@@ -189,11 +189,11 @@ async def test_batches_replays_and_puts_check_rights_too(desk: Desk, engine: Eng
     assert (await desk.get(job.task_id)).status is Status.CANCELLED
 
 
-# what a webhook would be told needs the scope read
+# a webhook whose events need the scope read
 
 
 @pytest.mark.parametrize("option", ['"unique_key":"job"', '"cache":60'])
-async def test_a_webhook_hears_of_no_other_task_without_the_right(desk: Desk, driver: Driver, option: str) -> None:
+async def test_a_webhook_gets_no_other_tasks_events_without_the_right(desk: Desk, driver: Driver, option: str) -> None:
     body = f"{{{SUM},{option}}}"
     mine, told = [f'{{{SUM},{option},"webhook":{{"url":"https://example.org/{name}"}}}}' for name in "ab"]
     first = (await desk.submit(WEAK, mine)).task

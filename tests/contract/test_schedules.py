@@ -1,4 +1,4 @@
-"""Engine.schedules: a tick submits one task, whoever fires it and whenever it is cut off."""
+"""Engine.schedules: a tick submits one task, whichever process fires it and whenever it is cut off."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ async def test_an_interrupted_firing_changes_nothing(engine: Engine, clock: Manu
 
 
 async def test_a_repeated_tick_finds_its_task(engine: Engine, clock: ManualClock) -> None:
-    """As after somebody has put the schedule back: the id of a tick's task is settled."""
+    """As after a restored schedule: the id of a tick's task is always the same."""
     schedule = make_schedule(clock.now())
     await engine.schedules.create(schedule)
     clock.advance(MINUTE)
@@ -326,7 +326,7 @@ async def test_many_missed_ticks_at_once(engine: Engine, clock: ManualClock) -> 
     assert fired.schedule.next_fire_at == clock.now() + MINUTE
 
 
-async def test_a_trigger_is_a_task_beside_the_ticks(engine: Engine, clock: ManualClock) -> None:
+async def test_a_trigger_submits_a_task_outside_the_ticks(engine: Engine, clock: ManualClock) -> None:
     schedule = make_schedule(clock.now())
     await engine.schedules.create(schedule)
     key = make_key(clock.now())

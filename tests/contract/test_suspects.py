@@ -23,7 +23,7 @@ async def make_suspect(driver: Driver) -> None:
 
 
 async def test_a_suspect_that_crashed_is_claimed_when_it_is_due_again(make_engine) -> None:
-    """Its backoff must wake the lane of suspects as it would wake any other."""
+    """The end of its backoff must wake the claims of suspects like any other claim."""
     clock = SystemClock()
     engine = await make_engine(clock)
     driver = Driver(engine, clock)
@@ -51,7 +51,9 @@ async def test_an_end_of_its_own_clears_a_suspect(driver: Driver, clock: ManualC
     assert await driver.finish(await driver.claim_one(), Succeeded(b"6"))
 
 
-async def test_a_suspect_beside_others_waits_for_nobody(driver: Driver, engine: Engine, clock: ManualClock) -> None:
+async def test_a_suspect_among_other_tasks_waits_for_none_of_them(
+    driver: Driver, engine: Engine, clock: ManualClock
+) -> None:
     await make_suspect(driver)
     others = [await driver.submit() for _ in range(3)]
     ordinary = await driver.claim(10)

@@ -1,4 +1,4 @@
-"""What attempts used up is counted with what stores it: once, for the attempt that is current, and for good."""
+"""Usage is counted in the transaction that stores it: once, for the current attempt, and for good."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Engine.claim with workers that wait: work that comes goes to them at once, by the same rules as ever."""
+"""Engine.claim with waiting workers: new work goes to them at once, by the usual rules."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ async def test_a_new_task_does_not_overtake_one_that_has_just_become_due(driver:
     assert (await driver.get(new)).status is Status.PENDING
 
 
-async def test_a_replay_wakes_nobody(driver: Driver, clock: ManualClock) -> None:
+async def test_a_replay_wakes_no_claim(driver: Driver, clock: ManualClock) -> None:
     draft = make_draft(clock.now(), idempotency=make_key(clock.now()))
     await driver.submit(draft)
     await driver.finish(await driver.claim_one(), Succeeded(b"6"))
@@ -155,9 +155,9 @@ async def test_a_replay_wakes_nobody(driver: Driver, clock: ManualClock) -> None
 
 
 async def test_a_worker_that_has_just_left_is_given_nothing(driver: Driver, engine: Engine) -> None:
-    """Its wait ends, and a task comes before the loop has told it so: no try of the task is spent on it.
+    """Its wait ends, and a task comes before the loop has delivered that: the task's try is not used up.
 
-    With PostgreSQL it may just be looking, woken by the end of the task before: what it finds then it gives back.
+    With PostgreSQL it may just be looking, woken by the end of the previous task: it gives back what it finds.
     """
     for _ in range(5):
         waiting = await waits(driver)

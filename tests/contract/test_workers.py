@@ -1,4 +1,4 @@
-"""Which workers there are, and what each runs."""
+"""The list of workers, and what each runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def info(name: str, clock: ManualClock) -> WorkerInfo:
     )  # fmt: skip
 
 
-async def test_nobody_is_there_before_somebody_says_so(engine: Engine) -> None:
+async def test_no_worker_is_listed_before_it_announces_itself(engine: Engine) -> None:
     assert await engine.workers.find_all() == []
 
 

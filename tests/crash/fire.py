@@ -1,4 +1,4 @@
-"""A client that keeps a journal of what it was promised, and the oracles that hold the service to it."""
+"""A client that records what the service has accepted, and the oracles that check these promises."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Client:
         return str(reply.json()["task_id"])
 
     def offer(self, type: str, params: list[Any], key: str) -> str | None:
-        """Submit with a key while the service may die: its id, or None if nobody knows what became of it."""
+        """Submit with a key while the service may die; return the task's id, or None if the outcome is unknown."""
         try:
             reply = self._http.post("/task", json={"type": type, "params": params}, headers={"Idempotency-Key": key})
         except httpx2.HTTPError:
@@ -91,7 +91,7 @@ _ASK_EVERY = 0.05
 
 
 class Load:
-    """Threads that submit until told to stop, each submission under a key of its own."""
+    """Threads that submit until stopped, each submission under its own key."""
 
     def __init__(self, server: Server, threads: int = 4) -> None:
         self.accepted: dict[str, str] = {}
@@ -124,7 +124,7 @@ class Load:
 
 
 class Watch:
-    """T: a thread that looks at every task, again and again, and must never see a step that there is not.
+    """T: a thread that reads every task again and again, and must never see an impossible step.
 
     What has ended stays as it ended, attempts only count up, and to run or to end takes a new one.
     """
@@ -162,7 +162,7 @@ class Watch:
 
 
 def _is_step(before: tuple[str, int], now: tuple[str, int]) -> bool:
-    """Tell whether (status, attempt) may come to this, in one step or several."""
+    """Tell whether one (status, attempt) may become the other, in one or more steps."""
     (status, attempt), (next_status, next_attempt) = before, now
     if status in ENDED:
         return False

@@ -45,7 +45,7 @@ class Fleet:
         return self.cluster.sql(statement, database_of(self.url))
 
     def until_noted(self, what: str, task_id: str, attempt: int = 1) -> None:
-        """Wait until a task's function has said so in the journal."""
+        """Wait until a task's function has written this to the journal."""
 
         def is_noted() -> bool:
             said = ((line["what"], line["task_id"], line["attempt"]) for line in read_journal(self.folder))
@@ -58,7 +58,7 @@ class Fleet:
         (self.folder / f"{task_id}.{attempt}.open").touch()
 
     def nonce(self, task_id: str, attempt: int) -> str:
-        """Return what an attempt noted as its own: the result if it is that attempt's."""
+        """Return the nonce that an attempt wrote to the journal; the task's result is the nonce of the last attempt."""
         [nonce] = {
             str(line["nonce"])
             for line in read_journal(self.folder)
@@ -67,7 +67,7 @@ class Fleet:
         return nonce
 
     def check(self, client: Client, accepted: dict[str, str]) -> list[dict[str, Any]]:
-        """Hold what the clients were promised against what became of it; return the tasks."""
+        """Compare what the clients were promised with what happened; return the tasks."""
         tasks = [client.end(task_id) for task_id in accepted.values()]
         assert {task["status"] for task in tasks} <= {"completed"}
         assert len(set(accepted.values())) == len(accepted), "two keys share a task"
@@ -81,7 +81,7 @@ class Fleet:
 
 
 def until(is_so: Callable[[], bool], otherwise: str, limit: float = LIMIT) -> None:
-    """Ask until it is so; after `limit` seconds fail with these words."""
+    """Poll until the condition holds; after `limit` seconds fail with this message."""
     end = monotonic() + limit
     while not is_so():
         assert monotonic() < end, otherwise
@@ -108,7 +108,7 @@ def kill_amid(server: Server, folder: Path) -> None:
 
 
 def settle(client: Client, unknown: list[tuple[str, str, int]], accepted: dict[str, str]) -> None:
-    """Ask again, under its key, for every submission whose answer never came, as a client should: until it comes."""
+    """Repeat every submission whose answer never came, with its key, until an answer comes, as a client should."""
 
     def is_accepted(key: str, type: str, milliseconds: int) -> bool:
         task_id = client.offer(type, [milliseconds], key)

@@ -1,7 +1,7 @@
 """A network of its own for processes (a Linux network namespace), with one link to ours that the kernel can break.
 
-The database listens on our loopback, which nobody there can reach: a proxy at our end of the link passes on to it.
-What is broken is the way to the database alone; the processes' own ports can be asked at any time.
+The database listens on our loopback, which these processes cannot reach: a proxy at our end of the link passes
+connections on. Only the way to the database is broken; the processes' own ports can be reached at any time.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Island:
         return {"url": self.proxy.url, "host": self.there, "under": under, "env": {"TASKER_AUTH": "off"}}
 
     def cut(self) -> None:
-        """Drop every packet between there and the database, without a word to either side."""
+        """Drop every packet between the namespace and the database silently."""
         self._stop("OUTPUT", "-j", "DROP")
         self._stop("INPUT", "-j", "DROP")
 

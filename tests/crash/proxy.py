@@ -1,4 +1,4 @@
-"""A proxy between a process and its database that breaks their link on purpose, where the protocol hurts most.
+"""A proxy between a process and its database that breaks their link on purpose, at the worst points of the protocol.
 
 It reads just enough of PostgreSQL's protocol to see what is about to commit: an explicit COMMIT, or a write outside of
 a transaction, which commits by itself. What a client sends is held back until it is a whole unit (up to Sync, Flush or
@@ -41,7 +41,7 @@ class Cut:
         self._chance = chance
 
     def applies(self, transaction: list[str]) -> bool:
-        """Tell whether this commit is cut off; each yes counts."""
+        """Tell whether this commit is cut off, and count it if so."""
         is_meant = any(self._statement.search(text) for text in transaction)
         if self.left < 1 or not is_meant or random.random() >= self._chance:
             return False
@@ -96,7 +96,7 @@ class Proxy:
 
     @property
     def links(self) -> int:
-        """How many connections there are now."""
+        """The number of open connections."""
         return len(self._links)
 
     def cut(
@@ -105,12 +105,12 @@ class Proxy:
     ) -> None:  # fmt: skip
         """Cut off the next commits of transactions in which a statement matches.
 
-        hold: stop there without a word, with the connection kept until it is dropped, instead of a reset.
+        hold: instead of a reset, stop there silently, and keep the connection until it is dropped.
         """
         self._cut = Cut(when, statement, times, chance, hold)
 
     def half_open(self) -> None:
-        """Pass nothing on, and keep every connection: a link that has died without a word."""
+        """Pass nothing on, and keep every connection, like a link that has died silently."""
         self.mode = "half_open"
 
     def refuse(self) -> None:
@@ -120,14 +120,14 @@ class Proxy:
         self.drop_all()
 
     def heal(self) -> None:
-        """Pass on again; connections that were held go on where they were."""
+        """Pass on again; held connections continue where they stopped."""
         was, self.mode = self.mode, "pass"
         self.delay, self.reset_chance, self._cut = 0.0, 0.0, None
         if was == "refuse":
             self._do(self._listen())
 
     def drop_all(self) -> None:
-        """Reset every connection there is."""
+        """Reset all connections."""
         self._do(self._drop_all())
 
     def commits(self, transaction: list[str]) -> Cut | None:
@@ -145,7 +145,7 @@ class Proxy:
         return True
 
     async def passing(self) -> None:
-        """Return when something may be passed on."""
+        """Wait until data may be passed on."""
         while self.mode == "half_open":
             await asyncio.sleep(0.01)
 

@@ -1,4 +1,4 @@
-"""Tasks whose every start and end is written to a journal beside the database, by appends that a kill cannot undo."""
+"""Tasks that append each start and end to a journal next to the database; a kill cannot undo an append."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def tell_time(context: Context) -> float:
 
 @task
 async def talk(context: Context, words: int, milliseconds: int) -> int:
-    """Say numbers, with a pause before each."""
+    """Output numbers, with a pause before each."""
     for number in range(words):
         await asyncio.sleep(milliseconds / 1000)
         context.output(f"{number} ")
@@ -103,7 +103,7 @@ async def talk(context: Context, words: int, milliseconds: int) -> int:
 
 @task
 async def shout(context: Context, words: int, kilobytes: int) -> int:
-    """Say much, in large words."""
+    """Report much output in large pieces."""
     for _ in range(words):
         await asyncio.sleep(0.005)
         context.output("x" * 1024 * kilobytes)
@@ -112,7 +112,7 @@ async def shout(context: Context, words: int, kilobytes: int) -> int:
 
 @task
 async def steps(context: Context, seconds: float) -> str:
-    """Take `seconds` in one attempt, saying that it began."""
+    """Take `seconds` in one attempt, and write to the journal that it began."""
     _note(context, "start", "steps")
     await asyncio.sleep(seconds)
     return "done"
@@ -150,7 +150,7 @@ async def poison_on_loop(context: Context) -> None:
 
 @task
 async def swallow_cancels(context: Context) -> None:
-    """Go on whatever the loop asks."""
+    """Ignore every cancellation."""
     _note(context, "start", "stubborn")
     while True:
         try:
@@ -183,7 +183,7 @@ async def wait_for_a_thread(context: Context) -> None:
 
 @task
 async def spin(context: Context) -> None:
-    """Never give the loop back."""
+    """Block the loop for ever."""
     _note(context, "start", "stubborn")
     while True:
         pass
@@ -201,7 +201,7 @@ async def exit_in_a_task() -> None:
 
 @task
 async def exit_at_once(context: Context) -> None:
-    """End the process without a chance for anybody to prevent it."""
+    """End the process at once, which nothing can prevent."""
     _note(context, "start", "poison")
     os._exit(0)
 

@@ -1,4 +1,4 @@
-"""A batch whose service is killed in the middle: what was answered is there, and the same again makes it whole."""
+"""A batch whose service is killed in the middle: answered tasks are stored, and repeating it stores the rest."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_batch_outlives_the_service(tmp_path: Path) -> None:
 
 
 def _answers_until_killed(port: int, kill: object, after: int) -> list[str]:
-    """Send the batch, kill the service when so many answers are here; return the ids of all that came."""
+    """Send the batch, kill the service after this many answers; return the ids in all answers."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("POST", "/batch", body=BODY, headers=HEADERS)
     text, killed = b"", False

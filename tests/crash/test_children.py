@@ -1,4 +1,4 @@
-"""What a service that is killed leaves behind: nothing."""
+"""A killed service leaves no process behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Machines whose clocks are wrong, or are set: leases and lengths of time go on as they did (rows 30 and 31)."""
+"""Machines whose clocks are wrong, or are set: leases and durations stay right (rows 30 and 31)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [
 
 
 def _wrong(offset: str) -> dict[str, str]:
-    """Return what makes a process see another wall clock, and the true monotonic one."""
+    """Return a command prefix that gives a process another wall clock, and the true monotonic one."""
     library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     return {"LD_PRELOAD": str(library), "FAKETIME": offset, "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_RESET": "1"}
 
@@ -87,7 +87,7 @@ def test_a_clock_that_jumps_ends_no_lease_and_starts_nothing_early(tmp_path: Pat
 
 
 def test_of_two_workers_an_hour_or_two_apart_only_the_later_attempt_counts(tmp_path: Path, cluster: Cluster) -> None:
-    """Row 31: the worker whose lease is over for the database thinks that it has an hour left, and the other way."""
+    """Row 31: for the database the lease is over, while its worker thinks that it has an hour left; and the reverse."""
     fleet = Fleet(tmp_path, cluster)
     with fleet.api() as server, Client(server) as client, Watch(server):
         with fleet.worker(env=_wrong("-1h")) as behind:

@@ -1,4 +1,4 @@
-"""The database killed, paused, slow or out of reach, for real: nothing is lost, nothing done twice without a word."""
+"""The database really killed, paused, slow or unreachable: nothing is lost, and nothing is done twice unnoticed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """One of these tests' own: durable, and quickly back, for after a crash a server syncs every file that it has."""
+    """A durable cluster for these tests alone: it is small, so it recovers fast after a crash."""
     made = postgres.new_cluster(durable=True)
     yield made
     postgres.end(made)
@@ -90,7 +90,7 @@ def test_resets_at_random_lose_nothing(fleet: Fleet, proxy: Proxy) -> None:
 
 
 def test_a_dead_link_is_noticed_and_refused_with_a_word(fleet: Fleet, proxy: Proxy) -> None:
-    """Row 24: half-open: nobody closes the connection, nobody answers. 503 in bounded time, and back by itself."""
+    """Row 24, half-open: the connection stays open without answers. 503 in bounded time; it recovers by itself."""
     with fleet.worker(), fleet.api(url=proxy.url) as server, Client(server) as client:
         kept = client.submit("on_loop", [1])
         assert client.end(kept)["status"] == "completed"
@@ -122,7 +122,7 @@ def test_a_partitioned_worker_is_replaced_and_its_result_refused(fleet: Fleet, p
 
 
 def test_a_database_that_stands_still_ends_no_lease_of_the_living(fleet: Fleet, cluster: Cluster) -> None:
-    """Row 27: paused for longer than the lease. Clients are refused in bounded time; what runs, runs on."""
+    """Row 27: paused for longer than the lease. Clients are refused in bounded time; running tasks go on."""
     with fleet.worker(), fleet.api() as server, Client(server) as client:
         running = [client.submit("on_loop", [9000]) for _ in range(10)]
         for task_id in running:
@@ -140,7 +140,7 @@ def test_a_database_that_stands_still_ends_no_lease_of_the_living(fleet: Fleet, 
 
 
 def test_a_slow_database_is_served_without_a_false_alarm(fleet: Fleet, proxy: Proxy) -> None:
-    """Row 27: every message takes half a second, so that a sign of life takes longer than a lease."""
+    """Row 27: every message takes half a second, so that a heartbeat takes longer than a lease."""
     with fleet.worker(url=proxy.url), fleet.api(url=proxy.url) as server, Client(server) as client:
         first = client.submit("gated", [])
         fleet.until_noted("start", first)

@@ -50,7 +50,7 @@ def test_a_full_disk_refuses_new_tasks_and_loses_none(tmp_path: Path, small_disk
         assert client.all_ids() == {held, *accepted}, "a refused task was stored all the same"
 
 
-def test_a_disk_that_fails_to_write_is_told_and_survived(tmp_path: Path) -> None:
+def test_a_disk_that_fails_to_write_is_reported_and_survived(tmp_path: Path) -> None:
     """The kernel answers EIO to a run of fdatasync calls, as a failing disk would."""
     strace = shutil.which("strace")
     assert strace is not None, "this test needs strace (apt-get install strace)"
@@ -99,7 +99,7 @@ def test_a_disk_that_cannot_be_written_to_is_one_line(tmp_path: Path, small_disk
 
 
 def test_a_data_folder_that_is_deleted_is_noticed_without_being_asked(tmp_path: Path) -> None:
-    """The log tells at once. From then on 503, reads go on, and the service can be ended."""
+    """The log reports it at once. From then on writes get 503, reads go on, and the service can be stopped."""
     with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
         before = client.submit("on_loop", [0])
         assert client.end(before)["status"] == "completed"

@@ -14,7 +14,7 @@ from tests.postgres import Cluster
 pytestmark = [pytest.mark.crash, pytest.mark.root, pytest.mark.timeout(180)]
 
 MEMORY = 600 * 2**20
-"""For a worker and its children: enough for them, not for one that hoards."""
+"""Bytes for a worker and its children: enough, except for the task that hoards."""
 _V1, _V2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
 
 
@@ -54,7 +54,7 @@ def test_out_of_memory_is_an_attempt_that_crashed(tmp_path: Path, cluster: Clust
 
 
 def _kills(group: Path) -> int:
-    """Return how often the kernel has killed somebody of the group for memory."""
+    """Return how many processes of the group the kernel has killed for memory."""
     told = _read(group / "memory.oom_control") or _read(group / "memory.events")
     return next(int(line.split()[1]) for line in told.splitlines() if line.startswith("oom_kill "))
 

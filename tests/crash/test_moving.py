@@ -62,7 +62,7 @@ def test_a_service_moves_to_postgresql_with_all_its_tasks(fleet: Fleet) -> None:
         assert client.all_ids() == {*ended, *opened, later}
     again = tasker("import", archive, env=url)
     assert (again.code, again.err) == (
-        0, f"imported 0 tasks into {there}, 25 were there already (4 of them have gone on since); counts and digest"
+        0, f"imported 0 tasks into {there}, 25 existed already (4 of them have changed since); counts and digest"
         " agree\n",
     )  # fmt: skip
 
@@ -86,7 +86,7 @@ def test_an_import_that_is_killed_is_done_again(fleet: Fleet) -> None:
     assert 0 < _count(fleet) < 1000
     again = tasker("import", input=piped.out, env=env | {"TASKER_DATABASE_URL": fleet.url})
     assert again.code == 0, again.err
-    assert "were there already; counts and digest agree" in again.err
+    assert "existed already; counts and digest agree" in again.err
     back = tasker("export", env=env | {"TASKER_DATABASE_URL": fleet.url})
     assert back.out == piped.out
 

@@ -29,7 +29,7 @@ def island(fleet: Fleet) -> Iterator[Island]:
 
 
 def test_a_worker_cut_off_for_longer_than_its_lease_is_replaced_and_refused(fleet: Fleet, island: Island) -> None:
-    """Row 25: its task runs elsewhere; it ends its own run in the dark, is refused when it is back, and goes on."""
+    """Row 25: its task runs elsewhere; the end of its own run is refused when it is back, and it goes on."""
     with fleet.api() as server, Client(server) as client, Watch(server):
         with fleet.worker(**island.options) as cut_off, Client(cut_off) as probe:
             task_id = client.submit("gated", [])

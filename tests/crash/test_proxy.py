@@ -1,4 +1,4 @@
-"""The proxy itself: each way to break a link does what it says, or the tests that use it would prove nothing."""
+"""The proxy itself: each way to break a link works, or the tests that use it would prove nothing."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ LONG = "x" * 5000
 
 @pytest.mark.parametrize("when", [2, 3], ids=["as the file is written", "before the row refers to it"])
 def test_a_kill_leaves_no_row_without_its_file_and_no_file_for_long(tmp_path: Path, when: int) -> None:
-    """Of the service's fsyncs the first is for the folder that is made, the second for the file, the third its name."""
+    """The service's first fsync is of the new folder, the second of the file, the third of the file's name."""
     strace = shutil.which("strace")
     assert strace is not None, "this test needs strace (apt-get install strace)"
     inject = (strace, "-D", "-f", "-qq", "-o", str(tmp_path / "strace.log"), "-e", "trace=fsync",

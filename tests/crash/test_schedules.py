@@ -42,7 +42,7 @@ def late(task: dict[str, Any]) -> timedelta:
 
 
 def check_ticks(client: Client, schedule: dict[str, Any], last: datetime | None = None) -> list[datetime]:
-    """Hold the tasks to the schedule: one for each second since its first tick, up to the last one; return those."""
+    """Check that there is one task for each second from the schedule's first to its last tick; return the tasks."""
     state = client.list("/schedule")[0]
     last = datetime.fromisoformat(state["last_fired_at"]) if last is None else last
     found = sorted(tick for tick in ticks_of(client) if tick <= last)
@@ -53,7 +53,7 @@ def check_ticks(client: Client, schedule: dict[str, Any], last: datetime | None 
 
 
 def test_kills_at_random_moments_fire_each_tick_once(tmp_path: Path) -> None:
-    """`kill -9` again and again: when it is back it makes up for what it missed, and repeats nothing."""
+    """`kill -9` again and again: the restarted service submits missed ticks, and repeats none."""
     with run_server(tmp_path) as server, Client(server) as client:
         schedule = create(client)
         until(lambda: len(ticks_of(client)) >= 2, "it never fired")

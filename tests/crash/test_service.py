@@ -1,4 +1,4 @@
-"""The service killed, drained and doubled, for real; a client's journal says what it had promised."""
+"""The service really killed, drained and doubled; a client's journal has what it accepted."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_poison_pill_stops_after_three_crashes_and_others_go_on(tmp_path: Path
 
 
 def test_a_task_that_kills_the_service_ends_alone_in_a_child(tmp_path: Path) -> None:
-    """After three ends of the service it runs by itself in a child: there it can only kill that."""
+    """After three ends of the service it runs alone in a child, and can kill only that."""
     with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
         pill = client.submit("poison_on_loop", [], delay=0.5)
         server.process.wait(30)

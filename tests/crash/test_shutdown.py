@@ -1,4 +1,4 @@
-"""The process ends when it is told to, whatever its tasks do; and no task ends it by sys.exit()."""
+"""The process ends on a signal, whatever its tasks do; and no task ends it by sys.exit()."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _start_stubborn(client: Client, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("signals", [1, 2])
 def test_tasks_that_do_not_stop_end_with_the_service_and_run_again(tmp_path: Path, signals: int) -> None:
-    """One signal ends it after the drain, two at once: with a drain of an hour the test would not end."""
+    """One signal ends it after the drain, two signals end it at once, or the drain of an hour would be waited for."""
     drain = {1: "0.3", 2: "3600"}[signals]
     with run_server(tmp_path, str(TASKS), "--drain", drain) as server, Client(server) as client:
         task_ids = _start_stubborn(client, tmp_path)

@@ -1,4 +1,4 @@
-"""The memory of a real service: beside clients that do not read, and functions that say more than is stored."""
+"""The memory of a real service with clients that do not read, and functions that report faster than is stored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
 MIB = 2**20
 READERS = 50
 RESULTS = 16
-"""Of 1 MB each: what every reader who stands still could take, several times over."""
+"""Number of results of 1 MB: several times what a stalled reader may take."""
 TASKS = '''
 import time
 from tasker import Context, task
@@ -64,7 +64,7 @@ def peak(process: psutil.Process) -> int:
 
 
 def forget_peak(process: psutil.Process) -> int:
-    """Begin to look for the most anew; return what the process holds now."""
+    """Reset the peak memory; return the present memory of the process."""
     Path(f"/proc/{process.pid}/clear_refs").write_text("5")
     return int(process.memory_info().rss)
 
@@ -114,7 +114,7 @@ def test_what_is_beyond_the_limit_is_not_kept_and_the_task_goes_on(tmp_path: Pat
 
 
 def _until_still(process: psutil.Process) -> None:
-    """Wait until the service does nothing more for those who do not read."""
+    """Wait until the service does nothing more for the stalled readers."""
     still, used = 0, -1.0
     limit = time.monotonic() + 60
     while still < 5 and time.monotonic() < limit:

@@ -1,4 +1,4 @@
-"""Streams of events over real connections: live, across kills and processes, and beside readers that stand still."""
+"""Streams of events over real connections: live, across kills and processes, and with stalled readers."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def words(events: list[dict[str, Any]], attempt: int) -> str:
 
 
 def check_whole(events: list[dict[str, Any]], said: int) -> None:
-    """No gap and no repeat, and the last attempt said everything."""
+    """Check that there is no gap and no repeat, and that the last attempt's events are complete."""
     assert [event["sequence"] for event in events] == [*range(1, len(events) + 1)]
     assert events[-1]["type"] == "completed"
     assert words(events, events[-1]["attempt"]) == "".join(f"{number} " for number in range(said))
 
 
-def test_words_come_while_the_task_runs(tmp_path: Path) -> None:
+def test_events_arrive_while_the_task_runs(tmp_path: Path) -> None:
     with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
         task_id = client.submit("talk", [100, 20])
         seen = []
@@ -83,7 +83,7 @@ def follow_all(server: Server, after: str) -> Iterator[dict[str, Any]]:
 
 
 def check_all(seen: list[dict[str, Any]], server: Server, task_ids: list[str]) -> None:
-    """No gap and no repeat: what was told of each task is its log."""
+    """No gap and no repeat: the received events of each task are its log."""
     for task_id in task_ids:
         told = [event for event in seen if event["task_id"] == task_id]
         assert [(event["sequence"], event["type"]) for event in told] == [

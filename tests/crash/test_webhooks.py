@@ -1,4 +1,4 @@
-"""Webhooks of a service that is killed: each end of a task is told, under one id however often, and verifies."""
+"""Webhooks of a killed service: each end of a task is delivered, always under the same id, and verifies."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def receiver() -> Iterator[Receiver]:
         server.shutdown()
 
 
-def test_what_happened_before_and_after_kills_is_told(tmp_path: Path, receiver: Receiver) -> None:
+def test_events_before_and_after_kills_are_delivered(tmp_path: Path, receiver: Receiver) -> None:
     accepted: list[str] = []
     secret = ""
     for kill in range(KILLS):

@@ -1,4 +1,4 @@
-"""Workers on PostgreSQL killed, frozen, drained and raced, for real; a client's journal says what was promised."""
+"""Workers on PostgreSQL really killed, frozen, drained and raced; a client's journal has what was accepted."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _stop_inside(*workers: Server) -> None:
 
 
 def test_workers_killed_under_load_lose_nothing(fleet: Fleet) -> None:
-    """Row 3: `kill -9` at random moments, before and after the function's own end; each extra run is told."""
+    """Row 3: `kill -9` at random moments, before and after the function's own end; each extra run is recorded."""
     with fleet.api() as server, fleet.worker(), Client(server) as client:
         with Load(server) as load:
             for _ in range(4):
@@ -78,9 +78,9 @@ def test_an_api_killed_under_load_keeps_what_it_accepted(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize(("type", "when"), [("gated", "before"), ("gated_in_child", "before"), ("gated", "after")])
 def test_a_worker_killed_between_the_end_and_its_record_runs_the_task_again(fleet: Fleet, type: str, when) -> None:
-    """Row 4: the function has ended, and its result waits at the database's door when the worker is killed.
+    """Row 4: the function has ended, and its result has not reached the database when the worker is killed.
 
-    Behind the door, stored and not yet answered, it counts: the task does not run again.
+    If the result is stored but not yet answered, it counts: the task does not run again.
     """
     with fleet.api() as server, Client(server) as client, Proxy(fleet.url) as proxy:
         with fleet.worker(url=proxy.url) as doomed:
@@ -178,7 +178,7 @@ def test_a_task_that_kills_workers_ends_alone_in_a_child(fleet: Fleet) -> None:
 
 
 def test_a_coroutine_that_blocks_its_loop_for_longer_than_a_lease_runs_once(fleet: Fleet) -> None:
-    """Heartbeats do not live on the loop that tasks can block: nobody takes the task over, nor those beside it."""
+    """Heartbeats do not run on the loop that tasks can block: neither this task nor the others are taken over."""
     with fleet.api() as server, fleet.worker(), fleet.worker(), Client(server) as client:
         accepted = {"blocks": client.submit("block_the_loop", [6])}  # three leases
         fleet.until_noted("start", accepted["blocks"])
@@ -201,7 +201,7 @@ def test_many_workers_run_each_task_once(fleet: Fleet) -> None:
 
 
 def test_a_drained_worker_gives_back_what_it_could_not_end(fleet: Fleet) -> None:
-    """Row 34: SIGTERM lets short tasks end and releases the rest at once, not after a lease; a second one hurries."""
+    """Row 34: SIGTERM lets short tasks end and releases the rest at once, not after a lease; a second forces it."""
     long_lease = {"TASKER_LEASE": "60", "TASKER_HEARTBEAT": "5", "TASKER_DRAIN": "30"}
     with fleet.api(env=long_lease) as server, Client(server) as client:
         with fleet.worker(env=long_lease) as worker:
@@ -221,10 +221,10 @@ def test_a_drained_worker_gives_back_what_it_could_not_end(fleet: Fleet) -> None
     assert again["tries_left"] == 1
 
 
-def test_workers_drained_hurried_and_killed_under_load_hand_over_at_once(fleet: Fleet) -> None:
+def test_workers_drained_forced_and_killed_under_load_hand_over_at_once(fleet: Fleet) -> None:
     """Row 34: TERM and its grace, TERM twice, and KILL when the grace is over: a lease of a minute is never waited for.
 
-    One task that never ends by itself goes from hand to hand, beside a load of short ones.
+    One task that never ends by itself goes from worker to worker, under a load of short ones.
     """
     minute = {"TASKER_LEASE": "60", "TASKER_HEARTBEAT": "2"}
     with fleet.api(env=minute) as server, Client(server) as client, Watch(server), ExitStack() as stack:
@@ -262,7 +262,7 @@ def test_workers_drained_hurried_and_killed_under_load_hand_over_at_once(fleet: 
 
 @pytest.mark.root
 def test_two_workers_of_one_host_name_and_process_id_are_two(fleet: Fleet) -> None:
-    """As in containers, where every worker is process 1: neither takes, extends or ends what is the other's."""
+    """As in containers, where every worker is process 1: neither takes, extends or ends the other's attempts."""
     as_process_1 = ("unshare", "--pid", "--fork", "--kill-child")
     with fleet.api() as server, Client(server) as client:
         with fleet.worker(under=as_process_1) as one, fleet.worker(under=as_process_1) as other:
@@ -280,7 +280,7 @@ def test_two_workers_of_one_host_name_and_process_id_are_two(fleet: Fleet) -> No
     assert {task["attempts"][0]["worker"] for task in tasks} == {worker["worker_id"] for worker in workers}
 
 
-def test_a_new_version_works_beside_the_old_one(fleet: Fleet, tmp_path: Path) -> None:
+def test_a_new_version_works_together_with_the_old_one(fleet: Fleet, tmp_path: Path) -> None:
     """Row 35: under load a migration adds a column, and a worker comes that knows one more type."""
     newer = tmp_path / "newer_tasks.py"
     newer.write_text(TASKS.read_text() + "\n\n@task\ndef brand_new() -> str:\n    return 'new'\n")

@@ -125,7 +125,7 @@ def test_every_object_is_valid(document: dict[str, Any], version: str) -> None:
 
 @pytest.mark.parametrize("document", OBJECTS, ids=_name)
 def test_an_unknown_field_is_refused(document: dict[str, Any]) -> None:
-    """Of the check above: it is as strict as it says, for every kind."""
+    """The check above is strict for every kind."""
     part = "spec" if "spec" in document else "metadata"
     with pytest.raises(jsonschema.ValidationError):
         check(document | {part: document[part] | {"replicaz": 1}}, NEWEST)

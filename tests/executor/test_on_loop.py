@@ -90,7 +90,7 @@ async def test_reports_of_the_function_reach_the_observer(rig: Rig) -> None:
         (Retry("later"), "later"),
     ],
 )
-async def test_an_exception_is_a_failure_and_harms_nobody(rig: Rig, error: BaseException, outcome: str) -> None:
+async def test_an_exception_is_a_failure_of_its_attempt_alone(rig: Rig, error: BaseException, outcome: str) -> None:
     async def raise_it() -> None:
         raise error
 

@@ -16,7 +16,7 @@ _LARGE = 1 << 20
 
 
 class _Pipe:
-    """A pipe as large as a child can make it; told: the lines passed on, dropped: how many were only counted."""
+    """A pipe as large as a child can make it. told: the lines passed on. dropped: how many were only counted."""
 
     def __init__(self) -> None:
         reading, self.writing = os.pipe()

@@ -237,7 +237,7 @@ from tasker.builtin.gpt.local_model import LocalModel
 async def main():
     model = LocalModel(threads=1)
     await model.start()
-    if "--share-pipe" in sys.argv:  # somebody else holds the pipe open: only the kernel can tell of our end
+    if "--share-pipe" in sys.argv:  # another process keeps the pipe open: only the kernel can report our end
         pipe = model._sidecar._process.stdin.fileno()
         holder = [sys.executable, "-c", "import signal; signal.alarm(60); signal.pause()"]
         print(subprocess.Popen(holder, pass_fds=[pipe]).pid)

@@ -1,4 +1,4 @@
-"""Open queues: every submission is counted out as it was counted in, whatever becomes of it."""
+"""Open queues: every submission that is counted in is counted out, whatever its outcome."""
 
 from __future__ import annotations
 

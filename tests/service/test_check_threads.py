@@ -145,7 +145,7 @@ async def test_nothing_is_left_behind() -> None:
 
 
 async def test_many_slow_owners_keep_no_quick_one_waiting(release: threading.Event) -> None:
-    """So many as there are threads wait for theirs; one more, who was never slow, has a turn at once."""
+    """As many slow owners wait as there are threads; another owner, who was never slow, gets a thread at once."""
     threads = CheckThreads(within=60, patience=60, slow_after=0.01)
     owners = [f"slow {number}" for number in range(check_threads.THREADS)]
     for owner in owners:

@@ -1,4 +1,4 @@
-"""tasker.archive.files on a store that does not keep its word: what was stored is looked at again."""
+"""tasker.archive.files with an unreliable store: what was stored is read back and compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Tamper = Callable[[StoredTask], StoredTask | None]
 
 
 class Shelf:
-    """An Archive in memory. tamper: what becomes of a task behind the import's back."""
+    """An ArchiveStore in memory. tamper: changes a task after it was stored."""
 
     def __init__(self, tamper: Tamper = lambda task: task) -> None:
         self.tasks: dict[UUID, StoredTask | None] = {}
@@ -73,7 +73,7 @@ async def test_a_task_that_was_not_stored_is_reported(tamper: Tamper) -> None:
 
 
 async def test_a_line_that_reads_back_differently_is_reported() -> None:
-    """Whoever wrote it, and whatever its digest says: the digest of what is stored would be another."""
+    """Even if its digest is right: the digest of what is stored would differ."""
     head, line, _ = await lines_of(COMPLETED)
     spaced = line.replace(b'":', b'": ')
     tally = archive._Tally()
@@ -93,7 +93,7 @@ async def test_a_pipe_that_breaks_leaves_what_came_through(monkeypatch: pytest.M
 
 
 class Narrow(Shelf):
-    """Takes each task alone, and no two together."""
+    """Accepts each task alone, but no two together."""
 
     def __init__(self, error: type[Exception]) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ async def test_a_fault_of_several_lines_names_them(error: type[Exception], monke
 
 
 class Moody(Shelf):
-    """Refuses what it takes when it is asked again."""
+    """Refuses a task at first, and accepts it when it is tried again."""
 
     asked = 0
 

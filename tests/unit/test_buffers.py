@@ -1,4 +1,4 @@
-"""What is held for clients at a time: counted, and whoever has taken the longest cut off when it is too much."""
+"""Memory held for clients is counted, and the oldest request is cut off when it is too much."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def end(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.wait(tasks)
 
 
-async def test_whoever_has_taken_the_longest_is_cut_off() -> None:
+async def test_the_oldest_request_is_cut_off() -> None:
     all_ = Buffers(100)
     clients, tasks = await start(all_, 40, 40, 20, 30)
     await asyncio.sleep(0)
@@ -64,7 +64,7 @@ async def test_whoever_has_taken_the_longest_is_cut_off() -> None:
     assert all_.size == 0
 
 
-async def test_nobody_is_cut_off_while_there_is_room_or_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_request_is_cut_off_at_once_or_while_memory_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buffers, "PATIENCE", 60.0)
     all_ = Buffers(100)
     clients, tasks = await start(all_, 50, 50, 50)

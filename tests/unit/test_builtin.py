@@ -196,7 +196,7 @@ def test_reverse_keeps_every_character_whole(text: str) -> None:
     assert sorted(turned(text)) == sorted(text)
 
 
-def test_flags_in_a_row_are_told_apart_beside_anything() -> None:
+def test_flags_in_a_row_are_separated_next_to_anything() -> None:
     """Every text of up to six of these: a letter, a flag's letter, and what joins from before and from behind."""
     parts = ("a", "\U0001f1ee", "\u0301", "\u0600", "\u200d", "\U0001f469")
     for size in range(7):

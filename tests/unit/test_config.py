@@ -205,7 +205,7 @@ def test_off_loopback_a_token_or_auth_must_be_set(host: str) -> None:
 
 def test_a_token_that_would_be_ignored_is_refused() -> None:
     (fault,) = faults_of(auth="off", token=TOKEN)
-    assert fault.startswith("TASKER_AUTH: expected auto or on beside TASKER_TOKEN, got off")
+    assert fault.startswith("TASKER_AUTH: expected auto or on with TASKER_TOKEN, got off")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost", "LOCALHOST"])

@@ -1,4 +1,4 @@
-"""What a function may say through its Context, and what of it arrives."""
+"""Reports that a function makes through its Context, and how they arrive."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def test_usage_refuses_what_cannot_be_counted(
     assert said.usages == []
 
 
-def test_usage_that_counts_is_kept_beside_too_much(context: Context, said: Said) -> None:
+def test_usage_that_counts_is_kept_when_the_rest_is_too_large(context: Context, said: Said) -> None:
     context.usage(cost=2, blob="y" * MAX_FIELDS)
     assert said.usages == [{"dropped": "16,395 bytes of fields, more than 16,384", "cost": 2}]
 

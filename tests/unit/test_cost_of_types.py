@@ -44,7 +44,7 @@ SCHEMAS: dict[str, Callable[[int], Any]] = {
     "names": lambda count: {f"word {n}": n for n in range(count)},
     "depth": lambda count: json.loads('{"not":' * (count // 25) + "{}" + "}" * (count // 25)),
 }  # fmt: skip
-"""Schemas of about so many parts, up to what is taken and beyond."""
+"""Schemas with about the given number of parts, up to the limit and beyond."""
 READ: dict[str, tuple[Any, Callable[[int], Any]]] = {
     "backtracking": ({"pattern": "^(a|aa)+$"}, lambda size: "a" * size + "!"),
     "two stars": ({"pattern": "(x+x+)+y"}, lambda size: "x" * size),
@@ -52,7 +52,7 @@ READ: dict[str, tuple[Any, Callable[[int], Any]]] = {
     "half characters": ({}, lambda size: "\ud800" * (size // 10)),
     "other keys": ({"additionalProperties": False}, lambda size: {f"{n}": n for n in range(size // 20)}),
 }
-"""Schemas, and what of about so many bytes is held against them."""
+"""Schemas, and texts of about the given number of bytes to check against them."""
 FLAG, FAMILY = "\U0001f1e9\U0001f1ea", "\U0001f469\u200d\U0001f467"
 PARTS = {
     "letters": "ab", "flags": FLAG, "odd flags": FLAG + FLAG[0], "accents": "e\u0301", "family": FAMILY,
@@ -82,7 +82,7 @@ TYPES: dict[str, dict[str, Callable[[int], Any]]] = {
         },
     },
 }  # fmt: skip
-"""For each built-in type params of about so many bytes, or of so many parts."""
+"""For each built-in type params of about the given number of bytes or parts."""
 
 
 def test_every_built_in_type_has_a_sizer() -> None:

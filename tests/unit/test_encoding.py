@@ -251,7 +251,7 @@ def test_a_number_keeps_its_digits(digits: str, number: float | bytes) -> None:
 
 
 def by_decimal(digits: str) -> float | bytes:
-    """What `read_number` says, in few words and with time that grows faster than the digits."""
+    """A simple form of `read_number`, whose time grows faster than the number of digits."""
     number = float(digits)
     try:
         if Decimal(digits) == Decimal(repr(number)):

@@ -1,4 +1,4 @@
-"""What is counted, and that clients cannot make the counting grow without end."""
+"""What is counted, and that clients cannot make the number of metrics grow without end."""
 
 from __future__ import annotations
 

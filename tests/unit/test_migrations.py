@@ -1,4 +1,4 @@
-"""Migrations: each has a number of its own, for a database remembers only the last that was done."""
+"""Migrations: each has its own number, because a database stores only the last one applied."""
 
 from __future__ import annotations
 

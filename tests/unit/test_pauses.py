@@ -94,7 +94,7 @@ async def test_large_bodies_are_handed_over_one_by_one(size: int, most_at_once: 
     assert passers.most_at_once == most_at_once
 
 
-async def test_a_large_body_that_nobody_waits_for_is_counted_no_more() -> None:
+async def test_a_large_body_whose_client_has_gone_is_no_longer_counted() -> None:
     buffers = Buffers(1 << 30)
     reader = BodyReader(1 << 20, buffers)
     reads = [asyncio.create_task(reader.read(one_body(PIECE + 1), None)) for _ in PIECES]

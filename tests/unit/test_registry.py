@@ -25,7 +25,7 @@ def resize(width: int, *, height: int = 10) -> str:
 
 @pytest.fixture(autouse=True)
 def unmark() -> Iterator[None]:
-    """The mark stays on a function, as it should; here each test marks `resize` anew."""
+    """The mark stays on a function, as it should; here each test marks `resize` again."""
     yield
     vars(resize).clear()
 

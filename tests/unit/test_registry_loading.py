@@ -25,7 +25,7 @@ def {name}(value: int) -> int:
 
 @pytest.fixture(autouse=True)
 def clean_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test imports into a process as it was, from an empty working directory."""
+    """Restore the import state for each test, and use an empty working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     before = set(sys.modules)
@@ -48,7 +48,7 @@ def loaded(*targets: str) -> Registry:
 
 
 def refusal(*targets: str) -> str:
-    """Return what is wrong with the targets, one thing, and that it is in one line."""
+    """Return the only fault of the targets, which must be one line."""
     (fault,) = loaded(*targets).faults
     assert "\n" not in fault.detail
     return fault.detail
@@ -116,7 +116,7 @@ def test_tasks_imported_from_elsewhere_are_not_registered_again() -> None:
     assert loaded("tasks").names() == ["a", "b"]
 
 
-def test_what_lies_beside_a_file_hides_no_other_module() -> None:
+def test_files_next_to_a_task_file_hide_no_other_module() -> None:
     write("mytasks.py", "import colorsys\n" + TASK.format(name="one"))
     write("colorsys.py", "raise RuntimeError")
     assert loaded("mytasks.py").names() == ["one"]
@@ -190,7 +190,7 @@ def test_a_file_that_does_not_compile_fails_alone(text: str, why: str) -> None:
     assert why in refusal("mytasks.py")
 
 
-def test_a_pipe_in_a_folder_of_tasks_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_pipe_in_a_folder_of_tasks_does_not_block(tmp_path: Path) -> None:
     folder = tmp_path / "piped"
     folder.mkdir()
     os.mkfifo(folder / "pipe.py")
@@ -279,7 +279,7 @@ def test_a_broken_file_stops_no_other_and_its_types_are_known(text: str) -> None
         assert (caught.value.kind.name, caught.value.kind.status) == ("type-not-loaded", 503)
 
 
-def test_a_wrong_function_stops_none_beside_it() -> None:
+def test_a_wrong_function_does_not_stop_the_others() -> None:
     write("mytasks.py", TASK.format(name="one") + "\n@task\ndef two(x): ...\n" + TASK.format(name="three"))
     registry = loaded("mytasks.py")
     assert registry.names() == ["one", "three"]
@@ -309,7 +309,7 @@ def test_whatever_a_file_raises_is_its_fault(error: str) -> None:
 # Relative imports
 
 
-def test_a_file_imports_what_lies_beside_it() -> None:
+def test_a_file_imports_files_next_to_it() -> None:
     write("tasks/b.py", "from .helpers import OFFSET\nfrom .a import a\n" + TASK.format(name="b"))
     write("tasks/a.py", TASK.format(name="a"))
     write("tasks/helpers.py", "OFFSET = 1\n")

@@ -1,4 +1,4 @@
-"""Params, by position or by name: what is taken, what is refused, and how every fault is told."""
+"""Params by position or by name: what is accepted and refused, and the message of every fault."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_unknown_names_have_a_problem_of_their_own(name: str) -> None:
     assert caught.value.faults == (Fault(f"/{name}", "unknown field"),)
 
 
-def test_unknown_names_beside_other_faults_are_invalid_params() -> None:
+def test_unknown_names_with_other_faults_are_invalid_params() -> None:
     with pytest.raises(Invalid) as caught:
         short.check({"a": "x", "z": 2})
     assert caught.value.kind.name == "invalid-params"
@@ -311,7 +311,7 @@ def test_only_the_first_fault_of_a_large_value_is_reported(type_: Any, value: An
     assert faults(taking(type_), [value]) == [first]
 
 
-# What is told to clients as the schema is what is taken
+# The schema shown to clients is what is accepted
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3)
@@ -376,7 +376,7 @@ def test_what_check_takes_bind_takes(task_type: TaskType, data: st.DataObject) -
         assert all(_points_into(params, pointer) for pointer, _ in found)
 
 
-# A type that another process runs: what it takes is told by its schema alone
+# A type that another process runs: its params are known by its schema alone
 
 
 def elsewhere(task_type: TaskType) -> TaskType:
@@ -546,7 +546,7 @@ class Local(Struct):
     at: Annotated[datetime, Meta(tz=False)]
 
 
-def test_a_decimal_beside_a_moment_without_a_zone() -> None:
+def test_a_decimal_next_to_a_datetime_without_a_zone() -> None:
     task_type = taking(list[Local])
     (bound,), _ = bind(task_type, [[{"value": "1", "at": "2020-01-01T00:00:00"}]])
     assert bound == [Local(Decimal(1), datetime(2020, 1, 1))]  # noqa: DTZ001

@@ -81,7 +81,7 @@ class Loose(pydantic.BaseModel):
 
 
 def changed(name: str, value: Any) -> Loose:
-    """Return a model of which something was set that it had not taken."""
+    """Return a model with a field set to a value that it would not accept."""
     loose = Loose()
     setattr(loose, name, value)
     return loose

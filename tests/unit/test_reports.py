@@ -1,4 +1,4 @@
-"""When words are stored, by table; and that each is stored once."""
+"""When reports are stored, by table; and that each is stored once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_all_attempts_store_at_the_same_moments() -> None:
 
 
 @pytest.mark.parametrize(("talking", "times"), [(1, 1), (MANY - 1, 1), (MANY, 2), (2 * MANY, 3), (50 * MANY, 3)])
-def test_words_wait_longer_while_many_talk(talking: int, times: int) -> None:
+def test_reports_wait_longer_while_many_attempts_report(talking: int, times: int) -> None:
     pace, now = Pace(), 100.001
     for _ in range(4):
         moments = {pace.next(now) for _ in range(talking)}
@@ -69,7 +69,7 @@ async def test_what_could_not_be_stored_is_stored_once(says_more: bool) -> None:
 
 
 class _Slow:
-    """Stores a report only when it is told to."""
+    """Stores a report only when released."""
 
     def __init__(self) -> None:
         self.kept: list[Report] = []
@@ -135,7 +135,7 @@ async def test_progress_that_is_stored_counts() -> None:
     assert len([message for message in _messages(*store.kept, left) if "cut off" in message]) == 1
 
 
-async def test_who_says_more_than_is_stored_is_told_to_wait() -> None:
+async def test_a_function_that_reports_faster_than_is_stored_has_to_wait() -> None:
     store: Any = _Slow()
     report = ReportBuffer(store, Lease(uuid4(), 1), ManualClock())
     told: list[int] = []

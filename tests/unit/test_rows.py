@@ -1,4 +1,4 @@
-"""The SQL of stores that both engines share: words, named values, and coroutines that never wait."""
+"""The SQL of stores that both engines share: placeholders, named values, and coroutines that never wait."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.tables import at_once
 
 
-def test_words_are_filled_in_with_their_arguments() -> None:
+def test_placeholders_are_filled_in_with_their_arguments() -> None:
     words = {"schema": "main", "any": "IN (SELECT value FROM json_each(:{}))", "index": ""}
     text = "SELECT 1 FROM {schema}.a {index:by_name} WHERE b {any:names}\n"
     assert fill(text, words) == "SELECT 1 FROM main.a  WHERE b IN (SELECT value FROM json_each(:names))"

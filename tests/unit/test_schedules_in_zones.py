@@ -26,7 +26,7 @@ from tasker.rules.ticks import next_tick, ticks
 MINUTE = timedelta(minutes=1)
 DAY = 24 * 60
 REACH = 14 * 60
-"""Minutes checked before and after a change, beside those that it skips or repeats."""
+"""Minutes checked before and after a change, besides those that it skips or repeats."""
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  on the wall clock
 START = datetime(2026, 1, 1, tzinfo=UTC)
 YEARS = (2017, 2027)

@@ -1,4 +1,4 @@
-"""What nothing may go around: where drafts are made, and where tasks are shown."""
+"""Single points that no code may bypass: where drafts are made, and where tasks are shown."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_drafts_are_made_only_where_rights_are_checked() -> None:
 
 
 def test_submissions_are_read_by_the_service_alone() -> None:
-    """Whoever asks passes the body on: no face can differ in what it accepts."""
+    """Every interface passes the body on, so that all accept the same."""
     for name in ("OpenedSubmission", "OpenedReplay", "OpenedSchedule", "Reading"):
         assert callers(name) <= {"service/reading.py", "service/service.py", "requests/submissions.py"}, name
     assert callers("read_submission") == {"requests/schedules.py"}
@@ -60,5 +60,5 @@ def test_on_conflict_is_set_in_two_places_only() -> None:
 
 
 def test_whole_tasks_are_shown_to_readers_alone() -> None:
-    """Every other reply about a task is made by `show_task`, which asks who is told."""
+    """Every other reply about a task is made by `show_task`, which checks the caller's scope."""
     assert callers("encode_task") == {"api/receipts.py", "api/events.py", "wiring/parts.py"}

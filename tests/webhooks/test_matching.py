@@ -95,7 +95,7 @@ def test_a_step_ends_behind_its_last_event_and_the_last_one_at_the_end_of_the_pa
     assert list(find_deliveries([], page, START, at_once=3)) == [([], "end")]
 
 
-def test_a_delivery_is_due_at_once_in_the_lane_of_its_webhook() -> None:
+def test_a_delivery_is_due_at_once_in_the_slot_pool_of_its_webhook() -> None:
     one, own = hook(), hook(task_id=TASK_ID)
     [(found, _)] = find_deliveries(
         [Subscription(one), Subscription(own)], JournalPage(entries=[entry()], cursor="end"), START, at_once=9

@@ -282,7 +282,7 @@ async def test_a_lookup_that_has_ended_frees_its_slot(monkeypatch: pytest.Monkey
         assert await asyncio.wait_for(resolver("example.com"), 5) == ["192.0.2.1"]
 
 
-async def test_lookups_are_bounded_also_when_nobody_waits_for_them(
+async def test_lookups_are_bounded_even_when_abandoned(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     begun: list[str] = []

@@ -188,7 +188,7 @@ async def test_health_shows_a_worker_that_ended(rig: Rig) -> None:
     assert rig.worker.health([])["worker"] == "not running"
 
 
-async def test_health_shows_tasks_that_wait_beside_free_slots(rig: Rig) -> None:
+async def test_health_shows_tasks_that_wait_although_slots_are_free(rig: Rig) -> None:
     due_at = rig.clock.now() - MINUTE
     waiting = PartitionStats(queue="default", type="add", pending=1, oldest_due_at=due_at)
     assert "waited 60 s" in rig.worker.health([waiting])["line"]

@@ -68,7 +68,7 @@ def build_probes(service: Service, settings: Settings, metrics: Metrics, clock: 
 
 
 def make_operations(service: Service, metrics: Metrics, clock: Clock, settings: Settings) -> list[Operation]:
-    """Return every operation, resource by resource; each resource declares its own beside their handlers."""
+    """Return every operation, resource by resource; each resource declares its own at its handlers."""
     made = lru_cache(maxsize=1)(lambda _version: make_document(operations, service.registry))
     events = EventOperations(service)
     health = HealthOperations(service, clock, metrics)
@@ -131,7 +131,7 @@ def _dispatch(operations: Sequence[Operation], bodies: BodyReader, unread: Buffe
 
 
 class Endpoint:
-    """ASGI: the operations of one path. The refusal of any other method names those that there are."""
+    """ASGI: the operations of one path. A 405 for any other method names the allowed ones."""
 
     def __init__(
         self, operations: Sequence[Operation], bodies: BodyReader, unread: Buffers, recorder: Recorder
@@ -162,7 +162,7 @@ class Endpoint:
                 raise
             finally:
                 call.forget_body()
-                # It may have been cut off just as it ended.
+                # Clear the marks of a cut-off that came just as the request ended.
                 self._bodies.buffers.was_cut_off()
                 self._unread.was_cut_off()
         elif head.method == "OPTIONS":
@@ -175,7 +175,7 @@ class Endpoint:
         audited = is_audited(operation)
         reply = await (self._recorder.do(operation, call) if audited else operation.handler(call))
         if isinstance(reply, Stream):
-            if reply.watched:  # else it is made from the body
+            if reply.watched:  # else the stream is made from the body
                 call.forget_body()
             await send_stream(send, call.receive, call.head, reply, self._unread)
         else:

@@ -72,7 +72,7 @@ class AuditOperations:
 
     @get(
         "/audit",
-        "Read who did what, newest first",
+        "List who did what, newest first",
         ok(f"A page of the audit log of the last {KEEP_AUDIT_FOR.days} days.", wire.AuditPage, ("Link",)),
         scope="admin",
         parameters=page_parameters("entries"),

@@ -104,7 +104,7 @@ class BodyReader:
             if task not in self._late:
                 raise
             task.uncancel()
-            self.buffers.was_cut_off()  # it may also be cut off to make room, and was then cancelled twice
+            self.buffers.was_cut_off()  # it may also have been cut off to free memory, and was then cancelled twice
             raise too_slow(f"the body did not come within {self._within:g} seconds") from None
         finally:
             del self._reading[task]
@@ -153,22 +153,22 @@ class BodyReader:
         return parts[0] if len(parts) == 1 else b"".join(parts), buffer
 
     def _count(self, buffer: Buffer, size: int) -> None:
-        """Count what has arrived of a body. Raises Refused if there is no room for it."""
+        """Count what has arrived of a body. Raises Refused if it does not fit into memory."""
         buffer.add(size - buffer.size)
         if self.buffers.is_full:
             raise crowded_out()
 
 
 def crowded_out() -> Refused:
-    """Return the 503 for a large body for which there is no room."""
-    detail = "too many large bodies are on their way, as TASKER_MAX_BUFFERED counts them: send it again after a while"
+    """Return the 503 for a large body that does not fit into memory."""
+    detail = "too many large bodies are arriving (TASKER_MAX_BUFFERED): send it again after a while"
     return Refused("unavailable", detail, CLOSE, (b"retry-after", b"1"))
 
 
 def too_many_kept() -> Refused:
     """Return the 503 for a large body of an owner whose earlier bodies are still being checked or stored."""
     detail = (
-        "large bodies of earlier requests of the same owner are still being checked or stored, and take that part of"
-        " TASKER_MAX_BUFFERED which one owner may have: send it again after a while, and fewer at the same time"
+        "large bodies of the same owner's earlier requests are still being checked or stored, and use up the owner's"
+        " share of TASKER_MAX_BUFFERED: send it again after a while, and fewer at the same time"
     )
     return Refused("unavailable", detail, CLOSE, (b"retry-after", b"1"))

@@ -7,9 +7,9 @@ import asyncio
 PIECE = 64 * 1024
 """Bytes sent to the server at a time. Smaller replies are not counted: as a rule the kernel takes them at once."""
 PATIENCE = 1.0
-"""Seconds during which no request is cut off."""
+"""Age in seconds up to which a request is not cut off, unless its owner is greedy (see Buffers)."""
 _LOOK_EVERY = 0.05
-"""Seconds between checks for room."""
+"""Seconds between checks for free memory."""
 
 
 class Buffers:
@@ -39,14 +39,14 @@ class Buffers:
         return Buffer(self, task, owner)
 
     async def room(self) -> None:
-        """Wait until there is room; call it before reading much from the store."""
+        """Wait until less than the limit is held; call it before reading much from the store."""
         while self.is_full:
             self.make_room()
             if self.is_full:
                 await asyncio.sleep(_LOOK_EVERY)
 
     def was_cut_off(self) -> bool:
-        """Tell, once, whether the current task was cancelled to make room; if so, undo the cancellation."""
+        """Tell, once, whether the current task was cancelled to free memory; if so, undo the cancellation."""
         task = asyncio.current_task()
         if task is None or task not in self._cut_off:
             return False
@@ -55,7 +55,7 @@ class Buffers:
         return True
 
     def make_room(self, owner: str = "") -> None:
-        """Cut off requests to make room for the owner: of a greedy owner at once, others once older than PATIENCE."""
+        """Cut off requests to free memory for the owner: of a greedy owner at once, others once older than PATIENCE."""
         now, current = asyncio.get_running_loop().time(), asyncio.current_task()
         while self.is_full:
             greedy = next((one for one, size in self._of_owners.items() if size > self._most / 2), owner)
@@ -127,7 +127,7 @@ class Buffer:
             self._all.count(self, -min(size, self.size))
 
     def keep(self) -> bool:
-        """Protect it: what it holds is on its way to the store. Return False if its owner keeps too much already."""
+        """Do not cut it off while its content is stored. Return False if its owner keeps too much already."""
         return self._all.keep(self)
 
     def close(self) -> None:

@@ -93,7 +93,7 @@ class Call:
         return self.id_of("task_id")
 
     def query(self) -> dict[str, Any]:
-        """Return the given query parameters. Raises Invalid with every fault; pointers are names (`/limit`)."""
+        """Return the given query parameters. Raises Invalid with every fault, each at `/` and the parameter's name."""
         return read_query(self._scope["query_string"], self._parameters)
 
     async def body(self) -> bytes:

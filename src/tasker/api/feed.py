@@ -144,7 +144,7 @@ class _Writer:
     def heartbeat(self, cursor: str) -> bytes:
         """Return a heartbeat; its id, without data, lets the client resume here.
 
-        The id is sealed anew, so that it does not reveal whether events happened that the client may not see.
+        The id gets a new salt, so that it does not reveal whether events that the client may not see happened.
         """
         if not self._is_sse:
             return b"\n"

@@ -43,7 +43,7 @@ log = structlog.get_logger("tasker.api")
 
 
 class Body(NamedTuple):
-    """A kind of body: its media types, its most bytes, and the setting of that limit."""
+    """A kind of body: its media types, its limit in bytes, and the name of the setting for that limit."""
 
     medias: tuple[bytes, ...]
     max_size: int

@@ -62,7 +62,7 @@ def limit_headers(bucket: Bucket) -> tuple[Header, ...]:
 
 
 class Failures:
-    """Failures by address: `per_minute` are allowed, and as many again each minute."""
+    """Failed authentications by address: a token bucket each, of `per_minute` failures, refilled within a minute."""
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
@@ -74,7 +74,7 @@ class Failures:
         return bucket is not None and bucket.is_empty(now)
 
     def count(self, address: str, now: float) -> int:
-        """Count a failure; return 0, or the seconds until the next one is allowed if this one was not."""
+        """Count a failure; return 0 if it was within the limit, else the seconds until the next one is allowed."""
         bucket = self._buckets.get(address)
         if bucket is None:
             bucket = self._buckets[address] = Bucket(self._per_minute / 60, self._per_minute, now)

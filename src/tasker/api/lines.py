@@ -31,7 +31,7 @@ _LOOK_EVERY = 1.0
 
 
 class Line(NamedTuple):
-    """One submission as it was sent. place: counts submissions from 0. number: of its line from 1, if it has one.
+    """One submission as it was sent. place: its index, from 0. number: of its line, from 1; None in an array.
 
     text: None if it is longer than a submission may be.
     """

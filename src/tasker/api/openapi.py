@@ -132,7 +132,7 @@ def make_document(operations: Sequence[Operation], registry: Registry) -> bytes:
 
 
 def _by_parameter(operations: Sequence[Operation]) -> Links:
-    """Return the operations whose path has one parameter, by its name: what can be done with such an id."""
+    """Group the operations whose path has exactly one parameter by its name, to link a reply's id to them."""
     links: Links = {}
     for operation in operations:
         names = re.findall(r"\{(\w+)\}", operation.path)
@@ -155,7 +155,7 @@ def _struct_schemas(operations: Sequence[Operation]) -> dict[str, Node]:
 
 
 def _as_sent(schema: Node) -> Node:
-    """Return a struct's schema without the defaults of its readers: as `shapes.Always` and `shapes.Sometimes` say."""
+    """Return a struct's schema as the service sends it: without the client's defaults of `Always` and `Sometimes`."""
     required = set(schema.get("required", ()))
     properties: dict[str, Node] = {}
     for name, node in schema.get("properties", {}).items():
@@ -171,12 +171,12 @@ def _as_sent(schema: Node) -> Node:
 
 
 def _outside(node: Any) -> Any:
-    """Return a schema with the outside names of structs."""
+    """Return a schema with structs renamed by _NAMES."""
     if isinstance(node, list):
         return [_outside(item) for item in node]
     if not isinstance(node, dict):
         return node
-    if isinstance(node.get("$ref"), str):  # of `shapes.like`: the reference says it all
+    if isinstance(node.get("$ref"), str):  # made by `shapes.like`: the reference already says that it is an object
         node = {key: value for key, value in node.items() if key != "type"}
     return _with_items(
         {key: _renamed(value) if key in ("$ref", "title") else _outside(value) for key, value in node.items()}
@@ -184,7 +184,7 @@ def _outside(node: Any) -> Any:
 
 
 def _with_items(schema: Node) -> Node:
-    """Return an array's schema with its `items`: optional in JSON Schema, but some readers of OpenAPI need it."""
+    """Return an array's schema with its `items`: optional in JSON Schema, but some OpenAPI tools need it."""
     return {**schema, "items": {}} if schema.get("type") == "array" and "items" not in schema else schema
 
 
@@ -351,7 +351,7 @@ def _problem_answer(kinds: Sequence[ProblemKind]) -> Node:
 
 
 def _problem_shapes(kinds: Sequence[ProblemKind]) -> list[str]:
-    """Return the schemas of these problems: that of a refused request, that of a failed task."""
+    """Return the schemas of these problems: one for a refused request, one for a failed task."""
     of_request = ["Problem"] if any(kind.status is not None for kind in kinds) else []
     return of_request + (["TaskProblem"] if any(kind.status is None for kind in kinds) else [])
 
@@ -397,7 +397,7 @@ def _array_schema(task_type: TaskType, named: Node) -> Node | None:
 
 
 def _hoisted(node: Any, prefix: str) -> Any:
-    """Return a schema whose references point to its definitions in this document."""
+    """Return a schema with its references rewritten to the places of its definitions in this document."""
     if isinstance(node, list):
         return [_hoisted(item, prefix) for item in node]
     if not isinstance(node, dict):

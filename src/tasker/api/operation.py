@@ -1,4 +1,4 @@
-"""What an operation of the API is, and how a resource declares its operations beside their handlers.
+"""Operations of the API, and the decorators by which a resource declares them at its handlers.
 
 A resource is a class whose handlers are decorated with their operations (`@get("/task/{task_id}", ...)`), from which
 come the routes, the OpenAPI document and the docs.
@@ -33,15 +33,15 @@ BODY_PROBLEMS = (
     "invalid-unicode",
     "too-many-items",
 )
-"""Of every operation with a body."""
+"""Problems of every operation with a body."""
 WRITE_PROBLEMS = ("cross-origin", "payload-too-large", "unsupported-media-type", "unsupported-encoding")
-"""Of every operation but GET: refused by the head of the request, whether the operation reads its body or not."""
+"""Problems of every operation but GET: the guards check the headers of a body even if the operation ignores it."""
 STORE_PROBLEMS = ("invalid-params", "budget-exhausted", "expired", "not-unique", "limit-reached", "queue-full")
-"""Of every submission of a task."""
+"""Problems of every submission of a task."""
 SUBMIT_PROBLEMS = (*STORE_PROBLEMS, "idempotency-in-flight", "idempotency-key-reuse")
-"""Of submissions with an Idempotency-Key."""
+"""Problems of submissions with an Idempotency-Key."""
 TYPE_PROBLEMS = ("unknown-type", "type-not-loaded")
-"""Of bodies that name a task type."""
+"""Problems of bodies that name a task type."""
 
 
 class Answer(NamedTuple):
@@ -64,14 +64,16 @@ async def _no_handler(_: Call) -> Reply:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing that a client can ask for; as a decorator it declares the handler, whose name is the operation's id.
+    """An operation of the API. As a decorator it declares its handler; the handler's name is the operation's id.
 
-    scope: what the caller's key must have; "any": any key will do, for operations that show nothing of anybody's tasks;
-    "public": no key, for the paths of auth.PUBLIC_PATHS alone. problems: its own rows of PROBLEMS, beside the usual
-    ones (see `all_problems`). request_headers, and `headers` of the answers: rows of openapi.py. body: a struct, or
-    "submission" (SubmissionBody), "batch" (many of these), or "params" (of the task type in the path); example: such a
-    body; is_optional: the body may be left out. media: the media type of its replies; streams: those of a 200 that is
-    sent event by event; page: whether a browser gets an HTML page instead.
+    scope: the scope that the caller's key needs. "any": any key, for operations that show nothing of anybody's tasks.
+    "public": no key; allowed only for auth.PUBLIC_PATHS.
+    problems: names in PROBLEMS, besides the usual ones (see `all_problems`).
+    request_headers, and `headers` of the answers: names of headers in openapi.py.
+    body: a struct, or "submission" (SubmissionBody), "batch" (many of these), or "params" (of the type in the path).
+    example: of the body. is_optional: the body may be left out.
+    media: the media type of replies. streams: media types of a 200 that is sent event by event. page: whether a browser
+    gets an HTML page instead.
     """
 
     method: str
@@ -104,7 +106,7 @@ class Operation:
 
     @property
     def all_problems(self) -> tuple[str, ...]:
-        """Its own problems, and those that every such operation has, unless `usual` is False or it is public."""
+        """Its own problems, and the usual ones of its kind unless it is public or `usual` is False."""
         if self.public or not self.usual:
             return self.problems
         of_body = BODY_PROBLEMS if self.body is not None else ()

@@ -19,7 +19,7 @@ MAX_LIMIT = 500
 
 
 def page_parameters(things: str) -> tuple[Parameter, Parameter]:
-    """Return the parameters of a list of these things."""
+    """Return the query parameters of a list."""
     return (
         Parameter(
             "limit",
@@ -42,7 +42,7 @@ def page_reply(call: Call, path: str, page: Any) -> Reply:
 
 
 def show_page(call: Call, path: str, shown: Callable[..., Any], page: PageOf[T], view: Callable[[T], Any]) -> Reply:
-    """Return a page that was found as a page of `shown`, each of its items by `view`."""
+    """Convert a page to a page of `shown`, each item by `view`."""
     items = [view(item) for item in page.items]
     return page_reply(call, path, shown(items=items, next_cursor=page.next_cursor))
 

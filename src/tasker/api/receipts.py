@@ -1,6 +1,6 @@
 """Receipts: what a key without the scope `read` is shown of a task: its id, its status, and what the request has sent.
 
-A key that may submit or control a task must learn nothing else of it, neither who submitted it nor what came of it.
+A key that may submit or control a task must learn nothing else of it, such as who submitted it or its result.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tasker.wire.tasks import TaskReceipt
 
 _NOT_SENT = frozenset({"task_id", "status", "reason", "links"})
 _ALWAYS = frozenset({"owner", "replay_of", "schedule_id", "traceparent"})
-"""Members that the head or the path of the request sets."""
+"""Fields that the headers, the key or the path of a request set: always the caller's own."""
 _SENT = tuple(name for name in TaskReceipt.__struct_fields__ if name not in _NOT_SENT)
 _values = attrgetter(*_SENT)
 
@@ -67,19 +67,19 @@ def members(body: bytes) -> frozenset[str]:
 
 
 def as_told(caller: Caller, fault: Invalid, given: Collection[str]) -> Invalid:
-    """Return the faults of a submission that is made of another, without what the caller may not read of that one.
+    """Return the faults of a submission derived from another task or schedule, without what the caller may not read.
 
-    given: the members that the caller has sent; faults in them are the caller's own.
+    given: the members that the caller has sent; only faults in them are shown in full.
     """
     if caller.may("read"):
         return fault
     own = [_bare(one) for one in fault.faults if one.pointer.partition("/")[2].partition("/")[0] in given]
-    rest = Fault("", "what it is made of does not fit its task type any more: a key with the scope read is told why")
+    rest = Fault("", "the original no longer fits its task type; a key with the scope read may see why")
     faults = own if own and len(own) == len(fault.faults) else [*own, rest]
     detail = "; ".join(f"{one.pointer}: {one.detail}" if one.pointer else one.detail for one in faults[:3])
     return Invalid(detail, faults=faults)
 
 
 def _bare(fault: Fault) -> Fault:
-    """Return a fault without the number that the caller's value is compared to: it may be the other task's."""
+    """Return a fault without the number in it, which the caller's value was compared to: it may be the other task's."""
     return Fault(fault.pointer, re.sub(r" \([0-9.,e+]+ s\)$", "", fault.detail))

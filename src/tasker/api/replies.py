@@ -106,7 +106,7 @@ def _always() -> bool:
 
 
 async def send_reply(send: Send, head: Head, reply: Reply, unread: Buffers | None = None) -> None:
-    """Send `reply`; for HEAD without its body. unread: counts a large one until the client has read it."""
+    """Send `reply`, without its body for HEAD. unread: counts a large reply until the client has read it."""
     head.status = reply.status
     headers = [*reply.headers, *head.limits, (b"request-id", head.request_id)]
     body = reply.body
@@ -156,7 +156,7 @@ async def send_stream(send: Send, receive: Receive, head: Head, stream: Stream, 
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         while head.method != "HEAD" and (chunk := await _next(stream.chunks, leaving)) is not None:
             if not head.is_welcome():
-                break  # the client reconnects, and is told why then
+                break  # the client reconnects, and gets the problem then
             await _send_pieces(send, chunk, unread)
             del chunk  # do not hold it while waiting for the next one
             if unread.is_full:

@@ -106,7 +106,7 @@ class ScheduleOperations:
         "Submit a task of the schedule now",
         {
             202: Answer(
-                "Accepted, apart from the ticks.",
+                "Accepted; the schedule's ticks stay the same.",
                 Task,
                 ("Location", "Retry-After", "Idempotency-Replayed"),
                 receipt=TaskReceipt,

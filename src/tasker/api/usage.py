@@ -38,7 +38,7 @@ USAGE_PARAMETERS = (
     text_parameter("owner", "Only tasks of this owner; without the scope admin, only one's own."),
     choices_parameter(
         "group",
-        "What rows are made by; repeated or separated by commas. By default all three; `total` is there in any case.",
+        "What to group rows by; repeated or separated by commas. By default all three; `total` is there in any case.",
         GROUPS,
     ),
 )

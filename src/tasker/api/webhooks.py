@@ -101,7 +101,7 @@ class WebhookOperations:
 
     @post(
         "/webhook/{webhook_id}/rotate",
-        "Sign with a new secret, for a while beside the old one",
+        "Sign with a new secret, and for a while also with the old one",
         ok("The webhook with its new secret.", wire.WebhookWithSecret, receipt=wire.WebhookReceipt),
         scope="control",
         problems=("conflict",),

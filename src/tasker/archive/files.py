@@ -180,7 +180,7 @@ async def rehearse(
     clock: Clock = _CLOCK,
     rules: UrlRules | None = None,
 ) -> None:
-    """Find what this store cannot take of an archive, or holds with other content; change nothing.
+    """Find what this store cannot take from an archive, or holds with other content; change nothing.
 
     Raises ArchiveError and Conflict with the number of the line, or of the lines that cannot be stored together.
     """
@@ -205,7 +205,7 @@ async def _makers(archive: ArchiveStore) -> Makers:
 
 
 def _of_lines(lines: Sequence[_Line], error: ArchiveError | Conflict) -> ArchiveError | Conflict:
-    """Return the error for lines each of which can be stored alone."""
+    """Return the error for lines that can be stored one by one, but not together."""
     first, last = lines[0].number, lines[-1].number
     where = f"line {first}" if first == last else f"lines {first} to {last}, which cannot be stored together"
     if isinstance(error, Conflict):
@@ -411,4 +411,4 @@ def _check_end(number: int, text: bytes, tally: _Tally, rest: Iterator[tuple[int
             f"the archive was changed: its last line says {trailer}, and it holds {tally.trailer}; {_AGAIN}"
         )
     if next(rest, None) is not None:
-        raise ArchiveError(f"line {number + 1}: expected nothing behind the archive's last line")
+        raise ArchiveError(f"line {number + 1}: expected nothing after the archive's last line")

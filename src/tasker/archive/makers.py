@@ -1,4 +1,4 @@
-"""Give scopes to the schedules of older archives, which have none: those of the keys that may have made them."""
+"""Give scopes to the schedules of older archives, which have none, by the keys that may have created them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 class Makers:
-    """Gives a schedule without `scopes` those that all keys of its owner share which may have made it.
+    """Gives a schedule without `scopes` the scopes that all of its owner's keys with the scope `submit` share.
 
     A store does the same with its own older rows (migration 0017). The keys come from the archive, where they precede
     the schedules; for an owner without keys there, those of the store (`there`) count.

@@ -38,7 +38,7 @@ _decode_reply = msgspec.json.Decoder(Task).decode
 
 
 def vet_task(task: StoredTask, latest: datetime) -> None:
-    """Raise ValueError, with the field and what was expected. latest: no time but NEVER may be after it."""
+    """Raise ValueError, with the field and what was expected. latest: limit of all times except NEVER."""
     _vet_names(task)
     _vet_counts(task)
     _vet_times(task, latest)

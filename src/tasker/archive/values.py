@@ -22,10 +22,10 @@ from tasker.validation.jsontext import read_json
 T = TypeVar("T", bound=msgspec.Struct)
 
 MOST = 2_000_000_000
-"""The largest count for a 32-bit column, which leaves it room to grow."""
+"""The largest count that is accepted for a 32-bit column: below its limit, so that the count can still grow."""
 MAX_INT = 2**63 - 1
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
-"""The time of what waits for something else, or is kept for ever."""
+"""Stored as the time of a task that waits for others, and as the expiry of what is kept for ever."""
 MAX_NAME = 100
 _TYPE = re.compile(type_name_pattern)
 _QUEUE = re.compile(queue_name_pattern)
@@ -68,7 +68,7 @@ def _within(where: str, value: Any, least: Any, most: Any, optional: bool, what:
 
 
 def text(where: str, value: str | None, most: int, *, least: int = 1, optional: bool = False) -> None:
-    """Check a text: any, without NUL, which PostgreSQL does not store."""
+    """Check a text: anything without NUL, which PostgreSQL cannot store."""
     if value is None and optional:
         return
     if value is None or not least <= len(value) <= most or "\0" in value:

@@ -15,7 +15,7 @@ from tasker.model.archive import StoredRecord, StoredTask
 from tasker.rules.urls import UrlRules
 
 MAX_AHEAD = timedelta(days=36_525)
-"""How far ahead of now a time may be: as far as the end of a key."""
+"""How far in the future a time may be: as far as the expiry of a key."""
 
 
 class Vetting:

@@ -1,4 +1,4 @@
-"""Fire schedules at their ticks. What a tick does is the rule of `service.schedules`; this decides when to look."""
+"""Fire schedules at their ticks. `service.schedules` decides what a tick does; this module decides when to look."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOOK_AGAIN = 1.0
 _ASK_AGAIN = 5.0
 """Most seconds between looks into the store: another process may have changed a schedule, and ended."""
 _AT_LEAST = 0.02
-"""Seconds between looks into a store whose time is behind ours."""
+"""Minimum seconds between looks into the store, whose clock may be behind ours."""
 _AFTER_A_FAULT = 1.0
 """Seconds."""
 

@@ -20,7 +20,7 @@ _log = structlog.get_logger(__name__)
 class Chore(NamedTuple):
     """Something to do regularly; `run_once` returns how many rows it changed.
 
-    full: after that many rows it runs again at once, or rather after a `pause` that lets others write.
+    full: if a run changed at least this many rows, the next one follows after `pause`, which lets others write.
     """
 
     name: str

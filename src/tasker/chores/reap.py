@@ -22,7 +22,7 @@ async def reap(engine: Engine, clock: Clock, random: Random, *, limit: int = BAT
     """End attempts whose lease has expired as interrupted: their tasks go back to the queue. Return how many."""
     reaped = 0
     while expired := await engine.find_expired(limit=min(AT_ONCE, limit - reaped)):
-        # All at once, in one transaction: until its end is stored, a worker that lives may extend a lease again.
+        # All in one transaction: until the end of an attempt is stored, a live worker may still extend its lease.
         ends = [engine.complete(claim.lease, decide(Interrupted(), claim, clock.now(), random)) for claim in expired]
         ended = [claim for claim, stored in zip(expired, await asyncio.gather(*ends), strict=True) if stored]
         for claim in ended:

@@ -24,7 +24,7 @@ _EXIT_CODES = (
 )
 _COMMANDS = (
     ("serve", "tasker.cli.serve:serve", "Run the service."),
-    ("worker", "tasker.cli.worker:worker", "Run tasks beside other processes, without an API."),
+    ("worker", "tasker.cli.worker:worker", "Run tasks without an API, next to other processes."),
     ("migrate", "tasker.cli.migrate:migrate", "Bring the database up to date."),
     ("export", "tasker.cli.archive:export", "Write everything stored as JSON Lines."),
     ("import", "tasker.cli.archive:import_", "Store what `tasker export` wrote, and verify it."),
@@ -35,7 +35,7 @@ _COMMANDS = (
     ("usage", "tasker.cli.usage:usage", "Show what tasks used up: tokens, cost, run time, counts."),
     ("queue", "tasker.cli.queues:app", "Pause, resume and limit queues."),
     ("schedule", "tasker.cli.schedules:app", "Submit tasks by the clock."),
-    ("model", "tasker.cli.model:app", "The local language model: install it, or see what is there."),
+    ("model", "tasker.cli.model:app", "The local language model: install it, or show whether it is."),
     ("healthcheck", "tasker.cli.health:healthcheck", "Ask the service whether it is ready."),
     ("version", "tasker.cli.version:version", "Print the version and the build."),
 )

@@ -50,7 +50,7 @@ def export(file: str = "-", /, *, data_dir: DataDir = None) -> int:
 
 
 def import_(file: str = "-", /, *, data_dir: DataDir = None, max_line: MaxLine = archive.MAX_LINE >> 20) -> int:
-    """Store what `tasker export` wrote, and verify it. What the store has already is left as it is.
+    """Store what `tasker export` wrote, and verify it. What is already in the store stays as it is.
 
     Every line is checked and stored in a trial run before anything is stored for good: an archive with a fault changes
     nothing. An import that was cut off may be repeated. The service's next start takes up the tasks that were open.
@@ -69,9 +69,9 @@ def import_(file: str = "-", /, *, data_dir: DataDir = None, max_line: MaxLine =
         _checked(given, settings, max_line << 20) as checked,
     ):
         done = _import_lines(settings, checked)
-    known = f", {done.known:,} were there already" if done.known else ""
-    gone_on = f" ({done.gone_on:,} of them have gone on since)" if done.gone_on else ""
-    erased = f", {done.erased:,} have expired or were erased here, and are not" if done.erased else ""
+    known = f", {done.known:,} existed already" if done.known else ""
+    gone_on = f" ({done.gone_on:,} of them have changed since)" if done.gone_on else ""
+    erased = f", {done.erased:,} have expired or were erased here and are not imported" if done.erased else ""
     others = f" and {done.records:,} other records" if done.records else ""
     what = f"{done.stored:,} tasks{others} into {_describe(settings)}{known}{gone_on}{erased}"
     note(f"imported {what}; counts and digest agree")
@@ -163,7 +163,7 @@ def _path(file: str) -> Path:
 
 @contextmanager
 def _written(file: str) -> Iterator[BinaryIO]:
-    """Open the file to write an archive to. It gets its name only when it is complete, also after a power cut."""
+    """Open a temporary file for an archive; rename it to its path once it is complete and on disk."""
     if _is_standard(file):
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()

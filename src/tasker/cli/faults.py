@@ -1,4 +1,4 @@
-"""Turns an error into a message, advice and the exit code."""
+"""Convert an error to a message, advice and the exit code."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from cyclopts import App
 from tasker.cli.exits import Exit
 from tasker.cli.terminal import note, show
 
-app = App(name="model", help="The local language model: install it, or see what is there.")
+app = App(name="model", help="The local language model: install it, or show whether it is.")
 
 
 @app.command

@@ -78,7 +78,7 @@ __all__ = [
 
 DEFAULT_URL = "http://127.0.0.1:5000"
 _LONGEST_POLL = timedelta(seconds=60)
-"""The longest that the service holds a reply back."""
+"""Longest `wait` of one request."""
 _SHORTEST_POLL = 1.0
 """Seconds."""
 
@@ -278,7 +278,7 @@ class Tasker:
         return self._connection.send("GET", f"/task/{task_id}", query=query, wait=wait, retries=retries)
 
     def _pace(self, reply: Response) -> None:
-        """Pause if the service did not hold the reply back (it is stopping, say), so as not to poll in a tight loop."""
+        """Pause if the service answered without waiting (it is stopping, say), so as not to poll in a tight loop."""
         if reply.elapsed.total_seconds() < _SHORTEST_POLL:
             asked = read_retry_after(reply)
             self._sleep(asked.total_seconds() if asked else _SHORTEST_POLL)

@@ -1,4 +1,4 @@
-"""What a call of the client can raise, as one tree:
+"""The exceptions of the client, as one tree:
 
 ClientError
 ├── Unreachable        no answer came, not even to the retries
@@ -91,7 +91,7 @@ class Unavailable(ServiceError):
 
 
 class TaskFailed(ClientError):
-    """The task failed: `type` is the exception's class where there is one, else the problem's name."""
+    """The task failed: `type` is the class of the exception if one was raised, else the problem's name."""
 
     def __init__(self, task_id: UUID, url: str, problem: TaskProblem) -> None:
         exception = problem.exception

@@ -1,4 +1,4 @@
-"""How a task is to be run: what the client sends beside its type and params."""
+"""Options of a submission: what the client sends besides the type and the params."""
 
 from __future__ import annotations
 

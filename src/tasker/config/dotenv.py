@@ -22,7 +22,7 @@ def read_dotenv(file: Path) -> dict[str, str | None]:
 
 
 def _check(file: Path) -> None:
-    """Raise ConfigError for a line of ours that cannot be read: its setting would be silently ignored."""
+    """Raise ConfigError for an unreadable line that names one of our variables: it would be silently ignored."""
     if not file.is_file():
         return
     with file.open(encoding="utf-8") as text:

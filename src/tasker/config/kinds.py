@@ -19,7 +19,7 @@ _VISIBLE_ASCII = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True)
 class Expected:
-    """What a setting takes, in words: the X of "expected X, got Y". flag: whether the setting has a generated flag."""
+    """The values of a setting in words: the X of "expected X, got Y". flag: whether it has a generated flag."""
 
     words: str
     secret: bool = False

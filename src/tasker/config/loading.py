@@ -22,7 +22,7 @@ from tasker.config.kinds import Expected
 from tasker.config.settings import GptSettings, Settings
 from tasker.errors import ConfigError
 
-_CLIENT_VARIABLES = {"TASKER_URL"}  # read by the command line and the client; no fault beside a server's settings
+_CLIENT_VARIABLES = {"TASKER_URL"}  # read by the command line and the client; no fault among a server's settings
 _SPECIAL_VARIABLES = {"gpt_api_key": "OPENAI_API_KEY", "gpt_base_url": "OPENAI_BASE_URL"}
 
 

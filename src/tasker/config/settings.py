@@ -75,9 +75,7 @@ class GptSettings(_Frozen):
         "Who writes the text: `openai` (billed to your key), `local` (the small model on this machine), or `auto`: "
         "OpenAI if there is a key, else local",
     )
-    model: Annotated[str | None, Expected("the name of a model")] = _setting(
-        None, "The model asked for when a task names none"
-    )
+    model: Annotated[str | None, Expected("the name of a model")] = _setting(None, "The model for tasks that name none")
     api_key: Annotated[SecretStr | None, Expected("a key", secret=True)] = _setting(
         None, "The provider's key; without one `gpt` uses the local model"
     )
@@ -88,7 +86,7 @@ class GptSettings(_Frozen):
     )
     prices: Prices = _setting(
         None,
-        "What models cost that no price table knows, as JSON in US dollars for a million tokens: "
+        "Prices of models that the price table lacks, as JSON in US dollars for a million tokens: "
         '`{"my-model": {"input": 0.15, "output": 0.6}}`, `"*"` for any other model',
     )
 
@@ -110,7 +108,7 @@ class Settings(_Frozen):
     )
     pool_size: Annotated[int, *whole(3, 1000)] = _setting(
         8,
-        "Connections of each process to PostgreSQL, beside the one that listens: two store submissions, one stores"
+        "Connections of each process to PostgreSQL, besides the one that listens: two store submissions, one stores"
         " ends of attempts, the rest claim and read; 4 are enough for a worker",
     )
     worker: SwitchWithoutFlag = _setting(
@@ -136,12 +134,12 @@ class Settings(_Frozen):
     )
     lease: Duration = _setting(
         _seconds(10),
-        "Seconds until an attempt without a sign of life is taken from its worker: the longest that a task waits "
+        "Seconds until an attempt without a heartbeat is taken from its worker: the longest that a task waits "
         "when its worker's machine is lost",
     )
     heartbeat: Duration = _setting(
         _seconds(3),
-        "Seconds between signs of life; at most half of the lease; with the defaults, two may fail",
+        "Seconds between heartbeats; at most half of the lease; with the defaults, two may fail",
     )
     drain: Duration = _setting(_seconds(30), "Seconds that running tasks have to end when the service stops")
     cancel_grace: Duration = _setting(_seconds(5), "Seconds from asking a task to stop until it is killed")
@@ -181,7 +179,7 @@ class Settings(_Frozen):
     )
     keep_events_size: Size = _setting(
         ByteSize(256 << 20),
-        "About how many bytes of the order of events are kept (not their content): some 100 bytes a task",
+        "Approximate bytes of the journal, which has the order of events but not their content: some 100 bytes a task",
     )
     max_body: Size = _setting(ByteSize(1 << 20), "Largest request body")
     max_batch: Size = _setting(ByteSize(256 << 20), "Largest request body of submissions in lines (`POST /batch`)")
@@ -196,7 +194,7 @@ class Settings(_Frozen):
         "slowest client is cut off",
     )
     spill_over: Size = _setting(
-        ByteSize(256 << 10), "With SQLite a larger result has a file of its own, in `results` beside the database"
+        ByteSize(256 << 10), "With SQLite a larger result has a file of its own, in `results` next to the database"
     )
     child_max_tasks: Annotated[int, *whole(1)] = _setting(1000, "Tasks after which a child process is replaced")
     child_max_memory: Annotated[Size | None, Expected("a size of 1 KiB or more (1GiB, 512MB)")] = _setting(
@@ -243,7 +241,7 @@ class Settings(_Frozen):
         return self
 
     def _misfits(self) -> Iterator[str]:
-        """Yield what is wrong with settings that are each valid, but not together."""
+        """Yield a message for each combination of valid settings that do not fit together."""
         if not self.worker and self.database_url is None:
             yield (
                 "TASKER_WORKER (--no-worker): expected on, got off without TASKER_DATABASE_URL: one process holds the "
@@ -258,7 +256,7 @@ class Settings(_Frozen):
                 f"got {self.heartbeat.total_seconds():g} s"
             )
         if self.auth == "off" and self.token is not None:
-            yield "TASKER_AUTH: expected auto or on beside TASKER_TOKEN, got off, which ignores the token; unset one"
+            yield "TASKER_AUTH: expected auto or on with TASKER_TOKEN, got off, which ignores the token; unset one"
         if not is_loopback(self.host) and self.token is None and self.auth == "auto":
             yield (
                 f"TASKER_HOST: {self.host} is reachable from other machines; set TASKER_TOKEN to a secret of "

@@ -1,4 +1,4 @@
-"""One running attempt: its outcome when its function, the client, the worker and the clock disagree."""
+"""One running attempt, and its outcome: decided by its function, the client, the worker or the clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasker.tasktypes.context import Reporter
 
 
 class Stop:
-    """A worker's request that an attempt ends. May be made at any time, also before the start; for the loop's thread.
+    """A worker's request that an attempt ends; allowed at any time, also before the start, in the loop's thread.
 
     The executor listens through `attach`; the worker only calls `cancel` and `abandon`.
     """
@@ -42,7 +42,7 @@ class Stop:
         return self.cancelled or self.abandoned is not None
 
     def attach(self, listener: Callable[[], None]) -> None:
-        """Call `listener` at each request, and now if there was one already. One listener at a time."""
+        """Call `listener` at each request, and now if one was made already. One listener at a time."""
         self._listener = listener
         if self.is_requested:
             listener()
@@ -56,7 +56,7 @@ class Stop:
 
 
 class Observer(Reporter, Protocol):
-    """Takes what a function reports, and what the executor observes of its attempt.
+    """Receives a function's reports, and what the executor observes of its attempt.
 
     max_output: bytes that the attempt may report, None for no limit. is_cut_off: it has reported more, and further
     reports are dropped; may be read in any thread. is_full: reports come faster than they are stored; wait.
@@ -79,7 +79,7 @@ class Observer(Reporter, Protocol):
 
 
 class Attempt:
-    """The rules that both kinds of attempts share; a subclass says how to ask its function to stop, and how to end it.
+    """The rules for both kinds of attempts; a subclass implements how to ask its function to stop, and how to end it.
 
     - Abandoned: ended at once, with the worker's outcome.
     - Cancelled: asked to stop, and ended after the grace. One that ends in time counts as cancelled if it had noticed.
@@ -143,9 +143,9 @@ class Attempt:
         self._end()
 
     def _on_grace_over(self) -> None:
-        """End the function: it was asked to stop, and has not within the grace."""
+        """End the function, which was asked to stop and has not done so within the grace."""
         self._end()
 
     def _end(self) -> None:
-        """End at once, with the verdict as it stands."""
+        """End the function at once, with the present verdict as the outcome."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Find the attempt that code on a task loop belongs to: by the context of the callback that runs, or has raised."""
+"""Find the attempt to which code on a task loop belongs, by the context of the callback that runs or has raised."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class HostedAttempt(Protocol):
         """Start the function; called once, in the loop's thread."""
 
     def exited(self, error: BaseException) -> None:
-        """Take an exception by which the attempt's code tried to end the process; called in the loop's thread."""
+        """Handle an exception by which the attempt's code tried to end the process; called in the loop's thread."""
 
     def lost_home(self) -> None:
-        """Take notice that the loop is broken, and nothing on it continues; called in the loop's thread."""
+        """Handle the loss of the loop, on which nothing continues; called in the loop's thread."""
 
 
 CURRENT: ContextVar[HostedAttempt] = ContextVar("tasker_attempt")
@@ -59,7 +59,7 @@ def find_attempt(place: TracebackType | FrameType | None) -> HostedAttempt | Non
 def guard_exit() -> None:
     """Make os._exit() in an attempt's code log the task and end this process with an exit code that means failure.
 
-    Nothing can prevent that end. Processes that the code forks are its own: they exit as they ask.
+    The end itself cannot be prevented. Processes that the code has forked exit as they ask.
     """
     real, service = os._exit, os.getpid()
 

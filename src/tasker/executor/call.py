@@ -93,7 +93,7 @@ def raised(error: BaseException) -> Outcome:
     """Return the outcome of a function that raised `error`, whatever it is. Never raises."""
     try:
         return _raised(error)
-    except BaseException:  # merely to look at an exception of the user's may run any code
+    except BaseException:  # even looking at a user's exception may run any code
         name = type.__dict__["__name__"].__get__(type(error))
         return Failed(problem("task-raised", f"{name} (its details cannot be shown)", retryable=True))
 
@@ -146,7 +146,7 @@ def _message(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str | None:
-    """Return the traceback from the function on, without our own frame, which says nothing to a user."""
+    """Return the traceback from the task's function on, without our own frame."""
     import traceback  # slow to import, and most attempts do not fail
 
     try:

@@ -103,9 +103,9 @@ class Line(Frame, frozen=True):
 class Ended(Frame, frozen=True):
     """The function has ended: with a result, a problem or a delay. Last frame of an attempt.
 
-    `noticed`: it knew that it was to be cancelled. `leftovers`: it left behind what must not meet the next attempt
-    (processes, threads...). `peak_memory`: the most bytes that the child has held since the attempt began, None where
-    the kernel does not report it.
+    `noticed`: it had seen the request to cancel. `leftovers`: it left something behind (processes, threads...), so the
+    child must not run another attempt. `peak_memory`: the most bytes that the child has held since the attempt began,
+    None if the kernel does not report it.
     """
 
     result: bytes | None = None
@@ -161,7 +161,7 @@ def encode(frame: ToChild | FromChild) -> bytes:
 
 
 class Reader:
-    """Cuts a stream of bytes into frames of one direction."""
+    """Splits a stream of bytes into the frames of one direction."""
 
     def __init__(self, kind: Any, max_size: int) -> None:
         self._decoder = msgspec.msgpack.Decoder(kind)
@@ -169,7 +169,7 @@ class Reader:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Any]:
-        """Take bytes in, yield the frames that are complete. Raises Corrupt for bytes that are no frame."""
+        """Add received bytes, and yield the frames that are complete. Raises Corrupt for bytes that are no frame."""
         self._buffer += data
         start = 0
         while (end := self._end(start)) is not None:

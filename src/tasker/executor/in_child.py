@@ -67,7 +67,7 @@ class ChildAttempt(Attempt):
             case frames.Line():
                 self._log_line(frame)
             case frames.Ready() | frames.Broken() | frames.Died():
-                pass  # sent when the child starts; and ChildProcess keeps why a child died
+                pass  # Ready and Broken come when a child starts; ChildProcess keeps the reason in Died
             case _:
                 assert_never(frame)
         if self._observer.is_full and not self._is_paused and not self._done.done():
@@ -92,7 +92,7 @@ class ChildAttempt(Attempt):
         self._settle(self._verdict or Crashed(detail))
 
     def _function_ended(self, frame: frames.Ended) -> None:
-        """Take the function's end, unless a verdict other than Cancelled is already killing the child: it is late."""
+        """Accept the function's end, unless the child is being killed already for another reason than a cancel."""
         if self._verdict is None:
             self._settle_ended(frame, frame.outcome)
         elif isinstance(self._verdict, Cancelled) and self._child.is_usable:
@@ -105,7 +105,7 @@ class ChildAttempt(Attempt):
 
     def _report_peak(self, size: int | None) -> None:
         if size is not None:
-            self._observer.peak_memory(min(size, _ALL_MEMORY))  # users' code runs in the child: it may send any number
+            self._observer.peak_memory(min(size, _ALL_MEMORY))  # users' code runs in the child and may send any number
 
     def _sample_memory(self) -> None:
         if self._done.done() or self._memory_limit is None:

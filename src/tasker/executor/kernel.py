@@ -55,7 +55,7 @@ def peak_memory(pid: int) -> int | None:
 def count_oom_kills() -> int | None:
     """Return how many processes the kernel has killed for lack of memory, None if unknown.
 
-    They are those of this process's control group or else of the whole system.
+    Counts those of this process's control group, or else of the whole system.
     """
     file = _oom_counter()
     return None if file is None else _find_number(_OOM_KILLS, file)

@@ -1,4 +1,4 @@
-"""Brings the reports of a function on a loop to the service's loop, not faster than they can be stored."""
+"""Passes the reports of a function on a loop to the service's loop, no faster than they can be stored."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tasker.executor.task_loop import Mailbox
 from tasker.model import Progress
 
 _IN_FLIGHT = 256 * 1024
-"""Bytes that an attempt may report before the first of them is about to be stored."""
+"""Limit of reported bytes that no write to the store includes yet."""
 _LONGEST_WAIT = 1.0
-"""Seconds that a function may be held up by a store that does not keep up."""
+"""Longest delay in seconds of a reporting function while the store does not keep up."""
 _REPORT = 200
 """About how many bytes a report takes besides its text."""
 
@@ -47,7 +47,7 @@ class ServiceLoop:
 
 
 class InFlight:
-    """The bytes that an attempt has in flight to the store. A thread that reports more waits, but not for long."""
+    """The bytes that an attempt has reported and that are not stored yet. A thread that exceeds the limit waits."""
 
     def __init__(self) -> None:
         self._taken = 0
@@ -55,7 +55,7 @@ class InFlight:
         self._freed = threading.Condition()
 
     def take(self, size: int) -> bool:
-        """Wait for space and take it; return False if none is freed in time, and from then on do not wait for any."""
+        """Wait for space and take it; return False if none is freed in time, and never wait again after that."""
         with self._freed:
             wait = 0 if self._is_behind else _LONGEST_WAIT
             fits = self._freed.wait_for(lambda: not self._taken or self._taken + size <= _IN_FLIGHT, wait)
@@ -73,8 +73,8 @@ class InFlight:
 class LoopReporter(ClosableReporter):
     """A ClosableReporter for use from every thread: it posts reports to the service's loop.
 
-    Off that loop, a thread that reports more than can be stored waits for a moment. What still does not fit is dropped,
-    for nothing else on the function's loop runs meanwhile; the task's log says how much was dropped.
+    If it reports more than can be stored, any thread but that of the service's loop waits for a moment, which blocks
+    the function's own loop. What does not fit then is dropped, and the task's log says how much.
     """
 
     __slots__ = ("_back", "_dropped", "_in_flight", "_observer")

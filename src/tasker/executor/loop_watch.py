@@ -15,7 +15,7 @@ import structlog
 from tasker.executor.attribution import find_attempt
 
 RECENT = 10.0
-"""Seconds that `health` still reports a block after its end: while it lasts, nobody can ask."""
+"""Seconds for which `health` reports a block after its end: during a block, `health` cannot be asked."""
 TASK_NAME = "task type "
 """Prefix of the names of asyncio tasks that run a function; its type follows."""
 

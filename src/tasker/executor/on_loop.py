@@ -1,6 +1,6 @@
 """An attempt of an `async def` function on an event loop: a user's on a task loop, a built-in's on the service's own.
 
-Nothing can kill it there: it is cancelled, and if it goes on nevertheless, the attempt is decided without it.
+It cannot be killed there: it is cancelled, and if it goes on nevertheless, the attempt is decided without it.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class LoopAttempt(Attempt):
         return self._stop.cancelled
 
     def _function_ended(self, outcome: Outcome | None) -> None:
-        """Take the function's outcome; None: its task was cancelled, by us or together with all of its loop."""
+        """Accept the function's outcome; None if its task was cancelled, by us or with everything on its loop."""
         self._reporter.report_dropped()
         self._reporter.close()
         self._has_ended = True

@@ -144,7 +144,7 @@ class Pool:
 
     @property
     def free(self) -> int:
-        """How many attempts could begin without waiting for another to end."""
+        """The number of attempts that could begin at once."""
         return self._slots.free
 
     def open(self) -> None:

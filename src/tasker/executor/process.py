@@ -19,7 +19,7 @@ from tasker.executor.kernel import count_oom_kills, kill_group, kill_tree
 from tasker.executor.raw_output import RawOutput
 
 LAST_FRAMES_WITHIN = 1.0
-"""Seconds that the frames of a dead child may take to arrive, should another process hold its socket open."""
+"""Seconds to wait for the last frames of a dead child while another process keeps its socket open."""
 EXIT_WITHIN = 0.1
 """Seconds between the end of a child's connection and its exit, where the exit has closed the connection."""
 
@@ -44,7 +44,7 @@ class ChildSpec(Struct, frozen=True, kw_only=True):
 
 
 class Listener(Protocol):
-    """The current owner of a child."""
+    """The current owner of a child, which handles its frames and its end."""
 
     def on_frame(self, frame: FromChild, /) -> None:
         """Take a frame from the child."""
@@ -105,7 +105,7 @@ class ChildProcess(asyncio.Protocol):
             self._transport.write(encode(frame))
 
     def pause(self) -> None:
-        """Read no more until `resume`: the child's next frames wait in the socket, and once it is full so does it."""
+        """Stop reading until `resume`: the child's frames stay in the socket; when it is full, the child blocks."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
@@ -141,7 +141,7 @@ class ChildProcess(asyncio.Protocol):
                 self.kill()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """The child has ended or is about to; or it has closed its socket, is of no more use, and is killed."""
+        """The child has ended or is about to; or it has closed its socket, and is killed because it is useless now."""
         self._transport = None
         self._is_disconnected = True
         if self._has_ended:
@@ -187,7 +187,7 @@ class ChildProcess(asyncio.Protocol):
         return f"the process of the task was killed by {name}{self._memory_note(name)}"
 
     def _memory_note(self, name: str) -> str:
-        """Blame memory only if the kernel has killed for lack of it in the child's lifetime."""
+        """Name memory as the cause only if the kernel killed a process for lack of it in the child's lifetime."""
         kills = count_oom_kills()
         if name != "SIGKILL" or kills is None or self._oom_kills is None:
             return ""

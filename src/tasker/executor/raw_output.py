@@ -1,6 +1,6 @@
-"""What a child writes past Python's files: native code, os.write(), and the programs that it starts.
+"""Output of a child that bypasses Python's files: from native code, os.write(), and programs that it starts.
 
-It comes through a pipe and becomes log lines of the running task, like what the task prints.
+It comes through a pipe, and is logged line by line for the running task, like what the task prints.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ AT_ONCE = 64 << 10
 PAUSE = 0.005
 """Seconds between reads of AT_ONCE bytes: a child that writes more has to wait, and the service's loop does not."""
 _MOST_TO_LOG = 2 * AT_ONCE
-"""Bytes whose lines `drain` logs: more than a pipe holds, unless the child has enlarged it."""
+"""Limit of bytes that `drain` logs: more than a pipe holds, unless the child has enlarged it."""
 _MOST_TO_DRAIN = 1 << 20
-"""Bytes that `drain` takes; the lines behind _MOST_TO_LOG are only counted, which takes hardly any time."""
+"""Limit of bytes that `drain` reads; lines beyond _MOST_TO_LOG are only counted, which takes hardly any time."""
 
 
 class RawOutput:

@@ -29,13 +29,13 @@ CLOSE_WITHIN = 0.5
 """Seconds that cancelled functions get to end when a loop closes."""
 
 _unending: list[asyncio.Task[Any]] = []
-"""Tasks that swallow their cancellation. They are kept: to free one closes its coroutine, which may block."""
+"""Tasks that swallow their cancellation. They are kept because freeing one closes its coroutine, which may block."""
 
 _log = structlog.get_logger("tasker.executor")
 
 
 class Mailbox:
-    """Calls functions on a loop, in the order in which threads posted them. Posts share wake-ups."""
+    """Calls functions on a loop, in the order of their posts, from any thread. Posts share wake-ups of the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -54,7 +54,7 @@ class Mailbox:
             self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
-        self._is_woken = False  # before we look at the posts: a later one wakes us again
+        self._is_woken = False  # cleared before the posts are read, so that a later post wakes the loop again
         try:
             while self._posted:
                 callback, args = self._posted.popleft()
@@ -81,7 +81,7 @@ class TaskLoop:
         self._stopping: asyncio.Task[None] | None = None
         self._watch = LoopWatch(
             on_blocked=lambda: on_blocked(self),
-            advice="the async tasks beside it wait, new ones go to another loop; use `def`, or await what takes long",
+            advice="other async tasks on its loop wait, new ones go to another loop; use `def`, or await slow calls",
         )
         self._thread = threading.Thread(target=self._run, name=f"task loop {number}", daemon=True)
         self._thread.start()
@@ -109,7 +109,7 @@ class TaskLoop:
         self.hosted.add(attempt)
         self._waiting.append(attempt)
         self._mailbox.post(self._begin_next)
-        if self._has_ended:  # it broke at this moment, and may have missed the attempt
+        if self._has_ended:  # the loop has just broken, and may have missed the attempt
             attempt.lost_home()
 
     def not_begun(self) -> list[HostedAttempt]:
@@ -170,7 +170,7 @@ class TaskLoop:
     def _begin_next(self) -> None:
         try:
             attempt = self._waiting.popleft()
-        except IndexError:  # it was taken back
+        except IndexError:  # `not_begun` has taken it back
             return
         self._reset_loop()
         try:
@@ -221,7 +221,7 @@ class TaskLoops:
 
     def forget(self, attempt: HostedAttempt) -> None:
         """Drop an attempt whose outcome is known."""
-        if isinstance(attempt.home, TaskLoop):  # it has had a loop
+        if isinstance(attempt.home, TaskLoop):  # the attempt was given to a loop
             attempt.home.hosted.discard(attempt)
 
     def _pick(self) -> TaskLoop | None:

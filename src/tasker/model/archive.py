@@ -1,4 +1,4 @@
-"""Tasks and other records as an archive has them, independent of the engine.
+"""Tasks and other records in the form of an archive, independent of the engine.
 
 JSON that is stored as text (params, results...) is text here too, so that -0, 1e2 and 1.10 stay as they are.
 """
@@ -137,7 +137,7 @@ class StoredTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def size(self) -> int:
-        """About how many characters it takes."""
+        """Its approximate size in characters."""
         wide = len(self.params) + len(self.metadata) + len(self.result or "") + len(self.error or "")
         return wide + sum(len(event.data) for event in self.events)
 
@@ -180,7 +180,7 @@ _SETTLED = (
     "cache_key",
     "extra",
 )
-"""Fields that a submission settles for good."""
+"""Fields that never change after the submission."""
 TEXTS = frozenset({"policy", "metadata", "usage", "progress", "error", "params", "result", "extra"})
 """Columns that store JSON as bytes."""
 TIMES = frozenset(

@@ -40,9 +40,9 @@ class Lease(Struct, frozen=True):
 class Claim(Struct, frozen=True):
     """A task handed to a worker, with what is needed to run it and to decide what follows.
 
-    tries: attempts that used up a try; crashes: attempts whose child process died; interruptions: attempts in a row
-    that ended with the service. None of these includes the attempt claimed here. usage: what earlier attempts used up
-    (JSON text). secrets: the secret params; a worker fills them in.
+    tries: number of attempts that used up a try; crashes: of attempts whose child process died; interruptions: of the
+    last attempts in a row that ended with the service; all without this attempt. usage: that of earlier attempts (JSON
+    text). secrets: the secret params; a worker fills them in.
     """
 
     task_id: UUID
@@ -68,9 +68,9 @@ class Claim(Struct, frozen=True):
 
 
 class Transition(Struct, frozen=True, kw_only=True):
-    """What the end of an attempt changes in the task; `lifecycle.decide` makes it, except for `peak_memory`.
+    """The changes of a task at the end of an attempt; `lifecycle.decide` makes them, except for `peak_memory`.
 
-    type, owner, started_at: of the attempt; usage is counted by them.
+    type, owner, started_at: of the attempt, under which usage is counted.
     """
 
     status: Status

@@ -19,7 +19,7 @@ ACTS_ON: dict[Action, tuple[Status, ...]] = {
 
 
 class Counted(Struct, frozen=True):
-    """How many tasks match a filter now. `cursor`: before the newest of them, so that later tasks are left out."""
+    """How many tasks match a filter now. cursor: the place before the newest of them, to leave out later tasks."""
 
     count: int
     cursor: str | None

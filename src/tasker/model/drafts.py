@@ -28,7 +28,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     params, metadata: JSON text. run_at: None for a task that may start at once. policy: the JSON text of a Policy,
     encoded once for each type. is_chosen: the client chose the task's id, which may exist already; such a draft has an
     idempotency key. owner: "" where no keys are used. retention: how long the task is kept after its end; None for
-    ever. weight: units that its start takes from its queue's rate. webhook: a webhook for this task alone. secrets: the
+    ever. weight: units of its queue's rate that its start uses. webhook: a webhook for this task alone. secrets: the
     values that are masked in the params (rules/secrets.py).
 
     unique_key: only one open task of an owner and type has it. on_conflict: what happens to a draft whose unique_key an
@@ -71,7 +71,7 @@ class Draft(Struct, frozen=True, kw_only=True):
 
     @property
     def is_delayed(self) -> bool:
-        """Whether the client asked for a delay, of which `run_at` is the end, not for a time."""
+        """Whether the client gave a delay, so that `run_at` is its end, and not a fixed time."""
         return self.extra is not None and self.extra.delayed
 
 

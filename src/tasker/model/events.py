@@ -36,7 +36,7 @@ class Event(Struct, frozen=True, kw_only=True):
 class Change(Struct, frozen=True):
     """A notification from the engine: this task now has this status. For wake-ups, never a source of truth.
 
-    spoke: its attempt has reported something, and nothing else has changed.
+    spoke: only a report of its attempt was stored; the status is the same as before.
     """
 
     task_id: UUID

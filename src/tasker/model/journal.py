@@ -39,8 +39,8 @@ class JournalEntry(Struct, frozen=True, kw_only=True):
 class JournalPage(Struct, frozen=True, kw_only=True):
     """Entries in order, and the cursor to read on from, even if there are no entries.
 
-    was_reset: the entries after the requested cursor are no longer kept, or never were here. Such a page has no
-    entries, and its cursor is before the oldest that is kept.
+    was_reset: the entries after the requested cursor are no longer stored, or never were in this store. Such a page has
+    no entries, and its cursor is before the oldest stored entry.
     """
 
     entries: list[JournalEntry]

@@ -1,4 +1,4 @@
-"""How long an engine keeps records of what is gone, for late requests."""
+"""How long an engine keeps tombstones, and types and workers that are gone."""
 
 from __future__ import annotations
 

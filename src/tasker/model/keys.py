@@ -38,9 +38,9 @@ class Caller(Struct, frozen=True):
 
 
 NOBODY = Caller()
-"""The caller without a key where one is needed: may do nothing."""
+"""The caller without a key if keys are required: may do nothing."""
 ANYBODY = Caller(scopes=frozenset(SCOPES))
-"""The caller where no key is needed: may do everything."""
+"""The caller if no key is required: may do everything."""
 
 
 KEEP_DEAD_KEYS = 1000

@@ -71,7 +71,7 @@ class QueueSettings(Struct, frozen=True, kw_only=True):
         return Slot(self.name, None if self.shared_keys else owner, key)
 
     def counts_as(self, other: QueueSettings) -> bool:
-        """Tell whether both limit tasks with the same concurrency key alike."""
+        """Tell whether both settings limit tasks with the same concurrency key in the same way."""
         return (self.concurrency_per_key, self.shared_keys) == (other.concurrency_per_key, other.shared_keys)
 
 
@@ -91,13 +91,13 @@ class QueueChange(Struct, frozen=True, kw_only=True):
 
 
 MOST_BEFORE = 1001
-"""Limit of the tasks that are counted before another one."""
+"""Limit of `Place.before`: counting stops there."""
 
 
 class Place(Struct, frozen=True, kw_only=True):
     """The position of a due task in its queue.
 
-    before: tasks before it; MOST_BEFORE means that many or more. weight: units that its start takes from the rate.
+    before: number of tasks before it; MOST_BEFORE means that many or more. weight: units of the rate that it uses.
     key_running: running attempts with the same concurrency key.
     """
 

@@ -18,9 +18,9 @@ Overlap = Literal["allow", "skip", "replace"]
 MISSED_AFTER = timedelta(minutes=1)
 """A tick is missed if nothing was submitted for it within this time."""
 MOST_MISSED = 100
-"""How many missed ticks `all` makes up for: the latest ones."""
+"""Limit of the missed ticks, the latest ones, that the rule `all` submits later."""
 KEEP_RECENT = 100
-"""How many of a schedule's latest tasks are checked for one that is still open."""
+"""How many of a schedule's latest tasks the rules for overlaps consider."""
 
 
 class Skip(Struct, frozen=True, kw_only=True):
@@ -34,9 +34,9 @@ class Skip(Struct, frozen=True, kw_only=True):
 class Schedule(Struct, frozen=True, kw_only=True):
     """A rule, `cron` in `time_zone` or `interval`, and the submission `task` (JSON text) to make at its ticks.
 
-    type: of `task`. anchor: from where the ticks of an interval count. version: grows with each change. next_fire_at:
-    the next tick; None while paused, and after the last. last_fired_at: the latest tick that submitted a task,
-    `last_task_id`. recent: the latest tasks, including all that may be open. scopes: of the key that created the
+    type: of `task`. anchor: the time from which an interval's ticks are counted. version: grows with each change.
+    next_fire_at: the next tick; None while paused, and after the last. last_fired_at: the latest tick that submitted a
+    task, `last_task_id`. recent: the latest tasks, including all that may be open. scopes: of the key that created the
     schedule, or last changed what it submits; its tasks are submitted with these.
     """
 
@@ -66,7 +66,7 @@ class Schedule(Struct, frozen=True, kw_only=True):
 
     @property
     def caller(self) -> Caller:
-        """The caller that submits its tasks. A schedule without an owner was created where no key was needed."""
+        """The caller that submits its tasks. A schedule without an owner was created without keys."""
         return Caller(owner=self.owner, scopes=frozenset(self.scopes)) if self.owner else ANYBODY
 
 

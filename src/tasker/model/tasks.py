@@ -187,7 +187,7 @@ class TaskFilter(Struct, frozen=True, kw_only=True):
 
 
 class Tombstone(Struct, frozen=True, kw_only=True):
-    """What is kept of a task that has expired."""
+    """What is kept of an expired task."""
 
     task_id: UUID
     owner: str

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct, structs
 NANOS = 1_000_000_000
 """Nano-dollars in a dollar."""
 MAX_TOKENS = 10**9
-"""Limit of the tokens that are counted for one task: a function may report anything."""
+"""Limit of the tokens that are counted for one task, as a function may report any number."""
 MAX_COST = 10_000 * NANOS
 """The same for its cost."""
 
@@ -24,7 +24,7 @@ GROUPS: tuple[Group, ...] = ("day", "owner", "type")
 SUMMED = ("input_tokens", "output_tokens", "cached_tokens", "cost")
 """Fields of a task's usage that add up over its attempts."""
 _LASTING = "estimated"
-"""A field that stays true once an attempt has set it."""
+"""The field that stays true once an attempt has set it."""
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -78,7 +78,7 @@ class DayUsage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def name_of(row: UsageRow) -> str:
-    """Return the name of a row: day, type, owner. It is unique, for no type has a blank."""
+    """Return the name of a row: day, type, owner. It is unique, as no type contains a blank."""
     return f"{row.day} {row.type} {row.owner}"
 
 
@@ -95,7 +95,7 @@ _NOTHING = Spent()
 
 
 def read_usage(usage: bytes) -> dict[str, Any]:
-    """Return a task's `usage`; {} if it is not a JSON object, for an archive may bring anything."""
+    """Return a task's `usage`; {} if it is not a JSON object, as an archive may contain anything."""
     if usage == b"{}":
         return {}
     try:

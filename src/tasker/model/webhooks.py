@@ -62,7 +62,7 @@ class Webhook(Struct, frozen=True, kw_only=True):
 
     @property
     def lane(self) -> str:
-        """The slot pool of its deliveries: its own, or, for webhooks of single tasks, one for each owner and host."""
+        """The slot pool of its deliveries: its id; for webhooks of single tasks, the owner and the host."""
         return str(self.webhook_id) if self.task_id is None else f"{self.owner}\t{urlsplit(self.url).netloc}"
 
     def signing(self, now: datetime) -> list[str]:
@@ -71,12 +71,12 @@ class Webhook(Struct, frozen=True, kw_only=True):
 
 
 def share_of(lane: str) -> str:
-    """Return the prefix that the slot pools of an owner's single tasks share; "" for the pool of any other webhook."""
+    """Return the common prefix of the slot pools for an owner's single tasks; "" for the pool of any other webhook."""
     return lane[: lane.find("\t") + 1]
 
 
 class Subscription(NamedTuple):
-    """A webhook, and the commit after which it was created: it gets events of later commits; 0: of all."""
+    """A webhook, and the commit after which it was created: it gets events of later commits (0: of all commits)."""
 
     webhook: Webhook
     made_after: int = 0

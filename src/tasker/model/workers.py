@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class WorkerInfo(Struct, frozen=True, kw_only=True):
-    """What a worker reports about itself. queues: None for all. version: with the build. level: release.LEVEL."""
+    """A worker's report about itself. queues: None for all. version: with the build. level: release.LEVEL."""
 
     worker_id: str
     host: str

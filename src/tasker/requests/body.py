@@ -1,8 +1,8 @@
 """One reader for all request bodies: a JSON object against a Struct, every fault at once, each with its JSON Pointer.
 
-The Struct that describes a body to OpenAPI is also what the body is read by: its names, its required fields, its types.
-A type that msgspec does not read as we want it carries a reader, `Annotated[type, Reads(reader)]`. Rules that hold
-between fields, or need the time or the settings, stand beside each Struct in a function that adds to the same faults.
+The Struct that describes a body to OpenAPI also defines how the body is read: names, required fields, types. A type
+that msgspec does not read as needed has a reader, `Annotated[type, Reads(reader)]`. Rules across fields, or with the
+time or the settings, are in a function next to each Struct, which adds to the same faults.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tasker.validation.jsontext import read_json
 
 T = TypeVar("T", bound=Struct)
 Reader = Callable[[Any, str, Faults], Any]
-"""Takes a member's value, its pointer, and the faults to add to; returns what is read. May raise ValueError instead."""
+"""Converts a member's value, given its pointer and the faults to add to. May raise ValueError instead."""
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -37,7 +37,7 @@ class Reads:
 
 
 def by(read: Callable[[Any], Any]) -> Reads:
-    """Return the reader that calls `read` with the value; it raises ValueError for a wrong one."""
+    """Return the reader that calls `read` with the value; `read` raises ValueError for a wrong one."""
     return Reads(lambda value, _pointer, _faults: read(value))
 
 
@@ -66,7 +66,7 @@ _Zoned = Annotated[datetime, Meta(tz=True)]
 def read_body(body: bytes, form: type[T]) -> T:
     """Return the body as a `form`; null is the same as left out.
 
-    Raises Malformed (not JSON that is taken) or Invalid with every fault.
+    Raises Malformed (not valid JSON) or Invalid with every fault.
     """
     faults = Faults()
     fields = read_whole(read_object(body), form, faults)
@@ -101,12 +101,12 @@ def read_members(
     resets: Mapping[str, Any] = _NOTHING,
     synonyms: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return the given members by the names of the form's fields; add every fault.
+    """Return the members of `value` by the names of the form's fields; add every fault.
 
-    Wrong members are left out, unless their reader returns the part that is right, for the checks that follow.
+    Wrong members are left out, unless their reader returns the valid part of them for later checks.
 
-    skip: members that are known, and read elsewhere. resets: what null sets a field to in a change; where it has no
-    value here, null is the same as left out. synonyms: what clients may call a field, for a hint.
+    skip: known members that are read elsewhere. resets: the values that null sets fields to in a change; for other
+    fields null is the same as left out. synonyms: other names that clients may use, for hints.
     """
     members = _members(form)
     fields: dict[str, Any] = {}
@@ -130,7 +130,7 @@ def read_members(
 
 
 class _Member(NamedTuple):
-    """How one member of a body is read. takes_null: null leaves it out or resets it; else the reader gets the null."""
+    """How one member of a body is read. takes_null: null means left out or reset; else the reader gets it."""
 
     field: str
     reader: Reader

@@ -1,4 +1,4 @@
-"""The body of PATCH /queue/{name}: what may be set of a queue."""
+"""The body of PATCH /queue/{name}: the settings of a queue."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class QueuePatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def read_queue_change(body: bytes) -> QueueChange:
-    """Read the body of a change. Raises Malformed (not JSON that is taken) or Invalid (with every fault)."""
+    """Read the body of a change. Raises Malformed (not valid JSON) or Invalid (with every fault)."""
     faults = Faults()
     fields = read_members(read_object(body), QueuePatch, faults, resets={"rate": None})
     faults.check()

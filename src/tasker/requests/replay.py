@@ -1,4 +1,4 @@
-"""The body of a replay: what differs from the task that is submitted again."""
+"""The body of a replay: the differences from the task that is submitted again."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class OpenedReplay:
         self.task_type = context.registry.find(original.type)
 
     def read(self) -> tuple[TaskType, Submission]:
-        """Return the submission that the replay is.
+        """Return the replay as a submission.
 
-        It keeps the original's params and the options of the task itself; not the time when it was to run, nor its ties
-        to other tasks. Raises as `read_submission`.
+        It keeps the original's params and options, except its times and its ties to other tasks. Raises as
+        `read_submission`.
         """
         original = self._original
         value = read_object(self._body) if self._body.strip() else {}

@@ -36,7 +36,7 @@ from tasker.validation.jsontext import read_json
 MIN_INTERVAL = timedelta(seconds=1)
 MAX_INTERVAL = timedelta(days=366)
 MAX_TASK = 64 * 1024
-"""Bytes of the JSON text of `task`: each tick stores all of it again, and many schedules may have one at once."""
+"""Limit of the JSON text of `task` in bytes: each tick stores it again, and many may tick at the same time."""
 
 
 def _read_cron(value: Any) -> str:
@@ -138,14 +138,14 @@ _ONE_TIME = frozenset({"run_at", "deadline", "depends_on"})
 
 
 class ReadSchedule(NamedTuple):
-    """The fields of a Schedule that a body sets, and the submission that its `task` is, None without one."""
+    """The fields of a Schedule that a body sets, and the submission in its `task`; None without `task`."""
 
     fields: dict[str, Any]
     submission: Submission | None
 
 
 class _Texts(Struct):
-    """The part of the body that is kept as the text it came in."""
+    """The part of the body whose text is kept as it came."""
 
     task: Raw = Raw(b"null")
 
@@ -154,10 +154,10 @@ _decode_texts = msgspec.json.Decoder(_Texts).decode
 
 
 class OpenedSchedule:
-    """The body about a schedule as JSON, and the task type of its task; the rest is not read yet.
+    """A schedule's body after the first step: decoded, and its task type found. `read` does the rest.
 
-    is_new: whether it is a new schedule's, else that of a change. Raises Malformed (not JSON that is taken) or Invalid
-    (no object).
+    is_new: whether it is the body of a new schedule, not of a change. Raises Malformed (not valid JSON), Invalid (no
+    object).
     """
 
     params_pointer = "/task/params"
@@ -213,9 +213,9 @@ _ELSEWHERE = "let the function read large input elsewhere, by a name that is in 
 
 
 def merge(current: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all fields of a schedule with those that a change gives: a rule given alone takes the other one's place.
+    """Return the fields of a schedule after a change: a new `cron` replaces `interval`, and the reverse.
 
-    Raises Invalid where the whole does not go together.
+    Raises Invalid if the result is inconsistent.
     """
     fields = {**current, **given}
     for name, other in (("cron", "interval"), ("interval", "cron")):
@@ -228,7 +228,7 @@ def merge(current: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
 
 
 def read_template(text: Raw, rules: UrlRules, now: datetime) -> str:
-    """Read what a stored schedule submits, but for its params, which only a service that has the type can check.
+    """Read a stored schedule's submission, except its params, which only a service with the type can check.
 
     Returns the name of the type. Raises ValueError, with every fault under `/task`.
     """
@@ -258,7 +258,7 @@ def _check_template(value: Mapping[str, Any], faults: Faults, pointer: str = "")
 
 
 def _check_times(fields: dict[str, Any], now: datetime, faults: Faults) -> None:
-    """Find times out of range and an end that has passed; convert the others to UTC."""
+    """Add faults for times out of range and an end in the past; convert the other times to UTC."""
     for name in ("starts_at", "ends_at"):
         if fields.get(name) is None:
             continue
@@ -272,7 +272,7 @@ def _check_times(fields: dict[str, Any], now: datetime, faults: Faults) -> None:
 
 
 def _check_rule(fields: Mapping[str, Any], faults: Faults, given: Collection[str] = ()) -> None:
-    """Find what does not go together; given: fields that have a value, right or wrong."""
+    """Add faults for fields that do not fit together. given: fields that have a value, valid or not."""
     is_given = [fields.get(name) is not None or name in given for name in ("cron", "interval")]
     if all(is_given):
         faults.add("/interval", "give `cron` or `interval`, not both")

@@ -113,7 +113,7 @@ Cache = Annotated[
 
 
 class RetryBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When a failed attempt is retried; the task type settles what is not given."""
+    """When a failed attempt is retried; the task type has the defaults."""
 
     max_attempts: MaxAttempts | None = None
     initial: RetryDelay = None
@@ -180,9 +180,9 @@ class OwnWebhook(Struct, frozen=True, kw_only=True):
 
 
 class Submission(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A valid request to run `type` with `params` (JSON text, exactly as sent); None where the type's default holds.
+    """A valid request to run `type` with `params` (JSON text, exactly as sent); None stands for the type's default.
 
-    Defaults are left out of its JSON text, so that an option of a later version does not change what was asked before.
+    Defaults are left out of its JSON text, so that the text stays the same when a later version adds an option.
     """
 
     type: str
@@ -208,7 +208,7 @@ class Submission(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Context(Struct, frozen=True):
-    """What the body of a submission is read against; rules: where its webhook may lead."""
+    """The context of reading a submission's body. rules: where its webhook may lead."""
 
     registry: Registry
     now: datetime
@@ -216,7 +216,7 @@ class Context(Struct, frozen=True):
 
 
 class Texts(Struct):
-    """The parts of the body that are kept as the text they came in."""
+    """The parts of the body whose text is kept as it came."""
 
     params: Raw = Raw(b"[]")
     metadata: Raw = Raw(b"null")
@@ -226,10 +226,10 @@ decode_texts = msgspec.json.Decoder(Texts).decode
 
 
 class OpenedSubmission:
-    """The body of a submission as JSON, and the task type that it names; the rest is not read yet.
+    """A submission's body after the first step: decoded, and its task type found. `read` does the rest.
 
-    type_name: the body is the params alone, of this type. Raises Malformed (not JSON that is taken), Invalid (no
-    object; no such type, if `type_name` names it).
+    type_name: the type, if the body is the params alone. Raises Malformed (not valid JSON), Invalid (no object; no type
+    `type_name`).
     """
 
     __slots__ = ("_body", "_context", "_is_params", "_value", "task_type")
@@ -249,7 +249,7 @@ class OpenedSubmission:
 
     @property
     def params_pointer(self) -> str:
-        """Where the params stand in the body."""
+        """The JSON Pointer of the params in the body."""
         return "" if self._is_params else "/params"
 
     def read(self) -> tuple[TaskType, Submission]:
@@ -265,7 +265,7 @@ class OpenedSubmission:
 def read_submission(body: bytes, context: Context, *, type_name: str | None = None) -> tuple[TaskType, Submission]:
     """Read the body of a submission; with `type_name` the body is the params alone.
 
-    Raises Malformed (not JSON that is taken) or Invalid (with every fault).
+    Raises Malformed (not valid JSON) or Invalid (with every fault).
     """
     return OpenedSubmission(body, context, type_name=type_name).read()
 
@@ -273,17 +273,17 @@ def read_submission(body: bytes, context: Context, *, type_name: str | None = No
 def read_envelope(
     value: dict[str, Any], texts: Texts, task_type: TaskType | None, context: Context, retry: RetryPolicy | None = None
 ) -> tuple[TaskType, Submission]:
-    """Return the submission that the members of a body ask for, and its type.
+    """Return the submission in the members of a body, and its type.
 
-    task_type: the one that they name, None if there is no such type. retry: what holds for retries where they ask for
-    nothing, by default that of the type. Raises Invalid with every fault.
+    task_type: the type that they name, None if it does not exist. retry: the defaults of their retry options; without
+    it, those of the type. Raises Invalid with every fault.
     """
     faults = Faults()
     if task_type is None:
         _add_type_fault(value, context.registry, faults)
     else:
         _check_params(task_type, value.get("params", []), texts.params, faults)
-    if len(value) == 2 and "params" in value:  # nothing but type and params: by far the most
+    if len(value) == 2 and "params" in value:  # only type and params: by far the most frequent
         options: dict[str, Any] = {}
     else:
         options = read_options(value, texts, faults, context.now, context.rules)
@@ -360,7 +360,7 @@ def _check_deadline(options: dict[str, Any], now: datetime, faults: Faults) -> N
 
 
 def _check_delays(asked: RetryOptions, otherwise: RetryPolicy, faults: Faults) -> None:
-    """Find a first delay that is longer than the longest one; `otherwise` settles what is not given."""
+    """Add a fault if the first delay exceeds the longest one. otherwise: the defaults."""
     initial = otherwise.initial if asked.initial is None else asked.initial
     most = otherwise.max if asked.max is None else asked.max
     if initial <= most:
@@ -375,7 +375,7 @@ _READ_APART = frozenset({"type", "params", "webhook"})
 
 
 def _synonyms(**names: str) -> dict[str, str]:
-    """Return field names by their names in other task queues, for hints; these are separated by spaces."""
+    """Return our field names by their names in other task queues, for hints. Other names are separated by spaces."""
     return {other: name for name, others in names.items() for other in others.split()}
 
 

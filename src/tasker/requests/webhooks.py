@@ -1,4 +1,4 @@
-"""Bodies about webhooks: new ones, changes, rotations of the secret, and the webhook that comes with a submission."""
+"""Bodies of webhooks: new webhooks, changes, rotations of the secret, and the webhook of a submission."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ Url = Annotated[
         description="Where events are sent: https, a public host, no user, no fragment.",
         examples=["https://example.com/hook"],
     ),
-    by(lambda value: msgspec.convert(value, str)),  # `check_url` has a sentence of its own for long ones
+    by(lambda value: msgspec.convert(value, str)),  # `check_url` has its own message for long ones
 ]
 Events = Annotated[
     list[Annotated[str, Meta(extra_json_schema={"enum": list(_EVENT_NAMES)})]],
@@ -182,12 +182,12 @@ def read_own_webhook(value: Any, pointer: str, rules: UrlRules, faults: Faults) 
 
 
 def _given(value: dict[str, Any]) -> dict[str, Any]:
-    """Return the members that are not null: here null is the same as left out for unknown ones too."""
+    """Return the members that are not null; here null means left out, even for unknown members."""
     return {name: member for name, member in value.items() if member is not None}
 
 
 def check_url(fields: dict[str, Any], rules: UrlRules, faults: Faults, pointer: str = "") -> None:
-    """Find a URL where no webhook may lead; put a valid one in canonical form."""
+    """Add a fault for a URL where no webhook may lead; put a valid one in canonical form."""
     if "url" in fields:
         try:
             fields["url"] = read_url(fields["url"], rules).url

@@ -1,4 +1,4 @@
-"""Pure rules of a task's life: from how an attempt ended to what the task becomes. No clock, no store."""
+"""Pure rules of a task's life: what a task becomes after an attempt has ended. No clock, no store."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tasker.errors import PROBLEMS
 from tasker.model import Claim, Ending, Reason, RetryPolicy, Status, TaskProblem, Transition
 
 MAX_CRASHES = 3
-"""Attempts of one task whose child process may die before the task fails for good."""
+"""Number of crashed attempts of one task after which it fails for good."""
 MAX_INTERRUPTIONS = 3
-"""Ends of the service in a row, with the task running, after which the task runs alone in a child process."""
+"""Number of interrupted attempts in a row after which a task is a suspect: it runs alone in a child process."""
 MAX_DELAY = timedelta(days=3653)
 """Ten years. Longer delays (a typing error, a distant Retry-After) are cut to this."""
 
@@ -106,7 +106,7 @@ def decide(outcome: Outcome, claim: Claim, now: datetime, random: Random) -> Tra
 
 
 def _suspicion(claim: Claim) -> int:
-    """Return the interruptions after an end that does not clear a suspect: alone in a child it proved nothing."""
+    """Return the interruptions after an attempt whose end does not clear a suspect, as it ran alone in a child."""
     return claim.interruptions if claim.interruptions >= MAX_INTERRUPTIONS else 0
 
 
@@ -123,7 +123,7 @@ def _failed(
 
 
 def _crashed(claim: Claim, now: datetime, error: TaskProblem, random: Random) -> Transition:
-    """A crash uses up no try of the retry policy: it has its own, smaller limit. A suspect stays one."""
+    """Decide after a crash, which uses up no try of the retry policy but has its own limit. A suspect stays one."""
     crashes = claim.crashes + 1
     again = claim.policy.on_crash == "retry" and crashes < MAX_CRASHES
     error = structs.replace(error, attempt=claim.attempt, retryable=again)

@@ -24,15 +24,15 @@ secret = Meta(extra_json_schema={"writeOnly": True, "format": "password"})
 
 _MASK_JSON = Raw(b'"***"')
 _LEAST = 4
-"""Shortest value, in characters, to search for in what a task reports: shorter ones are parts of ordinary words."""
+"""Minimum length in characters of a value that is searched for in reports: shorter ones occur in ordinary words."""
 _LEAST_OF_A_LINE = 8
-"""The same for one line of a value that has several."""
+"""The same minimum for one line of a value that has several lines."""
 MAX_TEXTS = 1_000
-"""Limit of texts to search for in the secret params of one task: each takes about 20 us before the task begins."""
+"""Limit of the searched texts in one task's secret params: each delays the start of the task by about 20 us."""
 _FEW = 300
-"""Up to this many texts, replacing one after the other is the fastest."""
+"""Number of texts up to which replacing one after the other is fastest."""
 _DEEPEST = 200
-"""Levels of nesting that are searched; deeper parts are masked as a whole."""
+"""Levels of nesting within which texts are searched for; deeper parts are masked as a whole."""
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
 """Texts that have the same form in Python, JSON and URLs."""
 _ESCAPED = re.compile(r"%[0-9A-F]{2}")
@@ -157,8 +157,8 @@ class Scrubber:
 class _Many:
     """Finds the longest of many texts at a position: by its first characters, then by binary search.
 
-    If any of the sorted texts is a prefix of the text at the position, then the last one that does not sort after it
-    is, or a prefix of that one. So few comparisons find the longest, without the memory of an automaton.
+    The texts are sorted. If any of them is a prefix of the text at the position, it is the last one that does not sort
+    after that text, or a prefix of that one. So few comparisons suffice, without the memory of an automaton.
     """
 
     def __init__(self, texts: Collection[str]) -> None:
@@ -198,7 +198,7 @@ class _Many:
         return len(texts[found]) if found >= 0 else 0
 
     def _nest(self) -> None:
-        """Find the prefixes of each text, and jumps that make the number of steps through them logarithmic."""
+        """Find for each text the longest other text that is its prefix, and jumps for a logarithmic number of steps."""
         outer, jump, depth = self._outer, self._jump, self._depth
         open_: list[int] = []
         for number, text in enumerate(self._texts):

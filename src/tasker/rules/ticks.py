@@ -28,10 +28,10 @@ MAX_ZONE = 64
 _CRON = re.compile(r"[0-9A-Za-z*/,#\- \t]+")
 _ZONE = re.compile(r"[A-Za-z0-9_+\-/]{1,64}")
 _LOOK_BACK = tuple(timedelta(days=days) for days in (1 / 24, 1, 30, 366, 3660))
-"""How far back to look for missed ticks, step by step, until there are enough."""
+"""Steps by which the search for missed ticks goes back, until there are enough."""
 _SECOND = timedelta(seconds=1)
 WRONG_FROM = timedelta(days=1)
-"""A clock set back by less than this repeats no ticks; one set back by more is taken to have been wrong before."""
+"""If the clock is set back by less, no tick is repeated; by this or more, the earlier time counts as wrong."""
 _STEP = re.compile(r"([^,/]*)/([0-9]+)")
 _STEPS = (("minute", 60), ("hour", 24), ("day of month", 31), ("month", 12), ("day of week", 7))
 """The fields of a cron rule, and the number of values that each has."""
@@ -110,7 +110,7 @@ def _cron_ticks(schedule: Schedule, after: datetime) -> Iterator[datetime]:
     """
     assert schedule.cron is not None
     zone, at_fixed_times = find_zone(schedule.time_zone), _has_fixed_times(schedule.cron)
-    waiting: deque[datetime] = deque()  # the second showings of times, after the clocks were set back
+    waiting: deque[datetime] = deque()  # the second time that the clocks show a local time, after they were set back
     with suppress(OverflowError):  # the end of the calendar
         for wall in CronSim(schedule.cron, _unseen_from(after, zone)):
             first, second = _moments(wall, zone)
@@ -135,10 +135,10 @@ def _has_fixed_times(rule: str) -> bool:
 
 
 def _unseen_from(after: datetime, zone: ZoneInfo) -> datetime:
-    """Return the earliest local time that the clocks may still show after this UTC time."""
+    """Return the earliest local time that the clocks may still show after this UTC time, as they may be set back."""
     local = after.astimezone(zone)
     again = _offset(local.replace(fold=0)) - _offset(local.replace(fold=1)) if not local.fold else timedelta(0)
-    return local.replace(tzinfo=None, fold=0) - again  # what the clocks show now they may show again
+    return local.replace(tzinfo=None, fold=0) - again  # the clocks may show the present local time again
 
 
 def _moments(wall: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
@@ -194,9 +194,9 @@ def resumed_at(schedule: Schedule, now: datetime) -> datetime | None:
 
 
 def set_right(schedule: Schedule, now: datetime) -> Schedule:
-    """Return the schedule going on from `now` if the clock was set back by WRONG_FROM or more; else the same one.
+    """Return the schedule with its ticks from `now` on if the clock was set back by WRONG_FROM or more; else as it is.
 
-    Times that far in the future came from a wrong clock: ticks fired then do not count, and do not delay the next one.
+    Times so far in the future came from a wrong clock: ticks fired then do not count, and do not delay the next tick.
     """
     latest, skip = now + WRONG_FROM, schedule.last_skip
     fired_ahead = schedule.last_fired_at is not None and schedule.last_fired_at > latest
@@ -225,7 +225,7 @@ class Plan(NamedTuple):
 def plan(schedule: Schedule, now: datetime) -> Plan:
     """Decide about the ticks from `next_fire_at`, which is due, to `now`.
 
-    All but the last are missed; the last is if it is MISSED_AFTER ago or longer.
+    All ticks but the last are missed. The last one is missed if it is MISSED_AFTER ago or longer.
     """
     due = _latest_due(schedule, now)
     following = next_tick(schedule, max(now, due[-1]))
@@ -239,7 +239,7 @@ def plan(schedule: Schedule, now: datetime) -> Plan:
 
 
 def _latest_due(schedule: Schedule, now: datetime) -> list[datetime]:
-    """Return the latest ticks up to `now`, at most MOST_MISSED, without a walk over the years before them."""
+    """Return the latest ticks up to `now`, at most MOST_MISSED, without computing years of earlier ones."""
     first = schedule.next_fire_at
     assert first is not None
     for length in _LOOK_BACK:

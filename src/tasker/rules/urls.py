@@ -123,7 +123,7 @@ def _check_host(host: str, rules: UrlRules) -> str:
     if name.startswith("["):
         return _check_address(_address(name[1:-1]), rules)
     labels = name.split(".")
-    if _NUMBER.fullmatch(labels[-1]):  # resolvers read such a name as an IPv4 address, however it is spelt
+    if _NUMBER.fullmatch(labels[-1]):  # resolvers read such a name as an IPv4 address, in any spelling
         return _check_address(_address(name), rules)
     if len(name) > 253 or not all(map(_LABEL.fullmatch, labels)):
         raise UnsafeUrl("expected a host name of letters, digits, hyphens and dots")

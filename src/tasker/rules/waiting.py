@@ -1,4 +1,4 @@
-"""Pure rules of waiting: what a pending task waits for, about when it starts, when to ask again. No clock, no store."""
+"""Pure rules of waiting: why a task is pending, about when it starts, when to ask again. No clock, no store."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from tasker.model import Reason, Status, Task, WorkerState
 from tasker.model.queues import MOST_BEFORE, Place, QueueState
 
 SOON = timedelta(seconds=1)
-"""When to ask again about a task if nothing is known of its type."""
+"""Time until asking again about a task whose type has no known run time."""
 LATE = timedelta(minutes=1)
-"""Longest time until asking again about a task that takes longer than others of its type."""
+"""Longest time until asking again about a task that runs longer than others of its type."""
 _SILENT_AFTER = timedelta(seconds=30)
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 class Situation(Struct, frozen=True, kw_only=True):
-    """What is known of a pending task's queue and workers.
+    """Facts about a pending task's queue and workers.
 
     state: the queue's settings and use; None without settings. has_worker: whether a worker takes tasks of this type
     and queue. running: attempts of the queue that run now. run_time: about how long attempts of the type take.
-    is_own: whether only tasks of the same owner are counted; then nobody can tell when the task starts.
+    is_own: whether only tasks of the same owner are counted; then the start cannot be estimated.
     """
 
     state: QueueState | None = None
@@ -105,7 +105,7 @@ def _describe_own_place(place: Place | None) -> str:
 
 
 def estimate(task: Task, situation: Situation, now: datetime) -> datetime | None:
-    """Return about when a pending task starts; None if that cannot be told."""
+    """Estimate when a pending task starts; None if that is unknown."""
     if is_later(task, now):
         return None if task.reason == "dependencies" else task.next_attempt_at or task.run_at
     state, place = situation.state, situation.place
@@ -126,7 +126,7 @@ def estimate(task: Task, situation: Situation, now: datetime) -> datetime | None
 
 
 def ask_again_in(task: Task, run_time: timedelta | None, now: datetime) -> timedelta:
-    """Return after what time to ask again about an open task. run_time: about how long its type takes."""
+    """Return the time until asking again about an open task. run_time: about how long its type takes."""
     if task.status is Status.RUNNING and task.started_at is not None:
         ran = now - task.started_at
         left = timedelta(0) if run_time is None else run_time - ran

@@ -1,6 +1,6 @@
-"""Limits on what may wait: pending tasks in all, and the queues in which an owner has open tasks.
+"""Limits on waiting tasks: the number of pending tasks, and the queues in which an owner has open tasks.
 
-Clients name queues, and each open queue makes every claim a little slower.
+Queues are limited because clients choose their names, and each open queue makes every claim a little slower.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tasker.errors import Conflict, Unavailable
 from tasker.model import Draft, PartitionStats
 
 DEFAULT_LIMIT = 1000
-"""Queues in which an owner may have open tasks."""
+"""Limit of the queues in which an owner has open tasks."""
 _COUNT_EVERY = 1.0
-"""Seconds between counts of pending tasks; what this process submits meanwhile is added to the last count."""
+"""Seconds between counts of pending tasks; tasks that this process submits meanwhile are added to the last count."""
 _RETRY_AFTER = timedelta(seconds=10)
 _KNOWN_FOR = 1.0
-"""Seconds for which the store's answer is used where the store is shared: other processes open queues meanwhile."""
+"""Seconds for which an answer of a shared store is used: other processes open queues meanwhile."""
 _PATIENCE = 10
-"""For an owner at the limit, the store is asked again only after this many times as long as its last answer took."""
+"""At the limit, the store is asked again only after this multiple of the time that its last answer took."""
 
 OwnerQueue = tuple[str, str]
 """An owner and a queue."""
@@ -72,9 +72,9 @@ class Admission:
 
 
 class _Known:
-    """The queues of one owner: all that are open, and some that no longer are.
+    """The known queues of one owner: all open ones, and some that are no longer open.
 
-    queues: the number of submissions under way, by queue. left: queues that a submission left while the store was
+    queues: the number of submissions under way, by queue. left: queues whose submissions ended while the store was
     being asked.
     """
 
@@ -91,8 +91,9 @@ class OpenQueues:
 
     Use `let_in` around storing drafts, or call `enter` before and `leave` after.
 
-    A known queue costs one look into memory; the store is asked only about others. Within one process the limit is
-    exact. Processes that share a store (is_shared) may together exceed it by what each lets in between two answers.
+    A known queue needs only a lookup in memory; the store is asked about other queues. Within one process the limit is
+    exact. Processes that share a store (is_shared) may together exceed it by the queues that each admits between two
+    answers of the store.
     """
 
     def __init__(self, store: QueueStore, clock: Clock, limit: int = DEFAULT_LIMIT, *, is_shared: bool = False) -> None:
@@ -166,7 +167,7 @@ class OpenQueues:
         return self._is_shared and now - known.asked_at >= _KNOWN_FOR
 
     async def _ask(self, known: _Known, owner: str) -> None:
-        """Learn which queues are open. While all owners together are below the limit, ownership does not matter."""
+        """Ask the store for open queues: of all owners if these are below the limit (faster), else of this owner."""
         known.left.clear()
         begun = self._clock.monotonic()
         found = await self._store.find_names(limit=self._limit + 1)

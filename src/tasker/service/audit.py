@@ -1,4 +1,4 @@
-"""The use cases of the audit log: an entry is begun before an action, and completed with its outcome after it."""
+"""The use cases of the audit log: an entry is stored before an action, and completed with its outcome afterwards."""
 
 from __future__ import annotations
 

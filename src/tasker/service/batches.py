@@ -17,7 +17,7 @@ from tasker.tasktypes.registry import TaskType
 
 
 class Wanted(NamedTuple):
-    """A submission that was read, and its place in the batch, from 0."""
+    """A submission that was read, and its index in the batch, from 0."""
 
     place: int
     task_type: TaskType
@@ -35,7 +35,7 @@ SubmitMany = Callable[[Caller, Sequence[Wanted], str | None], Awaitable[list[Acc
 
 
 class Batches:
-    """Begins batches; submit_many: what stores a part of one."""
+    """Begins batches. submit_many: stores a part of a batch."""
 
     def __init__(self, reading: Reading, submit_many: SubmitMany) -> None:
         self._reading = reading
@@ -45,8 +45,8 @@ class Batches:
     def begin(self, caller: Caller, idempotency_key: str | None, *, dry_run: bool = False) -> Batch:
         """Return a batch, to be ended; a dry run checks and stores nothing.
 
-        The same batch again gives the same tasks, also where the first one ended in the middle: each submission has a
-        key of its own, made of the batch's and its place. Raises Conflict if one with the same key is under way.
+        Repeating a batch gives the same tasks, even if the first try ended in the middle: each submission has its own
+        key, made of the batch's key and its index. Raises Conflict if a batch with the same key is under way.
         """
         store = None if dry_run else self._submit_many
         if idempotency_key is None or dry_run:
@@ -78,7 +78,7 @@ class Batch:
         Raises as `Submissions.validate`.
         """
         task_type, submission = await self._reading.submission(self._caller.owner, body)
-        if self._store is None:  # storing would check it
+        if self._store is None:  # storing would check the rights
             check_submission(self._caller, submission)
         return Wanted(place, task_type, submission)
 

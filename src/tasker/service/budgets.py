@@ -23,7 +23,7 @@ from tasker.service.keys import Keys
 from tasker.tasktypes.registry import TaskType
 
 KNOWN_FOR = timedelta(seconds=1)
-"""How long a sum that was read is used: the end of a budget is noticed at most this much later."""
+"""How long a sum from the store is used: a used-up budget is noticed at most this much later."""
 _MAX_KNOWN = 10_000
 _ASK_AGAIN = timedelta(seconds=5)
 
@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 
 class _Spent(NamedTuple):
-    """What an owner has spent on a day, and when that was read."""
+    """The cost of an owner's tasks on a day, and when it was read."""
 
     day: date
     nanos: int
@@ -47,7 +47,7 @@ class Budget(NamedTuple):
 
 
 class Budgets:
-    """Checks what owners spend. default: dollars a day of owners whose keys have no budget; None for no limit."""
+    """Enforces daily budgets. default: dollars a day of owners whose keys have no budget; None for no limit."""
 
     def __init__(self, usage: UsageStore, keys: Keys, clock: Clock, *, default: float | None) -> None:
         self._usage = usage
@@ -62,7 +62,7 @@ class Budgets:
         return self._default is not None or self._keys.have_budgets
 
     async def check(self, caller: Caller, task_type: TaskType) -> None:
-        """Raise Exhausted if the owner has spent what the caller's key allows. task_type: one that costs."""
+        """Raise Exhausted if the budget of the caller's key is used up. task_type: a type that costs, to be named."""
         budget = await self.of(caller)
         if budget is not None and budget.spent >= budget.limit * NANOS:
             whole = f"a daily budget of {budget.limit:g} USD"
@@ -91,7 +91,7 @@ class Budgets:
     async def hold(self, claim: Claim) -> Snoozed | None:
         """Check the budget before an attempt of a task that costs: return how long it must wait; None if it may run.
 
-        Of several keys of one owner the largest budget counts: a task does not know by which key it was submitted.
+        If an owner has several keys, the largest budget counts: a task does not know its key.
         """
         limits = [self._default if limit is None else limit for limit in self._keys.budgets(claim.owner)]
         known = [limit for limit in limits if limit is not None]

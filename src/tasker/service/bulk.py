@@ -19,14 +19,14 @@ from tasker.service.admission import OpenQueues
 from tasker.service.cursors import Cursors
 
 WITHIN = 10.0
-"""Seconds after which a call returns, with a cursor to go on from."""
+"""Seconds after which a call returns, with a cursor to continue from."""
 _CHOSEN_AT_ONCE = 2000
 _IN_ONE_COMMIT = 100
-"""Tasks that are acted on in one commit: other writers wait for one such commit at most."""
+"""Limit of tasks in one commit: other writers wait for at most one such commit."""
 
 
 class Acted(NamedTuple):
-    """What was done. `skipped`: tasks whose status had changed meanwhile. `next_cursor`: None when all are done."""
+    """The result. `skipped`: tasks whose status had changed meanwhile. `next_cursor`: None when all are done."""
 
     done: int = 0
     skipped: int = 0
@@ -43,7 +43,7 @@ class Bulk:
     _open_queues: OpenQueues
 
     async def count(self, caller: Caller, action: Action, where: TaskFilter) -> int:
-        """Return on how many tasks the action would act now."""
+        """Count the tasks that the action would change now."""
         found = _seen(caller, action, where)
         return 0 if found is None else (await self._control.count(found)).count
 
@@ -63,7 +63,7 @@ class Bulk:
         return counted.count, await self._act(action, found, counted.cursor, most=at_most)
 
     async def go_on(self, caller: Caller, action: Action, where: TaskFilter, cursor: str) -> Acted:
-        """Act on the rest, from where an earlier call stopped. Raises Invalid for a cursor that no call returned."""
+        """Act on the remaining tasks after an earlier call. Raises Invalid for a cursor that no call returned."""
         found = _seen(caller, action, where)
         begun = (await self._cursors.of("bulk")).open(cursor)
         return Acted() if found is None else await self._act(action, found, begun, most=None)
@@ -85,7 +85,7 @@ class Bulk:
                 return Acted(done, skipped, None if cursor is None else (await self._cursors.of("bulk")).close(cursor))
 
     async def _act_on(self, action: Action, few: Sequence[ChosenTask]) -> int:
-        """Act on some tasks in one commit; return on how many. A retry keeps to its owner's limit of open queues."""
+        """Act on some tasks in one commit; return how many. Retries obey the owner's limit of open queues."""
         if action != "retry":
             return await self._control.act(action, [one.task_id for one in few])
         entered: list[ChosenTask] = []

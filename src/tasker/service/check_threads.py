@@ -1,4 +1,4 @@
-"""Threads for checks of params that authors of task types wrote, so that they block no other request.
+"""Threads for checks of params by code of task types' authors, so that a slow check blocks no other request.
 
 While such a check computes, Python switches to the service's event loop every SWITCH_EVERY seconds. Native code that
 holds the interpreter's lock, such as a regular expression of `re`, blocks the loop here as anywhere.
@@ -22,7 +22,7 @@ from tasker.errors import CheckStopped, Unavailable
 from tasker.service.places import Places
 
 THREADS = 8
-"""Checks that run at the same time, each for another owner; one computes at a time (interpreter lock)."""
+"""Limit of concurrent checks, each of another owner; because of the interpreter lock only one computes at a time."""
 WITHIN = 5.0
 """Seconds that a check may take."""
 PATIENCE = 5.0
@@ -32,9 +32,9 @@ SLOW_AFTER = 0.25
 ENDS_WITHIN = 2.0
 """Seconds after which a check that does not stop is abandoned, with its thread."""
 MAX_LEFT = 8
-"""Abandoned threads beyond which no check is begun."""
+"""Number of abandoned threads at which no further check begins."""
 SWITCH_EVERY = 0.001
-"""Seconds that a check computes while the loop waits to run; Python's default of 5 ms adds up in a request."""
+"""Seconds after which a computing check gives way to the loop; Python's default of 5 ms adds up in a request."""
 _AGAIN_AFTER = 0.2
 """Seconds between attempts to stop a check that goes on."""
 
@@ -49,8 +49,8 @@ class CheckTimeout(Exception):
 class CheckThreads:
     """Runs checks, one at a time for each owner, so that an owner of slow checks delays nobody else.
 
-    within: seconds that a check may take. patience: seconds that it waits for its turn. slow_after: seconds after which
-    its owner is one of the slow ones, who share half of the threads.
+    within: seconds that a check may take. patience: seconds that it waits for a thread and for the owner's earlier
+    checks. slow_after: seconds after which its owner counts as slow; slow owners share half of the threads.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class CheckThreads:
     async def run(self, owner: str, check: Callable[[], T]) -> T:
         """Return what `check` returns, or raise what it raises.
 
-        Raises CheckTimeout, and Unavailable where the owner's other checks take so long that this one had no turn.
+        Raises CheckTimeout, and Unavailable if the check could not begin because the owner's other checks take long.
         """
         turn = self._turns.setdefault(owner, _Turn())
         turn.users += 1
@@ -90,7 +90,7 @@ class CheckThreads:
 
     @asynccontextmanager
     async def _waiting_for(self, owner: str, turn: _Turn) -> AsyncIterator[None]:
-        """Take the owner's turn and a place; give both back if the body fails."""
+        """Take the owner's lock and a slot; give both back if the body fails."""
         try:
             async with asyncio.timeout(self._patience):
                 await turn.lock.acquire()
@@ -172,7 +172,7 @@ class CheckThreads:
 
 
 class _Turn:
-    """The turn of an owner's checks; users: how many run or wait."""
+    """The lock by which an owner's checks run one at a time. users: how many run or wait."""
 
     __slots__ = ("lock", "users")
 
@@ -242,7 +242,7 @@ class _Door:
                 _raise_in(thread, ctypes.py_object(CheckStopped))
 
     def close(self) -> None:
-        """Cancel a CheckStopped that is still to be raised. The thread itself calls this."""
+        """Cancel a CheckStopped that has not been raised yet. The thread itself calls this."""
         with self._lock:
             self._is_open = False
             _raise_in(threading.get_ident(), None)

@@ -36,7 +36,7 @@ class Seal:
         self._pointer = pointer
 
     def close(self, cursor: str, *, anew: bool = False) -> str:
-        """Return the cursor for a client. anew: a text of its own, so that nobody sees which cursors are equal."""
+        """Return the cursor for a client. anew: add a random salt, so that nobody sees which cursors are equal."""
         salt = secrets.token_bytes(_SALT) if anew else bytes(_SALT)
         sealed = self._cipher.encrypt(salt + cursor.encode(), self._context)
         return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()

@@ -1,4 +1,4 @@
-"""Make a draft from a submission, and the task that it becomes. Pure, except for the new task's id."""
+"""Make the draft of a submission, and the task of a draft. Pure, except for the new task's id."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ _MOST_FRACTIONS = 10_000
 
 
 def fingerprint(submission: Submission, schedule_id: UUID | None = None) -> bytes:
-    """Return the same digest for requests of equal meaning, however they are spaced."""
+    """Return a digest that is equal for requests of equal meaning, whatever their white space."""
     text = _meaning(_encode(submission))
     return hashlib.sha256(text if schedule_id is None else text + schedule_id.bytes).digest()
 
 
 def owned(owner: str, key: str) -> str:
-    """Return an owner's idempotency key as it is stored: unique among owners, as neither part has a tab."""
+    """Return an owner's idempotency key as it is stored: owner, tab, key; neither contains a tab."""
     return f"{key}\t{owner}" if owner else key
 
 
 def check_submission(caller: Caller, submission: Submission, task_id: UUID | None = None) -> None:
     """Check a submission against the caller's rights; task_id: the one that the client has chosen.
 
-    Raises Forbidden (it would cancel another task, or its webhook would hear of one, and the caller may not), Invalid
-    (it would depend on itself).
+    Raises Forbidden (the caller may not cancel the task that it would replace, or read the task that its webhook would
+    report), Invalid (it would depend on itself).
     """
     if submission.on_conflict == "replace" and not caller.may("control"):
         raise Forbidden("control", "`on_conflict` `replace` cancels a task")
@@ -111,7 +111,7 @@ def draft_of(
 
 
 def _join_refusal(caller: Caller, submission: Submission) -> Forbidden | None:
-    """Return why no other task may answer for a submission: its webhook would get what the caller may not read."""
+    """Refuse that another task answers for a submission if its webhook would get what the caller may not read."""
     if submission.webhook is None or caller.may("read"):
         return None
     return Forbidden("read", "another task answers for it, whose events its `webhook` would get")
@@ -130,7 +130,7 @@ def _extra(submission: Submission) -> Extra | None:
 
 
 def _cache_key(owner: str, submission: Submission) -> bytes:
-    """Return the same digest for an owner's requests for the same result: of one type, with params of equal meaning."""
+    """Return a digest that is equal for an owner's requests of the same type with params of equal meaning."""
     whose = _encode([owner, submission.type])
     return hashlib.sha256(whose + _meaning(bytes(submission.params))).digest()
 
@@ -138,7 +138,7 @@ def _cache_key(owner: str, submission: Submission) -> bytes:
 def _meaning(text: bytes) -> bytes:
     """Return the canonical form of a JSON text; the text itself if it has very many fractions.
 
-    Each number that is not an integer takes 3 us, on the event loop.
+    Each number that is not an integer takes 3 us on the event loop.
     """
     if len(text) > _MOST_FRACTIONS and len(_FRACTION.findall(text)) > _MOST_FRACTIONS:
         return text
@@ -159,7 +159,7 @@ def _settle_retry(retry: RetryPolicy, asked: RetryOptions) -> RetryPolicy:
 
 
 def traced(draft: Draft, traceparent: str | None) -> Draft:
-    """Return the draft as part of a trace, which does not count in the request's fingerprint."""
+    """Return the draft with its trace, which is not part of the request's fingerprint."""
     if traceparent is None:
         return draft
     return structs.replace(draft, extra=structs.replace(draft.extra or _NO_EXTRA, traceparent=traceparent))

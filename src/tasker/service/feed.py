@@ -25,20 +25,20 @@ _PAGE = 500
 _WINDOW_BATCHES, _WINDOW_SIZE = 200, 8 << 20
 """How many of the latest batches are kept in memory for followers, and how many bytes of them."""
 _ENTRY_SIZE = 2000
-"""About how many bytes an entry takes beside its event's data and its task."""
+"""Approximate bytes of an entry besides its event's data and its task."""
 _PACE, _PACE_OF_ONE = 0.02, 0.00005
 """Seconds between reads, and seconds added for each follower: many followers need larger batches to keep up."""
 _POLL = 0.2
-"""Seconds between reads where other processes write: they notify only of ends and of reports."""
+"""Seconds between reads of a shared store: other processes notify only of ends and of reports."""
 _AFTER_A_FAULT = 1.0
 _OWN_READS = 4
-"""How many followers that are behind the window read at a time."""
+"""Limit of concurrent reads by followers that are behind the window."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Batch:
-    """Entries that were read together, and the cursors before and after them. Without entries: a sign of life.
+    """Entries that were read together, and the cursors before and after them. Without entries it is a heartbeat.
 
     was_reset: the entries asked for are no longer kept; the next batch begins with the oldest that is.
     """
@@ -55,7 +55,7 @@ class Batch:
         self._forms: dict[Any, bytes] = {}
 
     def form(self, key: Any, make: Callable[[], bytes]) -> bytes:
-        """Return the result of `make`, an encoding of the batch or a part of it; made once for each key."""
+        """Return the result of `make`, an encoding of the batch or a part of it, which is cached by `key`."""
         made = self._forms.get(key)
         if made is None:
             made = self._forms[key] = make()
@@ -63,7 +63,7 @@ class Batch:
         return made
 
     def behind(self, cursor: str) -> Batch | None:
-        """Return the rest of the batch after the entry with this cursor; None if it is not in the batch."""
+        """Return the rest of the batch after the entry with this cursor; None if the cursor is not in the batch."""
         for place, entry in enumerate(self.entries, start=1):
             if entry.cursor == cursor:
                 return Batch(cursor, self.entries[place:], self.cursor)
@@ -120,7 +120,7 @@ class Feed:
         return newest or OLDEST
 
     async def _next(self, cursor: str) -> Batch | None:
-        """Return what is after a cursor; None if nothing is, or the shared reader will bring it."""
+        """Return the batch after a cursor; None if there is none, or the shared reader will read it."""
         if cursor == self._window.newest:
             return None
         batch = self._window.find(cursor) or await self._read_alone(cursor)
@@ -141,7 +141,7 @@ class Feed:
 
     @contextlib.contextmanager
     def _followed(self) -> Iterator[None]:
-        """Run the shared reader for as long as there are followers."""
+        """Keep the shared reader running while there are followers."""
         self._followers += 1
         if self._reading is None:
             self._reading = asyncio.create_task(self._keep_reading(self._window))
@@ -191,7 +191,7 @@ class _Window:
 
     @property
     def arrival(self) -> asyncio.Future[None]:
-        """A future that is done when the next batch is added, the first cursor is known, or no batch will come."""
+        """A future that is done when the next batch is added, the first cursor is known, or the reader has ended."""
         if self._arrival is None:
             self._arrival = asyncio.get_running_loop().create_future()
         return self._arrival
@@ -201,21 +201,23 @@ class _Window:
         self._wake()
 
     def end(self) -> None:
-        """Wake all followers: no batch will come."""
+        """Wake all followers, as the reader has ended."""
         self._wake()
 
     def add(self, batch: Batch) -> None:
         self._batches.append(batch)
         for cursor in _cursors(batch):
             self._by_cursor[cursor] = batch
-        size = sum(one.size for one in self._batches)  # counted anew: batches in the window grow with their forms
+        size = sum(
+            one.size for one in self._batches
+        )  # summed again each time: batches in the window grow with their forms
         while len(self._batches) > 1 and (len(self._batches) > _WINDOW_BATCHES or size > _WINDOW_SIZE):
             size -= self._drop()
         self.newest = batch.cursor
         self._wake()
 
     def find(self, cursor: str) -> Batch | None:
-        """Return what is after a cursor; None if the window does not have it."""
+        """Return the batch after a cursor; None if it is not in the window."""
         batch = self._by_cursor.get(cursor)
         if batch is None or batch.after == cursor:
             return batch

@@ -15,11 +15,11 @@ from tasker.service.hub import Hub
 from tasker.service.tasks import Tasks
 
 EVENTS_AT_ONCE = 25
-"""Events of a task that are read at a time: a slow reader has no more of them in memory."""
+"""Events of a task that are read at a time, which bounds the memory for a slow reader."""
 _LAST_LOOK = 15.0
 """Longest pause in seconds between reads of a followed task: a notification may have been lost."""
 _FIRST_LOOK = 0.25
-"""First pause where other processes run the tasks, doubled each time: they notify only of reports and ends."""
+"""First pause if other processes run the tasks, doubled each time: they notify only of reports and ends."""
 
 
 class Following:
@@ -50,7 +50,7 @@ class Following:
     async def wait_for_change(
         self, caller: Caller, task_id: UUID, at_most: timedelta, is_new: Callable[[Task], Awaitable[bool]]
     ) -> Task:
-        """Return the task once `is_new` says so of it, or as `wait` does. Raises NotFound."""
+        """Return the task once `is_new` accepts it, or as `wait` does. Raises NotFound."""
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + at_most.total_seconds(), self._first_look
         while True:

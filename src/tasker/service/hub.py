@@ -1,4 +1,4 @@
-"""Fan-out of the engine's notifications to those in this process who wait for a task."""
+"""Fan-out of the engine's notifications to this process's waiters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _Waiters = dict[UUID, list[asyncio.Future[None]]]
 
 
 class Hub:
-    """Wakes those who wait for a task to end or to change. A wake-up is a hint: the waiter reads the task itself."""
+    """Wakes waiters when a task may have ended or changed. A wake-up is a hint: the waiter reads the task itself."""
 
     def __init__(self) -> None:
         self._ending: _Waiters = {}
@@ -73,7 +73,7 @@ class Hub:
         return of_tasks + len(self._any)
 
     def publish(self, changes: Sequence[Change]) -> None:
-        """Wake those who wait for these tasks; everybody for an empty batch: notifications may have been lost."""
+        """Wake the waiters of these tasks; for an empty batch all waiters, as notifications may have been lost."""
         if not changes:
             self._wake_all()
         if self._any:
@@ -85,7 +85,7 @@ class Hub:
                 _wake(self._changing.get(change.task_id, ()))
 
     def close(self) -> None:
-        """Wake everybody who waits now or will wait later: the service is stopping."""
+        """Wake all present and future waiters: the service is stopping."""
         self._closed = True
         self._wake_all()
 

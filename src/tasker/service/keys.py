@@ -75,7 +75,7 @@ class Keys:
         return found
 
     async def revoke(self, key_id: str) -> Key:
-        """Revoke a key: at once in this process, within REFRESH_EVERY in others. Raises NotFound."""
+        """Revoke a key: at once in this process, in others with their next `refresh`. Raises NotFound."""
         key = await self._store.revoke(key_id)
         if key is None:
             raise _no_key(key_id)
@@ -89,7 +89,7 @@ class Keys:
 
     @property
     def are_used(self) -> bool:
-        """Whether there is a key, or ever was one."""
+        """Whether there is or ever was a key."""
         return bool(self._known)
 
     def is_good(self, key_id: str) -> bool:
@@ -144,7 +144,7 @@ class Keys:
         return len(self._known)
 
     async def _look_again(self) -> None:
-        """Return after a refresh that began after this call; one refresh serves all that wait for it."""
+        """Wait for a refresh that begins after this call; waiting callers share one."""
         asked = self._begun
         async with self._refreshing:
             if self._done <= asked:

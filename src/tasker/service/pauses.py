@@ -10,7 +10,7 @@ AT_MOST = 0.005
 
 
 class Pauses:
-    """The pauses of one piece of work; at many points of it: `if pauses.due(): await pauses.pause()`."""
+    """The pauses of one piece of work, which often calls: `if pauses.due(): await pauses.pause()`."""
 
     __slots__ = ("_until",)
 
@@ -28,10 +28,10 @@ class Pauses:
 
 
 class Turns:
-    """The pauses of many pieces of work that may come at once: each awaits `next()`, then runs without a pause.
+    """Pauses between many short pieces of work: each awaits `next()`, then runs without a pause.
 
-    They begin in the order in which they came. Other coroutines run every AT_MOST seconds, or after one piece of work
-    if that alone takes longer.
+    They begin in the order of their calls. Other coroutines run every AT_MOST seconds, or after one piece of work if
+    that alone takes longer.
     """
 
     __slots__ = ("_lock", "_pauses")

@@ -1,17 +1,17 @@
-"""Slots for checks of params. Owners with slow checks share half of the slots, so that others find a free one."""
+"""Slots for checks of params. Owners with slow checks share half of the slots, so that others get a free one."""
 
 from __future__ import annotations
 
 import asyncio
 
 SLOW_FOR = 60.0
-"""Seconds for which an owner counts as slow after a check that was."""
+"""Seconds for which an owner counts as slow after a slow check."""
 _MOST_SLOW = 1_000
 """Owners that are remembered as slow."""
 
 
 class Places:
-    """`count` slots, at most one for each owner, given in the order of requests among owners that may have one."""
+    """`count` slots, at most one per owner, given in order of request to owners that may have one."""
 
     def __init__(self, count: int, *, slow_for: float = SLOW_FOR) -> None:
         self._count = count
@@ -22,7 +22,7 @@ class Places:
 
     async def take(self, owner: str) -> None:
         """Wait for a slot for an owner that has none."""
-        if self._is_free_for(owner):  # then no waiter could have it
+        if self._is_free_for(owner):  # no waiter may have this slot: `give_back` would have given it
             self._taken.add(owner)
             return
         place = asyncio.get_running_loop().create_future()
@@ -38,7 +38,7 @@ class Places:
         """Free the owner's slot for the first waiter that may have it."""
         self._taken.discard(owner)
         for place, waiting in list(self._waiting.items()):
-            if not place.done() and self._is_free_for(waiting):  # or its waiter has just been cancelled
+            if not place.done() and self._is_free_for(waiting):  # done: its waiter has just been cancelled
                 del self._waiting[place]
                 self._taken.add(waiting)
                 place.set_result(None)

@@ -13,7 +13,7 @@ from tasker.service.admission import DEFAULT_LIMIT
 
 
 class Load(NamedTuple):
-    """Which tasks are counted for whom: how many wait, a task's position, how long tasks take.
+    """Which tasks a caller's figures cover: numbers of waiting tasks, a task's position, run times.
 
     is_public: whether every caller that may read sees the counts of all owners; otherwise only admins do.
     """
@@ -21,7 +21,7 @@ class Load(NamedTuple):
     is_public: bool = False
 
     def of(self, caller: Caller) -> str | None:
-        """Return the owner whose tasks alone are counted for the caller; None: all owners'."""
+        """Return the owner whose tasks alone are counted for the caller; None for all owners."""
         return None if self.is_public else caller.only
 
 

@@ -1,4 +1,4 @@
-"""The use case of readiness: can the service do its work?"""
+"""The use case of readiness: whether the service can do its work."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tasker.service.queues import Queues
 from tasker.tasktypes.registry import Registry
 
 Health = Callable[[list[PartitionStats]], dict[str, str]]
-"""Given the open tasks, returns the state of each part of the worker by name: "ok", or what is wrong."""
+"""Takes the open tasks; returns the state of each part of the worker by name: "ok", or what is wrong."""
 _CHECK_WITHIN = 2.0
 """Seconds that the store has for the write of a readiness check."""
 _CHECK_EVERY = 1.0
-"""Seconds for which a good check is kept: anybody may ask, and each check is a write."""
+"""Seconds for which a good result is used: anybody may ask, and each check is a write."""
 
 
 class Readiness(Struct, frozen=True):
@@ -34,7 +34,7 @@ class Readiness(Struct, frozen=True):
 
 
 class StoreCheck:
-    """Checks now and then whether the store takes a durable write. check: the engine's, which makes one."""
+    """Checks now and then whether the store takes a durable write. check: Engine.check."""
 
     def __init__(self, check: Callable[[], Awaitable[None]], clock: Clock) -> None:
         self._check = check
@@ -64,7 +64,7 @@ class StoreCheck:
 
 @dataclass(frozen=True)
 class ReadinessCheck:
-    """Tells whether this process can do its work. health: of its worker; None without one."""
+    """Checks whether this process can do its work. health: that of its worker; None without one."""
 
     store_check: StoreCheck
     queues: Queues

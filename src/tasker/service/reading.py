@@ -1,4 +1,4 @@
-"""Read request bodies that name a task type: at once, or in a thread where code of the type's author checks them."""
+"""Read request bodies that name a task type: at once, or in a thread if code of the type's author checks them."""
 
 from __future__ import annotations
 

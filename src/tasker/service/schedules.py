@@ -35,7 +35,7 @@ DEFAULT_LIMIT = 1000
 _MINUTE = timedelta(minutes=1)
 """The shortest time between ticks of a cron rule."""
 _TICKS_LOOKED_AT = 100
-"""Ticks of a cron rule by which its pace is judged."""
+"""Number of a cron rule's next ticks whose distances are checked."""
 AT_ONCE = 100
 """Due schedules read from the store together."""
 _TRIES = 10
@@ -44,23 +44,23 @@ _AFTER_A_FAULT = timedelta(seconds=1)
 _CONCURRENCY = 3
 """Schedules that one of many processes fires at the same time: each takes a connection."""
 _TIMING = frozenset({"cron", "interval", "time_zone", "starts_at", "ends_at", "paused"})
-"""Fields with which the next tick changes."""
+"""Fields whose change changes the next tick."""
 _ACTING = frozenset({"task", "overlap"})
-"""Fields that say what a tick does: it acts with the rights of the caller who last set one."""
+"""Fields that define what a tick does; it acts with the rights of the caller who last set one of them."""
 
 _PATIENCE = 0.1
-"""Seconds that other schedules wait for one whose submission code of its type's author checks."""
+"""Seconds that other schedules wait for a schedule whose params are checked by code of the type's author."""
 _MOST_SLOW = 1_000
-"""Finished slow readings that are kept."""
+"""Limit of finished slow readings that are kept."""
 _SLOW_OF_ONE = 10
-"""Slow readings of one owner beyond which no more are begun: its checks run one after the other."""
+"""Limit of one owner's slow readings under way: its checks run one after the other."""
 _Read = tuple[TaskType, Submission] | RequestError | None
 
 _log = structlog.get_logger(__name__)
 
 
 class Change(NamedTuple):
-    """A schedule as it is after a change, and the fields that the change gave."""
+    """A schedule after a change, and the fields that the request gave."""
 
     schedule: Schedule
     given: Set[str]
@@ -77,7 +77,7 @@ class _Slow(NamedTuple):
 class Schedules:
     """The use cases of schedules, and how the chore of each process fires them.
 
-    changed: set when a schedule may be due earlier than `run_once` has said.
+    changed: set when a schedule may be due earlier than `run_once` returned.
     """
 
     def __init__(
@@ -110,8 +110,8 @@ class Schedules:
     async def create(self, caller: Caller, body: bytes) -> Schedule:
         """Read, check and store a new schedule. It acts with the caller's rights.
 
-        Raises Malformed, Invalid (every fault of the body; its ticks are too close), Forbidden (it would do what the
-        caller may not), Conflict (its name is taken, or its owner has as many schedules as allowed), Unavailable.
+        Raises Malformed, Invalid (every fault of the body; ticks too close together), Forbidden (the caller lacks the
+        rights for its ticks), Conflict (its name is taken, or its owner has too many schedules), Unavailable.
         """
         fields, submission = await self._reading.schedule(caller.owner, body, is_new=True)
         now = self._clock.now()
@@ -148,9 +148,9 @@ class Schedules:
     async def change(self, caller: Caller, schedule_id: UUID, body: bytes) -> Change:
         """Read, check and make a change; a new rule has its next tick from now on.
 
-        With a new task or rule for overlaps it acts with the caller's rights from then on. Raises Malformed, Invalid
-        (every fault of the body; the whole does not go together, its ticks are too close), NotFound, Forbidden (it
-        does, or would do, what the caller may not), Conflict (its name is taken), Unavailable.
+        If `task` or `overlap` is changed, the schedule acts with the caller's rights from then on. Raises Malformed,
+        Invalid (every fault of the body; inconsistent fields; ticks too close together), NotFound, Forbidden (the
+        caller lacks the rights for its ticks before or after the change), Conflict (its name is taken), Unavailable.
         """
         fields, submission = await self._reading.schedule(caller.owner, body, is_new=False)
         for _ in range(_TRIES):
@@ -167,7 +167,7 @@ class Schedules:
         raise Unavailable("the schedule changes all the time", retry_after=timedelta(seconds=1))
 
     async def _check_pace(self, schedule: Schedule, now: datetime) -> None:
-        """Raise Invalid for a rule whose ticks are too close; a cron rule is judged by its next ticks."""
+        """Raise Invalid for a rule whose ticks are too close together; of a cron rule the next ticks are checked."""
         least = self._min_interval
         if schedule.interval is not None:
             closest, name = schedule.interval, "interval"
@@ -186,7 +186,7 @@ class Schedules:
         await self._store.delete(schedule_id)
 
     async def template(self, caller: Caller, schedule_id: UUID) -> tuple[Caller, TaskType, Submission]:
-        """Return the caller, acting for the schedule's owner, and what the schedule submits.
+        """Return the caller with the schedule's owner, the task type, and the submission of the schedule.
 
         Raises NotFound, Invalid (the task type has changed since).
         """
@@ -202,15 +202,15 @@ class Schedules:
         return [] if first is None else await _first_ticks(schedule, first - MICROSECOND, count)
 
     async def _check_rights(self, caller: Caller, schedule: Schedule, submission: Submission | None) -> None:
-        """Raise Forbidden if a tick of the schedule would do what the caller may not.
+        """Raise Forbidden if the caller lacks the rights for what a tick of the schedule does.
 
-        submission: what the schedule's task is, if the caller's request has it; else it is read.
+        submission: that of the schedule, if the request has it; else it is read from the schedule.
         """
         _check_overlap(caller, schedule)
         if submission is None:
             try:
                 _, submission = await self._reading.submission(schedule.owner, bytes(schedule.task))
-            except Invalid:  # the task type has changed since: no tick submits it, as it is
+            except Invalid:  # the task type has changed: no tick can submit it as it is
                 return
         check_submission(caller, submission)
 
@@ -219,19 +219,19 @@ class Schedules:
     async def run_once(self) -> datetime | None:
         """Fire what is due; return when to look again, None if no schedule waits."""
         await self._follow_clock()
-        passed = 0  # schedules that could not be fired now; they stay first in the order of waiting
+        passed = 0  # number of schedules that could not be fired now; they stay first, so the next query skips them
         while True:
             due = await self._store.find_due(types=self._registry.known_names(), limit=AT_ONCE, skip=passed)
             if not due.schedules:
                 again = [due.now + _AFTER_A_FAULT] if passed else []
                 return min([*again, *([] if due.next_at is None else [due.next_at])], default=None)
-            self._random.shuffle(due.schedules)  # so that each of many processes begins with others
+            self._random.shuffle(due.schedules)  # shuffled, so that each of many processes begins with other schedules
             slots = asyncio.Semaphore(self._concurrency)
             done = await asyncio.gather(*(self._fire(schedule, due.now, slots) for schedule in due.schedules))
             passed += done.count(False)
 
     async def _follow_clock(self) -> None:
-        """Correct the next ticks that a wrong wall clock has caused, at the start and whenever the clock was set."""
+        """Correct next ticks that a wrong wall clock has caused, at the start and whenever the clock was set."""
         step = self._steps.pending() if self._steps is not None else 0
         if self._steps is not None and not step:
             return
@@ -267,9 +267,9 @@ class Schedules:
         return True
 
     async def _read(self, schedule: Schedule) -> _Read:
-        """Return the submission of a schedule, or why it is refused: the task type may have changed since.
+        """Return the submission of a schedule, or the refusal: the task type may have changed since.
 
-        None if its check is slow: other schedules do not wait for it, and it is fired once the check is done.
+        Return None if the check is slow: the schedule is fired once it is done, and others do not wait for it.
         """
         task_type = self._registry.find(schedule.type)
         if task_type is None or not task_type.has_own_code:
@@ -301,7 +301,7 @@ class Schedules:
     async def _read_template(self, schedule: Schedule) -> _Read:
         try:
             return await self._reading.submission(schedule.owner, bytes(schedule.task))
-        except Unavailable:  # the owner's checks take long: it is tried again
+        except Unavailable:  # the owner's checks take long: the schedule is tried again
             return None
         except RequestError as error:
             return error
@@ -314,7 +314,7 @@ class Schedules:
             _log.info("schedule.fired", schedule=before.name, tasks=len(fired.submitted))
 
     async def _let_in(self, firing: Firing) -> Fired | None:
-        """Fire, within the owner's limit of open queues."""
+        """Fire within the owner's limit of open queues."""
         return await self._open_queues.let_in(
             firing.drafts, lambda drafts: self._store.fire(structs.replace(firing, drafts=tuple(drafts)))
         )
@@ -329,7 +329,7 @@ class Schedules:
                 _check_overlap(schedule.caller, schedule)
                 draft = draft_of(schedule.caller, *read, self._clock.now())
                 drafts.append(for_tick(draft, schedule, tick))
-            except RequestError as error:  # the task type has changed, or its maker lacks a right
+            except RequestError as error:  # the task type has changed, or the schedule's creator lacks a right
                 skip = Skip(tick=tick, reason="refused", detail=error.detail)
         return Firing(schedule=schedule, drafts=tuple(drafts), next_fire_at=planned.next_fire_at, skip=skip)
 
@@ -339,7 +339,7 @@ async def _first_ticks(schedule: Schedule, after: datetime, count: int) -> list[
     found, pauses = [], Pauses()
     for tick in islice(ticks(schedule, after), count):
         found.append(tick)
-        if pauses.due():  # a rule that few days match takes a millisecond for each tick
+        if pauses.due():  # each tick of a rule that matches few days takes a millisecond
             await pauses.pause()
     return found
 
@@ -350,13 +350,13 @@ def _check_overlap(caller: Caller, schedule: Schedule) -> None:
 
 
 def _check_rank(caller: Caller, schedule: Schedule) -> None:
-    """Raise Forbidden if the schedule has the scope control and the caller does not."""
+    """Raise Forbidden if the schedule has the scope `control` and the caller lacks it."""
     if schedule.caller.may("control") and not caller.may("control"):
         raise Forbidden("control", "the schedule was made with the scope control")
 
 
 def _changed(before: Schedule, given: dict[str, Any], scopes: tuple[Scope, ...], now: datetime) -> Schedule:
-    """Return the schedule after a change, itself if nothing changes. scopes: the caller's. Raises Invalid."""
+    """Return the schedule after a change; the same object if nothing changes. scopes: the caller's. Raises Invalid."""
     current = {name: getattr(before, name) for name in FIELDS}
     fields = merge(current, given)
     changed = {name for name in FIELDS if fields[name] != current[name]}

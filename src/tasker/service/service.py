@@ -1,4 +1,4 @@
-"""The object that the API is given: a list of the use cases."""
+"""The object that the API gets: the use cases by subject."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The use cases of submissions: one, one of a schedule, a replay, under the client's own id, many in one commit."""
+"""The use cases of submissions: single, by a schedule's trigger, as a replay, under a chosen id, or in a batch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tasker.tasktypes.registry import TaskType
 KEEP_KEYS_FOR = timedelta(hours=24)
 """How long an idempotency key is remembered."""
 _NEVER = datetime(9999, 1, 1, tzinfo=UTC)
-"""When the keys of chosen ids end: with their task. These keys hold a blank, which no client's key does."""
+"""Expiry of the keys of chosen ids: they end with their task. They contain a blank, unlike any client's key."""
 
 _encode = msgspec.json.Encoder().encode
 _decode_task = msgspec.json.Decoder(Task).decode
@@ -39,8 +39,8 @@ _decode_task = msgspec.json.Decoder(Task).decode
 class Submitted(NamedTuple):
     """A task as it was accepted; `replayed` when an earlier request with the same idempotency key submitted it.
 
-    It may be another one that answers for the submission (by `unique_key` or `cache`), as it is now. `sent` is the task
-    that this request alone would make: it shows nothing of any other.
+    Another task may answer for the submission (by `unique_key` or `cache`); `task` is then that one as it is now.
+    `sent` is the task that this request alone would create: it reveals nothing about other tasks.
     """
 
     task: Task
@@ -49,9 +49,9 @@ class Submitted(NamedTuple):
 
 
 class Submissions:
-    """Reads, checks and stores submissions: once for each idempotency key, within what the owner may use.
+    """Reads, checks and stores submissions: once for each idempotency key, within the owner's limits.
 
-    Every face and every schedule submits here, so that none can differ in what it accepts.
+    All interfaces and the triggers of schedules submit here, so that all accept the same.
     """
 
     def __init__(
@@ -108,10 +108,10 @@ class Submissions:
         check_submission(caller, submission, task_id)
 
     async def trigger(self, caller: Caller, schedule_id: UUID, *, idempotency_key: str | None = None) -> Submitted:
-        """Submit a task of a schedule now, beside its ticks, also where it is paused or a task of it is open.
+        """Submit a task of a schedule now, outside its ticks, even if it is paused or one of its tasks is open.
 
-        It is submitted with the caller's rights, not with those of the schedule's maker. Raises NotFound, and what
-        `submit` does.
+        It is submitted with the caller's rights, not with those of the schedule. Raises NotFound, and what `submit`
+        raises.
         """
         template = await self._schedules.template(caller, schedule_id)
         return await self._accept(*template, idempotency_key=idempotency_key, schedule_id=schedule_id)
@@ -125,19 +125,19 @@ class Submissions:
         idempotency_key: str | None = None,
         traceparent: str | None = None,
     ) -> Submitted:
-        """Submit a task again, with what the body changes. Raises NotFound, and what `submit` does."""
+        """Submit a task again, with the changes in the body. Raises NotFound, and what `submit` raises."""
         read = await self._read_replay(caller, task_id, body)
         return await self._accept(caller, *read, idempotency_key=idempotency_key, traceparent=traceparent)
 
     async def validate_replay(self, caller: Caller, task_id: UUID, body: bytes) -> None:
-        """Read and check a replay; store nothing. Raises NotFound, and what `validate` does."""
+        """Read and check a replay; store nothing. Raises NotFound, and what `validate` raises."""
         _, submission = await self._read_replay(caller, task_id, body)
         check_submission(caller, submission)
 
     async def put(self, caller: Caller, task_id: UUID, body: bytes, *, traceparent: str | None = None) -> Submitted:
-        """Accept a submission under the client's own id, as `submit` does; the same one again is the task as it is now.
+        """Accept a submission under the client's own id, as `submit` does; repeated, it returns the task as it is now.
 
-        Raises Conflict (the id belongs to another request), NotFound (to another owner), and what `submit` does.
+        Raises Conflict (the id belongs to another request), NotFound (to another owner), and what `submit` raises.
         """
         task_type, submission = await self._reading.submission(caller.owner, body)
         draft = traced(draft_of(caller, task_type, submission, self._clock.now(), task_id), traceparent)
@@ -154,7 +154,9 @@ class Submissions:
             receipt = await self._store(draft)
         except (Conflict, Expired) as error:
             if error.kind.name in ("conflict", "expired"):
-                await self._tasks.get(caller, task_id)  # another owner's id answers as every other request about it
+                await self._tasks.get(
+                    caller, task_id
+                )  # another owner's id is answered as in every other request for it
             raise
         task = as_accepted(draft)
         if receipt.outcome == "mismatched":
@@ -167,7 +169,7 @@ class Submissions:
     async def _read_replay(self, caller: Caller, task_id: UUID, body: bytes) -> tuple[TaskType, Submission]:
         await self._tasks.get(caller, task_id)
         original = await self._engine.control.find_draft(task_id)
-        if original is None:  # it has just been erased
+        if original is None:  # the task has just been erased
             raise NotFound(f"there is no task {task_id}")
         return await self._reading.replay(caller.owner, body, original)
 
@@ -181,7 +183,7 @@ class Submissions:
         traceparent: str | None = None,
         schedule_id: UUID | None = None,
     ) -> Submitted:
-        """Store a submission that was read; schedule_id: the schedule whose task it is."""
+        """Store a submission that was read. schedule_id: of the schedule that it comes from."""
         draft = await self._budgets.bound(caller, task_type, draft_of(caller, task_type, submission, self._clock.now()))
         if schedule_id is not None:
             draft = structs.replace(draft, extra=structs.replace(draft.extra or Extra(), schedule_id=schedule_id))
@@ -224,7 +226,7 @@ class Submissions:
 
     async def _answering(self, receipt: Receipt, task: Task) -> Task:
         """Return the task that answers for a submission: its own, or the one that it has joined."""
-        # Dependencies may keep it waiting, or fail it at once.
+        # Read the task: dependencies may keep it waiting, or have failed it at once.
         is_known = receipt.outcome == "stored" and not task.depends_on
         return task if is_known else await self._as_it_is(receipt.task_id)
 
@@ -267,7 +269,7 @@ class Submissions:
         return structs.replace(draft, idempotency=idempotency)
 
     async def _check_kept(self, receipt: Receipt) -> None:
-        """Raise Expired if the task that an idempotency key has submitted was erased; the key may live longer."""
+        """Raise Expired if the task of an idempotency key was erased, which the key may outlive."""
         tombstone = await self._engine.tombstones.find(receipt.task_id)
         if tombstone is not None:
             raise Expired.of(receipt.task_id, tombstone.expired_at)

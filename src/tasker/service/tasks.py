@@ -21,7 +21,7 @@ from tasker.tasktypes.registry import Registry
 
 @dataclass
 class Tasks:
-    """The stored tasks. To a caller, the tasks of owners that it may not see do not exist."""
+    """The stored tasks. For a caller, tasks that it may not see do not exist."""
 
     _engine: Engine
     _registry: Registry

@@ -15,7 +15,7 @@ _MISSING_AFTER = timedelta(minutes=2)
 
 
 class Types:
-    """Adds published types to the registry. Where a name is also a type of this process, its own type counts."""
+    """Adds published types to the registry. If this process has a type of the same name, its own type counts."""
 
     def __init__(self, store: WorkerStore, registry: Registry, clock: Clock) -> None:
         self._store = store
@@ -25,7 +25,7 @@ class Types:
         self._seen_at: dict[str, datetime] = {}
 
     async def publish(self) -> None:
-        """Publish every type of this process, which runs them. Raises Unavailable."""
+        """Publish every type that this process runs. Raises Unavailable."""
         await self._store.publish([publish(task_type) for task_type in self._registry])
 
     async def refresh(self) -> int:
@@ -40,6 +40,6 @@ class Types:
         return len(changed)
 
     def missing_since(self, name: str) -> datetime | None:
-        """Return since when no worker has a type; None while one has it, or if none ever published it."""
+        """Return since when no worker has the type; None while a worker has it, or if none ever published it."""
         seen_at = self._seen_at.get(name)
         return seen_at if seen_at is not None and self._clock.now() - seen_at > _MISSING_AFTER else None

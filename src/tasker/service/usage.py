@@ -15,7 +15,7 @@ from tasker.model.usage import COUNTED, Group, UsageFilter, UsageRow
 DEFAULT_DAYS = 30
 MAX_DAYS = 366
 MAX_ROWS = 5000
-"""Rows of one answer, to bound memory; nobody reads more."""
+"""Limit of the rows in one answer, to bound memory."""
 
 
 class Usage(NamedTuple):

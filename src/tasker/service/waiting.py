@@ -1,6 +1,6 @@
 """The use case of explaining what an open task waits for: the reason, its position, about when it starts.
 
-All of it is read from the store when one task is read; none of it is stored. Lists show only the reason.
+It is computed when a single task is read, and never stored. Lists show only the reason.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tasker.service.queues import Load
 _RUN_TIME_KNOWN_FOR = 10.0
 """Seconds for which a run time that the store returned is used."""
 _WORKERS_KNOWN_FOR = 1.0
-"""Seconds for which a list of the workers is used: many clients may ask about their tasks at once."""
+"""Seconds for which a list of the workers is used, as many clients may ask about their tasks at once."""
 _MOST_TYPES = 1000
 
 
@@ -32,7 +32,7 @@ class Waiting:
     """Explains what open tasks wait for.
 
     history: the run times of this process. is_stopping: tells whether this process no longer starts tasks. load: which
-    callers see all owners' tasks counted; the others see their own, and what an admin has set.
+    callers' figures cover all owners' tasks; other callers see their own tasks, and the settings of queues.
     """
 
     def __init__(
@@ -91,17 +91,17 @@ class Waiting:
         ]
 
     async def ask_again(self, caller: Caller, task: Task) -> timedelta:
-        """Return after what time to ask again about an open task that `explain` returned."""
+        """Return the time until asking again about an open task that `explain` returned."""
         now = self._clock.now()
         if is_later(task, now):
             return ask_again_in(task, None, now)
         if self._load.of(caller) is None:
             return ask_again_in(task, await self._run_time(task), now)
-        waited = now - task.created_at  # the caller may know no more than its own task's age
+        waited = now - task.created_at  # the caller may learn no more than its own task's age
         return ask_again_in(task, None, now) if task.status is Status.RUNNING else min(max(SOON, waited / 10), LATE)
 
     def ask_again_at_first(self, caller: Caller, task: Task) -> timedelta:
-        """Return the same for a task that was just submitted, by what this process knows."""
+        """Return the same for a task that was just submitted, without a query."""
         run_time = self._history.run_time(task.type) if self._load.of(caller) is None else None
         return ask_again_in(task, run_time, self._clock.now())
 
@@ -129,14 +129,14 @@ class Waiting:
         return self._workers
 
     async def _states(self, queues: Collection[str], owner: str | None) -> dict[str, QueueState]:
-        """Return the settings and use of queues by name; for one owner, as if they were unused."""
+        """Return the settings and use of queues by name; for a single owner, as if they were unused."""
         states = {state.settings.name: state for state in await self._queues.find_all(queues)}
         if owner is None:
             return states
         return {name: structs.replace(state, running=0, tokens=math.inf) for name, state in states.items()}
 
     async def _run_time(self, task: Task) -> timedelta | None:
-        """Return how long attempts of the type take: by what this process has seen, or else by the store."""
+        """Return how long attempts of the type take, from this process's history or else from the store."""
         seen = self._history.run_time(task.type)
         if seen is not None:
             return seen

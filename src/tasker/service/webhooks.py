@@ -32,7 +32,7 @@ from tasker.service.cursors import Cursors
 _HARMLESS = frozenset({"status", "description"})
 """Fields that do not change which events go to which receiver."""
 MAX_WEBHOOKS = 1000
-"""Limit of one owner's webhooks: each event is matched against every one of them."""
+"""Limit of one owner's webhooks, as each event is matched against all of them."""
 
 
 @dataclass
@@ -44,10 +44,10 @@ class Webhooks:
     _cursors: Cursors
 
     async def create(self, caller: Caller, fields: dict[str, Any]) -> Webhook:
-        """Store a webhook of the fields that `receivers.read_webhook` found valid.
+        """Store a webhook with the fields that `requests.webhooks.read_webhook` returned.
 
-        Raises Forbidden (the caller may not read what its receiver would get, or asks for all owners and is no admin),
-        Conflict (too many).
+        Raises Forbidden (the caller may not read the events, or asks for all owners and is no admin), Conflict (too
+        many).
         """
         _check_reads(caller)
         _check_owners(caller, fields)
@@ -77,7 +77,7 @@ class Webhooks:
         return await self._cursors.page("webhook", cursor, lambda at: found(cursor=at))
 
     async def change(self, caller: Caller, webhook_id: UUID, fields: dict[str, Any]) -> Webhook:
-        """Set the fields that `receivers.read_webhook_patch` found valid; setting `status` clears its failures.
+        """Set the fields that `read_webhook_patch` returned; setting `status` clears its failures.
 
         Raises NotFound, Forbidden (as `create`), Conflict (it belongs to a task).
         """
@@ -89,7 +89,7 @@ class Webhooks:
         return await self._store.change(webhook_id, lambda webhook: structs.replace(webhook, **fields, **fresh))
 
     async def rotate(self, caller: Caller, webhook_id: UUID, secret: str | None, keep_for: timedelta) -> Webhook:
-        """Sign with a new secret, and for `keep_for` also with the one before.
+        """Sign with a new secret, and for `keep_for` also with the previous one.
 
         Raises NotFound, Conflict (it belongs to a task).
         """
@@ -148,7 +148,7 @@ def with_webhook(draft: Draft, asked: OwnWebhook) -> Draft:
 
 
 def _rotated(webhook: Webhook, secret: str, now: datetime, keep_for: timedelta) -> Webhook:
-    """Return the webhook with a new secret; the same webhook if that is its newest secret already."""
+    """Return the webhook with a new secret; the same object if that is its newest secret already."""
     newest, *_ = webhook.secrets
     if newest.secret == secret:
         return webhook

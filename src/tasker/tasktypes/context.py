@@ -1,6 +1,6 @@
-"""The public `Context`: a running function reports on its attempt with it, and learns whether to stop.
+"""The public `Context`: with it, a running function reports on its attempt and learns whether to stop.
 
-A function gets one by annotating a parameter with it. A Reporter carries the reports on.
+A function gets one by annotating a parameter with it. A Reporter passes the reports on.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _LEVELS = frozenset(get_args(LogLevel))
 MAX_MESSAGE = 8 * 1024
 """Characters of a message that are kept; the rest is cut off."""
 MAX_FIELDS = 16 * 1024
-"""Most bytes of JSON for the fields of one log record or one report of usage."""
+"""Limit of the JSON bytes of one log record's fields or one report of usage."""
 _EXACT = 2**53
-"""The largest range in which a float, and so any reader of JSON, keeps every integer."""
+"""Limit up to which a float, and so any reader of JSON, represents every integer."""
 
 
 class Reporter(Protocol):
@@ -71,7 +71,7 @@ class Context:
         total: float | None = None,
         message: str | None = None,
     ) -> None:
-        """Report how far the attempt is: a fraction of 1, or `current` of `total`, and a message.
+        """Report the progress of the attempt: a fraction of 1, or `current` of `total`, and a message.
 
         A fraction outside 0..1 is moved to the nearer end; without one it is current / total. Raises ValueError for
         numbers that are not finite.
@@ -113,11 +113,11 @@ class Context:
         """
         counted = {name: _amount(name, values[name]) for name in SUMMED if name in values}
         others = {name: value for name, value in values.items() if name not in counted}
-        self._reporter.usage(_json_object(others) | counted)  # never dropped, however large the others are
+        self._reporter.usage(_json_object(others) | counted)  # never dropped, even if the other fields are too large
 
 
 def _finite(number: float | None) -> float | None:
-    """Return the number as one that JSON and all its readers can hold."""
+    """Return the number in a form that JSON and all its readers can represent."""
     if number is None:
         return None
     try:
@@ -150,9 +150,9 @@ def _as_float(value: Real | Decimal) -> float:
 
 def _text(message: object) -> str:
     try:
-        # str.__str__: a subclass of str may show itself otherwise.
+        # str.__str__, because a subclass of str may override it.
         text = str.__str__(message if isinstance(message, str) else str(message))
-    except Exception:  # __str__ of a user's class may do anything
+    except Exception:  # __str__ of a user's class may raise anything
         return f"({type(message).__name__} that cannot be shown)"
     return _as_unicode(text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + "...")
 
@@ -163,7 +163,7 @@ def _as_unicode(text: str) -> str:
 
 
 def _json_object(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values as JSON holds them; other values become text, and more than MAX_FIELDS bytes a note of that."""
+    """Return the values as JSON: others become text, and more than MAX_FIELDS bytes are replaced by a message."""
     if not values:
         return {}
     encoded = _encode(values)

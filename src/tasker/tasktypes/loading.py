@@ -38,9 +38,9 @@ class Source(NamedTuple):
 
 
 def find_sources(target: str) -> list[Source]:
-    """Return the sources that `target` names: a file, the .py files of a folder (but _*.py), or a dotted module.
+    """Return the sources that `target` names: a file, the .py files of a folder (except _*.py), or a dotted module.
 
-    A package in the working directory is a module when named like one (`shop`), a folder when named like one (`shop/`).
+    A package in the working directory counts as a module if written `shop`, as a folder if written `shop/`.
     Raises NoSuchTarget.
     """
     path = Path(target)
@@ -73,7 +73,7 @@ def _import_file(path: Path) -> ModuleType:
     name = f"{folder}.{resolved.stem}"
     if name in sys.modules:
         return sys.modules[name]
-    if resolved.exists() and not resolved.is_file():  # reading a pipe would block until somebody writes
+    if resolved.exists() and not resolved.is_file():  # reading a pipe would block until something is written to it
         raise RegistrationError(f"{path}: expected a file, got a folder, a pipe or a device; begin its name with _")
     _allow_imports_from(resolved.parent)
     try:
@@ -128,7 +128,7 @@ def _import_module(name: str) -> ModuleType:
 
 
 def declared_names(source: Source) -> list[str]:
-    """Return the names of the task types of a module that cannot be imported, as far as its text shows them."""
+    """Return the names of the task types of a module that cannot be imported, as far as its source shows them."""
     file = source.file or _file_of(source.name)
     if file is None:
         return []
@@ -200,13 +200,13 @@ def find_entry_points() -> Iterator[EntryPoint]:
 
 
 def _allow_imports_from(folder: Path) -> None:
-    """Let the module import its neighbours; they come last in the path, so that they hide no other module."""
+    """Let the module import other files of its folder, which comes last in the path so that it hides no module."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
 
 def _explain(target: str, error: BaseException) -> NoReturn:
-    """Raise RegistrationError for what an import raised, which may be anything: SystemExit from a script too."""
+    """Raise RegistrationError for an import's exception, which may be anything, such as SystemExit from a script."""
     if isinstance(error, RegistrationError | KeyboardInterrupt):
         raise error
     if isinstance(error, SyntaxError):

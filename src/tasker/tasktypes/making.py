@@ -37,7 +37,7 @@ from tasker.validation.faults import refusal_fault
 def make_task_type(function: Function, options: Options) -> TaskType:
     """Return the task type of a plain typed function.
 
-    Raises RegistrationError, naming the place and the function, for what cannot be one, and for options out of range.
+    Raises RegistrationError, naming the place and the function, for an unsuitable function and for wrong options.
     """
     signature = read_signature(function)
     is_async = inspect.iscoroutinefunction(function)

@@ -1,4 +1,4 @@
-"""The options of `@task`: read and checked, every wrong one named."""
+"""Read and check the options of `@task`; errors name every wrong one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Misspelt(Options):
-    """Options with unknown names among them; these are `unknown`."""
+    """Options of which some have unknown names; `unknown` has these."""
 
     unknown: tuple[str, ...]
 

@@ -1,6 +1,6 @@
 """Params of a submission, by position or by name: checked, and bound to the arguments of a function.
 
-Valid params cost one typed decoding into a generated Struct; only refused ones go through validation/faults.py.
+Valid params cost one typed decoding into a generated Struct; only refused params go through validation/faults.py.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from tasker.validation.jsontext import unescape
 
 _BOX = "$.v"
 _ALL = "*"
-"""The key of the box for a list of values of *args."""
+"""The key of the decoder for a list of values of *args."""
 _TOGETHER = 500
-"""Values of *args that are checked together first, then one by one if any is wrong."""
+"""How many values of *args are checked together, and then one by one if any is wrong."""
 
 
 def make_box(type_: Any) -> type[Struct]:
@@ -78,12 +78,12 @@ class Params:
         reached = tuple(p for p in parameters if p.in_array and p.how is not How.REST)
         self._read_array = _reader(_make_struct(reached, types, array_like=True))
         self._read_rest = None if self.rest is None else _reader(list.__class_getitem__(types[self.rest]))
-        # In a signature, what an array reaches comes first, then *args, then what only a name reaches.
+        # A signature has first the parameters that an array can reach, then *args, then those passed only by name.
         self._others = tuple(UNSET for p in parameters if not p.in_array)
         self._unreached = next((p.name for p in parameters if p.is_required and not p.in_array), None)
 
     def read(self, text: bytes) -> tuple[Any, ...]:
-        """Return the value of each parameter from the JSON text of params, UNSET where a default holds.
+        """Return the value of each parameter from the JSON text of params, UNSET for those left to their defaults.
 
         Each value is read as its type, so that no number passes through a float on its way to a Decimal. Raises
         msgspec.ValidationError.
@@ -94,7 +94,7 @@ class Params:
         return self._looked_at(values, text) if self._odd or self._places else values
 
     def _values_of(self, params: Any) -> tuple[Any, ...]:
-        """Return what `read` does from decoded params; for types whose numbers are ints and floats."""
+        """Do what `read` does with decoded params, for types whose numbers are ints and floats."""
         if isinstance(params, list) and self._unreached is None:
             taken = len(self.positional)
             named = dict(zip(self.positional, params, strict=False))
@@ -110,7 +110,7 @@ class Params:
             return astuple(self._read_array(text)) + self._others
         try:
             return (*astuple(self._read_array(text)), UNSET, *self._others)
-        except msgspec.ValidationError:  # most likely there are values for *args
+        except msgspec.ValidationError:  # most likely because there are values for *args
             items, taken = _split(text), len(self.positional)
             if len(items) <= taken:
                 raise
@@ -118,7 +118,7 @@ class Params:
         return (*first, self._read_rest(b"[" + b",".join(items[taken:]) + b"]"), *self._others)
 
     def _looked_at(self, values: tuple[Any, ...], text: bytes) -> tuple[Any, ...]:
-        """Return the values with models validated. Raises msgspec.ValidationError for what msgspec let through."""
+        """Return the values with models validated. Raises msgspec.ValidationError for faults that msgspec misses."""
         found = list(values)
         try:
             for place, needs_zones in self._odd:
@@ -148,7 +148,7 @@ class Params:
         return {name: default if value is UNSET else value for name, value, default in rows}
 
     def place(self, params: Any, pointer: str) -> str:
-        """Return the pointer into `params`, as they were sent, for a pointer into the object by name."""
+        """Convert a pointer into the params by name to a pointer into `params` as they were sent."""
         return in_array(params, pointer, self.positional, self.rest)
 
     def faults(self, params: Any, refusal: str) -> list[Fault]:

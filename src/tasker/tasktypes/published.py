@@ -25,8 +25,8 @@ _BY_NAME_ALONE = ", and can only be given by name; send an object"
 class SchemaParams:
     """Checks the params of a published type, in place of the Params of a function.
 
-    Only the worker checks params of more than `faults.MAX_NODES` values, which would block the event loop here: an
-    attempt whose params do not fit fails at once.
+    Params of more than `faults.MAX_NODES` values would block the event loop here, so only the worker checks them; if
+    they do not fit, the attempt fails at once.
     """
 
     def __init__(self, published: PublishedType) -> None:
@@ -54,7 +54,7 @@ class SchemaParams:
         return dict(values)
 
     def place(self, params: Any, pointer: str) -> str:
-        """Return the pointer into `params`, as they were sent, for a pointer into the object by name."""
+        """Convert a pointer into the params by name to a pointer into `params` as they were sent."""
         return in_array(params, pointer, self.positional, self.rest)
 
     def faults(self, params: Any, refusal: str) -> list[Fault]:
@@ -98,7 +98,7 @@ _SAME = (
     "memory_limit",
     "costs",
 )
-"""Fields that both descriptions of a type have."""
+"""Fields that TaskType and PublishedType have in common."""
 
 
 def publish(task_type: TaskType) -> PublishedType:

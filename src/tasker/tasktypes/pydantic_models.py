@@ -1,7 +1,7 @@
 """Params and results of pydantic types: pydantic itself validates, describes and writes them.
 
-Pydantic reads a parameter as a whole if its type holds a pydantic model anywhere. It is imported here only for such a
-type, whose author has imported it before.
+Pydantic reads a whole parameter if its type contains a pydantic model anywhere. It is imported here only for such a
+type, whose author has already imported it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _OF_MEMBERS = ("missing", "missing_argument", "extra_forbidden", "unexpected_key
 
 
 def is_model(hint: Any) -> bool:
-    """Tell whether a type is or holds, at any depth, a pydantic model, dataclass or constraint."""
+    """Tell whether a type is or contains, at any depth, a pydantic model, dataclass or constraint."""
     if "pydantic" not in sys.modules:
         return False
     return any(_is_pydantics(part) for part in _parts(hint))
@@ -97,7 +97,7 @@ class Model:
         from pydantic.errors import PydanticUserError
 
         if any(isinstance(part, Meta) and part is not secret for part in _parts(hint)):
-            raise TypeError("pydantic ignores msgspec.Meta; use pydantic.Field beside a pydantic type")
+            raise TypeError("pydantic ignores msgspec.Meta; use pydantic.Field with a pydantic type")
         try:
             self._adapter: TypeAdapter[Any] = TypeAdapter(hint)
             made = repr(self._adapter.core_schema)
@@ -113,7 +113,7 @@ class Model:
         value = self._adapter.validate_json(text)
         if not self._has_decimals:
             return value
-        # pydantic reads each number with a fraction as a float, also for a Decimal.
+        # pydantic reads each number with a fraction as a float, even for a Decimal.
         exact, has_more = _read_decimals(text)
         if not has_more:
             return value
@@ -145,7 +145,7 @@ class Model:
         return settle(text)
 
     def refusal(self, error: Exception) -> str:
-        """Return the first reason why a value was refused; pydantic's without the value."""
+        """Return the first reason why a value was refused: pydantic's message without the value."""
         from pydantic import ValidationError
 
         if not isinstance(error, ValidationError):  # raised by a serializer or the author's validator
@@ -156,7 +156,7 @@ class Model:
 
 
 def _read_decimals(text: bytes) -> tuple[Any, bool]:
-    """Return the value of a JSON text with a Decimal for each number that no float keeps, and whether it has any."""
+    """Decode JSON text with a Decimal for each number that no float represents; return also whether there is any."""
     from decimal import Decimal
 
     found: list[Decimal] = []
@@ -172,12 +172,12 @@ def _read_decimals(text: bytes) -> tuple[Any, bool]:
 
 
 def _fault_of(error: dict[str, Any], value: Any, pointer: str) -> Fault:
-    """Return a pydantic error as a fault; its pointer has only the steps that the value itself has."""
+    """Return a pydantic error as a fault; its pointer has only the steps that exist in the value."""
     steps = list(error["loc"])
     member = str(steps.pop()) if error["type"] in _OF_MEMBERS else ""
     for step in steps:
         is_there = step in value if isinstance(value, dict) else isinstance(value, list) and step in range(len(value))
-        if is_there:  # else the step names a union member, a validator or a key
+        if is_there:  # other steps name a union member, a validator or a key
             value = value[step]
             pointer = f"{pointer}/{escape(str(step))}"
     if member:

@@ -95,7 +95,7 @@ def _is_task(member: Any) -> bool:
 class LoadFault(Struct, frozen=True):
     """A target (a file, a module, an entry point) that could not be loaded, why, and the names of its types.
 
-    types: those that could be found, without those that another target has registered.
+    types: the names that were found in its source, without types that another target has registered.
     """
 
     target: str
@@ -104,9 +104,9 @@ class LoadFault(Struct, frozen=True):
 
 
 class Registry:
-    """Task types by name; `faults` lists what could not be loaded. The defaults are for types without their own.
+    """Task types by name. faults: what could not be loaded. The defaults apply to types without their own.
 
-    Iterating yields its own types, which this process can run; `known` adds those that other processes have published.
+    Iterating yields the own types, which this process can run; `known` adds the types that other processes published.
 
     version: grows when published types change.
     """

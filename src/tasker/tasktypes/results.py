@@ -1,4 +1,4 @@
-"""Encode what a function returns as JSON text: of the declared type, and the same for every reader."""
+"""Encode a function's result as JSON text, checked against the declared type and exact for every reader."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tasker.validation.encoding import (
 )
 from tasker.validation.faults import refusal_fault, sentence_of
 
-# Kept when a result is converted to plain values: their base64 text would pass where a str is declared.
+# Kept when a result is converted to plain values: their base64 text would be accepted where a str is declared.
 _NOT_TEXT = (bytes, bytearray, memoryview)
 _SCALARS: frozenset[type] = frozenset({str, int, float, bool, type(None)})
 
@@ -37,7 +37,7 @@ class Results:
         self._scalars = _scalars_of(returns)
         self._traits = None if self._box is None else traits_of([returns])
         self._hook = _as_json_or_read if self._traits is not None and self._traits.is_open else as_json
-        # Datetimes in an open type need a zone as well, unless the declared type has some without one.
+        # Datetimes in an open type need a zone too, unless the declared type has datetimes without one.
         self._zones = (
             self._traits is not None
             and not self._traits.has_naive
@@ -77,12 +77,12 @@ class Results:
 
 
 def _as_json_or_read(value: Any) -> Any:
-    """Return what `as_json` does; for a Raw, which was found to be JSON, its value."""
+    """Do what `as_json` does; return the value of a Raw, which is known to be valid JSON."""
     return msgspec.json.decode(value) if type(value) is msgspec.Raw else as_json(value)
 
 
 def _scalars_of(returns: Any) -> frozenset[type]:
-    """Return the plain types all of whose values are of the declared type."""
+    """Return the plain types whose values all fit the declared type."""
     if returns is Any:
         return _SCALARS
     members = get_args(returns) if get_origin(returns) in (Union, UnionType) else (returns,)

@@ -1,4 +1,4 @@
-"""JSON Schema (2020-12) of what a task type takes and returns, and an example made from it."""
+"""JSON Schema (2020-12) of a task type's params and result, and an example made from it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REF = "#/$defs/{name}"
 
 
 def unsupported(type_: Any) -> str | None:
-    """Return why values of this type cannot come from JSON, or None if they can."""
+    """Return why values of this type cannot be read from JSON, or None if they can."""
     try:
         msgspec.json.Decoder(type_)
         _components([type_])
@@ -53,14 +53,14 @@ def _components(types: Sequence[Any]) -> tuple[tuple[Schema, ...], dict[str, Sch
 
 def _custom_schema(kind: Any) -> Schema:
     if kind is object:
-        return {"description": "Any JSON value."}  # msgspec takes an empty schema for none
+        return {"description": "Any JSON value."}  # msgspec treats an empty schema like no schema
     if isinstance(kind, type) and issubclass(kind, PurePath):
         return {"type": "string", "format": "path"}
     raise NotImplementedError
 
 
 def _set_zone(node: Any, schema: Any) -> None:
-    """Say for each datetime in a type, except in its fields, that it has a zone; msgspec's schema leaves that open."""
+    """State in the schema that each datetime in a type, except in its fields, has a zone; msgspec does not."""
     if not isinstance(schema, dict):
         return
     if isinstance(node, inspect.DateTimeType) and node.tz is None and schema.get("type") == "string":
@@ -70,7 +70,7 @@ def _set_zone(node: Any, schema: Any) -> None:
 
 
 def _pairs(node: Any, schema: Schema) -> Iterator[tuple[Any, Any]]:
-    """Yield the types that a type is made of, except its fields, with their schemas."""
+    """Yield the types within a type, except those of its fields, with their schemas."""
     match node:
         case inspect.Metadata():
             yield node.type, schema
@@ -86,7 +86,7 @@ def _pairs(node: Any, schema: Schema) -> Iterator[tuple[Any, Any]]:
 
 
 def _all_parts(nodes: Sequence[Any]) -> Iterator[Any]:
-    """Yield types and all that they are made of, each class once."""
+    """Yield types and all types within them, each class once."""
     stack, seen = list(nodes), set()
     while stack:
         node = stack.pop()
@@ -111,7 +111,7 @@ class Traits(NamedTuple):
 
     @property
     def needs_zones(self) -> bool:
-        """Whether each datetime must have a zone; if some must not have one, nothing distinguishes them."""
+        """Whether each datetime must have a zone; False if some must not have one, as they cannot be told apart."""
         return self.has_moments and not self.has_naive
 
     @property
@@ -135,7 +135,7 @@ def traits_of(types: Iterable[Any]) -> Traits:
 
 
 def _holds_itself(node: Any, above: frozenset[type], done: set[type]) -> bool:
-    """Tell whether a class in a type contains itself. above: the classes that hold the node; done: those checked."""
+    """Tell whether a class in a type contains itself. above: the classes around the node. done: those checked."""
     cls = getattr(node, "cls", None)
     if cls in above:
         return True
@@ -227,13 +227,13 @@ def _free_lone_tags(types: Sequence[Any], definitions: Mapping[str, Schema]) -> 
 
 
 def _structs(node: Any, seen: set[type], *, has_siblings: bool = False) -> Iterator[tuple[inspect.StructType, bool]]:
-    """Yield the Structs in a type, each with whether a union holds it together with others."""
+    """Yield the Structs in a type, each with whether it is in a union with others."""
     if isinstance(node, inspect.StructType):
         yield node, has_siblings
     cls = getattr(node, "cls", None)
     if cls in seen:
         return
-    if cls is not None:  # only a class can hold itself
+    if cls is not None:  # only a class can contain itself
         seen.add(cls)
     parts = _parts(node)
     many = isinstance(node, inspect.UnionType) and sum(isinstance(part, inspect.StructType) for part in parts) > 1
@@ -242,7 +242,7 @@ def _structs(node: Any, seen: set[type], *, has_siblings: bool = False) -> Itera
 
 
 def _parts(node: Any) -> list[Any]:
-    """Return the types that a type is made of."""
+    """Return the types directly within a type."""
     if isinstance(node, inspect.Field):
         return [node.type]
     values = [getattr(node, name) for name in getattr(node, "__struct_fields__", ())]
@@ -279,7 +279,7 @@ def _document(schema: Schema, definitions: Mapping[str, Schema], *, is_input: bo
 
 
 def _as_taken(node: Any) -> Any:
-    """Return the schema of what msgspec reads, which is more than it writes.
+    """Return the schema of values that msgspec accepts, which are more than it writes.
 
     It writes a set as an array, and reads one with repeated items; it writes a Decimal as a string, and reads numbers.
     """

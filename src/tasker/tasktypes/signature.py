@@ -153,7 +153,7 @@ def _read_parameter(
         reject(function, f"parameter {name!r} has no annotation; write for example `{name}: str`")
     if _mentions_context(hints[name]):
         reject(function, f"parameter {name!r}: the Context is always there; annotate it as plain `Context`")
-    # The Context is passed by name, so the parameters behind it must be, too.
+    # The Context is passed by name, so the parameters after it must be passed by name, too.
     behind = context is not None and context.kind is not inspect.Parameter.KEYWORD_ONLY
     if behind and kind is _VARIADIC:
         reject(function, f"the Context stands before *{name}; put it behind: `*{name}, {context.name}: Context`")  # type: ignore[union-attr]

@@ -81,10 +81,11 @@ class TaskType:
     def check(self, params: Any, text: bytes | None = None) -> None:
         """Check params as decoded from JSON: an array (by position) or an object (by name).
 
-        text: their JSON text, without blanks before it: it has the digits of numbers that no float holds. Raises
-        Invalid with every fault, the JSON Pointers being relative to the params; its name is "unknown-field" if there
-        is no other kind of fault, else "invalid-params". If code of the type's author (`check`, a validator) fails on
-        params, whatever it raises, they are refused.
+        text: their JSON text without leading blanks, which has the digits of numbers that no float represents.
+
+        Raises Invalid with every fault; JSON Pointers are relative to the params. Its name is "unknown-field" if all
+        faults are unknown fields, else "invalid-params". Params are also refused if code of the type's author (`check`,
+        a validator) raises anything else.
         """
         try:
             self._check_all(params, text)

@@ -1,7 +1,7 @@
-"""Strict writing of JSON text, the counterpart of jsontext: refuse what JSON cannot hold, never change it silently.
+"""Strict writing of JSON text, the counterpart of jsontext: refuse values without a JSON form, never change them.
 
-Refused: NaN and the infinities, Decimals of that kind too; times with no zone; lone surrogates; two keys of an object
-with one text; a `msgspec.Raw` that is not JSON; more than MAX_DEPTH levels; values without a JSON form.
+Refused: NaN and the infinities, as Decimals too; times without a zone; lone surrogates; two keys of an object with the
+same text; a `msgspec.Raw` that is not JSON; more than MAX_DEPTH levels; values without a JSON form.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Writer = Callable[[Any], bytes]
 NOT_FINITE = "it holds NaN or an infinity, which JSON cannot write"
 NO_ZONE = "it holds a datetime without a time zone; use for example datetime.now(UTC)"
 MAX_DEPTH = 500
-"""Levels of arrays and objects, half of Python's recursion limit: readers may fail on deeper ones."""
+"""Limit of nested arrays and objects, half of Python's recursion limit: readers may fail on deeper ones."""
 _BASES: tuple[tuple[type, Hook], ...] = (
     (str, str.__str__),
     (int, int.__int__),
@@ -34,19 +34,19 @@ _BASES: tuple[tuple[type, Hook], ...] = (
     (PurePath, str),
 )
 _MAX_STEPS = 64
-"""Steps of the pointer to a fault at most."""
+"""Limit of steps in the pointer to a fault."""
 _NAIVE = re.compile(rb'"\d{4}-\d\d-\d\dT[\d:.]+"')
 _LEAVES = (datetime, Decimal, bytes, bytearray, memoryview)
 
 
 class NotJson(ValueError):
-    """A value has no JSON form; the message says why, and begins with `it`."""
+    """A value has no JSON form; the message says why, and begins with "it"."""
 
 
 def as_json(value: Any) -> Any:
-    """Return what to write for a value that msgspec does not know: for a subclass its base.
+    """Return the value to write in place of one that msgspec does not know: for a subclass an instance of its base.
 
-    Paths become their text, pydantic models what they dump. Raises TypeError for every other value.
+    Paths become text, pydantic models their dump. Raises TypeError for every other value.
     """
     kind = type(value)
     for base, plain in _BASES:
@@ -89,7 +89,7 @@ _read = msgspec.json.Decoder().decode
 
 def encode_strict(value: Any, writer: Writer = _write) -> bytes:
     """Return the JSON text of a value. Raises NotJson."""
-    if type(value) in _SCALARS:  # most results; nothing below concerns them
+    if type(value) in _SCALARS:  # most results, which need none of the checks below
         return encode_scalar(value)
     text = write(value, writer)
     settled = settle(text)
@@ -108,7 +108,7 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def write(value: Any, writer: Writer = _write) -> bytes:
-    """Return what msgspec writes, to be checked with `settle` and `check_leaves`. Raises NotJson."""
+    """Return msgspec's JSON text, to be checked with `settle` and `check_leaves`. Raises NotJson."""
     try:
         return writer(value)
     except UnicodeEncodeError:
@@ -139,18 +139,18 @@ _ALIKE = bytes.maketrans(b"{}", b"[]")
 
 
 def settle(text: bytes) -> bytes:
-    """Return a text that msgspec wrote in one line; refuse repeated keys and too much depth.
+    """Return msgspec's text on one line; refuse repeated keys and too much depth.
 
     Raises NotJson.
     """
     if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_too_deep(text):
         raise NotJson(f"it cannot be written as JSON (it is nested too deeply, more than {MAX_DEPTH} levels)")
     try:
-        # Reading and writing it again is faster than looking at each value in Python.
+        # Decoding and encoding the text again is faster than checking each value in Python.
         if _rewrite(read_any(text)) == text:
             return text
         _pairs_decoder.decode(text.decode())
-        return msgspec.json.format(text, indent=-1)  # a Raw may hold blanks and line feeds
+        return msgspec.json.format(text, indent=-1)  # a Raw may contain blanks and line feeds
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise NotJson(f"it cannot be written as JSON (it holds a msgspec.Raw that is not JSON: {error})") from None
     except RecursionError:
@@ -166,9 +166,9 @@ _pairs_decoder = json.JSONDecoder(object_pairs_hook=_refuse_twins, parse_float=l
 
 
 def check_leaves(value: Any, text: bytes, *, zones: bool = True) -> None:
-    """Refuse what msgspec writes as something else: NaN, infinities and, if `zones`, datetimes without a zone.
+    """Refuse values that msgspec changes: NaN, infinities and, if `zones`, datetimes without a zone.
 
-    text: the JSON text of `value`; the value itself is looked at only where the text may show such a leaf.
+    text: the JSON text of `value`; the value itself is searched only if the text suggests that it has such a leaf.
     """
     if not (b"null" in text or b"NaN" in text or b"Infinity" in text or (zones and _may_lack_zone(text))):
         return
@@ -186,7 +186,7 @@ def _may_lack_zone(text: bytes) -> bool:
 
 
 def _as_looked_at(value: Any) -> Any:
-    """Return what `as_json` does; None for values that a writer has turned into text."""
+    """Do what `as_json` does; return None for values that a writer converts to text."""
     try:
         return None if type(value) is Raw else as_json(value)
     except TypeError:
@@ -234,13 +234,13 @@ def _is_refused(value: Any) -> bool:
 
 
 def read_number(digits: str) -> float | Raw:
-    """Return a number with a fraction or an exponent as a float, or as its digits if a float does not keep them."""
+    """Return a number with a fraction or an exponent as a float, or as its digits if no float represents them."""
     number = float(digits)
     return number if is_kept(digits, number) else Raw(_plain_digits(digits))
 
 
 def is_kept(digits: str, number: float) -> bool:
-    """Tell whether a float is exactly the number that its digits give."""
+    """Tell whether a float represents its digits exactly."""
     if repr(number) == digits:  # the usual case
         return True
     if len(digits) > _LONG and len(_figures(digits).strip("0")) > _FLOAT_FIGURES:
@@ -252,7 +252,7 @@ def is_kept(digits: str, number: float) -> bool:
 
 
 def _plain_digits(digits: str) -> bytes:
-    """Return the canonical text of a number, the same for equal ones, in a few passes of native code."""
+    """Return the canonical text of a number, which is the same for equal numbers, in a few passes of native code."""
     mantissa, _, exponent = digits.lower().partition("e")
     if len(exponent) > _SAFE_EXPONENT:
         try:
@@ -277,15 +277,15 @@ def _whole(exponent: str) -> int:
 
 
 def has_many_exponents(text: bytes) -> bool:
-    """Tell whether a JSON text has so many numbers with an exponent that msgspec may take long to read them.
+    """Tell whether a JSON text has many numbers with an exponent, which msgspec may take long to read.
 
-    It takes 10 us for some, such as 1e300, and holds the interpreter's lock; Python's own `float` takes 0.2 us.
+    It takes 10 us for some of them, such as 1e300, and keeps the interpreter's lock; Python's `float` takes 0.2 us.
     """
     return len(text) > _FEW_BYTES and len(_EXPONENT.findall(text)) > _FEW_EXPONENTS
 
 
 def read_any(text: bytes) -> Any:
-    """Return the value of a JSON text; read and refuse what msgspec does.
+    """Return the value of a JSON text; accept and refuse the same texts as msgspec.
 
     Raises msgspec.DecodeError, UnicodeDecodeError (it is not UTF-8), RecursionError.
     """
@@ -319,12 +319,12 @@ _FEW_BYTES = 4_000
 _FEW_EXPONENTS = 1_000
 _EXPONENT = re.compile(rb"[0-9][eE][+-]?[0-9]")
 _LONG = 40
-"""Characters of a number beyond which its digits are counted."""
+"""Length of a number above which its digits are counted."""
 _FLOAT_FIGURES = 17
-"""Digits that a float is written with at most."""
+"""Maximum number of digits that a float is written with."""
 _SAFE_EXPONENT = 15
-"""Characters of an exponent that Decimal always takes."""
+"""Length of an exponent that Decimal always accepts."""
 
 
 decode_exact = msgspec.json.Decoder(float_hook=read_number).decode
-"""Decode JSON text to compare and write it again: numbers that no float holds are kept as Raw digits."""
+"""Decode JSON text to compare or encode it again: numbers that no float represents are kept as Raw digits."""

@@ -21,9 +21,9 @@ if TYPE_CHECKING:  # imported when the first value is refused: it takes 70 ms
     from jsonschema.protocols import Validator
 
 MAX_FAULTS = 100
-"""Faults that are reported of one input at most."""
+"""Limit of reported faults per input."""
 MAX_NODES = 2_000
-"""Values in a value beyond which only its first fault is reported, by msgspec: jsonschema takes 10 us for each."""
+"""Size limit in nested values: of larger input only msgspec's first fault is reported; jsonschema takes 10 us each."""
 
 _KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 _WORDS = {
@@ -86,7 +86,7 @@ def _summary(faults: list[Fault]) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """Return the JSON name of a value's type."""
+    """Return JSON's name for the type of a value."""
     return "null" if value is None else _KINDS.get(type(value), type(value).__name__)
 
 
@@ -111,7 +111,7 @@ def unknown_field(pointer: str, name: str, known: Iterable[str], synonyms: Mappi
 
 
 def refusal_fault(refusal: str, pointer: str, *, skip: str = "") -> Fault:
-    """Return msgspec's refusal as a fault of the value at `pointer`; skip: the beginning of msgspec's path to it."""
+    """Return msgspec's refusal as a fault of the value at `pointer`. skip: msgspec's path to that value."""
     place = _PLACE.search(refusal)
     sentence = refusal[: place.start()] if place else refusal
     path = place[1].removeprefix(skip) if place else ""
@@ -234,7 +234,7 @@ def _faults_of(error: ValidationError, pointer: str) -> Iterator[Fault]:
         yield from (unknown_field(pointer, name, known) for name in value if name not in known)
     elif rule == "anyOf":
         yield from _union_faults(error, pointer)
-    elif rule != "items":  # `items` of a tuple: maxItems finds the same
+    elif rule != "items":  # `items` of a tuple: maxItems reports the same fault
         yield Fault(pointer, _sentence(rule, limit, value))
 
 
@@ -249,7 +249,7 @@ def _union_faults(error: ValidationError, pointer: str) -> Iterator[Fault]:
         yield Fault(pointer, f"expected {_either(choices)}, got {kind_of(error.instance)}")
         return
     tags = [inner for errors in meant for inner in errors if _is_choice(inner, depth=1)]
-    if len(tags) == len(meant):  # the tag is of no struct of the union
+    if len(tags) == len(meant):  # no struct of the union has this tag
         choices = [choice for inner in tags for choice in _choices(inner)]
         yield Fault(f"{pointer}/{escape(str(tags[0].relative_path[0]))}", f"expected {_either(choices)}")
         return
@@ -258,7 +258,7 @@ def _union_faults(error: ValidationError, pointer: str) -> Iterator[Fault]:
 
 
 def _is_choice(error: ValidationError, *, depth: int) -> bool:
-    """Tell whether an error is about the kind of a value, not about a part of it; the tag of a struct is at depth 1."""
+    """Tell whether an error is about the kind of a value, not a part of it; a struct's tag is at depth 1."""
     rules = ("enum", "const") if depth else ("type", "enum", "const")
     return error.validator in rules and len(error.relative_path) == depth
 

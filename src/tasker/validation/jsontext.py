@@ -26,7 +26,7 @@ _MAX_STEP = 200
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _BETWEEN_BRACKETS = re.compile(r"[^\[\]{}]+")
 _EMPTY = re.compile(r"\[\s*+\]|\{\s*+\}")
-# Escapes of NUL and surrogates; whether surrogates are paired shows in the decoded strings.
+# Escapes of NUL and of surrogates; the decoded strings show whether surrogates are paired.
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 _UNTEXT = re.compile("[\0\ud800-\udfff]")
 
@@ -51,7 +51,7 @@ def read_json(body: bytes) -> Any:
 
 
 def _check_shape(text: str) -> None:
-    """Refuse JSON that is too deep or has too many items before it is built. Two counts settle most bodies."""
+    """Refuse JSON that is too deep or has too many items before it is decoded. For most bodies two counts suffice."""
     opened = text.count("[") + text.count("{")
     items = opened + text.count(",")
     if opened <= MAX_DEPTH and items <= MAX_ITEMS:
@@ -60,13 +60,13 @@ def _check_shape(text: str) -> None:
     commas = bare.count(",")
     if commas <= MAX_ITEMS and _is_too_deep(bare):
         raise Malformed(f"the JSON is nested more than {MAX_DEPTH} levels deep", name="too-deep")
-    # Each array or object that is not empty has one more item than commas.
+    # A non-empty array or object has one item more than commas.
     if commas > MAX_ITEMS or commas + bare.count("[") + bare.count("{") - len(_EMPTY.findall(bare)) > MAX_ITEMS:
         raise Invalid(f"the JSON holds more than {MAX_ITEMS:,} keys and elements", name="too-many-items")
 
 
 def _is_too_deep(bare: str) -> bool:
-    """Tell whether a text without strings has more than MAX_DEPTH arrays and objects open at once."""
+    """Tell whether JSON text, with its strings removed, is nested deeper than MAX_DEPTH."""
     depth = 0
     for bracket in _BETWEEN_BRACKETS.sub("", bare):
         depth += 1 if bracket in "[{" else -1
@@ -76,7 +76,7 @@ def _is_too_deep(bare: str) -> bool:
 
 
 def _decode(text: str) -> Any:
-    # No integer in a short text can have too many digits, and checking each costs more than all the rest.
+    # No integer in a short text can have too many digits, and checking each costs more than everything else.
     decoder = _SHORT if len(text) <= MAX_DIGITS else _LONG
     try:
         if text[:1] == "{":  # most bodies; it takes half the time of `decode`
@@ -134,7 +134,7 @@ def _check_strings(value: Any) -> None:
 
 
 def _find_untext(value: Any, path: list[str | int]) -> Iterator[tuple[list[str | int], str]]:
-    """Yield the path of every key and string that is not valid text. path: that of `value`, one list for all steps.
+    """Yield the path of every key and string that is not valid text. path: the path of `value`, changed in place.
 
     It recurses: the depth of `value` has been checked.
     """
@@ -154,7 +154,7 @@ def _find_untext(value: Any, path: list[str | int]) -> Iterator[tuple[list[str |
 def escape(key: str) -> str:
     """Return a key as one step of a JSON Pointer (RFC 6901), a very long one cut off.
 
-    Such a pointer is only for people: else each of a hundred faults could repeat several such keys.
+    A cut pointer is only for people: otherwise each of a hundred faults could repeat several very long keys.
     """
     short = key if len(key) <= _MAX_STEP else f"{key[:_MAX_STEP]}..."
     return short.replace("~", "~0").replace("/", "~1")

@@ -1,6 +1,6 @@
 """Messages for chats: one or two lines of text about an event. Pure.
 
-A task's text may come from anybody. In a chat it must not mention people, become a link, or leave its line.
+A task's text is untrusted. In a chat it must not mention people, become a link, or break out of its line.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Error(Struct):
 
 
 class _Data(Struct):
-    """The data of events, as far as messages show it: each type has some of it."""
+    """The fields of events' data that messages show; each type of event has some of them."""
 
     error: _Error | None = None
     fraction: float | None = None

@@ -1,7 +1,7 @@
-"""The dispatcher of a process: it makes deliveries of the journal's events, and sends them to the receivers.
+"""The dispatcher of a process: makes deliveries from the journal's events, and sends them to the receivers.
 
-One process at a time turns events into deliveries; any process may take and send each of these. No task waits for
-this: it reads what is stored, at its own pace, and its requests are bounded for each receiver and in all.
+One process at a time makes deliveries; any process may send them. Tasks never wait for this: the dispatcher reads what
+is stored, at its own pace, and its requests are limited per receiver and in total.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from tasker.webhooks.slots import PER_RECEIVER, RequestSlots
 PAGE = 500
 """Events that are read at a time."""
 STORED_AT_ONCE = 200
-"""About how many deliveries one commit stores: the embedded engine's statements run on the event loop."""
+"""Approximate number of deliveries per commit: the embedded engine's statements run on the event loop."""
 _LOOK = 1.0
 """Seconds between looks at the store without a notification."""
 _COLLECT = 0.02
-"""Seconds between looks while there are events, so that several are handled together."""
+"""Seconds between looks while events arrive, so that several are handled together."""
 _SKIP_EVERY = 5.0
-"""Seconds between moves to the journal's end while there is no webhook."""
+"""Seconds between moves of the dispatch position to the journal's end while there is no webhook."""
 _SAVE_EVERY = 1.0
 """Seconds between saves of the dispatch position, while there are no deliveries to store."""
 _FINISH_WITHIN = 5.0
-"""Seconds that requests get to end when the service stops; the others are tried again."""
+"""Seconds that requests get to end when the service stops; unfinished ones are tried again."""
 
 Post = Callable[[str, dict[str, str], bytes], Awaitable[Answer]]
 _log = structlog.get_logger(__name__)
 
 
 class Dispatcher:
-    """post: sends one message (Sender.post). render: shows a task. name: distinguishes this process from others.
+    """Makes and sends deliveries. post: Sender.post. render: encodes a task. name: distinguishes this process.
 
     count: called after each attempt with `delivered`, or the name of its failure. has_owners: see RequestSlots.
     """
@@ -86,7 +86,7 @@ class Dispatcher:
         ]
 
     async def close(self) -> None:
-        """Begin nothing more, and give requests in flight a moment to end."""
+        """Begin no more requests, and give those in flight a moment to end."""
         for loop in self._loops:
             loop.cancel()
         if self._loops:
@@ -96,11 +96,11 @@ class Dispatcher:
         await self.settle(cancel=True)
 
     def on_changes(self, _: Sequence[Change]) -> None:
-        """Look at the journal soon: a listener of the engine."""
+        """Look at the journal soon. This is a listener of the engine."""
         self._changed.set()
 
     async def dispatch(self) -> int:
-        """Make deliveries of the journal's next page; return how many events it had, at least 1 if more may follow."""
+        """Make the deliveries of the journal's next page; return how many events it had, or 1 if more may follow."""
         if self._is_idle and self._clock.monotonic() - self._skipped_at >= _SKIP_EVERY:
             await self._skip()
         position = await self._store.find_position(self._name)
@@ -113,17 +113,17 @@ class Dispatcher:
         page = await self._engine.journal.read(before, limit=PAGE)
         if page.was_reset:
             _log.warning("webhooks.events_missed", reason="the journal no longer reaches back to the dispatch position")
-        # Only after the page: this finds every webhook that was made before one of these events.
+        # Read after the page, so that every webhook created before one of these events is found.
         task_ids = {entry.event.task_id for entry in page.entries}
         subscriptions = await self._store.find_subscriptions(task_ids) if task_ids else []
         for found, cursor in find_deliveries(subscriptions, page, self._clock.now(), at_once=STORED_AT_ONCE):
             if not await self._move(found, cursor):
                 break
-            await asyncio.sleep(0)  # also where nothing was stored, let others run
+            await asyncio.sleep(0)  # let other coroutines run even if nothing was stored
         return max(len(page.entries), page.cursor != before)
 
     async def deliver(self) -> int:
-        """Begin to send deliveries that are due, as far as slots are free; return how many."""
+        """Begin to send due deliveries for which slots are free; return how many."""
         free = self._slots.free
         if self._is_idle or free <= 0:
             return 0
@@ -151,16 +151,16 @@ class Dispatcher:
         tail = await self._engine.journal.tail()
         position = await self._store.find_position(
             self._name
-        )  # after the tail: a webhook made later gets nothing from before it
+        )  # checked after `tail`: a webhook created later gets no events from before its creation
         if position is not None and position.is_idle:
             self._skipped_at = self._clock.monotonic()
             if position.position != tail:
                 await self._store.dispatch([], after=position.position, to=tail)
 
     async def _move(self, found: Sequence[Delivery], cursor: str) -> bool:
-        """Store deliveries and the dispatch position, the latter alone only now and then.
+        """Store deliveries and the dispatch position; without deliveries, store the position only now and then.
 
-        Return False if another process has moved on from the same position.
+        Return False if another process has moved the position.
         """
         now = self._clock.monotonic()
         if not found and (cursor == self._saved or now - self._saved_at < _SAVE_EVERY):
@@ -180,7 +180,7 @@ class Dispatcher:
             await self._deliver_one(due)
         except Unavailable as error:
             _log.warning("webhook.delivery_not_stored", reason=error.detail)
-        except Exception:  # a bug of ours: it is tried again after its lease, and delays no other
+        except Exception:  # a bug of ours: the delivery is tried again after its lease, and delays no other
             _log.exception("webhook.delivery_failed", delivery_id=str(due.delivery.delivery_id))
         finally:
             self._slots.release(due)
@@ -243,7 +243,7 @@ class Dispatcher:
                 await asyncio.sleep(_COLLECT)
 
     async def _rest(self, event: asyncio.Event) -> None:
-        if self._is_idle and event is self._changed:  # there is no webhook to wake up for
+        if self._is_idle and event is self._changed:  # without webhooks no event matters
             await asyncio.sleep(_LOOK)
             return
         try:

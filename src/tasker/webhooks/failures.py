@@ -1,4 +1,4 @@
-"""Why a request to a receiver failed, in our own words: nothing that a receiver has sent is kept or shown.
+"""Describe why a request to a receiver failed, in our own words: nothing that a receiver has sent is kept or shown.
 
 A webhook's URL may lead to a program that is no HTTP server; its greeting or error must not be disclosed here.
 """
@@ -16,7 +16,7 @@ _NO_HTTP = "the reply is not HTTP/1.1"
 
 
 def explain_failure(error: Exception) -> str:
-    """Return why there was no answer: by the kind of the error, or in the operating system's words."""
+    """Return why there was no answer: by the class of the error, or with the operating system's message."""
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)

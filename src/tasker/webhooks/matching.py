@@ -10,10 +10,10 @@ from tasker.model.journal import JournalEntry, JournalPage
 from tasker.model.webhooks import Delivery, Subscription, Webhook
 
 _COMPARED_AT_ONCE = 5000
-"""About how many pairs of webhook and event one step compares: it runs on the event loop."""
+"""Approximate number of pairs of webhook and event that one step compares, as it runs on the event loop."""
 
 Step = tuple[list[Delivery], str]
-"""Deliveries, and the cursor behind the last of their events."""
+"""Deliveries, and the cursor after the last of their events."""
 
 
 def find_deliveries(
@@ -21,7 +21,7 @@ def find_deliveries(
 ) -> Iterator[Step]:
     """Yield the deliveries of a page, in order of the events, in steps of about `at_once` to store together.
 
-    All deliveries of one event are in one step, and no step takes long. The last step leads to the end of the page.
+    All deliveries of one event are in one step, and no step takes long. The last step has the cursor of the page's end.
     """
     found: list[Delivery] = []
     compared = 0
@@ -41,9 +41,9 @@ def find_deliveries(
 
 
 def _matches(subscription: Subscription, entry: JournalEntry) -> bool:
-    """Return whether the webhook, which asks for events of this type, gets this one.
+    """Return whether the webhook, which wants events of this type, gets this one.
 
-    It gets events after its creation in the order of the journal: by the clock, which may be set, they might be older.
+    It gets events that follow its creation in the journal. Times do not decide, as the clock may be set.
     """
     webhook = subscription.webhook
     if webhook.task_id is not None:

@@ -14,7 +14,7 @@ from tasker.model.webhooks import WebhookFormat
 from tasker.webhooks.chat import make_slack, make_text
 
 MAX_PAYLOAD = 256 << 10
-"""Most bytes of a body; what makes it larger is left out."""
+"""Limit of a body in bytes; parts that exceed it are left out."""
 
 Render = Callable[[Task], bytes]
 """Returns a task's JSON as GET /task/{task_id} shows it."""

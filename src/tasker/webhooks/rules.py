@@ -1,4 +1,4 @@
-"""What follows from an attempt to notify a receiver: done, retry or give up. Pure."""
+"""Decide what follows an attempt to notify a receiver: done, retry or give up. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasker.model.webhooks import DeliveryOutcome, DeliveryStatus, Failure
 RETRY_WITHIN = tuple(
     timedelta(seconds=seconds) for seconds in (20, 120, 1200, 2 * 3600, 6 * 3600, 16 * 3600, 24 * 3600)
 )
-"""The longest pause after each failed try but the last; the pause is random between zero and this."""
+"""The longest pause after each failed try except the last; the pause is random between zero and this."""
 MAX_TRIES = len(RETRY_WITHIN) + 1
 MOST_RETRY_AFTER = timedelta(hours=24)
 """The longest pause that a receiver may ask for by Retry-After."""
@@ -31,7 +31,7 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 def decide(answer: Answer, tries: int, now: datetime, random: Random) -> DeliveryOutcome:
-    """Return what the answer to try number `tries` changes in its delivery."""
+    """Return the changes of a delivery after the answer to try number `tries`."""
     if answer.status is not None and 200 <= answer.status < 300:
         return _outcome(answer, None, now, due_at=None)
     failure = answer.failure or Failure(name="refused", detail=f"the receiver answered {answer.status}")

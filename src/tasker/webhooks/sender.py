@@ -1,4 +1,4 @@
-"""One request to a receiver: only to an address that was checked, without redirects, bounded in time and size."""
+"""Send one request to a receiver: only to a checked address, without redirects, limited in time and size."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WITHIN = 10.0
 _CONNECT_WITHIN = 3.0
 _MOST_ADDRESSES = 4
 _MOST_LOOKUPS = 32
-"""Name lookups at a time: each takes a thread, for half a minute if the name server is dead."""
+"""Limit of concurrent name lookups: each takes a thread, for half a minute if the name server is dead."""
 _DRAIN_BYTES, _DRAIN_SECONDS = 16 << 10, 1.0
 """How much of an answer's body is read and thrown away, so that the receiver can finish."""
 
@@ -105,14 +105,14 @@ class Sender:
             "connection": "close",
         }
         async with self._pool.stream("POST", url, headers=list((own | headers).items()), content=body) as response:
-            limit.reschedule(None)  # it has answered; reading the rest has its own limit
+            limit.reschedule(None)  # the receiver has answered; reading the rest has its own time limit
             head = {name.lower(): value.decode("latin-1") for name, value in reversed(response.headers)}
             await _drain(response)
             failure = self._redirect(target, response.status, head.get(b"location"))
             return response.status, head.get(b"retry-after"), failure
 
     def _redirect(self, target: Target, status: int, location: str | None) -> Failure | None:
-        """Return the failure for a redirect, which is never followed; None if the answer is none."""
+        """Return the failure for a redirect, which is never followed; None if the answer is no redirect."""
         if not 300 <= status < 400 or location is None:
             return None
         try:
@@ -140,7 +140,7 @@ def _failure(name: Any, detail: str) -> Failure:
 
 
 class _CheckedNetwork(httpcore2.AsyncNetworkBackend):
-    """Connects to names all of whose addresses are allowed, and to one of exactly these addresses."""
+    """Connects to a name only if all of its addresses are allowed, and only to one of these addresses."""
 
     def __init__(self, rules: UrlRules, resolve: Resolve) -> None:
         self._rules = rules

@@ -1,4 +1,4 @@
-"""The request slots of a process: how many may be in flight in all, to one receiver and for one owner."""
+"""The request slots of a process: limits of requests in flight, in total, per receiver and per owner."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Literal, NamedTuple
 from tasker.model.webhooks import DeliveryOutcome, DueDelivery, share_of
 
 AT_ONCE = 64
-"""Requests of a process at a time."""
+"""Limit of a process's requests in flight."""
 PER_RECEIVER = 8
-"""Of these, to the same receiver; one while it fails."""
+"""The same per receiver; 1 while the receiver fails."""
 PER_SHARE = 32
-"""Of these, for the single tasks of one owner, to any number of receivers."""
+"""The same for the webhooks of one owner's single tasks, all receivers together."""
 SLOW_PER_OWNER = 8
-"""Of these, of one owner, to receivers whose last request failed or took SLOW_AFTER, where keys tell owners apart."""
+"""The same per owner, to receivers whose last request failed or took SLOW_AFTER, if keys distinguish owners."""
 SLOW_AFTER = 5.0
 """Seconds."""
 _MOST_REMEMBERED = 10_000
 
 
 class _Pool(NamedTuple):
-    """A bound that requests share: all of them, or those of one receiver, share of receivers or owner."""
+    """A limit that requests share: all of them, or those of one receiver, share of receivers or owner."""
 
     kind: Literal["all", "receiver", "share", "owner", "slow"]
     whose: str = ""
 
 
 class _Party(NamedTuple):
-    """Whose request it is, and its receiver as `Delivery.lane` names it."""
+    """The owner of a request, and its receiver as `Delivery.lane` names it."""
 
     owner: str
     receiver: str
@@ -39,17 +39,17 @@ _ALL = _Pool("all")
 
 
 class Full(NamedTuple):
-    """Whose pools have no free slot: receivers and shares of receivers, and owners."""
+    """The receivers or shares of receivers, and the owners, whose pools have no free slot."""
 
     receivers: list[str]
     owners: list[str]
 
 
 class RequestSlots:
-    """has_owners: whether there are several owners. An owner may then begin a request only while fewer of its own are
-    in flight than slots are free.
+    """Admits requests. has_owners: whether there are several owners. An owner may then begin a request only while fewer
+    of its own are in flight than slots are free.
 
-    So a single busy owner gets half of all slots at most, two get a third each, and the next one still finds some.
+    So a single busy owner gets at most half of all slots, two get a third each, and another one still finds free slots.
     """
 
     def __init__(self, has_owners: Callable[[], bool]) -> None:
@@ -64,7 +64,7 @@ class RequestSlots:
         return AT_ONCE - self._in_flight.total()
 
     def full(self) -> Full:
-        """Return whose requests may not begin now."""
+        """Return the receivers and owners whose requests may not begin now."""
         taken = self._count()
         full = [pool for pool in taken if self._free(pool, taken) <= 0]
         receivers = [pool.whose for pool in full if pool.kind in ("receiver", "share")]
@@ -74,7 +74,7 @@ class RequestSlots:
         return Full(receivers, [pool.whose for pool in full if pool.kind == "owner"])
 
     def choose(self, due: Iterable[DueDelivery]) -> list[DueDelivery]:
-        """Return those that find free slots, in order."""
+        """Return the deliveries for which there are free slots, in order."""
         chosen: list[DueDelivery] = []
         taken = self._count()
         for one in due:
@@ -85,11 +85,11 @@ class RequestSlots:
         return chosen
 
     def take(self, due: Sequence[DueDelivery]) -> None:
-        """Count requests that begin."""
+        """Take the slots of requests that begin."""
         self._in_flight.update(map(_party, due))
 
     def release(self, due: DueDelivery) -> None:
-        """Count a request that has ended."""
+        """Free the slots of a request that has ended."""
         self._in_flight.subtract([_party(due)])
         self._in_flight = +self._in_flight
 

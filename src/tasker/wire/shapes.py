@@ -1,6 +1,6 @@
 """How a field is sent, where that differs from how the client reads it.
 
-A default is for the reader: of an older service, or of a receipt, which says less than the whole.
+A default is for the client, which reads replies of older services, and receipts, which have fewer fields.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ T = TypeVar("T")
 S = TypeVar("S", bound=Struct)
 
 SENT = "x-sent"
-"""The mark in a field's JSON Schema; the OpenAPI document takes it out again."""
+"""The mark in a field's JSON Schema; the OpenAPI document does not contain it."""
 
 Always = Annotated[T, Meta(extra_json_schema={SENT: "always"})]
-"""The service always sends this field. `Always[str] | None`: and never as null."""
+"""The service always sends this field. `Always[str] | None`: the service never sends null."""
 Sometimes = Annotated[T, Meta(extra_json_schema={SENT: "sometimes"})]
-"""The service leaves this field out where it does not apply. `Sometimes[str] | None`: and never sends null."""
+"""The service leaves this field out if it does not apply. `Sometimes[str] | None`: it never sends null."""
 
 Moment = Annotated[datetime, Meta(tz=True)]
 
@@ -35,7 +35,7 @@ def like(name: str) -> Meta:
 
 
 def show(view: type[S], source: Any, **others: Any) -> S:
-    """Return `source` as a `view`: with its attributes of the same names, but for `others`."""
+    """Return a `view` with the attributes of `source` that have the same names; `others` take precedence."""
     own = {
         name: getattr(source, name) for name in view.__struct_fields__ if name not in others and hasattr(source, name)
     }

@@ -63,7 +63,7 @@ class App:
 def make_registry(settings: Settings, gpt: Gpt) -> Registry:
     """Return every task type of this service: built in, the user's own, and installed.
 
-    What cannot be loaded is left out, and logged. Raises NoSuchTarget for a target of the settings that is not there.
+    What cannot be loaded is left out, and logged. Raises NoSuchTarget for a target of the settings that does not exist.
     """
     registry = builtin_registry(None, default_timeout=settings.timeout, default_retention=settings.retention)
     registry.add(gpt.function)
@@ -94,7 +94,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[tuple[Engine, Clock]]
 
 
 async def migrate(settings: Settings) -> list[str]:
-    """Bring the store up to date; return the names of what was done. Raises ConfigError."""
+    """Migrate the store; return the names of the applied migrations. Raises ConfigError."""
     if settings.database_url is not None:
         return list(await _import_postgres().migrate(settings.database_url.get_secret_value()))
     async with open_sqlite(settings.database_file, SystemClock()) as engine:
@@ -103,14 +103,14 @@ async def migrate(settings: Settings) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def open_archive(settings: Settings) -> AsyncIterator[ArchiveStore]:
-    """Open all that is stored, to export or import. Raises ConfigError, also where a service has the file."""
+    """Open the store for an export or import. Raises ConfigError, also if a service has the file."""
     async with open_engine(settings) as (engine, _):
         yield engine.archive
 
 
 @contextlib.asynccontextmanager
 async def open_keys(settings: Settings) -> AsyncIterator[tuple[Keys, Audit]]:
-    """Open the keys of the store, and its record. Raises ConfigError, and StoreInUse where a service has the file."""
+    """Open the keys of the store, and its audit log. Raises ConfigError, and StoreInUse if a service has the file."""
     async with open_engine(settings) as (engine, clock):
         yield Keys(engine.keys, clock, is_shared=engine.is_shared), Audit(engine.audit, Cursors(engine.keys))
 

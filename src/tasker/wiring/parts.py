@@ -66,7 +66,7 @@ async def open_worker(
     history: History,
     check_budget: BudgetCheck,
 ) -> AsyncIterator[tuple[Worker, Health]]:
-    """Give a worker that is not started yet, and its health check; end its executor at the end."""
+    """Yield a worker that is not started yet, and its health check; close its executor at the end."""
     executor = _make_executor(settings, registry)
     await executor.open()
     loop_watch = LoopWatch()

@@ -1,4 +1,4 @@
-"""The end of the process: the first signal starts the drain, the second ends the process, whatever tasks do."""
+"""The end of the process: the first signal starts the drain, the second ends the process even if tasks hang."""
 
 from __future__ import annotations
 

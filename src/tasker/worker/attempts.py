@@ -1,4 +1,4 @@
-"""One claimed attempt: budget check, secrets, the function itself; then its end is stored."""
+"""Run one claimed attempt (budget check, secrets, the function itself) and store its end."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from tasker.worker.outages import Backoff
 from tasker.worker.reports import Pace, ReportBuffer
 
 _CLOCK_JITTER = timedelta(seconds=1)
-"""Largest difference between an attempt's wall-clock times and its run time that is not taken for a clock reset."""
+"""Largest difference between an attempt's wall-clock times and its run time that does not count as a clock reset."""
 
 _log = structlog.get_logger(__name__)
 
 BudgetCheck = Callable[[Claim], Awaitable[Outcome | None]]
-"""Returns how an attempt ends instead of being run, None if its budget allows it."""
+"""Returns the outcome of an attempt that must not run; None if the budget allows it."""
 
 
 class RunningAttempt:
-    """An attempt that this worker runs, since `begun` by the monotonic clock."""
+    """An attempt that this worker runs. begun: its start by the monotonic clock."""
 
     __slots__ = ("begun", "claim", "report", "scrubber", "stop")
 
@@ -78,7 +78,7 @@ class AttemptRunner:
         self._pace = Pace()
 
     def prepare(self, claim: Claim, stop: Stop) -> RunningAttempt:
-        """Return the attempt of a claim, which begins now."""
+        """Begin the attempt of a claim."""
         report = ReportBuffer(
             self._engine, claim.lease, self._clock, claim.usage, self._pace, max_output=self._max_output
         )
@@ -98,7 +98,7 @@ class AttemptRunner:
             return await self._executor.run(claim, running.report, running.stop, isolate=isolate)
         except Erased:
             return Failed(problem("secrets-erased", "its secret params are not here: submit the task again"))
-        except Unavailable as error:  # the store, asked for secrets: the attempt has not begun
+        except Unavailable as error:  # raised by the query for secrets, before the function has begun
             _log.warning("worker.secrets_not_read", task_id=str(claim.task_id), reason=error.detail)
             return Released()
         except Exception as error:  # a bug of ours: the task must not hang because of it, nor be tried for ever
@@ -106,7 +106,7 @@ class AttemptRunner:
             return Crashed(f"the executor failed: {error!r}")
 
     async def _reveal(self, running: RunningAttempt) -> Claim:
-        """Return the claim with its secret params, and scrub reports of them. Raises Erased, Unavailable."""
+        """Return the claim with its secret params, and mask these in its reports. Raises Erased, Unavailable."""
         claim, places = running.claim, self._with_secrets[running.claim.type]
         found = await self._engine.secrets.find(claim.task_id)
         params = reveal(claim.params, found, places)
@@ -152,14 +152,14 @@ class AttemptRunner:
         return change
 
     async def _erase_secrets(self, claim: Claim) -> None:
-        """Erase the secrets of a task that has ended; where that fails now, a chore does it later."""
+        """Erase the secrets of a task that has ended; if that fails now, a chore does it later."""
         try:
             await self._engine.secrets.erase([claim.task_id])
         except Unavailable as error:
             _log.info("worker.secrets_not_erased", task_id=str(claim.task_id), reason=error.detail)
 
     async def _store(self, lease: Lease, transition: Transition, report: Report | None) -> bool:
-        """Store the end of an attempt; try again while the store is unavailable, for the work is done."""
+        """Store the end of an attempt; retry while the store is unavailable, as the work is done."""
         backoff = Backoff()
         while True:
             try:

@@ -1,4 +1,4 @@
-"""The leases of a worker: heartbeats extend them, and bring the requests to stop attempts."""
+"""The leases of a worker: heartbeats extend them, and return the requests to stop attempts."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Leases:
         return len(self._stops)
 
     def add(self, lease: Lease) -> Stop:
-        """Keep a lease alive; return what stops its attempt when the lease is lost, or a client cancels the task."""
+        """Keep a lease alive; return the Stop that ends its attempt if the lease is lost or the task cancelled."""
         stop = self._stops[lease] = Stop()
         return stop
 
@@ -125,7 +125,7 @@ class Leases:
         await self._announce()
 
     def _on_changes(self, changes: Sequence[Change]) -> None:
-        """Stop cancelled attempts now, before the next heartbeat. No changes: some may be lost, send a heartbeat."""
+        """Stop cancelled attempts before the next heartbeat. Without changes, some may be lost: send a heartbeat."""
         if not changes:
             self._due.set()
         for change in changes:

@@ -1,4 +1,4 @@
-"""The reports of running attempts, gathered for the engine: many reports a second become a few writes."""
+"""Gather the reports of running attempts: many reports a second become a few writes."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from tasker.model import Lease, NewEvent, Progress, Report
 from tasker.model.usage import SUMMED, added, read_usage
 
 FLUSH_AFTER = 0.05
-"""Seconds that reports of an attempt may wait for more before they are stored; see Pace."""
+"""Seconds between stores of an attempt's reports, unless many attempts report; see Pace."""
 MANY = 64
-"""With each further MANY attempts that report at once, reports wait longer."""
+"""Number of attempts reporting at the same time for each of which reports wait FLUSH_AFTER longer."""
 MAX_CHUNK = 16 * 1024
-"""Most characters in one output event: readers hold several events in memory, whatever a task reports."""
+"""Limit of characters in one output event, as readers keep several events in memory."""
 MAX_HELD = 512 * 1024
-"""Bytes of reports that wait to be stored; an attempt with more has to wait."""
+"""Limit of an attempt's report bytes that wait to be stored; at more, its function has to wait."""
 MAX_USAGE = 64 * 1024
 """Bytes that the usage of a task may take as JSON."""
 _OVERHEAD = 64
-"""Bytes that each report takes in memory besides its text."""
+"""Bytes of memory that each report takes besides its text."""
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _log = structlog.get_logger(__name__)
 
 
 class Pace:
-    """When the attempts of a worker store their reports: all at the same moments, so that they share commits.
+    """The times at which all attempts of a worker store their reports, so that they share commits.
 
-    Every FLUSH_AFTER seconds; up to three times as long while many report, for each store wakes readers of each.
+    The interval is FLUSH_AFTER; up to three times as long while many attempts report, as each store wakes readers.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Pace:
         self._reporting = 0
 
     def next(self, now: float) -> float:
-        """Return the next moment; each attempt with something to report asks once for each."""
+        """Return the next time to store; each attempt with something to report asks once per interval."""
         if now >= self._next:
             every = FLUSH_AFTER * min(3, 1 + self._reporting // MANY)
             self._next, self._reporting = (now // every + 1) * every, 0
@@ -52,7 +52,7 @@ class Pace:
 
 
 class ReportBuffer:
-    """The Observer of one attempt: keeps reports for a moment, then stores all of them at once.
+    """The Observer of one attempt: gathers reports for a moment, then stores all of them at once.
 
     max_output: bytes that the attempt may report in all, None for no limit; the rest is dropped, and a line in the
     task's log says so. is_cut_off: whether that has happened. usage: of earlier attempts of the task; this one's is
@@ -94,7 +94,7 @@ class ReportBuffer:
 
     @property
     def is_full(self) -> bool:
-        """Whether more than MAX_HELD waits to be stored, so that a reporter should wait; see `when_not_full`."""
+        """Whether more than MAX_HELD bytes wait to be stored, so that a reporter should wait; see `when_not_full`."""
         return self._held > MAX_HELD
 
     def when_not_full(self, callback: Callable[[], None]) -> None:
@@ -108,7 +108,7 @@ class ReportBuffer:
         self.peak = size
 
     def progress(self, progress: Progress) -> None:
-        self._count(0)  # earlier progress that was stored counts
+        self._count(0)  # a progress is counted only when it is taken: notice here if the last one exceeded the limit
         self._progress = progress
         self._flush_soon()
 
@@ -136,7 +136,7 @@ class ReportBuffer:
         self._flush_soon()
 
     async def finish(self) -> Report | None:
-        """Wait for a write in progress; return what is left to store, None if there is nothing."""
+        """Wait for a write in progress; return the unstored rest of the reports, or None."""
         self._is_finished = True
         if self._timer is not None:
             self._timer.cancel()
@@ -148,7 +148,7 @@ class ReportBuffer:
         return None if left is None else self._scrubbed(left)
 
     def _count(self, size: int) -> bool:
-        """Count a report of `size` bytes; return whether to keep it. The task's log mentions the first that is not."""
+        """Count a report of `size` bytes; return whether to keep it. The first dropped one is noted in the log."""
         if self.lost or self.is_cut_off:
             return False
         self._reported += size
@@ -186,9 +186,9 @@ class ReportBuffer:
         self._storing = asyncio.get_running_loop().create_task(self._store(self._take(), self._held))
 
     async def _store(self, report: Report, held: int) -> None:
-        """Store a report that takes `held` bytes; more may come meanwhile.
+        """Store a report that takes `held` bytes of memory; more may come meanwhile.
 
-        It is kept for another try only if the store is unavailable. Whatever else happens, waiting reporters go on.
+        It is kept for another try only if the store is unavailable. In any other case waiting reporters may continue.
         """
         try:
             self.lost = not await self._engine.record(self._lease, self._scrubbed(report))
@@ -235,7 +235,7 @@ class ReportBuffer:
 
     def _put_back(self, report: Report) -> None:
         events = report.events
-        if report.progress is not None and self._progress is None:  # its event is made anew
+        if report.progress is not None and self._progress is None:  # its event is made again
             events = tuple(event for event in events if event.type != "progress")
             self._progress = report.progress
         self._events = [*events, *self._events]

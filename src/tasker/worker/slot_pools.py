@@ -1,4 +1,4 @@
-"""The slots of a worker: how many attempts of each kind may run at a time, and whether that suffices."""
+"""The slots of a worker: limits of concurrent attempts of each kind, and whether the worker keeps up."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tasker.clock import Clock, Steps
 from tasker.model import PartitionStats
 
 BEHIND_AFTER = timedelta(seconds=10)
-"""A due task that has waited longer beside a free slot means that the worker does not keep up."""
+"""If a due task has waited longer than this although a slot is free, the worker does not keep up."""
 
 
 class SlotPool:
     """The slots for one kind of attempts, and the task types that may use them. suspects: for suspects only.
 
-    A slot is free again when the function has ended, while that end is still being stored; unless the store is so slow
-    that as many ends as there are slots wait for it.
+    A slot is free again when the function has ended, even if that end is not stored yet; but not while as many ends as
+    there are slots wait for a slow store.
     """
 
     def __init__(self, name: str, types: frozenset[str], slots: int, *, suspects: bool = False) -> None:
@@ -66,7 +66,7 @@ class Backlog:
         self._clock_set_at: float | None = None
 
     def health(self, partitions: Sequence[PartitionStats]) -> str:
-        """Return "ok", or the first queue and type whose tasks wait beside free slots."""
+        """Return "ok", or the first queue and type whose tasks wait although slots are free."""
         now, longest = self._clock.now(), self.follow_clock()
         for partition in partitions:
             if partition.oldest_due_at is None:
@@ -75,12 +75,13 @@ class Backlog:
             if waited > BEHIND_AFTER and self._has_free(partition.type):
                 seconds = waited.total_seconds()
                 return (
-                    f"a {partition.type} task of queue {partition.queue} has waited {seconds:.0f} s beside free slots"
+                    f"a {partition.type} task of queue {partition.queue} has waited {seconds:.0f} s"
+                    " although slots are free"
                 )
         return "ok"
 
     def follow_clock(self) -> timedelta:
-        """Notice a step of the wall clock; return the time since the last one: no task can have waited longer."""
+        """Detect a step of the wall clock; return the time since the last step, which bounds every wait."""
         step = self._steps.pending()
         if step:
             self._steps.follow(step)

@@ -28,7 +28,7 @@ from tasker.worker.slot_pools import Backlog, SlotPool
 _CLAIM_WAIT = timedelta(seconds=60)
 """How long one claim waits for a task before it asks again."""
 _END_WITHIN = timedelta(seconds=2)
-"""How long abandoned attempts have to end and be stored."""
+"""How long abandoned attempts may take to end and be stored."""
 
 _log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ class Worker:
 
     Three slot pools, each claiming for itself: `async def` tasks share the loop (`slots`), `def` tasks have child
     processes (`processes`), and suspects (tasks that saw several ends of the service in a row) run one at a time, in a
-    child of their own. lease_for: how long a lease lasts without a heartbeat. queues: to claim from, none for all.
+    child of their own. lease_for: how long a lease lasts without a heartbeat. queues: to claim from; empty for all.
     """
 
     def __init__(

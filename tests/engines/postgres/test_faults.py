@@ -149,7 +149,7 @@ async def test_a_client_gets_the_outcome_of_its_step(driver: Driver, proxy: Prox
 
 @MOMENTS
 async def test_a_claim_whose_answer_was_lost_leaves_no_task_behind(driver: Driver, proxy: Proxy, when) -> None:
-    """Stored, and nobody knows: its lease ends, and it runs again."""
+    """The claim is stored, but no worker knows: its lease ends, and the task runs again."""
     task_id = await driver.submit()
     proxy.cut(when, "UPDATE")
     claims = await driver.claim(1)

@@ -35,7 +35,7 @@ class Gate:
         await self._connection.execute("SELECT pg_advisory_unlock($1)", _GATE)
 
     async def until_held(self, count: int = 1) -> list[int]:
-        """Return the backends that wait, once there are so many."""
+        """Return the waiting backends once there are this many."""
         async with asyncio.timeout(5):
             while True:
                 rows = await self._connection.fetch(
@@ -124,7 +124,7 @@ async def test_a_long_unrelated_transaction_delays_no_reader(
         await other.close()
 
 
-async def test_readers_beside_many_writers_miss_nothing_and_see_nothing_twice(
+async def test_readers_see_each_event_once_while_many_write(
     engine: PostgresEngine, another: Callable[[], Awaitable[PostgresEngine]], clock: ManualClock
 ) -> None:
     """Three processes submit, claim, speak and end at once while two others read, each from a cursor of its own."""

@@ -1,4 +1,4 @@
-"""Workers of an earlier version beside ours, in the middle of an upgrade: they leave tasks that they cannot handle."""
+"""Workers of an earlier version in the middle of an upgrade leave tasks that they cannot handle to ours."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def test_a_sweep_moves_all_jobs_that_a_change_of_settings_has_left(
     assert [claim.queue for claim in await older.claim(9)] == ["free"]
 
 
-async def test_older_workers_go_on_beside_a_new_api_process(
+async def test_older_workers_go_on_with_a_new_api_process(
     engine: PostgresEngine, another: MakeEngine, older: Driver, clock: ManualClock, sql: Sql
 ) -> None:
     """Settings, and the jobs of their queues, are older than the schema; no worker of this version claims."""
@@ -161,7 +161,7 @@ async def test_an_attempt_begun_by_a_newer_worker_allows_an_older_one_nothing(
     assert (again.task_id, again.attempt) == (claim.task_id, 2)
 
 
-async def test_a_limit_holds_beside_older_workers(
+async def test_a_limit_holds_with_older_workers(
     engine: PostgresEngine, driver: Driver, older: Driver, clock: ManualClock, sql: Sql
 ) -> None:
     """Both claim and submit at the same time; never do more run than may."""

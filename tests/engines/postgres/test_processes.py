@@ -59,7 +59,7 @@ async def test_many_ends_at_once_are_all_notified(driver: Driver, another: MakeE
     await hears.until(*(Change(claim.task_id, Status.COMPLETED) for claim in claims))
 
 
-async def test_a_lost_listener_says_that_changes_may_be_lost_and_hears_again(
+async def test_a_reconnected_listener_reports_that_changes_may_be_lost(
     driver: Driver, another: MakeEngine, clock, sql
 ) -> None:
     there = await another()
@@ -117,7 +117,7 @@ async def test_a_worker_that_has_just_sent_a_heartbeat_is_not_gone(driver: Drive
 async def test_a_worker_with_rare_heartbeats_is_not_gone_between_two(
     driver: Driver, another: MakeEngine, clock: ManualClock
 ) -> None:
-    """Its listening connection is made anew just now."""
+    """Its listening connection is just being opened again."""
     there = await another()
     await driver.submit()
     claim = await Driver(there, clock, lease_for=60 * SECOND).claim_one()
@@ -130,7 +130,7 @@ async def test_a_worker_with_rare_heartbeats_is_not_gone_between_two(
 
 
 async def test_reads_leave_connections_for_claims_and_writes(driver: Driver, engine: PostgresEngine) -> None:
-    """More readers than connections, none of which ever gets its answer."""
+    """There are more readers than connections, and none of them ever gets its answer."""
     answered = asyncio.Event()
     reads = [asyncio.create_task(engine._connections.read(lambda _: answered.wait())) for _ in range(20)]
     await asyncio.sleep(0)

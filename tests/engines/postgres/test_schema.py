@@ -1,4 +1,4 @@
-"""Migrations: by many processes at once, beside others, and with clear errors where they are impossible."""
+"""Migrations: by many processes at once, while others work, and with clear errors where they are impossible."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_a_database_that_is_up_to_date_is_left_alone(url: str) -> None:
 
 
 async def test_a_newer_schema_is_no_obstacle(url: str) -> None:
-    """During a rolling upgrade processes of the version before go on, and start, beside the new ones."""
+    """During a rolling upgrade processes of the previous version go on, and start, together with new ones."""
     await migrate(url)
     connection = await asyncpg.connect(url)
     await connection.execute("ALTER TABLE tasker.task ADD COLUMN colour text; ALTER TABLE tasker.pgqueuer ADD x int")

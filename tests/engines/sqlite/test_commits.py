@@ -120,7 +120,7 @@ async def large_triggers(engine: SqliteEngine, driver: Driver) -> list[Coroutine
 async def test_large_items_share_a_commit_with_few_others(
     engine: SqliteEngine, driver: Driver, monkeypatch: pytest.MonkeyPatch, large: Large
 ) -> None:
-    """Other work gets its turn between two commits."""
+    """Other work runs between two commits."""
     monkeypatch.setattr(batches, "COMMIT_BYTES", 3_500)
     steps = await large(engine, driver)
     before = engine.commits
@@ -199,9 +199,7 @@ async def test_one_bad_submission_does_not_spoil_others(
     assert len(await driver.claim(100)) == 11
 
 
-async def test_a_bad_submission_beside_a_waiting_claim(
-    engine: SqliteEngine, driver: Driver, clock: ManualClock
-) -> None:
+async def test_a_bad_submission_while_a_claim_waits(engine: SqliteEngine, driver: Driver, clock: ManualClock) -> None:
     """The claim gets the task of the failed batch again, once."""
     known = await driver.submit(make_draft(clock.now(), type="other"))
     waiting = asyncio.create_task(driver.claim(wait_for=timedelta(minutes=1)))

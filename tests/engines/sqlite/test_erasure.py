@@ -1,4 +1,4 @@
-"""Erased data is gone from the database's pages, its log and all files beside it."""
+"""Erased data is gone from the database's pages, its WAL and all files next to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Large results: files beside the database. No row lacks its file, and no file stays without a row."""
+"""Large results are files next to the database. No row lacks its file, and no file stays without a row."""
 
 from __future__ import annotations
 

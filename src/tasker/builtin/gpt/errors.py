@@ -1,4 +1,4 @@
-"""From a provider's refusal to the task's failure: retried or final, with which problem, and without secrets. No I/O.
+"""Map a provider's error to the task's failure: retried or final, with which problem, without secrets. No I/O.
 
 Retried: a failed connection, a timeout, 408, 409, 429 and 5xx, after Retry-After if there is one. Final: no quota, any
 other 4xx, the content filter, and a text that broke off (connection lost, stream ended, silence), because a text that

@@ -37,7 +37,7 @@ SERVER_MODULE = "xllamacpp"
 START_TIMEOUT = timedelta(seconds=60)
 """From the start of the process to its address, with a cold disk."""
 TURN_TIMEOUT = timedelta(seconds=60)
-"""How long an attempt waits for its turn. Then it snoozes, and frees its slot for other tasks."""
+"""How long an attempt waits for the texts before it. Then it snoozes, and frees its slot for other tasks."""
 TURN_PAUSE = timedelta(seconds=5)
 _MAX_LOG_TAIL = 1000
 """Characters of the sidecar's log that a failure quotes."""
@@ -106,7 +106,7 @@ class _Sidecar:
         return self._process.poll() is None
 
     def open(self) -> None:
-        """Send the order and wait for the address. Blocks until the process answers or ends."""
+        """Send the sidecar its settings and wait for its URL. Blocks until the process answers or ends."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -174,7 +174,7 @@ class LocalModel:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for the turn to write: one text at a time is as fast as two at once, and takes half the memory.
+        """Wait until no other text is written: one at a time is as fast as two at once, and takes half the memory.
 
         Raises Snooze after TURN_TIMEOUT, so that waiting attempts do not keep other tasks from running.
         """

@@ -1,6 +1,6 @@
 """The sidecar's program: serves one model file on a random loopback port until its parent closes stdin or dies.
 
-It runs as a script and imports nothing of Tasker. It reads its order from stdin, one line of JSON. Once the model is
+It runs as a script and imports nothing of Tasker. It reads its settings from stdin, one line of JSON. Once the model is
 loaded, it answers on stdout with one line: `{"url": ...}`.
 """
 

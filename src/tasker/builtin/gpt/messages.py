@@ -10,7 +10,7 @@ Role = Literal["system", "developer", "user", "assistant"]
 BYTES_PER_TOKEN = 4
 """A rough average of most languages, for servers that do not count tokens."""
 _TOKENS_PER_MESSAGE = 4
-"""Tokens that a model reads for each message beside its text."""
+"""Tokens that a model reads for each message besides its text."""
 
 
 class TextPart(Struct, frozen=True, tag_field="type", tag="text", forbid_unknown_fields=True):
@@ -20,7 +20,7 @@ class TextPart(Struct, frozen=True, tag_field="type", tag="text", forbid_unknown
 
 
 class Message(Struct, frozen=True, forbid_unknown_fields=True):
-    """A message of the user, of the model (`assistant`), or of whoever sets the model up (`system`, `developer`)."""
+    """A message from the user, from the model (`assistant`), or with instructions for it (`system`, `developer`)."""
 
     role: Role
     content: Annotated[str, Meta(min_length=1)] | Annotated[list[TextPart], Meta(min_length=1)]

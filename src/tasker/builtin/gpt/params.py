@@ -36,10 +36,14 @@ MaxTokens = Annotated[
         f"model {MAX_TOKENS}, with a `schema` {MAX_TOKENS_OF_JSON:,}",
     ),
 ]
-Temperature = Annotated[float, Meta(ge=0, le=2, description="0 is sober, 2 is wild; unset: the model's own")]
+Temperature = Annotated[float, Meta(ge=0, le=2, description="Randomness, from 0 to 2; unset: the model's own")]
 TopP = Annotated[
     float,
-    Meta(ge=0, le=1, description="Only the likeliest tokens, of this probability in all; unset: the model's own"),
+    Meta(
+        ge=0,
+        le=1,
+        description="Only the most likely tokens that together have this probability; unset: the model's own",
+    ),
 ]
 StopText = Annotated[str, Meta(min_length=1, max_length=500)]
 Stop = Annotated[

@@ -16,7 +16,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A server. `provider` names it in a task's usage, `speaker` in sentences; `timeout` is its longest silence.
+    """A server. `provider`: its name in a task's usage; `speaker`: in messages. `timeout`: its longest silence.
 
     prices: those of the settings, by model; the price table adds others.
     """

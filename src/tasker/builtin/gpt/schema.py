@@ -36,7 +36,7 @@ _IN_MAPS = ("properties", "$defs", "definitions", "dependentSchemas", "patternPr
 _IN_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
 _UNEVALUATED = ("unevaluatedItems", "unevaluatedProperties")
 _ALONE = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames", *_UNEVALUATED)
-"""Keywords whose values hold schemas: by name, in a list, and one alone."""
+"""Keywords whose values are objects of schemas, lists of schemas, and single schemas."""
 _REFUSED = {
     "$id": "is not supported; refer to `#/$defs/...`",
     "$anchor": "is not supported; refer to `#/$defs/...`",

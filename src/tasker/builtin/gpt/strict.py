@@ -1,7 +1,7 @@
 """Which schemas OpenAI's models can follow to the letter (`strict`), and how to ask for others.
 
 A schema is strict if strict mode does not change its meaning: its objects are closed and require every property. With
-an optional property it is not, or the model would have to invent a value. Every text is checked in any case.
+an optional property it is not strict: the model would have to invent a value. Every text is checked in any case.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is stored and erased together with tasks: secret params, and the webhooks of single tasks."""
+"""Secret params, and the webhooks of single tasks: both are stored and erased together with their tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasker.model import Draft
 async def insert_secrets(
     tx: Transaction, queries: dict[str, str], drafts: Sequence[Draft], stored: Collection[UUID]
 ) -> None:
-    """Store the secrets of those of the drafts that were stored as tasks."""
+    """Store the secrets of the drafts that became tasks."""
     kept = [draft for draft in drafts if draft.secrets is not None and draft.task_id in stored]
     columns = [draft.task_id for draft in kept], [draft.secrets for draft in kept]
     await tx.execute(queries["insert_secrets"], *columns)

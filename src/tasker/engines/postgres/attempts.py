@@ -1,7 +1,7 @@
-"""What workers write of running attempts: heartbeats, reports and ends, many in one transaction.
+"""Writes of running attempts: heartbeats, reports and ends, many in one transaction.
 
-All of one process go through one queue, one transaction after the other: two that update the same rows in different
-orders would deadlock.
+Each process makes these transactions one after the other: two that update the same rows in different orders would
+deadlock.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ class Update(NamedTuple):
 
     @property
     def is_again(self) -> bool:
-        """Whether another attempt follows."""
+        """Whether it ends the attempt, and another one follows."""
         return self.change is not None and self.change.status is Status.PENDING
 
 
 class Beat(NamedTuple):
-    """Leases of one worker, to be extended."""
+    """A heartbeat: leases of one worker to extend."""
 
     leases: Sequence[Lease]
     extend_by: timedelta
 
 
 class _Held(NamedTuple):
-    """A running attempt whose row this transaction holds."""
+    """A running attempt whose row this transaction has locked."""
 
     seq: int
     job_id: int | None
@@ -83,15 +83,15 @@ class Attempts:
         updates = [item for item in items if isinstance(item, Update)]
         extended = await self._extend(tx, beats)
         stored: dict[int, bool] = {}
-        for some in _rounds(updates):  # an attempt is ended once: a second end of it finds another status
+        for some in _rounds(updates):  # an attempt ends only once: a second end of it finds another status
             leases = await self._store(tx, some)
             stored |= {id(update): update.lease in leases for update in some}
-        # Once for all of them: two transactions that hold the same queues in steps of their own might deadlock.
+        # Once for all of them: two transactions that each lock the same queues in several steps might deadlock.
         await self._parking.freed(tx, tx.freed)
         return [_heartbeat(item, extended) if isinstance(item, Beat) else stored[id(item)] for item in items]
 
     async def _extend(self, tx: Transaction, beats: Sequence[Beat]) -> dict[Lease, bool]:
-        """Extend leases; return those that are current, and whether their task is to be cancelled."""
+        """Extend leases; return the current ones, each with whether its task is to be cancelled."""
         leases = sorted(
             ((lease.task_id, lease.attempt, beat.extend_by) for beat in beats for lease in beat.leases),
         )
@@ -129,7 +129,7 @@ class Attempts:
         return {update.lease for update in current}
 
     async def _hold(self, tx: Transaction, updates: Sequence[Update]) -> dict[Lease, _Held]:
-        """Hold the rows of the attempts that run; return them."""
+        """Lock the rows of the running ones of these attempts, and return them."""
         leases = [(update.lease.task_id, update.lease.attempt) for update in updates]
         rows = await tx.fetch(self._queries["lock_running"], *_columns(leases))
         return {
@@ -233,7 +233,7 @@ class Attempts:
         return set(stored)
 
     async def _write_usage(self, tx: Transaction, tally: OwnerTally) -> None:
-        """Add usage to this process's own rows: one transaction of it at a time does so, and waits for no other."""
+        """Add usage to this process's own rows. One of its transactions does so at a time: none waits for a lock."""
         if rows := tally.take():
             await tx.execute(self._queries["add_usage"], tx.sender, *_columns(rows))
 
@@ -249,7 +249,7 @@ class Attempts:
 
 
 async def insert_events(tx: Transaction, queries: dict[str, str], entries: Sequence[tuple[int, Entry]]) -> None:
-    """Add entries to the logs of tasks, each with its task's `seq`; the transaction must hold their rows."""
+    """Add entries to the logs of tasks, each with its task's `seq`; the tasks' rows must be locked."""
     if entries:
         await tx.execute(queries["insert_events"], *_columns([(seq, *entry) for seq, entry in entries]))
 
@@ -260,7 +260,7 @@ def _heartbeat(beat: Beat, extended: dict[Lease, bool]) -> Heartbeat:
 
 
 def _rounds(updates: Sequence[Update]) -> list[list[Update]]:
-    """Return the updates in rounds of one for each attempt, so that those of one keep their order."""
+    """Split the updates into rounds with at most one per attempt, which keep the order of each attempt's updates."""
     rounds: list[list[Update]] = []
     count: dict[Lease, int] = {}
     for update in updates:
@@ -272,7 +272,7 @@ def _rounds(updates: Sequence[Update]) -> list[list[Update]]:
 
 
 def _cancelled(change: Transition | None) -> Transition:
-    """Return the end instead of another attempt: a request to cancel wins."""
+    """Return the transition to `cancelled`, which replaces another attempt: a requested cancel wins."""
     assert change is not None
     return structs.replace(change, status=Status.CANCELLED, run_at=None, reason=None)
 

@@ -1,4 +1,4 @@
-"""Claims: look at the partitions that hold tasks, take what may start, and wait while there is nothing."""
+"""Claims: find the partitions with queued tasks, take the tasks that may start, and wait while there are none."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from tasker.model import Change, Claim, Status
 from tasker.release import LEVEL, LIMITS
 
 Claimed = tuple[list[Claim], timedelta | None]
-"""Claims, and how long until there may be more; None if only a notification tells."""
+"""Claims, and the time until more may be possible; None if only a notification can tell."""
 
 _LOOK_AGAIN = timedelta(seconds=0.2)
-"""How soon to look again while waiting tasks are held, because the database's clock was set."""
+"""Time until the next look while waiting tasks are held back because the database's clock was set."""
 _log = structlog.get_logger(__name__)
 
 
@@ -78,14 +78,14 @@ class Starts:
     async def _start(
         self, tx: Transaction, request: ClaimRequest, picked: Sequence[Picked], held: list[str]
     ) -> list[Claim]:
-        """Begin the attempts of picked jobs. held: the queues whose gates this claim holds."""
+        """Begin the attempts of picked jobs. held: the queues whose settings this claim has locked."""
         task_ids, job_ids = [job.task_id for job in picked], [job.job_id for job in picked]
         rows = await tx.fetch(
             self._queries["start_attempts"], task_ids, job_ids, request.worker, request.lease_for, held, LEVEL
         )
         begun = {row["task_id"] for row in rows}
         left = [job for job in picked if job.task_id not in begun]
-        if left:  # cancelled in this moment, past their deadline, or inserted by hand
+        if left:  # just cancelled, past their deadline, or inserted by hand
             left_ids = [job.task_id for job in left]
             await self._jobs.remove(tx, [(job.job_id, "deleted") for job in left])
             await self._ties.fail_overdue(tx, len(left), left_ids)
@@ -100,7 +100,7 @@ class Starts:
 class Claims:
     """The claims of this process.
 
-    give_back: ends the attempt of a claim whose caller has gone. is_deaf: whether notifications do not arrive.
+    give_back: releases a claim whose caller has gone. is_deaf: tells whether notifications cannot arrive now.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Claims:
         self._closed = False
 
     async def claim(self, request: ClaimRequest, wait_for: timedelta) -> list[Claim]:
-        """Return claims at once if there are any; else wait for the first, at most `wait_for`."""
+        """Claim tasks. If none may start, wait for the first one, at most `wait_for`."""
         deadline = asyncio.get_running_loop().time() + wait_for.total_seconds()
         waiter, woken = self._waiters.join(request), False
         try:
@@ -151,14 +151,14 @@ class Claims:
             self._waiters.leave(waiter)
 
     async def close(self) -> None:
-        """Let waiting claims return, and finish those under way."""
+        """Make waiting claims return, and finish the transactions under way."""
         self._closed = True
         self._waiters.wake_all()
         while self._running:
             await asyncio.wait(self._running)
 
     async def look(self, window: Window, *, again: bool = True) -> tuple[list[str], timedelta | None]:
-        """Return the window's partitions that hold tasks, and the time to the next task that waits for a moment."""
+        """Return the window's partitions with queued tasks, and the time until the next scheduled task is due."""
         asked = self._steps.asking()
         row = await self._connections.look(
             lambda connection: connection.fetchrow(self._queries["look"], window.after, LOOKED_AT_ONCE)
@@ -187,9 +187,9 @@ class Claims:
         return claims, again_in if window.is_done(bool(claims)) else timedelta(0)
 
     async def _lifted(self, partitions: Sequence[str]) -> Sequence[str]:
-        """Move jobs that older processes queued to where only workers take them that keep to limits.
+        """Move jobs that older processes queued to the partitions of workers that obey limits.
 
-        Return the partitions that hold tasks then.
+        Return the partitions with queued tasks after that.
         """
         older = self._limits.to_lift(partitions)
         if not older:
@@ -198,7 +198,7 @@ class Claims:
         return list(dict.fromkeys([*partitions, *(at_level(partition, LIMITS) for partition in older)]))
 
     async def _claim_from(self, request: ClaimRequest, partitions: Sequence[str], next_in: timedelta | None) -> Claimed:
-        """Claim what these partitions hold."""
+        """Claim tasks of these partitions."""
         open_ones = self._limits.open_partitions(partitions)
         ordinary, suspects = wanted(request, open_ones)
         if not ordinary and not suspects:
@@ -215,7 +215,7 @@ class Claims:
         return self._windows.setdefault((frozenset(request.types), queues, request.suspects > 0), Window())
 
     async def _shielded(self, claiming: Coroutine[Any, Any, Claimed]) -> Claimed:
-        """Await a claim; if the caller is cancelled meanwhile, what it took is given back."""
+        """Await a claim. If the caller is cancelled meanwhile, give back the tasks that it took."""
         task = self._start(claiming)
         try:
             return await asyncio.shield(task)

@@ -1,4 +1,4 @@
-"""The database's time, for all of a process: the wall clock of its machine may be wrong, or be set."""
+"""The database's time, used throughout the process: the wall clock of this machine may be wrong, or be set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasker.engines.postgres.transaction import Connection
 
 
 class DatabaseClock:
-    """A Clock that counts on from the last answer of the database, by the monotonic clock."""
+    """A Clock that starts from the database's last answer and advances with the monotonic clock."""
 
     def __init__(self) -> None:
         self._last = datetime.now(UTC)

@@ -1,8 +1,7 @@
-"""Steps of the database's clock: stored durations keep their length, stored moments stay moments.
+"""Adjust stored times when the database's clock is set: durations keep their length, and moments stay as they are.
 
-Each process compares the database's time with the time that has elapsed. Of all that see a step one follows it: it
-records which rows to move, and from then on every process moves them, batch by batch. Waiting tasks are held until all
-are moved.
+Each process compares the database's time with the elapsed time. Many see a step, and one of them follows it: it records
+which rows to move. Then every process moves them, batch by batch. Waiting tasks are held back until all are moved.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from tasker.engines.postgres.transaction import Transaction
 from tasker.errors import Unavailable
 
 _TOLERANCE = timedelta(seconds=2)
-"""A smaller step ends no lease and is not followed."""
+"""Smaller steps are ignored: they end no lease."""
 _LEASE_AT_LEAST = timedelta(minutes=1)
 """Minimum lease after a step: the leases of other processes may be longer than ours."""
 BATCH = 5000
 """Rows that one transaction moves."""
 _RECORDED_WITHIN = 60
-"""Seconds that it may take to record which rows to move: a plain read and write, but of everything that waits."""
+"""Time limit in seconds of the statement that records which rows to move: it reads every waiting row."""
 _log = structlog.get_logger(__name__)
 
 EraseUntil = Callable[[Transaction], Awaitable[datetime]]
@@ -33,7 +32,7 @@ EraseUntil = Callable[[Transaction], Awaitable[datetime]]
 
 
 class DatabaseSteps:
-    """The database's clock as one process sees it. elapsed: returns seconds that no setting of a clock affects."""
+    """The database's clock as one process sees it. elapsed: returns seconds of a clock that is never set."""
 
     def __init__(
         self, connections: Connections, queries: dict[str, str], lease: timedelta, elapsed: Callable[[], float]
@@ -49,14 +48,14 @@ class DatabaseSteps:
         self._moving: asyncio.Task[None] | None = None
 
     def asking(self) -> int:
-        """Return the microseconds that have elapsed, to be passed to `see` with the answer."""
+        """Return the elapsed time in microseconds: call before asking for the time, and pass it to `see` as `asked`."""
         return round(self._elapsed() * 1_000_000)
 
     async def look(self) -> None:
         """Ask for the time; on the first call also whether the clock was set back while no process ran."""
         asked = self.asking()
         row = await self._connections.look(lambda connection: connection.fetchrow(self._queries["clock"]))
-        if self._erasing is None:  # at the start: what elapses from then on is no jump
+        if self._erasing is None:  # at the start: time that passes from now on is no jump
             self._erasing = Lagging(asked, to_micros(row["erased_until"]))
         if self._ahead is None and row["seen_at"] - row["now"] > _TOLERANCE:
             if await self._follow(row["now"] - row["seen_at"], row["steps"]) is None:
@@ -65,10 +64,11 @@ class DatabaseSteps:
             await self._move_all()
 
     async def see(self, asked: int, now: datetime, steps: int) -> bool:
-        """Take in the database's time, which was asked for at `asked`; return whether its clock was set.
+        """Compare the database's time, asked for at `asked`, with the elapsed time; return whether its clock was set.
 
-        Then waiting tasks are held until a look finds that no rows are left to move. A step that cannot be followed now
-        is seen again by the next look; claims of queued tasks go on. steps: how many steps had been followed.
+        If so, waiting tasks are held back until a look finds that no rows are left to move. A step that cannot be
+        followed now is seen again by the next look; claims of queued tasks go on. steps: the number of steps that all
+        processes have followed.
         """
         answered, shown = self.asking(), to_micros(now)
         low, high = shown - answered, shown - asked
@@ -82,7 +82,7 @@ class DatabaseSteps:
                 if followed:
                     self._ahead, self._followed = (low, high), steps + 1
                 elif followed is False:
-                    self._ahead = None  # another process may have followed it: the next look begins anew
+                    self._ahead = None  # another process may have followed it: the next look starts over
             except Unavailable as error:
                 _log.warning("clock.not_followed", seconds=step / 1_000_000, reason=error.detail)
             finally:
@@ -90,7 +90,7 @@ class DatabaseSteps:
         return step != 0
 
     def _step_to(self, low: int, high: int) -> int:
-        """Return the step in microseconds, given bounds of how far the database's clock is ahead now; 0 if none."""
+        """Return the step in microseconds, from bounds of the database clock's lead over elapsed time; 0 for none."""
         tolerance = _TOLERANCE // MICROSECOND
         if self._ahead is None:
             return 0
@@ -114,7 +114,7 @@ class DatabaseSteps:
         await tx.execute(self._queries["clock_seen"])
 
     async def erase_until(self, tx: Transaction) -> datetime:
-        """Return the time before which to erase, and store it for the next process."""
+        """Return the time before which expired rows may be erased, and store it for the next process."""
         row = await tx.fetchrow(self._queries["clock"])
         elapsed, known = self.asking(), to_micros(row["erased_until"])
         assert self._erasing is not None, "the engine looks at the clock when it opens"

@@ -73,7 +73,7 @@ class Batches(Generic[I, R]):
 
     async def _run(self) -> None:
         """Store batch after batch until nothing waits."""
-        await asyncio.sleep(0)  # items of this iteration of the loop share the transaction
+        await asyncio.sleep(0)  # let other coroutines of this loop iteration add their items to the transaction
         while self._queue:
             batch = [
                 one for one in take_batch(self._queue) if not one.future.done()
@@ -86,7 +86,7 @@ class Batches(Generic[I, R]):
         items = [waiting.item for waiting in batch]
         try:
             replies = await self._connections.transact(lambda tx: self._work(tx, items))
-        except Unavailable as error:  # the items behind would only wait for the same
+        except Unavailable as error:  # the later items would only wait for the same fault
             _fail([*batch, *self._queue], error)
             self._queue.clear()
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, RequestError) as error:

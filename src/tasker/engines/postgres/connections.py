@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: a bounded pool, transactions with retries, and its faults as errors of the protocol."""
+"""Connections to PostgreSQL: a bounded pool, transactions with retries, and faults as the protocol's errors."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ T = TypeVar("T")
 OnAcquire = Callable[[Connection], Awaitable[None]]
 
 ANSWER_WITHIN = 5.0
-"""Seconds that a statement, a connection or a free place in the pool may take; then the database counts as away."""
+"""Time limit in seconds of a statement, a connect, or a wait for the pool; after it, the database is unavailable."""
 _AGAIN_FOR = 4.0
-"""Seconds for which work whose connection broke is tried again before it fails."""
+"""Seconds for which work is retried after its connection broke."""
 _PAUSE = 0.1
 _NOT_FOR_READS = 3
-"""Connections that clients' reads leave to claims and writes."""
+"""Connections reserved for claims and writes."""
 _SLOW = 1.0
-"""Seconds after which a late answer counts as a break: leases ran on meanwhile."""
+"""Seconds after which an answer counts as a break in the contact: leases went on expiring meanwhile."""
 
 CONFLICTS = (
     asyncpg.DeadlockDetectedError,
@@ -49,7 +49,7 @@ LOST = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InternalClientError,
 )
-"""The last transaction may have been stored or not: it must be safe to do it again."""
+"""The last transaction may have been stored or not: only work that is safe to repeat is retried."""
 REFUSED = (
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
@@ -58,7 +58,7 @@ REFUSED = (
     asyncpg.InternalServerError,
     asyncpg.InvalidAuthorizationSpecificationError,
 )
-"""The database answers and cannot write: a full disk, a standby, a statement that took too long."""
+"""The database answers but cannot write: a full disk, a standby, a statement that took too long."""
 
 _log = structlog.get_logger(__name__)
 
@@ -94,7 +94,7 @@ def _uuid_bytes(value: UUID) -> bytes:
 class Contact:
     """How long the database has answered without a break.
 
-    After a break every lease may look expired although its worker lives: for a while none is ended.
+    After a break every lease may look expired although its worker lives, so for a while no lease is ended.
     """
 
     def __init__(self) -> None:
@@ -172,7 +172,7 @@ class Connections:
                 pool.terminate()
 
     async def connect(self) -> Connection:
-        """Return a connection beside the pool: to listen, or to migrate."""
+        """Return a connection outside the pool: to listen, or to migrate."""
         connection = await asyncpg.connect(self.url, timeout=ANSWER_WITHIN, server_settings=self.settings)
         try:
             await prepare(connection)
@@ -192,7 +192,7 @@ class Connections:
         try:
             yield connection
         except BaseException as error:
-            with contextlib.suppress(asyncpg.InterfaceError):  # it has been dropped already
+            with contextlib.suppress(asyncpg.InterfaceError):  # the pool has dropped it already
                 if isinstance(error, (*LOST, asyncio.CancelledError)) or connection.is_in_transaction():
                     connection.terminate()
             raise
@@ -200,7 +200,7 @@ class Connections:
             await self._pool.release(connection)
 
     async def read(self, query: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run a client's query; few enough at a time that claims and writes always find a connection."""
+        """Run a client's query; the number at a time is limited, so that claims and writes always find a connection."""
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
                 await self._reading.acquire()
@@ -278,7 +278,7 @@ class Connections:
     @staticmethod
     def _away(error: Exception) -> Unavailable:
         _log.warning("store.away", reason=repr(error))
-        return Unavailable("the database does not take this now", retry_after=timedelta(seconds=2))
+        return Unavailable("the database cannot take this now", retry_after=timedelta(seconds=2))
 
 
 def cannot_connect(error: Exception) -> ConfigError:

@@ -1,4 +1,4 @@
-"""The distributed engine: PostgreSQL, and PgQueuer for its queue. The Engine protocol says what methods promise."""
+"""The distributed engine: PostgreSQL, with PgQueuer as the queue. The Engine protocol documents the methods."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ MIN_POOL = 3
 _SUBMIT_TRANSACTIONS = 2
 """Transactions of submissions at a time."""
 _GONE_AFTER = timedelta(seconds=4)
-"""A worker whose process no longer holds its lock is gone once it has been silent for this long."""
+"""A worker counts as gone if its process no longer holds its lock and it has been silent for this long."""
 
 
 @contextlib.asynccontextmanager
@@ -74,8 +74,8 @@ async def open_postgres(
 ) -> AsyncIterator[PostgresEngine]:
     """Open the store at `url`: migrate it, and listen to other processes. Close it at the end.
 
-    pool_size: most connections, beside the one that listens. lease: how long its workers' leases are; after a break in
-    the database's answers none is ended for so long, for every living worker can extend its own first.
+    pool_size: limit of connections, besides the one that listens. lease: length of its workers' leases; after a break
+    in the database's answers no lease is ended for that long, so that live workers can extend theirs first.
     on_acquire, session, elapsed: for tests (see Connections, DatabaseSteps).
     Raises ConfigError when the database cannot be used, naming what to do.
     """
@@ -126,7 +126,7 @@ class PostgresEngine:
         self._make_stores(texts, journal)
 
     def _make_writers(self, schema: str, texts: Texts) -> None:
-        """Make what changes tasks in transactions, and what collects such changes."""
+        """Make the writers of tasks, and the batches that gather their items."""
         connections, named = self._connections, self._queries
         self._jobs = jobs = Jobs(schema)
         self._limits = limits = Limits(named, jobs)
@@ -191,7 +191,7 @@ class PostgresEngine:
         await self._listener.close()
         await self._connections.close()
 
-    # what clients do
+    # calls of clients
 
     async def submit(self, drafts: Sequence[model.Draft]) -> list[model.Receipt]:
         if len(drafts) == 1:
@@ -226,7 +226,7 @@ class PostgresEngine:
     ) -> list[model.PartitionStats]:
         return await self._connections.read(lambda connection: self._reads.stats(connection, owner, queues))
 
-    # what workers do
+    # calls of workers
 
     async def claim(self, request: protocol.ClaimRequest, *, wait_for: timedelta) -> list[model.Claim]:
         return await self._claims.claim(request, wait_for)
@@ -243,7 +243,7 @@ class PostgresEngine:
         size = 0 if change.result is None else len(change.result)
         return bool(await self._updates.put(Update(lease, report, change), size))
 
-    # what chores do
+    # calls of chores
 
     async def find_expired(self, *, limit: int) -> list[model.Claim]:
         await self._steps.look()
@@ -278,7 +278,7 @@ class PostgresEngine:
 
         found = await self._connections.transact(work)
         while await self._connections.transact(self._limits.lift_older):
-            pass  # older workers take from what is left
+            pass  # older workers would take jobs that are left there
         return found
 
     async def check(self) -> None:
@@ -296,7 +296,7 @@ class PostgresEngine:
         await self.complete(claim.lease, decide(Released(), claim, self.clock.now(), Random()))  # noqa: S311
 
     def _committed(self, tx: Transaction) -> None:
-        """Notify this process of a transaction that is durable."""
+        """Notify this process's listeners of a durable transaction."""
         if tx.is_retry:
             self._heard((), [])
         if tx.changes:

@@ -1,11 +1,11 @@
-"""PgQueuer's table of jobs, reached through its own `Queries` inside our transactions: one job for each due task.
+"""PgQueuer's table of jobs, used through its own `Queries` inside our transactions: one job for each due task.
 
-A job has its task's id as dedupe key: a task cannot be queued twice. Tasks that wait for a moment have none:
-PgQueuer's dequeue would walk over each of them, every time.
+A job has its task's id as dedupe key: a task cannot be queued twice. Scheduled tasks have no job: PgQueuer's dequeue
+would walk over each of them, every time.
 
-Not used of PgQueuer: its heartbeat timeout (a lease is a column of the task, fenced by the attempt; the reaper ends
-it), `retry_job` (it keeps the job's place, before all that was submitted since) and its trigger (two notifications for
-each batch that say no more than ours).
+Features of PgQueuer that are not used: its heartbeat timeout (a lease is a column of the task, fenced by the attempt;
+the reaper ends it), `retry_job` (the job would keep its place, before all later submissions) and its trigger (two
+notifications per batch that add nothing to ours).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tasker.rules.lifecycle import MAX_INTERRUPTIONS
 PROMOTED_AT_ONCE = 1000
 """Due tasks that are queued in one transaction."""
 _ALWAYS_DUE = timedelta(days=-36_500)
-"""A job is due, also after the database's clock was set back."""
+"""The due time of every job: jobs stay due when the database's clock is set back."""
 _NEVER_STALE = timedelta(days=36_500)
 _UNLIMITED = EntrypointExecutionParameter(concurrency_limit=0)
 _MANAGERS = UUID("8d5c8a2e-6f0b-4c0e-9d58-0f6a0c7c5f11")
@@ -106,7 +106,7 @@ class Jobs:
         await self.remove(tx, [(job["id"], "canceled") for job in jobs])
 
     async def beat(self, tx: Transaction, job_ids: Sequence[Any]) -> None:
-        """Note that the workers of these jobs live: for people who look at PgQueuer's table."""
+        """Update the heartbeats of these jobs, for people who look at PgQueuer's table."""
         if job_ids:
             await self.pgqueuer(tx).update_heartbeat(list(job_ids))
 

@@ -1,8 +1,8 @@
-"""The limits of queues, exact over all processes: a claim from a limited queue holds the row of its settings.
+"""The limits of queues, exact across all processes: a claim from a limited queue locks the row of its settings.
 
-Running attempts are counted from the tables while the row is held: every start of another process is stored by then,
-and an end that is not only makes the count too large. PgQueuer's own concurrency limits are those of one entrypoint, as
-each worker states them, and count its picked jobs: they bound neither a queue nor a key.
+Running attempts are counted from the tables while the row is locked: the starts of other processes are stored already,
+and an end that is not stored yet only makes the count too large. PgQueuer's own concurrency limits are per entrypoint,
+are set by each worker, and count picked jobs: they limit neither a queue nor a key.
 
 Tasks in a queue without settings never come here.
 """
@@ -29,12 +29,12 @@ PARKED = "//parked"
 _CLOCK_STEP = timedelta(seconds=10)
 """Largest clock step that is not taken for a clock reset: the times of two transactions never differ by so much."""
 _LIFT = 1000
-"""Jobs that are moved with a change of settings, or a look; the others with the looks that follow."""
+"""Limit of jobs that are moved together with a change of settings or a look; later looks move the others."""
 _decode_all = msgspec.json.Decoder(list[QueueSettings]).decode
 
 
 class Gates:
-    """The gates of some queues, held by one transaction."""
+    """The gates of some queues, whose settings one transaction has locked."""
 
     def __init__(self, gates: dict[str, Gate], times: dict[str, datetime]) -> None:
         self.by_queue = gates
@@ -44,19 +44,19 @@ class Gates:
 
     @property
     def opens_in(self) -> timedelta | None:
-        """How long until one opens by itself; None if none does."""
+        """Time until the first one opens by itself; None if none does."""
         if self.looks_again:
             return timedelta(0)
         return min((gate.opens_in for gate in self.by_queue.values() if gate.opens_in is not None), default=None)
 
     @property
     def spent(self) -> list[tuple[str, float, datetime]]:
-        """What to store: the name of each queue, the tokens in its bucket, and since when."""
+        """Rows to store: the name of each queue, the tokens in its bucket, and the time of that count."""
         return [(name, gate.tokens, self._times[name]) for name, gate in self.by_queue.items() if gate.has_spent]
 
 
 class Limits:
-    """The limits of queues, on the tables of one schema; `known` are the settings that this process saw last."""
+    """The limits of queues, on the tables of one schema. known: the settings that this process read last."""
 
     def __init__(self, queries: dict[str, str], jobs: Jobs) -> None:
         self._queries = queries
@@ -71,23 +71,23 @@ class Limits:
             self.known = {} if text is None else {settings.name: settings for settings in _decode_all(text)}
 
     def open_partitions(self, partitions: Iterable[str]) -> list[str]:
-        """Return those of these partitions whose queue is not paused."""
+        """Return the partitions whose queue is not paused."""
         if not self.known:
             return list(partitions)
         return [partition for partition in partitions if not self._is_paused(queue_of(partition))]
 
     def gate_all(self, partitions: Iterable[str]) -> bool:
-        """Return whether every one of these partitions has a gate: then it is known why nothing was claimed."""
+        """Return whether all of these partitions have gates: then the gates explain an empty claim."""
         return all(queue_of(partition) in self.known for partition in partitions)
 
     def _is_paused(self, queue: str) -> bool:
         settings = self.known.get(queue)
         return settings is not None and settings.paused
 
-    # jobs that older processes queued, or that were queued before the queue had settings
+    # lifting: moves jobs that older processes queued, or that were queued before the queue had settings
 
     def to_lift(self, partitions: Iterable[str]) -> list[str]:
-        """Return those of these partitions whose queue has settings, but that older workers take from."""
+        """Return the partitions from which older workers take jobs although the queue has settings."""
         if not self.known:
             return []
         return [
@@ -95,7 +95,7 @@ class Limits:
         ]
 
     async def lift(self, tx: Transaction, partitions: Iterable[str]) -> bool:
-        """Move the first jobs of these partitions to where only workers take them that keep to limits.
+        """Move the first jobs of these partitions to the partitions of workers that obey limits.
 
         Return whether there may be more.
         """
@@ -106,7 +106,7 @@ class Limits:
         return f"UPDATE {_LIFT}" in done
 
     async def lift_older(self, tx: Transaction) -> bool:
-        """Lift what is left in all queues with settings; return whether there may be more."""
+        """Lift the remaining jobs of all queues with settings; return whether there may be more."""
         partitions = [
             partition
             for row in await tx.fetch(self._queries["types_in_limited_queues"])
@@ -119,7 +119,7 @@ class Limits:
     # in a claim
 
     async def hold(self, tx: Transaction, partitions: Collection[str]) -> Gates | None:
-        """Hold the gates of the limited queues among these partitions; None if there are none."""
+        """Lock the settings of the limited queues among these partitions; return their gates, None without any."""
         names = sorted({queue_of(partition) for partition in partitions} & self.known.keys()) if self.known else []
         rows = await tx.fetch(self._queries["hold_queues"], names) if names else []
         if not rows:
@@ -141,7 +141,7 @@ class Limits:
     async def take(
         self, tx: Transaction, worker: str, partitions: Sequence[str], limit: int, gates: Gates
     ) -> list[Picked]:
-        """Take the first jobs of these partitions that their gates let through, at most `limit`."""
+        """Take the first jobs of these partitions that their gates admit, at most `limit`."""
         by_queue: dict[str, list[str]] = {}
         free = []
         for partition in partitions:
@@ -167,7 +167,7 @@ class Limits:
     async def _settle(
         self, tx: Transaction, worker: str, chosen: Sequence[Picked], unlimited: Sequence[Picked]
     ) -> None:
-        """Mark chosen jobs as picked, and put back those that were picked and not chosen."""
+        """Mark the chosen jobs as picked, and put back jobs that were picked but not chosen."""
         picked = {job.job_id for job in unlimited}
         wanted = {job.job_id for job in chosen}
         if wanted - picked:
@@ -216,7 +216,7 @@ class Limits:
         return sorted(found, key=lambda one: one.rank)
 
     async def _count_keys(self, tx: Transaction, gate: Gate, found: Sequence[Candidate]) -> None:
-        """Tell the gate how many tasks run with each concurrency key that it does not know yet."""
+        """Tell the gate how many tasks run for each concurrency key that it has no count for."""
         if not gate.has_keys:
             return
         slots = list({one.slot for one in found if one.slot is not None and not gate.knows(one.slot)})
@@ -229,7 +229,7 @@ class Limits:
 
 
 def settings_of(row: Any) -> QueueSettings:
-    """Return the settings of a queue's row."""
+    """Return the settings in a queue's row."""
     return QueueSettings(
         name=row["name"],
         paused=row["paused"],
@@ -248,17 +248,17 @@ def tokens_in(settings: QueueSettings, row: Any) -> float:
 
 
 def _slot_of(settings: QueueSettings, row: Any) -> Slot | None:
-    """Return the slot that a task's row with owner and concurrency_key shares with others."""
+    """Return the slot of a task's row, which has owner and concurrency_key."""
     key = row["concurrency_key"]
     return None if key is None else settings.slot(row["owner"], key)
 
 
 def _since(row: Any) -> datetime:
-    """Return the time of a bucket's tokens, once it is refilled now."""
+    """Return the time to store with a bucket that is refilled now."""
     since: datetime = max(row["refilled_at"], row["now"])  # a transaction that began before another has committed
     return since
 
 
 def _is_set_back(row: Any) -> bool:
-    """Return whether the database's clock was set back since a bucket was refilled: it counts from now on."""
+    """Return whether the database's clock was set back since a bucket was refilled: then its time starts from now."""
     return row["rate"] is not None and row["refilled_at"] - row["now"] > _CLOCK_STEP

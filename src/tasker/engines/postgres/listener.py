@@ -1,4 +1,4 @@
-"""The one connection of a process that listens for notifications, and holds the lock of its worker's name."""
+"""The connection by which a process listens for notifications, and holds the lock on its worker's name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 class Listener:
     """Listens until closed, and reconnects whenever its connection breaks.
 
-    on_heard: called with partitions that tasks were added to, and with changes. After a break both are empty, for
+    on_heard: called with the partitions that got tasks, and with changes. Both are empty after a broken connection, as
     notifications may be lost.
     """
 
@@ -57,7 +57,7 @@ class Listener:
             self._connection.terminate()
 
     async def hold(self, name: str) -> bool:
-        """Hold the lock of a worker's name for as long as this process lives; return whether it is held now."""
+        """Lock a worker's name for as long as this process lives; return whether the lock is held now."""
         if name not in self._names and self.is_connected:
             assert self._connection is not None
             with contextlib.suppress(*LOST, asyncpg.PostgresError):

@@ -1,4 +1,4 @@
-"""Notifications between processes: what one transaction has changed, in as few of them as it fits.
+"""Notifications between processes: the changes of one transaction, in as few notifications as possible.
 
 NOTIFY takes a lock of the whole database at commit: one transaction sends one (rarely a few), however many tasks it
 touches. A notification is a hint and may be lost; the tables are the truth.
@@ -18,9 +18,9 @@ from tasker.model import Change, Status
 
 CHANNEL = "tasker"
 _PER_NOTIFICATION = 250
-"""Changes in one notification: each takes 23 bytes of the 8,000 that PostgreSQL allows, in JSON."""
+"""Changes in one notification: in JSON, each takes 23 of the 8,000 bytes that PostgreSQL allows."""
 _MAX_PARTITIONS = 1500
-"""Bytes of the names of partitions in one notification; with more, all processes look again."""
+"""Limit of the bytes of partition names in one notification; beyond it, all processes look again."""
 _CODES = {"c": Status.COMPLETED, "f": Status.FAILED, "x": Status.CANCELLED}
 _CODE_OF = {status: code for code, status in _CODES.items()}
 _CANCEL_REQUESTED, _SPOKE = "r", "w"
@@ -41,7 +41,7 @@ _decode = msgspec.json.Decoder(Payload).decode
 def statements(sender: str, partitions: Collection[str], changes: Iterable[Change]) -> Iterator[str]:
     """Return the statements that notify other processes, each with its semicolon.
 
-    They name ends, requests to cancel and new records of running attempts: no other process waits for anything else.
+    They report ends, requests to cancel and new records of running attempts; other processes wait for nothing else.
     """
     relevant = iter(
         [change for change in changes if change.status.is_terminal or change.cancel_requested or change.spoke]
@@ -62,7 +62,7 @@ def read_notification(payload: str) -> tuple[str, list[str], list[Change]]:
 
 
 def _statement(sender: str, partitions: list[str], changes: Sequence[Change]) -> str:
-    """Return one notification; without partitions and changes it says that some may have been lost."""
+    """Return one notification; without partitions and changes it means that notifications may have been lost."""
     payload = _encode(Payload(sender, partitions, "".join(map(_pack, changes)))).decode()
     return f"NOTIFY {CHANNEL}, '{payload.replace(chr(39), chr(39) * 2)}';"
 

@@ -1,4 +1,4 @@
-"""Parked tasks, which wait for a slot of their concurrency key: they are queued again when one is free."""
+"""Parked tasks wait for a free slot of their concurrency key, and are then queued again."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ class Parking:
         self._limits = limits
 
     async def freed(self, tx: Transaction, ended: Sequence[Freed]) -> None:
-        """Let other tasks start in place of attempts that have ended."""
+        """Let other tasks use the slots of ended attempts."""
         if self._limits.known:
             tx.partitions |= {any_partition(queue) for queue, _, _ in ended if self._has_slots(queue)}
         keyed = [(queue, owner, key) for queue, owner, key in ended if key is not None]
         if keyed:
-            # A claim that counted the ended attempt as running holds these rows until what it parked is stored.
+            # A claim that counted the ended attempt as running locks these rows until its parked tasks are stored.
             held = await tx.fetch(self._queries["hold_queues"], sorted({queue for queue, _, _ in keyed}))
             limited = {row["name"]: settings_of(row) for row in held if row["concurrency_per_key"] is not None}
             slots = [limited[queue].slot(owner, key) for queue, owner, key in keyed if queue in limited]
             await self._unpark(tx, Counter(slots))
 
     async def not_started(self, tx: Transaction, task_ids: Sequence[UUID]) -> None:
-        """Unpark others in place of tasks that a claim took and could not start."""
+        """Unpark other tasks for the slots of tasks that a claim took but could not start."""
         if self._limits.known:
             await self.left(tx, await tx.fetch(self._queries["keys_of"], task_ids))
 
     async def left(self, tx: Transaction, rows: Sequence[Any]) -> None:
-        """Unpark others in place of pending tasks that have ended: rows with queue, owner and concurrency_key."""
+        """Unpark tasks for the slots of ended pending tasks, given as rows with queue, owner and concurrency_key."""
         keyed = [row for row in rows if row["concurrency_key"] is not None]
         if not keyed:
             return
-        # Not by the known settings: a process that claims nothing knows none.
+        # Read from the table: a process that claims nothing has not loaded the settings.
         names = list({row["queue"] for row in keyed})
         sharing = {row["name"] for row in await tx.fetch(self._queries["sharing_queues"], names)}
         slots = (
@@ -54,7 +54,7 @@ class Parking:
         await self._unpark(tx, Counter(slots))
 
     async def unpark_many(self, tx: Transaction, limit: int, queue: str | None = None) -> int:
-        """Queue parked tasks for which there are free slots, about `limit`; return how many."""
+        """Queue about `limit` parked tasks whose keys have free slots; return how many."""
         rows = await tx.fetch(self._queries["parked_with_slots"], queue, limit)
         slots: dict[Slot, int] = {}
         left = limit

@@ -1,7 +1,7 @@
 """Names of queue partitions (a queue and a type), which are PgQueuer's entrypoints. Pure.
 
 Suspects (tasks that were running at several ends of the service) have partitions of their own. So have tasks that need
-workers of a level (release.LEVEL): for workers that do not know of it, no type has such a name.
+workers of a certain level (release.LEVEL): older workers have no type with such a name, so they take none of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tasker.release import LEVEL
 _SUSPECT = "/alone"
 _LEVEL = "@"
 _UNREADABLE = 1_000_000
-"""The level of a partition whose level is no number: no worker takes it."""
+"""Stands for a level that is no number: no worker takes tasks of such a partition."""
 
 
 class QueuedTask(NamedTuple):
@@ -36,13 +36,13 @@ class QueuedTask(NamedTuple):
 
 
 def partitions_of(queue: str, type_: str) -> list[str]:
-    """Return the partitions of a queue and a type: of each level the ordinary one, and that of suspects."""
+    """Return the partitions of a queue and a type: for each level an ordinary one and one for suspects."""
     levels = ["", *(f"{_LEVEL}{level}/" for level in range(1, LEVEL + 1))]
     return [f"{queue}/{level}{type_}{alone}" for level in levels for alone in ("", _SUSPECT)]
 
 
 def wanted(request: ClaimRequest, partitions: Collection[str]) -> tuple[list[str], list[str]]:
-    """Return which of `partitions` a worker takes: ordinary ones, and those of suspects."""
+    """Return the ordinary partitions and the suspects' partitions from which a worker takes tasks."""
     ordinary: list[str] = []
     suspects: list[str] = []
     for partition in partitions:
@@ -59,7 +59,7 @@ def queue_of(partition: str) -> str:
 
 
 def level_of(partition: str) -> int:
-    """Return the least level of the workers that take tasks of a partition."""
+    """Return the minimum level of workers that take tasks of a partition."""
     return _parts(partition)[1]
 
 
@@ -70,12 +70,12 @@ def at_level(partition: str, level: int) -> str:
 
 
 def any_partition(queue: str) -> str:
-    """Return what stands for every partition of a queue in notifications: no type has such a name."""
+    """Return the name that stands for all partitions of a queue in notifications; no type has such a name."""
     return f"{queue}/*"
 
 
 def _parts(partition: str) -> tuple[str, int, str]:
-    """Return queue, level and rest of any name: one in a row inserted by hand may have any form."""
+    """Return queue, level and rest of a name, which may have any form in a row inserted by hand."""
     queue, _, rest = partition.partition("/")
     if not rest.startswith(_LEVEL):
         return queue, 0, rest

@@ -17,7 +17,7 @@ from tasker.engines.shared.values import PAGE_BYTES
 from tasker.model import Attempt, Event, Page, PartitionStats, Status, Task, TaskFilter
 
 _SIZES = "seq, octet_length(params) + coalesce(octet_length(result), 0) AS size"
-"""Lengths are found without reading the values."""
+"""PostgreSQL finds lengths without reading the values."""
 
 
 class Reads:
@@ -65,7 +65,7 @@ class Reads:
         return f"SELECT sum(number)::bigint, max(newest) FROM ({' UNION ALL '.join(each)}) AS counted", values  # noqa: S608
 
     def _by_status(self, where: TaskFilter, condition: str, limit: int) -> str:
-        """Ask for each status by itself, so that its partial index finds few tasks among millions that ended."""
+        """Query each status by itself, so that its partial index finds few tasks among millions that ended."""
         each = [
             f"(SELECT seq FROM {self._schema}.task WHERE status = '{status.value}' AND {condition}"  # noqa: S608
             f" ORDER BY seq DESC LIMIT ${limit})"

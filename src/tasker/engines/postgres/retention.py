@@ -1,4 +1,4 @@
-"""How tasks are erased, by their clients or when they expire; and the sweeps that repair the job table."""
+"""Erase tasks, for their clients or when they expire, and repair the job table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tasker.model.keeping import FOREVER, KEEP_TOMBSTONES_FOR, KEEP_WORKERS_FOR
 _STEP_SIZE = 4 << 20
 """Bytes of tasks that are erased in one transaction; the last task may exceed it."""
 LARGEST_LOG = 64 << 20
-"""Bytes that PgQueuer's own log may take before it is emptied: nothing of ours reads it."""
+"""Size in bytes at which PgQueuer's own log is emptied: we do not read it."""
 _CHORES = 0x63686F72
 """The class of the advisory locks of chores: "chor"."""
 _FIRST: tuple[str, str, datetime, int] = ("", "", datetime(1, 1, 1, tzinfo=UTC), 0)
@@ -52,7 +52,7 @@ class Erasure:
         rows = _first(rows)
         seqs = [row["seq"] for row in rows]
         events = _count(await tx.execute(self._queries["delete_some_events"], seqs, 10 * limit))
-        if events == 10 * limit:  # there may be more of them: the tasks go in another step
+        if events == 10 * limit:  # there may be more keys: the tasks are erased in another step
             return done + events
         await tx.execute(self._queries["bury"], seqs, KEEP_TOMBSTONES_FOR)
         task_ids = [row["task_id"] for row in rows]
@@ -61,16 +61,16 @@ class Erasure:
         return done + len(seqs)
 
     async def find_tombstone(self, connection: Connection, task_id: UUID) -> Tombstone | None:
-        """Return the tombstone of an expired task, whether it is erased yet or not."""
+        """Return the tombstone of an expired task, erased or not."""
         row = await connection.fetchrow(self._queries["when_expired"], [task_id])
         return None if row is None else Tombstone(task_id=task_id, owner=row["owner"], expired_at=row["expired_at"])
 
     async def buried(self, connection: Connection, task_ids: Sequence[UUID]) -> set[UUID]:
-        """Return those that were erased here."""
+        """Return those of these tasks that were erased here."""
         return {row["task_id"] for row in await connection.fetch(self._queries["buried"], task_ids)}
 
     async def _erase(self, tx: Transaction, seqs: Sequence[int], task_ids: Sequence[UUID]) -> None:
-        """Erase tasks with all that belongs to them but their idempotency keys. The one place that knows all of it."""
+        """Erase tasks and all their rows in other tables, except idempotency keys. No other code erases tasks."""
         await tx.execute(self._queries["erase_tasks"], seqs)
         await tx.execute(self._queries["delete_task_secrets"], task_ids)
         await erase_webhooks(tx, self._queries, task_ids)
@@ -110,7 +110,7 @@ class Retention(OnTasks):
     async def empty_log(self, tx: Transaction) -> None:
         """Empty PgQueuer's log and statistics once they are large.
 
-        Raises Unavailable where they are in use: to wait for such a lock would keep all others waiting behind it.
+        Raises Unavailable if they are in use: waiting for the lock would make all later transactions wait behind it.
         """
         if await tx.fetchval(self._queries["log_size"]) <= LARGEST_LOG:
             return
@@ -125,7 +125,7 @@ class Retention(OnTasks):
             raise Unavailable("this role may not empty PgQueuer's log: grant it TRUNCATE") from error
 
     async def sweep(self, tx: Transaction, limit: int) -> int:
-        """Repair one window of pending tasks and one of jobs; the next call goes on behind them. Return how many."""
+        """Repair one window of pending tasks and one of jobs; the next call continues after them. Return how many."""
         if not await self._alone(tx, "sweep"):
             return 0
         found = await self._sweep_pending(tx, limit) + await self._sweep_jobs(tx, limit)
@@ -137,7 +137,7 @@ class Retention(OnTasks):
         return found
 
     async def _sweep_pending(self, tx: Transaction, limit: int) -> int:
-        """Find pending tasks that are marked as queued and have no job; they are queued again."""
+        """Queue pending tasks again that are marked as queued but have no job."""
         window = *self._pending_from, limit
         rows = await tx.fetch(self._queries["unlined"], *window)
         end = await tx.fetchrow(self._queries["pending_window"], *window)
@@ -145,14 +145,14 @@ class Retention(OnTasks):
         return len(rows)
 
     async def _sweep_jobs(self, tx: Transaction, limit: int) -> int:
-        """Remove jobs that no open task refers to."""
+        """Remove jobs whose task is not open."""
         rows = await tx.fetch(self._queries["strays"], self._jobs_from, limit)
         await self._jobs.remove(tx, [(row["id"], "deleted") for row in rows])
         self._jobs_from = await tx.fetchval(self._queries["jobs_window"], self._jobs_from, limit) or 0
         return len(rows)
 
     async def _alone(self, tx: Transaction, chore: str) -> bool:
-        """Return whether this process does a chore alone; it does until the transaction ends."""
+        """Try to lock a chore until the transaction ends; return False if another process has the lock."""
         return bool(await tx.fetchval(self._queries["only_one"], _CHORES, zlib.crc32(chore.encode()) >> 1))
 
 
@@ -168,7 +168,7 @@ class PostgresTombstones:
 
 
 def _first(rows: Sequence[Connection]) -> Sequence[Connection]:
-    """Return the first rows, up to the one that makes them large enough for one step."""
+    """Return the first rows, up to the one that reaches the size of one step."""
     size = 0
     for place, row in enumerate(rows, start=1):
         size += row["size"]

@@ -1,4 +1,4 @@
-"""Rows to values."""
+"""Convert rows to values."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Migrations of the schema, ours and PgQueuer's, under a lock: many processes may start at once.
 
-Processes of the version before must go on beside a migration: it only adds, or replaces an index or what a trigger
-does. A schema that is newer than this version is left alone.
+Processes of the previous version keep running during a migration, so it only adds, or replaces an index or the function
+of a trigger. A schema that is newer than this version is left alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tasker.errors import ConfigError
 _LOCK = 0x7461736B_6D696772
 """The advisory lock of migrations: "taskmigr"."""
 _WAIT_FOR_LOCKS = "3s"
-"""How long a migration may wait for a table, with all others waiting behind it; it is then tried again."""
+"""How long a migration waits for a table's lock before it is retried: all later statements wait behind it."""
 _TRIES = 20
 
 _log = structlog.get_logger(__name__)
@@ -89,7 +89,7 @@ async def _apply_pgqueuer(connection: Connection, schema: str, known: set[str]) 
 
 
 async def _apply_patiently(connection: Connection, schema: str, name: str, script: str) -> None:
-    """Run one migration; retry where a table is busy, for all writes wait behind a waiting one."""
+    """Run one migration; retry if a table is busy, because all writes would wait behind a waiting migration."""
     for tried in range(1, _TRIES + 1):
         try:
             async with connection.transaction():

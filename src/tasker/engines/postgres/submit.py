@@ -34,7 +34,7 @@ class Submits:
         self._changes = changes
 
     async def store(self, tx: Transaction, drafts: Sequence[Draft]) -> list[Receipt]:
-        """Store drafts, except where an existing task answers. Safe to do again after an answer was lost."""
+        """Store drafts, except where an existing task answers. Safe to repeat after a lost answer."""
         known = await _settle_keys(tx, self._queries, drafts)
         new = [(place, draft) for place, draft in enumerate(drafts) if place not in known]
         tied = [(place, draft) for place, draft in new if is_tied(draft)]
@@ -43,14 +43,14 @@ class Submits:
             await self._insert(tx, plain)
         if tied:
             await self._ties.lock(tx, [draft for _, draft in tied])
-        for place, draft in tied:  # each sees the ones before it
+        for place, draft in tied:  # one by one: each draft must see the tasks of those before it
             known[place] = await self._store_tied(tx, draft)
         return [known.get(place) or Receipt(draft.task_id, "stored") for place, draft in enumerate(drafts)]
 
     async def _store_tied(self, tx: Transaction, draft: Draft) -> Receipt:
         """Store a draft that is tied to other tasks, if they allow it."""
         if not draft.is_chosen and await tx.fetchval(self._queries["is_stored"], draft.task_id):
-            return Receipt(draft.task_id, "stored")  # by an earlier try, whatever became of it since
+            return Receipt(draft.task_id, "stored")  # stored by an earlier try, whatever happened to the task since
         ties = await self._find_ties(tx, draft)
         if ties.receipt is not None:
             if draft.idempotency is not None and ties.receipt.outcome != "stored":
@@ -62,7 +62,7 @@ class Submits:
         if ties.replaces is not None:
             await self._changes.cancel_if_open(tx, ties.replaces)
             ties = await self._ties.find(tx, draft)  # this may have ended a dependency
-        for seq in await self._insert(tx, [draft], waits=bool(ties.waits_for)):  # none if it was stored before
+        for seq in await self._insert(tx, [draft], waits=bool(ties.waits_for)):  # empty if an earlier try stored it
             if ties.waits_for:
                 await self._ties.wait_for(tx, seq, ties.waits_for)
             if ties.error is not None:
@@ -87,7 +87,7 @@ class Submits:
         _check_chosen(drafts, stored)
         due = {} if waits else {row["task_id"]: row["has_settings"] for row in rows if row["lined"]}
         if due and rows[0]["others_due"]:
-            await self._jobs.promote(tx)  # they became due before: first come, first served
+            await self._jobs.promote(tx)  # they became due earlier, so they go first
         await self._jobs.enqueue(tx, [_queued(draft, due[draft.task_id]) for draft in drafts if draft.task_id in due])
         if any(draft.secrets is not None for draft in drafts):
             await insert_secrets(tx, self._queries, drafts, stored)
@@ -107,7 +107,7 @@ def _queued(draft: Draft, has_settings: bool) -> QueuedTask:
 
 
 async def _check_not_expired(tx: Transaction, queries: dict[str, str], task_ids: list[UUID]) -> None:
-    """Raise Expired if one of these chosen ids is that of an expired task."""
+    """Raise Expired if one of these chosen ids belongs to an expired task."""
     row = await tx.fetchrow(queries["when_expired"], task_ids)
     if row is not None:
         raise Expired.of(row["task_id"], row["expired_at"])
@@ -141,7 +141,7 @@ def _columns(drafts: Sequence[Draft]) -> list[list[Any]]:
 
 
 def _rare_options(draft: Draft) -> str | None:
-    """Return the options that few drafts have as JSON in one column: each array costs time for every batch."""
+    """Return the rarely used options as JSON in one column: each further array would cost time in every batch."""
     options = {
         "deadline": draft.deadline,
         "unique_key": draft.unique_key,
@@ -155,7 +155,7 @@ def _rare_options(draft: Draft) -> str | None:
 
 
 async def _settle_keys(tx: Transaction, queries: dict[str, str], drafts: Sequence[Draft]) -> dict[int, Receipt]:
-    """Store new idempotency keys; return the receipts of drafts whose key was known, by their place."""
+    """Store new idempotency keys; return the receipts of drafts whose key is known, by the draft's index."""
     keyed = [(place, draft, draft.idempotency) for place, draft in enumerate(drafts) if draft.idempotency is not None]
     if not keyed:
         return {}
@@ -175,7 +175,7 @@ async def _settle_keys(tx: Transaction, queries: dict[str, str], drafts: Sequenc
 
 
 def _is_ours(draft: Draft, owner: UUID) -> bool:
-    """Return whether an earlier try, whose answer was lost, has stored the key; a chosen id does not tell."""
+    """Return whether an earlier try, whose answer was lost, stored the key; unknown, so False, for a chosen id."""
     return owner == draft.task_id and not draft.is_chosen
 
 

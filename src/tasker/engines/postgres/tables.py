@@ -30,7 +30,7 @@ class Texts:
 
 
 class PostgresRows(Rows):
-    """tx: the transaction; a read has none."""
+    """Implements `Rows`. tx: the transaction; None for a read."""
 
     tx: Transaction
 
@@ -67,7 +67,7 @@ class PostgresRows(Rows):
 
 @lru_cache(maxsize=1000)
 def numbered(text: str) -> tuple[str, Sequence[str]]:
-    """Return a statement with $1, $2... in the place of its named values, and their names in that order."""
+    """Return a statement with its named values replaced by $1, $2..., and the names in that order."""
     names: dict[str, str] = {}
     statement = re.sub(r"(?<!:):([a-z_]+)", lambda match: names.setdefault(match[1], f"${len(names) + 1}"), text)
     return statement, tuple(names)

@@ -40,7 +40,7 @@ class End(NamedTuple):
 
 
 def is_tied(draft: Draft) -> bool:
-    """Return whether an existing task may answer for a draft, or keep it waiting; or whether only one may answer."""
+    """Return whether a draft depends on existing tasks: one may answer for it, or keep it waiting; or it is refused."""
     tied = draft.cache_key is not None or draft.unique_key is not None or bool(draft.depends_on)
     return tied or draft.refusal is not None
 
@@ -54,7 +54,7 @@ class TiedTasks:
         self._parking = parking
 
     async def lock(self, tx: Transaction, drafts: Sequence[Draft]) -> None:
-        """Lock these drafts' cache and unique keys until the transaction ends."""
+        """Lock the cache keys and unique keys of these drafts until the transaction ends."""
         names = [f"cache {draft.cache_key.hex()}" for draft in drafts if draft.cache_key is not None]
         names += [_unique_name(draft.owner, draft.unique_key) for draft in drafts if draft.unique_key is not None]
         if names:
@@ -67,7 +67,7 @@ class TiedTasks:
             await tx.execute(self._queries["lock_ties"], _TIES, [_unique_name(*row.values())])
 
     async def find(self, tx: Transaction, draft: Draft) -> Ties:
-        """Find the tasks that a draft is tied to. A task with the draft's own id was stored by an earlier try."""
+        """Find the tasks that a draft is tied to. A task with the draft's id was stored by an earlier try."""
         cached = await self._cached(tx, draft)
         if cached is not None:
             return Ties(Receipt(cached, "stored") if cached == draft.task_id else joined(draft, cached))
@@ -122,7 +122,7 @@ class TiedTasks:
         *,
         may_miss: bool,
     ) -> tuple[list[UUID], UUID | None]:
-        """Return the open dependencies of a task that is run again, and one that will not complete, if any.
+        """Return the open dependencies of a task to be run again, and one that will never complete, if any.
 
         may_miss: whether erased dependencies count as completed.
         Raises Conflict if an open task has its unique key.
@@ -137,7 +137,7 @@ class TiedTasks:
         return open_, next(iter([*ended, *missing]), None)
 
     async def resume(self, tx: Transaction, task_id: UUID, depends_on: Sequence[UUID]) -> None:
-        """Bring a waiting task up to date with its dependencies, which may have ended before it was imported."""
+        """Settle an imported waiting task, whose dependencies may have ended before the import."""
         found = await self._lock_dependencies(tx, depends_on)
         seq = await tx.fetchval(self._queries["waiting_task"], task_id)
         if seq is None:
@@ -155,14 +155,14 @@ class TiedTasks:
             await self._jobs.promote(tx)
 
     async def wait_for(self, tx: Transaction, seq: int, others: Sequence[UUID]) -> None:
-        """Have a pending task wait until these open ones, whose rows this transaction holds, have completed."""
+        """Make a pending task wait until these open tasks have completed; the transaction has locked their rows."""
         rows = await self._lock_dependencies(tx, others)
         await tx.execute(self._queries["have_dependants"], [row["seq"] for row in rows.values()])
         await tx.execute(self._queries["insert_dependencies"], seq, list(others))
         await tx.execute(self._queries["wait_for"], seq)
 
     async def settle_dependants(self, tx: Transaction, ends: Sequence[End]) -> None:
-        """Queue the dependants of tasks that completed, fail those of the others; then the dependants of these.
+        """Queue the dependants of completed tasks; fail the dependants of other tasks, and in turn their dependants.
 
         One transaction settles SETTLED_AT_ONCE. Tasks whose dependants are left go to `tx.unsettled`.
         """
@@ -181,13 +181,13 @@ class TiedTasks:
             ends = await self.fail_pending(tx, {seq: dependency_failed(*end) for seq, end in unmet.items()})
 
     async def settle_rest(self, tx: Transaction, task_ids: Sequence[UUID]) -> None:
-        """Settle the dependants of those of these tasks that have ended; not of one that was run again."""
+        """Settle the dependants of these tasks, except of a task that was run again meanwhile."""
         rows = await tx.fetch(self._queries["lock_ended"], task_ids)
         ends = [End(row["task_id"], Status(row["status"]), _problem(row["error"])) for row in rows]
         await self.settle_dependants(tx, ends)
 
     async def find_unsettled(self, tx: Transaction, limit: int) -> list[UUID]:
-        """Return ended tasks with waiting dependants: the process that ended them did not finish settling."""
+        """Return ended tasks with waiting dependants, which the process that ended them did not finish settling."""
         return [row["depends_on"] for row in await tx.fetch(self._queries["unsettled"], limit)]
 
     async def _release(self, tx: Transaction, met: Sequence[tuple[int, UUID]]) -> None:
@@ -200,7 +200,7 @@ class TiedTasks:
         tx.changes += [Change(row["task_id"], Status.PENDING) for row in released]
 
     async def fail_pending(self, tx: Transaction, errors: dict[int, TaskProblem]) -> list[End]:
-        """Fail pending tasks, by their seq, without an attempt; return the ends that dependants wait for."""
+        """Fail pending tasks, given by seq, without an attempt; return the ends for which dependants wait."""
         if not errors:
             return []
         await tx.execute(self._queries["forget_dependencies"], list(errors))
@@ -223,7 +223,7 @@ class TiedTasks:
 
 
 class Settler:
-    """Settles, in the background, dependants that are too many for the transaction that ended their dependency."""
+    """Settles in the background the dependants that were too many for the transaction that ended their dependency."""
 
     def __init__(self, connections: Connections, ties: TiedTasks) -> None:
         self._connections = connections

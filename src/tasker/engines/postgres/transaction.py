@@ -1,4 +1,4 @@
-"""One transaction: its connection, and what to notify others of once it is durable."""
+"""One transaction: its connection, and the changes to notify others of once it is durable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Freed = tuple[str, str, str | None]
 """Queue, owner and concurrency key of an attempt that has ended."""
 
 SETTLED_AT_ONCE = 500
-"""Dependants that one transaction settles: other ends, and heartbeats, wait behind it."""
+"""Limit of the dependants that one transaction settles: other ends and heartbeats wait for it."""
 
 
 class Transaction:
@@ -94,7 +94,7 @@ class Transaction:
             raise
 
     def last_statements(self) -> str:
-        """Return what to run just before COMMIT: notifications, then the journal, for its numbers are its order."""
+        """Return the statements to run right before COMMIT: notifications, then the journal, which must come last."""
         rows = ", ".join(f"(now(), decode('{row.hex()}', 'hex'))" for row in pack(self.journal))
         entries = f"INSERT INTO {self.journal_table} (noted_at, notes) VALUES {rows};" if rows else ""  # noqa: S608
         return "".join([*statements(self.sender, self.partitions, self.changes), entries])

@@ -1,4 +1,4 @@
-"""Claims that wait: notifications wake them, or the moment of a task; and they look again now and then."""
+"""Waiting claims: woken by notifications, when a scheduled task is due, and now and then by polling."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from tasker.engines.postgres.partitions import wanted
 from tasker.engines.protocol import ClaimRequest
 
 LOOKED_AT_ONCE = 1000
-"""Partitions of one look: the database's work for a claim grows with them."""
+"""Partitions that one look covers: the database's work for a claim grows with their number."""
 POLL_EVERY = 2.0
-"""Seconds between looks while notifications arrive; they are a hint and may be lost."""
+"""Seconds between looks while notifications arrive, since some may be lost."""
 POLL_DEAF = 0.5
 """Seconds between looks while the listener is not connected."""
 _LONGEST_SLEEP = 1.0
-"""Seconds between looks at the clock while a task waits for its moment: the database's clock may be set."""
+"""Seconds between looks at the clock while a task waits for its time: the database's clock may be set."""
 _SHORTEST_SLEEP = 0.03
-"""Seconds: a due task that another process holds must not keep us looking all the time."""
+"""Minimum seconds between looks: a due task that another process has locked must not cause a busy loop."""
 _random = SystemRandom()
 _LEAST_PATIENCE, _MOST_PATIENCE = 0.004, 0.25
 """Seconds."""
 
 
 class Patience:
-    """How long a woken claim lets others go first: where many are notified of one task, most find it taken.
+    """The delay of a woken claim: when many claims are notified of one task, most find it taken.
 
-    The first wake-up that finds nothing makes it wait a little, each further one twice as long, and each that finds
-    something half as long. So a single worker takes a task at once, and among many a random one comes first.
+    The first wake-up that finds nothing starts a short delay; each further one doubles it, and each that finds a task
+    halves it. So a single worker takes a task at once, and among many workers a random one is first.
     """
 
     def __init__(self, random: Random) -> None:
@@ -37,7 +37,7 @@ class Patience:
         self._most = 0.0
 
     def found(self, something: bool) -> None:
-        """Adapt to what a wake-up led to."""
+        """Adapt the delay after a wake-up."""
         if not something:
             self._most = min(max(self._most * 2, _LEAST_PATIENCE), _MOST_PATIENCE)
         elif self._most > _LEAST_PATIENCE:
@@ -46,15 +46,14 @@ class Patience:
             self._most = 0.0
 
     def seconds(self) -> float:
-        """Return how long to wait this time."""
+        """Return the delay to use now, in seconds."""
         return self._random.uniform(0, self._most)
 
 
 class Window:
-    """Which partitions the claims of one slot pool look at next: LOOKED_AT_ONCE at a time, round and round.
+    """The partitions that claims of one slot pool look at next: LOOKED_AT_ONCE at a time, in rotation.
 
-    With no more than that, each look is at all of them. With more, larger priorities come first only among those of one
-    look.
+    If there are more partitions, a larger priority comes first only within one look.
     """
 
     def __init__(self) -> None:
@@ -63,7 +62,7 @@ class Window:
         """Whether the current round began at the first partition, and has claimed nothing."""
 
     def move(self, partitions: Sequence[str]) -> None:
-        """Go on behind the partitions that were looked at; or to the first one, if these may be the last."""
+        """Continue after the partitions that were looked at; start over if these may be the last ones."""
         self._is_whole = self._is_whole or not self.after
         self.after = partitions[-1] if len(partitions) >= LOOKED_AT_ONCE else ""
 
@@ -111,7 +110,7 @@ class Waiters:
 
 
 def seconds_to_look(next_in: timedelta | None, *, is_deaf: bool) -> float:
-    """Return how long a claim may sleep; `next_in` is the time to the next task that waits for a moment."""
+    """Return how long a claim may sleep. next_in: time until the next scheduled task is due."""
     longest = POLL_DEAF if is_deaf else POLL_EVERY
     if next_in is None:
         return longest
@@ -119,7 +118,7 @@ def seconds_to_look(next_in: timedelta | None, *, is_deaf: bool) -> float:
 
 
 def soon(next_in: timedelta | None) -> timedelta:
-    """Return when to look again where other processes hold what is queued: they may leave some of it."""
+    """Return the time until the next look when other processes have locked all queued jobs: they may release some."""
     others = timedelta(seconds=_random.uniform(_SHORTEST_SLEEP, 0.15))
     return others if next_in is None else min(next_in, others)
 

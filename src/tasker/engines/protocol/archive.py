@@ -10,34 +10,33 @@ from tasker.model.archive import StoredRecord, StoredTask
 
 
 class ArchiveStore(Protocol):
-    """Reads everything that is stored, and stores what another store had."""
+    """Exports everything in the store, and imports an export of another store."""
 
     def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredRecord] | list[StoredTask]]:
-        """Yield batches of all records, then of all tasks with everything that belongs to them, in order of submission.
+        """Yield batches of all records, then of all tasks with their attempts, events and keys, in order of submission.
 
-        All are as they were at one moment. A batch ends after `at_once` items, or the one that brings it to `size`
-        characters.
+        All are from one snapshot. A batch ends after `at_once` items, or with the item that reaches `size` characters.
         """
 
     async def put(self, tasks: Sequence[StoredTask], *, rehearsal: bool = False) -> int:
-        """Store tasks that are not there yet and were not erased here, in order, in one commit; return how many.
+        """Store the tasks that are new and were not erased here, in order, in one commit; return how many.
 
         A running task gets an expired lease. rehearsal: roll all of it back.
-        Raises Conflict if a task is there with content that it cannot have got from the given one, or if another task
-        has its id or a key of it; ArchiveError if a task cannot be stored as it is. Nothing has changed then.
+        Raises Conflict if the store has the task with content that is no later state of the given one, or if another
+        task has one of its keys; ArchiveError if a task cannot be stored as it is. Nothing has changed then.
         """
 
     async def find_many(self, task_ids: Sequence[UUID]) -> list[StoredTask | None]:
-        """Return each task with everything that belongs to it, or None, in order."""
+        """Return each task with its attempts, events and keys, or None, in order."""
 
     async def find_erased(self, task_ids: Sequence[UUID]) -> set[UUID]:
-        """Return the tasks that have a tombstone here: they expired, or were deleted."""
+        """Return the ids of tasks that have a tombstone here: they expired, or were deleted."""
 
     async def put_records(self, records: Sequence[StoredRecord], *, rehearsal: bool = False) -> int:
-        """Store records whose key is not there yet, in order, in one commit; return how many.
+        """Store the records with new keys, in order, in one commit; return how many.
 
-        A record that is there stays as it is. rehearsal: roll all of it back. Raises ArchiveError for a record that is
-        not valid, and Conflict, naming it, for one that another record excludes. Nothing has changed then.
+        Existing records stay as they are. rehearsal: roll all of it back. Raises ArchiveError for an invalid record,
+        and Conflict, naming it, for one that needs a unique value of another record. Nothing has changed then.
         """
 
     async def find_records(self, records: Sequence[StoredRecord]) -> list[StoredRecord | None]:

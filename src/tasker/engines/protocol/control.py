@@ -17,7 +17,7 @@ class Control(Protocol):
     """Acts on many tasks at once, and finds what a task was submitted with."""
 
     async def find_draft(self, task_id: UUID) -> Draft | None:
-        """Return a draft of another task like this one; None if the task does not exist.
+        """Return a draft of a new task like this one; None if the task does not exist.
 
         It has the task's type, params, queue, priority, policy, tags and metadata, but not its times or keys.
         """
@@ -31,5 +31,5 @@ class Control(Protocol):
     async def act(self, action: Action, task_ids: Sequence[UUID]) -> int:
         """Cancel, retry or delete each task as the engine's method does, in one commit; return how many it did.
 
-        Tasks that are gone, or have another status by then, are skipped.
+        Tasks that were erased or have changed their status meanwhile are skipped.
         """

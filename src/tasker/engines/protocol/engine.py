@@ -50,8 +50,8 @@ class ClaimRequest(NamedTuple):
     """Which tasks a worker takes.
 
     queues: names, or None for every queue. types: the types it can run; others stay pending.
-    limit: of ordinary tasks, at most. suspects: of tasks that were running at the last `lifecycle.MAX_INTERRUPTIONS` or
-    more ends of the service, at most.
+    limit: the most ordinary tasks. suspects: the most suspects, which are tasks that were running at the last
+    `lifecycle.MAX_INTERRUPTIONS` or more ends of the service.
     """
 
     worker: str
@@ -142,10 +142,10 @@ class Engine(Protocol):
         """
 
     async def retry(self, task_id: UUID) -> Task:
-        """Make a failed or cancelled task pending, due at once, with all its tries; attempt numbers go on.
+        """Make a failed or cancelled task pending, due at once, with all its tries again; attempt numbers go on.
 
-        It waits for tasks that it depends on, if they are open again. Raises NotFound, Expired, and Conflict: it is
-        pending, running or completed; an open task has its unique key; a task that it depends on failed or is gone.
+        It waits for its dependencies if they are open again. Raises NotFound, Expired, and Conflict: it is pending,
+        running or completed; an open task has its unique key; a dependency failed or is gone.
         """
 
     async def delete(self, task_id: UUID) -> None:
@@ -157,14 +157,14 @@ class Engine(Protocol):
     async def fail_overdue(self, *, limit: int) -> int:
         """End pending tasks whose deadline has passed as failed, at most `limit`; return how many.
 
-        A claim starts none of them, called or not.
+        Claims never start such tasks, even before this call.
         """
 
     async def prune(self, *, limit: int) -> int:
         """Erase expired tasks, keys, tombstones and journal entries, at most `limit` rows of each.
 
-        One call is a step small enough to delay no one; unused space is given back as well. Returns how much was done:
-        0 when nothing is left to do.
+        One call is a small step, so that it delays no other work; it also releases unused space. Returns how much was
+        done: 0 when nothing is left to do.
         """
 
     async def sweep(self, *, limit: int) -> int:

@@ -16,9 +16,9 @@ class KeyStore(Protocol):
         """Return a number that grows with every `add` and `revoke` of any process."""
 
     async def add(self, key: Key, *, most: int | None = None) -> None:
-        """Store a new key; erase the oldest dead ones beyond KEEP_DEAD_KEYS.
+        """Store a new key; erase the oldest revoked or expired keys beyond KEEP_DEAD_KEYS.
 
-        Raises Conflict (a key has its id, or `most` keys are good already).
+        Raises Conflict (a key has its id, or there are `most` valid keys).
         """
 
     async def find_all(self) -> list[Key]:
@@ -31,4 +31,4 @@ class KeyStore(Protocol):
         """Return the 64 random bytes, made with the store, that seal its cursors."""
 
     async def record_uses(self, uses: Mapping[str, datetime]) -> None:
-        """Store when keys were last used, by their ids; a later time that is known stays."""
+        """Store the times of last use, by key id; a later stored time stays."""

@@ -14,7 +14,7 @@ class QueueStore(Protocol):
     """Stores the settings of queues. Every claim that begins after a change obeys it, in every process."""
 
     async def find_all(self, names: Collection[str] | None = None) -> list[QueueState]:
-        """Return the queues with settings, by name; only these, if names are given."""
+        """Return the queues with settings, by name; only those named, if names are given."""
 
     async def find_names(self, *, after: str | None = None, limit: int) -> list[str]:
         """Return the first queues after a name that have open tasks or settings, in the store's order."""
@@ -22,14 +22,14 @@ class QueueStore(Protocol):
     async def find_open(self, owner: str) -> list[str]:
         """Return the queues in which this owner has open tasks, in any order.
 
-        For the owner "" a queue may be missing that other owners use too.
+        For the owner "" the result may lack queues that other owners use too.
         """
 
     async def find_place(self, task_id: UUID, owner: str | None = None) -> Place | None:
         """Return the place of a task in its queue, among this owner's tasks if given; None unless pending and due."""
 
     async def find_run_time(self, task_id: UUID) -> timedelta | None:
-        """Return how long tasks of the same type took that were submitted shortly before; None if none has ended."""
+        """Return how long recent tasks of the same type took; None if none has ended."""
 
     async def change(self, name: str, change: QueueChange, *, most: int | None = None) -> QueueSettings:
         """Change the settings of a queue and return them; it need not have tasks.

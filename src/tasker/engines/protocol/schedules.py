@@ -28,7 +28,7 @@ class ScheduleStore(Protocol):
         """Return schedules, newest first, of this owner and with this name if given. Raises Invalid (the cursor)."""
 
     async def update(self, schedule: Schedule) -> bool:
-        """Store the next version of a schedule. False, and no change, unless the version before it is the stored one.
+        """Store the next version of a schedule. False, and no change, if the stored version is not its predecessor.
 
         Raises Conflict (its owner has another one of that name).
         """
@@ -37,10 +37,10 @@ class ScheduleStore(Protocol):
         """Erase a schedule; its tasks stay. Raises NotFound."""
 
     async def find_due(self, *, types: Collection[str], limit: int, skip: int = 0) -> Due:
-        """Return the due schedules of these types, those that wait for longest first, without the first `skip`."""
+        """Return the due schedules of these types, longest due first, without the first `skip`."""
 
     async def fire(self, firing: Firing) -> Fired | None:
-        """Submit and cancel what `timing.resolve` says, and go on to the next tick, in one commit.
+        """Submit and cancel the tasks that `timing.resolve` names, and move on to the next tick, in one commit.
 
         None, and no change, if the stored schedule is another version: it was fired or changed meanwhile. A draft whose
         task exists was submitted before; a draft that is refused is left out.

@@ -11,7 +11,7 @@ from tasker.model import (
 
 
 class TombstoneStore(Protocol):
-    """Knows which tasks existed and expired, for as long again as the tasks were kept."""
+    """Remembers expired tasks for as long as they were kept."""
 
     async def find(self, task_id: UUID) -> Tombstone | None:
-        """Return the tombstone of a task that has expired, erased or not; None for others, and once it is forgotten."""
+        """Return the tombstone of an expired task, erased or not; None for other tasks, and once it is forgotten."""

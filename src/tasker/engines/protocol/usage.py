@@ -9,7 +9,7 @@ from tasker.model.usage import Group, UsageFilter, UsageRow
 
 
 class UsageStore(Protocol):
-    """Usage, counted in the transactions that store it: tokens and cost as they grow, the rest as attempts end.
+    """Daily usage, counted in the transactions of attempts: tokens and cost with each report, the rest at the end.
 
     It outlives the tasks.
     """

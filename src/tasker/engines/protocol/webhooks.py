@@ -30,7 +30,7 @@ class WebhookStore(Protocol):
         """Return the webhook, or None."""
 
     async def find_many(self, *, owner: str | None, limit: int, cursor: str | None = None) -> WebhookPage:
-        """Return webhooks, newest first, without those of single tasks; an owner's own only, if given.
+        """Return webhooks, newest first, without those of single tasks; only those of `owner`, if given.
 
         Raises Invalid (the cursor).
         """
@@ -53,10 +53,10 @@ class WebhookStore(Protocol):
         """Return the dispatch position in the journal; None while another process dispatches."""
 
     async def find_subscriptions(self, task_ids: Collection[UUID]) -> list[Subscription]:
-        """Return the webhooks for all tasks, and those of these tasks."""
+        """Return the webhooks that are not for a single task, and those of the given tasks."""
 
     async def dispatch(self, found: Sequence[Delivery], *, after: str | None, to: str) -> bool:
-        """Store deliveries, at most one of an event for each webhook, and move the position on to `to`, in one commit.
+        """Store deliveries, at most one per event and webhook, and move the position to `to`, in one commit.
 
         False, and no change, if the position is no longer `after`. Deliveries of erased webhooks are left out.
         """
@@ -72,7 +72,7 @@ class WebhookStore(Protocol):
         """
 
     async def take(self, due: Sequence[DueDelivery]) -> list[DueDelivery]:
-        """Begin an attempt of each, for DELIVERY_LEASE; return those that no one else has begun, as they are now."""
+        """Begin an attempt of each, for DELIVERY_LEASE; return those that no other process has begun, as stored now."""
 
     async def settle(
         self, delivery: Delivery, outcome: DeliveryOutcome, *, failing_before: datetime, too_long: str
@@ -83,7 +83,7 @@ class WebhookStore(Protocol):
         """
 
     async def drop(self, delivery: Delivery) -> None:
-        """Erase a delivery that has become pointless."""
+        """Erase a delivery that can no longer be made."""
 
     async def prune(self, *, keep: timedelta, limit: int) -> int:
         """Erase deliveries that ended, or fell due, more than `keep` ago, at most `limit`; return how many."""

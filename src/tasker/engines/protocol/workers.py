@@ -13,7 +13,7 @@ from tasker.model.types import KnownType, PublishedType
 
 
 class WorkerStore(Protocol):
-    """Knows the live workers, for people and for noticing dead ones: no lease depends on it."""
+    """Records live workers, to show them and to detect dead ones. Leases do not depend on it."""
 
     async def announce(self, worker: WorkerInfo) -> None:
         """Record that a worker is alive, and its details; called at its start and with each heartbeat."""

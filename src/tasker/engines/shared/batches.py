@@ -1,4 +1,4 @@
-"""Batches of what shares a commit."""
+"""Batches: items that share a commit."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MAX_BATCH = 256
 COMMIT_BYTES = 4 << 20
 """Maximum size of the drafts and results that share a commit; a larger one is alone in it.
 
-Storing them takes about a millisecond of the event loop for each MiB; other work gets its turn between two commits.
+Storing takes about a millisecond of the event loop for each MiB; other coroutines run between two commits.
 """
 
 
 class Sized(Protocol):
-    """Something to be stored. size: its bytes, where they may be many."""
+    """An item to store. size: its bytes; 0 if small."""
 
     @property
     def size(self) -> int: ...
@@ -27,7 +27,7 @@ I = TypeVar("I", bound=Sized)  # noqa: E741
 
 
 def take_batch(queue: deque[I]) -> list[I]:
-    """Remove and return the first items, as far as they may share a commit: at least one, if there is any."""
+    """Remove and return the first items that may share a commit; at least one unless the queue is empty."""
     batch: list[I] = []
     left = COMMIT_BYTES
     while queue and len(batch) < MAX_BATCH:

@@ -1,4 +1,4 @@
-"""Opaque cursors, with a checksum against mistakes: of lists, and what cursors of the journal are made with."""
+"""Opaque cursors with a checksum against mistakes: cursors of lists, and the functions that seal any cursor."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def seal(body: bytes, check_bytes: int) -> str:
 
 
 def unseal(cursor: str, size: int, check_bytes: int, fault: Fault) -> bytes:
-    """Return the body, of `size` bytes, that `seal` made a cursor of. Raises Invalid with `fault` for other text."""
+    """Return the body, of `size` bytes, of a cursor that `seal` made. Raises Invalid with `fault` for other text."""
     try:
         data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):

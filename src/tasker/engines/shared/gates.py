@@ -1,8 +1,8 @@
 """Admission rules of queues (pause, concurrency, rate), the same for every engine. Pure: no store.
 
 An engine counts and locks, asks a gate which tasks may start, and stores what the gate has spent. Tasks whose
-concurrency key is taken are parked: they leave their partition until a slot of their key is free. Invariant of a parked
-task: as many tasks of its key as may run together are running, or are due before it.
+concurrency key has no free slot are parked: they leave their partition until a slot is free. Invariant: for each parked
+task, running tasks of its key and unparked ones that are due before it together take all slots of the key.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 from tasker.model.queues import QueueSettings, Slot
 
 WINDOW = 50
-"""Minimum number of candidates to look at together, where some may have to wait for their key."""
+"""Minimum number of candidates to look at together if some may have to wait for their key."""
 ROUNDS = 6
-"""How often a claim looks further while it finds tasks to park; each time at twice as many."""
+"""Limit of looks in one claim while it finds tasks to park; each look covers twice as many candidates."""
 
 
 class Candidate(NamedTuple):
-    """A due task. `rank` orders candidates, smallest first; `slot`: of its key; `place`: for the engine's own use."""
+    """A due task. rank: sorts candidates, smallest first. slot: of its key. place: for the engine's own use."""
 
     rank: tuple[Any, ...]
     queue: str
@@ -34,7 +34,7 @@ class Candidate(NamedTuple):
 class Passage(NamedTuple):
     """Which candidates may start together, in order, and which have to wait for their key.
 
-    is_cut: a limit was reached; the candidates behind it are in neither list.
+    is_cut: a limit was reached; the candidates after it are in neither list.
     """
 
     passing: list[Candidate]
@@ -93,7 +93,7 @@ class Gate:
         return passage
 
     def admit(self, one: Candidate) -> bool:
-        """Let a task start if it may, and spend its slot and tokens; return whether it may."""
+        """Tell whether a task may start; if so, spend its slot and tokens."""
         if self.is_shut or self._is_taken(one.slot, self._taken) or not self._can_pay(one.weight, self.tokens):
             return False
         self._slots -= 1

@@ -1,7 +1,7 @@
-"""The journal as engines store it: one row for each transaction, which refers to the events that it has brought.
+"""The journal as engines store it: one row for each transaction, with references to the events that it stored.
 
-A reference is small, whatever its event says: type, time and data are read from the task's row and log (log.py) when
-the journal is read. Tasks that were erased meanwhile have no events any more.
+A reference is small: type, time and data are read from the task's row and log (log.py) when the journal is read. The
+events of tasks that were erased meanwhile are left out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tasker.model import Event, Status, Task
 from tasker.model.journal import JournalEntry
 
 PAGE_BYTES = 256 * 1024
-"""Size of the event data and ended tasks after which a page ends: with the event that passes it."""
+"""Size of event data and ended tasks that ends a page, after the event that exceeds it."""
 ROW_REFS = 500
 """References in one row at most."""
 ROWS_AT_ONCE = 100
@@ -40,7 +40,7 @@ _CHECK_BYTES = 2
 class EventRef(NamedTuple):
     """Refers to an event of a task. kind: the event's type, or "" for `events` that have rows in the task's log.
 
-    sequence: of the (first) event; 0 if it is the first of its attempt and kind, and its number is not at hand.
+    sequence: of the (first) event; 0 if the writer does not know it: then it is the first of its attempt and kind.
     size: bytes of the data of all events.
     """
 
@@ -53,7 +53,7 @@ class EventRef(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A place between events: after `done` events of the row `row`, and all of the rows before it."""
+    """A position: after `done` events of the row `row` and all events of earlier rows."""
 
     row: int
     done: int = 0
@@ -90,7 +90,7 @@ def started(task_id: UUID, attempt: int) -> EventRef:
 
 
 def ended(task_id: UUID, status: Status, attempt: int, sequence: int = 0) -> EventRef:
-    """Refer to the end of a task. sequence: needed unless the task's running attempt ends it."""
+    """Refer to the end of a task. sequence: may be 0 only if a running attempt ended."""
     return EventRef(task_id.bytes, status.value, attempt, sequence)
 
 
@@ -107,7 +107,7 @@ def unpack(row: bytes) -> Iterator[EventRef]:
 
 
 def spread(rows: Iterable[tuple[int, bytes]], after: Place, limit: int) -> list[PlacedEvent]:
-    """Return the events after a place, at most `limit`, and few enough for PAGE_BYTES."""
+    """Return the events after a place, at most `limit` and within PAGE_BYTES."""
     found: list[PlacedEvent] = []
     size = 0
     for row, packed in rows:
@@ -152,7 +152,7 @@ class Subject(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What must be read from logs: ranges of numbers of some tasks (by key), all starts and ends of others."""
+    """Entries to read from logs: ranges of numbers for some tasks (by key), all starts and ends for others."""
 
     ranges: list[tuple[int, int, int]]
     ends: list[int]
@@ -168,7 +168,7 @@ class FoundEvent(NamedTuple):
 
 
 def wanted(placed: Iterable[PlacedEvent], subjects: Mapping[bytes, Subject]) -> Wanted:
-    """Return what must be read from logs for these events, beyond the tasks' rows."""
+    """Return the entries to read from logs for these events, in addition to the tasks' rows."""
     ranges: dict[int, tuple[int, int]] = {}
     ends: dict[int, None] = {}
     for one in placed:
@@ -216,13 +216,13 @@ def entry_of(name: bytes, found: FoundEvent, event: Event, task: Task | None) ->
 
 
 def _off_the_row(placed: PlacedEvent, head: Head) -> Entry | None:
-    """Return the event as the task's row implies it; None if it is in the log."""
+    """Return the event if the task's row implies it; None if it is in the log."""
     kind, attempt = placed.ref.kind, placed.ref.attempt
     if kind == "created":
         return Entry(1, 0, "created", head.created_at, b"{}")
     for entry in latest(head) if kind and head.attempt == attempt else ():
-        # Without a number it is the end of a running attempt: not this row, if the task has run again since and was
-        # cancelled before it started.
+        # Without a number it is the end of a running attempt. The row shows another end if the task was retried and
+        # cancelled before its next attempt started.
         if entry.type == kind and (placed.sequence == entry.sequence or (not placed.sequence and head.started_at)):
             return entry
     return None

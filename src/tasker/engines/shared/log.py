@@ -1,8 +1,8 @@
 """The log of a task: its events and their numbers. Pure.
 
-The events of every task (created, started, its end) cost no write: they are derived from the task's own row. Rows are
-stored for the reports of an attempt, and for attempts that another one follows. Numbers count from 1 within a task;
-only the current attempt, or the transaction that holds the task's row, adds to them.
+The events that every task has (created, started, its end) cost no write: they are derived from the task's own row. Rows
+are stored for the reports of an attempt, and for all attempts but the latest. Numbers count from 1 within a task; only
+the current attempt, or a transaction that has locked the task's row, adds events.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Head(NamedTuple):
 
 
 def latest(head: Head) -> list[Entry]:
-    """Return the events of the latest attempt that the row implies: its start, and the task's end."""
+    """Return the events that the row implies for the latest attempt: its start, and the task's end."""
     entries = []
     if head.started_at is not None:
         started = _encode({"worker": head.worker})
@@ -61,7 +61,7 @@ def latest(head: Head) -> list[Entry]:
 
 
 def merge(head: Head, kept: Iterable[Entry], after: int, limit: int) -> list[Entry]:
-    """Return the first events after number `after`, in order: those that the row implies, and the stored ones."""
+    """Return the first `limit` events after number `after`: stored ones and those that the row implies, in order."""
     implied = [Entry(1, 0, "created", head.created_at, b"{}"), *latest(head)]
     by_number = {entry.sequence: entry for entry in implied if entry.sequence > after}
     by_number |= {entry.sequence: entry for entry in kept}
@@ -69,7 +69,7 @@ def merge(head: Head, kept: Iterable[Entry], after: int, limit: int) -> list[Ent
 
 
 def followed(head: Head, change: Transition, time: Any) -> list[Entry]:
-    """Return what to store of an attempt that another one follows; the last number is the new `before`."""
+    """Return the entries to store for an attempt that another one follows; the last number is the new `before`."""
     error = None if change.error is None else structs.replace(change.error, traceback=None)
     delay = 0.0 if change.run_at is None else (change.run_at - change.at).total_seconds()
     why = {"ending": change.ending, "reason": change.reason, "delay": delay, "error": error}
@@ -77,7 +77,7 @@ def followed(head: Head, change: Transition, time: Any) -> list[Entry]:
 
 
 def reopened(head: Head, time: Any) -> list[Entry]:
-    """Return what to store of an ended task that is run again, like `followed`."""
+    """Return the entries to store for an ended task that is run again, as `followed` does."""
     ended = latest(head)
     why = {"ending": None, "reason": "queued", "delay": 0.0, "error": None}
     return [*ended, Entry(ended[-1].sequence + 1, head.attempt, "retrying", time, _encode(why))]

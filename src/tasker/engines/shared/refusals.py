@@ -1,4 +1,4 @@
-"""Refusals: the errors that engines raise or put into receipts, with the same words in both."""
+"""Refusals: the errors that engines raise or put into receipts, worded alike in both engines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def missing(kind: str, id_: UUID) -> NotFound:
 
 
 def too_many(things: str, most: int) -> Conflict:
-    """Conflict: there are already `most` of these things. things: what they are, with the setting of their limit."""
+    """Conflict: there are already `most`. things: the plural noun, with the setting of the limit."""
     return Conflict(f"there are {most:,} {things} already: the limit is reached", name="limit-reached")
 
 
@@ -27,7 +27,7 @@ def no_delivery(delivery_id: UUID) -> NotFound:
 
 
 def name_taken(name: str) -> Conflict:
-    """Conflict: another thing of this kind has the name."""
+    """Conflict: another resource of this kind has the name."""
     return Conflict(f"the name {name!r} is taken", name="name-taken")
 
 
@@ -39,7 +39,7 @@ def why_not(receipt: Receipt) -> str | None:
 
 
 def joined(draft: Draft, task_id: UUID) -> Receipt:
-    """Return the receipt of a draft that another task answers for."""
+    """Return the receipt of a draft for which another task answers."""
     if draft.join_refusal is not None:
         return Receipt(task_id, "refused", refusal=draft.join_refusal)
     return Receipt(task_id, "joined")
@@ -89,12 +89,12 @@ def id_taken(task_id: UUID) -> Conflict:
 
 
 def check_moved(given: Sequence[StoredTask], found: Sequence[StoredTask | None]) -> None:
-    """Raise Conflict if a task of an archive is in the store with content that it cannot have come to."""
+    """Raise Conflict if the store has a task of an archive with content that is no later state of the archived one."""
     for task, there in zip(given, found, strict=True):
         if there is not None and not task.has_become(there):
             raise Conflict(
-                f"task {task.task_id} is there with other content than in the archive: it is left as it is; delete the"
-                " one that you do not want there, or import into another database"
+                f"task {task.task_id} is stored with other content than in the archive, and stays as it is; delete the"
+                " one that you do not want, or import into another database"
             )
 
 
@@ -104,7 +104,7 @@ def check_keys(new: Sequence[StoredTask], owners: Mapping[str, UUID]) -> None:
         for one in task.keys:
             if one.key in owners:
                 raise Conflict(
-                    f"task {task.task_id} has the idempotency key {one.key!r}, which is that of {owners[one.key]} here:"
+                    f"task {task.task_id} has the idempotency key {one.key!r}, which task {owners[one.key]} has here:"
                     " delete the one that you do not want"
                 )
 
@@ -112,8 +112,8 @@ def check_keys(new: Sequence[StoredTask], owners: Mapping[str, UUID]) -> None:
 def taken() -> Conflict:
     """Conflict: a task in the store has a unique value of an archive's task."""
     return Conflict(
-        "another task here has its unique_key, an idempotency key or the like: delete the one that you do not want, or"
-        " let the open one end first"
+        "another task here has its unique_key, an idempotency key or another unique value: delete the one that you do"
+        " not want, or let the open one end first"
     )
 
 

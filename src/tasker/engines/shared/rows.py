@@ -1,7 +1,7 @@
-"""The statements that shared stores are written in, whatever the engine.
+"""The interface to a database in which shared stores are written, for both engines.
 
-SQLite's statements never wait: there a store's coroutine runs to its end within one piece of work. Values come and go
-as Python's own (UUID, datetime, timedelta, bool); engines convert them.
+SQLite's statements never wait: there a store's coroutine runs to its end in one step. Values are Python's own types
+(UUID, datetime, timedelta, bool); engines convert them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ R = TypeVar("R", bound="Rows")
 
 
 class Taken(Exception):
-    """A row was refused: another one has what only one may have."""
+    """A unique constraint refused a row."""
 
 
 class Rows(ABC):
@@ -31,9 +31,9 @@ class Rows(ABC):
     """
 
     own: ClassVar[dict[Any, Codec]] = {}
-    """How the engine keeps values of these types, if not as they are."""
+    """Codecs of the types that the engine does not store as they are."""
     lock_row: ClassVar[str] = ""
-    """Added to the selection of a row to lock it until the transaction ends."""
+    """SQL that is appended to a SELECT to lock its row until the transaction ends."""
     is_retry = False
 
     @abstractmethod
@@ -57,10 +57,10 @@ class Rows(ABC):
 
     @abstractmethod
     async def lock(self, kind: int, name: str) -> None:
-        """Wait for other transactions that have locked this name, and keep later ones waiting until the end."""
+        """Lock a name until the transaction ends; wait for other transactions that have locked it."""
 
     async def fetch(self, query: str, /, *kinds: Any, **values: Any) -> list[tuple[Any, ...]]:
-        """Return rows. kinds: the types of their columns; a Shape, which may come last, takes the rest as a struct."""
+        """Return rows. kinds: the types of their columns; a Shape at the end takes all remaining columns."""
         rows = await self._fetch(self._query(query), values)
         if isinstance(kinds[-1], Shape):
             table, count = self._table(kinds[-1]), len(kinds) - 1
@@ -70,16 +70,16 @@ class Rows(ABC):
         return [tuple(_read(codecs, row)) for row in rows]
 
     async def structs(self, query: str, shape: Shape[S], /, **values: Any) -> list[S]:
-        """Return rows of a shape's columns."""
+        """Return rows that have a shape's columns as structs."""
         table = self._table(shape)
         return [table.value(row) for row in await self._fetch(self._query(query), values)]
 
     async def numbered(self, query: str, shape: Shape[S], /, **values: Any) -> list[tuple[int, S]]:
-        """Return rows of a number and a shape's columns."""
+        """Return rows that have a number and a shape's columns."""
         return [(number, value) for number, value in await self.fetch(query, int, shape, **values)]
 
     async def values(self, query: str, kind: type[T], /, **values: Any) -> list[T]:
-        """Return rows of one column, which is never null."""
+        """Return rows that have one column, which is never null."""
         return [value for (value,) in await self.fetch(query, kind, **values)]
 
     async def value(self, query: str, kind: type[T], /, **values: Any) -> T | None:
@@ -100,33 +100,33 @@ class Rows(ABC):
         await self._run_many(self._query(query), values)
 
     async def find(self, shape: Shape[S], key: Any, *, lock: bool = False) -> S | None:
-        """Return a row, or None. lock: others wait to change it until the transaction ends."""
+        """Return a row, or None. lock: lock it against changes until the transaction ends."""
         table = self._table(shape)
         rows = await self._fetch(table.find + (self.lock_row if lock else ""), {shape.key: key})
         return table.value(rows[0]) if rows else None
 
     async def find_all(self, shape: Shape[S]) -> list[S]:
-        """Return every row that an archive has, in order of insertion."""
+        """Return every row that belongs in an archive, in order of insertion."""
         table = self._table(shape)
         return [table.value(row) for row in await self._fetch(table.all, {})]
 
     async def insert(self, shape: Shape[S], value: S) -> bool:
-        """Store a row; False, and no change, where another one has what only one may have."""
+        """Store a row. False, and no change, if it violates a unique constraint."""
         table = self._table(shape)
         return await self._run(table.insert, table.row(value)) > 0
 
     async def insert_many(self, shape: Shape[S], values: Sequence[S]) -> None:
-        """Store rows but for those where another one has what only one may have."""
+        """Store rows, except those that violate a unique constraint."""
         table = self._table(shape)
         await self._run_many(table.insert, [table.row(value) for value in values])
 
     async def update(self, shape: Shape[S], value: S) -> None:
-        """Store a row that is there anew."""
+        """Replace an existing row."""
         table = self._table(shape)
         await self._run(table.update, table.row(value))
 
     async def delete(self, shape: Shape[Any], key: Any) -> bool:
-        """Erase a row; tell whether it was there."""
+        """Erase a row; tell whether it existed."""
         return await self._run(self._table(shape).delete, {shape.key: key}) > 0
 
 
@@ -134,7 +134,7 @@ class Database(Protocol[R]):
     """One engine's reads and transactions."""
 
     def read(self, work: Callable[[R], Coroutine[Any, Any, T]], /) -> Awaitable[T]:
-        """Read for a client: as many at a time as leave claims and writes their connections."""
+        """Read for a client; the number of such reads at a time is limited: claims and writes need connections."""
 
     def look(self, work: Callable[[R], Coroutine[Any, Any, T]], /) -> Awaitable[T]:
         """Read for the service itself."""
@@ -142,12 +142,12 @@ class Database(Protocol[R]):
     def write(self, work: Callable[[R], Coroutine[Any, Any, T]], /, *, size: int = 0) -> Awaitable[T]:
         """Run work in a transaction, again if its connection breaks; return once it is durable.
 
-        size: the bytes that it writes, if many. Raises Taken, and what the work raises: a RequestError must come
-        before it has written anything.
+        size: the bytes that it writes, if many. Raises Taken, and the errors of the work, which may raise RequestError
+        only before its first write.
         """
 
     async def erase_until(self, rows: R, /) -> datetime:
-        """Return by what time to erase now."""
+        """Return the time before which expired rows may be erased."""
 
 
 def _read(codecs: Sequence[Codec], columns: Sequence[Any]) -> list[Any]:

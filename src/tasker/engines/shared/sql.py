@@ -1,15 +1,15 @@
-"""Named queries from .sql files, with the words filled in that differ between the engines.
+"""Named queries from .sql files, with placeholders for the SQL that differs between the engines.
 
-`{name}` becomes the word of that name, `{name:argument}` the word with the argument in the place of its `{}`.
-Shared queries take named values (`:name`). Their words, which each engine defines:
+`{name}` is replaced by the text of that name, `{name:argument}` by the text with the argument in place of its `{}`.
+Shared queries take named values (`:name`). Each engine defines these placeholders:
 
 schema      where the tables are
 now         the time of the transaction
-bytewise    the collation by which texts are compared byte for byte
-any         `{any:values}`: the condition on a column's being among a list of texts
+bytewise    the collation that compares texts byte for byte
+any         `{any:values}`: the condition that a column is among a list of texts
 any_id      `{any_id:values}`: the same for UUIDs
-index       `{index:name}`: the index that the planner must take, where it may be told so
-skip_locked at the end of a selection of rows to delete: leave out rows that another transaction has locked
+index       `{index:name}`: the index that the planner must use, if the engine can prescribe one
+skip_locked at the end of a SELECT of rows to delete: leave out rows that another transaction has locked
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _WORDS = {
     "counted_values": ", ".join(f":{name}" for name in COUNTED),
     "counted_sums": ", ".join(f"CAST(sum({name}) AS bigint)" for name in COUNTED),
 }
-"""Words that are the same for all engines."""
+"""Placeholders with the same text for all engines."""
 _PACKAGE = files(__package__)
 
 
@@ -44,12 +44,12 @@ def load_queries(package: Traversable, words: Mapping[str, str]) -> dict[str, st
 
 
 def fill(text: str, words: Mapping[str, str]) -> str:
-    """Return the text with its words filled in."""
+    """Return the text with its placeholders replaced."""
     return re.sub(r"\{(\w+)(?::(\w+))?\}", lambda match: words[match[1]].replace("{}", match[2] or ""), text).strip()
 
 
 def join_terms(terms: list[str], asked: Iterable[tuple[str, Any]], values: list[Any]) -> str:
-    """Return the condition that the terms and those of the `asked` values hold; add these values to `values`.
+    """Return the SQL condition of the terms and of the given `asked` values, which are added to `values`.
 
     asked: terms with `%d` in the place of a value's number, and the values; None for those that are not given.
     """

@@ -26,11 +26,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Shape(Generic[S]):
-    """A struct as a row of the table `name`; its row is found by the field `key`.
+    """Maps a struct to a row of the table `name`, whose key column is the field `key`.
 
-    UUIDs, times, durations and plain types have columns of that kind, a Raw has one of bytes, and any other value one
-    of JSON as bytes. Every such table also has a column `seq`, in order of insertion. kept: the condition on rows that
-    an archive has.
+    UUIDs, times, durations and plain types have columns of their own type; a Raw is stored as bytes, and any other
+    value as JSON in bytes. Every such table also has a column `seq`, in order of insertion. kept: SQL condition that
+    selects the rows of an archive.
     """
 
     def __init__(self, name: str, struct: type[S], key: str, *, kept: str = "true") -> None:
@@ -42,19 +42,19 @@ class Shape(Generic[S]):
         self.columns = ", ".join(self.fields)
 
     def record(self, value: S) -> StoredRecord:
-        """Return the record of a row in an archive."""
+        """Return the archive record of a row."""
         return StoredRecord(record=self.name, key=str(getattr(value, self.key)), data=Raw(_encode(value)))
 
 
 class Codec(NamedTuple):
-    """How an engine keeps the values of a type in a column, and reads them back."""
+    """How an engine writes the values of a type to a column, and reads them back."""
 
     write: Callable[[Any], Any]
     read: Callable[[Any], Any]
 
 
 def codec_of(type_: Any, own: dict[Any, Codec]) -> Codec:
-    """Return how values of a type are kept: by the engine's `own` codec, as they are, or as JSON."""
+    """Return the codec of a type: the engine's `own`, none for values stored as they are, else JSON."""
     if type_ in own:
         return own[type_]
     if type_ in _PLAIN:
@@ -65,7 +65,7 @@ def codec_of(type_: Any, own: dict[Any, Codec]) -> Codec:
 
 
 class Table(Generic[S]):
-    """A shape's table in one engine: its statements, which take named values, and the conversion of its rows."""
+    """A shape's table in one engine: statements with named values, and the conversion of rows."""
 
     def __init__(self, shape: Shape[S], schema: str, own: dict[Any, Codec]) -> None:
         self.shape = shape
@@ -116,9 +116,9 @@ WEBHOOKS = Shape("webhook", Webhook, "webhook_id")
 DELIVERIES = Shape("webhook_delivery", Delivery, "delivery_id", kept="status = 'pending'")
 QUEUES = Shape("queue", QueueSettings, "name")
 SHAPES: tuple[Shape[Any], ...] = (KEYS, QUEUES, SCHEDULES, WEBHOOKS, DELIVERIES)
-"""Every such table, in the order of an archive."""
+"""Every such table, in their order in an archive."""
 USAGE = Shape("usage", DayUsage, "name")
-"""Usage in an archive; the engines keep it in tables of another shape."""
+"""Usage in an archive; the engines store it in tables of another shape."""
 USAGE_ROWS = Shape("usage_by_day", UsageRow, "day")
 """Sums of usage, as the engines read them."""
 ARCHIVED: dict[str, Shape[Any]] = {shape.name: shape for shape in (*SHAPES, USAGE)}
@@ -133,13 +133,13 @@ class Row(NamedTuple):
     value: Any
 
     def check_stored(self, there: Any) -> None:
-        """Raise RuntimeError, which undoes the transaction, if the row was not stored as given."""
+        """Raise RuntimeError, which rolls the transaction back, if the row was not stored as given."""
         if there != self.value:
             raise RuntimeError(f"{self.table} {self.key} would not be stored as it is in the archive: {there}")
 
 
 class InTheWay(Exception):
-    """Another row has what only one may have. No RequestError: the transaction must be undone."""
+    """Another row has a unique value of this one. Not a RequestError: the transaction must be rolled back."""
 
     def __init__(self, row: Row) -> None:
         super().__init__(row.key)

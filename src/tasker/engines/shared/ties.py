@@ -1,4 +1,4 @@
-"""What other tasks mean for a draft."""
+"""Ties of a draft to other tasks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tasker.model import Receipt, TaskProblem
 
 
 class Ties(NamedTuple):
-    """What other tasks mean for a draft.
+    """Ties of a draft.
 
-    receipt: the answer, if it is not stored. replaces: the task whose place it takes. waits_for: open dependencies.
-    error: why it fails at once.
+    receipt: the answer, if the draft is not stored. replaces: the task to cancel. waits_for: open dependencies.
+    error: why the draft fails at once.
     """
 
     receipt: Receipt | None = None

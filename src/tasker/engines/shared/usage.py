@@ -17,7 +17,7 @@ _SPENT = COUNTED.index("input_tokens")
 
 
 class _Sums:
-    """Sums under one key; the run time is a timedelta until it is written, as its parts are."""
+    """Sums under one key; the run time is a timedelta until it is written."""
 
     __slots__ = ("figures", "run_time")
 

@@ -1,4 +1,4 @@
-"""Running attempts: heartbeats, reports and ends. Each change is fenced by the attempt's lease."""
+"""Writes of running attempts: heartbeats, reports and ends. Each is fenced by the attempt's lease."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _find_running(tx: Transaction, lease: Lease) -> _Held | None:
 
 
 def _store(tx: Transaction, held: _Held, report: Report, now: int) -> _Held:
-    """Store a report; return the attempt as its row is then."""
+    """Store a report; return the attempt with the updated fields."""
     if report.progress is not None:
         tx.execute(QUERIES["set_progress"], (encode(report.progress), held.seq))
     if report.usage is not None:

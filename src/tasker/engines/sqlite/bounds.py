@@ -1,4 +1,4 @@
-"""Which partitions may hold a due task, by a bound for each: a claim looks at few of them, however many there are."""
+"""The partitions that may have a due task, each with a lower bound, so that a claim looks at only a few of them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Collection, Iterator
 from heapq import heapify, heappop, heappush
 
 Rank = tuple[int, int, int]
-"""The place of a task among all: (-priority, due_at, seq), smallest first."""
+"""The position of a task in the order of claims: (-priority, due_at, seq), smallest first."""
 Partition = tuple[str, str]
 """A queue and a type."""
 
 UNKNOWN: Rank = (-(1 << 31), 0, 0)
-"""Before every task: nothing is known of the partition."""
+"""Smaller than the rank of any task: the bound of a partition that was not looked at."""
 _SPARE = 64
-"""Entries of a heap that may be out of date, beside as many as there are partitions."""
+"""Outdated entries that a heap may have, in addition to one per partition."""
 
 
 class _OfType:
     """The partitions of one type: a bound for each queue, and a heap of them.
 
-    A heap entry that differs from the bound is out of date. It is dropped when it comes up, or when there are too many.
+    A heap entry that differs from the bound is outdated. It is dropped when it comes first, or when there are too many.
     """
 
     __slots__ = ("bounds", "heap")
@@ -40,7 +40,7 @@ class _OfType:
             heappush(self.heap, (bound, queue))
 
     def first(self) -> tuple[Rank, str]:
-        """Return the first bound and its queue; there is one."""
+        """Return the first bound and its queue. There must be one."""
         heap, bounds = self.heap, self.bounds
         while bounds.get(heap[0][1]) != heap[0][0]:
             heappop(heap)
@@ -48,7 +48,7 @@ class _OfType:
 
 
 class Bounds:
-    """Partitions, each with a bound: no task of it comes before that. By type, for a worker takes types."""
+    """Partitions, each with a lower bound of its tasks' ranks; grouped by type, as workers ask for types."""
 
     def __init__(self) -> None:
         self._types: dict[str, _OfType] = {}
@@ -62,7 +62,7 @@ class Bounds:
         return iter([(queue, type_) for type_, queues in self._types.items() for queue in queues.bounds])
 
     def add(self, partition: Partition, bound: Rank = UNKNOWN) -> None:
-        """Note that a partition may hold a due task, none before `bound`."""
+        """Note that a partition may have a due task, of rank `bound` or later."""
         queue, type_ = partition
         queues = self._types.get(type_)
         if queues is None:
@@ -70,7 +70,7 @@ class Bounds:
         queues.add(queue, bound)
 
     def discard(self, partition: Partition) -> None:
-        """Note that a partition holds no due task."""
+        """Note that a partition has no due task."""
         queue, type_ = partition
         queues = self._types.get(type_)
         if queues is not None:
@@ -91,7 +91,7 @@ class Bounds:
     def pop_all(
         self, types: Collection[str], queues: Collection[str] | None = None
     ) -> Iterator[tuple[Rank, Partition]]:
-        """Remove the partitions of these types and queues one by one, first bound first: `add` those that stay."""
+        """Remove and yield the partitions of these types and queues, first bound first; `add` again those that stay."""
         if queues is None:
             yield from self._pop_types(types)
             return
@@ -107,7 +107,7 @@ class Bounds:
                 yield bound, partition
 
     def _pop_types(self, types: Collection[str]) -> Iterator[tuple[Rank, Partition]]:
-        """Do what `pop_all` does for all queues: of each type, only the first partition is compared."""
+        """Do what `pop_all` does for all queues; only the first partition of each type is compared."""
         merged = [(*self._types[type_].first(), type_) for type_ in _both(types, self._types)]
         heapify(merged)
         while merged:

@@ -21,9 +21,9 @@ from tasker.model import Claim
 
 
 class _Looked(NamedTuple):
-    """What was found in some partitions.
+    """The tasks found in some partitions.
 
-    bound: no task of them comes before that. is_all: nothing else in them is due.
+    bound: lower bound of the ranks of their tasks. is_all: no other task in them is due.
     """
 
     partitions: list[Partition]
@@ -35,7 +35,7 @@ class _Looked(NamedTuple):
 def choose_suspects(
     connection: apsw.Connection, partitions: Partitions, names: Mapping[str, Any], now: int
 ) -> list[int]:
-    """Return the seqs of due suspects that may start. names: the request's types, queues and limit, for the query."""
+    """Return the seqs of due suspects that may start. names: the query's values: types, queues and limit."""
     limits = partitions.limits
     queues = [row[0] for row in connection.execute(QUERIES["suspect_queues"])] if limits.settings else []
     values = {**names, "now": now, "shut": json.dumps(limits.shut_queues(connection, queues))}
@@ -61,7 +61,7 @@ def choose(
 ) -> list[int]:
     """Return the seqs of the first due tasks of these types and queues, by priority and then by time, at most `limit`.
 
-    A partition is looked at only if what may be first in it comes before the last of those that were found.
+    A partition is looked at only if its bound comes before the last of the tasks found so far.
     """
     found: list[Candidate] = []
     looked: list[_Looked] = []
@@ -81,7 +81,7 @@ def choose(
 
 
 def start_attempt(tx: Transaction, request: ClaimRequest, seq: int, steady: int) -> Claim | None:
-    """Begin an attempt; None for a task whose deadline has passed, and that is about to end."""
+    """Begin an attempt; return None if the task's deadline has passed: it is about to be failed."""
     values = {"worker": request.worker, "now": tx.now, "lease_ends": lease_end(steady, request), "seq": seq}
     row = tx.execute(QUERIES["start_attempt"], values).fetchone()
     if row is None:
@@ -92,7 +92,7 @@ def start_attempt(tx: Transaction, request: ClaimRequest, seq: int, steady: int)
 
 
 def lease_end(steady: int, request: ClaimRequest) -> int:
-    """Return when a lease that is taken at `steady` ends, both in microseconds of the monotonic clock."""
+    """Return the end of a lease that begins at `steady`; both are microseconds of the monotonic clock."""
     return steady + request.lease_for // MICROSECOND
 
 
@@ -112,7 +112,7 @@ def _look_limited(
     for other in together[1:]:
         partitions.bounds.discard(other)
     passing = partitions.limits.choose(connection, queue, together, _find_due_limited, limit)
-    # Nothing passes: nothing is there, or it is behind a gate that is known to be shut.
+    # Nothing passes: there is no due task, or the partitions are noted as shut.
     return _Looked(together if passing else [], UNKNOWN, passing)
 
 
@@ -123,7 +123,7 @@ def _settle(
     looked: Sequence[_Looked],
     limit: int,
 ) -> list[int]:
-    """Return the seqs of the first of all, and remember what is left in their partitions."""
+    """Return the seqs of the first tasks of all, and note the new bounds of their partitions."""
     limited = {one.queue for one in found if partitions.limits.holds(one.queue)}
     gates = {queue: partitions.limits.gate(connection, queue) for queue in limited}
     chosen = merge(found, gates, limit)
@@ -140,7 +140,7 @@ def _settle(
 def _find_due(
     connection: apsw.Connection, partition: Partition, now: int, limit: int, query: str = "due_in_level"
 ) -> list[Row]:
-    """Return up to `limit` due tasks of one partition as (-priority, due_at, seq), first things first."""
+    """Return up to `limit` due tasks of one partition as (-priority, due_at, seq), in this order."""
     rows: list[Row] = []
     level = connection.execute(QUERIES["next_level"], (*partition, ABOVE_ALL)).get
     while level is not None and len(rows) < limit:

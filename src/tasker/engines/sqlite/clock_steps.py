@@ -1,11 +1,10 @@
 """Adjust stored times when the wall clock is set: durations keep their length, and moments stay as they are.
 
-One process has the store, and compares each step with the time that has elapsed. What waits for a duration (a delay, a
-retry, tokens of a rate) is moved along with the clock; what waits for a moment waits for the clock to reach it.
+The one process that has the store compares the wall clock with the elapsed time. Times that stand for a duration (a
+delay, a retry, tokens of a rate) are moved along with the clock; fixed times stay as they are.
 
-Many rows may wait, so each transaction moves a batch, and stores how far it got. The batches go through the rows in
-order of their times, from the end that the step leads to: rows that were moved are behind the last one, and are not
-visited again.
+Many rows may wait, so each transaction moves a batch, and stores how far it got. Batches go through the rows in order
+of their times, downwards if the clock was set ahead, else upwards: so moved rows are never visited again.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from tasker.model.webhooks import DELIVERY_LEASE
 _NEVER = to_micros(NEVER)
 _LEASE = DELIVERY_LEASE // MICROSECOND
 _BEYOND = (1 << 63) - 1
-"""Above every time and every row."""
+"""Larger than any time and any seq."""
 BATCH = 500
-"""Rows that one transaction moves: its statements run on the event loop."""
+"""Limit of the rows that one transaction moves: its statements run on the event loop."""
 _log = structlog.get_logger(__name__)
 
 
 class _Kind(NamedTuple):
-    """The queries for one kind of row: find the next when the clock is set back (up) or ahead (down), and move them."""
+    """The queries for one kind of row: find the next upwards (set back) or downwards (set ahead), and move them."""
 
     up: str
     down: str
@@ -43,7 +42,7 @@ _KINDS = (_Kind("later_up", "later_down", "move_tasks"), _Kind("deliveries_up", 
 
 
 class Move(NamedTuple):
-    """A step that is being followed: by how much the clock was set, and to what (microseconds).
+    """A step that is being followed: its size, and the time that the clock was set to (microseconds).
 
     moving: 0 for tasks, 1 for deliveries. due_at, seq: of the last row that was moved.
     """
@@ -66,10 +65,10 @@ class Move(NamedTuple):
 
 
 class ClockSteps:
-    """Has the stored times follow the wall clock, from the first transaction after each step on.
+    """Moves stored times after each step of the wall clock, starting with the next transaction.
 
-    moved: called when following a step begins and ends, with the time by which tasks are known to be due meanwhile
-    (microseconds; None: the time of the clock), and whether it goes on.
+    moved: called when following a step begins and ends: with the time up to which tasks count as due meanwhile
+    (microseconds; None for the current time), and whether more transactions are needed.
     """
 
     def __init__(self, clock: Clock, moved: Callable[[int | None, bool], None]) -> None:
@@ -82,7 +81,7 @@ class ClockSteps:
         self._stored: Move | None = None
 
     def open(self, connection: apsw.Connection) -> None:
-        """Go on from the stored state: the clock may have been set while no process ran."""
+        """Continue from the stored state: the clock may have been set while no process ran."""
         seen_at, erased_until = connection.execute(QUERIES["clock"]).fetchone() or (0, 0)
         self._steps = Steps(self._clock, seen_at)
         self._erasing = Lagging(elapsed_micros(self._clock), erased_until)
@@ -93,7 +92,7 @@ class ClockSteps:
             self._report()
 
     def erase_until(self) -> int:
-        """Return the time until which expired rows may be erased, in microseconds. It lags behind a clock set ahead."""
+        """Return the time before which expired rows may be erased (microseconds). It lags behind a clock set ahead."""
         return self._erasing.tell(to_micros(self._clock.now()), elapsed_micros(self._clock))
 
     def keep(self, connection: apsw.Connection, erased_until: int) -> None:
@@ -114,7 +113,7 @@ class ClockSteps:
         """Begin a transaction."""
         step = self._steps.pending()
         if step:
-            # New rows have times of yet another clock: the step before must be done with.
+            # New rows already have times of the new clock, so the previous step must be finished first.
             while self._move is not None:
                 self._go_on(connection)
             self._begin(connection, step)

@@ -1,8 +1,8 @@
 """Group commit: work that arrives while a commit is under way shares the next one.
 
-Statements run on the event loop, in batches; only COMMIT, which waits for the disk, runs in the one writer thread. Two
-threads that both hold Python objects pass the interpreter's lock back and forth at every statement. With the statements
-on the loop a batch costs one hand-over: 5 % more tasks a second measured on one core, and a third more on two.
+Statements run on the event loop, in batches; only COMMIT, which waits for the disk, runs in the writer thread. If a
+thread ran the statements, it and the loop would pass the interpreter's lock back and forth at every statement. This
+way a batch costs one hand-over: 5 % more tasks a second measured on one core, and a third more on two.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _Item(NamedTuple):
 
 
 class GroupCommit:
-    """Runs work on the one writing connection, many items to a transaction, and answers when it is durable.
+    """Runs work on the writing connection, many items per transaction, and answers once they are durable.
 
     Work may raise RequestError before it writes anything: only its caller gets that. After any other error the batch is
     rolled back, and each item is tried alone so that one cannot spoil the others. If the disk is at fault, every caller
@@ -49,8 +49,8 @@ class GroupCommit:
 
     begin: makes the value of each transaction. before_work, before_commit: called in the transaction of a batch, before
     and after its work.
-    A commit counts only if its files are still at their path: `presence` checks before it begins, and again before any
-    caller is answered. While files are lost, nothing is written.
+    A commit counts only if the files are still at their path: `presence` checks this before the commit, and again
+    before any caller is answered. While files are lost, nothing is written.
 
     after_commit: called on the loop with the changes that became durable; after_rollback: on the loop.
     """
@@ -102,7 +102,7 @@ class GroupCommit:
         return future
 
     def look(self) -> None:
-        """Check that the files are in place, unless a commit is under way, which checks by itself."""
+        """Check that the files are in place, unless a commit is under way, which checks them itself."""
         if not self._busy:
             self._presence.look()
 
@@ -113,9 +113,9 @@ class GroupCommit:
             raise self._lost()
 
     async def empty_log(self) -> bool:
-        """Have the next commit move the whole WAL into the database and empty it; return whether it could.
+        """Have the next commit move the whole WAL into the database and empty it; return whether that succeeded.
 
-        Overwritten data stays in the WAL until then. It takes as long as the checkpoints that SQLite does by itself.
+        Overwritten data stays in the WAL until then. This takes as long as SQLite's automatic checkpoints.
         """
         self._empties_log = True
         await self.run(lambda _: None)
@@ -173,7 +173,7 @@ class GroupCommit:
         return True
 
     def _commit_all(self) -> None:
-        """The writer thread: commit, then call back on the loop. A queue costs a tenth of an executor's futures."""
+        """The writer thread: commit, then call back on the loop. An executor's futures cost ten times as much."""
         while (ended := self._to_commit.get()) is not None:
             error: BaseException | None = None
             try:
@@ -204,7 +204,7 @@ class GroupCommit:
         self._next()
 
     def _answer_all(self, batch: list[_Item], results: list[Any]) -> None:
-        """Answer the callers of what was committed; with Unavailable if it went to files that are lost."""
+        """Answer the callers of a commit; with Unavailable if it went to files that are lost."""
         if self._presence.look(thorough=False) is not None:
             results = [self._lost() for _ in batch]
         for item, result in zip(batch, results, strict=True):
@@ -261,7 +261,7 @@ def _apply(work: Work, tx: Transaction) -> Any:
 
 
 def _answer(future: asyncio.Future[Any], result: Any) -> None:
-    if future.done():  # its caller was cancelled; the work is done all the same
+    if future.done():  # its caller was cancelled; the work is stored all the same
         return
     if isinstance(result, BaseException):
         future.set_exception(result)

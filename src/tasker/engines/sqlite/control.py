@@ -33,7 +33,7 @@ Erase = Callable[[Callable[[Transaction], tuple[int, References]]], Awaitable[in
 
 @dataclass
 class SqliteControl:
-    """Implements Control. erase: does work in a transaction, then removes the result files that it names."""
+    """Implements Control. erase: does work in a transaction, then removes the result files that the work returns."""
 
     _clock: Clock
     _read: Reader
@@ -67,7 +67,7 @@ def cancel(tx: Transaction, task_id: UUID) -> Task:
 
 
 def cancel_open(tx: Transaction, task_id: UUID) -> tuple[str, bool]:
-    """Cancel a task as `cancel` does; return its status before, and False if it was terminal: nothing changed."""
+    """Cancel a task as `cancel` does. Return its status before, and whether it was open; else nothing changed."""
     seq, status, *_ = _row(tx, task_id)
     if status == "running":
         tx.execute(QUERIES["request_cancel"], (tx.now, seq))
@@ -111,7 +111,7 @@ def retry(tx: Transaction, task_id: UUID) -> Task:
 
 
 def _check_ties(tx: Transaction, task: Task) -> list[UUID]:
-    """Return what a task must wait for when it runs again. Raises Conflict where other tasks forbid it."""
+    """Return the tasks that a retried task must wait for. Raises Conflict if other tasks forbid the retry."""
     if task.unique_key is not None:
         row = tx.execute(QUERIES["unique_task"], (task.owner or "", task.type, task.unique_key)).fetchone()
         if row is not None:
@@ -164,7 +164,7 @@ def _delete_many(tx: Transaction, *, task_ids: Sequence[UUID]) -> tuple[int, Ref
 def _row(
     tx: Transaction, task_id: UUID
 ) -> tuple[int, str, str | None, int | None, str | None, bytes | None, int | None, int | None]:
-    """Return the columns of a task that decide what may change. Raises NotFound, Expired."""
+    """Return the columns of a task by which changes are allowed or refused. Raises NotFound, Expired."""
     row = tx.execute(QUERIES["status_by_id"], (task_id.bytes,)).fetchone()
     if row is None or is_over(row[-1], tx.now):
         check_not_expired(tx, task_id)

@@ -54,7 +54,7 @@ from tasker.rules.lifecycle import Released, decide
 _log = structlog.get_logger(__name__)
 
 _FEW_EVENTS = 25
-"""Events that are read on the event loop at most: the usual read after a notification brings a few."""
+"""Limit of events that are read on the event loop: the usual read after a notification returns a few."""
 _AFTER_A_FAULT = 0.5
 """Seconds after a failed commit until waiting claims are tried again."""
 _LOOK_EVERY = 1.0
@@ -72,7 +72,7 @@ async def open_sqlite(
     """Open the store at `path` for this process alone: lock, migrate, recover. Close it at the end.
 
     Attempts cut off by the end of an earlier process count as expired at once.
-    spill_over: the largest result, in bytes, that is kept in the file; others have files of their own beside it.
+    spill_over: the largest result, in bytes, that is stored in the database file; larger ones have their own files.
     Raises ConfigError when the store cannot be used, naming what to do; StoreInUse, and Unavailable for a full disk.
     """
     opened = open_database(path)
@@ -178,7 +178,9 @@ class SqliteEngine:
             loaded = await self._results.load(task)
             if loaded is not None:
                 return loaded
-            task = reading(reads.find, self._points, task_id, self._micros())  # was it erased, and its file with it?
+            task = reading(
+                reads.find, self._points, task_id, self._micros()
+            )  # perhaps the task was erased, and its file with it
             if task is not None and task.result is not None and bytes(task.result) == reference:
                 raise lost(reference)
         return task
@@ -190,7 +192,7 @@ class SqliteEngine:
         return await self._read(reads.find_attempts, task_id, self._micros())
 
     async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[model.Event]:
-        if limit <= _FEW_EVENTS:  # the hand-over to the other thread would cost more
+        if limit <= _FEW_EVENTS:  # a hand-over to the reader's thread would cost more
             return reading(reads.find_events, self._points, task_id, after, limit, self._micros())
         return await self._read(reads.find_events, task_id, after, limit, self._micros())
 
@@ -248,12 +250,12 @@ class SqliteEngine:
 
         done = await self._erase(work)
         done = done or await self.journal.prune(limit=limit)
-        if not done and self._has_erased:  # once all is erased: it delays writers
+        if not done and self._has_erased:  # only once everything is erased, because it delays writers
             self._has_erased = not await self._commits.empty_log()
         return done
 
     async def sweep(self, *, limit: int) -> int:
-        """Only parked tasks can become inconsistent: others are in their partition by their row. Remove stray files."""
+        """Unpark tasks that no longer need to wait, the only possible inconsistency, and remove stray files."""
         found = await self._read(self._results.sweep, limit) if self._results.has_left else 0
         if self._partitions.limits.has_parked:
             found += await self._commits.run(lambda tx: self._partitions.unpark_many(tx.connection, tx.now, limit))
@@ -273,7 +275,7 @@ class SqliteEngine:
         return self._listeners.add(listener)
 
     async def _erase(self, work: Callable[[Transaction], tuple[int, References]]) -> int:
-        """Do work that erases, then remove the files that it returns, even if the caller is cancelled meanwhile."""
+        """Do work in a transaction, then remove the files that it returns, even if the caller is cancelled."""
 
         async def erase() -> int:
             done, references = await self._commits.run(work)
@@ -318,7 +320,7 @@ class SqliteEngine:
         self._move_on()
 
     def _settle_later(self) -> None:
-        """Settle the dependants that a transaction has left over, in transactions of their own."""
+        """Settle, in further transactions, the dependants that were too many for one."""
         if self._partitions.unsettled and self._settling is None and self._opened:
             self._settling = asyncio.create_task(self._settle_rest())
 
@@ -346,7 +348,7 @@ class SqliteEngine:
             self._schedule(_AFTER_A_FAULT)
 
     def _move_on(self) -> None:
-        """Go on with following a step of the clock, even if no other work comes."""
+        """Run the transactions that a step of the clock needs, even if there is no other work."""
         if self._steps.is_moving and self._opened and not self._moving:
             self._moving = True
             self._loop.call_soon(self._move)
@@ -367,7 +369,7 @@ class SqliteEngine:
         self._timer = self._loop.call_later(seconds, self._look)
 
     def _look_at_files(self) -> None:
-        """Check now and from now on, so that a loss is noticed and logged while nothing is written."""
+        """Check the files regularly, so that a loss is noticed and logged while nothing is written."""
         self._next_look = self._loop.call_later(_LOOK_EVERY, self._look_at_files)
         self._commits.look()
 

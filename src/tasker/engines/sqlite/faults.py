@@ -1,4 +1,4 @@
-"""Errors of SQLite: which are faults of the disk or the machine, and the errors that callers get for them."""
+"""Classify SQLite's errors: faults of the disk or the machine become Unavailable for the caller."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TAKEN = frozenset((apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMAR
 
 
 def is_taken(error: Exception) -> bool:
-    """Return whether a row was refused because another has its unique value."""
+    """Return whether the error is a violated unique constraint."""
     return getattr(error, "extendedresult", None) in _TAKEN
 
 
@@ -42,7 +42,7 @@ def refusal_of(error: BaseException) -> BaseException:
 
 
 def reading(query: Callable[..., T], *arguments: object) -> T:
-    """Run a query. Raises Unavailable for a fault of ENVIRONMENT."""
+    """Convert faults of ENVIRONMENT in a query to Unavailable."""
     try:
         return query(*arguments)
     except ENVIRONMENT as error:

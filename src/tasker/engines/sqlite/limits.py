@@ -18,13 +18,13 @@ from tasker.engines.sqlite.sql import QUERIES
 from tasker.model.queues import QueueSettings, QueueState, Rate, Slot
 
 _UNTIL_CHANGE = 1 << 62
-"""The time at which a gate opens that only a change can open: settings, or the end of an attempt."""
+"""Stands for the opening time of a gate that does not open by time, only by new settings or an ended attempt."""
 
 FindDue = Callable[[apsw.Connection, Partition, int, int], list[Row]]
 
 
 class Limits:
-    """Gates of limited queues, made anew in each transaction, and the partitions known to be behind shut gates."""
+    """The gates of limited queues, made in each transaction, and the partitions known to be behind shut gates."""
 
     def __init__(self) -> None:
         self._settings: dict[str, QueueSettings] = {}
@@ -51,7 +51,7 @@ class Limits:
         return self._settings
 
     def of(self, queue: str) -> QueueSettings:
-        """Return the settings of a queue, as far as they are loaded."""
+        """Return the loaded settings of a queue; without any, the defaults."""
         return self._settings.get(queue) or QueueSettings(name=queue)
 
     def begin(self, now: int) -> set[Partition]:
@@ -75,7 +75,7 @@ class Limits:
 
     @property
     def opens_at(self) -> int | None:
-        """When the next gate opens by time (microseconds); None if none does."""
+        """When the next gate opens by time alone (microseconds); None if none does."""
         times = (until for shut in self._shut.values() for until in shut.values() if until < _UNTIL_CHANGE)
         return min(times, default=None)
 
@@ -115,7 +115,9 @@ class Limits:
                 self.has_parked = True
             if is_cut or not blocked or len(found) < window:
                 break
-            if not last and not passing:  # there may be more behind those: go on with the next transaction
+            if (
+                not last and not passing
+            ):  # tasks that may start can follow the parked ones: continue in the next transaction
                 self._note_shut(partitions, self._now)
             window *= 2
         if not passing:
@@ -150,7 +152,7 @@ class Limits:
         return found
 
     def admit_suspect(self, connection: apsw.Connection, one: Candidate) -> bool:
-        """Let a suspect start if it may; return whether it may."""
+        """Tell whether a suspect may start; if so, spend its slot and tokens."""
         gate = self.gate(connection, one.queue)
         self._count_keys(connection, gate, [one])
         if gate.admit(one):
@@ -164,7 +166,7 @@ class Limits:
         return connection.execute(query, slot._asdict() | {"now": now, "limit": limit}).fetchall()
 
     def unpark_many(self, connection: apsw.Connection, now: int, limit: int) -> list[Row]:
-        """Put back parked tasks whose key has a free slot, at most `limit`: after a new limit, or a manual change."""
+        """Put back parked tasks whose key has a free slot, at most `limit`: after a new limit or a manual change."""
         rows: list[Row] = []
         keys: list[Row] = connection.execute(QUERIES["parked_keys"]).fetchall()
         self.has_parked = bool(keys)
@@ -186,7 +188,7 @@ def running_with_key(connection: apsw.Connection, slot: Slot) -> int:
 
 
 def read_states(connection: apsw.Connection, now: int, names: Collection[str] | None) -> list[QueueState]:
-    """Return the state of the queues with settings; only of these, if names are given."""
+    """Return the state of the queues with settings; only of those named, if names are given."""
     rows: list[Row] = connection.execute(QUERIES["queues"]).fetchall()
     among = None if names is None else frozenset(names)
     return [_state_of(connection, row, now) for row in rows if among is None or row[0] in among]

@@ -1,7 +1,7 @@
-"""The queue partitions (a queue and a type) of pending tasks: which of them may hold a due task.
+"""The queue partitions (a queue and a type) that may have a due task.
 
-That is remembered, so that a transaction asks the table only about those. The tasks themselves are not in memory: a
-million may be pending.
+They are kept in memory, so that a transaction queries only these. The tasks themselves are not in memory: a million may
+be pending.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from tasker.engines.sqlite.sql import QUERIES
 from tasker.rules.lifecycle import MAX_INTERRUPTIONS
 
 SETTLED_AT_ONCE = 200
-"""Dependants that one transaction settles: its statements run on the event loop."""
+"""Limit of the dependants that one transaction settles: its statements run on the event loop."""
 ABOVE_ALL = 1 << 31
-"""Above every priority."""
+"""Larger than any priority."""
 _ABOVE_ALL_ROWS = (1 << 63) - 1
 _STAY_AT_ONCE = 500
-"""Tasks that one transaction looks at after the wall clock was set back."""
+"""Limit of the tasks that one transaction checks after the wall clock was set back."""
 
 
 class Partitions:
-    """What is known of the partitions from transaction to transaction.
+    """What one transaction knows about the partitions from earlier ones.
 
     limits: the limits of their queues. unsettled: tasks that have ended and whose dependants still wait.
     left_to_settle: dependants that the transaction under way may still settle.
-    bounds: the partitions that may hold a due task. has_suspects: whether a suspect may be pending.
-    due_until: the time by which tasks are known to be due while the store follows a step of the wall clock, in
-    microseconds; None: the time of the clock.
+    bounds: the partitions that may have a due task. has_suspects: whether a suspect may be pending.
+    due_until: while the store follows a step of the wall clock, the time up to which tasks count as due, in
+    microseconds; None for the current time.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -68,7 +68,7 @@ class Partitions:
             self.bounds.add((queue, type_), UNKNOWN if priority is None else (-priority, due_at, 0))
 
     def ended(self, connection: apsw.Connection, now: int, queue: str, owner: str, key: Any) -> None:
-        """Note that a task has ended, pending or running: a slot of its queue, or that of its key, is free."""
+        """Note that a pending or running task has ended: a slot of its queue or its key may be free."""
         self._add(self.limits.slot_freed(queue))
         if key is not None and self.limits.has_parked:
             slot = self.limits.of(queue).slot(owner, str(key))
@@ -90,21 +90,21 @@ class Partitions:
         self._has_new_settings = True
 
     def clock_was_set(self, until: int | None, is_moving: bool) -> None:
-        """Note that the wall clock was set, and whether the store still follows: nothing remembered holds any more.
+        """Note that the wall clock was set, and whether stored times are still being moved; forget everything known.
 
-        until: see `due_until`. Tasks that wait for others wait on until all is done, for their delay may be one of the
-        old clock.
+        until: see `due_until`. Dependants are not settled until all rows are moved: their delays may still be times of
+        the old clock.
         """
         self.due_until, self._is_moving = until, is_moving
         self.forget()
         self._latest = to_micros(self._clock.now())
 
     def committed(self) -> None:
-        """The transaction is durable: the next one may settle as many dependants again."""
+        """Note that the transaction is durable: the next one may settle SETTLED_AT_ONCE dependants again."""
         self.left_to_settle = 0 if self._is_moving else SETTLED_AT_ONCE
 
     def forget(self) -> None:
-        """The transaction was rolled back: what it saw may not be so. Look at the table again."""
+        """Note that the transaction was rolled back: what it has noted may be wrong, so read the table again."""
         self.committed()
         self._is_loaded = False
 
@@ -119,13 +119,13 @@ class Partitions:
         return self._staying is not None
 
     def next_time(self) -> int | None:
-        """Return the time (microseconds) of the next change by time alone: a due task, a gate, an overdue deadline."""
+        """Return when (microseconds) the next task becomes due, gate opens or deadline passes; None if nothing does."""
         overdue = self._next_deadline if self._next_deadline is None or self._next_deadline <= self._latest else None
         times = (time for time in (self._next_due, self.limits.opens_at, overdue) if time is not None)
         return min(times, default=None)
 
     def is_current(self, queue: str, now: int) -> bool:
-        """Return whether `bounds` says all of a queue without limits, so that no look at the table is needed."""
+        """Return whether `bounds` is up to date for a queue without limits, so that no query is needed."""
         is_loaded = self._is_loaded and not self._has_new_settings
         return is_loaded and not self.limits.holds(queue) and not self._has_due(now)
 
@@ -142,7 +142,7 @@ class Partitions:
         self._add(self.limits.begin(now))
 
     def refresh(self, connection: apsw.Connection, now: int) -> None:
-        """Bring up to date which partitions may hold a due task."""
+        """Update `bounds`: the partitions that may have a due task."""
         if now < self._latest:
             self._is_loaded = False
         self._latest = now
@@ -155,7 +155,7 @@ class Partitions:
             self._add(self.limits.load(connection))
             self._has_new_settings = False
         if not self._is_loaded:
-            # The wall clock may have been set back, now or while no process ran: what was due stays due.
+            # The wall clock may have been set back, now or while no process ran: due tasks stay due.
             self._staying = self._stay_due(connection, now)
             self._find_all(connection)
             self.read_next_deadline(connection)
@@ -172,7 +172,7 @@ class Partitions:
         self._next_due = connection.execute(QUERIES["next_due"], (now,)).get
 
     def _stay_due(self, connection: apsw.Connection, now: int) -> Iterator[bool]:
-        """Have queued tasks stay due by `now`, a batch for each transaction: true while there may be more."""
+        """Keep queued tasks due at `now`, one batch per transaction; yield True while there may be more."""
         for queue, type_, priority in _levels(connection):
             after = now, _ABOVE_ALL_ROWS
             while True:
@@ -188,7 +188,7 @@ class Partitions:
                 yield True
 
     def _find_all(self, connection: apsw.Connection) -> None:
-        """Find every partition, with the first task in it, due or not: one seek for each."""
+        """Find every partition and its first task, due or not, with one seek each."""
         self.bounds.clear()
         partition: Partition = ("", "")
         while (row := connection.execute(QUERIES["next_partition_head"], partition).fetchone()) is not None:
@@ -208,7 +208,7 @@ class Partitions:
 
 
 def _levels(connection: apsw.Connection) -> Iterator[tuple[str, str, int]]:
-    """Find every priority of every partition as (queue, type, priority): one seek for each."""
+    """Find every priority of every partition as (queue, type, priority), with one seek each."""
     partition: Partition = ("", "")
     while (row := connection.execute(QUERIES["next_partition"], partition).fetchone()) is not None:
         partition = row[0], row[1]

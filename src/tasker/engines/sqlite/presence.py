@@ -1,4 +1,4 @@
-"""Check that the files which SQLite has open are still those at their path.
+"""Check that the files which SQLite has open are still the ones at their paths.
 
 A file that is deleted, moved or replaced stays open, and SQLite goes on writing to it: such commits succeed, and are
 lost once the process ends. Only `os.stat` is used: opening a file would drop SQLite's locks on it (storage.py).
@@ -47,7 +47,7 @@ class Presence:
     def look(self, *, thorough: bool = True) -> str | None:
         """Return what is wrong with the files and what to do; None if they are in place. Takes some microseconds.
 
-        thorough: check the shared-memory file as well. No acknowledged write depends on that one.
+        thorough: check the shared-memory file as well, on which no acknowledged write depends.
         """
         before, self.lost = self.lost, self._find_fault(thorough)
         if self.lost is not None and before is None:
@@ -80,7 +80,7 @@ class Presence:
         is_log_cut = frames > 0 and log < _WAL_HEADER + frames * (_FRAME_HEADER + self._page_size)
         if not is_cut and not is_log_cut:
             return None
-        self._sizes = before  # so that the next check finds it again
+        self._sizes = before  # keep the old size, so that the next check finds the fault again
         return self._describe(self._database if is_cut else self._log, "was cut short by another program")
 
     def _describe_missing(self, file: _File, error: OSError) -> str:
@@ -95,7 +95,7 @@ class Presence:
         return f"{os.path.basename(file.path)} in the data folder {what}; {advice}"
 
     def _save_log(self) -> None:
-        """Move what only an unlinked log still has into the database, so that kill -9 cannot lose it."""
+        """Move the content of an unlinked WAL into the database, so that kill -9 cannot lose it."""
         if not _is_in_place(self._database) or _is_in_place(self._log):
             return
         try:

@@ -1,4 +1,4 @@
-"""The reader: queries that may take long run in a thread and on a connection of their own, beside the writer."""
+"""The reader: runs long queries in its own thread and on its own connection, in parallel with the writer."""
 
 from __future__ import annotations
 

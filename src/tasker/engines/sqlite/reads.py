@@ -67,7 +67,7 @@ def page_query(columns: str, where: TaskFilter, cursor: str | None, now: int, li
     condition, values = _condition(where, cursor, now, limit)
     statuses = where.status or tuple(Status)
     if all(status in _INDEX_OF for status in statuses):
-        # Few tasks have these statuses, of many in all: each status has an index of its own, and the few are sorted.
+        # Only a few of many tasks have these statuses: each status has its own index, and the few results are sorted.
         each = [
             _NEWEST.format(
                 index=_INDEX_OF[status],
@@ -85,7 +85,7 @@ def page_query(columns: str, where: TaskFilter, cursor: str | None, now: int, li
 
 
 def _loaded(connection: apsw.Connection, task: Task, now: int, results: Results) -> Task | None:
-    """Return a task with its result, or without if the file is lost; None if the task was erased meanwhile."""
+    """Return a task with its result, or without if the result's file is lost; None if the task was erased meanwhile."""
     if not is_reference(task.result):
         return task
     reference = bytes(task.result or b"")
@@ -109,7 +109,7 @@ def count_query(where: TaskFilter, now: int) -> tuple[str, list[Any]]:
         )
         for status in where.status or tuple(Status)
     ]
-    # The last condition names values that the rest may not use: a query must name all values that it is given.
+    # The last condition only names values: a query must use every value that it is given, and the rest may not.
     query = f"SELECT sum(number), max(newest) FROM ({' UNION ALL '.join(each)}) WHERE ?1 + ?2 IS NOT NULL"  # noqa: S608
     return query, values
 

@@ -1,7 +1,7 @@
-"""Large results: each has a file beside the database, and the task's row refers to it.
+"""Large results: each is a file next to the database, and the task's row refers to it.
 
 A file's name ends with a digest of its content: a file that a person or the disk has changed is never returned as a
-result. Names are checked wherever a reference is followed, for the database too can be changed by hand.
+result. Names are checked wherever a reference is followed, as the database can also be changed by hand.
 
 A file and its name are on disk before the row that refers to it is committed, and it is removed once the row's erasure
 is durable: no row ever refers to a file that does not exist. A crash in between leaves a file without a row; files that
@@ -38,7 +38,7 @@ DEFAULT_OVER = 256 << 10
 _MARK = b"\0"
 """The first byte of a reference; no JSON text begins with it."""
 _NAME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{12}(?:\.(?P<digest>[0-9a-f]{16}))?")
-"""The task, a random part, and the digest; files of earlier versions have no digest."""
+"""A file's name: the task's id, a random part, and the digest, which files of earlier versions lack."""
 _DIGEST_LENGTH = 16
 _NO_NAME = "(no name of a result's file)"
 _THREADS = 2
@@ -67,9 +67,9 @@ class Results:
 
     @contextlib.asynccontextmanager
     async def kept(self, lease: Lease, result: bytes) -> AsyncIterator[Stored]:
-        """Write the result of an attempt, and remove it at the end unless `is_stored` was set.
+        """Write an attempt's result to a file; remove it at the end of the block unless `is_stored` was set.
 
-        After a failed commit it stays for the next try: after a power cut the commit may turn out to be stored.
+        After a failed commit the file stays for the next try: after a power cut the commit may turn out to be stored.
         """
         key = lease, hash(result)
         reference = self._unsure.pop(key, None) or await self.write(lease.task_id, result)

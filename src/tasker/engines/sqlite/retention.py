@@ -1,4 +1,4 @@
-"""Erase tasks: for their clients, and when they have expired. Tombstones of those that expired."""
+"""Erase tasks, for their clients or when they expire, and keep tombstones of expired ones."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tasker.model.keeping import FOREVER, KEEP_TOMBSTONES_FOR
 
 _AT_LEAST = KEEP_TOMBSTONES_FOR // MICROSECOND
 _STEP = 0.002
-"""Seconds that one step may take on the event loop: submissions wait meanwhile."""
+"""Time limit in seconds of one step on the event loop: submissions wait meanwhile."""
 _STEP_SIZE = 1 << 20
-"""Bytes of tasks after which a step ends: all of them are overwritten, on disk."""
+"""Bytes of tasks after which a step ends: it overwrites all of them on disk."""
 _SPARE_PAGES, _SPARE_SHARE = 256, 10
 """Free pages kept in the file for new tasks: 256, or a tenth of the file, whichever is larger."""
 
@@ -32,7 +32,7 @@ References = list[bytes]
 
 
 def erase(tx: Transaction, seq: int, task_id: bytes) -> References:
-    """Erase a task with all that belongs to it, except its idempotency keys: the one place that knows what does."""
+    """Erase a task and all its rows in other tables, except idempotency keys. No other code erases tasks."""
     for query in ("delete_tags", "delete_attempts", "delete_events"):
         tx.execute(QUERIES[query], (seq,))
     for query in ("delete_task_secrets", "delete_task_deliveries", "delete_task_webhooks"):
@@ -50,7 +50,7 @@ def delete(tx: Transaction, seq: int, task_id: UUID) -> References:
 
 
 def prune(tx: Transaction, now: int, limit: int) -> tuple[int, References]:
-    """Erase a step of what has expired at `now` (microseconds); return how much was done."""
+    """Erase some rows that have expired at `now` (microseconds); return how much was done."""
     references: References = []
     until = perf_counter() + _STEP
     tx.execute(QUERIES["prune_keys"], (now, limit))
@@ -67,7 +67,7 @@ def _prune_tasks(tx: Transaction, now: int, limit: int, until: float, references
     for seq, task_id, length in rows:
         tx.execute(QUERIES["delete_some_events"], (seq, limit))
         done += 1
-        if tx.connection.changes() >= limit:  # it may have more: the next step goes on
+        if tx.connection.changes() >= limit:  # the task may have more events: the next step continues
             break
         tx.execute(QUERIES["bury"], {"seq": seq, "at_least": _AT_LEAST})
         tx.execute(QUERIES["outlive_task"], (task_id,))
@@ -110,7 +110,7 @@ def find_tombstone(connection: apsw.Connection, task_id: UUID, now: int) -> Tomb
 
 
 def check_not_expired(tx: Transaction, task_id: UUID) -> None:
-    """Raise Expired if there was such a task."""
+    """Raise Expired if the task existed and has expired."""
     tombstone = find_tombstone(tx.connection, task_id, tx.now)
     if tombstone is not None:
         raise Expired.of(task_id, tombstone.expired_at)

@@ -1,4 +1,4 @@
-"""Convert rows to values and back. sql.py has the order of the columns."""
+"""Convert rows to values and back. sql.py defines the order of the columns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tasker.model import Attempt, Claim, Draft, Event, Reason, Status, Task
 
 Row = tuple[Any, ...]
 PARKED = 1 << 60
-"""The bit of `due_at` that keeps a task from being claimed until a slot of its concurrency key is free."""
+"""The bit of `due_at` that marks a parked task, which waits for a free slot of its concurrency key."""
 
 _tags = msgspec.json.Decoder(list[str])
 _NO_EXTRA: dict[str, Any] = {}
@@ -54,7 +54,7 @@ def _moment(micros: int | None) -> datetime | None:
 
 
 def tags_of(text: str) -> tuple[str, ...]:
-    """Return the tags in their column."""
+    """Return the tags in the column `tags`."""
     return tuple(_tags.decode(text)) if text != "[]" else ()
 
 

@@ -1,4 +1,4 @@
-"""The database file: where it may be, which process has it, how it is opened and migrated.
+"""The database file: check its place, lock it for one process, open and migrate it.
 
 The file itself is only ever opened by SQLite: POSIX drops a process's locks on a file when any descriptor of it is
 closed, and later commits could be lost (sqlite.org/howtocorrupt.html, 2.2).
@@ -35,7 +35,7 @@ _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "9p", "afs", "ceph"
 
 
 class HolderLock:
-    """A lock for one process at a time: an flock on a file beside the database, which also names the holder."""
+    """A lock for one process at a time: an flock on a file next to the database, which also names the holder."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -59,7 +59,7 @@ class HolderLock:
         os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode())
 
     def _open(self) -> int:
-        """Open the file, but never through a link: it is overwritten. Raises ConfigError, OSError."""
+        """Open the file, but never through a link, because it is overwritten. Raises ConfigError, OSError."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         if self._path.is_symlink() or (self._path.exists() and not self._path.is_file()):
             raise ConfigError(f"{self._path}: expected a plain file, got a link, a folder or the like: remove it")
@@ -93,7 +93,7 @@ def prepare_folder(folder: Path) -> None:
 
 
 def warn_of_others(database: Path) -> None:
-    """Log each place where another user could change or replace the database, and so make the service run code."""
+    """Log each path by which another user could change or replace the database, and so make the service run code."""
     folder = database.parent.resolve()
     own = [folder / name for name in (database.name, f"{database.name}-wal", f"{database.name}-shm", "results")]
     for place in (*folder.parents, folder, *own):
@@ -128,7 +128,7 @@ def check_space(folder: Path) -> None:
 
 
 def probe(tx: Transaction) -> None:
-    """Write a value, to prove that the store takes it."""
+    """Write a value, to prove that the database can be written."""
     tx.execute(QUERIES["probe"], (tx.now,))
 
 

@@ -24,7 +24,7 @@ from tasker.model import Change, Claim, Draft, Receipt, Status
 
 
 def insert(tx: Transaction, draft: Draft, waiting: Waiters | None = None) -> Receipt:
-    """Store a draft, unless another task answers for it. waiting: claims of which one may take the task at once."""
+    """Store a draft, unless another task answers for it. waiting: waiting claims, one of which may take the task."""
     key = draft.idempotency
     if key is not None:
         known = tx.execute(QUERIES["find_key"], (key.key, tx.now)).fetchone()
@@ -51,7 +51,7 @@ def _insert_tied(tx: Transaction, draft: Draft) -> Receipt:
         return Receipt(draft.task_id, "refused", refusal=draft.refusal)
     if ties.replaces is not None:
         cancel_open(tx, ties.replaces)
-        ties = find_ties(tx, draft)  # the cancel may have ended what the draft depends on
+        ties = find_ties(tx, draft)  # the cancelled task may be one that the draft depends on
     seq = _insert(tx, draft, None)
     _keep_key(tx, draft, draft.task_id)
     if ties.waits_for:
@@ -106,7 +106,7 @@ def _insert_running(tx: Transaction, draft: Draft, taker: Waiter, steady: int) -
 
 
 def _keep_key(tx: Transaction, draft: Draft, task_id: UUID) -> None:
-    """Store a draft's idempotency key. If another task answers, there is no reply: the answer is that task then."""
+    """Store a draft's idempotency key. If another task answers, keep no reply: a replay answers with that task."""
     key = draft.idempotency
     if key is not None:
         reply = key.reply if task_id == draft.task_id else b""
@@ -114,7 +114,7 @@ def _keep_key(tx: Transaction, draft: Draft, task_id: UUID) -> None:
 
 
 def _check_free(tx: Transaction, task_id: UUID) -> None:
-    """Raise Conflict if a chosen id belongs to a task, Expired if it did."""
+    """Raise Conflict if a chosen id belongs to a task, Expired if it belonged to one."""
     check_not_expired(tx, task_id)
     if tx.execute(QUERIES["status_by_id"], (task_id.bytes,)).fetchone():
         raise id_taken(task_id)

@@ -1,4 +1,4 @@
-"""The rows of shared stores in SQLite. Statements never wait, so that a store's coroutine runs to its end at once."""
+"""The rows of shared stores in SQLite. Statements never wait, so a store's coroutine runs to its end in one step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TABLES = {shape: Table(shape, "main", _OWN) for shape in (*SHAPES, USAGE_ROWS)}
 
 
 class SqliteRows(Rows):
-    """now: microseconds. tx: the transaction; a read has none."""
+    """Implements `Rows`. now: microseconds. tx: the transaction; None for a read."""
 
     tx: Transaction
 
@@ -46,7 +46,7 @@ class SqliteRows(Rows):
             self.tx = tx
 
     async def lock(self, kind: int, name: str) -> None:
-        """Nothing: there is one writer."""
+        """Do nothing: there is only one writer."""
 
     async def _fetch(self, text: str, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         return self._connection.execute(text, self._bound(values)).fetchall()

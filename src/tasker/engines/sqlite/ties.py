@@ -1,4 +1,4 @@
-"""What ties a task to others (cache keys, unique keys, dependencies), and deadlines."""
+"""Ties between tasks (cache keys, unique keys, dependencies), and deadlines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NEVER = to_micros(NEVER)
 
 
 def find_ties(tx: Transaction, draft: Draft) -> Ties:
-    """Look at the tasks that a draft is tied to. Write nothing."""
+    """Find the tasks that a draft is tied to. Write nothing."""
     if draft.cache_key is not None:
         cached = _cached(tx, draft.cache_key, tx.now - draft.cache_for // MICROSECOND)
         if cached is not None:
@@ -78,7 +78,7 @@ def wait_for(tx: Transaction, seq: int, others: Sequence[UUID]) -> None:
 def find_open_dependencies(
     tx: Transaction, depends_on: Sequence[UUID], *, may_miss: bool = True
 ) -> tuple[list[UUID], UUID | None]:
-    """Return the dependencies that are open, and one that failed or was cancelled, if any (then no open ones).
+    """Return the open dependencies and None; or, if a dependency failed or was cancelled, [] and that dependency.
 
     may_miss: whether a dependency that no longer exists counts as completed, not as failed.
     """
@@ -137,7 +137,7 @@ def settle_dependants(tx: Transaction, ended: UUID, status: Status, error: TaskP
 
 
 def settle_rest(tx: Transaction) -> list[UUID]:
-    """Go on with the tasks in `partitions.unsettled`; return those that are settled."""
+    """Continue with the tasks in `partitions.unsettled`; return those that are settled now."""
     done: list[UUID] = []
     for other in tuple(tx.partitions.unsettled):
         if tx.partitions.left_to_settle < 1:
@@ -157,7 +157,7 @@ def find_unsettled(connection: apsw.Connection) -> list[UUID]:
 
 
 def _release(tx: Transaction, seq: int) -> None:
-    """Let a task be claimed if it waits for no other task."""
+    """Make a task claimable if it waits for no other task any more."""
     if tx.execute(QUERIES["any_dependency"], (seq,)).fetchone() is not None:
         return
     row: Row | None = tx.execute(QUERIES["release"], {"now": tx.now, "seq": seq}).fetchone()
@@ -169,7 +169,7 @@ def _release(tx: Transaction, seq: int) -> None:
 
 
 def fail_pending(tx: Transaction, seq: int, error: TaskProblem) -> Row | None:
-    """Fail a pending task that will have no attempt.
+    """Fail a pending task without an attempt.
 
     Return its id, whether others depend on it, its queue, owner and concurrency key; None if it is not pending.
     """

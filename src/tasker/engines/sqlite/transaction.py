@@ -1,4 +1,4 @@
-"""The transaction under way: its connection and time, and what its work gathers for the end."""
+"""The transaction under way: its connection and time, and what is gathered to be written at its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasker.model import Change
 
 T = TypeVar("T")
 DayTally: TypeAlias = Tally[tuple[int, str, str]]
-"""By day since 1970, owner and type."""
+"""Usage by day since 1970, owner and type."""
 _DAY = 86_400_000_000
 
 
@@ -42,9 +42,9 @@ class Transaction:
         self.changes: list[Change] = []
 
     def finish(self) -> None:
-        """Write what the work has gathered, as the last statements of the transaction.
+        """Write the gathered journal and usage, as the last statements of the transaction.
 
-        Usage: an update takes half the time of an insert that would become one, and a row is new once a day.
+        Usage is updated first and inserted if no row exists, which happens once a day: an upsert takes twice as long.
         """
         for day, owner, type_, *figures in self.tally.take():
             self.execute(QUERIES["add_usage"], (*figures, day, owner, type_))
@@ -66,5 +66,5 @@ class Write(Protocol):
 
 
 def day_of(micros: int) -> int:
-    """Return the day since 1970, in UTC, of a moment."""
+    """Return the UTC day of a time, counted from 1970."""
     return micros // _DAY

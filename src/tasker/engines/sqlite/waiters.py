@@ -1,4 +1,4 @@
-"""Claims that wait: they are served inside the transactions that bring tasks, and answered when these are durable."""
+"""Waiting claims: served inside the transactions that add tasks, and answered once these are durable."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tasker.model import Change, Claim, Status
 
 OVERDUE_AT_ONCE = 200
 _LOOK_AGAIN = 1.0
-"""Seconds between looks at the clock while a task waits for its moment: the wall clock may be set."""
+"""Seconds between looks at the clock while a task waits for its time: the wall clock may be set."""
 
 
 class Waiter:
-    """One call of claim: what it asks for, and the future that its tasks go to."""
+    """A waiting call of `claim`: its request, and the future that gets its tasks."""
 
     __slots__ = ("future", "given_up", "has_looked", "names", "queues", "request", "served", "types")
 
@@ -42,19 +42,19 @@ class Waiter:
         return type_ in self.types and (self.queues is None or queue in self.queues)
 
     def give_up(self) -> None:
-        """Its time is up: answer with nothing, once it has looked at least once."""
+        """End the wait: answer with no tasks, once it was served at least once."""
         self.given_up = True
         self.settle()
 
     def settle(self) -> bool:
-        """Answer with nothing if its time is up and nothing was found; return whether it has its answer."""
+        """Answer with no tasks if its time is up and none was found; return whether it was answered."""
         if self.given_up and self.has_looked and not self.served and not self.future.done():
             self.future.set_result([])
         return self.future.done()
 
 
 class Waiters:
-    """The calls of claim that wait. `serve` runs inside a transaction, `deliver` when it is durable."""
+    """The waiting calls of `claim`. `serve` runs inside a transaction, `deliver` once it is durable."""
 
     def __init__(self, clock: Clock, partitions: Partitions) -> None:
         self._clock = clock
@@ -66,21 +66,21 @@ class Waiters:
         return bool(self._waiting)
 
     def join(self, waiter: Waiter) -> None:
-        """Serve `waiter` from now on, from tasks that are already due first."""
+        """Serve `waiter` from the next transaction on."""
         self._waiting.append(waiter)
 
     def leave(self, waiter: Waiter) -> None:
-        """Take `waiter` out, if it is still waiting."""
+        """Remove `waiter`, if it is still waiting."""
         if waiter in self._waiting:
             self._waiting.remove(waiter)
 
     @property
     def steady(self) -> int:
-        """The monotonic clock, in microseconds: leases are counted by it, for they end with the process."""
+        """The monotonic clock in microseconds, by which leases are counted, as they end with the process."""
         return monotonic_micros(self._clock)
 
     def seconds_to_next(self) -> float | None:
-        """Return when to look again; None if no worker waits, or no task for its moment."""
+        """Return the seconds until the next look; None if no claim waits, or no task for its time."""
         if self._waiting and self._partitions.has_more_to_do:
             return 0.0
         time = self._partitions.next_time()
@@ -104,7 +104,9 @@ class Waiters:
             return
         partitions, now = self._partitions, tx.now
         partitions.refresh(tx.connection, now)
-        if partitions.has_overdue(now):  # of those beyond OVERDUE_AT_ONCE none starts: the next transaction goes on
+        if partitions.has_overdue(
+            now
+        ):  # overdue tasks beyond OVERDUE_AT_ONCE do not start: the next transaction fails them
             fail_overdue(tx, OVERDUE_AT_ONCE)
             partitions.read_next_deadline(tx.connection)
         partitions.open_gates(now)
@@ -122,7 +124,7 @@ class Waiters:
         partitions.limits.end(tx.connection)
 
     def _claim(self, tx: Transaction, waiter: Waiter, due: int) -> list[Claim]:
-        """Start the attempts that `waiter` gets, of tasks that are due by `due` (microseconds)."""
+        """Start the attempts for `waiter`, of tasks that are due at `due` (microseconds)."""
         request, partitions = waiter.request, self._partitions
         seqs: list[int] = []
         if request.suspects > 0 and partitions.has_suspects:
@@ -134,16 +136,16 @@ class Waiters:
         return [claim for claim in started_now if claim is not None]
 
     def close(self) -> None:
-        """Answer every waiter with nothing."""
+        """Answer every waiter with no tasks."""
         for waiter in self._waiting:
             waiter.has_looked = True
             waiter.give_up()
         self._waiting = []
 
     def deliver(self) -> tuple[list[Change], list[Claim]]:
-        """Hand out what was served, now that it is durable.
+        """Answer the served waiters, now that their claims are durable.
 
-        Returns the changes that it made, and the claims whose caller has gone meanwhile: they must be given back.
+        Return the changes to notify of, and the claims whose caller has gone meanwhile, which must be given back.
         """
         served, self._served = self._served, []
         changes: list[Change] = []
@@ -157,7 +159,7 @@ class Waiters:
         return changes, abandoned
 
     def take_back(self) -> None:
-        """The transaction was rolled back: the waiters wait again, unless their time is up."""
+        """After a rollback let the served waiters wait again, unless their time is up."""
         waiters = self._served + self._waiting
         for waiter in waiters:
             waiter.served = []

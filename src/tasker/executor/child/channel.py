@@ -22,7 +22,7 @@ SIGNALS = tuple(number for number in map(int, signal.valid_signals()) if number 
 class Undisturbed:
     """A context in which no signal handler runs in this thread; one that is due runs before or after.
 
-    A handler that raises would leave half a frame in the socket, and one that sends would wait for our lock for ever.
+    A handler that raises would leave half a frame in the socket; one that sends would deadlock on our lock.
     """
 
     __slots__ = ("_blocked",)
@@ -91,7 +91,7 @@ class Channel:
         return cancel is not None and (cancel.task_id, cancel.attempt) == (run.task_id, run.attempt)
 
     def _take(self, flags: int) -> bool:
-        """Read once; return False at the end of the stream, or when `flags` say not to wait and nothing has come."""
+        """Read once; return False at the end of the stream, or if nothing has come and `flags` forbid waiting."""
         assert self._socket is not None
         try:
             data = self._socket.recv(CHUNK, flags)
@@ -105,7 +105,7 @@ class Channel:
         return bool(data)
 
     def _forget(self) -> None:
-        self._receiving = Lock()  # its holder is not in this process
+        self._receiving = Lock()  # the thread that held the lock does not exist in this process
         if self._socket is not None:
             self._socket.close()
             self._socket = None

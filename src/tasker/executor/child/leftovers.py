@@ -1,4 +1,4 @@
-"""What an attempt has left running or open. None of it can be taken from its owner safely."""
+"""Find what an attempt has left running or open. None of it can be ended or closed safely."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import threading
 import time
 
 END_WITHIN = 0.1
-"""Seconds that threads get which are about to end: a pool that was shut down without waiting, say."""
+"""Seconds that threads get to end by themselves, after a pool was shut down without waiting, say."""
 MANY_FILES = 100
-"""Open files that attempts may leave to the next ones: connections and models are kept on purpose."""
+"""Limit of the files that attempts may leave open: connections and models are kept on purpose."""
 
 
 class OwnChildren:
@@ -35,7 +35,7 @@ class OwnChildren:
 
 
 class Threads:
-    """Python threads beside the main one. `take` accepts those that run now: the tasks' modules started them."""
+    """Python threads besides the main one. `take` accepts those that run now: the tasks' modules started them."""
 
     def take(self) -> None:
         self._own = set(threading.enumerate())
@@ -55,7 +55,7 @@ class Threads:
 
 
 class OpenFiles:
-    """Open descriptors. Files that nothing refers to any more are closed; others stay open, within reason.
+    """Open descriptors. Unreferenced files are closed; up to MANY_FILES others stay open.
 
     A child is replaced when one of them holds a lock that excludes others, or when they have become many.
     """
@@ -69,7 +69,7 @@ class OpenFiles:
         self._clean = self._count = self._measure()
 
     def left(self) -> list[str]:
-        """Name what must not stay open."""
+        """Name the files that must not stay open."""
         count = self._measure()
         if count > self._count:
             gc.collect()

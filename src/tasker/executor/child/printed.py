@@ -1,4 +1,4 @@
-"""What a task prints and logs becomes frames, a line each, so that the service can name the task in its log."""
+"""Send what a task prints and logs as frames, one per line, so that the service can name the task in its log."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Capture:
         self._buffers = [io.BufferedWriter(printed) for printed in self._printed]
         self._streams = [_text_file(cast(BinaryIO, buffer)) for buffer in self._buffers]
         sys.stdout, sys.stderr = self._streams
-        # a task that puts back what it found there gets our files too
+        # a task that restores the original streams restores our files
         sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc]
 
     def reinstall(self) -> None:

@@ -24,13 +24,13 @@ from tasker.tasktypes.context import Context
 from tasker.tasktypes.registry import Registry, TaskType, load, load_entry_points
 
 LOAD_AGAIN = timedelta(seconds=30)
-"""Until a task is tried again whose file a child could not load."""
+"""Delay before a task whose file a child could not load is tried again."""
 
 
 class FrameReporter:
-    """A Reporter that sends frames to the service, and waits where the service does not keep up.
+    """A Reporter that sends frames to the service, and blocks while the service does not keep up.
 
-    It counts characters, the service bytes: what is dropped here, the service has cut off already.
+    It counts characters and the service counts bytes, so the service reaches the limit first.
     """
 
     def __init__(self, channel: Channel, budget: OutputBudget) -> None:
@@ -98,7 +98,7 @@ class Runner:
         try:
             outcome = self._outcome(run, Context(run.task_id, run.attempt, reporter, cancel.check), cancel)
             left, peak = self._state.begin_restore()
-        except BaseException as error:  # raised by a signal handler that the function has left, say
+        except BaseException as error:  # raised by a signal handler that the function left behind, say
             left, peak = self._state.begin_restore()
             outcome = raised(error)
         reporter.close()
@@ -108,8 +108,8 @@ class Runner:
         return frames.ended(outcome, noticed=cancel.was_noticed, leftovers=leftovers, peak_memory=peak)
 
     def _decline(self) -> frames.Ended:
-        """Leave this attempt to another child, at once and without using up a try: this process is not clean."""
-        self._log(f"a task before this one has changed what cannot be put back: {', '.join(self._spoilt)}")
+        """Leave this attempt to another child at once, without using up a try, because this process is not clean."""
+        self._log(f"an earlier task has changed what cannot be restored: {', '.join(self._spoilt)}")
         return frames.ended(Snoozed(timedelta(0)), noticed=False, leftovers=True)
 
     def _log(self, text: str, level: int = logging.INFO) -> None:

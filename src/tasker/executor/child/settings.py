@@ -1,7 +1,7 @@
-"""What a task can change in its process, and how to read and write it back: tables for `state`.
+"""Process settings that a task can change, and how to read and restore each: tables for `state`.
 
-Left out on purpose: the variables of modules, where caches and connections are to be kept, and `sys.modules`,
-`sys.meta_path` and `sys.path_hooks`, which modules imported in the meantime need.
+Left out on purpose: the variables of modules, which may keep caches and connections, and `sys.modules`,
+`sys.meta_path` and `sys.path_hooks`, which modules imported meanwhile need.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.star
 
 
 class Setting(NamedTuple):
-    """One thing that can be changed. `read` returns a value that can be compared, `write` puts it back.
+    """One setting. `read` returns a value that can be compared, `write` restores it.
 
     A value that still differs after `write`, or a `write` that raises, cannot be put back.
     """
@@ -66,9 +66,9 @@ def _put(setting: Setting, clean: Any) -> bool:
 
 
 def first_settings() -> list[Setting]:
-    """Return what is put back before the service learns of the attempt's end.
+    """Return the settings to restore before the end of the attempt is reported.
 
-    Some of it cannot always be put back, and then the child must not get another attempt; the rest disturbs our code.
+    If some of them cannot be restored, the child must not get another attempt; others would disturb our code.
     """
     limits = _Limits()
     return [
@@ -79,7 +79,7 @@ def first_settings() -> list[Setting]:
 
 
 def later_settings(log: int) -> list[Setting]:
-    """Return what can be put back while the service handles the attempt's end. log: a duplicate of descriptor 2.
+    """Return the settings to restore while the service handles the attempt's end. log: a duplicate of descriptor 2.
 
     Each call of a reader costs time, so values that are cheap to write are read together.
     """

@@ -1,4 +1,4 @@
-"""What a child process does first: die with the service, together with everything the task has started.
+"""The first steps of a child process: make sure that it dies with the service, with all that the task has started.
 
 The service holds the other end of a pipe, the lifeline, and never writes to it. When the service ends, however it
 ends, the kernel sends SIGKILL to the child's whole process group (F_SETSIG, fcntl(2)). PR_SET_PDEATHSIG would reach

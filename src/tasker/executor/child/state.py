@@ -1,8 +1,8 @@
-"""Puts back what an attempt has changed in its process, so that the next one starts from a clean state.
+"""Restore what an attempt has changed in its process, so that the next one starts from a clean state.
 
 A snapshot is taken once the task types are loaded. After each attempt it is compared with the present state, which is
-cheap, and only what differs is written. What cannot be put back is named, and the child is then replaced. There are
-two steps, so that the service waits only for the first.
+cheap, and only differences are written. If something cannot be restored, the service is told what, and replaces the
+child. There are two steps, so that the service waits only for the first.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BUILTINS = vars(builtins)
 _builtin_values = _BUILTINS.values
 _tuple: Callable[..., tuple[Any, ...]] = tuple
 _CAUGHT = {signal.SIGINT, signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL}
-"""Signals that Python or faulthandler handles: the kernel does not show that one handler has replaced another."""
+"""Signals that Python or faulthandler handles. The kernel does not show if a handler was replaced by another."""
 
 
 class ProcessState:
@@ -76,10 +76,10 @@ class ProcessState:
         return context.run(function)
 
     def begin_restore(self) -> tuple[list[str], int | None]:
-        """Put back what disturbs our own code. Return what can never be put back, and the peak memory in bytes.
+        """Restore what disturbs our own code. Return what can never be restored, and the peak memory in bytes.
 
-        Signals are blocked from here on, so that no handler that the attempt has left runs in our own code. One that
-        was due already may raise anything here; then call this again.
+        Signals are blocked from here on, so that no handler of the attempt runs in our own code. A handler that was due
+        already may raise anything here; then call this again.
         """
         _signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         _signal.setitimer(signal.ITIMER_REAL, 0)
@@ -100,7 +100,7 @@ class ProcessState:
         return left, status.peak_memory
 
     def finish_restore(self) -> list[str]:
-        """Put back the rest and unblock signals; name what could not be put back, hardly ever anything.
+        """Restore the rest and unblock signals; return the names of what could not be restored, usually nothing.
 
         The service need not wait for this.
         """
@@ -125,7 +125,7 @@ class ProcessState:
         self._capture.reinstall()
 
     def _put_process_back(self) -> None:
-        """Put back what `Status.state` shows, as far as we are allowed to."""
+        """Restore what `Status.state` shows, as far as we are allowed to."""
         for timer in _TIMERS:
             _signal.setitimer(timer, 0)
         os.umask(self._umask)

@@ -1,4 +1,4 @@
-"""What the kernel reports of this process (proc_pid_status(5)): peak memory, user, signals, capabilities."""
+"""This process as the kernel reports it (proc_pid_status(5)): peak memory, user, signals, capabilities."""
 
 from __future__ import annotations
 

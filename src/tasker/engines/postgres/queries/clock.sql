@@ -8,7 +8,7 @@ UPDATE {schema}.clock SET seen_at = now();
 UPDATE {schema}.clock SET erased_until = $1;
 
 -- name: clock_was_set
--- The first of all processes that see a step follows it. Where another has seen a time within a jump ahead there was no
+-- The first process that sees a step follows it. If another process has seen a time within a jump ahead, there was no
 -- step: this process's machine stood still.
 -- A step that is being followed is finished first; processes that see another meanwhile do not wait for the row.
 UPDATE {schema}.clock SET steps = steps + 1, seen_at = now(), is_moving = true
@@ -16,9 +16,8 @@ WHERE id IN (SELECT id FROM {schema}.clock WHERE steps = $1 AND NOT is_moving FO
   AND ($2::interval < interval '0' OR seen_at <= now() - $2::interval + $3::interval) RETURNING steps;
 
 -- name: note_moves
--- The clock was set by $1. Rows that were due stay due. Rows that wait for a duration wait as long as they would have.
--- Rows that wait for a moment wait until the clock shows it. Tasks that wait for other tasks may have a delay after
--- these.
+-- The clock was set by $1. Due rows stay due. Rows that wait for a duration are moved, so that they wait as long as
+-- before. Rows that wait for a fixed time stay as they are. Tasks that wait for other tasks may have a delay to move.
 INSERT INTO {schema}.clock_move (of_delivery, seq, due_at, to_due_at, to_run_at)
 SELECT false, seq, due_at, CASE WHEN due_at < '9999-01-01 00:00:00+00' THEN due_at + $1::interval ELSE due_at END,
        CASE WHEN coalesce((convert_from(extra, 'UTF8')::jsonb ->> 'delayed')::boolean, false)

@@ -4,5 +4,5 @@ SELECT task_id, type, params, queue, priority, created_at, policy, max_attempts,
 FROM {schema}.task WHERE task_id = $1;
 
 -- name: lock_free
--- Only rows that no other transaction holds: to wait for a row while holding many may deadlock.
+-- Only rows that no other transaction has locked: waiting for a row while many are locked may deadlock.
 SELECT task_id FROM {schema}.task WHERE task_id = ANY($1::uuid[]) ORDER BY seq FOR UPDATE SKIP LOCKED;

@@ -1,5 +1,5 @@
 -- name: api_key_version
--- With the number of keys: an import adds some without the version.
+-- Add the number of keys, as an import adds keys without changing the version.
 SELECT version + (SELECT count(*) FROM {schema}.api_key) FROM {schema}.api_key_version;
 
 -- name: change_api_keys

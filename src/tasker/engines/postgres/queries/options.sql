@@ -29,7 +29,7 @@ INSERT INTO {schema}.dependency (task_seq, depends_on) SELECT $1, unnest($2::uui
 UPDATE {schema}.task SET reason = 'dependencies', due_at = '9999-01-01 00:00:00+00', lined = false WHERE seq = $1;
 
 -- name: lock_dependants
--- Held before their dependencies are counted: where two of these end at once, the second sees what the first did.
+-- Locked before their dependencies are counted: if two of these end at once, the second sees what the first did.
 SELECT task.seq, dependency.depends_on FROM {schema}.dependency JOIN {schema}.task ON task.seq = dependency.task_seq
 WHERE dependency.depends_on = ANY($1::uuid[]) ORDER BY task.seq LIMIT $2 FOR NO KEY UPDATE OF task;
 
@@ -52,7 +52,7 @@ WHERE dependency.task_seq = met.task_seq AND dependency.depends_on = met.depends
 DELETE FROM {schema}.dependency WHERE task_seq = ANY($1::bigint[]);
 
 -- name: release
--- A delay that is still to be moved with the clock is moved here.
+-- If a delay has not been moved with the clock yet, it is moved here.
 UPDATE {schema}.task SET reason = CASE WHEN given.at > now() THEN 'scheduled' ELSE 'queued' END,
     due_at = greatest(now(), given.at), run_at = given.at
 FROM (SELECT waits.seq, coalesce(left_over.to_run_at, waits.run_at) AS at FROM {schema}.task AS waits
@@ -75,7 +75,7 @@ WHERE status = 'pending' AND deadline IS NOT NULL AND deadline <= now() AND ($2:
 ORDER BY deadline LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: jobs_of
--- A job that a claim holds is left to it: that claim finds the task no longer pending and removes the job.
+-- A job that a claim has locked is left alone: that claim finds the task no longer pending, and removes the job.
 SELECT id FROM {schema}.pgqueuer WHERE dedupe_key = ANY($1::text[]) AND status IN ('queued', 'picked')
 FOR UPDATE SKIP LOCKED;
 

@@ -55,7 +55,7 @@ UNION SELECT queue FROM {schema}.task WHERE status = 'running' AND owner = '';
 INSERT INTO {schema}.queue (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = excluded.name;
 
 -- name: hold_queues
--- Locked in the order of names: two transactions never deadlock. The next statement sees what others have stored.
+-- Locked in the order of names, so that two transactions never deadlock. Later statements see what others have stored.
 SELECT name, paused, concurrency, concurrency_per_key, rate, shared_keys, tokens, refilled_at, now() AS now
 FROM {schema}.queue WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE;
 
@@ -219,7 +219,7 @@ SELECT count(*) FROM (SELECT FROM {schema}.task
       AND (priority > $3 OR (priority = $3 AND (due_at, seq) < ($4, $5))) LIMIT $6) AS counted;
 
 -- name: run_time
--- Of the last 100 submitted before this one, or before the first that runs: those are mostly done.
+-- Run times of the last 100 tasks submitted before this one, or before the oldest running one: most have ended.
 SELECT extract(epoch FROM avg(finished_at - started_at))::float8 FROM (
     SELECT done.status, done.started_at, done.finished_at FROM {schema}.task AS done, {schema}.task AS this
     WHERE this.task_id = $1 AND done.type = this.type

@@ -29,7 +29,7 @@ UPDATE {schema}.idempotency AS kept SET reply = '', expires_at = least(kept.expi
 FROM {schema}.tombstone WHERE kept.task_id = ANY($1::uuid[]) AND tombstone.task_id = kept.task_id;
 
 -- name: erase_tasks
--- All that belongs to tasks but their idempotency keys. Processes of an earlier version wrote to `event`.
+-- All rows of tasks except idempotency keys. Processes of an earlier version wrote to `event`.
 WITH old AS (DELETE FROM {schema}.event WHERE task_seq = ANY($1::bigint[])),
      attempts AS (DELETE FROM {schema}.attempt WHERE task_seq = ANY($1::bigint[])),
      entries AS (DELETE FROM {schema}.task_event WHERE task_seq = ANY($1::bigint[]))

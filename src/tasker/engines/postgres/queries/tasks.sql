@@ -33,8 +33,8 @@ RETURNING task_id, seq, lined, queue IN (SELECT name FROM {schema}.queue) AS has
           EXISTS (SELECT FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at <= now()) AS others_due;
 
 -- name: look
--- What a worker needs to know before it claims: the partitions that hold a job (one seek for each, at most $2 of them
--- behind $1), when the next task that waits for a moment becomes due, and the settings of queues.
+-- What a worker needs before a claim: at most $2 partitions after $1 that have a job (one seek for each), the time at
+-- which the next scheduled task becomes due, and the settings of queues.
 WITH RECURSIVE part (entrypoint, place) AS (
     (SELECT entrypoint, 1 FROM {schema}.pgqueuer WHERE status = 'queued' AND entrypoint > $1
      ORDER BY entrypoint LIMIT 1)
@@ -54,7 +54,7 @@ SELECT array(SELECT entrypoint FROM part WHERE entrypoint IS NOT NULL ORDER BY p
 FROM {schema}.clock;
 
 -- name: promote
--- While a step of the clock is being followed waiting tasks are held: their times may be those of the old clock.
+-- While a step of the clock is followed, waiting tasks are held back: their times may be those of the old clock.
 UPDATE {schema}.task SET lined = true
 FROM (SELECT seq FROM {schema}.task WHERE status = 'pending' AND NOT lined AND due_at <= now()
           AND NOT (SELECT is_moving FROM {schema}.clock)
@@ -64,13 +64,13 @@ RETURNING task.task_id, task.queue, task.type, task.priority, task.interruptions
           task.queue IN (SELECT name FROM {schema}.queue) AS has_settings;
 
 -- name: drop_leftovers
--- Jobs of cancelled tasks that a claim held at that moment, and put back.
+-- Jobs of tasks that were cancelled while a claim had locked their jobs, which it then put back.
 DELETE FROM {schema}.pgqueuer WHERE id IN (
     SELECT id FROM {schema}.pgqueuer WHERE dedupe_key = ANY($1::text[]) AND status IN ('queued', 'picked')
     FOR UPDATE SKIP LOCKED);
 
 -- name: start_attempts
--- Nothing starts in a queue that has got its first settings since this claim looked: its gate is not held.
+-- Nothing starts in a queue that got its first settings after this claim's look: its settings are not locked.
 UPDATE {schema}.task SET status = 'running', reason = NULL, attempt = task.attempt + 1, worker = $3,
     started_at = now(), lease_expires_at = now() + $4::interval, job_id = job.id, finished_at = NULL, ending = NULL,
     progress = NULL, peak_memory = NULL, worker_level = (task.attempt + 1) * 256::bigint + $6
@@ -80,7 +80,7 @@ WHERE task.task_id = job.task_id AND task.status = 'pending' AND (task.deadline 
 RETURNING {claim};
 
 -- name: unqueue
--- Tasks that were taken and not started: the next look queues them again, if they are still due.
+-- Tasks that were taken but not started: the next look queues them again if they are still due.
 UPDATE {schema}.task SET lined = false WHERE task_id = ANY($1::uuid[]) AND status = 'pending' AND lined;
 
 -- name: extend_leases
@@ -97,7 +97,7 @@ FROM {schema}.task JOIN unnest($1::uuid[], $2::int[]) AS lease (task_id, attempt
 WHERE task.status = 'running' ORDER BY task.seq FOR NO KEY UPDATE OF task;
 
 -- name: end_attempts
--- Usage is counted by the same statement: it costs no round trip.
+-- The same statement counts usage, which saves a round trip.
 WITH stored AS (
     UPDATE {schema}.task SET status = ended.status, reason = NULL, ending = ended.ending, finished_at = now(),
         tries = ended.tries, crashes = ended.crashes, interruptions = 0, result = ended.result, error = ended.error,
@@ -130,7 +130,7 @@ FROM {schema}.task JOIN unnest($1::bigint[], $2::text[], $3::bytea[], $4::bigint
     ON task.seq = ended.seq;
 
 -- name: requeue
--- The delay was computed by the worker's clock, the moment it leads to is by the database's.
+-- The delay was computed by the worker's clock; the due time follows from it by the database's clock.
 UPDATE {schema}.task SET status = 'pending', reason = again.reason, due_at = now() + again.delay, lined = false,
     tries = again.tries, crashes = again.crashes, interruptions = again.interruptions, error = again.error,
     sequence = again.sequence, worker = NULL, lease_expires_at = NULL, started_at = NULL
@@ -201,14 +201,14 @@ WHERE seq = $1;
 DELETE FROM {schema}.idempotency WHERE task_id = $1;
 
 -- name: expired
--- Attempts whose lease is over, and those whose worker is gone: its process held a lock of its name, and the database
--- released that when the connection closed.
+-- Attempts whose lease is over, and those whose worker is gone: its process had a lock on its name, which the database
+-- released when the connection closed.
 SELECT {claim} FROM {schema}.task
 WHERE status = 'running' AND (lease_expires_at <= now() OR worker = ANY($2::text[]))
 ORDER BY lease_expires_at LIMIT $1;
 
 -- name: gone_workers
--- Silent for longer than a heartbeat may be late: a worker that is only reconnecting lives.
+-- Silent for longer than a late heartbeat explains: a worker that is only reconnecting is alive.
 SELECT worker_id FROM {schema}.worker
 WHERE locked AND heartbeat_at <= now() - greatest(
     $2::interval, 1.5 * (convert_from(info, 'UTF8')::json ->> 'heartbeat_every')::interval) AND NOT EXISTS (
@@ -358,14 +358,14 @@ SELECT task_id, key, fingerprint, expires_at, reply FROM {schema}.idempotency
 WHERE task_id = ANY($1::uuid[]) ORDER BY task_id, key COLLATE "C";
 
 -- name: import_alone
--- One import at a time: it sees what another has stored, and stores nothing twice. The lock ends with the transaction.
+-- One import at a time, so that it sees the tasks of others and stores none twice. The lock ends with the transaction.
 SELECT pg_advisory_xact_lock($1, hashtext('tasker import'));
 
 -- name: key_owners
 SELECT key, task_id FROM {schema}.idempotency WHERE key = ANY($1::text[]);
 
 -- name: insert_stored
--- Not queued, its lease over: a worker's next look queues it, or the reaper ends what ran elsewhere.
+-- Stored as not queued and with an expired lease: a worker's next look queues it, or the reaper ends its attempt.
 INSERT INTO {schema}.task ({stored}, lined, lease_expires_at)
 VALUES ({placeholders}, false, CASE WHEN $4 = 'running' THEN to_timestamp(0) END) RETURNING seq;
 

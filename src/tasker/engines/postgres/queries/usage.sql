@@ -16,7 +16,7 @@ SELECT coalesce(sum(cost), 0)::bigint FROM {schema}.usage_by_day
 WHERE day = (now() AT TIME ZONE 'UTC')::date AND owner = :owner;
 
 -- name: merge_usage
--- Merge the rows of past days. What a process still adds to such a day gets a row of its own again, and is merged later.
+-- Merge the rows of past days. If a process still adds usage to such a day, that gets a new row and is merged later.
 WITH gone AS (
     DELETE FROM {schema}.usage_by_day WHERE (day, owner, type, writer) IN (
         SELECT day, owner, type, writer FROM {schema}.usage_by_day

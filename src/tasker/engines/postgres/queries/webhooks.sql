@@ -1,9 +1,9 @@
 -- name: hold_owner
--- One transaction at a time: the next one counts what the one before has stored.
+-- One transaction at a time, so that each counts the rows of the one before.
 SELECT pg_advisory_xact_lock($1, hashtext($2));
 
 -- name: hold_webhooks
--- Nobody erases them before the transaction ends.
+-- Locked, so that they are not erased before the transaction ends.
 SELECT webhook_id FROM {schema}.webhook WHERE webhook_id {any_id:webhook_ids} FOR KEY SHARE;
 
 -- name: delete_task_deliveries
@@ -23,8 +23,8 @@ UPDATE {schema}.webhook_dispatch SET holder = :holder, held_until = now() + :hel
 WHERE holder IS NULL OR holder = :holder OR held_until <= now() RETURNING position;
 
 -- name: due_deliveries
--- From lane to lane by the index, and a few from each: however many wait in one, the others are found as soon. Owners
--- take turns. A lane is a webhook's id, or begins with the owner (Webhook.lane).
+-- Skip from lane (slot pool) to lane by the index, and take a few deliveries from each, so that a full lane does not
+-- delay the others. Owners take turns. A lane is a webhook's id, or begins with the owner (Webhook.lane).
 WITH RECURSIVE lanes (lane) AS (
     SELECT min(lane) FROM {schema}.webhook_delivery WHERE status = 'pending'
     UNION ALL

@@ -50,7 +50,7 @@ class PostgresArchive:
                 yield await self._whole(connection, tasks)
 
     async def put(self, tasks: Sequence[StoredTask], *, rehearsal: bool = False) -> int:
-        """A retry after a lost answer finds what that stored, and counts it as stored before."""
+        """After a lost answer, a retry finds the tasks of the first try, and counts them as stored before."""
         if rehearsal:
             return await self._rehearse(lambda connection: self._put(connection, tasks))
 
@@ -149,7 +149,7 @@ class PostgresArchive:
         )
 
     async def _whole(self, connection: Connection, rows: Sequence[Any]) -> list[StoredTask]:
-        """Return the tasks of these rows with all that belongs to them."""
+        """Return the tasks of these rows, each with its attempts, events, keys and webhooks."""
         if not rows:
             return []
         seqs, ids = [row["seq"] for row in rows], [row["task_id"] for row in rows]

@@ -1,9 +1,9 @@
-"""The JournalStore of the distributed engine: rows get their numbers in one order and become visible in another.
+"""The JournalStore of the distributed engine: rows may become visible in another order than that of their numbers.
 
-A transaction takes its number at its very end, so an event that follows from another always has the larger one. But a
-transaction may be overtaken between taking its number and its commit: a reader that goes on from the last number it saw
-would never see its row. So no reader passes a missing number, unless it is settled that it will stay missing (its
-transaction was rolled back): once every transaction has ended that had begun when a larger number was seen.
+A transaction takes its number at its very end, so an event that follows from another always has the larger one. But
+between taking its number and its commit, a transaction may be overtaken: a reader that continued from the last number
+it saw would never see that row. So no reader passes a missing number until it is certain that it will stay missing,
+because its transaction was rolled back: when every transaction has ended that was running as a larger number was seen.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tasker.model import Task
 from tasker.model.journal import JournalEntry, JournalLimits, JournalPage
 
 _LOOK_AGAIN = 0.01
-"""Seconds between looks for a missing number: as a rule its commit is on its way to the disk."""
+"""Seconds between looks for a missing number: usually its commit is about to finish."""
 _LONGEST_LOOK = 0.5
 """Seconds after which a read that found nothing returns."""
 
@@ -35,21 +35,21 @@ Prune = Callable[[Callable[[Connection], Awaitable[int]]], Awaitable[int]]
 
 
 class Settled:
-    """The number up to which missing numbers are known to stay missing."""
+    """Tracks the number up to which missing numbers are known to stay missing."""
 
     def __init__(self) -> None:
         self.number = 0
         self._seen: tuple[int, int] | None = None
 
     def has_ended(self, xmin: int) -> None:
-        """Take in that every transaction below `xmin` has ended."""
+        """Note that every transaction below `xmin` has ended."""
         if self._seen is not None and xmin >= self._seen[1]:
             self.number, self._seen = max(self.number, self._seen[0]), None
 
     async def ask(self, connection: Connection, last: int) -> None:
-        """Begin to settle `last`, a visible number: all transactions with a smaller one have begun before now.
+        """Begin to settle `last`, a visible number: all transactions with smaller numbers have already begun.
 
-        A snapshot alone would not do: its xmax is behind the last transaction that has ended, not the last that began.
+        A snapshot does not suffice: its xmax follows the last transaction that ended, not the last one that began.
         """
         if self._seen is None:
             self._seen = (last, await connection.fetchval("SELECT pg_current_xact_id()::text::bigint"))
@@ -67,7 +67,7 @@ class PostgresJournal:
     _settled: Settled = field(default_factory=Settled, init=False)
 
     async def tail(self) -> str:
-        """Transactions under way that have a smaller number count as before the tail."""
+        """Running transactions with a smaller number count as before the tail."""
         ends = await self._connections.read(lambda connection: connection.fetchrow(self._queries["journal_ends"]))
         return journal.to_cursor(ends["name"], journal.Place(ends["last"] + 1))
 
@@ -94,7 +94,7 @@ class PostgresJournal:
     async def _page(
         self, connection: Connection, asked: tuple[bytes, journal.Place] | None, limit: int
     ) -> tuple[JournalPage, bool]:
-        """Return a page, and whether a missing number holds more back."""
+        """Return a page, and whether more rows wait for a missing number."""
         ends = await connection.fetchrow(self._queries["journal_ends"])
         name, first, last = ends["name"], ends["first"], ends["last"]
         self._settled.has_ended(ends["xmin"])
@@ -116,7 +116,7 @@ class PostgresJournal:
     async def _find_events(
         self, connection: Connection, placed: Sequence[journal.PlacedEvent]
     ) -> list[journal.FoundEvent]:
-        """Read these events: logs after rows, for what a row no longer shows is in its log by then."""
+        """Read these events: first the rows, then the logs, which contain whatever a row no longer shows."""
         ids = [UUID(bytes=task_id) for task_id in dict.fromkeys(one.ref.task_id for one in placed)]
         rows = await connection.fetch(self._queries["subjects"], ids) if ids else ()
         subjects = {
@@ -159,6 +159,6 @@ def _ready(rows: Sequence[Any], first: int, settled: int) -> list[tuple[int, byt
 def _entry(name: bytes, found: journal.FoundEvent, tasks: dict[UUID, Task]) -> JournalEntry:
     task_id, entry = UUID(bytes=found.placed.ref.task_id), found.entry
     task = tasks.get(task_id) if found.is_end else None
-    if task is not None and (task.status != entry.type or task.attempt != entry.attempt):  # it runs again already
+    if task is not None and (task.status != entry.type or task.attempt != entry.attempt):  # the task already runs again
         task = None
     return journal.entry_of(name, found, event_of(entry, task_id), task)

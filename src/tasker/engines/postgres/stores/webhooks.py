@@ -9,7 +9,7 @@ from tasker.engines.shared.stores.webhooks import Webhooks
 from tasker.model.webhooks import DispatchPosition
 
 _HELD_FOR = timedelta(seconds=10)
-"""How long a process that dispatches keeps others from it after its last sign of life."""
+"""How long the dispatching process excludes others after its last sign of life."""
 
 
 class PostgresWebhooks(Webhooks[PostgresRows]):

@@ -1,5 +1,6 @@
 -- name: schedules_page
--- The first ones whose tasks come to :size bytes at most, but at least one. found: how many there are, up to :limit.
+-- The first due schedules whose tasks have at most :size bytes together, but at least one. found: the number of due
+-- schedules, up to :limit.
 SELECT seq, found, {schedule} FROM {schema}.schedule JOIN (
     SELECT seq, size, count(*) OVER () AS found, sum(size) OVER (ORDER BY seq DESC) AS total FROM (
         SELECT seq, length(task) AS size FROM {schema}.schedule
@@ -18,7 +19,7 @@ SELECT count(*) FROM {schema}.schedule WHERE owner = :owner;
 SELECT {now}, (SELECT min(next_fire_at) FROM {schema}.schedule {index:schedule_next} WHERE next_fire_at > {now});
 
 -- name: schedules_due
--- Behind the first :skip, the first ones whose tasks come to :size bytes at most, but at least one.
+-- After the first :skip, the first ones whose tasks have at most :size bytes together, but at least one.
 SELECT {schedule} FROM {schema}.schedule JOIN (
     SELECT seq, size, sum(size) OVER (ORDER BY next_fire_at, seq) AS total FROM (
         SELECT seq, next_fire_at, length(task) AS size FROM {schema}.schedule {index:schedule_next}

@@ -7,8 +7,8 @@ WHERE task_id IS NULL AND seq < :below AND (CAST(:owner AS text) IS NULL OR owne
 ORDER BY seq DESC LIMIT :limit;
 
 -- name: mark_webhook
--- It hears of what is committed later: in SQLite this transaction's entries are written last, and in PostgreSQL a
--- transaction under way that has a smaller number counts as earlier.
+-- It gets the events of later commits: in SQLite this transaction's entries are written last, and in PostgreSQL a
+-- running transaction with a smaller number counts as earlier.
 UPDATE {schema}.webhook SET made_after = (SELECT max(id) FROM {schema}.journal) WHERE webhook_id = :webhook_id;
 
 -- name: subscriptions

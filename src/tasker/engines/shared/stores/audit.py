@@ -15,7 +15,7 @@ _COLUMNS = (int, datetime, str, str, str, str, str, int)
 
 
 class Audit:
-    """The audit log. An answer that is lost may leave an entry without an outcome."""
+    """The audit log. A lost answer may leave an entry without an outcome."""
 
     def __init__(self, database: Database[Any]) -> None:
         self._database = database

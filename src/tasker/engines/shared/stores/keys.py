@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Keys(ABC):
-    """API keys; the engine's own part is the version that moves with each change of them."""
+    """API keys. Each engine adds the version, which every change increases."""
 
     def __init__(self, database: Database[Any]) -> None:
         self._database = database
@@ -27,7 +27,7 @@ class Keys(ABC):
 
     @abstractmethod
     async def _change(self, work: Callable[[Rows], Coroutine[Any, Any, T]]) -> T:
-        """Do work in a transaction that moves the version on."""
+        """Do work in a transaction that increases the version."""
 
     async def add(self, key: Key, *, most: int | None = None) -> None:
         async def work(rows: Rows) -> None:
@@ -37,7 +37,7 @@ class Keys(ABC):
             if found is not None:
                 raise Conflict(f"there is a key {key.key_id} already")
             if most is not None and await rows.count("count_api_keys") >= most:
-                raise too_many("keys that are good", most)
+                raise too_many("valid keys", most)
             await rows.insert(KEYS, key)
             await rows.run("prune_api_keys", keep=KEEP_DEAD_KEYS)
 
@@ -58,5 +58,7 @@ class Keys(ABC):
         return secret
 
     async def record_uses(self, uses: Mapping[str, datetime]) -> None:
-        values = [{"key_id": key_id, "at": at} for key_id, at in sorted(uses.items())]  # sorted: no two deadlock
+        values = [
+            {"key_id": key_id, "at": at} for key_id, at in sorted(uses.items())
+        ]  # sorted, so that no two transactions deadlock
         await self._database.write(lambda rows: rows.run_many("record_api_key_use", values))

@@ -1,4 +1,4 @@
-"""Pages of lists, newest first: `limit` rows and one more are read, each with its seq."""
+"""Pages of lists, newest first: one row more than `limit` is read, each with its seq."""
 
 from __future__ import annotations
 

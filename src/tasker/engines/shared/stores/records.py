@@ -1,4 +1,4 @@
-"""The records of an archive that are rows of their own: keys, queues, schedules, webhooks, deliveries and usage."""
+"""An archive's records, each of which is one row: keys, queues, schedules, webhooks, deliveries and usage."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ async def find_records_of(rows: Rows, shape: Shape[Any]) -> list[StoredRecord]:
 
 
 async def find_records(rows: Rows, given: Sequence[Row]) -> list[StoredRecord | None]:
-    """Return the records that are stored under the keys of these, None for those that are not."""
+    """Return the stored record with the key of each given row; None if there is none."""
     found = [(ARCHIVED[row.table], await _find(rows, row)) for row in given]
     return [None if value is None else shape.record(value) for shape, value in found]
 
 
 async def put_records(rows: Rows, given: Sequence[Row]) -> int:
-    """Store those that are not there; return how many.
+    """Store the records that do not exist yet; return how many.
 
-    Raises InTheWay, and RuntimeError where one was not stored as given: then the transaction must be undone.
+    Raises InTheWay, and RuntimeError if one was not stored as given; then the transaction must be rolled back.
     """
     stored = 0
     for row in given:
         if await _insert(rows, row):
             row.check_stored(await _find(rows, row))
-            if row.table == WEBHOOKS.name:  # it hears of what comes after it here
+            if row.table == WEBHOOKS.name:  # it gets only events that come after it in this store
                 await rows.run("mark_webhook", webhook_id=row.key)
             stored += 1
         elif await _find(rows, row) is None:

@@ -23,11 +23,11 @@ from tasker.model.schedules import Due, Fired, Firing, Schedule, SchedulePage, S
 from tasker.rules.ticks import resolve, settle, tick_of, with_recent
 
 _OWNERS = 0x74696D65
-"""The kind of lock by which one transaction at a time counts an owner's schedules: "time"."""
+"""The class of the locks under which an owner's schedules are counted: "time"."""
 
 
 class Schedules(ABC, Generic[R]):
-    """Schedules; the engine's own part is how it submits and cancels tasks in the same transaction."""
+    """Schedules. Each engine adds how to submit and cancel tasks in the same transaction."""
 
     def __init__(self, database: Database[R]) -> None:
         self._database = database
@@ -38,11 +38,11 @@ class Schedules(ABC, Generic[R]):
 
     @abstractmethod
     async def _submit_tick(self, rows: R, draft: Draft) -> Receipt:
-        """Store the task of a tick, unless it is there. Raises RequestError without any change."""
+        """Store the task of a tick unless it exists. Raises RequestError without any change."""
 
     @abstractmethod
     async def _cancel(self, rows: R, task_id: UUID) -> None:
-        """Cancel a task that was open in this transaction."""
+        """Cancel a task that this transaction has seen open."""
 
     async def create(self, schedule: Schedule, *, most: int | None = None) -> None:
         async def work(rows: R) -> None:
@@ -118,11 +118,11 @@ class Schedules(ABC, Generic[R]):
                 await rows.update(SCHEDULES, _triggered(schedule, draft))
             return receipt
 
-        size = 2 * draft_size(draft)  # the schedule, which is written anew, holds its params too
+        size = 2 * draft_size(draft)  # the schedule's row, which is rewritten, contains the params too
         return await self._database.write(work, size=size)
 
     async def _fire(self, rows: R, firing: Firing) -> Fired | None:
-        """Lock the schedule's row: another process that was about to fire it finds its next version."""
+        """Fire a schedule with its row locked, so that another process that wants to fire it finds the next version."""
         there = await rows.find(SCHEDULES, firing.schedule.schedule_id, lock=True)
         if there is None or there.version != firing.schedule.version:
             return None
@@ -158,7 +158,7 @@ async def _check_name(rows: Rows, schedule: Schedule) -> None:
 
 
 async def _open_tasks(rows: Rows, schedule: Schedule) -> Sequence[UUID]:
-    """Return which of the schedule's tasks are open, oldest first; none where that does not matter."""
+    """Return the schedule's open tasks, oldest first; none if its rule for overlaps does not need them."""
     if schedule.overlap == "allow" or not schedule.recent:
         return ()
     return await rows.values("open_of", UUID, task_ids=schedule.recent)
@@ -170,5 +170,5 @@ def _triggered(schedule: Schedule, draft: Draft) -> Schedule:
 
 
 def _size(schedule: Schedule) -> int:
-    """Return the bytes of what may be large in a schedule."""
+    """Return the bytes of the large parts of a schedule."""
     return len(memoryview(schedule.task))

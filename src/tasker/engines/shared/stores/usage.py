@@ -14,7 +14,7 @@ from tasker.model.usage import EVER, GROUPS, DayUsage, Group, UsageFilter, Usage
 
 
 class Usage:
-    """What attempts used up, by day, owner and type; the engines count it as they end attempts."""
+    """Usage of attempts by day, owner and type; the engines count it when they end attempts."""
 
     def __init__(self, database: Database[Any]) -> None:
         self._database = database
@@ -27,7 +27,7 @@ class Usage:
 
 
 async def find_usage(rows: Rows, name: str) -> DayUsage | None:
-    """Return the record of that name for an archive, or None."""
+    """Return the archive record of this name, or None."""
     day, type_, owner = name.split(" ", 2)
     moment = date.fromisoformat(day)
     found = await _find_many(rows, UsageFilter(first=moment, last=moment, owner=owner, type=type_), GROUPS, 1)
@@ -35,12 +35,12 @@ async def find_usage(rows: Rows, name: str) -> DayUsage | None:
 
 
 async def find_all_usage(rows: Rows) -> list[DayUsage]:
-    """Return every record for an archive."""
+    """Return all records of usage for an archive."""
     return [DayUsage(name=name_of(row), row=row) for row in await _find_many(rows, EVER, GROUPS, _ALL)]
 
 
 async def insert_usage(rows: Rows, value: DayUsage) -> bool:
-    """Store a record of an archive; False, and no change, where there is one of that day, owner and type."""
+    """Store a record of an archive. False, and no change, if its day, owner and type have one."""
     return await rows.run("put_usage", **structs.asdict(value.row)) > 0
 
 
@@ -50,4 +50,4 @@ async def _find_many(rows: Rows, where: UsageFilter, group: Collection[Group], l
 
 
 _ALL = 1 << 62
-"""A limit above every number of rows."""
+"""A limit higher than any number of rows."""

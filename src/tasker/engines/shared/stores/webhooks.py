@@ -29,11 +29,11 @@ from tasker.model.webhooks import (
 )
 
 _OWNERS = 0x686F6F6B
-"""The kind of lock by which one transaction at a time counts an owner's webhooks: "hook"."""
+"""The class of the locks under which an owner's webhooks are counted: "hook"."""
 
 
 class Webhooks(Generic[R]):
-    """Webhooks and their deliveries; each engine adds `find_position`: which process dispatches."""
+    """Webhooks and their deliveries. Each engine adds `find_position`, which decides which process dispatches."""
 
     def __init__(self, database: Database[R]) -> None:
         self._database = database
@@ -149,7 +149,7 @@ class Webhooks(Generic[R]):
             "delivery_id": delivery.delivery_id,
             "attempts": delivery.attempts,
             "status": outcome.status,
-            # A length of time from now on, also where the clock was set since the attempt ended.
+            # Store the pause as a duration from now: the clock may have been set since the attempt ended.
             "wait": timedelta(0) if outcome.due_at is None else outcome.due_at - outcome.at,
             "response_code": outcome.response_code,
             "duration": outcome.duration,
@@ -188,13 +188,13 @@ async def attach(rows: Rows, webhooks: Iterable[tuple[Webhook, UUID]]) -> None:
 
 
 async def attach_to_joined(rows: Rows, webhook: Webhook, task_id: UUID) -> None:
-    """Store the webhook of a submission for which another task answers, unless that has one to the same receiver."""
+    """Add a submission's webhook to the task that answers for it, unless that task has one to the same receiver."""
     if not await rows.count("webhooks_of_task_to", task_id=task_id, url=webhook.url):
         await attach(rows, [(webhook, task_id)])
 
 
 async def check_join(rows: Rows, webhook: Webhook, task_id: UUID) -> Conflict | None:
-    """Return why a task cannot have one more webhook: it has MAX_WEBHOOKS_OF_TASK, none of them to the receiver."""
+    """Return the refusal of a webhook if the task has MAX_WEBHOOKS_OF_TASK, none of them to this receiver."""
     if await rows.count("webhooks_of_task_to", task_id=task_id, url=webhook.url):
         return None
     if await rows.count("webhooks_of_task", task_id=task_id) < MAX_WEBHOOKS_OF_TASK:

@@ -5,7 +5,7 @@ SELECT step, set_to, moving, moved_due_at, moved_seq FROM clock;
 UPDATE clock SET step = ?, set_to = ?, moving = ?, moved_due_at = ?, moved_seq = ?;
 
 -- name: watch_fresh
--- Rows whose time is set while a step is followed have it by the new clock. Only this connection writes.
+-- Rows that get a time while a step is followed get it by the new clock. Only this connection writes.
 CREATE TEMP TRIGGER fresh_task AFTER INSERT ON task WHEN new.status = 'pending' AND new.reason <> 'queued'
 BEGIN INSERT OR IGNORE INTO clock_fresh VALUES (0, new.seq); END;
 CREATE TEMP TRIGGER fresh_time AFTER UPDATE OF due_at ON task WHEN new.status = 'pending' AND new.reason <> 'queued'
@@ -33,9 +33,9 @@ WHERE status = 'pending' AND reason <> 'queued' AND (due_at, seq) < (:due_at, :s
 ORDER BY due_at DESC, seq DESC LIMIT :limit;
 
 -- name: move_tasks
--- The clock was set by `step`, from `before` to `set_to`. A due task stays due. A task that waits for a duration waits as
--- long as before. A task that waits for a moment waits for the clock to reach it; one that waits for other tasks may
--- have a delay after them.
+-- The clock was set by `step`, from `before` to `set_to`. A due task stays due. A task that waits for a duration is
+-- moved, so that it waits as long as before. A task that waits for a fixed time stays as it is. A task that waits for
+-- other tasks may have a delay to move.
 UPDATE task SET
     due_at = CASE WHEN due_at <= :before THEN :set_to WHEN due_at < :never THEN due_at + :step ELSE due_at END,
     run_at = CASE WHEN due_at > :before AND coalesce(json_extract(CAST(extra AS TEXT), '$.delayed'), 0)
@@ -53,7 +53,7 @@ SELECT due_at, seq FROM webhook_delivery INDEXED BY webhook_delivery_age
 WHERE (due_at, seq) < (:due_at, :seq) AND due_at > :before ORDER BY due_at DESC, seq DESC LIMIT :limit;
 
 -- name: move_deliveries
--- A delivery that was taken is known by the time between (see release_deliveries): both its times move.
+-- Both times of a taken delivery move, as it is recognised by their distance (see release_deliveries).
 UPDATE webhook_delivery SET
     due_at = CASE WHEN due_at <= :before THEN :set_to ELSE due_at + :step END,
     attempted_at = CASE WHEN due_at > :before AND due_at = attempted_at + :lease THEN attempted_at + :step
@@ -62,5 +62,5 @@ WHERE status = 'pending' AND seq IN (SELECT value FROM json_each(:seqs))
   AND seq NOT IN (SELECT seq FROM clock_fresh WHERE moving = 1);
 
 -- name: forget_fresh
--- Rows behind the last one that was moved are not visited again.
+-- Rows beyond the last moved one are not visited again.
 DELETE FROM clock_fresh WHERE moving = ? AND seq IN (SELECT value FROM json_each(?));

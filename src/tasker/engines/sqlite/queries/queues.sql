@@ -105,7 +105,7 @@ SELECT count(*) FROM (SELECT 1 FROM task INDEXED BY task_own
       AND (priority > :priority OR (priority = :priority AND (due_at, seq) < (:due_at, :seq))) LIMIT :limit);
 
 -- name: run_time
--- Of the last few submitted before this one, or before the oldest that runs: most of those have ended.
+-- Run times of the last few tasks submitted before this one, or before the oldest running one: most have ended.
 SELECT avg(finished_at - started_at) FROM (
     SELECT status, started_at, finished_at FROM task INDEXED BY task_type
     WHERE type = (SELECT type FROM task WHERE task_id = :task_id)

@@ -17,7 +17,7 @@ INSERT OR REPLACE INTO tombstone (task_id, owner, expired_at, forgotten_at)
 SELECT task_id, owner, NULL, :now + max(coalesce(retention, :forever), :at_least) FROM task WHERE seq = :seq;
 
 -- name: outlive_task
--- A kept key says that its task has expired: repeating the request must not make another task.
+-- A kept key shows that its task has expired: sending the request again must not create another task.
 UPDATE idempotency SET reply = x'', expires_at = min(expires_at, (SELECT forgotten_at FROM tombstone
                                                                   WHERE tombstone.task_id = idempotency.task_id))
 WHERE task_id = ?;

@@ -5,7 +5,7 @@ INSERT INTO task (task_id, type, queue, status, reason, priority, created_at, ru
 VALUES (?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_running
--- A task that a waiting worker takes at once: it is stored as running, and is never pending.
+-- A task that a waiting claim takes at once is stored as running, and is never pending.
 INSERT INTO task (task_id, type, queue, status, priority, created_at, run_at, due_at, max_attempts, policy,
                   tags, metadata, params, owner, deadline, retention, unique_key, concurrency_key, weight, cache_key,
                   extra, attempt, worker, started_at, lease_expires_at)
@@ -169,7 +169,7 @@ SELECT {claim} FROM task INDEXED BY task_running
 WHERE status = 'running' AND lease_expires_at <= ? ORDER BY lease_expires_at LIMIT ?;
 
 -- name: expire_all
--- When a store is opened: the holders of these leases are gone, for this process has the lock on the file.
+-- When a store is opened: the workers with these leases are gone, as this process has the lock on the file.
 UPDATE task SET lease_expires_at = 0 WHERE status = 'running';
 
 -- name: prune_keys

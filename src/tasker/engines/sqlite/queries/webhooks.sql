@@ -1,5 +1,5 @@
 -- name: hold_webhooks
--- There is no other writer.
+-- No lock is needed, as there is no other writer.
 SELECT webhook_id FROM webhook WHERE webhook_id {any_id:webhook_ids};
 
 -- name: delete_some_deliveries
@@ -16,8 +16,8 @@ DELETE FROM webhook WHERE task_id = ?;
 SELECT position, NOT EXISTS (SELECT 1 FROM webhook) FROM webhook_dispatch;
 
 -- name: due_deliveries
--- From lane (slot pool) to lane by the index, and a few from each: however many wait in one, the others are found as
--- soon. Owners take turns. A lane is a webhook's id, or begins with the owner (Webhook.lane).
+-- Skip from lane (slot pool) to lane by the index, and take a few deliveries from each, so that a full lane does not
+-- delay the others. Owners take turns. A lane is a webhook's id, or begins with the owner (Webhook.lane).
 WITH RECURSIVE lanes (lane) AS (
     SELECT min(lane) FROM webhook_delivery WHERE status = 'pending'
     UNION ALL
@@ -47,5 +47,5 @@ FROM (SELECT unhex(ids.value) AS id, given.value AS begun
 WHERE delivery_id = taken.id AND attempts = taken.begun AND status = 'pending' RETURNING {delivery};
 
 -- name: release_deliveries
--- When a store is opened: the processes that had begun these are gone, for this one has the lock on the file.
+-- When a store is opened: the processes that had begun these attempts are gone, as this one has the lock on the file.
 UPDATE webhook_delivery SET due_at = attempted_at WHERE status = 'pending' AND due_at = attempted_at + ?;

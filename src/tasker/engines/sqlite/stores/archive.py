@@ -50,7 +50,7 @@ class SqliteArchive:
     _results: Results
 
     async def read(self, *, at_once: int, size: int) -> AsyncGenerator[list[StoredRecord] | list[StoredTask]]:
-        """One process has the file and nothing writes meanwhile, so that all is as at one moment."""
+        """No transaction is needed for one snapshot: this process alone has the file, and nothing writes meanwhile."""
         for shape in ARCHIVED.values():
             if records := await self._database.read(functools.partial(find_records_of, shape=shape)):
                 yield records
@@ -64,7 +64,7 @@ class SqliteArchive:
             yield found
 
     async def put(self, tasks: Sequence[StoredTask], *, rehearsal: bool = False) -> int:
-        if rehearsal:  # without files: large results too are in their rows meanwhile
+        if rehearsal:  # during a rehearsal large results are stored in their rows, not in files
             work = functools.partial(_put, results=self._results, tasks=tasks, files={}, resumes=False)
             return len(await self._rehearse(work))
         texts = {task.task_id: task.result.encode() for task in tasks if task.result is not None}
@@ -172,7 +172,7 @@ def _put(
 
 
 def _owners(connection: apsw.Connection, task: StoredTask) -> list[Columns]:
-    """Return the stored ones of the task's idempotency keys, with the ids of their tasks."""
+    """Return those of the task's idempotency keys that are stored, with the ids of their tasks."""
     query = "SELECT key, task_id FROM idempotency WHERE key = ?"
     return [row for one in task.keys for row in connection.execute(query, (one.key,))]
 
@@ -242,7 +242,7 @@ def _value(name: str, column: Any) -> Any:
         return _tags(column)
     if name in TIMES:
         return None if column is None else from_micros(column & ~PARKED)
-    if name == "reason" and column == "concurrency_limited":  # parked: that concerns this store only
+    if name == "reason" and column == "concurrency_limited":  # parked, which is internal to this store
         return "queued"
     if name == "retention":
         return None if column is None else timedelta(microseconds=column)
@@ -252,7 +252,7 @@ def _value(name: str, column: Any) -> Any:
 
 
 def _whole(connection: apsw.Connection, results: Results, row: Columns) -> StoredTask:
-    """Return a task with everything that belongs to it."""
+    """Return a task with its attempts, events, keys and webhooks."""
     seq, *columns = row
     result = columns[_RESULT]
     if is_reference(result):

@@ -22,7 +22,7 @@ from tasker.engines.sqlite.transaction import Transaction, Write
 from tasker.model.queues import MOST_BEFORE, Place, QueueChange, QueueSettings, QueueState, tokens_after
 
 _UNPARK = 1000
-"""Tasks that a change of settings unparks; later sweeps unpark the others."""
+"""Limit of the tasks that a change of settings unparks; later sweeps unpark the others."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class SqliteQueues:
     _clock: Clock
 
     async def find_all(self, names: Collection[str] | None = None) -> list[QueueState]:
-        if self._partitions.has_no_limits:  # most of the time: who reads a task need not wait for the reader's thread
+        if self._partitions.has_no_limits:  # the usual case: so a read of a task does not wait for the reader's thread
             return []
         return await self._read(read_states, to_micros(self._clock.now()), names)
 
@@ -91,7 +91,7 @@ def find_open(connection: apsw.Connection, owner: str) -> list[str]:
 
 
 def _next_queue(connection: apsw.Connection, owner: str, after: Any) -> Any:
-    """Return the next queue with pending tasks of an owner; for the owner "", of anybody."""
+    """Return the next queue with pending tasks of an owner; for the owner "", of any owner."""
     if owner:
         return connection.execute(QUERIES["next_queue_of"], (owner, after)).get
     return connection.execute(QUERIES["next_queue"], (after,)).get

@@ -14,7 +14,7 @@ _ERASED_AT_ONCE = 500
 
 
 class SqliteWebhooks(Webhooks[SqliteRows]):
-    """follow_clock: returns once what is stored has followed the wall clock, if that was set."""
+    """Implements WebhookStore. follow_clock: returns once stored times have followed a step of the wall clock."""
 
     def __init__(self, database: SqliteDatabase, follow_clock: Callable[[], Awaitable[None]]) -> None:
         super().__init__(database)
@@ -25,7 +25,7 @@ class SqliteWebhooks(Webhooks[SqliteRows]):
         return DispatchPosition(position=position, is_idle=is_idle)
 
     async def delete(self, webhook_id: UUID) -> None:
-        """Erase deliveries in batches first: there may be millions, and statements run on the event loop."""
+        """Erase the deliveries first, in batches: there may be millions, and statements run on the event loop."""
         values = {"webhook_id": webhook_id, "limit": _ERASED_AT_ONCE}
         while await self._database.write(lambda rows: rows.run("delete_some_deliveries", **values)) == _ERASED_AT_ONCE:
             pass

@@ -58,5 +58,5 @@ class SqliteWorkers:
         return timedelta(seconds=self._clock.monotonic() - heard)
 
     def _when(self, heard: float) -> datetime:
-        """Return the time of an announcement by the present wall clock, whatever it showed then."""
+        """Return the time of an announcement on the current wall clock, which may have been set since."""
         return self._clock.now() - self._silence(heard)
