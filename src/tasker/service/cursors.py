@@ -39,16 +39,22 @@ class Seal:
         """Return the cursor for a client. anew: add a random salt, so that nobody sees which cursors are equal."""
         salt = secrets.token_bytes(_SALT) if anew else bytes(_SALT)
         sealed = self._cipher.encrypt(salt + cursor.encode(), self._context)
-        return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+        return _text_of(sealed)
 
     def open(self, sealed: str) -> str:
         """Return the engine's cursor. Raises Invalid for one that this list did not return."""
         try:
             data = base64.b64decode(sealed + "=" * (-len(sealed) % 4), altchars=b"-_", validate=True)
+            if _text_of(data) != sealed:  # base64 ignores the last bits: RFC 4648, section 3.5
+                raise InvalidTag
             return self._cipher.decrypt(data, self._context)[_SALT:].decode()
         except (binascii.Error, ValueError, InvalidTag):
             fault = Fault(self._pointer, "expected the cursor of an earlier answer; begin without one")
             raise Invalid("the cursor is not one that this service gave out", faults=[fault]) from None
+
+
+def _text_of(sealed: bytes) -> str:
+    return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
 
 class Cursors:
