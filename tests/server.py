@@ -15,7 +15,7 @@ from pathlib import Path
 from time import monotonic
 
 LOOPBACK = "127.0.0.1"
-START_LIMIT = 30.0
+START_LIMIT = 60.0
 STOP_LIMIT = 40.0
 
 

@@ -74,7 +74,7 @@ async def test_a_stream_is_logged_once_it_has_ended(logged: Rig) -> None:
     task_id = await logged.submit()
     with capture_logs() as logs:
         following = asyncio.create_task(logged.client.get(f"/task/{task_id}/events"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not logged.hub.waiting:
                 await asyncio.sleep(0)
         assert requests(logs) == []

@@ -80,7 +80,7 @@ class Wire:
 
     async def read(self, count: int) -> list[dict[str, Any]]:
         """Wait for this many lines of the reply and return all of them."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self._sent.count(b"\n") < count:
                 self._news.clear()
                 await self._news.wait()
@@ -264,7 +264,7 @@ async def test_a_broken_batch_is_completed_by_the_same_again(rig: Rig) -> None:
     wire.write(body[: len(body) // 2])
     before = await wire.read(350)
     wire.leave()
-    await asyncio.wait_for(wire.request, 10)
+    await asyncio.wait_for(wire.request, 30)
     kept = await stored(rig)
     assert kept == [item["task_id"] for item in before]
     items, summary = await post(rig, body, **{"idempotency-key": "k"})
@@ -283,7 +283,7 @@ async def test_two_batches_with_one_key_at_once(rig: Rig) -> None:
     assert (await rig.client.post("/batch", content=GOOD, headers=JSONL | {"idempotency-key": "k2"})).status_code == 200
     wire.write(b"", more=False)
     await wire.read(2)
-    await asyncio.wait_for(wire.request, 10)
+    await asyncio.wait_for(wire.request, 30)
     items, _ = await post(rig, GOOD, **{"idempotency-key": "k"})
     assert items[0]["replayed"]
 
@@ -319,7 +319,7 @@ async def test_nothing_is_read_while_the_client_does_not_read(rig: Rig, monkeypa
     for _ in range(50):
         wire.write(b"\n".join([GOOD] * 500) + b"\n")
     wire.write(b"", more=False)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (asked := wire.asked) < 2 or len(await stored(rig)) < 1000:
             await asyncio.sleep(0)
     for _ in range(2000):

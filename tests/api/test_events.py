@@ -68,7 +68,7 @@ async def test_a_stream_sends_something_at_once(rig: Rig, media: str, path: str)
 
     request = asyncio.create_task(rig.app(scope, receive, sent.put))
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert (await sent.get())["status"] == 200
             first = (await sent.get())["body"]
     finally:
@@ -84,7 +84,7 @@ async def test_a_log_is_followed_to_its_end(rig: Rig) -> None:
     claim = await speak(rig, "Once", " upon\na time")
     await until_waiting(rig)
     await rig.driver.finish(claim, Succeeded(b"6"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         reply = await following
     seen = frames(reply)
     assert [(frame["id"], frame["event"]) for frame in seen] == [
@@ -197,7 +197,7 @@ async def test_streams_end_when_the_service_stops(rig: Rig) -> None:
     following = asyncio.create_task(rig.client.get(f"/task/{task_id}/events"))
     await until_waiting(rig)
     rig.service.stop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert [frame["event"] for frame in frames(await following)] == ["created"]
 
 

@@ -68,7 +68,7 @@ class Follower:
 
     async def until(self, count: int) -> list[dict[str, Any]]:
         """Return the events once there are this many."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.events) < count and not self.ended:
                 self._news.clear()
                 await self._news.wait()
@@ -86,7 +86,7 @@ async def follow(rig: Rig) -> AsyncIterator[Any]:
     async def start(query: str = "", **headers: str) -> Follower:
         follower = Follower(rig, query, {name.replace("_", "-"): value for name, value in headers.items()})
         made.append(follower)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while follower.status is None or rig.service.feed._window.newest is None:
                 await asyncio.sleep(0.001)
         await asyncio.sleep(0.005)
@@ -229,7 +229,7 @@ async def test_a_silent_stream_sends_heartbeats(rig: Rig, follow, monkeypatch: p
         monkeypatch.setattr(module, "HEARTBEAT", 0.05)
     frames, lines = await follow(), await follow(accept="application/jsonl")
     filtered = await follow("event=failed")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while frames.text.count("still here") < 3 or lines.text.count("\n") < 4:
             await asyncio.sleep(0.01)
         before = filtered.text.count("still here")
@@ -257,7 +257,7 @@ async def test_an_error_of_the_shared_reader_ends_no_stream(rig: Rig, follow, mo
 async def test_streams_end_when_the_service_stops(rig: Rig, follow) -> None:
     follower = await follow()
     rig.service.stop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await follower.task
 
 
@@ -265,7 +265,7 @@ async def test_the_shared_reader_stops_without_followers(rig: Rig, follow) -> No
     follower = await follow()
     assert rig.hub.waiting == 1
     await follower.leave()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while rig.hub.waiting:
             await asyncio.sleep(0.001)
 
@@ -273,7 +273,7 @@ async def test_the_shared_reader_stops_without_followers(rig: Rig, follow) -> No
 async def test_each_owner_follows_its_own_tasks(locked: Rig) -> None:
     alice, bob = await locked.key("submit", "read", owner="alice"), await locked.key("submit", "read", owner="bob")
     streams = [Follower(locked, "", who) for who in (alice, bob, {"authorization": f"Bearer {TOKEN}"})]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while locked.service.feed._window.newest is None or any(stream.status is None for stream in streams):
             await asyncio.sleep(0.001)
     await asyncio.sleep(0.01)

@@ -63,7 +63,7 @@ async def test_a_stream_ends_with_its_key(rig: Rig) -> None:
     await rig.service.keys.revoke(headers["authorization"].split("_")[1])
     await rig.driver.claim_one()
     await rig.service.tasks.cancel(ANYBODY, UUID(task_id))
-    reply = await asyncio.wait_for(stream, 5)
+    reply = await asyncio.wait_for(stream, 30)
     assert "event: created" in reply.text
     assert "event: started" not in reply.text
 

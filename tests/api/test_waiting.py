@@ -18,7 +18,7 @@ SUM = {"type": "sum", "params": [4, 2]}
 
 async def until_waiting(rig: Rig, number: int = 1) -> None:
     """Return once this many requests wait for a task."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while rig.hub.waiting < number:
             await asyncio.sleep(0)
 
@@ -95,7 +95,7 @@ async def test_a_known_version_is_waited_for_until_anything_changes(rig: Rig) ->
         asking = asyncio.create_task(rig.client.get(f"{path}?wait=30", headers=known))
         await until_waiting(rig)
         done = await how
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             reply = await asking
         seen.append((reply.status_code, reply.json()["status"], reply.json()["progress"]))
         return done
@@ -131,7 +131,7 @@ async def test_waits_end_when_the_service_stops(rig: Rig) -> None:
     asking.append(asyncio.create_task(rig.client.post("/task?wait=60", json=SUM)))
     await until_waiting(rig, 21)
     rig.service.stop()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         replies = await asyncio.gather(*asking)
     assert {reply.status_code for reply in replies[:-1]} == {200}
     assert replies[-1].status_code == 202
@@ -174,7 +174,7 @@ async def test_a_client_that_leaves_is_noticed(rig: Rig) -> None:
     asking = asyncio.create_task(rig.app(scope, receive, send))  # type: ignore[arg-type]
     await until_waiting(rig)
     left.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await asking
     assert sent[0]["status"] == 400, "for one that only broke off its body, and still reads"
     assert rig.hub.waiting == 0

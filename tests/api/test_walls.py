@@ -293,7 +293,7 @@ class Walk:
         path, _, query = ask.path.partition("?")
         assert path == operation.path
         follower = Follower(self.rig, query, self.key)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self.lands[0].ids["in the way"] not in follower.text:
                 await asyncio.sleep(0.001)
         await follower.leave()

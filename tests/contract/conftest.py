@@ -76,7 +76,7 @@ class Changes:
     async def until(self, *expected: Change) -> None:
         """Wait for each of `expected`. Raises AssertionError with what was reported instead."""
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not set(expected) <= set(self.heard):
                     self._news.clear()
                     await self._news.wait()

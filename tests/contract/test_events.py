@@ -197,7 +197,7 @@ async def test_notifications_come_on_the_event_loop(driver: Driver, engine: Engi
 
     engine.watch(listen)
     await driver.submit()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await told.wait()
     assert set(loops) == {asyncio.get_running_loop()}
 
@@ -208,7 +208,7 @@ async def test_a_notified_change_can_be_read(driver: Driver, engine: Engine) -> 
     engine.watch(lambda batch: [woken.put_nowait(change) for change in batch] and None)
     task_id = await driver.submit()
     finishing = asyncio.create_task(driver.finish(await driver.claim_one(), Succeeded(b"6")))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (change := await woken.get()).status is not Status.COMPLETED:
             pass
     assert change.task_id == task_id
@@ -241,7 +241,7 @@ async def test_a_listener_that_raises_harms_no_other(driver: Driver, engine: Eng
 
     engine.watch(broken)
     engine.watch(lambda batch: [heard.put_nowait(change) for change in batch] and None)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         first = await driver.submit()
         assert (await heard.get()).task_id == first
         second = await driver.submit()

@@ -229,7 +229,7 @@ async def test_a_waiting_worker_is_woken_by_the_end_of_a_dependency(driver: Driv
     waiting = asyncio.create_task(driver.claim(wait_for=timedelta(seconds=20)))
     await asyncio.sleep(0.05)
     await driver.finish(claim, Succeeded(b"1"))
-    assert [claim.task_id for claim in await asyncio.wait_for(waiting, 10)] == [second]
+    assert [claim.task_id for claim in await asyncio.wait_for(waiting, 30)] == [second]
 
 
 async def test_dependants_fail_with_what_they_depend_on(driver: Driver) -> None:

@@ -55,7 +55,7 @@ async def wait(driver: Driver) -> asyncio.Task[list[Claim]]:
 
 
 async def claimed(waiting: asyncio.Task[list[Claim]]) -> list[UUID]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return ids(await waiting)
 
 

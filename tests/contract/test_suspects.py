@@ -30,7 +30,7 @@ async def test_a_suspect_that_crashed_is_claimed_when_it_is_due_again(make_engin
     await make_suspect(driver)
     claim = await driver.claim_one(suspects=1)
     assert await driver.finish(claim, Crashed("killed"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         [again] = await driver.claim(0, suspects=1, wait_for=timedelta(minutes=1))
     assert (again.attempt, again.crashes) == (claim.attempt + 1, 1)
 

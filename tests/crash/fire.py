@@ -25,7 +25,7 @@ class Client:
     """Plain HTTP calls to one service; a reply that never came is None."""
 
     def __init__(self, server: Server) -> None:
-        self._http = httpx2.Client(base_url=server.url, timeout=10, trust_env=False)
+        self._http = httpx2.Client(base_url=server.url, timeout=30, trust_env=False)
 
     def __enter__(self) -> Client:
         return self

@@ -27,7 +27,7 @@ SECOND = timedelta(seconds=1)
 def create(client: Client, **fields: Any) -> dict[str, Any]:
     """Make a schedule, by default one with a tick each second that misses none."""
     body = {"name": "s", "interval": 1, "missed": "all", "task": {"type": "sum", "params": [4, 2]}, **fields}
-    reply = client.post("/schedule", body, timeout=10)
+    reply = client.post("/schedule", body, timeout=30)
     assert reply.status_code == 201, reply.text
     return dict(reply.json())
 

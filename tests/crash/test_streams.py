@@ -141,7 +141,7 @@ def test_a_stop_ends_streams_at_once(tmp_path: Path) -> None:
     with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
         events = follow(server, client.submit("on_loop", [1], delay=3600))
         assert next(events)["type"] == "created"
-        assert server.stop(timeout=10) == 0
+        assert server.stop(timeout=25) == 0, "it waited for the stream"
         assert [*events] == []
 
 

@@ -23,7 +23,7 @@ from tasker.tasktypes.registry import Registry, load
 from tasker.testing import START
 
 TASKS = str(Path(__file__).with_name("sample_tasks.py"))
-LIMIT = 20.0
+LIMIT = 40.0
 """Seconds after which a test gives up waiting; none should take that long."""
 
 

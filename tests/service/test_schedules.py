@@ -50,7 +50,7 @@ def schedule_body(**fields: Any) -> bytes:
 
 
 async def until_fired(engine: SqliteEngine, times: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len((await engine.find_many(TaskFilter(), limit=100)).items) < times:
             await asyncio.sleep(0.001)
 
@@ -97,7 +97,7 @@ async def test_a_fault_ends_nothing(
     monkeypatch.setattr(engine.schedules, "fire", broken)
     await create(service)
     clock.advance(MINUTE)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while faults or not (await engine.find_many(TaskFilter(), limit=1)).items:
             clock.advance(timedelta(milliseconds=1))
             await asyncio.sleep(0.001)

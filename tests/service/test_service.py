@@ -108,14 +108,14 @@ async def test_waiting_returns_the_end(service: Service, driver: Driver) -> None
     claim = await driver.claim_one(types=["add"])
     assert not waiting.done()
     await driver.finish(claim, Succeeded(b"6"))
-    done = await asyncio.wait_for(waiting, 5)
+    done = await asyncio.wait_for(waiting, 30)
     assert (done.status, done.result) == (Status.COMPLETED, msgspec.Raw(b"6"))
 
 
 async def test_waiting_for_an_ended_task_returns_at_once(service: Service) -> None:
     task = (await submit(service)).task
     await service.tasks.cancel(ANYBODY, task.task_id)
-    assert (await asyncio.wait_for(service.following.wait(ANYBODY, task.task_id, HOUR), 5)).status is Status.CANCELLED
+    assert (await asyncio.wait_for(service.following.wait(ANYBODY, task.task_id, HOUR), 30)).status is Status.CANCELLED
 
 
 async def test_waiting_times_out_and_leaves_nothing_behind(service: Service, hub: Any) -> None:
@@ -129,8 +129,8 @@ async def test_stopping_ends_every_wait(service: Service) -> None:
     waiting = asyncio.create_task(service.following.wait(ANYBODY, task.task_id, HOUR))
     await asyncio.sleep(0)
     service.stop()
-    assert (await asyncio.wait_for(waiting, 5)).status is Status.PENDING
-    assert (await asyncio.wait_for(service.following.wait(ANYBODY, task.task_id, HOUR), 5)).status is Status.PENDING
+    assert (await asyncio.wait_for(waiting, 30)).status is Status.PENDING
+    assert (await asyncio.wait_for(service.following.wait(ANYBODY, task.task_id, HOUR), 30)).status is Status.PENDING
 
 
 async def test_a_task_that_does_not_exist_is_not_found(service: Service) -> None:

@@ -92,7 +92,7 @@ async def test_room_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     await end(tasks)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await waiting
 
 

@@ -29,7 +29,7 @@ async def test_every_terminal_status_wakes(status: Status) -> None:
     task_id = new_task_id(START)
     with hub.ending(task_id) as ended:
         hub.publish([Change(task_id, status)])
-        await asyncio.wait_for(ended, 1)
+        await asyncio.wait_for(ended, 30)
 
 
 async def test_a_waiter_that_has_left_is_forgotten() -> None:

@@ -48,7 +48,7 @@ class Receiver:
 
     async def until(self, count: int) -> list[Heard]:
         """Return the requests, once there are `count`."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.heard) < count:
                 self.news.clear()
                 await self.news.wait()

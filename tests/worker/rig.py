@@ -108,7 +108,7 @@ class Rig:
     async def until(self, task: Task, is_so: Callable[[Task], bool]) -> Task:
         """Return the task once `is_so`; show the task if it takes too long."""
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not is_so(found := await self.get(task)):
                     self._news.clear()
                     await self._news.wait()

@@ -113,7 +113,7 @@ async def test_what_was_never_sent_was_not_done(driver: Driver, proxy: Proxy, mo
     """A link that is down before the first byte: the second try must not take the task for erased by the first."""
     proxy.reset_chance = 1.0
     gone = asyncio.create_task(driver.engine.delete(new_task_id(datetime.now(UTC))))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not proxy.resets:
             await asyncio.sleep(0)
     proxy.heal()

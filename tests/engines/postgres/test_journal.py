@@ -36,7 +36,7 @@ class Gate:
 
     async def until_held(self, count: int = 1) -> list[int]:
         """Return the waiting backends once there are this many."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while True:
                 rows = await self._connection.fetch(
                     "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND NOT granted", _GATE
@@ -100,7 +100,7 @@ async def test_a_transaction_that_is_rolled_back_is_not_waited_for(
     quick = await Driver(engine, clock).submit()
     assert (await engine.journal.read(start)).entries == []
     await gate.end(pid)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert kinds((await engine.journal.read(start)).entries) == [(quick, "created")]
         await gate.open()
         again = await undone

@@ -211,7 +211,7 @@ async def test_a_bad_submission_while_a_claim_waits(engine: SqliteEngine, driver
     )
     assert not isinstance(replies[0], Exception)
     assert isinstance(replies[1], Exception)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         [claim] = await waiting
     assert (claim.task_id, claim.attempt) == (draft.task_id, 1)
     assert [attempt.attempt for attempt in await engine.find_attempts(draft.task_id)] == [1]
@@ -229,7 +229,7 @@ async def test_a_write_waits_while_another_program_has_the_write_lock(engine: Sq
     assert not submitting.done()
     other.execute("ROLLBACK")
     other.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert (await driver.get(await submitting)).status is Status.PENDING
 
 
@@ -240,7 +240,7 @@ async def test_a_write_lock_that_is_never_released_is_reported(
     other = apsw.Connection(str(engine.path))
     other.execute("BEGIN IMMEDIATE")
     drafts = [make_draft(clock.now()) for _ in range(5)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         replies = await asyncio.gather(*(engine.submit([draft]) for draft in drafts), return_exceptions=True)
     assert [type(reply) for reply in replies] == [Unavailable] * 5
     other.execute("ROLLBACK")
