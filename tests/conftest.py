@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis.internal.conjecture import providers
 
 from tests import postgres
 from tests.server import Server, run_server
@@ -23,6 +24,12 @@ COMMON = {
 settings.register_profile("repeatable", derandomize=True, **COMMON)
 settings.register_profile("random", max_examples=1000, **COMMON)
 settings.load_profile("repeatable")
+
+# Hypothesis also tries the constants of the modules that are loaded, other than tests: those depend on which tests this
+# process has run before. So only `make fuzz` tries them.
+_NO_CONSTANTS = providers._local_constants
+_constants_of_modules = providers._get_local_constants
+providers._get_local_constants = lambda: _NO_CONSTANTS if settings.default.derandomize else _constants_of_modules()
 
 SAMPLE_TASKS = Path(__file__).with_name("sample_tasks.py")
 
