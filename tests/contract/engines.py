@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,15 @@ def postgres_engine(folder: Path, clock: Clock) -> Opening:
 
 _TELL_TIME = "SELECT pg_catalog.set_config('tasker.now', $1, false)"
 _CLOCKWORK = """
-CREATE SCHEMA IF NOT EXISTS clockwork;
-CREATE OR REPLACE FUNCTION clockwork.now() RETURNS timestamptz STABLE LANGUAGE sql
+CREATE SCHEMA clockwork;
+CREATE FUNCTION clockwork.now() RETURNS timestamptz STABLE LANGUAGE sql
     AS $$ SELECT pg_catalog.current_setting('tasker.now')::timestamptz $$;
 """
 
 
+@cache
 def _clockwork_database() -> str:
+    """Return the URL of a database with another now(), made once: this takes a process of its own."""
     server = cluster()
     server.sql(_CLOCKWORK)
     return server.url
