@@ -141,10 +141,10 @@ def test_the_next_tick_is_the_same_from_every_earlier_time(cron: str, zone: str,
     ],
 )  # fmt: skip
 def test_an_invalid_cron_rule_is_refused_at_once(rule: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(ValueError, match=r"^expected "):
         check_cron(rule)
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 0.5
 
 
 @given(st.text("0123456789*/,-#LWMONJANSU ", max_size=30))
@@ -236,9 +236,9 @@ def test_missed_ticks_across_a_change_of_the_clocks() -> None:
 @pytest.mark.parametrize("fields", [{"interval": SECOND}, {"cron": "* * * * *"}, {"cron": "0 * * * *"}])
 def test_years_of_missed_ticks_are_bounded_and_found_fast(fields: dict[str, Any]) -> None:
     schedule = make(**fields, missed="all", next_fire_at=at("01-01T01:00"))
-    now, begun = at("01-01T00:00").replace(year=2035), time.perf_counter()
+    now, begun = at("01-01T00:00").replace(year=2035), time.process_time()
     planned = plan(schedule, now)
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
     assert len(planned.ticks) == 100
     assert planned.ticks == sorted(set(planned.ticks))
     assert planned.ticks[-1] == now
