@@ -102,6 +102,15 @@ async def talk(context: Context, words: int, milliseconds: int) -> int:
 
 
 @task
+async def talk_at_a_gate(context: Context, words: int, milliseconds: int) -> int:
+    """The same, and end only once this attempt's gate is open."""
+    await talk(context, words, milliseconds)
+    while not _gate(context).exists():
+        await asyncio.sleep(0.01)
+    return words
+
+
+@task
 async def shout(context: Context, words: int, kilobytes: int) -> int:
     """Report much output in large pieces."""
     for _ in range(words):

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.crash.fire import TASKS, Client, Load, check_runs, read_journal
-from tests.crash.fleet import kill_amid, settle
+from tests.crash.fleet import kill_amid, settle, until
 from tests.server import clean_environment, run_server
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
@@ -105,12 +105,15 @@ def test_a_task_that_kills_the_service_ends_alone_in_a_child(tmp_path: Path) -> 
 
 
 def test_a_drain_lets_tasks_end_and_gives_the_rest_back_at_once(tmp_path: Path) -> None:
-    with run_server(tmp_path, str(TASKS), "--drain", "2") as server, Client(server) as client:
-        short, long = client.submit("on_loop", [1000]), client.submit("steps", [600])
+    with run_server(tmp_path, str(TASKS), "--drain", "4") as server, Client(server) as client:
+        short, long = client.submit("gated", []), client.submit("steps", [600])
         child = client.submit("tell_pid", [str(tmp_path / "never")])
         for task_id in (short, long, child):
             client.until(task_id, lambda task: task["status"] == "running")
         pid = _read_pid(tmp_path / "never")
+        server.process.terminate()
+        until(lambda: "worker.draining" in server.text(), "it does not drain")
+        (tmp_path / f"{short}.1.open").touch()
         assert server.stop() == 0
     assert not psutil.pid_exists(pid)
     with run_server(tmp_path, str(TASKS), "--drain", "0.1") as server, Client(server) as client:
@@ -143,8 +146,8 @@ def test_a_stop_does_not_wait_for_those_who_wait(tmp_path: Path) -> None:
             )
             for _ in range(20)
         ]
-        while len(psutil.Process(server.process.pid).net_connections("tcp")) < 21:
-            sleep(0.02)
+        process = psutil.Process(server.process.pid)
+        until(lambda: len(process.net_connections("tcp")) >= 21, "the clients do not connect")
         begun = monotonic()
         assert server.stop() == 0
         assert monotonic() - begun < 30, "the stop waited for the waits, which were for 60 s"

@@ -34,6 +34,11 @@ def follow(server: Server, task_id: str, after: int = 0) -> Iterator[dict[str, A
         return
 
 
+def open_gate(folder: Path, task_id: str, attempt: int) -> None:
+    """Let this attempt end, once it has said all."""
+    (folder / f"{task_id}.{attempt}.open").touch()
+
+
 def words(events: list[dict[str, Any]], attempt: int) -> str:
     return "".join(event["chunk"] for event in events if event["type"] == "output" and event["attempt"] == attempt)
 
@@ -47,11 +52,12 @@ def check_whole(events: list[dict[str, Any]], said: int) -> None:
 
 def test_events_arrive_while_the_task_runs(tmp_path: Path) -> None:
     with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
-        task_id = client.submit("talk", [100, 20])
+        task_id = client.submit("talk_at_a_gate", [100, 20])
         seen = []
         for event in follow(server, task_id):
             if event["type"] == "output" and not any(one["type"] == "output" for one in seen):
                 assert client.get(task_id)["status"] == "running"
+                open_gate(tmp_path, task_id, 1)
             seen.append(event)
     check_whole(seen, 100)
     assert sum(event["type"] == "output" for event in seen) < 100, "words are gathered for some milliseconds"
@@ -60,7 +66,8 @@ def test_events_arrive_while_the_task_runs(tmp_path: Path) -> None:
 def test_a_stream_goes_on_after_a_kill(tmp_path: Path) -> None:
     seen = []
     with run_server(tmp_path, str(TASKS)) as server, Client(server) as client:
-        task_id = client.submit("talk", [60, 20])
+        task_id = client.submit("talk_at_a_gate", [60, 20])
+        open_gate(tmp_path, task_id, 2)
         for event in follow(server, task_id):
             seen.append(event)
             if len(seen) == 6:
