@@ -18,7 +18,7 @@ from tests.server import run_server
 
 pytestmark = [
     pytest.mark.crash,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(280),
     pytest.mark.skipif(shutil.which("faketime") is None, reason="faketime is not installed: apt install faketime"),
 ]
 

@@ -19,7 +19,7 @@ from tests.crash.fleet import Fleet, settle, until
 from tests.crash.proxy import Proxy
 from tests.postgres import Cluster, database_of
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(280)]
 
 
 @pytest.fixture(scope="module")

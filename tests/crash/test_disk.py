@@ -17,7 +17,7 @@ from tests.cli.command import tasker
 from tests.crash.fire import TASKS, Client
 from tests.server import Server, run_server
 
-pytestmark = [pytest.mark.crash, pytest.mark.root, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.crash, pytest.mark.root, pytest.mark.timeout(280)]
 
 LIMIT = 60
 

@@ -11,7 +11,7 @@ from tests.crash.fire import Client
 from tests.crash.fleet import Fleet
 from tests.postgres import Cluster
 
-pytestmark = [pytest.mark.crash, pytest.mark.root, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.crash, pytest.mark.root, pytest.mark.timeout(280)]
 
 MEMORY = 600 * 2**20
 """Bytes for a worker and its children: enough, except for the task that hoards."""

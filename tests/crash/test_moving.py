@@ -21,7 +21,7 @@ from tests.crash.proxy import Proxy
 from tests.postgres import Cluster, database_of
 from tests.server import clean_environment, run_server
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(280)]
 
 
 @pytest.fixture

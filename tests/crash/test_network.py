@@ -14,7 +14,7 @@ from tests.crash.fleet import Fleet, settle, until
 from tests.crash.island import Island
 from tests.postgres import Cluster
 
-pytestmark = [pytest.mark.crash, pytest.mark.root, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.crash, pytest.mark.root, pytest.mark.timeout(280)]
 
 
 @pytest.fixture

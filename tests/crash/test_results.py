@@ -11,7 +11,7 @@ import pytest
 from tests.crash.fire import Client
 from tests.server import run_server
 
-pytestmark = [pytest.mark.crash, pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.crash, pytest.mark.root, pytest.mark.timeout(280)]
 
 ENV = {"TASKER_SPILL_OVER": "1KiB"}
 LONG = "x" * 5000

@@ -18,7 +18,7 @@ from tests.crash.test_clocks import _set, _set_by, _wrong
 from tests.postgres import Cluster
 from tests.server import run_server
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(280)]
 needs_faketime = pytest.mark.skipif(shutil.which("faketime") is None, reason="faketime is not installed")
 
 SECOND = timedelta(seconds=1)

@@ -17,7 +17,7 @@ from tests.crash.fire import TASKS, Client, Load, check_runs, read_journal
 from tests.crash.fleet import kill_amid, settle, until
 from tests.server import clean_environment, run_server
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(280)]
 
 KILLS = 5
 

@@ -14,7 +14,7 @@ from tests.crash.fire import TASKS, Client, read_journal
 from tests.crash.fleet import until
 from tests.server import run_server
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(280)]
 
 STUBBORN = ("swallow_cancels", "wait_for_a_thread", "spin")
 

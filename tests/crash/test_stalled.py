@@ -15,7 +15,7 @@ from tests.crash.fire import Client
 from tests.crash.test_streams import follow
 from tests.server import Server, run_server
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(280)]
 
 MIB = 2**20
 READERS = 50

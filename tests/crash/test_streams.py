@@ -18,7 +18,7 @@ from tests.crash.fleet import Fleet, until
 from tests.postgres import Cluster
 from tests.server import Server, run_server
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(280)]
 
 LINES = {"accept": "application/jsonl"}
 

@@ -13,7 +13,7 @@ from tests.crash.fleet import Fleet, until
 from tests.postgres import Cluster
 from tests.server import Server
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(280)]
 
 FAR = '''
 from typing import Annotated

@@ -18,7 +18,7 @@ import standardwebhooks
 
 from tests.server import run_server
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(280)]
 
 ENV = {"TASKER_WEBHOOK_INSECURE": "on"}
 KILLS, TASKS = 3, 40

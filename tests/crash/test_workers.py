@@ -19,7 +19,7 @@ from tests.crash.proxy import Proxy
 from tests.postgres import Cluster
 from tests.server import Server
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(280)]
 
 LONG = {"TASKER_LEASE": "30", "TASKER_HEARTBEAT": "5"}
 """Settings where no attempt may be cut off, however busy the machine is."""
