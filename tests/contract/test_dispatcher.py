@@ -179,7 +179,9 @@ async def test_who_dies_with_a_request_under_way_has_it_made_again_with_the_same
     await rig.complete()
     await rig.dispatch()
     await rig.dispatcher.deliver()
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(30):
+        while not receivers.told:
+            await asyncio.sleep(0.001)
     await rig.dispatcher.settle(cancel=True)
     receivers.held.clear()
     await rig.engine.close()
