@@ -34,6 +34,7 @@ def receivers() -> Receivers:
 async def rig(engine: Engine, clock: ManualClock, receivers: Receivers) -> AsyncIterator[Rig]:
     rig = Rig(engine, clock, receivers)
     yield rig
+    await rig.dispatcher.settle(cancel=True)  # or its close would wait for receivers that never answer
     await rig.dispatcher.close()
 
 

@@ -39,6 +39,7 @@ async def rig(tmp_path: Path, receivers: Receivers) -> AsyncIterator[Rig]:
     async with open_sqlite(tmp_path / "data" / "tasker.db", clock) as engine:
         rig = Rig(engine, clock, receivers)
         yield rig
+        await rig.dispatcher.settle(cancel=True)  # or its close would wait for receivers that never answer
         await rig.dispatcher.close()
 
 
