@@ -225,6 +225,12 @@ def test_a_trickle_that_no_operation_reads_ends_with_the_reply(server: Server) -
     assert (answer.status, answer.closed) == (200, True)
 
 
+def with_setting(assignment: str) -> tuple[str, ...]:
+    """Return the command to run a service under, which sets one of the HTTP server's limits."""
+    patch = f"import sys, tasker.wiring.server as w; w.{assignment}; sys.argv[:4] = ['tasker']; "
+    return sys.executable, "-c", patch + "from tasker.cli import main; main()"
+
+
 def wait_until_left(server: Server, port: int) -> None:
     """Wait until the server has closed its connection to that port; the kernel does not notify the other side."""
     process, limit = psutil.Process(server.process.pid), monotonic() + 30
@@ -234,10 +240,8 @@ def wait_until_left(server: Server, port: int) -> None:
 
 
 def test_a_client_that_does_not_read_its_reply_is_cut_off(tmp_path: Path) -> None:
-    patch = "import sys, tasker.wiring.server as w; w._UNREAD_MILLIS = 500; sys.argv[:4] = ['tasker']; "
-    under = (sys.executable, "-c", patch + "from tasker.cli import main; main()")
     size = 500_000
-    with run_server(tmp_path, under=under) as server:
+    with run_server(tmp_path, under=with_setting("_UNREAD_MILLIS = 500")) as server:
         task = {"type": "reverse", "params": ["x" * size]}
         done = httpx2.post(f"{server.url}/task?wait=30", json=task, timeout=40).json()
         with socket.socket() as sock:
@@ -345,18 +349,19 @@ def test_a_client_that_leaves_is_noticed(server: Server) -> None:
                 client.get(f"{server.url}/livez")
 
 
-def test_slow_heads_are_cut_off_while_others_are_served(server: Server) -> None:
-    """The server allows ten seconds for a head, and for an idle connection."""
-    slow = [connect(server) for _ in range(100)]
-    for number, sock in enumerate(slow):
-        if number % 2:
-            sock.sendall(b"GET /livez HTTP/1.1\r\n" + HOST + b"A: ")
-    for _ in range(20):
-        assert httpx2.post(f"{server.url}/task", json={"type": "sum", "params": [4, 2]}).status_code == 202
-    for sock in slow:
-        with suppress(ConnectionResetError):
-            assert sock.recv(1000) == b""
-        sock.close()
+def test_slow_heads_are_cut_off_while_others_are_served(tmp_path: Path) -> None:
+    """The time for a head is also that of an idle connection."""
+    with run_server(tmp_path, under=with_setting("_HEADERS_WITHIN = 2_000")) as server:
+        slow = [connect(server) for _ in range(100)]
+        for number, sock in enumerate(slow):
+            if number % 2:
+                sock.sendall(b"GET /livez HTTP/1.1\r\n" + HOST + b"A: ")
+        for _ in range(20):
+            assert httpx2.post(f"{server.url}/task", json={"type": "sum", "params": [4, 2]}).status_code == 202
+        for sock in slow:
+            with suppress(ConnectionResetError):
+                assert sock.recv(1000) == b""
+            sock.close()
 
 
 def test_open_waits_are_answered_when_the_service_stops(tmp_path: Path) -> None:
