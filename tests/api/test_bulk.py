@@ -112,7 +112,7 @@ async def test_what_has_changed_since_it_was_chosen_is_skipped(rig: Rig, monkeyp
         ({"action": "cancel", "filter": {"type": "sum"}, "all": True}, "invalid-request", ["/all"]),
         ({"action": "cancel", "filter": {"status": "completed"}}, "invalid-request", ["/filter/status"]),
         ({"action": "retry", "filter": {"status": ["running"]}}, "invalid-request", ["/filter/status"]),
-        ({"action": "delete", "all": True, "cursor": "x", "dry_run": True}, "invalid-request", ["/cursor"]),
+        ({"action": "delete", "all": True, "cursor": "x", "at_most": 1}, "invalid-request", ["/cursor"]),
         ({"action": "delete", "all": True, "cursor": "x"}, "invalid-request", ["/cursor"]),
         ({"action": "purge", "all": 1, "at_most": -1}, "invalid-request", ["/action", "/all", "/at_most"]),
         ({"filter": {"status": [], "typ": "x", "queue": 5, "created_after": "now"}}, "invalid-request",

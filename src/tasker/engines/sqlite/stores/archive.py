@@ -56,7 +56,7 @@ class SqliteArchive:
                 yield records
         last = 0
         while True:
-            last, found = await self._read(
+            last, found = await self._read.scan(
                 _page, results=self._results, after=last, limit=at_once, size=size, now=self._micros()
             )
             if not found:
