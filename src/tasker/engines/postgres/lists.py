@@ -13,7 +13,7 @@ from tasker.engines.postgres.rows import task_of
 from tasker.engines.postgres.tables import numbered
 from tasker.engines.postgres.transaction import Connection
 from tasker.engines.shared.cursors import to_cursor
-from tasker.engines.shared.looks import OPEN, Bounds, Dialect, Look, Way
+from tasker.engines.shared.looks import Bounds, Dialect, Look, Way
 from tasker.engines.shared.values import PAGE_BYTES
 from tasker.model import Page, TaskFilter
 from tasker.model.control import Chosen, ChosenTask, Counted
@@ -98,7 +98,8 @@ class Lists:
     ) -> AsyncIterator[Way]:
         """Yield the way of each step of a look, and set its range of seqs in `values`."""
         values["most"] = most = look.bounds.rows + 1
-        few = not OPEN.isdisjoint(where.status) and await _first(connection, self._dialect.open_query(), values) < most
+        opened = self._dialect.open_query(where)
+        few = opened is not None and await _first(connection, opened, values) < most
         ways, spans = self._dialect.ways(where, few_are_open=few), self._dialect.spans(where)
         if spans is not None:
             look.end_in(await _first(connection, spans.oldest, values))

@@ -154,7 +154,7 @@ class Dialect:
     def ways(self, where: TaskFilter, *, few_are_open: bool) -> list[Way]:
         """Return the ways to a filter's tasks; all tasks if no index helps.
 
-        few_are_open: the open tasks are no more than a look may read.
+        few_are_open: those of its open statuses are no more than a look may read.
         """
         found = [self._by_key(*keyed) for keyed in _KEYED if getattr(where, keyed[0]) not in (None, keyed[3])]
         statuses = frozenset(where.status)
@@ -162,10 +162,13 @@ class Dialect:
             found.append(self._by_status(statuses))
         return found or [_everything(self.schema)]
 
-    def open_query(self) -> str:
-        """Return the query for the number of open tasks, counted up to :most of each status."""
-        each = [f"SELECT 1 FROM {self._from(status)} WHERE status = '{status.value}' LIMIT :most" for status in OPEN]  # noqa: S608
-        return "SELECT " + " + ".join(f"(SELECT count(*) FROM ({one}) AS few)" for one in each)  # noqa: S608
+    def open_query(self, where: TaskFilter) -> str | None:
+        """Return the query for the number of tasks of a filter's open statuses, each up to :most; None if none."""
+        each = [
+            f"(SELECT count(*) FROM (SELECT 1 FROM {self._from(one)} WHERE status = '{one.value}' LIMIT :most) AS few)"  # noqa: S608
+            for one in sorted(OPEN.intersection(where.status))
+        ]
+        return f"SELECT {' + '.join(each)}" if each else None
 
     def spans(self, where: TaskFilter) -> Spans | None:
         """Return the queries for the blocks of a filter by time; None for another filter."""

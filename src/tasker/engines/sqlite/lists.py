@@ -10,7 +10,7 @@ import apsw
 
 from tasker.clock import from_micros
 from tasker.engines.shared.cursors import to_cursor
-from tasker.engines.shared.looks import OPEN, Dialect, Look, Way
+from tasker.engines.shared.looks import Dialect, Look, Way
 from tasker.engines.shared.values import PAGE_BYTES, size_of
 from tasker.engines.sqlite import reads
 from tasker.engines.sqlite.result_files import Results
@@ -83,7 +83,8 @@ def _rows(
 def _steps(connection: apsw.Connection, where: TaskFilter, look: Look, values: dict[str, Any]) -> Iterator[Way]:
     """Yield the way of each step of a look, and set its range of seqs in `values`."""
     values["most"] = look.bounds.rows + 1
-    few = not OPEN.isdisjoint(where.status) and connection.execute(_OPEN, values).get < values["most"]
+    opened = _DIALECT.open_query(where)
+    few = opened is not None and connection.execute(opened, values).get < values["most"]
     ways, spans = _DIALECT.ways(where, few_are_open=few), _DIALECT.spans(where)
     if spans is not None:
         look.end_in(connection.execute(spans.oldest, values).get)
@@ -131,6 +132,3 @@ def _values(where: TaskFilter, now: int) -> dict[str, Any]:
         "before": optional_micros(where.created_before),
         "now": now,
     }
-
-
-_OPEN = _DIALECT.open_query()
