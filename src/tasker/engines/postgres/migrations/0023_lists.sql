@@ -1,4 +1,5 @@
--- Lists look only where their tasks can be. Triggers keep the tables, so that older processes keep them, too.
+-- Lists look only where their tasks can be. Triggers keep the tables, so that older processes keep them, too, even where
+-- their role has no rights on new tables yet.
 
 -- When the tasks of each 512 seqs were created: each of them between `first` and `last` of a row of its block. Seqs
 -- alone do not tell: imported tasks are older than those around them, and clocks are set back. Not unique: a second row
@@ -19,7 +20,8 @@ CREATE TABLE {schema}.task_tag (
 
 -- A span grows beyond the new tasks, by as much as it covers and by a minute at least, so that few inserts change it.
 -- The first task of a block also removes spans whose tasks are all erased.
-CREATE FUNCTION {schema}.note_new_tasks() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION {schema}.note_new_tasks() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
     INSERT INTO {schema}.task_span (block, first, last)
     SELECT given.block, least(known.first, given.first),
@@ -42,7 +44,8 @@ END $$;
 CREATE TRIGGER new_tasks AFTER INSERT ON {schema}.task REFERENCING NEW TABLE AS new_tasks
 FOR EACH STATEMENT EXECUTE FUNCTION {schema}.note_new_tasks();
 
-CREATE FUNCTION {schema}.forget_tags() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION {schema}.forget_tags() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
     DELETE FROM {schema}.task_tag WHERE tag = ANY(OLD.tags) AND seq = OLD.seq;
     RETURN NULL;
