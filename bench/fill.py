@@ -23,6 +23,7 @@ from tasker.clock import SystemClock
 from tasker.engines.postgres import open_postgres
 from tasker.engines.protocol import ClaimRequest, Engine
 from tasker.engines.sqlite import open_sqlite
+from tasker.engines.sqlite.sql import QUERIES
 from tasker.model import Draft, Policy, new_task_id
 from tasker.rules.lifecycle import Succeeded, decide
 
@@ -85,6 +86,7 @@ def history(folder: Path, count: int) -> None:
             with connection:
                 connection.execute(_HISTORY.format(names=names, values=values), given)
                 connection.execute(_HISTORY_TAGS, given)
+                connection.execute(QUERIES["note_spans"], (start,))
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
@@ -146,6 +148,7 @@ def _copy_finished(file: Path, copies: int) -> None:
         rows = ((new_task_id(SystemClock().now()).bytes,) for _ in range(copies))
         connection.executemany(f"INSERT INTO task (task_id, {same}) SELECT ?, {same} FROM task WHERE seq = 1", rows)
         connection.execute(_COPY_NOTES.format(journal="journal", task="task"))
+        connection.execute(QUERIES["note_spans"], (1,))
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
 

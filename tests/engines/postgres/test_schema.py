@@ -136,8 +136,8 @@ async def test_tasks_of_an_older_version_are_found_by_time_tag_and_queue(url: st
     await connection.execute(
         "INSERT INTO tasker.task (task_id, type, queue, status, priority, created_at, due_at, lined, max_attempts,"
         " policy, params, tags)"
-        " SELECT id, 'sum', 'q', 'completed', 0, timestamptz '2026-01-01 00:00Z' - place * interval '1 s', now(), false,"
-        " 1, '{}', '[]', ARRAY['t'] FROM unnest($1::uuid[]) WITH ORDINALITY AS given (id, place)", ids,
+        " SELECT id, 'sum', 'q', 'completed', 0, timestamptz '2026-01-01 00:00Z' - place * interval '1 s', now(),"
+        " false, 1, '{}', '[]', ARRAY['t'] FROM unnest($1::uuid[]) WITH ORDINALITY AS given (id, place)", ids,
     )  # fmt: skip
     await connection.close()
     assert await migrate(url) == [step.name]

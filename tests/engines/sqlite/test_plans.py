@@ -139,6 +139,7 @@ def add_history(path: Path) -> None:
             f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {HISTORY})"
             f" INSERT INTO task (task_id, {names}) SELECT randomblob(16), {names} FROM task, n WHERE seq = 2"
         )
+    connection.execute(QUERIES["note_spans"], (1,))
     connection.execute("UPDATE task SET type = 'reverse', tags = '[]' WHERE status = 'completed'")
     connection.close()
 

@@ -17,7 +17,7 @@ from tasker.engines.shared.cursors import NEWEST, from_cursor, to_cursor
 from tasker.model import Status, TaskFilter
 
 BLOCK = 512
-"""Seqs of one row of `task_span`. The triggers that keep the table know it, too."""
+"""Seqs of one row of `task_span`. What keeps the table knows it, too."""
 _GROWTH = 2
 OPEN = frozenset({Status.PENDING, Status.RUNNING})
 _INDEX_OF = {
