@@ -42,7 +42,7 @@ class Lists:
 
     async def find_many(self, connection: Connection, where: TaskFilter, limit: int, cursor: str | None) -> Page:
         """Return one page, newest first."""
-        look = Look.after(cursor, self._bounds)
+        look = Look.after(cursor, self._bounds, limit)
         found = await self._rows(connection, _SIZES, where, limit + 1, look)
         sizes = accumulate(row["size"] for row in found[:limit])
         kept = [
@@ -59,7 +59,7 @@ class Lists:
 
     async def choose(self, connection: Connection, where: TaskFilter, limit: int, cursor: str | None) -> Chosen:
         """Return the first tasks behind a cursor."""
-        look = Look.after(cursor, self._bounds)
+        look = Look.after(cursor, self._bounds, limit)
         rows = await self._rows(connection, "seq, task_id, owner, queue", where, limit + 1, look)
         tasks = [ChosenTask(row["task_id"], row["owner"], row["queue"]) for row in rows[:limit]]
         return Chosen(tasks, to_cursor(rows[limit - 1]["seq"]) if len(rows) > limit else look.cursor)

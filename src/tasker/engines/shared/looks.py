@@ -33,12 +33,12 @@ class Bounds(Struct, frozen=True, kw_only=True):
     """How long a look goes on.
 
     rows: the most index entries or tasks that it reads. seconds: after that it begins no further step. first: rows of
-    its first step; each further one has twice as many.
+    its first step, or twice as many as are asked for if those are more; each further step has twice as many.
     """
 
     rows: int = 50_000
     seconds: float = 0.02
-    first: int = 500
+    first: int = 200
 
 
 DEFAULT_BOUNDS = Bounds()
@@ -46,22 +46,23 @@ DEFAULT_BOUNDS = Bounds()
 
 @dataclass
 class Look:
-    """One look: how far it has got. below: the tasks with lower seqs are left; 0 once none is."""
+    """One look: how far it has got. below: the tasks with lower seqs are left; 0 once none is. limit: as asked for."""
 
     bounds: Bounds
     below: int
+    limit: int = 0
     lowest: int = 1
     size: int = field(init=False)
     _looked: int = 0
 
     def __post_init__(self) -> None:
-        self.size = min(self.bounds.first, self.bounds.rows)
+        self.size = min(max(self.bounds.first, 2 * self.limit), self.bounds.rows)
         self._until = time.monotonic() + self.bounds.seconds
 
     @classmethod
-    def after(cls, cursor: str | None, bounds: Bounds) -> Look:
-        """Return a look that begins after a cursor, or with the newest task. Raises Invalid."""
-        return cls(bounds, NEWEST if cursor is None else from_cursor(cursor))
+    def after(cls, cursor: str | None, bounds: Bounds, limit: int = 0) -> Look:
+        """Return a look for up to `limit` tasks after a cursor, or from the newest one. Raises Invalid."""
+        return cls(bounds, NEWEST if cursor is None else from_cursor(cursor), limit)
 
     @property
     def block(self) -> int:

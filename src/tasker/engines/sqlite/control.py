@@ -51,7 +51,7 @@ class SqliteControl:
         return await self._read.scan(lists.count, where, Look.after(cursor, self._bounds), self._now())
 
     async def choose(self, where: TaskFilter, *, limit: int, cursor: str | None) -> Chosen:
-        return await self._read.scan(lists.choose, where, limit, Look.after(cursor, self._bounds), self._now())
+        return await self._read.scan(lists.choose, where, limit, Look.after(cursor, self._bounds, limit), self._now())
 
     async def act(self, action: Action, task_ids: Sequence[UUID]) -> int:
         if action == "delete":

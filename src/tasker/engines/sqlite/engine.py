@@ -192,7 +192,7 @@ class SqliteEngine:
         return task
 
     async def find_many(self, where: model.TaskFilter, *, limit: int, cursor: str | None = None) -> model.Page:
-        look = Look.after(cursor, self._bounds)
+        look = Look.after(cursor, self._bounds, limit)
         return await self._read.scan(lists.find_many, where, limit, look, self._micros(), self._results)
 
     async def find_attempts(self, task_id: UUID) -> list[model.Attempt]:
