@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from tasker.engines.shared.looks import Bounds
 from tasker.model.keys import Caller
 from tasker.rules.lifecycle import Failed
 from tasker.rules.lifecycle import problem as task_problem
@@ -112,7 +113,7 @@ async def test_what_has_changed_since_it_was_chosen_is_skipped(rig: Rig, monkeyp
         ({"action": "cancel", "filter": {"type": "sum"}, "all": True}, "invalid-request", ["/all"]),
         ({"action": "cancel", "filter": {"status": "completed"}}, "invalid-request", ["/filter/status"]),
         ({"action": "retry", "filter": {"status": ["running"]}}, "invalid-request", ["/filter/status"]),
-        ({"action": "delete", "all": True, "cursor": "x", "dry_run": True}, "invalid-request", ["/cursor"]),
+        ({"action": "delete", "all": True, "cursor": "x", "at_most": 1}, "invalid-request", ["/cursor"]),
         ({"action": "delete", "all": True, "cursor": "x"}, "invalid-request", ["/cursor"]),
         ({"action": "purge", "all": 1, "at_most": -1}, "invalid-request", ["/action", "/all", "/at_most"]),
         ({"filter": {"status": [], "typ": "x", "queue": 5, "created_after": "now"}}, "invalid-request",
@@ -136,10 +137,11 @@ async def test_other_owners_tasks_are_out_of_reach(rig: Rig) -> None:
     for caller in (mine, other, other):
         await rig.service.submissions.submit(caller, b'{"type":"echo"}')
     every = bulk.TaskFilter()
-    counts = [await rig.service.bulk.count(who, "cancel", every) for who in (mine, other, admin)]
+    counts = [(await rig.service.bulk.count(who, "cancel", every)).matched for who in (mine, other, admin)]
     assert counts == [1, 2, 3]
     theirs = bulk.TaskFilter(owner="other")
-    assert [await rig.service.bulk.count(who, "cancel", theirs) for who in (mine, other, admin)] == [0, 2, 2]
+    counts = [(await rig.service.bulk.count(who, "cancel", theirs)).matched for who in (mine, other, admin)]
+    assert counts == [0, 2, 2]
     matched, acted = await rig.service.bulk.begin(mine, "cancel", every, None)
     assert (matched, acted.done) == (1, 1)
     assert (await rig.service.bulk.begin(admin, "cancel", every, None))[1].done == 2
@@ -148,3 +150,49 @@ async def test_other_owners_tasks_are_out_of_reach(rig: Rig) -> None:
 async def test_it_needs_a_key_where_one_is_set(make_rig: Any) -> None:
     rig = await make_rig(token=SecretStr(TOKEN))
     assert problem(await rig.client.post("/bulk", json={"action": "cancel", "all": True})) == (401, "unauthorized")
+
+
+def look_at_few(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rig.engine.control, "_bounds", Bounds(rows=4, first=2, seconds=60))
+
+
+async def test_a_dry_run_counts_as_far_as_one_look_gets(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    look_at_few(rig, monkeypatch)
+    for _ in range(10):
+        await rig.submit()
+    asked = {"filter": {"type": "sum"}, "dry_run": True}
+    first = await act(rig, "cancel", **asked)
+    second = await act(rig, "cancel", **asked, cursor=first[3])
+    third = await act(rig, "cancel", **asked, cursor=second[3])
+    assert (first[:3], second[:3], third) == ((4, 0, 0), (4, 0, 0), (2, 0, 0, None))
+    assert await counted(rig) == {"sum pending": 10}
+    reply = await rig.client.post("/bulk", json={"action": "cancel", "filter": {"type": "sum"}, "cursor": first[3]})
+    assert problem(reply) == (422, "invalid-request"), "the cursor of a count is not one of an action"
+
+
+async def test_an_action_counts_and_goes_on_over_any_number_of_looks(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await rig.submit(queue="mine")
+    for _ in range(10):
+        await rig.submit()
+    await rig.submit(queue="mine")
+    look_at_few(rig, monkeypatch)
+    asked = {"filter": {"type": "sum", "created_after": "2020-01-01T00:00:00Z"}}
+    reply = await rig.client.post("/bulk", json={"action": "cancel", "at_most": 5, **asked})
+    assert problem(reply) == (409, "conflict")
+    assert "at least 8 such tasks, more than 5" in reply.json()["detail"]
+    assert await act(rig, "cancel", filter={"tag": "none"}) == (0, 0, 0, None)
+    assert await act(rig, "cancel", **asked, at_most=12) == (12, 12, 0, None)
+
+
+async def test_a_count_that_takes_too_long_is_left_out(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "WITHIN", 0.0)
+    look_at_few(rig, monkeypatch)
+    for _ in range(6):
+        await rig.submit()
+    found = await act(rig, "cancel", all=True)
+    done = found[1]
+    assert found[0] is None
+    while found[3] is not None:
+        found = await act(rig, "cancel", all=True, cursor=found[3])
+        done += found[1]
+    assert done == 6

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tasker.engines.shared.looks import Bounds
 from tasker.errors import Unavailable
 from tasker.model import ExceptionInfo, TaskProblem
 from tasker.rules.lifecycle import Cancelled, Failed, Snoozed, Succeeded
@@ -257,6 +258,21 @@ async def test_list(rig: Rig) -> None:
     assert await listed("created_after=2026-01-02T03:04:08.678901Z") == [4, 3]
     assert await listed("created_before=2026-01-02T05:04:08.678901%2B02:00") == [1, 0]
     assert await listed("created_before=2026-01-02T05:04:08.678901+02:00") == [1, 0], "an unescaped + is understood"
+
+
+async def test_a_page_that_has_looked_at_enough_tasks_says_how_far(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rig.engine, "_bounds", Bounds(rows=3, first=3, seconds=60))
+    ids = []
+    for _ in range(4):
+        rig.clock.advance(timedelta(seconds=1))
+        ids.append(await rig.submit())
+    reply = await rig.client.get("/task?status=running,completed&limit=2")
+    body = reply.json()
+    assert body["items"] == []
+    assert body["searched_back_to"] == (await rig.client.get(f"/task/{ids[1]}")).json()["created_at"]
+    assert body["next_cursor"] in reply.headers["link"]
+    last = (await rig.client.get("/task", params={"status": "running,completed", "cursor": body["next_cursor"]})).json()
+    assert last == {"items": [], "next_cursor": None}
 
 
 async def test_pages(rig: Rig) -> None:

@@ -297,6 +297,16 @@ def test_params_are_by_position_or_by_name(connect: Connect) -> None:
     assert script.asked == []
 
 
+def test_a_list_goes_on_after_an_empty_page(connect: Connect) -> None:
+    pages = (
+        Reply(200, {"items": [], "next_cursor": "c1", "searched_back_to": "2026-01-02T03:04:05Z"}),
+        Reply(200, {"items": [task()], "next_cursor": None}),
+    )
+    with play(*pages) as script, connect(script.url) as client:
+        assert len(list(client.find_many(tag="rare"))) == 1
+    assert [request.path for request in script.asked] == ["/task?tag=rare", "/task?tag=rare&cursor=c1"]
+
+
 def test_lists_are_read_page_by_page(connect: Connect) -> None:
     pages = (
         Reply(200, {"items": [task(), task()], "next_cursor": "c1"}),

@@ -19,11 +19,11 @@ from tasker.engines.sqlite import open_sqlite
 Opening = AbstractAsyncContextManager[Engine]
 
 
-def _sqlite(folder: Path, clock: Clock) -> Opening:
-    return open_sqlite(folder / "data" / "tasker.db", clock)
+def _sqlite(folder: Path, clock: Clock, **options: Any) -> Opening:
+    return open_sqlite(folder / "data" / "tasker.db", clock, **options)
 
 
-def postgres_engine(folder: Path, clock: Clock) -> Opening:
+def postgres_engine(folder: Path, clock: Clock, **options: Any) -> Opening:
     """Open an engine in a schema of its own for the folder, whose database has the time of `clock`.
 
     Its sessions find a function now() before PostgreSQL's own, and get the time whenever they are used.
@@ -35,7 +35,7 @@ def postgres_engine(folder: Path, clock: Clock) -> Opening:
     schema = "t" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     return open_postgres(
         _clockwork_database(), schema=schema, session={"search_path": "clockwork, pg_catalog"}, on_acquire=tell_time,
-        pool_size=4, elapsed=clock.elapsed,
+        pool_size=4, elapsed=clock.elapsed, **options,
     )  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def _clockwork_database() -> str:
     return server.url
 
 
-ENGINES: dict[str, Callable[[Path, Clock], Opening]] = {
+ENGINES: dict[str, Callable[..., Opening]] = {
     "postgres": postgres_engine,
     "sqlite": _sqlite,
 }

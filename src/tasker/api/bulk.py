@@ -35,8 +35,8 @@ class BulkOperations:
         where = body.filter.as_filter()
         call.head.audit_target = _describe(body)
         if body.dry_run:
-            count = await call.unless_gone(self._bulk.count(call.caller, body.action, where))
-            return json_reply(_reply(count, Acted()))
+            found = await call.unless_gone(self._bulk.count(call.caller, body.action, where, body.cursor))
+            return json_reply(_reply(found.matched, Acted(next_cursor=found.next_cursor)))
         if body.cursor is not None:
             acted = await call.unless_gone(self._bulk.go_on(call.caller, body.action, where, body.cursor))
             return json_reply(_reply(None, acted))

@@ -193,7 +193,8 @@ class TaskOperations:
         page = await self._tasks.find_many(call.caller, TaskFilter(**query), limit=limit, cursor=cursor)
         tasks = await self._waiting.with_reasons(call.caller, page.items)
         items = b",".join([show_task(call.caller, task) for task in tasks])
-        body = b'{"items":[%b],"next_cursor":%b}' % (items, encode(page.next_cursor))
+        back = b"" if page.searched_back_to is None else b',"searched_back_to":%b' % encode(page.searched_back_to)
+        body = b'{"items":[%b],"next_cursor":%b%b}' % (items, encode(page.next_cursor), back)
         return Reply(200, body, JSON_HEADERS + next_link(call, "/task", page.next_cursor))
 
     @_submission(

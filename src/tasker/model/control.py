@@ -19,10 +19,15 @@ ACTS_ON: dict[Action, tuple[Status, ...]] = {
 
 
 class Counted(Struct, frozen=True):
-    """How many tasks match a filter now. cursor: the place before the newest of them, to leave out later tasks."""
+    """How many tasks match a filter now.
+
+    cursor: the place before the newest of them, to leave out later tasks. next_cursor: where to go on counting; None at
+    the end.
+    """
 
     count: int
     cursor: str | None
+    next_cursor: str | None = None
 
 
 class ChosenTask(NamedTuple):
@@ -34,7 +39,7 @@ class ChosenTask(NamedTuple):
 
 
 class Chosen(Struct, frozen=True):
-    """Tasks that match a filter, newest first. `next_cursor` is None at the end."""
+    """Tasks that match a filter, newest first; there may be none before the end. `next_cursor` is None at the end."""
 
     tasks: list[ChosenTask]
     next_cursor: str | None

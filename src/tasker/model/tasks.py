@@ -194,7 +194,13 @@ class Tombstone(Struct, frozen=True, kw_only=True):
     expired_at: datetime
 
 
-Page = PageOf[Task]
+class Page(PageOf[Task], frozen=True, kw_only=True):
+    """A part of a list of tasks; it may be short, or empty, before the end.
+
+    searched_back_to: the creation of the task that the search for more ended at; None if the page ended otherwise.
+    """
+
+    searched_back_to: datetime | None = None
 
 
 class PartitionStats(Struct, frozen=True, kw_only=True):

@@ -75,5 +75,5 @@ def _check(body: BulkBody, faults: Faults) -> None:
     statuses = body.filter.statuses
     if statuses and not set(statuses) & set(ACTS_ON[body.action]):
         faults.add("/filter/status", f"{body.action} acts on tasks that are {', '.join(ACTS_ON[body.action])}")
-    if body.cursor is not None and (body.dry_run or body.at_most is not None):
-        faults.add("/cursor", "cannot be combined with dry_run or at_most: it continues an earlier call")
+    if body.cursor is not None and body.at_most is not None:
+        faults.add("/cursor", "cannot be combined with at_most: it continues an earlier call")

@@ -25,6 +25,13 @@ _IN_ONE_COMMIT = 100
 """Limit of tasks in one commit: other writers wait for at most one such commit."""
 
 
+class Counting(NamedTuple):
+    """How many tasks one look has found. `next_cursor`: where to go on counting; None at the end."""
+
+    matched: int
+    next_cursor: str | None = None
+
+
 class Acted(NamedTuple):
     """The result. `skipped`: tasks whose status had changed meanwhile. `next_cursor`: None when all are done."""
 
@@ -42,31 +49,52 @@ class Bulk:
     _cursors: Cursors
     _open_queues: OpenQueues
 
-    async def count(self, caller: Caller, action: Action, where: TaskFilter) -> int:
-        """Count the tasks that the action would change now."""
-        found = _seen(caller, action, where)
-        return 0 if found is None else (await self._control.count(found)).count
+    async def count(self, caller: Caller, action: Action, where: TaskFilter, cursor: str | None = None) -> Counting:
+        """Count the tasks that the action would change now, as far as one look gets, from where an earlier count ended.
 
-    async def begin(self, caller: Caller, action: Action, where: TaskFilter, at_most: int | None) -> tuple[int, Acted]:
+        Raises Invalid for a cursor that no count returned.
+        """
+        found, seal = _seen(caller, action, where), await self._cursors.of("count")
+        begun = None if cursor is None else seal.open(cursor)
+        if found is None:
+            return Counting(0)
+        counted = await self._control.count(found, cursor=begun)
+        return Counting(counted.count, None if counted.next_cursor is None else seal.close(counted.next_cursor))
+
+    async def begin(
+        self, caller: Caller, action: Action, where: TaskFilter, at_most: int | None
+    ) -> tuple[int | None, Acted]:
         """Count the tasks, then act on them; return the count and what was done. Later tasks are not touched.
 
-        Raises Conflict, and changes nothing, if there are more than `at_most`.
+        The count is None if it takes too long, which only `at_most` waits for. Raises Conflict, and changes nothing, if
+        there are more than `at_most`.
         """
         found = _seen(caller, action, where)
         if found is None:
             return 0, Acted()
-        counted = await self._control.count(found)
-        if at_most is not None and counted.count > at_most:
-            raise Conflict(f"there are {counted.count:,} such tasks, more than {at_most:,}: nothing was changed")
-        if counted.cursor is None:
-            return 0, Acted()
-        return counted.count, await self._act(action, found, counted.cursor, most=at_most)
+        count, cursor = await self._count_all(found, at_most)
+        return count, Acted() if cursor is None else await self._act(action, found, cursor, most=at_most)
 
     async def go_on(self, caller: Caller, action: Action, where: TaskFilter, cursor: str) -> Acted:
         """Act on the remaining tasks after an earlier call. Raises Invalid for a cursor that no call returned."""
         found = _seen(caller, action, where)
         begun = (await self._cursors.of("bulk")).open(cursor)
         return Acted() if found is None else await self._act(action, found, begun, most=None)
+
+    async def _count_all(self, where: TaskFilter, at_most: int | None) -> tuple[int | None, str | None]:
+        """Count the tasks, look by look; return the count, as `begin` does, and the place before the newest of them."""
+        until = self._clock.monotonic() + WITHIN
+        counted = await self._control.count(where)
+        count, newest = counted.count, counted.cursor
+        while counted.next_cursor is not None and (at_most is None or count <= at_most):
+            if at_most is None and self._clock.monotonic() >= until:
+                return None, newest or counted.next_cursor
+            counted = await self._control.count(where, cursor=counted.next_cursor)
+            count, newest = count + counted.count, newest or counted.cursor
+        if at_most is not None and count > at_most:
+            least = "" if counted.next_cursor is None else "at least "
+            raise Conflict(f"there are {least}{count:,} such tasks, more than {at_most:,}: nothing was changed")
+        return count, newest
 
     async def _act(self, action: Action, where: TaskFilter, cursor: str | None, *, most: int | None) -> Acted:
         """Act on the tasks after a cursor, newest first, until time is up or `most` are done; None for all."""

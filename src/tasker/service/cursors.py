@@ -10,7 +10,7 @@ import base64
 import binascii
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
@@ -20,11 +20,11 @@ from tasker.engines.protocol import KeyStore
 from tasker.errors import Fault, Invalid
 from tasker.model.pages import PageOf
 
-Listed = Literal["task", "schedule", "webhook", "delivery", "audit", "bulk", "event"]
+Listed = Literal["task", "schedule", "webhook", "delivery", "audit", "bulk", "count", "event"]
 _SALT = 4
 """Bytes before the cursor: zero, or random if equal cursors must differ."""
 
-T = TypeVar("T")
+P = TypeVar("P", bound=PageOf[Any])
 
 
 class Seal:
@@ -70,9 +70,7 @@ class Cursors:
             self._cipher = AESSIV(await self._store.cursor_secret())
         return Seal(self._cipher, listed, pointer)
 
-    async def page(
-        self, listed: Listed, cursor: str | None, find: Callable[[str | None], Awaitable[PageOf[T]]]
-    ) -> PageOf[T]:
+    async def page(self, listed: Listed, cursor: str | None, find: Callable[[str | None], Awaitable[P]]) -> P:
         """Find a page by a client's cursor; return it with its next cursor sealed.
 
         Raises Invalid for a cursor that no page returned, and what `find` raises.

@@ -38,9 +38,11 @@ class BatchReply(BatchSummary, frozen=True, kw_only=True):
 
 
 class BulkReply(Struct, frozen=True, kw_only=True):
-    """How many tasks matched (null with a cursor), how many were changed, and how many had changed meanwhile.
+    """How many tasks matched, how many were changed, and how many had changed meanwhile.
 
-    `next_cursor`: there is more to do, so send the same request with this `cursor`; null when all is done.
+    `matched` is null with a cursor, or if there were too many to count in time; of a dry run it is what this call has
+    counted. `next_cursor`: there is more to do or to count, so send the same request with this `cursor`; null at the
+    end.
     """
 
     matched: int | None

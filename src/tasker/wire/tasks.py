@@ -70,10 +70,15 @@ class Task(Struct, frozen=True, kw_only=True):
 
 
 class TaskPage(Struct, frozen=True, kw_only=True):
-    """A slice of a list, newest first; `next_cursor` is opaque, null at the end."""
+    """A slice of a list, newest first; `next_cursor` is opaque, null at the end.
+
+    `searched_back_to`: the page ended because enough tasks had been looked at, back to one created then. It may be
+    short or empty: go on with `next_cursor`.
+    """
 
     items: list[Task]
     next_cursor: Always[str | None] = None
+    searched_back_to: Sometimes[Moment] | None = None
 
 
 class TaskReceipt(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
@@ -13,6 +14,7 @@ from tests.postgres import cluster
 from tasker.engines.postgres import migrate, open_postgres
 from tasker.engines.postgres.sql import migrations
 from tasker.errors import ConfigError
+from tasker.model import TaskFilter
 
 MAKERS: list[tuple[str, list[list[str]], tuple[str, ...]]] = [
     ("", [], ("submit",)),
@@ -111,3 +113,59 @@ async def test_a_database_that_does_not_answer_is_named_without_its_password(wro
         await open_postgres(wrong).__aenter__()
     assert "TASKER_DATABASE_URL" in str(told.value)
     assert "hunter22" not in str(told.value)
+
+
+UNLISTED = """
+DROP TRIGGER new_tasks ON tasker.task;
+DROP TRIGGER tagged_task_erased ON tasker.task;
+DROP FUNCTION tasker.note_new_tasks, tasker.forget_tags;
+DROP TABLE tasker.task_span, tasker.task_tag;
+DROP INDEX tasker.task_queue;
+CREATE INDEX task_tags ON tasker.task USING gin (tags) WHERE tags <> '{}'
+"""
+"""Undoes the migration of lists."""
+
+
+async def test_tasks_of_an_older_version_are_found_by_time_tag_and_queue(url: str) -> None:
+    await migrate(url)
+    [step] = [step for step in migrations("tasker") if step.version == 23]
+    connection = await asyncpg.connect(url)
+    await connection.execute(UNLISTED)
+    await connection.execute("DELETE FROM tasker.migration WHERE name = $1", step.name)
+    ids = [UUID(int=number) for number in range(1500)]
+    await connection.execute(
+        "INSERT INTO tasker.task (task_id, type, queue, status, priority, created_at, due_at, lined, max_attempts,"
+        " policy, params, tags)"
+        " SELECT id, 'sum', 'q', 'completed', 0, timestamptz '2026-01-01 00:00Z' - place * interval '1 s', now(),"
+        " false, 1, '{}', '[]', ARRAY['t'] FROM unnest($1::uuid[]) WITH ORDINALITY AS given (id, place)", ids,
+    )  # fmt: skip
+    await connection.close()
+    assert await migrate(url) == [step.name]
+    async with open_postgres(url) as engine:
+        last = [ids[-1]]
+        for where in ({"tag": "t"}, {"queue": "q"}, {"created_before": datetime(2025, 12, 31, 23, 35, 1, tzinfo=UTC)}):
+            page = await engine.find_many(TaskFilter(**where), limit=1)
+            assert [task.task_id for task in page.items] == last, where
+
+
+async def test_an_older_process_without_rights_on_new_tables_goes_on_storing_tasks(url: str) -> None:
+    await migrate(url)
+    role = f"{url.rsplit('/', 1)[1]}_older"
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        f"CREATE ROLE {role}; GRANT USAGE ON SCHEMA tasker TO {role};"
+        f" GRANT SELECT, INSERT, DELETE ON tasker.task TO {role}; SET ROLE {role}"
+    )
+    stored = "'{}', 'sum', 'q', 'completed', 0, now(), now(), false, 1, '{{}}', '[]', ARRAY['t']"
+    names = "task_id, type, queue, status, priority, created_at, due_at, lined, max_attempts, policy, params, tags"
+    for number in (1, 2):
+        await connection.execute(f"INSERT INTO tasker.task ({names}) VALUES ({stored.format(UUID(int=number))})")
+    await connection.execute("DELETE FROM tasker.task WHERE task_id = $1", UUID(int=1))
+    await connection.execute("RESET ROLE")
+    tagged = await connection.fetchval(
+        "SELECT array_agg(task.task_id) FROM tasker.task_tag JOIN tasker.task USING (seq)"
+    )
+    assert tagged == [UUID(int=2)]
+    assert await connection.fetchval("SELECT count(*) FROM tasker.task_tag") == 1
+    assert await connection.fetchval("SELECT count(*) FROM tasker.task_span") == 1
+    await connection.close()

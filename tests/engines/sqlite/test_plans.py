@@ -11,7 +11,8 @@ from typing import Any
 import apsw
 import pytest
 
-from tasker.engines.sqlite import open_sqlite, reads
+from tasker.engines.shared.looks import Bounds, Look
+from tasker.engines.sqlite import lists, open_sqlite, reads
 from tasker.engines.sqlite.result_files import Results
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.storage import connect
@@ -106,9 +107,10 @@ class Steps:
 def list_steps(path: Path, where: TaskFilter) -> int:
     connection = connect(path, read_only=True)
     steps, results = Steps(connection), Results(path.with_name("results"), 1 << 18)
-    page = reads.find_many(connection, where, 10, None, 0, results)
+    bounds = Bounds(seconds=60, first=50)  # small steps, beside which the history is long
+    page = lists.find_many(connection, where, 10, Look.after(None, bounds), 0, results)
     if page.next_cursor is not None:
-        reads.find_many(connection, where, 10, page.next_cursor, 0, results)
+        lists.find_many(connection, where, 10, Look.after(page.next_cursor, bounds), 0, results)
     connection.close()
     return steps.count
 
@@ -137,6 +139,7 @@ def add_history(path: Path) -> None:
             f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {HISTORY})"
             f" INSERT INTO task (task_id, {names}) SELECT randomblob(16), {names} FROM task, n WHERE seq = 2"
         )
+    connection.execute(QUERIES["note_spans"], (1,))
     connection.execute("UPDATE task SET type = 'reverse', tags = '[]' WHERE status = 'completed'")
     connection.close()
 

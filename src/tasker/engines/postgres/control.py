@@ -10,19 +10,18 @@ import asyncpg
 
 from tasker.engines.postgres.attempts import insert_events
 from tasker.engines.postgres.connections import Connections
-from tasker.engines.postgres.reads import Reads
+from tasker.engines.postgres.lists import Lists
 from tasker.engines.postgres.retention import OnTasks
 from tasker.engines.postgres.rows import head_of, task_of
 from tasker.engines.postgres.ties import End
 from tasker.engines.postgres.transaction import Transaction
-from tasker.engines.shared.cursors import to_cursor
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import reopened
 from tasker.engines.shared.refusals import cannot, dependency_not_completed, not_settled
 from tasker.engines.shared.values import read_extra
 from tasker.errors import Conflict, Expired, NotFound
 from tasker.model import Change, Draft, Status, Task, TaskFilter
-from tasker.model.control import Action, Chosen, ChosenTask, Counted
+from tasker.model.control import Action, Chosen, Counted
 
 Act = Callable[[Transaction, UUID], Awaitable[Any]]
 
@@ -111,10 +110,10 @@ class TaskChanges(OnTasks):
 class PostgresControl:
     """The Control of the distributed engine: actions on many tasks."""
 
-    def __init__(self, connections: Connections, queries: dict[str, str], reads: Reads, changes: TaskChanges) -> None:
+    def __init__(self, connections: Connections, queries: dict[str, str], lists: Lists, changes: TaskChanges) -> None:
         self._connections = connections
         self._queries = queries
-        self._reads = reads
+        self._lists = lists
         self._acts: dict[Action, Act] = {"cancel": changes.cancel, "retry": changes.retry, "delete": changes.delete}
 
     async def find_draft(self, task_id: UUID) -> Draft | None:
@@ -123,17 +122,11 @@ class PostgresControl:
         )
         return None if row is None else Draft(**(dict(row) | {"tags": tuple(row["tags"])}))
 
-    async def count(self, where: TaskFilter) -> Counted:
-        query, values = self._reads.count_query(where)
-        row = await self._connections.read(lambda connection: connection.fetchrow(query, *values))
-        count, newest = row or (0, None)
-        return Counted(count, None if newest is None else to_cursor(newest + 1))
+    async def count(self, where: TaskFilter, *, cursor: str | None = None) -> Counted:
+        return await self._connections.read(lambda connection: self._lists.count(connection, where, cursor))
 
     async def choose(self, where: TaskFilter, *, limit: int, cursor: str | None) -> Chosen:
-        query, values = self._reads.page_query("seq, task_id, owner, queue", where, cursor, limit + 1)
-        rows = await self._connections.read(lambda connection: connection.fetch(query, *values))
-        tasks = [ChosenTask(row["task_id"], row["owner"], row["queue"]) for row in rows[:limit]]
-        return Chosen(tasks, to_cursor(rows[limit - 1]["seq"]) if len(rows) > limit else None)
+        return await self._connections.read(lambda connection: self._lists.choose(connection, where, limit, cursor))
 
     async def act(self, action: Action, task_ids: Sequence[UUID]) -> int:
         act = self._acts[action]

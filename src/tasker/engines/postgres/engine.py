@@ -24,6 +24,7 @@ from tasker.engines.postgres.control import PostgresControl, TaskChanges
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.limits import Limits
 from tasker.engines.postgres.listener import LOCKS, Listener
+from tasker.engines.postgres.lists import Lists
 from tasker.engines.postgres.parking import Parking
 from tasker.engines.postgres.reads import Reads
 from tasker.engines.postgres.retention import Erasure, PostgresTombstones, Retention
@@ -44,6 +45,7 @@ from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.postgres.waiters import Waiters
 from tasker.engines.shared.batches import draft_size
 from tasker.engines.shared.listeners import Listeners
+from tasker.engines.shared.looks import DEFAULT_BOUNDS, Bounds
 from tasker.engines.shared.stores.audit import Audit
 from tasker.engines.shared.stores.secrets import Secrets
 from tasker.engines.shared.stores.usage import Usage
@@ -71,12 +73,13 @@ async def open_postgres(
     session: Mapping[str, str] | None = None,
     on_acquire: OnAcquire | None = None,
     elapsed: Callable[[], float] = since_boot,
+    bounds: Bounds = DEFAULT_BOUNDS,
 ) -> AsyncIterator[PostgresEngine]:
     """Open the store at `url`: migrate it, and listen to other processes. Close it at the end.
 
     pool_size: limit of connections, besides the one that listens. lease: length of its workers' leases; after a break
     in the database's answers no lease is ended for that long, so that live workers can extend theirs first.
-    on_acquire, session, elapsed: for tests (see Connections, DatabaseSteps).
+    bounds: of a look at tasks. on_acquire, session, elapsed: for tests (see Connections, DatabaseSteps).
     Raises ConfigError when the database cannot be used, naming what to do.
     """
     connections = Connections(
@@ -88,7 +91,7 @@ async def open_postgres(
     )
     await bring_up_to_date(connections, schema)
     await connections.open()
-    engine = PostgresEngine(connections, schema, lease=lease, journal=journal, elapsed=elapsed)
+    engine = PostgresEngine(connections, schema, lease=lease, journal=journal, elapsed=elapsed, bounds=bounds)
     try:
         await engine.start()
         yield engine
@@ -109,6 +112,7 @@ class PostgresEngine:
         lease: timedelta,
         journal: JournalLimits,
         elapsed: Callable[[], float],
+        bounds: Bounds,
     ) -> None:
         self.clock = DatabaseClock()
         self._lease = lease
@@ -116,7 +120,8 @@ class PostgresEngine:
         self._connections = connections
         connections.on_commit = self._committed
         self._queries = queries(schema)
-        self._reads = Reads(self._queries, schema)
+        self._reads = Reads(self._queries)
+        self._lists = Lists(self._queries, schema, bounds)
         self._steps = DatabaseSteps(connections, self._queries, lease, elapsed)
         self._waiters = Waiters()
         self._listeners = Listeners()
@@ -159,7 +164,7 @@ class PostgresEngine:
         self.tombstones: protocol.TombstoneStore = PostgresTombstones(connections, self._erasure)
         self.webhooks: protocol.WebhookStore = PostgresWebhooks(database)
         self.schedules: protocol.ScheduleStore = PostgresSchedules(database, self._submits, self._changes)
-        self.control: protocol.Control = PostgresControl(connections, named, self._reads, self._changes)
+        self.control: protocol.Control = PostgresControl(connections, named, self._lists, self._changes)
         self.usage: protocol.UsageStore = Usage(database)
         self.audit: protocol.AuditStore = Audit(database)
         self.secrets: protocol.SecretStore = Secrets(database)
@@ -202,7 +207,7 @@ class PostgresEngine:
         return await self._connections.read(lambda connection: self._reads.find(connection, task_id))
 
     async def find_many(self, where: model.TaskFilter, *, limit: int, cursor: str | None = None) -> model.Page:
-        return await self._connections.read(lambda connection: self._reads.find_many(connection, where, limit, cursor))
+        return await self._connections.read(lambda connection: self._lists.find_many(connection, where, limit, cursor))
 
     async def find_attempts(self, task_id: UUID) -> list[model.Attempt]:
         return await self._connections.read(lambda connection: self._reads.find_attempts(connection, task_id))

@@ -22,11 +22,11 @@ class Control(Protocol):
         It has the task's type, params, queue, priority, policy, tags and metadata, but not its times or keys.
         """
 
-    async def count(self, where: TaskFilter) -> Counted:
-        """Count the tasks that match a filter."""
+    async def count(self, where: TaskFilter, *, cursor: str | None = None) -> Counted:
+        """Count the tasks behind a cursor that match a filter, as far as one look gets (see Engine.find_many)."""
 
     async def choose(self, where: TaskFilter, *, limit: int, cursor: str | None) -> Chosen:
-        """Return the first tasks behind a cursor that match a filter, newest first."""
+        """Return the first tasks behind a cursor that match a filter, newest first, as far as one look gets."""
 
     async def act(self, action: Action, task_ids: Sequence[UUID]) -> int:
         """Cancel, retry or delete each task as the engine's method does, in one commit; return how many it did.

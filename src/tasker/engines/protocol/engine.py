@@ -107,7 +107,11 @@ class Engine(Protocol):
         """
 
     async def find_many(self, where: TaskFilter, *, limit: int, cursor: str | None = None) -> Page:
-        """Return tasks, newest submission first. Raises Invalid for a cursor that no page gave out."""
+        """Return tasks, newest submission first. Raises Invalid for a cursor that no page gave out.
+
+        One call looks at a limited number of tasks. A page may so be short, or empty, and have a `next_cursor` to go on
+        with; then it says how far back it has looked.
+        """
 
     async def find_attempts(self, task_id: UUID) -> list[Attempt]:
         """Return the attempts of a task, oldest first, the current one included."""

@@ -15,10 +15,9 @@ skip_locked at the end of a SELECT of rows to delete: leave out rows that anothe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any
 
 from tasker.engines.shared.tables import DELIVERIES, SCHEDULES, WEBHOOKS
 from tasker.model.usage import COUNTED
@@ -46,15 +45,3 @@ def load_queries(package: Traversable, words: Mapping[str, str]) -> dict[str, st
 def fill(text: str, words: Mapping[str, str]) -> str:
     """Return the text with its placeholders replaced."""
     return re.sub(r"\{(\w+)(?::(\w+))?\}", lambda match: words[match[1]].replace("{}", match[2] or ""), text).strip()
-
-
-def join_terms(terms: list[str], asked: Iterable[tuple[str, Any]], values: list[Any]) -> str:
-    """Return the SQL condition of the terms and of the given `asked` values, which are added to `values`.
-
-    asked: terms with `%d` in the place of a value's number, and the values; None for those that are not given.
-    """
-    for term, value in asked:
-        if value is not None:
-            values.append(value)
-            terms.append(term % len(values))
-    return " AND ".join(terms)

@@ -13,41 +13,45 @@ from uuid import UUID
 import apsw
 
 from tasker.clock import Clock, to_micros
-from tasker.engines.shared.cursors import to_cursor
 from tasker.engines.shared.journal import ended, logged
 from tasker.engines.shared.log import Head, reopened
+from tasker.engines.shared.looks import Bounds, Look
 from tasker.engines.shared.refusals import cannot, dependency_not_completed, key_in_use, not_settled
-from tasker.engines.sqlite import reads, retention
+from tasker.engines.sqlite import lists, reads, retention
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.retention import References, check_not_expired
-from tasker.engines.sqlite.rows import Row, draft_of, is_over, keep_entries, optional_micros, task_id_of
+from tasker.engines.sqlite.rows import draft_of, is_over, keep_entries, optional_micros, task_id_of
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.ties import find_open_dependencies, settle_dependants, wait_for
 from tasker.engines.sqlite.transaction import Transaction, Write
 from tasker.errors import Conflict, NotFound
 from tasker.model import Change, Draft, Status, Task, TaskFilter
-from tasker.model.control import Action, Chosen, ChosenTask, Counted
+from tasker.model.control import Action, Chosen, Counted
 
 Erase = Callable[[Callable[[Transaction], tuple[int, References]]], Awaitable[int]]
 
 
 @dataclass
 class SqliteControl:
-    """Implements Control. erase: does work in a transaction, then removes the result files that the work returns."""
+    """Implements Control.
+
+    erase: does work in a transaction, then removes the result files that the work returns. bounds: of a look.
+    """
 
     _clock: Clock
     _read: Reader
     _write: Write
     _erase: Erase
+    _bounds: Bounds
 
     async def find_draft(self, task_id: UUID) -> Draft | None:
         return await self._read(_find_draft, task_id)
 
-    async def count(self, where: TaskFilter) -> Counted:
-        return await self._read(_count, where, self._now())
+    async def count(self, where: TaskFilter, *, cursor: str | None = None) -> Counted:
+        return await self._read.scan(lists.count, where, Look.after(cursor, self._bounds), self._now())
 
     async def choose(self, where: TaskFilter, *, limit: int, cursor: str | None) -> Chosen:
-        return await self._read(_choose, where, limit, cursor, self._now())
+        return await self._read.scan(lists.choose, where, limit, Look.after(cursor, self._bounds, limit), self._now())
 
     async def act(self, action: Action, task_ids: Sequence[UUID]) -> int:
         if action == "delete":
@@ -181,16 +185,3 @@ def _task(tx: Transaction, task_id: UUID) -> Task:
 def _find_draft(connection: apsw.Connection, task_id: UUID) -> Draft | None:
     row = connection.execute(QUERIES["draft_by_id"], (task_id.bytes,)).fetchone()
     return None if row is None else draft_of(row)
-
-
-def _count(connection: apsw.Connection, where: TaskFilter, now: int) -> Counted:
-    query, values = reads.count_query(where, now)
-    count, newest = connection.execute(query, values).fetchone()  # type: ignore[misc]
-    return Counted(count, None if newest is None else to_cursor(newest + 1))
-
-
-def _choose(connection: apsw.Connection, where: TaskFilter, limit: int, cursor: str | None, now: int) -> Chosen:
-    query, values = reads.page_query("seq, task_id, owner, queue", where, cursor, now, limit + 1)
-    rows: list[Row] = connection.execute(query, values).fetchall()
-    tasks = [ChosenTask(task_id_of(task_id), owner, queue) for _, task_id, owner, queue in rows[:limit]]
-    return Chosen(tasks, to_cursor(rows[limit - 1][0]) if len(rows) > limit else None)

@@ -20,20 +20,21 @@ from tasker.clock import MICROSECOND, Clock, to_micros
 from tasker.engines import protocol
 from tasker.engines.shared.batches import draft_size
 from tasker.engines.shared.listeners import Listeners
+from tasker.engines.shared.looks import DEFAULT_BOUNDS, Bounds, Look
 from tasker.engines.shared.stores.audit import Audit
 from tasker.engines.shared.stores.secrets import Secrets
 from tasker.engines.shared.stores.usage import Usage
-from tasker.engines.sqlite import attempts, control, reads
+from tasker.engines.sqlite import attempts, control, lists, reads
 from tasker.engines.sqlite.clock_steps import ClockSteps
 from tasker.engines.sqlite.commits import GroupCommit
 from tasker.engines.sqlite.control import SqliteControl
 from tasker.engines.sqlite.faults import reading
 from tasker.engines.sqlite.partitions import Partitions
-from tasker.engines.sqlite.reader import Reader
+from tasker.engines.sqlite.reader import READERS, Reader
 from tasker.engines.sqlite.result_files import DEFAULT_OVER, Results, is_reference, lost
 from tasker.engines.sqlite.retention import References, SqliteTombstones, prune
 from tasker.engines.sqlite.sql import QUERIES
-from tasker.engines.sqlite.storage import OpenDatabase, check_space, open_database, opening, probe
+from tasker.engines.sqlite.storage import OpenDatabase, check_space, connect, open_database, opening, probe
 from tasker.engines.sqlite.stores.archive import SqliteArchive
 from tasker.engines.sqlite.stores.journal import SqliteJournal
 from tasker.engines.sqlite.stores.keys import SqliteKeys
@@ -68,17 +69,19 @@ async def open_sqlite(
     *,
     journal: JournalLimits = JournalLimits(),  # noqa: B008
     spill_over: int = DEFAULT_OVER,
+    bounds: Bounds = DEFAULT_BOUNDS,
 ) -> AsyncIterator[SqliteEngine]:
     """Open the store at `path` for this process alone: lock, migrate, recover. Close it at the end.
 
     Attempts cut off by the end of an earlier process count as expired at once.
     spill_over: the largest result, in bytes, that is stored in the database file; larger ones have their own files.
+    bounds: of a look at tasks.
     Raises ConfigError when the store cannot be used, naming what to do; StoreInUse, and Unavailable for a full disk.
     """
     opened = open_database(path)
     try:
         with opening(opened.path):
-            engine = SqliteEngine(opened, clock, journal, spill_over)
+            engine = SqliteEngine(opened, clock, journal, spill_over, bounds)
     except BaseException:
         opened.lock.release()
         raise
@@ -93,14 +96,17 @@ class SqliteEngine:
 
     is_shared = False
 
-    def __init__(self, opened: OpenDatabase, clock: Clock, journal: JournalLimits, spill_over: int) -> None:
+    def __init__(
+        self, opened: OpenDatabase, clock: Clock, journal: JournalLimits, spill_over: int, bounds: Bounds
+    ) -> None:
         self.path = opened.path
         self.migrated = opened.migrated
         self._lock = opened.lock
         self._clock = clock
         self._points = opened.points
         self._loop = asyncio.get_running_loop()
-        self._read = Reader(opened.scans)
+        self._read = Reader([opened.scans, *(connect(opened.path, read_only=True) for _ in range(1, READERS))])
+        self._bounds = bounds
         self._results = Results(self.path.with_name("results"), spill_over)
         self._partitions = Partitions(clock)
         self._waiters = Waiters(clock, self._partitions)
@@ -129,7 +135,7 @@ class SqliteEngine:
         self.archive: protocol.ArchiveStore = SqliteArchive(clock, read, write, database, self._results)
         self.schedules: protocol.ScheduleStore = SqliteSchedules(database)
         self.webhooks: protocol.WebhookStore = SqliteWebhooks(database, self._follow_clock)
-        self.control: protocol.Control = SqliteControl(clock, read, write, self._erase)
+        self.control: protocol.Control = SqliteControl(clock, read, write, self._erase, bounds)
         self.queues: protocol.QueueStore = SqliteQueues(read, write, self._partitions, clock)
         self._listeners = Listeners()
         self._timer: asyncio.TimerHandle | None = None
@@ -186,7 +192,8 @@ class SqliteEngine:
         return task
 
     async def find_many(self, where: model.TaskFilter, *, limit: int, cursor: str | None = None) -> model.Page:
-        return await self._read(reads.find_many, where, limit, cursor, self._micros(), self._results)
+        look = Look.after(cursor, self._bounds, limit)
+        return await self._read.scan(lists.find_many, where, limit, look, self._micros(), self._results)
 
     async def find_attempts(self, task_id: UUID) -> list[model.Attempt]:
         return await self._read(reads.find_attempts, task_id, self._micros())
@@ -264,7 +271,7 @@ class SqliteEngine:
     async def stats(
         self, owner: str | None = None, *, queues: Collection[str] | None = None
     ) -> list[model.PartitionStats]:
-        return await self._read(reads.stats, self._micros(), owner, queues)
+        return await self._read.scan(reads.stats, self._micros(), owner, queues)
 
     async def check(self) -> None:
         self._commits.check()

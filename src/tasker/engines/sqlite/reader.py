@@ -1,37 +1,97 @@
-"""The reader: runs long queries in its own thread and on its own connection, in parallel with the writer."""
+"""The reader: runs long queries in threads, each on a connection of its own, in parallel with the writer."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Concatenate, ParamSpec, TypeVar
 
 import apsw
 
 from tasker.engines.sqlite.faults import reading
+from tasker.errors import Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+READERS = 3
+"""Connections of a Reader."""
+LONGEST = 10.0
+"""Seconds after which a scan is given up. Scans end much earlier by themselves; a disk may be slow."""
+_STEPS = 100_000
+"""Steps of SQLite's virtual machine, a few milliseconds, between two looks at the time."""
+
 
 class Reader:
-    """Runs queries on a reading connection, one at a time. Use it on the event loop that made it."""
+    """Runs queries on reading connections, one at a time on each. Use it on the event loop that made it.
 
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
-        self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tasker-read")
+    Scans, which may look at many rows, have all connections but the first to themselves: they hold no other query up.
+    """
+
+    def __init__(self, connections: Sequence[apsw.Connection], *, longest: float = LONGEST) -> None:
+        self._short = _Threads(connections[:1], "tasker-read")
+        self._scans = _Threads(connections[1:], "tasker-scan")
+        self._longest = longest
 
     def __call__(
         self, query: Callable[Concatenate[apsw.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> asyncio.Future[T]:
         """Return what `query(connection, ...)` returns. Raises Unavailable where the disk cannot be read."""
-        work = functools.partial(query, self._connection, *args, **kwargs)
-        return self._loop.run_in_executor(self._thread, reading, work)
+        return self._short.run(lambda connection: reading(functools.partial(query, connection, *args, **kwargs)))
+
+    def scan(
+        self, query: Callable[Concatenate[apsw.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]:
+        """Do the same for a query that looks at many rows. Raises Unavailable also if it takes too long."""
+        return self._scans.run(
+            lambda connection: _within(self._longest, connection, functools.partial(query, connection, *args, **kwargs))
+        )
 
     def close(self) -> None:
-        """Finish what was begun, and close the connection."""
-        self._thread.shutdown()
-        self._connection.close()
+        """Finish what was begun, and close the connections."""
+        self._short.close()
+        self._scans.close()
+
+
+class _Threads:
+    """A thread for each of some connections."""
+
+    def __init__(self, connections: Sequence[apsw.Connection], name: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._threads = ThreadPoolExecutor(len(connections), thread_name_prefix=name)
+        self._free: SimpleQueue[apsw.Connection] = SimpleQueue()
+        self._connections = connections
+        for connection in connections:
+            self._free.put(connection)
+
+    def run(self, work: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
+        """Work with a free connection, in a thread."""
+        return self._loop.run_in_executor(self._threads, self._work, work)
+
+    def close(self) -> None:
+        self._threads.shutdown()
+        for connection in self._connections:
+            connection.close()
+
+    def _work(self, work: Callable[[apsw.Connection], T]) -> T:
+        connection = self._free.get()
+        try:
+            return work(connection)
+        finally:
+            self._free.put(connection)
+
+
+def _within(seconds: float, connection: apsw.Connection, query: Callable[[], T]) -> T:
+    """Return what a query returns. Raises Unavailable if it takes longer."""
+    until = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
+    try:
+        return reading(query)
+    except apsw.InterruptError as error:
+        raise Unavailable("the store is too slow to look at so many tasks now") from error
+    finally:
+        connection.set_progress_handler(None)

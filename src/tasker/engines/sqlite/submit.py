@@ -87,6 +87,7 @@ def _insert(tx: Transaction, draft: Draft, waiting: Waiters | None) -> int:
         taker.served.append(_insert_running(tx, draft, taker, waiting.steady))
         tx.journal.append(started(draft.task_id, 1))
     seq = tx.connection.last_insert_rowid()
+    tx.stored(seq)
     if draft.tags:
         tx.connection.executemany(QUERIES["insert_tag"], [(tag, seq) for tag in draft.tags])
     if draft.secrets is not None:

@@ -26,11 +26,12 @@ class Transaction:
     execute: the connection's own method.
     now: the wall clock when the work began, in microseconds: all of the work has this time.
     partitions: outlives the transaction. The engine undoes its changes after a rollback.
-    journal: entries for the journal; tally: sums of usage. `finish` writes both.
+    journal: entries for the journal; tally: sums of usage; new_from: the lowest seq of its new tasks. `finish` writes
+    what they need.
     changes: reported to listeners once the transaction is durable.
     """
 
-    __slots__ = ("changes", "connection", "execute", "journal", "now", "partitions", "tally")
+    __slots__ = ("changes", "connection", "execute", "journal", "new_from", "now", "partitions", "tally")
 
     def __init__(self, connection: apsw.Connection, now: int, partitions: Partitions) -> None:
         self.connection = connection
@@ -40,9 +41,10 @@ class Transaction:
         self.journal: list[EventRef] = []
         self.tally: DayTally = Tally()
         self.changes: list[Change] = []
+        self.new_from: int | None = None
 
     def finish(self) -> None:
-        """Write the gathered journal and usage, as the last statements of the transaction.
+        """Write the gathered journal and usage, and the spans of new tasks, as the last statements of the transaction.
 
         Usage is updated first and inserted if no row exists, which happens once a day: an upsert takes twice as long.
         """
@@ -54,6 +56,15 @@ class Transaction:
             for row in pack(self.journal):
                 self.execute(QUERIES["insert_journal"], (self.now, row))
             self.journal.clear()
+        if self.new_from is not None:
+            self.execute(QUERIES["note_spans"], (self.new_from,))
+            if self.connection.changes():
+                self.execute(QUERIES["forget_spans"])
+
+    def stored(self, seq: int) -> None:
+        """Note a new task: lists find it by its time only if its transaction knows it."""
+        if self.new_from is None or seq < self.new_from:
+            self.new_from = seq
 
 
 class Write(Protocol):

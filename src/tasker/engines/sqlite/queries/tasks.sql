@@ -11,6 +11,18 @@ INSERT INTO task (task_id, type, queue, status, priority, created_at, run_at, du
                   extra, attempt, worker, started_at, lease_expires_at)
 VALUES (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?);
 
+-- name: note_spans
+-- A span is a minute longer than its tasks need, and grows by as much as it covers, so that few commits change it.
+INSERT INTO task_span (block, first, last)
+SELECT seq >> 9, min(created_at), max(created_at) + 60000000 FROM task WHERE seq >= ? GROUP BY seq >> 9
+ON CONFLICT (block) DO UPDATE SET
+    first = min(first, excluded.first), last = max(last, excluded.last + max(0, excluded.last - first))
+WHERE excluded.first < first OR excluded.last - 60000000 > last;
+
+-- name: forget_spans
+-- Those of blocks whose tasks are all erased.
+DELETE FROM task_span WHERE block < (SELECT seq FROM task ORDER BY seq LIMIT 1) >> 9;
+
 -- name: insert_tag
 INSERT OR IGNORE INTO task_tag (tag, seq) VALUES (?, ?);
 

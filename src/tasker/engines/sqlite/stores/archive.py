@@ -56,7 +56,7 @@ class SqliteArchive:
                 yield records
         last = 0
         while True:
-            last, found = await self._read(
+            last, found = await self._read.scan(
                 _page, results=self._results, after=last, limit=at_once, size=size, now=self._micros()
             )
             if not found:
@@ -163,7 +163,7 @@ def _put(
     check_moved(tasks, known)
     check_keys(new, {key: task_id_of(owner) for task in new for key, owner in _owners(connection, task)})
     for task in new:
-        _insert(connection, task, files.get(task.task_id))
+        tx.stored(_insert(connection, task, files.get(task.task_id)))
     check_stored(new, _find_many(connection, results=results, task_ids=[task.task_id for task in new]))
     for task in tasks:
         if task.is_waiting and resumes:
@@ -186,7 +186,8 @@ def _find(connection: apsw.Connection, results: Results, task_id: UUID) -> Store
     return None if row is None else _whole(connection, results, row)
 
 
-def _insert(connection: apsw.Connection, task: StoredTask, file: bytes | None) -> None:
+def _insert(connection: apsw.Connection, task: StoredTask, file: bytes | None) -> int:
+    """Store a task and what belongs to it; return its seq."""
     lease = 0 if task.status == "running" else None
     columns = {name: _column(name, getattr(task, name)) for name in COLUMNS}
     if file is not None:
@@ -221,6 +222,7 @@ def _insert(connection: apsw.Connection, task: StoredTask, file: bytes | None) -
             for one in task.keys
         ],
     )
+    return seq
 
 
 def _column(name: str, value: Any) -> Any:

@@ -1,0 +1,159 @@
+"""Lists and counts of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from itertools import accumulate
+from typing import Any
+
+import asyncpg
+
+from tasker.engines.postgres.rows import task_of
+from tasker.engines.postgres.tables import numbered
+from tasker.engines.postgres.transaction import Connection
+from tasker.engines.shared.cursors import to_cursor
+from tasker.engines.shared.looks import Bounds, Dialect, Look, Way
+from tasker.engines.shared.values import PAGE_BYTES
+from tasker.model import Page, TaskFilter
+from tasker.model.control import Chosen, ChosenTask, Counted
+
+_SIZES = "seq, octet_length(params) + coalesce(octet_length(result), 0) AS size"
+"""PostgreSQL finds lengths without reading the values."""
+
+
+class Lists:
+    """The lists, on the tables of one schema."""
+
+    def __init__(self, queries: dict[str, str], schema: str, bounds: Bounds) -> None:
+        self._queries = queries
+        self._task = f"{schema}.task"
+        self._bounds = bounds
+        # Comparisons of rows leave the planner only the index on both columns, whatever it thinks of a range's size.
+        self._dialect = Dialect(
+            schema=schema,
+            hint="",
+            keyed="({key}, seq) >= (:{key}, :low) AND ({key}, seq) < (:{key}, :below){only}"
+            " ORDER BY {key} DESC, seq DESC",
+            among="seq = ANY(ARRAY({}))",
+            tagged="tags @> ARRAY[:tag]::text[]",
+            now="now()",
+        )
+
+    async def find_many(self, connection: Connection, where: TaskFilter, limit: int, cursor: str | None) -> Page:
+        """Return one page, newest first."""
+        look = Look.after(cursor, self._bounds, limit)
+        found = await self._rows(connection, _SIZES, where, limit + 1, look)
+        sizes = accumulate(row["size"] for row in found[:limit])
+        kept = [
+            row["seq"]
+            for place, (row, size) in enumerate(zip(found, sizes, strict=False))
+            if not place or size <= PAGE_BYTES
+        ]
+        rows = await connection.fetch(self._queries["tasks_by_seq"], kept) if kept else []
+        items = [task_of(row) for row in rows]
+        if len(found) > len(kept):
+            return Page(items=items, next_cursor=to_cursor(kept[-1]))
+        back_to = await self._time_at(connection, where, look.below) if look.below else None
+        return Page(items=items, next_cursor=look.cursor, searched_back_to=back_to)
+
+    async def choose(self, connection: Connection, where: TaskFilter, limit: int, cursor: str | None) -> Chosen:
+        """Return the first tasks behind a cursor."""
+        look = Look.after(cursor, self._bounds, limit)
+        rows = await self._rows(connection, "seq, task_id, owner, queue", where, limit + 1, look)
+        tasks = [ChosenTask(row["task_id"], row["owner"], row["queue"]) for row in rows[:limit]]
+        return Chosen(tasks, to_cursor(rows[limit - 1]["seq"]) if len(rows) > limit else look.cursor)
+
+    async def count(self, connection: Connection, where: TaskFilter, cursor: str | None) -> Counted:
+        """Count the tasks behind a cursor."""
+        look = Look.after(cursor, self._bounds)
+        number, newest, values = 0, 0, _values(where)
+        async for way in self._steps(connection, where, look, values):
+            query = (
+                f"SELECT count(*), coalesce(max(seq), 0) FROM {self._task}"  # noqa: S608
+                f" WHERE {way.among} AND {self._dialect.condition(where)}"
+            )
+            [(more, last)] = await _fetch(connection, query, values)
+            number, newest = number + more, max(newest, last)
+        return Counted(number, to_cursor(newest + 1) if newest else None, look.cursor)
+
+    async def _rows(
+        self, connection: Connection, columns: str, where: TaskFilter, limit: int, look: Look
+    ) -> list[asyncpg.Record]:
+        """Return columns of the first tasks of a look, at most `limit`."""
+        found: list[asyncpg.Record] = []
+        values, condition = _values(where), self._dialect.condition(where)
+        async for way in self._steps(connection, where, look, values):
+            query = (
+                f"SELECT {columns} FROM {self._task} WHERE {way.among} AND {condition}"  # noqa: S608
+                " ORDER BY seq DESC LIMIT :limit"
+            )
+            found += await _fetch(connection, query, values | {"limit": limit - len(found)})
+            if len(found) == limit:
+                break
+        return found
+
+    async def _steps(
+        self, connection: Connection, where: TaskFilter, look: Look, values: dict[str, Any]
+    ) -> AsyncIterator[Way]:
+        """Yield the way of each step of a look, and set its range of seqs in `values`."""
+        values["most"] = most = look.bounds.rows + 1
+        opened = self._dialect.open_query(where)
+        few = opened is not None and await _first(connection, opened, values) < most
+        ways, spans = self._dialect.ways(where, few_are_open=few), self._dialect.spans(where)
+        if spans is not None:
+            look.end_in(await _first(connection, spans.oldest, values))
+        while look.below:
+            if spans is not None:
+                values["block"] = look.block
+                look.begin_in(await _first(connection, spans.newest, values))
+            values |= {"low": look.lowest, "below": look.below, "size": look.size}
+            way, edge = await _farthest(connection, ways, values)
+            values["low"] = edge or look.lowest
+            yield way
+            look.went_to(edge)
+            if not look.goes_on:
+                return
+
+    async def _time_at(self, connection: Connection, where: TaskFilter, seq: int) -> datetime | None:
+        """Return when the task at a seq was created; for an owner, when its own next one was."""
+        own = " AND owner = :owner AND owner <> ''" if where.owner else ""
+        query = f"SELECT created_at FROM {self._task} WHERE seq <= :seq{own} ORDER BY seq DESC LIMIT 1"  # noqa: S608
+        time: datetime | None = await _first(connection, query, {"seq": seq, "owner": where.owner})
+        return time
+
+
+async def _farthest(connection: Connection, ways: Sequence[Way], values: dict[str, Any]) -> tuple[Way, int | None]:
+    """Return the way that gets farthest back in a step, and the seq that it gets to; None for the end."""
+    edges: list[tuple[int, Way]] = []
+    for way in ways:
+        edge = await _first(connection, way.edge, values) if way.is_sorted else None
+        if edge is None:
+            return way, None
+        edges.append((edge, way))
+    edge, way = min(edges)
+    return way, edge
+
+
+async def _fetch(connection: Connection, query: str, values: dict[str, Any]) -> list[asyncpg.Record]:
+    statement, names = numbered(query)
+    rows: list[asyncpg.Record] = await connection.fetch(statement, *[values[name] for name in names])
+    return rows
+
+
+async def _first(connection: Connection, query: str, values: dict[str, Any]) -> Any:
+    """Return the first column of the first row; None if there is no row."""
+    rows = await _fetch(connection, query, values)
+    return rows[0][0] if rows else None
+
+
+def _values(where: TaskFilter) -> dict[str, Any]:
+    """Return the values of the queries of a filter."""
+    return {
+        "type": where.type,
+        "queue": where.queue,
+        "owner": where.owner,
+        "tag": where.tag,
+        "after": where.created_after,
+        "before": where.created_before,
+    }
