@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import apsw
 
@@ -22,6 +26,8 @@ READERS = 3
 """Connections of a Reader."""
 LONGEST = 10.0
 """Seconds after which a scan is given up. Scans end much earlier by themselves; a disk may be slow."""
+NICER = 15
+"""By how much the scans' threads are nicer than the others (setpriority(2)): a busy core gives them a thirtieth."""
 _STEPS = 100_000
 """Steps of SQLite's virtual machine, a few milliseconds, between two looks at the time."""
 
@@ -30,11 +36,12 @@ class Reader:
     """Runs queries on reading connections, one at a time on each. Use it on the event loop that made it.
 
     Scans, which may look at many rows, have all connections but the first to themselves: they hold no other query up.
+    Their threads leave the processor to the event loop. On one core, a scan took half of its time otherwise.
     """
 
     def __init__(self, connections: Sequence[apsw.Connection], *, longest: float = LONGEST) -> None:
         self._short = _Threads(connections[:1], "tasker-read")
-        self._scans = _Threads(connections[1:], "tasker-scan")
+        self._scans = _Threads(connections[1:], "tasker-scan", _be_nice)
         self._longest = longest
 
     def __call__(
@@ -51,6 +58,11 @@ class Reader:
             lambda connection: _within(self._longest, connection, functools.partial(query, connection, *args, **kwargs))
         )
 
+    async def passed(self) -> None:
+        """Return once the queries under way have ended: all others see what is durable now."""
+        await self._short.passed()
+        await self._scans.passed()
+
     def close(self) -> None:
         """Finish what was begun, and close the connections."""
         self._short.close()
@@ -60,9 +72,13 @@ class Reader:
 class _Threads:
     """A thread for each of some connections."""
 
-    def __init__(self, connections: Sequence[apsw.Connection], name: str) -> None:
+    def __init__(
+        self, connections: Sequence[apsw.Connection], name: str, begin: Callable[[], None] | None = None
+    ) -> None:
+        """Take over the connections. begin: called first in each thread."""
         self._loop = asyncio.get_running_loop()
-        self._threads = ThreadPoolExecutor(len(connections), thread_name_prefix=name)
+        self._threads = ThreadPoolExecutor(len(connections), thread_name_prefix=name, initializer=begin)
+        self._under_way: set[Future[Any]] = set()
         self._free: SimpleQueue[apsw.Connection] = SimpleQueue()
         self._connections = connections
         for connection in connections:
@@ -70,7 +86,16 @@ class _Threads:
 
     def run(self, work: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
         """Work with a free connection, in a thread."""
-        return self._loop.run_in_executor(self._threads, self._work, work)
+        future = self._threads.submit(self._work, work)
+        self._under_way.add(future)
+        future.add_done_callback(self._under_way.discard)
+        return asyncio.wrap_future(future, loop=self._loop)
+
+    async def passed(self) -> None:
+        """Return once the work under way has ended, also if its caller has been cancelled."""
+        under_way = [asyncio.wrap_future(future) for future in list(self._under_way)]
+        if under_way:
+            await asyncio.wait(under_way)
 
     def close(self) -> None:
         self._threads.shutdown()
@@ -83,6 +108,14 @@ class _Threads:
             return work(connection)
         finally:
             self._free.put(connection)
+
+
+def _be_nice() -> None:
+    """Lower this thread's priority. Only Linux has one for each thread."""
+    if sys.platform == "linux":
+        own = threading.get_native_id()
+        with contextlib.suppress(OSError):  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, own, min(19, os.getpriority(os.PRIO_PROCESS, own) + NICER))
 
 
 def _within(seconds: float, connection: apsw.Connection, query: Callable[[], T]) -> T:
