@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from tasker.engines.postgres.known_types import knowing_connection
 from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.errors import ConfigError, RequestError, Unavailable
 
@@ -27,6 +28,8 @@ _AGAIN_FOR = 4.0
 _PAUSE = 0.1
 _NOT_FOR_READS = 3
 """Connections reserved for claims and writes."""
+_FILL_AFTER = 1.0
+"""Seconds after its start at which a process opens the rest of its connections; short commands end before."""
 _SLOW = 1.0
 """Seconds after which an answer counts as a break in the contact: leases went on expiring meanwhile."""
 
@@ -143,7 +146,9 @@ class Connections:
         self.contact = Contact()
         self._on_acquire = on_acquire
         self._reading = asyncio.Semaphore(max(1, size - _NOT_FOR_READS))
+        self._class = knowing_connection()
         self._pool: Any = None
+        self._filling: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Connect. Raises ConfigError when the database cannot be reached or refuses us."""
@@ -152,8 +157,10 @@ class Connections:
                 self.url,
                 min_size=1,
                 max_size=self.size,
+                max_inactive_connection_lifetime=0,  # a new one costs more than a burst of tasks on an open one
                 timeout=ANSWER_WITHIN,
                 command_timeout=ANSWER_WITHIN,
+                connection_class=self._class,
                 server_settings=self.settings,
                 init=prepare,
                 setup=self._on_acquire,
@@ -161,8 +168,21 @@ class Connections:
             )
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
             raise cannot_connect(error) from error
+        self._filling = asyncio.create_task(self._fill())
+
+    async def _fill(self) -> None:
+        """Open all connections, so that no burst has to wait for them."""
+        await asyncio.sleep(_FILL_AFTER)
+        await asyncio.gather(*(self._touch() for _ in range(self.size)), return_exceptions=True)
+
+    async def _touch(self) -> None:
+        async with self.taken():
+            pass
 
     async def close(self) -> None:
+        if self._filling is not None:
+            self._filling.cancel()
+            await asyncio.wait([self._filling])
         if self._pool is not None:
             pool, self._pool = self._pool, None
             try:
@@ -173,7 +193,9 @@ class Connections:
 
     async def connect(self) -> Connection:
         """Return a connection outside the pool: to listen, or to migrate."""
-        connection = await asyncpg.connect(self.url, timeout=ANSWER_WITHIN, server_settings=self.settings)
+        connection = await asyncpg.connect(
+            self.url, timeout=ANSWER_WITHIN, server_settings=self.settings, connection_class=self._class
+        )
         try:
             await prepare(connection)
             if self._on_acquire is not None:

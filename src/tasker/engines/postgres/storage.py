@@ -44,7 +44,9 @@ async def bring_up_to_date(connections: Connections, schema: str) -> list[str]:
         await connection.execute("SET statement_timeout = 0")
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         await connection.execute(f"SET lock_timeout = '{_WAIT_FOR_LOCKS}'")
-        return await _apply(connection, schema)
+        done = await _apply(connection, schema)
+        await connection.fetchval(f"SELECT '{{}}'::{schema}.pgqueuer_status[]")  # the pool knows this type from now on
+        return done
     except asyncpg.InsufficientPrivilegeError as error:
         raise ConfigError(
             f"TASKER_DATABASE_URL: expected a role that may create the schema {schema}, got: {error}; run"
