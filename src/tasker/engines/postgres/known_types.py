@@ -33,12 +33,12 @@ def knowing_connection() -> type[asyncpg.Connection]:
     known: dict[int, list[Any]] = {number: [_array(number, *element)] for number, element in _ARRAYS.items()}
 
     class Knowing(asyncpg.Connection):  # type: ignore[misc]
-        async def _introspect_types(self, typeoids: Iterable[int], timeout: float | None) -> tuple[list[Any], Any]:
+        async def _introspect_types(self, typeoids: Iterable[int], within: float | None) -> tuple[list[Any], Any]:
             """Return the rows that describe these types; asyncpg calls it for the types it has no codec for."""
             numbers = list(typeoids)
             if all(number in known for number in numbers):
                 return [row for number in numbers for row in known[number]], _NOT_ASKED
-            rows, statement = await super()._introspect_types(numbers, timeout)
+            rows, statement = await super()._introspect_types(numbers, within)
             for row in rows:
                 known.setdefault(row["oid"], rows)
             return rows, statement
