@@ -44,12 +44,17 @@ class Pooler:
         self.port = port
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the pooler has not been started"
+        return self._process.pid
+
     def url_of(self, database: str) -> str:
         return f"postgresql://postgres@{LOOPBACK}:{self.port}/{database}"
 
     def start(self) -> None:
         """Start it and wait until it takes connections."""
-        program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+        program = find_program()
         assert program is not None
         self._process = subprocess.Popen(
             [*as_account("KILL"), program, str(self.folder / "ini")],
@@ -74,6 +79,11 @@ class Pooler:
         return False
 
 
+def find_program() -> str | None:
+    """Return PgBouncer's program; Debian's is where only root's PATH leads."""
+    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
 @contextmanager
 def run_pooler(
     cluster: Cluster, *, mode: str = "transaction", sessions: int = 4, ignored: str = ""
@@ -83,7 +93,7 @@ def run_pooler(
     sessions: how many it has with the server, for each database. ignored: start-up parameters that it takes and drops;
     it refuses others. Without the program the test is skipped; where the environment says CI it fails.
     """
-    if shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None:
+    if find_program() is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(NOT_INSTALLED)
     folder, held = Path(tempfile.mkdtemp(prefix="tasker-pooler-")), hold_port()
     pooler = Pooler(folder, held.getsockname()[1])
