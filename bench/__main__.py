@@ -15,12 +15,19 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import batches, distributed, machine, measures, needs, queues, streams
+from bench import batches, distributed, machine, many_workers, measures, needs, queues, streams
 from bench.measures import Plan
 from bench.report import Row, keep, table
 from bench.servers import LOAD_CORE, pin
 
-MEASURES = measures.MEASURES | batches.MEASURES | streams.MEASURES | distributed.MEASURES | queues.MEASURES
+MEASURES = (
+    measures.MEASURES
+    | batches.MEASURES
+    | streams.MEASURES
+    | distributed.MEASURES
+    | queues.MEASURES
+    | many_workers.MEASURES
+)
 
 
 def _arguments() -> argparse.Namespace:
