@@ -15,13 +15,19 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import batches, distributed, lists, machine, measures, needs, queues, streams
+from bench import batches, distributed, lists, machine, many_workers, measures, needs, queues, streams
 from bench.measures import Plan
 from bench.report import Row, keep, table
 from bench.servers import LOAD_CORE, pin
 
 MEASURES = (
-    measures.MEASURES | batches.MEASURES | streams.MEASURES | distributed.MEASURES | queues.MEASURES | lists.MEASURES
+    measures.MEASURES
+    | batches.MEASURES
+    | streams.MEASURES
+    | distributed.MEASURES
+    | queues.MEASURES
+    | lists.MEASURES
+    | many_workers.MEASURES
 )
 
 

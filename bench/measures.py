@@ -174,8 +174,11 @@ def end_to_end(plan: Plan) -> list[Row]:
     ]
 
 
-def waited_sums(server: Server, samples: int) -> list[float]:
-    """POST sums with `Prefer: wait=5` over one connection; return the milliseconds of each, in order."""
+def waited_sums(server: Server, samples: int, *, warm: int = 200) -> list[float]:
+    """POST sums with `Prefer: wait=5` over one connection; return the milliseconds of each, in order.
+
+    warm: how many are sent before, which do not count.
+    """
     took: list[float] = []
 
     def on_reply(status: int, body: bytes, seconds: float) -> None:
@@ -184,7 +187,7 @@ def waited_sums(server: Server, samples: int) -> list[float]:
         took.append(seconds * 1000)
 
     with load.Client(server.port, 1) as client:
-        client.exchange([SUM_WAITED] * 200, on_reply, until=float("inf"))
+        client.exchange([SUM_WAITED] * warm, on_reply, until=float("inf"))
         took.clear()
         client.exchange([SUM_WAITED] * samples, on_reply, until=float("inf"))
     return sorted(took)

@@ -41,6 +41,9 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "shared_history": _SHARED,
     "shared_resume": _SHARED,
     "queue_rate": _SHARED,
+    "workers_cost": (*_SHARED, *_FASTAPI),
+    "workers_lone": _SHARED,
+    "workers_idle": _SHARED,
 }
 
 

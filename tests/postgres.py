@@ -91,7 +91,7 @@ class Cluster:
 
     def create(self) -> None:
         """Make the files of a new cluster."""
-        account = _account()
+        account = own_account()
         self.folder.chmod(0o700)
         if account:
             shutil.chown(self.folder, account, account)
@@ -105,7 +105,7 @@ class Cluster:
         assert self._process is None or self._process.poll() is not None, "the cluster is running already"
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                [*_as_account("QUIT"), self._binaries / "postgres", "-D", self.data, "-p", str(self.port)],
+                [*as_account("QUIT"), self._binaries / "postgres", "-D", self.data, "-p", str(self.port)],
                 cwd=self.folder, env=_environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True,
             )  # fmt: skip
@@ -234,14 +234,14 @@ def _version(initdb: Path) -> tuple[int, ...]:
     return tuple(int(part) for part in initdb.parent.parent.name.split(".") if part.isdigit())
 
 
-def _account() -> str | None:
+def own_account() -> str | None:
     """Return whom PostgreSQL has to run as: it refuses to run as root."""
     return "postgres" if os.geteuid() == 0 else None
 
 
-def _as_account(signal_at_our_death: str | None = None) -> list[str]:
+def as_account(signal_at_our_death: str | None = None) -> list[str]:
     """Return the command that runs another one as PostgreSQL's account, and ends it should this process be killed."""
-    account = _account()
+    account = own_account()
     become = [f"--reuid={account}", f"--regid={account}", "--init-groups"] if account else []
     outlive = [f"--pdeathsig={signal_at_our_death}"] if signal_at_our_death else []
     needed = bool(become) or (bool(outlive) and shutil.which("setpriv") is not None)
@@ -249,7 +249,7 @@ def _as_account(signal_at_our_death: str | None = None) -> list[str]:
 
 
 def _run(command: list[str | Path]) -> None:
-    done = subprocess.run([*_as_account(), *command], capture_output=True, text=True, env=_environment(), cwd="/")
+    done = subprocess.run([*as_account(), *command], capture_output=True, text=True, env=_environment(), cwd="/")
     assert done.returncode == 0, f"{command[0]}: {done.stderr}"
 
 

@@ -87,7 +87,7 @@ async def _bursts(server: Server, workers: int, plan: Sequence[tuple[int, float,
     control = await asyncpg.connect(server.store.env["DATABASE_URL"])
     burst = Burst(server, control)
     try:
-        while await control.fetchval("SELECT count(*) FROM tasker.worker.worker") < workers:
+        while await control.fetchval("SELECT count(*) FROM tasker.worker") < workers:
             await asyncio.sleep(0.1)
         await burst.open()
         await burst.run(8, runs=workers > 0, seconds=1)

@@ -20,7 +20,7 @@ _SETUP = Setup(workers=1, rate=1, pool_size=4)
 REMEDIES: dict[str, dict[str, Any]] = {
     "as it is": {},
     "TASKER_POOL_SIZE=3 instead of 4": {"pool_size": 3},
-    "a pooler with 100 connections (not supported)": {"pooled": 100},
+    "a pooler with 100 connections": {"pooled": 100},
     "clients submit 100 in a request": {"submitted_in": 100},
     "a tenth of the workers, ten times the slots": {"fewer": 10},
     "a notification wakes one worker (not built)": {"woken": 1},

@@ -30,6 +30,7 @@ class Fleet:
         self.folder = folder
         self.cluster = cluster
         self.url = cluster.fresh_database()
+        self._ways = {"TASKER_DATABASE_URL": self.url}
         self._numbers = itertools.count(1)
 
     def api(self, *args: str, tasks: Path = TASKS, **more: Any) -> AbstractContextManager[Server]:
@@ -39,6 +40,10 @@ class Fleet:
     def worker(self, *args: str, tasks: Path = TASKS, **more: Any) -> AbstractContextManager[Server]:
         """Run a worker; `tasks` is the file of its task types, the rest as for `api`."""
         return run_worker(self.folder, str(tasks), *args, **self._options("worker", more))
+
+    def go_through(self, pooler_url: str) -> None:
+        """Have the processes that start from now on reach the database through a pooler."""
+        self._ways = {"TASKER_DATABASE_URL": pooler_url, "TASKER_LISTEN_URL": self.url}
 
     def sql(self, statement: str) -> list[list[str]]:
         """Ask the database itself."""
@@ -76,7 +81,8 @@ class Fleet:
         return tasks
 
     def _options(self, kind: str, more: dict[str, Any]) -> dict[str, Any]:
-        env = {"TASKER_DATABASE_URL": more.pop("url", self.url), **SHORT, **more.pop("env", {})}
+        ways = {"TASKER_DATABASE_URL": more.pop("url")} if "url" in more else self._ways
+        env = {**ways, **SHORT, **more.pop("env", {})}
         return {"env": env, "name": f"{kind}-{next(self._numbers)}", **more}
 
 

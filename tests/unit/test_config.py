@@ -234,6 +234,14 @@ def test_a_database_url_is_one_of_postgresql() -> None:
     assert "secret" not in fault
 
 
+def test_a_url_to_listen_needs_one_of_the_database() -> None:
+    (fault,) = faults_of(listen_url="postgresql://u:secret@db/tasker")
+    assert fault.startswith("TASKER_LISTEN_URL: expected none without TASKER_DATABASE_URL")
+    assert "secret" not in fault
+    url = "postgresql://db/tasker"
+    assert load_settings(listen_url=url, database_url="postgresql://pooler/tasker").listen_url == SecretStr(url)
+
+
 def test_a_service_without_a_worker_needs_a_database_for_others() -> None:
     (fault,) = faults_of(worker="off")
     assert fault.startswith("TASKER_WORKER (--no-worker)")

@@ -38,7 +38,7 @@ from tasker.config.kinds import (
 )
 from tasker.rules.urls import UrlRules
 
-SECRET_VARIABLES = ("TASKER_TOKEN", "TASKER_DATABASE_URL")
+SECRET_VARIABLES = ("TASKER_TOKEN", "TASKER_DATABASE_URL", "TASKER_LISTEN_URL")
 """Tasker's own secrets: child processes do not get them."""
 
 
@@ -105,6 +105,11 @@ class Settings(_Frozen):
         None,
         "Keeps the tasks in this PostgreSQL database, `postgresql://user:password@host/database`, which many "
         "processes can share; unset: in a file of `TASKER_DATA_DIR`, for one process",
+    )
+    listen_url: PostgresUrl = _setting(
+        None,
+        "Leads each process's listening connection, and migrations, to the PostgreSQL server itself where "
+        "`TASKER_DATABASE_URL` leads to a pooler such as PgBouncer; unset: `TASKER_DATABASE_URL`",
     )
     pool_size: Annotated[int, *whole(3, 1000)] = _setting(
         8,
@@ -248,6 +253,8 @@ class Settings(_Frozen):
                 f"file {self.database_file}, so no other could run its tasks; set TASKER_DATABASE_URL to a PostgreSQL "
                 "database, or leave the worker on"
             )
+        if self.listen_url is not None and self.database_url is None:
+            yield "TASKER_LISTEN_URL: expected none without TASKER_DATABASE_URL, got a URL; set both, or neither"
         if self.max_buffered < self.max_body:
             yield f"TASKER_MAX_BUFFERED: expected at least {self.max_body} (TASKER_MAX_BODY), got {self.max_buffered}"
         if self.heartbeat * 2 > self.lease:

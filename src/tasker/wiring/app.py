@@ -87,7 +87,11 @@ async def open_engine(settings: Settings) -> AsyncIterator[tuple[Engine, Clock]]
             yield embedded, clock
         return
     opened = _import_postgres().open_postgres(
-        settings.database_url.get_secret_value(), pool_size=settings.pool_size, lease=settings.lease, journal=limits
+        settings.database_url.get_secret_value(),
+        listen_url=_listen_url(settings),
+        pool_size=settings.pool_size,
+        lease=settings.lease,
+        journal=limits,
     )
     async with opened as engine:
         yield engine, engine.clock
@@ -96,7 +100,8 @@ async def open_engine(settings: Settings) -> AsyncIterator[tuple[Engine, Clock]]
 async def migrate(settings: Settings) -> list[str]:
     """Migrate the store; return the names of the applied migrations. Raises ConfigError."""
     if settings.database_url is not None:
-        return list(await _import_postgres().migrate(settings.database_url.get_secret_value()))
+        url = settings.database_url.get_secret_value()
+        return list(await _import_postgres().migrate(url, listen_url=_listen_url(settings)))
     async with open_sqlite(settings.database_file, SystemClock()) as engine:
         return engine.migrated
 
@@ -113,6 +118,10 @@ async def open_keys(settings: Settings) -> AsyncIterator[tuple[Keys, Audit]]:
     """Open the keys of the store, and its audit log. Raises ConfigError, and StoreInUse if a service has the file."""
     async with open_engine(settings) as (engine, clock):
         yield Keys(engine.keys, clock, is_shared=engine.is_shared), Audit(engine.audit, Cursors(engine.keys))
+
+
+def _listen_url(settings: Settings) -> str | None:
+    return None if settings.listen_url is None else settings.listen_url.get_secret_value()
 
 
 def _import_postgres() -> Any:

@@ -14,6 +14,14 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from tasker.engines.postgres.known_types import knowing_connection
+from tasker.engines.postgres.pooler import (
+    carries_statements,
+    check_same_database,
+    check_session,
+    is_direct,
+    plain_connection,
+)
 from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.errors import ConfigError, RequestError, Unavailable
 
@@ -27,6 +35,8 @@ _AGAIN_FOR = 4.0
 _PAUSE = 0.1
 _NOT_FOR_READS = 3
 """Connections reserved for claims and writes."""
+_FILL_AFTER = 1.0
+"""Seconds after its start at which a process opens the rest of its connections; short commands end before."""
 _SLOW = 1.0
 """Seconds after which an answer counts as a break in the contact: leases went on expiring meanwhile."""
 
@@ -61,6 +71,10 @@ REFUSED = (
 """The database answers but cannot write: a full disk, a standby, a statement that took too long."""
 
 _log = structlog.get_logger(__name__)
+
+
+_OF_CONNECTIONS = ("application_name", "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+"""Settings that no transaction can have for itself."""
 
 
 def session_settings(more: Mapping[str, str]) -> dict[str, str]:
@@ -116,8 +130,10 @@ class Contact:
 
 
 class Connections:
-    """The pool of one process.
+    """The pool of one process, and its connections outside the pool.
 
+    url: where the pool leads, maybe through a pooler in transaction mode. listen_url: leads to the server itself, for
+    what needs a session: to listen, to hold locks, to migrate; unset: `url`.
     journal_table: where the journal of transactions goes.
     on_acquire: called with each connection that is taken, before its use.
     Raises Unavailable (503) where the database does not answer, RequestError as the work itself does.
@@ -128,11 +144,13 @@ class Connections:
         url: str,
         *,
         size: int,
+        listen_url: str | None = None,
         journal_table: str = "",
         settings: Mapping[str, str] | None = None,
         on_acquire: OnAcquire | None = None,
     ) -> None:
         self.url = url
+        self._listen_url = listen_url or url
         self.sender = secrets.token_hex(6)
         """The name of this process in notifications."""
         self._journal_table = journal_table
@@ -140,29 +158,69 @@ class Connections:
         """Called with each transaction that is durable."""
         self.size = size
         self.settings = session_settings(settings or {})
+        self._local = ""
+        """Statements that give a transaction the settings of a session, where a pooler keeps none."""
         self.contact = Contact()
         self._on_acquire = on_acquire
         self._reading = asyncio.Semaphore(max(1, size - _NOT_FOR_READS))
+        self._class = knowing_connection()
         self._pool: Any = None
+        self._filling: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Connect. Raises ConfigError when the database cannot be reached or refuses us."""
         try:
+            options = await self._options()
             self._pool = await asyncpg.create_pool(
                 self.url,
                 min_size=1,
                 max_size=self.size,
+                max_inactive_connection_lifetime=0,  # a new one costs more than a burst of tasks on an open one
                 timeout=ANSWER_WITHIN,
                 command_timeout=ANSWER_WITHIN,
-                server_settings=self.settings,
+                connection_class=self._class,
                 init=prepare,
                 setup=self._on_acquire,
                 reset=_leave_as_it_is,
+                **options,
             )
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
             raise cannot_connect(error) from error
+        self._filling = asyncio.create_task(self._fill())
+
+    async def _options(self) -> dict[str, Any]:
+        """Return the options of the pool's connections. Raises ConfigError if the two URLs do not belong together.
+
+        Behind a pooler each transaction brings its settings along; statements stay prepared only if it carries them.
+        """
+        if self._listen_url == self.url:
+            return {"server_settings": self.settings}
+        listening = await self.connect()
+        try:
+            async with plain_connection(self.url, ANSWER_WITHIN) as connection:
+                await check_same_database(connection, listening)
+                if await is_direct(connection):
+                    return {"server_settings": self.settings}
+                carried = {} if await carries_statements(connection) else {"statement_cache_size": 0}
+        finally:
+            await listening.close()
+        local = {name: value for name, value in self.settings.items() if name not in _OF_CONNECTIONS}
+        self._local = "".join(f"SET LOCAL {name} = '{value}';" for name, value in local.items())
+        return {"server_settings": {"application_name": self.settings["application_name"]}, **carried}
+
+    async def _fill(self) -> None:
+        """Open all connections, so that no burst has to wait for them."""
+        await asyncio.sleep(_FILL_AFTER)
+        await asyncio.gather(*(self._touch() for _ in range(self.size)), return_exceptions=True)
+
+    async def _touch(self) -> None:
+        async with self.taken():
+            pass
 
     async def close(self) -> None:
+        if self._filling is not None:
+            self._filling.cancel()
+            await asyncio.wait([self._filling])
         if self._pool is not None:
             pool, self._pool = self._pool, None
             try:
@@ -172,8 +230,10 @@ class Connections:
                 pool.terminate()
 
     async def connect(self) -> Connection:
-        """Return a connection outside the pool: to listen, or to migrate."""
-        connection = await asyncpg.connect(self.url, timeout=ANSWER_WITHIN, server_settings=self.settings)
+        """Return a connection outside the pool, with a session of its own: to listen, or to migrate."""
+        connection = await asyncpg.connect(
+            self._listen_url, timeout=ANSWER_WITHIN, server_settings=self.settings, connection_class=self._class
+        )
         try:
             await prepare(connection)
             if self._on_acquire is not None:
@@ -181,6 +241,20 @@ class Connections:
         except BaseException:  # also a cancellation: no one else can close it
             connection.terminate()
             raise
+        return connection
+
+    async def connect_checked(self) -> Connection:
+        """Do what `connect` does. Raises ConfigError if that is impossible, or a pooler takes the session away."""
+        variable = "TASKER_DATABASE_URL" if self._listen_url == self.url else "TASKER_LISTEN_URL"
+        try:
+            connection = await self.connect()
+            try:
+                await check_session(connection, self._listen_url, variable, ANSWER_WITHIN)
+            except BaseException:
+                connection.terminate()
+                raise
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+            raise cannot_connect(error, variable) from error
         return connection
 
     @contextlib.asynccontextmanager
@@ -216,7 +290,10 @@ class Connections:
         for final in (False, True):
             try:
                 async with self.taken() as connection:
-                    return await query(connection)
+                    if not self._local:
+                        return await query(connection)
+                    async with _within(connection, f"BEGIN;{self._local}"):
+                        return await query(connection)
             except LOST as error:
                 self.contact.broken()
                 if final or isinstance(error, TimeoutError):
@@ -228,9 +305,12 @@ class Connections:
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:
         """Take a connection that sees the database as it is now, for as long as it is held."""
+        begin = (
+            f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;{self._local}"
+            "SET LOCAL idle_in_transaction_session_timeout = 0"
+        )
         try:
-            async with self.taken() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-                await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            async with self.taken() as connection, _within(connection, begin):
                 yield connection
         except (*LOST, *REFUSED) as error:
             raise self._away(error) from error
@@ -263,7 +343,7 @@ class Connections:
 
     async def _transact_once(self, work: Callable[[Transaction], Awaitable[T]], tx: Transaction) -> T:
         async with self.taken() as connection:
-            await connection.execute("BEGIN")
+            await connection.execute(f"BEGIN;{self._local}")
             tx.connection = connection
             try:
                 result = await work(tx)
@@ -281,12 +361,26 @@ class Connections:
         return Unavailable("the database cannot take this now", retry_after=timedelta(seconds=2))
 
 
-def cannot_connect(error: Exception) -> ConfigError:
-    """Return the error for a TASKER_DATABASE_URL that cannot be used; never the URL, which may hold a password."""
+def cannot_connect(error: Exception, variable: str = "TASKER_DATABASE_URL") -> ConfigError:
+    """Return the error for a URL that cannot be used; never the URL, which may hold a password."""
     reason = str(error) or type(error).__name__
     if isinstance(error, ValueError):  # its message quotes the URL
         reason = "a URL that cannot be read; are / ? # @ in its password percent-encoded?"
-    return ConfigError(f"TASKER_DATABASE_URL: expected a PostgreSQL database that answers, got: {reason}")
+    if "unsupported startup parameter" in reason:
+        reason += "; a connection pooler says so: set TASKER_LISTEN_URL to the URL of the database server itself"
+    return ConfigError(f"{variable}: expected a PostgreSQL database that answers, got: {reason}")
+
+
+@contextlib.asynccontextmanager
+async def _within(connection: Connection, begin: str) -> AsyncIterator[None]:
+    """Read in a transaction."""
+    await connection.execute(begin)
+    try:
+        yield
+    except (RequestError, asyncpg.PostgresError):
+        await connection.execute("ROLLBACK")
+        raise
+    await connection.execute("COMMIT")
 
 
 async def _leave_as_it_is(_: Connection) -> None:

@@ -66,6 +66,7 @@ _GONE_AFTER = timedelta(seconds=4)
 async def open_postgres(
     url: str,
     *,
+    listen_url: str | None = None,
     pool_size: int = 8,
     schema: str = "tasker",
     lease: timedelta = timedelta(seconds=10),
@@ -77,6 +78,7 @@ async def open_postgres(
 ) -> AsyncIterator[PostgresEngine]:
     """Open the store at `url`: migrate it, and listen to other processes. Close it at the end.
 
+    listen_url: the database server itself, where `url` leads to a pooler in transaction mode (see Connections).
     pool_size: limit of connections, besides the one that listens. lease: length of its workers' leases; after a break
     in the database's answers no lease is ended for that long, so that live workers can extend theirs first.
     bounds: of a look at tasks. on_acquire, session, elapsed: for tests (see Connections, DatabaseSteps).
@@ -85,6 +87,7 @@ async def open_postgres(
     connections = Connections(
         url,
         size=max(pool_size, MIN_POOL),
+        listen_url=listen_url,
         journal_table=f"{schema}.journal",
         settings=session,
         on_acquire=on_acquire,

@@ -12,7 +12,7 @@ from importlib.metadata import version
 import asyncpg
 import structlog
 
-from tasker.engines.postgres.connections import Connections, cannot_connect
+from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.sql import migrations
 from tasker.engines.postgres.transaction import Connection
@@ -27,24 +27,27 @@ _TRIES = 20
 _log = structlog.get_logger(__name__)
 
 
-async def migrate(url: str, *, schema: str = "tasker") -> list[str]:
-    """Migrate the database; return the names of the migrations that were applied. Raises ConfigError."""
-    connections = Connections(url, size=1, settings={"lock_timeout": _WAIT_FOR_LOCKS, "statement_timeout": "0"})
+async def migrate(url: str, *, listen_url: str | None = None, schema: str = "tasker") -> list[str]:
+    """Migrate the database, over `listen_url` if there is one; return the names of the migrations that were applied.
+
+    Raises ConfigError.
+    """
+    settings = {"lock_timeout": _WAIT_FOR_LOCKS, "statement_timeout": "0"}
+    connections = Connections(url, size=1, listen_url=listen_url, settings=settings)
     return await bring_up_to_date(connections, schema)
 
 
 async def bring_up_to_date(connections: Connections, schema: str) -> list[str]:
     """Do what `migrate` does, over a connection of its own."""
-    try:
-        connection = await connections.connect()
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
-        raise cannot_connect(error) from error
+    connection = await connections.connect_checked()
     try:
         await connection.execute("SET lock_timeout = 0")
         await connection.execute("SET statement_timeout = 0")
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         await connection.execute(f"SET lock_timeout = '{_WAIT_FOR_LOCKS}'")
-        return await _apply(connection, schema)
+        done = await _apply(connection, schema)
+        await connection.fetchval(f"SELECT '{{}}'::{schema}.pgqueuer_status[]")  # the pool knows this type from now on
+        return done
     except asyncpg.InsufficientPrivilegeError as error:
         raise ConfigError(
             f"TASKER_DATABASE_URL: expected a role that may create the schema {schema}, got: {error}; run"
