@@ -91,7 +91,7 @@ def started(task_id: UUID, attempt: int) -> EventRef:
 
 def ended(task_id: UUID, status: Status, attempt: int, sequence: int = 0) -> EventRef:
     """Refer to the end of a task. sequence: may be 0 only if a running attempt ended."""
-    return EventRef(task_id.bytes, status.value, attempt, sequence)
+    return EventRef(task_id.bytes, status, attempt, sequence)
 
 
 def pack(refs: Sequence[EventRef]) -> list[bytes]:
