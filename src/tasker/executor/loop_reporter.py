@@ -41,7 +41,7 @@ class ServiceLoop:
         return threading.get_ident() == self._thread
 
     def post(self, callback: Callable[..., None], *args: Any) -> None:
-        if self.is_here:
+        if threading.get_ident() == self._thread:
             callback(*args)
         else:
             self._mailbox.post(callback, *args)

@@ -96,7 +96,8 @@ class LoopAttempt(Attempt):
 
     def _returned(self, task: asyncio.Task[Outcome]) -> None:
         self.function_task = None
-        end_redaction(self)
+        if self.claim.secrets is not None:
+            end_redaction(self)
         self._back.post(self._function_ended, None if _was_cancelled(task) else task.result())
 
     def _cancel_function(self, home: Home) -> None:

@@ -183,18 +183,18 @@ class TaskLoop:
             attempt.exited(error)
 
     def _begin_waiting(self) -> None:
+        self._reset_loop()
         while (attempt := self._take_waiting()) is not None:
             self._begin(attempt)
 
     def _begin(self, attempt: HostedAttempt) -> None:
-        self._reset_loop()
         try:
             attempt.begin(self._loop)
         except BaseException as error:
             attempt.exited(error)
 
     def _reset_loop(self) -> None:
-        """Undo what an attempt has changed in the loop that all share."""
+        """Undo what attempts have changed in the loop that all share. To begin an attempt runs none of its code."""
         loop: Any = self._loop
         loop.set_task_factory(None)
         loop.set_exception_handler(None)

@@ -159,10 +159,11 @@ class AttemptRunner:
 
     async def _store(self, lease: Lease, transition: Transition, report: Report | None) -> bool:
         """Store the end of an attempt; retry while the store is unavailable, as the work is done."""
-        backoff = Backoff()
+        backoff: Backoff | None = None
         while True:
             try:
                 return await self._engine.complete(lease, transition, report)
             except Unavailable as error:
                 _log.warning("task.end_not_stored", task_id=str(lease.task_id), reason=error.detail)
+                backoff = backoff or Backoff()
                 await backoff.wait()

@@ -144,7 +144,8 @@ class ReportBuffer:
             await asyncio.wait([self._storing])
         left = self._take() if self._has_reports else None
         self._held = 0
-        self._call_waiting()
+        if self._waiting:
+            self._call_waiting()
         return None if left is None else self._scrubbed(left)
 
     def _count(self, size: int) -> bool:

@@ -116,7 +116,8 @@ class Partitions:
     @property
     def are_unlimited(self) -> bool:
         """Whether the end of an attempt cannot let another task start: no queue has settings, and no task is parked."""
-        return self.has_no_limits and not self.limits.has_parked
+        is_loaded = self._is_loaded and not self._has_new_settings
+        return is_loaded and not self.limits.settings and not self.limits.has_parked
 
     @property
     def has_more_to_do(self) -> bool:
