@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import accumulate
+from time import time
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
-    Counter,
     Gauge,
-    Histogram,
     Info,
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -40,31 +41,28 @@ class Metrics:
 
     def __init__(self, *, slots: int = 0) -> None:
         self.registry = registry = CollectorRegistry()
-        self._tasks = Counter(
-            "tasker_tasks", "Tasks that ended, by outcome.", ("type", "queue", "outcome"), registry=registry
-        )
-        self._attempts = Counter(
-            "tasker_attempts", "Attempts that ended, by how.", ("type", "ending"), registry=registry
-        )
-        self._wait = Histogram(
+        self._tasks = _Counters(registry, "tasker_tasks", "Tasks that ended, by outcome.", "type", "queue", "outcome")
+        self._attempts = _Counters(registry, "tasker_attempts", "Attempts that ended, by how.", "type", "ending")
+        self._wait = _Histograms(
+            registry,
             "tasker_task_wait_seconds",
             "From submission to the first start, a requested delay included.",
-            ("type",),
-            buckets=_SECONDS,
-            registry=registry,
+            "type",
+            bounds=_SECONDS,
         )
-        self._run = Histogram(
-            "tasker_attempt_run_seconds", "How long attempts ran.", ("type",), buckets=_SECONDS, registry=registry
+        self._run = _Histograms(
+            registry, "tasker_attempt_run_seconds", "How long attempts ran.", "type", bounds=_SECONDS
         )
-        self._requests = Histogram(
+        self._requests = _Histograms(
+            registry,
             "tasker_http_request_seconds",
             "HTTP requests, waiting for a task included.",
-            ("operation", "status"),
-            buckets=_REQUEST_SECONDS,
-            registry=registry,
+            "operation",
+            "status",
+            bounds=_REQUEST_SECONDS,
         )
-        self._webhooks = Counter(
-            "tasker_webhook_attempts", "Attempts to notify a receiver, by outcome.", ("outcome",), registry=registry
+        self._webhooks = _Counters(
+            registry, "tasker_webhook_attempts", "Attempts to notify a receiver, by outcome.", "outcome"
         )
         Gauge("tasker_slots", "Attempts that can run at a time.", registry=registry).set(slots)
         version, _, build = release().partition("+")
@@ -74,63 +72,120 @@ class Metrics:
         ProcessCollector(registry=registry)
         self._queues = _QueueGauges()
         registry.register(self._queues)
-        # `labels()` takes a lock and compares names; these tables are what makes counting cheap.
-        self._ended: dict[tuple[str, str, str], Counter] = {}
-        self._endings: dict[tuple[str, str], Counter] = {}
-        self._waits: dict[str, Histogram] = {}
-        self._runs: dict[str, Histogram] = {}
-        self._served: dict[tuple[str, int], Histogram] = {}
         self._names: set[str] = set()
 
     def attempt_started(self, claim: Claim, now: datetime) -> None:
         """Count a start; the first one of a task shows how long it waited."""
         if claim.attempt == 1:
-            child = self._waits.get(claim.type)
-            if child is None:
-                child = self._waits[claim.type] = self._wait.labels(claim.type)
             submitted_millis = claim.task_id.int >> 80  # a UUIDv7 begins with the time of submission
-            child.observe(max(0.0, to_micros(now) / 1e6 - submitted_millis / 1e3))
+            self._wait.observe(max(0.0, to_micros(now) / 1e6 - submitted_millis / 1e3), claim.type)
 
     def attempt_ended(self, claim: Claim, transition: Transition) -> None:
         """Count the end of an attempt, and of its task if it is terminal."""
-        ending = self._endings.get((claim.type, transition.ending))
-        if ending is None:
-            ending = self._attempts.labels(claim.type, transition.ending)
-            self._endings[claim.type, transition.ending] = ending
-        ending.inc()
-        run = self._runs.get(claim.type)
-        if run is None:
-            run = self._runs[claim.type] = self._run.labels(claim.type)
-        run.observe(max(0.0, (transition.at - transition.started_at).total_seconds()))
+        self._attempts.inc(claim.type, transition.ending)
+        self._run.observe(max(0.0, (transition.at - transition.started_at).total_seconds()), claim.type)
         if transition.status.is_terminal:
             self.task_ended(claim.type, claim.queue, transition.status)
 
     def task_ended(self, type_: str, queue: str, outcome: str) -> None:
         """Count a task that reached a terminal status (also one cancelled before it ran)."""
-        child = self._ended.get((type_, queue, outcome))
-        if child is None:
-            known = queue in self._names or len(self._names) < MAX_QUEUES
-            child = self._tasks.labels(type_, queue if known else "other", outcome)
-            if known:
+        if queue not in self._names:
+            if len(self._names) < MAX_QUEUES:
                 self._names.add(queue)
-                self._ended[type_, queue, outcome] = child
-        child.inc()
+            else:
+                queue = "other"
+        self._tasks.inc(type_, queue, outcome)
 
     def webhook_attempted(self, outcome: str) -> None:
         """Count one attempt to notify a receiver: `delivered`, or the name of its failure."""
-        self._webhooks.labels(outcome).inc()
+        self._webhooks.inc(outcome)
 
     def request_ended(self, operation: str, status: int, seconds: float) -> None:
         """Count one HTTP request."""
-        child = self._served.get((operation, status))
-        if child is None:
-            child = self._served[operation, status] = self._requests.labels(operation, status)
-        child.observe(seconds)
+        self._requests.observe(seconds, operation, status)
 
     def render(self, partitions: Sequence[PartitionStats], now: datetime) -> bytes:
         """Return everything as Prometheus text, with the gauges of these queue partitions."""
         self._queues.families = tuple(_queue_families(partitions, now))
         return generate_latest(self.registry)
+
+
+class _Counters(Collector):
+    """Counters of one name. Unlike the library's they take no lock: all calls are made in the event loop's thread.
+
+    The labels of a counter are given as strings or numbers; each set of them becomes a counter when it is first used.
+    """
+
+    def __init__(self, registry: CollectorRegistry, name: str, documentation: str, *labels: str) -> None:
+        self._about = name, documentation
+        self._labels = labels
+        self._values: dict[tuple[object, ...], float] = {}
+        self._created: dict[tuple[object, ...], float] = {}
+        registry.register(self)
+
+    def inc(self, *labels: object) -> None:
+        """Count one."""
+        if labels in self._values:
+            self._values[labels] += 1.0
+        else:
+            self._values[labels], self._created[labels] = 1.0, time()
+
+    def describe(self) -> list[Metric]:
+        return [CounterMetricFamily(*self._about, labels=self._labels)]
+
+    def collect(self) -> list[Metric]:
+        family = CounterMetricFamily(*self._about, labels=self._labels)
+        for labels, value in self._values.items():
+            family.add_metric(_texts(labels), value, self._created[labels])
+        return [family]
+
+
+class _Histograms(Collector):
+    """Histograms of one name, made like `_Counters`. bounds: upper limits of the buckets, in order."""
+
+    def __init__(
+        self, registry: CollectorRegistry, name: str, documentation: str, *labels: str, bounds: Sequence[float]
+    ) -> None:
+        self._about = name, documentation
+        self._labels = labels
+        self._bounds = bounds
+        self._names = [*(str(float(bound)) for bound in bounds), "+Inf"]
+        self._children: dict[tuple[object, ...], _Histogram] = {}
+        registry.register(self)
+
+    def observe(self, value: float, *labels: object) -> None:
+        """Count a value in its bucket."""
+        child = self._children.get(labels)
+        if child is None:
+            child = self._children[labels] = _Histogram(len(self._names))
+        child.counts[bisect_left(self._bounds, value)] += 1.0
+        child.sum += value
+
+    def describe(self) -> list[Metric]:
+        return [HistogramMetricFamily(*self._about, labels=self._labels)]
+
+    def collect(self) -> list[Metric]:
+        family = HistogramMetricFamily(*self._about, labels=self._labels)
+        for labels, child in self._children.items():
+            texts = _texts(labels)
+            family.add_metric(texts, list(zip(self._names, accumulate(child.counts), strict=True)), child.sum)
+            family.add_sample(f"{self._about[0]}_created", dict(zip(self._labels, texts, strict=True)), child.created)
+        return [family]
+
+
+class _Histogram:
+    """The values under one set of labels: how many there are in each bucket, and their sum."""
+
+    __slots__ = ("counts", "created", "sum")
+
+    def __init__(self, buckets: int) -> None:
+        self.counts = [0.0] * buckets
+        self.sum = 0.0
+        self.created = time()
+
+
+def _texts(labels: Sequence[object]) -> list[str]:
+    return [str(label) for label in labels]
 
 
 class _QueueGauges(Collector):

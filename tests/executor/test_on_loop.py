@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from tasker import Context, Fail, Retry, Snooze
+from tasker.logs.attempt import add_attempt
 from tasker.rules.lifecycle import Cancelled, Failed, Interrupted, Released, Snoozed, Succeeded, TimedOut
 from tests.executor.rig import LIMIT, Rig, Signal, open_rig
 
@@ -124,16 +124,18 @@ async def test_a_result_over_the_limit_fails_for_good() -> None:
 
 
 async def test_log_lines_inside_name_the_task_and_those_outside_do_not(rig: Rig) -> None:
-    names: list[dict[str, Any]] = []
+    lines: list[MutableMapping[str, Any]] = []
 
     async def speak() -> None:
-        names.append(structlog.contextvars.get_contextvars())
+        lines.append(add_attempt(None, "info", {"event": "inside", "attempt": "its own"}))
+        await asyncio.to_thread(lambda: lines.append(add_attempt(None, "info", {})))
 
     rig.registry.add(speak)
     running = rig.start("speak", attempt=3)
     await running.outcome()
-    assert names == [{"task_id": str(running.claim.task_id), "attempt": 3, "type": "speak"}]
-    assert structlog.contextvars.get_contextvars() == {}
+    named = {"task_id": str(running.claim.task_id), "attempt": 3, "type": "speak"}
+    assert lines == [{**named, "event": "inside", "attempt": "its own"}, named]
+    assert add_attempt(None, "info", {"event": "outside"}) == {"event": "outside"}
 
 
 async def test_a_timeout_cancels_the_function(rig: Rig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import io
 import json
 import logging
@@ -14,8 +15,11 @@ from typing import Any
 import pytest
 import structlog
 
+from tasker.logs.attempt import ATTEMPT
 from tasker.logs.printing import escape, has_colours
 from tasker.logs.setup import TextRenderer, configure_logs, render_json
+from tasker.model import Claim, Policy, new_task_id
+from tasker.testing import START
 
 NASTY = "a\r\n2026 ERROR forged\x1b[2J\x9b31m\u2028\u202e\x00"
 
@@ -103,6 +107,28 @@ def test_bound_values_are_on_every_line() -> None:
     structlog.get_logger().info("after")
     own, its, after = json_lines(stream)
     assert [(event["task_id"], event["attempt"]) for event in (own, its)] == [("t1", 2)] * 2
+    assert "task_id" not in after
+
+
+def test_an_attempt_is_named_on_its_lines() -> None:
+    stream = io.StringIO()
+    configure_logs("info", "json", stream)
+
+    def speak() -> None:
+        structlog.get_logger().info("own")
+        logging.getLogger("library").info("its")
+
+    claim = Claim(
+        task_id=new_task_id(START), attempt=2, type="sum", params=b"[]", queue="default", priority=0, policy=Policy(),
+        tries=0, crashes=0, interruptions=0, started_at=START, worker="w",
+    )  # fmt: skip
+    context = contextvars.copy_context()
+    context.run(ATTEMPT.set, claim)
+    context.run(speak)
+    structlog.get_logger().info("after")
+    own, its, after = json_lines(stream)
+    for line in own, its:
+        assert (line["task_id"], line["attempt"], line["type"]) == (str(claim.task_id), 2, "sum")
     assert "task_id" not in after
 
 

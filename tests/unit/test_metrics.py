@@ -77,3 +77,19 @@ def test_each_service_counts_for_itself() -> None:
     first.request_ended("get_task", 200, 0.01)
     assert 'tasker_http_request_seconds_count{operation="get_task",status="200"} 1.0' in lines(first)
     assert not [line for line in lines(second) if line.startswith("tasker_http_request_seconds_count")]
+
+
+def test_a_value_is_counted_in_the_first_bucket_that_holds_it() -> None:
+    metrics = Metrics()
+    for seconds in (0.0004, 0.0005, 0.0006, 61):
+        metrics.request_ended("get_task", 200, seconds)
+    shown = lines(metrics)
+    name, labels = "tasker_http_request_seconds", 'operation="get_task",status="200"'
+    buckets = [line for line in shown if line.startswith(f"{name}_bucket{{")]
+    counts = [float(line.split()[1]) for line in buckets]
+    assert counts == [2.0, *[3.0] * (len(counts) - 2), 4.0]
+    assert 'le="0.0005"' in buckets[0]
+    assert 'le="+Inf"' in buckets[-1]
+    assert f"{name}_count{{{labels}}} 4.0" in shown
+    assert f"{name}_sum{{{labels}}} 61.0015" in shown
+    assert [line for line in shown if line.startswith(f"{name}_created{{{labels}}}")]

@@ -109,8 +109,8 @@ class Executor:
         )
         if is_builtin:
             self._begin_here(attempt)
-        else:
-            self._task_loops.start(attempt)
+            return await attempt.outcome()
+        self._task_loops.start(attempt)
         try:
             return await attempt.outcome()
         finally:

@@ -18,6 +18,7 @@ _LONGEST_WAIT = 1.0
 """Longest delay in seconds of a reporting function while the store does not keep up."""
 _REPORT = 200
 """About how many bytes a report takes besides its text."""
+_first_report = threading.Lock()
 
 
 class Home(Protocol):
@@ -40,7 +41,7 @@ class ServiceLoop:
         return threading.get_ident() == self._thread
 
     def post(self, callback: Callable[..., None], *args: Any) -> None:
-        if self.is_here:
+        if threading.get_ident() == self._thread:
             callback(*args)
         else:
             self._mailbox.post(callback, *args)
@@ -83,7 +84,7 @@ class LoopReporter(ClosableReporter):
         super().__init__(observer)
         self._observer = observer
         self._back = back
-        self._in_flight = InFlight()
+        self._in_flight: InFlight | None = None
         self._dropped = 0
 
     def progress(self, progress: Progress) -> None:
@@ -105,10 +106,18 @@ class LoopReporter(ClosableReporter):
             return
         if isinstance(self._back, ServiceLoop) and self._back.is_here:
             report(*args)
-        elif self._in_flight.take(size):
-            self._back.post(self._deliver, size, report, args)
+            return
+        in_flight = self._in_flight or self._count_in_flight()
+        if in_flight.take(size):
+            self._back.post(self._deliver, in_flight, size, report, args)
         else:
             self._dropped += 1
+
+    def _count_in_flight(self) -> InFlight:
+        """Begin to count, at the first report: most attempts report nothing."""
+        with _first_report:
+            self._in_flight = self._in_flight or InFlight()
+            return self._in_flight
 
     def report_dropped(self) -> None:
         """On the service's loop: log how many reports were dropped, if any."""
@@ -116,8 +125,8 @@ class LoopReporter(ClosableReporter):
         if dropped:
             super().log("warning", f"{dropped:,} reports dropped: they could not be stored in time", {})
 
-    def _deliver(self, size: int, report: Callable[..., None], args: tuple[Any, ...]) -> None:
+    def _deliver(self, in_flight: InFlight, size: int, report: Callable[..., None], args: tuple[Any, ...]) -> None:
         """On the service's loop: report, and free the space once it is stored, or about to be."""
         self.report_dropped()
         report(*args)
-        self._observer.when_not_full(lambda: self._in_flight.free(size))
+        self._observer.when_not_full(lambda: in_flight.free(size))

@@ -11,13 +11,13 @@ from contextvars import copy_context
 from datetime import timedelta
 
 import structlog
-from structlog.contextvars import bind_contextvars
 
 from tasker.executor.attempt import Attempt, Observer, Stop
 from tasker.executor.attribution import CURRENT
 from tasker.executor.call import Call, raised
 from tasker.executor.loop_reporter import Home, LoopReporter, ServiceLoop
 from tasker.executor.loop_watch import TASK_NAME
+from tasker.logs.attempt import ATTEMPT
 from tasker.logs.redaction import begin_redaction, end_redaction
 from tasker.model import Claim
 from tasker.rules.lifecycle import Failed, Interrupted, Outcome
@@ -56,7 +56,9 @@ class LoopAttempt(Attempt):
         self._reporter = LoopReporter(observer, back)
         context = Context(claim.task_id, claim.attempt, self._reporter, self._is_cancelled)
         variables = copy_context()
-        variables.run(self._enter)
+        variables.run(ATTEMPT.set, claim)
+        if not isinstance(back, ServiceLoop):
+            variables.run(CURRENT.set, self)
         self._start: tuple[Call, ContextVars] | None = Call(task_type, claim.params, context, max_result), variables
         self._watch()
 
@@ -67,11 +69,6 @@ class LoopAttempt(Attempt):
     @property
     def is_decided(self) -> bool:
         return self._done.done()
-
-    def _enter(self) -> None:
-        bind_contextvars(task_id=str(self.claim.task_id), attempt=self.claim.attempt, type=self.claim.type)
-        if not isinstance(self._back, ServiceLoop):
-            CURRENT.set(self)
 
     # in the home's thread
 
@@ -99,7 +96,8 @@ class LoopAttempt(Attempt):
 
     def _returned(self, task: asyncio.Task[Outcome]) -> None:
         self.function_task = None
-        end_redaction(self)
+        if self.claim.secrets is not None:
+            end_redaction(self)
         self._back.post(self._function_ended, None if _was_cancelled(task) else task.result())
 
     def _cancel_function(self, home: Home) -> None:

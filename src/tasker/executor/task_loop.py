@@ -72,10 +72,12 @@ class TaskLoop:
     """
 
     def __init__(self, number: int, on_blocked: Callable[[TaskLoop], None]) -> None:
+        self._service = asyncio.get_running_loop()
         self._loop = asyncio.SelectorEventLoop()
         self._mailbox = Mailbox(self._loop)
         self._waiting: deque[HostedAttempt] = deque()
         self.hosted: set[HostedAttempt] = set()
+        self._is_announced = False
         self._is_closing = False
         self._has_ended = False
         self._stopping: asyncio.Task[None] | None = None
@@ -108,18 +110,31 @@ class TaskLoop:
         attempt.home = self
         self.hosted.add(attempt)
         self._waiting.append(attempt)
-        self._mailbox.post(self._begin_next)
+        if not self._is_announced:
+            self._is_announced = True
+            self._service.call_soon(self._announce)
         if self._has_ended:  # the loop has just broken, and may have missed the attempt
             attempt.lost_home()
+
+    def _announce(self) -> None:
+        """Tell the loop of all attempts that the service's loop has started in one turn: each wake-up of it is dear."""
+        self._is_announced = False
+        self._mailbox.post(self._begin_waiting)
 
     def not_begun(self) -> list[HostedAttempt]:
         """Take back the attempts that the loop has not begun yet."""
         taken = []
-        with contextlib.suppress(IndexError):  # the loop's thread takes from the same deque
-            while True:
-                taken.append(self._waiting.popleft())
-                self.hosted.discard(taken[-1])
+        while (attempt := self._take_waiting()) is not None:
+            taken.append(attempt)
+            self.hosted.discard(attempt)
         return taken
+
+    def _take_waiting(self) -> HostedAttempt | None:
+        """Return the next attempt that has not begun; called in both threads."""
+        try:
+            return self._waiting.popleft()
+        except IndexError:
+            return None
 
     def post(self, callback: Callable[..., None], *args: Any) -> None:
         self._mailbox.post(callback, *args)
@@ -167,19 +182,19 @@ class TaskLoop:
         if attempt is not None:
             attempt.exited(error)
 
-    def _begin_next(self) -> None:
-        try:
-            attempt = self._waiting.popleft()
-        except IndexError:  # `not_begun` has taken it back
-            return
+    def _begin_waiting(self) -> None:
         self._reset_loop()
+        while (attempt := self._take_waiting()) is not None:
+            self._begin(attempt)
+
+    def _begin(self, attempt: HostedAttempt) -> None:
         try:
             attempt.begin(self._loop)
         except BaseException as error:
             attempt.exited(error)
 
     def _reset_loop(self) -> None:
-        """Undo what an attempt has changed in the loop that all share."""
+        """Undo what attempts have changed in the loop that all share. To begin an attempt runs none of its code."""
         loop: Any = self._loop
         loop.set_task_factory(None)
         loop.set_exception_handler(None)

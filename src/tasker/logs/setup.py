@@ -15,6 +15,7 @@ from typing import Any, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from tasker.logs.attempt import add_attempt
 from tasker.logs.printing import escape, has_colours
 from tasker.logs.redaction import redacted
 
@@ -27,7 +28,7 @@ def configure_logs(
 ) -> None:
     """Send structlog's events and those of the standard `logging` to `stream` (default: standard error).
 
-    Values bound with `structlog.contextvars` (task_id, attempt...) appear on every line.
+    Values bound with `structlog.contextvars`, and the attempt that code runs for, appear on every line.
     """
     stream = stream or sys.stderr
     as_text = stream.isatty() if format == "auto" else format == "text"
@@ -35,6 +36,7 @@ def configure_logs(
     numeric = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_attempt,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,

@@ -35,11 +35,12 @@ BudgetCheck = Callable[[Claim], Awaitable[Outcome | None]]
 class RunningAttempt:
     """An attempt that this worker runs. begun: its start by the monotonic clock."""
 
-    __slots__ = ("begun", "claim", "report", "scrubber", "stop")
+    __slots__ = ("begun", "claim", "lease", "report", "scrubber", "stop")
 
-    def __init__(self, claim: Claim, report: ReportBuffer, stop: Stop, begun: float) -> None:
+    def __init__(self, claim: Claim, lease: Lease, report: ReportBuffer, stop: Stop, begun: float) -> None:
         self.begun = begun
         self.claim = claim
+        self.lease = lease
         self.report = report
         self.scrubber: Scrubber | None = None
         self.stop = stop
@@ -77,13 +78,11 @@ class AttemptRunner:
         self._with_secrets = {kind.name: kind.secrets for kind in registry if kind.secrets is not None}
         self._pace = Pace()
 
-    def prepare(self, claim: Claim, stop: Stop) -> RunningAttempt:
+    def prepare(self, claim: Claim, lease: Lease, stop: Stop) -> RunningAttempt:
         """Begin the attempt of a claim."""
-        report = ReportBuffer(
-            self._engine, claim.lease, self._clock, claim.usage, self._pace, max_output=self._max_output
-        )
+        report = ReportBuffer(self._engine, lease, self._clock, claim.usage, self._pace, max_output=self._max_output)
         self._metrics.attempt_started(claim, claim.started_at)
-        return RunningAttempt(claim, report, stop, self._clock.monotonic())
+        return RunningAttempt(claim, lease, report, stop, self._clock.monotonic())
 
     async def run(self, running: RunningAttempt, *, isolate: bool) -> Outcome:
         """Run the function and return how it ended; never raises. isolate: in a child of its own."""
@@ -121,7 +120,7 @@ class AttemptRunner:
         claim = running.claim
         report = await running.report.finish()
         transition = self._transition(running, outcome)
-        if not await self._store(claim.lease, transition, report):
+        if not await self._store(running.lease, transition, report):
             _log.warning("task.attempt_superseded", task_id=str(claim.task_id), type=claim.type, attempt=claim.attempt)
             return
         self._metrics.attempt_ended(claim, transition)
@@ -160,10 +159,11 @@ class AttemptRunner:
 
     async def _store(self, lease: Lease, transition: Transition, report: Report | None) -> bool:
         """Store the end of an attempt; retry while the store is unavailable, as the work is done."""
-        backoff = Backoff()
+        backoff: Backoff | None = None
         while True:
             try:
                 return await self._engine.complete(lease, transition, report)
             except Unavailable as error:
                 _log.warning("task.end_not_stored", task_id=str(lease.task_id), reason=error.detail)
+                backoff = backoff or Backoff()
                 await backoff.wait()

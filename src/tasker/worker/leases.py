@@ -43,27 +43,28 @@ class Leases:
         self._info = info
         self._lease_for = lease_for
         self._on_heartbeat = on_heartbeat
-        self._stops: dict[Lease, Stop] = {}
+        self._held: dict[Stop, Lease] = {}
         self._due = asyncio.Event()
         self._last = clock.monotonic()
         self._loop: asyncio.Task[None] | None = None
         self._unwatch: Callable[[], None] | None = None
 
     def __len__(self) -> int:
-        return len(self._stops)
+        return len(self._held)
 
     def add(self, lease: Lease) -> Stop:
         """Keep a lease alive; return the Stop that ends its attempt if the lease is lost or the task cancelled."""
-        stop = self._stops[lease] = Stop()
+        stop = Stop()
+        self._held[stop] = lease
         return stop
 
-    def remove(self, lease: Lease) -> None:
-        """Forget the lease of an attempt that has ended."""
-        del self._stops[lease]
+    def remove(self, stop: Stop) -> None:
+        """Forget the lease of an attempt that has ended. stop: as returned by `add`."""
+        del self._held[stop]
 
     def abandon_all(self, outcome: Outcome) -> None:
         """End every attempt at once, with this outcome."""
-        for stop in self._stops.values():
+        for stop in self._held:
             stop.abandon(outcome)
 
     async def start(self) -> None:
@@ -114,12 +115,13 @@ class Leases:
 
     async def heartbeat(self) -> None:
         """Extend the leases; stop attempts whose lease is lost, or whose task a client has cancelled."""
-        if self._stops:
-            beat = await self._engine.heartbeat(list(self._stops), self._lease_for)
-            for lease in beat.lost & self._stops.keys():
-                self._stops[lease].abandon(Interrupted())
-            for lease in beat.cancelled & self._stops.keys():
-                self._stops[lease].cancel()
+        if self._held:
+            beat = await self._engine.heartbeat(list(self._held.values()), self._lease_for)
+            for stop, lease in list(self._held.items()):
+                if lease in beat.lost:
+                    stop.abandon(Interrupted())
+                elif lease in beat.cancelled:
+                    stop.cancel()
         self._last = self._clock.monotonic()
         self._on_heartbeat()
         await self._announce()
@@ -130,7 +132,7 @@ class Leases:
             self._due.set()
         for change in changes:
             if change.cancel_requested:
-                for lease, stop in self._stops.items():
+                for stop, lease in list(self._held.items()):
                     if lease.task_id == change.task_id:
                         stop.cancel()
 

@@ -77,7 +77,7 @@ class ReportBuffer:
         self._events: list[NewEvent] = []
         self._output: list[str] = []
         self._progress: Progress | None = None
-        self._used_before: dict[str, Any] = read_usage(usage)
+        self._used_before = usage
         self._usage: dict[str, Any] = {}
         self._usage_changed = False
         self._timer: asyncio.TimerHandle | None = None
@@ -144,7 +144,8 @@ class ReportBuffer:
             await asyncio.wait([self._storing])
         left = self._take() if self._has_reports else None
         self._held = 0
-        self._call_waiting()
+        if self._waiting:
+            self._call_waiting()
         return None if left is None else self._scrubbed(left)
 
     def _count(self, size: int) -> bool:
@@ -230,8 +231,9 @@ class ReportBuffer:
         return Report(events=events, progress=progress, usage=usage)
 
     def _all_usage(self) -> bytes:
-        usage = _encode(added(self._used_before, self._usage))
-        return usage if len(usage) <= MAX_USAGE else _encode(added(_counted(self._used_before), self._usage))
+        before = read_usage(self._used_before)
+        usage = _encode(added(before, self._usage))
+        return usage if len(usage) <= MAX_USAGE else _encode(added(_counted(before), self._usage))
 
     def _put_back(self, report: Report) -> None:
         events = report.events

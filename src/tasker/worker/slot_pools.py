@@ -27,7 +27,7 @@ class SlotPool:
         self.suspects = suspects
         self._running = 0
         self._storing = 0
-        self._freed = asyncio.Event()
+        self._freed: asyncio.Event | None = None  # set up while there is a wait for a free slot
 
     @property
     def free(self) -> int:
@@ -41,18 +41,21 @@ class SlotPool:
         """Free the slot: the function has ended. Its end is about to be stored."""
         self._running -= 1
         self._storing += 1
-        self._freed.set()
+        if self._freed is not None:
+            self._freed.set()
 
     def stored(self) -> None:
         """Count the end as stored."""
         self._storing -= 1
-        self._freed.set()
+        if self._freed is not None:
+            self._freed.set()
 
     async def wait_free(self) -> int:
         """Return the number of free slots once there is one."""
         while self.free < 1:
-            self._freed.clear()
+            self._freed = asyncio.Event()
             await self._freed.wait()
+            self._freed = None
         return self.free
 
 

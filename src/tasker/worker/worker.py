@@ -16,7 +16,7 @@ from tasker.clock import Clock
 from tasker.engines.protocol import ClaimRequest, Engine
 from tasker.errors import Unavailable
 from tasker.executor.attempt import Stop
-from tasker.model import Claim, PartitionStats, WorkerInfo
+from tasker.model import Claim, Lease, PartitionStats, WorkerInfo
 from tasker.release import LEVEL, release
 from tasker.rules.lifecycle import Released
 from tasker.tasktypes.registry import Registry
@@ -147,20 +147,21 @@ class Worker:
 
     def _begin(self, claim: Claim, pool: SlotPool) -> None:
         pool.begin()
-        attempt = asyncio.create_task(self._run(claim, self.leases.add(claim.lease), pool))
+        lease = claim.lease
+        attempt = asyncio.create_task(self._run(claim, lease, self.leases.add(lease), pool))
         self._attempts.add(attempt)
         attempt.add_done_callback(self._attempts.discard)
 
-    async def _run(self, claim: Claim, stop: Stop, pool: SlotPool) -> None:
+    async def _run(self, claim: Claim, lease: Lease, stop: Stop, pool: SlotPool) -> None:
         try:
             try:
-                running = self._runner.prepare(claim, stop)
+                running = self._runner.prepare(claim, lease, stop)
                 outcome = await self._runner.run(running, isolate=pool.suspects)
             finally:
                 pool.end()
             await self._runner.complete(running, outcome)
         finally:
-            self.leases.remove(claim.lease)
+            self.leases.remove(stop)
             pool.stored()
 
     async def _wait_for_ends(self, within: timedelta, force: asyncio.Event) -> None:

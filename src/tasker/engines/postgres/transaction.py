@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from tasker.engines.postgres.notifications import statements
-from tasker.engines.shared.journal import EventRef, pack
+from tasker.engines.shared.journal import packed_rows
 from tasker.errors import RequestError
 from tasker.model import Change
 
@@ -50,7 +50,7 @@ class Transaction:
         self.sender = sender
         self.is_retry = is_retry
         self.is_commit_sent = False
-        self.journal: list[EventRef] = []
+        self.journal: list[bytes] = []
         """Entries for the journal."""
         self.changes: list[Change] = []
         """What listeners are notified of."""
@@ -95,6 +95,6 @@ class Transaction:
 
     def last_statements(self) -> str:
         """Return the statements to run right before COMMIT: notifications, then the journal, which must come last."""
-        rows = ", ".join(f"(now(), decode('{row.hex()}', 'hex'))" for row in pack(self.journal))
+        rows = ", ".join(f"(now(), decode('{row.hex()}', 'hex'))" for row in packed_rows(self.journal))
         entries = f"INSERT INTO {self.journal_table} (noted_at, notes) VALUES {rows};" if rows else ""  # noqa: S608
         return "".join([*statements(self.sender, self.partitions, self.changes), entries])

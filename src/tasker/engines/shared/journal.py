@@ -47,9 +47,9 @@ class EventRef(NamedTuple):
     task_id: bytes
     kind: str
     attempt: int
-    sequence: int = 0
-    events: int = 1
-    size: int = 0
+    sequence: int
+    events: int
+    size: int
 
 
 class Place(NamedTuple):
@@ -72,32 +72,31 @@ class PlacedEvent(NamedTuple):
         return self.place.row if self.place.done else self.place.row - 1
 
 
-def logged(task_id: UUID, entries: Sequence[Entry]) -> EventRef:
-    """Refer to consecutive entries that are added to a task's log."""
+def logged(task_id: UUID, entries: Sequence[Entry]) -> bytes:
+    """Return the packed reference to consecutive entries that are added to a task's log."""
     first = entries[0]
     size = sum(len(entry.data) for entry in entries)
-    return EventRef(task_id.bytes, "", first.attempt, first.sequence, len(entries), size)
+    return _PACKED.pack(task_id.bytes, b"w", first.attempt, first.sequence, len(entries), size)
 
 
-def created(task_id: UUID) -> EventRef:
-    """Refer to the first event of a task that is stored."""
-    return EventRef(task_id.bytes, "created", 0, 1)
+def created(task_id: UUID) -> bytes:
+    """Return the packed reference to the first event of a task that is stored."""
+    return _PACKED.pack(task_id.bytes, b"c", 0, 1, 1, 0)
 
 
-def started(task_id: UUID, attempt: int) -> EventRef:
-    """Refer to the start of an attempt."""
-    return EventRef(task_id.bytes, "started", attempt)
+def started(task_id: UUID, attempt: int) -> bytes:
+    """Return the packed reference to the start of an attempt."""
+    return _PACKED.pack(task_id.bytes, b"s", attempt, 0, 1, 0)
 
 
-def ended(task_id: UUID, status: Status, attempt: int, sequence: int = 0) -> EventRef:
-    """Refer to the end of a task. sequence: may be 0 only if a running attempt ended."""
-    return EventRef(task_id.bytes, status.value, attempt, sequence)
+def ended(task_id: UUID, status: Status, attempt: int, sequence: int = 0) -> bytes:
+    """Return the packed reference to the end of a task. sequence: may be 0 only if a running attempt ended."""
+    return _PACKED.pack(task_id.bytes, _CODES[status], attempt, sequence, 1, 0)
 
 
-def pack(refs: Sequence[EventRef]) -> list[bytes]:
-    """Return the references of one transaction as rows."""
-    packed = [_PACKED.pack(ref[0], _CODES[ref[1]], *ref[2:]) for ref in refs]
-    return [b"".join(packed[start : start + ROW_REFS]) for start in range(0, len(packed), ROW_REFS)]
+def packed_rows(refs: Sequence[bytes]) -> Iterator[bytes]:
+    """Return the packed references of one transaction as rows."""
+    return (b"".join(refs[start : start + ROW_REFS]) for start in range(0, len(refs), ROW_REFS))
 
 
 def unpack(row: bytes) -> Iterator[EventRef]:

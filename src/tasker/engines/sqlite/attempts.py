@@ -115,7 +115,7 @@ def _requeue(tx: Transaction, held: _Held, change: Transition) -> None:
 def _end(tx: Transaction, lease: Lease, change: Transition) -> bool:
     at = to_micros(change.at)
     values = (
-        change.status.value,
+        change.status,
         change.ending,
         at,
         change.tries,
@@ -127,14 +127,22 @@ def _end(tx: Transaction, lease: Lease, change: Transition) -> bool:
         lease.task_id.bytes,
         lease.attempt,
     )
-    row: Row | None = tx.execute(QUERIES["end_attempt"], values).fetchone()
-    if row is None:
+    is_lone = tx.partitions.are_unlimited and _end_lone(tx, values)
+    row: Row | None = None if is_lone else tx.execute(QUERIES["end_attempt"], values).fetchone()
+    if row is None and not is_lone:
         return False
-    has_dependants, queue, owner, key = row
     tx.tally.end((day_of(at), change.owner, change.type), change)
     tx.journal.append(ended(lease.task_id, change.status, lease.attempt))
-    tx.partitions.ended(tx.connection, tx.now, queue, owner, key)
     tx.changes.append(Change(lease.task_id, change.status))
-    if has_dependants:
-        settle_dependants(tx, lease.task_id, change.status, change.error)
+    if row is not None:
+        has_dependants, queue, owner, key = row
+        tx.partitions.ended(tx.connection, tx.now, queue, owner, key)
+        if has_dependants:
+            settle_dependants(tx, lease.task_id, change.status, change.error)
     return True
+
+
+def _end_lone(tx: Transaction, values: Row) -> bool:
+    """End the attempt if no task depends on its task; return whether that was done."""
+    tx.execute(QUERIES["end_lone_attempt"], values)
+    return tx.connection.changes() > 0

@@ -114,6 +114,12 @@ class Partitions:
         return self._is_loaded and not self._has_new_settings and not self.limits.settings
 
     @property
+    def are_unlimited(self) -> bool:
+        """Whether the end of an attempt cannot let another task start: no queue has settings, and no task is parked."""
+        is_loaded = self._is_loaded and not self._has_new_settings
+        return is_loaded and not self.limits.settings and not self.limits.has_parked
+
+    @property
     def has_more_to_do(self) -> bool:
         """Whether another transaction is needed after the wall clock was set back."""
         return self._staying is not None

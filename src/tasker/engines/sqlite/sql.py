@@ -25,6 +25,11 @@ HEAD_COLUMNS = (
 )
 """The fields of `log.Head`, in its order."""
 
+_ENDED = (
+    "status = ?, reason = NULL, ending = ?, finished_at = ?, tries = ?, crashes = ?, interruptions = 0, result = ?,"
+    " error = ?, peak_memory = ?, lease_expires_at = NULL, expires_at = ? + retention"
+)
+"""What an end changes in the row of a task."""
 
 _WORDS = {
     "schema": "main",
@@ -37,6 +42,7 @@ _WORDS = {
     "task": TASK_COLUMNS,
     "claim": CLAIM_COLUMNS,
     "head": HEAD_COLUMNS,
+    "ended": _ENDED,
     "counted_more": ", ".join(f"{name} = {name} + ?" for name in COUNTED),
     "counted_places": ", ".join("?" * len(COUNTED)),
 }

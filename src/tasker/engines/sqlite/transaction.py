@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import apsw
 
-from tasker.engines.shared.journal import EventRef, pack
+from tasker.engines.shared.journal import packed_rows
 from tasker.engines.shared.usage import Tally
 from tasker.engines.sqlite.partitions import Partitions
 from tasker.engines.sqlite.sql import QUERIES
@@ -26,8 +26,8 @@ class Transaction:
     execute: the connection's own method.
     now: the wall clock when the work began, in microseconds: all of the work has this time.
     partitions: outlives the transaction. The engine undoes its changes after a rollback.
-    journal: entries for the journal; tally: sums of usage; new_from: the lowest seq of its new tasks. `finish` writes
-    what they need.
+    journal: packed references for the journal; tally: sums of usage; new_from: the lowest seq of its new tasks. `finish`
+    writes what they need.
     changes: reported to listeners once the transaction is durable.
     """
 
@@ -38,7 +38,7 @@ class Transaction:
         self.execute = connection.execute
         self.now = now
         self.partitions = partitions
-        self.journal: list[EventRef] = []
+        self.journal: list[bytes] = []
         self.tally: DayTally = Tally()
         self.changes: list[Change] = []
         self.new_from: int | None = None
@@ -53,7 +53,7 @@ class Transaction:
             if not self.connection.changes():
                 self.execute(QUERIES["insert_usage"], (day, owner, type_, *figures))
         if self.journal:
-            for row in pack(self.journal):
+            for row in packed_rows(self.journal):
                 self.execute(QUERIES["insert_journal"], (self.now, row))
             self.journal.clear()
         if self.new_from is not None:

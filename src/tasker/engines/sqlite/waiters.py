@@ -94,7 +94,7 @@ class Waiters:
         if not self._partitions.is_current(queue, now):
             return None
         for waiter in self._waiting:
-            if waiter.takes(queue, type_) and waiter.request.limit > len(waiter.served):
+            if waiter.request.limit > len(waiter.served) and waiter.takes(queue, type_):
                 return None if self._partitions.bounds.holds_any(waiter.types, waiter.queues) else waiter
         return None
 

@@ -110,9 +110,12 @@ RETURNING cancel_requested_at;
 
 -- name: end_attempt
 -- For terminal statuses: one update, fenced by the attempt.
-UPDATE task SET status = ?, reason = NULL, ending = ?, finished_at = ?, tries = ?, crashes = ?, interruptions = 0,
-    result = ?, error = ?, peak_memory = ?, lease_expires_at = NULL, expires_at = ? + retention
-WHERE task_id = ? AND attempt = ? AND status = 'running' RETURNING has_dependants, queue, owner, concurrency_key;
+UPDATE task SET {ended} WHERE task_id = ? AND attempt = ? AND status = 'running'
+RETURNING has_dependants, queue, owner, concurrency_key;
+
+-- name: end_lone_attempt
+-- The same for a task that no other depends on. RETURNING would take almost as long as the update itself.
+UPDATE task SET {ended} WHERE task_id = ? AND attempt = ? AND status = 'running' AND has_dependants = 0;
 
 -- name: running_attempt
 SELECT seq, cancel_requested_at, type, owner, usage, {head} FROM task
