@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import lru_cache
+from typing import NoReturn
 
 from starlette.routing import Route, Router
 
@@ -49,6 +50,7 @@ from tasker.clock import Clock, SystemClock
 from tasker.config.settings import Settings
 from tasker.errors import Forbidden, NotFound
 from tasker.metrics import Metrics
+from tasker.model import keys
 from tasker.service import Service
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -119,13 +121,13 @@ def _dispatch(operations: Sequence[Operation], bodies: BodyReader, unread: Buffe
     templates = [Route(path, endpoint=endpoint) for path, endpoint in endpoints.items() if path not in fixed]
     router = Router(templates, redirect_slashes=False, default=_not_found)
 
-    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+    def dispatch(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # A path without parameters needs no pattern; POST /task is by far the most frequent.
         path = scope.get("path", "")
         app: ASGIApp | None = fixed.get(path)
         if app is None:  # a pattern's `$` would let a line break pass
             app = router if path.isprintable() else _not_found
-        await app(scope, receive, send)
+        return app(scope, receive, send)
 
     return dispatch
 
@@ -137,6 +139,7 @@ class Endpoint:
         self, operations: Sequence[Operation], bodies: BodyReader, unread: Buffers, recorder: Recorder
     ) -> None:
         self._by_method = {operation.method: operation for operation in operations}
+        self._audited = {operation.method for operation in operations if is_audited(operation)}
         if "GET" in self._by_method:
             self._by_method["HEAD"] = self._by_method["GET"]
         self._allowed = tuple(method for method in _METHODS if method in self._by_method or method == "OPTIONS")
@@ -147,54 +150,55 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head: Head = scope["tasker"]
         operation = self._by_method.get(head.method)
-        if operation is not None:
-            head.operation = operation.name
-            await self._check_scope(scope, head, operation)
-            _check_accept(head, operation.medias)
-            call = Call(scope, receive, operation.parameters, self._bodies, self._unread)
-            try:
-                await self._answer(operation, call, send)
-            except asyncio.CancelledError:
-                if self._bodies.buffers.was_cut_off():
-                    raise crowded_out() from None
-                if self._unread.was_cut_off():
-                    raise ClientGone from None
-                raise
-            finally:
-                call.forget_body()
-                # Clear the marks of a cut-off that came just as the request ended.
-                self._bodies.buffers.was_cut_off()
-                self._unread.was_cut_off()
-        elif head.method == "OPTIONS":
-            # No Access-Control header: this ends the preflight of a page of another origin.
-            await send_reply(send, head, empty_reply(204, (b"allow", ", ".join(self._allowed).encode())))
-        else:
-            raise method_not_allowed(head.method, self._allowed)
-
-    async def _answer(self, operation: Operation, call: Call, send: Send) -> None:
-        audited = is_audited(operation)
-        reply = await (self._recorder.do(operation, call) if audited else operation.handler(call))
-        if isinstance(reply, Stream):
-            if reply.watched:  # else the stream is made from the body
-                call.forget_body()
-            await send_stream(send, call.receive, call.head, reply, self._unread)
-        else:
-            await send_reply(send, call.head, reply, self._unread)
-
-    async def _check_scope(self, scope: Scope, head: Head, operation: Operation) -> None:
-        """Refuse what the key may not do. The guards have checked that there is a valid key where one is needed."""
+        if operation is None:
+            return await self._answer_other(head, send)
+        head.operation = operation.name
         needed = operation.scope
-        if needed == "public" or needed == "any" or head.caller.may(needed):
-            return
-        if is_audited(operation):
+        # The guards have checked that there is a valid key where one is needed.
+        if needed != "public" and needed != "any" and not head.caller.may(needed):
+            await self._refuse(needed, scope, head, operation)
+        _check_accept(head, operation)
+        call = Call(scope, receive, operation.parameters, self._bodies, self._unread)
+        try:
+            audited = head.method in self._audited
+            reply = await (self._recorder.do(operation, call) if audited else operation.handler(call))
+            if isinstance(reply, Stream):
+                if reply.watched:  # else the stream is made from the body
+                    call.forget_body()
+                await send_stream(send, receive, head, reply, self._unread)
+            else:
+                await send_reply(send, head, reply, self._unread)
+        except asyncio.CancelledError:
+            if self._bodies.buffers.was_cut_off():
+                raise crowded_out() from None
+            if self._unread.was_cut_off():
+                raise ClientGone from None
+            raise
+        finally:
+            call.forget_body()
+            # Clear the marks of a cut-off that came just as the request ended.
+            self._bodies.buffers.was_cut_off()
+            self._unread.was_cut_off()
+
+    async def _answer_other(self, head: Head, send: Send) -> None:
+        """Answer a method without an operation. Raises Refused for any but OPTIONS."""
+        if head.method != "OPTIONS":
+            raise method_not_allowed(head.method, self._allowed)
+        # No Access-Control header: this ends the preflight of a page of another origin.
+        await send_reply(send, head, empty_reply(204, (b"allow", ", ".join(self._allowed).encode())))
+
+    async def _refuse(self, needed: keys.Scope, scope: Scope, head: Head, operation: Operation) -> NoReturn:
+        """Refuse what the key may not do. Raises Forbidden."""
+        if head.method in self._audited:
             await self._recorder.refused(operation, head, scope.get("path_params", {}), 403)
         raise Forbidden(needed)
 
 
-def _check_accept(head: Head, medias: Sequence[str]) -> None:
+def _check_accept(head: Head, operation: Operation) -> None:
     accept = head.headers.get(b"accept")
-    if accept is not None and accept != b"*/*" and not any(accepts(accept, media) for media in medias):
-        raise Refused("not-acceptable", f"the reply is {' or '.join(medias)}, which Accept leaves out")
+    if accept is None or accept == b"*/*" or any(accepts(accept, media) for media in operation.medias):
+        return
+    raise Refused("not-acceptable", f"the reply is {' or '.join(operation.medias)}, which Accept leaves out")
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:

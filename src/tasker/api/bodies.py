@@ -83,23 +83,13 @@ class BodyReader:
         milliseconds. Raises Refused if the body is too large, too slow or cut off, or if there are too many large ones,
         in all or of the `owner`.
         """
-        body, buffer = await self._in_time(receive, content_length, owner)
-        if buffer is not None:
-            try:
-                await self._turns.next()
-            except BaseException:
-                buffer.close()
-                raise
-        return body, buffer
-
-    async def _in_time(self, receive: Receive, content_length: bytes | None, owner: str) -> tuple[bytes, Buffer | None]:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
         self._reading[task] = loop.time() + self._within
         if self._timer is None:
             self._timer = loop.call_later(self._within, self._cut_off)
         try:
-            return await self._read(receive, content_length, owner)
+            body, buffer = await self._read(receive, content_length, owner)
         except asyncio.CancelledError:
             if task not in self._late:
                 raise
@@ -108,7 +98,15 @@ class BodyReader:
             raise too_slow(f"the body did not come within {self._within:g} seconds") from None
         finally:
             del self._reading[task]
-            self._late.discard(task)
+            if self._late:
+                self._late.discard(task)
+        if buffer is not None:
+            try:
+                await self._turns.next()
+            except BaseException:
+                buffer.close()
+                raise
+        return body, buffer
 
     def _cut_off(self) -> None:
         """Cancel the reads that are late, and set the timer for the next deadline."""

@@ -47,7 +47,7 @@ class Buffers:
 
     def was_cut_off(self) -> bool:
         """Tell, once, whether the current task was cancelled to free memory; if so, undo the cancellation."""
-        task = asyncio.current_task()
+        task = asyncio.current_task() if self._cut_off else None
         if task is None or task not in self._cut_off:
             return False
         self._cut_off.discard(task)

@@ -67,7 +67,7 @@ class Guard:
         self._gate = gate
         self._metrics = metrics
         self._known_hosts: set[bytes] = set()
-        self._prefix = os.urandom(6).hex()
+        self._prefix = os.urandom(6).hex().encode()
         self._number = count()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,14 +115,17 @@ class Guard:
     def _check(self, scope: Scope, head: Head) -> None:
         """Read the head and refuse what the rules forbid, the clearest attacks first."""
         oversized = _read_headers(scope["headers"], head)
-        given = head.headers.get(b"request-id", b"")
-        head.request_id = given if _REQUEST_ID.fullmatch(given) else f"{self._prefix}-{next(self._number):x}".encode()
+        given = head.headers.get(b"request-id")
+        if given is None or not _REQUEST_ID.fullmatch(given):
+            given = b"%b-%x" % (self._prefix, next(self._number))
+        head.request_id = given
         if oversized:
             detail = f"expected at most {MAX_HEADERS} headers and {MAX_HEADER_BYTES:,} bytes of them"
             raise Refused("headers-too-large", detail, CLOSE)
         if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_URI_BYTES:
             raise Refused("uri-too-long", f"expected at most {MAX_URI_BYTES:,} bytes of path and query", CLOSE)
-        _check_repeated(head)
+        if head.repeated is not None:
+            raise _refuse_repeated(head.repeated)
         coding = head.headers.get(b"transfer-encoding")
         if coding is not None and coding.strip().lower() != b"chunked":
             got = coding[:100].decode("latin-1")
@@ -165,13 +168,10 @@ def _read_headers(headers: Iterable[Header], head: Head) -> bool:
     return number > MAX_HEADERS or size > MAX_HEADER_BYTES
 
 
-def _check_repeated(head: Head) -> None:
-    name = head.repeated
-    if name is None:
-        return
+def _refuse_repeated(name: bytes) -> Refused:
     detail = f"expected one {name.decode()} header, got more"
     problem = _REPEATED.get(name, "bad-request")
-    raise Refused(problem, detail, CHALLENGE if problem == "unauthorized" else CLOSE)
+    return Refused(problem, detail, CHALLENGE if problem == "unauthorized" else CLOSE)
 
 
 def _check_origin(headers: dict[bytes, bytes]) -> None:
@@ -194,14 +194,17 @@ def _check_body(headers: dict[bytes, bytes], max_body: int, other: Body | None) 
     setting = "TASKER_MAX_BODY"
     if other is not None and is_other:
         max_body, setting = other.max_size, other.setting
+    size = 0
     if length is not None:
         if not length.isdigit():
             raise Refused("bad-request", "expected a number as Content-Length", CLOSE)
-        if len(length) > 15 or int(length) > max_body:
+        size = int(length) if len(length) <= 15 else max_body + 1
+        if size > max_body:
             raise body_too_large(max_body, setting)
-    if b"transfer-encoding" not in headers and (length is None or int(length) == 0):
+    if size == 0 and b"transfer-encoding" not in headers:
         return
-    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+    coding = headers.get(b"content-encoding")
+    if coding is not None and coding.lower() != b"identity":
         raise Refused("unsupported-encoding", "expected a body without Content-Encoding", CLOSE)
     if kind != b"application/json" and not is_other and not _JSON_TYPE.fullmatch(kind):
         got = kind[:100].decode("latin-1") or "none"

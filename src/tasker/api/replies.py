@@ -233,7 +233,7 @@ def _without_traceback(item: _T) -> _T:
 
 def path_of(task: Task) -> bytes:
     """Return the path of a task."""
-    return b"/task/%b" % str(task.task_id).encode()
+    return b"/task/%b" % encode(task.task_id)[1:-1]  # takes a third of the time of str()
 
 
 def links_of(task: Task, path: bytes) -> bytes:

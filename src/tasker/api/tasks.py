@@ -349,22 +349,22 @@ class TaskOperations:
 
         While the service is stopping it holds no reply back: the id goes out at once, with what the task waits for.
         """
-        task = submitted.task
+        task, stopping = submitted.task, self._service.stopping
         path = path_of(task)
         headers: tuple[Header, ...] = (*JSON_HEADERS, (b"location", path))
         if submitted.replayed:
             headers += ((b"idempotency-replayed", b"true"),)
-        if media in STREAMS and not self._service.stopping:
+        if media in STREAMS and not stopping:
             return self._events.stream(call.caller, task.task_id, str(media), headers=headers[len(JSON_HEADERS) :])
-        if wait is not None and not self._service.stopping:
+        if wait is not None and not stopping:
             headers += wait.applied
             if wait.time and not task.status.is_terminal:
                 sent = None if call.caller.may("read") else submitted.sent
                 return _Open(task.task_id, wait, status, headers, sent, given)
-        if self._service.stopping:
+        if stopping:
             task = await self._waiting.explain(call.caller, task)
         status = status or (200 if wait and task.status.is_terminal else 202)
-        return self._submitted(call, task, headers, status, submitted.sent, given)
+        return self._submitted(call, task, path, headers, status, submitted.sent, given)
 
     async def _when_ended(self, call: Call, found: Reply | Stream | _Open) -> Reply | Stream:
         """Return the answer to a submission when it is due; during the wait nothing of the submission is held."""
@@ -374,19 +374,20 @@ class TaskOperations:
         if self._service.stopping:
             task = await self._waiting.explain(call.caller, task)
         status = found.status or (200 if task.status.is_terminal else 202)
-        return self._submitted(call, task, found.headers, status, found.sent, found.given)
+        return self._submitted(call, task, path_of(task), found.headers, status, found.sent, found.given)
 
     def _submitted(
         self,
         call: Call,
         task: Task,
+        path: bytes,
         headers: tuple[Header, ...],
         status: int,
         sent: Task | None,
         given: frozenset[str] | None,
     ) -> Reply:
         known = task if sent is None or call.caller.may("read") else sent
-        body = show_task(call.caller, task, sent=sent, given=given, path=path_of(task))
+        body = show_task(call.caller, task, sent=sent, given=given, path=path)
         return Reply(status, body, headers + retry_in(task, self._waiting.ask_again_at_first(call.caller, known)))
 
     def _is_new(self, caller: Caller, known: bytes | None, with_attempts: bool) -> IsNew | None:

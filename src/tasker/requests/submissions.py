@@ -23,7 +23,7 @@ from tasker.rules.urls import UrlRules
 from tasker.tasktypes.registry import Registry, TaskType
 from tasker.validation.durations import Duration, read_duration
 from tasker.validation.faults import Faults, kind_of
-from tasker.validation.jsontext import read_json
+from tasker.validation.jsontext import MAX_DEPTH, MAX_DIGITS, read_json
 
 MAX_AHEAD = timedelta(days=3653)
 """How far ahead a task may be scheduled: ten years."""
@@ -268,6 +268,41 @@ def read_submission(body: bytes, context: Context, *, type_name: str | None = No
     Raises Malformed (not valid JSON) or Invalid (with every fault).
     """
     return OpenedSubmission(body, context, type_name=type_name).read()
+
+
+class _Ordinary(Struct, frozen=True, forbid_unknown_fields=True):
+    """The members of an ordinary body."""
+
+    type: str
+    params: Raw
+
+
+_decode_ordinary = msgspec.json.Decoder(_Ordinary).decode
+
+
+def read_ordinary(body: bytes, registry: Registry) -> tuple[TaskType, Submission] | None:
+    """Return the submission in an ordinary body: a type and valid params in an array, without escapes or objects.
+
+    Return None for every other body, which OpenedSubmission reads. Such a body cannot have what only the strict reader
+    refuses: with one object and two colons it repeats no key. This takes half of the strict reader's time.
+    """
+    if (
+        len(body) > MAX_DIGITS
+        or not body.isascii()
+        or b"\\" in body
+        or body.count(b"{") != 1
+        or body.count(b":") != 2
+        or body.count(b"[") >= MAX_DEPTH
+    ):
+        return None
+    try:
+        type_name, params = structs.astuple(_decode_ordinary(body))
+    except msgspec.DecodeError:
+        return None
+    task_type = registry.find(type_name)
+    if task_type is None or not task_type.is_plain or not task_type.takes(bytes(params)):
+        return None
+    return task_type, Submission(type=task_type.name, params=params)
 
 
 def read_envelope(

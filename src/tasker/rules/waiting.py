@@ -13,6 +13,7 @@ SOON = timedelta(seconds=1)
 """Time until asking again about a task whose type has no known run time."""
 LATE = timedelta(minutes=1)
 """Longest time until asking again about a task that runs longer than others of its type."""
+_AT_ONCE = timedelta(0)
 _SILENT_AFTER = timedelta(seconds=30)
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
@@ -113,7 +114,7 @@ def estimate(task: Task, situation: Situation, now: datetime) -> datetime | None
         return None
     if state is not None and state.settings.paused:
         return None
-    waits = [timedelta(0)]
+    waits = [_AT_ONCE]
     if situation.running:
         if situation.run_time is None:
             return None
@@ -129,13 +130,13 @@ def ask_again_in(task: Task, run_time: timedelta | None, now: datetime) -> timed
     """Return the time until asking again about an open task. run_time: about how long its type takes."""
     if task.status is Status.RUNNING and task.started_at is not None:
         ran = now - task.started_at
-        left = timedelta(0) if run_time is None else run_time - ran
-        return left if left > timedelta(0) else min(max(SOON, ran / 10), LATE)
+        left = _AT_ONCE if run_time is None else run_time - ran
+        return left if left > _AT_ONCE else min(max(SOON, ran / 10), LATE)
     if is_later(task, now):
         due = task.next_attempt_at or task.run_at
         return SOON if due is None else due - now
     start = task.estimated_start_at
-    return max(SOON, (timedelta(0) if start is None else start - now) + (run_time or timedelta(0)))
+    return max(SOON, (_AT_ONCE if start is None else start - now) + (run_time or _AT_ONCE))
 
 
 def is_later(task: Task, now: datetime) -> bool:

@@ -115,7 +115,8 @@ class OpenQueues:
             for draft in drafts:
                 if draft.refusal is None:
                     try:
-                        await self.enter(draft.owner, draft.queue)
+                        if not self._enter_known(draft.owner, draft.queue):
+                            await self.enter(draft.owner, draft.queue)
                         entered.append((draft.owner, draft.queue))
                     except Conflict as refusal:
                         bound.append(structs.replace(draft, refusal=refusal))
@@ -127,14 +128,20 @@ class OpenQueues:
 
     async def enter(self, owner: str, queue: str) -> None:
         """Count an open task of this queue in. Raises Conflict ("limit-reached")."""
-        known = self._known.get(owner)
-        if known is None:
-            known = self._known[owner] = _Known()
-        count = known.queues.get(queue)
-        if count is None:
-            async with known.lock:
-                count = await self._check(known, owner, queue)
+        if self._enter_known(owner, queue):
+            return
+        known = self._known.setdefault(owner, _Known())
+        async with known.lock:
+            count = await self._check(known, owner, queue)
         known.queues[queue] = count + 1
+
+    def _enter_known(self, owner: str, queue: str) -> bool:
+        """Do what `enter` does if the queue is known, else return False."""
+        known = self._known.get(owner)
+        if known is None or queue not in known.queues:
+            return False
+        known.queues[queue] += 1
+        return True
 
     def leave(self, entered: Iterable[OwnerQueue]) -> None:
         """End what `enter` began, once for each call, whether or not the task was stored."""

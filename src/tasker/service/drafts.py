@@ -123,10 +123,9 @@ def _lasting(retention: Retention | None) -> timedelta | None:
 
 
 def _extra(submission: Submission) -> Extra | None:
-    extra = Extra(
-        depends_on=submission.depends_on, replay_of=submission.replay_of, delayed=submission.delay is not None
-    )
-    return None if extra == _NO_EXTRA else extra
+    if not submission.depends_on and submission.replay_of is None and submission.delay is None:
+        return None
+    return Extra(depends_on=submission.depends_on, replay_of=submission.replay_of, delayed=submission.delay is not None)
 
 
 def _cache_key(owner: str, submission: Submission) -> bytes:

@@ -78,11 +78,12 @@ class Hub:
             self._wake_all()
         if self._any:
             _wake(self._any)
+        if not self._ending and not self._changing:
+            return
         for change in changes:
             if change.status.is_terminal:
                 _wake(self._ending.get(change.task_id, ()))
-            if self._changing:
-                _wake(self._changing.get(change.task_id, ()))
+            _wake(self._changing.get(change.task_id, ()))
 
     def close(self) -> None:
         """Wake all present and future waiters: the service is stopping."""

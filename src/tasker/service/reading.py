@@ -11,7 +11,7 @@ from tasker.errors import Fault, Invalid
 from tasker.model import Draft
 from tasker.requests.replay import OpenedReplay
 from tasker.requests.schedules import OpenedSchedule, ReadSchedule
-from tasker.requests.submissions import Context, OpenedSubmission, Submission
+from tasker.requests.submissions import Context, OpenedSubmission, Submission, read_ordinary
 from tasker.rules.urls import UrlRules
 from tasker.service.check_threads import CheckThreads, CheckTimeout
 from tasker.tasktypes.registry import Registry, TaskType
@@ -44,6 +44,8 @@ class Reading:
 
     async def submission(self, owner: str, body: bytes, *, type_name: str | None = None) -> tuple[TaskType, Submission]:
         """Read a submission; with `type_name` the body is the params alone."""
+        if type_name is None and (read := read_ordinary(body, self._registry)) is not None:
+            return read
         return await self._read(owner, OpenedSubmission(body, self._context(), type_name=type_name))
 
     async def replay(self, owner: str, body: bytes, original: Draft) -> tuple[TaskType, Submission]:

@@ -184,7 +184,9 @@ class Submissions:
         schedule_id: UUID | None = None,
     ) -> Submitted:
         """Store a submission that was read. schedule_id: of the schedule that it comes from."""
-        draft = await self._budgets.bound(caller, task_type, draft_of(caller, task_type, submission, self._clock.now()))
+        draft = draft_of(caller, task_type, submission, self._clock.now())
+        if task_type.costs:
+            draft = await self._budgets.bound(caller, task_type, draft)
         if schedule_id is not None:
             draft = structs.replace(draft, extra=structs.replace(draft.extra or Extra(), schedule_id=schedule_id))
         draft = traced(draft, traceparent)
@@ -247,7 +249,7 @@ class Submissions:
             if pauses.due():
                 await pauses.pause()
         drafts = [draft for draft in made if isinstance(draft, Draft)]
-        receipts = iter(await self._store_many(drafts) if drafts else ())
+        receipts = iter(await self._let_in(drafts, self._engine.submit) if drafts else ())
         return [_accepted(next(receipts), key) if isinstance(draft, Draft) else draft for draft in made]
 
     async def _draft_of(self, caller: Caller, wanted: Wanted, key: str | None, now: datetime) -> Draft | RequestError:
@@ -277,7 +279,7 @@ class Submissions:
     async def _store(self, draft: Draft) -> Receipt:
         schedule_id = _schedule_of(draft)
         if schedule_id is None:
-            [receipt] = await self._store_many([draft])
+            [receipt] = await self._let_in([draft], self._engine.submit)
         else:
             [receipt] = await self._let_in([draft], lambda drafts: self._trigger(schedule_id, *drafts))
         if receipt.refusal is not None:
@@ -286,9 +288,6 @@ class Submissions:
 
     async def _trigger(self, schedule_id: UUID, draft: Draft) -> list[Receipt]:
         return [await self._engine.schedules.trigger(schedule_id, draft)]
-
-    async def _store_many(self, drafts: Sequence[Draft]) -> list[Receipt]:
-        return await self._let_in(drafts, self._engine.submit)
 
     async def _let_in(
         self, drafts: Sequence[Draft], store: Callable[[Sequence[Draft]], Awaitable[list[Receipt]]]

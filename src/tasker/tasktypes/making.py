@@ -51,6 +51,8 @@ def make_task_type(function: Function, options: Options) -> TaskType:
     takes = _input_schema(function, signature, described, models)
     settled = read_options(function, options, is_async=is_async)
     policy: Policy = settled["policy"]
+    params, secrets = Params(signature.parameters, takes, models), _find_secrets(function, signature, takes)
+    has_own_code = options.check is not None or _has_own_code(signature, models)
     task_type = TaskType(
         description=described.text,
         function=function,
@@ -61,9 +63,10 @@ def make_task_type(function: Function, options: Options) -> TaskType:
         output_schema=_output_schema(function, signature.returns, returned),
         context_parameter=signature.context_parameter,
         source=place_of(function),
-        secrets=_find_secrets(function, signature, takes),
-        has_own_code=options.check is not None or _has_own_code(signature, models),
-        _params=Params(signature.parameters, takes, models),
+        secrets=secrets,
+        has_own_code=has_own_code,
+        is_plain=params.is_simple and secrets is None and not has_own_code,
+        _params=params,
         _results=Results(signature.returns, returned),
         **settled,
     )

@@ -50,7 +50,7 @@ class Params:
     """Reads, checks and binds the params of a function. schema: of the object, made from the same parameters.
 
     positional: the names that an array reaches, in order. rest: the name of *args, or None. models: of the parameters
-    that pydantic reads.
+    that pydantic reads. is_simple: whether all types are JSON's own.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Params:
         self._odd = tuple((self._names.index(name), traits.needs_zones) for name, traits in self._traits.items())
         self._struct = _make_struct(parameters, types)
         self._read_object = _reader(self._struct)
-        self._is_simple = not self._odd and not models and all(map(_is_simple, types.values()))
+        self.is_simple = not self._odd and not models and all(map(_is_simple, types.values()))
         reached = tuple(p for p in parameters if p.in_array and p.how is not How.REST)
         self._read_array = _reader(_make_struct(reached, types, array_like=True))
         self._read_rest = None if self.rest is None else _reader(list.__class_getitem__(types[self.rest]))
@@ -88,7 +88,7 @@ class Params:
         Each value is read as its type, so that no number passes through a float on its way to a Decimal. Raises
         msgspec.ValidationError.
         """
-        if has_many_exponents(text) and self._is_simple:
+        if has_many_exponents(text) and self.is_simple:
             return self._values_of(read_any(text))
         values = self._values_of_array(text) if text[:1] == b"[" else astuple(self._read_object(text))
         return self._looked_at(values, text) if self._odd or self._places else values

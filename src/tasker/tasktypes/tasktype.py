@@ -43,7 +43,7 @@ class TaskType:
     example: params that pass `check`, None if none could be made. input_schema: of the named params; an array gives
     the same params in the order of `positional`, then `rest`. source: "file:line". Schemas are JSON Schema 2020-12.
     secrets: where its secret params are, None without any. has_own_code: whether `check` may run code of the type's
-    author, which may take any time.
+    author, which may take any time. is_plain: whether params have JSON's own types, no secrets and no such check.
     """
 
     name: str
@@ -67,6 +67,7 @@ class TaskType:
     _check: Callable[..., Iterable[Fault]] | None
     _results: Results
     has_own_code: bool = False
+    is_plain: bool = False
 
     @property
     def positional(self) -> tuple[str, ...]:
@@ -98,6 +99,14 @@ class TaskType:
             detail = "the params are refused: correct the check"  # what it raised may quote a secret
             log.error("type.check_failed", type=self.name, detail=detail, exc_info=self.secrets is None)
             raise self._invalid([Fault("", f"cannot be checked: the check raised {type(error).__name__}")]) from None
+
+    def takes(self, text: bytes) -> bool:
+        """Tell whether `check` accepts params, from their JSON text alone; only for a type that `is_plain`."""
+        try:
+            self._params.read(text)
+        except msgspec.DecodeError:
+            return False
+        return True
 
     def _check_all(self, params: Any, text: bytes | None) -> None:
         try:
