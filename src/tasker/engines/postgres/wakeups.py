@@ -43,7 +43,8 @@ class Wakeups:
         """Workers that did not take what they were chosen for, and their latest heartbeats at that time."""
         self._gap = Gap()
         self._watch = Watch()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
         self._reading: asyncio.Task[None] | None = None
         self._pacing: asyncio.Task[None] | None = None
         self._closed = False
@@ -119,10 +120,11 @@ class Wakeups:
         if self._closed or not times:
             return
         at = min(times)
-        if self._timer is None or at < self._timer.when():
+        if self._timer is None or at < self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = asyncio.get_running_loop().call_at(at, self._start_pacing)
+            self._timer_at = at
 
     def _start_pacing(self) -> None:
         self._timer = None
