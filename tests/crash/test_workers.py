@@ -267,6 +267,21 @@ def test_workers_drained_forced_and_killed_under_load_hand_over_at_once(fleet: F
 
 
 @pytest.mark.root
+def test_tasks_of_an_api_killed_at_once_do_not_wait_for_a_frozen_worker(fleet: Fleet) -> None:
+    """Some were left to the frozen worker, and the process that would look after them is gone."""
+    with fleet.worker() as frozen, fleet.worker():
+        with fleet.api() as server, Client(server) as client:
+            until(lambda: fleet.sql("SELECT count(*) FROM tasker.worker") == [["2"]], "not both are there")
+            accepted = {"first": client.submit("on_loop", [0])}
+            client.end(accepted["first"])
+            _freeze(frozen.process.pid)
+            accepted |= {str(number): client.submit("on_loop", [0]) for number in range(4)}
+            server.kill()
+        with fleet.api() as server, Client(server) as client:
+            fleet.check(client, accepted)
+        _thaw(frozen.process.pid)
+
+
 def test_two_workers_of_one_host_name_and_process_id_are_two(fleet: Fleet) -> None:
     """As in containers, where every worker is process 1: neither takes, extends or ends the other's attempts."""
     as_process_1 = ("unshare", "--pid", "--fork", "--kill-child")

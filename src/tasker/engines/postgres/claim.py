@@ -22,6 +22,8 @@ from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.postgres.waiters import (
     LOOKED_AT_ONCE,
     Patience,
+    Rests,
+    Waiter,
     Waiters,
     Window,
     earliest,
@@ -36,7 +38,10 @@ from tasker.model import Change, Claim, Status
 from tasker.release import LEVEL, LIMITS
 
 Claimed = tuple[list[Claim], timedelta | None]
-"""Claims, and the time until more may be possible; None if only a notification can tell."""
+"""Claims, and the time until more may be possible; None if only a notification can tell.
+
+A claim that took fewer tasks than it asked for has left what others had locked: more may be possible soon.
+"""
 
 _LOOK_AGAIN = timedelta(seconds=0.2)
 """Time until the next look while waiting tasks are held back because the database's clock was set."""
@@ -126,6 +131,7 @@ class Claims:
         self._give_back = give_back
         self._is_deaf = is_deaf
         self._patience = Patience(SystemRandom())
+        self._rests = Rests()
         self._windows: dict[tuple[Any, ...], Window] = {}
         self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -133,22 +139,37 @@ class Claims:
     async def claim(self, request: ClaimRequest, wait_for: timedelta) -> list[Claim]:
         """Claim tasks. If none may start, wait for the first one, at most `wait_for`."""
         deadline = asyncio.get_running_loop().time() + wait_for.total_seconds()
-        waiter, woken = self._waiters.join(request), False
+        waiter = self._waiters.join(request)
         try:
+            rest = min(self._rests.left(request, self._waiters.heard), wait_for.total_seconds())
+            is_one_of_many = await self._pause(waiter, rest)
             while True:
-                waiter.woken.clear()
+                waiter.begin_look()
+                heard = self._waiters.heard
                 claims, next_in = await self._shielded(self._look_and_claim(request))
-                if woken:
+                if is_one_of_many:
                     self._patience.found(bool(claims))
                 left = deadline - asyncio.get_running_loop().time()
+                if claims:
+                    self._rests.begin(request, len(claims), heard, next_in)
                 if claims or left <= 0 or self._closed:
                     return claims
                 pause = min(left, seconds_to_look(next_in, is_deaf=self._is_deaf()))
-                woken = await set_within(waiter.woken, pause)
-                if woken and not self._closed:
-                    await asyncio.sleep(self._patience.seconds())
+                is_one_of_many = await self._pause(waiter, pause)
         finally:
             self._waiters.leave(waiter)
+
+    async def _pause(self, waiter: Waiter, seconds: float) -> bool:
+        """Wait until a claim is woken, at most so long; return whether it was woken with many others.
+
+        Then it lets others go first for a moment, unless it is chosen meanwhile.
+        """
+        if seconds <= 0:
+            return False
+        is_one_of_many = await set_within(waiter.woken, seconds) and not waiter.chosen.is_set()
+        if is_one_of_many and not self._closed:
+            await set_within(waiter.chosen, self._patience.seconds())
+        return is_one_of_many
 
     async def close(self) -> None:
         """Make waiting claims return, and finish the transactions under way."""
@@ -177,6 +198,7 @@ class Claims:
 
     async def _look_and_claim(self, request: ClaimRequest) -> Claimed:
         window = self._window_of(request)
+        began = window.after
         partitions, next_in = await self.look(window)
         if next_in is not None and next_in <= timedelta(0):
             limit = max(PROMOTED_AT_ONCE, request.limit)
@@ -184,7 +206,8 @@ class Claims:
             partitions, next_in = await self.look(window)
         window.move(partitions)
         claims, again_in = await self._claim_from(request, await self._lifted(partitions), next_in)
-        return claims, again_in if window.is_done(bool(claims)) else timedelta(0)
+        is_done = window.is_done(bool(claims)) or (claims and not began and not window.after)
+        return claims, again_in if is_done else timedelta(0)
 
     async def _lifted(self, partitions: Sequence[str]) -> Sequence[str]:
         """Move jobs that older processes queued to the partitions of workers that obey limits.
@@ -204,8 +227,9 @@ class Claims:
         if not ordinary and not suspects:
             return [], next_in
         claims, opens_in = await self._connections.transact(lambda tx: self._starts.claim(tx, request, open_ones))
-        if claims:
-            return claims, next_in
+        if claims:  # a gate may open at any time
+            has_gates = any(map(self._limits.has_gate, [*ordinary, *suspects]))
+            return claims, timedelta(0) if has_gates else soon(next_in)
         if self._limits.gate_all([*ordinary, *suspects]):
             return [], earliest(next_in, opens_in)
         return [], earliest(soon(next_in), opens_in)

@@ -22,7 +22,7 @@ from tasker.engines.postgres.pooler import (
     is_direct,
     plain_connection,
 )
-from tasker.engines.postgres.transaction import Connection, Transaction
+from tasker.engines.postgres.transaction import Connection, Told, Transaction, tell_everybody
 from tasker.errors import ConfigError, RequestError, Unavailable
 
 T = TypeVar("T")
@@ -156,6 +156,8 @@ class Connections:
         self._journal_table = journal_table
         self.on_commit: Callable[[Transaction], None] = lambda _: None
         """Called with each transaction that is durable."""
+        self.route: Callable[[Mapping[str, int]], Told] = tell_everybody
+        """Says who is told of a transaction's new tasks; see Transaction."""
         self.size = size
         self.settings = session_settings(settings or {})
         self._local = ""
@@ -322,7 +324,7 @@ class Connections:
         """
         begun, is_retry = time.monotonic(), False
         while True:
-            tx = Transaction(journal_table=self._journal_table, sender=self.sender, is_retry=is_retry)
+            tx = Transaction(journal_table=self._journal_table, sender=self.sender, is_retry=is_retry, route=self.route)
             try:
                 with self.contact.measured():
                     result = await self._transact_once(work, tx)

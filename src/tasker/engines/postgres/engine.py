@@ -43,6 +43,7 @@ from tasker.engines.postgres.tables import PostgresDatabase, Texts
 from tasker.engines.postgres.ties import Settler, TiedTasks
 from tasker.engines.postgres.transaction import Connection, Transaction
 from tasker.engines.postgres.waiters import Waiters
+from tasker.engines.postgres.wakeups import Wakeups
 from tasker.engines.shared.batches import draft_size
 from tasker.engines.shared.listeners import Listeners
 from tasker.engines.shared.looks import DEFAULT_BOUNDS, Bounds
@@ -127,6 +128,8 @@ class PostgresEngine:
         self._lists = Lists(self._queries, schema, bounds)
         self._steps = DatabaseSteps(connections, self._queries, lease, elapsed)
         self._waiters = Waiters()
+        self._wakeups = Wakeups(connections, self._queries, self._waiters)
+        connections.route = self._wakeups.route
         self._listeners = Listeners()
         self._listener = Listener(connections, self._heard)
         texts = Texts(self._queries, schema)
@@ -176,7 +179,9 @@ class PostgresEngine:
             connections, named, self._prune_journal, journal, erase_until
         )
         self.queues: protocol.QueueStore = PostgresQueues(connections, named, self._limits, self._parking)
-        self.workers: protocol.WorkerStore = PostgresWorkers(connections, named, self._listener)
+        self.workers: protocol.WorkerStore = PostgresWorkers(
+            connections, named, texts.schema, self._listener, self._waiters
+        )
 
     async def start(self) -> None:
         """Listen to other processes, and look at the database's clock. Raises ConfigError."""
@@ -196,6 +201,7 @@ class PostgresEngine:
         await self._steps.close()
         await self._drafts.close()
         await self._updates.close()
+        await self._wakeups.close()
         await self._listener.close()
         await self._connections.close()
 
@@ -306,18 +312,18 @@ class PostgresEngine:
     def _committed(self, tx: Transaction) -> None:
         """Notify this process's listeners of a durable transaction."""
         if tx.is_retry:
-            self._heard((), [])
+            self._heard((), [], False)
         if tx.changes:
             self._listeners.notify(tx.changes)
         if tx.partitions:
-            self._waiters.wake(tx.partitions)
+            self._wakeups.committed(tx)
         if tx.unsettled:
             self._settler.add(tx.unsettled)
 
-    def _heard(self, partitions: Iterable[str], changes: list[model.Change]) -> None:
+    def _heard(self, partitions: Iterable[str], changes: list[model.Change], is_chosen: bool) -> None:
         """Pass on a notification of another process; an empty one says that some may have been lost."""
         if changes or not partitions:
             self._listeners.notify(changes)
         if not changes and not partitions:
             self._waiters.wake_all()
-        self._waiters.wake(partitions)
+        self._waiters.wake(partitions, is_chosen=is_chosen)

@@ -78,7 +78,10 @@ class Limits:
 
     def gate_all(self, partitions: Iterable[str]) -> bool:
         """Return whether all of these partitions have gates: then the gates explain an empty claim."""
-        return all(queue_of(partition) in self.known for partition in partitions)
+        return all(map(self.has_gate, partitions))
+
+    def has_gate(self, partition: str) -> bool:
+        return queue_of(partition) in self.known
 
     def _is_paused(self, queue: str) -> bool:
         settings = self.known.get(queue)

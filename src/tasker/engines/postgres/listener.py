@@ -22,22 +22,23 @@ _CHECK_EVERY = 5.0
 _AGAIN_AFTER = 0.5
 """Seconds between attempts to reconnect."""
 
-Heard = Callable[[Iterable[str], list[Change]], None]
+Heard = Callable[[Iterable[str], list[Change], bool], None]
 _log = structlog.get_logger(__name__)
 
 
 class Listener:
     """Listens until closed, and reconnects whenever its connection breaks.
 
-    on_heard: called with the partitions that got tasks, and with changes. Both are empty after a broken connection, as
-    notifications may be lost.
+    on_heard: called with the partitions that got tasks, with changes, and whether this process was chosen for the
+    tasks. All are empty after a broken connection, as notifications may be lost.
     """
 
     def __init__(self, connections: Connections, on_heard: Heard) -> None:
         self._connections = connections
         self._on_heard = on_heard
         self._connection: Connection = None
-        self._names: set[str] = set()
+        self._names: dict[str, str] = {}
+        """The held names of workers, and their channels."""
         self._task: asyncio.Task[None] | None = None
         self._broken = asyncio.Event()
 
@@ -56,13 +57,16 @@ class Listener:
         if self._connection is not None:
             self._connection.terminate()
 
-    async def hold(self, name: str) -> bool:
-        """Lock a worker's name for as long as this process lives; return whether the lock is held now."""
+    async def hold(self, name: str, channel: str) -> bool:
+        """Lock a worker's name, and listen to its channel, for as long as this process lives.
+
+        Return whether it does so now.
+        """
         if name not in self._names and self.is_connected:
             assert self._connection is not None
             with contextlib.suppress(*LOST, asyncpg.PostgresError):
-                await _lock(self._connection, name)
-                self._names.add(name)
+                await self._hold_on(self._connection, name, channel)
+                self._names[name] = channel
         return name in self._names and self.is_connected
 
     async def _connect(self) -> Connection:
@@ -70,21 +74,25 @@ class Listener:
         connection.add_termination_listener(lambda _: self._broken.set())
         try:
             await connection.add_listener(CHANNEL, self._on_notification)
-            for name in self._names:
-                await _lock(connection, name)
+            for name, channel in self._names.items():
+                await self._hold_on(connection, name, channel)
         except BaseException:  # also a cancellation: no one else can close it
             connection.terminate()
             raise
         return connection
 
-    def _on_notification(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
+    async def _hold_on(self, connection: Connection, name: str, channel: str) -> None:
+        await _lock(connection, name)
+        await connection.add_listener(channel, self._on_notification)
+
+    def _on_notification(self, _connection: Any, _pid: int, channel: str, payload: object) -> None:
         try:
             sender, partitions, changes = read_notification(str(payload))
         except (ValueError, KeyError):
             _log.warning("store.odd_notice", payload=str(payload)[:100])
             return
         if sender != self._connections.sender:
-            self._on_heard(partitions, changes)
+            self._on_heard(partitions, changes, channel != CHANNEL)
 
     async def _keep(self) -> None:
         """Check now and then that the connection is alive; reconnect when it is not."""
@@ -110,15 +118,15 @@ class Listener:
     async def _reconnect(self) -> None:
         _log.warning("store.listener_lost")
         self._connections.contact.broken()
-        self._on_heard((), [])
+        self._on_heard((), [], False)
         while True:
             try:
                 self._connection = await self._connect()
                 break
             except (*LOST, asyncpg.PostgresError):
                 await asyncio.sleep(_AGAIN_AFTER)
-                self._on_heard((), [])
-        self._on_heard((), [])
+                self._on_heard((), [], False)
+        self._on_heard((), [], False)
 
 
 async def _lock(connection: Connection, name: str) -> None:

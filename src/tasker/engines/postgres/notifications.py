@@ -2,12 +2,15 @@
 
 NOTIFY takes a lock of the whole database at commit: one transaction sends one (rarely a few), however many tasks it
 touches. A notification is a hint and may be lost; the tables are the truth.
+
+Every process listens to the common channel. A worker also has a channel of its own, by which it is told of new tasks.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
 from itertools import islice
 from typing import NamedTuple
 from uuid import UUID
@@ -17,6 +20,7 @@ import msgspec
 from tasker.model import Change, Status
 
 CHANNEL = "tasker"
+"""The common channel."""
 _PER_NOTIFICATION = 250
 """Changes in one notification: in JSON, each takes 23 of the 8,000 bytes that PostgreSQL allows."""
 _MAX_PARTITIONS = 1500
@@ -47,12 +51,27 @@ def statements(sender: str, partitions: Collection[str], changes: Iterable[Chang
         [change for change in changes if change.status.is_terminal or change.cancel_requested or change.spoke]
     )
     names = sorted(partitions)
-    if sum(map(len, names)) + 3 * len(names) > _MAX_PARTITIONS:
+    if not do_fit(names):
         yield _statement(sender, [], [])
         names = []
     while (some := list(islice(relevant, _PER_NOTIFICATION))) or names:
         yield _statement(sender, names, some)
         names = []
+
+
+def for_workers(sender: str, partitions: Mapping[str, Sequence[str]]) -> str:
+    """Return the statements that tell workers of new tasks, given as partitions by channel; each fits in one."""
+    return "".join(_statement(sender, names, [], channel) for channel, names in partitions.items())
+
+
+def do_fit(partitions: Collection[str]) -> bool:
+    """Return whether one notification can name these partitions."""
+    return sum(map(len, partitions)) + 3 * len(partitions) <= _MAX_PARTITIONS
+
+
+def channel_of(worker_id: str, schema: str) -> str:
+    """Return the channel of a worker. Others that get the same one look in vain now and then."""
+    return f"{CHANNEL}_{blake2b(f'{schema}/{worker_id}'.encode(), digest_size=12).hexdigest()}"
 
 
 def read_notification(payload: str) -> tuple[str, list[str], list[Change]]:
@@ -61,10 +80,10 @@ def read_notification(payload: str) -> tuple[str, list[str], list[Change]]:
     return sender, partitions, [_unpack(packed[at : at + 23]) for at in range(0, len(packed), 23)]
 
 
-def _statement(sender: str, partitions: list[str], changes: Sequence[Change]) -> str:
+def _statement(sender: str, partitions: Sequence[str], changes: Sequence[Change], channel: str = CHANNEL) -> str:
     """Return one notification; without partitions and changes it means that notifications may have been lost."""
-    payload = _encode(Payload(sender, partitions, "".join(map(_pack, changes)))).decode()
-    return f"NOTIFY {CHANNEL}, '{payload.replace(chr(39), chr(39) * 2)}';"
+    payload = _encode(Payload(sender, list(partitions), "".join(map(_pack, changes)))).decode()
+    return f"NOTIFY {channel}, '{payload.replace(chr(39), chr(39) * 2)}';"
 
 
 def _pack(change: Change) -> str:

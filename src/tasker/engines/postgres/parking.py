@@ -25,7 +25,7 @@ class Parking:
     async def freed(self, tx: Transaction, ended: Sequence[Freed]) -> None:
         """Let other tasks use the slots of ended attempts."""
         if self._limits.known:
-            tx.partitions |= {any_partition(queue) for queue, _, _ in ended if self._has_slots(queue)}
+            tx.partitions.update(any_partition(queue) for queue, _, _ in ended if self._has_slots(queue))
         keyed = [(queue, owner, key) for queue, owner, key in ended if key is not None]
         if keyed:
             # A claim that counted the ended attempt as running locks these rows until its parked tasks are stored.

@@ -35,6 +35,26 @@ class QueuedTask(NamedTuple):
         return f"{self.queue}/{level}{self.type}{_SUSPECT if self.is_suspect else ''}"
 
 
+class Parts(NamedTuple):
+    """What a partition's name says. level: the minimum of the workers that take its tasks."""
+
+    queue: str
+    level: int
+    type: str
+    is_suspect: bool
+
+
+def parts_of(partition: str) -> Parts:
+    """Return the parts of a name, which may have any form in a row inserted by hand."""
+    queue, _, rest = partition.partition("/")
+    level = 0
+    if rest.startswith(_LEVEL):
+        number, _, rest = rest[1:].partition("/")
+        level = int(number) if number.isdecimal() and len(number) < 6 else _UNREADABLE
+    type_, _, alone = rest.partition("/")
+    return Parts(queue, level, type_, bool(alone))
+
+
 def partitions_of(queue: str, type_: str) -> list[str]:
     """Return the partitions of a queue and a type: for each level an ordinary one and one for suspects."""
     levels = ["", *(f"{_LEVEL}{level}/" for level in range(1, LEVEL + 1))]
@@ -46,10 +66,9 @@ def wanted(request: ClaimRequest, partitions: Collection[str]) -> tuple[list[str
     ordinary: list[str] = []
     suspects: list[str] = []
     for partition in partitions:
-        queue, level, rest = _parts(partition)
-        type_, _, alone = rest.partition("/")
+        queue, level, type_, is_suspect = parts_of(partition)
         if level <= LEVEL and type_ in request.types and (request.queues is None or queue in request.queues):
-            (suspects if alone else ordinary).append(partition)
+            (suspects if is_suspect else ordinary).append(partition)
     return ordinary if request.limit > 0 else [], suspects if request.suspects > 0 else []
 
 
@@ -60,24 +79,17 @@ def queue_of(partition: str) -> str:
 
 def level_of(partition: str) -> int:
     """Return the minimum level of workers that take tasks of a partition."""
-    return _parts(partition)[1]
+    return parts_of(partition).level
 
 
 def at_level(partition: str, level: int) -> str:
     """Return the partition of the same tasks for workers of a level."""
-    queue, _, rest = _parts(partition)
+    queue, _, rest = partition.partition("/")
+    if rest.startswith(_LEVEL):
+        rest = rest.partition("/")[2]
     return f"{queue}/{_LEVEL}{level}/{rest}"
 
 
 def any_partition(queue: str) -> str:
     """Return the name that stands for all partitions of a queue in notifications; no type has such a name."""
     return f"{queue}/*"
-
-
-def _parts(partition: str) -> tuple[str, int, str]:
-    """Return queue, level and rest of a name, which may have any form in a row inserted by hand."""
-    queue, _, rest = partition.partition("/")
-    if not rest.startswith(_LEVEL):
-        return queue, 0, rest
-    level, _, rest = rest[1:].partition("/")
-    return queue, int(level) if level.isdecimal() and len(level) < 6 else _UNREADABLE, rest

@@ -26,6 +26,7 @@ class Texts:
 
     def __init__(self, queries: dict[str, str], schema: str) -> None:
         self.queries = queries
+        self.schema = schema
         self.tables = {shape: Table(shape, schema, {}) for shape in (*SHAPES, USAGE_ROWS)}
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 import asyncpg
 
-from tasker.engines.postgres.notifications import statements
+from tasker.engines.postgres.notifications import for_workers, statements
 from tasker.engines.shared.journal import packed_rows
 from tasker.errors import RequestError
 from tasker.model import Change
@@ -23,11 +24,30 @@ SETTLED_AT_ONCE = 500
 """Limit of the dependants that one transaction settles: other ends and heartbeats wait for it."""
 
 
+class Told(NamedTuple):
+    """Who is told of a transaction's new tasks. held: numbers of tasks by partition, of which others are told later.
+
+    channels: partitions by the workers' channels. chosen: the ids of the workers chosen for each partition; its tasks
+    were left to them and to this process.
+    """
+
+    everybody: Sequence[str] = ()
+    channels: Mapping[str, Sequence[str]] = {}
+    chosen: Mapping[str, Collection[str]] = {}
+    held: Mapping[str, int] = {}
+
+
+def tell_everybody(tasks: Mapping[str, int]) -> Told:
+    """Have everybody told of all new tasks."""
+    return Told(everybody=list(tasks))
+
+
 class Transaction:
     """Runs statements on its connection, and gathers what it changes.
 
     journal_table: where its journal goes. sender: the process, as notifications name it.
-    is_retry: whether an earlier try may have been stored, without its notifications.
+    is_retry: whether an earlier try may have been stored, without its notifications. route: says who is told of new
+    tasks, given as their numbers by partition.
     """
 
     __slots__ = (
@@ -40,11 +60,20 @@ class Transaction:
         "journal_table",
         "left_to_settle",
         "partitions",
+        "route",
         "sender",
+        "told",
         "unsettled",
     )
 
-    def __init__(self, *, journal_table: str = "", sender: str = "", is_retry: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        journal_table: str = "",
+        sender: str = "",
+        is_retry: bool = False,
+        route: Callable[[Mapping[str, int]], Told] = tell_everybody,
+    ) -> None:
         self.connection: Connection = None
         self.journal_table = journal_table
         self.sender = sender
@@ -54,8 +83,10 @@ class Transaction:
         """Entries for the journal."""
         self.changes: list[Change] = []
         """What listeners are notified of."""
-        self.partitions: set[str] = set()
-        """Partitions that tasks were added to: workers who wait for them are woken."""
+        self.partitions: Counter[str] = Counter()
+        """The numbers of tasks that were added, by partition: workers who wait for them are woken."""
+        self.route = route
+        self.told = Told()
         self.freed: list[Freed] = []
         """Attempts that it has ended: other tasks may start in their place."""
         self.unsettled: set[UUID] = set()
@@ -84,7 +115,7 @@ class Transaction:
     async def savepoint(self) -> AsyncIterator[None]:
         """Undo what the block does, and what it gathers, if it is refused (RequestError, UniqueViolationError)."""
         await self.execute("SAVEPOINT inner_work")
-        journal, changes, partitions = len(self.journal), len(self.changes), set(self.partitions)
+        journal, changes, partitions = len(self.journal), len(self.changes), Counter(self.partitions)
         try:
             yield
         except (RequestError, asyncpg.UniqueViolationError):  # others end the whole transaction
@@ -97,4 +128,6 @@ class Transaction:
         """Return the statements to run right before COMMIT: notifications, then the journal, which must come last."""
         rows = ", ".join(f"(now(), decode('{row.hex()}', 'hex'))" for row in packed_rows(self.journal))
         entries = f"INSERT INTO {self.journal_table} (noted_at, notes) VALUES {rows};" if rows else ""  # noqa: S608
-        return "".join([*statements(self.sender, self.partitions, self.changes), entries])
+        self.told = self.route(self.partitions) if self.partitions else Told()
+        news = statements(self.sender, self.told.everybody, self.changes)
+        return "".join([*news, for_workers(self.sender, self.told.channels), entries])

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from random import Random, SystemRandom
+from typing import Any
 
 from tasker.engines.postgres.partitions import wanted
+from tasker.engines.postgres.targeting import Pool
 from tasker.engines.protocol import ClaimRequest
 
 LOOKED_AT_ONCE = 1000
@@ -26,7 +28,7 @@ _LEAST_PATIENCE, _MOST_PATIENCE = 0.004, 0.25
 
 
 class Patience:
-    """The delay of a woken claim: when many claims are notified of one task, most find it taken.
+    """The delay of a claim that everybody was woken with: when many are notified of one task, most find it taken.
 
     The first wake-up that finds nothing starts a short delay; each further one doubles it, and each that finds a task
     halves it. So a single worker takes a task at once, and among many workers a random one is first.
@@ -73,11 +75,27 @@ class Window:
 
 
 class Waiter:
-    """One waiting claim."""
+    """One waiting claim. woken: it is to look. chosen: it was chosen to look, so it lets nobody go first."""
 
     def __init__(self, request: ClaimRequest) -> None:
         self.request = request
         self.woken = asyncio.Event()
+        self.chosen = asyncio.Event()
+        self._promised = 0
+
+    def begin_look(self) -> None:
+        """Forget what it was woken for: the look that begins now finds all of it."""
+        self.woken.clear()
+        self.chosen.clear()
+        self._promised = 0
+
+    def promise(self, partition: str, count: int) -> int:
+        """Reserve free slots for new tasks of a partition, until the next look; return how many."""
+        ordinary, suspects = wanted(self.request, (partition,))
+        free = self.request.limit if ordinary else self.request.suspects if suspects else 0
+        given = min(count, max(0, free - self._promised))
+        self._promised += given
+        return given
 
 
 class Waiters:
@@ -85,6 +103,8 @@ class Waiters:
 
     def __init__(self) -> None:
         self._waiters: list[Waiter] = []
+        self.heard = 0
+        """Counts what may have added tasks for the claims of this process."""
 
     def join(self, request: ClaimRequest) -> Waiter:
         waiter = Waiter(request)
@@ -94,19 +114,61 @@ class Waiters:
     def leave(self, waiter: Waiter) -> None:
         self._waiters.remove(waiter)
 
-    def wake(self, partitions: Iterable[str]) -> None:
+    def promise(self, partition: str, count: int) -> int:
+        """Leave new tasks of a partition to claims that wait here, as far as they have slots; return how many."""
+        left = count
+        for waiter in self._waiters:
+            left -= waiter.promise(partition, left)
+        return count - left
+
+    def pools_of(self, worker: str) -> tuple[Pool, ...]:
+        """Return the free slots of a worker's waiting claims."""
+        requests = [waiter.request for waiter in self._waiters if waiter.request.worker == worker]
+        return tuple(Pool(tuple(sorted(one.types)), one.limit, one.suspects) for one in requests)
+
+    def wake(self, partitions: Iterable[str], *, is_chosen: bool = False) -> None:
         """Wake claims that take tasks of these partitions; `queue/*` is every one of a queue (any_partition)."""
         named = list(partitions)
+        self.heard += bool(named)
         changed = {partition.removesuffix("/*") for partition in named if partition.endswith("/*")}
         for waiter in self._waiters:
             ordinary, suspects = wanted(waiter.request, named)
             queues = waiter.request.queues
             if ordinary or suspects or (changed and (queues is None or not changed.isdisjoint(queues))):
                 waiter.woken.set()
+                if is_chosen:
+                    waiter.chosen.set()
 
     def wake_all(self) -> None:
+        self.heard += 1
         for waiter in self._waiters:
             waiter.woken.set()
+
+
+class Rests:
+    """Claims that need not look at once: the one before took fewer tasks than it asked for."""
+
+    def __init__(self) -> None:
+        self._rests: dict[tuple[Any, ...], tuple[int, float]] = {}
+
+    def begin(self, request: ClaimRequest, taken: int, heard: int, again_in: timedelta | None) -> None:
+        """Note that a claim took so many tasks.
+
+        heard: `Waiters.heard` when it began. again_in: time until more may be there.
+        """
+        if again_in is not None and taken < min(most for most in (request.limit, request.suspects) if most):
+            until = asyncio.get_running_loop().time() + again_in.total_seconds()
+            self._rests[_pool_of(request)] = heard, until
+
+    def left(self, request: ClaimRequest, heard: int) -> float:
+        """Return for how many seconds the next claim may wait before it looks, if nothing was heard since."""
+        then, until = self._rests.pop(_pool_of(request), (-1, 0.0))
+        return max(0.0, until - asyncio.get_running_loop().time()) if then == heard else 0.0
+
+
+def _pool_of(request: ClaimRequest) -> tuple[Any, ...]:
+    queues = None if request.queues is None else frozenset(request.queues)
+    return request.worker, frozenset(request.types), queues, request.suspects > 0
 
 
 def seconds_to_look(next_in: timedelta | None, *, is_deaf: bool) -> float:

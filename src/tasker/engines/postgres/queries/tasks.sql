@@ -326,6 +326,17 @@ DELETE FROM {schema}.worker WHERE worker_id = $1;
 -- name: workers
 SELECT worker_id, heartbeat_at, info FROM {schema}.worker WHERE heartbeat_at > now() - $1::interval;
 
+-- name: live_workers
+SELECT heartbeat_at, now() - heartbeat_at AS silent_for, info FROM {schema}.worker
+WHERE heartbeat_at > now() - $1::interval;
+
+-- name: first_jobs
+-- When the first job of each of these partitions was queued. Tasks of a paused queue wait for its user, not for a worker.
+SELECT given.name, first.created, now() AS now FROM unnest($1::text[]) AS given (name) LEFT JOIN LATERAL (
+    SELECT created FROM {schema}.pgqueuer WHERE entrypoint = given.name AND status = 'queued'
+    ORDER BY priority DESC, id LIMIT 1) AS first
+ON NOT EXISTS (SELECT FROM {schema}.queue WHERE queue.name = split_part(given.name, '/', 1) AND paused);
+
 -- name: running_by_worker
 SELECT worker, task_id, attempt, type, queue, started_at, owner FROM {schema}.task
 WHERE status = 'running' AND worker = ANY($1::text[]) ORDER BY started_at, seq;

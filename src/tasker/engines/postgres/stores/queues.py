@@ -90,7 +90,7 @@ class PostgresQueues:
             await self._limits.lift(tx, [partition for partition in partitions if not level_of(partition)])
         if not new.counts_as(old):
             await self._parking.unpark_many(tx, _UNPARK, name)
-        tx.partitions.add(any_partition(name))
+        tx.partitions[any_partition(name)] += 1
         return new
 
     async def _store(self, tx: Transaction, new: QueueSettings, tokens: float) -> None:

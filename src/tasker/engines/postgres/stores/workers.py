@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
+from msgspec import structs
 
 from tasker.engines.postgres.connections import Connections
 from tasker.engines.postgres.listener import Listener
+from tasker.engines.postgres.notifications import channel_of
+from tasker.engines.postgres.targeting import Presence
 from tasker.engines.postgres.transaction import Connection, Transaction
+from tasker.engines.postgres.waiters import Waiters
 from tasker.model import RunningAttempt, WorkerInfo, WorkerState
 from tasker.model.keeping import KEEP_TYPES_FOR, KEEP_WORKERS_FOR
 from tasker.model.types import KnownType, PublishedType
@@ -20,16 +24,26 @@ _decode_type = lru_cache(maxsize=1000)(msgspec.json.Decoder(PublishedType).decod
 
 
 class PostgresWorkers:
-    """The WorkerStore on the tables of one schema."""
+    """The WorkerStore on the tables of one schema. waiters: the claims that wait in this process."""
 
-    def __init__(self, connections: Connections, queries: dict[str, str], listener: Listener) -> None:
+    def __init__(
+        self, connections: Connections, queries: dict[str, str], schema: str, listener: Listener, waiters: Waiters
+    ) -> None:
         self._connections = connections
         self._queries = queries
+        self._schema = schema
         self._listener = listener
+        self._waiters = waiters
 
     async def announce(self, worker: WorkerInfo) -> None:
-        locked = await self._listener.hold(worker.worker_id)
-        values = worker.worker_id, locked, _encode(worker)
+        channel = channel_of(worker.worker_id, self._schema)
+        locked = await self._listener.hold(worker.worker_id, channel)
+        presence = Presence(
+            **structs.asdict(worker),
+            channel=channel if locked else "",
+            pools=self._waiters.pools_of(worker.worker_id),
+        )
+        values = worker.worker_id, locked, _encode(presence)
 
         async def work(tx: Transaction) -> None:
             await tx.execute(self._queries["announce"], *values)
