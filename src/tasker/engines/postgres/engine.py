@@ -33,6 +33,7 @@ from tasker.engines.postgres.storage import bring_up_to_date
 from tasker.engines.postgres.stores.archive import PostgresArchive
 from tasker.engines.postgres.stores.journal import PostgresJournal
 from tasker.engines.postgres.stores.keys import PostgresKeys
+from tasker.engines.postgres.stores.lead import PostgresLead
 from tasker.engines.postgres.stores.queues import PostgresQueues
 from tasker.engines.postgres.stores.schedules import PostgresSchedules
 from tasker.engines.postgres.stores.webhooks import PostgresWebhooks
@@ -169,6 +170,7 @@ class PostgresEngine:
         )
         self.queues: protocol.QueueStore = PostgresQueues(connections, named, self._limits, self._parking)
         self.workers: protocol.WorkerStore = PostgresWorkers(connections, named, self._listener)
+        self.lead: protocol.Lead = PostgresLead(connections, named)
 
     async def start(self) -> None:
         """Listen to other processes, and look at the database's clock. Raises ConfigError."""
@@ -268,8 +270,11 @@ class PostgresEngine:
         done = await self._connections.transact(lambda tx: self._retention.prune(tx, self._steps.erase_until, limit))
         return done or await self.journal.prune(limit=limit)
 
-    async def sweep(self, *, limit: int) -> int:
+    async def follow_clock(self) -> None:
         await self.clock.set(self._connections)
+        await self._steps.look()
+
+    async def sweep(self, *, limit: int) -> int:
         await self._steps.look()
 
         async def work(tx: Transaction) -> int:

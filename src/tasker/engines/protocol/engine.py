@@ -12,6 +12,7 @@ from tasker.engines.protocol.audit import AuditStore
 from tasker.engines.protocol.control import Control
 from tasker.engines.protocol.journal import JournalStore
 from tasker.engines.protocol.keys import KeyStore
+from tasker.engines.protocol.lead import Lead
 from tasker.engines.protocol.queues import QueueStore
 from tasker.engines.protocol.schedules import ScheduleStore
 from tasker.engines.protocol.secrets import SecretStore
@@ -81,6 +82,7 @@ class Engine(Protocol):
     webhooks: WebhookStore
     tombstones: TombstoneStore
     journal: JournalStore
+    lead: Lead
     is_shared: bool
     """Whether other processes may work on the store at the same time: the end of one then ends only its own leases."""
 
@@ -169,6 +171,9 @@ class Engine(Protocol):
 
     async def sweep(self, *, limit: int) -> int:
         """Repair what a crash or a manual change has left inconsistent, at most `limit` rows; return how many."""
+
+    async def follow_clock(self) -> None:
+        """Follow the store's clock; every process of a shared store calls it regularly. Raises Unavailable."""
 
     async def stats(self, owner: str | None = None, *, queues: Collection[str] | None = None) -> list[PartitionStats]:
         """Count the open tasks by queue and type; only this owner's, and only in these queues, if given."""

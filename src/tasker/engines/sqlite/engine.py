@@ -37,6 +37,7 @@ from tasker.engines.sqlite.storage import OpenDatabase, check_space, open_databa
 from tasker.engines.sqlite.stores.archive import SqliteArchive
 from tasker.engines.sqlite.stores.journal import SqliteJournal
 from tasker.engines.sqlite.stores.keys import SqliteKeys
+from tasker.engines.sqlite.stores.lead import SqliteLead
 from tasker.engines.sqlite.stores.queues import SqliteQueues
 from tasker.engines.sqlite.stores.schedules import SqliteSchedules
 from tasker.engines.sqlite.stores.webhooks import SqliteWebhooks
@@ -131,6 +132,7 @@ class SqliteEngine:
         self.webhooks: protocol.WebhookStore = SqliteWebhooks(database, self._follow_clock)
         self.control: protocol.Control = SqliteControl(clock, read, write, self._erase)
         self.queues: protocol.QueueStore = SqliteQueues(read, write, self._partitions, clock)
+        self.lead: protocol.Lead = SqliteLead()
         self._listeners = Listeners()
         self._timer: asyncio.TimerHandle | None = None
         self._moving = False
@@ -260,6 +262,9 @@ class SqliteEngine:
         if self._partitions.limits.has_parked:
             found += await self._commits.run(lambda tx: self._partitions.unpark_many(tx.connection, tx.now, limit))
         return found
+
+    async def follow_clock(self) -> None:
+        """Do nothing: the store's clock is the machine's, and commits notice when it is set."""
 
     async def stats(
         self, owner: str | None = None, *, queues: Collection[str] | None = None
