@@ -60,7 +60,13 @@ async def api(
     request: pytest.FixtureRequest, calls: Calls, engine: SqliteEngine, service: Service, clock: ManualClock
 ) -> AsyncIterator[bool]:
     """Run the chores of a process of one kind."""
-    running = asyncio.create_task(run_all(engine, service, clock, Random(), api=request.param))
+
+    async def dispatch() -> None:
+        calls.seen.add("dispatch")
+        await asyncio.Event().wait()
+
+    chores = run_all(engine, service, clock, Random(), api=request.param, dispatch=dispatch)
+    running = asyncio.create_task(chores)
     yield request.param
     running.cancel()
     await asyncio.wait([running])
@@ -74,4 +80,4 @@ async def test_a_process_without_the_lead_runs_only_its_own(calls: Calls, api: b
 
 async def test_the_leader_runs_those_of_the_store_and_fires_every_type(calls: Calls, api: bool) -> None:
     calls.has_lead = True
-    await calls.until(OF_PROCESS | OF_STORE | {"workers.find_types"})
+    await calls.until(OF_PROCESS | OF_STORE | {"workers.find_types", "dispatch"})

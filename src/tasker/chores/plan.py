@@ -6,9 +6,11 @@ Those of the store run in one of its processes, the others in each process.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import partial
 from random import Random
+from typing import Any
 
 from tasker.chores.fire import fire_schedules
 from tasker.chores.lead import run_with_lead
@@ -55,8 +57,19 @@ def process_chores(engine: Engine, service: Service, *, api: bool) -> list[Chore
     return chores
 
 
-async def run_all(engine: Engine, service: Service, clock: Clock, random: Random, *, api: bool) -> None:
-    """Run the chores of this process, and those of the store while it has the lead, until cancelled."""
+async def run_all(
+    engine: Engine,
+    service: Service,
+    clock: Clock,
+    random: Random,
+    *,
+    api: bool,
+    dispatch: Callable[[], Coroutine[Any, Any, None]],
+) -> None:
+    """Run the chores of this process, and those of the store while it has the lead, until cancelled.
+
+    dispatch: makes the deliveries of webhooks until it is cancelled.
+    """
     of_store = [*engine_chores(engine, clock, random), Chore("audit", 10 * _MINUTE, service.audit.prune)]
     if engine.is_shared and not api:  # schedules are fired with every type, not only those that this process runs
         of_store.append(_types_chore(service))
@@ -65,6 +78,7 @@ async def run_all(engine: Engine, service: Service, clock: Clock, random: Random
         async with asyncio.TaskGroup() as group:
             group.create_task(run_chores(of_store))
             group.create_task(fire_schedules(service.schedules, clock))
+            group.create_task(dispatch())
 
     async with asyncio.TaskGroup() as group:
         group.create_task(run_chores(process_chores(engine, service, api=api)))
