@@ -29,6 +29,8 @@ STORED_AT_ONCE = 200
 """Approximate number of deliveries per commit: the embedded engine's statements run on the event loop."""
 _LOOK = 1.0
 """Seconds between looks at the store without a notification."""
+_LOOK_AT_OTHERS = 0.25
+"""The same for events of a shared store: other processes notify only of those that somebody waits for."""
 _LOOK_TO_HELP = 5.0
 """Seconds between looks for due deliveries while another process dispatches: that one sends them, too."""
 _COLLECT = 0.02
@@ -252,8 +254,12 @@ class Dispatcher:
         if self._is_idle and event is self._changed:  # without webhooks no event matters
             await asyncio.sleep(_LOOK)
             return
+        if self._is_idle is None:
+            at_most = _LOOK_TO_HELP
+        else:
+            at_most = _LOOK_AT_OTHERS if event is self._changed and self._engine.is_shared else _LOOK
         try:
-            async with asyncio.timeout(_LOOK_TO_HELP if self._is_idle is None else _LOOK):
+            async with asyncio.timeout(at_most):
                 await event.wait()
         except TimeoutError:
             return

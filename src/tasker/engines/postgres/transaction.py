@@ -41,6 +41,7 @@ class Transaction:
         "left_to_settle",
         "partitions",
         "sender",
+        "unawaited",
         "unsettled",
     )
 
@@ -54,6 +55,8 @@ class Transaction:
         """Entries for the journal."""
         self.changes: list[Change] = []
         """What listeners are notified of."""
+        self.unawaited: set[UUID] = set()
+        """Tasks that nobody in another process waits for: of their changes only listeners here are notified."""
         self.partitions: set[str] = set()
         """Partitions that tasks were added to: workers who wait for them are woken."""
         self.freed: list[Freed] = []
@@ -97,4 +100,5 @@ class Transaction:
         """Return the statements to run right before COMMIT: notifications, then the journal, which must come last."""
         rows = ", ".join(f"(now(), decode('{row.hex()}', 'hex'))" for row in pack(self.journal))
         entries = f"INSERT INTO {self.journal_table} (noted_at, notes) VALUES {rows};" if rows else ""  # noqa: S608
-        return "".join([*statements(self.sender, self.partitions, self.changes), entries])
+        told = [one for one in self.changes if one.task_id not in self.unawaited] if self.unawaited else self.changes
+        return "".join([*statements(self.sender, self.partitions, told), entries])

@@ -117,6 +117,13 @@ class Engine(Protocol):
     async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """Return events of a task with a sequence above `after`, in order."""
 
+    async def follow(self, task_id: UUID) -> None:
+        """Have every process notified of the task's end and reports from now on; look at the task after this call.
+
+        Of other tasks than these, listeners of a shared store hear only what their own process has changed, and which
+        running tasks are to be cancelled. Raises Unavailable.
+        """
+
     async def claim(self, request: ClaimRequest, *, wait_for: timedelta) -> list[Claim]:
         """Take due tasks: each becomes running with attempt + 1 and a lease, in one commit.
 
@@ -182,4 +189,7 @@ class Engine(Protocol):
         """Make a durable write, to prove that the store takes one now. Raises Unavailable."""
 
     def watch(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` on the event loop with each batch of committed changes; return a function that stops it."""
+        """Call `listener` on the event loop with each batch of committed changes; return a function that stops it.
+
+        See `follow` for the changes of other processes.
+        """

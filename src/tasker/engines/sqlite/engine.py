@@ -228,6 +228,9 @@ class SqliteEngine:
             stored.is_stored = await self._end(lease, change, report)
         return stored.is_stored
 
+    async def follow(self, task_id: UUID) -> None:
+        """Do nothing: listeners hear of everything."""
+
     async def cancel(self, task_id: UUID) -> model.Task:
         return await self._commits.run(functools.partial(control.cancel, task_id=task_id))
 
