@@ -236,7 +236,7 @@ class Dispatcher:
         )
 
     async def _repeat(self, once: Callable[[], Awaitable[int]], full: int, event: asyncio.Event) -> None:
-        """Call `once` again and again: at once after a full batch, else on the event, and every _LOOK seconds."""
+        """Call `once` again and again: at once after a full batch, else on the event, and now and then."""
         while True:
             done = 0
             try:
@@ -251,16 +251,18 @@ class Dispatcher:
                 await asyncio.sleep(_COLLECT)
 
     async def _rest(self, event: asyncio.Event) -> None:
-        if self._is_idle and event is self._changed:  # without webhooks no event matters
+        if event is self._changed and self._is_idle:  # without webhooks no event matters
             await asyncio.sleep(_LOOK)
             return
-        if self._is_idle is None:
-            at_most = _LOOK_TO_HELP
-        else:
-            at_most = _LOOK_AT_OTHERS if event is self._changed and self._engine.is_shared else _LOOK
         try:
-            async with asyncio.timeout(at_most):
+            async with asyncio.timeout(self._pause(event)):
                 await event.wait()
         except TimeoutError:
             return
         event.clear()
+
+    def _pause(self, event: asyncio.Event) -> float:
+        """Return how long to wait for the event, in seconds."""
+        if event is self._changed:
+            return _LOOK_AT_OTHERS if self._engine.is_shared else _LOOK
+        return _LOOK_TO_HELP if self._is_idle is None else _LOOK
