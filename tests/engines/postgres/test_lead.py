@@ -9,9 +9,11 @@ from random import Random
 import pytest
 from tests.engines.postgres.conftest import MakeEngine
 
+from tasker.chores.plan import engine_chores
 from tasker.engines.postgres import PostgresEngine, connections
 from tasker.engines.protocol import Lead
-from tasker.testing import ManualClock
+from tasker.model import Status
+from tasker.testing import Driver, ManualClock, make_draft
 
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)
@@ -102,3 +104,19 @@ async def test_of_many_at_most_one_has_it_whatever_happens(another: MakeEngine, 
             clock.advance(SECOND)
             answers = await asyncio.gather(*(lead.hold() for lead in live))
         assert sum(answers) == bool(live), "after four seconds one of the live ones leads"
+
+
+async def test_an_older_process_that_does_every_chore_beside_the_leader_does_no_harm(
+    driver: Driver, other: PostgresEngine, clock: ManualClock
+) -> None:
+    """It knows no lead. All that is due is done once, and nothing else is done."""
+    tasks = [await driver.submit() for _ in range(10)]
+    late = await driver.submit(make_draft(clock.now(), type="later", deadline=clock.now() + SECOND))
+    assert len(await driver.claim(10)) == 10
+    clock.advance(60 * SECOND)
+    chores = [chore for engine in (driver.engine, other) for chore in engine_chores(engine, clock, Random())]
+    await asyncio.gather(*(chore.run_once() for chore in chores))
+    attempts = await asyncio.gather(*(driver.engine.find_attempts(task_id) for task_id in tasks))
+    assert [[one.ending for one in of_task] for of_task in attempts] == [["interrupted"]] * 10
+    assert (await driver.get(late)).status is Status.FAILED
+    assert {claim.task_id for claim in await driver.claim(20)} == set(tasks)
