@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
+from functools import partial
 from random import Random
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from bench.noop import nap, noop
 from bench.scale.meter import Place, cluster, place
 from bench.scale.tasks import Figures, claim, complete, draft, submit
 from tasker.builtin import builtin_registry
+from tasker.chores.lead import run_with_lead
 from tasker.chores.loop import run_chores
 from tasker.chores.plan import engine_chores
 from tasker.engines.postgres import PostgresEngine, open_postgres
@@ -81,13 +83,14 @@ class IdleWorkers:
         """Start them spread over a heartbeat, as processes that people start."""
         for engine, worker in zip(self._engines, self._workers, strict=True):
             await worker.start()
-            chore = run_chores(engine_chores(engine, engine.clock, self._random))
-            self._chores.append(asyncio.create_task(chore))
+            chores = partial(run_chores, engine_chores(engine, engine.clock, self._random))
+            self._chores.append(asyncio.create_task(run_with_lead(engine.lead, chores)))
             await asyncio.sleep(_HEARTBEAT.total_seconds() / len(self._workers))
 
     async def stop(self) -> None:
         for chore in self._chores:
             chore.cancel()
+        await asyncio.wait(self._chores)  # the leader gives up the lead
         await asyncio.gather(*(worker.drain(timedelta(0), asyncio.Event()) for worker in self._workers))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -46,6 +47,30 @@ async def test_reading_is_answered_when_the_task_has_ended(rig: Rig) -> None:
     assert [reply.headers["preference-applied"] for reply in replies] == ["wait=30"] * 3
     assert replies[0].json()["status"] == "completed"
     assert replies[2].text == "6"
+
+
+async def test_on_a_shared_store_a_wait_has_the_task_of_another_request_followed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A submission that waits has stored its own task as awaited: it asks the store for nothing more."""
+    followed = []
+
+    async def follow(task_id: UUID) -> None:
+        followed.append(str(task_id))
+
+    monkeypatch.setattr(rig.engine, "is_shared", True)
+    monkeypatch.setattr(rig.engine, "follow", follow)
+    asking = asyncio.create_task(rig.client.post("/task?wait=30", json=SUM))
+    await until_waiting(rig)
+    await rig.finish()
+    assert (await asking).status_code == 200
+    assert followed == []
+    task_id = await rig.submit()
+    asking = asyncio.create_task(rig.client.get(f"/task/{task_id}?wait=30"))
+    await until_waiting(rig)
+    await rig.finish()
+    assert (await asking).json()["status"] == "completed"
+    assert followed == [task_id]
 
 
 async def test_a_wait_that_times_out(rig: Rig) -> None:

@@ -261,10 +261,26 @@ async def test_an_owner_s_silent_receivers_keep_no_other_waiting(rig: Rig, recei
 async def test_by_itself_it_tells_soon_and_stops_in_good_order(rig: Rig, receivers: Receivers) -> None:
     rig.engine.watch(rig.dispatcher.on_changes)
     await rig.hook()
-    rig.dispatcher.start()
+    async with rig.running(), asyncio.timeout(10):
+        told = await rig.complete()
+        while not receivers.told:
+            await asyncio.sleep(0.01)
+    assert receivers.events == [(told, "task.completed")]
+
+
+async def test_processes_that_do_not_dispatch_help_to_deliver(
+    rig: Rig, clock: ManualClock, make_engine: MakeEngine, receivers: Receivers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not rig.engine.is_shared:
+        pytest.skip("one process has the store alone")
+    monkeypatch.setattr("tasker.webhooks.dispatcher._LOOK_TO_HELP", 0.01)
+    helper = Rig(await make_engine(), clock, receivers, name="helper")
+    await rig.hook()
     told = await rig.complete()
+    helper.dispatcher.start()
+    await rig.dispatch()
     async with asyncio.timeout(30):
         while not receivers.told:
             await asyncio.sleep(0.01)
-    await rig.dispatcher.close()
+    await helper.dispatcher.close()
     assert receivers.events == [(told, "task.completed")]

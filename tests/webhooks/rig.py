@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -113,6 +115,17 @@ class Rig:
         task_id = await self.driver.submit(make_draft(self.clock.now(), **draft))
         await self.driver.finish(await self.driver.claim_one(), Succeeded(b"6"))
         return task_id
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Let the dispatcher run by itself, and close it at the end."""
+        self.dispatcher.start()
+        dispatching = asyncio.create_task(self.dispatcher.keep_dispatching())
+        yield
+        assert not dispatching.done()
+        dispatching.cancel()
+        await asyncio.wait([dispatching])
+        await self.dispatcher.close()
 
     async def dispatch(self) -> None:
         """Go through the journal to its end."""

@@ -232,7 +232,8 @@ async def test_an_attempt_that_could_not_be_stored_is_repeated_after_its_lease(
 async def test_no_fault_ends_the_background_loops(
     rig: Rig, receivers: Receivers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasker.webhooks.dispatcher._LOOK", 0.01)
+    for name in ("_LOOK", "_LOOK_TO_HELP"):
+        monkeypatch.setattr(f"tasker.webhooks.dispatcher.{name}", 0.01)
     faults = {
         "find_position": [Unavailable("away"), RuntimeError("ours")],
         "find_due": [RuntimeError("ours"), Unavailable("")],
@@ -242,11 +243,9 @@ async def test_no_fault_ends_the_background_loops(
     await rig.hook()
     told = await rig.complete()
     with capture_logs() as logs:
-        rig.dispatcher.start()
-        async with asyncio.timeout(30):
-            while not receivers.told:
+        async with rig.running(), asyncio.timeout(30):
+            while not receivers.told or any(faults.values()):
                 await asyncio.sleep(0.01)
-        await rig.dispatcher.close()
     assert receivers.events == [(told, "task.completed")]
     assert faults == {"find_position": [], "find_due": []}
     assert sorted(entry["event"] for entry in logs) == ["webhooks.failed"] * 2 + ["webhooks.waiting"] * 2

@@ -112,7 +112,7 @@ _submission = partial(
 class _Open(NamedTuple):
     """A submission whose task is waited for, and what its answer needs. status: None for 200 or 202.
 
-    sent, given: as `show_task` takes them; None for a key with the scope `read`.
+    sent, given: as `show_task` takes them; None for a key with the scope `read`. is_awaited: see Submitted.
     """
 
     task_id: UUID
@@ -121,6 +121,7 @@ class _Open(NamedTuple):
     headers: tuple[Header, ...]
     sent: Task | None
     given: frozenset[str] | None
+    is_awaited: bool
 
 
 IsNew = Callable[[Task], Awaitable[bool]]
@@ -331,7 +332,12 @@ class TaskOperations:
             await self._submissions.validate(call.caller, body, type_name=type_name)
             return empty_reply(204, VALIDATED)
         submitted = await self._submissions.submit(
-            call.caller, body, type_name=type_name, idempotency_key=key, traceparent=trace_of(call)
+            call.caller,
+            body,
+            type_name=type_name,
+            idempotency_key=key,
+            traceparent=trace_of(call),
+            is_awaited=wait is not None,
         )
         return await self._accepted(call, submitted, wait, media)
 
@@ -360,7 +366,7 @@ class TaskOperations:
             headers += wait.applied
             if wait.time and not task.status.is_terminal:
                 sent = None if call.caller.may("read") else submitted.sent
-                return _Open(task.task_id, wait, status, headers, sent, given)
+                return _Open(task.task_id, wait, status, headers, sent, given, submitted.is_awaited)
         if stopping:
             task = await self._waiting.explain(call.caller, task)
         status = status or (200 if wait and task.status.is_terminal else 202)
@@ -370,7 +376,8 @@ class TaskOperations:
         """Return the answer to a submission when it is due; during the wait nothing of the submission is held."""
         if not isinstance(found, _Open):
             return found
-        task = await call.unless_gone(self._following.wait(call.caller, found.task_id, found.wait.time))
+        waiting = self._following.wait(call.caller, found.task_id, found.wait.time, is_followed=found.is_awaited)
+        task = await call.unless_gone(waiting)
         if self._service.stopping:
             task = await self._waiting.explain(call.caller, task)
         status = found.status or (200 if task.status.is_terminal else 202)

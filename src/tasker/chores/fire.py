@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import datetime
 
 import structlog
@@ -12,9 +13,7 @@ from tasker.errors import Unavailable
 from tasker.service.schedules import Schedules
 
 _LOOK_AGAIN = 1.0
-"""Most seconds between looks at the clock while a schedule waits: the wall clock may be set."""
-_ASK_AGAIN = 5.0
-"""Most seconds between looks into the store: another process may have changed a schedule, and ended."""
+"""Most seconds between looks into the store: another process may have changed a schedule, and the clock may be set."""
 _AT_LEAST = 0.02
 """Minimum seconds between looks into the store, whose clock may be behind ours."""
 _AFTER_A_FAULT = 1.0
@@ -41,16 +40,7 @@ async def fire_schedules(schedules: Schedules, clock: Clock) -> None:
 
 async def _wait_for(next_at: datetime | None, changed: asyncio.Event, clock: Clock) -> None:
     """Return when a tick has come, a schedule was changed here, or it is time to ask the store again."""
-    ask_again = clock.monotonic() + _ASK_AGAIN
-    left = _ASK_AGAIN
-    while left > 0:
-        if next_at is not None:
-            left = min(left, _LOOK_AGAIN, (next_at - clock.now()).total_seconds())
-        try:
-            async with asyncio.timeout(max(left, _AT_LEAST)):
-                await changed.wait()
-                return
-        except TimeoutError:
-            left = ask_again - clock.monotonic()
-        if next_at is not None and next_at <= clock.now():
-            return
+    left = _LOOK_AGAIN if next_at is None else min(_LOOK_AGAIN, (next_at - clock.now()).total_seconds())
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(left, _AT_LEAST)):
+            await changed.wait()

@@ -1,13 +1,19 @@
-"""The chores of a process, and how often each runs: add a new one here."""
+"""The chores, and how often each runs: add a new one here.
+
+Those of the store run in one of its processes, the others in each process.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import partial
 from random import Random
+from typing import Any
 
 from tasker.chores.fire import fire_schedules
+from tasker.chores.lead import run_with_lead
 from tasker.chores.loop import BATCH, Chore, run_chores
 from tasker.chores.reap import erase_secrets, reap
 from tasker.clock import Clock
@@ -24,7 +30,7 @@ _MINUTE = timedelta(minutes=1)
 
 
 def engine_chores(engine: Engine, clock: Clock, random: Random) -> list[Chore]:
-    """Return the chores that only need an engine."""
+    """Return the chores of the store that only need an engine."""
     prune_deliveries = partial(engine.webhooks.prune, keep=KEEP_DELIVERIES, limit=BATCH)
     pause = timedelta(milliseconds=8)
     return [
@@ -37,22 +43,52 @@ def engine_chores(engine: Engine, clock: Clock, random: Random) -> list[Chore]:
     ]
 
 
-def service_chores(service: Service, *, is_shared: bool, api: bool) -> list[Chore]:
-    """Return the chores of the use cases. Without an api, nothing is submitted to this process.
+def process_chores(engine: Engine, service: Service, *, api: bool) -> list[Chore]:
+    """Return the chores of each process. Without an api, nothing is submitted to this process.
 
     It does not refresh types then: hundreds of workers would ask every two seconds.
     """
-    chores = [Chore("key uses", _MINUTE, service.keys.record_uses), Chore("audit", 10 * _MINUTE, service.audit.prune)]
-    if is_shared:
+    chores = [Chore("key uses", _MINUTE, service.keys.record_uses)]
+    if engine.is_shared:
+        chores.append(Chore("clock", timedelta(seconds=10), partial(_follow_clock, engine)))
         chores.append(Chore("keys", REFRESH_KEYS_EVERY, service.keys.refresh))
-    if is_shared and api:
-        chores.append(Chore("types", REFRESH_TYPES_EVERY, service.types.refresh))
+    if engine.is_shared and api:
+        chores.append(_types_chore(service))
     return chores
 
 
-async def run_all(engine: Engine, service: Service, clock: Clock, random: Random, *, api: bool) -> None:
-    """Run every chore of a process, until cancelled."""
-    chores = engine_chores(engine, clock, random) + service_chores(service, is_shared=engine.is_shared, api=api)
+async def run_all(
+    engine: Engine,
+    service: Service,
+    clock: Clock,
+    random: Random,
+    *,
+    api: bool,
+    dispatch: Callable[[], Coroutine[Any, Any, None]],
+) -> None:
+    """Run the chores of this process, and those of the store while it has the lead, until cancelled.
+
+    dispatch: makes the deliveries of webhooks until it is cancelled.
+    """
+    of_store = [*engine_chores(engine, clock, random), Chore("audit", 10 * _MINUTE, service.audit.prune)]
+    if engine.is_shared and not api:  # schedules are fired with every type, not only those that this process runs
+        of_store.append(_types_chore(service))
+
+    async def lead() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run_chores(of_store))
+            group.create_task(fire_schedules(service.schedules, clock))
+            group.create_task(dispatch())
+
     async with asyncio.TaskGroup() as group:
-        group.create_task(run_chores(chores))
-        group.create_task(fire_schedules(service.schedules, clock))
+        group.create_task(run_chores(process_chores(engine, service, api=api)))
+        group.create_task(run_with_lead(engine.lead, lead))
+
+
+def _types_chore(service: Service) -> Chore:
+    return Chore("types", REFRESH_TYPES_EVERY, service.types.refresh)
+
+
+async def _follow_clock(engine: Engine) -> int:
+    await engine.follow_clock()
+    return 0

@@ -29,7 +29,7 @@ _ENTRY_SIZE = 2000
 _PACE, _PACE_OF_ONE = 0.02, 0.00005
 """Seconds between reads, and seconds added for each follower: many followers need larger batches to keep up."""
 _POLL = 0.2
-"""Seconds between reads of a shared store: other processes notify only of ends and of reports."""
+"""Seconds between reads of a shared store: other processes notify only of what somebody waits for."""
 _AFTER_A_FAULT = 1.0
 _OWN_READS = 4
 """Limit of concurrent reads by followers that are behind the window."""

@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
 
+import structlog
+
 from tasker.engines.protocol import Engine
+from tasker.errors import Unavailable
 from tasker.model import Event, Task
 from tasker.model.keys import Caller
 from tasker.service.feed import HEARTBEAT
@@ -20,10 +23,15 @@ _LAST_LOOK = 15.0
 """Longest pause in seconds between reads of a followed task: a notification may have been lost."""
 _FIRST_LOOK = 0.25
 """First pause if other processes run the tasks, doubled each time: they notify only of reports and ends."""
+_log = structlog.get_logger(__name__)
 
 
 class Following:
-    """Waits for ends, changes and events of tasks. Every wait ends when the service stops."""
+    """Waits for ends, changes and events of tasks. Every wait ends when the service stops.
+
+    On a shared store other processes notify only of tasks that are followed (`Engine.follow`): each wait that finds its
+    task open has it followed, and then looks again.
+    """
 
     def __init__(self, engine: Engine, tasks: Tasks, hub: Hub) -> None:
         self._engine = engine
@@ -31,16 +39,23 @@ class Following:
         self._hub = hub
         self._first_look = _FIRST_LOOK if engine.is_shared else _LAST_LOOK
 
-    async def wait(self, caller: Caller, task_id: UUID, at_most: timedelta) -> Task:
-        """Return the task once it has ended, or as it is when time is up or the service stops. Raises NotFound."""
+    async def wait(self, caller: Caller, task_id: UUID, at_most: timedelta, *, is_followed: bool = False) -> Task:
+        """Return the task once it has ended, or as it is when time is up or the service stops. Raises NotFound.
+
+        is_followed: whether it was submitted as a followed task (Draft.is_awaited).
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + at_most.total_seconds()
+        is_followed = is_followed or not self._engine.is_shared
         while True:
             with self._hub.ending(task_id) as ended:
                 task = await self._tasks.get(caller, task_id)
                 if task.status.is_terminal or self._hub.closed or loop.time() >= deadline:
                     return task
                 del task  # thousands may wait, and params are large
+                if not is_followed:
+                    is_followed = await self._follow(task_id)
+                    continue
                 timer = loop.call_at(min(deadline, loop.time() + _LAST_LOOK), _finish, ended)
                 try:
                     await ended
@@ -53,13 +68,16 @@ class Following:
         """Return the task once `is_new` accepts it, or as `wait` does. Raises NotFound."""
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + at_most.total_seconds(), self._first_look
+        is_followed = not self._engine.is_shared
         while True:
             with self._hub.changing(task_id) as changed:
                 task, left = await self._tasks.get(caller, task_id), deadline - loop.time()
                 if task.status.is_terminal or self._hub.closed or left <= 0 or await is_new(task):
                     return task
                 del task
-                if not (await asyncio.wait([changed], timeout=min(left, pause)))[0]:
+                if not is_followed:
+                    is_followed = await self._follow(task_id)
+                elif not (await asyncio.wait([changed], timeout=min(left, pause)))[0]:
                     pause = min(pause * 2, _LAST_LOOK)
 
     async def events(self, caller: Caller, task_id: UUID, *, after: int = 0) -> list[Event]:
@@ -82,6 +100,7 @@ class Following:
         await self._tasks.check_owner(caller, task_id)
         loop = asyncio.get_running_loop()
         pause, sent_at = self._first_look, loop.time()
+        is_followed = not self._engine.is_shared
         while not self._hub.closed:
             with self._hub.changing(task_id) as changed:
                 events = await self._events(task_id, after)
@@ -92,8 +111,18 @@ class Following:
                     after, pause = events[-1].sequence, self._first_look
                 elif await self._is_over(task_id, after):
                     return
+                elif not is_followed:
+                    is_followed = await self._follow(task_id)
                 elif not (await asyncio.wait([changed], timeout=min(pause, sent_at + HEARTBEAT - loop.time())))[0]:
                     pause = min(pause * 2, _LAST_LOOK)
+
+    async def _follow(self, task_id: UUID) -> bool:
+        """Have the task followed, and return True; if the store cannot now, the waits look by themselves."""
+        try:
+            await self._engine.follow(task_id)
+        except Unavailable as error:
+            _log.warning("task.not_followed", task_id=str(task_id), reason=error.detail)
+        return True
 
     async def _is_over(self, task_id: UUID, after: int) -> bool:
         """Tell whether no event follows `after`: the task is erased, or has ended and does not run again."""

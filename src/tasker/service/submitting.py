@@ -40,12 +40,14 @@ class Submitted(NamedTuple):
     """A task as it was accepted; `replayed` when an earlier request with the same idempotency key submitted it.
 
     Another task may answer for the submission (by `unique_key` or `cache`); `task` is then that one as it is now.
-    `sent` is the task that this request alone would create: it reveals nothing about other tasks.
+    `sent` is the task that this request alone would create: it reveals nothing about other tasks. `is_awaited`: whether
+    it was stored as an awaited task (Draft.is_awaited).
     """
 
     task: Task
     replayed: bool
     sent: Task
+    is_awaited: bool = False
 
 
 class Submissions:
@@ -86,16 +88,19 @@ class Submissions:
         type_name: str | None = None,
         idempotency_key: str | None = None,
         traceparent: str | None = None,
+        is_awaited: bool = False,
     ) -> Submitted:
         """Accept a submission; return when it is durable.
 
         type_name: the body is the params alone, of this type. traceparent: the trace that the task belongs to (W3C
-        Trace Context). Raises Malformed, Invalid (every fault of the body; the key belongs to another request),
-        Forbidden, Conflict (a request with the key is under way; an open task has its unique key), Exhausted (its type
-        costs, and today's budget is used up), Unavailable.
+        Trace Context). is_awaited: whether the caller waits for its end. Raises Malformed, Invalid (every fault of the
+        body; the key belongs to another request), Forbidden, Conflict (a request with the key is under way; an open
+        task has its unique key), Exhausted (its type costs, and today's budget is used up), Unavailable.
         """
         read = await self._reading.submission(caller.owner, body, type_name=type_name)
-        return await self._accept(caller, *read, idempotency_key=idempotency_key, traceparent=traceparent)
+        return await self._accept(
+            caller, *read, idempotency_key=idempotency_key, traceparent=traceparent, is_awaited=is_awaited
+        )
 
     async def validate(
         self, caller: Caller, body: bytes, *, type_name: str | None = None, task_id: UUID | None = None
@@ -182,6 +187,7 @@ class Submissions:
         idempotency_key: str | None,
         traceparent: str | None = None,
         schedule_id: UUID | None = None,
+        is_awaited: bool = False,
     ) -> Submitted:
         """Store a submission that was read. schedule_id: of the schedule that it comes from."""
         draft = draft_of(caller, task_type, submission, self._clock.now())
@@ -190,10 +196,11 @@ class Submissions:
         if schedule_id is not None:
             draft = structs.replace(draft, extra=structs.replace(draft.extra or Extra(), schedule_id=schedule_id))
         draft = traced(draft, traceparent)
+        if is_awaited:
+            draft = structs.replace(draft, is_awaited=True)
         task = as_accepted(draft)
         if idempotency_key is None:
-            receipt = await self._store(draft)
-            return Submitted(await self._answering(receipt, task), replayed=False, sent=task)
+            return await self._answer(await self._store(draft), draft, task)
         return await self._submit_once(draft, task, submission, idempotency_key)
 
     async def _submit_once(self, draft: Draft, task: Task, submission: Submission, client_key: str) -> Submitted:
@@ -224,13 +231,14 @@ class Submissions:
             await self._check_kept(receipt)
             known = _decode_task(receipt.reply) if receipt.reply else await self._as_it_is(receipt.task_id)
             return Submitted(known, replayed=True, sent=task)
-        return Submitted(await self._answering(receipt, task), replayed=False, sent=task)
+        return await self._answer(receipt, draft, task)
 
-    async def _answering(self, receipt: Receipt, task: Task) -> Task:
+    async def _answer(self, receipt: Receipt, draft: Draft, task: Task) -> Submitted:
         """Return the task that answers for a submission: its own, or the one that it has joined."""
+        is_stored = receipt.outcome == "stored"
         # Read the task: dependencies may keep it waiting, or have failed it at once.
-        is_known = receipt.outcome == "stored" and not task.depends_on
-        return task if is_known else await self._as_it_is(receipt.task_id)
+        found = task if is_stored and not task.depends_on else await self._as_it_is(receipt.task_id)
+        return Submitted(found, replayed=False, sent=task, is_awaited=draft.is_awaited and is_stored)
 
     async def _as_it_is(self, task_id: UUID) -> Task:
         task = await self._engine.find(task_id)

@@ -1,7 +1,7 @@
 """The dispatcher of a process: makes deliveries from the journal's events, and sends them to the receivers.
 
-One process at a time makes deliveries; any process may send them. Tasks never wait for this: the dispatcher reads what
-is stored, at its own pace, and its requests are limited per receiver and in total.
+The process that does the store's chores makes deliveries; any process may send them. Tasks never wait for this: the
+dispatcher reads what is stored, at its own pace, and its requests are limited per receiver and in total.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ STORED_AT_ONCE = 200
 """Approximate number of deliveries per commit: the embedded engine's statements run on the event loop."""
 _LOOK = 1.0
 """Seconds between looks at the store without a notification."""
+_LOOK_AT_OTHERS = 0.25
+"""The same for events of a shared store: other processes notify only of those that somebody waits for."""
+_LOOK_TO_HELP = 5.0
+"""Seconds between looks for due deliveries while another process dispatches: that one sends them, too."""
 _COLLECT = 0.02
 """Seconds between looks while events arrive, so that several are handled together."""
 _SKIP_EVERY = 5.0
@@ -71,26 +75,30 @@ class Dispatcher:
         self._saved: str | None = None
         self._read: str | None = None
         self._saved_at = self._skipped_at = float("-inf")
-        self._is_idle = True
+        self._is_idle: bool | None = None
+        """Whether there is no webhook; None while this process does not dispatch, and does not know."""
         self._slots = RequestSlots(has_owners)
         self._sending: set[asyncio.Task[None]] = set()
-        self._loops: list[asyncio.Task[None]] = []
+        self._delivering: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._stored = asyncio.Event()
 
     def start(self) -> None:
-        """Dispatch and deliver in the background until `close`."""
-        self._loops = [
-            asyncio.create_task(self._repeat(self.dispatch, PAGE, self._changed)),
-            asyncio.create_task(self._repeat(self.deliver, 1, self._stored)),
-        ]
+        """Deliver in the background until `close`."""
+        self._delivering = asyncio.create_task(self._repeat(self.deliver, 1, self._stored))
+
+    async def keep_dispatching(self) -> None:
+        """Make deliveries as events come, until cancelled."""
+        try:
+            await self._repeat(self.dispatch, PAGE, self._changed)
+        finally:
+            self._is_idle = None
 
     async def close(self) -> None:
         """Begin no more requests, and give those in flight a moment to end."""
-        for loop in self._loops:
-            loop.cancel()
-        if self._loops:
-            await asyncio.wait(self._loops)
+        if self._delivering is not None:
+            self._delivering.cancel()
+            await asyncio.wait([self._delivering])
         if self._sending:
             await asyncio.wait(self._sending, timeout=_FINISH_WITHIN)
         await self.settle(cancel=True)
@@ -228,7 +236,7 @@ class Dispatcher:
         )
 
     async def _repeat(self, once: Callable[[], Awaitable[int]], full: int, event: asyncio.Event) -> None:
-        """Call `once` again and again: at once after a full batch, else on the event, and every _LOOK seconds."""
+        """Call `once` again and again: at once after a full batch, else on the event, and now and then."""
         while True:
             done = 0
             try:
@@ -243,12 +251,18 @@ class Dispatcher:
                 await asyncio.sleep(_COLLECT)
 
     async def _rest(self, event: asyncio.Event) -> None:
-        if self._is_idle and event is self._changed:  # without webhooks no event matters
+        if event is self._changed and self._is_idle:  # without webhooks no event matters
             await asyncio.sleep(_LOOK)
             return
         try:
-            async with asyncio.timeout(_LOOK):
+            async with asyncio.timeout(self._pause(event)):
                 await event.wait()
         except TimeoutError:
             return
         event.clear()
+
+    def _pause(self, event: asyncio.Event) -> float:
+        """Return how long to wait for the event, in seconds."""
+        if event is self._changed:
+            return _LOOK_AT_OTHERS if self._engine.is_shared else _LOOK
+        return _LOOK_TO_HELP if self._is_idle is None else _LOOK

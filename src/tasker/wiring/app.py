@@ -172,11 +172,11 @@ async def open_app(settings: Settings, *, api: bool = True) -> AsyncIterator[App
         asgi = (build_app if api else build_probes)(service, settings, metrics, clock)
         app = App(settings=settings, registry=registry, engine=engine, service=service, worker=worker, asgi=asgi)
         stack.push_async_callback(app.drain)
-        chores = asyncio.create_task(run_all(engine, service, clock, random, api=api))
-        stack.push_async_callback(_cancel, chores)
-        await stack.enter_async_context(
+        dispatcher = await stack.enter_async_context(
             open_dispatcher(settings, engine, clock, metrics=metrics, has_owners=lambda: service.keys.are_used)
         )
+        running = run_all(engine, service, clock, random, api=api, dispatch=dispatcher.keep_dispatching)
+        stack.push_async_callback(_cancel, asyncio.create_task(running))
         if worker is not None:
             await service.types.publish()
             await worker.start()

@@ -121,8 +121,8 @@ def _make_executor(settings: Settings, registry: Registry) -> Executor:
 @contextlib.asynccontextmanager
 async def open_dispatcher(
     settings: Settings, engine: Engine, clock: Clock, *, metrics: Metrics, has_owners: Callable[[], bool]
-) -> AsyncIterator[None]:
-    """Notify the receivers of webhooks. has_owners: whether keys distinguish owners."""
+) -> AsyncIterator[Dispatcher]:
+    """Yield what notifies the receivers of webhooks, while it delivers. has_owners: whether keys distinguish owners."""
     sender = Sender(settings.url_rules, clock, agent=f"Tasker/{release()}")
     dispatcher = Dispatcher(
         engine,
@@ -137,7 +137,7 @@ async def open_dispatcher(
     unwatch = engine.watch(dispatcher.on_changes)
     dispatcher.start()
     try:
-        yield
+        yield dispatcher
     finally:
         await dispatcher.close()
         unwatch()

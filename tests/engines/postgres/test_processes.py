@@ -39,7 +39,7 @@ async def test_a_task_submitted_here_wakes_a_worker_there(driver: Driver, anothe
 async def test_ends_and_cancels_are_heard_in_every_process(driver: Driver, another: MakeEngine, clock) -> None:
     there = Driver(await another(), clock, worker="there")
     here_hears, there_hears = Changes(driver.engine), Changes(there.engine)
-    done, stopped = await driver.submit(), await driver.submit()
+    done, stopped = await driver.submit(make_draft(is_awaited=True)), await driver.submit()
     claims = {claim.task_id: claim for claim in await there.claim(2)}
     await driver.engine.cancel(stopped)
     await there_hears.until(Change(stopped, Status.RUNNING, cancel_requested=True))
@@ -52,7 +52,7 @@ async def test_many_ends_at_once_are_all_notified(driver: Driver, another: MakeE
     """More than one notification can hold."""
     there = Driver(await another(), clock, worker="there")
     hears = Changes(there.engine)
-    await driver.engine.submit([make_draft(clock.now()) for _ in range(700)])
+    await driver.engine.submit([make_draft(clock.now(), is_awaited=True) for _ in range(700)])
     claims = await driver.claim(700)
     assert len(claims) == 700
     await asyncio.gather(*(driver.finish(claim, Succeeded(b"6")) for claim in claims))
@@ -70,7 +70,7 @@ async def test_a_reconnected_listener_reports_that_changes_may_be_lost(
         while hears.batches.count(()) < 2:  # at the break, and when it listens again
             hears._news.clear()
             await hears._news.wait()
-    task_id = await driver.submit()
+    task_id = await driver.submit(make_draft(is_awaited=True))
     await driver.finish(await driver.claim_one(), Succeeded(b"6"))
     await hears.until(Change(task_id, Status.COMPLETED))
 

@@ -65,6 +65,7 @@ class _Held(NamedTuple):
     owner: str
     type: str
     usage: bytes
+    awaited: bool
     head: Head
 
 
@@ -142,6 +143,7 @@ class Attempts:
                 owner=row["owner"],
                 type=row["type"],
                 usage=row["usage"],
+                awaited=row["awaited"],
                 head=head_of(row),
             )
             for row in rows
@@ -169,6 +171,8 @@ class Attempts:
                 tally.use((row.owner, row.type), row.usage, report.usage)
             if update.change is None:
                 tx.changes.append(Change(update.lease.task_id, Status.RUNNING, spoke=True))
+                if not row.awaited:
+                    tx.unawaited.add(update.lease.task_id)
         await insert_events(tx, self._queries, entries)
         if states:
             await tx.execute(self._queries["set_progress"], *_columns(states))
@@ -224,9 +228,10 @@ class Attempts:
         tx.freed += [(row["queue"], row["owner"], row["concurrency_key"]) for row in rows]
         tx.journal += [ended(lease.task_id, change.status, lease.attempt) for lease, change in stored.items()]
         tx.changes += [Change(lease.task_id, change.status) for lease, change in stored.items()]
-        awaited = {row["task_id"] for row in rows if row["has_dependants"]}
-        if awaited:
-            others = [(lease.task_id, change) for lease, change in stored.items() if lease.task_id in awaited]
+        tx.unawaited.update([row["task_id"] for row in rows if not row["awaited"]])
+        with_dependants = {row["task_id"] for row in rows if row["has_dependants"]}
+        if with_dependants:
+            others = [(lease.task_id, change) for lease, change in stored.items() if lease.task_id in with_dependants]
             await self._ties.settle_dependants(
                 tx, [End(task_id, change.status, change.error) for task_id, change in others]
             )

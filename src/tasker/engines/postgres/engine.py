@@ -19,7 +19,7 @@ from tasker.engines.postgres.claim import Claims, Starts
 from tasker.engines.postgres.clock import DatabaseClock
 from tasker.engines.postgres.clock_steps import DatabaseSteps
 from tasker.engines.postgres.commits import Batches
-from tasker.engines.postgres.connections import Connections, OnAcquire
+from tasker.engines.postgres.connections import CONFLICTS, Connections, OnAcquire
 from tasker.engines.postgres.control import PostgresControl, TaskChanges
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.limits import Limits
@@ -34,6 +34,7 @@ from tasker.engines.postgres.storage import bring_up_to_date
 from tasker.engines.postgres.stores.archive import PostgresArchive
 from tasker.engines.postgres.stores.journal import PostgresJournal
 from tasker.engines.postgres.stores.keys import PostgresKeys
+from tasker.engines.postgres.stores.lead import PostgresLead
 from tasker.engines.postgres.stores.queues import PostgresQueues
 from tasker.engines.postgres.stores.schedules import PostgresSchedules
 from tasker.engines.postgres.stores.webhooks import PostgresWebhooks
@@ -182,6 +183,7 @@ class PostgresEngine:
         self.workers: protocol.WorkerStore = PostgresWorkers(
             connections, named, texts.schema, self._listener, self._waiters
         )
+        self.lead: protocol.Lead = PostgresLead(connections, named)
 
     async def start(self) -> None:
         """Listen to other processes, and look at the database's clock. Raises ConfigError."""
@@ -225,6 +227,10 @@ class PostgresEngine:
         return await self._connections.read(
             lambda connection: self._reads.find_events(connection, task_id, after, limit)
         )
+
+    async def follow(self, task_id: UUID) -> None:
+        with contextlib.suppress(*CONFLICTS):  # its row stays locked: whoever waits for it looks now and then anyway
+            await self._connections.read(lambda connection: connection.execute(self._queries["follow_task"], task_id))
 
     async def cancel(self, task_id: UUID) -> model.Task:
         return await self._connections.transact(lambda tx: self._changes.cancel(tx, task_id))
@@ -282,8 +288,11 @@ class PostgresEngine:
         done = await self._connections.transact(lambda tx: self._retention.prune(tx, self._steps.erase_until, limit))
         return done or await self.journal.prune(limit=limit)
 
-    async def sweep(self, *, limit: int) -> int:
+    async def follow_clock(self) -> None:
         await self.clock.set(self._connections)
+        await self._steps.look()
+
+    async def sweep(self, *, limit: int) -> int:
         await self._steps.look()
 
         async def work(tx: Transaction) -> int:

@@ -149,6 +149,7 @@ def _rare_options(draft: Draft) -> str | None:
         "weight": None if draft.weight == 1 else draft.weight,
         "cache_key": draft.cache_key,
         "extra": None if draft.extra is None else encode(draft.extra).decode(),
+        "awaited": draft.is_awaited or draft.webhook is not None or None,
     }
     given = {name: value for name, value in options.items() if value is not None}
     return encode(given).decode() if given else None

@@ -63,6 +63,7 @@ class Transaction:
         "route",
         "sender",
         "told",
+        "unawaited",
         "unsettled",
     )
 
@@ -83,6 +84,8 @@ class Transaction:
         """Entries for the journal."""
         self.changes: list[Change] = []
         """What listeners are notified of."""
+        self.unawaited: set[UUID] = set()
+        """Tasks that nobody in another process waits for: of their changes only listeners here are notified."""
         self.partitions: Counter[str] = Counter()
         """The numbers of tasks that were added, by partition: workers who wait for them are woken."""
         self.route = route
@@ -129,5 +132,6 @@ class Transaction:
         rows = ", ".join(f"(now(), decode('{row.hex()}', 'hex'))" for row in packed_rows(self.journal))
         entries = f"INSERT INTO {self.journal_table} (noted_at, notes) VALUES {rows};" if rows else ""  # noqa: S608
         self.told = self.route(self.partitions) if self.partitions else Told()
-        news = statements(self.sender, self.told.everybody, self.changes)
+        awaited = [one for one in self.changes if one.task_id not in self.unawaited] if self.unawaited else self.changes
+        news = statements(self.sender, self.told.everybody, awaited)
         return "".join([*news, for_workers(self.sender, self.told.channels), entries])

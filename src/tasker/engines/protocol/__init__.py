@@ -20,6 +20,7 @@ from tasker.engines.protocol.control import Control
 from tasker.engines.protocol.engine import ClaimRequest, Engine, Heartbeat, Listener
 from tasker.engines.protocol.journal import JournalStore
 from tasker.engines.protocol.keys import KeyStore
+from tasker.engines.protocol.lead import Lead
 from tasker.engines.protocol.queues import QueueStore
 from tasker.engines.protocol.schedules import ScheduleStore
 from tasker.engines.protocol.secrets import SecretStore
@@ -37,6 +38,7 @@ __all__ = [
     "Heartbeat",
     "JournalStore",
     "KeyStore",
+    "Lead",
     "Listener",
     "QueueStore",
     "ScheduleStore",

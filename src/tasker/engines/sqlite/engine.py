@@ -38,6 +38,7 @@ from tasker.engines.sqlite.storage import OpenDatabase, check_space, connect, op
 from tasker.engines.sqlite.stores.archive import SqliteArchive
 from tasker.engines.sqlite.stores.journal import SqliteJournal
 from tasker.engines.sqlite.stores.keys import SqliteKeys
+from tasker.engines.sqlite.stores.lead import SqliteLead
 from tasker.engines.sqlite.stores.queues import SqliteQueues
 from tasker.engines.sqlite.stores.schedules import SqliteSchedules
 from tasker.engines.sqlite.stores.webhooks import SqliteWebhooks
@@ -137,6 +138,7 @@ class SqliteEngine:
         self.webhooks: protocol.WebhookStore = SqliteWebhooks(database, self._follow_clock)
         self.control: protocol.Control = SqliteControl(clock, read, write, self._erase, bounds)
         self.queues: protocol.QueueStore = SqliteQueues(read, write, self._partitions, clock)
+        self.lead: protocol.Lead = SqliteLead()
         self._listeners = Listeners()
         self._timer: asyncio.TimerHandle | None = None
         self._moving = False
@@ -233,6 +235,9 @@ class SqliteEngine:
             stored.is_stored = await self._end(lease, change, report)
         return stored.is_stored
 
+    async def follow(self, task_id: UUID) -> None:
+        """Do nothing: listeners hear of everything."""
+
     async def cancel(self, task_id: UUID) -> model.Task:
         return await self._commits.run(functools.partial(control.cancel, task_id=task_id))
 
@@ -267,6 +272,9 @@ class SqliteEngine:
         if self._partitions.limits.has_parked:
             found += await self._commits.run(lambda tx: self._partitions.unpark_many(tx.connection, tx.now, limit))
         return found
+
+    async def follow_clock(self) -> None:
+        """Do nothing: the store's clock is the machine's, and commits notice when it is set."""
 
     async def stats(
         self, owner: str | None = None, *, queues: Collection[str] | None = None

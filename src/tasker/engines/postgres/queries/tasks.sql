@@ -17,12 +17,13 @@ RETURNING key;
 -- A task that exists already was stored by an earlier try of ours whose answer was lost.
 INSERT INTO {schema}.task (task_id, type, queue, status, reason, priority, created_at, run_at, due_at, lined,
                            max_attempts, policy, metadata, params, tags, owner, retention, deadline, unique_key,
-                           concurrency_key, weight, cache_key, extra)
+                           concurrency_key, weight, cache_key, extra, awaited)
 SELECT task_id, type, queue, 'pending', CASE WHEN run_at > now() THEN 'scheduled' ELSE 'queued' END, priority,
        created_at, run_at, coalesce(run_at, now()), coalesce(run_at <= now(), true), max_attempts, policy, metadata,
        params, CASE WHEN tags IS NULL THEN '{}' ELSE array(SELECT jsonb_array_elements_text(tags::jsonb)) END,
        owner, retention, (rare ->> 'deadline')::timestamptz, rare ->> 'unique_key', rare ->> 'concurrency_key',
-       (rare ->> 'weight')::int, decode(rare ->> 'cache_key', 'base64'), convert_to(rare ->> 'extra', 'UTF8')
+       (rare ->> 'weight')::int, decode(rare ->> 'cache_key', 'base64'), convert_to(rare ->> 'extra', 'UTF8'),
+       coalesce((rare ->> 'awaited')::boolean, false)
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int[], $5::timestamptz[], $6::timestamptz[], $7::int[],
             $8::bytea[], $9::bytea[], $10::bytea[], $11::text[], $12::text[], $13::interval[], $14::jsonb[])
     WITH ORDINALITY AS draft (task_id, type, queue, priority, created_at, run_at, max_attempts, policy, metadata,
@@ -91,7 +92,8 @@ RETURNING task.task_id, task.attempt, task.job_id, task.cancel_requested_at IS N
 
 -- name: lock_running
 SELECT task.seq, task.task_id, task.job_id, task.queue, task.concurrency_key,
-       task.cancel_requested_at IS NOT NULL AS cancelled, task.type, task.owner, task.usage, {head}
+       task.cancel_requested_at IS NOT NULL AS cancelled, task.type, task.owner, task.usage,
+       task.awaited, {head}
 FROM {schema}.task JOIN unnest($1::uuid[], $2::int[]) AS lease (task_id, attempt)
     ON task.task_id = lease.task_id AND task.attempt = lease.attempt
 WHERE task.status = 'running' ORDER BY task.seq FOR NO KEY UPDATE OF task;
@@ -107,7 +109,7 @@ WITH stored AS (
         AS ended (task_id, attempt, status, ending, tries, crashes, result, error, peak_memory)
     WHERE task.task_id = ended.task_id AND task.attempt = ended.attempt AND task.status = 'running'
     RETURNING task.task_id, task.job_id, task.type, task.owner, task.status, task.started_at, task.ending,
-        task.has_dependants, task.queue, task.concurrency_key
+        task.has_dependants, task.queue, task.concurrency_key, task.awaited
 ), counted AS (
     INSERT INTO {schema}.usage_by_day AS kept
         (day, owner, type, writer, attempts, completed, failed, cancelled, run_time)
@@ -120,7 +122,7 @@ WITH stored AS (
         completed = kept.completed + excluded.completed, failed = kept.failed + excluded.failed,
         cancelled = kept.cancelled + excluded.cancelled, run_time = kept.run_time + excluded.run_time
 )
-SELECT task_id, job_id, has_dependants, queue, owner, concurrency_key FROM stored;
+SELECT task_id, job_id, has_dependants, queue, owner, concurrency_key, awaited FROM stored;
 
 -- name: keep_attempts
 INSERT INTO {schema}.attempt (task_seq, attempt, worker, started_at, finished_at, ending, error, peak_memory)
@@ -161,6 +163,11 @@ WHERE task.seq = report.seq;
 
 -- name: task_by_id
 SELECT {task} FROM {schema}.task WHERE task_id = $1 AND (expires_at IS NULL OR expires_at > now());
+
+-- name: follow_task
+-- It waits for a transaction that is ending the task, so that a look at the task after it finds the end; an end that
+-- comes later finds the mark.
+UPDATE {schema}.task SET awaited = true WHERE task_id = $1 AND NOT awaited AND status IN ('pending', 'running');
 
 -- name: tasks_by_seq
 SELECT {task} FROM {schema}.task WHERE seq = ANY($1::bigint[]) ORDER BY seq DESC;

@@ -8,7 +8,7 @@ from tasker.engines.postgres.tables import PostgresRows
 from tasker.engines.shared.stores.webhooks import Webhooks
 from tasker.model.webhooks import DispatchPosition
 
-_HELD_FOR = timedelta(seconds=10)
+_HELD_FOR = timedelta(seconds=4)
 """How long the dispatching process excludes others after its last sign of life."""
 
 

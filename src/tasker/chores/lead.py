@@ -1,0 +1,61 @@
+"""Run the chores of the store in one of its processes: the one that has the lead."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from tasker.engines.protocol import Lead
+from tasker.errors import Unavailable
+
+_HOLD_EVERY = 1.0
+"""Seconds between signs of life of the leader, and between looks of the others whether the lead is free."""
+_GIVE_UP_WITHIN = 1.0
+"""Time limit in seconds of giving up the lead at the end; without it the others wait until it has expired."""
+
+_log = structlog.get_logger(__name__)
+
+
+async def run_with_lead(lead: Lead, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run `work`, which never returns, whenever this process has the lead; at the cancellation give the lead up."""
+    running: asyncio.Task[None] | None = None
+    try:
+        while True:
+            has_lead = await _hold(lead)
+            if has_lead and running is None:
+                running = asyncio.create_task(work())
+            elif not has_lead and running is not None:
+                await _end(running)
+                running = None
+            await asyncio.sleep(_HOLD_EVERY)
+    finally:
+        if running is not None:
+            await _end(running)
+            await _give_up(lead)
+
+
+async def _hold(lead: Lead) -> bool:
+    """Return whether this process has the lead; after an unexpected fault it has: rather two leaders than none."""
+    try:
+        return await lead.hold()
+    except Unavailable as error:
+        _log.warning("chore.failed", chore="lead", reason=error.detail)
+        return False
+    except Exception:  # a bug, or a role without rights on the table
+        _log.exception("chore.failed", chore="lead")
+        return True
+
+
+async def _give_up(lead: Lead) -> None:
+    with contextlib.suppress(Unavailable, TimeoutError):
+        async with asyncio.timeout(_GIVE_UP_WITHIN):
+            await lead.give_up()
+
+
+async def _end(running: asyncio.Task[None]) -> None:
+    running.cancel()
+    await asyncio.wait([running])

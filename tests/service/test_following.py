@@ -1,0 +1,91 @@
+"""Waits on a store that other processes share: they have their task followed, and do without where that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from structlog.testing import capture_logs
+
+from tasker.engines.sqlite import SqliteEngine
+from tasker.errors import Unavailable
+from tasker.model import Status
+from tasker.model.keys import ANYBODY
+from tasker.rules.lifecycle import Succeeded
+from tasker.service import Service
+from tasker.service.following import Following
+from tasker.service.hub import Hub
+from tasker.testing import Driver, make_draft
+
+HOUR = timedelta(hours=1)
+
+
+class Shared:
+    """An engine that says that other processes share its store; `fault` is raised when a task is to be followed."""
+
+    is_shared = True
+
+    def __init__(self, engine: SqliteEngine) -> None:
+        self._engine = engine
+        self.fault: Exception | None = None
+        self.followed: list[UUID] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._engine, name)
+
+    async def follow(self, task_id: UUID) -> None:
+        self.followed.append(task_id)
+        if self.fault is not None:
+            raise self.fault
+
+
+@pytest.fixture
+def shared(engine: SqliteEngine) -> Shared:
+    return Shared(engine)
+
+
+@pytest.fixture
+def following(shared: Shared, service: Service, hub: Hub) -> Following:
+    return Following(shared, service.tasks, hub)  # type: ignore[arg-type]
+
+
+async def test_a_store_that_cannot_follow_a_task_ends_no_wait(
+    following: Following, shared: Shared, driver: Driver, hub: Hub
+) -> None:
+    shared.fault = Unavailable("it is read-only now")
+    task_id = await driver.submit(make_draft())
+    with capture_logs() as logs:
+        waiting = asyncio.create_task(following.wait(ANYBODY, task_id, HOUR))
+        async with asyncio.timeout(5):
+            while not logs:
+                await asyncio.sleep(0.001)
+        await driver.finish(await driver.claim_one(), Succeeded(b"6"))
+        async with asyncio.timeout(5):
+            assert (await waiting).status is Status.COMPLETED
+    assert [entry["event"] for entry in logs] == ["task.not_followed"]
+
+
+async def test_what_has_ended_is_not_followed(following: Following, shared: Shared, driver: Driver) -> None:
+    task_id = await driver.submit(make_draft())
+    await driver.finish(await driver.claim_one(), Succeeded(b"6"))
+    assert (await following.wait(ANYBODY, task_id, HOUR)).status is Status.COMPLETED
+    assert [events async for events in following.follow(ANYBODY, task_id)]
+    assert shared.followed == []
+
+
+async def test_a_store_of_one_process_is_asked_for_nothing(
+    shared: Shared, service: Service, hub: Hub, driver: Driver
+) -> None:
+    shared.is_shared = False
+    following = Following(shared, service.tasks, hub)  # type: ignore[arg-type]
+    task_id = await driver.submit(make_draft())
+    waiting = asyncio.create_task(following.wait(ANYBODY, task_id, HOUR))
+    async with asyncio.timeout(5):
+        while not hub.waiting:
+            await asyncio.sleep(0.001)
+    await driver.finish(await driver.claim_one(), Succeeded(b"6"))
+    async with asyncio.timeout(5):
+        await waiting
+    assert shared.followed == []
