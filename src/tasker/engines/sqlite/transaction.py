@@ -26,8 +26,8 @@ class Transaction:
     execute: the connection's own method.
     now: the wall clock when the work began, in microseconds: all of the work has this time.
     partitions: outlives the transaction. The engine undoes its changes after a rollback.
-    journal: packed references for the journal; tally: sums of usage; new_from: the lowest seq of its new tasks. `finish`
-    writes what they need.
+    journal: packed references for the journal; tally: sums of usage; new_from: the lowest seq of its new tasks.
+    `finish` writes what they need.
     changes: reported to listeners once the transaction is durable.
     """
 
