@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -16,6 +17,7 @@ from tests.postgres import Cluster, database_of
 
 from tasker.engines.postgres import PostgresEngine, migrate, open_postgres
 from tasker.engines.postgres.connections import session_settings
+from tasker.engines.postgres.sql import queries
 from tasker.engines.protocol import ClaimRequest
 from tasker.errors import ConfigError, Unavailable
 from tasker.model import Claim, Status
@@ -92,6 +94,14 @@ async def test_the_lock_on_the_name_of_a_worker_is_seen_by_others(another: Open)
     assert await other._connections.look(lambda connection: connection.fetchval(query)) == 1
 
 
+def test_no_statement_needs_a_session() -> None:
+    """But those of the listening connection and of migrations, which are not among the named ones."""
+    needs = re.compile(r"pg_(try_)?advisory_(un)?lock|\bTEMP(ORARY)?\b|\bWITH HOLD\b|\bLISTEN\b|(\A|;\s*)SET (?!LOCAL)")
+    assert needs.search("SELECT pg_advisory_lock(1)")
+    assert not needs.search("SELECT pg_advisory_xact_lock(1)")
+    assert [name for name, text in queries("tasker").items() if needs.search(text)] == []
+
+
 async def test_each_transaction_and_read_has_the_settings_of_a_session(another: Open) -> None:
     """And leaves none behind in the pooler's sessions, which belong to others next."""
     engine = await another()
@@ -115,6 +125,25 @@ async def test_a_read_that_fails_gives_its_session_back(another: Open) -> None:
             await engine._connections.look(lambda connection: connection.fetch("SELECT FROM no_such_table"))
     async with asyncio.timeout(5):
         await asyncio.gather(*(engine.stats() for _ in range(10)))
+
+
+async def test_statements_that_a_migration_has_changed_are_prepared_no_more(another: Open) -> None:
+    """A pooler that carries prepared statements goes on using the older ones in its sessions."""
+    engine = await another()
+    pool = engine._connections._pool
+    pool.set_connect_args(pool._connect_args[0], **engine._connections._options | {"statement_cache_size": 100})
+    tried: list[object] = []
+
+    async def once_outdated(connection: Any) -> int:
+        tried.append(connection)
+        if len(tried) % 2:
+            raise asyncpg.InvalidCachedStatementError("cached plan must not change result type")
+        return int(await connection.fetchval("SELECT 6"))
+
+    assert await engine._connections.look(once_outdated) == 6
+    assert pool._connect_kwargs["statement_cache_size"] == 0
+    assert await engine._connections.transact(once_outdated) == 6
+    assert len(tried) == 4
 
 
 async def test_a_pooler_that_dies_and_comes_back_loses_nothing(another: Open, pooler: Pooler) -> None:

@@ -75,6 +75,7 @@ _log = structlog.get_logger(__name__)
 
 _OF_CONNECTIONS = ("application_name", "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
 """Settings that no transaction can have for itself."""
+_UNPREPARED = {"statement_cache_size": 0}
 
 
 def session_settings(more: Mapping[str, str]) -> dict[str, str]:
@@ -167,48 +168,54 @@ class Connections:
         self._reading = asyncio.Semaphore(max(1, size - _NOT_FOR_READS))
         self._class = knowing_connection()
         self._pool: Any = None
+        self._options: dict[str, Any] = {}
+        """Those of the pool's connections."""
         self._filling: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Connect. Raises ConfigError when the database cannot be reached or refuses us."""
         try:
-            options = await self._options()
+            self._options = await self._find_options()
             self._pool = await asyncpg.create_pool(
                 self.url,
                 min_size=1,
                 max_size=self.size,
                 max_inactive_connection_lifetime=0,  # a new one costs more than a burst of tasks on an open one
-                timeout=ANSWER_WITHIN,
-                command_timeout=ANSWER_WITHIN,
                 connection_class=self._class,
                 init=prepare,
                 setup=self._on_acquire,
                 reset=_leave_as_it_is,
-                **options,
+                **self._options,
             )
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
             raise cannot_connect(error) from error
         self._filling = asyncio.create_task(self._fill())
 
-    async def _options(self) -> dict[str, Any]:
+    async def _find_options(self) -> dict[str, Any]:
         """Return the options of the pool's connections. Raises ConfigError if the two URLs do not belong together.
 
         Behind a pooler each transaction brings its settings along; statements stay prepared only if it carries them.
         """
+        options = {"timeout": ANSWER_WITHIN, "command_timeout": ANSWER_WITHIN, "server_settings": self.settings}
         if self._listen_url == self.url:
-            return {"server_settings": self.settings}
+            return options
         listening = await self.connect()
         try:
             async with plain_connection(self.url, ANSWER_WITHIN) as connection:
                 await check_same_database(connection, listening)
                 if await is_direct(connection):
-                    return {"server_settings": self.settings}
-                carried = {} if await carries_statements(connection) else {"statement_cache_size": 0}
+                    return options
+                carried = {} if await carries_statements(connection) else _UNPREPARED
         finally:
             await listening.close()
         local = {name: value for name, value in self.settings.items() if name not in _OF_CONNECTIONS}
         self._local = "".join(f"SET LOCAL {name} = '{value}';" for name, value in local.items())
-        return {"server_settings": {"application_name": self.settings["application_name"]}, **carried}
+        return options | {"server_settings": {"application_name": self.settings["application_name"]}} | carried
+
+    async def _stop_preparing(self) -> None:
+        """Prepare no more statements: a migration has changed what some return, and a pooler keeps the older ones."""
+        self._pool.set_connect_args(self.url, **self._options | _UNPREPARED)
+        await self._pool.expire_connections()
 
     async def _fill(self) -> None:
         """Open all connections, so that no burst has to wait for them."""
@@ -300,6 +307,10 @@ class Connections:
                 self.contact.broken()
                 if final or isinstance(error, TimeoutError):
                     raise self._away(error) from error
+            except asyncpg.InvalidCachedStatementError:
+                if final or not self._local:
+                    raise
+                await self._stop_preparing()
             except REFUSED as error:
                 raise self._away(error) from error
         raise AssertionError
@@ -330,6 +341,8 @@ class Connections:
                     result = await self._transact_once(work, tx)
             except CONFLICTS as error:
                 fault: Exception = error
+                if self._local and isinstance(error, asyncpg.InvalidCachedStatementError):
+                    await self._stop_preparing()
             except LOST as error:
                 self.contact.broken()
                 fault, is_retry = error, is_retry or tx.is_commit_sent
