@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.internal.conjecture import providers
 
@@ -30,6 +31,14 @@ settings.load_profile("repeatable")
 _NO_CONSTANTS = providers._local_constants
 _constants_of_modules = providers._get_local_constants
 providers._get_local_constants = lambda: _NO_CONSTANTS if settings.default.derandomize else _constants_of_modules()
+
+# structlog's default shows tracebacks with colours and variables, which takes up to half a second for each.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 SAMPLE_TASKS = Path(__file__).with_name("sample_tasks.py")
 

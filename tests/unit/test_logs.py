@@ -28,14 +28,14 @@ NASTY = "a\r\n2026 ERROR forged\x1b[2J\x9b31m\u2028\u202e\x00"
 def untouched_logging() -> Iterator[None]:
     """Restore what `configure_logs` changes in this process."""
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, before = root.handlers[:], root.level, structlog.get_config()
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         yield
         logging.captureWarnings(False)
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
+    structlog.configure(**before)
     structlog.contextvars.clear_contextvars()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import tasker
@@ -11,12 +11,15 @@ import tasker
 SOURCE = Path(tasker.__file__).parent
 
 
-def calls() -> Iterator[tuple[str, ast.Call]]:
-    """Yield every call in the source by the file that it stands in."""
-    for path in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call):
-                yield str(path.relative_to(SOURCE)), node
+@cache
+def calls() -> list[tuple[str, ast.Call]]:
+    """Return every call in the source by the file that it stands in."""
+    return [
+        (str(path.relative_to(SOURCE)), node)
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+    ]
 
 
 def callers(name: str) -> set[str]:
