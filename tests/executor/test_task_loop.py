@@ -438,3 +438,23 @@ async def test_hard_work_in_a_child_is_not_slowed_down_by_audit_hooks() -> None:
     source = "sys.addaudithook"
     modules = Path(attribution.__file__).parent.rglob("*.py")
     assert [module.name for module in modules if source in module.read_text()] == []
+
+
+async def test_attempts_that_begin_together_wake_their_loop_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[asyncio.AbstractEventLoop] = []
+    wake = Mailbox._wake
+
+    def count(mailbox: Mailbox) -> None:
+        woken.append(mailbox._loop)
+        wake(mailbox)
+
+    async def say() -> str:
+        return "done"
+
+    rig.registry.add(say)
+    monkeypatch.setattr(Mailbox, "_wake", count)
+    for _ in range(2):
+        woken.clear()
+        running = [rig.start("say") for _ in range(10)]
+        assert [await one.outcome() for one in running] == [Succeeded(b'"done"')] * 10
+        assert len([loop for loop in woken if loop is not asyncio.get_running_loop()]) == 1

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from typing import Protocol
+from uuid import UUID
 
 from structlog.typing import EventDict, WrappedLogger
 
-from tasker.model import Claim
 
-ATTEMPT: ContextVar[Claim] = ContextVar("tasker_logged_attempt")
+class LoggedAttempt(Protocol):
+    """What the log says of an attempt; a Claim is one."""
+
+    @property
+    def task_id(self) -> UUID: ...
+
+    @property
+    def attempt(self) -> int: ...
+
+    @property
+    def type(self) -> str: ...
+
+
+ATTEMPT: ContextVar[LoggedAttempt] = ContextVar("tasker_logged_attempt")
 """Set in the context of each attempt on a loop; its tasks, callbacks and to_thread() calls inherit it.
 
 One variable for all: to bind each value with `structlog.contextvars` costs several times as much.
@@ -17,7 +31,7 @@ One variable for all: to bind each value with `structlog.contextvars` costs seve
 
 def add_attempt(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Add task_id, attempt and type of the attempt to an event; the event's own values win."""
-    claim = ATTEMPT.get(None)
-    if claim is None:
+    one = ATTEMPT.get(None)
+    if one is None:
         return event
-    return {"task_id": str(claim.task_id), "attempt": claim.attempt, "type": claim.type, **event}
+    return {"task_id": str(one.task_id), "attempt": one.attempt, "type": one.type, **event}
