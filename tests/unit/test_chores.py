@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from tasker.chores import lead
 from tasker.chores.lead import run_with_lead
@@ -45,7 +46,9 @@ class Scripted:
     def __init__(self) -> None:
         self.answer: bool | Exception = False
         self.asked = self.given_up = self.begun = self.ended = 0
-        self.is_stuck = False
+        self.is_stuck = self.has_fault = False
+        self.fault: BaseException | None = None
+        self.fault_of_giving_up: Exception | None = None
 
     async def hold(self) -> bool:
         self.asked += 1
@@ -55,11 +58,17 @@ class Scripted:
 
     async def give_up(self) -> None:
         self.given_up += 1
+        if self.fault_of_giving_up is not None:
+            raise self.fault_of_giving_up
         if self.is_stuck:
             await asyncio.Event().wait()
 
     async def work(self) -> None:
         self.begun += 1
+        if self.has_fault:
+            if self.fault is not None:
+                raise self.fault
+            return
         try:
             await asyncio.Event().wait()
         finally:
@@ -99,6 +108,28 @@ async def test_the_work_is_done_while_the_process_has_the_lead(scripted: Scripte
 
 async def test_after_a_fault_all_lead_rather_than_none(scripted: Scripted, leading: asyncio.Task[None]) -> None:
     assert await scripted.answers(PermissionError("no right on the table")) == (1, 0)
+
+
+@pytest.mark.parametrize("fault", [ValueError("a bug"), asyncio.CancelledError(), None])
+async def test_work_that_ends_is_begun_again(
+    scripted: Scripted, leading: asyncio.Task[None], fault: BaseException | None
+) -> None:
+    """Its process goes on to hold the lead, so no other process would do the work."""
+    scripted.fault = fault
+    scripted.has_fault = True
+    with capture_logs() as logs:
+        begun, _ = await scripted.answers(True)
+    assert begun > 1
+    assert not leading.done()
+    assert {entry["event"] for entry in logs} == {"chore.failed"}
+
+
+async def test_a_fault_of_giving_up_is_no_fault_of_the_end(scripted: Scripted, leading: asyncio.Task[None]) -> None:
+    scripted.fault_of_giving_up = PermissionError("no right on the table")
+    await scripted.answers(True)
+    leading.cancel()
+    await asyncio.wait([leading])
+    assert leading.cancelled()
 
 
 async def test_a_leader_that_ends_gives_the_lead_up_after_its_work_has_ended(

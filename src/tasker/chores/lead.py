@@ -21,11 +21,17 @@ _log = structlog.get_logger(__name__)
 
 
 async def run_with_lead(lead: Lead, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run `work`, which never returns, whenever this process has the lead; at the cancellation give the lead up."""
+    """Run `work`, which never returns, whenever this process has the lead; at the cancellation give the lead up.
+
+    Work that a bug has ended is begun again: while this process holds the lead, no other does it.
+    """
     running: asyncio.Task[None] | None = None
     try:
         while True:
             has_lead = await _hold(lead)
+            if running is not None and running.done():
+                _log.error("chore.failed", chore="lead", exc_info=_error_of(running))
+                running = None
             if has_lead and running is None:
                 running = asyncio.create_task(work())
             elif not has_lead and running is not None:
@@ -51,9 +57,13 @@ async def _hold(lead: Lead) -> bool:
 
 
 async def _give_up(lead: Lead) -> None:
-    with contextlib.suppress(Unavailable, TimeoutError):
+    with contextlib.suppress(Exception):  # whatever it is, the lead expires soon
         async with asyncio.timeout(_GIVE_UP_WITHIN):
             await lead.give_up()
+
+
+def _error_of(ended: asyncio.Task[None]) -> BaseException | None:
+    return None if ended.cancelled() else ended.exception()
 
 
 async def _end(running: asyncio.Task[None]) -> None:
