@@ -11,12 +11,14 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 from tests.engines.postgres.conftest import MakeEngine
 
 from tasker.engines.postgres import PostgresEngine, pacing, waiters
 from tasker.engines.postgres.stores import workers as worker_rows
 from tasker.engines.postgres.transaction import Told
 from tasker.engines.protocol import ClaimRequest
+from tasker.errors import Unavailable
 from tasker.model import Claim, RetryPolicy, WorkerInfo
 from tasker.model.queues import QueueChange
 from tasker.rules.lifecycle import Failed, problem
@@ -471,3 +473,21 @@ async def test_a_claim_that_took_all_there_was_looks_again_only_when_it_hears_so
     assert looks == 0
     await a.takes(await driver.submit())
     assert looks == 1
+
+
+@pytest.mark.parametrize("fault", [Unavailable("away"), ValueError("a bug")])
+async def test_a_look_that_fails_is_repeated_later_and_not_at_once(
+    engine: PostgresEngine, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    async def fail(_: object) -> None:
+        raise fault
+
+    wakeups, now = engine._wakeups, asyncio.get_running_loop().time()
+    monkeypatch.setattr(engine._connections, "look", fail)
+    wakeups._watch.add("default/sum", (), now)
+    with capture_logs() as logs:
+        await wakeups._survive(wakeups._check(["default/sum"]))
+    assert [entry["event"] for entry in logs] == ["store.not_told"]
+    next_at = wakeups._watch.next_at()
+    assert next_at is not None
+    assert next_at >= now + pacing.LONGEST_PAUSE
