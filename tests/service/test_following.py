@@ -30,15 +30,17 @@ class Shared:
     def __init__(self, engine: SqliteEngine) -> None:
         self._engine = engine
         self.fault: Exception | None = None
+        self.is_locked = False
         self.followed: list[UUID] = []
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._engine, name)
 
-    async def follow(self, task_id: UUID) -> None:
+    async def follow(self, task_id: UUID) -> bool:
         self.followed.append(task_id)
         if self.fault is not None:
             raise self.fault
+        return not self.is_locked
 
 
 @pytest.fixture
@@ -65,6 +67,40 @@ async def test_a_store_that_cannot_follow_a_task_ends_no_wait(
         async with asyncio.timeout(5):
             assert (await waiting).status is Status.COMPLETED
     assert [entry["event"] for entry in logs] == ["task.not_followed"]
+
+
+@pytest.mark.parametrize("kind", ["end", "change", "events"])
+@pytest.mark.parametrize("fault", [None, Unavailable("away")])
+async def test_a_wait_asks_again_until_its_task_is_followed(
+    following: Following, shared: Shared, driver: Driver, kind: str, fault: Exception | None
+) -> None:
+    """Without the mark nobody would tell of the end, and the wait would find it by itself, 15 s later."""
+
+    async def is_new(_: object) -> bool:
+        return False
+
+    async def read() -> None:
+        async for _ in following.follow(ANYBODY, task_id):
+            pass
+
+    shared.is_locked, shared.fault = True, fault
+    task_id = await driver.submit(make_draft())
+    waits = {
+        "end": lambda: following.wait(ANYBODY, task_id, HOUR),
+        "change": lambda: following.wait_for_change(ANYBODY, task_id, HOUR, is_new),
+        "events": read,
+    }
+    waiting = asyncio.create_task(waits[kind]())
+    async with asyncio.timeout(10):
+        while len(shared.followed) < 3:
+            await asyncio.sleep(0.001)
+        shared.is_locked, shared.fault = False, None
+        asked = len(shared.followed)
+        while len(shared.followed) == asked:
+            await asyncio.sleep(0.001)
+        await driver.finish(await driver.claim_one(), Succeeded(b"6"))
+        await waiting
+    assert len(shared.followed) == asked + 1
 
 
 async def test_what_has_ended_is_not_followed(following: Following, shared: Shared, driver: Driver) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
@@ -23,6 +24,8 @@ _LAST_LOOK = 15.0
 """Longest pause in seconds between reads of a followed task: a notification may have been lost."""
 _FIRST_LOOK = 0.25
 """First pause if other processes run the tasks, doubled each time: they notify only of reports and ends."""
+_MARK_AGAIN, _LONGEST_MARK_PAUSE = 0.01, 1.0
+"""Pauses in seconds between tries to have a task followed, doubled each time."""
 _log = structlog.get_logger(__name__)
 
 
@@ -46,17 +49,16 @@ class Following:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + at_most.total_seconds()
-        is_followed = is_followed or not self._engine.is_shared
+        mark = _Mark(self._engine, task_id, is_made=is_followed)
         while True:
             with self._hub.ending(task_id) as ended:
                 task = await self._tasks.get(caller, task_id)
                 if task.status.is_terminal or self._hub.closed or loop.time() >= deadline:
                     return task
                 del task  # thousands may wait, and params are large
-                if not is_followed:
-                    is_followed = await self._follow(task_id)
+                if not mark.is_made and await mark.make():
                     continue
-                timer = loop.call_at(min(deadline, loop.time() + _LAST_LOOK), _finish, ended)
+                timer = loop.call_at(min(deadline, loop.time() + min(_LAST_LOOK, mark.pause)), _finish, ended)
                 try:
                     await ended
                 finally:
@@ -68,16 +70,16 @@ class Following:
         """Return the task once `is_new` accepts it, or as `wait` does. Raises NotFound."""
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + at_most.total_seconds(), self._first_look
-        is_followed = not self._engine.is_shared
+        mark = _Mark(self._engine, task_id)
         while True:
             with self._hub.changing(task_id) as changed:
                 task, left = await self._tasks.get(caller, task_id), deadline - loop.time()
                 if task.status.is_terminal or self._hub.closed or left <= 0 or await is_new(task):
                     return task
                 del task
-                if not is_followed:
-                    is_followed = await self._follow(task_id)
-                elif not (await asyncio.wait([changed], timeout=min(left, pause)))[0]:
+                if not mark.is_made and await mark.make():
+                    continue
+                if not (await asyncio.wait([changed], timeout=min(left, pause, mark.pause)))[0]:
                     pause = min(pause * 2, _LAST_LOOK)
 
     async def events(self, caller: Caller, task_id: UUID, *, after: int = 0) -> list[Event]:
@@ -100,7 +102,7 @@ class Following:
         await self._tasks.check_owner(caller, task_id)
         loop = asyncio.get_running_loop()
         pause, sent_at = self._first_look, loop.time()
-        is_followed = not self._engine.is_shared
+        mark = _Mark(self._engine, task_id)
         while not self._hub.closed:
             with self._hub.changing(task_id) as changed:
                 events = await self._events(task_id, after)
@@ -111,18 +113,10 @@ class Following:
                     after, pause = events[-1].sequence, self._first_look
                 elif await self._is_over(task_id, after):
                     return
-                elif not is_followed:
-                    is_followed = await self._follow(task_id)
-                elif not (await asyncio.wait([changed], timeout=min(pause, sent_at + HEARTBEAT - loop.time())))[0]:
-                    pause = min(pause * 2, _LAST_LOOK)
-
-    async def _follow(self, task_id: UUID) -> bool:
-        """Have the task followed, and return True; if the store cannot now, the waits look by themselves."""
-        try:
-            await self._engine.follow(task_id)
-        except Unavailable as error:
-            _log.warning("task.not_followed", task_id=str(task_id), reason=error.detail)
-        return True
+                elif mark.is_made or not await mark.make():
+                    until_heartbeat = sent_at + HEARTBEAT - loop.time()
+                    if not (await asyncio.wait([changed], timeout=min(pause, until_heartbeat, mark.pause)))[0]:
+                        pause = min(pause * 2, _LAST_LOOK)
 
     async def _is_over(self, task_id: UUID, after: int) -> bool:
         """Tell whether no event follows `after`: the task is erased, or has ended and does not run again."""
@@ -130,6 +124,31 @@ class Following:
         if task is None:
             return True
         return task.status.is_terminal and not await self._engine.find_events(task_id, after=after, limit=1)
+
+
+class _Mark:
+    """Has one task followed, for one wait. is_made: whether it is, so that its end will be heard."""
+
+    def __init__(self, engine: Engine, task_id: UUID, *, is_made: bool = False) -> None:
+        self._engine = engine
+        self._task_id = task_id
+        self._pause = _MARK_AGAIN
+        self.is_made = is_made or not engine.is_shared
+
+    @property
+    def pause(self) -> float:
+        """Longest pause in seconds until the task is looked at again, and the mark tried again if it is not made."""
+        return math.inf if self.is_made else self._pause
+
+    async def make(self) -> bool:
+        """Try to have the task followed; return whether it is. Then the task must be looked at again."""
+        try:
+            self.is_made = await self._engine.follow(self._task_id)
+        except Unavailable as error:
+            if self._pause == _MARK_AGAIN:  # the first of many tries
+                _log.warning("task.not_followed", task_id=str(self._task_id), reason=error.detail)
+        self._pause = min(2 * self._pause, _LONGEST_MARK_PAUSE)
+        return self.is_made
 
 
 def _finish(future: asyncio.Future[None]) -> None:

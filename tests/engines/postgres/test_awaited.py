@@ -54,10 +54,11 @@ class Asked:
         self._event = asyncio.Event()
         follow = engine.follow
 
-        async def asked(task_id: UUID) -> None:
-            await follow(task_id)
+        async def asked(task_id: UUID) -> bool:
+            is_followed = await follow(task_id)
             self.count += 1
             self._event.set()
+            return is_followed
 
         monkeypatch.setattr(engine, "follow", asked)
 
@@ -160,17 +161,35 @@ async def until_blocked(sql: Sql) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_wait_that_begins_while_the_end_commits_sees_it(driver: Driver, service: Service, sql: Sql) -> None:
+async def test_a_wait_that_begins_while_the_end_commits_sees_it(
+    driver: Driver, service: Service, asked: Asked, sql: Sql
+) -> None:
     """The end has passed the mark, and tells nobody: the wait must find it by itself, and at once."""
     task_id = await driver.submit()
     await driver.claim_one()
     await sql("BEGIN")
     await sql("UPDATE task SET status = 'completed', finished_at = now(), lease_expires_at = NULL, result = '6'")
     waiting = asyncio.create_task(service.following.wait(ANYBODY, task_id, HOUR))
-    await until_blocked(sql)
+    await asked.until()
     await sql("COMMIT")
     async with asyncio.timeout(LIMIT):
         assert (await waiting).status is Status.COMPLETED
+
+
+async def test_waits_for_a_task_whose_row_is_locked_keep_no_read_waiting(
+    driver: Driver, there: PostgresEngine, sql: Sql
+) -> None:
+    """A worker frozen within its transaction keeps the lock for long; the connections for reads are few."""
+    task_id = await driver.submit()
+    await sql("BEGIN")
+    await sql("UPDATE task SET progress = NULL")
+    async with asyncio.timeout(LIMIT - 1):  # less than a statement waits for a lock
+        assert await asyncio.gather(*(there.follow(task_id) for _ in range(20))) == [False] * 20
+        assert await there.find(task_id) is not None
+    await sql("COMMIT")
+    assert await there.follow(task_id)
+    assert await there.follow(task_id), "it is marked already"
+    assert await there.follow(uuid4()), "there is nothing to mark"
 
 
 async def test_an_end_that_meets_the_mark_of_a_wait_tells_of_it(

@@ -19,7 +19,7 @@ from tasker.engines.postgres.claim import Claims, Starts
 from tasker.engines.postgres.clock import DatabaseClock
 from tasker.engines.postgres.clock_steps import DatabaseSteps
 from tasker.engines.postgres.commits import Batches
-from tasker.engines.postgres.connections import CONFLICTS, Connections, OnAcquire
+from tasker.engines.postgres.connections import Connections, OnAcquire
 from tasker.engines.postgres.control import PostgresControl, TaskChanges
 from tasker.engines.postgres.jobs import Jobs
 from tasker.engines.postgres.limits import Limits
@@ -228,9 +228,9 @@ class PostgresEngine:
             lambda connection: self._reads.find_events(connection, task_id, after, limit)
         )
 
-    async def follow(self, task_id: UUID) -> None:
-        with contextlib.suppress(*CONFLICTS):  # its row stays locked: whoever waits for it looks now and then anyway
-            await self._connections.read(lambda connection: connection.execute(self._queries["follow_task"], task_id))
+    async def follow(self, task_id: UUID) -> bool:
+        query = self._queries["follow_task"]
+        return bool(await self._connections.read(lambda connection: connection.fetchval(query, task_id)))
 
     async def cancel(self, task_id: UUID) -> model.Task:
         return await self._connections.transact(lambda tx: self._changes.cancel(tx, task_id))

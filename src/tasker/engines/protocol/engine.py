@@ -121,9 +121,10 @@ class Engine(Protocol):
     async def find_events(self, task_id: UUID, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """Return events of a task with a sequence above `after`, in order."""
 
-    async def follow(self, task_id: UUID) -> None:
+    async def follow(self, task_id: UUID) -> bool:
         """Have every process notified of the task's end and reports from now on; look at the task after this call.
 
+        Return False if that is to be tried again soon: another transaction is writing the task, maybe its end.
         Of other tasks than these, listeners of a shared store hear only what their own process has changed, and which
         running tasks are to be cancelled. Raises Unavailable.
         """

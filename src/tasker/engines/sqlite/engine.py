@@ -235,8 +235,9 @@ class SqliteEngine:
             stored.is_stored = await self._end(lease, change, report)
         return stored.is_stored
 
-    async def follow(self, task_id: UUID) -> None:
+    async def follow(self, task_id: UUID) -> bool:
         """Do nothing: listeners hear of everything."""
+        return True
 
     async def cancel(self, task_id: UUID) -> model.Task:
         return await self._commits.run(functools.partial(control.cancel, task_id=task_id))

@@ -165,9 +165,16 @@ WHERE task.seq = report.seq;
 SELECT {task} FROM {schema}.task WHERE task_id = $1 AND (expires_at IS NULL OR expires_at > now());
 
 -- name: follow_task
--- It waits for a transaction that is ending the task, so that a look at the task after it finds the end; an end that
--- comes later finds the mark.
-UPDATE {schema}.task SET awaited = true WHERE task_id = $1 AND NOT awaited AND status IN ('pending', 'running');
+-- An end that comes later finds the mark. False while another transaction has locked the row: it may be ending the task.
+-- It does not wait for that one, which may be a frozen process's: all connections for reads would soon wait with it.
+WITH free AS (
+    SELECT seq FROM {schema}.task WHERE task_id = $1 AND NOT awaited AND status IN ('pending', 'running')
+    FOR NO KEY UPDATE SKIP LOCKED
+), marked AS (
+    UPDATE {schema}.task SET awaited = true FROM free WHERE task.seq = free.seq RETURNING task.seq
+)
+SELECT EXISTS (SELECT FROM marked) OR NOT EXISTS (
+    SELECT FROM {schema}.task WHERE task_id = $1 AND NOT awaited AND status IN ('pending', 'running'));
 
 -- name: tasks_by_seq
 SELECT {task} FROM {schema}.task WHERE seq = ANY($1::bigint[]) ORDER BY seq DESC;
