@@ -73,7 +73,7 @@ async def test_tasks_run_and_wake_others_through_a_pooler(another: Open) -> None
     await asyncio.sleep(0)
     heard = asyncio.Event()
     api.watch(lambda changes: heard.set() if any(one.status.is_terminal for one in changes) else None)
-    drafts = [make_draft(api.clock.now()) for _ in range(40)]
+    drafts = [make_draft(api.clock.now(), is_awaited=True) for _ in range(40)]
     async with asyncio.timeout(20):
         await asyncio.gather(*(api.submit([draft]) for draft in drafts), *(api.stats() for _ in range(40)))
         left = len(drafts)
@@ -89,7 +89,7 @@ async def test_tasks_run_and_wake_others_through_a_pooler(another: Open) -> None
 
 async def test_the_lock_on_the_name_of_a_worker_is_seen_by_others(another: Open) -> None:
     one, other = await another(), await another()
-    assert await one._listener.hold("here")
+    assert await one._listener.hold("here", "channel")
     query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted"
     assert await other._connections.look(lambda connection: connection.fetchval(query)) == 1
 
