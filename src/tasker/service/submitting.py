@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -16,7 +16,7 @@ from tasker.errors import Conflict, Expired, Invalid, NotFound, RequestError, Un
 from tasker.model import Draft, Extra, Idempotency, Receipt, Task
 from tasker.model.keys import Caller
 from tasker.requests.submissions import Submission
-from tasker.service.admission import Admission, OpenQueues
+from tasker.service.admission import Admission, OpenQueues, OwnerQueue
 from tasker.service.batches import Accepted, Wanted
 from tasker.service.budgets import Budgets
 from tasker.service.drafts import as_accepted, check_submission, draft_of, fingerprint, owned, traced
@@ -78,7 +78,7 @@ class Submissions:
         self._store_check = store_check
         self._in_flight: set[str] = set()
 
-    async def submit(
+    def submit(
         self,
         caller: Caller,
         body: bytes,
@@ -86,7 +86,7 @@ class Submissions:
         type_name: str | None = None,
         idempotency_key: str | None = None,
         traceparent: str | None = None,
-    ) -> Submitted:
+    ) -> Coroutine[Any, Any, Submitted]:
         """Accept a submission; return when it is durable.
 
         type_name: the body is the params alone, of this type. traceparent: the trace that the task belongs to (W3C
@@ -94,8 +94,8 @@ class Submissions:
         Forbidden, Conflict (a request with the key is under way; an open task has its unique key), Exhausted (its type
         costs, and today's budget is used up), Unavailable.
         """
-        read = await self._reading.submission(caller.owner, body, type_name=type_name)
-        return await self._accept(caller, *read, idempotency_key=idempotency_key, traceparent=traceparent)
+        reading = self._reading.submission(caller.owner, body, type_name=type_name)
+        return self._accept(caller, reading, idempotency_key=idempotency_key, traceparent=traceparent)
 
     async def validate(
         self, caller: Caller, body: bytes, *, type_name: str | None = None, task_id: UUID | None = None
@@ -113,8 +113,8 @@ class Submissions:
         It is submitted with the caller's rights, not with those of the schedule. Raises NotFound, and what `submit`
         raises.
         """
-        template = await self._schedules.template(caller, schedule_id)
-        return await self._accept(*template, idempotency_key=idempotency_key, schedule_id=schedule_id)
+        caller, reading = await self._schedules.template(caller, schedule_id)
+        return await self._accept(caller, reading, idempotency_key=idempotency_key, schedule_id=schedule_id)
 
     async def replay(
         self,
@@ -126,8 +126,8 @@ class Submissions:
         traceparent: str | None = None,
     ) -> Submitted:
         """Submit a task again, with the changes in the body. Raises NotFound, and what `submit` raises."""
-        read = await self._read_replay(caller, task_id, body)
-        return await self._accept(caller, *read, idempotency_key=idempotency_key, traceparent=traceparent)
+        reading = self._read_replay(caller, task_id, body)
+        return await self._accept(caller, reading, idempotency_key=idempotency_key, traceparent=traceparent)
 
     async def validate_replay(self, caller: Caller, task_id: UUID, body: bytes) -> None:
         """Read and check a replay; store nothing. Raises NotFound, and what `validate` raises."""
@@ -151,7 +151,7 @@ class Submissions:
             idempotency=Idempotency(key=key, fingerprint=fingerprint(submission), reply=b"", expires_at=_NEVER),
         )
         try:
-            receipt = await self._store(draft)
+            receipt = _only(await self._store(draft))
         except (Conflict, Expired) as error:
             if error.kind.name in ("conflict", "expired"):
                 await self._tasks.get(
@@ -176,14 +176,17 @@ class Submissions:
     async def _accept(
         self,
         caller: Caller,
-        task_type: TaskType,
-        submission: Submission,
+        reading: Awaitable[tuple[TaskType, Submission]],
         *,
         idempotency_key: str | None,
         traceparent: str | None = None,
         schedule_id: UUID | None = None,
     ) -> Submitted:
-        """Store a submission that was read. schedule_id: of the schedule that it comes from."""
+        """Store the submission that `reading` returns. schedule_id: of the schedule that it comes from.
+
+        Every coroutine that waits for a commit costs about a microsecond: there are few here.
+        """
+        task_type, submission = await reading
         draft = draft_of(caller, task_type, submission, self._clock.now())
         if task_type.costs:
             draft = await self._budgets.bound(caller, task_type, draft)
@@ -192,7 +195,7 @@ class Submissions:
         draft = traced(draft, traceparent)
         task = as_accepted(draft)
         if idempotency_key is None:
-            receipt = await self._store(draft)
+            receipt = _only(await self._store(draft))
             return Submitted(await self._answering(receipt, task), replayed=False, sent=task)
         return await self._submit_once(draft, task, submission, idempotency_key)
 
@@ -212,7 +215,7 @@ class Submissions:
         )
         self._in_flight.add(key)
         try:
-            receipt = await self._store(structs.replace(draft, idempotency=idempotency))
+            receipt = _only(await self._store(structs.replace(draft, idempotency=idempotency)))
         finally:
             self._in_flight.discard(key)
         if receipt.outcome == "mismatched":
@@ -276,15 +279,11 @@ class Submissions:
         if tombstone is not None:
             raise Expired.of(receipt.task_id, tombstone.expired_at)
 
-    async def _store(self, draft: Draft) -> Receipt:
+    def _store(self, draft: Draft) -> Awaitable[list[Receipt]]:
         schedule_id = _schedule_of(draft)
         if schedule_id is None:
-            [receipt] = await self._let_in([draft], self._engine.submit)
-        else:
-            [receipt] = await self._let_in([draft], lambda drafts: self._trigger(schedule_id, *drafts))
-        if receipt.refusal is not None:
-            raise receipt.refusal
-        return receipt
+            return self._let_in([draft], self._engine.submit)
+        return self._let_in([draft], lambda drafts: self._trigger(schedule_id, *drafts))
 
     async def _trigger(self, schedule_id: UUID, draft: Draft) -> list[Receipt]:
         return [await self._engine.schedules.trigger(schedule_id, draft)]
@@ -294,11 +293,22 @@ class Submissions:
     ) -> list[Receipt]:
         """Store drafts within the limits of pending tasks and open queues: every submission passes here."""
         await self._admission.check(len(drafts))
+        entered: list[OwnerQueue] = []
         try:
-            return await self._open_queues.let_in(drafts, store)
+            return await store(await self._open_queues.bound(drafts, entered))
         except Unavailable:  # the last result of the readiness check no longer holds
             self._store_check.forget()
             raise
+        finally:
+            self._open_queues.leave(entered)
+
+
+def _only(receipts: Sequence[Receipt]) -> Receipt:
+    """Return the receipt of a single submission. Raises its refusal."""
+    [receipt] = receipts
+    if receipt.refusal is not None:
+        raise receipt.refusal
+    return receipt
 
 
 def _schedule_of(draft: Draft) -> UUID | None:
