@@ -100,9 +100,9 @@ def test_workers_take_turns() -> None:
 
 
 def test_two_partitions_share_the_slots_of_a_pool() -> None:
-    members = [make_member(name, ("sum crunch", 3)) for name in "abcd"]
-    choice = Fleet(members).choose({"q/sum": 2, "q/crunch": 2}, ())
-    assert choice.workers == {"q/sum": {"a"}, "q/crunch": {"b"}}
+    members = [make_member(name, ("sum crunch more", 3), types="sum crunch more") for name in "abc"]
+    choice = Fleet(members).choose({"q/sum": 4, "q/crunch": 3, "q/more": 1}, ())
+    assert choice.workers == {"q/sum": {"a", "b"}, "q/crunch": {"c"}, "q/more": {"b"}}, "a has no slots left"
 
 
 INFO = WorkerInfo(

@@ -398,14 +398,15 @@ async def test_tasks_of_a_paused_queue_are_told_of_once(fleet: Workers, driver: 
     assert a.told("default/@1/sum") == [True]
 
 
-async def test_what_a_gap_holds_is_told_after_it(fleet: Workers, driver: Driver, engine: PostgresEngine) -> None:
-    a = await fleet.add("a")
+async def test_what_a_gap_holds_is_told_after_it(
+    fleet: Workers, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "GAP", 0.5)
+    a, b = await fleet.add("a"), await fleet.add("b")
     await fleet.known()
-    first = await driver.submit()
-    second = await driver.submit()
-    await a.takes(first)
-    await a.wait()
-    await a.takes(second)
+    await a.takes(await driver.submit())
+    await b.takes(await driver.submit())
+    assert (a.told(), b.told()) == ([True], [True])
 
 
 async def test_held_tasks_are_told_of_only_once_they_are_stored_and_at_the_end(
@@ -425,11 +426,19 @@ async def test_held_tasks_are_told_of_only_once_they_are_stored_and_at_the_end(
     await a.until(a.told)
 
 
+@pytest.mark.parametrize("is_known", [True, False])
 async def test_a_held_notification_that_fails_is_made_up_for(
-    fleet: Workers, driver: Driver, engine: PostgresEngine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    fleet: Workers,
+    driver: Driver,
+    engine: PostgresEngine,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    is_known: bool,
 ) -> None:
     a = await fleet.add("a")
-    await fleet.known()
+    engine._wakeups._asked_at = float("inf")
+    if is_known:
+        await fleet.known()
     monkeypatch.setattr(pacing, "GAP", 0.5)
     engine._wakeups._gap.let_through({"default/sum": 1}, asyncio.get_running_loop().time())
     send, sent = engine._wakeups._send, 0
@@ -471,3 +480,7 @@ async def test_a_claim_that_took_all_there_was_looks_again_only_when_it_hears_so
     assert looks == 0
     await a.takes(await driver.submit())
     assert looks == 1
+    third = await driver.submit()  # no claim waits now
+    await fleet.have_heard()
+    await a.wait()
+    await a.takes(third)
