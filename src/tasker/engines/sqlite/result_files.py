@@ -89,10 +89,9 @@ class Results:
 
     async def remove(self, references: Iterable[bytes]) -> None:
         """Remove files that no row refers to any more."""
-        for reference in references:
-            name = _name_of(reference)
-            if name is not None:
-                await asyncio.get_running_loop().run_in_executor(self._threads, self._remove, name)
+        names = [name for name in map(_name_of, references) if name is not None]
+        if names:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._remove_all, names)
 
     async def load(self, task: Task) -> Task | None:
         """Return a task with its result instead of the reference; None if erased meanwhile. Raises Unavailable."""
@@ -128,8 +127,7 @@ class Results:
         """Check `limit` files of earlier processes, and remove those that no row refers to; return how many."""
         some, self._left = self._left[:limit], self._left[limit:]
         strays = [name for name in some if _NAME.fullmatch(name) and not _is_referred_to(connection, name)]
-        for name in strays:
-            self._remove(name)
+        self._remove_all(strays)
         return len(strays)
 
     def _write(self, task_id: UUID, result: bytes) -> str:
@@ -158,6 +156,10 @@ class Results:
         if not self._folder.is_dir():
             self._folder.mkdir(mode=0o700, exist_ok=True)
             _sync(self._folder.parent)
+
+    def _remove_all(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._remove(name)
 
     def _remove(self, name: str) -> None:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any
 from uuid import UUID
@@ -11,7 +13,6 @@ import apsw
 from tasker.clock import MICROSECOND, Clock, from_micros, to_micros
 from tasker.engines.sqlite.reader import Reader
 from tasker.engines.sqlite.result_files import is_reference
-from tasker.engines.sqlite.rows import Row
 from tasker.engines.sqlite.sql import QUERIES
 from tasker.engines.sqlite.transaction import Transaction
 from tasker.errors import Expired
@@ -20,25 +21,33 @@ from tasker.model.keeping import FOREVER, KEEP_TOMBSTONES_FOR
 
 _AT_LEAST = KEEP_TOMBSTONES_FOR // MICROSECOND
 _STEP = 0.002
-"""Time limit in seconds of one step on the event loop: submissions wait meanwhile."""
+"""Seconds of the event loop after which a step ends: submissions wait meanwhile."""
 _STEP_SIZE = 1 << 20
 """Bytes of tasks after which a step ends: it overwrites all of them on disk."""
+_AT_ONCE = 100
+"""Limit of the tasks that are erased by one round of statements."""
+_ROWS_AT_ONCE = 400
+"""Limit of their rows, attempts and tags; the last task may exceed it."""
+_PAGES_AT_ONCE = 16
+"""Free pages that one statement cuts off."""
 _SPARE_PAGES, _SPARE_SHARE = 256, 10
 """Free pages kept in the file for new tasks: 256, or a tenth of the file, whichever is larger."""
 
+_ROWS_OF_TASKS = (
+    "erase_tags", "erase_attempts", "erase_events", "erase_secrets", "erase_deliveries", "erase_webhooks",
+)  # fmt: skip
+"""Queries that erase what belongs to tasks."""
 
 References = list[bytes]
 """References to result files, to be removed once the transaction is durable."""
 
 
-def erase(tx: Transaction, seq: int, task_id: bytes) -> References:
-    """Erase a task and all its rows in other tables, except idempotency keys. No other code erases tasks."""
-    for query in ("delete_tags", "delete_attempts", "delete_events"):
-        tx.execute(QUERIES[query], (seq,))
-    for query in ("delete_task_secrets", "delete_task_deliveries", "delete_task_webhooks"):
-        tx.execute(QUERIES[query], (task_id,))
-    result: Any = tx.execute(QUERIES["delete_task"], (seq,)).get
-    return [result] if is_reference(result) else []
+def erase(tx: Transaction, chosen: Mapping[str, Any]) -> References:
+    """Erase chosen tasks and all their rows in other tables, except idempotency keys. No other code erases tasks."""
+    for name in _ROWS_OF_TASKS:
+        tx.execute(QUERIES[name], chosen)
+    results: list[Any] = tx.execute(QUERIES["erase_tasks"], chosen).fetchall()
+    return [result for (result,) in results if is_reference(result)]
 
 
 def delete(tx: Transaction, seq: int, task_id: UUID) -> References:
@@ -46,7 +55,7 @@ def delete(tx: Transaction, seq: int, task_id: UUID) -> References:
     values = {"seq": seq, "now": tx.now, "forever": FOREVER // MICROSECOND, "at_least": _AT_LEAST}
     tx.execute(QUERIES["bury_deleted"], values)
     tx.execute(QUERIES["delete_keys"], (task_id.bytes,))
-    return erase(tx, seq, task_id.bytes)
+    return erase(tx, _chosen([(seq, task_id.bytes)]))
 
 
 def prune(tx: Transaction, now: int, limit: int) -> tuple[int, References]:
@@ -58,35 +67,56 @@ def prune(tx: Transaction, now: int, limit: int) -> tuple[int, References]:
     tx.execute(QUERIES["prune_tombstones"], (now, limit))
     done += tx.connection.changes()
     done += _prune_tasks(tx, now, limit, until, references)
-    return done or _give_space_back(tx.connection, until), references
+    return done or _give_space_back(tx.connection, limit, until), references
 
 
 def _prune_tasks(tx: Transaction, now: int, limit: int, until: float, references: References) -> int:
+    """Erase some expired tasks, the first to expire first; add their result files to `references`. Return how many."""
     done = size = 0
-    rows: list[Row] = tx.execute(QUERIES["expired_tasks"], (now, limit)).fetchall()
-    for seq, task_id, length in rows:
-        tx.execute(QUERIES["delete_some_events"], (seq, limit))
-        done += 1
-        if tx.connection.changes() >= limit:  # the task may have more events: the next step continues
+    while done < limit:
+        asked = min(limit - done, _AT_ONCE)
+        tasks = _first(tx.execute(QUERIES["expired_tasks"], (now, asked)).fetchall())
+        if not tasks:
             break
-        tx.execute(QUERIES["bury"], {"seq": seq, "at_least": _AT_LEAST})
-        tx.execute(QUERIES["outlive_task"], (task_id,))
-        references += erase(tx, seq, task_id)
-        size += length
+        done += len(tasks)
+        chosen = _chosen([(seq, task_id) for seq, task_id, *_ in tasks]) | {"at_least": _AT_LEAST, "limit": limit}
+        tx.execute(QUERIES["delete_some_events"], chosen)
+        if tx.connection.changes() >= limit:  # the tasks may have more events: the next step continues
+            break
+        tx.execute(QUERIES["bury"], chosen)
+        tx.execute(QUERIES["outlive_tasks"], chosen)
+        references += erase(tx, chosen)
+        size += sum(length for *_, length in tasks)
         if size > _STEP_SIZE or perf_counter() > until:
             break
     return done
 
 
-def _give_space_back(connection: apsw.Connection, until: float) -> int:
-    """Cut free pages off the end of the file; return how many."""
+def _first(tasks: list[Any]) -> list[Any]:
+    """Return the first tasks, up to the one that reaches the limit of rows or of bytes."""
+    rows = size = 0
+    for place, (*_, of_task, length) in enumerate(tasks, start=1):
+        rows, size = rows + of_task, size + length
+        if rows > _ROWS_AT_ONCE or size > _STEP_SIZE:
+            return tasks[:place]
+    return tasks
+
+
+def _chosen(tasks: Sequence[tuple[int, bytes]]) -> dict[str, Any]:
+    """Return the values by which queries choose tasks, from the seq and the id of each."""
+    seqs, task_ids = [seq for seq, _ in tasks], [task_id.hex() for _, task_id in tasks]
+    return {"seqs": json.dumps(seqs), "task_ids": json.dumps(task_ids)}
+
+
+def _give_space_back(connection: apsw.Connection, limit: int, until: float) -> int:
+    """Cut at most `limit` free pages off the end of the file; return how many."""
     pages, free = connection.pragma("page_count"), connection.pragma("freelist_count")
-    given, surplus = 0, free - max(_SPARE_PAGES, pages // _SPARE_SHARE)
+    given, surplus = 0, min(limit, free - max(_SPARE_PAGES, pages // _SPARE_SHARE))
     while given < surplus and perf_counter() < until:
-        some = min(surplus - given, 16)
+        some = min(surplus - given, _PAGES_AT_ONCE)
         connection.execute(f"PRAGMA incremental_vacuum({some})").fetchall()
         given += some
-    return max(given, 0)
+    return given
 
 
 class SqliteTombstones:

@@ -1,26 +1,49 @@
 -- name: expired_tasks
--- The length of a blob is known without reading it. Tasks whose dependants are not settled yet are left out.
-SELECT seq, task_id, length(params) + coalesce(length(result), 0) FROM task INDEXED BY task_expires
+-- With the number of their rows, and the size of the wide ones: the length of a blob is known without reading it.
+-- Tasks whose dependants are not settled yet are left out.
+SELECT seq, task_id, 1 + attempt + CASE tags WHEN '[]' THEN 0 ELSE json_array_length(tags) END,
+       length(params) + coalesce(length(result), 0)
+FROM task INDEXED BY task_expires
 WHERE expires_at <= ? AND NOT (has_dependants AND EXISTS (SELECT 1 FROM dependency WHERE depends_on = task_id))
 ORDER BY expires_at LIMIT ?;
 
 -- name: delete_some_events
 DELETE FROM task_event WHERE (task_seq, sequence) IN (
-    SELECT task_seq, sequence FROM task_event WHERE task_seq = ? LIMIT ?);
+    SELECT task_seq, sequence FROM task_event WHERE task_seq {any:seqs} LIMIT :limit);
 
 -- name: bury
 INSERT OR REPLACE INTO tombstone (task_id, owner, expired_at, forgotten_at)
-SELECT task_id, owner, expires_at, expires_at + max(coalesce(retention, 0), :at_least) FROM task WHERE seq = :seq;
+SELECT task_id, owner, expires_at, expires_at + max(coalesce(retention, 0), :at_least) FROM task WHERE seq {any:seqs};
 
 -- name: bury_deleted
 INSERT OR REPLACE INTO tombstone (task_id, owner, expired_at, forgotten_at)
 SELECT task_id, owner, NULL, :now + max(coalesce(retention, :forever), :at_least) FROM task WHERE seq = :seq;
 
--- name: outlive_task
+-- name: outlive_tasks
 -- A kept key shows that its task has expired: sending the request again must not create another task.
 UPDATE idempotency SET reply = x'', expires_at = min(expires_at, (SELECT forgotten_at FROM tombstone
                                                                   WHERE tombstone.task_id = idempotency.task_id))
-WHERE task_id = ?;
+WHERE task_id {any_id:task_ids};
+
+-- name: erase_tags
+DELETE FROM task_tag WHERE (tag, seq) IN (
+    SELECT tag.value, task.seq FROM task, json_each(task.tags) AS tag WHERE task.seq {any:seqs});
+
+-- name: erase_attempts
+DELETE FROM attempt WHERE task_seq {any:seqs};
+
+-- name: erase_events
+DELETE FROM task_event WHERE task_seq {any:seqs};
+
+-- name: erase_deliveries
+DELETE FROM webhook_delivery WHERE task_id {any_id:task_ids};
+
+-- name: erase_webhooks
+DELETE FROM webhook WHERE task_id {any_id:task_ids};
+
+-- name: erase_tasks
+-- Return the results that may be references to files; others are not read.
+DELETE FROM task WHERE seq {any:seqs} RETURNING CASE WHEN length(result) < 100 THEN result END;
 
 -- name: when_expired
 SELECT owner, expires_at FROM task WHERE task_id = :task_id AND expires_at <= :now

@@ -159,19 +159,6 @@ UPDATE task SET status = 'pending', reason = 'queued', due_at = ?, tries = 0, cr
     progress = NULL, peak_memory = NULL, sequence = ?, expires_at = NULL
 WHERE seq = ?;
 
--- name: delete_task
--- Return the result if it may be a reference to a file; others are not read.
-DELETE FROM task WHERE seq = ? RETURNING CASE WHEN length(result) < 100 THEN result END;
-
--- name: delete_attempts
-DELETE FROM attempt WHERE task_seq = ?;
-
--- name: delete_events
-DELETE FROM task_event WHERE task_seq = ?;
-
--- name: delete_tags
-DELETE FROM task_tag WHERE (tag, seq) IN (SELECT value, task.seq FROM task, json_each(task.tags) WHERE task.seq = ?);
-
 -- name: delete_keys
 DELETE FROM idempotency WHERE task_id = ?;
 

@@ -6,12 +6,6 @@ SELECT webhook_id FROM webhook WHERE webhook_id {any_id:webhook_ids};
 DELETE FROM webhook_delivery WHERE seq IN (
     SELECT seq FROM webhook_delivery INDEXED BY webhook_delivery_of WHERE webhook_id = :webhook_id LIMIT :limit);
 
--- name: delete_task_deliveries
-DELETE FROM webhook_delivery WHERE task_id = ?;
-
--- name: delete_task_webhooks
-DELETE FROM webhook WHERE task_id = ?;
-
 -- name: find_position
 SELECT position, NOT EXISTS (SELECT 1 FROM webhook) FROM webhook_dispatch;
 
