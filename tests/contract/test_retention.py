@@ -256,6 +256,39 @@ async def test_a_long_log_goes_in_steps_of_its_own(driver: Driver, clock: Manual
     assert await driver.engine.tombstones.find(task_id) is not None
 
 
+async def test_what_belongs_to_other_tasks_is_kept(driver: Driver, clock: ManualClock) -> None:
+    """Tasks are erased many at a time: those in between keep all that is theirs."""
+    engine, kept = driver.engine, []
+    said = NewEvent(type="output", time=clock.now(), data=b"{}")
+    for number in range(20):
+        retry = RetryPolicy(max_attempts=3, initial=timedelta(0))
+        task_id = await driver.submit(
+            make_draft(
+                clock.now(),
+                retention=(1 + number % 2) * HOUR,
+                tags=("t",),
+                retry=retry,
+                idempotency=make_key(clock.now(), str(number)),
+            )
+        )
+        await driver.finish(await driver.claim_one(), Failed(problem("task-failed", "busy", retryable=True)))
+        await driver.finish(await driver.claim_one(), Succeeded(b"6"), Report(events=(said,)))
+        if number % 2:
+            kept.append(task_id)
+
+    async def owned() -> list[object]:
+        return [
+            (await engine.find_events(one), await engine.find_attempts(one), await engine.find(one)) for one in kept
+        ]
+
+    before = await owned()
+    clock.advance(HOUR)
+    assert await prune(engine) >= 10
+    assert await owned() == before
+    page = await engine.find_many(TaskFilter(tag="t"), limit=100)
+    assert [task.task_id for task in page.items] == kept[::-1]
+
+
 async def test_what_comes_meanwhile_is_not_harmed(driver: Driver, clock: ManualClock) -> None:
     over = [await ended(driver) for _ in range(30)]
     clock.advance(HOUR)

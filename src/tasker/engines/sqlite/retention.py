@@ -24,19 +24,20 @@ _STEP = 0.002
 """Seconds of the event loop after which a step ends: submissions wait meanwhile."""
 _STEP_SIZE = 1 << 20
 """Bytes of tasks after which a step ends: it overwrites all of them on disk."""
-_AT_ONCE = 100
+_AT_ONCE = 250
 """Limit of the tasks that are erased by one round of statements."""
-_ROWS_AT_ONCE = 400
+_ROWS_AT_ONCE = 1000
 """Limit of their rows, attempts and tags; the last task may exceed it."""
 _PAGES_AT_ONCE = 16
 """Free pages that one statement cuts off."""
 _SPARE_PAGES, _SPARE_SHARE = 256, 10
 """Free pages kept in the file for new tasks: 256, or a tenth of the file, whichever is larger."""
 
-_ROWS_OF_TASKS = (
+_ERASE = (
     "erase_tags", "erase_attempts", "erase_events", "erase_secrets", "erase_deliveries", "erase_webhooks",
+    "erase_tasks",
 )  # fmt: skip
-"""Queries that erase what belongs to tasks."""
+"""The queries that erase tasks, in order: the tags of a task are read off its row."""
 
 References = list[bytes]
 """References to result files, to be removed once the transaction is durable."""
@@ -44,9 +45,9 @@ References = list[bytes]
 
 def erase(tx: Transaction, chosen: Mapping[str, Any]) -> References:
     """Erase chosen tasks and all their rows in other tables, except idempotency keys. No other code erases tasks."""
-    for name in _ROWS_OF_TASKS:
+    results: list[Any] = tx.execute(QUERIES["references"], chosen).fetchall()
+    for name in _ERASE:
         tx.execute(QUERIES[name], chosen)
-    results: list[Any] = tx.execute(QUERIES["erase_tasks"], chosen).fetchall()
     return [result for (result,) in results if is_reference(result)]
 
 

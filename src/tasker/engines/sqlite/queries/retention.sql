@@ -41,9 +41,12 @@ DELETE FROM webhook_delivery WHERE task_id {any_id:task_ids};
 -- name: erase_webhooks
 DELETE FROM webhook WHERE task_id {any_id:task_ids};
 
+-- name: references
+-- The results that may be references to files; others are not read. RETURNING in `erase_tasks` takes four times as long.
+SELECT result FROM task WHERE seq {any:seqs} AND length(result) < 100 AND substr(result, 1, 1) = x'00';
+
 -- name: erase_tasks
--- Return the results that may be references to files; others are not read.
-DELETE FROM task WHERE seq {any:seqs} RETURNING CASE WHEN length(result) < 100 THEN result END;
+DELETE FROM task WHERE seq {any:seqs};
 
 -- name: when_expired
 SELECT owner, expires_at FROM task WHERE task_id = :task_id AND expires_at <= :now
