@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tasker.clock import SystemClock
-from tasker.engines.sqlite import open_sqlite
+from tasker.engines.sqlite import open_sqlite, storage
 from tasker.engines.sqlite.sql import migrations
 from tasker.engines.sqlite.storage import connect, open_writer
 from tasker.errors import ConfigError
@@ -106,6 +106,27 @@ def test_the_writer_is_durable_at_every_commit(path: Path) -> None:
         "auto_vacuum": 2,  # incremental
         "secure_delete": 1,
     }
+
+
+def test_a_log_that_a_reader_made_grow_is_cut_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "LOG_SIZE", 100_000)
+    path.parent.mkdir()
+    writer, _ = open_writer(path)
+    writer.pragma("wal_autocheckpoint", 10)
+    reader = connect(path, read_only=True)
+    log = path.with_name(f"{path.name}-wal")
+
+    def write(times: int) -> int:
+        for number in range(times):
+            writer.execute("REPLACE INTO queue (seq, name) VALUES (1, ?)", (f"{number}" + "x" * 20_000,))
+        return log.stat().st_size
+
+    with reader:
+        assert reader.execute("SELECT count(*) FROM queue").get == 0
+        assert write(50) > 1_000_000
+    assert write(3) <= 100_000
+    reader.close()
+    writer.close()
 
 
 def test_a_reader_cannot_write(path: Path) -> None:

@@ -25,6 +25,8 @@ from tasker.engines.sqlite.sql import QUERIES, migrations
 from tasker.engines.sqlite.transaction import Transaction
 from tasker.errors import ConfigError, StoreInUse, Unavailable
 
+LOG_SIZE = 64 << 20
+"""Size in bytes to which the WAL is cut once it starts anew. It grows while a reader holds on to an old state."""
 _SAFE_SQLITE = (3, 51, 3)
 _APPLICATION_ID = 0x7A5C3E12
 _LEAST_FREE = 8 << 20
@@ -213,6 +215,7 @@ def open_writer(path: Path) -> tuple[apsw.Connection, list[str]]:
     connection.pragma("synchronous", 2)  # FULL: NORMAL lost acknowledged rows in a power-cut test
     connection.pragma("secure_delete", True)
     connection.pragma("wal_autocheckpoint", 4000)
+    connection.pragma("journal_size_limit", LOG_SIZE)
     return connection, _migrate(connection, path)
 
 
