@@ -14,7 +14,7 @@ import pytest
 from tasker.engines.sqlite import SqliteEngine, open_sqlite, retention
 from tasker.model import NewEvent, Report
 from tasker.rules.lifecycle import Succeeded
-from tasker.testing import Driver, ManualClock, make_draft
+from tasker.testing import Driver, ManualClock, make_draft, make_key
 
 HOUR = timedelta(hours=1)
 CLOCK = ManualClock()
@@ -86,6 +86,16 @@ async def test_a_round_is_bounded_whatever_the_tasks_hold(
         pass
     tables = ("task", "task_tag", "task_event", "attempt")
     assert [connection.execute(f"SELECT count(*) FROM {table}").get for table in tables] == [0] * 4
+
+
+async def test_keys_take_a_step_of_their_own(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "_STEP", 0.0)
+    now, keys = driver.clock.now(), retention._KEYS_AT_ONCE + 20
+    drafts = [make_draft(now, retention=HOUR, idempotency=make_key(now, str(number))) for number in range(keys)]
+    await driver.engine.submit(drafts)
+    await driver.engine.control.act("cancel", [draft.task_id for draft in drafts])
+    driver.clock.advance(24 * HOUR)  # type: ignore[attr-defined]
+    assert [await driver.engine.prune(limit=500) for _ in range(4)] == [keys - 20, 20, keys, 0]
 
 
 async def test_a_step_cuts_off_a_few_pages(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:

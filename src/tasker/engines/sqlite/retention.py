@@ -28,6 +28,8 @@ _AT_ONCE = 250
 """Limit of the tasks that are erased by one round of statements."""
 _ROWS_AT_ONCE = 1000
 """Limit of their rows, attempts and tags; the last task may exceed it."""
+_KEYS_AT_ONCE = 200
+"""Limit of the idempotency keys of one step: each is on a page of its own, which the commit writes."""
 _PAGES_AT_ONCE = 16
 """Free pages that one statement cuts off."""
 _SPARE_PAGES, _SPARE_SHARE = 256, 10
@@ -63,10 +65,12 @@ def prune(tx: Transaction, now: int, limit: int) -> tuple[int, References]:
     """Erase some rows that have expired at `now` (microseconds); return how much was done."""
     references: References = []
     until = perf_counter() + _STEP
-    tx.execute(QUERIES["prune_keys"], (now, limit))
-    done = tx.connection.changes()
-    tx.execute(QUERIES["prune_tombstones"], (now, limit))
-    done += tx.connection.changes()
+    done = 0
+    for query, most in (("prune_keys", min(limit, _KEYS_AT_ONCE)), ("prune_tombstones", limit)):
+        tx.execute(QUERIES[query], (now, most))
+        done += tx.connection.changes()
+        if done and perf_counter() > until:
+            return done, references
     done += _prune_tasks(tx, now, limit, until, references)
     return done or _give_space_back(tx.connection, limit, until), references
 
