@@ -26,7 +26,7 @@ _MINUTE = timedelta(minutes=1)
 def engine_chores(engine: Engine, clock: Clock, random: Random) -> list[Chore]:
     """Return the chores that only need an engine."""
     prune_deliveries = partial(engine.webhooks.prune, keep=KEEP_DELIVERIES, limit=BATCH)
-    pause = timedelta(milliseconds=4)
+    pause = timedelta(milliseconds=8)
     return [
         Chore("secrets", _MINUTE, partial(erase_secrets, engine)),
         Chore("reap", timedelta(seconds=2), partial(reap, engine, clock, random)),
