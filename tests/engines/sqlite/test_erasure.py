@@ -23,8 +23,8 @@ HOUR = timedelta(hours=1)
 EVERYTHING = TaskFilter(type="sum")
 
 
-_KEPT = {"clock", "cursor_key", "tombstone", "usage_by_day", "webhook_dispatch", "journal", "journal_name"}
-"""Tables that keep nothing of a task but its id."""
+_KEPT = {"clock", "cursor_key", "tombstone", "usage_by_day", "webhook_dispatch", "journal", "journal_name", "task_span"}
+"""Tables that keep nothing of a task but its id, and the span of times in which it was created."""
 
 
 @pytest.fixture
