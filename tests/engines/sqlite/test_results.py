@@ -7,14 +7,15 @@ import contextlib
 import os
 import stat
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
 from pathlib import Path
 
+import apsw
 import pytest
 
 from tasker.archive import files as archive
-from tasker.engines.sqlite import open_sqlite
+from tasker.engines.sqlite import SqliteEngine, open_sqlite
 from tasker.engines.sqlite.storage import connect
 from tasker.errors import Unavailable
 from tasker.model import Claim, Status, TaskFilter
@@ -277,6 +278,41 @@ async def test_a_read_during_erasure_finds_the_whole_result_or_no_task(driver: D
         )
         for task in (found, *page.items):
             assert task is None or bytes(task.result or b"") == LARGE
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True], ids=["", "of a caller that has gone"])
+async def test_a_file_stays_while_a_query_may_still_see_its_row(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, is_cancelled: bool
+) -> None:
+    engine = driver.engine
+    assert isinstance(engine, SqliteEngine)
+    claim = await claimed(driver)
+    await driver.finish(claim, Succeeded(LARGE))
+    begun, go_on, done, remove = threading.Event(), threading.Event(), [], engine._results.remove
+
+    def look(_: apsw.Connection) -> None:
+        begun.set()
+        go_on.wait(20)
+        done.append("looked")
+
+    async def noted(references: Iterable[bytes]) -> None:
+        done.append("removed")
+        await remove(references)
+
+    monkeypatch.setattr(engine._results, "remove", noted)
+    looking = engine._read.scan(look)
+    assert await asyncio.to_thread(begun.wait, 20)
+    if is_cancelled:
+        looking.cancel()
+    commits = engine.commits
+    deleting = asyncio.create_task(engine.delete(claim.task_id))
+    while engine.commits == commits:
+        await asyncio.sleep(0)
+    for _ in range(20):  # it would be removed by now
+        await asyncio.sleep(0)
+    go_on.set()
+    await deleting
+    assert done == ["looked", "removed"]
 
 
 async def test_archives_contain_large_results(driver: Driver, tmp_path: Path) -> None:

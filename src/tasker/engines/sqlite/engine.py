@@ -287,7 +287,9 @@ class SqliteEngine:
         async def erase() -> int:
             done, references = await self._commits.run(work)
             self._has_erased = self._has_erased or done > 0
-            await self._results.remove(references)
+            if references:
+                await self._read.passed()  # a query under way may still see the rows
+                await self._results.remove(references)
             return done
 
         erasing = asyncio.create_task(erase())

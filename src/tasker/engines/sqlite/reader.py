@@ -10,9 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import apsw
 
@@ -58,6 +58,11 @@ class Reader:
             lambda connection: _within(self._longest, connection, functools.partial(query, connection, *args, **kwargs))
         )
 
+    async def passed(self) -> None:
+        """Return once the queries under way have ended: all others see what is durable now."""
+        await self._short.passed()
+        await self._scans.passed()
+
     def close(self) -> None:
         """Finish what was begun, and close the connections."""
         self._short.close()
@@ -73,6 +78,7 @@ class _Threads:
         """Take over the connections. begin: called first in each thread."""
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(len(connections), thread_name_prefix=name, initializer=begin)
+        self._under_way: set[Future[Any]] = set()
         self._free: SimpleQueue[apsw.Connection] = SimpleQueue()
         self._connections = connections
         for connection in connections:
@@ -80,7 +86,16 @@ class _Threads:
 
     def run(self, work: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
         """Work with a free connection, in a thread."""
-        return self._loop.run_in_executor(self._threads, self._work, work)
+        future = self._threads.submit(self._work, work)
+        self._under_way.add(future)
+        future.add_done_callback(self._under_way.discard)
+        return asyncio.wrap_future(future, loop=self._loop)
+
+    async def passed(self) -> None:
+        """Return once the work under way has ended, also if its caller has been cancelled."""
+        under_way = [asyncio.wrap_future(future) for future in list(self._under_way)]
+        if under_way:
+            await asyncio.wait(under_way)
 
     def close(self) -> None:
         self._threads.shutdown()

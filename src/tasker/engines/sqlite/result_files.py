@@ -3,9 +3,9 @@
 A file's name ends with a digest of its content: a file that a person or the disk has changed is never returned as a
 result. Names are checked wherever a reference is followed, as the database can also be changed by hand.
 
-A file and its name are on disk before the row that refers to it is committed, and it is removed once the row's erasure
-is durable: no row ever refers to a file that does not exist. A crash in between leaves a file without a row; files that
-an earlier process has left are removed in small steps after the start.
+A file and its name are on disk before the row that refers to it is committed. It is removed once the row's erasure is
+durable and no query can still see the row: no row ever refers to a file that does not exist. A crash in between leaves
+a file without a row; files that an earlier process has left are removed in small steps after the start.
 """
 
 from __future__ import annotations
