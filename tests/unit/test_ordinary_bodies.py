@@ -167,7 +167,10 @@ def test_it_reads_ordinary_bodies(registry: Registry, body: bytes) -> None:
         b'{"type":"halve","params":[3]}',
         b'{"type":"add","params":[%b1]}' % (b" " * 1_000),
         b'{"type":"anything","params":%b%b}' % (b"[" * MAX_DEPTH, b"]" * MAX_DEPTH),
+        b'{"type":"anything","params":%b{}%b}' % (b"[" * (MAX_DEPTH - 1), b"]" * (MAX_DEPTH - 1)),
         b"\xff\xfe",
+        b'{"type":"anything","params":["\xff"]}',
+        b'{"type":"\xff","params":[]}',
         b"",
     ],
 )

@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Sequence
 from functools import lru_cache
 from typing import NoReturn
 
-from starlette.routing import Route, Router
-
 from tasker.api.accepts import accepts
 from tasker.api.access import AccessLog
 from tasker.api.audit import AuditOperations, Recorder, is_audited
@@ -42,6 +40,7 @@ from tasker.api.replies import (
     send_reply,
     send_stream,
 )
+from tasker.api.routes import Routes
 from tasker.api.schedules import ScheduleOperations
 from tasker.api.tasks import TaskOperations
 from tasker.api.usage import UsageOperations
@@ -116,18 +115,15 @@ def _dispatch(operations: Sequence[Operation], bodies: BodyReader, unread: Buffe
     by_path: dict[str, list[Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, []).append(operation)
-    endpoints = {path: Endpoint(own, bodies, unread, recorder) for path, own in by_path.items()}
-    fixed = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
-    templates = [Route(path, endpoint=endpoint) for path, endpoint in endpoints.items() if path not in fixed]
-    router = Router(templates, redirect_slashes=False, default=_not_found)
+    routes = Routes({path: Endpoint(own, bodies, unread, recorder) for path, own in by_path.items()})
 
     def dispatch(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        # A path without parameters needs no pattern; POST /task is by far the most frequent.
-        path = scope.get("path", "")
-        app: ASGIApp | None = fixed.get(path)
-        if app is None:  # a pattern's `$` would let a line break pass
-            app = router if path.isprintable() else _not_found
-        return app(scope, receive, send)
+        path = scope["path"]
+        route = routes.find(path) if path.isprintable() else None
+        if route is None:
+            return _not_found(scope, receive, send)
+        scope["path_params"] = route.parameters
+        return route.target(scope, receive, send)
 
     return dispatch
 
@@ -190,7 +186,7 @@ class Endpoint:
     async def _refuse(self, needed: keys.Scope, scope: Scope, head: Head, operation: Operation) -> NoReturn:
         """Refuse what the key may not do. Raises Forbidden."""
         if head.method in self._audited:
-            await self._recorder.refused(operation, head, scope.get("path_params", {}), 403)
+            await self._recorder.refused(operation, head, scope["path_params"], 403)
         raise Forbidden(needed)
 
 

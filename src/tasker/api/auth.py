@@ -45,16 +45,16 @@ class Gate:
         try:
             if not self._keys.is_loaded:
                 await self._keys.refresh()
-            await self._identify(head)
+            if self._mode == "auto" and self._token is None and not self._keys.are_used:
+                head.caller = ANYBODY
+            else:
+                await self._identify(head)
         except (Refused, Unavailable):
             if path not in PUBLIC_PATHS:
                 raise
             head.caller = NOBODY
 
     async def _identify(self, head: Head) -> None:
-        if self._mode == "auto" and self._token is None and not self._keys.are_used:
-            head.caller = ANYBODY
-            return
         authorization = head.headers.get(b"authorization")
         if authorization is None:
             raise Refused("unauthorized", "send `Authorization: Bearer <key>`", CHALLENGE)

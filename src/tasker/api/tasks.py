@@ -145,8 +145,8 @@ class TaskOperations:
         self._service = service
 
     @_submission("POST", "/task", "Submit a task", body="submission")
-    async def submit_task(self, call: Call) -> Reply | Stream:
-        return await self._when_ended(call, await self._submit(call, await call.body()))
+    def submit_task(self, call: Call) -> Awaitable[Reply | Stream]:
+        return self._submit(call)
 
     @get(
         "/task/{task_id}",
@@ -206,8 +206,7 @@ class TaskOperations:
         body="params",
     )
     async def submit_params(self, call: Call) -> Reply | Stream:
-        name = type_in_path(call, self._service.registry)
-        return await self._when_ended(call, await self._submit(call, await call.body(), name))
+        return await self._submit(call, type_in_path(call, self._service.registry))
 
     @_submission(
         "PUT",
@@ -326,7 +325,8 @@ class TaskOperations:
         submitted = await self._submissions.put(call.caller, task_id, body, traceparent=trace_of(call))
         return await self._accepted(call, submitted, wait, media, status=200 if submitted.replayed else 201)
 
-    async def _submit(self, call: Call, body: bytes, type_name: str | None = None) -> Reply | Stream | _Open:
+    async def _submit(self, call: Call, type_name: str | None = None) -> Reply | Stream:
+        body = await call.body()
         wait, media, key = preferred_wait(call, call.query()), _media(call), idempotency_key(call)
         if prefers_validation(call):
             await self._submissions.validate(call.caller, body, type_name=type_name)
@@ -339,7 +339,11 @@ class TaskOperations:
             traceparent=trace_of(call),
             is_awaited=wait is not None,
         )
-        return await self._accepted(call, submitted, wait, media)
+        found = await self._accepted(call, submitted, wait, media)
+        if not isinstance(found, _Open):
+            return found
+        del body, submitted  # do not hold them during the wait
+        return await self._when_ended(call, found)
 
     async def _accepted(
         self,

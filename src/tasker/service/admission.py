@@ -89,7 +89,7 @@ class _Known:
 class OpenQueues:
     """Limits the queues in which an owner has open tasks.
 
-    Use `let_in` around storing drafts, or call `enter` before and `leave` after.
+    Use `let_in` around storing drafts, or call `bound` or `enter` before and `leave` after.
 
     A known queue needs only a lookup in memory; the store is asked about other queues. Within one process the limit is
     exact. Processes that share a store (is_shared) may together exceed it by the queues that each admits between two
@@ -109,22 +109,26 @@ class OpenQueues:
         A draft beyond the limit gets a refusal: it is not stored, but an earlier task may still answer for it. A draft
         that has another refusal already opens no queue and is not counted.
         """
-        bound: list[Draft] = []
         entered: list[OwnerQueue] = []
         try:
-            for draft in drafts:
-                if draft.refusal is None:
-                    try:
-                        if not self._enter_known(draft.owner, draft.queue):
-                            await self.enter(draft.owner, draft.queue)
-                        entered.append((draft.owner, draft.queue))
-                    except Conflict as refusal:
-                        bound.append(structs.replace(draft, refusal=refusal))
-                        continue
-                bound.append(draft)
-            return await store(bound)
+            return await store(await self.bound(drafts, entered))
         finally:
             self.leave(entered)
+
+    async def bound(self, drafts: Iterable[Draft], entered: list[OwnerQueue]) -> list[Draft]:
+        """Return the drafts as `let_in` stores them; add to `entered` what to `leave` afterwards, also after errors."""
+        bound: list[Draft] = []
+        for draft in drafts:
+            if draft.refusal is None:
+                try:
+                    if not self._enter_known(draft.owner, draft.queue):
+                        await self.enter(draft.owner, draft.queue)
+                    entered.append((draft.owner, draft.queue))
+                except Conflict as refusal:
+                    bound.append(structs.replace(draft, refusal=refusal))
+                    continue
+            bound.append(draft)
+        return bound
 
     async def enter(self, owner: str, queue: str) -> None:
         """Count an open task of this queue in. Raises Conflict ("limit-reached")."""

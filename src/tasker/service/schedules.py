@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Set
+from collections.abc import Awaitable, Set
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice, pairwise
@@ -185,15 +185,17 @@ class Schedules:
         await self.get(caller, schedule_id)
         await self._store.delete(schedule_id)
 
-    async def template(self, caller: Caller, schedule_id: UUID) -> tuple[Caller, TaskType, Submission]:
-        """Return the caller with the schedule's owner, the task type, and the submission of the schedule.
+    async def template(
+        self, caller: Caller, schedule_id: UUID
+    ) -> tuple[Caller, Awaitable[tuple[TaskType, Submission]]]:
+        """Return the caller with the schedule's owner, and the reading of the schedule's submission.
 
-        Raises NotFound, Invalid (the task type has changed since).
+        Raises NotFound; the reading raises Invalid (the task type has changed since).
         """
         schedule = await self.get(caller, schedule_id)
         if caller.owner != schedule.owner:
             caller = Caller(schedule.owner, scopes=caller.scopes)
-        return caller, *await self._reading.submission(schedule.owner, bytes(schedule.task))
+        return caller, self._reading.submission(schedule.owner, bytes(schedule.task))
 
     async def next_ticks(self, caller: Caller, schedule_id: UUID, count: int) -> list[datetime]:
         """Return the next ticks of a schedule, as if it were not paused. Raises NotFound."""

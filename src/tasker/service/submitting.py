@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -16,7 +16,7 @@ from tasker.errors import Conflict, Expired, Invalid, NotFound, RequestError, Un
 from tasker.model import Draft, Extra, Idempotency, Receipt, Task
 from tasker.model.keys import Caller
 from tasker.requests.submissions import Submission
-from tasker.service.admission import Admission, OpenQueues
+from tasker.service.admission import Admission, OpenQueues, OwnerQueue
 from tasker.service.batches import Accepted, Wanted
 from tasker.service.budgets import Budgets
 from tasker.service.drafts import as_accepted, check_submission, draft_of, fingerprint, owned, traced
@@ -80,7 +80,7 @@ class Submissions:
         self._store_check = store_check
         self._in_flight: set[str] = set()
 
-    async def submit(
+    def submit(
         self,
         caller: Caller,
         body: bytes,
@@ -89,7 +89,7 @@ class Submissions:
         idempotency_key: str | None = None,
         traceparent: str | None = None,
         is_awaited: bool = False,
-    ) -> Submitted:
+    ) -> Coroutine[Any, Any, Submitted]:
         """Accept a submission; return when it is durable.
 
         type_name: the body is the params alone, of this type. traceparent: the trace that the task belongs to (W3C
@@ -97,9 +97,9 @@ class Submissions:
         body; the key belongs to another request), Forbidden, Conflict (a request with the key is under way; an open
         task has its unique key), Exhausted (its type costs, and today's budget is used up), Unavailable.
         """
-        read = await self._reading.submission(caller.owner, body, type_name=type_name)
-        return await self._accept(
-            caller, *read, idempotency_key=idempotency_key, traceparent=traceparent, is_awaited=is_awaited
+        reading = self._reading.submission(caller.owner, body, type_name=type_name)
+        return self._accept(
+            caller, reading, idempotency_key=idempotency_key, traceparent=traceparent, is_awaited=is_awaited
         )
 
     async def validate(
@@ -118,8 +118,8 @@ class Submissions:
         It is submitted with the caller's rights, not with those of the schedule. Raises NotFound, and what `submit`
         raises.
         """
-        template = await self._schedules.template(caller, schedule_id)
-        return await self._accept(*template, idempotency_key=idempotency_key, schedule_id=schedule_id)
+        caller, reading = await self._schedules.template(caller, schedule_id)
+        return await self._accept(caller, reading, idempotency_key=idempotency_key, schedule_id=schedule_id)
 
     async def replay(
         self,
@@ -131,8 +131,8 @@ class Submissions:
         traceparent: str | None = None,
     ) -> Submitted:
         """Submit a task again, with the changes in the body. Raises NotFound, and what `submit` raises."""
-        read = await self._read_replay(caller, task_id, body)
-        return await self._accept(caller, *read, idempotency_key=idempotency_key, traceparent=traceparent)
+        reading = self._read_replay(caller, task_id, body)
+        return await self._accept(caller, reading, idempotency_key=idempotency_key, traceparent=traceparent)
 
     async def validate_replay(self, caller: Caller, task_id: UUID, body: bytes) -> None:
         """Read and check a replay; store nothing. Raises NotFound, and what `validate` raises."""
@@ -156,7 +156,7 @@ class Submissions:
             idempotency=Idempotency(key=key, fingerprint=fingerprint(submission), reply=b"", expires_at=_NEVER),
         )
         try:
-            receipt = await self._store(draft)
+            receipt = _only(await self._store(draft))
         except (Conflict, Expired) as error:
             if error.kind.name in ("conflict", "expired"):
                 await self._tasks.get(
@@ -181,15 +181,18 @@ class Submissions:
     async def _accept(
         self,
         caller: Caller,
-        task_type: TaskType,
-        submission: Submission,
+        reading: Awaitable[tuple[TaskType, Submission]],
         *,
         idempotency_key: str | None,
         traceparent: str | None = None,
         schedule_id: UUID | None = None,
         is_awaited: bool = False,
     ) -> Submitted:
-        """Store a submission that was read. schedule_id: of the schedule that it comes from."""
+        """Store the submission that `reading` returns. schedule_id: of the schedule that it comes from.
+
+        Every coroutine that waits for a commit costs about a microsecond: there are few here.
+        """
+        task_type, submission = await reading
         draft = draft_of(caller, task_type, submission, self._clock.now())
         if task_type.costs:
             draft = await self._budgets.bound(caller, task_type, draft)
@@ -200,7 +203,7 @@ class Submissions:
             draft = structs.replace(draft, is_awaited=True)
         task = as_accepted(draft)
         if idempotency_key is None:
-            return await self._answer(await self._store(draft), draft, task)
+            return await self._answer(_only(await self._store(draft)), draft, task)
         return await self._submit_once(draft, task, submission, idempotency_key)
 
     async def _submit_once(self, draft: Draft, task: Task, submission: Submission, client_key: str) -> Submitted:
@@ -219,7 +222,7 @@ class Submissions:
         )
         self._in_flight.add(key)
         try:
-            receipt = await self._store(structs.replace(draft, idempotency=idempotency))
+            receipt = _only(await self._store(structs.replace(draft, idempotency=idempotency)))
         finally:
             self._in_flight.discard(key)
         if receipt.outcome == "mismatched":
@@ -284,15 +287,11 @@ class Submissions:
         if tombstone is not None:
             raise Expired.of(receipt.task_id, tombstone.expired_at)
 
-    async def _store(self, draft: Draft) -> Receipt:
+    def _store(self, draft: Draft) -> Awaitable[list[Receipt]]:
         schedule_id = _schedule_of(draft)
         if schedule_id is None:
-            [receipt] = await self._let_in([draft], self._engine.submit)
-        else:
-            [receipt] = await self._let_in([draft], lambda drafts: self._trigger(schedule_id, *drafts))
-        if receipt.refusal is not None:
-            raise receipt.refusal
-        return receipt
+            return self._let_in([draft], self._engine.submit)
+        return self._let_in([draft], lambda drafts: self._trigger(schedule_id, *drafts))
 
     async def _trigger(self, schedule_id: UUID, draft: Draft) -> list[Receipt]:
         return [await self._engine.schedules.trigger(schedule_id, draft)]
@@ -302,11 +301,22 @@ class Submissions:
     ) -> list[Receipt]:
         """Store drafts within the limits of pending tasks and open queues: every submission passes here."""
         await self._admission.check(len(drafts))
+        entered: list[OwnerQueue] = []
         try:
-            return await self._open_queues.let_in(drafts, store)
+            return await store(await self._open_queues.bound(drafts, entered))
         except Unavailable:  # the last result of the readiness check no longer holds
             self._store_check.forget()
             raise
+        finally:
+            self._open_queues.leave(entered)
+
+
+def _only(receipts: Sequence[Receipt]) -> Receipt:
+    """Return the receipt of a single submission. Raises its refusal."""
+    [receipt] = receipts
+    if receipt.refusal is not None:
+        raise receipt.refusal
+    return receipt
 
 
 def _schedule_of(draft: Draft) -> UUID | None:

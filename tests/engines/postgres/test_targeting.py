@@ -99,10 +99,14 @@ def test_workers_take_turns() -> None:
     assert told == dict.fromkeys(["to-a", "to-b", "to-c", "to-d"], 2)
 
 
+def test_nobody_else_could_take_what_the_only_worker_does_not_take() -> None:
+    assert Fleet([ready("a")]).choose({"q/sum": 1}, ()) == ([], {"to-a": ["q/sum"]}, {})
+
+
 def test_two_partitions_share_the_slots_of_a_pool() -> None:
-    members = [make_member(name, ("sum crunch", 3)) for name in "abcd"]
-    choice = Fleet(members).choose({"q/sum": 2, "q/crunch": 2}, ())
-    assert choice.workers == {"q/sum": {"a"}, "q/crunch": {"b"}}
+    members = [make_member(name, ("sum crunch more", 3), types="sum crunch more") for name in "abc"]
+    choice = Fleet(members).choose({"q/sum": 4, "q/crunch": 3, "q/more": 1}, ())
+    assert choice.workers == {"q/sum": {"a", "b"}, "q/crunch": {"c"}, "q/more": {"b"}}, "a has no slots left"
 
 
 INFO = WorkerInfo(

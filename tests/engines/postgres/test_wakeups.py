@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 from tests.engines.postgres.conftest import MakeEngine
 
-from tasker.engines.postgres import PostgresEngine, pacing, waiters
+from tasker.engines.postgres import PostgresEngine, claim, pacing, waiters
 from tasker.engines.postgres.stores import workers as worker_rows
 from tasker.engines.postgres.transaction import Told
 from tasker.engines.protocol import ClaimRequest
@@ -355,11 +355,11 @@ async def test_what_the_own_claims_have_no_slots_for_goes_to_others(
 
 async def test_a_retry_is_told_to_one_worker(fleet: Workers, driver: Driver, engine: PostgresEngine, clock) -> None:
     await driver.submit(make_draft(clock.now(), retry=RetryPolicy(max_attempts=2, initial=timedelta(0))))
-    claim = await driver.claim_one()
+    first = await driver.claim_one()
     for name in "abc":
         await fleet.add(name)
     await fleet.known()
-    await driver.finish(claim, Failed(problem("task-failed", "again", retryable=True)))
+    await driver.finish(first, Failed(problem("task-failed", "again", retryable=True)))
     assert await fleet.told_of_one_task() == [True]
 
 
@@ -390,9 +390,11 @@ async def test_everybody_is_told_of_the_settings_of_a_queue(fleet: Workers, driv
 async def test_tasks_of_a_paused_queue_are_told_of_once(fleet: Workers, driver: Driver, engine, clock) -> None:
     await engine.queues.change("default", QueueChange(paused=True))
     a = await fleet.add("a")
+    await fleet.add("b")
     await fleet.known()
     await driver.submit()
     clock.advance(SECOND)
+    assert engine._wakeups._watch.next_at() is not None
     async with asyncio.timeout(LIMIT):
         while engine._wakeups._watch.next_at() is not None:
             await asyncio.sleep(0.01)
@@ -400,14 +402,15 @@ async def test_tasks_of_a_paused_queue_are_told_of_once(fleet: Workers, driver: 
     assert a.told("default/@1/sum") == [True]
 
 
-async def test_what_a_gap_holds_is_told_after_it(fleet: Workers, driver: Driver, engine: PostgresEngine) -> None:
-    a = await fleet.add("a")
+async def test_what_a_gap_holds_is_told_after_it(
+    fleet: Workers, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "GAP", 0.5)
+    a, b = await fleet.add("a"), await fleet.add("b")
     await fleet.known()
-    first = await driver.submit()
-    second = await driver.submit()
-    await a.takes(first)
-    await a.wait()
-    await a.takes(second)
+    await a.takes(await driver.submit())
+    await b.takes(await driver.submit())
+    assert (a.told(), b.told()) == ([True], [True])
 
 
 async def test_held_tasks_are_told_of_only_once_they_are_stored_and_at_the_end(
@@ -427,11 +430,19 @@ async def test_held_tasks_are_told_of_only_once_they_are_stored_and_at_the_end(
     await a.until(a.told)
 
 
+@pytest.mark.parametrize("is_known", [True, False])
 async def test_a_held_notification_that_fails_is_made_up_for(
-    fleet: Workers, driver: Driver, engine: PostgresEngine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    fleet: Workers,
+    driver: Driver,
+    engine: PostgresEngine,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    is_known: bool,
 ) -> None:
     a = await fleet.add("a")
-    await fleet.known()
+    engine._wakeups._asked_at = float("inf")
+    if is_known:
+        await fleet.known()
     monkeypatch.setattr(pacing, "GAP", 0.5)
     engine._wakeups._gap.let_through({"default/sum": 1}, asyncio.get_running_loop().time())
     send, sent = engine._wakeups._send, 0
@@ -454,9 +465,10 @@ async def test_a_held_notification_that_fails_is_made_up_for(
 async def test_a_claim_that_took_all_there_was_looks_again_only_when_it_hears_something(
     fleet: Workers, driver: Driver, engine: PostgresEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiters, "_SHORTEST_SLEEP", 3600.0)
+    monkeypatch.setattr(claim, "soon", lambda next_in: HOUR)
     a = await fleet.add("a", waits=False)
     await driver.submit()
+    await fleet.have_heard()
     await a.wait()
     await a.until(lambda: a.claims)
     looks = 0
@@ -473,6 +485,10 @@ async def test_a_claim_that_took_all_there_was_looks_again_only_when_it_hears_so
     assert looks == 0
     await a.takes(await driver.submit())
     assert looks == 1
+    third = await driver.submit()  # no claim waits now
+    await fleet.have_heard()
+    await a.wait()
+    await a.takes(third)
 
 
 @pytest.mark.parametrize("fault", [Unavailable("away"), ValueError("a bug")])
@@ -486,7 +502,7 @@ async def test_a_look_that_fails_is_repeated_later_and_not_at_once(
     monkeypatch.setattr(engine._connections, "look", fail)
     wakeups._watch.add("default/sum", (), now)
     with capture_logs() as logs:
-        await wakeups._survive(wakeups._check(["default/sum"]))
+        await wakeups._survive(wakeups._check, ["default/sum"])
     assert [entry["event"] for entry in logs] == ["store.not_told"]
     next_at = wakeups._watch.next_at()
     assert next_at is not None

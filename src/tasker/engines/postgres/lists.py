@@ -29,12 +29,9 @@ class Lists:
         self._queries = queries
         self._task = f"{schema}.task"
         self._bounds = bounds
-        # Comparisons of rows leave the planner only the index on both columns, whatever it thinks of a range's size.
         self._dialect = Dialect(
             schema=schema,
             hint="",
-            keyed="({key}, seq) >= (:{key}, :low) AND ({key}, seq) < (:{key}, :below){only}"
-            " ORDER BY {key} DESC, seq DESC",
             among="seq = ANY(ARRAY({}))",
             tagged="tags @> ARRAY[:tag]::text[]",
             now="now()",
@@ -127,7 +124,7 @@ async def _farthest(connection: Connection, ways: Sequence[Way], values: dict[st
     """Return the way that gets farthest back in a step, and the seq that it gets to; None for the end."""
     edges: list[tuple[int, Way]] = []
     for way in ways:
-        edge = await _first(connection, way.edge, values) if way.is_sorted else None
+        edge = None if way.edge is None else await _first(connection, way.edge, values)
         if edge is None:
             return way, None
         edges.append((edge, way))

@@ -61,7 +61,7 @@ class Member(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Whom to tell of which partitions. workers: by channel, the ids of those chosen for a partition."""
+    """Whom to tell of which partitions. workers: for each partition the ids of those chosen, if not all are."""
 
     everybody: list[str]
     channels: dict[str, list[str]]
@@ -69,12 +69,12 @@ class Choice(NamedTuple):
 
 
 class Fleet:
-    """The live workers, as they were read at one time."""
+    """The live workers, as they were read at one time. turn: how many workers were chosen before."""
 
-    def __init__(self, members: Iterable[Member]) -> None:
+    def __init__(self, members: Iterable[Member], turn: int = 0) -> None:
         self.members = sorted(members)
         self._takers: dict[str, list[Member]] = {}
-        self._turn = 0
+        self.turn = turn
 
     def choose(self, tasks: Mapping[str, int], passed_over: Collection[str]) -> Choice:
         """Choose workers for new tasks, given as numbers by partition.
@@ -90,7 +90,8 @@ class Fleet:
             if chosen is None:
                 choice.everybody.append(partition)
                 continue
-            choice.workers[partition] = {member.worker_id for member in chosen}
+            if len(chosen) < len(self._takers_of(partition)):
+                choice.workers[partition] = {member.worker_id for member in chosen}
             for channel in sorted({member.channel or "" for member in chosen}):
                 choice.channels.setdefault(channel, []).append(partition)
         return choice
@@ -103,7 +104,7 @@ class Fleet:
         if not takers or any(member.channel is None for member in takers):
             return None
         parts = parts_of(partition)
-        first = self._turn % len(takers)
+        first = self.turn % len(takers)
         in_turn = takers[first:] + takers[:first]
         free = {member.worker_id: _free(member, parts, used) for member in in_turn}
         ready = [member for member in in_turn if free[member.worker_id] > 0 and member.worker_id not in passed_over]
@@ -116,7 +117,7 @@ class Fleet:
             _use(member, parts, taken, used)
             chosen.append(member)
             left -= taken
-        self._turn += len(chosen)
+        self.turn += len(chosen)
         return None if len(chosen) == len(takers) > 1 else chosen
 
     def _takers_of(self, partition: str) -> list[Member]:

@@ -6,7 +6,8 @@ All of it is a hint. If this process dies in between, waiting claims find the ta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -26,6 +27,8 @@ REFRESH_AFTER = 2.0
 """Seconds after which the workers are read again, while tasks are added."""
 _TRUSTED_FOR = 10.0
 """Seconds for which the workers that were read are chosen from."""
+_CLOSE_WITHIN = 1.0
+"""Limit in seconds of what is still to be sent at the end."""
 _log = structlog.get_logger(__name__)
 _decode = msgspec.json.Decoder(Presence).decode
 
@@ -38,7 +41,7 @@ class Wakeups:
         self._queries = queries
         self._waiters = waiters
         self._fleet: Fleet | None = None
-        self._read_at = float("-inf")
+        self._read_at = self._asked_at = float("-inf")
         self._passed_over: dict[str, datetime] = {}
         """Workers that did not take what they were chosen for, and their latest heartbeats at that time."""
         self._gap = Gap()
@@ -67,25 +70,33 @@ class Wakeups:
         """Wake the claims of this process, and see to it that the new tasks of a durable transaction are taken."""
         self._waiters.wake(tx.partitions, is_chosen=True)
         if not self._closed:
-            self._watch_chosen(tx.told)
+            self._watch_chosen(tx.told.chosen)
             self._gap.hold(tx.told.held)
             self._set_timer()
 
     async def close(self) -> None:
-        """Tell of the held tasks, and stop."""
+        """Tell of the held tasks, and stop. A database that does not answer is not waited for."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for task in (self._reading, self._pacing):
-            if task is not None:
-                await asyncio.wait([task])
-        await self._survive(self._tell(self._gap.release_all()))
+        if self._pacing is not None:
+            await asyncio.wait([self._pacing], timeout=_CLOSE_WITHIN)
+        under_way = [task for task in (self._reading, self._pacing) if task is not None]
+        for task in under_way:
+            task.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_WITHIN):
+                await self._survive(self._tell, self._gap.release_all())
+        if under_way:
+            await asyncio.wait(under_way)
 
     # the workers
 
     def _read_if_old(self, now: float) -> None:
-        if now - self._read_at > REFRESH_AFTER and not self._closed and (self._reading is None or self._reading.done()):
-            self._reading = asyncio.create_task(self._survive(self.read_workers()))
+        is_reading = self._reading is not None and not self._reading.done()
+        if now - self._asked_at > REFRESH_AFTER and not is_reading and not self._closed:
+            self._asked_at = now
+            self._reading = asyncio.create_task(self._survive(self.read_workers))
 
     async def read_workers(self) -> None:
         """Read who is alive. Raises Unavailable."""
@@ -94,7 +105,8 @@ class Wakeups:
             lambda connection: connection.fetch(self._queries["live_workers"], KEEP_WORKERS_FOR)
         )
         found = (member_of(_decode(row["info"]), row["heartbeat_at"], row["silent_for"]) for row in rows)
-        self._fleet = Fleet(member for member in found if member is not None)
+        turn = 0 if self._fleet is None else self._fleet.turn
+        self._fleet = Fleet((member for member in found if member is not None), turn)
         self._read_at = asked
         current = {member.worker_id: member.heartbeat_at for member in self._fleet.members}
         self._passed_over = {name: at for name, at in self._passed_over.items() if current.get(name) == at}
@@ -109,9 +121,10 @@ class Wakeups:
 
     # what is sent later
 
-    def _watch_chosen(self, told: Told) -> None:
+    def _watch_chosen(self, chosen: Mapping[str, Collection[str]]) -> None:
+        """Watch partitions, given with the workers that were chosen for them."""
         now = asyncio.get_running_loop().time()
-        for partition, workers in told.chosen.items():
+        for partition, workers in chosen.items():
             self._watch.add(partition, workers, now)
 
     def _set_timer(self) -> None:
@@ -134,19 +147,23 @@ class Wakeups:
     async def _pace(self) -> None:
         """Do what is due now."""
         now = asyncio.get_running_loop().time()
-        await self._survive(self._tell(self._gap.release(now)))
+        await self._survive(self._tell, self._gap.release(now))
         if due := self._watch.due(now):
-            await self._survive(self._check(due))
+            await self._survive(self._check, due)
         self._set_timer()
 
     async def _tell(self, tasks: Mapping[str, int]) -> None:
-        """Tell others of tasks that are stored. Raises Unavailable; the tasks are watched then too."""
+        """Tell others of tasks that are stored. Raises Unavailable; all of the tasks are watched then."""
         if not tasks:
             return
         told = self._choose(tasks, asyncio.get_running_loop().time())
-        self._watch_chosen(told._replace(chosen={**dict.fromkeys(told.everybody, ()), **told.chosen}))
+        self._watch_chosen(told.chosen)
         sender = self._connections.sender
-        await self._send("".join([*statements(sender, told.everybody, ()), for_workers(sender, told.channels)]))
+        try:
+            await self._send("".join([*statements(sender, told.everybody, ()), for_workers(sender, told.channels)]))
+        except Exception:
+            self._watch_chosen(dict.fromkeys(tasks, ()))
+            raise
 
     async def _check(self, partitions: list[str]) -> None:
         """Tell everybody of the partitions whose first task nobody has taken. Raises Unavailable."""
@@ -174,10 +191,10 @@ class Wakeups:
     async def _send(self, statement: str) -> None:
         await self._connections.look(lambda connection: connection.execute(statement))
 
-    async def _survive(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await work in the background: without it tasks only start later."""
+    async def _survive(self, work: Callable[..., Awaitable[None]], *values: Any) -> None:
+        """Do background work: if it fails, tasks only start later."""
         try:
-            await work
+            await work(*values)
         except Unavailable as error:
             _log.info("store.not_told", reason=error.detail)
         except Exception:  # a bug, or a row inserted by hand

@@ -32,7 +32,7 @@ _INDEX_OF = {
 class Bounds(Struct, frozen=True, kw_only=True):
     """How long a look goes on.
 
-    rows: the most index entries or tasks that it reads. seconds: after that it begins no further step. first: rows of
+    rows: the most tasks that it reads by one index. seconds: after that it begins no further step. first: rows of
     its first step, or twice as many as are asked for if those are more; each further step has twice as many.
     """
 
@@ -107,18 +107,12 @@ class Look:
 class Way(NamedTuple):
     """A way to the tasks of a part of a filter.
 
-    seqs: the query for their seqs from :low to below :below, newest first. among: the condition that a task is one of
-    them. is_sorted: an index has them in this order; otherwise there are so few that one step takes them all.
+    among: the condition that a task is one of those from :low to below :below. edge: the query for the seq at which a
+    step of :size rows ends, null if there are fewer; None for a way of so few tasks that one step takes them all.
     """
 
-    seqs: str
     among: str
-    is_sorted: bool = True
-
-    @property
-    def edge(self) -> str:
-        """The query for the seq that is the last of a step of :size rows."""
-        return f"{self.seqs} LIMIT 1 OFFSET :size - 1"
+    edge: str | None
 
 
 class Spans(NamedTuple):
@@ -132,13 +126,11 @@ class Spans(NamedTuple):
 class Dialect:
     """The SQL of an engine. schema: of its tables. hint: after a table's name, prescribes an index.
 
-    keyed: the condition and the order of the seqs of a column's value. among: the condition that a seq is one of some.
-    tagged: the condition that a task has a tag. now: the time.
+    among: the condition that a seq is one of some. tagged: the condition that a task has a tag. now: the time.
     """
 
     schema: str
     hint: str
-    keyed: str
     among: str
     tagged: str
     now: str
@@ -183,20 +175,27 @@ class Dialect:
     def _by_key(self, key: str, table: str, index: str, left_out: str | None) -> Way:
         only = "" if left_out is None else f" AND {key} <> '{left_out}'"
         hint = self.hint.format(index) if index else ""
-        return self._way(f"SELECT seq FROM {self.schema}.{table}{hint} WHERE {self.keyed.format(key=key, only=only)}")  # noqa: S608
+        # Not a comparison of rows: for that, PostgreSQL would read all entries of the key.
+        seqs = f"SELECT seq FROM {self.schema}.{table}{hint} WHERE {key} = :{key}{only} AND {_RANGE}"  # noqa: S608
+        return Way(self.among.format(seqs), _edge(seqs))
 
     def _by_status(self, statuses: frozenset[Status]) -> Way:
-        each = [
-            f"SELECT seq FROM {self._from(status)} WHERE status = '{status.value}' AND {_RANGE}"  # noqa: S608
+        """Return the way by the indexes of statuses; a step ends where the first of them has :size rows."""
+        each = {
+            status: f"SELECT seq FROM {self._from(status)} WHERE status = '{status.value}' AND {_RANGE}"  # noqa: S608
             for status in sorted(statuses)
-        ]
-        return self._way(f"{' UNION ALL '.join(each)} ORDER BY seq DESC", is_sorted=not statuses <= OPEN)
+        }
+        edges = [f"SELECT ({_edge(seqs)}) AS edge" for status, seqs in each.items() if status not in OPEN]
+        edge = f"SELECT max(edge) FROM ({' UNION ALL '.join(edges)}) AS each_one" if edges else None  # noqa: S608
+        return Way(self.among.format(" UNION ALL ".join(each.values())), edge)
 
     def _from(self, status: Status) -> str:
         return f"{self.schema}.task{self.hint.format(_INDEX_OF[status])}"
 
-    def _way(self, seqs: str, *, is_sorted: bool = True) -> Way:
-        return Way(seqs, self.among.format(seqs), is_sorted)
+
+def _edge(seqs: str) -> str:
+    """Return the query for the seq of row number :size, newest first."""
+    return f"{seqs} ORDER BY seq DESC LIMIT 1 OFFSET :size - 1"
 
 
 _TERMS = {
@@ -217,4 +216,4 @@ _KEYED = (
 
 
 def _everything(schema: str) -> Way:
-    return Way(f"SELECT seq FROM {schema}.task WHERE {_RANGE} ORDER BY seq DESC", _RANGE)  # noqa: S608
+    return Way(_RANGE, _edge(f"SELECT seq FROM {schema}.task WHERE {_RANGE}"))  # noqa: S608

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import apsw
 import structlog
+from msgspec import Struct
 
 from tasker.engines.shared.batches import take_batch
 from tasker.engines.sqlite.faults import ENVIRONMENT, refusal_of
@@ -34,7 +35,9 @@ _BUSY_STEP, _BUSY_LIMIT = 0.05, 5.0
 _log = structlog.get_logger(__name__)
 
 
-class _Item(NamedTuple):
+class _Item(Struct):
+    """Work, and the future that gets its result. size: as in `run`."""
+
     work: Work
     future: asyncio.Future[Any]
     size: int

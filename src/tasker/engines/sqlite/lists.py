@@ -22,7 +22,6 @@ from tasker.model.control import Chosen, ChosenTask, Counted
 _DIALECT = Dialect(
     schema="main",
     hint=" INDEXED BY {}",
-    keyed="{key} = :{key} AND seq >= :low AND seq < :below{only} ORDER BY seq DESC",
     among="seq IN ({})",
     tagged="EXISTS (SELECT 1 FROM task_tag WHERE tag = :tag AND task_tag.seq = task.seq)",
     now=":now",
@@ -105,7 +104,7 @@ def _farthest(connection: apsw.Connection, ways: Sequence[Way], values: dict[str
     """Return the way that gets farthest back in a step, and the seq that it gets to; None for the end."""
     edges: list[tuple[int, Way]] = []
     for way in ways:
-        edge = connection.execute(way.edge, values).get if way.is_sorted else None
+        edge = None if way.edge is None else connection.execute(way.edge, values).get
         if edge is None:
             return way, None
         edges.append((edge, way))
