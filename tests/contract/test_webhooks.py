@@ -204,11 +204,11 @@ async def test_one_process_dispatches_until_it_is_silent(rig: Rig, make_engine: 
     await rig.hook()
     assert await rig.store.find_position("one") is not None
     assert await other.webhooks.find_position("two") is None
-    clock.advance(timedelta(seconds=6))
+    clock.advance(timedelta(seconds=3))
     assert await rig.store.find_position("one") is not None
-    clock.advance(timedelta(seconds=6))
+    clock.advance(timedelta(seconds=3))
     assert await other.webhooks.find_position("two") is None
-    clock.advance(timedelta(seconds=5))
+    clock.advance(timedelta(seconds=2))
     assert await other.webhooks.find_position("two") is not None
     assert await rig.store.find_position("one") is None
 
