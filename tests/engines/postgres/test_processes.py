@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from random import Random
+from typing import Any
 
+import pytest
 from msgspec import structs
 from tests.contract.conftest import Changes
 from tests.engines.postgres.conftest import MakeEngine
@@ -68,6 +70,29 @@ async def test_a_reconnected_listener_reports_that_changes_may_be_lost(
     assert await sql(cut)
     async with asyncio.timeout(30):
         while hears.batches.count(()) < 2:  # at the break, and when it listens again
+            hears._news.clear()
+            await hears._news.wait()
+    task_id = await driver.submit(make_draft(is_awaited=True))
+    await driver.finish(await driver.claim_one(), Succeeded(b"6"))
+    await hears.until(Change(task_id, Status.COMPLETED))
+
+
+async def test_a_bug_while_it_reconnects_leaves_no_process_deaf(
+    driver: Driver, another: MakeEngine, sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = await another()
+    connect, faults = there._connections.connect, [ValueError("a bug")]
+
+    async def connect_at_last() -> Any:
+        if faults:
+            raise faults.pop()
+        return await connect()
+
+    monkeypatch.setattr(there._connections, "connect", connect_at_last)
+    hears = Changes(there)
+    await sql("SELECT pg_terminate_backend($1)", there._listener._connection.get_server_pid())
+    async with asyncio.timeout(30):
+        while faults or not there._listener.is_connected:
             hears._news.clear()
             await hears._news.wait()
     task_id = await driver.submit(make_draft(is_awaited=True))

@@ -124,8 +124,11 @@ class Listener:
                 self._connection = await self._connect()
                 break
             except (*LOST, asyncpg.PostgresError):
-                await asyncio.sleep(_AGAIN_AFTER)
-                self._on_heard((), [], False)
+                pass
+            except Exception:  # a bug: without a listener all waits of this process would be late for ever
+                _log.exception("store.not_listening")
+            await asyncio.sleep(_AGAIN_AFTER)
+            self._on_heard((), [], False)
         self._on_heard((), [], False)
 
 
