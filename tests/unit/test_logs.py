@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import structlog
 
-from tasker.logs.attempt import ATTEMPT
+from tasker.logs.attempt import ATTEMPT, LoggedAttempt
 from tasker.logs.printing import escape, has_colours
 from tasker.logs.setup import TextRenderer, configure_logs, render_json
-from tasker.model import Claim, Policy, new_task_id
+from tasker.model import new_task_id
 from tasker.testing import START
 
 NASTY = "a\r\n2026 ERROR forged\x1b[2J\x9b31m\u2028\u202e\x00"
@@ -118,17 +118,14 @@ def test_an_attempt_is_named_on_its_lines() -> None:
         structlog.get_logger().info("own")
         logging.getLogger("library").info("its")
 
-    claim = Claim(
-        task_id=new_task_id(START), attempt=2, type="sum", params=b"[]", queue="default", priority=0, policy=Policy(),
-        tries=0, crashes=0, interruptions=0, started_at=START, worker="w",
-    )  # fmt: skip
+    attempt = LoggedAttempt(new_task_id(START), 2, "sum")
     context = contextvars.copy_context()
-    context.run(ATTEMPT.set, claim)
+    context.run(ATTEMPT.set, attempt)
     context.run(speak)
     structlog.get_logger().info("after")
     own, its, after = json_lines(stream)
     for line in own, its:
-        assert (line["task_id"], line["attempt"], line["type"]) == (str(claim.task_id), 2, "sum")
+        assert (line["task_id"], line["attempt"], line["type"]) == (str(attempt.task_id), 2, "sum")
     assert "task_id" not in after
 
 

@@ -17,7 +17,7 @@ from tasker.executor.attribution import CURRENT
 from tasker.executor.call import Call, raised
 from tasker.executor.loop_reporter import Home, LoopReporter, ServiceLoop
 from tasker.executor.loop_watch import TASK_NAME
-from tasker.logs.attempt import ATTEMPT
+from tasker.logs.attempt import ATTEMPT, LoggedAttempt
 from tasker.logs.redaction import begin_redaction, end_redaction
 from tasker.model import Claim
 from tasker.rules.lifecycle import Failed, Interrupted, Outcome
@@ -56,7 +56,7 @@ class LoopAttempt(Attempt):
         self._reporter = LoopReporter(observer, back)
         context = Context(claim.task_id, claim.attempt, self._reporter, self._is_cancelled)
         variables = copy_context()
-        variables.run(ATTEMPT.set, claim)
+        variables.run(ATTEMPT.set, LoggedAttempt(claim.task_id, claim.attempt, claim.type))
         if not isinstance(back, ServiceLoop):
             variables.run(CURRENT.set, self)
         self._start: tuple[Call, ContextVars] | None = Call(task_type, claim.params, context, max_result), variables

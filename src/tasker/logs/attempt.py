@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Protocol
+from typing import NamedTuple
 from uuid import UUID
 
 from structlog.typing import EventDict, WrappedLogger
 
 
-class LoggedAttempt(Protocol):
-    """What the log says of an attempt; a Claim is one."""
+class LoggedAttempt(NamedTuple):
+    """What log lines say of an attempt. Not its claim: contexts may outlive it, and a claim has params and secrets."""
 
-    @property
-    def task_id(self) -> UUID: ...
-
-    @property
-    def attempt(self) -> int: ...
-
-    @property
-    def type(self) -> str: ...
+    task_id: UUID
+    attempt: int
+    type: str
 
 
 ATTEMPT: ContextVar[LoggedAttempt] = ContextVar("tasker_logged_attempt")
