@@ -52,6 +52,7 @@ class Calls:
 @pytest.fixture
 def calls(engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> Calls:
     monkeypatch.setattr(lead, "_HOLD_EVERY", 0.001)
+    monkeypatch.setattr(lead, "_LOOK_EVERY", 0.001)
     return Calls(engine, monkeypatch)
 
 
