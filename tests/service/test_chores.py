@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tasker.chores import lead
-from tasker.chores.plan import run_all
+from tasker.chores.plan import process_chores, run_all
 from tasker.engines.sqlite import SqliteEngine
 from tasker.service import Service
 from tasker.testing import ManualClock
@@ -52,6 +52,7 @@ class Calls:
 @pytest.fixture
 def calls(engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> Calls:
     monkeypatch.setattr(lead, "_HOLD_EVERY", 0.001)
+    monkeypatch.setattr(lead, "_LOOK_EVERY", 0.001)
     return Calls(engine, monkeypatch)
 
 
@@ -81,3 +82,11 @@ async def test_a_process_without_the_lead_runs_only_its_own(calls: Calls, api: b
 async def test_the_leader_runs_those_of_the_store_and_fires_every_type(calls: Calls, api: bool) -> None:
     calls.has_lead = True
     await calls.until(OF_PROCESS | OF_STORE | {"workers.find_types", "dispatch"})
+
+
+async def test_an_idle_worker_hardly_asks_for_keys(calls: Calls, engine: SqliteEngine, service: Service) -> None:
+    every = [
+        {chore.name: chore.every.total_seconds() for chore in process_chores(engine, service, api=api)}["keys"]
+        for api in (True, False)
+    ]
+    assert every == [1, 60]

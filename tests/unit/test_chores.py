@@ -86,6 +86,7 @@ class Scripted:
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
     monkeypatch.setattr(lead, "_HOLD_EVERY", 0.001)
+    monkeypatch.setattr(lead, "_LOOK_EVERY", 0.001)
     return Scripted()
 
 

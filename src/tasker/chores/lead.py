@@ -13,7 +13,9 @@ from tasker.engines.protocol import Lead
 from tasker.errors import Unavailable
 
 _HOLD_EVERY = 1.0
-"""Seconds between signs of life of the leader, and between looks of the others whether the lead is free."""
+"""Seconds between signs of life of the leader."""
+_LOOK_EVERY = 1.5
+"""Seconds between looks of the others whether the lead is free; with the time that it lasts, less than five."""
 _GIVE_UP_WITHIN = 1.0
 """Time limit in seconds of giving up the lead at the end; without it the others wait until it has expired."""
 
@@ -37,7 +39,7 @@ async def run_with_lead(lead: Lead, work: Callable[[], Coroutine[Any, Any, None]
             elif not has_lead and running is not None:
                 await _end(running)
                 running = None
-            await asyncio.sleep(_HOLD_EVERY)
+            await asyncio.sleep(_HOLD_EVERY if has_lead else _LOOK_EVERY)
     finally:
         if running is not None:
             await _end(running)

@@ -46,14 +46,16 @@ def engine_chores(engine: Engine, clock: Clock, random: Random) -> list[Chore]:
 def process_chores(engine: Engine, service: Service, *, api: bool) -> list[Chore]:
     """Return the chores of each process. Without an api, nothing is submitted to this process.
 
-    It does not refresh types then: hundreds of workers would ask every two seconds.
+    It does not refresh types then, and keys only now and then: hundreds of workers would ask again and again. A budget
+    is checked with fresh keys (see Budgets).
     """
     chores = [Chore("key uses", _MINUTE, service.keys.record_uses)]
     if engine.is_shared:
         chores.append(Chore("clock", timedelta(seconds=10), partial(_follow_clock, engine)))
-        chores.append(Chore("keys", REFRESH_KEYS_EVERY, service.keys.refresh))
     if engine.is_shared and api:
-        chores.append(_types_chore(service))
+        chores += _lookups(service)
+    elif engine.is_shared:
+        chores.append(Chore("keys", _MINUTE, service.keys.refresh))
     return chores
 
 
@@ -71,8 +73,8 @@ async def run_all(
     dispatch: makes the deliveries of webhooks until it is cancelled.
     """
     of_store = [*engine_chores(engine, clock, random), Chore("audit", 10 * _MINUTE, service.audit.prune)]
-    if engine.is_shared and not api:  # schedules are fired with every type, not only those that this process runs
-        of_store.append(_types_chore(service))
+    if engine.is_shared and not api:  # schedules are fired with every type, and webhooks have owners once keys are used
+        of_store += _lookups(service)
 
     async def lead() -> None:
         async with asyncio.TaskGroup() as group:
@@ -85,8 +87,12 @@ async def run_all(
         group.create_task(run_with_lead(engine.lead, lead))
 
 
-def _types_chore(service: Service) -> Chore:
-    return Chore("types", REFRESH_TYPES_EVERY, service.types.refresh)
+def _lookups(service: Service) -> list[Chore]:
+    """Return the chores that look for what other processes have changed."""
+    return [
+        Chore("keys", REFRESH_KEYS_EVERY, service.keys.refresh),
+        Chore("types", REFRESH_TYPES_EVERY, service.types.refresh),
+    ]
 
 
 async def _follow_clock(engine: Engine) -> int:

@@ -82,11 +82,15 @@ class LoopWatch:
         return f"event loop blocked by {self.blocked_by} for {seconds:.1f} s" if seconds else "ok"
 
     def _watch(self) -> None:
-        while not self._stopping.wait(self._threshold / 4):
+        pause = self._threshold / 4
+        while not self._stopping.wait(pause):
             if self._asked_at is None:
                 self._ask()
-            elif self.blocked_for and not self._is_reported:
-                self._report()
+                pause = self._threshold / 2  # both threads wake up for it
+            else:
+                if self.blocked_for and not self._is_reported:
+                    self._report()
+                pause = self._threshold / 4
 
     def _ask(self) -> None:
         assert self._loop is not None

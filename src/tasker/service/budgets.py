@@ -6,6 +6,7 @@ day, and no further tasks of types that cost are accepted.
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from tasker.service.keys import Keys
 from tasker.tasktypes.registry import TaskType
 
 KNOWN_FOR = timedelta(seconds=1)
-"""How long a sum from the store is used: a used-up budget is noticed at most this much later."""
+"""How long keys and a sum from the store are used: a used-up budget is noticed at most this much later."""
 _MAX_KNOWN = 10_000
 _ASK_AGAIN = timedelta(seconds=5)
 
@@ -93,6 +94,8 @@ class Budgets:
 
         If an owner has several keys, the largest budget counts: a task does not know its key.
         """
+        with contextlib.suppress(Unavailable):  # a budget needs the store anyway, and without one the task may run
+            await self._keys.refresh_after(KNOWN_FOR)
         limits = [self._default if limit is None else limit for limit in self._keys.budgets(claim.owner)]
         known = [limit for limit in limits if limit is not None]
         budget = max(known) if known and len(known) == len(limits) else None if limits else self._default

@@ -50,6 +50,7 @@ class Keys:
         self._version: int | None = None
         self._known: dict[str, tuple[Key, Caller]] = {}
         self._uses: dict[str, datetime] = {}
+        self._refreshed_at = float("-inf")
         self._refreshing = asyncio.Lock()
         self._begun = self._done = 0
 
@@ -136,12 +137,25 @@ class Keys:
 
     async def refresh(self) -> int:
         """Reload the keys if any has changed; return how many there are then, else 0."""
+        asked = self._clock.monotonic()
         version = await self._store.version()  # read first: the keys are at least as new
-        if version == self._version:
-            return 0
-        self._known = {key.key_id: (key, key.caller) for key in await self._store.find_all()}
-        self._version = version
-        return len(self._known)
+        has_changed = version != self._version
+        if has_changed:
+            self._known = {key.key_id: (key, key.caller) for key in await self._store.find_all()}
+            self._version = version
+        self._refreshed_at = asked
+        return len(self._known) if has_changed else 0
+
+    async def refresh_after(self, age: timedelta) -> None:
+        """Refresh the keys if that was done at least `age` ago; waiting callers share one. Raises Unavailable."""
+        if not self._is_shared or self._is_younger(age):
+            return
+        async with self._refreshing:
+            if not self._is_younger(age):
+                await self.refresh()
+
+    def _is_younger(self, age: timedelta) -> bool:
+        return self._clock.monotonic() - self._refreshed_at < age.total_seconds()
 
     async def _look_again(self) -> None:
         """Wait for a refresh that begins after this call; waiting callers share one."""

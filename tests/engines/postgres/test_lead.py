@@ -7,11 +7,13 @@ from datetime import timedelta
 from random import Random
 
 import pytest
+from asyncpg import LockNotAvailableError
 from tests.engines.postgres.conftest import MakeEngine
 
 from tasker.chores.plan import engine_chores
 from tasker.engines.postgres import PostgresEngine, connections
 from tasker.engines.protocol import Lead
+from tasker.errors import Unavailable
 from tasker.model import Status
 from tasker.testing import Driver, ManualClock, make_draft
 
@@ -83,6 +85,14 @@ async def test_a_slow_answer_counts_as_a_break_in_the_contact(
     monkeypatch.setattr(connections, "_SLOW", -1)
     await engine.lead.hold()
     assert not engine._connections.contact.lasts(HOUR)
+
+
+async def test_a_conflict_of_a_repeatable_statement_is_an_outage(engine: PostgresEngine) -> None:
+    async def refuse(_: object) -> None:
+        raise LockNotAvailableError
+
+    with pytest.raises(Unavailable):
+        await engine._connections.repeat(refuse)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -21,7 +21,10 @@ from tasker.engines.postgres.ties import TiedTasks
 from tasker.engines.postgres.transaction import Transaction
 from tasker.engines.postgres.waiters import (
     LOOKED_AT_ONCE,
+    Found,
+    Look,
     Patience,
+    Polls,
     Rests,
     Waiter,
     Waiters,
@@ -131,6 +134,7 @@ class Claims:
         self._give_back = give_back
         self._is_deaf = is_deaf
         self._patience = Patience(SystemRandom())
+        self._polls = Polls()
         self._rests = Rests()
         self._windows: dict[tuple[Any, ...], Window] = {}
         self._running: set[asyncio.Task[Any]] = set()
@@ -146,7 +150,7 @@ class Claims:
             while True:
                 waiter.begin_look()
                 heard = self._waiters.heard
-                claims, next_in = await self._shielded(self._look_and_claim(request))
+                claims, next_in = await self._shielded(self._look_and_claim(request, waiter))
                 if is_one_of_many:
                     self._patience.found(bool(claims))
                 left = deadline - asyncio.get_running_loop().time()
@@ -154,10 +158,16 @@ class Claims:
                     self._rests.begin(request, len(claims), heard, next_in)
                 if claims or left <= 0 or self._closed:
                     return claims
-                pause = min(left, seconds_to_look(next_in, is_deaf=self._is_deaf()))
-                is_one_of_many = await self._pause(waiter, pause)
+                is_one_of_many = await self._pause(waiter, min(left, self._seconds(next_in)))
         finally:
             self._waiters.leave(waiter)
+
+    def _seconds(self, next_in: timedelta | None) -> float:
+        """Return how long a claim may sleep. next_in: time until more may be possible."""
+        seconds = seconds_to_look(next_in, is_deaf=self._is_deaf())
+        if next_in is not None and next_in.total_seconds() <= seconds:
+            return seconds
+        return self._polls.pause(seconds, asyncio.get_running_loop().time())
 
     async def _pause(self, waiter: Waiter, seconds: float) -> bool:
         """Wait until a claim is woken, at most so long; return whether it was woken with many others.
@@ -178,7 +188,7 @@ class Claims:
         while self._running:
             await asyncio.wait(self._running)
 
-    async def look(self, window: Window, *, again: bool = True) -> tuple[list[str], timedelta | None]:
+    async def look(self, window: Window, *, again: bool = True) -> Found:
         """Return the window's partitions with queued tasks, and the time until the next scheduled task is due."""
         asked = self._steps.asking()
         row = await self._connections.look(
@@ -192,14 +202,24 @@ class Claims:
         if row["is_moving"]:
             self._steps.move_on()
         if was_set or row["is_moving"]:
-            return row["partitions"], _LOOK_AGAIN
+            return Found(row["partitions"], _LOOK_AGAIN)
         next_due: datetime | None = row["next_due"]
-        return row["partitions"], None if next_due is None else next_due - row["now"]
+        return Found(row["partitions"], None if next_due is None else next_due - row["now"])
 
-    async def _look_and_claim(self, request: ClaimRequest) -> Claimed:
+    async def _look_at_first(self, waiter: Waiter) -> Found:
+        """Look at the first partitions, unless another claim of this process has just begun to do so."""
+        now, heard = asyncio.get_running_loop().time(), self._waiters.heard
+        look = self._polls.latest(heard, now, waiter.look)
+        if look is None:
+            look = Look(now, heard, self._start(self.look(Window())))
+            self._polls.begin(look)
+        waiter.look = look
+        return await look.found
+
+    async def _look_and_claim(self, request: ClaimRequest, waiter: Waiter) -> Claimed:
         window = self._window_of(request)
         began = window.after
-        partitions, next_in = await self.look(window)
+        partitions, next_in = await (self.look(window) if began else self._look_at_first(waiter))
         if next_in is not None and next_in <= timedelta(0):
             limit = max(PROMOTED_AT_ONCE, request.limit)
             await self._connections.transact(lambda tx: self._jobs.promote(tx, limit=limit))

@@ -315,6 +315,17 @@ class Connections:
                 raise self._away(error) from error
         raise AssertionError
 
+    async def repeat(self, query: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run one statement that may run twice: without a transaction of its own it costs one round trip, not three.
+
+        A slow answer counts as a break in the contact.
+        """
+        try:
+            with self.contact.measured():
+                return await self.look(query)
+        except CONFLICTS as error:
+            raise self._away(error) from error
+
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:
         """Take a connection that sees the database as it is now, for as long as it is held."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from random import Random, SystemRandom
-from typing import Any
+from typing import Any, NamedTuple
 
 from tasker.engines.postgres.partitions import wanted
 from tasker.engines.postgres.targeting import Pool
@@ -20,6 +20,8 @@ POLL_DEAF = 0.5
 """Seconds between looks while the listener is not connected."""
 _LONGEST_SLEEP = 1.0
 """Seconds between looks at the clock while a task waits for its time: the database's clock may be set."""
+_SHARED_FOR = 0.1
+"""Seconds for which other claims use a look, if nothing is heard meanwhile."""
 _SHORTEST_SLEEP = 0.03
 """Minimum seconds between looks: a due task that another process has locked must not cause a busy loop."""
 _random = SystemRandom()
@@ -74,6 +76,50 @@ class Window:
         return self._is_whole and not self.after
 
 
+class Found(NamedTuple):
+    """What a look found: the partitions with queued tasks, and the time until the next scheduled task is due."""
+
+    partitions: Sequence[str]
+    next_in: timedelta | None
+
+
+class Look(NamedTuple):
+    """A look at the first partitions, finished or not. heard: `Waiters.heard` when it began."""
+
+    began_at: float
+    heard: int
+    found: asyncio.Future[Found]
+
+
+class Polls:
+    """The looks of claims that poll: all of a process do so at the same time, and one look serves them."""
+
+    def __init__(self) -> None:
+        self._began_at: float | None = None
+        self._latest: Look | None = None
+
+    def pause(self, seconds: float, now: float) -> float:
+        """Return how long a claim pauses that may sleep so long: until the others look too."""
+        if self._began_at is None:
+            self._began_at = now
+        left = seconds - (now - self._began_at) % seconds
+        return left if left > _SHARED_FOR else left + seconds
+
+    def begin(self, look: Look) -> None:
+        """Let others use a look."""
+        self._latest = look
+
+    def latest(self, heard: int, now: float, used: Look | None) -> Look | None:
+        """Return a look that tells a claim what a new one would; None if it must look itself.
+
+        heard: `Waiters.heard`. used: the claim's look before, None if this is its first.
+        """
+        latest = self._latest
+        if latest is None or used is None or latest is used or latest.heard != heard:
+            return None
+        return latest if now - latest.began_at <= _SHARED_FOR else None
+
+
 class Waiter:
     """One waiting claim. woken: it is to look. chosen: it was chosen to look, so it lets nobody go first."""
 
@@ -81,6 +127,8 @@ class Waiter:
         self.request = request
         self.woken = asyncio.Event()
         self.chosen = asyncio.Event()
+        self.look: Look | None = None
+        """Its latest look at the first partitions."""
         self._promised = 0
 
     def begin_look(self) -> None:

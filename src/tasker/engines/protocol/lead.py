@@ -15,7 +15,7 @@ class Lead(Protocol):
     async def hold(self) -> bool:
         """Keep the lead, or take it if no live process has it; return whether this process has it.
 
-        Called about every second. A leader that has not called it for three seconds counts as dead. Raises Unavailable.
+        A leader calls it about every second, and counts as dead after three seconds without a call. Raises Unavailable.
         """
 
     async def give_up(self) -> None:

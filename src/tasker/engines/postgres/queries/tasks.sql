@@ -331,6 +331,13 @@ GROUP BY queue, type;
 SELECT pg_logical_emit_message(true, 'tasker', 'readiness');
 
 -- name: announce
+-- Once a minute, the first worker that has a type also notes that it is still there; rows that another worker has locked
+-- are being updated.
+WITH seen AS (
+    UPDATE {schema}.published_type SET seen_at = now() WHERE name IN (
+        SELECT name FROM {schema}.published_type WHERE name = ANY($4::text[]) AND seen_at < now() - interval '1 minute'
+        ORDER BY name FOR UPDATE SKIP LOCKED)
+)
 INSERT INTO {schema}.worker (worker_id, heartbeat_at, locked, info) VALUES ($1, now(), $2, $3)
 ON CONFLICT (worker_id) DO UPDATE SET heartbeat_at = now(), locked = excluded.locked, info = excluded.info;
 

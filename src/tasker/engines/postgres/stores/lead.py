@@ -27,8 +27,7 @@ class PostgresLead:
             return bool(await connection.fetchval(self._queries["hold_lead"], self._connections.sender, _LASTS))
 
         # A slow answer is noticed by all processes: the next leader must not take every lease for expired.
-        with self._connections.contact.measured():
-            return await self._connections.look(query)
+        return await self._connections.repeat(query)
 
     async def give_up(self) -> None:
         await self._connections.look(

@@ -43,13 +43,8 @@ class PostgresWorkers:
             channel=channel if locked else "",
             pools=self._waiters.pools_of(worker.worker_id),
         )
-        values = worker.worker_id, locked, _encode(presence)
-
-        async def work(tx: Transaction) -> None:
-            await tx.execute(self._queries["announce"], *values)
-            await tx.execute(self._queries["see_types"], list(worker.types))
-
-        await self._connections.transact(work)
+        values = worker.worker_id, locked, _encode(presence), list(worker.types)
+        await self._connections.repeat(lambda connection: connection.execute(self._queries["announce"], *values))
 
     async def publish(self, types: Sequence[PublishedType]) -> None:
         names, bodies = [one.name for one in types], [_encode(one) for one in types]
