@@ -115,7 +115,7 @@ def test_a_drain_lets_tasks_end_and_gives_the_rest_back_at_once(tmp_path: Path) 
         server.process.terminate()
         until(lambda: "worker.draining" in server.text(), "it does not drain")
         (tmp_path / f"{short}.1.open").touch()
-        assert server.stop() == 0
+        assert server.process.wait(30) == 0
     assert not psutil.pid_exists(pid)
     with run_server(tmp_path, str(TASKS), "--drain", "0.1") as server, Client(server) as client:
         assert client.get(short)["status"] == "completed"
