@@ -17,6 +17,7 @@ from tasker.engines.postgres import PostgresEngine, claim, pacing, waiters
 from tasker.engines.postgres.stores import workers as worker_rows
 from tasker.engines.postgres.transaction import Told
 from tasker.engines.protocol import ClaimRequest
+from tasker.errors import Unavailable
 from tasker.model import Claim, RetryPolicy, WorkerInfo
 from tasker.model.queues import QueueChange
 from tasker.rules.lifecycle import Failed, problem
@@ -500,3 +501,20 @@ async def test_a_worker_that_is_not_known_yet_takes_what_the_only_known_one_does
     clock.advance(SECOND)
     await b.takes(task_id)
     assert a.told()[0] is True
+
+
+@pytest.mark.parametrize("fault", [Unavailable("away"), ValueError("odd")])
+async def test_a_look_that_fails_is_not_repeated_at_once(
+    engine: PostgresEngine, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    async def fail(query: object) -> None:
+        raise fault
+
+    wakeups, now = engine._wakeups, asyncio.get_running_loop().time()
+    wakeups._watch.add("default/sum", ["a"], now)
+    monkeypatch.setattr(engine._connections, "look", fail)
+    with pytest.raises(type(fault)):
+        await wakeups._check(["default/sum"])
+    next_at = wakeups._watch.next_at()
+    assert next_at is not None
+    assert next_at >= now + pacing.LONGEST_PAUSE

@@ -171,7 +171,7 @@ class Wakeups:
             rows = await self._connections.look(
                 lambda connection: connection.fetch(self._queries["first_jobs"], partitions)
             )
-        except Unavailable:
+        except Exception:  # whatever it is, it may last
             self._watch.put_off(partitions, asyncio.get_running_loop().time())
             raise
         first = {row["name"]: row["created"] for row in rows if row["created"] is not None}
