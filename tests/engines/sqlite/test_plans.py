@@ -176,6 +176,18 @@ async def test_a_list_costs_the_same_with_a_long_history(path: Path, where: Task
     assert after <= max(before * 2, 2000), f"{before} steps before, {after} with {HISTORY} more finished tasks"
 
 
+async def test_how_far_an_owners_list_looked_is_found_by_its_own_tasks_alone(path: Path) -> None:
+    async with open_sqlite(path, ManualClock()) as engine:
+        await engine.submit([make_draft(START, owner="ada")])
+    add_history(path)
+    connection = connect(path, read_only=True)
+    steps = Steps(connection)
+    found = lists._time_at(connection, TaskFilter(owner="ada"), 1 << 60)
+    connection.close()
+    assert found == START
+    assert steps.count < 200
+
+
 def add_pending(path: Path, owner: str, names: range, each: int) -> None:
     """Add pending tasks of an owner: `each` in every one of some queues (q1, ...)."""
     connection = connect(path)
