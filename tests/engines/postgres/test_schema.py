@@ -188,3 +188,33 @@ async def test_a_worker_may_end_an_attempt_while_lists_are_migrated(url: str) ->
     assert await migrating == steps
     await worker.close()
     await connection.close()
+
+
+async def store_at(connection: asyncpg.Connection, seq: int) -> None:
+    """Insert the task that has this seq."""
+    await connection.execute(f"SELECT setval(pg_get_serial_sequence('tasker.task', 'seq'), {seq}, false)")
+    await connection.execute(
+        "INSERT INTO tasker.task (task_id, type, queue, status, priority, created_at, due_at, lined, max_attempts,"
+        " policy, params) VALUES ($1, 'sum', 'q', 'completed', 0, now(), now(), false, 1, '{}', '[]')", UUID(int=seq)
+    )  # fmt: skip
+
+
+async def test_spans_of_erased_tasks_are_forgotten_once_no_transaction_can_count_on_them(url: str) -> None:
+    await migrate(url)
+    slow, connection = await asyncpg.connect(url), await asyncpg.connect(url)
+    await store_at(slow, 1)
+    await slow.execute("DELETE FROM tasker.task")
+    await slow.execute("BEGIN")
+    await store_at(slow, 2)
+    await store_at(connection, 600)
+    await slow.execute("COMMIT")
+    lost = await connection.fetch(
+        "SELECT seq FROM tasker.task WHERE NOT EXISTS"
+        " (SELECT FROM tasker.task_span WHERE block = seq >> 9 AND created_at BETWEEN first AND last)"
+    )
+    assert lost == []
+    await connection.execute("DELETE FROM tasker.task")
+    await store_at(connection, 1100 * 512)
+    assert [row["block"] for row in await connection.fetch("SELECT block FROM tasker.task_span")] == [1100]
+    await slow.close()
+    await connection.close()
