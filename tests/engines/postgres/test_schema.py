@@ -128,7 +128,7 @@ CREATE INDEX task_tags ON tasker.task USING gin (tags) WHERE tags <> '{}'
 
 async def test_tasks_of_an_older_version_are_found_by_time_tag_and_queue(url: str) -> None:
     await migrate(url)
-    steps = [step.name for step in migrations("tasker") if step.version in (23, 24)]
+    steps = [step.name for step in migrations("tasker") if 23 <= step.version <= 26]
     connection = await asyncpg.connect(url)
     await connection.execute(UNLISTED)
     await connection.execute("DELETE FROM tasker.migration WHERE name = ANY($1)", steps)
@@ -173,21 +173,45 @@ async def test_an_older_process_without_rights_on_new_tables_goes_on_storing_tas
 
 async def test_a_worker_may_end_an_attempt_while_lists_are_migrated(url: str) -> None:
     await migrate(url)
-    steps = [step.name for step in migrations("tasker") if step.version in (23, 24)]
+    steps = [step.name for step in migrations("tasker") if 23 <= step.version <= 26]
     worker, connection = await asyncpg.connect(url), await asyncpg.connect(url)
     await connection.execute(UNLISTED)
     await connection.execute("DELETE FROM tasker.migration WHERE name = ANY($1)", steps)
     await worker.execute("BEGIN; SELECT seq FROM tasker.task FOR NO KEY UPDATE")
     migrating = asyncio.create_task(migrate(url))
+    await has_to_wait(connection)
+    await worker.execute("UPDATE tasker.task SET status = 'completed'; COMMIT")
+    assert await migrating == steps
+    await worker.close()
+    await connection.close()
+
+
+async def test_no_tags_remain_of_a_task_that_is_erased_while_lists_are_migrated(url: str) -> None:
+    await migrate(url)
+    steps = [step.name for step in migrations("tasker") if 24 <= step.version <= 26]
+    eraser, connection = await asyncpg.connect(url), await asyncpg.connect(url)
+    await store_at(connection, 1)
+    await store_at(connection, 2)
+    await connection.execute("UPDATE tasker.task SET tags = ARRAY['t']; TRUNCATE tasker.task_span")
+    await connection.execute(UNLISTED[UNLISTED.index("DROP INDEX") :])
+    await connection.execute("DELETE FROM tasker.migration WHERE name = ANY($1)", steps)
+    await eraser.execute("BEGIN; DELETE FROM tasker.task WHERE seq = 1")
+    migrating = asyncio.create_task(migrate(url))
+    await has_to_wait(connection)
+    await eraser.execute("COMMIT")
+    assert await migrating == steps
+    assert [tuple(row) for row in await connection.fetch("SELECT tag, seq FROM tasker.task_tag")] == [("t", 2)]
+    await eraser.close()
+    await connection.close()
+
+
+async def has_to_wait(connection: asyncpg.Connection) -> None:
+    """Return once somebody waits for a lock of the tasks."""
     async with asyncio.timeout(20):
         while not await connection.fetchval(
             "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'tasker.task'::regclass AND NOT granted)"
         ):
             await asyncio.sleep(0.01)
-    await worker.execute("UPDATE tasker.task SET status = 'completed'; COMMIT")
-    assert await migrating == steps
-    await worker.close()
-    await connection.close()
 
 
 async def store_at(connection: asyncpg.Connection, seq: int) -> None:

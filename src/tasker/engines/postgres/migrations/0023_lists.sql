@@ -53,11 +53,3 @@ BEGIN
 END $$;
 CREATE TRIGGER tagged_task_erased AFTER DELETE ON {schema}.task FOR EACH ROW WHEN (OLD.tags <> '{}')
 EXECUTE FUNCTION {schema}.forget_tags();
-
-INSERT INTO {schema}.task_span
-SELECT seq >> 9, min(created_at), max(created_at) FROM {schema}.task GROUP BY seq >> 9;
-INSERT INTO {schema}.task_tag
-SELECT unnest(tags), seq FROM {schema}.task WHERE tags <> '{}' ON CONFLICT DO NOTHING;
-
--- Most tasks are in the default queue, and pay nothing for this one.
-CREATE INDEX task_queue ON {schema}.task (queue, seq) WHERE queue <> 'default';
