@@ -500,6 +500,7 @@ async def test_a_worker_that_is_not_known_yet_takes_what_the_only_known_one_does
     task_id = await driver.submit()
     clock.advance(SECOND)
     await b.takes(task_id)
+    await fleet.have_heard()
     assert a.told()[0] is True
 
 
