@@ -81,6 +81,7 @@ def _rows(
 
 def _steps(connection: apsw.Connection, where: TaskFilter, look: Look, values: dict[str, Any]) -> Iterator[Way]:
     """Yield the way of each step of a look, and set its range of seqs in `values`."""
+    look.start()
     values["most"] = look.bounds.rows + 1
     opened = _DIALECT.open_query(where)
     few = opened is not None and connection.execute(opened, values).get < values["most"]
